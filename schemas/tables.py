@@ -1,0 +1,216 @@
+"""The tables of a fleet. Delta, reader version 1, under ``<root>/tables/``."""
+
+from __future__ import annotations
+
+from schemas.contract import Column, Contract
+
+SHARD = Column("shard", "int", "pmod(xxhash64(group_key), shards)", nullable=False)
+GROUP_KEY = Column("group_key", "string", "canonical JSON of the key columns; of a parent: a JSON object", nullable=False)
+EVENT_ID = Column("event_id", "string", "the producer's id, unique within a group", nullable=False)
+BATCH_ID = Column("batch_id", "bigint", "micro-batch of the writing query", nullable=False)
+ROUND_ID = Column("round_id", "string", "the round this row belongs to", nullable=False)
+
+KAFKA = (
+    Column("topic", "string", "Kafka topic", nullable=False),
+    Column("kafka_partition", "int", "Kafka partition", nullable=False),
+    Column("kafka_offset", "bigint", "Kafka offset", nullable=False),
+)
+
+EVENTS = Contract(
+    "events",
+    "One row per valid, distinct event. A fleet's declared columns stand after event_time.",
+    (
+        SHARD,
+        GROUP_KEY,
+        EVENT_ID,
+        Column("event_time", "timestamp", "when it happened, by the producer", nullable=False),
+        *KAFKA,
+        Column("ingested_at", "timestamp", "the batch's timestamp"),
+        Column("ingested_on", "date", "its UTC date"),
+        BATCH_ID,
+    ),
+    partitioned_by=("ingested_on",),
+)
+
+OUTCOMES = Contract(
+    "outcomes",
+    "One row per distinct late label. `label` has the type of the target.",
+    (
+        SHARD,
+        GROUP_KEY,
+        EVENT_ID,
+        Column("observed_at", "timestamp", "when the label became known", nullable=False),
+        *KAFKA,
+        Column("ingested_at", "timestamp", "the batch's timestamp"),
+        BATCH_ID,
+    ),
+)
+
+DEAD_LETTERS = Contract(
+    "dead_letters",
+    "One row per rejected record, its bytes untouched.",
+    (
+        Column("key", "binary", "the record's key as it came"),
+        Column("value", "binary", "the record's value as it came"),
+        *KAFKA,
+        Column("reason", "string", "from the closed list DeadLetterReason", nullable=False),
+        Column("detail", "string", "which field, expected and got; at most 500 characters"),
+        Column("ingested_at", "timestamp", "the batch's timestamp"),
+        BATCH_ID,
+    ),
+)
+
+PREDICTIONS = Contract(
+    "predictions",
+    "One row per scored event. `prediction` and `label` are double for regression, string for classification.",
+    (
+        SHARD,
+        GROUP_KEY,
+        EVENT_ID,
+        Column("event_time", "timestamp", "when it happened, by the producer", nullable=False),
+        Column("prediction", "double", "the answer; null where nobody answered"),
+        Column("lower", "double", "lower end of the interval; null while intervals are not in effect"),
+        Column("upper", "double", "upper end of the interval; null while intervals are not in effect"),
+        Column("probabilities", "map<string,double>", "class to probability; null for regression"),
+        Column("label", "double", "the label, if it came inside the event"),
+        Column("model_id", "string", "the model that answered; null where nobody did"),
+        Column("answered_by", "string", "own, parent, global, none", nullable=False),
+        *KAFKA,
+        Column("scored_at", "timestamp", "the batch's timestamp", nullable=False),
+        Column("scored_on", "date", "its UTC date", nullable=False),
+        BATCH_ID,
+    ),
+    partitioned_by=("scored_on",),
+)
+
+HEALTH = Contract(
+    "health",
+    "Additive deltas: one row per (group, model_id, maturity) touched in a batch. A row with a null group_key "
+    "is a tick of the event clock, one per shard and batch.",
+    (
+        Column("shard", "int", "pmod(xxhash64(group_key), shards)", nullable=False),
+        Column("group_key", "string", "the group; null for a tick of the clock"),
+        Column("model_id", "string", "the model that answered; null where nobody did"),
+        Column("rows", "bigint", "events answered", unit="rows"),
+        Column("labelled", "bigint", "of them (or of earlier ones) whose label came", unit="rows"),
+        Column("loss", "double", "sum of the fleet's loss over the labelled"),
+        Column("squared_loss", "double", "sum of its square"),
+        Column("drift", "array<double>", "sums per feature for the drift policy; null while it is not in effect"),
+        Column("last_event_time", "timestamp", "greatest event_time of these rows: they are mature label_delay later"),
+        Column("observed_on", "date", "UTC date of the batch", nullable=False),
+        BATCH_ID,
+    ),
+    partitioned_by=("observed_on",),
+    directories=("score", "labels"),
+)
+
+VERDICTS = Contract(
+    "verdicts",
+    "Why a group is or is not stale: a row whenever its decision or reason changes; decision `fit` is a round's plan.",
+    (
+        SHARD,
+        GROUP_KEY,
+        ROUND_ID,
+        Column("policy", "string", "the staleness policy that spoke: new_group, max_age, new_rows, error_rise, all, asked"),
+        Column("decision", "string", "fit, deferred, held, refused, fresh", nullable=False),
+        Column("reason", "string", "in words, with the numbers"),
+        Column("numbers", "string", "the same numbers as a JSON object"),
+        Column("model_id", "string", "the champion then; null without one"),
+        Column("epoch", "bigint", "the group's epoch then"),
+        Column("stale_since", "timestamp", "wall clock: when this group was first found stale; null when fresh"),
+        Column("clock", "timestamp", "the fleet's clock (event or wall) at the verdict"),
+        Column("judged_at", "timestamp", "wall clock: the batch's timestamp", nullable=False),
+        Column("predicted_ms", "double", "predicted cost of the fit", unit="ms"),
+        Column("pins", "string", "JSON object: table directory -> version this round reads"),
+        BATCH_ID,
+    ),
+)
+
+MODELS = Contract(
+    "models",
+    "One row per attempt to fit, failures too.",
+    (
+        SHARD,
+        GROUP_KEY,
+        ROUND_ID,
+        Column("model_id", "string", "SHA-256 of group_key, fingerprint, recipe_id, parent_model_id; null unless fitted"),
+        Column("parent_model_id", "string", "the prior it was fitted from; null without one"),
+        Column("recipe_id", "string", "what was fitted and how", nullable=False),
+        Column("generation", "bigint", "a number to show; identity is model_id"),
+        Column("status", "string", "fitted, failed, too_few_rows, timed_out", nullable=False),
+        Column("error_class", "string", "class of the estimator's error"),
+        Column("error", "string", "its text; at most 500 characters"),
+        Column("rows", "bigint", "training rows", unit="rows"),
+        Column("trained_from", "timestamp", "event_time of the oldest training row"),
+        Column("trained_through", "timestamp", "event_time of the newest training row"),
+        Column("metrics", "string", "JSON object: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss"),
+        Column("codec", "string", "linear, skops, pickle"),
+        Column("payload", "binary", "the model"),
+        Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, feature schema, payload digest"),
+        Column("fit_ms", "double", "time this group's fit took", unit="ms"),
+        Column("fitted_at", "timestamp", "wall clock: the round's timestamp", nullable=False),
+        BATCH_ID,
+    ),
+    directories=("stream", "batch"),
+)
+
+PROMOTIONS = Contract(
+    "promotions",
+    "One row per decision about a challenger or a champion.",
+    (
+        SHARD,
+        GROUP_KEY,
+        ROUND_ID,
+        Column("epoch", "bigint", "raised by people only; the greatest rules", nullable=False),
+        Column("model_id", "string", "the model decided about", nullable=False),
+        Column("decision", "string", "promoted, unproven, kept, held, refused, withdrawn, pinned", nullable=False),
+        Column("reason", "string", "in words, with the numbers"),
+        Column("challenger_loss", "double", "mean loss on the held-out rows"),
+        Column("champion_loss", "double", "the champion's mean loss on the same rows; null without one"),
+        Column("rows_compared", "bigint", "held-out rows compared", unit="rows"),
+        Column("trained_through", "timestamp", "event_time of the model's newest training row"),
+        Column("fitted_at", "timestamp", "when the model was fitted"),
+        Column("decided_at", "timestamp", "wall clock: the round's timestamp", nullable=False),
+        Column("by", "string", "stream, batch, or a person's name"),
+        Column("rows", "bigint", "training rows of the model", unit="rows"),
+        Column("fit_ms", "double", "time its fit took", unit="ms"),
+        Column("codec", "string", "of the payload; null when the payload is not carried here"),
+        Column("payload", "binary", "the model when it is small; else fetched from models by model_id"),
+        Column("signature", "binary", "as in models"),
+        BATCH_ID,
+    ),
+    directories=("stream", "batch", "people"),
+)
+
+ROUNDS = Contract(
+    "rounds",
+    "One row per round. groups_in = fitted + failed + too_few_rows + kept + deferred.",
+    (
+        ROUND_ID,
+        Column("kind", "string", "stream or batch", nullable=False),
+        Column("groups_in", "bigint", "groups found stale, or asked for", unit="groups"),
+        Column("fitted", "bigint", "groups with a new model", unit="groups"),
+        Column("failed", "bigint", "groups whose fit raised or timed out", unit="groups"),
+        Column("too_few_rows", "bigint", "groups with fewer rows than the recipe asks", unit="groups"),
+        Column("kept", "bigint", "groups whose rows and recipe are the champion's own", unit="groups"),
+        Column("deferred", "bigint", "groups left for a later round by the budget", unit="groups"),
+        Column("promoted", "bigint", "of the fitted: promoted with evidence", unit="groups"),
+        Column("unproven", "bigint", "of the fitted: promoted on thin evidence", unit="groups"),
+        Column("refused", "bigint", "of the fitted: refused by the gate", unit="groups"),
+        Column("held", "bigint", "of the fitted: held back by a pin", unit="groups"),
+        Column("reasons", "string", "JSON object: policy -> groups planned"),
+        Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate, record)"),
+        Column("budget_seconds", "double", "allowed predicted cost; null without a budget", unit="s"),
+        Column("predicted_seconds", "double", "predicted cost of what was planned", unit="s"),
+        Column("mean_champion_loss", "double", "over the groups compared"),
+        Column("mean_challenger_loss", "double", "over the groups compared"),
+        Column("clock", "timestamp", "the fleet's clock at the round"),
+        Column("started_at", "timestamp", "wall clock: the batch's timestamp", nullable=False),
+        Column("pins", "string", "JSON object: table directory -> version this round read"),
+        Column("recipe_id", "string", "what was fitted and how"),
+        BATCH_ID,
+    ),
+    directories=("stream", "batch"),
+)
+
+ALL = (EVENTS, OUTCOMES, DEAD_LETTERS, PREDICTIONS, HEALTH, VERDICTS, MODELS, PROMOTIONS, ROUNDS)

@@ -1,0 +1,70 @@
+"""The closed lists: every value that a coded column may hold."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class DeadLetterReason(StrEnum):
+    """Why a record was rejected. Decided from the record alone, never from when it is read."""
+
+    NULL_VALUE = "null_value"  # a tombstone
+    TOO_LARGE = "too_large"
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    DUPLICATE_FIELD = "duplicate_field"
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_FIELD = "missing_field"  # absent or null where a value is required
+    NULL_KEY = "null_key"
+    WRONG_TYPE = "wrong_type"
+    NOT_FINITE = "not_finite"
+    EMPTY_ID = "empty_id"
+    ID_TOO_LONG = "id_too_long"
+    CONTROL_CHARACTER = "control_character"
+    OUT_OF_RANGE = "out_of_range"
+    TIME_OUT_OF_RANGE = "time_out_of_range"  # before 1970, or over an hour after the record's own timestamp
+
+
+class AnsweredBy(StrEnum):
+    """Which model answered."""
+
+    OWN = "own"
+    PARENT = "parent"
+    GLOBAL = "global"
+    NONE = "none"
+
+
+class ModelStatus(StrEnum):
+    """How one attempt to fit ended."""
+
+    FITTED = "fitted"
+    FAILED = "failed"
+    TOO_FEW_ROWS = "too_few_rows"
+    TIMED_OUT = "timed_out"
+
+
+class Decision(StrEnum):
+    """What was decided about a challenger, or by a person about a champion."""
+
+    PROMOTED = "promoted"
+    UNPROVEN = "unproven"  # promoted on too little evidence to be sure
+    KEPT = "kept"  # the same rows as the champion's: nothing to fit
+    HELD = "held"  # the group is pinned
+    REFUSED = "refused"
+    WITHDRAWN = "withdrawn"
+    PINNED = "pinned"
+
+
+class Staleness(StrEnum):
+    """The decision of a verdict."""
+
+    FIT = "fit"
+    DEFERRED = "deferred"
+    HELD = "held"
+    REFUSED = "refused"
+    FRESH = "fresh"
+
+
+class RoundKind(StrEnum):
+    STREAM = "stream"
+    BATCH = "batch"
