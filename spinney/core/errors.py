@@ -1,0 +1,127 @@
+"""Everything this package raises on purpose.
+
+SpinneyError
+ ├─ ConfigError       the configuration is wrong: nothing was started (exit 2)
+ ├─ ContractError     data is not as promised: stop
+ ├─ GroupError        one group's trouble: becomes a row, the other groups go on
+ │   ├─ TooFewRows      fewer rows than the recipe asks
+ │   └─ FitFailed       the estimator's own error
+ ├─ StoreError        a table, topic or tracking server
+ │   ├─ Busy            transient: try again
+ │   └─ Corrupt         terminal: a person has to look
+ └─ SetupError        the machine: Java, jars, ports, disk, network
+
+Messages read: what, which group, topic, table or key; expected; got; do this.
+All of them survive pickling, because what a worker raises must arrive whole at the driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MAX_ERROR_CHARACTERS = 500
+"""Text of somebody else's error, as kept in a row or a message."""
+
+
+def _rebuild(kind: type[SpinneyError], args: tuple[Any, ...], state: dict[str, Any]) -> SpinneyError:
+    """Make the exception again without calling its constructor, whose parameters differ from class to class."""
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class SpinneyError(Exception):
+    """Root of the tree. The command line prints its text and ends with 1."""
+
+    def __reduce__(self) -> tuple[Callable[..., SpinneyError], tuple[Any, ...]]:
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong in a configuration, and what to do about it.
+
+    file: the file's path, or ``environment``. line: from 1; None where there is no line to show.
+    key: the dotted key (``fleet.columns.carrier``); empty for the file as a whole.
+    """
+
+    file: str
+    line: int | None
+    key: str
+    expected: str
+    got: str
+    remedy: str
+
+    @property
+    def where(self) -> str:
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+    def __str__(self) -> str:
+        key = f" {self.key}:" if self.key else ""
+        text = f"{self.where}:{key} expected {self.expected}; got {self.got}"
+        return f"{text}. {self.remedy}" if self.remedy else text
+
+
+class ConfigError(SpinneyError):
+    """The configuration is wrong; nothing was started. Carries every finding, not only the first."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("\n".join(str(finding) for finding in self.findings))
+
+
+class ContractError(SpinneyError):
+    """Data is not as its contract promises: going on would make wrong results."""
+
+
+class GroupError(SpinneyError):
+    """One group's trouble. It becomes that group's row; the other groups go on."""
+
+    def __init__(self, group_key: str, text: str) -> None:
+        self.group_key = group_key
+        super().__init__(f"group {group_key}: {text}")
+
+
+class TooFewRows(GroupError):
+    """The group has fewer rows than the recipe asks."""
+
+    def __init__(self, group_key: str, rows: int, needed: int) -> None:
+        self.rows = rows
+        self.needed = needed
+        super().__init__(group_key, f"{needed} rows needed (recipe.min_rows), {rows} there")
+
+
+class FitFailed(GroupError):
+    """The estimator raised, or gave back something that cannot answer.
+
+    error_class, error: the class name and the bounded text of the original, as plain strings, so that
+    this error can be unpickled where the estimator's package is not installed.
+    """
+
+    def __init__(self, group_key: str, error_class: str, error: str) -> None:
+        self.error_class = error_class
+        self.error = error[:MAX_ERROR_CHARACTERS]
+        super().__init__(group_key, f"{error_class}: {self.error}")
+
+    @classmethod
+    def of(cls, group_key: str, cause: BaseException) -> FitFailed:
+        return cls(group_key, type(cause).__name__, str(cause))
+
+
+class StoreError(SpinneyError):
+    """A table, topic or tracking server did not do what was asked."""
+
+
+class Busy(StoreError):
+    """Transient: another process holds it, or it is overloaded. Try again."""
+
+
+class Corrupt(StoreError):
+    """Terminal: what is stored is not what was written, or its signature does not hold. Never retried."""
+
+
+class SetupError(SpinneyError):
+    """The machine is not ready: Java, jars, a port, the disk, the network. The text says what to do."""
