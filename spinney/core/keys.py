@@ -1,0 +1,113 @@
+"""A group's name as one string, and its shard. Injective, and the same in Spark SQL.
+
+A group: a compact JSON array of its key columns as text, ``["AA","JFK",null]``.
+A parent: a compact JSON object, columns in declared order, ``{"dest":"LAX"}``; the global one is ``{}``.
+
+Two differences to Spark's ``to_json``, which whoever builds keys there must mind: it writes control
+characters as ``\\u001F`` where this writes ``\\u001f`` (records with such characters are dead letters),
+and it drops null fields of a struct unless ``ignoreNullFields`` is ``false``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import xxhash
+
+from spinney.core.errors import ContractError
+
+SPARK_SEED = 42
+"""The seed of Spark SQL's ``xxhash64``."""
+
+GLOBAL = "{}"
+"""The key of the parent of everything."""
+
+
+def encode(values: Sequence[object]) -> str:
+    """The key of the group with these key columns, in declared order.
+
+    values: text, integers, booleans, dates or None, each written as Spark's ``CAST(… AS STRING)`` writes it.
+    Raises ContractError for other types: a float or a timestamp has no one text.
+    """
+    return _dumps([_text(value) for value in values])
+
+
+def decode(key: str) -> tuple[str | None, ...]:
+    """The key columns' texts of a group. Raises ContractError if `key` is not a group's."""
+    values = _loads(key)
+    if not isinstance(values, list) or not all(value is None or isinstance(value, str) for value in values):
+        raise ContractError(f'group_key — {key!r} — expected a JSON array of texts like ["AA","JFK"]')
+    return tuple(values)
+
+
+def parent_key(names: Sequence[str], values: Sequence[object]) -> str:
+    """The key of the parent whose columns `names` have these `values`; no columns: the global one.
+
+    Raises ContractError if there are not as many values as names.
+    """
+    if len(names) != len(values):
+        raise ContractError(f"parent_key — columns {list(names)} — expected {len(names)} values, got {len(values)}")
+    return _dumps({name: _text(value) for name, value in zip(names, values, strict=True)})
+
+
+def parent_values(key: str) -> Mapping[str, str | None]:
+    """Column to text, of a parent's key. Raises ContractError if `key` is not a parent's."""
+    values = _loads(key)
+    if not isinstance(values, dict):
+        raise ContractError(f'parent key — {key!r} — expected a JSON object like {{"dest":"LAX"}}')
+    return values
+
+
+def is_parent(key: str) -> bool:
+    """Whether `key` names a parent (the global one too) and not a group."""
+    return key.startswith("{")
+
+
+def ancestors(group: Sequence[str], parents: Sequence[Sequence[str]], key: str) -> tuple[str, ...]:
+    """The keys of a group's parents, nearest first.
+
+    group: the names of the key columns. parents: for each parent the names of its columns, a subset of `group`.
+    Raises ContractError if `key` has another number of columns, or a parent a column that is none of the group's.
+    """
+    texts = decode(key)
+    if len(texts) != len(group):
+        raise ContractError(f"group_key — {key!r} — expected {len(group)} columns {list(group)}, got {len(texts)}")
+    of = dict(zip(group, texts, strict=True))
+    unknown = sorted({name for names in parents for name in names} - set(of))
+    if unknown:
+        raise ContractError(f"parents — columns {unknown} — expected columns of the group {list(group)}")
+    return tuple(parent_key(names, [of[name] for name in names]) for names in parents)
+
+
+def shard_of(key: str, shards: int) -> int:
+    """``pmod(xxhash64(key), shards)`` as Spark computes it: 0 to shards - 1."""
+    unsigned = xxhash.xxh64_intdigest(key.encode(), seed=SPARK_SEED)
+    signed = unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned
+    return signed % shards
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _loads(key: str) -> Any:
+    try:
+        return json.loads(key)
+    except ValueError as error:
+        raise ContractError(f"group_key — {key!r} — expected JSON — {error}") from error
+
+
+def _text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat()
+    name = type(value).__name__
+    raise ContractError(f"key column — {value!r} — expected text, an integer, a boolean or a date, got {name}")

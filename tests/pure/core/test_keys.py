@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from datetime import date, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinney.core import keys
+from spinney.core.errors import ContractError
+
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
+COLUMNS = st.lists(st.none() | TEXT, min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        (["AA", "JFK", "LAX"], '["AA","JFK","LAX"]'),
+        (["AA", None], '["AA",null]'),
+        (["null"], '["null"]'),
+        ([""], '[""]'),
+        (['a"b', "c\\d"], r'["a\"b","c\\d"]'),
+        (["Zürich", "東京", "😀"], '["Zürich","東京","😀"]'),
+        ([7, -1, True, date(2013, 1, 2)], '["7","-1","true","2013-01-02"]'),
+        (["a/b", "x\ty"], r'["a/b","x\ty"]'),
+    ],
+)
+def test_a_group_is_a_compact_json_array_of_texts(values: list[object], key: str) -> None:
+    assert keys.encode(values) == key
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "key"),
+    [
+        ([], [], "{}"),
+        (["dest"], ["LAX"], '{"dest":"LAX"}'),
+        (["origin", "dest"], ["JFK", None], '{"origin":"JFK","dest":null}'),
+        (["b", "a"], [2, 1], '{"b":"2","a":"1"}'),
+    ],
+)
+def test_a_parent_is_a_json_object_in_declared_order(names: list[str], values: list[object], key: str) -> None:
+    assert keys.parent_key(names, values) == key
+    assert keys.is_parent(key)
+    assert list(keys.parent_values(key)) == names
+
+
+@given(COLUMNS)
+def test_a_key_gives_back_its_columns(values: list[str | None]) -> None:
+    key = keys.encode(values)
+    assert keys.decode(key) == tuple(values)
+    assert not keys.is_parent(key)
+
+
+@given(COLUMNS, COLUMNS)
+def test_two_groups_have_two_keys(one: list[str | None], other: list[str | None]) -> None:
+    assert (keys.encode(one) == keys.encode(other)) == (one == other)
+
+
+@given(COLUMNS, st.data())
+def test_a_parent_holds_its_columns_of_the_group(values: list[str | None], data: st.DataObject) -> None:
+    group = [f"column_{i}" for i in range(len(values))]
+    chosen = data.draw(st.lists(st.sampled_from(group), unique=True))
+    of = dict(zip(group, values, strict=True))
+    parent, top = keys.ancestors(group, [chosen, []], keys.encode(values))
+    assert keys.parent_values(parent) == {name: of[name] for name in chosen}
+    assert top == keys.GLOBAL == "{}"
+
+
+def test_ancestors_come_nearest_first() -> None:
+    group = ("carrier", "origin", "dest")
+    assert keys.ancestors(group, (("origin", "dest"), ("dest",), ()), '["AA","JFK","LAX"]') == (
+        '{"origin":"JFK","dest":"LAX"}',
+        '{"dest":"LAX"}',
+        "{}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "shard_in_spark"),
+    # SELECT pmod(xxhash64(key), 64), asked of Spark 4.1.3; the first two hash to negative numbers.
+    [('["AA","JFK","LAX"]', 46), ("{}", 0), ('["Zürich",null]', 45), ('["1"]', 42)],
+)
+def test_a_shard_is_the_one_spark_computes(key: str, shard_in_spark: int) -> None:
+    assert keys.shard_of(key, 64) == shard_in_spark
+
+
+@given(TEXT, st.integers(1, 10_000))
+def test_any_text_has_a_shard(key: str, shards: int) -> None:
+    assert 0 <= keys.shard_of(key, shards) < shards
+
+
+@pytest.mark.parametrize("value", [1.5, datetime(2013, 1, 1), b"AA", ["AA"]])
+def test_a_column_without_one_text_is_refused(value: object) -> None:
+    with pytest.raises(ContractError, match="expected text, an integer"):
+        keys.encode([value])
+
+
+@pytest.mark.parametrize("key", ["", "AA", "{}", "[1]", '"AA"', "[[]]"])
+def test_what_is_no_group_is_not_decoded(key: str) -> None:
+    with pytest.raises(ContractError, match="group_key"):
+        keys.decode(key)
+
+
+def test_a_parent_of_a_foreign_column_is_refused() -> None:
+    with pytest.raises(ContractError, match="gate"):
+        keys.ancestors(("origin",), (("gate",),), '["JFK"]')
+    with pytest.raises(ContractError, match="expected 2 columns"):
+        keys.ancestors(("origin", "dest"), ((),), '["JFK"]')
+    with pytest.raises(ContractError, match="expected 1 values"):
+        keys.parent_key(["origin"], [])
+    with pytest.raises(ContractError, match="JSON object"):
+        keys.parent_values('["JFK"]')
