@@ -1,0 +1,173 @@
+"""The locked jars: which ones, and how they come onto this machine once and stay.
+
+A jar is kept only after its SHA-256 was checked, under its final name only when it is whole. So a fetch that was
+interrupted goes on where it stopped, and a second one needs no network.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from filelock import FileLock
+from platformdirs import user_cache_dir
+
+from spinney.core.errors import SetupError
+
+CACHE = "SPINNEY_CACHE"
+MIRROR = "SPINNEY_MAVEN_REPOSITORY"
+
+Progress = Callable[[int, int, str], None]
+"""Called with (jars here, jars wanted, name of the one that just came)."""
+
+
+@dataclass(frozen=True)
+class Jar:
+    """One line of the lock. use: ``spark`` or ``broker``; sha256: hex."""
+
+    use: str
+    group: str
+    artifact: str
+    version: str
+    sha256: str
+
+    @property
+    def coordinate(self) -> str:
+        return f"{self.group}:{self.artifact}:{self.version}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.artifact}-{self.version}.jar"
+
+    @property
+    def path(self) -> str:
+        """Where a Maven repository keeps it, relative to the repository's root."""
+        return f"{self.group.replace('.', '/')}/{self.artifact}/{self.version}/{self.name}"
+
+
+Fetch = Callable[[Sequence[Jar], Path, Callable[[Jar, Path], None]], None]
+"""Called with (jars, an empty-able folder to load them into, what to call with each loaded file).
+
+Raises:
+    SetupError: a jar could not be loaded; the ones before it were handed over.
+"""
+
+
+def parse_lock(text: str) -> tuple[Jar, ...]:
+    """Read the lock's text.
+
+    Raises:
+        SetupError: a line is not ``use group:artifact:version sha256``, or two jars would share one file name.
+    """
+    jars: dict[str, Jar] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        words = line.split()
+        coordinate = words[1].split(":") if len(words) == 3 else []
+        if len(coordinate) != 3 or len(words[2]) != 64:
+            raise SetupError(f"jars.lock:{number}: expected 'use group:artifact:version sha256'; got {line!r}")
+        jar = Jar(words[0], *coordinate, words[2])
+        if jar.name in jars:
+            raise SetupError(f"jars.lock:{number}: {jar.name} is there twice; one file name can hold one jar")
+        jars[jar.name] = jar
+    return tuple(jars.values())
+
+
+def locked(use: str | None = None) -> tuple[Jar, ...]:
+    """The jars of the shipped lock; of one use (``spark``, ``broker``) or all."""
+    text = resources.files("spinney.local").joinpath("jars.lock").read_text(encoding="utf-8")
+    return tuple(jar for jar in parse_lock(text) if use in (None, jar.use))
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Where this user's jars and other made things are kept; ``SPINNEY_CACHE`` overrides."""
+    return Path(environment.get(CACHE) or user_cache_dir("spinney")).expanduser().absolute()
+
+
+def digest_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_intact(jar: Jar, folder: Path) -> bool:
+    file = folder / jar.name
+    return file.is_file() and digest_of(file) == jar.sha256
+
+
+def ensure(jars: Sequence[Jar], folder: Path, fetch: Fetch, progress: Progress | None = None) -> tuple[Path, ...]:
+    """The files of `jars` in `folder`, in their order; what is missing or broken is fetched first.
+
+    Raises:
+        SetupError: no network, a wrong digest, a missing coordinate, a full disk or a folder that cannot be written.
+    """
+    files = tuple(folder / jar.name for jar in jars)
+    if all(is_intact(jar, folder) for jar in jars):
+        return files
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / ".lock"):  # another process may be loading the same jars
+            _fetch_missing(jars, folder, fetch, progress)
+    except OSError as error:
+        raise _disk_error(folder, error) from error
+    return files
+
+
+def _fetch_missing(jars: Sequence[Jar], folder: Path, fetch: Fetch, progress: Progress | None) -> None:
+    missing = [jar for jar in jars if not is_intact(jar, folder)]
+    done = len(jars) - len(missing)
+
+    def adopt(jar: Jar, loaded: Path) -> None:
+        nonlocal done
+        got = digest_of(loaded)
+        if got != jar.sha256:
+            loaded.unlink()
+            raise SetupError(
+                f"{jar.name}: the loaded file is not the locked one: expected sha256 {jar.sha256}, got {got}. "
+                f"It was thrown away. Run this again; if it stays, the repository or a proxy on the way "
+                f"changes files: set {MIRROR} to one that you trust"
+            )
+        os.replace(loaded, folder / jar.name)
+        done += 1
+        if progress:
+            progress(done, len(jars), jar.name)
+
+    if missing:
+        loading = folder / ".loading"
+        loading.mkdir(exist_ok=True)
+        fetch(missing, loading, adopt)
+        shutil.rmtree(loading, ignore_errors=True)
+
+
+def _disk_error(folder: Path, error: OSError) -> SetupError:
+    if error.errno == errno.ENOSPC:
+        return full_disk(folder)
+    reason = error.strerror or str(error)
+    return SetupError(f"{folder}: cannot be written ({reason}). Make it writable, or set {CACHE} to another folder")
+
+
+def full_disk(folder: Path) -> SetupError:
+    return SetupError(f"{folder}: the disk is full. Free 200 MB there, or set {CACHE} to a folder on another disk")
+
+
+def not_loaded(jars: Collection[Jar], cause: str) -> SetupError:
+    """The network's error, whichever way the jars came."""
+    first = next(iter(jars)).name
+    more = f" and {len(jars) - 1} more" if len(jars) > 1 else ""
+    return SetupError(
+        f"{first}{more}: could not be loaded: {cause}. Check the network (HTTPS_PROXY is heeded), or set {MIRROR} to a "
+        "Maven repository that this machine reaches; then run this again: what has come is kept"
+    )
+
+
+def not_there(jars: Collection[Jar], repository: str) -> SetupError:
+    names = ", ".join(jar.coordinate for jar in jars)
+    return SetupError(
+        f"{names}: not in {repository}. Add it there, or set {MIRROR} to a Maven repository that has it; then run this again"
+    )

@@ -1,0 +1,67 @@
+"""Jars from a Maven repository that the user names (``SPINNEY_MAVEN_REPOSITORY``): http, https or a folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import requests
+
+from spinney.local.jars import MIRROR, Fetch, Jar, SetupError, not_loaded, not_there
+
+SECONDS_WITHOUT_A_BYTE = 60
+CHUNK_BYTES = 1 << 20
+
+
+def mirror(url: str) -> Fetch:
+    """Load jars from the repository whose root is `url` (``https://…``, ``http://…``, ``file:///…``).
+
+    Raises:
+        SetupError: `url` is none of these.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in ("http", "https", "file"):
+        raise SetupError(f"{MIRROR}: expected https://…, http://… or file:///…; got {_public(url)!r}")
+
+    def fetch(jars: Sequence[Jar], folder: Path, adopt: Callable[[Jar, Path], None]) -> None:
+        with requests.Session() as http:
+            for position, jar in enumerate(jars):
+                part = folder / f"{jar.name}.part"
+                found = _copy(url, jar, part) if scheme == "file" else _download(http, url, jars[position:], part)
+                if not found:
+                    raise not_there([jar], _public(url))
+                adopt(jar, part)
+
+    return fetch
+
+
+def _copy(url: str, jar: Jar, part: Path) -> bool:
+    file = Path(unquote(urlsplit(url).path)) / jar.path
+    if file.is_file():
+        shutil.copyfile(file, part)
+    return file.is_file()
+
+
+def _download(http: requests.Session, url: str, jars: Sequence[Jar], part: Path) -> bool:
+    """Load the first of `jars`; the others are only named when the network fails. False: the repository has no such jar."""
+    try:
+        with http.get(f"{url.rstrip('/')}/{jars[0].path}", stream=True, timeout=SECONDS_WITHOUT_A_BYTE) as answer:
+            if answer.status_code in (404, 410):
+                return False
+            answer.raise_for_status()
+            with part.open("wb") as file:
+                for chunk in answer.iter_content(CHUNK_BYTES):
+                    file.write(chunk)
+    except requests.HTTPError as error:
+        raise not_loaded(jars, f"{_public(url)} answered {error.response.status_code} {error.response.reason}") from None
+    except requests.RequestException as error:  # its text may hold the address with a password: only its kind is shown
+        raise not_loaded(jars, f"{_public(url)} does not answer ({type(error).__name__})") from None
+    return True
+
+
+def _public(url: str) -> str:
+    """The address without user and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

@@ -1,0 +1,165 @@
+"""The Spark session, and the only place that reaches into Spark's JVM side.
+
+A session on one machine brings its jars and its Java as a `Runtime`. Under ``spark-submit`` both come from
+``spark-defaults.conf`` (written by set-up) or from the cluster, and no runtime is given.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyspark.sql import SparkSession
+
+from spinney.core.errors import SetupError
+
+if TYPE_CHECKING:
+    from spinney.core.config import Config
+
+POOL = "spark.scheduler.pool"
+POOLS = ("ingest", "score", "labels", "retrain")
+NO_DATA_BATCHES = "spark.sql.streaming.noDataMicroBatches.enabled"
+DRIVER_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+
+DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+EVERYWHERE = {
+    **DELTA,
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.sql.streaming.stateStore.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
+    "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+    NO_DATA_BATCHES: "false",  # an idle query costs nothing; the judge's ticks come by `session_for(no_data_batches=True)`
+    # A small stage of heavy fits must not be merged into one task; stateful queries never do it, stateless ones since 4.1.
+    "spark.sql.adaptive.streaming.stateless.enabled": "false",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.scheduler.mode": "FAIR",
+    # Models must not depend on how many threads the linear algebra has, and workers must not fight for the cores.
+    "spark.executorEnv.OMP_NUM_THREADS": "1",
+    "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
+    "spark.databricks.delta.commitStats.collect": "false",
+    # Each checkpoint of a table is a pause of seconds; reading 200 small commits again is not.
+    "spark.databricks.delta.properties.defaults.checkpointInterval": "200",
+}
+
+ON_ONE_MACHINE = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.driver.memory": "1280m",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.databricks.delta.snapshotPartitions": "1",  # the default of 50 costs seconds per commit on two cores
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What Spark needs from this machine. jars: files for its class path; java_home: with ``bin/java`` inside."""
+
+    jars: tuple[Path, ...]
+    java_home: Path
+
+
+def session(
+    config: Config | None = None,
+    *,
+    runtime: Runtime | None = None,
+    cores: int | None = None,
+    options: Mapping[str, str] | None = None,
+) -> SparkSession:
+    """The session of this process, made when there is none yet.
+
+    config: its ``[spark]`` table overrides every setting here. runtime: Spark in this process on `cores` cores
+    (all by default); without it master, jars and Java are those of ``spark-submit``. options: override even ``[spark]``.
+
+    Raises:
+        SetupError: Spark's JVM does not start.
+    """
+    settings = dict(EVERYWHERE)
+    if runtime:
+        settings |= _on_one_machine(runtime, cores or len(os.sched_getaffinity(0)))
+        os.environ["JAVA_HOME"] = str(runtime.java_home)
+        os.environ["PYSPARK_PYTHON"] = sys.executable
+    else:
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    settings |= _overrides(settings, {**(config.spark if config else {}), **(options or {})})
+    builder = SparkSession.builder.appName(config.fleet.name if config else "spinney")
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    try:
+        return builder.getOrCreate()
+    except Exception as error:
+        raise _did_not_start(error, runtime) from error
+
+
+def session_for(spark: SparkSession, *, no_data_batches: bool) -> SparkSession:
+    """A sibling of `spark` for one query: same tables and cores, its own settings.
+
+    no_data_batches: run batches without new data too, as timers need. Set when the query starts, kept by it for ever.
+    """
+    sibling = spark.newSession()
+    sibling.conf.set(NO_DATA_BATCHES, str(no_data_batches).lower())
+    return sibling
+
+
+@contextmanager
+def in_pool(spark: SparkSession, pool: str) -> Iterator[None]:
+    """What this thread starts inside gets its fair share of the cores as `pool`; queries started here keep it."""
+    context = spark.sparkContext
+    before = context.getLocalProperty(POOL)
+    context.setLocalProperty(POOL, pool)
+    try:
+        yield
+    finally:
+        context.setLocalProperty(POOL, before)
+
+
+def cores_of(spark: SparkSession) -> int:
+    """How many tasks run at once: the number to give to ``repartition``."""
+    return int(spark.sparkContext.defaultParallelism)
+
+
+def packaged(name: str) -> Path:
+    """A file of Spark settings shipped beside this module."""
+    return Path(str(resources.files("spinney.stores").joinpath(name)))
+
+
+def logging_option() -> str:
+    return f"-Dlog4j2.configurationFile={packaged('log4j2.properties').as_uri()}"
+
+
+def _on_one_machine(runtime: Runtime, cores: int) -> dict[str, str]:
+    return {
+        **ON_ONE_MACHINE,
+        "spark.master": f"local[{cores}]",
+        "spark.jars": ",".join(map(str, runtime.jars)),
+        "spark.sql.shuffle.partitions": str(cores),  # also the number of state partitions, frozen in each checkpoint
+        "spark.scheduler.allocation.file": str(packaged("pools.xml")),
+        DRIVER_JAVA_OPTIONS: logging_option(),
+    }
+
+
+def _overrides(settings: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
+    """The user's settings; Java options are added to ours, since two options of one name can stand side by side."""
+    ours, theirs = settings.get(DRIVER_JAVA_OPTIONS), asked.get(DRIVER_JAVA_OPTIONS)
+    if ours and theirs:
+        return {**asked, DRIVER_JAVA_OPTIONS: f"{ours} {theirs}"}
+    return dict(asked)
+
+
+def _did_not_start(error: Exception, runtime: Runtime | None) -> SetupError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    java = f"the Java at {runtime.java_home}" if runtime else "the Java of spark-submit"
+    return SetupError(
+        f"Spark did not start with {java}: {first}. The lines above this one are Spark's own; "
+        "run `spinney check` to see whether Java, jars and memory are as they should be"
+    )

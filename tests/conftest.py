@@ -1,0 +1,43 @@
+"""A test's folder is its tier: the marker comes from the path, and a test outside every tier is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+TIERS = ("pure", "spark", "kafka", "e2e")
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        tier = item.path.relative_to(HERE).parts[0]
+        if tier not in TIERS:
+            raise pytest.UsageError(f"{item.nodeid}: a test lives in tests/{{{','.join(TIERS)}}}/; move it into its tier")
+        item.add_marker(tier)
+
+
+@pytest.fixture(scope="session")
+def spark():
+    """The one Spark session of the run. Its JVM fails the test when it does not start: nothing is skipped."""
+    from spinney.local.setup import runtime
+    from spinney.stores.spark import session
+
+    made = session(runtime=runtime())
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory):
+    """The bootstrap servers of the run's one Kafka broker: ``SPINNEY_TEST_KAFKA``, else an embedded one."""
+    given = os.environ.get("SPINNEY_TEST_KAFKA")
+    if given:
+        yield given
+        return
+    from spinney.local.broker import Broker
+
+    with Broker(tmp_path_factory.mktemp("kafka")) as made:
+        yield made.bootstrap_servers
