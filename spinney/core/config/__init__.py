@@ -1,0 +1,41 @@
+"""`fleet.toml`: the models of its keys, and `parse`, which makes one from text."""
+
+from __future__ import annotations
+
+from spinney.core.config.effective import Setting
+from spinney.core.config.models import (
+    Budget,
+    Config,
+    Drift,
+    ErrorRise,
+    Fleet,
+    Gate,
+    Gateway,
+    Intervals,
+    Kafka,
+    Recipe,
+    RecipeParents,
+    Staleness,
+    Storage,
+    Tracking,
+)
+from spinney.core.config.reading import parse
+
+__all__ = [
+    "Budget",
+    "Config",
+    "Drift",
+    "ErrorRise",
+    "Fleet",
+    "Gate",
+    "Gateway",
+    "Intervals",
+    "Kafka",
+    "Recipe",
+    "RecipeParents",
+    "Setting",
+    "Staleness",
+    "Storage",
+    "Tracking",
+    "parse",
+]

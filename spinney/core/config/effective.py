@@ -1,0 +1,38 @@
+"""The values in effect and where each came from, for `spinney check --show`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from spinney.core.config.findings import shown
+
+
+class Setting(NamedTuple):
+    """One key in effect.
+
+    key: dotted. value: as TOML, secrets masked. origin: ``fleet.toml:12``, ``environment SPINNEY_…`` or ``default``.
+    """
+
+    key: str
+    value: str
+    origin: str
+
+
+def effective(config: BaseModel, origins: Mapping[str, str]) -> list[Setting]:
+    """Return every key with its value and origin, in the order of the models. origins: dotted key -> place."""
+    return [Setting(key, shown(key, value), origins.get(key, "default")) for key, value in _leaves("", config)]
+
+
+def _leaves(before: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, BaseModel):
+        inside = {name: getattr(value, name) for name in type(value).model_fields}
+    elif isinstance(value, Mapping) and value:
+        inside = dict(value)
+    else:
+        yield before.removesuffix("."), value
+        return
+    for name, part in inside.items():
+        yield from _leaves(f"{before}{name}.", part)

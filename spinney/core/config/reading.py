@@ -1,0 +1,127 @@
+"""From text and environment to a checked `Config`, or to every finding at once."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from spinney.core.config import rules
+from spinney.core.config.environment import overlay
+from spinney.core.config.findings import Places, did_you_mean, of_errors
+from spinney.core.config.models import Config
+from spinney.core.config.toml_lines import key_lines
+from spinney.core.errors import ConfigError, Finding
+
+_FLAT = (("kafka", "options"), ("storage", "options"), ("spark",))
+"""Tables whose names have dots in them; `spark.driver.memory = "2g"` may be written without quotes."""
+
+
+def parse(text: str, source: str, environment: Mapping[str, str]) -> Config:
+    """Return the configuration that `text` (TOML) and the overrides in `environment` describe.
+
+    source: the file's name, for messages. environment: as `os.environ`; other variables are ignored.
+    Raises ConfigError with every finding, in the order of the file.
+    """
+    data = _loads(text, source)
+    data, variables, findings = overlay(data, environment)
+    places = Places(source, key_lines(text), variables)
+    for path in _FLAT:
+        _flatten(data, path)
+    for name in data.keys() - Config.model_fields.keys():
+        remedy = did_you_mean(name, Config.model_fields)
+        findings.append(places.finding(name, "a section of this file", f"`{name}`, which does not exist", remedy))
+    sections: dict[str, Any] = {}
+    ignored: set[str] = set()
+    for name, info in Config.model_fields.items():
+        if name not in data and info.is_required():
+            findings.append(Finding(source, None, name, f"a section [{name}]", "nothing", f"Add [{name}]."))
+            continue
+        model, errors = _validated(info.annotation, data.get(name, {}), ignored, name)
+        findings += of_errors(errors, name, info.annotation, places)
+        if model is not None:
+            sections[name] = model
+    for problem in rules.problems(sections):
+        if not any(_within(key, ignored) for key in (problem.key, *problem.also)):
+            findings.append(places.finding(problem.key, problem.expected, problem.got, problem.remedy))
+    if findings:
+        raise ConfigError(sorted(findings, key=lambda finding: (finding.line or 0, finding.key)))
+    config = Config(**sections)
+    config._text = text
+    config._origins = _origins(data, places)
+    return config
+
+
+def _loads(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"line ([0-9]+)", str(error))
+        line = int(at[1]) if at else text.count("\n") + 1
+        what = re.sub(r"\s*\(at .*\)$", "", str(error))
+        remedy = "Strings need quotes, and each key may stand once."
+        raise ConfigError([Finding(source, line, "", "TOML", what, remedy)]) from error
+
+
+def _validated(kind: Any, data: Any, ignored: set[str], name: str) -> tuple[Any, Sequence[Any]]:
+    """Return the section, or None, and pydantic's errors.
+
+    A section with errors is tried once more without the keys that are wrong, so that what holds between the
+    others is checked in the same run; the keys left out are added to `ignored`.
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    try:
+        return adapter.validate_python(data), []
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    for found in errors:
+        ignored.add(".".join(str(part) for part in (name, *found["loc"]) if isinstance(part, str)))
+        data = _without(data, found["loc"])
+    try:
+        return adapter.validate_python(data), errors
+    except ValidationError:
+        return None, errors
+
+
+def _without(data: Any, loc: Sequence[str | int]) -> Any:
+    if not isinstance(data, dict) or not loc or loc[0] not in data:
+        return data
+    rest = {name: value for name, value in data.items() if name != loc[0]}
+    inner = data[loc[0]]
+    if len(loc) > 1 and isinstance(inner, dict) and loc[1] in inner:
+        return {**rest, loc[0]: _without(inner, loc[1:])}
+    return rest
+
+
+def _within(key: str, ignored: set[str]) -> bool:
+    plain = re.sub(r"\[[0-9]+\]", "", key)
+    return any(plain == other or plain.startswith(f"{other}.") or other.startswith(f"{plain}.") for other in ignored)
+
+
+def _flatten(data: dict[str, Any], path: Sequence[str]) -> None:
+    for part in path[:-1]:
+        if not isinstance(data.get(part), dict):
+            return
+        data = data[part]
+    if isinstance(data.get(path[-1]), dict):
+        data[path[-1]] = dict(_leaves(data[path[-1]]))
+
+
+def _leaves(table: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for name, value in table.items():
+        leaves += _leaves(value, f"{before}{name}.") if isinstance(value, dict) else [(f"{before}{name}", value)]
+    return leaves
+
+
+def _origins(data: dict[str, Any], places: Places) -> dict[str, str]:
+    origins = {}
+    for section, table in data.items():
+        for name, _ in _leaves(table):
+            key = f"{section}.{name}"
+            if origin := places.origin(key):
+                origins[key] = origin
+    return origins

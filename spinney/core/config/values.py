@@ -1,0 +1,128 @@
+"""Types of single values, and how each is refused."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+
+from spinney.core import durations
+
+INTEGERS = ("tinyint", "smallint", "int", "bigint")
+NUMBERS = (*INTEGERS, "float", "double", "decimal")
+"""Column types a range can be given for; a decimal is ``decimal(p,s)`` in full, see `is_number`."""
+
+TYPES = ("string", "boolean", *INTEGERS, "float", "double", "decimal(p,s)", "date", "timestamp")
+GATE_RULES = ("not_worse", "better", "always")
+
+_ALIASES = {
+    "byte": "tinyint",
+    "short": "smallint",
+    "integer": "int",
+    "long": "bigint",
+    "real": "float",
+    "bool": "boolean",
+    "dec": "decimal(10,0)",
+    "decimal": "decimal(10,0)",
+    "numeric": "decimal(10,0)",
+}
+_DECIMAL = re.compile(r"(?:dec|decimal|numeric)\s*\(\s*([0-9]{1,2})\s*(?:,\s*([0-9]{1,2})\s*)?\)")
+_TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
+_MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+MAX_PRECISION = 38
+_NOT_SO_LONG = f"a duration of at most {durations.LONGEST.days}d"
+_SOME_TIME = "a duration longer than nothing"
+_RULE = '"not_worse"'
+_LISTED = f"a column type: {', '.join(TYPES)}"
+
+
+def refusal(expected: str, got: Any, remedy: str = "") -> PydanticCustomError:
+    """Return the error that becomes a finding with these words. got: the value itself."""
+    return PydanticCustomError("refused", "expected {expected}", {"expected": expected, "got": got, "remedy": remedy})
+
+
+def is_number(kind: str) -> bool:
+    return kind in NUMBERS or kind.startswith("decimal(")
+
+
+def column_type(text: str) -> str | None:
+    """Return the one spelling of a Spark SQL type (``"LONG"`` -> ``"bigint"``); None if it is not listed."""
+    word = text.strip().lower()
+    if decimal := _DECIMAL.fullmatch(word):
+        precision, scale = int(decimal[1]), int(decimal[2] or 0)
+        return f"decimal({precision},{scale})" if 1 <= precision <= MAX_PRECISION and scale <= precision else None
+    word = _ALIASES.get(word, word)
+    return word if word in TYPES or word == "decimal(10,0)" else None
+
+
+def is_module_name(text: str) -> bool:
+    """Whether it has the form ``"module:name"``."""
+    return _MODULE_NAME.fullmatch(text) is not None
+
+
+def _duration(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise refusal(durations.EXPECTED, value, "A bare number has no unit: write it as a string, with one.")
+    try:
+        return durations.parse(value)
+    except ValueError as error:
+        meant = durations.nearest(value)
+        if str(error).startswith("expected at most"):
+            raise refusal(_NOT_SO_LONG, value) from error
+        raise refusal(durations.EXPECTED, value, f'Did you mean "{meant}"?' if meant else "") from error
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise refusal(_SOME_TIME, durations.render(value))
+    return value
+
+
+def _topic(value: Any) -> str:
+    if not isinstance(value, str) or not _TOPIC.fullmatch(value):
+        expected = "a topic name: 1 to 249 letters, digits, `.`, `_` or `-`"
+        raise refusal(expected, value, "Without such a topic, remove the key." if value == "" else "")
+    return value
+
+
+def _gate_rule(value: Any) -> str:
+    if isinstance(value, str) and (value in GATE_RULES or is_module_name(value)):
+        return value
+    raise refusal(_RULE, value)
+
+
+def _column_types(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {name: column_type(kind) or kind if isinstance(kind, str) else kind for name, kind in value.items()}
+
+
+def _listed_type(kind: Any) -> Any:
+    if isinstance(kind, str) and column_type(kind) is None:
+        raise refusal(_LISTED, kind, _nearest_type(kind))
+    return kind
+
+
+def _nearest_type(kind: str) -> str:
+    word = kind.strip().lower()
+    if word.startswith(("varchar", "char", "text", "str", "object", "uuid")):
+        return 'Did you mean "string"?'
+    if word.startswith(("timestamp", "datetime", "time")):
+        return 'Did you mean "timestamp"? Times are UTC instants.'
+    if word.startswith(("uint", "int")):
+        return 'Did you mean "bigint"?'
+    if word.startswith("dec"):
+        return f"The precision is 1 to {MAX_PRECISION}, the scale at most the precision."
+    return 'Did you mean "double"?' if word in ("number", "float64", "float32") else ""
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _positive(_duration(value)))]
+Topic = Annotated[str, BeforeValidator(_topic)]
+GateRule = Annotated[str, BeforeValidator(_gate_rule)]
+ColumnTypes = Annotated[dict[str, Annotated[str, BeforeValidator(_listed_type)]], BeforeValidator(_column_types)]
