@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 POOL = "spark.scheduler.pool"
 POOLS = ("ingest", "score", "labels", "retrain")
 NO_DATA_BATCHES = "spark.sql.streaming.noDataMicroBatches.enabled"
+PARTITIONS = "spark.sql.shuffle.partitions"  # also the number of state partitions, frozen in each checkpoint
 DRIVER_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 DELTA = {
@@ -86,7 +87,7 @@ def session(
     """
     settings = dict(EVERYWHERE)
     if runtime:
-        settings |= _on_one_machine(runtime, cores or len(os.sched_getaffinity(0)))
+        settings |= _on_one_machine(runtime, cores or _cores_here())
         os.environ["JAVA_HOME"] = str(runtime.java_home)
         os.environ["PYSPARK_PYTHON"] = sys.executable
     else:
@@ -96,9 +97,12 @@ def session(
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
-        return builder.getOrCreate()
+        spark = builder.getOrCreate()
     except Exception as error:
         raise _did_not_start(error, runtime) from error
+    if spark.sparkContext.getConf().get(PARTITIONS) is None:  # Spark's own default is 200
+        spark.conf.set(PARTITIONS, str(cores_of(spark)))
+    return spark
 
 
 def session_for(spark: SparkSession, *, no_data_batches: bool) -> SparkSession:
@@ -107,6 +111,7 @@ def session_for(spark: SparkSession, *, no_data_batches: bool) -> SparkSession:
     no_data_batches: run batches without new data too, as timers need. Set when the query starts, kept by it for ever.
     """
     sibling = spark.newSession()
+    sibling.conf.set(PARTITIONS, spark.conf.get(PARTITIONS))
     sibling.conf.set(NO_DATA_BATCHES, str(no_data_batches).lower())
     return sibling
 
@@ -137,12 +142,17 @@ def logging_option() -> str:
     return f"-Dlog4j2.configurationFile={packaged('log4j2.properties').as_uri()}"
 
 
+def _cores_here() -> int:
+    """The cores this process may use; macOS knows only those that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _on_one_machine(runtime: Runtime, cores: int) -> dict[str, str]:
     return {
         **ON_ONE_MACHINE,
         "spark.master": f"local[{cores}]",
         "spark.jars": ",".join(map(str, runtime.jars)),
-        "spark.sql.shuffle.partitions": str(cores),  # also the number of state partitions, frozen in each checkpoint
+        PARTITIONS: str(cores),
         "spark.scheduler.allocation.file": str(packaged("pools.xml")),
         DRIVER_JAVA_OPTIONS: logging_option(),
     }
