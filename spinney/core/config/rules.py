@@ -19,8 +19,10 @@ from spinney.core.config.values import GATE_RULES, INTEGERS, is_module_name, is_
 RESERVED = frozenset({*EVENTS.names, *OUTCOMES.names, "label"})
 """Columns that the tables themselves have."""
 
-UNSTORABLE = frozenset(" ,;{}()\n\t=.`")
-"""Delta stores no such characters in a column's name without column mapping; the last two break SQL names."""
+UNSTORABLE = frozenset(" ,;{}()\n\t=.`'\"\\[]")
+"""Delta stores the first ten in no column name without column mapping; the others break names in SQL or JSON paths."""
+
+_STORABLE = "a name that can be stored: letters, digits and _, not empty"
 
 KEY_TYPES = ("string", "boolean", *INTEGERS, "date")
 
@@ -116,7 +118,7 @@ def names(fleet: Fleet) -> Iterator[Problem]:
         if name not in own and name.lower() in RESERVED and not (name == fleet.target and name == "label"):
             yield Problem(key, "a name that no table uses", toml(name), _reserved())
         if not name or UNSTORABLE & set(name):
-            yield Problem(key, "a name that can be stored: not empty, none of space , ; { } ( ) = . `", toml(name))
+            yield Problem(key, _STORABLE, toml(name), "Rename it.")
         if (twin := seen.setdefault(name.lower(), name)) != name:
             yield Problem(key, "names that differ in more than case", f"`{twin}` and `{name}`", "Rename one.")
 

@@ -1,0 +1,102 @@
+"""Kafka's client options: written once by their Java names, which Spark takes as they are; here for librdkafka."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from spinney.core.config import Config
+from spinney.core.errors import ConfigError, Finding
+
+_RENAMED = {
+    "sasl.mechanism": "sasl.mechanisms",
+    "ssl.truststore.certificates": "ssl.ca.pem",
+    "ssl.keystore.certificate.chain": "ssl.certificate.pem",
+    "ssl.keystore.key": "ssl.key.pem",
+}
+_DROPPED = ("ssl.truststore.type", "ssl.truststore.password", "ssl.keystore.type", "sasl.jaas.config")
+_LOGIN = re.compile(r"""\b(username|password)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s;"']+))""")
+
+
+def producer_settings(config: Config) -> dict[str, str | int | bool]:
+    """Return librdkafka's settings of a producer that loses and doubles nothing: idempotent, all replicas."""
+    return {
+        **client_settings(config),
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "zstd",
+        "linger.ms": 20,
+    }
+
+
+def client_settings(config: Config) -> dict[str, str | int | bool]:
+    """Return librdkafka's settings to reach the cluster of `config`.
+
+    Raises ConfigError: an option that exists only in Java and cannot be said otherwise.
+    """
+    return {"bootstrap.servers": config.kafka.bootstrap_servers, **from_java(config.kafka.options)}
+
+
+def from_java(options: Mapping[str, str]) -> dict[str, str | int | bool]:
+    """Return librdkafka's options for Java's; what has the same name in both goes through.
+
+    Raises ConfigError: as `client_settings`.
+    """
+    settings: dict[str, str | int | bool] = {}
+    for name, value in options.items():
+        if name in _DROPPED:
+            continue
+        if name == "ssl.truststore.location":
+            settings["ssl.ca.location"] = _pem(options, "ssl.truststore", value)
+        elif name == "ssl.keystore.location":
+            settings |= _keystore(options, value)
+        elif name == "ssl.keystore.password" and _kind(options, "ssl.keystore") == "PEM":
+            continue
+        elif name == "ssl.endpoint.identification.algorithm":
+            settings[name] = value or "none"
+        else:
+            settings[_RENAMED.get(name, name)] = value
+    if "sasl.jaas.config" in options:
+        settings |= _login(options)
+    return settings
+
+
+def _login(options: Mapping[str, str]) -> dict[str, str]:
+    mechanism = options.get("sasl.mechanism", "")
+    words = {found[1]: _text(found) for found in _LOGIN.finditer(options["sasl.jaas.config"])}
+    if mechanism != "PLAIN" and not mechanism.startswith("SCRAM-"):
+        expected = 'sasl.mechanism "PLAIN", "SCRAM-SHA-256" or "SCRAM-SHA-512" beside it'
+        raise _refused("sasl.jaas.config", expected, f'"{mechanism}"', "Other logins cannot be told to librdkafka.")
+    if words.keys() != {"username", "password"}:
+        expected = '…LoginModule required username="…" password="…";'
+        raise _refused("sasl.jaas.config", expected, f"only {', '.join(sorted(words)) or 'neither'}", "")
+    return {"sasl.username": words["username"], "sasl.password": words["password"]}
+
+
+def _text(found: re.Match[str]) -> str:
+    quoted = found[2] if found[2] is not None else found[3]
+    return found[4] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+
+
+def _kind(options: Mapping[str, str], store: str) -> str:
+    location = options.get(f"{store}.location", "").lower()
+    guess = "PEM" if location.endswith((".pem", ".crt")) else "PKCS12" if location.endswith((".p12", ".pfx")) else "JKS"
+    return options.get(f"{store}.type", guess).upper()
+
+
+def _pem(options: Mapping[str, str], store: str, location: str) -> str:
+    if (kind := _kind(options, store)) != "PEM":
+        remedy = f'Convert it to PEM and set {store}.type = "PEM".'
+        raise _refused(f"{store}.location", "a PEM file, which Spark and librdkafka both read", kind, remedy)
+    return location
+
+
+def _keystore(options: Mapping[str, str], location: str) -> dict[str, str]:
+    if _kind(options, "ssl.keystore") == "PKCS12":
+        return {"ssl.keystore.location": location}
+    location = _pem(options, "ssl.keystore", location)
+    return {"ssl.certificate.location": location, "ssl.key.location": location}
+
+
+def _refused(option: str, expected: str, got: str, remedy: str) -> ConfigError:
+    return ConfigError([Finding("fleet.toml", None, f"kafka.options.{option}", expected, got, remedy)])
