@@ -15,7 +15,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tier = item.path.relative_to(HERE).parts[0]
         if tier not in TIERS:
-            raise pytest.UsageError(f"{item.nodeid}: a test lives in tests/{{{','.join(TIERS)}}}/; move it into its tier")
+            text = f"{item.nodeid}: a test lives in tests/{{{','.join(TIERS)}}}/; move it into its tier"
+            raise pytest.UsageError(text)
         item.add_marker(tier)
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
 
-from spinney.local.jars import Fetch, Jar, SetupError, full_disk, not_loaded, not_there
+from spinney.core.errors import SetupError
+from spinney.local.jars import Fetch, Jar, full_disk, not_loaded, not_there
 
 # Spark and the broker use different versions of one module: manager="all" keeps both.
 # usepoms="false": the lock names every jar, so no description is read; checksums="none": the lock's SHA-256 is checked.
@@ -82,7 +83,9 @@ def _write(jars: Iterable[Jar], folder: Path) -> list[str]:
 def _run(command: list[str], take: Callable[[str], None]) -> tuple[int, str]:
     """Run Ivy; hand each jar over as soon as it has come, so that a stop loses nothing."""
     lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as ivy_process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as ivy_process:
         assert ivy_process.stdout is not None
         try:
             for line in ivy_process.stdout:
@@ -120,7 +123,8 @@ def _network_options(folder: Path, environment: Mapping[str, str]) -> list[str]:
     exempt = environment.get("no_proxy") or environment.get("NO_PROXY")
     if exempt:
         hosts = [host.strip() for host in exempt.split(",") if host.strip()]
-        options.append("-Dhttp.nonProxyHosts=" + "|".join(f"*{host}" if host.startswith(".") else host for host in hosts))
+        patterns = [f"*{host}" if host.startswith(".") else host for host in hosts]
+        options.append("-Dhttp.nonProxyHosts=" + "|".join(patterns))
     bundle = next((Path(environment[name]) for name in CERTIFICATES if environment.get(name)), None)
     if bundle and bundle.is_file():
         options += _trust(bundle, folder / "trusted.p12")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from platformdirs import user_cache_dir
 from spinney.core.errors import SetupError
 
 CACHE = "SPINNEY_CACHE"
+HEX_CHARACTERS = 64
 MIRROR = "SPINNEY_MAVEN_REPOSITORY"
 
 Progress = Callable[[int, int, str], None]
@@ -71,9 +71,10 @@ def parse_lock(text: str) -> tuple[Jar, ...]:
             continue
         words = line.split()
         coordinate = words[1].split(":") if len(words) == 3 else []
-        if len(coordinate) != 3 or len(words[2]) != 64:
+        if len(coordinate) != 3 or len(words[2]) != HEX_CHARACTERS:
             raise SetupError(f"jars.lock:{number}: expected 'use group:artifact:version sha256'; got {line!r}")
-        jar = Jar(words[0], *coordinate, words[2])
+        group, artifact, version = coordinate
+        jar = Jar(words[0], group, artifact, version, words[2])
         if jar.name in jars:
             raise SetupError(f"jars.lock:{number}: {jar.name} is there twice; one file name can hold one jar")
         jars[jar.name] = jar
@@ -133,7 +134,7 @@ def _fetch_missing(jars: Sequence[Jar], folder: Path, fetch: Fetch, progress: Pr
                 f"It was thrown away. Run this again; if it stays, the repository or a proxy on the way "
                 f"changes files: set {MIRROR} to one that you trust"
             )
-        os.replace(loaded, folder / jar.name)
+        loaded.replace(folder / jar.name)
         done += 1
         if progress:
             progress(done, len(jars), jar.name)
@@ -169,5 +170,6 @@ def not_loaded(jars: Collection[Jar], cause: str) -> SetupError:
 def not_there(jars: Collection[Jar], repository: str) -> SetupError:
     names = ", ".join(jar.coordinate for jar in jars)
     return SetupError(
-        f"{names}: not in {repository}. Add it there, or set {MIRROR} to a Maven repository that has it; then run this again"
+        f"{names}: not in {repository}. Add it there, or set {MIRROR} to a Maven repository that has it; "
+        "then run this again"
     )

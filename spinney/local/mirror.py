@@ -9,7 +9,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
 
-from spinney.local.jars import MIRROR, Fetch, Jar, SetupError, not_loaded, not_there
+from spinney.core.errors import SetupError
+from spinney.local.jars import MIRROR, Fetch, Jar, not_loaded, not_there
 
 SECONDS_WITHOUT_A_BYTE = 60
 CHUNK_BYTES = 1 << 20
@@ -45,17 +46,16 @@ def _copy(url: str, jar: Jar, part: Path) -> bool:
 
 
 def _download(http: requests.Session, url: str, jars: Sequence[Jar], part: Path) -> bool:
-    """Load the first of `jars`; the others are only named when the network fails. False: the repository has no such jar."""
+    """Load the first of `jars`; the others are named when the network fails. False: the repository has no such jar."""
     try:
         with http.get(f"{url.rstrip('/')}/{jars[0].path}", stream=True, timeout=SECONDS_WITHOUT_A_BYTE) as answer:
             if answer.status_code in (404, 410):
                 return False
-            answer.raise_for_status()
+            if not answer.ok:
+                raise not_loaded(jars, f"{_public(url)} answered {answer.status_code} {answer.reason}")
             with part.open("wb") as file:
                 for chunk in answer.iter_content(CHUNK_BYTES):
                     file.write(chunk)
-    except requests.HTTPError as error:
-        raise not_loaded(jars, f"{_public(url)} answered {error.response.status_code} {error.response.reason}") from None
     except requests.RequestException as error:  # its text may hold the address with a password: only its kind is shown
         raise not_loaded(jars, f"{_public(url)} does not answer ({type(error).__name__})") from None
     return True

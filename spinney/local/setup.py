@@ -1,4 +1,7 @@
-"""Make this machine enough: Java found, jars here, ``spark-submit`` told of both. ``python -m spinney.local.setup`` does it all."""
+"""Make this machine enough: Java found, jars here, ``spark-submit`` told of both.
+
+``python -m spinney.local.setup`` does it all.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spinney.core.errors import SetupError
-from spinney.local import java, jars
+from spinney.local import jars, java
 from spinney.local.ivy import ivy
 from spinney.local.mirror import mirror
 from spinney.stores import spark
 
-IVY_JARS = ("ivy-*.jar", "httpclient-*.jar", "httpcore-*.jar", "commons-logging-*.jar", "jcl-over-slf4j-*.jar", "slf4j-api-*.jar")
+IVY_JARS = ("ivy-*.jar", "httpclient-*.jar", "httpcore-*.jar", "jcl-over-slf4j-*.jar", "slf4j-api-*.jar")
 
 
 def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str] = os.environ) -> spark.Runtime:
@@ -29,7 +32,10 @@ def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str
 
 
 def ensure_jars(
-    use: str | None, found: java.Java, progress: jars.Progress | None = None, environment: Mapping[str, str] = os.environ
+    use: str | None,
+    found: java.Java,
+    progress: jars.Progress | None = None,
+    environment: Mapping[str, str] = os.environ,
 ) -> tuple[Path, ...]:
     """The files of the locked jars of one use (``spark``, ``broker``), or of all; fetched when missing.
 
@@ -42,7 +48,7 @@ def ensure_jars(
 
 
 def spark_home() -> Path:
-    """pip's pyspark.
+    """The folder of pip's pyspark.
 
     Raises:
         SetupError: pyspark is not installed.

@@ -45,4 +45,5 @@ def _write(file: Path, text: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise SetupError(f"{file}: cannot be written ({error.strerror}). Use a virtual environment of your own (`make`)") from error
+        text = f"{file}: cannot be written ({error.strerror}). Use a virtual environment of your own (`make`)"
+        raise SetupError(text) from error

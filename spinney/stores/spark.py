@@ -15,6 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from spinney.core.errors import SetupError
@@ -28,6 +29,8 @@ NO_DATA_BATCHES = "spark.sql.streaming.noDataMicroBatches.enabled"
 PARTITIONS = "spark.sql.shuffle.partitions"  # also the number of state partitions, frozen in each checkpoint
 DRIVER_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
+STATE = "org.apache.spark.sql.execution.streaming.state"
+
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
@@ -37,10 +40,10 @@ EVERYWHERE = {
     **DELTA,
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.catalogImplementation": "in-memory",
-    "spark.sql.streaming.stateStore.providerClass": "org.apache.spark.sql.execution.streaming.state.RocksDBStateStoreProvider",
+    "spark.sql.streaming.stateStore.providerClass": f"{STATE}.RocksDBStateStoreProvider",
     "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
-    NO_DATA_BATCHES: "false",  # an idle query costs nothing; the judge's ticks come by `session_for(no_data_batches=True)`
-    # A small stage of heavy fits must not be merged into one task; stateful queries never do it, stateless ones since 4.1.
+    NO_DATA_BATCHES: "false",  # an idle query costs nothing; the judge, which ticks, asks for a `session_for` itself
+    # A small stage of heavy fits must not be merged into one task: stateful queries never do, stateless ones since 4.1.
     "spark.sql.adaptive.streaming.stateless.enabled": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.scheduler.mode": "FAIR",
@@ -79,8 +82,9 @@ def session(
 ) -> SparkSession:
     """The session of this process, made when there is none yet.
 
-    config: its ``[spark]`` table overrides every setting here. runtime: Spark in this process on `cores` cores
-    (all by default); without it master, jars and Java are those of ``spark-submit``. options: override even ``[spark]``.
+    config: its ``[spark]`` table overrides what is set here. runtime: Spark in this process on `cores` cores
+    (all by default); without it master, jars, Java and all else given to ``spark-submit`` hold. options: override even
+    ``[spark]``.
 
     Raises:
         SetupError: Spark's JVM does not start.
@@ -91,6 +95,7 @@ def session(
         os.environ["JAVA_HOME"] = str(runtime.java_home)
         os.environ["PYSPARK_PYTHON"] = sys.executable
     else:
+        settings |= _given_to_submit()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     settings |= _overrides(settings, {**(config.spark if config else {}), **(options or {})})
     builder = SparkSession.builder.appName(config.fleet.name if config else "spinney")
@@ -111,7 +116,7 @@ def session_for(spark: SparkSession, *, no_data_batches: bool) -> SparkSession:
     no_data_batches: run batches without new data too, as timers need. Set when the query starts, kept by it for ever.
     """
     sibling = spark.newSession()
-    sibling.conf.set(PARTITIONS, spark.conf.get(PARTITIONS))
+    sibling.conf.set(PARTITIONS, str(spark.conf.get(PARTITIONS)))
     sibling.conf.set(NO_DATA_BATCHES, str(no_data_batches).lower())
     return sibling
 
@@ -125,7 +130,7 @@ def in_pool(spark: SparkSession, pool: str) -> Iterator[None]:
     try:
         yield
     finally:
-        context.setLocalProperty(POOL, before)
+        context.setLocalProperty(POOL, before)  # type: ignore[arg-type]  # None takes it away
 
 
 def cores_of(spark: SparkSession) -> int:
@@ -145,6 +150,14 @@ def logging_option() -> str:
 def _cores_here() -> int:
     """The cores this process may use; macOS knows only those that there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _given_to_submit() -> dict[str, str]:
+    """What ``spark-submit`` was told: by flags, by spark-defaults.conf, by the cluster."""
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return {}
+    SparkContext._ensure_initialized()  # the only way to read it before there is a session
+    return dict(SparkConf().getAll())
 
 
 def _on_one_machine(runtime: Runtime, cores: int) -> dict[str, str]:

@@ -1,0 +1,91 @@
+# `make` alone lists what there is. One virtual environment, .venv, from hash-locked lists; a stamp file in it says which
+# steps are done, so that a second run does nothing and needs no network.
+
+.PHONY: help setup demo test check lint types imports pure spark kafka e2e lock clean
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+# The first Python that is new enough and not too new; `make PYTHON=/path/to/python` chooses another.
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python; do \
+	$$each -c '$(SUPPORTED)' >/dev/null 2>&1 && { command -v $$each; break; }; done)
+# make test KAFKA=host:port: that broker in place of the embedded one.
+ifdef KAFKA
+export SPINNEY_TEST_KAFKA := $(KAFKA)
+endif
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: $(VENV)/.machine ## packages, jars, Java: all that the others need
+
+demo: setup ## the whole loop on real flights, with its own Kafka; ARGS="--json" is passed on
+	@$(BIN)/spinney demo $(ARGS)
+
+test: check setup ## lint, types, import rules and every tier of tests; KAFKA=host:port takes that broker
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: lint types imports ## what needs no test run
+
+lint: $(VENV)/.project ## ruff
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.project ## mypy --strict for spinney and schemas
+	@$(BIN)/mypy
+
+imports: $(VENV)/.project ## the layers of docs/design.md
+	@$(BIN)/lint-imports
+
+pure: $(VENV)/.project ## tests without Spark and Kafka
+	@$(BIN)/python -m pytest tests/pure $(ARGS)
+
+spark: setup ## tests with a Spark session
+	@$(BIN)/python -m pytest tests/spark $(ARGS)
+
+kafka: setup ## tests with a real broker
+	@$(BIN)/python -m pytest tests/kafka $(ARGS)
+
+e2e: setup ## tests of the product as a user runs it
+	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+
+lock: $(VENV)/.project ## resolve pyproject.toml anew into the two locked lists
+	@$(BIN)/python -m pip install --quiet uv
+	@echo 'setuptools>=77' | $(LOCK) - --output-file requirements-build.lock
+	@$(LOCK) --extra dev pyproject.toml --output-file requirements.lock
+
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" --no-annotate --no-emit-index-url --no-emit-find-links
+
+clean: ## remove what was made here; the jars in the user's cache stay
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- how .venv comes to be ---------------------------------------------------------------------------------------------
+
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check
+OFFLINE = { echo "make: packages could not be installed: pip says why above. Check network and disk, then run make again:" \
+	"what has come is kept in pip's cache" >&2; exit 1; }
+
+$(VENV)/.python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11, 3.12 or 3.13 found (python3 is" \
+		"$$(python3 --version 2>/dev/null || echo missing)). Install one, or run make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments." \
+		"Install its venv package (Debian, Ubuntu: apt install python3-venv), then run make again" >&2; exit 1; }
+	@"$(PYTHON)" -m venv --clear $(VENV) || { echo "make: $(VENV) could not be made, see above." \
+		"Check disk and rights of this folder, then run make again" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.packages: requirements.lock requirements-build.lock $(VENV)/.python
+	@echo "Packages of requirements.lock go into $(VENV): 1 GB, a few minutes the first time"
+	@$(INSTALL) --quiet --require-hashes --requirement requirements-build.lock || $(OFFLINE)
+	@$(INSTALL) --require-hashes --no-build-isolation --use-pep517 --requirement requirements.lock || $(OFFLINE)
+	@touch $@
+
+$(VENV)/.project: pyproject.toml $(VENV)/.packages
+	@$(INSTALL) --quiet --no-index --no-deps --no-build-isolation --editable . || $(OFFLINE)
+	@touch $@
+
+$(VENV)/.machine: spinney/local/jars.lock spinney/local/submit.py $(VENV)/.project
+	@$(BIN)/python -m spinney.local.setup
+	@touch $@
