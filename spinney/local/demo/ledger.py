@@ -1,0 +1,43 @@
+"""The ledger: what was loaded and sent, by id. The tables are compared with it as sets."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Id = tuple[str, str]
+"""(group_key, event_id)."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a timeline sends, and what was loaded before it.
+
+    loaded_events, loaded_outcomes: the history. events, outcomes: distinct good ones that were sent.
+    event_duplicates, outcome_duplicates: ids sent a second time. unmatched: of `outcomes`, those whose event nobody
+    ever had. dead: digest of (key, value) -> reason, of each record sent to be rejected.
+    """
+
+    loaded_events: frozenset[Id]
+    loaded_outcomes: frozenset[Id]
+    events: frozenset[Id]
+    outcomes: frozenset[Id]
+    event_duplicates: tuple[Id, ...]
+    outcome_duplicates: tuple[Id, ...]
+    unmatched: frozenset[Id]
+    dead: Mapping[str, str]
+
+    @property
+    def dead_by_reason(self) -> dict[str, int]:
+        return dict(sorted(Counter(self.dead.values()).items()))
+
+    @property
+    def event_records(self) -> int:
+        """Records sent to the topic of events."""
+        return len(self.events) + len(self.event_duplicates) + len(self.dead)
+
+    @property
+    def outcome_records(self) -> int:
+        """Records sent to the topic of outcomes."""
+        return len(self.outcomes) + len(self.outcome_duplicates)
