@@ -39,7 +39,10 @@ class Pace:
 
 @dataclass
 class Sent:
-    """What became of the records so far. total: None if not known. first_failure: why, of the first that failed."""
+    """What became of the records so far.
+
+    total: None if not known. first_failure: why, of the first that failed. finished: nothing is under way any more.
+    """
 
     total: int | None
     read: int = 0
@@ -47,6 +50,7 @@ class Sent:
     failed: int = 0
     seconds: float = 0.0
     first_failure: str = ""
+    finished: bool = False
 
     @property
     def per_second(self) -> float:
@@ -157,6 +161,7 @@ class _Sender:
         for _ in range(self.sent.read - self.sent.acknowledged - self.sent.failed):
             self.sent.fail(f"no answer from the broker within {LAST_ANSWERS_SECONDS:g} s")
         self.sent.seconds = time.monotonic() - self.started
+        self.sent.finished = True
         self.show(self.sent)
 
 

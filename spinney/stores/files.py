@@ -37,7 +37,7 @@ def read_config(path: str | Path, environment: Mapping[str, str] | None = None) 
 
 
 def read_sample(path: str | Path, rows: int = SAMPLE_ROWS) -> pd.DataFrame:
-    """Return the first rows of a Parquet or CSV file, with pandas' own types; text stays text in CSV.
+    """Return the first rows of a Parquet or CSV file, gaps and all: a column of integers with some missing stays one.
 
     Raises ConfigError: not there, another kind of file, or not readable as what its name says.
     """
@@ -48,11 +48,13 @@ def read_sample(path: str | Path, rows: int = SAMPLE_ROWS) -> pd.DataFrame:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise _unreadable(path, f"a file that ends in {' or '.join(SUFFIXES)}", path.suffix or "none", "")
+    kinds = {pa.int8(): pd.Int8Dtype(), pa.int16(): pd.Int16Dtype(), pa.int32(): pd.Int32Dtype()}
+    nullable = {**kinds, pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
     try:
         if path.suffix.lower() == ".csv":
-            return pd.read_csv(path, nrows=rows)
+            return pd.read_csv(path, nrows=rows, dtype_backend="numpy_nullable")
         batch = next(pq.ParquetFile(path).iter_batches(batch_size=rows), None)
-        return pd.DataFrame() if batch is None else batch.to_pandas()
+        return pd.DataFrame() if batch is None else batch.to_pandas(types_mapper=nullable.get)
     except FileNotFoundError as error:
         raise _unreadable(path, "a data file", "no such file", "") from error
     except (pa.ArrowException, ValueError, OSError) as error:

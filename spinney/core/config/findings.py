@@ -21,9 +21,10 @@ from spinney.core.errors import Finding
 V = TypeVar("V")
 STRINGS = "a table: name = a string"
 MASK = "********"
-_SECRET = re.compile(r"password|passwd|secret|jaas|token|credential|private|(?<!store\.)key$", re.IGNORECASE)
+_SECRET = re.compile(r"password|passwd|secret|jaas|token|credential|private|key$", re.IGNORECASE)
 _SECRET_IN_STORE = re.compile(r"key|sas|signature", re.IGNORECASE)
 _OPTIONS = ("kafka.options.", "storage.options.", "spark.")
+_WHOLE_OPTIONS = ("kafka.options", "storage.options", "spark")
 
 
 def is_secret(key: str) -> bool:
@@ -35,7 +36,7 @@ def is_secret(key: str) -> bool:
 
 def shown(key: str, value: Any) -> str:
     """Return `value` as TOML, bounded, and masked if `key` is a secret."""
-    text = MASK if is_secret(key) else toml(value)
+    text = MASK if is_secret(key) or (key in _WHOLE_OPTIONS and value) else toml(value)
     text = re.sub(r"(://[^/@:\s]*):[^/@\s]+@", rf"\1:{MASK}@", text)
     return text if len(text) <= 120 else text[:117] + "..."
 

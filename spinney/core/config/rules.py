@@ -117,7 +117,7 @@ def names(fleet: Fleet) -> Iterator[Problem]:
             yield Problem(key, f'"{own[name]}", since it is fleet.{field}', toml(kind), "Change it or remove it.")
         if name not in own and name.lower() in RESERVED and not (name == fleet.target and name == "label"):
             yield Problem(key, "a name that no table uses", toml(name), _reserved())
-        if not name or UNSTORABLE & set(name):
+        if not storable(name):
             yield Problem(key, _STORABLE, toml(name), "Rename it.")
         if (twin := seen.setdefault(name.lower(), name)) != name:
             yield Problem(key, "names that differ in more than case", f"`{twin}` and `{name}`", "Rename one.")
@@ -204,6 +204,11 @@ def not_in_effect(section: str, model: BaseModel) -> Iterator[Problem]:
 def undeclared(key: str, name: str, fleet: Fleet) -> Problem:
     remedy = did_you_mean(name, fleet.columns)
     return Problem(key, "a column of [fleet.columns]", f"`{name}`", remedy, also=("fleet.columns",))
+
+
+def storable(name: str) -> bool:
+    """Whether a column can be called this."""
+    return bool(name) and name.isprintable() and not UNSTORABLE & set(name)
 
 
 def _reserved() -> str:

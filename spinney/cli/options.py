@@ -1,0 +1,105 @@
+"""Options that several verbs share, and how results are written."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, is_dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from spinney.core.config import Config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(verb: F) -> F:
+    option = click.option(
+        "--config",
+        "config_path",
+        default="fleet.toml",
+        show_default=True,
+        type=click.Path(dir_okay=False),
+        help="The configuration file.",
+    )
+    return option(verb)
+
+
+def json_option(verb: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(verb)
+
+
+def example(text: str) -> str:
+    """Return an epilog that shows one call as it is typed."""
+    return f"\b\nExample:\n  {text}"
+
+
+def load_config(path: str) -> Config:
+    """Read and check the configuration. Raises ConfigError."""
+    from spinney.stores.files import read_config
+
+    return read_config(path)
+
+
+def write_json(value: Any) -> None:
+    """Write one JSON document to standard output. Times are ISO 8601 in UTC."""
+    click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False, default=_text))
+
+
+def plain(value: Any) -> Any:
+    """Return a dataclass, a frame or a sequence of them as what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if hasattr(value, "to_dict") and hasattr(value, "columns"):
+        return plain(value.to_dict("records"))
+    if isinstance(value, Mapping):
+        return {str(name): plain(part) for name, part in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [plain(part) for part in value]
+    return _known(value)
+
+
+def table(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Draw rows as a table on a terminal; on a pipe as lines with tabs, headed by the columns' names."""
+    listed = list(rows)
+    names = list(listed[0]) if listed else []
+    if not sys.stdout.isatty():
+        for line in ([names] if names else []) + [[_cell(row[name]) for name in names] for row in listed]:
+            click.echo("\t".join(line))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    drawn = Table(title=title, header_style="bold")
+    for name in names:
+        drawn.add_column(name)
+    for row in listed:
+        drawn.add_row(*(escape(_cell(row[name])) for name in names))
+    Console().print(drawn)
+
+
+def _cell(value: Any) -> str:
+    value = _known(value)
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return _text(value) if isinstance(value, date) else str(value)
+
+
+def _known(value: Any) -> Any:
+    """What is not a number, or not there, is nothing: JSON has no NaN."""
+    unknown = isinstance(value, float) and not math.isfinite(value)
+    return None if unknown or type(value).__name__ in ("NaTType", "NAType") else value
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value.item() if hasattr(value, "item") else str(value)

@@ -1,0 +1,80 @@
+"""demo, stream, retrain: what does the work."""
+
+from __future__ import annotations
+
+import click
+
+from spinney.cli.options import config_option, example, json_option, load_config, plain, table, write_json
+
+QUERIES = ("ingest", "score", "labels", "retrain")
+
+
+@click.command(epilog=example("spinney demo --report work/demo/report.html"))
+@json_option
+@click.option("--report", type=click.Path(dir_okay=False), help="Where the HTML report goes [work/demo/report.html].")
+@click.option("--days", type=click.IntRange(min=1), help="Days of event time to stream [the example's own].")
+@click.option("--example", "folder", type=click.Path(exists=True, file_okay=False), help="Another example's folder.")
+@click.option("--keep", is_flag=True, help="Go on from the tables of the last run instead of starting afresh.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn by lot.")
+def demo(as_json: bool, report: str | None, days: int | None, folder: str | None, keep: bool, seed: int) -> None:
+    """The whole loop on real flights: a Kafka broker, the four queries, a report.
+
+    Leaves its tables under work/demo. With --json: one object on standard output, all else on standard error.
+    """
+    from pathlib import Path
+
+    from spinney.local.demo.run import Options
+    from spinney.local.demo.run import demo as run_demo
+
+    options = Options(
+        json=as_json,
+        report=Path(report) if report else None,
+        days=days,
+        example=Path(folder) if folder else None,
+        keep=keep,
+        seed=seed,
+    )
+    summary = run_demo(options)
+    if as_json:
+        write_json(summary)
+
+
+@click.command(epilog=example("spinney stream --config fleet.toml --only ingest --only score"))
+@config_option
+@click.option("--only", multiple=True, type=click.Choice(QUERIES), help="Run this query alone; may be repeated.")
+@click.option("--once", is_flag=True, help="Drain what is there, then exit 0: for a cron job or a test.")
+def stream(config_path: str, only: tuple[str, ...], once: bool) -> None:
+    """The four queries: ingest, score, labels, retrain. SIGTERM and Ctrl-C stop between batches."""
+    config = load_config(config_path)
+    from streaming.app import run
+
+    run(config, only=only, once=once)
+
+
+@click.command(epilog=example("""spinney retrain --group '["AA","JFK","LAX"]' --dry-run"""))
+@config_option
+@json_option
+@click.option("--all", "everything", is_flag=True, help="Every group and every parent.")
+@click.option("--group", "groups", multiple=True, metavar="KEY", help="This group alone; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
+def retrain(config_path: str, as_json: bool, everything: bool, groups: tuple[str, ...], dry_run: bool) -> None:
+    """The weekly batch: plan, fit, gate, record. Safe to run beside the stream."""
+    if everything == bool(groups):
+        raise click.UsageError("expected either --all or at least one --group KEY")
+    config = load_config(config_path)
+    from batch.weekly import retrain as run_retrain
+
+    result = run_retrain(config, groups=None if everything else list(groups), dry_run=dry_run)
+    if as_json:
+        write_json(result)
+    elif result is not None:
+        table("round", _rows(plain(result)))
+
+
+def _rows(result: object) -> list[dict[str, object]]:
+    if isinstance(result, dict):
+        return [{"what": name, "value": value} for name, value in result.items()]
+    return list(result) if isinstance(result, list) else [{"value": result}]
+
+
+VERBS = (demo, stream, retrain)

@@ -1,0 +1,137 @@
+"""Is everything there that the fleet needs? Each check looks, changes nothing, and says what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from spinney.core.config import Config
+from spinney.core.errors import SpinneyError
+
+State = Literal["ok", "finding", "skipped"]
+BROKER_SECONDS = 5.0
+FREE_BYTES = 2 * 1024**3
+"""Less free disk than this is a finding: Spark's shuffles and state need room beside the tables."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one check saw. remedy: empty unless something is to be done."""
+
+    name: str
+    state: State
+    text: str
+    remedy: str = ""
+
+
+def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Result]:
+    """Return the result of every check, in the order in which things are needed. environment: os.environ if None."""
+    environment = os.environ if environment is None else environment
+    results = [Result("configuration", "ok", "every key is known and fits the others")]
+    checks: tuple[tuple[str, Callable[[], Result]], ...] = (
+        ("java", lambda: java(environment)),
+        ("jars", lambda: jars(environment)),
+        ("kafka", lambda: kafka(config)),
+        ("topics", lambda: topics(config)),
+        ("storage", lambda: storage(config)),
+        ("estimator", lambda: estimator(config)),
+    )
+    for name, check in checks:
+        if name == "topics" and results[-1].state != "ok":
+            results.append(Result(name, "skipped", "no broker to ask"))
+            continue
+        try:
+            results.append(check())
+        except SpinneyError as error:
+            what, _, remedy = str(error).partition(". ")
+            results.append(Result(name, "finding", what, remedy))
+    return results
+
+
+def java(environment: Mapping[str, str]) -> Result:
+    """Java 17 or 21. Raises SetupError."""
+    from spinney.local.java import find
+
+    found = find(environment)
+    return Result("java", "ok", f"Java {found.version} at {found.home} ({found.source})")
+
+
+def jars(environment: Mapping[str, str]) -> Result:
+    """The locked jars, there and whole. Not fetched by a check: that takes minutes and a network."""
+    from spinney.local import jars as locked
+
+    folder = locked.cache_folder(environment) / "jars"
+    wanted = locked.locked()
+    lacking = [jar.name for jar in wanted if not locked.is_intact(jar, folder)]
+    if lacking:
+        text = f"{len(lacking)} of {len(wanted)} missing or damaged in {folder}: {', '.join(lacking[:3])} …"
+        return Result("jars", "finding", text, "Fetch them: python -m spinney.local.setup")
+    return Result("jars", "ok", f"{len(wanted)} in {folder}")
+
+
+def kafka(config: Config) -> Result:
+    """A broker answers. Raises Busy, ConfigError."""
+    from spinney.stores.kafka import existing_topics
+
+    there = existing_topics(config, BROKER_SECONDS)
+    return Result("kafka", "ok", f"{config.kafka.bootstrap_servers} answers; {len(there)} topics")
+
+
+def topics(config: Config) -> Result:
+    """The topics of the configuration exist. Raises Busy."""
+    from spinney.stores.kafka import existing_topics, topics_of
+
+    there = existing_topics(config, BROKER_SECONDS)
+    lacking = [topic for topic in topics_of(config) if topic not in there]
+    if lacking:
+        return Result("topics", "finding", f"do not exist: {', '.join(lacking)}", "Make them: spinney init")
+    return Result("topics", "ok", ", ".join(f"{topic} ({there[topic]} partitions)" for topic in topics_of(config)))
+
+
+def storage(config: Config) -> Result:
+    """The root of the tables can be written, with room to spare. A remote one is only asked whether it answers."""
+    root = config.storage.root
+    if urlsplit(root).scheme not in ("", "file"):
+        return _remote(config)
+    folder = Path(urlsplit(root).path if root.startswith("file:") else root).absolute()
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        remedy = "Choose another storage.root, or give this user the right to write there."
+        return Result("storage", "finding", f"{there} cannot be written: {error.strerror}", remedy)
+    free = shutil.disk_usage(there).free
+    if free < FREE_BYTES:
+        remedy = f"Free at least {FREE_BYTES / 1e9:.0f} GB, or choose another storage.root."
+        return Result("storage", "finding", f"{there} has {free / 1e9:.1f} GB left", remedy)
+    state = "" if folder.exists() else ", will be made"
+    return Result("storage", "ok", f"{folder}{state}; {free / 1e9:.0f} GB free")
+
+
+def _remote(config: Config) -> Result:
+    from deltalake import DeltaTable
+
+    root = config.storage.root.rstrip("/")
+    try:
+        DeltaTable.is_deltatable(f"{root}/tables/events", storage_options=dict(config.storage.options))
+    except Exception as error:  # the object stores' clients raise each their own
+        remedy = "Correct storage.root and storage.options; the same options feed Spark and deltalake."
+        return Result("storage", "finding", f"{root} cannot be read: {str(error)[:300]}", remedy)
+    return Result("storage", "ok", f"{root} answers; writing is not tried")
+
+
+def estimator(config: Config) -> Result:
+    """The estimator is found, fits a toy group and answers for it. Raises ConfigError, ContractError."""
+    from spinney.local.estimator_check import problem
+
+    name = config.recipe.estimator
+    if wrong := problem(config):
+        return Result("estimator", "finding", f'"{name}": {wrong}', "Correct recipe.estimator or recipe.params.")
+    return Result("estimator", "ok", f'"{name}" fits a toy group and predicts it')

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spinney.core.config import Config, parse
+from spinney.core.errors import SetupError
+from spinney.local import checks
+from spinney.local.checks import Result
+
+CONFIG = """\
+[fleet]
+group = ["shop"]
+event_id = "id"
+event_time = "at"
+target = "sold"
+features = ["price", "day", "at", "sunny", "floor", "brand"]
+[fleet.columns]
+shop = "string"
+price = "double"
+sold = "int"
+day = "date"
+sunny = "boolean"
+floor = "int"
+brand = "string"
+[kafka]
+events = "sales"
+[storage]
+root = "ROOT"
+"""
+
+
+def configured(root: Path | str, **environment: str) -> Config:
+    return parse(CONFIG.replace("ROOT", str(root)), "fleet.toml", environment)
+
+
+def test_a_root_that_can_be_written_is_sound_even_before_it_is_made(tmp_path: Path) -> None:
+    found = checks.storage(configured(tmp_path / "a" / "b"))
+    assert found.state == "ok"
+    assert "will be made" in found.text
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_root_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = checks.storage(configured(tmp_path / "file" / "b"))
+    assert found.state == "finding"
+    assert "storage.root" in found.remedy
+
+
+def test_a_disk_that_is_nearly_full_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "FREE_BYTES", 1 << 80)
+    assert "GB left" in checks.storage(configured(tmp_path)).text
+
+
+def test_the_estimator_fits_a_toy_group_of_every_type_of_feature(tmp_path: Path) -> None:
+    assert checks.estimator(configured(tmp_path)) == Result(
+        "estimator", "ok", '"ridge" fits a toy group and predicts it'
+    )
+
+
+def test_the_estimator_of_a_classification_fits_a_toy_group(tmp_path: Path) -> None:
+    config = configured(tmp_path, SPINNEY_FLEET__TASK="classification", SPINNEY_RECIPE__ESTIMATOR="logistic_regression")
+    assert checks.estimator(config).state == "ok"
+
+
+def test_an_estimator_that_raises_is_told_with_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sulky_shop.py").write_text(
+        "from sklearn.dummy import DummyRegressor\n"
+        "class Sulky(DummyRegressor):\n"
+        "    def fit(self, X, y, sample_weight=None):\n"
+        "        raise RuntimeError('not today')\n"
+        "def model():\n"
+        "    return Sulky()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = checks.estimator(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="sulky_shop:model"))
+    assert found.state == "finding"
+    assert "not today" in found.text
+
+
+def test_each_failure_is_a_finding_and_the_others_are_still_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_java(environment: object) -> Result:
+        raise SetupError("no Java. Install one")
+
+    def no_broker(config: Config) -> Result:
+        raise SetupError("nobody answers. Start one")
+
+    monkeypatch.setattr(checks, "java", no_java)
+    monkeypatch.setattr(checks, "kafka", no_broker)
+    monkeypatch.setattr(checks, "jars", lambda environment: Result("jars", "ok", "all"))
+    found = {result.name: result for result in checks.run(configured(tmp_path), {})}
+    assert list(found) == ["configuration", "java", "jars", "kafka", "topics", "storage", "estimator"]
+    assert found["java"] == Result("java", "finding", "no Java", "Install one")
+    assert found["topics"].state == "skipped"
+    assert found["estimator"].state == "ok"
+
+
+def test_an_unknown_estimator_is_a_finding_with_the_nearest_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("java", "jars", "kafka", "topics"):
+        monkeypatch.setattr(checks, name, lambda _, name=name: Result(name, "ok", ""))
+    found = checks.run(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="rigde"), {})[-1]
+    assert (found.name, found.state) == ("estimator", "finding")
+    assert "Did you mean `ridge`?" in found.remedy
+
+
+def test_jars_that_are_missing_are_counted_and_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spinney.local import jars
+
+    monkeypatch.setattr(jars, "cache_folder", lambda environment: tmp_path)
+    found = checks.jars({})
+    assert found.state == "finding"
+    assert "python -m spinney.local.setup" in found.remedy
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from spinney.cli import main
+from spinney.cli.fleet import group_key
+from spinney.core.config import parse
+from spinney.core.errors import Busy, Finding
+from spinney.local import checks
+from spinney.local.checks import Result as Seen
+
+FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
+VERBS = ["demo", "check", "init", "kafka", "produce", "load", "stream", "retrain", "fleet", "why"]
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, words)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, module: str, **members: Any) -> None:
+    """Put a module in place of one that needs Spark or Kafka: here only the command line is under test."""
+    double = types.ModuleType(module)
+    for name, member in members.items():
+        setattr(double, name, member)
+    monkeypatch.setitem(sys.modules, module, double)
+
+
+@pytest.fixture
+def flights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet.toml").write_text(FLIGHTS.read_text(encoding="utf-8"), encoding="utf-8")
+    return tmp_path
+
+
+def test_the_verbs_are_those_of_the_design_that_exist() -> None:
+    assert main.list_commands(main.make_context("spinney", [], resilient_parsing=True)) == VERBS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_an_example(verb: str) -> None:
+    result = run(verb, "--help")
+    assert result.exit_code == 0
+    assert f"spinney {verb}" in result.output
+    assert "Example:" in result.output
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("demo", "kafka")])
+def test_every_verb_about_a_fleet_takes_its_configuration(verb: str) -> None:
+    assert "--config" in run(verb, "--help").output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ["pydantic", "pandas", "numpy", "pyspark", "deltalake", "mlflow", "confluent_kafka", "rich", "sklearn"]
+    program = (
+        "import sys\nfrom spinney.cli import main\n"
+        "main(['--help'], standalone_mode=False)\n"
+        f"sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_unknown_verb_is_wrong_usage() -> None:
+    assert run("chek").exit_code == 2
+
+
+def test_a_missing_configuration_is_told_on_standard_error_without_a_traceback(flights: Path) -> None:
+    result = run("check", "--config", "nowhere.toml")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("spinney: nowhere.toml: expected a configuration file")
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_configuration_lists_every_finding_and_ends_with_2(flights: Path) -> None:
+    text = (flights / "fleet.toml").read_text().replace("shards", "shrads").replace('"absolute"', '"log"')
+    (flights / "fleet.toml").write_text(text)
+    result = run("check")
+    assert result.exit_code == 2
+    assert "Did you mean `shards`?" in result.stderr
+    assert "fleet.loss" in result.stderr
+    as_json = run("check", "--json")
+    assert as_json.exit_code == 2
+    found = [Finding(**finding) for finding in json.loads(as_json.stdout)["findings"]]
+    assert {finding.key for finding in found} == {"fleet.shrads", "fleet.loss"}
+    assert all(finding.line for finding in found)
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_a_traceback_is_shown_to_those_who_ask(flights: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    if how == "variable":
+        monkeypatch.setenv("SPINNEY_DEBUG", "1")
+    result = run(*(["--debug"] if how == "option" else []), "check", "--config", "nowhere.toml")
+    assert type(result.exception).__name__ == "ConfigError"
+
+
+def test_another_error_of_ours_ends_with_1(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(config: object, **options: object) -> None:
+        raise Busy("the lease is held")
+
+    stand_in(monkeypatch, "streaming.app", run=busy)
+    result = run("stream")
+    assert (result.exit_code, result.stderr) == (1, "spinney: the lease is held\n")
+
+
+def test_check_shows_the_values_in_effect_with_their_origin(flights: Path) -> None:
+    lines = run("check", "--show").stdout.splitlines()
+    assert lines[0] == "key\tvalue\torigin"
+    assert 'fleet.name\t"flights"\tfleet.toml:5' in lines
+    assert "gateway.port\t8080\tdefault" in lines
+    listed = json.loads(run("check", "--show", "--json").stdout)
+    assert {"key": "gateway.port", "value": "8080", "origin": "default"} in listed
+
+
+@pytest.mark.parametrize(("state", "code"), [("ok", 0), ("finding", 1), ("skipped", 0)])
+def test_check_ends_with_1_where_there_is_a_finding(
+    flights: Path, monkeypatch: pytest.MonkeyPatch, state: Any, code: int
+) -> None:
+    monkeypatch.setattr(checks, "run", lambda config: [Seen("java", state, "words", "do this")])
+    result = run("check")
+    assert result.exit_code == code
+    assert "java: words" in result.stdout
+    assert "do this" in result.stdout
+    as_json = run("check", "--json")
+    assert as_json.exit_code == code
+    assert json.loads(as_json.stdout)["checks"] == [
+        {"name": "java", "state": state, "text": "words", "remedy": "do this"}
+    ]
+
+
+def test_init_from_proposes_a_configuration_and_makes_nothing(flights: Path) -> None:
+    shops = "\n".join(f"s{row},2024-01-01T{row % 24:02}:00:00Z,{'nsew'[row % 4]},{row / 7},{row}" for row in range(200))
+    (flights / "sales.csv").write_text("sale,at,shop,price,sold\n" + shops)
+    result = run("init", "--from", "sales.csv")
+    assert result.exit_code == 0
+    config = parse(result.stdout, "proposed", {})
+    assert (config.fleet.group, config.fleet.event_id, config.fleet.target) == (("shop",), "sale", "sold")
+    assert sorted(path.name for path in flights.iterdir()) == ["fleet.toml", "sales.csv"]
+
+
+def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def ensure_topics(config: Any, partitions: int, retention_ms: int | None) -> dict[str, bool]:
+        asked.append((partitions, retention_ms))
+        return {config.kafka.events: True, config.kafka.outcomes: False}
+
+    stand_in(monkeypatch, "spinney.stores.kafka", ensure_topics=ensure_topics)
+    stand_in(monkeypatch, "spinney.stores.delta", create_tables=lambda config: ["events"])
+    result = run("init", "--partitions", "8", "--retention-ms", "-1")
+    assert result.exit_code == 0
+    assert asked == [(8, -1)]
+    assert result.stdout == ""
+    assert "topic flights.events: made" in result.stderr
+    assert "topic flights.outcomes: was there" in result.stderr
+    assert "1 made" in result.stderr
+
+
+def test_stream_passes_its_queries_on(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+    stand_in(monkeypatch, "streaming.app", run=lambda config, **options: asked.append(options))
+    assert run("stream", "--only", "ingest", "--only", "score", "--once").exit_code == 0
+    assert asked == [{"only": ("ingest", "score"), "once": True}]
+    assert run("stream", "--only", "scoer").exit_code == 2
+
+
+@pytest.mark.parametrize("words", [[], ["--all", "--group", "x"]])
+def test_retrain_wants_to_know_what(flights: Path, words: list[str]) -> None:
+    assert run("retrain", *words).exit_code == 2
+
+
+def test_retrain_passes_its_groups_on(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, object]] = []
+
+    def retrain(config: object, **options: object) -> dict[str, int]:
+        asked.append(options)
+        return {"fitted": 2}
+
+    stand_in(monkeypatch, "batch.weekly", retrain=retrain)
+    assert json.loads(run("retrain", "--all", "--json").stdout) == {"fitted": 2}
+    assert run("retrain", "--group", "a", "--group", "b", "--dry-run").stdout == "what\tvalue\nfitted\t2\n"
+    assert asked == [{"groups": None, "dry_run": False}, {"groups": ["a", "b"], "dry_run": True}]
+
+
+def test_load_shows_the_counts(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "batch.load", load=lambda config, source: {"events": 5, "dead_letters": 1})
+    assert run("load", "a.parquet").stdout == "what\trows\nevents\t5\ndead_letters\t1\n"
+    assert json.loads(run("load", "a.parquet", "--json").stdout) == {"events": 5, "dead_letters": 1}
+
+
+class FleetOfTwo:
+    def __init__(self, config: object) -> None:
+        del config
+
+    def groups(self) -> list[dict[str, object]]:
+        return [{"group": "a", "state": "fresh", "age": float("nan")}, {"group": "b", "state": "failed", "age": 1.0}]
+
+    def why(self, key: str) -> str:
+        return f"the story of {key}"
+
+
+def test_fleet_lists_groups_by_state(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "spinney.fleet", Fleet=FleetOfTwo)
+    assert run("fleet").stdout == "group\tstate\tage\na\tfresh\t–\nb\tfailed\t1\n"
+    assert run("fleet", "--state", "failed").stdout.splitlines()[1:] == ["b\tfailed\t1"]
+    assert run("fleet", "--limit", "1").stderr == "1 more; --limit 0 shows all\n"
+    assert len(json.loads(run("fleet", "--json", "--limit", "1").stdout)) == 2
+
+
+def test_json_has_null_where_a_number_is_not_known(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "spinney.fleet", Fleet=FleetOfTwo)
+    assert json.loads(run("fleet", "--json").stdout)[0] == {"group": "a", "state": "fresh", "age": None}
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("AA", "JFK", "LAX"), '["AA","JFK","LAX"]'),
+        (('["AA", "JFK", "LAX"]',), '["AA","JFK","LAX"]'),
+        (('{"dest": "LAX"}',), '{"dest":"LAX"}'),
+        (("Köln",), '["Köln"]'),
+        (("7",), '["7"]'),
+    ],
+)
+def test_a_group_is_named_as_people_type_it(words: tuple[str, ...], key: str) -> None:
+    assert group_key(words) == key
+
+
+def test_why_tells_the_groups_story(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "spinney.fleet", Fleet=FleetOfTwo)
+    assert run("why", "AA", "JFK", "LAX").stdout == 'the story of ["AA","JFK","LAX"]\n'
+    assert run("why", "[AA").exit_code == 2

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from spinney.cli import main
+from spinney.core.config.models import Config
+from spinney.core.config.reference import reference
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("verb", sorted(main.commands))
+def test_every_verb_has_a_section_and_an_example_in_the_docs(verb: str) -> None:
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {verb}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert section is not None
+    assert f"    spinney {verb}" in section[1]
+
+
+def test_the_docs_have_no_verb_that_does_not_exist() -> None:
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^## (\S+)$", text, re.MULTILINE)) == sorted(main.commands)
+
+
+@pytest.mark.parametrize("verb", sorted(main.commands))
+def test_every_option_in_a_verbs_examples_exists(verb: str) -> None:
+    text = (DOCS / "commands.md").read_text(encoding="utf-8")
+    known = {option for parameter in main.commands[verb].params for option in parameter.opts}
+    for line in re.findall(rf"^    spinney {verb}\b(.*)$", text, re.MULTILINE):
+        assert set(re.findall(r"--[a-z-]+", line)) <= known
+
+
+def test_the_page_of_the_configuration_is_what_the_models_say() -> None:
+    assert (DOCS / "configuration.md").read_text(encoding="utf-8") == reference()
+
+
+@pytest.mark.parametrize("section", sorted(Config.model_fields))
+def test_every_section_of_the_configuration_is_on_its_page(section: str) -> None:
+    assert f"## `[{section}]`" in reference()
