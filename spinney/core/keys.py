@@ -1,10 +1,10 @@
-"""A group's name as one string, and its shard. Injective, and the same in Spark SQL.
+r"""A group's name as one string, and its shard. Injective, and the same in Spark SQL.
 
 A group: a compact JSON array of its key columns as text, ``["AA","JFK",null]``.
 A parent: a compact JSON object, columns in declared order, ``{"dest":"LAX"}``; the global one is ``{}``.
 
 Two differences to Spark's ``to_json``, which whoever builds keys there must mind: it writes control
-characters as ``\\u001F`` where this writes ``\\u001f`` (records with such characters are dead letters),
+characters as ``\u001F`` where this writes ``\u001f`` (records with such characters are dead letters),
 and it drops null fields of a struct unless ``ignoreNullFields`` is ``false``.
 """
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
@@ -90,7 +90,7 @@ def test_any_text_has_a_shard(key: str, shards: int) -> None:
     assert 0 <= keys.shard_of(key, shards) < shards
 
 
-@pytest.mark.parametrize("value", [1.5, datetime(2013, 1, 1), b"AA", ["AA"]])
+@pytest.mark.parametrize("value", [1.5, datetime(2013, 1, 1, tzinfo=UTC), b"AA", ["AA"]])
 def test_a_column_without_one_text_is_refused(value: object) -> None:
     with pytest.raises(ContractError, match="expected text, an integer"):
         keys.encode([value])

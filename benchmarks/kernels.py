@@ -1,0 +1,117 @@
+"""How fast groups are fitted: the stacked kernel of `ridge` beside a loop of the same scikit-learn pipeline.
+
+Both do all of `fit_groups`: choosing and ordering rows, fingerprints, two fits, comparison with a champion, payload and
+signature. Run: ``python benchmarks/kernels.py --groups 2000 --rows 50 --features 8``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from spinney.core.fitting import fit_groups
+from spinney.core.recipe import Feature, Recipe, installed
+from spinney.core.signing import Signer
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+SIGNER = Signer(b"a key only for this benchmark")
+
+
+def peer(alpha: float) -> Pipeline:
+    """What the stacked kernel computes, as anybody would write it."""
+    return Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler()), ("model", Ridge(alpha=alpha))])
+
+
+def fleet(groups: int, rows: int, features: int) -> tuple[pd.DataFrame, Recipe]:
+    """Rows of `groups` groups in a shuffled order, 2 % of the features missing; and the recipe that fits them."""
+    random = np.random.default_rng(7)
+    n = groups * rows
+    x = random.normal(size=(n, features))
+    group = np.repeat(np.arange(groups), rows)
+    truth = random.normal(size=(groups, features))
+    label = (x * truth[group]).sum(axis=1) + random.normal(size=n)
+    x[random.random(x.shape) < 0.02] = np.nan
+    frame = pd.DataFrame({f"x{i}": x[:, i] for i in range(features)})
+    frame.insert(0, "group_key", [f'["{g}"]' for g in group])
+    frame.insert(1, "event_id", [f"event-{i}" for i in range(n)])
+    seconds = pd.to_timedelta(np.tile(np.arange(rows), groups) * 3600, unit="s")
+    frame.insert(2, "event_time", (pd.Timestamp(START) + seconds).astype("datetime64[us, UTC]"))
+    frame["label"] = label
+    recipe = Recipe(
+        estimator="ridge",
+        params=(("alpha", "1.0"),),
+        features=tuple(Feature(f"x{i}", "double") for i in range(features)),
+        target=Feature("label", "double"),
+        task="regression",
+        loss="absolute",
+        min_rows=10,
+        window_rows=2000,
+        window=timedelta(days=90),
+        versions=tuple(sorted(installed().items())),
+    )
+    return frame.sample(frac=1, random_state=7).reset_index(drop=True), recipe
+
+
+def champions(frame: pd.DataFrame, recipe: Recipe, groups: int) -> pd.DataFrame:
+    """Asks for every group, each with a champion fitted on the first four fifths of its rows."""
+    asks = pd.DataFrame({"group_key": [f'["{g}"]' for g in range(groups)]})
+    early = frame[frame["event_time"] <= frame["event_time"].quantile(0.75)]
+    fitted = fit_groups(early, asks, recipe, START + timedelta(days=30), SIGNER)
+    for name, column in (("id", "model_id"), ("codec",) * 2, ("payload",) * 2, ("signature",) * 2):
+        asks[f"champion_{name}"] = fitted[column]
+    asks["champion_trained_through"] = fitted["trained_through"]
+    return asks
+
+
+def seconds_of(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe) -> float:
+    """Wall seconds of one call in which every group must be fitted and compared."""
+    began = time.perf_counter()
+    result = fit_groups(frame, asks, recipe, START + timedelta(days=30), SIGNER)
+    took = time.perf_counter() - began
+    if set(result["status"]) != {"fitted"} or '"champion_error"' in "".join(result["metrics"]):
+        raise SystemExit(f"not every group was fitted and compared: {result['status'].value_counts().to_dict()}")
+    return took
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--groups", type=int, default=2000)
+    options.add_argument("--rows", type=int, default=50)
+    options.add_argument("--features", type=int, default=8)
+    options.add_argument("--loop-groups", type=int, default=300, help="groups of the (slow) loop")
+    options.add_argument("--repeats", type=int, default=3)
+    args = options.parse_args()
+    frame, recipe = fleet(args.groups, args.rows, args.features)
+    asks = champions(frame, recipe, args.groups)
+    few = asks.head(args.loop_groups)
+    some = frame[frame["group_key"].isin(few["group_key"])].reset_index(drop=True)
+    loop = replace(recipe, estimator="kernels:peer")
+    seconds_of(some, few, recipe)  # warm up both
+    seconds_of(some, few.head(5), loop)
+    stacked = min(seconds_of(frame, asks, recipe) for _ in range(args.repeats)) / len(asks)
+    looped = min(seconds_of(some, few, loop) for _ in range(args.repeats)) / len(few)
+    result = {
+        "groups": args.groups,
+        "rows": args.rows,
+        "features": args.features,
+        "stacked_us_per_group": round(stacked * 1e6, 1),
+        "loop_us_per_group": round(looped * 1e6, 1),
+        "stacked_fits_per_second": round(1 / stacked),
+        "loop_fits_per_second": round(1 / looped),
+        "ratio": round(looped / stacked, 1),
+    }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

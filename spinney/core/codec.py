@@ -1,0 +1,118 @@
+"""A model as bytes and back. The set of codecs is closed.
+
+linear  arrays: little-endian, ``format, link, scores, width, header length``, a JSON header (features, words of
+        strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes.
+skops   other scikit-learn estimators, under our own list of types.
+pickle  anything, and only where it is allowed in so many words: loading one runs what it holds.
+
+`load` trusts its bytes as little as it can, but verify their signature first: `open_signed` does both.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from functools import lru_cache
+
+import numpy as np
+
+from spinney.core import skops_bytes
+from spinney.core.encoding import Encoder
+from spinney.core.errors import Corrupt
+from spinney.core.linear import Linear, Link
+from spinney.core.model import Model
+from spinney.core.signing import Claim, Signer
+
+LINEAR, SKOPS, PICKLE = "linear", "skops", "pickle"
+CODECS = (LINEAR, SKOPS, PICKLE)
+
+_FORMAT = 1
+_LINEAR = struct.Struct("<BBHII")
+_OTHER = struct.Struct("<BI")
+
+Header = tuple[Encoder, tuple[str, ...] | None]
+
+
+def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
+    """The codec that suits the model, and its payload: equal models give equal bytes (not promised for pickle).
+
+    Raises ContractError if only pickle could hold it and that is not allowed.
+    """
+    header = _header_bytes(model.encoder, model.classes)
+    if isinstance(model.estimator, Linear):
+        return LINEAR, _dump_linear(model.estimator, header)
+    start = _OTHER.pack(_FORMAT, len(header)) + header
+    if allow_pickle:
+        return PICKLE, start + pickle.dumps(model.estimator, protocol=5)
+    return SKOPS, start + skops_bytes.pack(model.estimator)
+
+
+def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
+    """The model that was dumped. Raises Corrupt for any other bytes, and for a pickle where it is not allowed."""
+    if codec == PICKLE and not allow_pickle:
+        raise Corrupt("codec pickle — not allowed here — allow it, or refit the group with another codec")
+    try:
+        if codec == LINEAR:
+            return _load_linear(payload)
+        if codec in {SKOPS, PICKLE}:
+            return _load_other(codec, payload)
+    except Corrupt:
+        raise
+    except Exception as error:  # hostile bytes may fail anywhere
+        raise Corrupt(f"codec {codec} — cannot be read — {type(error).__name__}: {error}") from error
+    raise Corrupt(f"codec — expected one of {', '.join(CODECS)}, got {codec!r}")
+
+
+def open_signed(
+    signer: Signer, claim: Claim, payload: bytes, signature: bytes | None, *, allow_pickle: bool = False
+) -> Model:
+    """Verify, then load. Raises Corrupt; in that case nothing of the payload was parsed unless its signature holds."""
+    signer.verify(claim, payload, signature)
+    return load(claim.codec, payload, allow_pickle=allow_pickle)
+
+
+def _dump_linear(linear: Linear, header: bytes) -> bytes:
+    scores, width = linear.coefficients.shape
+    numbers = np.concatenate([linear.intercept, linear.coefficients.ravel(), linear.fill]).astype("<f8")
+    return _LINEAR.pack(_FORMAT, linear.link, scores, width, len(header)) + header + numbers.tobytes()
+
+
+def _load_linear(payload: bytes) -> Model:
+    version, link, scores, width, length = _LINEAR.unpack_from(payload)
+    body = _LINEAR.size + length
+    if version != _FORMAT or len(payload) != body + 8 * (scores + scores * width + width):
+        raise Corrupt(f"codec linear — expected format {_FORMAT} of whole length, got {version}, {len(payload)} bytes")
+    encoder, classes = _header(payload[_LINEAR.size : body])
+    answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(Link(link), scores)
+    if encoder.width != width or (None if classes is None else len(classes)) != answers or scores < 1:
+        raise Corrupt("codec linear — the arrays do not fit the features and classes")
+    numbers = np.frombuffer(payload, dtype="<f8", offset=body)
+    middle = scores + scores * width
+    linear = Linear(Link(link), numbers[:scores], numbers[scores:middle].reshape(scores, width), numbers[middle:])
+    return Model(encoder, linear, classes)
+
+
+def _load_other(codec: str, payload: bytes) -> Model:
+    version, length = _OTHER.unpack_from(payload)
+    body = _OTHER.size + length
+    if version != _FORMAT or body > len(payload):
+        raise Corrupt(f"codec {codec} — expected format {_FORMAT} of whole length, got {version}, {len(payload)} bytes")
+    encoder, classes = _header(payload[_OTHER.size : body])
+    rest = payload[body:]
+    estimator = pickle.loads(rest) if codec == PICKLE else skops_bytes.unpack(rest)  # noqa: S301 - allowed by the caller
+    return Model(encoder, estimator, classes)
+
+
+@lru_cache(maxsize=1024)
+def _header_bytes(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
+    data = encoder.as_data() if classes is None else {**encoder.as_data(), "classes": list(classes)}
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@lru_cache(maxsize=1024)
+def _header(text: bytes) -> Header:
+    """Models of one recipe mostly have one header: parsed once, their encoder is one object."""
+    data = json.loads(text)
+    classes = data.get("classes")
+    return Encoder.from_data(data), None if classes is None else tuple(map(str, classes))

@@ -1,0 +1,343 @@
+"""Many groups' rows and champions in, one attempt per group out.
+
+For each group: choose and order its rows; name the model they would give; fit a challenger on all but the newest rows,
+compare it with the champion on those; refit on all of them; sign. One group's trouble is one row, never an exception.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from schemas.vocabulary import Decision, ModelStatus
+from spinney.core import codec
+from spinney.core.encoding import NULL_TIME, Floats, Integers, microseconds
+from spinney.core.errors import ContractError, Corrupt, FitFailed, GroupError, SpinneyError, TooFewRows
+from spinney.core.estimators import kernel_for
+from spinney.core.history import History, ranges, select
+from spinney.core.kernels import Fit, Kernel, Timer
+from spinney.core.loss import Loss, loss_named
+from spinney.core.model import Model
+from spinney.core.recipe import Recipe
+from spinney.core.scoring import NOBODY, parts
+from spinney.core.signing import Claim, Signer
+
+HELD_OUT = 5
+"""One row in so many is held out: the newest fifth."""
+
+CHAMPION = ("id", "codec", "payload", "signature", "trained_through")
+COLUMNS = (
+    "group_key",
+    "status",
+    "model_id",
+    "parent_model_id",
+    "recipe_id",
+    "error_class",
+    "error",
+    "rows",
+    "trained_from",
+    "trained_through",
+    "metrics",
+    "codec",
+    "payload",
+    "signature",
+    "fit_ms",
+)
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A group to fit, and its champion if it has one. trained_through: microseconds, NULL_TIME if not known."""
+
+    group_key: str
+    champion_id: str | None
+    codec: str | None
+    payload: bytes | None
+    signature: bytes | None
+    trained_through: int
+
+
+@dataclass
+class _Attempt:
+    """What becomes one row of the result."""
+
+    ask: Ask
+    g: int
+    rows: int
+    heldout: int = 0
+    status: str = ModelStatus.FITTED
+    model_id: str | None = None
+    error: GroupError | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    model: Model | None = None
+    sealed: tuple[str, bytes, bytes] | None = None
+    ms: float = 0.0
+
+    def fail(self, error: GroupError) -> None:
+        self.status = ModelStatus.TOO_FEW_ROWS if isinstance(error, TooFewRows) else ModelStatus.FAILED
+        self.error, self.model_id, self.model, self.sealed = error, None, None, None
+
+
+def fit_groups(
+    rows: pd.DataFrame,
+    asks: pd.DataFrame,
+    recipe: Recipe,
+    clock: datetime,
+    signer: Signer,
+    timer: Timer = time.perf_counter,
+) -> pd.DataFrame:
+    """Fit each asked group.
+
+    rows: group_key, event_id, event_time (UTC), the features and `label`; any order, other columns and groups too.
+    asks: one row per group: group_key and, nullable or absent, champion_id, champion_codec, champion_payload,
+    champion_signature, champion_trained_through. Neither is changed. clock: what `recipe.window` runs back from.
+    timer: seconds, for fit_ms only.
+
+    Returns exactly one row per ask, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept where
+    the rows and the recipe are the champion's own. metrics is a JSON object:
+
+    heldout_rows     rows compared: with a champion only those newer than its trained_through, and answered by both
+    challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
+    champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
+    train_loss       mean loss of the final model on all its rows
+
+    Raises ContractError (data or parameters not as promised) and ConfigError (no such estimator).
+    """
+    kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
+    asked = _asks(asks)
+    history = select(rows, [ask.group_key for ask in asked], recipe, clock)
+    attempts = [_attempt(ask, g, history, recipe) for g, ask in enumerate(asked)]
+    work = _Work(history, recipe, kernel, loss, timer)
+    work.compare([attempt for attempt in attempts if _open(attempt)], signer)
+    work.fit([attempt for attempt in attempts if _open(attempt)])
+    for attempt in attempts:
+        if _open(attempt):
+            _seal(attempt, recipe, signer)
+    return _frame(attempts, history, recipe)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The two fits of the groups that are still open."""
+
+    history: History
+    recipe: Recipe
+    kernel: Kernel
+    loss: Loss
+    timer: Timer
+
+    def compare(self, attempts: Sequence[_Attempt], signer: Signer) -> None:
+        """Fit on the older rows, and measure that and the champion on the newer ones."""
+        attempts = [attempt for attempt in attempts if attempt.heldout < attempt.rows]
+        fitted = self._fitted(attempts, self._stops(attempts, leave_out=True))
+        rows, which = self._newest(fitted)
+        mine = self._losses([attempt.model for attempt in fitted], which, rows)
+        theirs = self._champion_losses(fitted, which, rows, signer)
+        for attempt, own, other in zip(fitted, _split(mine, which), _split(theirs, which), strict=True):
+            if np.isnan(own).any():
+                attempt.fail(_not_finite(attempt.ask.group_key))
+                continue
+            if attempt.ask.champion_id is not None:
+                attempt.metrics["champion_loss"] = _mean(other[np.isfinite(other)])
+            compared = own if attempt.ask.champion_id is None else own[np.isfinite(other)]
+            attempt.metrics["heldout_rows"], attempt.metrics["challenger_loss"] = len(compared), _mean(compared)
+
+    def fit(self, attempts: Sequence[_Attempt]) -> None:
+        """Fit on all rows."""
+        stops = self._stops(attempts, leave_out=False)
+        fitted = self._fitted(attempts, stops)
+        begins = self.history.starts[[attempt.g for attempt in fitted]]
+        sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
+        which = np.repeat(np.arange(len(fitted)), sizes)
+        losses = self._losses([attempt.model for attempt in fitted], which, ranges(begins, begins + sizes))
+        for attempt, own in zip(fitted, _split(losses, which), strict=True):
+            attempt.metrics["train_loss"] = _mean(own)
+            if np.isnan(own).any():
+                attempt.fail(_not_finite(attempt.ask.group_key))
+
+    def _stops(self, attempts: Sequence[_Attempt], *, leave_out: bool) -> Integers:
+        held = [attempt.heldout if leave_out else 0 for attempt in attempts]
+        return self.history.starts[[attempt.g + 1 for attempt in attempts]] - np.array(held, dtype=np.int64)
+
+    def _fitted(self, attempts: Sequence[_Attempt], stops: Integers) -> list[_Attempt]:
+        """Those of the attempts that now have a model; the others have failed."""
+        if not attempts:
+            return []
+        stack = self.history.stack([attempt.g for attempt in attempts], stops, self.recipe)
+        for attempt, fit in zip(attempts, self.kernel.fit(stack, self.timer), strict=True):
+            _take(attempt, fit)
+        return [attempt for attempt in attempts if attempt.model is not None]
+
+    def _newest(self, attempts: Sequence[_Attempt]) -> tuple[Integers, Integers]:
+        """The places of the held-out rows, and whose they are."""
+        stops = self.history.starts[[attempt.g + 1 for attempt in attempts]]
+        held = np.array([attempt.heldout for attempt in attempts], dtype=np.int64)
+        return ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
+
+    def _champion_losses(self, attempts: Sequence[_Attempt], which: Integers, rows: Integers, signer: Signer) -> Floats:
+        """NaN where a champion has seen the row, cannot answer, or is not there."""
+        out = np.full(len(rows), np.nan)
+        through = np.array([_seen(attempt.ask) for attempt in attempts], dtype=np.int64)
+        fresh = np.flatnonzero(self.history.times[rows] > through[which])
+        champions: list[Model] = []
+        place = np.full(len(attempts), NOBODY, dtype=np.int64)
+        for at in np.unique(which[fresh]).tolist():
+            try:
+                model = _champion(attempts[at].ask, self.recipe, signer)
+            except SpinneyError as error:
+                attempts[at].metrics["champion_error"] = str(error)[:500]
+                continue
+            place[at] = len(champions)
+            champions.append(model)
+        out[fresh] = self._losses(champions, place[which[fresh]], rows[fresh])
+        return out
+
+    def _losses(self, models: Sequence[Model | None], which: Integers, rows: Integers) -> Floats:
+        """The loss of each row's model, NaN for NOBODY. rows: places in the history."""
+        out = np.full(len(rows), np.nan)
+        columns, labels = self.history.columns.take(rows), self.history.labels[rows]
+        for part in parts([model for model in models if model is not None], which, columns):
+            answered = part.raw[:, 0] if part.classes is None else (part.classes, part.raw)
+            out[part.rows] = self.loss.per_row(labels[part.rows], answered)
+        return out
+
+
+def _asks(asks: pd.DataFrame) -> list[Ask]:
+    if "group_key" not in asks or asks["group_key"].isna().any() or asks["group_key"].duplicated().any():
+        raise ContractError("asks — group_key — expected one row per group, got a group twice or none")
+    lacking = {f"champion_{name}": None for name in CHAMPION if f"champion_{name}" not in asks}
+    full = asks.assign(**lacking)
+    through = microseconds(full["champion_trained_through"])
+    texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
+    blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
+    return [Ask(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), strict=True)]
+
+
+def _objects(values: pd.Series[Any]) -> list[Any]:
+    out = values.astype(object)
+    return out.where(out.notna(), None).tolist()
+
+
+def _attempt(ask: Ask, g: int, history: History, recipe: Recipe) -> _Attempt:
+    rows = int(history.starts[g + 1] - history.starts[g])
+    attempt = _Attempt(ask, g, rows)
+    if rows < max(1, recipe.min_rows):
+        attempt.fail(TooFewRows(ask.group_key, rows, max(1, recipe.min_rows)))
+        return attempt
+    attempt.model_id = model_id_of(ask.group_key, history.fingerprint(g), recipe.recipe_id)
+    if attempt.model_id == ask.champion_id:
+        attempt.status = Decision.KEPT
+        return attempt
+    attempt.heldout = max(1, rows // HELD_OUT)
+    attempt.metrics = {
+        "heldout_rows": 0,
+        "challenger_loss": None,
+        "champion_loss": None,
+        "champion_id": ask.champion_id,
+        "train_loss": None,
+    }
+    return attempt
+
+
+def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_id: str | None = None) -> str:
+    """SHA-256 in hex. Equal for the same work, whoever does it, whenever."""
+    return hashlib.sha256(json.dumps([group_key, fingerprint, recipe_id, parent_model_id]).encode()).hexdigest()
+
+
+def _open(attempt: _Attempt) -> bool:
+    return attempt.status == ModelStatus.FITTED
+
+
+def _take(attempt: _Attempt, fit: Fit) -> None:
+    attempt.ms += fit.ms
+    attempt.model = fit.model
+    if fit.model is None:
+        attempt.fail(FitFailed.of(attempt.ask.group_key, fit.error or RuntimeError("the kernel gave no model")))
+
+
+def _seen(ask: Ask) -> int:
+    """Through when the champion has seen rows. One that does not say may have seen them all."""
+    return (
+        np.iinfo(np.int64).max if ask.champion_id is None or ask.trained_through == NULL_TIME else ask.trained_through
+    )
+
+
+def _champion(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
+    if ask.champion_id is None or ask.codec is None or ask.payload is None:
+        raise Corrupt(f"champion {ask.champion_id} of group {ask.group_key} — expected its codec and payload, got none")
+    claim = Claim(ask.group_key, ask.champion_id, ask.codec, recipe.feature_schema)
+    return codec.open_signed(signer, claim, bytes(ask.payload), ask.signature)
+
+
+def _seal(attempt: _Attempt, recipe: Recipe, signer: Signer) -> None:
+    key = attempt.ask.group_key
+    if attempt.model is None or attempt.model_id is None:
+        raise AssertionError(f"group {key} is fitted without a model")
+    try:
+        name, payload = codec.dump(attempt.model)
+    except ContractError as error:
+        attempt.fail(FitFailed.of(key, error))
+        return
+    claim = Claim(key, attempt.model_id, name, recipe.feature_schema)
+    attempt.sealed = (name, payload, signer.sign(claim, payload))
+
+
+def _not_finite(group_key: str) -> FitFailed:
+    return FitFailed(group_key, "NotFinite", "the fitted model answered NaN or infinity for rows it was asked about")
+
+
+def _split(values: Floats, which: Integers) -> list[Floats]:
+    """The values of each group; `which` ascends and names every one."""
+    return np.split(values, np.flatnonzero(np.diff(which)) + 1) if len(which) else []
+
+
+def _mean(losses: Floats) -> float | None:
+    mean = float(np.add.reduce(losses) / len(losses)) if len(losses) else math.nan
+    return mean if math.isfinite(mean) else None
+
+
+def _frame(attempts: Sequence[_Attempt], history: History, recipe: Recipe) -> pd.DataFrame:
+    times, starts = history.times, history.starts
+    sealed: list[tuple[str | None, bytes | None, bytes | None]] = [a.sealed or (None, None, None) for a in attempts]
+    errors = [_words(attempt.error) for attempt in attempts]
+    first = [int(times[starts[a.g]]) if a.rows else NULL_TIME for a in attempts]
+    last = [int(times[starts[a.g + 1] - 1]) if a.rows else NULL_TIME for a in attempts]
+    values: Mapping[str, Any] = {
+        "group_key": [a.ask.group_key for a in attempts],
+        "status": [str(a.status) for a in attempts],
+        "model_id": [a.model_id for a in attempts],
+        "parent_model_id": [None] * len(attempts),
+        "recipe_id": [recipe.recipe_id] * len(attempts),
+        "error_class": [error_class for error_class, _ in errors],
+        "error": [text for _, text in errors],
+        "rows": np.array([a.rows for a in attempts], dtype=np.int64),
+        "trained_from": _stamps(first),
+        "trained_through": _stamps(last),
+        "metrics": [json.dumps(a.metrics) for a in attempts],
+        "codec": [name for name, _, _ in sealed],
+        "payload": [payload for _, payload, _ in sealed],
+        "signature": [signature for _, _, signature in sealed],
+        "fit_ms": np.array([a.ms for a in attempts], dtype=np.float64),
+    }
+    objects = {name: pd.Series(list(of), dtype=object) for name, of in values.items() if isinstance(of, list)}
+    return pd.DataFrame({**values, **objects}, columns=list(COLUMNS))
+
+
+def _words(error: GroupError | None) -> tuple[str | None, str | None]:
+    if isinstance(error, FitFailed):
+        return error.error_class, error.error
+    return (None, None) if error is None else (type(error).__name__, str(error)[:500])
+
+
+def _stamps(microseconds_: Sequence[int]) -> pd.Series[Any]:
+    stamps = np.array(microseconds_, dtype=np.int64).astype("datetime64[us]")
+    return pd.Series(stamps).dt.tz_localize("UTC")

@@ -1,0 +1,66 @@
+"""Whether a challenger takes the champion's place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from schemas.vocabulary import Decision
+from spinney.core.errors import ContractError
+
+
+class Rule(Protocol):
+    """The configuration's section `gate`.
+
+    evidence: held-out rows needed for a decision that counts as proven.
+    margin: how much worse, as a share of the champion's loss, a challenger may measure and still pass; not below 0.
+    """
+
+    @property
+    def rule(self) -> str: ...
+    @property
+    def evidence(self) -> int: ...
+    @property
+    def margin(self) -> float: ...
+
+
+def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
+    """PROMOTED, UNPROVEN or REFUSED, and why, in words with the numbers.
+
+    metrics: heldout_rows (rows compared), challenger_loss, champion_loss and champion_id, as `fit_groups` gives them.
+
+    Rule ``not_worse``: a challenger is refused only if it is *shown* to be worse. It has seen newer data, so a loss
+    up to ``1 + margin`` times the champion's passes: the margin leans towards the challenger. With less evidence than
+    asked it is promoted as unproven, since the champion cannot be shown to be better either.
+
+    Raises ContractError for another rule.
+    """
+    if gate.rule != "not_worse":
+        raise ContractError(f'gate.rule — expected "not_worse", got {gate.rule!r}')
+    rows, mine = _count(metrics), _finite(metrics.get("challenger_loss"))
+    if metrics.get("champion_id") is None:
+        return _first(rows, mine, gate)
+    theirs = _finite(metrics.get("champion_loss"))
+    if mine is None or theirs is None:
+        return Decision.UNPROVEN, f"thin evidence: no rows compared with the champion, {gate.evidence} needed"
+    if rows < gate.evidence:
+        return Decision.UNPROVEN, f"thin evidence: {rows} of {gate.evidence} rows compared"
+    losses = f"loss {mine:.6g} against the champion's {theirs:.6g} on {rows} rows"
+    if mine <= theirs * (1 + gate.margin):
+        return Decision.PROMOTED, f"not worse: {losses}, margin {gate.margin:.0%}"
+    return Decision.REFUSED, f"worse: {losses}, margin {gate.margin:.0%}"
+
+
+def _first(rows: int, loss: float | None, gate: Rule) -> tuple[Decision, str]:
+    if loss is None or rows < gate.evidence:
+        return Decision.UNPROVEN, f"first model on thin evidence: {rows} of {gate.evidence} held-out rows"
+    return Decision.PROMOTED, f"first model: loss {loss:.6g} on {rows} held-out rows"
+
+
+def _count(metrics: Mapping[str, Any]) -> int:
+    return int(metrics.get("heldout_rows") or 0)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,158 @@
+"""How many groups are fitted in one call.
+
+A kernel takes the rows of many groups, one group after the other, and gives back one model or one error per group.
+A group's model must not depend on which other groups are in the call: not in one bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy.typing as npt
+from sklearn.base import clone
+from sklearn.impute import KNNImputer, SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.validation import has_fit_parameter
+
+from spinney.core.encoding import Columns, Encoder, Floats, Integers
+from spinney.core.errors import ContractError
+from spinney.core.linear import Linear, Link, constant
+from spinney.core.model import Model
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The training rows of many groups, each group's together and sorted by (event_time, event_id).
+
+    starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one.
+    labels: shape (n_rows,): finite float64, or texts for classification. weights: shape (n_rows,), or None.
+    """
+
+    keys: tuple[str, ...]
+    columns: Columns
+    starts: Integers
+    labels: npt.NDArray[Any]
+    weights: Floats | None
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def rows(self, g: int) -> slice:
+        """Where group g's rows are."""
+        return slice(int(self.starts[g]), int(self.starts[g + 1]))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One group's attempt: a model, or what the estimator raised. ms: milliseconds it took."""
+
+    ms: float
+    model: Model | None = None
+    error: Exception | None = None
+
+
+Timer = Callable[[], float]
+
+
+class Kernel(Protocol):
+    """Fits every group of a stack. timer: seconds, as time.perf_counter."""
+
+    def fit(self, stack: Stack, timer: Timer) -> list[Fit]: ...
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """The default kernel: a loop of scikit-learn fits, each behind its own guard.
+
+    template: an unfitted estimator or pipeline; cloned for each group. Missing values are replaced by the column's
+    mean unless it deals with them itself. A `random_state` left None is seeded from the group's key, and
+    `n_jobs` is 1. In classification a group with one class is answered by that class.
+    fold: turns the fitted estimator into arrays, where that is possible; None leaves it as it is.
+    """
+
+    template: Any
+    task: str
+    fold: Callable[[Any], Linear] | None = None
+
+    def __post_init__(self) -> None:
+        lacking = [verb for verb in ("fit", "predict", "get_params") if not hasattr(self.template, verb)]
+        if lacking or isinstance(self.template, type):
+            raise ContractError(
+                f"recipe.estimator — expected an unfitted scikit-learn estimator or pipeline, got {self.template!r} "
+                f"without {', '.join(lacking) or 'being an instance'} — return such an object from the function"
+            )
+
+    def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
+        prepared = _prepared(self.template)
+        return [self._fit_group(prepared, stack, g, timer) for g in range(len(stack))]
+
+    def _fit_group(self, prepared: Any, stack: Stack, g: int, timer: Timer) -> Fit:
+        began = timer()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = self._model(prepared, stack, g)
+        except Exception as error:
+            return Fit((timer() - began) * 1e3, error=error)
+        return Fit((timer() - began) * 1e3, model)
+
+    def _model(self, prepared: Any, stack: Stack, g: int) -> Model:
+        rows = stack.rows(g)
+        columns, labels = stack.columns.take(rows), stack.labels[rows]
+        encoder = Encoder.learn(columns)
+        if self.task == "classification" and (labels == labels[0]).all():
+            return Model(encoder, constant([1.0], encoder.width, Link.CONSTANT), (str(labels[0]),))
+        estimator = _seeded(clone(prepared), stack.keys[g])
+        weights = {} if stack.weights is None else weight_arguments(estimator, stack.weights[rows])
+        estimator.fit(encoder.matrix(columns).copy(), labels.copy(), **weights)
+        classes = tuple(map(str, estimator.classes_)) if self.task == "classification" else None
+        return Model(encoder, self.fold(estimator) if self.fold else estimator, classes)
+
+
+def handles_missing(estimator: Any) -> bool:
+    """Whether an estimator takes NaN: a pipeline does if an imputer comes before the first step that does not."""
+    if not isinstance(estimator, Pipeline):
+        return isinstance(estimator, SimpleImputer | KNNImputer) or bool(get_tags(estimator).input_tags.allow_nan)
+    for _, step in estimator.steps:
+        if isinstance(step, SimpleImputer | KNNImputer):
+            return True
+        if step not in {None, "passthrough"} and not handles_missing(step):
+            return False
+    return True
+
+
+def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
+    """The arguments of `fit` that hand `weights` to the last step; none where it does not weigh rows."""
+    name = "sample_weight"
+    while isinstance(estimator, Pipeline):
+        step, estimator = estimator.steps[-1]
+        name = f"{step}__{name}"
+    return {name: weights} if has_fit_parameter(estimator, "sample_weight") else {}
+
+
+def seed_of(group_key: str) -> int:
+    """A seed of 32 bits that is the group's own, in every process."""
+    return int.from_bytes(hashlib.sha256(group_key.encode()).digest()[:4], "big")
+
+
+def _prepared(template: Any) -> Any:
+    estimator = clone(template)
+    if not handles_missing(estimator):
+        imputer = SimpleImputer(strategy="mean", keep_empty_features=True)
+        estimator = Pipeline([("impute", imputer), ("model", estimator)])
+    return estimator.set_params(**dict.fromkeys(_parameters(estimator, "n_jobs"), 1))
+
+
+def _seeded(estimator: Any, group_key: str) -> Any:
+    parameters = estimator.get_params(deep=True)
+    free = [name for name in _parameters(estimator, "random_state") if parameters[name] is None]
+    return estimator.set_params(**dict.fromkeys(free, seed_of(group_key))) if free else estimator
+
+
+def _parameters(estimator: Any, name: str) -> Iterator[str]:
+    return (full for full in estimator.get_params(deep=True) if full == name or full.endswith(f"__{name}"))

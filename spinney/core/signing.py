@@ -1,0 +1,62 @@
+"""Who made a payload, and for whom. Checked before a byte of it is parsed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass, field
+
+from spinney.core.errors import ContractError, Corrupt
+
+MIN_KEY_BYTES = 16
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a payload says it is. features: the recipe's `feature_schema`."""
+
+    group_key: str
+    model_id: str
+    codec: str
+    features: str
+
+
+@dataclass(frozen=True)
+class Signer:
+    """Signs with one key, verifies with that and with older ones, so that a key can be replaced while models live.
+
+    key, old: at least 16 bytes each. Raises ContractError for a shorter one.
+    """
+
+    key: bytes = field(repr=False)
+    old: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def __post_init__(self) -> None:
+        for key in (self.key, *self.old):
+            if len(key) < MIN_KEY_BYTES:
+                raise ContractError(
+                    f"signing key — expected at least {MIN_KEY_BYTES} bytes, got {len(key)} — "
+                    "make one: python -c 'import secrets; print(secrets.token_hex(32))'"
+                )
+
+    def sign(self, claim: Claim, payload: bytes) -> bytes:
+        """32 bytes: HMAC-SHA-256 over the claim and the payload's digest."""
+        return hmac.digest(self.key, _message(claim, payload), "sha256")
+
+    def verify(self, claim: Claim, payload: bytes, signature: bytes | None) -> None:
+        """Return if one of the keys signed exactly this. Raises Corrupt."""
+        message = _message(claim, payload)
+        for key in (self.key, *self.old):
+            if hmac.compare_digest(hmac.digest(key, message, "sha256"), bytes(signature or b"")):
+                return
+        raise Corrupt(
+            f"model {claim.model_id} of group {claim.group_key} — expected a signature by one of "
+            f"{1 + len(self.old)} keys — it does not hold: payload, group, codec or features were changed, or the "
+            "signing key was — restore the key (SPINNEY_SIGNING_KEY), or refit the group: spinney retrain --group"
+        )
+
+
+def _message(claim: Claim, payload: bytes) -> bytes:
+    digest = hashlib.sha256(payload).hexdigest()
+    return json.dumps([claim.group_key, claim.model_id, claim.codec, claim.features, digest]).encode()

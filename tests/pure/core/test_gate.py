@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.vocabulary import Decision
+from spinney.core.errors import ContractError
+from spinney.core.gate import decide
+
+
+@dataclass(frozen=True)
+class Gate:
+    rule: str = "not_worse"
+    evidence: int = 30
+    margin: float = 0.05
+
+
+def metrics(
+    rows: int, mine: float | None, theirs: float | None = None, champion_id: str | None = None
+) -> dict[str, object]:
+    return {"heldout_rows": rows, "challenger_loss": mine, "champion_loss": theirs, "champion_id": champion_id}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "decision", "reason"),
+    [
+        (metrics(30, 1.0), Decision.PROMOTED, "first model: loss 1 on 30 held-out rows"),
+        (metrics(29, 1.0), Decision.UNPROVEN, "first model on thin evidence: 29 of 30 held-out rows"),
+        (metrics(0, None), Decision.UNPROVEN, "first model on thin evidence: 0 of 30 held-out rows"),
+        (
+            metrics(30, 1.05, 1.0, "c"),
+            Decision.PROMOTED,
+            "not worse: loss 1.05 against the champion's 1 on 30 rows, margin 5%",
+        ),
+        (
+            metrics(30, 1.06, 1.0, "c"),
+            Decision.REFUSED,
+            "worse: loss 1.06 against the champion's 1 on 30 rows, margin 5%",
+        ),
+        (metrics(29, 9.0, 1.0, "c"), Decision.UNPROVEN, "thin evidence: 29 of 30 rows compared"),
+        (
+            metrics(0, None, None, "c"),
+            Decision.UNPROVEN,
+            "thin evidence: no rows compared with the champion, 30 needed",
+        ),
+        (
+            metrics(30, 0.0, 0.0, "c"),
+            Decision.PROMOTED,
+            "not worse: loss 0 against the champion's 0 on 30 rows, margin 5%",
+        ),
+    ],
+)
+def test_a_decision_says_why(numbers: dict[str, object], decision: Decision, reason: str) -> None:
+    assert decide(numbers, Gate()) == (decision, reason)
+
+
+LOSS = st.floats(0, 1e6)
+
+
+@given(st.integers(30, 1000), LOSS, LOSS, st.floats(0, 1))
+def test_with_evidence_it_is_promoted_exactly_when_within_the_margin(
+    rows: int, mine: float, theirs: float, margin: float
+) -> None:
+    decision, _ = decide(metrics(rows, mine, theirs, "c"), Gate(margin=margin))
+    assert decision == (Decision.PROMOTED if mine <= theirs * (1 + margin) else Decision.REFUSED)
+
+
+@given(st.integers(0, 29), LOSS, LOSS | st.just(math.nan) | st.none(), st.none() | st.just("c"))
+def test_thin_evidence_never_refuses(rows: int, mine: float, theirs: float | None, champion: str | None) -> None:
+    assert decide(metrics(rows, mine, theirs, champion), Gate())[0] is Decision.UNPROVEN
+
+
+@given(st.integers(30, 100), LOSS, LOSS, LOSS)
+def test_a_smaller_loss_is_never_worse_off(rows: int, one: float, other: float, theirs: float) -> None:
+    better, worse = sorted((one, other))
+    if decide(metrics(rows, worse, theirs, "c"), Gate())[0] is Decision.PROMOTED:
+        assert decide(metrics(rows, better, theirs, "c"), Gate())[0] is Decision.PROMOTED
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, None])
+def test_a_loss_that_is_no_number_proves_nothing(bad: float | None) -> None:
+    assert decide(metrics(100, bad, 1.0, "c"), Gate())[0] is Decision.UNPROVEN
+    assert decide(metrics(100, 1.0, bad, "c"), Gate())[0] is Decision.UNPROVEN
+    assert decide(metrics(100, bad), Gate())[0] is Decision.UNPROVEN
+
+
+def test_an_unknown_rule_is_refused() -> None:
+    with pytest.raises(ContractError, match="expected \"not_worse\", got 'always'"):
+        decide(metrics(1, 1.0), Gate(rule="always"))
