@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from spinney.cli.options import config_option, example, json_option, load_config, plain, table, write_json
+from spinney.cli.options import config_option, example, json_option, load_config, spark_session, table, write_json
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -112,16 +112,21 @@ def _words(sent: Sent) -> str:
 @click.argument("source", type=click.Path())
 @config_option
 @json_option
-def load(source: str, config_path: str, as_json: bool) -> None:
-    """History without Kafka: Parquet or Delta, through the same validation, to events and outcomes."""
+@click.option("--outcomes", is_flag=True, help="The rows are outcomes, not events.")
+def load(source: str, config_path: str, as_json: bool, outcomes: bool) -> None:
+    """History without Kafka: Parquet or Delta, through the same validation, to events and outcomes.
+
+    Rows that are there already are not added again. Where labels come late and the rows of events have the target,
+    they are loaded as outcomes too.
+    """
     config = load_config(config_path)
     from batch.load import load as run_load
 
-    result = run_load(config, source)
+    added = run_load(config, source, outcomes=outcomes, spark=spark_session(config)).added
     if as_json:
-        write_json(result)
-    elif isinstance(listed := plain(result), dict):
-        table("loaded", [{"what": name, "rows": value} for name, value in listed.items()])
+        write_json(added)
+    else:
+        table("added", [{"table": name, "rows": rows} for name, rows in added.items()])
 
 
 VERBS = (kafka, produce, load)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
     from spinney.core.config import Config
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,6 +46,17 @@ def load_config(path: str) -> Config:
     from spinney.stores.files import read_config
 
     return read_config(path)
+
+
+def spark_session(config: Config) -> SparkSession:
+    """Start Spark in this process; jars that are missing are fetched. Raises SetupError."""
+    from spinney.local.setup import runtime
+    from spinney.stores.spark import session
+
+    def show(done: int, wanted: int, name: str) -> None:
+        click.echo(f"jars: {done} of {wanted}, {name}", err=True)
+
+    return session(config, runtime=runtime(show))
 
 
 def write_json(value: Any) -> None:

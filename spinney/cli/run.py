@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import click
 
-from spinney.cli.options import config_option, example, json_option, load_config, plain, table, write_json
+from spinney.cli.options import (
+    config_option,
+    example,
+    json_option,
+    load_config,
+    plain,
+    spark_session,
+    table,
+    write_json,
+)
 
 QUERIES = ("ingest", "score", "labels", "retrain")
 
@@ -48,33 +61,38 @@ def stream(config_path: str, only: tuple[str, ...], once: bool) -> None:
     config = load_config(config_path)
     from streaming.app import run
 
-    run(config, only=only, once=once)
+    run(config, only, once=once, spark=spark_session(config), show=_show if sys.stderr.isatty() else None)
 
 
-@click.command(epilog=example("""spinney retrain --group '["AA","JFK","LAX"]' --dry-run"""))
+def _show(batches: Sequence[Mapping[str, Any]]) -> None:
+    """Each query's newest batch on one line that renews itself."""
+    parts = []
+    for batch in batches:
+        seconds = (batch.get("durationMs") or {}).get("triggerExecution", 0) / 1000
+        rate = batch.get("processedRowsPerSecond") or 0.0
+        parts.append(f"{batch.get('name')} {rate:,.0f} rows/s, batches of {seconds:.1f} s")
+    click.echo(f"\r\x1b[K{' · '.join(parts)}", err=True, nl=False)
+
+
+@click.command(epilog=example("""spinney retrain --group '["AA","JFK","LAX"]'"""))
 @config_option
 @json_option
 @click.option("--all", "everything", is_flag=True, help="Every group and every parent.")
 @click.option("--group", "groups", multiple=True, metavar="KEY", help="This group alone; may be repeated.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing.")
-def retrain(config_path: str, as_json: bool, everything: bool, groups: tuple[str, ...], dry_run: bool) -> None:
+def retrain(config_path: str, as_json: bool, everything: bool, groups: tuple[str, ...]) -> None:
     """The weekly batch: plan, fit, gate, record. Safe to run beside the stream."""
     if everything == bool(groups):
         raise click.UsageError("expected either --all or at least one --group KEY")
     config = load_config(config_path)
     from batch.weekly import retrain as run_retrain
 
-    result = run_retrain(config, groups=None if everything else list(groups), dry_run=dry_run)
+    result = run_retrain(config, None if everything else list(groups), spark=spark_session(config))
     if as_json:
         write_json(result)
-    elif result is not None:
-        table("round", _rows(plain(result)))
-
-
-def _rows(result: object) -> list[dict[str, object]]:
-    if isinstance(result, dict):
-        return [{"what": name, "value": value} for name, value in result.items()]
-    return list(result) if isinstance(result, list) else [{"value": result}]
+    elif result is None:
+        click.echo("nothing to do", err=True)
+    else:
+        table("round", [{"what": name, "value": value} for name, value in plain(result).items()])
 
 
 VERBS = (demo, stream, retrain)

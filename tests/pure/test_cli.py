@@ -102,8 +102,8 @@ def test_a_traceback_is_shown_to_those_who_ask(flights: Path, monkeypatch: pytes
     assert type(result.exception).__name__ == "ConfigError"
 
 
-def test_another_error_of_ours_ends_with_1(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def busy(config: object, **options: object) -> None:
+def test_another_error_of_ours_ends_with_1(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(config: object, only: object, **options: object) -> None:
         raise Busy("the lease is held")
 
     stand_in(monkeypatch, "streaming.app", run=busy)
@@ -164,11 +164,19 @@ def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyP
     assert "1 made" in result.stderr
 
 
-def test_stream_passes_its_queries_on(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, object]] = []
-    stand_in(monkeypatch, "streaming.app", run=lambda config, **options: asked.append(options))
+@pytest.fixture
+def spark(monkeypatch: pytest.MonkeyPatch) -> object:
+    session = object()
+    for module in ("run", "data"):
+        monkeypatch.setattr(f"spinney.cli.{module}.spark_session", lambda config: session)
+    return session
+
+
+def test_stream_passes_its_queries_on(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    stand_in(monkeypatch, "streaming.app", run=lambda config, only, **options: asked.append((only, options)))
     assert run("stream", "--only", "ingest", "--only", "score", "--once").exit_code == 0
-    assert asked == [{"only": ("ingest", "score"), "once": True}]
+    assert asked == [(("ingest", "score"), {"once": True, "spark": spark, "show": None})]
     assert run("stream", "--only", "scoer").exit_code == 2
 
 
@@ -177,23 +185,33 @@ def test_retrain_wants_to_know_what(flights: Path, words: list[str]) -> None:
     assert run("retrain", *words).exit_code == 2
 
 
-def test_retrain_passes_its_groups_on(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[dict[str, object]] = []
+def test_retrain_passes_its_groups_on(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
 
-    def retrain(config: object, **options: object) -> dict[str, int]:
-        asked.append(options)
+    def retrain(config: object, groups: object, **options: object) -> dict[str, int]:
+        asked.append((groups, options))
         return {"fitted": 2}
 
     stand_in(monkeypatch, "batch.weekly", retrain=retrain)
     assert json.loads(run("retrain", "--all", "--json").stdout) == {"fitted": 2}
-    assert run("retrain", "--group", "a", "--group", "b", "--dry-run").stdout == "what\tvalue\nfitted\t2\n"
-    assert asked == [{"groups": None, "dry_run": False}, {"groups": ["a", "b"], "dry_run": True}]
+    assert run("retrain", "--group", "a", "--group", "b").stdout == "what\tvalue\nfitted\t2\n"
+    assert asked == [(None, {"spark": spark}), (["a", "b"], {"spark": spark})]
 
 
-def test_load_shows_the_counts(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(monkeypatch, "batch.load", load=lambda config, source: {"events": 5, "dead_letters": 1})
-    assert run("load", "a.parquet").stdout == "what\trows\nevents\t5\ndead_letters\t1\n"
-    assert json.loads(run("load", "a.parquet", "--json").stdout) == {"events": 5, "dead_letters": 1}
+def test_load_shows_the_counts(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def load(config: object, source: str, **options: object) -> object:
+        asked.append((source, options))
+        return types.SimpleNamespace(added={"events": 5, "dead_letters": 1})
+
+    stand_in(monkeypatch, "batch.load", load=load)
+    assert run("load", "a.parquet").stdout == "table\trows\nevents\t5\ndead_letters\t1\n"
+    assert json.loads(run("load", "a.parquet", "--outcomes", "--json").stdout) == {"events": 5, "dead_letters": 1}
+    assert asked == [
+        ("a.parquet", {"outcomes": False, "spark": spark}),
+        ("a.parquet", {"outcomes": True, "spark": spark}),
+    ]
 
 
 class FleetOfTwo:
