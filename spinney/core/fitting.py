@@ -21,7 +21,15 @@ import pandas as pd
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core import codec
 from spinney.core.encoding import NULL_TIME, Floats, Integers, microseconds
-from spinney.core.errors import ContractError, Corrupt, FitFailed, GroupError, SpinneyError, TooFewRows
+from spinney.core.errors import (
+    MAX_ERROR_CHARACTERS,
+    ContractError,
+    Corrupt,
+    FitFailed,
+    GroupError,
+    SpinneyError,
+    TooFewRows,
+)
 from spinney.core.estimators import kernel_for
 from spinney.core.history import History, ranges, select
 from spinney.core.kernels import Fit, Kernel, Timer
@@ -140,11 +148,12 @@ class _Work:
         attempts = [attempt for attempt in attempts if attempt.heldout < attempt.rows]
         fitted = self._fitted(attempts, self._stops(attempts, leave_out=True))
         rows, which = self._newest(fitted)
-        mine = self._losses([attempt.model for attempt in fitted], which, rows)
+        mine, errors = self._losses([attempt.model for attempt in fitted], which, rows)
         theirs = self._champion_losses(fitted, which, rows, signer)
-        for attempt, own, other in zip(fitted, _split(mine, which), _split(theirs, which), strict=True):
+        for at, (own, other) in enumerate(zip(_split(mine, which), _split(theirs, which), strict=True)):
+            attempt = fitted[at]
             if np.isnan(own).any():
-                attempt.fail(_not_finite(attempt.ask.group_key))
+                attempt.fail(_no_answer(attempt, errors.get(at)))
                 continue
             if attempt.ask.champion_id is not None:
                 attempt.metrics["champion_loss"] = _mean(other[np.isfinite(other)])
@@ -158,11 +167,11 @@ class _Work:
         begins = self.history.starts[[attempt.g for attempt in fitted]]
         sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
         which = np.repeat(np.arange(len(fitted)), sizes)
-        losses = self._losses([attempt.model for attempt in fitted], which, ranges(begins, begins + sizes))
-        for attempt, own in zip(fitted, _split(losses, which), strict=True):
-            attempt.metrics["train_loss"] = _mean(own)
+        losses, errors = self._losses([attempt.model for attempt in fitted], which, ranges(begins, begins + sizes))
+        for at, own in enumerate(_split(losses, which)):
+            fitted[at].metrics["train_loss"] = _mean(own)
             if np.isnan(own).any():
-                attempt.fail(_not_finite(attempt.ask.group_key))
+                fitted[at].fail(_no_answer(fitted[at], errors.get(at)))
 
     def _stops(self, attempts: Sequence[_Attempt], *, leave_out: bool) -> Integers:
         held = [attempt.heldout if leave_out else 0 for attempt in attempts]
@@ -189,26 +198,34 @@ class _Work:
         through = np.array([_seen(attempt.ask) for attempt in attempts], dtype=np.int64)
         fresh = np.flatnonzero(self.history.times[rows] > through[which])
         champions: list[Model] = []
+        owners: list[_Attempt] = []
         place = np.full(len(attempts), NOBODY, dtype=np.int64)
         for at in np.unique(which[fresh]).tolist():
             try:
                 model = _champion(attempts[at].ask, self.recipe, signer)
             except SpinneyError as error:
-                attempts[at].metrics["champion_error"] = str(error)[:500]
+                attempts[at].metrics["champion_error"] = str(error)[:MAX_ERROR_CHARACTERS]
                 continue
             place[at] = len(champions)
             champions.append(model)
-        out[fresh] = self._losses(champions, place[which[fresh]], rows[fresh])
+            owners.append(attempts[at])
+        out[fresh], errors = self._losses(champions, place[which[fresh]], rows[fresh])
+        for at, raised in errors.items():
+            owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
         return out
 
-    def _losses(self, models: Sequence[Model | None], which: Integers, rows: Integers) -> Floats:
-        """The loss of each row's model, NaN for NOBODY. rows: places in the history."""
-        out = np.full(len(rows), np.nan)
+    def _losses(
+        self, models: Sequence[Model | None], which: Integers, rows: Integers
+    ) -> tuple[Floats, dict[int, Exception]]:
+        """The loss of each row's model, NaN for NOBODY; and what models raised. rows: places in the history."""
+        out, errors = np.full(len(rows), np.nan), {}
         columns, labels = self.history.columns.take(rows), self.history.labels[rows]
         for part in parts([model for model in models if model is not None], which, columns):
             answered = part.raw[:, 0] if part.classes is None else (part.classes, part.raw)
             out[part.rows] = self.loss.per_row(labels[part.rows], answered)
-        return out
+            if part.error is not None:
+                errors[part.model] = part.error
+        return out, errors
 
 
 def _asks(asks: pd.DataFrame) -> list[Ask]:
@@ -291,8 +308,11 @@ def _seal(attempt: _Attempt, recipe: Recipe, signer: Signer) -> None:
     attempt.sealed = (name, payload, signer.sign(claim, payload))
 
 
-def _not_finite(group_key: str) -> FitFailed:
-    return FitFailed(group_key, "NotFinite", "the fitted model answered NaN or infinity for rows it was asked about")
+def _no_answer(attempt: _Attempt, error: Exception | None) -> FitFailed:
+    if error is not None:
+        return FitFailed.of(attempt.ask.group_key, error)
+    text = "the fitted model answered NaN or infinity for rows it was asked about"
+    return FitFailed(attempt.ask.group_key, "NotFinite", text)
 
 
 def _split(values: Floats, which: Integers) -> list[Floats]:
@@ -335,7 +355,7 @@ def _frame(attempts: Sequence[_Attempt], history: History, recipe: Recipe) -> pd
 def _words(error: GroupError | None) -> tuple[str | None, str | None]:
     if isinstance(error, FitFailed):
         return error.error_class, error.error
-    return (None, None) if error is None else (type(error).__name__, str(error)[:500])
+    return (None, None) if error is None else (type(error).__name__, str(error)[:MAX_ERROR_CHARACTERS])
 
 
 def _stamps(microseconds_: Sequence[int]) -> pd.Series[Any]:

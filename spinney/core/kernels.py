@@ -128,10 +128,11 @@ def handles_missing(estimator: Any) -> bool:
 
 def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
     """The arguments of `fit` that hand `weights` to the last step; none where it does not weigh rows."""
-    name = "sample_weight"
+    steps = []
     while isinstance(estimator, Pipeline):
         step, estimator = estimator.steps[-1]
-        name = f"{step}__{name}"
+        steps.append(step)
+    name = "__".join([*steps, "sample_weight"])
     return {name: weights} if has_fit_parameter(estimator, "sample_weight") else {}
 
 

@@ -36,13 +36,17 @@ class Answers:
 
 @dataclass(frozen=True)
 class Part:
-    """The answers of models that answer alike. rows: places in the frame; raw: as Model.raw; error: of an estimator."""
+    """The answers of models that answer alike.
+
+    rows: places in the frame. raw: as Model.raw. model: which one it is, or the first of several. error: what a single
+    model's estimator raised; its answers are NaN.
+    """
 
     rows: Integers
     raw: Floats
     classes: tuple[str, ...] | None
     model: int
-    error: str | None = None
+    error: Exception | None = None
 
 
 def answer(frame: pd.DataFrame, model_ids: Sequence[str | None], models: Mapping[str, Model]) -> Answers:
@@ -100,8 +104,7 @@ def _alone(model: Model, m: int, rows: Integers, columns: Columns) -> Part:
     try:
         return Part(rows, model.raw(columns.take(rows)), model.classes, m)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]
-        return Part(rows, np.full((len(rows), len(model.classes or ("",))), np.nan), model.classes, m, text)
+        return Part(rows, np.full((len(rows), len(model.classes or ("",))), np.nan), model.classes, m, error)
 
 
 class _Collected:
@@ -117,7 +120,7 @@ class _Collected:
 
     def add(self, part: Part, model_id: str) -> None:
         if part.error is not None:
-            self._errors[model_id] = part.error
+            self._errors[model_id] = f"{type(part.error).__name__}: {part.error}"[:MAX_ERROR_CHARACTERS]
         if part.classes is None or self._probabilities is None:
             self._prediction[part.rows] = np.where(np.isfinite(part.raw[:, 0]), part.raw[:, 0], np.nan)
             return
