@@ -33,7 +33,7 @@ from spinney.local.demo.ledger import Ledger
 from spinney.local.demo.reconcile import ids, reconcile
 from spinney.local.demo.story import Story
 from spinney.local.demo.tables import Tables
-from spinney.local.demo.worth import FLEET, Compared, Span, summary
+from spinney.local.demo.worth import FLEET, Compared, Family, Span, summary
 
 FORMAT = 1
 POINTS = 400
@@ -88,13 +88,13 @@ def measure(run: Run, story: Story, config: Config, injected: frozenset[str]) ->
             "by_answer": retraining.counts(tables.predictions["answered_by"].value_counts()),
         },
         "reconciliation": reconcile(tables, run.ledger),
-        "groups": retraining.groups(tables),
+        "groups": retraining.groups(tables, Family(fleet.group, fleet.parents)),
         "retrained": retraining.retrained(tables),
         "freshness": retraining.freshness(tables),
         "budget": retraining.budget(tables),
         "batches": batches(run.batches),
         "injected_says": story.injected.says if story.injected else "",
-        "worth": None if run.compared is None else summary(run.compared, span),
+        "worth": None if run.compared is None else summary(run.compared, span, story.unit),
         "life": None if run.compared is None else life(run.compared, tables, injected),
     }
 

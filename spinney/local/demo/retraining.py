@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from schemas.vocabulary import AnsweredBy, Decision, ModelStatus, Staleness
+from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.encoding import Floats
 from spinney.core.keys import is_parent
 from spinney.local.demo.tables import Tables
+from spinney.local.demo.worth import Family
 
 ANSWERING = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
 STATES = ("fresh", "stale", "refused", "held", "parent", "none")
@@ -22,30 +23,28 @@ BINS = 24
 """Bars of a distribution."""
 
 
-def groups(tables: Tables) -> dict[str, Any]:
+def groups(tables: Tables, family: Family) -> dict[str, Any]:
     """Groups by state at the end. A parent is no group."""
     known = {str(key) for key in tables.events["group_key"].unique() if not is_parent(str(key))}
-    own = set(tables.promotions.loc[tables.promotions["decision"].isin((*ANSWERING, "pinned")), "group_key"])
+    answering = tables.promotions["decision"].isin((*ANSWERING, Decision.PINNED.value))
+    own = set(tables.promotions.loc[answering, "group_key"])
     verdicts = _newest(tables.verdicts, "judged_at").set_index("group_key")["decision"].to_dict()
     done = _last_word(tables)
-    answered = _newest(tables.predictions, "event_time").set_index("group_key")["answered_by"].to_dict()
     by_state = dict.fromkeys(STATES, 0)
     for key in known:
-        by_state[_state(key in own, verdicts.get(key), done.get(key), answered.get(key))] += 1
+        if key in own:
+            by_state[_state(verdicts.get(key), done.get(key))] += 1
+        else:
+            by_state["parent" if own.intersection(family.chain(key)) else "none"] += 1
     return {"total": len(known), "by_state": by_state}
 
 
-def _state(own: bool, verdict: str | None, decision: str | None, answered_by: str | None) -> str:  # noqa: FBT001
-    if not own:
-        return "none" if answered_by in (None, AnsweredBy.NONE.value, AnsweredBy.OWN.value) else "parent"
-    if verdict == Staleness.FIT.value:
-        # The plan of a round is the group's newest verdict: what came of it is its state.
-        if decision is None:
-            return "stale"
-        return decision if decision in ("refused", "held") else "fresh"
-    if verdict == Staleness.DEFERRED.value:
+def _state(verdict: str | None, decision: str | None) -> str:
+    """Of a group with a model of its own. verdict: its newest; decision: what the round of that verdict decided."""
+    if (verdict == Staleness.FIT.value and decision is None) or verdict == Staleness.DEFERRED.value:
         return "stale"
-    return verdict if verdict in ("refused", "held") else "fresh"
+    word = decision if verdict == Staleness.FIT.value else verdict
+    return word if word in ("refused", "held") else "fresh"
 
 
 def _last_word(tables: Tables) -> dict[str, str]:

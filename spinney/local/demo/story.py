@@ -80,10 +80,11 @@ class Injected(Section):
 
 
 class Story(Section):
-    """A whole `demo.toml`. Times are UTC."""
+    """A whole `demo.toml`. Times are UTC. unit: of the loss, for the figures."""
 
     data: str = Field(min_length=1)
     label_at: str | None = None
+    unit: str = ""
     seed: int = 0
     history: History
     stream: Stream

@@ -74,7 +74,8 @@ class Family:
 class Compared:
     """One row per event judged: group_key, event_id, event_time, label, and a column of losses for each of NAMES.
 
-    left_out: events with a label that were not judged, because one of the four had no answer.
+    left_out: events with a label that were not judged, because one of the four had no answer. refits: groups fitted after
+    the start, by each of the others.
     """
 
     frame: pd.DataFrame
@@ -120,7 +121,7 @@ def compare(
     for name in NAMES:
         frame[name] = loss_of(stream["label"], answered[name])
     whole = np.isfinite(frame[list(NAMES)].to_numpy(dtype=float)).all(axis=1)
-    refits = {name: sum(len(fits[at]) for at in refit_times(span, every)) for name, every in EVERY.items()}
+    refits = {name: _refits(fits, refit_times(span, every)) for name, every in EVERY.items()}
     return Compared(frame[whole].reset_index(drop=True), int((~whole).sum()), refits)
 
 
@@ -139,6 +140,11 @@ def _fits(
             parents = {parent for group_key in orphans for parent in family.chain(group_key)[1:]}
         fits[at] = {**fitter.fit(_as_parents(known, parents, family), at), **own}
     return fits
+
+
+def _refits(fits: Mapping[datetime, Mapping[str, str]], times: Sequence[datetime]) -> int:
+    """Groups fitted after the start; parents do not count."""
+    return sum(not keys.is_parent(key) for at in times[1:] for key in fits[at])
 
 
 def _as_parents(rows: pd.DataFrame, parents: set[str], family: Family) -> pd.DataFrame:
@@ -179,7 +185,6 @@ def _replayed(
 def summary(compared: Compared, span: Span, unit: str = "") -> dict[str, Any]:
     """Return what it was worth as plain values: see `spinney.local.demo.measures` for the whole summary."""
     frame = compared.frame
-    by_day = frame.groupby(frame["event_time"].dt.strftime("%Y-%m-%d"))
     natural = frame[~frame["group_key"].isin(span.injected)]
     return {
         "events": len(frame),
@@ -189,13 +194,18 @@ def summary(compared: Compared, span: Span, unit: str = "") -> dict[str, Any]:
         "mean_loss": _means(frame),
         "mean_loss_without_injected": _means(natural),
         "fits": dict(compared.refits),
-        "daily": [
-            {"day": str(day), "events": len(part), **{name: float(part[name].mean()) for name in NAMES}}
-            for day, part in by_day
-        ],
+        "daily": _daily(frame),
+        "daily_without_injected": _daily(natural),
         "injected": _injected(frame, span),
         "worst": _worst(frame, span),
     }
+
+
+def _daily(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [
+        {"day": str(day), "events": len(part), **{name: float(part[name].mean()) for name in NAMES}}
+        for day, part in frame.groupby(frame["event_time"].dt.strftime("%Y-%m-%d"))
+    ]
 
 
 def _means(frame: pd.DataFrame) -> dict[str, float | None]:
