@@ -178,7 +178,7 @@ def microseconds(values: pd.Series[Any]) -> Integers:
     """Timestamps or dates as microseconds since 1970 in UTC, NULL_TIME where null. Naive ones are read as UTC."""
     if isinstance(values.dtype, pd.DatetimeTZDtype):
         values = values.dt.tz_convert("UTC").dt.tz_localize(None)
-    if values.dtype.kind == "M":
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind == "M":
         return values.to_numpy().astype("datetime64[us]").astype(np.int64)
     return np.array([_naive(value) for value in values], dtype="datetime64[us]").astype(np.int64)
 

@@ -32,7 +32,7 @@ from spinney.core.errors import (
 )
 from spinney.core.estimators import kernel_for
 from spinney.core.history import History, ranges, select
-from spinney.core.kernels import Fit, Kernel, Timer
+from spinney.core.kernels import Fit, Kernel, Timer, on_one_thread
 from spinney.core.loss import Loss, loss_named
 from spinney.core.model import Model
 from spinney.core.recipe import Recipe
@@ -182,7 +182,9 @@ class _Work:
         if not attempts:
             return []
         stack = self.history.stack([attempt.g for attempt in attempts], stops, self.recipe)
-        for attempt, fit in zip(attempts, self.kernel.fit(stack, self.timer), strict=True):
+        with on_one_thread():
+            fits = self.kernel.fit(stack, self.timer)
+        for attempt, fit in zip(attempts, fits, strict=True):
             _take(attempt, fit)
         return [attempt for attempt in attempts if attempt.model is not None]
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -18,6 +20,7 @@ from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from spinney.core.encoding import Columns, Encoder, Floats, Integers
 from spinney.core.errors import ContractError
@@ -112,6 +115,17 @@ class OneByOne:
         estimator.fit(encoder.matrix(columns).copy(), labels.copy(), **weights)
         classes = tuple(map(str, estimator.classes_)) if self.task == "classification" else None
         return Model(encoder, self.fold(estimator) if self.fold else estimator, classes)
+
+
+def on_one_thread() -> AbstractContextManager[Any]:
+    """While it lasts, BLAS and OpenMP use one thread: from about 100 columns on, sums over more give other bits."""
+    limit: AbstractContextManager[Any] = _pools().limit(limits=1)
+    return limit
+
+
+@lru_cache(maxsize=1)
+def _pools() -> Any:
+    return ThreadpoolController()
 
 
 def handles_missing(estimator: Any) -> bool:

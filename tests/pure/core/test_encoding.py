@@ -7,11 +7,12 @@ from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.encoding import MAX_WORDS, Encoder, convert
+from spinney.core.encoding import MAX_WORDS, NULL_TIME, Encoder, convert, microseconds
 from spinney.core.errors import ContractError
 from spinney.core.recipe import Feature
 
@@ -69,6 +70,12 @@ def test_every_pandas_timestamp_gives_the_same(dtype: str) -> None:
     same(encoded(list(values), "timestamp"), expected)
     columns = convert(pd.DataFrame({"x": values}), (Feature("x", "timestamp"),))
     same(columns.numbers.tolist(), expected)
+
+
+@pytest.mark.parametrize("type_", [pa.timestamp("us", "UTC"), pa.timestamp("ms"), pa.date32()])
+def test_arrows_own_times_are_read_too(type_: pa.DataType) -> None:
+    values = pd.Series([pd.Timestamp("2024-01-01"), None]).astype(pd.ArrowDtype(type_))
+    assert microseconds(values).tolist() == [1_704_067_200_000_000, NULL_TIME]
 
 
 def circle(step: int, steps: int) -> list[float]:

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +18,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from spinney.core import fitting
 from spinney.core.codec import load
 from spinney.core.errors import ContractError
 from spinney.core.fitting import COLUMNS, fit_groups
@@ -185,6 +189,33 @@ def test_arguments_are_left_unchanged() -> None:
     fit(rows, asks, replace(RECIPE, estimator="random_forest", params=(("n_estimators", "2"),)))
     pd.testing.assert_frame_equal(rows, before[0])
     pd.testing.assert_frame_equal(asks, before[1])
+
+
+THREADS = """
+import hashlib, sys
+import numpy as np, pandas as pd
+from dataclasses import replace
+from spinney.core.recipe import Feature
+sys.path.insert(0, sys.argv[1])
+from test_fitting import RECIPE, one, rows_of
+rows = rows_of('["a"]', 1500)
+words = np.random.default_rng(1).integers(0, 32, (1500, 6)).astype(str)
+rows = rows.assign(**{f"s{i}": words[:, i] for i in range(6)})
+features = (*RECIPE.features, *(Feature(f"s{i}", "string") for i in range(6)))
+print(hashlib.sha256(one(rows, replace(RECIPE, features=features, window_rows=9999))["payload"]).hexdigest())
+"""
+
+
+def test_one_core_or_many_give_the_same_bytes() -> None:
+    root, here = Path(fitting.__file__).parents[2], Path(__file__).parent
+    digests = set()
+    for threads in ("1", "2"):
+        environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "PYTHONPATH": str(root)}
+        command = [sys.executable, "-c", THREADS, str(here)]
+        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        digests.add(done.stdout)
+    assert len(digests) == 1
 
 
 # Names
