@@ -107,8 +107,8 @@ def _retraining(measures: Summary) -> str:
     used, allowed = measures["budget"]["used_seconds"], measures["budget"]["allowed_seconds"]
     said = (
         f"{words.count(retrained['fits'])} fits in {words.count(measures['budget']['rounds'])} rounds, "
-        f"{words.count(retrained['groups'])} groups; {notes.decisions(measures)}. Fitting took {words.seconds(used)} of "
-        f"the {words.seconds(allowed)} that the budget allowed."
+        f"{words.count(retrained['groups'])} groups; {notes.decisions(measures)}. "
+        f"Fitting took {words.seconds(used)} of the {words.seconds(allowed)} that the budget allowed."
     )
     by_state = {state: n for state, n in groups["by_state"].items() if n}
     strip = _card(

@@ -111,9 +111,13 @@ def subline(measures: Mapping[str, Any]) -> str:
         return text
     loss, fits = worth["mean_loss_without_injected"], worth["fits"]
     unit = f" {worth['unit']}" if worth["unit"] else ""
-    return (
-        f"{text} Mean {measures['fleet']['loss']} error of {measures['fleet']['target']}: "
-        f"{number(loss['fleet'])}{unit} with {count(measures['retrained']['fits'])} fits; refitted daily {number(loss['daily'])} with "
-        f"{count(fits['daily'])}, weekly {number(loss['weekly'])} with {count(fits['weekly'])}, never "
-        f"{number(loss['never'])}."
+    fleet, fitted = measures["fleet"], count(measures["retrained"]["fits"])
+    others = ", ".join(
+        [
+            f"refitted daily {number(loss['daily'])} with {count(fits['daily'])}",
+            f"weekly {number(loss['weekly'])} with {count(fits['weekly'])}",
+            f"never {number(loss['never'])}",
+        ]
     )
+    own = f"{number(loss['fleet'])}{unit} with {fitted} fits"
+    return f"{text} Mean {fleet['loss']} error of {fleet['target']}: {own}; {others}."

@@ -74,8 +74,8 @@ class Family:
 class Compared:
     """One row per event judged: group_key, event_id, event_time, label, and a column of losses for each of NAMES.
 
-    left_out: events with a label that were not judged, because one of the four had no answer. refits: groups fitted after
-    the start, by each of the others.
+    left_out: events with a label that were not judged, because one of the four had no answer.
+    refits: groups fitted after the start, by each of the others.
     """
 
     frame: pd.DataFrame
