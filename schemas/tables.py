@@ -124,6 +124,7 @@ VERDICTS = Contract(
         Column("pins", "string", "JSON object: table directory -> version this round reads"),
         BATCH_ID,
     ),
+    directories=("stream", "batch"),
 )
 
 MODELS = Contract(
@@ -149,6 +150,7 @@ MODELS = Contract(
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, feature schema, payload digest"),
         Column("fit_ms", "double", "time this group's fit took", unit="ms"),
         Column("fitted_at", "timestamp", "wall clock: the round's timestamp", nullable=False),
+        Column("clock", "timestamp", "the fleet's clock (event or wall) at the round", nullable=False),
         BATCH_ID,
     ),
     directories=("stream", "batch"),
@@ -171,6 +173,7 @@ PROMOTIONS = Contract(
         Column("trained_through", "timestamp", "event_time of the model's newest training row"),
         Column("fitted_at", "timestamp", "when the model was fitted"),
         Column("decided_at", "timestamp", "wall clock: the round's timestamp", nullable=False),
+        Column("clock", "timestamp", "the fleet's clock (event or wall) at the decision", nullable=False),
         Column("by", "string", "stream, batch, or a person's name"),
         Column("rows", "bigint", "training rows of the model", unit="rows"),
         Column("fit_ms", "double", "time its fit took", unit="ms"),

@@ -71,7 +71,8 @@ def ensure_topics(
     made = {topic: False for topic in wanted}
     if not missing:
         return made
-    for topic, future in admin(config).create_topics(missing, operation_timeout=SECONDS).items():
+    client = admin(config)  # kept by name: its futures die with it
+    for topic, future in client.create_topics(missing, operation_timeout=SECONDS).items():
         made[topic] = _made(topic, future)
     _wait_for(config, [topic for topic, new in made.items() if new])
     return made
@@ -80,8 +81,9 @@ def ensure_topics(
 def retention_ms(config: Config, topic: str) -> int:
     """Return how long a topic keeps its records, in milliseconds; -1: for ever. Raises StoreError."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
+    client = admin(config)  # kept by name: its futures die with it
     try:
-        settings = admin(config).describe_configs([resource], request_timeout=SECONDS)[resource].result()
+        settings = client.describe_configs([resource], request_timeout=SECONDS)[resource].result()
     except KafkaException as error:
         raise StoreError(f"topic {topic}: its settings cannot be read: {error.args[0].str()}") from error
     return int(settings["retention.ms"].value)

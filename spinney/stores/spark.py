@@ -45,6 +45,8 @@ EVERYWHERE = {
     NO_DATA_BATCHES: "false",  # an idle query costs nothing; the judge, which ticks, asks for a `session_for` itself
     # A small stage of heavy fits must not be merged into one task: stateful queries never do, stateless ones since 4.1.
     "spark.sql.adaptive.streaming.stateless.enabled": "false",
+    # Validation is one CASE of many branches under many aliases: inferring constraints from it never ends.
+    "spark.sql.constraintPropagation.enabled": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.scheduler.mode": "FAIR",
     # Models must not depend on how many threads the linear algebra has, and workers must not fight for the cores.

@@ -1,0 +1,129 @@
+"""History without Kafka: Parquet or Delta → the same validation → events and outcomes. Loading it again adds nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, FloatType
+
+from schemas import tables
+from schemas.contract import Contract
+from spinney.core.config import Config
+from spinney.core.errors import StoreError
+from spinney.stores import delta, leases
+from spinney.stores.delta import Writer
+from spinney.stores.layout import directory
+from spinney.stores.spark import session
+from spinney.stores.validity import RECORD_COLUMNS, classified
+
+INGEST = "ingest"
+"""The query whose directories these are: it must not run meanwhile."""
+
+NAME = "load"
+_POSITION = ["topic", "kafka_partition", "kafka_offset"]
+_IDENTITY = ["group_key", "event_id"]
+
+
+@dataclass
+class Loaded:
+    """Rows added by table; rows that were there already are not counted."""
+
+    added: dict[str, int] = field(default_factory=dict)
+
+
+def load(config: Config, source: str, *, outcomes: bool = False, spark: SparkSession | None = None) -> Loaded:
+    """Load one Parquet file or folder, or Delta table.
+
+    source: columns as the messages have them. outcomes: its rows are outcomes, not events. Where labels come late and
+    the rows of events have the target, they are loaded as outcomes too, observed at their `observed_at` or
+    `label_delay` after the event.
+
+    Raises StoreError: nothing there, or not one of these formats; Busy: ingest is running.
+    """
+    spark = spark or session(config)
+    rows = _read(spark, source)
+    loaded = Loaded()
+    with leases.held(config, [INGEST]):
+        delta.create_tables(config)
+        if outcomes:
+            _load(spark, config, _records(rows, source), True, loaded)
+        else:
+            _load(spark, config, _records(rows, source), False, loaded)
+            if not config.label_inside and config.fleet.target in rows.columns:
+                _load(spark, config, _records(_late_labels(rows, config), f"{source}#outcomes"), True, loaded)
+    return loaded
+
+
+def _read(spark: SparkSession, source: str) -> DataFrame:
+    if "://" not in source and not Path(source).exists():
+        raise StoreError(f"load: nothing at {source}; expected a Parquet file or folder, or a Delta table")
+    is_delta = (Path(source) / "_delta_log").is_dir()
+    rows = spark.read.format("delta" if is_delta else "parquet").load(source)
+    # pandas writes a missing number as NaN as often as null; JSON knows only null.
+    floating = [each.name for each in rows.schema.fields if isinstance(each.dataType, DoubleType | FloatType)]
+    return rows.withColumns({name: F.when(~F.isnan(name), F.col(name)) for name in floating})
+
+
+def _late_labels(rows: DataFrame, config: Config) -> DataFrame:
+    fleet = config.fleet
+    if "observed_at" in rows.columns:
+        observed = F.col("observed_at")
+    else:
+        seconds = int(fleet.label_delay.total_seconds())
+        observed = F.col(fleet.event_time) + F.expr(f"INTERVAL {seconds} SECONDS")
+    labelled = rows.filter(F.col(fleet.target).isNotNull()).withColumn("observed_at", observed)
+    return labelled.select(fleet.event_id, *fleet.group, fleet.target, "observed_at")
+
+
+def _records(rows: DataFrame, source: str) -> DataFrame:
+    """The rows as the records that Kafka would have brought, so that one validation judges both."""
+    text = F.to_json(F.struct(*rows.columns), {"ignoreNullFields": "false"})
+    return rows.select(
+        F.lit(None).cast("binary").alias("key"),
+        text.cast("binary").alias("value"),
+        F.lit(f"load:{source}").alias("topic"),
+        F.spark_partition_id().alias("kafka_partition"),
+        F.monotonically_increasing_id().alias("kafka_offset"),
+        F.current_timestamp().alias("record_time"),
+    ).select(*RECORD_COLUMNS)
+
+
+def _load(spark: SparkSession, config: Config, records: DataFrame, outcomes: bool, loaded: Loaded) -> None:
+    judged = classified(records, config, outcomes=outcomes).persist()
+    try:
+        valid = judged.filter(F.col("reason").isNull()).dropDuplicates(_IDENTITY)
+        dead = judged.filter(F.col("reason").isNotNull())
+        _append(spark, config, tables.OUTCOMES if outcomes else tables.EVENTS, valid, _IDENTITY, loaded)
+        _append(spark, config, tables.DEAD_LETTERS, dead, _POSITION, loaded)
+    finally:
+        judged.unpersist()
+
+
+def _append(
+    spark: SparkSession, config: Config, contract: Contract, rows: DataFrame, identity: list[str], loaded: Loaded
+) -> None:
+    """Append what is not there yet. A load that was cut off and is run again finds its own rows there."""
+    place = directory(config, contract)
+    there = delta.frame(spark, place).select(*identity)
+    fresh = rows.join(there, identity, "left_anti").persist()
+    try:
+        count = fresh.count()
+        loaded.added[contract.name] = loaded.added.get(contract.name, 0) + count
+        if not count:
+            return
+        writer = Writer(config, place, NAME, NAME)
+        last = writer.last(NAME)
+        batch_id = last.batch_id + 1 if last else 0
+        stamped = fresh.withColumns(
+            {
+                "ingested_at": F.current_timestamp(),
+                "ingested_on": F.to_date(F.current_timestamp()),
+                "batch_id": F.lit(batch_id).cast("bigint"),
+            }
+        )
+        writer.append(stamped, step=NAME, batch_id=batch_id)
+    finally:
+        fresh.unpersist()

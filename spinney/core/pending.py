@@ -1,0 +1,60 @@
+"""Labels that came but are not mature yet.
+
+A flight that lands early is labelled early: fresh labels are a biased sample. They are counted only once every label of
+their time would have come, `label_delay` after the event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from spinney.core.blobs import ipc_batch, ipc_bytes
+
+COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time", "mature_at")
+_SCHEMA = pa.schema(
+    [
+        ("group_key", pa.string()),
+        ("model_id", pa.string()),
+        ("labelled", pa.int64()),
+        ("loss", pa.float64()),
+        ("last_event_time", pa.int64()),
+        ("mature_at", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Pending:
+    """Health deltas that wait to mature. rows: columns COLUMNS; times in microseconds."""
+
+    rows: pd.DataFrame
+
+    @classmethod
+    def empty(cls) -> Pending:
+        return cls(_SCHEMA.empty_table().to_pandas())
+
+    def after(self, health: pd.DataFrame, label_delay: int) -> Pending:
+        """With these deltas added; those without a labelled row have nothing to count."""
+        fresh = health[health["labelled"] > 0]
+        if not len(fresh):
+            return self
+        fresh = fresh.assign(mature_at=fresh["last_event_time"] + label_delay)[list(COLUMNS)]
+        return Pending(fresh.reset_index(drop=True) if not len(self.rows) else pd.concat([self.rows, fresh], ignore_index=True))
+
+    def split(self, clock: int) -> tuple[pd.DataFrame, Pending]:
+        """What is mature at this clock, and the rest."""
+        if not len(self.rows):
+            return self.rows, self
+        ready = self.rows["mature_at"].to_numpy(np.int64) <= clock
+        return self.rows[ready], Pending(self.rows[~ready].reset_index(drop=True))
+
+    def to_bytes(self) -> bytes:
+        return ipc_bytes(pa.RecordBatch.from_pandas(self.rows, schema=_SCHEMA, preserve_index=False))
+
+    @classmethod
+    def from_bytes(cls, blob: bytes | memoryview) -> Pending:
+        return cls(ipc_batch(blob).to_pandas())

@@ -1,0 +1,62 @@
+"""Which of the stale groups a round takes: a budget by predicted cost, spent by rank.
+
+Most of the budget goes to the most urgent, a share to those that waited longest and a small one by lot, so that a wrong
+idea of urgency starves nobody. The lot is drawn from the round's name: a replay draws the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+RANKS = {"asked": 0, "all": 0, "new_group": 1, "error_rise": 2, "new_rows": 3, "max_age": 4}
+"""Lower first. A policy of a user's own stands between error and age."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A stale group. age: microseconds since the last attempt, -1 without one."""
+
+    group_key: str
+    policy: str
+    urgency: float
+    age: int
+    predicted_ms: float
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """seconds: predicted cost of one round; None: no limit. The shares are of the seconds."""
+
+    seconds: float | None
+    oldest_first_share: float = 0.0
+    random_share: float = 0.0
+
+
+def choose(candidates: Sequence[Candidate], allowance: Allowance, lot: str) -> list[str]:
+    """The group_keys to fit now, in rank order; the others are deferred. At least one, so that a round always moves."""
+    by_rank = sorted(candidates, key=lambda each: (RANKS.get(each.policy, 3), -each.urgency, each.group_key))
+    if allowance.seconds is None or not candidates:
+        return [each.group_key for each in by_rank]
+    total = allowance.seconds * 1000.0
+    aged = sorted(candidates, key=lambda each: (-(each.age if each.age >= 0 else 2**62), each.group_key))
+    drawn = sorted(candidates, key=lambda each: hashlib.sha256(f"{lot}\x00{each.group_key}".encode()).digest())
+    chosen: dict[str, float] = {}
+    _spend(chosen, aged, total * allowance.oldest_first_share)
+    _spend(chosen, drawn, total * (allowance.oldest_first_share + allowance.random_share))
+    _spend(chosen, by_rank, total)
+    if not chosen:
+        chosen[by_rank[0].group_key] = by_rank[0].predicted_ms
+    return [each.group_key for each in by_rank if each.group_key in chosen]
+
+
+def _spend(chosen: dict[str, float], queue: Sequence[Candidate], up_to_ms: float) -> None:
+    spent = sum(chosen.values())
+    for each in queue:
+        if each.group_key in chosen:
+            continue
+        if spent + each.predicted_ms > up_to_ms:
+            return
+        chosen[each.group_key] = each.predicted_ms
+        spent += each.predicted_ms

@@ -1,0 +1,54 @@
+"""The fleet's champions at a moment, as a Spark frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas import tables
+from spinney.core.champion import Promotion, champion, is_pinned
+from spinney.core.config import Config
+from spinney.stores import delta
+
+CHAMPION_DDL = "shard int, group_key string, model_id string, epoch bigint, pinned boolean"
+
+
+def champions(spark: SparkSession, config: Config, pins: Mapping[str, int] | None = None) -> DataFrame:
+    """One row per group that any promotion names: CHAMPION_DDL; model_id null where no model may answer."""
+    rows = delta.union(spark, config, tables.PROMOTIONS, pins).select(
+        "shard",
+        "group_key",
+        "epoch",
+        "model_id",
+        "decision",
+        *(F.expr(f"unix_micros({name})").alias(name) for name in ("trained_through", "fitted_at", "decided_at")),
+    )
+    return rows.groupBy("shard").applyInPandas(_champions_of_shard, CHAMPION_DDL)
+
+
+def _champions_of_shard(rows: pd.DataFrame) -> pd.DataFrame:
+    found = []
+    for group_key, mine in rows.groupby("group_key", sort=True):
+        history = [_promotion(row) for row in mine.to_dict("records")]
+        current = champion(history)
+        found.append(
+            {
+                "shard": int(mine["shard"].iloc[0]),
+                "group_key": group_key,
+                "model_id": current.model_id if current else None,
+                "epoch": max(row.epoch for row in history),
+                "pinned": is_pinned(history),
+            }
+        )
+    return pd.DataFrame(found, columns=["shard", "group_key", "model_id", "epoch", "pinned"])
+
+
+def _promotion(row: dict[str, Any]) -> Promotion:
+    times = {
+        name: 0 if pd.isna(row[name]) else int(row[name]) for name in ("trained_through", "fitted_at", "decided_at")
+    }
+    return Promotion(epoch=int(row["epoch"]), model_id=row["model_id"], decision=row["decision"], **times)

@@ -1,0 +1,217 @@
+"""Delta tables: made and inspected without a JVM, written by exactly one process a directory.
+
+A write is an append whose ``userMetadata`` names query, step and batch. Before its first write a `Writer` reads which
+steps its directory already has, so a replayed batch writes nothing twice; with one writer a directory that is exact.
+Delta's own ``txnAppId`` would do the same and reads the whole state at every commit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import TableNotFoundError
+from pyspark.sql import DataFrame, SparkSession
+
+from schemas.contract import Contract
+from spinney.core.config import Config
+from spinney.core.errors import StoreError
+from spinney.stores import crashpoints, layout
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.layout import Directory
+
+HISTORY = 400
+"""Commits looked back for the last of each step."""
+
+PROPERTIES = {
+    # A checkpoint of the log is a pause of seconds in a streaming batch; maintenance makes them in its own time.
+    "delta.checkpointInterval": "200",
+    "delta.logRetentionDuration": "interval 30 days",
+}
+
+
+def create_tables(config: Config) -> list[str]:
+    """Make the directories that are not there. Returns the names of those made; safe to repeat.
+
+    Raises StoreError when a table is there with other columns.
+    """
+    made = []
+    for directory in layout.every_directory(config):
+        table = opened(config, directory)
+        if table is None:
+            _create(config, directory)
+            made.append(directory.name)
+        else:
+            _refuse_other_columns(directory, table)
+    return made
+
+
+def _create(config: Config, directory: Directory) -> None:
+    DeltaTable.create(
+        directory.uri,
+        Schema.from_arrow(arrow_schema(directory.contract)),
+        mode="ignore",
+        partition_by=list(directory.contract.partitioned_by) or None,
+        configuration=dict(PROPERTIES),
+        storage_options=dict(config.storage.options) or None,
+    )
+
+
+def _refuse_other_columns(directory: Directory, table: DeltaTable) -> None:
+    there = pa.schema(table.schema().to_arrow())
+    wanted = arrow_schema(directory.contract)
+    if there.names != wanted.names:
+        missing = [name for name in wanted.names if name not in there.names]
+        extra = [name for name in there.names if name not in wanted.names]
+        msg = (
+            f"table {directory.name} at {directory.uri}: its columns are not those of the configuration "
+            f"(not in the table: {', '.join(missing) or 'none'}; not declared: {', '.join(extra) or 'none'}). "
+            "A fleet's columns are fixed when its tables are made: restore [fleet.columns], or give the new fleet "
+            "another storage.root"
+        )
+        raise StoreError(msg)
+
+
+def opened(config: Config, directory: Directory) -> DeltaTable | None:
+    """The table as it stands, or None when it was never made."""
+    try:
+        return DeltaTable(directory.uri, storage_options=dict(config.storage.options) or None)
+    except TableNotFoundError:
+        return None
+
+
+def version(config: Config, directory: Directory) -> int:
+    """Its newest version. Raises StoreError when the table was never made."""
+    table = opened(config, directory)
+    if table is None:
+        raise _not_made(directory)
+    return table.version()
+
+
+def _not_made(directory: Directory) -> StoreError:
+    return StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
+
+
+def read(config: Config, base: Contract, columns: list[str] | None = None) -> pa.Table:
+    """A whole table as Arrow, all its directories. For small tables and reports; Spark reads the large ones."""
+    parts = []
+    for directory in layout.directories(config, base):
+        table = opened(config, directory)
+        if table is None:
+            raise _not_made(directory)
+        part = table.to_pyarrow_table(columns=columns)
+        wanted = arrow_schema(directory.contract)
+        names = columns or wanted.names
+        parts.append(pa.table([part.column(name).cast(wanted.field(name).type) for name in names], names=names))
+    return pa.concat_tables(parts)
+
+
+def frame(spark: SparkSession, directory: Directory, at: int | None = None) -> DataFrame:
+    """A directory as a Spark frame. at: its version; None: the newest."""
+    reader = spark.read.format("delta")
+    if at is not None:
+        reader = reader.option("versionAsOf", at)
+    return reader.load(directory.uri)
+
+
+def union(spark: SparkSession, config: Config, base: Contract, pins: Mapping[str, int] | None = None) -> DataFrame:
+    """A logical table: the union of its directories, each as of its pinned version."""
+    parts = [frame(spark, each, (pins or {}).get(each.name)) for each in layout.directories(config, base)]
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.unionByName(part)
+    return whole
+
+
+def pins(config: Config, *bases: Contract) -> dict[str, int]:
+    """Directory name -> its version now, for every directory of these tables."""
+    return {each.name: version(config, each) for base in bases for each in layout.directories(config, base)}
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What the last commit of a step said of itself. notes: what the writer added."""
+
+    query: str
+    step: str
+    batch_id: int
+    checkpoint: str
+    notes: Mapping[str, Any]
+
+
+class Writer:
+    """The one writer of a directory, for one query.
+
+    checkpoint: the id of the query's checkpoint; batch ids mean nothing outside it.
+    """
+
+    def __init__(self, config: Config, directory: Directory, query: str, checkpoint: str) -> None:
+        self._directory = directory
+        self._query = query
+        self._checkpoint = checkpoint
+        self._last = self._read_last(config)
+
+    def _read_last(self, config: Config) -> dict[str, Commit]:
+        table = opened(config, self._directory)
+        if table is None:
+            raise _not_made(self._directory)
+        last: dict[str, Commit] = {}
+        for entry in table.history(HISTORY):
+            commit = _commit(entry.get("userMetadata"))
+            if commit is not None and commit.query == self._query and commit.step not in last:
+                last[commit.step] = commit
+        foreign = [commit for commit in last.values() if commit.checkpoint != self._checkpoint]
+        if foreign:
+            raise StoreError(
+                f"query {self._query}: table {self._directory.name} was written from checkpoint {foreign[0].checkpoint} "
+                f"(up to batch {foreign[0].batch_id}), but the query's checkpoint now is {self._checkpoint}. Going on "
+                "would store records twice or skip some. Put the checkpoint back, or start the fleet anew under another "
+                "storage.root"
+            )
+        return last
+
+    @property
+    def name(self) -> str:
+        return self._directory.name
+
+    def done(self, step: str, batch_id: int) -> bool:
+        """Whether this step of this batch is already stored."""
+        commit = self._last.get(step)
+        return commit is not None and batch_id <= commit.batch_id
+
+    def last(self, step: str) -> Commit | None:
+        return self._last.get(step)
+
+    def append(self, rows: DataFrame, *, step: str, batch_id: int, notes: Mapping[str, Any] | None = None) -> bool:
+        """Append the rows unless the step is stored already; whether anything was written."""
+        if self.done(step, batch_id):
+            return False
+        commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}))
+        (
+            rows.select(*self._directory.contract.names)
+            .write.format("delta")
+            .mode("append")
+            .option("userMetadata", _text(commit))
+            .save(self._directory.uri)
+        )
+        self._last[step] = commit
+        crashpoints.reached(f"{self._query}.{step}", batch_id)
+        return True
+
+
+def _text(commit: Commit) -> str:
+    fields = {"query": commit.query, "step": commit.step, "batch_id": commit.batch_id, "checkpoint": commit.checkpoint}
+    return json.dumps({**fields, "notes": commit.notes}, separators=(",", ":"), default=str)
+
+
+def _commit(text: str | None) -> Commit | None:
+    """A commit's own words; None for a commit that is nobody's step (creation, compaction)."""
+    try:
+        said = json.loads(text or "")
+        return Commit(said["query"], said["step"], int(said["batch_id"]), said["checkpoint"], said.get("notes", {}))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,114 @@
+"""Fitting many groups in one Python call: sorted rows in, one row a group out."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from spinney.core.fitting import fit_groups
+from spinney.core.recipe import Recipe
+from spinney.core.signing import Signer
+from spinney.stores.arrow import arrow_type
+
+BLOCK_ROWS = 50_000
+"""Rows handed to a kernel at once: large enough for its per-call cost to vanish, small enough for a worker's memory."""
+
+ASK = {
+    "champion_id": "string",
+    "champion_codec": "string",
+    "champion_payload": "binary",
+    "champion_signature": "binary",
+    "champion_trained_through": "timestamp",
+}
+"""What is known of the champion that a challenger is compared with."""
+
+FITTED = {
+    "group_key": "string",
+    "status": "string",
+    "model_id": "string",
+    "parent_model_id": "string",
+    "recipe_id": "string",
+    "error_class": "string",
+    "error": "string",
+    "rows": "bigint",
+    "trained_from": "timestamp",
+    "trained_through": "timestamp",
+    "metrics": "string",
+    "codec": "string",
+    "payload": "binary",
+    "signature": "binary",
+    "fit_ms": "double",
+}
+KEPT = "kept"
+"""Status of a group whose rows and recipe are its champion's own: nothing was fitted, no row of `models` is written."""
+
+_SCHEMA = pa.schema([(name, arrow_type(type_)) for name, type_ in FITTED.items()])
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """What fitting needs to know; pickled into the workers."""
+
+    recipe: Recipe
+    signer: Signer
+    clock: datetime
+
+    def function(self) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+        def fit_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for block in whole_groups(batches):
+                yield from self.fit(block).to_batches()
+
+        return fit_partition
+
+    def fit(self, block: pa.Table) -> pa.Table:
+        """One row per ask in the block. block: rows and asks of some groups, all rows of each."""
+        frame = block.to_pandas()
+        asks = frame[frame["is_ask"]]
+        rows = frame[~frame["is_ask"]].drop(columns=["is_ask", *ASK])
+        fitted = fit_groups(rows, asks[["group_key", *ASK]], self.recipe, self.clock, self.signer)
+        return pa.Table.from_pandas(fitted[list(FITTED)], schema=_SCHEMA, preserve_index=False)
+
+
+def fit(rows: DataFrame, asks: DataFrame, fitter: Fitter, partitions: int) -> DataFrame:
+    """Columns FITTED, one row per ask. rows: group_key, event_id, event_time, features, label; asks: group_key and ASK.
+
+    The number of partitions is said aloud: Spark would otherwise put a small, slow stage into one task.
+    """
+    empty = [F.lit(None).cast(type_).alias(name) for name, type_ in ASK.items()]
+    both = rows.select("*", *empty, F.lit(False).alias("is_ask")).unionByName(
+        asks.select("group_key", *ASK, F.lit(True).alias("is_ask")), allowMissingColumns=True
+    )
+    ordered = both.repartition(partitions, "group_key").sortWithinPartitions("group_key", "event_time", "event_id")
+    ddl = ", ".join(f"{name} {type_}" for name, type_ in FITTED.items())
+    return ordered.mapInArrow(fitter.function(), ddl)
+
+
+def whole_groups(batches: Iterable[pa.RecordBatch], block_rows: int = BLOCK_ROWS) -> Iterator[pa.Table]:
+    """Cut a stream of rows sorted by group_key into blocks that hold whole groups."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        held.append(batch)
+        if sum(each.num_rows for each in held) < block_rows:
+            continue
+        table = pa.Table.from_batches(held)
+        cut = _start_of_last_group(table)
+        if cut:
+            yield table.slice(0, cut)
+            held = table.slice(cut).combine_chunks().to_batches()
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _start_of_last_group(table: pa.Table) -> int:
+    """Where the last group begins, by bisection: the keys are sorted by their bytes, as Spark sorts them."""
+    keys = table.column("group_key").combine_chunks()
+    last = keys[len(keys) - 1].as_py().encode()
+    return bisect_left(range(len(keys)), last, key=lambda at: keys[at].as_py().encode())

@@ -1,0 +1,79 @@
+"""Where a fleet's things lie below its root, and the columns its tables have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from schemas import tables
+from schemas.contract import Column, Contract
+from spinney.core.config import Config
+from spinney.stores.validity import declared_columns
+
+
+@dataclass(frozen=True)
+class Directory:
+    """One directory of a table: one writing process.
+
+    name: ``models/stream``, or ``events`` where the table is a single directory.
+    """
+
+    contract: Contract
+    name: str
+    uri: str
+
+
+def answer_type(config: Config) -> str:
+    """Spark SQL type of `prediction`: a number, or the name of a class."""
+    return "double" if config.fleet.task == "regression" else "string"
+
+
+def label_type(config: Config) -> str:
+    """Spark SQL type of a label once it is joined with its prediction."""
+    return answer_type(config)
+
+
+def contract(config: Config, base: Contract) -> Contract:
+    """A table's contract as this fleet has it: declared columns put in, types of answers and labels filled."""
+    if base.name == tables.EVENTS.name:
+        extra = (Column(name, config.fleet.columns[name], "declared in fleet.columns") for name in declared_columns(config))
+        return base.with_columns(*extra, after="event_time")
+    if base.name == tables.OUTCOMES.name:
+        target = config.fleet.columns[config.fleet.target]
+        return base.with_columns(Column("label", target, "the target", nullable=False), after="event_id")
+    if base.name == tables.PREDICTIONS.name:
+        types = {"prediction": answer_type(config), "label": label_type(config)}
+        columns = tuple(replace(each, type=types.get(each.name, each.type)) for each in base.columns)
+        return replace(base, columns=columns)
+    return base
+
+
+def root(config: Config) -> str:
+    return config.storage.root.rstrip("/")
+
+
+def directories(config: Config, base: Contract) -> tuple[Directory, ...]:
+    """The directories whose union is this table."""
+    full = contract(config, base)
+    if not base.directories:
+        return (Directory(full, base.name, f"{root(config)}/tables/{base.name}"),)
+    return tuple(
+        Directory(full, f"{base.name}/{part}", f"{root(config)}/tables/{base.name}/{part}") for part in base.directories
+    )
+
+
+def directory(config: Config, base: Contract, part: str = "") -> Directory:
+    for each in directories(config, base):
+        if each.name == (f"{base.name}/{part}" if part else base.name):
+            return each
+    msg = f"table {base.name} has no directory {part!r}"
+    raise KeyError(msg)
+
+
+def every_directory(config: Config) -> Iterator[Directory]:
+    for base in tables.ALL:
+        yield from directories(config, base)
+
+
+def checkpoint(config: Config, query: str) -> str:
+    return f"{root(config)}/checkpoints/{query}"

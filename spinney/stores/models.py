@@ -1,0 +1,116 @@
+"""Fitted models by model_id: from the promotion that carries them, or fetched once from `models`."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import pyarrow.dataset as ds
+
+from schemas import tables
+from spinney.core import codec
+from spinney.core.champion import Promotion
+from spinney.core.config import Config
+from spinney.core.errors import Corrupt, StoreError
+from spinney.core.model import Model
+from spinney.core.recipe import Recipe
+from spinney.core.signing import Claim, Signer
+from spinney.stores import delta, layout
+
+CARRIED_BYTES = 4096
+"""A payload up to this size travels with its promotion; a larger one is fetched by model_id."""
+
+CACHE_BYTES = 256 << 20
+"""Payload bytes of the models that a worker keeps loaded."""
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A payload as stored."""
+
+    codec: str
+    payload: bytes
+    signature: bytes
+
+
+class ModelCache:
+    """Loaded models, the least recently used ones dropped. A model_id never changes its bytes, so nothing gets old."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._models: OrderedDict[str, tuple[Model, int]] = OrderedDict()
+        self._bytes = 0
+
+    def load(
+        self, wanted: Mapping[str, tuple[str, Promotion]], config: Config, signer: Signer
+    ) -> tuple[dict[str, Model], set[str]]:
+        """Models by model_id, and the ids of those whose signature or bytes do not hold.
+
+        wanted: model_id -> (the group or parent it is of, its promotion). Raises StoreError when a model is nowhere.
+        """
+        loaded, refused = {}, set()
+        missing = {name: ask for name, ask in wanted.items() if name not in self._models}
+        fetched = fetch(config, {name: owner for name, (owner, row) in missing.items() if row.payload is None})
+        for name, (owner, row) in wanted.items():
+            if name in missing:
+                signed = fetched.get(name) or Signed(row.codec or "", row.payload or b"", row.signature or b"")
+                try:
+                    self._keep(name, verified_model(signed, owner, name, config, signer), len(signed.payload))
+                except Corrupt:
+                    refused.add(name)
+                    continue
+            self._models.move_to_end(name)
+            loaded[name] = self._models[name][0]
+        self._shrink()
+        return loaded, refused
+
+    def _keep(self, name: str, model: Model, size: int) -> None:
+        self._models[name] = (model, size)
+        self._bytes += size
+
+    def _shrink(self) -> None:
+        while self._bytes > self._limit and len(self._models) > 1:
+            _, (_, size) = self._models.popitem(last=False)
+            self._bytes -= size
+
+
+@lru_cache(maxsize=1)
+def cache() -> ModelCache:
+    """This process's cache. A Spark worker outlives its tasks and queries: entries are named by model_id."""
+    return ModelCache()
+
+
+def verified_model(signed: Signed, owner: str, model_id: str, config: Config, signer: Signer) -> Model:
+    """Raises Corrupt before a byte is parsed when the signature does not hold."""
+    claim = Claim(owner, model_id, signed.codec, Recipe.of(config).feature_schema)
+    return codec.open_signed(signer, claim, signed.payload, signed.signature)
+
+
+def fetch(config: Config, owners: Mapping[str, str]) -> dict[str, Signed]:
+    """Payloads by model_id from all directories of `models`. owners: model_id -> group_key, which the files are sorted by.
+
+    Raises StoreError when one is nowhere: promotions name a model that was never stored, or was forgotten.
+    """
+    found: dict[str, Signed] = {}
+    for directory in layout.directories(config, tables.MODELS) if owners else ():
+        wanted = [name for name in owners if name not in found]
+        table = delta.opened(config, directory)
+        if table is None or not wanted:
+            continue
+        where = ds.field("group_key").isin([owners[name] for name in wanted]) & ds.field("model_id").isin(wanted)
+        rows = table.to_pyarrow_dataset().to_table(["model_id", "codec", "payload", "signature"], filter=where)
+        for row in rows.to_pylist():
+            found[row["model_id"]] = Signed(row["codec"], row["payload"], row["signature"])
+    _refuse_missing(owners, found)
+    return found
+
+
+def _refuse_missing(owners: Mapping[str, str], found: Iterable[str]) -> None:
+    missing = sorted(set(owners) - set(found))
+    if missing:
+        raise StoreError(
+            f"models: model {missing[0]} of group {owners[missing[0]]} is promoted but stored nowhere "
+            f"({len(missing)} such); restore the table, or withdraw the model"
+        )

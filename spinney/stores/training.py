@@ -1,0 +1,105 @@
+"""The rows to fit on: events with their labels, mature ones only, of the groups that a round asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame, SparkSession, Window
+from pyspark.sql import functions as F
+
+from schemas import tables
+from spinney.core.config import Config
+from spinney.stores import delta
+from spinney.stores.validity import declared_columns, shard
+
+ROW_COLUMNS = ("group_key", "event_id", "event_time")
+
+
+def rows(spark: SparkSession, config: Config, asked: DataFrame, pins: Mapping[str, int], clock: datetime) -> DataFrame:
+    """The training rows of the groups and parents in `asked`.
+
+    asked: group_key, shard; small enough to send to every task. clock: the fleet's: rows younger than `label_delay` are
+    not mature, rows older than `recipe.window` not wanted. Returns ROW_COLUMNS, the features and label.
+    """
+    labelled = _labelled(spark, config, asked, pins, clock)
+    return _own(labelled, config, asked).unionByName(_parents(labelled, config, asked))
+
+
+def _labelled(
+    spark: SparkSession, config: Config, asked: DataFrame, pins: Mapping[str, int], clock: datetime
+) -> DataFrame:
+    """Mature events of the window with their labels; all groups when a parent is asked for."""
+    fleet = config.fleet
+    newest, oldest = clock - fleet.label_delay, clock - config.recipe.window
+    events = delta.union(spark, config, tables.EVENTS, pins).filter(
+        (F.col("event_time") <= F.lit(newest)) & (F.col("event_time") > F.lit(oldest))
+    )
+    events = _of_asked(events, config, asked)
+    features = [name for name in declared_columns(config) if name in fleet.features]
+    keys = [F.col(name).alias(f"key_{name}") for name in fleet.group]
+    if config.label_inside:
+        label = F.col(fleet.target).alias("label")
+        return events.select(*ROW_COLUMNS, *features, *keys, label).filter(F.col("label").isNotNull())
+    outcomes = _of_asked(delta.union(spark, config, tables.OUTCOMES, pins), config, asked)
+    known = outcomes.filter(F.col("observed_at") <= F.lit(clock)).select("group_key", "event_id", "label")
+    # An id may come twice when its copies are further apart than duplicates_within: one label a row, always the same.
+    once = known.groupBy("group_key", "event_id").agg(F.min("label").alias("label"))
+    return events.select(*ROW_COLUMNS, *features, *keys).join(once, ["group_key", "event_id"])
+
+
+def _of_asked(frame: DataFrame, config: Config, asked: DataFrame) -> DataFrame:
+    """Only rows that some asked group or parent needs. A parent asked for needs the rows of all its children."""
+    levels = _levels_asked(config, asked)
+    if not levels:
+        return frame.join(F.broadcast(asked.select("shard", "group_key")), ["shard", "group_key"], "leftsemi")
+    return frame
+
+
+def _levels_asked(config: Config, asked: DataFrame) -> list[tuple[str, ...]]:
+    """The levels of parents that `asked` holds keys of."""
+    names = asked.filter(F.col("group_key").startswith("{")).selectExpr("json_object_keys(group_key) AS names")
+    found = {tuple(row["names"]) for row in names.distinct().collect()}
+    return [level for level in config.fleet.parents if tuple(level) in found]
+
+
+def _own(labelled: DataFrame, config: Config, asked: DataFrame) -> DataFrame:
+    """The newest `window_rows` of each asked group: a giant group costs no more than any other."""
+    mine = labelled.drop(*_keys(config)).join(F.broadcast(asked.select("group_key")), "group_key", "leftsemi")
+    newest = Window.partitionBy("group_key").orderBy(F.desc("event_time"), F.desc("event_id"))
+    return _capped(mine, newest, config.recipe.window_rows)
+
+
+def _parents(labelled: DataFrame, config: Config, asked: DataFrame) -> DataFrame:
+    """A sample of each asked parent's rows: those whose event_id hashes lowest, so that every path draws the same."""
+    levels = _levels_asked(config, asked)
+    if not levels:
+        return labelled.drop(*_keys(config)).limit(0)
+    exploded = labelled.withColumn("group_key", F.explode(F.array(*(_parent_key(level) for level in levels))))
+    mine = exploded.drop(*_keys(config)).join(F.broadcast(asked.select("group_key")), "group_key", "leftsemi")
+    drawn = Window.partitionBy("group_key").orderBy(F.xxhash64("event_id"), "event_id")
+    return _capped(mine, drawn, config.recipe.parents.max_rows)
+
+
+def _capped(frame: DataFrame, window: Window, most: int) -> DataFrame:
+    return frame.withColumn("place", F.row_number().over(window)).filter(F.col("place") <= most).drop("place")
+
+
+def _keys(config: Config) -> list[str]:
+    return [f"key_{name}" for name in config.fleet.group]
+
+
+def _parent_key(level: tuple[str, ...]) -> Column:
+    if not level:
+        return F.lit("{}")
+    return F.to_json(F.struct(*(F.col(f"key_{name}").cast("string").alias(name) for name in level)))
+
+
+def parent_keys(events: DataFrame, config: Config) -> DataFrame:
+    """Every parent that some event has: shard, group_key."""
+    columns = [F.col(name).alias(f"key_{name}") for name in config.fleet.group]
+    groups = events.select(*columns).distinct()
+    keys = groups.select(F.explode(F.array(*(_parent_key(level) for level in config.fleet.parents))).alias("group_key"))
+    return keys.distinct().withColumn("shard", F.expr(shard(config)))
+
+

@@ -1,0 +1,279 @@
+"""Which records are valid: one expression of Spark SQL, evaluated in the JVM, from the record alone.
+
+The text is parsed to a VARIANT, which keeps the type that each field has in the JSON; nothing is cast before it is
+checked, so ``"12"`` is not a number and ``12`` is not a string. The first check that fails names the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+
+from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
+from schemas.vocabulary import DeadLetterReason
+from spinney.core.config import Config
+
+RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
+"""What a source gives: as Kafka has it, record_time being the record's own timestamp."""
+
+_INTEGERS = frozenset({"tinyint", "smallint", "int", "bigint"})
+_NUMBERS = frozenset({"float", "double"})
+_ISO_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
+_ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_DETAIL_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a message as it is checked. identity: an id or a key column, whose text ends up in keys."""
+
+    name: str
+    type: str
+    required: bool = False
+    identity: bool = False
+    null_reason: DeadLetterReason = DeadLetterReason.MISSING_FIELD
+    range: tuple[float, float] | None = None
+
+    # A field is taken out of the record once, in three steps that each have a column: its JSON, then its JSON's type
+    # and text, then its value. The checks only look at those columns; writing the steps out in every check made
+    # validation three times as slow.
+
+    @property
+    def json(self) -> str:
+        return f"`_json_{self.name}`"
+
+    @property
+    def json_type(self) -> str:
+        return f"`_type_{self.name}`"
+
+    @property
+    def text(self) -> str:
+        return f"`_text_{self.name}`"
+
+    @property
+    def value(self) -> str:
+        """The field as its declared type; null where it is absent or does not fit."""
+        return f"`_value_{self.name}`"
+
+    @property
+    def steps(self) -> tuple[list[str], list[str], list[str]]:
+        """The columns of each step. In the first, the record's object stands first in the array it was wrapped into."""
+        json = [f"try_variant_get(v, \"$[0]['{self.name}']\", 'variant') AS {self.json}"]
+        seen = [
+            f"schema_of_variant({self.json}) AS {self.json_type}",
+            f"try_variant_get({self.json}, '$', 'string') AS {self.text}",
+        ]
+        if self.type == "string":
+            cast = self.text
+        elif self.type in ("timestamp", "date"):
+            cast = f"try_cast({self.text} AS {self.type})"
+        else:
+            cast = f"try_variant_get({self.json}, '$', '{self.type}')"
+        return json, seen, [f"{cast} AS {self.value}"]
+
+    @property
+    def absent(self) -> str:
+        return f"coalesce({self.json_type}, 'VOID') = 'VOID'"
+
+    @property
+    def fits(self) -> str:
+        """True when a present field has its declared type in the JSON itself."""
+        if self.type == "string":
+            return f"{self.json_type} = 'STRING'"
+        if self.type == "boolean":
+            return f"{self.json_type} = 'BOOLEAN'"
+        if self.type in _INTEGERS:
+            return f"({self.json_type} = 'BIGINT' AND {self.value} IS NOT NULL)"
+        if self.type in ("timestamp", "date"):
+            pattern = _ISO_TIME if self.type == "timestamp" else _ISO_DATE
+            return f"({self.json_type} = 'STRING' AND {self.text} RLIKE '{pattern}' AND {self.value} IS NOT NULL)"
+        number = f"({self.json_type} IN ('BIGINT', 'DOUBLE', 'FLOAT') OR {self.json_type} LIKE 'DECIMAL%')"
+        return f"({number} AND {self.value} IS NOT NULL)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A condition (true: the record is bad), its reason, and what to say of it as a SQL expression."""
+
+    fails: str
+    reason: DeadLetterReason
+    detail: str
+
+
+def event_fields(config: Config) -> tuple[Field, ...]:
+    """The fields of an event: id and time, then the declared columns in order."""
+    fleet = config.fleet
+    required = [
+        Field(fleet.event_id, "string", required=True, identity=True),
+        Field(fleet.event_time, "timestamp", required=True),
+    ]
+    return (*required, *(_declared(config, name) for name in declared_columns(config)))
+
+
+def outcome_fields(config: Config) -> tuple[Field, ...]:
+    fleet = config.fleet
+    target = Field(fleet.target, fleet.columns[fleet.target], required=True, range=fleet.ranges.get(fleet.target))
+    keys = [_declared(config, name) for name in fleet.group]
+    return (
+        Field(fleet.event_id, "string", required=True, identity=True),
+        *keys,
+        target,
+        Field("observed_at", "timestamp", required=True),
+    )
+
+
+def declared_columns(config: Config) -> tuple[str, ...]:
+    """The columns that the events table has of a fleet's own: all declared, but the id and a target that comes later."""
+    fleet = config.fleet
+    later = () if config.label_inside else (fleet.target,)
+    return tuple(name for name in fleet.columns if name != fleet.event_id and name not in later)
+
+
+def _declared(config: Config, name: str) -> Field:
+    fleet = config.fleet
+    key = name in fleet.group
+    return Field(
+        name,
+        fleet.columns[name],
+        required=key,
+        identity=key,
+        null_reason=DeadLetterReason.NULL_KEY if key else DeadLetterReason.MISSING_FIELD,
+        range=fleet.ranges.get(name),
+    )
+
+
+def checks(fields: Iterable[Field], time: Field) -> list[Check]:
+    """Every check of a message, in the order in which they speak."""
+    found = [
+        Check("value IS NULL", DeadLetterReason.NULL_VALUE, "'no value'"),
+        Check(
+            f"octet_length(value) > {MAX_RECORD_BYTES}",
+            DeadLetterReason.TOO_LARGE,
+            f"concat('at most {MAX_RECORD_BYTES} bytes expected, got ', octet_length(value))",
+        ),
+        Check("NOT is_valid_utf8(text)", DeadLetterReason.NOT_UTF8, "'the bytes are not UTF-8'"),
+        Check(
+            "v IS NULL AND size(array_distinct(fields)) < size(fields)",
+            DeadLetterReason.DUPLICATE_FIELD,
+            "'a field stands twice'",
+        ),
+        Check(
+            "v IS NULL OR try_variant_get(v, '$[1]', 'int') IS NULL OR try_variant_get(v, '$[2]', 'variant') IS NOT NULL",
+            DeadLetterReason.NOT_JSON,
+            "concat('JSON expected, got ', left(text, 80))",
+        ),
+        Check(
+            "NOT schema_of_variant(try_variant_get(v, '$[0]', 'variant')) LIKE 'OBJECT%'",
+            DeadLetterReason.NOT_AN_OBJECT,
+            "concat('a JSON object expected, got ', left(text, 80))",
+        ),
+    ]
+    for field in fields:
+        found += _checks_of(field)
+    earliest, latest = "TIMESTAMP '1970-01-01 00:00:00Z'", f"record_time + INTERVAL {MAX_FUTURE_SECONDS} SECONDS"
+    span = f"between 1970 and {MAX_FUTURE_SECONDS} s after the record''s own timestamp"
+    found.append(
+        Check(
+            f"{time.value} < {earliest} OR {time.value} > {latest}",
+            DeadLetterReason.TIME_OUT_OF_RANGE,
+            f"concat('{time.name}: {span} (', record_time, ') expected, got ', {time.text})",
+        )
+    )
+    return found
+
+
+def _checks_of(field: Field) -> list[Check]:
+    got = f"concat('{field.name}: {field.type} expected, got ', {field.json_type}, ' ', left({field.text}, 80))"
+    found = []
+    if field.required:
+        missing = f"concat('{field.name}: {field.type} expected, got ', coalesce({field.json_type}, 'nothing'))"
+        found.append(Check(field.absent, field.null_reason, missing))
+    found.append(Check(f"NOT {field.absent} AND NOT {field.fits}", DeadLetterReason.WRONG_TYPE, got))
+    if field.type in _NUMBERS:
+        # A literal like 1e999 is legal JSON and parses to infinity.
+        infinite = f"isnan({field.value}) OR abs({field.value}) = DOUBLE('Infinity')"
+        found.append(Check(infinite, DeadLetterReason.NOT_FINITE, got))
+    if field.identity and field.type == "string":
+        found += [
+            Check(f"{field.text} = ''", DeadLetterReason.EMPTY_ID, f"'{field.name}: empty'"),
+            Check(
+                f"char_length({field.text}) > {MAX_ID_CHARACTERS}",
+                DeadLetterReason.ID_TOO_LONG,
+                f"concat('{field.name}: at most {MAX_ID_CHARACTERS} characters expected, got ', char_length({field.text}))",
+            ),
+            # Engines escape control characters differently in JSON: one key would have two spellings.
+            Check(
+                rf"{field.text} RLIKE '[\\x00-\\x1f\\x7f]'",
+                DeadLetterReason.CONTROL_CHARACTER,
+                f"'{field.name}: a control character'",
+            ),
+        ]
+    if field.range is not None:
+        low, high = field.range
+        found.append(
+            Check(
+                f"{field.value} < {low!r}D OR {field.value} > {high!r}D",
+                DeadLetterReason.OUT_OF_RANGE,
+                f"concat('{field.name}: {low} to {high} expected, got ', {field.text})",
+            )
+        )
+    return found
+
+
+def _case(checks: Iterable[Check], what: str) -> str:
+    branches = " ".join(f"WHEN {check.fails} THEN {getattr(check, what) if what == 'detail' else repr(check.reason.value)}"
+                        for check in checks)
+    return f"CASE {branches} END"
+
+
+def group_key(config: Config, of: str = "") -> str:
+    """The canonical key as SQL, equal to `spinney.core.keys.encode`. of: a table alias with its dot."""
+    return f"to_json(array({', '.join(f'CAST({of}`{name}` AS STRING)' for name in config.fleet.group)}))"
+
+
+def shard(config: Config, key: str = "group_key") -> str:
+    return f"CAST(pmod(xxhash64({key}), {config.fleet.shards}L) AS INT)"
+
+
+def classified(records: DataFrame, config: Config, *, outcomes: bool) -> DataFrame:
+    """Records of one topic, typed and judged.
+
+    records: RECORD_COLUMNS. Returns them with reason and detail (null: valid), unknown_fields, shard, group_key,
+    event_id and, of an event, event_time and the declared columns, of an outcome, label and observed_at.
+    """
+    fleet = config.fleet
+    fields = outcome_fields(config) if outcomes else event_fields(config)
+    by_name = {field.name: field for field in fields}
+    time = by_name["observed_at" if outcomes else fleet.event_time]
+    every = checks(fields, time)
+    known = ", ".join(f"'{name}'" for name in by_name)
+    parsed = records.selectExpr(
+        *RECORD_COLUMNS,
+        # A tombstone or an oversized value is not parsed at all.
+        f"CASE WHEN octet_length(value) <= {MAX_RECORD_BYTES} THEN CAST(value AS STRING) END AS text",
+    ).selectExpr(
+        *RECORD_COLUMNS,
+        "text",
+        # The parser stops after the first value; inside an array, what trails it is an error or a third element.
+        "try_parse_json(concat('[', text, ',0]')) AS v",
+        "json_object_keys(text) AS fields",
+    )
+    for step in range(3):
+        parsed = parsed.selectExpr("*", *(column for field in fields for column in field.steps[step]))
+    values = [f"{by_name[fleet.event_id].value} AS event_id"]
+    if outcomes:
+        values += [f"{by_name[fleet.target].value} AS label", f"{time.value} AS observed_at"]
+        values += [f"{by_name[name].value} AS `{name}`" for name in fleet.group]
+    else:
+        values.append(f"{time.value} AS event_time")
+        values += [f"{by_name[name].value} AS `{name}`" for name in declared_columns(config)]
+    typed = parsed.selectExpr(
+        *RECORD_COLUMNS,
+        f"{_case(every, 'reason')} AS reason",
+        f"left({_case(every, 'detail')}, {_DETAIL_CHARACTERS}) AS detail",
+        f"size(array_except(coalesce(fields, array()), array({known}))) AS unknown_fields",
+        *values,
+    )
+    return typed.selectExpr("*", f"{group_key(config)} AS group_key").selectExpr("*", f"{shard(config)} AS shard")

@@ -1,0 +1,188 @@
+"""The four queries as one long-lived application: ``spinney stream``, or ``spark-submit streaming/app.py --config …``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming import StreamingQuery
+
+from spinney.core.config import Config
+from spinney.core.errors import ConfigError, SpinneyError, StoreError
+from spinney.stores import delta, leases, signing_key
+from spinney.stores.files import read_config
+from spinney.stores.kafka import existing_topics
+from spinney.stores.spark import session
+from streaming import ingest, labels, retrain, score
+from streaming.query import Query, Stopping
+
+NAMES = (ingest.NAME, score.NAME, labels.NAME, retrain.NAME)
+"""In the order in which records flow; `--once` drains them so."""
+
+POLL_SECONDS = 0.05
+Show = Callable[[list[dict[str, Any]]], None]
+
+
+@dataclass
+class Application:
+    """Queries that run together and stop between two batches."""
+
+    spark: SparkSession
+    config: Config
+    only: tuple[str, ...] = ()
+    stopping: threading.Event = field(default_factory=threading.Event)
+    running: dict[str, StreamingQuery] = field(default_factory=dict)
+    _leases: ExitStack = field(default_factory=ExitStack)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.only if name not in NAMES]
+        if unknown:
+            raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(NAMES)}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        late_labels = not self.config.label_inside
+        asked = self.only or NAMES
+        return tuple(name for name in NAMES if name in asked and (name != labels.NAME or late_labels))
+
+    def prepare(self) -> None:
+        """Tables and topics are there and the leases are ours. Raises StoreError, Busy."""
+        delta.create_tables(self.config)
+        wanted = [self.config.kafka.events, self.config.kafka.outcomes, self.config.kafka.predictions]
+        there = existing_topics(self.config)
+        missing = [topic for topic in wanted if topic and topic not in there]
+        if missing:
+            raise StoreError(f"topic {missing[0]}: not on {self.config.kafka.bootstrap_servers}; run `spinney init`")
+        self._leases.enter_context(leases.held(self.config, self.names))
+
+    def start(self) -> None:
+        self.prepare()
+        for name in self.names:
+            self.running[name] = self._query(name, once=False).start(self.config, self.stopping, once=False)
+
+    def drain(self) -> None:
+        """Each query works off what is there, in the order of the flow, and ends."""
+        self.prepare()
+        for name in self.names:
+            query = self._query(name, once=True).start(self.config, self.stopping, once=True)
+            self.running[name] = query
+            query.awaitTermination()
+            _refuse_failure(name, query)
+        self._leases.close()
+
+    def _query(self, name: str, *, once: bool) -> Query:
+        if name == ingest.NAME:
+            return ingest.query(self.spark, self.config)
+        if name == labels.NAME:
+            return labels.query(self.spark, self.config)
+        signer = signing_key.signer(self.config)
+        if name == score.NAME:
+            return score.query(self.spark, self.config, signer)
+        return retrain.query(self.spark, self.config, signer, once=once)
+
+    def watch(self, show: Show | None = None, every_seconds: float = 5.0) -> None:
+        """Until a stop is asked for or a query fails. Raises StoreError with what failed."""
+        shown = time.monotonic()
+        while not self.stopping.wait(POLL_SECONDS):
+            for name, query in self.running.items():
+                if not query.isActive:
+                    _refuse_failure(name, query)
+            if show and time.monotonic() - shown >= every_seconds:
+                show(self.progress())
+                shown = time.monotonic()
+
+    def progress(self) -> list[dict[str, Any]]:
+        """The newest finished batch of each query, as Spark reports it; empty before the first."""
+        return [dict(last) for query in self.running.values() if (last := query.lastProgress) is not None]
+
+    def stop(self, patience_seconds: float = 120.0) -> None:
+        """Stop every query between two batches; one that is still in a batch after the patience is cut off there.
+
+        A batch that is cut off is replayed at the next start and changes nothing twice.
+        """
+        self.stopping.set()
+        until = time.monotonic() + patience_seconds
+        for query in self.running.values():
+            # A batch that begins now ends before its first write, by Stopping.
+            while query.isActive and query.status["isTriggerActive"] and time.monotonic() < until:
+                time.sleep(POLL_SECONDS)
+            query.stop()
+        self._leases.close()
+
+
+def _refuse_failure(name: str, query: StreamingQuery) -> None:
+    error = query.exception()
+    if error is not None and Stopping.__name__ not in str(error):
+        raise StoreError(f"query {name}: {_first_words(error)}") from error
+
+
+def _first_words(error: PySparkException) -> str:
+    """The sentence a person can act on: our own error where there is one in the JVM's long story."""
+    text = str(error)
+    for line in text.splitlines():
+        if "spinney.core.errors." in line:
+            return line.partition("spinney.core.errors.")[2]
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def run(
+    config: Config, only: Sequence[str] = (), *, once: bool = False, spark: SparkSession | None = None, show: Show | None = None
+) -> None:
+    """Run the application until SIGTERM or Ctrl-C; with once, until what is there is drained.
+
+    Raises StoreError when a query fails.
+    """
+    application = Application(spark or session(config), config, tuple(only))
+    if once:
+        application.drain()
+        return
+    with _signals(application.stopping):
+        application.start()
+        try:
+            application.watch(show)
+        finally:
+            application.stop()
+
+
+def _signals(stopping: threading.Event) -> ExitStack:
+    """SIGTERM and SIGINT ask for a stop; the handlers before are put back at the end."""
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        stopping.set()
+
+    stack = ExitStack()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        stack.callback(signal.signal, number, signal.signal(number, ask))
+    return stack
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="streaming/app.py", description=__doc__)
+    parser.add_argument("--config", default="fleet.toml", help="the fleet's configuration")
+    parser.add_argument("--only", action="append", default=[], choices=NAMES, help="this query alone; may be repeated")
+    parser.add_argument("--once", action="store_true", help="drain what is there, then exit")
+    asked = parser.parse_args(arguments)
+    try:
+        run(read_config(asked.config), asked.only, once=asked.once)
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    except SpinneyError as error:
+        sys.stderr.write(f"spinney: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

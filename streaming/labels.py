@@ -1,0 +1,64 @@
+"""Late labels: outcomes joined with predictions, whichever comes first → health/labels."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas import tables
+from spinney.core.config import Config
+from spinney.stores.delta import Writer
+from spinney.stores.health import deltas
+from spinney.stores.layout import directory, label_type
+from streaming.delta_source import appended
+from streaming.query import Query
+
+NAME = "labels"
+STEP = "health"
+
+
+def query(spark: SparkSession, config: Config) -> Query:
+    plan = matched(
+        appended(spark, directory(config, tables.PREDICTIONS)), appended(spark, directory(config, tables.OUTCOMES)), config
+    )
+    return Query(NAME, plan, lambda checkpoint: Batches(config, checkpoint), trigger="2 seconds")
+
+
+def matched(predictions: DataFrame, outcomes: DataFrame, config: Config) -> DataFrame:
+    """Each prediction with its outcome, once both are there, if they came within `kafka.label_horizon` of each other.
+
+    The horizon runs on arrival, so that neither side is ever too late for a watermark that the other one moved.
+    """
+    horizon = f"{int(config.kafka.label_horizon.total_seconds())} seconds"
+    left = (
+        predictions.drop("label")
+        .withColumn("predicted_at", F.current_timestamp())
+        .withWatermark("predicted_at", horizon)
+        .alias("p")
+    )
+    right = (
+        outcomes.select("group_key", "event_id", F.col("label").cast(label_type(config)).alias("label"))
+        .withColumn("seen_at", F.current_timestamp())
+        .withWatermark("seen_at", horizon)
+        .alias("o")
+    )
+    met = f"""p.group_key = o.group_key AND p.event_id = o.event_id
+        AND o.seen_at BETWEEN p.predicted_at - INTERVAL {horizon} AND p.predicted_at + INTERVAL {horizon}"""
+    joined = left.join(right, F.expr(met), "inner").withColumn("batch_at", F.current_timestamp())
+    return joined.select("p.*", "o.label", "batch_at")
+
+
+class Batches:
+    """Adds up what the labels say of each model, once a batch."""
+
+    def __init__(self, config: Config, checkpoint: str) -> None:
+        self._config = config
+        self._writer = Writer(config, directory(config, tables.HEALTH, "labels"), NAME, checkpoint)
+
+    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        if self._writer.done(STEP, batch_id):
+            # The state of the join must advance all the same.
+            batch.write.format("noop").mode("overwrite").save()
+            return
+        rows = deltas(batch, self._config, "batch_at", batch_id, answered=False)
+        self._writer.append(rows, step=STEP, batch_id=batch_id)

@@ -1,0 +1,58 @@
+"""What the four queries have in common: a name, a plan, a checkpoint, a pool, and how they start and stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql.streaming import StreamingQuery
+
+from spinney.core.config import Config
+from spinney.stores import checkpoints
+from spinney.stores.layout import checkpoint
+from spinney.stores.spark import in_pool
+
+Write = Callable[[DataFrame, int], None]
+
+
+class Stopping(Exception):
+    """A stop was asked for: raised before the first write of a batch, so that the batch is replayed whole."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """One streaming query before it runs.
+
+    writes: given the id of the checkpoint, what to do with each batch.
+    """
+
+    name: str
+    plan: DataFrame
+    writes: Callable[[str], Write]
+    trigger: str = "1 second"
+    mode: str = "append"
+
+    def start(self, config: Config, stopping: threading.Event, *, once: bool) -> StreamingQuery:
+        """Start it. once: work off what is there, then end.
+
+        Raises StoreError when its checkpoint is not the one its tables were written from.
+        """
+        location = checkpoint(config, self.name)
+        write = self.writes(checkpoints.identity(config, location))
+
+        def each(batch: DataFrame, batch_id: int) -> None:
+            if stopping.is_set():
+                raise Stopping
+            write(batch, batch_id)
+
+        writer = (
+            self.plan.writeStream.queryName(self.name)
+            .outputMode(self.mode)
+            .option("checkpointLocation", location)
+            .foreachBatch(each)
+        )
+        writer = writer.trigger(availableNow=True) if once else writer.trigger(processingTime=self.trigger)
+        with in_pool(self.plan.sparkSession, self.name):
+            return writer.start()

@@ -1,0 +1,126 @@
+"""Events × champions → predictions (topic and table) and health.
+
+The champions arrive as a stream of promotions beside the events, so a replayed batch answers with the same models.
+"""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from schemas import messages, tables
+from spinney.core.config import Config
+from spinney.core.signing import Signer
+from spinney.stores.delta import Writer
+from spinney.stores.health import deltas, ticks
+from spinney.stores.layout import answer_type, contract, directories, directory
+from spinney.stores.validity import declared_columns
+from streaming import source
+from streaming.delta_source import appended
+from streaming.query import Query
+from streaming.scorer import STATE, Scorer
+
+NAME = "score"
+EVENT, PROMOTION = "event", "promotion"
+_NOT_FROM_THE_SCORER = ("scored_at", "scored_on", "batch_id")
+
+
+def query(spark: SparkSession, config: Config, signer: Signer) -> Query:
+    rows = events(spark, config).unionByName(promotions(spark, config), allowMissingColumns=True)
+    answered = (
+        rows.groupBy("shard")
+        .applyInPandasWithState(Scorer(config, signer).function(), answer_ddl(config), STATE, "append", "NoTimeout")
+        # Of the streaming plan, not of a batch's own jobs: then a replay has the same timestamp.
+        .withColumn("scored_at", F.current_timestamp())
+        .withColumn("scored_on", F.to_date("scored_at"))
+    )
+    return Query(NAME, answered, lambda checkpoint: Batches(config, checkpoint))
+
+
+def answer_ddl(config: Config) -> str:
+    """What the scorer returns: `predictions` without what the batch adds."""
+    columns = contract(config, tables.PREDICTIONS).columns
+    return ", ".join(column.ddl.removesuffix(" NOT NULL") for column in columns if column.name not in _NOT_FROM_THE_SCORER)
+
+
+def events(spark: SparkSession, config: Config) -> DataFrame:
+    """Valid events, distinct, with what scoring needs of them."""
+    valid = source.distinct(source.events(spark, config).filter(F.col("reason").isNull()), config)
+    features = [name for name in declared_columns(config) if name in config.fleet.features]
+    label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
+    return valid.select(
+        F.lit(EVENT).alias("row_kind"),
+        "shard",
+        "group_key",
+        "event_id",
+        "event_time",
+        *features,
+        label.cast(answer_type(config)).alias("label"),
+        "topic",
+        "kafka_partition",
+        "kafka_offset",
+    )
+
+
+def promotions(spark: SparkSession, config: Config) -> DataFrame:
+    """Every promotion row; a parent's goes to all shards, since any of them may hold its children."""
+    parts = [appended(spark, each) for each in directories(config, tables.PROMOTIONS)]
+    rows = parts[0]
+    for part in parts[1:]:
+        rows = rows.unionByName(part)
+    everywhere = F.sequence(F.lit(0), F.lit(config.fleet.shards - 1))
+    is_parent = F.col("group_key").startswith("{")
+    shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
+    times = [F.expr(f"unix_micros({name})").alias(name) for name in ("trained_through", "fitted_at", "decided_at")]
+    return rows.select(
+        F.lit(PROMOTION).alias("row_kind"),
+        F.explode(shards).alias("shard"),
+        "group_key",
+        "epoch",
+        "model_id",
+        "decision",
+        *times,
+        "round_id",
+        "codec",
+        "payload",
+        "signature",
+    )
+
+
+class Batches:
+    """Kafka first, then `predictions`, then `health`: what was answered is known before it is counted."""
+
+    def __init__(self, config: Config, checkpoint: str) -> None:
+        self._config = config
+        self._predictions = Writer(config, directory(config, tables.PREDICTIONS), NAME, checkpoint)
+        self._health = Writer(config, directory(config, tables.HEALTH, "score"), NAME, checkpoint)
+
+    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        rows = batch.withColumn("batch_id", F.lit(batch_id).cast("bigint")).persist()
+        try:
+            if not rows.count():
+                return
+            if self._config.kafka.predictions is not None:
+                publish(rows, self._config)
+            self._predictions.append(rows, step="predictions", batch_id=batch_id)
+            health = deltas(rows, self._config, "scored_at", batch_id, answered=True)
+            health = health.unionByName(ticks(rows, self._config, "scored_at", batch_id))
+            self._health.append(health, step="health", batch_id=batch_id)
+        finally:
+            rows.unpersist()
+
+
+def publish(rows: DataFrame, config: Config) -> None:
+    """The answers to the predictions topic, keyed by group. At least once; a copy is equal byte for byte."""
+    fields = [column.name for column in messages.PREDICTION.columns]
+    (
+        rows.select(
+            F.col("group_key").alias("key"),
+            F.to_json(F.struct(*fields), {"ignoreNullFields": "false"}).alias("value"),
+        )
+        .write.format("kafka")
+        .options(**source.kafka_options(config))
+        .option("kafka.enable.idempotence", "true")
+        .option("topic", config.kafka.predictions or "")
+        .save()
+    )

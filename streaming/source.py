@@ -1,0 +1,68 @@
+"""Kafka records as judged, deduplicated rows: the same for every query that reads a topic."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from spinney.core.config import Config
+from spinney.stores.validity import RECORD_COLUMNS, classified
+
+MAX_RECORDS_A_BATCH = 200_000
+"""Per topic. A backlog is worked off in batches of seconds, so that a stop never waits long."""
+
+EVENT, OUTCOME, DEAD = "event", "outcome", "dead"
+
+
+def kafka_options(config: Config) -> dict[str, str]:
+    """What Spark's Kafka source and sink need to reach the cluster: the client's own names behind ``kafka.``"""
+    options = {f"kafka.{name}": value for name, value in config.kafka.options.items()}
+    return {"kafka.bootstrap.servers": config.kafka.bootstrap_servers, **options}
+
+
+def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
+    """One topic from its start, RECORD_COLUMNS."""
+    raw = (
+        spark.readStream.format("kafka")
+        .options(**kafka_options(config))
+        .option("subscribe", topic)
+        .option("startingOffsets", "earliest")
+        .option("failOnDataLoss", "true")
+        .option("maxOffsetsPerTrigger", MAX_RECORDS_A_BATCH)
+        .load()
+    )
+    names = {"kafka_partition": "partition", "kafka_offset": "offset", "record_time": "timestamp"}
+    return raw.select(*(F.col(names.get(name, name)).alias(name) for name in RECORD_COLUMNS))
+
+
+def events(spark: SparkSession, config: Config) -> DataFrame:
+    """The events topic, judged: see `classified`, with `kind` EVENT or DEAD."""
+    judged = classified(records(spark, config, config.kafka.events), config, outcomes=False)
+    return judged.withColumn("kind", F.when(F.col("reason").isNull(), EVENT).otherwise(DEAD))
+
+
+def outcomes(spark: SparkSession, config: Config) -> DataFrame | None:
+    """The outcomes topic, judged; None when labels are inside the events."""
+    if config.kafka.outcomes is None:
+        return None
+    judged = classified(records(spark, config, config.kafka.outcomes), config, outcomes=True)
+    return judged.withColumn("kind", F.when(F.col("reason").isNull(), OUTCOME).otherwise(DEAD))
+
+
+def distinct(rows: DataFrame, config: Config) -> DataFrame:
+    """Valid rows once per (kind, group_key, event_id) within `kafka.duplicates_within`; dead ones all.
+
+    Adds `arrived_at`, the batch's timestamp. The watermark follows it, not the producers' clocks: nothing that arrives
+    is ever too late, and a replayed batch has the same timestamp and so the same duplicates.
+    """
+    dead = F.col("kind") == DEAD
+    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset")
+    within = f"{int(config.kafka.duplicates_within.total_seconds())} seconds"
+    return (
+        rows.withColumn("arrived_at", F.current_timestamp())
+        .withColumn("distinct_in", F.when(dead, F.lit("")).otherwise(F.col("group_key")))
+        .withColumn("distinct_id", F.when(dead, position).otherwise(F.col("event_id")))
+        .withWatermark("arrived_at", within)
+        .dropDuplicatesWithinWatermark(["kind", "distinct_in", "distinct_id"])
+        .drop("distinct_in", "distinct_id")
+    )
