@@ -25,7 +25,7 @@ def write_defaults(runtime: Runtime, folder: Path) -> Path:
         DRIVER_JAVA_OPTIONS: logging_option(),
     }
     defaults = "".join(f"{key} {value}\n" for key, value in settings.items())
-    home = f"export JAVA_HOME={shlex.quote(str(runtime.java_home))}\n"
+    home = f"[ -n \"${{JAVA_HOME:-}}\" ] || export JAVA_HOME={shlex.quote(str(runtime.java_home))}\n"
     _write(folder / "spark-defaults.conf", f"{MARK}\n{defaults}")
     _write(folder / "spark-env.sh", f"{MARK}\n{home}")
     return folder / "spark-defaults.conf"

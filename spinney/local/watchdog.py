@@ -18,8 +18,19 @@ SECONDS_TO_END = 10
 
 def main(command: list[str]) -> int:
     """The command's exit code, as a shell would give it."""
+    asked_to_end = False
+    child: subprocess.Popen[bytes] | None = None
+
+    def end(*_: object) -> None:
+        nonlocal asked_to_end
+        asked_to_end = True
+        if child:
+            child.terminate()
+
+    signal.signal(signal.SIGTERM, end)  # before the command starts: a signal between the two must not orphan it
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    if asked_to_end:
+        child.terminate()
     threading.Thread(target=_hold, args=(child,), daemon=True).start()
     code = child.wait()
     return code if code >= 0 else 128 - code
