@@ -25,9 +25,9 @@ def write_defaults(runtime: Runtime, folder: Path) -> Path:
         DRIVER_JAVA_OPTIONS: logging_option(),
     }
     defaults = "".join(f"{key} {value}\n" for key, value in settings.items())
-    home = f"[ -n \"${{JAVA_HOME:-}}\" ] || export JAVA_HOME={shlex.quote(str(runtime.java_home))}\n"
+    java_home = shlex.quote(str(runtime.java_home))
     _write(folder / "spark-defaults.conf", f"{MARK}\n{defaults}")
-    _write(folder / "spark-env.sh", f"{MARK}\n{home}")
+    _write(folder / "spark-env.sh", f'{MARK}\n[ -n "${{JAVA_HOME:-}}" ] || export JAVA_HOME={java_home}\n')
     return folder / "spark-defaults.conf"
 
 
