@@ -78,6 +78,23 @@ def test_equal_estimators_are_equal_bytes(name: str) -> None:
     assert skops_bytes.pack(FITTED[name]()) == skops_bytes.pack(FITTED[name]())
 
 
+def test_a_file_of_skops_carries_no_time_and_no_stray_bytes() -> None:
+    archive = zipfile.ZipFile(io.BytesIO(zlib.decompress(skops_bytes.pack(FITTED["forest"]()))))
+    assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+    padded = np.zeros(2, dtype=np.dtype([("a", "u1"), ("b", "<f8")], align=True))
+    dirty = np.full(2 * padded.dtype.itemsize, 0xFF, dtype=np.uint8).view(padded.dtype)
+    dirty["a"], dirty["b"] = 0, 0.0
+    clean, expected = skops_bytes._without_padding(npy(dirty)), npy(padded)
+    assert npy(dirty) != expected
+    assert clean == expected
+
+
+def npy(array: np.ndarray[Any, Any]) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
+
+
 def test_classes_come_back() -> None:
     label = np.where(LABEL > 0, "up", "down").astype(object)
     model = Model(

@@ -292,10 +292,12 @@ def test_the_second_row_of_an_event_is_left_out() -> None:
     assert (row["model_id"], row["payload"]) == (plain["model_id"], plain["payload"])
 
 
-def test_copies_of_an_event_at_one_time_give_one_answer_in_any_order() -> None:
-    rows = rows_of('["a"]', 10)
-    copies = pd.concat([rows, rows.iloc[[4]].assign(label=99.0), rows.iloc[[4]].assign(x=-1.0)])
-    ids = {one(copies.sample(frac=1, random_state=seed))["model_id"] for seed in range(10)}
+@pytest.mark.parametrize("column", ["label", "x", "s"])
+def test_copies_of_an_event_at_one_time_give_one_answer_in_any_order(column: str) -> None:
+    rows = rows_of('["a"]', 10).assign(s="u")
+    copies = pd.concat([rows, rows.iloc[[4]].assign(**{column: "w" if column == "s" else 9.0})])
+    recipe = replace(RECIPE, features=(*RECIPE.features, Feature("s", "string")))
+    ids = {one(copies.sample(frac=1, random_state=seed), recipe)["model_id"] for seed in range(10)}
     assert len(ids) == 1
 
 
@@ -330,6 +332,13 @@ def test_a_row_as_old_as_the_half_life_weighs_half() -> None:
     x = rows[["x", "z"]].to_numpy()
     expected = pipeline.fit(x, rows["label"], ridge__sample_weight=weights).predict(x)
     np.testing.assert_allclose(load(row["codec"], row["payload"]).predict(rows), expected, rtol=1e-6)
+
+
+def test_a_rows_age_is_counted_from_its_own_groups_newest() -> None:
+    late = rows_of('["b"]').assign(event_time=lambda frame: frame["event_time"] + pd.Timedelta("9D"))
+    recipe = replace(RECIPE, weight_half_life=timedelta(hours=10))
+    together = fit(pd.concat([rows_of('["a"]'), late]), ask('["a"]', '["b"]'), recipe)
+    assert together["payload"].iloc[0] == one(rows_of('["a"]'), recipe)["payload"]
 
 
 # Champions

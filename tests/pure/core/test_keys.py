@@ -77,12 +77,20 @@ def test_ancestors_come_nearest_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "shard_in_spark"),
-    # SELECT pmod(xxhash64(key), 64), asked of Spark 4.1.3; the first two hash to negative numbers.
-    [('["AA","JFK","LAX"]', 46), ("{}", 0), ('["Zürich",null]', 45), ('["1"]', 42)],
+    ("key", "shard_in_spark", "hash_in_spark"),
+    # SELECT pmod(xxhash64(key), 64), xxhash64(key), asked of Spark 4.1.3. The first three are negative, which shows
+    # only where the number of shards is no power of two.
+    [
+        ('["AA","JFK","LAX"]', 46, -6929263279242078802),
+        ("{}", 0, -5091975031279963712),
+        ('["Zürich",null]', 45, -2208156594194839059),
+        ('["1"]', 42, 1111565339552055402),
+    ],
 )
-def test_a_shard_is_the_one_spark_computes(key: str, shard_in_spark: int) -> None:
+def test_a_shard_is_the_one_spark_computes(key: str, shard_in_spark: int, hash_in_spark: int) -> None:
     assert keys.shard_of(key, 64) == shard_in_spark
+    for shards in (7, 1000):
+        assert keys.shard_of(key, shards) == hash_in_spark % shards
 
 
 @given(TEXT, st.integers(1, 10_000))

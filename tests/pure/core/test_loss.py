@@ -45,6 +45,7 @@ def test_a_prediction_of_none_has_no_loss() -> None:
         ("a", {"a": 0.0, "b": 1.0}, -math.log(1e-15)),
         ("a", {"a": NAN}, NAN),
         ("a", {"a": INF}, NAN),
+        ("a", {"a": -INF}, NAN),
         ("a", {}, -math.log(1e-15)),
         ("a", None, NAN),
         (None, {"a": 1.0}, NAN),

@@ -83,6 +83,13 @@ def test_two_classes_are_worked_out_by_hand() -> None:
     assert model.predict(rows).tolist() == ["yes", "no", "no"]  # the first of equals
 
 
+def test_a_far_score_is_a_certain_class_and_no_overflow() -> None:
+    linear = Linear(Link.SOFTMAX, np.array([1000.0, 0.0, -1000.0]), np.zeros((3, 2)), np.zeros(2))
+    got = Model(Encoder(NUMBERS), linear, ("a", "b", "c")).probabilities(pd.DataFrame({"x": [0.0], "z": [0.0]}))
+    assert got is not None
+    assert got[1].tolist() == [[1.0, 0.0, 0.0]]
+
+
 def test_a_row_without_a_model_is_answered_by_nobody() -> None:
     known = models(Link.IDENTITY, 1, 1)
     got = answer(frame(3), [None, "m0", "gone"], known)
