@@ -82,7 +82,7 @@ def test_missing_values_become_the_groups_own_mean() -> None:
         (make_pipeline(make_pipeline(SimpleImputer()), Lasso()), False),
     ],
 )
-def test_an_imputer_is_added_only_where_it_is_needed(estimator: Any, handles: bool) -> None:  # noqa: FBT001
+def test_an_imputer_is_added_only_where_it_is_needed(estimator: Any, handles: bool) -> None:
     assert handles_missing(estimator) is handles
 
 

@@ -85,7 +85,7 @@ def test_a_group_with_one_class_is_answered_by_that_class(name: str) -> None:
 
 @pytest.mark.parametrize("labels", [TWO, THREE])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_logistic_regression_is_scikit_learns_folded_into_arrays(labels: np.ndarray, weighted: bool) -> None:  # noqa: FBT001
+def test_logistic_regression_is_scikit_learns_folded_into_arrays(labels: np.ndarray, weighted: bool) -> None:
     weights = np.linspace(0.1, 1, 60) if weighted else None
     model = fit("logistic_regression", "classification", stack(labels, weights))
     assert isinstance(model.estimator, Linear)

@@ -75,7 +75,7 @@ def test_it_answers_as_the_scikit_learn_pipeline(
     sizes: list[int],
     width: int,
     alpha: float,
-    weighted: bool,  # noqa: FBT001 - drawn by hypothesis
+    weighted: bool,
     seed: int,
 ) -> None:
     frame = rows(sizes, width, seed)
@@ -89,7 +89,7 @@ def test_it_answers_as_the_scikit_learn_pipeline(
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
 @pytest.mark.parametrize("with_words", [False, True])
-def test_neighbours_and_their_order_change_not_one_bit(alpha: float, with_words: bool) -> None:  # noqa: FBT001
+def test_neighbours_and_their_order_change_not_one_bit(alpha: float, with_words: bool) -> None:
     sizes = np.random.default_rng(0).integers(1, 900, 50).tolist()
     frame = rows(sizes, 6, 1)
     if with_words:
