@@ -1,4 +1,7 @@
-"""History without Kafka: Parquet or Delta → the same validation → events and outcomes. Loading it again adds nothing."""
+"""History without Kafka: Parquet or Delta → the same validation → events and outcomes.
+
+Loading it again adds nothing.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +52,11 @@ def load(config: Config, source: str, *, outcomes: bool = False, spark: SparkSes
     with leases.held(config, [INGEST]):
         delta.create_tables(config)
         if outcomes:
-            _load(spark, config, _records(rows, source), True, loaded)
+            _load(spark, config, _records(rows, source), loaded, outcomes=True)
         else:
-            _load(spark, config, _records(rows, source), False, loaded)
+            _load(spark, config, _records(rows, source), loaded, outcomes=False)
             if not config.label_inside and config.fleet.target in rows.columns:
-                _load(spark, config, _records(_late_labels(rows, config), f"{source}#outcomes"), True, loaded)
+                _load(spark, config, _records(_late_labels(rows, config), f"{source}#outcomes"), loaded, outcomes=True)
     return loaded
 
 
@@ -91,7 +94,7 @@ def _records(rows: DataFrame, source: str) -> DataFrame:
     ).select(*RECORD_COLUMNS)
 
 
-def _load(spark: SparkSession, config: Config, records: DataFrame, outcomes: bool, loaded: Loaded) -> None:
+def _load(spark: SparkSession, config: Config, records: DataFrame, loaded: Loaded, *, outcomes: bool) -> None:
     judged = classified(records, config, outcomes=outcomes).persist()
     try:
         valid = judged.filter(F.col("reason").isNull()).dropDuplicates(_IDENTITY)

@@ -117,7 +117,9 @@ def fleet_clock(spark: SparkSession, config: Config) -> datetime | None:
     """Now, by the fleet's clock: the wall's, or the greatest event time stored. None before the first event."""
     if config.fleet.clock == "wall":
         return datetime.now(UTC)
-    newest = delta.frame(spark, directory(config, tables.EVENTS)).agg(F.max("event_time").alias("at")).collect()[0]["at"]
+    newest = (
+        delta.frame(spark, directory(config, tables.EVENTS)).agg(F.max("event_time").alias("at")).collect()[0]["at"]
+    )
     return None if newest is None else newest.replace(tzinfo=UTC)
 
 
@@ -125,7 +127,10 @@ def recorded(config: Config, round_id: str) -> dict[str, object] | None:
     """The round's row of `rounds`, its JSON columns as objects."""
     for row in delta.read(config, tables.ROUNDS).to_pylist():
         if row["round_id"] == round_id:
-            return {name: json.loads(value) if name in ("reasons", "seconds", "pins") else value for name, value in row.items()}
+            return {
+                name: json.loads(value) if name in ("reasons", "seconds", "pins") else value
+                for name, value in row.items()
+            }
     return None
 
 

@@ -1,4 +1,7 @@
-"""The four queries as one long-lived application: ``spinney stream``, or ``spark-submit streaming/app.py --config …``."""
+"""The four queries as one long-lived application.
+
+``spinney stream``, or ``spark-submit streaming/app.py --config fleet.toml``.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,15 @@ from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.core.config import Config
 from spinney.core.errors import ConfigError, SpinneyError, StoreError
-from spinney.stores import delta, leases, signing_key
+from spinney.stores import charter, delta, leases, signing_key
 from spinney.stores.files import read_config
 from spinney.stores.kafka import existing_topics
 from spinney.stores.spark import session
+from spinney.stores.validity import Editions
 from streaming import ingest, labels, retrain, score
 from streaming.query import Query, Stopping
 
@@ -42,6 +46,7 @@ class Application:
     only: tuple[str, ...] = ()
     stopping: threading.Event = field(default_factory=threading.Event)
     running: dict[str, StreamingQuery] = field(default_factory=dict)
+    editions: Editions = ()
     _leases: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -64,6 +69,7 @@ class Application:
         if missing:
             raise StoreError(f"topic {missing[0]}: not on {self.config.kafka.bootstrap_servers}; run `spinney init`")
         self._leases.enter_context(leases.held(self.config, self.names))
+        self.editions = charter.amended(self.config, self.names).editions
 
     def start(self) -> None:
         self.prepare()
@@ -82,12 +88,12 @@ class Application:
 
     def _query(self, name: str, *, once: bool) -> Query:
         if name == ingest.NAME:
-            return ingest.query(self.spark, self.config)
+            return ingest.query(self.spark, self.config, self.editions)
         if name == labels.NAME:
             return labels.query(self.spark, self.config)
         signer = signing_key.signer(self.config)
         if name == score.NAME:
-            return score.query(self.spark, self.config, signer)
+            return score.query(self.spark, self.config, signer, self.editions)
         return retrain.query(self.spark, self.config, signer, once=once)
 
     def watch(self, show: Show | None = None, every_seconds: float = 5.0) -> None:
@@ -136,7 +142,12 @@ def _first_words(error: PySparkException) -> str:
 
 
 def run(
-    config: Config, only: Sequence[str] = (), *, once: bool = False, spark: SparkSession | None = None, show: Show | None = None
+    config: Config,
+    only: Sequence[str] = (),
+    *,
+    once: bool = False,
+    spark: SparkSession | None = None,
+    show: Show | None = None,
 ) -> None:
     """Run the application until SIGTERM or Ctrl-C; with once, until what is there is drained.
 

@@ -10,6 +10,7 @@ from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.stores.delta import Writer
 from spinney.stores.layout import directory
+from spinney.stores.validity import Editions
 from streaming import source
 from streaming.query import Query
 
@@ -22,9 +23,9 @@ STEPS: tuple[tuple[str, str, Contract], ...] = (
 """The writes of a batch, in order: step, the rows' kind, table."""
 
 
-def query(spark: SparkSession, config: Config) -> Query:
-    rows = source.events(spark, config)
-    late = source.outcomes(spark, config)
+def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
+    rows = source.events(spark, config, editions)
+    late = source.outcomes(spark, config, editions)
     if late is not None:
         rows = rows.unionByName(late, allowMissingColumns=True)
     rows = rows.observe("arrivals", F.count(F.lit(1)).alias("records"), F.sum("unknown_fields").alias("unknown_fields"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ OUTPUT = (
 TICK_MS = 10_000
 """How often a shard without news is judged."""
 
-Rows = Iterator[pd.DataFrame]
+Rows = Iterable[pd.DataFrame]
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
 MACHINES = frozenset({"stream", "batch"})
 
@@ -73,7 +73,7 @@ def _dtype(name: str) -> str:
     return {"labelled": "int64", "loss": "float64", "last_event_time": "int64"}.get(name, "object")
 
 
-def _decided(row: dict[str, Any]) -> Decided:
+def _decided(row: dict[Any, Any]) -> Decided:
     promotion = Promotion(
         epoch=_whole(row["epoch"]),
         model_id=row["model_id"],
@@ -95,5 +95,3 @@ def _frame(shard: int, verdicts: list[dict[str, Any]]) -> pd.DataFrame:
     frame["numbers"] = [json.dumps(numbers, separators=(",", ":")) for numbers in frame["numbers"]]
     frame.insert(0, "shard", np.full(len(frame), shard, dtype=np.int32))
     return frame
-
-

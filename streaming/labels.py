@@ -19,7 +19,9 @@ STEP = "health"
 
 def query(spark: SparkSession, config: Config) -> Query:
     plan = matched(
-        appended(spark, directory(config, tables.PREDICTIONS)), appended(spark, directory(config, tables.OUTCOMES)), config
+        appended(spark, directory(config, tables.PREDICTIONS)),
+        appended(spark, directory(config, tables.OUTCOMES)),
+        config,
     )
     return Query(NAME, plan, lambda checkpoint: Batches(config, checkpoint), trigger="2 seconds")
 

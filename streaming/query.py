@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.core.config import Config
 from spinney.stores import checkpoints
@@ -17,7 +17,7 @@ from spinney.stores.spark import in_pool
 Write = Callable[[DataFrame, int], None]
 
 
-class Stopping(Exception):
+class Stopping(Exception):  # noqa: N818 - said as what is so
     """A stop was asked for: raised before the first write of a batch, so that the batch is replayed whole."""
 
 
@@ -40,7 +40,7 @@ class Query:
         Raises StoreError when its checkpoint is not the one its tables were written from.
         """
         location = checkpoint(config, self.name)
-        write = self.writes(checkpoints.identity(config, location))
+        write = self.writes(checkpoints.identity(location))
 
         def each(batch: DataFrame, batch_id: int) -> None:
             if stopping.is_set():

@@ -62,7 +62,10 @@ def news(spark: SparkSession, config: Config) -> DataFrame:
         "model_id",
         "epoch",
         "decision",
-        *(F.expr(f"unix_micros({name})").alias(name) for name in ("trained_through", "fitted_at", "decided_at", "clock")),
+        *(
+            F.expr(f"unix_micros({name})").alias(name)
+            for name in ("trained_through", "fitted_at", "decided_at", "clock")
+        ),
         F.col("challenger_loss").alias("loss"),
         "by",
         "fit_ms",
@@ -125,14 +128,14 @@ class Batches:
             predicted_seconds=sum(row["predicted_ms"] for row in due if row["group_key"] in chosen) / 1000,
             pins=delta.pins(self._config, *READ),
         )
-        rows = [verdict(row, row["group_key"] in chosen) for row in reported]
+        rows = [verdict(row, chosen=row["group_key"] in chosen) for row in reported]
         names = [name for name in tables.VERDICTS.names if name not in OF_THE_ROUND]
         ddl = ", ".join(tables.VERDICTS.column(name).ddl.removesuffix(" NOT NULL") for name in names)
         stored = [tuple(row[name] for name in names) for row in rows if row is not None]
         self._rounds.plan(self._spark.createDataFrame(stored, ddl), ordered, batch_id)
 
 
-def verdict(row: Row, chosen: bool) -> dict[str, Any] | None:
+def verdict(row: Row, *, chosen: bool) -> dict[str, Any] | None:
     """A row of `verdicts` for what the judge reported; None for a group deferred before and deferred again."""
     decision, reason = row["decision"], row["reason"]
     if decision == Staleness.FIT and not chosen:
@@ -152,5 +155,3 @@ def verdict(row: Row, chosen: bool) -> dict[str, Any] | None:
 
 def moment(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds / 1e6, tz=UTC)
-
-

@@ -13,8 +13,8 @@ from spinney.core.config import Config
 from spinney.core.signing import Signer
 from spinney.stores.delta import Writer
 from spinney.stores.health import deltas, ticks
-from spinney.stores.layout import answer_type, contract, directories, directory
-from spinney.stores.validity import declared_columns
+from spinney.stores.layout import answer_type, contract, declared_columns, directories, directory
+from spinney.stores.validity import Editions
 from streaming import source
 from streaming.delta_source import appended
 from streaming.query import Query
@@ -25,8 +25,8 @@ EVENT, PROMOTION = "event", "promotion"
 _NOT_FROM_THE_SCORER = ("scored_at", "scored_on", "batch_id")
 
 
-def query(spark: SparkSession, config: Config, signer: Signer) -> Query:
-    rows = events(spark, config).unionByName(promotions(spark, config), allowMissingColumns=True)
+def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
+    rows = events(spark, config, editions).unionByName(promotions(spark, config), allowMissingColumns=True)
     answered = (
         rows.groupBy("shard")
         .applyInPandasWithState(Scorer(config, signer).function(), answer_ddl(config), STATE, "append", "NoTimeout")
@@ -40,12 +40,14 @@ def query(spark: SparkSession, config: Config, signer: Signer) -> Query:
 def answer_ddl(config: Config) -> str:
     """What the scorer returns: `predictions` without what the batch adds."""
     columns = contract(config, tables.PREDICTIONS).columns
-    return ", ".join(column.ddl.removesuffix(" NOT NULL") for column in columns if column.name not in _NOT_FROM_THE_SCORER)
+    return ", ".join(
+        column.ddl.removesuffix(" NOT NULL") for column in columns if column.name not in _NOT_FROM_THE_SCORER
+    )
 
 
-def events(spark: SparkSession, config: Config) -> DataFrame:
+def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """Valid events, distinct, with what scoring needs of them."""
-    valid = source.distinct(source.events(spark, config).filter(F.col("reason").isNull()), config)
+    valid = source.distinct(source.events(spark, config, editions).filter(F.col("reason").isNull()), config)
     features = [name for name in declared_columns(config) if name in config.fleet.features]
     label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
     return valid.select(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,10 @@ from spinney.core.signing import Signer
 from spinney.stores.models import ModelCache, cache
 
 STATE = "champions binary"
-Rows = Iterator[pd.DataFrame]
+Rows = Iterable[pd.DataFrame]
 
 _decoded: dict[tuple[int, int], Champions] = {}
-"""Champions by shard and digest of the state's bytes: a worker outlives its tasks, and most batches change no champion."""
+"""Champions by shard and digest of the state's bytes: a worker outlives its tasks, and most batches change none."""
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,11 @@ def _read(shard: int, blob: bytes) -> Champions:
 
 
 def _promotions(rows: pd.DataFrame) -> Iterator[tuple[str, Promotion]]:
-    for row in rows.itertuples(index=False):
-        yield (
-            row.group_key,
-            Promotion(
-                epoch=int(row.epoch),
-                model_id=row.model_id,
-                decision=row.decision,
-                trained_through=_whole(row.trained_through),
-                fitted_at=_whole(row.fitted_at),
-                decided_at=_whole(row.decided_at),
-                round_id=row.round_id,
-                codec=row.codec,
-                payload=None if row.payload is None else bytes(row.payload),
-                signature=None if row.signature is None else bytes(row.signature),
-            ),
-        )
+    times = ("epoch", "trained_through", "fitted_at", "decided_at")
+    others = ("model_id", "decision", "round_id", "codec", "payload", "signature")
+    for row in rows.to_dict("records"):
+        known: dict[str, Any] = {name: _whole(row[name]) for name in times} | {name: row[name] for name in others}
+        yield row["group_key"], Promotion(**known)
 
 
 def _whole(value: Any) -> int:
@@ -107,7 +96,9 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
             "prediction": answered.prediction,
             "lower": pd.Series(nothing, dtype="float64"),
             "upper": pd.Series(nothing, dtype="float64"),
-            "probabilities": nothing if answered.probabilities is None else pd.Series(answered.probabilities, dtype=object),
+            "probabilities": nothing
+            if answered.probabilities is None
+            else pd.Series(answered.probabilities, dtype=object),
             "label": events["label"].astype("float64" if config.fleet.task == "regression" else object),
             "model_id": ids,
             "answered_by": [route.answered_by.value for route in by_row],
@@ -130,7 +121,9 @@ def _usable_routes(
     unusable: set[str] = set()
     while True:
         found = routes(group_keys, champions, ancestors, unusable)
-        wanted = {route.promotion.model_id: (route.owner, route.promotion) for route in found.values() if route.promotion}
+        wanted = {
+            route.promotion.model_id: (route.owner, route.promotion) for route in found.values() if route.promotion
+        }
         loaded, refused = models.load(wanted, scorer.config, scorer.signer)
         if not refused:
             return found, loaded

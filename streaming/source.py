@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spinney.core.config import Config
-from spinney.stores.validity import RECORD_COLUMNS, classified
+from spinney.stores.validity import RECORD_COLUMNS, Editions, classified
 
 MAX_RECORDS_A_BATCH = 200_000
 """Per topic. A backlog is worked off in batches of seconds, so that a stop never waits long."""
@@ -35,17 +35,17 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
     return raw.select(*(F.col(names.get(name, name)).alias(name) for name in RECORD_COLUMNS))
 
 
-def events(spark: SparkSession, config: Config) -> DataFrame:
+def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """The events topic, judged: see `classified`, with `kind` EVENT or DEAD."""
-    judged = classified(records(spark, config, config.kafka.events), config, outcomes=False)
+    judged = classified(records(spark, config, config.kafka.events), config, outcomes=False, editions=editions)
     return judged.withColumn("kind", F.when(F.col("reason").isNull(), EVENT).otherwise(DEAD))
 
 
-def outcomes(spark: SparkSession, config: Config) -> DataFrame | None:
+def outcomes(spark: SparkSession, config: Config, editions: Editions) -> DataFrame | None:
     """The outcomes topic, judged; None when labels are inside the events."""
     if config.kafka.outcomes is None:
         return None
-    judged = classified(records(spark, config, config.kafka.outcomes), config, outcomes=True)
+    judged = classified(records(spark, config, config.kafka.outcomes), config, outcomes=True, editions=editions)
     return judged.withColumn("kind", F.when(F.col("reason").isNull(), OUTCOME).otherwise(DEAD))
 
 

@@ -11,17 +11,16 @@ import uuid
 
 from pyarrow import fs
 
-from spinney.core.config import Config
 from spinney.stores.storage import filesystem
 
 
-def identity(config: Config, location: str) -> str:
+def identity(location: str) -> str:
     """The id of the query that owns this checkpoint; a new one is made, and kept, when there is none.
 
     Spark takes the id from ``metadata`` when that is there, so writing it first lets tables name their checkpoint from
     the first batch on.
     """
-    store, path = filesystem(config, location)
+    store, path = filesystem(location)
     file = f"{path}/metadata"
     if store.get_file_info(file).type == fs.FileType.File:
         with store.open_input_stream(file) as stream:
@@ -33,17 +32,17 @@ def identity(config: Config, location: str) -> str:
     return name
 
 
-def newest(config: Config, location: str, log: str) -> int | None:
+def newest(location: str, log: str) -> int | None:
     """The greatest batch in ``offsets`` or ``commits``; None before the first."""
-    store, path = filesystem(config, location)
+    store, path = filesystem(location)
     selector = fs.FileSelector(f"{path}/{log}", allow_not_found=True)
     batches = [int(info.base_name) for info in store.get_file_info(selector) if info.base_name.isdigit()]
     return max(batches, default=None)
 
 
-def offsets(config: Config, location: str, batch_id: int) -> list[str | None]:
+def offsets(location: str, batch_id: int) -> list[str | None]:
     """The end offsets of each source of a batch, as the JSON text that the source wrote; None for an untouched one."""
-    store, path = filesystem(config, location)
+    store, path = filesystem(location)
     with store.open_input_stream(f"{path}/offsets/{batch_id}") as stream:
         lines = stream.read().decode().splitlines()
     # A version line, the batch's own metadata, then one line a source; "-" stands for no offset.

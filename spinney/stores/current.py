@@ -47,8 +47,8 @@ def _champions_of_shard(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["shard", "group_key", "model_id", "epoch", "pinned"])
 
 
-def _promotion(row: dict[str, Any]) -> Promotion:
-    times = {
+def _promotion(row: dict[Any, Any]) -> Promotion:
+    known: dict[str, Any] = {
         name: 0 if pd.isna(row[name]) else int(row[name]) for name in ("trained_through", "fitted_at", "decided_at")
     }
-    return Promotion(epoch=int(row["epoch"]), model_id=row["model_id"], decision=row["decision"], **times)
+    return Promotion(epoch=int(row["epoch"]), model_id=row["model_id"], decision=row["decision"], **known)

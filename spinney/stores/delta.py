@@ -89,7 +89,7 @@ def version(config: Config, directory: Directory) -> int:
     table = opened(config, directory)
     if table is None:
         raise _not_made(directory)
-    return table.version()
+    return int(table.version())
 
 
 def _not_made(directory: Directory) -> StoreError:
@@ -167,10 +167,10 @@ class Writer:
         foreign = [commit for commit in last.values() if commit.checkpoint != self._checkpoint]
         if foreign:
             raise StoreError(
-                f"query {self._query}: table {self._directory.name} was written from checkpoint {foreign[0].checkpoint} "
+                f"query {self._query}: table {self.name} was written from checkpoint {foreign[0].checkpoint} "
                 f"(up to batch {foreign[0].batch_id}), but the query's checkpoint now is {self._checkpoint}. Going on "
-                "would store records twice or skip some. Put the checkpoint back, or start the fleet anew under another "
-                "storage.root"
+                "would store records twice or skip some. Put the checkpoint back, or start the fleet anew under "
+                "another storage.root"
             )
         return last
 

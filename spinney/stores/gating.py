@@ -52,14 +52,17 @@ def _decider(gate: Gate) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataF
     return decide_all
 
 
-def _row(model: dict[str, Any], gate: Gate) -> dict[str, Any]:
+def _row(model: dict[Any, Any], gate: Gate) -> dict[str, Any]:
     metrics = json.loads(model["metrics"] or "{}")
     decision, reason = decide(metrics, gate)
     if model["pinned"]:
         decision, reason = Decision.HELD, f"pinned by a person; without the pin: {decision.value}, {reason}"
     small = model["payload"] is not None and len(model["payload"]) <= CARRIED_BYTES
     return {
-        **{name: model[name] for name in ("shard", "group_key", "model_id", "trained_through", "fitted_at", "rows", "fit_ms")},
+        **{
+            name: model[name]
+            for name in ("shard", "group_key", "model_id", "trained_through", "fitted_at", "rows", "fit_ms")
+        },
         "epoch": int(model["epoch"] or 0),
         "decision": decision.value,
         "reason": reason,

@@ -68,7 +68,7 @@ def ensure_topics(
         for topic in wanted
         if topic not in there
     ]
-    made = {topic: False for topic in wanted}
+    made = dict.fromkeys(wanted, False)
     if not missing:
         return made
     client = admin(config)  # kept by name: its futures die with it

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from schemas import tables
 from schemas.contract import Column, Contract
 from spinney.core.config import Config
-from spinney.stores.validity import declared_columns
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,13 @@ class Directory:
     contract: Contract
     name: str
     uri: str
+
+
+def declared_columns(config: Config) -> tuple[str, ...]:
+    """The columns that the events table has of a fleet's own: all but the id and a late target."""
+    fleet = config.fleet
+    later = () if config.label_inside else (fleet.target,)
+    return tuple(name for name in fleet.columns if name != fleet.event_id and name not in later)
 
 
 def answer_type(config: Config) -> str:
@@ -36,7 +42,9 @@ def label_type(config: Config) -> str:
 def contract(config: Config, base: Contract) -> Contract:
     """A table's contract as this fleet has it: declared columns put in, types of answers and labels filled."""
     if base.name == tables.EVENTS.name:
-        extra = (Column(name, config.fleet.columns[name], "declared in fleet.columns") for name in declared_columns(config))
+        extra = (
+            Column(name, config.fleet.columns[name], "declared in fleet.columns") for name in declared_columns(config)
+        )
         return base.with_columns(*extra, after="event_time")
     if base.name == tables.OUTCOMES.name:
         target = config.fleet.columns[config.fleet.target]

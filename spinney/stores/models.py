@@ -89,7 +89,9 @@ def verified_model(signed: Signed, owner: str, model_id: str, config: Config, si
 
 
 def fetch(config: Config, owners: Mapping[str, str]) -> dict[str, Signed]:
-    """Payloads by model_id from all directories of `models`. owners: model_id -> group_key, which the files are sorted by.
+    """Payloads by model_id from all directories of `models`.
+
+    owners: model_id -> group_key, which the files are sorted by.
 
     Raises StoreError when one is nowhere: promotions name a model that was never stored, or was forgotten.
     """

@@ -86,7 +86,7 @@ class Rounds:
         self._writers = {
             step: Writer(config, directory(config, base, kind.value), query, checkpoint) for step, base in bases.items()
         }
-        self._seconds: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
 
     def planned(self, batch_id: int) -> bool:
         return self._writers[PLAN].done(PLAN, batch_id)
@@ -163,7 +163,9 @@ class Rounds:
     def _asks(self, asked: DataFrame, pins: Mapping[str, int]) -> DataFrame:
         """With the champions' payloads, where there are champions."""
         models = delta.union(self._spark, self._config, tables.MODELS, pins)
-        champions = models.join(F.broadcast(asked.select("group_key", "model_id")), ["group_key", "model_id"], "leftsemi")
+        champions = models.join(
+            F.broadcast(asked.select("group_key", "model_id")), ["group_key", "model_id"], "leftsemi"
+        )
         champions = champions.dropDuplicates(["group_key", "model_id"]).select(
             "group_key",
             F.col("model_id").alias("champion_id"),
@@ -237,7 +239,7 @@ class Rounds:
     def _timed(self, step: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        self._seconds[step] += time.perf_counter() - began
+        self._seconds[step] = time.perf_counter() - began
 
 
 def _counts(values: Iterable[Any]) -> Counter[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
 from pyarrow import fs
 
@@ -28,7 +29,7 @@ def signer(config: Config, environment: Mapping[str, str] | None = None) -> Sign
     old = tuple(key.strip().encode() for key in environment.get(OLD_KEYS, "").split(",") if key.strip())
     if named := environment.get(KEY):
         return Signer(named.encode(), old)
-    store, path = filesystem(config, f"{root(config)}/{FILE}")
+    store, path = filesystem(f"{root(config)}/{FILE}")
     if store.get_file_info(path).type != fs.FileType.File:
         raise SetupError(
             f"signing key: none in {KEY} and no file {root(config)}/{FILE}; "
@@ -41,12 +42,12 @@ def signer(config: Config, environment: Mapping[str, str] | None = None) -> Sign
 def ensure_key(config: Config, environment: Mapping[str, str] | None = None) -> bool:
     """Make the file when neither it nor the variable is there; whether it was made."""
     environment = os.environ if environment is None else environment
-    store, path = filesystem(config, f"{root(config)}/{FILE}")
+    store, path = filesystem(f"{root(config)}/{FILE}")
     if environment.get(KEY) or store.get_file_info(path).type == fs.FileType.File:
         return False
     store.create_dir(path.rpartition("/")[0], recursive=True)
     with store.open_output_stream(path) as stream:
         stream.write(secrets.token_hex(32).encode())
     if isinstance(store, fs.LocalFileSystem):
-        os.chmod(path, 0o600)
+        Path(path).chmod(0o600)
     return True

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from pyarrow import ArrowInvalid, fs
 
-from spinney.core.config import Config
 from spinney.core.errors import StoreError
 
 
-def filesystem(config: Config, location: str) -> tuple[fs.FileSystem, str]:
+def filesystem(location: str) -> tuple[fs.FileSystem, str]:
     """The file system of a location and the location's path on it.
 
     Raises StoreError when no file system is known for the URI.

@@ -7,11 +7,13 @@ from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
+from pyspark.sql.window import WindowSpec
 
 from schemas import tables
 from spinney.core.config import Config
 from spinney.stores import delta
-from spinney.stores.validity import declared_columns, shard
+from spinney.stores.layout import declared_columns
+from spinney.stores.validity import shard
 
 ROW_COLUMNS = ("group_key", "event_id", "event_time")
 
@@ -81,7 +83,7 @@ def _parents(labelled: DataFrame, config: Config, asked: DataFrame) -> DataFrame
     return _capped(mine, drawn, config.recipe.parents.max_rows)
 
 
-def _capped(frame: DataFrame, window: Window, most: int) -> DataFrame:
+def _capped(frame: DataFrame, window: WindowSpec, most: int) -> DataFrame:
     return frame.withColumn("place", F.row_number().over(window)).filter(F.col("place") <= most).drop("place")
 
 
@@ -101,5 +103,3 @@ def parent_keys(events: DataFrame, config: Config) -> DataFrame:
     groups = events.select(*columns).distinct()
     keys = groups.select(F.explode(F.array(*(_parent_key(level) for level in config.fleet.parents))).alias("group_key"))
     return keys.distinct().withColumn("shard", F.expr(shard(config)))
-
-

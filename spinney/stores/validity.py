@@ -6,23 +6,36 @@ checked, so ``"12"`` is not a number and ``12`` is not a string. The first check
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from pyspark.sql import DataFrame
 
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Config
+from spinney.stores.charter import Edition
+from spinney.stores.layout import declared_columns
 
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
 """What a source gives: as Kafka has it, record_time being the record's own timestamp."""
+
+Editions = Sequence[Edition]
 
 _INTEGERS = frozenset({"tinyint", "smallint", "int", "bigint"})
 _NUMBERS = frozenset({"float", "double"})
 _ISO_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
 _ISO_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _DETAIL_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A range, and as SQL which records it holds for: an edited range holds from an offset on."""
+
+    low: float
+    high: float
+    holds: str = "true"
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Field:
     required: bool = False
     identity: bool = False
     null_reason: DeadLetterReason = DeadLetterReason.MISSING_FIELD
-    range: tuple[float, float] | None = None
+    bounds: tuple[Bound, ...] = ()
 
     # A field is taken out of the record once, in three steps that each have a column: its JSON, then its JSON's type
     # and text, then its value. The checks only look at those columns; writing the steps out in every check made
@@ -102,20 +115,20 @@ class Check:
     detail: str
 
 
-def event_fields(config: Config) -> tuple[Field, ...]:
+def event_fields(config: Config, editions: Editions = ()) -> tuple[Field, ...]:
     """The fields of an event: id and time, then the declared columns in order."""
     fleet = config.fleet
     required = [
         Field(fleet.event_id, "string", required=True, identity=True),
         Field(fleet.event_time, "timestamp", required=True),
     ]
-    return (*required, *(_declared(config, name) for name in declared_columns(config)))
+    return (*required, *(_declared(config, name, editions) for name in declared_columns(config)))
 
 
-def outcome_fields(config: Config) -> tuple[Field, ...]:
+def outcome_fields(config: Config, editions: Editions = ()) -> tuple[Field, ...]:
     fleet = config.fleet
-    target = Field(fleet.target, fleet.columns[fleet.target], required=True, range=fleet.ranges.get(fleet.target))
-    keys = [_declared(config, name) for name in fleet.group]
+    target = replace(_declared(config, fleet.target, editions), required=True)
+    keys = [_declared(config, name, editions) for name in fleet.group]
     return (
         Field(fleet.event_id, "string", required=True, identity=True),
         *keys,
@@ -124,14 +137,7 @@ def outcome_fields(config: Config) -> tuple[Field, ...]:
     )
 
 
-def declared_columns(config: Config) -> tuple[str, ...]:
-    """The columns that the events table has of a fleet's own: all declared, but the id and a target that comes later."""
-    fleet = config.fleet
-    later = () if config.label_inside else (fleet.target,)
-    return tuple(name for name in fleet.columns if name != fleet.event_id and name not in later)
-
-
-def _declared(config: Config, name: str) -> Field:
+def _declared(config: Config, name: str, editions: Editions) -> Field:
     fleet = config.fleet
     key = name in fleet.group
     return Field(
@@ -140,8 +146,30 @@ def _declared(config: Config, name: str) -> Field:
         required=key,
         identity=key,
         null_reason=DeadLetterReason.NULL_KEY if key else DeadLetterReason.MISSING_FIELD,
-        range=fleet.ranges.get(name),
+        bounds=_bounds(config, name, editions),
     )
+
+
+def _bounds(config: Config, name: str, editions: Editions) -> tuple[Bound, ...]:
+    if not editions:
+        return (Bound(*config.fleet.ranges[name]),) if name in config.fleet.ranges else ()
+    bounds = []
+    for at, edition in enumerate(editions):
+        if name in edition.ranges:
+            after = _reached(edition)
+            ended = f" AND NOT {_reached(editions[at + 1])}" if at + 1 < len(editions) else ""
+            bounds.append(Bound(*edition.ranges[name], holds=f"({after}{ended})"))
+    return tuple(bounds)
+
+
+def _reached(edition: Edition) -> str:
+    """SQL: the record stands at or behind the offset from which this edition holds."""
+    cases = " ".join(
+        f"WHEN topic = '{topic}' AND kafka_partition = {partition} THEN {offset}L"
+        for topic, partitions in edition.since.items()
+        for partition, offset in partitions.items()
+    )
+    return f"kafka_offset >= CASE {cases} ELSE 0L END" if cases else "true"
 
 
 def checks(fields: Iterable[Field], time: Field) -> list[Check]:
@@ -160,7 +188,8 @@ def checks(fields: Iterable[Field], time: Field) -> list[Check]:
             "'a field stands twice'",
         ),
         Check(
-            "v IS NULL OR try_variant_get(v, '$[1]', 'int') IS NULL OR try_variant_get(v, '$[2]', 'variant') IS NOT NULL",
+            "v IS NULL OR try_variant_get(v, '$[1]', 'int') IS NULL "
+            "OR try_variant_get(v, '$[2]', 'variant') IS NOT NULL",
             DeadLetterReason.NOT_JSON,
             "concat('JSON expected, got ', left(text, 80))",
         ),
@@ -201,7 +230,8 @@ def _checks_of(field: Field) -> list[Check]:
             Check(
                 f"char_length({field.text}) > {MAX_ID_CHARACTERS}",
                 DeadLetterReason.ID_TOO_LONG,
-                f"concat('{field.name}: at most {MAX_ID_CHARACTERS} characters expected, got ', char_length({field.text}))",
+                f"concat('{field.name}: at most {MAX_ID_CHARACTERS} characters expected, got ', "
+                f"char_length({field.text}))",
             ),
             # Engines escape control characters differently in JSON: one key would have two spellings.
             Check(
@@ -210,21 +240,18 @@ def _checks_of(field: Field) -> list[Check]:
                 f"'{field.name}: a control character'",
             ),
         ]
-    if field.range is not None:
-        low, high = field.range
-        found.append(
-            Check(
-                f"{field.value} < {low!r}D OR {field.value} > {high!r}D",
-                DeadLetterReason.OUT_OF_RANGE,
-                f"concat('{field.name}: {low} to {high} expected, got ', {field.text})",
-            )
-        )
+    for bound in field.bounds:
+        outside = f"({field.value} < {bound.low!r}D OR {field.value} > {bound.high!r}D)"
+        expected = f"concat('{field.name}: {bound.low:g} to {bound.high:g} expected, got ', {field.text})"
+        found.append(Check(f"{outside} AND {bound.holds}", DeadLetterReason.OUT_OF_RANGE, expected))
     return found
 
 
 def _case(checks: Iterable[Check], what: str) -> str:
-    branches = " ".join(f"WHEN {check.fails} THEN {getattr(check, what) if what == 'detail' else repr(check.reason.value)}"
-                        for check in checks)
+    branches = " ".join(
+        f"WHEN {check.fails} THEN {getattr(check, what) if what == 'detail' else repr(check.reason.value)}"
+        for check in checks
+    )
     return f"CASE {branches} END"
 
 
@@ -237,14 +264,16 @@ def shard(config: Config, key: str = "group_key") -> str:
     return f"CAST(pmod(xxhash64({key}), {config.fleet.shards}L) AS INT)"
 
 
-def classified(records: DataFrame, config: Config, *, outcomes: bool) -> DataFrame:
+def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
     """Records of one topic, typed and judged.
 
-    records: RECORD_COLUMNS. Returns them with reason and detail (null: valid), unknown_fields, shard, group_key,
-    event_id and, of an event, event_time and the declared columns, of an outcome, label and observed_at.
+    records: RECORD_COLUMNS. editions: of the ranges, by offset; without them the configuration's hold.
+
+    Returns them with reason and detail (null: valid), unknown_fields, shard, group_key, event_id and, of an event,
+    event_time and the declared columns, of an outcome, label and observed_at.
     """
     fleet = config.fleet
-    fields = outcome_fields(config) if outcomes else event_fields(config)
+    fields = outcome_fields(config, editions) if outcomes else event_fields(config, editions)
     by_name = {field.name: field for field in fields}
     time = by_name["observed_at" if outcomes else fleet.event_time]
     every = checks(fields, time)
