@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Consumer, Message, TopicPartition
+
+from spinney.cli import main
+from spinney.core.config import Config, parse
+from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
+from spinney.local import checks
+from spinney.local.broker import Broker
+from spinney.local.produce import Pace, Sent, produce, send
+from spinney.stores import kafka
+
+CONFIG = """\
+[fleet]
+group = ["shop"]
+event_id = "id"
+event_time = "at"
+target = "sold"
+features = ["price"]
+columns = { shop = "string", price = "double", sold = "int" }
+[kafka]
+bootstrap_servers = "SERVERS"
+events = "EVENTS"
+outcomes = "OUTCOMES"
+[storage]
+root = "work/sales"
+"""
+FIRST = datetime(2013, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with Broker(tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture
+def config(servers: str) -> Config:
+    name = uuid4().hex
+    text = CONFIG.replace("SERVERS", servers).replace("EVENTS", f"{name}.events").replace("OUTCOMES", f"{name}.outcomes")
+    return parse(text, "fleet.toml", {})
+
+
+def lines(folder: Path, count: int, **more: object) -> Path:
+    rows = [
+        {"id": f"e{row}", "at": (FIRST + timedelta(hours=row)).isoformat(), "shop": f"s{row % 7}", "price": row, **more}
+        for row in range(count)
+    ]
+    file = folder / "rows.jsonl"
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    return file
+
+
+def records(config: Config, topic: str, count: int) -> list[Message]:
+    consumer = Consumer(
+        {"bootstrap.servers": config.kafka.bootstrap_servers, "group.id": uuid4().hex, "enable.auto.commit": False}
+    )
+    partitions = range(kafka.existing_topics(config)[topic])
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    found = consumer.consume(count + 1, timeout=3)
+    consumer.close()
+    return found
+
+
+def test_topics_are_made_once_and_left_alone_after(config: Config) -> None:
+    events, outcomes = config.kafka.events, config.kafka.outcomes
+    assert kafka.ensure_topics(config, partitions=3) == {events: True, outcomes: True}
+    assert kafka.ensure_topics(config, partitions=5) == {events: False, outcomes: False}
+    assert kafka.existing_topics(config)[events] == 3
+
+
+def test_a_topic_keeps_its_records_as_long_as_asked(config: Config) -> None:
+    kafka.ensure_topics(config, retention_ms=60_000)
+    assert kafka.retention_ms(config, config.kafka.events) == 60_000
+
+
+def test_every_row_arrives_once_keyed_by_its_group(config: Config, tmp_path: Path) -> None:
+    kafka.ensure_topics(config)
+    shown: list[tuple[int, bool]] = []
+
+    def show(sent: Sent) -> None:
+        shown.append((sent.acknowledged, sent.finished))
+
+    sent = send(config, lines(tmp_path, 500), config.kafka.events, Pace(), show)
+    assert (sent.read, sent.acknowledged, sent.failed) == (500, 500, 0)
+    assert shown[-1] == (500, True)
+    found = records(config, config.kafka.events, 500)
+    values = [json.loads(message.value()) for message in found]
+    assert sorted(value["id"] for value in values) == sorted(f"e{row}" for row in range(500))
+    assert all(message.key().decode() == json.dumps([value["shop"]]) for message, value in zip(found, values, strict=True))
+
+
+def test_by_event_time_records_carry_it_and_come_at_its_distances(config: Config, tmp_path: Path) -> None:
+    kafka.ensure_topics(config, partitions=1, retention_ms=-1)
+    sent = produce(config, lines(tmp_path, 5), topic=config.kafka.events, by_event_time=True, speed=36_000.0)
+    assert sent.acknowledged == 5
+    assert sent.seconds >= 0.4  # four hours, ten hours a second
+    stamps = [message.timestamp()[1] for message in records(config, config.kafka.events, 5)]
+    assert stamps == [round((FIRST + timedelta(hours=row)).timestamp() * 1000) for row in range(5)]
+
+
+def test_a_rate_is_kept(config: Config, tmp_path: Path) -> None:
+    kafka.ensure_topics(config)
+    assert produce(config, lines(tmp_path, 11), topic=config.kafka.events, rate=20.0).seconds >= 0.5
+
+
+def test_a_topic_that_would_delete_records_that_old_is_refused(config: Config, tmp_path: Path) -> None:
+    kafka.ensure_topics(config, retention_ms=7 * 86_400_000)
+    with pytest.raises(SetupError, match="--retention-ms -1"):
+        produce(config, lines(tmp_path, 1), topic=config.kafka.events, by_event_time=True)
+
+
+def test_a_topic_that_is_not_there_is_refused(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="spinney init"):
+        produce(config, lines(tmp_path, 1), topic=config.kafka.events)
+
+
+def test_a_row_that_cannot_be_sent_fails_and_the_others_go_on(config: Config, tmp_path: Path) -> None:
+    kafka.ensure_topics(config)
+    file = lines(tmp_path, 3)
+    file.write_text(f'{file.read_text()}\n{{"id": "x"}}\n{{"shop": "a", "price": Infinity}}\n')
+    sent = produce(config, file, topic=config.kafka.events)
+    assert (sent.read, sent.acknowledged, sent.failed) == (5, 3, 2)
+    assert sent.first_failure.startswith("row 4: column shop")
+
+
+def test_a_record_too_large_for_the_client_fails_and_the_others_go_on(config: Config, tmp_path: Path) -> None:
+    kafka.ensure_topics(config)
+    file = lines(tmp_path, 1)
+    file.write_text(f"{file.read_text()}\n{json.dumps({'shop': 'a', 'note': 'x' * 2_000_000})}\n")
+    sent = produce(config, file, topic=config.kafka.events)
+    assert (sent.acknowledged, sent.failed) == (1, 1)
+
+
+def test_the_command_ends_with_1_when_a_record_failed_and_says_which(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "fleet.toml").write_text(config.text)
+    kafka.ensure_topics(config)
+    file = lines(tmp_path, 2)
+    words = ["produce", str(file), "--config", str(tmp_path / "fleet.toml"), "--topic", "outcomes"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0
+    assert "2 sent, 0 failed" in done.stderr
+    file.write_text('{"id": "x"}')
+    failed = CliRunner().invoke(main, words)
+    assert failed.exit_code == 1
+    assert "1 of 1 not sent" in failed.stderr
+
+
+def test_check_sees_the_broker_and_misses_the_topics(config: Config) -> None:
+    assert checks.kafka(config).state == "ok"
+    missing = checks.topics(config)
+    assert (missing.state, missing.remedy) == ("finding", "Make them: spinney init")
+    kafka.ensure_topics(config)
+    assert checks.topics(config).state == "ok"
+
+
+def test_a_broker_that_is_not_there_is_busy() -> None:
+    config = parse(CONFIG.replace("SERVERS", "127.0.0.1:1"), "fleet.toml", {})
+    with pytest.raises(Busy, match="expected a broker"):
+        kafka.existing_topics(config, seconds=1)
+
+
+def test_an_option_that_the_client_does_not_know_is_a_wrong_configuration() -> None:
+    text = CONFIG.replace("SERVERS", "127.0.0.1:1").replace("[storage]", 'options = { "max.poll.cats" = "1" }\n[storage]')
+    with pytest.raises(ConfigError, match=r"kafka\.options"):
+        kafka.producer(parse(text, "fleet.toml", {}))
