@@ -203,7 +203,10 @@ def _worst(measures: Summary) -> str:
         for one in measures["worth"]["worst"]
     ]
     heads = [" · ".join(measures["fleet"]["group"]), "events", *(words.NAMES[name] for name in NAMES)]
-    said = "By this fleet's own mean error, of the groups with at least ten events judged."
+    said = (
+        "By this fleet's own mean error, of the groups with at least ten events judged. With few events each, chance "
+        "has its part in who stands here."
+    )
     return _section("worst", "The worst ten groups", said, _card(_table(heads, rows, plain=False)))
 
 

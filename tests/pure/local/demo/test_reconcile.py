@@ -41,6 +41,20 @@ def test_an_event_stored_twice_is_no_subtraction(tables, ledger):
     assert (found["missing"], found["twice"], found["adds_up"]) == (1, 1, False)
 
 
+def test_a_row_stored_twice_and_nothing_else_does_not_add_up(tables, ledger):
+    doubled = pd.concat([tables.events, tables.events.iloc[:1]], ignore_index=True)
+    assert broken(replace(tables, events=doubled), ledger) == ["events"]
+
+
+def test_an_outcome_of_an_event_from_before_the_stream_is_unmatched_and_expected_to_be(tables, ledger):
+    old = (A1, "0")
+    sent = replace(ledger, loaded_events=frozenset({old}), outcomes=ledger.outcomes | {old})
+    row = pd.DataFrame([old], columns=["group_key", "event_id"])
+    both = replace(tables, events=pd.concat([tables.events, row]), outcomes=pd.concat([tables.outcomes, row]))
+    assert broken(both, sent) == []
+    assert check(both, sent, "outcomes unmatched")["expected"] == 1
+
+
 def test_an_event_without_an_answer_breaks_predictions_and_the_match_of_its_outcome(tables, ledger):
     assert broken(replace(tables, predictions=tables.predictions.iloc[1:]), ledger) == [
         "predictions",

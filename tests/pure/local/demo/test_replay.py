@@ -89,6 +89,15 @@ def test_the_same_seed_makes_the_same_bytes_and_another_does_not(rows, story, co
     assert timeline(rows, story.model_copy(update={"seed": 8}), config).messages != replayed.messages
 
 
+def test_a_duplicate_that_would_come_after_the_end_is_neither_sent_nor_in_the_ledger(rows, story, config):
+    often = story.faults.model_copy(update={"duplicates": 0.5})
+    for seed in range(5):
+        replayed = timeline(rows, story.model_copy(update={"faults": often, "seed": seed}), config)
+        assert max(message.due for message in replayed) < story.end
+        sent = good(replayed, "machines.outcomes")
+        assert {one for one, times in sent.items() if times == 2} == set(replayed.ledger.outcome_duplicates)
+
+
 def test_history_is_what_was_known_before_the_stream(rows, story, config, replayed):
     past = history(rows, story, config)
     assert list(past.events.columns) == ["id", "at", "hall", "number", "load"]

@@ -3,11 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from spinney.local.demo import retraining
 from spinney.local.demo.worth import Family
 
+WALL = pd.Timestamp("2026-01-01T12:00Z")
 FAMILY = Family(("hall", "number"), (("hall",), ()))
 
 
@@ -55,6 +57,14 @@ def test_freshness_runs_from_stale_to_the_first_answer_of_that_model(tables):
     assert found["stale_to_answer"] == {"n": 1, "p50": 6.0, "p95": 6.0, "max": 6.0}
     assert found["stale_to_promoted"] == {"n": 2, "p50": 1.0, "p95": 4.0, "max": 4.0}
     assert sum(one["count"] for one in found["histogram"]) == 1
+
+
+def test_later_answers_of_the_same_model_do_not_count(tables):
+    again = pd.concat(
+        [tables.predictions, tables.predictions.iloc[1:2].assign(scored_at=WALL + pd.Timedelta(seconds=60))],
+        ignore_index=True,
+    )
+    assert retraining.freshness(replace(tables, predictions=again))["stale_to_answer"]["max"] == 6.0
 
 
 def test_the_budget_counts_the_streams_rounds_alone(tables):

@@ -105,6 +105,16 @@ def test_a_group_without_a_model_is_answered_by_its_parent_until_it_has_one():
     assert mine["never"].tolist() == [20, 20, 20, 20, 20]
 
 
+def test_a_group_that_a_refit_could_not_fit_keeps_the_model_it_had():
+    class OnlyTheFirst(LastLabel):
+        def fit(self, rows, clock):
+            return super().fit(rows, clock) if clock == START else {}
+
+    rows = events(step)
+    found = compare(rows, says(rows, 15.0), span(), FAMILY, (OnlyTheFirst(), absolute))
+    assert found.frame["daily"].tolist() == [0, 0, 0, 10, 10, 10, 10, 10, 10, 10]
+
+
 def test_an_event_that_one_of_the_four_did_not_answer_is_judged_for_none():
     rows = events(step)
     answers = says(rows, 15.0)
