@@ -26,6 +26,7 @@ from spinney.local.setup import ensure_jars
 MESSAGE_MAX_BYTES = 16 * 1024 * 1024
 SECONDS_TO_START = 60
 SECONDS_TO_STOP = 20
+SECONDS_TO_DIE = 5
 SECONDS_BETWEEN_LOOKS = 0.05
 QUOTED_LINES = 5
 
@@ -153,6 +154,9 @@ class Broker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # the watchdog and the broker: they have a group of their own
         process.wait()
+        deadline = time.monotonic() + SECONDS_TO_DIE
+        while _group_lives(process.pid) and time.monotonic() < deadline:
+            time.sleep(SECONDS_BETWEEN_LOOKS)  # only now are its port and the lock on its data free
         if process.stdin:
             process.stdin.close()
 
@@ -225,6 +229,14 @@ class Broker:
         return SetupError(
             f"Kafka broker on {self.data}: {what}; its last lines: {_last_lines(text)}. All of them: {self.log}"
         )
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _logging_option() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import subprocess
 import warnings
@@ -37,13 +36,17 @@ DEPENDENCY = (
     '<artifact name={artifact} type="jar" ext="jar"/></dependency>'
 )
 LOADED = re.compile(r"\[SUCCESSFUL \] (?P<group>\S+)#(?P<artifact>\S+);(?P<version>[^!\s]+)!")
-SERVER_ERROR = re.compile(r"Server access error at url \S+ \((?P<cause>[^)\n]*)")
+# Ivy calls a jar "not found" for these reasons too: they have to be looked for first.
+NETWORK_ERROR = re.compile(
+    r"Server access error at url \S+ \((?P<access>[^)\n]*)|(?P<host>Host \S+ not found)"
+    r"|(?P<server>SERVER ERROR: .*?) url=|(?P<proxy>Your proxy requires authentication)"
+)
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
-def ivy(java: Path, ivy_jars: Sequence[Path], environment: Mapping[str, str]) -> Fetch:
-    """Load jars with Ivy. java: the executable; ivy_jars: Ivy's own class path."""
+def ivy(java: Path, ivy_jar: Path, environment: Mapping[str, str]) -> Fetch:
+    """Load jars with Ivy. java: the executable; ivy_jar: Ivy itself."""
 
     def fetch(jars: Sequence[Jar], folder: Path, adopt: Callable[[Jar, Path], None]) -> None:
         wanted = {jar.coordinate: jar for jar in jars}
@@ -58,7 +61,7 @@ def ivy(java: Path, ivy_jars: Sequence[Path], environment: Mapping[str, str]) ->
         if not wanted:
             return
         command = [str(java), *_network_options(folder, environment)]
-        command += ["-cp", os.pathsep.join(map(str, ivy_jars)), "org.apache.ivy.Main", *_write(wanted.values(), folder)]
+        command += ["-jar", str(ivy_jar), *_write(wanted.values(), folder)]
         code, text = _run(command, take)
         for coordinate in list(wanted):
             take(coordinate)
@@ -102,9 +105,9 @@ def _run(command: list[str], take: Callable[[str], None]) -> tuple[int, str]:
 def _diagnosis(code: int, text: str, missing: Sequence[Jar], folder: Path) -> SetupError:
     if "No space left on device" in text:
         return full_disk(folder)
-    server_error = SERVER_ERROR.search(text)
-    if server_error:
-        return not_loaded(missing, server_error["cause"].strip(" :"))
+    network_error = NETWORK_ERROR.search(text)
+    if network_error and network_error.lastgroup:
+        return not_loaded(missing, network_error[network_error.lastgroup].strip(" :"))
     absent = [jar for jar in missing if f"{jar.group}#{jar.artifact};{jar.version}: not found" in text]
     if absent:
         return not_there(absent, "the default Maven repository")

@@ -21,6 +21,7 @@ from spinney.core.errors import SetupError
 
 CACHE = "SPINNEY_CACHE"
 HEX_CHARACTERS = 64
+NAMED = 3  # of many jars, in one sentence
 MIRROR = "SPINNEY_MAVEN_REPOSITORY"
 
 Progress = Callable[[int, int, str], None]
@@ -168,7 +169,7 @@ def not_loaded(jars: Collection[Jar], cause: str) -> SetupError:
 
 
 def not_there(jars: Collection[Jar], repository: str) -> SetupError:
-    names = ", ".join(jar.coordinate for jar in jars)
+    names = ", ".join(jar.coordinate for jar in list(jars)[:NAMED]) + (" …" if len(jars) > NAMED else "")
     return SetupError(
         f"{names}: not in {repository}. Add it there, or set {MIRROR} to a Maven repository that has it; "
         "then run this again"

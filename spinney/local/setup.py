@@ -17,8 +17,6 @@ from spinney.local.ivy import ivy
 from spinney.local.mirror import mirror
 from spinney.stores import spark
 
-IVY_JARS = ("ivy-*.jar", "httpclient-*.jar", "httpcore-*.jar", "jcl-over-slf4j-*.jar", "slf4j-api-*.jar")
-
 
 def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str] = os.environ) -> spark.Runtime:
     """Java and the jars for a Spark session in this process; jars that are missing are fetched.
@@ -43,7 +41,7 @@ def ensure_jars(
         SetupError: a jar that cannot be had.
     """
     url = environment.get(jars.MIRROR)
-    fetch = mirror(url) if url else ivy(found.executable, ivy_jars(), environment)
+    fetch = mirror(url) if url else ivy(found.executable, ivy_jar(), environment)
     return jars.ensure(jars.locked(use), jars.cache_folder(environment) / "jars", fetch, progress)
 
 
@@ -59,10 +57,16 @@ def spark_home() -> Path:
     return Path(found.origin).parent
 
 
-def ivy_jars() -> list[Path]:
-    """Ivy and what it can use, from pyspark's own jars."""
-    folder = spark_home() / "jars"
-    return [file for pattern in IVY_JARS for file in sorted(folder.glob(pattern))]
+def ivy_jar() -> Path:
+    """Ivy, from pyspark's own jars.
+
+    Raises:
+        SetupError: this pyspark has none.
+    """
+    found = sorted((spark_home() / "jars").glob("ivy-*.jar"))
+    if not found:
+        raise SetupError(f"{spark_home() / 'jars'}: no ivy-*.jar in it. Install pyspark from its own package again")
+    return found[-1]
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from spinney.core.errors import SetupError
 from spinney.local.ivy import ivy
 from spinney.local.jars import Jar, ensure
 
+IVY = Path("ivy.jar")
 ONE = Jar("spark", "org.acme", "one", "1.0", hashlib.sha256(b"one").hexdigest())
 TWO = Jar("broker", "org.acme", "one", "2.0", hashlib.sha256(b"two").hexdigest())
 
@@ -35,7 +36,7 @@ def test_two_versions_of_one_module_are_both_asked_for_and_both_kept(tmp_path: P
         f"printf two > {folder}/.loading/one-2.0.jar; echo '\t[SUCCESSFUL ] org.acme#one;2.0!one.jar (4ms)'",
     )
     seen: list[str] = []
-    files = ensure([ONE, TWO], folder, ivy(java, [Path("ivy.jar")], {}), lambda done, wanted, name: seen.append(name))
+    files = ensure([ONE, TWO], folder, ivy(java, IVY, {}), lambda done, wanted, name: seen.append(name))
     assert [file.read_text() for file in files] == ["one", "two"]
     assert seen == ["one-1.0.jar", "one-2.0.jar"]
     asked = (tmp_path / "asked.xml").read_text()
@@ -48,7 +49,7 @@ def test_no_repository_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "jars"
     copy = f"cp {folder}/.loading/ivysettings.xml {tmp_path}/settings.xml"
     java = fake_java(tmp_path, f"{copy}; printf one > {folder}/.loading/one-1.0.jar")
-    ensure([ONE], folder, ivy(java, [], {}))
+    ensure([ONE], folder, ivy(java, IVY, {}))
     assert "http" not in (tmp_path / "settings.xml").read_text()
 
 
@@ -56,34 +57,41 @@ def test_a_jar_that_a_killed_run_had_loaded_is_taken_without_starting_java(tmp_p
     loading = tmp_path / "jars" / ".loading"
     loading.mkdir(parents=True)
     (loading / ONE.name).write_text("one")
-    (file,) = ensure([ONE], tmp_path / "jars", ivy(tmp_path / "no-java-here", [], {}))
+    (file,) = ensure([ONE], tmp_path / "jars", ivy(tmp_path / "no-java-here", IVY, {}))
     assert file.read_text() == "one"
 
 
 def test_a_proxy_and_its_exceptions_are_passed_on(tmp_path: Path) -> None:
     java = fake_java(tmp_path, f"printf one > {tmp_path}/jars/.loading/one-1.0.jar")
     environment = {"HTTPS_PROXY": "http://proxy.local:3128", "no_proxy": "localhost,.corp"}
-    ensure([ONE], tmp_path / "jars", ivy(java, [], environment))
+    ensure([ONE], tmp_path / "jars", ivy(java, IVY, environment))
     options = [option for option in arguments(tmp_path) if option.startswith("-D")]
     proxy = ["-Dhttps.proxyHost=proxy.local", "-Dhttps.proxyPort=3128"]
     assert options == [*proxy, "-Dhttp.nonProxyHosts=localhost|*.corp"]
 
 
-def test_no_network_is_told_with_its_cause(tmp_path: Path) -> None:
-    says = "Server access error at url https://x/y.jar (java.net.ConnectException: refused)"
-    java = fake_java(tmp_path, f"echo ' {says}'; exit 1")
-    expected = r"one-1.0.jar: could not be loaded: java.net.ConnectException: refused\. Check the network"
-    with pytest.raises(SetupError, match=expected):
-        ensure([ONE], tmp_path / "jars", ivy(java, [], {}))
+@pytest.mark.parametrize(
+    ("says", "cause"),
+    [
+        ("Server access error at url https://x/y.jar (java.net.ConnectException: no)", "java.net.ConnectException: no"),
+        ("Host example.org not found. url=https://example.org/y.jar", "Host example.org not found"),
+        ("SERVER ERROR: Bad Gateway url=https://x/y.jar", "SERVER ERROR: Bad Gateway"),
+        ("Your proxy requires authentication.", "Your proxy requires authentication"),
+    ],
+)
+def test_no_network_is_told_with_its_cause(tmp_path: Path, says: str, cause: str) -> None:
+    java = fake_java(tmp_path, f"echo ' {says}'; echo ' :: org.acme#one;1.0: not found'; exit 1")
+    with pytest.raises(SetupError, match=rf"one-1.0.jar: could not be loaded: {cause}\. Check the network"):
+        ensure([ONE], tmp_path / "jars", ivy(java, IVY, {}))
 
 
 def test_a_coordinate_that_is_not_there_is_named(tmp_path: Path) -> None:
     java = fake_java(tmp_path, "echo '  :: org.acme#one;2.0: not found'; exit 1")
     with pytest.raises(SetupError, match=r"org.acme:one:2.0: not in the default Maven repository"):
-        ensure([ONE, TWO], tmp_path / "jars", ivy(java, [], {}))
+        ensure([ONE, TWO], tmp_path / "jars", ivy(java, IVY, {}))
 
 
 def test_a_full_disk_is_told_as_such(tmp_path: Path) -> None:
     java = fake_java(tmp_path, "echo 'java.io.IOException: No space left on device'; exit 1")
     with pytest.raises(SetupError, match="the disk is full"):
-        ensure([ONE], tmp_path / "jars", ivy(java, [], {}))
+        ensure([ONE], tmp_path / "jars", ivy(java, IVY, {}))
