@@ -11,6 +11,10 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
+from spinney.core.errors import Corrupt
+
+REMEDY = "start from a new checkpoint"
+
 
 def ipc_bytes(batch: pa.RecordBatch) -> bytes:
     sink = pa.BufferOutputStream()
@@ -20,22 +24,38 @@ def ipc_bytes(batch: pa.RecordBatch) -> bytes:
 
 
 def ipc_batch(blob: bytes | memoryview) -> pa.RecordBatch:
-    with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
-        batches = list(reader)
-        return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=reader.schema)
+    """Raises Corrupt when these are not the bytes of one batch."""
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
+            return reader.read_next_batch()
+    except (pa.ArrowInvalid, OSError, StopIteration) as error:
+        raise Corrupt(f"state: expected an Arrow stream of one batch — {error or 'none there'}; {REMEDY}") from error
+
+
+def unformatted(blob: bytes | memoryview, expected: bytes, what: str) -> memoryview:
+    """The blob without its format byte. Raises Corrupt when it is another one."""
+    got = bytes(blob[:1])
+    if got != expected:
+        raise Corrupt(f"state of {what}: expected format {expected!r}, got {got!r}; {REMEDY}")
+    return memoryview(blob)[1:]
 
 
 def join(sections: Sequence[bytes]) -> bytes:
-    """Several blobs as one: their lengths, then they."""
+    """Several blobs as one: how many, their lengths, then they. At most 255."""
     lengths = struct.pack(f"<B{len(sections)}Q", len(sections), *(len(section) for section in sections))
     return lengths + b"".join(sections)
 
 
 def split(blob: bytes | memoryview) -> list[memoryview]:
+    """What `join` joined, without a copy. Raises Corrupt when the lengths do not add up."""
     view = memoryview(blob)
-    count = view[0]
-    lengths = struct.unpack_from(f"<{count}Q", view, 1)
-    at = 1 + 8 * count
+    try:
+        lengths = struct.unpack_from(f"<{view[0]}Q", view, 1)
+    except (IndexError, struct.error) as error:
+        raise Corrupt(f"state: expected the lengths of its sections — {error}; {REMEDY}") from error
+    at = 1 + 8 * len(lengths)
+    if at + sum(lengths) != len(view):
+        raise Corrupt(f"state: expected {at + sum(lengths)} bytes, got {len(view)}; {REMEDY}")
     sections = []
     for length in lengths:
         sections.append(view[at : at + length])

@@ -1,13 +1,13 @@
 """Which model of a group answers: a pure function of its promotions, in any order.
 
-In the greatest epoch: the pinned row, else the greatest promoted or unproven row by
+In the greatest epoch of any row that rules: the pinned row, else the greatest promoted or unproven row by
 ``(trained_through, fitted_at, model_id)`` that is not withdrawn. Nothing here depends on when or by whom a row was
 committed, so the stream, the weekly batch and people write without waiting for each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from schemas.vocabulary import Decision
@@ -17,7 +17,7 @@ RULING = frozenset({Decision.PROMOTED, Decision.UNPROVEN, Decision.PINNED, Decis
 """Decisions that can change who answers; the others are record only."""
 
 KEPT_CANDIDATES = 3
-"""How many of a group's newest candidates a state keeps, so that a withdrawal finds the one before."""
+"""How many of a group's newest candidates a state keeps: one more than may be withdrawn in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,52 +44,61 @@ class Promotion:
         return (self.trained_through, self.fitted_at, self.model_id)
 
 
-def champion(promotions: Iterable[Promotion]) -> Promotion | None:
-    """The row of the model that answers, or None when no model of this group may."""
-    rows = list(promotions)
-    if not rows:
-        return None
-    epoch = max(row.epoch for row in rows)
-    current = [row for row in rows if row.epoch == epoch]
-    pinned = [row for row in current if row.decision == Decision.PINNED]
+def champion(promotions: Iterable[Promotion], unusable: Collection[str] = ()) -> Promotion | None:
+    """The row of the model that answers, or None when no model of this group may.
+
+    unusable: model_ids that must not answer (their bytes do not verify). Only the greatest epoch's rows are looked at,
+    even if none of its models is usable: an older epoch was ended by a person.
+    """
+    current = _current(promotions)
+    usable = [row for row in current if row.model_id not in unusable]
+    pinned = [row for row in usable if row.decision == Decision.PINNED]
     if pinned:
-        return max(pinned, key=lambda row: (row.decided_at, row.model_id))
+        return max(pinned, key=_pin_order)
     withdrawn = {row.model_id for row in current if row.decision == Decision.WITHDRAWN}
-    candidates = [row for row in current if row.decision in ANSWERING and row.model_id not in withdrawn]
-    return max(candidates, key=lambda row: row.order, default=None)
+    candidates = [row for row in usable if row.decision in ANSWERING and row.model_id not in withdrawn]
+    return max(candidates, key=_stable, default=None)
 
 
 def is_pinned(promotions: Iterable[Promotion]) -> bool:
-    rows = list(promotions)
-    epoch = max((row.epoch for row in rows), default=0)
-    return any(row.decision == Decision.PINNED for row in rows if row.epoch == epoch)
+    return any(row.decision == Decision.PINNED for row in _current(promotions))
 
 
 def condense(promotions: Iterable[Promotion]) -> tuple[Promotion, ...]:
     """The rows that can still matter, so that a state stays small however long a group lives.
 
-    Keeps, of the greatest epoch, pins, the newest candidates that are not withdrawn, and withdrawals that could still
-    strike one of them or a newer one. Condensing before or after more rows come gives the same champion as long as no
-    more than KEPT_CANDIDATES in a row are withdrawn.
+    Keeps, of the greatest epoch, the pin, the newest candidates that are not withdrawn, and withdrawals that could
+    still strike one of them or a newer one. Condensing before or after more rows come gives the same champion as long
+    as fewer than KEPT_CANDIDATES in a row are withdrawn.
     """
-    rows = list({(row.epoch, row.model_id, row.decision): row for row in sorted(promotions, key=_stable)}.values())
-    rows = [row for row in rows if row.decision in RULING]
-    if not rows:
-        return ()
-    epoch = max(row.epoch for row in rows)
-    current = [row for row in rows if row.epoch == epoch]
-    withdrawn = {row.model_id for row in current if row.decision == Decision.WITHDRAWN}
-    candidates = sorted(
-        (row for row in current if row.decision in ANSWERING and row.model_id not in withdrawn),
-        key=lambda row: row.order,
-        reverse=True,
-    )[:KEPT_CANDIDATES]
-    floor = candidates[-1].order if len(candidates) == KEPT_CANDIDATES else (-(2**62), 0, "")
-    kept = [row for row in current if row.decision == Decision.PINNED]
+    current = _current(promotions)
+    kept = sorted((row for row in current if row.decision == Decision.PINNED), key=_pin_order)[-1:]
+    withdrawals = {row.model_id: row for row in sorted(current, key=_stable) if row.decision == Decision.WITHDRAWN}
+    # Of two rows about one model the later one, so that a repeated promotion does not crowd out another candidate.
+    by_model = {
+        row.model_id: row
+        for row in sorted(current, key=_stable)
+        if row.decision in ANSWERING and row.model_id not in withdrawals
+    }
+    candidates = sorted(by_model.values(), key=_stable)[-KEPT_CANDIDATES:]
     kept += candidates
-    kept += [row for row in current if row.decision == Decision.WITHDRAWN and row.order >= floor]
+    # Only trained_through is compared, and 0 is "not told": what is withdrawn by hand may not say when it was fitted.
+    floor = candidates[0].trained_through if len(candidates) == KEPT_CANDIDATES else 0
+    kept += [row for row in withdrawals.values() if row.trained_through >= floor or not row.trained_through]
     return tuple(sorted(kept, key=_stable))
 
 
-def _stable(row: Promotion) -> tuple[int, tuple[int, int, str], str, int]:
-    return (row.epoch, row.order, row.decision, row.decided_at)
+def _current(promotions: Iterable[Promotion]) -> list[Promotion]:
+    """The ruling rows of the greatest epoch."""
+    rows = [row for row in promotions if row.decision in RULING]
+    epoch = max((row.epoch for row in rows), default=0)
+    return [row for row in rows if row.epoch == epoch]
+
+
+def _stable(row: Promotion) -> tuple[tuple[int, int, str], str, int, str, bool]:
+    """A total order that begins with `order`; of equal rows the one that carries its payload is the greater."""
+    return (row.order, row.decision, row.decided_at, row.round_id, row.payload is not None)
+
+
+def _pin_order(row: Promotion) -> tuple[int, str, tuple[tuple[int, int, str], str, int, str, bool]]:
+    return (row.decided_at, row.model_id, _stable(row))

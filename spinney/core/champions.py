@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import pyarrow as pa
 
-from spinney.core.blobs import ipc_batch, ipc_bytes
+from spinney.core.blobs import ipc_batch, ipc_bytes, unformatted
 from spinney.core.champion import Promotion, champion, condense
-from spinney.core.errors import Corrupt
 
 FORMAT = b"\x01"
 _SCHEMA = pa.schema(
@@ -27,7 +26,8 @@ _SCHEMA = pa.schema(
         ("signature", pa.binary()),
     ]
 )
-_FIELDS = tuple(field.name for field in fields(Promotion))
+_FIELDS = tuple(_SCHEMA.names[1:])
+"""The fields of a Promotion, as the blob has them in order."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,7 @@ class Champions:
 
     def of(self, group_key: str) -> Promotion | None:
         """The promotion of the group's champion; None when it has none."""
-        history = self.histories.get(group_key)
-        return champion(history) if history else None
+        return champion(self.histories.get(group_key, ()))
 
     def after(self, promotions: Iterable[tuple[str, Promotion]]) -> Champions:
         """With these promotions seen; seeing one twice, or in another order, changes nothing."""
@@ -55,29 +54,25 @@ class Champions:
             fresh.setdefault(group_key, []).append(row)
         histories = dict(self.histories)
         for group_key, rows in fresh.items():
-            histories[group_key] = condense([*histories.get(group_key, ()), *rows])
+            history = condense([*histories.get(group_key, ()), *rows])
+            if history:
+                histories[group_key] = history
         return Champions(histories)
 
     def to_bytes(self) -> bytes:
         rows = [(key, row) for key in sorted(self.histories) for row in self.histories[key]]
         columns = [pa.array([key for key, _ in rows], pa.string())]
-        for name in _FIELDS_IN_SCHEMA:
-            columns.append(pa.array([getattr(row, name) for _, row in rows], _SCHEMA.field(name).type))
+        columns += [pa.array([getattr(row, name) for _, row in rows], _SCHEMA.field(name).type) for name in _FIELDS]
         return FORMAT + ipc_bytes(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA))
 
     @classmethod
-    def from_bytes(cls, blob: bytes) -> Champions:
-        """Raises Corrupt when the blob is of another format."""
-        if blob[:1] != FORMAT:
-            msg = f"scoring state: expected format {FORMAT!r}, got {bytes(blob[:1])!r}; start from a new checkpoint"
-            raise Corrupt(msg)
+    def from_bytes(cls, blob: bytes | memoryview) -> Champions:
+        """Raises Corrupt when the blob is of another format, or broken."""
+        body = unformatted(blob, FORMAT, "champions")
         histories: dict[str, list[Promotion]] = {}
-        batch = ipc_batch(blob[1:])
+        batch = ipc_batch(body)
         columns = [batch.column(name).to_pylist() for name in _SCHEMA.names]
         for key, *values in zip(*columns, strict=True):
-            row = Promotion(**dict(zip(_FIELDS_IN_SCHEMA, values, strict=True)))
+            row = Promotion(**dict(zip(_FIELDS, values, strict=True)))
             histories.setdefault(key, []).append(row)
         return cls({key: tuple(rows) for key, rows in histories.items()})
-
-
-_FIELDS_IN_SCHEMA = tuple(name for name in _SCHEMA.names if name in _FIELDS)

@@ -31,10 +31,10 @@ KNOWN = (
     Known("epoch", pa.int64(), 0, "the greatest epoch seen"),
     Known("pinned", pa.bool_(), False, "machines leave it alone"),
     Known("baseline", pa.float64(), np.nan, "the champion's mean loss on the rows held out when it was fitted"),
-    Known("attempted_at", pa.int64(), NEVER, "fleet's clock of the last attempt, microseconds"),
+    Known("attempted_at", pa.int64(), NEVER, "fleet's clock of the last attempt that settled something, microseconds"),
     Known("retry_at", pa.int64(), NEVER, "wall clock before which a failed group is left alone, microseconds"),
-    Known("rows_since", pa.int64(), 0, "mature labelled rows since the last attempt"),
-    Known("labelled", pa.int64(), 0, "mature labelled rows ever seen by this state, and those a failed attempt reported"),
+    Known("rows_since", pa.int64(), 0, "mature labelled rows since then"),
+    Known("labelled", pa.int64(), 0, "mature labelled rows seen by this state, or that an attempt reported"),
     Known("champion_rows", pa.int64(), 0, "mature labelled rows answered by the champion"),
     Known("recent_weight", pa.float64(), 0.0, "weight behind recent_loss, rows"),
     Known("recent_loss", pa.float64(), 0.0, "exponentially weighted sum of the champion's loss"),
@@ -43,14 +43,12 @@ KNOWN = (
     Known("failures", pa.int64(), 0, "failed fits in a row"),
     Known("fit_ms", pa.float64(), np.nan, "cost of the last fit"),
     Known("stale_since", pa.int64(), NEVER, "wall clock at which it was first found stale, microseconds"),
-    Known("repeats", pa.int64(), 0, "times it was put forward since"),
+    Known("repeats", pa.int64(), 0, "times it was put forward by the same policy, unanswered"),
     Known("decision", pa.string(), "", "the last verdict's decision"),
     Known("policy", pa.string(), "", "and its policy"),
 )
 _SCHEMA = pa.schema([("group_key", pa.string()), *((known.name, known.type) for known in KNOWN)])
-_DTYPES = {
-    known.name: object if known.type == pa.string() else known.type.to_pandas_dtype() for known in KNOWN
-}
+_DTYPES = {known.name: object if known.type == pa.string() else known.type.to_pandas_dtype() for known in KNOWN}
 
 
 class Groups:
@@ -86,6 +84,9 @@ class Groups:
                 start = np.full(len(new), known.start, dtype=_DTYPES[known.name])
                 self._columns[known.name] = np.concatenate([self._columns[known.name], start])
         return np.fromiter((self._at[key] for key in wanted), dtype=np.int64, count=len(wanted))
+
+    def copy(self) -> Groups:
+        return Groups(list(self.keys), {name: column.copy() for name, column in self._columns.items()})
 
     @property
     def are_parents(self) -> npt.NDArray[np.bool_]:

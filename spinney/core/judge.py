@@ -1,7 +1,8 @@
 """Which groups of a shard are stale, and what is known of them: the state behind every verdict.
 
-`advance` takes in what happened since (promotions, failed fits, health), `judge` says what follows. Both are pure: the
-clock is a parameter, and the order in which news of one batch comes does not matter.
+`advance` takes in what happened since (promotions, failed fits, health) and leaves the shard it was given alone;
+`judge` says what follows and marks in the shard what it said. The clock is a parameter, and the order in which the news
+of one batch comes does not matter.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from schemas.vocabulary import Decision, ModelStatus, Staleness
+from schemas.vocabulary import Staleness
 from spinney.core import blobs
-from spinney.core.champion import Promotion, champion, is_pinned
+from spinney.core.attempts import SECOND, Decided, Unfitted, in_time, take_attempts
+from spinney.core.champion import champion, is_pinned
 from spinney.core.champions import Champions
-from spinney.core.errors import Corrupt
 from spinney.core.groups import NEVER, Groups
 from spinney.core.pending import Pending
 
@@ -25,10 +26,9 @@ if TYPE_CHECKING:
     from spinney.core.config import Config
     from spinney.core.staleness import Policy
 
+__all__ = ["VERDICT_COLUMNS", "Decided", "News", "Shard", "Terms", "Unfitted", "advance", "judge"]
+
 FORMAT = b"\x01"
-SECOND = 1_000_000
-FIRST_RETRY = 300 * SECOND
-LONGEST_RETRY = 86_400 * SECOND
 UNKNOWN_COST_MS = 5.0
 """Predicted cost of a fit in a shard where none has been measured yet."""
 
@@ -37,8 +37,8 @@ UNKNOWN_COST_MS = 5.0
 class Terms:
     """What the judge judges by.
 
+    label_delay: microseconds. memory: rows of recent error remembered.
     wall: the fleet's clock is the wall's; otherwise it is the greatest event time that any shard reported.
-    memory: rows of recent error remembered.
     """
 
     policies: tuple[Policy, ...]
@@ -56,29 +56,6 @@ class Terms:
             memory=config.staleness.error_rise.rows,
             wall=config.fleet.clock == "wall",
         )
-
-
-@dataclass(frozen=True)
-class Decided:
-    """One row of `promotions` as the judge reads it."""
-
-    group_key: str
-    promotion: Promotion
-    by_machine: bool
-    clock: int
-    loss: float
-    fit_ms: float
-
-
-@dataclass(frozen=True)
-class Unfitted:
-    """One row of `models` whose attempt gave no model."""
-
-    group_key: str
-    status: str
-    rows: int
-    at: int
-    clock: int
 
 
 @dataclass(frozen=True)
@@ -110,14 +87,11 @@ class Shard:
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> Shard:
-        """Raises Corrupt when the blob is of another format."""
-        if blob[:1] != FORMAT:
-            msg = f"judge's state: expected format {FORMAT!r}, got {bytes(blob[:1])!r}; start from a new checkpoint"
-            raise Corrupt(msg)
-        clock, groups, champions, pending = blobs.split(memoryview(blob)[1:])
+        """Raises Corrupt when the blob is of another format, or broken."""
+        clock, groups, champions, pending = blobs.split(blobs.unformatted(blob, FORMAT, "the judge"))
         return cls(
             Groups.from_bytes(groups),
-            Champions.from_bytes(bytes(champions)),
+            Champions.from_bytes(champions),
             Pending.from_bytes(pending),
             int.from_bytes(clock, "little", signed=True),
         )
@@ -126,107 +100,71 @@ class Shard:
 def advance(shard: Shard, news: News, terms: Terms, now: int) -> Shard:
     """The shard with the news taken in. now: wall clock of the batch, microseconds.
 
-    Promotions come before health, so that the first labels of a new champion are counted as its own.
+    Attempts come before health, so that the first labels of a new champion are counted as its own and the rows that
+    came with the news of an attempt count as new.
     """
-    health = news.health
-    ticks = [shard.clock]
-    if terms.wall:
-        ticks.append(now)
-    else:
-        ticks += [row.clock for row in (*news.decided, *news.unfitted)]
-        ticks += [int(health["last_event_time"].max())] if len(health) else []
-    clock = max(ticks)
-    groups = shard.groups
-    champions = _take_decisions(groups, shard.champions, news.decided, terms)
-    _take_failures(groups, news.unfitted, terms)
-    deltas = health[health["group_key"].notna()]
-    groups.rows_of(deltas["group_key"])
+    clock = _ticked(shard.clock, news, terms, now)
+    deltas = news.health[news.health["group_key"].notna()]
+    groups = shard.groups.copy()
+    told = {*(row.group_key for row in news.decided), *(row.group_key for row in news.unfitted)}
+    groups.rows_of(sorted({*deltas["group_key"], *told}))
+    champions = shard.champions.after((row.group_key, replace(row.promotion, payload=None)) for row in news.decided)
+    take_attempts(groups, champions, (*news.decided, *news.unfitted), terms.min_rows)
+    _take_champions(groups, champions, news.decided)
     mature, pending = shard.pending.after(deltas, terms.label_delay).split(clock)
     _count(groups, mature, terms.memory)
-    return replace(shard, champions=champions, pending=pending, clock=clock)
+    return Shard(groups, champions, pending, clock)
 
 
-def _take_decisions(groups: Groups, champions: Champions, decided: Sequence[Decided], terms: Terms) -> Champions:
-    champions = champions.after([(row.group_key, replace(row.promotion, payload=None)) for row in decided])
-    losses = {row.promotion.model_id: row.loss for row in decided if np.isfinite(row.loss)}
-    for row in sorted(decided, key=lambda row: (row.promotion.decided_at, row.promotion.order)):
-        at = int(groups.rows_of([row.group_key])[0])
-        groups["epoch"][at] = max(groups["epoch"][at], row.promotion.epoch)
-        if row.by_machine:
-            _note_attempt(groups, at, row.clock)
-            _note_outcome(groups, at, row, terms)
-    for key in dict.fromkeys(row.group_key for row in decided):
-        at = int(groups.rows_of([key])[0])
-        history = champions.histories.get(key, ())
-        groups["pinned"][at] = is_pinned(history)
+def _ticked(clock: int, news: News, terms: Terms, now: int) -> int:
+    """The fleet's clock. It never runs backwards, and runs for quiet groups by what the others report."""
+    if terms.wall:
+        return max(clock, now)
+    decided = (row.clock for row in news.decided)
+    unfitted = (row.clock for row in news.unfitted)
+    newest = [int(news.health["last_event_time"].max())] if len(news.health) else []
+    return max([clock, *decided, *unfitted, *newest])
+
+
+def _take_champions(groups: Groups, champions: Champions, decided: Sequence[Decided]) -> None:
+    """Who answers now. A new champion's error is counted from nothing; sums of another model say nothing about it."""
+    losses = {row.promotion.model_id: row.loss for row in sorted(decided, key=in_time) if np.isfinite(row.loss)}
+    epochs: dict[str, int] = {}
+    for row in decided:
+        epochs[row.group_key] = max(epochs.get(row.group_key, 0), row.promotion.epoch)
+    for at, (group_key, epoch) in zip(groups.rows_of(epochs), epochs.items(), strict=True):
+        history = champions.histories.get(group_key, ())
         current = champion(history)
         model_id = current.model_id if current else ""
+        groups["epoch"][at] = max(int(groups["epoch"][at]), epoch)
+        groups["pinned"][at] = is_pinned(history)
         if model_id != groups["champion_id"][at]:
             groups["champion_id"][at] = model_id
             groups["baseline"][at] = losses.get(model_id, np.nan)
             for name in ("champion_rows", "recent_weight", "recent_loss"):
                 groups[name][at] = 0
-    return champions
-
-
-def _note_attempt(groups: Groups, at: int, clock: int) -> None:
-    groups["attempted_at"][at] = max(groups["attempted_at"][at], clock)
-    groups["rows_since"][at] = 0
-    groups["wait_rows"][at] = 0
-    groups["stale_since"][at] = NEVER
-    groups["repeats"][at] = 0
-    # A repeat of the same verdict after an attempt is news again.
-    groups["decision"][at] = ""
-
-
-def _note_outcome(groups: Groups, at: int, row: Decided, terms: Terms) -> None:
-    """A refusal waits for new rows, twice as many each time; a model that stands starts afresh."""
-    if np.isfinite(row.fit_ms):
-        groups["fit_ms"][at] = row.fit_ms
-    groups["failures"][at] = 0
-    groups["retry_at"][at] = NEVER
-    if row.promotion.decision == Decision.REFUSED:
-        groups["refusals"][at] += 1
-        groups["wait_rows"][at] = max(1, terms.min_rows // 2) * 2 ** min(int(groups["refusals"][at]) - 1, 10)
-    elif row.promotion.decision in (Decision.PROMOTED, Decision.UNPROVEN):
-        groups["refusals"][at] = 0
-    elif row.promotion.decision == Decision.KEPT:
-        groups["wait_rows"][at] = 1
-
-
-def _take_failures(groups: Groups, unfitted: Sequence[Unfitted], terms: Terms) -> None:
-    """Too few rows waits for those missing; a failure waits for time, twice as long each time."""
-    for row in sorted(unfitted, key=lambda row: row.at):
-        at = int(groups.rows_of([row.group_key])[0])
-        _note_attempt(groups, at, row.clock)
-        if row.status == ModelStatus.TOO_FEW_ROWS:
-            groups["labelled"][at] = max(int(groups["labelled"][at]), row.rows)
-            groups["wait_rows"][at] = max(1, terms.min_rows - row.rows)
-        else:
-            groups["failures"][at] += 1
-            wait = min(FIRST_RETRY * 2 ** min(int(groups["failures"][at]) - 1, 20), LONGEST_RETRY)
-            groups["retry_at"][at] = row.at + wait
 
 
 def _count(groups: Groups, mature: pd.DataFrame, memory: int) -> None:
     """Add labelled rows that have matured, oldest first: sums are exact, the recent error forgets by rows."""
-    if not len(mature):
-        return
-    summed = mature.groupby(["group_key", "model_id", "last_event_time"], dropna=False, as_index=False).sum()
-    summed = summed.sort_values(["last_event_time", "group_key", "model_id"], kind="stable")
-    at = groups.rows_of(summed["group_key"])
-    labelled = summed["labelled"].to_numpy(np.int64)
+    at = groups.rows_of(mature["group_key"])
+    labelled = mature["labelled"].to_numpy(np.int64)
+    losses = mature["loss"].to_numpy(np.float64)
     np.add.at(groups["rows_since"], at, labelled)
     np.add.at(groups["labelled"], at, labelled)
-    own = (summed["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & (labelled > 0)
+    own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & np.isfinite(losses)
     own &= groups["champion_id"][at] != ""
-    for i, rows, loss in zip(at[own], labelled[own], summed["loss"].to_numpy(np.float64)[own], strict=True):
+    for i, rows, loss in zip(at[own], labelled[own], losses[own], strict=True):
+        # As if each of the rows had come alone with their mean loss: weights 1, 1 - 1/memory, (1 - 1/memory)² …
         kept = (1 - 1 / memory) ** rows
         added = (1 - kept) * memory
         groups["champion_rows"][i] += rows
         groups["recent_weight"][i] = groups["recent_weight"][i] * kept + added
         groups["recent_loss"][i] = groups["recent_loss"][i] * kept + added * loss / rows
 
+
+NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "failures")
+"""What is known of a group and stands in its verdict as a number."""
 
 VERDICT_COLUMNS = (
     "group_key",
@@ -257,6 +195,7 @@ def judge(shard: Shard, terms: Terms, now: int) -> list[dict[str, object]]:
     decision = _decide(groups, stale.found, now)
     policy = np.where(decision == Staleness.FRESH, "", stale.policy)
     changed = (decision != groups["decision"]) | (policy != groups["policy"])
+    groups["repeats"][changed] = 0
     # That a group is fresh at first sight, or right after an attempt, is what its promotion says already.
     no_news = (groups["decision"] == "") & (decision == Staleness.FRESH)
     due = decision == Staleness.FIT
@@ -264,9 +203,8 @@ def judge(shard: Shard, terms: Terms, now: int) -> list[dict[str, object]]:
     groups["stale_since"][~stale.found] = NEVER
     known_costs = groups["fit_ms"][np.isfinite(groups["fit_ms"])]
     usual = float(known_costs.mean()) if len(known_costs) else UNKNOWN_COST_MS
-    rows = [
-        _verdict(shard, terms, stale, i, str(decision[i]), usual) for i in np.flatnonzero(due | (changed & ~no_news))
-    ]
+    told = np.flatnonzero(due | (changed & ~no_news)).tolist()
+    rows = [_verdict(shard, terms, stale, i, _Said(str(decision[i]), now, usual)) for i in told]
     groups["repeats"][due] += 1
     groups["repeats"][~due] = 0
     groups["decision"][:] = decision
@@ -304,6 +242,7 @@ class _Stale:
 
 
 def _decide(groups: Groups, stale: np.ndarray, now: int) -> np.ndarray:
+    # Parents have no rows of their own to wait for: their children's count for the children.
     waits = (groups["rows_since"] < groups["wait_rows"]) & ~groups.are_parents
     waits |= now < groups["retry_at"]
     decision = np.full(len(groups), Staleness.FRESH.value, dtype=object)
@@ -313,37 +252,47 @@ def _decide(groups: Groups, stale: np.ndarray, now: int) -> np.ndarray:
     return decision
 
 
-def _verdict(shard: Shard, terms: Terms, stale: _Stale, i: int, decision: str, usual_ms: float) -> dict[str, object]:
+@dataclass(frozen=True)
+class _Said:
+    """What a verdict says, when (wall clock), and what a fit usually costs in this shard."""
+
+    decision: str
+    now: int
+    usual_ms: float
+
+
+def _verdict(shard: Shard, terms: Terms, stale: _Stale, i: int, said: _Said) -> dict[str, object]:
     groups = shard.groups
-    cost = float(groups["fit_ms"][i])
-    numbers = {name: int(groups[name][i]) for name in ("rows_since", "champion_rows", "wait_rows", "refusals", "failures")}
-    said = ""
+    cost, attempted_at = float(groups["fit_ms"][i]), int(groups["attempted_at"][i])
+    numbers: dict[str, float] = {name: int(groups[name][i]) for name in NUMBERS}
+    reason = "no policy asks for a refit"
     if stale.found[i]:
-        policy = terms.policies[int(stale.at[i])]
-        said = policy.words(float(stale.value[i]))
-        numbers |= {"measure": round(float(stale.value[i]), 6), "limit": round(policy.limit, 6)}  # type: ignore[dict-item]
+        policy, value = terms.policies[int(stale.at[i])], float(stale.value[i])
+        numbers |= {"measure": round(value, 6), "limit": round(policy.limit, 6)}
+        reason = policy.words(value) + _hindrance(groups, i, said)
     return {
         "group_key": groups.keys[i],
         "policy": str(stale.policy[i]) or None,
-        "decision": decision,
-        "reason": said + _hindrance(groups, i, decision) or "no policy asks for a refit",
+        "decision": said.decision,
+        "reason": reason,
         "numbers": numbers,
         "model_id": str(groups["champion_id"][i]) or None,
         "epoch": int(groups["epoch"][i]),
         "stale_since": int(groups["stale_since"][i]),
         "clock": shard.clock,
-        "predicted_ms": cost if np.isfinite(cost) else usual_ms,
+        "predicted_ms": cost if np.isfinite(cost) else said.usual_ms,
         "urgency": float(stale.urgency[i]),
-        "age": int(max(shard.clock - groups["attempted_at"][i], 0)) if groups["attempted_at"][i] != NEVER else -1,
+        "age": -1 if attempted_at == NEVER else max(shard.clock - attempted_at, 0),
         "repeats": int(groups["repeats"][i]),
     }
 
 
-def _hindrance(groups: Groups, i: int, decision: str) -> str:
-    if decision == Staleness.HELD:
+def _hindrance(groups: Groups, i: int, said: _Said) -> str:
+    if said.decision == Staleness.HELD:
         return "; pinned by a person"
-    if decision != Staleness.REFUSED:
+    if said.decision != Staleness.REFUSED:
         return ""
-    if groups["failures"][i]:
-        return f"; {groups['failures'][i]} failed fits in a row, the next try waits"
-    return f"; waits for {groups['wait_rows'][i]} new rows, has {groups['rows_since'][i]}"
+    retry_in = int(groups["retry_at"][i]) - said.now
+    if retry_in > 0:
+        return f"; failed fits in a row: {groups['failures'][i]}, the next try waits {retry_in / SECOND:.0f} s"
+    return f"; waits for new rows: {groups['rows_since'][i]} of {groups['wait_rows'][i]} came"

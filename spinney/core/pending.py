@@ -38,19 +38,19 @@ class Pending:
         return cls(_SCHEMA.empty_table().to_pandas())
 
     def after(self, health: pd.DataFrame, label_delay: int) -> Pending:
-        """With these deltas added; those without a labelled row have nothing to count."""
+        """With these deltas added, in whatever order they stand; those without a labelled row have nothing to count."""
         fresh = health[health["labelled"] > 0]
         if not len(fresh):
             return self
-        fresh = fresh.assign(mature_at=fresh["last_event_time"] + label_delay)[list(COLUMNS)]
-        return Pending(fresh.reset_index(drop=True) if not len(self.rows) else pd.concat([self.rows, fresh], ignore_index=True))
+        fresh = in_order(fresh.assign(mature_at=fresh["last_event_time"] + label_delay)[list(COLUMNS)])
+        return Pending(pd.concat([self.rows, fresh], ignore_index=True) if len(self.rows) else fresh)
 
     def split(self, clock: int) -> tuple[pd.DataFrame, Pending]:
-        """What is mature at this clock, and the rest."""
-        if not len(self.rows):
-            return self.rows, self
+        """What is mature at this clock, oldest first, and the rest."""
         ready = self.rows["mature_at"].to_numpy(np.int64) <= clock
-        return self.rows[ready], Pending(self.rows[~ready].reset_index(drop=True))
+        if not ready.any():
+            return self.rows[:0], self
+        return in_order(self.rows[ready]), Pending(self.rows[~ready].reset_index(drop=True))
 
     def to_bytes(self) -> bytes:
         return ipc_bytes(pa.RecordBatch.from_pandas(self.rows, schema=_SCHEMA, preserve_index=False))
@@ -58,3 +58,8 @@ class Pending:
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Pending:
         return cls(ipc_batch(blob).to_pandas())
+
+
+def in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    """Oldest first, and the same whatever order they came in."""
+    return rows.sort_values(["last_event_time", "group_key", "model_id", "labelled", "loss"], ignore_index=True)

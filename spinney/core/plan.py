@@ -35,28 +35,33 @@ class Allowance:
 
 
 def choose(candidates: Sequence[Candidate], allowance: Allowance, lot: str) -> list[str]:
-    """The group_keys to fit now, in rank order; the others are deferred. At least one, so that a round always moves."""
+    """The group_keys to fit now, in rank order; the others are deferred.
+
+    The last one taken may go beyond the budget: at least one is taken, so that a round always moves, and a group that
+    costs more than a whole budget is not passed over for ever.
+    """
     by_rank = sorted(candidates, key=lambda each: (RANKS.get(each.policy, 3), -each.urgency, each.group_key))
     if allowance.seconds is None or not candidates:
         return [each.group_key for each in by_rank]
     total = allowance.seconds * 1000.0
-    aged = sorted(candidates, key=lambda each: (-(each.age if each.age >= 0 else 2**62), each.group_key))
+    # A group without an attempt has no age; its rank puts it first already.
+    aged = sorted(candidates, key=lambda each: (-each.age, each.group_key))
     drawn = sorted(candidates, key=lambda each: hashlib.sha256(f"{lot}\x00{each.group_key}".encode()).digest())
     chosen: dict[str, float] = {}
     _spend(chosen, aged, total * allowance.oldest_first_share)
     _spend(chosen, drawn, total * (allowance.oldest_first_share + allowance.random_share))
     _spend(chosen, by_rank, total)
     if not chosen:
-        chosen[by_rank[0].group_key] = by_rank[0].predicted_ms
+        return [by_rank[0].group_key]
     return [each.group_key for each in by_rank if each.group_key in chosen]
 
 
 def _spend(chosen: dict[str, float], queue: Sequence[Candidate], up_to_ms: float) -> None:
+    """Take from the queue until this much is spent; a candidate is never skipped for one that costs less."""
     spent = sum(chosen.values())
     for each in queue:
-        if each.group_key in chosen:
-            continue
-        if spent + each.predicted_ms > up_to_ms:
+        if spent >= up_to_ms:
             return
-        chosen[each.group_key] = each.predicted_ms
-        spent += each.predicted_ms
+        if each.group_key not in chosen:
+            chosen[each.group_key] = each.predicted_ms
+            spent += each.predicted_ms

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
-from schemas.vocabulary import AnsweredBy, Decision
+from schemas.vocabulary import AnsweredBy
 from spinney.core import keys
 from spinney.core.champion import Promotion, champion
 from spinney.core.champions import Champions
@@ -33,20 +33,11 @@ def routes(
             continue
         found[group_key] = Route(None, AnsweredBy.NONE)
         for key in (group_key, *ancestors(group_key)):
-            promotion = _usable(champions, key, unusable)
+            promotion = champion(champions.histories.get(key, ()), unusable)
             if promotion is not None:
                 found[group_key] = Route(promotion, _rung(key), key)
                 break
     return found
-
-
-def _usable(champions: Champions, key: str, unusable: Collection[str]) -> Promotion | None:
-    history = champions.histories.get(key)
-    if not history:
-        return None
-    if not unusable:
-        return champion(history)
-    return champion(row for row in history if row.model_id not in unusable or row.decision == Decision.WITHDRAWN)
 
 
 def _rung(key: str) -> AnsweredBy:

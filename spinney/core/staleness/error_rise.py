@@ -15,7 +15,8 @@ class ErrorRise:
     """Stale once the champion's recent mean loss is `factor` times what it was on its held-out rows.
 
     The recent mean is exponentially weighted with a memory of `rows` rows, and speaks only after as many rows: the
-    first few labels of a champion are too few to accuse it.
+    first few labels of a champion are too few to accuse it. A champion without any held-out error cannot be measured by
+    a factor: the other policies watch over it.
     """
 
     factor: float

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from spinney.core.groups import Groups
+from spinney.core.groups import NEVER, Groups
 
 MICROSECONDS_A_DAY = 86_400e6
 
@@ -28,8 +26,9 @@ class MaxAge:
         return self.max_age.total_seconds() * 1e6
 
     def measure(self, groups: Groups, clock: int) -> npt.NDArray[np.float64]:
-        has_model = groups["champion_id"] != ""
-        return np.where(has_model, (clock - groups["attempted_at"]).astype(np.float64), np.nan)
+        has_age = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER)
+        return np.where(has_age, (clock - groups["attempted_at"]).astype(np.float64), np.nan)
 
     def words(self, value: float) -> str:
-        return f"{value / MICROSECONDS_A_DAY:.1f} days since the last attempt (limit {self.limit / MICROSECONDS_A_DAY:g})"
+        days, limit = value / MICROSECONDS_A_DAY, self.limit / MICROSECONDS_A_DAY
+        return f"{days:.1f} days since the last attempt (limit {limit:g})"
