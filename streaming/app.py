@@ -22,7 +22,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.core.config import Config
 from spinney.core.errors import ConfigError, SpinneyError, StoreError
-from spinney.stores import charter, delta, leases, signing_key
+from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.kafka import existing_topics
 from spinney.stores.spark import session
@@ -48,8 +48,10 @@ class Application:
     running: dict[str, StreamingQuery] = field(default_factory=dict)
     editions: Editions = ()
     _leases: ExitStack = field(default_factory=ExitStack)
+    _tracking: tracking.Deliverer = field(init=False)
 
     def __post_init__(self) -> None:
+        self._tracking = tracking.Deliverer(self.config)
         unknown = [name for name in self.only if name not in NAMES]
         if unknown:
             raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(NAMES)}")
@@ -75,6 +77,8 @@ class Application:
         self.prepare()
         for name in self.names:
             self.running[name] = self._query(name, once=False).start(self.config, self.stopping, once=False)
+        if retrain.NAME in self.names:
+            self._tracking.start()
 
     def drain(self) -> None:
         """Each query works off what is there, in the order of the flow, and ends."""
@@ -84,6 +88,9 @@ class Application:
             self.running[name] = query
             query.awaitTermination()
             _refuse_failure(name, query)
+        if retrain.NAME in self.names:
+            self._tracking.start()
+        self._tracking.stop()
         self._leases.close()
 
     def _query(self, name: str, *, once: bool) -> Query:
@@ -100,12 +107,16 @@ class Application:
         """Until a stop is asked for or a query fails. Raises StoreError with what failed."""
         shown = time.monotonic()
         while not self.stopping.wait(POLL_SECONDS):
-            for name, query in self.running.items():
-                if not query.isActive:
-                    _refuse_failure(name, query)
+            self.check()
             if show and time.monotonic() - shown >= every_seconds:
                 show(self.progress())
                 shown = time.monotonic()
+
+    def check(self) -> None:
+        """Raises StoreError when a query has failed."""
+        for name, query in self.running.items():
+            if not query.isActive:
+                _refuse_failure(name, query)
 
     def progress(self) -> list[dict[str, Any]]:
         """The newest finished batch of each query, as Spark reports it; empty before the first."""
@@ -123,6 +134,7 @@ class Application:
             while query.isActive and query.status["isTriggerActive"] and time.monotonic() < until:
                 time.sleep(POLL_SECONDS)
             query.stop()
+        self._tracking.stop()
         self._leases.close()
 
 

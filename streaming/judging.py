@@ -76,7 +76,7 @@ def _dtype(name: str) -> str:
 def _decided(row: dict[Any, Any]) -> Decided:
     promotion = Promotion(
         epoch=_whole(row["epoch"]),
-        model_id=row["model_id"],
+        model_id="" if pd.isna(row["model_id"]) else row["model_id"],
         decision=row["decision"],
         trained_through=_whole(row["trained_through"]),
         fitted_at=_whole(row["fitted_at"]),

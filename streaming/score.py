@@ -13,7 +13,7 @@ from spinney.core.config import Config
 from spinney.core.signing import Signer
 from spinney.stores.delta import Writer
 from spinney.stores.health import deltas, ticks
-from spinney.stores.layout import answer_type, contract, declared_columns, directories, directory
+from spinney.stores.layout import answer_type, contract, directories, directory, feature_columns
 from spinney.stores.validity import Editions
 from streaming import source
 from streaming.delta_source import appended
@@ -48,7 +48,6 @@ def answer_ddl(config: Config) -> str:
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """Valid events, distinct, with what scoring needs of them."""
     valid = source.distinct(source.events(spark, config, editions).filter(F.col("reason").isNull()), config)
-    features = [name for name in declared_columns(config) if name in config.fleet.features]
     label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
     return valid.select(
         F.lit(EVENT).alias("row_kind"),
@@ -56,7 +55,7 @@ def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame
         "group_key",
         "event_id",
         "event_time",
-        *features,
+        *(F.expr(each) for each in feature_columns(config)),
         label.cast(answer_type(config)).alias("label"),
         "topic",
         "kafka_partition",

@@ -24,6 +24,9 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
     """One topic from its start, RECORD_COLUMNS."""
     raw = (
         spark.readStream.format("kafka")
+        # A batch reads up to an offset that is already there, yet each task's first fetch waits out this long poll: at
+        # the client's own 500 ms that was more than half of a small batch.
+        .option("kafka.fetch.max.wait.ms", 50)
         .options(**kafka_options(config))
         .option("subscribe", topic)
         .option("startingOffsets", "earliest")

@@ -22,11 +22,10 @@ class Directory:
     uri: str
 
 
-def declared_columns(config: Config) -> tuple[str, ...]:
-    """The columns that the events table has of a fleet's own: all but the id and a late target."""
+def feature_columns(config: Config) -> tuple[str, ...]:
+    """The features as SQL over a row of `events`, whose time stands in `event_time` whatever the fleet calls it."""
     fleet = config.fleet
-    later = () if config.label_inside else (fleet.target,)
-    return tuple(name for name in fleet.columns if name != fleet.event_id and name not in later)
+    return tuple(f"event_time AS `{name}`" if name == fleet.event_time else f"`{name}`" for name in fleet.features)
 
 
 def answer_type(config: Config) -> str:
@@ -42,9 +41,7 @@ def label_type(config: Config) -> str:
 def contract(config: Config, base: Contract) -> Contract:
     """A table's contract as this fleet has it: declared columns put in, types of answers and labels filled."""
     if base.name == tables.EVENTS.name:
-        extra = (
-            Column(name, config.fleet.columns[name], "declared in fleet.columns") for name in declared_columns(config)
-        )
+        extra = (Column(name, type_, "declared in fleet.columns") for name, type_ in config.event_columns.items())
         return base.with_columns(*extra, after="event_time")
     if base.name == tables.OUTCOMES.name:
         target = config.fleet.columns[config.fleet.target]

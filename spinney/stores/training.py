@@ -12,7 +12,7 @@ from pyspark.sql.window import WindowSpec
 from schemas import tables
 from spinney.core.config import Config
 from spinney.stores import delta
-from spinney.stores.layout import declared_columns
+from spinney.stores.layout import feature_columns
 from spinney.stores.validity import shard
 
 ROW_COLUMNS = ("group_key", "event_id", "event_time")
@@ -38,7 +38,7 @@ def _labelled(
         (F.col("event_time") <= F.lit(newest)) & (F.col("event_time") > F.lit(oldest))
     )
     events = _of_asked(events, config, asked)
-    features = [name for name in declared_columns(config) if name in fleet.features]
+    features = [F.expr(each) for each in feature_columns(config)]
     keys = [F.col(name).alias(f"key_{name}") for name in fleet.group]
     if config.label_inside:
         label = F.col(fleet.target).alias("label")

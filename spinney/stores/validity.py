@@ -15,7 +15,6 @@ from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_B
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Config
 from spinney.stores.charter import Edition
-from spinney.stores.layout import declared_columns
 
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
 """What a source gives: as Kafka has it, record_time being the record's own timestamp."""
@@ -122,7 +121,7 @@ def event_fields(config: Config, editions: Editions = ()) -> tuple[Field, ...]:
         Field(fleet.event_id, "string", required=True, identity=True),
         Field(fleet.event_time, "timestamp", required=True),
     ]
-    return (*required, *(_declared(config, name, editions) for name in declared_columns(config)))
+    return (*required, *(_declared(config, name, editions) for name in config.event_columns))
 
 
 def outcome_fields(config: Config, editions: Editions = ()) -> tuple[Field, ...]:
@@ -297,7 +296,7 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
         values += [f"{by_name[name].value} AS `{name}`" for name in fleet.group]
     else:
         values.append(f"{time.value} AS event_time")
-        values += [f"{by_name[name].value} AS `{name}`" for name in declared_columns(config)]
+        values += [f"{by_name[name].value} AS `{name}`" for name in config.event_columns]
     typed = parsed.selectExpr(
         *RECORD_COLUMNS,
         f"{_case(every, 'reason')} AS reason",

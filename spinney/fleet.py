@@ -1,0 +1,217 @@
+"""The fleet as it stands, read from its tables. Read-only; every surface is a view of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from schemas import tables
+from schemas.contract import Contract
+from spinney.core import keys
+from spinney.core.champion import Promotion, champion
+from spinney.core.config import Config
+from spinney.core.errors import StoreError
+from spinney.core.standing import Last, State, state
+from spinney.stores import delta, layout
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One group at a glance. trained_through: of its champion, in event time; rows: it was fitted on."""
+
+    group_key: str
+    state: State
+    model_id: str | None
+    trained_through: datetime | None
+    fitted_at: datetime | None
+    rows: int | None
+    loss: float | None
+    reason: str | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Story:
+    """One group's life: what was said of it, oldest first."""
+
+    group_key: str
+    standing: Standing
+    happened: tuple[dict[str, Any], ...]
+
+    def __str__(self) -> str:
+        head = f"{self.group_key}: {self.standing.state}"
+        if self.standing.model_id:
+            through = _day(self.standing.trained_through)
+            head += f", answered by model {self.standing.model_id[:12]} trained through {through}"
+        return "\n".join([head, *(f"  {_day(each['at'])}  {each['what']}: {each['said']}" for each in self.happened)])
+
+
+class Fleet:
+    """A fleet's tables. Each call reads them as they are now."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def groups(self) -> list[Standing]:
+        """Every group that any event or promotion names, by key; parents are not groups. Raises StoreError."""
+        seen = self._read(tables.EVENTS, ["group_key"]).column("group_key").unique().to_pylist()
+        return self._standings(sorted(key for key in seen if not keys.is_parent(key)), None)
+
+    def why(self, key: str) -> Story:
+        """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""
+        (standing,) = self._standings([key], ds.field("group_key") == key)
+        happened = [
+            *self._said(tables.VERDICTS, key, "judged_at", lambda row: (f"judged {row['decision']}", row["reason"])),
+            *self._said(tables.MODELS, key, "fitted_at", _attempt),
+            *self._said(
+                tables.PROMOTIONS, key, "decided_at", lambda row: (row["decision"], f"{row['reason']} ({row['by']})")
+            ),
+        ]
+        if not happened and not self._known(key):
+            raise StoreError(f"group {key}: nothing was ever stored of it; `spinney fleet` lists the groups")
+        return Story(key, standing, tuple(sorted(happened, key=lambda each: (each["at"], each["order"]))))
+
+    def _known(self, key: str) -> bool:
+        return bool(self._read(tables.EVENTS, ["group_key"], ds.field("group_key") == key).num_rows)
+
+    def _standings(self, wanted: Iterable[str], where: ds.Expression | None) -> list[Standing]:
+        promotions = _by_group(self._read(tables.PROMOTIONS, _PROMOTION, None), "decided_at")
+        verdicts = _newest(self._read(tables.VERDICTS, _VERDICT, where), "judged_at")
+        attempts = _newest(self._read(tables.MODELS, _ATTEMPT, where), "fitted_at")
+        champions = {key: champion(_promotion(row) for row in rows) for key, rows in promotions.items()}
+        found = []
+        for key in wanted:
+            mine = promotions.get(key, [])
+            current = champions.get(key)
+            last = self._last(key, champions, mine, verdicts.get(key, {}), attempts.get(key, {}))
+            row: dict[str, Any] = next(
+                (row for row in reversed(mine) if current and row["model_id"] == current.model_id), {}
+            )
+            found.append(
+                Standing(
+                    group_key=key,
+                    state=state(last),
+                    model_id=last.champion_id,
+                    trained_through=row.get("trained_through"),
+                    fitted_at=row.get("fitted_at"),
+                    rows=row.get("rows"),
+                    loss=row.get("challenger_loss"),
+                    reason=verdicts.get(key, {}).get("reason"),
+                    error=attempts.get(key, {}).get("error"),
+                )
+            )
+        return found
+
+    def _last(
+        self,
+        key: str,
+        champions: dict[str, Promotion | None],
+        promotions: list[dict[str, Any]],
+        verdict: dict[str, Any],
+        attempt: dict[str, Any],
+    ) -> Last:
+        own = champions.get(key)
+        ancestors = (
+            () if keys.is_parent(key) else keys.ancestors(self.config.fleet.group, self.config.fleet.parents, key)
+        )
+        decided = promotions[-1] if promotions else {}
+        newer_attempt = attempt and (not decided or attempt["fitted_at"] >= decided["decided_at"])
+        return Last(
+            champion_id=own.model_id if own else None,
+            ancestor_answers=any(champions.get(each) for each in ancestors),
+            verdict=verdict.get("decision"),
+            verdict_round=verdict.get("round_id"),
+            decision=decided.get("decision"),
+            decision_round=decided.get("round_id"),
+            status=attempt.get("status") if newer_attempt else None,
+            attempted_at=attempt.get("fitted_at"),
+            decided_at=decided.get("decided_at"),
+        )
+
+    def _said(self, base: Contract, key: str, at: str, words: Any) -> list[dict[str, Any]]:
+        order = {"verdicts": 0, "models": 1, "promotions": 2}[base.name]
+        said = []
+        for row in self._read(base, None, ds.field("group_key") == key).to_pylist():
+            what, sentence = words(row)
+            numbers = {name: row[name] for name in _NUMBERS if row.get(name) is not None}
+            said.append(
+                {"at": row[at], "order": order, "what": what, "said": sentence, "clock": row["clock"], **numbers}
+            )
+        return said
+
+    def _read(self, base: Contract, columns: list[str] | None, where: ds.Expression | None = None) -> pa.Table:
+        parts = []
+        for directory in layout.directories(self.config, base):
+            table = delta.opened(self.config, directory)
+            if table is None:
+                raise StoreError(
+                    f"fleet {self.config.fleet.name}: no table {directory.name} at {directory.uri}; run `spinney init`"
+                )
+            names = columns or [name for name in directory.contract.names if name not in ("payload", "signature")]
+            parts.append(table.to_pyarrow_dataset().to_table(names, filter=where))
+        return pa.concat_tables(parts, promote_options="permissive")
+
+
+_PROMOTION = [
+    "group_key",
+    "epoch",
+    "model_id",
+    "decision",
+    "trained_through",
+    "fitted_at",
+    "decided_at",
+    "round_id",
+    "rows",
+    "challenger_loss",
+]
+_VERDICT = ["group_key", "decision", "round_id", "reason", "judged_at"]
+_ATTEMPT = ["group_key", "status", "error", "fitted_at", "round_id"]
+_NUMBERS = (
+    "round_id",
+    "numbers",
+    "metrics",
+    "rows",
+    "challenger_loss",
+    "champion_loss",
+    "rows_compared",
+    "model_id",
+    "policy",
+)
+
+
+def _by_group(table: pa.Table, by: str) -> dict[str, list[dict[str, Any]]]:
+    grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in sorted(table.to_pylist(), key=lambda row: row[by]):
+        grouped[row["group_key"]].append(row)
+    return grouped
+
+
+def _newest(table: pa.Table, by: str) -> dict[str, dict[str, Any]]:
+    return {key: rows[-1] for key, rows in _by_group(table, by).items()}
+
+
+def _promotion(row: dict[str, Any]) -> Promotion:
+    times: dict[str, Any] = {name: _micros(row[name]) for name in ("trained_through", "fitted_at", "decided_at")}
+    return Promotion(epoch=row["epoch"], model_id=row["model_id"], decision=row["decision"], **times)
+
+
+def _micros(moment: datetime | None) -> int:
+    return 0 if moment is None else int((moment - _EPOCH).total_seconds() * 1e6)
+
+
+def _attempt(row: dict[str, Any]) -> tuple[str, str]:
+    if row["error"]:
+        return row["status"], row["error"]
+    return row["status"], f"{row['rows']} rows through {_day(row['trained_through'])}, {row['fit_ms'] or 0:.1f} ms"
+
+
+def _day(moment: datetime | None) -> str:
+    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M}"

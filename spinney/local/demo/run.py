@@ -1,0 +1,230 @@
+"""`spinney demo`: the whole loop on an example's data, with a real broker, from nothing to a report."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+from rich.console import Console
+
+from batch.load import load
+from batch.weekly import retrain
+from schemas import tables as contracts
+from schemas.contract import Contract
+from spinney.core.config import Config, parse
+from spinney.core.errors import StoreError
+from spinney.core.signing import Signer
+from spinney.local.broker import Broker
+from spinney.local.demo import measures, replay, report
+from spinney.local.demo.fitter import RecipeFitter, loss_of, own_answers
+from spinney.local.demo.pacing import Sender
+from spinney.local.demo.replay import Timeline
+from spinney.local.demo.rows import Rows, read_rows
+from spinney.local.demo.story import Story, read_story
+from spinney.local.demo.summary import summary_text
+from spinney.local.demo.tables import Tables
+from spinney.local.demo.watching import Watch
+from spinney.local.demo.worth import Compared, Family, compare
+from spinney.local.setup import runtime
+from spinney.stores import delta, kafka, signing_key
+from spinney.stores.spark import session
+from streaming.app import Application
+
+WORK = Path("work/demo")
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "flights"
+PARTITIONS = 2
+LOOK_SECONDS = 0.3
+DRAIN_SECONDS = 120.0
+"""How long the loop may take to finish after the last record."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `spinney demo` was asked. days: of event time to stream; example: a folder; None: as the example says."""
+
+    json: bool = False
+    report: Path | None = None
+    days: int | None = None
+    example: Path | None = None
+    keep: bool = False
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Play:
+    """An example, ready to be played: what happens to which fleet."""
+
+    story: Story
+    config: Config
+    rows: Rows
+    timeline: Timeline
+
+
+@dataclass
+class Stage:
+    """The console, and the seconds of each act."""
+
+    console: Console
+    began: float = field(default_factory=time.monotonic)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def act(self, what: str) -> Iterator[None]:
+        started = time.monotonic()
+        self.console.print(f"{what} …", style="dim", highlight=False)
+        yield
+        self.seconds[what] = time.monotonic() - started
+
+
+def demo(options: Options) -> dict[str, Any]:
+    """Play the example; returns the summary, whose keys `measures` lists. Everything started is stopped.
+
+    Raises SpinneyError: what is missing on this machine, or which query failed.
+    """
+    stage = Stage(Console(stderr=True))
+    if not options.keep:
+        shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True, exist_ok=True)
+    found = runtime()
+    with Broker(WORK / "kafka") as broker:
+        play = _prepare(options, broker.bootstrap_servers)
+        with stage.act("Spark starts"):
+            spark = session(play.config, runtime=found)
+        try:
+            run = _perform(play, spark, stage)
+        finally:
+            spark.stop()
+    with stage.act("What it was worth: the same events with fleets refitted never, weekly and daily"):
+        compared = _worth(play, run.tables)
+    run = measures.Run(run.tables, run.ledger, run.batches, time.monotonic() - stage.began, compared)
+    summary = measures.measure(run, play.story, play.config, play.rows.injected)
+    _publish(summary, options, stage.console)
+    return summary
+
+
+def _prepare(options: Options, servers: str) -> Play:
+    folder = options.example or EXAMPLE
+    story = read_story(folder)
+    if options.days:
+        story = story.model_copy(update={"stream": story.stream.model_copy(update={"days": options.days})})
+    if options.seed is not None:
+        story = story.model_copy(update={"seed": options.seed})
+    file = folder / "fleet.toml"
+    ours = {
+        "SPINNEY_KAFKA__BOOTSTRAP_SERVERS": servers,
+        "SPINNEY_STORAGE__ROOT": str(WORK),
+        "SPINNEY_TRACKING__URI": f"sqlite:///{WORK}/mlflow.db",
+    }
+    config = parse(file.read_text(encoding="utf-8"), str(file), ours)
+    rows = read_rows(folder, story, config)
+    return Play(story, config, rows, replay.timeline(rows, story, config))
+
+
+def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
+    config, story = play.config, play.story
+    kafka.ensure_topics(config, PARTITIONS, retention_ms=-1)
+    delta.create_tables(config)
+    signing_key.ensure_key(config)
+    with stage.act(f"History: {story.history.since} to {story.history.until} is loaded"):
+        _load_history(play, spark)
+    with stage.act("First fit of every group and its parents"):
+        retrain(config, spark=spark)
+    application = Application(spark, config)
+    with stage.act(f"{story.stream.days} days stream through the loop"):
+        application.start()
+        watch = Watch(application, story, stage.console)
+        sender = Sender(config, play.timeline, story.stream.max_ahead, watch.finished)
+        try:
+            with watch:
+                _stream(application, sender, watch)
+        finally:
+            sender.stop()
+            application.stop()
+    return measures.Run(_tables(config), play.timeline.ledger, list(watch.batches.values()), 0.0)
+
+
+def _load_history(play: Play, spark: SparkSession) -> None:
+    history = replay.history(play.rows, play.story, play.config)
+    for name, frame in (("events", history.events), ("outcomes", history.outcomes)):
+        if frame is not None:
+            file = WORK / f"history-{name}.parquet"
+            frame.to_parquet(file, coerce_timestamps="us", index=False)
+            load(play.config, str(file), outcomes=name == "outcomes", spark=spark)
+
+
+def _stream(application: Application, sender: Sender, watch: Watch) -> None:
+    """Send everything, then wait until the loop has finished with it."""
+    sender.start()
+    until: float | None = None
+    drained = threading.Event()
+    while not drained.is_set():
+        application.check()
+        watch.look()
+        watch.show(sender)
+        if sender.done and until is None:
+            until = time.monotonic() + DRAIN_SECONDS
+            threading.Thread(target=_drain, args=(application, drained), daemon=True).start()
+        if until is not None and time.monotonic() > until:
+            raise StoreError(f"the loop did not finish within {DRAIN_SECONDS:.0f} s of the last record")
+        time.sleep(LOOK_SECONDS)
+    watch.look()
+
+
+def _drain(application: Application, drained: threading.Event) -> None:
+    for name in application.names:
+        query = application.running[name]
+        if name == "retrain":
+            # Its timer never lets it run dry: one batch may be under way, the next one has seen everything.
+            last = query.lastProgress
+            wanted = (last.batchId if last else -1) + 2
+            while query.isActive and (query.lastProgress is None or query.lastProgress.batchId < wanted):
+                time.sleep(LOOK_SECONDS)
+        else:
+            query.processAllAvailable()
+    drained.set()
+
+
+def _tables(config: Config) -> Tables:
+    def frame(base: Contract) -> Any:
+        names = [name for name in base.names if name not in ("payload", "signature")]
+        return delta.read(config, base, names).to_pandas()
+
+    return Tables(
+        events=frame(contracts.EVENTS),
+        outcomes=frame(contracts.OUTCOMES),
+        dead_letters=frame(contracts.DEAD_LETTERS),
+        predictions=frame(contracts.PREDICTIONS),
+        verdicts=frame(contracts.VERDICTS),
+        models=frame(contracts.MODELS),
+        promotions=frame(contracts.PROMOTIONS),
+        rounds=frame(contracts.ROUNDS),
+    )
+
+
+def _worth(play: Play, tables: Tables) -> Compared:
+    config = play.config
+    fitter = RecipeFitter(config, Signer(secrets.token_bytes(32)))
+    span = measures.span_of(play.story, config, play.rows.injected)
+    family = Family(config.fleet.group, config.fleet.parents)
+    answers = own_answers(tables.predictions, config)
+    return compare(play.rows.frame, answers, span, family, (fitter, loss_of(config)))
+
+
+def _publish(summary: dict[str, Any], options: Options, console: Console) -> None:
+    file = options.report or WORK / "report.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(report.page(summary), encoding="utf-8")
+    (WORK / "summary.json").write_text(json.dumps(summary, indent=1, default=str), encoding="utf-8")
+    shown = console if options.json else Console(file=sys.stdout)
+    shown.print(summary_text(summary))
+    console.print(f"Report: {file.resolve().as_uri()}", highlight=False)

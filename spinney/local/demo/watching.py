@@ -1,0 +1,128 @@
+"""What the demo shows while it runs: a line for each query, and how far the replay has come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from schemas import tables
+from spinney.local.demo.pacing import Sender
+from spinney.local.demo.story import Story
+from spinney.stores import delta
+from spinney.stores.layout import directory
+from streaming.app import Application
+from streaming.retrain import SEEN
+
+LINES_EVERY_SECONDS = 10.0
+"""On a pipe: one line so often, so that nobody wonders whether it is alive."""
+
+
+@dataclass
+class Watch:
+    """Collects the progress of every batch, and shows the newest."""
+
+    application: Application
+    story: Story
+    console: Console
+    began: float = field(default_factory=time.monotonic)
+    batches: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
+    seen: datetime | None = None
+    _live: Live | None = None
+    _said: float = 0.0
+
+    def __enter__(self) -> Self:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def look(self) -> None:
+        """Take in what the queries report since the last look."""
+        for query in list(self.application.running.values()):
+            for progress in query.recentProgress:
+                if progress.batchId >= 0 and progress.durationMs.get("addBatch") is not None:
+                    self.batches[str(progress.name), int(progress.batchId)] = _batch(progress)
+                self._notice(progress)
+
+    def finished(self) -> datetime | None:
+        """The event time that the loop is done with."""
+        return self.seen
+
+    def show(self, sender: Sender) -> None:
+        if self._live is not None:
+            self._live.update(self._table(sender))
+        elif time.monotonic() - self._said > LINES_EVERY_SECONDS:
+            self._said = time.monotonic()
+            self.console.print(self._sentence(sender), highlight=False)
+
+    def _notice(self, progress: Any) -> None:
+        observed = (progress.observedMetrics or {}).get(SEEN)
+        micros = None if observed is None else observed["event_time"]
+        if micros is not None:
+            moment = datetime.fromtimestamp(micros / 1e6, tz=UTC)
+            self.seen = max(moment, self.seen or moment)
+
+    def _table(self, sender: Sender) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for name in ("query", "rows/s", "behind", "batch"):
+            table.add_column(name, justify="left" if name == "query" else "right")
+        for name in self.application.names:
+            last = self._newest(name)
+            if last is None:
+                table.add_row(name, "", "", "starting")
+            else:
+                behind = "" if last["behind"] is None else f"{last['behind']:,.0f}"
+                rate = last["rows"] / last["seconds"] if last["seconds"] else 0.0
+                table.add_row(name, f"{rate:,.0f}", behind, f"{last['seconds']:.1f} s")
+        table.caption = self._where(sender)
+        table.caption_justify = "left"
+        return table
+
+    def _sentence(self, sender: Sender) -> str:
+        parts = []
+        for name in self.application.names:
+            last = self._newest(name)
+            parts.append(f"{name} {'starting' if last is None else format(last['seconds'], '.1f') + ' s'}")
+        return f"{self._where(sender)} | {', '.join(parts)}"
+
+    def _where(self, sender: Sender) -> str:
+        seen = self.seen or self.story.start
+        share = (seen - self.story.start) / (self.story.end - self.story.start)
+        passed = time.monotonic() - self.began
+        left = f"{passed / share - passed:,.0f} s left" if share > 0.05 else "time left: soon known"
+        day = f"{seen:%Y-%m-%d %H:%M} of {self.story.end:%Y-%m-%d}"
+        return f"{day}, {sender.sent:,} records sent, {self._fits():,} refits, {left}"
+
+    def _fits(self) -> int:
+        table = delta.opened(self.application.config, directory(self.application.config, tables.ROUNDS, "stream"))
+        return 0 if table is None else sum(table.to_pyarrow_table(columns=["fitted"]).column("fitted").to_pylist())
+
+    def _newest(self, name: str) -> Mapping[str, Any] | None:
+        numbers = [batch for query, batch in self.batches if query == name]
+        return self.batches[name, max(numbers)] if numbers else None
+
+
+def _batch(progress: Any) -> Mapping[str, Any]:
+    """One micro-batch as `measures` asks for it; behind: records that the query has not read yet."""
+    phases = {str(name): ms / 1000 for name, ms in progress.durationMs.items() if name != "triggerExecution"}
+    behind = [source.metrics.get("maxOffsetsBehindLatest") for source in progress.sources]
+    known = [float(each) for each in behind if each is not None]
+    return {
+        "query": str(progress.name),
+        "batch_id": int(progress.batchId),
+        "rows": int(progress.numInputRows),
+        "seconds": progress.durationMs.get("triggerExecution", 0) / 1000,
+        "phases": phases,
+        "behind": sum(known) if known else None,
+    }

@@ -1,0 +1,146 @@
+"""Rounds → MLflow: one run per weekly batch, one per stream and day with its rounds as steps.
+
+The deliverer reads `rounds`, so MLflow may be down, slow or gone: models do not wait for it, and what was not delivered
+is delivered when it is back. The number of calls does not grow with the number of groups.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from schemas import tables
+from schemas.vocabulary import RoundKind
+from spinney.core.config import Config
+from spinney.core.recipe import Recipe
+from spinney.stores import delta
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+FLEET, RUN, THROUGH = "spinney.fleet", "spinney.run", "spinney.through"
+"""Tags: whose run it is, which run of the fleet's, and the greatest batch delivered to it."""
+
+COUNTS = (
+    "groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred", "promoted", "unproven", "refused", "held",
+)  # fmt: skip
+FIGURES = (*COUNTS, "predicted_seconds", "mean_champion_loss", "mean_challenger_loss")
+EVERY_SECONDS = 30.0
+MOST_METRICS = 1000
+"""What one `log_batch` may carry."""
+
+
+class Deliverer:
+    """The one that talks to MLflow, in a thread of its own beside the queries."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._deliver_until_stopped, name="tracking", daemon=True)
+
+    def start(self) -> None:
+        if self._config.tracking.mode != "off":
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Deliver what is left, once, and end."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _deliver_until_stopped(self) -> None:
+        last = False
+        while not last:
+            last = self._stopping.wait(EVERY_SECONDS)
+            try:
+                deliver(self._config)
+            except Exception as error:
+                # Whatever the tracking server does, the fleet goes on; the rounds stay in their table.
+                log.warning("MLflow at %s: %s; rounds are kept and delivered later", self._config.tracking.uri, error)
+
+
+def deliver(config: Config) -> int:
+    """Deliver every round that is not there yet. Returns how many. Raises what MLflow raises."""
+    rounds = delta.read(config, tables.ROUNDS)
+    if config.tracking.mode == "off" or not rounds.num_rows:
+        return 0
+    client = _client(config)
+    experiment = _experiment(client, config.fleet.name)
+    return sum(_deliver_run(client, experiment, config, name, rows) for name, rows in _by_run(rounds).items())
+
+
+def _by_run(rounds: pa.Table) -> dict[str, list[dict[str, Any]]]:
+    """The rounds of each run, oldest first: a stream's by the day they began, a batch's each alone."""
+    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in sorted(rounds.to_pylist(), key=lambda row: row["started_at"]):
+        stream = row["kind"] == RoundKind.STREAM.value
+        runs[f"stream {row['started_at']:%Y-%m-%d}" if stream else row["round_id"]].append(row)
+    return runs
+
+
+def _client(config: Config) -> MlflowClient:
+    # MLflow takes seconds to import and a place in memory: only who delivers pays for it.
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=config.tracking.uri)
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    found = client.get_experiment_by_name(name)
+    return str(found.experiment_id if found else client.create_experiment(name))
+
+
+def _deliver_run(client: MlflowClient, experiment: str, config: Config, name: str, rows: list[dict[str, Any]]) -> int:
+    from mlflow.entities import Metric
+
+    run_id, through = _run(client, experiment, config, name, rows[0])
+    fresh = [row for row in rows if row["batch_id"] > through]
+    if not fresh:
+        return 0
+    metrics = [
+        Metric(figure, value, _ms(row["started_at"]), row["batch_id"])
+        for row in fresh
+        for figure, value in _figures(row).items()
+    ]
+    for at in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run_id, metrics=metrics[at : at + MOST_METRICS], synchronous=True)
+    # Last: a deliverer that dies before this logs the same steps again, which changes no figure.
+    client.set_tag(run_id, THROUGH, str(fresh[-1]["batch_id"]))
+    if fresh[-1]["kind"] == RoundKind.BATCH.value or fresh[-1]["started_at"].date() < datetime.now(UTC).date():
+        client.set_terminated(run_id, "FINISHED")
+    return len(fresh)
+
+
+def _run(client: MlflowClient, experiment: str, config: Config, name: str, first: dict[str, Any]) -> tuple[str, int]:
+    """The run of this name and the last batch it has. Looked for by tag first: creating a run twice makes two."""
+    wanted = f"tags.`{FLEET}` = '{config.fleet.name}' AND tags.`{RUN}` = '{name}'"
+    found = client.search_runs([experiment], wanted, max_results=1)
+    if found:
+        return found[0].info.run_id, int(found[0].data.tags.get(THROUGH, -1))
+    tags = {FLEET: config.fleet.name, RUN: name, "spinney.recipe": first["recipe_id"], "spinney.kind": first["kind"]}
+    run = client.create_run(experiment, _ms(first["started_at"]), tags, run_name=f"{config.fleet.name} {name}")
+    recipe = Recipe.of(config)
+    params = {"estimator": recipe.estimator, "loss": recipe.loss, "features": ", ".join(config.fleet.features)}
+    params |= {f"estimator.{param}": text for param, text in recipe.params}
+    for key, value in params.items():
+        client.log_param(run.info.run_id, key, value)
+    return run.info.run_id, -1
+
+
+def _figures(row: dict[str, Any]) -> dict[str, float]:
+    """A round's numbers; what is null is not a number."""
+    figures = {name: float(row[name]) for name in FIGURES if row[name] is not None}
+    figures |= {f"seconds.{stage}": float(took) for stage, took in json.loads(row["seconds"] or "{}").items()}
+    return figures | {f"reason.{name}": float(count) for name, count in json.loads(row["reasons"] or "{}").items()}
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
