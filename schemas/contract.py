@@ -52,6 +52,7 @@ class Contract:
         return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
 
     def column(self, name: str) -> Column:
+        """Raises KeyError when there is none of that name."""
         for column in self.columns:
             if column.name == name:
                 return column
@@ -59,7 +60,10 @@ class Contract:
         raise KeyError(msg)
 
     def with_columns(self, *extra: Column, after: str) -> Contract:
-        """This contract with a fleet's own columns put in after the column named `after`."""
-        at = self.names.index(after) + 1
+        """This contract with a fleet's own columns put in after the column named `after`.
+
+        Raises KeyError when there is none of that name.
+        """
+        at = self.columns.index(self.column(after)) + 1
         columns = self.columns[:at] + extra + self.columns[at:]
         return Contract(self.name, self.doc, columns, self.partitioned_by, self.directories)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas.contract import Column, Contract
 
 SHARD = Column("shard", "int", "pmod(xxhash64(group_key), shards)", nullable=False)
-GROUP_KEY = Column("group_key", "string", "canonical JSON of the key columns; of a parent: a JSON object", nullable=False)
+GROUP_KEY = Column("group_key", "string", "canonical JSON of the key columns; a parent's is an object", nullable=False)
 EVENT_ID = Column("event_id", "string", "the producer's id, unique within a group", nullable=False)
 BATCH_ID = Column("batch_id", "bigint", "micro-batch of the writing query", nullable=False)
 ROUND_ID = Column("round_id", "string", "the round this row belongs to", nullable=False)
@@ -111,7 +111,7 @@ VERDICTS = Contract(
         SHARD,
         GROUP_KEY,
         ROUND_ID,
-        Column("policy", "string", "the staleness policy that spoke: new_group, max_age, new_rows, error_rise, all, asked"),
+        Column("policy", "string", "the policy that spoke: new_group, error_rise, new_rows, max_age, all, asked"),
         Column("decision", "string", "fit, deferred, held, refused, fresh", nullable=False),
         Column("reason", "string", "in words, with the numbers"),
         Column("numbers", "string", "the same numbers as a JSON object"),
@@ -134,7 +134,7 @@ MODELS = Contract(
         SHARD,
         GROUP_KEY,
         ROUND_ID,
-        Column("model_id", "string", "SHA-256 of group_key, fingerprint, recipe_id, parent_model_id; null unless fitted"),
+        Column("model_id", "string", "SHA-256 of group_key, rows, recipe_id, parent_model_id; null unless fitted"),
         Column("parent_model_id", "string", "the prior it was fitted from; null without one"),
         Column("recipe_id", "string", "what was fitted and how", nullable=False),
         Column("generation", "bigint", "a number to show; identity is model_id"),
@@ -144,7 +144,7 @@ MODELS = Contract(
         Column("rows", "bigint", "training rows", unit="rows"),
         Column("trained_from", "timestamp", "event_time of the oldest training row"),
         Column("trained_through", "timestamp", "event_time of the newest training row"),
-        Column("metrics", "string", "JSON object: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss"),
+        Column("metrics", "string", "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss"),
         Column("codec", "string", "linear, skops, pickle"),
         Column("payload", "binary", "the model"),
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, feature schema, payload digest"),

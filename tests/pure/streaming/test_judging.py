@@ -1,0 +1,151 @@
+"""What a worker does with a shard's rows; the frames are as Spark hands them over, no session is started."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spinney.core.champion import Promotion
+from spinney.core.judge import VERDICT_COLUMNS, Terms, Unfitted
+from spinney.core.staleness import MaxAge, NewGroup
+from streaming.judging import OUTPUT, TICK_MS, Judging, news
+
+A = '["a"]'
+START = 1_400_000_000_000_000
+COLUMNS = {
+    "kind": object,
+    "shard": "int32",
+    "group_key": object,
+    "model_id": object,
+    "labelled": "float64",  # a bigint with nulls
+    "loss": "float64",
+    "last_event_time": "float64",
+    "epoch": "float64",
+    "decision": object,
+    "trained_through": "float64",
+    "fitted_at": "float64",
+    "decided_at": "float64",
+    "clock": "float64",
+    "by": object,
+    "fit_ms": "float64",
+    "status": object,
+    "rows": "float64",
+}
+HEALTH = {"kind": "health", "group_key": A, "model_id": "m1", "labelled": 3, "loss": 1.5, "last_event_time": START}
+TICK = {"kind": "health", "labelled": 0, "loss": 0.0, "last_event_time": START + 5}
+PROMOTION = {
+    "kind": "promotion",
+    "group_key": A,
+    "model_id": "m1",
+    "epoch": 2,
+    "decision": "promoted",
+    "by": "batch",
+    "trained_through": START + 1,
+    "fitted_at": START + 2,
+    "decided_at": START + 3,
+    "clock": START + 4,
+    "loss": 0.25,
+    "fit_ms": 7.5,
+}
+UNFITTED = {"kind": "unfitted", "group_key": A, "status": "failed", "rows": 9, "fitted_at": START, "clock": START + 4}
+
+
+def frame(*rows: dict[str, Any]) -> pd.DataFrame:
+    table = pd.DataFrame([{"shard": 5, **row} for row in rows], columns=list(COLUMNS))
+    return table.astype(object).where(table.notna(), None).astype(COLUMNS)
+
+
+def test_no_frames_are_no_news() -> None:
+    told = news([])
+    assert (len(told.decided), len(told.unfitted), len(told.health)) == (0, 0, 0)
+    assert told.health["labelled"].dtype == np.int64
+
+
+def test_health_keeps_its_sums_and_whole_microseconds() -> None:
+    told = news([frame(HEALTH, TICK)])
+    assert told.health.values.tolist() == [[A, "m1", 3, 1.5, START], [None, None, 0, 0.0, START + 5]]
+    assert told.health["last_event_time"].dtype == np.int64
+
+
+def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
+    (row,) = news([frame(PROMOTION)]).decided
+    assert row.promotion == Promotion(2, "m1", "promoted", START + 1, START + 2, START + 3)
+    assert (row.group_key, row.by_machine, row.clock, row.loss, row.fit_ms) == (A, True, START + 4, 0.25, 7.5)
+
+
+def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
+    bare = {"kind": "promotion", "group_key": A, "model_id": "m1", "epoch": 1, "decision": "pinned", "by": "Ada"}
+    (row,) = news([frame({**bare, "decided_at": START, "clock": START})]).decided
+    assert not row.by_machine
+    assert np.isnan(row.loss)
+    assert np.isnan(row.fit_ms)
+    assert (row.promotion.trained_through, row.promotion.fitted_at) == (0, 0)
+
+
+def test_a_failed_fit_is_read_with_its_rows_and_both_clocks() -> None:
+    assert news([frame(UNFITTED)]).unfitted == [Unfitted(A, "failed", 9, START, START + 4)]
+
+
+def test_frames_of_one_batch_are_read_as_one() -> None:
+    told = news([frame(HEALTH), frame(PROMOTION, HEALTH), frame(UNFITTED)])
+    assert (len(told.health), len(told.decided), len(told.unfitted)) == (2, 1, 1)
+
+
+class State:
+    """Spark's GroupState, as far as the judge uses it."""
+
+    def __init__(self) -> None:
+        self.value: tuple[bytes] | None = None
+        self.timeout = 0
+        self.now_ms = START // 1000
+
+    @property
+    def exists(self) -> bool:
+        return self.value is not None
+
+    @property
+    def get(self) -> tuple[bytes]:
+        assert self.value is not None
+        return self.value
+
+    def update(self, value: tuple[bytes]) -> None:
+        self.value = value
+
+    def setTimeoutDuration(self, milliseconds: int) -> None:  # noqa: N802 - Spark's name
+        self.timeout = milliseconds
+
+    def getCurrentProcessingTimeMs(self) -> int:  # noqa: N802 - Spark's name
+        return self.now_ms
+
+
+TERMS = Terms((NewGroup(3), MaxAge(timedelta(days=7))), min_rows=3, label_delay=0, memory=30, wall=False)
+
+
+def judged(state: State, *frames: pd.DataFrame) -> list[pd.DataFrame]:
+    return list(Judging(TERMS).function()((5,), iter(frames), state))
+
+
+def test_a_shards_verdicts_have_the_columns_that_are_declared() -> None:
+    (verdicts,) = judged(State(), frame(HEALTH))
+    assert list(verdicts.columns) == [part.split()[0] for part in OUTPUT.split(", ")]
+    assert list(verdicts.columns) == ["shard", *VERDICT_COLUMNS]
+    assert verdicts[["shard", "group_key", "decision"]].values.tolist() == [[5, A, "fit"]]
+    assert json.loads(verdicts["numbers"][0])["measure"] == 3.0
+
+
+def test_a_shard_remembers_wakes_and_puts_forward_what_was_deferred() -> None:
+    state = State()
+    judged(state, frame(HEALTH))
+    assert state.timeout == TICK_MS
+    state.timeout = 0
+    (verdicts,) = judged(state)  # a timer, without rows
+    assert verdicts["repeats"].tolist() == [1]
+    assert state.timeout == TICK_MS
+
+
+def test_a_shard_without_verdicts_gives_no_frame() -> None:
+    assert judged(State(), frame(TICK)) == []
