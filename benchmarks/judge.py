@@ -34,7 +34,7 @@ TERMS = Terms(
 
 @dataclass(frozen=True)
 class Load:
-    """groups: of the shard. news: deltas of health a tick. waiting: deltas in the state, which mature all in this tick."""
+    """groups: of the shard. news: deltas of health a tick. waiting: deltas in the state; this tick matures them all."""
 
     groups: int
     news: int

@@ -139,7 +139,7 @@ def _age_from(groups: Groups, at: int, clock: int) -> None:
 
 
 def _forget_hindrances(groups: Groups, at: int) -> None:
-    for name in ("wait_rows", "failures", "repeats"):
+    for name in ("wait_rows", "failures"):
         groups[name][at] = 0
     groups["retry_at"][at] = NEVER
     # The same verdict after an attempt is news again.

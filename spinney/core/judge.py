@@ -206,7 +206,6 @@ def judge(shard: Shard, terms: Terms, now: int) -> list[dict[str, object]]:
     told = np.flatnonzero(due | (changed & ~no_news)).tolist()
     rows = [_verdict(shard, terms, stale, i, _Said(str(decision[i]), now, usual)) for i in told]
     groups["repeats"][due] += 1
-    groups["repeats"][~due] = 0
     groups["decision"][:] = decision
     groups["policy"][:] = policy
     return rows

@@ -106,6 +106,21 @@ def test_condensing_keeps_a_withdrawal_that_comes_before_its_promotion() -> None
     assert answers(*condense([*known, row("late", through=99)])) == "m4"
 
 
+def test_condensing_keeps_a_withdrawal_of_data_as_old_as_the_oldest_candidate() -> None:
+    known = condense([*(row(f"m{i}", through=5) for i in range(3)), row("z", "withdrawn", through=5)])
+    assert answers(*condense([*known, row("z", through=5)])) == "m2"
+
+
+def test_condensing_drops_the_promotion_of_a_withdrawn_model() -> None:
+    rows = [*(row(f"m{i}", through=i) for i in range(5)), row("m4", "withdrawn", through=4)]
+    assert [(each.model_id, each.decision) for each in condense(rows)] == [
+        ("m1", "promoted"),
+        ("m2", "promoted"),
+        ("m3", "promoted"),
+        ("m4", "withdrawn"),
+    ]
+
+
 def test_condensing_drops_a_withdrawal_that_can_strike_nothing_any_more() -> None:
     rows = [row(f"m{i}", through=10 + i) for i in range(3)] + [row("old", "withdrawn", through=5)]
     assert [each.model_id for each in condense(rows)] == ["m0", "m1", "m2"]

@@ -228,6 +228,20 @@ def test_the_event_clock_never_runs_backwards() -> None:
     assert bench.shard.clock == START + DAY
 
 
+def test_the_wall_clock_never_runs_backwards() -> None:
+    bench = Bench(WALL_CLOCK)
+    bench.tick(now=START + DAY)
+    bench.tick(now=START)
+    assert bench.shard.clock == START + DAY
+
+
+def test_news_of_an_older_attempt_does_not_make_a_group_older() -> None:
+    bench = Bench()
+    bench.tick(decided("m2", at=START + 2 * DAY))
+    bench.tick(decided("m1", at=START))
+    assert bench.known("attempted_at") == START + 2 * DAY
+
+
 def test_the_clock_starts_with_the_first_news() -> None:
     assert Shard.empty().clock == NEVER
     bench = Bench()
@@ -366,6 +380,20 @@ def test_a_refusal_waits_for_new_rows_twice_as_many_each_time() -> None:
                 break
         waited.append(count)
     assert waited == [10, 20, 40, 80]  # half of min_rows, doubled
+
+
+def test_a_refusal_settles_that_the_champion_is_not_worse_and_staleness_begins_anew() -> None:
+    bench = Bench()
+    bench.tick(decided("m1", loss=0.5))
+    (before,) = bench.tick(rows(30, model="m1", loss=9.0), now=START + 1)
+    (after,) = bench.tick(decided("c1", "refused", at=START + 2), now=START + 3)
+    assert (before["stale_since"], after["stale_since"]) == (START + 1, START + 3)
+
+
+def test_a_withdrawal_waits_for_rows_like_one_refusal() -> None:
+    bench = Bench()
+    bench.tick(decided("m1"), decided("m1", "withdrawn", at=START + 1))
+    assert (bench.known("refusals"), bench.known("wait_rows"), bench.known("champion_id")) == (1, 10, "")
 
 
 def test_a_refused_group_says_what_it_waits_for_once() -> None:
@@ -552,6 +580,13 @@ def test_the_cost_of_a_fit_is_predicted_from_the_groups_last_one_or_the_shards_m
     bench.tick(decided("m1", fit_ms=2.0), decided("m2", group_key=B, fit_ms=4.0))
     told = bench.tick(rows(200), rows(200, group=B), rows(20, group='["new"]'))
     assert {row["group_key"]: row["predicted_ms"] for row in told} == {A: 2.0, B: 4.0, '["new"]': 3.0}
+
+
+def test_an_attempt_that_fitted_nothing_leaves_the_predicted_cost() -> None:
+    bench = Bench()
+    bench.tick(decided("m1", fit_ms=2.0))
+    bench.tick(decided("m1", "kept", at=START + 1, fit_ms=nan))
+    assert bench.known("fit_ms") == 2.0
 
 
 def test_a_promoted_group_has_no_further_verdict_until_it_is_stale() -> None:
