@@ -23,13 +23,17 @@ def ipc_bytes(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue())
 
 
-def ipc_batch(blob: bytes | memoryview) -> pa.RecordBatch:
-    """Raises Corrupt when these are not the bytes of one batch."""
+def ipc_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
+    """Raises Corrupt when these are not the bytes of one batch of this schema."""
     try:
         with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
-            return reader.read_next_batch()
+            batch = reader.read_next_batch()
     except (pa.ArrowInvalid, OSError, StopIteration) as error:
         raise Corrupt(f"state: expected an Arrow stream of one batch — {error or 'none there'}; {REMEDY}") from error
+    if not batch.schema.equals(schema):
+        got = ", ".join(f"{field.name} {field.type}" for field in batch.schema)
+        raise Corrupt(f"state: expected columns {', '.join(schema.names)} — got {got}; {REMEDY}")
+    return batch
 
 
 def unformatted(blob: bytes | memoryview, expected: bytes, what: str) -> memoryview:

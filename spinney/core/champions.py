@@ -70,7 +70,7 @@ class Champions:
         """Raises Corrupt when the blob is of another format, or broken."""
         body = unformatted(blob, FORMAT, "champions")
         histories: dict[str, list[Promotion]] = {}
-        batch = ipc_batch(body)
+        batch = ipc_batch(body, _SCHEMA)
         columns = [batch.column(name).to_pylist() for name in _SCHEMA.names]
         for key, *values in zip(*columns, strict=True):
             row = Promotion(**dict(zip(_FIELDS, values, strict=True)))

@@ -99,7 +99,8 @@ class Groups:
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Groups:
-        batch = ipc_batch(blob)
+        """Raises Corrupt when these are not the bytes of groups with all of KNOWN."""
+        batch = ipc_batch(blob, _SCHEMA)
         columns: dict[str, npt.NDArray[Any]] = {}
         for known in KNOWN:
             column = batch.column(known.name)

@@ -57,7 +57,8 @@ class Pending:
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Pending:
-        return cls(ipc_batch(blob).to_pandas())
+        """Raises Corrupt when these are not the bytes of pending labels."""
+        return cls(ipc_batch(blob, _SCHEMA).to_pandas())
 
 
 def in_order(rows: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from spinney.core import blobs
 from spinney.core.errors import Corrupt
 
+NUMBERS = pa.schema([("n", pa.int64())])
+
 
 @given(st.lists(st.binary(max_size=40), max_size=255))
 def test_sections_joined_are_split_into_the_same_sections(sections: list[bytes]) -> None:
@@ -25,13 +27,19 @@ def test_a_blob_whose_lengths_do_not_add_up_is_refused(blob: bytes) -> None:
 @pytest.mark.parametrize("values", [[], [1, None, 3]])
 def test_a_batch_survives_as_bytes_also_when_empty(values: list[int | None]) -> None:
     batch = pa.RecordBatch.from_arrays([pa.array(values, pa.int64())], names=["n"])
-    assert blobs.ipc_batch(blobs.ipc_bytes(batch)) == batch
+    assert blobs.ipc_batch(blobs.ipc_bytes(batch), NUMBERS) == batch
 
 
 @pytest.mark.parametrize("blob", [b"", b"no arrow", blobs.ipc_bytes(pa.record_batch({"n": [1]}))[:100]])
 def test_bytes_that_are_no_batch_are_refused(blob: bytes) -> None:
     with pytest.raises(Corrupt, match="start from a new checkpoint"):
-        blobs.ipc_batch(blob)
+        blobs.ipc_batch(blob, NUMBERS)
+
+
+def test_a_batch_of_other_columns_is_refused_with_what_it_has() -> None:
+    blob = blobs.ipc_bytes(pa.record_batch({"n": ["text"]}))
+    with pytest.raises(Corrupt, match="state: expected columns n — got n string; start from a new checkpoint"):
+        blobs.ipc_batch(blob, NUMBERS)
 
 
 def test_a_blob_of_the_right_format_is_its_body() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from spinney.core.blobs import ipc_bytes
 from spinney.core.errors import Corrupt
 from spinney.core.groups import KNOWN, NEVER, Groups
 
@@ -65,6 +67,12 @@ def test_groups_survive_as_bytes_and_can_be_written_to() -> None:
 
 def test_no_groups_survive_as_bytes() -> None:
     assert len(Groups.from_bytes(Groups.empty().to_bytes())) == 0
+
+
+def test_bytes_of_groups_with_other_things_known_are_refused() -> None:
+    fewer = pa.RecordBatch.from_pydict({"group_key": ["a"], "epoch": [1]})
+    with pytest.raises(Corrupt, match="got group_key string, epoch int64; start from a new checkpoint"):
+        Groups.from_bytes(ipc_bytes(fewer))
 
 
 def test_broken_bytes_are_refused() -> None:
