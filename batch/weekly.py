@@ -19,7 +19,7 @@ from schemas.vocabulary import RoundKind, Staleness
 from spinney.core.config import Config
 from spinney.core.errors import ConfigError, SpinneyError, StoreError
 from spinney.core.keys import shard_of
-from spinney.stores import current, delta, leases, signing_key
+from spinney.stores import champions, delta, leases, signing_key
 from spinney.stores.files import read_config
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ, Ordered, Rounds
@@ -58,7 +58,7 @@ def _plan(spark: SparkSession, config: Config, rounds: Rounds, batch_id: int, gr
         raise StoreError(f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first")
     now = datetime.now(UTC)
     policy = ALL if groups is None else ASKED
-    asked = wanted.join(current.champions(spark, config, pins).drop("shard"), "group_key", "left").persist()
+    asked = wanted.join(champions.current(spark, config, pins).drop("shard"), "group_key", "left").persist()
     try:
         count = asked.count()
         ordered = Ordered(

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
@@ -39,11 +39,12 @@ Show = Callable[[list[dict[str, Any]]], None]
 
 @dataclass
 class Application:
-    """Queries that run together and stop between two batches."""
+    """Queries that run together and stop between two batches. trigger: for all of them; None: each its own."""
 
     spark: SparkSession
     config: Config
     only: tuple[str, ...] = ()
+    trigger: str | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     running: dict[str, StreamingQuery] = field(default_factory=dict)
     editions: Editions = ()
@@ -76,7 +77,9 @@ class Application:
     def start(self) -> None:
         self.prepare()
         for name in self.names:
-            self.running[name] = self._query(name, once=False).start(self.config, self.stopping, once=False)
+            query = self._query(name, once=False)
+            query = replace(query, trigger=self.trigger or query.trigger)
+            self.running[name] = query.start(self.config, self.stopping, once=False)
         if retrain.NAME in self.names:
             self._tracking.start()
 

@@ -58,9 +58,7 @@ class Batches:
         self._writer = Writer(config, directory(config, tables.HEALTH, "labels"), NAME, checkpoint)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        if self._writer.done(STEP, batch_id):
-            # The state of the join must advance all the same.
-            batch.write.format("noop").mode("overwrite").save()
-            return
-        rows = deltas(batch, self._config, "batch_at", batch_id, answered=False)
-        self._writer.append(rows, step=STEP, batch_id=batch_id)
+        # Computed even if it is stored already: the state of the join must advance all the same.
+        rows = deltas(batch, self._config, "batch_at", batch_id, answered=False).toArrow()
+        if rows.num_rows:
+            self._writer.append(rows, step=STEP, batch_id=batch_id)

@@ -10,6 +10,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
@@ -20,6 +21,7 @@ from spinney.core.groups import NEVER
 from spinney.core.plan import Allowance, Candidate, choose
 from spinney.core.signing import Signer
 from spinney.stores import delta
+from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directories
 from spinney.stores.rounds import READ, Ordered, Rounds
 from spinney.stores.spark import session_for
@@ -133,9 +135,9 @@ class Batches:
         )
         rows = [verdict(row, chosen=row["group_key"] in chosen) for row in reported]
         names = [name for name in tables.VERDICTS.names if name not in OF_THE_ROUND]
-        ddl = ", ".join(tables.VERDICTS.column(name).ddl.removesuffix(" NOT NULL") for name in names)
-        stored = [tuple(row[name] for name in names) for row in rows if row is not None]
-        self._rounds.plan(self._spark.createDataFrame(stored, ddl), ordered, batch_id)
+        schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
+        stored = pa.Table.from_pylist([row for row in rows if row is not None], schema=schema)
+        self._rounds.plan(stored, ordered, batch_id)
 
 
 def verdict(row: Row, *, chosen: bool) -> dict[str, Any] | None:
@@ -152,7 +154,7 @@ def verdict(row: Row, *, chosen: bool) -> dict[str, Any] | None:
         "numbers": row["numbers"],
         "stale_since": moment(row["stale_since"]) if row["stale_since"] != NEVER else None,
         "clock": moment(row["clock"]) if row["clock"] != NEVER else None,
-        "judged_at": row["judged_at"],
+        "judged_at": row["judged_at"].replace(tzinfo=UTC),
     }
 
 

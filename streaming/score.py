@@ -106,7 +106,7 @@ class Batches:
             self._predictions.append(rows, step="predictions", batch_id=batch_id)
             health = deltas(rows, self._config, "scored_at", batch_id, answered=True)
             health = health.unionByName(ticks(rows, self._config, "scored_at", batch_id))
-            self._health.append(health, step="health", batch_id=batch_id)
+            self._health.append(health.toArrow(), step="health", batch_id=batch_id)
         finally:
             rows.unpersist()
 

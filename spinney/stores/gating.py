@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -18,58 +19,74 @@ from spinney.stores.models import CARRIED_BYTES
 
 _OF_THE_ROUND = ("round_id", "decided_at", "clock", "by", "batch_id")
 COLUMNS = tuple(name for name in tables.PROMOTIONS.names if name not in _OF_THE_ROUND)
+ASKED = ("shard", "group_key", "incumbent_id", "epoch", "pinned")
+"""What the plan knows of a group: incumbent_id is the champion's then."""
 
 
-def gated(asked: DataFrame, models: DataFrame, gate: Gate) -> DataFrame:
-    """Columns COLUMNS, one row per group that was fitted or kept.
+@dataclass(frozen=True)
+class Gating:
+    """Decides about what a round stored; in this process for a few groups, in Spark's workers for a fleet."""
 
-    asked: the plan's groups (shard, group_key, model_id of the champion, epoch, pinned); models: what the round stored.
-    A group of the plan without any row in `models` was kept: its rows and recipe are its champion's own.
-    """
-    plan = asked.withColumnRenamed("model_id", "incumbent_id")
-    ddl = ", ".join(tables.PROMOTIONS.column(name).ddl.removesuffix(" NOT NULL") for name in COLUMNS)
-    fitted = models.filter(F.col("status") == ModelStatus.FITTED.value).join(
-        F.broadcast(plan.select("group_key", "epoch", "pinned")), "group_key"
-    )
-    decided = fitted.mapInPandas(_decider(gate), ddl)
-    kept = plan.join(models.select("group_key"), "group_key", "left_anti").select(
-        "shard",
-        "group_key",
-        F.coalesce("epoch", F.lit(0)).alias("epoch"),
-        F.col("incumbent_id").alias("model_id"),
-        F.lit(Decision.KEPT.value).alias("decision"),
-        F.lit("the training rows and the recipe are the champion's own").alias("reason"),
-    )
-    return decided.unionByName(kept, allowMissingColumns=True)
+    gate: Gate
+
+    def decided(self, models: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
+        """Columns COLUMNS, one row per group of the plan that was fitted or kept.
+
+        models: rows of `models`; asked: columns ASKED, one row per group. A group without any row in `models` was kept:
+        its rows and recipe are its champion's own.
+        """
+        known = asked.set_index("group_key")
+        fitted = models[models["status"] == ModelStatus.FITTED.value]
+        rows = [self._row(row, known.loc[row["group_key"]]) for row in fitted.to_dict("records")]
+        rows += [_kept(row) for row in asked[~asked["group_key"].isin(models["group_key"])].to_dict("records")]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def decided_by_spark(self, models: DataFrame, asked: DataFrame) -> DataFrame:
+        """The same for a fleet that does not fit into one process."""
+        ddl = ", ".join(tables.PROMOTIONS.column(name).ddl.removesuffix(" NOT NULL") for name in COLUMNS)
+        of_model = [F.col(f"m.{name}").alias(f"m_{name}") for name in models.columns]
+        both = asked.alias("a").join(models.alias("m"), "group_key", "left").select("a.*", *of_model)
+
+        def decide_all(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+            for frame in frames:
+                mine = frame[frame["m_status"].notna()]
+                renamed = {f"m_{name}": name for name in models.columns}
+                fitted = mine[list(renamed)].rename(columns=renamed)
+                if len(frame):
+                    yield self.decided(fitted, frame[list(ASKED)])
+
+        return both.mapInPandas(decide_all, ddl)
+
+    def _row(self, model: dict[Any, Any], plan: pd.Series[Any]) -> dict[str, Any]:
+        metrics = json.loads(model["metrics"] or "{}")
+        decision, reason = decide(metrics, self.gate)
+        if plan["pinned"]:
+            decision, reason = Decision.HELD, f"pinned by a person; without the pin: {decision.value}, {reason}"
+        small = model["payload"] is not None and len(model["payload"]) <= CARRIED_BYTES
+        carried = {name: model[name] if small else None for name in ("codec", "payload", "signature")}
+        same = ("shard", "group_key", "model_id", "trained_through", "fitted_at", "rows", "fit_ms")
+        return {
+            **{name: model[name] for name in same},
+            **carried,
+            "epoch": _epoch(plan["epoch"]),
+            "decision": decision.value,
+            "reason": reason,
+            "challenger_loss": metrics.get("challenger_loss"),
+            "champion_loss": metrics.get("champion_loss"),
+            "rows_compared": metrics.get("heldout_rows"),
+        }
 
 
-def _decider(gate: Gate) -> Callable[[Iterable[pd.DataFrame]], Iterator[pd.DataFrame]]:
-    def decide_all(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-        for frame in frames:
-            if len(frame):
-                yield pd.DataFrame([_row(row, gate) for row in frame.to_dict("records")], columns=list(COLUMNS))
-
-    return decide_all
-
-
-def _row(model: dict[Any, Any], gate: Gate) -> dict[str, Any]:
-    metrics = json.loads(model["metrics"] or "{}")
-    decision, reason = decide(metrics, gate)
-    if model["pinned"]:
-        decision, reason = Decision.HELD, f"pinned by a person; without the pin: {decision.value}, {reason}"
-    small = model["payload"] is not None and len(model["payload"]) <= CARRIED_BYTES
+def _kept(plan: dict[Any, Any]) -> dict[str, Any]:
     return {
-        **{
-            name: model[name]
-            for name in ("shard", "group_key", "model_id", "trained_through", "fitted_at", "rows", "fit_ms")
-        },
-        "epoch": int(model["epoch"] or 0),
-        "decision": decision.value,
-        "reason": reason,
-        "challenger_loss": metrics.get("challenger_loss"),
-        "champion_loss": metrics.get("champion_loss"),
-        "rows_compared": metrics.get("heldout_rows"),
-        "codec": model["codec"] if small else None,
-        "payload": model["payload"] if small else None,
-        "signature": model["signature"] if small else None,
+        "shard": plan["shard"],
+        "group_key": plan["group_key"],
+        "epoch": _epoch(plan["epoch"]),
+        "model_id": plan["incumbent_id"],
+        "decision": Decision.KEPT.value,
+        "reason": "the training rows and the recipe are the champion's own",
     }
+
+
+def _epoch(value: Any) -> int:
+    return 0 if value is None or pd.isna(value) else int(value)

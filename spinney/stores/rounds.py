@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, SparkSession
@@ -35,14 +36,18 @@ from schemas.vocabulary import Decision, ModelStatus, RoundKind, Staleness
 from spinney.core.config import Config
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
-from spinney.stores import delta, fitter, training
+from spinney.stores import champions, delta, fitter, gating, training
+from spinney.stores.arrow import arrow_schema
 from spinney.stores.delta import Writer
-from spinney.stores.gating import gated
 from spinney.stores.layout import directory
 from spinney.stores.spark import cores_of
 from spinney.stores.validity import shard
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
+FEW = 20_000
+"""Groups that are decided about in this process; more go to Spark's workers."""
+
+_ASKED_DDL = "shard int, group_key string, incumbent_id string"
 READ = (tables.EVENTS, tables.OUTCOMES, tables.MODELS)
 """The tables that a round reads as of its pins."""
 
@@ -103,16 +108,15 @@ class Rounds:
         plan = self._writers[PLAN].last(PLAN)
         return 0 if plan is None else plan.batch_id + 1
 
-    def plan(self, verdicts: DataFrame, ordered: Ordered, batch_id: int) -> None:
+    def plan(self, verdicts: DataFrame | pa.Table, ordered: Ordered, batch_id: int) -> None:
         """Store the plan. verdicts: columns of `verdicts` but for round_id, pins and batch_id."""
-        rows = verdicts.withColumns(
-            {
-                "round_id": F.lit(ordered.round_id),
-                "pins": F.lit(json.dumps(dict(ordered.pins), separators=(",", ":"))),
-                "batch_id": F.lit(batch_id).cast("bigint"),
-            }
-        )
+        constants = {
+            "round_id": ordered.round_id,
+            "pins": json.dumps(dict(ordered.pins), separators=(",", ":")),
+            "batch_id": batch_id,
+        }
         with self._timed(PLAN):
+            rows = _with(verdicts, constants)
             self._writers[PLAN].append(rows, step=PLAN, batch_id=batch_id, notes=ordered.notes())
 
     def carry_out(self, batch_id: int) -> Ordered | None:
@@ -133,64 +137,56 @@ class Rounds:
     def _fit(self, ordered: Ordered, batch_id: int) -> None:
         if self._writers[FIT].done(FIT, batch_id):
             return
-        asked = self._asked(batch_id).persist()
-        try:
-            rows = training.rows(self._spark, self._config, asked, ordered.pins, ordered.clock)
-            recipe = Recipe.of(self._config)
-            fitting = fitter.Fitter(recipe, self._signer, ordered.clock)
-            fitted = fitter.fit(rows, self._asks(asked, ordered.pins), fitting, cores_of(self._spark))
-            models = fitted.filter(F.col("status") != fitter.KEPT).withColumns(
-                {
-                    "shard": F.expr(shard(self._config)),
-                    "round_id": F.lit(ordered.round_id),
-                    "generation": F.lit(None).cast("bigint"),
-                    "fitted_at": F.lit(ordered.now),
-                    "clock": F.lit(ordered.clock),
-                    "batch_id": F.lit(batch_id).cast("bigint"),
-                }
-            )
-            self._writers[FIT].append(models, step=FIT, batch_id=batch_id)
-        finally:
-            asked.unpersist()
-
-    def _asked(self, batch_id: int) -> DataFrame:
-        """The groups of the plan: shard, group_key, model_id (the champion then), epoch, pinned."""
-        plan = delta.frame(self._spark, directory(self._config, tables.VERDICTS, self._kind.value))
-        mine = plan.filter((F.col("batch_id") == batch_id) & (F.col("decision") == Staleness.FIT.value))
-        pinned = F.coalesce(F.get_json_object("numbers", "$.pinned") == "true", F.lit(False))
-        return mine.select("shard", "group_key", "model_id", "epoch", pinned.alias("pinned"))
-
-    def _asks(self, asked: DataFrame, pins: Mapping[str, int]) -> DataFrame:
-        """With the champions' payloads, where there are champions."""
-        models = delta.union(self._spark, self._config, tables.MODELS, pins)
-        champions = models.join(
-            F.broadcast(asked.select("group_key", "model_id")), ["group_key", "model_id"], "leftsemi"
+        plan = self._planned(batch_id)
+        asked = self._spark.createDataFrame(plan[["shard", "group_key", "incumbent_id"]], _ASKED_DDL)
+        wanted = training.Wanted(asked, training.levels_of(self._config, plan["group_key"]))
+        rows = training.rows(self._spark, self._config, wanted, ordered.pins, ordered.clock)
+        fitting = fitter.Fitter(Recipe.of(self._config), self._signer, ordered.clock)
+        asks = champions.asks(self._spark, self._config, plan, asked)
+        fitted = fitter.fit(rows, asks, fitting, cores_of(self._spark)).filter(F.col("status") != fitter.KEPT)
+        models = _with(
+            fitted.withColumn("shard", F.expr(shard(self._config))),
+            {
+                "round_id": ordered.round_id,
+                "generation": None,
+                "fitted_at": ordered.now,
+                "clock": ordered.clock,
+                "batch_id": batch_id,
+            },
         )
-        champions = champions.dropDuplicates(["group_key", "model_id"]).select(
-            "group_key",
-            F.col("model_id").alias("champion_id"),
-            F.col("codec").alias("champion_codec"),
-            F.col("payload").alias("champion_payload"),
-            F.col("signature").alias("champion_signature"),
-            F.col("trained_through").alias("champion_trained_through"),
-        )
-        return asked.select("group_key").join(champions, "group_key", "left")
+        self._writers[FIT].append(models, step=FIT, batch_id=batch_id)
+
+    def _planned(self, batch_id: int) -> pd.DataFrame:
+        """The groups of the stored plan: gating.ASKED. Keys and ids only, so even a large fleet's fits here."""
+        columns = ["shard", "group_key", "model_id", "epoch", "numbers", "decision"]
+        plan = self._stored(tables.VERDICTS, columns, batch_id).to_pandas()
+        plan = plan[plan["decision"] == Staleness.FIT.value].rename(columns={"model_id": "incumbent_id"})
+        plan["pinned"] = [bool(json.loads(numbers or "{}").get("pinned")) for numbers in plan["numbers"]]
+        asked: pd.DataFrame = plan[list(gating.ASKED)].reset_index(drop=True)
+        return asked
 
     def _gate(self, ordered: Ordered, batch_id: int) -> None:
         if self._writers[GATE].done(GATE, batch_id):
             return
-        models = delta.frame(self._spark, directory(self._config, tables.MODELS, self._kind.value))
-        mine = models.filter(F.col("batch_id") == batch_id)
-        promotions = gated(self._asked(batch_id), mine, self._config.gate).withColumns(
-            {
-                "round_id": F.lit(ordered.round_id),
-                "decided_at": F.lit(ordered.now),
-                "clock": F.lit(ordered.clock),
-                "by": F.lit(self._kind.value),
-                "batch_id": F.lit(batch_id).cast("bigint"),
-            }
-        )
-        self._writers[GATE].append(promotions, step=GATE, batch_id=batch_id)
+        plan, deciding = self._planned(batch_id), gating.Gating(self._config.gate)
+        rows: DataFrame | pa.Table
+        if len(plan) <= FEW:
+            models = champions.with_small_payloads(self._config, self._kind.value, batch_id)
+            decided = deciding.decided(models.to_pandas(), plan)
+            schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in gating.COLUMNS])
+            rows = pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
+        else:
+            models = delta.frame(self._spark, directory(self._config, tables.MODELS, self._kind.value))
+            asked = self._spark.createDataFrame(plan)
+            rows = deciding.decided_by_spark(models.filter(F.col("batch_id") == batch_id), asked)
+        constants = {
+            "round_id": ordered.round_id,
+            "decided_at": ordered.now,
+            "clock": ordered.clock,
+            "by": self._kind.value,
+            "batch_id": batch_id,
+        }
+        self._writers[GATE].append(_with(rows, constants), step=GATE, batch_id=batch_id)
 
     def _record(self, ordered: Ordered, batch_id: int) -> None:
         if self._writers[RECORD].done(RECORD, batch_id):
@@ -225,7 +221,7 @@ class Rounds:
             "batch_id": batch_id,
         }
         self._seconds.clear()
-        rows = self._spark.createDataFrame([tuple(row[name] for name in tables.ROUNDS.names)], tables.ROUNDS.ddl)
+        rows = pa.Table.from_pylist([row], schema=arrow_schema(tables.ROUNDS))
         self._writers[RECORD].append(rows, step=RECORD, batch_id=batch_id)
 
     def _stored(self, base: Contract, columns: list[str], batch_id: int) -> pa.Table:
@@ -240,6 +236,16 @@ class Rounds:
         began = time.perf_counter()
         yield
         self._seconds[step] = time.perf_counter() - began
+
+
+def _with(rows: DataFrame | pa.Table, constants: Mapping[str, Any]) -> DataFrame | pa.Table:
+    """The rows with these columns added, each with one value."""
+    if isinstance(rows, pa.Table):
+        for name, value in constants.items():
+            rows = rows.append_column(name, pa.array([value] * rows.num_rows))
+        return rows
+    frame: DataFrame = rows.withColumns({name: F.lit(value) for name, value in constants.items()})
+    return frame
 
 
 def _counts(values: Iterable[Any]) -> Counter[str]:

@@ -52,7 +52,7 @@ EVERYWHERE = {
     # Models must not depend on how many threads the linear algebra has, and workers must not fight for the cores.
     "spark.executorEnv.OMP_NUM_THREADS": "1",
     "spark.executorEnv.OPENBLAS_NUM_THREADS": "1",
-    # Spark joins the frames of many groups, and a column without a value (an interval, say) makes pandas warn each time.
+    # Spark joins the frames of many groups, and a column without a value (an interval, say) makes pandas warn.
     "spark.executorEnv.PYTHONWARNINGS": "ignore:The behavior of DataFrame concatenation:FutureWarning",
     "spark.databricks.delta.commitStats.collect": "false",
     # Each checkpoint of a table is a pause of seconds; reading 200 small commits again is not.

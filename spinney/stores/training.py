@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 from pyspark.sql import Column, DataFrame, SparkSession, Window
@@ -11,6 +12,7 @@ from pyspark.sql.window import WindowSpec
 
 from schemas import tables
 from spinney.core.config import Config
+from spinney.core.keys import is_parent, parent_values
 from spinney.stores import delta
 from spinney.stores.layout import feature_columns
 from spinney.stores.validity import shard
@@ -18,51 +20,61 @@ from spinney.stores.validity import shard
 ROW_COLUMNS = ("group_key", "event_id", "event_time")
 
 
-def rows(spark: SparkSession, config: Config, asked: DataFrame, pins: Mapping[str, int], clock: datetime) -> DataFrame:
-    """The training rows of the groups and parents in `asked`.
+@dataclass(frozen=True)
+class Wanted:
+    """The groups and parents whose rows are wanted.
 
-    asked: group_key, shard; small enough to send to every task. clock: the fleet's: rows younger than `label_delay` are
-    not mature, rows older than `recipe.window` not wanted. Returns ROW_COLUMNS, the features and label.
+    asked: shard, group_key, small enough to send to every task. levels: of the parents among them.
     """
-    labelled = _labelled(spark, config, asked, pins, clock)
-    return _own(labelled, config, asked).unionByName(_parents(labelled, config, asked))
+
+    asked: DataFrame
+    levels: tuple[tuple[str, ...], ...]
+
+
+def levels_of(config: Config, group_keys: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """The levels of parents that these keys name."""
+    named = {frozenset(parent_values(key)) for key in group_keys if is_parent(key)}
+    return tuple(level for level in config.fleet.parents if frozenset(level) in named)
+
+
+def rows(spark: SparkSession, config: Config, wanted: Wanted, pins: Mapping[str, int], clock: datetime) -> DataFrame:
+    """The training rows of the groups and parents wanted.
+
+    clock: the fleet's: rows younger than `label_delay` are not mature, rows older than `recipe.window` not wanted.
+    Returns ROW_COLUMNS, the features and label.
+    """
+    labelled = _labelled(spark, config, wanted, pins, clock)
+    mine = _own(labelled, config, wanted.asked)
+    return mine.unionByName(_parents(labelled, config, wanted)) if wanted.levels else mine
 
 
 def _labelled(
-    spark: SparkSession, config: Config, asked: DataFrame, pins: Mapping[str, int], clock: datetime
+    spark: SparkSession, config: Config, wanted: Wanted, pins: Mapping[str, int], clock: datetime
 ) -> DataFrame:
-    """Mature events of the window with their labels; all groups when a parent is asked for."""
+    """Mature events of the window with their labels; of all groups when a parent is wanted."""
     fleet = config.fleet
     newest, oldest = clock - fleet.label_delay, clock - config.recipe.window
     events = delta.union(spark, config, tables.EVENTS, pins).filter(
         (F.col("event_time") <= F.lit(newest)) & (F.col("event_time") > F.lit(oldest))
     )
-    events = _of_asked(events, config, asked)
+    events = _needed(events, wanted)
     features = [F.expr(each) for each in feature_columns(config)]
     keys = [F.col(name).alias(f"key_{name}") for name in fleet.group]
     if config.label_inside:
         label = F.col(fleet.target).alias("label")
         return events.select(*ROW_COLUMNS, *features, *keys, label).filter(F.col("label").isNotNull())
-    outcomes = _of_asked(delta.union(spark, config, tables.OUTCOMES, pins), config, asked)
+    outcomes = _needed(delta.union(spark, config, tables.OUTCOMES, pins), wanted)
     known = outcomes.filter(F.col("observed_at") <= F.lit(clock)).select("group_key", "event_id", "label")
     # An id may come twice when its copies are further apart than duplicates_within: one label a row, always the same.
     once = known.groupBy("group_key", "event_id").agg(F.min("label").alias("label"))
     return events.select(*ROW_COLUMNS, *features, *keys).join(once, ["group_key", "event_id"])
 
 
-def _of_asked(frame: DataFrame, config: Config, asked: DataFrame) -> DataFrame:
-    """Only rows that some asked group or parent needs. A parent asked for needs the rows of all its children."""
-    levels = _levels_asked(config, asked)
-    if not levels:
-        return frame.join(F.broadcast(asked.select("shard", "group_key")), ["shard", "group_key"], "leftsemi")
-    return frame
-
-
-def _levels_asked(config: Config, asked: DataFrame) -> list[tuple[str, ...]]:
-    """The levels of parents that `asked` holds keys of."""
-    names = asked.filter(F.col("group_key").startswith("{")).selectExpr("json_object_keys(group_key) AS names")
-    found = {tuple(row["names"]) for row in names.distinct().collect()}
-    return [level for level in config.fleet.parents if tuple(level) in found]
+def _needed(frame: DataFrame, wanted: Wanted) -> DataFrame:
+    """Only rows of groups that are asked for. A parent needs the rows of all its children."""
+    if wanted.levels:
+        return frame
+    return frame.join(F.broadcast(wanted.asked.select("shard", "group_key")), ["shard", "group_key"], "leftsemi")
 
 
 def _own(labelled: DataFrame, config: Config, asked: DataFrame) -> DataFrame:
@@ -72,13 +84,10 @@ def _own(labelled: DataFrame, config: Config, asked: DataFrame) -> DataFrame:
     return _capped(mine, newest, config.recipe.window_rows)
 
 
-def _parents(labelled: DataFrame, config: Config, asked: DataFrame) -> DataFrame:
+def _parents(labelled: DataFrame, config: Config, wanted: Wanted) -> DataFrame:
     """A sample of each asked parent's rows: those whose event_id hashes lowest, so that every path draws the same."""
-    levels = _levels_asked(config, asked)
-    if not levels:
-        return labelled.drop(*_keys(config)).limit(0)
-    exploded = labelled.withColumn("group_key", F.explode(F.array(*(_parent_key(level) for level in levels))))
-    mine = exploded.drop(*_keys(config)).join(F.broadcast(asked.select("group_key")), "group_key", "leftsemi")
+    exploded = labelled.withColumn("group_key", F.explode(F.array(*(_parent_key(level) for level in wanted.levels))))
+    mine = exploded.drop(*_keys(config)).join(F.broadcast(wanted.asked.select("group_key")), "group_key", "leftsemi")
     drawn = Window.partitionBy("group_key").orderBy(F.xxhash64("event_id"), "event_id")
     return _capped(mine, drawn, config.recipe.parents.max_rows)
 

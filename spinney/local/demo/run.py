@@ -43,7 +43,11 @@ from streaming.app import Application
 WORK = Path("work/demo")
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "flights"
 PARTITIONS = 2
+QUICK = {"spark.driver.extraJavaOptions": "-XX:+UseSerialGC"}
+"""A small heap on two cores."""
 LOOK_SECONDS = 0.3
+TRIGGER = "1 second"
+"""Of all queries. A day passes in seconds here; in life the loop can afford to wait between two batches."""
 DRAIN_SECONDS = 120.0
 """How long the loop may take to finish after the last record."""
 
@@ -99,7 +103,7 @@ def demo(options: Options) -> dict[str, Any]:
     with Broker(WORK / "kafka") as broker:
         play = _prepare(options, broker.bootstrap_servers)
         with stage.act("Spark starts"):
-            spark = session(play.config, runtime=found)
+            spark = session(play.config, runtime=found, options=QUICK)
         try:
             run = _perform(play, spark, stage)
         finally:
@@ -139,7 +143,7 @@ def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
         _load_history(play, spark)
     with stage.act("First fit of every group and its parents"):
         retrain(config, spark=spark)
-    application = Application(spark, config)
+    application = Application(spark, config, trigger=TRIGGER)
     with stage.act(f"{story.stream.days} days stream through the loop"):
         application.start()
         watch = Watch(application, story, stage.console)
