@@ -53,7 +53,7 @@ def check(config_path: str, as_json: bool, show: bool) -> None:
     help="Propose a fleet.toml for this CSV or Parquet file on standard output; make nothing.",
 )
 def init(config_path: str, partitions: int, retention_ms: int | None, data: str | None) -> None:
-    """Make the topics and the tables that are missing. Safe to repeat."""
+    """Make the topics, the tables and the signing key that are missing. Safe to repeat."""
     if data is not None:
         _propose(data)
         return
@@ -66,6 +66,10 @@ def init(config_path: str, partitions: int, retention_ms: int | None, data: str 
 
     made_now = create_tables(config)
     click.echo(f"tables below {config.storage.root}: {len(made_now)} made, the others were there", err=True)
+    from spinney.stores.signing_key import ensure_key
+
+    if ensure_key(config):
+        click.echo(f"signing key: made, {config.storage.root}/signing.key; whoever has it can forge models", err=True)
 
 
 def _propose(data: str) -> None:
