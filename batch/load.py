@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, FloatType
@@ -19,7 +22,8 @@ from spinney.core.errors import StoreError
 from spinney.stores import delta, leases
 from spinney.stores.delta import Writer
 from spinney.stores.layout import directory
-from spinney.stores.spark import session
+from spinney.stores.spark import session, session_for
+from spinney.stores.storage import filesystem
 from spinney.stores.validity import RECORD_COLUMNS, classified
 
 INGEST = "ingest"
@@ -64,10 +68,26 @@ def _read(spark: SparkSession, source: str) -> DataFrame:
     if "://" not in source and not Path(source).exists():
         raise StoreError(f"load: nothing at {source}; expected a Parquet file or folder, or a Delta table")
     is_delta = (Path(source) / "_delta_log").is_dir()
-    rows = spark.read.format("delta" if is_delta else "parquet").load(source)
+    try:
+        rows = spark.read.format("delta").load(source) if is_delta else _read_parquet(spark, source)
+    except (AnalysisException, pa.ArrowException, OSError) as error:
+        first = str(error).splitlines()[0]
+        text = f"load: {source}: expected a Parquet file or folder, or a Delta table; got: {first}"
+        raise StoreError(text) from error
     # pandas writes a missing number as NaN as often as null; JSON knows only null.
     floating = [each.name for each in rows.schema.fields if isinstance(each.dataType, DoubleType | FloatType)]
     return rows.withColumns({name: F.when(~F.isnan(name), F.col(name)) for name in floating})
+
+
+def _read_parquet(spark: SparkSession, source: str) -> DataFrame:
+    """One file or a folder of them. pandas writes times in nanoseconds, which Spark knows only as whole numbers."""
+    store, path = filesystem(source)
+    fields = ds.dataset(path, filesystem=store, format="parquet").schema
+    nanos = [each.name for each in fields if pa.types.is_timestamp(each.type) and each.type.unit == "ns"]
+    sibling = session_for(spark, no_data_batches=False)
+    sibling.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
+    rows = sibling.read.parquet(source)
+    return rows.withColumns({name: F.expr(f"timestamp_micros(`{name}` DIV 1000)") for name in nanos})
 
 
 def _late_labels(rows: DataFrame, config: Config) -> DataFrame:

@@ -52,6 +52,6 @@ class Batches:
                         .withColumn("ingested_on", F.to_date("arrived_at"))
                         .withColumn("batch_id", F.lit(batch_id).cast("bigint"))
                     )
-                    self._writers[step].append(rows, step=step, batch_id=batch_id, notes={"rows": counts[kind]})
+                    self._writers[step].append(rows, step=step, batch_id=batch_id, count=counts[kind])
         finally:
             batch.unpersist()

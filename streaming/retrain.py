@@ -31,7 +31,6 @@ from streaming.query import Query
 
 NAME = "retrain"
 TRIGGER = "5 seconds"
-SEEN = "seen"
 OF_THE_ROUND = ("round_id", "pins", "batch_id")
 
 
@@ -40,8 +39,6 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
     session = session_for(spark, no_data_batches=not once)
     judged = (
         news(session, config)
-        # How far the loop has come, for whoever watches: the greatest event time that the judge has taken in.
-        .observe(SEEN, F.max("last_event_time").alias("event_time"))
         .groupBy("shard")
         .applyInPandasWithState(Judging.of(config).function(), OUTPUT, STATE, "append", "ProcessingTimeTimeout")
         .withColumn("judged_at", F.current_timestamp())

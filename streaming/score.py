@@ -99,11 +99,12 @@ class Batches:
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         rows = batch.withColumn("batch_id", F.lit(batch_id).cast("bigint")).persist()
         try:
-            if not rows.count():
+            count = rows.count()
+            if not count:
                 return
             if self._config.kafka.predictions is not None:
                 publish(rows, self._config)
-            self._predictions.append(rows, step="predictions", batch_id=batch_id)
+            self._predictions.append(rows, step="predictions", batch_id=batch_id, count=count)
             health = deltas(rows, self._config, "scored_at", batch_id, answered=True)
             health = health.unionByName(ticks(rows, self._config, "scored_at", batch_id))
             self._health.append(health.toArrow(), step="health", batch_id=batch_id)

@@ -25,6 +25,9 @@ from spinney.stores import crashpoints, layout
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 
+FEW_ROWS = 10_000
+"""What the driver writes itself."""
+
 HISTORY = 400
 """Commits looked back for the last of each step."""
 
@@ -189,16 +192,24 @@ class Writer:
         return self._last.get(step)
 
     def append(
-        self, rows: DataFrame | pa.Table, *, step: str, batch_id: int, notes: Mapping[str, Any] | None = None
+        self,
+        rows: DataFrame | pa.Table,
+        *,
+        step: str,
+        batch_id: int,
+        notes: Mapping[str, Any] | None = None,
+        count: int | None = None,
     ) -> bool:
         """Append the rows unless the step is stored already; whether anything was written.
 
-        rows: a Spark frame, or what is small as an Arrow table, which is written without a Spark job: milliseconds
-        in place of some hundred.
+        rows: a Spark frame, or what is small as an Arrow table. count: how many they are, where that is known: up to
+        FEW_ROWS are brought here and written without a Spark job, which takes milliseconds in place of some hundred.
         """
         if self.done(step, batch_id):
             return False
         commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}))
+        if isinstance(rows, DataFrame) and count is not None and count <= FEW_ROWS:
+            rows = self._as_declared(rows).toArrow()
         if isinstance(rows, pa.Table):
             self._append_arrow(rows, commit)
         else:
@@ -207,9 +218,12 @@ class Writer:
         crashpoints.reached(f"{self._query}.{step}", batch_id)
         return True
 
+    def _as_declared(self, rows: DataFrame) -> DataFrame:
+        return rows.select(*(F.col(each.name).cast(each.type) for each in self._directory.contract.columns))
+
     def _append_spark(self, rows: DataFrame, commit: Commit) -> None:
         (
-            rows.select(*(F.col(each.name).cast(each.type) for each in self._directory.contract.columns))
+            self._as_declared(rows)
             .write.format("delta")
             .mode("append")
             .option("userMetadata", _text(commit))

@@ -6,7 +6,6 @@ import json
 import secrets
 import shutil
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ from batch.weekly import retrain
 from schemas import tables as contracts
 from schemas.contract import Contract
 from spinney.core.config import Config, parse
-from spinney.core.errors import StoreError
 from spinney.core.signing import Signer
 from spinney.local.broker import Broker
 from spinney.local.demo import measures, replay, report
@@ -30,6 +28,7 @@ from spinney.local.demo.fitter import RecipeFitter, loss_of, own_answers
 from spinney.local.demo.pacing import Sender
 from spinney.local.demo.replay import Timeline
 from spinney.local.demo.rows import Rows, read_rows
+from spinney.local.demo.settling import settled
 from spinney.local.demo.story import Story, read_story
 from spinney.local.demo.summary import summary_text
 from spinney.local.demo.tables import Tables
@@ -48,8 +47,6 @@ QUICK = {"spark.driver.extraJavaOptions": "-XX:+UseSerialGC"}
 LOOK_SECONDS = 0.3
 TRIGGER = "1 second"
 """Of all queries. A day passes in seconds here; in life the loop can afford to wait between two batches."""
-DRAIN_SECONDS = 120.0
-"""How long the loop may take to finish after the last record."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
     with stage.act(f"{story.stream.days} days stream through the loop"):
         application.start()
         watch = Watch(application, story, stage.console)
-        sender = Sender(config, play.timeline, story.stream.max_ahead, watch.finished)
+        sender = Sender(config, play.timeline, story.stream.max_ahead, lambda sent: settled(application, sent))
         try:
             with watch:
                 _stream(application, sender, watch)
@@ -167,35 +164,14 @@ def _load_history(play: Play, spark: SparkSession) -> None:
 
 
 def _stream(application: Application, sender: Sender, watch: Watch) -> None:
-    """Send everything, then wait until the loop has finished with it."""
+    """Send everything, and wait until the loop has finished with it."""
     sender.start()
-    until: float | None = None
-    drained = threading.Event()
-    while not drained.is_set():
+    while not sender.done:
         application.check()
         watch.look()
         watch.show(sender)
-        if sender.done and until is None:
-            until = time.monotonic() + DRAIN_SECONDS
-            threading.Thread(target=_drain, args=(application, drained), daemon=True).start()
-        if until is not None and time.monotonic() > until:
-            raise StoreError(f"the loop did not finish within {DRAIN_SECONDS:.0f} s of the last record")
         time.sleep(LOOK_SECONDS)
     watch.look()
-
-
-def _drain(application: Application, drained: threading.Event) -> None:
-    for name in application.names:
-        query = application.running[name]
-        if name == "retrain":
-            # Its timer never lets it run dry: one batch may be under way, the next one has seen everything.
-            last = query.lastProgress
-            wanted = (last.batchId if last else -1) + 2
-            while query.isActive and (query.lastProgress is None or query.lastProgress.batchId < wanted):
-                time.sleep(LOOK_SECONDS)
-        else:
-            query.processAllAvailable()
-    drained.set()
 
 
 def _tables(config: Config) -> Tables:

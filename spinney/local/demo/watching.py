@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Self
 
 from rich.console import Console
@@ -18,7 +17,6 @@ from spinney.local.demo.story import Story
 from spinney.stores import delta
 from spinney.stores.layout import directory
 from streaming.app import Application
-from streaming.retrain import SEEN
 
 LINES_EVERY_SECONDS = 10.0
 """On a pipe: one line so often, so that nobody wonders whether it is alive."""
@@ -33,7 +31,6 @@ class Watch:
     console: Console
     began: float = field(default_factory=time.monotonic)
     batches: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
-    seen: datetime | None = None
     _live: Live | None = None
     _said: float = 0.0
 
@@ -53,11 +50,6 @@ class Watch:
             for progress in query.recentProgress:
                 if progress.batchId >= 0 and progress.durationMs.get("addBatch") is not None:
                     self.batches[str(progress.name), int(progress.batchId)] = _batch(progress)
-                self._notice(progress)
-
-    def finished(self) -> datetime | None:
-        """The event time that the loop is done with."""
-        return self.seen
 
     def show(self, sender: Sender) -> None:
         if self._live is not None:
@@ -65,13 +57,6 @@ class Watch:
         elif time.monotonic() - self._said > LINES_EVERY_SECONDS:
             self._said = time.monotonic()
             self.console.print(self._sentence(sender), highlight=False)
-
-    def _notice(self, progress: Any) -> None:
-        observed = (progress.observedMetrics or {}).get(SEEN)
-        micros = None if observed is None else observed["event_time"]
-        if micros is not None:
-            moment = datetime.fromtimestamp(micros / 1e6, tz=UTC)
-            self.seen = max(moment, self.seen or moment)
 
     def _table(self, sender: Sender) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -97,12 +82,12 @@ class Watch:
         return f"{self._where(sender)} | {', '.join(parts)}"
 
     def _where(self, sender: Sender) -> str:
-        seen = self.seen or self.story.start
+        seen = sender.finished or self.story.start
         share = (seen - self.story.start) / (self.story.end - self.story.start)
         passed = time.monotonic() - self.began
         left = f"{passed / share - passed:,.0f} s left" if share > 0.05 else "time left: soon known"
         day = f"{seen:%Y-%m-%d %H:%M} of {self.story.end:%Y-%m-%d}"
-        return f"{day}, {sender.sent:,} records sent, {self._fits():,} refits, {left}"
+        return f"{day}, {sum(sender.sent.values()):,} records sent, {self._fits():,} refits, {left}"
 
     def _fits(self) -> int:
         table = delta.opened(self.application.config, directory(self.application.config, tables.ROUNDS, "stream"))
