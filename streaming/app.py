@@ -116,10 +116,11 @@ class Application:
                 shown = time.monotonic()
 
     def check(self) -> None:
-        """Raises StoreError when a query has failed."""
+        """Raises StoreError when a query has failed, or dropped a row as too late."""
         for name, query in self.running.items():
             if not query.isActive:
                 _refuse_failure(name, query)
+            _refuse_dropped(name, query)
 
     def progress(self) -> list[dict[str, Any]]:
         """The newest finished batch of each query, as Spark reports it; empty before the first."""
@@ -145,6 +146,17 @@ def _refuse_failure(name: str, query: StreamingQuery) -> None:
     error = query.exception()
     if error is not None and Stopping.__name__ not in str(error):
         raise StoreError(f"query {name}: {_first_words(error)}") from error
+
+
+def _refuse_dropped(name: str, query: StreamingQuery) -> None:
+    """The watermarks follow arrival, so nothing can be too late: a row that was is a clock gone wrong."""
+    last = query.lastProgress
+    dropped = sum(each.numRowsDroppedByWatermark for each in last.stateOperators) if last else 0
+    if dropped:
+        raise StoreError(
+            f"query {name}: {dropped} rows were dropped as too late; this machine's clock must have leapt. "
+            "Set it right, and start the fleet anew from its topics under another storage.root"
+        )
 
 
 def _first_words(error: PySparkException) -> str:

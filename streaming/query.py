@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
@@ -13,6 +14,7 @@ from spinney.core.config import Config
 from spinney.stores import checkpoints
 from spinney.stores.layout import checkpoint
 from spinney.stores.spark import in_pool
+from streaming.clock import Clock, refuse_the_past
 
 Write = Callable[[DataFrame, int], None]
 
@@ -37,14 +39,17 @@ class Query:
     def start(self, config: Config, stopping: threading.Event, *, once: bool) -> StreamingQuery:
         """Start it. once: work off what is there, then end.
 
-        Raises StoreError when its checkpoint is not the one its tables were written from.
+        Raises StoreError: its checkpoint is not the one its tables were written from, or is dated in the future.
         """
         location = checkpoint(config, self.name)
         write = self.writes(checkpoints.identity(location))
+        refuse_the_past(self.name, location, datetime.now(UTC))
+        clock = Clock(self.name)
 
         def each(batch: DataFrame, batch_id: int) -> None:
             if stopping.is_set():
                 raise Stopping
+            clock.check()
             write(batch, batch_id)
 
         writer = (

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pyarrow import fs
 
@@ -38,6 +40,28 @@ def newest(location: str, log: str) -> int | None:
     selector = fs.FileSelector(f"{path}/{log}", allow_not_found=True)
     batches = [int(info.base_name) for info in store.get_file_info(selector) if info.base_name.isdigit()]
     return max(batches, default=None)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The newest batch of a checkpoint. at: its timestamp; ended: whether it was committed."""
+
+    batch_id: int
+    at: datetime
+    ended: bool
+
+
+def newest_begun(location: str) -> Begun | None:
+    """The newest batch that was begun; None before the first."""
+    batch_id = newest(location, "offsets")
+    if batch_id is None:
+        return None
+    store, path = filesystem(location)
+    with store.open_input_stream(f"{path}/offsets/{batch_id}") as stream:
+        said = json.loads(stream.read().decode().splitlines()[1])
+    ended = newest(location, "commits")
+    at = datetime.fromtimestamp(int(said["batchTimestampMs"]) / 1000, UTC)
+    return Begun(batch_id, at, ended is not None and ended >= batch_id)
 
 
 def offsets(location: str, batch_id: int) -> list[str | None]:

@@ -36,11 +36,15 @@ class Signed:
 
 
 class ModelCache:
-    """Loaded models, the least recently used ones dropped. A model_id never changes its bytes, so nothing gets old."""
+    """Loaded models, the least recently used ones dropped. A model_id never changes its bytes, so nothing gets old.
+
+    Kept by owner and model_id: a promotion that names another group's model must not find it here, verified for that
+    group.
+    """
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit = limit
-        self._models: OrderedDict[str, tuple[Model, int]] = OrderedDict()
+        self._models: OrderedDict[tuple[str, str], tuple[Model, int]] = OrderedDict()
         self._bytes = 0
 
     def load(
@@ -50,25 +54,25 @@ class ModelCache:
 
         wanted: model_id -> (the group or parent it is of, its promotion). Raises StoreError when a model is nowhere.
         """
-        loaded, refused = {}, set()
-        missing = {name: ask for name, ask in wanted.items() if name not in self._models}
+        loaded: dict[str, Model] = {}
+        refused: set[str] = set()
+        missing = {name: ask for name, ask in wanted.items() if (ask[0], name) not in self._models}
         fetched = fetch(config, {name: owner for name, (owner, row) in missing.items() if row.payload is None})
+        features = Recipe.of(config).feature_schema if missing else ""
         for name, (owner, row) in wanted.items():
             if name in missing:
                 signed = fetched.get(name) or Signed(row.codec or "", row.payload or b"", row.signature or b"")
                 try:
-                    self._keep(name, verified_model(signed, owner, name, config, signer), len(signed.payload))
+                    model = verified_model(signed, Claim(owner, name, signed.codec, features), signer)
                 except Corrupt:
                     refused.add(name)
                     continue
-            self._models.move_to_end(name)
-            loaded[name] = self._models[name][0]
+                self._models[owner, name] = (model, len(signed.payload))
+                self._bytes += len(signed.payload)
+            self._models.move_to_end((owner, name))
+            loaded[name] = self._models[owner, name][0]
         self._shrink()
         return loaded, refused
-
-    def _keep(self, name: str, model: Model, size: int) -> None:
-        self._models[name] = (model, size)
-        self._bytes += size
 
     def _shrink(self) -> None:
         while self._bytes > self._limit and len(self._models) > 1:
@@ -82,9 +86,8 @@ def cache() -> ModelCache:
     return ModelCache()
 
 
-def verified_model(signed: Signed, owner: str, model_id: str, config: Config, signer: Signer) -> Model:
+def verified_model(signed: Signed, claim: Claim, signer: Signer) -> Model:
     """Raises Corrupt before a byte is parsed when the signature does not hold."""
-    claim = Claim(owner, model_id, signed.codec, Recipe.of(config).feature_schema)
     return codec.open_signed(signer, claim, signed.payload, signed.signature)
 
 
