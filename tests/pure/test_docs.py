@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from schemas import tables
+from schemas.reference import reference as tables_reference
 from spinney.cli import main
 from spinney.core.config.models import Config
 from spinney.core.config.reference import reference
@@ -40,3 +42,13 @@ def test_the_page_of_the_configuration_is_what_the_models_say() -> None:
 @pytest.mark.parametrize("section", sorted(Config.model_fields))
 def test_every_section_of_the_configuration_is_on_its_page(section: str) -> None:
     assert f"## `[{section}]`" in reference()
+
+
+def test_the_page_of_the_tables_is_what_the_contracts_say() -> None:
+    assert (DOCS / "tables.md").read_text(encoding="utf-8") == tables_reference()
+
+
+@pytest.mark.parametrize("table", [each.name for each in tables.ALL])
+def test_every_table_is_on_the_page_and_in_the_design(table: str) -> None:
+    assert f"## `{table}`" in tables_reference()
+    assert re.search(rf"^\| {table}\b", (DOCS / "design.md").read_text(encoding="utf-8"), re.MULTILINE)

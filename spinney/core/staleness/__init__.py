@@ -1,7 +1,7 @@
 """When is a model too old? One module per policy.
 
 A policy measures every group of a shard at once and has a limit: a group is stale once its measure reaches it.
-Adding a policy is adding a module here; `CONFIGURED` finds it.
+Adding a policy is adding a module here and its place in `configured`.
 """
 
 from __future__ import annotations

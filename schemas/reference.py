@@ -1,0 +1,68 @@
+"""The page `docs/tables.md`, derived from the contracts; ``python -m schemas.reference`` prints it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from schemas import tables, vocabulary
+from schemas.contract import Contract
+from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES, PREDICTION
+
+_BEFORE = f"""\
+# Tables and messages
+
+This page is derived from `schemas/` by `python -m schemas.reference`; a test compares them.
+
+Tables are Delta, reader version 1, below `<storage.root>/tables/`: deltalake, DuckDB and Polars read them without
+Spark. A table with several directories is their union; each directory has one writing process. Delta stores every
+column as nullable; "never null" is what the writers promise.
+
+Messages are JSON objects in UTF-8, keyed by `group_key`. An *event* holds the columns declared in `fleet.toml`;
+unknown fields are ignored and counted. An *outcome* is the event's id, the key columns, the target and `observed_at`.
+A record over {MAX_RECORD_BYTES:,} bytes, an id over {MAX_ID_CHARACTERS} characters or an event time more than
+{MAX_FUTURE_SECONDS:,} s after the record's own Kafka timestamp is a dead letter.
+"""
+
+_LISTS = (
+    vocabulary.DeadLetterReason,
+    vocabulary.AnsweredBy,
+    vocabulary.Staleness,
+    vocabulary.ModelStatus,
+    vocabulary.Decision,
+    vocabulary.RoundKind,
+)
+
+
+def reference() -> str:
+    """Return the page: every table, the predictions message, and every closed list."""
+    lines = [_BEFORE]
+    for contract in tables.ALL:
+        lines += _section(f"`{contract.name}`", contract)
+    lines += _section("Message: prediction", PREDICTION)
+    lines += ["## Closed lists", ""]
+    for each in _LISTS:
+        lines.append(f"- **{each.__name__}**: {', '.join(f'`{value}`' for value in each)}")
+    return "\n".join(lines) + "\n"
+
+
+def _section(title: str, contract: Contract) -> Iterator[str]:
+    yield f"## {title}"
+    yield ""
+    yield contract.doc
+    if contract.directories:
+        yield f"Directories: {', '.join(f'`{contract.name}/{part}`' for part in contract.directories)}."
+    if contract.partitioned_by:
+        yield f"Partitioned by {', '.join(f'`{name}`' for name in contract.partitioned_by)}."
+    yield ""
+    yield "| column | type | null | meaning |"
+    yield "|---|---|---|---|"
+    for column in contract.columns:
+        unit = f" [{column.unit}]" if column.unit else ""
+        null = "" if column.nullable else "never"
+        yield f"| `{column.name}` | {column.type} | {null} | {column.doc.replace('|', chr(92) + '|')}{unit} |"
+    yield ""
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())
