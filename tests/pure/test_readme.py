@@ -1,0 +1,73 @@
+"""What the pages tell people to type exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from spinney.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    str(page.relative_to(ROOT))
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/*.md"))
+)
+
+def typed(program: str, page: str) -> list[tuple[str, str]]:
+    """(word, the rest) of each call of a program on a page: a line of code that begins so, or words in backticks."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = re.finditer(rf"^ {{4}}{program} ([a-z][a-z0-9-]*)(.*)$|`{program} ([a-z][a-z0-9-]*)([^`]*)`", text, re.MULTILINE)
+    return [(match[1] or match[3], match[2] or match[4] or "") for match in found]
+
+
+def targets() -> set[str]:
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {line.split()[1] for line in listed.splitlines() if line.startswith("make ")}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_spinney_verb_on_a_page_exists_with_its_options(page: str) -> None:
+    for verb, rest in typed("spinney", page):
+        assert verb in main.commands, f"{page}: spinney {verb}"
+        known = {option for parameter in main.commands[verb].params for option in parameter.opts}
+        said = rest.partition("#")[0]
+        assert set(re.findall(r"(?<!\S)--[a-z-]+", said)) <= known, f"{page}: spinney {verb}{rest}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_make_target_on_a_page_exists(page: str) -> None:
+    assert {word for word, _ in typed("make", page)} <= targets()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?://|#|file:)([^)#]+)[^)]*\)", text):
+        assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_runs_or_names_with_its_folder_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = re.findall(r"`((?:spinney|streaming|batch|schemas|tests|examples|docs)/[\w./-]*)`", text)
+    run = re.findall(r"spark-submit (\S+\.py)", text)
+    for file in (*named, *run):
+        assert (ROOT / file).exists(), f"{page}: {file}"
+
+
+def test_the_readme_begins_with_what_it_is_and_shows_both_commands() -> None:
+    first_screen = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:25])
+    assert "Every group has one model. A model is refitted when its staleness policy says so." in first_screen
+    assert "    make demo" in first_screen
+    assert "    make test" in first_screen
+
+
+def test_the_newest_version_in_the_changelog_is_the_projects() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (version,) = re.findall(r'^version = "([^"]+)"', project, re.MULTILINE)
+    newest = re.search(r"^## (\S+?),? ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version
