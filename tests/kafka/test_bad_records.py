@@ -203,7 +203,7 @@ class Story:
         for kind, record in BAD_OUTCOMES.items():
             self._reject("outcome", kind, record)
         self.unusual = {kind: event(event_id=json.dumps(kind), **changed) for kind, changed in UNUSUAL.items()}
-        for kind, value in self.unusual.items():
+        for value in self.unusual.values():
             shops.event(value, json.loads(value))
         shops.outcomes(self.outcomes)
         shops.events(self.good[:40])  # in the same batch as their originals

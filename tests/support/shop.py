@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.contract import Contract
 from spinney.core.config import Config
@@ -198,6 +198,26 @@ class Shops:
         """A table as it stands. streamed: without what `spinney load` brought."""
         rows = delta.read(self.config, contract).to_pandas()
         return rows[~rows["topic"].str.startswith("load:")] if streamed else rows
+
+    def predictions(self) -> list[bytes]:
+        """Every record of the predictions topic, copies too."""
+        consumer = Consumer({"bootstrap.servers": self.broker, "group.id": self.name, "log_level": 0})
+        topic = f"{self.name}.predictions"
+        try:
+            partitions = [
+                TopicPartition(topic, each, 0) for each in consumer.list_topics(topic).topics[topic].partitions
+            ]
+            ends = {each.partition: consumer.get_watermark_offsets(each)[1] for each in partitions}
+            consumer.assign(partitions)
+            left, found = sum(ends.values()), []
+            while left:
+                messages = consumer.consume(left, timeout=SECONDS_TO_SEND)
+                assert messages, f"{left} records of {topic} did not come"
+                found += [message.value() for message in messages]
+                left -= len(messages)
+        finally:
+            consumer.close()
+        return found
 
     def versions(self) -> dict[str, int]:
         """Every directory's Delta version."""
