@@ -156,7 +156,7 @@ class Fleet:
                     f"fleet {self.config.fleet.name}: no table {directory.name} at {directory.uri}; run `spinney init`"
                 )
             names = columns or [name for name in directory.contract.names if name not in ("payload", "signature")]
-            parts.append(table.to_pyarrow_dataset().to_table(names, filter=where))
+            parts.append(delta.dataset(table).to_table(names, filter=where))
         return pa.concat_tables(parts, promote_options="permissive")
 
 

@@ -94,7 +94,7 @@ def with_small_payloads(config: Config, kind: str, batch_id: int) -> pa.Table:
 def _read(config: Config, directory: layout.Directory, columns: tuple[str, ...], where: ds.Expression) -> pa.Table:
     table = delta.opened(config, directory)
     assert table is not None, f"{directory.name} was made before any round"
-    return table.to_pyarrow_dataset().to_table(list(columns), filter=where)
+    return delta.dataset(table).to_table(list(columns), filter=where)
 
 
 def current(spark: SparkSession, config: Config, pins: Mapping[str, int] | None = None) -> DataFrame:

@@ -11,10 +11,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
+from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -88,6 +91,17 @@ def opened(config: Config, directory: Directory) -> DeltaTable | None:
         return None
 
 
+def dataset(table: DeltaTable) -> ds.Dataset:
+    """The table for Arrow to read.
+
+    A local one by Arrow's own file system. deltalake's is Python, called from Arrow's threads: one of them that comes
+    back while the interpreter ends aborts the process.
+    """
+    place = urlsplit(table.table_uri)
+    local = fs.SubTreeFileSystem(unquote(place.path), fs.LocalFileSystem()) if place.scheme == "file" else None
+    return table.to_pyarrow_dataset(filesystem=local)
+
+
 def version(config: Config, directory: Directory) -> int:
     """Its newest version. Raises StoreError when the table was never made."""
     table = opened(config, directory)
@@ -107,7 +121,7 @@ def read(config: Config, base: Contract, columns: list[str] | None = None) -> pa
         table = opened(config, directory)
         if table is None:
             raise _not_made(directory)
-        part = table.to_pyarrow_table(columns=columns)
+        part = dataset(table).to_table(columns)
         wanted = arrow_schema(directory.contract)
         names = columns or wanted.names
         parts.append(pa.table([part.column(name).cast(wanted.field(name).type) for name in names], names=names))

@@ -229,7 +229,7 @@ class Rounds:
         table = delta.opened(self._config, directory(self._config, base, self._kind.value))
         if table is None:
             return pa.table({name: [] for name in columns})
-        return table.to_pyarrow_dataset().to_table(columns, filter=ds.field("batch_id") == batch_id)
+        return delta.dataset(table).to_table(columns, filter=ds.field("batch_id") == batch_id)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
