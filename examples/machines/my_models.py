@@ -6,4 +6,5 @@ from sklearn.ensemble import RandomForestClassifier
 
 
 def forest(trees: int = 20, depth: int = 6) -> RandomForestClassifier:
-    return RandomForestClassifier(n_estimators=trees, max_depth=depth, random_state=0)
+    # No random_state: each group's is drawn from its key.
+    return RandomForestClassifier(n_estimators=trees, max_depth=depth)
