@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from schemas import tables
+from spinney.stores.arrow import arrow_schema, arrow_type
+
+
+@pytest.mark.parametrize(
+    ("spark", "arrow"),
+    [
+        ("string", pa.string()),
+        ("tinyint", pa.int8()),
+        ("bigint", pa.int64()),
+        ("float", pa.float32()),
+        ("date", pa.date32()),
+        ("timestamp", pa.timestamp("us", "UTC")),
+        ("decimal(10,2)", pa.decimal128(10, 2)),
+        ("decimal(38, 18)", pa.decimal128(38, 18)),
+        ("array<array<int>>", pa.list_(pa.list_(pa.int32()))),
+        ("map<string,double>", pa.map_(pa.string(), pa.float64())),
+        ("map<string, array<date>>", pa.map_(pa.string(), pa.list_(pa.date32()))),
+    ],
+)
+def test_a_spark_type_has_its_arrow_type(spark: str, arrow: pa.DataType) -> None:
+    assert arrow_type(spark) == arrow
+
+
+def test_a_type_that_no_contract_uses_is_named() -> None:
+    with pytest.raises(ValueError, match="'interval day'"):
+        arrow_type("interval day")
+
+
+@pytest.mark.parametrize("contract", tables.ALL, ids=lambda contract: contract.name)
+def test_every_contract_has_a_schema_with_its_columns_in_order(contract) -> None:
+    assert tuple(arrow_schema(contract).names) == contract.names

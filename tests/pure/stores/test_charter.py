@@ -1,0 +1,100 @@
+"""What is fixed under a root, and from which offset on an edited range holds. Offsets stand as in Spark's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spinney.core.errors import Busy, StoreError
+from spinney.stores.charter import Edition, amended, settled
+from spinney.stores.leases import held
+
+
+def begun(config, query: str, batch: int, *sources: Any) -> None:
+    """Write what Spark writes when it begins a batch."""
+    folder = Path(config.storage.root) / "checkpoints" / query / "offsets"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [source if isinstance(source, str) else json.dumps(source) for source in sources]
+    (folder / str(batch)).write_text("\n".join(["v1", '{"batchWatermarkMs":0,"batchTimestampMs":1}', *lines]))
+
+
+DELTA_OFFSET = {"sourceVersion": 1, "reservoirId": "r", "reservoirVersion": 4, "index": -1, "isStartingVersion": False}
+
+
+def test_the_first_charter_has_one_edition_from_the_start(configured) -> None:
+    made = settled(configured(ranges="price = [0, 10]"))
+    assert made.editions == (Edition({"price": (0.0, 10.0)}, {}),)
+    assert settled(configured(ranges="price = [0, 10]")) == made
+    said = json.loads((Path(configured().storage.root) / "charter.json").read_text())
+    assert said["fixed"]["label"] == "late"
+    assert said["fixed"]["columns"]["dept"] == "int"
+
+
+def test_what_may_change_at_any_time_is_not_in_it(configured) -> None:
+    settled(configured())
+    settled(
+        configured(
+            ('features = ["price", "kind"]', 'features = ["price"]'), ('label_delay = "1h"', 'label_delay = "2h"')
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ("shards = 4", "shards = 8", "fleet.shards was 4 when it was made and is 8 now"),
+        ('group = ["shop", "dept"]', 'group = ["dept", "shop"]', r'fleet.group was \["shop", "dept"\] .* is \["dept"'),
+        ('dept = "int"', 'dept = "bigint"', 'fleet.columns was .*"dept": "int"'),
+        ('event_id = "sale"', 'event_id = "ticket"', 'fleet.event_id was "sale" .* is "ticket"'),
+        ('event_time = "at"', 'event_time = "time"', 'fleet.event_time was "at"'),
+        ('outcomes = "sold"', "", 'fleet.label was "late" when it was made and is "inside" now'),
+    ],
+)
+def test_a_fixed_fact_that_was_changed_is_refused(configured, before: str, after: str, says: str) -> None:
+    settled(configured())
+    with pytest.raises(StoreError, match=says + ".*[Pp]ut it back, or give the new fleet another storage.root"):
+        settled(configured((before, after)))
+
+
+def test_an_edit_holds_from_the_first_offset_that_neither_query_has_begun(configured) -> None:
+    config = configured(ranges="price = [0, 10]")
+    settled(config)
+    begun(config, "ingest", 2, {"sales": {"0": 100, "1": 5}}, {"sold": {"0": 7}})
+    begun(config, "ingest", 10, {"sales": {"0": 120, "1": 9}}, {"sold": {"0": 8}})
+    begun(config, "score", 3, {"sales": {"0": 130, "1": 6}}, DELTA_OFFSET, "-")
+    edited = settled(configured(ranges="price = [0, 20]"))
+    assert edited.editions == (
+        Edition({"price": (0.0, 10.0)}, {}),
+        Edition({"price": (0.0, 20.0)}, {"sales": {"0": 130, "1": 9}, "sold": {"0": 8}}),
+    )
+    assert settled(configured(ranges="price = [0, 20]")) == edited
+
+
+def test_going_back_to_the_old_range_is_an_edition_of_its_own(configured) -> None:
+    config = configured(ranges="price = [0, 10]")
+    settled(config)
+    settled(configured(ranges=""))
+    begun(config, "score", 0, {"sales": {"0": 4}}, "-", "-", "-")
+    editions = settled(config).editions
+    assert [dict(each.ranges) for each in editions] == [{"price": (0.0, 10.0)}, {}, {"price": (0.0, 10.0)}]
+    assert editions[2].since == {"sales": {"0": 4}}
+
+
+def test_an_edit_waits_while_a_query_judges_by_the_old_ranges(configured) -> None:
+    settled(configured())
+    edited = configured(ranges="price = [0, 20]")
+    with held(configured(), ["score"]):
+        with pytest.raises(Busy, match="query score"):
+            amended(edited, ("ingest",))
+        assert amended(configured(), ("ingest",)).editions == (Edition({}, {}),)
+    assert len(amended(edited, ("ingest",)).editions) == 2
+
+
+def test_one_process_that_holds_both_queries_may_edit(configured) -> None:
+    settled(configured())
+    edited = configured(ranges="price = [0, 20]")
+    with held(edited, ["ingest", "score"]):
+        assert len(amended(edited, ("ingest", "score")).editions) == 2

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from schemas import tables
+from spinney.stores import layout
+
+
+def test_a_table_of_several_writers_is_several_directories(configured) -> None:
+    config = configured(root="/data/shops/")
+    assert [(each.name, each.uri) for each in layout.directories(config, tables.MODELS)] == [
+        ("models/stream", "/data/shops/tables/models/stream"),
+        ("models/batch", "/data/shops/tables/models/batch"),
+    ]
+    assert layout.directory(config, tables.EVENTS).uri == "/data/shops/tables/events"
+    assert layout.checkpoint(config, "score") == "/data/shops/checkpoints/score"
+
+
+def test_every_directory_has_a_place_of_its_own(configured) -> None:
+    uris = [each.uri for each in layout.every_directory(configured())]
+    # events, outcomes, dead_letters, predictions; health, verdicts, models, rounds twice; promotions three times.
+    assert len(uris) == len(set(uris)) == 4 + 4 * 2 + 3
+    with pytest.raises(KeyError, match="table models has no directory 'people'"):
+        layout.directory(configured(), tables.MODELS, "people")
+
+
+def test_the_declared_columns_stand_after_the_time_of_an_event(configured) -> None:
+    names = layout.contract(configured(), tables.EVENTS).names
+    at = names.index("event_time")
+    # The label comes late here, so `sold` is a column of outcomes only.
+    assert names[: at + 1] == ("shard", "group_key", "event_id", "event_time")
+    assert [name for name in names[at + 1 :] if name in ("shop", "dept", "price", "kind", "sold")] == [
+        "shop", "dept", "price", "kind",
+    ]  # fmt: skip
+
+
+def test_a_label_has_the_type_of_the_target_and_an_answer_that_of_the_task(configured) -> None:
+    numbers = configured(('sold = "double"', 'sold = "int"'))
+    assert layout.contract(numbers, tables.OUTCOMES).column("label").type == "int"
+    assert layout.contract(numbers, tables.PREDICTIONS).column("label").type == "double"
+    classes = configured(
+        ('sold = "double"', 'sold = "string"'), ("[fleet.columns]", 'task = "classification"\n[fleet.columns]')
+    )
+    assert layout.contract(classes, tables.OUTCOMES).column("label").type == "string"
+    assert {layout.contract(classes, tables.PREDICTIONS).column(name).type for name in ("prediction", "label")} == {
+        "string"
+    }
+
+
+def test_the_time_as_a_feature_is_read_from_where_it_is_stored(configured) -> None:
+    config = configured(('features = ["price", "kind"]', 'features = ["at", "price"]'))
+    assert layout.feature_columns(config) == ("event_time AS `at`", "`price`")

@@ -1,0 +1,146 @@
+"""Loaded models by name: fetched once, verified before they are parsed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from schemas import tables
+from spinney.core import codec
+from spinney.core.champion import Promotion
+from spinney.core.errors import StoreError
+from spinney.core.fitting import fit_groups
+from spinney.core.recipe import Recipe
+from spinney.core.signing import Signer
+from spinney.stores import delta
+from spinney.stores.models import ModelCache, fetch
+
+START = datetime(2024, 5, 1, tzinfo=UTC)
+SIGNER = Signer(b"k" * 32)
+A, B = '["a","1"]', '["b","1"]'
+
+
+@pytest.fixture
+def config(configured):
+    made = configured(
+        ('features = ["price", "kind"]', 'features = ["price"]'), ("[kafka]", "[recipe]\nmin_rows = 5\n[kafka]")
+    )
+    delta.create_tables(made)
+    return made
+
+
+@pytest.fixture
+def fitted(config) -> dict[str, dict]:
+    """A model of A, sold = 2 x price, and one of B, sold = -price."""
+    prices = np.arange(20.0)
+    frames = [
+        pd.DataFrame(
+            {"group_key": key, "event_id": [f"{n}" for n in range(20)], "price": prices, "label": slope * prices}
+        )
+        for key, slope in ((A, 2.0), (B, -1.0))
+    ]
+    rows = pd.concat(frames, ignore_index=True)
+    rows["event_time"] = pd.Series([START + timedelta(hours=n) for n in range(20)] * 2).astype("datetime64[us, UTC]")
+    found = fit_groups(rows, pd.DataFrame({"group_key": [A, B]}), Recipe.of(config), START + timedelta(days=2), SIGNER)
+    return {row["group_key"]: row for row in found.to_dict("records")}
+
+
+def promotion(row: dict, **changes) -> Promotion:
+    carried = {name: row[name] for name in ("model_id", "codec", "payload", "signature")}
+    return Promotion(**{"epoch": 0, "decision": "promoted", "trained_through": 1, "fitted_at": 1, **carried, **changes})
+
+
+def stored(put, config, row: dict, part: str = "batch") -> None:
+    known = {name: row[name] for name in ("group_key", "model_id", "codec", "payload", "signature")}
+    put(config, tables.MODELS, [{**known, "shard": 0, "status": "fitted"}], part)
+
+
+def answer(model, price: float) -> float:
+    return float(model.predict(pd.DataFrame({"price": [price]}))[0])
+
+
+def test_a_carried_model_is_loaded_without_looking_into_any_table(config, fitted, monkeypatch) -> None:
+    monkeypatch.setattr(delta, "opened", lambda *_: pytest.fail("a table was opened"))
+    row = fitted[A]
+    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row))}, config, SIGNER)
+    assert refused == set()
+    # 2 x price, but for the ridge's pull towards the mean of 19.
+    assert answer(loaded[row["model_id"]], 19.0) == pytest.approx(38.0, rel=0.05)
+
+
+def test_a_model_that_is_not_carried_is_fetched_from_whichever_directory_has_it(config, fitted, put) -> None:
+    stored(put, config, fitted[A], "batch")
+    stored(put, config, fitted[B], "stream")
+    bare = {"codec": None, "payload": None, "signature": None}
+    wanted = {row["model_id"]: (key, promotion(row, **bare)) for key, row in fitted.items()}
+    loaded, refused = ModelCache().load(wanted, config, SIGNER)
+    assert refused == set()
+    assert answer(loaded[fitted[A]["model_id"]], 10.0) > 0 > answer(loaded[fitted[B]["model_id"]], 10.0)
+
+
+def test_a_model_is_fetched_and_parsed_once(config, fitted, put, monkeypatch) -> None:
+    stored(put, config, fitted[A])
+    parsed = []
+    monkeypatch.setattr(
+        codec, "load", lambda name, payload, load=codec.load, **_: parsed.append(name) or load(name, payload)
+    )
+    cache = ModelCache()
+    wanted = {fitted[A]["model_id"]: (A, promotion(fitted[A], codec=None, payload=None, signature=None))}
+    first, _ = cache.load(wanted, config, SIGNER)
+    monkeypatch.setattr(delta, "opened", lambda *_: pytest.fail("fetched again"))
+    again, _ = cache.load(wanted, config, SIGNER)
+    assert again == first
+    assert parsed == ["linear"]
+
+
+def test_the_least_recently_used_models_are_dropped_first(config, fitted) -> None:
+    sizes = {key: len(row["payload"]) for key, row in fitted.items()}
+    cache = ModelCache(limit=sizes[A] + sizes[B] - 1)
+    of = {key: {row["model_id"]: (key, promotion(row))} for key, row in fitted.items()}
+    first = cache.load(of[A], config, SIGNER)[0]
+    cache.load(of[B], config, SIGNER)
+    assert cache.load(of[B], config, SIGNER)[0].keys() == of[B].keys()
+    assert cache.load(of[A], config, SIGNER)[0] != first, "it was still there"
+
+
+def test_a_flipped_byte_is_refused_before_a_byte_is_parsed(config, fitted, monkeypatch) -> None:
+    monkeypatch.setattr(codec, "load", lambda *_, **__: pytest.fail("parsed"))
+    row = fitted[A]
+    flipped = bytes([row["payload"][0] ^ 1]) + row["payload"][1:]
+    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row, payload=flipped))}, config, SIGNER)
+    assert (loaded, refused) == ({}, {row["model_id"]})
+
+
+@pytest.mark.parametrize("first", [A, B])
+def test_another_groups_model_is_refused_even_when_it_is_loaded_for_its_own_group(config, fitted, first: str) -> None:
+    cache = ModelCache()
+    theirs, row = {fitted[B]["model_id"]: (B, promotion(fitted[B]))}, fitted[B]
+    swapped = {row["model_id"]: (A, promotion(row))}
+    if first == B:
+        assert cache.load(theirs, config, SIGNER)[1] == set()
+    assert cache.load(swapped, config, SIGNER) == ({}, {row["model_id"]})
+    assert cache.load(theirs, config, SIGNER)[1] == set()
+
+
+def test_a_payload_under_another_models_name_is_refused(config, fitted) -> None:
+    other = {name: fitted[B][name] for name in ("codec", "payload", "signature")}
+    wanted = {fitted[A]["model_id"]: (A, promotion(fitted[A], **other))}
+    assert ModelCache().load(wanted, config, SIGNER) == ({}, {fitted[A]["model_id"]})
+
+
+def test_a_promoted_model_that_is_nowhere_stops_with_its_name(config, fitted, put) -> None:
+    stored(put, config, fitted[B])
+    with pytest.raises(
+        StoreError, match=r"model gone of group \[\"a\",\"1\"\] is promoted but stored nowhere \(1 such\)"
+    ):
+        fetch(config, {"gone": A, fitted[B]["model_id"]: B})
+    assert fetch(config, {}) == {}
+
+
+def test_the_signature_binds_the_features_too(configured, fitted) -> None:
+    more = configured(('features = ["price", "kind"]', 'features = ["price", "dept"]'))
+    row = fitted[A]
+    assert ModelCache().load({row["model_id"]: (A, promotion(row))}, more, SIGNER) == ({}, {row["model_id"]})
