@@ -69,18 +69,26 @@ def _create(config: Config, directory: Directory) -> None:
 
 
 def _refuse_other_columns(directory: Directory, table: DeltaTable) -> None:
-    there = pa.schema(table.schema().to_arrow())
-    wanted = arrow_schema(directory.contract)
-    if there.names != wanted.names:
-        missing = [name for name in wanted.names if name not in there.names]
-        extra = [name for name in there.names if name not in wanted.names]
-        msg = (
-            f"table {directory.name} at {directory.uri}: its columns are not those of the configuration "
-            f"(not in the table: {', '.join(missing) or 'none'}; not declared: {', '.join(extra) or 'none'}). "
-            "A fleet's columns are fixed when its tables are made: restore [fleet.columns], or give the new fleet "
-            "another storage.root"
-        )
-        raise StoreError(msg)
+    there = {each.name: each.type for each in table.schema().fields}
+    wanted = {each.name: each.type for each in Schema.from_arrow(arrow_schema(directory.contract)).fields}
+    if there == wanted:
+        return
+    missing = [name for name in wanted if name not in there]
+    extra = [name for name in there if name not in wanted]
+    other = [name for name in wanted if name in there and there[name] != wanted[name]]
+    of_types = ", ".join(f"{name} {_said(there[name])} there, {_said(wanted[name])} declared" for name in other)
+    msg = (
+        f"table {directory.name} at {directory.uri}: its columns are not those of the configuration "
+        f"(not in the table: {', '.join(missing) or 'none'}; not declared: {', '.join(extra) or 'none'}; "
+        f"of another type: {of_types or 'none'}). A fleet's columns are fixed when its tables are made: restore "
+        "[fleet.columns], or give the new fleet another storage.root"
+    )
+    raise StoreError(msg)
+
+
+def _said(kind: Any) -> str:
+    """A type's name, as far as it has a short one."""
+    return str(getattr(kind, "type", kind))
 
 
 def opened(config: Config, directory: Directory) -> DeltaTable | None:
