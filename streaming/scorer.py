@@ -121,9 +121,16 @@ def _usable_routes(
     unusable: set[str] = set()
     while True:
         found = routes(group_keys, champions, ancestors, unusable)
-        wanted = {
-            route.promotion.model_id: (route.owner, route.promotion) for route in found.values() if route.promotion
-        }
+        wanted: dict[str, tuple[str, Promotion]] = {}
+        twice: set[str] = set()
+        for route in found.values():
+            if route.promotion:
+                owner, _ = wanted.setdefault(route.promotion.model_id, (route.owner, route.promotion))
+                # A model's name covers its group's: of two that claim it one lies, and neither is believed.
+                twice |= {route.promotion.model_id} if owner != route.owner else set()
+        if twice:
+            unusable |= twice
+            continue
         loaded, refused = models.load(wanted, scorer.config, scorer.signer)
         if not refused:
             return found, loaded

@@ -62,8 +62,10 @@ class ModelCache:
         for name, (owner, row) in wanted.items():
             if name in missing:
                 signed = fetched.get(name) or Signed(row.codec or "", row.payload or b"", row.signature or b"")
+                claim = Claim(owner, name, signed.codec, features)
                 try:
-                    model = verified_model(signed, Claim(owner, name, signed.codec, features), signer)
+                    # Nothing of the payload is parsed before its signature holds for this group.
+                    model = codec.open_signed(signer, claim, signed.payload, signed.signature)
                 except Corrupt:
                     refused.add(name)
                     continue
@@ -86,11 +88,6 @@ def cache() -> ModelCache:
     return ModelCache()
 
 
-def verified_model(signed: Signed, claim: Claim, signer: Signer) -> Model:
-    """Raises Corrupt before a byte is parsed when the signature does not hold."""
-    return codec.open_signed(signer, claim, signed.payload, signed.signature)
-
-
 def fetch(config: Config, owners: Mapping[str, str]) -> dict[str, Signed]:
     """Payloads by model_id from all directories of `models`.
 
@@ -105,7 +102,7 @@ def fetch(config: Config, owners: Mapping[str, str]) -> dict[str, Signed]:
         if table is None or not wanted:
             continue
         where = ds.field("group_key").isin([owners[name] for name in wanted]) & ds.field("model_id").isin(wanted)
-        rows = table.to_pyarrow_dataset().to_table(["model_id", "codec", "payload", "signature"], filter=where)
+        rows = delta.dataset(table).to_table(["model_id", "codec", "payload", "signature"], filter=where)
         for row in rows.to_pylist():
             found[row["model_id"]] = Signed(row["codec"], row["payload"], row["signature"])
     _refuse_missing(owners, found)

@@ -1,0 +1,117 @@
+"""What a worker answers, with champions made by hand: frames as Spark hands them over, no session is started."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spinney.core.champion import Promotion
+from spinney.core.champions import Champions
+from spinney.core.fitting import fit_groups
+from spinney.core.recipe import Recipe
+from spinney.core.signing import Signer
+from spinney.stores.models import cache
+from streaming.scorer import Scorer, answers
+
+START = datetime(2024, 5, 1, tzinfo=UTC)
+SIGNER = Signer(b"k" * 32)
+A, B, DEPT, ALL = '["a","1"]', '["b","1"]', '{"dept":"1"}', "{}"
+SLOPES = {A: 2.0, B: -1.0, DEPT: 0.5, ALL: 0.1}
+
+
+@pytest.fixture(autouse=True)
+def nothing_loaded():
+    cache.cache_clear()
+    yield
+    cache.cache_clear()
+
+
+@pytest.fixture
+def scorer(configured) -> Scorer:
+    # Hardly any penalty: what a model answers can be told by hand.
+    plain = ("[recipe]\n", "[recipe]\nparams = { alpha = 1e-9 }\n")
+    return Scorer(configured(('["price", "stock"]', '["price"]'), plain), SIGNER)
+
+
+def promoted(scorer: Scorer, key: str, day: int = 1, slope: float | None = None) -> Promotion:
+    """A model of sold = slope x price, fitted on rows through a day."""
+    prices = np.linspace(-1.0, 1.0, 200)
+    rows = pd.DataFrame({"group_key": key, "event_id": [f"{n}" for n in range(200)], "price": prices})
+    rows["label"] = (SLOPES[key] if slope is None else slope) * prices
+    rows["event_time"] = pd.Series([START + timedelta(days=day)] * 200).astype("datetime64[us, UTC]")
+    clock = START + timedelta(days=day + 1)
+    (row,) = fit_groups(rows, pd.DataFrame({"group_key": [key]}), Recipe.of(scorer.config), clock, SIGNER).to_dict(
+        "records"
+    )
+    carried = {name: row[name] for name in ("model_id", "codec", "payload", "signature")}
+    return Promotion(epoch=0, decision="promoted", trained_through=day, fitted_at=day, **carried)
+
+
+def changed(row: Promotion, **changes) -> Promotion:
+    fields = {name: getattr(row, name) for name in Promotion.__slots__}
+    return Promotion(**{**fields, **changes})
+
+
+def asked(
+    scorer: Scorer, promotions: list[tuple[str, Promotion]], *group_keys: str, price: float = 1.0
+) -> pd.DataFrame:
+    events = pd.DataFrame({"group_key": list(group_keys), "event_id": [f"e{n}" for n in range(len(group_keys))]})
+    events = events.assign(event_time=pd.Timestamp(START), price=price, label=np.nan, topic="t", kafka_partition=0)
+    events["kafka_offset"] = range(len(events))
+    answered = answers(0, events, Champions.empty().after(promotions), scorer)
+    assert answered["event_id"].tolist() == events["event_id"].tolist()
+    return answered
+
+
+def test_each_row_is_answered_by_its_own_model_its_parent_or_the_global_one(scorer: Scorer) -> None:
+    rows = {key: promoted(scorer, key) for key in (A, DEPT, ALL)}
+    answered = asked(scorer, list(rows.items()), B, A, '["c","2"]', A)
+    assert answered["answered_by"].tolist() == ["parent", "own", "global", "own"]
+    assert answered["model_id"].tolist() == [rows[key].model_id for key in (DEPT, A, ALL, A)]
+    np.testing.assert_allclose(answered["prediction"].astype(float), [0.5, 2.0, 0.1, 2.0], rtol=1e-6)
+
+
+def test_nobody_answers_where_no_model_is(scorer: Scorer) -> None:
+    answered = asked(scorer, [], A, B)
+    assert answered["answered_by"].tolist() == ["none", "none"]
+    assert answered["prediction"].isna().all()
+    assert answered["model_id"].tolist() == [None, None]
+
+
+def test_a_flipped_byte_leaves_the_champion_before_it_answering(scorer: Scorer) -> None:
+    older, newer = promoted(scorer, A, day=1), promoted(scorer, A, day=2, slope=7.0)
+    assert asked(scorer, [(A, older), (A, newer)], A)["model_id"].tolist() == [newer.model_id]
+    cache.cache_clear()
+    flipped = changed(newer, payload=newer.payload[:-1] + bytes([newer.payload[-1] ^ 1]))
+    answered = asked(scorer, [(A, older), (A, flipped)], A)
+    assert answered["model_id"].tolist() == [older.model_id]
+    np.testing.assert_allclose(answered["prediction"].astype(float), [2.0], rtol=1e-6)
+    assert asked(scorer, [(A, flipped), (DEPT, promoted(scorer, DEPT))], A)["answered_by"].tolist() == ["parent"]
+
+
+@pytest.mark.parametrize("order", [(A, B), (B, A)])
+@pytest.mark.parametrize("loaded_before", [True, False])
+def test_another_groups_model_never_answers(scorer: Scorer, order: tuple[str, str], loaded_before: bool) -> None:
+    """A row of `promotions` that names B's signed model as A's, newer than A's own."""
+    mine, theirs = promoted(scorer, A, day=1), promoted(scorer, B, day=2)
+    rows = [
+        (A, mine),
+        (B, promoted(scorer, B, day=1, slope=-3.0)),
+        (B, theirs),
+        (A, changed(theirs, trained_through=3)),
+    ]
+    if loaded_before:
+        asked(scorer, [(B, theirs)], B)
+    answered = asked(scorer, rows, *order).set_index("group_key")
+    assert answered.loc[A, "model_id"] == mine.model_id
+    assert answered.loc[A, "prediction"] == pytest.approx(2.0, rel=1e-6)
+    assert answered.loc[B, "prediction"] < 0
+
+
+def test_a_model_that_overflows_answers_nothing_and_spoils_no_other(scorer: Scorer) -> None:
+    huge, other = promoted(scorer, A, slope=1e150), promoted(scorer, B)
+    answered = asked(scorer, [(A, huge), (B, other)], A, B, price=1e200)
+    assert answered["prediction"].isna().tolist() == [True, False]
