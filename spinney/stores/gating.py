@@ -85,6 +85,9 @@ def _kept(plan: dict[Any, Any]) -> dict[str, Any]:
         "model_id": plan["incumbent_id"],
         "decision": Decision.KEPT.value,
         "reason": "the training rows and the recipe are the champion's own",
+        # Nulls of their own types: a round that keeps every champion has no other row to take them from.
+        **dict.fromkeys(("trained_through", "fitted_at"), pd.NaT),
+        **dict.fromkeys(("codec", "payload", "signature")),
     }
 
 
