@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core import keys
-from spinney.core.champion import Promotion, champion
+from spinney.core.champion import Promotion, champion, is_pinned
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.standing import Last, State, state
@@ -92,9 +92,9 @@ class Fleet:
             mine = promotions.get(key, [])
             current = champions.get(key)
             last = self._last(key, champions, mine, verdicts.get(key, {}), attempts.get(key, {}))
-            row: dict[str, Any] = next(
-                (row for row in reversed(mine) if current and row["model_id"] == current.model_id), {}
-            )
+            # A row that only keeps or pins a model does not say again what it was fitted on.
+            of_champion = (row for row in reversed(mine) if current and row["model_id"] == current.model_id)
+            row: dict[str, Any] = next((row for row in of_champion if row["fitted_at"] is not None), {})
             found.append(
                 Standing(
                     group_key=key,
@@ -119,6 +119,7 @@ class Fleet:
         attempt: dict[str, Any],
     ) -> Last:
         own = champions.get(key)
+        pinned = is_pinned(_promotion(row) for row in promotions)
         ancestors = (
             () if keys.is_parent(key) else keys.ancestors(self.config.fleet.group, self.config.fleet.parents, key)
         )
@@ -127,6 +128,7 @@ class Fleet:
         return Last(
             champion_id=own.model_id if own else None,
             ancestor_answers=any(champions.get(each) for each in ancestors),
+            pinned=pinned,
             verdict=verdict.get("decision"),
             verdict_round=verdict.get("round_id"),
             decision=decided.get("decision"),

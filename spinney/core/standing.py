@@ -26,11 +26,13 @@ class Last:
     """The last word of each kind on one group; None where there is none.
 
     verdict: a Staleness, judged in `verdict_round`. decision: a Decision, made in `decision_round`.
-    status: a ModelStatus, of the attempt in `status_round`.
+    status: a ModelStatus, of the last attempt unless a decision came after it. pinned: by a person, whatever was said
+    since.
     """
 
     champion_id: str | None = None
     ancestor_answers: bool = False
+    pinned: bool = False
     verdict: str | None = None
     verdict_round: str | None = None
     decision: str | None = None
@@ -49,7 +51,7 @@ def state(last: Last) -> State:
         return State.FAILED
     if last.champion_id is None:
         return State.PARENT if last.ancestor_answers else State.NONE
-    if last.decision == Decision.HELD or last.verdict == Staleness.HELD:
+    if last.pinned:
         return State.HELD
     waits_for_its_round = last.verdict == Staleness.FIT and last.decision_round != last.verdict_round
     if waits_for_its_round or last.verdict == Staleness.DEFERRED:

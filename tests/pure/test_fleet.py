@@ -1,0 +1,213 @@
+"""The fleet read back from tables that are filled by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from schemas import tables
+from schemas.contract import Contract
+from spinney.core.config import Config, parse
+from spinney.core.errors import StoreError
+from spinney.core.standing import State
+from spinney.fleet import Fleet
+from spinney.stores import delta
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.layout import directory
+
+TEXT = """\
+[fleet]
+name = "shops"
+group = ["shop", "dept"]
+parents = [["dept"], []]
+event_id = "sale"
+event_time = "at"
+target = "sold"
+features = ["price"]
+[fleet.columns]
+shop = "string"
+dept = "int"
+price = "double"
+sold = "double"
+[kafka]
+events = "sales"
+[storage]
+root = "{root}"
+"""
+START = datetime(2024, 5, 1, tzinfo=UTC)
+A, B, C, D, DEPT = '["a","1"]', '["b","1"]', '["c","2"]', '["d","1"]', '{"dept":"1"}'
+
+
+def hour(n: float) -> datetime:
+    return START + timedelta(hours=n)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    made = parse(TEXT.format(root=tmp_path), "fleet.toml", {})
+    delta.create_tables(made)
+    return made
+
+
+def put(config: Config, base: Contract, part: str, *rows: Mapping[str, Any]) -> None:
+    place = directory(config, base, part)
+    schema = arrow_schema(place.contract)
+    whole = [{name: row.get(name) for name in schema.names} for row in rows]
+    write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
+
+
+def seen(config: Config, *group_keys: str) -> None:
+    put(config, tables.EVENTS, "", *({"group_key": key, "event_id": "e", "event_time": START} for key in group_keys))
+
+
+def verdict(key: str, at: float, decision: str, reason: str, round_id: str) -> dict[str, Any]:
+    return {"group_key": key, "judged_at": hour(at), "decision": decision, "reason": reason, "round_id": round_id}
+
+
+def attempt(key: str, at: float, status: str, **more: Any) -> dict[str, Any]:
+    return {"group_key": key, "fitted_at": hour(at), "clock": hour(at), "status": status, **more}
+
+
+def decided(key: str, at: float, decision: str, model_id: str, round_id: str, **more: Any) -> dict[str, Any]:
+    times = {"decided_at": hour(at), "clock": hour(at)}
+    row = {
+        "group_key": key,
+        "epoch": 0,
+        "decision": decision,
+        "model_id": model_id,
+        "round_id": round_id,
+        "by": "stream",
+    }
+    return {**row, **times, "reason": "because", **more}
+
+
+def fitted(at: float, rows: int = 40, loss: float = 1.5) -> dict[str, Any]:
+    return {"trained_through": hour(at), "fitted_at": hour(at), "rows": rows, "challenger_loss": loss}
+
+
+def test_every_group_that_has_an_event_has_one_state_and_parents_are_none(config: Config) -> None:
+    seen(config, B, A, A, C, D)
+    put(
+        config,
+        tables.VERDICTS,
+        "stream",
+        verdict(A, 1, "fit", "new group", "r1"),
+        verdict(D, 1, "fit", "new group", "r1"),
+    )
+    put(config, tables.MODELS, "stream", attempt(D, 1, "failed", error="ValueError: no", round_id="r1"))
+    rows = [decided(A, 1, "promoted", "m1", "r1", **fitted(0)), decided(DEPT, 1, "promoted", "m2", "r1", **fitted(0))]
+    put(config, tables.PROMOTIONS, "stream", *rows)
+    found = {each.group_key: each for each in Fleet(config).groups()}
+    assert list(found) == [A, B, C, D]
+    states = {A: State.FRESH, B: State.PARENT, C: State.NONE, D: State.FAILED}
+    assert {key: each.state for key, each in found.items()} == states
+    mine = found[A]
+    assert (mine.model_id, mine.trained_through, mine.fitted_at, mine.rows, mine.loss) == (
+        "m1",
+        hour(0),
+        hour(0),
+        40,
+        1.5,
+    )
+    assert (mine.reason, found[D].error, found[B].model_id) == ("new group", "ValueError: no", None)
+
+
+def test_a_champion_that_was_kept_still_tells_what_it_was_fitted_on(config: Config) -> None:
+    seen(config, A)
+    put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "m1", "r1", **fitted(0)))
+    put(config, tables.PROMOTIONS, "batch", decided(A, 5, "kept", "m1", "r2"))
+    (mine,) = Fleet(config).groups()
+    assert (mine.state, mine.model_id, mine.trained_through, mine.rows, mine.loss) == (
+        State.FRESH,
+        "m1",
+        hour(0),
+        40,
+        1.5,
+    )
+    assert "trained through 2024-05-01 00:00" in str(Fleet(config).why(A))
+
+
+def test_a_refused_challenger_changes_the_state_and_not_the_champion(config: Config) -> None:
+    seen(config, A)
+    put(config, tables.VERDICTS, "stream", verdict(A, 3, "fit", "older than 7 d", "r2"))
+    rows = [
+        decided(A, 1, "promoted", "m1", "r1", **fitted(0)),
+        decided(A, 3, "refused", "m2", "r2", **fitted(3, loss=9)),
+    ]
+    put(config, tables.PROMOTIONS, "stream", *rows)
+    (mine,) = Fleet(config).groups()
+    assert (mine.state, mine.model_id, mine.loss) == (State.REFUSED, "m1", 1.5)
+
+
+def test_the_last_word_counts_whichever_directory_it_stands_in(config: Config) -> None:
+    seen(config, A)
+    put(
+        config, tables.MODELS, "stream", attempt(A, 1, "failed", error="first"), attempt(A, 2, "failed", error="second")
+    )
+    (mine,) = Fleet(config).groups()
+    assert (mine.state, mine.error) == (State.FAILED, "second")
+    put(config, tables.PROMOTIONS, "batch", decided(A, 3, "promoted", "m3", "b1", **fitted(3)))
+    (mine,) = Fleet(config).groups()
+    assert (mine.state, mine.model_id) == (State.FRESH, "m3")
+
+
+def test_a_pin_holds_from_the_moment_it_is_set_to_the_moment_it_is_lifted(config: Config) -> None:
+    seen(config, A)
+    put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "m1", "r1", **fitted(0)))
+    put(config, tables.PROMOTIONS, "stream", decided(A, 2, "promoted", "m2", "r2", **fitted(2)))
+    put(config, tables.PROMOTIONS, "people", decided(A, 3, "pinned", "m1", "", by="ada", epoch=1))
+    (mine,) = Fleet(config).groups()
+    assert (mine.state, mine.model_id, mine.trained_through) == (State.HELD, "m1", hour(0))
+    put(config, tables.PROMOTIONS, "batch", decided(A, 4, "kept", "m1", "b1", epoch=1))
+    assert Fleet(config).groups()[0].state is State.HELD
+    put(config, tables.PROMOTIONS, "people", decided(A, 5, "promoted", "m2", "", by="ada", epoch=2, **fitted(2)))
+    (mine,) = Fleet(config).groups()
+    assert (mine.state, mine.model_id) == (State.FRESH, "m2")
+
+
+def test_why_tells_verdicts_attempts_and_promotions_in_order(config: Config) -> None:
+    seen(config, A, B)
+    put(config, tables.VERDICTS, "batch", verdict(A, 9, "fit", "the batch refits every group", "b0"))
+    put(
+        config,
+        tables.VERDICTS,
+        "stream",
+        verdict(A, 1, "fit", "new group", "r1"),
+        verdict(B, 1, "fit", "not mine", "r1"),
+    )
+    put(config, tables.PROMOTIONS, "people", decided(A, 5, "pinned", "m1", "", by="ada", epoch=1))
+    put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "m1", "r1", **fitted(0)))
+    made = attempt(A, 1, "fitted", model_id="m1", rows=40, trained_through=hour(0), fit_ms=2.34)
+    put(config, tables.MODELS, "stream", made, attempt(A, 0.5, "too_few_rows", error="20 rows needed"))
+    story = Fleet(config).why(A)
+    assert [(each["what"], each["said"]) for each in story.happened] == [
+        ("too_few_rows", "20 rows needed"),
+        ("judged fit", "new group"),
+        ("fitted", "40 rows through 2024-05-01 00:00, 2.3 ms"),
+        ("promoted", "because (stream)"),
+        ("pinned", "because (ada)"),
+        ("judged fit", "the batch refits every group"),
+    ]
+    lines = str(story).splitlines()
+    assert lines[0].startswith('["a","1"]: ')
+    assert lines[3] == "  2024-05-01 01:00  fitted: 40 rows through 2024-05-01 00:00, 2.3 ms"
+    assert all("payload" not in each for each in story.happened)
+
+
+def test_a_group_that_only_has_events_has_an_empty_story(config: Config) -> None:
+    seen(config, A)
+    assert Fleet(config).why(A).happened == ()
+    with pytest.raises(StoreError, match=r"group \[\"x\",\"1\"\]: nothing was ever stored of it; `spinney fleet`"):
+        Fleet(config).why('["x","1"]')
+
+
+def test_without_tables_the_error_says_what_to_run(tmp_path: Path) -> None:
+    nowhere = parse(TEXT.format(root=tmp_path / "other"), "fleet.toml", {})
+    with pytest.raises(StoreError, match=r"fleet shops: no table events .*spinney init"):
+        Fleet(nowhere).groups()
