@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 from collections import defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,18 @@ def deliver(config: Config) -> int:
         return 0
     client = _client(config)
     experiment = _experiment(client, config.fleet.name)
-    return sum(_deliver_run(client, experiment, config, name, rows) for name, rows in _by_run(rounds).items())
+    # Looked for by tag first: creating a run twice makes two.
+    known = _known_runs(client, experiment, config.fleet.name)
+    delivered = 0
+    for name, rows in _by_run(rounds).items():
+        run = known.get(name) or _new_run(client, experiment, config, name, rows[0])
+        fresh = [row for row in rows if row["batch_id"] > run.through]
+        if fresh:
+            _log(client, run, fresh)
+        if run.open and _over(rows[-1]):
+            client.set_terminated(run.run_id, "FINISHED")
+        delivered += len(fresh)
+    return delivered
 
 
 def _by_run(rounds: pa.Table) -> dict[str, list[dict[str, Any]]]:
@@ -98,33 +110,30 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id if found else client.create_experiment(name))
 
 
-def _deliver_run(client: MlflowClient, experiment: str, config: Config, name: str, rows: list[dict[str, Any]]) -> int:
-    from mlflow.entities import Metric
+@dataclass(frozen=True)
+class _Run:
+    """A run in MLflow. through: the greatest batch delivered to it; open: more may come."""
 
-    run_id, through = _run(client, experiment, config, name, rows[0])
-    fresh = [row for row in rows if row["batch_id"] > through]
-    if not fresh:
-        return 0
-    metrics = [
-        Metric(figure, value, _ms(row["started_at"]), row["batch_id"])
-        for row in fresh
-        for figure, value in _figures(row).items()
-    ]
-    for at in range(0, len(metrics), MOST_METRICS):
-        client.log_batch(run_id, metrics=metrics[at : at + MOST_METRICS], synchronous=True)
-    # Last: a deliverer that dies before this logs the same steps again, which changes no figure.
-    client.set_tag(run_id, THROUGH, str(fresh[-1]["batch_id"]))
-    if fresh[-1]["kind"] == RoundKind.BATCH.value or fresh[-1]["started_at"].date() < datetime.now(UTC).date():
-        client.set_terminated(run_id, "FINISHED")
-    return len(fresh)
+    run_id: str
+    through: int = -1
+    open: bool = True
 
 
-def _run(client: MlflowClient, experiment: str, config: Config, name: str, first: dict[str, Any]) -> tuple[str, int]:
-    """The run of this name and the last batch it has. Looked for by tag first: creating a run twice makes two."""
-    wanted = f"tags.`{FLEET}` = '{config.fleet.name}' AND tags.`{RUN}` = '{name}'"
-    found = client.search_runs([experiment], wanted, max_results=1)
-    if found:
-        return found[0].info.run_id, int(found[0].data.tags.get(THROUGH, -1))
+def _known_runs(client: MlflowClient, experiment: str, fleet: str) -> dict[str, _Run]:
+    """The fleet's runs by name: one call for a thousand of them, however old the fleet is."""
+    known: dict[str, _Run] = {}
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment], f"tags.`{FLEET}` = '{fleet}'", page_token=token)
+        for run in page:
+            through = int(run.data.tags.get(THROUGH, -1))
+            known[run.data.tags[RUN]] = _Run(run.info.run_id, through, run.info.status == "RUNNING")
+        token = page.token
+        if not token:
+            return known
+
+
+def _new_run(client: MlflowClient, experiment: str, config: Config, name: str, first: dict[str, Any]) -> _Run:
     tags = {FLEET: config.fleet.name, RUN: name, "spinney.recipe": first["recipe_id"], "spinney.kind": first["kind"]}
     run = client.create_run(experiment, _ms(first["started_at"]), tags, run_name=f"{config.fleet.name} {name}")
     recipe = Recipe.of(config)
@@ -132,7 +141,26 @@ def _run(client: MlflowClient, experiment: str, config: Config, name: str, first
     params |= {f"estimator.{param}": text for param, text in recipe.params}
     for key, value in params.items():
         client.log_param(run.info.run_id, key, value)
-    return run.info.run_id, -1
+    return _Run(run.info.run_id)
+
+
+def _log(client: MlflowClient, run: _Run, fresh: list[dict[str, Any]]) -> None:
+    from mlflow.entities import Metric
+
+    metrics = [
+        Metric(figure, value, _ms(row["started_at"]), row["batch_id"])
+        for row in fresh
+        for figure, value in _figures(row).items()
+    ]
+    for at in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run.run_id, metrics=metrics[at : at + MOST_METRICS], synchronous=True)
+    # Last: a deliverer that dies before this logs the same steps again, which changes no figure.
+    client.set_tag(run.run_id, THROUGH, str(max(row["batch_id"] for row in fresh)))
+
+
+def _over(last: dict[str, Any]) -> bool:
+    """Whether no round can come to the run whose newest this is: a batch's at once, a stream's when its day is."""
+    return bool(last["kind"] == RoundKind.BATCH.value or last["started_at"].date() < datetime.now(UTC).date())
 
 
 def _figures(row: dict[str, Any]) -> dict[str, float]:
