@@ -44,13 +44,14 @@ class Gating:
     def decided_by_spark(self, models: DataFrame, asked: DataFrame) -> DataFrame:
         """The same for a fleet that does not fit into one process."""
         ddl = ", ".join(tables.PROMOTIONS.column(name).ddl.removesuffix(" NOT NULL") for name in COLUMNS)
-        of_model = [F.col(f"m.{name}").alias(f"m_{name}") for name in models.columns]
+        names = list(models.columns)  # the workers get these, not the frame
+        of_model = [F.col(f"m.{name}").alias(f"m_{name}") for name in names]
         both = asked.alias("a").join(models.alias("m"), "group_key", "left").select("a.*", *of_model)
 
         def decide_all(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
             for frame in frames:
                 mine = frame[frame["m_status"].notna()]
-                renamed = {f"m_{name}": name for name in models.columns}
+                renamed = {f"m_{name}": name for name in names}
                 fitted = mine[list(renamed)].rename(columns=renamed)
                 if len(frame):
                     yield self.decided(fitted, frame[list(ASKED)])

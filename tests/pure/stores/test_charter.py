@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spinney.core.errors import Busy, StoreError
-from spinney.stores.charter import Edition, amended, settled
+from spinney.stores.charter import Edition, amended, ensure_fixed, settled
 from spinney.stores.leases import held
 
 
@@ -98,3 +98,11 @@ def test_one_process_that_holds_both_queries_may_edit(configured) -> None:
     edited = configured(ranges="price = [0, 20]")
     with held(edited, ["ingest", "score"]):
         assert len(amended(edited, ("ingest", "score")).editions) == 2
+
+
+def test_who_does_not_judge_makes_the_charter_and_leaves_an_edit_to_those_who_do(configured) -> None:
+    ensure_fixed(configured(ranges="price = [0, 10]"))
+    ensure_fixed(configured(ranges="price = [0, 20]"))
+    assert settled(configured(ranges="price = [0, 10]")).editions == (Edition({"price": (0.0, 10.0)}, {}),)
+    with pytest.raises(StoreError, match=r"fleet.shards was 4"):
+        ensure_fixed(configured(("shards = 4", "shards = 8")))

@@ -54,9 +54,8 @@ def test_every_table_is_open_to_readers_of_version_1_and_making_them_again_is_sa
 
 def test_a_table_of_other_columns_is_refused_with_what_differs(configured) -> None:
     delta.create_tables(configured())
-    with pytest.raises(
-        StoreError, match=r"table events at .*not in the table: size; not declared: price; of another type: none\).*restore"
-    ) as said:
+    says = r"table events at .*not in the table: size; not declared: price; of another type: none\).*restore"
+    with pytest.raises(StoreError, match=says) as said:
         delta.create_tables(
             configured(('price = "double"', 'size = "double"'), ('["price", "kind"]', '["size", "kind"]'))
         )

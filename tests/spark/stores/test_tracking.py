@@ -172,7 +172,7 @@ def at(config, uri: str):
 def test_what_a_server_missed_while_it_was_down_arrives_once(fleet, down, caplog) -> None:
     took_place(fleet, "stream", 0, DAY)
     unreachable = at(fleet.config, down)
-    with pytest.raises(Exception, match="Max retries exceeded|API request"):
+    with pytest.raises(Exception, match=r"Max retries exceeded|API request"):
         deliver(unreachable)
     with caplog.at_level(logging.WARNING, tracking.log.name):
         deliverer = Deliverer(unreachable)

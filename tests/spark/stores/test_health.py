@@ -1,0 +1,130 @@
+"""Health: sums that can be added in any order; the loss in SQL is the loss in NumPy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import functions as F
+
+from schemas import tables
+from spinney.core.loss import LOSSES
+from spinney.stores.health import deltas, ticks
+from spinney.stores.layout import contract
+
+AT = datetime(2024, 5, 2, tzinfo=UTC)
+INF, NAN = float("inf"), float("nan")
+NUMBERS = [1.5, -2.0, 0.0, 1e200, INF, -INF, NAN, None]
+
+
+@pytest.mark.parametrize("name", ["absolute", "squared"])
+def test_the_loss_of_numbers_in_sql_is_that_of_the_core(spark, name: str) -> None:
+    pairs = [(label, answer) for label in NUMBERS for answer in NUMBERS]
+    rows = spark.createDataFrame([(n, *pair) for n, pair in enumerate(pairs)], "n int, label double, prediction double")
+    found = [row.loss for row in rows.withColumn("loss", F.expr(LOSSES[name].sql())).orderBy("n").collect()]
+    labels, answers = (np.array(side, dtype=object) for side in zip(*pairs, strict=True))
+    expected = LOSSES[name].per_row(labels, answers)
+    assert [value is None for value in found] == np.isnan(expected).tolist()
+    assert [value for value in found if value is not None] == expected[~np.isnan(expected)].tolist()
+
+
+def test_the_log_loss_in_sql_is_that_of_the_core(spark) -> None:
+    answers = [{"yes": 0.75, "no": 0.25}, {"yes": 1.0}, {"no": 0.0, "yes": NAN}, {"yes": INF}, {"yes": None}, {}, None]
+    cases = [(label, answer) for label in ("yes", "no", "maybe", None) for answer in answers]
+    schema = "n int, label string, probabilities map<string,double>, prediction string"
+    rows = spark.createDataFrame([(n, *case, None) for n, case in enumerate(cases)], schema)
+    found = [row.loss for row in rows.withColumn("loss", F.expr(LOSSES["log"].sql())).orderBy("n").collect()]
+    expected = LOSSES["log"].per_row(
+        np.array([label for label, _ in cases], dtype=object), [known for _, known in cases]
+    )
+    got = np.array([np.nan if value is None else value for value in found])
+    np.testing.assert_allclose(got, expected, rtol=1e-15)
+    assert got[0] == pytest.approx(-np.log(0.75))
+
+
+def answers() -> pd.DataFrame:
+    """Two groups, three models, one row that nobody answered, one label that is missing, one answer that is none."""
+    random = np.random.default_rng(3)
+    frame = pd.DataFrame({"event_id": [f"e{n}" for n in range(60)]})
+    frame["group_key"] = ['["a","1"]' if n % 3 else '["b","1"]' for n in range(60)]
+    frame["shard"] = [1 if n % 3 else 2 for n in range(60)]
+    frame["model_id"] = [None if n % 10 == 9 else f"m{n % 2}" for n in range(60)]
+    frame["event_time"] = [AT - timedelta(minutes=7 * n) for n in range(60)]
+    frame["prediction"] = [None if n % 10 == 9 else NAN if n % 12 == 4 else float(random.normal()) for n in range(60)]
+    frame["label"] = [None if n % 5 == 2 else float(random.normal()) for n in range(60)]
+    return frame
+
+
+def sent(spark, frame: pd.DataFrame):
+    schema = "event_id string, group_key string, shard int, model_id string, event_time timestamp"
+    schema += ", prediction double, label double"
+    rows = [
+        tuple(None if value is pd.NaT else value for value in row) for row in frame.astype(object).to_numpy().tolist()
+    ]
+    rows = [tuple(value.to_pydatetime() if isinstance(value, pd.Timestamp) else value for value in row) for row in rows]
+    return spark.createDataFrame(rows, schema).withColumn("scored_at", F.lit(AT))
+
+
+def oracle(frame: pd.DataFrame, *, answered: bool) -> dict[tuple, tuple]:
+    """label_delay is an hour: a quarter of it is a step of maturity."""
+    label, prediction = (pd.to_numeric(frame[name]).astype(float) for name in ("label", "prediction"))
+    loss = (label - prediction).abs()
+    nobody = frame["model_id"].isna()
+    known = frame.assign(
+        loss=loss, square=loss * loss, labelled=label.notna() & (nobody | loss.notna()),
+        step=[int(at.timestamp()) // 900 for at in frame["event_time"]],
+    )  # fmt: skip
+    found = {}
+    for (shard, key, model, _), mine in known.groupby(["shard", "group_key", "model_id", "step"], dropna=False):
+        name = (shard, key, None if pd.isna(model) else model, mine["event_time"].max())
+        sums = (mine["loss"].sum(), mine["square"].sum())
+        found[name] = (len(mine) if answered else 0, int(mine["labelled"].sum()), *sums)
+    return found
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool) -> None:
+    config = configured()
+    found = deltas(sent(spark, answers()), config, "scored_at", 7, answered=answered).toArrow()
+    assert tuple(found.column_names) == contract(config, tables.HEALTH).names
+    expected = oracle(answers(), answered=answered)
+    got = {}
+    for row in found.to_pylist():
+        assert (row["batch_id"], row["observed_on"], row["drift"]) == (7, AT.date(), None)
+        name = (row["shard"], row["group_key"], row["model_id"], pd.Timestamp(row["last_event_time"]))
+        got[name] = (row["rows"], row["labelled"], row["loss"], row["squared_loss"])
+    assert got.keys() == expected.keys()
+    for name, sums in expected.items():
+        assert got[name] == pytest.approx(sums), name
+    assert sum(labelled for _, labelled, *_ in got.values()) > sum(1 for name in got if name[2]) / 2
+    unanswered = [sums for (_, _, model, _), sums in got.items() if model is None]
+    assert sum(labelled for _, labelled, *_ in unanswered) == 6  # a label counts even where nobody answered
+    assert all(loss == 0 for *_, loss, _ in unanswered)
+
+
+def test_batches_add_up_however_they_are_cut(spark, configured) -> None:
+    config, frame = configured(), answers()
+    cut = frame.sample(frac=1.0, random_state=4)
+    parts = [
+        deltas(sent(spark, part), config, "scored_at", n, answered=True) for n, part in enumerate((cut[:25], cut[25:]))
+    ]
+    whole = deltas(sent(spark, frame), config, "scored_at", 0, answered=True)
+    names = ("rows", "labelled", "loss", "squared_loss")
+
+    def totals(rows) -> dict:
+        sums = rows.groupBy("group_key", "model_id").agg(*(F.sum(name).alias(name) for name in names))
+        return {(row.group_key, row.model_id): [row[name] for name in names] for row in sums.collect()}
+
+    added, expected = totals(parts[0].unionByName(parts[1])), totals(whole)
+    assert added.keys() == expected.keys()
+    assert all(added[name] == pytest.approx(expected[name]) for name in expected)
+
+
+def test_a_tick_is_one_row_a_shard_with_the_newest_time(spark, configured) -> None:
+    found = ticks(sent(spark, answers()), configured(), "scored_at", 3).toArrow().to_pylist()
+    assert sorted(row["shard"] for row in found) == [0, 1, 2, 3]
+    for row in found:
+        assert (row["group_key"], row["model_id"], row["rows"], row["labelled"]) == (None, None, 0, 0)
+        assert (row["last_event_time"], row["batch_id"]) == (AT, 3)

@@ -1,0 +1,226 @@
+"""A round is carried out once, whatever happens between its writes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from schemas import tables
+from schemas.vocabulary import RoundKind
+from spinney.core import keys
+from spinney.core.config import parse
+from spinney.core.recipe import Recipe
+from spinney.stores import champions, crashpoints, delta, rounds
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.rounds import READ, Ordered, Rounds
+
+START = datetime(2024, 5, 1, tzinfo=UTC)
+CLOCK = START + timedelta(days=5)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+A, B, C, THIN, ALL = '["a","1"]', '["b","1"]', '["c","1"]', '["thin","1"]', "{}"
+EVERY = (A, B, C, THIN, ALL)
+
+
+class Crash(Exception):  # noqa: N818 - said as what is so
+    """The process ends here."""
+
+
+def champion_of(fleet, key: str) -> str | None:
+    rows = [row for row in fleet.rows(tables.PROMOTIONS) if row["group_key"] == key]
+    mine = [row for row in rows if row["decision"] in ("promoted", "unproven")]
+    return max(mine, key=lambda row: (row["trained_through"], row["fitted_at"]))["model_id"] if mine else None
+
+
+def plan(fleet, runner: Rounds, batch_id: int, *group_keys: str, pinned: str = "", deferred: int = 0) -> None:
+    rows = [
+        {
+            "shard": keys.shard_of(key, 4), "group_key": key, "policy": "asked", "decision": "fit", "epoch": 0,
+            "model_id": champion_of(fleet, key), "numbers": json.dumps({"pinned": key == pinned}), "judged_at": NOW,
+        }
+        for key in group_keys
+    ]  # fmt: skip
+    # What the judge says besides is stored with the plan, and is no part of it.
+    rows.append({**rows[0], "group_key": '["fresh","9"]', "decision": "deferred"})
+    names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
+    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
+    ordered = Ordered(
+        round_id=f"stream-{batch_id}", groups_in=len(group_keys) + deferred, deferred=deferred,
+        reasons={"asked": len(group_keys)}, clock=CLOCK, now=NOW + timedelta(hours=batch_id), budget_seconds=5.0,
+        predicted_seconds=1.5, pins=delta.pins(fleet.config, *READ),
+    )  # fmt: skip
+    whole = [{name: row.get(name) for name in names} for row in rows]
+    runner.plan(pa.Table.from_pylist(whole, schema=schema), ordered, batch_id)
+
+
+def whole_round(fleet, runner: Rounds) -> None:
+    plan(fleet, runner, 0, A, B, THIN, ALL)
+    runner.carry_out(0)
+
+
+def runner_of(spark, fleet) -> Rounds:
+    return Rounds(spark, fleet.config, fleet.signer, RoundKind.STREAM, "c1")
+
+
+def stored(fleet) -> dict[str, Any]:
+    """What a round leaves, but for how long it took."""
+    models = sorted(fleet.rows(tables.MODELS), key=lambda row: row["group_key"])
+    promotions = sorted(fleet.rows(tables.PROMOTIONS), key=lambda row: (row["decided_at"], row["group_key"]))
+    slow = ("fit_ms", "seconds", "predicted_seconds", "pins")
+    all_rows = {"models": models, "promotions": promotions, "rounds": fleet.rows(tables.ROUNDS)}
+    all_rows["verdicts"] = sorted(fleet.rows(tables.VERDICTS), key=lambda row: row["group_key"])
+    return {
+        table: [{name: value for name, value in row.items() if name not in slow} for row in rows]
+        for table, rows in all_rows.items()
+    }
+
+
+@pytest.fixture
+def fleet(world):
+    made = world(('parents = [["dept"], []]', "parents = [[]]"), ("max_rows = 40", "max_rows = 25"))
+    for shop, count in (("a", 40), ("b", 20), ("c", 24), ("thin", 3)):
+        made.sell(shop, 1, count)
+    return made
+
+
+def test_one_round_after_the_other_adds_up_is_kept_and_held(spark, fleet) -> None:
+    runner = runner_of(spark, fleet)
+    plan(fleet, runner, 0, *EVERY, deferred=2)
+    assert runner.unfinished() == 0
+    assert runner.carry_out(0).round_id == "stream-0"
+    assert runner.unfinished() is None
+    (first,) = fleet.rows(tables.ROUNDS)
+    counts = {name: first[name] for name in ("groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred")}
+    assert counts == {"groups_in": 7, "fitted": 4, "failed": 0, "too_few_rows": 1, "kept": 0, "deferred": 2}
+    # The newest 30 of 40 rows, 20, 24, and 25 sampled of all: a fifth is held out, evidence needs three.
+    assert (first["promoted"], first["unproven"], first["refused"], first["held"]) == (4, 0, 0, 0)
+    assert (first["kind"], first["started_at"], first["clock"]) == ("stream", NOW, CLOCK)
+    assert json.loads(first["seconds"]).keys() == {"plan", "fit", "gate"}
+    assert first["recipe_id"] == Recipe.of(fleet.config).recipe_id
+    models = {row["group_key"]: row for row in fleet.rows(tables.MODELS)}
+    assert {key: (row["status"], row["rows"]) for key, row in models.items()} == {
+        A: ("fitted", 30), B: ("fitted", 20), C: ("fitted", 24), THIN: ("too_few_rows", 3), ALL: ("fitted", 25),
+    }  # fmt: skip
+    assert all(row["shard"] == keys.shard_of(row["group_key"], 4) for row in models.values())
+    promotions = {row["group_key"]: row for row in fleet.rows(tables.PROMOTIONS)}
+    assert promotions.keys() == {A, B, C, ALL}
+    for key, row in promotions.items():
+        for name in ("model_id", "payload", "signature", "codec", "trained_through", "fitted_at", "rows"):
+            assert row[name] == models[key][name], name
+
+    # A has new rows, B has none, C has new ones and is pinned.
+    for shop in "ac":
+        fleet.sell(shop, 1, 10, since=START + timedelta(days=3))
+    again = runner_of(spark, fleet)
+    plan(fleet, again, 1, A, B, C, THIN, pinned=C)
+    again.carry_out(1)
+    second = (
+        fleet.rows(tables.ROUNDS)[1] if fleet.rows(tables.ROUNDS)[1]["batch_id"] == 1 else fleet.rows(tables.ROUNDS)[0]
+    )
+    counts = {name: second[name] for name in ("groups_in", "fitted", "too_few_rows", "kept", "held", "deferred")}
+    assert counts == {"groups_in": 4, "fitted": 2, "too_few_rows": 1, "kept": 1, "held": 1, "deferred": 0}
+    decided = {row["group_key"]: row for row in fleet.rows(tables.PROMOTIONS) if row["batch_id"] == 1}
+    assert decided[B]["decision"] == "kept"
+    assert decided[B]["model_id"] == promotions[B]["model_id"]
+    assert decided[C]["decision"] == "held"
+    assert decided[C]["reason"].startswith("pinned by a person; without the pin: ")
+    assert decided[A]["champion_loss"] is not None
+    assert decided[A]["rows_compared"] == 6
+    compared = [decided[key]["challenger_loss"] for key in (A, C)]
+    assert second["mean_challenger_loss"] == pytest.approx(sum(compared) / 2)
+    assert B not in {row["group_key"] for row in fleet.rows(tables.MODELS) if row["batch_id"] == 1}
+
+
+def test_a_round_cut_off_after_any_write_ends_as_if_it_had_not_been(spark, fleet, monkeypatch, tmp_path) -> None:
+    expected = None
+    for step in ("", "plan", "fit", "gate", "record"):
+        mine = world_copy(fleet, tmp_path, step)
+        if not step:
+            runner = runner_of(spark, mine)
+            whole_round(mine, runner)
+            expected = stored(mine)
+            continue
+
+        def crash(name: str, batch_id: int, at: str = f"retrain.{step}") -> None:
+            if name == at:
+                raise Crash
+
+        with monkeypatch.context() as patch:
+            patch.setattr(crashpoints, "reached", crash)
+            runner = runner_of(spark, mine)
+            with pytest.raises(Crash):
+                whole_round(mine, runner)
+        # The world moves on: B gets other rows, A another champion.
+        mine.sell("b", 1, 9, since=START + timedelta(days=4))
+        other = {"group_key": A, "model_id": "people's", "decision": "pinned", "epoch": 7, "decided_at": NOW}
+        mine.put(tables.PROMOTIONS, [{**other, "shard": 0, "batch_id": 0}], "people")
+        mine.put(tables.MODELS, [{"group_key": A, "model_id": "people's", "status": "fitted", "batch_id": 0}], "batch")
+        again = runner_of(spark, mine)
+        assert again.planned(0)
+        assert again.unfinished() == (None if step == "record" else 0)
+        again.carry_out(0)
+        again.carry_out(0)
+        found = stored(mine)
+        found["promotions"] = [row for row in found["promotions"] if row["model_id"] != "people's"]
+        found["models"] = [row for row in found["models"] if row["model_id"] != "people's"]
+        assert found == expected, f"crash after {step}"
+
+
+def world_copy(fleet, tmp_path, step: str):
+    """The same fleet in tables of its own."""
+    root = tmp_path / f"root-{step or 'undisturbed'}"
+    shutil.copytree(tmp_path / "root", root)
+    text = fleet.config.text.replace(f"{tmp_path}/root", str(root))
+    return type(fleet)(parse(text, "fleet.toml", {}))
+
+
+def test_nothing_planned_is_nothing_to_carry_out(spark, fleet) -> None:
+    runner = runner_of(spark, fleet)
+    assert runner.next_batch() == 0
+    assert runner.carry_out(0) is None
+    assert runner.unfinished() is None
+    assert fleet.rows(tables.ROUNDS) == []
+
+
+def in_order(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    known = frame.astype(object).where(frame.notna(), None)
+    return sorted(known.to_dict("records"), key=lambda row: row["group_key"])
+
+
+def test_few_groups_and_many_are_decided_and_asked_about_alike(spark, fleet, monkeypatch, tmp_path) -> None:
+    first = runner_of(spark, fleet)
+    plan(fleet, first, 0, *EVERY)
+    first.carry_out(0)
+    fleet.sell("a", 1, 10, since=START + timedelta(days=3))
+    found = []
+    for few in (rounds.FEW, 0):
+        mine = world_copy(fleet, tmp_path, f"few{few}")
+        with monkeypatch.context() as patch:
+            patch.setattr(rounds, "FEW", few)
+            patch.setattr(champions, "MOST_HERE", few - 1)
+            runner = runner_of(spark, mine)
+            plan(mine, runner, 1, *EVERY, pinned=C)
+            runner.carry_out(1)
+            groups = pd.DataFrame(
+                {"group_key": list(EVERY), "incumbent_id": [champion_of(fleet, key) for key in EVERY]}
+            )
+            asked = spark.createDataFrame(
+                groups.astype(object).where(groups.notna(), None), "group_key string, incumbent_id string"
+            )
+            asks = champions.asks(spark, mine.config, groups, asked).toArrow()
+        promotions = pd.DataFrame([row for row in mine.rows(tables.PROMOTIONS) if row["batch_id"] == 1])
+        found.append(
+            (in_order(promotions.drop(columns=["fit_ms"])), sorted(asks.to_pylist(), key=lambda row: row["group_key"]))
+        )
+    (few_rows, few_asks), (many_rows, many_asks) = found
+    assert few_rows == many_rows
+    assert few_asks == many_asks
+    by_group = {row["group_key"]: row for row in few_asks}
+    assert by_group[THIN]["champion_id"] is None
+    assert by_group[A]["champion_payload"] is not None
+    assert [row["group_key"] for row in few_asks] == sorted(EVERY)

@@ -1,0 +1,123 @@
+"""Which rows a round fits on; the oracle is plain pandas over the same tables."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+import xxhash
+from pyspark.sql import functions as F
+
+from schemas import tables
+from spinney.core import keys
+from spinney.core.config import Config
+from spinney.stores import delta
+from spinney.stores.rounds import READ
+from spinney.stores.training import Wanted, levels_of, parent_keys, rows
+
+START = pd.Timestamp("2024-05-01", tz="UTC")
+CLOCK = START + timedelta(days=12)
+BY_DEPT, ALL = '{"dept":"1"}', "{}"
+
+
+def asked(spark, *group_keys: str):
+    return spark.createDataFrame([(keys.shard_of(key, 4), key) for key in group_keys], "shard int, group_key string")
+
+
+def chosen(spark, config: Config, *group_keys: str, pins=None, clock: datetime = CLOCK) -> pd.DataFrame:
+    wanted = Wanted(asked(spark, *group_keys), levels_of(config, group_keys))
+    found = rows(spark, config, wanted, pins or delta.pins(config, *READ), clock.to_pydatetime())
+    assert found.columns == ["group_key", "event_id", "event_time", "price", "stock", "label"]
+    return in_order(found.toArrow().to_pandas())
+
+
+def in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values(["group_key", "event_time", "event_id"], ignore_index=True)
+
+
+def signed_hash(text: str) -> int:
+    found = xxhash.xxh64_intdigest(text.encode(), seed=42)
+    return found - (1 << 64) if found >= 1 << 63 else found
+
+
+def oracle(fleet, *group_keys: str) -> pd.DataFrame:
+    """Window 10d, window_rows 30, parents.max_rows 40, label_delay 1h: as the configuration says."""
+    events, outcomes = (pd.DataFrame(fleet.rows(base)) for base in (tables.EVENTS, tables.OUTCOMES))
+    mature = events[
+        (events["event_time"] <= CLOCK - timedelta(hours=1)) & (events["event_time"] > CLOCK - timedelta(days=10))
+    ]
+    labels = outcomes[outcomes["observed_at"] <= CLOCK].groupby(["group_key", "event_id"])["label"].min().reset_index()
+    labelled = mature.merge(labels, on=["group_key", "event_id"])
+    found = []
+    for key in group_keys:
+        if keys.is_parent(key):
+            mine = labelled[labelled["dept"] == 1] if key == BY_DEPT else labelled
+            mine = mine.assign(drawn=mine["event_id"].map(signed_hash)).sort_values(["drawn", "event_id"]).head(40)
+        else:
+            mine = labelled[labelled["group_key"] == key].sort_values(["event_time", "event_id"]).tail(30)
+        found.append(mine.assign(group_key=key)[["group_key", "event_id", "event_time", "price", "stock", "label"]])
+    return in_order(pd.concat(found))
+
+
+@pytest.fixture
+def fleet(world):
+    made = world()
+    made.sell("a", 1, 50, since=CLOCK - timedelta(hours=40))  # its end is not mature, its labels later than the clock
+    made.sell("a", 2, 12, since=CLOCK - timedelta(days=10, hours=3))  # its beginning is older than the window
+    made.sell("b", 1, 20, since=START + timedelta(days=5))
+    unlabelled = made.event("b", 1, "never labelled", START + timedelta(days=6), price=1.0, stock=1)
+    without_feature = made.event("b", 1, "no price", START + timedelta(days=6), stock=1)
+    made.put(tables.EVENTS, [unlabelled, without_feature])
+    twice = [made.outcome(without_feature, label, START + timedelta(days=7)) for label in (9.0, 8.0)]
+    too_late = made.outcome(unlabelled, 1.0, CLOCK + timedelta(seconds=1))
+    of_another_group = {**too_late, "group_key": '["a","2"]', "observed_at": START}
+    made.put(tables.OUTCOMES, [*twice, too_late, of_another_group])
+    return made
+
+
+def test_groups_and_parents_get_the_rows_that_pandas_chooses(spark, fleet) -> None:
+    wanted = ('["a","1"]', '["b","1"]', BY_DEPT, ALL, '["nobody","1"]')
+    got, expected = chosen(spark, fleet.config, *wanted), oracle(fleet, *wanted[:-1])
+    pd.testing.assert_frame_equal(got, expected, check_dtype=False)
+    by_group = got.groupby("group_key").size().to_dict()
+    assert by_group == {'["a","1"]': 30, '["b","1"]': 21, BY_DEPT: 40, ALL: 40}
+    assert got.loc[got["event_id"] == "no price", "label"].tolist()[:1] == [8.0]
+
+
+def test_without_parents_only_the_asked_groups_are_read(spark, fleet) -> None:
+    got = chosen(spark, fleet.config, '["a","2"]', '["b","1"]')
+    pd.testing.assert_frame_equal(got, oracle(fleet, '["a","2"]', '["b","1"]'), check_dtype=False)
+    assert len(got[got["group_key"] == '["a","2"]']) == 8  # 12 but for those of the first four hours
+
+
+def test_what_is_appended_after_the_pins_does_not_count(spark, fleet) -> None:
+    pins = delta.pins(fleet.config, *READ)
+    before = chosen(spark, fleet.config, '["b","1"]', BY_DEPT)
+    fleet.sell("b", 1, 15, since=START + timedelta(days=8))
+    pd.testing.assert_frame_equal(chosen(spark, fleet.config, '["b","1"]', BY_DEPT, pins=pins), before)
+    assert len(chosen(spark, fleet.config, '["b","1"]')) == 30
+
+
+def test_labels_inside_the_events_need_no_outcomes(spark, world) -> None:
+    made = world(('outcomes = "sold"', ""))
+    at = CLOCK - timedelta(days=1)
+    made.put(
+        tables.EVENTS, [made.event("a", 1, f"e{n}", at, price=1.0, sold=label) for n, label in enumerate((2.5, None))]
+    )
+    got = chosen(spark, made.config, '["a","1"]', ALL)
+    assert got[["group_key", "event_id", "label"]].to_numpy().tolist() == [['["a","1"]', "e0", 2.5], [ALL, "e0", 2.5]]
+
+
+def test_every_parent_of_any_event_is_named_once_with_its_shard(spark, fleet) -> None:
+    events = delta.union(spark, fleet.config, tables.EVENTS)
+    found = sorted(
+        map(tuple, parent_keys(events.orderBy(F.rand(1)), fleet.config).select("group_key", "shard").collect())
+    )
+    named = [BY_DEPT, '{"dept":"2"}', ALL]
+    assert found == sorted((key, keys.shard_of(key, 4)) for key in named)
+    of_a = keys.ancestors(fleet.config.fleet.group, fleet.config.fleet.parents, '["a","1"]')
+    assert of_a == (BY_DEPT, ALL)
+    assert levels_of(fleet.config, ['["a","1"]', ALL]) == ((),)
+    assert np.array_equal(levels_of(fleet.config, [BY_DEPT]), [("dept",)])
