@@ -48,7 +48,7 @@ log.retention.ms=-1
 log.retention.bytes=-1
 message.max.bytes={message_max_bytes}
 replica.fetch.max.bytes={message_max_bytes}
-# A topic's partitions are chosen by `spinney check --init`, not by the first record that comes.
+# A topic's partitions are chosen by `spinney init`, not by the first record that comes.
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
@@ -181,7 +181,8 @@ class Broker:
     def _format(self, kafka: list[str], properties: Path) -> None:
         if (self.data / "logs" / "meta.properties").is_file():
             return
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One id in 64 would begin with a dash, which the tool takes for an option: Kafka's own ids never do.
+        cluster = "S" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
         tool = [*kafka, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(properties)]
         done = subprocess.run([*tool, "--ignore-formatted"], capture_output=True, text=True, check=False)
         if done.returncode != 0:
