@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 from schemas import messages, tables
 from spinney.core.config import Config
 from spinney.core.signing import Signer
+from spinney.stores import crashpoints
 from spinney.stores.delta import Writer
 from spinney.stores.health import deltas, ticks
 from spinney.stores.layout import answer_type, contract, directories, directory, feature_columns
@@ -104,6 +105,7 @@ class Batches:
                 return
             if self._config.kafka.predictions is not None:
                 publish(rows, self._config)
+                crashpoints.reached(f"{NAME}.publish", batch_id)
             self._predictions.append(rows, step="predictions", batch_id=batch_id, count=count)
             health = deltas(rows, self._config, "scored_at", batch_id, answered=True)
             health = health.unionByName(ticks(rows, self._config, "scored_at", batch_id))
