@@ -19,7 +19,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import delta, leases
+from spinney.stores import charter, delta, leases
 from spinney.stores.delta import Writer
 from spinney.stores.layout import directory
 from spinney.stores.spark import session, session_for
@@ -30,8 +30,16 @@ INGEST = "ingest"
 """The query whose directories these are: it must not run meanwhile."""
 
 NAME = "load"
-_POSITION = ["topic", "kafka_partition", "kafka_offset"]
+_CONTENT = ["topic", "value"]
+"""What tells a dead letter from others: its place in the source depends on how many tasks read it."""
+
 _IDENTITY = ["group_key", "event_id"]
+_JSON = {
+    "ignoreNullFields": "false",
+    # By itself Spark writes milliseconds: what was loaded would be another time than what came through Kafka.
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
 
 
 @dataclass
@@ -54,6 +62,7 @@ def load(config: Config, source: str, *, outcomes: bool = False, spark: SparkSes
     rows = _read(spark, source)
     loaded = Loaded()
     with leases.held(config, [INGEST]):
+        charter.ensure_fixed(config)
         delta.create_tables(config)
         if outcomes:
             _load(spark, config, _records(rows, source), loaded, outcomes=True)
@@ -103,7 +112,7 @@ def _late_labels(rows: DataFrame, config: Config) -> DataFrame:
 
 def _records(rows: DataFrame, source: str) -> DataFrame:
     """The rows as the records that Kafka would have brought, so that one validation judges both."""
-    text = F.to_json(F.struct(*rows.columns), {"ignoreNullFields": "false"})
+    text = F.to_json(F.struct(*rows.columns), _JSON)
     return rows.select(
         F.lit(None).cast("binary").alias("key"),
         text.cast("binary").alias("value"),
@@ -120,7 +129,7 @@ def _load(spark: SparkSession, config: Config, records: DataFrame, loaded: Loade
         valid = judged.filter(F.col("reason").isNull()).dropDuplicates(_IDENTITY)
         dead = judged.filter(F.col("reason").isNotNull())
         _append(spark, config, tables.OUTCOMES if outcomes else tables.EVENTS, valid, _IDENTITY, loaded)
-        _append(spark, config, tables.DEAD_LETTERS, dead, _POSITION, loaded)
+        _append(spark, config, tables.DEAD_LETTERS, dead, _CONTENT, loaded)
     finally:
         judged.unpersist()
 

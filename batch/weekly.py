@@ -19,7 +19,7 @@ from schemas.vocabulary import RoundKind, Staleness
 from spinney.core.config import Config
 from spinney.core.errors import ConfigError, SpinneyError, StoreError
 from spinney.core.keys import shard_of
-from spinney.stores import champions, delta, leases, signing_key
+from spinney.stores import champions, charter, delta, leases, signing_key
 from spinney.stores.files import read_config
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ, Ordered, Rounds
@@ -39,6 +39,7 @@ def retrain(
     """
     spark = spark or session(config)
     with leases.held(config, [NAME]):
+        charter.ensure_fixed(config)
         delta.create_tables(config)
         rounds = Rounds(spark, config, signing_key.signer(config), RoundKind.BATCH, NAME)
         unfinished = rounds.unfinished()

@@ -65,6 +65,18 @@ def settled(config: Config) -> Charter:
     return _write(config, Charter(there.fixed, (*there.editions, Edition(ranges, _begun(config)))))
 
 
+def ensure_fixed(config: Config) -> None:
+    """For who does not judge records: make the charter when there is none, and leave its editions alone.
+
+    Raises StoreError when something fixed was changed.
+    """
+    there = _read(config)
+    if there is None:
+        settled(config)
+    else:
+        _refuse_changes(config, there.fixed, _fixed(config))
+
+
 def amended(config: Config, mine: tuple[str, ...]) -> Charter:
     """`settled` for a process that holds the leases `mine`: an edit waits until nobody judges by the old ranges."""
     others = [name for name in JUDGING if name not in mine]

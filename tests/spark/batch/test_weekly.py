@@ -1,0 +1,110 @@
+"""The weekly batch: every group and parent once, the same work never twice."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from batch import weekly
+from schemas import tables
+from spinney.core.errors import Busy, StoreError
+from spinney.stores import crashpoints, leases, signing_key
+
+START = datetime(2024, 5, 1, tzinfo=UTC)
+A, B, THIN, DEPT, ALL = '["a","1"]', '["b","1"]', '["thin","1"]', '{"dept":"1"}', "{}"
+
+
+class Crash(Exception):  # noqa: N818 - said as what is so
+    """The process ends here."""
+
+
+@pytest.fixture
+def fleet(world, monkeypatch):
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    made = world()
+    for shop, count in (("a", 25), ("b", 20), ("thin", 3)):
+        made.sell(shop, 1, count)
+    return made
+
+
+def counts(row) -> dict[str, int]:
+    names = ("groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred", "held")
+    return {name: row[name] for name in names if row[name]}
+
+
+def decided(fleet, batch_id: int) -> dict[str, str]:
+    rows = fleet.rows(tables.PROMOTIONS)
+    return {row["group_key"]: row["decision"] for row in rows if row["batch_id"] == batch_id and row["by"] == "batch"}
+
+
+def test_every_group_and_parent_is_retrained_and_the_same_rows_are_kept(spark, fleet) -> None:
+    first = weekly.retrain(fleet.config, spark=spark)
+    assert first["round_id"] == "batch-0"
+    assert first["reasons"] == {"all": 5}
+    assert first["clock"] == START + timedelta(hours=24)  # the newest event
+    assert counts(first) == {"groups_in": 5, "fitted": 4, "too_few_rows": 1}
+    assert decided(fleet, 0).keys() == {A, B, DEPT, ALL}
+    second = weekly.retrain(fleet.config, spark=spark)
+    assert counts(second) == {"groups_in": 5, "too_few_rows": 1, "kept": 4}
+    assert decided(fleet, 1) == dict.fromkeys((A, B, DEPT, ALL), "kept")
+    (mine,) = [row for row in fleet.rows(tables.PROMOTIONS) if row["group_key"] == B and row["batch_id"] == 0]
+    pin = {name: mine[name] for name in ("group_key", "shard", "model_id", "batch_id")} | {
+        "decision": "pinned",
+        "epoch": 3,
+    }
+    fleet.put(tables.PROMOTIONS, [{**pin, "decided_at": START, "clock": START}], "people")
+    fleet.sell("b", 1, 10, since=START + timedelta(hours=30))
+    third = weekly.retrain(fleet.config, [B, DEPT], spark=spark)
+    assert third["reasons"] == {"asked": 2}
+    assert counts(third) == {"groups_in": 2, "fitted": 2, "held": 1}
+    (held,) = [row for row in fleet.rows(tables.PROMOTIONS) if row["decision"] == "held"]
+    assert (held["group_key"], held["epoch"], held["by"]) == (B, 3, "batch")
+
+
+def test_a_group_that_was_never_seen_is_refused_before_anything_is_planned(spark, fleet) -> None:
+    with pytest.raises(StoreError, match=r'group \["x","1"\]: no event of it was ever stored; expected a key like'):
+        weekly.retrain(fleet.config, [A, '["x","1"]'], spark=spark)
+    assert fleet.rows(tables.VERDICTS) == []
+
+
+def test_a_batch_that_was_cut_off_is_ended_by_the_next_one(spark, fleet, monkeypatch) -> None:
+    def crash(name: str, batch_id: int) -> None:
+        if name == "weekly.fit":
+            raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crashpoints, "reached", crash)
+        with pytest.raises(Crash):
+            weekly.retrain(fleet.config, [A, B], spark=spark)
+    assert fleet.rows(tables.ROUNDS) == []
+    last = weekly.retrain(fleet.config, [A], spark=spark)
+    rounds = {row["round_id"]: counts(row) for row in fleet.rows(tables.ROUNDS)}
+    assert rounds == {"batch-0": {"groups_in": 2, "fitted": 2}, "batch-1": {"groups_in": 1, "kept": 1}}
+    assert last["round_id"] == "batch-1"
+
+
+def test_a_fleet_without_events_and_a_batch_that_runs_are_said(spark, world, fleet, monkeypatch) -> None:
+    with leases.held(fleet.config, ["weekly"]), pytest.raises(Busy, match="query weekly"):
+        weekly.retrain(fleet.config, spark=spark)
+    monkeypatch.setattr(weekly, "fleet_clock", lambda *_: None)
+    with pytest.raises(StoreError, match=r"fleet shops: no events in .*; load or ingest some first"):
+        weekly.retrain(fleet.config, spark=spark)
+
+
+def test_the_command_line_says_what_went_wrong_and_ends_with_its_number(fleet, tmp_path, capsys, monkeypatch) -> None:
+    file = tmp_path / "fleet.toml"
+    assert weekly.main(["--config", str(file)]) == 2
+    assert "no such file" in capsys.readouterr().err
+    file.write_text(fleet.config.text)
+    monkeypatch.setattr(weekly, "retrain", lambda config, groups: {"round_id": "r", "groups": groups, "at": START})
+    assert weekly.main(["--config", str(file), "--group", A, "--group", B]) == 0
+    assert json.loads(capsys.readouterr().out) == {"round_id": "r", "groups": [A, B], "at": str(START)}
+
+    def busy(*_):
+        raise Busy("another process runs it")
+
+    monkeypatch.setattr(weekly, "retrain", busy)
+    assert weekly.main(["--config", str(file)]) == 1
+    assert capsys.readouterr().err == "spinney: another process runs it\n"
