@@ -245,12 +245,18 @@ def _checks_of(field: Field) -> list[Check]:
     return found
 
 
-def _case(checks: Iterable[Check], what: str) -> str:
-    branches = " ".join(
-        f"WHEN {check.fails} THEN {getattr(check, what) if what == 'detail' else repr(check.reason.value)}"
-        for check in checks
-    )
-    return f"CASE {branches} END"
+def _first_failed(checks: Sequence[Check]) -> str:
+    """SQL: the place of the first check that fails; null when none does."""
+    return f"CASE {' '.join(f'WHEN {check.fails} THEN {at}' for at, check in enumerate(checks))} END"
+
+
+def _reason(checks: Sequence[Check]) -> str:
+    reasons = ", ".join(repr(check.reason.value) for check in checks)
+    return f"CASE WHEN failed IS NOT NULL THEN element_at(array({reasons}), failed + 1) END"
+
+
+def _detail(checks: Sequence[Check]) -> str:
+    return f"CASE failed {' '.join(f'WHEN {at} THEN {check.detail}' for at, check in enumerate(checks))} END"
 
 
 def group_key(config: Config, of: str = "") -> str:
@@ -290,6 +296,9 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
     )
     for step in range(3):
         parsed = parsed.selectExpr("*", *(column for field in fields for column in field.steps[step]))
+    # The conditions stand in the generated code once. Written out for reason and detail each, they outgrew what the JVM
+    # allows one method, and every batch tried to compile them again.
+    parsed = parsed.selectExpr("*", f"{_first_failed(every)} AS failed")
     values = [f"{by_name[fleet.event_id].value} AS event_id"]
     if outcomes:
         values += [f"{by_name[fleet.target].value} AS label", f"{time.value} AS observed_at"]
@@ -299,8 +308,8 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
         values += [f"{by_name[name].value} AS `{name}`" for name in config.event_columns]
     typed = parsed.selectExpr(
         *RECORD_COLUMNS,
-        f"{_case(every, 'reason')} AS reason",
-        f"left({_case(every, 'detail')}, {_DETAIL_CHARACTERS}) AS detail",
+        f"{_reason(every)} AS reason",
+        f"left({_detail(every)}, {_DETAIL_CHARACTERS}) AS detail",
         f"size(array_except(coalesce(fields, array()), array({known}))) AS unknown_fields",
         *values,
     )
