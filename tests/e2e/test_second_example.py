@@ -194,7 +194,7 @@ def test_answers_reach_the_predictions_topic_as_they_stand_in_the_table(machines
     sent: dict[str, Any] = {}
     try:
         while len(sent) < STREAM:
-            messages = consumer.consume(500, timeout=30)
+            messages = consumer.consume(STREAM - len(sent), timeout=30)
             assert messages, f"{len(sent)} of {STREAM} came"
             for message in messages:
                 told = json.loads(message.value())
