@@ -19,7 +19,8 @@ PAGES = sorted(
 def typed(program: str, page: str) -> list[tuple[str, str]]:
     """(word, the rest) of each call of a program on a page: a line of code that begins so, or words in backticks."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    found = re.finditer(rf"^ {{4}}{program} ([a-z][a-z0-9-]*)(.*)$|`{program} ([a-z][a-z0-9-]*)([^`]*)`", text, re.MULTILINE)
+    word = "([a-z][a-z0-9-]*)"
+    found = re.finditer(rf"^ {{4}}{program} {word}(.*)$|`{program} {word}([^`]*)`", text, re.MULTILINE)
     return [(match[1] or match[3], match[2] or match[4] or "") for match in found]
 
 
