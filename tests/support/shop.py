@@ -6,9 +6,10 @@ Nothing is by chance: a shop's true sales are a line in `x` of its own, so every
 from __future__ import annotations
 
 import json
+import shutil
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,10 @@ EVENTS_FIELDS = ("event_id", "at", "region", "shop", "x", "promo", "stock", "ope
 
 @dataclass(frozen=True)
 class Sent:
-    """One acknowledged record. bad: why it must be rejected whatever the ranges are; None for a good one."""
+    """One acknowledged record.
+
+    bad: why it must be rejected whatever the ranges are; None for a good one. edits: of the ranges, before it was sent.
+    """
 
     topic: str
     partition: int
@@ -103,6 +107,7 @@ class Sent:
     key: str | None
     x: float | None = None
     bad: str | None = None
+    edits: int = 0
 
     @property
     def position(self) -> tuple[str, int, int]:
@@ -123,6 +128,7 @@ class Shops:
     root_name: str = "root"
     name: str = field(default_factory=lambda: f"shops-{uuid.uuid4().hex[:8]}")
     ledger: list[Sent] = field(default_factory=list)
+    edits: int = -1
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +145,7 @@ class Shops:
 
     def edit(self, low: float, high: float) -> None:
         """Write fleet.toml with these limits for `x`."""
-        self.ranges = (low, high)
+        self.ranges, self.edits = (low, high), self.edits + 1
         self.file.write_text(
             FLEET.format(low=low, high=high, broker=self.broker, name=self.name, root=self.root), encoding="utf-8"
         )
@@ -181,7 +187,7 @@ class Shops:
         self._flush()
 
     def _send(self, topic: str, value: bytes | None, **known: Any) -> None:
-        said = {"event_id": None, "key": None, **known}
+        said = {"event_id": None, "key": None, "edits": self.edits, **known}
 
         def acknowledged(error: Any, message: Any) -> None:
             assert error is None, error
@@ -223,6 +229,14 @@ class Shops:
         """Every directory's Delta version."""
         config = self.config
         return {each.name: delta.version(config, each) for each in layout.every_directory(config)}
+
+    def copy(self, root_name: str) -> Shops:
+        """The same topics and ledger with a copy of everything stored, as it is now."""
+        shutil.copytree(self.root, self.folder / root_name)
+        made = replace(self, root_name=root_name, folder=self.folder / f"of-{root_name}", ledger=list(self.ledger))
+        shutil.move(self.folder / root_name, made.root)
+        made.edits = self.edits
+        return made
 
     def history(self, rows: Iterable[Mapping[str, Any]], name: str = "history") -> Path:
         """Rows with their labels as a Parquet file for `spinney load`."""
