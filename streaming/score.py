@@ -23,6 +23,8 @@ from streaming.scorer import STATE, Scorer
 
 NAME = "score"
 EVENT, PROMOTION = "event", "promotion"
+# To the microsecond, as the table has it; Spark's own format stops at milliseconds.
+_JSON = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
 _NOT_FROM_THE_SCORER = ("scored_at", "scored_on", "batch_id")
 
 
@@ -120,7 +122,7 @@ def publish(rows: DataFrame, config: Config) -> None:
     (
         rows.select(
             F.col("group_key").alias("key"),
-            F.to_json(F.struct(*fields), {"ignoreNullFields": "false"}).alias("value"),
+            F.to_json(F.struct(*fields), _JSON).alias("value"),
         )
         .write.format("kafka")
         .options(**source.kafka_options(config))

@@ -17,7 +17,7 @@ from spinney.core.errors import ConfigError, SpinneyError
 class Root(click.Group):
     """The verbs in the order in which a stranger meets them, and one place where errors become exit codes."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -16,6 +16,7 @@ import pandas as pd
 from spinney.core.encoding import NULL_TIME, Columns, Floats, Integers, convert, floats, microseconds
 from spinney.core.errors import ContractError
 from spinney.core.kernels import Stack
+from spinney.core.keys import is_parent
 from spinney.core.recipe import Feature, Recipe
 
 _MICROSECOND = pd.Timedelta(1, "us")
@@ -73,7 +74,8 @@ def select(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datet
 
     Left out, in this order: rows of other groups, rows without a (finite) label, rows older than `window` before
     `clock`, second rows of one event_id (the first by (event_time, event_id) stays), and all but the newest
-    `window_rows`. Raises ContractError if a column is missing or of another type.
+    `window_rows` of a group; a parent's rows come as a sample of their own size. Raises ContractError if a column is
+    missing or of another type.
     """
     needed = ["group_key", "event_id", "event_time", "label"]
     if missing := [name for name in needed if name not in rows]:
@@ -88,7 +90,8 @@ def select(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datet
     order = chosen[np.lexsort((times[chosen], group[chosen]))]
     order = _ties_broken(order, group, times, _Texts(ids, columns, labels))
     order = order[~_repeated(group[order], ids[order])]
-    order = _newest(order, group, recipe.window_rows)
+    parents = np.fromiter((is_parent(key) for key in keys), dtype=np.bool_, count=len(keys))
+    order = order[parents[group[order]] | _newest(order, group, recipe.window_rows)]
     starts = np.searchsorted(group[order], np.arange(len(keys) + 1)).astype(np.int64)
     return History(tuple(keys), columns.take(order), starts, times[order], ids[order], labels[order])
 
@@ -130,10 +133,11 @@ def _repeated(group: Integers, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.b
     return pd.Series(group * len(known) + codes).duplicated().to_numpy()
 
 
-def _newest(order: Integers, group: Integers, window_rows: int) -> Integers:
+def _newest(order: Integers, group: Integers, window_rows: int) -> npt.NDArray[np.bool_]:
     of = group[order]
     stops = np.searchsorted(of, of, side="right")
-    return order[stops - np.arange(len(order)) <= window_rows]
+    newest: npt.NDArray[np.bool_] = stops - np.arange(len(order)) <= window_rows
+    return newest
 
 
 def _times(rows: pd.DataFrame) -> Integers:

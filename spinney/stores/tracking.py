@@ -35,6 +35,9 @@ COUNTS = (
 )  # fmt: skip
 FIGURES = (*COUNTS, "predicted_seconds", "mean_champion_loss", "mean_challenger_loss")
 EVERY_SECONDS = 30.0
+PATIENCE_SECONDS = 30.0
+"""How long a stop waits for a last delivery; what is not delivered then is at the next start."""
+
 MOST_METRICS = 1000
 """What one `log_batch` may carry."""
 
@@ -52,10 +55,10 @@ class Deliverer:
             self._thread.start()
 
     def stop(self) -> None:
-        """Deliver what is left, once, and end."""
+        """Deliver what is left, once, and end; a server that does not answer is not waited for."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(PATIENCE_SECONDS)
 
     def _deliver_until_stopped(self) -> None:
         last = False
