@@ -1,0 +1,121 @@
+"""`spinney stream` as a process: how it stops, how it dies, and that there is only one of it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ledger
+import pytest
+import shop
+from process import SECONDS, command, environment, spinney
+from shop import Shops
+
+from schemas import tables
+from streaming.app import Application
+
+OF_A_WAVE = 40
+
+
+@contextmanager
+def running(shops: Shops, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`spinney stream` in the background; killed at the end if it still runs."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command(shops, "stream"), env=environment(), cwd=shops.folder, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def eventually(what: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not what():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.1)
+
+
+class Story:
+    """Killed, started again, asked to stop, drained; then its checkpoint is lost."""
+
+    def __init__(self, spark: Any, shops: Shops) -> None:
+        self.shops, self.waves = shops, 0
+        shops.init()
+        log = shops.folder / "stream.log"
+        self.wave()
+        with running(shops, log) as process:
+            eventually(self.answered, process, log)
+            self.wave()  # whatever of it is under way when the process dies
+            process.send_signal(signal.SIGKILL)
+            self.killed = process.wait()
+        with running(shops, log) as process:
+            eventually(self.answered, process, log)
+            self.wave()
+            self.second = spinney(shops, "stream")
+            self.first_lives = process.poll() is None
+            self.wave()
+            process.terminate()
+            self.terminated = process.wait(SECONDS)
+            self.last_words = log.read_text()
+        Application(spark, shops.config).drain()
+        self.found = ledger.differences(shops)
+        self.answers = len(shops.table(tables.PREDICTIONS))
+        shutil.rmtree(shops.root / "checkpoints" / "ingest")
+        self.versions = shops.versions()
+        self.lost = spinney(shops, "stream", "--once")
+
+    def wave(self) -> None:
+        self.waves += 1
+        rows = [shop.sale(f"w{self.waves}-{i}", "north", i % 4, 1.0, float(self.waves)) for i in range(OF_A_WAVE)]
+        self.shops.events(rows)
+        self.shops.outcomes(rows[::2])
+        self.shops.bad([(b"hello", "not_json")])
+
+    def answered(self) -> bool:
+        return len(self.shops.table(tables.PREDICTIONS)) == self.waves * OF_A_WAVE
+
+
+@pytest.fixture(scope="module")
+def story(spark: Any, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    return Story(spark, Shops(tmp_path_factory.mktemp("stops"), broker))
+
+
+def test_a_killed_stream_leaves_no_lease_behind_and_the_next_one_goes_on(story: Story) -> None:
+    assert story.killed == -signal.SIGKILL
+    assert story.first_lives
+
+
+def test_a_second_stream_on_one_root_is_refused_in_one_sentence(story: Story) -> None:
+    assert story.second.returncode == 1
+    (sentence,) = [line for line in story.second.stderr.splitlines() if line.startswith("spinney:")]
+    assert "query ingest of fleet shops: another process runs it (pid " in sentence
+    assert "stop that one first" in sentence
+    assert "Traceback" not in story.second.stderr
+
+
+def test_a_stream_that_is_asked_to_stop_ends_with_0(story: Story) -> None:
+    assert story.terminated == 0, story.last_words[-3000:]
+    assert "Traceback" not in story.last_words
+
+
+def test_after_a_kill_a_stop_and_a_drain_everything_is_there_once(story: Story) -> None:
+    assert story.found == []
+    assert story.answers == story.waves * OF_A_WAVE
+
+
+def test_a_lost_checkpoint_is_refused_with_what_to_do_and_nothing_is_written(story: Story) -> None:
+    assert story.lost.returncode == 1
+    (sentence,) = [line for line in story.lost.stderr.splitlines() if line.startswith("spinney:")]
+    assert "was written from checkpoint" in sentence
+    assert "Put the checkpoint back, or start the fleet anew under another storage.root" in sentence
+    assert story.shops.versions() == story.versions
