@@ -47,6 +47,9 @@ EVERYWHERE = {
     "spark.sql.adaptive.streaming.stateless.enabled": "false",
     # Validation is one CASE of many branches under many aliases: inferring constraints from it never ends.
     "spark.sql.constraintPropagation.enabled": "false",
+    # For the same reason its generated code outgrows one method of the JVM: each batch would try to compile it, fail,
+    # and fall back. Expression by expression it is split into methods that compile once and that the JIT takes.
+    "spark.sql.codegen.wholeStage": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.scheduler.mode": "FAIR",
     # Models must not depend on how many threads the linear algebra has, and workers must not fight for the cores.

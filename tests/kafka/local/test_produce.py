@@ -45,7 +45,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def config(servers: str) -> Config:
     name = uuid4().hex
-    text = CONFIG.replace("SERVERS", servers).replace("EVENTS", f"{name}.events").replace("OUTCOMES", f"{name}.outcomes")
+    text = (
+        CONFIG.replace("SERVERS", servers).replace("EVENTS", f"{name}.events").replace("OUTCOMES", f"{name}.outcomes")
+    )
     return parse(text, "fleet.toml", {})
 
 
@@ -95,7 +97,9 @@ def test_every_row_arrives_once_keyed_by_its_group(config: Config, tmp_path: Pat
     found = records(config, config.kafka.events, 500)
     values = [json.loads(message.value()) for message in found]
     assert sorted(value["id"] for value in values) == sorted(f"e{row}" for row in range(500))
-    assert all(message.key().decode() == json.dumps([value["shop"]]) for message, value in zip(found, values, strict=True))
+    assert all(
+        message.key().decode() == json.dumps([value["shop"]]) for message, value in zip(found, values, strict=True)
+    )
 
 
 def test_by_event_time_records_carry_it_and_come_at_its_distances(config: Config, tmp_path: Path) -> None:
@@ -169,6 +173,8 @@ def test_a_broker_that_is_not_there_is_busy() -> None:
 
 
 def test_an_option_that_the_client_does_not_know_is_a_wrong_configuration() -> None:
-    text = CONFIG.replace("SERVERS", "127.0.0.1:1").replace("[storage]", 'options = { "max.poll.cats" = "1" }\n[storage]')
+    text = CONFIG.replace("SERVERS", "127.0.0.1:1").replace(
+        "[storage]", 'options = { "max.poll.cats" = "1" }\n[storage]'
+    )
     with pytest.raises(ConfigError, match=r"kafka\.options"):
         kafka.producer(parse(text, "fleet.toml", {}))

@@ -53,7 +53,7 @@ def config() -> Config:
         ("2024-05-01T12:00:00", "string", "2024-05-01T12:00:00"),
         (date(2024, 5, 1), "date", "2024-05-01"),
         (Decimal("2.50"), "decimal(9,2)", 2.5),
-        (Decimal("7"), "decimal(9,2)", 7),
+        (Decimal(7), "decimal(9,2)", 7),
     ],
 )
 def test_a_value_is_written_as_json_has_it(value: Any, declared: str | None, written: Any) -> None:
@@ -123,7 +123,8 @@ def test_parquet_csv_and_json_lines_give_the_same_records(config: Config, tmp_pa
     ]
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
     found = [
-        [record(row, config, "at") for row in rows(tmp_path / f"a.{kind}", config)] for kind in ("parquet", "csv", "jsonl")
+        [record(row, config, "at") for row in rows(tmp_path / f"a.{kind}", config)]
+        for kind in ("parquet", "csv", "jsonl")
     ]
     assert found[0] == found[1] == found[2]
     assert [json.loads(each.value) for each in found[0]] == lines
