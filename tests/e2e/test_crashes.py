@@ -8,6 +8,7 @@ any more and the other way round.
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from shop import Shops
 from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
+from spinney.core.errors import StoreError
 from spinney.stores.delta import Writer
 from streaming.app import Application
 
@@ -93,7 +95,8 @@ class World:
         copied = World(self.shops.copy(f"without-guard-{query}"), self.spark)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Writer, "done", lambda *_: False)
-            copied.drain(query)
+            with suppress(StoreError):  # a round that was planned twice does not even get fitted
+                copied.drain(query)
         return ledger.differences(copied.shops)
 
 
@@ -173,7 +176,7 @@ def test_the_faults_left_their_traces(crashed: Crashed) -> None:
     ("query", "tables_written_twice"),
     [
         ("ingest", ("events", "outcomes", "dead_letters")),
-        ("retrain", ("verdicts", "models", "promotions", "rounds")),
+        ("retrain", ("verdicts",)),
     ],
 )
 def test_without_the_replay_guard_the_same_comparison_fails(
