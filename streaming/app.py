@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
@@ -89,7 +89,8 @@ class Application:
         for name in self.names:
             query = self._query(name, once=True).start(self.config, self.stopping, once=True)
             self.running[name] = query
-            query.awaitTermination()
+            with suppress(PySparkException):  # said in a sentence by the next line
+                query.awaitTermination()
             _refuse_failure(name, query)
         if retrain.NAME in self.names:
             self._tracking.start()
