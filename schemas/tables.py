@@ -90,7 +90,7 @@ HEALTH = Contract(
     (
         Column("shard", "int", "pmod(xxhash64(group_key), shards)", nullable=False),
         Column("group_key", "string", "the group; null for a tick of the clock"),
-        Column("model_id", "string", "the model that answered; null where nobody did"),
+        Column("model_id", "string", "the model that answered; null where nobody did, or a label has no finite loss"),
         Column("rows", "bigint", "events answered", unit="rows"),
         Column("labelled", "bigint", "of them (or of earlier ones) whose label came", unit="rows"),
         Column("loss", "double", "sum of the fleet's loss over the labelled"),

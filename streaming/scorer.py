@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import xxhash
 from pyspark.sql.streaming.state import GroupState
@@ -16,15 +18,20 @@ from spinney.core.champion import Promotion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.model import Model
-from spinney.core.routing import Route, routes
+from spinney.core.routing import NOBODY, Ask, Route, routes
 from spinney.core.signing import Signer
-from spinney.stores.models import ModelCache, cache
+from spinney.stores.models import cache
 
 STATE = "champions binary"
 Rows = Iterable[pd.DataFrame]
 
-_decoded: dict[tuple[int, int], Champions] = {}
-"""Champions by shard and digest of the state's bytes: a worker outlives its tasks, and most batches change none."""
+log = logging.getLogger(__name__)
+
+_decoded: dict[int, tuple[int, Champions]] = {}
+"""By shard the digest of the state's bytes and its champions: a worker outlives its tasks; most batches change none."""
+
+_silent: set[str] = set()
+"""Models of which this worker has said that they had no answer."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +60,17 @@ def champions_of(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions
     if len(rows):
         champions = champions.after(list(_promotions(rows)))
         blob = champions.to_bytes()
-        _decoded[shard, xxhash.xxh64_intdigest(blob)] = champions
+        _decoded[shard] = (xxhash.xxh64_intdigest(blob), champions)
         state.update((blob,))
     return champions
 
 
 def _read(shard: int, blob: bytes) -> Champions:
     digest = xxhash.xxh64_intdigest(blob)
-    if (shard, digest) not in _decoded:
-        for old in [known for known in _decoded if known[0] == shard]:
-            del _decoded[old]
-        _decoded[shard, digest] = Champions.from_bytes(blob)
-    return _decoded[shard, digest]
+    known = _decoded.get(shard)
+    if known is None or known[0] != digest:
+        known = _decoded[shard] = (digest, Champions.from_bytes(blob))
+    return known[1]
 
 
 def _promotions(rows: pd.DataFrame) -> Iterator[tuple[str, Promotion]]:
@@ -82,10 +88,7 @@ def _whole(value: Any) -> int:
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> pd.DataFrame:
     """One row per event, in the events' order, columns of `predictions` that the scorer fills."""
     config = scorer.config
-    found, models = _usable_routes(events["group_key"], champions, scorer, cache())
-    by_row = [found[key] for key in events["group_key"]]
-    ids = [route.promotion.model_id if route.promotion else None for route in by_row]
-    answered = scoring.answer(events, ids, models)
+    answered = _answered(events, champions, scorer)
     nothing = np.full(len(events), None, dtype=object)
     return pd.DataFrame(
         {
@@ -96,12 +99,10 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
             "prediction": answered.prediction,
             "lower": pd.Series(nothing, dtype="float64"),
             "upper": pd.Series(nothing, dtype="float64"),
-            "probabilities": nothing
-            if answered.probabilities is None
-            else pd.Series(answered.probabilities, dtype=object),
+            "probabilities": answered.probabilities,
             "label": events["label"].astype("float64" if config.fleet.task == "regression" else object),
-            "model_id": ids,
-            "answered_by": [route.answered_by.value for route in by_row],
+            "model_id": [route.promotion.model_id if route.promotion else None for route in answered.routes],
+            "answered_by": [route.answered_by.value for route in answered.routes],
             "topic": events["topic"],
             "kafka_partition": events["kafka_partition"].astype(np.int32),
             "kafka_offset": events["kafka_offset"].astype(np.int64),
@@ -109,18 +110,66 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
     )
 
 
+@dataclass(frozen=True)
+class _Answered:
+    """Of each row what was answered, None for nothing, and by whom."""
+
+    prediction: npt.NDArray[Any]
+    probabilities: npt.NDArray[Any]
+    routes: list[Route]
+
+
+def _answered(events: pd.DataFrame, champions: Champions, scorer: Scorer) -> _Answered:
+    """Ask each row's model; where it raises or has no finite answer, the one that stands next in line for that row."""
+    numbers = scorer.config.fleet.task == "regression"
+    asks = [Ask(key) for key in events["group_key"]]
+    probabilities = np.full(len(events), None, dtype=object)
+    prediction: npt.NDArray[Any] = np.full(len(events), np.nan) if numbers else probabilities.copy()
+    by_row = [NOBODY] * len(events)
+    unusable: set[str] = set()
+    rows = np.arange(len(events))
+    while len(rows):
+        routed, models = _usable_routes([asks[row] for row in rows], champions, scorer, unusable)
+        taken = [routed[asks[row]] for row in rows]
+        ids = [route.promotion.model_id if route.promotion else None for route in taken]
+        found = scoring.answer(events.iloc[rows], ids, models)
+        there = pd.notna(found.prediction)
+        prediction[rows[there]] = found.prediction[there]
+        if found.probabilities is not None:
+            probabilities[rows] = found.probabilities
+        silent = []
+        for row, route, name, has_answer in zip(rows, taken, ids, there, strict=True):
+            if has_answer:
+                by_row[row] = route
+            elif name is not None:
+                _say_once(route.owner, name, found.errors.get(name, "a number that is not finite"))
+                asks[row] = Ask(asks[row].group_key, asks[row].passed | {name})
+                silent.append(row)
+        rows = np.array(silent, dtype=np.int64)
+    return _Answered(prediction, probabilities, by_row)
+
+
+def _say_once(owner: str, model_id: str, got: str) -> None:
+    if model_id not in _silent:
+        _silent.add(model_id)
+        text = "group %s: an answer of model %s expected; got %s. Another answers in its place; said once a model"
+        log.warning(text, owner, model_id[:12], got)
+
+
 def _usable_routes(
-    group_keys: pd.Series[str], champions: Champions, scorer: Scorer, models: ModelCache
-) -> tuple[dict[str, Route], dict[str, Model]]:
-    """Routes whose models load. A model whose signature does not hold is passed over for the one before it."""
+    asks: list[Ask], champions: Champions, scorer: Scorer, unusable: set[str]
+) -> tuple[dict[Ask, Route], dict[str, Model]]:
+    """Routes whose models load. A model whose signature does not hold is passed over for the one before it.
+
+    unusable: model_ids known not to hold; those found here are added.
+    """
     fleet = scorer.config.fleet
 
     def ancestors(key: str) -> tuple[str, ...]:
         return keys.ancestors(fleet.group, fleet.parents, key)
 
-    unusable: set[str] = set()
     while True:
-        found = routes(group_keys, champions, ancestors, unusable)
+        found = routes(asks, champions, ancestors, unusable)
         wanted: dict[str, tuple[str, Promotion]] = {}
         twice: set[str] = set()
         for route in found.values():
@@ -131,7 +180,7 @@ def _usable_routes(
         if twice:
             unusable |= twice
             continue
-        loaded, refused = models.load(wanted, scorer.config, scorer.signer)
+        loaded, refused = cache().load(wanted, scorer.config, scorer.signer)
         if not refused:
             return found, loaded
         unusable |= refused

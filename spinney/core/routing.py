@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from schemas.vocabulary import AnsweredBy
 from spinney.core import keys
 from spinney.core.champion import Promotion, champion
 from spinney.core.champions import Champions
+
+
+class Ask(NamedTuple):
+    """Whose answer is wanted. passed: model_ids that were asked already and had none."""
+
+    group_key: str
+    passed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -20,22 +28,25 @@ class Route:
     owner: str = ""
 
 
+NOBODY = Route(None, AnsweredBy.NONE)
+
+
 def routes(
-    group_keys: Iterable[str],
+    asks: Iterable[Ask],
     champions: Champions,
     ancestors: Callable[[str], tuple[str, ...]],
     unusable: Collection[str] = (),
-) -> dict[str, Route]:
-    """The route of each group. unusable: model_ids whose bytes do not verify; the model before them answers."""
-    found: dict[str, Route] = {}
-    for group_key in group_keys:
-        if group_key in found:
+) -> dict[Ask, Route]:
+    """The route of each ask. unusable: model_ids whose bytes do not verify; the model before them answers."""
+    found: dict[Ask, Route] = {}
+    for ask in asks:
+        if ask in found:
             continue
-        found[group_key] = Route(None, AnsweredBy.NONE)
-        for key in (group_key, *ancestors(group_key)):
-            promotion = champion(champions.histories.get(key, ()), unusable)
+        found[ask] = NOBODY
+        for key in (ask.group_key, *ancestors(ask.group_key)):
+            promotion = champion(champions.histories.get(key, ()), ask.passed.union(unusable))
             if promotion is not None:
-                found[group_key] = Route(promotion, _rung(key), key)
+                found[ask] = Route(promotion, _rung(key), key)
                 break
     return found
 

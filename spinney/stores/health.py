@@ -21,11 +21,15 @@ def deltas(answers: DataFrame, config: Config, at: str, batch_id: int, *, answer
     answered too; false where they were counted when they were scored.
     """
     loss = F.expr(loss_named(config.fleet.loss).sql())
-    counted = answers.withColumn("loss", loss).withColumn("step", F.expr(_step(config)))
+    # A label counts for its group whoever answered: that is how a new group earns its first model. Where the answer
+    # has no loss, the label says nothing of the model that gave it.
+    credited = F.expr("CASE WHEN label IS NULL OR loss IS NOT NULL THEN model_id END")
+    counted = (
+        answers.withColumn("loss", loss).withColumn("model_id", credited).withColumn("step", F.expr(_step(config)))
+    )
     sums = counted.groupBy("shard", "group_key", "model_id", "step", at).agg(
         (F.count(F.lit(1)) if answered else F.lit(0)).cast("bigint").alias("rows"),
-        # A label counts for its group even where nobody answered: that is how a new group earns its first model.
-        F.count_if(F.expr("label IS NOT NULL AND (model_id IS NULL OR loss IS NOT NULL)")).alias("labelled"),
+        F.count("label").alias("labelled"),
         F.coalesce(F.sum("loss"), F.lit(0.0)).alias("loss"),
         F.coalesce(F.sum(F.col("loss") * F.col("loss")), F.lit(0.0)).alias("squared_loss"),
         F.max("event_time").alias("last_event_time"),

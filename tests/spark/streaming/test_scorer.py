@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
+import xxhash
 
 from spinney.core.champion import Promotion
 from spinney.core.champions import Champions
@@ -14,7 +17,7 @@ from spinney.core.fitting import fit_groups
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.stores.models import cache
-from streaming.scorer import Scorer, answers
+from streaming.scorer import Scorer, _decoded, _silent, answers, champions_of
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SIGNER = Signer(b"k" * 32)
@@ -23,8 +26,9 @@ SLOPES = {A: 2.0, B: -1.0, DEPT: 0.5, ALL: 0.1}
 
 
 @pytest.fixture(autouse=True)
-def nothing_loaded():
-    cache.cache_clear()
+def a_fresh_worker() -> Iterator[None]:
+    for clear in (cache.cache_clear, _decoded.clear, _silent.clear):
+        clear()
     yield
     cache.cache_clear()
 
@@ -55,12 +59,16 @@ def changed(row: Promotion, **changes) -> Promotion:
     return Promotion(**{**fields, **changes})
 
 
+def priced(group_keys: list[str], price: float | list[float]) -> pd.DataFrame:
+    events = pd.DataFrame({"group_key": group_keys, "event_id": [f"e{n}" for n in range(len(group_keys))]})
+    events = events.assign(event_time=pd.Timestamp(START), price=price, label=np.nan, topic="t", kafka_partition=0)
+    return events.assign(kafka_offset=range(len(events)))
+
+
 def asked(
     scorer: Scorer, promotions: list[tuple[str, Promotion]], *group_keys: str, price: float = 1.0
 ) -> pd.DataFrame:
-    events = pd.DataFrame({"group_key": list(group_keys), "event_id": [f"e{n}" for n in range(len(group_keys))]})
-    events = events.assign(event_time=pd.Timestamp(START), price=price, label=np.nan, topic="t", kafka_partition=0)
-    events["kafka_offset"] = range(len(events))
+    events = priced(list(group_keys), price)
     answered = answers(0, events, Champions.empty().after(promotions), scorer)
     assert answered["event_id"].tolist() == events["event_id"].tolist()
     return answered
@@ -111,7 +119,76 @@ def test_another_groups_model_never_answers(scorer: Scorer, order: tuple[str, st
     assert answered.loc[B, "prediction"] < 0
 
 
-def test_a_model_that_overflows_answers_nothing_and_spoils_no_other(scorer: Scorer) -> None:
-    huge, other = promoted(scorer, A, slope=1e150), promoted(scorer, B)
-    answered = asked(scorer, [(A, huge), (B, other)], A, B, price=1e200)
-    assert answered["prediction"].isna().tolist() == [True, False]
+def test_a_model_that_overflows_leaves_its_row_to_the_next_in_line_and_spoils_no_other(scorer: Scorer) -> None:
+    huge, older, dept = promoted(scorer, A, day=2, slope=1e150), promoted(scorer, A), promoted(scorer, DEPT)
+    answered = asked(scorer, [(A, older), (A, huge), (DEPT, dept)], A, B, price=1e200)
+    assert answered["model_id"].tolist() == [older.model_id, dept.model_id]
+    assert answered["answered_by"].tolist() == ["own", "parent"]
+    np.testing.assert_allclose(answered["prediction"].astype(float), [2e200, 0.5e200], rtol=1e-6)
+
+
+def test_a_row_that_no_model_can_answer_is_answered_by_none_in_so_many_words(scorer: Scorer) -> None:
+    rows = [(key, promoted(scorer, key, slope=1e150)) for key in (A, DEPT, ALL)]
+    answered = asked(scorer, rows, A, B, price=1e200)
+    assert answered["answered_by"].tolist() == ["none", "none"]
+    assert answered["model_id"].tolist() == [None, None]
+    assert answered["prediction"].isna().all()
+
+
+def test_a_model_is_passed_over_only_for_the_rows_that_it_cannot_answer(scorer: Scorer) -> None:
+    """A's own model overflows at the first price alone; the hall's, which takes over there, does at B's alone."""
+    own, dept = promoted(scorer, A, slope=1e150), promoted(scorer, DEPT, slope=1e100)
+    world = promoted(scorer, ALL)
+    events = priced([A, A, B], [1e200, 1.0, 1e250])
+    answered = answers(0, events, Champions.empty().after([(A, own), (DEPT, dept), (ALL, world)]), scorer)
+    assert answered["model_id"].tolist() == [dept.model_id, own.model_id, world.model_id]
+    assert answered["answered_by"].tolist() == ["parent", "own", "global"]
+
+
+def test_a_model_that_raises_is_named_once_and_its_parent_answers(scorer: Scorer, monkeypatch, caplog) -> None:
+    class Raises:
+        def predict(self, matrix: object) -> object:
+            raise ValueError("never seen this")
+
+    own, dept = promoted(scorer, A), promoted(scorer, DEPT)
+    loaded = cache()
+    load = loaded.load
+
+    def broken(*asked):
+        models, refused = load(*asked)
+        return {name: replace(each, estimator=Raises()) if name == own.model_id else each
+                for name, each in models.items()}, refused  # fmt: skip
+
+    monkeypatch.setattr(loaded, "load", broken)
+    for _ in range(2):
+        answered = asked(scorer, [(A, own), (DEPT, dept)], A, A, B)
+        assert answered["model_id"].tolist() == [dept.model_id] * 3
+        assert answered["answered_by"].tolist() == ["parent"] * 3
+        np.testing.assert_allclose(answered["prediction"].astype(float), [0.5] * 3, rtol=1e-6)
+    (warned,) = caplog.messages
+    assert warned.startswith(f"group {A}: an answer of model {own.model_id[:12]} expected; got ValueError: never seen")
+
+
+class State:
+    """Spark's GroupState, as far as the scorer uses it."""
+
+    def __init__(self) -> None:
+        self.get: tuple[bytes, ...] = ()
+
+    @property
+    def exists(self) -> bool:
+        return bool(self.get)
+
+    def update(self, value: tuple[bytes]) -> None:
+        self.get = value
+
+
+def test_a_worker_keeps_one_generation_of_champions_for_each_shard(scorer: Scorer) -> None:
+    state, rows = State(), [promoted(scorer, A, day=day) for day in (1, 2, 3)]
+    for row in rows:
+        promotions = pd.DataFrame([{"group_key": A, **{name: getattr(row, name) for name in Promotion.__slots__}}])
+        champions_of(7, state, promotions)
+    assert [digest for digest, _ in _decoded.values()] == [xxhash.xxh64_intdigest(state.get[0])]
+    found = champions_of(7, state, pd.DataFrame())
+    assert found is _decoded[7][1]
+    assert found.histories == Champions.empty().after([(A, row) for row in rows]).histories
