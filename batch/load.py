@@ -6,7 +6,6 @@ Loading it again adds nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -23,7 +22,7 @@ from spinney.stores import charter, delta, leases
 from spinney.stores.delta import Writer
 from spinney.stores.layout import directory
 from spinney.stores.spark import session, session_for
-from spinney.stores.storage import filesystem
+from spinney.stores.storage import folder
 from spinney.stores.validity import RECORD_COLUMNS, classified
 
 INGEST = "ingest"
@@ -74,9 +73,10 @@ def load(config: Config, source: str, *, outcomes: bool = False, spark: SparkSes
 
 
 def _read(spark: SparkSession, source: str) -> DataFrame:
-    if "://" not in source and not Path(source).exists():
+    place = folder(source)
+    if not place.exists():
         raise StoreError(f"load: nothing at {source}; expected a Parquet file or folder, or a Delta table")
-    is_delta = (Path(source) / "_delta_log").is_dir()
+    is_delta = (place / "_delta_log").is_dir()
     try:
         rows = spark.read.format("delta").load(source) if is_delta else _read_parquet(spark, source)
     except (AnalysisException, pa.ArrowException, OSError) as error:
@@ -90,8 +90,7 @@ def _read(spark: SparkSession, source: str) -> DataFrame:
 
 def _read_parquet(spark: SparkSession, source: str) -> DataFrame:
     """One file or a folder of them. pandas writes times in nanoseconds, which Spark knows only as whole numbers."""
-    store, path = filesystem(source)
-    fields = ds.dataset(path, filesystem=store, format="parquet").schema
+    fields = ds.dataset(folder(source), format="parquet").schema
     nanos = [each.name for each in fields if pa.types.is_timestamp(each.type) and each.type.unit == "ns"]
     sibling = session_for(spark, no_data_batches=False)
     sibling.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")

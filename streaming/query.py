@@ -42,8 +42,10 @@ class Query:
         Raises StoreError: its checkpoint is not the one its tables were written from, or is dated in the future.
         """
         location = checkpoint(config, self.name)
-        write = self.writes(checkpoints.identity(location))
+        identity = checkpoints.identity(location)
+        write = self.writes(identity)
         refuse_the_past(self.name, location, datetime.now(UTC))
+        checkpoints.keep(location, identity)
         clock = Clock(self.name)
 
         def each(batch: DataFrame, batch_id: int) -> None:

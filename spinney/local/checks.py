@@ -7,9 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError
@@ -95,12 +93,11 @@ def topics(config: Config) -> Result:
 
 
 def storage(config: Config) -> Result:
-    """The root of the tables can be written, with room to spare. A remote one is only asked whether it answers."""
-    root = config.storage.root
-    if urlsplit(root).scheme not in ("", "file"):
-        return _remote(config)
-    folder = Path(urlsplit(root).path if root.startswith("file:") else root).absolute()
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    """The root of the tables can be written, with room to spare. Raises StoreError."""
+    from spinney.stores.storage import folder
+
+    root = folder(config.storage.root)
+    there = next(parent for parent in (root, *root.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
@@ -111,20 +108,8 @@ def storage(config: Config) -> Result:
     if free < FREE_BYTES:
         remedy = f"Free at least {FREE_BYTES / 1e9:.0f} GB, or choose another storage.root."
         return Result("storage", "finding", f"{there} has {free / 1e9:.1f} GB left", remedy)
-    state = "" if folder.exists() else ", will be made"
-    return Result("storage", "ok", f"{folder}{state}; {free / 1e9:.0f} GB free")
-
-
-def _remote(config: Config) -> Result:
-    from deltalake import DeltaTable
-
-    root = config.storage.root.rstrip("/")
-    try:
-        DeltaTable.is_deltatable(f"{root}/tables/events", storage_options=dict(config.storage.options))
-    except Exception as error:  # the object stores' clients raise each their own
-        remedy = "Correct storage.root and storage.options; the same options feed Spark and deltalake."
-        return Result("storage", "finding", f"{root} cannot be read: {str(error)[:300]}", remedy)
-    return Result("storage", "ok", f"{root} answers; writing is not tried")
+    state = "" if root.exists() else ", will be made"
+    return Result("storage", "ok", f"{root}{state}; {free / 1e9:.0f} GB free")
 
 
 def estimator(config: Config) -> Result:

@@ -9,17 +9,16 @@ validity depends on the record, its offset and this file, never on when it is re
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from pyarrow import fs
-
 from spinney.core.config import Config
-from spinney.core.errors import StoreError
-from spinney.stores import checkpoints, leases
+from spinney.core.errors import Busy, StoreError
+from spinney.stores import checkpoints, leases, storage
 from spinney.stores.layout import checkpoint, root
-from spinney.stores.storage import filesystem
 
 FILE = "charter.json"
 JUDGING = ("ingest", "score")
@@ -40,74 +39,87 @@ class Edition:
 
 @dataclass(frozen=True)
 class Charter:
-    """fixed: what may never change under one root; editions: of the ranges, oldest first."""
+    """fleet_id: tells this fleet from every other, of the same name too. fixed: dotted key -> what may never change
+    under one root. editions: of the ranges, oldest first.
+    """
 
+    fleet_id: str
     fixed: Mapping[str, Any]
     editions: tuple[Edition, ...]
 
 
 def settled(config: Config) -> Charter:
-    """The charter in force, written or amended when need be.
+    """The charter in force, written or amended when need be. An edit is only for who holds the leases of JUDGING.
 
-    Raises StoreError when something fixed was changed, Busy when ranges were changed while a query still runs under
-    the old ones.
+    Raises StoreError when something fixed was changed.
     """
-    fixed, ranges = (
-        _fixed(config),
-        {name: (float(low), float(high)) for name, (low, high) in config.fleet.ranges.items()},
-    )
-    there = _read(config)
-    if there is None:
-        return _write(config, Charter(fixed, (Edition(ranges),)))
-    _refuse_changes(config, there.fixed, fixed)
+    there, ranges = ensure_fixed(config), _ranges(config)
     if dict(there.editions[-1].ranges) == ranges:
         return there
-    return _write(config, Charter(there.fixed, (*there.editions, Edition(ranges, _begun(config)))))
+    amended_ = replace(there, editions=(*there.editions, Edition(ranges, _begun(config))))
+    storage.replace(_file(config), _text(amended_))
+    return amended_
 
 
-def ensure_fixed(config: Config) -> None:
+def ensure_fixed(config: Config) -> Charter:
     """For who does not judge records: make the charter when there is none, and leave its editions alone.
 
     Raises StoreError when something fixed was changed.
     """
+    if not _file(config).exists():
+        made = Charter(str(uuid.uuid4()), _fixed(config), (Edition(_ranges(config)),))
+        storage.create(_file(config), _text(made))
     there = _read(config)
-    if there is None:
-        settled(config)
-    else:
-        _refuse_changes(config, there.fixed, _fixed(config))
+    _refuse_changes(config, there.fixed)
+    return there
 
 
 def amended(config: Config, mine: tuple[str, ...]) -> Charter:
-    """`settled` for a process that holds the leases `mine`: an edit waits until nobody judges by the old ranges."""
-    others = [name for name in JUDGING if name not in mine]
-    there = _read(config)
-    if there is None or dict(there.editions[-1].ranges) == dict(config.fleet.ranges) or not others:
-        return settled(config)
-    with leases.held(config, others):
-        return settled(config)
+    """`settled` for a process that holds the leases `mine`: an edit waits until nobody judges by the old ranges.
+
+    Raises StoreError when something fixed was changed, Busy while another process judges by the old ranges.
+    """
+    there = ensure_fixed(config)
+    if dict(there.editions[-1].ranges) == _ranges(config):
+        return there
+    try:
+        with leases.held(config, [name for name in JUDGING if name not in mine]):
+            return settled(config)
+    except Busy as error:
+        raise Busy(
+            f"fleet {config.fleet.name}: fleet.ranges was edited, and the new ranges begin at one offset for "
+            f"{' and '.join(JUDGING)} together: expected both to have stopped, got {error}; then start both again"
+        ) from error
 
 
 def _fixed(config: Config) -> dict[str, Any]:
-    fleet = config.fleet
+    fleet, kafka = config.fleet, config.kafka
     return {
-        "group": list(fleet.group),
-        "event_id": fleet.event_id,
-        "event_time": fleet.event_time,
-        "target": fleet.target,
-        "task": fleet.task,
-        "shards": fleet.shards,
-        "columns": dict(fleet.columns),
-        "label": "inside" if config.label_inside else "late",
+        "fleet.group": list(fleet.group),
+        "fleet.event_id": fleet.event_id,
+        "fleet.event_time": fleet.event_time,
+        "fleet.target": fleet.target,
+        "fleet.task": fleet.task,
+        "fleet.loss": fleet.loss,
+        "fleet.clock": fleet.clock,
+        "fleet.shards": fleet.shards,
+        "fleet.columns": dict(fleet.columns),
+        "kafka.events": kafka.events,
+        "kafka.outcomes": kafka.outcomes,
     }
 
 
-def _refuse_changes(config: Config, there: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for name, value in wanted.items():
+def _ranges(config: Config) -> dict[str, tuple[float, float]]:
+    return {name: (float(low), float(high)) for name, (low, high) in config.fleet.ranges.items()}
+
+
+def _refuse_changes(config: Config, there: Mapping[str, Any]) -> None:
+    for name, value in _fixed(config).items():
         if there.get(name) != value:
             before, now = json.dumps(there.get(name)), json.dumps(value)
             raise StoreError(
-                f"fleet {config.fleet.name} at {root(config)}: fleet.{name} was {before} when it was made and is {now} "
-                "now; stored keys and rows would no longer mean the same. Put it back, or give the new fleet another "
+                f"fleet {config.fleet.name} at {root(config)}: {name} was {before} when it was made and is {now} "
+                "now; what is stored would no longer mean the same. Put it back, or give the new fleet another "
                 "storage.root"
             )
 
@@ -134,24 +146,19 @@ def _kafka(text: str | None) -> dict[str, dict[str, int]]:
     return {str(topic): {str(at): int(offset) for at, offset in value.items()} for topic, value in said.items()}
 
 
-def _read(config: Config) -> Charter | None:
-    store, path = filesystem(f"{root(config)}/{FILE}")
-    if store.get_file_info(path).type != fs.FileType.File:
-        return None
-    with store.open_input_stream(path) as stream:
-        said = json.loads(stream.read())
+def _file(config: Config) -> Path:
+    return storage.folder(root(config)) / FILE
+
+
+def _read(config: Config) -> Charter:
+    said = json.loads(_file(config).read_text(encoding="utf-8"))
     editions = tuple(
         Edition({name: (low, high) for name, (low, high) in each["ranges"].items()}, each["since"])
         for each in said["editions"]
     )
-    return Charter(said["fixed"], editions)
+    return Charter(said["fleet_id"], said["fixed"], editions)
 
 
-def _write(config: Config, charter: Charter) -> Charter:
-    store, path = filesystem(f"{root(config)}/{FILE}")
-    store.create_dir(path.rpartition("/")[0], recursive=True)
+def _text(charter: Charter) -> bytes:
     editions = [{"ranges": {**each.ranges}, "since": {**each.since}} for each in charter.editions]
-    with store.open_output_stream(f"{path}.new") as stream:
-        stream.write(json.dumps({"fixed": charter.fixed, "editions": editions}, indent=1).encode())
-    store.move(f"{path}.new", path)
-    return charter
+    return json.dumps({"fleet_id": charter.fleet_id, "fixed": charter.fixed, "editions": editions}, indent=1).encode()

@@ -7,39 +7,36 @@ ended).
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pyarrow import fs
+from spinney.stores.storage import create, folder
 
-from spinney.stores.storage import filesystem
+METADATA = "metadata"
 
 
 def identity(location: str) -> str:
-    """The id of the query that owns this checkpoint; a new one is made, and kept, when there is none.
+    """The id of the query that owns this checkpoint; a new one, which is not written yet, when there is none."""
+    file = folder(location) / METADATA
+    return str(json.loads(file.read_text())["id"]) if file.is_file() else str(uuid.uuid4())
+
+
+def keep(location: str, name: str) -> None:
+    """Write the id of a checkpoint that has none yet.
 
     Spark takes the id from ``metadata`` when that is there, so writing it first lets tables name their checkpoint from
-    the first batch on.
+    the first batch on. Not before the tables agree to it: a checkpoint that is refused must stay free to be put back.
     """
-    store, path = filesystem(location)
-    file = f"{path}/metadata"
-    if store.get_file_info(file).type == fs.FileType.File:
-        with store.open_input_stream(file) as stream:
-            return str(json.loads(stream.read())["id"])
-    name = str(uuid.uuid4())
-    store.create_dir(path, recursive=True)
-    with store.open_output_stream(file) as stream:
-        stream.write(json.dumps({"id": name}, separators=(",", ":")).encode())
-    return name
+    create(folder(location) / METADATA, json.dumps({"id": name}, separators=(",", ":")).encode())
 
 
 def newest(location: str, log: str) -> int | None:
     """The greatest batch in ``offsets`` or ``commits``; None before the first."""
-    store, path = filesystem(location)
-    selector = fs.FileSelector(f"{path}/{log}", allow_not_found=True)
-    batches = [int(info.base_name) for info in store.get_file_info(selector) if info.base_name.isdigit()]
-    return max(batches, default=None)
+    place = folder(location) / log
+    names = os.listdir(place) if place.is_dir() else ()
+    return max((int(name) for name in names if name.isdigit()), default=None)
 
 
 @dataclass(frozen=True)
@@ -56,9 +53,7 @@ def newest_begun(location: str) -> Begun | None:
     batch_id = newest(location, "offsets")
     if batch_id is None:
         return None
-    store, path = filesystem(location)
-    with store.open_input_stream(f"{path}/offsets/{batch_id}") as stream:
-        said = json.loads(stream.read().decode().splitlines()[1])
+    said = json.loads(_lines(location, batch_id)[1])
     ended = newest(location, "commits")
     at = datetime.fromtimestamp(int(said["batchTimestampMs"]) / 1000, UTC)
     return Begun(batch_id, at, ended is not None and ended >= batch_id)
@@ -66,8 +61,10 @@ def newest_begun(location: str) -> Begun | None:
 
 def offsets(location: str, batch_id: int) -> list[str | None]:
     """The end offsets of each source of a batch, as the JSON text that the source wrote; None for an untouched one."""
-    store, path = filesystem(location)
-    with store.open_input_stream(f"{path}/offsets/{batch_id}") as stream:
-        lines = stream.read().decode().splitlines()
-    # A version line, the batch's own metadata, then one line a source; "-" stands for no offset.
-    return [None if line == "-" else line for line in lines[2:]]
+    # "-" stands for no offset.
+    return [None if line == "-" else line for line in _lines(location, batch_id)[2:]]
+
+
+def _lines(location: str, batch_id: int) -> list[str]:
+    """A version line, the batch's own metadata, then one line a source."""
+    return (folder(location) / "offsets" / str(batch_id)).read_text(encoding="utf-8").splitlines()

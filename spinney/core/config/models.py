@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, PrivateAttr, Strict, model_validator
 
 from spinney.core.config.effective import Setting, effective
-from spinney.core.config.values import ColumnTypes, Duration, GateRule, PositiveDuration, Topic
+from spinney.core.config.values import ColumnTypes, Duration, GateRule, PositiveDuration, Root, Topic
 
 Int = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
@@ -38,7 +38,7 @@ class Fleet(Section):
     name: str = key(
         "fleet",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        says="Names the fleet in logs, tracking and consumer groups: letters, digits, `.`, `_`, `-`.",
+        says="Names the fleet in messages and in tracking: letters, digits, `.`, `_`, `-`.",
     )
     group: tuple[str, ...] = key(min_length=1, max_length=5, says="The one to five columns that own a model.")
     parents: tuple[tuple[str, ...], ...] = key(
@@ -172,9 +172,11 @@ class Kafka(Section):
 class Storage(Section):
     """Where tables are kept. Required."""
 
-    root: str = key(min_length=1, says="A folder or a URI. A relative one starts at the current folder.")
+    root: Root = key(
+        min_length=1, says="A folder, of this machine or shared. A relative one starts at the current folder."
+    )
     options: dict[str, str] = key(
-        {}, repr=False, says="Credentials and settings of the store, for Spark and deltalake."
+        {}, in_effect=False, repr=False, says="Credentials and settings of a store that is no folder."
     )
 
 

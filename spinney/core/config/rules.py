@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from schemas.tables import EVENTS, OUTCOMES
 from spinney.core import durations
-from spinney.core.config.findings import did_you_mean
+from spinney.core.config.findings import did_you_mean, shown
 from spinney.core.config.models import Budget, Fleet, Gate, Kafka, Recipe, Tracking
 from spinney.core.config.toml_text import toml
 from spinney.core.config.values import GATE_RULES, INTEGERS, is_module_name, is_number
@@ -198,7 +198,7 @@ def not_in_effect(section: str, model: BaseModel) -> Iterator[Problem]:
             yield from not_in_effect(key, value)
         elif isinstance(extra, dict) and extra.get("in_effect") is False and value != info.default:
             expected = f"its default, {toml(info.default)}"
-            yield Problem(key, expected, toml(value), f"`{key}` is not in effect yet: remove it.")
+            yield Problem(key, expected, shown(key, value), f"`{key}` is not in effect yet: remove it.")
 
 
 def undeclared(key: str, name: str, fleet: Fleet) -> Problem:

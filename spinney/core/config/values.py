@@ -32,9 +32,11 @@ _ALIASES = {
 _DECIMAL = re.compile(r"(?:dec|decimal|numeric)\s*\(\s*([0-9]{1,2})\s*(?:,\s*([0-9]{1,2})\s*)?\)")
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_NO_PLAIN_PATH = re.compile(r"^[^/]*:|[%?#*\[\]{}\\^|<>\x00-\x1f]")
 MAX_PRECISION = 38
 _NOT_SO_LONG = f"a duration of at most {durations.LONGEST.days}d"
 _SOME_TIME = "a duration longer than nothing"
+PLAIN_PATH = "a path without % ? # * [ ] { } \\ ^ | < >, or file:/// and such a path"
 _RULE = '"not_worse"'
 _LISTED = f"a column type: {', '.join(TYPES)}"
 
@@ -90,6 +92,21 @@ def _topic(value: Any) -> str:
     return value
 
 
+def local_path(location: str) -> str | None:
+    """The path of a location on this machine's file systems; None for another store.
+
+    And None for what Spark, Delta and Python read in different ways: percent signs, patterns, what ends a URI.
+    """
+    path = location.removeprefix("file://") if location.startswith("file:///") else location
+    return None if _NO_PLAIN_PATH.search(path) else path
+
+
+def _root(value: Any) -> Any:
+    if isinstance(value, str) and value and local_path(value) is None:
+        raise refusal(PLAIN_PATH, value, "Object stores and other file systems are not in effect yet: name a folder.")
+    return value
+
+
 def _gate_rule(value: Any) -> str:
     if isinstance(value, str) and (value in GATE_RULES or is_module_name(value)):
         return value
@@ -124,5 +141,6 @@ def _nearest_type(kind: str) -> str:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _positive(_duration(value)))]
 Topic = Annotated[str, BeforeValidator(_topic)]
+Root = Annotated[str, BeforeValidator(_root)]
 GateRule = Annotated[str, BeforeValidator(_gate_rule)]
 ColumnTypes = Annotated[dict[str, Annotated[str, BeforeValidator(_listed_type)]], BeforeValidator(_column_types)]

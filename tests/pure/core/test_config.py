@@ -78,9 +78,30 @@ def test_the_text_is_kept_and_not_shown() -> None:
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    config = read(MINIMAL.replace("[storage]", '[storage]\noptions = { AWS_SECRET_ACCESS_KEY = "hush" }'))
-    assert config.storage.options == {"AWS_SECRET_ACCESS_KEY": "hush"}
+    config = read(with_line('options = { "ssl.key.password" = "hush" }', after="[kafka]"))
+    assert config.kafka.options == {"ssl.key.password": "hush"}
     assert "hush" not in repr(config)
+
+
+def test_a_secret_that_is_refused_is_not_shown() -> None:
+    finding = only_finding(with_line('options = { AWS_SECRET_ACCESS_KEY = "hush" }', after="[storage]"))
+    assert (finding.key, finding.got) == ("storage.options", "********")
+    assert "not in effect yet" in finding.remedy
+
+
+@pytest.mark.parametrize("root", ["work/a b", "/srv/fleets/ä", "file:///srv/fleets/a", "./a:b"])
+def test_a_root_is_a_folder(root: str) -> None:
+    assert read(MINIMAL.replace("work/sales", root)).storage.root == root
+
+
+@pytest.mark.parametrize(
+    "root", ["s3://bucket/a", "abfss://c@a/b", "dbfs:/a", "hdfs:a", "file:a", "file://host/a", "work/a%20b", "work/*"]
+)
+def test_a_root_that_is_not_tried_is_refused(root: str) -> None:
+    finding = only_finding(MINIMAL.replace("work/sales", root))
+    assert (finding.key, finding.got) == ("storage.root", f'"{root}"')
+    assert finding.expected.startswith("a path without % ?")
+    assert "not in effect yet" in finding.remedy
 
 
 def test_a_configuration_is_frozen_and_survives_pickling() -> None:
@@ -405,7 +426,7 @@ def test_what_is_no_toml_is_found_with_its_line(text: str, line: int) -> None:
         ("SPINNEY_STALENESS__ERROR_RISE__FACTOR", "3.5", "staleness.error_rise.factor", 3.5),
         ("SPINNEY_FLEET__PARENTS", "[[]]", "fleet.parents", ((),)),
         ("SPINNEY_TRACKING__MODE", "off", "tracking.mode", "off"),
-        ("SPINNEY_STORAGE__OPTIONS", '{ key = "v" }', "storage.options", {"key": "v"}),
+        ("SPINNEY_KAFKA__OPTIONS", '{ key = "v" }', "kafka.options", {"key": "v"}),
         ("SPINNEY_RECIPE__PARAMS__ALPHA", "0.5", "recipe.params", {"alpha": 0.5}),
     ],
 )
@@ -462,10 +483,6 @@ def test_the_values_in_effect_say_where_they_came_from() -> None:
         ("kafka.options", "ssl.keystore.key", True),
         ("kafka.options", "security.protocol", False),
         ("kafka.options", "ssl.truststore.location", False),
-        ("storage.options", "AWS_SECRET_ACCESS_KEY", True),
-        ("storage.options", "AWS_SESSION_TOKEN", True),
-        ("storage.options", "azure_storage_sas_key", True),
-        ("storage.options", "AWS_REGION", False),
         ("spark", "spark.hadoop.fs.s3a.secret.key", True),
         ("spark", "spark.driver.memory", False),
     ],

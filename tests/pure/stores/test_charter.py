@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spinney.core.errors import Busy, StoreError
-from spinney.stores.charter import Edition, amended, ensure_fixed, settled
+from spinney.stores.charter import Charter, Edition, amended, ensure_fixed, settled
 from spinney.stores.leases import held
 
 
@@ -29,8 +31,31 @@ def test_the_first_charter_has_one_edition_from_the_start(configured) -> None:
     assert made.editions == (Edition({"price": (0.0, 10.0)}, {}),)
     assert settled(configured(ranges="price = [0, 10]")) == made
     said = json.loads((Path(configured().storage.root) / "charter.json").read_text())
-    assert said["fixed"]["label"] == "late"
-    assert said["fixed"]["columns"]["dept"] == "int"
+    assert said["fixed"]["kafka.outcomes"] == "sold"
+    assert said["fixed"]["fleet.columns"]["dept"] == "int"
+
+
+def test_a_fleet_has_an_identity_that_is_made_once_and_is_nobody_elses(configured, tmp_path: Path) -> None:
+    first = ensure_fixed(configured()).fleet_id
+    assert uuid.UUID(first).version == 4
+    assert ensure_fixed(configured(ranges="price = [0, 10]")).fleet_id == first
+    assert settled(configured(ranges="price = [0, 10]")).fleet_id == first
+    assert settled(configured()).fleet_id == first
+    assert ensure_fixed(configured(root=str(tmp_path / "other"))).fleet_id != first
+
+
+def test_of_two_that_make_the_charter_at_once_one_does(configured, monkeypatch) -> None:
+    """The other's comes between the look and the write."""
+    config, fsync = configured(), os.fsync
+    others: list[Charter] = []
+
+    def meanwhile(file: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        others.append(settled(config))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    assert [settled(config)] == others
 
 
 def test_what_may_change_at_any_time_is_not_in_it(configured) -> None:
@@ -50,7 +75,10 @@ def test_what_may_change_at_any_time_is_not_in_it(configured) -> None:
         ('dept = "int"', 'dept = "bigint"', 'fleet.columns was .*"dept": "int"'),
         ('event_id = "sale"', 'event_id = "ticket"', 'fleet.event_id was "sale" .* is "ticket"'),
         ('event_time = "at"', 'event_time = "time"', 'fleet.event_time was "at"'),
-        ('outcomes = "sold"', "", 'fleet.label was "late" when it was made and is "inside" now'),
+        ('target = "sold"', 'target = "sold"\nloss = "squared"', 'fleet.loss was "absolute" .* is "squared" now'),
+        ('target = "sold"', 'target = "sold"\nclock = "wall"', 'fleet.clock was "event" .* is "wall" now'),
+        ('events = "sales"', 'events = "tills"', 'kafka.events was "sales" .* is "tills" now'),
+        ('outcomes = "sold"', "", 'kafka.outcomes was "sold" when it was made and is null now'),
     ],
 )
 def test_a_fixed_fact_that_was_changed_is_refused(configured, before: str, after: str, says: str) -> None:
@@ -87,7 +115,8 @@ def test_an_edit_waits_while_a_query_judges_by_the_old_ranges(configured) -> Non
     settled(configured())
     edited = configured(ranges="price = [0, 20]")
     with held(configured(), ["score"]):
-        with pytest.raises(Busy, match="query score"):
+        says = r"fleet shops: fleet.ranges was edited.* at one offset for ingest and score together.*query score"
+        with pytest.raises(Busy, match=says):
             amended(edited, ("ingest",))
         assert amended(configured(), ("ingest",)).editions == (Edition({}, {}),)
     assert len(amended(edited, ("ingest",)).editions) == 2

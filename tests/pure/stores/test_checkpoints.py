@@ -3,15 +3,23 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from spinney.stores.checkpoints import identity, newest, offsets
+from spinney.stores.checkpoints import identity, keep, newest, offsets
 
 
-def test_an_identity_is_made_once_and_written_as_spark_writes_it(tmp_path: Path) -> None:
+def test_an_identity_is_written_once_and_as_spark_writes_it(tmp_path: Path) -> None:
     place = f"{tmp_path}/checkpoints/ingest"
     name = identity(place)
+    keep(place, name)
     assert identity(place) == name
+    keep(place, "another")
     assert json.loads((Path(place) / "metadata").read_text()) == {"id": name}
     assert identity(f"{tmp_path}/checkpoints/score") != name
+
+
+def test_a_new_identity_leaves_no_trace_until_it_is_kept(tmp_path: Path) -> None:
+    """A start that is refused must leave room for the folder that is put back."""
+    identity(f"{tmp_path}/checkpoints/ingest")
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_sparks_own_identity_is_taken(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from spinney.core.errors import Busy
-from spinney.stores.leases import FOLDER, held
+from spinney.stores.leases import held
 
 HOLD = """
 import sys
@@ -64,11 +64,14 @@ def test_an_error_inside_gives_the_lease_back(configured) -> None:
         pass
 
 
-def test_a_root_that_is_no_folder_needs_to_be_told_of_one(configured, tmp_path: Path, monkeypatch) -> None:
-    config = configured(root="s3://bucket/shops")
-    monkeypatch.delenv(FOLDER, raising=False)
-    with pytest.raises(Busy, match="leases need a folder that locks; set SPINNEY_LEASES"), held(config, ["ingest"]):
-        pass
-    monkeypatch.setenv(FOLDER, str(tmp_path / "leases"))
-    with held(config, ["ingest"]):
-        assert (tmp_path / "leases" / "shops" / "ingest.lock").exists()
+@pytest.mark.parametrize("change", ["name", "uri", "link"])
+def test_one_root_has_one_lease_whatever_it_and_its_fleet_are_called(configured, tmp_path: Path, change: str) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "root")
+    other = {
+        "name": configured(('name = "shops"', 'name = "stores"')),
+        "uri": configured(root=f"file://{tmp_path}/root"),
+        "link": configured(root=str(tmp_path / "link")),
+    }[change]
+    with held(configured(), ["ingest"]), pytest.raises(Busy, match="query ingest"), held(other, ["ingest"]):
+        pytest.fail("two processes hold one lease")

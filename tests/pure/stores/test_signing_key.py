@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -36,6 +37,47 @@ def test_the_environment_comes_before_the_file_and_needs_none(configured) -> Non
     ensure_key(config, {})
     assert signer(config, named).key == b"n" * 16
     assert signer(config, {}).key != b"n" * 16
+
+
+def test_a_key_is_the_same_from_a_file_and_from_the_environment_whatever_stands_around_it(configured) -> None:
+    config = configured()
+    ensure_key(config, {})
+    text = (Path(config.storage.root) / "signing.key").read_text()
+    assert signer(config, {"SPINNEY_SIGNING_KEY": f" {text}\n"}).key == signer(config, {}).key
+    (Path(config.storage.root) / "signing.key").write_text(f"{text}\n")
+    assert signer(config, {}).key == text.encode()
+
+
+def test_a_blank_variable_is_no_key(configured) -> None:
+    assert ensure_key(configured(), {"SPINNEY_SIGNING_KEY": " \n"})
+    assert len(signer(configured(), {"SPINNEY_SIGNING_KEY": " \n"}).key) == 64
+
+
+def test_the_key_is_never_readable_by_others_not_even_before_it_is_whole(configured, monkeypatch) -> None:
+    modes: list[int] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: modes.append(stat.S_IMODE(os.fstat(file).st_mode)) or fsync(file))
+    before = os.umask(0)
+    try:
+        ensure_key(configured(), {})
+    finally:
+        os.umask(before)
+    assert modes == [0o600]
+
+
+def test_of_two_that_make_the_key_at_once_one_does(configured, monkeypatch) -> None:
+    """The other's key comes between the look and the write."""
+    config = configured()
+    file = Path(config.storage.root) / "signing.key"
+    fsync = os.fsync
+
+    def meanwhile(handle: int) -> None:
+        file.write_bytes(b"o" * 64)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    assert not ensure_key(config, {})
+    assert signer(config, {}).key == b"o" * 64
 
 
 def test_models_signed_with_an_older_key_still_verify(configured) -> None:
