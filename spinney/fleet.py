@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -13,14 +13,13 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.contract import Contract
+from schemas.vocabulary import ModelStatus
 from spinney.core import keys
 from spinney.core.champion import Promotion, champion, is_pinned
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.standing import Last, State, state
 from spinney.stores import delta, layout
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Fleet:
         self.config = config
 
     def groups(self) -> list[Standing]:
-        """Every group that any event or promotion names, by key; parents are not groups. Raises StoreError."""
+        """Every group that has an event, by key; parents are not groups. Raises StoreError."""
         seen = self._read(tables.EVENTS, ["group_key"]).column("group_key").unique().to_pylist()
         return self._standings(sorted(key for key in seen if not keys.is_parent(key)), None)
 
@@ -86,12 +85,19 @@ class Fleet:
         promotions = _by_group(self._read(tables.PROMOTIONS, _PROMOTION, None), "decided_at")
         verdicts = _newest(self._read(tables.VERDICTS, _VERDICT, where), "judged_at")
         attempts = _newest(self._read(tables.MODELS, _ATTEMPT, where), "fitted_at")
-        champions = {key: champion(_promotion(row) for row in rows) for key, rows in promotions.items()}
+        champions = {key: champion(Promotion.of_row(row) for row in rows) for key, rows in promotions.items()}
         found = []
         for key in wanted:
             mine = promotions.get(key, [])
             current = champions.get(key)
-            last = self._last(key, champions, mine, verdicts.get(key, {}), attempts.get(key, {}))
+            verdict, outcome = _said_last(verdicts.get(key), mine, attempts.get(key))
+            last = Last(
+                champion_id=current.model_id if current else None,
+                ancestor_answers=any(champions.get(each) for each in self._ancestors(key)),
+                pinned=is_pinned(Promotion.of_row(row) for row in mine),
+                verdict=verdict,
+                outcome=outcome,
+            )
             # A row that only keeps or pins a model does not say again what it was fitted on.
             of_champion = (row for row in reversed(mine) if current and row["model_id"] == current.model_id)
             row: dict[str, Any] = next((row for row in of_champion if row["fitted_at"] is not None), {})
@@ -110,33 +116,8 @@ class Fleet:
             )
         return found
 
-    def _last(
-        self,
-        key: str,
-        champions: dict[str, Promotion | None],
-        promotions: list[dict[str, Any]],
-        verdict: dict[str, Any],
-        attempt: dict[str, Any],
-    ) -> Last:
-        own = champions.get(key)
-        pinned = is_pinned(_promotion(row) for row in promotions)
-        ancestors = (
-            () if keys.is_parent(key) else keys.ancestors(self.config.fleet.group, self.config.fleet.parents, key)
-        )
-        decided = promotions[-1] if promotions else {}
-        newer_attempt = attempt and (not decided or attempt["fitted_at"] >= decided["decided_at"])
-        return Last(
-            champion_id=own.model_id if own else None,
-            ancestor_answers=any(champions.get(each) for each in ancestors),
-            pinned=pinned,
-            verdict=verdict.get("decision"),
-            verdict_round=verdict.get("round_id"),
-            decision=decided.get("decision"),
-            decision_round=decided.get("round_id"),
-            status=attempt.get("status") if newer_attempt else None,
-            attempted_at=attempt.get("fitted_at"),
-            decided_at=decided.get("decided_at"),
-        )
+    def _ancestors(self, key: str) -> tuple[str, ...]:
+        return () if keys.is_parent(key) else keys.ancestors(self.config.fleet.group, self.config.fleet.parents, key)
 
     def _said(self, base: Contract, key: str, at: str, words: Any) -> list[dict[str, Any]]:
         order = {"verdicts": 0, "models": 1, "promotions": 2}[base.name]
@@ -189,6 +170,19 @@ _NUMBERS = (
 )
 
 
+def _said_last(
+    verdict: dict[str, Any] | None, promotions: list[dict[str, Any]], attempt: dict[str, Any] | None
+) -> tuple[str | None, str | None]:
+    """The verdict and the outcome of a `Last`. promotions: oldest first; attempt: the newest."""
+    outcomes = [(row["decided_at"], row["round_id"], row["decision"]) for row in promotions[-1:]]
+    if attempt and attempt["status"] != ModelStatus.FITTED:
+        outcomes.append((attempt["fitted_at"], attempt["round_id"], attempt["status"]))
+    at, round_id, outcome = max(outcomes, key=lambda each: each[0], default=(None, None, None))
+    if verdict is None or (at is not None and (round_id == verdict["round_id"] or at > verdict["judged_at"])):
+        return None, outcome
+    return verdict["decision"], outcome
+
+
 def _by_group(table: pa.Table, by: str) -> dict[str, list[dict[str, Any]]]:
     grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in sorted(table.to_pylist(), key=lambda row: row[by]):
@@ -198,15 +192,6 @@ def _by_group(table: pa.Table, by: str) -> dict[str, list[dict[str, Any]]]:
 
 def _newest(table: pa.Table, by: str) -> dict[str, dict[str, Any]]:
     return {key: rows[-1] for key, rows in _by_group(table, by).items()}
-
-
-def _promotion(row: dict[str, Any]) -> Promotion:
-    times: dict[str, Any] = {name: _micros(row[name]) for name in ("trained_through", "fitted_at", "decided_at")}
-    return Promotion(epoch=row["epoch"], model_id=row["model_id"], decision=row["decision"], **times)
-
-
-def _micros(moment: datetime | None) -> int:
-    return 0 if moment is None else int((moment - _EPOCH).total_seconds() * 1e6)
 
 
 def _attempt(row: dict[str, Any]) -> tuple[str, str]:

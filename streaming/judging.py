@@ -74,16 +74,8 @@ def _dtype(name: str) -> str:
 
 
 def _decided(row: dict[Any, Any]) -> Decided:
-    promotion = Promotion(
-        epoch=_whole(row["epoch"]),
-        model_id="" if pd.isna(row["model_id"]) else row["model_id"],
-        decision=row["decision"],
-        trained_through=_whole(row["trained_through"]),
-        fitted_at=_whole(row["fitted_at"]),
-        decided_at=_whole(row["decided_at"]),
-    )
     loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
-    return Decided(row["group_key"], promotion, row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
+    return Decided(row["group_key"], Promotion.of_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
 
 
 def _whole(value: Any) -> int:

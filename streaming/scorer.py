@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,7 @@ def champions_of(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions
     """The shard's champions with these promotions seen, kept in the state when they changed anything."""
     champions = _read(shard, bytes(state.get[0])) if state.exists else Champions.empty()
     if len(rows):
-        champions = champions.after(list(_promotions(rows)))
+        champions = champions.after((row["group_key"], Promotion.of_row(row)) for row in rows.to_dict("records"))
         blob = champions.to_bytes()
         _decoded[shard] = (xxhash.xxh64_intdigest(blob), champions)
         state.update((blob,))
@@ -71,18 +71,6 @@ def _read(shard: int, blob: bytes) -> Champions:
     if known is None or known[0] != digest:
         known = _decoded[shard] = (digest, Champions.from_bytes(blob))
     return known[1]
-
-
-def _promotions(rows: pd.DataFrame) -> Iterator[tuple[str, Promotion]]:
-    times = ("epoch", "trained_through", "fitted_at", "decided_at")
-    others = ("model_id", "decision", "round_id", "codec", "payload", "signature")
-    for row in rows.to_dict("records"):
-        known: dict[str, Any] = {name: _whole(row[name]) for name in times} | {name: row[name] for name in others}
-        yield row["group_key"], Promotion(**known)
-
-
-def _whole(value: Any) -> int:
-    return 0 if value is None or pd.isna(value) else int(value)
 
 
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> pd.DataFrame:

@@ -27,9 +27,8 @@ QUERIES = ("ingest", "score", "labels", "retrain")
 @click.option("--report", type=click.Path(dir_okay=False), help="Where the HTML report goes [work/demo/report.html].")
 @click.option("--days", type=click.IntRange(min=1), help="Days of event time to stream [the example's own].")
 @click.option("--example", "folder", type=click.Path(exists=True, file_okay=False), help="Another example's folder.")
-@click.option("--keep", is_flag=True, help="Go on from the tables of the last run instead of starting afresh.")
 @click.option("--seed", type=int, help="Of all that is drawn by lot [the example's own].")
-def demo(as_json: bool, report: str | None, days: int | None, folder: str | None, keep: bool, seed: int | None) -> None:
+def demo(as_json: bool, report: str | None, days: int | None, folder: str | None, seed: int | None) -> None:
     """The whole loop on real flights: a Kafka broker, the four queries, a report.
 
     Leaves its tables under work/demo. With --json: one object on standard output, all else on standard error.
@@ -44,7 +43,6 @@ def demo(as_json: bool, report: str | None, days: int | None, folder: str | None
         report=Path(report) if report else None,
         days=days,
         example=Path(folder) if folder else None,
-        keep=keep,
         seed=seed,
     )
     summary = run_demo(options)

@@ -7,8 +7,12 @@ committed, so the stream, the weekly batch and people write without waiting for 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pandas as pd
 
 from schemas.vocabulary import Decision
 
@@ -37,6 +41,15 @@ class Promotion:
     codec: str | None = None
     payload: bytes | None = None
     signature: bytes | None = None
+
+    @classmethod
+    def of_row(cls, row: Mapping[Any, Any]) -> Promotion:
+        """From a row of `promotions`, or some of its columns. Times may be microseconds or datetimes, null is 0."""
+        times = ("epoch", "trained_through", "fitted_at", "decided_at")
+        known: dict[str, Any] = {name: _whole(row.get(name)) for name in times}
+        known |= {name: _known(row.get(name)) for name in ("codec", "payload", "signature")}
+        known |= {name: _known(row.get(name)) or "" for name in ("model_id", "decision", "round_id")}
+        return cls(**known)
 
     @property
     def order(self) -> tuple[int, int, str]:
@@ -86,6 +99,20 @@ def condense(promotions: Iterable[Promotion]) -> tuple[Promotion, ...]:
     floor = candidates[0].trained_through if len(candidates) == KEPT_CANDIDATES else 0
     kept += [row for row in withdrawals.values() if row.trained_through >= floor or not row.trained_through]
     return tuple(sorted(kept, key=_stable))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _known(value: Any) -> Any:
+    """None for each way in which a frame or a table says null."""
+    return None if pd.isna(value) else value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, datetime) and not pd.isna(value):
+        return (value - _EPOCH) // timedelta(microseconds=1)
+    return 0 if pd.isna(value) else int(value)
 
 
 def _current(promotions: Iterable[Promotion]) -> list[Promotion]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
 from schemas.vocabulary import Decision, ModelStatus, Staleness
@@ -23,23 +22,18 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Last:
-    """The last word of each kind on one group; None where there is none.
+    """What was said last of one group; None where nothing was.
 
-    verdict: a Staleness, judged in `verdict_round`. decision: a Decision, made in `decision_round`.
-    status: a ModelStatus, of the last attempt unless a decision came after it. pinned: by a person, whatever was said
-    since.
+    outcome: a Decision, or the ModelStatus of an attempt that gave no model, whichever came later. verdict: a
+    Staleness; None, too, once an outcome of its round or a later one has settled it. pinned: by a person, whatever was
+    said since.
     """
 
     champion_id: str | None = None
     ancestor_answers: bool = False
     pinned: bool = False
     verdict: str | None = None
-    verdict_round: str | None = None
-    decision: str | None = None
-    decision_round: str | None = None
-    status: str | None = None
-    attempted_at: datetime | None = None
-    decided_at: datetime | None = None
+    outcome: str | None = None
 
 
 UNFITTED = frozenset({ModelStatus.FAILED, ModelStatus.TIMED_OUT})
@@ -47,16 +41,13 @@ UNFITTED = frozenset({ModelStatus.FAILED, ModelStatus.TIMED_OUT})
 
 def state(last: Last) -> State:
     """The state of a group."""
-    if last.status in UNFITTED:
+    if last.outcome in UNFITTED:
         return State.FAILED
     if last.champion_id is None:
         return State.PARENT if last.ancestor_answers else State.NONE
     if last.pinned:
         return State.HELD
-    waits_for_its_round = last.verdict == Staleness.FIT and last.decision_round != last.verdict_round
-    if waits_for_its_round or last.verdict == Staleness.DEFERRED:
+    if last.verdict in (Staleness.FIT, Staleness.DEFERRED):
         return State.STALE
-    refused_then = last.verdict == Staleness.FIT and last.decision == Decision.REFUSED
-    if last.verdict == Staleness.REFUSED or refused_then:
-        return State.REFUSED
-    return State.FRESH
+    refused = last.outcome == Decision.REFUSED if last.verdict is None else last.verdict == Staleness.REFUSED
+    return State.REFUSED if refused else State.FRESH

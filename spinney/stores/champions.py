@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -113,7 +112,7 @@ def current(spark: SparkSession, config: Config, pins: Mapping[str, int] | None 
 def _champions_of_shard(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for group_key, mine in rows.groupby("group_key", sort=True):
-        history = [_promotion(row) for row in mine.to_dict("records")]
+        history = [Promotion.of_row(row) for row in mine.to_dict("records")]
         current = champion(history)
         found.append(
             {
@@ -125,10 +124,3 @@ def _champions_of_shard(rows: pd.DataFrame) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(found, columns=["shard", "group_key", "model_id", "epoch", "pinned"])
-
-
-def _promotion(row: dict[Any, Any]) -> Promotion:
-    known: dict[str, Any] = {
-        name: 0 if pd.isna(row[name]) else int(row[name]) for name in ("trained_through", "fitted_at", "decided_at")
-    }
-    return Promotion(epoch=int(row["epoch"]), model_id=row["model_id"], decision=row["decision"], **known)

@@ -145,6 +145,26 @@ def test_a_refused_challenger_changes_the_state_and_not_the_champion(config: Con
     assert (mine.state, mine.model_id, mine.loss) == (State.REFUSED, "m1", 1.5)
 
 
+def test_an_attempt_with_too_few_rows_settles_the_verdict_that_asked_for_it(config: Config) -> None:
+    seen(config, A, B)
+    put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "m1", "r1", **fitted(0)))
+    put(config, tables.VERDICTS, "stream", verdict(A, 200, "fit", "8 days since the last attempt", "r2"))
+    assert Fleet(config).groups()[0].state is State.STALE
+    put(config, tables.MODELS, "stream", attempt(A, 200, "too_few_rows", error="8 rows needed", round_id="r2"))
+    assert Fleet(config).groups()[0].state is State.FRESH
+    put(config, tables.VERDICTS, "stream", verdict(A, 400, "fit", "8 days since the last attempt", "r3"))
+    assert Fleet(config).groups()[0].state is State.STALE
+
+
+def test_what_a_person_or_the_batch_decides_settles_an_older_verdict(config: Config) -> None:
+    seen(config, A)
+    put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "m1", "r1", **fitted(0)))
+    put(config, tables.VERDICTS, "stream", verdict(A, 2, "deferred", "7 d old; no budget left", "r2"))
+    assert Fleet(config).groups()[0].state is State.STALE
+    put(config, tables.PROMOTIONS, "people", decided(A, 3, "promoted", "m1", "", by="ada", epoch=1, **fitted(0)))
+    assert Fleet(config).groups()[0].state is State.FRESH
+
+
 def test_the_last_word_counts_whichever_directory_it_stands_in(config: Config) -> None:
     seen(config, A)
     put(

@@ -9,7 +9,7 @@ dead_letters    reason -> records found
 outcomes        records, distinct, duplicates (sent); stored, loaded, matched, unmatched (in the table)
 predictions     rows, by_answer: own, parent, global, none -> rows
 reconciliation  adds_up; checks: name, says, expected, found, missing, unexpected, twice, examples, adds_up
-groups          total; by_state: see `retraining.STATES`
+groups          total; by_state: see `spinney.core.standing.State`
 retrained       fits, groups, by_reason, by_day, by_decision, not_fitted, before_the_stream
 freshness       promoted, answered, no_event_yet; stale_to_answer, stale_to_promoted: n, p50, p95, max (s); histogram
 budget          rounds, allowed_seconds, predicted_seconds, used_seconds, deferred, stages
@@ -28,12 +28,13 @@ import numpy as np
 import pandas as pd
 
 from spinney.core.config import Config
+from spinney.fleet import Standing
 from spinney.local.demo import retraining
 from spinney.local.demo.ledger import Ledger
 from spinney.local.demo.reconcile import ids, reconcile
 from spinney.local.demo.story import Story
 from spinney.local.demo.tables import Tables
-from spinney.local.demo.worth import FLEET, Compared, Family, Span, summary
+from spinney.local.demo.worth import FLEET, Compared, Span, summary
 
 FORMAT = 1
 POINTS = 400
@@ -44,11 +45,13 @@ POINTS = 400
 class Run:
     """What a demo left behind.
 
+    standings: every group as the fleet tells of it.
     batches: one mapping per micro-batch: query, batch_id, rows, seconds, phases (name -> seconds).
     compared: what it was worth; None leaves that part out.
     """
 
     tables: Tables
+    standings: Sequence[Standing]
     ledger: Ledger
     batches: Sequence[Mapping[str, Any]]
     wall_seconds: float
@@ -88,7 +91,7 @@ def measure(run: Run, story: Story, config: Config, injected: frozenset[str]) ->
             "by_answer": retraining.counts(tables.predictions["answered_by"].value_counts()),
         },
         "reconciliation": reconcile(tables, run.ledger),
-        "groups": retraining.groups(tables, Family(fleet.group, fleet.parents)),
+        "groups": retraining.groups(run.standings),
         "retrained": retraining.retrained(tables),
         "freshness": retraining.freshness(tables),
         "budget": retraining.budget(tables),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,51 +12,19 @@ import pandas as pd
 
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.encoding import Floats
-from spinney.core.keys import is_parent
+from spinney.core.standing import State
+from spinney.fleet import Standing
 from spinney.local.demo.tables import Tables
-from spinney.local.demo.worth import Family
 
 ANSWERING = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
-STATES = ("fresh", "stale", "refused", "held", "parent", "none")
-"""Every group is in exactly one. parent: no model of its own, a parent answers. none: nobody answers."""
-
 BINS = 24
 """Bars of a distribution."""
 
 
-def groups(tables: Tables, family: Family) -> dict[str, Any]:
-    """Groups by state at the end. A parent is no group."""
-    known = {str(key) for key in tables.events["group_key"].unique() if not is_parent(str(key))}
-    answering = tables.promotions["decision"].isin((*ANSWERING, Decision.PINNED.value))
-    own = set(tables.promotions.loc[answering, "group_key"])
-    verdicts = _newest(tables.verdicts, "judged_at").set_index("group_key")["decision"].to_dict()
-    done = _last_word(tables)
-    by_state = dict.fromkeys(STATES, 0)
-    for key in known:
-        if key in own:
-            by_state[_state(verdicts.get(key), done.get(key))] += 1
-        else:
-            by_state["parent" if own.intersection(family.chain(key)) else "none"] += 1
-    return {"total": len(known), "by_state": by_state}
-
-
-def _state(verdict: str | None, decision: str | None) -> str:
-    """Of a group with a model of its own. verdict: its newest; decision: what the round of that verdict decided."""
-    if (verdict == Staleness.FIT.value and decision is None) or verdict == Staleness.DEFERRED.value:
-        return "stale"
-    word = decision if verdict == Staleness.FIT.value else verdict
-    return word if word in ("refused", "held") else "fresh"
-
-
-def _last_word(tables: Tables) -> dict[str, str]:
-    """What the round of a group's newest verdict decided about it, where it decided anything."""
-    last = _newest(tables.verdicts, "judged_at")[["group_key", "round_id"]]
-    decided = last.merge(tables.promotions[["group_key", "round_id", "decision"]], on=["group_key", "round_id"])
-    return dict(zip(decided["group_key"], decided["decision"], strict=True))
-
-
-def _newest(frame: pd.DataFrame, by: str) -> pd.DataFrame:
-    return frame.sort_values(by, kind="stable").drop_duplicates("group_key", keep="last")
+def groups(standings: Sequence[Standing]) -> dict[str, Any]:
+    """Groups by state, each state in its place, those without any group too."""
+    found = Counter(each.state for each in standings)
+    return {"total": len(standings), "by_state": {state.value: found[state] for state in State}}
 
 
 def retrained(tables: Tables) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from schemas import tables as contracts
 from schemas.contract import Contract
 from spinney.core.config import Config, parse
 from spinney.core.signing import Signer
+from spinney.fleet import Fleet
 from spinney.local.broker import Broker
 from spinney.local.demo import measures, replay, report
 from spinney.local.demo.fitter import RecipeFitter, loss_of, own_answers
@@ -57,7 +58,6 @@ class Options:
     report: Path | None = None
     days: int | None = None
     example: Path | None = None
-    keep: bool = False
     seed: int | None = None
 
 
@@ -93,12 +93,11 @@ def demo(options: Options) -> dict[str, Any]:
     Raises SpinneyError: what is missing on this machine, or which query failed.
     """
     stage = Stage(Console(stderr=True))
-    if not options.keep:
-        shutil.rmtree(WORK, ignore_errors=True)
+    shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True, exist_ok=True)
     found = runtime()
     with Broker(WORK / "kafka") as broker:
-        play = _prepare(options, broker.bootstrap_servers)
+        play = prepare(options, broker.bootstrap_servers, stage)
         with stage.act("Spark starts"):
             spark = session(play.config, runtime=found, options=QUICK)
         try:
@@ -107,17 +106,23 @@ def demo(options: Options) -> dict[str, Any]:
             spark.stop()
     with stage.act("What it was worth: the same events with fleets refitted never, weekly and daily"):
         compared = _worth(play, run.tables)
-    run = measures.Run(run.tables, run.ledger, run.batches, time.monotonic() - stage.began, compared)
+    run = replace(run, wall_seconds=time.monotonic() - stage.began, compared=compared)
     summary = measures.measure(run, play.story, play.config, play.rows.injected)
     _publish(summary, options, stage.console)
     return summary
 
 
-def _prepare(options: Options, servers: str) -> Play:
+def prepare(options: Options, servers: str, stage: Stage) -> Play:
     folder = options.example or EXAMPLE
-    story = read_story(folder)
+    story = whole = read_story(folder)
     if options.days:
-        story = story.model_copy(update={"stream": story.stream.model_copy(update={"days": options.days})})
+        story = whole.lasting(options.days)
+    if whole.injected and not story.injected:
+        stage.console.print(
+            f"No change is injected: it would come after {whole.injected.after_days} days, and {story.stream.days} "
+            "stream.",
+            highlight=False,
+        )
     if options.seed is not None:
         story = story.model_copy(update={"seed": options.seed})
     file = folder / "fleet.toml"
@@ -151,7 +156,9 @@ def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
         finally:
             sender.stop()
             application.stop()
-    return measures.Run(_tables(config), play.timeline.ledger, list(watch.batches.values()), 0.0)
+    return measures.Run(
+        _tables(config), Fleet(config).groups(), play.timeline.ledger, list(watch.batches.values()), 0.0
+    )
 
 
 def _load_history(play: Play, spark: SparkSession) -> None:

@@ -98,6 +98,12 @@ class Story(Section):
             raise ValueError(msg)
         return self
 
+    def lasting(self, days: int) -> Story:
+        """The same with so many days streamed, and without a change that would come after them."""
+        stream = self.stream.model_copy(update={"days": days})
+        injected = self.injected if self.injected and self.injected.after_days < days else None
+        return self.model_copy(update={"stream": stream, "injected": injected})
+
     @property
     def since(self) -> datetime:
         """Where the history begins."""

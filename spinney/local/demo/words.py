@@ -24,6 +24,7 @@ STATES = {
     "stale": "stale, waiting for a round",
     "refused": "stale, challenger refused",
     "held": "held by a person",
+    "failed": "the last fit failed",
     "parent": "too few rows: a parent answers",
     "none": "nobody answers yet",
 }

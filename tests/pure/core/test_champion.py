@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -191,3 +193,25 @@ def test_a_machine_never_overrides_a_pin(rows: list[Promotion], order: list[int]
     pin = replace(row("pinned-model", "pinned", epoch=2))
     later = [row(f"new{i}", "promoted", epoch=2, through=100 + i, at=100) for i in order]
     assert champion([*rows, pin, *later]) == pin
+
+
+def test_a_promotion_is_read_alike_from_microseconds_and_from_datetimes_to_the_last_microsecond() -> None:
+    start = datetime(2024, 5, 1, tzinfo=UTC)
+    for tail in range(50):
+        at = start + timedelta(days=tail, microseconds=tail)
+        micros = 1_714_521_600_000_000 + tail * 86_400_000_001
+        row = {
+            "epoch": 3,
+            "model_id": "m",
+            "decision": "promoted",
+            "trained_through": at,
+            "fitted_at": pd.Timestamp(at),
+        }
+        expected = Promotion(3, "m", "promoted", micros, micros, 0)
+        assert Promotion.of_row({**row, "decided_at": None}) == expected
+        assert Promotion.of_row({**row, "trained_through": micros, "fitted_at": float(micros)}) == expected
+
+
+def test_each_way_to_say_null_is_read_as_nothing() -> None:
+    nulls = {"epoch": float("nan"), "model_id": None, "trained_through": pd.NaT, "fitted_at": None, "payload": pd.NA}
+    assert Promotion.of_row({"decision": "withdrawn", **nulls}) == Promotion(0, "", "withdrawn", 0, 0)

@@ -182,6 +182,16 @@ def tables():
 
 
 @pytest.fixture
+def standings():
+    """The same three groups: A1's last round promoted it, A2's refused; B1 has no model, its hall answers."""
+    from spinney.core.standing import State
+    from spinney.fleet import Standing
+
+    states = {A1: State.FRESH, A2: State.REFUSED, B1: State.PARENT}
+    return [Standing(key, state, None, None, None, None, None, None, None) for key, state in states.items()]
+
+
+@pytest.fixture
 def ledger():
     """What was loaded and sent so that `tables` adds up."""
     from spinney.local.demo.faults import digest

@@ -28,8 +28,8 @@ def compared(tables):
 
 
 @pytest.fixture
-def summary(tables, ledger, story, config, compared):
-    return measure(Run(tables, ledger, BATCHES, 61.0, compared), story, config, frozenset({A1}))
+def summary(tables, standings, ledger, story, config, compared):
+    return measure(Run(tables, standings, ledger, BATCHES, 61.0, compared), story, config, frozenset({A1}))
 
 
 def test_the_summary_is_plain_values_with_the_keys_it_promises(summary):
@@ -57,6 +57,12 @@ def test_events_and_outcomes_are_counted_by_id(summary):
     assert summary["reconciliation"]["adds_up"]
 
 
+def test_groups_are_counted_by_the_state_that_the_fleet_gives_them(summary):
+    by_state = {"fresh": 1, "stale": 0, "refused": 1, "held": 0, "failed": 0, "parent": 1, "none": 0}
+    assert summary["groups"] == {"total": 3, "by_state": by_state}
+    assert list(words.STATES) == list(by_state)
+
+
 def test_worth_is_in_it_with_the_injected_group_apart(summary):
     worth = summary["worth"]
     assert worth["unit"] == "kelvin"
@@ -65,8 +71,8 @@ def test_worth_is_in_it_with_the_injected_group_apart(summary):
     assert words.headline(summary) == "Retrained as it went stale, the fleet erred 33 % less than one refitted weekly."
 
 
-def test_without_worth_the_rest_is_whole(tables, ledger, story, config):
-    found = measure(Run(tables, ledger, [], 1.0), story, config, frozenset())
+def test_without_worth_the_rest_is_whole(tables, standings, ledger, story, config):
+    found = measure(Run(tables, standings, ledger, [], 1.0), story, config, frozenset())
     assert found["worth"] is None
     assert found["life"] is None
     assert found["batches"] == {}

@@ -30,8 +30,8 @@ def compared():
 
 
 @pytest.fixture
-def summary(tables, ledger, story, config, compared):
-    found = measure(Run(tables, ledger, BATCHES, 61.0, compared), story, config, frozenset({A1}))
+def summary(tables, standings, ledger, story, config, compared):
+    found = measure(Run(tables, standings, ledger, BATCHES, 61.0, compared), story, config, frozenset({A1}))
     return json.loads(json.dumps(found))
 
 
@@ -101,8 +101,8 @@ def test_names_from_the_data_are_escaped(summary):
     assert "<script" not in text
 
 
-def test_a_run_without_worth_still_has_a_report(tables, ledger, story, config):
-    found = measure(Run(tables, ledger, [], 1.0), story, config, frozenset())
+def test_a_run_without_worth_still_has_a_report(tables, standings, ledger, story, config):
+    found = measure(Run(tables, standings, ledger, [], 1.0), story, config, frozenset())
     assert read(page(found)).sections == ["retraining", "batches", "sets", "notes"]
 
 

@@ -7,35 +7,8 @@ import pandas as pd
 import pytest
 
 from spinney.local.demo import retraining
-from spinney.local.demo.worth import Family
 
 WALL = pd.Timestamp("2026-01-01T12:00Z")
-FAMILY = Family(("hall", "number"), (("hall",), ()))
-
-
-def states(tables):
-    return {name: n for name, n in retraining.groups(tables, FAMILY)["by_state"].items() if n}
-
-
-def test_each_group_is_in_one_state(tables):
-    # A1's last round promoted it, A2's refused; B1 has no model, its hall answers.
-    assert states(tables) == {"fresh": 1, "refused": 1, "parent": 1}
-    assert retraining.groups(tables, FAMILY)["total"] == 3
-
-
-def test_a_group_that_waits_is_stale(tables):
-    deferred = tables.verdicts.assign(decision=["fit", "fit", "deferred", "fit"])
-    assert states(replace(tables, verdicts=deferred)) == {"stale": 1, "refused": 1, "parent": 1}
-
-
-def test_a_planned_group_whose_round_has_not_ended_is_stale(tables):
-    running = replace(tables, promotions=tables.promotions[tables.promotions["round_id"] != "r2"])
-    assert states(running) == {"stale": 1, "refused": 1, "parent": 1}
-
-
-def test_without_any_model_nobody_answers(tables):
-    alone = tables.promotions[tables.promotions["group_key"] != '{"hall":"B"}']
-    assert states(replace(tables, promotions=alone)) == {"fresh": 1, "refused": 1, "none": 1}
 
 
 def test_fits_are_counted_by_the_reason_of_their_round_and_the_day_of_the_fleets_clock(tables):
@@ -90,7 +63,6 @@ def test_a_stream_without_rounds_has_nothing_to_tell(tables):
     assert retraining.retrained(quiet)["by_day"] == []
     assert retraining.freshness(quiet)["stale_to_answer"] == {"n": 0, "p50": None, "p95": None, "max": None}
     assert retraining.budget(quiet)["rounds"] == 0
-    assert states(quiet) == {"fresh": 2, "parent": 1}
 
 
 @pytest.mark.parametrize(("values", "p50", "p95"), [([4.0], 4, 4), ([1.0, 2.0], 1, 2), (list(range(1, 101)), 50, 95)])

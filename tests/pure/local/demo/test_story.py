@@ -27,6 +27,14 @@ def test_the_stream_begins_where_the_history_ends_and_lasts_its_days():
     assert story.stream.max_ahead == timedelta(hours=6)
 
 
+def test_a_change_that_would_come_after_the_days_asked_for_is_not_made():
+    story = parse(WHOLE + CHANGE + "add = 1.0", "demo.toml")
+    assert story.lasting(4).injected == story.injected
+    assert (story.lasting(4).end, story.lasting(4).change_at) == (story.start + timedelta(days=4), story.change_at)
+    assert (story.lasting(3).injected, story.lasting(3).change_at) == (None, None)
+    assert (story.lasting(3).stream.days, story.lasting(3).stream.max_ahead) == (3, timedelta(hours=6))
+
+
 def test_a_change_adds_or_multiplies():
     assert Injected(groups=1, after_days=1, add=-2.0).change(10.0) == 8.0
     assert Injected(groups=1, after_days=1, factor=1.5).change(10.0) == 15.0
