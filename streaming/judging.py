@@ -19,7 +19,7 @@ from spinney.core.staleness import configured
 STATE = "groups binary"
 OUTPUT = (
     "shard int, group_key string, policy string, decision string, reason string, numbers string, model_id string, "
-    "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, age bigint, repeats bigint"
+    "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, repeats bigint"
 )
 TICK_MS = 10_000
 """How often a shard without news is judged."""

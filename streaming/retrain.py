@@ -116,7 +116,8 @@ class Batches:
         allowance = Allowance(budget.seconds, budget.oldest_first_share, budget.random_share)
         round_id = f"stream-{batch_id}"
         candidates = [
-            Candidate(row["group_key"], row["policy"], row["urgency"], row["age"], row["predicted_ms"]) for row in due
+            Candidate(row["group_key"], row["policy"], row["urgency"], row["stale_since"], row["predicted_ms"])
+            for row in due
         ]
         chosen = set(choose(candidates, allowance, round_id))
         ordered = Ordered(

@@ -178,7 +178,6 @@ VERDICT_COLUMNS = (
     "clock",
     "predicted_ms",
     "urgency",
-    "age",
     "repeats",
 )
 
@@ -262,7 +261,7 @@ class _Said:
 
 def _verdict(shard: Shard, terms: Terms, stale: _Stale, i: int, said: _Said) -> dict[str, object]:
     groups = shard.groups
-    cost, attempted_at = float(groups["fit_ms"][i]), int(groups["attempted_at"][i])
+    cost = float(groups["fit_ms"][i])
     numbers: dict[str, float] = {name: int(groups[name][i]) for name in NUMBERS}
     reason = "no policy asks for a refit"
     if stale.found[i]:
@@ -281,7 +280,6 @@ def _verdict(shard: Shard, terms: Terms, stale: _Stale, i: int, said: _Said) -> 
         "clock": shard.clock,
         "predicted_ms": cost if np.isfinite(cost) else said.usual_ms,
         "urgency": float(stale.urgency[i]),
-        "age": -1 if attempted_at == NEVER else max(shard.clock - attempted_at, 0),
         "repeats": int(groups["repeats"][i]),
     }
 

@@ -1,6 +1,6 @@
 """Which of the stale groups a round takes: a budget by predicted cost, spent by rank.
 
-Most of the budget goes to the most urgent, a share to those that waited longest and a small one by lot, so that a wrong
+Most of the budget goes to the most urgent, a share to those stale longest and a small one by lot, so that a wrong
 idea of urgency starves nobody. The lot is drawn from the round's name: a replay draws the same.
 """
 
@@ -10,18 +10,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-RANKS = {"asked": 0, "all": 0, "new_group": 1, "error_rise": 2, "new_rows": 3, "max_age": 4}
-"""Lower first. A policy of a user's own stands between error and age."""
+RANKS = {"new_group": 0, "error_rise": 1, "new_rows": 2, "max_age": 3}
+"""Lower first."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A stale group. age: microseconds since the last attempt, -1 without one."""
+    """A stale group. stale_since: wall clock at which it was first found so, microseconds."""
 
     group_key: str
     policy: str
     urgency: float
-    age: int
+    stale_since: int
     predicted_ms: float
 
 
@@ -40,15 +40,14 @@ def choose(candidates: Sequence[Candidate], allowance: Allowance, lot: str) -> l
     The last one taken may go beyond the budget: at least one is taken, so that a round always moves, and a group that
     costs more than a whole budget is not passed over for ever.
     """
-    by_rank = sorted(candidates, key=lambda each: (RANKS.get(each.policy, 3), -each.urgency, each.group_key))
+    by_rank = sorted(candidates, key=lambda each: (RANKS[each.policy], -each.urgency, each.group_key))
     if allowance.seconds is None or not candidates:
         return [each.group_key for each in by_rank]
     total = allowance.seconds * 1000.0
-    # A group without an attempt has no age; its rank puts it first already.
-    aged = sorted(candidates, key=lambda each: (-each.age, each.group_key))
+    waited = sorted(candidates, key=lambda each: (each.stale_since, each.group_key))
     drawn = sorted(candidates, key=lambda each: hashlib.sha256(f"{lot}\x00{each.group_key}".encode()).digest())
     chosen: dict[str, float] = {}
-    _spend(chosen, aged, total * allowance.oldest_first_share)
+    _spend(chosen, waited, total * allowance.oldest_first_share)
     _spend(chosen, drawn, total * (allowance.oldest_first_share + allowance.random_share))
     _spend(chosen, by_rank, total)
     if not chosen:
