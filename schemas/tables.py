@@ -147,7 +147,7 @@ MODELS = Contract(
         Column("metrics", "string", "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss"),
         Column("codec", "string", "linear, skops, pickle"),
         Column("payload", "binary", "the model"),
-        Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, feature schema, payload digest"),
+        Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, payload digest"),
         Column("fit_ms", "double", "time this group's fit took", unit="ms"),
         Column("fitted_at", "timestamp", "wall clock: the round's timestamp", nullable=False),
         Column("clock", "timestamp", "the fleet's clock (event or wall) at the round", nullable=False),

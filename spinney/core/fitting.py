@@ -111,7 +111,7 @@ def fit_groups(
     timer: seconds, for fit_ms only.
 
     Returns exactly one row per ask, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept where
-    the rows and the recipe are the champion's own. metrics is a JSON object:
+    the rows and the recipe are the champion's own and its signature holds. metrics is a JSON object:
 
     heldout_rows     rows compared: with a champion only those newer than its trained_through, and answered by both
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
@@ -123,13 +123,13 @@ def fit_groups(
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     asked = _asks(asks)
     history = select(rows, [ask.group_key for ask in asked], recipe, clock)
-    attempts = [_attempt(ask, g, history, recipe) for g, ask in enumerate(asked)]
+    attempts = [_attempt(ask, g, history, recipe, signer) for g, ask in enumerate(asked)]
     work = _Work(history, recipe, kernel, loss, timer)
     work.compare([attempt for attempt in attempts if _open(attempt)], signer)
     work.fit([attempt for attempt in attempts if _open(attempt)])
     for attempt in attempts:
         if _open(attempt):
-            _seal(attempt, recipe, signer)
+            _seal(attempt, signer)
     return _frame(attempts, history, recipe)
 
 
@@ -246,14 +246,14 @@ def _objects(values: pd.Series[Any]) -> list[Any]:
     return out.where(out.notna(), None).tolist()
 
 
-def _attempt(ask: Ask, g: int, history: History, recipe: Recipe) -> _Attempt:
+def _attempt(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer) -> _Attempt:
     rows = int(history.starts[g + 1] - history.starts[g])
     attempt = _Attempt(ask, g, rows)
     if rows < max(1, recipe.min_rows):
         attempt.fail(TooFewRows(ask.group_key, rows, max(1, recipe.min_rows)))
         return attempt
     attempt.model_id = model_id_of(ask.group_key, history.fingerprint(g), recipe.recipe_id)
-    if attempt.model_id == ask.champion_id:
+    if attempt.model_id == ask.champion_id and _signed(ask, signer):
         attempt.status = Decision.KEPT
         return attempt
     attempt.heldout = max(1, rows // HELD_OUT)
@@ -291,13 +291,31 @@ def _seen(ask: Ask) -> int:
 
 
 def _champion(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
+    claim, payload = _claim(ask)
+    model = codec.open_signed(signer, claim, payload, ask.signature)
+    if model.encoder.features != recipe.features:
+        had = ", ".join(feature.name for feature in model.encoder.features)
+        raise ContractError(f"champion {ask.champion_id} of group {ask.group_key} — not compared — fitted on {had}")
+    return model
+
+
+def _signed(ask: Ask, signer: Signer) -> bool:
+    """Whether the champion can answer: one whose key was lost is fitted again, on the same rows too."""
+    try:
+        claim, payload = _claim(ask)
+        signer.verify(claim, payload, ask.signature)
+    except Corrupt:
+        return False
+    return True
+
+
+def _claim(ask: Ask) -> tuple[Claim, bytes]:
     if ask.champion_id is None or ask.codec is None or ask.payload is None:
         raise Corrupt(f"champion {ask.champion_id} of group {ask.group_key} — expected its codec and payload, got none")
-    claim = Claim(ask.group_key, ask.champion_id, ask.codec, recipe.feature_schema)
-    return codec.open_signed(signer, claim, bytes(ask.payload), ask.signature)
+    return Claim(ask.group_key, ask.champion_id, ask.codec), bytes(ask.payload)
 
 
-def _seal(attempt: _Attempt, recipe: Recipe, signer: Signer) -> None:
+def _seal(attempt: _Attempt, signer: Signer) -> None:
     key = attempt.ask.group_key
     if attempt.model is None or attempt.model_id is None:
         raise AssertionError(f"group {key} is fitted without a model")
@@ -306,7 +324,7 @@ def _seal(attempt: _Attempt, recipe: Recipe, signer: Signer) -> None:
     except ContractError as error:
         attempt.fail(FitFailed.of(key, error))
         return
-    claim = Claim(key, attempt.model_id, name, recipe.feature_schema)
+    claim = Claim(key, attempt.model_id, name)
     attempt.sealed = (name, payload, signer.sign(claim, payload))
 
 

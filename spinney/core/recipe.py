@@ -88,11 +88,6 @@ class Recipe:
         """The estimator's parameters as values."""
         return {name: json.loads(text) for name, text in self.params}
 
-    @cached_property
-    def feature_schema(self) -> str:
-        """The features' names and types as one text, as a signature covers it."""
-        return canonical([[feature.name, feature.type] for feature in self.features])
-
 
 def canonical(value: object) -> str:
     """JSON with sorted keys and no spaces. A duration is its number of microseconds."""

@@ -14,12 +14,11 @@ MIN_KEY_BYTES = 16
 
 @dataclass(frozen=True)
 class Claim:
-    """What a payload says it is. features: the recipe's `feature_schema`."""
+    """What a payload says it is. The features that it was fitted on stand in the payload itself."""
 
     group_key: str
     model_id: str
     codec: str
-    features: str
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,11 @@ class Signer:
                 return
         raise Corrupt(
             f"model {claim.model_id} of group {claim.group_key} — expected a signature by one of "
-            f"{1 + len(self.old)} keys — it does not hold: payload, group, codec or features were changed, or the "
+            f"{1 + len(self.old)} keys — it does not hold: payload, group or codec were changed, or the "
             "signing key was — restore the key (SPINNEY_SIGNING_KEY), or refit the group: spinney retrain --group"
         )
 
 
 def _message(claim: Claim, payload: bytes) -> bytes:
     digest = hashlib.sha256(payload).hexdigest()
-    return json.dumps([claim.group_key, claim.model_id, claim.codec, claim.features, digest]).encode()
+    return json.dumps([claim.group_key, claim.model_id, claim.codec, digest]).encode()

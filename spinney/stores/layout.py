@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from schemas import tables
@@ -23,9 +23,22 @@ class Directory:
 
 
 def feature_columns(config: Config) -> tuple[str, ...]:
-    """The features as SQL over a row of `events`, whose time stands in `event_time` whatever the fleet calls it."""
+    """The features as SQL over a row of `events`, to stand beside its `event_time`."""
+    return _beside_event_time(config, config.fleet.features)
+
+
+def possible_features(config: Config) -> tuple[str, ...]:
+    """Every column that a model of this fleet may have been fitted on: `features` may be edited, columns may not."""
     fleet = config.fleet
-    return tuple(f"event_time AS `{name}`" if name == fleet.event_time else f"`{name}`" for name in fleet.features)
+    names = (name for name in config.event_columns if name != fleet.target)
+    return _beside_event_time(config, (fleet.event_time, *names))
+
+
+def _beside_event_time(config: Config, names: Iterable[str]) -> tuple[str, ...]:
+    """An event's time stands in `event_time` whatever the fleet calls it."""
+    at = config.fleet.event_time
+    wanted = (name for name in names if name != "event_time")
+    return tuple(f"event_time AS `{name}`" if name == at else f"`{name}`" for name in wanted)
 
 
 def answer_type(config: Config) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,7 +16,6 @@ from spinney.core.champion import Promotion
 from spinney.core.config import Config
 from spinney.core.errors import Corrupt, StoreError
 from spinney.core.model import Model
-from spinney.core.recipe import Recipe
 from spinney.core.signing import Claim, Signer
 from spinney.stores import delta, layout
 
@@ -58,19 +58,15 @@ class ModelCache:
         refused: set[str] = set()
         missing = {name: ask for name, ask in wanted.items() if (ask[0], name) not in self._models}
         fetched = fetch(config, {name: owner for name, (owner, row) in missing.items() if row.payload is None})
-        features = Recipe.of(config).feature_schema if missing else ""
         for name, (owner, row) in wanted.items():
             if name in missing:
-                signed = fetched.get(name) or Signed(row.codec or "", row.payload or b"", row.signature or b"")
-                claim = Claim(owner, name, signed.codec, features)
-                try:
-                    # Nothing of the payload is parsed before its signature holds for this group.
-                    model = codec.open_signed(signer, claim, signed.payload, signed.signature)
-                except Corrupt:
+                stored = fetched.get(name) or [Signed(row.codec or "", row.payload or b"", row.signature or b"")]
+                opened = _opened(owner, name, stored, signer)
+                if opened is None:
                     refused.add(name)
                     continue
-                self._models[owner, name] = (model, len(signed.payload))
-                self._bytes += len(signed.payload)
+                self._models[owner, name] = opened
+                self._bytes += opened[1]
             self._models.move_to_end((owner, name))
             loaded[name] = self._models[owner, name][0]
         self._shrink()
@@ -82,31 +78,39 @@ class ModelCache:
             self._bytes -= size
 
 
+def _opened(owner: str, model_id: str, stored: Iterable[Signed], signer: Signer) -> tuple[Model, int] | None:
+    """The first whose signature holds for this group, and its bytes; nothing of a payload is parsed before that."""
+    for each in stored:
+        with suppress(Corrupt):
+            claim = Claim(owner, model_id, each.codec)
+            return codec.open_signed(signer, claim, each.payload, each.signature), len(each.payload)
+    return None
+
+
 @lru_cache(maxsize=1)
 def cache() -> ModelCache:
     """This process's cache. A Spark worker outlives its tasks and queries: entries are named by model_id."""
     return ModelCache()
 
 
-def fetch(config: Config, owners: Mapping[str, str]) -> dict[str, Signed]:
-    """Payloads by model_id from all directories of `models`.
+def fetch(config: Config, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
+    """Payloads by model_id from all directories of `models`: several where the same work was done under several keys.
 
     owners: model_id -> group_key, which the files are sorted by.
 
     Raises StoreError when one is nowhere: promotions name a model that was never stored, or was forgotten.
     """
-    found: dict[str, Signed] = {}
+    found: dict[str, list[Signed]] = defaultdict(list)
     for directory in layout.directories(config, tables.MODELS) if owners else ():
-        wanted = [name for name in owners if name not in found]
         table = delta.opened(config, directory)
-        if table is None or not wanted:
+        if table is None:
             continue
-        where = ds.field("group_key").isin([owners[name] for name in wanted]) & ds.field("model_id").isin(wanted)
+        where = ds.field("group_key").isin(list(owners.values())) & ds.field("model_id").isin(list(owners))
         rows = delta.dataset(table).to_table(["model_id", "codec", "payload", "signature"], filter=where)
         for row in rows.to_pylist():
-            found[row["model_id"]] = Signed(row["codec"], row["payload"], row["signature"])
+            found[row["model_id"]].append(Signed(row["codec"], row["payload"], row["signature"]))
     _refuse_missing(owners, found)
-    return found
+    return dict(found)
 
 
 def _refuse_missing(owners: Mapping[str, str], found: Iterable[str]) -> None:
@@ -114,5 +118,5 @@ def _refuse_missing(owners: Mapping[str, str], found: Iterable[str]) -> None:
     if missing:
         raise StoreError(
             f"models: model {missing[0]} of group {owners[missing[0]]} is promoted but stored nowhere "
-            f"({len(missing)} such); restore the table, or withdraw the model"
+            f"({len(missing)} such); restore the table, or fit the group again: spinney retrain --group"
         )

@@ -218,13 +218,13 @@ def test_a_payload_that_unpacks_without_end_is_refused(monkeypatch: pytest.Monke
 def test_nothing_is_parsed_before_its_signature_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     signer = Signer(b"k" * 32)
     name, payload = codec.dump(LINEAR)
-    claim = Claim('["AA"]', "m", name, "[]")
+    claim = Claim('["AA"]', "m", name)
     signature = signer.sign(claim, payload)
     opened = codec.open_signed(signer, claim, payload, signature)
     np.testing.assert_array_equal(opened.predict(FRAME), LINEAR.predict(FRAME))
     parsed: list[str] = []
     monkeypatch.setattr(codec, "load", lambda *_args, **_: parsed.append("parsed"))
-    swapped = Claim('["BB"]', "m", name, "[]")
+    swapped = Claim('["BB"]', "m", name)
     with pytest.raises(Corrupt, match="signature"):
         codec.open_signed(signer, swapped, payload, signature)
     with pytest.raises(Corrupt, match="signature"):

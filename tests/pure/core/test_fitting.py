@@ -398,9 +398,28 @@ def test_a_champion_of_another_group_is_not_asked() -> None:
     assert "champion_error" in metrics(one(rows_of('["a"]', 50), **champion_of(stranger)))
 
 
-def test_a_payload_is_signed_for_its_group_model_codec_and_features() -> None:
+def test_a_champion_of_other_features_is_not_compared_and_the_error_says_so() -> None:
+    rows = rows_of('["a"]', 50)
+    before = one(rows[:40], replace(RECIPE, features=(Feature("x", "double"),)))
+    row = one(rows, **champion_of(before))
+    got = metrics(row)
+    assert (got["champion_loss"], got["heldout_rows"]) == (None, 0)
+    assert got["champion_error"].endswith("not compared — fitted on x")
+
+
+@pytest.mark.parametrize("damage", [{"signature": b"\0" * 32}, {"payload": None}])
+def test_a_champion_that_cannot_answer_is_fitted_again_on_the_same_rows(damage: dict[str, Any]) -> None:
+    """Its key was lost, or its payload: as `kept` the group would stay without an answer until rows come."""
+    rows = rows_of('["a"]')
+    first = one(rows)
+    again = one(rows, **(champion_of(first) | damage))
+    assert (again["status"], again["model_id"]) == ("fitted", first["model_id"])
+    assert (again["payload"], again["signature"]) == (first["payload"], first["signature"])
+
+
+def test_a_payload_is_signed_for_its_group_model_and_codec() -> None:
     row = one(rows_of('["a"]'))
-    claim = Claim('["a"]', row["model_id"], row["codec"], RECIPE.feature_schema)
+    claim = Claim('["a"]', row["model_id"], row["codec"])
     SIGNER.verify(claim, row["payload"], row["signature"])
 
 

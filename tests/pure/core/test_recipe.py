@@ -98,7 +98,6 @@ def test_a_configuration_gives_its_recipe() -> None:
     assert made == BASE
     assert made.recipe_id == BASE.recipe_id
     assert made.arguments == {"alpha": 1.0}
-    assert made.feature_schema == '[["x","double"],["s","string"]]'
 
 
 def test_the_order_of_parameters_does_not_matter() -> None:

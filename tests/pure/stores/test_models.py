@@ -14,7 +14,7 @@ from spinney.core.champion import Promotion
 from spinney.core.errors import StoreError
 from spinney.core.fitting import fit_groups
 from spinney.core.recipe import Recipe
-from spinney.core.signing import Signer
+from spinney.core.signing import Claim, Signer
 from spinney.stores import delta
 from spinney.stores.models import ModelCache, fetch
 
@@ -140,7 +140,34 @@ def test_a_promoted_model_that_is_nowhere_stops_with_its_name(config, fitted, pu
     assert fetch(config, {}) == {}
 
 
-def test_the_signature_binds_the_features_too(configured, fitted) -> None:
-    more = configured(('features = ["price", "kind"]', 'features = ["price", "dept"]'))
+def test_a_model_goes_on_answering_after_the_features_were_edited(configured, fitted) -> None:
+    edited = configured(('features = ["price", "kind"]', 'features = ["dept"]'))
     row = fitted[A]
-    assert ModelCache().load({row["model_id"]: (A, promotion(row))}, more, SIGNER) == ({}, {row["model_id"]})
+    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row))}, edited, SIGNER)
+    assert refused == set()
+    assert answer(loaded[row["model_id"]], 19.0) == pytest.approx(38.0, rel=0.05)
+
+
+def test_the_signature_binds_the_features_that_a_payload_says_it_was_fitted_on(config, fitted) -> None:
+    row = fitted[A]
+    assert row["payload"].count(b"price") == 1
+    renamed = promotion(row, payload=row["payload"].replace(b"price", b"stock"))
+    assert ModelCache().load({row["model_id"]: (A, renamed)}, config, SIGNER) == ({}, {row["model_id"]})
+
+
+@pytest.mark.parametrize("order", ["old first", "new first"])
+def test_of_two_signatures_of_one_model_that_of_todays_key_is_found(config, fitted, put, order: str) -> None:
+    """The key was lost, and the group fitted again on the same rows."""
+    row = fitted[A]
+    claim = Claim(A, row["model_id"], row["codec"])
+    again = {**row, "signature": Signer(b"n" * 32).sign(claim, row["payload"])}
+    for each, part in zip(
+        [row, again], ["batch", "stream"] if order == "old first" else ["stream", "batch"], strict=True
+    ):
+        stored(put, config, each, part)
+    bare = {"codec": None, "payload": None, "signature": None}
+    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row, **bare))}, config, Signer(b"n" * 32))
+    assert (set(loaded), refused) == ({row["model_id"]}, set())
+    assert ModelCache().load({row["model_id"]: (A, promotion(row, **bare))}, config, Signer(b"x" * 32)) == (
+        {}, {row["model_id"]},
+    )  # fmt: skip

@@ -10,7 +10,7 @@ from spinney.core.errors import ContractError, SetupError
 from spinney.core.signing import Claim
 from spinney.stores.signing_key import ensure_key, signer
 
-CLAIM = Claim('["a"]', "m1", "linear", "[]")
+CLAIM = Claim('["a"]', "m1", "linear")
 
 
 def test_without_a_key_the_error_says_how_to_make_one(configured) -> None:
