@@ -29,6 +29,9 @@ NO_DATA_BATCHES = "spark.sql.streaming.noDataMicroBatches.enabled"
 PARTITIONS = "spark.sql.shuffle.partitions"  # also the number of state partitions, frozen in each checkpoint
 DRIVER_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
+SHORT_LIVED = {DRIVER_JAVA_OPTIONS: "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=160m"}
+"""Options for a session of minutes (a demo, tests): in that time the optimising compiler costs more than it brings."""
+
 STATE = "org.apache.spark.sql.execution.streaming.state"
 
 DELTA = {
@@ -68,6 +71,8 @@ ON_ONE_MACHINE = {
     "spark.driver.memory": "1280m",
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",
+    # Not on a cluster: there a worker may start before this package has come to it.
+    "spark.python.daemon.module": "spinney.stores.python_daemon",
     "spark.databricks.delta.snapshotPartitions": "1",  # the default of 50 costs seconds per commit on two cores
 }
 

@@ -48,6 +48,20 @@ def test_workers_run_this_python_and_import_the_installed_package(spark) -> None
     assert rows[0].where == f"{sys.executable}|{spinney.__file__}|1|{np.__version__}"
 
 
+def test_a_task_finds_no_archive_of_spark_on_its_path_and_pandas_out_of_the_collectors_sight(spark) -> None:
+    def what(frames):
+        import gc
+
+        for _ in frames:
+            zips = [entry for entry in sys.path_importer_cache if "python/lib/py" in entry]
+            seen = {"zips": len(zips), "frozen": gc.get_freeze_count(), "tracked": len(gc.get_objects())}
+            yield pd.DataFrame([seen])
+
+    row = spark.range(1).repartition(1).mapInPandas(what, "zips int, frozen int, tracked int").collect()[0]
+    assert row.zips == 0
+    assert row.frozen > 10 * row.tracked
+
+
 def test_times_are_utc_whatever_the_machine_says(spark) -> None:
     assert spark.sql("select cast(timestamp'2013-01-01 00:00:00+05:00' as string) t").first().t == "2012-12-31 19:00:00"
 

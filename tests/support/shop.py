@@ -84,7 +84,7 @@ root = "{root}"
 mode = "off"
 
 [spark]
-"spark.driver.extraJavaOptions" = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"spark.driver.extraJavaOptions" = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=160m"
 "spark.sql.streaming.pollingDelay" = "20ms"
 """
 START = datetime(2024, 3, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from spinney.core.errors import StoreError
 from spinney.local.demo.replay import Message, Timeline
 from spinney.stores import kafka
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.25
 Settled = Callable[[dict[str, int]], bool]
 
 

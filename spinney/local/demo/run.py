@@ -37,14 +37,12 @@ from spinney.local.demo.watching import Watch
 from spinney.local.demo.worth import Compared, Family, compare
 from spinney.local.setup import runtime
 from spinney.stores import delta, kafka, signing_key
-from spinney.stores.spark import session
+from spinney.stores.spark import SHORT_LIVED, session
 from streaming.app import Application
 
 WORK = Path("work/demo")
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "flights"
 PARTITIONS = 2
-QUICK = {"spark.driver.extraJavaOptions": "-XX:+UseSerialGC"}
-"""A small heap on two cores."""
 LOOK_SECONDS = 0.3
 TRIGGER = "1 second"
 """Of all queries. A day passes in seconds here; in life the loop can afford to wait between two batches."""
@@ -99,7 +97,7 @@ def demo(options: Options) -> dict[str, Any]:
     with Broker(WORK / "kafka") as broker:
         play = prepare(options, broker.bootstrap_servers, stage)
         with stage.act("Spark starts"):
-            spark = session(play.config, runtime=found, options=QUICK)
+            spark = session(play.config, runtime=found, options=SHORT_LIVED)
         try:
             run = _perform(play, spark, stage)
         finally:
@@ -178,7 +176,7 @@ def _stream(application: Application, sender: Sender, watch: Watch) -> None:
         watch.look()
         watch.show(sender)
         time.sleep(LOOK_SECONDS)
-    watch.look()
+    watch.look(last=True)
 
 
 def _tables(config: Config) -> Tables:

@@ -21,6 +21,9 @@ from streaming.app import Application
 LINES_EVERY_SECONDS = 10.0
 """On a pipe: one line so often, so that nobody wonders whether it is alive."""
 
+LOOKS_EVERY_SECONDS = 3.0
+"""Spark hands over a query's last 100 batches one by one: asked for at each turn, that was a third of this process."""
+
 
 @dataclass
 class Watch:
@@ -31,8 +34,10 @@ class Watch:
     console: Console
     began: float = field(default_factory=time.monotonic)
     batches: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
+    fits: int = 0
     _live: Live | None = None
     _said: float = 0.0
+    _looked: float = 0.0
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -44,8 +49,12 @@ class Watch:
         if self._live is not None:
             self._live.stop()
 
-    def look(self) -> None:
-        """Take in what the queries report since the last look."""
+    def look(self, *, last: bool = False) -> None:
+        """Take in what the queries report since the last look, unless that was a moment ago. last: in any case."""
+        if not last and time.monotonic() - self._looked < LOOKS_EVERY_SECONDS:
+            return
+        self._looked = time.monotonic()
+        self.fits = self._fits()
         for query in list(self.application.running.values()):
             for progress in query.recentProgress:
                 if progress.batchId >= 0 and progress.durationMs.get("addBatch") is not None:
@@ -87,11 +96,11 @@ class Watch:
         passed = time.monotonic() - self.began
         left = f"{passed / share - passed:,.0f} s left" if share > 0.05 else "time left: soon known"
         day = f"{seen:%Y-%m-%d %H:%M} of {self.story.end:%Y-%m-%d}"
-        return f"{day}, {sum(sender.sent.values()):,} records sent, {self._fits():,} refits, {left}"
+        return f"{day}, {sum(sender.sent.values()):,} records sent, {self.fits:,} refits, {left}"
 
     def _fits(self) -> int:
         table = delta.opened(self.application.config, directory(self.application.config, tables.ROUNDS, "stream"))
-        return 0 if table is None else sum(table.to_pyarrow_table(columns=["fitted"]).column("fitted").to_pylist())
+        return 0 if table is None else sum(delta.dataset(table).to_table(["fitted"]).column("fitted").to_pylist())
 
     def _newest(self, name: str) -> Mapping[str, Any] | None:
         numbers = [batch for query, batch in self.batches if query == name]
