@@ -14,13 +14,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, FloatType
 
-from schemas import tables
+from schemas import messages, tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.stores import charter, delta, leases
 from spinney.stores.delta import Writer
-from spinney.stores.layout import directory
+from spinney.stores.layout import directory, message_contract
 from spinney.stores.spark import session, session_for
 from spinney.stores.storage import folder
 from spinney.stores.validity import RECORD_COLUMNS, classified
@@ -106,7 +106,7 @@ def _late_labels(rows: DataFrame, config: Config) -> DataFrame:
         seconds = int(fleet.label_delay.total_seconds())
         observed = F.col(fleet.event_time) + F.expr(f"INTERVAL {seconds} SECONDS")
     labelled = rows.filter(F.col(fleet.target).isNotNull()).withColumn("observed_at", observed)
-    return labelled.select(fleet.event_id, *fleet.group, fleet.target, "observed_at")
+    return labelled.select(*message_contract(config, messages.OUTCOME).names)
 
 
 def _records(rows: DataFrame, source: str) -> DataFrame:

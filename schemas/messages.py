@@ -1,4 +1,4 @@
-"""The JSON messages. UTF-8 objects, keyed by group_key; an event holds the fleet's declared columns."""
+"""The JSON messages: UTF-8 objects, keyed by group_key. A fleet puts its own names and columns in."""
 
 from __future__ import annotations
 
@@ -12,6 +12,27 @@ MAX_ID_CHARACTERS = 512
 
 MAX_FUTURE_SECONDS = 3600
 """How far an event_time may run ahead of its record's own Kafka timestamp."""
+
+EVENT = Contract(
+    "event",
+    "One per event, on the events topic. The id and the time stand under the fleet's own names for them; the columns "
+    "that it declares follow, the target among them where no topic of outcomes is configured. Columns of the group are "
+    "never null.",
+    (
+        Column("event_id", "string", "the producer's id, unique within its group", nullable=False),
+        Column("event_time", "timestamp", "when it happened, ISO 8601", nullable=False),
+    ),
+)
+
+OUTCOME = Contract(
+    "outcome",
+    "One per late label, on the outcomes topic. After the id, under the fleet's own name for it, stand the columns of "
+    "the group and the target, none of them null.",
+    (
+        Column("event_id", "string", "the event's id", nullable=False),
+        Column("observed_at", "timestamp", "when the label became known, ISO 8601", nullable=False),
+    ),
+)
 
 PREDICTION = Contract(
     "prediction",

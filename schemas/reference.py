@@ -7,7 +7,14 @@ from collections.abc import Iterator
 
 from schemas import tables, vocabulary
 from schemas.contract import Contract
-from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES, PREDICTION
+from schemas.messages import (
+    EVENT,
+    MAX_FUTURE_SECONDS,
+    MAX_ID_CHARACTERS,
+    MAX_RECORD_BYTES,
+    OUTCOME,
+    PREDICTION,
+)
 
 _BEFORE = f"""\
 # Tables and messages
@@ -18,9 +25,8 @@ Tables are Delta, reader version 1, below `<storage.root>/tables/`: deltalake, D
 Spark. A table with several directories is their union; each directory has one writing process. Delta stores every
 column as nullable; "never null" is what the writers promise.
 
-Messages are JSON objects in UTF-8, keyed by `group_key`. An *event* holds the columns declared in `fleet.toml`;
-unknown fields are ignored and counted. An *outcome* is the event's id, the key columns, the target and `observed_at`.
-A record over {MAX_RECORD_BYTES:,} bytes, an id over {MAX_ID_CHARACTERS} characters or an event time more than
+Messages are JSON objects in UTF-8, keyed by `group_key`. Fields that no contract names are ignored. A record over
+{MAX_RECORD_BYTES:,} bytes, an id over {MAX_ID_CHARACTERS} characters or an event time more than
 {MAX_FUTURE_SECONDS:,} s after the record's own Kafka timestamp is a dead letter.
 """
 
@@ -35,11 +41,12 @@ _LISTS = (
 
 
 def reference() -> str:
-    """Return the page: every table, the predictions message, and every closed list."""
+    """Return the page: every table, every message and every closed list."""
     lines = [_BEFORE]
     for contract in tables.ALL:
         lines += _section(f"`{contract.name}`", contract)
-    lines += _section("Message: prediction", PREDICTION)
+    for contract in (EVENT, OUTCOME, PREDICTION):
+        lines += _section(f"Message: {contract.name}", contract)
     lines += ["## Closed lists", ""]
     for each in _LISTS:
         lines.append(f"- **{each.__name__}**: {', '.join(f'`{value}`' for value in each)}")

@@ -7,13 +7,16 @@ checked, so ``"12"`` is not a number and ``12`` is not a string. The first check
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 
+from schemas import messages
+from schemas.contract import Column, Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Config
+from spinney.stores import layout
 from spinney.stores.charter import Edition
 
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
@@ -114,38 +117,20 @@ class Check:
     detail: str
 
 
-def event_fields(config: Config, editions: Editions = ()) -> tuple[Field, ...]:
-    """The fields of an event: id and time, then the declared columns in order."""
-    fleet = config.fleet
-    required = [
-        Field(fleet.event_id, "string", required=True, identity=True),
-        Field(fleet.event_time, "timestamp", required=True),
-    ]
-    return (*required, *(_declared(config, name, editions) for name in config.event_columns))
+def fields_of(config: Config, message: Contract, editions: Editions = ()) -> tuple[Field, ...]:
+    """The fields of a message as its contract has them. message: messages.EVENT or OUTCOME."""
+    return tuple(_field(config, column, editions) for column in layout.message_contract(config, message).columns)
 
 
-def outcome_fields(config: Config, editions: Editions = ()) -> tuple[Field, ...]:
-    fleet = config.fleet
-    target = replace(_declared(config, fleet.target, editions), required=True)
-    keys = [_declared(config, name, editions) for name in fleet.group]
-    return (
-        Field(fleet.event_id, "string", required=True, identity=True),
-        *keys,
-        target,
-        Field("observed_at", "timestamp", required=True),
-    )
-
-
-def _declared(config: Config, name: str, editions: Editions) -> Field:
-    fleet = config.fleet
-    key = name in fleet.group
+def _field(config: Config, column: Column, editions: Editions) -> Field:
+    key = column.name in config.fleet.group
     return Field(
-        name,
-        fleet.columns[name],
-        required=key,
-        identity=key,
+        column.name,
+        column.type,
+        required=not column.nullable,
+        identity=key or column.name == config.fleet.event_id,
         null_reason=DeadLetterReason.NULL_KEY if key else DeadLetterReason.MISSING_FIELD,
-        bounds=_bounds(config, name, editions),
+        bounds=_bounds(config, column.name, editions),
     )
 
 
@@ -277,7 +262,7 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
     event_time and the declared columns, of an outcome, label and observed_at.
     """
     fleet = config.fleet
-    fields = outcome_fields(config, editions) if outcomes else event_fields(config, editions)
+    fields = fields_of(config, messages.OUTCOME if outcomes else messages.EVENT, editions)
     by_name = {field.name: field for field in fields}
     time = by_name["observed_at" if outcomes else fleet.event_time]
     every = checks(fields, time)

@@ -13,11 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from schemas import messages
+from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.local.demo import faults
 from spinney.local.demo.ledger import Id, Ledger
 from spinney.local.demo.rows import Rows
 from spinney.local.demo.story import Story
+from spinney.stores.layout import message_contract
 
 LONGEST_REPEAT_MINUTES = 45
 """A duplicate comes at most so long after its first, in event time."""
@@ -64,12 +67,15 @@ def history(rows: Rows, story: Story, config: Config) -> History:
     past = frame[frame["event_time"] < story.start]
     events = past.rename(columns={"event_id": fleet.event_id, "event_time": fleet.event_time})
     if config.label_inside:
-        events = events.rename(columns={"label": fleet.target})
-        return History(events[[fleet.event_id, fleet.event_time, *config.event_columns]], None)
+        return History(events.rename(columns={"label": fleet.target})[_names(config, messages.EVENT)], None)
     known = past[past["label_at"].notna() & (past["label_at"] < story.start)]
     names = {"event_id": fleet.event_id, "label": fleet.target, "label_at": "observed_at"}
-    outcomes = known.rename(columns=names)[[fleet.event_id, *fleet.group, fleet.target, "observed_at"]]
-    return History(events[[fleet.event_id, fleet.event_time, *config.event_columns]], outcomes)
+    outcomes = known.rename(columns=names)[_names(config, messages.OUTCOME)]
+    return History(events[_names(config, messages.EVENT)], outcomes)
+
+
+def _names(config: Config, contract: Contract) -> list[str]:
+    return list(message_contract(config, contract).names)
 
 
 def timeline(rows: Rows, story: Story, config: Config) -> Timeline:
@@ -119,19 +125,20 @@ class _Writer:
 
     def _fields(self, row: dict[Any, Any]) -> dict[str, Any]:
         fleet = self.config.fleet
-        fields = {fleet.event_id: row["event_id"], fleet.event_time: _iso(row["event_time"])}
-        for name, kind in self.config.event_columns.items():
-            fields[name] = _json(row["label" if name == fleet.target else name], kind)
-        return fields
+        known = {fleet.event_id: row["event_id"], fleet.event_time: row["event_time"], fleet.target: row["label"]}
+        return self._said(messages.EVENT, {**row, **known})
 
     def _outcome(self, row: dict[Any, Any], event_id: str | None = None) -> tuple[Id, Message]:
         fleet = self.config.fleet
-        record = {fleet.event_id: event_id or row["event_id"]}
-        record |= {name: _json(row[name], fleet.columns[name]) for name in fleet.group}
-        record |= {fleet.target: _json(row["label"], self.config.target_type), "observed_at": _iso(row["label_at"])}
+        known = {fleet.event_id: event_id or row["event_id"], fleet.target: row["label"]}
+        record = self._said(messages.OUTCOME, {**row, **known, "observed_at": row["label_at"]})
         topic = self.config.kafka.outcomes or ""
-        message = _message(row["label_at"].to_pydatetime(), topic, row["group_key"].encode(), faults.encode(record))
-        return (row["group_key"], record[fleet.event_id]), message
+        sent = _message(row["label_at"].to_pydatetime(), topic, row["group_key"].encode(), faults.encode(record))
+        return (row["group_key"], record[fleet.event_id]), sent
+
+    def _said(self, contract: Contract, values: dict[Any, Any]) -> dict[str, Any]:
+        columns = message_contract(self.config, contract).columns
+        return {column.name: _json(values[column.name], column.type) for column in columns}
 
     def _repeat(self, sent: list[tuple[Id, Message]]) -> tuple[Id, ...]:
         """Send a share of what was sent once more, a little later."""

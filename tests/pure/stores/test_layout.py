@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas import tables
+from schemas import messages, tables
 from spinney.stores import layout
 
 
@@ -32,6 +32,17 @@ def test_the_declared_columns_stand_after_the_time_of_an_event(configured) -> No
     assert [name for name in names[at + 1 :] if name in ("shop", "dept", "price", "kind", "sold")] == [
         "shop", "dept", "price", "kind",
     ]  # fmt: skip
+
+
+def test_a_message_has_the_fleets_own_names_and_what_must_not_be_null(configured) -> None:
+    event = layout.message_contract(configured(), messages.EVENT)
+    assert event.names[:2] == ("sale", "at")
+    assert set(event.names[2:]) == {"shop", "dept", "price", "kind"}
+    outcome = layout.message_contract(configured(), messages.OUTCOME)
+    assert outcome.names == ("sale", "shop", "dept", "sold", "observed_at")
+    never_null = [{column.name for column in each.columns if not column.nullable} for each in (event, outcome)]
+    assert never_null == [{"sale", "at", "shop", "dept"}, set(outcome.names)]
+    assert outcome.column("sold").type == "double"
 
 
 def test_a_label_has_the_type_of_the_target_and_an_answer_that_of_the_task(configured) -> None:
