@@ -202,7 +202,7 @@ ROUNDS = Contract(
         Column("refused", "bigint", "of the fitted: refused by the gate", unit="groups"),
         Column("held", "bigint", "of the fitted: held back by a pin", unit="groups"),
         Column("reasons", "string", "JSON object: policy -> groups planned"),
-        Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate, record)"),
+        Column("seconds", "string", "JSON object: stage -> seconds (plan, fit, gate)"),
         Column("budget_seconds", "double", "allowed predicted cost; null without a budget", unit="s"),
         Column("predicted_seconds", "double", "predicted cost of what was planned", unit="s"),
         Column("mean_champion_loss", "double", "over the groups compared"),

@@ -48,8 +48,8 @@ FEW = 20_000
 """Groups that are decided about in this process; more go to Spark's workers."""
 
 _ASKED_DDL = "shard int, group_key string, incumbent_id string"
-READ = (tables.EVENTS, tables.OUTCOMES, tables.MODELS)
-"""The tables that a round reads as of its pins."""
+READ = (tables.EVENTS, tables.OUTCOMES)
+"""The tables that a round reads as of its pins; of `models` it reads champions, which never change, by their ids."""
 
 
 @dataclass(frozen=True)

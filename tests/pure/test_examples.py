@@ -1,0 +1,45 @@
+"""What the flights' README says of its demo is what `demo.toml` and the data make of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spinney.local.demo.rows import read_rows
+from spinney.local.demo.story import read_story
+from spinney.stores.files import read_config
+
+FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
+ORDINALS = {6: "sixth"}
+WEEKS = {6: "Six"}
+
+
+@pytest.fixture(scope="module")
+def said() -> str:
+    return " ".join((FLIGHTS / "README.md").read_text(encoding="utf-8").split())
+
+
+def test_the_readme_of_the_flights_tells_the_days_of_its_demo(said: str) -> None:
+    story = read_story(FLIGHTS)
+    weeks = (story.start - story.since).days // 7
+    assert f"{WEEKS[weeks]} weeks are loaded as history, then {story.stream.days} days are streamed" in said
+    assert f"such periods of {story.stream.days} days in the year" in said
+    changelog = (FLIGHTS.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"{story.stream.days} days of real departures" in changelog
+
+
+def test_the_readme_of_the_flights_tells_what_is_made_up(said: str) -> None:
+    story = read_story(FLIGHTS)
+    injected, faults = story.injected, story.faults
+    assert injected is not None
+    day = ORDINALS[injected.after_days + 1]
+    assert f"**{injected.add:g} minutes are added** to the air time of {injected.groups} groups from the {day}" in said
+    kinds = len(faults.dead_letters)
+    bad = f"{kinds * faults.dead_letters_each} bad records of {kinds} kinds"
+    assert f"Duplicates ({faults.duplicates:.0%}".replace("%", " %") + f"), {bad}, {faults.unmatched_outcomes}" in said
+
+
+def test_the_readme_of_the_flights_tells_how_many_groups_there_are(said: str) -> None:
+    rows = read_rows(FLIGHTS, read_story(FLIGHTS), read_config(FLIGHTS / "fleet.toml", {}))
+    assert f"{rows.frame['group_key'].nunique()} groups in the demo's weeks" in said
