@@ -19,6 +19,7 @@ from schemas.vocabulary import RoundKind, Staleness
 from spinney.core.config import Config
 from spinney.core.errors import ConfigError, SpinneyError, StoreError
 from spinney.core.keys import shard_of
+from spinney.core.moments import moment
 from spinney.stores import champions, charter, delta, leases, signing_key
 from spinney.stores.files import read_config
 from spinney.stores.layout import directory
@@ -118,10 +119,9 @@ def fleet_clock(spark: SparkSession, config: Config) -> datetime | None:
     """Now, by the fleet's clock: the wall's, or the greatest event time stored. None before the first event."""
     if config.fleet.clock == "wall":
         return datetime.now(UTC)
-    newest = (
-        delta.frame(spark, directory(config, tables.EVENTS)).agg(F.max("event_time").alias("at")).collect()[0]["at"]
-    )
-    return None if newest is None else newest.replace(tzinfo=UTC)
+    events = delta.frame(spark, directory(config, tables.EVENTS))
+    newest = events.agg(F.unix_micros(F.max("event_time")).alias("at")).collect()[0]["at"]
+    return None if newest is None else moment(newest)
 
 
 def recorded(config: Config, round_id: str) -> dict[str, object] | None:

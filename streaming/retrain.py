@@ -7,7 +7,6 @@ happens to them and deferred ones come back.
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +17,7 @@ from schemas import tables
 from schemas.vocabulary import RoundKind, Staleness
 from spinney.core.config import Config
 from spinney.core.groups import NEVER
+from spinney.core.moments import moment
 from spinney.core.plan import Allowance, Candidate, choose
 from spinney.core.signing import Signer
 from spinney.stores import delta
@@ -41,7 +41,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
         news(session, config)
         .groupBy("shard")
         .applyInPandasWithState(Judging.of(config).function(), OUTPUT, STATE, "append", "ProcessingTimeTimeout")
-        .withColumn("judged_at", F.current_timestamp())
+        .withColumn("judged_at", F.unix_micros(F.current_timestamp()))
     )
     return Query(NAME, judged, lambda checkpoint: Batches(session, config, signer, checkpoint), trigger=TRIGGER)
 
@@ -126,7 +126,7 @@ class Batches:
             deferred=len(due) - len(chosen),
             reasons=dict(Counter(row["policy"] for row in due if row["group_key"] in chosen)),
             clock=moment(max(row["clock"] for row in reported)),
-            now=reported[0]["judged_at"].replace(tzinfo=UTC),
+            now=moment(reported[0]["judged_at"]),
             budget_seconds=budget.seconds,
             predicted_seconds=sum(row["predicted_ms"] for row in due if row["group_key"] in chosen) / 1000,
             pins=delta.pins(self._config, *READ),
@@ -152,9 +152,5 @@ def verdict(row: Row, *, chosen: bool) -> dict[str, Any] | None:
         "numbers": row["numbers"],
         "stale_since": moment(row["stale_since"]) if row["stale_since"] != NEVER else None,
         "clock": moment(row["clock"]) if row["clock"] != NEVER else None,
-        "judged_at": row["judged_at"].replace(tzinfo=UTC),
+        "judged_at": moment(row["judged_at"]),
     }
-
-
-def moment(microseconds: int) -> datetime:
-    return datetime.fromtimestamp(microseconds / 1e6, tz=UTC)

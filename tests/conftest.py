@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 TIERS = ("pure", "spark", "kafka", "e2e")
 HERE = Path(__file__).parent
+
+# Far from UTC, with a summer time: a time that is read in the zone of its process is off by hours in every test.
+os.environ["TZ"] = "America/New_York"
+time.tzset()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
