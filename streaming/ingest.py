@@ -8,6 +8,7 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
+from spinney.stores import delta
 from spinney.stores.delta import Writer
 from spinney.stores.layout import directory
 from spinney.stores.validity import Editions
@@ -43,15 +44,15 @@ class Batches:
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         batch = batch.persist()
         try:
-            counts = {row["kind"]: row["count"] for row in batch.groupBy("kind").count().collect()}
+            sizes = delta.sizes(batch, "kind")
             for step, kind, _ in STEPS:
-                if counts.get(kind):
+                if kind in sizes:
                     rows = (
                         batch.filter(F.col("kind") == kind)
                         .withColumn("ingested_at", F.col("arrived_at"))
                         .withColumn("ingested_on", F.to_date("arrived_at"))
                         .withColumn("batch_id", F.lit(batch_id).cast("bigint"))
                     )
-                    self._writers[step].append(rows, step=step, batch_id=batch_id, count=counts[kind])
+                    self._writers[step].append(rows, step=step, batch_id=batch_id, size=sizes[kind])
         finally:
             batch.unpersist()

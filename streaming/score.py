@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from schemas import messages, tables
 from spinney.core.config import Config
 from spinney.core.signing import Signer
-from spinney.stores import crashpoints
+from spinney.stores import crashpoints, delta
 from spinney.stores.delta import Writer
 from spinney.stores.health import deltas, ticks
 from spinney.stores.layout import answer_type, contract, directories, directory, feature_columns
@@ -102,13 +102,13 @@ class Batches:
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         rows = batch.withColumn("batch_id", F.lit(batch_id).cast("bigint")).persist()
         try:
-            count = rows.count()
-            if not count:
+            size = delta.sizes(rows, "batch_id").get(batch_id)
+            if size is None:
                 return
             if self._config.kafka.predictions is not None:
                 publish(rows, self._config)
                 crashpoints.reached(f"{NAME}.publish", batch_id)
-            self._predictions.append(rows, step="predictions", batch_id=batch_id, count=count)
+            self._predictions.append(rows, step="predictions", batch_id=batch_id, size=size)
             health = deltas(rows, self._config, "scored_at", batch_id, answered=True)
             health = health.unionByName(ticks(rows, self._config, "scored_at", batch_id))
             self._health.append(health.toArrow(), step="health", batch_id=batch_id)

@@ -20,6 +20,7 @@ from deltalake.exceptions import TableNotFoundError
 from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import BinaryType, StringType
 
 from schemas.contract import Contract
 from spinney.core.config import Config
@@ -28,11 +29,11 @@ from spinney.stores import crashpoints, layout
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 
-FEW_ROWS = 10_000
-"""What the driver writes itself."""
+FEW_ROWS, FEW_BYTES = 10_000, 32 * 1024**2
+"""What the driver writes itself: both must hold, for a few records may be large ones."""
 
 HISTORY = 400
-"""Commits looked back for the last of each step."""
+"""Commits looked back for the last of each step, before all that the log still has: a month of them."""
 
 PROPERTIES = {
     # A checkpoint of the log is a pause of seconds in a streaming batch; maintenance makes them in its own time.
@@ -159,6 +160,26 @@ def pins(config: Config, *bases: Contract) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
+class Size:
+    """How much a Spark frame holds. bytes: of its texts and binaries."""
+
+    rows: int
+    bytes: int
+
+    @property
+    def is_small(self) -> bool:
+        return self.rows <= FEW_ROWS and self.bytes <= FEW_BYTES
+
+
+def sizes(frame: DataFrame, by: str) -> dict[str, Size]:
+    """The size of each part of a frame, by the value of a column. One job."""
+    wide = [each.name for each in frame.schema.fields if isinstance(each.dataType, StringType | BinaryType)]
+    row_bytes = " + ".join(["0L", *(f"coalesce(octet_length(`{name}`), 0)" for name in wide)])
+    rows = frame.groupBy(by).agg(F.count(F.lit(1)).alias("rows"), F.sum(F.expr(row_bytes)).alias("bytes")).collect()
+    return {row[by]: Size(row["rows"], row["bytes"]) for row in rows}
+
+
+@dataclass(frozen=True)
 class Commit:
     """What the last commit of a step said of itself. notes: what the writer added."""
 
@@ -176,22 +197,28 @@ class Writer:
     """
 
     def __init__(self, config: Config, directory: Directory, query: str, checkpoint: str) -> None:
+        table = opened(config, directory)
+        if table is None:
+            raise _not_made(directory)
+        self._table = table
         self._directory = directory
         self._options = dict(config.storage.options) or None
         self._query = query
         self._checkpoint = checkpoint
-        self._last = self._read_last(config)
+        self._last: dict[str, Commit] = {}
+        self._look_back(HISTORY)
+        if not self._last:
+            self._look_back(None)
 
-    def _read_last(self, config: Config) -> dict[str, Commit]:
-        table = opened(config, self._directory)
-        if table is None:
-            raise _not_made(self._directory)
-        last: dict[str, Commit] = {}
-        for entry in table.history(HISTORY):
+    def _look_back(self, commits: int | None) -> None:
+        """Read the last commit of each step out of so many of the newest; None: all that there are."""
+        entries = self._table.history(commits)
+        self._saw_all = commits is None or len(entries) < commits
+        for entry in entries:
             commit = _commit(entry.get("userMetadata"))
-            if commit is not None and commit.query == self._query and commit.step not in last:
-                last[commit.step] = commit
-        foreign = [commit for commit in last.values() if commit.checkpoint != self._checkpoint]
+            if commit is not None and commit.query == self._query:
+                self._last.setdefault(commit.step, commit)
+        foreign = [commit for commit in self._last.values() if commit.checkpoint != self._checkpoint]
         if foreign:
             raise StoreError(
                 f"query {self._query}: table {self.name} was written from checkpoint {foreign[0].checkpoint} "
@@ -199,7 +226,6 @@ class Writer:
                 "would store records twice or skip some. Put the checkpoint back, or start the fleet anew under "
                 "another storage.root"
             )
-        return last
 
     @property
     def name(self) -> str:
@@ -207,10 +233,13 @@ class Writer:
 
     def done(self, step: str, batch_id: int) -> bool:
         """Whether this step of this batch is already stored."""
-        commit = self._last.get(step)
+        commit = self.last(step)
         return commit is not None and batch_id <= commit.batch_id
 
     def last(self, step: str) -> Commit | None:
+        """The newest commit of a step; None when it was never written."""
+        if step not in self._last and not self._saw_all:
+            self._look_back(None)
         return self._last.get(step)
 
     def append(
@@ -220,17 +249,17 @@ class Writer:
         step: str,
         batch_id: int,
         notes: Mapping[str, Any] | None = None,
-        count: int | None = None,
+        size: Size | None = None,
     ) -> bool:
         """Append the rows unless the step is stored already; whether anything was written.
 
-        rows: a Spark frame, or what is small as an Arrow table. count: how many they are, where that is known: up to
-        FEW_ROWS are brought here and written without a Spark job, which takes milliseconds in place of some hundred.
+        rows: a Spark frame, or what is small as an Arrow table. size: the frame's, where it is known: a small one is
+        brought here and written without a Spark job, which takes milliseconds in place of some hundred.
         """
         if self.done(step, batch_id):
             return False
         commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}))
-        if isinstance(rows, DataFrame) and count is not None and count <= FEW_ROWS:
+        if isinstance(rows, DataFrame) and size is not None and size.is_small:
             rows = self._as_declared(rows).toArrow()
         if isinstance(rows, pa.Table):
             self._append_arrow(rows, commit)

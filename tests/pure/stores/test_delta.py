@@ -198,3 +198,35 @@ def test_columns_declared_in_another_order_are_the_same_columns(configured) -> N
     for config in (configured(), swapped):
         (row,) = delta.read(config, tables.EVENTS).to_pylist()
         assert {name: row[name] for name in event} == event
+
+
+def test_a_step_is_found_however_many_commits_of_others_came_after_it(configured, put, monkeypatch) -> None:
+    monkeypatch.setattr(delta, "HISTORY", 3)
+    config = configured()
+    delta.create_tables(config)
+    rows = arrow(config, tables.OUTCOMES, outcome())
+    writer(config).append(rows, step="rare", batch_id=2)
+    for batch_id in range(3, 6):
+        writer(config).append(rows, step="often", batch_id=batch_id)
+    again = writer(config)
+    assert again.done("rare", 2)
+    assert not again.done("rare", 3)
+    assert not again.append(rows, step="rare", batch_id=2)
+    for _ in range(4):
+        put(config, tables.OUTCOMES, [outcome()])
+    assert writer(config).last("often").batch_id == 5
+    with pytest.raises(StoreError, match="was written from checkpoint c1"):
+        writer(config, checkpoint="c2")
+
+
+def test_a_step_written_now_is_its_last_whatever_the_history_says(configured, put, monkeypatch) -> None:
+    monkeypatch.setattr(delta, "HISTORY", 1)
+    config = configured()
+    delta.create_tables(config)
+    rows = arrow(config, tables.OUTCOMES, outcome())
+    writer(config).append(rows, step="a", batch_id=1)
+    writer(config).append(rows, step="b", batch_id=1)
+    now = writer(config)  # has seen the commit of b alone
+    now.append(rows, step="b", batch_id=2)
+    assert now.last("a").batch_id == 1
+    assert now.last("b").batch_id == 2
