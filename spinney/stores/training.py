@@ -55,7 +55,7 @@ def _labelled(
     fleet = config.fleet
     newest, oldest = clock - fleet.label_delay, clock - config.recipe.window
     events = delta.union(spark, config, tables.EVENTS, pins).filter(
-        (F.col("event_time") <= F.lit(newest)) & (F.col("event_time") > F.lit(oldest))
+        (F.col("event_time") <= F.lit(newest)) & (F.col("event_time") >= F.lit(oldest))
     )
     events = _needed(events, wanted)
     features = [F.expr(each) for each in feature_columns(config)]
@@ -64,9 +64,11 @@ def _labelled(
         label = F.col(fleet.target).alias("label")
         return events.select(*ROW_COLUMNS, *features, *keys, label).filter(F.col("label").isNotNull())
     outcomes = _needed(delta.union(spark, config, tables.OUTCOMES, pins), wanted)
-    known = outcomes.filter(F.col("observed_at") <= F.lit(clock)).select("group_key", "event_id", "label")
-    # An id may come twice when its copies are further apart than duplicates_within: one label a row, always the same.
-    once = known.groupBy("group_key", "event_id").agg(F.min("label").alias("label"))
+    # No label is seen before its event: older files than the window's need not be opened.
+    known = outcomes.filter((F.col("observed_at") <= F.lit(clock)) & (F.col("observed_at") >= F.lit(oldest)))
+    # An id may come twice when its copies are further apart than duplicates_within: the label known first counts.
+    first = F.min_by("label", F.struct("observed_at", "label")).alias("label")
+    once = known.groupBy("group_key", "event_id").agg(first)
     return events.select(*ROW_COLUMNS, *features, *keys).join(once, ["group_key", "event_id"])
 
 

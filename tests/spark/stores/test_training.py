@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,10 @@ from pyspark.sql import functions as F
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config
+from spinney.core.history import select
+from spinney.core.recipe import Recipe
 from spinney.stores import delta
+from spinney.stores.layout import directory
 from spinney.stores.rounds import READ
 from spinney.stores.training import Wanted, levels_of, parent_keys, rows
 
@@ -46,9 +50,10 @@ def oracle(fleet, *group_keys: str) -> pd.DataFrame:
     """Window 10d, window_rows 30, parents.max_rows 40, label_delay 1h: as the configuration says."""
     events, outcomes = (pd.DataFrame(fleet.rows(base)) for base in (tables.EVENTS, tables.OUTCOMES))
     mature = events[
-        (events["event_time"] <= CLOCK - timedelta(hours=1)) & (events["event_time"] > CLOCK - timedelta(days=10))
+        (events["event_time"] <= CLOCK - timedelta(hours=1)) & (events["event_time"] >= CLOCK - timedelta(days=10))
     ]
-    labels = outcomes[outcomes["observed_at"] <= CLOCK].groupby(["group_key", "event_id"])["label"].min().reset_index()
+    known = outcomes[outcomes["observed_at"] <= CLOCK].sort_values(["observed_at", "label"])
+    labels = known.drop_duplicates(["group_key", "event_id"])[["group_key", "event_id", "label"]]
     labelled = mature.merge(labels, on=["group_key", "event_id"])
     found = []
     for key in group_keys:
@@ -70,7 +75,8 @@ def fleet(world):
     unlabelled = made.event("b", 1, "never labelled", START + timedelta(days=6), price=1.0, stock=1)
     without_feature = made.event("b", 1, "no price", START + timedelta(days=6), stock=1)
     made.put(tables.EVENTS, [unlabelled, without_feature])
-    twice = [made.outcome(without_feature, label, START + timedelta(days=7)) for label in (9.0, 8.0)]
+    corrected = {9.5: START + timedelta(days=7), 9.0: START + timedelta(days=7), 8.0: START + timedelta(days=8)}
+    twice = [made.outcome(without_feature, label, at) for label, at in corrected.items()]
     too_late = made.outcome(unlabelled, 1.0, CLOCK + timedelta(seconds=1))
     of_another_group = {**too_late, "group_key": '["a","2"]', "observed_at": START}
     made.put(tables.OUTCOMES, [*twice, too_late, of_another_group])
@@ -83,13 +89,38 @@ def test_groups_and_parents_get_the_rows_that_pandas_chooses(spark, fleet) -> No
     pd.testing.assert_frame_equal(got, expected, check_dtype=False)
     by_group = got.groupby("group_key").size().to_dict()
     assert by_group == {'["a","1"]': 30, '["b","1"]': 21, BY_DEPT: 40, ALL: 40}
-    assert got.loc[got["event_id"] == "no price", "label"].tolist()[:1] == [8.0]
+    assert got.loc[got["event_id"] == "no price", "label"].tolist()[:1] == [9.0]  # known first; of two then, the least
 
 
 def test_without_parents_only_the_asked_groups_are_read(spark, fleet) -> None:
     got = chosen(spark, fleet.config, '["a","2"]', '["b","1"]')
     pd.testing.assert_frame_equal(got, oracle(fleet, '["a","2"]', '["b","1"]'), check_dtype=False)
-    assert len(got[got["group_key"] == '["a","2"]']) == 8  # 12 but for those of the first four hours
+    assert len(got[got["group_key"] == '["a","2"]']) == 9  # 12 but for the first three: the fourth is as old as allowed
+
+
+def test_the_window_ends_for_spark_where_it_ends_for_the_fit(spark, world) -> None:
+    made = world()
+    edge = CLOCK - timedelta(days=10)
+    at = {"older": edge - timedelta(microseconds=1), "at the edge": edge, "younger": edge + timedelta(microseconds=1)}
+    events = [made.event("a", 1, event_id, when, price=1.0, stock=1) for event_id, when in at.items()]
+    made.put(tables.EVENTS, events)
+    made.put(tables.OUTCOMES, [made.outcome(row, 1.0, max(row["event_time"], edge)) for row in events])
+    by_spark = chosen(spark, made.config, '["a","1"]')
+    frame = pd.DataFrame(events).assign(label=1.0)
+    by_core = select(frame, ['["a","1"]'], Recipe.of(made.config), CLOCK.to_pydatetime())
+    assert by_spark["event_id"].tolist() == by_core.ids.tolist() == ["at the edge", "younger"]
+
+
+def test_a_file_of_labels_older_than_the_window_is_not_opened(spark, fleet) -> None:
+    before = chosen(spark, fleet.config, '["b","1"]')
+    files = {each.name for each in Path(directory(fleet.config, tables.OUTCOMES).uri).rglob("*.parquet")}
+    old = fleet.event("b", 1, "old", CLOCK - timedelta(days=11))
+    fleet.put(tables.OUTCOMES, [fleet.outcome(old, 1.0, CLOCK - timedelta(days=10, hours=1))])
+    (added,) = [
+        each for each in Path(directory(fleet.config, tables.OUTCOMES).uri).rglob("*.parquet") if each.name not in files
+    ]
+    added.unlink()  # who opens it now, fails
+    pd.testing.assert_frame_equal(chosen(spark, fleet.config, '["b","1"]'), before)
 
 
 def test_what_is_appended_after_the_pins_does_not_count(spark, fleet) -> None:
