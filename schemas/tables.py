@@ -145,7 +145,7 @@ MODELS = Contract(
         Column("trained_from", "timestamp", "event_time of the oldest training row"),
         Column("trained_through", "timestamp", "event_time of the newest training row"),
         Column("metrics", "string", "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss"),
-        Column("codec", "string", "linear, skops, pickle"),
+        Column("codec", "string", "linear, seasonal, skops, pickle"),
         Column("payload", "binary", "the model"),
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, payload digest"),
         Column("fit_ms", "double", "time this group's fit took", unit="ms"),

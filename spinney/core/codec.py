@@ -1,9 +1,11 @@
 """A model as bytes and back. The set of codecs is closed.
 
-linear  arrays: little-endian, ``format, link, scores, width, header length``, a JSON header (features, words of
-        strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes.
-skops   other scikit-learn estimators, under our own list of types.
-pickle  anything, and only where it is allowed in so many words: loading one runs what it holds.
+linear    arrays: little-endian, ``format, link, scores, width, header length``, a JSON header (features, words of
+          strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes.
+seasonal  arrays: ``format, scores, first column, columns, period, step, header length``, the header, then float64: the
+          answers of each cell and of a missing time.
+skops     other scikit-learn estimators, under our own list of types.
+pickle    anything, and only where it is allowed in so many words: loading one runs what it holds.
 
 `load` trusts its bytes as little as it can, but verify their signature first: `open_signed` does both.
 """
@@ -22,13 +24,15 @@ from spinney.core.encoding import Encoder
 from spinney.core.errors import Corrupt
 from spinney.core.linear import Linear, Link
 from spinney.core.model import Model
+from spinney.core.seasonal import Cells, Seasonal
 from spinney.core.signing import Claim, Signer
 
-LINEAR, SKOPS, PICKLE = "linear", "skops", "pickle"
-CODECS = (LINEAR, SKOPS, PICKLE)
+LINEAR, SEASONAL, SKOPS, PICKLE = "linear", "seasonal", "skops", "pickle"
+CODECS = (LINEAR, SEASONAL, SKOPS, PICKLE)
 
 _FORMAT = 1
 _LINEAR = struct.Struct("<BBHII")
+_SEASONAL = struct.Struct("<BHIHIII")
 _OTHER = struct.Struct("<BI")
 
 Header = tuple[Encoder, tuple[str, ...] | None]
@@ -42,6 +46,8 @@ def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
     header = _header_bytes(model.encoder, model.classes)
     if isinstance(model.estimator, Linear):
         return LINEAR, _dump_linear(model.estimator, header)
+    if isinstance(model.estimator, Seasonal):
+        return SEASONAL, _dump_seasonal(model.estimator, header)
     start = _OTHER.pack(_FORMAT, len(header)) + header
     if allow_pickle:
         return PICKLE, start + pickle.dumps(model.estimator, protocol=5)
@@ -55,6 +61,8 @@ def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
     try:
         if codec == LINEAR:
             return _load_linear(payload)
+        if codec == SEASONAL:
+            return _load_seasonal(payload)
         if codec in {SKOPS, PICKLE}:
             return _load_other(codec, payload)
     except Corrupt:
@@ -91,6 +99,28 @@ def _load_linear(payload: bytes) -> Model:
     middle = scores + scores * width
     linear = Linear(Link(link), numbers[:scores], numbers[scores:middle].reshape(scores, width), numbers[middle:])
     return Model(encoder, linear, classes)
+
+
+def _dump_seasonal(seasonal: Seasonal, header: bytes) -> bytes:
+    cells, scores = seasonal.cells, seasonal.values.shape[1]
+    place = seasonal.column, seasonal.columns
+    start = _SEASONAL.pack(_FORMAT, scores, *place, cells.period, cells.step, len(header))
+    return start + header + seasonal.values.astype("<f8").tobytes()
+
+
+def _load_seasonal(payload: bytes) -> Model:
+    version, scores, column, columns, period, step, length = _SEASONAL.unpack_from(payload)
+    body, cells = _SEASONAL.size + length, Cells(period, step)
+    if version != _FORMAT or len(payload) != body + 8 * scores * (len(cells) + 1):
+        raise Corrupt(
+            f"codec seasonal — expected format {_FORMAT} of whole length, got {version}, {len(payload)} bytes"
+        )
+    encoder, classes = _header(payload[_SEASONAL.size : body])
+    answers = 1 if classes is None else len(classes)
+    if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > encoder.width:
+        raise Corrupt("codec seasonal — the arrays do not fit the features and classes")
+    values = np.frombuffer(payload, dtype="<f8", offset=body).reshape(len(cells) + 1, scores)
+    return Model(encoder, Seasonal(cells, column, columns, values), classes)
 
 
 def _load_other(codec: str, payload: bytes) -> Model:

@@ -183,6 +183,22 @@ def microseconds(values: pd.Series[Any]) -> Integers:
     return np.array([_naive(value) for value in values], dtype="datetime64[us]").astype(np.int64)
 
 
+def minutes_of_week(circles: Floats) -> Integers:
+    """The minute of the week, Monday 00:00 UTC first, that the columns of one timestamp or date stand for; -1: none.
+
+    circles: shape (n_rows, 6) of a timestamp, (n_rows, 4) of a date, as `convert` makes them.
+    """
+    steps = dict(_CYCLES)
+    cycles = ("minute_of_day", "day_of_week") if circles.shape[1] == 6 else ("day_of_week",)
+    missing = np.isnan(circles).any(axis=1)
+    of = {}
+    for at, name in enumerate(cycles):
+        sine, cosine = np.where(missing, 0.0, circles[:, 2 * at]), np.where(missing, 1.0, circles[:, 2 * at + 1])
+        of[name] = np.rint(np.arctan2(sine, cosine) / (2 * math.pi) * steps[name]).astype(np.int64) % steps[name]
+    minutes = of["day_of_week"] * steps["minute_of_day"] + of.get("minute_of_day", np.zeros(len(circles), np.int64))
+    return np.where(missing, -1, minutes)
+
+
 def _naive(value: object) -> datetime | date | None:
     if value is None or value is pd.NaT or value is pd.NA or value != value:  # noqa: PLR0124 - NaN
         return None

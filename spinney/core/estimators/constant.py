@@ -55,16 +55,19 @@ class Constant:
         # No words: a constant does not look at them.
         encoder = Encoder(columns.features, ((),) * len(columns.words))
         if self.task == "regression":
-            value = (
-                _median(labels, weights) if self.statistic == "median" else float(np.average(labels, weights=weights))
-            )
+            middle = weighted_median if self.statistic == "median" else _mean
+            value = middle(labels, weights)
             return Model(encoder, constant([value], encoder.width, Link.IDENTITY))
         classes = sorted(set(labels.tolist()))
         shares = [float(weights[labels == label].sum() / weights.sum()) for label in classes]
         return Model(encoder, constant(shares, encoder.width, Link.CONSTANT), tuple(classes))
 
 
-def _median(labels: Floats, weights: Floats) -> float:
+def _mean(labels: Floats, weights: Floats) -> float:
+    return float(np.average(labels, weights=weights))
+
+
+def weighted_median(labels: Floats, weights: Floats) -> float:
     """The mean of the lower and the upper weighted median."""
     order = np.argsort(labels, kind="stable")
     below = np.cumsum(weights[order])

@@ -129,7 +129,7 @@ def test_arrays_that_do_not_fit_the_features_are_corrupt() -> None:
 
 
 def test_an_unknown_codec_is_corrupt() -> None:
-    with pytest.raises(Corrupt, match="linear, skops, pickle"):
+    with pytest.raises(Corrupt, match="linear, seasonal, skops, pickle"):
         codec.load("onnx", b"")
 
 

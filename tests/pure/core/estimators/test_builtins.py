@@ -21,11 +21,12 @@ from spinney.core.linear import Linear
 from spinney.core.model import Model
 from spinney.core.recipe import Feature
 
-FEATURES = (Feature("x", "double"), Feature("z", "double"), Feature("s", "string"))
+FEATURES = (Feature("x", "double"), Feature("z", "double"), Feature("s", "string"), Feature("at", "timestamp"))
 RANDOM = np.random.default_rng(8)
 FRAME = pd.DataFrame(RANDOM.normal(size=(60, 2)), columns=["x", "z"])
 FRAME.loc[::7, "z"] = np.nan
 FRAME["s"] = RANDOM.choice(["u", "v", None], 60)
+FRAME["at"] = pd.date_range("2024-01-01", periods=60, freq="7h", tz="UTC")
 NUMBER = FRAME["x"].to_numpy() * 3 + 1
 TWO = np.where(NUMBER > 1, "yes", "no").astype(object)
 THREE = np.where(NUMBER > 3, "high", TWO).astype(object)
@@ -54,6 +55,7 @@ def test_each_module_beside_the_package_is_an_estimator_by_name() -> None:
         "logistic_regression",
         "random_forest",
         "ridge",
+        "seasonal",
     ]
     files = {file.stem for file in Path(estimators.__file__).parent.glob("*.py")} - {"__init__"}
     assert files == set(builtins())
@@ -140,7 +142,9 @@ def test_missing_values_are_a_branch_of_their_own_for_boosted_trees() -> None:
 
 
 def test_an_estimator_for_another_task_is_refused_with_those_that_fit() -> None:
-    with pytest.raises(ContractError, match="choose one of constant, hist_gradient_boosting, random_forest, ridge"):
+    with pytest.raises(
+        ContractError, match="choose one of constant, hist_gradient_boosting, random_forest, ridge, seasonal"
+    ):
         kernel_for("logistic_regression", "regression", {})
 
 
