@@ -64,6 +64,7 @@ def news(spark: SparkSession, config: Config) -> DataFrame:
         "model_id",
         "epoch",
         "decision",
+        "round_id",
         *(
             F.expr(f"unix_micros({name})").alias(name)
             for name in ("trained_through", "fitted_at", "decided_at", "clock")

@@ -1,8 +1,11 @@
 """Which model of a group answers: a pure function of its promotions, in any order.
 
 In the greatest epoch of any row that rules: the pinned row, else the greatest promoted or unproven row by
-``(trained_through, fitted_at, model_id)`` that is not withdrawn. Nothing here depends on when or by whom a row was
-committed, so the stream, the weekly batch and people write without waiting for each other.
+``(trained_through, fitted_at, model_id)`` that is not withdrawn. Nothing here depends on when a row was committed, so
+the stream, the weekly batch and people write without waiting for each other.
+
+A withdrawal strikes whatever its own epoch says of its model, and what machines say of it in any later one: a machine
+that fits the same rows again makes the same model again. Only a person's step in a later epoch brings it back.
 """
 
 from __future__ import annotations
@@ -22,6 +25,9 @@ RULING = frozenset({Decision.PROMOTED, Decision.UNPROVEN, Decision.PINNED, Decis
 
 KEPT_CANDIDATES = 3
 """How many of a group's newest candidates a state keeps: one more than may be withdrawn in a row."""
+
+PEOPLE = "people"
+"""What the round_id of a person's step begins with, as a round's does with its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,10 @@ class Promotion:
         """Newer data first; two models of the same rows are told apart by when they were fitted, then by name."""
         return (self.trained_through, self.fitted_at, self.model_id)
 
+    @property
+    def by_person(self) -> bool:
+        return self.round_id.startswith(f"{PEOPLE}-")
+
 
 def champion(promotions: Iterable[Promotion], unusable: Collection[str] = ()) -> Promotion | None:
     """The row of the model that answers, or None when no model of this group may.
@@ -63,41 +73,40 @@ def champion(promotions: Iterable[Promotion], unusable: Collection[str] = ()) ->
     unusable: model_ids that must not answer (their bytes do not verify). Only the greatest epoch's rows are looked at,
     even if none of its models is usable: an older epoch was ended by a person.
     """
-    current = _current(promotions)
-    usable = [row for row in current if row.model_id not in unusable]
-    pinned = [row for row in usable if row.decision == Decision.PINNED]
+    told = _Told.of(promotions)
+    pinned = [row for row in told.pins if row.model_id not in unusable]
     if pinned:
         return max(pinned, key=_pin_order)
-    withdrawn = {row.model_id for row in current if row.decision == Decision.WITHDRAWN}
-    candidates = [row for row in usable if row.decision in ANSWERING and row.model_id not in withdrawn]
-    return max(candidates, key=_stable, default=None)
+    return max((row for row in told.candidates if row.model_id not in unusable), key=_stable, default=None)
 
 
 def is_pinned(promotions: Iterable[Promotion]) -> bool:
-    return any(row.decision == Decision.PINNED for row in _current(promotions))
+    return bool(_Told.of(promotions).pins)
+
+
+def known_at(promotions: Iterable[Promotion], at: int) -> list[Promotion]:
+    """The rows that had been decided by then, microseconds of the wall clock: whoever they say was champion then."""
+    return [row for row in promotions if row.decided_at <= at]
 
 
 def condense(promotions: Iterable[Promotion]) -> tuple[Promotion, ...]:
     """The rows that can still matter, so that a state stays small however long a group lives.
 
-    Keeps, of the greatest epoch, the pin, the newest candidates that are not withdrawn, and withdrawals that could
-    still strike one of them or a newer one. Condensing before or after more rows come gives the same champion as long
-    as fewer than KEPT_CANDIDATES in a row are withdrawn.
+    Keeps of the greatest epoch the pin and the newest candidates that are not withdrawn, and of each withdrawn model
+    the last withdrawal: there is one for each time that somebody steps in. Condensing before or after more rows come
+    gives the same champion as long as fewer than KEPT_CANDIDATES models in a row are withdrawn.
     """
-    current = _current(promotions)
-    kept = sorted((row for row in current if row.decision == Decision.PINNED), key=_pin_order)[-1:]
-    withdrawals = {row.model_id: row for row in sorted(current, key=_stable) if row.decision == Decision.WITHDRAWN}
-    # Of two rows about one model the later one, so that a repeated promotion does not crowd out another candidate.
-    by_model = {
-        row.model_id: row
-        for row in sorted(current, key=_stable)
-        if row.decision in ANSWERING and row.model_id not in withdrawals
-    }
-    candidates = sorted(by_model.values(), key=_stable)[-KEPT_CANDIDATES:]
-    kept += candidates
-    # Only trained_through is compared, and 0 is "not told": what is withdrawn by hand may not say when it was fitted.
-    floor = candidates[0].trained_through if len(candidates) == KEPT_CANDIDATES else 0
-    kept += [row for row in withdrawals.values() if row.trained_through >= floor or not row.trained_through]
+    told = _Told.of(promotions)
+    # Of rows alike about one model the later one, so that a repeated promotion does not crowd out another candidate.
+    # A person's stands beside a machine's: a withdrawal of an older epoch that is still to come strikes only that one.
+    last = {(row.model_id, row.by_person): row for row in sorted(told.candidates, key=_stable)}
+    newest = {row.model_id: row for row in sorted(last.values(), key=_stable)}
+    names = set(sorted(newest, key=lambda name: _stable(newest[name]))[-KEPT_CANDIDATES:])
+    withdrawals = {row.model_id: row for row in sorted(told.withdrawals, key=lambda row: (row.epoch, _stable(row)))}
+    kept = sorted(told.pins, key=_pin_order)[-1:] + [row for row in last.values() if row.model_id in names]
+    kept += withdrawals.values()
+    if told.current and all(row.epoch < told.epoch for row in kept):
+        kept.append(max(told.current, key=_stable))  # says that the older epochs have ended
     return tuple(sorted(kept, key=_stable))
 
 
@@ -115,11 +124,34 @@ def _whole(value: Any) -> int:
     return 0 if pd.isna(value) else int(value)
 
 
-def _current(promotions: Iterable[Promotion]) -> list[Promotion]:
-    """The ruling rows of the greatest epoch."""
-    rows = [row for row in promotions if row.decision in RULING]
-    epoch = max((row.epoch for row in rows), default=0)
-    return [row for row in rows if row.epoch == epoch]
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """The rows that rule: those of the greatest epoch, and every withdrawal. candidates: those that no one struck."""
+
+    epoch: int
+    current: list[Promotion]
+    withdrawals: list[Promotion]
+
+    @classmethod
+    def of(cls, promotions: Iterable[Promotion]) -> _Told:
+        rows = [row for row in promotions if row.decision in RULING]
+        epoch = max((row.epoch for row in rows), default=0)
+        withdrawals = [row for row in rows if row.decision == Decision.WITHDRAWN]
+        return cls(epoch, [row for row in rows if row.epoch == epoch], withdrawals)
+
+    @property
+    def pins(self) -> list[Promotion]:
+        return [row for row in self.current if row.decision == Decision.PINNED]
+
+    @property
+    def candidates(self) -> list[Promotion]:
+        for_all = {row.model_id for row in self.withdrawals if row.epoch == self.epoch}
+        for_machines = {row.model_id for row in self.withdrawals}
+        return [
+            row
+            for row in self.current
+            if row.decision in ANSWERING and row.model_id not in (for_all if row.by_person else for_machines)
+        ]
 
 
 def _stable(row: Promotion) -> tuple[tuple[int, int, str], str, int, str, bool]:

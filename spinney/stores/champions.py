@@ -104,6 +104,7 @@ def current(spark: SparkSession, config: Config, pins: Mapping[str, int] | None 
         "epoch",
         "model_id",
         "decision",
+        "round_id",
         *(F.expr(f"unix_micros({name})").alias(name) for name in ("trained_through", "fitted_at", "decided_at")),
     )
     return rows.groupBy("shard").applyInPandas(_champions_of_shard, CHAMPION_DDL)

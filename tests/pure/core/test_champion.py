@@ -12,8 +12,10 @@ from schemas.vocabulary import Decision
 from spinney.core.champion import KEPT_CANDIDATES, Promotion, champion, condense, is_pinned
 
 
-def row(model_id: str, decision: str = "promoted", *, epoch: int = 0, through: int = 1, at: int = 1) -> Promotion:
-    return Promotion(epoch, model_id, decision, trained_through=through, fitted_at=at, decided_at=at)
+def row(
+    model_id: str, decision: str = "promoted", *, epoch: int = 0, through: int = 1, at: int = 1, by: str = ""
+) -> Promotion:
+    return Promotion(epoch, model_id, decision, trained_through=through, fitted_at=at, decided_at=at, round_id=by)
 
 
 def answers(*rows: Promotion) -> str | None:
@@ -61,8 +63,11 @@ def test_a_greater_epoch_rules_whatever_the_data() -> None:
     assert answers(row("old", epoch=1, through=1), row("new", epoch=0, through=99)) == "old"
 
 
-def test_a_withdrawal_strikes_only_in_its_own_epoch() -> None:
-    assert answers(row("a", "withdrawn", epoch=0), row("a", epoch=1)) == "a"
+def test_in_a_later_epoch_only_a_person_brings_back_what_was_withdrawn() -> None:
+    withdrawn = row("a", "withdrawn", epoch=1, by="people-0")
+    assert answers(withdrawn, row("a", epoch=2, by="batch-3")) is None
+    assert answers(withdrawn, row("a", epoch=2, by="people-1")) == "a"
+    assert answers(withdrawn, row("a", epoch=1, by="people-0")) is None
 
 
 def test_a_refusal_in_a_greater_epoch_does_not_take_the_answer_away() -> None:
@@ -123,9 +128,20 @@ def test_condensing_drops_the_promotion_of_a_withdrawn_model() -> None:
     ]
 
 
-def test_condensing_drops_a_withdrawal_that_can_strike_nothing_any_more() -> None:
+def test_condensing_keeps_a_withdrawal_however_old_for_the_machine_that_fits_the_same_rows_again() -> None:
     rows = [row(f"m{i}", through=10 + i) for i in range(3)] + [row("old", "withdrawn", through=5)]
-    assert [each.model_id for each in condense(rows)] == ["m0", "m1", "m2"]
+    known = condense([*condense(rows), row("before", epoch=1, through=1, by="people-0")])
+    assert answers(*known, row("old", epoch=1, through=5, by="batch-1")) == "before"
+
+
+def test_condensing_keeps_a_persons_row_that_a_withdrawal_still_to_come_does_not_strike() -> None:
+    known = condense([row("a", epoch=2, at=1, by="people-1"), row("a", epoch=2, at=9, by="stream-7")])
+    assert answers(*known, row("a", "withdrawn", epoch=1)) == "a"
+
+
+def test_condensing_does_not_forget_that_an_epoch_has_ended() -> None:
+    known = condense([row("a", "withdrawn", epoch=0), row("a", epoch=1, by="batch-1")])
+    assert answers(*known, row("b", epoch=0)) is None
 
 
 def test_a_promotion_told_twice_takes_no_place_from_another() -> None:
@@ -144,9 +160,10 @@ ROWS = st.builds(
     row,
     st.sampled_from(MODELS),
     st.sampled_from(["promoted", "unproven", "refused", "kept", "held", "pinned"]),
-    epoch=st.integers(0, 1),
+    epoch=st.integers(0, 2),
     through=st.integers(1, 3),
     at=st.integers(1, 3),
+    by=st.sampled_from(["stream-1", "batch-1", "people-1"]),
 )
 
 
@@ -157,9 +174,9 @@ def histories(draw: st.DrawFn) -> list[Promotion]:
     struck = draw(st.lists(st.sampled_from(MODELS), max_size=KEPT_CANDIDATES - 1, unique=True))
     for model_id in struck:
         through = max((each.trained_through for each in rows if each.model_id == model_id), default=1)
-        rows.append(
-            row(model_id, "withdrawn", epoch=draw(st.integers(0, 1)), through=draw(st.sampled_from([0, through])))
-        )
+        for epoch in draw(st.lists(st.integers(0, 2), min_size=1, max_size=2)):
+            told = draw(st.sampled_from([0, through]))
+            rows.append(row(model_id, "withdrawn", epoch=epoch, through=told, by="people-2"))
     return rows
 
 
@@ -190,8 +207,8 @@ def test_newer_data_never_loses_to_older(rows: list[Promotion], data: st.DataObj
 
 @given(st.lists(ROWS), st.permutations(range(6)))
 def test_a_machine_never_overrides_a_pin(rows: list[Promotion], order: list[int]) -> None:
-    pin = replace(row("pinned-model", "pinned", epoch=2))
-    later = [row(f"new{i}", "promoted", epoch=2, through=100 + i, at=100) for i in order]
+    pin = row("pinned-model", "pinned", epoch=3)
+    later = [row(f"new{i}", "promoted", epoch=3, through=100 + i, at=100) for i in order]
     assert champion([*rows, pin, *later]) == pin
 
 
