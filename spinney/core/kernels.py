@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 from sklearn.base import clone
 from sklearn.impute import KNNImputer, SimpleImputer
@@ -91,7 +92,10 @@ class OneByOne:
             )
 
     def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
-        prepared = _prepared(self.template)
+        try:
+            prepared = _prepared(self.template)
+        except Exception as error:  # a constructor that scikit-learn cannot repeat
+            return [Fit(0.0, error=error)] * len(stack)
         return [self._fit_group(prepared, stack, g, timer) for g in range(len(stack))]
 
     def _fit_group(self, prepared: Any, stack: Stack, g: int, timer: Timer) -> Fit:
@@ -112,7 +116,10 @@ class OneByOne:
             return Model(encoder, constant([1.0], encoder.width, Link.CONSTANT), (str(labels[0]),))
         estimator = _seeded(clone(prepared), stack.keys[g])
         weights = {} if stack.weights is None else weight_arguments(estimator, stack.weights[rows])
-        estimator.fit(encoder.matrix(columns).copy(), labels.copy(), **weights)
+        matrix = encoder.matrix(columns).copy()
+        # Boosted trees find no bins in a column of nothing, and would fail for a sensor that one group does not have.
+        matrix[:, np.isnan(matrix).all(axis=0)] = 0.0
+        estimator.fit(matrix, labels.copy(), **weights)
         classes = tuple(map(str, estimator.classes_)) if self.task == "classification" else None
         return Model(encoder, self.fold(estimator) if self.fold else estimator, classes)
 

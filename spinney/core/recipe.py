@@ -17,7 +17,7 @@ from spinney.core.errors import ContractError
 if TYPE_CHECKING:
     from spinney.core.config import Config
 
-FITTING = 1
+FITTING = 2
 """Raised whenever our own fitting of the same rows would give another model."""
 
 LIBRARIES = ("numpy", "scikit-learn")

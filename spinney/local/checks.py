@@ -38,7 +38,6 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
         ("kafka", lambda: kafka(config)),
         ("topics", lambda: topics(config)),
         ("storage", lambda: storage(config)),
-        ("estimator", lambda: estimator(config)),
     )
     for name, check in checks:
         if name == "topics" and results[-1].state != "ok":
@@ -47,9 +46,8 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
         try:
             results.append(check())
         except SpinneyError as error:
-            what, _, remedy = str(error).partition(". ")
-            results.append(Result(name, "finding", what, remedy))
-    return results
+            results.append(_refused(name, error))
+    return results + estimator(config)
 
 
 def java(environment: Mapping[str, str]) -> Result:
@@ -112,11 +110,22 @@ def storage(config: Config) -> Result:
     return Result("storage", "ok", f"{root}{state}; {free / 1e9:.0f} GB free")
 
 
-def estimator(config: Config) -> Result:
-    """The estimator is found, fits a toy group and answers for it. Raises ConfigError, ContractError."""
-    from spinney.local.estimator_check import problem
+def estimator(config: Config) -> list[Result]:
+    """The estimator is found and does on toy groups what a fleet asks of it; a result for each point that is broken."""
+    from spinney.local.estimator_check import POINTS, Case, broken, fit_ms
 
     name = config.recipe.estimator
-    if wrong := problem(config):
-        return Result("estimator", "finding", f'"{name}": {wrong}', "Correct recipe.estimator or recipe.params.")
-    return Result("estimator", "ok", f'"{name}" fits a toy group and predicts it')
+    try:
+        case = Case.of(config)
+        found = broken(case)
+    except SpinneyError as error:
+        return [_refused("estimator", error)]
+    if found:
+        return [Result("estimator", "finding", f'"{name}": {each.point}: {each.said}', each.remedy) for each in found]
+    text = f'"{name}" does all a fleet asks ({len(POINTS)} points); {fit_ms(case):.1f} ms for {len(case.rows)} toy rows'
+    return [Result("estimator", "ok", text)]
+
+
+def _refused(name: str, error: SpinneyError) -> Result:
+    what, _, remedy = str(error).partition(". ")
+    return Result(name, "finding", what, remedy)

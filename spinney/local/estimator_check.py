@@ -1,69 +1,324 @@
-"""Does the configured estimator fit? Tried on one toy group, through the same code as the real ones."""
+"""What a recipe's estimator must do to serve a fleet: each point tried on toy groups, by the code that fits real ones.
+
+A point that does not hold is said in a sentence with what to do. `spinney check` goes through them, and
+`spinney.testing` hands them to your own tests.
+"""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
+from sklearn.base import clone
 
-from spinney.core import keys
+from spinney.core import codec
 from spinney.core.config import Config
-from spinney.core.config.values import INTEGERS, is_number
-from spinney.core.fitting import fit_groups
+from spinney.core.encoding import Columns, Floats, convert
+from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError
+from spinney.core.estimators import kernel_for
+from spinney.core.fitting import HELD_OUT
+from spinney.core.history import History, label_text, select
+from spinney.core.kernels import Fit, Kernel, OneByOne, Timer, on_one_thread, weight_arguments
+from spinney.core.model import Model
 from spinney.core.recipe import Recipe
-from spinney.core.signing import Signer
+from spinney.local.toy_group import NEWEST, classes, toy_rows
 
-SEED = 20_130_101
-NEWEST = datetime(2013, 1, 31, tzinfo=UTC)
-
-
-def problem(config: Config) -> str:
-    """Return what the estimator did wrong on a toy group, or nothing.
-
-    Raises ConfigError: no such estimator. ContractError: parameters it does not take.
-    """
-    rows = toy_rows(config, max(60, min(2 * config.recipe.min_rows, config.recipe.window_rows)))
-    asks = rows[["group_key"]].drop_duplicates()
-    fitted = fit_groups(rows, asks, Recipe.of(config), NEWEST, Signer(b"a toy's key, which nothing verifies"))
-    row = fitted.iloc[0]
-    return "" if row["status"] == "fitted" else str(row["error"] or row["status"])
+ROUNDING = 1e-9
+"""Relative: an answer may differ by so much when a row is asked alone; BLAS adds up long and short matrices apart."""
 
 
-def toy_rows(config: Config, rows: int) -> pd.DataFrame:
-    """Return rows of one group in the recipe's window: the features by their types, and a label that follows them."""
-    draw = np.random.default_rng(SEED)
-    step = min(timedelta(hours=1), config.recipe.window / (rows + 1))
-    signal = draw.normal(size=rows)
-    frame = pd.DataFrame(
-        {
-            "group_key": keys.encode(["toy"] * len(config.fleet.group)),
-            "event_id": [f"toy-{row}" for row in range(rows)],
-            "event_time": pd.DatetimeIndex([NEWEST - step * row for row in range(rows)]).as_unit("us"),
-        }
-    )
-    for name in config.fleet.features:
-        frame[name] = _values(config.fleet.type_of(name) or "double", signal + draw.normal(scale=0.1, size=rows))
-    regression = config.fleet.task == "regression"
-    frame["label"] = signal * 2 + 3 if regression else _classes(config.target_type, signal > 0)
-    return frame
+@dataclass(frozen=True)
+class Broken:
+    """A point that does not hold. said: what was seen; remedy: what to do."""
+
+    point: str
+    said: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.point}: {self.said}. {self.remedy}"
 
 
-def _values(kind: str, signal: npt.NDArray[np.float64]) -> Any:
-    if kind in INTEGERS:
-        return np.round(signal * 10).astype(np.int64)
-    if is_number(kind):
-        return signal
-    if kind == "boolean":
-        return signal > 0
-    if kind in ("timestamp", "date"):
-        times = pd.DatetimeIndex([NEWEST + timedelta(days=float(value)) for value in signal]).as_unit("us")
-        return times if kind == "timestamp" else times.date
-    return np.where(signal > 0, "above", "below").astype(object)
+class DoesNotHold(Exception):  # noqa: N818 - what it says of a point
+    """A point's sentence and remedy, on their way to a `Broken`."""
 
 
-def _classes(kind: str, above: npt.NDArray[np.bool_]) -> Any:
-    texts = {"string": ("below", "above"), "boolean": ("false", "true")}.get(kind, ("0", "1"))
-    return np.where(above, texts[1], texts[0]).astype(object)
+@dataclass(frozen=True)
+class Case:
+    """An estimator on its toy group. Each fit starts anew."""
+
+    config: Config
+    recipe: Recipe
+    rows: pd.DataFrame
+    kernel: Kernel
+    timer: Timer
+
+    @classmethod
+    def of(cls, config: Config, timer: Timer = time.perf_counter) -> Case:
+        """Raises ConfigError: no such estimator. ContractError: parameters it does not take."""
+        recipe = Recipe.of(config)
+        return cls(config, recipe, toy_rows(config), kernel_for(recipe.estimator, recipe.task, recipe.arguments), timer)
+
+    @property
+    def columns(self) -> Columns:
+        """The toy group's features."""
+        return convert(self.rows, self.recipe.features)
+
+    def texts(self, labels: Iterable[object]) -> set[str]:
+        """The labels as an estimator sees them."""
+        return {label_text(label, self.recipe.target) for label in labels}
+
+    def history(self, rows: pd.DataFrame) -> History:
+        """The rows as the fleet would choose and order them."""
+        return select(rows, [str(self.rows["group_key"].iloc[0])], self.recipe, NEWEST)
+
+    def attempt(self, rows: pd.DataFrame) -> Fit:
+        """One fit, as in a round."""
+        history = self.history(rows)
+        stack = history.stack([0], history.starts[1:], self.recipe)
+        with on_one_thread():
+            return self.kernel.fit(stack, self.timer)[0]
+
+    def model(self, rows: pd.DataFrame, what: str = "the toy group") -> Model:
+        """The fitted model. Raises DoesNotHold where there is none."""
+        fit = self.attempt(rows)
+        if fit.model is None:
+            raise DoesNotHold(
+                f"fitting {what} raised {_words(fit.error)}",
+                "Correct recipe.estimator or recipe.params, or let min_rows keep such groups out",
+            )
+        return fit.model
+
+    def identity(self, model: Model) -> bytes:
+        """Its payload; its answers where it has none, which is another point's trouble."""
+        try:
+            return codec.dump(model)[1]
+        except ContractError:
+            return model.raw(self.columns).tobytes()
+
+    def answers(self, model: Model, columns: Columns, what: str) -> Floats:
+        """The model's answers, all finite. Raises DoesNotHold."""
+        try:
+            raw = model.raw(columns)
+        except Exception as error:
+            verb = (
+                "predict" if model.classes is None or not hasattr(model.estimator, "predict_proba") else "predict_proba"
+            )
+            raise DoesNotHold(
+                f"{verb} for {what} raised {_words(error)}",
+                f"{verb} takes a matrix of rows and gives one answer for each",
+            ) from error
+        if not np.isfinite(raw).all():
+            raise DoesNotHold(
+                f"{int((~np.isfinite(raw).all(axis=1)).sum())} of {len(raw)} answers for {what} are NaN or infinite",
+                "Every row needs a finite answer: a row without one is answered by another model",
+            )
+        return raw
+
+
+def broken(case: Case) -> list[Broken]:
+    """Return the points that do not hold; no other is asked where it cannot be cloned, fitted or asked at all."""
+    found = []
+    for name in POINTS:
+        wrong = why_broken(case, name)
+        if wrong is not None:
+            found.append(wrong)
+            if name in NEEDED:
+                break
+    return found
+
+
+def why_broken(case: Case, point: str) -> Broken | None:
+    """What is wrong with one of POINTS; None: nothing."""
+    try:
+        POINTS[point](case)
+    except DoesNotHold as error:
+        said, remedy = error.args
+        return Broken(point, said, remedy)
+    except Exception as error:  # the estimator's own, at a place that no point foresees
+        return Broken(point, f"raised {_words(error)}", "Mend the estimator, or take another")
+    return None
+
+
+def fit_ms(case: Case) -> float:
+    """Milliseconds that one fit of the toy group takes: the shorter of two, since the first imports and warms up."""
+    return min(case.attempt(case.rows).ms for _ in range(2))
+
+
+def _clone(case: Case) -> None:
+    if not isinstance(case.kernel, OneByOne):
+        return
+    try:
+        clone(case.kernel.template)
+    except Exception as error:
+        raise DoesNotHold(
+            f"sklearn.base.clone raised {_words(error)}",
+            "Let __init__ keep each argument under its own name, unchanged, and derive nothing before fit",
+        ) from error
+
+
+def _fit(case: Case) -> None:
+    case.model(case.rows)
+
+
+def _answers(case: Case) -> None:
+    model = case.model(case.rows)
+    raw = case.answers(model, case.columns, "the rows it was fitted on")
+    if model.classes is None:
+        return
+    strange = sorted(set(model.classes) - case.texts(case.rows["label"]))
+    if strange:
+        raise DoesNotHold(f"classes_ has {strange}, which no label is", "Keep the labels as they come to fit: as text")
+    if raw.min() < 0 or not np.allclose(raw.sum(axis=1), 1, atol=1e-6):
+        raise DoesNotHold(
+            "predict_proba gives numbers that are no probabilities",
+            "Each row needs one number from 0 to 1 per class, in the order of classes_, that add up to 1",
+        )
+
+
+def _payload(case: Case) -> None:
+    model = case.model(case.rows)
+    name, payload = _dumped(model)
+    back = case.answers(codec.load(name, payload), case.columns, "a model that was stored and read")
+    if not np.array_equal(back, model.raw(case.columns)):
+        raise DoesNotHold(
+            f"a model stored with codec {name} and read again answers otherwise",
+            "Keep all that predict needs in attributes set by fit: numbers, arrays, texts, scikit-learn's objects",
+        )
+
+
+def _same_bytes(case: Case) -> None:
+    one, other = (case.identity(case.model(case.rows)) for _ in range(2))
+    if one != other:
+        raise DoesNotHold(
+            "the same rows fitted twice give another model",
+            "Draw from a random_state that is a parameter and None by default: it is seeded from the group's key",
+        )
+
+
+def _row_order(case: Case) -> None:
+    shuffled = case.rows.sample(frac=1, random_state=1)
+    model = case.model(case.rows)
+    if case.identity(model) != case.identity(case.model(shuffled)):
+        raise DoesNotHold(
+            "the same rows in another order give another model",
+            "fit gets rows by (event_time, event_id): let nothing else decide, no clock and no global random state",
+        )
+    columns = case.columns
+    whole = model.raw(columns)
+    alone = np.concatenate([model.raw(columns.take(slice(row, row + 1))) for row in range(0, len(columns), 7)])
+    backwards = model.raw(columns.take(np.arange(len(columns))[::-1]))[::-1]
+    for other, same in ((alone, whole[::7]), (backwards, whole)):
+        if not np.allclose(other, same, rtol=ROUNDING, atol=ROUNDING):
+            raise DoesNotHold(
+                "a row asked alone, or in another order, is answered otherwise than among others",
+                "predict must look at each row by itself: a stream asks for few at a time, a batch for many",
+            )
+
+
+def _missing(case: Case) -> None:
+    names = [feature.name for feature in case.recipe.features]
+    gaps = case.rows.copy()
+    for at, name in enumerate(names):
+        gaps[name] = gaps[name].astype(object).where(np.arange(len(gaps)) % 5 != at % 5, None)
+    case.answers(case.model(gaps, "rows with gaps"), convert(gaps, case.recipe.features), "rows with gaps")
+    empty = case.rows.assign(**{name: pd.Series([None] * len(gaps), dtype=object) for name in names})
+    columns = convert(empty, case.recipe.features)
+    case.answers(case.model(case.rows), columns, "rows of which nothing is known")
+    case.answers(case.model(empty, "rows of which nothing is known"), columns, "rows of which nothing is known")
+
+
+def _one_label(case: Case) -> None:
+    label = case.rows["label"].iloc[0]
+    of_one = case.rows.assign(label=label)
+    raw = case.answers(case.model(of_one, "a group with one label"), case.columns, "a group with one label")
+    if case.recipe.task == "regression" and not np.allclose(raw, float(label), rtol=1e-3, atol=1e-3):
+        raise DoesNotHold(
+            f"a group whose labels are all {float(label):.4g} is answered with {raw.min():.4g} to {raw.max():.4g}",
+            "Correct predict, or the parameters that draw it away from what it was fitted on",
+        )
+
+
+def _classes(case: Case) -> None:
+    if case.recipe.task == "regression":
+        return
+    known = classes(case.config.target_type)
+    rare = [known[-1], *(known[row % 2] for row in range(1, len(case.rows)))]
+    two = rare[1:] + rare[1:2]
+    for labels, what in ((rare, "a group with a class that came once"), (two, "a group with two classes")):
+        of_these = case.rows.assign(label=pd.Series(labels, dtype=object))
+        model = case.model(of_these, what)
+        case.answers(model, case.columns, what)
+        theirs = sorted(case.texts(labels))
+        if sorted(model.classes or ()) != theirs:
+            raise DoesNotHold(
+                f"{what} has {theirs}, but classes_ is {list(model.classes or ())}",
+                "Let fit learn classes_ from the labels it is given: they differ between groups",
+            )
+
+
+def _fewest_rows(case: Case) -> None:
+    least = max(1, case.recipe.min_rows)
+    fewest = max(1, least - max(1, least // HELD_OUT))
+    what = f"a group of {fewest} rows, the fewest that recipe.min_rows lets through once the newest are held out,"
+    rows = case.rows.iloc[:fewest]
+    if case.recipe.task == "classification" and fewest > 1:
+        known = classes(case.config.target_type)
+        rows = rows.assign(label=[known[row % 2] for row in range(fewest)])
+    case.answers(case.model(rows, what), case.columns, what)
+
+
+def _weights(case: Case) -> None:
+    if case.recipe.weight_half_life is None or not isinstance(case.kernel, OneByOne):
+        return
+    if not weight_arguments(case.kernel.template, np.ones(1)):
+        raise DoesNotHold(
+            "recipe.weight_half_life is set, but fit of the last step takes no sample_weight: all rows weigh the same",
+            "Take an estimator that weighs rows, or remove weight_half_life and let the window forget",
+        )
+
+
+def _time(case: Case) -> None:
+    ms, seconds = fit_ms(case), case.config.budget.seconds
+    if timedelta(milliseconds=ms) > timedelta(seconds=seconds):
+        raise DoesNotHold(
+            f"one fit of {len(case.rows)} rows takes {ms / 1e3:.1f} s, more than a whole round may (budget.seconds = "
+            f"{seconds:g})",
+            "Make it cheaper (fewer trees or iterations), or raise budget.seconds: as it is, a round fits one group",
+        )
+
+
+POINTS: Mapping[str, Callable[[Case], None]] = {
+    "clone": _clone,
+    "fit": _fit,
+    "answers": _answers,
+    "payload": _payload,
+    "same bytes": _same_bytes,
+    "row order": _row_order,
+    "missing values": _missing,
+    "one label": _one_label,
+    "classes": _classes,
+    "fewest rows": _fewest_rows,
+    "weights": _weights,
+    "time": _time,
+}
+NEEDED = frozenset({"clone", "fit", "answers"})
+"""Without these no other point means anything."""
+
+
+def _dumped(model: Model) -> tuple[str, bytes]:
+    try:
+        return codec.dump(model)
+    except ContractError as error:
+        raise DoesNotHold(
+            f"the fitted model cannot be stored: {_words(error)}",
+            "Build it from scikit-learn's own estimators: what is stored must be read back without running your code",
+        ) from error
+
+
+def _words(error: Exception | None) -> str:
+    return f"{type(error).__name__}: {error}"[:MAX_ERROR_CHARACTERS]

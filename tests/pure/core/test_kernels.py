@@ -71,6 +71,26 @@ def test_missing_values_become_the_groups_own_mean() -> None:
     assert first.model.predict(pd.DataFrame({"x": [1.45, 0.9, np.nan]})).tolist() == [3.0, 1.0, 3.0]
 
 
+def test_a_column_of_which_a_group_knows_nothing_is_fitted_by_boosted_trees_as_well() -> None:
+    """scikit-learn's find no bins in it: "window shape cannot be larger than input array shape"."""
+    frame = pd.DataFrame({"x": [0.0, 1.0] * 30, "off": [np.nan] * 60})
+    features = (Feature("x", "double"), Feature("off", "double"))
+    of = Stack(("a",), convert(frame, features), np.array([0, 60]), frame["x"].to_numpy() * 10, None)
+    (fit,) = OneByOne(HistGradientBoostingRegressor(min_samples_leaf=2), "regression").fit(of, ticking())
+    assert fit.model is not None
+    answers = fit.model.predict(pd.DataFrame({"x": [0.0, 1.0], "off": [7.0, np.nan]}))
+    np.testing.assert_allclose(answers, [0, 10], atol=0.1)
+
+
+def test_an_estimator_that_cannot_be_cloned_fails_its_groups_and_not_the_call() -> None:
+    class Deeper(Lasso):
+        def __init__(self, depth: int = 1) -> None:
+            self.depth = depth + 1
+
+    fits = OneByOne(Deeper(), "regression").fit(stack(), ticking())
+    assert [type(fit.error) for fit in fits] == [RuntimeError, RuntimeError]
+
+
 @pytest.mark.parametrize(
     ("estimator", "handles"),
     [

@@ -55,14 +55,14 @@ def test_a_disk_that_is_nearly_full_is_a_finding(tmp_path: Path, monkeypatch: py
 
 
 def test_the_estimator_fits_a_toy_group_of_every_type_of_feature(tmp_path: Path) -> None:
-    assert checks.estimator(configured(tmp_path)) == Result(
-        "estimator", "ok", '"ridge" fits a toy group and predicts it'
-    )
+    (found,) = checks.estimator(configured(tmp_path))
+    assert (found.name, found.state, found.remedy) == ("estimator", "ok", "")
+    assert found.text.startswith('"ridge" does all a fleet asks (12 points); ')
 
 
 def test_the_estimator_of_a_classification_fits_a_toy_group(tmp_path: Path) -> None:
     config = configured(tmp_path, SPINNEY_FLEET__TASK="classification", SPINNEY_RECIPE__ESTIMATOR="logistic_regression")
-    assert checks.estimator(config).state == "ok"
+    assert [found.state for found in checks.estimator(config)] == ["ok"]
 
 
 def test_an_estimator_that_raises_is_told_with_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +75,28 @@ def test_an_estimator_that_raises_is_told_with_its_own_words(tmp_path: Path, mon
         "    return Sulky()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    found = checks.estimator(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="sulky_shop:model"))
+    (found,) = checks.estimator(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="sulky_shop:model"))
     assert found.state == "finding"
+    assert "fit: " in found.text
     assert "not today" in found.text
+    assert found.remedy
+
+
+def test_each_point_that_is_broken_is_a_finding_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "moody_shop.py").write_text(
+        "import random\n"
+        "from sklearn.linear_model import LinearRegression\n"
+        "class Moody(LinearRegression):\n"
+        "    def fit(self, X, y, sample_weight=None):\n"
+        "        return super().fit(X, y + random.random())\n"
+        "    def predict(self, X):\n"
+        "        return super().predict(X) + len(X)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = checks.estimator(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="moody_shop:Moody"))
+    assert {result.state for result in found} == {"finding"}
+    assert [result.text.split(": ")[1] for result in found] == ["payload", "same bytes", "row order", "one label"]
+    assert all(result.remedy for result in found)
 
 
 def test_each_failure_is_a_finding_and_the_others_are_still_checked(

@@ -1,0 +1,41 @@
+"""For your own tests: what `spinney check` asks of the estimator of a `fleet.toml`, point by point.
+
+import pytest
+from spinney.testing import estimator_points
+
+@pytest.mark.parametrize("point", estimator_points("fleet.toml"), ids=str)
+def test_my_estimator_keeps(point):
+    point()
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from spinney.core.config import Config
+from spinney.local.estimator_check import POINTS, Case, why_broken
+from spinney.stores.files import read_config
+
+
+@dataclass(frozen=True)
+class EstimatorPoint:
+    """One thing that an estimator must do; calling it tries it on toy groups."""
+
+    name: str
+    config: Config
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __call__(self) -> None:
+        """Raises AssertionError with what is wrong and what to do; ConfigError, ContractError: it cannot be tried."""
+        wrong = why_broken(Case.of(self.config), self.name)
+        if wrong is not None:
+            raise AssertionError(f'recipe.estimator "{self.config.recipe.estimator}" — {wrong}')
+
+
+def estimator_points(config: Config | str | os.PathLike[str]) -> tuple[EstimatorPoint, ...]:
+    """Every point of a configuration's estimator; config: read already, or its file. Raises ConfigError."""
+    read = config if isinstance(config, Config) else read_config(os.fspath(config))
+    return tuple(EstimatorPoint(name, read) for name in POINTS)
