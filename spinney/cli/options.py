@@ -41,6 +41,17 @@ def example(text: str) -> str:
     return f"\b\nExample:\n  {text}"
 
 
+def key_of(words: tuple[str, ...]) -> str:
+    """The group that a person typed. Raises BadParameter."""
+    from spinney.core import keys
+    from spinney.core.errors import ContractError
+
+    try:
+        return keys.typed(*words)
+    except ContractError as error:
+        raise click.BadParameter(str(error), param_hint="KEY") from error
+
+
 def load_config(path: str) -> Config:
     """Read and check the configuration. Raises ConfigError."""
     from spinney.stores.files import read_config

@@ -10,8 +10,9 @@ and it drops null fields of a struct unless ``ignoreNullFields`` is ``false``.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 
@@ -41,6 +42,17 @@ def decode(key: str) -> tuple[str | None, ...]:
     if not isinstance(values, list) or not all(value is None or isinstance(value, str) for value in values):
         raise ContractError(f'group_key — {key!r} — expected a JSON array of texts like ["AA","JFK"]')
     return tuple(values)
+
+
+def typed(*words: str) -> str:
+    """The key that a person typed: a group's columns one by one, or any key as JSON, with spaces or without.
+
+    Raises ContractError for what begins as JSON and is no key.
+    """
+    if len(words) != 1 or not words[0].lstrip().startswith(("[", "{")):
+        return encode(words)
+    said = _loads(words[0])
+    return parent_key(list(said), list(said.values())) if isinstance(said, dict) else encode(said)
 
 
 def parent_key(names: Sequence[str], values: Sequence[object]) -> str:
@@ -80,6 +92,13 @@ def ancestors(group: Sequence[str], parents: Sequence[Sequence[str]], key: str) 
     if unknown:
         raise ContractError(f"parents — columns {unknown} — expected columns of the group {list(group)}")
     return tuple(parent_key(names, [of[name] for name in names]) for names in parents)
+
+
+def unknown(key: str, known: Iterable[str], text: str) -> str:
+    """The message about a group that is not there: which, what of it, and the nearest of those that are."""
+    near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.0)
+    nearest = f"; the nearest are {', '.join(near)}" if near else ""
+    return f"group {key}: {text}{nearest}; `spinney fleet` lists the groups"
 
 
 def shard_of(key: str, shards: int) -> int:

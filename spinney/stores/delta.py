@@ -123,14 +123,19 @@ def _not_made(directory: Directory) -> StoreError:
     return StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
 
 
-def read(config: Config, base: Contract, columns: list[str] | None = None) -> pa.Table:
-    """A whole table as Arrow, all its directories. For small tables and reports; Spark reads the large ones."""
+def read(
+    config: Config, base: Contract, columns: list[str] | None = None, where: ds.Expression | None = None
+) -> pa.Table:
+    """A table as Arrow, all its directories: whole, or some of it. Spark reads the large ones.
+
+    Raises StoreError when one was never made.
+    """
     parts = []
     for directory in layout.directories(config, base):
         table = opened(config, directory)
         if table is None:
             raise _not_made(directory)
-        part = dataset(table).to_table(columns)
+        part = dataset(table).to_table(columns, filter=where)
         wanted = arrow_schema(directory.contract)
         names = columns or wanted.names
         parts.append(pa.table([part.column(name).cast(wanted.field(name).type) for name in names], names=names))

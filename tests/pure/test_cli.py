@@ -18,7 +18,10 @@ from spinney.local import checks
 from spinney.local.checks import Result as Seen
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
-VERBS = ["demo", "check", "init", "kafka", "produce", "load", "stream", "retrain", "fleet", "why"]
+VERBS = [
+    *("demo", "check", "init", "kafka", "produce", "load", "stream", "retrain", "fleet", "why"),
+    *("promote", "rollback", "pin", "unpin"),
+]
 
 
 def run(*words: str) -> Result:

@@ -119,3 +119,26 @@ def test_a_parent_of_a_foreign_column_is_refused() -> None:
         keys.parent_key(["origin"], [])
     with pytest.raises(ContractError, match="JSON object"):
         keys.parent_values('["JFK"]')
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("AA", "JFK", "LAX"), '["AA","JFK","LAX"]'),
+        (('["AA", "JFK", "LAX"]',), '["AA","JFK","LAX"]'),
+        ((' ["AA",null, 7]',), '["AA",null,"7"]'),
+        (('{"dest": "LAX"}',), '{"dest":"LAX"}'),
+        (("{}",), "{}"),
+        (("Köln",), '["Köln"]'),
+        (("7",), '["7"]'),
+    ],
+)
+def test_a_group_is_named_as_people_type_it(words: tuple[str, ...], key: str) -> None:
+    assert keys.typed(*words) == key
+    assert keys.typed(key) == key
+
+
+@pytest.mark.parametrize("word", ["[AA", '["AA", 1.5]', '{"dest": ["LAX"]}'])
+def test_what_begins_as_json_and_is_no_key_is_refused(word: str) -> None:
+    with pytest.raises(ContractError, match="expected"):
+        keys.typed(word)

@@ -1,0 +1,200 @@
+"""promote, rollback, pin, unpin: moving champions by hand."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from spinney.cli.options import config_option, example, json_option, key_of, load_config, table, write_json
+
+if TYPE_CHECKING:
+    from spinney.stores.decisions import Ask, Proposed
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MACHINES = ("stream", "batch")
+MOST_SHOWN = 50
+MODEL = "Its name, or how it begins: `spinney why` shows the names."
+
+
+@dataclass(frozen=True)
+class _Deciding:
+    """What the options say that all of these verbs have."""
+
+    config_path: str
+    as_json: bool
+    reason: str
+    by: str | None
+    dry_run: bool
+    yes: bool
+
+    def refuse_unasked(self) -> None:
+        """Raises UsageError when there is nobody to confirm what nobody confirmed."""
+        if not (self.yes or self.dry_run) and (self.as_json or not _somebody_is_there()):
+            where = "with --json nothing is asked" if self.as_json else "no terminal to ask on"
+            raise click.UsageError(f"{where}: add --yes, or --dry-run to look only")
+
+    @property
+    def words(self) -> str:
+        if not self.reason.strip():
+            raise click.BadParameter("expected words", param_hint="--reason")
+        return self.reason.strip()
+
+    @property
+    def name(self) -> str:
+        try:
+            name = (getpass.getuser() if self.by is None else self.by).strip()
+        except (OSError, KeyError) as error:
+            raise click.UsageError("no login name here: say who decides by --by NAME") from error
+        if not name or name in MACHINES:
+            raise click.BadParameter(f"expected a person's name, got {name!r}", param_hint="--by")
+        return name
+
+
+def _deciding(verb: F) -> F:
+    """The options of whatever decides about champions."""
+    options = (
+        config_option,
+        json_option,
+        click.option("--reason", required=True, help="Why, for whoever asks later."),
+        click.option("--by", help="Who decides [your login name]."),
+        click.option("--dry-run", is_flag=True, help="Show what would change; write nothing."),
+        click.option("--yes", is_flag=True, help="Do not ask before it is written."),
+    )
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
+
+
+@click.command(epilog=example("spinney promote AA JFK LAX --model 3f9c2a --reason 'the new one overshoots'"))
+@click.argument("key", nargs=-1, required=True)
+@click.option("--model", required=True, help=MODEL)
+@_deciding
+def promote(key: tuple[str, ...], model: str, **deciding: Any) -> None:
+    """Another model of this group answers, from the stream's next batch on. A newer one may take its place.
+
+    KEY as for `spinney why`.
+    """
+    from spinney.stores.decisions import Ask, Verb
+
+    _decide(Ask(Verb.PROMOTE, (key_of(key),), model), _Deciding(**deciding))
+
+
+@click.command(epilog=example("spinney rollback --all --as-of 2026-11-20T18:00Z --reason 'bad feed since then'"))
+@click.argument("key", nargs=-1)
+@click.option("--group", "groups", multiple=True, metavar="KEY", help="This group; may be repeated.")
+@click.option("--all", "everything", is_flag=True, help="Every group and every parent.")
+@click.option("--as-of", metavar="TIME|ROUND", help="To the champions of then [one group: the model before].")
+@_deciding
+def rollback(
+    key: tuple[str, ...], groups: tuple[str, ...], everything: bool, as_of: str | None, **deciding: Any
+) -> None:
+    """An older champion answers again: of one group, several, or the whole fleet. Pinned groups are left alone.
+
+    KEY as for `spinney why`. What is left behind is withdrawn: machines do not bring it back from the same rows.
+    """
+    from spinney.stores.decisions import Ask, Verb
+    from spinney.stores.timeline import moment_of
+
+    if bool(key) + bool(groups) + everything != 1:
+        raise click.UsageError("expected one of: KEY, at least one --group KEY, --all")
+    if as_of is None and not key:
+        raise click.UsageError("expected --as-of with several groups: a time, or a round")
+    named = (key_of(key),) if key else tuple(dict.fromkeys(key_of((group,)) for group in groups))
+    config = load_config(deciding["config_path"])
+    at = None if as_of is None else moment_of(config, as_of)
+    _decide(Ask(Verb.ROLLBACK, None if everything else named, at=at), _Deciding(**deciding))
+
+
+@click.command(epilog=example("spinney pin AA JFK LAX --reason 'under dispute until Friday'"))
+@click.argument("key", nargs=-1, required=True)
+@click.option("--model", help=f"{MODEL} [the champion]")
+@_deciding
+def pin(key: tuple[str, ...], model: str | None, **deciding: Any) -> None:
+    """The champion, or another model of this group, answers until it is unpinned, whatever machines fit.
+
+    KEY as for `spinney why`.
+    """
+    from spinney.stores.decisions import Ask, Verb
+
+    _decide(Ask(Verb.PIN, (key_of(key),), model), _Deciding(**deciding))
+
+
+@click.command(epilog=example("spinney unpin AA JFK LAX --reason 'settled'"))
+@click.argument("key", nargs=-1, required=True)
+@_deciding
+def unpin(key: tuple[str, ...], **deciding: Any) -> None:
+    """The pinned model goes on answering, and a newer one may take its place.
+
+    KEY as for `spinney why`.
+    """
+    from spinney.stores.decisions import Ask, Verb
+
+    _decide(Ask(Verb.UNPIN, (key_of(key),)), _Deciding(**deciding))
+
+
+def _decide(ask: Ask, deciding: _Deciding) -> None:
+    """Show what would change, ask, write, and say what was done."""
+    from spinney.stores import decisions
+    from spinney.stores.signing_key import signer
+
+    said = decisions.Said(deciding.name, deciding.words)
+    deciding.refuse_unasked()
+    config = load_config(deciding.config_path)
+    proposed = decisions.propose(config, signer(config), ask)
+    if not deciding.as_json:
+        _show(proposed)
+    if proposed.steps and not deciding.dry_run:
+        if not deciding.yes:
+            click.confirm(f"{_count(proposed)} change, by {said.by}. Write it?", abort=True, err=True)
+        proposed = decisions.carry_out(config, signer(config), ask, said, None if deciding.yes else proposed)
+        click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
+    if deciding.as_json:
+        written = bool(proposed.steps) and not deciding.dry_run
+        write_json({"written": written, "changes": proposed.steps, "left": proposed.left})
+    sys.exit(1 if any(each.wanting for each in proposed.left) else 0)
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin.isatty()
+
+
+def _count(proposed: Proposed) -> str:
+    return "1 group" if len(proposed.steps) == 1 else f"{len(proposed.steps):,} groups"
+
+
+def _show(proposed: Proposed) -> None:
+    from spinney.core.steps import SHOWN
+
+    def short(name: str | None) -> str:
+        return name[:SHOWN] if name else "none of its own"
+
+    if proposed.steps:
+        rows = [
+            {
+                "group": step.group_key,
+                "from": short(step.before),
+                "to": short(step.after),
+                "why": f"{step.why}; {short(step.withdrawn)} is withdrawn" if step.withdrawn else step.why,
+            }
+            for step in proposed.steps[:MOST_SHOWN]
+        ]
+        table("changes", rows)
+        if len(rows) < len(proposed.steps):
+            click.echo(f"{len(proposed.steps) - len(rows):,} more; --json shows all", err=True)
+    else:
+        click.echo("nothing to change", err=True)
+    reasons: dict[str, list[str]] = {}
+    for each in proposed.left:
+        reasons.setdefault(each.why, []).append(each.group_key)
+    for why, keys in reasons.items():
+        more = f" and {len(keys) - 1:,} more" if len(keys) > 1 else ""
+        click.echo(f"left as it is: {keys[0]}{more}: {why}", err=True)
+
+
+VERBS = (promote, rollback, pin, unpin)

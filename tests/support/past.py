@@ -1,0 +1,96 @@
+"""A fleet's past, written by hand: models that answer one number each, signed, and what was decided about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from deltalake import write_deltalake
+
+from schemas import tables
+from schemas.contract import Contract
+from spinney.core import codec, keys
+from spinney.core.champion import Promotion, champion
+from spinney.core.config import Config
+from spinney.core.encoding import Encoder
+from spinney.core.linear import Linear, Link
+from spinney.core.model import Model
+from spinney.core.recipe import Feature
+from spinney.core.signing import Claim, Signer
+from spinney.stores import delta
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.layout import directory
+
+START = datetime(2024, 5, 1, tzinfo=UTC)
+FEATURES = (Feature("price", "double"),)
+
+
+def hour(n: float) -> datetime:
+    return START + timedelta(hours=n)
+
+
+def constant(number: float) -> Model:
+    return Model(Encoder(FEATURES), Linear(Link.IDENTITY, np.array([number]), np.zeros((1, 1)), np.zeros(1)))
+
+
+@dataclass
+class Past:
+    """The config's tables are made; times are hours after START, on the wall as on the fleet's clock."""
+
+    config: Config
+    signer: Signer = field(default_factory=lambda: Signer(b"k" * 32))
+
+    def __post_init__(self) -> None:
+        delta.create_tables(self.config)
+
+    def put(self, base: Contract, part: str, *rows: Mapping[str, Any]) -> None:
+        """Append rows behind everyone's back; columns not named are null."""
+        place = directory(self.config, base, part)
+        schema = arrow_schema(place.contract)
+        whole = [{name: row.get(name) for name in schema.names} for row in rows]
+        write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
+
+    def round(
+        self, at: float, numbers: Mapping[str, float], *, decision: str = "promoted", epoch: int = 0, big: bool = False
+    ) -> dict[str, str]:
+        """A round at this hour: for each group a model that answers its number. Returns the model_ids.
+
+        big: the payloads are not carried by the promotions.
+        """
+        models, promotions, names = [], [], {}
+        for key, number in numbers.items():
+            names[key] = f"{len(key):x}{int(number * 10):07x}{keys.shard_of(key, 4096):04x}"
+            kind, payload = codec.dump(constant(number))
+            signature = self.signer.sign(Claim(key, names[key], kind), payload)
+            made = {"codec": kind, "payload": payload, "signature": signature}
+            of_round = {
+                "shard": 0, "group_key": key, "round_id": f"stream-{at:g}", "model_id": names[key], "batch_id": 0,
+                "trained_through": hour(at - 1), "fitted_at": hour(at), "clock": hour(at), "rows": 40, "fit_ms": 1.0,
+            }  # fmt: skip
+            metrics = '{"challenger_loss": 1.5, "heldout_rows": 8}'
+            models.append({**of_round, "status": "fitted", "metrics": metrics, **made})
+            decided = {"epoch": epoch, "decision": decision, "decided_at": hour(at), "by": "stream", "reason": "passed"}
+            promotions.append({**of_round, **decided, "challenger_loss": 1.5, **({} if big else made)})
+        self.put(tables.MODELS, "stream", *models)
+        self.put(tables.PROMOTIONS, "stream", *promotions)
+        self.put(tables.ROUNDS, "stream", {"round_id": f"stream-{at:g}", "kind": "stream", "started_at": hour(at)})
+        return names
+
+    def answers(self) -> dict[str, str | None]:
+        """Each group's champion, by its model_id, from all rows that are there."""
+        rows = delta.read(self.config, tables.PROMOTIONS).to_pylist()
+        histories: dict[str, list[Promotion]] = {}
+        for row in rows:
+            histories.setdefault(row["group_key"], []).append(Promotion.of_row(row))
+        found = {key: champion(history) for key, history in histories.items()}
+        return {key: each.model_id if each else None for key, each in found.items()}
+
+    def decided(self) -> list[dict[str, Any]]:
+        """What people wrote, oldest first."""
+        rows = delta.read(self.config, tables.PROMOTIONS).to_pylist()
+        people = [row for row in rows if row["round_id"].startswith("people-")]
+        return sorted(people, key=lambda row: (row["decided_at"], row["group_key"], row["decision"]))
