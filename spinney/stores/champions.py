@@ -63,8 +63,12 @@ def asks(spark: SparkSession, config: Config, plan: pd.DataFrame, asked: DataFra
         ["group_key", "model_id"],
         "leftsemi",
     )
-    once = models.dropDuplicates(["group_key", "model_id"])
-    renamed = once.select(*(F.col(name).alias(ask) for name, ask in _COLUMNS.items()))
+    # The newest row of a model has its latest signature: the key may have been another before.
+    fields = F.struct(*(name for name in _COLUMNS if name not in ("group_key", "model_id")))
+    newest = models.groupBy("group_key", "model_id").agg(F.max_by(fields, "fitted_at").alias("newest"))
+    renamed = newest.select("group_key", "model_id", "newest.*").select(
+        *(F.col(name).alias(ask) for name, ask in _COLUMNS.items())
+    )
     return asked.select("group_key").join(renamed, "group_key", "left")
 
 
@@ -76,9 +80,9 @@ def _small(config: Config, plan: pd.DataFrame) -> pd.DataFrame:
         & ds.field("model_id").isin(pa.array(with_champion["incumbent_id"], pa.string()))
         & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES)
     )
-    parts = [_read(config, each, tuple(_COLUMNS), where) for each in layout.directories(config, tables.MODELS)]
+    parts = [_read(config, each, (*_COLUMNS, "fitted_at"), where) for each in layout.directories(config, tables.MODELS)]
     found: pd.DataFrame = pa.concat_tables(parts, promote_options="permissive").to_pandas().rename(columns=_COLUMNS)
-    return found.drop_duplicates(["group_key", "champion_id"])
+    return found.sort_values("fitted_at").drop_duplicates(["group_key", "champion_id"], keep="last")
 
 
 def with_small_payloads(config: Config, kind: str, batch_id: int) -> pa.Table:

@@ -141,7 +141,8 @@ class Rounds:
         asked = self._spark.createDataFrame(plan[["shard", "group_key", "incumbent_id"]], _ASKED_DDL)
         wanted = training.Wanted(asked, training.levels_of(self._config, plan["group_key"]))
         rows = training.rows(self._spark, self._config, wanted, ordered.pins, ordered.clock)
-        fitting = fitter.Fitter(Recipe.of(self._config), self._signer, ordered.clock)
+        recipe = Recipe.of(self._config)
+        fitting = fitter.Fitter(recipe, self._signer, ordered.clock)
         asks = champions.asks(self._spark, self._config, plan, asked)
         fitted = fitter.fit(rows, asks, fitting, cores_of(self._spark)).filter(F.col("status") != fitter.KEPT)
         models = _with(
@@ -154,7 +155,7 @@ class Rounds:
                 "batch_id": batch_id,
             },
         )
-        self._writers[FIT].append(models, step=FIT, batch_id=batch_id)
+        self._writers[FIT].append(models, step=FIT, batch_id=batch_id, notes={"recipe_id": recipe.recipe_id})
 
     def _planned(self, batch_id: int) -> pd.DataFrame:
         """The groups of the stored plan: gating.ASKED. Keys and ids only, so even a large fleet's fits here."""
@@ -195,6 +196,7 @@ class Rounds:
         promotions = self._stored(tables.PROMOTIONS, ["decision", "challenger_loss", "champion_loss"], batch_id)
         decision = _counts(promotions.column("decision"))
         compared = promotions.to_pandas().dropna(subset=["challenger_loss", "champion_loss"])
+        fit = self._writers[FIT].last(FIT)
         row = {
             "round_id": ordered.round_id,
             "kind": self._kind.value,
@@ -217,7 +219,8 @@ class Rounds:
             "clock": ordered.clock,
             "started_at": ordered.now,
             "pins": json.dumps(dict(ordered.pins), sort_keys=True),
-            "recipe_id": Recipe.of(self._config).recipe_id,
+            # The recipe it was fitted by: the configuration may have been edited before this step is made up for.
+            "recipe_id": None if fit is None else fit.notes["recipe_id"],
             "batch_id": batch_id,
         }
         self._seconds.clear()

@@ -160,7 +160,10 @@ def test_a_round_cut_off_after_any_write_ends_as_if_it_had_not_been(spark, fleet
         other = {"group_key": A, "model_id": "people's", "decision": "pinned", "epoch": 7, "decided_at": NOW}
         mine.put(tables.PROMOTIONS, [{**other, "shard": 0, "batch_id": 0}], "people")
         mine.put(tables.MODELS, [{"group_key": A, "model_id": "people's", "status": "fitted", "batch_id": 0}], "batch")
-        again = runner_of(spark, mine)
+        # And what was begun by one recipe ends by it, when the configuration has another since.
+        edited = parse(mine.config.text.replace("[recipe]\n", "[recipe]\nparams = { alpha = 7.0 }\n"), "fleet.toml", {})
+        now = mine.config if step == "plan" else edited
+        again = Rounds(spark, now, mine.signer, RoundKind.STREAM, "c1")
         assert again.planned(0)
         assert again.unfinished() == (None if step == "record" else 0)
         again.carry_out(0)
@@ -197,6 +200,10 @@ def test_few_groups_and_many_are_decided_and_asked_about_alike(spark, fleet, mon
     plan(fleet, first, 0, *EVERY)
     first.carry_out(0)
     fleet.sell("a", 1, 10, since=START + timedelta(days=3))
+    # The same model, signed again later: the newest row of a model counts.
+    (mine,) = [row for row in fleet.rows(tables.MODELS) if row["group_key"] == A]
+    fleet.put(tables.MODELS, [{**mine, "signature": b"later", "fitted_at": NOW + timedelta(days=1)}], "batch")
+    fleet.put(tables.MODELS, [{**mine, "signature": b"earlier", "fitted_at": NOW - timedelta(days=1)}], "batch")
     found = []
     for few in (rounds.FEW, 0):
         mine = world_copy(fleet, tmp_path, f"few{few}")
@@ -223,4 +230,5 @@ def test_few_groups_and_many_are_decided_and_asked_about_alike(spark, fleet, mon
     by_group = {row["group_key"]: row for row in few_asks}
     assert by_group[THIN]["champion_id"] is None
     assert by_group[A]["champion_payload"] is not None
+    assert by_group[A]["champion_signature"] == b"later"
     assert [row["group_key"] for row in few_asks] == sorted(EVERY)
