@@ -14,15 +14,14 @@ from spinney.core.signing import Signer
 from spinney.stores import crashpoints, delta
 from spinney.stores.delta import Writer
 from spinney.stores.health import deltas, ticks
-from spinney.stores.layout import answer_type, contract, directories, directory, feature_columns
+from spinney.stores.layout import answer_type, contract, directories, directory, possible_features
 from spinney.stores.validity import Editions
 from streaming import source
 from streaming.delta_source import appended
 from streaming.query import Query
-from streaming.scorer import STATE, Scorer
+from streaming.scorer import EVENT, KIND, OF_PROMOTION, PROMOTION, PROMOTION_COLUMNS, PROMOTION_TIMES, STATE, Scorer
 
 NAME = "score"
-EVENT, PROMOTION = "event", "promotion"
 # To the microsecond, as the table has it; Spark's own format stops at milliseconds.
 _JSON = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
 _NOT_FROM_THE_SCORER = ("scored_at", "scored_on", "batch_id")
@@ -53,12 +52,13 @@ def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame
     valid = source.distinct(source.events(spark, config, editions).filter(F.col("reason").isNull()), config)
     label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
     return valid.select(
-        F.lit(EVENT).alias("row_kind"),
+        F.lit(EVENT).alias(KIND),
         "shard",
         "group_key",
         "event_id",
         "event_time",
-        *(F.expr(each) for each in feature_columns(config)),
+        # Not only today's features: a champion fitted before they were edited goes on answering.
+        *(F.expr(each) for each in possible_features(config)),
         label.cast(answer_type(config)).alias("label"),
         "topic",
         "kafka_partition",
@@ -75,24 +75,20 @@ def promotions(spark: SparkSession, config: Config) -> DataFrame:
     everywhere = F.sequence(F.lit(0), F.lit(config.fleet.shards - 1))
     is_parent = F.col("group_key").startswith("{")
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
-    times = [F.expr(f"unix_micros({name})").alias(name) for name in ("trained_through", "fitted_at", "decided_at")]
+    columns = {name: F.expr(f"unix_micros({name})" if name in PROMOTION_TIMES else name) for name in PROMOTION_COLUMNS}
     return rows.select(
-        F.lit(PROMOTION).alias("row_kind"),
+        F.lit(PROMOTION).alias(KIND),
         F.explode(shards).alias("shard"),
         "group_key",
-        "epoch",
-        "model_id",
-        "decision",
-        *times,
-        "round_id",
-        "codec",
-        "payload",
-        "signature",
+        *(column.alias(f"{OF_PROMOTION}{name}") for name, column in columns.items()),
     )
 
 
 class Batches:
-    """Kafka first, then `predictions`, then `health`: what was answered is known before it is counted."""
+    """Kafka first, then `predictions`, then `health`: what was answered is known before it is counted.
+
+    A replay that finds `predictions` stored counts those: after an edit the same events may be answered otherwise.
+    """
 
     def __init__(self, config: Config, checkpoint: str) -> None:
         self._config = config
@@ -102,18 +98,27 @@ class Batches:
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         rows = batch.withColumn("batch_id", F.lit(batch_id).cast("bigint")).persist()
         try:
+            # Always computed: the state advances with it.
             size = delta.sizes(rows, "batch_id").get(batch_id)
             if size is None:
                 return
-            if self._config.kafka.predictions is not None:
-                publish(rows, self._config)
-                crashpoints.reached(f"{NAME}.publish", batch_id)
-            self._predictions.append(rows, step="predictions", batch_id=batch_id, size=size)
-            health = deltas(rows, self._config, "scored_at", batch_id, answered=True)
-            health = health.unionByName(ticks(rows, self._config, "scored_at", batch_id))
+            answers = rows
+            if self._predictions.done("predictions", batch_id):
+                stored = delta.frame(rows.sparkSession, directory(self._config, tables.PREDICTIONS))
+                answers = stored.filter(F.col("batch_id") == batch_id)
+            else:
+                self._answer(rows, batch_id, size)
+            health = deltas(answers, self._config, "scored_at", batch_id, answered=True)
+            health = health.unionByName(ticks(answers, self._config, "scored_at", batch_id))
             self._health.append(health.toArrow(), step="health", batch_id=batch_id)
         finally:
             rows.unpersist()
+
+    def _answer(self, rows: DataFrame, batch_id: int, size: delta.Size) -> None:
+        if self._config.kafka.predictions is not None:
+            publish(rows, self._config)
+            crashpoints.reached(f"{NAME}.publish", batch_id)
+        self._predictions.append(rows, step="predictions", batch_id=batch_id, size=size)
 
 
 def publish(rows: DataFrame, config: Config) -> None:

@@ -23,6 +23,12 @@ from spinney.core.signing import Signer
 from spinney.stores.models import cache
 
 STATE = "champions binary"
+KIND, EVENT, PROMOTION = "row kind", "event", "promotion"
+OF_PROMOTION = "promotion "
+"""Before the names of a promotion's columns: the fleet's own may be called as these are, but have no space."""
+
+PROMOTION_TIMES = ("trained_through", "fitted_at", "decided_at")
+PROMOTION_COLUMNS = ("epoch", "model_id", "decision", *PROMOTION_TIMES, "round_id", "codec", "payload", "signature")
 Rows = Iterable[pd.DataFrame]
 
 log = logging.getLogger(__name__)
@@ -46,12 +52,17 @@ class Scorer:
             shard = int(key[0])
             rows = [frame for frame in frames if len(frame)]
             arrived = pd.concat(rows, ignore_index=True) if len(rows) > 1 else rows[0]
-            champions = champions_of(shard, state, arrived[arrived["row_kind"] == "promotion"])
-            events = arrived[arrived["row_kind"] == "event"]
+            champions = champions_of(shard, state, _promotions(arrived[arrived[KIND] == PROMOTION]))
+            events = arrived[arrived[KIND] == EVENT]
             if len(events):
                 yield answers(shard, events.reset_index(drop=True), champions, self)
 
         return score_shard
+
+
+def _promotions(rows: pd.DataFrame) -> pd.DataFrame:
+    named = {f"{OF_PROMOTION}{name}": name for name in PROMOTION_COLUMNS}
+    return rows[["group_key", *named]].rename(columns=named)
 
 
 def champions_of(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:

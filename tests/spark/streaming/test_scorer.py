@@ -40,10 +40,10 @@ def scorer(configured) -> Scorer:
     return Scorer(configured(('["price", "stock"]', '["price"]'), plain), SIGNER)
 
 
-def promoted(scorer: Scorer, key: str, day: int = 1, slope: float | None = None) -> Promotion:
+def promoted(scorer: Scorer, key: str, day: int = 1, slope: float | None = None, feature: str = "price") -> Promotion:
     """A model of sold = slope x price, fitted on rows through a day."""
     prices = np.linspace(-1.0, 1.0, 200)
-    rows = pd.DataFrame({"group_key": key, "event_id": [f"{n}" for n in range(200)], "price": prices})
+    rows = pd.DataFrame({"group_key": key, "event_id": [f"{n}" for n in range(200)], feature: prices})
     rows["label"] = (SLOPES[key] if slope is None else slope) * prices
     rows["event_time"] = pd.Series([START + timedelta(days=day)] * 200).astype("datetime64[us, UTC]")
     clock = START + timedelta(days=day + 1)
@@ -167,6 +167,30 @@ def test_a_model_that_raises_is_named_once_and_its_parent_answers(scorer: Scorer
         np.testing.assert_allclose(answered["prediction"].astype(float), [0.5] * 3, rtol=1e-6)
     (warned,) = caplog.messages
     assert warned.startswith(f"group {A}: an answer of model {own.model_id[:12]} expected; got ValueError: never seen")
+
+
+def test_a_champion_fitted_before_the_features_were_edited_goes_on_answering(scorer: Scorer, configured) -> None:
+    row = promoted(scorer, A)
+    edited = Scorer(configured(('["price", "stock"]', '["stock"]')), SIGNER)
+    answered = asked(edited, [(A, row)], A, price=3.0)
+    assert answered["model_id"].tolist() == [row.model_id]
+    np.testing.assert_allclose(answered["prediction"].astype(float), [6.0], rtol=1e-6)
+
+
+def test_a_fleets_own_columns_may_be_called_like_those_of_a_promotion(configured) -> None:
+    """As Spark hands them over: every column of either kind, null where the row is of the other."""
+    own = ('price = "double"\n', 'price = "double"\npayload = "double"\nepoch = "string"\n')
+    config = configured(
+        ('["price", "stock"]', '["payload"]'), own, ("[recipe]\n", "[recipe]\nparams = { alpha = 1e-9 }\n")
+    )
+    scorer = Scorer(config, SIGNER)
+    row = promoted(scorer, A, feature="payload")
+    event = {"row kind": "event", "event_id": "e", "event_time": pd.Timestamp(START), "payload": 2.0, "epoch": "early"}
+    event |= {"label": np.nan, "topic": "t", "kafka_partition": 0, "kafka_offset": 0}
+    promotion = {"row kind": "promotion"} | {f"promotion {name}": getattr(row, name) for name in Promotion.__slots__}
+    frame = pd.DataFrame([{"group_key": A, **each} for each in (event, promotion)])
+    (answered,) = scorer.function()((0,), iter([frame]), State())
+    np.testing.assert_allclose(answered["prediction"].astype(float), [4.0], rtol=1e-6)
 
 
 class State:

@@ -1,0 +1,66 @@
+"""What a batch of score writes, and writes again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from schemas import tables
+from spinney.stores import crashpoints
+from spinney.stores.layout import contract
+from streaming import score
+from streaming.score import Batches
+
+AT = datetime(2024, 5, 2, tzinfo=UTC)
+A = '["a","1"]'
+
+
+class Crash(Exception):  # noqa: N818 - said as what is so
+    """The process ends here."""
+
+
+def answered(spark, fleet, model_id: str, prediction: float):
+    """One event of A, answered by this model."""
+    columns = [each for each in contract(fleet.config, tables.PREDICTIONS).columns if each.name != "batch_id"]
+    row = {
+        "shard": 0, "group_key": A, "event_id": "e", "event_time": AT, "prediction": prediction, "label": 5.0,
+        "model_id": model_id, "answered_by": "own", "topic": "t", "kafka_partition": 0, "kafka_offset": 0,
+        "scored_at": AT, "scored_on": AT.date(),
+    }  # fmt: skip
+    ddl = ", ".join(each.ddl.removesuffix(" NOT NULL") for each in columns)
+    return spark.createDataFrame([tuple(row.get(each.name) for each in columns)], ddl)
+
+
+def test_a_replay_counts_the_answers_that_are_stored_and_not_those_of_an_edited_configuration(
+    spark, world, monkeypatch
+) -> None:
+    fleet = world()
+
+    def crash(name: str, batch_id: int) -> None:
+        if name == "score.predictions":
+            raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crashpoints, "reached", crash)
+        with pytest.raises(Crash):
+            Batches(fleet.config, "c1")(answered(spark, fleet, "own", 4.0), 3)
+    published = []
+    monkeypatch.setattr(score, "publish", lambda *_: published.append("again"))
+    to_kafka = fleet.config.kafka.model_copy(update={"predictions": "answers"})
+    again = fleet.config.model_copy(update={"kafka": to_kafka})
+    Batches(again, "c1")(answered(spark, fleet, "parents", 1.0), 3)
+    (stored,) = fleet.rows(tables.PREDICTIONS)
+    assert (stored["model_id"], stored["prediction"]) == ("own", 4.0)
+    counted = [(row["model_id"], row["rows"], row["loss"]) for row in fleet.rows(tables.HEALTH) if row["group_key"]]
+    assert counted == [("own", 1, 1.0)]
+    assert published == []
+    ticks = [row["last_event_time"] for row in fleet.rows(tables.HEALTH) if row["group_key"] is None]
+    assert ticks == [AT] * 4  # one a shard
+
+
+def test_a_fleets_own_columns_stand_beside_those_of_promotions(spark, configured, world) -> None:
+    own = ('price = "double"\n', 'price = "double"\npayload = "double"\nepoch = "date"\n')
+    fleet = world(own, ('["price", "stock"]', '["payload", "epoch"]'))
+    names = score.query(spark, fleet.config, fleet.signer, ()).plan.columns
+    assert names == [each for each in contract(fleet.config, tables.PREDICTIONS).names if each != "batch_id"]
