@@ -16,11 +16,11 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.vocabulary import RoundKind, Staleness
+from spinney.core import keys
 from spinney.core.config import Config
-from spinney.core.errors import ConfigError, SpinneyError, StoreError
-from spinney.core.keys import shard_of
+from spinney.core.errors import SpinneyError, StoreError, exit_code
 from spinney.core.moments import moment
-from spinney.stores import champions, charter, delta, leases, signing_key
+from spinney.stores import champions, charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ, Ordered, Rounds
@@ -36,7 +36,8 @@ def retrain(
 ) -> dict[str, object] | None:
     """Retrain these groups, or all of them and their parents. Returns the round as recorded; None: nothing to do.
 
-    groups: group_keys, or keys of parents. Raises StoreError when a group has never been seen, Busy when a batch runs.
+    groups: keys of groups or parents, with spaces in their JSON or without. Raises StoreError when a group has never
+    been seen, Busy when a batch runs.
     """
     spark = spark or session(config)
     with leases.held(config, [NAME]):
@@ -49,6 +50,7 @@ def retrain(
         batch_id = rounds.next_batch()
         _plan(spark, config, rounds, batch_id, groups)
         ordered = rounds.carry_out(batch_id)
+    tracking.deliver_now(config)
     return None if ordered is None else recorded(config, ordered.round_id)
 
 
@@ -107,11 +109,12 @@ def _every_group(spark: SparkSession, config: Config) -> DataFrame:
 
 
 def _named(spark: SparkSession, config: Config, groups: Sequence[str]) -> DataFrame:
+    groups = [keys.typed(group) for group in groups]
     known = {row["group_key"] for row in _every_group(spark, config).filter(F.col("group_key").isin(*groups)).collect()}
     unknown = [key for key in groups if key not in known]
     if unknown:
         raise StoreError(f'group {unknown[0]}: no event of it was ever stored; expected a key like ["a","b"]')
-    rows = [(shard_of(key, config.fleet.shards), key) for key in groups]
+    rows = [(keys.shard_of(key, config.fleet.shards), key) for key in groups]
     return spark.createDataFrame(rows, "shard int, group_key string").distinct()
 
 
@@ -142,12 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         row = retrain(read_config(asked.config), asked.group)
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
     except SpinneyError as error:
         sys.stderr.write(f"spinney: {error}\n")
-        return 1
+        return exit_code(error)
     sys.stdout.write(json.dumps(row, default=str) + "\n")
     return 0
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from types import FrameType
@@ -18,10 +18,11 @@ from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
+from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.core.config import Config
-from spinney.core.errors import ConfigError, SpinneyError, StoreError
+from spinney.core.errors import SpinneyError, StoreError, exit_code
 from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.kafka import existing_topics
@@ -33,7 +34,10 @@ from streaming.query import Query, Stopping
 NAMES = (ingest.NAME, score.NAME, labels.NAME, retrain.NAME)
 """In the order in which records flow; `--once` drains them so."""
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 1.0
+"""Between two looks at the queries: each asks the JVM for the progress of all of them."""
+
+STOP_POLL_SECONDS = 0.05
 Show = Callable[[list[dict[str, Any]]], None]
 
 
@@ -56,6 +60,11 @@ class Application:
         unknown = [name for name in self.only if name not in NAMES]
         if unknown:
             raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(NAMES)}")
+        if not self.names:
+            raise StoreError(
+                f"--only {labels.NAME}: expected a fleet with late labels (kafka.outcomes), got one whose labels are "
+                f"inside its events; {score.NAME} counts those"
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,6 +84,7 @@ class Application:
         self.editions = charter.amended(self.config, self.names).editions
 
     def start(self) -> None:
+        """Start every query. Whatever it raises, `stop` ends what was started."""
         self.prepare()
         for name in self.names:
             query = self._query(name, once=False)
@@ -84,18 +94,23 @@ class Application:
             self._tracking.start()
 
     def drain(self) -> None:
-        """Each query works off what is there, in the order of the flow, and ends."""
-        self.prepare()
-        for name in self.names:
-            query = self._query(name, once=True).start(self.config, self.stopping, once=True)
-            self.running[name] = query
-            with suppress(PySparkException):  # said in a sentence by the next line
-                query.awaitTermination()
-            _refuse_failure(name, query)
-        if retrain.NAME in self.names:
-            self._tracking.start()
-        self._tracking.stop()
-        self._leases.close()
+        """Each query works off what is there, in the order of the flow, and ends; a stop ends it between two batches.
+
+        Raises StoreError when a query has failed, or dropped a row as too late.
+        """
+        with self._leases:
+            self.prepare()
+            for name in self.names:
+                if self.stopping.is_set():
+                    return
+                query = self._query(name, once=True).start(self.config, self.stopping, once=True)
+                self.running[name] = query
+                with suppress(PySparkException):  # said in a sentence by the next line
+                    query.awaitTermination()
+                self._refuse_failure(name, query)
+                _refuse_dropped(name, query.recentProgress)
+            if retrain.NAME in self.names:
+                tracking.deliver_now(self.config)
 
     def _query(self, name: str, *, once: bool) -> Query:
         if name == ingest.NAME:
@@ -120,8 +135,15 @@ class Application:
         """Raises StoreError when a query has failed, or dropped a row as too late."""
         for name, query in self.running.items():
             if not query.isActive:
-                _refuse_failure(name, query)
-            _refuse_dropped(name, query)
+                self._refuse_failure(name, query)
+            last = query.lastProgress
+            _refuse_dropped(name, [last] if last else [])
+
+    def _refuse_failure(self, name: str, query: StreamingQuery) -> None:
+        error = query.exception()
+        asked_to_stop = self.stopping.is_set() and f"{Stopping.__module__}.{Stopping.__name__}" in str(error)
+        if error is not None and not asked_to_stop:
+            raise StoreError(f"query {name}: {_first_words(error)}") from error
 
     def progress(self) -> list[dict[str, Any]]:
         """The newest finished batch of each query, as Spark reports it; empty before the first."""
@@ -130,29 +152,29 @@ class Application:
     def stop(self, patience_seconds: float = 120.0) -> None:
         """Stop every query between two batches; one that is still in a batch after the patience is cut off there.
 
-        A batch that is cut off is replayed at the next start and changes nothing twice.
+        A batch that is cut off is replayed at the next start and changes nothing twice. What ended by itself stays in
+        `running`, for `check` to say why.
         """
         self.stopping.set()
         until = time.monotonic() + patience_seconds
-        for query in self.running.values():
-            # A batch that begins now ends before its first write, by Stopping.
-            while query.isActive and query.status["isTriggerActive"] and time.monotonic() < until:
-                time.sleep(POLL_SECONDS)
-            query.stop()
-        self._tracking.stop()
-        self._leases.close()
+        ended = {}
+        try:
+            for name, query in self.running.items():
+                # A batch that begins now ends before its first write, by Stopping.
+                while query.isActive and query.status["isTriggerActive"] and time.monotonic() < until:
+                    time.sleep(STOP_POLL_SECONDS)
+                if not query.isActive:
+                    ended[name] = query
+                query.stop()
+        finally:
+            self.running = ended
+            self._tracking.stop()
+            self._leases.close()
 
 
-def _refuse_failure(name: str, query: StreamingQuery) -> None:
-    error = query.exception()
-    if error is not None and Stopping.__name__ not in str(error):
-        raise StoreError(f"query {name}: {_first_words(error)}") from error
-
-
-def _refuse_dropped(name: str, query: StreamingQuery) -> None:
+def _refuse_dropped(name: str, batches: Iterable[StreamingQueryProgress]) -> None:
     """The watermarks follow arrival, so nothing can be too late: a row that was is a clock gone wrong."""
-    last = query.lastProgress
-    dropped = sum(each.numRowsDroppedByWatermark for each in last.stateOperators) if last else 0
+    dropped = sum(each.numRowsDroppedByWatermark for batch in batches for each in batch.stateOperators)
     if dropped:
         raise StoreError(
             f"query {name}: {dropped} rows were dropped as too late; this machine's clock must have leapt. "
@@ -179,18 +201,19 @@ def run(
 ) -> None:
     """Run the application until SIGTERM or Ctrl-C; with once, until what is there is drained.
 
-    Raises StoreError when a query fails.
+    Raises StoreError when a query fails, while it stops too.
     """
     application = Application(spark or session(config), config, tuple(only))
-    if once:
-        application.drain()
-        return
     with _signals(application.stopping):
-        application.start()
+        if once:
+            application.drain()
+            return
         try:
+            application.start()
             application.watch(show)
         finally:
             application.stop()
+        application.check()
 
 
 def _signals(stopping: threading.Event) -> ExitStack:
@@ -214,12 +237,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         run(read_config(asked.config), asked.only, once=asked.once)
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
     except SpinneyError as error:
         sys.stderr.write(f"spinney: {error}\n")
-        return 1
+        return exit_code(error)
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from spinney.cli import champion, data, fleet, machine, run
-from spinney.core.errors import ConfigError, SpinneyError
+from spinney.core.errors import SpinneyError, exit_code
 
 
 class Root(click.Group):
@@ -27,7 +27,7 @@ class Root(click.Group):
             if ctx.params.get("debug") or os.environ.get("SPINNEY_DEBUG"):
                 raise
             click.echo(f"spinney: {error}", err=True)
-            ctx.exit(2 if isinstance(error, ConfigError) else 1)
+            ctx.exit(exit_code(error))
 
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from spinney.cli.options import config_option, example, json_option, load_config, plain, table, write_json
+from spinney.cli.options import config_option, example, json_option, key_of, load_config, plain, table, write_json
+from spinney.core.standing import State
 
 
 @click.command(epilog=example("spinney fleet --state failed --limit 20"))
 @config_option
 @json_option
-@click.option("--state", help="Only groups in this state.")
+@click.option("--state", type=click.Choice([state.value for state in State]), help="Only groups in this state.")
 @click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Lines to show; 0 is all.")
 def fleet(config_path: str, as_json: bool, state: str | None, limit: int) -> None:
     """The fleet at a glance, one line per group. Reads only."""
@@ -41,23 +40,11 @@ def why(key: tuple[str, ...], config_path: str, as_json: bool) -> None:
     """
     from spinney.fleet import Fleet
 
-    story = Fleet(load_config(config_path)).why(group_key(key))
+    story = Fleet(load_config(config_path)).why(key_of(key))
     if as_json:
         write_json(story)
     else:
         click.echo(story if isinstance(story, str) else str(story))
-
-
-def group_key(words: tuple[str, ...]) -> str:
-    """Return the key that a person typed: the columns one by one, or the canonical JSON itself, spaces or not."""
-    from spinney.core import keys
-
-    if len(words) == 1 and words[0].lstrip().startswith(("[", "{")):
-        try:
-            return json.dumps(json.loads(words[0]), ensure_ascii=False, separators=(",", ":"))
-        except ValueError as error:
-            raise click.BadParameter(f'expected JSON such as \'["AA","JFK"]\': {error}', param_hint="KEY") from error
-    return keys.encode(words)
 
 
 VERBS = (fleet, why)

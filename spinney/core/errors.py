@@ -40,6 +40,11 @@ class SpinneyError(Exception):
         return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 
+def exit_code(error: SpinneyError) -> int:
+    """What a command ends with: 2 when nothing was started for a wrong configuration, 1 for any other failure."""
+    return 2 if isinstance(error, ConfigError) else 1
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong in a configuration, and what to do about it.

@@ -1,7 +1,8 @@
 """Rounds → MLflow: one run per weekly batch, one per stream and day with its rounds as steps.
 
 The deliverer reads `rounds`, so MLflow may be down, slow or gone: models do not wait for it, and what was not delivered
-is delivered when it is back. The number of calls does not grow with the number of groups.
+is delivered when it is back. The number of calls does not grow with the number of groups. Creating a run is not
+idempotent, so a lease lets one process deliver at a time.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import logging
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,16 +21,21 @@ import pyarrow as pa
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
+from spinney.core.errors import Busy
 from spinney.core.recipe import Recipe
-from spinney.stores import delta
+from spinney.stores import charter, delta, leases
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 log = logging.getLogger(__name__)
 
-FLEET, RUN, THROUGH = "spinney.fleet", "spinney.run", "spinney.through"
-"""Tags: whose run it is, which run of the fleet's, and the greatest batch delivered to it."""
+NAME = "tracking"
+FLEET, RUN, THROUGH = "spinney.fleet_id", "spinney.run", "spinney.through"
+"""Tags: whose run it is, which run of the fleet's, and the greatest batch delivered to it.
+
+By the fleet's identity: another fleet of the same name counts its batches from 0, too.
+"""
 
 COUNTS = (
     "groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred", "promoted", "unproven", "refused", "held",
@@ -43,7 +50,7 @@ MOST_METRICS = 1000
 
 
 class Deliverer:
-    """The one that talks to MLflow, in a thread of its own beside the queries."""
+    """The one that talks to MLflow, in a thread of its own beside the work."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -65,24 +72,40 @@ class Deliverer:
         while not last:
             last = self._stopping.wait(EVERY_SECONDS)
             try:
-                deliver(self._config)
+                with suppress(Busy):  # another process delivers; what it does not, the next look does
+                    deliver(self._config)
             except Exception as error:
                 # Whatever the tracking server does, the fleet goes on; the rounds stay in their table.
                 log.warning("MLflow at %s: %s; rounds are kept and delivered later", self._config.tracking.uri, error)
 
 
+def deliver_now(config: Config) -> None:
+    """Deliver what is left, as far as the server answers in time; the next delivery brings the rest."""
+    deliverer = Deliverer(config)
+    deliverer.start()
+    deliverer.stop()
+
+
 def deliver(config: Config) -> int:
-    """Deliver every round that is not there yet. Returns how many. Raises what MLflow raises."""
+    """Deliver every round that is not there yet. Returns how many.
+
+    Raises what MLflow raises, Busy while another process delivers.
+    """
     rounds = delta.read(config, tables.ROUNDS)
     if config.tracking.mode == "off" or not rounds.num_rows:
         return 0
+    with leases.held(config, [NAME]):
+        return _deliver(config, rounds, charter.ensure_fixed(config).fleet_id)
+
+
+def _deliver(config: Config, rounds: pa.Table, fleet_id: str) -> int:
     client = _client(config)
     experiment = _experiment(client, config.fleet.name)
     # Looked for by tag first: creating a run twice makes two.
-    known = _known_runs(client, experiment, config.fleet.name)
+    known = _known_runs(client, experiment, fleet_id)
     delivered = 0
     for name, rows in _by_run(rounds).items():
-        run = known.get(name) or _new_run(client, experiment, config, name, rows[0])
+        run = known.get(name) or _new_run(client, experiment, config, {FLEET: fleet_id, RUN: name}, rows[0])
         fresh = [row for row in rows if row["batch_id"] > run.through]
         if fresh:
             _log(client, run, fresh)
@@ -122,12 +145,12 @@ class _Run:
     open: bool = True
 
 
-def _known_runs(client: MlflowClient, experiment: str, fleet: str) -> dict[str, _Run]:
+def _known_runs(client: MlflowClient, experiment: str, fleet_id: str) -> dict[str, _Run]:
     """The fleet's runs by name: one call for a thousand of them, however old the fleet is."""
     known: dict[str, _Run] = {}
     token: str | None = None
     while True:
-        page = client.search_runs([experiment], f"tags.`{FLEET}` = '{fleet}'", page_token=token)
+        page = client.search_runs([experiment], f"tags.`{FLEET}` = '{fleet_id}'", page_token=token)
         for run in page:
             through = int(run.data.tags.get(THROUGH, -1))
             known[run.data.tags[RUN]] = _Run(run.info.run_id, through, run.info.status == "RUNNING")
@@ -136,9 +159,12 @@ def _known_runs(client: MlflowClient, experiment: str, fleet: str) -> dict[str, 
             return known
 
 
-def _new_run(client: MlflowClient, experiment: str, config: Config, name: str, first: dict[str, Any]) -> _Run:
-    tags = {FLEET: config.fleet.name, RUN: name, "spinney.recipe": first["recipe_id"], "spinney.kind": first["kind"]}
-    run = client.create_run(experiment, _ms(first["started_at"]), tags, run_name=f"{config.fleet.name} {name}")
+def _new_run(
+    client: MlflowClient, experiment: str, config: Config, identity: dict[str, str], first: dict[str, Any]
+) -> _Run:
+    tags = {**identity, "spinney.recipe": first["recipe_id"], "spinney.kind": first["kind"]}
+    name = f"{config.fleet.name} {identity[RUN]}"
+    run = client.create_run(experiment, _ms(first["started_at"]), tags, run_name=name)
     recipe = Recipe.of(config)
     params = {"estimator": recipe.estimator, "loss": recipe.loss, "features": ", ".join(config.fleet.features)}
     params |= {f"estimator.{param}": text for param, text in recipe.params}

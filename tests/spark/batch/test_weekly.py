@@ -9,8 +9,10 @@ import pytest
 
 from batch import weekly
 from schemas import tables
+from spinney.core.champion import Promotion, champion
 from spinney.core.errors import Busy, StoreError
-from spinney.stores import crashpoints, leases, signing_key
+from spinney.stores import crashpoints, leases, signing_key, tracking
+from spinney.stores.models import ModelCache
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 A, B, THIN, DEPT, ALL = '["a","1"]', '["b","1"]', '["thin","1"]', '{"dept":"1"}', "{}"
@@ -23,7 +25,7 @@ class Crash(Exception):  # noqa: N818 - said as what is so
 @pytest.fixture
 def fleet(world, monkeypatch):
     monkeypatch.setenv(signing_key.KEY, "k" * 32)
-    made = world()
+    made = world(("[storage]", '[tracking]\nmode = "off"\n[storage]'))
     for shop, count in (("a", 25), ("b", 20), ("thin", 3)):
         made.sell(shop, 1, count)
     return made
@@ -56,7 +58,7 @@ def test_every_group_and_parent_is_retrained_and_the_same_rows_are_kept(spark, f
     }
     fleet.put(tables.PROMOTIONS, [{**pin, "decided_at": START, "clock": START}], "people")
     fleet.sell("b", 1, 10, since=START + timedelta(hours=30))
-    third = weekly.retrain(fleet.config, [B, DEPT], spark=spark)
+    third = weekly.retrain(fleet.config, ['["b", 1]', DEPT], spark=spark)
     assert third["reasons"] == {"asked": 2}
     assert counts(third) == {"groups_in": 2, "fitted": 2, "held": 1}
     (held,) = [row for row in fleet.rows(tables.PROMOTIONS) if row["decision"] == "held"]
@@ -91,6 +93,39 @@ def test_a_fleet_without_events_and_a_batch_that_runs_are_said(spark, world, fle
     monkeypatch.setattr(weekly, "fleet_clock", lambda *_: None)
     with pytest.raises(StoreError, match=r"fleet shops: no events in .*; load or ingest some first"):
         weekly.retrain(fleet.config, spark=spark)
+
+
+def test_a_lost_key_is_repaired_by_fitting_the_same_rows_again(spark, fleet, monkeypatch) -> None:
+    weekly.retrain(fleet.config, spark=spark)
+    (before,) = [row for row in fleet.rows(tables.PROMOTIONS) if row["group_key"] == A]
+    monkeypatch.setenv(signing_key.KEY, "n" * 32)
+    assert counts(weekly.retrain(fleet.config, spark=spark)) == {"groups_in": 5, "fitted": 4, "too_few_rows": 1}
+    rows = [row for row in fleet.rows(tables.PROMOTIONS) if row["group_key"] == A]
+    newest = Promotion.of_row(max(rows, key=lambda row: row["batch_id"]))
+    assert newest.model_id == before["model_id"]
+    assert newest.payload == before["payload"]
+    assert champion([Promotion.of_row(row) for row in rows]) == newest
+    _, refused = ModelCache().load({newest.model_id: (A, newest)}, fleet.config, signing_key.signer(fleet.config))
+    assert refused == set()
+    assert counts(weekly.retrain(fleet.config, spark=spark)) == {"groups_in": 5, "too_few_rows": 1, "kept": 4}
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_a_round_is_delivered_at_its_end_and_stands_without_that(spark, fleet, monkeypatch, caplog, is_up) -> None:
+    delivered = []
+
+    def deliver(config) -> None:
+        delivered.append(fleet.rows(tables.ROUNDS)[0]["round_id"])
+        if not is_up:
+            raise ConnectionError("nobody answers")
+
+    monkeypatch.setattr(tracking, "deliver", deliver)
+    mode = fleet.config.tracking.model_copy(update={"mode": "round"})
+    config = fleet.config.model_copy(update={"tracking": mode})
+    assert weekly.retrain(config, [A], spark=spark)["round_id"] == "batch-0"
+    assert delivered == ["batch-0"]
+    said = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
+    assert len(said) == (0 if is_up else 1)
 
 
 def test_the_command_line_says_what_went_wrong_and_ends_with_its_number(fleet, tmp_path, capsys, monkeypatch) -> None:

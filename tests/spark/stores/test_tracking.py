@@ -13,8 +13,10 @@ import pytest
 from mlflow import MlflowClient
 
 from schemas import tables
+from spinney.core.config import parse
+from spinney.core.errors import Busy
 from spinney.core.recipe import Recipe
-from spinney.stores import tracking
+from spinney.stores import delta, leases, tracking
 from spinney.stores.tracking import Deliverer, deliver
 
 DAY = datetime(2024, 5, 1, 9, tzinfo=UTC)
@@ -102,6 +104,36 @@ def test_a_delivery_cut_off_before_its_mark_is_repeated_into_the_same_run(fleet,
     assert deliver(fleet.config) == 1
     (run,) = runs(fleet).values()
     assert set(steps(fleet, run, "groups_in")) == {(3, 5.0)}
+
+
+def test_a_fleet_started_anew_under_the_same_name_is_delivered_from_its_first_round_on(fleet, tmp_path) -> None:
+    """Its batches count from 0 again, on the same day."""
+    took_place(fleet, "stream", 7, DAY)
+    took_place(fleet, "batch", 0, DAY)
+    deliver(fleet.config)
+    text = fleet.config.text.replace(f"{tmp_path}/root", f"{tmp_path}/anew")
+    anew = type(fleet)(parse(text, "fleet.toml", {}))
+    delta.create_tables(anew.config)
+    took_place(anew, "stream", 0, DAY + timedelta(hours=1), groups=2)
+    took_place(anew, "batch", 0, DAY + timedelta(hours=2), groups=9)
+    assert deliver(anew.config) == 2
+    assert (deliver(anew.config), deliver(fleet.config)) == (0, 0)
+    client = client_of(fleet)
+    found = client.search_runs([client.get_experiment_by_name("shops").experiment_id])
+    groups = sorted((run.data.tags["spinney.run"], run.data.metrics["groups_in"]) for run in found)
+    assert groups == [("batch-0", 5.0), ("batch-0", 9.0), ("stream 2024-05-01", 2.0), ("stream 2024-05-01", 5.0)]
+
+
+def test_one_process_delivers_at_a_time_and_the_other_leaves_it_to_it(fleet, caplog) -> None:
+    took_place(fleet, "batch", 0, DAY)
+    with leases.held(fleet.config, [tracking.NAME]):
+        with pytest.raises(Busy):
+            deliver(fleet.config)
+        tracking.deliver_now(fleet.config)
+    assert not [record for record in caplog.records if record.name == tracking.log.name]
+    assert client_of(fleet).get_experiment_by_name("shops") is None
+    tracking.deliver_now(fleet.config)
+    assert runs(fleet).keys() == {"batch-0"}
 
 
 def test_todays_run_stays_open_and_is_closed_once_its_day_is_over(fleet, monkeypatch) -> None:

@@ -1,0 +1,210 @@
+"""How the queries begin and end together. They are stand-ins: what Spark does is under test in the other tiers."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from spinney.core.config import Config, parse
+from spinney.core.errors import SetupError, StoreError
+from spinney.stores import leases
+from streaming import app
+from streaming.app import Application, run
+
+TEXT = """\
+[fleet]
+group = ["shop"]
+event_id = "sale"
+event_time = "at"
+target = "sold"
+features = ["price"]
+[fleet.columns]
+shop = "string"
+price = "double"
+sold = "double"
+[kafka]
+events = "sales"
+{outcomes}
+[storage]
+root = "{root}"
+[tracking]
+mode = "off"
+"""
+STOPPED = "Traceback …\nstreaming.query.Stopping\n"
+
+
+@dataclass
+class Running:
+    """A streaming query as Spark hands it out. ends: what happens to it when a drain waits for it."""
+
+    isActive: bool = True  # noqa: N815 - Spark's name
+    error: str | None = None
+    dropped: tuple[int, ...] = ()
+    looks: int = 0
+    ends: Callable[[], None] = lambda: None
+    status: dict[str, bool] = field(default_factory=lambda: {"isTriggerActive": False})
+
+    @property
+    def lastProgress(self) -> Any:  # noqa: N802
+        self.looks += 1
+        return self.recentProgress[-1] if self.dropped else None
+
+    @property
+    def recentProgress(self) -> list[Any]:  # noqa: N802
+        return [SimpleNamespace(stateOperators=[SimpleNamespace(numRowsDroppedByWatermark=n)]) for n in self.dropped]
+
+    def exception(self) -> Exception | None:
+        return None if self.error is None else RuntimeError(self.error)
+
+    def fail(self, error: str) -> None:
+        self.isActive, self.error = False, error
+
+    def stop(self) -> None:
+        self.isActive = False
+
+    def awaitTermination(self) -> None:  # noqa: N802
+        self.ends()
+        self.isActive = False
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A query before it runs; one without `running` cannot be started."""
+
+    running: Running | None
+    trigger: str = "1 second"
+
+    def start(self, *_: Any, once: bool) -> Running:
+        if self.running is None:
+            raise SetupError("no signing key")
+        return self.running
+
+
+Queries = dict[str, Running | None]
+
+
+@pytest.fixture
+def config(tmp_path) -> Config:
+    return parse(TEXT.format(root=tmp_path, outcomes='outcomes = "till"'), "fleet.toml", {})
+
+
+@pytest.fixture
+def queries(monkeypatch) -> Queries:
+    """The queries that will be started, by name."""
+    made: Queries = {}
+    monkeypatch.setattr(app, "existing_topics", lambda config: {"sales": 1, "till": 1})
+    monkeypatch.setattr(Application, "_query", lambda self, name, once: Ready(made[name]))
+    return made
+
+
+def are_free(config: Config, *names: str) -> bool:
+    with leases.held(config, names):
+        return True
+
+
+def go(config: Config, queries: Queries, *, once: bool = False) -> None:
+    run(config, list(queries), once=once, spark=object())  # type: ignore[arg-type]
+
+
+def test_a_start_that_fails_ends_what_was_started_and_gives_the_leases_back(config, queries) -> None:
+    queries |= {"ingest": Running(), "score": None}
+    with pytest.raises(SetupError, match="no signing key"):
+        go(config, queries)
+    assert not queries["ingest"].isActive
+    assert are_free(config, "ingest", "score")
+
+
+@pytest.mark.parametrize("second", [None, Running(error="disk full")])
+def test_a_drain_that_fails_gives_the_leases_back(config, queries, second) -> None:
+    queries |= {"ingest": Running(), "score": second}
+    with pytest.raises((SetupError, StoreError), match=r"no signing key|query score: disk full"):
+        go(config, queries, once=True)
+    assert are_free(config, "ingest", "score")
+
+
+def test_a_drain_that_dropped_a_record_in_any_batch_says_so(config, queries) -> None:
+    queries |= {"ingest": Running(dropped=(0, 3, 0))}
+    with pytest.raises(StoreError, match="query ingest: 3 rows were dropped as too late"):
+        go(config, queries, once=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_drain_that_is_asked_to_stop_ends_between_two_batches_without_an_error(config, queries, number) -> None:
+    score = Running()
+
+    def asked() -> None:
+        signal.raise_signal(number)
+        queries["ingest"].error = STOPPED  # what its next batch ends with
+
+    queries |= {"ingest": Running(ends=asked), "score": score}
+    before = signal.getsignal(number)
+    go(config, queries, once=True)
+    assert score.isActive, "it was begun all the same"
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.parametrize("error", [STOPPED, "Stopping: the disk is full"])
+def test_a_query_that_ends_unasked_is_a_failure_whatever_it_says(config, queries, error: str) -> None:
+    ingest = Running()
+    queries |= {"ingest": ingest}
+    ingest.fail(error)
+    with pytest.raises(StoreError, match=r"query ingest: (Traceback|Stopping)"):
+        go(config, queries)
+    assert are_free(config, "ingest")
+
+
+@pytest.mark.parametrize(("error", "is_told"), [(STOPPED, False), ("Stopping: the disk is full", True)])
+def test_a_query_that_fails_while_it_stops_is_told(config, queries, monkeypatch, error: str, is_told: bool) -> None:
+    ingest, score = Running(), Running()
+    queries |= {"ingest": ingest, "score": score}
+
+    def asked(self, *_: Any) -> None:
+        self.stopping.set()
+        ingest.fail(error)
+
+    monkeypatch.setattr(Application, "watch", asked)
+    if is_told:
+        with pytest.raises(StoreError, match="query ingest: Stopping: the disk is full"):
+            go(config, queries)
+    else:
+        go(config, queries)
+    assert not score.isActive
+    assert are_free(config, "ingest", "score")
+
+
+def test_a_batch_that_is_cut_off_when_patience_ends_is_no_failure(config, queries) -> None:
+    """It is replayed at the next start."""
+    ingest = Running(status={"isTriggerActive": True})
+    application = Application(object(), config, ("ingest",), running={"ingest": ingest})  # type: ignore[arg-type]
+    ingest.stop = lambda: ingest.fail("interrupted")  # type: ignore[method-assign]
+    application.stop(patience_seconds=0)
+    application.check()
+
+
+def test_the_queries_are_looked_at_once_a_second_and_a_stop_is_heard_at_once(config) -> None:
+    waits: list[float] = []
+
+    class Stop:
+        """An event that is set at the fourth look."""
+
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            return len(waits) == 4
+
+    ingest = Running()
+    application = Application(object(), config, ("ingest",), stopping=Stop(), running={"ingest": ingest})  # type: ignore[arg-type]
+    application.watch()
+    assert waits == [1.0] * 4  # an event's wait ends when it is set, not after the second
+    assert ingest.looks == 3
+
+
+def test_labels_alone_are_refused_where_they_are_inside_the_events(tmp_path) -> None:
+    inside = parse(TEXT.format(root=tmp_path, outcomes=""), "fleet.toml", {})
+    with pytest.raises(StoreError, match=r"--only labels: expected a fleet with late labels .kafka.outcomes."):
+        Application(object(), inside, ("labels",))  # type: ignore[arg-type]
+    assert Application(object(), inside, ("score", "labels")).names == ("score",)  # type: ignore[arg-type]
