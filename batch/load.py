@@ -16,6 +16,7 @@ from pyspark.sql.types import DoubleType, FloatType
 
 from schemas import messages, tables
 from schemas.contract import Contract
+from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.stores import charter, delta, leases
@@ -23,22 +24,13 @@ from spinney.stores.delta import Writer
 from spinney.stores.layout import directory, message_contract
 from spinney.stores.spark import session, session_for
 from spinney.stores.storage import folder
-from spinney.stores.validity import RECORD_COLUMNS, classified
+from spinney.stores.validity import AS_MESSAGE, RECORD_COLUMNS, classified
 
-INGEST = "ingest"
-"""The query whose directories these are: it must not run meanwhile."""
-
-NAME = "load"
+NAME = QueryName.LOAD.value
 _CONTENT = ["topic", "value"]
 """What tells a dead letter from others: its place in the source depends on how many tasks read it."""
 
 _IDENTITY = ["group_key", "event_id"]
-_JSON = {
-    "ignoreNullFields": "false",
-    # By itself Spark writes milliseconds: what was loaded would be another time than what came through Kafka.
-    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
-    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
-}
 
 
 @dataclass
@@ -60,7 +52,8 @@ def load(config: Config, source: str, *, outcomes: bool = False, spark: SparkSes
     spark = spark or session(config)
     rows = _read(spark, source)
     loaded = Loaded()
-    with leases.held(config, [INGEST]):
+    # The directories are ingest's: it must not run meanwhile.
+    with leases.held(config, [QueryName.INGEST]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
         if outcomes:
@@ -111,7 +104,7 @@ def _late_labels(rows: DataFrame, config: Config) -> DataFrame:
 
 def _records(rows: DataFrame, source: str) -> DataFrame:
     """The rows as the records that Kafka would have brought, so that one validation judges both."""
-    text = F.to_json(F.struct(*rows.columns), _JSON)
+    text = F.to_json(F.struct(*rows.columns), AS_MESSAGE)
     return rows.select(
         F.lit(None).cast("binary").alias("key"),
         text.cast("binary").alias("value"),

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas import tables
-from schemas.vocabulary import RoundKind, Staleness
+from schemas.vocabulary import QueryName, RoundKind, Staleness
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError, StoreError, exit_code
@@ -27,7 +27,7 @@ from spinney.stores.rounds import READ, Ordered, Rounds
 from spinney.stores.spark import session
 from spinney.stores.training import parent_keys
 
-NAME = "weekly"
+NAME = QueryName.WEEKLY.value
 ALL, ASKED = "all", "asked"
 
 

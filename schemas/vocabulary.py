@@ -68,3 +68,18 @@ class Staleness(StrEnum):
 class RoundKind(StrEnum):
     STREAM = "stream"
     BATCH = "batch"
+
+
+class QueryName(StrEnum):
+    """Who writes tables."""
+
+    INGEST = "ingest"
+    SCORE = "score"
+    LABELS = "labels"
+    RETRAIN = "retrain"
+    WEEKLY = "weekly"  # the batch
+    LOAD = "load"
+
+
+STREAMING = (QueryName.INGEST, QueryName.SCORE, QueryName.LABELS, QueryName.RETRAIN)
+"""The four streaming queries, in the order in which records flow."""

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from pyspark.sql import DataFrame, SparkSession
 
-from spinney.stores.layout import Directory
+from schemas.contract import Contract
+from spinney.core.config import Config
+from spinney.stores.layout import Directory, directories
 
 
 def appended(spark: SparkSession, directory: Directory) -> DataFrame:
     """Every row appended to the directory, once, from its beginning. Retention that removes rows is passed over."""
     return spark.readStream.format("delta").option("skipChangeCommits", "true").load(directory.uri)
+
+
+def appended_all(spark: SparkSession, config: Config, base: Contract) -> DataFrame:
+    """The same of all directories of a table."""
+    return reduce(DataFrame.unionByName, (appended(spark, each) for each in directories(config, base)))

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.contract import Contract
+from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.stores import delta
 from spinney.stores.delta import Writer
@@ -15,7 +16,7 @@ from spinney.stores.validity import Editions
 from streaming import source
 from streaming.query import Query
 
-NAME = "ingest"
+NAME = QueryName.INGEST.value
 STEPS: tuple[tuple[str, str, Contract], ...] = (
     ("events", source.EVENT, tables.EVENTS),
     ("outcomes", source.OUTCOME, tables.OUTCOMES),

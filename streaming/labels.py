@@ -6,14 +6,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas import tables
+from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.stores.delta import Writer
 from spinney.stores.health import deltas
-from spinney.stores.layout import directory, label_type
+from spinney.stores.layout import answer_type, directory
 from streaming.delta_source import appended
 from streaming.query import Query
 
-NAME = "labels"
+NAME = QueryName.LABELS.value
 STEP = "health"
 
 
@@ -39,7 +40,7 @@ def matched(predictions: DataFrame, outcomes: DataFrame, config: Config) -> Data
         .alias("p")
     )
     right = (
-        outcomes.select("group_key", "event_id", F.col("label").cast(label_type(config)).alias("label"))
+        outcomes.select("group_key", "event_id", F.col("label").cast(answer_type(config)).alias("label"))
         .withColumn("seen_at", F.current_timestamp())
         .withWatermark("seen_at", horizon)
         .alias("o")

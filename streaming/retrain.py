@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from schemas import tables
-from schemas.vocabulary import RoundKind, Staleness
+from schemas.vocabulary import QueryName, RoundKind, Staleness
 from spinney.core.config import Config
 from spinney.core.groups import NEVER
 from spinney.core.moments import moment
@@ -22,14 +22,13 @@ from spinney.core.plan import Allowance, Candidate, choose
 from spinney.core.signing import Signer
 from spinney.stores import delta
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directories
 from spinney.stores.rounds import READ, Ordered, Rounds
 from spinney.stores.spark import session_for
-from streaming.delta_source import appended
+from streaming.delta_source import appended_all
 from streaming.judging import OUTPUT, STATE, Judging
 from streaming.query import Query
 
-NAME = "retrain"
+NAME = QueryName.RETRAIN.value
 TRIGGER = "5 seconds"
 OF_THE_ROUND = ("round_id", "pins", "batch_id")
 
@@ -48,7 +47,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
 
 def news(spark: SparkSession, config: Config) -> DataFrame:
     """Everything the judge takes in, as one stream: `kind` says which table a row is of. Times are microseconds."""
-    health = _all(spark, config, tables.HEALTH).select(
+    health = appended_all(spark, config, tables.HEALTH).select(
         F.lit("health").alias("kind"),
         "shard",
         "group_key",
@@ -57,7 +56,7 @@ def news(spark: SparkSession, config: Config) -> DataFrame:
         "loss",
         F.expr("unix_micros(last_event_time)").alias("last_event_time"),
     )
-    promotions = _all(spark, config, tables.PROMOTIONS).select(
+    promotions = appended_all(spark, config, tables.PROMOTIONS).select(
         F.lit("promotion").alias("kind"),
         "shard",
         "group_key",
@@ -74,7 +73,7 @@ def news(spark: SparkSession, config: Config) -> DataFrame:
         "fit_ms",
     )
     unfitted = (
-        _all(spark, config, tables.MODELS)
+        appended_all(spark, config, tables.MODELS)
         .filter(F.col("model_id").isNull())
         .select(
             F.lit("unfitted").alias("kind"),
@@ -86,14 +85,6 @@ def news(spark: SparkSession, config: Config) -> DataFrame:
         )
     )
     return health.unionByName(promotions, allowMissingColumns=True).unionByName(unfitted, allowMissingColumns=True)
-
-
-def _all(spark: SparkSession, config: Config, base: Any) -> DataFrame:
-    parts = [appended(spark, each) for each in directories(config, base)]
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole.unionByName(part)
-    return whole
 
 
 class Batches:

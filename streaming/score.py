@@ -9,21 +9,20 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas import messages, tables
+from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.signing import Signer
 from spinney.stores import crashpoints, delta
 from spinney.stores.delta import Writer
 from spinney.stores.health import deltas, ticks
-from spinney.stores.layout import answer_type, contract, directories, directory, possible_features
-from spinney.stores.validity import Editions
+from spinney.stores.layout import answer_type, contract, directory, possible_features
+from spinney.stores.validity import AS_MESSAGE, Editions
 from streaming import source
-from streaming.delta_source import appended
+from streaming.delta_source import appended_all
 from streaming.query import Query
 from streaming.scorer import EVENT, KIND, OF_PROMOTION, PROMOTION, PROMOTION_COLUMNS, PROMOTION_TIMES, STATE, Scorer
 
-NAME = "score"
-# To the microsecond, as the table has it; Spark's own format stops at milliseconds.
-_JSON = {"ignoreNullFields": "false", "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX"}
+NAME = QueryName.SCORE.value
 _NOT_FROM_THE_SCORER = ("scored_at", "scored_on", "batch_id")
 
 
@@ -68,10 +67,7 @@ def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame
 
 def promotions(spark: SparkSession, config: Config) -> DataFrame:
     """Every promotion row; a parent's goes to all shards, since any of them may hold its children."""
-    parts = [appended(spark, each) for each in directories(config, tables.PROMOTIONS)]
-    rows = parts[0]
-    for part in parts[1:]:
-        rows = rows.unionByName(part)
+    rows = appended_all(spark, config, tables.PROMOTIONS)
     everywhere = F.sequence(F.lit(0), F.lit(config.fleet.shards - 1))
     is_parent = F.col("group_key").startswith("{")
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
@@ -127,7 +123,7 @@ def publish(rows: DataFrame, config: Config) -> None:
     (
         rows.select(
             F.col("group_key").alias("key"),
-            F.to_json(F.struct(*fields), _JSON).alias("value"),
+            F.to_json(F.struct(*fields), AS_MESSAGE).alias("value"),
         )
         .write.format("kafka")
         .options(**source.kafka_options(config))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from schemas.vocabulary import STREAMING
 from spinney.cli.options import (
     config_option,
     example,
@@ -19,7 +20,7 @@ from spinney.cli.options import (
     write_json,
 )
 
-QUERIES = ("ingest", "score", "labels", "retrain")
+QUERIES = tuple(each.value for each in STREAMING)
 
 
 @click.command(epilog=example("spinney demo --report work/demo/report.html"))

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.stores import checkpoints, leases, storage
 from spinney.stores.layout import checkpoint, root
 
 FILE = "charter.json"
-JUDGING = ("ingest", "score")
+JUDGING = (QueryName.INGEST, QueryName.SCORE)
 """The queries that judge records."""
 
 Ranges = Mapping[str, tuple[float, float]]

@@ -11,7 +11,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from spinney.core.fitting import fit_groups
+from schemas import tables
+from spinney.core.fitting import COLUMNS, fit_groups
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.stores.arrow import arrow_type
@@ -28,23 +29,7 @@ ASK = {
 }
 """What is known of the champion that a challenger is compared with."""
 
-FITTED = {
-    "group_key": "string",
-    "status": "string",
-    "model_id": "string",
-    "parent_model_id": "string",
-    "recipe_id": "string",
-    "error_class": "string",
-    "error": "string",
-    "rows": "bigint",
-    "trained_from": "timestamp",
-    "trained_through": "timestamp",
-    "metrics": "string",
-    "codec": "string",
-    "payload": "binary",
-    "signature": "binary",
-    "fit_ms": "double",
-}
+FITTED = {name: tables.MODELS.column(name).type for name in COLUMNS}
 KEPT = "kept"
 """Status of a group whose rows and recipe are its champion's own: nothing was fitted, no row of `models` is written."""
 

@@ -42,13 +42,8 @@ def _beside_event_time(config: Config, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def answer_type(config: Config) -> str:
-    """Spark SQL type of `prediction`: a number, or the name of a class."""
+    """Spark SQL type of `prediction`, and of the label that it is compared with: a number, or the name of a class."""
     return "double" if config.fleet.task == "regression" else "string"
-
-
-def label_type(config: Config) -> str:
-    """Spark SQL type of a label once it is joined with its prediction."""
-    return answer_type(config)
 
 
 def contract(config: Config, base: Contract) -> Contract:
@@ -60,7 +55,7 @@ def contract(config: Config, base: Contract) -> Contract:
         target = config.fleet.columns[config.fleet.target]
         return base.with_columns(Column("label", target, "the target", nullable=False), after="event_id")
     if base.name == tables.PREDICTIONS.name:
-        types = {"prediction": answer_type(config), "label": label_type(config)}
+        types = {"prediction": answer_type(config), "label": answer_type(config)}
         columns = tuple(replace(each, type=types.get(each.name, each.type)) for each in base.columns)
         return replace(base, columns=columns)
     return base

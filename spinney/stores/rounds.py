@@ -32,7 +32,7 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.contract import Contract
-from schemas.vocabulary import Decision, ModelStatus, RoundKind, Staleness
+from schemas.vocabulary import Decision, ModelStatus, QueryName, RoundKind, Staleness
 from spinney.core.config import Config
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
@@ -86,7 +86,7 @@ class Rounds:
         self._config = config
         self._signer = signer
         self._kind = kind
-        query = "retrain" if kind == RoundKind.STREAM else "weekly"
+        query = (QueryName.RETRAIN if kind == RoundKind.STREAM else QueryName.WEEKLY).value
         bases = {PLAN: tables.VERDICTS, FIT: tables.MODELS, GATE: tables.PROMOTIONS, RECORD: tables.ROUNDS}
         self._writers = {
             step: Writer(config, directory(config, base, kind.value), query, checkpoint) for step, base in bases.items()

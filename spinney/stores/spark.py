@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from spinney.core.config import Config
 
 POOL = "spark.scheduler.pool"
-POOLS = ("ingest", "score", "labels", "retrain")
 NO_DATA_BATCHES = "spark.sql.streaming.noDataMicroBatches.enabled"
 PARTITIONS = "spark.sql.shuffle.partitions"  # also the number of state partitions, frozen in each checkpoint
 DRIVER_JAVA_OPTIONS = "spark.driver.extraJavaOptions"

@@ -22,6 +22,14 @@ from spinney.stores.charter import Edition
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
 """What a source gives: as Kafka has it, record_time being the record's own timestamp."""
 
+AS_MESSAGE = {
+    "ignoreNullFields": "false",
+    # By itself Spark writes milliseconds: a time would be another one than the tables have.
+    "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
+    "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
+}
+"""How Spark writes a row as the JSON of a message."""
+
 Editions = Sequence[Edition]
 
 _INTEGERS = frozenset({"tinyint", "smallint", "int", "bigint"})
