@@ -14,7 +14,7 @@ from spinney.core.config import Config
 from spinney.stores import checkpoints
 from spinney.stores.layout import checkpoint
 from spinney.stores.spark import in_pool
-from streaming.clock import Clock, refuse_the_past
+from streaming.clock import Clock, refuse_late, refuse_the_past, tolerance
 
 Write = Callable[[DataFrame, int], None]
 
@@ -44,13 +44,14 @@ class Query:
         location = checkpoint(config, self.name)
         identity = checkpoints.identity(location)
         write = self.writes(identity)
-        refuse_the_past(self.name, location, datetime.now(UTC))
+        refuse_the_past(self.name, location, datetime.now(UTC), tolerance(config))
         checkpoints.keep(location, identity)
-        clock = Clock(self.name)
+        clock = Clock(self.name, tolerance(config))
 
         def each(batch: DataFrame, batch_id: int) -> None:
             if stopping.is_set():
                 raise Stopping
+            refuse_late(self.name, location, checkpoints.begun(location, batch_id))
             clock.check()
             write(batch, batch_id)
 

@@ -7,6 +7,7 @@ from pyspark.sql import functions as F
 
 from spinney.core.config import Config
 from spinney.stores.validity import RECORD_COLUMNS, Editions, classified
+from streaming.clock import interval, watermark_delay
 
 MAX_RECORDS_A_BATCH = 200_000
 """Per topic. A backlog is worked off in batches of seconds, so that a stop never waits long."""
@@ -53,19 +54,21 @@ def outcomes(spark: SparkSession, config: Config, editions: Editions) -> DataFra
 
 
 def distinct(rows: DataFrame, config: Config) -> DataFrame:
-    """Valid rows once per (kind, group_key, event_id) within `kafka.duplicates_within`; dead ones all.
+    """Valid rows once per (kind, group_key, event_id) for at least `kafka.duplicates_within`; dead ones all.
 
     Adds `arrived_at`, the batch's timestamp. The watermark follows it, not the producers' clocks: nothing that arrives
     is ever too late, and a replayed batch has the same timestamp and so the same duplicates.
+
+    An id is forgotten at the end of a batch after one that is `duplicates_within` younger than the id: where nothing
+    comes, nothing is forgotten. Each query has batches of its own, so past that time one may drop what another takes.
     """
     dead = F.col("kind") == DEAD
     position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset")
-    within = f"{int(config.kafka.duplicates_within.total_seconds())} seconds"
     return (
         rows.withColumn("arrived_at", F.current_timestamp())
         .withColumn("distinct_in", F.when(dead, F.lit("")).otherwise(F.col("group_key")))
         .withColumn("distinct_id", F.when(dead, position).otherwise(F.col("event_id")))
-        .withWatermark("arrived_at", within)
+        .withWatermark("arrived_at", interval(watermark_delay(config)))
         .dropDuplicatesWithinWatermark(["kind", "distinct_in", "distinct_id"])
         .drop("distinct_in", "distinct_id")
     )

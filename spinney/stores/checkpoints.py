@@ -10,8 +10,9 @@ import json
 import os
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from spinney.core.moments import moment
 from spinney.stores.storage import create, folder
 
 METADATA = "metadata"
@@ -41,22 +42,26 @@ def newest(location: str, log: str) -> int | None:
 
 @dataclass(frozen=True)
 class Begun:
-    """The newest batch of a checkpoint. at: its timestamp; ended: whether it was committed."""
+    """A batch of a checkpoint. at: its timestamp; watermark: what came before it is late; ended: it was committed."""
 
     batch_id: int
     at: datetime
+    watermark: datetime
     ended: bool
 
 
 def newest_begun(location: str) -> Begun | None:
     """The newest batch that was begun; None before the first."""
     batch_id = newest(location, "offsets")
-    if batch_id is None:
-        return None
+    return None if batch_id is None else begun(location, batch_id)
+
+
+def begun(location: str, batch_id: int) -> Begun:
+    """A batch that was begun."""
     said = json.loads(_lines(location, batch_id)[1])
+    at, watermark = (moment(int(said[name]) * 1000) for name in ("batchTimestampMs", "batchWatermarkMs"))
     ended = newest(location, "commits")
-    at = datetime.fromtimestamp(int(said["batchTimestampMs"]) / 1000, UTC)
-    return Begun(batch_id, at, ended is not None and ended >= batch_id)
+    return Begun(batch_id, at, watermark, ended is not None and ended >= batch_id)
 
 
 def offsets(location: str, batch_id: int) -> list[str | None]:

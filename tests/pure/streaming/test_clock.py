@@ -8,10 +8,32 @@ from pathlib import Path
 
 import pytest
 
+from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
-from streaming.clock import Clock, refuse_the_past
+from spinney.stores import checkpoints
+from streaming import clock
+from streaming.clock import LEAP, Clock, interval, refuse_late, refuse_the_past, tolerance, watermark_delay
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+TEXT = """\
+[fleet]
+group = ["shop"]
+event_id = "sale"
+event_time = "at"
+target = "sold"
+features = ["price"]
+[fleet.columns]
+shop = "string"
+price = "double"
+sold = "double"
+[kafka]
+events = "sales"
+outcomes = "sold"
+duplicates_within = "{duplicates_within}"
+label_horizon = "{label_horizon}"
+[storage]
+root = "root"
+"""
 
 
 class Time:
@@ -24,13 +46,20 @@ class Time:
 
 
 def clock_of(time: Time) -> Clock:
-    return Clock("score", lambda: time.wall, lambda: time.steady)
+    return Clock("score", LEAP, lambda: time.wall, lambda: time.steady)
 
 
-def checkpoint(folder: Path, *, at: datetime, ended: bool) -> str:
+def configured(duplicates_within: str, label_horizon: str = "24h") -> Config:
+    text = TEXT.format(duplicates_within=duplicates_within, label_horizon=label_horizon)
+    return parse(text, "fleet.toml", {})
+
+
+def checkpoint(folder: Path, *, at: datetime, ended: bool, late: timedelta = timedelta(hours=-1)) -> str:
+    """A checkpoint whose newest batch is the seventh. late: by how much it is behind its watermark."""
     for log in ("offsets", "commits"):
         (folder / log).mkdir(parents=True)
-    said = json.dumps({"batchWatermarkMs": 0, "batchTimestampMs": int(at.timestamp() * 1000), "conf": {}})
+    stamps = {"batchWatermarkMs": at + late, "batchTimestampMs": at}
+    said = json.dumps({name: int(when.timestamp() * 1000) for name, when in stamps.items()})
     (folder / "offsets" / "7").write_text(f'v1\n{said}\n{{"t":{{"0":3}}}}\n')
     if ended:
         (folder / "commits" / "7").write_text("v1\n{}")
@@ -57,22 +86,71 @@ def test_a_leap_in_either_direction_is_refused_with_the_query_and_what_to_do(lea
     time = Time()
     clock = clock_of(time)
     time.pass_by(5, leap=leap)
-    with pytest.raises(StoreError, match=r"query score: this machine's clock leapt by .* Set the clock right"):
+    with pytest.raises(StoreError, match=r"query score: this machine's clock leapt by .* Set the clock right, then"):
         clock.check()
+
+
+def test_a_sleeping_machine_is_no_leap(monkeypatch) -> None:
+    """Its monotonic clock stands still meanwhile; the one since boot does not."""
+    read: list[int] = []
+    monkeypatch.setattr(clock.time, "clock_gettime", lambda which: read.append(which) or 5.0)
+    assert clock.since_boot() == 5.0
+    assert read == [clock.time.CLOCK_BOOTTIME]
+    monkeypatch.delattr(clock.time, "CLOCK_BOOTTIME")
+    clock.since_boot()
+    assert read[1:] == [clock.time.CLOCK_MONOTONIC]
+
+
+@pytest.mark.parametrize(
+    ("duplicates_within", "label_horizon", "behind", "tolerated"),
+    [
+        ("2h", "24h", timedelta(hours=1), timedelta(minutes=10)),
+        ("5m", "24h", timedelta(seconds=150), timedelta(seconds=75)),
+        ("2h", "4m", timedelta(hours=1), timedelta(minutes=2)),
+        ("1s", "24h", timedelta(milliseconds=500), timedelta(seconds=1)),
+    ],
+)
+def test_a_short_memory_tolerates_only_short_leaps(
+    duplicates_within: str, label_horizon: str, behind: timedelta, tolerated: timedelta
+) -> None:
+    config = configured(duplicates_within, label_horizon)
+    assert watermark_delay(config) == behind
+    assert tolerance(config) == tolerated
+
+
+def test_an_interval_is_whole_milliseconds() -> None:
+    assert interval(timedelta(seconds=1.5)) == "1500 milliseconds"
+
+
+@pytest.mark.parametrize("late", [timedelta(0), timedelta(minutes=1)])
+def test_a_batch_dated_up_to_its_watermark_is_refused_whatever_leaps_led_there(tmp_path: Path, late: timedelta) -> None:
+    location = checkpoint(tmp_path, at=NOW, ended=False, late=late)
+    says = r"query score: its batch 7 is dated 2026-03-01 12:00:00 UTC, .*set the clock right, remove .*/offsets/7"
+    with pytest.raises(StoreError, match=says):
+        refuse_late("score", location, checkpoints.begun(location, 7))
+    with pytest.raises(StoreError, match=says):
+        refuse_the_past("score", location, NOW + timedelta(hours=1), LEAP)
+
+
+def test_a_batch_dated_after_its_watermark_is_fine(tmp_path: Path) -> None:
+    location = checkpoint(tmp_path, at=NOW, ended=False, late=timedelta(milliseconds=-1))
+    refuse_late("score", location, checkpoints.begun(location, 7))
+    refuse_the_past("score", location, NOW, LEAP)
 
 
 def test_a_batch_begun_in_the_future_and_never_ended_may_be_removed(tmp_path: Path) -> None:
     location = checkpoint(tmp_path, at=NOW + timedelta(days=365), ended=False)
     with pytest.raises(StoreError, match=r"nothing of it was written: .*remove .*/offsets/7"):
-        refuse_the_past("score", location, NOW)
+        refuse_the_past("score", location, NOW, LEAP)
 
 
 def test_a_batch_ended_in_the_future_is_waited_for(tmp_path: Path) -> None:
-    location = checkpoint(tmp_path, at=NOW + timedelta(days=365), ended=True)
+    location = checkpoint(tmp_path, at=NOW + timedelta(minutes=2), ended=True)
+    refuse_the_past("score", location, NOW, timedelta(minutes=2))
     with pytest.raises(StoreError, match="or wait until then: until"):
-        refuse_the_past("score", location, NOW)
+        refuse_the_past("score", location, NOW, timedelta(minutes=1))
 
 
 def test_a_checkpoint_of_yesterday_and_none_at_all_are_fine(tmp_path: Path) -> None:
-    refuse_the_past("score", checkpoint(tmp_path / "there", at=NOW - timedelta(days=1), ended=True), NOW)
-    refuse_the_past("score", str(tmp_path / "nothing"), NOW)
+    refuse_the_past("score", checkpoint(tmp_path / "there", at=NOW - timedelta(days=1), ended=True), NOW, LEAP)
+    refuse_the_past("score", str(tmp_path / "nothing"), NOW, LEAP)
