@@ -11,6 +11,7 @@ from spinney.core.config import Config
 from spinney.stores.delta import Writer
 from spinney.stores.health import deltas
 from spinney.stores.layout import answer_type, directory
+from streaming.clock import interval
 from streaming.delta_source import appended
 from streaming.query import Query
 
@@ -30,9 +31,11 @@ def query(spark: SparkSession, config: Config) -> Query:
 def matched(predictions: DataFrame, outcomes: DataFrame, config: Config) -> DataFrame:
     """Each prediction with its outcome, once both are there, if they came within `kafka.label_horizon` of each other.
 
-    The horizon runs on arrival, so that neither side is ever too late for a watermark that the other one moved.
+    The horizon runs on arrival, so that neither side is ever too late for a watermark that the other one moved. Of a
+    label that comes again the first counts: ids are remembered for twice the horizon, as long as a prediction may wait
+    from before one to after the other.
     """
-    horizon = f"{int(config.kafka.label_horizon.total_seconds())} seconds"
+    horizon = interval(config.kafka.label_horizon)
     left = (
         predictions.drop("label")
         .withColumn("predicted_at", F.current_timestamp())
@@ -43,6 +46,7 @@ def matched(predictions: DataFrame, outcomes: DataFrame, config: Config) -> Data
         outcomes.select("group_key", "event_id", F.col("label").cast(answer_type(config)).alias("label"))
         .withColumn("seen_at", F.current_timestamp())
         .withWatermark("seen_at", horizon)
+        .dropDuplicatesWithinWatermark(["group_key", "event_id"])
         .alias("o")
     )
     met = f"""p.group_key = o.group_key AND p.event_id = o.event_id
