@@ -103,7 +103,10 @@ def _late_labels(rows: DataFrame, config: Config) -> DataFrame:
 
 
 def _records(rows: DataFrame, source: str) -> DataFrame:
-    """The rows as the records that Kafka would have brought, so that one validation judges both."""
+    """The rows as the records that Kafka would have brought, so that one validation judges both.
+
+    A file has no time of its own for each row: what lies in the future when it is loaded is a dead letter.
+    """
     text = F.to_json(F.struct(*rows.columns), AS_MESSAGE)
     return rows.select(
         F.lit(None).cast("binary").alias("key"),

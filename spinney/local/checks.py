@@ -80,13 +80,18 @@ def kafka(config: Config) -> Result:
 
 
 def topics(config: Config) -> Result:
-    """The topics of the configuration exist. Raises Busy."""
-    from spinney.stores.kafka import existing_topics, topics_of
+    """The topics of the configuration exist, and those read take no records of the future. Raises Busy, StoreError."""
+    from spinney.stores.kafka import FUTURE_MS, existing_topics, takes_the_future, topics_of
 
     there = existing_topics(config, BROKER_SECONDS)
     lacking = [topic for topic in topics_of(config) if topic not in there]
     if lacking:
         return Result("topics", "finding", f"do not exist: {', '.join(lacking)}", "Make them: spinney init")
+    read = [topic for topic in (config.kafka.events, config.kafka.outcomes) if topic]
+    if open_ended := [topic for topic in read if takes_the_future(config, topic)]:
+        text = f"one wrong clock may date records years ahead, for ever the fleet's now: {', '.join(open_ended)}"
+        remedy = f"Set message.timestamp.after.max.ms={FUTURE_MS} (or message.timestamp.type=LogAppendTime) on them."
+        return Result("topics", "finding", text, remedy)
     return Result("topics", "ok", ", ".join(f"{topic} ({there[topic]} partitions)" for topic in topics_of(config)))
 
 

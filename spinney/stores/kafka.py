@@ -9,14 +9,28 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
+from schemas.messages import MAX_FUTURE_SECONDS
 from spinney.core.config import Config
 from spinney.core.errors import Busy, ConfigError, Finding, StoreError
 from spinney.stores.kafka_options import client_settings, producer_settings
 
-__all__ = ["admin", "ensure_topics", "existing_topics", "producer", "producer_settings", "retention_ms", "topics_of"]
+__all__ = [
+    "admin",
+    "ensure_topics",
+    "existing_topics",
+    "producer",
+    "producer_settings",
+    "retention_ms",
+    "takes_the_future",
+    "topics_of",
+]
 
 C = TypeVar("C")
 SECONDS = 10.0
+FUTURE_MS = MAX_FUTURE_SECONDS * 1000
+"""How far ahead of the broker a record's own time may be; events are judged by that time."""
+
+_AHEAD = "message.timestamp.after.max.ms"
 _QUIET = {"log_level": 0}
 """librdkafka writes to standard error by itself; what matters comes as an exception."""
 
@@ -57,12 +71,12 @@ def ensure_topics(
 ) -> dict[str, bool]:
     """Make the topics that are missing; return topic -> whether it was made now. Safe to repeat.
 
-    retention_ms: of the topics made now; -1 keeps for ever; None leaves it to the broker.
-    Raises Busy: no broker; StoreError: the broker refuses.
+    retention_ms: of the topics made now; -1 keeps for ever; None leaves it to the broker. Those take no record dated
+    more than FUTURE_MS ahead. Raises Busy: no broker; StoreError: the broker refuses.
     """
     wanted = tuple(topics_of(config) if topics is None else topics)
     there = existing_topics(config)
-    settings = {} if retention_ms is None else {"retention.ms": str(retention_ms)}
+    settings = {_AHEAD: str(FUTURE_MS)} | ({} if retention_ms is None else {"retention.ms": str(retention_ms)})
     missing = [
         NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=settings)
         for topic in wanted
@@ -80,13 +94,26 @@ def ensure_topics(
 
 def retention_ms(config: Config, topic: str) -> int:
     """Return how long a topic keeps its records, in milliseconds; -1: for ever. Raises StoreError."""
+    return int(_settings(config, topic)["retention.ms"].value)
+
+
+def takes_the_future(config: Config, topic: str) -> bool:
+    """Whether a producer whose clock is wrong may date its records more than FUTURE_MS ahead. Raises StoreError."""
+    settings = _settings(config, topic)
+    if settings["message.timestamp.type"].value == "LogAppendTime":
+        return False
+    # Brokers before 3.6 have no such limit.
+    return _AHEAD not in settings or int(settings[_AHEAD].value) > FUTURE_MS
+
+
+def _settings(config: Config, topic: str) -> dict[str, Any]:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     client = admin(config)  # kept by name: its futures die with it
     try:
-        settings = client.describe_configs([resource], request_timeout=SECONDS)[resource].result()
+        found: dict[str, Any] = client.describe_configs([resource], request_timeout=SECONDS)[resource].result()
     except KafkaException as error:
         raise StoreError(f"topic {topic}: its settings cannot be read: {error.args[0].str()}") from error
-    return int(settings["retention.ms"].value)
+    return found
 
 
 def _made(topic: str, future: Any) -> bool:
@@ -96,7 +123,9 @@ def _made(topic: str, future: Any) -> bool:
         reason = error.args[0]
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
-        raise StoreError(f"topic {topic}: the broker does not make it: {reason.str()}") from error
+        old = f". Before Kafka 3.6: make it yourself, with message.timestamp.type=LogAppendTime in place of {_AHEAD}"
+        remedy = old if _AHEAD in str(reason.str()) else ""
+        raise StoreError(f"topic {topic}: the broker does not make it: {reason.str()}{remedy}") from error
     return True
 
 

@@ -182,7 +182,8 @@ def checks(fields: Iterable[Field], time: Field) -> list[Check]:
         Check(
             "NOT (try_variant_get(v, '$[1]', 'bigint') <=> xxhash64(text))",
             DeadLetterReason.NOT_JSON,
-            "concat('JSON expected, got ', left(text, 80))",
+            # A VARIANT holds no object with a name twice, however deep; only those at the top are looked for by name.
+            "concat('JSON without a name twice in one object expected, got ', left(text, 80))",
         ),
         Check(
             "NOT schema_of_variant(try_variant_get(v, '$[0]', 'variant')) LIKE 'OBJECT%'",

@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka.admin import NewTopic
 
 from spinney.cli import main
 from spinney.core.config import Config, parse
@@ -82,6 +84,36 @@ def test_topics_are_made_once_and_left_alone_after(config: Config) -> None:
 def test_a_topic_keeps_its_records_as_long_as_asked(config: Config) -> None:
     kafka.ensure_topics(config, retention_ms=60_000)
     assert kafka.retention_ms(config, config.kafka.events) == 60_000
+
+
+def make(config: Config, topic: str, **settings: str) -> None:
+    client = kafka.admin(config)  # kept by name: its futures die with it
+    dotted = {name.replace("_", "."): value for name, value in settings.items()}
+    client.create_topics([NewTopic(topic, 1, 1, config=dotted)], operation_timeout=30)[topic].result()
+
+
+def test_a_topic_made_here_takes_no_record_dated_years_ahead_whatever_the_broker_would(config: Config) -> None:
+    kafka.ensure_topics(config)
+    limit = kafka._settings(config, config.kafka.events)["message.timestamp.after.max.ms"]
+    assert (limit.value, limit.is_default) == ("3600000", False)
+    ahead = round((datetime.now(UTC) + timedelta(hours=2)).timestamp() * 1000)
+    answers: list[Any] = []
+    client = kafka.producer(config)
+    client.produce(config.kafka.events, b"{}", timestamp=ahead, on_delivery=lambda error, _: answers.append(error))
+    client.flush(30)
+    assert [error.name() for error in answers] == ["INVALID_TIMESTAMP"]
+    assert checks.topics(config).state == "ok"
+
+
+def test_a_topic_that_takes_records_dated_years_ahead_is_a_finding(config: Config) -> None:
+    events, outcomes, ever = config.kafka.events, config.kafka.outcomes, str(2**63 - 1)
+    make(config, events, message_timestamp_after_max_ms=ever, message_timestamp_type="LogAppendTime")
+    make(config, outcomes, message_timestamp_after_max_ms=ever)
+    assert not kafka.takes_the_future(config, events)  # the broker's own clock
+    found = checks.topics(config)
+    assert found.state == "finding"
+    assert found.text.endswith(f"now: {outcomes}")
+    assert "message.timestamp.after.max.ms=3600000" in found.remedy
 
 
 def test_every_row_arrives_once_keyed_by_its_group(config: Config, tmp_path: Path) -> None:

@@ -88,6 +88,15 @@ def test_loading_again_adds_nothing_and_a_longer_history_only_what_is_new(spark,
     assert "new" in by_id(fleet, tables.OUTCOMES)
 
 
+def test_a_row_of_the_future_is_a_dead_letter_until_its_time_has_come(spark, fleet, tmp_path: Path) -> None:
+    rows = history()[:2].drop(columns="sold")
+    rows["at"] = [datetime.now(UTC) + timedelta(hours=hours) for hours in (0.5, 2)]
+    rows.to_parquet(tmp_path / "ahead.parquet", coerce_timestamps="us", index=False)
+    added = load(fleet.config, str(tmp_path / "ahead.parquet"), spark=spark).added
+    assert added == {"events": 1, "dead_letters": 1}
+    assert [row["reason"] for row in fleet.rows(tables.DEAD_LETTERS)] == ["time_out_of_range"]
+
+
 def test_what_was_ingested_is_not_loaded_again(spark, fleet, source: str) -> None:
     fleet.put(tables.EVENTS, [fleet.event("a", 1, "s2", START)])
     assert load(fleet.config, source, spark=spark).added["events"] == 4

@@ -108,6 +108,7 @@ RECORDS: list[tuple[str, bytes | None, Reason | None]] = [
     ("NaN", raw("1.5", "NaN"), Reason.NOT_JSON),
     ("Infinity", raw("1.5", "Infinity"), Reason.NOT_JSON),
     ("a field twice", raw('"stock"', '"price": 2, "stock"'), Reason.DUPLICATE_FIELD),
+    ("a name twice, deep", event(extra={"a": {"b": 1}})[:-3] + b', "b": 2}}}', Reason.NOT_JSON),
     ("an array", b"[" + event() + b"]", Reason.NOT_AN_OBJECT),
     ("a number", b"12", Reason.NOT_AN_OBJECT),
     ("a text", b'"12"', Reason.NOT_AN_OBJECT),
@@ -153,6 +154,8 @@ def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, co
     got = {name: by_offset[n].reason for n, (name, _, _) in enumerate(RECORDS)}
     assert got == {name: reason for name, _, reason in RECORDS}
     assert {reason for _, _, reason in RECORDS} - {None} == set(Reason), "a reason that no record has"
+    deep = by_offset[[name for name, _, _ in RECORDS].index("a name twice, deep")]
+    assert deep.detail.startswith("JSON without a name twice in one object expected, got {")
     for row in by_offset.values():
         assert (row.detail is None) == (row.reason is None)
         assert len(row.detail or "") <= 500
