@@ -59,8 +59,8 @@ def distinct(rows: DataFrame, config: Config) -> DataFrame:
     Adds `arrived_at`, the batch's timestamp. The watermark follows it, not the producers' clocks: nothing that arrives
     is ever too late, and a replayed batch has the same timestamp and so the same duplicates.
 
-    An id is forgotten at the end of a batch after one that is `duplicates_within` younger than the id: where nothing
-    comes, nothing is forgotten. Each query has batches of its own, so past that time one may drop what another takes.
+    An id is forgotten after the second batch that begins later than that: where nothing comes, nothing is forgotten.
+    Each query has batches of its own, so just past that time one may take what another drops.
     """
     dead = F.col("kind") == DEAD
     position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset")

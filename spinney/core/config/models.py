@@ -162,7 +162,9 @@ class Kafka(Section):
     events: Topic = key(says="The topic of events.")
     outcomes: Topic | None = key(None, says="The topic of late labels. Without it the label is a field of the event.")
     predictions: Topic | None = key(None, says="The topic that answers are sent to.")
-    duplicates_within: PositiveDuration = key(timedelta(hours=2), says="A second event with the same id is dropped.")
+    duplicates_within: PositiveDuration = key(
+        timedelta(hours=2), says="A second event with the same id is dropped at least this long."
+    )
     label_horizon: PositiveDuration = key(
         timedelta(hours=24), says="Labels this late still count for health; later ones only for training."
     )
