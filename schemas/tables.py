@@ -162,7 +162,7 @@ PROMOTIONS = Contract(
     (
         SHARD,
         GROUP_KEY,
-        ROUND_ID,
+        Column("round_id", "string", "the round this row belongs to; people-N is a person's step", nullable=False),
         Column("epoch", "bigint", "raised by people only; the greatest rules", nullable=False),
         Column("model_id", "string", "the model decided about", nullable=False),
         Column("decision", "string", "promoted, unproven, kept, held, refused, withdrawn, pinned", nullable=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -14,12 +14,14 @@ import pyarrow.dataset as ds
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import ModelStatus
-from spinney.core import keys
+from spinney.core import keys, story
 from spinney.core.champion import Promotion, champion, is_pinned
+from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.standing import Last, State, state
 from spinney.stores import delta, layout
+from spinney.stores.timeline import moment_of
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,14 @@ class Story:
     happened: tuple[dict[str, Any], ...]
 
     def __str__(self) -> str:
-        head = f"{self.group_key}: {self.standing.state}"
-        if self.standing.model_id:
-            through = _day(self.standing.trained_through)
-            head += f", answered by model {self.standing.model_id[:12]} trained through {through}"
-        return "\n".join([head, *(f"  {_day(each['at'])}  {each['what']}: {each['said']}" for each in self.happened)])
+        now = self.standing
+        head = f"{self.group_key}: {now.state}"
+        if now.model_id:
+            head += f", answered by {story.short(now.model_id)} trained through {story.day(now.trained_through)}"
+            head += "" if now.rows is None else f" on {now.rows} rows"
+            head += "" if now.loss is None else f", held-out loss {now.loss:.6g}"
+        lines = (f"  {story.day(each['at'])}  {each['what']}: {each['said']}" for each in self.happened)
+        return "\n".join([head, *lines])
 
 
 class Fleet:
@@ -59,32 +64,52 @@ class Fleet:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def groups(self) -> list[Standing]:
-        """Every group that has an event, by key; parents are not groups. Raises StoreError."""
-        seen = self._read(tables.EVENTS, ["group_key"]).column("group_key").unique().to_pylist()
-        return self._standings(sorted(key for key in seen if not keys.is_parent(key)), None)
+    def groups(self, as_of: datetime | str | None = None) -> list[Standing]:
+        """Every group that has an event, by key; parents are not groups.
+
+        as_of: as the fleet stood then, by what had been decided: a time (UTC where it names no zone), or a round's
+        name. Raises StoreError.
+        """
+        at = self._moment(as_of)
+        rows = self._read(tables.EVENTS, ["group_key"], _until("ingested_at", at))
+        seen = rows.column("group_key").unique().to_pylist()
+        return self._standings(sorted(key for key in seen if not keys.is_parent(key)), None, at)
+
+    def champions(self, as_of: datetime | str | None = None) -> Champions:
+        """Who answers in the whole fleet, parents too, or who did then; small models are carried.
+
+        `routing.routes` says whose answer a row gets, and `ModelCache.load` opens those models. Raises StoreError.
+        """
+        at = self._moment(as_of)
+        rows = self._read(tables.PROMOTIONS, [*_PROMOTION, "codec", "payload", "signature"], _until("decided_at", at))
+        return Champions.of_rows(rows.to_pylist())
 
     def why(self, key: str) -> Story:
         """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""
-        (standing,) = self._standings([key], ds.field("group_key") == key)
-        happened = [
-            *self._said(tables.VERDICTS, key, "judged_at", lambda row: (f"judged {row['decision']}", row["reason"])),
-            *self._said(tables.MODELS, key, "fitted_at", _attempt),
-            *self._said(
-                tables.PROMOTIONS, key, "decided_at", lambda row: (row["decision"], f"{row['reason']} ({row['by']})")
-            ),
-        ]
+        mine = ds.field("group_key") == key
+        (standing,) = self._standings([key], mine)
+        happened = story.told(
+            *(self._read(base, None, mine).to_pylist() for base in (tables.VERDICTS, tables.MODELS, tables.PROMOTIONS))
+        )
         if not happened and not self._known(key):
-            raise StoreError(f"group {key}: nothing was ever stored of it; `spinney fleet` lists the groups")
-        return Story(key, standing, tuple(sorted(happened, key=lambda each: (each["at"], each["order"]))))
+            known = self._read(tables.EVENTS, ["group_key"]).column("group_key").unique().to_pylist()
+            raise StoreError(keys.unknown(key, known, "nothing was ever stored of it"))
+        return Story(key, standing, happened)
+
+    def _moment(self, as_of: datetime | str | None) -> datetime | None:
+        if isinstance(as_of, str):
+            return moment_of(self.config, as_of)
+        return as_of.replace(tzinfo=UTC) if as_of and not as_of.tzinfo else as_of
 
     def _known(self, key: str) -> bool:
         return bool(self._read(tables.EVENTS, ["group_key"], ds.field("group_key") == key).num_rows)
 
-    def _standings(self, wanted: Iterable[str], where: ds.Expression | None) -> list[Standing]:
-        promotions = _by_group(self._read(tables.PROMOTIONS, _PROMOTION, None), "decided_at")
-        verdicts = _newest(self._read(tables.VERDICTS, _VERDICT, where), "judged_at")
-        attempts = _newest(self._read(tables.MODELS, _ATTEMPT, where), "fitted_at")
+    def _standings(
+        self, wanted: Iterable[str], where: ds.Expression | None, at: datetime | None = None
+    ) -> list[Standing]:
+        promotions = _by_group(self._read(tables.PROMOTIONS, _PROMOTION, _until("decided_at", at)), "decided_at")
+        verdicts = _newest(self._read(tables.VERDICTS, _VERDICT, _until("judged_at", at, where)), "judged_at")
+        attempts = _newest(self._read(tables.MODELS, _ATTEMPT, _until("fitted_at", at, where)), "fitted_at")
         champions = {key: champion(Promotion.of_row(row) for row in rows) for key, rows in promotions.items()}
         found = []
         for key in wanted:
@@ -119,17 +144,6 @@ class Fleet:
     def _ancestors(self, key: str) -> tuple[str, ...]:
         return () if keys.is_parent(key) else keys.ancestors(self.config.fleet.group, self.config.fleet.parents, key)
 
-    def _said(self, base: Contract, key: str, at: str, words: Any) -> list[dict[str, Any]]:
-        order = {"verdicts": 0, "models": 1, "promotions": 2}[base.name]
-        said = []
-        for row in self._read(base, None, ds.field("group_key") == key).to_pylist():
-            what, sentence = words(row)
-            numbers = {name: row[name] for name in _NUMBERS if row.get(name) is not None}
-            said.append(
-                {"at": row[at], "order": order, "what": what, "said": sentence, "clock": row["clock"], **numbers}
-            )
-        return said
-
     def _read(self, base: Contract, columns: list[str] | None, where: ds.Expression | None = None) -> pa.Table:
         parts = []
         for directory in layout.directories(self.config, base):
@@ -157,17 +171,13 @@ _PROMOTION = [
 ]
 _VERDICT = ["group_key", "decision", "round_id", "reason", "judged_at"]
 _ATTEMPT = ["group_key", "status", "error", "fitted_at", "round_id"]
-_NUMBERS = (
-    "round_id",
-    "numbers",
-    "metrics",
-    "rows",
-    "challenger_loss",
-    "champion_loss",
-    "rows_compared",
-    "model_id",
-    "policy",
-)
+
+
+def _until(column: str, at: datetime | None, where: ds.Expression | None = None) -> ds.Expression | None:
+    if at is None:
+        return where
+    then = ds.field(column) <= at
+    return then if where is None else where & then
 
 
 def _said_last(
@@ -192,13 +202,3 @@ def _by_group(table: pa.Table, by: str) -> dict[str, list[dict[str, Any]]]:
 
 def _newest(table: pa.Table, by: str) -> dict[str, dict[str, Any]]:
     return {key: rows[-1] for key, rows in _by_group(table, by).items()}
-
-
-def _attempt(row: dict[str, Any]) -> tuple[str, str]:
-    if row["error"]:
-        return row["status"], row["error"]
-    return row["status"], f"{row['rows']} rows through {_day(row['trained_through'])}, {row['fit_ms'] or 0:.1f} ms"
-
-
-def _day(moment: datetime | None) -> str:
-    return "never" if moment is None else f"{moment:%Y-%m-%d %H:%M}"

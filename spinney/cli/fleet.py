@@ -12,12 +12,13 @@ from spinney.core.standing import State
 @config_option
 @json_option
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only groups in this state.")
+@click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time, or right after a round.")
 @click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Lines to show; 0 is all.")
-def fleet(config_path: str, as_json: bool, state: str | None, limit: int) -> None:
+def fleet(config_path: str, as_json: bool, state: str | None, as_of: str | None, limit: int) -> None:
     """The fleet at a glance, one line per group. Reads only."""
     from spinney.fleet import Fleet
 
-    rows = plain(Fleet(load_config(config_path)).groups())
+    rows = plain(Fleet(load_config(config_path)).groups(as_of))
     if state is not None:
         rows = [row for row in rows if row.get("state") == state]
     shown = rows if as_json or not limit else rows[:limit]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -42,6 +43,11 @@ class Champions:
     @classmethod
     def empty(cls) -> Champions:
         return cls({})
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[Any, Any]]) -> Champions:
+        """From rows of `promotions`: all that there are, or all that had been decided by some moment."""
+        return cls.empty().after((row["group_key"], Promotion.of_row(row)) for row in rows)
 
     def of(self, group_key: str) -> Promotion | None:
         """The promotion of the group's champion; None when it has none."""

@@ -220,7 +220,8 @@ class FleetOfTwo:
     def __init__(self, config: object) -> None:
         del config
 
-    def groups(self) -> list[dict[str, object]]:
+    def groups(self, as_of: str | None = None) -> list[dict[str, object]]:
+        del as_of
         return [{"group": "a", "state": "fresh", "age": float("nan")}, {"group": "b", "state": "failed", "age": 1.0}]
 
     def why(self, key: str) -> str:

@@ -201,7 +201,7 @@ def test_why_tells_verdicts_attempts_and_promotions_in_order(config: Config) -> 
         verdict(A, 1, "fit", "new group", "r1"),
         verdict(B, 1, "fit", "not mine", "r1"),
     )
-    put(config, tables.PROMOTIONS, "people", decided(A, 5, "pinned", "m1", "", by="ada", epoch=1))
+    put(config, tables.PROMOTIONS, "people", decided(A, 5, "pinned", "m1", "people-0", by="ada", epoch=1))
     put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "m1", "r1", **fitted(0)))
     made = attempt(A, 1, "fitted", model_id="m1", rows=40, trained_through=hour(0), fit_ms=2.34)
     put(config, tables.MODELS, "stream", made, attempt(A, 0.5, "too_few_rows", error="20 rows needed"))
@@ -209,21 +209,21 @@ def test_why_tells_verdicts_attempts_and_promotions_in_order(config: Config) -> 
     assert [(each["what"], each["said"]) for each in story.happened] == [
         ("too_few_rows", "20 rows needed"),
         ("judged fit", "new group"),
-        ("fitted", "40 rows through 2024-05-01 00:00, 2.3 ms"),
-        ("promoted", "because (stream)"),
-        ("pinned", "because (ada)"),
+        ("fitted", "model m1, 40 rows through 2024-05-01 00:00, 2.3 ms"),
+        ("promoted", "model m1: because (stream)"),
+        ("pinned", "by ada: because; model m1 goes on (epoch 1)"),
         ("judged fit", "the batch refits every group"),
     ]
     lines = str(story).splitlines()
     assert lines[0].startswith('["a","1"]: ')
-    assert lines[3] == "  2024-05-01 01:00  fitted: 40 rows through 2024-05-01 00:00, 2.3 ms"
+    assert lines[3] == "  2024-05-01 01:00  fitted: model m1, 40 rows through 2024-05-01 00:00, 2.3 ms"
     assert all("payload" not in each for each in story.happened)
 
 
 def test_a_group_that_only_has_events_has_an_empty_story(config: Config) -> None:
     seen(config, A)
     assert Fleet(config).why(A).happened == ()
-    with pytest.raises(StoreError, match=r"group \[\"x\",\"1\"\]: nothing was ever stored of it; `spinney fleet`"):
+    with pytest.raises(StoreError, match=r"group \[\"x\",\"1\"\]: nothing was ever stored of it; the nearest are \[\"a"):
         Fleet(config).why('["x","1"]')
 
 

@@ -1,0 +1,112 @@
+"""The fleet as it stood: listed, and scored with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from past import Past, hour
+
+from schemas import tables
+from spinney.cli import main
+from spinney.core import keys, scoring
+from spinney.core.errors import StoreError
+from spinney.core.routing import Ask, routes
+from spinney.core.standing import State
+from spinney.fleet import Fleet
+from spinney.stores.decisions import Ask as Asked
+from spinney.stores.decisions import Said, Verb, carry_out
+from spinney.stores.files import read_config
+from spinney.stores.models import ModelCache
+
+TEXT = """\
+[fleet]
+name = "shops"
+group = ["shop", "dept"]
+parents = [["dept"]]
+event_id = "sale"
+event_time = "at"
+target = "sold"
+features = ["price"]
+[fleet.columns]
+shop = "string"
+dept = "int"
+price = "double"
+sold = "double"
+[kafka]
+events = "sales"
+[storage]
+root = "root"
+"""
+A, B, C, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '{"dept":"1"}'
+ADA = Said("ada", "so")
+
+
+@pytest.fixture
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
+    """A has models of hours 1 and 3, B one of hour 3; a person went back with A at hour 4; C came last."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet.toml").write_text(TEXT, encoding="utf-8")
+    made = Past(read_config("fleet.toml"))
+    came = ((A, 0), (B, 0), (C, 6))
+    made.put(tables.EVENTS, "", *({"group_key": key, "event_id": "e", "ingested_at": hour(at)} for key, at in came))
+    made.first = made.round(1, {A: 1.0, DEPT: 11.0})
+    made.second = made.round(3, {A: 3.0, B: 23.0}, big=True)
+    carry_out(made.config, made.signer, Asked(Verb.PIN, (A,), made.first[A]), ADA, now=hour(4))
+    return made
+
+
+def stood(past: Past, as_of: object) -> dict[str, tuple[State, str | None]]:
+    return {each.group_key: (each.state, each.model_id) for each in Fleet(past.config).groups(as_of)}  # type: ignore[arg-type]
+
+
+def test_each_group_stands_as_it_stood_then(past: Past) -> None:
+    assert stood(past, hour(0.5)) == {A: (State.NONE, None), B: (State.NONE, None)}
+    assert stood(past, hour(2)) == {A: (State.FRESH, past.first[A]), B: (State.PARENT, None)}
+    assert stood(past, "stream-3") == {A: (State.FRESH, past.second[A]), B: (State.FRESH, past.second[B])}
+    assert stood(past, "people-0")[A] == (State.HELD, past.first[A])
+    assert stood(past, None)[C] == (State.PARENT, None)
+    assert stood(past, hour(2).replace(tzinfo=None)) == stood(past, hour(2))
+
+
+def test_a_failure_that_came_later_is_not_known_then(past: Past) -> None:
+    failed = {"group_key": B, "status": "failed", "error": "no", "fitted_at": hour(8), "clock": hour(8)}
+    past.put(tables.MODELS, "stream", {**failed, "round_id": "stream-8"})
+    assert stood(past, "stream-3")[B][0] is State.FRESH
+    assert stood(past, None)[B][0] is State.FAILED
+
+
+def answers(past: Past, as_of: object) -> list[float]:
+    """What A and B were told then for one row each, by the champions of then and nothing else."""
+    champions = Fleet(past.config).champions(as_of)  # type: ignore[arg-type]
+    fleet = past.config.fleet
+    asks = [Ask(A), Ask(B)]
+    found = routes(asks, champions, lambda key: keys.ancestors(fleet.group, fleet.parents, key))
+    wanted = {each.promotion.model_id: (each.owner, each.promotion) for each in found.values() if each.promotion}
+    models, refused = ModelCache().load(wanted, past.config, past.signer)
+    assert refused == set()
+    ids = [promotion.model_id if (promotion := found[ask].promotion) else None for ask in asks]
+    return [float(each) for each in scoring.answer(pd.DataFrame({"price": [5.0, 5.0]}), ids, models).prediction]
+
+
+def test_the_fleet_of_then_answers_as_it_did(past: Past) -> None:
+    assert answers(past, "stream-1") == [1.0, 11.0]
+    assert answers(past, "stream-3") == [3.0, 23.0]
+    assert answers(past, None) == [1.0, 23.0]
+
+
+def test_the_command_lists_the_fleet_of_then(past: Past) -> None:
+    done = CliRunner().invoke(main, ["fleet", "--as-of", "2024-05-01T02:00Z", "--json"])
+    assert done.exit_code == 0, done.output
+    assert [(each["group_key"], each["model_id"]) for each in json.loads(done.stdout)] == [
+        (A, past.first[A]),
+        (B, None),
+    ]
+
+
+def test_a_moment_that_is_none_is_refused(past: Past) -> None:
+    with pytest.raises(StoreError, match=r"expected a time like 2026-11-20T18:00Z, or a round"):
+        Fleet(past.config).groups("last tuesday")
