@@ -120,7 +120,8 @@ class _Books:
         if both := groups(self.models) & groups(kept):
             yield f"fitted and kept in one round: {sorted(both)[:3]}"
         fitted = self.models[self.models["status"] == "fitted"]
-        decided = self.promotions[self.promotions["decision"] != "kept"]
+        by_round = self.promotions["by"].isin(["stream", "batch"])
+        decided = self.promotions[by_round & (self.promotions["decision"] != "kept")]
         yield from apart("decisions", pairs(fitted), pairs(decided))
         yield from apart(
             "rounds", set(plan["round_id"]), set(self.recorded.loc[self.recorded["groups_in"] > 0, "round_id"])
