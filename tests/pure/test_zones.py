@@ -9,23 +9,18 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("spinney", "streaming", "batch", "schemas", "examples", "benchmarks")
 
 
-def files_with(pattern: str) -> set[str]:
+def files_with(*patterns: str) -> set[str]:
+    """Of the modules that know Spark."""
     return {
         str(file.relative_to(ROOT))
         for folder in FOLDERS
         for file in (ROOT / folder).rglob("*.py")
-        if re.search(pattern, file.read_text(encoding="utf-8"))
+        if all(re.search(pattern, file.read_text(encoding="utf-8")) for pattern in (r"\bpyspark\b", *patterns))
     }
 
 
-def test_a_naive_time_is_called_utc_only_where_a_users_file_means_it() -> None:
-    """What `collect` returns is in the process's zone; of what a file brings without a zone, UTC is the convention."""
-    assert files_with(r"replace\(\s*tzinfo=(?!None)|tz_localize\(") == {
-        "spinney/core/encoding.py",
-        "spinney/core/fitting.py",
-        "spinney/core/history.py",
-        "spinney/local/records.py",
-    }
+def test_no_time_is_called_utc_where_it_may_come_out_of_spark() -> None:
+    assert files_with(r"replace\(\s*tzinfo=(?!None)") == set()
 
 
 def test_rows_are_collected_in_few_places_and_without_times() -> None:
