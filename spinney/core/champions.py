@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from spinney.core.blobs import ipc_batch, ipc_bytes, unformatted
-from spinney.core.champion import Promotion, champion, condense
+from spinney.core.champion import Promotion, condense
 
 FORMAT = b"\x01"
 _SCHEMA = pa.schema(
@@ -48,10 +48,6 @@ class Champions:
     def of_rows(cls, rows: Iterable[Mapping[Any, Any]]) -> Champions:
         """From rows of `promotions`: all that there are, or all that had been decided by some moment."""
         return cls.empty().after((row["group_key"], Promotion.of_row(row)) for row in rows)
-
-    def of(self, group_key: str) -> Promotion | None:
-        """The promotion of the group's champion; None when it has none."""
-        return champion(self.histories.get(group_key, ()))
 
     def after(self, promotions: Iterable[tuple[str, Promotion]]) -> Champions:
         """With these promotions seen; seeing one twice, or in another order, changes nothing."""

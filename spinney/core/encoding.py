@@ -93,15 +93,6 @@ class Encoder:
         )
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the matrix' columns: ``wind``, ``departure.day_of_week.sin``, ``airport=JFK``."""
-        return static_names(self.features) + tuple(
-            f"{feature.name}={word}"
-            for feature, words in zip(strings(self.features), self.vocabularies, strict=True)
-            for word in words
-        )
-
-    @property
     def width(self) -> int:
         """Columns of the matrix."""
         return len(static_names(self.features)) + sum(map(len, self.vocabularies))
@@ -116,10 +107,6 @@ class Encoder:
             at = np.array([place.get(word, -1) for word in columns.words[j]] + [-1], dtype=np.int64)
             parts.append((at[columns.codes[:, j], None] == np.arange(len(vocabulary))).astype(np.float64))
         return np.concatenate(parts, axis=1)
-
-    def encode(self, frame: pd.DataFrame) -> tuple[Floats, tuple[str, ...]]:
-        """The matrix of a frame's rows, and its columns' names. Raises ContractError like `convert`."""
-        return self.matrix(convert(frame, self.features)), self.names
 
     def as_data(self) -> dict[str, Any]:
         """This encoder as a JSON object."""

@@ -61,28 +61,19 @@ class Sent:
         self.first_failure = self.first_failure or why
 
 
-def produce(
-    config: Config,
-    source: str | Path,
-    *,
-    topic: str,
-    rate: float | None = None,
-    by_event_time: bool = False,
-    speed: float = 3600.0,
+def send(
+    config: Config, source: Path, topic: str, pace: Pace | None = None, show: Callable[[Sent], None] = lambda _: None
 ) -> Sent:
-    """Send every row of `source` to `topic`, keyed by group; return the counts. See `send`."""
-    return send(config, Path(source), topic, Pace(rate, by_event_time, speed))
+    """Send every row, keyed by group, and wait until each is acknowledged or has failed.
 
-
-def send(config: Config, source: Path, topic: str, pace: Pace, show: Callable[[Sent], None] = lambda _: None) -> Sent:
-    """Send every row and wait until each is acknowledged or has failed. show: called now and then, and at the end.
+    show: called now and then, and at the end.
 
     Raises ContractError: the file cannot be read. SetupError: the topic would drop records this old.
     StoreError: no such topic.
     """
     if topic not in kafka.existing_topics(config):
         raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
-    sender = _Sender(config, topic, pace, Sent(records.count(source) if source.is_file() else None), show)
+    sender = _Sender(config, topic, pace or Pace(), Sent(records.count(source) if source.is_file() else None), show)
     time_column = "observed_at" if topic == config.kafka.outcomes else config.fleet.event_time
     for row in records.rows(source, config):
         sender.take(row, time_column)

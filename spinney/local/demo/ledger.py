@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,10 +26,6 @@ class Ledger:
     outcome_duplicates: tuple[Id, ...]
     unmatched: frozenset[Id]
     dead: Mapping[str, str]
-
-    @property
-    def dead_by_reason(self) -> dict[str, int]:
-        return dict(sorted(Counter(self.dead.values()).items()))
 
     @property
     def event_records(self) -> int:

@@ -17,7 +17,7 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
 from spinney.local import checks
 from spinney.local.broker import Broker
-from spinney.local.produce import Pace, Sent, produce, send
+from spinney.local.produce import Pace, Sent, send
 from spinney.stores import kafka
 
 CONFIG = """\
@@ -136,7 +136,7 @@ def test_every_row_arrives_once_keyed_by_its_group(config: Config, tmp_path: Pat
 
 def test_by_event_time_records_carry_it_and_come_at_its_distances(config: Config, tmp_path: Path) -> None:
     kafka.ensure_topics(config, partitions=1, retention_ms=-1)
-    sent = produce(config, lines(tmp_path, 5), topic=config.kafka.events, by_event_time=True, speed=36_000.0)
+    sent = send(config, lines(tmp_path, 5), config.kafka.events, Pace(by_event_time=True, speed=36_000.0))
     assert sent.acknowledged == 5
     assert sent.seconds >= 0.4  # four hours, ten hours a second
     stamps = [message.timestamp()[1] for message in records(config, config.kafka.events, 5)]
@@ -145,25 +145,25 @@ def test_by_event_time_records_carry_it_and_come_at_its_distances(config: Config
 
 def test_a_rate_is_kept(config: Config, tmp_path: Path) -> None:
     kafka.ensure_topics(config)
-    assert produce(config, lines(tmp_path, 11), topic=config.kafka.events, rate=20.0).seconds >= 0.5
+    assert send(config, lines(tmp_path, 11), config.kafka.events, Pace(rate=20.0)).seconds >= 0.5
 
 
 def test_a_topic_that_would_delete_records_that_old_is_refused(config: Config, tmp_path: Path) -> None:
     kafka.ensure_topics(config, retention_ms=7 * 86_400_000)
     with pytest.raises(SetupError, match="--retention-ms -1"):
-        produce(config, lines(tmp_path, 1), topic=config.kafka.events, by_event_time=True)
+        send(config, lines(tmp_path, 1), config.kafka.events, Pace(by_event_time=True))
 
 
 def test_a_topic_that_is_not_there_is_refused(config: Config, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="spinney init"):
-        produce(config, lines(tmp_path, 1), topic=config.kafka.events)
+        send(config, lines(tmp_path, 1), config.kafka.events)
 
 
 def test_a_row_that_cannot_be_sent_fails_and_the_others_go_on(config: Config, tmp_path: Path) -> None:
     kafka.ensure_topics(config)
     file = lines(tmp_path, 3)
     file.write_text(f'{file.read_text()}\n{{"id": "x"}}\n{{"shop": "a", "price": Infinity}}\n')
-    sent = produce(config, file, topic=config.kafka.events)
+    sent = send(config, file, config.kafka.events)
     assert (sent.read, sent.acknowledged, sent.failed) == (5, 3, 2)
     assert sent.first_failure.startswith("row 4: column shop")
 
@@ -172,7 +172,7 @@ def test_a_record_too_large_for_the_client_fails_and_the_others_go_on(config: Co
     kafka.ensure_topics(config)
     file = lines(tmp_path, 1)
     file.write_text(f"{file.read_text()}\n{json.dumps({'shop': 'a', 'note': 'x' * 2_000_000})}\n")
-    sent = produce(config, file, topic=config.kafka.events)
+    sent = send(config, file, config.kafka.events)
     assert (sent.acknowledged, sent.failed) == (1, 1)
 
 

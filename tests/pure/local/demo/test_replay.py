@@ -58,7 +58,12 @@ def test_outcomes_are_those_known_within_the_stream_and_the_unmatched(replayed):
 
 
 def test_bad_records_are_found_again_by_their_bytes(replayed):
-    assert replayed.ledger.dead_by_reason == {"not_json": 2, "null_value": 2, "out_of_range": 2, "wrong_type": 2}
+    assert Counter(replayed.ledger.dead.values()) == {
+        "not_json": 2,
+        "null_value": 2,
+        "out_of_range": 2,
+        "wrong_type": 2,
+    }
     digests = Counter(digest(message.key, message.value) for message in replayed)
     assert all(digests[one] == 1 for one in replayed.ledger.dead)
 
