@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from spinney.cli import champion, data, fleet, machine, run
+from spinney.cli import champion, data, fleet, machine, run, trial
 from spinney.core.errors import SpinneyError, exit_code
 
 
@@ -41,5 +41,13 @@ def main(debug: bool) -> None:
     del debug  # read by Root.invoke
 
 
-for verb in (*run.VERBS[:1], *machine.VERBS, *data.VERBS, *run.VERBS[1:], *fleet.VERBS, *champion.VERBS):
+for verb in (
+    *run.VERBS[:1],
+    *machine.VERBS,
+    *data.VERBS,
+    *trial.VERBS,
+    *run.VERBS[1:],
+    *fleet.VERBS,
+    *champion.VERBS,
+):
     main.add_command(verb)

@@ -76,13 +76,19 @@ def record(row: Mapping[str, Any], config: Config, time_column: str) -> Record:
 
     Raises ContractError: no key can be made of it. ValueError: a value that JSON cannot say.
     """
-    missing = [name for name in config.fleet.group if name not in row]
+    key = group_key(row, config)
+    value = {name: json_value(part, config.fleet.type_of(name)) for name, part in row.items()}
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Record(key.encode(), text.encode(), instant(row.get(time_column)))
+
+
+def group_key(row: Mapping[str, Any], config: Config) -> str:
+    """Return the key of a row's group. Raises ContractError: a column of it is missing, or no key can be made of it."""
+    types = {name: config.fleet.type_of(name) for name in config.fleet.group}
+    missing = [name for name in types if name not in row]
     if missing:
         raise ContractError(f"column {missing[0]}: expected in every row, as part of the group; got {sorted(row)}")
-    value = {name: json_value(part, config.fleet.type_of(name)) for name, part in row.items()}
-    group = [_key_part(value[name], config.fleet.type_of(name)) for name in config.fleet.group]
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return Record(keys.encode(group).encode(), text.encode(), _instant(row.get(time_column)))
+    return keys.encode([_key_part(json_value(row[name], kind), kind) for name, kind in types.items()])
 
 
 def json_value(value: Any, declared: str | None) -> Any:
@@ -92,7 +98,7 @@ def json_value(value: Any, declared: str | None) -> Any:
     Raises ValueError: an infinite number, bytes, or anything else that JSON cannot say.
     """
     if declared == "timestamp":
-        at = _instant(value)
+        at = instant(value)
         return value if at is None else at.isoformat().replace("+00:00", "Z")
     if isinstance(value, datetime):
         return json_value(value, "timestamp")
@@ -122,7 +128,8 @@ def _key_part(value: Any, declared: str | None) -> Any:
     return json.dumps(value) if isinstance(value, (list, dict)) else value
 
 
-def _instant(value: Any) -> datetime | None:
+def instant(value: Any) -> datetime | None:
+    """Return a time, or an ISO 8601 text of one, in UTC; None for anything else."""
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)

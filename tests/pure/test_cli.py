@@ -18,7 +18,7 @@ from spinney.local.checks import Result as Seen
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
 VERBS = [
-    *("demo", "check", "init", "kafka", "produce", "load", "stream", "retrain", "fleet", "why"),
+    *("demo", "check", "init", "kafka", "produce", "load", "try", "stream", "retrain", "fleet", "why"),
     *("promote", "rollback", "pin", "unpin"),
 ]
 

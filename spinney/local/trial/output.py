@@ -1,0 +1,36 @@
+"""Where a trial's drawing and page are put."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from spinney.core import keys
+from spinney.core.errors import SetupError
+from spinney.local.trial.fit import Trial
+from spinney.local.trial.page import page
+from spinney.local.trial.pictures import png
+
+
+def write(trial: Trial, folder: Path) -> dict[str, str]:
+    """Write GROUP.png and GROUP.html into a folder, made if need be. Returns kind -> path. Raises SetupError."""
+    paths = {kind: folder / f"{stem(trial.group_key)}.{kind}" for kind in ("png", "html")}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths["png"].write_bytes(png(trial))
+        paths["html"].write_text(page(trial), encoding="utf-8")
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise SetupError(f"{folder}: expected a folder to write to; got {got}; name another with --out") from error
+    return {kind: str(path) for kind, path in paths.items()}
+
+
+def stem(group_key: str) -> str:
+    """A file's name for a group: its parts, where they can stand in one, and a digest where they cannot."""
+    parts = keys.decode(group_key)
+    safe = ["null" if part is None else re.sub(r"[^A-Za-z0-9._]", "_", part).lstrip(".")[:40] for part in parts]
+    if safe != list(parts) or not all(safe):
+        safe = [part or "empty" for part in safe]
+        safe.append(hashlib.sha256(group_key.encode()).hexdigest()[:8])
+    return "-".join(safe)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from spinney.cli import main
+
+FLIGHTS = Path(__file__).parents[3] / "examples" / "flights"
+KEY = '["AA","LGA","DFW"]'
+
+
+def run(folder: Path, *words: str) -> Result:
+    given = ["--config", str(FLIGHTS / "fleet.toml"), "--rows", str(FLIGHTS / "departures.parquet")]
+    return CliRunner().invoke(main, ["try", *given, "--out", str(folder), *words])
+
+
+def test_a_group_of_the_flights_is_tried_from_its_file_and_drawn(tmp_path: Path) -> None:
+    result = run(tmp_path, "--group", '["AA", "LGA", "DFW"]')
+    assert result.exit_code == 0
+    said = {line[:9].strip(): line[10:] for line in result.stdout.splitlines()}
+    assert said["group"] == "AA · LGA · DFW"
+    assert said["target"] == "air time, minutes"
+    assert said["loss"].startswith("Mean absolute error in minutes: ")
+    assert said["html"] == str(tmp_path / "AA-LGA-DFW.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["AA-LGA-DFW.html", "AA-LGA-DFW.png"]
+
+
+def test_json_is_one_document(tmp_path: Path) -> None:
+    result = run(tmp_path, "--group", '["AA","LGA","DFW"]', "--json")
+    found = json.loads(result.stdout)
+    assert (found["group_key"], found["loss"], found["heldout_rows"]) == (
+        '["AA","LGA","DFW"]',
+        "absolute",
+        found["rows"] // 5,
+    )
+    assert found["recipe"]["params"] == {"alpha": 30.0}
+    assert found["files"] == {kind: str(tmp_path / f"AA-LGA-DFW.{kind}") for kind in ("png", "html")}
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "said"),
+    [
+        ('["AA","LGA","XXX"]', 1, "expected rows of group"),
+        ("AA", 1, "expected 3 columns, carrier, origin, dest"),
+        ('["AA",', 2, "KEY"),
+    ],
+)
+def test_what_cannot_be_tried_is_told_and_draws_nothing(tmp_path: Path, key: str, code: int, said: str) -> None:
+    result = run(tmp_path / "out", "--group", key)
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_neither_spark_nor_kafka_nor_mlflow_is_loaded(tmp_path: Path) -> None:
+    words = ["try", "--config", str(FLIGHTS / "fleet.toml"), "--rows", str(FLIGHTS / "departures.parquet"), "--group"]
+    script = (
+        "import sys; from spinney.cli import main\n"
+        f"main({[*words, KEY, '--out', str(tmp_path)]!r}, standalone_mode=False)\n"
+        "print([name for name in ('pyspark', 'confluent_kafka', 'mlflow', 'matplotlib.pyplot') if name in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"
