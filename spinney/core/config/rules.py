@@ -16,8 +16,14 @@ from spinney.core.config.models import Budget, Fleet, Gate, Kafka, Recipe, Track
 from spinney.core.config.toml_text import toml
 from spinney.core.config.values import GATE_RULES, INTEGERS, is_module_name, is_number
 
-RESERVED = frozenset({*EVENTS.names, *OUTCOMES.names, "label"})
-"""Columns that the tables themselves have."""
+_ON_THE_WAY = (
+    *("key", "value", "record_time", "reason", "detail", "unknown_fields"),
+    *("kind", "arrived_at", "distinct_in", "distinct_id"),
+)
+"""Columns that stand beside a record's own between Kafka and the tables."""
+
+RESERVED = frozenset({*EVENTS.names, *OUTCOMES.names, "label", *_ON_THE_WAY})
+"""Columns that are ours, in the tables or on the way there."""
 
 UNSTORABLE = frozenset(" ,;{}()\n\t=.`'\"\\[]")
 """Delta stores the first ten in no column name without column mapping; the others break names in SQL or JSON paths."""

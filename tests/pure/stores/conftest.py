@@ -21,14 +21,14 @@ parents = [["dept"], []]
 event_id = "sale"
 event_time = "at"
 target = "sold"
-features = ["price", "kind"]
+features = ["price", "brand"]
 label_delay = "1h"
 shards = {shards}
 [fleet.columns]
 shop = "string"
 dept = "int"
 price = "double"
-kind = "string"
+brand = "string"
 sold = "double"
 [fleet.ranges]
 {ranges}

@@ -62,7 +62,7 @@ def test_what_may_change_at_any_time_is_not_in_it(configured) -> None:
     settled(configured())
     settled(
         configured(
-            ('features = ["price", "kind"]', 'features = ["price"]'), ('label_delay = "1h"', 'label_delay = "2h"')
+            ('features = ["price", "brand"]', 'features = ["price"]'), ('label_delay = "1h"', 'label_delay = "2h"')
         )
     )
 

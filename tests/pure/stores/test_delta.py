@@ -57,7 +57,7 @@ def test_a_table_of_other_columns_is_refused_with_what_differs(configured) -> No
     says = r"table events at .*not in the table: size; not declared: price; of another type: none\).*restore"
     with pytest.raises(StoreError, match=says) as said:
         delta.create_tables(
-            configured(('price = "double"', 'size = "double"'), ('["price", "kind"]', '["size", "kind"]'))
+            configured(('price = "double"', 'size = "double"'), ('["price", "brand"]', '["size", "brand"]'))
         )
     assert "storage.root" in str(said.value)
 
@@ -193,7 +193,7 @@ def test_columns_declared_in_another_order_are_the_same_columns(configured) -> N
     swapped = configured(('shop = "string"\ndept = "int"', 'dept = "int"\nshop = "string"'))
     assert delta.create_tables(swapped) == []
     place = directory(swapped, tables.EVENTS)
-    event = {"group_key": "k", "event_id": "e", "shop": "a", "dept": 3, "price": 1.5, "kind": "b", "event_time": AT}
+    event = {"group_key": "k", "event_id": "e", "shop": "a", "dept": 3, "price": 1.5, "brand": "b", "event_time": AT}
     Writer(swapped, place, "ingest", "c").append(arrow(swapped, tables.EVENTS, event), step="s", batch_id=0)
     for config in (configured(), swapped):
         (row,) = delta.read(config, tables.EVENTS).to_pylist()

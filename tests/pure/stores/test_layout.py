@@ -29,15 +29,15 @@ def test_the_declared_columns_stand_after_the_time_of_an_event(configured) -> No
     at = names.index("event_time")
     # The label comes late here, so `sold` is a column of outcomes only.
     assert names[: at + 1] == ("shard", "group_key", "event_id", "event_time")
-    assert [name for name in names[at + 1 :] if name in ("shop", "dept", "price", "kind", "sold")] == [
-        "shop", "dept", "price", "kind",
+    assert [name for name in names[at + 1 :] if name in ("shop", "dept", "price", "brand", "sold")] == [
+        "shop", "dept", "price", "brand",
     ]  # fmt: skip
 
 
 def test_a_message_has_the_fleets_own_names_and_what_must_not_be_null(configured) -> None:
     event = layout.message_contract(configured(), messages.EVENT)
     assert event.names[:2] == ("sale", "at")
-    assert set(event.names[2:]) == {"shop", "dept", "price", "kind"}
+    assert set(event.names[2:]) == {"shop", "dept", "price", "brand"}
     outcome = layout.message_contract(configured(), messages.OUTCOME)
     assert outcome.names == ("sale", "shop", "dept", "sold", "observed_at")
     never_null = [{column.name for column in each.columns if not column.nullable} for each in (event, outcome)]
@@ -59,15 +59,15 @@ def test_a_label_has_the_type_of_the_target_and_an_answer_that_of_the_task(confi
 
 
 def test_the_time_as_a_feature_is_read_from_where_it_is_stored(configured) -> None:
-    config = configured(('features = ["price", "kind"]', 'features = ["at", "price"]'))
+    config = configured(('features = ["price", "brand"]', 'features = ["at", "price"]'))
     assert layout.feature_columns(config) == ("event_time AS `at`", "`price`")
     plain = configured(
-        ('event_time = "at"', 'event_time = "event_time"'), ('["price", "kind"]', '["event_time", "price"]')
+        ('event_time = "at"', 'event_time = "event_time"'), ('["price", "brand"]', '["event_time", "price"]')
     )
     assert layout.feature_columns(plain) == ("`price`",)  # its time stands there already, under that name
 
 
 def test_what_may_have_been_a_feature_once_is_every_column_but_the_label(configured) -> None:
-    columns = ("event_time AS `at`", "`shop`", "`dept`", "`price`", "`kind`")
+    columns = ("event_time AS `at`", "`shop`", "`dept`", "`price`", "`brand`")
     assert layout.possible_features(configured()) == columns
     assert layout.possible_features(configured(('outcomes = "sold"', ""))) == columns

@@ -26,7 +26,7 @@ A, B = '["a","1"]', '["b","1"]'
 @pytest.fixture
 def config(configured):
     made = configured(
-        ('features = ["price", "kind"]', 'features = ["price"]'), ("[kafka]", "[recipe]\nmin_rows = 5\n[kafka]")
+        ('features = ["price", "brand"]', 'features = ["price"]'), ("[kafka]", "[recipe]\nmin_rows = 5\n[kafka]")
     )
     delta.create_tables(made)
     return made
@@ -141,7 +141,7 @@ def test_a_promoted_model_that_is_nowhere_stops_with_its_name(config, fitted, pu
 
 
 def test_a_model_goes_on_answering_after_the_features_were_edited(configured, fitted) -> None:
-    edited = configured(('features = ["price", "kind"]', 'features = ["dept"]'))
+    edited = configured(('features = ["price", "brand"]', 'features = ["dept"]'))
     row = fitted[A]
     loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row))}, edited, SIGNER)
     assert refused == set()

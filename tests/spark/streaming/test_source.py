@@ -1,0 +1,13 @@
+"""A record's own columns on their way from Kafka to the tables."""
+
+from __future__ import annotations
+
+from spinney.core.config.rules import RESERVED
+from streaming import source
+
+
+def test_every_column_that_stands_beside_a_fleets_own_is_a_name_that_no_fleet_may_use(spark, configured) -> None:
+    config = configured()
+    events, outcomes = source.events(spark, config, ()), source.outcomes(spark, config, ())
+    own = {*config.fleet.columns, config.fleet.event_time}
+    assert {*source.distinct(events, config).columns, *source.distinct(outcomes, config).columns} - own <= RESERVED
