@@ -1,0 +1,45 @@
+"""A trial's rows are those that a round fits on, and so is its model: Spark is the oracle."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pandas as pd
+import pytest
+
+from schemas import tables
+from spinney.core.fitting import fit_groups
+from spinney.core.recipe import Recipe
+from spinney.local.trial.fit import fit
+from spinney.local.trial.rows import stored
+from spinney.stores import delta, training
+from spinney.stores.rounds import READ
+
+LABELS_INSIDE = ('outcomes = "sold"\n', "")
+
+
+@pytest.mark.parametrize("changes", [(), (("window_rows = 30", "window_rows = 500"),), (LABELS_INSIDE,)])
+def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(spark, world, changes) -> None:
+    fleet = world(*changes)
+    config = fleet.config
+    fleet.sell("a", 1, 200)
+    fleet.sell("b", 1, 260)  # the clock runs on with another group: the oldest of a's rows are beyond the window
+    if config.label_inside:
+        again = fleet.rows(tables.EVENTS)
+        fleet.put(
+            tables.EVENTS, [{**row, "event_id": row["event_id"] + "x", "sold": row["price"] * 2} for row in again]
+        )
+    key = '["a","1"]'
+    found = stored(config, key)
+    asked = spark.createDataFrame([(0, key)], "shard int, group_key string").selectExpr(
+        f"cast({fleet.event('a', 1, '', found.clock)['shard']} as int) as shard", "group_key"
+    )
+    wanted = training.Wanted(asked, ())
+    rows = training.rows(spark, config, wanted, delta.pins(config, *READ), found.clock).toArrow().to_pandas()
+    trial = fit(config, found)
+    row = fit_groups(
+        rows, pd.DataFrame({"group_key": [key]}), Recipe.of(config), found.clock, fleet.signer, lambda: 0.0
+    ).iloc[0]
+    assert trial.rows == row["rows"] >= 30
+    assert trial.model_id == row["model_id"]
+    assert trial.trained_from >= found.clock - timedelta(days=10)
