@@ -30,6 +30,7 @@ from spinney.stores.spark import session
 from spinney.stores.validity import Editions
 from streaming import ingest, labels, retrain, score
 from streaming.query import Query, Stopping
+from streaming.tidying import Tidier
 
 NAMES = (ingest.NAME, score.NAME, labels.NAME, retrain.NAME)
 """In the order in which records flow; `--once` drains them so."""
@@ -54,9 +55,11 @@ class Application:
     editions: Editions = ()
     _leases: ExitStack = field(default_factory=ExitStack)
     _tracking: tracking.Deliverer = field(init=False)
+    _tidier: Tidier = field(init=False)
 
     def __post_init__(self) -> None:
         self._tracking = tracking.Deliverer(self.config)
+        self._tidier = Tidier(self.config)
         unknown = [name for name in self.only if name not in NAMES]
         if unknown:
             raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(NAMES)}")
@@ -90,6 +93,8 @@ class Application:
             query = self._query(name, once=False)
             query = replace(query, trigger=self.trigger or query.trigger)
             self.running[name] = query.start(self.config, self.stopping, once=False)
+            self._tidier.add(name, query.writing)
+        self._tidier.start()
         if retrain.NAME in self.names:
             self._tracking.start()
 
@@ -168,6 +173,7 @@ class Application:
                 query.stop()
         finally:
             self.running = ended
+            self._tidier.stop()
             self._tracking.stop()
             self._leases.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pyspark.sql import DataFrame
@@ -27,7 +27,8 @@ class Stopping(Exception):  # noqa: N818 - said as what is so
 class Query:
     """One streaming query before it runs.
 
-    writes: given the id of the checkpoint, what to do with each batch.
+    writes: given the id of the checkpoint, what to do with each batch. writing: held meanwhile, so that no one else in
+    this process commits to the same directories.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Query:
     writes: Callable[[str], Write]
     trigger: str = "1 second"
     mode: str = "append"
+    writing: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, config: Config, stopping: threading.Event, *, once: bool) -> StreamingQuery:
         """Start it. once: work off what is there, then end.
@@ -53,7 +55,8 @@ class Query:
                 raise Stopping
             refuse_late(self.name, location, checkpoints.begun(location, batch_id))
             clock.check()
-            write(batch, batch_id)
+            with self.writing:
+                write(batch, batch_id)
 
         writer = (
             self.plan.writeStream.queryName(self.name)

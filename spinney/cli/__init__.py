@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from spinney.cli import champion, data, fleet, machine, run, trial
+from spinney.cli import champion, data, fleet, machine, run, tidy, trial
 from spinney.core.errors import SpinneyError, exit_code
 
 
@@ -49,5 +49,6 @@ for verb in (
     *run.VERBS[1:],
     *fleet.VERBS,
     *champion.VERBS,
+    *tidy.VERBS,
 ):
     main.add_command(verb)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from spinney.cli.options import config_option, example, json_option, key_of, load_config, table, write_json
+from spinney.cli.options import config_option, confirmed, example, json_option, key_of, load_config, table, write_json
 
 if TYPE_CHECKING:
     from spinney.stores.decisions import Ask, Proposed
@@ -32,12 +32,6 @@ class _Deciding:
     by: str | None
     dry_run: bool
     yes: bool
-
-    def refuse_unasked(self) -> None:
-        """Raises UsageError when there is nobody to confirm what nobody confirmed."""
-        if not (self.yes or self.dry_run) and (self.as_json or not _somebody_is_there()):
-            where = "with --json nothing is asked" if self.as_json else "no terminal to ask on"
-            raise click.UsageError(f"{where}: add --yes, or --dry-run to look only")
 
     @property
     def words(self) -> str:
@@ -144,24 +138,20 @@ def _decide(ask: Ask, deciding: _Deciding) -> None:
     from spinney.stores.signing_key import signer
 
     said = decisions.Said(deciding.name, deciding.words)
-    deciding.refuse_unasked()
+    sure = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
     proposed = decisions.propose(config, signer(config), ask)
     if not deciding.as_json:
         _show(proposed)
     if proposed.steps and not deciding.dry_run:
-        if not deciding.yes:
+        if not sure:
             click.confirm(f"{_count(proposed)} change, by {said.by}. Write it?", abort=True, err=True)
-        proposed = decisions.carry_out(config, signer(config), ask, said, None if deciding.yes else proposed)
+        proposed = decisions.carry_out(config, signer(config), ask, said, None if sure else proposed)
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
     if deciding.as_json:
         written = bool(proposed.steps) and not deciding.dry_run
         write_json({"written": written, "changes": proposed.steps, "left": proposed.left})
     sys.exit(1 if any(each.wanting for each in proposed.left) else 0)
-
-
-def _somebody_is_there() -> bool:
-    return sys.stdin.isatty()
 
 
 def _count(proposed: Proposed) -> str:

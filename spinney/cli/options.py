@@ -52,6 +52,18 @@ def key_of(words: tuple[str, ...]) -> str:
         raise click.BadParameter(str(error), param_hint="KEY") from error
 
 
+def confirmed(beforehand: bool, *, as_json: bool) -> bool:
+    """Whether it needs no asking. Raises UsageError when it does and there is nobody to ask."""
+    if not beforehand and (as_json or not somebody_is_there()):
+        where = "with --json nothing is asked" if as_json else "no terminal to ask on"
+        raise click.UsageError(f"{where}: add --yes, or --dry-run to look only")
+    return beforehand
+
+
+def somebody_is_there() -> bool:
+    return sys.stdin.isatty()
+
+
 def load_config(path: str) -> Config:
     """Read and check the configuration. Raises ConfigError."""
     from spinney.stores.files import read_config

@@ -182,6 +182,16 @@ class Storage(Section):
     )
 
 
+class Retention(Section):
+    """What `spinney tidy` forgets. Without a key: nothing."""
+
+    predictions: PositiveDuration | None = key(None, says="Whole dates of predictions older than this are forgotten.")
+    health: PositiveDuration | None = key(None, says="Whole dates of health older than this are forgotten.")
+    models: PositiveDuration | None = key(
+        None, says="How far back a rollback reaches; models and decisions beyond its reach are forgotten."
+    )
+
+
 class Tracking(Section):
     """What MLflow is told."""
 
@@ -206,6 +216,7 @@ class Config(Section):
     intervals: Intervals = Intervals()
     kafka: Kafka
     storage: Storage
+    retention: Retention = Retention()
     tracking: Tracking = Tracking()
     gateway: Gateway = Gateway()
     spark: dict[str, str] = key({}, repr=False, says="Spark's own settings, passed through.")

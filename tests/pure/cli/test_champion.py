@@ -55,7 +55,7 @@ def run(*words: str, typed: str | None = None) -> Result:
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever runs the command sits before it."""
-    monkeypatch.setattr("spinney.cli.champion._somebody_is_there", lambda: True)
+    monkeypatch.setattr("spinney.cli.options.somebody_is_there", lambda: True)
 
 
 def test_a_dry_run_shows_group_both_models_and_why_and_writes_nothing(past: Past) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from spinney.core.config import Config, parse
-from spinney.core.errors import SetupError, StoreError
-from spinney.stores import leases
+from spinney.core.errors import Busy, SetupError, StoreError
+from spinney.stores import leases, tidy
+from spinney.stores.layout import Directory
 from streaming import app
 from streaming.app import Application, run
 
@@ -78,6 +81,7 @@ class Ready:
 
     running: Running | None
     trigger: str = "1 second"
+    writing: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, *_: Any, once: bool) -> Running:
         if self.running is None:
@@ -117,6 +121,33 @@ def test_a_start_that_fails_ends_what_was_started_and_gives_the_leases_back(conf
         go(config, queries)
     assert not queries["ingest"].isActive
     assert are_free(config, "ingest", "score")
+
+
+def test_a_stop_gives_the_leases_back_only_after_the_directory_that_is_being_tidied(
+    config, queries, monkeypatch
+) -> None:
+    queries |= {"ingest": Running()}
+    began, may_end, tidied = threading.Event(), threading.Event(), []
+
+    def carry_out(config: Config, directory: Directory, now: datetime) -> None:
+        began.set()
+        assert may_end.wait(60)
+        tidied.append(directory.name)
+
+    monkeypatch.setattr(tidy, "carry_out", carry_out)
+    application = Application(object(), config, ("ingest",))  # type: ignore[arg-type]
+    application.start()
+    tidy.ask(config)
+    assert began.wait(60)
+    stop = threading.Thread(target=application.stop)
+    stop.start()
+    stop.join(0.3)
+    with pytest.raises(Busy):
+        are_free(config, "ingest")
+    may_end.set()
+    stop.join()
+    assert are_free(config, "ingest")
+    assert tidied == ["events"]
 
 
 @pytest.mark.parametrize("second", [None, Running(error="disk full")])

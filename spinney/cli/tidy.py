@@ -1,0 +1,90 @@
+"""tidy: few files instead of many, and nothing that the retention rules have let go."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from spinney.cli.options import config_option, confirmed, example, json_option, load_config, table, write_json
+
+if TYPE_CHECKING:
+    from spinney.core.config import Config
+    from spinney.stores.tidy import Survey
+
+LOOK_SECONDS = 0.2
+
+
+@click.command(epilog=example("spinney tidy --dry-run"))
+@config_option
+@json_option
+@click.option("--dry-run", is_flag=True, help="Show what would go; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before it is done.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), default=300.0, show_default=True, help="Seconds, for those who run queries."
+)
+def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float) -> None:
+    """Put small files together, forget what [retention] lets go, remove files that no one reads any more.
+
+    Beside a running stream: each directory by the process that writes it, between two batches. Never a model that
+    answers, is pinned, or that a rollback may reach.
+    """
+    from datetime import UTC, datetime
+
+    from spinney.stores import layout
+    from spinney.stores.tidy import survey
+
+    sure = confirmed(yes or dry_run, as_json=as_json)
+    config = load_config(config_path)
+    found = [survey(config, each, datetime.now(UTC)) for each in layout.every_directory(config)]
+    if dry_run:
+        _show(found, as_json=as_json)
+        return
+    if not sure:
+        _show(found, as_json=False)
+        click.confirm("Tidy these?", abort=True, err=True)
+    done, left = _carried_out(config, wait)
+    _show(done, as_json=as_json)
+    for name, why in left.items():
+        click.echo(f"left as it is: what {name} writes: {why}", err=True)
+    sys.exit(1 if left else 0)
+
+
+def _carried_out(config: Config, seconds: float) -> tuple[list[Survey], dict[str, str]]:
+    """What was done, and by lease what was not."""
+    from spinney.stores import tidy as store
+
+    request = store.ask(config)
+    until = time.monotonic() + seconds
+    waiting = set(store.names(config))
+    while waiting:
+        # Whoever holds a lease may serve the request, or end and leave it to us.
+        for name in sorted(waiting):
+            answered = store.served(config, name)
+            if (answered and answered.request == request) or store.serve_here(config, name, request):
+                waiting.discard(name)
+        if not waiting or time.monotonic() >= until:
+            break
+        time.sleep(LOOK_SECONDS)
+    left = dict.fromkeys(sorted(waiting), "a process runs it that did not serve in time; try again, or use --wait")
+    done: list[Survey] = []
+    for name in store.names(config):
+        answered = store.served(config, name)
+        if name not in waiting and answered:
+            done += answered.done
+            left |= {name: answered.error} if answered.error else {}
+    return done, left
+
+
+def _show(found: list[Survey], *, as_json: bool) -> None:
+    rows = [asdict(each) for each in found]
+    if as_json:
+        write_json(rows)
+    else:
+        table("tidy", rows)
+
+
+VERBS = (tidy,)

@@ -1,0 +1,277 @@
+"""Keeping tables small: few files instead of many, and nothing that the retention rules have let go.
+
+Compaction and deletion commit to a table's log like any write, and Delta's local log store does not keep two processes
+from overwriting each other's commit. So a directory is tidied by its one writer: by the process that holds its query's
+lease, between two batches; by whoever tidies where nobody holds it. A request in a file asks the running ones.
+
+What is compacted or deleted stays on disk for KEPT_HOURS more, for whoever reads an older version: a round that was
+planned, a stream that is behind. A directory whose readers are further behind than that keeps its files.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+
+from schemas import tables
+from spinney.core.champion import PEOPLE, Promotion
+from spinney.core.config import Config
+from spinney.core.errors import Busy, StoreError
+from spinney.core.retention import reachable
+from spinney.stores import checkpoints, delta, layout, leases, storage
+from spinney.stores.layout import Directory
+
+SMALL_BYTES = 32 * 1024**2
+"""A file below this is put together with others of its partition."""
+
+KEPT_HOURS = 168
+BEHIND = timedelta(hours=KEPT_HOURS) - timedelta(days=1)
+"""A reader that ended no batch for this long may still need files that are no part of the table any more."""
+
+LEAST = timedelta(days=1)
+"""What is younger is never forgotten, whatever the rules say: a round may be about to decide about it."""
+
+OWNERS = {
+    "events": "ingest",
+    "outcomes": "ingest",
+    "dead_letters": "ingest",
+    "predictions": "score",
+    "health/score": "score",
+    "health/labels": "labels",
+    "promotions/people": PEOPLE,
+}
+"""Directory -> whose lease it is written under; the others are retrain's (stream) and weekly's (batch)."""
+
+READERS = {
+    "predictions": ("labels",),
+    "outcomes": ("labels",),
+    "health": ("retrain",),
+    "models": ("retrain",),
+    "promotions": ("score", "retrain"),
+}
+"""Table -> the queries that read it as a stream."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is to tidy in one directory.
+
+    small: of the files, those that would be put together. forgotten: rows that the rules let go. gone: files on disk
+    that are no part of the table any more and would be removed. behind: a query that may still need such files.
+    """
+
+    directory: str
+    files: int
+    small: int
+    megabytes: float
+    forgotten: int
+    gone: int
+    behind: str | None
+
+    @property
+    def is_tidy(self) -> bool:
+        return not (self.small or self.forgotten or self.gone)
+
+
+def owner(directory: Directory) -> str:
+    """The lease that whoever writes this directory holds."""
+    by_path = {"stream": "retrain", "batch": "weekly"}
+    return OWNERS.get(directory.name) or by_path[directory.name.rpartition("/")[2]]
+
+
+def owned(config: Config, name: str) -> list[Directory]:
+    return [each for each in layout.every_directory(config) if owner(each) == name]
+
+
+def survey(config: Config, directory: Directory, now: datetime) -> Survey:
+    """What there is to tidy; changes nothing. Raises StoreError when the table was never made."""
+    table = _opened(config, directory)
+    files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    by_partition: dict[Any, int] = defaultdict(int)
+    for file in files:
+        if file["size_bytes"] < SMALL_BYTES:
+            by_partition[tuple(value for name, value in file.items() if name.startswith("partition"))] += 1
+    late = _behind(config, directory, now)
+    return Survey(
+        directory=directory.name,
+        files=len(files),
+        small=sum(count for count in by_partition.values() if count > 1),
+        megabytes=round(sum(file["size_bytes"] for file in files) / 1024**2, 3),
+        forgotten=_let_go(config, directory, now).num_rows,
+        gone=0 if late else len(table.vacuum(retention_hours=KEPT_HOURS, dry_run=True)),
+        behind=late,
+    )
+
+
+def carry_out(config: Config, directory: Directory, now: datetime) -> Survey:
+    """Forget, put together, remove. Returns what was done. Only for who holds the directory's lease, between writes."""
+    with leases.held(config, [PEOPLE]) if directory.name.startswith("models/") else nullcontext():
+        # No person goes back to a model while it is being forgotten.
+        found = survey(config, directory, now)
+        if found.forgotten:
+            _forget(config, directory, now)
+    table = _opened(config, directory)
+    if found.small:
+        table.optimize.compact(max_concurrent_tasks=1)
+    if found.gone:
+        table.vacuum(retention_hours=KEPT_HOURS, dry_run=False)
+    return found
+
+
+def _opened(config: Config, directory: Directory) -> DeltaTable:
+    table = delta.opened(config, directory)
+    if table is None:
+        raise StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
+    return table
+
+
+def _behind(config: Config, directory: Directory, now: datetime) -> str | None:
+    """A query that reads this directory and has not ended a batch for long; one that never began reads it anew."""
+    for query in READERS.get(directory.contract.name, ()):
+        place = layout.checkpoint(config, query)
+        begun, ended = (checkpoints.newest(place, log) for log in ("offsets", "commits"))
+        if begun is None:
+            continue
+        if ended is None or checkpoints.begun(place, ended).at < now - BEHIND:
+            return query
+    return None
+
+
+_DATES = {tables.PREDICTIONS.name: "scored_on", tables.HEALTH.name: "observed_on"}
+
+
+def _let_go(config: Config, directory: Directory, now: datetime) -> pa.Table:
+    """Of the rows that the rules let go what tells them from others: a column of dates, or names."""
+    kind = directory.contract.name
+    table = delta.dataset(_opened(config, directory))
+    kept_for = getattr(config.retention, kind if kind in _DATES else "models")
+    if kept_for is None or kind not in (*_DATES, tables.MODELS.name, tables.PROMOTIONS.name):
+        return pa.table({})
+    since = now - max(kept_for, LEAST)
+    if kind in _DATES:
+        return table.to_table([_DATES[kind]], filter=ds.field(_DATES[kind]) < since.date())
+    wanted = _wanted(config, since)
+    if kind == tables.PROMOTIONS.name:
+        rows = table.to_table(list(_DECISION), filter=ds.field("decided_at") < since)
+        keep = {key: {_name(each) for each in history} for key, history in wanted.items()}
+        mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
+    else:
+        rows = table.to_table(list(_ATTEMPT), filter=ds.field("fitted_at") < since)
+        models = {row.model_id for history in wanted.values() for row in history}
+        last = _last_attempts(config)
+        mask = [
+            row["model_id"] not in models and last[row["group_key"]] != (row["fitted_at"], row["round_id"])
+            for row in rows.to_pylist()
+        ]
+    return rows.filter(pa.array(mask, pa.bool_()))
+
+
+_ATTEMPT = ("group_key", "round_id", "model_id", "fitted_at")
+_DECISION = (
+    "group_key", "round_id", "model_id", "decision", "epoch", "trained_through", "fitted_at", "decided_at",
+)  # fmt: skip
+
+
+def _name(row: Promotion) -> tuple[str, str, str]:
+    return (row.round_id, row.model_id, row.decision)
+
+
+def _wanted(config: Config, since: datetime) -> dict[str, list[Promotion]]:
+    """Of each group the decisions that a rollback may need, from all directories."""
+    histories: dict[str, list[Promotion]] = defaultdict(list)
+    for row in delta.read(config, tables.PROMOTIONS, list(_DECISION)).to_pylist():
+        histories[row["group_key"]].append(Promotion.of_row(row))
+    at = Promotion.of_row({"decided_at": since}).decided_at
+    return {key: reachable(history, at) for key, history in histories.items()}
+
+
+def _last_attempts(config: Config) -> dict[str, tuple[datetime, str]]:
+    """Of each group the newest attempt, which says whether it is failing."""
+    newest: dict[str, tuple[datetime, str]] = {}
+    for row in delta.read(config, tables.MODELS, ["group_key", "fitted_at", "round_id"]).to_pylist():
+        mine = (row["fitted_at"], row["round_id"])
+        newest[row["group_key"]] = max(newest.get(row["group_key"], mine), mine)
+    return newest
+
+
+def _forget(config: Config, directory: Directory, now: datetime) -> None:
+    table, rows = _opened(config, directory), _let_go(config, directory, now)
+    kind = directory.contract.name
+    if kind in _DATES:
+        newest = pc.max(rows.column(_DATES[kind])).as_py()
+        table.delete(f"{_DATES[kind]} <= DATE '{newest.isoformat()}'")
+        return
+    names = ["group_key", "round_id"] + (["model_id", "decision"] if kind == tables.PROMOTIONS.name else [])
+    same = " AND ".join(f"t.{name} = s.{name}" for name in names)
+    gone = rows.select(names).group_by(names).aggregate([])
+    table.merge(gone, same, source_alias="s", target_alias="t").when_matched_delete().execute()
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a process answered to a request. error: why it could not do it all."""
+
+    request: str
+    done: tuple[Survey, ...]
+    error: str | None = None
+
+
+def ask(config: Config) -> str:
+    """Ask whoever runs a query to tidy its directories. Returns the request's id."""
+    made = uuid.uuid4().hex
+    storage.replace(_place(config) / "request", json.dumps({"id": made}).encode())
+    return made
+
+
+def requested(config: Config, name: str) -> str | None:
+    """The id of a request that this query has not served yet."""
+    try:
+        made = str(json.loads((_place(config) / "request").read_text())["id"])
+    except OSError:
+        return None
+    answer = served(config, name)
+    return None if answer is not None and answer.request == made else made
+
+
+def serve(config: Config, name: str, answer: Served) -> None:
+    storage.replace(_place(config) / f"{name}.served", json.dumps(asdict(answer)).encode())
+
+
+def served(config: Config, name: str) -> Served | None:
+    try:
+        said = json.loads((_place(config) / f"{name}.served").read_text())
+    except OSError:
+        return None
+    return Served(said["request"], tuple(Survey(**each) for each in said["done"]), said["error"])
+
+
+def serve_here(config: Config, name: str, request: str) -> bool:
+    """Tidy the directories of a query that nobody runs; whether that was so."""
+    try:
+        with leases.held(config, [name]):
+            done = tuple(carry_out(config, each, datetime.now(UTC)) for each in owned(config, name))
+            serve(config, name, Served(request, done))
+    except Busy:
+        return False
+    return True
+
+
+def names(config: Config) -> Iterable[str]:
+    """The leases that there are directories of."""
+    return dict.fromkeys(owner(each) for each in layout.every_directory(config))
+
+
+def _place(config: Config) -> Path:
+    return storage.folder(layout.root(config)) / "tidy"

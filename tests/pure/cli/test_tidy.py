@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from past import Past
+
+from spinney.cli import main
+from spinney.stores import delta, leases
+from spinney.stores.files import read_config
+from spinney.stores.layout import every_directory
+
+TEXT = """\
+[fleet]
+group = ["shop", "dept"]
+event_id = "sale"
+event_time = "at"
+target = "sold"
+features = ["price"]
+[fleet.columns]
+shop = "string"
+dept = "int"
+price = "double"
+sold = "double"
+[kafka]
+events = "sales"
+[storage]
+root = "root"
+[retention]
+models = "1d"
+"""
+A = '["a","1"]'
+
+
+@pytest.fixture
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
+    """Eight models of long ago."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet.toml").write_text(TEXT, encoding="utf-8")
+    made = Past(read_config("fleet.toml"))
+    for at in range(1, 9):
+        made.round(at, {A: float(at)})
+    return made
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, ["tidy", *words])
+
+
+def versions(past: Past) -> dict[str, int]:
+    return {each.name: delta.version(past.config, each) for each in every_directory(past.config)}
+
+
+def test_a_dry_run_says_what_would_go_and_changes_nothing(past: Past) -> None:
+    before = versions(past)
+    done = run("--dry-run", "--json")
+    assert done.exit_code == 0, done.output
+    said = {each["directory"]: each for each in json.loads(done.stdout)}
+    assert set(said) == set(before)
+    assert [said["models/stream"][name] for name in ("files", "small", "forgotten", "gone", "behind")] == [
+        8,
+        8,
+        5,
+        0,
+        None,
+    ]
+    assert versions(past) == before
+
+
+def test_with_yes_it_is_done_and_told(past: Past) -> None:
+    done = run("--yes", "--json")
+    assert done.exit_code == 0, done.output
+    said = {each["directory"]: each for each in json.loads(done.stdout)}
+    assert (said["models/stream"]["forgotten"], said["promotions/stream"]["forgotten"]) == (5, 5)
+    again = {each["directory"]: each for each in json.loads(run("--dry-run", "--json").stdout)}
+    assert [again["models/stream"][name] for name in ("files", "small", "forgotten")] == [1, 0, 0]
+
+
+def test_it_asks_on_a_terminal_and_refuses_without_one(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (run().exit_code, "no terminal to ask on: add --yes" in run().stderr) == (2, True)
+    monkeypatch.setattr("spinney.cli.options.somebody_is_there", lambda: True)
+    before = versions(past)
+    asked = CliRunner().invoke(main, ["tidy"], input="n\n")
+    assert (asked.exit_code, "Tidy these?" in asked.output) == (1, True)
+    assert versions(past) == before
+
+
+def test_what_a_process_writes_that_does_not_serve_is_left_told_and_exit_code_1(past: Past) -> None:
+    with leases.held(past.config, ["retrain"]):
+        before = versions(past)
+        done = run("--yes", "--wait", "0")
+    assert done.exit_code == 1
+    assert "left as it is: what retrain writes: a process runs it that did not serve in time" in done.stderr
+    assert {name for name, version in versions(past).items() if version != before[name]} == set()
+    assert run("--yes", "--wait", "0").exit_code == 0

@@ -1,0 +1,237 @@
+"""Few files instead of many, nothing forgotten that may still matter, and never two writers in one directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+from past import Past, hour
+
+from schemas import tables
+from spinney.core.champion import Promotion
+from spinney.fleet import Fleet
+from spinney.stores import delta, leases, tidy
+from spinney.stores.decisions import Ask, Said, Verb, carry_out, propose
+from spinney.stores.layout import directory, every_directory
+from streaming.tidying import Tidier, serve
+
+A, B, DEPT = '["a","1"]', '["b","1"]', '{"dept":"1"}'
+DAY = 24
+ADA = Said("ada", "so")
+
+
+@pytest.fixture
+def past(configured) -> Past:
+    """A has a model a day for ten days, B one of the first day; models are kept for three days."""
+    made = Past(configured(("[storage]", '[retention]\nmodels = "3d"\npredictions = "2d"\n[storage]')))
+    made.names = [
+        made.round(day * DAY, {A: float(day)} | ({B: 21.0} if day == 1 else {}), big=True) for day in range(1, 11)
+    ]
+    return made
+
+
+def place(past: Past, name: str, base=tables.MODELS):
+    return directory(past.config, base, name)
+
+
+def all_tidied(past: Past, now) -> dict[str, tidy.Survey]:
+    return {each.name: tidy.carry_out(past.config, each, now) for each in every_directory(past.config)}
+
+
+def models(past: Past) -> set[str]:
+    return {row["model_id"] for row in delta.read(past.config, tables.MODELS, ["model_id"]).to_pylist()}
+
+
+def test_every_directory_has_an_owner_and_every_lease_its_directories(past) -> None:
+    owners = {each.name: tidy.owner(each) for each in every_directory(past.config)}
+    assert set(owners.values()) == {"ingest", "score", "labels", "retrain", "weekly", "people"}
+    assert owners["models/stream"] == "retrain"
+    assert owners["models/batch"] == "weekly"
+    assert [each.name for each in tidy.owned(past.config, "labels")] == ["health/labels"]
+
+
+def test_a_survey_says_what_there_is_to_do_and_changes_nothing(past) -> None:
+    version = delta.version(past.config, place(past, "stream"))
+    found = tidy.survey(past.config, place(past, "stream"), hour(11 * DAY))
+    assert (found.directory, found.files, found.small, found.gone, found.behind) == ("models/stream", 10, 10, 0, None)
+    # Of A's ten models those of days 9 and 10 are young; of what was known by day 8 three are the way back.
+    assert found.forgotten == 5
+    assert delta.version(past.config, place(past, "stream")) == version
+
+
+def test_what_is_put_together_is_the_same_rows_in_one_file(configured) -> None:
+    made = Past(configured())
+    for at in range(1, 5):
+        made.round(at, {A: float(at), B: 20.0 + at})
+    before = sorted(
+        delta.read(made.config, tables.MODELS).to_pylist(), key=lambda row: (row["fitted_at"], row["group_key"])
+    )
+    found = tidy.carry_out(made.config, directory(made.config, tables.MODELS, "stream"), hour(9))
+    assert (found.files, found.small, found.forgotten) == (4, 4, 0)
+    after = sorted(
+        delta.read(made.config, tables.MODELS).to_pylist(), key=lambda row: (row["fitted_at"], row["group_key"])
+    )
+    assert after == before
+    again = tidy.survey(made.config, directory(made.config, tables.MODELS, "stream"), hour(9))
+    assert (again.files, again.is_tidy) == (1, True)
+
+
+def test_old_models_go_but_never_one_that_answers_or_that_a_rollback_within_the_rule_reaches(past) -> None:
+    now = hour(11 * DAY)
+    past.put(tables.EVENTS, "", *({"group_key": key, "event_id": "e", "ingested_at": hour(0)} for key in (A, B)))
+    moments = [now - timedelta(hours=back) for back in range(0, 3 * DAY, 5)]
+    stood = [Fleet(past.config).groups(at) for at in moments]
+    all_tidied(past, now)
+    assert models(past) == {past.names[0][B], *(past.names[day - 1][A] for day in (6, 7, 8, 9, 10))}
+    assert [Fleet(past.config).groups(at) for at in moments] == stood
+    found = propose(past.config, past.signer, Ask(Verb.ROLLBACK, None, at=now - timedelta(days=3)))
+    assert [(step.group_key, step.after) for step in found.steps] == [(A, past.names[7][A])]
+    assert [each.wanting for each in found.left] == [False]
+
+
+def test_a_pinned_model_and_the_way_back_from_it_are_kept_however_old(past) -> None:
+    carry_out(past.config, past.signer, Ask(Verb.PIN, (A,), past.names[1][A]), ADA, now=hour(10.5 * DAY))
+    all_tidied(past, hour(100 * DAY))
+    assert past.answers() == {A: past.names[1][A], B: past.names[0][B]}
+    assert {past.names[1][A], past.names[9][A], past.names[0][B]} <= models(past)
+    assert propose(past.config, past.signer, Ask(Verb.UNPIN, (A,))).steps
+    carry_out(past.config, past.signer, Ask(Verb.UNPIN, (A,)), ADA, now=hour(101 * DAY))
+    found = propose(past.config, past.signer, Ask(Verb.ROLLBACK, (A,)))
+    assert found.steps[0].after == past.names[9][A]
+
+
+def test_the_last_attempt_of_a_group_that_fails_is_kept_and_older_ones_go(past) -> None:
+    for at in (1, 2):
+        failed = {"group_key": '["f","1"]', "status": "failed", "error": "no", "fitted_at": hour(at), "clock": hour(at)}
+        past.put(tables.MODELS, "batch", {**failed, "round_id": f"batch-{at}"})
+    all_tidied(past, hour(50 * DAY))
+    rows = delta.read(past.config, tables.MODELS, ["group_key", "round_id"]).to_pylist()
+    assert [row["round_id"] for row in rows if row["group_key"] == '["f","1"]'] == ["batch-2"]
+
+
+def test_whole_dates_of_predictions_go_and_what_has_no_rule_stays(past) -> None:
+    rows = [
+        {
+            "group_key": A,
+            "event_id": f"e{day}",
+            "scored_at": hour(day * DAY),
+            "scored_on": hour(day * DAY).date(),
+            "batch_id": 1,
+        }
+        for day in range(5)
+    ]
+    past.put(tables.PREDICTIONS, "", *rows)
+    health = [{"shard": 0, "group_key": A, "observed_on": hour(0).date(), "batch_id": 1}]
+    past.put(tables.HEALTH, "score", *health)
+    done = all_tidied(past, hour(4.5 * DAY))
+    assert done["predictions"].forgotten == 2
+    stored = delta.read(past.config, tables.PREDICTIONS, ["event_id"]).column("event_id").to_pylist()
+    assert sorted(stored) == ["e2", "e3", "e4"]
+    assert delta.read(past.config, tables.HEALTH).num_rows == 1
+
+
+def test_without_rules_nothing_is_forgotten(configured) -> None:
+    made = Past(configured())
+    made.round(1, {A: 1.0})
+    for at in range(2, 9):
+        made.round(at, {A: float(at)})
+    assert sum(each.forgotten for each in all_tidied(made, hour(5000 * DAY)).values()) == 0
+    assert len(models(made)) == 8
+
+
+def test_a_repeated_tidying_changes_nothing(past) -> None:
+    all_tidied(past, hour(11 * DAY))
+    versions = {each.name: delta.version(past.config, each) for each in every_directory(past.config)}
+    assert all(each.is_tidy for each in all_tidied(past, hour(11 * DAY)).values())
+    assert {each.name: delta.version(past.config, each) for each in every_directory(past.config)} == versions
+
+
+def test_files_stay_for_a_week_after_they_were_put_together_and_for_readers_that_are_behind(past, monkeypatch) -> None:
+    files = Path(place(past, "stream").uri)
+    all_tidied(past, hour(11 * DAY))
+    assert len(list(files.glob("*.parquet"))) > 10
+    monkeypatch.setattr(tidy, "KEPT_HOURS", 0)
+    monkeypatch.setattr(DeltaTable, "vacuum", _without_enforcement(DeltaTable.vacuum))
+    checkpoint(past, "retrain", at=hour(0), ended=False)
+    late = tidy.survey(past.config, place(past, "stream"), hour(11 * DAY))
+    assert (late.behind, late.gone) == ("retrain", 0)
+    checkpoint(past, "retrain", at=hour(11 * DAY), ended=True)
+    assert tidy.survey(past.config, place(past, "stream"), hour(11 * DAY)).behind is None
+    tidy.carry_out(past.config, place(past, "stream"), hour(11 * DAY))
+    assert len(list(files.glob("*.parquet"))) == 1
+
+
+def _without_enforcement(vacuum):
+    """So that a test need not wait a week."""
+    return lambda table, **words: vacuum(table, **words, enforce_retention_duration=False)
+
+
+def checkpoint(past: Past, query: str, *, at, ended: bool) -> None:
+    folder = Path(past.config.storage.root) / "checkpoints" / query
+    for log in ("offsets", "commits"):
+        (folder / log).mkdir(parents=True, exist_ok=True)
+    millis = int(at.timestamp() * 1000)
+    (folder / "offsets" / "0").write_text(f"v1\n{json.dumps({'batchTimestampMs': millis, 'batchWatermarkMs': 0})}\n-\n")
+    if ended:
+        (folder / "commits" / "0").write_text("v1\n{}")
+
+
+def test_where_nobody_holds_the_lease_a_request_is_served_here_and_elsewhere_not(past) -> None:
+    request = tidy.ask(past.config)
+    with leases.held(past.config, ["retrain"]):
+        version = delta.version(past.config, place(past, "stream"))
+        assert not tidy.serve_here(past.config, "retrain", request)
+        assert delta.version(past.config, place(past, "stream")) == version
+        assert tidy.requested(past.config, "retrain") == request
+    assert tidy.serve_here(past.config, "retrain", request)
+    assert tidy.requested(past.config, "retrain") is None
+    assert tidy.served(past.config, "retrain").request == request
+
+
+def test_a_running_process_tidies_only_while_its_query_writes_nothing(past) -> None:
+    tidy.ask(past.config)
+    writing = threading.Lock()
+    with writing:
+        thread = threading.Thread(target=serve, args=(past.config, "retrain", writing, lambda: False))
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        assert tidy.served(past.config, "retrain") is None
+        assert tidy.survey(past.config, place(past, "stream"), hour(0)).files == 10
+    thread.join()
+    assert tidy.served(past.config, "retrain").error is None
+    assert tidy.survey(past.config, place(past, "stream"), hour(0)).files == 1
+
+
+def test_no_model_is_forgotten_while_a_person_decides_and_who_asked_is_told(past) -> None:
+    tidy.ask(past.config)
+    with leases.held(past.config, ["people"]):
+        serve(past.config, "retrain", threading.Lock(), lambda: False)
+    assert "models/stream: query people" in tidy.served(past.config, "retrain").error
+    assert len(models(past)) == 11
+
+
+def test_a_tidier_that_is_stopped_ends_and_serves_what_was_asked_before(past) -> None:
+    tidier = Tidier(past.config)
+    tidier.add("retrain", threading.Lock())
+    tidier.start()
+    request = tidy.ask(past.config)
+    deadline = time.monotonic() + 60
+    while tidy.requested(past.config, "retrain"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    tidier.stop()
+    assert tidy.served(past.config, "retrain").request == request
+    assert os.listdir(Path(past.config.storage.root) / "tidy")
+
+
+def test_decisions_that_no_one_can_go_back_to_go_too(past) -> None:
+    all_tidied(past, hour(11 * DAY))
+    rows = delta.read(past.config, tables.PROMOTIONS).to_pylist()
+    assert {Promotion.of_row(row).model_id for row in rows} == models(past)
