@@ -144,7 +144,11 @@ MODELS = Contract(
         Column("rows", "bigint", "training rows", unit="rows"),
         Column("trained_from", "timestamp", "event_time of the oldest training row"),
         Column("trained_through", "timestamp", "event_time of the newest training row"),
-        Column("metrics", "string", "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss"),
+        Column(
+            "metrics",
+            "string",
+            "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss; of best_of: chosen, candidates",
+        ),
         Column("codec", "string", "linear, seasonal, skops, pickle"),
         Column("payload", "binary", "the model"),
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, payload digest"),

@@ -32,7 +32,7 @@ class EstimatorPoint:
         """Raises AssertionError with what is wrong and what to do; ConfigError, ContractError: it cannot be tried."""
         wrong = why_broken(Case.of(self.config), self.name)
         if wrong is not None:
-            raise AssertionError(f'recipe.estimator "{self.config.recipe.estimator}" — {wrong}')
+            raise AssertionError(f'recipe.estimator "{self.config.recipe.estimator}": {wrong}')
 
 
 def estimator_points(config: Config | str | os.PathLike[str]) -> tuple[EstimatorPoint, ...]:

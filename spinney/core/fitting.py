@@ -117,6 +117,7 @@ def fit_groups(
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
     champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
     train_loss       mean loss of the final model on all its rows
+    chosen           of `best_of`: the candidate that was fitted; candidates: each one's mean loss when it was chosen
 
     Raises ContractError (data or parameters not as promised) and ConfigError (no such estimator).
     """
@@ -279,6 +280,7 @@ def _open(attempt: _Attempt) -> bool:
 def _take(attempt: _Attempt, fit: Fit) -> None:
     attempt.ms += fit.ms
     attempt.model = fit.model
+    attempt.metrics |= fit.scores
     if fit.model is None:
         attempt.fail(FitFailed.of(attempt.ask.group_key, fit.error or RuntimeError("the kernel gave no model")))
 

@@ -58,7 +58,8 @@ class History:
         if recipe.weight_half_life is not None:
             age = np.repeat(self.times[stops - 1], stops - begins) - self.times[rows]
             weights = np.exp2(-age / (recipe.weight_half_life / _MICROSECOND))
-        return Stack(tuple(self.keys[g] for g in groups), self.columns.take(rows), starts, self.labels[rows], weights)
+        keys, columns = tuple(self.keys[g] for g in groups), self.columns.take(rows)
+        return Stack(keys, columns, starts, self.labels[rows], weights, recipe.loss)
 
 
 def ranges(begins: Integers, stops: Integers) -> Integers:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -35,6 +35,7 @@ class Stack:
 
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one.
     labels: shape (n_rows,): finite float64, or texts for classification. weights: shape (n_rows,), or None.
+    loss: the fleet's, by name, for kernels that choose.
     """
 
     keys: tuple[str, ...]
@@ -42,6 +43,7 @@ class Stack:
     starts: Integers
     labels: npt.NDArray[Any]
     weights: Floats | None
+    loss: str = ""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -53,11 +55,15 @@ class Stack:
 
 @dataclass(frozen=True)
 class Fit:
-    """One group's attempt: a model, or what the estimator raised. ms: milliseconds it took."""
+    """One group's attempt: a model, or what the estimator raised.
+
+    ms: milliseconds it took. scores: what is to be kept of a choice, as JSON.
+    """
 
     ms: float
     model: Model | None = None
     error: Exception | None = None
+    scores: Mapping[str, Any] = field(default_factory=dict)
 
 
 Timer = Callable[[], float]

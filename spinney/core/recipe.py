@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -74,7 +74,7 @@ class Recipe:
             window_rows=asked.window_rows,
             window=asked.window,
             weight_half_life=asked.weight_half_life,
-            source=source_digest(asked.estimator),
+            source=_sources([asked.estimator, *_candidates(asked.params)]),
             versions=tuple(sorted((installed() if versions is None else versions).items())),
         )
 
@@ -110,6 +110,19 @@ def source_digest(estimator: str) -> str:
             f"{error} — put its folder on PYTHONPATH or install it"
         ) from error
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _candidates(params: Mapping[str, Any]) -> list[str]:
+    """The estimators that parameters name: of recipes to choose from."""
+    listed = params.get("candidates")
+    found = [each.get("estimator") for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    return [name for name in found if isinstance(name, str)]
+
+
+def _sources(names: Sequence[str]) -> str:
+    """The digest of all code of users; of one name alone `source_digest`."""
+    digests = [digest for digest in map(source_digest, names) if digest]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
 
 
 def installed() -> dict[str, str]:

@@ -89,5 +89,5 @@ def _minutes(text: str) -> int:
     length: Any = durations.parse(text)
     minutes, rest = divmod(length, timedelta(minutes=1))
     if rest:
-        raise ValueError(f"expected whole minutes, got {text!r}")
+        raise ValueError(f"expected whole minutes; got {text!r}")
     return int(minutes)

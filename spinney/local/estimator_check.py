@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ from spinney.core.config import Config
 from spinney.core.encoding import Columns, Floats, convert
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError
 from spinney.core.estimators import kernel_for
+from spinney.core.estimators.best_of import BestOf
 from spinney.core.fitting import HELD_OUT
 from spinney.core.history import History, label_text, select
 from spinney.core.kernels import Fit, Kernel, OneByOne, Timer, on_one_thread, weight_arguments
@@ -67,6 +69,12 @@ class Case:
     def columns(self) -> Columns:
         """The toy group's features."""
         return convert(self.rows, self.recipe.features)
+
+    @property
+    def templates(self) -> list[Any]:
+        """The unfitted estimators of scikit-learn among what is fitted."""
+        kernels = self.kernel.kernels if isinstance(self.kernel, BestOf) else (self.kernel,)
+        return [kernel.template for kernel in kernels if isinstance(kernel, OneByOne)]
 
     def texts(self, labels: Iterable[object]) -> set[str]:
         """The labels as an estimator sees them."""
@@ -150,15 +158,14 @@ def fit_ms(case: Case) -> float:
 
 
 def _clone(case: Case) -> None:
-    if not isinstance(case.kernel, OneByOne):
-        return
-    try:
-        clone(case.kernel.template)
-    except Exception as error:
-        raise DoesNotHold(
-            f"sklearn.base.clone raised {_words(error)}",
-            "Let __init__ keep each argument under its own name, unchanged, and derive nothing before fit",
-        ) from error
+    for template in case.templates:
+        try:
+            clone(template)
+        except Exception as error:
+            raise DoesNotHold(
+                f"sklearn.base.clone raised {_words(error)}",
+                "Let __init__ keep each argument under its own name, unchanged, and derive nothing before fit",
+            ) from error
 
 
 def _fit(case: Case) -> None:
@@ -273,9 +280,9 @@ def _fewest_rows(case: Case) -> None:
 
 
 def _weights(case: Case) -> None:
-    if case.recipe.weight_half_life is None or not isinstance(case.kernel, OneByOne):
+    if case.recipe.weight_half_life is None:
         return
-    if not weight_arguments(case.kernel.template, np.ones(1)):
+    if not all(weight_arguments(template, np.ones(1)) for template in case.templates):
         raise DoesNotHold(
             "recipe.weight_half_life is set, but fit of the last step takes no sample_weight: all rows weigh the same",
             "Take an estimator that weighs rows, or remove weight_half_life and let the window forget",

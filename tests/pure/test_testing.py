@@ -51,6 +51,6 @@ def test_a_point_that_does_not_hold_fails_a_test_with_what_to_do(
     points = {str(point): point for point in estimator_points(tmp_path / "fleet.toml")}
     points["fit"]()
     with pytest.raises(
-        AssertionError, match=r'"clocks:clock" — answers: 60 of 60 answers .* are NaN or infinite\. Every row'
+        AssertionError, match=r'"clocks:clock": answers: 60 of 60 answers .* are NaN or infinite\. Every row'
     ):
         points["answers"]()

@@ -49,9 +49,9 @@ class Trial:
     """What became of the group.
 
     group: the names of its columns. heldout_rows: the newest of `rows`. model_id, codec, payload_bytes, fit_ms: of the
-    model on all rows, which the fleet would store. points: one row per fitted row, oldest first: event_id, event_time,
-    actual, predicted, heldout, loss and, for classification, probability (of the class that came), all by the model of
-    the older rows.
+    model on all rows, which the fleet would store. chosen, candidates: of `best_of`, which recipe that model is, and
+    what each lost. points: one row per fitted row, oldest first: event_id, event_time, actual, predicted, heldout, loss
+    and, for classification, probability (of the class that came), all by the model of the older rows.
     """
 
     group_key: str
@@ -67,6 +67,8 @@ class Trial:
     payload_bytes: int
     fit_ms: float
     losses: Losses
+    chosen: str | None
+    candidates: Mapping[str, float | None]
     points: pd.DataFrame
 
     @property
@@ -85,7 +87,8 @@ def fit(config: Config, rows: Rows) -> Trial:
     recipe = Recipe.of(config)
     whole = _fitted(rows, recipe)
     history = select(rows.frame, [rows.group_key], recipe, rows.clock)
-    heldout = int(json.loads(whole["metrics"])["heldout_rows"])
+    metrics = json.loads(whole["metrics"])
+    heldout = int(metrics["heldout_rows"])
     older = rows.frame[rows.frame["event_id"].isin(history.ids[: len(history.ids) - heldout])]
     part = replace(rows, frame=older)
     # Fitted alone, the older rows give the very model that the whole fit compares on the newer ones.
@@ -109,6 +112,8 @@ def fit(config: Config, rows: Rows) -> Trial:
         payload_bytes=len(whole["payload"]),
         fit_ms=float(whole["fit_ms"]),
         losses=losses,
+        chosen=metrics.get("chosen"),
+        candidates=metrics.get("candidates", {}),
         points=points,
     )
 

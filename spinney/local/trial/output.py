@@ -22,7 +22,7 @@ def write(trial: Trial, folder: Path) -> dict[str, str]:
         paths["html"].write_text(page(trial), encoding="utf-8")
     except OSError as error:
         got = error.strerror or str(error)
-        raise SetupError(f"{folder}: expected a folder to write to; got {got}; name another with --out") from error
+        raise SetupError(f"{folder}: expected a folder to write to; got {got}. Name another with --out") from error
     return {kind: str(path) for kind, path in paths.items()}
 
 

@@ -92,11 +92,11 @@ def of_file(config: Config, source: Path, group_key: str) -> Rows:
         elif len(others) < 3:
             others.add(key)
     if not found or clock is None:
-        known = f"; there are {', '.join(sorted(others))} …" if others else "; it has no rows"
-        raise ContractError(f"{source}: expected rows of group {group_key}, got none{known}")
+        known = f"those of {', '.join(sorted(others))} …" if others else "no rows at all"
+        raise ContractError(f"{source}: expected rows of group {group_key}; got {known}. Name one that is there")
     needed = [fleet.event_id, fleet.event_time, fleet.target, *fleet.features]
     if missing := [name for name in dict.fromkeys(needed) if name not in found[0]]:
-        raise ContractError(f"{source}: expected columns {needed}, got none of the name {', '.join(missing)}")
+        raise ContractError(f"{source}: expected columns {needed}; got none of the name {', '.join(missing)}. Add them")
     reasons = [_reason(row, config, clock) for row in found]
     kept = [row for row, reason in zip(found, reasons, strict=True) if reason is None]
     left_out = Counter(reason for reason in reasons if reason is not None)
@@ -147,7 +147,7 @@ def _check_key(config: Config, group_key: str) -> None:
     got = "a parent" if keys.is_parent(group_key) else f"{len(keys.decode(group_key))}"
     if got != str(len(group)):
         wanted = f"{len(group)} columns, {', '.join(group)}, as a JSON list" if len(group) > 1 else f"one {group[0]}"
-        raise ContractError(f"group {group_key}: expected {wanted}; got {got}; `spinney fleet` lists the groups")
+        raise ContractError(f"group {group_key}: expected {wanted}; got {got}. `spinney fleet` lists the groups")
 
 
 def _stored_clock(config: Config) -> datetime:

@@ -14,7 +14,7 @@ def lines(trial: Trial) -> Iterator[tuple[str, str]]:
     """What to say of it, each with a word in front."""
     recipe = trial.recipe
     name, unit = plain(recipe.target.name)
-    given = ", ".join(f"{key} = {value}" for key, value in recipe.params)
+    given = ", ".join(f"{key} = {value}" for key, value in recipe.params if key != "candidates")
     yield "group", title(trial)
     yield "target", f"{name}{f', {unit}' if unit else ''}"
     yield "recipe", f"{recipe.estimator} {{ {given} }}" if given else recipe.estimator
@@ -24,6 +24,9 @@ def lines(trial: Trial) -> Iterator[tuple[str, str]]:
     yield "loss", headline(trial)
     if said := beaten(trial):
         yield "", said
+    if trial.chosen is not None:
+        scores = ", ".join(f"{name} {amount(score)}" for name, score in trial.candidates.items())
+        yield "chosen", f"{trial.chosen} for the model on all rows, by the newest fifth: {scores}"
     if recipe.task == "regression" and trial.heldout_rows:
         yield "residual", f"mean {amount(residual(trial), unit)} held out: actual less predicted"
     of_all = f"{trial.codec}, {trial.payload_bytes:,} bytes, {trial.fit_ms:.1f} ms to fit"
@@ -60,6 +63,8 @@ def document(trial: Trial, files: dict[str, str]) -> dict[str, Any]:
         "heldout_loss": losses.heldout,
         "train_loss": losses.train,
         "constant_loss": losses.constant,
+        "chosen": trial.chosen,
+        "candidates": dict(trial.candidates),
         "model": {
             "model_id": trial.model_id,
             "codec": trial.codec,

@@ -156,7 +156,14 @@ EVERY = [
 
 @pytest.mark.parametrize(("name", "task", "kind"), EVERY)
 def test_every_estimator_of_ours_does_all_a_fleet_asks(name: str, task: str, kind: str) -> None:
-    small = {"random_forest": "n_estimators = 5", "hist_gradient_boosting": "max_iter = 5"}.get(name, "")
+    candidates = (
+        'candidates = [{ estimator = "constant" }, { estimator = "random_forest", params = { n_estimators = 3 } }]'
+    )
+    small = {
+        "random_forest": "n_estimators = 5",
+        "hist_gradient_boosting": "max_iter = 5",
+        "best_of": candidates,
+    }.get(name, "")
     assert points(configured(name, task, kind, f"params = {{ {small} }}")) == {}
 
 

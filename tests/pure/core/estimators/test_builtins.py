@@ -30,11 +30,16 @@ FRAME["at"] = pd.date_range("2024-01-01", periods=60, freq="7h", tz="UTC")
 NUMBER = FRAME["x"].to_numpy() * 3 + 1
 TWO = np.where(NUMBER > 1, "yes", "no").astype(object)
 THREE = np.where(NUMBER > 3, "high", TWO).astype(object)
-SMALL: dict[str, dict[str, Any]] = {"hist_gradient_boosting": {"max_iter": 5}, "random_forest": {"n_estimators": 5}}
+SMALL: dict[str, dict[str, Any]] = {
+    "hist_gradient_boosting": {"max_iter": 5},
+    "random_forest": {"n_estimators": 5},
+    "best_of": {"candidates": [{"estimator": "constant"}, {"estimator": "seasonal"}]},
+}
 
 
 def stack(labels: np.ndarray, weights: np.ndarray | None = None, key: str = '["AA"]') -> Stack:
-    return Stack((key,), convert(FRAME[: len(labels)], FEATURES), np.array([0, len(labels)]), labels, weights)
+    loss = "absolute" if labels.dtype == float else "log"
+    return Stack((key,), convert(FRAME[: len(labels)], FEATURES), np.array([0, len(labels)]), labels, weights, loss)
 
 
 def fit(name: str, task: str, of: Stack, params: dict[str, Any] | None = None) -> Model:
@@ -50,6 +55,7 @@ EVERY = [(name, task) for name, builtin in sorted(builtins().items()) for task i
 
 def test_each_module_beside_the_package_is_an_estimator_by_name() -> None:
     assert sorted(builtins()) == [
+        "best_of",
         "constant",
         "hist_gradient_boosting",
         "logistic_regression",
@@ -143,7 +149,7 @@ def test_missing_values_are_a_branch_of_their_own_for_boosted_trees() -> None:
 
 def test_an_estimator_for_another_task_is_refused_with_those_that_fit() -> None:
     with pytest.raises(
-        ContractError, match="choose one of constant, hist_gradient_boosting, random_forest, ridge, seasonal"
+        ContractError, match="hoose one of best_of, constant, hist_gradient_boosting, random_forest, ridge, seasonal"
     ):
         kernel_for("logistic_regression", "regression", {})
 

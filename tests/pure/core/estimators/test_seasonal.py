@@ -160,7 +160,7 @@ def test_cells_that_nobody_could_hold_are_corrupt_before_memory_is_taken() -> No
 
 def test_without_a_time_among_the_features_it_says_what_to_do() -> None:
     of = Stack(('["a"]',), convert(rows(), FEATURES[:2]), np.array([0, 1500]), rows()["label"].to_numpy(), None)
-    assert "name the event's time in fleet.features" in str(attempt(of).error)
+    assert "ame the event's time in fleet.features" in str(attempt(of).error)
     assert "got 'x'" in str(attempt(stack(rows()), time="x").error)
 
 

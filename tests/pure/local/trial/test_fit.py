@@ -18,6 +18,7 @@ from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import Rows
+from spinney.local.trial.words import document, lines
 
 TEXT = """\
 [fleet]
@@ -159,3 +160,16 @@ def test_too_few_rows_and_a_fit_that_fails_are_told_as_a_round_would(
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(FitFailed, match="RuntimeError: not today"):
         fit(configured(recipe='estimator = "sullen:Sullen"'), rows())
+
+
+def test_of_a_short_list_of_recipes_the_one_chosen_is_told_with_what_each_lost() -> None:
+    recipe = 'estimator = "best_of"\nparams = { candidates = [{ estimator = "constant" }, { estimator = "ridge" }] }'
+    trial = fit(configured(recipe=recipe), rows())
+    assert trial.chosen == "ridge"
+    assert list(trial.candidates) == ["constant", "ridge"]
+    # Both are chosen for all rows and for the older ones alone: what is drawn is the ridge.
+    assert trial.losses == fit(configured(), rows()).losses
+    said = dict(lines(trial))
+    assert said["recipe"] == "best_of"
+    assert said["chosen"].startswith("ridge for the model on all rows, by the newest fifth: constant ")
+    assert document(trial, {})["chosen"] == "ridge"

@@ -68,6 +68,8 @@ def trial(n: int = 40, heldout: int = 8, task: str = "regression", **changes: An
         payload_bytes=1234,
         fit_ms=0.26,
         losses=Losses(float(points[~points["heldout"]]["loss"].mean()), float(held.mean()) if heldout else None, 9.0),
+        chosen=None,
+        candidates={},
         points=points,
     )
     return replace(made, **changes)
@@ -197,5 +199,5 @@ def test_files_are_named_by_the_group_and_never_leave_the_folder(tmp_path: Path)
 
 def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SetupError, match="name another with --out"):
+    with pytest.raises(SetupError, match="Name another with --out"):
         output.write(trial(), tmp_path / "file")

@@ -119,7 +119,7 @@ def test_on_the_walls_clock_rows_are_as_old_as_they_are_now(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ('["z","9"]', r"expected rows of group \[\"z\",\"9\"\], got none; there are \[\"a\",\"1\"\]"),
+        ('["z","9"]', r"expected rows of group \[\"z\",\"9\"\]; got those of \[\"a\",\"1\"\]"),
         ('["a"]', "expected 2 columns, shop, dept, as a JSON list; got 1"),
         ('{"dept":"1"}', "got a parent"),
     ],
