@@ -147,7 +147,7 @@ MODELS = Contract(
         Column(
             "metrics",
             "string",
-            "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss; of best_of: chosen, candidates",
+            "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss; best_of: chosen, candidates",
         ),
         Column("codec", "string", "linear, seasonal, skops, pickle"),
         Column("payload", "binary", "the model"),
