@@ -97,6 +97,10 @@ def owned(config: Config, name: str) -> list[Directory]:
 
 def survey(config: Config, directory: Directory, now: datetime) -> Survey:
     """What there is to tidy; changes nothing. Raises StoreError when the table was never made."""
+    return _surveyed(config, directory, now, _let_go(config, directory, now).num_rows)
+
+
+def _surveyed(config: Config, directory: Directory, now: datetime, forgotten: int) -> Survey:
     table = _opened(config, directory)
     files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     by_partition: dict[Any, int] = defaultdict(int)
@@ -109,7 +113,7 @@ def survey(config: Config, directory: Directory, now: datetime) -> Survey:
         files=len(files),
         small=sum(count for count in by_partition.values() if count > 1),
         megabytes=round(sum(file["size_bytes"] for file in files) / 1024**2, 3),
-        forgotten=_let_go(config, directory, now).num_rows,
+        forgotten=forgotten,
         gone=0 if late else len(table.vacuum(retention_hours=KEPT_HOURS, dry_run=True)),
         behind=late,
     )
@@ -119,9 +123,10 @@ def carry_out(config: Config, directory: Directory, now: datetime) -> Survey:
     """Forget, put together, remove. Returns what was done. Only for who holds the directory's lease, between writes."""
     with leases.held(config, [PEOPLE]) if directory.name.startswith("models/") else nullcontext():
         # No person goes back to a model while it is being forgotten.
-        found = survey(config, directory, now)
-        if found.forgotten:
-            _forget(config, directory, now)
+        rows = _let_go(config, directory, now)
+        found = _surveyed(config, directory, now, rows.num_rows)
+        if rows.num_rows:
+            _forget(config, directory, rows)
     table = _opened(config, directory)
     if found.small:
         table.optimize.compact(max_concurrent_tasks=1)
@@ -162,15 +167,16 @@ def _let_go(config: Config, directory: Directory, now: datetime) -> pa.Table:
     since = now - max(kept_for, LEAST)
     if kind in _DATES:
         return table.to_table([_DATES[kind]], filter=ds.field(_DATES[kind]) < since.date())
+    columns, at = (_DECISION, "decided_at") if kind == tables.PROMOTIONS.name else (_ATTEMPT, "fitted_at")
+    rows = table.to_table(list(columns), filter=ds.field(at) < since)
+    if not rows.num_rows:
+        return rows
     wanted = _wanted(config, since)
     if kind == tables.PROMOTIONS.name:
-        rows = table.to_table(list(_DECISION), filter=ds.field("decided_at") < since)
         keep = {key: {_name(each) for each in history} for key, history in wanted.items()}
         mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
     else:
-        rows = table.to_table(list(_ATTEMPT), filter=ds.field("fitted_at") < since)
-        models = {row.model_id for history in wanted.values() for row in history}
-        last = _last_attempts(config)
+        models, last = {row.model_id for history in wanted.values() for row in history}, _last_attempts(config)
         mask = [
             row["model_id"] not in models and last[row["group_key"]] != (row["fitted_at"], row["round_id"])
             for row in rows.to_pylist()
@@ -206,9 +212,8 @@ def _last_attempts(config: Config) -> dict[str, tuple[datetime, str]]:
     return newest
 
 
-def _forget(config: Config, directory: Directory, now: datetime) -> None:
-    table, rows = _opened(config, directory), _let_go(config, directory, now)
-    kind = directory.contract.name
+def _forget(config: Config, directory: Directory, rows: pa.Table) -> None:
+    table, kind = _opened(config, directory), directory.contract.name
     if kind in _DATES:
         newest = pc.max(rows.column(_DATES[kind])).as_py()
         table.delete(f"{_DATES[kind]} <= DATE '{newest.isoformat()}'")
