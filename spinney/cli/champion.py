@@ -46,7 +46,7 @@ class _Deciding:
         except (OSError, KeyError) as error:
             raise click.UsageError("no login name here: say who decides by --by NAME") from error
         if not name or name in MACHINES:
-            raise click.BadParameter(f"expected a person's name, got {name!r}", param_hint="--by")
+            raise click.BadParameter(f"expected a person's name; got {name!r}", param_hint="--by")
         return name
 
 

@@ -239,7 +239,7 @@ def _named(config: Config, key: str, model: str) -> Promotion:
         )
     newest = sorted({row["model_id"]: row["fitted_at"] for row in mine}.items(), key=lambda each: each[1])[-5:]
     there = ", ".join(f"{name[:SHOWN]} ({at:%Y-%m-%d %H:%M})" for name, at in reversed(newest)) or "none"
-    raise GroupError(key, f"expected one of its models, got {model!r}. Its newest, by when they were fitted: {there}")
+    raise GroupError(key, f"expected one of its models; got {model!r}. Its newest, by when they were fitted: {there}")
 
 
 def _models(
