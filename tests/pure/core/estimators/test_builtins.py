@@ -6,6 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -16,7 +23,7 @@ from spinney.core.codec import dump, load
 from spinney.core.encoding import convert
 from spinney.core.errors import ConfigError, ContractError
 from spinney.core.estimators import builtins, kernel_for
-from spinney.core.kernels import Stack
+from spinney.core.kernels import Stack, seed_of
 from spinney.core.linear import Linear
 from spinney.core.model import Model
 from spinney.core.recipe import Feature
@@ -105,6 +112,31 @@ def test_logistic_regression_is_scikit_learns_folded_into_arrays(labels: np.ndar
     assert given is not None
     assert given[0] == tuple(oracle.classes_)
     np.testing.assert_allclose(given[1], oracle.predict_proba(matrix), atol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("name", "oracle"),
+    [
+        ("random_forest", RandomForestRegressor(n_estimators=5, random_state=seed_of('["AA"]'))),
+        ("random_forest", RandomForestClassifier(n_estimators=5, random_state=seed_of('["AA"]'))),
+        ("hist_gradient_boosting", HistGradientBoostingRegressor(max_iter=5)),
+        ("hist_gradient_boosting", HistGradientBoostingClassifier(max_iter=5)),
+    ],
+)
+def test_trees_are_scikit_learns_on_the_encoded_features(name: str, oracle: Any, weighted: bool) -> None:
+    task = "classification" if is_classifier(oracle) else "regression"
+    labels, weights = (THREE if task == "classification" else NUMBER), (np.linspace(0.1, 1, 60) if weighted else None)
+    model = fit(name, task, stack(labels, weights))
+    matrix = model.encoder.matrix(convert(FRAME, FEATURES))
+    plain = clone(oracle).fit(matrix, labels, sample_weight=weights)
+    if task == "regression":
+        np.testing.assert_allclose(model.predict(FRAME), plain.predict(matrix), rtol=1e-12)
+    else:
+        given = model.probabilities(FRAME)
+        assert given is not None
+        assert given[0] == tuple(plain.classes_)
+        np.testing.assert_allclose(given[1], plain.predict_proba(matrix), rtol=1e-12)
 
 
 @pytest.mark.parametrize(
