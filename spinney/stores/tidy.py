@@ -114,7 +114,7 @@ def _surveyed(config: Config, directory: Directory, now: datetime, forgotten: in
         small=sum(count for count in by_partition.values() if count > 1),
         megabytes=round(sum(file["size_bytes"] for file in files) / 1024**2, 3),
         forgotten=forgotten,
-        gone=0 if late else len(table.vacuum(retention_hours=KEPT_HOURS, dry_run=True)),
+        gone=0 if late else len(_vacuumed(table, dry_run=True)),
         behind=late,
     )
 
@@ -131,7 +131,7 @@ def carry_out(config: Config, directory: Directory, now: datetime) -> Survey:
     if found.small:
         table.optimize.compact(max_concurrent_tasks=1)
     if found.gone:
-        table.vacuum(retention_hours=KEPT_HOURS, dry_run=False)
+        _vacuumed(table, dry_run=False)
     return found
 
 
@@ -140,6 +140,11 @@ def _opened(config: Config, directory: Directory) -> DeltaTable:
     if table is None:
         raise StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
     return table
+
+
+def _vacuumed(table: DeltaTable, *, dry_run: bool) -> list[str]:
+    """Full: what a crash left behind too, and what the log has forgotten that it once named."""
+    return list(table.vacuum(retention_hours=KEPT_HOURS, dry_run=dry_run, full=True))
 
 
 def _behind(config: Config, directory: Directory, now: datetime) -> str | None:

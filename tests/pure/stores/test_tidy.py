@@ -167,6 +167,19 @@ def test_files_stay_for_a_week_after_they_were_put_together_and_for_readers_that
     assert len(list(files.glob("*.parquet"))) == 1
 
 
+def test_what_a_crash_left_on_disk_goes_after_a_week_and_what_was_just_replaced_stays_however_old_it_is(past) -> None:
+    files = Path(place(past, "stream").uri)
+    left, young = files / "left.parquet", files / "young.parquet"
+    for file in (left, young):
+        file.write_bytes(b"half a file")
+    long_ago = time.time() - 9 * 86_400
+    for file in {*files.glob("*.parquet")} - {young}:
+        os.utime(file, (long_ago, long_ago))
+    tidy.carry_out(past.config, place(past, "stream"), hour(11 * DAY))
+    assert (left.exists(), young.exists()) == (False, True)
+    assert len(list(files.glob("part-*.parquet"))) > 10
+
+
 def _without_enforcement(vacuum):
     """So that a test need not wait a week."""
     return lambda table, **words: vacuum(table, **words, enforce_retention_duration=False)
