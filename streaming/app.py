@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from types import FrameType
@@ -44,12 +44,12 @@ Show = Callable[[list[dict[str, Any]]], None]
 
 @dataclass
 class Application:
-    """Queries that run together and stop between two batches. trigger: for all of them; None: each its own."""
+    """Queries that run together and stop between two batches. triggers: by query, in place of its own."""
 
     spark: SparkSession
     config: Config
     only: tuple[str, ...] = ()
-    trigger: str | None = None
+    triggers: Mapping[str, str] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
     running: dict[str, StreamingQuery] = field(default_factory=dict)
     editions: Editions = ()
@@ -91,7 +91,7 @@ class Application:
         self.prepare()
         for name in self.names:
             query = self._query(name, once=False)
-            query = replace(query, trigger=self.trigger or query.trigger)
+            query = replace(query, trigger=self.triggers.get(name, query.trigger))
             self.running[name] = query.start(self.config, self.stopping, once=False)
             self._tidier.add(name, query.writing)
         self._tidier.start()

@@ -11,7 +11,7 @@ from spinney.local.demo.story import read_story
 from spinney.stores.files import read_config
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
-ORDINALS = {6: "sixth"}
+ORDINALS = {4: "fourth"}
 WEEKS = {6: "Six"}
 
 
@@ -24,7 +24,6 @@ def test_the_readme_of_the_flights_tells_the_days_of_its_demo(said: str) -> None
     story = read_story(FLIGHTS)
     weeks = (story.start - story.since).days // 7
     assert f"{WEEKS[weeks]} weeks are loaded as history, then {story.stream.days} days are streamed" in said
-    assert f"such periods of {story.stream.days} days in the year" in said
     changelog = (FLIGHTS.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"{story.stream.days} days of real departures" in changelog
 
