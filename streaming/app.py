@@ -65,7 +65,7 @@ class Application:
             raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(NAMES)}")
         if not self.names:
             raise StoreError(
-                f"--only {labels.NAME}: expected a fleet with late labels (kafka.outcomes), got one whose labels are "
+                f"--only {labels.NAME}: expected a fleet with late labels (kafka.outcomes); got one whose labels are "
                 f"inside its events; {score.NAME} counts those"
             )
 

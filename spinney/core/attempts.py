@@ -78,7 +78,8 @@ def in_time(row: Decided | Unfitted) -> tuple[int | str, ...]:
     if isinstance(row, Unfitted):
         return (row.at, "", row.clock, row.status, row.rows)
     told = row.promotion
-    return (told.decided_at, told.model_id or "", row.clock, told.decision, told.epoch, f"{row.fit_ms} {row.loss}")
+    numbers = f"{row.fit_ms} {row.loss}"
+    return (told.decided_at, told.model_id, row.clock, told.decision, told.epoch, numbers, row.by_machine)
 
 
 def _as_it_stands(row: Decided, champions: Champions) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from spinney.core.errors import Corrupt
 
-REMEDY = "start from a new checkpoint"
+REMEDY = "Start from a new checkpoint"
 
 
 def ipc_bytes(batch: pa.RecordBatch) -> bytes:
@@ -29,10 +29,10 @@ def ipc_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
         with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
             batch = reader.read_next_batch()
     except (pa.ArrowInvalid, OSError, StopIteration) as error:
-        raise Corrupt(f"state: expected an Arrow stream of one batch — {error or 'none there'}; {REMEDY}") from error
+        raise Corrupt(f"state: expected an Arrow stream of one batch; got {error or 'none'}. {REMEDY}") from error
     if not batch.schema.equals(schema):
         got = ", ".join(f"{field.name} {field.type}" for field in batch.schema)
-        raise Corrupt(f"state: expected columns {', '.join(schema.names)} — got {got}; {REMEDY}")
+        raise Corrupt(f"state: expected columns {', '.join(schema.names)}; got {got}. {REMEDY}")
     return batch
 
 
@@ -40,7 +40,7 @@ def unformatted(blob: bytes | memoryview, expected: bytes, what: str) -> memoryv
     """The blob without its format byte. Raises Corrupt when it is another one."""
     got = bytes(blob[:1])
     if got != expected:
-        raise Corrupt(f"state of {what}: expected format {expected!r}, got {got!r}; {REMEDY}")
+        raise Corrupt(f"state of {what}: expected format {expected!r}; got {got!r}. {REMEDY}")
     return memoryview(blob)[1:]
 
 
@@ -56,10 +56,10 @@ def split(blob: bytes | memoryview) -> list[memoryview]:
     try:
         lengths = struct.unpack_from(f"<{view[0]}Q", view, 1)
     except (IndexError, struct.error) as error:
-        raise Corrupt(f"state: expected the lengths of its sections — {error}; {REMEDY}") from error
+        raise Corrupt(f"state: expected the lengths of its sections; got {error}. {REMEDY}") from error
     at = 1 + 8 * len(lengths)
     if at + sum(lengths) != len(view):
-        raise Corrupt(f"state: expected {at + sum(lengths)} bytes, got {len(view)}; {REMEDY}")
+        raise Corrupt(f"state: expected {at + sum(lengths)} bytes; got {len(view)}. {REMEDY}")
     sections = []
     for length in lengths:
         sections.append(view[at : at + length])

@@ -57,7 +57,7 @@ def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
 def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
     """The model that was dumped. Raises Corrupt for any other bytes, and for a pickle where it is not allowed."""
     if codec == PICKLE and not allow_pickle:
-        raise Corrupt("codec pickle — not allowed here — allow it, or refit the group with another codec")
+        raise Corrupt("codec pickle: expected one that is allowed here. Allow it, or refit the group with another")
     try:
         if codec == LINEAR:
             return _load_linear(payload)
@@ -68,8 +68,8 @@ def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
     except Corrupt:
         raise
     except Exception as error:  # hostile bytes may fail anywhere
-        raise Corrupt(f"codec {codec} — cannot be read — {type(error).__name__}: {error}") from error
-    raise Corrupt(f"codec — expected one of {', '.join(CODECS)}, got {codec!r}")
+        raise Corrupt(f"codec {codec}: expected bytes that can be read; got {type(error).__name__}: {error}") from error
+    raise Corrupt(f"codec: expected one of {', '.join(CODECS)}; got {codec!r}")
 
 
 def open_signed(
@@ -90,11 +90,11 @@ def _load_linear(payload: bytes) -> Model:
     version, link, scores, width, length = _LINEAR.unpack_from(payload)
     body = _LINEAR.size + length
     if version != _FORMAT or len(payload) != body + 8 * (scores + scores * width + width):
-        raise Corrupt(f"codec linear — expected format {_FORMAT} of whole length, got {version}, {len(payload)} bytes")
+        raise Corrupt(f"codec linear: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
     encoder, classes = _header(payload[_LINEAR.size : body])
     answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(Link(link), scores)
     if encoder.width != width or (None if classes is None else len(classes)) != answers or scores < 1:
-        raise Corrupt("codec linear — the arrays do not fit the features and classes")
+        raise Corrupt("codec linear: expected arrays that fit the features and classes; got others")
     numbers = np.frombuffer(payload, dtype="<f8", offset=body)
     middle = scores + scores * width
     linear = Linear(Link(link), numbers[:scores], numbers[scores:middle].reshape(scores, width), numbers[middle:])
@@ -112,13 +112,11 @@ def _load_seasonal(payload: bytes) -> Model:
     version, scores, column, columns, period, step, length = _SEASONAL.unpack_from(payload)
     body, cells = _SEASONAL.size + length, Cells(period, step)
     if version != _FORMAT or len(payload) != body + 8 * scores * (len(cells) + 1):
-        raise Corrupt(
-            f"codec seasonal — expected format {_FORMAT} of whole length, got {version}, {len(payload)} bytes"
-        )
+        raise Corrupt(f"codec seasonal: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
     encoder, classes = _header(payload[_SEASONAL.size : body])
     answers = 1 if classes is None else len(classes)
     if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > encoder.width:
-        raise Corrupt("codec seasonal — the arrays do not fit the features and classes")
+        raise Corrupt("codec seasonal: expected arrays that fit the features and classes; got others")
     values = np.frombuffer(payload, dtype="<f8", offset=body).reshape(len(cells) + 1, scores)
     return Model(encoder, Seasonal(cells, column, columns, values), classes)
 
@@ -127,7 +125,7 @@ def _load_other(codec: str, payload: bytes) -> Model:
     version, length = _OTHER.unpack_from(payload)
     body = _OTHER.size + length
     if version != _FORMAT or body > len(payload):
-        raise Corrupt(f"codec {codec} — expected format {_FORMAT} of whole length, got {version}, {len(payload)} bytes")
+        raise Corrupt(f"codec {codec}: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
     encoder, classes = _header(payload[_OTHER.size : body])
     rest = payload[body:]
     estimator = pickle.loads(rest) if codec == PICKLE else skops_bytes.unpack(rest)  # noqa: S301 - allowed by the caller

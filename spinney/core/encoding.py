@@ -131,7 +131,7 @@ def convert(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
     features = tuple(features)
     missing = [feature.name for feature in features if feature.name not in frame]
     if missing:
-        raise ContractError(f"features — {missing} — expected as columns, got {list(frame.columns)}")
+        raise ContractError(f"features: expected {missing} as columns; got {list(frame.columns)}")
     numbers = [part for feature in features if feature.type != "string" for part in _converted(frame, feature)]
     factors = [_factorized(frame[feature.name]) for feature in strings(features)]
     return Columns(
@@ -193,7 +193,7 @@ def _naive(value: object) -> datetime | date | None:
         return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     if isinstance(value, date):
         return value
-    raise TypeError(f"expected a timestamp or date, got {type(value).__name__}")
+    raise TypeError(f"expected a timestamp or date; got {type(value).__name__}")
 
 
 def _converted(frame: pd.DataFrame, feature: Feature) -> list[Floats]:
@@ -203,7 +203,7 @@ def _converted(frame: pd.DataFrame, feature: Feature) -> list[Floats]:
             return [floats(frame[feature.name])]
         return _cycles(microseconds(frame[feature.name]), with_minutes=kind == "timestamp")
     except (TypeError, ValueError, OverflowError) as error:
-        raise ContractError(f"feature {feature.name} — expected {feature.type} — {error}") from error
+        raise ContractError(f"feature {feature.name}: expected {feature.type}; got {error}") from error
 
 
 def _kind(feature: Feature) -> str:
@@ -213,7 +213,7 @@ def _kind(feature: Feature) -> str:
     if plain in {"timestamp", "date"}:
         return plain
     raise ContractError(
-        f"feature {feature.name} — type {feature.type} — expected a number, boolean, string, date or timestamp"
+        f"feature {feature.name}: expected a number, boolean, string, date or timestamp; got {feature.type}"
     )
 
 

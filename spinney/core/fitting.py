@@ -233,7 +233,7 @@ class _Work:
 
 def _asks(asks: pd.DataFrame) -> list[Ask]:
     if "group_key" not in asks or asks["group_key"].isna().any() or asks["group_key"].duplicated().any():
-        raise ContractError("asks — group_key — expected one row per group, got a group twice or none")
+        raise ContractError("asks: group_key: expected one row per group; got a group twice or none")
     lacking = {f"champion_{name}": None for name in CHAMPION if f"champion_{name}" not in asks}
     full = asks.assign(**lacking)
     through = microseconds(full["champion_trained_through"])
@@ -297,7 +297,7 @@ def _champion(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
     model = codec.open_signed(signer, claim, payload, ask.signature)
     if model.encoder.features != recipe.features:
         had = ", ".join(feature.name for feature in model.encoder.features)
-        raise ContractError(f"champion {ask.champion_id} of group {ask.group_key} — not compared — fitted on {had}")
+        raise ContractError(f"champion {ask.champion_id} of group {ask.group_key}: not compared; fitted on {had}")
     return model
 
 
@@ -313,7 +313,7 @@ def _signed(ask: Ask, signer: Signer) -> bool:
 
 def _claim(ask: Ask) -> tuple[Claim, bytes]:
     if ask.champion_id is None or ask.codec is None or ask.payload is None:
-        raise Corrupt(f"champion {ask.champion_id} of group {ask.group_key} — expected its codec and payload, got none")
+        raise Corrupt(f"champion {ask.champion_id} of group {ask.group_key}: expected its codec and payload; got none")
     return Claim(ask.group_key, ask.champion_id, ask.codec), bytes(ask.payload)
 
 

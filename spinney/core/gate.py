@@ -37,7 +37,7 @@ def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     Raises ContractError for another rule.
     """
     if gate.rule != "not_worse":
-        raise ContractError(f'gate.rule — expected "not_worse", got {gate.rule!r}')
+        raise ContractError(f'gate.rule: expected "not_worse"; got {gate.rule!r}')
     rows, mine = _count(metrics), _finite(metrics.get("challenger_loss"))
     if metrics.get("champion_id") is None:
         return _first(rows, mine, gate)

@@ -80,7 +80,7 @@ def select(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datet
     """
     needed = ["group_key", "event_id", "event_time", "label"]
     if missing := [name for name in needed if name not in rows]:
-        raise ContractError(f"rows — columns {missing} missing — expected {needed} and the features")
+        raise ContractError(f"rows: expected columns {needed} and the features; got none of {missing}")
     group = pd.Index(keys).get_indexer(pd.Index(rows["group_key"], dtype=object)).astype(np.int64)
     times = _times(rows)
     labels, labelled = _labels(rows["label"], recipe)
@@ -128,7 +128,7 @@ def _ties_broken(order: Integers, group: Integers, times: Integers, texts: _Text
 def _repeated(group: Integers, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
     codes, known = pd.factorize(ids)
     if (codes < 0).any():
-        raise ContractError("rows — event_id — expected a text in every row, got null")
+        raise ContractError("rows: event_id: expected a text in every row; got null")
     if len(known) == len(ids):
         return np.zeros(len(ids), dtype=np.bool_)
     return pd.Series(group * len(known) + codes).duplicated().to_numpy()
@@ -145,9 +145,9 @@ def _times(rows: pd.DataFrame) -> Integers:
     try:
         times = microseconds(rows["event_time"])
     except TypeError as error:
-        raise ContractError(f"rows — event_time — {error}") from error
+        raise ContractError(f"rows: event_time: {error}") from error
     if (times == NULL_TIME).any():
-        raise ContractError("rows — event_time — expected a time in every row, got null")
+        raise ContractError("rows: event_time: expected a time in every row; got null")
     return times
 
 
@@ -163,7 +163,7 @@ def _labels(values: pd.Series[Any], recipe: Recipe) -> tuple[npt.NDArray[Any], n
         try:
             numbers: Floats = floats(values)
         except (TypeError, ValueError) as error:
-            raise ContractError(f"rows — label — expected {recipe.target.type} — {error}") from error
+            raise ContractError(f"rows: label: expected {recipe.target.type}; got {error}") from error
         return numbers, np.isfinite(numbers)
     there = values.notna().to_numpy(dtype=np.bool_)
     texts = np.full(len(values), None, dtype=object)
@@ -181,5 +181,5 @@ def label_text(value: Any, target: Feature) -> str:
     if kind in {"tinyint", "smallint", "int", "bigint"}:
         return str(int(value))
     raise ContractError(
-        f"fleet.target — {target.name} of type {target.type} — expected text, boolean or integer classes"
+        f"fleet.target: expected text, boolean or integer classes; got {target.name} of type {target.type}"
     )

@@ -93,8 +93,8 @@ class OneByOne:
         lacking = [verb for verb in ("fit", "predict", "get_params") if not hasattr(self.template, verb)]
         if lacking or isinstance(self.template, type):
             raise ContractError(
-                f"recipe.estimator — expected an unfitted scikit-learn estimator or pipeline, got {self.template!r} "
-                f"without {', '.join(lacking) or 'being an instance'} — return such an object from the function"
+                f"recipe.estimator: expected an unfitted scikit-learn estimator or pipeline; got {self.template!r} "
+                f"without {', '.join(lacking) or 'being an instance'}. Return such an object from the function"
             )
 
     def fit(self, stack: Stack, timer: Timer) -> list[Fit]:

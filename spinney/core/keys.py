@@ -40,7 +40,7 @@ def decode(key: str) -> tuple[str | None, ...]:
     """The key columns' texts of a group. Raises ContractError if `key` is not a group's."""
     values = _loads(key)
     if not isinstance(values, list) or not all(value is None or isinstance(value, str) for value in values):
-        raise ContractError(f'group_key — {key!r} — expected a JSON array of texts like ["AA","JFK"]')
+        raise ContractError(f'group_key: expected a JSON array of texts like ["AA","JFK"]; got {key!r}')
     return tuple(values)
 
 
@@ -61,7 +61,7 @@ def parent_key(names: Sequence[str], values: Sequence[object]) -> str:
     Raises ContractError if there are not as many values as names.
     """
     if len(names) != len(values):
-        raise ContractError(f"parent_key — columns {list(names)} — expected {len(names)} values, got {len(values)}")
+        raise ContractError(f"parent_key: expected {len(names)} values for columns {list(names)}; got {len(values)}")
     return _dumps({name: _text(value) for name, value in zip(names, values, strict=True)})
 
 
@@ -69,7 +69,7 @@ def parent_values(key: str) -> Mapping[str, str | None]:
     """Column to text, of a parent's key. Raises ContractError if `key` is not a parent's."""
     values = _loads(key)
     if not isinstance(values, dict):
-        raise ContractError(f'parent key — {key!r} — expected a JSON object like {{"dest":"LAX"}}')
+        raise ContractError(f'parent key: expected a JSON object like {{"dest":"LAX"}}; got {key!r}')
     return values
 
 
@@ -86,11 +86,11 @@ def ancestors(group: Sequence[str], parents: Sequence[Sequence[str]], key: str) 
     """
     texts = decode(key)
     if len(texts) != len(group):
-        raise ContractError(f"group_key — {key!r} — expected {len(group)} columns {list(group)}, got {len(texts)}")
+        raise ContractError(f"group_key {key!r}: expected {len(group)} columns {list(group)}; got {len(texts)}")
     of = dict(zip(group, texts, strict=True))
     unknown = sorted({name for names in parents for name in names} - set(of))
     if unknown:
-        raise ContractError(f"parents — columns {unknown} — expected columns of the group {list(group)}")
+        raise ContractError(f"parents: expected columns of the group {list(group)}; got {unknown}")
     return tuple(parent_key(names, [of[name] for name in names]) for names in parents)
 
 
@@ -116,7 +116,7 @@ def _loads(key: str) -> Any:
     try:
         return json.loads(key)
     except ValueError as error:
-        raise ContractError(f"group_key — {key!r} — expected JSON — {error}") from error
+        raise ContractError(f"group_key {key!r}: expected JSON; got {error}") from error
 
 
 def _text(value: object) -> str | None:
@@ -129,4 +129,4 @@ def _text(value: object) -> str | None:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value.isoformat()
     name = type(value).__name__
-    raise ContractError(f"key column — {value!r} — expected text, an integer, a boolean or a date, got {name}")
+    raise ContractError(f"key column: expected text, an integer, a boolean or a date; got {name} {value!r}")

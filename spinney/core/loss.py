@@ -56,7 +56,7 @@ class Loss:
 def loss_named(name: str) -> Loss:
     """Raises ContractError for a name that is none of LOSSES."""
     if name not in LOSSES:
-        raise ContractError(f"fleet.loss — expected one of {', '.join(LOSSES)}, got {name!r}")
+        raise ContractError(f"fleet.loss: expected one of {', '.join(LOSSES)}; got {name!r}")
     return LOSSES[name]
 
 

@@ -106,8 +106,8 @@ def source_digest(estimator: str) -> str:
         text = inspect.getsource(import_module(module))
     except (ImportError, OSError, TypeError) as error:
         raise ContractError(
-            f"recipe.estimator — {estimator!r} — expected a Python module that can be imported with its source — "
-            f"{error} — put its folder on PYTHONPATH or install it"
+            f"recipe.estimator {estimator!r}: expected a Python module that can be imported with its source; "
+            f"got {error}. Put its folder on PYTHONPATH or install it"
         ) from error
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -133,7 +133,9 @@ def installed() -> dict[str, str]:
 def _declared(config: Config, name: str) -> Feature:
     type_ = config.fleet.type_of(name)
     if type_ is None:
-        raise ContractError(f'fleet.columns — {name!r} is used but not declared — add `{name} = "…"` there')
+        raise ContractError(
+            f'fleet.columns: expected {name!r} in it, which is used; got nothing. Add `{name} = "…"` there'
+        )
     return Feature(name, type_)
 
 
@@ -141,4 +143,4 @@ def _microseconds(value: object) -> int:
     if isinstance(value, timedelta):
         return value // timedelta(microseconds=1)
     name = type(value).__name__
-    raise ContractError(f"recipe.params — {value!r} — expected a JSON value, got {name}")
+    raise ContractError(f"recipe.params: expected a JSON value; got {name} {value!r}")

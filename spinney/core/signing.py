@@ -35,8 +35,8 @@ class Signer:
         for key in (self.key, *self.old):
             if len(key) < MIN_KEY_BYTES:
                 raise ContractError(
-                    f"signing key — expected at least {MIN_KEY_BYTES} bytes, got {len(key)} — "
-                    "make one: python -c 'import secrets; print(secrets.token_hex(32))'"
+                    f"signing key: expected at least {MIN_KEY_BYTES} bytes; got {len(key)}. "
+                    "Make one: python -c 'import secrets; print(secrets.token_hex(32))'"
                 )
 
     def sign(self, claim: Claim, payload: bytes) -> bytes:
@@ -50,9 +50,9 @@ class Signer:
             if hmac.compare_digest(hmac.digest(key, message, "sha256"), bytes(signature or b"")):
                 return
         raise Corrupt(
-            f"model {claim.model_id} of group {claim.group_key} — expected a signature by one of "
-            f"{1 + len(self.old)} keys — it does not hold: payload, group or codec were changed, or the "
-            "signing key was — restore the key (SPINNEY_SIGNING_KEY), or refit the group: spinney retrain --group"
+            f"model {claim.model_id} of group {claim.group_key}: expected a signature by one of {1 + len(self.old)} "
+            "keys; got one that does not hold: payload, group or codec were changed, or the signing key was. Restore "
+            "the key (SPINNEY_SIGNING_KEY), or refit the group: spinney retrain --group"
         )
 
 

@@ -52,9 +52,11 @@ def pack(estimator: Any) -> bytes:
         raw = skops_io.dumps(estimator)
         strange = sorted(set(skops_io.get_untrusted_types(data=raw)) - ALLOWED)
     except (UnsupportedTypeException, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ContractError(f"codec skops — {name} — cannot be written: {error} — allow pickle for it") from error
+        raise ContractError(
+            f"codec skops: {name}: expected one that can be written; got {error}. Allow pickle for it"
+        ) from error
     if strange:
-        raise ContractError(f"codec skops — {name} — types {strange} are not allowed — allow pickle for it")
+        raise ContractError(f"codec skops: {name}: expected allowed types; got {strange}. Allow pickle for it")
     return zlib.compress(_canonical(raw), 6)
 
 
@@ -67,14 +69,14 @@ def unpack(payload: bytes) -> Any:
         unpacking = zlib.decompressobj()
         raw = unpacking.decompress(payload, MAX_BYTES)
         if unpacking.unconsumed_tail or not unpacking.eof:
-            raise Corrupt(f"codec skops — expected at most {MAX_BYTES} bytes, whole")
+            raise Corrupt(f"codec skops: expected at most {MAX_BYTES} bytes, whole; got more or fewer")
         return skops_io.loads(raw, trusted=sorted(ALLOWED))
     except Corrupt:
         raise
     except UntrustedTypesFoundException as error:
-        raise Corrupt(f"codec skops — holds types that are not allowed: {error}") from error
+        raise Corrupt(f"codec skops: expected allowed types; got {error}") from error
     except Exception as error:  # a hostile file may fail anywhere in the parser
-        raise Corrupt(f"codec skops — cannot be read — {type(error).__name__}: {error}") from error
+        raise Corrupt(f"codec skops: expected bytes that can be read; got {type(error).__name__}: {error}") from error
 
 
 def _canonical(raw: bytes) -> bytes:

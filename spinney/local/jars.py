@@ -131,7 +131,7 @@ def _fetch_missing(jars: Sequence[Jar], folder: Path, fetch: Fetch, progress: Pr
         if got != jar.sha256:
             loaded.unlink()
             raise SetupError(
-                f"{jar.name}: the loaded file is not the locked one: expected sha256 {jar.sha256}, got {got}. "
+                f"{jar.name}: the loaded file is not the locked one: expected sha256 {jar.sha256}; got {got}. "
                 f"It was thrown away. Run this again; if it stays, the repository or a proxy on the way "
                 f"changes files: set {MIRROR} to one that you trust"
             )

@@ -89,7 +89,7 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
     except Busy as error:
         raise Busy(
             f"fleet {config.fleet.name}: fleet.ranges was edited, and the new ranges begin at one offset for "
-            f"{' and '.join(JUDGING)} together: expected both to have stopped, got {error}; then start both again"
+            f"{' and '.join(JUDGING)} together: expected both to have stopped; got {error}. Then start both again"
         ) from error
 
 

@@ -52,11 +52,11 @@ def kernel_for(estimator: str, task: str, params: Params) -> Kernel:
         raise
     except Exception as error:
         raise ContractError(
-            f"recipe.estimator — {estimator} with {dict(params)} — expected an unfitted estimator, got "
-            f"{type(error).__name__}: {error} — mend recipe.params or the function"
+            f"recipe.estimator {estimator} with {dict(params)}: expected an unfitted estimator; got "
+            f"{type(error).__name__}: {error}. Mend recipe.params or the function"
         ) from error
     able = sorted(name for name, builtin in builtins().items() if task in builtin.tasks)
     raise ContractError(
-        f"recipe.estimator — {estimator} — expected one for {task}, got one for {' and '.join(found.tasks)} — "
-        f"choose one of {', '.join(able)}"
+        f"recipe.estimator {estimator}: expected one for {task}; got one for {' and '.join(found.tasks)}. "
+        f"Choose one of {', '.join(able)}"
     )

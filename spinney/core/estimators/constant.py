@@ -27,8 +27,8 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     statistic = params.get("statistic", "mean")
     if set(params) - allowed or statistic not in {"mean", "median"}:
         raise ContractError(
-            f'recipe.params — of constant for {task} — expected {{ statistic = "mean" or "median" }} for regression '
-            f"and none for classification, got {dict(params)}"
+            f'recipe.params of constant for {task}: expected {{ statistic = "mean" or "median" }} for regression '
+            f"and none for classification; got {dict(params)}"
         )
     return Constant(task, statistic)
 

@@ -32,9 +32,7 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     unknown = sorted(set(params) - {"alpha"})
     alpha = params.get("alpha", 1.0)
     if unknown or isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha < np.inf:
-        raise ContractError(
-            f"recipe.params — of ridge — expected {{ alpha = a number not below 0 }}, got {dict(params)}"
-        )
+        raise ContractError(f"recipe.params of ridge: expected {{ alpha = a number not below 0 }}; got {dict(params)}")
     return StackedRidge(float(alpha))
 
 

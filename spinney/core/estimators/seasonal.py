@@ -50,7 +50,7 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     sound = isinstance(rows, int) and not isinstance(rows, bool) and rows >= 1 and isinstance(time, str | None)
     if set(params) - allowed or statistic not in {"mean", "median"} or not sound:
         raise ContractError(
-            f"recipe.params — of seasonal for {task} — expected {', '.join(sorted(allowed))}: cell_rows a whole number "
+            f"recipe.params of seasonal for {task}: expected {', '.join(sorted(allowed))}: cell_rows a whole number "
             f'from 1, statistic "mean" or "median", time a feature\'s name; got {dict(params)}'
         )
     return SeasonalKernel(task, _cells(params.get("cells", CELLS)), rows, statistic, time)
@@ -63,14 +63,14 @@ def _cells(asked: object) -> tuple[Cells, ...]:
     except (TypeError, ValueError) as error:
         known = ", ".join(f'"{name}"' for name in NAMED)
         raise ContractError(
-            f'recipe.params.cells — of seasonal — expected a list of {known} or a period and a step, "12h/30m", that '
+            f'recipe.params.cells of seasonal: expected a list of {known} or a period and a step, "12h/30m", that '
             f"divide the week and the period; got {asked!r}: {error}"
         ) from error
     for at, other in enumerate(coarser, start=1):
         if not finest.refine(other):
             raise ContractError(
-                f"recipe.params.cells — of seasonal — expected cells made up of those of {texts[0]!r}, the first and "
-                f"finest; got {texts[at]!r}; remove it or put the finest first"
+                f"recipe.params.cells of seasonal: expected cells made up of those of {texts[0]!r}, the first and "
+                f"finest; got {texts[at]!r}. Remove it or put the finest first"
             )
     return tuple(cells)
 
@@ -104,12 +104,12 @@ class SeasonalKernel:
         if name is None or name not in times:
             got = f"{name!r}" if name else "none"
             raise ContractError(
-                f"recipe.estimator — seasonal — expected a feature of type timestamp or date, got {got} — name the "
+                f"recipe.estimator seasonal: expected a feature of type timestamp or date; got {got}. Name the "
                 f"event's time in fleet.features, or another estimator"
             )
         if times[name] == "date" and any(cells.step % (24 * 60) for cells in self.cells):
             raise ContractError(
-                f"recipe.params.cells — of seasonal — expected whole days, since {name} is a date — set "
+                f"recipe.params.cells of seasonal: expected whole days, since {name} is a date; got shorter ones. Set "
                 f'cells = ["day_of_week"], or name a timestamp'
             )
         names = static_names(features)

@@ -122,9 +122,9 @@ def test_a_cut_payload_is_corrupt(length: int) -> None:
 
 def test_arrays_that_do_not_fit_the_features_are_corrupt() -> None:
     narrow = Linear(Link.IDENTITY, np.zeros(1), np.zeros((1, 3)), np.zeros(3))
-    with pytest.raises(Corrupt, match="do not fit"):
+    with pytest.raises(Corrupt, match="expected arrays that fit"):
         codec.load(*codec.dump(Model(Encoder(NUMBERS), narrow)))
-    with pytest.raises(Corrupt, match="do not fit"):
+    with pytest.raises(Corrupt, match="expected arrays that fit"):
         codec.load(*codec.dump(Model(Encoder(NUMBERS), LINEAR.estimator, ("a", "b"))))
 
 
@@ -188,16 +188,16 @@ def test_hostile_skops_is_refused_before_its_module_is_imported(tmp_path: Path, 
 
 def test_a_type_that_skops_was_told_to_trust_by_nobody_is_refused() -> None:
     fitted = make_pipeline(FunctionTransformer(test_classes_come_back), Ridge())
-    with pytest.raises(ContractError, match="not allowed — allow pickle"):
+    with pytest.raises(ContractError, match=r"expected allowed types; got .*\. Allow pickle"):
         codec.dump(Model(Encoder(NUMBERS), fitted))
     raw = skops.io.dumps(fitted)
-    with pytest.raises(Corrupt, match="not allowed"):
+    with pytest.raises(Corrupt, match="expected allowed types"):
         skops_bytes.unpack(zlib.compress(raw))
 
 
 def test_an_estimator_of_anybodys_class_needs_pickle() -> None:
     model = Model(Encoder(NUMBERS), Anybody())
-    with pytest.raises(ContractError, match="allow pickle"):
+    with pytest.raises(ContractError, match="Allow pickle"):
         codec.dump(model)
     used, payload = codec.dump(model, allow_pickle=True)
     assert used == "pickle"

@@ -149,9 +149,9 @@ def test_the_frame_is_left_unchanged() -> None:
 @pytest.mark.parametrize(
     ("values", "type_", "words"),
     [
-        (["much"], "double", "feature x — expected double"),
-        ([1.0], "array<double>", "type array<double>"),
-        (["2024-01-01"], "timestamp", "expected a timestamp or date, got str"),
+        (["much"], "double", "feature x: expected double"),
+        ([1.0], "array<double>", "timestamp; got array<double>"),
+        (["2024-01-01"], "timestamp", "expected a timestamp or date; got str"),
     ],
 )
 def test_what_a_type_does_not_allow_is_refused(values: list[object], type_: str, words: str) -> None:

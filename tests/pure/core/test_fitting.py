@@ -404,7 +404,7 @@ def test_a_champion_of_other_features_is_not_compared_and_the_error_says_so() ->
     row = one(rows, **champion_of(before))
     got = metrics(row)
     assert (got["champion_loss"], got["heldout_rows"]) == (None, 0)
-    assert got["champion_error"].endswith("not compared — fitted on x")
+    assert got["champion_error"].endswith("not compared; fitted on x")
 
 
 @pytest.mark.parametrize("damage", [{"signature": b"\0" * 32}, {"payload": None}])
@@ -467,7 +467,7 @@ def test_one_group_that_raises_is_one_failed_row(shop: str) -> None:
     assert result["error_class"].tolist() == ["ContractError", "ZeroDivisionError", "ContractError"]
     assert result["status"].tolist() == ["failed"] * 3
     assert result["error"].iloc[1] == "x" * 500
-    assert "allow pickle" in result["error"].iloc[0]
+    assert "Allow pickle" in result["error"].iloc[0]
     assert result["model_id"].isna().all()
 
 

@@ -617,7 +617,7 @@ def test_a_shard_survives_as_bytes() -> None:
 
 @pytest.mark.parametrize("blob", [b"", b"\x02" + Shard.empty().to_bytes()[1:], Shard.empty().to_bytes()[:-1]])
 def test_bytes_of_another_format_and_broken_ones_are_refused(blob: bytes) -> None:
-    with pytest.raises(Corrupt, match="start from a new checkpoint"):
+    with pytest.raises(Corrupt, match="Start from a new checkpoint"):
         Shard.from_bytes(blob)
 
 
@@ -626,6 +626,13 @@ def test_no_payload_of_a_model_is_kept_in_the_judges_state() -> None:
     bench = Bench()
     bench.tick(replace(row, promotion=replace(row.promotion, codec="linear", payload=b"x" * 4000, signature=b"s")))
     assert [row.payload for row in bench.shard.champions.histories[A]] == [None]
+
+
+def test_a_machine_and_a_person_who_say_the_same_at_once_are_heard_in_one_order() -> None:
+    told = [decided("m1", "kept", by_machine=machine, epoch=1, at=START + 2) for machine in (True, False)]
+    benches = [Bench(), Bench()]
+    assert benches[0].tick(*told) == benches[1].tick(*reversed(told))
+    assert benches[0].shard.to_bytes() == benches[1].shard.to_bytes()
 
 
 KEYS = st.sampled_from([A, B, PARENT])

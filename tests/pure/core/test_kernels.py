@@ -174,7 +174,7 @@ def test_a_function_that_gives_one_object_every_time_still_gives_each_group_its_
 
 
 def test_a_users_function_that_raises_is_named(shop: str) -> None:
-    with pytest.raises(ContractError, match=r"kernel_shop:broken with \{\} .* OSError: no price list"):
+    with pytest.raises(ContractError, match=r"kernel_shop:broken with \{\}: .* OSError: no price list"):
         kernel_for(f"{shop}:broken", "regression", {})
     with pytest.raises(ContractError, match="unexpected keyword argument 'beta'"):
         kernel_for(f"{shop}:lasso", "regression", {"beta": 1})

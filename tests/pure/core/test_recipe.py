@@ -130,7 +130,7 @@ def test_code_that_cannot_be_read_is_refused() -> None:
 def test_a_column_that_is_not_declared_is_refused() -> None:
     wrong = config()
     wrong.fleet.target = "missing"
-    with pytest.raises(ContractError, match="'missing' is used but not declared"):
+    with pytest.raises(ContractError, match="expected 'missing' in it, which is used; got nothing"):
         Recipe.of(wrong, VERSIONS)
 
 

@@ -59,5 +59,5 @@ def test_a_signer_does_not_show_its_keys() -> None:
 
 
 def test_a_short_key_is_refused() -> None:
-    with pytest.raises(ContractError, match="at least 16 bytes, got 3"):
+    with pytest.raises(ContractError, match="at least 16 bytes; got 3"):
         Signer(b"abc")

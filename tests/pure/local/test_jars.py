@@ -138,7 +138,7 @@ def test_an_interrupted_fetch_goes_on_where_it_stopped(repository: Repository, t
 def test_a_wrong_digest_is_told_and_the_file_not_kept(repository: Repository, tmp_path: Path) -> None:
     repository.put(JARS[1], b"something else")
     got = hashlib.sha256(b"something else").hexdigest()
-    expected = f"two-1.0.jar: .* expected sha256 {JARS[1].sha256}, got {got}"
+    expected = f"two-1.0.jar: .* expected sha256 {JARS[1].sha256}; got {got}"
     with pytest.raises(SetupError, match=expected):
         ensure(JARS, tmp_path / "jars", mirror(repository.url))
     assert sorted(file.name for file in (tmp_path / "jars").glob("*.jar")) == ["one-1.0.jar"]

@@ -89,5 +89,5 @@ def test_models_signed_with_an_older_key_still_verify(configured) -> None:
 
 
 def test_a_key_that_is_too_short_is_refused(configured) -> None:
-    with pytest.raises(ContractError, match="at least 16 bytes, got 5"):
+    with pytest.raises(ContractError, match="at least 16 bytes; got 5"):
         signer(configured(), {"SPINNEY_SIGNING_KEY": "short"})
