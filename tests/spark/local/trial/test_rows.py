@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pandas as pd
@@ -15,10 +16,20 @@ from spinney.local.trial.rows import stored
 from spinney.stores import delta, training
 from spinney.stores.rounds import READ
 
+TIMES = ('features = ["price", "stock"]', 'features = ["at", "price", "stock"]')
+CHOICE = (
+    "[recipe]\n",
+    """[recipe]
+estimator = "best_of"
+params = { compared_rows = 5, candidates = [{ estimator = "seasonal" }, { estimator = "ridge" }] }
+""",
+)
 LABELS_INSIDE = ('outcomes = "sold"\n', "")
 
 
-@pytest.mark.parametrize("changes", [(), (("window_rows = 30", "window_rows = 500"),), (LABELS_INSIDE,)])
+@pytest.mark.parametrize(
+    "changes", [(), (("window_rows = 30", "window_rows = 500"),), (LABELS_INSIDE,), (TIMES, CHOICE)]
+)
 def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(spark, world, changes) -> None:
     fleet = world(*changes)
     config = fleet.config
@@ -43,3 +54,6 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(spark, world, chan
     assert trial.rows == row["rows"] >= 30
     assert trial.model_id == row["model_id"]
     assert trial.trained_from >= found.clock - timedelta(days=10)
+    told = json.loads(row["metrics"])
+    assert trial.losses.heldout == told["challenger_loss"]
+    assert dict(trial.candidates) == told.get("candidates", {})
