@@ -7,9 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 TIERS = ("pure", "spark", "kafka", "e2e")
 HERE = Path(__file__).parent
+
+# No example fails for being slow: how long one takes says more of the machine than of the code.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 # Far from UTC, with a summer time: a time that is read in the zone of its process is off by hours in every test.
 os.environ["TZ"] = "America/New_York"

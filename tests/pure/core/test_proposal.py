@@ -101,7 +101,7 @@ def test_data_that_cannot_make_a_fleet_is_refused(frame: pd.DataFrame) -> None:
         propose(frame, "sales")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.dictionaries(
         st.text(min_size=1, max_size=8),

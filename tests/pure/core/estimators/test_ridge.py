@@ -63,7 +63,7 @@ def scikit_learn(frame: pd.DataFrame, weights: np.ndarray | None, alpha: float) 
     return prediction
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(2, 60), min_size=1, max_size=6),
     st.integers(1, 9),
