@@ -76,7 +76,7 @@ def _propose(data: str) -> None:
     from pathlib import Path
 
     from spinney.core.proposal import propose
-    from spinney.stores.files import read_sample
+    from spinney.stores.sample import read_sample
 
     click.echo(propose(read_sample(data), Path(data).stem), nl=False)
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
-from spinney.core.config.findings import did_you_mean
 from spinney.core.errors import ConfigError, Finding
+from spinney.core.nearest import did_you_mean
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ from schemas.vocabulary import Decision, ModelStatus, QueryName, RoundKind, Stal
 from spinney.core.config import Config
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
-from spinney.stores import champions, delta, fitter, gating, training
+from spinney.stores import delta, fitter, gating, payloads, training
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.delta import Writer
 from spinney.stores.layout import directory
@@ -143,7 +143,7 @@ class Rounds:
         rows = training.rows(self._spark, self._config, wanted, ordered.pins, ordered.clock)
         recipe = Recipe.of(self._config)
         fitting = fitter.Fitter(recipe, self._signer, ordered.clock)
-        asks = champions.asks(self._spark, self._config, plan, asked)
+        asks = payloads.asks(self._spark, self._config, plan, asked)
         fitted = fitter.fit(rows, asks, fitting, cores_of(self._spark)).filter(F.col("status") != fitter.KEPT)
         models = _with(
             fitted.withColumn("shard", F.expr(shard(self._config))),
@@ -172,7 +172,7 @@ class Rounds:
         plan, deciding = self._planned(batch_id), gating.Gating(self._config.gate)
         rows: DataFrame | pa.Table
         if len(plan) <= FEW:
-            models = champions.with_small_payloads(self._config, self._kind.value, batch_id)
+            models = payloads.with_small_payloads(self._config, self._kind.value, batch_id)
             decided = deciding.decided(models.to_pandas(), plan)
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in gating.COLUMNS])
             rows = pa.Table.from_pandas(decided, schema=schema, preserve_index=False)

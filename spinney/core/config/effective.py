@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from spinney.core.config.findings import shown
+from spinney.core.config.secrets import shown
 
 
 class Setting(NamedTuple):

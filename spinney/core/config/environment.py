@@ -11,9 +11,10 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from spinney.core.config.findings import STRINGS, did_you_mean, field_at, model_at, type_words
+from spinney.core.config.findings import STRINGS, field_at, model_at, type_words
 from spinney.core.config.models import Config
 from spinney.core.errors import Finding
+from spinney.core.nearest import did_you_mean
 
 PREFIX = "SPINNEY_"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -15,30 +15,13 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from spinney.core import durations
+from spinney.core.config.secrets import shown
 from spinney.core.config.toml_text import toml
 from spinney.core.errors import Finding
+from spinney.core.nearest import did_you_mean
 
 V = TypeVar("V")
 STRINGS = "a table: name = a string"
-MASK = "********"
-_SECRET = re.compile(r"password|passwd|secret|jaas|token|credential|private|key$", re.IGNORECASE)
-_SECRET_IN_STORE = re.compile(r"key|sas|signature", re.IGNORECASE)
-_OPTIONS = ("kafka.options.", "storage.options.", "spark.")
-_WHOLE_OPTIONS = ("kafka.options", "storage.options", "spark")
-
-
-def is_secret(key: str) -> bool:
-    """Whether the value of this dotted key must not be shown: what looks like a credential among the options."""
-    if not key.startswith(_OPTIONS):
-        return False
-    return bool(_SECRET.search(key) or (key.startswith("storage.") and _SECRET_IN_STORE.search(key)))
-
-
-def shown(key: str, value: Any) -> str:
-    """Return `value` as TOML, bounded, and masked if `key` is a secret."""
-    text = MASK if is_secret(key) or (key in _WHOLE_OPTIONS and value) else toml(value)
-    text = re.sub(r"(://[^/@:\s]*):[^/@\s]+@", rf"\1:{MASK}@", text)
-    return text if len(text) <= 120 else text[:117] + "..."
 
 
 @dataclass(frozen=True)
@@ -69,16 +52,6 @@ class Places:
                 return known[key]
             key = re.sub(r"(\[[0-9]+\]|\.?[^.\[\]]*)$", "", key)
         return None
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``Did you mean `x`?`` for the nearest of `known`, or what there is to choose from."""
-    names = list(known)
-    folded = {name.lower().replace("-", "_"): name for name in names}
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), list(folded), n=1, cutoff=0.6)
-    if near:
-        return f"Did you mean `{folded[near[0]]}`?"
-    return f"Known: {', '.join(f'`{name}`' for name in names)}." if names else ""
 
 
 def of_errors(errors: Sequence[ErrorDetails], section: str, kind: Any, places: Places) -> list[Finding]:

@@ -11,10 +11,11 @@ from pydantic import BaseModel
 
 from schemas.tables import EVENTS, OUTCOMES
 from spinney.core import durations
-from spinney.core.config.findings import did_you_mean, shown
 from spinney.core.config.models import Budget, Fleet, Gate, Kafka, Recipe, Tracking
+from spinney.core.config.secrets import shown
 from spinney.core.config.toml_text import toml
 from spinney.core.config.values import GATE_RULES, INTEGERS, is_module_name, is_number
+from spinney.core.nearest import did_you_mean
 
 _ON_THE_WAY = (
     *("key", "value", "record_time", "reason", "detail", "unknown_fields"),

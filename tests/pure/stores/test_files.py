@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from spinney.core.errors import ConfigError
-from spinney.stores.files import read_config, read_sample
+from spinney.stores.files import read_config
+from spinney.stores.sample import read_sample
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "flights" / "fleet.toml"
 

@@ -16,7 +16,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core import keys
 from spinney.core.config import parse
 from spinney.core.recipe import Recipe
-from spinney.stores import champions, crashpoints, delta, rounds
+from spinney.stores import crashpoints, delta, payloads, rounds
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.rounds import READ, Ordered, Rounds
 
@@ -209,7 +209,7 @@ def test_few_groups_and_many_are_decided_and_asked_about_alike(spark, fleet, mon
         mine = world_copy(fleet, tmp_path, f"few{few}")
         with monkeypatch.context() as patch:
             patch.setattr(rounds, "FEW", few)
-            patch.setattr(champions, "MOST_HERE", few - 1)
+            patch.setattr(payloads, "MOST_HERE", few - 1)
             runner = runner_of(spark, mine)
             plan(mine, runner, 1, *EVERY, pinned=C)
             runner.carry_out(1)
@@ -219,7 +219,7 @@ def test_few_groups_and_many_are_decided_and_asked_about_alike(spark, fleet, mon
             asked = spark.createDataFrame(
                 groups.astype(object).where(groups.notna(), None), "group_key string, incumbent_id string"
             )
-            asks = champions.asks(spark, mine.config, groups, asked).toArrow()
+            asks = payloads.asks(spark, mine.config, groups, asked).toArrow()
         promotions = pd.DataFrame([row for row in mine.rows(tables.PROMOTIONS) if row["batch_id"] == 1])
         found.append(
             (in_order(promotions.drop(columns=["fit_ms"])), sorted(asks.to_pylist(), key=lambda row: row["group_key"]))
