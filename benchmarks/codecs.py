@@ -1,0 +1,238 @@
+"""What a stored model costs: bytes, and milliseconds to write, to sign and verify, and to read it back, per group.
+
+Every line is a built-in estimator under a codec; `pickle` is the codec that has to be allowed. The peers are plain
+`pickle` and `joblib` (with zlib, at the level of the codec `skops`) of the same scikit-learn estimator, timed in turn
+with ours; for `seasonal`, which scikit-learn has not, of our own arrays. The peers sign nothing and carry no features.
+A ratio is ours over the peer's: below 1 we are smaller or faster. Our reading includes verifying.
+Run: ``python benchmarks/codecs.py --groups 3 --rows 200 --features 8``, with ``--json`` for all figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from statistics import median
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+from kernels import SIGNER, START, fleet, peer
+from sklearn.dummy import DummyRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from spinney.core import codec
+from spinney.core.encoding import convert
+from spinney.core.fitting import fit_groups
+from spinney.core.model import Model
+from spinney.core.recipe import Feature, Recipe
+from spinney.core.signing import Claim
+
+CANDIDATES = '[{"estimator": "ridge"}, {"estimator": "seasonal"}]'
+
+
+@dataclass(frozen=True)
+class Case:
+    """An estimator as a fleet would name it. peer: the same in scikit-learn, unfitted; None: the model holds it."""
+
+    estimator: str
+    task: str = "regression"
+    params: tuple[tuple[str, str], ...] = ()
+    clock: bool = False
+    peer: Callable[[], Any] | None = None
+
+
+CASES = (
+    Case("ridge", peer=lambda: peer(1.0)),
+    Case(
+        "logistic_regression",
+        "classification",
+        peer=lambda: make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=1000)),
+    ),
+    Case("seasonal", clock=True),
+    Case("constant", peer=DummyRegressor),
+    # Stored as what it chose: of these rows, which follow no clock, `ridge`.
+    Case("best_of", params=(("candidates", CANDIDATES),), clock=True, peer=lambda: peer(1.0)),
+    Case("hist_gradient_boosting"),
+    Case("random_forest"),
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One group's model, as it is stored by one codec, and as its peers hold it."""
+
+    claim: Claim
+    model: Model
+    payload: bytes
+    signature: bytes
+    estimator: Any
+
+    @property
+    def allow_pickle(self) -> bool:
+        return self.claim.codec == codec.PICKLE
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another way to write an estimator."""
+
+    dump: Callable[[Any], bytes]
+    load: Callable[[bytes], Any]
+
+
+def joblib_bytes(estimator: Any) -> bytes:
+    out = io.BytesIO()
+    joblib.dump(estimator, out, compress=("zlib", 6))
+    return out.getvalue()
+
+
+PEERS = {
+    "pickle": Peer(lambda estimator: pickle.dumps(estimator, protocol=5), pickle.loads),
+    "joblib": Peer(joblib_bytes, lambda blob: joblib.load(io.BytesIO(blob))),
+}
+
+
+def recipe_of(case: Case, base: Recipe, frame: pd.DataFrame) -> tuple[Recipe, pd.DataFrame]:
+    """The recipe, and the rows with a label that suits its task."""
+    features = (*base.features, Feature("event_time", "timestamp")) if case.clock else base.features
+    recipe = replace(base, estimator=case.estimator, params=case.params, task=case.task, features=features)
+    if case.task == "regression":
+        return recipe, frame
+    late = frame.assign(label=np.where(frame["label"] > 0, "late", "early"))
+    return replace(recipe, target=Feature("label", "string"), loss="log"), late
+
+
+def stored_by(case: Case, base: Recipe, frame: pd.DataFrame) -> Iterator[list[Stored]]:
+    """Every group's model under each codec that can hold it, fitted once."""
+    recipe, rows = recipe_of(case, base, frame)
+    asks = pd.DataFrame({"group_key": rows["group_key"].unique()})
+    fitted = fit_groups(rows, asks, recipe, START + timedelta(days=30), SIGNER)
+    if set(fitted["status"]) != {"fitted"}:
+        raise SystemExit(f"{case.estimator}: not every group was fitted: {fitted['error'].dropna().tolist()[:1]}")
+    models = [codec.load(name, payload) for name, payload in zip(fitted["codec"], fitted["payload"], strict=True)]
+    by_group = dict(list(rows.groupby("group_key")))
+    estimators = [peer_of(case, model, by_group[key]) for key, model in zip(asks["group_key"], models, strict=True)]
+    ours = list(zip(asks["group_key"], fitted["model_id"], models, estimators, strict=True))
+    for allowed in (False, True) if codec.SKOPS in set(fitted["codec"]) else (False,):
+        kept = [sealed(group, name, model, held, allow_pickle=allowed) for group, name, model, held in ours]
+        for each in kept:
+            compare(each, by_group[each.claim.group_key])
+        yield kept
+
+
+def peer_of(case: Case, model: Model, rows: pd.DataFrame) -> Any:
+    if case.peer is None:
+        return model.estimator
+    matrix = model.encoder.matrix(convert(rows, model.encoder.features))
+    return case.peer().fit(matrix, rows["label"].to_numpy())
+
+
+def sealed(group: str, model_id: str, model: Model, estimator: Any, *, allow_pickle: bool) -> Stored:
+    name, payload = codec.dump(model, allow_pickle=allow_pickle)
+    claim = Claim(group, model_id, name)
+    return Stored(claim, model, payload, SIGNER.sign(claim, payload), estimator)
+
+
+def compare(stored: Stored, rows: pd.DataFrame) -> None:
+    """What was read must answer as what was written."""
+    if not np.array_equal(opened(stored).predict(rows), stored.model.predict(rows)):
+        raise SystemExit(f"codec {stored.claim.codec} of group {stored.claim.group_key}: another model came back")
+
+
+def signed(each: Stored) -> None:
+    SIGNER.verify(each.claim, each.payload, SIGNER.sign(each.claim, each.payload))
+
+
+def opened(each: Stored) -> Model:
+    return codec.open_signed(SIGNER, each.claim, each.payload, each.signature, allow_pickle=each.allow_pickle)
+
+
+def calls(kept: list[Stored]) -> dict[str, Callable[[], object]]:
+    """What is timed, ours and the peers': each call does all groups."""
+    timed: dict[str, Callable[[], object]] = {
+        "dump": lambda: [codec.dump(each.model, allow_pickle=each.allow_pickle) for each in kept],
+        "sign": lambda: [signed(each) for each in kept],
+        "load": lambda: [opened(each) for each in kept],
+    }
+    for name, other in PEERS.items():
+        blobs = [other.dump(each.estimator) for each in kept]
+        timed[f"{name} dump"] = lambda other=other: [other.dump(each.estimator) for each in kept]
+        timed[f"{name} load"] = lambda other=other, blobs=blobs: [other.load(blob) for blob in blobs]
+    return timed
+
+
+def seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def measured(case: Case, kept: list[Stored], repeats: int) -> dict[str, Any]:
+    """Medians per group, and the medians of the ratios of each round, in which all took their turns."""
+    timed = calls(kept)
+    for call in timed.values():
+        call()
+    rounds = [{name: seconds(call) for name, call in timed.items()} for _ in range(repeats)]
+    took = {name: median(each[name] for each in rounds) / len(kept) * 1e3 for name in timed}
+    result: dict[str, Any] = {
+        "estimator": case.estimator,
+        "codec": "/".join(sorted({each.claim.codec for each in kept})),
+        "bytes": round(median(len(each.payload) for each in kept)),
+        "dump_ms": round(took["dump"], 4),
+        "sign_and_verify_ms": round(took["sign"], 4),
+        "load_ms": round(took["load"], 4),
+    }
+    for name, other in PEERS.items():
+        size = median(len(other.dump(each.estimator)) for each in kept)
+        result[name] = {
+            "bytes": round(size),
+            "dump_ms": round(took[f"{name} dump"], 4),
+            "load_ms": round(took[f"{name} load"], 4),
+            "bytes_ratio": round(result["bytes"] / size, 2),
+            "dump_ratio": round(median(each["dump"] / each[f"{name} dump"] for each in rounds), 2),
+            "load_ratio": round(median(each["load"] / each[f"{name} load"] for each in rounds), 2),
+        }
+    return result
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    print(f"{'':31}{'ours, per group':^42}{'ours / pickle':^23}{'ours / joblib':^23}")
+    ratios = f"{'bytes':>7} {'dump':>7} {'load':>7}"
+    heads = f"{'bytes':>9} {'dump ms':>9} {'sign+v ms':>10} {'load ms':>9}"
+    print(f"{'estimator':<23} {'codec':<7} {heads}  {ratios} {ratios}")
+    for each in results:
+        times = f"{each['dump_ms']:9.3f} {each['sign_and_verify_ms']:10.3f} {each['load_ms']:9.3f}"
+        line = f"{each['estimator']:<23} {each['codec']:<7} {each['bytes']:9d} {times} "
+        for name in PEERS:
+            line += "".join(f" {each[name][f'{what}_ratio']:7.2f}" for what in ("bytes", "dump", "load"))
+        print(line)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, usual in {"groups": 3, "rows": 200, "features": 8, "repeats": 5}.items():
+        parser.add_argument(f"--{name}", type=int, default=usual)
+    parser.add_argument("--json", action="store_true", help="all figures, the peers' too")
+    asked = parser.parse_args()
+    frame, base = fleet(asked.groups, asked.rows, asked.features)
+    results = [measured(case, kept, asked.repeats) for case in CASES for kept in stored_by(case, base, frame)]
+    if asked.json:
+        sizes = {name: value for name, value in vars(asked).items() if name != "json"}
+        print(json.dumps({**sizes, "results": results}, indent=2))
+        return
+    print(f"{asked.groups} groups of {asked.rows} rows x {asked.features} features, median of {asked.repeats} runs")
+    show(results)
+
+
+if __name__ == "__main__":
+    main()
