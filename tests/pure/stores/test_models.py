@@ -11,12 +11,16 @@ import pytest
 from schemas import tables
 from spinney.core import codec
 from spinney.core.champion import Promotion
+from spinney.core.champions import Champions
 from spinney.core.errors import StoreError
 from spinney.core.fitting import fit_groups
+from spinney.core.model import Model
 from spinney.core.recipe import Recipe
+from spinney.core.routing import Ask, routes
 from spinney.core.signing import Claim, Signer
 from spinney.stores import delta
 from spinney.stores.models import ModelCache, fetch
+from spinney.stores.signing_key import signer
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SIGNER = Signer(b"k" * 32)
@@ -35,15 +39,20 @@ def config(configured):
 @pytest.fixture
 def fitted(config) -> dict[str, dict]:
     """A model of A, sold = 2 x price, and one of B, sold = -price."""
-    prices = np.arange(20.0)
+    return fitted_on(config, 20)
+
+
+def fitted_on(config, hours: int) -> dict[str, dict]:
+    prices = np.arange(float(hours))
     frames = [
         pd.DataFrame(
-            {"group_key": key, "event_id": [f"{n}" for n in range(20)], "price": prices, "label": slope * prices}
+            {"group_key": key, "event_id": [f"{n}" for n in range(hours)], "price": prices, "label": slope * prices}
         )
         for key, slope in ((A, 2.0), (B, -1.0))
     ]
     rows = pd.concat(frames, ignore_index=True)
-    rows["event_time"] = pd.Series([START + timedelta(hours=n) for n in range(20)] * 2).astype("datetime64[us, UTC]")
+    times = [START + timedelta(hours=n) for n in range(hours)]
+    rows["event_time"] = pd.Series(times * 2).astype("datetime64[us, UTC]")
     found = fit_groups(rows, pd.DataFrame({"group_key": [A, B]}), Recipe.of(config), START + timedelta(days=2), SIGNER)
     return {row["group_key"]: row for row in found.to_dict("records")}
 
@@ -106,12 +115,60 @@ def test_the_least_recently_used_models_are_dropped_first(config, fitted) -> Non
     assert cache.load(of[A], config, SIGNER)[0] != first, "it was still there"
 
 
-def test_a_flipped_byte_is_refused_before_a_byte_is_parsed(config, fitted, monkeypatch) -> None:
+@pytest.mark.parametrize("part", ["payload", "signature"])
+def test_a_flipped_byte_anywhere_is_refused_before_a_byte_is_parsed(config, fitted, monkeypatch, part: str) -> None:
     monkeypatch.setattr(codec, "load", lambda *_, **__: pytest.fail("parsed"))
     row = fitted[A]
-    flipped = bytes([row["payload"][0] ^ 1]) + row["payload"][1:]
-    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row, payload=flipped))}, config, SIGNER)
-    assert (loaded, refused) == ({}, {row["model_id"]})
+    for at in range(len(row[part])):
+        flipped = bytearray(row[part])
+        flipped[at] ^= 0xFF
+        wanted = {row["model_id"]: (A, promotion(row, **{part: bytes(flipped)}))}
+        assert ModelCache().load(wanted, config, SIGNER) == ({}, {row["model_id"]}), f"byte {at}"
+
+
+@pytest.mark.parametrize("swapped", [("payload",), ("codec", "payload", "signature")])
+def test_two_groups_payloads_swapped_are_refused_unparsed_and_the_models_before_them_answer(
+    config, fitted, monkeypatch, swapped: tuple[str, ...]
+) -> None:
+    older, cache = fitted_on(config, 10), ModelCache()
+    taken = {A: {name: fitted[B][name] for name in swapped}, B: {name: fitted[A][name] for name in swapped}}
+    champions = Champions.empty().after(
+        (key, each)
+        for key in (A, B)
+        for each in (promotion(older[key]), promotion(fitted[key], trained_through=2, **taken[key]))
+    )
+    parsed = []
+    monkeypatch.setattr(
+        codec, "load", lambda name, payload, load=codec.load, **_: parsed.append(payload) or load(name, payload)
+    )
+
+    def asked(unusable: set[str]) -> tuple[dict[str, Model], set[str]]:
+        found = routes([Ask(A), Ask(B)], champions, lambda _: (), unusable)
+        wanted = {route.promotion.model_id: (route.owner, route.promotion) for route in found.values()}
+        return cache.load(wanted, config, SIGNER)
+
+    newest = {fitted[A]["model_id"], fitted[B]["model_id"]}
+    assert asked(set()) == ({}, newest)
+    assert parsed == []
+    loaded, refused = asked(newest)
+    assert refused == set()
+    assert parsed == [older[A]["payload"], older[B]["payload"]]
+    # 2 x price and -price, but for the ridge's pull towards the means of 9 and -4.5.
+    assert answer(loaded[older[A]["model_id"]], 9.0) == pytest.approx(18.0, rel=0.1)
+    assert answer(loaded[older[B]["model_id"]], 9.0) == pytest.approx(-9.0, rel=0.1)
+
+
+def test_an_old_keys_model_loads_while_that_key_is_listed_and_is_refused_after_it_is_taken_out(
+    config, fitted, monkeypatch
+) -> None:
+    row = fitted[A]
+    wanted = {row["model_id"]: (A, promotion(row))}
+    today = {"SPINNEY_SIGNING_KEY": "n" * 32}
+    both = signer(config, {**today, "SPINNEY_SIGNING_KEYS_OLD": SIGNER.key.decode()})
+    loaded, refused = ModelCache().load(wanted, config, both)
+    assert (set(loaded), refused) == ({row["model_id"]}, set())
+    monkeypatch.setattr(codec, "load", lambda *_, **__: pytest.fail("parsed"))
+    assert ModelCache().load(wanted, config, signer(config, today)) == ({}, {row["model_id"]})
 
 
 @pytest.mark.parametrize("first", [A, B])
