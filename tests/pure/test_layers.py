@@ -46,7 +46,7 @@ def loaded_before_any_import() -> set[str]:
 
 
 def test_only_the_session_module_reaches_into_the_jvm() -> None:
-    reaching = re.compile(r"\bsparkContext\b|\bSparkContext\b|\b(?:import|from) py4j\b|\._jvm\b|\._jdf\b|\._jsparkSession\b|\.rdd\b")
+    reaching = re.compile(r"\b[sS]parkContext\b|\b(?:import|from) py4j\b|\._jvm\b|\._jdf\b|\._jsparkSession\b|\.rdd\b")
     found = {
         str(file.relative_to(ROOT))
         for folder in ("spinney", "streaming", "batch", "schemas")
