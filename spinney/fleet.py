@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import ModelStatus
-from spinney.core import keys, story
+from spinney.core import frames, keys, story
 from spinney.core.champion import Promotion, champion, is_pinned
 from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.model import Model
 from spinney.core.standing import Last, State, state
-from spinney.stores import delta, layout
+from spinney.stores import answers, delta, layout, signing_key
 from spinney.stores.timeline import moment_of
 
 
@@ -78,11 +80,42 @@ class Fleet:
     def champions(self, as_of: datetime | str | None = None) -> Champions:
         """Who answers in the whole fleet, parents too, or who did then; small models are carried.
 
-        `routing.routes` says whose answer a row gets, and `ModelCache.load` opens those models. Raises StoreError.
+        `predict` asks them. Raises StoreError.
         """
-        at = self._moment(as_of)
-        rows = self._read(tables.PROMOTIONS, [*_PROMOTION, "codec", "payload", "signature"], _until("decided_at", at))
-        return Champions.of_rows(rows.to_pylist())
+        return self._champions(self._moment(as_of))
+
+    def model(self, key: str, as_of: datetime | str | None = None) -> Model | None:
+        """The verified model of this very group or parent, now or then; None where none of its own may answer.
+
+        One whose signature does not hold is passed over for the one before it, as the stream does. Raises StoreError:
+        nothing was ever stored of such a group, or its model is gone. SetupError: there is no signing key.
+        """
+        found = self._champions(self._moment(as_of), [key])
+        if not found.histories and not keys.is_parent(key):
+            self._refuse_unknown(key)
+        return answers.own_model(key, found, self.config, signing_key.signer(self.config))
+
+    def predict(self, frame: pd.DataFrame, as_of: datetime | str | None = None) -> pd.DataFrame:
+        """What the stream would answer to each row, now or then: in the frame's order, with its index.
+
+        frame: the group's columns and the features, and whatever else; rows of any groups, known or not. Times without
+        a zone are UTC; `[fleet.ranges]` are not looked at. A model fitted before the features were edited needs those.
+        Columns: prediction (null where nobody answers), probabilities (only for classification: class ->
+        probability), model_id, answered_by (own, parent, global or none).
+
+        Raises ContractError: a column is missing or of another type. StoreError: a model is gone. SetupError: there is
+        no signing key.
+        """
+        group_keys, rows = frames.typed(frame, self.config)
+        asked = set(group_keys)
+        asked |= {parent for key in asked for parent in answers.ancestors(self.config, key)}
+        champions = self._champions(self._moment(as_of), sorted(asked))
+        found = answers.answer_rows(rows, group_keys, champions, self.config, signing_key.signer(self.config))
+        said = {"prediction": found.prediction, "probabilities": found.probabilities}
+        if self.config.fleet.task == "regression":
+            del said["probabilities"]
+        named = {"model_id": found.model_ids, "answered_by": found.answered_by}
+        return pd.DataFrame({**said, **named}, index=frame.index)
 
     def why(self, key: str) -> Story:
         """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""
@@ -91,9 +124,8 @@ class Fleet:
         happened = story.told(
             *(self._read(base, None, mine).to_pylist() for base in (tables.VERDICTS, tables.MODELS, tables.PROMOTIONS))
         )
-        if not happened and not self._known(key):
-            known = self._read(tables.EVENTS, ["group_key"]).column("group_key").unique().to_pylist()
-            raise StoreError(keys.unknown(key, known, "nothing was ever stored of it"))
+        if not happened:
+            self._refuse_unknown(key)
         return Story(key, standing, happened)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
@@ -101,8 +133,17 @@ class Fleet:
             return moment_of(self.config, as_of)
         return as_of.replace(tzinfo=UTC) if as_of and not as_of.tzinfo else as_of
 
-    def _known(self, key: str) -> bool:
-        return bool(self._read(tables.EVENTS, ["group_key"], ds.field("group_key") == key).num_rows)
+    def _champions(self, at: datetime | None, of: list[str] | None = None) -> Champions:
+        """of: the groups and parents that are wanted; None: all."""
+        where = _until("decided_at", at, None if of is None else ds.field("group_key").isin(pa.array(of, pa.string())))
+        rows = self._read(tables.PROMOTIONS, [*_PROMOTION, "codec", "payload", "signature"], where)
+        return Champions.of_rows(rows.to_pylist())
+
+    def _refuse_unknown(self, key: str) -> None:
+        """Raises StoreError, naming the nearest, for a group that has no event."""
+        if not self._read(tables.EVENTS, ["group_key"], ds.field("group_key") == key).num_rows:
+            known = self._read(tables.EVENTS, ["group_key"]).column("group_key").unique().to_pylist()
+            raise StoreError(keys.unknown(key, known, "nothing was ever stored of it"))
 
     def _standings(
         self, wanted: Iterable[str], where: ds.Expression | None, at: datetime | None = None
@@ -118,7 +159,7 @@ class Fleet:
             verdict, outcome = _said_last(verdicts.get(key), mine, attempts.get(key))
             last = Last(
                 champion_id=current.model_id if current else None,
-                ancestor_answers=any(champions.get(each) for each in self._ancestors(key)),
+                ancestor_answers=any(champions.get(each) for each in answers.ancestors(self.config, key)),
                 pinned=is_pinned(Promotion.of_row(row) for row in mine),
                 verdict=verdict,
                 outcome=outcome,
@@ -140,9 +181,6 @@ class Fleet:
                 )
             )
         return found
-
-    def _ancestors(self, key: str) -> tuple[str, ...]:
-        return () if keys.is_parent(key) else keys.ancestors(self.config.fleet.group, self.config.fleet.parents, key)
 
     def _read(self, base: Contract, columns: list[str] | None, where: ds.Expression | None = None) -> pa.Table:
         parts = []

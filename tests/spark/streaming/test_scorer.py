@@ -16,8 +16,9 @@ from spinney.core.champions import Champions
 from spinney.core.fitting import fit_groups
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
+from spinney.stores.answers import _silent
 from spinney.stores.models import cache
-from streaming.scorer import Scorer, _decoded, _silent, answers, champions_of
+from streaming.scorer import Scorer, _decoded, answers, champions_of
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SIGNER = Signer(b"k" * 32)

@@ -1,0 +1,146 @@
+"""A person's frame, column by column."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spinney.core.config import parse
+from spinney.core.encoding import convert
+from spinney.core.errors import ContractError
+from spinney.core.frames import typed
+from spinney.core.recipe import Feature
+
+TYPES = {
+    "n": "int", "t": "tinyint", "g": "bigint", "f": "float", "d": "double", "m": "decimal(5,2)", "b": "boolean",
+    "s": "string", "day": "date", "stamp": "timestamp",
+}  # fmt: skip
+
+
+def config(feature: str = "d", group: str = "s"):
+    columns = "\n".join(f'{name} = "{kind}"' for name, kind in TYPES.items())
+    text = f"""\
+[fleet]
+name = "x"
+group = ["{group}"]
+event_id = "id"
+event_time = "at"
+target = "y"
+features = ["{feature}"]
+[fleet.columns]
+{columns}
+y = "double"
+[kafka]
+events = "e"
+[storage]
+root = "root"
+"""
+    return parse(text, "fleet.toml", {})
+
+
+def of(feature: str, values: Any) -> pd.Series:
+    """The column after it was read; the rows are of one group."""
+    group, key = ("n", 1) if feature == "s" else ("s", "k")
+    return typed(pd.DataFrame({feature: values}).assign(**{group: key}), config(feature, group))[1][feature]
+
+
+def numbers(feature: str, values: Any) -> list[float]:
+    """As an estimator gets them."""
+    return convert(of(feature, values).to_frame(), [Feature(feature, TYPES[feature])]).numbers[:, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "expected"),
+    [
+        ("n", [1, 2], [1.0, 2.0]),
+        ("n", [1.0, None], [1.0, np.nan]),
+        ("n", pd.Series([1, None], dtype="Int64"), [1.0, np.nan]),
+        ("n", pd.Series([1, 2], dtype="category"), [1.0, 2.0]),
+        ("n", [None, None], [np.nan, np.nan]),
+        ("d", [1, 2.5], [1.0, 2.5]),
+        ("d", pd.Series([Decimal("1.5"), None], dtype=object), [1.5, np.nan]),
+        ("d", [1.0, np.inf], [1.0, np.nan]),
+        ("f", [0.1], [0.10000000149011612]),
+        ("m", [1.005, -2.345, None], [1.01, -2.35, np.nan]),
+        ("m", pd.Series([Decimal("1.239")], dtype=object), [1.24]),
+        ("b", [True, False], [1.0, 0.0]),
+        ("b", pd.Series([True, None], dtype=object), [1.0, np.nan]),
+    ],
+)
+def test_what_fits_a_type_becomes_the_number_that_the_stream_has(
+    feature: str, values: Any, expected: list[float]
+) -> None:
+    np.testing.assert_array_equal(numbers(feature, values), expected)
+
+
+def test_texts_and_times_stay_what_they_are() -> None:
+    assert of("s", ["a", None]).tolist() == ["a", None]
+    noon = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    assert of("stamp", [noon]).tolist() == [noon]
+    assert of("day", [date(2024, 5, 1), None]).tolist() == [date(2024, 5, 1), None]
+    assert of("day", pd.to_datetime(["2024-05-01"]).to_series(index=[0])).tolist() == [date(2024, 5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "got"),
+    [
+        ("d", ["1.5"], "str '1.5' in row 0"),
+        ("d", [1.0, "x"], "str 'x' in row 1"),
+        ("d", [True], "bool '?True'? in row 0"),
+        ("n", [1.0, 2.5], "float64 '2.5' in row 1"),
+        ("t", [127, 128], "int64 '128' in row 1"),
+        ("n", [np.inf], "float64 'inf' in row 0"),
+        ("b", [1, 0], "int64 '1' in row 0"),
+        ("s", ["a", 1], "int '1' in row 1"),
+        ("stamp", ["2024-05-01T12:00Z"], "str '2024-05-01T12:00Z' in row 0"),
+        ("day", [pd.Timestamp("2024-05-01T12:00")], "Timestamp '2024-05-01 12:00:00' in row 0"),
+        ("m", [12345678901234567890123456789.0, 1e30], "a number with too many digits"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_column_type_and_row(feature: str, values: Any, got: str) -> None:
+    said = rf"frame: column {feature}: expected {TYPES[feature]}; got ".replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ContractError, match=said + got):
+        of(feature, values)
+
+
+def test_a_column_that_is_missing_or_there_twice_is_named() -> None:
+    with pytest.raises(ContractError, match=r"column s: expected it once, a key of type string; got columns \['d'\]"):
+        typed(pd.DataFrame({"d": [1.0]}), config())
+    twice = pd.DataFrame([[1.0, 2.0, "a"]], columns=["d", "d", "s"])
+    with pytest.raises(ContractError, match=r"column d: expected it once, a feature of type double; got columns"):
+        typed(twice, config())
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "expected"),
+    [
+        ("s", ["a", "ü"], ['["a"]', '["ü"]']),
+        ("n", [1.0, 2.0], ['["1"]', '["2"]']),
+        ("g", [2**53 + 1, 2**63 - 1], ['["9007199254740993"]', '["9223372036854775807"]']),
+        ("b", [True, False], ['["true"]', '["false"]']),
+        ("day", [date(2024, 5, 1), date(2024, 5, 2)], ['["2024-05-01"]', '["2024-05-02"]']),
+    ],
+)
+def test_a_key_is_the_streams_whatever_pandas_made_of_its_column(group: str, values: Any, expected: list[str]) -> None:
+    frame = pd.DataFrame({group: values, "d": 1.0})
+    assert typed(frame, config(group=group))[0] == expected
+
+
+def test_a_row_without_a_group_is_refused() -> None:
+    frame = pd.DataFrame({"s": ["a", None], "d": 1.0}, index=[7, 7])
+    with pytest.raises(
+        ContractError, match=r"frame: column s: expected string; got null in row 1, and every row has a"
+    ):
+        typed(frame, config())
+
+
+def test_the_target_is_left_out_and_what_is_not_declared_too() -> None:
+    frame = pd.DataFrame({"s": ["a"], "d": 1.0, "y": ["anything"], "remark": [object()], "n": [3]}, index=[9])
+    rows = typed(frame, config())[1]
+    assert set(rows.columns) == {"s", "d", "n"}
+    assert rows.index.tolist() == [9]

@@ -1,0 +1,283 @@
+"""A fleet that answers a frame of mixed groups. The oracle is scikit-learn, a group at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from past import Past, hour
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from schemas import tables
+from spinney.core import keys
+from spinney.core.config import parse
+from spinney.core.errors import ContractError, StoreError
+from spinney.core.fitting import fit_groups
+from spinney.core.recipe import Recipe
+from spinney.fleet import Fleet
+from spinney.stores.models import cache
+from streaming.scorer import Scorer
+from streaming.scorer import answers as streamed
+
+TEXT = """\
+[fleet]
+name = "shops"
+group = ["shop", "dept"]
+parents = [["dept"]]
+event_id = "sale"
+event_time = "at"
+target = "sold"
+features = ["price", "stock"]
+{task}
+[fleet.columns]
+shop = "string"
+dept = "int"
+price = "double"
+stock = "int"
+sold = "{target}"
+[recipe]
+estimator = "{estimator}"
+min_rows = 20
+[kafka]
+events = "sales"
+[storage]
+root = "{root}"
+"""
+A, B, C, D, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '["d","2"]', '{"dept":"1"}'
+FEATURES = ["price", "stock"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("SPINNEY_SIGNING_KEY", "k" * 32)
+    cache.cache_clear()
+    yield
+    cache.cache_clear()
+
+
+@dataclass
+class Shops:
+    """A fleet whose models the project fits, and beside each the one that scikit-learn fits to the same rows."""
+
+    past: Past
+    text: str
+    classes: bool = False
+    oracles: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fleet(self) -> Fleet:
+        return Fleet(self.past.config)
+
+    def round(self, at: int, *group_keys: str, flipped: bool = False) -> dict[str, str]:
+        """Fit these groups and promote them; the models' names. flipped: one byte of what was stored is another."""
+        names = {}
+        for key in group_keys:
+            rows = self._history(key, at)
+            found = fit_groups(
+                rows, pd.DataFrame({"group_key": [key]}), Recipe.of(self.past.config), hour(at), self.past.signer
+            )
+            (row,) = found.to_dict("records")
+            assert row["status"] == "fitted", row["error"]
+            payload = row["payload"][:-1] + bytes([row["payload"][-1] ^ flipped])
+            made = {name: row[name] for name in ("group_key", "model_id", "codec", "signature")} | {"payload": payload}
+            told = {
+                "shard": 0, "round_id": f"stream-{at}", "trained_through": hour(at), "fitted_at": hour(at),
+                "clock": hour(at), "epoch": 0, "decision": "promoted", "decided_at": hour(at), "by": "stream",
+            }  # fmt: skip
+            self.past.put(tables.MODELS, "stream", {**told, **made, "status": "fitted"})
+            self.past.put(tables.PROMOTIONS, "stream", {**told, **made, "reason": "passed"})
+            names[key] = row["model_id"]
+            last = LogisticRegression(max_iter=1000) if self.classes else Ridge()
+            oracle = make_pipeline(SimpleImputer(), StandardScaler(), last)
+            self.oracles[row["model_id"]] = oracle.fit(rows[FEATURES].to_numpy(dtype=float), rows["label"])
+        self.past.put(tables.ROUNDS, "stream", {"round_id": f"stream-{at}", "kind": "stream", "started_at": hour(at)})
+        return names
+
+    def _history(self, key: str, seed: int) -> pd.DataFrame:
+        random = np.random.default_rng([seed, len(key), ord(key[2])])
+        rows = pd.DataFrame({"price": random.normal(10, 3, 60), "stock": random.integers(0, 50, 60)})
+        slopes = random.normal(size=2)
+        label = rows[FEATURES].to_numpy() @ slopes + random.normal(size=60)
+        rows["label"] = np.where(label > np.median(label), "high", "low") if self.classes else label
+        rows["event_time"] = pd.Series([hour(seed) - timedelta(hours=1)] * 60).astype("datetime64[us, UTC]")
+        return rows.assign(group_key=key, event_id=[f"e{n}" for n in range(60)])
+
+    def expected(self, row: pd.Series, model_id: str) -> float:
+        return self.oracles[model_id].predict([[row["price"], row["stock"]]])[0]
+
+
+def made(root: Path, *, classes: bool = False) -> Shops:
+    task, target, estimator = (
+        ('task = "classification"', "string", "logistic_regression") if classes else ("", "double", "ridge")
+    )
+    text = TEXT.format(root=root, task=task, target=target, estimator=estimator)
+    return Shops(Past(parse(text, "fleet.toml", {})), text, classes)
+
+
+@pytest.fixture
+def shops(tmp_path: Path) -> Shops:
+    return made(tmp_path)
+
+
+def mixed(seed: int = 3, rows: int = 40) -> pd.DataFrame:
+    """Rows of A, B, C and D in no order, under an index that says everything twice."""
+    random = np.random.default_rng(seed)
+    frame = pd.DataFrame({"dept": [1, 1, 1, 2] * (rows // 4), "shop": list("abcd") * (rows // 4)})
+    frame["stock"], frame["price"] = random.integers(0, 50, rows), random.normal(10, 3, rows)
+    frame["remark"] = "as it came"
+    frame.index = pd.Index([n // 2 for n in range(rows)], name="line")
+    return frame.iloc[random.permutation(rows)]
+
+
+def test_each_row_is_answered_as_scikit_learn_does_in_the_frames_own_order(shops: Shops) -> None:
+    names = shops.round(30, A, B, DEPT)
+    frame = mixed()
+    before = frame.copy()
+    answered = shops.fleet.predict(frame)
+    pd.testing.assert_frame_equal(frame, before)
+    pd.testing.assert_index_equal(answered.index, frame.index)
+    assert list(answered.columns) == ["prediction", "model_id", "answered_by"]
+    who = {"a": (names[A], "own"), "b": (names[B], "own"), "c": (names[DEPT], "parent"), "d": (None, "none")}
+    assert list(zip(answered["model_id"], answered["answered_by"], strict=True)) == [
+        who[shop] for shop in frame["shop"]
+    ]
+    for (_, row), (_, said) in zip(frame.iterrows(), answered.iterrows(), strict=True):
+        if row["shop"] == "d":
+            assert np.isnan(said["prediction"])
+        else:
+            assert said["prediction"] == pytest.approx(shops.expected(row, said["model_id"]), rel=1e-6)
+
+
+def test_the_stream_would_say_the_same_to_the_bit(shops: Shops) -> None:
+    shops.round(30, A, B, DEPT)
+    shops.round(50, A, flipped=True)
+    frame = mixed()
+    group_keys = [keys.encode([shop, dept]) for shop, dept in zip(frame["shop"], frame["dept"], strict=True)]
+    events = frame.reset_index(drop=True).assign(
+        group_key=group_keys, event_id="e", event_time=hour(0), label=np.nan, topic="t", kafka_partition=0,
+        kafka_offset=0,
+    )  # fmt: skip
+    stream = streamed(0, events, shops.fleet.champions(), Scorer(shops.past.config, shops.past.signer))
+    answered = shops.fleet.predict(frame).reset_index(drop=True)
+    pd.testing.assert_frame_equal(answered, stream[list(answered.columns)], check_exact=True)
+
+
+def test_a_group_nobody_heard_of_gets_its_parents_answer_or_none(shops: Shops) -> None:
+    names = shops.round(30, DEPT)
+    frame = pd.DataFrame({"shop": ["new", "new"], "dept": [1, 9], "price": 1.0, "stock": 2})
+    answered = shops.fleet.predict(frame)
+    assert answered["answered_by"].tolist() == ["parent", "none"]
+    assert answered["model_id"].tolist() == [names[DEPT], None]
+
+
+def test_as_of_an_earlier_round_the_models_of_then_answer(shops: Shops) -> None:
+    first = shops.round(30, A, DEPT)
+    second = shops.round(50, A, B)
+    frame = mixed().query("dept == 1")
+    then, now = shops.fleet.predict(frame, as_of="stream-30"), shops.fleet.predict(frame)
+    old = {"a": first[A], "b": first[DEPT], "c": first[DEPT]}
+    new = {"a": second[A], "b": second[B], "c": first[DEPT]}
+    assert then["model_id"].tolist() == [old[shop] for shop in frame["shop"]]
+    assert now["model_id"].tolist() == [new[shop] for shop in frame["shop"]]
+    for answered in (then, now):
+        wanted = [
+            shops.expected(row, said) for (_, row), said in zip(frame.iterrows(), answered["model_id"], strict=True)
+        ]
+        np.testing.assert_allclose(answered["prediction"], wanted, rtol=1e-6)
+    assert set(shops.fleet.predict(frame, as_of=hour(1))["answered_by"]) == {"none"}
+
+
+def test_classes_come_with_their_probabilities(tmp_path: Path) -> None:
+    shops = made(tmp_path, classes=True)
+    shops.round(30, A, DEPT)
+    frame = mixed()
+    answered = shops.fleet.predict(frame)
+    assert list(answered.columns) == ["prediction", "probabilities", "model_id", "answered_by"]
+    for (_, row), (_, said) in zip(frame.iterrows(), answered.iterrows(), strict=True):
+        if row["shop"] == "d":
+            assert (said["prediction"], said["probabilities"]) == (None, None)
+            continue
+        oracle = shops.oracles[said["model_id"]]
+        assert said["prediction"] == shops.expected(row, said["model_id"])
+        wanted = dict(zip(oracle.classes_, oracle.predict_proba([[row["price"], row["stock"]]])[0], strict=True))
+        assert said["probabilities"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_missing_value_is_imputed_and_no_row_is_no_answer(shops: Shops) -> None:
+    names = shops.round(30, A)
+    frame = pd.DataFrame({"shop": ["a", "a"], "dept": [1, 1], "price": [None, 4.0], "stock": [3.0, np.nan]})
+    wanted = [shops.expected(row, names[A]) for _, row in frame.astype({"price": float}).iterrows()]
+    np.testing.assert_allclose(shops.fleet.predict(frame)["prediction"], wanted, rtol=1e-6)
+    nothing = shops.fleet.predict(frame.iloc[:0])
+    assert (len(nothing), list(nothing.columns)) == (0, ["prediction", "model_id", "answered_by"])
+
+
+def test_a_frame_without_a_feature_is_refused_before_anything_is_read(shops: Shops) -> None:
+    with pytest.raises(ContractError, match=r"frame: column stock: expected it once, a feature of type int; got colum"):
+        shops.fleet.predict(mixed().drop(columns="stock"))
+
+
+def test_a_groups_champion_answers_alone_now_and_then(shops: Shops) -> None:
+    first, second = shops.round(30, A, DEPT), shops.round(50, A)
+    rows = mixed()
+    for as_of, name in (("stream-30", first[A]), (None, second[A])):
+        model = shops.fleet.model(A, as_of)
+        assert model is not None
+        np.testing.assert_allclose(
+            model.predict(rows), shops.oracles[name].predict(rows[FEATURES].to_numpy()), rtol=1e-6
+        )
+    assert shops.fleet.model(DEPT) is not None
+    shops.past.put(tables.EVENTS, "", event(A))
+    assert shops.fleet.model(A, hour(1)) is None
+
+
+def event(key: str) -> dict[str, Any]:
+    return {"group_key": key, "event_id": "e", "event_time": hour(0), "ingested_at": hour(0)}
+
+
+def test_a_group_that_its_parent_answers_for_has_no_model_of_its_own(shops: Shops) -> None:
+    shops.round(30, A, DEPT)
+    shops.past.put(tables.EVENTS, "", event(A), event(C))
+    assert shops.fleet.model(C) is None
+    with pytest.raises(
+        StoreError, match=r'group \["cc","1"\]: nothing was ever stored of it; the nearest are \["c","1"\]'
+    ):
+        shops.fleet.model('["cc","1"]')
+
+
+def test_a_champion_whose_signature_does_not_hold_is_passed_over_for_the_one_before_it(shops: Shops) -> None:
+    first = shops.round(30, A)
+    shops.round(50, A, flipped=True)
+    shops.round(50, B, flipped=True)
+    rows = mixed()
+    model = shops.fleet.model(A)
+    assert model is not None
+    np.testing.assert_allclose(
+        model.predict(rows), shops.oracles[first[A]].predict(rows[FEATURES].to_numpy()), rtol=1e-6
+    )
+    assert shops.fleet.model(B) is None
+    answered = shops.fleet.predict(rows)
+    assert set(answered["model_id"][(rows["shop"] == "a").to_numpy()]) == {first[A]}
+
+
+def test_the_readmes_example_runs(shops: Shops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = (each for each in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "Fleet(" in each)
+    shops.round(30, A, DEPT)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet.toml").write_text(shops.text, encoding="utf-8")
+    names: dict[str, Any] = {"frame": mixed()}
+    exec(example, names)
+    assert set(names["answers"]["answered_by"]) == {"own", "parent", "none"}
+    assert set(names["then"]["answered_by"]) == {"own", "parent", "none"}
+    assert names["model"] is not None
