@@ -119,3 +119,5 @@ def test_a_lost_checkpoint_is_refused_with_what_to_do_and_nothing_is_written(sto
     assert "was written from checkpoint" in sentence
     assert "Put the checkpoint back, or start the fleet anew under another storage.root" in sentence
     assert story.shops.versions() == story.versions
+    # Room for the folder that is put back.
+    assert not (story.shops.root / "checkpoints" / "ingest").exists()
