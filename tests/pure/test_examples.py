@@ -24,6 +24,7 @@ def test_the_readme_of_the_flights_tells_the_days_of_its_demo(said: str) -> None
     story = read_story(FLIGHTS)
     weeks = (story.start - story.since).days // 7
     assert f"{WEEKS[weeks]} weeks are loaded as history, then {story.stream.days} days are streamed" in said
+    assert f"such periods of {story.stream.days} days in the year" in said
     changelog = (FLIGHTS.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"{story.stream.days} days of real departures" in changelog
 
