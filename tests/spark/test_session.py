@@ -59,7 +59,7 @@ def test_a_task_finds_no_archive_of_spark_on_its_path_and_pandas_out_of_the_coll
 
     row = spark.range(1).repartition(1).mapInPandas(what, "zips int, frozen int, tracked int").collect()[0]
     assert row.zips == 0
-    assert row.frozen > 10 * row.tracked
+    assert row.frozen > row.tracked
 
 
 def test_times_are_utc_whatever_the_machine_says(spark) -> None:
