@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
 from schemas.vocabulary import Decision
+from spinney.core import moments
 
 ANSWERING = frozenset({Decision.PROMOTED, Decision.UNPROVEN})
 RULING = frozenset({Decision.PROMOTED, Decision.UNPROVEN, Decision.PINNED, Decision.WITHDRAWN})
@@ -110,9 +111,6 @@ def condense(promotions: Iterable[Promotion]) -> tuple[Promotion, ...]:
     return tuple(sorted(kept, key=_stable))
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def _known(value: Any) -> Any:
     """None for each way in which a frame or a table says null."""
     return None if pd.isna(value) else value
@@ -120,7 +118,7 @@ def _known(value: Any) -> Any:
 
 def _whole(value: Any) -> int:
     if isinstance(value, datetime) and not pd.isna(value):
-        return (value - _EPOCH) // timedelta(microseconds=1)
+        return moments.microseconds(value)
     return 0 if pd.isna(value) else int(value)
 
 

@@ -13,3 +13,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def moment(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)

@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus
-from spinney.core import codec, keys, steps
+from spinney.core import codec, keys, moments, steps
 from spinney.core.champion import PEOPLE, Promotion, champion, is_pinned
 from spinney.core.config import Config
 from spinney.core.errors import Corrupt, GroupError, StoreError
@@ -194,7 +194,7 @@ def _proposed(config: Config, signer: Signer, ask: Ask, known: _Known) -> tuple[
 
 def _step(config: Config, ask: Ask, key: str, history: Sequence[Promotion]) -> Step | None:
     if ask.verb == Verb.ROLLBACK:
-        return steps.rollback(key, history, _microseconds(ask.at))
+        return steps.rollback(key, history, None if ask.at is None else moments.microseconds(ask.at))
     if ask.verb == Verb.UNPIN:
         return steps.unpin(key, history)
     target = _named(config, key, ask.model) if ask.model else None
@@ -302,7 +302,3 @@ def _seen(name: str, model: Mapping[str, Any], history: Iterable[Promotion]) -> 
         return {column: model[column] for column in ("trained_through", "fitted_at")}
     told = max((row for row in history if row.model_id == name), key=lambda row: row.order)
     return {column: getattr(told, column) or None for column in ("trained_through", "fitted_at")}
-
-
-def _microseconds(at: datetime | None) -> int | None:
-    return None if at is None else Promotion.of_row({"decided_at": at}).decided_at
