@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +17,7 @@ import pyarrow.dataset as ds
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import ModelStatus
-from spinney.core import frames, keys, story
+from spinney.core import keys, story
 from spinney.core.champion import Promotion, champion, is_pinned
 from spinney.core.champions import Champions
 from spinney.core.config import Config
@@ -23,6 +25,7 @@ from spinney.core.errors import StoreError
 from spinney.core.model import Model
 from spinney.core.standing import Last, State, state
 from spinney.stores import answers, delta, layout, signing_key
+from spinney.stores.files import read_config
 from spinney.stores.timeline import moment_of
 
 
@@ -66,6 +69,11 @@ class Fleet:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @classmethod
+    def open(cls, path: str | Path = "fleet.toml") -> Fleet:
+        """The fleet of this configuration file. Raises ConfigError."""
+        return cls(read_config(path))
+
     def groups(self, as_of: datetime | str | None = None) -> list[Standing]:
         """Every group that has an event, by key; parents are not groups.
 
@@ -106,16 +114,9 @@ class Fleet:
         Raises ContractError: a column is missing or of another type. StoreError: a model is gone. SetupError: there is
         no signing key.
         """
-        group_keys, rows = frames.typed(frame, self.config)
-        asked = set(group_keys)
-        asked |= {parent for key in asked for parent in answers.ancestors(self.config, key)}
-        champions = self._champions(self._moment(as_of), sorted(asked))
-        found = answers.answer_rows(rows, group_keys, champions, self.config, signing_key.signer(self.config))
-        said = {"prediction": found.prediction, "probabilities": found.probabilities}
-        if self.config.fleet.task == "regression":
-            del said["probabilities"]
-        named = {"model_id": found.model_ids, "answered_by": found.answered_by}
-        return pd.DataFrame({**said, **named}, index=frame.index)
+        at = self._moment(as_of)
+        signer = signing_key.signer(self.config)
+        return answers.answer_frame(frame, partial(self._champions, at), self.config, signer)
 
     def why(self, key: str) -> Story:
         """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""

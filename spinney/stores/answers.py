@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from spinney.core import keys, scoring
+from spinney.core import frames, keys, scoring
 from spinney.core.champion import Promotion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.model import Model
 from spinney.core.routing import NOBODY, Ask, Route, routes
 from spinney.core.signing import Signer
-from spinney.stores.models import cache
+from spinney.stores.models import Fetch, cache
 
 log = logging.getLogger(__name__)
+
+_Load = Callable[[dict[str, tuple[str, Promotion]]], tuple[dict[str, Model], set[str]]]
 
 _silent: set[str] = set()
 """Models of which this process has said that they had no answer."""
@@ -43,12 +46,42 @@ class Answered:
         return [route.answered_by.value for route in self.routes]
 
 
+def answer_frame(
+    frame: pd.DataFrame,
+    champions_of: Callable[[list[str]], Champions],
+    config: Config,
+    signer: Signer,
+    fetched_by: Fetch | None = None,
+) -> pd.DataFrame:
+    """What `Fleet.predict` answers to a person's frame; it says which columns.
+
+    champions_of: who answers for these groups and parents. fetched_by: as for `answer_rows`.
+
+    Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
+    """
+    group_keys, rows = frames.typed(frame, config)
+    asked = set(group_keys)
+    asked |= {parent for key in asked for parent in ancestors(config, key)}
+    found = answer_rows(rows, group_keys, champions_of(sorted(asked)), config, signer, fetched_by)
+    said = {"prediction": found.prediction, "probabilities": found.probabilities}
+    if config.fleet.task == "regression":
+        del said["probabilities"]
+    named = {"model_id": found.model_ids, "answered_by": found.answered_by}
+    return pd.DataFrame({**said, **named}, index=frame.index)
+
+
 def answer_rows(
-    rows: pd.DataFrame, group_keys: Iterable[str], champions: Champions, config: Config, signer: Signer
+    rows: pd.DataFrame,
+    group_keys: Iterable[str],
+    champions: Champions,
+    config: Config,
+    signer: Signer,
+    fetched_by: Fetch | None = None,
 ) -> Answered:
     """Ask each row's model; where it raises or has no finite answer, the one that stands next in line for that row.
 
-    group_keys: each row's group. Raises ContractError if a feature is missing or of another type, StoreError when a
+    group_keys: each row's group. fetched_by: brings payloads that no promotion carries; by default from the table
+    `models`. Raises ContractError if a feature is missing or of another type, StoreError when a
     model is stored nowhere.
     """
     asks = [Ask(key) for key in group_keys]
@@ -58,8 +91,9 @@ def answer_rows(
     by_row = [NOBODY] * len(rows)
     unusable: set[str] = set()
     places = np.arange(len(rows))
+    load = partial(cache().load, config=config, signer=signer, fetched_by=fetched_by)
     while len(places):
-        routed, models = _usable_routes([asks[place] for place in places], champions, config, signer, unusable)
+        routed, models = _usable_routes([asks[place] for place in places], champions, config, load, unusable)
         taken = [routed[asks[place]] for place in places]
         ids = [route.promotion.model_id if route.promotion else None for route in taken]
         found = scoring.answer(rows.iloc[places], ids, models)
@@ -83,7 +117,7 @@ def own_model(key: str, champions: Champions, config: Config, signer: Signer) ->
     """The model of this very group or parent: the first in line that verifies, None where there is none."""
     mine = Champions({key: champions.histories.get(key, ())})
     ask = Ask(key)
-    routed, models = _usable_routes([ask], mine, config, signer, set())
+    routed, models = _usable_routes([ask], mine, config, partial(cache().load, config=config, signer=signer), set())
     promotion = routed[ask].promotion
     return models[promotion.model_id] if promotion else None
 
@@ -101,11 +135,11 @@ def _say_once(owner: str, model_id: str, got: str) -> None:
 
 
 def _usable_routes(
-    asks: list[Ask], champions: Champions, config: Config, signer: Signer, unusable: set[str]
+    asks: list[Ask], champions: Champions, config: Config, load: _Load, unusable: set[str]
 ) -> tuple[dict[Ask, Route], dict[str, Model]]:
     """Routes whose models load. A model whose signature does not hold is passed over for the one before it.
 
-    unusable: model_ids known not to hold; those found here are added.
+    load: the models of promotions, and the ids refused. unusable: model_ids known not to hold; found ones are added.
     """
     while True:
         found = routes(asks, champions, lambda key: ancestors(config, key), unusable)
@@ -119,7 +153,7 @@ def _usable_routes(
         if twice:
             unusable |= twice
             continue
-        loaded, refused = cache().load(wanted, config, signer)
+        loaded, refused = load(wanted)
         if not refused:
             return found, loaded
         unusable |= refused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,6 +35,10 @@ class Signed:
     signature: bytes
 
 
+Fetch = Callable[[Mapping[str, str]], Mapping[str, list[Signed]]]
+"""Payloads by model_id, of models that no promotion carries: from model_id -> the group or parent it is of."""
+
+
 class ModelCache:
     """Loaded models, the least recently used ones dropped. A model_id never changes its bytes, so nothing gets old.
 
@@ -48,16 +52,22 @@ class ModelCache:
         self._bytes = 0
 
     def load(
-        self, wanted: Mapping[str, tuple[str, Promotion]], config: Config, signer: Signer
+        self,
+        wanted: Mapping[str, tuple[str, Promotion]],
+        config: Config,
+        signer: Signer,
+        fetched_by: Fetch | None = None,
     ) -> tuple[dict[str, Model], set[str]]:
         """Models by model_id, and the ids of those whose signature or bytes do not hold.
 
-        wanted: model_id -> (the group or parent it is of, its promotion). Raises StoreError when a model is nowhere.
+        wanted: model_id -> (the group or parent it is of, its promotion). fetched_by: from the table `models`, if not
+        given; then it raises StoreError when a model is nowhere.
         """
         loaded: dict[str, Model] = {}
         refused: set[str] = set()
         missing = {name: ask for name, ask in wanted.items() if (ask[0], name) not in self._models}
-        fetched = fetch(config, {name: owner for name, (owner, row) in missing.items() if row.payload is None})
+        elsewhere = {name: owner for name, (owner, row) in missing.items() if row.payload is None}
+        fetched = fetched_by(elsewhere) if fetched_by else fetch(config, elsewhere)
         for name, (owner, row) in wanted.items():
             if name in missing:
                 stored = fetched.get(name) or [Signed(row.codec or "", row.payload or b"", row.signature or b"")]
@@ -94,11 +104,16 @@ def cache() -> ModelCache:
 
 
 def fetch(config: Config, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
+    """As `stored`. Raises StoreError when one is nowhere: it was promoted and never stored, or was forgotten."""
+    found = stored(config, owners)
+    _refuse_missing(owners, found)
+    return found
+
+
+def stored(config: Config, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
     """Payloads by model_id from all directories of `models`: several where the same work was done under several keys.
 
-    owners: model_id -> group_key, which the files are sorted by.
-
-    Raises StoreError when one is nowhere: promotions name a model that was never stored, or was forgotten.
+    owners: model_id -> group_key, which the files are sorted by. What is nowhere is left out.
     """
     found: dict[str, list[Signed]] = defaultdict(list)
     for directory in layout.directories(config, tables.MODELS) if owners else ():
@@ -109,7 +124,6 @@ def fetch(config: Config, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
         rows = delta.dataset(table).to_table(["model_id", "codec", "payload", "signature"], filter=where)
         for row in rows.to_pylist():
             found[row["model_id"]].append(Signed(row["codec"], row["payload"], row["signature"]))
-    _refuse_missing(owners, found)
     return dict(found)
 
 

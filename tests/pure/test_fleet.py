@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+import spinney
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config, parse
@@ -231,3 +234,15 @@ def test_without_tables_the_error_says_what_to_run(tmp_path: Path) -> None:
     nowhere = parse(TEXT.format(root=tmp_path / "other"), "fleet.toml", {})
     with pytest.raises(StoreError, match=r"fleet shops: no table events .*spinney init"):
         Fleet(nowhere).groups()
+
+
+def test_the_package_offers_the_fleet_and_is_cheap_to_import() -> None:
+    heavy = "print('pandas' in sys.modules)"
+    said = f"import sys, spinney; {heavy}; print(spinney.Fleet.__module__); {heavy}"
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "spinney.fleet", "True"]
+
+
+def test_the_package_has_no_other_name() -> None:
+    with pytest.raises(AttributeError, match="module 'spinney' has no attribute 'Flet'"):
+        spinney.Flet  # noqa: B018
