@@ -6,6 +6,7 @@ SpinneyError
  ├─ GroupError        one group's trouble: becomes a row, the other groups go on
  │   ├─ TooFewRows      fewer rows than the recipe asks
  │   └─ FitFailed       the estimator's own error
+ │       └─ TimedOut      no end within the recipe's time limit
  ├─ StoreError        a table, topic or tracking server
  │   ├─ Busy            transient: try again
  │   └─ Corrupt         terminal: a person has to look
@@ -23,6 +24,11 @@ from typing import Any
 
 MAX_ERROR_CHARACTERS = 500
 """Text of somebody else's error, as kept in a row or a message."""
+
+
+def _storable(text: str) -> str:
+    """Text of somebody else's that no table refuses."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _rebuild(kind: type[SpinneyError], args: tuple[Any, ...], state: dict[str, Any]) -> SpinneyError:
@@ -107,13 +113,23 @@ class FitFailed(GroupError):
     """
 
     def __init__(self, group_key: str, error_class: str, error: str) -> None:
-        self.error_class = error_class
-        self.error = error[:MAX_ERROR_CHARACTERS]
-        super().__init__(group_key, f"{error_class}: {self.error}")
+        self.error_class = _storable(error_class)
+        self.error = _storable(error)[:MAX_ERROR_CHARACTERS]
+        super().__init__(group_key, f"{self.error_class}: {self.error}")
 
     @classmethod
     def of(cls, group_key: str, cause: BaseException) -> FitFailed:
+        if isinstance(cause, MemoryError):
+            text = f"{str(cause)[:300] or 'no more memory'}. Fit fewer rows, or raise recipe.memory_limit_mib"
+            return cls(group_key, MemoryError.__name__, text)
         return cls(group_key, type(cause).__name__, str(cause))
+
+
+class TimedOut(FitFailed):
+    """A fit, or an answer, that did not end within `recipe.time_limit`."""
+
+    def __init__(self, group_key: str, error: str) -> None:
+        super().__init__(group_key, TimedOut.__name__, error)
 
 
 class StoreError(SpinneyError):

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from schemas.vocabulary import Decision, ModelStatus
-from spinney.core import codec
-from spinney.core.encoding import NULL_TIME, Floats, Integers, microseconds
+from spinney.core import codec, turns
+from spinney.core.asks import Ask, asks_of
+from spinney.core.encoding import NULL_TIME, Floats, Integers
 from spinney.core.errors import (
     MAX_ERROR_CHARACTERS,
     ContractError,
@@ -28,6 +29,7 @@ from spinney.core.errors import (
     FitFailed,
     GroupError,
     SpinneyError,
+    TimedOut,
     TooFewRows,
 )
 from spinney.core.estimators import kernel_for
@@ -42,7 +44,6 @@ from spinney.core.signing import Claim, Signer
 HELD_OUT = 5
 """One row in so many is held out: the newest fifth."""
 
-CHAMPION = ("id", "codec", "payload", "signature", "trained_through")
 COLUMNS = (
     "group_key",
     "status",
@@ -62,18 +63,6 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Ask:
-    """A group to fit, and its champion if it has one. trained_through: microseconds, NULL_TIME if not known."""
-
-    group_key: str
-    champion_id: str | None
-    codec: str | None
-    payload: bytes | None
-    signature: bytes | None
-    trained_through: int
-
-
 @dataclass
 class _Attempt:
     """What becomes one row of the result."""
@@ -91,7 +80,8 @@ class _Attempt:
     ms: float = 0.0
 
     def fail(self, error: GroupError) -> None:
-        self.status = ModelStatus.TOO_FEW_ROWS if isinstance(error, TooFewRows) else ModelStatus.FAILED
+        statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}
+        self.status = statuses.get(type(error), ModelStatus.FAILED)
         self.error, self.model_id, self.model, self.sealed = error, None, None, None
 
 
@@ -122,16 +112,25 @@ def fit_groups(
     Raises ContractError (data or parameters not as promised) and ConfigError (no such estimator).
     """
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
-    asked = _asks(asks)
+    asked = asks_of(asks)
     history = select(rows, [ask.group_key for ask in asked], recipe, clock)
     attempts = [_attempt(ask, g, history, recipe, signer) for g, ask in enumerate(asked)]
     work = _Work(history, recipe, kernel, loss, timer)
-    work.compare([attempt for attempt in attempts if _open(attempt)], signer)
-    work.fit([attempt for attempt in attempts if _open(attempt)])
+    with on_one_thread():
+        work.compare([attempt for attempt in attempts if _open(attempt)], signer)
+        work.fit([attempt for attempt in attempts if _open(attempt)])
     for attempt in attempts:
         if _open(attempt):
             _seal(attempt, signer)
     return _frame(attempts, history, recipe)
+
+
+def failed(rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, ms: float) -> pd.DataFrame:
+    """The row of a group whose fit cannot give one, for it ended its process. rows: as of `fit_groups`."""
+    history = select(rows, [error.group_key], recipe, clock)
+    attempt = _Attempt(Ask(error.group_key, None, None, None, None, NULL_TIME), 0, len(history.times), ms=ms)
+    attempt.fail(error)
+    return _frame([attempt], history, recipe)
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,8 @@ class _Work:
         attempts = [attempt for attempt in attempts if attempt.heldout < attempt.rows]
         fitted = self._fitted(attempts, self._stops(attempts, leave_out=True))
         rows, which = self._newest(fitted)
-        mine, errors = self._losses([attempt.model for attempt in fitted], which, rows)
+        models = [attempt.model for attempt in fitted]
+        mine, errors = self._losses(models, which, rows, _turns(fitted, turns.ASK))
         theirs = self._champion_losses(fitted, which, rows, signer)
         for at, (own, other) in enumerate(zip(_split(mine, which), _split(theirs, which), strict=True)):
             attempt = fitted[at]
@@ -168,7 +168,8 @@ class _Work:
         begins = self.history.starts[[attempt.g for attempt in fitted]]
         sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
         which = np.repeat(np.arange(len(fitted)), sizes)
-        losses, errors = self._losses([attempt.model for attempt in fitted], which, ranges(begins, begins + sizes))
+        models, rows = [attempt.model for attempt in fitted], ranges(begins, begins + sizes)
+        losses, errors = self._losses(models, which, rows, _turns(fitted, turns.ASK))
         for at, own in enumerate(_split(losses, which)):
             fitted[at].metrics["train_loss"] = _mean(own)
             if np.isnan(own).any():
@@ -183,8 +184,8 @@ class _Work:
         if not attempts:
             return []
         stack = self.history.stack([attempt.g for attempt in attempts], stops, self.recipe)
-        with on_one_thread():
-            fits = self.kernel.fit(stack, self.timer)
+        turns.begin(None, turns.FIT)
+        fits = self.kernel.fit(stack, self.timer)
         for attempt, fit in zip(attempts, fits, strict=True):
             _take(attempt, fit)
         return [attempt for attempt in attempts if attempt.model is not None]
@@ -204,6 +205,7 @@ class _Work:
         owners: list[_Attempt] = []
         place = np.full(len(attempts), NOBODY, dtype=np.int64)
         for at in np.unique(which[fresh]).tolist():
+            turns.begin(attempts[at].ask.group_key, turns.READ_CHAMPION)
             try:
                 model = _champion(attempts[at].ask, self.recipe, signer)
             except SpinneyError as error:
@@ -212,18 +214,19 @@ class _Work:
             place[at] = len(champions)
             champions.append(model)
             owners.append(attempts[at])
-        out[fresh], errors = self._losses(champions, place[which[fresh]], rows[fresh])
+        asked = _turns(owners, turns.ASK_CHAMPION)
+        out[fresh], errors = self._losses(champions, place[which[fresh]], rows[fresh], asked)
         for at, raised in errors.items():
             owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
         return out
 
     def _losses(
-        self, models: Sequence[Model | None], which: Integers, rows: Integers
+        self, models: Sequence[Model | None], which: Integers, rows: Integers, begin: Callable[[int], None]
     ) -> tuple[Floats, dict[int, Exception]]:
         """The loss of each row's model, NaN for NOBODY; and what models raised. rows: places in the history."""
         out, errors = np.full(len(rows), np.nan), {}
         columns, labels = self.history.columns.take(rows), self.history.labels[rows]
-        for part in parts([model for model in models if model is not None], which, columns):
+        for part in parts([model for model in models if model is not None], which, columns, begin):
             answered = part.raw[:, 0] if part.classes is None else (part.classes, part.raw)
             out[part.rows] = self.loss.per_row(labels[part.rows], answered)
             if part.error is not None:
@@ -231,20 +234,8 @@ class _Work:
         return out, errors
 
 
-def _asks(asks: pd.DataFrame) -> list[Ask]:
-    if "group_key" not in asks or asks["group_key"].isna().any() or asks["group_key"].duplicated().any():
-        raise ContractError("asks: group_key: expected one row per group; got a group twice or none")
-    lacking = {f"champion_{name}": None for name in CHAMPION if f"champion_{name}" not in asks}
-    full = asks.assign(**lacking)
-    through = microseconds(full["champion_trained_through"])
-    texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
-    blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
-    return [Ask(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), strict=True)]
-
-
-def _objects(values: pd.Series[Any]) -> list[Any]:
-    out = values.astype(object)
-    return out.where(out.notna(), None).tolist()
+def _turns(attempts: Sequence[_Attempt], doing: str) -> Callable[[int], None]:
+    return lambda at: turns.begin(attempts[at].ask.group_key, doing)
 
 
 def _attempt(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer) -> _Attempt:
@@ -321,6 +312,7 @@ def _seal(attempt: _Attempt, signer: Signer) -> None:
     key = attempt.ask.group_key
     if attempt.model is None or attempt.model_id is None:
         raise AssertionError(f"group {key} is fitted without a model")
+    turns.begin(key, turns.STORE)
     try:
         name, payload = codec.dump(attempt.model)
     except ContractError as error:

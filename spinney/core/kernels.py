@@ -23,6 +23,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
+from spinney.core import turns
 from spinney.core.encoding import Columns, Encoder, Floats, Integers
 from spinney.core.errors import ContractError
 from spinney.core.linear import Linear, Link, constant
@@ -105,13 +106,15 @@ class OneByOne:
         return [self._fit_group(prepared, stack, g, timer) for g in range(len(stack))]
 
     def _fit_group(self, prepared: Any, stack: Stack, g: int, timer: Timer) -> Fit:
+        turns.begin(stack.keys[g], turns.FIT)
         began = timer()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 model = self._model(prepared, stack, g)
         except Exception as error:
-            return Fit((timer() - began) * 1e3, error=error)
+            # Without its frames: they would hold on to what it has allocated.
+            return Fit((timer() - began) * 1e3, error=error.with_traceback(None))
         return Fit((timer() - began) * 1e3, model)
 
     def _model(self, prepared: Any, stack: Stack, g: int) -> Model:

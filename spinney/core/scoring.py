@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,10 +72,13 @@ def answer(frame: pd.DataFrame, model_ids: Sequence[str | None], models: Mapping
     return out.answers()
 
 
-def parts(models: Sequence[Model], which: Integers, columns: Columns) -> Iterator[Part]:
+def parts(
+    models: Sequence[Model], which: Integers, columns: Columns, begin: Callable[[int], None] = lambda _: None
+) -> Iterator[Part]:
     """Ask models that all have the features of `columns`.
 
     which: shape (n_rows,), each row's model, NOBODY where there is none. Linear models are asked together.
+    begin: told of each other one before it is asked.
     """
     rows_of = _rows_of(which, len(models))
     together: dict[Hashable, list[int]] = defaultdict(list)
@@ -83,6 +86,7 @@ def parts(models: Sequence[Model], which: Integers, columns: Columns) -> Iterato
         if isinstance(model.estimator, Linear):
             together[(model.estimator.link, len(model.estimator.intercept), model.classes)].append(m)
         elif len(rows_of[m]):
+            begin(m)
             yield _alone(model, m, rows_of[m], columns)
     for members in together.values():
         place = np.full(len(models) + 1, NOBODY, dtype=np.int64)

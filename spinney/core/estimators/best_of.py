@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from spinney.core import estimators
+from spinney.core import estimators, turns
 from spinney.core.encoding import Integers
 from spinney.core.errors import ContractError
 from spinney.core.history import ranges
@@ -117,6 +117,7 @@ class BestOf:
             for g, fit in zip(groups.tolist(), candidate.fit(older, timer), strict=True):
                 spent[g] += fit.ms
                 if fit.model is not None:
+                    turns.begin(stack.keys[g], turns.COMPARE)
                     newest = slice(int(stack.starts[g + 1] - judged[g]), int(stack.starts[g + 1]))
                     scores[g, at] = _mean_loss(fit.model, stack, newest, loss)
         return scores, spent

@@ -16,6 +16,7 @@ from spinney.core.errors import (
     SetupError,
     SpinneyError,
     StoreError,
+    TimedOut,
     TooFewRows,
 )
 
@@ -28,6 +29,7 @@ ONE_OF_EACH: list[SpinneyError] = [
     GroupError('["AA"]', "no"),
     TooFewRows('["AA"]', 3, 20),
     FitFailed('["AA"]', "ValueError", "NaN in y"),
+    TimedOut('["AA"]', "no end after 30s"),
     StoreError("table events"),
     Busy("lease held"),
     Corrupt("signature"),
@@ -82,6 +84,20 @@ def test_too_few_rows_says_how_many_and_how_many_are_needed() -> None:
 def test_a_failed_fit_keeps_the_class_and_a_bounded_text_of_the_cause() -> None:
     error = FitFailed.of("k", ValueError("x" * 600))
     assert (error.error_class, len(error.error)) == ("ValueError", 500)
+
+
+def test_what_the_memory_limit_refused_is_told_under_one_name_with_what_to_do() -> None:
+    class ArrayMemoryError(MemoryError):
+        """As NumPy's own."""
+
+    error = FitFailed.of("k", ArrayMemoryError("8 GiB " * 200))
+    assert error.error_class == "MemoryError"
+    assert error.error.endswith("Fit fewer rows, or raise recipe.memory_limit_mib")
+    assert FitFailed.of("k", MemoryError()).error.startswith("no more memory. ")
+
+
+def test_a_text_that_no_table_takes_is_made_one_that_it_does() -> None:
+    assert FitFailed("k", "\udc80", "half a \ud83d").error.encode() == b"half a \\ud83d"
 
 
 def test_busy_is_to_be_retried_and_corrupt_is_not_busy() -> None:

@@ -18,9 +18,9 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from spinney.core import fitting
+from spinney.core import fitting, turns
 from spinney.core.codec import load
-from spinney.core.errors import ContractError
+from spinney.core.errors import ContractError, TimedOut
 from spinney.core.fitting import COLUMNS, fit_groups
 from spinney.core.recipe import Feature, Recipe
 from spinney.core.signing import Claim, Signer
@@ -554,3 +554,30 @@ def test_a_null_where_none_may_be_stops_the_call(column: str) -> None:
 def test_a_group_asked_twice_stops_the_call() -> None:
     with pytest.raises(ContractError, match="one row per group"):
         fit(rows_of('["a"]'), ask('["a"]', '["a"]'))
+
+
+def test_each_turn_is_said_before_code_of_others_runs() -> None:
+    heard: list[tuple[str | None, str]] = []
+    recipe = replace(RECIPE, estimator="random_forest", params=(("n_estimators", "2"),))
+    rows = fleet(2)
+    before = one(rows[(rows["group_key"] == '["g0"]') & (rows["event_id"] < "e030")], recipe)
+    asks = pd.concat([ask('["g0"]', **champion_of(before)), ask('["g1"]')])
+    with turns.heard_by(lambda key, doing: heard.append((key, doing))):
+        fit(rows, asks, recipe)
+    fit(rows, asks, recipe)  # nobody listens any more
+    both = ['["g0"]', '["g1"]']
+    fits = [(None, turns.FIT), *((key, turns.FIT) for key in both), *((key, turns.ASK) for key in both)]
+    champions = [('["g0"]', turns.READ_CHAMPION), ('["g0"]', turns.ASK_CHAMPION)]
+    assert heard == [*fits, *champions, *fits, *((key, turns.STORE) for key in both)]
+
+
+def test_a_group_that_ended_its_process_has_a_row_like_any_that_failed() -> None:
+    failure = fit_groups(rows_of('["a"]'), ask('["a"]'), replace(RECIPE, window_rows=30), CLOCK, SIGNER).iloc[0]
+    row = fitting.failed(
+        rows_of('["a"]'), TimedOut('["a"]', "no end"), replace(RECIPE, window_rows=30), CLOCK, 7.0
+    ).iloc[0]
+    for name in ("group_key", "rows", "trained_from", "trained_through"):
+        assert row[name] == failure[name]
+    assert row["recipe_id"] == replace(RECIPE, window_rows=30).recipe_id
+    assert (row["status"], row["error_class"], row["error"]) == ("timed_out", "TimedOut", "no end")
+    assert (row["model_id"], row["payload"], row["fit_ms"]) == (None, None, 7.0)
