@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.encoding import Columns, Encoder, Floats, convert
+from spinney.core.imported import Imported
 from spinney.core.linear import Linear, evaluate
 
 
@@ -17,7 +18,7 @@ from spinney.core.linear import Linear, evaluate
 class Model:
     """An encoder and what answers behind it.
 
-    estimator: `Linear`, or a fitted scikit-learn estimator that takes the encoder's matrix.
+    estimator: `Linear`, a fitted scikit-learn estimator that takes the encoder's matrix, or an `Imported` one.
     classes: for classification the labels, as text, in the order of the probabilities; None for regression.
     """
 
@@ -45,12 +46,16 @@ class Model:
             return evaluate([self.encoder], [self.estimator], np.zeros(len(columns), dtype=np.int64), columns)
         if not len(columns):
             return np.empty((0, len(self.classes or ("",))))
-        matrix = self.encoder.matrix(columns)
+        if isinstance(self.estimator, Imported):
+            return self.estimator.raw(columns, self._asked)
+        return self._asked(self.estimator, self.encoder.matrix(columns), len(columns))
+
+    def _asked(self, estimator: Any, given: Any, rows: int) -> Floats:
         if self.classes is None:
-            return _shaped(self.estimator.predict(matrix), len(columns), 1)
-        if hasattr(self.estimator, "predict_proba"):
-            return _shaped(self.estimator.predict_proba(matrix), len(columns), len(self.classes))
-        answers = np.asarray(self.estimator.predict(matrix), dtype=object)
+            return _shaped(estimator.predict(given), rows, 1)
+        if hasattr(estimator, "predict_proba"):
+            return _shaped(estimator.predict_proba(given), rows, len(self.classes))
+        answers = np.asarray(estimator.predict(given), dtype=object)
         certain: Floats = (answers[:, None] == np.array(self.classes, dtype=object)).astype(np.float64)
         return certain
 

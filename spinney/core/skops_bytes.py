@@ -28,6 +28,7 @@ ALLOWED = frozenset(
         "sklearn.neighbors._kd_tree.KDTree",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
+        "spinney.core.imported.Imported",
     }
 )
 """Types allowed beyond those that skops itself trusts (scikit-learn's public estimators, NumPy, SciPy's functions).
@@ -62,17 +63,23 @@ def pack(estimator: Any) -> bytes:
 
 def unpack(payload: bytes) -> Any:
     """Raises Corrupt for anything that is not an estimator of allowed types. No type is imported before that."""
-    from skops import io as skops_io
-    from skops.io.exceptions import UntrustedTypesFoundException
-
     try:
         unpacking = zlib.decompressobj()
         raw = unpacking.decompress(payload, MAX_BYTES)
         if unpacking.unconsumed_tail or not unpacking.eof:
             raise Corrupt(f"codec skops: expected at most {MAX_BYTES} bytes, whole; got more or fewer")
+    except zlib.error as error:
+        raise Corrupt(f"codec skops: expected bytes that can be read; got {type(error).__name__}: {error}") from error
+    return read(raw)
+
+
+def read(raw: bytes) -> Any:
+    """The estimator in a file as skops writes it. Raises like `unpack`; what the file says it may hold is not asked."""
+    from skops import io as skops_io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
         return skops_io.loads(raw, trusted=sorted(ALLOWED))
-    except Corrupt:
-        raise
     except UntrustedTypesFoundException as error:
         raise Corrupt(f"codec skops: expected allowed types; got {error}") from error
     except Exception as error:  # a hostile file may fail anywhere in the parser
