@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from spinney.core.champion import Promotion, champion, is_pinned
 from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.incumbent import Comparison
 from spinney.core.model import Model
 from spinney.core.standing import Last, State, state
-from spinney.stores import answers, delta, layout, signing_key
+from spinney.stores import answers, delta, incumbent, layout, signing_key
 from spinney.stores.files import read_config
 from spinney.stores.timeline import moment_of
 
@@ -115,8 +115,20 @@ class Fleet:
         no signing key.
         """
         at = self._moment(as_of)
-        signer = signing_key.signer(self.config)
-        return answers.answer_frame(frame, partial(self._champions, at), self.config, signer)
+
+        def champions_of(group_keys: Iterable[str]) -> Champions:
+            asked = set(group_keys)
+            asked |= {parent for key in asked for parent in answers.ancestors(self.config, key)}
+            return self._champions(at, sorted(asked))
+
+        return answers.answer_frame(frame, champions_of, self.config, signing_key.signer(self.config))
+
+    def incumbent(self) -> Comparison:
+        """The system before the fleet and the fleet, on the same rows, none of which the answering model was fitted on.
+
+        See `spinney.core.incumbent` for what is compared; empty where no such row is there. Raises StoreError.
+        """
+        return incumbent.compared(self.config, self.champions())
 
     def why(self, key: str) -> Story:
         """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,12 +43,18 @@ def routes(
         if ask in found:
             continue
         found[ask] = NOBODY
-        for key in (ask.group_key, *ancestors(ask.group_key)):
+        for key in _in_line(ask.group_key, ancestors):
             promotion = champion(champions.histories.get(key, ()), ask.passed.union(unusable))
             if promotion is not None:
                 found[ask] = Route(promotion, _rung(key), key)
                 break
     return found
+
+
+def _in_line(group_key: str, ancestors: Callable[[str], tuple[str, ...]]) -> Iterator[str]:
+    """The group, then its parents, which most groups with a model of their own never ask for."""
+    yield group_key
+    yield from ancestors(group_key)
 
 
 def _rung(key: str) -> AnsweredBy:

@@ -48,21 +48,19 @@ class Answered:
 
 def answer_frame(
     frame: pd.DataFrame,
-    champions_of: Callable[[list[str]], Champions],
+    champions_of: Callable[[Iterable[str]], Champions],
     config: Config,
     signer: Signer,
     fetched_by: Fetch | None = None,
 ) -> pd.DataFrame:
     """What `Fleet.predict` answers to a person's frame; it says which columns.
 
-    champions_of: who answers for these groups and parents. fetched_by: as for `answer_rows`.
+    champions_of: who answers for these groups, parents too. fetched_by: as for `answer_rows`.
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
     """
     group_keys, rows = frames.typed(frame, config)
-    asked = set(group_keys)
-    asked |= {parent for key in asked for parent in ancestors(config, key)}
-    found = answer_rows(rows, group_keys, champions_of(sorted(asked)), config, signer, fetched_by)
+    found = answer_rows(rows, group_keys, champions_of(group_keys), config, signer, fetched_by)
     said = {"prediction": found.prediction, "probabilities": found.probabilities}
     if config.fleet.task == "regression":
         del said["probabilities"]

@@ -30,6 +30,9 @@ from spinney.stores import models, signing_key
 from spinney.stores.answers import answer_frame
 from spinney.stores.models import Signed
 
+FOLDER = "manifest"
+"""What it is called among a registered version's artifacts."""
+
 CHAMPIONS, CONFIG = "champions.parquet", "fleet.toml"
 GROUPS_AT_ONCE = 1000
 """Groups whose payloads are in memory while it is written, and stand in one part of the file."""
@@ -59,13 +62,14 @@ _SAID = ("epoch", "model_id", "decision", "trained_through", "fitted_at", "decid
 class Written:
     """What a manifest holds. refused: champions whose signature does not hold, so that others answer in their place.
 
-    digest: SHA-256 of all of it; equal manifests have equal ones.
+    bytes: of the file with the models. digest: SHA-256 of all of it; equal manifests have equal ones.
     """
 
     groups: int
     parents: int
     models: int
     refused: int
+    bytes: int
     digest: str
 
 
@@ -92,7 +96,8 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
         with (folder / name).open("rb") as written:
             digest.update(hashlib.file_digest(written, "sha256").digest())
     parents = sum(keys.is_parent(key) for key in answering)
-    return Written(len(answering) - parents, parents, count, refused, digest.hexdigest())
+    size = (folder / CHAMPIONS).stat().st_size
+    return Written(len(answering) - parents, parents, count, refused, size, digest.hexdigest())
 
 
 class Manifest:
@@ -145,7 +150,7 @@ class Manifest:
         """Raises SetupError when the key that is here signed none of the first models."""
         fleet = self.config.fleet.name
         named = f"fleet {fleet}: expected the key that its models were signed with in {signing_key.KEY}"
-        remedy = "Set it where models are loaded (in Spark's workers: spark.executorEnv)"
+        remedy = "Set it where models are loaded (for Spark's workers: extra_env of spark_udf, or spark.executorEnv)"
         try:
             signer = signing_key.signer(self.config)
         except SetupError as error:
