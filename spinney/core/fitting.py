@@ -1,14 +1,14 @@
 """Many groups' rows and champions in, one attempt per group out.
 
 For each group: choose and order its rows; name the model they would give; fit a challenger on all but the newest rows,
-compare it with the champion on those; refit on all of them; sign. One group's trouble is one row, never an exception.
+compare it with the champion on those; refit on all of them; sign; compare the shadow, where there is one. One group's
+trouble is one row, never an exception.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from schemas.vocabulary import Decision, ModelStatus
-from spinney.core import codec, turns
+from spinney.core import codec, shadow, turns
 from spinney.core.asks import Ask, asks_of
 from spinney.core.encoding import NULL_TIME, Floats, Integers
 from spinney.core.errors import (
@@ -36,9 +36,10 @@ from spinney.core.estimators import kernel_for
 from spinney.core.history import History, ranges, select
 from spinney.core.kernels import Fit, Kernel, Timer, on_one_thread
 from spinney.core.loss import Loss, loss_named
+from spinney.core.measuring import Rows, losses, mean, no_answer, split
 from spinney.core.model import Model
 from spinney.core.recipe import Recipe
-from spinney.core.scoring import NOBODY, parts
+from spinney.core.scoring import NOBODY
 from spinney.core.signing import Claim, Signer
 
 HELD_OUT = 5
@@ -78,6 +79,7 @@ class _Attempt:
     model: Model | None = None
     sealed: tuple[str, bytes, bytes] | None = None
     ms: float = 0.0
+    compared: Integers | None = None
 
     def fail(self, error: GroupError) -> None:
         statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}
@@ -98,7 +100,7 @@ def fit_groups(
     rows: group_key, event_id, event_time (UTC), the features and `label`; any order, other columns and groups too.
     asks: one row per group: group_key and, nullable or absent, champion_id, champion_codec, champion_payload,
     champion_signature, champion_trained_through. Neither is changed. clock: what `recipe.window` runs back from.
-    timer: seconds, for fit_ms only.
+    timer: seconds, for fit_ms only: the shadow's is in it, since a round's budget pays for both.
 
     Returns exactly one row per ask, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept where
     the rows and the recipe are the champion's own and its signature holds. metrics is a JSON object:
@@ -108,6 +110,7 @@ def fit_groups(
     champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
     train_loss       mean loss of the final model on all its rows
     chosen           of `best_of`: the candidate that was fitted; candidates: each one's mean loss when it was chosen
+    shadow           of groups that `recipe.shadow` watches: estimator, recipe_id, and loss and rows, or error
 
     Raises ContractError (data or parameters not as promised) and ConfigError (no such estimator).
     """
@@ -122,6 +125,8 @@ def fit_groups(
     for attempt in attempts:
         if _open(attempt):
             _seal(attempt, signer)
+    with on_one_thread():
+        work.watch([attempt for attempt in attempts if _open(attempt)])
     return _frame(attempts, history, recipe)
 
 
@@ -148,18 +153,21 @@ class _Work:
         attempts = [attempt for attempt in attempts if attempt.heldout < attempt.rows]
         fitted = self._fitted(attempts, self._stops(attempts, leave_out=True))
         rows, which = self._newest(fitted)
-        models = [attempt.model for attempt in fitted]
-        mine, errors = self._losses(models, which, rows, _turns(fitted, turns.ASK))
+        mine, errors = self._losses(_models(fitted), Rows(rows, which), _turns(fitted, turns.ASK))
         theirs = self._champion_losses(fitted, which, rows, signer)
-        for at, (own, other) in enumerate(zip(_split(mine, which), _split(theirs, which), strict=True)):
+        of_each = zip(*(split(values, which) for values in (mine, theirs, rows)), strict=True)
+        for at, (own, other, places) in enumerate(of_each):
             attempt = fitted[at]
             if np.isnan(own).any():
-                attempt.fail(_no_answer(attempt, errors.get(at)))
+                attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
                 continue
-            if attempt.ask.champion_id is not None:
-                attempt.metrics["champion_loss"] = _mean(other[np.isfinite(other)])
-            compared = own if attempt.ask.champion_id is None else own[np.isfinite(other)]
-            attempt.metrics["heldout_rows"], attempt.metrics["challenger_loss"] = len(compared), _mean(compared)
+            both = np.isfinite(other)
+            if attempt.ask.champion_id is None:
+                both[:] = True
+            else:
+                attempt.metrics["champion_loss"] = mean(other[both])
+            attempt.metrics |= {"heldout_rows": int(both.sum()), "challenger_loss": mean(own[both])}
+            attempt.compared = places[both]
 
     def fit(self, attempts: Sequence[_Attempt]) -> None:
         """Fit on all rows."""
@@ -168,12 +176,27 @@ class _Work:
         begins = self.history.starts[[attempt.g for attempt in fitted]]
         sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
         which = np.repeat(np.arange(len(fitted)), sizes)
-        models, rows = [attempt.model for attempt in fitted], ranges(begins, begins + sizes)
-        losses, errors = self._losses(models, which, rows, _turns(fitted, turns.ASK))
-        for at, own in enumerate(_split(losses, which)):
-            fitted[at].metrics["train_loss"] = _mean(own)
+        rows = Rows(ranges(begins, begins + sizes), which)
+        of_all, errors = self._losses(_models(fitted), rows, _turns(fitted, turns.ASK))
+        for at, own in enumerate(split(of_all, which)):
+            fitted[at].metrics["train_loss"] = mean(own)
             if np.isnan(own).any():
-                fitted[at].fail(_no_answer(fitted[at], errors.get(at)))
+                fitted[at].fail(no_answer(fitted[at].ask.group_key, errors.get(at)))
+
+    def watch(self, attempts: Sequence[_Attempt]) -> None:
+        """Measure the shadow where the challengers were, in its share of the groups."""
+        asked = self.recipe.shadow
+        if asked is None:
+            return
+        watched = [
+            (each, shadow.Watched(each.g, int(self._stops([each], leave_out=True)[0]), each.compared))
+            for each in attempts
+            if each.compared is not None and len(each.compared) and asked.watches(each.ask.group_key)
+        ]
+        said = shadow.measure(self.history, [rows for _, rows in watched], asked, self.timer)
+        for (attempt, _), (found, ms) in zip(watched, said, strict=True):
+            attempt.metrics["shadow"] = found
+            attempt.ms += ms
 
     def _stops(self, attempts: Sequence[_Attempt], *, leave_out: bool) -> Integers:
         held = [attempt.heldout if leave_out else 0 for attempt in attempts]
@@ -215,23 +238,19 @@ class _Work:
             champions.append(model)
             owners.append(attempts[at])
         asked = _turns(owners, turns.ASK_CHAMPION)
-        out[fresh], errors = self._losses(champions, place[which[fresh]], rows[fresh], asked)
+        out[fresh], errors = self._losses(champions, Rows(rows[fresh], place[which[fresh]]), asked)
         for at, raised in errors.items():
             owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
         return out
 
     def _losses(
-        self, models: Sequence[Model | None], which: Integers, rows: Integers, begin: Callable[[int], None]
+        self, models: Sequence[Model], rows: Rows, begin: Callable[[int], None]
     ) -> tuple[Floats, dict[int, Exception]]:
-        """The loss of each row's model, NaN for NOBODY; and what models raised. rows: places in the history."""
-        out, errors = np.full(len(rows), np.nan), {}
-        columns, labels = self.history.columns.take(rows), self.history.labels[rows]
-        for part in parts([model for model in models if model is not None], which, columns, begin):
-            answered = part.raw[:, 0] if part.classes is None else (part.classes, part.raw)
-            out[part.rows] = self.loss.per_row(labels[part.rows], answered)
-            if part.error is not None:
-                errors[part.model] = part.error
-        return out, errors
+        return losses(self.history, models, rows, self.loss, begin)
+
+
+def _models(attempts: Sequence[_Attempt]) -> list[Model]:
+    return [attempt.model for attempt in attempts if attempt.model is not None]
 
 
 def _turns(attempts: Sequence[_Attempt], doing: str) -> Callable[[int], None]:
@@ -320,23 +339,6 @@ def _seal(attempt: _Attempt, signer: Signer) -> None:
         return
     claim = Claim(key, attempt.model_id, name)
     attempt.sealed = (name, payload, signer.sign(claim, payload))
-
-
-def _no_answer(attempt: _Attempt, error: Exception | None) -> FitFailed:
-    if error is not None:
-        return FitFailed.of(attempt.ask.group_key, error)
-    text = "the fitted model answered NaN or infinity for rows it was asked about"
-    return FitFailed(attempt.ask.group_key, "NotFinite", text)
-
-
-def _split(values: Floats, which: Integers) -> list[Floats]:
-    """The values of each group; `which` ascends and names every one."""
-    return np.split(values, np.flatnonzero(np.diff(which)) + 1) if len(which) else []
-
-
-def _mean(losses: Floats) -> float | None:
-    mean = float(np.add.reduce(losses) / len(losses)) if len(losses) else math.nan
-    return mean if math.isfinite(mean) else None
 
 
 def _frame(attempts: Sequence[_Attempt], history: History, recipe: Recipe) -> pd.DataFrame:

@@ -6,16 +6,18 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 from spinney.core.errors import ContractError
+from spinney.core.keys import is_parent
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
+    from spinney.core.config import models as config_models
 
 FITTING = 2
 """Raised whenever our own fitting of the same rows would give another model."""
@@ -39,7 +41,7 @@ class Recipe:
     params: (name, JSON text), sorted by name. min_rows, window_rows: rows; of a group, the newest `window_rows`
     not older than `window` are fitted. weight_half_life: age at which a row weighs half as much as the group's
     newest; None: all weigh the same. source: SHA-256 of the user's code, empty for built-in estimators.
-    versions: (library, version), sorted.
+    versions: (library, version), sorted. shadow: fitted beside it in some groups and compared; no part of its name.
     """
 
     estimator: str
@@ -54,6 +56,7 @@ class Recipe:
     weight_half_life: timedelta | None = None
     source: str = ""
     versions: tuple[tuple[str, str], ...] = ()
+    shadow: Shadow | None = None
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
@@ -63,9 +66,9 @@ class Recipe:
         ``module:function`` estimator cannot be read.
         """
         fleet, asked = config.fleet, config.recipe
-        return cls(
+        made = cls(
             estimator=asked.estimator,
-            params=tuple(sorted((name, canonical(value)) for name, value in asked.params.items())),
+            params=_written(asked.params),
             features=tuple(_declared(config, name) for name in fleet.features),
             target=_declared(config, fleet.target),
             task=str(fleet.task),
@@ -74,19 +77,55 @@ class Recipe:
             window_rows=asked.window_rows,
             window=asked.window,
             weight_half_life=asked.weight_half_life,
-            source=_sources([asked.estimator, *_candidates(asked.params)]),
+            source=_sources([asked.estimator, *candidates(asked.params)]),
             versions=tuple(sorted((installed() if versions is None else versions).items())),
         )
+        return replace(made, shadow=Shadow.of(config.shadow, made))
 
     @cached_property
     def recipe_id(self) -> str:
         """SHA-256 in hex: equal in every process for the same recipe, code and library versions."""
-        return hashlib.sha256(canonical({"fitting": FITTING, **asdict(self)}).encode()).hexdigest()
+        own = asdict(replace(self, shadow=None))
+        del own["shadow"]
+        return hashlib.sha256(canonical({"fitting": FITTING, **own}).encode()).hexdigest()
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The estimator's parameters as values."""
         return {name: json.loads(text) for name, text in self.params}
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A second recipe, compared in a share of the groups, never answering.
+
+    spoiled: (group_key, error) of groups in which it ended the process; it is not tried there again.
+    """
+
+    recipe: Recipe
+    share: float
+    spoiled: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, asked: config_models.Shadow, beside: Recipe) -> Shadow | None:
+        """The shadow a configuration asks for: the recipe beside it with another estimator. None: none is asked for."""
+        if asked.estimator is None:
+            return None
+        try:
+            source = _sources([asked.estimator, *candidates(asked.params)])
+        except ContractError:
+            # What cannot be imported fails in each group's comparison, and nowhere else.
+            source = "unreadable"
+        params = _written(asked.params)
+        return cls(replace(beside, estimator=asked.estimator, params=params, source=source), asked.share)
+
+    def watches(self, group_key: str) -> bool:
+        """Whether this group is in the share: by a hash of its key, so in every process alike. A parent never is.
+
+        A greater share holds the groups of a smaller one.
+        """
+        drawn = int.from_bytes(hashlib.sha256(f"shadow\x00{group_key}".encode()).digest()[:8]) / 2**64
+        return drawn < self.share and not is_parent(group_key)
 
 
 def canonical(value: object) -> str:
@@ -112,7 +151,11 @@ def source_digest(estimator: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _candidates(params: Mapping[str, Any]) -> list[str]:
+def _written(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, canonical(value)) for name, value in params.items()))
+
+
+def candidates(params: Mapping[str, Any]) -> list[str]:
     """The estimators that parameters name: of recipes to choose from."""
     listed = params.get("candidates")
     found = [each.get("estimator") for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []

@@ -60,11 +60,24 @@ def _attempt(row: Row) -> str:
     if row.get("error"):
         kind = row.get("error_class")
         return f"{kind}: {row['error']}" if kind and not row["error"].startswith(kind) else str(row["error"])
+    if origin := json.loads(row.get("metrics") or "{}").get("origin"):
+        return f"{short(row['model_id'])}, imported from {origin}, trained through {day(row['trained_through'])}"
     since = f"of {day(row['trained_from'])} " if row.get("trained_from") else ""
     return (
         f"{short(row['model_id'])}, {row['rows']} rows {since}through {day(row['trained_through'])}, "
-        f"{row.get('fit_ms') or 0:.1f} ms"
+        f"{row.get('fit_ms') or 0:.1f} ms{_shadow(json.loads(row.get('metrics') or '{}'))}"
     )
+
+
+def _shadow(metrics: Row) -> str:
+    """What the second recipe did on the rows that the challenger was measured on."""
+    shadow = metrics.get("shadow")
+    if shadow is None:
+        return ""
+    if "error" in shadow:
+        return f"; in shadow {shadow['estimator']}: {shadow['error']}"
+    mine = metrics["challenger_loss"]
+    return f"; in shadow {shadow['estimator']}: loss {shadow['loss']:.6g} against {mine:.6g} on {shadow['rows']} rows"
 
 
 def _decisions(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:

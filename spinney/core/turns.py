@@ -17,6 +17,7 @@ ASK = "while its new model was asked"
 READ_CHAMPION = "while its champion was read"
 ASK_CHAMPION = "while its champion was asked"
 STORE = "while its model was stored"
+SHADOW = "while its shadow was compared"
 
 
 def _nobody(group_key: str | None, doing: str) -> None:
@@ -39,3 +40,11 @@ def heard_by(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listener.reset(token)
+
+
+@contextmanager
+def said_as(doing: str) -> Iterator[None]:
+    """While it lasts, this is what is done in every turn."""
+    outer = _listener.get()
+    with heard_by(lambda group_key, _: outer(group_key, doing)):
+        yield

@@ -47,7 +47,7 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
             results.append(check())
         except SpinneyError as error:
             results.append(_refused(name, error))
-    return results + estimator(config)
+    return [*results, *estimator(config), *shadow(config)]
 
 
 def java(environment: Mapping[str, str]) -> Result:
@@ -117,6 +117,19 @@ def storage(config: Config) -> Result:
 
 def estimator(config: Config) -> list[Result]:
     """The estimator is found and does on toy groups what a fleet asks of it; a result for each point that is broken."""
+    return _estimator("estimator", config)
+
+
+def shadow(config: Config) -> list[Result]:
+    """The shadow's estimator, as if it were the recipe's; nothing where there is none."""
+    asked = config.shadow
+    if asked.estimator is None:
+        return []
+    recipe = config.recipe.model_copy(update={"estimator": asked.estimator, "params": asked.params})
+    return _estimator("shadow", config.model_copy(update={"recipe": recipe, "shadow": type(asked)()}))
+
+
+def _estimator(check: str, config: Config) -> list[Result]:
     from spinney.local.estimator_check import POINTS, Case, broken, fit_ms
 
     name = config.recipe.estimator
@@ -124,11 +137,11 @@ def estimator(config: Config) -> list[Result]:
         case = Case.of(config)
         found = broken(case)
     except SpinneyError as error:
-        return [_refused("estimator", error)]
+        return [_refused(check, error)]
     if found:
-        return [Result("estimator", "finding", f'"{name}": {each.point}: {each.said}', each.remedy) for each in found]
+        return [Result(check, "finding", f'"{name}": {each.point}: {each.said}', each.remedy) for each in found]
     text = f'"{name}" does all a fleet asks ({len(POINTS)} points); {fit_ms(case):.1f} ms for {len(case.rows)} toy rows'
-    return [Result("estimator", "ok", text)]
+    return [Result(check, "ok", text)]
 
 
 def _refused(name: str, error: SpinneyError) -> Result:

@@ -100,8 +100,23 @@ class Recipe(Section):
     weight_half_life: PositiveDuration | None = key(
         None, says="A row this old weighs half. Without it: all rows weigh the same."
     )
-    time_limit: PositiveDuration = key(timedelta(seconds=30), in_effect=False, says="Longest fit of one group.")
+    time_limit: PositiveDuration = key(
+        timedelta(seconds=30), says="Longest fit of one group, and longest answer of its model; then it is given up."
+    )
+    memory_limit_mib: Int = key(
+        2048, ge=64, says="Address space, in MiB, that fitting a group may take beyond what its process began with."
+    )
     parents: RecipeParents = key(RecipeParents(), says="How the models of parents are fitted.")
+
+
+class Shadow(Section):
+    """A second recipe in shadow: fitted beside the first in a share of the groups and compared, never answering."""
+
+    estimator: str | None = key(
+        None, min_length=1, says="What to compare with, as in `[recipe]`, whose other keys hold too. Without it: none."
+    )
+    params: dict[str, Any] = key({}, says="Passed to that estimator.")
+    share: Number = key(0.1, gt=0, le=1, says="Share of the groups, by a hash of the key; parents are never in it.")
 
 
 class ErrorRise(Section):
@@ -134,11 +149,14 @@ class Staleness(Section):
 
 
 class Budget(Section):
-    """How much one streaming round may cost."""
+    """How much one streaming round may cost, and a part of the weekly batch."""
 
     seconds: Number = key(5.0, gt=0, says="Predicted cost of one round, in seconds of the wall clock.")
     oldest_first_share: Number = key(0.2, ge=0, le=1, says="Share of it for the groups that have been stale longest.")
     random_share: Number = key(0.05, ge=0, le=1, says="Share of it for stale groups drawn by lot.")
+    part_seconds: Number = key(
+        60.0, gt=0, says="The weekly batch stores its work in parts of about this length: a killed one loses that much."
+    )
 
 
 class Gate(Section):
@@ -196,7 +214,12 @@ class Tracking(Section):
     """What MLflow is told."""
 
     uri: str = key("sqlite:///work/mlflow.db", min_length=1, says="MLflow's tracking URI.")
-    mode: Literal["round", "group", "off"] = key("round", says="`round`: one run per stream and day. `off`: nothing.")
+    mode: Literal["round", "group", "off"] = key(
+        "round",
+        says="`round`: one run per weekly batch, one per stream and day. "
+        "`group`: in it one more for each attempted group, with its model. `off`: nothing.",
+    )
+    calls_per_second: Int = key(40, ge=1, le=10_000, says="MLflow is called no faster than this.")
 
 
 class Gateway(Section):
@@ -210,6 +233,7 @@ class Config(Section):
 
     fleet: Fleet
     recipe: Recipe = Recipe()
+    shadow: Shadow = Shadow()
     staleness: Staleness = Staleness()
     budget: Budget = Budget()
     gate: Gate = Gate()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from schemas.tables import EVENTS, OUTCOMES
 from spinney.core import durations
-from spinney.core.config.models import Budget, Fleet, Gate, Kafka, Recipe, Tracking
+from spinney.core.config.models import Budget, Fleet, Gate, Kafka, Recipe, Shadow
 from spinney.core.config.secrets import shown
 from spinney.core.config.toml_text import toml
 from spinney.core.config.values import GATE_RULES, INTEGERS, is_module_name, is_number
@@ -153,12 +153,27 @@ def windows(fleet: Fleet, recipe: Recipe) -> Iterator[Problem]:
 
 
 def params(recipe: Recipe) -> Iterator[Problem]:
-    for name, value in recipe.params.items():
+    yield from _writable("recipe.params", recipe.params)
+
+
+def _writable(key: str, params: Mapping[str, Any]) -> Iterator[Problem]:
+    for name, value in params.items():
         try:
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError):
             expected = "a string, a finite number, true, false, or lists and tables of them"
-            yield Problem(f"recipe.params.{name}", expected, toml(value))
+            yield Problem(f"{key}.{name}", expected, toml(value))
+
+
+def shadow(recipe: Recipe, shadow: Shadow) -> Iterator[Problem]:
+    yield from _writable("shadow.params", shadow.params)
+    also = ("shadow.params", "recipe.estimator")
+    if shadow.estimator is None and shadow.params:
+        remedy = "Name the estimator that takes them, or remove them."
+        yield Problem("shadow.estimator", "a name beside shadow.params", "none", remedy, also)
+    elif (shadow.estimator, shadow.params) == (recipe.estimator, recipe.params):
+        remedy = "Change its estimator or its params, or remove [shadow]."
+        yield Problem("shadow.estimator", "another recipe than [recipe]", toml(shadow.estimator), remedy, also)
 
 
 def topics(kafka: Kafka) -> Iterator[Problem]:
@@ -188,11 +203,6 @@ def shares(budget: Budget) -> Iterator[Problem]:
 def gate_rule(gate: Gate) -> Iterator[Problem]:
     if gate.rule in GATE_RULES[1:] or is_module_name(gate.rule):
         yield Problem("gate.rule", '"not_worse"', f"{toml(gate.rule)}, which is not in effect yet", "Remove it.")
-
-
-def tracking_mode(tracking: Tracking) -> Iterator[Problem]:
-    if tracking.mode == "group":
-        yield Problem("tracking.mode", '"round" or "off"', '"group", which is not in effect yet', "Remove it.")
 
 
 def not_in_effect(section: str, model: BaseModel) -> Iterator[Problem]:
@@ -232,11 +242,11 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("fleet",), ranges),
     (("fleet", "recipe"), windows),
     (("recipe",), params),
+    (("recipe", "shadow"), shadow),
     (("kafka",), topics),
     (("fleet", "kafka"), label_horizon),
     (("budget",), shares),
     (("gate",), gate_rule),
-    (("tracking",), tracking_mode),
 )
 
 

@@ -84,7 +84,7 @@ class Trial:
 
 def fit(config: Config, rows: Rows) -> Trial:
     """Fit the group as a round would. Raises TooFewRows, FitFailed, and ConfigError or ContractError for the recipe."""
-    recipe = Recipe.of(config)
+    recipe = replace(Recipe.of(config), shadow=None)
     whole = _fitted(rows, recipe)
     history = select(rows.frame, [rows.group_key], recipe, rows.clock)
     metrics = json.loads(whole["metrics"])

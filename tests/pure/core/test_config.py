@@ -257,6 +257,14 @@ SECTIONS: dict[str, tuple[str, str, str]] = {
         "budget.random_share",
         "at most 1",
     ),
+    "a shadow that is the recipe": ("[shadow]\nestimator = 'ridge'", "shadow.estimator", "another recipe"),
+    "params of no shadow": ("[shadow]\nparams = { alpha = 1.0 }", "shadow.estimator", "a name beside shadow.params"),
+    "an endless param of a shadow": (
+        "[shadow]\nestimator = 'ridge'\nparams = { alpha = inf }",
+        "shadow.params.alpha",
+        "finite number",
+    ),
+    "a share of none": ("[shadow]\nestimator = 'constant'\nshare = 0.0", "shadow.share", "more than 0"),
     "a rule of nobody": ("[gate]\nrule = 'sometimes'", "gate.rule", '"not_worse"'),
     "a section of nobody": ("[stalenes]\nmax_age = '1d'", "stalenes", "a section of this file"),
     "a section that is none": ("[tracking]\nmode = 'rounds'", "tracking.mode", '"round" or'),
@@ -290,7 +298,7 @@ def test_a_key_that_does_nothing_yet_is_refused(key: str) -> None:
     assert finding.remedy == f"`{key}` is not in effect yet: remove it."
 
 
-@pytest.mark.parametrize("text", ["[gate]\nrule = 'better'", "[gate]\nrule = 'my:rule'", "[tracking]\nmode = 'group'"])
+@pytest.mark.parametrize("text", ["[gate]\nrule = 'better'", "[gate]\nrule = 'my:rule'"])
 def test_a_value_that_does_nothing_yet_is_refused(text: str) -> None:
     assert "not in effect yet" in only_finding(MINIMAL + text + "\n").got
 

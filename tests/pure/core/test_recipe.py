@@ -13,7 +13,7 @@ import pytest
 
 from spinney.core import recipe as module
 from spinney.core.errors import ContractError
-from spinney.core.recipe import Feature, Recipe, installed
+from spinney.core.recipe import Feature, Recipe, Shadow, installed
 
 BASE = Recipe(
     estimator="ridge",
@@ -70,13 +70,18 @@ def test_another_process_gives_the_same_name() -> None:
         assert done.stdout.strip() == BASE.recipe_id, done.stderr
 
 
+WATCHED = ['["g2"]', '["g14"]', '["g19"]', '["g20"]', '["g32"]']
+"""Worked out apart: the first eight digits of SHA-256 of shadow, a zero byte and the key, below a tenth."""
+NO_SHADOW = {"estimator": None, "params": {}, "share": 0.1}
+
+
 class Fleet(SimpleNamespace):
     def type_of(self, name: str) -> str | None:
         types: dict[str, str] = {"x": "double", "s": "string", "y": "double"}
         return types.get(name)
 
 
-def config(**recipe: Any) -> Any:
+def config(shadow: dict[str, Any] | None = None, **recipe: Any) -> Any:
     fleet = Fleet(task="regression", loss="absolute", features=("x", "s"), target="y")
     asked = {
         "estimator": "ridge",
@@ -87,7 +92,9 @@ def config(**recipe: Any) -> Any:
         "weight_half_life": None,
         **recipe,
     }
-    return SimpleNamespace(fleet=fleet, recipe=SimpleNamespace(**asked))
+    return SimpleNamespace(
+        fleet=fleet, recipe=SimpleNamespace(**asked), shadow=SimpleNamespace(**{**NO_SHADOW, **(shadow or {})})
+    )
 
 
 VERSIONS = {"scikit-learn": "1.9.1", "numpy": "2.4.6"}
@@ -137,3 +144,32 @@ def test_a_column_that_is_not_declared_is_refused() -> None:
 def test_a_parameter_that_is_no_json_is_refused() -> None:
     with pytest.raises(ContractError, match="got object"):
         Recipe.of(config(params={"alpha": object()}), VERSIONS)
+
+
+def test_a_shadow_is_the_recipe_with_another_estimator_and_no_part_of_its_name() -> None:
+    made = Recipe.of(config(shadow={"estimator": "constant", "share": 0.25}), VERSIONS)
+    assert made.recipe_id == BASE.recipe_id
+    assert made.shadow == Shadow(replace(BASE, estimator="constant", params=()), 0.25)
+    alone = Recipe.of(config(estimator="constant", params={}), VERSIONS)
+    assert made.shadow is not None
+    assert made.shadow.recipe.recipe_id == alone.recipe_id
+    assert Recipe.of(config(), VERSIONS).shadow is None
+
+
+def test_a_shadow_that_cannot_be_imported_stops_no_recipe() -> None:
+    made = Recipe.of(config(shadow={"estimator": "no_such_module:make"}), VERSIONS)
+    assert replace(made, shadow=None) == BASE
+    assert made.shadow is not None
+    assert made.shadow.recipe.estimator == "no_such_module:make"
+
+
+def test_a_share_of_the_groups_is_watched_the_same_in_every_process_and_no_parent() -> None:
+    groups = [f'["g{n}"]' for n in range(4000)]
+    tenth, half = (Shadow(BASE, share) for share in (0.1, 0.5))
+    watched = [key for key in groups if tenth.watches(key)]
+    # 400 expected, standard deviation 19.
+    assert 310 < len(watched) < 490
+    assert all(half.watches(key) for key in watched)
+    assert [key for key in groups[:40] if tenth.watches(key)] == WATCHED
+    assert all(Shadow(BASE, 1.0).watches(key) for key in groups)
+    assert not any(Shadow(BASE, 1.0).watches(key) for key in ("{}", '{"region":"north"}'))

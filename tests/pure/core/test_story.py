@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -39,6 +40,17 @@ def test_an_attempt_says_which_model_of_which_rows_or_why_there_is_none() -> Non
     assert [each["said"] for each in told((), [row | times, failed], ())] == [
         "ValueError: no",
         "model 0123456789ab, 40 rows of 2024-04-29 00:00 through 2024-05-01 00:00, 2.3 ms",
+    ]
+
+
+def test_an_attempt_says_what_the_shadow_lost_beside_it_or_why_it_did_not() -> None:
+    row = {"fitted_at": hour(2), "status": "fitted", "model_id": OLD, "rows": 40, "trained_through": hour(0)}
+    better = {"shadow": {"estimator": "constant", "recipe_id": "r", "loss": 1.25, "rows": 8}, "challenger_loss": 1.5}
+    broken = {"shadow": {"estimator": "my:model", "recipe_id": "r", "error": "ValueError: no"}, "challenger_loss": 1.5}
+    told_of = told((), [{**row, "metrics": json.dumps(metrics)} for metrics in (better, broken)], ())
+    assert [each["said"].partition("; ")[2] for each in told_of] == [
+        "in shadow constant: loss 1.25 against 1.5 on 8 rows",
+        "in shadow my:model: ValueError: no",
     ]
 
 

@@ -99,6 +99,18 @@ def test_each_point_that_is_broken_is_a_finding_of_its_own(tmp_path: Path, monke
     assert all(result.remedy for result in found)
 
 
+def test_the_shadow_is_asked_the_same_and_the_recipe_still_passes(tmp_path: Path) -> None:
+    assert checks.shadow(configured(tmp_path)) == []
+    (found,) = checks.shadow(configured(tmp_path, SPINNEY_SHADOW__ESTIMATOR="constant"))
+    assert (found.name, found.state) == ("shadow", "ok")
+    assert found.text.startswith('"constant" does all a fleet asks')
+    wrong = configured(tmp_path, SPINNEY_SHADOW__ESTIMATOR="constnat")
+    (found,) = checks.shadow(wrong)
+    assert (found.name, found.state) == ("shadow", "finding")
+    assert "Did you mean `constant`?" in found.remedy
+    assert [result.state for result in checks.estimator(wrong)] == ["ok"]
+
+
 def test_each_failure_is_a_finding_and_the_others_are_still_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,8 +123,9 @@ def test_each_failure_is_a_finding_and_the_others_are_still_checked(
     monkeypatch.setattr(checks, "java", no_java)
     monkeypatch.setattr(checks, "kafka", no_broker)
     monkeypatch.setattr(checks, "jars", lambda environment: Result("jars", "ok", "all"))
-    found = {result.name: result for result in checks.run(configured(tmp_path), {})}
-    assert list(found) == ["configuration", "java", "jars", "kafka", "topics", "storage", "estimator"]
+    config = configured(tmp_path, SPINNEY_SHADOW__ESTIMATOR="constant")
+    found = {result.name: result for result in checks.run(config, {})}
+    assert list(found) == ["configuration", "java", "jars", "kafka", "topics", "storage", "estimator", "shadow"]
     assert found["java"] == Result("java", "finding", "no Java", "Install one")
     assert found["topics"].state == "skipped"
     assert found["estimator"].state == "ok"

@@ -1,0 +1,83 @@
+"""A second recipe in shadow: fitted on a challenger's older rows, measured where the challenger was, and thrown away.
+
+Whatever it does, the group's own attempt stands: it comes last, and what it raises is a text in the metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spinney.core import turns
+from spinney.core.encoding import Integers
+from spinney.core.errors import FitFailed
+from spinney.core.estimators import kernel_for
+from spinney.core.history import History
+from spinney.core.kernels import Timer
+from spinney.core.loss import loss_named
+from spinney.core.measuring import Rows, losses, mean, no_answer, split
+from spinney.core.recipe import Recipe, Shadow
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A group whose challenger was measured. stop: where the rows end that it was fitted on; places: of the others."""
+
+    g: int
+    stop: int
+    places: Integers
+
+
+def measure(
+    history: History, watched: Sequence[Watched], shadow: Shadow, timer: Timer
+) -> list[tuple[dict[str, Any], float]]:
+    """What the metrics of each group say (estimator, recipe_id, and loss and rows, or error), and its milliseconds."""
+    names = {"estimator": shadow.recipe.estimator, "recipe_id": shadow.recipe.recipe_id}
+    known = dict(shadow.spoiled)
+    trusted = [each for each in watched if history.keys[each.g] not in known]
+    try:
+        with turns.said_as(turns.SHADOW):
+            measured = _measured(history, trusted, shadow.recipe, timer) if trusted else []
+    except Exception as error:  # of the estimator as a whole: no such name, parameters it does not take
+        measured = [({"error": _words(history.keys[each.g], error)}, 0.0) for each in trusted]
+    found = {each.g: said for each, said in zip(trusted, measured, strict=True)}
+    of_all = [found.get(each.g, ({"error": known.get(history.keys[each.g])}, 0.0)) for each in watched]
+    return [(names | said, ms) for said, ms in of_all]
+
+
+def _measured(
+    history: History, watched: Sequence[Watched], recipe: Recipe, timer: Timer
+) -> list[tuple[dict[str, Any], float]]:
+    kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
+    stops = np.array([each.stop for each in watched], dtype=np.int64)
+    fits = kernel.fit(history.stack([each.g for each in watched], stops, recipe), timer)
+    said: list[dict[str, Any]] = [
+        {} if fit.model else {"error": _words(history.keys[each.g], fit.error)}
+        for each, fit in zip(watched, fits, strict=True)
+    ]
+    able = [at for at, fit in enumerate(fits) if fit.model is not None]
+    which = np.repeat(np.arange(len(able)), [len(watched[at].places) for at in able])
+    places = np.concatenate([watched[at].places for at in able]) if able else np.empty(0, dtype=np.int64)
+    models = [fit.model for fit in fits if fit.model is not None]
+
+    def begin(at: int) -> None:
+        turns.begin(history.keys[watched[able[at]].g], turns.ASK)
+
+    of_all, errors = losses(history, models, Rows(places, which), loss, begin)
+    for nth, own in enumerate(split(of_all, which)):
+        if np.isnan(own).any():
+            said[able[nth]]["error"] = _said(no_answer(history.keys[watched[able[nth]].g], errors.get(nth)))
+        else:
+            said[able[nth]] |= {"loss": mean(own), "rows": len(own)}
+    return [(of, fit.ms) for of, fit in zip(said, fits, strict=True)]
+
+
+def _words(group_key: str, error: Exception | None) -> str:
+    return _said(FitFailed.of(group_key, error or RuntimeError("the kernel gave no model")))
+
+
+def _said(error: FitFailed) -> str:
+    return f"{error.error_class}: {error.error}"
