@@ -99,12 +99,14 @@ class Recipe:
 class Shadow:
     """A second recipe, compared in a share of the groups, never answering.
 
-    spoiled: (group_key, error) of groups in which it ended the process; it is not tried there again.
+    spoiled: (group_key, error) of groups in which it ended the process; it is not tried there again. given_up: why it
+    is tried nowhere any more.
     """
 
     recipe: Recipe
     share: float
     spoiled: tuple[tuple[str, str], ...] = ()
+    given_up: str | None = None
 
     @classmethod
     def of(cls, asked: config_models.Shadow, beside: Recipe) -> Shadow | None:

@@ -36,10 +36,11 @@ def measure(
 ) -> list[tuple[dict[str, Any], float]]:
     """What the metrics of each group say (estimator, recipe_id, and loss and rows, or error), and its milliseconds."""
     names = {"estimator": shadow.recipe.estimator, "recipe_id": shadow.recipe.recipe_id}
-    known = dict(shadow.spoiled)
+    known = {history.keys[each.g]: shadow.given_up for each in watched if shadow.given_up} | dict(shadow.spoiled)
     trusted = [each for each in watched if history.keys[each.g] not in known]
     try:
         with turns.said_as(turns.SHADOW):
+            turns.begin(None, turns.FIT)
             measured = _measured(history, trusted, shadow.recipe, timer) if trusted else []
     except Exception as error:  # of the estimator as a whole: no such name, parameters it does not take
         measured = [({"error": _words(history.keys[each.g], error)}, 0.0) for each in trusted]
@@ -53,6 +54,7 @@ def _measured(
 ) -> list[tuple[dict[str, Any], float]]:
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     stops = np.array([each.stop for each in watched], dtype=np.int64)
+    turns.begin(None, turns.FIT)
     fits = kernel.fit(history.stack([each.g for each in watched], stops, recipe), timer)
     said: list[dict[str, Any]] = [
         {} if fit.model else {"error": _words(history.keys[each.g], fit.error)}

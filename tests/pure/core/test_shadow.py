@@ -225,13 +225,15 @@ def test_a_group_whose_shadow_ended_the_process_is_fitted_without_it_and_says_wh
     spoiled = replace(recipe, shadow=replace(recipe.shadow, spoiled=((KEYS[1], "Killed: by itself"),)))
     errors = [found["error"] for found in said(fit(spoiled))]
     assert errors == ["Killed: by itself" if key == KEYS[1] else "OSError: not listening" for key in KEYS]
+    nowhere = replace(spoiled, shadow=replace(recipe.shadow, given_up="not tried: it hangs"))
+    assert [found["error"] for found in said(fit(nowhere))] == ["not tried: it hangs"] * len(KEYS)
 
 
 def test_a_turn_of_a_shadow_is_told_from_the_groups_own() -> None:
     heard: list[tuple[str | None, str]] = []
     with turns.heard_by(lambda key, doing: heard.append((key, doing))):
         fit(with_shadow("random_forest", (("n_estimators", "1"),)), ASKS.head(1))
-    of_shadow = heard.index((KEYS[0], turns.SHADOW))
-    assert {doing for _, doing in heard[of_shadow:]} == {turns.SHADOW}
-    assert turns.SHADOW not in {doing for _, doing in heard[:of_shadow]}
-    assert heard[of_shadow - 1] == (KEYS[0], turns.STORE)
+    begins = heard.index((KEYS[0], turns.STORE)) + 1
+    assert turns.SHADOW not in {doing for _, doing in heard[:begins]}
+    assert set(heard[begins:]) == {(None, turns.SHADOW), (KEYS[0], turns.SHADOW)}
+    assert heard[begins] == (None, turns.SHADOW)
