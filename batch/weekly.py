@@ -1,6 +1,7 @@
-"""Refit every group, or those named: ``spinney retrain``, or ``spark-submit batch/weekly.py --config …``.
+"""Refit every group, the stale ones, or those named: ``spinney retrain``, ``spark-submit batch/weekly.py``.
 
-The same plan → fit → gate → record as the stream's. A run that was cut off is finished first by the next one.
+The same plan → fit → gate → record as the stream's, stored part by part. A run that was cut off is ended first by the
+next one, from where it stood.
 """
 
 from __future__ import annotations
@@ -8,123 +9,111 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from batch.choosing import ALL, View, Wanted, verdicts
+from batch.estimate import estimate
 from schemas import tables
-from schemas.vocabulary import QueryName, RoundKind, Staleness
-from spinney.core import keys
+from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.config import Config
-from spinney.core.errors import SpinneyError, StoreError, exit_code
-from spinney.core.moments import moment
-from spinney.stores import champions, charter, delta, leases, signing_key, tracking
+from spinney.core.errors import SpinneyError, exit_code
+from spinney.core.judge import UNKNOWN_COST_MS
+from spinney.core.parts import Pace, Progress
+from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
-from spinney.stores.layout import directory
-from spinney.stores.rounds import READ, Ordered, Rounds
-from spinney.stores.spark import session
-from spinney.stores.training import parent_keys
+from spinney.stores.rounds import Ordered, Rounds
+from spinney.stores.spark import cores_of, session
 
 NAME = QueryName.WEEKLY.value
-ALL, ASKED = "all", "asked"
+STANDS_FOR = timedelta(days=1)
+"""A round over all groups that was cut off less than this ago is what a second call for all groups means."""
+
+Show = Callable[[str, Progress], None]
+"""Told after each part: the round, and how far it is."""
 
 
 def retrain(
-    config: Config, groups: Sequence[str] | None = None, *, spark: SparkSession | None = None
+    config: Config,
+    groups: Sequence[str] | None = None,
+    *,
+    stale: bool = False,
+    spark: SparkSession | None = None,
+    show: Show | None = None,
 ) -> dict[str, object] | None:
-    """Retrain these groups, or all of them and their parents. Returns the round as recorded; None: nothing to do.
+    """Retrain these groups; or all of them and their parents; or those that are stale.
 
-    groups: keys of groups or parents, with spaces in their JSON or without. Raises StoreError when a group has never
-    been seen, Busy when a batch runs.
+    groups: keys of groups or parents, with spaces in their JSON or without. Returns the round as recorded; None:
+    nothing to do. Raises StoreError when a group has never been seen, Busy when a batch runs.
     """
     spark = spark or session(config)
+    wanted = Wanted.of(groups, stale=stale)
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
         rounds = Rounds(spark, config, signing_key.signer(config), RoundKind.BATCH, NAME)
-        unfinished = rounds.unfinished()
-        if unfinished is not None:
-            rounds.carry_out(unfinished)
-        batch_id = rounds.next_batch()
-        _plan(spark, config, rounds, batch_id, groups)
-        ordered = rounds.carry_out(batch_id)
+        ordered = _end_unfinished(spark, config, rounds, show)
+        if ordered is None or not _stands_for(ordered, wanted):
+            batch_id = rounds.next_batch()
+            pace = _plan(spark, config, rounds, batch_id, wanted)
+            ordered = rounds.carry_out(batch_id, pace, _shown(f"batch-{batch_id}", show))
     tracking.deliver_now(config)
     return None if ordered is None else recorded(config, ordered.round_id)
 
 
-def _plan(spark: SparkSession, config: Config, rounds: Rounds, batch_id: int, groups: Sequence[str] | None) -> None:
-    pins = delta.pins(config, *READ, tables.PROMOTIONS)
-    wanted = _every_group(spark, config) if groups is None else _named(spark, config, groups)
-    clock = fleet_clock(spark, config)
-    if clock is None:
-        raise StoreError(f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first")
-    now = datetime.now(UTC)
-    policy = ALL if groups is None else ASKED
-    asked = wanted.join(champions.current(spark, config, pins).drop("shard"), "group_key", "left").persist()
+def _end_unfinished(spark: SparkSession, config: Config, rounds: Rounds, show: Show | None) -> Ordered | None:
+    """Carry out the rest of a round that was cut off. Returns it; None when there was none."""
+    unfinished = rounds.unfinished()
+    if unfinished is None:
+        return None
+    batch_id, ordered = unfinished
+    return rounds.carry_out(batch_id, pace_of(spark, config, None), _shown(ordered.round_id, show))
+
+
+def _stands_for(ended: Ordered, wanted: Wanted) -> bool:
+    """Whether a round that was cut off and has been ended now is what is asked for."""
+    return wanted.which == ALL == ended.asked_for and datetime.now(UTC) - ended.now < STANDS_FOR
+
+
+def _plan(spark: SparkSession, config: Config, rounds: Rounds, batch_id: int, wanted: Wanted) -> Pace:
+    """Store the plan. Returns how fast it should go by what is known."""
+    view = View.now_of(spark, config)
+    rows = verdicts(spark, config, wanted, view).persist()
     try:
-        count = asked.count()
+        said = F.count("*").alias("groups"), F.sum("predicted_ms").alias("ms"), F.count("predicted_ms").alias("known")
+        by_policy = rows.groupBy("policy").agg(*said).collect()
+        total, known = (sum(row[name] for row in by_policy) for name in ("groups", "known"))
+        ms = sum(row["ms"] or 0.0 for row in by_policy)
+        mean_ms = ms / known if known else None
         ordered = Ordered(
             round_id=f"batch-{batch_id}",
-            groups_in=count,
+            groups_in=total,
             deferred=0,
-            reasons={policy: count},
-            clock=clock,
-            now=now,
+            reasons={row["policy"]: row["groups"] for row in by_policy},
+            clock=view.clock,
+            now=view.now,
             budget_seconds=None,
-            predicted_seconds=0.0,
-            pins=pins,
+            predicted_seconds=total * (UNKNOWN_COST_MS if mean_ms is None else mean_ms) / 1000,
+            pins=view.pins,
+            asked_for=wanted.which,
         )
-        rounds.plan(_verdicts(asked, policy, clock, now), ordered, batch_id)
+        rounds.plan(rows, ordered, batch_id)
     finally:
-        asked.unpersist()
+        rows.unpersist()
+    return pace_of(spark, config, mean_ms)
 
 
-def _verdicts(asked: DataFrame, policy: str, clock: datetime, now: datetime) -> DataFrame:
-    said = "the batch refits every group" if policy == ALL else "asked for by name"
-    numbers = F.to_json(F.struct(F.coalesce("pinned", F.lit(False)).alias("pinned")))
-    return asked.select(
-        "shard",
-        "group_key",
-        F.lit(policy).alias("policy"),
-        F.lit(Staleness.FIT.value).alias("decision"),
-        F.lit(said).alias("reason"),
-        numbers.alias("numbers"),
-        "model_id",
-        F.coalesce("epoch", F.lit(0)).cast("bigint").alias("epoch"),
-        F.lit(None).cast("timestamp").alias("stale_since"),
-        F.lit(clock).alias("clock"),
-        F.lit(now).alias("judged_at"),
-        F.lit(None).cast("double").alias("predicted_ms"),
-    )
+def pace_of(spark: SparkSession, config: Config, mean_ms: float | None) -> Pace:
+    """mean_ms: of a group's last fit; None when none was ever fitted."""
+    cost = max(UNKNOWN_COST_MS if mean_ms is None else mean_ms, 0.01)
+    return Pace(config.budget.part_seconds, cores_of(spark) * 1000 / cost, known=mean_ms is not None)
 
 
-def _every_group(spark: SparkSession, config: Config) -> DataFrame:
-    events = delta.frame(spark, directory(config, tables.EVENTS))
-    groups = events.select("shard", "group_key").distinct()
-    if not config.fleet.parents:
-        return groups
-    return groups.unionByName(parent_keys(events, config))
-
-
-def _named(spark: SparkSession, config: Config, groups: Sequence[str]) -> DataFrame:
-    groups = [keys.typed(group) for group in groups]
-    known = {row["group_key"] for row in _every_group(spark, config).filter(F.col("group_key").isin(*groups)).collect()}
-    unknown = [key for key in groups if key not in known]
-    if unknown:
-        raise StoreError(f'group {unknown[0]}: no event of it was ever stored; expected a key like ["a","b"]')
-    rows = [(keys.shard_of(key, config.fleet.shards), key) for key in groups]
-    return spark.createDataFrame(rows, "shard int, group_key string").distinct()
-
-
-def fleet_clock(spark: SparkSession, config: Config) -> datetime | None:
-    """Now, by the fleet's clock: the wall's, or the greatest event time stored. None before the first event."""
-    if config.fleet.clock == "wall":
-        return datetime.now(UTC)
-    events = delta.frame(spark, directory(config, tables.EVENTS))
-    newest = events.agg(F.unix_micros(F.max("event_time")).alias("at")).collect()[0]["at"]
-    return None if newest is None else moment(newest)
+def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:
+    return None if show is None else lambda progress: show(round_id, progress)
 
 
 def recorded(config: Config, round_id: str) -> dict[str, object] | None:
@@ -141,15 +130,26 @@ def recorded(config: Config, round_id: str) -> dict[str, object] | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="batch/weekly.py", description=__doc__)
     parser.add_argument("--config", default="fleet.toml", help="the fleet's configuration")
-    parser.add_argument("--group", action="append", help="only this group_key; may be repeated")
+    some = parser.add_mutually_exclusive_group()
+    some.add_argument("--group", action="append", help="only this group_key; may be repeated")
+    some.add_argument("--stale", action="store_true", help="only groups that are stale")
+    parser.add_argument("--dry-run", action="store_true", help="fit a sample, store nothing, say what all would take")
     asked = parser.parse_args(arguments)
     try:
-        row = retrain(read_config(asked.config), asked.group)
+        config = read_config(asked.config)
+        if asked.dry_run:
+            said: object = estimate(config, asked.group, stale=asked.stale).__dict__
+        else:
+            said = retrain(config, asked.group, stale=asked.stale, show=_say)
     except SpinneyError as error:
         sys.stderr.write(f"spinney: {error}\n")
         return exit_code(error)
-    sys.stdout.write(json.dumps(row, default=str) + "\n")
+    sys.stdout.write(json.dumps(said, default=str) + "\n")
     return 0
+
+
+def _say(round_id: str, progress: Progress) -> None:
+    sys.stderr.write(f"{round_id}: {progress}\n")
 
 
 if __name__ == "__main__":

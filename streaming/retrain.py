@@ -7,6 +7,7 @@ happens to them and deferred ones come back.
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -20,12 +21,12 @@ from spinney.core.groups import NEVER
 from spinney.core.moments import moment
 from spinney.core.plan import Allowance, Candidate, choose
 from spinney.core.signing import Signer
-from spinney.stores import delta
+from spinney.stores import delta, news
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.rounds import READ, Ordered, Rounds
 from spinney.stores.spark import session_for
-from streaming.delta_source import appended_all
-from streaming.judging import OUTPUT, STATE, Judging
+from streaming.delta_source import appended
+from streaming.judging import STATE, Judging
 from streaming.query import Query
 
 NAME = QueryName.RETRAIN.value
@@ -37,54 +38,12 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
     # Timers need batches without data; a query that only drains has to end.
     session = session_for(spark, no_data_batches=not once)
     judged = (
-        news(session, config)
+        news.frame(config, partial(appended, session))
         .groupBy("shard")
-        .applyInPandasWithState(Judging.of(config).function(), OUTPUT, STATE, "append", "ProcessingTimeTimeout")
+        .applyInPandasWithState(Judging.of(config).function(), news.VERDICTS, STATE, "append", "ProcessingTimeTimeout")
         .withColumn("judged_at", F.unix_micros(F.current_timestamp()))
     )
     return Query(NAME, judged, lambda checkpoint: Batches(session, config, signer, checkpoint), trigger=TRIGGER)
-
-
-def news(spark: SparkSession, config: Config) -> DataFrame:
-    """Everything the judge takes in, as one stream: `kind` says which table a row is of. Times are microseconds."""
-    health = appended_all(spark, config, tables.HEALTH).select(
-        F.lit("health").alias("kind"),
-        "shard",
-        "group_key",
-        "model_id",
-        "labelled",
-        "loss",
-        F.expr("unix_micros(last_event_time)").alias("last_event_time"),
-    )
-    promotions = appended_all(spark, config, tables.PROMOTIONS).select(
-        F.lit("promotion").alias("kind"),
-        "shard",
-        "group_key",
-        "model_id",
-        "epoch",
-        "decision",
-        "round_id",
-        *(
-            F.expr(f"unix_micros({name})").alias(name)
-            for name in ("trained_through", "fitted_at", "decided_at", "clock")
-        ),
-        F.col("challenger_loss").alias("loss"),
-        "by",
-        "fit_ms",
-    )
-    unfitted = (
-        appended_all(spark, config, tables.MODELS)
-        .filter(F.col("model_id").isNull())
-        .select(
-            F.lit("unfitted").alias("kind"),
-            "shard",
-            "group_key",
-            "status",
-            "rows",
-            *(F.expr(f"unix_micros({name})").alias(name) for name in ("fitted_at", "clock")),
-        )
-    )
-    return health.unionByName(promotions, allowMissingColumns=True).unionByName(unfitted, allowMissingColumns=True)
 
 
 class Batches:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,10 @@ from spinney.cli.options import (
     table,
     write_json,
 )
+
+if TYPE_CHECKING:
+    from spinney.core.config import Config
+    from spinney.core.parts import Progress
 
 QUERIES = tuple(each.value for each in STREAMING)
 
@@ -77,21 +81,54 @@ def _show(batches: Sequence[Mapping[str, Any]]) -> None:
 @config_option
 @json_option
 @click.option("--all", "everything", is_flag=True, help="Every group and every parent.")
+@click.option("--stale", is_flag=True, help="The groups that are stale by the fleet's policies, or were never tried.")
 @click.option("--group", "groups", multiple=True, metavar="KEY", help="This group alone; may be repeated.")
-def retrain(config_path: str, as_json: bool, everything: bool, groups: tuple[str, ...]) -> None:
-    """The weekly batch: plan, fit, gate, record. Safe to run beside the stream."""
-    if everything == bool(groups):
-        raise click.UsageError("expected either --all or at least one --group KEY")
+@click.option("--dry-run", is_flag=True, help="Fit a sample, store nothing, say what the whole would take.")
+def retrain(
+    *, config_path: str, as_json: bool, everything: bool, stale: bool, groups: tuple[str, ...], dry_run: bool
+) -> None:
+    """The weekly batch: plan, fit, gate, record. Safe to run beside the stream.
+
+    What is done is stored part by part: a run that was killed is ended by the next one, from where it stood.
+    """
+    if everything + stale + bool(groups) != 1:
+        raise click.UsageError("expected one of --all, --stale, or --group KEY (at least one)")
     config = load_config(config_path)
+    asked = None if everything or stale else list(groups)
+    if dry_run:
+        _estimate(config, asked, stale=stale, as_json=as_json)
+        return
     from batch.weekly import retrain as run_retrain
 
-    result = run_retrain(config, None if everything else list(groups), spark=spark_session(config))
+    result = run_retrain(config, asked, stale=stale, spark=spark_session(config), show=_progress())
     if as_json:
         write_json(result)
     elif result is None:
         click.echo("nothing to do", err=True)
     else:
         table("round", [{"what": name, "value": value} for name, value in plain(result).items()])
+
+
+def _estimate(config: Config, groups: list[str] | None, *, stale: bool, as_json: bool) -> None:
+    from batch.estimate import estimate
+
+    found = estimate(config, groups, stale=stale, spark=spark_session(config))
+    if as_json:
+        write_json(found)
+    else:
+        click.echo(str(found))
+
+
+def _progress() -> Callable[[str, Progress], None]:
+    """A line that renews itself on a terminal; on a pipe one a part."""
+    on_terminal = sys.stderr.isatty()
+
+    def show(round_id: str, progress: Progress) -> None:
+        ended = progress.done == progress.total
+        before = "\r\x1b[K" if on_terminal else ""
+        click.echo(f"{before}{round_id}: {progress}", err=True, nl=ended or not on_terminal)
+
+    return show
 
 
 VERBS = (demo, stream, retrain)

@@ -62,6 +62,14 @@ def render(length: timedelta) -> str:
     return f"{count}{name}"
 
 
+def in_words(seconds: float) -> str:
+    """A length of time for people: ``0.31 s``, ``4.2 s``, ``2 min 08 s``, ``3 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def nearest(text: str) -> str | None:
     """Return the spelling that `text` probably means (``"15 min"`` -> ``"15m"``), or None."""
     found = _LOOSE.fullmatch(text)

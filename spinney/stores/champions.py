@@ -13,11 +13,14 @@ from spinney.core.champion import Promotion, champion, is_pinned
 from spinney.core.config import Config
 from spinney.stores import delta
 
-CHAMPION_DDL = "shard int, group_key string, model_id string, epoch bigint, pinned boolean"
+CHAMPION_DDL = "shard int, group_key string, model_id string, epoch bigint, pinned boolean, fit_ms double"
 
 
 def current(spark: SparkSession, config: Config, pins: Mapping[str, int] | None = None) -> DataFrame:
-    """One row per group that any promotion names: CHAMPION_DDL; model_id null where no model may answer."""
+    """One row per group that any promotion names: CHAMPION_DDL; model_id null where no model may answer.
+
+    fit_ms: of its last fit that was decided about; null if none was.
+    """
     rows = delta.union(spark, config, tables.PROMOTIONS, pins).select(
         "shard",
         "group_key",
@@ -25,6 +28,7 @@ def current(spark: SparkSession, config: Config, pins: Mapping[str, int] | None 
         "model_id",
         "decision",
         "round_id",
+        "fit_ms",
         *(F.expr(f"unix_micros({name})").alias(name) for name in ("trained_through", "fitted_at", "decided_at")),
     )
     return rows.groupBy("shard").applyInPandas(_champions_of_shard, CHAMPION_DDL)
@@ -35,6 +39,7 @@ def _champions_of_shard(rows: pd.DataFrame) -> pd.DataFrame:
     for group_key, mine in rows.groupby("group_key", sort=True):
         history = [Promotion.of_row(row) for row in mine.to_dict("records")]
         current = champion(history)
+        costs = mine.dropna(subset="fit_ms").sort_values("decided_at")["fit_ms"]
         found.append(
             {
                 "shard": int(mine["shard"].iloc[0]),
@@ -42,6 +47,7 @@ def _champions_of_shard(rows: pd.DataFrame) -> pd.DataFrame:
                 "model_id": current.model_id if current else None,
                 "epoch": max(row.epoch for row in history),
                 "pinned": is_pinned(history),
+                "fit_ms": float(costs.iloc[-1]) if len(costs) else None,
             }
         )
-    return pd.DataFrame(found, columns=["shard", "group_key", "model_id", "epoch", "pinned"])
+    return pd.DataFrame(found, columns=["shard", "group_key", "model_id", "epoch", "pinned", "fit_ms"])

@@ -186,13 +186,17 @@ def sizes(frame: DataFrame, by: str) -> dict[str, Size]:
 
 @dataclass(frozen=True)
 class Commit:
-    """What the last commit of a step said of itself. notes: what the writer added."""
+    """What the last commit of a step said of itself. notes: what the writer added.
+
+    part: of a step that is written in parts, from 0 on.
+    """
 
     query: str
     step: str
     batch_id: int
     checkpoint: str
     notes: Mapping[str, Any]
+    part: int = 0
 
 
 class Writer:
@@ -236,10 +240,10 @@ class Writer:
     def name(self) -> str:
         return self._directory.name
 
-    def done(self, step: str, batch_id: int) -> bool:
-        """Whether this step of this batch is already stored."""
+    def done(self, step: str, batch_id: int, part: int = 0) -> bool:
+        """Whether this step of this batch is already stored; parts are written in their order."""
         commit = self.last(step)
-        return commit is not None and batch_id <= commit.batch_id
+        return commit is not None and (batch_id, part) <= (commit.batch_id, commit.part)
 
     def last(self, step: str) -> Commit | None:
         """The newest commit of a step; None when it was never written."""
@@ -253,6 +257,7 @@ class Writer:
         *,
         step: str,
         batch_id: int,
+        part: int = 0,
         notes: Mapping[str, Any] | None = None,
         size: Size | None = None,
     ) -> bool:
@@ -261,9 +266,9 @@ class Writer:
         rows: a Spark frame, or what is small as an Arrow table. size: the frame's, where it is known: a small one is
         brought here and written without a Spark job, which takes milliseconds in place of some hundred.
         """
-        if self.done(step, batch_id):
+        if self.done(step, batch_id, part):
             return False
-        commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}))
+        commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
         if isinstance(rows, DataFrame) and size is not None and size.is_small:
             rows = self._as_declared(rows).toArrow()
         if isinstance(rows, pa.Table):
@@ -271,7 +276,7 @@ class Writer:
         else:
             self._append_spark(rows, commit)
         self._last[step] = commit
-        crashpoints.reached(f"{self._query}.{step}", batch_id)
+        crashpoints.reached(f"{self._query}.{step}" + (f".{part}" if part else ""), batch_id)
         return True
 
     def _as_declared(self, rows: DataFrame) -> DataFrame:
@@ -298,14 +303,14 @@ class Writer:
 
 
 def _text(commit: Commit) -> str:
-    fields = {"query": commit.query, "step": commit.step, "batch_id": commit.batch_id, "checkpoint": commit.checkpoint}
-    return json.dumps({**fields, "notes": commit.notes}, separators=(",", ":"), default=str)
+    return json.dumps(commit.__dict__, separators=(",", ":"), default=str)
 
 
 def _commit(text: str | None) -> Commit | None:
     """A commit's own words; None for a commit that is nobody's step (creation, compaction)."""
     try:
         said = json.loads(text or "")
-        return Commit(said["query"], said["step"], int(said["batch_id"]), said["checkpoint"], said.get("notes", {}))
+        named = (said["query"], said["step"], int(said["batch_id"]), said["checkpoint"])
+        return Commit(*named, said.get("notes", {}), int(said.get("part", 0)))
     except (ValueError, KeyError, TypeError):
         return None

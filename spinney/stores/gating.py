@@ -8,19 +8,56 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas import tables
-from schemas.vocabulary import Decision, ModelStatus
-from spinney.core.config import Gate
+from schemas.vocabulary import Decision, ModelStatus, RoundKind
+from spinney.core.champion import ANSWERING
+from spinney.core.config import Config, Gate
 from spinney.core.gate import decide
+from spinney.stores import delta, layout
 from spinney.stores.models import CARRIED_BYTES
 
 _OF_THE_ROUND = ("round_id", "decided_at", "clock", "by", "batch_id")
 COLUMNS = tuple(name for name in tables.PROMOTIONS.names if name not in _OF_THE_ROUND)
 ASKED = ("shard", "group_key", "incumbent_id", "epoch", "pinned")
 """What the plan knows of a group: incumbent_id is the champion's then."""
+
+ELSEWHERE = "epoch_elsewhere"
+"""The greatest epoch in which the other path has promoted this very model; null where it has not."""
+
+
+def with_elsewhere(models: pd.DataFrame, config: Config, kind: RoundKind) -> pd.DataFrame:
+    """The rows of `models` with ELSEWHERE.
+
+    Both paths fit the same rows to the same model; whoever decides second finds that it answers already. Read when the
+    gate decides, without a lock: of two in the same instant both write it, and the order of champions makes them one.
+    """
+    names = pa.array(models["model_id"].dropna(), pa.string())
+    where = ds.field("decision").isin(_ANSWERING) & ds.field("model_id").isin(names)
+    table = delta.opened(config, layout.directory(config, tables.PROMOTIONS, _other(kind)))
+    assert table is not None, "promotions were made before any round"
+    found = delta.dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
+    standing = found.groupby(list(_MODEL), as_index=False)["epoch"].max().rename(columns={"epoch": ELSEWHERE})
+    return models.merge(standing, on=list(_MODEL), how="left")
+
+
+def with_elsewhere_by_spark(models: DataFrame, config: Config, kind: RoundKind) -> DataFrame:
+    """The same for a fleet that does not fit into one process."""
+    rows = delta.frame(models.sparkSession, layout.directory(config, tables.PROMOTIONS, _other(kind)))
+    standing = rows.filter(F.col("decision").isin(_ANSWERING)).groupBy(*_MODEL).agg(F.max("epoch").alias(ELSEWHERE))
+    return models.join(standing, list(_MODEL), "left")
+
+
+_MODEL = ("group_key", "model_id")
+_ANSWERING = [each.value for each in ANSWERING]
+
+
+def _other(kind: RoundKind) -> str:
+    return (RoundKind.STREAM if kind == RoundKind.BATCH else RoundKind.BATCH).value
 
 
 @dataclass(frozen=True)
@@ -32,8 +69,8 @@ class Gating:
     def decided(self, models: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
         """Columns COLUMNS, one row per group of the plan that was fitted or kept.
 
-        models: rows of `models`; asked: columns ASKED, one row per group. A group without any row in `models` was kept:
-        its rows and recipe are its champion's own.
+        models: rows of `models`, ELSEWHERE among them or not; asked: columns ASKED, one row per group. A group without any row in
+        `models` was kept: its rows and recipe are its champion's own.
         """
         known = asked.set_index("group_key")
         fitted = models[models["status"] == ModelStatus.FITTED.value]
@@ -61,6 +98,11 @@ class Gating:
     def _row(self, model: dict[Any, Any], plan: pd.Series[Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")
         decision, reason = decide(metrics, self.gate)
+        # The champion of the plan is fitted again only where its signature was lost: then this one has to answer.
+        elsewhere = model.get(ELSEWHERE)
+        stands = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])
+        if stands and model["model_id"] != plan["incumbent_id"]:
+            decision, reason = Decision.KEPT, "the very same model was promoted meanwhile by the other path"
         if plan["pinned"]:
             decision, reason = Decision.HELD, f"pinned by a person; without the pin: {decision.value}, {reason}"
         small = model["payload"] is not None and len(model["payload"]) <= CARRIED_BYTES

@@ -81,10 +81,14 @@ def _small(config: Config, plan: pd.DataFrame) -> pd.DataFrame:
     return found.sort_values("fitted_at").drop_duplicates(["group_key", "champion_id"], keep="last")
 
 
-def with_small_payloads(config: Config, kind: str, batch_id: int) -> pa.Table:
-    """What a round stored in `models`, as far as the gate looks at it; payloads only where promotions carry them."""
+def with_small_payloads(config: Config, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
+    """What a round stored in `models`, as far as the gate looks at it; payloads only where promotions carry them.
+
+    shards: the first and the last that are wanted.
+    """
     directory = layout.directory(config, tables.MODELS, kind)
-    mine = ds.field("batch_id") == batch_id
+    within = (ds.field("shard") >= shards[0]) & (ds.field("shard") <= shards[1])
+    mine = (ds.field("batch_id") == batch_id) & within
     rows = _read(config, directory, _WITHOUT_PAYLOAD, mine)
     carried = _read(config, directory, _PAYLOAD, mine & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES))
     return rows.join(carried, "model_id", join_type="left outer")

@@ -10,7 +10,8 @@ record   rounds/<kind>        the stored plan, models and promotions of this rou
 =======  ===================  =======================================================================
 
 A replay finds what is stored, derives the rest from that, and changes nothing twice, whatever happened to the world
-or to the configuration meanwhile.
+or to the configuration meanwhile. A large round does fit and gate part by part: what was stored before it was killed is
+not fitted again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,6 +35,8 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import Decision, ModelStatus, QueryName, RoundKind, Staleness
 from spinney.core.config import Config
+from spinney.core.keys import is_parent
+from spinney.core.parts import Pace, Part, Progress, next_part
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.stores import delta, fitter, gating, payloads, training
@@ -57,6 +60,7 @@ class Ordered:
     """What a round was ordered to do: the notes of its plan's commit, so a replay needs no other source.
 
     groups_in: groups found stale or asked for; deferred: of them, left for later. clock: the fleet's; now: the wall's.
+    asked_for: what the batch was asked to retrain.
     """
 
     round_id: str
@@ -68,6 +72,7 @@ class Ordered:
     budget_seconds: float | None
     predicted_seconds: float
     pins: Mapping[str, int]
+    asked_for: str = ""
 
     def notes(self) -> dict[str, Any]:
         return {**self.__dict__, "clock": self.clock.isoformat(), "now": self.now.isoformat()}
@@ -96,12 +101,12 @@ class Rounds:
     def planned(self, batch_id: int) -> bool:
         return self._writers[PLAN].done(PLAN, batch_id)
 
-    def unfinished(self) -> int | None:
+    def unfinished(self) -> tuple[int, Ordered] | None:
         """The batch whose plan is stored but whose round is not recorded; None when the last one ended."""
         plan = self._writers[PLAN].last(PLAN)
         if plan is None or self._writers[RECORD].done(RECORD, plan.batch_id) or not plan.notes["groups_in"]:
             return None
-        return plan.batch_id
+        return plan.batch_id, Ordered.of_notes(plan.notes)
 
     def next_batch(self) -> int:
         """The number of a new batch, for a path whose batches nobody else numbers."""
@@ -119,92 +124,126 @@ class Rounds:
             rows = _with(verdicts, constants)
             self._writers[PLAN].append(rows, step=PLAN, batch_id=batch_id, notes=ordered.notes())
 
-    def carry_out(self, batch_id: int) -> Ordered | None:
-        """Everything after the plan. Returns what was ordered; None when nothing was planned for this batch."""
+    def carry_out(
+        self, batch_id: int, pace: Pace | None = None, show: Callable[[Progress], None] | None = None
+    ) -> Ordered | None:
+        """Everything after the plan. Returns what was ordered; None when nothing was planned for this batch.
+
+        pace: how large its parts are; without one all is one part. show: told how far it is after each.
+        """
         commit = self._writers[PLAN].last(PLAN)
         if commit is None or commit.batch_id != batch_id:
             return None
         ordered = Ordered.of_notes(commit.notes)
         if ordered.groups_in == 0:
             return None
-        with self._timed(FIT):
-            self._fit(ordered, batch_id)
-        with self._timed(GATE):
-            self._gate(ordered, batch_id)
-        self._record(ordered, batch_id)
+        if not self._writers[RECORD].done(RECORD, batch_id):
+            self._fit_and_gate(ordered, batch_id, pace, show or (lambda _: None))
+            self._record(ordered, batch_id)
         return ordered
 
-    def _fit(self, ordered: Ordered, batch_id: int) -> None:
-        if self._writers[FIT].done(FIT, batch_id):
-            return
+    def _fit_and_gate(
+        self, ordered: Ordered, batch_id: int, pace: Pace | None, show: Callable[[Progress], None]
+    ) -> None:
         plan = self._planned(batch_id)
-        asked = self._spark.createDataFrame(plan[["shard", "group_key", "incumbent_id"]], _ASKED_DDL)
-        wanted = training.Wanted(asked, training.levels_of(self._config, plan["group_key"]))
-        rows = training.rows(self._spark, self._config, wanted, ordered.pins, ordered.clock)
-        recipe = Recipe.of(self._config)
-        fitting = fitter.Fitter(recipe, self._signer, ordered.clock)
-        asks = payloads.asks(self._spark, self._config, plan, asked)
-        fitted = fitter.fit(rows, asks, fitting, cores_of(self._spark)).filter(F.col("status") != fitter.KEPT)
-        models = _with(
-            fitted.withColumn("shard", F.expr(shard(self._config))),
-            {
-                "round_id": ordered.round_id,
-                "generation": None,
-                "fitted_at": ordered.now,
-                "clock": ordered.clock,
-                "batch_id": batch_id,
-            },
-        )
-        self._writers[FIT].append(models, step=FIT, batch_id=batch_id, notes={"recipe_id": recipe.recipe_id})
+        parents = sum(map(is_parent, plan["group_key"]))
+        part = self._stored_part(batch_id, len(plan))
+        if part is not None:
+            self._gate(ordered, plan, batch_id, part)
+        while part := next_part(part, len(plan), parents, pace):
+            began = time.perf_counter()
+            self._fit(ordered, plan, batch_id, part)
+            self._gate(ordered, plan, batch_id, part)
+            if pace is None:
+                continue
+            if part.begin >= parents:  # a parent has the rows of all its children: it says nothing of groups
+                pace = pace.after(part.end - part.begin, time.perf_counter() - began)
+            left = (len(plan) - part.end) / pace.per_second if pace.known else None
+            failed = _failed(self._stored(tables.MODELS, ["status"], batch_id))
+            show(Progress(part.end, failed, len(plan), left))
+
+    def _stored_part(self, batch_id: int, total: int) -> Part | None:
+        """The part that was fitted last; None before the first."""
+        fit = self._writers[FIT].last(FIT)
+        if fit is None or fit.batch_id != batch_id:
+            return None
+        return Part(fit.part, fit.notes.get("begin", 0), fit.notes.get("end", total))
+
+    def _fit(self, ordered: Ordered, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
+        plan = whole.iloc[part.begin : part.end]
+        with self._timed(FIT):
+            recipe = Recipe.of(self._config)
+            fitted = fitted_groups(self._spark, self._config, self._signer, ordered, plan)
+            models = _with(
+                fitted.withColumn("shard", F.expr(shard(self._config))),
+                {
+                    "round_id": ordered.round_id,
+                    "generation": None,
+                    "fitted_at": ordered.now,
+                    "clock": ordered.clock,
+                    "batch_id": batch_id,
+                },
+            )
+            notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end}
+            self._writers[FIT].append(models, step=FIT, batch_id=batch_id, part=part.number, notes=notes)
 
     def _planned(self, batch_id: int) -> pd.DataFrame:
-        """The groups of the stored plan: gating.ASKED. Keys and ids only, so even a large fleet's fits here."""
+        """The groups of the stored plan, parents first: gating.ASKED. Keys and ids only: a large fleet's fits here."""
         columns = ["shard", "group_key", "model_id", "epoch", "numbers", "decision"]
         plan = self._stored(tables.VERDICTS, columns, batch_id).to_pandas()
         plan = plan[plan["decision"] == Staleness.FIT.value].rename(columns={"model_id": "incumbent_id"})
         plan["pinned"] = [bool(json.loads(numbers or "{}").get("pinned")) for numbers in plan["numbers"]]
-        asked: pd.DataFrame = plan[list(gating.ASKED)].reset_index(drop=True)
+        plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
+        ordered = plan.sort_values(["is_group", "shard", "group_key"])
+        asked: pd.DataFrame = ordered[list(gating.ASKED)].reset_index(drop=True)
         return asked
 
-    def _gate(self, ordered: Ordered, batch_id: int) -> None:
-        if self._writers[GATE].done(GATE, batch_id):
+    def _gate(self, ordered: Ordered, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
+        if self._writers[GATE].done(GATE, batch_id, part.number):
             return
-        plan, deciding = self._planned(batch_id), gating.Gating(self._config.gate)
-        rows: DataFrame | pa.Table
-        if len(plan) <= FEW:
-            models = payloads.with_small_payloads(self._config, self._kind.value, batch_id)
-            decided = deciding.decided(models.to_pandas(), plan)
-            schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in gating.COLUMNS])
-            rows = pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
-        else:
-            models = delta.frame(self._spark, directory(self._config, tables.MODELS, self._kind.value))
-            asked = self._spark.createDataFrame(plan)
-            rows = deciding.decided_by_spark(models.filter(F.col("batch_id") == batch_id), asked)
-        constants = {
-            "round_id": ordered.round_id,
-            "decided_at": ordered.now,
-            "clock": ordered.clock,
-            "by": self._kind.value,
-            "batch_id": batch_id,
-        }
-        self._writers[GATE].append(_with(rows, constants), step=GATE, batch_id=batch_id)
+        with self._timed(GATE):
+            plan, deciding = whole.iloc[part.begin : part.end], gating.Gating(self._config.gate)
+            shards = (int(plan["shard"].min()), int(plan["shard"].max())) if len(plan) else (0, 0)
+            rows: DataFrame | pa.Table
+            if len(plan) <= FEW:
+                stored = payloads.with_small_payloads(self._config, self._kind.value, batch_id, shards).to_pandas()
+                mine = stored[stored["group_key"].isin(plan["group_key"])]
+                decided = deciding.decided(gating.with_elsewhere(mine, self._config, self._kind), plan)
+                schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in gating.COLUMNS])
+                rows = pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
+            else:
+                fitted = delta.frame(self._spark, directory(self._config, tables.MODELS, self._kind.value))
+                within = (F.col("batch_id") == batch_id) & F.col("shard").between(*shards)
+                models = gating.with_elsewhere_by_spark(fitted.filter(within), self._config, self._kind)
+                rows = deciding.decided_by_spark(models, self._spark.createDataFrame(plan))
+            constants = {
+                "round_id": ordered.round_id,
+                "decided_at": ordered.now,
+                "clock": ordered.clock,
+                "by": self._kind.value,
+                "batch_id": batch_id,
+            }
+            self._writers[GATE].append(_with(rows, constants), step=GATE, batch_id=batch_id, part=part.number)
 
     def _record(self, ordered: Ordered, batch_id: int) -> None:
-        if self._writers[RECORD].done(RECORD, batch_id):
-            return
-        status = _counts(self._stored(tables.MODELS, ["status"], batch_id).column("status"))
-        promotions = self._stored(tables.PROMOTIONS, ["decision", "challenger_loss", "champion_loss"], batch_id)
-        decision = _counts(promotions.column("decision"))
-        compared = promotions.to_pandas().dropna(subset=["challenger_loss", "champion_loss"])
+        models = self._stored(tables.MODELS, ["group_key", "status"], batch_id)
+        status = _counts(models.column("status"))
+        names = ["group_key", "decision", "challenger_loss", "champion_loss"]
+        promotions = self._stored(tables.PROMOTIONS, names, batch_id).to_pandas()
+        decision = Counter(promotions["decision"])
+        # Kept although it was fitted: the other path had promoted the very same model meanwhile.
+        twice = promotions["group_key"].isin(models.column("group_key").to_pandas())
+        kept = int(((promotions["decision"] == Decision.KEPT) & ~twice).sum())
+        compared = promotions.dropna(subset=["challenger_loss", "champion_loss"])
         fit = self._writers[FIT].last(FIT)
         row = {
             "round_id": ordered.round_id,
             "kind": self._kind.value,
             "groups_in": ordered.groups_in,
             "fitted": status[ModelStatus.FITTED],
-            "failed": status[ModelStatus.FAILED] + status[ModelStatus.TIMED_OUT],
+            "failed": _failed(models),
             "too_few_rows": status[ModelStatus.TOO_FEW_ROWS],
-            "kept": decision[Decision.KEPT],
+            "kept": kept,
             "deferred": ordered.deferred,
             "promoted": decision[Decision.PROMOTED],
             "unproven": decision[Decision.UNPROVEN],
@@ -238,7 +277,22 @@ class Rounds:
     def _timed(self, step: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        self._seconds[step] = time.perf_counter() - began
+        self._seconds[step] = self._seconds.get(step, 0.0) + time.perf_counter() - began
+
+
+def fitted_groups(
+    spark: SparkSession, config: Config, signer: Signer, ordered: Ordered, plan: pd.DataFrame
+) -> DataFrame:
+    """Fit the groups of a plan as of its pins and its clock: fitter.FITTED, no row for those that are kept.
+
+    plan: gating.ASKED.
+    """
+    asked = spark.createDataFrame(plan[["shard", "group_key", "incumbent_id"]], _ASKED_DDL)
+    wanted = training.Wanted(asked, training.levels_of(config, plan["group_key"]))
+    rows = training.rows(spark, config, wanted, ordered.pins, ordered.clock)
+    fitting = fitter.Fitter(Recipe.of(config), signer, ordered.clock)
+    asks = payloads.asks(spark, config, plan, asked)
+    return fitter.fit(rows, asks, fitting, cores_of(spark)).filter(F.col("status") != fitter.KEPT)
 
 
 def _with(rows: DataFrame | pa.Table, constants: Mapping[str, Any]) -> DataFrame | pa.Table:
@@ -249,6 +303,11 @@ def _with(rows: DataFrame | pa.Table, constants: Mapping[str, Any]) -> DataFrame
         return rows
     frame: DataFrame = rows.withColumns({name: F.lit(value) for name, value in constants.items()})
     return frame
+
+
+def _failed(models: pa.Table) -> int:
+    status = _counts(models.column("status"))
+    return status[ModelStatus.FAILED] + status[ModelStatus.TIMED_OUT]
 
 
 def _counts(values: Iterable[Any]) -> Counter[str]:

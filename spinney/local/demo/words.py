@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from spinney.core import keys
+from spinney.core import durations, keys
 
 NAMES = {"fleet": "this fleet", "daily": "refitted daily", "weekly": "refitted weekly", "never": "never refitted"}
 """The four fleets that are compared."""
@@ -47,14 +47,7 @@ def number(value: float | None) -> str:
 
 def seconds(value: float | None) -> str:
     """A length of time: ``0.31 s``, ``4.2 s``, ``2 min 08 s``."""
-    if value is None:
-        return NOTHING
-    if value < 1:
-        return f"{value:.2f} s"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02d} s"
+    return NOTHING if value is None else durations.in_words(value)
 
 
 def hours(value: float | None) -> str:

@@ -70,3 +70,18 @@ def test_what_cannot_be_written_is_refused(length: timedelta) -> None:
 )
 def test_the_likely_spelling_is_suggested(text: str, meant: str | None) -> None:
     assert durations.nearest(text) == meant
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.306, "0.31 s"),
+        (4.24, "4.2 s"),
+        (59.9, "59.9 s"),
+        (128, "2 min 08 s"),
+        (3599.6, "1 h 00 min"),
+        (11_100, "3 h 05 min"),
+    ],
+)
+def test_a_length_of_time_in_words(seconds: float, words: str) -> None:
+    assert durations.in_words(seconds) == words

@@ -144,6 +144,19 @@ def test_two_steps_and_two_queries_in_one_directory_are_told_apart(configured) -
     assert writer(config).last("first").batch_id == 3
 
 
+def test_a_step_in_parts_is_done_as_far_as_its_parts_are_stored(configured) -> None:
+    config = configured()
+    delta.create_tables(config)
+    rows = arrow(config, tables.OUTCOMES, outcome())
+    first = writer(config)
+    assert [first.append(rows, step="s", batch_id=3, part=part) for part in (0, 1, 1, 0)] == [True, True, False, False]
+    again = writer(config)
+    assert [again.done("s", *each) for each in ((2, 9), (3, 0), (3, 1), (3, 2), (4, 0))] == [True] * 3 + [False] * 2
+    assert again.last("s").part == 1
+    assert again.append(rows, step="s", batch_id=4)
+    assert not writer(config).append(rows, step="s", batch_id=3, part=2)
+
+
 def test_a_commit_says_whose_it_is_in_the_field_that_spark_uses(configured) -> None:
     config = configured()
     delta.create_tables(config)
@@ -154,6 +167,7 @@ def test_a_commit_says_whose_it_is_in_the_field_that_spark_uses(configured) -> N
     ]
     assert json.loads(info["userMetadata"]) == {
         "query": "ingest", "step": "s", "batch_id": 5, "checkpoint": "c1", "notes": {"rows": 1, "at": str(AT)},
+        "part": 0,
     }  # fmt: skip
     assert writer(config).last("s").notes["rows"] == 1
 

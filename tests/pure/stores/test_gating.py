@@ -11,7 +11,7 @@ import pytest
 
 from schemas import tables
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.gating import ASKED, COLUMNS, Gating
+from spinney.stores.gating import ASKED, COLUMNS, ELSEWHERE, Gating
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 GATE: Any = SimpleNamespace(rule="not_worse", evidence=5, margin=0.0)
@@ -71,3 +71,20 @@ def test_a_pinned_group_is_held_and_told_what_would_have_been() -> None:
     (row,) = stored([model('["a"]')], asked('["a"]', pinned=True))
     assert row["decision"] == "held"
     assert row["reason"].startswith("pinned by a person; without the pin: promoted")
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "incumbent", "expected"),
+    [
+        (None, "old", "promoted"),
+        (0, "old", "kept"),  # the other path promoted this very model meanwhile
+        (2, "old", "kept"),
+        (-1, "old", "promoted"),  # before a person stepped in: in this epoch it does not answer
+        (0, "new", "promoted"),  # the champion itself, fitted again since its signature was lost
+    ],
+)
+def test_what_the_other_path_has_promoted_is_not_promoted_again(elsewhere, incumbent: str, expected: str) -> None:
+    plan = asked('["a"]').assign(incumbent_id=incumbent)
+    frame = pd.DataFrame([{**model('["a"]'), ELSEWHERE: elsewhere}])
+    (row,) = Gating(GATE).decided(frame, plan).to_dict("records")
+    assert row["decision"] == expected

@@ -12,7 +12,8 @@ import pandas as pd
 from spinney.core.champion import Promotion
 from spinney.core.judge import VERDICT_COLUMNS, Terms, Unfitted
 from spinney.core.staleness import MaxAge, NewGroup
-from streaming.judging import OUTPUT, TICK_MS, Judging, news
+from spinney.stores.news import VERDICTS, of_frames
+from streaming.judging import TICK_MS, Judging
 
 A = '["a"]'
 START = 1_400_000_000_000_000
@@ -59,27 +60,27 @@ def frame(*rows: dict[str, Any]) -> pd.DataFrame:
     return table.astype(object).where(table.notna(), None).astype(COLUMNS)
 
 
-def test_no_frames_are_no_news() -> None:
-    told = news([])
+def test_no_frames_are_no_of_frames() -> None:
+    told = of_frames([])
     assert (len(told.decided), len(told.unfitted), len(told.health)) == (0, 0, 0)
     assert told.health["labelled"].dtype == np.int64
 
 
 def test_health_keeps_its_sums_and_whole_microseconds() -> None:
-    told = news([frame(HEALTH, TICK)])
+    told = of_frames([frame(HEALTH, TICK)])
     assert told.health.values.tolist() == [[A, "m1", 3, 1.5, START], [None, None, 0, 0.0, START + 5]]
     assert told.health["last_event_time"].dtype == np.int64
 
 
 def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
-    (row,) = news([frame(PROMOTION)]).decided
+    (row,) = of_frames([frame(PROMOTION)]).decided
     assert row.promotion == Promotion(2, "m1", "promoted", START + 1, START + 2, START + 3)
     assert (row.group_key, row.by_machine, row.clock, row.loss, row.fit_ms) == (A, True, START + 4, 0.25, 7.5)
 
 
 def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
     bare = {"kind": "promotion", "group_key": A, "model_id": "m1", "epoch": 1, "decision": "pinned", "by": "Ada"}
-    (row,) = news([frame({**bare, "decided_at": START, "clock": START})]).decided
+    (row,) = of_frames([frame({**bare, "decided_at": START, "clock": START})]).decided
     assert not row.by_machine
     assert np.isnan(row.loss)
     assert np.isnan(row.fit_ms)
@@ -87,11 +88,11 @@ def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
 
 
 def test_a_failed_fit_is_read_with_its_rows_and_both_clocks() -> None:
-    assert news([frame(UNFITTED)]).unfitted == [Unfitted(A, "failed", 9, START, START + 4)]
+    assert of_frames([frame(UNFITTED)]).unfitted == [Unfitted(A, "failed", 9, START, START + 4)]
 
 
 def test_frames_of_one_batch_are_read_as_one() -> None:
-    told = news([frame(HEALTH), frame(PROMOTION, HEALTH), frame(UNFITTED)])
+    told = of_frames([frame(HEALTH), frame(PROMOTION, HEALTH), frame(UNFITTED)])
     assert (len(told.health), len(told.decided), len(told.unfitted)) == (2, 1, 1)
 
 
@@ -131,7 +132,7 @@ def judged(state: State, *frames: pd.DataFrame) -> list[pd.DataFrame]:
 
 def test_a_shards_verdicts_have_the_columns_that_are_declared() -> None:
     (verdicts,) = judged(State(), frame(HEALTH))
-    assert list(verdicts.columns) == [part.split()[0] for part in OUTPUT.split(", ")]
+    assert list(verdicts.columns) == [part.split()[0] for part in VERDICTS.split(", ")]
     assert list(verdicts.columns) == ["shard", *VERDICT_COLUMNS]
     assert verdicts[["shard", "group_key", "decision"]].values.tolist() == [[5, A, "fit"]]
     assert json.loads(verdicts["numbers"][0])["measure"] == 3.0

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from batch import weekly
+from batch import choosing, weekly
+from batch.estimate import Estimate
 from schemas import tables
 from spinney.core.champion import Promotion, champion
 from spinney.core.errors import Busy, StoreError
@@ -90,7 +91,7 @@ def test_a_batch_that_was_cut_off_is_ended_by_the_next_one(spark, fleet, monkeyp
 def test_a_fleet_without_events_and_a_batch_that_runs_are_said(spark, world, fleet, monkeypatch) -> None:
     with leases.held(fleet.config, ["weekly"]), pytest.raises(Busy, match="query weekly"):
         weekly.retrain(fleet.config, spark=spark)
-    monkeypatch.setattr(weekly, "fleet_clock", lambda *_: None)
+    monkeypatch.setattr(choosing, "fleet_clock", lambda *_: None)
     with pytest.raises(StoreError, match=r"fleet shops: no events in .*; load or ingest some first"):
         weekly.retrain(fleet.config, spark=spark)
 
@@ -114,7 +115,7 @@ def test_a_lost_key_is_repaired_by_fitting_the_same_rows_again(spark, fleet, mon
 def test_a_round_is_delivered_at_its_end_and_stands_without_that(spark, fleet, monkeypatch, caplog, is_up) -> None:
     delivered = []
 
-    def deliver(config) -> None:
+    def deliver(*_) -> None:
         delivered.append(fleet.rows(tables.ROUNDS)[0]["round_id"])
         if not is_up:
             raise ConnectionError("nobody answers")
@@ -133,11 +134,16 @@ def test_the_command_line_says_what_went_wrong_and_ends_with_its_number(fleet, t
     assert weekly.main(["--config", str(file)]) == 2
     assert "no such file" in capsys.readouterr().err
     file.write_text(fleet.config.text)
-    monkeypatch.setattr(weekly, "retrain", lambda config, groups: {"round_id": "r", "groups": groups, "at": START})
+    monkeypatch.setattr(weekly, "retrain", lambda config, groups, **told: {"groups": groups, "at": START, **told})
+    monkeypatch.setattr(weekly, "estimate", lambda config, groups, *, stale: Estimate(7, 1.5, 1, 8, 9, 5, stale))
     assert weekly.main(["--config", str(file), "--group", A, "--group", B]) == 0
-    assert json.loads(capsys.readouterr().out) == {"round_id": "r", "groups": [A, B], "at": str(START)}
+    said = json.loads(capsys.readouterr().out)
+    assert (said["groups"], said["at"], said["stale"]) == ([A, B], str(START), False)
+    assert weekly.main(["--config", str(file), "--stale", "--dry-run"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["groups"], said["seconds"], said["failed"]) == (7, 1.5, True)
 
-    def busy(*_):
+    def busy(*_, **__):
         raise Busy("another process runs it")
 
     monkeypatch.setattr(weekly, "retrain", busy)

@@ -1,0 +1,116 @@
+"""What happened to groups, as the judge reads it from the tables, and what it says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from schemas import tables
+from schemas.contract import Contract
+from spinney.core.champion import PEOPLE, Promotion
+from spinney.core.config import Config
+from spinney.core.judge import VERDICT_COLUMNS, Decided, News, Unfitted
+from spinney.stores.layout import Directory, directories
+
+HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
+MACHINES = frozenset({"stream", "batch"})
+VERDICTS = (
+    "shard int, group_key string, policy string, decision string, reason string, numbers string, model_id string, "
+    "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, repeats bigint"
+)
+"""A verdict as a row; times are microseconds, NEVER where there is none."""
+
+
+def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
+    """Everything the judge takes in, as one frame: `kind` says which table a row is of. Times are microseconds.
+
+    read: a directory; as a stream or as it stands.
+    """
+
+    def rows(base: Contract, *, besides: str = "") -> DataFrame:
+        wanted = [each for each in directories(config, base) if each.name != f"{base.name}/{besides}"]
+        return reduce(DataFrame.unionByName, map(read, wanted))
+
+    health = rows(tables.HEALTH).select(
+        F.lit("health").alias("kind"),
+        "shard",
+        "group_key",
+        "model_id",
+        "labelled",
+        "loss",
+        F.expr("unix_micros(last_event_time)").alias("last_event_time"),
+    )
+    promotions = rows(tables.PROMOTIONS).select(
+        F.lit("promotion").alias("kind"),
+        "shard",
+        "group_key",
+        "model_id",
+        "epoch",
+        "decision",
+        "round_id",
+        *(
+            F.expr(f"unix_micros({name})").alias(name)
+            for name in ("trained_through", "fitted_at", "decided_at", "clock")
+        ),
+        F.col("challenger_loss").alias("loss"),
+        "by",
+        "fit_ms",
+    )
+    unfitted = (
+        # People's models are all fitted ones.
+        rows(tables.MODELS, besides=PEOPLE)
+        .filter(F.col("model_id").isNull())
+        .select(
+            F.lit("unfitted").alias("kind"),
+            "shard",
+            "group_key",
+            "status",
+            "rows",
+            *(F.expr(f"unix_micros({name})").alias(name) for name in ("fitted_at", "clock")),
+        )
+    )
+    return health.unionByName(promotions, allowMissingColumns=True).unionByName(unfitted, allowMissingColumns=True)
+
+
+def of_frames(frames: list[pd.DataFrame]) -> News:
+    """The rows of some frames of `frame`, told apart by the table they are of."""
+    if not frames:
+        return News((), (), pd.DataFrame({name: pd.Series(dtype=_dtype(name)) for name in HEALTH}))
+    rows = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    health = rows.loc[rows["kind"] == "health", list(HEALTH)]
+    health = health.astype({name: _dtype(name) for name in HEALTH})
+    decided = [_decided(row) for row in rows[rows["kind"] == "promotion"].to_dict("records")]
+    unfitted = [
+        Unfitted(row["group_key"], row["status"], _whole(row["rows"]), _whole(row["fitted_at"]), _whole(row["clock"]))
+        for row in rows[rows["kind"] == "unfitted"].to_dict("records")
+    ]
+    return News(decided, unfitted, health)
+
+
+def _dtype(name: str) -> str:
+    return {"labelled": "int64", "loss": "float64", "last_event_time": "int64"}.get(name, "object")
+
+
+def _decided(row: dict[Any, Any]) -> Decided:
+    loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
+    return Decided(row["group_key"], Promotion.of_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
+
+
+def _whole(value: Any) -> int:
+    return 0 if value is None or pd.isna(value) else int(value)
+
+
+def verdict_rows(shard: int, verdicts: list[dict[str, Any]]) -> pd.DataFrame:
+    """Verdicts of a shard as rows of VERDICTS."""
+    frame = pd.DataFrame(verdicts, columns=list(VERDICT_COLUMNS))
+    texts = [json.dumps(numbers, separators=(",", ":")) for numbers in frame["numbers"]]
+    frame["numbers"] = pd.Series(texts, dtype=object)  # without a verdict too
+    frame.insert(0, "shard", np.full(len(frame), shard, dtype=np.int32))
+    return frame

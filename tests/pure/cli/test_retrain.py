@@ -1,0 +1,80 @@
+"""`spinney retrain` up to where the batch begins."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import batch.estimate
+import batch.weekly
+from batch.estimate import Estimate
+from spinney.cli import main, run
+from spinney.core.parts import Progress
+
+KEY = '["AA","JFK","LAX"]'
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the batch is asked for; it says how far it is, and that there was nothing to do."""
+    found: list[Any] = []
+
+    def retrain(config: Any, groups: Any, *, stale: bool, spark: Any, show: Any) -> None:
+        found.append(("retrain", groups, stale))
+        show("batch-3", Progress(5, 1, 10, 90.0))
+        show("batch-3", Progress(10, 1, 10, 0.0))
+
+    def estimate(config: Any, groups: Any, *, stale: bool, spark: Any) -> Estimate:
+        found.append(("estimate", groups, stale))
+        return Estimate(50_000, 312.4, 6, 900_000_000, 21_500_000, 1_200, 3)
+
+    monkeypatch.setattr(batch.weekly, "retrain", retrain)
+    monkeypatch.setattr(batch.estimate, "estimate", estimate)
+    monkeypatch.setattr(run, "load_config", lambda path: path)
+    monkeypatch.setattr(run, "spark_session", lambda config: None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--all"], ("retrain", None, False)),
+        (["--stale"], ("retrain", None, True)),
+        (["--group", KEY, "--group", "{}"], ("retrain", [KEY, "{}"], False)),
+        (["--stale", "--dry-run"], ("estimate", None, True)),
+        (["--group", KEY, "--dry-run"], ("estimate", [KEY], False)),
+    ],
+)
+def test_what_is_asked_for_is_what_the_batch_is_asked(asked, words: list[str], expected: tuple[Any, ...]) -> None:
+    done = CliRunner().invoke(main, ["retrain", *words])
+    assert (done.exit_code, asked) == (0, [expected]), done.output
+
+
+@pytest.mark.parametrize("words", [[], ["--all", "--stale"], ["--all", "--group", KEY], ["--stale", "--group", KEY]])
+def test_one_kind_of_groups_is_asked_for_or_nothing_is_done(asked, words: list[str]) -> None:
+    done = CliRunner().invoke(main, ["retrain", *words])
+    assert (done.exit_code, asked) == (2, [])
+    assert "expected one of --all, --stale, or --group KEY (at least one)" in done.output
+
+
+def test_on_a_pipe_each_part_is_a_line_beside_the_result(asked) -> None:
+    done = CliRunner().invoke(main, ["retrain", "--all"])
+    assert done.stderr.splitlines() == [
+        "batch-3: 5 of 10 groups done, 1 failed, about 1 min 30 s left",
+        "batch-3: 10 of 10 groups done, 1 failed",
+        "nothing to do",
+    ]
+    assert done.stdout == ""
+
+
+def test_an_estimate_is_a_sentence_or_an_object(asked) -> None:
+    done = CliRunner().invoke(main, ["retrain", "--all", "--dry-run"])
+    assert done.stdout.strip() == (
+        "50,000 groups: about 5 min 12 s in 6 parts, 900 MB of memory in Python workers, 21.5 MB more in tables; "
+        "by a sample of 1,200, of which 3 failed"
+    )
+    done = CliRunner().invoke(main, ["retrain", "--all", "--dry-run", "--json"])
+    assert json.loads(done.stdout)["table_bytes"] == 21_500_000
