@@ -5,6 +5,7 @@ Loading it again adds nothing.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -32,6 +33,11 @@ _CONTENT = ["topic", "value"]
 
 _IDENTITY = ["group_key", "event_id"]
 
+ANSWER = "prediction"
+"""The column of what the present system answered."""
+
+_NUMBERS = re.compile(r"tinyint|smallint|int|bigint|float|double|decimal\(.*")
+
 
 @dataclass
 class Loaded:
@@ -45,23 +51,29 @@ def load(config: Config, source: str, *, outcomes: bool = False, spark: SparkSes
 
     source: columns as the messages have them. outcomes: its rows are outcomes, not events. Where labels come late and
     the rows of events have the target, they are loaded as outcomes too, observed at their `observed_at` or
-    `label_delay` after the event.
+    `label_delay` after the event. A column `prediction` of events, if the fleet declares none of that name, is what the
+    present system answered: it becomes the incumbent's.
 
     Raises StoreError: nothing there, or not one of these formats; Busy: ingest is running.
     """
     spark = spark or session(config)
     rows = _read(spark, source)
+    has_answers = not outcomes and ANSWER in rows.columns and config.fleet.type_of(ANSWER) is None
+    if has_answers:
+        rows = _with_answers(rows, config, source)
     loaded = Loaded()
     # The directories are ingest's: it must not run meanwhile.
     with leases.held(config, [QueryName.INGEST]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
         if outcomes:
-            _load(spark, config, _records(rows, source), loaded, outcomes=True)
+            _load(spark, config, _records(rows, source), loaded, tables.OUTCOMES)
         else:
-            _load(spark, config, _records(rows, source), loaded, outcomes=False)
+            _load(spark, config, _records(rows, source), loaded, tables.EVENTS, has_answers=has_answers)
             if not config.label_inside and config.fleet.target in rows.columns:
-                _load(spark, config, _records(_late_labels(rows, config), f"{source}#outcomes"), loaded, outcomes=True)
+                _load(
+                    spark, config, _records(_late_labels(rows, config), f"{source}#outcomes"), loaded, tables.OUTCOMES
+                )
     return loaded
 
 
@@ -118,15 +130,48 @@ def _records(rows: DataFrame, source: str) -> DataFrame:
     ).select(*RECORD_COLUMNS)
 
 
-def _load(spark: SparkSession, config: Config, records: DataFrame, loaded: Loaded, *, outcomes: bool) -> None:
-    judged = classified(records, config, outcomes=outcomes).persist()
+def _with_answers(rows: DataFrame, config: Config, source: str) -> DataFrame:
+    """The rows, `prediction` typed as the fleet's target is. Raises StoreError where it is something else."""
+    kind = dict(rows.dtypes)[ANSWER]
+    target = "double" if config.fleet.task == "regression" else config.fleet.columns[config.fleet.target]
+    fits = kind == target if target in ("string", "boolean") else _NUMBERS.fullmatch(kind)
+    if not fits:
+        raise StoreError(
+            f"load: {source}: column {ANSWER}: expected {target}, what the present system answered; got {kind}. "
+            "Convert it, or rename it if it is something else"
+        )
+    return rows.withColumn(ANSWER, F.col(ANSWER).cast(target))
+
+
+def _load(
+    spark: SparkSession,
+    config: Config,
+    records: DataFrame,
+    loaded: Loaded,
+    base: Contract,
+    *,
+    has_answers: bool = False,
+) -> None:
+    judged = classified(records, config, outcomes=base is tables.OUTCOMES).persist()
     try:
         valid = judged.filter(F.col("reason").isNull()).dropDuplicates(_IDENTITY)
         dead = judged.filter(F.col("reason").isNotNull())
-        _append(spark, config, tables.OUTCOMES if outcomes else tables.EVENTS, valid, _IDENTITY, loaded)
+        _append(spark, config, base, valid, _IDENTITY, loaded)
+        if has_answers:
+            # Beside events that are there already, too: of those that the fleet answered as well.
+            _append(spark, config, tables.INCUMBENT, _answered(valid, config), _IDENTITY, loaded)
         _append(spark, config, tables.DEAD_LETTERS, dead, _CONTENT, loaded)
     finally:
         judged.unpersist()
+
+
+def _answered(valid: DataFrame, config: Config) -> DataFrame:
+    """The valid events that the present system answered, and its answers."""
+    said = F.get_json_object(F.col("value").cast("string"), f"$.{ANSWER}")
+    if config.fleet.task == "regression":
+        number = said.cast("double")
+        said = F.when(F.abs(number) < float("inf"), number)
+    return valid.withColumn(ANSWER, said).filter(F.col(ANSWER).isNotNull())
 
 
 def _append(

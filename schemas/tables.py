@@ -60,6 +60,19 @@ DEAD_LETTERS = Contract(
     ),
 )
 
+INCUMBENT = Contract(
+    "incumbent",
+    "One row per event that the system before the fleet had answered, loaded with the history.",
+    (
+        SHARD,
+        GROUP_KEY,
+        EVENT_ID,
+        Column("prediction", "double", "its answer; a string for classification", nullable=False),
+        Column("ingested_at", "timestamp", "when it was loaded"),
+        BATCH_ID,
+    ),
+)
+
 PREDICTIONS = Contract(
     "predictions",
     "One row per scored event. `prediction` and `label` are double for regression, string for classification.",
@@ -129,14 +142,18 @@ VERDICTS = Contract(
 
 MODELS = Contract(
     "models",
-    "One row per attempt to fit, failures too.",
+    "One row per attempt to fit, failures too, and per imported model (`people`).",
     (
         SHARD,
         GROUP_KEY,
         ROUND_ID,
-        Column("model_id", "string", "SHA-256 of group_key, rows, recipe_id, parent_model_id; null unless fitted"),
+        Column(
+            "model_id",
+            "string",
+            "SHA-256 of group_key, rows (imported: payload), recipe_id, parent_model_id; null unless fitted",
+        ),
         Column("parent_model_id", "string", "the prior it was fitted from; null without one"),
-        Column("recipe_id", "string", "what was fitted and how", nullable=False),
+        Column("recipe_id", "string", "what was fitted and how; imported:CLASS of one from elsewhere", nullable=False),
         Column("generation", "bigint", "a number to show; identity is model_id"),
         Column("status", "string", "fitted, failed, too_few_rows, timed_out", nullable=False),
         Column("error_class", "string", "class of the estimator's error"),
@@ -147,17 +164,18 @@ MODELS = Contract(
         Column(
             "metrics",
             "string",
-            "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss; best_of: chosen, candidates",
+            "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss; best_of: chosen, candidates; "
+            "imported: origin",
         ),
         Column("codec", "string", "linear, seasonal, skops, pickle"),
         Column("payload", "binary", "the model"),
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, payload digest"),
         Column("fit_ms", "double", "time this group's fit took", unit="ms"),
-        Column("fitted_at", "timestamp", "wall clock: the round's timestamp", nullable=False),
+        Column("fitted_at", "timestamp", "wall clock: the round's timestamp, or the import's", nullable=False),
         Column("clock", "timestamp", "the fleet's clock (event or wall) at the round", nullable=False),
         BATCH_ID,
     ),
-    directories=("stream", "batch"),
+    directories=("stream", "batch", "people"),
 )
 
 PROMOTIONS = Contract(
@@ -220,4 +238,4 @@ ROUNDS = Contract(
     directories=("stream", "batch"),
 )
 
-ALL = (EVENTS, OUTCOMES, DEAD_LETTERS, PREDICTIONS, HEALTH, VERDICTS, MODELS, PROMOTIONS, ROUNDS)
+ALL = (EVENTS, OUTCOMES, DEAD_LETTERS, INCUMBENT, PREDICTIONS, HEALTH, VERDICTS, MODELS, PROMOTIONS, ROUNDS)

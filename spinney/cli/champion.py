@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +9,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from spinney.cli.options import config_option, confirmed, example, json_option, key_of, load_config, table, write_json
+from spinney.cli.options import (
+    config_option,
+    confirmed,
+    example,
+    json_option,
+    key_of,
+    load_config,
+    person_of,
+    reason_of,
+    table,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from spinney.stores.decisions import Ask, Proposed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MACHINES = ("stream", "batch")
 MOST_SHOWN = 50
 MODEL = "Its name, or how it begins: `spinney why` shows the names."
 
@@ -32,22 +41,6 @@ class _Deciding:
     by: str | None
     dry_run: bool
     yes: bool
-
-    @property
-    def words(self) -> str:
-        if not self.reason.strip():
-            raise click.BadParameter("expected words", param_hint="--reason")
-        return self.reason.strip()
-
-    @property
-    def name(self) -> str:
-        try:
-            name = (getpass.getuser() if self.by is None else self.by).strip()
-        except (OSError, KeyError) as error:
-            raise click.UsageError("no login name here: say who decides by --by NAME") from error
-        if not name or name in MACHINES:
-            raise click.BadParameter(f"expected a person's name; got {name!r}", param_hint="--by")
-        return name
 
 
 def _deciding(verb: F) -> F:
@@ -137,7 +130,7 @@ def _decide(ask: Ask, deciding: _Deciding) -> None:
     from spinney.stores import decisions
     from spinney.stores.signing_key import signer
 
-    said = decisions.Said(deciding.name, deciding.words)
+    said = decisions.Said(person_of(deciding.by), reason_of(deciding.reason))
     sure = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
     proposed = decisions.propose(config, signer(config), ask)

@@ -5,20 +5,32 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from spinney.cli.options import config_option, example, json_option, load_config, spark_session, table, write_json
+from spinney.cli.options import (
+    config_option,
+    example,
+    json_option,
+    load_config,
+    person_of,
+    reason_of,
+    spark_session,
+    table,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
     from spinney.local.produce import Sent
+    from spinney.stores.imports import Told
 
 
 LOOK_SECONDS = 0.5
+MOST_SHOWN = 50
 
 
 @click.command(epilog=example("spinney kafka --port 9092 --data work/kafka"))
@@ -108,17 +120,31 @@ def _words(sent: Sent) -> str:
     return f"{text}, {left:,} left ({left / sent.per_second:,.0f} s)"
 
 
-@click.command(epilog=example("spinney load history.parquet --config fleet.toml"))
+@click.command(epilog=example("spinney load models.csv --models --reason 'from the old system'"))
 @click.argument("source", type=click.Path())
 @config_option
 @json_option
 @click.option("--outcomes", is_flag=True, help="The rows are outcomes, not events.")
-def load(source: str, config_path: str, as_json: bool, outcomes: bool) -> None:
+@click.option("--models", is_flag=True, help="SOURCE is an index of fitted scikit-learn models.")
+@click.option("--allow-pickle", is_flag=True, help="Models may be pickles. Reading one runs whatever code it holds.")
+@click.option("--dry-run", is_flag=True, help="Read and try the models; write nothing.")
+@click.option("--reason", help="Why these models, for whoever asks later.")
+@click.option("--by", help="Who decides [your login name].")
+def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: bool, **importing: Any) -> None:
     """History without Kafka: Parquet or Delta, through the same validation, to events and outcomes.
 
     Rows that are there already are not added again. Where labels come late and the rows of events have the target,
-    they are loaded as outcomes too.
+    they are loaded as outcomes too. A column `prediction` is what your present system answered: `spinney fleet
+    --incumbent` compares.
+
+    With --models: existing models become first champions. SOURCE is a CSV, JSON lines or Parquet file with the group's
+    columns and `model`: a path, or an MLflow URI.
     """
+    if models:
+        _load_models(source, config_path, as_json=as_json, outcomes=outcomes, **importing)
+        return
+    if given := [name for name, value in importing.items() if value]:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} is for --models")
     config = load_config(config_path)
     from batch.load import load as run_load
 
@@ -127,6 +153,36 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool) -> None:
         write_json(added)
     else:
         table("added", [{"table": name, "rows": rows} for name, rows in added.items()])
+
+
+def _load_models(source: str, config_path: str, *, as_json: bool, outcomes: bool, **importing: Any) -> None:
+    if outcomes:
+        raise click.UsageError("expected one of: --outcomes, --models")
+    if importing["reason"] is None:
+        raise click.UsageError("--models writes what a person decides: say why by --reason TEXT")
+    from batch.load_models import load_models
+    from spinney.stores.decisions import Said
+    from spinney.stores.imports import What
+
+    said = Said(person_of(importing["by"]), reason_of(importing["reason"]))
+    allow_pickle, dry_run = importing["allow_pickle"], importing["dry_run"]
+    if allow_pickle:
+        click.echo("load: pickles are allowed: reading one runs whatever code it holds", err=True)
+    told = load_models(load_config(config_path), source, said, allow_pickle=allow_pickle, dry_run=dry_run)
+    counts = {what.value: sum(each.what == what for each in told) for what in What}
+    if as_json:
+        write_json({"written": not dry_run, "counts": counts, "models": told})
+    else:
+        table("models", [{"what": what, "models": number} for what, number in counts.items()])
+        _say_why(told)
+    sys.exit(1 if counts[What.REFUSED] else 0)
+
+
+def _say_why(told: Sequence[Told]) -> None:
+    for each in [each for each in told if each.why][:MOST_SHOWN]:
+        click.echo(f"group {each.group_key}: {each.named}: {each.what}: {each.why}", err=True)
+    if (more := sum(each.why is not None for each in told) - MOST_SHOWN) > 0:
+        click.echo(f"{more:,} more; --json shows all", err=True)
 
 
 VERBS = (kafka, produce, load)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import math
 import sys
@@ -50,6 +51,27 @@ def key_of(words: tuple[str, ...]) -> str:
         return keys.typed(*words)
     except ContractError as error:
         raise click.BadParameter(str(error), param_hint="KEY") from error
+
+
+MACHINES = ("stream", "batch")
+
+
+def reason_of(words: str) -> str:
+    """Why a person decides. Raises BadParameter."""
+    if not words.strip():
+        raise click.BadParameter("expected words", param_hint="--reason")
+    return words.strip()
+
+
+def person_of(by: str | None) -> str:
+    """Who decides: the name given, or the login name. Raises BadParameter, UsageError."""
+    try:
+        name = (getpass.getuser() if by is None else by).strip()
+    except (OSError, KeyError) as error:
+        raise click.UsageError("no login name here: say who decides by --by NAME") from error
+    if not name or name in MACHINES:
+        raise click.BadParameter(f"expected a person's name; got {name!r}", param_hint="--by")
+    return name
 
 
 def confirmed(beforehand: bool, *, as_json: bool) -> bool:

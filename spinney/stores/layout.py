@@ -54,7 +54,7 @@ def contract(config: Config, base: Contract) -> Contract:
     if base.name == tables.OUTCOMES.name:
         target = config.fleet.columns[config.fleet.target]
         return base.with_columns(Column("label", target, "the target", nullable=False), after="event_id")
-    if base.name == tables.PREDICTIONS.name:
+    if base.name in (tables.PREDICTIONS.name, tables.INCUMBENT.name):
         types = {"prediction": answer_type(config), "label": answer_type(config)}
         columns = tuple(replace(each, type=types.get(each.name, each.type)) for each in base.columns)
         return replace(base, columns=columns)

@@ -47,9 +47,11 @@ OWNERS = {
     "events": "ingest",
     "outcomes": "ingest",
     "dead_letters": "ingest",
+    "incumbent": "ingest",
     "predictions": "score",
     "health/score": "score",
     "health/labels": "labels",
+    "models/people": PEOPLE,
     "promotions/people": PEOPLE,
 }
 """Directory -> whose lease it is written under; the others are retrain's (stream) and weekly's (batch)."""
@@ -121,7 +123,8 @@ def _surveyed(config: Config, directory: Directory, now: datetime, forgotten: in
 
 def carry_out(config: Config, directory: Directory, now: datetime) -> Survey:
     """Forget, put together, remove. Returns what was done. Only for who holds the directory's lease, between writes."""
-    with leases.held(config, [PEOPLE]) if directory.name.startswith("models/") else nullcontext():
+    forgets_models = directory.contract.name == tables.MODELS.name and owner(directory) != PEOPLE
+    with leases.held(config, [PEOPLE]) if forgets_models else nullcontext():
         # No person goes back to a model while it is being forgotten.
         rows = _let_go(config, directory, now)
         found = _surveyed(config, directory, now, rows.num_rows)

@@ -55,6 +55,7 @@ def test_the_tables_are_those_of_the_design() -> None:
         "events",
         "outcomes",
         "dead_letters",
+        "incumbent",
         "predictions",
         "health",
         "verdicts",
@@ -69,7 +70,7 @@ def test_the_tables_with_several_writers_have_a_directory_for_each() -> None:
     assert {contract.name: contract.directories for contract in tables.ALL if contract.directories} == {
         "health": ("score", "labels"),
         "verdicts": ("stream", "batch"),
-        "models": ("stream", "batch"),
+        "models": ("stream", "batch", "people"),
         "promotions": ("stream", "batch", "people"),
         "rounds": ("stream", "batch"),
     }

@@ -11,6 +11,7 @@ def test_a_table_of_several_writers_is_several_directories(configured) -> None:
     assert [(each.name, each.uri) for each in layout.directories(config, tables.MODELS)] == [
         ("models/stream", "/data/shops/tables/models/stream"),
         ("models/batch", "/data/shops/tables/models/batch"),
+        ("models/people", "/data/shops/tables/models/people"),
     ]
     assert layout.directory(config, tables.EVENTS).uri == "/data/shops/tables/events"
     assert layout.checkpoint(config, "score") == "/data/shops/checkpoints/score"
@@ -18,10 +19,10 @@ def test_a_table_of_several_writers_is_several_directories(configured) -> None:
 
 def test_every_directory_has_a_place_of_its_own(configured) -> None:
     uris = [each.uri for each in layout.every_directory(configured())]
-    # events, outcomes, dead_letters, predictions; health, verdicts, models, rounds twice; promotions three times.
-    assert len(uris) == len(set(uris)) == 4 + 4 * 2 + 3
-    with pytest.raises(KeyError, match="table models has no directory 'people'"):
-        layout.directory(configured(), tables.MODELS, "people")
+    # events, outcomes, dead_letters, incumbent, predictions; health, verdicts, rounds twice; models, promotions thrice.
+    assert len(uris) == len(set(uris)) == 5 + 3 * 2 + 2 * 3
+    with pytest.raises(KeyError, match="table rounds has no directory 'people'"):
+        layout.directory(configured(), tables.ROUNDS, "people")
 
 
 def test_the_declared_columns_stand_after_the_time_of_an_event(configured) -> None:
@@ -56,6 +57,9 @@ def test_a_label_has_the_type_of_the_target_and_an_answer_that_of_the_task(confi
     assert {layout.contract(classes, tables.PREDICTIONS).column(name).type for name in ("prediction", "label")} == {
         "string"
     }
+    assert [layout.contract(each, tables.INCUMBENT).column("prediction").type for each in (numbers, classes)] == [
+        "double", "string",
+    ]  # fmt: skip
 
 
 def test_the_time_as_a_feature_is_read_from_where_it_is_stored(configured) -> None:

@@ -1,0 +1,162 @@
+"""Existing scikit-learn models come in: an index of them → each tried → first champions.
+
+Loading them again adds nothing. No Spark, no Kafka.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spinney.core import keys
+from spinney.core.config import Config
+from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, Corrupt, StoreError
+from spinney.core.recipe import Recipe
+from spinney.stores import delta, imports, signing_key
+from spinney.stores.decisions import Said
+from spinney.stores.imports import Made, Told, Wanted, What
+from spinney.stores.model_files import Source
+
+MODEL, THROUGH, ROWS = "model", "trained_through", "rows"
+AT_ONCE, WRITTEN_AT_ONCE = 5_000, 100
+"""Groups whose stored rows are looked for together, and whose models are."""
+
+
+def load_models(
+    config: Config, index: str, said: Said, *, allow_pickle: bool = False, dry_run: bool = False
+) -> list[Told]:
+    """What became of each line of the index, in its order.
+
+    index: a CSV, JSON lines or Parquet file with the group's columns, `model` (a path, from the index's folder on, or
+    an MLflow URI) and, where it is known, `trained_through` and `rows`. allow_pickle: unpickling runs what is in the
+    file, in a dry run too.
+
+    Raises StoreError: no such file; ContractError: a line that cannot be understood, nothing is stored then; Busy:
+    another person's step is being written.
+    """
+    wanted = read_index(config, Path(index))
+    source = Source(Path(index).parent, config.tracking.uri, allow_pickle)
+    recipe, signer = Recipe.of(config), signing_key.signer(config)
+    if not dry_run:
+        delta.create_tables(config)
+    told: list[Told] = []
+    for many in _in_parts(wanted, AT_ONCE):
+        rows = imports.sample(config, [each.group_key for each in many])
+        for some in _in_parts(many, WRITTEN_AT_ONCE):
+            models: list[Made] = []
+            refused: dict[str, Told] = {}
+            for each in some:
+                try:
+                    models.append(imports.made(each, rows.get(each.group_key), recipe, signer, source))
+                except (ContractError, Corrupt) as error:
+                    why = str(error)[:MAX_ERROR_CHARACTERS]
+                    refused[each.group_key] = Told(each.group_key, each.named, What.REFUSED, why=why)
+            stored = {each.group_key: each for each in imports.store(config, signer, models, said, dry_run=dry_run)}
+            told += [{**stored, **refused}[each.group_key] for each in some]
+    return told
+
+
+def _in_parts(wanted: Sequence[Wanted], size: int) -> Iterator[Sequence[Wanted]]:
+    return (wanted[start : start + size] for start in range(0, len(wanted), size))
+
+
+def read_index(config: Config, file: Path) -> list[Wanted]:
+    """The lines of an index. Raises StoreError: no such file; ContractError: a line that cannot be understood."""
+    group = config.fleet.group
+    needed = ", ".join((*group, MODEL))
+    if not file.is_file():
+        raise StoreError(
+            f"load --models: {file}: expected an index file, CSV, JSON lines or Parquet, with columns {needed}; got "
+            f"{'a folder' if file.is_dir() else 'nothing there'}. Write one: each line names a group and its model"
+        )
+    lines = list(_lines(file))
+    if lacking := [name for name in (*group, MODEL) if lines and name not in lines[0]]:
+        raise ContractError(f"load --models: {file}: expected columns {needed}; got none of {', '.join(lacking)}")
+    types = {name: config.fleet.type_of(name) or "string" for name in group}
+    wanted = [_wanted(f"load --models: {file}, line {at}", line, types) for at, line in enumerate(lines, 1)]
+    seen: set[str] = set()
+    for each in wanted:
+        if each.group_key in seen:
+            raise ContractError(f"load --models: {file}: group {each.group_key}: expected it in one line; got several")
+        seen.add(each.group_key)
+    return wanted
+
+
+def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Each line's values: of CSV texts, None for an empty one."""
+    try:
+        if file.suffix == ".parquet":
+            yield from pq.read_table(file).to_pylist()
+        elif file.suffix == ".csv":
+            with file.open(encoding="utf-8-sig", newline="") as text:
+                yield from ({name: value or None for name, value in line.items()} for line in csv.DictReader(text))
+        elif file.suffix in (".jsonl", ".json", ".ndjson"):
+            yield from map(_object, filter(str.strip, file.read_text(encoding="utf-8").splitlines()))
+        else:
+            raise ContractError(f"load --models: {file}: expected .csv, .jsonl or .parquet; got {file.suffix!r}")
+    except (ValueError, pa.ArrowException, OSError) as error:
+        raise ContractError(f"load --models: {file}: expected lines that can be read; got {error}") from error
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    said = json.loads(text)
+    if not isinstance(said, dict):
+        raise ValueError(f"no JSON object: {text[:40]}")
+    return said
+
+
+def _wanted(where: str, line: Mapping[str, Any], types: Mapping[str, str]) -> Wanted:
+    values = [_value(where, line, name, _KEYS.get(kind, _whole)) for name, kind in types.items()]
+    named = _value(where, line, MODEL, _text)
+    through = None if line.get(THROUGH) is None else _value(where, line, THROUGH, _moment)
+    rows = None if line.get(ROWS) is None else _value(where, line, ROWS, _whole)
+    return Wanted(keys.encode(values), named, through, rows)
+
+
+def _value(where: str, line: Mapping[str, Any], name: str, read: Callable[[Any], Any]) -> Any:
+    try:
+        return read(line.get(name))
+    except (TypeError, ValueError, KeyError) as error:
+        kind = read.__name__.strip("_")
+        raise ContractError(f"{where}: column {name}: expected a {kind}; got {line.get(name)!r}") from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
+def _whole(value: Any) -> int:
+    """A whole number. Not by int() alone: that takes 1.5 and true."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError("no whole number")
+    return int(value)
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, str):
+        return {"true": True, "false": False}[value.lower()]
+    if not isinstance(value, bool):
+        raise TypeError("no boolean")
+    return value
+
+
+def _date(value: Any) -> date:
+    return value if type(value) is date else date.fromisoformat(value)
+
+
+def _moment(value: Any) -> datetime:
+    """A time; in UTC where it names no zone."""
+    at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+_KEYS: Mapping[str, Callable[[Any], Any]] = {"string": _text, "boolean": _boolean, "date": _date}

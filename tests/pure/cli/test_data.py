@@ -1,0 +1,102 @@
+"""`load --models` as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import joblib
+import pytest
+from click.testing import CliRunner, Result
+from past import Past, hour
+from sklearn.linear_model import LinearRegression
+from skops import io as skops_io
+
+from schemas import tables
+from spinney.cli import main
+from spinney.stores import signing_key
+from spinney.stores.files import read_config
+
+TEXT = """\
+[fleet]
+group = ["shop"]
+event_id = "sale"
+event_time = "at"
+target = "sold"
+features = ["price"]
+[fleet.columns]
+shop = "string"
+price = "double"
+sold = "double"
+[kafka]
+events = "sales"
+[storage]
+root = "root"
+"""
+
+
+@pytest.fixture(autouse=True)
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPINNEY_SIGNING_KEY", raising=False)
+    Path("fleet.toml").write_text(TEXT)
+    config = read_config("fleet.toml")
+    signing_key.ensure_key(config)
+    made = Past(config, signing_key.signer(config))
+    made.put(tables.EVENTS, "", {"group_key": '["a"]', "event_id": "e", "event_time": hour(0), "price": 2.0})
+    model = LinearRegression().fit([[1.0], [2.0]], [2.0, 4.0])
+    Path("a.skops").write_bytes(skops_io.dumps(model))
+    joblib.dump(model, "b.pkl")
+    Path("models.csv").write_text("shop,model\na,a.skops\nb,b.pkl\n")
+    return made
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, ["load", "models.csv", *words])
+
+
+def test_what_became_of_each_is_counted_and_a_refusal_is_exit_code_1(past: Past) -> None:
+    done = run("--models", "--reason", "the old system's", "--by", "ada")
+    assert done.exit_code == 1
+    assert done.stdout.splitlines() == ["what\tmodels", "imported\t1", "there already\t0", "refused\t1"]
+    assert 'group ["b"]: b.pkl: refused: reading a pickle runs whatever code it holds' in done.stderr
+    assert [(row["by"], row["reason"]) for row in past.decided()] == [("ada", "imported: the old system's")]
+
+
+def test_allowed_pickles_are_warned_of_and_a_dry_run_writes_nothing(past: Past) -> None:
+    words = ("--models", "--reason", "so", "--allow-pickle")
+    done = run(*words, "--dry-run", "--json")
+    assert done.exit_code == 0, done.output
+    assert "pickles are allowed: reading one runs whatever code it holds" in done.stderr
+    said = json.loads(done.stdout)
+    assert (said["written"], said["counts"]) == (False, {"imported": 2, "there already": 0, "refused": 0})
+    assert [each["group_key"] for each in said["models"]] == ['["a"]', '["b"]']
+    assert past.decided() == []
+    assert run(*words).exit_code == 0
+    assert "there already\t2" in run(*words).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--models",), "--models writes what a person decides: say why by --reason TEXT"),
+        (("--models", "--reason", " "), "expected words"),
+        (("--models", "--reason", "so", "--by", "batch"), "expected a person's name; got 'batch'"),
+        (("--models", "--outcomes", "--reason", "so"), "expected one of: --outcomes, --models"),
+        (("--allow-pickle",), "--allow-pickle is for --models"),
+        (("--dry-run",), "--dry-run is for --models"),
+    ],
+)
+def test_wrong_usage_is_said_before_anything_is_read(words: tuple[str, ...], why: str) -> None:
+    done = run(*words)
+    assert done.exit_code == 2
+    assert why in done.stderr
+
+
+def test_a_comparison_with_an_incumbent_that_is_not_there_says_so() -> None:
+    done = CliRunner().invoke(main, ["fleet", "--incumbent"])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "nothing to compare: no row that the incumbent answered and no model was fitted on" in done.stderr
+    done = CliRunner().invoke(main, ["fleet", "--incumbent", "--state", "fresh"])
+    assert done.exit_code == 2
+    assert "expected --incumbent alone" in done.stderr
