@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
@@ -23,6 +24,7 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.incumbent import Comparison
 from spinney.core.model import Model
+from spinney.core.pairs import Pair, pairs
 from spinney.core.standing import Last, State, state
 from spinney.stores import answers, delta, incumbent, layout, signing_key
 from spinney.stores.files import read_config
@@ -130,6 +132,14 @@ class Fleet:
         """
         return incumbent.compared(self.config, self.champions())
 
+    def shadow(self) -> list[Pair]:
+        """The recipe and its shadow on the same held-out rows, group by group; the newest two recipes first.
+
+        Of what `spinney tidy` has not forgotten. Empty where none was compared. Raises StoreError.
+        """
+        watched = pc.match_substring(ds.field("metrics"), '"shadow"')
+        return pairs(self._read(tables.MODELS, _WATCHED, watched).to_pylist())
+
     def why(self, key: str) -> Story:
         """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""
         mine = ds.field("group_key") == key
@@ -220,6 +230,7 @@ _PROMOTION = [
     "rows",
     "challenger_loss",
 ]
+_WATCHED = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 _VERDICT = ["group_key", "decision", "round_id", "reason", "judged_at"]
 _ATTEMPT = ["group_key", "status", "error", "fitted_at", "round_id"]
 

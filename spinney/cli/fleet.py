@@ -6,7 +6,6 @@ import click
 
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, plain, table, write_json
 from spinney.core.standing import State
-from spinney.core.steps import SHOWN
 
 
 @click.command(epilog=example("spinney fleet --state failed --limit 20"))
@@ -74,6 +73,7 @@ def _compare(config_path: str, *, as_json: bool, limit: int) -> None:
 
 
 def _shadowed(config_path: str, *, as_json: bool) -> None:
+    from spinney.core.steps import SHOWN
     from spinney.fleet import Fleet
 
     found = Fleet(load_config(config_path)).shadow()
