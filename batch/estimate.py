@@ -143,15 +143,16 @@ class _Sampling:
             seconds=time.perf_counter() - began,
             rows=int(fitted["rows"].sum()),
             bytes=size,
-            peak=self._peak(),
+            peak=worker_peak(self.spark),
             failed=int(fitted["status"].isin([ModelStatus.FAILED, ModelStatus.TIMED_OUT]).sum()),
         )
 
-    def _peak(self) -> int:
-        """The most that a worker, or the child that fits for it, has had resident so far."""
-        tasks = cores_of(self.spark)
-        found = self.spark.range(0, tasks, 1, tasks).mapInArrow(_peaks, "peak bigint").collect()
-        return max(row["peak"] for row in found)
+
+def worker_peak(spark: SparkSession) -> int:
+    """The most bytes that a Python worker, or the child that fits for it, has had resident so far."""
+    tasks = cores_of(spark)
+    found = spark.range(0, tasks, 1, tasks).mapInArrow(_peaks, "peak bigint").collect()
+    return max(row["peak"] for row in found)
 
 
 def _peaks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -31,7 +31,10 @@ NARROW, SHIFTED = (0.0, 100.0), (50.0, 150.0)
 XS = (20.0, 75.0, 120.0)
 """Valid in the first ranges only, in both, in the second only."""
 
-WEEKLY = ("weekly.plan", "weekly.fit", "weekly.gate")
+WEEKLY = ("weekly.plan", "weekly.fit", "weekly.fit.1", "weekly.gate.1")
+SMALL_PARTS = ("SPINNEY_BUDGET__PART_SECONDS", "0.01")
+"""The parents are a part, then four groups, then the last two."""
+
 INGEST = ("ingest.events", "ingest.outcomes", "ingest.dead_letters")
 LATER = ("score.publish", "score.predictions", "score.health", "labels.health")
 RETRAIN = ("retrain.plan", "retrain.fit", "retrain.gate", "retrain.record")
@@ -114,7 +117,9 @@ def crashed(spark: Any, broker: str, tmp_path_factory: pytest.TempPathFactory) -
     mutants = {}
     world.begin()
     for point in WEEKLY:
-        world.crash(point, "retrain", "--all")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(*SMALL_PARTS)
+            world.crash(point, "retrain", "--all")
         if point == "weekly.plan":
             world.more_history()
     world.promote(0)  # and finishes the round that was cut off
@@ -151,6 +156,15 @@ def test_the_process_was_killed_at_the_point(crashed: Crashed, point: str) -> No
 
 def test_after_every_crash_nothing_is_lost_and_nothing_is_there_twice(crashed: Crashed) -> None:
     assert ledger.differences(crashed.world.shops) == []
+
+
+def test_a_batch_killed_between_its_parts_fitted_no_group_twice(crashed: Crashed) -> None:
+    models = crashed.world.shops.table(tables.MODELS)
+    first = models[models["round_id"] == "batch-0"]
+    assert len(first) == len(GROUPS) + 3  # two regions and all together
+    assert first["group_key"].is_unique
+    rounds = crashed.world.shops.table(tables.ROUNDS).set_index("round_id")
+    assert rounds.loc["batch-0", "groups_in"] == rounds.loc["batch-0", "fitted"] == len(first)
 
 
 def test_the_faults_left_their_traces(crashed: Crashed) -> None:
