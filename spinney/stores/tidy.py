@@ -162,29 +162,33 @@ def _behind(config: Config, directory: Directory, now: datetime) -> str | None:
     return None
 
 
+_RULES = {name: name for name in ("predictions", "health", "verdicts", "models")} | {"promotions": "models"}
+"""Table -> the key of [retention] that it goes by."""
+
 _DATES = {tables.PREDICTIONS.name: "scored_on", tables.HEALTH.name: "observed_on"}
 
 
 def _let_go(config: Config, directory: Directory, now: datetime) -> pa.Table:
     """Of the rows that the rules let go what tells them from others: a column of dates, or names."""
     kind = directory.contract.name
-    table = delta.dataset(_opened(config, directory))
-    kept_for = getattr(config.retention, kind if kind in _DATES else "models")
-    if kept_for is None or kind not in (*_DATES, tables.MODELS.name, tables.PROMOTIONS.name):
+    kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
+    if kept_for is None:
         return pa.table({})
-    since = now - max(kept_for, LEAST)
+    table, since = delta.dataset(_opened(config, directory)), now - max(kept_for, LEAST)
     if kind in _DATES:
         return table.to_table([_DATES[kind]], filter=ds.field(_DATES[kind]) < since.date())
-    columns, at = (_DECISION, "decided_at") if kind == tables.PROMOTIONS.name else (_ATTEMPT, "fitted_at")
+    columns, at = _NAMED[kind]
     rows = table.to_table(list(columns), filter=ds.field(at) < since)
     if not rows.num_rows:
         return rows
-    wanted = _wanted(config, since)
-    if kind == tables.PROMOTIONS.name:
-        keep = {key: {_name(each) for each in history} for key, history in wanted.items()}
+    if kind == tables.VERDICTS.name:
+        mask = _verdicts_gone(config, rows, table, since)
+    elif kind == tables.PROMOTIONS.name:
+        keep = {key: {_name(each) for each in history} for key, history in _wanted(config, since).items()}
         mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
     else:
-        models, last = {row.model_id for history in wanted.values() for row in history}, _last_attempts(config)
+        models = {row.model_id for history in _wanted(config, since).values() for row in history}
+        last = _last_attempts(config)
         mask = [
             row["model_id"] not in models and last[row["group_key"]] != (row["fitted_at"], row["round_id"])
             for row in rows.to_pylist()
@@ -192,10 +196,27 @@ def _let_go(config: Config, directory: Directory, now: datetime) -> pa.Table:
     return rows.filter(pa.array(mask, pa.bool_()))
 
 
+def _verdicts_gone(config: Config, rows: pa.Table, table: ds.Dataset, since: datetime) -> list[bool]:
+    """Not the last that was said of a group before `since`, which held then; nor a plan that may have to go on."""
+    old = delta.read(config, tables.VERDICTS, ["group_key", "judged_at"], ds.field("judged_at") < since)
+    last = dict(
+        zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
+    )
+    newest = pc.max(table.to_table(["batch_id"]).column("batch_id")).as_py()
+    return [row["judged_at"] != last[row["group_key"]] and row["batch_id"] != newest for row in rows.to_pylist()]
+
+
 _ATTEMPT = ("group_key", "round_id", "model_id", "fitted_at")
 _DECISION = (
     "group_key", "round_id", "model_id", "decision", "epoch", "trained_through", "fitted_at", "decided_at",
 )  # fmt: skip
+
+_NAMED = {
+    tables.VERDICTS.name: (("group_key", "round_id", "judged_at", "batch_id"), "judged_at"),
+    tables.PROMOTIONS.name: (_DECISION, "decided_at"),
+    tables.MODELS.name: (_ATTEMPT, "fitted_at"),
+}
+"""Table -> the columns that its rule looks at, and which of them is the row's age."""
 
 
 def _name(row: Promotion) -> tuple[str, str, str]:

@@ -205,6 +205,9 @@ class Retention(Section):
 
     predictions: PositiveDuration | None = key(None, says="Whole dates of predictions older than this are forgotten.")
     health: PositiveDuration | None = key(None, says="Whole dates of health older than this are forgotten.")
+    verdicts: PositiveDuration | None = key(
+        None, says="Verdicts older than this are forgotten, but for the last of each group before."
+    )
     models: PositiveDuration | None = key(
         None, says="How far back a rollback reaches; models and decisions beyond its reach are forgotten."
     )

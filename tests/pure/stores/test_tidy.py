@@ -136,11 +136,55 @@ def test_whole_dates_of_predictions_go_and_what_has_no_rule_stays(past) -> None:
     assert delta.read(past.config, tables.HEALTH).num_rows == 1
 
 
+def verdict(key: str, day: float, decision: str, batch_id: int) -> dict[str, object]:
+    row = {"group_key": key, "round_id": f"r{batch_id}", "decision": decision, "reason": f"day {day:g}"}
+    return {"shard": 0, **row, "judged_at": hour(day * DAY), "clock": hour(day * DAY), "batch_id": batch_id}
+
+
+@pytest.fixture
+def judged(configured) -> Past:
+    """Verdicts are kept for three days. A: four of the stream and one of the batch; B: one of the stream."""
+    made = Past(configured(("[storage]", '[retention]\nverdicts = "3d"\n[storage]')))
+    of_a = [verdict(A, day, "fit" if day % 2 else "fresh", day) for day in (1, 2, 8, 9)]
+    made.put(tables.VERDICTS, "stream", *of_a, verdict(B, 1, "fresh", 1))
+    made.put(tables.VERDICTS, "batch", verdict(A, 3, "fit", 1), verdict(DEPT, 1, "fresh", 0))
+    return made
+
+
+def verdicts(past: Past) -> set[tuple[str, float]]:
+    rows = delta.read(past.config, tables.VERDICTS, ["group_key", "judged_at"]).to_pylist()
+    return {(row["group_key"], (row["judged_at"] - hour(0)) / timedelta(days=1)) for row in rows}
+
+
+def test_old_verdicts_go_but_the_last_of_each_group_before_which_held_then(judged) -> None:
+    now = hour(10 * DAY)
+    judged.put(tables.EVENTS, "", *({"group_key": key, "event_id": "e", "ingested_at": hour(0)} for key in (A, B)))
+    moments = [now - timedelta(hours=back) for back in range(0, 3 * DAY, 5)]
+    stood = [Fleet(judged.config).groups(at) for at in moments]
+    done = all_tidied(judged, now)
+    assert verdicts(judged) == {(A, 3), (A, 8), (A, 9), (B, 1), (DEPT, 1)}
+    assert (done["verdicts/stream"].forgotten, done["verdicts/batch"].forgotten) == (2, 0)
+    assert [Fleet(judged.config).groups(at) for at in moments] == stood
+    assert all(each.forgotten == 0 for each in all_tidied(judged, now).values())
+
+
+def test_the_newest_plan_of_each_directory_is_kept_however_old(judged) -> None:
+    judged.put(tables.VERDICTS, "stream", verdict(B, 9, "fit", 9), verdict(A, 20, "fresh", 10))
+    judged.put(tables.VERDICTS, "batch", verdict(B, 40, "fresh", 2))
+    all_tidied(judged, hour(90 * DAY))
+    assert verdicts(judged) == {(A, 20), (B, 40), (DEPT, 1)}
+    judged.put(tables.VERDICTS, "stream", verdict(A, 41, "fit", 11), verdict(B, 41, "fit", 11))
+    judged.put(tables.VERDICTS, "batch", verdict(A, 42, "fit", 3), verdict(B, 42, "fit", 3))
+    all_tidied(judged, hour(90 * DAY))
+    assert verdicts(judged) == {(A, 41), (B, 41), (A, 42), (B, 42), (DEPT, 1)}
+
+
 def test_without_rules_nothing_is_forgotten(configured) -> None:
     made = Past(configured())
     made.round(1, {A: 1.0})
     for at in range(2, 9):
         made.round(at, {A: float(at)})
+    made.put(tables.VERDICTS, "stream", verdict(A, 1, "fit", 1), verdict(A, 2, "fresh", 2), verdict(A, 3, "fit", 3))
     assert sum(each.forgotten for each in all_tidied(made, hour(5000 * DAY)).values()) == 0
     assert len(models(made)) == 8
 
