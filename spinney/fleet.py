@@ -26,7 +26,7 @@ from spinney.core.incumbent import Comparison
 from spinney.core.model import Model
 from spinney.core.pairs import Pair, pairs
 from spinney.core.standing import Last, State, state
-from spinney.stores import answers, delta, incumbent, layout, signing_key
+from spinney.stores import answers, delta, incumbent, signing_key
 from spinney.stores.files import read_config
 from spinney.stores.timeline import moment_of
 
@@ -145,7 +145,10 @@ class Fleet:
         mine = ds.field("group_key") == key
         (standing,) = self._standings([key], mine)
         happened = story.told(
-            *(self._read(base, None, mine).to_pylist() for base in (tables.VERDICTS, tables.MODELS, tables.PROMOTIONS))
+            *(
+                self._read(base, _light(base), mine).to_pylist()
+                for base in (tables.VERDICTS, tables.MODELS, tables.PROMOTIONS)
+            )
         )
         if not happened:
             self._refuse_unknown(key)
@@ -205,17 +208,8 @@ class Fleet:
             )
         return found
 
-    def _read(self, base: Contract, columns: list[str] | None, where: ds.Expression | None = None) -> pa.Table:
-        parts = []
-        for directory in layout.directories(self.config, base):
-            table = delta.opened(self.config, directory)
-            if table is None:
-                raise StoreError(
-                    f"fleet {self.config.fleet.name}: no table {directory.name} at {directory.uri}; run `spinney init`"
-                )
-            names = columns or [name for name in directory.contract.names if name not in ("payload", "signature")]
-            parts.append(delta.dataset(table).to_table(names, filter=where))
-        return pa.concat_tables(parts, promote_options="permissive")
+    def _read(self, base: Contract, columns: list[str], where: ds.Expression | None = None) -> pa.Table:
+        return delta.read(self.config, base, columns, where)
 
 
 _PROMOTION = [
@@ -233,6 +227,11 @@ _PROMOTION = [
 _WATCHED = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 _VERDICT = ["group_key", "decision", "round_id", "reason", "judged_at"]
 _ATTEMPT = ["group_key", "status", "error", "fitted_at", "round_id"]
+
+
+def _light(base: Contract) -> list[str]:
+    """All columns but a model's bytes."""
+    return [name for name in base.names if name not in ("payload", "signature")]
 
 
 def _until(column: str, at: datetime | None, where: ds.Expression | None = None) -> ds.Expression | None:

@@ -232,7 +232,7 @@ def test_a_group_that_only_has_events_has_an_empty_story(config: Config) -> None
 
 def test_without_tables_the_error_says_what_to_run(tmp_path: Path) -> None:
     nowhere = parse(TEXT.format(root=tmp_path / "other"), "fleet.toml", {})
-    with pytest.raises(StoreError, match=r"fleet shops: no table events .*spinney init"):
+    with pytest.raises(StoreError, match=r"table events: nothing at .*spinney init"):
         Fleet(nowhere).groups()
 
 

@@ -92,7 +92,7 @@ def whats(told) -> dict[str, str]:
 
 
 def stored(past: Past, base) -> list[dict]:
-    rows = [row for row in Fleet(past.config)._read(base, None).to_pylist() if row["round_id"].startswith("people-")]
+    rows = [row for row in delta.read(past.config, base).to_pylist() if row["round_id"].startswith("people-")]
     return sorted(rows, key=lambda row: row["group_key"])
 
 
