@@ -145,11 +145,10 @@ def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
         retrain(config, spark=spark)
     application = Application(spark, config, triggers=TRIGGERS)
     with stage.act(f"{story.stream.days} days stream through the loop"):
-        application.start()
-        watch = Watch(application, story, stage.console)
         sender = Sender(config, play.timeline, story.stream.max_ahead, lambda sent: settled(application, sent))
         try:
-            with watch:
+            application.start()
+            with Watch(application, story, stage.console) as watch:
                 _stream(application, sender, watch)
         finally:
             sender.stop()
