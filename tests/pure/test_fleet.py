@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from past import fleet_toml
 
 import spinney
 from schemas import tables
@@ -24,25 +25,7 @@ from spinney.stores import delta
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
 
-TEXT = """\
-[fleet]
-name = "shops"
-group = ["shop", "dept"]
-parents = [["dept"], []]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-dept = "int"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-[storage]
-root = "{root}"
-"""
+PARENTS = '[["dept"], []]'
 START = datetime(2024, 5, 1, tzinfo=UTC)
 A, B, C, D, DEPT = '["a","1"]', '["b","1"]', '["c","2"]', '["d","1"]', '{"dept":"1"}'
 
@@ -53,7 +36,7 @@ def hour(n: float) -> datetime:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    made = parse(TEXT.format(root=tmp_path), "fleet.toml", {})
+    made = parse(fleet_toml(tmp_path, parents=PARENTS), "fleet.toml", {})
     delta.create_tables(made)
     return made
 
@@ -231,7 +214,7 @@ def test_a_group_that_only_has_events_has_an_empty_story(config: Config) -> None
 
 
 def test_without_tables_the_error_says_what_to_run(tmp_path: Path) -> None:
-    nowhere = parse(TEXT.format(root=tmp_path / "other"), "fleet.toml", {})
+    nowhere = parse(fleet_toml(tmp_path / "other", parents=PARENTS), "fleet.toml", {})
     with pytest.raises(StoreError, match=r"table events: nothing at .*spinney init"):
         Fleet(nowhere).groups()
 

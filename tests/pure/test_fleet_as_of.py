@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from past import Past, hour
+from past import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.cli import main
@@ -22,25 +22,6 @@ from spinney.stores.decisions import Said, Verb, carry_out
 from spinney.stores.files import read_config
 from spinney.stores.models import ModelCache
 
-TEXT = """\
-[fleet]
-name = "shops"
-group = ["shop", "dept"]
-parents = [["dept"]]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-dept = "int"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-[storage]
-root = "root"
-"""
 A, B, C, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '{"dept":"1"}'
 ADA = Said("ada", "so")
 
@@ -49,7 +30,7 @@ ADA = Said("ada", "so")
 def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     """A has models of hours 1 and 3, B one of hour 3; a person went back with A at hour 4; C came last."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "fleet.toml").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "fleet.toml").write_text(fleet_toml(parents='[["dept"]]'), encoding="utf-8")
     made = Past(read_config("fleet.toml"))
     came = ((A, 0), (B, 0), (C, 6))
     made.put(tables.EVENTS, "", *({"group_key": key, "event_id": "e", "ingested_at": hour(at)} for key, at in came))

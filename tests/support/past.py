@@ -29,6 +29,29 @@ START = datetime(2024, 5, 1, tzinfo=UTC)
 FEATURES = (Feature("price", "double"),)
 
 
+def fleet_toml(root: object = "root", *, parents: str = "[]", more: str = "") -> str:
+    """Shops by departments, with one feature. more: other sections."""
+    return f"""\
+[fleet]
+name = "shops"
+group = ["shop", "dept"]
+parents = {parents}
+event_id = "sale"
+event_time = "at"
+target = "sold"
+features = ["price"]
+[fleet.columns]
+shop = "string"
+dept = "int"
+price = "double"
+sold = "double"
+[kafka]
+events = "sales"
+[storage]
+root = "{root}"
+{more}"""
+
+
 def hour(n: float) -> datetime:
     return START + timedelta(hours=n)
 

@@ -9,29 +9,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from past import Past, hour
+from past import Past, fleet_toml, hour
 
 from spinney.cli import main
 from spinney.stores import signing_key
 from spinney.stores.files import read_config
 
-TEXT = """\
-[fleet]
-group = ["shop", "dept"]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-dept = "int"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-[storage]
-root = "root"
-"""
 A, B = '["a","1"]', '["b","1"]'
 
 
@@ -39,7 +22,7 @@ A, B = '["a","1"]', '["b","1"]'
 def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SPINNEY_SIGNING_KEY", raising=False)
-    (tmp_path / "fleet.toml").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "fleet.toml").write_text(fleet_toml(), encoding="utf-8")
     config = read_config("fleet.toml")
     signing_key.ensure_key(config)
     made = Past(config, signing_key.signer(config))

@@ -7,37 +7,19 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from past import Past, hour
+from past import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.cli import main
 from spinney.core.config import parse
 
-TEXT = """\
-[fleet]
-group = ["shop"]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-price = "double"
-sold = "double"
-[shadow]
-estimator = "constant"
-[kafka]
-events = "sales"
-[storage]
-root = "{root}"
-"""
-A, B = '["a"]', '["b"]'
+A, B = '["a","1"]', '["b","1"]'
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "fleet.toml"
-    path.write_text(TEXT.format(root=tmp_path / "root"))
+    path.write_text(fleet_toml(tmp_path / "root"))
     return path
 
 

@@ -5,32 +5,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from past import Past
+from past import Past, fleet_toml
 
 from spinney.cli import main
 from spinney.stores import delta, leases
 from spinney.stores.files import read_config
 from spinney.stores.layout import every_directory
 
-TEXT = """\
-[fleet]
-group = ["shop", "dept"]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-dept = "int"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-[storage]
-root = "root"
-[retention]
-models = "1d"
-"""
 A = '["a","1"]'
 
 
@@ -38,7 +19,7 @@ A = '["a","1"]'
 def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     """Eight models of long ago."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "fleet.toml").write_text(TEXT, encoding="utf-8")
+    (tmp_path / "fleet.toml").write_text(fleet_toml(more='[retention]\nmodels = "1d"\n'), encoding="utf-8")
     made = Past(read_config("fleet.toml"))
     for at in range(1, 9):
         made.round(at, {A: float(at)})
