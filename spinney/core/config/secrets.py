@@ -21,8 +21,13 @@ def is_secret(key: str) -> bool:
     return bool(_SECRET.search(key) or (key.startswith("storage.") and _SECRET_IN_STORE.search(key)))
 
 
+def masked(text: str) -> str:
+    """A text without the passwords of the addresses in it."""
+    return re.sub(r"(://[^/@:\s]*):[^/@\s]+@", rf"\1:{MASK}@", text)
+
+
 def shown(key: str, value: Any) -> str:
     """Return `value` as TOML, bounded, and masked if `key` is a secret."""
     text = MASK if is_secret(key) or (key in _WHOLE_OPTIONS and value) else toml(value)
-    text = re.sub(r"(://[^/@:\s]*):[^/@\s]+@", rf"\1:{MASK}@", text)
+    text = masked(text)
     return text if len(text) <= 120 else text[:117] + "..."

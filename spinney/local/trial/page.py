@@ -6,10 +6,10 @@ import html
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
+from spinney.core.units import loss_unit, loss_words, plain
 from spinney.local.trial import pictures, words
 from spinney.local.trial.fit import HELD_OUT_WORDS, Trial
 from spinney.local.trial.pictures import amount
-from spinney.local.trial.units import plain
 
 WORST = 10
 STYLE = """
@@ -45,8 +45,8 @@ def page(trial: Trial) -> str:
 
 
 def _figures(trial: Trial) -> str:
-    losses, unit = trial.losses, pictures.loss_unit(trial)
-    name = pictures.loss_words(trial)
+    recipe, losses = trial.recipe, trial.losses
+    unit, name = loss_unit(recipe.loss, recipe.target.name), loss_words(recipe.loss)
     shown = (
         (amount(losses.heldout, unit), f"{name} on the newest {trial.heldout_rows:,} rows, held out"),
         (amount(losses.train, unit), f"on the {trial.rows - trial.heldout_rows:,} older rows it was fitted on"),

@@ -18,11 +18,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spinney.core import keys
+from spinney.core.palette import GREEN, GREY, INK, PAPER, RULE, SHADE, SOFT
+from spinney.core.units import loss_unit, loss_words, plain
 from spinney.local.trial.fit import Trial
-from spinney.local.trial.units import plain
 
-PAPER, INK, SOFT, RULE = "#fbfaf7", "#1d2420", "#5c665f", "#e4e4dc"
-TRAIN, HELD, SHADE = "#9aa39d", "#0b6e4f", "#eef3ec"
+TRAIN, HELD = GREY, GREEN
 FONTS = ("Inter", "Source Sans 3", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans")
 DPI = 150
 
@@ -77,17 +77,6 @@ def amount(value: float | None, unit: str = "") -> str:
     return f"{value:,.{digits}f}".replace("-", "−") + (f" {unit}" if unit else "")
 
 
-def loss_words(trial: Trial) -> str:
-    """What the fleet's loss is called in a sentence."""
-    return {"absolute": "mean absolute error", "squared": "mean squared error", "log": "log loss"}[trial.recipe.loss]
-
-
-def loss_unit(trial: Trial) -> str:
-    """The unit of that loss, where the target's name tells it."""
-    unit = plain(trial.recipe.target.name)[1]
-    return {"absolute": unit, "squared": f"{unit}²" if unit else "", "log": ""}[trial.recipe.loss]
-
-
 def _saved(draw: Callable[[], Figure], **how: Any) -> bytes:
     out = io.BytesIO()
     known = {font.name for font in font_manager.fontManager.ttflist}
@@ -120,8 +109,9 @@ def _panels(figure: Figure, trial: Trial, top: float, bottom: float) -> None:
 
 def headline(trial: Trial) -> str:
     """The model's losses in one sentence, the held-out one first."""
-    unit, losses = loss_unit(trial), trial.losses
-    what = f"{loss_words(trial).capitalize()}{f' in {unit}' if unit else ''}"
+    recipe, losses = trial.recipe, trial.losses
+    unit = loss_unit(recipe.loss, recipe.target.name)
+    what = f"{loss_words(recipe.loss).capitalize()}{f' in {unit}' if unit else ''}"
     fitted = f"{amount(losses.train)} on the {trial.rows - trial.heldout_rows:,} rows it was fitted on"
     if not trial.heldout_rows:
         return f"{what}: {fitted}; too few to hold any out."

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from spinney.core.units import plain
 from spinney.local.trial.fit import Trial
 from spinney.local.trial.pictures import amount, beaten, headline, title
-from spinney.local.trial.units import plain
 
 
 def lines(trial: Trial) -> Iterator[tuple[str, str]]:

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from spinney.core.errors import SetupError
 from spinney.core.recipe import Feature, Recipe
+from spinney.core.units import plain
 from spinney.local.trial import output, pictures, words
 from spinney.local.trial.fit import Losses, Trial
 from spinney.local.trial.page import page
 from spinney.local.trial.pictures import amount
-from spinney.local.trial.units import plain
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 

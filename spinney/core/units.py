@@ -47,3 +47,14 @@ def plain(column: str) -> tuple[str, str]:
         if len(words) > length and end in UNITS:
             return " ".join(words[:-length]), UNITS[end]
     return " ".join(words), ""
+
+
+def loss_words(loss: str) -> str:
+    """What a fleet's loss is called in a sentence."""
+    return {"absolute": "mean absolute error", "squared": "mean squared error", "log": "log loss"}[loss]
+
+
+def loss_unit(loss: str, target: str) -> str:
+    """The unit of that loss, where the target's name tells it."""
+    unit = plain(target)[1]
+    return {"absolute": unit, "squared": f"{unit}²" if unit else "", "log": ""}[loss]

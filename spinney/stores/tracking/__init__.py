@@ -1,0 +1,141 @@
+"""Rounds → MLflow: one run per weekly batch, one per stream and day with its rounds as steps.
+
+The deliverer reads the tables, so MLflow may be down, slow or gone: models do not wait for it, and what was not
+delivered is delivered when it is back. A lease lets one process deliver at a time.
+
+=========  ==========================================================================================
+server     MLflow's client, one call at a time, at a pace
+runs       which run is which, by tags; none is made twice
+rounds     what is told of a round: as many calls for a thousand groups as for a million
+attempts   what a round said of each group, from `models` and `promotions`
+figures    the round drawn
+nested     mode `group`: a run in the round's for each group, with its model
+=========  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import replace
+
+import pyarrow as pa
+
+from schemas import tables
+from spinney.core.config import Config
+from spinney.core.config.secrets import masked
+from spinney.core.errors import Busy
+from spinney.stores import charter, delta, leases
+from spinney.stores.tracking.nested import Nest
+from spinney.stores.tracking.rounds import by_run, over, tell
+from spinney.stores.tracking.runs import Shelf
+from spinney.stores.tracking.server import Left, Server, Watch
+
+log = logging.getLogger(__name__)
+
+NAME = "tracking"
+EVERY_SECONDS = 30.0
+PATIENCE_SECONDS = 30.0
+"""How long a stop waits for a last delivery; what is not delivered then is at the next start."""
+
+LOOK_SECONDS = 1.0
+"""Between two looks at how far a delivery is."""
+
+LEAVING_SECONDS = 5.0
+"""For the call that is under way when the delivery is told to leave."""
+
+
+class Deliverer:
+    """The one that talks to MLflow, in a thread of its own beside the work."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._stopping = threading.Event()
+        self._watch = Watch()
+        self._thread = threading.Thread(target=self._deliver_until_stopped, name="tracking", daemon=True)
+
+    def start(self) -> None:
+        if self._config.tracking.mode != "off":
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Deliver what is left, once, and end; a server that does not answer is not waited for."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(PATIENCE_SECONDS)
+            self._leave()
+
+    def finish(self) -> None:
+        """The same, for as long as MLflow goes on answering; Ctrl-C leaves the rest to the next delivery."""
+        self._stopping.set()
+        show = sys.stderr.isatty()
+        try:
+            while self._thread.is_alive() and self._watch.still_for < PATIENCE_SECONDS:
+                self._thread.join(LOOK_SECONDS)
+                if show and self._watch.said:
+                    sys.stderr.write(f"\r\x1b[KMLflow: {self._watch.said}; Ctrl-C leaves the rest for the next time")
+        except KeyboardInterrupt:
+            log.warning("MLflow: %s; the rest follows with the next batch or stream", self._watch.said or "stopped")
+        if show and self._watch.said:
+            sys.stderr.write("\r\x1b[K")
+        self._leave()
+
+    def _leave(self) -> None:
+        self._watch.leaving.set()
+        if self._thread.is_alive():
+            self._thread.join(LEAVING_SECONDS)
+
+    def _deliver_until_stopped(self) -> None:
+        last = False
+        while not last:
+            last = self._stopping.wait(EVERY_SECONDS)
+            try:
+                with suppress(Busy, Left):  # another process delivers; what is left, the next look delivers
+                    deliver(self._config, self._watch)
+            except Exception as error:
+                # Whatever the tracking server does, the fleet goes on; the rounds stay in their table.
+                said = masked(f"MLflow at {self._config.tracking.uri}: {error}")
+                log.warning("%s; rounds are kept and delivered later", said)
+
+
+def deliver_now(config: Config) -> None:
+    """Deliver what is left, as long as the server goes on answering; the next delivery brings the rest."""
+    deliverer = Deliverer(config)
+    deliverer.start()
+    deliverer.finish()
+
+
+def deliver(config: Config, watch: Watch | None = None) -> int:
+    """Deliver every round that is not there yet. Returns how many.
+
+    Raises what MLflow raises, Busy while another process delivers, Left when it is told to leave.
+    """
+    rounds = delta.read(config, tables.ROUNDS)
+    if config.tracking.mode == "off" or not rounds.num_rows:
+        return 0
+    with leases.held(config, [NAME]), Server(config, watch or Watch()) as server:
+        return _deliver(config, rounds, server)
+
+
+def _deliver(config: Config, rounds: pa.Table, server: Server) -> int:
+    experiment = server.experiment(config.fleet.name)
+    shelf = Shelf(server, config, experiment, charter.ensure_fixed(config).fleet_id)
+    named = by_run(rounds)
+    runs = shelf.runs({name: rows[0] for name, rows in named.items()})
+    delivered = 0
+    for name, rows in named.items():
+        run = runs[name]
+        fresh = [row for row in rows if row["batch_id"] > run.through]
+        if config.tracking.mode == "group":
+            for row in fresh:
+                Nest(server, config, experiment, run, row).deliver()
+                tell(server, config, run, [row])
+                run = replace(run, through=row["batch_id"])
+        elif fresh:
+            tell(server, config, run, fresh)
+        if run.open and over(rows[-1]):
+            server.ask("set_terminated", run.run_id, "FINISHED")
+        delivered += len(fresh)
+    return delivered

@@ -1,0 +1,87 @@
+"""Which of MLflow's runs are which of the fleet's, by their tags. No run is made twice.
+
+Creating a run is not idempotent: an answer that was lost, or a client that repeated its call, leaves two. So a run is
+looked for before it is made, and of two that are one all but the first are deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from spinney.core.config import Config
+from spinney.stores.tracking.server import Server
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as Stored
+
+FLEET, RUN, THROUGH = "spinney.fleet_id", "spinney.run", "spinney.through"
+"""Tags: whose run it is, which run of the fleet's, and the greatest batch delivered to it.
+
+By the fleet's identity: another fleet of the same name counts its batches from 0, too. The runs of groups do not have
+them, so that a fleet's own are found without those.
+"""
+
+RUNNING = "RUNNING"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in MLflow. through: the greatest batch delivered to it; open: more may come."""
+
+    run_id: str
+    through: int
+    open: bool
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A fleet's experiment."""
+
+    server: Server
+    config: Config
+    experiment: str
+    fleet_id: str
+
+    def runs(self, named: Mapping[str, Mapping[str, Any]]) -> dict[str, Run]:
+        """A run of each name, made where there is none. named: each with the row of its first round."""
+        known = self._known()
+        missing = [name for name in named if name not in known]
+        for name in missing:
+            self._make(name, named[name])
+        return self._known() if missing else known
+
+    def _known(self) -> dict[str, Run]:
+        """The fleet's runs by name: one call for a thousand of them, however old the fleet is."""
+        found = self.server.search(self.experiment, f"tags.`{FLEET}` = '{self.fleet_id}'")
+        return {
+            name: Run(run.info.run_id, _through(run), run.info.status == RUNNING)
+            for name, run in each_once(self.server, found, lambda run: str(run.data.tags[RUN])).items()
+        }
+
+    def _make(self, name: str, first: Mapping[str, Any]) -> None:
+        tags = {FLEET: self.fleet_id, RUN: name, "spinney.kind": first["kind"]}
+        if first["recipe_id"]:
+            tags["spinney.recipe"] = first["recipe_id"]
+        began, called = milliseconds(first["started_at"]), f"{self.config.fleet.name} {name}"
+        self.server.ask("create_run", self.experiment, began, tags, run_name=called)
+
+
+def each_once(server: Server, found: Iterable[Stored], identity: Callable[[Stored], str]) -> dict[str, Stored]:
+    """The runs by their identity. Of several of one identity that which is furthest stays; the others are deleted."""
+    first: dict[str, Stored] = {}
+    for run in sorted(found, key=lambda run: (run.info.status == RUNNING, -_through(run), run.info.run_id)):
+        if first.setdefault(identity(run), run) is not run:
+            server.ask("delete_run", run.info.run_id)
+    return first
+
+
+def milliseconds(moment: datetime) -> int:
+    """As MLflow counts time."""
+    return int(moment.timestamp() * 1000)
+
+
+def _through(run: Stored) -> int:
+    return int(run.data.tags.get(THROUGH, -1))

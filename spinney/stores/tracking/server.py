@@ -1,0 +1,117 @@
+"""MLflow as the deliverer talks to it: one call after the other, at a pace, until it is told to leave.
+
+A call that is refused (429) or fails (5xx, no connection) is repeated by MLflow's own client, which backs off and heeds
+`Retry-After`; doing that here too would multiply the attempts. Creating a run is not idempotent, repeated or not: see
+`runs`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pyrate_limiter import Duration, Limiter, Rate
+
+from spinney.core.config import Config
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+PAGE = 1000
+"""Runs in one answer to a search."""
+
+_SQLITE = "sqlite:///"
+
+
+class Left(Exception):  # noqa: N818 - said as what is so
+    """Told to leave: what is not delivered yet is delivered the next time."""
+
+
+class Watch:
+    """What the one who delivers and the one who waits for it tell each other.
+
+    leaving: set to have the delivery end at its next call. moved_at: when MLflow last answered, on the steady clock.
+    said: how far it is; empty where that is soon done.
+    """
+
+    def __init__(self) -> None:
+        self.leaving = threading.Event()
+        self.moved_at = time.monotonic()
+        self.said = ""
+
+    @property
+    def still_for(self) -> float:
+        """Seconds since MLflow last answered."""
+        return time.monotonic() - self.moved_at
+
+
+class Server:
+    """To be closed: `with Server(config, watch) as server`."""
+
+    def __init__(self, config: Config, watch: Watch) -> None:
+        # Else each run's address is printed on standard output, which is the commands' own.
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        # MLflow takes seconds to import and a place in memory: only who delivers pays for it.
+        from mlflow import MlflowClient
+
+        self._uri = config.tracking.uri
+        self._client = MlflowClient(tracking_uri=self._uri)
+        self._pace = Limiter(Rate(config.tracking.calls_per_second, Duration.SECOND))
+        self.watch = watch
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pace.close()
+
+    def ask(self, call: str, *arguments: Any, **named: Any) -> Any:
+        """Call this method of MLflow's client when its turn has come. Raises what that raises, Left."""
+        self._await_turn()
+        answer = getattr(self._client, call)(*arguments, **named)
+        self.watch.moved_at = time.monotonic()
+        return answer
+
+    def upload(self, run_id: str, folder: Path, into: str | None = None) -> None:
+        """Each file of a folder as an artifact; one that is there already is written over."""
+        self._await_turn()  # the client asks once where a run's artifacts are
+        for file in sorted(folder.iterdir()):
+            self.ask("log_artifact", run_id, str(file), into)
+
+    def experiment(self, name: str) -> str:
+        found = self.ask("get_experiment_by_name", name)
+        if found:
+            return str(found.experiment_id)
+        return str(self.ask("create_experiment", name, artifact_location=self._artifacts(name)))
+
+    def search(self, experiment: str, where: str) -> Iterator[Run]:
+        """Every run that MLflow finds, page by page."""
+        token: str | None = None
+        while True:
+            page = self.ask("search_runs", [experiment], where, max_results=PAGE, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _await_turn(self) -> None:
+        if self.watch.leaving.is_set():
+            raise Left
+        self._pace.try_acquire("mlflow")
+
+    def _artifacts(self, name: str) -> str | None:
+        """Beside a database that is a file, which by itself would put them into whatever the current folder is.
+
+        None: where the server has them.
+        """
+        if not self._uri.startswith(_SQLITE):
+            return None
+        database = Path(self._uri.removeprefix(_SQLITE).partition("?")[0]).resolve()
+        return str(database.with_name(f"{database.stem}-artifacts") / name)

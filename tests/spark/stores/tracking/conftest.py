@@ -1,0 +1,51 @@
+"""Rounds in a real MLflow with a real SQLite store, or behind its own server; no Spark session is started."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow_server import serving
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory) -> Path:
+    """MLflow takes seconds to make its tables: once for all tests."""
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture
+def tracked(world, empty_store, tmp_path):
+    """Makes a fleet with an MLflow of its own. more: lines of [tracking]."""
+
+    def make(more: str = ""):
+        shutil.copy(empty_store, tmp_path / "mlflow.db")
+        text = f'[tracking]\nuri = "sqlite:///{tmp_path}/mlflow.db"\ncalls_per_second = 10000\n{more}\n[storage]'
+        return world(("[storage]", text))
+
+    return make
+
+
+@pytest.fixture
+def fleet(tracked):
+    return tracked()
+
+
+@pytest.fixture(scope="session")
+def _server(tmp_path_factory, empty_store):
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    with serving(folder) as found:
+        yield found
+
+
+@pytest.fixture
+def server(_server):
+    """The address of MLflow's server, and the layer before it."""
+    _server[1].reset()
+    yield _server
+    _server[1].reset()
