@@ -14,15 +14,18 @@ import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
 from past import Past, hour
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression
 from skops import io as skops_io
 
 from batch import load_models as loading
 from batch.load_models import load_models, read_index
 from schemas import tables
-from spinney.core import keys
+from spinney.core import codec, keys
+from spinney.core.adoption import adopted
 from spinney.core.config import parse
 from spinney.core.errors import Busy, ContractError, StoreError
+from spinney.core.recipe import Recipe
 from spinney.fleet import Fleet
 from spinney.stores import crashpoints, delta, leases, signing_key, tidy
 from spinney.stores.decisions import Ask, Said, Verb, carry_out
@@ -222,6 +225,22 @@ def test_one_of_a_type_that_may_not_be_stored_is_refused_and_the_others_go_on(pa
     assert told[1].why.startswith("codec skops: expected bytes that can be read; got BadZipFile")
 
 
+def test_one_that_answers_otherwise_from_its_stored_bytes_is_refused(past: Past, index: Path, monkeypatch) -> None:
+    monkeypatch.setattr(codec, "load", lambda *_, **__: adopted(MODELS["c"], Recipe.of(past.config)))
+    told = load_models(past.config, str(index), SAID)
+    assert whats(told) == {A: "refused", B: "refused", C: "imported"}
+    assert told[0].why == "expected the same answers from its stored bytes; got others"
+
+
+def test_a_large_model_is_not_carried_by_its_promotion_and_answers_all_the_same(past: Past, index: Path) -> None:
+    forest = RandomForestRegressor(30, random_state=0).fit(ROWS, ROWS["price"])
+    index.with_name("a.skops").write_bytes(skops_io.dumps(forest))
+    load_models(past.config, str(index), SAID)
+    carried = {row["group_key"]: row["payload"] for row in delta.read(past.config, tables.PROMOTIONS).to_pylist()}
+    assert [carried[key] is None for key in (A, B, C)] == [True, False, False]
+    assert answers(past)["prediction"][:3].tolist() == forest.predict(ROWS).tolist()
+
+
 def test_a_flipped_byte_is_refused_and_the_group_has_no_answer_of_its_own(past: Past, index: Path) -> None:
     load_models(past.config, str(index), SAID)
     mine = ds.field("group_key") == A
@@ -314,6 +333,7 @@ def test_an_index_is_csv_json_lines_or_parquet(past: Past, tmp_path: Path) -> No
         ("i.csv", "shop,dept,model\na,1,m\na,01,n\n", ContractError, r'group \["a","1"\]: expected it in one line'),
         ("i.jsonl", "[1]\n", ContractError, r"expected lines that can be read; got no JSON object: \[1\]"),
         ("i.jsonl", '{"shop": 7, "dept": 1, "model": "m"}\n', ContractError, "column shop: expected a text; got 7"),
+        ("i.jsonl", '{"shop": "a", "dept": true, "model": "m"}\n', ContractError, "column dept: expected a whole; got"),
         ("i.parquet", "no", ContractError, "expected lines that can be read; got Could not open Parquet"),
     ],
 )

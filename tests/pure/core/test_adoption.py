@@ -64,7 +64,8 @@ def test_a_frame_is_given_the_columns_that_it_was_fitted_on_in_its_own_order(rec
 
 def test_strings_are_given_as_they_are_to_a_pipeline_that_knows_them() -> None:
     encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["brand"]), remainder="passthrough")
-    pipeline = make_pipeline(encode, LinearRegression()).fit(ROWS[["price", "brand"]], SOLD)
+    known = ROWS.assign(brand=["x", "y", None, "y", "x"])  # nothing is a brand of its own
+    pipeline = make_pipeline(encode, LinearRegression()).fit(known[["price", "brand"]], SOLD)
     model = stored(adopted(pipeline, recipe(PRICE, BRAND)))
     asked = pd.concat([ROWS, ROWS.assign(brand=["y", "x", "new", None, "x"])], ignore_index=True)
     assert model.predict(asked).tolist() == pipeline.predict(asked[["price", "brand"]]).tolist()
@@ -145,6 +146,7 @@ def test_a_time_has_no_one_form_to_hand_over() -> None:
             "boolean",
             "expected classes of type boolean",
         ),
+        (LogisticRegression(), ["1", "01", "1", "01", "1"], "int", "expected all different as int"),
         (RidgeClassifier(), [1, 2, 1, 2, 1], "int", "it has no probabilities: expected classes that are texts"),
         (
             RandomForestClassifier(2),
@@ -161,10 +163,10 @@ def test_classes_that_are_not_the_targets_are_refused(estimator, labels, target:
 
 
 def test_it_is_tried_on_the_rows_that_have_all_that_it_takes_else_on_a_toy() -> None:
-    model = adopted(LinearRegression().fit(ROWS[["price"]], SOLD), recipe(PRICE, STOCK, BRAND, AT))
-    rows = ROWS.assign(price=[1.0, np.nan, 3.0, np.nan, 6.0], brand=None)
+    model = adopted(LinearRegression().fit(ROWS[["price", "stock"]], SOLD), recipe(PRICE, STOCK, BRAND, AT))
+    rows = ROWS.assign(price=[1.0, np.nan, 3.0, np.nan, 6.0], brand=None, stock=[1, 2, None, 4, 5])
     asked, answers = tried(model, rows)
-    assert asked["price"].tolist() == [1.0, 3.0, 6.0]
+    assert asked["price"].tolist() == [1.0, 6.0]
     assert answers[:, 0].tolist() == model.predict(asked).tolist()
     toys, _ = tried(model, NONE)
     assert toys["price"].tolist() == [0.0, 1.0]

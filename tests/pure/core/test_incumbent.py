@@ -54,34 +54,34 @@ def test_of_classes_the_share_of_wrong_answers_is_compared() -> None:
     assert by_answers(rows, per_row) == [Compared("a", Basis.ANSWERED, 4, 0.5, 0.25)]
 
 
-def fitted(count: int = 11) -> pd.DataFrame:
+def fitted(count: int = 14) -> pd.DataFrame:
     """The incumbent is wrong by as many as the hours since START, rows in disorder."""
     frame = pd.DataFrame({"event_id": [f"e{n}" for n in range(count)], "event_time": [hour(n) for n in range(count)]})
     return frame.assign(label=100.0, incumbent=100.0 - np.arange(count)).sample(frac=1, random_state=1)
 
 
-FIT = HeldOut("a", rows=11, compared=2, loss=0.25)
+FIT = HeldOut("a", rows=14, compared=2, loss=0.25)
 
 
 def test_a_first_model_is_measured_on_the_newest_fifth() -> None:
-    assert by_held_out(fitted(), FIT, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 2, 9.5, 0.25)
+    assert by_held_out(fitted(), FIT, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 2, 12.5, 0.25)
 
 
 def test_one_that_was_compared_with_a_champion_on_what_that_had_not_seen() -> None:
-    later = replace(FIT, compared=1, champion_id="m", champion_through=hour(9))
-    assert by_held_out(fitted(), later, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 1, 10.0, 0.25)
+    later = replace(FIT, compared=1, champion_id="m", champion_through=hour(12))
+    assert by_held_out(fitted(), later, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 1, 13.0, 0.25)
 
 
 def without_answer() -> pd.DataFrame:
     rows = fitted()
-    return rows.assign(incumbent=rows["incumbent"].where(rows["event_id"] != "e9"))
+    return rows.assign(incumbent=rows["incumbent"].where(rows["event_id"] != "e12"))
 
 
 @pytest.mark.parametrize(
     ("rows", "fit"),
     [
-        (fitted(12), FIT),  # a row came since: which were fitted cannot be told
-        (fitted(10), FIT),  # one was forgotten
+        (fitted(15), FIT),  # a row came since: which were fitted cannot be told
+        (fitted(13), FIT),  # one was forgotten
         (without_answer(), FIT),
         (fitted(), replace(FIT, compared=1)),  # not all of the fifth were compared, and which is not known
         (fitted(), replace(FIT, compared=0, champion_id="m")),  # its champion may have seen them all
@@ -92,9 +92,9 @@ def test_where_the_rows_cannot_be_told_or_were_not_all_answered_nothing_is_compa
 
 
 def test_of_an_event_that_came_twice_the_first_counts() -> None:
-    twice = fitted(11)
-    twice = pd.concat([twice, twice[twice["event_id"] == "e3"].assign(event_time=hour(10), incumbent=0.0)])
-    assert by_held_out(twice, FIT, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 2, 9.5, 0.25)
+    twice = fitted()
+    twice = pd.concat([twice, twice[twice["event_id"] == "e3"].assign(event_time=hour(13), incumbent=0.0)])
+    assert by_held_out(twice, FIT, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 2, 12.5, 0.25)
 
 
 def test_the_whole_counts_each_row_alike_and_the_groups_worst_for_the_fleet_come_first() -> None:
