@@ -133,9 +133,17 @@ def carry_out(config: Config, directory: Directory, now: datetime) -> Survey:
     table = _opened(config, directory)
     if found.small:
         table.optimize.compact(max_concurrent_tasks=1)
+    if rows.num_rows and _has_views(table):
+        table.optimize.z_order(["group_key"], max_concurrent_tasks=1)
     if found.gone:
         _vacuumed(table, dry_run=False)
     return found
+
+
+def _has_views(table: DeltaTable) -> bool:
+    """Whether a file holds texts as views: delta-rs leaves a merge's rest so, and Arrow cannot filter by them."""
+    fields = (each for part in delta.dataset(table).get_fragments() for each in part.physical_schema)
+    return any(pa.types.is_string_view(each.type) for each in fields)
 
 
 def _opened(config: Config, directory: Directory) -> DeltaTable:

@@ -9,6 +9,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import pyarrow.dataset as ds
 import pytest
 from deltalake import DeltaTable
 from past import Past, hour
@@ -104,6 +105,18 @@ def test_a_pinned_model_and_the_way_back_from_it_are_kept_however_old(past) -> N
     carry_out(past.config, past.signer, Ask(Verb.UNPIN, (A,)), ADA, now=hour(101 * DAY))
     found = propose(past.config, past.signer, Ask(Verb.ROLLBACK, (A,)))
     assert found.steps[0].after == past.names[9][A]
+
+
+def test_what_is_left_of_a_large_file_can_still_be_looked_up_by_group(past, monkeypatch) -> None:
+    monkeypatch.setattr(tidy, "SMALL_BYTES", 0)  # nothing is put together, so what a merge leaves stays as it is
+    names = past.round(10.5 * DAY, {A: 31.0, B: 32.0, '["c","1"]': 33.0})
+    for later in range(4):
+        past.round((11 + later) * DAY, {A: 40.0 + later})
+    all_tidied(past, hour(20 * DAY))
+    fleet = Fleet(past.config)
+    assert fleet.why(B).standing.model_id == fleet.champions().histories[B][-1].model_id == names[B]
+    kept = delta.read(past.config, tables.MODELS, ["model_id"], ds.field("group_key") == B)
+    assert set(kept.column("model_id").to_pylist()) == {past.names[0][B], names[B]}
 
 
 def test_the_last_attempt_of_a_group_that_fails_is_kept_and_older_ones_go(past) -> None:
