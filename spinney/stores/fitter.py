@@ -1,21 +1,24 @@
-"""Fitting many groups in one Python call: sorted rows in, one row a group out."""
+"""Fitting many groups in one call, in a supervised child: sorted rows in, one row a group out."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas import tables
-from spinney.core.fitting import COLUMNS, fit_groups
+from spinney.core.fitting import COLUMNS
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.stores.arrow import arrow_type
+from spinney.stores.child import Limits
+from spinney.stores.supervised import Fits, Supervised
 
 BLOCK_ROWS = 50_000
 """Rows handed to a kernel at once: large enough for its per-call cost to vanish, small enough for a worker's memory."""
@@ -43,21 +46,31 @@ class Fitter:
     recipe: Recipe
     signer: Signer
     clock: datetime
+    limits: Limits = field(default_factory=Limits)
 
     def function(self) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
         def fit_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            child = self.supervised()
             for block in whole_groups(batches):
-                yield from self.fit(block).to_batches()
+                yield from fitted(block, child).to_batches()
 
         return fit_partition
 
-    def fit(self, block: pa.Table) -> pa.Table:
-        """One row per ask in the block. block: rows and asks of some groups, all rows of each."""
-        frame = block.to_pandas()
-        asks = frame[frame["is_ask"]]
-        rows = frame[~frame["is_ask"]].drop(columns=["is_ask", *ASK])
-        fitted = fit_groups(rows, asks[["group_key", *ASK]], self.recipe, self.clock, self.signer)
-        return pa.Table.from_pandas(fitted[list(FITTED)], schema=_SCHEMA, preserve_index=False)
+    def supervised(self) -> Supervised:
+        return Supervised(Fits(self.recipe, self.clock, self.signer, self.limits))
+
+
+def fitted(block: pa.Table, child: Supervised) -> pa.Table:
+    """One row per ask in the block. block: rows and asks of some groups, all rows of each."""
+    frame = block.to_pandas()
+    asks = frame[frame["is_ask"]][["group_key", *ASK]]
+    rows = frame[~frame["is_ask"]].drop(columns=["is_ask", *ASK])
+    pieces = child.fit(rows, asks)
+    tables_ = [pa.Table.from_pandas(each[list(FITTED)], schema=_SCHEMA, preserve_index=False) for _, each in pieces]
+    if len(tables_) == 1:
+        return tables_[0]
+    places = [place for piece, _ in pieces for place in piece]
+    return pa.concat_tables([_SCHEMA.empty_table(), *tables_]).take(np.argsort(places))
 
 
 def fit(rows: DataFrame, asks: DataFrame, fitter: Fitter, partitions: int) -> DataFrame:

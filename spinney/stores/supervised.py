@@ -1,0 +1,219 @@
+"""Fits of many groups, where what one group's estimator does to its process costs no other group its model.
+
+A child fits a block of groups in one piece. When it dies or hangs, the group whose turn it was is tried again alone, in
+a child of its own, and the rest goes on in smaller pieces; where it was nobody's turn, the piece is halved. A group is
+given up when it has ended two children, the second of them alone: who was merely near is never blamed.
+
+The worst is bounded. Each bad group ends two children (two time limits if it hangs), and some 2 log2(MOST_AT_RISK) more
+where it was nobody's turn; each death undoes the work on one piece. An estimator that ends every process is given up
+after `HOPELESS` groups, and the rest of the task fails untried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from schemas.vocabulary import ModelStatus
+from spinney.core import turns
+from spinney.core.catalog import resolve
+from spinney.core.errors import ConfigError, ContractError, FitFailed, TimedOut
+from spinney.core.estimators import kernel_for
+from spinney.core.fitting import failed, fit_groups
+from spinney.core.recipe import Recipe, candidates
+from spinney.core.signing import Signer
+from spinney.stores.child import Died, Limits, Line, supervised
+
+MOST_AT_RISK = 64
+"""Groups of one piece, once a child has died."""
+
+HOPELESS = 10
+"""Once so many groups have ended their processes and none was fitted, no more are tried."""
+
+MAKING = "while recipe.estimator was called"
+_TRIED = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
+
+Piece = list[int]
+"""Places of groups among a block's asks."""
+
+
+@dataclass(frozen=True)
+class Fits:
+    """How groups are fitted: as `fit_groups` takes it, and within which limits."""
+
+    recipe: Recipe
+    clock: datetime
+    signer: Signer
+    limits: Limits = field(default_factory=Limits)
+
+    def work(self, line: Line, block: _Block, pieces: list[Piece]) -> None:
+        """What the child does."""
+        line.turn(None, MAKING)
+        kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
+        for piece in pieces:
+            line.turn(None, turns.FIT)
+            with turns.heard_by(_told(line, block, piece)):
+                line.send(fit_groups(*block.part(piece), self.recipe, self.clock, self.signer))
+
+    def spoiled(self, group_key: str, died: Died) -> Fits:
+        """The same, where the shadow is not tried in this group, which it has ended."""
+        assert self.recipe.shadow is not None
+        said = f"{died.error_class}: {died.text}"
+        shadow = replace(self.recipe.shadow, spoiled=((group_key, said),))
+        return replace(self, recipe=replace(self.recipe, shadow=shadow))
+
+
+@dataclass
+class Supervised:
+    """Fits one block after the other. One a task: what it has seen die counts for all of its blocks."""
+
+    fits: Fits
+    _given_up: int = 0
+    _works: bool = False
+
+    def fit(self, rows: pd.DataFrame, asks: pd.DataFrame) -> list[tuple[Piece, pd.DataFrame]]:
+        """What `fit_groups` gives for these, piece by piece, each with the places of its groups in `asks`.
+
+        Raises what `fit_groups` raises, and ContractError when `recipe.estimator` itself ends the process.
+        """
+        _warm(self.fits.recipe)
+        block = _Block(rows, asks)
+        rest, size = list(range(len(asks))), len(asks)
+        while rest and not self._hopeless:
+            pieces = _pieces(rest, size)
+            done, died = self._try(block, pieces)
+            rest = rest[sum(map(len, pieces[:done])) :]
+            if died is None or not rest:
+                continue
+            piece = pieces[done]
+            suspect = piece[0] if len(piece) == 1 else died.at
+            if suspect is not None:
+                rest.remove(suspect)
+                self._alone(block, suspect, died)
+            size = max(1, min(len(piece), MOST_AT_RISK) // 2)
+        for place in rest:
+            self._give_up(block, self._untried(block.key(place)), place)
+        for place in block.doubtful:
+            self._alone(block, place)
+        return block.fitted
+
+    @property
+    def _hopeless(self) -> bool:
+        return not self._works and self._given_up >= HOPELESS
+
+    def _try(self, block: _Block, pieces: list[Piece], fits: Fits | None = None) -> tuple[int, Died | None]:
+        """How many of the pieces one child has fitted, and what ended it, if it was not the end of its work."""
+        is_alone, done = pieces == [pieces[0][:1]], 0
+        fits = fits or self.fits
+        try:
+            with closing(supervised(lambda line: fits.work(line, block, pieces), fits.limits)) as made:
+                for fitted in made:
+                    block.take(pieces[done], fitted, is_alone=is_alone)
+                    self._works = self._works or bool(_TRIED & set(fitted["status"]))
+                    done += 1
+        except Died as died:
+            if died.doing == MAKING:
+                name = fits.recipe.estimator
+                raise ContractError(f"recipe.estimator {name}: expected an estimator; got none: {died.text}") from died
+            return done, died
+        return done, None
+
+    def _alone(self, block: _Block, place: int, died: Died | None = None) -> None:
+        """Try a group by itself. died: how it has ended a child before."""
+        for _ in range(2 if died is None else 1):
+            _, died = self._try(block, [[place]])
+            if died is None:
+                return
+        key = block.key(place)
+        if died is not None and died.doing == turns.SHADOW:
+            _, died = self._try(block, [[place]], self.fits.spoiled(key, died))
+        if died is None:
+            return
+        words = died.text
+        error = TimedOut(key, words) if died.timed_out else FitFailed(key, died.error_class, words)
+        self._give_up(block, error, place, died.ms)
+        self._given_up += 1
+
+    def _give_up(self, block: _Block, error: FitFailed, place: int, ms: float = 0.0) -> None:
+        rows, _ = block.part([place])
+        block.fitted.append(([place], failed(rows, error, self.fits.recipe, self.fits.clock, ms)))
+
+    def _untried(self, group_key: str) -> FitFailed:
+        text = (
+            f"not tried: the first {self._given_up} groups ended their processes or did not end in time, and none was "
+            "fitted. Mend the estimator, or raise recipe.time_limit"
+        )
+        return FitFailed(group_key, "NotTried", text)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Rows and asks of some groups, and what has become of them. doubtful: those to be tried alone."""
+
+    rows: pd.DataFrame
+    asks: pd.DataFrame
+    fitted: list[tuple[Piece, pd.DataFrame]] = field(default_factory=list)
+    doubtful: Piece = field(default_factory=list)
+
+    def key(self, place: int) -> str:
+        return str(self.asks["group_key"].iat[place])
+
+    def part(self, piece: Piece) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The rows and asks of a piece."""
+        if len(piece) == len(self.asks):
+            return self.rows, self.asks
+        asks = self.asks.iloc[piece]
+        places = [self._rows_of[key] for key in asks["group_key"] if key in self._rows_of]
+        return self.rows.iloc[np.concatenate(places) if places else []], asks
+
+    def take(self, piece: Piece, fitted: pd.DataFrame, *, is_alone: bool) -> None:
+        """Keep what was fitted, but for those that lacked memory: a neighbour may have taken it."""
+        lacked = fitted["error_class"].eq("MemoryError") | fitted["metrics"].str.contains("MemoryError")
+        if is_alone or not lacked.any():
+            self.fitted.append((piece, fitted))
+            return
+        self.doubtful.extend(place for place, lacks in zip(piece, lacked, strict=True) if lacks)
+        kept = [place for place, lacks in zip(piece, lacked, strict=True) if not lacks]
+        self.fitted.append((kept, fitted[~lacked]))
+
+    @cached_property
+    def _rows_of(self) -> Mapping[str, Any]:
+        return {str(key): places for key, places in self.rows.groupby("group_key", sort=False).indices.items()}
+
+
+def _told(line: Line, block: _Block, piece: Piece) -> turns.Listener:
+    """Hears whose turn it is, and says their places."""
+    places = {block.key(place): place for place in piece}
+    return lambda key, doing: line.turn(None if key is None else places[key], doing)
+
+
+def _pieces(rest: Piece, size: int) -> list[Piece]:
+    """Cut into pieces of `size` groups, then of twice as many each time up to MOST_AT_RISK."""
+    pieces, at = [], 0
+    while at < len(rest):
+        pieces.append(rest[at : at + size])
+        at += size
+        size = max(size, min(2 * size, MOST_AT_RISK))
+    return pieces
+
+
+def _warm(recipe: Recipe) -> None:
+    """Import here what each child would import anew. A user's function is called only in a child."""
+    import_module("skops.io")
+    names = [recipe.estimator, *candidates(recipe.arguments)]
+    theirs = [name for name in names if ":" in name]
+    for name in theirs:
+        resolve(name, {})
+    if not theirs:
+        kernel_for(recipe.estimator, recipe.task, recipe.arguments)
+    if recipe.shadow is not None:
+        with suppress(ConfigError, ContractError):  # a shadow's trouble is its groups' alone
+            _warm(recipe.shadow.recipe)

@@ -1,0 +1,324 @@
+"""Whatever one group's estimator does to its process: its row says so, and every other group has its own model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from misbehaving import HELD, Trouble
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from spinney.core import fitting, kernels
+from spinney.core.errors import ConfigError, ContractError
+from spinney.core.estimators.ridge import StackedRidge
+from spinney.core.fitting import fit_groups
+from spinney.core.recipe import Feature, Recipe, Shadow
+from spinney.core.signing import Signer
+from spinney.stores import supervised
+from spinney.stores.child import Limits
+from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, Fits, Supervised
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+CLOCK = START + timedelta(days=30)
+SIGNER = Signer(b"k" * 32)
+RECIPE = Recipe(
+    estimator="misbehaving:moody",
+    params=(),
+    features=(Feature("x", "double"), Feature("trouble", "int")),
+    target=Feature("y", "double"),
+    task="regression",
+    loss="absolute",
+    min_rows=5,
+    window_rows=2000,
+    window=timedelta(days=90),
+)
+LIMITS = Limits(seconds=0.5, memory_bytes=256 << 20)
+PATIENT = replace(LIMITS, seconds=30.0)
+COSTS = {
+    Trouble.RAISES: ("failed", "ZeroDivisionError", "one by nothing \\udc80"),
+    Trouble.RAISES_IN_WORDS: ("failed", "RuntimeError", "no words (while it was fitted)"),
+    Trouble.NOT_A_NUMBER: ("failed", "NotFinite", "answered NaN or infinity"),
+    Trouble.WARNS: ("fitted", None, ""),
+    Trouble.PRINTS: ("fitted", None, ""),
+    Trouble.FORKS: ("fitted", None, ""),
+    Trouble.SYS_EXIT: ("failed", "SystemExit", "SystemExit(enough) was raised while it was fitted"),
+    Trouble.INTERRUPTS: ("failed", "KeyboardInterrupt", "An estimator must raise an error, not exit"),
+    Trouble.OS_EXIT: ("failed", "Exited", "ended with code 3 while it was fitted"),
+    Trouble.OS_EXIT_0: ("failed", "Exited", "ended with code 0 while it was fitted"),
+    Trouble.CLOSES_ALL: ("failed", "Exited", "ended with code 1 while its model was stored"),
+    Trouble.ALLOCATES: ("failed", "MemoryError", "raise recipe.memory_limit_mib"),
+    Trouble.LEAKS: ("failed", "MemoryError", "raise recipe.memory_limit_mib"),
+    Trouble.FAULTS: ("failed", "Killed", "SIGSEGV while it was fitted: a fault in compiled code"),
+    Trouble.ABORTS: ("failed", "Killed", "SIGABRT while it was fitted: a fault in compiled code"),
+    Trouble.KILLED: ("failed", "Killed", "SIGKILL while it was fitted: out of memory, or by itself"),
+    Trouble.TERMINATED: ("failed", "Killed", "SIGTERM while it was fitted: by itself or by hand"),
+    Trouble.DIES_IN_ANSWERS: ("failed", "Killed", "SIGKILL while its new model was asked"),
+    Trouble.SLEEPS: ("timed_out", "TimedOut", "no end within 0.5 s (recipe.time_limit) while it was fitted"),
+    Trouble.HANGS_IN_C: ("timed_out", "TimedOut", "no end within 0.5 s (recipe.time_limit) while it was fitted"),
+    Trouble.HANGS_IN_ANSWERS: ("timed_out", "TimedOut", "while its new model was asked; its process was killed"),
+}
+ENDS = [trouble for trouble in COSTS if COSTS[trouble][1] in {"Killed", "Exited", "SystemExit", "KeyboardInterrupt"}]
+
+
+def rows_of(key: str, trouble: int = 0, n: int = 12) -> pd.DataFrame:
+    random = np.random.default_rng([*key.encode()])
+    frame = pd.DataFrame({"x": random.normal(size=n), "trouble": trouble})
+    frame["label"] = 3 * frame["x"] + random.normal(size=n) * 0.1
+    frame.insert(0, "group_key", key)
+    frame.insert(1, "event_id", [f"e{i:03}" for i in range(n)])
+    frame.insert(
+        2, "event_time", pd.Series([START + timedelta(hours=i) for i in range(n)]).astype("datetime64[us, UTC]")
+    )
+    return frame
+
+
+def keys(n: int) -> list[str]:
+    return [f'["g{g:03}"]' for g in range(n)]
+
+
+def fleet(troubles: list[int]) -> pd.DataFrame:
+    each = zip(keys(len(troubles)), troubles, strict=True)
+    return pd.concat([rows_of(key, trouble) for key, trouble in each], ignore_index=True)
+
+
+def asks(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"group_key": rows["group_key"].unique()})
+
+
+def fitted(
+    rows: pd.DataFrame, asked: pd.DataFrame | None = None, recipe: Recipe = RECIPE, limits: Limits = PATIENT
+) -> pd.DataFrame:
+    """In the order of the asks, however the pieces came."""
+    pieces = Supervised(Fits(recipe, CLOCK, SIGNER, limits)).fit(rows, asks(rows) if asked is None else asked)
+    order = np.argsort([place for piece, _ in pieces for place in piece])
+    return (
+        pd.concat([frame.astype(object) for _, frame in pieces], ignore_index=True).iloc[order].reset_index(drop=True)
+    )
+
+
+def plain(rows: pd.DataFrame, asked: pd.DataFrame | None = None, recipe: Recipe = RECIPE) -> pd.DataFrame:
+    return fit_groups(rows, asks(rows) if asked is None else asked, recipe, CLOCK, SIGNER).astype(object)
+
+
+def same(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    columns = [name for name in left.columns if name != "fit_ms"]
+    pd.testing.assert_frame_equal(left[columns].reset_index(drop=True), right[columns].reset_index(drop=True))
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
+    """The pieces that each child was given."""
+    given: list[list[list[int]]] = []
+    tried = Supervised._try
+
+    def count(self: Supervised, block: Any, pieces: list[list[int]], fits: Fits | None = None) -> Any:
+        given.append(pieces)
+        return tried(self, block, pieces, fits)
+
+    monkeypatch.setattr(Supervised, "_try", count)
+    return given
+
+
+def test_this_file_knows_what_every_trouble_costs() -> None:
+    assert set(COSTS) == set(Trouble) - {Trouble.NONE}
+
+
+@pytest.mark.parametrize("trouble", COSTS, ids=lambda trouble: trouble.name.lower())
+def test_trouble_costs_its_own_group_and_the_others_have_the_models_that_they_have_alone(trouble: Trouble) -> None:
+    status, error_class, text = COSTS[trouble]
+    rows = fleet([0, 0, trouble, 0])
+    result = fitted(rows, limits=LIMITS)
+    healthy = rows[rows["trouble"] == 0]
+    same(result.drop(index=2), plain(healthy))
+    row = result.loc[2]
+    assert (row["group_key"], row["status"], row["error_class"], row["rows"]) == ('["g002"]', status, error_class, 12)
+    assert text in (row["error"] or "")
+    assert (row["model_id"] is None, row["payload"] is None) == (error_class is not None,) * 2
+    assert row["recipe_id"] == RECIPE.recipe_id
+
+
+def test_all_kinds_at_once_cost_each_its_own_group() -> None:
+    kinds = [trouble for trouble in COSTS if COSTS[trouble][0] == "failed"]
+    rows = fleet([each for trouble in kinds for each in (int(trouble), 0)])
+    result = fitted(rows, limits=PATIENT)
+    bad = rows.groupby("group_key")["trouble"].first().to_numpy() != 0
+    same(result[~bad], plain(rows[rows["trouble"] == 0]))
+    assert result[bad]["error_class"].tolist() == [COSTS[trouble][1] for trouble in kinds]
+
+
+def test_without_trouble_one_child_fits_the_block_in_one_piece(children: list[Any]) -> None:
+    rows = fleet([0] * 5)
+    same(fitted(rows), plain(rows))
+    assert children == [[[0, 1, 2, 3, 4]]]
+
+
+@pytest.mark.parametrize("trouble", [Trouble.HANGS_IN_C, Trouble.KILLED])
+def test_whose_turn_it_was_is_tried_alone_once_and_the_rest_in_smaller_pieces(
+    children: list[Any], trouble: Trouble
+) -> None:
+    fitted(fleet([0, 0, trouble, *[0] * 7]), limits=LIMITS)
+    rest = [0, 1, *range(3, 10)]
+    assert children == [[list(range(10))], [[2]], [rest[:5], rest[5:]]]
+
+
+def test_a_group_that_is_alone_from_the_start_is_tried_twice_all_the_same(children: list[Any]) -> None:
+    result = fitted(fleet([Trouble.KILLED]))
+    assert (result["error_class"].tolist(), children) == (["Killed"], [[[0]], [[0]]])
+
+
+def test_who_was_near_when_the_system_killed_is_never_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when memory is short for a moment: whose turn it was is fitted when it is tried alone."""
+    once, begin = tmp_path / "once", fitting.turns.begin
+
+    def kill_once(key: str | None, doing: str) -> None:
+        begin(key, doing)
+        if key == '["g001"]' and not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    rows = fleet([0] * 4)
+    expected = plain(rows)
+    monkeypatch.setattr(fitting.turns, "begin", kill_once)
+    same(fitted(rows), expected)
+    assert once.exists()
+
+
+def test_the_memory_that_one_group_keeps_is_not_another_ones_failure(children: list[Any]) -> None:
+    """What comes after the leak in the same child has none left: it is fitted again alone."""
+    rows = fleet([Trouble.LEAKS, 0, 0])
+    result = fitted(rows)
+    assert result["status"].tolist() == ["failed", "fitted", "fitted"]
+    same(result[1:], plain(rows[rows["trouble"] == 0]))
+    assert [[0]] in children
+    assert HELD == []
+
+
+@pytest.mark.parametrize("bad", [0, 5, 15])
+def test_where_it_is_nobodys_turn_the_piece_is_halved_until_one_is_left(
+    children: list[Any], monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    """A kernel that fits all in one call, and dies for one group without a word."""
+    rows, recipe = fleet([0] * 16), replace(RECIPE, estimator="ridge")
+    expected = plain(rows, recipe=recipe)
+    fit = StackedRidge.fit
+
+    def deadly(self: StackedRidge, stack: kernels.Stack, timer: Any) -> Any:
+        if keys(16)[bad] in stack.keys:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fit(self, stack, timer)
+
+    monkeypatch.setattr(StackedRidge, "fit", deadly)
+    result = fitted(rows, recipe=recipe)
+    assert result["error_class"].tolist() == [None if at != bad else "Killed" for at in range(16)]
+    same(result.drop(index=bad), expected.drop(index=bad))
+    assert len(children) <= 10  # 2 log2(16) to find it, and 2
+
+
+def test_a_champion_that_kills_whoever_reads_it_costs_its_own_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = fleet([0, 0, 0])
+    before = plain(rows[rows["event_id"] < "e006"])
+    names = {"id": "model_id", "codec": "codec", "payload": "payload", "signature": "signature"}
+    names["trained_through"] = "trained_through"
+    asked = asks(rows).assign(**{f"champion_{name}": before[column] for name, column in names.items()})
+    expected = plain(rows, asked)
+    opened = fitting.codec.open_signed
+
+    def deadly(signer: Signer, claim: Any, *rest: Any) -> Any:
+        if claim.group_key == '["g001"]':
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return opened(signer, claim, *rest)
+
+    monkeypatch.setattr(fitting.codec, "open_signed", deadly)
+    result = fitted(rows, asked)
+    assert result.loc[1, "error"].startswith("its process was killed by SIGSEGV while its champion was read")
+    same(result.drop(index=1), expected.drop(index=1))
+
+
+def test_a_shadow_that_ends_the_process_is_said_and_the_groups_own_model_stands() -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([0, Trouble.KILLED, 0])
+    result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
+    expected = plain(rows, recipe=plainly)
+    for name in ("status", "model_id", "payload", "signature"):
+        assert result[name].tolist() == expected[name].tolist()
+    said = [json.loads(metrics)["shadow"] for metrics in result["metrics"]]
+    assert ["error" in each for each in said] == [False, True, False]
+    assert said[1]["error"].startswith("Killed: its process was killed by SIGKILL while its shadow was compared")
+
+
+def test_groups_without_enough_rows_or_any_are_as_they_would_be(children: list[Any]) -> None:
+    rows = pd.concat([fleet([0, Trouble.KILLED]), rows_of('["thin"]', n=3)], ignore_index=True)
+    asked = pd.DataFrame({"group_key": ['["none"]', *keys(2), '["thin"]']})
+    result = fitted(rows, asked)
+    assert result["group_key"].tolist() == asked["group_key"].tolist()
+    assert result["status"].tolist() == ["too_few_rows", "fitted", "failed", "too_few_rows"]
+    assert Supervised(Fits(RECIPE, CLOCK, SIGNER)).fit(rows, asked.head(0)) == []
+
+
+def test_an_estimator_that_ends_every_process_is_not_tried_in_every_group(children: list[Any]) -> None:
+    rows = fleet([Trouble.KILLED] * (HOPELESS + 5))
+    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER))
+    errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(rows, asks(rows))]
+    assert (errors.count("Killed"), errors.count("NotTried")) == (HOPELESS, 5)
+    assert len(children) == 2 * HOPELESS
+    ((_, untried), *_) = supervising.fit(rows.head(12), asks(rows.head(12)))
+    assert untried["error"].iloc[0].startswith(f"not tried: the first {HOPELESS} groups ended their processes")
+    assert len(children) == 2 * HOPELESS
+
+
+def test_one_group_that_was_fitted_is_enough_to_try_all_of_them() -> None:
+    rows = fleet([*[Trouble.KILLED] * (HOPELESS + 2), 0])
+    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER))
+    supervising.fit(rows_of('["first"]'), asks(rows_of('["first"]')))
+    errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(rows, asks(rows))]
+    assert errors.count("Killed") == HOPELESS + 2
+
+
+def test_the_pieces_after_a_death_grow_again_as_they_are_fitted() -> None:
+    sizes = [len(piece) for piece in supervised._pieces(list(range(200)), 3)]
+    assert sizes == [3, 6, 12, 24, 48, MOST_AT_RISK, 43]
+    assert supervised._pieces(list(range(200)), 200) == [list(range(200))]
+
+
+def test_what_is_no_groups_fault_goes_on_as_it_is() -> None:
+    rows = fleet([0, 0])
+    with pytest.raises(ContractError, match="features: expected"):
+        fitted(rows.drop(columns="x"))
+    with pytest.raises(ConfigError, match="module `no_such_module`"):
+        fitted(rows, recipe=replace(RECIPE, estimator="no_such_module:make"))
+    with pytest.raises(ContractError, match=r"recipe\.estimator misbehaving:raises .* ZeroDivisionError"):
+        fitted(rows, recipe=replace(RECIPE, estimator="misbehaving:raises"))
+    with pytest.raises(
+        ContractError, match=r"nothing_at_all: expected an estimator; got none: .* SIGSEGV while recipe"
+    ):
+        fitted(rows, recipe=replace(RECIPE, estimator="misbehaving:nothing_at_all"))
+
+
+def test_a_parent_that_has_used_many_threads_has_children_that_end() -> None:
+    """OpenMP's threads do not survive a fork; who waits for them waits for ever."""
+    random = np.random.default_rng(1)
+    x = random.normal(size=(5_000, 4))
+    HistGradientBoostingRegressor(max_iter=5).fit(x, x[:, 0]).predict(x)
+    np.linalg.svd(random.normal(size=(300, 300)))
+    boosted = replace(RECIPE, estimator="hist_gradient_boosting", params=(("max_iter", "5"),))
+    rows = fleet([0, 0])
+    result = fitted(rows, recipe=boosted, limits=replace(LIMITS, seconds=5.0))
+    assert result["status"].tolist() == ["fitted", "fitted"]
+    same(result, plain(rows, recipe=boosted))
+
+
+def test_a_hang_is_waited_for_in_full_each_time() -> None:
+    began = time.monotonic()
+    result = fitted(fleet([*[0] * 10, Trouble.HANGS_IN_C, *[0] * 10]), limits=replace(LIMITS, seconds=1.0))
+    assert result["status"].value_counts().to_dict() == {"fitted": 20, "timed_out": 1}
+    assert result.loc[10, "fit_ms"] >= 1000
+    assert time.monotonic() - began >= 2.0
