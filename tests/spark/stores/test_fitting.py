@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from spinney.core.codec import load
 from spinney.core.fitting import fit_groups
-from spinney.core.recipe import Recipe
+from spinney.core.recipe import Recipe, Shadow
 from spinney.core.signing import Signer
 from spinney.stores.fitter import ASK, FITTED, Fitter, fit
 
@@ -96,6 +97,17 @@ def test_any_partitions_and_any_order_give_the_models_of_one_group_at_a_time(
     same(found, one_by_one(rows, asks(), recipe))
     statuses = {'["thin","1"]': "too_few_rows", '["none","1"]': "too_few_rows"}
     assert found["status"].to_dict() == {key: statuses.get(key, "fitted") for key in sorted(SIZES)}
+
+
+def test_a_shadow_is_compared_in_the_workers_as_in_one_call_and_gives_no_other_model(spark, configured) -> None:
+    recipe, rows = Recipe.of(configured()), sales()
+    watching = replace(recipe, shadow=Shadow(replace(recipe, estimator="constant", params=()), 1.0))
+    found = by_spark(spark, rows, asks(), watching, 2)
+    same(found, one_by_one(rows, asks(), watching))
+    alone = one_by_one(rows, asks(), recipe)
+    assert found["payload"].dropna().to_dict() == alone["payload"].dropna().to_dict()
+    shadows = {key: "shadow" in json.loads(text) for key, text in found["metrics"].items()}
+    assert shadows == {key: count >= recipe.min_rows and key != "{}" for key, count in SIZES.items()}
 
 
 def test_champions_are_compared_and_the_same_rows_are_kept(spark, configured) -> None:
