@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from spinney.cli import champion, data, fleet, machine, run, tidy, trial
+from spinney.cli import champion, data, fleet, machine, register, run, tidy, trial
 from spinney.core.errors import SpinneyError, exit_code
 
 
@@ -49,6 +49,7 @@ for verb in (
     *run.VERBS[1:],
     *fleet.VERBS,
     *champion.VERBS,
+    *register.VERBS,
     *tidy.VERBS,
 ):
     main.add_command(verb)

@@ -19,7 +19,7 @@ from spinney.local.checks import Result as Seen
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
 VERBS = [
     *("demo", "check", "init", "kafka", "produce", "load", "try", "stream", "retrain", "fleet", "why"),
-    *("promote", "rollback", "pin", "unpin", "tidy"),
+    *("promote", "rollback", "pin", "unpin", "register", "tidy"),
 ]
 
 

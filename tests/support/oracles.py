@@ -100,11 +100,12 @@ class Shops:
         return self.oracles[model_id].predict([[row["price"], row["stock"]]])[0]
 
 
-def made(root: Path, *, classes: bool = False) -> Shops:
+def made(root: Path, *, classes: bool = False, more: str = "") -> Shops:
+    """more: sections of its configuration besides."""
     task, target, estimator = (
         ('task = "classification"', "string", "logistic_regression") if classes else ("", "double", "ridge")
     )
-    text = TEXT.format(root=root, task=task, target=target, estimator=estimator)
+    text = TEXT.format(root=root, task=task, target=target, estimator=estimator) + more
     return Shops(Past(parse(text, "fleet.toml", {})), text, classes)
 
 

@@ -11,11 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from oracles import DEPT, A, B, C, Shops, made, mixed
+from past import Past
 
 from spinney.core.champions import Champions
 from spinney.core.config import parse
 from spinney.core.config.without_secrets import without_secrets
 from spinney.core.errors import Corrupt, SetupError, StoreError
+from spinney.core.signing import Signer
 from spinney.stores import manifest
 from spinney.stores.manifest import Manifest, Written
 from spinney.stores.models import cache
@@ -156,6 +158,14 @@ def test_models_signed_with_an_older_key_verify_while_both_are_there(
     assert alone(shops, folder).predict(frame)["prediction"].tolist() == [1.0]
 
 
+def test_of_a_model_that_is_stored_under_two_keys_the_one_that_verifies_goes_along(shops: Shops, folder: Path) -> None:
+    for signer in (Signer(b"o" * 32), shops.past.signer, Signer(b"p" * 32)):
+        names = Past(shops.past.config, signer).round(1, {A: 1.0, B: 2.0}, big=True)
+    assert written(shops, folder).refused == 0
+    frame = pd.DataFrame({"shop": ["b", "a"], "dept": 1, "price": 0.0, "stock": 1})
+    assert alone(shops, folder).predict(frame)["model_id"].tolist() == [names[B], names[A]]
+
+
 def test_the_same_champions_make_the_same_digest_and_others_another(shops: Shops, tmp_path: Path) -> None:
     shops.past.round(1, {A: 1.0, B: 1.5})
     digests = []
@@ -209,6 +219,7 @@ def test_the_configuration_goes_along_as_it_is_in_effect_and_without_secrets(sho
     config = parse(text, "fleet.toml", {"SPINNEY_RECIPE__MIN_ROWS": "7"})
     said = without_secrets(config)
     assert "hush" not in said
+    assert "[budget]" not in said, "what was not set is not there"
     again = parse(said, "fleet.toml", {})
     kept = ("fleet", "recipe", "staleness", "gate", "budget", "retention")
     assert {name: getattr(again, name) for name in kept} == {name: getattr(config, name) for name in kept}

@@ -1,0 +1,42 @@
+"""register: the fleet as a version of one registered model."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from spinney.cli.options import config_option, example, json_option, load_config, write_json
+
+
+@click.command(epilog=example("spinney register --alias champion"))
+@config_option
+@json_option
+@click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time, or right after a round.")
+@click.option("--alias", default="champion", show_default=True, help="The name that this version gets.")
+@click.option("--dry-run", is_flag=True, help="Show what a version would hold; MLflow is not asked.")
+def register(config_path: str, as_json: bool, as_of: str | None, alias: str, dry_run: bool) -> None:
+    """Register the fleet in MLflow: one model that answers rows of any groups.
+
+    A version holds every group's champion, signed, and needs none of the fleet's tables.
+    """
+    from datetime import UTC, datetime
+
+    from spinney.fleet import Fleet
+    from spinney.stores import registry
+    from spinney.stores.timeline import moment_of
+
+    config = load_config(config_path)
+    at = moment_of(config, as_of) if as_of else datetime.now(UTC)
+    done = registry.register(config, Fleet(config).champions(at), at, alias, dry_run=dry_run)
+    if as_json:
+        write_json(done)
+    else:
+        click.echo(str(done))
+    if done.manifest.refused:
+        refused = "champions whose signature does not hold: others answer in their place; spinney retrain --group"
+        click.echo(f"{done.manifest.refused} {refused}", err=True)
+    sys.exit(1 if done.manifest.refused else 0)
+
+
+VERBS = (register,)
