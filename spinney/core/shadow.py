@@ -71,14 +71,19 @@ def _measured(
     of_all, errors = losses(history, models, Rows(places, which), loss, begin)
     for nth, own in enumerate(split(of_all, which)):
         if np.isnan(own).any():
-            said[able[nth]]["error"] = _said(no_answer(history.keys[watched[able[nth]].g], errors.get(nth)))
+            raised = errors.get(nth)
+            key = history.keys[watched[able[nth]].g]
+            said[able[nth]]["error"] = _words(key, raised) if raised else _said(no_answer(key, None))
         else:
             said[able[nth]] |= {"loss": mean(own), "rows": len(own)}
     return [(of, fit.ms) for of, fit in zip(said, fits, strict=True)]
 
 
 def _words(group_key: str, error: Exception | None) -> str:
-    return _said(FitFailed.of(group_key, error or RuntimeError("the kernel gave no model")))
+    try:
+        return _said(FitFailed.of(group_key, error or RuntimeError("the kernel gave no model")))
+    except Exception:  # the error's own words raise
+        return type(error).__name__
 
 
 def _said(error: FitFailed) -> str:

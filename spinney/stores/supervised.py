@@ -6,7 +6,8 @@ given up when it has ended two children, the second of them alone: who was merel
 
 The worst is bounded. Each bad group ends two children (two time limits if it hangs), and some 2 log2(MOST_AT_RISK) more
 where it was nobody's turn; each death undoes the work on one piece. An estimator that ends every process is given up
-after `HOPELESS` groups, and the rest of the task fails untried.
+after `HOPELESS` groups, and the rest of the task fails untried. A shadow that ends its process costs its group nothing
+but its own text, and is given up after `SPOILED` groups, or at once where it was nobody's turn.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ MOST_AT_RISK = 64
 HOPELESS = 10
 """Once so many groups have ended their processes and none was fitted, no more are tried."""
 
+SPOILED = 3
+"""Once the shadow has ended its process in so many groups, it is not tried in others."""
+
 MAKING = "while recipe.estimator was called"
 _TRIED = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
 
@@ -65,10 +69,15 @@ class Fits:
 
     def spoiled(self, group_key: str, died: Died) -> Fits:
         """The same, where the shadow is not tried in this group, which it has ended."""
+        return self._with_shadow(spoiled=((group_key, f"{died.error_class}: {died.text}"),))
+
+    def without_shadow(self, died: Died) -> Fits:
+        """The same, where the shadow is not tried any more."""
+        return self._with_shadow(given_up=f"not tried: elsewhere {died.text}")
+
+    def _with_shadow(self, **changed: Any) -> Fits:
         assert self.recipe.shadow is not None
-        said = f"{died.error_class}: {died.text}"
-        shadow = replace(self.recipe.shadow, spoiled=((group_key, said),))
-        return replace(self, recipe=replace(self.recipe, shadow=shadow))
+        return replace(self, recipe=replace(self.recipe, shadow=replace(self.recipe.shadow, **changed)))
 
 
 @dataclass
@@ -77,6 +86,7 @@ class Supervised:
 
     fits: Fits
     _given_up: int = 0
+    _spoiled: int = 0
     _works: bool = False
 
     def fit(self, rows: pd.DataFrame, asks: pd.DataFrame) -> list[tuple[Piece, pd.DataFrame]]:
@@ -92,6 +102,9 @@ class Supervised:
             done, died = self._try(block, pieces)
             rest = rest[sum(map(len, pieces[:done])) :]
             if died is None or not rest:
+                continue
+            if died.doing == turns.SHADOW and died.at is None:
+                self.fits = self.fits.without_shadow(died)
                 continue
             piece = pieces[done]
             suspect = piece[0] if len(piece) == 1 else died.at
@@ -134,7 +147,11 @@ class Supervised:
                 return
         key = block.key(place)
         if died is not None and died.doing == turns.SHADOW:
-            _, died = self._try(block, [[place]], self.fits.spoiled(key, died))
+            self._spoiled += 1
+            without = self.fits.spoiled(key, died)
+            if self._spoiled == SPOILED:
+                self.fits = self.fits.without_shadow(died)
+            _, died = self._try(block, [[place]], without)
         if died is None:
             return
         words = died.text

@@ -62,6 +62,21 @@ class Greedy(Base):
         np.random.seed(1)
         return super().fit(X, y)
 
+class Wordless(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+class Dumb(Base):
+    def fit(self, X, y):
+        raise Wordless
+
+class Dumbfounded(Base):
+    def predict(self, X):
+        raise Wordless
+
+def unmade_without_a_word():
+    raise Wordless
+
 def unmade():
     raise RuntimeError("not made")
 """
@@ -125,6 +140,9 @@ ALONE = fit(RECIPE)
         "own_shadows:Unanswering",
         "own_shadows:Deaf",
         "own_shadows:Greedy",
+        "own_shadows:Dumb",
+        "own_shadows:Dumbfounded",
+        "own_shadows:unmade_without_a_word",
         "own_shadows:unmade",
         "own_shadows:nothing",
         "nobody",
@@ -180,6 +198,8 @@ def _claim(model_id: str, result: pd.DataFrame) -> Any:
         ("own_shadows:Unanswering", "NotFinite: the fitted model answered NaN or infinity for rows it was asked about"),
         ("own_shadows:Deaf", "OSError: not listening"),
         ("own_shadows:unmade", "ContractError: recipe.estimator own_shadows:unmade with {}: expected an unfitted est"),
+        ("own_shadows:Dumb", "Wordless"),
+        ("own_shadows:Dumbfounded", "Wordless"),
         ("nobody", "ConfigError: "),
     ],
 )

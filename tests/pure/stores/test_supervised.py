@@ -25,7 +25,7 @@ from spinney.core.recipe import Feature, Recipe, Shadow
 from spinney.core.signing import Signer
 from spinney.stores import supervised
 from spinney.stores.child import Limits
-from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, Fits, Supervised
+from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, SPOILED, Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
@@ -253,6 +253,31 @@ def test_a_shadow_that_ends_the_process_is_said_and_the_groups_own_model_stands(
     said = [json.loads(metrics)["shadow"] for metrics in result["metrics"]]
     assert ["error" in each for each in said] == [False, True, False]
     assert said[1]["error"].startswith("Killed: its process was killed by SIGKILL while its shadow was compared")
+
+
+def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([Trouble.KILLED] * (SPOILED + 5))
+    result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
+    assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
+    said = [json.loads(metrics)["shadow"]["error"].partition(":")[0] for metrics in result["metrics"]]
+    assert said == ["Killed"] * SPOILED + ["not tried"] * 5
+    # Each of the three: with the others, alone, and alone without it; then all the rest.
+    assert len(children) <= 3 * SPOILED + 1
+
+
+def test_a_shadow_that_ends_the_process_before_any_groups_turn_is_given_up_at_once(children: list[Any]) -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([0] * 5)
+    result = fitted(
+        rows, recipe=replace(plainly, shadow=Shadow(replace(RECIPE, estimator="misbehaving:nothing_at_all"), 1.0))
+    )
+    assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
+    said = [json.loads(metrics)["shadow"]["error"] for metrics in result["metrics"]]
+    assert all(
+        each.startswith("not tried: elsewhere its process was killed by SIGSEGV while its shadow") for each in said
+    )
+    assert len(children) == 2
 
 
 def test_groups_without_enough_rows_or_any_are_as_they_would_be(children: list[Any]) -> None:
