@@ -160,7 +160,7 @@ def judged(configured) -> Past:
     made = Past(configured(("[storage]", '[retention]\nverdicts = "3d"\n[storage]')))
     of_a = [verdict(A, day, "fit" if day % 2 else "fresh", day) for day in (1, 2, 8, 9)]
     made.put(tables.VERDICTS, "stream", *of_a, verdict(B, 1, "fresh", 1))
-    made.put(tables.VERDICTS, "batch", verdict(A, 3, "fit", 1), verdict(DEPT, 1, "fresh", 0))
+    made.put(tables.VERDICTS, "batch", verdict(A, 3, "fit", 1), verdict(DEPT, 8, "fresh", 2))
     return made
 
 
@@ -175,7 +175,7 @@ def test_old_verdicts_go_but_the_last_of_each_group_before_which_held_then(judge
     moments = [now - timedelta(hours=back) for back in range(0, 3 * DAY, 5)]
     stood = [Fleet(judged.config).groups(at) for at in moments]
     done = all_tidied(judged, now)
-    assert verdicts(judged) == {(A, 3), (A, 8), (A, 9), (B, 1), (DEPT, 1)}
+    assert verdicts(judged) == {(A, 3), (A, 8), (A, 9), (B, 1), (DEPT, 8)}
     assert (done["verdicts/stream"].forgotten, done["verdicts/batch"].forgotten) == (2, 0)
     assert [Fleet(judged.config).groups(at) for at in moments] == stood
     assert all(each.forgotten == 0 for each in all_tidied(judged, now).values())
@@ -183,13 +183,13 @@ def test_old_verdicts_go_but_the_last_of_each_group_before_which_held_then(judge
 
 def test_the_newest_plan_of_each_directory_is_kept_however_old(judged) -> None:
     judged.put(tables.VERDICTS, "stream", verdict(B, 9, "fit", 9), verdict(A, 20, "fresh", 10))
-    judged.put(tables.VERDICTS, "batch", verdict(B, 40, "fresh", 2))
+    judged.put(tables.VERDICTS, "batch", verdict(B, 40, "fresh", 3))
     all_tidied(judged, hour(90 * DAY))
-    assert verdicts(judged) == {(A, 20), (B, 40), (DEPT, 1)}
+    assert verdicts(judged) == {(A, 20), (B, 40), (DEPT, 8)}
     judged.put(tables.VERDICTS, "stream", verdict(A, 41, "fit", 11), verdict(B, 41, "fit", 11))
-    judged.put(tables.VERDICTS, "batch", verdict(A, 42, "fit", 3), verdict(B, 42, "fit", 3))
+    judged.put(tables.VERDICTS, "batch", verdict(A, 42, "fit", 4), verdict(B, 42, "fit", 4))
     all_tidied(judged, hour(90 * DAY))
-    assert verdicts(judged) == {(A, 41), (B, 41), (A, 42), (B, 42), (DEPT, 1)}
+    assert verdicts(judged) == {(A, 41), (B, 41), (A, 42), (B, 42), (DEPT, 8)}
 
 
 def test_without_rules_nothing_is_forgotten(configured) -> None:
