@@ -280,7 +280,6 @@ def test_what_is_wrong_in_another_section_is_found(case: str) -> None:
 
 
 NOT_YET = {
-    "recipe.time_limit": "[recipe]\ntime_limit = '5s'",
     "staleness.error_rise.patience": "[staleness]\nerror_rise = { patience = '30d' }",
     "staleness.drift.patience": "[staleness.drift]\npatience = '30d'",
     "staleness.drift.triggers": "[staleness]\ndrift.triggers = true",
