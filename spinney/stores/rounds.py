@@ -41,6 +41,7 @@ from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.stores import delta, fitter, gating, payloads, training
 from spinney.stores.arrow import arrow_schema
+from spinney.stores.child import Limits
 from spinney.stores.delta import Writer
 from spinney.stores.layout import directory
 from spinney.stores.spark import cores_of
@@ -290,7 +291,7 @@ def fitted_groups(
     asked = spark.createDataFrame(plan[["shard", "group_key", "incumbent_id"]], _ASKED_DDL)
     wanted = training.Wanted(asked, training.levels_of(config, plan["group_key"]))
     rows = training.rows(spark, config, wanted, ordered.pins, ordered.clock)
-    fitting = fitter.Fitter(Recipe.of(config), signer, ordered.clock)
+    fitting = fitter.Fitter(Recipe.of(config), signer, ordered.clock, Limits.of(config))
     asks = payloads.asks(spark, config, plan, asked)
     return fitter.fit(rows, asks, fitting, cores_of(spark)).filter(F.col("status") != fitter.KEPT)
 

@@ -100,22 +100,23 @@ class Supervised:
         while rest and not self._hopeless:
             pieces = _pieces(rest, size)
             done, died = self._try(block, pieces)
-            rest = rest[sum(map(len, pieces[:done])) :]
-            if died is None or not rest:
-                continue
-            if died.doing == turns.SHADOW and died.at is None:
+            lacking, rest = block.lacking(), rest[sum(map(len, pieces[:done])) :]
+            if died is not None and died.doing == turns.SHADOW and died.at is None:
                 self.fits = self.fits.without_shadow(died)
                 continue
-            piece = pieces[done]
-            suspect = piece[0] if len(piece) == 1 else died.at
+            suspect: int | None
+            if lacking:
+                piece, suspect, rest = pieces[done - 1], lacking[0], [*lacking, *rest]
+            elif died is not None and rest:
+                piece, suspect = pieces[done], _suspect(pieces[done], died)
+            else:
+                continue
             if suspect is not None:
                 rest.remove(suspect)
                 self._alone(block, suspect, died)
             size = max(1, min(len(piece), MOST_AT_RISK) // 2)
         for place in rest:
             self._give_up(block, self._untried(block.key(place)), place)
-        for place in block.doubtful:
-            self._alone(block, place)
         return block.fitted
 
     @property
@@ -132,6 +133,8 @@ class Supervised:
                     block.take(pieces[done], fitted, is_alone=is_alone)
                     self._works = self._works or bool(_TRIED & set(fitted["status"]))
                     done += 1
+                    if block.short:
+                        break  # of a child whose memory is taken
         except Died as died:
             if died.doing == MAKING:
                 name = fits.recipe.estimator
@@ -173,12 +176,12 @@ class Supervised:
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows and asks of some groups, and what has become of them. doubtful: those to be tried alone."""
+    """Rows and asks of some groups, and what has become of them. short: those that lacked memory beside others."""
 
     rows: pd.DataFrame
     asks: pd.DataFrame
     fitted: list[tuple[Piece, pd.DataFrame]] = field(default_factory=list)
-    doubtful: Piece = field(default_factory=list)
+    short: Piece = field(default_factory=list)
 
     def key(self, place: int) -> str:
         return str(self.asks["group_key"].iat[place])
@@ -197,9 +200,15 @@ class _Block:
         if is_alone or not lacked.any():
             self.fitted.append((piece, fitted))
             return
-        self.doubtful.extend(place for place, lacks in zip(piece, lacked, strict=True) if lacks)
+        self.short.extend(place for place, lacks in zip(piece, lacked, strict=True) if lacks)
         kept = [place for place, lacks in zip(piece, lacked, strict=True) if not lacks]
         self.fitted.append((kept, fitted[~lacked]))
+
+    def lacking(self) -> Piece:
+        """Those that lacked memory, to be fitted again; they are forgotten here."""
+        lacking = self.short.copy()
+        self.short.clear()
+        return lacking
 
     @cached_property
     def _rows_of(self) -> Mapping[str, Any]:
@@ -210,6 +219,13 @@ def _told(line: Line, block: _Block, piece: Piece) -> turns.Listener:
     """Hears whose turn it is, and says their places."""
     places = {block.key(place): place for place in piece}
     return lambda key, doing: line.turn(None if key is None else places[key], doing)
+
+
+def _suspect(piece: Piece, died: Died) -> int | None:
+    """Whose turn it was. Where memory was short, what a child said last may be of a piece before."""
+    if len(piece) == 1:
+        return piece[0]
+    return died.at if died.at in piece else None
 
 
 def _pieces(rest: Piece, size: int) -> list[Piece]:

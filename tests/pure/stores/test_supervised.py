@@ -24,7 +24,7 @@ from spinney.core.fitting import fit_groups
 from spinney.core.recipe import Feature, Recipe, Shadow
 from spinney.core.signing import Signer
 from spinney.stores import supervised
-from spinney.stores.child import Limits
+from spinney.stores.child import Died, Limits
 from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, SPOILED, Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -194,12 +194,20 @@ def test_who_was_near_when_the_system_killed_is_never_blamed(tmp_path: Path, mon
 
 def test_the_memory_that_one_group_keeps_is_not_another_ones_failure(children: list[Any]) -> None:
     """What comes after the leak in the same child has none left: it is fitted again alone."""
-    rows = fleet([Trouble.LEAKS, 0, 0])
+    rows = fleet([0, Trouble.LEAKS, *[0] * 20])
     result = fitted(rows)
-    assert result["status"].tolist() == ["failed", "fitted", "fitted"]
-    same(result[1:], plain(rows[rows["trouble"] == 0]))
-    assert [[0]] in children
+    assert result["status"].tolist() == ["fitted", "failed", *["fitted"] * 20]
+    same(result.drop(index=1), plain(rows[rows["trouble"] == 0]))
+    assert [[1]] in children
+    assert len(children) <= 4
     assert HELD == []
+
+
+def test_a_turn_that_was_another_pieces_names_nobody() -> None:
+    died = Died(at=2, doing="", ms=0.0, error_class="MemoryError", text="")
+    assert supervised._suspect([2, 3], died) == 2
+    assert supervised._suspect([4, 5], died) is None
+    assert supervised._suspect([4], died) == 4
 
 
 @pytest.mark.parametrize("bad", [0, 5, 15])
