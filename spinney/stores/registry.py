@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 import warnings
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,12 +18,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from schemas import tables
+from spinney.core.champion import champion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.config.secrets import shown
 from spinney.core.errors import SpinneyError, StoreError
-from spinney.core.recipe import Recipe
-from spinney.stores import charter, layout, leases, manifest
+from spinney.stores import charter, delta, layout, leases, manifest
 from spinney.stores.manifest import Written
 from spinney.stores.tracking.server import Server, Watch
 
@@ -34,6 +39,8 @@ MODEL = "model"
 
 NAME = "registry"
 DIGEST = "spinney.digest"
+MOST_RECIPES = 50
+"""What a tag of 5,000 letters has room for."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +91,26 @@ def register(config: Config, champions: Champions, as_of: datetime, alias: str, 
             return found
         with leases.held(config, [NAME]):
             try:
-                return _register(config, found, folder)
+                return _register(config, found, folder, _recipes(config, champions))
             except Exception as error:
                 if isinstance(error, SpinneyError):
                     raise
                 uri = shown("tracking.uri", config.tracking.uri)
                 raise StoreError(
-                    f"MLflow at {uri}: expected version of {config.fleet.name} to be registered; got {error}. "
-                    "No alias was moved; run spinney register again when it is back"
+                    f"MLflow at {uri}: expected it to register {config.fleet.name} as {alias}; got "
+                    f"{str(error).rstrip('.')}. No alias was moved; mend that, then run spinney register again"
                 ) from error
 
 
-def _register(config: Config, wanted: Registered, folder: Path) -> Registered:
+def _recipes(config: Config, champions: Champions) -> list[str]:
+    """The recipes that the champions were fitted by, the most used first."""
+    answering = [row.model_id for row in map(champion, champions.histories.values()) if row]
+    fitted = ds.field("model_id").isin(pa.array(answering, pa.string()))
+    found = delta.read(config, tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(["model_id", "recipe_id"])
+    return [name for name, _ in Counter(found.aggregate([]).column("recipe_id").to_pylist()).most_common()]
+
+
+def _register(config: Config, wanted: Registered, folder: Path, recipes: list[str]) -> Registered:
     identity = charter.ensure_fixed(config).fleet_id
     requirements = pinned()
     digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements]).encode()).hexdigest()
@@ -106,12 +121,12 @@ def _register(config: Config, wanted: Registered, folder: Path) -> Registered:
         else:
             place = folder.with_name(MODEL)
             _save(config, folder, place, requirements)
-            version = _new_version(server, place, _tags(config, wanted, identity, digest), wanted.model)
+            version = _new_version(server, place, _tags(wanted, identity, digest, recipes), wanted.model)
         server.ask("set_registered_model_alias", wanted.model, wanted.alias, str(version))
     return replace(wanted, version=version, made=not found)
 
 
-def _tags(config: Config, wanted: Registered, identity: str, digest: str) -> dict[str, str]:
+def _tags(wanted: Registered, identity: str, digest: str, recipes: list[str]) -> dict[str, str]:
     held = wanted.manifest
     return {
         DIGEST: digest,
@@ -120,7 +135,7 @@ def _tags(config: Config, wanted: Registered, identity: str, digest: str) -> dic
         "spinney.groups": str(held.groups),
         "spinney.parents": str(held.parents),
         "spinney.models": str(held.models),
-        "spinney.recipe": Recipe.of(config).recipe_id,
+        "spinney.recipes": ", ".join(recipes[:MOST_RECIPES]),
     }
 
 

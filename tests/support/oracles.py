@@ -73,7 +73,9 @@ class Shops:
             (row,) = found.to_dict("records")
             assert row["status"] == "fitted", row["error"]
             payload = row["payload"][:-1] + bytes([row["payload"][-1] ^ flipped])
-            made = {name: row[name] for name in ("group_key", "model_id", "codec", "signature")} | {"payload": payload}
+            made = {name: row[name] for name in ("group_key", "model_id", "recipe_id", "codec", "signature")} | {
+                "payload": payload
+            }
             told = {
                 "shard": 0, "round_id": f"stream-{at}", "trained_through": hour(at), "fitted_at": hour(at),
                 "clock": hour(at), "epoch": 0, "decision": "promoted", "decided_at": hour(at), "by": "stream",

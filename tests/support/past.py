@@ -93,6 +93,7 @@ class Past:
             of_round = {
                 "shard": 0, "group_key": key, "round_id": f"stream-{at:g}", "model_id": names[key], "batch_id": 0,
                 "trained_through": hour(at - 1), "fitted_at": hour(at), "clock": hour(at), "rows": 40, "fit_ms": 1.0,
+                "recipe_id": "by hand",
             }  # fmt: skip
             metrics = '{"challenger_loss": 1.5, "heldout_rows": 8}'
             models.append({**of_round, "status": "fitted", "metrics": metrics, **made})

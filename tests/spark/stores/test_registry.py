@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 
 from spinney.cli import main
 from spinney.core.errors import Busy, StoreError
+from spinney.core.recipe import Recipe
 from spinney.stores import leases, registry
 from spinney.stores.models import cache
 from spinney.stores.registry import Registered
@@ -89,13 +90,15 @@ def test_the_very_same_is_found_again_and_the_alias_follows_the_one_that_is_aske
 
 def test_a_version_says_of_which_fleet_and_moment_it_is_and_holds_no_pickle(fleet, tmp_path: Path) -> None:
     shops = fleet()
+    shops.past.round(1, {A: 1.0, B: 2.0})
     shops.round(30, A, DEPT)
     registered(shops)
     said = MlflowClient().get_model_version("shops", "1")
     charter = json.loads((tmp_path / "root" / "charter.json").read_text(encoding="utf-8"))
     assert said.tags["spinney.fleet_id"] == charter["fleet_id"]
     assert said.tags["spinney.as_of"] == hour(100).isoformat()
-    assert (said.tags["spinney.groups"], said.tags["spinney.parents"]) == ("1", "1")
+    assert said.tags["spinney.recipes"] == f"{Recipe.of(shops.past.config).recipe_id}, by hand"
+    assert (said.tags["spinney.groups"], said.tags["spinney.parents"]) == ("2", "1")
     place = Path(mlflow.artifacts.download_artifacts(URI, dst_path=str(tmp_path / "copy")))
     files = {str(file.relative_to(place)) for file in place.rglob("*") if file.is_file()}
     assert {file for file in files if file.endswith((".pkl", ".pickle", ".joblib"))} == set()
@@ -132,7 +135,7 @@ def test_a_server_that_is_down_is_said_and_no_alias_moves(fleet, monkeypatch: py
         raise ConnectionError("it is down")
 
     monkeypatch.setattr(MlflowClient, "create_model_version", refuses)
-    with pytest.raises(StoreError, match=r"MLflow at \"sqlite.*: expected version of .*; got it is down\. No"):
+    with pytest.raises(StoreError, match=r"MLflow at \"sqlite.*: expected it to register .*; got it is down\. No"):
         registered(shops)
     assert named() == 1
 
