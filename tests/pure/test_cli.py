@@ -190,14 +190,16 @@ def test_retrain_wants_to_know_what(flights: Path, words: list[str]) -> None:
 def test_retrain_passes_its_groups_on(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def retrain(config: object, groups: object, **options: object) -> dict[str, int]:
-        asked.append((groups, options))
+    def retrain(config: object, groups: object, *, stale: bool, spark: object, show: object) -> dict[str, int]:
+        assert callable(show)
+        asked.append((groups, stale, spark))
         return {"fitted": 2}
 
     stand_in(monkeypatch, "batch.weekly", retrain=retrain)
     assert json.loads(run("retrain", "--all", "--json").stdout) == {"fitted": 2}
     assert run("retrain", "--group", "a", "--group", "b").stdout == "what\tvalue\nfitted\t2\n"
-    assert asked == [(None, {"spark": spark}), (["a", "b"], {"spark": spark})]
+    assert run("retrain", "--stale").exit_code == 0
+    assert asked == [(None, False, spark), (["a", "b"], False, spark), (None, True, spark)]
 
 
 def test_load_shows_the_counts(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
