@@ -218,6 +218,20 @@ def test_a_recipe_that_was_edited_since_is_not_told_as_the_rounds_own(fleet, tmp
     assert "recipe" not in json.loads(artifact(fleet, run, "round.json", tmp_path))
 
 
+@pytest.mark.parametrize("mode", ["round", "group"])
+def test_a_recipe_edited_during_a_day_stops_no_delivery(tracked, mode) -> None:
+    """A parameter cannot be changed in MLflow: the day's run keeps that of its first round."""
+    fleet = tracked(f'mode = "{mode}"')
+    took_place(fleet, "stream", 3, DAY, recipe_id="one")
+    took_place(fleet, "stream", 4, DAY + timedelta(hours=1), recipe_id="another")
+    assert deliver(fleet.config) == 2
+    took_place(fleet, "stream", 5, DAY + timedelta(hours=2), recipe_id="a third")
+    assert deliver(fleet.config) == 1
+    (run,) = runs(fleet).values()
+    assert run.data.params == {"recipe_id": "one"}
+    assert steps(fleet, run, "version.events") == [(3, 10.0), (4, 11.0), (5, 12.0)]
+
+
 def test_as_many_calls_for_a_thousand_groups_as_for_three_and_one_for_runs_that_are_done(fleet, server) -> None:
     uri, layer = server
     config = at(fleet.config, uri)
