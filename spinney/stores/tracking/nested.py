@@ -7,7 +7,6 @@ finds the round's runs by their tags, goes on with those that have not ended, an
 from __future__ import annotations
 
 import math
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from spinney.core.portable import GroupModel
 from spinney.core.signing import Claim, Signer
 from spinney.stores import signing_key
 from spinney.stores.tracking import attempts
-from spinney.stores.tracking.rounds import log, parameters
+from spinney.stores.tracking.rounds import LONGEST_NAME, log, parameters, step
 from spinney.stores.tracking.runs import RUNNING, Run, each_once, milliseconds
 from spinney.stores.tracking.server import Server
 
@@ -42,8 +41,8 @@ _PARAMS = ("trained_from", "trained_through", "codec", "champion_id", "chosen")
 _ENDED = {ModelStatus.FAILED.value: "FAILED", ModelStatus.TIMED_OUT.value: "FAILED"}
 """How MLflow calls a run's end: `FINISHED`, but for these."""
 
-_LONGEST = {"name": 250, "value": 5000}
-"""Characters that MLflow takes of a name and of a tag's or parameter's value."""
+LONGEST_VALUE = 5000
+"""Characters that MLflow takes of a tag or parameter."""
 
 _REQUIRED = ("numpy", "scikit-learn", "skops", "spinney")
 
@@ -90,11 +89,11 @@ class Nest:
         if run is None:
             tags = self._tags(attempt)
             if isinstance(model, str):
-                tags["spinney.model_refused"] = model[: _LONGEST["value"]]
-            named = attempt["group_key"][: _LONGEST["name"]]
+                tags["spinney.model_refused"] = model[:LONGEST_VALUE]
+            named = attempt["group_key"][:LONGEST_NAME]
             run = self.server.ask("create_run", self.experiment, began, tags, run_name=named)
         run_id = run.info.run_id
-        log(self.server, run_id, {**shared, **_params(attempt)}, self._metrics(attempt))
+        log(self.server, run_id, {**shared, **_params(attempt)}, step(self.row, numbers(attempt)))
         if isinstance(model, GroupModel):
             with tempfile.TemporaryDirectory() as folder:
                 self.server.upload(run_id, _saved(model, Path(folder) / MODEL), MODEL)
@@ -104,13 +103,7 @@ class Nest:
     def _tags(self, attempt: Mapping[str, Any]) -> dict[str, str]:
         said = {f"spinney.{name}": str(attempt[name]) for name in _TAGS if attempt[name] is not None}
         identity = {PARENT: self.parent.run_id, GROUP: attempt["group_key"], ROUND: self.row["round_id"]}
-        return {**{name: value[: _LONGEST["value"]] for name, value in said.items()}, **identity}
-
-    def _metrics(self, attempt: Mapping[str, Any]) -> list[Any]:
-        from mlflow.entities import Metric
-
-        at, step = milliseconds(self.row["started_at"]), self.row["batch_id"]
-        return [Metric(_name(name), value, at, step) for name, value in numbers(attempt).items()]
+        return {**{name: value[:LONGEST_VALUE] for name, value in said.items()}, **identity}
 
 
 def numbers(attempt: Mapping[str, Any]) -> dict[str, float]:
@@ -151,9 +144,4 @@ def _requirements() -> list[str]:
 
 
 def _params(attempt: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(attempt[name])[: _LONGEST["value"]] for name in _PARAMS if attempt.get(name) is not None}
-
-
-def _name(name: str) -> str:
-    """As MLflow allows it."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[: _LONGEST["name"]]
+    return {name: str(attempt[name])[:LONGEST_VALUE] for name in _PARAMS if attempt.get(name) is not None}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ FIGURES = (*COUNTS, "predicted_seconds", "mean_champion_loss", "mean_challenger_
 
 GROUPS_FILE, ROUND_FILE = "groups.parquet", "round.json"
 
+LONGEST_NAME = 250
 MOST_METRICS, MOST_PARAMS = 900, 100
 """What one `log_batch` may carry: a thousand in all."""
 
@@ -48,13 +51,7 @@ def over(last: Mapping[str, Any]) -> bool:
 
 def tell(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, Any]]) -> None:
     """Log these rounds of one run, and then that they are."""
-    from mlflow.entities import Metric
-
-    metrics = [
-        Metric(name, value, milliseconds(row["started_at"]), row["batch_id"])
-        for row in fresh
-        for name, value in numbers(row).items()
-    ]
+    metrics = [each for row in fresh for each in step(row, numbers(row))]
     # A parameter is never changed: a run that goes on over an edited recipe keeps that of its first round.
     first = parameters(config, fresh[0]) if run.through < 0 else {}
     log(server, run.run_id, first, metrics)
@@ -68,12 +65,26 @@ def tell(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, 
 
 
 def log(server: Server, run_id: str, parameters: Mapping[str, str], metrics: Sequence[Any]) -> None:
+    """As many calls as it takes, which is one for what there usually is."""
     from mlflow.entities import Param
 
-    params = [Param(name, value) for name, value in parameters.items()]
-    for at in range(0, max(len(metrics), 1), MOST_METRICS):
-        some = {"metrics": metrics[at : at + MOST_METRICS], "params": params[:MOST_PARAMS] if not at else []}
-        server.ask("log_batch", run_id, **some, synchronous=True)
+    params = [Param(name, value) for name, value in {allowed(name): said for name, said in parameters.items()}.items()]
+    for at in range(max(math.ceil(len(metrics) / MOST_METRICS), math.ceil(len(params) / MOST_PARAMS))):
+        some = metrics[at * MOST_METRICS : (at + 1) * MOST_METRICS]
+        server.ask("log_batch", run_id, some, params[at * MOST_PARAMS : (at + 1) * MOST_PARAMS], synchronous=True)
+
+
+def step(row: Mapping[str, Any], figures: Mapping[str, float]) -> list[Any]:
+    """Numbers as metrics of this round."""
+    from mlflow.entities import Metric
+
+    at = milliseconds(row["started_at"])
+    return [Metric(allowed(name), value, at, row["batch_id"]) for name, value in figures.items()]
+
+
+def allowed(name: str) -> str:
+    """A metric's or parameter's name as MLflow takes it: one that it refuses would stop every later delivery."""
+    return re.sub(r"[^\w\-. :]", "_", name)[:LONGEST_NAME]
 
 
 def parameters(config: Config, row: Mapping[str, Any]) -> dict[str, str]:
@@ -86,7 +97,7 @@ def parameters(config: Config, row: Mapping[str, Any]) -> dict[str, str]:
         said |= {name: str(getattr(recipe, name)) for name in ("min_rows", "window_rows", "window")}
         said |= {f"library.{name}": version for name, version in recipe.versions}
     if row["kind"] == RoundKind.BATCH.value:
-        said |= {f"version.{name}": str(version) for name, version in _json(row["pins"]).items()}
+        said |= {f"version.{_table(name)}": str(version) for name, version in _json(row["pins"]).items()}
     return said
 
 
@@ -96,7 +107,7 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
     found |= {f"seconds.{stage}": float(took) for stage, took in _json(row["seconds"]).items()}
     found |= {f"reason.{name}": float(count) for name, count in _json(row["reasons"]).items()}
     if row["kind"] == RoundKind.STREAM.value:
-        found |= {f"version.{name}": float(version) for name, version in _json(row["pins"]).items()}
+        found |= {f"version.{_table(name)}": float(version) for name, version in _json(row["pins"]).items()}
     return found
 
 
@@ -113,6 +124,10 @@ def write_files(config: Config, row: Mapping[str, Any], folder: Path) -> None:
     drawn = figures.draw(groups, title=title, loss=config.fleet.loss, target=config.fleet.target)
     for name, png in drawn.items():
         (folder / name).write_bytes(png)
+
+
+def _table(directory: str) -> str:
+    return directory.replace("/", ".")
 
 
 def _json(text: str | None) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from attempted import DAY, retrained, sales, took_place
 from mlflow import MlflowClient
+from mlflow.utils.validation import _validate_batch_log_limits, validate_param_and_metric_name
 
 from schemas import tables
 from spinney.core.config import parse
@@ -230,6 +231,24 @@ def test_a_recipe_edited_during_a_day_stops_no_delivery(tracked, mode) -> None:
     (run,) = runs(fleet).values()
     assert run.data.params == {"recipe_id": "one"}
     assert steps(fleet, run, "version.events") == [(3, 10.0), (4, 11.0), (5, 12.0)]
+
+
+def test_more_than_one_call_may_carry_goes_in_several_and_odd_names_are_made_such_as_mlflow_takes() -> None:
+    said = []
+
+    class Asked:
+        def ask(self, call, run_id, metrics, params, *, synchronous) -> None:
+            _validate_batch_log_limits(metrics, params, [])
+            for each in (*metrics, *params):
+                assert validate_param_and_metric_name(each.key)
+            said.append((call, run_id, len(metrics), len(params)))
+
+    row = {"started_at": DAY, "batch_id": 3}
+    metrics = tracking.rounds.step(row, {f"loss({at})/../x": float(at) for at in range(1000)})
+    tracking.rounds.log(Asked(), "r", {f"a,{at}": "b" for at in range(250)}, metrics)
+    assert said == [("log_batch", "r", 900, 100), ("log_batch", "r", 100, 100), ("log_batch", "r", 0, 50)]
+    assert metrics[7].key == "loss_7__.._x"
+    assert len(tracking.rounds.allowed("x" * 999)) == 250
 
 
 def test_as_many_calls_for_a_thousand_groups_as_for_three_and_one_for_runs_that_are_done(fleet, server) -> None:
