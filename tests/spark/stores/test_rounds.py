@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core import keys
 from spinney.core.config import parse
 from spinney.core.recipe import Recipe
+from spinney.fleet import Fleet
 from spinney.stores import crashpoints, delta, payloads, rounds
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.rounds import READ, Ordered, Rounds
@@ -86,6 +88,30 @@ def fleet(world):
     for shop, count in (("a", 40), ("b", 20), ("c", 24), ("thin", 3)):
         made.sell(shop, 1, count)
     return made
+
+
+def test_a_round_with_a_shadow_decides_the_same_and_says_what_it_lost(spark, fleet) -> None:
+    root = fleet.config.storage.root
+    shutil.copytree(root, f"{root}-beside")
+    whole_round(fleet, runner_of(spark, fleet))
+    beside = parse(
+        f"{fleet.config.text}\n[shadow]\nestimator = 'constant'\nshare = 1.0\n", "fleet.toml",
+        {"SPINNEY_STORAGE__ROOT": f"{root}-beside"},
+    )  # fmt: skip
+    other = replace(fleet, config=beside)
+    whole_round(other, runner_of(spark, other))
+    plainly, with_shadow = stored(fleet), stored(other)
+    said = {row["group_key"]: json.loads(row["metrics"]) for row in with_shadow["models"]}
+    assert {key for key, metrics in said.items() if "shadow" in metrics} == {A, B}
+    for row in with_shadow["models"]:
+        said[row["group_key"]].pop("shadow", None)
+        row["metrics"] = json.dumps(said[row["group_key"]])
+    assert with_shadow == plainly
+    # A constant knows nothing of the price.
+    (pair,) = Fleet(beside).shadow()
+    assert (pair.groups, pair.rows, pair.wins, pair.estimator) == (2, 6 + 4, 0, "constant")
+    assert pair.shadow_loss > 10 * pair.recipe_loss
+    assert "; in shadow constant: loss " in str(Fleet(beside).why(A))
 
 
 def test_one_round_after_the_other_adds_up_is_kept_and_held(spark, fleet) -> None:
