@@ -6,6 +6,14 @@ import shutil
 
 import pytest
 from mlflow_server import serving
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+
+@event.listens_for(Engine, "connect")
+def _without_waiting_for_the_disk(connection, _) -> None:
+    """MLflow commits at each call, and no test turns the power off."""
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture
