@@ -2,7 +2,10 @@
 
 Both do all of `fit_groups`: choosing and ordering rows, fingerprints, two fits, comparison with a champion, payload and
 signature. The third figure is the loop that an expert would write without any of that: ``groupby``, fit, predict the
-held-out fifth, fit again, pickle. Run: ``python benchmarks/kernels.py --groups 2000 --rows 50 --features 8``
+held-out fifth, fit again, pickle. The last ones say what a supervised child costs that is given blocks of Arrow as
+Spark hands them to a worker: the processor time of a block over that in the worker, and what its first takes more.
+
+Run: ``python benchmarks/kernels.py --groups 2000 --rows 50 --features 8``
 """
 
 from __future__ import annotations
@@ -10,12 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import resource
 import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline
@@ -24,6 +31,8 @@ from sklearn.preprocessing import StandardScaler
 from spinney.core.fitting import fit_groups
 from spinney.core.recipe import Feature, Recipe, installed
 from spinney.core.signing import Signer
+from spinney.stores.fitter import parted
+from spinney.stores.supervised import Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SIGNER = Signer(b"a key only for this benchmark")
@@ -98,6 +107,35 @@ def seconds_of_bare_loop(frame: pd.DataFrame, recipe: Recipe) -> float:
     return time.perf_counter() - began
 
 
+def supervised(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe, repeats: int) -> tuple[float, float]:
+    """Processor time of a block in a child over that in this process; milliseconds that its first takes more."""
+    rows, asked = frame.sort_values(["group_key", "event_time"]), asks.assign(is_ask=True)
+    both = pd.concat([rows.assign(is_ask=False), asked], ignore_index=True)
+    block = pa.Table.from_pandas(both.astype({"is_ask": bool}), preserve_index=False)
+    fits = Fits(recipe, START + timedelta(days=30), SIGNER)
+    here = [_processor(lambda: fit_groups(*parted(block), recipe, fits.clock, SIGNER)) for _ in range(repeats)]
+    # What a child takes is known when it has ended: a block of it, by the difference.
+    one, more = (min(_processor(lambda n=n: _in_child(block, n, fits)) for _ in range(2)) for n in (1, 1 + repeats))
+    each = (more - one) / repeats
+    return each / (sum(here) / repeats), (one - each) * 1e3
+
+
+def _in_child(block: pa.Table, times: int, fits: Fits) -> None:
+    with closing(Supervised(fits, parted)) as child:
+        for _ in range(times):
+            child.fit(block)
+
+
+def _processor(work: Callable[[], object]) -> float:
+    def spent() -> float:
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(each.ru_utime + each.ru_stime for each in used)
+
+    before = spent()
+    work()
+    return spent() - before
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--groups", type=int, default=2000)
@@ -116,6 +154,7 @@ def main() -> None:
     stacked = min(seconds_of(frame, asks, recipe) for _ in range(args.repeats)) / len(asks)
     looped = min(seconds_of(some, few, loop) for _ in range(args.repeats)) / len(few)
     bare = min(seconds_of_bare_loop(some, recipe) for _ in range(args.repeats)) / len(few)
+    in_child = supervised(frame, asks, recipe, 3 * args.repeats), supervised(some, few, loop, args.repeats)
     result = {
         "groups": args.groups,
         "rows": args.rows,
@@ -126,6 +165,9 @@ def main() -> None:
         "stacked_groups_per_second": round(1 / stacked),
         "loop_over_stacked": round(looped / stacked, 1),
         "bare_loop_over_stacked": round(bare / stacked, 1),
+        "stacked_in_child_over_here": round(in_child[0][0], 2),
+        "loop_in_child_over_here": round(in_child[1][0], 2),
+        "first_block_ms_more": [round(ms) for _, ms in in_child],
     }
     print(json.dumps(result, indent=2))
 

@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -32,6 +32,9 @@ from spinney.core.errors import SpinneyError, TimedOut
 
 POLL_SECONDS = 0.05
 """How often the parent looks whether the child still lives, and its deadline."""
+
+IDLE = "while it had nothing to do"
+"""What is done while a child waits for its parent, for as long as that takes."""
 
 TIMED_OUT = TimedOut.__name__
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")
@@ -120,8 +123,11 @@ class Line:
             os._exit(0)
 
 
-def supervised(work: Callable[[Line], None], limits: Limits) -> Generator[Any, None, None]:
-    """Do `work` in a child, and give what it sends. Raises what it raises, and Died when the child ends before it."""
+def supervised(work: Callable[[Line], None], limits: Limits, keeps: Collection[int] = ()) -> Generator[Any, None, None]:
+    """Do `work` in a child, and give what it sends. Raises what it raises, and Died when the child ends before it.
+
+    keeps: open files that the child has, too.
+    """
     turns = mmap.mmap(-1, _TURN.size)
     _TURN.pack_into(turns, 0, time.monotonic(), _NOBODY, b"")
     reading, writing = os.pipe()
@@ -130,7 +136,7 @@ def supervised(work: Callable[[Line], None], limits: Limits) -> Generator[Any, N
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the child starts none of them again
         pid = os.fork()
     if pid == 0:
-        _live(work, line, limits, parent)
+        _live(work, line, limits, _Of(parent, {writing, *keeps}))
     try:
         os.close(writing)
         with suppress(OSError):
@@ -160,7 +166,7 @@ def _heard(pid: int, reading: int, turns: mmap.mmap, limits: Limits) -> Iterator
         at, doing, ms = _turn(turns)
         if status is not None:
             raise Died(at, doing, ms, *_ended(status, doing))
-        if ms > limits.seconds * 1e3:
+        if ms > limits.seconds * 1e3 and doing != IDLE:
             raise Died(at, doing, ms, TIMED_OUT, _overdue(limits, doing))
 
 
@@ -231,12 +237,20 @@ def _ended(status: int, doing: str) -> tuple[str, str]:
     return "Killed", f"its process was killed by {name} {doing}: {cause}"
 
 
-def _live(work: Callable[[Line], None], line: Line, limits: Limits, parent: int) -> NoReturn:
+@dataclass(frozen=True)
+class _Of:
+    """What a child has of its parent: its number and the files that it keeps."""
+
+    parent: int
+    files: Collection[int]
+
+
+def _live(work: Callable[[Line], None], line: Line, limits: Limits, of: _Of) -> NoReturn:
     """The child's whole life. It never returns into what the parent was doing, and runs none of its exits."""
     try:
         line.open()
-        _leash(parent)
-        _shut(line.fd)
+        _leash(of.parent)
+        _shut(of.files)
         _limit(limits)
         gc.freeze()  # what was there before is shared as long as nobody visits it
         work(line)
@@ -282,14 +296,14 @@ def _leash(parent: int) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _shut(kept: int) -> None:
+def _shut(kept: Collection[int]) -> None:
     """Nothing is read or shown, and nothing of the parent's is held open: a socket, a lock, a file."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nowhere, fd)
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
     for fd in map(int, os.listdir("/dev/fd")):
-        if fd > 2 and fd not in {kept, nowhere, sys.stdout.fileno()}:
+        if fd > 2 and fd not in {*kept, nowhere, sys.stdout.fileno()}:
             with suppress(OSError):
                 os.close(fd)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -50,27 +52,31 @@ class Fitter:
 
     def function(self) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
         def fit_partition(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            child = self.supervised()
-            for block in whole_groups(batches):
-                yield from fitted(block, child).to_batches()
+            with closing(self.supervised()) as child:
+                for block in whole_groups(batches):
+                    yield from fitted(block, child).to_batches()
 
         return fit_partition
 
     def supervised(self) -> Supervised:
-        return Supervised(Fits(self.recipe, self.clock, self.signer, self.limits))
+        return Supervised(Fits(self.recipe, self.clock, self.signer, self.limits), parted)
 
 
 def fitted(block: pa.Table, child: Supervised) -> pa.Table:
     """One row per ask in the block. block: rows and asks of some groups, all rows of each."""
-    frame = block.to_pandas()
-    asks = frame[frame["is_ask"]][["group_key", *ASK]]
-    rows = frame[~frame["is_ask"]].drop(columns=["is_ask", *ASK])
-    pieces = child.fit(rows, asks)
+    pieces = child.fit(block)
     tables_ = [pa.Table.from_pandas(each[list(FITTED)], schema=_SCHEMA, preserve_index=False) for _, each in pieces]
     if len(tables_) == 1:
         return tables_[0]
     places = [place for piece, _ in pieces for place in piece]
     return pa.concat_tables([_SCHEMA.empty_table(), *tables_]).take(np.argsort(places))
+
+
+def parted(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows and the asks of a block. By one thread: a forked process has no others."""
+    frame = block.to_pandas(use_threads=False)
+    rows = frame[~frame["is_ask"]].drop(columns=["is_ask", *ASK])
+    return rows, frame[frame["is_ask"]][["group_key", *ASK]]
 
 
 def fit(rows: DataFrame, asks: DataFrame, fitter: Fitter, partitions: int) -> DataFrame:

@@ -1,8 +1,9 @@
 """Fits of many groups, where what one group's estimator does to its process costs no other group its model.
 
-A child fits a block of groups in one piece. When it dies or hangs, the group whose turn it was is tried again alone, in
-a child of its own, and the rest goes on in smaller pieces; where it was nobody's turn, the piece is halved. A group is
-given up when it has ended two children, the second of them alone: who was merely near is never blamed.
+One child is kept, and fits block after block, each in one piece. When it dies or hangs, the group whose turn it was is
+tried again alone, in a child of its own, and the rest goes on in smaller pieces; where it was nobody's turn, the piece
+is halved. A group is given up when it has ended two children, the second of them alone: who was merely near is never
+blamed.
 
 The worst is bounded. Each bad group ends two children (two time limits if it hangs), and some 2 log2(MOST_AT_RISK) more
 where it was nobody's turn; each death undoes the work on one piece. An estimator that ends every process is given up
@@ -12,7 +13,7 @@ but its own text, and is given up after `SPOILED` groups, or at once where it wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -22,6 +23,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.vocabulary import ModelStatus
 from spinney.core import turns
@@ -32,6 +35,7 @@ from spinney.core.fitting import failed, fit_groups
 from spinney.core.recipe import Recipe, candidates
 from spinney.core.signing import Signer
 from spinney.stores.child import Died, Limits, Line, supervised
+from spinney.stores.steady import Steady
 
 MOST_AT_RISK = 64
 """Groups of one piece, once a child has died."""
@@ -47,6 +51,9 @@ _TRIED = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
 
 Piece = list[int]
 """Places of groups among a block's asks."""
+
+Parted = Callable[[pa.Table], tuple[pd.DataFrame, pd.DataFrame]]
+"""The rows and the asks in a table of both, which `is_ask` tells apart."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,15 @@ class Fits:
             with turns.heard_by(_told(line, block, piece)):
                 line.send(fit_groups(*block.part(piece), self.recipe, self.clock, self.signer))
 
+    def work_on(self, line: Line, tables: Iterator[pa.Table], parted: Parted) -> None:
+        """What the child does that is kept."""
+        line.turn(None, MAKING)
+        kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
+        for table in tables:
+            block = _Block(table, parted)
+            with turns.heard_by(_told(line, block, list(range(block.count)))):
+                line.send(fit_groups(block.rows, block.asks, self.recipe, self.clock, self.signer))
+
     def spoiled(self, group_key: str, died: Died) -> Fits:
         """The same, where the shadow is not tried in this group, which it has ended."""
         return self._with_shadow(spoiled=((group_key, f"{died.error_class}: {died.text}"),))
@@ -85,24 +101,27 @@ class Supervised:
     """Fits one block after the other. One a task: what it has seen die counts for all of its blocks."""
 
     fits: Fits
+    parted: Parted
+    _steady: Steady | None = None
     _given_up: int = 0
     _spoiled: int = 0
     _works: bool = False
 
-    def fit(self, rows: pd.DataFrame, asks: pd.DataFrame) -> list[tuple[Piece, pd.DataFrame]]:
-        """What `fit_groups` gives for these, piece by piece, each with the places of its groups in `asks`.
+    def fit(self, table: pa.Table) -> list[tuple[Piece, pd.DataFrame]]:
+        """What `fit_groups` gives for a block, piece by piece, each with the places of its groups among the asks.
 
         Raises what `fit_groups` raises, and ContractError when `recipe.estimator` itself ends the process.
         """
         _warm(self.fits.recipe)
-        block = _Block(rows, asks)
-        rest, size = list(range(len(asks))), len(asks)
+        block = _Block(table, self.parted)
+        rest, size, at_once = list(range(block.count)), block.count, True
         while rest and not self._hopeless:
             pieces = _pieces(rest, size)
-            done, died = self._try(block, pieces)
+            done, died = self._try(block, pieces, at_once=at_once)
+            at_once = False
             lacking, rest = block.lacking(), rest[sum(map(len, pieces[:done])) :]
             if died is not None and died.doing == turns.SHADOW and died.at is None:
-                self.fits = self.fits.without_shadow(died)
+                self._without_shadow(died)
                 continue
             suspect: int | None
             if lacking:
@@ -123,24 +142,47 @@ class Supervised:
     def _hopeless(self) -> bool:
         return not self._works and self._given_up >= HOPELESS
 
-    def _try(self, block: _Block, pieces: list[Piece], fits: Fits | None = None) -> tuple[int, Died | None]:
-        """How many of the pieces one child has fitted, and what ended it, if it was not the end of its work."""
-        is_alone, done = pieces == [pieces[0][:1]], 0
+    def close(self) -> None:
+        """End the child that is kept."""
+        if self._steady is not None:
+            self._steady.close()
+        self._steady = None
+
+    def _try(
+        self, block: _Block, pieces: list[Piece], fits: Fits | None = None, *, at_once: bool = False
+    ) -> tuple[int, Died | None]:
+        """How many of the pieces one child has fitted, and what ended it, if it was not the end of its work.
+
+        at_once: by the child that is kept, which is given the whole block.
+        """
+        is_alone, done = pieces == [pieces[0][:1]] and not at_once, 0
         fits = fits or self.fits
+        made = self._kept(block) if at_once else supervised(lambda line: fits.work(line, block, pieces), fits.limits)
         try:
-            with closing(supervised(lambda line: fits.work(line, block, pieces), fits.limits)) as made:
+            with closing(made):
                 for fitted in made:
                     block.take(pieces[done], fitted, is_alone=is_alone)
                     self._works = self._works or bool(_TRIED & set(fitted["status"]))
                     done += 1
-                    if block.short:
-                        break  # of a child whose memory is taken
+                    if block.short:  # the child's memory is taken: it ends
+                        self.close()
+                        break
         except Died as died:
             if died.doing == MAKING:
                 name = fits.recipe.estimator
                 raise ContractError(f"recipe.estimator {name}: expected an estimator; got none: {died.text}") from died
             return done, died
         return done, None
+
+    def _kept(self, block: _Block) -> Generator[pd.DataFrame, None, None]:
+        if self._steady is None:
+            fits, parted = self.fits, self.parted
+            self._steady = Steady(lambda line, tables: fits.work_on(line, tables, parted), fits.limits)
+        yield self._steady.ask(block.table)
+
+    def _without_shadow(self, died: Died) -> None:
+        self.close()
+        self.fits = self.fits.without_shadow(died)
 
     def _alone(self, block: _Block, place: int, died: Died | None = None) -> None:
         """Try a group by itself. died: how it has ended a child before."""
@@ -153,7 +195,7 @@ class Supervised:
             self._spoiled += 1
             without = self.fits.spoiled(key, died)
             if self._spoiled == SPOILED:
-                self.fits = self.fits.without_shadow(died)
+                self._without_shadow(died)
             _, died = self._try(block, [[place]], without)
         if died is None:
             return
@@ -176,12 +218,29 @@ class Supervised:
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows and asks of some groups, and what has become of them. short: those that lacked memory beside others."""
+    """Rows and asks of some groups, and what has become of them. short: who lacked memory beside others."""
 
-    rows: pd.DataFrame
-    asks: pd.DataFrame
+    table: pa.Table
+    parted: Parted
     fitted: list[tuple[Piece, pd.DataFrame]] = field(default_factory=list)
     short: Piece = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Groups asked for."""
+        return int(pc.sum(self.table.column("is_ask")).as_py() or 0)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        return self._parts[0]
+
+    @property
+    def asks(self) -> pd.DataFrame:
+        return self._parts[1]
+
+    @cached_property
+    def _parts(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return self.parted(self.table)
 
     def key(self, place: int) -> str:
         return str(self.asks["group_key"].iat[place])

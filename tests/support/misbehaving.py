@@ -78,7 +78,7 @@ def prints() -> None:
 def leaks() -> None:
     """Takes what it can get and gives nothing back."""
     while True:
-        HELD.append(np.ones(1 << 22))
+        HELD.append(np.empty(1 << 22))
 
 
 def forks() -> None:
@@ -103,7 +103,7 @@ DOES: dict[Trouble, Callable[[], Any]] = {
     Trouble.OS_EXIT: lambda: os._exit(3),
     Trouble.OS_EXIT_0: lambda: os._exit(0),
     Trouble.INTERRUPTS: interrupts,
-    Trouble.ALLOCATES: lambda: np.ones(1 << 37),
+    Trouble.ALLOCATES: lambda: np.empty(1 << 37),
     Trouble.LEAKS: leaks,
     Trouble.FAULTS: lambda: ctypes.string_at(0),
     Trouble.ABORTS: os.abort,

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from misbehaving import HELD, Trouble
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -25,6 +27,7 @@ from spinney.core.recipe import Feature, Recipe, Shadow
 from spinney.core.signing import Signer
 from spinney.stores import supervised
 from spinney.stores.child import Died, Limits
+from spinney.stores.fitter import ASK, parted
 from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, SPOILED, Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -94,11 +97,19 @@ def asks(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"group_key": rows["group_key"].unique()})
 
 
+def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> pa.Table:
+    """As Spark hands it to a worker."""
+    asked = (asks(rows) if asked is None else asked).reindex(columns=["group_key", *ASK])
+    both = pd.concat([rows.assign(is_ask=False), asked.assign(is_ask=True).astype(object)], ignore_index=True)
+    return pa.Table.from_pandas(both.astype({"is_ask": bool}), preserve_index=False)
+
+
 def fitted(
     rows: pd.DataFrame, asked: pd.DataFrame | None = None, recipe: Recipe = RECIPE, limits: Limits = PATIENT
 ) -> pd.DataFrame:
     """In the order of the asks, however the pieces came."""
-    pieces = Supervised(Fits(recipe, CLOCK, SIGNER, limits)).fit(rows, asks(rows) if asked is None else asked)
+    with closing(Supervised(Fits(recipe, CLOCK, SIGNER, limits), parted)) as supervising:
+        pieces = supervising.fit(block(rows, asked))
     order = np.argsort([place for piece, _ in pieces for place in piece])
     return (
         pd.concat([frame.astype(object) for _, frame in pieces], ignore_index=True).iloc[order].reset_index(drop=True)
@@ -120,9 +131,9 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
     given: list[list[list[int]]] = []
     tried = Supervised._try
 
-    def count(self: Supervised, block: Any, pieces: list[list[int]], fits: Fits | None = None) -> Any:
+    def count(self: Supervised, block: Any, pieces: list[list[int]], *rest: Any, **more: Any) -> Any:
         given.append(pieces)
-        return tried(self, block, pieces, fits)
+        return tried(self, block, pieces, *rest, **more)
 
     monkeypatch.setattr(Supervised, "_try", count)
     return given
@@ -159,6 +170,18 @@ def test_without_trouble_one_child_fits_the_block_in_one_piece(children: list[An
     rows = fleet([0] * 5)
     same(fitted(rows), plain(rows))
     assert children == [[[0, 1, 2, 3, 4]]]
+
+
+def test_one_child_is_kept_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks, fork = [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
+    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
+        for size in (3, 5, 2):
+            rows = fleet([0] * size)
+            ((piece, frame),) = supervising.fit(block(rows))
+            assert piece == list(range(size))
+            same(frame.astype(object), plain(rows))
+    assert len(forks) == 1
 
 
 @pytest.mark.parametrize("trouble", [Trouble.HANGS_IN_C, Trouble.KILLED])
@@ -294,25 +317,25 @@ def test_groups_without_enough_rows_or_any_are_as_they_would_be(children: list[A
     result = fitted(rows, asked)
     assert result["group_key"].tolist() == asked["group_key"].tolist()
     assert result["status"].tolist() == ["too_few_rows", "fitted", "failed", "too_few_rows"]
-    assert Supervised(Fits(RECIPE, CLOCK, SIGNER)).fit(rows, asked.head(0)) == []
+    assert Supervised(Fits(RECIPE, CLOCK, SIGNER), parted).fit(block(rows, asked.head(0))) == []
 
 
 def test_an_estimator_that_ends_every_process_is_not_tried_in_every_group(children: list[Any]) -> None:
     rows = fleet([Trouble.KILLED] * (HOPELESS + 5))
-    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER))
-    errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(rows, asks(rows))]
+    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)
+    errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(block(rows))]
     assert (errors.count("Killed"), errors.count("NotTried")) == (HOPELESS, 5)
     assert len(children) == 2 * HOPELESS
-    ((_, untried), *_) = supervising.fit(rows.head(12), asks(rows.head(12)))
+    ((_, untried), *_) = supervising.fit(block(rows.head(12)))
     assert untried["error"].iloc[0].startswith(f"not tried: the first {HOPELESS} groups ended their processes")
     assert len(children) == 2 * HOPELESS
 
 
 def test_one_group_that_was_fitted_is_enough_to_try_all_of_them() -> None:
     rows = fleet([*[Trouble.KILLED] * (HOPELESS + 2), 0])
-    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER))
-    supervising.fit(rows_of('["first"]'), asks(rows_of('["first"]')))
-    errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(rows, asks(rows))]
+    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)
+    supervising.fit(block(rows_of('["first"]')))
+    errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(block(rows))]
     assert errors.count("Killed") == HOPELESS + 2
 
 
