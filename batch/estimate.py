@@ -105,7 +105,7 @@ def _plan(spark: SparkSession, config: Config, wanted: Wanted, view: View) -> pd
         *("shard", "group_key", "epoch", F.col("model_id").alias("incumbent_id")),
         F.xxhash64("group_key", F.lit("sample")).alias("lot"),
     )
-    plan = rows.toPandas().sort_values(["lot", "group_key"], ignore_index=True)
+    plan = rows.toArrow().to_pandas().sort_values(["lot", "group_key"], ignore_index=True)
     return plan.assign(pinned=False)[list(gating.ASKED)]
 
 
@@ -134,7 +134,7 @@ class _Sampling:
         ordered = Ordered("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
         signer = signing_key.signer(self.config)
-        fitted = fitted_groups(self.spark, self.config, signer, ordered, plan).toPandas()
+        fitted = fitted_groups(self.spark, self.config, signer, ordered, plan).toArrow().to_pandas()
         models = fitted.assign(shard=0, fitted_at=view.now)
         decided = gating.Gating(self.config.gate).decided(models, plan)
         size = _parquet_bytes(models, tables.MODELS) + _parquet_bytes(decided, tables.PROMOTIONS)

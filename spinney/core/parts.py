@@ -55,7 +55,7 @@ def next_part(before: Part | None, total: int, parents: int, pace: Pace | None) 
         return None
     left = total - begin
     size = left if pace is None else pace.size(left)
-    if size < left and begin < parents:
+    if begin < parents and size < total:
         size = min(size, parents - begin)
     return Part(number, begin, begin + size)
 

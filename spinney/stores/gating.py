@@ -69,8 +69,8 @@ class Gating:
     def decided(self, models: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
         """Columns COLUMNS, one row per group of the plan that was fitted or kept.
 
-        models: rows of `models`, ELSEWHERE among them or not; asked: columns ASKED, one row per group. A group without any row in
-        `models` was kept: its rows and recipe are its champion's own.
+        models: rows of `models`, ELSEWHERE among them or not; asked: columns ASKED, one row per group. A group without
+        any row in `models` was kept: its rows and recipe are its champion's own.
         """
         known = asked.set_index("group_key")
         fitted = models[models["status"] == ModelStatus.FITTED.value]
