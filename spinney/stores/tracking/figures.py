@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from spinney.core.encoding import Floats
 from spinney.core.palette import GREEN, GREY, INK, PAPER, RULE, SOFT
 from spinney.core.units import loss_unit, loss_words
 
-BINS = 40
+MOST_BINS = 40
 WIDE = 50
 """A largest value so many times the smallest is drawn by its magnitude."""
 
@@ -147,15 +148,16 @@ def _note(axes: Axes, at: int, text: str, colour: str) -> None:
 def _bins(axes: Axes, values: Floats) -> list[float]:
     """Edges by size, or by magnitude where the values span several. The axis is made to suit."""
     low, high = float(values.min()), float(values.max())
+    count = min(MOST_BINS, math.ceil(2 * len(values) ** (1 / 3)))  # few values in many bins are a comb
     edges: list[float]
     if low > 0 and high / low > WIDE:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _amount(value)))
-        edges = np.geomspace(low, high, BINS + 1).tolist()
+        edges = np.geomspace(low, high, count + 1).tolist()
     else:
         axes.xaxis.set_major_locator(MaxNLocator(8))
         margin = 0.0 if high > low else abs(low) * 0.05 or 1.0
-        edges = np.linspace(low - margin, high + margin, BINS + 1).tolist()
+        edges = np.linspace(low - margin, high + margin, count + 1).tolist()
     return edges
 
 
