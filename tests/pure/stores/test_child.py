@@ -124,6 +124,18 @@ def test_it_and_all_that_it_has_started_are_gone_when_it_is_done() -> None:
     assert ends(left)
 
 
+def test_a_process_that_it_forks_is_not_heard_in_its_name() -> None:
+    def work(line: Line) -> None:
+        twin = os.fork()
+        if twin == 0:
+            line.turn(5, "while it was the twin")
+            line.send("the twin's")
+        os.waitpid(twin, 0)
+        line.send((line.at, "its own"))
+
+    assert told(work) == [(None, "its own")]
+
+
 def test_it_is_gone_when_nobody_listens_any_more() -> None:
     def work(line: Line) -> None:
         line.send(os.getpid())

@@ -226,6 +226,13 @@ def test_the_memory_that_one_group_keeps_is_not_another_ones_failure(children: l
     assert HELD == []
 
 
+def test_one_that_lacked_memory_ends_two_children_before_it_is_given_up(children: list[Any]) -> None:
+    """That it lacked memory beside others is not the first of them."""
+    supervising, one = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted), fleet([Trouble.KILLED])
+    supervising._alone(supervised._Block(block(one), parted), 0)
+    assert children == [[[0]], [[0]]]
+
+
 def test_a_turn_that_was_another_pieces_names_nobody() -> None:
     died = Died(at=2, doing="", ms=0.0, error_class="MemoryError", text="")
     assert supervised._suspect([2, 3], died) == 2
