@@ -40,6 +40,9 @@ from spinney.stores.steady import Steady
 MOST_AT_RISK = 64
 """Groups of one piece, once a child has died."""
 
+MOST_HANDED_BYTES = 64 << 20
+"""A larger block, of many large champions, is not copied: its child is forked from the process that holds it."""
+
 HOPELESS = 10
 """Once so many groups have ended their processes and none was fitted, no more are tried."""
 
@@ -114,7 +117,7 @@ class Supervised:
         """
         _warm(self.fits.recipe)
         block = _Block(table, self.parted)
-        rest, size, at_once = list(range(block.count)), block.count, True
+        rest, size, at_once = list(range(block.count)), block.count, table.nbytes <= MOST_HANDED_BYTES
         while rest and not self._hopeless:
             pieces = _pieces(rest, size)
             done, died = self._try(block, pieces, at_once=at_once)
@@ -157,7 +160,11 @@ class Supervised:
         """
         is_alone, done = pieces == [pieces[0][:1]] and not at_once, 0
         fits = fits or self.fits
-        made = self._kept(block) if at_once else supervised(lambda line: fits.work(line, block, pieces), fits.limits)
+        if at_once:
+            made = self._kept(block)
+        else:
+            block.prepare()
+            made = supervised(lambda line: fits.work(line, block, pieces), fits.limits)
         try:
             with closing(made):
                 for fitted in made:
@@ -241,6 +248,10 @@ class _Block:
     @cached_property
     def _parts(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         return self.parted(self.table)
+
+    def prepare(self) -> None:
+        """Do once, before a fork, what each child would do."""
+        len(self._rows_of)
 
     def key(self, place: int) -> str:
         return str(self.asks["group_key"].iat[place])

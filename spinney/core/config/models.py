@@ -104,7 +104,7 @@ class Recipe(Section):
         timedelta(seconds=30), says="Longest fit of one group, and longest answer of its model; then it is given up."
     )
     memory_limit_mib: Int = key(
-        2048, ge=64, says="Address space, in MiB, that fitting a group may take beyond what its process began with."
+        2048, ge=256, says="Address space, in MiB, that fitting a group may take beyond what its process began with."
     )
     parents: RecipeParents = key(RecipeParents(), says="How the models of parents are fitted.")
 

@@ -184,6 +184,16 @@ def test_one_child_is_kept_from_block_to_block(monkeypatch: pytest.MonkeyPatch) 
     assert len(forks) == 1
 
 
+def test_a_large_block_is_not_copied_but_forked_with(children: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "MOST_HANDED_BYTES", 0)
+    monkeypatch.setattr(supervised, "Steady", None)
+    rows = fleet([0, Trouble.KILLED, 0])
+    result = fitted(rows)
+    assert result["error_class"].tolist() == [None, "Killed", None]
+    same(result.drop(index=1), plain(rows[rows["trouble"] == 0]))
+    assert children == [[[0, 1, 2]], [[1]], [[0], [2]]]
+
+
 @pytest.mark.parametrize("trouble", [Trouble.HANGS_IN_C, Trouble.KILLED])
 def test_whose_turn_it_was_is_tried_alone_once_and_the_rest_in_smaller_pieces(
     children: list[Any], trouble: Trouble
