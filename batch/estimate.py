@@ -102,7 +102,7 @@ def estimate(
 def _plan(spark: SparkSession, config: Config, wanted: Wanted, view: View) -> pd.DataFrame:
     """gating.ASKED, in an order by lot that is always the same."""
     rows = verdicts(spark, config, wanted, view).select(
-        *("shard", "group_key", "epoch", F.col("model_id").alias("incumbent_id")),
+        *("shard", "group_key", "epoch", F.col("model_id").alias("champion_id")),
         F.xxhash64("group_key", F.lit("sample")).alias("lot"),
     )
     plan = rows.toArrow().to_pandas().sort_values(["lot", "group_key"], ignore_index=True)

@@ -23,8 +23,8 @@ from spinney.stores.models import CARRIED_BYTES
 
 _OF_THE_ROUND = ("round_id", "decided_at", "clock", "by", "batch_id")
 COLUMNS = tuple(name for name in tables.PROMOTIONS.names if name not in _OF_THE_ROUND)
-ASKED = ("shard", "group_key", "incumbent_id", "epoch", "pinned")
-"""What the plan knows of a group: incumbent_id is the champion's then."""
+ASKED = ("shard", "group_key", "champion_id", "epoch", "pinned")
+"""What the plan knows of a group: champion_id is the champion's then."""
 
 ELSEWHERE = "epoch_elsewhere"
 """The greatest epoch in which the other path has promoted this very model; null where it has not."""
@@ -101,7 +101,7 @@ class Gating:
         # The champion of the plan is fitted again only where its signature was lost: then this one has to answer.
         elsewhere = model.get(ELSEWHERE)
         stands = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])
-        if stands and model["model_id"] != plan["incumbent_id"]:
+        if stands and model["model_id"] != plan["champion_id"]:
             decision, reason = Decision.KEPT, "the very same model was promoted meanwhile by the other path"
         if plan["pinned"]:
             decision, reason = Decision.HELD, f"pinned by a person; without the pin: {decision.value}, {reason}"
@@ -125,7 +125,7 @@ def _kept(plan: dict[Any, Any]) -> dict[str, Any]:
         "shard": plan["shard"],
         "group_key": plan["group_key"],
         "epoch": _epoch(plan["epoch"]),
-        "model_id": plan["incumbent_id"],
+        "model_id": plan["champion_id"],
         "decision": Decision.KEPT.value,
         "reason": "the training rows and the recipe are the champion's own",
         # Nulls of their own types: a round that keeps every champion has no other row to take them from.

@@ -45,7 +45,7 @@ def asks(spark: SparkSession, config: Config, plan: pd.DataFrame, asked: DataFra
 
     plan: gating.ASKED; asked: its keys as a Spark frame. A few small champions are read without a Spark job.
     """
-    wanted = plan["incumbent_id"].dropna()
+    wanted = plan["champion_id"].dropna()
     if len(wanted) <= MOST_HERE:
         found = _small(config, plan)
         if len(found) == len(wanted):
@@ -55,7 +55,7 @@ def asks(spark: SparkSession, config: Config, plan: pd.DataFrame, asked: DataFra
             )
             return rows
     models = delta.union(spark, config, tables.MODELS).join(
-        F.broadcast(asked.select("group_key", F.col("incumbent_id").alias("model_id"))),
+        F.broadcast(asked.select("group_key", F.col("champion_id").alias("model_id"))),
         ["group_key", "model_id"],
         "leftsemi",
     )
@@ -70,10 +70,10 @@ def asks(spark: SparkSession, config: Config, plan: pd.DataFrame, asked: DataFra
 
 def _small(config: Config, plan: pd.DataFrame) -> pd.DataFrame:
     """The champions whose payloads are small, as asks."""
-    with_champion = plan.dropna(subset=["incumbent_id"])
+    with_champion = plan.dropna(subset=["champion_id"])
     where = (
         ds.field("group_key").isin(pa.array(with_champion["group_key"], pa.string()))
-        & ds.field("model_id").isin(pa.array(with_champion["incumbent_id"], pa.string()))
+        & ds.field("model_id").isin(pa.array(with_champion["champion_id"], pa.string()))
         & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES)
     )
     parts = [_read(config, each, (*_COLUMNS, "fitted_at"), where) for each in layout.directories(config, tables.MODELS)]

@@ -51,7 +51,7 @@ PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
 FEW = 20_000
 """Groups that are decided about in this process; more go to Spark's workers."""
 
-_ASKED_DDL = "shard int, group_key string, incumbent_id string"
+_ASKED_DDL = "shard int, group_key string, champion_id string"
 READ = (tables.EVENTS, tables.OUTCOMES)
 """The tables that a round reads as of its pins; of `models` it reads champions, which never change, by their ids."""
 
@@ -192,7 +192,7 @@ class Rounds:
         """The groups of the stored plan, parents first: gating.ASKED. Keys and ids only: a large fleet's fits here."""
         columns = ["shard", "group_key", "model_id", "epoch", "numbers", "decision"]
         plan = self._stored(tables.VERDICTS, columns, batch_id).to_pandas()
-        plan = plan[plan["decision"] == Staleness.FIT.value].rename(columns={"model_id": "incumbent_id"})
+        plan = plan[plan["decision"] == Staleness.FIT.value].rename(columns={"model_id": "champion_id"})
         plan["pinned"] = [bool(json.loads(numbers or "{}").get("pinned")) for numbers in plan["numbers"]]
         plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
         ordered = plan.sort_values(["is_group", "shard", "group_key"])
@@ -288,7 +288,7 @@ def fitted_groups(
 
     plan: gating.ASKED.
     """
-    asked = spark.createDataFrame(plan[["shard", "group_key", "incumbent_id"]], _ASKED_DDL)
+    asked = spark.createDataFrame(plan[["shard", "group_key", "champion_id"]], _ASKED_DDL)
     wanted = training.Wanted(asked, training.levels_of(config, plan["group_key"]))
     rows = training.rows(spark, config, wanted, ordered.pins, ordered.clock)
     fitting = fitter.Fitter(Recipe.of(config), signer, ordered.clock, Limits.of(config))

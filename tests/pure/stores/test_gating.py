@@ -84,7 +84,7 @@ def test_a_pinned_group_is_held_and_told_what_would_have_been() -> None:
     ],
 )
 def test_what_the_other_path_has_promoted_is_not_promoted_again(elsewhere, incumbent: str, expected: str) -> None:
-    plan = asked('["a"]').assign(incumbent_id=incumbent)
+    plan = asked('["a"]').assign(champion_id=incumbent)
     frame = pd.DataFrame([{**model('["a"]'), ELSEWHERE: elsewhere}])
     (row,) = Gating(GATE).decided(frame, plan).to_dict("records")
     assert row["decision"] == expected

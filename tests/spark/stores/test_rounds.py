@@ -240,10 +240,10 @@ def test_few_groups_and_many_are_decided_and_asked_about_alike(spark, fleet, mon
             plan(mine, runner, 1, *EVERY, pinned=C)
             runner.carry_out(1)
             groups = pd.DataFrame(
-                {"group_key": list(EVERY), "incumbent_id": [champion_of(fleet, key) for key in EVERY]}
+                {"group_key": list(EVERY), "champion_id": [champion_of(fleet, key) for key in EVERY]}
             )
             asked = spark.createDataFrame(
-                groups.astype(object).where(groups.notna(), None), "group_key string, incumbent_id string"
+                groups.astype(object).where(groups.notna(), None), "group_key string, champion_id string"
             )
             asks = payloads.asks(spark, mine.config, groups, asked).toArrow()
         promotions = pd.DataFrame([row for row in mine.rows(tables.PROMOTIONS) if row["batch_id"] == 1])
