@@ -34,7 +34,7 @@ from spinney.core.estimators import kernel_for
 from spinney.core.fitting import failed, fit_groups
 from spinney.core.recipe import Recipe, candidates
 from spinney.core.signing import Signer
-from spinney.stores.child import Died, Limits, Line, supervised
+from spinney.stores.child import IDLE, Died, Limits, Line, supervised
 from spinney.stores.steady import Steady
 
 MOST_AT_RISK = 64
@@ -123,6 +123,8 @@ class Supervised:
             done, died = self._try(block, pieces, at_once=at_once)
             at_once = False
             lacking, rest = block.lacking(), rest[sum(map(len, pieces[:done])) :]
+            if died is not None and died.doing == IDLE:
+                continue  # it had ended before it was given anything
             if died is not None and died.doing == turns.SHADOW and died.at is None:
                 self._without_shadow(died)
                 continue

@@ -184,6 +184,18 @@ def test_one_child_is_kept_from_block_to_block(monkeypatch: pytest.MonkeyPatch) 
     assert len(forks) == 1
 
 
+def test_a_child_that_died_between_blocks_is_no_groups_fault(
+    children: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, pids, fork = fleet([0]), [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: pids.append(fork()) or pids[-1])
+    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
+        supervising.fit(block(rows))
+        os.kill(pids[0], signal.SIGKILL)
+        supervising.fit(block(fleet([Trouble.KILLED])))
+    assert children[1:] == [[[0]]] * 3
+
+
 def test_a_large_block_is_not_copied_but_forked_with(children: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervised, "MOST_HANDED_BYTES", 0)
     monkeypatch.setattr(supervised, "Steady", None)
