@@ -140,7 +140,20 @@ def _with_answers(rows: DataFrame, config: Config, source: str) -> DataFrame:
             f"load: {source}: column {ANSWER}: expected {target}, what the present system answered; got {kind}. "
             "Convert it, or rename it if it is something else"
         )
+    if kind != target != "double" and (odd := _first_that_is_no(target, rows)):
+        raise StoreError(
+            f"load: {source}: column {ANSWER}: expected {target}, the class that the present system answered; got "
+            f"{odd}. Convert it (a probability is no class), or rename it if it is something else"
+        )
     return rows.withColumn(ANSWER, F.col(ANSWER).cast(target))
+
+
+def _first_that_is_no(target: str, rows: DataFrame) -> str | None:
+    """An answer that is no whole number of this type, if there is one: a cast would make another class of it."""
+    answer = F.col(ANSWER)
+    differs = ~answer.eqNullSafe(answer.try_cast(target))
+    found = rows.filter(answer.isNotNull() & differs).select(answer.cast("string")).head()
+    return None if found is None else str(found[0])
 
 
 def _load(

@@ -38,8 +38,8 @@ def load_models(
     an MLflow URI) and, where it is known, `trained_through` and `rows`. allow_pickle: unpickling runs what is in the
     file, in a dry run too.
 
-    Raises StoreError: no such file; ContractError: a line that cannot be understood, nothing is stored then; Busy:
-    another person's step is being written.
+    Raises StoreError: no such file, or no event stored where the fleet's clock is the events'; ContractError: a line
+    that cannot be understood, nothing is stored then; Busy: another person's step is being written.
     """
     wanted = read_index(config, Path(index))
     source = Source(Path(index).parent, config.tracking.uri, allow_pickle)
@@ -48,17 +48,19 @@ def load_models(
         delta.create_tables(config)
     told: list[Told] = []
     for many in _in_parts(wanted, AT_ONCE):
-        rows = imports.sample(config, [each.group_key for each in many])
+        clock, rows = imports.now_of(config), imports.sample(config, [each.group_key for each in many])
         for some in _in_parts(many, WRITTEN_AT_ONCE):
             models: list[Made] = []
             refused: dict[str, Told] = {}
             for each in some:
                 try:
+                    imports.refuse_ahead(each, clock)
                     models.append(imports.made(each, rows.get(each.group_key), recipe, signer, source))
                 except (ContractError, Corrupt) as error:
                     why = str(error)[:MAX_ERROR_CHARACTERS]
                     refused[each.group_key] = Told(each.group_key, each.named, What.REFUSED, why=why)
-            stored = {each.group_key: each for each in imports.store(config, signer, models, said, dry_run=dry_run)}
+            done = imports.store(config, signer, models, said, clock, dry_run=dry_run)
+            stored = {each.group_key: each for each in done}
             told += [{**stored, **refused}[each.group_key] for each in some]
     return told
 

@@ -49,7 +49,7 @@ def fleet(config_path: str, as_json: bool, incumbent: bool, shadow: bool, limit:
 
 BASES = {
     "answered": "rows that both answered, the fleet by a model that had not seen them",
-    "held_out": "the champions' held-out rows, answered by their recipe fitted without them",
+    "held_out": "held-out rows of groups' first models, answered by their recipe fitted without them",
 }
 
 

@@ -2,8 +2,9 @@
 
 ======== ==========================================================================================================
 answered rows that both answered: the fleet in its stream, by a model whose training ended before the row
-held_out the champion's held-out rows, all answered by the incumbent too: there stands, for the champion, the model that
-         was fitted without them to measure it (its recipe, its older rows)
+held_out the held-out rows of a champion that is its group's first model, all answered by the incumbent too: there
+         stands, for the champion, the model that was fitted without them to measure it (its recipe, its older rows).
+         Not of later ones: those became champions because they did well on these very rows
 ======== ==========================================================================================================
 
 The measure is the fleet's loss; for classification the share of wrong answers, since of the incumbent only the class is
@@ -14,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -57,18 +57,15 @@ class Comparison:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What is stored of a champion's fit: the rows it was fitted on, and how many of the newest were compared.
+    """What is stored of a first model's fit: the rows it was fitted on, and how many of the newest were compared.
 
-    loss: the mean on those compared, of the model fitted on the others. champion_id: what it was compared with, if
-    anything; champion_through: what that was trained through, so that only newer rows were compared; null: unknown.
+    loss: the mean on those compared, of the model fitted on the others.
     """
 
     group_key: str
     rows: int
     compared: int
     loss: float
-    champion_id: str | None = None
-    champion_through: datetime | None = None
 
 
 PerRow = Callable[[npt.NDArray[Any], npt.NDArray[Any]], Floats]
@@ -113,8 +110,6 @@ def by_held_out(rows: pd.DataFrame, fit: HeldOut, per_row: PerRow) -> Compared |
     if len(known) != fit.rows:
         return None
     newest = known.tail(max(1, fit.rows // HELD_OUT))
-    if fit.champion_id is not None:
-        newest = newest[newest["event_time"] > fit.champion_through] if fit.champion_through else newest[:0]
     losses = per_row(newest["label"].to_numpy(), newest["incumbent"].to_numpy())
     if not fit.compared or len(newest) != fit.compared or not np.isfinite(losses).all():
         return None

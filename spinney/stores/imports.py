@@ -106,10 +106,28 @@ def sample(config: Config, group_keys: Collection[str]) -> dict[str, pd.DataFram
     return {key: pd.concat(parts, ignore_index=True).head(TRIED_ROWS) for key, parts in found.items()}
 
 
+def now_of(config: Config) -> datetime:
+    """The fleet's clock, from which imported models age. Raises StoreError: it is the events', and none is stored.
+
+    Never beyond the newest stored event, whatever the models say: the judge takes it over, and it does not run back.
+    """
+    if config.fleet.clock == "wall":
+        return datetime.now(UTC)
+    table = delta.opened(config, layout.directory(config, tables.EVENTS))
+    batches = () if table is None else delta.dataset(table).to_batches(["event_time"])
+    newest: datetime | None = max(
+        (pc.max(batch.column(0)).as_py() for batch in batches if batch.num_rows), default=None
+    )
+    if newest is None:
+        raise StoreError(
+            f"fleet {config.fleet.name}: expected a stored event, to know when models arrive by the fleet's clock, "
+            "which is the events'; got none. Load the history first"
+        )
+    return newest
+
+
 def made(wanted: Wanted, rows: pd.DataFrame | None, recipe: Recipe, signer: Signer, source: Source) -> Made:
     """The model, read, tried on these rows and read back from its own bytes. Raises ContractError or Corrupt."""
-    if wanted.trained_through is not None and wanted.trained_through > datetime.now(UTC):
-        raise ContractError(f"trained_through: expected a time that has been; got {wanted.trained_through}")
     read = model_files.read(wanted.named, source)
     model = adopted(read.estimator, recipe)
     features = pd.DataFrame({each.name: [] for each in recipe.features})
@@ -125,10 +143,21 @@ def made(wanted: Wanted, rows: pd.DataFrame | None, recipe: Recipe, signer: Sign
     return Made(wanted, model_id, recipe_id, kind, payload, "; ".join(read.notes)[:MAX_ERROR_CHARACTERS] or None)
 
 
-def store(config: Config, signer: Signer, models: Sequence[Made], said: Said, *, dry_run: bool = False) -> list[Told]:
+def refuse_ahead(wanted: Wanted, clock: datetime) -> None:
+    """Raises ContractError: the model says it has seen what the fleet has not, and would outrank whatever is fitted."""
+    if wanted.trained_through is not None and wanted.trained_through > clock:
+        raise ContractError(
+            f"trained_through: expected a time not after the fleet's clock, {clock:%Y-%m-%d %H:%M:%S} UTC; "
+            f"got {wanted.trained_through}"
+        )
+
+
+def store(
+    config: Config, signer: Signer, models: Sequence[Made], said: Said, clock: datetime, *, dry_run: bool = False
+) -> list[Told]:
     """Store what is not there yet; said of each model, in their order. dry_run: say it only.
 
-    Raises Busy while another person's step is being written, StoreError when the fleet's clock is not known.
+    Raises Busy while another person's step is being written.
     """
     with nullcontext() if dry_run else leases.held(config, [PEOPLE]):
         known = _known(config, [each.wanted.group_key for each in models])
@@ -136,7 +165,7 @@ def store(config: Config, signer: Signer, models: Sequence[Made], said: Said, *,
         fresh = [each for each, one in zip(models, told, strict=True) if one.what == What.IMPORTED]
         if fresh and not dry_run:
             charter.ensure_fixed(config)
-            _write(config, signer, fresh, known, said)
+            _write(config, signer, fresh, known, said, clock)
     return told
 
 
@@ -162,22 +191,31 @@ def _known(config: Config, group_keys: Sequence[str]) -> _Known:
 
 def _told(made: Made, history: Sequence[Promotion]) -> Told:
     key, named = made.wanted.group_key, made.wanted.named
-    if any(row.model_id == made.model_id for row in history):
-        return Told(key, named, What.THERE, made.model_id, made.note)
     current = champion(history)
+    if mine := [row for row in history if row.model_id == made.model_id]:
+        if current is None or _withdrawn(mine):
+            why = f"a person withdrew it; `spinney promote --model {made.model_id[:SHOWN]}` brings it back"
+            return Told(key, named, What.REFUSED, made.model_id, why)
+        return Told(key, named, What.THERE, made.model_id, made.note)
     if current is not None:
         why = f"model {current.model_id[:SHOWN]} answers for it already; imported models are first champions only"
         return Told(key, named, What.REFUSED, made.model_id, why)
     return Told(key, named, What.IMPORTED, made.model_id, made.note)
 
 
-def _write(config: Config, signer: Signer, fresh: Sequence[Made], known: _Known, said: Said) -> None:
+def _withdrawn(mine: Sequence[Promotion]) -> bool:
+    """Whether nobody brought it back since. mine: the rows that name the model."""
+    struck = max((row.epoch for row in mine if row.decision == Decision.WITHDRAWN), default=-1)
+    return struck >= max((row.epoch for row in mine if row.decision != Decision.WITHDRAWN), default=0)
+
+
+def _write(config: Config, signer: Signer, fresh: Sequence[Made], known: _Known, said: Said, clock: datetime) -> None:
     """The models first: a promotion that is lost is made up for by the next import."""
     places = [layout.directory(config, base, PEOPLE) for base in (tables.MODELS, tables.PROMOTIONS)]
     writers = [Writer(config, place, PEOPLE, PEOPLE) for place in places]
     last = [commit.batch_id for writer in writers if (commit := writer.last(STEP)) is not None]
     batch_id, now = max(last, default=-1) + 1, datetime.now(UTC)
-    of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": _clock(config, fresh, now)}
+    of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": clock}
     models = [of_all | _model(config, signer, each, now) for each in fresh]
     decided = {"decision": Decision.UNPROVEN.value, "reason": f"imported: {said.reason}", "by": said.by}
     promotions = [model | decided | {"decided_at": now} | _epoch_and_payload(model, known) for model in models]
@@ -210,19 +248,3 @@ def _epoch_and_payload(model: Mapping[str, Any], known: _Known) -> dict[str, Any
     epoch = max((row.epoch for row in known.histories.get(model["group_key"], ())), default=0)
     carried = len(model["payload"]) <= CARRIED_BYTES
     return {"epoch": epoch} if carried else {"epoch": epoch, **dict.fromkeys(("codec", "payload", "signature"))}
-
-
-def _clock(config: Config, fresh: Sequence[Made], now: datetime) -> datetime:
-    """The fleet's clock, from which an imported model ages. Raises StoreError: it is the events', and none is known."""
-    if config.fleet.clock == "wall":
-        return now
-    told = [each.wanted.trained_through for each in fresh]
-    for base, column in ((tables.EVENTS, "event_time"), (tables.PROMOTIONS, "clock")):
-        told.append(pc.max(delta.read(config, base, [column]).column(column)).as_py())
-    known = [each for each in told if each is not None]
-    if not known:
-        raise StoreError(
-            f"fleet {config.fleet.name}: expected an event, or a trained_through, to know when models arrive by the "
-            "fleet's clock, which is the events'; got neither. Load the history first"
-        )
-    return max(known)

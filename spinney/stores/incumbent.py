@@ -49,7 +49,8 @@ def _labels(config: Config, said: pd.DataFrame) -> pd.DataFrame:
     inside = [fleet.target] if config.label_inside else []
     events = delta.read(config, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], mine).to_pandas()
     if config.label_inside:
-        labels = events.rename(columns={fleet.target: "label"}).assign(observed_at=pd.NaT)
+        never = pd.Series(pd.NaT, index=events.index, dtype="datetime64[us, UTC]")
+        labels = events.rename(columns={fleet.target: "label"}).assign(observed_at=never)
     else:
         outcomes = delta.read(config, tables.OUTCOMES, [*_IDENTITY, "label", "observed_at"], mine).to_pandas()
         # Of a label that came twice the first counts, as in the fit.
@@ -88,24 +89,23 @@ _FIT = ["group_key", "model_id", "rows", "trained_from", "trained_through", "fit
 
 
 def _fits(config: Config, champions: Champions) -> dict[str, tuple[HeldOut, Mapping[str, Any]]]:
-    """Group -> what is stored of its champion's fit, where rows were held out and compared."""
+    """Group -> what is stored of its champion's fit, where no gate chose it by the rows held out."""
     current = {key: row.model_id for key, history in champions.histories.items() if (row := champion(history))}
     stored = delta.read(config, tables.MODELS, _FIT, ds.field("model_id").is_valid()).to_pylist()
-    through = {row["model_id"]: row["trained_through"] for row in stored}
     return {
         row["group_key"]: (fit, row)
         for row in stored
-        if current.get(row["group_key"]) == row["model_id"] and (fit := _held_out(row, through)) is not None
+        if current.get(row["group_key"]) == row["model_id"] and (fit := _held_out(row)) is not None
     }
 
 
-def _held_out(row: Mapping[str, Any], through: Mapping[str, datetime | None]) -> HeldOut | None:
+def _held_out(row: Mapping[str, Any]) -> HeldOut | None:
     metrics = json.loads(row["metrics"] or "{}")
-    if not metrics.get("heldout_rows") or metrics.get("challenger_loss") is None or row["rows"] is None:
+    if metrics.get("champion_id") or not metrics.get("heldout_rows") or row["rows"] is None:
         return None
-    name = metrics.get("champion_id")
-    numbers = (int(row["rows"]), int(metrics["heldout_rows"]), float(metrics["challenger_loss"]))
-    return HeldOut(row["group_key"], *numbers, name, through.get(name) if name else None)
+    if metrics.get("challenger_loss") is None:
+        return None
+    return HeldOut(row["group_key"], int(row["rows"]), int(metrics["heldout_rows"]), float(metrics["challenger_loss"]))
 
 
 def _fitted_rows(rows: pd.DataFrame, fit: Mapping[str, Any]) -> pd.DataFrame:

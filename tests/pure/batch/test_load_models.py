@@ -178,11 +178,26 @@ def test_an_imported_model_can_be_pinned_and_is_no_way_around_a_step_that_withdr
     name = past.answers()[A]
     carry_out(past.config, past.signer, Ask(Verb.ROLLBACK, (A,), at=hour(0)), SAID)
     assert past.answers()[A] is None
-    assert whats(load_models(past.config, str(index), SAID))[A] == "there already"
+    told = load_models(past.config, str(index), SAID)
+    assert whats(told) == {A: "refused", B: "there already", C: "there already"}
+    assert told[0].why == f"a person withdrew it; `spinney promote --model {name[:12]}` brings it back"
     assert past.answers()[A] is None
     carry_out(past.config, past.signer, Ask(Verb.PIN, (B,)), SAID)
-    carry_out(past.config, past.signer, Ask(Verb.PROMOTE, (A,), model=name), SAID)
+    carry_out(past.config, past.signer, Ask(Verb.PROMOTE, (A,), model=name[:12]), SAID)
     assert past.answers()[A] == name
+    assert set(whats(load_models(past.config, str(index), SAID)).values()) == {"there already"}
+
+
+def test_one_that_a_person_left_for_an_older_model_is_refused_as_withdrawn(past: Past, index: Path) -> None:
+    index.write_text(index.read_text().replace("a.skops,,", "a.skops,2024-05-01T01:00:00,"))
+    load_models(past.config, str(index), SAID)
+    imported = past.answers()[A]
+    older = past.round(1.5, {A: 7.0})[A]  # trained through hour 0.5
+    carry_out(past.config, past.signer, Ask(Verb.PROMOTE, (A,), model=older), SAID)
+    told = load_models(past.config, str(index), SAID)
+    assert whats(told)[A] == "refused"
+    assert told[0].why == f"a person withdrew it; `spinney promote --model {imported[:12]}` brings it back"
+    assert past.answers()[A] == older
 
 
 def test_a_pickle_is_refused_unread_without_the_word_for_it(past: Past, index: Path) -> None:
@@ -269,17 +284,37 @@ def test_many_models_are_written_in_parts_and_told_in_the_order_of_the_index(pas
     assert {row["round_id"] for row in stored(past, tables.PROMOTIONS)} == {"people-0", "people-1"}
 
 
-def test_a_training_that_lies_ahead_is_refused(past: Past, index: Path) -> None:
-    index.write_text(index.read_text().replace("a.skops,,", "a.skops,2999-01-01,"))
-    told = load_models(past.config, str(index), SAID)
-    assert told[0].why == "trained_through: expected a time that has been; got 2999-01-01 00:00:00+00:00"
+@pytest.mark.parametrize("clock", ["event", "wall"])
+def test_a_training_that_lies_ahead_of_the_fleets_clock_is_refused_and_does_not_move_it(past, index, clock) -> None:
+    """The newest event is of hour 2; on the wall's clock hour 3 has long been."""
+    past = Past(parse(past.config.text.replace("[fleet]", f'[fleet]\nclock = "{clock}"'), "fleet.toml", {}))
+    ahead = {"event": "2024-05-01T03:00:00", "wall": "2999-01-01"}[clock]
+    index.write_text(
+        index.read_text()
+        .replace("a.skops,,", f"a.skops,{ahead},")
+        .replace("b.skops,,", f"b.skops,{hour(2).isoformat()},")
+    )
+    began = datetime.now(UTC)
+    told = load_models(past.config, str(index), SAID, dry_run=True)
+    assert told == load_models(past.config, str(index), SAID)
+    assert whats(told) == {A: "refused", B: "imported", C: "imported"}
+    assert told[0].why.startswith("trained_through: expected a time not after the fleet's clock, 20")
+    assert told[0].why.endswith(f"; got {datetime.fromisoformat(ahead).replace(tzinfo=UTC)}")
+    (moved,) = {row["clock"] for row in stored(past, tables.PROMOTIONS)}
+    assert moved == hour(2) if clock == "event" else began <= moved <= datetime.now(UTC)
+
+
+def test_a_clock_that_was_told_before_is_not_taken_over_by_an_import(past: Past, index: Path) -> None:
+    past.round(500, {'["z","1"]': 7.0})
+    load_models(past.config, str(index), SAID)
+    assert {row["clock"] for row in stored(past, tables.PROMOTIONS)} == {hour(2)}
 
 
 def test_another_persons_step_and_an_unknown_clock_are_said(past: Past, index: Path) -> None:
     with leases.held(past.config, ["people"]), pytest.raises(Busy):
         load_models(past.config, str(index), SAID)
     DeltaTable(directory(past.config, tables.EVENTS).uri).delete()
-    with pytest.raises(StoreError, match=r"fleet shops: expected an event, or a trained_through, .* got neither. Load"):
+    with pytest.raises(StoreError, match=r"fleet shops: expected a stored event, .* got none. Load"):
         load_models(past.config, str(index), SAID)
     assert stored(past, tables.MODELS) == []
 

@@ -67,11 +67,6 @@ def test_a_first_model_is_measured_on_the_newest_fifth() -> None:
     assert by_held_out(fitted(), FIT, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 2, 12.5, 0.25)
 
 
-def test_one_that_was_compared_with_a_champion_on_what_that_had_not_seen() -> None:
-    later = replace(FIT, compared=1, champion_id="m", champion_through=hour(12))
-    assert by_held_out(fitted(), later, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 1, 13.0, 0.25)
-
-
 def without_answer() -> pd.DataFrame:
     rows = fitted()
     return rows.assign(incumbent=rows["incumbent"].where(rows["event_id"] != "e12"))
@@ -84,7 +79,7 @@ def without_answer() -> pd.DataFrame:
         (fitted(13), FIT),  # one was forgotten
         (without_answer(), FIT),
         (fitted(), replace(FIT, compared=1)),  # not all of the fifth were compared, and which is not known
-        (fitted(), replace(FIT, compared=0, champion_id="m")),  # its champion may have seen them all
+        (fitted(), replace(FIT, compared=0)),
     ],
 )
 def test_where_the_rows_cannot_be_told_or_were_not_all_answered_nothing_is_compared(rows, fit: HeldOut) -> None:

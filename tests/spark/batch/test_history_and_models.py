@@ -26,9 +26,9 @@ from spinney.stores import signing_key
 from spinney.stores.decisions import Said
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
-A, B, UNDATED = '["a","1"]', '["b","1"]', '["c","1"]'
+A, B, UNDATED, NEW = '["a","1"]', '["b","1"]', '["c","1"]', '["d","1"]'
 ROWS, SEEN = 25, 15
-SLOPES = {"a": 3.0, "b": 5.0, "c": 2.0}
+SLOPES = {"a": 3.0, "b": 5.0, "c": 2.0, "d": 4.0}
 SAID = Said("ada", "from the old system")
 
 
@@ -39,7 +39,7 @@ def fleet(world, monkeypatch):
 
 
 def history() -> pd.DataFrame:
-    """An event an hour; the old system is off by 2 in `a` and nowhere else, and says nothing of the oldest row."""
+    """An event an hour; the old system is off by 2 in `a` and `d`, nowhere else, and says nothing of the oldest row."""
     random, frames = np.random.default_rng(1), []
     for shop, slope in SLOPES.items():
         frame = pd.DataFrame({"shop": shop, "dept": np.array([1] * ROWS, "int32")})
@@ -47,7 +47,7 @@ def history() -> pd.DataFrame:
         frame["at"] = [START + timedelta(hours=n) for n in range(ROWS)]
         frame["price"], frame["stock"] = random.normal(size=ROWS), random.integers(0, 5, ROWS).astype("int32")
         frame["sold"] = slope * frame["price"] - frame["stock"] + 0.1 * random.normal(size=ROWS)
-        frame["prediction"] = frame["sold"] + (2.0 if shop == "a" else 0.0)
+        frame["prediction"] = frame["sold"] + (2.0 if shop in "ad" else 0.0)
         frame.loc[0, "prediction"] = np.nan
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
@@ -59,9 +59,9 @@ def parquet(frame: pd.DataFrame, file: Path) -> str:
 
 
 def old_models(folder: Path, frame: pd.DataFrame) -> dict[str, LinearRegression]:
-    """Fitted on the rows up to hour SEEN; `a`'s on half of what they say. When `c`'s was is not told."""
+    """Fitted on the rows up to hour SEEN; `a`'s on half of what they say. When `c`'s was is not told; `d` has none."""
     models, lines = {}, ["shop,dept,model,trained_through"]
-    for shop, rows in frame.groupby("shop"):
+    for shop, rows in frame[frame["shop"] != "d"].groupby("shop"):
         then = rows.head(SEEN).assign(sold=lambda rows, shop=shop: rows["sold"] * (0.5 if shop == "a" else 1.0))
         models[shop] = LinearRegression().fit(then[["stock", "price"]], then["sold"])
         (folder / f"{shop}.skops").write_bytes(skops_io.dumps(models[shop]))
@@ -73,7 +73,7 @@ def old_models(folder: Path, frame: pd.DataFrame) -> dict[str, LinearRegression]
 def test_history_and_models_come_in_answer_exactly_and_are_replaced_by_better_ones(spark, fleet, tmp_path) -> None:
     frame = history()
     added = load(fleet.config, parquet(frame, tmp_path / "history.parquet"), spark=spark).added
-    assert added == {"events": 75, "incumbent": 72, "outcomes": 75, "dead_letters": 0}
+    assert added == {"events": 100, "incumbent": 96, "outcomes": 100, "dead_letters": 0}
     assert not Fleet(fleet.config).incumbent().whole  # no model yet, nothing to compare
     models = old_models(tmp_path, frame)
     told = load_models(fleet.config, str(tmp_path / "models.csv"), SAID)
@@ -87,7 +87,7 @@ def test_history_and_models_come_in_answer_exactly_and_are_replaced_by_better_on
     for shop, model in models.items():
         mine = asked["shop"] == shop
         assert found["prediction"][mine].tolist() == model.predict(asked.loc[mine, ["stock", "price"]]).tolist()
-    assert set(found["answered_by"]) == {"own"}
+    assert found["answered_by"].tolist() == ["own"] * 3 * ROWS + ["none"] * ROWS
 
     weekly.retrain(fleet.config, spark=spark)
     decided = {row["group_key"]: row for row in fleet.rows(tables.PROMOTIONS) if row["by"] == "batch"}
@@ -110,8 +110,9 @@ def test_history_and_models_come_in_answer_exactly_and_are_replaced_by_better_on
 
     compared = Fleet(fleet.config).incumbent()
     mine = {each.group_key: each for each in compared.groups}
-    assert (mine[A].basis, mine[A].rows, mine[A].fleet) == (Basis.HELD_OUT, 4, decided[A]["challenger_loss"])
-    assert mine[A].incumbent == pytest.approx(2.0)
+    assert set(mine) == {NEW}  # of the others a gate chose by these rows
+    assert (mine[NEW].basis, mine[NEW].rows, mine[NEW].fleet) == (Basis.HELD_OUT, 4, decided[NEW]["challenger_loss"])
+    assert mine[NEW].incumbent == pytest.approx(2.0)
     assert compared.measure == "absolute"
 
 
@@ -158,7 +159,7 @@ def test_a_declared_column_of_that_name_is_the_fleets_own_and_no_incumbent(spark
     )
     frame = history().drop(columns="stock")
     added = load(fleet.config, parquet(frame, tmp_path / "history.parquet"), spark=spark).added
-    assert added == {"events": 75, "outcomes": 75, "dead_letters": 0}
+    assert added == {"events": 100, "outcomes": 100, "dead_letters": 0}
     assert fleet.rows(tables.INCUMBENT) == []
 
 
@@ -169,6 +170,13 @@ def test_answers_of_classes_are_stored_as_the_fleet_names_them_and_other_types_r
     load(fleet.config, parquet(frame.astype({"sold": "int32"}), tmp_path / "classes.parquet"), spark=spark)
     stored = {row["event_id"]: row["prediction"] for row in fleet.rows(tables.INCUMBENT)}
     assert stored == {"a00": "1", "a02": "0"}
+    for odd, said in ((0.83, "0.83"), (3e9, r"3.0E9"), (np.inf, "Infinity")):
+        no_class = parquet(frame.assign(prediction=[1.0, np.nan, odd]), tmp_path / "odd.parquet")
+        with pytest.raises(
+            StoreError, match=rf"column prediction: expected int, the class .*; got {said}\. Convert it"
+        ):
+            load(fleet.config, no_class, spark=spark)
+    assert len(fleet.rows(tables.INCUMBENT)) == 2
     words = parquet(frame.assign(prediction="yes"), tmp_path / "words.parquet")
     with pytest.raises(
         StoreError, match=r"column prediction: expected int, what the present system answered; got string"
