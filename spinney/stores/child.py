@@ -34,13 +34,15 @@ POLL_SECONDS = 0.05
 """How often the parent looks whether the child still lives, and its deadline."""
 
 IDLE = "while it had nothing to do"
-"""What is done while a child waits for its parent, for as long as that takes."""
+"""What is done while a child waits for its parent, for as long as that takes: its time begins when it is asked."""
 
 TIMED_OUT = TimedOut.__name__
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")
 _READ_BYTES = 1 << 20
 _LENGTH = struct.Struct("=Q")
 _TURN = struct.Struct("=dq48s")
+_AT = 1
+"""Where the turn stands; the byte before it is odd while it is written."""
 _NOBODY = -1
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -95,6 +97,7 @@ class Line:
         self.at: int | None = None
         self.doing = ""
         self._turns = turns
+        self._count = 0
         self._pid = 0
 
     def open(self) -> None:
@@ -103,8 +106,10 @@ class Line:
     def turn(self, at: int | None, doing: str) -> None:
         """A turn begins, and with it the deadline anew."""
         self._check()
-        self.at, self.doing = at, doing
-        _TURN.pack_into(self._turns, 0, time.monotonic(), _NOBODY if at is None else at, doing.encode())
+        self.at, self.doing, self._count = at, doing, (self._count + 2) % 256
+        self._turns[0] = self._count + 1
+        _TURN.pack_into(self._turns, _AT, time.monotonic(), _NOBODY if at is None else at, doing.encode())
+        self._turns[0] = self._count
 
     def send(self, made: Any) -> None:
         """Hand something over to the parent. It ends the turn."""
@@ -128,8 +133,8 @@ def supervised(work: Callable[[Line], None], limits: Limits, keeps: Collection[i
 
     keeps: open files that the child has, too.
     """
-    turns = mmap.mmap(-1, _TURN.size)
-    _TURN.pack_into(turns, 0, time.monotonic(), _NOBODY, b"")
+    turns = mmap.mmap(-1, _AT + _TURN.size)
+    _TURN.pack_into(turns, _AT, time.monotonic(), _NOBODY, b"")
     reading, writing = os.pipe()
     line, parent = Line(writing, turns), os.getpid()
     with warnings.catch_warnings():
@@ -137,37 +142,42 @@ def supervised(work: Callable[[Line], None], limits: Limits, keeps: Collection[i
         pid = os.fork()
     if pid == 0:
         _live(work, line, limits, _Of(parent, {writing, *keeps}))
+    process = _Process(pid)
     try:
         os.close(writing)
         with suppress(OSError):
             os.setpgid(pid, pid)  # the child does it too: whoever comes first
-        yield from _heard(pid, reading, turns, limits)
+        yield from _heard(process, reading, turns, limits)
     finally:
-        _end(pid)
+        process.end()
         os.close(reading)
         turns.close()
 
 
-def _heard(pid: int, reading: int, turns: mmap.mmap, limits: Limits) -> Iterator[Any]:
+def _heard(process: _Process, reading: int, turns: mmap.mmap, limits: Limits) -> Iterator[Any]:
     os.set_blocking(reading, False)
-    buffer, is_open = bytearray(), True
+    buffer, is_open, asked = bytearray(), True, time.monotonic()
+    turn = _Turn(asked, None, "")
     while True:
         wait([reading] if is_open else [], POLL_SECONDS)
-        status = _status(pid)  # before the pipe is read: what a dead child said is there
+        status = process.status()  # before the pipe is read: what a dead child said is there
         is_open = is_open and _fill(buffer, reading)
+        now = _turn(turns)
+        turn = now or turn
         for kind, content in _messages(buffer):
             if kind is _Kind.DONE:
                 return
             if kind is _Kind.RAISED:
                 raise content
             if kind is _Kind.BROKE:
-                raise Died(*_turn(turns), *content)
+                raise turn.died(*content)
             yield content
-        at, doing, ms = _turn(turns)
+            asked, now = time.monotonic(), None
         if status is not None:
-            raise Died(at, doing, ms, *_ended(status, doing))
-        if ms > limits.seconds * 1e3 and doing != IDLE:
-            raise Died(at, doing, ms, TIMED_OUT, _overdue(limits, doing))
+            raise turn.died(*_ended(status, turn.doing))
+        since = max(turn.since, asked) if turn.doing == IDLE else turn.since
+        if now is not None and time.monotonic() - since > limits.seconds:
+            raise turn.died(TIMED_OUT, _overdue(limits, turn.doing))
 
 
 def _fill(buffer: bytearray, reading: int) -> bool:
@@ -190,30 +200,59 @@ def _messages(buffer: bytearray) -> Iterator[tuple[_Kind, Any]]:
         yield pickle.loads(told)  # noqa: S301 - by our own fork
 
 
-def _status(pid: int) -> int | None:
-    """What the child ended with: a code, or minus a signal. None while it lives. It is not reaped."""
-    try:
-        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:  # somebody else has
-        return 0
-    if ended is None:
-        return None
-    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+@dataclass
+class _Process:
+    """The child, as its parent has it. ended: with what, where that can be known only by reaping it."""
 
+    pid: int
+    ended: int | None = None
 
-def _end(pid: int) -> None:
-    """Kill the child with all that it has started, then reap it: until then its number is nobody else's."""
-    for kill in (os.killpg, os.kill):
+    def status(self) -> int | None:
+        """What it ended with: a code, or minus a signal. None while it lives."""
+        if self.ended is not None:
+            return self.ended
+        try:
+            if not hasattr(os, "waitid"):  # macOS before Python 3.13
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                self.ended = os.waitstatus_to_exitcode(status) if pid else None
+                return self.ended
+            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # somebody else has reaped it
+            return 0
+        if found is None:
+            return None
+        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+    def end(self) -> None:
+        """Kill it with all that it has started, then reap it: until then its number is nobody else's."""
         with suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+            os.killpg(self.pid, signal.SIGKILL)
+        if self.ended is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(self.pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
 
 
-def _turn(turns: mmap.mmap) -> tuple[int | None, str, float]:
-    """Whose it is, what is done, and the milliseconds since it began."""
-    since, at, doing = _TURN.unpack_from(turns)
-    return None if at == _NOBODY else at, doing.rstrip(b"\0").decode(), (time.monotonic() - since) * 1e3
+@dataclass(frozen=True)
+class _Turn:
+    """Whose it is, what is done, and since when."""
+
+    since: float
+    at: int | None
+    doing: str
+
+    def died(self, error_class: str, text: str) -> Died:
+        return Died(self.at, self.doing, (time.monotonic() - self.since) * 1e3, error_class, text)
+
+
+def _turn(turns: mmap.mmap) -> _Turn | None:
+    """None while it is being written: half of it would name the wrong one, or a time long ago."""
+    count = turns[0]
+    since, at, doing = _TURN.unpack_from(turns, _AT)
+    if count % 2 or turns[0] != count:
+        return None
+    return _Turn(since, None if at == _NOBODY else at, doing.rstrip(b"\0").decode())
 
 
 def _overdue(limits: Limits, doing: str) -> str:

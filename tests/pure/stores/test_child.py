@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 
 from spinney.core.errors import ContractError
-from spinney.stores.child import Died, Limits, Line, supervised
+from spinney.stores import child
+from spinney.stores.child import IDLE, Died, Limits, Line, supervised
 
 LIMITS = Limits(seconds=20.0, memory_bytes=256 << 20)
 ORPHAN = """
@@ -190,6 +192,56 @@ def test_a_turn_that_ends_in_time_is_never_late_however_many_there_are() -> None
         told(work, Limits(seconds=0.6))
     assert (died.value.at, died.value.timed_out) == (8, True)
     assert died.value.ms > 600
+
+
+def test_a_turn_that_is_half_written_is_nobodys_delay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record is emptied before it is filled: a parent that looks then would read of place 0, since the beginning."""
+
+    class Slow(struct.Struct):
+        def pack_into(self, buffer: Any, offset: int, *values: Any) -> None:
+            buffer[offset : offset + self.size] = bytes(self.size)
+            time.sleep(3 * child.POLL_SECONDS)
+            super().pack_into(buffer, offset, *values)
+
+    def work(line: Line) -> None:
+        line.turn(3, "while it was tested")
+        line.send("in time")
+
+    monkeypatch.setattr(child, "_TURN", Slow(child._TURN.format))
+    assert time.monotonic() > LIMITS.seconds
+    assert told(work) == ["in time"]
+
+
+def test_one_that_waits_is_late_once_it_is_asked_and_does_not_begin() -> None:
+    def work(line: Line) -> None:
+        line.turn(None, IDLE)
+        line.send("ready")
+        line.turn(None, IDLE)
+        time.sleep(3)
+        line.send("late")
+
+    came = supervised(work, Limits(seconds=0.5))
+    assert next(came) == "ready"
+    time.sleep(1)  # nobody asks
+    began = time.monotonic()
+    with pytest.raises(Died) as died:
+        next(came)
+    assert (died.value.at, died.value.doing, died.value.timed_out) == (None, IDLE, True)
+    assert time.monotonic() - began >= 0.5
+
+
+@pytest.mark.parametrize(("error_class", "end"), [("Exited", lambda: os._exit(3)), ("Killed", os.abort)])
+def test_what_it_ended_with_is_known_where_that_takes_reaping_it(
+    monkeypatch: pytest.MonkeyPatch, error_class: str, end: Callable[[], None]
+) -> None:
+    """As on macOS before Python 3.13."""
+    monkeypatch.delattr(os, "waitid")
+    with pytest.raises(Died) as died:
+        told(lambda line: end())
+    assert died.value.error_class == error_class
+    (pid,) = told(lambda line: line.send(os.getpid()))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def test_the_memory_limit_is_what_it_takes_besides_what_there_was() -> None:
