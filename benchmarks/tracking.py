@@ -10,7 +10,7 @@ Measured on 2 cores:
     mode      groups    calls   seconds   paced s  files kB
     round      1,000       14      0.24       0.3       173
     round     10,000       14      0.48       0.5       469
-    round     50,000       14      3.95       3.9     1,687
+    round     50,000       14      0.70       0.7     1,687
     group        100      904      6.96      22.6       484
     group      1,000    8,896     44.08     222.4     3,606
 

@@ -114,8 +114,9 @@ class Application:
                     query.awaitTermination()
                 self._refuse_failure(name, query)
                 _refuse_dropped(name, query.recentProgress)
-            if retrain.NAME in self.names:
-                tracking.deliver_now(self.config)
+        # Without the leases: it may take long, and the next drain need not wait for MLflow.
+        if retrain.NAME in self.names and not self.stopping.is_set():
+            tracking.deliver_now(self.config, self.stopping)
 
     def _query(self, name: str, *, once: bool) -> Query:
         if name == ingest.NAME:

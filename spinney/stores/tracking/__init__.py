@@ -37,8 +37,11 @@ log = logging.getLogger(__name__)
 
 NAME = "tracking"
 EVERY_SECONDS = 30.0
-PATIENCE_SECONDS = 30.0
+STOP_SECONDS = 30.0
 """How long a stop waits for a last delivery; what is not delivered then is at the next start."""
+
+ANSWER_SECONDS = 600.0
+"""How long one answer is waited for: MLflow's client itself asks again for minutes, heeding `Retry-After`."""
 
 LOOK_SECONDS = 1.0
 """Between two looks at how far a delivery is."""
@@ -54,6 +57,7 @@ class Deliverer:
         self._config = config
         self._stopping = threading.Event()
         self._watch = Watch()
+        self._told = ""
         self._thread = threading.Thread(target=self._deliver_until_stopped, name="tracking", daemon=True)
 
     def start(self) -> None:
@@ -64,27 +68,28 @@ class Deliverer:
         """Deliver what is left, once, and end; a server that does not answer is not waited for."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(PATIENCE_SECONDS)
+            self._thread.join(STOP_SECONDS)
             self._leave()
 
-    def finish(self) -> None:
-        """The same, for as long as MLflow goes on answering; Ctrl-C leaves the rest to the next delivery."""
+    def finish(self, asked: threading.Event) -> None:
+        """The same, for as long as MLflow goes on answering. Ctrl-C or `asked` leaves the rest to the next delivery."""
         self._stopping.set()
         show = sys.stderr.isatty()
-        try:
-            while self._thread.is_alive() and self._watch.still_for < PATIENCE_SECONDS:
+        with suppress(KeyboardInterrupt):
+            while self._thread.is_alive() and self._watch.still_for < ANSWER_SECONDS and not asked.is_set():
                 self._thread.join(LOOK_SECONDS)
-                if show and self._watch.said:
-                    sys.stderr.write(f"\r\x1b[KMLflow: {self._watch.said}; Ctrl-C leaves the rest for the next time")
-        except KeyboardInterrupt:
-            log.warning("MLflow: %s; the rest follows with the next batch or stream", self._watch.said or "stopped")
-        if show and self._watch.said:
+                if show and self._watch.words:
+                    sys.stderr.write(f"\r\x1b[KMLflow: {self._watch.words}; Ctrl-C leaves the rest for the next time")
+        if show:
             sys.stderr.write("\r\x1b[K")
         self._leave()
 
     def _leave(self) -> None:
-        self._watch.leaving.set()
+        """End a delivery that has not ended by itself, and say so."""
         if self._thread.is_alive():
+            words = self._watch.words or "not done"
+            self._watch.leaving.set()
+            log.warning("MLflow: %s; the rest follows with the next batch or stream", words)
             self._thread.join(LEAVING_SECONDS)
 
     def _deliver_until_stopped(self) -> None:
@@ -94,17 +99,23 @@ class Deliverer:
             try:
                 with suppress(Busy, Left):  # another process delivers; what is left, the next look delivers
                     deliver(self._config, self._watch)
+                self._told = ""
             except Exception as error:
                 # Whatever the tracking server does, the fleet goes on; the rounds stay in their table.
                 said = masked(f"MLflow at {self._config.tracking.uri}: {error}")
-                log.warning("%s; rounds are kept and delivered later", said)
+                if said != self._told:  # a server that is down for a day is told of once
+                    log.warning("%s; rounds are kept and delivered later", said)
+                self._told = said
 
 
-def deliver_now(config: Config) -> None:
-    """Deliver what is left, as long as the server goes on answering; the next delivery brings the rest."""
+def deliver_now(config: Config, asked: threading.Event | None = None) -> None:
+    """Deliver what is left, as long as the server goes on answering; the next delivery brings the rest.
+
+    asked: set to have it end, as Ctrl-C does where no one else listens for that.
+    """
     deliverer = Deliverer(config)
     deliverer.start()
-    deliverer.finish()
+    deliverer.finish(asked or threading.Event())
 
 
 def deliver(config: Config, watch: Watch | None = None) -> int:
@@ -124,18 +135,19 @@ def _deliver(config: Config, rounds: pa.Table, server: Server) -> int:
     shelf = Shelf(server, config, experiment, charter.ensure_fixed(config).fleet_id)
     named = by_run(rounds)
     runs = shelf.runs({name: rows[0] for name, rows in named.items()})
-    delivered = 0
-    for name, rows in named.items():
+    left = {name: [row for row in rows if row["batch_id"] > runs[name].through] for name, rows in named.items()}
+    delivered = server.watch.rounds = sum(map(len, left.values()))
+    for name, fresh in left.items():
         run = runs[name]
-        fresh = [row for row in rows if row["batch_id"] > run.through]
         if config.tracking.mode == "group":
             for row in fresh:
                 Nest(server, config, experiment, run, row).deliver()
                 tell(server, config, run, [row])
                 run = replace(run, through=row["batch_id"])
+                server.watch.rounds -= 1
         elif fresh:
             tell(server, config, run, fresh)
-        if run.open and over(rows[-1]):
+            server.watch.rounds -= len(fresh)
+        if run.open and over(named[name][-1]):
             server.ask("set_terminated", run.run_id, "FINISHED")
-        delivered += len(fresh)
     return delivered

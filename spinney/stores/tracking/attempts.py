@@ -89,7 +89,9 @@ def _metrics(texts: list[str | None]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     for at, text in enumerate(texts):
         for name, value in flat(json.loads(text or "{}")).items():
-            columns.setdefault(name, [None] * len(texts))[at] = value
+            if name not in columns:
+                columns[name] = [None] * len(texts)
+            columns[name][at] = value
     return columns
 
 

@@ -23,7 +23,7 @@ from spinney.core.signing import Claim, Signer
 from spinney.stores import signing_key
 from spinney.stores.tracking import attempts
 from spinney.stores.tracking.rounds import LONGEST_NAME, log, parameters, step
-from spinney.stores.tracking.runs import RUNNING, Run, each_once, milliseconds
+from spinney.stores.tracking.runs import Run, each_once, milliseconds, unfinished
 from spinney.stores.tracking.server import Server
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Nest:
         groups = attempts.of_round(self.config, self.row).to_pylist()
         tried = {row["group_key"]: row for row in groups if row["status"] in set(ModelStatus)}
         there = self._there()
-        left = {key for key in tried if key not in there or there[key].info.status == RUNNING}
+        left = {key for key in tried if key not in there or unfinished(there[key])}
         if not left:
             return
         signer = signing_key.signer(self.config)
@@ -74,6 +74,7 @@ class Nest:
                 self.server.watch.said = f"{done:,} of {len(tried):,} groups of {self.row['round_id']} delivered"
                 self._deliver(there.get(key), tried[key], shared, model_of(stored, signer))
                 left.remove(key)
+        self.server.watch.said = ""
         self._there()
 
     def _there(self) -> dict[str, Stored]:

@@ -1,18 +1,20 @@
 """Which of MLflow's runs are which of the fleet's, by their tags. No run is made twice.
 
 Creating a run is not idempotent: an answer that was lost, or a client that repeated its call, leaves two. So a run is
-looked for before it is made, and of two that are one all but the first are deleted.
+looked for before it is made, and of two that are one all but the first are deleted. One that a person has deleted
+counts as delivered: it is not made anew.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from spinney.core.config import Config
-from spinney.stores.tracking.server import Server
+from spinney.stores.tracking.server import DELETED, Server
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as Stored
@@ -57,7 +59,7 @@ class Shelf:
         """The fleet's runs by name: one call for a thousand of them, however old the fleet is."""
         found = self.server.search(self.experiment, f"tags.`{FLEET}` = '{self.fleet_id}'")
         return {
-            name: Run(run.info.run_id, _through(run), run.info.status == RUNNING)
+            name: Run(run.info.run_id, sys.maxsize if deleted(run) else _through(run), unfinished(run))
             for name, run in each_once(self.server, found, lambda run: str(run.data.tags[RUN])).items()
         }
 
@@ -70,17 +72,33 @@ class Shelf:
 
 
 def each_once(server: Server, found: Iterable[Stored], identity: Callable[[Stored], str]) -> dict[str, Stored]:
-    """The runs by their identity. Of several of one identity that which is furthest stays; the others are deleted."""
+    """The runs by their identity. Of several of one identity that which is furthest stays; the others are deleted.
+
+    A deleted one stands for its identity only where there is no other.
+    """
     first: dict[str, Stored] = {}
-    for run in sorted(found, key=lambda run: (run.info.status == RUNNING, -_through(run), run.info.run_id)):
-        if first.setdefault(identity(run), run) is not run:
+    for run in sorted(found, key=_best_first):
+        if first.setdefault(identity(run), run) is not run and not deleted(run):
             server.ask("delete_run", run.info.run_id)
     return first
+
+
+def deleted(run: Stored) -> bool:
+    return bool(run.info.lifecycle_stage == DELETED)
+
+
+def unfinished(run: Stored) -> bool:
+    """Whether it is there and more may come to it."""
+    return run.info.status == RUNNING and not deleted(run)
 
 
 def milliseconds(moment: datetime) -> int:
     """As MLflow counts time."""
     return int(moment.timestamp() * 1000)
+
+
+def _best_first(run: Stored) -> tuple[bool, bool, int, str]:
+    return deleted(run), run.info.status == RUNNING, -_through(run), run.info.run_id
 
 
 def _through(run: Stored) -> int:

@@ -18,12 +18,19 @@ from typing import TYPE_CHECKING, Any, Self
 from pyrate_limiter import Duration, Limiter, Rate
 
 from spinney.core.config import Config
+from spinney.core.errors import StoreError
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
 PAGE = 1000
 """Runs in one answer to a search."""
+
+DELETED = "deleted"
+"""How MLflow calls what stands in its bin."""
+
+NOTABLE_SECONDS = 5.0
+"""For which an answer is owed before a person is told."""
 
 _SQLITE = "sqlite:///"
 
@@ -35,19 +42,30 @@ class Left(Exception):  # noqa: N818 - said as what is so
 class Watch:
     """What the one who delivers and the one who waits for it tell each other.
 
-    leaving: set to have the delivery end at its next call. moved_at: when MLflow last answered, on the steady clock.
-    said: how far it is; empty where that is soon done.
+    leaving: set to have the delivery end at its next call. asked_at: on the steady clock, None while MLflow owes no
+    answer: what is done here between two calls does not count against it. rounds: not delivered yet, as far as that is
+    known. said: how far the present one is; empty where that is soon done.
     """
 
     def __init__(self) -> None:
         self.leaving = threading.Event()
-        self.moved_at = time.monotonic()
+        self.asked_at: float | None = None
+        self.rounds = 0
         self.said = ""
 
     @property
     def still_for(self) -> float:
-        """Seconds since MLflow last answered."""
-        return time.monotonic() - self.moved_at
+        """Seconds for which MLflow has owed an answer."""
+        asked_at = self.asked_at
+        return 0.0 if asked_at is None else time.monotonic() - asked_at
+
+    @property
+    def words(self) -> str:
+        """How far it is; empty where there is nothing to say yet."""
+        still = self.still_for
+        waits = f"no answer for {still:,.0f} s" if still >= NOTABLE_SECONDS else ""
+        left = f"{self.rounds:,} {'round' if self.rounds == 1 else 'rounds'} left" if self.rounds else ""
+        return ", ".join(each for each in (self.said, left, waits) if each)
 
 
 class Server:
@@ -75,9 +93,11 @@ class Server:
     def ask(self, call: str, *arguments: Any, **named: Any) -> Any:
         """Call this method of MLflow's client when its turn has come. Raises what that raises, Left."""
         self._await_turn()
-        answer = getattr(self._client, call)(*arguments, **named)
-        self.watch.moved_at = time.monotonic()
-        return answer
+        self.watch.asked_at = time.monotonic()
+        try:
+            return getattr(self._client, call)(*arguments, **named)
+        finally:
+            self.watch.asked_at = None
 
     def upload(self, run_id: str, folder: Path, into: str | None = None) -> None:
         """Each file of a folder as an artifact; one that is there already is written over."""
@@ -86,16 +106,24 @@ class Server:
             self.ask("log_artifact", run_id, str(file), into)
 
     def experiment(self, name: str) -> str:
+        """Its id; made where there is none. Raises StoreError for one that somebody has deleted."""
         found = self.ask("get_experiment_by_name", name)
+        if found and found.lifecycle_stage == DELETED:
+            raise StoreError(
+                f"experiment {name}: expected one to write to; got one that was deleted. Restore it: mlflow "
+                f'experiments restore -x {found.experiment_id}; or set tracking.mode = "off"'
+            )
         if found:
             return str(found.experiment_id)
         return str(self.ask("create_experiment", name, artifact_location=self._artifacts(name)))
 
     def search(self, experiment: str, where: str) -> Iterator[Run]:
-        """Every run that MLflow finds, page by page."""
+        """Every run that MLflow finds, page by page; deleted ones, too."""
+        from mlflow.entities import ViewType
+
         token: str | None = None
         while True:
-            page = self.ask("search_runs", [experiment], where, max_results=PAGE, page_token=token)
+            page = self.ask("search_runs", [experiment], where, ViewType.ALL, PAGE, page_token=token)
             yield from page
             token = page.token
             if not token:

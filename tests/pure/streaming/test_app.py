@@ -14,7 +14,7 @@ import pytest
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, SetupError, StoreError
-from spinney.stores import leases, tidy
+from spinney.stores import leases, tidy, tracking
 from spinney.stores.layout import Directory
 from streaming import app
 from streaming.app import Application, run
@@ -156,6 +156,22 @@ def test_a_drain_that_fails_gives_the_leases_back(config, queries, second) -> No
     with pytest.raises((SetupError, StoreError), match=r"no signing key|query score: disk full"):
         go(config, queries, once=True)
     assert are_free(config, "ingest", "score")
+
+
+def test_a_drain_has_given_the_leases_back_when_it_tells_mlflow_and_a_stop_ends_that_too(
+    config, queries, monkeypatch
+) -> None:
+    queries |= {"ingest": Running(), "retrain": Running()}
+    heard = []
+
+    def deliver_now(config: Config, asked: threading.Event) -> None:
+        assert are_free(config, "ingest", "retrain"), "the next drain may begin"
+        signal.raise_signal(signal.SIGTERM)
+        heard.append(asked.is_set())
+
+    monkeypatch.setattr(tracking, "deliver_now", deliver_now)
+    go(config, queries, once=True)
+    assert heard == [True]
 
 
 def test_a_drain_that_dropped_a_record_in_any_batch_says_so(config, queries) -> None:

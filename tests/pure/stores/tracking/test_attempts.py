@@ -62,6 +62,19 @@ def test_metrics_that_nobody_knows_are_columns_and_what_is_of_several_types_is_t
     assert (found["heldout_rows"], found["rows"]) == ([4, None], [9, 9]), "a column of the table is not written over"
 
 
+def test_a_column_of_metrics_is_made_once_however_many_groups_have_it() -> None:
+    class Texts(list):
+        asked = 0
+
+        def __len__(self) -> int:
+            self.asked += 1
+            return super().__len__()
+
+    texts = Texts(['{"loss": 1, "rows": 2}'] * 50)
+    assert attempts._metrics(texts) == {"loss": [1] * 50, "rows": [2] * 50}
+    assert texts.asked == 2, "as many groups as there are, squared, is too long for a large fleet"
+
+
 def test_a_round_of_nothing_has_the_same_columns(config) -> None:
     found = attempts.of_round(config, ROUND)
     assert (found.num_rows, found.column_names) == (0, list(attempts.COLUMNS))

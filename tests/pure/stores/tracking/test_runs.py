@@ -18,9 +18,10 @@ class Deleting:
         self.deleted.append(run_id)
 
 
-def run(run_id: str, name: str, status: str = "RUNNING", through: int | None = None) -> Any:
+def run(run_id: str, name: str, status: str = "RUNNING", through: int | None = None, stage: str = "active") -> Any:
     tags = {"name": name} | ({} if through is None else {THROUGH: str(through)})
-    return SimpleNamespace(info=SimpleNamespace(run_id=run_id, status=status), data=SimpleNamespace(tags=tags))
+    info = SimpleNamespace(run_id=run_id, status=status, lifecycle_stage=stage)
+    return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags))
 
 
 def test_the_run_that_has_ended_stays_then_that_which_is_furthest_then_any_but_always_the_same() -> None:
@@ -28,12 +29,14 @@ def test_the_run_that_has_ended_stays_then_that_which_is_furthest_then_any_but_a
         *(run("a1", "a"), run("a2", "a", "FINISHED"), run("a3", "a", "FAILED")),
         *(run("b1", "b", through=3), run("b2", "b", through=12), run("b3", "b")),
         *(run("c2", "c"), run("c1", "c")),
-        run("d1", "d"),
+        *(run("d1", "d"), run("d0", "d", "FINISHED", 9, stage="deleted")),
+        run("e1", "e", stage="deleted"),
     ]
     for order in (found, found[::-1]):
         server = Deleting()
         kept = each_once(server, order, lambda each: each.data.tags["name"])
-        assert {name: each.info.run_id for name, each in kept.items()} == {"a": "a2", "b": "b2", "c": "c1", "d": "d1"}
+        stay = {"a": "a2", "b": "b2", "c": "c1", "d": "d1", "e": "e1"}
+        assert {name: each.info.run_id for name, each in kept.items()} == stay
         assert sorted(server.deleted) == ["a1", "a3", "b1", "b3", "c2"]
 
 

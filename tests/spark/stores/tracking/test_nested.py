@@ -218,3 +218,25 @@ def test_a_delivery_that_is_told_to_leave_ends_before_its_next_call(fleet, monke
     monkeypatch.setenv(signing_key.KEY, "k" * 32)
     assert deliver(fleet.config) == 1
     assert len(runs_of(fleet, "batch-0")) == 3
+
+
+def test_a_groups_run_that_a_person_deleted_before_it_had_ended_is_not_made_anew(fleet, monkeypatch) -> None:
+    retrained(fleet, "batch", 0, sales(2))
+    real, watch = Server.ask, Watch()
+
+    def ask(self, call, *arguments, **named):
+        if call == "set_terminated":
+            raise ConnectionError
+        return real(self, call, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "ask", ask)
+        with pytest.raises(ConnectionError):
+            deliver(fleet.config, watch)
+    assert (watch.rounds, watch.asked_at) == (1, None)
+    (begun,) = runs_of(fleet, "batch-0")
+    client_of(fleet).delete_run(begun.info.run_id)
+    assert deliver(fleet.config, watch) == 1
+    (other,) = runs_of(fleet, "batch-0")
+    assert other.data.tags[GROUP] != begun.data.tags[GROUP]
+    assert watch.words == ""

@@ -11,6 +11,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import mlflow
 import pyarrow.parquet as pq
 import pytest
 from attempted import DAY, retrained, sales, took_place
@@ -25,7 +26,7 @@ from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.tracking import Deliverer, deliver, figures
 from spinney.stores.tracking.nested import GROUP
 from spinney.stores.tracking.runs import FLEET
-from spinney.stores.tracking.server import Left, Server, Watch
+from spinney.stores.tracking.server import Left, Server
 
 
 def client_of(fleet) -> MlflowClient:
@@ -341,41 +342,65 @@ def test_a_password_in_the_address_is_not_said(fleet, down, caplog) -> None:
     assert "hush" not in said
 
 
-class Waiting:
-    """In place of a delivery: it goes on until it is told to leave."""
-
-    def __init__(self, monkeypatch) -> None:
-        self.begun, self.left = threading.Event(), threading.Event()
-        monkeypatch.setattr(tracking, "deliver", self)
-        monkeypatch.setattr(tracking, "LOOK_SECONDS", 0)
-
-    def __call__(self, config, watch) -> None:
-        watch.said = "3 of 9 groups delivered"
-        self.begun.set()
-        assert watch.leaving.wait(30)
-        self.left.set()
-        raise Left
+def test_what_a_person_deleted_in_mlflow_stays_deleted(fleet) -> None:
+    took_place(fleet, "stream", 3, DAY)
+    took_place(fleet, "batch", 0, DAY)
+    assert deliver(fleet.config) == 2
+    client = client_of(fleet)
+    for run in runs(fleet).values():
+        client.delete_run(run.info.run_id)
+    took_place(fleet, "stream", 4, DAY + timedelta(hours=1))
+    took_place(fleet, "batch", 1, DAY + timedelta(hours=2))
+    assert (deliver(fleet.config), deliver(fleet.config)) == (1, 0)
+    assert runs(fleet).keys() == {"batch-1"}
 
 
-def test_the_end_of_a_batch_waits_while_mlflow_answers_and_leaves_when_it_does_not(fleet, monkeypatch, caplog) -> None:
-    looks = iter([0.0, 0.0, 1e9])
-    monkeypatch.setattr(Watch, "still_for", property(lambda self: next(looks)))
-    waiting = Waiting(monkeypatch)
+def test_an_experiment_that_was_deleted_is_told_with_what_brings_it_back(fleet, caplog) -> None:
+    took_place(fleet, "stream", 0, DAY)
+    client = client_of(fleet)
+    made = client.create_experiment("shops")
+    client.delete_experiment(made)
     tracking.deliver_now(fleet.config)
-    assert waiting.left.is_set()
-    assert list(looks) == []
-    assert not caplog.records
+    (said,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
+    assert "experiment shops: expected one to write to; got one that was deleted." in said
+    assert f"mlflow experiments restore -x {made};" in said
+    client.restore_experiment(made)
+    assert deliver(fleet.config) == 1
+
+
+def test_the_documented_way_to_a_batchs_groups_finds_them_as_it_is_typed(fleet) -> None:
+    retrained(fleet, "batch", 0, sales(2))
+    deliver(fleet.config)
+    text = (Path(__file__).parents[4] / "docs" / "tracking.md").read_text()
+    typed = text.partition("```python\n")[2].partition("```")[0]
+    mine = typed.replace("sqlite:///work/mlflow.db", fleet.config.tracking.uri).replace('"flights"', '"shops"')
+    before, found = mlflow.get_tracking_uri(), {}
+    try:
+        exec(mine, found)
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert found["groups"]["decision"].tolist() == ["promoted", "promoted"]
 
 
 def test_a_person_who_does_not_want_to_wait_leaves_the_rest_for_the_next_time(fleet, monkeypatch, caplog) -> None:
-    waiting = Waiting(monkeypatch)
+    begun, left = threading.Event(), threading.Event()
 
-    def interrupted(self):
-        assert waiting.begun.wait(30)
+    def until_told(config, watch) -> None:
+        watch.said = "3 of 9 groups delivered"
+        begun.set()
+        assert watch.leaving.wait(30)
+        left.set()
+        raise Left
+
+    def interrupted(self, *_) -> None:
+        assert begun.wait(30)
+        monkeypatch.setattr(threading.Thread, "join", real)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Watch, "still_for", property(interrupted))
+    real = threading.Thread.join
+    monkeypatch.setattr(tracking, "deliver", until_told)
+    monkeypatch.setattr(threading.Thread, "join", interrupted)
     tracking.deliver_now(fleet.config)
-    assert waiting.left.is_set()
+    assert left.is_set()
     (said,) = [record.getMessage() for record in caplog.records if record.name == tracking.log.name]
     assert said == "MLflow: 3 of 9 groups delivered; the rest follows with the next batch or stream"
