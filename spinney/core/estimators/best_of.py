@@ -3,7 +3,8 @@
 Each candidate is fitted on the older rows and judged by the fleet's loss on the newest fifth; the winner is fitted on
 all. The gate sees a choice made without the rows that it compares on: those are held out before a kernel is called. A
 group with fewer than `compared_rows` rows to judge by takes the first candidate: of few rows chance would choose. The
-scores of all candidates stand in the attempt's metrics.
+scores of all candidates stand in the attempt's metrics. Want of memory is the group's failure, no candidate's: it may
+be a neighbour's doing, and the choice must be the group's own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ JUDGED = 5
 """One row in so many is judged on: the newest fifth."""
 
 COMPARED_ROWS = 10
+_NONE = -1
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
@@ -79,9 +81,11 @@ class BestOf:
     compared_rows: int
 
     def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
-        scores, spent = self._scores(stack, timer)
+        scores, spent, lacked = self._scores(stack, timer)
         best = np.argmin(scores, axis=1)  # the first of equals, and the first where none could be judged
         fits: list[Fit] = [Fit(0.0)] * len(stack)
+        for g, error in lacked.items():
+            best[g], fits[g] = _NONE, Fit(float(spent[g]), error=error)
         for at, (name, candidate) in enumerate(self.candidates):
             mine = np.flatnonzero(best == at)
             if not len(mine):
@@ -103,24 +107,31 @@ class BestOf:
         }
         return {"chosen": chosen, "candidates": told}
 
-    def _scores(self, stack: Stack, timer: Timer) -> tuple[Any, Any]:
-        """Mean losses, shape (n_groups, n_candidates), infinite where there is none; and the milliseconds they took."""
+    def _scores(self, stack: Stack, timer: Timer) -> tuple[Any, Any, dict[int, MemoryError]]:
+        """Mean losses, shape (n_groups, n_candidates), infinite where there is none; their milliseconds; who lacked."""
         scores, spent = np.full((len(stack), len(self.candidates)), np.inf), np.zeros(len(stack))
+        lacked: dict[int, MemoryError] = {}
         judged = np.diff(stack.starts) // JUDGED
         groups = np.flatnonzero(judged >= self.compared_rows)
         if not len(groups):
-            return scores, spent
+            return scores, spent, lacked
         stops = stack.starts[groups + 1]
         older = _part(stack, groups, stops - judged[groups])
         loss = loss_named(stack.loss)
         for at, (_, candidate) in enumerate(self.candidates):
             for g, fit in zip(groups.tolist(), candidate.fit(older, timer), strict=True):
                 spent[g] += fit.ms
-                if fit.model is not None:
-                    turns.begin(stack.keys[g], turns.COMPARE)
-                    newest = slice(int(stack.starts[g + 1] - judged[g]), int(stack.starts[g + 1]))
+                if isinstance(fit.error, MemoryError):
+                    lacked[g] = fit.error
+                if fit.model is None:
+                    continue
+                turns.begin(stack.keys[g], turns.COMPARE)
+                newest = slice(int(stack.starts[g + 1] - judged[g]), int(stack.starts[g + 1]))
+                try:
                     scores[g, at] = _mean_loss(fit.model, stack, newest, loss)
-        return scores, spent
+                except MemoryError as error:
+                    lacked[g] = error.with_traceback(None)  # its frames would hold on to what was taken there
+        return scores, spent, lacked
 
 
 def _part(stack: Stack, groups: Integers, stops: Integers) -> Stack:
@@ -137,9 +148,11 @@ def _part(stack: Stack, groups: Integers, stops: Integers) -> Stack:
 
 
 def _mean_loss(model: Model, stack: Stack, rows: slice, loss: Loss) -> float:
-    """Infinite for a model that has no answer for one of the rows."""
+    """Infinite for a model that has no answer for one of the rows. Raises MemoryError."""
     try:
         raw = model.raw(stack.columns.take(rows))
+    except MemoryError:
+        raise
     except Exception:  # what it raises is told if it is chosen all the same
         return math.inf
     lost = loss.per_row(stack.labels[rows], raw[:, 0] if model.classes is None else (model.classes, raw))

@@ -124,6 +124,12 @@ def moody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "class Silent(DummyRegressor):\n"
         "    def predict(self, X):\n"
         "        return super().predict(X) * float('nan')\n"
+        "class Greedy(DummyRegressor):\n"
+        "    def fit(self, X, y, sample_weight=None):\n"
+        "        raise MemoryError\n"
+        "class GreedyInAnswers(DummyRegressor):\n"
+        "    def predict(self, X):\n"
+        "        raise MemoryError('no room to answer')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path / "moody_candidates.py"
@@ -136,6 +142,14 @@ def test_a_candidate_that_raises_or_has_no_answer_is_passed_over_with_no_score(m
     assert list(found.scores["candidates"].values())[:2] == [None, None]
     (found,) = fit(stack(SLOPED), *strange)
     assert "not today" in str(found.error)
+
+
+@pytest.mark.parametrize("greedy", ["Greedy", "GreedyInAnswers"])
+def test_want_of_memory_is_the_groups_own_failure_and_not_another_choice(moody: Path, greedy: str) -> None:
+    """Else what a neighbour takes would decide which model has the group's model_id."""
+    thin, found = fit(stack(THIN, SLOPED), CONSTANT, {"estimator": f"moody_candidates:{greedy}"}, RIDGE)
+    assert thin.scores["chosen"] == "constant"
+    assert (found.model, type(found.error), found.scores) == (None, MemoryError, {})
 
 
 def config(*candidates: str, root: str = "nowhere") -> Any:
