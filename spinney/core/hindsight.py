@@ -1,8 +1,11 @@
 """What the judge would know of groups now, had it watched from the beginning: from what is stored, all at once.
 
 The stream's judge takes in what happens as it happens. Whoever asks without a running stream has the tables: every
-attempt and every delta of health, in no order. What the judge counts since an attempt is told by maturity instead of by
-arrival, so a label that came later than `label_delay` may count here for an attempt that had seen it.
+attempt and every delta of health, in no order and without the moment at which it came. So what came since an attempt
+is told by maturity instead of by arrival: an event that was mature at the attempt counts as one that the attempt had,
+although its label came later. The judge that watched counts such late labels as new rows and, where an attempt had
+found too few, towards a first model; here they count for neither, so a group may be stale to that judge and not here.
+What matures while a weekly round runs counts here and not there.
 """
 
 from __future__ import annotations
@@ -53,6 +56,14 @@ class _Counted:
         groups["labelled"][:] = 0
         np.add.at(groups["labelled"], self.at, self.rows)
         few = [row for row in news.unfitted if row.status == ModelStatus.TOO_FEW_ROWS]
-        for place, row in zip(groups.rows_of([row.group_key for row in few]), few, strict=True):
-            later = self.rows[(self.at == place) & (self.mature_at > row.clock)].sum()
-            groups["labelled"][place] = max(int(groups["labelled"][place]), row.rows + int(later))
+        if not few:
+            return
+        order = np.lexsort((self.mature_at, self.at))
+        at, mature_at = self.at[order], self.mature_at[order]
+        sums = np.concatenate([[0], np.cumsum(self.rows[order])])
+        places = groups.rows_of([row.group_key for row in few])
+        begins, ends = (np.searchsorted(at, places, side) for side in ("left", "right"))
+        for place, begin, end, row in zip(places, begins, ends, few, strict=True):
+            later = begin + np.searchsorted(mature_at[begin:end], row.clock, "right")
+            known = row.rows + int(sums[end] - sums[later])
+            groups["labelled"][place] = max(int(groups["labelled"][place]), known)

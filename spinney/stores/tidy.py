@@ -5,7 +5,9 @@ from overwriting each other's commit. So a directory is tidied by its one writer
 lease, between two batches; by whoever tidies where nobody holds it. A request in a file asks the running ones.
 
 What is compacted or deleted stays on disk for KEPT_HOURS more, for whoever reads an older version: a round that was
-planned, a stream that is behind. A directory whose readers are further behind than that keeps its files.
+planned, a stream that is behind. A directory whose readers are further behind than that keeps its files, and so does
+what a round reads that was cut off so long ago. No row of a directory's newest batch is forgotten: a round that was cut
+off counts what it stored, and goes on from there.
 """
 
 from __future__ import annotations
@@ -26,12 +28,14 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from schemas import tables
+from schemas.vocabulary import Staleness
 from spinney.core.champion import PEOPLE, Promotion
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.core.retention import reachable
 from spinney.stores import checkpoints, delta, layout, leases, storage
 from spinney.stores.layout import Directory
+from spinney.stores.rounds import READ
 
 SMALL_BYTES = 32 * 1024**2
 """A file below this is put together with others of its partition."""
@@ -71,7 +75,8 @@ class Survey:
     """What there is to tidy in one directory.
 
     small: of the files, those that would be put together. forgotten: rows that the rules let go. gone: files on disk
-    that are no part of the table any more and would be removed. behind: a query that may still need such files.
+    that are no part of the table any more and would be removed. behind: a query that may still need such files, since
+    it ended no batch for long, or no round.
     """
 
     directory: str
@@ -167,7 +172,26 @@ def _behind(config: Config, directory: Directory, now: datetime) -> str | None:
             continue
         if ended is None or checkpoints.begun(place, ended).at < now - BEHIND:
             return query
+    return _cut_off(config, now) if directory.contract.name in {each.name for each in READ} else None
+
+
+def _cut_off(config: Config, now: datetime) -> str | None:
+    """A path whose round was planned long ago and has not ended: it goes on with the versions that its plan named."""
+    paths = (layout.directories(config, base) for base in (tables.VERDICTS, tables.ROUNDS))
+    for plans, rounds in zip(*paths, strict=True):
+        planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
+        ended = _newest_batch(delta.dataset(_opened(config, rounds)))
+        if ended is not None:
+            planned &= ds.field("batch_id") > ended
+        if delta.dataset(_opened(config, plans)).count_rows(filter=planned):
+            return owner(plans)
     return None
+
+
+def _newest_batch(table: ds.Dataset) -> int | None:
+    """None where nothing was ever written."""
+    newest: int | None = pc.max(table.to_table(["batch_id"]).column("batch_id")).as_py()
+    return newest
 
 
 _RULES = {name: name for name in ("predictions", "health", "verdicts", "models")} | {"promotions": "models"}
@@ -186,11 +210,13 @@ def _let_go(config: Config, directory: Directory, now: datetime) -> pa.Table:
     if kind in _DATES:
         return table.to_table([_DATES[kind]], filter=ds.field(_DATES[kind]) < since.date())
     columns, at = _NAMED[kind]
-    rows = table.to_table(list(columns), filter=ds.field(at) < since)
+    old, newest = ds.field(at) < since, None if owner(directory) == PEOPLE else _newest_batch(table)
+    # What machines wrote last may be of a round that was cut off: its plan, or what it has to decide about and count.
+    rows = table.to_table(list(columns), filter=old if newest is None else old & (ds.field("batch_id") != newest))
     if not rows.num_rows:
         return rows
     if kind == tables.VERDICTS.name:
-        mask = _verdicts_gone(config, rows, table, since)
+        mask = _verdicts_gone(config, rows, since)
     elif kind == tables.PROMOTIONS.name:
         keep = {key: {_name(each) for each in history} for key, history in _wanted(config, since).items()}
         mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
@@ -204,14 +230,13 @@ def _let_go(config: Config, directory: Directory, now: datetime) -> pa.Table:
     return rows.filter(pa.array(mask, pa.bool_()))
 
 
-def _verdicts_gone(config: Config, rows: pa.Table, table: ds.Dataset, since: datetime) -> list[bool]:
-    """Not the last that was said of a group before `since`, which held then; nor a plan that may have to go on."""
+def _verdicts_gone(config: Config, rows: pa.Table, since: datetime) -> list[bool]:
+    """Not the last that was said of a group before `since`, which held then."""
     old = delta.read(config, tables.VERDICTS, ["group_key", "judged_at"], ds.field("judged_at") < since)
     last = dict(
         zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
     )
-    newest = pc.max(table.to_table(["batch_id"]).column("batch_id")).as_py()
-    return [row["judged_at"] != last[row["group_key"]] and row["batch_id"] != newest for row in rows.to_pylist()]
+    return [row["judged_at"] != last[row["group_key"]] for row in rows.to_pylist()]
 
 
 _ATTEMPT = ("group_key", "round_id", "model_id", "fitted_at")
@@ -220,7 +245,7 @@ _DECISION = (
 )  # fmt: skip
 
 _NAMED = {
-    tables.VERDICTS.name: (("group_key", "round_id", "judged_at", "batch_id"), "judged_at"),
+    tables.VERDICTS.name: (("group_key", "round_id", "judged_at"), "judged_at"),
     tables.PROMOTIONS.name: (_DECISION, "decided_at"),
     tables.MODELS.name: (_ATTEMPT, "fitted_at"),
 }

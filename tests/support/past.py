@@ -82,6 +82,8 @@ class Past:
     ) -> dict[str, str]:
         """A round at this hour: for each group a model that answers its number. Returns the model_ids.
 
+        A later one has a greater batch_id.
+
         big: the payloads are not carried by the promotions.
         """
         models, promotions, names = [], [], {}
@@ -91,7 +93,8 @@ class Past:
             signature = self.signer.sign(Claim(key, names[key], kind), payload)
             made = {"codec": kind, "payload": payload, "signature": signature}
             of_round = {
-                "shard": 0, "group_key": key, "round_id": f"stream-{at:g}", "model_id": names[key], "batch_id": 0,
+                "shard": 0, "group_key": key, "round_id": f"stream-{at:g}", "model_id": names[key],
+                "batch_id": int(at * 60),
                 "trained_through": hour(at - 1), "fitted_at": hour(at), "clock": hour(at), "rows": 40, "fit_ms": 1.0,
                 "recipe_id": "by hand",
             }  # fmt: skip

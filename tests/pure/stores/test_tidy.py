@@ -192,6 +192,40 @@ def test_the_newest_plan_of_each_directory_is_kept_however_old(judged) -> None:
     assert verdicts(judged) == {(A, 41), (B, 41), (A, 42), (B, 42), (DEPT, 8)}
 
 
+def test_a_round_that_was_cut_off_finds_all_that_it_stored_and_one_that_is_not_the_newest_is_forgotten(
+    configured,
+) -> None:
+    made = Past(configured(("[storage]", '[retention]\nmodels = "1d"\n[storage]')))
+
+    def batch(number: int, at: float) -> None:
+        """A: refused; B: fitted, and not decided about; DEPT: the champion needed no fit."""
+        of_round = {"round_id": f"batch-{number}", "batch_id": number, "clock": hour(at), "fitted_at": hour(at)}
+        fitted = [
+            {**of_round, "group_key": key, "model_id": f"{key}{number}", "status": "fitted", "recipe_id": "by hand"}
+            for key in (A, B)
+        ]
+        made.put(tables.MODELS, "batch", *fitted)
+        decided = [{**fitted[0], "decision": "refused"}, {**fitted[0], "group_key": DEPT, "decision": "kept"}]
+        made.put(tables.PROMOTIONS, "batch", *({**row, "epoch": 0, "decided_at": hour(at)} for row in decided))
+
+    def stored() -> tuple[list[str], list[str]]:
+        found = (
+            delta.dataset(delta.opened(made.config, place(made, "batch", base))).to_table(["round_id"])
+            for base in (tables.MODELS, tables.PROMOTIONS)
+        )
+        models, promotions = (sorted(rows.column("round_id").to_pylist()) for rows in found)
+        return models, promotions
+
+    batch(1, 1)
+    batch(2, 2)
+    made.round(3, {A: 1.0, B: 2.0, DEPT: 3.0})  # the stream has tried them since
+    all_tidied(made, hour(3 * DAY))
+    assert stored() == (["batch-2"] * 2, ["batch-2"] * 2)
+    batch(3, 3 * DAY)
+    all_tidied(made, hour(3.5 * DAY))
+    assert stored() == (["batch-3"] * 2, ["batch-3"] * 2)
+
+
 def test_without_rules_nothing_is_forgotten(configured) -> None:
     made = Past(configured())
     made.round(1, {A: 1.0})
@@ -222,6 +256,27 @@ def test_files_stay_for_a_week_after_they_were_put_together_and_for_readers_that
     assert tidy.survey(past.config, place(past, "stream"), hour(11 * DAY)).behind is None
     tidy.carry_out(past.config, place(past, "stream"), hour(11 * DAY))
     assert len(list(files.glob("*.parquet"))) == 1
+
+
+@pytest.mark.parametrize(("path", "query"), [("stream", "retrain"), ("batch", "weekly")])
+def test_what_a_round_reads_that_was_cut_off_stays_until_it_has_ended(configured, monkeypatch, path, query) -> None:
+    made, now = Past(configured()), hour(11 * DAY)
+    for number in range(3):
+        made.put(tables.EVENTS, "", {"group_key": A, "event_id": f"e{number}", "ingested_at": hour(0)})
+    events = place(made, "", tables.EVENTS)
+    pinned = delta.version(made.config, events)
+    monkeypatch.setattr(tidy, "KEPT_HOURS", 0)
+    monkeypatch.setattr(DeltaTable, "vacuum", _without_enforcement(DeltaTable.vacuum))
+    made.put(tables.ROUNDS, path, {"round_id": "r0", "kind": path, "started_at": hour(0), "batch_id": 0})
+    made.put(tables.VERDICTS, path, verdict(A, 0, "fit", 0), verdict(A, 0.5, "fit", 1), verdict(B, 9, "fresh", 2))
+    said = {name: each.behind for name, each in all_tidied(made, now).items() if each.behind}
+    assert said == {"events": query, "outcomes": query}
+    assert tidy.carry_out(made.config, events, now).gone == 0
+    assert delta.dataset(DeltaTable(events.uri, version=pinned)).to_table().num_rows == 3
+    assert tidy.survey(made.config, events, hour(6 * DAY)).behind is None  # what it needs has not been gone for a week
+    made.put(tables.ROUNDS, path, {"round_id": "r1", "kind": path, "started_at": hour(12), "batch_id": 1})
+    done = tidy.carry_out(made.config, events, now)
+    assert (done.behind, done.gone) == (None, 3)
 
 
 def test_what_a_crash_left_on_disk_goes_after_a_week_and_what_was_just_replaced_stays_however_old_it_is(past) -> None:
