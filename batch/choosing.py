@@ -17,12 +17,14 @@ from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.hindsight import hindsight
-from spinney.core.judge import Terms, judge
+from spinney.core.judge import UNKNOWN_COST_MS, Terms, judge
 from spinney.core.moments import microseconds, moment
+from spinney.core.parts import Pace
 from spinney.core.staleness import configured
 from spinney.stores import champions, delta, news
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ
+from spinney.stores.spark import cores_of
 from spinney.stores.training import parent_keys
 
 ALL, STALE, NAMED = "all", "stale", "asked"
@@ -30,14 +32,14 @@ NEW_GROUP = "new_group"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Scope:
     """What is asked for: every group, the stale ones, or those named. groups: keys, as `keys.typed` has them."""
 
     which: str = ALL
     groups: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, groups: Sequence[str] | None, *, stale: bool = False) -> Wanted:
+    def of(cls, groups: Sequence[str] | None, *, stale: bool = False) -> Scope:
         """groups: keys with spaces in their JSON or without; None: all, or all that are stale."""
         if groups is None:
             return cls(STALE if stale else ALL)
@@ -64,20 +66,20 @@ class View:
         return cls(pins, clock, datetime.now(UTC))
 
 
-def verdicts(spark: SparkSession, config: Config, wanted: Wanted, view: View) -> DataFrame:
+def verdicts(spark: SparkSession, config: Config, scope: Scope, view: View) -> DataFrame:
     """The rows of a plan: columns of `verdicts` but for round_id, pins and batch_id.
 
     Raises StoreError when a group is named of which no event was ever stored.
     """
-    if wanted.which == STALE:
+    if scope.which == STALE:
         return _stale(spark, config, view)
-    groups = every_group(spark, config) if wanted.which == ALL else _named(spark, config, wanted.groups)
-    said = "the batch refits every group" if wanted.which == ALL else "asked for by name"
+    groups = every_group(spark, config) if scope.which == ALL else _named(spark, config, scope.groups)
+    said = "the batch refits every group" if scope.which == ALL else "asked for by name"
     known = champions.current(spark, config, view.pins).drop("shard")
     return groups.join(known, "group_key", "left").select(
         "shard",
         "group_key",
-        F.lit(wanted.which).alias("policy"),
+        F.lit(scope.which).alias("policy"),
         F.lit(Staleness.FIT.value).alias("decision"),
         F.lit(said).alias("reason"),
         F.to_json(F.struct(F.coalesce("pinned", F.lit(False)).alias("pinned"))).alias("numbers"),
@@ -108,7 +110,9 @@ def _stale(spark: SparkSession, config: Config, view: View) -> DataFrame:
         F.lit(view.now).alias("judged_at"),
         "predicted_ms",
     )
-    untried = every_group(spark, config).join(seen.select("group_key").distinct(), "group_key", "left_anti")
+    # That its events were answered by a parent says nothing of a group's own rows, which may have been loaded.
+    tried = seen.filter(F.col("kind") != "health").select("group_key").union(due.select("group_key")).distinct()
+    untried = every_group(spark, config).join(tried, "group_key", "left_anti")
     return due.unionByName(
         untried.select(
             "shard",
@@ -156,3 +160,9 @@ def fleet_clock(spark: SparkSession, config: Config) -> datetime | None:
     events = delta.frame(spark, directory(config, tables.EVENTS))
     newest = events.agg(F.unix_micros(F.max("event_time")).alias("at")).collect()[0]["at"]
     return None if newest is None else moment(newest)
+
+
+def pace_of(spark: SparkSession, config: Config, mean_ms: float | None) -> Pace:
+    """How fast a batch should go. mean_ms: of a group's last fit; None when none was ever fitted."""
+    cost = UNKNOWN_COST_MS if mean_ms is None else mean_ms
+    return Pace(config.budget.part_seconds, cost / 1000 / cores_of(spark), known=mean_ms is not None)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from batch.choosing import View, Wanted, verdicts
+from batch.choosing import Scope, View, pace_of, verdicts
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import ModelStatus
@@ -27,7 +27,7 @@ from spinney.core.config import Config
 from spinney.core.durations import in_words
 from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, next_part
-from spinney.stores import charter, delta, gating, signing_key
+from spinney.stores import charter, gating, signing_key
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.fitter import BLOCK_ROWS
 from spinney.stores.rounds import Ordered, fitted_groups
@@ -74,11 +74,10 @@ def estimate(
 ) -> Estimate:
     """What `weekly.retrain` with the same arguments would take. Raises what that raises, but never Busy."""
     spark = spark or session(config)
-    charter.ensure_fixed(config)
-    delta.create_tables(config)
+    charter.ensure_kept(config)
     began = time.perf_counter()
     view = View.now_of(spark, config)
-    plan = _plan(spark, config, Wanted.of(groups, stale=stale), view)
+    plan, mean_ms = _plan(spark, config, Scope.of(groups, stale=stale), view)
     planning = time.perf_counter() - began
     if not len(plan):
         return Estimate(0, planning, 0, 0, 0, 0, 0)
@@ -87,7 +86,7 @@ def estimate(
     are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
     lines = [_Line.of(sampling, plan[mine]) for mine in (are_parents, ~are_parents) if mine.any()]
     warming = max(warm.seconds - lines[-1].small.seconds, 0.0)
-    parts = _parts(len(plan), int(are_parents.sum()), lines[-1], config.budget.part_seconds)
+    parts = _parts(len(plan), int(are_parents.sum()), lines[-1], pace_of(spark, config, mean_ms))
     return Estimate(
         groups=len(plan),
         seconds=planning + warming + _along(lines, parts, "seconds"),
@@ -99,14 +98,15 @@ def estimate(
     )
 
 
-def _plan(spark: SparkSession, config: Config, wanted: Wanted, view: View) -> pd.DataFrame:
-    """gating.ASKED, in an order by lot that is always the same."""
-    rows = verdicts(spark, config, wanted, view).select(
-        *("shard", "group_key", "epoch", F.col("model_id").alias("champion_id")),
+def _plan(spark: SparkSession, config: Config, scope: Scope, view: View) -> tuple[pd.DataFrame, float | None]:
+    """gating.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any."""
+    rows = verdicts(spark, config, scope, view).select(
+        *("shard", "group_key", "epoch", "predicted_ms", F.col("model_id").alias("champion_id")),
         F.xxhash64("group_key", F.lit("sample")).alias("lot"),
     )
     plan = rows.toArrow().to_pandas().sort_values(["lot", "group_key"], ignore_index=True)
-    return plan.assign(pinned=False)[list(gating.ASKED)]
+    mean_ms = plan["predicted_ms"].mean()
+    return plan.assign(pinned=False)[list(gating.ASKED)], None if pd.isna(mean_ms) else float(mean_ms)
 
 
 @dataclass(frozen=True)
@@ -187,13 +187,14 @@ class _Line:
         return cls(len(plan), small, sampling.sample(plan.head(most)) if len(plan) > SMALL else small)
 
     def each(self, what: str) -> float:
-        """What grows with a group."""
+        """What grows with a group: never more than all that the larger sample took."""
         more = getattr(self.large, what) - getattr(self.small, what)
-        return max(more / max(self.large.groups - self.small.groups, 1), 0.0)
+        slope = more / max(self.large.groups - self.small.groups, 1)
+        return min(max(slope, 0.0), getattr(self.large, what) / max(self.large.groups, 1))
 
     def fixed(self, what: str) -> float:
         """What a part has, whatever its size."""
-        return max(getattr(self.large, what) - self.each(what) * self.large.groups, 0.0)
+        return float(getattr(self.large, what) - self.each(what) * self.large.groups)
 
     def peak(self, cores: int) -> float:
         """Bytes resident in a worker that is at a full block of rows."""
@@ -210,10 +211,12 @@ def _along(lines: Sequence[_Line], parts: int, what: str) -> float:
     return of_parts + sum(line.each(what) * line.groups for line in lines)
 
 
-def _parts(total: int, parents: int, groups: _Line, seconds: float) -> int:
-    """How many parts a batch will have that learns its pace as it goes."""
-    pace, part, count = Pace(seconds, groups.large.groups / groups.large.seconds, known=True), None, 0
+def _parts(total: int, parents: int, groups: _Line, pace: Pace) -> int:
+    """How many parts a batch will have that begins at this pace and learns as it goes."""
+    part, count = None, 0
     while part := next_part(part, total, parents, pace):
-        size = part.end - part.begin
-        pace, count = pace.after(size, groups.fixed("seconds") + groups.each("seconds") * size), count + 1
+        count += 1
+        if part.begin >= parents:
+            size = part.end - part.begin
+            pace = pace.after(size, groups.fixed("seconds") + groups.each("seconds") * size)
     return count

@@ -1,7 +1,8 @@
 """Refit every group, the stale ones, or those named: ``spinney retrain``, ``spark-submit batch/weekly.py``.
 
 The same plan → fit → gate → record as the stream's, stored part by part. A run that was cut off is ended first by the
-next one, from where it stood.
+next one, from where it stood; unless the recipe was edited since or a day has passed: then what it has stored stays,
+and its other groups count as deferred.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from batch.choosing import ALL, View, Wanted, verdicts
+from batch.choosing import ALL, Scope, View, pace_of, verdicts
 from batch.estimate import estimate
 from schemas import tables
 from schemas.vocabulary import QueryName, RoundKind
@@ -23,14 +24,15 @@ from spinney.core.config import Config
 from spinney.core.errors import SpinneyError, exit_code
 from spinney.core.judge import UNKNOWN_COST_MS
 from spinney.core.parts import Pace, Progress
+from spinney.core.recipe import Recipe
 from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.rounds import Ordered, Rounds
-from spinney.stores.spark import cores_of, session
+from spinney.stores.spark import session
 
 NAME = QueryName.WEEKLY.value
-STANDS_FOR = timedelta(days=1)
-"""A round over all groups that was cut off less than this ago is what a second call for all groups means."""
+GOES_ON = timedelta(days=1)
+"""A round that was cut off is gone on with until it is so old; then it is closed as far as it came."""
 
 Show = Callable[[str, Progress], None]
 """Told after each part: the round, and how far it is."""
@@ -50,38 +52,41 @@ def retrain(
     nothing to do. Raises StoreError when a group has never been seen, Busy when a batch runs.
     """
     spark = spark or session(config)
-    wanted = Wanted.of(groups, stale=stale)
+    scope = Scope.of(groups, stale=stale)
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
         rounds = Rounds(spark, config, signing_key.signer(config), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(spark, config, rounds, show)
-        if ordered is None or not _stands_for(ordered, wanted):
+        if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
-            pace = _plan(spark, config, rounds, batch_id, wanted)
+            pace = _plan(spark, config, rounds, batch_id, scope)
             ordered = rounds.carry_out(batch_id, pace, _shown(f"batch-{batch_id}", show))
     tracking.deliver_now(config)
     return None if ordered is None else recorded(config, ordered.round_id)
 
 
 def _end_unfinished(spark: SparkSession, config: Config, rounds: Rounds, show: Show | None) -> Ordered | None:
-    """Carry out the rest of a round that was cut off. Returns it; None when there was none."""
+    """Carry out the rest of a round that was cut off, and return it.
+
+    None when there was none to go on with. One of another recipe, or of old rows, is only closed: going on would fit
+    what nobody asks for any more.
+    """
     unfinished = rounds.unfinished()
     if unfinished is None:
         return None
     batch_id, ordered = unfinished
+    is_old = datetime.now(UTC) - ordered.now >= GOES_ON
+    if is_old or ordered.recipe_id != Recipe.of(config).recipe_id:
+        rounds.close(batch_id)
+        return None
     return rounds.carry_out(batch_id, pace_of(spark, config, None), _shown(ordered.round_id, show))
 
 
-def _stands_for(ended: Ordered, wanted: Wanted) -> bool:
-    """Whether a round that was cut off and has been ended now is what is asked for."""
-    return wanted.which == ALL == ended.asked_for and datetime.now(UTC) - ended.now < STANDS_FOR
-
-
-def _plan(spark: SparkSession, config: Config, rounds: Rounds, batch_id: int, wanted: Wanted) -> Pace:
+def _plan(spark: SparkSession, config: Config, rounds: Rounds, batch_id: int, scope: Scope) -> Pace:
     """Store the plan. Returns how fast it should go by what is known."""
     view = View.now_of(spark, config)
-    rows = verdicts(spark, config, wanted, view).persist()
+    rows = verdicts(spark, config, scope, view).persist()
     try:
         said = F.count("*").alias("groups"), F.sum("predicted_ms").alias("ms"), F.count("predicted_ms").alias("known")
         by_policy = rows.groupBy("policy").agg(*said).collect()
@@ -98,18 +103,13 @@ def _plan(spark: SparkSession, config: Config, rounds: Rounds, batch_id: int, wa
             budget_seconds=None,
             predicted_seconds=total * (UNKNOWN_COST_MS if mean_ms is None else mean_ms) / 1000,
             pins=view.pins,
-            asked_for=wanted.which,
+            asked_for=scope.which,
+            recipe_id=Recipe.of(config).recipe_id,
         )
         rounds.plan(rows, ordered, batch_id)
     finally:
         rows.unpersist()
     return pace_of(spark, config, mean_ms)
-
-
-def pace_of(spark: SparkSession, config: Config, mean_ms: float | None) -> Pace:
-    """mean_ms: of a group's last fit; None when none was ever fitted."""
-    cost = max(UNKNOWN_COST_MS if mean_ms is None else mean_ms, 0.01)
-    return Pace(config.budget.part_seconds, cores_of(spark) * 1000 / cost, known=mean_ms is not None)
 
 
 def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:

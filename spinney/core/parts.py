@@ -5,6 +5,7 @@ What a part costs is known only when it is done, so each is cut by what the ones
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from spinney.core import durations
@@ -12,27 +13,49 @@ from spinney.core import durations
 FIRST = 1_000
 """Groups of a first part whose cost nobody knows yet."""
 
+GROWTH = 4
+"""A part has at most so many times the groups of the one before; the first at most so many times FIRST."""
+
 
 @dataclass(frozen=True)
 class Pace:
     """How many groups the next part takes.
 
-    seconds: what a part should take on the wall clock. per_second: groups, by what was measured or predicted.
-    known: whether some of them were ever fitted.
+    seconds: of a part on the wall clock, besides what each part costs whatever its size. each: seconds a group, by what
+    was measured or predicted; known: whether some of them were ever fitted. fixed: seconds of a part besides. groups,
+    took: of the part before; none: 0.
     """
 
     seconds: float
-    per_second: float
+    each: float
     known: bool
+    fixed: float = 0.0
+    groups: int = 0
+    took: float = 0.0
 
     def size(self, left: int) -> int:
         """Groups of the next part, out of those left: at least one."""
-        fitting = max(1, int(self.seconds * self.per_second))
-        return min(left, fitting if self.known else min(fitting, FIRST))
+        most = GROWTH * (self.groups or FIRST) if self.known else FIRST
+        return min(left, max(1, min(most, int(self.seconds / max(self.each, 1e-6)))))
 
-    def after(self, groups: int, seconds: float) -> Pace:
-        """The pace once a part of so many groups has taken so long."""
-        return replace(self, per_second=groups / max(seconds, 1e-3), known=True)
+    def after(self, groups: int, took: float) -> Pace:
+        """The pace once a part of so many groups has taken so many seconds.
+
+        Two parts of different size tell what grows with a group from what does not: a part that costs a minute before
+        it begins would otherwise be cut smaller and smaller.
+        """
+        fixed = self.fixed
+        if self.groups and abs(groups - self.groups) * 4 >= groups:
+            slope = (took - self.took) / (groups - self.groups)
+            fixed = took - groups * min(max(slope, 0.1 * took / groups), took / groups)
+        fixed = min(max(fixed, 0.0), 0.9 * took)
+        return replace(self, each=(took - fixed) / groups, known=True, fixed=fixed, groups=groups, took=took)
+
+    def seconds_for(self, groups: int) -> float | None:
+        """What so many groups will take; None while nobody knows."""
+        if not self.known:
+            return None
+        return groups * self.each + self.fixed * math.ceil(groups / self.size(groups)) if groups else 0.0
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,12 @@ def ensure_fixed(config: Config) -> Charter:
     return there
 
 
+def ensure_kept(config: Config) -> None:
+    """For who only reads: nothing is made. Raises StoreError when something fixed was changed."""
+    if _file(config).exists():
+        _refuse_changes(config, _read(config).fixed)
+
+
 def amended(config: Config, mine: tuple[str, ...]) -> Charter:
     """`settled` for a process that holds the leases `mine`: an edit waits until nobody judges by the old ranges.
 

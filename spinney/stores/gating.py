@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, RoundKind
-from spinney.core.champion import ANSWERING
+from spinney.core.champion import ANSWERING, PEOPLE
 from spinney.core.config import Config, Gate
 from spinney.core.gate import decide
 from spinney.stores import delta, layout
@@ -34,22 +34,37 @@ def with_elsewhere(models: pd.DataFrame, config: Config, kind: RoundKind) -> pd.
     """The rows of `models` with ELSEWHERE.
 
     Both paths fit the same rows to the same model; whoever decides second finds that it answers already. Read when the
-    gate decides, without a lock: of two in the same instant both write it, and the order of champions makes them one.
+    gate decides, without a lock: of two at the same moment both promote it, and the order of champions makes them one.
     """
-    names = pa.array(models["model_id"].dropna(), pa.string())
-    where = ds.field("decision").isin(_ANSWERING) & ds.field("model_id").isin(names)
-    table = delta.opened(config, layout.directory(config, tables.PROMOTIONS, _other(kind)))
-    assert table is not None, "promotions were made before any round"
-    found = delta.dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
-    standing = found.groupby(list(_MODEL), as_index=False)["epoch"].max().rename(columns={"epoch": ELSEWHERE})
+    through = models["trained_through"].dropna()
+    if not len(through):
+        return models.assign(**{ELSEWHERE: None})
+    # The same model was trained through the same time: what is older than all of these need not be read.
+    mine = (ds.field("trained_through") >= through.min()) & (ds.field("trained_through") <= through.max())
+    named = ds.field("model_id").isin(pa.array(models["model_id"].dropna(), pa.string()))
+    found = _promotions(config, _other(kind), named & mine & ds.field("decision").isin(_ANSWERING))
+    struck = _promotions(config, PEOPLE, named & (ds.field("decision") == Decision.WITHDRAWN.value))
+    found = found[~found["model_id"].isin(struck["model_id"])]
+    standing = found.groupby(list(_MODEL))["epoch"].max().rename(ELSEWHERE).reset_index()
     return models.merge(standing, on=list(_MODEL), how="left")
+
+
+def _promotions(config: Config, part: str, where: ds.Expression) -> pd.DataFrame:
+    table = delta.opened(config, layout.directory(config, tables.PROMOTIONS, part))
+    assert table is not None, "promotions were made before any round"
+    found: pd.DataFrame = delta.dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
+    return found
 
 
 def with_elsewhere_by_spark(models: DataFrame, config: Config, kind: RoundKind) -> DataFrame:
     """The same for a fleet that does not fit into one process."""
-    rows = delta.frame(models.sparkSession, layout.directory(config, tables.PROMOTIONS, _other(kind)))
-    standing = rows.filter(F.col("decision").isin(_ANSWERING)).groupBy(*_MODEL).agg(F.max("epoch").alias(ELSEWHERE))
-    return models.join(standing, list(_MODEL), "left")
+    other, people = (
+        delta.frame(models.sparkSession, layout.directory(config, tables.PROMOTIONS, part))
+        for part in (_other(kind), PEOPLE)
+    )
+    struck = people.filter(F.col("decision") == Decision.WITHDRAWN.value).select(*_MODEL)
+    standing = other.filter(F.col("decision").isin(_ANSWERING)).join(struck, list(_MODEL), "left_anti")
+    return models.join(standing.groupBy(*_MODEL).agg(F.max("epoch").alias(ELSEWHERE)), list(_MODEL), "left")
 
 
 _MODEL = ("group_key", "model_id")

@@ -61,7 +61,7 @@ class Ordered:
     """What a round was ordered to do: the notes of its plan's commit, so a replay needs no other source.
 
     groups_in: groups found stale or asked for; deferred: of them, left for later. clock: the fleet's; now: the wall's.
-    asked_for: what the batch was asked to retrain.
+    asked_for: what the batch was asked to retrain; recipe_id: what it was to fit.
     """
 
     round_id: str
@@ -74,6 +74,7 @@ class Ordered:
     predicted_seconds: float
     pins: Mapping[str, int]
     asked_for: str = ""
+    recipe_id: str = ""
 
     def notes(self) -> dict[str, Any]:
         return {**self.__dict__, "clock": self.clock.isoformat(), "now": self.now.isoformat()}
@@ -121,6 +122,7 @@ class Rounds:
             "pins": json.dumps(dict(ordered.pins), separators=(",", ":")),
             "batch_id": batch_id,
         }
+        self._seconds.clear()  # of batches that ordered nothing
         with self._timed(PLAN):
             rows = _with(verdicts, constants)
             self._writers[PLAN].append(rows, step=PLAN, batch_id=batch_id, notes=ordered.notes())
@@ -143,6 +145,17 @@ class Rounds:
             self._record(ordered, batch_id)
         return ordered
 
+    def close(self, batch_id: int) -> None:
+        """Record an unfinished round as far as it came: what was fitted is decided about, the rest is deferred."""
+        commit = self._writers[PLAN].last(PLAN)
+        assert commit is not None
+        assert commit.batch_id == batch_id
+        ordered, plan = Ordered.of_notes(commit.notes), self._planned(batch_id)
+        part = self._stored_part(batch_id, len(plan))
+        if part is not None:
+            self._gate(ordered, plan, batch_id, part)
+        self._record(ordered, batch_id, left=len(plan) - (part.end if part else 0))
+
     def _fit_and_gate(
         self, ordered: Ordered, batch_id: int, pace: Pace | None, show: Callable[[Progress], None]
     ) -> None:
@@ -159,9 +172,8 @@ class Rounds:
                 continue
             if part.begin >= parents:  # a parent has the rows of all its children: it says nothing of groups
                 pace = pace.after(part.end - part.begin, time.perf_counter() - began)
-            left = (len(plan) - part.end) / pace.per_second if pace.known else None
             failed = _failed(self._stored(tables.MODELS, ["status"], batch_id))
-            show(Progress(part.end, failed, len(plan), left))
+            show(Progress(part.end, failed, len(plan), pace.seconds_for(len(plan) - part.end)))
 
     def _stored_part(self, batch_id: int, total: int) -> Part | None:
         """The part that was fitted last; None before the first."""
@@ -226,7 +238,8 @@ class Rounds:
             }
             self._writers[GATE].append(_with(rows, constants), step=GATE, batch_id=batch_id, part=part.number)
 
-    def _record(self, ordered: Ordered, batch_id: int) -> None:
+    def _record(self, ordered: Ordered, batch_id: int, left: int = 0) -> None:
+        """left: groups of the plan that were not tried."""
         models = self._stored(tables.MODELS, ["group_key", "status"], batch_id)
         status = _counts(models.column("status"))
         names = ["group_key", "decision", "challenger_loss", "champion_loss"]
@@ -245,7 +258,7 @@ class Rounds:
             "failed": _failed(models),
             "too_few_rows": status[ModelStatus.TOO_FEW_ROWS],
             "kept": kept,
-            "deferred": ordered.deferred,
+            "deferred": ordered.deferred + left,
             "promoted": decision[Decision.PROMOTED],
             "unproven": decision[Decision.UNPROVEN],
             "refused": decision[Decision.REFUSED],

@@ -101,19 +101,32 @@ def test_wherever_it_was_killed_nothing_is_fitted_twice_and_the_end_is_that_of_a
     assert weekly.retrain(killed.config, spark=spark)["round_id"] == "batch-1"
 
 
-def test_a_round_cut_off_long_ago_is_ended_and_does_not_stand_for_todays(spark, fleet, monkeypatch) -> None:
+@pytest.mark.parametrize("because", ["its recipe was edited", "it is old"])
+def test_a_round_that_nobody_asks_for_any_more_is_closed_as_far_as_it_came(
+    spark, fleet, monkeypatch, because: str
+) -> None:
     def crash(name: str, batch_id: int) -> None:
-        if name == "weekly.plan":
+        if name == "weekly.fit.1":
             raise Crash
 
     with monkeypatch.context() as patch:
         patch.setattr(crashpoints, "reached", crash)
         with pytest.raises(Crash):
             weekly.retrain(fleet.config, spark=spark)
-    monkeypatch.setattr(weekly, "STANDS_FOR", timedelta(0))
     fleet = whole_part(fleet)
-    assert weekly.retrain(fleet.config, spark=spark)["round_id"] == "batch-1"
-    assert sorted(row["round_id"] for row in fleet.rows(tables.ROUNDS)) == ["batch-0", "batch-1"]
+    if because == "it is old":
+        monkeypatch.setattr(weekly, "GOES_ON", timedelta(0))
+    else:
+        text = fleet.config.text.replace("[recipe]\n", "[recipe]\nparams = { alpha = 7.0 }\n")
+        fleet = type(fleet)(parse(text, "fleet.toml", {}))
+    today = weekly.retrain(fleet.config, spark=spark)
+    assert today["round_id"] == "batch-1"
+    rounds = {row["round_id"]: counts(row) for row in fleet.rows(tables.ROUNDS)}
+    # Two parents and three groups were fitted, three were left.
+    assert rounds["batch-0"] == {"groups_in": 8, "fitted": 5, "deferred": 3, "promoted": 5}
+    fitted = {"its recipe was edited": {"fitted": 8}, "it is old": {"fitted": 3, "kept": 5}}[because]
+    assert {name: rounds["batch-1"].get(name, 0) for name in fitted} == fitted
+    assert rounds["batch-1"].get("deferred", 0) == 0
 
 
 def whole_part(fleet):
@@ -126,6 +139,10 @@ def test_only_what_is_stale_or_was_never_tried_is_retrained(spark, fleet) -> Non
     assert counts(weekly.retrain(fleet.config, stale=True, spark=spark))["fitted"] == 8  # nobody was ever tried
     assert weekly.retrain(fleet.config, stale=True, spark=spark) is None
     fleet.sell("new", 1, 12, since=START + timedelta(days=1))
+    # One of its events was scored; that a parent answered is no attempt of its own.
+    answered = {"group_key": key("new"), "shard": keys.shard_of(key("new"), 4), "labelled": 1, "rows": 1, "loss": 1.0}
+    at = {"last_event_time": START + timedelta(days=1), "observed_on": START.date(), "batch_id": 0}
+    fleet.put(tables.HEALTH, [{**answered, **at}], "score")
     (champion,) = [row for row in fleet.rows(tables.PROMOTIONS) if row["group_key"] == key("b")]
     mine = {"group_key": key("b"), "shard": champion["shard"], "model_id": champion["model_id"], "batch_id": 0}
     seen = {"labelled": 200, "rows": 200, "loss": 1.0, "last_event_time": START + timedelta(hours=30)}
@@ -161,8 +178,7 @@ def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> Ordered:
     return ordered
 
 
-@pytest.mark.parametrize("first", ["stream", "batch"])
-@pytest.mark.parametrize("newer", ["", "stream", "batch"])
+@pytest.mark.parametrize(("first", "newer"), [("stream", ""), ("batch", ""), ("stream", "stream"), ("batch", "batch")])
 def test_whoever_decides_first_the_newest_data_answers_and_no_model_is_promoted_twice(
     spark, fleet, monkeypatch, first: str, newer: str
 ) -> None:
@@ -215,8 +231,10 @@ def test_a_dry_run_stores_nothing_and_knows_the_bytes_of_the_real_one(spark, fle
         fleet.sell(f"s{n}", 2, 12)
     monkeypatch.setattr(estimate, "SMALL", 8)
     before = {each.name: len(fleet.rows(each)) for each in tables.ALL}
+    assert not Path(fleet.config.storage.root, "charter.json").exists()
     said = estimate.estimate(fleet.config, spark=spark)
     assert {each.name: len(fleet.rows(each)) for each in tables.ALL} == before
+    assert not Path(fleet.config.storage.root, "charter.json").exists()
     assert (said.groups, said.parts, said.failed) == (39, 1, 0)  # 36 shops, two departments, all together
     assert 3 + 8 < said.sample <= 39
     assert said.memory_bytes > 50e6
