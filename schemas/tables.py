@@ -214,7 +214,12 @@ ROUNDS = Contract(
         ROUND_ID,
         Column("kind", "string", "stream or batch", nullable=False),
         Column("groups_in", "bigint", "groups found stale, or asked for", unit="groups"),
-        Column("fitted", "bigint", "groups with a new model; one the other path promoted meanwhile has no count below", unit="groups"),
+        Column(
+            "fitted",
+            "bigint",
+            "groups with a new model; one that the other path promoted meanwhile is in no count of decisions",
+            unit="groups",
+        ),
         Column("failed", "bigint", "groups whose fit raised or timed out", unit="groups"),
         Column("too_few_rows", "bigint", "groups with fewer rows than the recipe asks", unit="groups"),
         Column("kept", "bigint", "groups whose rows and recipe are the champion's own", unit="groups"),
