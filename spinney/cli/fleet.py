@@ -61,7 +61,9 @@ def _compare(config_path: str, *, as_json: bool, limit: int) -> None:
         write_json(found)
         return
     if not found.whole:
-        click.echo("nothing to compare: no row that the incumbent answered and no model was fitted on or chosen by", err=True)
+        click.echo(
+            "nothing to compare: no row that the incumbent answered and no model was fitted on or chosen by", err=True
+        )
         return
     rows = [{**each, "group_key": each["group_key"] or "all"} for each in plain([*found.whole, *found.groups])]
     shown = rows[: limit + len(found.whole)] if limit else rows
