@@ -15,6 +15,9 @@ ifdef KAFKA
 export SPINNEY_TEST_KAFKA := $(KAFKA)
 endif
 
+# Two files of tests at a time, each process with its own Spark and broker: much of a test is one JVM starting.
+TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
+
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
 
@@ -24,7 +27,7 @@ demo: setup ## the whole loop on real flights, with its own Kafka; ARGS="--json"
 	@$(BIN)/spinney demo $(ARGS)
 
 test: check setup ## lint, types, import rules and every tier of tests; KAFKA=host:port takes that broker
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(TOGETHER) $(ARGS)
 
 check: lint types imports ## what needs no test run
 
