@@ -14,8 +14,9 @@ from spinney.cli.options import config_option, example, json_option, load_config
 @json_option
 @click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time, or right after a round.")
 @click.option("--alias", default="champion", show_default=True, help="The name that this version gets.")
+@click.option("--take-over", is_flag=True, help="Also an alias that names another fleet's version.")
 @click.option("--dry-run", is_flag=True, help="Show what a version would hold; MLflow is not asked.")
-def register(config_path: str, as_json: bool, as_of: str | None, alias: str, dry_run: bool) -> None:
+def register(config_path: str, as_json: bool, as_of: str | None, alias: str, take_over: bool, dry_run: bool) -> None:
     """Register the fleet in MLflow: one model that answers rows of any groups.
 
     A version holds every group's champion, signed, and needs none of the fleet's tables.
@@ -28,7 +29,8 @@ def register(config_path: str, as_json: bool, as_of: str | None, alias: str, dry
 
     config = load_config(config_path)
     at = moment_of(config, as_of) if as_of else datetime.now(UTC)
-    done = registry.register(config, Fleet(config).champions(at), at, alias, dry_run=dry_run)
+    champions = Fleet(config).champions(at)
+    done = registry.register(config, champions, at, alias, dry_run=dry_run, take_over=take_over)
     if as_json:
         write_json(done)
     else:

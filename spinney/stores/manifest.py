@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,17 @@ FOLDER = "manifest"
 """What it is called among a registered version's artifacts."""
 
 CHAMPIONS, CONFIG = "champions.parquet", "fleet.toml"
-GROUPS_AT_ONCE = 1000
-"""Groups whose payloads are in memory while it is written, and stand in one part of the file."""
+PART_GROUPS, PART_BYTES = 1000, 32 << 20
+"""The most groups, and payload bytes of several, in one part of the file: who asks for one group reads its part."""
+
+FIRST_FETCHED, FETCHED_BYTES = 125, 256 << 20
+"""Groups that are fetched at once, until it is known how many have room in so many bytes of payload."""
+
+FEW = 8
+"""Models of one part that are tried with a key."""
+
+ANSWERING: dict[str, Any] = {"fleet": True, "storage": {"root"}}
+"""The keys that answers may depend on: below the root is the signing key where no variable has it."""
 
 _TIME = pa.timestamp("us", "UTC")
 _SCHEMA = pa.schema(
@@ -62,7 +72,7 @@ _SAID = ("epoch", "model_id", "decision", "trained_through", "fitted_at", "decid
 class Written:
     """What a manifest holds. refused: champions whose signature does not hold, so that others answer in their place.
 
-    bytes: of the file with the models. digest: SHA-256 of all of it; equal manifests have equal ones.
+    bytes: of the file with the models. digest: SHA-256 of what answers depend on, so not of a budget or a retention.
     """
 
     groups: int
@@ -84,17 +94,15 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
     count = refused = 0
     plain = [name for name in _SCHEMA.names if name not in {"payload", "signature"}]
     with pq.ParquetWriter(folder / CHAMPIONS, _SCHEMA, compression="zstd", write_statistics=plain) as file:
-        for part in _parts(answering):
-            rows = _rows(config, part, signer)
+        for rows in _parts(_groups(config, answering, signer)):
             count += sum(row["payload"] is not None for row in rows)
             first = [row for row in rows if row["rank"] == 0]
             refused += sum(not _holds(row["group_key"], row["model_id"], _of_row(row), signer) for row in first)
             table = pa.Table.from_pylist(rows, schema=_SCHEMA)
             file.write_table(table, row_group_size=max(1, table.num_rows))
-    digest = hashlib.sha256()
-    for name in (CONFIG, CHAMPIONS):
-        with (folder / name).open("rb") as written:
-            digest.update(hashlib.file_digest(written, "sha256").digest())
+    digest = hashlib.sha256(config.model_dump_json(include=ANSWERING).encode())
+    with (folder / CHAMPIONS).open("rb") as written_file:
+        digest.update(hashlib.file_digest(written_file, "sha256").digest())
     parents = sum(keys.is_parent(key) for key in answering)
     size = (folder / CHAMPIONS).stat().st_size
     return Written(len(answering) - parents, parents, count, refused, size, digest.hexdigest())
@@ -103,8 +111,8 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
 class Manifest:
     """A manifest, opened. Groups and models are read when rows ask for them.
 
-    Raises SetupError when there is no signing key, or one that signed none of the first models; Corrupt when the file
-    is none that `write` made.
+    Raises SetupError when there is no signing key, or one that signed none of the models looked at; Corrupt when the
+    file is none that `write` made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -147,7 +155,7 @@ class Manifest:
             yield from zip(mine, zip(*(column.to_pylist() for column in rows.columns), strict=True), strict=True)
 
     def _key(self) -> Signer:
-        """Raises SetupError when the key that is here signed none of the first models."""
+        """Raises SetupError when the key that is here signed none of the models looked at."""
         fleet = self.config.fleet.name
         named = f"fleet {fleet}: expected the key that its models were signed with in {signing_key.KEY}"
         remedy = "Set it where models are loaded (for Spark's workers: extra_env of spark_udf, or spark.executorEnv)"
@@ -155,11 +163,31 @@ class Manifest:
             signer = signing_key.signer(self.config)
         except SetupError as error:
             raise SetupError(f"{named}; got none. {remedy}") from error
-        first = self._file.read_row_group(0).to_pylist() if self._file.num_row_groups else []
-        signed = [row for row in first if row["payload"] is not None]
-        if signed and not any(_holds(row["group_key"], row["model_id"], _of_row(row), signer) for row in signed):
-            raise SetupError(f"{named}; got one that signed none of its first {len(signed)} models. {remedy}")
+        looked_at = 0
+        for row in self._samples():
+            if _holds(row["group_key"], row["model_id"], _of_row(row), signer):
+                return signer
+            looked_at += 1
+        if looked_at:
+            got = f"one that signed none of {looked_at} models, some of each part and the newest"
+            raise SetupError(f"{named}; got {got}. {remedy}")
         return signer
+
+    def _samples(self) -> Iterator[dict[str, Any]]:
+        """A few models of each part, then the newest of all, which a new key signs; read when they are asked for."""
+        names = ["group_key", "model_id", "codec", "payload", "signature"]
+        for part in range(self._file.num_row_groups):
+            batches = self._file.iter_batches(FEW, row_groups=[part], columns=names)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            yield from islice((row for row in rows if row["payload"] is not None), FEW)
+        known = self._file.read(["group_key", "model_id", "rank", "fitted_at"])
+        ranked = np.flatnonzero(known.column("rank").is_valid().to_numpy())
+        fitted_at = known.column("fitted_at").cast(pa.int64()).to_numpy()[ranked]
+        newest = sorted(int(place) for place in ranked[np.argsort(fitted_at, kind="stable")[-FEW:]])
+        for place, signed in self._signed(newest):
+            (of,) = known.slice(place, 1).to_pylist()
+            if signed[1] is not None:
+                yield of | dict(zip(("codec", "payload", "signature"), signed, strict=True))
 
 
 class _Histories(Mapping[str, tuple[Promotion, ...]]):
@@ -194,10 +222,38 @@ class _Histories(Mapping[str, tuple[Promotion, ...]]):
         return self._slices[key][0]
 
 
-def _parts(histories: Mapping[str, tuple[Promotion, ...]]) -> Iterator[dict[str, tuple[Promotion, ...]]]:
+def _groups(
+    config: Config, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each group. How many are fetched at once goes by the payloads of those before."""
     listed = list(histories.items())
-    for at in range(0, len(listed), GROUPS_AT_ONCE):
-        yield dict(listed[at : at + GROUPS_AT_ONCE])
+    at, fetched = 0, min(FIRST_FETCHED, PART_GROUPS)
+    while at < len(listed):
+        rows = _rows(config, dict(listed[at : at + fetched]), signer)
+        for _, mine in groupby(rows, key=lambda row: row["group_key"]):
+            yield list(mine)
+        at += fetched
+        room = fetched * FETCHED_BYTES // max(1, _bytes(rows))
+        fetched = max(1, min(2 * fetched, PART_GROUPS, room))
+
+
+def _parts(groups: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of whole groups, as many as one part of the file may have."""
+    part: list[dict[str, Any]] = []
+    count = held = 0
+    for rows in groups:
+        size = _bytes(rows)
+        if part and (count == PART_GROUPS or held + size > PART_BYTES):
+            yield part
+            part, count, held = [], 0, 0
+        part += rows
+        count, held = count + 1, held + size
+    if part:
+        yield part
+
+
+def _bytes(rows: Iterable[Mapping[str, Any]]) -> int:
+    return sum(len(row["payload"] or b"") for row in rows)
 
 
 def _in_line(history: tuple[Promotion, ...]) -> list[Promotion]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spinney.core import skops_bytes
+from spinney.core.config.secrets import masked
 from spinney.core.errors import ContractError, Corrupt
 
 PICKLES = (".pkl", ".pickle", ".joblib")
@@ -50,7 +51,8 @@ def read(named: str, source: Source) -> Read:
     except (ContractError, Corrupt):
         raise
     except Exception as error:  # a file of somebody else's may fail anywhere
-        raise ContractError(f"expected a model that can be read; got {type(error).__name__}: {error}") from error
+        said_of_it = masked(str(error))  # MLflow names its address, with the password in it
+        raise ContractError(f"expected a model that can be read; got {type(error).__name__}: {said_of_it}") from error
     # Other warnings are the libraries' own affairs.
     found.notes = list(
         dict.fromkeys(str(each.message) for each in said if "version" in type(each.message).__name__.lower())

@@ -25,10 +25,11 @@ from schemas import tables
 from spinney.core.champion import champion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
-from spinney.core.config.secrets import shown
+from spinney.core.config.secrets import masked, shown
 from spinney.core.errors import SpinneyError, StoreError
 from spinney.stores import charter, delta, layout, leases, manifest
 from spinney.stores.manifest import Written
+from spinney.stores.tracking.runs import FLEET, RUNNING, each_once
 from spinney.stores.tracking.server import Server, Watch
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ MODEL = "model"
 
 NAME = "registry"
 DIGEST = "spinney.digest"
+MANIFEST_OF = "spinney.manifest_of"
+"""Tag of a run: whose manifest. Not FLEET, by which the runs of rounds are found."""
+
+NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+"""What MLflow says of a model, and of an alias, that is not there."""
+
 MOST_RECIPES = 50
 """What a tag of 5,000 letters has room for."""
 
@@ -69,13 +76,22 @@ class Registered:
         return f"{self.model} version {self.version} {how} {what}\n{self.alias} is version {self.version}: {address}"
 
 
-def register(config: Config, champions: Champions, as_of: datetime, alias: str, *, dry_run: bool = False) -> Registered:
+def register(
+    config: Config,
+    champions: Champions,
+    as_of: datetime,
+    alias: str,
+    *,
+    dry_run: bool = False,
+    take_over: bool = False,
+) -> Registered:
     """Register the manifest of these champions and let the alias name it. The very same is not registered twice.
 
     as_of: the moment at which they were champions. dry_run: the manifest is made and thrown away, MLflow not asked.
+    take_over: also an alias that names what is not this fleet's.
 
-    Raises StoreError when nobody is champion, one is stored nowhere or MLflow refuses; Busy while another process
-    registers; SetupError when there is no signing key.
+    Raises StoreError when nobody is champion, one is stored nowhere, the alias is another's or MLflow refuses; Busy
+    while another process registers; SetupError when there is no signing key.
     """
     with tempfile.TemporaryDirectory(prefix="spinney-") as temporary:
         folder = Path(temporary) / manifest.FOLDER
@@ -91,14 +107,14 @@ def register(config: Config, champions: Champions, as_of: datetime, alias: str, 
             return found
         with leases.held(config, [NAME]):
             try:
-                return _register(config, found, folder, _recipes(config, champions))
+                return _register(config, found, folder, _recipes(config, champions), take_over=take_over)
             except Exception as error:
                 if isinstance(error, SpinneyError):
                     raise
                 uri = shown("tracking.uri", config.tracking.uri)
                 raise StoreError(
                     f"MLflow at {uri}: expected it to register {config.fleet.name} as {alias}; got "
-                    f"{str(error).rstrip('.')}. No alias was moved; mend that, then run spinney register again"
+                    f"{masked(str(error)).rstrip('.')}. No alias was moved; mend that, then run spinney register again"
                 ) from error
 
 
@@ -110,27 +126,97 @@ def _recipes(config: Config, champions: Champions) -> list[str]:
     return [name for name, _ in Counter(found.aggregate([]).column("recipe_id").to_pylist()).most_common()]
 
 
-def _register(config: Config, wanted: Registered, folder: Path, recipes: list[str]) -> Registered:
+def _register(config: Config, wanted: Registered, folder: Path, recipes: list[str], *, take_over: bool) -> Registered:
     identity = charter.ensure_fixed(config).fleet_id
     requirements = pinned()
     digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements]).encode()).hexdigest()
     with Server(config, Watch()) as server:
-        found = server.ask("search_model_versions", f"name = '{wanted.model}' AND tags.`{DIGEST}` = '{digest}'")
-        if found:
-            version = max(int(each.version) for each in found)
-        else:
+        if not take_over:
+            _refuse_anothers(server, wanted, identity)
+        found = _versions(server, wanted.model, digest)
+        experiment = server.experiment(wanted.model)
+        run = _left_running(server, experiment, identity, digest, has_version=bool(found))
+        made = set()
+        if not found:
             place = folder.with_name(MODEL)
             _save(config, folder, place, requirements)
-            version = _new_version(server, place, _tags(wanted, identity, digest, recipes), wanted.model)
+            tags = _tags(wanted, identity, digest, recipes)
+            run = run or _new_run(server, experiment, tags, wanted.model)
+            made = {_new_version(server, place, tags, wanted.model, run)}
+            found = _versions(server, wanted.model, digest) | made
+            server.ask("set_terminated", run, "FINISHED")
+        version = _only(server, wanted.model, found)
         server.ask("set_registered_model_alias", wanted.model, wanted.alias, str(version))
-    return replace(wanted, version=version, made=not found)
+    return replace(wanted, version=version, made=bool(made))
+
+
+def _refuse_anothers(server: Server, wanted: Registered, identity: str) -> None:
+    """Raises StoreError when the alias names a version that is not of this fleet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        present = server.ask("get_model_version_by_alias", wanted.model, wanted.alias)
+    except MlflowException as error:
+        if error.error_code in NOT_THERE:
+            return
+        raise
+    owner = present.tags.get(FLEET, "no fleet")
+    if owner != identity:
+        raise StoreError(
+            f"models:/{wanted.model}@{wanted.alias}: expected a version of this fleet, {identity}; got version "
+            f"{present.version} of {owner}. Another fleet of this name answers by it: register under another "
+            "fleet.name or --alias, or have this fleet answer from now on by --take-over"
+        )
+
+
+def _versions(server: Server, model: str, digest: str) -> set[int]:
+    found = server.ask("search_model_versions", f"name = '{model}' AND tags.`{DIGEST}` = '{digest}'")
+    return {int(each.version) for each in found}
+
+
+def _only(server: Server, model: str, versions: set[int]) -> int:
+    """The first. Others, of a call that was repeated when its answer was lost, are deleted; not one with an alias."""
+    first, *others = sorted(versions)
+    named = {int(each) for each in server.ask("get_registered_model", model).aliases.values()} if others else set()
+    for other in others:
+        if other not in named:
+            server.ask("delete_model_version", model, str(other))
+    return first
+
+
+def _left_running(server: Server, experiment: str, identity: str, digest: str, *, has_version: bool) -> str | None:
+    """End what earlier ones left running; the run to go on with is left as it is.
+
+    A run is ended when its version is there, and one process registers at a time: it was killed before.
+    """
+    go_on = None
+    for name, run in _running(server, experiment, identity).items():
+        if name == digest and not has_version:
+            go_on = run
+        else:
+            server.ask("set_terminated", run, "FINISHED" if name == digest else "KILLED")
+    return go_on
+
+
+def _running(server: Server, experiment: str, identity: str) -> dict[str, str]:
+    """This fleet's runs without an end, by digest, each once."""
+    found = server.search(experiment, f"tags.`{MANIFEST_OF}` = '{identity}' AND attributes.status = '{RUNNING}'")
+    there = (run for run in found if run.info.lifecycle_stage == "active")
+    runs = each_once(server, there, lambda run: str(run.data.tags[DIGEST]))
+    return {name: str(run.info.run_id) for name, run in runs.items()}
+
+
+def _new_run(server: Server, experiment: str, tags: dict[str, str], fleet: str) -> str:
+    said = {"spinney.kind": manifest.FOLDER, DIGEST: tags[DIGEST], MANIFEST_OF: tags[FLEET]}
+    made = server.ask("create_run", experiment, tags=said, run_name=f"{fleet} {manifest.FOLDER}").info.run_id
+    return _running(server, experiment, tags[FLEET]).get(tags[DIGEST], str(made))
 
 
 def _tags(wanted: Registered, identity: str, digest: str, recipes: list[str]) -> dict[str, str]:
     held = wanted.manifest
     return {
         DIGEST: digest,
-        "spinney.fleet_id": identity,
+        FLEET: identity,
         "spinney.as_of": wanted.as_of.isoformat(),
         "spinney.groups": str(held.groups),
         "spinney.parents": str(held.parents),
@@ -185,15 +271,10 @@ def _save(config: Config, folder: Path, place: Path, requirements: list[str]) ->
         )
 
 
-def _new_version(server: Server, place: Path, tags: dict[str, str], fleet: str) -> int:
+def _new_version(server: Server, place: Path, tags: dict[str, str], fleet: str, run: str) -> int:
     from mlflow.exceptions import MlflowException
 
-    said = {"spinney.kind": manifest.FOLDER, DIGEST: tags[DIGEST]}
-    run = server.ask(
-        "create_run", server.experiment(fleet), tags=said, run_name=f"{fleet} {manifest.FOLDER}"
-    ).info.run_id
     server.ask("log_artifacts", run, str(place), MODEL)
-    server.ask("set_terminated", run, "FINISHED")
     with suppress(MlflowException):  # it is there; where it could not be made, neither can a version
         server.ask("create_registered_model", fleet)
     return int(server.ask("create_model_version", fleet, f"runs:/{run}/{MODEL}", run, tags=tags).version)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
+from mlflow_server import serving
 
 from schemas import tables
 from schemas.contract import Contract
@@ -127,3 +130,23 @@ def empty_store(tmp_path_factory) -> Path:
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
     return file
+
+
+@pytest.fixture(scope="session")
+def _server(tmp_path_factory, empty_store):
+    folder = tmp_path_factory.mktemp("served")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    with serving(folder) as found:
+        yield found
+
+
+@pytest.fixture
+def server(_server):
+    """The address of MLflow's server, and the layer before it."""
+    import mlflow
+
+    _server[1].reset()
+    yield _server
+    _server[1].reset()
+    mlflow.set_registry_uri("")  # the server sets its own for the whole process, and for those that it starts
+    os.environ.pop("MLFLOW_REGISTRY_URI", None)

@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from oracles import DEPT, A, B, C, Shops, made, mixed
-from past import Past
+from past import Past, constant
 
+from spinney.core import codec
 from spinney.core.champions import Champions
 from spinney.core.config import parse
 from spinney.core.config.without_secrets import without_secrets
 from spinney.core.errors import Corrupt, SetupError, StoreError
-from spinney.core.signing import Signer
-from spinney.stores import manifest
+from spinney.core.signing import Claim, Signer
+from spinney.stores import manifest, models
 from spinney.stores.manifest import Manifest, Written
 from spinney.stores.models import cache
 
@@ -83,7 +84,7 @@ def test_a_manifest_of_then_answers_as_the_fleet_did_then(shops: Shops, folder: 
 def test_groups_are_found_in_every_part_of_the_file(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifest, "GROUPS_AT_ONCE", 3)
+    monkeypatch.setattr(manifest, "PART_GROUPS", 3)
     shops = made(tmp_path / "root")
     numbers = {f'["s{n}","1"]': float(n) for n in range(10)}
     shops.past.round(1, {key: number + 100 for key, number in numbers.items()})
@@ -93,6 +94,64 @@ def test_groups_are_found_in_every_part_of_the_file(
     answered = alone(shops, folder).predict(frame)
     assert answered["prediction"].tolist() == [float(n % 10) for n in range(7, 40)]
     assert set(answered["answered_by"]) == {"own"}
+
+
+def test_parts_are_cut_by_the_bytes_of_their_payloads_and_few_are_fetched_at_once(
+    shops: Shops, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f'["s{n:02}","1"]' for n in range(40)]
+    shops.past.round(1, {key: float(n) for n, key in enumerate(keys)}, big=True)
+    frame = pd.DataFrame({"shop": [f"s{n:02}" for n in range(40)], "dept": 1, "price": 0.0, "stock": 1})
+    wanted = shops.fleet.predict(frame)
+    size = len(codec.dump(constant(1.0))[1])
+    fetched: list[int] = []
+    stored = models.stored
+    monkeypatch.setattr(models, "stored", lambda config, owners: fetched.append(len(owners)) or stored(config, owners))
+    monkeypatch.setattr(manifest, "PART_BYTES", 3 * size)
+    monkeypatch.setattr(manifest, "FIRST_FETCHED", 4)
+    monkeypatch.setattr(manifest, "FETCHED_BYTES", 10 * size)
+    written(shops, folder)
+    file = pq.ParquetFile(folder / manifest.CHAMPIONS)
+    assert [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)] == [3] * 13 + [1]
+    assert fetched == [4, 8, 10, 10, 8]
+    pd.testing.assert_frame_equal(alone(shops, folder).predict(frame), wanted, check_exact=True)
+
+
+def test_to_open_one_few_payloads_are_read(shops: Shops, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shops.past.round(1, {f'["s{n}","1"]': float(n) for n in range(100)})
+    written(shops, folder)
+    tried: list[str] = []
+    verify = Signer.verify
+
+    def counted(self: Signer, claim: Claim, payload: bytes, signature: bytes | None) -> None:
+        tried.append(claim.model_id)
+        verify(self, claim, payload, signature)
+
+    def refuses(*_: object, **__: object) -> None:
+        raise AssertionError("a whole part was read")
+
+    monkeypatch.setattr(Signer, "verify", counted)
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetFile, "read_row_group", refuses)
+        Manifest(folder)
+    assert len(tried) == 1
+    monkeypatch.setenv("SPINNEY_SIGNING_KEY", "another key of sixteen")
+    with pytest.raises(SetupError, match="none of 16 models"):
+        Manifest(folder)
+
+
+@pytest.mark.parametrize("groups_a_part", [3, 1000])
+def test_it_is_opened_when_few_models_are_of_the_key_that_is_here(
+    shops: Shops, folder: Path, monkeypatch: pytest.MonkeyPatch, groups_a_part: int
+) -> None:
+    """In a late part behind others, and in the midst of one part."""
+    monkeypatch.setattr(manifest, "PART_GROUPS", groups_a_part)
+    retired = Past(shops.past.config, Signer(b"o" * 32))
+    retired.round(1, {f'["s{n:02}","1"]': float(n) for n in range(30)})
+    shops.past.round(2, {'["s20","1"]': 7.0})
+    written(shops, folder)
+    frame = pd.DataFrame({"shop": ["s20", "s21"], "dept": 1, "price": 0.0, "stock": 1})
+    assert alone(shops, folder).predict(frame)["prediction"].tolist()[0] == 7.0
 
 
 def test_a_person_who_steps_in_and_pins_is_heeded(shops: Shops, folder: Path) -> None:
@@ -140,7 +199,7 @@ def test_without_the_key_it_is_not_opened(
     shops.past.round(1, {A: 1.0, B: 1.5})
     written(shops, folder)
     monkeypatch.setenv("SPINNEY_SIGNING_KEY", key)
-    got = "one that signed none of its first 2 models" if key else "none"
+    got = "one that signed none of 4 models, some of each part and the newest" if key else "none"
     with pytest.raises(
         SetupError, match=rf"fleet shops: expected the key .* in SPINNEY_SIGNING_KEY; got {got}\. Set it"
     ):
@@ -175,6 +234,25 @@ def test_the_same_champions_make_the_same_digest_and_others_another(shops: Shops
         (tmp_path / f"{n}").mkdir()
         digests.append(written(shops, tmp_path / f"{n}").digest)
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("[kafka]", "[budget]\nseconds = 3\n[retention]\nmodels = '90d'\n[kafka]", True),
+        ("min_rows = 20", "min_rows = 30", True),
+        ('features = ["price", "stock"]', 'features = ["price"]', False),
+    ],
+)
+def test_the_digest_is_of_what_answers_depend_on(shops: Shops, tmp_path: Path, old: str, new: str, same: bool) -> None:
+    shops.past.round(1, {A: 1.0, B: 1.5})
+    assert shops.text.count(old) == 1
+    edited = parse(shops.text.replace(old, new), "fleet.toml", {})
+    digests = set()
+    for n, config in enumerate((shops.past.config, edited)):
+        (tmp_path / f"{n}").mkdir()
+        digests.add(manifest.write(config, shops.fleet.champions(), tmp_path / f"{n}").digest)
+    assert len(digests) == (1 if same else 2)
 
 
 def test_a_champion_that_is_stored_nowhere_is_said_and_nothing_is_written_for_it(shops: Shops, folder: Path) -> None:

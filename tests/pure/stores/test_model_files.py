@@ -77,6 +77,13 @@ def test_what_mlflow_has_not_or_has_of_another_kind_is_said(logged) -> None:
         read(uris["plain"], source)
 
 
+def test_a_password_in_the_address_of_mlflow_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ContractError, match=r"http://me:\*+@127\.0\.0\.1:9") as refused:
+        read("models:/shop/1", Source(tmp_path, "http://me:hush@127.0.0.1:9"))
+    assert "hush" not in str(refused.value)
+
+
 def test_a_file_is_found_from_the_folder_and_read_by_its_ending(tmp_path: Path) -> None:
     (tmp_path / "a.skops").write_bytes(skops_io.dumps(MODEL))
     (tmp_path / "b.pkl").write_bytes(pickle.dumps(MODEL))

@@ -19,9 +19,10 @@ from past import hour
 from pyspark.sql import functions as F
 
 from spinney.cli import main
+from spinney.core.config import parse
 from spinney.core.errors import Busy, StoreError
 from spinney.core.recipe import Recipe
-from spinney.stores import leases, registry
+from spinney.stores import charter, leases, registry
 from spinney.stores.models import cache
 from spinney.stores.registry import Registered
 from spinney.stores.tracking.server import Server
@@ -122,7 +123,10 @@ def test_the_calls_do_not_grow_with_the_groups(fleet, monkeypatch: pytest.Monkey
         done = registered(shops)
         counted.append((done.manifest.groups, sum(calls.values()), set(calls.values())))
     # The second finds experiment and model; making the latter is tried each time.
-    assert counted == [(2, 9, {1}), (3000, 8, {1})]
+    assert counted == [(2, 13, {1, 2}), (3000, 12, {1, 2})]
+    calls.clear()
+    registered(shops)
+    assert calls.total() == 5
 
 
 def test_a_server_that_is_down_is_said_and_no_alias_moves(fleet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +142,98 @@ def test_a_server_that_is_down_is_said_and_no_alias_moves(fleet, monkeypatch: py
     with pytest.raises(StoreError, match=r"MLflow at \"sqlite.*: expected it to register .*; got it is down\. No"):
         registered(shops)
     assert named() == 1
+
+
+def test_a_password_in_the_address_of_mlflow_is_not_said(fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    shops = fleet()
+    shops.round(30, A)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    there = parse(shops.text, "fleet.toml", {"SPINNEY_TRACKING__URI": "http://me:hush@127.0.0.1:9"})
+    with pytest.raises(StoreError, match=r"API request to http://me:\*+@127\.0\.0\.1:9") as refused:
+        registry.register(there, shops.fleet.champions(), hour(100), "champion")
+    assert "hush" not in str(refused.value)
+
+
+def test_a_version_and_its_run_stand_once_though_the_answers_were_lost(tmp_path: Path, server) -> None:
+    """MLflow's client repeats both calls, and the server makes a second run and a second version."""
+    uri, layer = server
+    shops = made(tmp_path / "root")
+    shops.round(30, A)
+    there = parse(shops.text, "fleet.toml", {"SPINNEY_TRACKING__URI": uri, "SPINNEY_FLEET__NAME": "lost-answers"})
+    lost = {"runs/create", "model-versions/create"}
+
+    def lose(path: str, _: int) -> str | None:
+        call = "/".join(path.split("/")[-2:])
+        if call not in lost:
+            return None
+        lost.remove(call)
+        return "502 Bad Gateway"
+
+    layer.lose = lose
+    done = registry.register(there, shops.fleet.champions(), hour(100), "champion")
+    assert (layer.calls["runs/create"], layer.calls["model-versions/create"]) == (2, 2)
+    client = MlflowClient(uri)
+    (version,) = client.search_model_versions("name = 'lost-answers'")
+    (run,) = client.search_runs([client.get_experiment_by_name("lost-answers").experiment_id])
+    assert (int(version.version), version.run_id, run.info.status) == (done.version, run.info.run_id, "FINISHED")
+    assert client.get_model_version_by_alias("lost-answers", "champion").version == version.version
+
+
+class Killed(BaseException):
+    """As `kill -9` in place of a call."""
+
+
+@pytest.mark.parametrize("other_champions", [False, True])
+@pytest.mark.parametrize(
+    "call", ["log_artifacts", "create_model_version", "set_terminated", "set_registered_model_alias"]
+)
+def test_one_that_was_killed_leaves_no_run_without_an_end_and_no_second_version(
+    fleet, monkeypatch: pytest.MonkeyPatch, call: str, other_champions: bool
+) -> None:
+    shops = fleet()
+    shops.past.round(1, {A: 1.0})
+    ask = Server.ask
+
+    def killed(self: Server, asked: str, *rest: object, **named: object) -> object:
+        if asked == call:
+            raise Killed
+        return ask(self, asked, *rest, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Server, "ask", killed)
+        with pytest.raises(Killed):
+            registered(shops)
+    if other_champions:
+        shops.past.round(2, {A: 2.0})
+    done = registered(shops)
+    client = MlflowClient()
+    runs = client.search_runs([client.get_experiment_by_name("shops").experiment_id])
+    statuses = Counter(run.info.status for run in runs)
+    versions = {int(each.version) for each in client.search_model_versions("name = 'shops'")}
+    had_version = call in ("set_terminated", "set_registered_model_alias")
+    assert named() == done.version == max(versions)
+    assert len(versions) == (2 if other_champions and had_version else 1)
+    ended = {"FINISHED": 2} if call == "set_registered_model_alias" else {"FINISHED": 1, "KILLED": 1}
+    assert statuses == (ended if other_champions else {"FINISHED": 1})
+
+
+def test_an_alias_of_another_fleet_of_the_same_name_is_taken_only_when_that_is_said(fleet, tmp_path: Path) -> None:
+    first = fleet()
+    first.past.round(1, {A: 1.0})
+    registered(first)
+    other = made(tmp_path / "other", more=first.text.partition('root"\n')[2])
+    other.past.round(1, {A: 2.0})
+    owners = [charter.ensure_fixed(each.past.config).fleet_id for each in (first, other)]
+    said = rf"@champion: expected a version of this fleet, {owners[1]}; got version 1 of {owners[0]}\. .*--take-over"
+    with pytest.raises(StoreError, match=said):
+        registered(other)
+    assert len(MlflowClient().search_model_versions("name = 'shops'")) == 1
+    assert registered(other, alias="mine").version == 2
+    file = tmp_path / "other.toml"
+    file.write_text(other.text, encoding="utf-8")
+    words = ["register", "--config", str(file), "--take-over"]
+    assert CliRunner().invoke(main, words, catch_exceptions=False).exit_code == 0
+    assert named() == 2
 
 
 def test_two_do_not_register_at_once(fleet) -> None:

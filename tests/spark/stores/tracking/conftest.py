@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from mlflow_server import serving
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -31,19 +30,3 @@ def tracked(world, empty_store, tmp_path):
 @pytest.fixture
 def fleet(tracked):
     return tracked()
-
-
-@pytest.fixture(scope="session")
-def _server(tmp_path_factory, empty_store):
-    folder = tmp_path_factory.mktemp("served")
-    shutil.copy(empty_store, folder / "mlflow.db")
-    with serving(folder) as found:
-        yield found
-
-
-@pytest.fixture
-def server(_server):
-    """The address of MLflow's server, and the layer before it."""
-    _server[1].reset()
-    yield _server
-    _server[1].reset()
