@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ast
 import re
+import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,18 @@ def test_every_option_in_a_verbs_examples_exists(verb: str) -> None:
     known = {option for parameter in main.commands[verb].params for option in parameter.opts}
     for line in re.findall(rf"^    spinney {verb}\b(.*)$", text, re.MULTILINE):
         assert set(re.findall(r"--[a-z-]+", line)) <= known
+
+
+def test_the_example_of_a_registered_fleet_can_be_typed_and_asks_for_the_columns_of_the_flights() -> None:
+    page = (DOCS / "commands.md").read_text(encoding="utf-8").split("\n## register\n")[1].split("\n## ")[0]
+    lines = page[page.index("    import mlflow") : page.index("Where it is loaded")]
+    names = [node for node in ast.walk(ast.parse(textwrap.dedent(lines))) if isinstance(node, ast.Name | ast.alias)]
+    bound = {node.name for node in names if isinstance(node, ast.alias)}
+    bound |= {node.id for node in names if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    assert {node.id for node in names if isinstance(node, ast.Name)} <= bound
+    fleet = tomllib.loads((DOCS.parent / "examples" / "flights" / "fleet.toml").read_text(encoding="utf-8"))["fleet"]
+    assert "…" not in lines
+    assert all(f'"{name}"' in lines for name in (*fleet["group"], *fleet["features"]))
 
 
 def test_the_page_of_the_configuration_is_what_the_models_say() -> None:

@@ -154,6 +154,17 @@ def test_it_is_opened_when_few_models_are_of_the_key_that_is_here(
     assert alone(shops, folder).predict(frame)["prediction"].tolist()[0] == 7.0
 
 
+def test_it_is_opened_with_a_key_that_signed_old_models_of_a_late_part_alone(
+    shops: Shops, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "PART_GROUPS", 3)
+    shops.past.round(1, {'["s99","1"]': 7.0})
+    Past(shops.past.config, Signer(b"n" * 32)).round(2, {f'["s{n:02}","1"]': float(n) for n in range(30)})
+    written(shops, folder)
+    frame = pd.DataFrame({"shop": ["s99"], "dept": 1, "price": 0.0, "stock": 1})
+    assert alone(shops, folder).predict(frame)["prediction"].tolist() == [7.0]
+
+
 def test_a_person_who_steps_in_and_pins_is_heeded(shops: Shops, folder: Path) -> None:
     first = shops.past.round(1, {A: 1.0, B: 1.5})
     shops.past.round(2, {A: 2.0, B: 2.5})
