@@ -7,12 +7,16 @@ blamed.
 
 The worst is bounded. Each bad group ends two children (two time limits if it hangs), and some 2 log2(MOST_AT_RISK) more
 where it was nobody's turn; each death undoes the work on one piece. An estimator that ends every process is given up
-after `HOPELESS` groups, and the rest of the task fails untried. A shadow that ends its process costs its group nothing
-but its own text, and is given up after `SPOILED` groups, or at once where it was nobody's turn.
+after `HOPELESS` groups and as many more that are spread over what is left, and the rest of the task fails untried, but
+for one group of each block: let that be fitted, and all are tried again. Memory that still lacks alone in `REPEATED`
+groups, one after the other, is believed where it lacks beside others. A shadow that ends its process, or lacks memory
+alone, costs its group nothing but its own text, and is given up after `SPOILED` groups, or at once where it ended the
+process in nobody's turn.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -44,10 +48,13 @@ MOST_HANDED_BYTES = 64 << 20
 """A larger block, of many large champions, is not copied: its child is forked from the process that holds it."""
 
 HOPELESS = 10
-"""Once so many groups have ended their processes and none was fitted, no more are tried."""
+"""Once so many groups have ended processes and none was fitted, as many are tried elsewhere before it is given up."""
+
+REPEATED = 10
+"""Once memory lacked alone as it did beside others in so many groups running, one of each piece is tried alone."""
 
 SPOILED = 3
-"""Once the shadow has ended its process in so many groups, it is not tried in others."""
+"""Once the shadow has ended its process, or lacked memory, alone in so many groups, it is not tried in others."""
 
 MAKING = "while recipe.estimator was called"
 _TRIED = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
@@ -90,9 +97,9 @@ class Fits:
         """The same, where the shadow is not tried in this group, which it has ended."""
         return self._with_shadow(spoiled=((group_key, f"{died.error_class}: {died.text}"),))
 
-    def without_shadow(self, died: Died) -> Fits:
+    def without_shadow(self, why: str) -> Fits:
         """The same, where the shadow is not tried any more."""
-        return self._with_shadow(given_up=f"not tried: elsewhere {died.text}")
+        return self._with_shadow(given_up=f"not tried: elsewhere {why}")
 
     def _with_shadow(self, **changed: Any) -> Fits:
         assert self.recipe.shadow is not None
@@ -108,6 +115,8 @@ class Supervised:
     _steady: Steady | None = None
     _given_up: int = 0
     _spoiled: int = 0
+    _repeated: int = 0
+    _to_try: int = HOPELESS
     _works: bool = False
 
     def fit(self, table: pa.Table) -> list[tuple[Piece, pd.DataFrame]]:
@@ -118,27 +127,23 @@ class Supervised:
         _warm(self.fits.recipe)
         block = _Block(table, self.parted)
         rest, size, at_once = list(range(block.count)), block.count, table.nbytes <= MOST_HANDED_BYTES
-        while rest and not self._hopeless:
+        while rest and (not self._hopeless or self._finds_hope(block, rest)):
             pieces = _pieces(rest, size)
-            done, died = self._try(block, pieces, at_once=at_once)
-            at_once = False
-            lacking, rest = block.lacking(), rest[sum(map(len, pieces[:done])) :]
-            if died is not None and died.doing == IDLE:
-                continue  # it had ended before it was given anything
-            if died is not None and died.doing == turns.SHADOW and died.at is None:
-                self._without_shadow(died)
-                continue
-            suspect: int | None
-            if lacking:
-                piece, suspect, rest = pieces[done - 1], lacking[0], [*lacking, *rest]
-            elif died is not None and rest:
-                piece, suspect = pieces[done], _suspect(pieces[done], died)
-            else:
-                continue
-            if suspect is not None:
-                rest.remove(suspect)
-                self._alone(block, suspect, died)
-            size = max(1, min(len(piece), MOST_AT_RISK) // 2)
+            done, died = self._try(block, pieces, at_once=at_once and len(rest) == block.count)
+            at_once, rest = False, rest[sum(map(len, pieces[:done])) :]
+            if block.short:
+                again, size = self._try_short(block, len(pieces[done - 1]))
+                rest = [*again, *rest]
+            elif died is None or died.doing == IDLE:
+                continue  # all is done, or it had ended before it was given anything
+            elif died.doing == turns.SHADOW and died.at is None:
+                self._without_shadow(died.text)
+            elif rest:
+                suspect = _suspect(pieces[done], died)
+                if suspect is not None:
+                    rest.remove(suspect)
+                    self._alone(block, suspect, died)
+                size = _half(len(pieces[done]))
         for place in rest:
             self._give_up(block, self._untried(block.key(place)), place)
         return block.fitted
@@ -146,6 +151,43 @@ class Supervised:
     @property
     def _hopeless(self) -> bool:
         return not self._works and self._given_up >= HOPELESS
+
+    def _finds_hope(self, block: _Block, rest: Piece) -> bool:
+        """Whether one of some groups, spread over the rest, is fitted alone. Who ends no process leaves the rest."""
+        able = [place for place in rest if block.sizes[place] >= max(1, self.fits.recipe.min_rows)]
+        count = min(self._to_try, len(able))
+        for nth in range(count):
+            place = able[(2 * nth + 1) * len(able) // (2 * count)]
+            _, died = self._try(block, [[place]])
+            if died is None:
+                rest.remove(place)
+            if self._works:
+                return True
+        self._to_try = max(1, self._to_try - count)
+        return False
+
+    def _try_short(self, block: _Block, size: int) -> tuple[Piece, int]:
+        """Try one alone of those that lacked memory in a piece of `size`. Gives who is tried again, how many at once.
+
+        Where it has always repeated and does so again, nobody is: what was seen beside others is believed.
+        """
+        short, believes = block.taken_short(), self._repeated >= REPEATED
+        suspect = list(short)[-1 if believes else 0]  # who comes last has the most neighbours
+        del short[suspect]
+        self._alone(block, suspect)
+        self._note_repeated(block.fitted[-1][1])
+        if not believes or not self._repeated:
+            return list(short), _half(size)
+        block.fitted.extend(([place], fitted) for place, fitted in short.items())
+        return [], min(2 * size, MOST_AT_RISK)
+
+    def _note_repeated(self, alone: pd.DataFrame) -> None:
+        self._repeated = self._repeated + 1 if _lacked(alone).any() else 0
+        shadow = json.loads(str(alone["metrics"].iat[0])).get("shadow", {}).get("error") or ""
+        if "MemoryError" in shadow:
+            self._spoiled += 1
+            if self._spoiled == SPOILED:
+                self._without_shadow("it lacked memory. Fit fewer rows, or raise recipe.memory_limit_mib")
 
     def close(self) -> None:
         """End the child that is kept."""
@@ -160,8 +202,17 @@ class Supervised:
 
         at_once: by the child that is kept, which is given the whole block.
         """
-        is_alone, done = pieces == [pieces[0][:1]] and not at_once, 0
         fits = fits or self.fits
+        done, died = self._try_once(block, pieces, fits, at_once=at_once)
+        if died is not None and died.doing == MAKING:  # once may be the system's doing, as memory was short
+            done, died = self._try_once(block, pieces, fits, at_once=at_once)
+        if died is not None and died.doing == MAKING:
+            name = fits.recipe.estimator
+            raise ContractError(f"recipe.estimator {name}: expected an estimator; got none: {died.text}") from died
+        return done, died
+
+    def _try_once(self, block: _Block, pieces: list[Piece], fits: Fits, *, at_once: bool) -> tuple[int, Died | None]:
+        is_alone, done = pieces == [pieces[0][:1]] and not at_once, 0
         if at_once:
             made = self._kept(block)
         else:
@@ -177,9 +228,7 @@ class Supervised:
                         self.close()
                         break
         except Died as died:
-            if died.doing == MAKING:
-                name = fits.recipe.estimator
-                raise ContractError(f"recipe.estimator {name}: expected an estimator; got none: {died.text}") from died
+            self._works = self._works or died.doing == turns.SHADOW  # which comes last
             return done, died
         return done, None
 
@@ -189,9 +238,9 @@ class Supervised:
             self._steady = Steady(lambda line, tables: fits.work_on(line, tables, parted), fits.limits)
         yield self._steady.ask(block.table)
 
-    def _without_shadow(self, died: Died) -> None:
+    def _without_shadow(self, why: str) -> None:
         self.close()
-        self.fits = self.fits.without_shadow(died)
+        self.fits = self.fits.without_shadow(why)
 
     def _alone(self, block: _Block, place: int, died: Died | None = None) -> None:
         """Try a group by itself. died: how it has ended a child before."""
@@ -204,7 +253,7 @@ class Supervised:
             self._spoiled += 1
             without = self.fits.spoiled(key, died)
             if self._spoiled == SPOILED:
-                self._without_shadow(died)
+                self._without_shadow(died.text)
             _, died = self._try(block, [[place]], without)
         if died is None:
             return
@@ -219,20 +268,20 @@ class Supervised:
 
     def _untried(self, group_key: str) -> FitFailed:
         text = (
-            f"not tried: the first {self._given_up} groups ended their processes or did not end in time, and none was "
-            "fitted. Mend the estimator, or raise recipe.time_limit"
+            f"not tried, or only once: the first {self._given_up} groups ended their processes or did not end in time, "
+            "and of others here and there none was fitted. Mend the estimator, or raise recipe.time_limit"
         )
         return FitFailed(group_key, "NotTried", text)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """Rows and asks of some groups, and what has become of them. short: who lacked memory beside others."""
+    """Rows and asks of some groups, and what has become of them. short: of those that lacked memory beside others."""
 
     table: pa.Table
     parted: Parted
     fitted: list[tuple[Piece, pd.DataFrame]] = field(default_factory=list)
-    short: Piece = field(default_factory=list)
+    short: dict[int, pd.DataFrame] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -268,23 +317,36 @@ class _Block:
 
     def take(self, piece: Piece, fitted: pd.DataFrame, *, is_alone: bool) -> None:
         """Keep what was fitted, but for those that lacked memory: a neighbour may have taken it."""
-        lacked = fitted["error_class"].eq("MemoryError") | fitted["metrics"].str.contains("MemoryError")
+        lacked = _lacked(fitted)
         if is_alone or not lacked.any():
             self.fitted.append((piece, fitted))
             return
-        self.short.extend(place for place, lacks in zip(piece, lacked, strict=True) if lacks)
+        self.short.update({place: fitted.iloc[[at]] for at, place in enumerate(piece) if lacked.iat[at]})
         kept = [place for place, lacks in zip(piece, lacked, strict=True) if not lacks]
         self.fitted.append((kept, fitted[~lacked]))
 
-    def lacking(self) -> Piece:
-        """Those that lacked memory, to be fitted again; they are forgotten here."""
-        lacking = self.short.copy()
+    def taken_short(self) -> dict[int, pd.DataFrame]:
+        """Those that lacked memory, and what they gave; they are forgotten here."""
+        short = self.short.copy()
         self.short.clear()
-        return lacking
+        return short
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """How many rows each group has."""
+        return [len(self._rows_of.get(str(key), ())) for key in self.asks["group_key"]]
 
     @cached_property
     def _rows_of(self) -> Mapping[str, Any]:
         return {str(key): places for key, places in self.rows.groupby("group_key", sort=False).indices.items()}
+
+
+def _lacked(fitted: pd.DataFrame) -> pd.Series[bool]:
+    return fitted["error_class"].eq("MemoryError") | fitted["metrics"].str.contains("MemoryError")
+
+
+def _half(size: int) -> int:
+    return max(1, min(size, MOST_AT_RISK) // 2)
 
 
 def _told(line: Line, block: _Block, piece: Piece) -> turns.Listener:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from misbehaving import HELD, Trouble
+from misbehaving import HELD, Moody, Trouble
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from spinney.core import fitting, kernels
@@ -28,7 +28,7 @@ from spinney.core.signing import Signer
 from spinney.stores import supervised
 from spinney.stores.child import Died, Limits
 from spinney.stores.fitter import ASK, parted
-from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, SPOILED, Fits, Supervised
+from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, REPEATED, SPOILED, Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
@@ -191,6 +191,8 @@ def test_a_child_that_died_between_blocks_is_no_groups_fault(
     monkeypatch.setattr(os, "fork", lambda: pids.append(fork()) or pids[-1])
     with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
         supervising.fit(block(rows))
+        while not Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].startswith(" S"):
+            time.sleep(0.01)  # until it waits
         os.kill(pids[0], signal.SIGKILL)
         supervising.fit(block(fleet([Trouble.KILLED])))
     assert children[1:] == [[[0]]] * 3
@@ -354,10 +356,84 @@ def test_an_estimator_that_ends_every_process_is_not_tried_in_every_group(childr
     supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)
     errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(block(rows))]
     assert (errors.count("Killed"), errors.count("NotTried")) == (HOPELESS, 5)
-    assert len(children) == 2 * HOPELESS
-    ((_, untried), *_) = supervising.fit(block(rows.head(12)))
-    assert untried["error"].iloc[0].startswith(f"not tried: the first {HOPELESS} groups ended their processes")
-    assert len(children) == 2 * HOPELESS
+    assert len(children) == 2 * HOPELESS + 5
+    for _ in range(7):
+        ((_, untried), *_) = supervising.fit(block(rows.head(24)))
+        assert (
+            untried["error"]
+            .iloc[0]
+            .startswith(f"not tried, or only once: the first {HOPELESS} groups ended their processes")
+        )
+    assert len(children) == 2 * HOPELESS + HOPELESS + 4
+
+
+def test_ten_bad_groups_that_come_first_take_no_healthy_one_with_them(children: list[Any]) -> None:
+    rows = fleet([*[Trouble.KILLED] * HOPELESS, *[0] * 40])
+    result = fitted(rows)
+    assert result["error_class"].tolist() == ["Killed"] * HOPELESS + [None] * 40
+    same(result.iloc[HOPELESS:], plain(rows[rows["trouble"] == 0]))
+    assert len(children) == 2 * HOPELESS + 2
+
+
+def test_after_all_hope_one_group_that_is_fitted_is_enough_for_its_block(children: list[Any]) -> None:
+    """It is not fitted twice, nor is one that is too thin to be a sign."""
+    healthy = pd.concat([fleet([0] * 5), rows_of('["g000"]', n=3).assign(group_key='["thin"]')], ignore_index=True)
+    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)) as supervising:
+        supervising.fit(block(fleet([Trouble.KILLED] * (2 * HOPELESS))))
+        assert len(children) == 3 * HOPELESS
+        pieces = supervising.fit(block(healthy))
+    result = pd.concat([frame.astype(object) for _, frame in pieces], ignore_index=True)
+    assert sorted(place for piece, _ in pieces for place in piece) == list(range(6))
+    assert sorted(result["status"]) == ["fitted"] * 5 + ["too_few_rows"]
+    assert children[3 * HOPELESS] == [[2]]
+
+
+@pytest.fixture
+def greedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An estimator that takes all memory in every group with trouble, and keeps it."""
+
+    def fit(self: Moody, x: Any, y: Any, sample_weight: Any = None) -> Moody:
+        if x[0, -1]:
+            HELD.append(x)
+        if HELD:
+            raise MemoryError
+        return fit_of(self, x, y, sample_weight)
+
+    fit_of = Moody.fit
+    monkeypatch.setattr(Moody, "fit", fit)
+
+
+@pytest.mark.usefixtures("greedy")
+def test_memory_that_lacks_in_every_group_alone_too_does_not_cost_two_children_each(children: list[Any]) -> None:
+    result = fitted(fleet([1] * 150))
+    assert result["error_class"].tolist() == ["MemoryError"] * 150
+    # Two of each that repeats, then of each piece: of 2, 4 and so on to 64.
+    assert len(children) <= 2 * (REPEATED + 1) + 2 * 8
+
+
+@pytest.mark.usefixtures("greedy")
+def test_what_lacks_beside_others_is_tried_alone_again_once_one_was_fitted(
+    children: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised, "REPEATED", 2)
+    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
+        supervising.fit(block(fleet([1] * 4)))
+        assert supervising._repeated > 2
+        pieces = supervising.fit(block(fleet([1, *[0] * 7])))
+    result = pd.concat([frame.astype(object) for _, frame in pieces], ignore_index=True)
+    assert sorted(result["status"]) == ["failed", *["fitted"] * 7]
+
+
+@pytest.mark.usefixtures("greedy")
+def test_a_shadow_that_lacks_memory_in_every_group_is_given_up(children: list[Any]) -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([1] * (SPOILED + 20))
+    result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
+    assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
+    said = [json.loads(metrics)["shadow"]["error"] for metrics in result["metrics"]]
+    assert [each.partition(":")[0] for each in said] == ["MemoryError"] * SPOILED + ["not tried"] * 20
+    assert said[-1].startswith("not tried: elsewhere it lacked memory. Fit fewer rows")
+    assert len(children) == 2 * SPOILED + 1
 
 
 def test_one_group_that_was_fitted_is_enough_to_try_all_of_them() -> None:
@@ -386,6 +462,25 @@ def test_what_is_no_groups_fault_goes_on_as_it_is() -> None:
         ContractError, match=r"nothing_at_all: expected an estimator; got none: .* SIGSEGV while recipe"
     ):
         fitted(rows, recipe=replace(RECIPE, estimator="misbehaving:nothing_at_all"))
+
+
+def test_a_process_that_ends_once_before_there_is_an_estimator_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when memory is short for a moment."""
+    once, kernel_for = tmp_path / "once", supervised.kernel_for
+
+    def kill_once(*asked: Any) -> Any:
+        if not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return kernel_for(*asked)
+
+    rows = fleet([0] * 3)
+    expected = plain(rows)
+    monkeypatch.setattr(supervised, "kernel_for", kill_once)
+    same(fitted(rows), expected)
+    assert once.exists()
 
 
 def test_a_parent_that_has_used_many_threads_has_children_that_end() -> None:
