@@ -152,8 +152,8 @@ def _first_that_is_no(target: str, rows: DataFrame) -> str | None:
     """An answer that is no whole number of this type, if there is one: a cast would make another class of it."""
     answer = F.col(ANSWER)
     differs = ~answer.eqNullSafe(answer.try_cast(target))
-    found = rows.filter(answer.isNotNull() & differs).select(answer.cast("string")).head()
-    return None if found is None else str(found[0])
+    found = rows.filter(answer.isNotNull() & differs).select(answer.cast("string").alias("odd")).limit(1).toArrow()
+    return str(found["odd"][0]) if found.num_rows else None
 
 
 def _load(

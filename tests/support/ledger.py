@@ -114,14 +114,17 @@ class _Books:
     def rounds(self) -> Iterable[str]:
         """Planned = fitted and kept together, one decision a model, and counts that are those of the rows."""
         plan = self.verdicts[self.verdicts["decision"] == "fit"]
-        kept = self.promotions[self.promotions["decision"] == "kept"]
+        kept, found_there = self.kept()
         attempted = groups(self.models) | groups(kept)
         yield from apart("planned groups", groups(plan), attempted)
-        if both := groups(self.models) & groups(kept):
-            yield f"fitted and kept in one round: {sorted(both)[:3]}"
+        answering = self.promotions[self.promotions["decision"].isin(["promoted", "unproven"])]
+        for row in found_there.itertuples(index=False):
+            same = (answering["group_key"] == row.group_key) & (answering["model_id"] == row.model_id)
+            if not (same & (answering["by"] != row.by)).any():
+                yield f"fitted and kept in one round, and not promoted by the other path: {row.round_id} {row.group_key}"
         fitted = self.models[self.models["status"] == "fitted"]
         by_round = self.promotions["by"].isin(["stream", "batch"])
-        decided = self.promotions[by_round & (self.promotions["decision"] != "kept")]
+        decided = pd.concat([self.promotions[by_round & (self.promotions["decision"] != "kept")], found_there])
         yield from apart("decisions", pairs(fitted), pairs(decided))
         yield from apart(
             "rounds", set(plan["round_id"]), set(self.recorded.loc[self.recorded["groups_in"] > 0, "round_id"])
@@ -139,6 +142,14 @@ class _Books:
                 yield f"round {row.round_id} says {(row.fitted, row.failed, row.too_few_rows, row.kept)}: {of_rows}"
             if row.groups_in != sum(of_rows) + row.deferred:
                 yield f"round {row.round_id}: {row.groups_in} groups went in, {sum(of_rows)} + {row.deferred} came out"
+
+    def kept(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Groups that were not fitted; and fitted ones whose very model the other path had promoted meanwhile."""
+        kept = self.promotions[self.promotions["decision"] == "kept"]
+        attempts = groups(self.models)
+        told = zip(kept["round_id"], kept["group_key"], strict=True)
+        was_fitted = pd.Series([each in attempts for each in told], index=kept.index, dtype=bool)
+        return kept[~was_fitted], kept[was_fitted]
 
     def topic(self) -> Iterable[str]:
         """The predictions topic is at least once; a copy is equal byte for byte."""

@@ -59,6 +59,7 @@ def test_every_way_of_writing_leaves_the_same_rows_and_the_same_words(spark, wor
     assert by_spark.select(table(fleet).column_names).cast(table(fleet).schema).to_pylist() == by_delta_rs
     assert said(fleet) == {
         "query": "score", "step": "predictions", "batch_id": 4, "checkpoint": "c", "notes": {"at": str(AT)},
+        "part": 0,
     }  # fmt: skip
     again = Writer(fleet.config, directory(fleet.config, tables.PREDICTIONS), "score", "c")
     assert not again.append(table(fleet), step="predictions", batch_id=4)

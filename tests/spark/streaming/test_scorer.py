@@ -155,8 +155,8 @@ def test_a_model_that_raises_is_named_once_and_its_parent_answers(scorer: Scorer
     loaded = cache()
     load = loaded.load
 
-    def broken(*asked):
-        models, refused = load(*asked)
+    def broken(*asked, **told):
+        models, refused = load(*asked, **told)
         return {name: replace(each, estimator=Raises()) if name == own.model_id else each
                 for name, each in models.items()}, refused  # fmt: skip
 
