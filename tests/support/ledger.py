@@ -121,7 +121,7 @@ class _Books:
         for row in found_there.itertuples(index=False):
             same = (answering["group_key"] == row.group_key) & (answering["model_id"] == row.model_id)
             if not (same & (answering["by"] != row.by)).any():
-                yield f"fitted and kept in one round, and not promoted by the other path: {row.round_id} {row.group_key}"
+                yield f"fitted, kept, and not promoted by the other path: {row.round_id} {row.group_key}"
         fitted = self.models[self.models["status"] == "fitted"]
         by_round = self.promotions["by"].isin(["stream", "batch"])
         decided = pd.concat([self.promotions[by_round & (self.promotions["decision"] != "kept")], found_there])
