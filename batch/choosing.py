@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pandas as pd
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas import tables
@@ -20,7 +20,7 @@ from spinney.core.hindsight import hindsight
 from spinney.core.judge import UNKNOWN_COST_MS, Terms, judge
 from spinney.core.moments import microseconds, moment
 from spinney.core.parts import Pace
-from spinney.core.staleness import configured
+from spinney.core.staleness import NewGroup, configured
 from spinney.stores import champions, delta, news
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ
@@ -28,7 +28,6 @@ from spinney.stores.spark import cores_of
 from spinney.stores.training import parent_keys
 
 ALL, STALE, NAMED = "all", "stale", "asked"
-NEW_GROUP = "new_group"
 
 
 @dataclass(frozen=True)
@@ -76,19 +75,30 @@ def verdicts(spark: SparkSession, config: Config, scope: Scope, view: View) -> D
     groups = every_group(spark, config) if scope.which == ALL else _named(spark, config, scope.groups)
     said = "the batch refits every group" if scope.which == ALL else "asked for by name"
     known = champions.current(spark, config, view.pins).drop("shard")
-    return groups.join(known, "group_key", "left").select(
-        "shard",
-        "group_key",
-        F.lit(scope.which).alias("policy"),
-        F.lit(Staleness.FIT.value).alias("decision"),
-        F.lit(said).alias("reason"),
-        F.to_json(F.struct(F.coalesce("pinned", F.lit(False)).alias("pinned"))).alias("numbers"),
-        "model_id",
+    pinned = F.to_json(F.struct(F.coalesce("pinned", F.lit(False)).alias("pinned")))
+    asked = groups.join(known, "group_key", "left").withColumns(
+        {"policy": F.lit(scope.which), "reason": F.lit(said), "numbers": pinned, "predicted_ms": F.col("fit_ms")}
+    )
+    return _planned(asked, view, stale_since=None)
+
+
+def _planned(asked: DataFrame, view: View, *, stale_since: datetime | None) -> DataFrame:
+    """asked: shard, group_key, policy, reason, numbers, and, null where not known, model_id, epoch, predicted_ms."""
+    return asked.select(
+        *(
+            "shard",
+            "group_key",
+            "policy",
+            F.lit(Staleness.FIT.value).alias("decision"),
+            "reason",
+            "numbers",
+            "model_id",
+        ),
         F.coalesce("epoch", F.lit(0)).cast("bigint").alias("epoch"),
-        F.lit(None).cast("timestamp").alias("stale_since"),
+        F.lit(stale_since).cast("timestamp").alias("stale_since"),
         F.lit(view.clock).alias("clock"),
         F.lit(view.now).alias("judged_at"),
-        F.col("fit_ms").alias("predicted_ms"),
+        "predicted_ms",
     )
 
 
@@ -103,36 +113,13 @@ def _stale(spark: SparkSession, config: Config, view: View) -> DataFrame:
 
     seen = news.frame(config, partial(delta.frame, spark)).filter(F.col("group_key").isNotNull())
     due = seen.groupBy("shard").applyInPandas(judged, news.VERDICTS)
-    due = due.filter(F.col("decision") == Staleness.FIT.value).select(
-        *("shard", "group_key", "policy", "decision", "reason", "numbers", "model_id", "epoch"),
-        F.lit(view.now).alias("stale_since"),
-        F.lit(view.clock).alias("clock"),
-        F.lit(view.now).alias("judged_at"),
-        "predicted_ms",
-    )
+    due = due.filter(F.col("decision") == Staleness.FIT.value)
     # That its events were answered by a parent says nothing of a group's own rows, which may have been loaded.
     tried = seen.filter(F.col("kind") != "health").select("group_key").union(due.select("group_key")).distinct()
     untried = every_group(spark, config).join(tried, "group_key", "left_anti")
-    return due.unionByName(
-        untried.select(
-            "shard",
-            "group_key",
-            F.lit(NEW_GROUP).alias("policy"),
-            F.lit(Staleness.FIT.value).alias("decision"),
-            F.lit("nobody has tried to fit it yet").alias("reason"),
-            F.lit("{}").alias("numbers"),
-            _null("string").alias("model_id"),
-            F.lit(0).cast("bigint").alias("epoch"),
-            F.lit(view.now).alias("stale_since"),
-            F.lit(view.clock).alias("clock"),
-            F.lit(view.now).alias("judged_at"),
-            _null("double").alias("predicted_ms"),
-        )
-    )
-
-
-def _null(kind: str) -> Column:
-    return F.lit(None).cast(kind)
+    new = {"policy": F.lit(NewGroup.name), "reason": F.lit("nobody has tried to fit it yet"), "numbers": F.lit("{}")}
+    asked = due.unionByName(untried.withColumns(new), allowMissingColumns=True)
+    return _planned(asked, view, stale_since=view.now)
 
 
 def every_group(spark: SparkSession, config: Config) -> DataFrame:

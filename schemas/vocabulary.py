@@ -70,6 +70,10 @@ class RoundKind(StrEnum):
     BATCH = "batch"
 
 
+MACHINES = frozenset(RoundKind)
+"""Who decides besides people, as `promotions.by` has it."""
+
+
 class QueryName(StrEnum):
     """Who writes tables."""
 

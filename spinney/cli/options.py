@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from schemas.vocabulary import MACHINES
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -51,9 +53,6 @@ def key_of(words: tuple[str, ...]) -> str:
         return keys.typed(*words)
     except ContractError as error:
         raise click.BadParameter(str(error), param_hint="KEY") from error
-
-
-MACHINES = ("stream", "batch")
 
 
 def reason_of(words: str) -> str:

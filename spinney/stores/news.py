@@ -14,13 +14,13 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.contract import Contract
+from schemas.vocabulary import MACHINES
 from spinney.core.champion import PEOPLE, Promotion
 from spinney.core.config import Config
 from spinney.core.judge import VERDICT_COLUMNS, Decided, News, Unfitted
 from spinney.stores.layout import Directory, directories
 
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
-MACHINES = frozenset({"stream", "batch"})
 VERDICTS = (
     "shard int, group_key string, policy string, decision string, reason string, numbers string, model_id string, "
     "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, repeats bigint"

@@ -134,11 +134,8 @@ class Rounds:
 
         pace: how large its parts are; without one all is one part. show: told how far it is after each.
         """
-        commit = self._writers[PLAN].last(PLAN)
-        if commit is None or commit.batch_id != batch_id:
-            return None
-        ordered = Ordered.of_notes(commit.notes)
-        if ordered.groups_in == 0:
+        ordered = self._ordered(batch_id)
+        if ordered is None or ordered.groups_in == 0:
             return None
         if not self._writers[RECORD].done(RECORD, batch_id):
             self._fit_and_gate(ordered, batch_id, pace, show or (lambda _: None))
@@ -147,10 +144,8 @@ class Rounds:
 
     def close(self, batch_id: int) -> None:
         """Record an unfinished round as far as it came: what was fitted is decided about, the rest is deferred."""
-        commit = self._writers[PLAN].last(PLAN)
-        assert commit is not None
-        assert commit.batch_id == batch_id
-        ordered, plan = Ordered.of_notes(commit.notes), self._planned(batch_id)
+        ordered, plan = self._ordered(batch_id), self._planned(batch_id)
+        assert ordered is not None, f"batch {batch_id} was planned"
         part = self._stored_part(batch_id, len(plan))
         if part is not None:
             self._gate(ordered, plan, batch_id, part)
@@ -174,6 +169,11 @@ class Rounds:
                 pace = pace.after(part.end - part.begin, time.perf_counter() - began)
             failed = _failed(self._stored(tables.MODELS, ["status"], batch_id))
             show(Progress(part.end, failed, len(plan), pace.seconds_for(len(plan) - part.end)))
+
+    def _ordered(self, batch_id: int) -> Ordered | None:
+        """What the plan of this batch, the newest, ordered; None when it is not planned."""
+        commit = self._writers[PLAN].last(PLAN)
+        return None if commit is None or commit.batch_id != batch_id else Ordered.of_notes(commit.notes)
 
     def _stored_part(self, batch_id: int, total: int) -> Part | None:
         """The part that was fitted last; None before the first."""

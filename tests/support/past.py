@@ -29,8 +29,8 @@ START = datetime(2024, 5, 1, tzinfo=UTC)
 FEATURES = (Feature("price", "double"),)
 
 
-def fleet_toml(root: object = "root", *, parents: str = "[]", more: str = "") -> str:
-    """Shops by departments, with one feature. more: other sections."""
+def fleet_toml(root: object = "root", *, parents: str = "[]", kafka: str = "", more: str = "") -> str:
+    """Shops by departments, with one feature. kafka: other keys of that section; more: other sections."""
     return f"""\
 [fleet]
 name = "shops"
@@ -47,6 +47,7 @@ price = "double"
 sold = "double"
 [kafka]
 events = "sales"
+{kafka}
 [storage]
 root = "{root}"
 {more}"""

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from past import fleet_toml
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, SetupError, StoreError
@@ -19,25 +20,7 @@ from spinney.stores.layout import Directory
 from streaming import app
 from streaming.app import Application, run
 
-TEXT = """\
-[fleet]
-group = ["shop"]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-{outcomes}
-[storage]
-root = "{root}"
-[tracking]
-mode = "off"
-"""
+OFF = '[tracking]\nmode = "off"'
 STOPPED = "Traceback …\nstreaming.query.Stopping\n"
 
 
@@ -94,7 +77,7 @@ Queries = dict[str, Running | None]
 
 @pytest.fixture
 def config(tmp_path) -> Config:
-    return parse(TEXT.format(root=tmp_path, outcomes='outcomes = "till"'), "fleet.toml", {})
+    return parse(fleet_toml(tmp_path, kafka='outcomes = "till"', more=OFF), "fleet.toml", {})
 
 
 @pytest.fixture
@@ -251,7 +234,7 @@ def test_the_queries_are_looked_at_once_a_second_and_a_stop_is_heard_at_once(con
 
 
 def test_labels_alone_are_refused_where_they_are_inside_the_events(tmp_path) -> None:
-    inside = parse(TEXT.format(root=tmp_path, outcomes=""), "fleet.toml", {})
+    inside = parse(fleet_toml(tmp_path, more=OFF), "fleet.toml", {})
     with pytest.raises(StoreError, match=r"--only labels: expected a fleet with late labels .kafka.outcomes."):
         Application(object(), inside, ("labels",))  # type: ignore[arg-type]
     assert Application(object(), inside, ("score", "labels")).names == ("score",)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from past import fleet_toml
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
@@ -15,25 +16,6 @@ from streaming import clock
 from streaming.clock import LEAP, Clock, interval, refuse_late, refuse_the_past, tolerance, watermark_delay
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
-TEXT = """\
-[fleet]
-group = ["shop"]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-outcomes = "sold"
-duplicates_within = "{duplicates_within}"
-label_horizon = "{label_horizon}"
-[storage]
-root = "root"
-"""
 
 
 class Time:
@@ -50,7 +32,8 @@ def clock_of(time: Time) -> Clock:
 
 
 def configured(duplicates_within: str, label_horizon: str = "24h") -> Config:
-    text = TEXT.format(duplicates_within=duplicates_within, label_horizon=label_horizon)
+    kafka = {"outcomes": "sold", "duplicates_within": duplicates_within, "label_horizon": label_horizon}
+    text = fleet_toml(kafka="\n".join(f'{name} = "{value}"' for name, value in kafka.items()))
     return parse(text, "fleet.toml", {})
 
 

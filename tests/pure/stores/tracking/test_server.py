@@ -8,35 +8,19 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from past import fleet_toml
 
 from spinney.core.config import parse
 from spinney.stores import tracking
 from spinney.stores.tracking import Deliverer
 from spinney.stores.tracking.server import Left, Server, Watch
 
-TEXT = """\
-[fleet]
-group = ["shop"]
-event_id = "sale"
-event_time = "at"
-target = "sold"
-features = ["price"]
-[fleet.columns]
-shop = "string"
-price = "double"
-sold = "double"
-[kafka]
-events = "sales"
-[storage]
-root = "root"
-[tracking]
-uri = "http://ann:hush@127.0.0.1:1"
-"""
+ADDRESS = "http://ann:hush@127.0.0.1:1"
 
 
 @pytest.fixture
 def deliverer() -> Deliverer:
-    return Deliverer(parse(TEXT, "fleet.toml", {}))
+    return Deliverer(parse(fleet_toml(more=f'[tracking]\nuri = "{ADDRESS}"'), "fleet.toml", {}))
 
 
 @pytest.fixture
