@@ -31,7 +31,7 @@ from spinney.stores import charter, gating, signing_key
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.fitter import BLOCK_ROWS
 from spinney.stores.rounds import Ordered, fitted_groups
-from spinney.stores.spark import cores_of, session
+from spinney.stores.spark import cores_of, session, with_required
 
 SMALL = 60
 """Groups of the smaller sample."""
@@ -73,7 +73,7 @@ def estimate(
     config: Config, groups: Sequence[str] | None = None, *, stale: bool = False, spark: SparkSession | None = None
 ) -> Estimate:
     """What `weekly.retrain` with the same arguments would take. Raises what that raises, but never Busy."""
-    spark = spark or session(config)
+    spark = with_required(spark) if spark else session(config)
     charter.ensure_kept(config)
     began = time.perf_counter()
     view = View.now_of(spark, config)

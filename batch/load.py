@@ -23,7 +23,7 @@ from spinney.core.errors import StoreError
 from spinney.stores import charter, delta, leases
 from spinney.stores.delta import Writer
 from spinney.stores.layout import directory, message_contract
-from spinney.stores.spark import session, session_for
+from spinney.stores.spark import session, session_for, with_required
 from spinney.stores.storage import folder
 from spinney.stores.validity import AS_MESSAGE, RECORD_COLUMNS, classified
 
@@ -56,7 +56,7 @@ def load(config: Config, source: str, *, outcomes: bool = False, spark: SparkSes
 
     Raises StoreError: nothing there, or not one of these formats; Busy: ingest is running.
     """
-    spark = spark or session(config)
+    spark = with_required(spark) if spark else session(config)
     rows = _read(spark, source)
     has_answers = not outcomes and ANSWER in rows.columns and config.fleet.type_of(ANSWER) is None
     if has_answers:

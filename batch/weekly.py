@@ -28,7 +28,7 @@ from spinney.core.recipe import Recipe
 from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.rounds import Ordered, Rounds
-from spinney.stores.spark import session
+from spinney.stores.spark import session, with_required
 
 NAME = QueryName.WEEKLY.value
 GOES_ON = timedelta(days=1)
@@ -51,7 +51,7 @@ def retrain(
     groups: keys of groups or parents, with spaces in their JSON or without. Returns the round as recorded; None:
     nothing to do. Raises StoreError when a group has never been seen, Busy when a batch runs.
     """
-    spark = spark or session(config)
+    spark = with_required(spark) if spark else session(config)
     scope = Scope.of(groups, stale=stale)
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)

@@ -64,6 +64,14 @@ EVERYWHERE = {
     "spark.databricks.delta.properties.defaults.checkpointInterval": "200",
 }
 
+REQUIRED = {
+    # SPARK-52921, on by default since 4.1 (see also SPARK-57996, SPARK-59122): a union whose children are
+    # hash-partitioned alike claims their partitioning, the planner drops the repartition above it, adaptive execution
+    # coalesces the children to different numbers of partitions, and rows of one key reach different tasks.
+    "spark.sql.unionOutputPartitioning": "false",
+}
+"""Settings without which results are wrong. They hold in every session, also in one that was given to us."""
+
 ON_ONE_MACHINE = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -98,8 +106,9 @@ def session(
     ``[spark]``.
 
     Raises:
-        SetupError: Spark's JVM does not start.
+        SetupError: Spark's JVM does not start, or a setting contradicts REQUIRED.
     """
+    _refuse_contradictions({**(config.spark if config else {}), **(options or {})})
     settings = dict(EVERYWHERE)
     if runtime:
         settings |= _on_one_machine(runtime, cores or _cores_here())
@@ -108,7 +117,7 @@ def session(
     else:
         settings |= _given_to_submit()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    settings |= _overrides(settings, {**(config.spark if config else {}), **(options or {})})
+    settings |= _overrides(settings, {**(config.spark if config else {}), **(options or {})}) | REQUIRED
     builder = SparkSession.builder.appName(config.fleet.name if config else "spinney")
     for key, value in settings.items():
         builder = builder.config(key, value)
@@ -118,7 +127,23 @@ def session(
         raise _did_not_start(error, runtime) from error
     if spark.sparkContext.getConf().get(PARTITIONS) is None:  # Spark's own default is 200
         spark.conf.set(PARTITIONS, str(cores_of(spark)))
+    return with_required(spark)
+
+
+def with_required(spark: SparkSession) -> SparkSession:
+    """The session with REQUIRED in effect, whoever made it: `spark-submit`, a notebook, a test."""
+    for key, value in REQUIRED.items():
+        spark.conf.set(key, value)
     return spark
+
+
+def _refuse_contradictions(asked: Mapping[str, str]) -> None:
+    for key, value in REQUIRED.items():
+        if str(asked.get(key, value)).lower() != value:
+            raise SetupError(
+                f"[spark] {key}: expected {value}; got {asked[key]}. With it Spark may send the rows of one group to "
+                "different tasks; remove the key"
+            )
 
 
 def session_for(spark: SparkSession, *, no_data_batches: bool) -> SparkSession:
@@ -129,7 +154,7 @@ def session_for(spark: SparkSession, *, no_data_batches: bool) -> SparkSession:
     sibling = spark.newSession()
     sibling.conf.set(PARTITIONS, str(spark.conf.get(PARTITIONS)))
     sibling.conf.set(NO_DATA_BATCHES, str(no_data_batches).lower())
-    return sibling
+    return with_required(sibling)
 
 
 @contextmanager
