@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from spinney.core.errors import SetupError
+from spinney.core.errors import SetupError, StoreError
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -172,6 +173,26 @@ def in_pool(spark: SparkSession, pool: str) -> Iterator[None]:
 def cores_of(spark: SparkSession) -> int:
     """How many tasks run at once: the number to give to ``repartition``."""
     return int(spark.sparkContext.defaultParallelism)
+
+
+@contextmanager
+def errors_of_tasks() -> Iterator[None]:
+    """Raises StoreError with our own sentence where a task raised one of our errors; any other error as it is."""
+    try:
+        yield
+    except PySparkException as error:
+        text = our_words(str(error))
+        if text is None:
+            raise
+        raise StoreError(text) from error
+
+
+def our_words(text: str) -> str | None:
+    """The message of our own error inside the JVM's or a worker's stack trace; None where it holds none."""
+    for line in text.splitlines():
+        if "spinney.core.errors." in line:
+            return line.partition("spinney.core.errors.")[2].partition(": ")[2]
+    return None
 
 
 def packaged(name: str) -> Path:

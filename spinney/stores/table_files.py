@@ -129,12 +129,12 @@ def read_groups(
     wanted, schema = GroupIndex(group_keys, shards), arrow_schema_of(table)
     parts = []
     for file in _candidates(table, wanted, where):
-        fragment = _fragment(table, file, schema)
+        fragment = fragment_of(folder(table), file, schema)
         chosen = row_groups_for(fragment.metadata, wanted)
         if chosen:
             parts.append(fragment.subset(row_group_ids=chosen))
     within = ds.field("group_key").isin(pa.array(wanted.keys(), pa.string()))
-    rows = ds.FileSystemDataset(parts, schema, _FORMAT)
+    rows = ds.FileSystemDataset(parts, schema, FORMAT)
     return rows.to_table(None if columns is None else list(columns), filter=within if where is None else within & where)
 
 
@@ -143,8 +143,8 @@ def _candidates(table: DeltaTable, wanted: GroupIndex, where: ds.Expression | No
     if where is None:
         return list(found.values())
     schema, base = arrow_schema_of(table), folder(table)
-    fragments = [_fragment(table, each, schema) for each in found.values()]
-    kept = ds.FileSystemDataset(fragments, schema, _FORMAT).get_fragments(filter=where)
+    fragments = [fragment_of(base, each, schema) for each in found.values()]
+    kept = ds.FileSystemDataset(fragments, schema, FORMAT).get_fragments(filter=where)
     return [found[str(Path(each.path).relative_to(base))] for each in kept]
 
 
@@ -169,7 +169,7 @@ def _least_and_greatest(part: Any, column: int | None, kind: type) -> tuple[Any,
     return said.min, said.max
 
 
-_FORMAT = ds.ParquetFileFormat(
+FORMAT = ds.ParquetFileFormat(
     # Spark writes times as INT96, which would become nanoseconds.
     read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"),
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True),
@@ -186,8 +186,8 @@ def folder(table: DeltaTable) -> Path:
     return Path(unquote(urlsplit(table.table_uri).path))
 
 
-def _fragment(table: DeltaTable, file: TableFile, schema: pa.Schema) -> ds.ParquetFileFragment:
-    """A file to be read, with what the log guarantees of its rows. Opens nothing."""
+def fragment_of(base: Path, file: TableFile, schema: pa.Schema) -> ds.ParquetFileFragment:
+    """A file to be read, with what the log guarantees of its rows. base: the table's folder. Opens nothing."""
     known = ds.scalar(True)
     for name, value in file.partition.items():
         same = (
@@ -197,8 +197,8 @@ def _fragment(table: DeltaTable, file: TableFile, schema: pa.Schema) -> ds.Parqu
     for name, (least, greatest) in file.ranges.items():
         kind = schema.field(name).type
         known = known & (ds.field(name) >= pa.scalar(least, kind)) & (ds.field(name) <= pa.scalar(greatest, kind))
-    return _FORMAT.make_fragment(
-        str(folder(table) / file.path), filesystem=fs.LocalFileSystem(), partition_expression=known
+    return FORMAT.make_fragment(
+        str(base / file.path), filesystem=fs.LocalFileSystem(), partition_expression=known
     )
 
 
