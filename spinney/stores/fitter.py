@@ -163,8 +163,9 @@ def block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa.Table
 def parted(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows and the requests of a block. By one thread: a forked process has no others."""
     is_ask = block.column("is_ask")
-    rows = block.filter(pc.invert(is_ask)).drop_columns(["is_ask", *CHAMPION])
-    requests = block.filter(is_ask).select(["group_key", *CHAMPION])
+    champion = [name for name in block.column_names if name in CHAMPION]
+    rows = block.filter(pc.invert(is_ask)).drop_columns(["is_ask", *champion])
+    requests = block.filter(is_ask).select(["group_key", *champion])
     return rows.to_pandas(use_threads=False), requests.to_pandas(use_threads=False)
 
 
