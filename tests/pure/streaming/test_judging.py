@@ -11,6 +11,7 @@ import pandas as pd
 
 from spinney.core.champion import Promotion
 from spinney.core.judge import VERDICT_COLUMNS, Terms, Unfitted
+from spinney.core.plan import Queues
 from spinney.core.staleness import MaxAge, NewGroup
 from spinney.stores.news import VERDICTS, of_frames
 from streaming.judging import TICK_MS, Judging
@@ -127,11 +128,16 @@ TERMS = Terms((NewGroup(3), MaxAge(timedelta(days=7))), min_rows=3, label_delay=
 
 
 def judged(state: State, *frames: pd.DataFrame) -> list[pd.DataFrame]:
-    return list(Judging(TERMS).function()((5,), iter(frames), state))
+    return list(Judging(TERMS, Queues(100, 20, 5)).function()((5,), iter(frames), state))
 
 
 def test_a_shards_verdicts_have_the_columns_that_are_declared() -> None:
     (verdicts,) = judged(State(), frame(HEALTH))
+    summary, verdicts = verdicts[:1], verdicts[1:].reset_index(drop=True)
+    assert (summary["decision"].tolist(), json.loads(summary["numbers"][0])) == (
+        ["summary"],
+        {"due": 1, "withheld": 0, "rows": 1},
+    )
     assert list(verdicts.columns) == [part.split()[0] for part in VERDICTS.split(", ")]
     assert list(verdicts.columns) == ["shard", *VERDICT_COLUMNS]
     assert verdicts[["shard", "group_key", "decision"]].values.tolist() == [[5, A, "fit"]]
@@ -144,7 +150,8 @@ def test_a_shard_remembers_wakes_and_puts_forward_what_was_deferred() -> None:
     assert state.timeout == TICK_MS
     state.timeout = 0
     (verdicts,) = judged(state)  # a timer, without rows
-    assert verdicts["repeats"].tolist() == [1]
+    assert verdicts["repeats"].tolist() == [0, 1]
+    assert verdicts["decision"].tolist() == ["summary", "fit"]
     assert state.timeout == TICK_MS
 
 
