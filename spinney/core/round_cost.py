@@ -106,6 +106,9 @@ class Experience:
             made.add(each)
         return made
 
+    def __len__(self) -> int:
+        return sum(map(len, self._rounds.values()))
+
     def add(self, done: PastRound) -> None:
         if done.groups > 0 and done.seconds > 0:
             of_size = self._rounds[done.groups.bit_length()]

@@ -70,18 +70,18 @@ def test_many_small_rounds_push_no_large_one_out() -> None:
     large = [done(4_000, true(4_000, 0.0))] * 3
     experience = Experience.of([*large, *[done(3, true(3, 0.0))] * 1_000], CORES)
     assert experience.cost().seconds(4_000, 0.0) == pytest.approx(9.0, rel=0.3)
-    assert sum(map(len, experience._rounds.values())) == REMEMBERED + 3
+    assert len(experience) == REMEMBERED + 3
 
 
 @pytest.mark.parametrize(("fixed", "each", "fit_ms"), [(1.0, 0.001, 0.1), (0.3, 0.0001, 5.0), (3.0, 0.005, 20.0)])
 def test_rounds_keep_within_twice_their_budget_while_the_cost_is_learned(
     fixed: float, each: float, fit_ms: float
 ) -> None:
-    """Fifty thousand groups are due at once; what a round really takes is unlike what is assumed at first."""
+    """Thirty thousand groups are due at once; what a round really takes is unlike what is assumed at first."""
     random, true, experience = np.random.default_rng(3), truth(fixed, each), Experience(CORES)
-    left = [Candidate(f"g{i}", "max_age", 1.0, i, fit_ms * random.lognormal(0, 0.5)) for i in range(50_000)]
+    left = [Candidate(f"g{i}", "max_age", 1.0, i, fit_ms * random.lognormal(0, 0.5)) for i in range(30_000)]
     took, sizes = [], []
-    for n in range(40):
+    for n in range(14):
         if not left:
             break
         allowance = experience.cost().allowance(Budget(seconds=10.0))
@@ -95,8 +95,7 @@ def test_rounds_keep_within_twice_their_budget_while_the_cost_is_learned(
     assert max(took) <= 20.0
     assert max(sizes) <= Budget().max_groups
     paid_for = (10.0 - fixed) / (each + fit_ms / CORES / 1000)
-    expected = min(paid_for, Budget().max_groups)
-    assert np.median(sizes[6:] or sizes[-1:]) >= 0.4 * min(expected, 50_000 / len(sizes)), "and they use it"
+    assert max(sizes) >= 0.5 * min(paid_for, Budget().max_groups), "and they use it"
 
 
 def test_a_budget_below_the_fixed_cost_still_takes_more_than_one_group_a_round() -> None:
