@@ -20,6 +20,7 @@ from spinney.core.attempts import SECOND, Decided, Unfitted, in_time, take_attem
 from spinney.core.champion import champion, is_pinned
 from spinney.core.champions import Champions
 from spinney.core.groups import NEVER, Groups
+from spinney.core.histories import Histories
 from spinney.core.pending import Pending
 from spinney.core.plan import RANKS, draw
 from spinney.core.section import Section
@@ -77,18 +78,18 @@ class Shard:
     """All that the judge knows of one shard."""
 
     groups: Groups
-    promoted: Section[Champions]
+    histories: Histories
     waiting: Section[Pending]
     clock: int
 
     @classmethod
     def empty(cls) -> Shard:
-        promoted = Section(Champions.from_bytes, Champions.to_bytes, Champions.empty())
-        return cls(Groups.empty(), promoted, Section(Pending.from_bytes, Pending.to_bytes, Pending.empty()), NEVER)
+        pending = Section(Pending.from_bytes, Pending.to_bytes, Pending.empty())
+        return cls(Groups.empty(), Histories.of(Champions.empty()), pending, NEVER)
 
     @property
     def champions(self) -> Champions:
-        return self.promoted.value
+        return self.histories.champions
 
     @property
     def pending(self) -> Pending:
@@ -96,14 +97,14 @@ class Shard:
 
     def to_bytes(self) -> bytes:
         clock = self.clock.to_bytes(8, "little", signed=True)
-        return FORMAT + blobs.join([clock, self.groups.to_bytes(), self.promoted.blob, self.waiting.blob])
+        return FORMAT + blobs.join([clock, self.groups.to_bytes(), self.histories.blob, self.waiting.blob])
 
     def sealed(self) -> Shard:
         """The same shard, to be kept between batches: what does not change is not encoded again.
 
         Its groups cannot be written into in place, since their bytes are remembered.
         """
-        return replace(self, groups=self.groups.sealed(), promoted=self.promoted.as_bytes_only())
+        return replace(self, groups=self.groups.sealed())
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> Shard:
@@ -111,7 +112,7 @@ class Shard:
         clock, groups, champions, pending = blobs.split(blobs.unformatted(blob, FORMAT, "the judge"))
         return cls(
             Groups.from_bytes(groups).sealed(bytes(groups)),
-            Section(Champions.from_bytes, Champions.to_bytes, blob=bytes(champions)),
+            Histories(bytes(champions)),
             Section(Pending.from_bytes, Pending.to_bytes, blob=bytes(pending)),
             int.from_bytes(clock, "little", signed=True),
         )
@@ -131,15 +132,16 @@ def advance(shard: Shard, news: News, terms: Terms, now: int) -> Shard:
     groups = shard.groups.copy() if changes else shard.groups
     if changes:
         groups.rows_of(sorted({*deltas["group_key"], *told}))
-    promoted = shard.promoted
+    histories = shard.histories
     if told:
-        champions = promoted.value.after((row.group_key, replace(row.promotion, payload=None)) for row in news.decided)
-        promoted = promoted.with_value(champions) if news.decided else promoted
+        decided = ((row.group_key, replace(row.promotion, payload=None)) for row in news.decided)
+        champions = histories.some(told).after(decided)
+        histories = histories.replaced(champions) if news.decided else histories
         take_attempts(groups, champions, (*news.decided, *news.unfitted), terms.min_rows)
         _take_champions(groups, champions, news.decided)
     _count(groups, mature, terms.memory)
     waiting = shard.waiting if pending is shard.pending else shard.waiting.with_value(pending)
-    return Shard(groups, promoted, waiting, clock)
+    return Shard(groups, histories, waiting, clock)
 
 
 def _ticked(clock: int, news: News, terms: Terms, now: int) -> int:

@@ -34,7 +34,3 @@ class Section(Generic[T]):
 
     def with_value(self, value: T) -> Section[T]:
         return Section(self._read, self._write, value)
-
-    def as_bytes_only(self) -> Section[T]:
-        """The same without its value, which takes several times the memory of its bytes."""
-        return Section(self._read, self._write, blob=self.blob)
