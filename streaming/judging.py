@@ -54,6 +54,8 @@ class Decoded:
         return Shard.from_bytes(blob)
 
     def put(self, number: int, blob: bytes, shard: Shard) -> None:
+        _, replaced, _ = self._shards.pop(number, (0, 0, shard))
+        self._bytes -= replaced
         self._shards[number] = (xxhash.xxh3_64_intdigest(blob), len(blob), shard.sealed())
         self._bytes += len(blob)
         while self._bytes > self._most_bytes:

@@ -1,4 +1,4 @@
-"""The champions of a shard as the judge keeps them: bytes, of which only the groups that something happened to are read.
+"""The champions of a shard as the judge keeps them: bytes, read only for the groups that something happened to.
 
 A round decides about a hundredth of the groups or less; decoding and encoding the others took most of a tick's time.
 """

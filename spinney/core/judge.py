@@ -282,5 +282,3 @@ def _forward(groups: Groups, stale: Stale, due: np.ndarray, most: Most) -> np.nd
         if length:
             forward[places[np.lexsort([keys, *reversed(order)])[:length]]] = True
     return forward
-
-

@@ -90,7 +90,11 @@ def test_no_groups_measure_as_nothing() -> None:
         (NewRows(200), 250.0, "250 new rows since the last attempt (limit 200)"),
         (MaxAge(timedelta(days=7)), 7.25 * DAY, "7.2 days since the last attempt (limit 7)"),
         # xxh64 of the key by seed 7 is 0.66319 of its range: 7 days less 0.66319 × 0.2 × 7.
-        (MaxAge(timedelta(days=7), 0.2), 6.5 * DAY, "6.50 days since the last attempt (its deadline is 6.07 of at most 7)"),
+        (
+            MaxAge(timedelta(days=7), 0.2),
+            6.5 * DAY,
+            "6.50 days since the last attempt (its deadline is 6.07 of at most 7)",
+        ),
         (ErrorRise(2.0, 30), 2.345, "recent error is 2.35 times that of the held-out rows (limit 2)"),
     ],
 )
