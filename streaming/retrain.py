@@ -50,17 +50,17 @@ class Batches:
         self._config = config
         self._rounds = Rounds(spark, config, signer, RoundKind.STREAM, checkpoint)
         self._experience = Experience.of(past_rounds(config, RoundKind.STREAM), cores_of(spark))
+        self._is_warm = False
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        began = time.perf_counter()
         # Kept: a second action would run the judge again. Always consumed whole: the state advances with it.
         reported = batch.persist()
         try:
             summaries = reported.filter(F.col("decision") == news.SUMMARY).collect()
+            began = time.perf_counter()
+            groups = 0
             if summaries and not self._rounds.planned(batch_id):
                 groups = self._plan(reported, summaries, batch_id)
-            else:
-                groups = 0
         finally:
             reported.unpersist()
         self._rounds.carry_out(batch_id)
@@ -87,6 +87,10 @@ class Batches:
         return len(plan.chosen)
 
     def _learn(self, batch_id: int, groups: int, seconds: float) -> None:
+        if not self._is_warm:
+            # The first round of a process waits for the JVM to compile and for workers to start: 29 s, the third 8 s.
+            self._is_warm = True
+            return
         none = (0.0, 0.0)  # all were kept
         fits = fit_times(self._config, RoundKind.STREAM, [batch_id]).get(batch_id, none)
         self._experience.add(PastRound(groups, *fits, seconds))
