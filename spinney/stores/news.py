@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -17,15 +17,23 @@ from schemas.contract import Contract
 from schemas.vocabulary import MACHINES
 from spinney.core.champion import PEOPLE, Promotion
 from spinney.core.config import Config
-from spinney.core.judge import VERDICT_COLUMNS, Decided, News, Unfitted
+from spinney.core.groups import NEVER
+from spinney.core.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
 from spinney.stores.layout import Directory, directories
 
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
+SUMMARY = "summary"
+"""In place of a decision, in the row that says what is due in a shard."""
+
 VERDICTS = (
     "shard int, group_key string, policy string, decision string, reason string, numbers string, model_id string, "
     "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, repeats bigint"
 )
-"""A verdict as a row; times are microseconds, NEVER where there is none."""
+"""A verdict as a row; times are microseconds, NEVER where there is none.
+
+Of a stream, a row whose decision is SUMMARY counts for its shard, in `numbers`, the groups that are `due`, those of
+them that were `withheld`, and the `rows` that came with it.
+"""
 
 
 def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
@@ -107,10 +115,25 @@ def _whole(value: Any) -> int:
     return 0 if value is None or pd.isna(value) else int(value)
 
 
-def verdict_rows(shard: int, verdicts: list[dict[str, Any]]) -> pd.DataFrame:
+def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Verdicts of a shard as rows of VERDICTS."""
     frame = pd.DataFrame(verdicts, columns=list(VERDICT_COLUMNS))
     texts = [json.dumps(numbers, separators=(",", ":")) for numbers in frame["numbers"]]
     frame["numbers"] = pd.Series(texts, dtype=object)  # without a verdict too
     frame.insert(0, "shard", np.full(len(frame), shard, dtype=np.int32))
     return frame
+
+
+def report_rows(shard: int, said: Report, clock: int) -> pd.DataFrame:
+    """What the judge of a stream says of a shard, its summary first: rows of VERDICTS. clock: the shard's."""
+    summary = dict.fromkeys(VERDICT_COLUMNS) | {
+        "decision": SUMMARY,
+        "numbers": {"due": said.due, "withheld": said.withheld, "rows": len(said.rows)},
+        "epoch": 0,
+        "stale_since": NEVER,
+        "clock": clock,
+        "predicted_ms": 0.0,
+        "urgency": 0.0,
+        "repeats": 0,
+    }
+    return verdict_rows(shard, [summary, *said.rows])
