@@ -8,7 +8,7 @@ a name spares this module the work.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,18 @@ SORT_BY = {
 """Table -> the order of its clustered files."""
 
 
-def never() -> bool:
-    return False
+@dataclass(frozen=True)
+class Beside:
+    """What files are rewritten beside. writing: held for each commit; whoever else writes the directory holds it too.
+
+    interrupted: whether to give up; what is not committed then is as if it had never been begun.
+    """
+
+    writing: AbstractContextManager[Any]
+    interrupted: Callable[[], bool]
+
+
+ALONE = Beside(nullcontext(), lambda: False)
 
 
 @dataclass(frozen=True)
@@ -76,29 +86,25 @@ def run_of(path: str) -> str:
     return name[len(CLUSTERED) :].rpartition("-")[0] if name.startswith(CLUSTERED) else ""
 
 
-def cluster(
-    table: DeltaTable,
-    name: str,
-    *,
-    asked: bool = False,
-    writing: AbstractContextManager[Any] | None = None,
-    interrupted: Callable[[], bool] = never,
-) -> list[Rewrite]:
-    """Carry out the merges that are due; what was done. Only for whoever holds the directory's lease.
+def cluster(table: DeltaTable, name: str, beside: Beside = ALONE, *, asked: bool = False) -> list[Rewrite]:
+    """Carry out the merges that are due; what was done. name: the table's, a key of SORT_BY."""
+    return carry_out(table, due(table, asked=asked), Target(SORT_BY[name], CLUSTERED), beside)
 
-    name: the table's, a key of SORT_BY. writing: held while a merge is committed, and only then: whoever else writes
-    the directory holds it too. Raises rewriting.Interrupted.
+
+def carry_out(table: DeltaTable, merges: Sequence[Merge], target: Target, beside: Beside) -> list[Rewrite]:
+    """Rewrite these files; what was done. Only for whoever holds the directory's lease. Raises rewriting.Interrupted.
+
+    A merge one of whose files is gone when it is committed is left out: the next call finds what is due then.
     """
     done = []
-    merges = due(table, asked=asked)
     if not merges:
         return []
-    target = Target(SORT_BY[name], CLUSTERED)
+    reason = f"sorted by {', '.join(target.sort_by)}" if target.sort_by else "put together"
     with workspace(table) as place:
         for each in merges:
-            prepared = rewrite(table, each.sources, target, place, interrupted)
-            with writing or nullcontext():
-                committed = commit(table, prepared, f"clustered by {', '.join(target.sort_by)}")
+            prepared = rewrite(table, each.sources, target, place, beside.interrupted)
+            with beside.writing:
+                committed = commit(table, prepared, reason)
             if committed:
                 checkpoint_if_due(table)
                 done.append(prepared)
