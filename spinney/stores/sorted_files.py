@@ -1,7 +1,7 @@
 """Parquet files in which the rows of a group are found without reading the rest.
 
 Row groups are small and end where a shard ends, if one ends near; files too. The statistics for the table's log are
-exact: texts are not cut off, and times are rounded outwards.
+never narrower than the values: long texts are cut off, and times rounded, outwards.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from math import inf, isfinite, nextafter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,11 +28,8 @@ ROW_GROUP_BYTES = 32 * 1024**2
 
 FILE_BYTES = 64 * 1024**2
 
-KEYS = ("group_key", "round_id", "model_id")
-"""The texts that rows are looked up by: of other texts the log has no statistics."""
-
-LONGEST_KEY = 1_024
-"""Characters. A file with a longer one has no statistics of that column."""
+LONGEST_TEXT = 1_024
+"""Characters of a text in the statistics; a greatest one that is longer is cut off and a greater character put on."""
 
 _MANY_VALUES = ("event_id", "event_time", "kafka_offset")
 """Columns whose values rarely repeat, so that a dictionary only costs."""
@@ -138,51 +137,58 @@ class _OpenFile:
         # The files that this one replaces were on disk long ago: it must not be in the page cache alone.
         with open(self._path, "rb+") as stream:
             os.fsync(stream.fileno())
-        known = {name: seen for name, seen in self._ranges.items() if seen.is_known}
+        known = {name: ends for name, seen in self._ranges.items() if (ends := seen.logged()) is not None}
         stats = {
             "numRecords": self._rows,
-            "minValues": {name: _as_logged(seen.least, up=False) for name, seen in known.items()},
-            "maxValues": {name: _as_logged(seen.greatest, up=True) for name, seen in known.items()},
+            "minValues": {name: least for name, (least, _) in known.items()},
+            "maxValues": {name: greatest for name, (_, greatest) in known.items()},
             "nullCount": {name: seen.nulls for name, seen in self._ranges.items()},
         }
         return Written(self._path, self._path.stat().st_size, self._rows, stats)
 
 
 def _has_statistics(column: pa.Field) -> bool:
-    """Keys, times and whole numbers: what rows are selected by. Not floats, since NaN has no place in an order."""
-    is_ordered = pa.types.is_integer(column.type) or pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
-    return bool(is_ordered or (pa.types.is_string(column.type) and column.name in KEYS))
+    """Every column with an order but binaries. deltalake's dataset loses the rows of a file if its log has statistics
+    and none of a column that a filter asks for, so they are given even where no one is likely to filter.
+    """
+    is_plain = not pa.types.is_nested(column.type) and not pa.types.is_binary(column.type)
+    return bool(is_plain and not pa.types.is_null(column.type))
 
 
 class _Range:
-    """Least and greatest of a column."""
+    """Least and greatest of a column; NaN is neither, as in what deltalake writes."""
 
     def __init__(self) -> None:
-        self.least: Any = None
-        self.greatest: Any = None
         self.nulls = 0
-        self._too_long = False
+        self._least: Any = None
+        self._greatest: Any = None
 
     def add(self, column: pa.ChunkedArray) -> None:
         self.nulls += column.null_count
         ends = pc.min_max(column).as_py()
-        if ends["min"] is None:
+        if ends["min"] is None or ends["min"] != ends["min"]:
             return
-        self.least = ends["min"] if self.least is None else min(self.least, ends["min"])
-        self.greatest = ends["max"] if self.greatest is None else max(self.greatest, ends["max"])
-        if isinstance(self.least, str):
-            self._too_long |= max(len(ends["min"]), len(ends["max"])) > LONGEST_KEY
+        self._least = ends["min"] if self._least is None else min(self._least, ends["min"])
+        self._greatest = ends["max"] if self._greatest is None else max(self._greatest, ends["max"])
 
-    @property
-    def is_known(self) -> bool:
-        return self.least is not None and not self._too_long
+    def logged(self) -> tuple[Any, Any] | None:
+        """As Delta's log has them, rounded outwards where it is coarser; None where JSON cannot say it."""
+        least, greatest = self._least, self._greatest
+        if least is None or (isinstance(least, float) and not (isfinite(least) and isfinite(greatest))):
+            return None
+        if isinstance(least, str):
+            return least[:LONGEST_TEXT], _not_below(greatest)
+        if isinstance(least, datetime):
+            return _milliseconds(least), _milliseconds(greatest + timedelta(microseconds=999))
+        if isinstance(least, Decimal):
+            return nextafter(float(least), -inf), nextafter(float(greatest), inf)
+        return (least.isoformat(), greatest.isoformat()) if isinstance(least, date) else (least, greatest)
 
 
-def _as_logged(value: Any, *, up: bool) -> Any:
-    """As Delta's log has it: times in whole milliseconds."""
-    if isinstance(value, datetime):
-        if up and value.microsecond % 1000:
-            value += timedelta(milliseconds=1)
-        value = value.astimezone(UTC)
-        return f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
-    return value.isoformat() if isinstance(value, date) else value
+def _not_below(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[:LONGEST_TEXT] + "\U0010ffff"
+
+
+def _milliseconds(at: datetime) -> str:
+    at = at.astimezone(UTC)
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"

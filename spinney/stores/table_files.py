@@ -20,10 +20,11 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyarrow import fs
 
+from spinney.core.errors import StoreError
 from spinney.core.keys import shard_of
 
 CLUSTERED = "clustered-"
-"""How the name of a clustered file begins. The statistics of such a file are never truncated."""
+"""How the name of a clustered file begins. Texts in its statistics are bounds as they are, however long."""
 
 TRUNCATED_FROM = 32
 """Length in UTF-16 units from which a text in a log's statistics may be cut off (Spark's Delta cuts there)."""
@@ -97,6 +98,23 @@ def _any_within(keys: Sequence[str], bounds: Bounds) -> bool:
     if bounds.last_key is None:
         return True
     return (keys[at][: len(bounds.last_key)] if bounds.prefix else keys[at]) <= bounds.last_key
+
+
+def dataset(table: DeltaTable) -> ds.Dataset:
+    """The table for Arrow to read, by Arrow's own file system.
+
+    Not deltalake's, for two reasons. Its file system is Python, called from Arrow's threads: one of them that comes
+    back while the interpreter ends aborts the process. And of a column without statistics it tells Arrow that every
+    value is null, so that a filter by that column loses all rows of a file (deltalake 1.6; Spark's Delta writes
+    statistics of a table's first 32 columns).
+    """
+    if table.protocol().min_reader_version > 1:
+        raise StoreError(
+            f"table at {folder(table)}: expected reader version 1; got {table.protocol().min_reader_version}. Its rows "
+            "cannot be read from its files alone; write it without deletion vectors and column mapping"
+        )
+    schema = arrow_schema_of(table)
+    return ds.FileSystemDataset([_fragment(table, each, schema) for each in files(table)], schema, _FORMAT)
 
 
 def files(table: DeltaTable) -> list[TableFile]:

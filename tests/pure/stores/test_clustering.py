@@ -161,6 +161,48 @@ def test_filters_on_the_log_s_statistics_lose_no_row(events, small) -> None:
         assert sorted(by_sql) == same
 
 
+def test_statistics_of_clustered_files_lose_no_row_to_deltalake_s_own_dataset_either(events, small) -> None:
+    """It takes a column without statistics for all nulls."""
+    events.append(600)
+    before = events.rows()
+    cluster(events.table, "events", asked=True)
+    dataset = events.table.to_pyarrow_dataset()
+    for name in ("group_key", "event_id", "price", "brand", "topic", "kafka_offset", "batch_id", "ingested_at"):
+        value = next(row[name] for row in before if row[name] is not None)
+        found = dataset.to_table(["event_id"], filter=ds.field(name) == pa.scalar(value))["event_id"].to_pylist()
+        assert sorted(found) == sorted(row["event_id"] for row in before if row[name] == value), name
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "logged"),
+    [
+        (["b", "a"], pa.string(), ("a", "b")),
+        (["x" * 2000], pa.string(), ("x" * 1024, "x" * 1024 + "\U0010ffff")),
+        ([2.0, float("nan"), -1.0], pa.float64(), (-1.0, 2.0)),
+        ([float("inf"), 1.0], pa.float64(), None),
+        ([float("nan")], pa.float64(), None),
+        ([None], pa.int64(), None),
+        (
+            [datetime(2024, 5, 1, 0, 0, 0, 1500, UTC)],
+            pa.timestamp("us", "UTC"),
+            ("2024-05-01T00:00:00.001Z", "2024-05-01T00:00:00.002Z"),
+        ),
+        ([date(2024, 5, 1)], pa.date32(), ("2024-05-01", "2024-05-01")),
+        ([True, False], pa.bool_(), (False, True)),
+    ],
+)
+def test_statistics_are_never_narrower_than_the_values(tmp_path, values, kind, logged) -> None:
+    rows = pa.table({"x": pa.array(values, kind)})
+    with sorted_files.FileWriter(tmp_path, "file", rows.schema) as writer:
+        writer.write(rows)
+    [written] = writer.written
+    said = json.loads(json.dumps(written.stats, allow_nan=False))
+    assert (said["minValues"], said["maxValues"]) == (
+        ({}, {}) if logged is None else ({"x": logged[0]}, {"x": logged[1]})
+    )
+    assert said["nullCount"] == {"x": values.count(None)}
+
+
 def test_only_new_files_are_rewritten_and_a_table_with_nothing_to_do_is_not_touched(events, monkeypatch) -> None:
     monkeypatch.setattr(clustering, "WHILE_WRITTEN", Rule(unsorted_files=20, unsorted_bytes=MIB, tier=8))
     events.append(2000)
