@@ -99,12 +99,11 @@ def carry_out(table: DeltaTable, merges: Sequence[Merge], target: Target, beside
     done = []
     if not merges:
         return []
-    reason = f"sorted by {', '.join(target.sort_by)}" if target.sort_by else "put together"
     with workspace(table) as place:
         for each in merges:
             prepared = rewrite(table, each.sources, target, place, beside.interrupted)
             with beside.writing:
-                committed = commit(table, prepared, reason)
+                committed = commit(table, prepared, target.prefix.rstrip("-"))
             if committed:
                 checkpoint_if_due(table)
                 done.append(prepared)

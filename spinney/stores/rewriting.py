@@ -1,8 +1,8 @@
 """Files of a table put together into new ones, sorted if asked, in bounded memory, and committed in one step.
 
-Rewriting changes no row (`dataChange=false`), so streams do not see it. New files are written beside the table's, in a
-folder whose name hides it from every reader. `commit` alone needs the directory's lock: it moves them to where the log
-names them, and takes milliseconds.
+Rewriting changes no row (`dataChange=false`), so streams do not see it, unless rows are to be dropped. New files are
+written beside the table's, in a folder whose name hides it from every reader. `commit` alone needs the directory's
+lock: it moves them to where the log names them, and takes milliseconds.
 
 Why a lock at all: deltalake 1.6 commits on a local disk by link(2), which never replaces a file. Spark's HDFSLogStore,
 which Delta 4.4 uses there, asks whether the file exists and then renames over it: what another writer commits between
@@ -15,13 +15,14 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 from deltalake.transaction import AddAction, RemoveAction
@@ -41,10 +42,19 @@ class Interrupted(Exception):  # noqa: N818
 
 @dataclass(frozen=True)
 class Source:
-    """Files to be rewritten together. is_sorted: their rows, file after file, are one sorted sequence already."""
+    """Files to be rewritten together.
+
+    is_sorted: their rows, file after file, are one sorted sequence already. drop: path -> of each row in the file
+    whether to leave it out.
+    """
 
     files: tuple[TableFile, ...]
     is_sorted: bool = False
+    drop: Mapping[str, pa.BooleanArray] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> int:
+        return sum(mask.true_count for mask in self.drop.values())
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Rewrite:
     old: tuple[TableFile, ...]
     new: tuple[Written, ...]
     partition: dict[str, str | None] = field(default_factory=dict)
+    dropped: int = 0
 
     @property
     def rows(self) -> int:
@@ -106,13 +117,14 @@ def rewrite(
             if interrupted():
                 raise Interrupted
             writer.write(part)
-    read, new = sum(each.rows for each in inputs), tuple(writer.written)
-    if read != sum(each.rows for each in new):
+    dropped = sum(source.dropped for source in sources)
+    expected, new = sum(each.rows for each in inputs) - dropped, tuple(writer.written)
+    if expected != sum(each.rows for each in new):
         raise StoreError(
-            f"table at {folder(table)}: {read} rows of {len(old)} files became {sum(each.rows for each in new)} rows "
-            f"of {len(new)} new ones; nothing was changed. This is a fault of Spinney; please report it"
+            f"table at {folder(table)}: {expected} rows of {len(old)} files became {sum(each.rows for each in new)} "
+            f"rows of {len(new)} new ones; nothing was changed. This is a fault of Spinney; please report it"
         )
-    return Rewrite(old, new, {name: _text(value) for name, value in old[0].partition.items()})
+    return Rewrite(old, new, {name: _text(value) for name, value in old[0].partition.items()}, dropped)
 
 
 def _text(value: Any) -> str | None:
@@ -127,6 +139,7 @@ class _Input:
 
     def __init__(self, base: Path, source: Source, schema: pa.Schema) -> None:
         self._files = [base / file.path for file in source.files]
+        self._drop = {base / path: mask for path, mask in source.drop.items()}
         self._schema = schema
         self.is_sorted = source.is_sorted
         self.rows = sum(pq.read_metadata(file).num_rows for file in self._files)
@@ -138,8 +151,11 @@ class _Input:
                 meta = opened.metadata
                 size = sum(meta.row_group(at).total_byte_size for at in range(meta.num_row_groups))
                 rows = int(self.BATCH_BYTES * max(meta.num_rows, 1) / max(size, 1))
+                drop, at = self._drop.get(file), 0
                 for batch in opened.iter_batches(min(max(rows, 16), 65_536), use_threads=False):
-                    yield self._as_declared(pa.Table.from_batches([batch]))
+                    read = self._as_declared(pa.Table.from_batches([batch]))
+                    yield read if drop is None else read.filter(pc.invert(drop.slice(at, len(read))))
+                    at += len(read)
 
     def _as_declared(self, rows: pa.Table) -> pa.Table:
         """In the table's columns and types: a file may hold texts as views, or lack a column that was added later."""
@@ -164,12 +180,13 @@ def commit(table: DeltaTable, prepared: Rewrite, reason: str) -> bool:
         return False
     base, now = folder(table), int(time.time() * 1000)
     below = Path(prepared.old[0].path).parent
+    changes = prepared.dropped > 0
     actions: list[AddAction | RemoveAction] = []
     for file in prepared.new:
         name = str(below / file.path.name)
         file.path.rename(base / name)
-        actions.append(AddAction(name, file.bytes, prepared.partition, now, False, json.dumps(file.stats)))
-    actions += [RemoveAction(gone.path, False, now, gone.bytes, prepared.partition) for gone in prepared.old]
+        actions.append(AddAction(name, file.bytes, prepared.partition, now, changes, json.dumps(file.stats)))
+    actions += [RemoveAction(gone.path, changes, now, gone.bytes, prepared.partition) for gone in prepared.old]
     table.create_write_transaction(
         actions,
         "append",

@@ -3,7 +3,7 @@
 Compaction and deletion commit to a table's log like any write, and Delta's local log store does not keep two processes
 from overwriting each other's commit. So a directory is tidied by the process that holds its query's lease, and by
 whoever tidies where nobody holds it. A request in a file asks the running ones. Files are rewritten while the query
-goes on; its lock is held for commits, for deletions and while files are removed.
+goes on; its lock is held for commits and while files are removed.
 
 What is compacted or deleted stays on disk for KEPT_HOURS more, for whoever reads an older version: a round that was
 planned, a stream that is behind. A directory whose readers are further behind than that keeps its files, and so does
@@ -152,16 +152,23 @@ def carry_out(
         # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
         rows = _let_go(config, directory, now)
         found = _surveyed(config, directory, now, rows.rows)
-        if rows.rows:
+        table = _opened(config, directory)
+        if rows.until is not None:
             with beside.writing:
-                _forget(config, directory, rows)
-    table = _opened(config, directory)
+                table.delete(f"{_DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
+        elif rows.names is not None:
+            done = clustering.carry_out(table, _without(table, rows.names), _target(directory), beside)
+            dropped = sum(each.dropped for each in done)
+            if dropped < rows.rows:
+                raise StoreError(
+                    f"table {directory.name}: expected to forget {rows.rows} rows; forgot {dropped}, since its files "
+                    "were replaced meanwhile; run `spinney tidy` again"
+                )
     if found.small:
-        clustering.carry_out(table, _merges(table, directory), _target(directory), beside)
-    if rows.names is not None:
         table.update_incremental()
-        clustering.carry_out(table, _of_views(table), _target(directory), beside)
+        clustering.carry_out(table, _merges(table, directory), _target(directory), beside)
     if found.gone:
+        table.update_incremental()
         with beside.writing:
             _vacuumed(table, dry_run=False)
     return found
@@ -175,14 +182,25 @@ def _target(directory: Directory) -> Target:
     return Target(by, "compacted-")
 
 
-def _of_views(table: DeltaTable) -> list[Merge]:
-    """Files that hold texts as views: delta-rs leaves a merge's rest so, and Arrow cannot filter by them."""
-    base = table_files.folder(table)
-    by_partition: dict[Any, list[TableFile]] = defaultdict(list)
+def _without(table: DeltaTable, names: pa.Table) -> list[Merge]:
+    """The files with rows of these names, to be rewritten without them. names: columns that tell a row from others."""
+    base, columns = table_files.folder(table), names.column_names
+    gone = _joined(names)
+    files, drop = [], {}
     for file in table_files.files(table):
-        if any(pa.types.is_string_view(each.type) for each in pq.read_schema(base / file.path)):
-            by_partition[tuple(file.partition.values())].append(file)
-    return [Merge((Source(tuple(found)),)) for found in by_partition.values()]
+        # deltalake's merge once left texts as views, which no kernel joins or compares.
+        read = pq.read_table(base / file.path, columns=columns, partitioning=None, use_threads=False)
+        mask = pc.is_in(_joined(read.cast(pa.schema([(name, pa.string()) for name in columns]))), value_set=gone)
+        if mask.true_count:
+            files.append(file)
+            drop[file.path] = mask
+    return [Merge((Source(tuple(files), drop=drop),))] if files else []
+
+
+def _joined(names: pa.Table) -> pa.Array:
+    """Each row's texts as one. A key is JSON and the rest are ids: a zero byte is in none of them."""
+    texts = [names.column(name).combine_chunks() for name in names.column_names]
+    return pc.binary_join_element_wise(*texts, "\x00", null_handling="replace", null_replacement="\x01")
 
 
 def _opened(config: Config, directory: Directory) -> DeltaTable:
@@ -360,17 +378,6 @@ def _last_attempts(config: Config, within: ds.Expression | None) -> dict[str, tu
         mine = (row["fitted_at"], row["round_id"])
         newest[row["group_key"]] = max(newest.get(row["group_key"], mine), mine)
     return newest
-
-
-def _forget(config: Config, directory: Directory, rows: LetGo) -> None:
-    table, kind = _opened(config, directory), directory.contract.name
-    if rows.until is not None:
-        table.delete(f"{_DATES[kind]} <= DATE '{rows.until.isoformat()}'")
-        return
-    assert rows.names is not None
-    same = " AND ".join(f"t.{name} = s.{name}" for name in _NAMES[kind])
-    gone = rows.names.group_by(list(_NAMES[kind])).aggregate([])
-    table.merge(gone, same, source_alias="s", target_alias="t").when_matched_delete().execute()
 
 
 @dataclass(frozen=True)
