@@ -85,9 +85,10 @@ class Clusterer:
                 self._table.update_incremental()
             if self._table is None or self._table.version() == self._seen or self._beside.interrupted():
                 return
+            seen = self._table.version()
             for each in clustering.cluster(self._table, self._directory.contract.name, self._beside):
                 log.info("clustered %s: %d files, %d rows", self._directory.name, len(each.old), each.rows)
-            self._seen = self._table.version()
+            self._seen = seen
         except Interrupted:
             return
         except Exception as error:

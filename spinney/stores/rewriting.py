@@ -201,6 +201,7 @@ def commit(table: DeltaTable, prepared: Rewrite, reason: str) -> bool:
 
 def checkpoint_if_due(table: DeltaTable) -> None:
     """Make the checkpoint of the log that `commit` has left out."""
+    table.update_incremental()
     every = int(table.metadata().configuration.get("delta.checkpointInterval", "10"))
     if table.version() and table.version() % every == 0:
         table.create_checkpoint()
