@@ -284,6 +284,25 @@ def test_the_query_s_lock_is_held_for_the_commit_alone_and_what_it_wrote_meanwhi
     assert [each.rows for each in table_files.files(events.table) if not each.is_clustered] == [7]
 
 
+def test_a_checkpoint_of_the_log_that_falls_due_with_a_merge_is_made_without_the_lock(configured, monkeypatch) -> None:
+    monkeypatch.setitem(delta.PROPERTIES, "delta.checkpointInterval", "2")
+    events = Events(configured())
+    events.append(10)
+    made = Path(events.place.uri, "_delta_log", f"{2:020}.checkpoint.parquet")
+
+    class Writing:
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            assert not made.exists()
+
+    assert len(cluster(events.table, "events", Beside(Writing(), lambda: False), asked=True)) == 1
+    assert events.table.version() == 2
+    assert made.exists()
+    assert len(events.rows()) == 10
+
+
 def test_an_interrupted_merge_and_one_that_a_crash_cut_off_leave_nothing_behind(events, small) -> None:
     events.append(2000)
     before, files, version = events.rows(), events.on_disk(), events.table.version()
