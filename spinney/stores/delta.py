@@ -11,13 +11,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
-from pyarrow import fs
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, StringType
@@ -25,7 +23,7 @@ from pyspark.sql.types import BinaryType, StringType
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import crashpoints, layout
+from spinney.stores import crashpoints, layout, table_files
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 
@@ -101,14 +99,8 @@ def opened(config: Config, directory: Directory) -> DeltaTable | None:
 
 
 def dataset(table: DeltaTable) -> ds.Dataset:
-    """The table for Arrow to read.
-
-    A local one by Arrow's own file system. deltalake's is Python, called from Arrow's threads: one of them that comes
-    back while the interpreter ends aborts the process.
-    """
-    place = urlsplit(table.table_uri)
-    local = fs.SubTreeFileSystem(unquote(place.path), fs.LocalFileSystem()) if place.scheme == "file" else None
-    return table.to_pyarrow_dataset(filesystem=local)
+    """The table for Arrow to read."""
+    return table_files.dataset(table)
 
 
 def version(config: Config, directory: Directory) -> int:

@@ -20,10 +20,11 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyarrow import fs
 
+from spinney.core.errors import StoreError
 from spinney.core.keys import shard_of
 
 CLUSTERED = "clustered-"
-"""How the name of a clustered file begins. The statistics of such a file are never truncated."""
+"""How the name of a clustered file begins. Texts in its statistics are bounds as they are, however long."""
 
 TRUNCATED_FROM = 32
 """Length in UTF-16 units from which a text in a log's statistics may be cut off (Spark's Delta cuts there)."""
@@ -99,9 +100,46 @@ def _any_within(keys: Sequence[str], bounds: Bounds) -> bool:
     return (keys[at][: len(bounds.last_key)] if bounds.prefix else keys[at]) <= bounds.last_key
 
 
+def dataset(table: DeltaTable) -> ds.Dataset:
+    """The table for Arrow to read, by Arrow's own file system.
+
+    Not deltalake's, for two reasons. Its file system is Python, called from Arrow's threads: one of them that comes
+    back while the interpreter ends aborts the process. And of a column without statistics it tells Arrow that every
+    value is null, so that a filter by that column loses all rows of a file (deltalake 1.6; Spark's Delta writes
+    statistics of a table's first 32 columns).
+    """
+    if table.protocol().min_reader_version > 1:
+        raise StoreError(
+            f"table at {folder(table)}: expected reader version 1; got {table.protocol().min_reader_version}. Its rows "
+            "cannot be read from its files alone; write it without deletion vectors and column mapping"
+        )
+    schema = arrow_schema_of(table)
+    return ds.FileSystemDataset([fragment_of(folder(table), each, schema) for each in files(table)], schema, FORMAT)
+
+
 def files(table: DeltaTable) -> list[TableFile]:
     """Every file of the table as it is opened. Reads the log's state, no file."""
-    return [_file(row) for row in pa.table(table.get_add_actions(flatten=True)).to_pylist()]
+    actions = pa.table(table.get_add_actions(flatten=True))
+    return [_file(row) for row in actions.select(_used(actions.schema)).to_pylist()]
+
+
+def _used(schema: pa.Schema) -> list[str]:
+    """What `_file` looks at: a wide table has many more statistics, and turning them into objects takes the time."""
+    ranged = {
+        each.name.partition(".")[2]
+        for each in schema
+        if each.name.startswith("min.") and (_is_ranged(each.type) or each.name == "min.group_key")
+    }
+    plain = {"path", "size_bytes", "num_records"}
+    return [
+        name
+        for name in schema.names
+        if name in plain or name.startswith(_PARTITION) or name.partition(".")[2] in ranged
+    ]
+
+
+def _is_ranged(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind))
 
 
 def files_for(
