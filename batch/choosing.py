@@ -26,8 +26,9 @@ from spinney.core.parts import Pace
 from spinney.core.staleness import NewGroup, configured
 from spinney.stores import champions, delta, news, training
 from spinney.stores.arrow import arrow_schema
+from spinney.stores.event_counting import EVENTS
 from spinney.stores.layout import directory
-from spinney.stores.rounds import EVENTS, READ
+from spinney.stores.rounds import READ
 from spinney.stores.snapshot import Shards, snapshot
 from spinney.stores.spark import cores_of
 from spinney.stores.table_files import GroupIndex

@@ -29,8 +29,9 @@ from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, next_part
 from spinney.stores import charter, gating, signing_key
 from spinney.stores.arrow import arrow_schema
+from spinney.stores.event_counting import EVENTS
 from spinney.stores.fitter import BLOCK_ROWS
-from spinney.stores.rounds import EVENTS, Ordered, fitted_groups
+from spinney.stores.rounds import Ordered, fitted_groups
 from spinney.stores.spark import cores_of, session, with_required
 
 SMALL = 60

@@ -41,10 +41,11 @@ from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, Part, Progress, next_part
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
-from spinney.stores import delta, fit_requests, fitter, gating, parent_fitter, payloads, training
+from spinney.stores import delta, fit_requests, fitter, gating, parent_fitter, payloads
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.child import Limits
 from spinney.stores.delta import Writer
+from spinney.stores.event_counting import EVENTS, EventCounting
 from spinney.stores.layout import directory
 from spinney.stores.snapshot import snapshots
 from spinney.stores.spark import cores_of, errors_of_tasks
@@ -52,9 +53,6 @@ from spinney.stores.training import TrainingTables
 from spinney.stores.validity import shard
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
-EVENTS = "events"
-"""Among a verdict's numbers: events of the window that the plan counted."""
-
 GATED_TOGETHER = 20_000
 """Groups that the gate decides about at once: what it holds in memory does not grow with the fleet."""
 
@@ -124,7 +122,7 @@ class Rounds:
         plan = self._writers[PLAN].last(PLAN)
         return 0 if plan is None else plan.batch_id + 1
 
-    def plan(self, verdicts: pa.Table, ordered: Ordered, batch_id: int) -> None:
+    def plan(self, verdicts: DataFrame | pa.Table, ordered: Ordered, batch_id: int) -> None:
         """Store the plan. verdicts: columns of `verdicts` but for round_id, pins and batch_id.
 
         What will be read of each group to fit is counted here; a fit that finds another number fails the round.
@@ -136,23 +134,9 @@ class Rounds:
         }
         self._seconds.clear()  # of batches that ordered nothing
         with self._timed(PLAN):
-            rows = _with(self._counted(verdicts, ordered), constants)
-            self._writers[PLAN].append(rows, step=PLAN, batch_id=batch_id, notes=ordered.notes())
-
-    def _counted(self, verdicts: pa.Table, ordered: Ordered) -> pa.Table:
-        """The verdicts, those to fit with `events` among their numbers: how many of the window their groups have."""
-        to_fit = pc.equal(verdicts.column("decision"), Staleness.FIT.value).to_pylist()
-        keys = verdicts.column("group_key").to_pylist()
-        numbers = [json.loads(text or "{}") for text in verdicts.column("numbers").to_pylist()]
-        wanted = [at for at, mine in enumerate(to_fit) if mine and EVENTS not in numbers[at]]
-        if not wanted:
-            return verdicts
-        source = TrainingTables.of(self._config, ordered.pins, ordered.clock)
-        counts = training.counts_of(source, [keys[at] for at in wanted])
-        for at in wanted:
-            numbers[at][EVENTS] = counts.get(keys[at], 0)
-        texts = pa.array([json.dumps(each, separators=(",", ":")) for each in numbers], pa.string())
-        return verdicts.set_column(verdicts.column_names.index("numbers"), "numbers", texts)
+            counting = EventCounting(TrainingTables.of(self._config, ordered.pins, ordered.clock))
+            rows = counting.in_rows(verdicts) if isinstance(verdicts, pa.Table) else counting.in_frame(verdicts)
+            self._writers[PLAN].append(_with(rows, constants), step=PLAN, batch_id=batch_id, notes=ordered.notes())
 
     def carry_out(
         self, batch_id: int, pace: Pace | None = None, show: Callable[[Progress], None] | None = None
