@@ -66,7 +66,7 @@ class Champions:
             history = condense([*histories.get(group_key, ()), *rows])
             if history:
                 histories[group_key] = history
-        return Champions(histories)
+        return Champions(histories, {key: row for key, row in self._known.items() if key not in fresh})
 
     def to_bytes(self) -> bytes:
         rows = [(key, row) for key in sorted(self.histories) for row in self.histories[key]]

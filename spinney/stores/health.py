@@ -35,27 +35,24 @@ def of_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
     has_label, has_loss = pc.is_valid(answers["label"]), pa.array(np.isfinite(loss))
     known = np.where(np.isfinite(loss), loss, 0.0)
     believed = pc.or_(pc.invert(has_label), has_loss)
-    sums = (
-        pa.table(
-            {
-                "shard": answers["shard"],
-                "group_key": answers["group_key"],
-                "model_id": pc.if_else(believed, answers["model_id"], pa.scalar(None, pa.string())),
-                "step": _steps(answers["event_time"], config),
-                "labelled": pc.cast(has_label, pa.int64()),
-                "loss": known,
-                "squared_loss": known * known,
-                "last_event_time": answers["event_time"],
-            }
-        )
-        .group_by(["shard", "group_key", "model_id", "step"], use_threads=False)
-        .aggregate(
-            [([], "count_all"), *((name, "sum") for name in ("labelled", "loss", "squared_loss"))]
-            + [("last_event_time", "max")]
-        )
+    counted = pa.table(
+        {
+            "shard": answers["shard"],
+            "group_key": answers["group_key"],
+            "model_id": pc.if_else(believed, answers["model_id"], pa.scalar(None, pa.string())),
+            "step": _steps(answers["event_time"], config),
+            "labelled": pc.cast(has_label, pa.int64()),
+            "loss": known,
+            "squared_loss": known * known,
+            "last_event_time": answers["event_time"],
+        }
     )
-    renamed = {"count_all": "rows", "last_event_time_max": "last_event_time"}
-    names = [renamed.get(name, name.removesuffix("_sum")) for name in sums.column_names]
+    kinds = {"labelled": "sum", "loss": "sum", "squared_loss": "sum", "last_event_time": "max"}
+    sums = counted.group_by(["shard", "group_key", "model_id", "step"], use_threads=False).aggregate(
+        [([], "count_all"), *kinds.items()]
+    )
+    renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in kinds.items()}}
+    names = [renamed.get(name, name) for name in sums.column_names]
     newest = pc.max(answers["event_time"])
     shards = config.fleet.shards
     quiet = pa.table(

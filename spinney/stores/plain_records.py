@@ -18,9 +18,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS
+from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 
-_INTEGERS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
+TEXT = f"CASE WHEN octet_length(value) <= {MAX_RECORD_BYTES} THEN CAST(value AS STRING) END"
+"""SQL: a record's text. A tombstone or an oversized value is not parsed at all."""
+
+_INTEGERS = ("tinyint", "smallint", "int", "bigint")
 _TEXTS = ("string", "timestamp", "date")
 _READ_AS = {**dict.fromkeys(_INTEGERS, "bigint"), **dict.fromkeys(_TEXTS, "string")} | {
     "double": "double",
@@ -79,10 +82,10 @@ def nothing(fields: Sequence[PlainField]) -> str:
 
 
 def parsed(fields: Sequence[PlainField]) -> str:
-    """SQL: the fields of the column `text` by one pass of `from_json`."""
+    """SQL: the fields of the record by one pass of `from_json`."""
     ddl = ", ".join(f"`{field.name}` {_READ_AS[field.type]}" for field in fields)
     options = ", ".join(f"'{name}', '{value}'" for name, value in _OPTIONS.items())
-    return once(f"from_json(text, '{ddl}, `{_UNPARSED}` string', map({options}))")
+    return once(f"from_json({TEXT}, '{ddl}, `{_UNPARSED}` string', map({options}))")
 
 
 def values(fields: Sequence[PlainField], column: str) -> str:
@@ -110,9 +113,7 @@ def valid(fields: Sequence[PlainField], time: str, read: str, column: str) -> st
 
 
 def _typed(field: PlainField, read: str) -> str:
-    if field.type in ("timestamp", "date"):
-        return f"try_cast({read} AS {field.type})"
-    if field.type in _INTEGERS:
+    if field.type in ("timestamp", "date", *_INTEGERS):
         return f"try_cast({read} AS {field.type})"
     # JSON's minus zero is zero in a VARIANT.
     return f"({read} + 0D)" if field.type == "double" else read
@@ -121,23 +122,19 @@ def _typed(field: PlainField, read: str) -> str:
 def _is_exact(fields: Sequence[PlainField], column: str) -> str:
     texts = [f"{column}.`{field.name}`" for field in fields if _READ_AS[field.type] == "string"]
     every = [f"{column}.`{field.name}`" for field in fields]
-    inside = f"concat_ws('', {', '.join(texts)})"
-    keys = f"({_count('text', ':')} - {_count(inside, ':')})"
+    inside, names = f"concat_ws('', {', '.join(texts)})", f"json_object_keys({TEXT})"
+    keys = f"{_count(TEXT, ':')} - {_count(inside, ':')}"
+    quotes = _count(TEXT, '"')
     known = ", ".join(f"'{field.name}'" for field in fields)
-    names, quotes = "json_object_keys(text)", _count("text", '"')
+    one_each = f"({keys} = {_present(every)} AND {quotes} = 2 * ({_present(every)} + {_present(texts)}))"
     # Only with null fields among them does a record's text have to be read a second time.
     listed = (
-        f"(size({names}) = {keys} AND size(array_distinct({names})) = {keys} "
-        f"AND size(array_except({names}, array({known}))) = 0)"
+        f"({keys} = size({names}) AND {quotes} = 2 * (size({names}) + {_present(texts)}) "
+        f"AND size(array_distinct({names})) = size({names}) AND size(array_except({names}, array({known}))) = 0)"
     )
-    return " AND ".join(
-        [
-            f"{column}.`{_UNPARSED}` IS NULL",
-            f"text RLIKE '{_FLAT}'",
-            "is_valid_utf8(text)",
-            f"{quotes} = 2 * ({keys} + {_present(texts)})",
-            f"({keys} = {_present(every)} OR {listed})",
-        ]
+    return (
+        f"{column}.`{_UNPARSED}` IS NULL AND {TEXT} RLIKE '{_FLAT}' AND is_valid_utf8({TEXT}) "
+        f"AND ({one_each} OR {listed})"
     )
 
 

@@ -32,8 +32,12 @@ class Publisher:
     def publish(self, messages: Iterable[tuple[bytes, bytes]]) -> None:
         """Send (key, value) pairs and wait for the broker to have them all. Raises StoreError when it has not."""
         if self._producer is None:
+            # Compressed only if asked for: not every consumer knows the codec that our own records are sent with.
+            compression = self._config.kafka.options.get("compression.type", "none")
             only_errors = {"delivery.report.only.error": True, "on_delivery": self._answered}
-            self._producer = kafka.producer(self._config, {**_SETTINGS, **only_errors})
+            self._producer = kafka.producer(
+                self._config, {**_SETTINGS, **only_errors, "compression.type": compression}
+            )
         producer = self._producer
         try:
             for key, value in messages:

@@ -308,16 +308,13 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
 
 
 def _plain(records: DataFrame, fields: Sequence[Field], time: Field) -> DataFrame:
-    """RECORD_COLUMNS, text and `_typed`: the fields of a record that a single pass finds valid, else null."""
-    # A tombstone or an oversized value is not parsed at all.
-    text = f"CASE WHEN octet_length(value) <= {MAX_RECORD_BYTES} THEN CAST(value AS STRING) END AS text"
-    rows = records.selectExpr(*RECORD_COLUMNS, text)
+    """RECORD_COLUMNS and `_typed`: the fields of a record that a single pass finds valid, else null."""
     if not plain_records.are_possible(fields):
-        return rows.selectExpr("*", f"{plain_records.nothing(fields)} AS _typed")
+        return records.selectExpr(*RECORD_COLUMNS, f"{plain_records.nothing(fields)} AS _typed")
     return (
-        rows.selectExpr("*", f"{plain_records.parsed(fields)} AS _read")
+        records.selectExpr(*RECORD_COLUMNS, f"{plain_records.parsed(fields)} AS _read")
         .selectExpr("*", f"{plain_records.values(fields, '_read')} AS _typed")
-        .selectExpr(*RECORD_COLUMNS, "text", f"{plain_records.valid(fields, time.name, '_read', '_typed')} AS _typed")
+        .selectExpr(*RECORD_COLUMNS, f"{plain_records.valid(fields, time.name, '_read', '_typed')} AS _typed")
     )
 
 
@@ -328,7 +325,7 @@ def _judged(rows: DataFrame, fields: Sequence[Field], every: Sequence[Check]) ->
     the reason would otherwise be pushed below all of them, with the whole CASE in it, and parse each record again for
     each of its fields (nine tenths of the time of a scoring batch).
     """
-    rows = rows.selectExpr(
+    rows = rows.selectExpr("*", _unless_plain(plain_records.TEXT, "text")).selectExpr(
         "*",
         # The parser stops after the first value, so the text is wrapped into an array whose second element must be what
         # we put there: a text that brings its own end of an array cannot know its own hash.
