@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from spinney.core.blobs import ipc_batch, ipc_bytes, unformatted
-from spinney.core.champion import Promotion, condense
+from spinney.core.champion import Promotion, champion, condense
 
 FORMAT = b"\x01"
 SCHEMA = pa.schema(
@@ -39,6 +39,13 @@ class Champions:
     """
 
     histories: Mapping[str, tuple[Promotion, ...]]
+    _known: dict[str, Promotion | None] = field(default_factory=dict, compare=False, repr=False)
+
+    def champion_of(self, key: str) -> Promotion | None:
+        """The champion of a group or parent, all its models being usable; looked for once."""
+        if key not in self._known:
+            self._known[key] = champion(self.histories.get(key, ()))
+        return self._known[key]
 
     @classmethod
     def empty(cls) -> Champions:
@@ -59,7 +66,7 @@ class Champions:
             history = condense([*histories.get(group_key, ()), *rows])
             if history:
                 histories[group_key] = history
-        return Champions(histories)
+        return Champions(histories, {key: row for key, row in self._known.items() if key not in fresh})
 
     def to_bytes(self) -> bytes:
         rows = [(key, row) for key in sorted(self.histories) for row in self.histories[key]]
