@@ -84,7 +84,7 @@ def typed(column: pa.Array, kind: str) -> Typed:
     if column.null_count == len(column):
         return Typed(pa.nulls(len(column), wanted))
     if kind == "string" and types.is_string(here):
-        return Typed(column, None if is_utf8(column) else _there(column))
+        return Typed(column) if is_utf8(column) else Typed(pa.nulls(len(column), wanted), _there(column))
     if kind == "boolean" and types.is_boolean(here):
         return Typed(column)
     if kind in _INTEGERS and types.is_integer(here):
@@ -94,8 +94,7 @@ def typed(column: pa.Array, kind: str) -> Typed:
     if kind == "double" and types.is_decimal128(here) and 0 <= here.scale <= _PLAIN_SCALE:
         return Typed(column.cast(pa.string()).cast(pa.float64()))  # by their text, rounded once, as from JSON
     if kind == "date" and types.is_date32(here):
-        days = _numbers(column.cast(pa.int32()))
-        return Typed(column, _some((days < FIRST_DATE) | (days > LAST_DATE), column))
+        return _date(column)
     if kind == "timestamp" and types.is_timestamp(here):
         return _timestamp(column)
     if types.is_decimal128(here) and here == wanted and 0 <= here.scale <= _PLAIN_SCALE:
@@ -189,6 +188,14 @@ def _floating(column: pa.Array, kind: str) -> Typed:
     # -0.0 is written as -0.0 and read as a decimal, which knows no negative zero.
     values = pa.array(numbers + numbers.dtype.type(0), mask=~_there(column) if column.null_count else None)
     return Typed(values, _some(doubtful, column))
+
+
+def _date(column: pa.Array) -> Typed:
+    days = _numbers(column.cast(pa.int32()))
+    doubtful = _some((days < FIRST_DATE) | (days > LAST_DATE), column)
+    if doubtful is not None:  # Python has no date beyond the year 9999
+        column = pc.if_else(pa.array(doubtful), pa.scalar(None, pa.date32()), column)
+    return Typed(column, doubtful)
 
 
 def _timestamp(column: pa.Array) -> Typed:

@@ -12,7 +12,6 @@ import uuid
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,7 +51,7 @@ def write(folder: Path, rows: pa.Table, partition: dict[str, date]) -> AddAction
         store_schema=False,
     )
     return AddAction(
-        path=quote(path),
+        path=path,
         size=file.stat().st_size,
         partition_values={name: value.isoformat() for name, value in partition.items()},
         modification_time=int(time.time() * 1000),

@@ -205,7 +205,7 @@ class _Load:
         storer = Storer(self._config, self._groups, self._moment)
         for kind in self._kinds:
             columns = kind.columns
-            answered = self._answered(kind) if self._has_answers else None
+            answered = self._answered(kind) if self._has_answers and columns.base is tables.EVENTS else None
             target = Target(columns.base, kind.topic, columns.stored_time)
             loaded.add(columns.base, storer.store(kind.spool, target, answered, self._stored(columns.base)))
             if answered is not None:
