@@ -103,4 +103,6 @@ def _text(number: Any) -> str:
         return "Infinity" if number > 0 else "-Infinity"
     if 1e-3 <= abs(number) < 1e7:
         return np.format_float_positional(number, unique=True, trim="0")
-    return np.format_float_scientific(number, unique=True, trim="0", exp_digits=1).replace("e+", "E").replace("e-", "E-")
+    return (
+        np.format_float_scientific(number, unique=True, trim="0", exp_digits=1).replace("e+", "E").replace("e-", "E-")
+    )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from batch.load.columns import Mask, Typed, has_control_bytes, outside, plain, typed, union
+from batch.load.columns import Mask, Typed, has_control_bytes, outside, typed, union
 from batch.load.groups import NONE, Groups
 from schemas import messages, tables
 from schemas.contract import Contract

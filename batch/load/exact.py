@@ -104,9 +104,8 @@ def judged(rows: DataFrame, config: Config, topic: str, moment: datetime, column
     records = _records(rows, topic, moment)
     found = classified(records, config, outcomes=columns.base is tables.OUTCOMES).persist()
     try:
-        counts = {
-            row["dead"]: row["count"] for row in found.groupBy(F.col("reason").isNotNull().alias("dead")).count().collect()
-        }
+        by_reason = found.groupBy(F.col("reason").isNotNull().alias("dead")).count().toArrow()
+        counts = dict(zip(by_reason["dead"].to_pylist(), by_reason["count"].to_pylist(), strict=True))
         dead = counts.get(True, 0)
         yield Judged(found, counts.get(False, 0) + dead, dead)
     finally:
@@ -189,6 +188,4 @@ def refuse_other_count(judged: Judged, expected: int, source: str) -> None:
 
 def refuse_other_rows(got: int, expected: int, source: str) -> None:
     if got != expected:
-        raise StoreError(
-            f"load: {source}: expected {expected} rows back from Spark, which judged them; got {got}. Nothing was loaded"
-        )
+        raise StoreError(f"load: {source}: expected {expected} rows back from Spark; got {got}. Nothing was loaded")

@@ -71,7 +71,7 @@ def load(
     *,
     outcomes: bool = False,
     spark: SparkSession | Start | None = None,
-    show: Show = lambda progress: None,
+    show: Show | None = None,
 ) -> Loaded:
     """Load one Parquet file or folder, or Delta table.
 
@@ -92,7 +92,7 @@ def load(
         charter.ensure_fixed(config)
         delta.create_tables(config)
         with _scratch(config) as scratch, ExitStack() as stack:
-            this = _Load(config, source, scratch, outcomes=outcomes, show=show)
+            this = _Load(config, source, scratch, outcomes=outcomes, show=show or _no_progress)
             start = _starter(config, spark)
             if isinstance(found, OnlySpark):
                 this.judge_all(start(), stack)
@@ -100,6 +100,10 @@ def load(
                 this.read(found)
                 this.judge_doubtful(start, stack)
             return this.store()
+
+
+def _no_progress(progress: Progress) -> None:
+    del progress
 
 
 def _has_answers(names: Iterable[str], config: Config, *, outcomes: bool) -> bool:
@@ -221,7 +225,10 @@ class _Load:
         if self._outcomes:
             self._kinds = [self._kind(tables.OUTCOMES, rows)]
         else:
-            self._kinds = [self._kind(tables.EVENTS, rows), *([self._kind(tables.OUTCOMES, rows, late=True)] if late else [])]
+            self._kinds = [
+                self._kind(tables.EVENTS, rows),
+                *([self._kind(tables.OUTCOMES, rows, late=True)] if late else []),
+            ]
 
     def _kind(self, base: Contract, rows: int, *, late: bool = False) -> Kind:
         columns = event_columns(self._config) if base is tables.EVENTS else outcome_columns(self._config)

@@ -51,11 +51,11 @@ class Merger:
         found: Mask = np.zeros(rows.num_rows, dtype=np.bool_)
         for part in self._parts(there, self._shards[numbers]):
             codes = pc.index_in(part["event_id"], value_set=identity.ids)
-            part, codes = part.filter(codes.is_valid()), codes.drop_null()
-            at = pc.index_in(part["group_key"], value_set=keys)
-            codes, at = np.asarray(codes.filter(at.is_valid())), np.asarray(at.drop_null())
-            if len(at):
-                found |= np.isin(identity.of_rows, identity.number(numbers[at], codes))
+            places = pc.index_in(part["group_key"].filter(codes.is_valid()), value_set=keys)
+            codes = np.asarray(codes.drop_null().filter(places.is_valid()))
+            if len(codes):
+                groups = numbers[np.asarray(places.drop_null())]
+                found |= np.isin(identity.of_rows, identity.number(groups, codes))
         return found
 
     def _parts(self, there: ds.Dataset, shards: np.ndarray) -> Iterator[pa.Table]:

@@ -69,7 +69,9 @@ class Storer:
         added: list[AddAction] = []
         rows = 0
         for action, count in _ahead(
-            lambda part: files.write(folder(place.uri), self._finished(part, place.contract, stamps, partition), partition),
+            lambda part: files.write(
+                folder(place.uri), self._finished(part, place.contract, stamps, partition), partition
+            ),
             self._slices(spool, target, self._there(target), answered),
         ):
             added.append(action)

@@ -301,7 +301,9 @@ class Writer:
 
     def _stored(self, commit: Commit) -> None:
         self._last[commit.step] = commit
-        crashpoints.reached(f"{self._query}.{commit.step}" + (f".{commit.part}" if commit.part else ""), commit.batch_id)
+        crashpoints.reached(
+            f"{self._query}.{commit.step}" + (f".{commit.part}" if commit.part else ""), commit.batch_id
+        )
 
     def _as_declared(self, rows: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F

@@ -26,7 +26,11 @@ def test_every_row_has_the_key_and_shard_of_its_columns(rows: list[tuple], width
     columns = [pa.array([row[at] for row in rows], kind) for at, kind in enumerate(kinds)]
     for _ in range(2):  # the second time every key is known
         found = groups.numbers(columns)
-        of, shard, values = groups.keys().to_pylist(), groups.shards().tolist(), [c.to_pylist() for c in groups.columns()]
+        of, shard, values = (
+            groups.keys().to_pylist(),
+            groups.shards().tolist(),
+            [c.to_pylist() for c in groups.columns()],
+        )
         for row, number in zip(rows, found.tolist(), strict=True):
             if not all(is_key(value) for value in row[:width]):
                 assert number == NONE

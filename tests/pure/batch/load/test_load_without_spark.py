@@ -234,7 +234,8 @@ def test_the_command_imports_neither_spark_nor_mlflow(config: Config, tmp_path: 
     script = (
         "import sys; from spinney.cli import main\n"
         f"main(['load', {source!r}, '--config', {str(tmp_path / 'fleet.toml')!r}], standalone_mode=False)\n"
-        "sys.exit(f'imported: {heavy}' if (heavy := {'pyspark', 'py4j', 'mlflow', 'sklearn'} & set(sys.modules)) else 0)"
+        "heavy = {'pyspark', 'py4j', 'mlflow', 'sklearn'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
