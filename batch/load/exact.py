@@ -142,7 +142,7 @@ def valid(judged: Judged, config: Config, columns: Columns, place: Path, *, has_
         names.append(ANSWER)
     found.select(*(F.col(f"`{name}`") for name in names)).write.mode("overwrite").parquet(str(place))
     for file in sorted(place.glob("*.parquet")):
-        with pq.ParquetFile(file, coerce_int96_timestamp_unit="us") as opened:
+        with pq.ParquetFile(file, coerce_int96_timestamp_unit=sources.INT96_UNIT) as opened:
             for batch in opened.iter_batches(sources.BATCH_ROWS):
                 yield pa.Table.from_batches([batch])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ class Groups:
         self._number_of: dict[Any, int] = {}
         self._values: list[Any] = []
         self._keys: list[str] = []
-        self._shard_of: list[int] = []
+        self._shard_of = array("i")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -48,8 +49,7 @@ class Groups:
         codes = [np.asarray(each.indices.fill_null(len(each.dictionary)), dtype=np.int64) for each in encoded]
         texts = [[*each.dictionary.to_pylist(), None] for each in encoded]
         if len(columns) == 1:
-            found = np.fromiter((self._number(value) for value in texts[0]), np.int64, len(texts[0]))
-            return found[codes[0]]
+            return self._of(texts[0])[codes[0]]
         combined = codes[0]
         for code, values in zip(codes[1:], texts[1:], strict=True):
             combined = combined * len(values) + code
@@ -58,15 +58,14 @@ class Groups:
         for values in reversed(texts):
             distinct, at = np.divmod(distinct, len(values))
             parts.append([values[n] for n in at.tolist()])
-        tuples = zip(*reversed(parts), strict=True)
-        found = np.fromiter((self._number(each) for each in tuples), np.int64, len(parts[0]))
-        return found[inverse]
+        return self._of(list(zip(*reversed(parts), strict=True)))[inverse]
 
-    def _number(self, values: Any) -> int:
-        number = self._number_of.get(values)
-        if number is None:
-            number = self._new(values)
-        return number
+    def _of(self, keys_: Sequence[Any]) -> Numbers:
+        found = list(map(self._number_of.get, keys_))
+        for at, number in enumerate(found):
+            if number is None:
+                found[at] = self._new(keys_[at])
+        return np.array(found, dtype=np.int64)
 
     def _new(self, values: Any) -> int:
         parts = values if isinstance(values, tuple) else (values,)
@@ -88,7 +87,7 @@ class Groups:
 
     def shards(self) -> npt.NDArray[np.int32]:
         """Shard of each group by its number."""
-        return np.array(self._shard_of, dtype=np.int32)
+        return np.array(self._shard_of, dtype=np.int32)  # a copy of its buffer, not number by number
 
     def keys(self) -> pa.Array:
         """group_key of each group by its number."""
@@ -102,7 +101,7 @@ class Groups:
 
     def ranks(self) -> Numbers:
         """Place of each group, by its number, in the order of (shard, group_key)."""
-        table = pa.table({"shard": pa.array(self._shard_of, pa.int32()), "group_key": self.keys()})
+        table = pa.table({"shard": self.shards(), "group_key": self.keys()})
         places = np.asarray(pc.sort_indices(table, [("shard", "ascending"), ("group_key", "ascending")]))
         ranks = np.empty(len(places), dtype=np.int64)
         ranks[places] = np.arange(len(places))

@@ -162,7 +162,7 @@ class _Load:
         """Check every row of a source that Arrow reads."""
         self._begin(source.schema.names, source.rows)
         first = 0
-        for raw in _prefetched(source.batches()):
+        for raw in _prefetched(source):
             batch = pa.RecordBatch.from_arrays([plain(column) for column in raw.columns], raw.schema.names)
             place = pa.array(np.arange(first, first + batch.num_rows))
             first += batch.num_rows
@@ -272,10 +272,17 @@ class _Load:
         return lambda rows, of: self._show(Progress(base.name, rows, of))
 
 
-def _prefetched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches; the next one is read while one is checked."""
+def _prefetched(source: Source) -> Iterator[pa.RecordBatch]:
+    """The batches; the next one is read while one is checked. Raises StoreError for a file that is damaged."""
+    batches = source.batches()
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, batches, None)
-        while (batch := coming.result()) is not None:
+        while True:
+            try:
+                batch = coming.result()
+            except (pa.ArrowException, OSError) as error:
+                raise sources.unreadable(source.name, error) from error
+            if batch is None:
+                return
             coming = pool.submit(next, batches, None)
             yield batch

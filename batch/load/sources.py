@@ -8,21 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
-from pyarrow import types
+from pyarrow import fs, types
 
 from batch.load.columns import is_known
 from spinney.core.errors import StoreError
-from spinney.stores import delta
 from spinney.stores.storage import folder
 
 BATCH_ROWS, BATCH_BYTES = 262_144, 64 * 1024**2
 """Of one batch at most; bytes as the file's own statistics estimate them."""
 
 _TEXT_BYTES = 32
-_INT96 = pa.timestamp("us", "UTC")
+INT96_UNIT = "us"
+"""Times of 96 bits reach beyond the year 2262, where nanoseconds end."""
 
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 
@@ -76,7 +77,11 @@ def unreadable(source: str, error: Exception) -> StoreError:
 
 def _delta(source: str, place: Path) -> Source | OnlySpark:
     try:
-        data = delta.dataset(DeltaTable(str(place)))
+        # By Arrow's own file system, as `delta.dataset` has it.
+        data = DeltaTable(str(place)).to_pyarrow_dataset(
+            filesystem=fs.SubTreeFileSystem(str(place), fs.LocalFileSystem()),
+            parquet_read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit=INT96_UNIT),
+        )
     except DeltaError as error:
         return OnlySpark(source, str(error))
     rows = data.count_rows()
@@ -111,7 +116,7 @@ def _parquet(source: str, place: Path) -> Source | OnlySpark:
         for file in files:
             with _open(file) as opened_:
                 for batch in opened_.iter_batches(batch_rows):
-                    yield _as_spark_has_times(batch.select(schema.names), schema)
+                    yield _as_declared(batch, schema)
 
     return Source(source, schema, rows, batches)
 
@@ -122,8 +127,7 @@ def _visible(place: Path) -> list[Path]:
 
 
 def _open(file: Path) -> pq.ParquetFile:
-    # Times of 96 bits reach beyond the year 2262, where nanoseconds end.
-    return pq.ParquetFile(file, coerce_int96_timestamp_unit="us")
+    return pq.ParquetFile(file, coerce_int96_timestamp_unit=INT96_UNIT)
 
 
 def _schema(file: pq.ParquetFile) -> pa.Schema | None:
@@ -136,16 +140,24 @@ def _schema(file: pq.ParquetFile) -> pa.Schema | None:
         if types.is_binary(field.type) and column.logical_type.type != "NONE":
             return None
         if column.physical_type == "INT96":
-            schema = schema.set(at, field.with_type(_INT96))
-    return schema
+            schema = schema.set(at, field.with_type(pa.timestamp(INT96_UNIT, "UTC")))
+    return pa.schema([(field.name, field.type) for field in schema])
 
 
 def _by_name(schema: pa.Schema) -> dict[str, pa.DataType]:
     return {field.name: field.type for field in schema}
 
 
-def _as_spark_has_times(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    return batch if batch.schema.equals(schema) else batch.cast(schema)
+def _as_declared(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns in the order of the first file; times of 96 bits as points in time, as Spark has them."""
+    columns = [batch.column(name) for name in schema.names]
+    return pa.RecordBatch.from_arrays(
+        [
+            column if column.type == field.type else column.cast(field.type)
+            for column, field in zip(columns, schema, strict=True)
+        ],
+        schema=schema,
+    )
 
 
 def _batch_rows(schema: pa.Schema, size: int, rows: int) -> int:

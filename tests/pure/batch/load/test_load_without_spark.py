@@ -20,6 +20,7 @@ from batch.load import Progress, files, load, merging, spool
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
+from spinney.core.errors import StoreError
 from spinney.stores import delta
 from spinney.stores.layout import directory
 
@@ -217,6 +218,29 @@ def test_sources_that_spark_reads_in_its_own_way_are_left_to_it(config: Config, 
             pq.write_table(table, tmp_path / name / file)
         with pytest.raises(Started):
             load(config, str(tmp_path / name), spark=no_spark)
+
+
+def test_times_of_96_bits_are_points_in_time_however_far(config: Config, tmp_path: Path) -> None:
+    """What Spark and Impala wrote for long; nanoseconds end in 2262, and pandas' own times with them."""
+    text = config.text.replace('price = "double"', 'price = "double"\nseen = "timestamp"')
+    far = datetime(2500, 1, 1, 0, 0, 0, 123456, tzinfo=UTC)
+    table = pa.table({**{name: [value] for name, value in ROW.items()}, "seen": [far]})
+    pq.write_table(table, tmp_path / "old.parquet", use_deprecated_int96_timestamps=True)
+    changed = parse(text, "fleet.toml", {})
+    assert load(changed, str(tmp_path / "old.parquet"), spark=no_spark).added == {"events": 1, "dead_letters": 0}
+    (row,) = delta.read(changed, tables.EVENTS, ["seen", "event_time"]).to_pylist()
+    assert row == {"seen": far, "event_time": START.to_pydatetime()}
+
+
+def test_a_damaged_file_is_named_and_nothing_of_it_is_stored(config: Config, tmp_path: Path) -> None:
+    source = tmp_path / "damaged.parquet"
+    parquet(history(20_000).drop(columns="sold"), source)
+    content = bytearray(source.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 4_000] = bytes(4_000)
+    source.write_bytes(content)
+    with pytest.raises(StoreError, match=r"load: .*damaged\.parquet: expected a Parquet file or folder"):
+        load(config, str(source), spark=no_spark)
+    assert stored(config, tables.EVENTS).empty
 
 
 def test_a_load_that_was_killed_leaves_nothing_that_the_next_one_reads(config: Config, tmp_path: Path) -> None:
