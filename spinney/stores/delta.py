@@ -8,17 +8,15 @@ Delta's own ``txnAppId`` would do the same and reads the whole state at every co
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import BinaryType, StringType
+from deltalake.transaction import AddAction
 
 from schemas.contract import Contract
 from spinney.core.config import Config
@@ -26,6 +24,9 @@ from spinney.core.errors import StoreError
 from spinney.stores import crashpoints, layout, table_files
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
+
+if TYPE_CHECKING:  # pyspark takes most of a second to import, and a command that needs no Spark none
+    from pyspark.sql import DataFrame, SparkSession
 
 FEW_ROWS, FEW_BYTES = 10_000, 32 * 1024**2
 """What the driver writes itself: both must hold, for a few records may be large ones."""
@@ -170,6 +171,9 @@ class Size:
 
 def sizes(frame: DataFrame, by: str) -> dict[str, Size]:
     """The size of each part of a frame, by the value of a column. One job."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import BinaryType, StringType
+
     wide = [each.name for each in frame.schema.fields if isinstance(each.dataType, StringType | BinaryType)]
     row_bytes = " + ".join(["0L", *(f"coalesce(octet_length(`{name}`), 0)" for name in wide)])
     rows = frame.groupBy(by).agg(F.count(F.lit(1)).alias("rows"), F.sum(F.expr(row_bytes)).alias("bytes")).collect()
@@ -261,17 +265,41 @@ class Writer:
         if self.done(step, batch_id, part):
             return False
         commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
-        if isinstance(rows, DataFrame) and size is not None and size.is_small:
+        if not isinstance(rows, pa.Table) and size is not None and size.is_small:
             rows = self._as_declared(rows).toArrow()
         if isinstance(rows, pa.Table):
             self._append_arrow(rows, commit)
         else:
             self._append_spark(rows, commit)
-        self._last[step] = commit
-        crashpoints.reached(f"{self._query}.{step}" + (f".{part}" if part else ""), batch_id)
+        self._stored(commit)
         return True
 
+    def append_files(self, files: Sequence[AddAction], *, step: str, batch_id: int) -> bool:
+        """Commit Parquet files that lie in the directory already, unless the step is stored; whether it was done."""
+        if self.done(step, batch_id):
+            return False
+        commit = Commit(self._query, step, batch_id, self._checkpoint, {})
+        contract = self._directory.contract
+        self._table.update_incremental()
+        self._table.create_write_transaction(
+            list(files),
+            "append",
+            Schema.from_arrow(arrow_schema(contract)),
+            list(contract.partitioned_by) or None,
+            commit_properties=_properties(commit),
+        )
+        self._stored(commit)
+        return True
+
+    def _stored(self, commit: Commit) -> None:
+        self._last[commit.step] = commit
+        crashpoints.reached(
+            f"{self._query}.{commit.step}" + (f".{commit.part}" if commit.part else ""), commit.batch_id
+        )
+
     def _as_declared(self, rows: DataFrame) -> DataFrame:
+        from pyspark.sql import functions as F
+
         return rows.select(*(F.col(each.name).cast(each.type) for each in self._directory.contract.columns))
 
     def _append_spark(self, rows: DataFrame, commit: Commit) -> None:
@@ -288,10 +316,14 @@ class Writer:
             self._directory.uri,
             rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract)),
             mode="append",
-            # The same field of the log that Spark's option writes.
-            commit_properties=CommitProperties(custom_metadata={"userMetadata": _text(commit)}),
+            commit_properties=_properties(commit),
             storage_options=self._options,
         )
+
+
+def _properties(commit: Commit) -> CommitProperties:
+    """The same field of the log that Spark's option writes."""
+    return CommitProperties(custom_metadata={"userMetadata": _text(commit)})
 
 
 def _text(commit: Commit) -> str:
