@@ -50,9 +50,7 @@ class Spinney:
         return usage, (self.file.parent / f"{name}.out").read_text(encoding="utf-8")
 
     def start_module(self, module: str, *words: str) -> Running:
-        return Process(
-            python("-m", module, *words), self.file.parent, name=self._name(module), environment=ENVIRONMENT
-        )
+        return Process(python("-m", module, *words), self.file.parent, name=self._name(module), environment=ENVIRONMENT)
 
     def _name(self, verb: str) -> str:
         self._count += 1
