@@ -175,7 +175,7 @@ class Settings:
             name=self.name,
             features=json.dumps(FEATURES),
             columns="\n".join(f'{name} = "double"' for name in FEATURES),
-            shards=max(4, -(-self.groups // GROUPS_A_SHARD)),
+            shards=max(2, -(-self.groups // GROUPS_A_SHARD)),
             new_rows=self.new_rows,
             servers=self.servers,
             root=(folder / "root").as_posix(),
@@ -207,7 +207,7 @@ def write_champions(config: Config, truth: Truth) -> None:
                 {
                     "shard": keys.shard_of(key, config.fleet.shards),
                     "group_key": key,
-                    "round_id": "batch-0",
+                    "round_id": "before",
                     "model_id": model_id,
                     "codec": name,
                     "payload": payload,

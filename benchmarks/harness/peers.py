@@ -65,7 +65,7 @@ def by_polars(rows: Path, out: Path) -> int:
         *(pl.col(name).sum().alias(name) for name in [*X, "y"]),
         *((pl.col(a) * pl.col(b)).sum().alias(f"{a}*{b}") for a, b in products),
     )  # fmt: skip
-    found = sums.collect()
+    found = sums.collect(engine="streaming")
     count = found["n"].to_numpy()[:, None]
     means = found.select([*X, "y"]).to_numpy() / count
     gram, moment = np.empty((len(found), len(X), len(X))), np.empty((len(found), len(X)))
@@ -90,6 +90,7 @@ def _ridge(weights: Any, intercept: float) -> bytes:
 
 
 def by_spark(rows: Path, out: Path) -> int:
+    from pyspark import cloudpickle
     from pyspark.sql import SparkSession
 
     from spinney.local.setup import runtime
@@ -99,6 +100,8 @@ def by_spark(rows: Path, out: Path) -> int:
         os.environ["JAVA_HOME"] = str(runtime().java_home)
         builder = SparkSession.builder.master(f"local[{cores()}]").config("spark.ui.enabled", "false")
         spark = builder.config("spark.sql.shuffle.partitions", str(2 * cores())).getOrCreate()
+    # Workers of a session that is there already need not have this package on their path.
+    cloudpickle.register_pickle_by_value(sys.modules[fitted.__module__])
     models = spark.read.parquet(str(rows)).groupBy("gid").applyInPandas(fitted, "gid string, model binary")
     models.write.mode("overwrite").parquet(str(out))
     return int(pq.ParquetDataset(out).read(["gid"]).num_rows)
