@@ -2,10 +2,10 @@
 
 Rows are made and loaded (`spinney load`), then `retrain --all` (first models), then for each run: `--new-rows` rows of
 each group are loaded, `retrain --all` (each group is fitted, compared on held-out rows with its champion and decided
-upon), `retrain --group` of 2 groups and of `--scattered` groups spread over the fleet. All are whole commands: JVM, Spark,
-tables, MLflow. The peers fit the same rows in the same run, each group once, without gate or tables; joblib and Spark a
-fleet of `--peer-groups` groups, extrapolated by the group. Polars is a peer where it is installed (``pip install
-polars``; not a dependency of Spinney).
+upon), `retrain --group` of 2 groups and of `--scattered` groups spread over the fleet. All are whole commands: JVM,
+Spark, tables, MLflow. The peers fit the same rows in the same run, each group once, without gate or tables; joblib and
+Spark a fleet of `--peer-groups` groups, extrapolated by the group. Polars is a peer where it is installed (``pip
+install polars``; not a dependency of Spinney).
 
 Targets: 50,000 groups × 50 rows, second round ≤ 30 s; a million groups ≤ 200 s and ≤ 12 GB, cost per group within
 1.5 × from 10,000 groups to a million; `retrain --group` of 2 groups, of 10, and of 100 out of a million ≤ 15 s.

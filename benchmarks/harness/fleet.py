@@ -218,7 +218,7 @@ def write_champions(config: Config, truth: Truth) -> None:
 
 
 def _append_promotions_and_models(config: Config, rows: list[dict[str, Any]], at: datetime, recipe: str) -> None:
-    common = {"fitted_at": at, "clock": at, "rows": 50, "fit_ms": 0.1, "batch_id": 0, "trained_through": at}
+    common = {"fitted_at": at, "clock": at, "rows": 50, "fit_ms": 0.1, "batch_id": -1, "trained_through": at}
     decided = {"epoch": 0, "decision": "promoted", "decided_at": at, "by": "batch", "challenger_loss": 0.4}
     made = {"recipe_id": recipe, "status": "fitted", "generation": 1, "trained_from": START, "metrics": "{}"}
     for base, constants in ((tables.PROMOTIONS, common | decided), (tables.MODELS, common | made)):
