@@ -4,7 +4,8 @@ linear    arrays: little-endian, ``format, link, scores, width, header length``,
           strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes.
 seasonal  arrays: ``format, scores, first column, columns, period, step, header length``, the header, then float64: the
           answers of each cell and of a missing time.
-skops     other scikit-learn estimators, under our own list of types.
+sklearn-arrays  other scikit-learn estimators, as the arrays that they hold: `spinney/core/estimator_arrays.py`.
+skops     those that are not of the classes which that allows, under our own list of types.
 pickle    anything, and only where it is allowed in so many words: loading one runs what it holds.
 
 `load` trusts its bytes as little as it can, but verify their signature first: `open_signed` does both.
@@ -16,6 +17,7 @@ import json
 import pickle
 import struct
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +29,8 @@ from spinney.core.model import Model
 from spinney.core.seasonal import Cells, Seasonal
 from spinney.core.signing import Claim, Signer
 
-LINEAR, SEASONAL, SKOPS, PICKLE = "linear", "seasonal", "skops", "pickle"
-CODECS = (LINEAR, SEASONAL, SKOPS, PICKLE)
+LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE = "linear", "seasonal", "sklearn-arrays", "skops", "pickle"
+CODECS = (LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE)
 
 _FORMAT = 1
 _LINEAR = struct.Struct("<BBHII")
@@ -51,7 +53,14 @@ def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
     start = _OTHER.pack(_FORMAT, len(header)) + header
     if allow_pickle:
         return PICKLE, start + pickle.dumps(model.estimator, protocol=5)
-    return SKOPS, start + skops_bytes.pack(model.estimator)
+    # Its imports are a second of scikit-learn's trees, which a worker that knows linear models only never pays.
+    from spinney.core import estimator_arrays
+    from spinney.core.packed_trees import NotExpressible
+
+    try:
+        return ARRAYS, start + estimator_arrays.pack(model.estimator)
+    except NotExpressible:
+        return SKOPS, start + skops_bytes.pack(model.estimator)
 
 
 def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
@@ -63,7 +72,7 @@ def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
             return _load_linear(payload)
         if codec == SEASONAL:
             return _load_seasonal(payload)
-        if codec in {SKOPS, PICKLE}:
+        if codec in {ARRAYS, SKOPS, PICKLE}:
             return _load_other(codec, payload)
     except Corrupt:
         raise
@@ -127,9 +136,15 @@ def _load_other(codec: str, payload: bytes) -> Model:
     if version != _FORMAT or body > len(payload):
         raise Corrupt(f"codec {codec}: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
     encoder, classes = _header(payload[_OTHER.size : body])
-    rest = payload[body:]
-    estimator = pickle.loads(rest) if codec == PICKLE else skops_bytes.unpack(rest)  # noqa: S301 - allowed by the caller
-    return Model(encoder, estimator, classes)
+    return Model(encoder, _estimator(codec, payload[body:]), classes)
+
+
+def _estimator(codec: str, payload: bytes) -> Any:
+    if codec == ARRAYS:
+        from spinney.core import estimator_arrays
+
+        return estimator_arrays.unpack(payload)
+    return pickle.loads(payload) if codec == PICKLE else skops_bytes.unpack(payload)  # noqa: S301 - allowed by the caller
 
 
 @lru_cache(maxsize=1024)
