@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from spinney.core.packed_trees import NotExpressible
+from spinney.core.packed_trees import InexpressibleError
 
 PLAIN = (bool, int, float, str)
 """Types of values that stand in the description as they are."""
@@ -20,9 +20,9 @@ TYPES = {name: getattr(np, name) for name in ("float64", "float32", "int64", "in
 
 
 def checked(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type. Raises NotExpressible for one that an array may not have."""
+    """The type. Raises InexpressibleError for one that an array may not have."""
     if dtype.kind not in KINDS or not dtype.isnative or dtype.names or dtype.subdtype or not dtype.itemsize:
-        raise NotExpressible(f"the type {dtype}")
+        raise InexpressibleError(f"the type {dtype}")
     return dtype
 
 

@@ -55,11 +55,11 @@ def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
         return PICKLE, start + pickle.dumps(model.estimator, protocol=5)
     # Its imports are a second of scikit-learn's trees, which a worker that knows linear models only never pays.
     from spinney.core import estimator_arrays
-    from spinney.core.packed_trees import NotExpressible
+    from spinney.core.packed_trees import InexpressibleError
 
     try:
         return ARRAYS, start + estimator_arrays.pack(model.estimator)
-    except NotExpressible:
+    except InexpressibleError:
         return SKOPS, start + skops_bytes.pack(model.estimator)
 
 

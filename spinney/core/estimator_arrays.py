@@ -29,7 +29,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from spinney.core.errors import Corrupt
 from spinney.core.estimator_reader import Reader
 from spinney.core.estimator_writer import Writer
-from spinney.core.packed_trees import NotExpressible
+from spinney.core.packed_trees import InexpressibleError
 
 MAX_BYTES = 1 << 28
 """Of one estimator, unpacked."""
@@ -41,18 +41,18 @@ _LEVEL = 1
 
 
 def pack(estimator: Any) -> bytes:
-    """The estimator as bytes. Raises NotExpressible for what this codec does not hold: skops may."""
+    """The estimator as bytes. Raises InexpressibleError for what this codec does not hold: skops may."""
     writer = Writer()
     try:
         root = writer.node(estimator)
         about = {"sklearn": sklearn.__version__, "arrays": writer.table, "root": root}
         description = json.dumps(about, separators=(",", ":")).encode()
     except (RecursionError, ValueError, AttributeError, TypeError, KeyError) as error:
-        raise NotExpressible(f"{type(estimator).__name__}: {error}") from error
+        raise InexpressibleError(f"{type(estimator).__name__}: {error}") from error
     raw = b"".join([_DESCRIPTION.pack(len(description)), description, *writer.buffers])
     if len(raw) > MAX_BYTES:
-        raise NotExpressible(f"{type(estimator).__name__}: {len(raw)} bytes; at most {MAX_BYTES} are read back")
-    body = pa.Codec("zstd", compression_level=_LEVEL).compress(raw, asbytes=True)
+        raise InexpressibleError(f"{type(estimator).__name__}: {len(raw)} bytes; at most {MAX_BYTES} are read back")
+    body: bytes = pa.Codec("zstd", compression_level=_LEVEL).compress(raw, asbytes=True)
     return _START.pack(zlib.crc32(body), len(raw)) + body
 
 
@@ -104,4 +104,5 @@ def _corrupt(error: Exception, versions: str = "") -> Corrupt:
 def _versions(written: object) -> str:
     if written == sklearn.__version__:
         return ""
-    return f". scikit-learn {str(written)[:40]} wrote them, this is {sklearn.__version__}: refit the group, or install that"
+    here = sklearn.__version__
+    return f". scikit-learn {str(written)[:40]} wrote them, this is {here}: refit the group, or install that version"

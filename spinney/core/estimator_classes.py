@@ -1,4 +1,4 @@
-"""The classes that a payload of the codec `sklearn-arrays` may name. The list is frozen: nothing is ever added at run time.
+"""The classes that a payload of the codec `sklearn-arrays` may name, a frozen list.
 
 A class is on it if its predictions read its fitted attributes through NumPy, which checks bounds, or if
 `spinney/core/tree_checks.py` checks what its compiled code reads. Estimators whose compiled code trusts its state
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib import import_module
+from typing import Any
 
 _OF_MODULES = {
     "sklearn.compose._column_transformer": "ColumnTransformer",
@@ -34,7 +35,7 @@ _OF_MODULES = {
     "sklearn.kernel_ridge": "KernelRidge",
     "sklearn.linear_model._base": "LinearRegression",
     "sklearn.linear_model._bayes": "ARDRegression BayesianRidge",
-    "sklearn.linear_model._coordinate_descent": "ElasticNet ElasticNetCV Lasso LassoCV MultiTaskElasticNet MultiTaskLasso",
+    "sklearn.linear_model._coordinate_descent": "ElasticNet ElasticNetCV Lasso LassoCV MultiTaskLasso",
     "sklearn.linear_model._glm.glm": "GammaRegressor PoissonRegressor TweedieRegressor",
     "sklearn.linear_model._huber": "HuberRegressor",
     "sklearn.linear_model._least_angle": "Lars LarsCV LassoLars LassoLarsCV LassoLarsIC",
@@ -89,15 +90,14 @@ COMPILED_LOSSES = frozenset(
 """Classes of `sklearn._loss._loss`, made again from at most one number."""
 
 
-@lru_cache(maxsize=512)
-def name_of(kind: type) -> str | None:
+def name_of(kind: type[Any]) -> str | None:
     """The name under which ALLOWED lists this class, None if it does not."""
     name = f"{kind.__module__}:{kind.__qualname__}"
     return name if name in ALLOWED else None
 
 
 @lru_cache(maxsize=512)
-def class_named(name: str) -> type:
+def class_named(name: str) -> type[Any]:
     """Raises LookupError for a name that ALLOWED does not list (nothing is imported), or that is not installed."""
     if name not in ALLOWED:
         raise LookupError(f"expected an allowed class; got {name[:200]!r}")

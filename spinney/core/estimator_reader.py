@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn._loss import _loss  # type: ignore[import-untyped]
+from sklearn._loss import _loss
 from sklearn.utils import Bunch
 
 from spinney.core import packed_trees, tree_checks
@@ -44,7 +44,7 @@ class Reader:
             "array": self._take,
             "scalar": lambda at: self._take(at)[()],
             "tuple": lambda node: tuple(self._list(node)),
-            "list": lambda node: self._list(node),
+            "list": self._list,
             "dict": lambda keys, values: dict(zip(self._list(keys), self._list(values), strict=True)),
             "bunch": lambda keys, values: Bunch(**dict(zip(self._list(keys), self._list(values), strict=True))),
             "slice": lambda *bounds: slice(*map(self.value, bounds)),
@@ -120,7 +120,7 @@ class Reader:
 
     def _built(self, name: str, state: dict[str, Any]) -> Any:
         kind = class_named(name)
-        made = kind.__new__(kind)
+        made: Any = object.__new__(kind)
         vars(made).update(state)
         tree_checks.check(made)
         return made
@@ -139,7 +139,7 @@ class Reader:
         return array.reshape(tuple(map(int, shape)))
 
     def _random_state(self, keys: int, position: int, has_gauss: int, cached: float) -> Any:
-        state = np.random.RandomState()  # noqa: NPY002 - what scikit-learn's estimators hold
+        state = np.random.RandomState(0)
         if not 0 <= position <= 624:
             raise ValueError(f"a random state at {position}")
         state.set_state(("MT19937", self._take(keys), position, has_gauss, cached))
@@ -148,7 +148,7 @@ class Reader:
 
     def _generator(self, state: int, inc: int, has_uint32: int, uinteger: int) -> Any:
         bits = np.random.PCG64(0)
-        numbers = {"state": state, "inc": inc}
+        numbers: Any = {"state": state, "inc": inc}
         bits.state = {"bit_generator": "PCG64", "state": numbers, "has_uint32": has_uint32, "uinteger": uinteger}
         self._shared.append(np.random.Generator(bits))
         return self._shared[-1]

@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn._loss import _loss  # type: ignore[import-untyped]
-from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor  # type: ignore[import-untyped]
-from sklearn.tree._tree import Tree  # type: ignore[import-untyped]
+from sklearn._loss import _loss
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.tree._tree import Tree
 from sklearn.utils import Bunch
 
 from spinney.core import packed_trees, tree_checks
 from spinney.core.array_types import PLAIN, TYPES, checked
 from spinney.core.estimator_classes import COMPILED_LOSSES, name_of
-from spinney.core.packed_trees import NotExpressible
+from spinney.core.packed_trees import InexpressibleError
 
 Node = Any
 Array = npt.NDArray[Any]
@@ -51,7 +51,7 @@ class Writer:
         return len(self.table) - 1
 
     def node(self, value: Any) -> Node:
-        """The description of one value. Raises NotExpressible."""
+        """The description of one value. Raises InexpressibleError."""
         kind = type(value)
         if value is None or kind in PLAIN:
             return value
@@ -67,7 +67,7 @@ class Writer:
             return ["loss", kind.__name__, *(arguments if made is kind else ())]  # the others have no state
         name = name_of(kind)
         if name is None:
-            raise NotExpressible(f"an object of {kind.__module__}.{kind.__qualname__}")
+            raise InexpressibleError(f"an object of {kind.__module__}.{kind.__qualname__}")
         tree_checks.check(value)
         return ["object", name, {attribute: self.node(held) for attribute, held in vars(value).items()}]
 
@@ -88,12 +88,12 @@ class Writer:
         if type(source) is np.random.Generator:
             state = source.bit_generator.state
             if type(source.bit_generator) is not np.random.PCG64:
-                raise NotExpressible(f"a generator of {state['bit_generator']}")
+                raise InexpressibleError(f"a generator of {state['bit_generator']}")
             numbers = state["state"]
             return ["generator", numbers["state"], numbers["inc"], state["has_uint32"], state["uinteger"]]
         name, keys, position, has_gauss, cached = source.get_state(legacy=True)
         if name != "MT19937":
-            raise NotExpressible(f"a random state of {name}")
+            raise InexpressibleError(f"a random state of {name}")
         return ["random state", self.put(keys), int(position), int(has_gauss), float(cached)]
 
     def _items(self, values: list[Any]) -> Node:
@@ -134,7 +134,7 @@ def _type_name(kind: type) -> Node:
     for name, known in TYPES.items():
         if kind is known:
             return ["type", name]
-    raise NotExpressible(f"the type {kind.__qualname__}")
+    raise InexpressibleError(f"the type {kind.__qualname__}")
 
 
 def _is_plain(arrays: Sequence[Array]) -> bool:

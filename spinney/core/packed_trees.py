@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.ensemble._hist_gradient_boosting.common import (  # type: ignore[import-untyped]
-    PREDICTOR_RECORD_DTYPE,
-)
-from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor  # type: ignore[import-untyped]
-from sklearn.tree._tree import Tree  # type: ignore[import-untyped]
+from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
+from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
+from sklearn.tree._tree import Tree
 
 from spinney.core.encoding import Floats, Integers
 
@@ -43,28 +41,28 @@ _BITSET = (0, 8)
 """Shape of a boosted tree's sets of categories where no feature is categorical."""
 
 
-class NotExpressible(Exception):
+class InexpressibleError(Exception):
     """This object cannot be written by the codec `sklearn-arrays`; another one has to take it."""
 
 
 def pack_trees(trees: Sequence[Any], put: Put) -> list[Any]:
     """What `unpack_trees` takes, made of JSON values. put: stores an array and returns its number.
 
-    Raises NotExpressible: nodes of another layout than this module knows.
+    Raises InexpressibleError: nodes of another layout than this module knows.
     """
     states = [tree.__getstate__() for tree in trees]
     sizes = np.array([len(state["nodes"]) for state in states], dtype=np.int64)
     nodes = np.concatenate([state["nodes"] for state in states])
     if nodes.dtype.names != _NODE_FIELDS or any(state["node_count"] < 1 for state in states):
-        raise NotExpressible("trees whose nodes have other fields, or none")
+        raise InexpressibleError("trees whose nodes have other fields, or none")
     leaf, local = nodes["left_child"] == -1, _local(sizes)
     inner = ~leaf
     at_leaf = {"right_child": -1, "feature": -2, "threshold": -2.0}
     if any((nodes[name][leaf] != value).any() for name, value in at_leaf.items()):
-        raise NotExpressible("trees whose leaves have children or features")
+        raise InexpressibleError("trees whose leaves have children or features")
     width = {(tree.n_outputs, tree.max_n_classes) for tree in trees}
     if len(width) != 1:
-        raise NotExpressible("trees with answers of different widths")
+        raise InexpressibleError("trees with answers of different widths")
     about = [
         (tree.n_features, state["max_depth"], len(state["nodes"])) for tree, state in zip(trees, states, strict=True)
     ]
@@ -120,22 +118,22 @@ def unpack_trees(stored: Sequence[Any], take: Take) -> list[Any]:
 
 
 def pack_predictors(predictors: Sequence[Any], put: Put) -> list[Any]:
-    """As `pack_trees`, of the trees of histogram gradient boosting. Raises NotExpressible for categorical splits."""
+    """As `pack_trees`, of the trees of histogram gradient boosting. Raises InexpressibleError for splits by category."""
     nodes = np.concatenate([predictor.nodes for predictor in predictors])
     known = {*_PREDICTOR_FIELDS, "feature_idx", "left", "right", "is_leaf", "is_categorical", "bitset_idx"}
     sets = {name: getattr(predictors[0], name) for name in ("binned_left_cat_bitsets", "raw_left_cat_bitsets")}
-    if nodes.dtype != PREDICTOR_RECORD_DTYPE or set(nodes.dtype.names) != known or nodes["is_categorical"].any():
-        raise NotExpressible("boosted trees with categorical splits, or nodes with other fields")
+    if nodes.dtype != PREDICTOR_RECORD_DTYPE or set(nodes.dtype.names or ()) != known or nodes["is_categorical"].any():
+        raise InexpressibleError("boosted trees with categorical splits, or nodes with other fields")
     for predictor in predictors:
         for name, of_first in sets.items():
             found = getattr(predictor, name)
             if found.shape != _BITSET or found.dtype != of_first.dtype or set(vars(predictor)) != {"nodes", *sets}:
-                raise NotExpressible("boosted trees with sets of categories, or other attributes")
+                raise InexpressibleError("boosted trees with sets of categories, or other attributes")
     sizes = np.array([len(predictor.nodes) for predictor in predictors], dtype=np.int64)
     leaf, local = nodes["is_leaf"] != 0, _local(sizes)
     inner = ~leaf
     if nodes["left"][leaf].any() or nodes["right"][leaf].any() or nodes["bitset_idx"].any():
-        raise NotExpressible("boosted trees whose leaves have children")
+        raise InexpressibleError("boosted trees whose leaves have children")
     return [
         sets["raw_left_cat_bitsets"].dtype.str,
         put(_small(sizes)),
@@ -224,9 +222,9 @@ def _local(sizes: Integers) -> Integers:
 
 
 def _small(values: Array) -> Array:
-    """The same whole numbers in the smallest unsigned type. Raises NotExpressible for one that needs more than 32 bits."""
+    """The same whole numbers in the smallest unsigned type of at most 32 bits. Raises InexpressibleError."""
     if len(values) and (values.min() < 0 or values.max() >= 2**32):
-        raise NotExpressible("trees with a field below zero or above 32 bits, or children before their parents")
+        raise InexpressibleError("trees with a field below zero or above 32 bits, or children before their parents")
     return values.astype(np.min_scalar_type(int(values.max()) if len(values) else 0))
 
 
