@@ -37,7 +37,8 @@ _LINEAR = struct.Struct("<BBHII")
 _SEASONAL = struct.Struct("<BHIHIII")
 _OTHER = struct.Struct("<BI")
 
-Header = tuple[Encoder, tuple[str, ...] | None]
+Header = tuple[Encoder, tuple[str, ...] | None, int]
+"""Encoder, classes, and the width of the encoder's matrix."""
 
 
 def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
@@ -100,13 +101,14 @@ def _load_linear(payload: bytes) -> Model:
     body = _LINEAR.size + length
     if version != _FORMAT or len(payload) != body + 8 * (scores + scores * width + width):
         raise Corrupt(f"codec linear: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
-    encoder, classes = _header(payload[_LINEAR.size : body])
-    answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(Link(link), scores)
-    if encoder.width != width or (None if classes is None else len(classes)) != answers or scores < 1:
+    encoder, classes, columns = _header(payload[_LINEAR.size : body])
+    linked = Link(link)
+    answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
+    if columns != width or (None if classes is None else len(classes)) != answers or scores < 1:
         raise Corrupt("codec linear: expected arrays that fit the features and classes; got others")
     numbers = np.frombuffer(payload, dtype="<f8", offset=body)
     middle = scores + scores * width
-    linear = Linear(Link(link), numbers[:scores], numbers[scores:middle].reshape(scores, width), numbers[middle:])
+    linear = Linear(linked, numbers[:scores], numbers[scores:middle].reshape(scores, width), numbers[middle:])
     return Model(encoder, linear, classes)
 
 
@@ -122,9 +124,9 @@ def _load_seasonal(payload: bytes) -> Model:
     body, cells = _SEASONAL.size + length, Cells(period, step)
     if version != _FORMAT or len(payload) != body + 8 * scores * (len(cells) + 1):
         raise Corrupt(f"codec seasonal: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
-    encoder, classes = _header(payload[_SEASONAL.size : body])
+    encoder, classes, width = _header(payload[_SEASONAL.size : body])
     answers = 1 if classes is None else len(classes)
-    if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > encoder.width:
+    if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > width:
         raise Corrupt("codec seasonal: expected arrays that fit the features and classes; got others")
     values = np.frombuffer(payload, dtype="<f8", offset=body).reshape(len(cells) + 1, scores)
     return Model(encoder, Seasonal(cells, column, columns, values), classes)
@@ -135,7 +137,7 @@ def _load_other(codec: str, payload: bytes) -> Model:
     body = _OTHER.size + length
     if version != _FORMAT or body > len(payload):
         raise Corrupt(f"codec {codec}: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
-    encoder, classes = _header(payload[_OTHER.size : body])
+    encoder, classes, _ = _header(payload[_OTHER.size : body])
     return Model(encoder, _estimator(codec, payload[body:]), classes)
 
 
@@ -147,8 +149,20 @@ def _estimator(codec: str, payload: bytes) -> Any:
     return pickle.loads(payload) if codec == PICKLE else skops_bytes.unpack(payload)  # noqa: S301 - allowed by the caller
 
 
-@lru_cache(maxsize=1024)
+_RECENT: list[tuple[Encoder | None, tuple[str, ...] | None, bytes]] = [(None, None, b"")]
+"""The last header and whose it was: groups without words share one encoder, and hashing it takes longer than the rest."""
+
+
 def _header_bytes(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
+    known, its_classes, header = _RECENT[0]
+    if encoder is not known or classes is not its_classes:
+        header = _header_text(encoder, classes)
+        _RECENT[0] = (encoder, classes, header)
+    return header
+
+
+@lru_cache(maxsize=1024)
+def _header_text(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
     data = encoder.as_data() if classes is None else {**encoder.as_data(), "classes": list(classes)}
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -158,4 +172,5 @@ def _header(text: bytes) -> Header:
     """Models of one recipe mostly have one header: parsed once, their encoder is one object."""
     data = json.loads(text)
     classes = data.get("classes")
-    return Encoder.from_data(data), None if classes is None else tuple(map(str, classes))
+    encoder = Encoder.from_data(data)
+    return encoder, None if classes is None else tuple(map(str, classes)), encoder.width

@@ -118,7 +118,7 @@ def unpack_trees(stored: Sequence[Any], take: Take) -> list[Any]:
 
 
 def pack_predictors(predictors: Sequence[Any], put: Put) -> list[Any]:
-    """As `pack_trees`, of the trees of histogram gradient boosting. Raises InexpressibleError for splits by category."""
+    """As `pack_trees`, of the trees of histogram gradient boosting. Raises InexpressibleError for categories."""
     nodes = np.concatenate([predictor.nodes for predictor in predictors])
     known = {*_PREDICTOR_FIELDS, "feature_idx", "left", "right", "is_leaf", "is_categorical", "bitset_idx"}
     sets = {name: getattr(predictors[0], name) for name in ("binned_left_cat_bitsets", "raw_left_cat_bitsets")}
