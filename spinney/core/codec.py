@@ -150,7 +150,7 @@ def _estimator(codec: str, payload: bytes) -> Any:
 
 
 _RECENT: list[tuple[Encoder | None, tuple[str, ...] | None, bytes]] = [(None, None, b"")]
-"""The last header and whose it was: groups without words share one encoder, and hashing it takes longer than the rest."""
+"""The last header and whose it was: groups without words share one encoder, whose hash takes longer than the rest."""
 
 
 def _header_bytes(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
