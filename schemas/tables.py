@@ -167,7 +167,7 @@ MODELS = Contract(
             "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss; best_of: chosen, candidates; "
             "imported: origin; shadow: estimator, recipe_id, and loss and rows, or error",
         ),
-        Column("codec", "string", "linear, seasonal, skops, pickle"),
+        Column("codec", "string", "linear, seasonal, sklearn-arrays, skops, pickle"),
         Column("payload", "binary", "the model"),
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, payload digest"),
         Column("fit_ms", "double", "time this group's fit took, its shadow's too", unit="ms"),

@@ -94,7 +94,8 @@ def parts(
     which: shape (n_rows,), each row's model, NOBODY where there is none. Linear models are asked together.
     begin: told of each other one before it is asked.
     """
-    rows_of = _rows_of(which, len(models))
+    linear_only = all(isinstance(model.estimator, Linear) for model in models)
+    rows_of = [] if linear_only else _rows_of(which, len(models))
     together: dict[Hashable, list[int]] = defaultdict(list)
     for m, model in enumerate(models):
         if isinstance(model.estimator, Linear):
