@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pandas as pd
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from schemas import tables
-from spinney.core.champion import Promotion, champion, is_pinned
+from spinney.core import champion_table
 from spinney.core.config import Config
 from spinney.stores import delta
 
@@ -21,33 +20,9 @@ def current(spark: SparkSession, config: Config, pins: Mapping[str, int] | None 
 
     fit_ms: of its last fit that was decided about; null if none was.
     """
-    rows = delta.union(spark, config, tables.PROMOTIONS, pins).select(
-        "shard",
-        "group_key",
-        "epoch",
-        "model_id",
-        "decision",
-        "round_id",
-        "fit_ms",
-        *(F.expr(f"unix_micros({name})").alias(name) for name in ("trained_through", "fitted_at", "decided_at")),
-    )
-    return rows.groupBy("shard").applyInPandas(_champions_of_shard, CHAMPION_DDL)
+    rows = delta.union(spark, config, tables.PROMOTIONS, pins).select(*champion_table.INPUT)
+    return rows.groupBy("shard").applyInArrow(_champions_of_shard, CHAMPION_DDL)
 
 
-def _champions_of_shard(rows: pd.DataFrame) -> pd.DataFrame:
-    found = []
-    for group_key, mine in rows.groupby("group_key", sort=True):
-        history = [Promotion.of_row(row) for row in mine.to_dict("records")]
-        current = champion(history)
-        costs = mine.dropna(subset="fit_ms").sort_values("decided_at")["fit_ms"]
-        found.append(
-            {
-                "shard": int(mine["shard"].iloc[0]),
-                "group_key": group_key,
-                "model_id": current.model_id if current else None,
-                "epoch": max(row.epoch for row in history),
-                "pinned": is_pinned(history),
-                "fit_ms": float(costs.iloc[-1]) if len(costs) else None,
-            }
-        )
-    return pd.DataFrame(found, columns=["shard", "group_key", "model_id", "epoch", "pinned", "fit_ms"])
+def _champions_of_shard(rows: pa.Table) -> pa.Table:
+    return champion_table.champions_of(rows)
