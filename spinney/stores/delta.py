@@ -10,17 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
-from pyarrow import fs
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.types import BinaryType, StringType
 
 from schemas.contract import Contract
 from spinney.core.config import Config
@@ -28,6 +23,10 @@ from spinney.core.errors import StoreError
 from spinney.stores import crashpoints, layout
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
+
+if TYPE_CHECKING:  # commands that only look something up need neither Spark nor Arrow's datasets, which import pandas
+    import pyarrow.dataset as ds
+    from pyspark.sql import DataFrame, SparkSession
 
 FEW_ROWS, FEW_BYTES = 10_000, 32 * 1024**2
 """What the driver writes itself: both must hold, for a few records may be large ones."""
@@ -106,6 +105,8 @@ def dataset(table: DeltaTable) -> ds.Dataset:
     A local one by Arrow's own file system. deltalake's is Python, called from Arrow's threads: one of them that comes
     back while the interpreter ends aborts the process.
     """
+    from pyarrow import fs
+
     place = urlsplit(table.table_uri)
     local = fs.SubTreeFileSystem(unquote(place.path), fs.LocalFileSystem()) if place.scheme == "file" else None
     return table.to_pyarrow_dataset(filesystem=local)
@@ -115,11 +116,12 @@ def version(config: Config, directory: Directory) -> int:
     """Its newest version. Raises StoreError when the table was never made."""
     table = opened(config, directory)
     if table is None:
-        raise _not_made(directory)
+        raise not_made(directory)
     return int(table.version())
 
 
-def _not_made(directory: Directory) -> StoreError:
+def not_made(directory: Directory) -> StoreError:
+    """What is raised for a table that was never made."""
     return StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
 
 
@@ -134,7 +136,7 @@ def read(
     for directory in layout.directories(config, base):
         table = opened(config, directory)
         if table is None:
-            raise _not_made(directory)
+            raise not_made(directory)
         part = dataset(table).to_table(columns, filter=where)
         wanted = arrow_schema(directory.contract)
         names = columns or wanted.names
@@ -178,6 +180,9 @@ class Size:
 
 def sizes(frame: DataFrame, by: str) -> dict[str, Size]:
     """The size of each part of a frame, by the value of a column. One job."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import BinaryType, StringType
+
     wide = [each.name for each in frame.schema.fields if isinstance(each.dataType, StringType | BinaryType)]
     row_bytes = " + ".join(["0L", *(f"coalesce(octet_length(`{name}`), 0)" for name in wide)])
     rows = frame.groupBy(by).agg(F.count(F.lit(1)).alias("rows"), F.sum(F.expr(row_bytes)).alias("bytes")).collect()
@@ -208,7 +213,7 @@ class Writer:
     def __init__(self, config: Config, directory: Directory, query: str, checkpoint: str) -> None:
         table = opened(config, directory)
         if table is None:
-            raise _not_made(directory)
+            raise not_made(directory)
         self._table = table
         self._directory = directory
         self._options = dict(config.storage.options) or None
@@ -269,7 +274,7 @@ class Writer:
         if self.done(step, batch_id, part):
             return False
         commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
-        if isinstance(rows, DataFrame) and size is not None and size.is_small:
+        if not isinstance(rows, pa.Table) and size is not None and size.is_small:
             rows = self._as_declared(rows).toArrow()
         if isinstance(rows, pa.Table):
             self._append_arrow(rows, commit)
@@ -280,6 +285,8 @@ class Writer:
         return True
 
     def _as_declared(self, rows: DataFrame) -> DataFrame:
+        from pyspark.sql import functions as F
+
         return rows.select(*(F.col(each.name).cast(each.type) for each in self._directory.contract.columns))
 
     def _append_spark(self, rows: DataFrame, commit: Commit) -> None:
