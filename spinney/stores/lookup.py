@@ -83,10 +83,14 @@ def rows(config: Config, base: Contract, columns: Sequence[str], wanted: Wanted)
 
     Raises StoreError when the table was never made.
     """
-    found: list[pa.RecordBatch] = []
-    for directory, table in _opened(config, base):
-        found += in_directory(config, table, directory, columns, wanted)
+    found = list(batches(config, base, columns, wanted))
     return pa.Table.from_batches(found, _schema(layout.contract(config, base), columns))
+
+
+def batches(config: Config, base: Contract, columns: Sequence[str], wanted: Wanted) -> Iterator[pa.RecordBatch]:
+    """The same batch by batch, for what may be large."""
+    for directory, table in _opened(config, base):
+        yield from in_directory(config, table, directory, columns, wanted)
 
 
 def every(config: Config, base: Contract, columns: Sequence[str], until: Until | None = None) -> pa.Table:
@@ -98,7 +102,7 @@ def every(config: Config, base: Contract, columns: Sequence[str], until: Until |
     return pa.Table.from_batches(found, schema)
 
 
-def dicts(table: pa.Table) -> list[dict[str, Any]]:
+def dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     """Its rows, times in UTC. As `to_pylist`, which imports pandas where there is a time."""
     columns = {}
     for field, column in zip(table.schema, table.columns, strict=True):
