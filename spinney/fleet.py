@@ -6,7 +6,7 @@ than those take to import.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from spinney.core.errors import StoreError
 from spinney.core.standing import Standing, State, standing
 from spinney.stores import lookup
 from spinney.stores.files import read_config
-from spinney.stores.lookup import Until, Wanted
+from spinney.stores.lookup import OfParents, Shards, Until, Wanted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from spinney.core.pairs import Pair
 
 __all__ = ["Fleet", "Standing", "Story"]
+
+ROWS_AT_ONCE = 1_000_000
+"""Rows of `promotions` that are in memory at one time, some 200 bytes each; as many of `verdicts` and `models`."""
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,42 @@ class Fleet:
         from spinney.core import standing_table
 
         at = self._moment(as_of)
+        decided, judged, fitted = (_until(name, at) for name in ("decided_at", "judged_at", "fitted_at"))
         seen = lookup.group_keys(self.config, tables.EVENTS, _until("ingested_at", at))
-        return standing_table.standings(
-            pa.array([key for key in seen if not keys.is_parent(key)], pa.string()),
-            self._every(tables.PROMOTIONS, standing_table.PROMOTION, "decided_at", at),
-            self._every(tables.VERDICTS, standing_table.VERDICT, "judged_at", at),
-            self._every(tables.MODELS, standing_table.ATTEMPT, "fitted_at", at),
-            self._ancestors,
-        )
+        of_parents = lookup.every(self.config, tables.PROMOTIONS, standing_table.PROMOTION, decided, OfParents())
+        answering = standing_table.answering(of_parents)
+
+        def has_ancestor(key: str) -> bool:
+            return not answering.isdisjoint(self._ancestors(key))
+
+        found = [
+            standing_table.standings(
+                pa.array(group_keys, pa.string()),
+                lookup.every(self.config, tables.PROMOTIONS, standing_table.PROMOTION, decided, shards),
+                lookup.every(self.config, tables.VERDICTS, standing_table.VERDICT, judged, shards),
+                lookup.every(self.config, tables.MODELS, standing_table.ATTEMPT, fitted, shards),
+                has_ancestor,
+            )
+            for shards, group_keys in self._pieces([key for key in seen if not keys.is_parent(key)])
+        ]
+        return pa.concat_tables(found).sort_by("group_key")
+
+    def _pieces(self, group_keys: list[str]) -> Iterator[tuple[Shards | None, list[str]]]:
+        """The groups by shards, so that a large fleet's history is not in memory at once; in one piece if it is small.
+
+        Shards: None for all.
+        """
+        shards = self.config.fleet.shards
+        pieces = min(shards, 1 + lookup.count(self.config, tables.PROMOTIONS) // ROWS_AT_ONCE)
+        if pieces == 1:
+            yield None, group_keys
+            return
+        by_piece: list[list[str]] = [[] for _ in range(pieces)]
+        for key in group_keys:
+            by_piece[keys.shard_of(key, shards) * pieces // shards].append(key)
+        for piece, mine in enumerate(by_piece):
+            first, end = (-(-shards * each // pieces) for each in (piece, piece + 1))
+            yield Shards(first, end - 1), mine
 
     def champions(self, as_of: datetime | str | None = None) -> Champions:
         """Who answers in the whole fleet, parents too, or who did then; small models are carried.
@@ -197,9 +228,6 @@ class Fleet:
 
     def _of_groups(self, base: Contract, columns: Iterable[str], *group_keys: str) -> list[dict[str, Any]]:
         return lookup.dicts(lookup.rows(self.config, base, [*columns], Wanted.of_groups(group_keys)))
-
-    def _every(self, base: Contract, columns: Iterable[str], by: str, at: datetime | None) -> pa.Table:
-        return lookup.every(self.config, base, [*columns], _until(by, at))
 
 
 _PROMOTION = (

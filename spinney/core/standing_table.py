@@ -28,18 +28,24 @@ _Ints = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
 
 
+def answering(promotions: pa.Table) -> set[str]:
+    """The keys of the groups and parents that have a champion by these rows, of columns PROMOTION."""
+    ruling = rulings(promotions)
+    return set(ruling.group_keys.filter(pa.array(ruling.champion >= 0)).to_pylist())
+
+
 def standings(
     group_keys: pa.Array,
     promotions: pa.Table,
     verdicts: pa.Table,
     attempts: pa.Table,
-    ancestors: Callable[[str], Collection[str]],
+    has_ancestor: Callable[[str], bool],
 ) -> pa.Table:
     """One row per group, in the order of group_keys: the fields of a `Standing` as columns.
 
-    group_keys: distinct. promotions, verdicts, attempts: all rows of PROMOTION, VERDICT and ATTEMPT, those of parents
-    too; of rows of one moment the later one in the table is the newer. ancestors: of a group, the keys of the parents
-    that may answer for it.
+    group_keys: distinct. promotions, verdicts, attempts: all their rows, with the columns PROMOTION, VERDICT and
+    ATTEMPT; rows of others are passed over. has_ancestor: whether a parent answers for a group that has no champion of
+    its own.
     """
     ruling = rulings(promotions)
     place = _positions(ruling.group_keys, group_keys)
@@ -47,18 +53,15 @@ def standings(
     decided = _at(_newest(len(ruling.group_keys), ruling.group, whole(promotions, "decided_at")), place)
     verdict, attempt = _newest_of(group_keys, verdicts, "judged_at"), _newest_of(group_keys, attempts, "fitted_at")
     said, outcome = _said_last((promotions, decided), (verdicts, verdict), (attempts, attempt))
-    answered = set(ruling.group_keys.filter(pa.array(ruling.champion >= 0)).to_pylist())
     orphan = np.flatnonzero(champion < 0)
-    has_ancestor = np.zeros(len(group_keys), dtype=np.bool_)
-    has_ancestor[orphan] = [
-        not answered.isdisjoint(ancestors(key)) for key in group_keys.take(pa.array(orphan)).to_pylist()
-    ]
+    parented = np.zeros(len(group_keys), dtype=np.bool_)
+    parented[orphan] = [has_ancestor(key) for key in group_keys.take(pa.array(orphan)).to_pylist()]
     shown = _at(_shown(promotions, ruling.group, ruling.champion), place)
     pinned = _at(ruling.is_pinned.astype(np.int64), place) > 0
     return pa.table(
         {
             "group_key": group_keys,
-            "state": _states(champion >= 0, has_ancestor, pinned, said, outcome),
+            "state": _states(champion >= 0, parented, pinned, said, outcome),
             "model_id": _take(promotions, "model_id", champion),
             **{name: _take(promotions, name, shown) for name in ("trained_through", "fitted_at", "rows")},
             "loss": _take(promotions, "challenger_loss", shown),
@@ -68,14 +71,14 @@ def standings(
     )
 
 
-def _states(has_champion: _Bools, has_ancestor: _Bools, pinned: _Bools, said: pa.Array, outcome: pa.Array) -> pa.Array:
+def _states(has_champion: _Bools, parented: _Bools, pinned: _Bools, said: pa.Array, outcome: pa.Array) -> pa.Array:
     """As `standing.state`, of arrays."""
     is_refused = np.where(
         np.asarray(said.is_null()), _among(outcome, {Decision.REFUSED}), _among(said, {Staleness.REFUSED})
     )
     cases = [
         (_among(outcome, UNFITTED), State.FAILED),
-        (~has_champion & has_ancestor, State.PARENT),
+        (~has_champion & parented, State.PARENT),
         (~has_champion, State.NONE),
         (pinned, State.HELD),
         (_among(said, {Staleness.FIT, Staleness.DEFERRED}), State.STALE),

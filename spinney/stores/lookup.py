@@ -45,6 +45,28 @@ class Until:
 
 
 @dataclass(frozen=True)
+class Shards:
+    """Rows of groups in these shards, both ends included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"shard BETWEEN {self.first} AND {self.last}"
+
+
+class OfParents:
+    """Rows of parents, whose keys are JSON objects."""
+
+    def __str__(self) -> str:
+        return "group_key LIKE '{%'"
+
+
+Condition = Until | Shards | OfParents
+"""What rows are read, as SQL when it is made text."""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """Which rows: those of these groups or parents; of these models alone, where any are named.
 
@@ -93,13 +115,18 @@ def batches(config: Config, base: Contract, columns: Sequence[str], wanted: Want
         yield from in_directory(config, table, directory, columns, wanted)
 
 
-def every(config: Config, base: Contract, columns: Sequence[str], until: Until | None = None) -> pa.Table:
-    """All rows of a table, directory after directory. Raises StoreError when it was never made."""
+def every(config: Config, base: Contract, columns: Sequence[str], *where: Condition | None) -> pa.Table:
+    """All rows of a table that meet all conditions. Raises StoreError when it was never made."""
     schema = _schema(layout.contract(config, base), columns)
     found: list[pa.RecordBatch] = []
     for _, table in _opened(config, base):
-        found += (batch.cast(schema) for batch in _query(table, _names(columns), str(until or "")))
+        found += (batch.cast(schema) for batch in _query(table, _names(columns), _all_of(where)))
     return pa.Table.from_batches(found, schema)
+
+
+def count(config: Config, base: Contract) -> int:
+    """How many rows a table has, by its log alone. Raises StoreError when it was never made."""
+    return sum(int(table.count()) for _, table in _opened(config, base))
 
 
 def dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
@@ -114,14 +141,14 @@ def dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def group_keys(config: Config, base: Contract, until: Until | None = None) -> list[str]:
-    """The keys that stand in a table, each once, sorted: groups and parents. In memory are the keys alone.
+def group_keys(config: Config, base: Contract, *where: Condition | None) -> list[str]:
+    """The keys that stand in such rows, each once, sorted: groups and parents. In memory are the keys alone.
 
     Raises StoreError when the table was never made.
     """
     found: set[str] = set()
     for _, table in _opened(config, base):
-        for batch in _query(table, "DISTINCT group_key", str(until or "")):
+        for batch in _query(table, "DISTINCT group_key", _all_of(where)):
             found.update(batch.column(0).to_pylist())
     return sorted(found - {None})
 
@@ -161,6 +188,10 @@ def _schema(contract: Contract, columns: Sequence[str]) -> pa.Schema:
 def _query(table: DeltaTable, what: str, where: str) -> Iterator[pa.RecordBatch]:
     found = QueryBuilder().register("t", table).execute(f"SELECT {what} FROM t" + (f" WHERE {where}" if where else ""))
     yield from pa.RecordBatchReader.from_stream(found)
+
+
+def _all_of(where: Iterable[Condition | None]) -> str:
+    return " AND ".join(str(each) for each in where if each is not None)
 
 
 def _names(columns: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from deltalake import write_deltalake
 from past import fleet_toml
 
 import spinney
+import spinney.fleet
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core import keys
@@ -79,7 +80,9 @@ def fitted(at: float, rows: int = 40, loss: float = 1.5) -> dict[str, Any]:
     return {"trained_through": hour(at), "fitted_at": hour(at), "rows": rows, "challenger_loss": loss}
 
 
-def test_every_group_that_has_an_event_has_one_state_and_parents_are_none(config: Config) -> None:
+@pytest.mark.parametrize("at_once", [1_000_000, 1])
+def test_every_group_that_has_an_event_has_one_state_and_parents_are_none(config, monkeypatch, at_once: int) -> None:
+    monkeypatch.setattr(spinney.fleet, "ROWS_AT_ONCE", at_once)
     seen(config, B, A, A, C, D)
     put(
         config,

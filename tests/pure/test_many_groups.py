@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from many_groups import key_of, model_id, write_fleet
 
+import spinney.fleet
 from spinney.cli import main
 from spinney.core.config import Config
 from spinney.core.standing import State
@@ -48,6 +49,12 @@ def expected(n: int) -> tuple[State, str | None]:
 def test_every_group_stands_where_its_rounds_and_people_put_it(config: Config) -> None:
     found = {each.group_key: (each.state, each.model_id) for each in Fleet(config).groups()}
     assert found == {key_of(n): expected(n) for n in range(GROUPS)}
+
+
+def test_a_large_fleet_is_read_shard_after_shard_with_the_same_result(config: Config, monkeypatch) -> None:
+    monkeypatch.setattr(spinney.fleet, "ROWS_AT_ONCE", 40)
+    found = {each.group_key: (each.state, each.model_id) for each in Fleet(config).groups()}
+    assert list(found.items()) == [(key_of(n), expected(n)) for n in range(GROUPS)]
 
 
 def test_a_limited_list_a_state_and_the_whole_as_json_say_the_same(config: Config) -> None:
