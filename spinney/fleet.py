@@ -1,49 +1,41 @@
-"""The fleet as it stands, read from its tables. Read-only; every surface is a view of it."""
+"""The fleet as it stands, read from its tables. Read-only; every surface is a view of it.
+
+What only some of its methods need (pandas, scikit-learn) is imported inside them: `spinney why` answers in less time
+than those take to import.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
+from typing import TYPE_CHECKING, Any
 
 from schemas import tables
 from schemas.contract import Contract
-from schemas.vocabulary import ModelStatus
 from spinney.core import keys, story
-from spinney.core.champion import Promotion, champion, is_pinned
+from spinney.core.champion import champion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.incumbent import Comparison
-from spinney.core.model import Model
-from spinney.core.pairs import Pair, pairs
-from spinney.core.standing import Last, State, state
-from spinney.stores import answers, delta, incumbent, signing_key
+from spinney.core.standing import Standing, State, standing
+from spinney.stores import lookup
 from spinney.stores.files import read_config
-from spinney.stores.timeline import moment_of
+from spinney.stores.lookup import OfParents, Shards, Until, Wanted
 
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
-@dataclass(frozen=True)
-class Standing:
-    """One group at a glance. trained_through: of its champion, in event time; rows: it was fitted on."""
+    from spinney.core.incumbent import Comparison
+    from spinney.core.model import Model
+    from spinney.core.pairs import Pair
 
-    group_key: str
-    state: State
-    model_id: str | None
-    trained_through: datetime | None
-    fitted_at: datetime | None
-    rows: int | None
-    loss: float | None
-    reason: str | None
-    error: str | None
+__all__ = ["Fleet", "Standing", "Story"]
+
+ROWS_AT_ONCE = 1_000_000
+"""Rows of `promotions` that are in memory at one time, some 200 bytes each; as many of `verdicts` and `models`."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +74,52 @@ class Fleet:
         as_of: as the fleet stood then, by what had been decided: a time (UTC where it names no zone), or a round's
         name. Raises StoreError.
         """
+        rows = lookup.dicts(self.table(as_of))
+        return [Standing(**{**row, "state": State(row["state"])}) for row in rows]
+
+    def table(self, as_of: datetime | str | None = None) -> pa.Table:
+        """The same as an Arrow table, a column for each field of `Standing`. Raises StoreError."""
+        import pyarrow as pa
+
+        from spinney.core import standing_table
+
         at = self._moment(as_of)
-        rows = self._read(tables.EVENTS, ["group_key"], _until("ingested_at", at))
-        seen = rows.column("group_key").unique().to_pylist()
-        return self._standings(sorted(key for key in seen if not keys.is_parent(key)), None, at)
+        decided, judged, fitted = (_until(name, at) for name in ("decided_at", "judged_at", "fitted_at"))
+        seen = lookup.group_keys(self.config, tables.EVENTS, _until("ingested_at", at))
+        of_parents = lookup.every(self.config, tables.PROMOTIONS, standing_table.PROMOTION, decided, OfParents())
+        answering = standing_table.answering(of_parents)
+
+        def has_ancestor(key: str) -> bool:
+            return not answering.isdisjoint(self._ancestors(key))
+
+        found = [
+            standing_table.standings(
+                pa.array(group_keys, pa.string()),
+                lookup.every(self.config, tables.PROMOTIONS, standing_table.PROMOTION, decided, shards),
+                lookup.every(self.config, tables.VERDICTS, standing_table.VERDICT, judged, shards),
+                lookup.every(self.config, tables.MODELS, standing_table.ATTEMPT, fitted, shards),
+                has_ancestor,
+            )
+            for shards, group_keys in self._pieces([key for key in seen if not keys.is_parent(key)])
+        ]
+        return pa.concat_tables(found).sort_by("group_key")
+
+    def _pieces(self, group_keys: list[str]) -> Iterator[tuple[Shards | None, list[str]]]:
+        """The groups by shards, so that a large fleet's history is not in memory at once; in one piece if it is small.
+
+        Shards: None for all.
+        """
+        shards = self.config.fleet.shards
+        pieces = min(shards, 1 + lookup.count(self.config, tables.PROMOTIONS) // ROWS_AT_ONCE)
+        if pieces == 1:
+            yield None, group_keys
+            return
+        by_piece: list[list[str]] = [[] for _ in range(pieces)]
+        for key in group_keys:
+            by_piece[keys.shard_of(key, shards) * pieces // shards].append(key)
+        for piece, mine in enumerate(by_piece):
+            first, end = (-(-shards * each // pieces) for each in (piece, piece + 1))
+            yield Shards(first, end - 1), mine
 
     def champions(self, as_of: datetime | str | None = None) -> Champions:
         """Who answers in the whole fleet, parents too, or who did then; small models are carried.
@@ -100,6 +134,8 @@ class Fleet:
         One whose signature does not hold is passed over for the one before it, as the stream does. Raises StoreError:
         nothing was ever stored of such a group, or its model is gone. SetupError: there is no signing key.
         """
+        from spinney.stores import answers, signing_key
+
         found = self._champions(self._moment(as_of), [key])
         if not found.histories and not keys.is_parent(key):
             self._refuse_unknown(key)
@@ -116,11 +152,13 @@ class Fleet:
         Raises ContractError: a column is missing or of another type. StoreError: a model is gone. SetupError: there is
         no signing key.
         """
+        from spinney.stores import answers, signing_key
+
         at = self._moment(as_of)
 
         def champions_of(group_keys: Iterable[str]) -> Champions:
             asked = set(group_keys)
-            asked |= {parent for key in asked for parent in answers.ancestors(self.config, key)}
+            asked |= {parent for key in asked for parent in self._ancestors(key)}
             return self._champions(at, sorted(asked))
 
         return answers.answer_frame(frame, champions_of, self.config, signing_key.signer(self.config))
@@ -130,6 +168,8 @@ class Fleet:
 
         See `spinney.core.incumbent` for what is compared; empty where no such row is there. Raises StoreError.
         """
+        from spinney.stores import incumbent
+
         return incumbent.compared(self.config, self.champions())
 
     def shadow(self) -> list[Pair]:
@@ -137,96 +177,64 @@ class Fleet:
 
         Of what `spinney tidy` has not forgotten. Empty where none was compared. Raises StoreError.
         """
+        import pyarrow.compute as pc
+        import pyarrow.dataset as ds
+
+        from spinney.core.pairs import pairs
+        from spinney.stores import delta
+
         watched = pc.match_substring(ds.field("metrics"), '"shadow"')
-        return pairs(self._read(tables.MODELS, _WATCHED, watched).to_pylist())
+        return pairs(delta.read(self.config, tables.MODELS, _WATCHED, watched).to_pylist())
 
     def why(self, key: str) -> Story:
         """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""
-        mine = ds.field("group_key") == key
-        (standing,) = self._standings([key], mine)
-        happened = story.told(
-            *(
-                self._read(base, _light(base), mine).to_pylist()
-                for base in (tables.VERDICTS, tables.MODELS, tables.PROMOTIONS)
-            )
-        )
+        ancestors = self._ancestors(key)
+        verdicts, attempts = (self._of_groups(base, _light(base), key) for base in (tables.VERDICTS, tables.MODELS))
+        decided = self._of_groups(tables.PROMOTIONS, _light(tables.PROMOTIONS), key, *ancestors)
+        mine = [row for row in decided if row["group_key"] == key]
+        happened = story.told(verdicts, attempts, mine)
         if not happened:
             self._refuse_unknown(key)
-        return Story(key, standing, happened)
+        answered = Champions.of_rows(row for row in decided if row["group_key"] != key)
+        ancestor_answers = any(champion(answered.histories.get(each, ())) for each in ancestors)
+        return Story(key, standing(key, mine, verdicts, attempts, ancestor_answers=ancestor_answers), happened)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
         if isinstance(as_of, str):
+            from spinney.stores.timeline import moment_of
+
             return moment_of(self.config, as_of)
         return as_of.replace(tzinfo=UTC) if as_of and not as_of.tzinfo else as_of
 
     def _champions(self, at: datetime | None, of: list[str] | None = None) -> Champions:
         """of: the groups and parents that are wanted; None: all."""
-        where = _until("decided_at", at, None if of is None else ds.field("group_key").isin(pa.array(of, pa.string())))
-        rows = self._read(tables.PROMOTIONS, [*_PROMOTION, "codec", "payload", "signature"], where)
-        return Champions.of_rows(rows.to_pylist())
+        until = _until("decided_at", at)
+        if of is None:
+            rows = lookup.every(self.config, tables.PROMOTIONS, _PROMOTION, until)
+        else:
+            rows = lookup.rows(self.config, tables.PROMOTIONS, _PROMOTION, Wanted.of_groups(of, until))
+        return Champions.of_rows(lookup.dicts(rows))
 
     def _refuse_unknown(self, key: str) -> None:
         """Raises StoreError, naming the nearest, for a group that has no event."""
-        if not self._read(tables.EVENTS, ["group_key"], ds.field("group_key") == key).num_rows:
-            known = self._read(tables.EVENTS, ["group_key"]).column("group_key").unique().to_pylist()
+        if not self._of_groups(tables.EVENTS, ["group_key"], key):
+            known = lookup.group_keys(self.config, tables.EVENTS)
             raise StoreError(keys.unknown(key, known, "nothing was ever stored of it"))
 
-    def _standings(
-        self, wanted: Iterable[str], where: ds.Expression | None, at: datetime | None = None
-    ) -> list[Standing]:
-        promotions = _by_group(self._read(tables.PROMOTIONS, _PROMOTION, _until("decided_at", at)), "decided_at")
-        verdicts = _newest(self._read(tables.VERDICTS, _VERDICT, _until("judged_at", at, where)), "judged_at")
-        attempts = _newest(self._read(tables.MODELS, _ATTEMPT, _until("fitted_at", at, where)), "fitted_at")
-        champions = {key: champion(Promotion.of_row(row) for row in rows) for key, rows in promotions.items()}
-        found = []
-        for key in wanted:
-            mine = promotions.get(key, [])
-            current = champions.get(key)
-            verdict, outcome = _said_last(verdicts.get(key), mine, attempts.get(key))
-            last = Last(
-                champion_id=current.model_id if current else None,
-                ancestor_answers=any(champions.get(each) for each in answers.ancestors(self.config, key)),
-                pinned=is_pinned(Promotion.of_row(row) for row in mine),
-                verdict=verdict,
-                outcome=outcome,
-            )
-            # A row that only keeps or pins a model does not say again what it was fitted on.
-            of_champion = (row for row in reversed(mine) if current and row["model_id"] == current.model_id)
-            row: dict[str, Any] = next((row for row in of_champion if row["fitted_at"] is not None), {})
-            found.append(
-                Standing(
-                    group_key=key,
-                    state=state(last),
-                    model_id=last.champion_id,
-                    trained_through=row.get("trained_through"),
-                    fitted_at=row.get("fitted_at"),
-                    rows=row.get("rows"),
-                    loss=row.get("challenger_loss"),
-                    reason=verdicts.get(key, {}).get("reason"),
-                    error=attempts.get(key, {}).get("error"),
-                )
-            )
-        return found
+    def _ancestors(self, key: str) -> tuple[str, ...]:
+        """The parents that may answer for a group, nearest first; a parent has none."""
+        fleet = self.config.fleet
+        return () if keys.is_parent(key) else keys.ancestors(fleet.group, fleet.parents, key)
 
-    def _read(self, base: Contract, columns: list[str], where: ds.Expression | None = None) -> pa.Table:
-        return delta.read(self.config, base, columns, where)
+    def _of_groups(self, base: Contract, columns: Iterable[str], *group_keys: str) -> list[dict[str, Any]]:
+        return lookup.dicts(lookup.rows(self.config, base, [*columns], Wanted.of_groups(group_keys)))
 
 
-_PROMOTION = [
-    "group_key",
-    "epoch",
-    "model_id",
-    "decision",
-    "trained_through",
-    "fitted_at",
-    "decided_at",
-    "round_id",
-    "rows",
-    "challenger_loss",
-]
+_PROMOTION = (
+    *("group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id"),
+    *("codec", "payload", "signature"),
+)
 _WATCHED = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
-_VERDICT = ["group_key", "decision", "round_id", "reason", "judged_at"]
-_ATTEMPT = ["group_key", "status", "error", "fitted_at", "round_id"]
 
 
 def _light(base: Contract) -> list[str]:
@@ -234,32 +242,5 @@ def _light(base: Contract) -> list[str]:
     return [name for name in base.names if name not in ("payload", "signature")]
 
 
-def _until(column: str, at: datetime | None, where: ds.Expression | None = None) -> ds.Expression | None:
-    if at is None:
-        return where
-    then = ds.field(column) <= at
-    return then if where is None else where & then
-
-
-def _said_last(
-    verdict: dict[str, Any] | None, promotions: list[dict[str, Any]], attempt: dict[str, Any] | None
-) -> tuple[str | None, str | None]:
-    """The verdict and the outcome of a `Last`. promotions: oldest first; attempt: the newest."""
-    outcomes = [(row["decided_at"], row["round_id"], row["decision"]) for row in promotions[-1:]]
-    if attempt and attempt["status"] != ModelStatus.FITTED:
-        outcomes.append((attempt["fitted_at"], attempt["round_id"], attempt["status"]))
-    at, round_id, outcome = max(outcomes, key=lambda each: each[0], default=(None, None, None))
-    if verdict is None or (at is not None and (round_id == verdict["round_id"] or at > verdict["judged_at"])):
-        return None, outcome
-    return verdict["decision"], outcome
-
-
-def _by_group(table: pa.Table, by: str) -> dict[str, list[dict[str, Any]]]:
-    grouped: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in sorted(table.to_pylist(), key=lambda row: row[by]):
-        grouped[row["group_key"]].append(row)
-    return grouped
-
-
-def _newest(table: pa.Table, by: str) -> dict[str, dict[str, Any]]:
-    return {key: rows[-1] for key, rows in _by_group(table, by).items()}
+def _until(column: str, at: datetime | None) -> Until | None:
+    return None if at is None else Until(column, at)

@@ -34,15 +34,16 @@ def fleet(config_path: str, as_json: bool, incumbent: bool, shadow: bool, limit:
             _shadowed(config_path, as_json=as_json)
         return
     from spinney.fleet import Fleet
+    from spinney.stores.lookup import dicts
 
-    rows = plain(Fleet(load_config(config_path)).groups(as_of))
+    rows = Fleet(load_config(config_path)).table(as_of)
     if state is not None:
-        rows = [row for row in rows if row.get("state") == state]
-    shown = rows if as_json or not limit else rows[:limit]
+        rows = rows.filter([each == state for each in rows.column("state").to_pylist()])
+    shown = rows if as_json or not limit else rows.slice(0, limit)
     if as_json:
-        write_json(shown)
+        write_json(dicts(shown))
         return
-    table("fleet", shown)
+    table("fleet", dicts(shown))
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown)} more; --limit 0 shows all", err=True)
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import pandas as pd
-
 from schemas.vocabulary import Decision
 from spinney.core import moments
 
@@ -113,13 +111,18 @@ def condense(promotions: Iterable[Promotion]) -> tuple[Promotion, ...]:
 
 def _known(value: Any) -> Any:
     """None for each way in which a frame or a table says null."""
-    return None if pd.isna(value) else value
+    return None if _is_null(value) else value
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, datetime) and not pd.isna(value):
-        return moments.microseconds(value)
-    return 0 if pd.isna(value) else int(value)
+    if _is_null(value):
+        return 0
+    return moments.microseconds(value) if isinstance(value, datetime) else int(value)
+
+
+def _is_null(value: Any) -> bool:
+    """None, NaN, NaT or NA, without importing pandas, which takes a third of a second."""
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)  # noqa: PLR0124 - NaN, NaT
 
 
 @dataclass(frozen=True, slots=True)

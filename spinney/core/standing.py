@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from schemas.vocabulary import Decision, ModelStatus, Staleness
+from spinney.core.champion import Promotion, champion, is_pinned
 
 
 class State(StrEnum):
@@ -36,6 +40,21 @@ class Last:
     outcome: str | None = None
 
 
+@dataclass(frozen=True)
+class Standing:
+    """One group at a glance. trained_through: of its champion, in event time; rows: it was fitted on."""
+
+    group_key: str
+    state: State
+    model_id: str | None
+    trained_through: datetime | None
+    fitted_at: datetime | None
+    rows: int | None
+    loss: float | None
+    reason: str | None
+    error: str | None
+
+
 UNFITTED = frozenset({ModelStatus.FAILED, ModelStatus.TIMED_OUT})
 
 
@@ -51,3 +70,51 @@ def state(last: Last) -> State:
         return State.STALE
     refused = last.outcome == Decision.REFUSED if last.verdict is None else last.verdict == Staleness.REFUSED
     return State.REFUSED if refused else State.FRESH
+
+
+def standing(
+    group_key: str,
+    promotions: Iterable[Mapping[str, Any]],
+    verdicts: Iterable[Mapping[str, Any]],
+    attempts: Iterable[Mapping[str, Any]],
+    *,
+    ancestor_answers: bool,
+) -> Standing:
+    """Where one group stands, by all of its own rows of these tables, in any order.
+
+    The rules that `spinney.core.standing_table` follows for a whole fleet.
+    """
+    decided = sorted(promotions, key=lambda row: row["decided_at"])
+    history = [Promotion.of_row(row) for row in decided]
+    current = champion(history)
+    verdict = max(reversed([*verdicts]), key=lambda row: row["judged_at"], default=None)
+    attempt = max(reversed([*attempts]), key=lambda row: row["fitted_at"], default=None)
+    said, outcome = _said_last(verdict, decided, attempt)
+    model_id = current.model_id if current else None
+    # A row that only keeps or pins a model does not say again what it was fitted on.
+    of_champion = (row for row in reversed(decided) if row["model_id"] == model_id and row["fitted_at"] is not None)
+    row: Mapping[str, Any] = next(of_champion, {}) if current else {}
+    return Standing(
+        group_key=group_key,
+        state=state(Last(model_id, ancestor_answers, is_pinned(history), said, outcome)),
+        model_id=model_id,
+        trained_through=row.get("trained_through"),
+        fitted_at=row.get("fitted_at"),
+        rows=row.get("rows"),
+        loss=row.get("challenger_loss"),
+        reason=verdict["reason"] if verdict else None,
+        error=attempt["error"] if attempt else None,
+    )
+
+
+def _said_last(
+    verdict: Mapping[str, Any] | None, promotions: Sequence[Mapping[str, Any]], attempt: Mapping[str, Any] | None
+) -> tuple[str | None, str | None]:
+    """The verdict and the outcome of a `Last`. promotions: oldest first; attempt: the newest."""
+    outcomes = [(row["decided_at"], row["round_id"], row["decision"]) for row in promotions[-1:]]
+    if attempt and attempt["status"] != ModelStatus.FITTED:
+        outcomes.append((attempt["fitted_at"], attempt["round_id"], attempt["status"]))
+    at, round_id, outcome = max(outcomes, key=lambda each: each[0], default=(None, None, None))
+    if verdict is None or (at is not None and (round_id == verdict["round_id"] or at > verdict["judged_at"])):
+        return None, outcome
+    return verdict["decision"], outcome

@@ -15,8 +15,6 @@ from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus
@@ -26,14 +24,13 @@ from spinney.core.config import Config
 from spinney.core.errors import Corrupt, GroupError, StoreError
 from spinney.core.signing import Claim, Signer
 from spinney.core.steps import SHOWN, Step
-from spinney.stores import charter, delta, layout, leases
+from spinney.stores import charter, delta, layout, leases, lookup
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.delta import Writer
+from spinney.stores.lookup import Wanted
 from spinney.stores.models import CARRIED_BYTES
 
 STEP = "decide"
-AT_ONCE = 2_000
-"""Models whose payloads are here at one time."""
 
 _HISTORY = [
     "group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id", "clock",
@@ -206,31 +203,37 @@ def _step(config: Config, ask: Ask, key: str, history: Sequence[Promotion]) -> S
 
 def _known(config: Config, group_keys: Sequence[str] | None) -> _Known:
     """Raises StoreError when one of the groups has no promotion at all, naming the nearest that have."""
-    where = None if group_keys is None else ds.field("group_key").isin(list(group_keys))
+    if group_keys is None:
+        rows = lookup.every(config, tables.PROMOTIONS, _HISTORY)
+    else:
+        rows = lookup.rows(config, tables.PROMOTIONS, _HISTORY, Wanted.of_groups(group_keys))
     histories: dict[str, list[Promotion]] = defaultdict(list)
     clock: datetime | None = None
-    for row in delta.read(config, tables.PROMOTIONS, _HISTORY, where).to_pylist():
+    for row in lookup.dicts(rows):
         histories[row["group_key"]].append(Promotion.of_row(row))
         clock = row["clock"] if clock is None else max(clock, row["clock"] or clock)
     for key in group_keys or ():
         if key not in histories:
-            known = pc.unique(delta.read(config, tables.PROMOTIONS, ["group_key"]).column("group_key")).to_pylist()
+            known = lookup.group_keys(config, tables.PROMOTIONS)
             raise StoreError(keys.unknown(key, known, "no model of it is known"))
     return _Known(histories, clock)
 
 
 def _named(config: Config, key: str, model: str) -> Promotion:
     """The group's model of that name, or whose name begins so. Raises GroupError."""
-    columns = ["group_key", "model_id", "trained_through", "fitted_at"]
-    fitted = ds.field("status") == ModelStatus.FITTED.value
-    mine = delta.read(config, tables.MODELS, columns, fitted & (ds.field("group_key") == key)).to_pylist()
+    columns = ["group_key", "model_id", "trained_through", "fitted_at", "status"]
+    attempts = lookup.dicts(lookup.rows(config, tables.MODELS, columns, Wanted.of_groups([key])))
+    mine = [row for row in attempts if row["status"] == ModelStatus.FITTED]
     found = {row["model_id"]: row for row in mine if row["model_id"].startswith(model)}
     if len(found) == 1:
         ((name, row),) = found.items()
         return Promotion.of_row({**row, "model_id": name, "decision": Decision.PROMOTED})
     if found:
         raise GroupError(key, f"{len(found)} of its models begin with {model!r}; give more of the name")
-    others = delta.read(config, tables.MODELS, columns, fitted & (ds.field("model_id") == model)).to_pylist()
+    import pyarrow.dataset as ds
+
+    theirs = (ds.field("status") == ModelStatus.FITTED.value) & (ds.field("model_id") == model)
+    others = delta.read(config, tables.MODELS, columns, theirs).to_pylist()
     if others:
         raise GroupError(
             key,
@@ -247,22 +250,17 @@ def _models(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Of these models (model_id -> group_key) the stored rows that hold, and of the others why they cannot answer."""
     found: dict[str, dict[str, Any]] = {}
-    wrong: dict[str, str] = {}
-    names = sorted(owners)
-    for start in range(0, len(names), AT_ONCE):
-        some = names[start : start + AT_ONCE]
-        of_them = ds.field("group_key").isin([owners[name] for name in some]) & ds.field("model_id").isin(some)
-        stored: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for row in delta.read(config, tables.MODELS, _MODEL, of_them).to_pylist():
-            stored[row["model_id"]].append(row)
-        for name in some:
-            rows = stored.get(name, [])
-            whole = next((row for row in rows if _holds(signer, owners[name], row)), None)
-            if whole is None:
-                wrong[name] = _UNVERIFIED if rows else _GONE
-            row = whole or {**(rows[0] if rows else {}), "payload": None}
-            found[name] = row if len(row["payload"] or b"") <= CARRIED_BYTES else {**row, "payload": None}
-    return found, wrong
+    held: set[str] = set()
+    for batch in lookup.batches(config, tables.MODELS, _MODEL, Wanted.of_models(owners)):
+        for row in lookup.dicts(batch):
+            name = row["model_id"]
+            if name in held:  # stored by several, who did the same work
+                continue
+            held |= {name} if _holds(signer, owners[name], row) else set()
+            carried = name in held and len(row["payload"] or b"") <= CARRIED_BYTES
+            found[name] = row if carried else {**row, "payload": None}
+    wrong = {name: _UNVERIFIED if name in found else _GONE for name in owners if name not in held}
+    return {name: found.get(name, {"payload": None}) for name in owners}, wrong
 
 
 def _holds(signer: Signer, owner: str, row: Mapping[str, Any]) -> bool:

@@ -8,12 +8,12 @@ Delta's own ``txnAppId`` would do the same and reads the whole state at every co
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction
@@ -25,7 +25,8 @@ from spinney.stores import crashpoints, layout, table_files
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 
-if TYPE_CHECKING:  # pyspark takes most of a second to import, and a command that needs no Spark none
+if TYPE_CHECKING:  # commands that only look something up need neither Spark nor Arrow's datasets, which import pandas
+    import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
 FEW_ROWS, FEW_BYTES = 10_000, 32 * 1024**2
@@ -33,6 +34,10 @@ FEW_ROWS, FEW_BYTES = 10_000, 32 * 1024**2
 
 HISTORY = 400
 """Commits looked back for the last of each step, before all that the log still has: a month of them."""
+
+REOPEN_SECONDS = 3600.0
+"""How long a writer goes on from the version that it opened. An append reads what was committed since, by Spark or by
+`tidy`; that may be in the log no more once it is older than `delta.logRetentionDuration`."""
 
 PROPERTIES = {
     # A checkpoint of the log is a pause of seconds in a streaming batch; maintenance makes them in its own time.
@@ -108,11 +113,12 @@ def version(config: Config, directory: Directory) -> int:
     """Its newest version. Raises StoreError when the table was never made."""
     table = opened(config, directory)
     if table is None:
-        raise _not_made(directory)
+        raise not_made(directory)
     return int(table.version())
 
 
-def _not_made(directory: Directory) -> StoreError:
+def not_made(directory: Directory) -> StoreError:
+    """What is raised for a table that was never made."""
     return StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
 
 
@@ -127,7 +133,7 @@ def read(
     for directory in layout.directories(config, base):
         table = opened(config, directory)
         if table is None:
-            raise _not_made(directory)
+            raise not_made(directory)
         part = dataset(table).to_table(columns, filter=where)
         wanted = arrow_schema(directory.contract)
         names = columns or wanted.names
@@ -202,18 +208,21 @@ class Writer:
     """
 
     def __init__(self, config: Config, directory: Directory, query: str, checkpoint: str) -> None:
-        table = opened(config, directory)
-        if table is None:
-            raise _not_made(directory)
-        self._table = table
+        self._config = config
         self._directory = directory
-        self._options = dict(config.storage.options) or None
+        self._open()
         self._query = query
         self._checkpoint = checkpoint
         self._last: dict[str, Commit] = {}
         self._look_back(HISTORY)
         if not self._last:
             self._look_back(None)
+
+    def _open(self) -> None:
+        table = opened(self._config, self._directory)
+        if table is None:
+            raise not_made(self._directory)
+        self._table, self._opened_at = table, time.monotonic()
 
     def _look_back(self, commits: int | None) -> None:
         """Read the last commit of each step out of so many of the newest; None: all that there are."""
@@ -312,12 +321,13 @@ class Writer:
         )
 
     def _append_arrow(self, rows: pa.Table, commit: Commit) -> None:
+        if time.monotonic() - self._opened_at > REOPEN_SECONDS:
+            self._open()
         write_deltalake(
-            self._directory.uri,
+            self._table,
             rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract)),
             mode="append",
             commit_properties=_properties(commit),
-            storage_options=self._options,
         )
 
 

@@ -72,11 +72,15 @@ class Past:
         delta.create_tables(self.config)
 
     def put(self, base: Contract, part: str, *rows: Mapping[str, Any]) -> None:
-        """Append rows behind everyone's back; columns not named are null."""
+        """Append rows behind everyone's back, in the shards of their groups; columns not named are null."""
         place = directory(self.config, base, part)
         schema = arrow_schema(place.contract)
-        whole = [{name: row.get(name) for name in schema.names} for row in rows]
+        whole = [{name: self._sharded(row).get(name) for name in schema.names} for row in rows]
         write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
+
+    def _sharded(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        key = row.get("group_key")
+        return row if key is None else {**row, "shard": keys.shard_of(key, self.config.fleet.shards)}
 
     def round(
         self, at: float, numbers: Mapping[str, float], *, decision: str = "promoted", epoch: int = 0, big: bool = False

@@ -6,6 +6,7 @@ delivered is delivered when it is back. A lease lets one process deliver at a ti
 =========  ==========================================================================================
 server     MLflow's client, one call at a time, at a pace
 runs       which run is which, by tags; none is made twice
+backlog    which rounds are not delivered yet
 rounds     what is told of a round: as many calls for a thousand groups as for a million
 attempts   what a round said of each group, from `models` and `promotions`
 figures    the round drawn
@@ -21,13 +22,11 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 
-import pyarrow as pa
-
-from schemas import tables
 from spinney.core.config import Config
 from spinney.core.config.secrets import masked
 from spinney.core.errors import Busy
-from spinney.stores import charter, delta, leases
+from spinney.stores import charter, leases
+from spinney.stores.tracking import backlog
 from spinney.stores.tracking.nested import Nest
 from spinney.stores.tracking.rounds import by_run, over, tell
 from spinney.stores.tracking.runs import Shelf
@@ -57,6 +56,7 @@ class Deliverer:
         self._config = config
         self._stopping = threading.Event()
         self._watch = Watch()
+        self._lookout = backlog.Lookout(config)
         self._told = ""
         self._thread = threading.Thread(target=self._deliver_until_stopped, name="tracking", daemon=True)
 
@@ -93,12 +93,15 @@ class Deliverer:
             self._thread.join(LEAVING_SECONDS)
 
     def _deliver_until_stopped(self) -> None:
-        last = False
+        last, done = False, None
         while not last:
             last = self._stopping.wait(EVERY_SECONDS)
             try:
+                seen = self._lookout.look()
                 with suppress(Busy, Left):  # another process delivers; what is left, the next look delivers
-                    deliver(self._config, self._watch)
+                    if seen is None or seen != done:
+                        deliver(self._config, self._watch)
+                        done = seen
                 self._told = ""
             except Exception as error:
                 # Whatever the tracking server does, the fleet goes on; the rounds stay in their table.
@@ -123,18 +126,19 @@ def deliver(config: Config, watch: Watch | None = None) -> int:
 
     Raises what MLflow raises, Busy while another process delivers, Left when it is told to leave.
     """
-    rounds = delta.read(config, tables.ROUNDS)
-    if config.tracking.mode == "off" or not rounds.num_rows:
+    recorded = backlog.opened(config)
+    if config.tracking.mode == "off" or backlog.is_empty(recorded):
         return 0
     with leases.held(config, [NAME]), Server(config, watch or Watch()) as server:
-        return _deliver(config, rounds, server)
+        return _deliver(config, recorded, server)
 
 
-def _deliver(config: Config, rounds: pa.Table, server: Server) -> int:
+def _deliver(config: Config, recorded: backlog.Opened, server: Server) -> int:
     experiment = server.experiment(config.fleet.name)
     shelf = Shelf(server, config, experiment, charter.ensure_fixed(config).fleet_id)
-    named = by_run(rounds)
-    runs = shelf.runs({name: rows[0] for name, rows in named.items()})
+    known = shelf.known()
+    named = by_run(backlog.after(recorded, known))
+    runs = shelf.with_runs(known, {name: rows[0] for name, rows in named.items()})
     left = {name: [row for row in rows if row["batch_id"] > runs[name].through] for name, rows in named.items()}
     delivered = server.watch.rounds = sum(map(len, left.values()))
     for name, fresh in left.items():
@@ -148,6 +152,7 @@ def _deliver(config: Config, rounds: pa.Table, server: Server) -> int:
         elif fresh:
             tell(server, config, run, fresh)
             server.watch.rounds -= len(fresh)
-        if run.open and over(named[name][-1]):
+    for name, run in runs.items():
+        if run.open and over(name):
             server.ask("set_terminated", run.run_id, "FINISHED")
     return delivered

@@ -82,7 +82,8 @@ def _read(config: Config, base: Contract, row: Mapping[str, Any], names: tuple[s
 
 
 def _mine(row: Mapping[str, Any]) -> ds.Expression:
-    return ds.field("round_id") == row["round_id"]
+    # Files of other batches are skipped by their statistics; names of rounds sort as text, so they tell less.
+    return (ds.field("batch_id") == row["batch_id"]) & (ds.field("round_id") == row["round_id"])
 
 
 def _metrics(texts: list[str | None]) -> dict[str, list[Any]]:

@@ -7,13 +7,12 @@ import math
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.vocabulary import RoundKind
@@ -35,18 +34,31 @@ MOST_METRICS, MOST_PARAMS = 900, 100
 """What one `log_batch` may carry: a thousand in all."""
 
 
-def by_run(rounds: pa.Table) -> dict[str, list[dict[str, Any]]]:
+_OF_STREAM = "stream "
+"""What the name of a stream's run begins with, before its day."""
+
+
+def by_run(rounds: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The rounds of each run, oldest first: a stream's by the day they began, a batch's each alone."""
-    runs: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in sorted(rounds.to_pylist(), key=lambda row: row["started_at"]):
+    runs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in sorted(rounds, key=lambda row: row["started_at"]):
         stream = row["kind"] == RoundKind.STREAM.value
-        runs[f"stream {row['started_at']:%Y-%m-%d}" if stream else row["round_id"]].append(row)
+        runs[f"{_OF_STREAM}{row['started_at']:%Y-%m-%d}" if stream else row["round_id"]].append(row)
     return runs
 
 
-def over(last: Mapping[str, Any]) -> bool:
-    """Whether no round can come to the run whose newest this is: a batch's at once, a stream's when its day is."""
-    return bool(last["kind"] == RoundKind.BATCH.value or last["started_at"].date() < datetime.now(UTC).date())
+def kind_of(name: str) -> RoundKind:
+    """Whose rounds stand in the run of this name."""
+    return RoundKind.STREAM if name.startswith(_OF_STREAM) else RoundKind.BATCH
+
+
+def over(name: str) -> bool:
+    """Whether no round can come to the run of this name: to a batch's at once, to a stream's when its day is over."""
+    return kind_of(name) == RoundKind.BATCH or date.fromisoformat(name.removeprefix(_OF_STREAM)) < today()
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
 
 
 def tell(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, Any]]) -> None:

@@ -31,11 +31,15 @@ RUNNING = "RUNNING"
 
 @dataclass(frozen=True)
 class Run:
-    """A run in MLflow. through: the greatest batch delivered to it; open: more may come."""
+    """A run in MLflow. through: the greatest batch delivered to it, -1 for none; open: more may come.
+
+    deleted: by a person. It counts as delivered, whatever comes.
+    """
 
     run_id: str
     through: int
     open: bool
+    deleted: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,19 +51,18 @@ class Shelf:
     experiment: str
     fleet_id: str
 
-    def runs(self, named: Mapping[str, Mapping[str, Any]]) -> dict[str, Run]:
-        """A run of each name, made where there is none. named: each with the row of its first round."""
-        known = self._known()
+    def with_runs(self, known: dict[str, Run], named: Mapping[str, Mapping[str, Any]]) -> dict[str, Run]:
+        """A run of each name too, made where there is none. named: each with the row of its first round."""
         missing = [name for name in named if name not in known]
         for name in missing:
             self._make(name, named[name])
-        return self._known() if missing else known
+        return self.known() if missing else known
 
-    def _known(self) -> dict[str, Run]:
+    def known(self) -> dict[str, Run]:
         """The fleet's runs by name: one call for a thousand of them, however old the fleet is."""
         found = self.server.search(self.experiment, f"tags.`{FLEET}` = '{self.fleet_id}'")
         return {
-            name: Run(run.info.run_id, sys.maxsize if deleted(run) else _through(run), unfinished(run))
+            name: Run(run.info.run_id, sys.maxsize if deleted(run) else _through(run), unfinished(run), deleted(run))
             for name, run in each_once(self.server, found, lambda run: str(run.data.tags[RUN])).items()
         }
 

@@ -9,6 +9,7 @@ import pytest
 from deltalake import write_deltalake
 
 from schemas.contract import Contract
+from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
@@ -56,12 +57,17 @@ def configured(tmp_path: Path) -> Callable[..., Config]:
 
 @pytest.fixture
 def put() -> Callable[..., None]:
-    """Append rows to a directory behind everyone's back; columns not named are null."""
+    """Append rows to a directory behind everyone's back, in the shards of their groups; columns not named are null."""
 
     def append(config: Config, base: Contract, rows: list[Mapping[str, Any]], part: str = "") -> None:
         place = directory(config, base, part)
         schema = arrow_schema(place.contract)
-        whole = [{name: row.get(name) for name in schema.names} for row in rows]
+
+        def sharded(row: Mapping[str, Any]) -> Mapping[str, Any]:
+            key = row.get("group_key")
+            return row if key is None else {**row, "shard": keys.shard_of(key, config.fleet.shards)}
+
+        whole = [{name: sharded(row).get(name) for name in schema.names} for row in rows]
         write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
 
     return append

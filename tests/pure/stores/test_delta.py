@@ -244,3 +244,21 @@ def test_a_step_written_now_is_its_last_whatever_the_history_says(configured, pu
     now.append(rows, step="b", batch_id=2)
     assert now.last("a").batch_id == 1
     assert now.last("b").batch_id == 2
+
+
+def test_a_writer_goes_on_from_the_version_that_it_opened_whatever_others_commit(configured, monkeypatch) -> None:
+    config = configured()
+    delta.create_tables(config)
+    made, other = writer(config), writer(config, "load", "c2")
+    opened = delta.opened
+    monkeypatch.setattr(delta, "opened", lambda *_: pytest.fail("opened again"))
+    for n in range(3):
+        made.append(arrow(config, tables.OUTCOMES, outcome(event_id=f"a{n}")), step="s", batch_id=n)
+        other.append(arrow(config, tables.OUTCOMES, outcome(event_id=f"b{n}")), step="s", batch_id=n)
+    DeltaTable(directory(config, tables.OUTCOMES).uri).optimize.compact()
+    made.append(arrow(config, tables.OUTCOMES, outcome(event_id="a3")), step="s", batch_id=3)
+    monkeypatch.setattr(delta, "opened", opened)
+    monkeypatch.setattr(delta, "REOPEN_SECONDS", -1.0)
+    made.append(arrow(config, tables.OUTCOMES, outcome(event_id="a4")), step="s", batch_id=4)
+    assert ids(config) == ["a0", "a1", "a2", "a3", "a4", "b0", "b1", "b2"]
+    assert writer(config).last("s").batch_id == 4

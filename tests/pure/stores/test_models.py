@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import pytest
+from past import constant
 
 from schemas import tables
 from spinney.core import codec
@@ -228,3 +230,39 @@ def test_of_two_signatures_of_one_model_that_of_todays_key_is_found(config, fitt
     assert ModelCache().load({row["model_id"]: (A, promotion(row, **bare))}, config, Signer(b"x" * 32)) == (
         {}, {row["model_id"]},
     )  # fmt: skip
+
+
+def test_a_second_pass_over_more_models_than_the_cache_holds_finds_those_that_it_holds(config) -> None:
+    """Least recently used alone would drop each model just before it is asked for again."""
+    made = {}
+    for n in range(20):
+        kind, payload = codec.dump(constant(float(n)))
+        signature = SIGNER.sign(Claim(A, f"m{n}", kind), payload)
+        made[f"m{n}"] = (A, Promotion(0, f"m{n}", "promoted", 1, 1, 1, "", kind, payload, signature))
+    size = len(made["m0"][1].payload)
+    cache = ModelCache(limit=5 * size)
+    passes = [[cache.load({name: made[name]}, config, SIGNER)[0][name] for name in made] for _ in range(3)]
+    assert [len({*map(id, a)} & {*map(id, b)}) for a, b in itertools.pairwise(passes)] == [5, 5]
+    assert [answer(model, 0.0) for model in passes[2]] == list(map(float, range(20)))
+
+
+def test_a_model_that_is_asked_for_more_often_takes_the_place_of_another(config) -> None:
+    made = {}
+    for n in range(3):
+        kind, payload = codec.dump(constant(float(n)))
+        signature = SIGNER.sign(Claim(A, f"m{n}", kind), payload)
+        made[n] = {f"m{n}": (A, Promotion(0, f"m{n}", "promoted", 1, 1, 1, "", kind, payload, signature))}
+    cache = ModelCache(limit=2 * len(made[0]["m0"][1].payload))
+    for n in (0, 1, 0, 0, 0, 2, 2, 2):
+        cache.load(made[n], config, SIGNER)
+    kept = cache.load(made[2], config, SIGNER)[0]
+    assert cache.load(made[2], config, SIGNER)[0]["m2"] is kept["m2"]
+    assert cache.load(made[0], config, SIGNER)[0]["m0"] is cache.load(made[0], config, SIGNER)[0]["m0"]
+
+
+def test_a_model_larger_than_the_cache_is_loaded_and_not_kept(config, fitted) -> None:
+    row = fitted[A]
+    cache = ModelCache(limit=len(row["payload"]) - 1)
+    wanted = {row["model_id"]: (A, promotion(row))}
+    assert answer(cache.load(wanted, config, SIGNER)[0][row["model_id"]], 19.0) == pytest.approx(38.0, rel=0.05)
+    assert cache._models == {}

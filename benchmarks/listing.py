@@ -1,0 +1,134 @@
+"""What it takes to look at a fleet: whole commands, each in a process of its own, start of Python included.
+
+The tables are those of two weekly rounds with a few decisions by people (tests/support/many_groups.py). `bare` is what
+someone would write by hand for the first line: read the same columns by deltalake and pandas, keep each group's newest
+promotion, print three. It knows nothing of epochs, pins, withdrawals, verdicts or failed attempts.
+
+Seconds are the median and the range of the runs; CPU seconds are the child's own and suffer less from what else runs.
+Peak memory is the largest resident set of any run.
+
+Run: ``python benchmarks/listing.py``; ``--groups 1000 --runs 1`` for a quick look; ``--json`` for all figures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+# The tables of many groups are the tests' own.
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+from many_groups import KEY, key_of, write_fleet
+
+from spinney.stores import signing_key
+
+SPINNEY = "from spinney.cli import main; main()"
+BARE = """\
+import json, sys
+import pandas as pd
+from deltalake import DeltaTable
+names = ["group_key", "model_id", "decision", "trained_through", "fitted_at", "rows", "challenger_loss"]
+tables = [DeltaTable(f"root/tables/promotions/{part}") for part in ("stream", "batch", "people")]
+parts = [table.to_pandas(columns=names) for table in tables]
+rows = pd.concat([part for part in parts if len(part)])
+newest = rows[rows["decision"] == "promoted"].sort_values(["group_key", "trained_through", "fitted_at"])
+newest = newest.drop_duplicates("group_key", keep="last")
+events = DeltaTable("root/tables/events").to_pandas(columns=["group_key"])["group_key"].unique()
+print(newest.head(3).to_string(), len(events))
+"""
+PACKAGES = ("deltalake", "pandas", "pyarrow")
+
+
+def commands(groups: int) -> dict[str, list[str]]:
+    """What is run, by its name in the table; from the folder of fleet.toml."""
+    some = key_of(min(123, groups - 1))
+    spinney = {
+        "--help": ["--help"],
+        "fleet --limit 3": ["fleet", "--limit", "3"],
+        "fleet --json": ["fleet", "--json"],
+        "why KEY": ["why", some],
+    }
+    return {"bare": ["-c", BARE], **{name: ["-c", SPINNEY, *asked] for name, asked in spinney.items()}}
+
+
+def run_once(arguments: Sequence[str], folder: Path) -> dict[str, float]:
+    """One process: seconds, CPU seconds and peak MB. Raises SystemExit when it fails."""
+    environment = {**os.environ, signing_key.KEY: KEY}
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
+        child = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, stdout=said, stderr=errors)
+        _, status, used = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        took = time.perf_counter() - began
+        if child.returncode:
+            errors.seek(0)
+            raise SystemExit(f"{arguments}: expected exit 0, got {child.returncode}: {errors.read().decode()[-2000:]}")
+        written = said.seek(0, os.SEEK_END)
+    kilobytes = used.ru_maxrss / 1024 if sys.platform == "darwin" else used.ru_maxrss
+    return {
+        "seconds": took, "cpu_seconds": used.ru_utime + used.ru_stime, "peak_mb": kilobytes / 1024,
+        "output_kb": written / 1024,
+    }  # fmt: skip
+
+
+def measured(folder: Path, groups: int, runs: int) -> list[dict[str, Any]]:
+    """One row per command; the commands take turns, so that what else runs on the machine disturbs all alike."""
+    asked = commands(groups)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in asked}
+    for _ in range(runs):
+        for name, arguments in asked.items():
+            found[name].append(run_once(arguments, folder))
+    return [{"command": name, **summary(each)} for name, each in found.items()]
+
+
+def summary(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    seconds = [run["seconds"] for run in runs]
+    return {
+        "seconds": round(statistics.median(seconds), 3),
+        "seconds_range": [round(min(seconds), 3), round(max(seconds), 3)],
+        "cpu_seconds": round(statistics.median(run["cpu_seconds"] for run in runs), 3),
+        "peak_mb": round(max(run["peak_mb"] for run in runs)),
+        "output_kb": round(runs[-1]["output_kb"]),
+    }
+
+
+def show(results: Sequence[Mapping[str, Any]]) -> None:
+    print(f"{'command':<16} {'seconds':>8} {'range':>14} {'CPU s':>7} {'x bare':>7} {'peak MB':>8}")
+    bare = results[0]["cpu_seconds"]
+    for each in results:
+        least, most = each["seconds_range"]
+        times = f"{each['seconds']:8.2f} {least:6.2f} – {most:5.2f} {each['cpu_seconds']:7.2f}"
+        print(f"{each['command']:<16} {times} {each['cpu_seconds'] / bare:7.2f} {each['peak_mb']:8,}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--groups", type=int, default=50_000)
+    parser.add_argument("--events", type=int, default=50, help="rows of `events` per group")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        write_fleet(Path(folder), asked.groups, events=asked.events)
+        results = measured(Path(folder), asked.groups, asked.runs)
+    if asked.json:
+        machine = {"python": platform.python_version(), "platform": platform.platform(), "cpus": os.cpu_count()}
+        versions = {name: metadata.version(name) for name in PACKAGES}
+        said = {"groups": asked.groups, "events": asked.groups * asked.events, "runs": asked.runs}
+        print(json.dumps({**said, "results": results, "machine": machine, "versions": versions}, indent=2))
+    else:
+        show(results)
+
+
+if __name__ == "__main__":
+    main()
