@@ -248,7 +248,8 @@ def test_one_that_answers_otherwise_from_its_stored_bytes_is_refused(past: Past,
 
 
 def test_a_large_model_is_not_carried_by_its_promotion_and_answers_all_the_same(past: Past, index: Path) -> None:
-    forest = RandomForestRegressor(30, random_state=0).fit(ROWS, ROWS["price"])
+    many = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 2)), columns=ROWS.columns)
+    forest = RandomForestRegressor(30, random_state=0).fit(many, many["price"])
     index.with_name("a.skops").write_bytes(skops_io.dumps(forest))
     load_models(past.config, str(index), SAID)
     carried = {row["group_key"]: row["payload"] for row in delta.read(past.config, tables.PROMOTIONS).to_pylist()}
