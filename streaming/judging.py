@@ -24,6 +24,13 @@ TICK_MS = 10_000
 IDLE_MS = 600_000
 """How often one is in which nothing can happen before there are news."""
 
+CLOCK_STEP = 60_000_000
+"""A shard whose clock alone went on is written when it went on by so much, microseconds of the fleet's clock.
+
+Each batch of scores brings every shard the time. A worker that starts anew takes the clock up from where it was written
+last; nothing had become stale in between, or the shard would have been written.
+"""
+
 KEPT_BYTES = 32 * 1024**2
 """State of the shards that a worker keeps decoded; as values it takes about three times as much memory."""
 
@@ -87,16 +94,17 @@ class Judging:
             number = int(key[0])
             rows = [frame for frame in frames if len(frame)]
             now = int(state.getCurrentProcessingTimeMs()) * 1000
-            before = bytes(state.get[0]) if state.exists else b""
-            shard = _decoded.take(number, before) if before else Shard.empty()
+            blob = bytes(state.get[0]) if state.exists else b""
+            shard = _decoded.take(number, blob) if blob else Shard.empty()
+            before = shard.sections
             shard = advance(shard, news.of_frames(rows), self.terms, now)
             said = report(shard, self.terms, now, self._most(now))
-            after = shard.to_bytes()
-            if after != before:
-                state.update((after,))
-            _decoded.put(number, after, shard)
+            if shard.sections != before or shard.clock >= Shard.clock_of(blob) + CLOCK_STEP:
+                blob = shard.to_bytes()
+                state.update((blob,))
+            _decoded.put(number, blob, shard)
             # Set in every call: a timer that went off, or an older one, does not count any more.
-            state.setTimeoutDuration(IDLE_MS if self._is_idle(shard, now) else TICK_MS)
+            state.setTimeoutDuration(_idle_until(number, now) if self._is_idle(shard, now) else TICK_MS)
             if said.rows or said.due:
                 yield news.report_rows(number, said, shard.clock)
 
@@ -113,3 +121,12 @@ class Judging:
         """Whether no verdict can change before there are news: time alone changes it by the wall clock only."""
         groups = shard.groups
         return not (self.terms.wall or groups.any_due or (groups["retry_at"] > now).any())
+
+
+def _idle_until(number: int, now: int) -> int:
+    """How long an idle shard sleeps, milliseconds: IDLE_MS at most.
+
+    Until the same moment whenever it is asked, another one for each shard: Spark writes a state whose timer changes.
+    """
+    into = (now // 1000 + number * TICK_MS) % IDLE_MS
+    return IDLE_MS - into

@@ -95,9 +95,22 @@ class Shard:
     def pending(self) -> Pending:
         return self.waiting.value
 
+    @property
+    def sections(self) -> tuple[bytes, bytes, bytes]:
+        """The bytes of everything but the clock: the same objects as long as nothing changes."""
+        return self.groups.to_bytes(), self.histories.blob, self.waiting.blob
+
     def to_bytes(self) -> bytes:
         clock = self.clock.to_bytes(8, "little", signed=True)
-        return FORMAT + blobs.join([clock, self.groups.to_bytes(), self.histories.blob, self.waiting.blob])
+        return FORMAT + blobs.join([clock, *self.sections])
+
+    @classmethod
+    def clock_of(cls, blob: bytes) -> int:
+        """The clock in the bytes of a shard; NEVER in none."""
+        if not blob:
+            return NEVER
+        clock, *_ = blobs.split(blobs.unformatted(blob, FORMAT, "the judge"))
+        return int.from_bytes(clock, "little", signed=True)
 
     def sealed(self) -> Shard:
         """The same shard, to be kept between batches: what does not change is not encoded again.

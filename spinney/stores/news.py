@@ -92,14 +92,20 @@ def of_frames(frames: list[pd.DataFrame]) -> News:
     if not frames:
         return News((), (), pd.DataFrame({name: pd.Series(dtype=_dtype(name)) for name in HEALTH}))
     rows = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    health = rows.loc[rows["kind"] == "health", list(HEALTH)]
-    health = health.astype({name: _dtype(name) for name in HEALTH})
-    decided = [_decided(row) for row in rows[rows["kind"] == "promotion"].to_dict("records")]
+    kinds = rows["kind"].to_numpy(object)
+    is_health = kinds == "health"
+    # Column by column, and nothing for kinds that did not come: most batches bring a shard a few rows of health alone.
+    health = pd.DataFrame({name: rows[name].to_numpy()[is_health].astype(_dtype(name)) for name in HEALTH})
+    decided = [_decided(row) for row in _records(rows, kinds == "promotion")]
     unfitted = [
         Unfitted(row["group_key"], row["status"], _whole(row["rows"]), _whole(row["fitted_at"]), _whole(row["clock"]))
-        for row in rows[rows["kind"] == "unfitted"].to_dict("records")
+        for row in _records(rows, kinds == "unfitted")
     ]
     return News(decided, unfitted, health)
+
+
+def _records(rows: pd.DataFrame, wanted: np.ndarray) -> list[dict[Any, Any]]:
+    return rows[wanted].to_dict("records") if wanted.any() else []
 
 
 def _dtype(name: str) -> str:

@@ -172,14 +172,22 @@ def test_a_shard_to_which_nothing_happened_is_not_written_again() -> None:
     before, state.updates = state.value, 0
     assert judged(state) == []
     assert (state.updates, state.value) == (0, before)
-    judged(state, frame(TICK))
-    assert state.updates == 1, "the event clock goes on"
+    minute = 60_000_000
+    for after, updates in ((minute - 1, 0), (minute, 1), (2 * minute - 1, 1)):
+        judged(state, frame({**TICK, "last_event_time": PROMOTION["clock"] + after}))
+        assert state.updates == updates, "the event clock alone went on"
+    (due,) = judged(state, frame({**TICK, "last_event_time": PROMOTION["clock"] + 7 * 1440 * minute}))
+    assert due["clock"].tolist() == [PROMOTION["clock"] + 7 * 1440 * minute] * 2
 
 
 def test_a_shard_in_which_only_news_can_change_a_verdict_is_woken_seldom() -> None:
     state = State()
     judged(state, frame(PROMOTION))
-    assert state.timeout == IDLE_MS
+    wakes = state.now_ms + state.timeout
+    assert TICK_MS < state.timeout <= IDLE_MS
+    state.now_ms += TICK_MS
+    judged(state, frame(TICK))
+    assert state.now_ms + state.timeout == wakes, "Spark writes a state whose timer is set to another time"
     judged(state, frame({**UNFITTED, "fitted_at": START + 4}))
     assert state.timeout == TICK_MS, "a failed fit waits for the wall clock"
     by_the_wall = State()
