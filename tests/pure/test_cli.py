@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
 
@@ -224,9 +225,9 @@ class FleetOfTwo:
     def __init__(self, config: object) -> None:
         del config
 
-    def groups(self, as_of: str | None = None) -> list[dict[str, object]]:
+    def table(self, as_of: str | None = None) -> pa.Table:
         del as_of
-        return [{"group": "a", "state": "fresh", "age": float("nan")}, {"group": "b", "state": "failed", "age": 1.0}]
+        return pa.table({"group": ["a", "b"], "state": ["fresh", "failed"], "age": [float("nan"), 1.0]})
 
     def why(self, key: str) -> str:
         return f"the story of {key}"
