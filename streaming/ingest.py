@@ -24,10 +24,6 @@ STEPS: tuple[tuple[str, str, Contract], ...] = (
 )
 """The writes of a batch, in order: step, the rows' kind, table."""
 
-DRIVER_BYTES = 64 * 1024**2
-"""Rows with so many bytes of text (at most MAX_RECORDS_A_BATCH a topic) are written by delta-rs from the driver, which
-takes less time than a Spark write; more of them by Spark: dead letters may be large."""
-
 
 def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
     rows = source.events(spark, config, editions)
@@ -44,24 +40,22 @@ class Batches:
     """Writes each batch: the rows of a kind to their table. A step that is stored already is not written again."""
 
     def __init__(self, config: Config, checkpoint: str) -> None:
-        directories = {step: directory(config, contract) for step, _, contract in STEPS}
-        self._writers = {step: Writer(config, each, NAME, checkpoint) for step, each in directories.items()}
-        self._columns = {step: each.contract.names for step, each in directories.items()}
+        self._writers = {
+            step: Writer(config, directory(config, contract), NAME, checkpoint) for step, _, contract in STEPS
+        }
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         batch = batch.persist()
         try:
             sizes = delta.sizes(batch, "kind")
             for step, kind, _ in STEPS:
-                if kind in sizes and not self._writers[step].done(step, batch_id):
+                if kind in sizes:
                     rows = (
                         batch.filter(F.col("kind") == kind)
                         .withColumn("ingested_at", F.col("arrived_at"))
                         .withColumn("ingested_on", F.to_date("arrived_at"))
                         .withColumn("batch_id", F.lit(batch_id).cast("bigint"))
-                        .select(*self._columns[step])
                     )
-                    on_driver = sizes[kind].bytes <= DRIVER_BYTES
-                    self._writers[step].append(rows.toArrow() if on_driver else rows, step=step, batch_id=batch_id)
+                    self._writers[step].append(rows, step=step, batch_id=batch_id, size=sizes[kind])
         finally:
             batch.unpersist()

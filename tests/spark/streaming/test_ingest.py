@@ -10,9 +10,10 @@ import pytest
 from pyspark.sql import functions as F
 
 from schemas import tables
+from spinney.stores import delta
 from spinney.stores.layout import directory
 from spinney.stores.validity import classified
-from streaming import ingest, source
+from streaming import source
 from streaming.ingest import Batches
 
 AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -32,7 +33,7 @@ def engine(config, base) -> str:
 
 @pytest.fixture
 def few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest, "DRIVER_BYTES", 3000)
+    monkeypatch.setattr(delta, "FEW_BYTES", 3000)
 
 
 def test_records_few_but_large_are_written_where_they_are(spark, world, few_bytes) -> None:
