@@ -29,8 +29,9 @@ if TYPE_CHECKING:  # commands that only look something up need neither Spark nor
     import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
-FEW_ROWS, FEW_BYTES = 10_000, 32 * 1024**2
-"""What the driver writes itself: both must hold, for a few records may be large ones."""
+FEW_ROWS, FEW_BYTES = 400_000, 64 * 1024**2
+"""What the driver writes itself, a whole streaming batch of usual records among it: both must hold, for a few records
+may be large ones."""
 
 HISTORY = 400
 """Commits looked back for the last of each step, before all that the log still has: a month of them."""

@@ -35,9 +35,7 @@ class Publisher:
             # Compressed only if asked for: not every consumer knows the codec that our own records are sent with.
             compression = self._config.kafka.options.get("compression.type", "none")
             only_errors = {"delivery.report.only.error": True, "on_delivery": self._answered}
-            self._producer = kafka.producer(
-                self._config, {**_SETTINGS, **only_errors, "compression.type": compression}
-            )
+            self._producer = kafka.producer(self._config, {**_SETTINGS, **only_errors, "compression.type": compression})
         producer = self._producer
         try:
             for key, value in messages:
