@@ -152,7 +152,7 @@ class _Input:
                 size = sum(meta.row_group(at).total_byte_size for at in range(meta.num_row_groups))
                 rows = int(self.BATCH_BYTES * max(meta.num_rows, 1) / max(size, 1))
                 drop, at = self._drop.get(file), 0
-                for batch in opened.iter_batches(min(max(rows, 16), 65_536), use_threads=False):
+                for batch in opened.iter_batches(min(max(rows, 1), 65_536), use_threads=False):
                     read = self._as_declared(pa.Table.from_batches([batch]))
                     yield read if drop is None else read.filter(pc.invert(drop.slice(at, len(read))))
                     at += len(read)
