@@ -199,7 +199,7 @@ def loaded(root: Path, source: str, spark: Any, moment: datetime, patch: Any) ->
         def now(cls, tz: Any = None) -> datetime:
             return moment
 
-    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were judged
+    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were validated
     config = parse(TEXT.format(root=root), "fleet.toml", {})
     return load(config, source, spark=spark).added, stored(config)
 

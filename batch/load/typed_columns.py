@@ -1,7 +1,7 @@
-"""Columns of a file as their declared types, without a JVM, where that surely gives what the JSON of a row would give.
+"""Convert columns of a file to their declared types, without a JVM, where the result surely equals that of their JSON.
 
-What is not sure is *doubtful*: such a row is judged by `spinney.stores.validity`, the one definition of validity. So a
-rule here may doubt too much, which costs time, but never too little.
+Other values are *doubtful*: their rows are validated by `spinney.stores.validity`, the only definition of validity. A
+rule here may call too many values doubtful, which costs time, but never too few.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _PLAIN_SCALE = 6
 
 @dataclass(frozen=True)
 class Typed:
-    """values: as declared, null where absent, shape (rows,). doubtful: None where no row is."""
+    """values: of the declared type, null where absent, shape (rows,). doubtful: mask, shape (rows,); None: no row."""
 
     values: pa.Array
     doubtful: Mask | None = None
 
 
 def is_known(kind: pa.DataType) -> bool:
-    """Whether a column of this type reaches Spark as the same JSON when its rows are copied to another Parquet file."""
+    """Whether Spark makes the same JSON of such a column after its rows were copied to another Parquet file."""
     if types.is_dictionary(kind):
         return is_known(kind.value_type)
     return (
@@ -66,7 +66,7 @@ _KNOWN = (
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """Dictionaries decoded, long texts as texts, NaN as null: pandas writes a missing number as either."""
+    """The column with dictionaries decoded, large strings as strings, and NaN as null (pandas writes either)."""
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_large_string(column.type):
