@@ -78,7 +78,7 @@ def load(
     source: columns as the messages have them. outcomes: its rows are outcomes, not events. Where labels come late and
     the rows of events have the target, they are loaded as outcomes too, observed at their `observed_at` or
     `label_delay` after the event. A column `prediction` of events, if the fleet declares none of that name, is what the
-    present system answered: it becomes the incumbent's. spark: a session, or a function that starts one, which is called
+    present system answered: it becomes the incumbent's. spark: a session, or a function that starts one; it is called
     only when rows have to be validated by Spark.
 
     Among rows with the same group and id, the one with the earliest event_time (observed_at for outcomes) is loaded;

@@ -103,7 +103,7 @@ class Merger:
 
 
 class _Identity:
-    """(group, event_id) of each row as one integer: group number × distinct ids + index of the id, free of collisions."""
+    """(group, event_id) of each row as one integer: group number × distinct ids + index of the id."""
 
     def __init__(self, rows: pa.Table) -> None:
         ids = rows["event_id"]

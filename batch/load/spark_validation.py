@@ -1,4 +1,4 @@
-"""Rows validated row by row by Spark: those that the check by columns doubts, or a source that only Spark reads."""
+"""Validate rows with Spark: the doubtful ones, or all rows of a source that only Spark reads."""
 
 from __future__ import annotations
 
