@@ -30,6 +30,9 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _INTEGERS = {"tinyint": np.int8, "smallint": np.int16, "int": np.int32, "bigint": np.int64}
 _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 _GREATEST_FLOAT = float(np.finfo(np.float32).max)
+_LARGE_FLOAT = 1e7
+"""Java before 19 does not write the shortest text of a float from here on (JDK-4511638), nor any Java of the smallest."""
+
 _PLAIN_SCALE = 6
 """Decimals of at most so many places are never written with an exponent."""
 
@@ -173,12 +176,13 @@ def _floating(column: pa.Array, kind: str) -> Typed:
     doubtful = np.isinf(numbers)
     if column.type != wanted:
         size = np.abs(numbers)
-        # The JSON has a number's shortest text, which Java writes in its own way for the smallest of them.
         doubtful |= (size < _SMALLEST_NORMAL) & (size > 0)
         if kind == "float":
             # Halfway between two floats the text may lie on the other side than the number itself.
             bits = numbers.view(np.int64) & 0x1FFF_FFFF
             doubtful |= (size > _GREATEST_FLOAT) | (bits == 0x1000_0000)
+        else:
+            doubtful |= size >= _LARGE_FLOAT
     if column.type == wanted or kind == "float":
         with np.errstate(over="ignore"):  # what overflows is doubtful
             numbers = numbers.astype(wanted.to_pandas_dtype())
