@@ -31,7 +31,7 @@ _INTEGERS = {"tinyint": np.int8, "smallint": np.int16, "int": np.int32, "bigint"
 _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 _GREATEST_FLOAT = float(np.finfo(np.float32).max)
 _LARGE_FLOAT = 1e7
-"""Java before 19 does not write the shortest text of a float from here on (JDK-4511638), nor any Java of the smallest."""
+"""From here on Java before 19 does not write the shortest text of a float (JDK-4511638)."""
 
 _PLAIN_SCALE = 6
 """Decimals of at most so many places are never written with an exponent."""
@@ -176,7 +176,7 @@ def _floating(column: pa.Array, kind: str) -> Typed:
     doubtful = np.isinf(numbers)
     if column.type != wanted:
         size = np.abs(numbers)
-        doubtful |= (size < _SMALLEST_NORMAL) & (size > 0)
+        doubtful |= (size < _SMALLEST_NORMAL) & (size > 0)  # Java writes at least two digits
         if kind == "float":
             # Halfway between two floats the text may lie on the other side than the number itself.
             bits = numbers.view(np.int64) & 0x1FFF_FFFF
