@@ -1,4 +1,4 @@
-"""The groups of a load, numbered: each key is encoded and hashed once, however many rows it has."""
+"""Number the groups of a load: each key is encoded and hashed once, however many rows it has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spinney.core.errors import ContractError
 Numbers = npt.NDArray[np.int64]
 
 NONE = -1
-"""In place of a number: the key is not surely valid."""
+"""Number of a key that is not surely valid."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -79,7 +79,7 @@ class Groups:
         return number
 
     def of_keys(self, columns: Sequence[pa.Array]) -> Numbers:
-        """As `numbers`, of rows that were judged valid. Raises ContractError for a key that is not."""
+        """As `numbers`, for rows that Spark found valid. Raises ContractError for an invalid key."""
         numbers = self.numbers(columns)
         if (numbers == NONE).any():
             raise ContractError("load: expected the keys of valid rows; got one that is null, empty or too long")

@@ -1,4 +1,4 @@
-"""The whole of a load: read and check in batches, judge what is doubtful one by one, merge and store."""
+"""The steps of a load: read and check batches, validate doubtful rows in Spark, merge, write."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from batch.load import answers, sources
-from batch.load.answers import ANSWER
-from batch.load.checking import GROUP, PLACE, Checker, event_columns, outcome_columns
-from batch.load.columns import plain
+from batch.load import incumbent_answers, sources
+from batch.load.column_checks import GROUP, PLACE, Checker, event_columns, outcome_columns
 from batch.load.groups import Groups
-from batch.load.kinds import Kind
-from batch.load.late import labelled
+from batch.load.incumbent_answers import ANSWER
+from batch.load.late_labels import labelled
+from batch.load.record_kinds import RecordKind
 from batch.load.sources import OnlySpark, Source
 from batch.load.spool import Spool
-from batch.load.storing import Storer, Target
+from batch.load.table_writer import TableWriter, Target
+from batch.load.typed_columns import plain
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
@@ -35,12 +35,12 @@ from spinney.stores.storage import folder
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from batch.load.exact import Judged
+    from batch.load.spark_validation import Validated
 
     Start = Callable[[], SparkSession]
 
 SCRATCH = "loading"
-"""Folder below the root for rows that wait; gone when no load runs."""
+"""Folder below the root for temporary files; removed at the end of a load."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a load has come. stage: ``read``, ``judged one by one`` or the table that is stored. rows: of `of`."""
+    """stage: ``read``, ``validated row by row`` or the table being written. rows: done so far, out of `of`."""
 
     stage: str
     rows: int
@@ -78,11 +78,11 @@ def load(
     source: columns as the messages have them. outcomes: its rows are outcomes, not events. Where labels come late and
     the rows of events have the target, they are loaded as outcomes too, observed at their `observed_at` or
     `label_delay` after the event. A column `prediction` of events, if the fleet declares none of that name, is what the
-    present system answered: it becomes the incumbent's. spark: a session, or a function that starts one, which is
-    called only when rows have to be judged one by one.
+    present system answered: it becomes the incumbent's. spark: a session, or a function that starts one; it is called
+    only when rows have to be validated by Spark.
 
-    Of several rows with the same id in a group that with the earliest event_time (observed_at of an outcome) is
-    loaded, of several such the first in the source.
+    Among rows with the same group and id, the one with the earliest event_time (observed_at for outcomes) is loaded;
+    among equal times, the first in the source.
 
     Raises StoreError: nothing there, or not one of these formats; Busy: ingest is running.
     """
@@ -95,10 +95,10 @@ def load(
             this = _Load(config, source, scratch, outcomes=outcomes, show=show or _no_progress)
             start = _starter(config, spark)
             if isinstance(found, OnlySpark):
-                this.judge_all(start(), stack)
+                this.validate_all(start(), stack)
             else:
                 this.read(found)
-                this.judge_doubtful(start, stack)
+                this.validate_doubtful(start, stack)
             return this.store()
 
 
@@ -115,10 +115,10 @@ def _checked_type(found: Source | OnlySpark, config: Config, *, outcomes: bool) 
     if isinstance(found, OnlySpark) or not _has_answers(found.schema.names, config, outcomes=outcomes):
         return found
     kind = found.schema.field(ANSWER).type
-    name = answers.spark_name(kind)
+    name = incumbent_answers.spark_name(kind)
     if name is None:
         return OnlySpark(found.name, f"column {ANSWER} of type {kind}")
-    answers.refuse_other_type(name, config, found.name)
+    incumbent_answers.refuse_other_type(name, config, found.name)
     return found
 
 
@@ -135,7 +135,7 @@ def _starter(config: Config, spark: SparkSession | Start | None) -> Start:
 
 @contextmanager
 def _scratch(config: Config) -> Iterator[Path]:
-    """An empty folder of this load's own: the lease keeps other loads away; one that was killed left its files."""
+    """An empty temporary folder. Files left by a killed load are deleted; the lease excludes a running one."""
     place = folder(layout.root(config)) / SCRATCH
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -146,7 +146,7 @@ def _scratch(config: Config) -> Iterator[Path]:
 
 
 class _Load:
-    """One load. scratch: a folder of its own."""
+    """One load. scratch: an empty folder for temporary files."""
 
     def __init__(self, config: Config, source: str, scratch: Path, *, outcomes: bool, show: Show) -> None:
         self._config, self._source, self._scratch, self._show = config, source, scratch, show
@@ -154,9 +154,9 @@ class _Load:
         self._moment = datetime.now(UTC)
         fleet = config.fleet
         self._groups = Groups([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
-        self._kinds: list[Kind] = []
+        self._kinds: list[RecordKind] = []
         self._has_answers = False
-        self._judged: dict[str, tuple[SparkSession, Judged]] = {}
+        self._validated: dict[str, tuple[SparkSession, Validated]] = {}
 
     def read(self, source: Source) -> None:
         """Check every row of a source that Arrow reads."""
@@ -171,7 +171,7 @@ class _Load:
                     found = labelled(batch, place, self._config)
                     kind.check(found.outcomes, found.raw, found.place)
                 elif self._has_answers:
-                    said = answers.stored(batch.column(ANSWER), self._config, self._source)
+                    said = incumbent_answers.stored(batch.column(ANSWER), self._config, self._source)
                     kind.check(batch, batch, place, {ANSWER: said})
                 else:
                     kind.check(batch, batch, place)
@@ -179,43 +179,45 @@ class _Load:
         for kind in self._kinds:
             kind.close()
 
-    def judge_all(self, spark: SparkSession, stack: ExitStack) -> None:
-        """Let Spark read a source, and judge all of it."""
-        from batch.load import exact
+    def validate_all(self, spark: SparkSession, stack: ExitStack) -> None:
+        """Read and validate the whole source with Spark."""
+        from batch.load import spark_validation
 
-        rows = exact.read(spark, self._source)
+        rows = spark_validation.read(spark, self._source)
         self._begin(rows.columns, 0)
         if self._has_answers:
-            rows = exact.with_answers(rows, self._config, self._source)
+            rows = spark_validation.with_answers(rows, self._config, self._source)
         for kind in self._kinds:
-            self._judge(spark, stack, kind, exact.late_labels(rows, self._config) if kind.late else rows)
+            self._validate(spark, stack, kind, spark_validation.late_labels(rows, self._config) if kind.late else rows)
 
-    def judge_doubtful(self, start: Start, stack: ExitStack) -> None:
-        """Let Spark judge what the check by columns doubts; it is not started when that is nothing."""
+    def validate_doubtful(self, start: Start, stack: ExitStack) -> None:
+        """Validate the doubtful rows with Spark. Does not start Spark when there are none."""
         for kind in [kind for kind in self._kinds if kind.doubtful_rows]:
-            from batch.load import exact
+            from batch.load import spark_validation
 
             spark = start()
-            rows = exact.read(spark, str(kind.doubtful))
+            rows = spark_validation.read(spark, str(kind.doubtful))
             if kind.late:
-                rows = exact.late_labels(rows, self._config)
+                rows = spark_validation.late_labels(rows, self._config)
             elif self._has_answers:
-                rows = exact.with_answers(rows, self._config, self._source)
-            exact.refuse_other_count(self._judge(spark, stack, kind, rows), kind.doubtful_rows, self._source)
+                rows = spark_validation.with_answers(rows, self._config, self._source)
+            spark_validation.refuse_other_count(
+                self._validate(spark, stack, kind, rows), kind.doubtful_rows, self._source
+            )
 
     def store(self) -> Loaded:
-        """Merge the valid rows with what is there; append dead letters after the rows that stood beside them."""
+        """Write the valid rows that the tables do not have yet, then the dead letters."""
         loaded = Loaded()
-        storer = Storer(self._config, self._groups, self._moment)
+        writer = TableWriter(self._config, self._groups, self._moment)
         for kind in self._kinds:
             columns = kind.columns
             answered = self._answered(kind) if self._has_answers and columns.base is tables.EVENTS else None
             target = Target(columns.base, kind.topic, columns.stored_time)
-            loaded.add(columns.base, storer.store(kind.spool, target, answered, self._stored(columns.base)))
+            loaded.add(columns.base, writer.store(kind.spool, target, answered, self._stored(columns.base)))
             if answered is not None:
-                # Beside events that are there already, too: of those that the fleet answered as well.
+                # Events that are in the table already get their answer too: the fleet may have answered them as well.
                 target = Target(tables.INCUMBENT, kind.topic, None)
-                loaded.add(tables.INCUMBENT, storer.store(answered, target, None, self._stored(tables.INCUMBENT)))
+                loaded.add(tables.INCUMBENT, writer.store(answered, target, None, self._stored(tables.INCUMBENT)))
             loaded.add(tables.DEAD_LETTERS, self._append_dead(kind))
         return loaded
 
@@ -230,50 +232,50 @@ class _Load:
                 *([self._kind(tables.OUTCOMES, rows, late=True)] if late else []),
             ]
 
-    def _kind(self, base: Contract, rows: int, *, late: bool = False) -> Kind:
+    def _kind(self, base: Contract, rows: int, *, late: bool = False) -> RecordKind:
         columns = event_columns(self._config) if base is tables.EVENTS else outcome_columns(self._config)
         carried = [self._answer_field()] if base is tables.EVENTS and self._has_answers else []
         checker = Checker(self._config, columns, self._groups, self._moment)
         spool = Spool(self._scratch / base.name, columns.schema(*carried), self._groups, rows)
-        return Kind(checker, spool, f"load:{self._source}{'#outcomes' if late else ''}", self._scratch, late=late)
+        return RecordKind(checker, spool, f"load:{self._source}{'#outcomes' if late else ''}", self._scratch, late=late)
 
     def _answer_field(self) -> pa.Field:
         return pa.field(ANSWER, arrow_type(layout.answer_type(self._config)))
 
-    def _answered(self, kind: Kind) -> Spool:
+    def _answered(self, kind: RecordKind) -> Spool:
         schema = pa.schema([(GROUP, pa.int64()), (PLACE, pa.int64()), ("event_id", pa.string()), self._answer_field()])
         return Spool(self._scratch / tables.INCUMBENT.name, schema, self._groups, kind.spool.rows)
 
-    def _judge(self, spark: SparkSession, stack: ExitStack, kind: Kind, rows: DataFrame) -> Judged:
-        from batch.load import exact
+    def _validate(self, spark: SparkSession, stack: ExitStack, kind: RecordKind, rows: DataFrame) -> Validated:
+        from batch.load import spark_validation
 
         columns = kind.columns
-        found = stack.enter_context(exact.judged(rows, self._config, kind.topic, self._moment, columns))
-        self._judged[columns.base.name] = spark, found
+        found = stack.enter_context(spark_validation.validated(rows, self._config, kind.topic, self._moment, columns))
+        self._validated[columns.base.name] = spark, found
         kind.spool.expect(found.rows - found.dead)
         has_answers = self._has_answers and columns.base is tables.EVENTS
         before = kind.spool.rows
-        for part in exact.valid(found, self._config, columns, kind.judged, has_answers=has_answers):
+        for part in spark_validation.valid(found, self._config, columns, kind.validated, has_answers=has_answers):
             keys = [part[name].combine_chunks() for name in self._config.fleet.group]
             kind.spool.add(part.append_column(GROUP, pa.array(self._groups.of_keys(keys))))
-        exact.refuse_other_rows(kind.spool.rows - before, found.rows - found.dead, self._source)
-        self._show(Progress("judged one by one", found.rows, found.rows))
+        spark_validation.refuse_other_rows(kind.spool.rows - before, found.rows - found.dead, self._source)
+        self._show(Progress("validated row by row", found.rows, found.rows))
         return found
 
-    def _append_dead(self, kind: Kind) -> int:
-        if kind.columns.base.name not in self._judged:
+    def _append_dead(self, kind: RecordKind) -> int:
+        if kind.columns.base.name not in self._validated:
             return 0
-        from batch.load import exact
+        from batch.load import spark_validation
 
-        spark, found = self._judged[kind.columns.base.name]
-        return exact.append_dead(spark, self._config, found, self._moment)
+        spark, found = self._validated[kind.columns.base.name]
+        return spark_validation.append_dead(spark, self._config, found, self._moment)
 
     def _stored(self, base: Contract) -> Callable[[int, int], None]:
         return lambda rows, of: self._show(Progress(base.name, rows, of))
 
 
 def _prefetched(source: Source) -> Iterator[pa.RecordBatch]:
-    """The batches; the next one is read while one is checked. Raises StoreError for a file that is damaged."""
+    """The source's batches, read one ahead in a thread. Raises StoreError for a damaged file."""
     batches = source.batches()
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, batches, None)

@@ -1,4 +1,4 @@
-"""The rows of some shards as they are to be stored: each event once, none that is there already, sorted."""
+"""Deduplicate the rows of some shards, drop those that the table has, and sort them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from batch.load.checking import GROUP, PLACE
-from batch.load.columns import Mask
+from batch.load.column_checks import GROUP, PLACE
 from batch.load.groups import Groups, Numbers
+from batch.load.typed_columns import Mask
 
 THERE_ROWS = 1_000_000
-"""Rows of the table compared at a time: each time costs a hash table of the new ids."""
+"""Stored rows compared per step. Each step builds a hash table of the new ids, so small steps are slow."""
 
 
 class Merger:
-    """groups: all of the load; no more come."""
+    """groups: complete; no group is added afterwards."""
 
     def __init__(self, groups: Groups) -> None:
         self._shards = groups.shards()
@@ -26,7 +26,7 @@ class Merger:
         self._ranks = groups.ranks()
 
     def distinct(self, rows: pa.Table, time: str) -> pa.Table:
-        """One row per (group, event_id): that with the earliest time, of several the first in the source."""
+        """One row per (group, event_id): the earliest time, among equal times the first in the source."""
         identity = _Identity(rows).of_rows
         if len(pc.unique(pa.array(identity))) == len(identity):
             return rows
@@ -37,7 +37,7 @@ class Merger:
         return rows.take(pa.array(np.sort(order[first])))
 
     def missing(self, rows: pa.Table, there: ds.Dataset | None) -> pa.Table:
-        """The rows whose (group_key, event_id) is not in the table. there: None of an empty one."""
+        """The rows whose (group_key, event_id) is not in the table. there: the table; None when it is empty."""
         if there is None or not rows.num_rows:
             return rows
         found = self.stored(rows, there)
@@ -59,8 +59,8 @@ class Merger:
         return found
 
     def _parts(self, there: ds.Dataset, shards: np.ndarray) -> Iterator[pa.Table]:
-        """(group_key, event_id) of the stored rows of these shards, THERE_ROWS at a time."""
-        # Only by the shard: a merge or delete may leave texts as views, which Arrow cannot filter by.
+        """(group_key, event_id) of the stored rows of these shards, at least THERE_ROWS per step."""
+        # By the shard alone: a merge or delete may leave strings as views, which Arrow cannot filter by.
         shard = ds.field("shard")
         low, high = int(shards.min()), int(shards.max())
         wanted = (shard >= low) & (shard <= high)
@@ -79,9 +79,9 @@ class Merger:
             yield _texts(kept)
 
     def order(self, rows: pa.Table, time: str | None) -> Numbers:
-        """Places of the rows by shard, group_key, time, event_id: readers skip row groups by their statistics.
+        """Indices that sort the rows by shard, group_key, time, event_id, so that readers can skip row groups.
 
-        time: None: as they come within a group.
+        time: None keeps the given order within a group.
         """
         ranks = self._ranks[np.asarray(rows[GROUP])]
         if time is None:
@@ -103,7 +103,7 @@ class Merger:
 
 
 class _Identity:
-    """(group, event_id) of rows as one number: exact, by the place of each id among the distinct ones."""
+    """(group, event_id) of each row as one integer: group number × distinct ids + index of the id."""
 
     def __init__(self, rows: pa.Table) -> None:
         ids = rows["event_id"]

@@ -1,4 +1,4 @@
-"""What `load` reads: Parquet or Delta as Arrow, batch by batch, or the reason why Spark has to read it."""
+"""Open the source of a load: Parquet or Delta as Arrow batches, or the reason why Spark has to read it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyarrow import fs, types
 
-from batch.load.columns import is_known
+from batch.load.typed_columns import is_known
 from spinney.core.errors import StoreError
 from spinney.stores.storage import folder
 
 BATCH_ROWS, BATCH_BYTES = 262_144, 64 * 1024**2
-"""Of one batch at most; bytes as the file's own statistics estimate them."""
+"""Upper bounds of one batch; bytes are estimated from the schema and the file's metadata."""
 
 _TEXT_BYTES = 32
 INT96_UNIT = "us"
-"""Times of 96 bits reach beyond the year 2262, where nanoseconds end."""
+"""INT96 timestamps reach beyond 2262, the last year of nanoseconds in 64 bits."""
 
 Batches = Callable[[], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
 class Source:
-    """names: of its columns. rows: how many. batches: them in a fixed order."""
+    """A source that Arrow reads. rows: their number. batches: makes an iterator; always the same order."""
 
     name: str
     schema: pa.Schema
@@ -40,7 +40,7 @@ class Source:
 
 @dataclass(frozen=True)
 class OnlySpark:
-    """A source that is read by Spark, and why."""
+    """A source that Spark has to read. why: in words."""
 
     name: str
     why: str
@@ -122,7 +122,7 @@ def _parquet(source: str, place: Path) -> Source | OnlySpark:
 
 
 def _visible(place: Path) -> list[Path]:
-    """What Spark looks at in a folder, by name."""
+    """The files and folders that Spark does not ignore, sorted by name."""
     return sorted(Path(each) for each in os.scandir(place) if not each.name.startswith((".", "_")))
 
 

@@ -1,7 +1,7 @@
-"""Checked rows between the two passes of a load: in memory while they are few, else on disk by ranges of shards.
+"""Valid rows between checking and writing: in memory up to MEMORY_BYTES, then on disk by ranges of shards.
 
-A range is small enough to be sorted in memory, so that a load of any size takes about the same memory. It cannot be
-smaller than a shard: a fleet whose rows are nearly all of one shard needs memory for that shard.
+A range is small enough to be sorted in memory, so memory does not grow with the number of rows. A range is never
+smaller than one shard: a load whose rows are mostly in one shard needs memory for that shard.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from batch.load.checking import GROUP
+from batch.load.column_checks import GROUP
 from batch.load.groups import Groups
 from spinney.core.errors import StoreError
 
@@ -22,9 +22,9 @@ FEWEST_RANGES = 2
 
 
 class Spool:
-    """Rows of one table, in whatever order they come; given back by shards.
+    """Rows of one table, added in any order, read back by ranges of shards.
 
-    folder: a directory of its own, made when it is needed. rows: how many are expected at most.
+    folder: for its files; created when it is needed. rows: expected number of rows, to choose the number of ranges.
     """
 
     def __init__(self, folder: Path, schema: pa.Schema, groups: Groups, rows: int) -> None:
@@ -52,11 +52,11 @@ class Spool:
             self._begin_spilling()
 
     def expect(self, rows: int) -> None:
-        """So many more than were expected when it was made."""
+        """Expect so many rows more."""
         self._expected += rows
 
     def ranges(self) -> Iterator[pa.Table]:
-        """The rows, a range of shards at a time, the ranges in the order of their shards. To be asked once."""
+        """The rows, one table per range of shards, in the order of the shards. Can be read once."""
         for writer in self._files:
             writer.close()
         if not self._ranges:

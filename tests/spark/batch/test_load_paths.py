@@ -74,8 +74,8 @@ OLD_AND_FAR = [-5_000_000_000_000_000, 400_000_000_000_000_000]
 TEXTS = ["a", "b", "", " ", 'q"uote', "back\\slash", "tab\there", "nul\0", "del\x7f", "é", "日本", "😀", "x" * 600]
 DOUBLES = [
     0.0, -0.0, 0.1, 1 / 3, 0.12345678901234567, 1e-320, 5e-324, 1.7976931348623157e308, -2.5, 1e22, 123456789.123456789,
-    math.nan, math.inf, -math.inf, 16777217.0, 1e39, 3.4028235677973366e38, 1e-45, 1e-40, 0.001, 9999999.0, 1e7,
-    float(np.float32(0.1)) + 2.0**-28, 33554433 * 2.0**-45,
+    math.nan, math.inf, -math.inf, -160043808.0, 16777217.0, 1e39, 3.4028235677973366e38, 1e-45, 1e-40, 0.001,
+    9999999.0, 1e7, float(np.float32(0.1)) + 2.0**-28, 33554433 * 2.0**-45,
 ]  # fmt: skip
 INTEGERS = [0, 1, 5, 99, 100, 101, -1, -128, 127, 128, 2**31 - 1, 2**31, 2**53 + 1, -(2**63), 2**63 - 1]
 DAYS = [19_000, 0, -1, -130_000, -200_000, 2_932_896, 2_932_897]
@@ -199,7 +199,7 @@ def loaded(root: Path, source: str, spark: Any, moment: datetime, patch: Any) ->
         def now(cls, tz: Any = None) -> datetime:
             return moment
 
-    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were judged
+    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were validated
     config = parse(TEXT.format(root=root), "fleet.toml", {})
     return load(config, source, spark=spark).added, stored(config)
 

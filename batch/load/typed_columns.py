@@ -1,7 +1,7 @@
-"""Columns of a file as their declared types, without a JVM, where that surely gives what the JSON of a row would give.
+"""Convert columns of a file to their declared types, without a JVM, where the result surely equals that of their JSON.
 
-What is not sure is *doubtful*: such a row is judged by `spinney.stores.validity`, the one definition of validity. So a
-rule here may doubt too much, which costs time, but never too little.
+Other values are *doubtful*: their rows are validated by `spinney.stores.validity`, the only definition of validity. A
+rule here may call too many values doubtful, which costs time, but never too few.
 """
 
 from __future__ import annotations
@@ -30,20 +30,23 @@ _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _INTEGERS = {"tinyint": np.int8, "smallint": np.int16, "int": np.int32, "bigint": np.int64}
 _SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 _GREATEST_FLOAT = float(np.finfo(np.float32).max)
+_LARGE_FLOAT = 1e7
+"""From here on Java before 19 does not write the shortest text of a float (JDK-4511638)."""
+
 _PLAIN_SCALE = 6
 """Decimals of at most so many places are never written with an exponent."""
 
 
 @dataclass(frozen=True)
 class Typed:
-    """values: as declared, null where absent, shape (rows,). doubtful: None where no row is."""
+    """values: of the declared type, null where absent, shape (rows,). doubtful: mask, shape (rows,); None: no row."""
 
     values: pa.Array
     doubtful: Mask | None = None
 
 
 def is_known(kind: pa.DataType) -> bool:
-    """Whether a column of this type reaches Spark as the same JSON when its rows are copied to another Parquet file."""
+    """Whether Spark makes the same JSON of such a column after its rows were copied to another Parquet file."""
     if types.is_dictionary(kind):
         return is_known(kind.value_type)
     return (
@@ -66,7 +69,7 @@ _KNOWN = (
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """Dictionaries decoded, long texts as texts, NaN as null: pandas writes a missing number as either."""
+    """The column with dictionaries decoded, large strings as strings, and NaN as null (pandas writes either)."""
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_large_string(column.type):
@@ -173,12 +176,13 @@ def _floating(column: pa.Array, kind: str) -> Typed:
     doubtful = np.isinf(numbers)
     if column.type != wanted:
         size = np.abs(numbers)
-        # The JSON has a number's shortest text, which Java writes in its own way for the smallest of them.
-        doubtful |= (size < _SMALLEST_NORMAL) & (size > 0)
+        doubtful |= (size < _SMALLEST_NORMAL) & (size > 0)  # Java writes at least two digits
         if kind == "float":
             # Halfway between two floats the text may lie on the other side than the number itself.
             bits = numbers.view(np.int64) & 0x1FFF_FFFF
             doubtful |= (size > _GREATEST_FLOAT) | (bits == 0x1000_0000)
+        else:
+            doubtful |= size >= _LARGE_FLOAT
     if column.type == wanted or kind == "float":
         with np.errstate(over="ignore"):  # what overflows is doubtful
             numbers = numbers.astype(wanted.to_pandas_dtype())

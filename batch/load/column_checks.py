@@ -1,4 +1,4 @@
-"""Rows that are surely valid, found column by column; the others are doubtful and judged one by one elsewhere."""
+"""Find the rows that are surely valid, column by column. The others are doubtful: Spark validates them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from batch.load.columns import Mask, Typed, has_control_bytes, outside, typed, union
 from batch.load.groups import NONE, Groups
+from batch.load.typed_columns import Mask, Typed, has_control_bytes, outside, typed, union
 from schemas import messages, tables
 from schemas.contract import Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
@@ -20,15 +20,15 @@ from spinney.stores import layout
 from spinney.stores.arrow import arrow_type
 
 GROUP, PLACE = "load.group", "load.place"
-"""Columns of a checked row beside those of its table: its group's number, and its row's number in the source."""
+"""Additional columns of checked rows: number of the group, and row number in the source."""
 
 _CONTROL = r"[\x00-\x1f\x7f]"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPED = 6
-"""Bytes of JSON that a byte of text becomes at most: a control character is written as \\u and four digits."""
+"""Bytes of JSON per byte of text, at most: a control character is written as \\u and four digits."""
 
 _VALUE_BYTES = 64
-"""More than any number, time or boolean takes in JSON."""
+"""Bytes of JSON, upper bound for a number, time or boolean with its punctuation."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,14 @@ def _kinds(config: Config, base: Contract) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Checked:
-    """valid: the rows that surely are. doubtful: of the batch's others, shape (rows,)."""
+    """valid: the rows that surely are. doubtful: the mask of the others in the batch, shape (rows,)."""
 
     valid: pa.Table
     doubtful: Mask
 
 
 class Checker:
-    """Checks batches of one kind of message. moment: of loading; a file has no time of its own for each row."""
+    """Checks batches of one kind of message. moment: the time of this load, used as each record's timestamp."""
 
     def __init__(self, config: Config, columns: Columns, groups: Groups, moment: datetime) -> None:
         self._config = config
@@ -90,7 +90,7 @@ class Checker:
         self._latest = latest // timedelta(microseconds=1)
 
     def check(self, batch: pa.RecordBatch, place: pa.Array, extra: dict[str, pa.Array] | None = None) -> Checked:
-        """batch: `plain` columns as the source names them. extra: to be carried along with the valid rows."""
+        """batch: `plain` columns under the source's names. extra: additional columns to keep with the valid rows."""
         rows = batch.num_rows
         found = {name: self._typed(batch, name, kind) for name, kind in self.columns.kinds.items()}
         numbers = self._groups.numbers([found[name].values for name in self._config.fleet.group])

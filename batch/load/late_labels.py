@@ -1,4 +1,4 @@
-"""Late labels that stand in rows of events, as rows of outcomes."""
+"""Extract late labels from rows of events, as rows of outcomes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from batch.load.columns import typed
+from batch.load.typed_columns import typed
 from spinney.core.config import Config
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Outcomes of a batch; raw and place of the same rows, as `Kind.check` takes them."""
+    """outcomes: the messages; raw, place: of the same rows, as `RecordKind.check` expects them."""
 
     outcomes: pa.RecordBatch
     raw: pa.RecordBatch
@@ -25,8 +25,8 @@ class Labelled:
 def labelled(batch: pa.RecordBatch, place: pa.Array, config: Config) -> Labelled:
     """The rows with a label, observed at their `observed_at` or `label_delay` after the event.
 
-    batch: `plain` columns, the target among them. Where the time of the event is not surely known, neither is
-    `observed_at`, which is null then: the row becomes doubtful.
+    batch: `plain` columns, including the target. When the event's time is doubtful, `observed_at` is null, which makes
+    the outcome doubtful too.
     """
     fleet = config.fleet
     there = batch.column(fleet.target).is_valid()

@@ -1,4 +1,4 @@
-"""One kind of message of a load, on its way from the source to its table."""
+"""The rows of one kind of message (events or outcomes) during a load."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch.load.checking import PLACE, Checker, Columns
+from batch.load.column_checks import PLACE, Checker, Columns
 from batch.load.spool import Spool
 from spinney.core.errors import StoreError
 
 
-class Kind:
-    """Events, or outcomes: their check, the valid rows, and the source's rows that are doubtful.
+class RecordKind:
+    """Checks rows; keeps the valid ones in a spool and the doubtful ones in a Parquet file.
 
-    topic: as records of it name it. scratch: the load's own folder. late: outcomes taken out of rows of events.
+    topic: stored with the rows. scratch: folder for temporary files. late: outcomes that are extracted from events.
     """
 
     def __init__(self, checker: Checker, spool: Spool, topic: str, scratch: Path, *, late: bool = False) -> None:
         self.checker, self.spool, self.topic, self.late = checker, spool, topic, late
         name = self.columns.base.name
-        self.doubtful, self.judged = scratch / f"{name}.doubtful.parquet", scratch / f"{name}.judged"
+        self.doubtful, self.validated = scratch / f"{name}.doubtful.parquet", scratch / f"{name}.validated"
         self.checked_rows = self.doubtful_rows = 0
         self._writer: pq.ParquetWriter | None = None
 
@@ -32,8 +32,8 @@ class Kind:
     def check(
         self, batch: pa.RecordBatch, raw: pa.RecordBatch, place: pa.Array, carried: dict[str, pa.Array] | None = None
     ) -> None:
-        """batch: the messages. raw: the same rows as the source has them, to be judged when in doubt. place: their
-        numbers in the source. carried: columns to be kept beside the valid rows.
+        """batch: the messages. raw: the same rows with all columns of the source, which Spark validates if they are
+        doubtful. place: row numbers in the source. carried: additional columns to keep with the valid rows.
         """
         checked = self.checker.check(batch, place, carried)
         self.checked_rows += batch.num_rows
@@ -48,7 +48,7 @@ class Kind:
         self.doubtful_rows += rows.num_rows
 
     def close(self) -> None:
-        """No more rows are checked. Raises StoreError where one was lost."""
+        """End checking. Raises StoreError when the numbers of rows do not add up."""
         if self._writer is not None:
             self._writer.close()
         if self.spool.rows + self.doubtful_rows != self.checked_rows:

@@ -1,4 +1,4 @@
-"""Rows judged one by one by Spark: those that the check by columns doubts, or a source that only Spark reads."""
+"""Validate rows with Spark: the doubtful ones, or all rows of a source that only Spark reads."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, FloatType, LongType
 
-from batch.load import answers, sources
-from batch.load.answers import ANSWER
-from batch.load.checking import PLACE, Columns
+from batch.load import incumbent_answers, sources
+from batch.load.column_checks import PLACE, Columns
+from batch.load.incumbent_answers import ANSWER
 from schemas import messages, tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
@@ -37,8 +37,8 @@ _CONTENT = ["topic", "value"]
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Rows of one kind of message after validation. records: as `classified` returns them, kept."""
+class Validated:
+    """Validated rows of one kind of message. records: as `classified` returns them, persisted."""
 
     records: DataFrame
     rows: int
@@ -83,10 +83,10 @@ def late_labels(rows: DataFrame, config: Config) -> DataFrame:
 
 def with_answers(rows: DataFrame, config: Config, source: str) -> DataFrame:
     """The rows, `prediction` typed as the fleet's target is. Raises StoreError where it is something else."""
-    kind, target = dict(rows.dtypes)[ANSWER], answers.wanted(config)
-    answers.refuse_other_type(kind, config, source)
+    kind, target = dict(rows.dtypes)[ANSWER], incumbent_answers.wanted(config)
+    incumbent_answers.refuse_other_type(kind, config, source)
     if kind != target != "double" and (odd := _first_that_is_no(target, rows)):
-        raise answers.no_class(odd, config, source)
+        raise incumbent_answers.no_class(odd, config, source)
     return rows.withColumn(ANSWER, F.col(ANSWER).cast(target))
 
 
@@ -99,21 +99,21 @@ def _first_that_is_no(target: str, rows: DataFrame) -> str | None:
 
 
 @contextmanager
-def judged(rows: DataFrame, config: Config, topic: str, moment: datetime, columns: Columns) -> Iterator[Judged]:
-    """The rows after validation, kept until the context ends."""
+def validated(rows: DataFrame, config: Config, topic: str, moment: datetime, columns: Columns) -> Iterator[Validated]:
+    """The validated rows, persisted until the context ends."""
     records = _records(rows, topic, moment)
     found = classified(records, config, outcomes=columns.base is tables.OUTCOMES).persist()
     try:
         by_reason = found.groupBy(F.col("reason").isNotNull().alias("dead")).count().toArrow()
         counts = dict(zip(by_reason["dead"].to_pylist(), by_reason["count"].to_pylist(), strict=True))
         dead = counts.get(True, 0)
-        yield Judged(found, counts.get(False, 0) + dead, dead)
+        yield Validated(found, counts.get(False, 0) + dead, dead)
     finally:
         found.unpersist()
 
 
 def _records(rows: DataFrame, topic: str, moment: datetime) -> DataFrame:
-    """The rows as the records that Kafka would have brought, so that one validation judges both.
+    """The rows as Kafka records, so that the same validation applies.
 
     A file has no time of its own for each row: what lies in the future when it is loaded is a dead letter.
     """
@@ -133,9 +133,11 @@ def _place(rows: DataFrame) -> list[Any]:
     return [F.col(f"`{PLACE}`")] if PLACE in rows.columns else []
 
 
-def valid(judged: Judged, config: Config, columns: Columns, place: Path, *, has_answers: bool) -> Iterator[pa.Table]:
-    """The valid rows, as `Checker` has them but for the group, with the key columns in its place."""
-    found = judged.records.filter(F.col("reason").isNull()).withColumn(PLACE, F.col("kafka_offset"))
+def valid(
+    validated: Validated, config: Config, columns: Columns, place: Path, *, has_answers: bool
+) -> Iterator[pa.Table]:
+    """The valid rows, as `Checker` returns them, but with the key columns instead of the group's number."""
+    found = validated.records.filter(F.col("reason").isNull()).withColumn(PLACE, F.col("kafka_offset"))
     names = [PLACE, *config.fleet.group, *columns.stored_as.values()]
     if has_answers:
         found = found.withColumn(ANSWER, _answer(config))
@@ -156,13 +158,16 @@ def _answer(config: Config) -> Any:
     return said
 
 
-def append_dead(spark: SparkSession, config: Config, judged: Judged, moment: datetime) -> int:
-    """Append the dead letters that are not there yet; how many. A load that was cut off finds its own there."""
-    if not judged.dead:
+def append_dead(spark: SparkSession, config: Config, validated: Validated, moment: datetime) -> int:
+    """Append the dead letters that the table does not have; return their number.
+
+    An interrupted load may have written some of them.
+    """
+    if not validated.dead:
         return 0
     place = directory(config, tables.DEAD_LETTERS)
     there = delta.frame(spark, place).select(*_CONTENT)
-    dead = judged.records.filter(F.col("reason").isNotNull())
+    dead = validated.records.filter(F.col("reason").isNotNull())
     fresh = dead.join(there, _CONTENT, "left_anti").persist()
     try:
         count = fresh.count()
@@ -181,9 +186,9 @@ def next_batch(writer: Writer) -> int:
     return last.batch_id + 1 if last else 0
 
 
-def refuse_other_count(judged: Judged, expected: int, source: str) -> None:
+def refuse_other_count(validated: Validated, expected: int, source: str) -> None:
     """Raises StoreError where Spark has other rows than it was given."""
-    refuse_other_rows(judged.rows, expected, source)
+    refuse_other_rows(validated.rows, expected, source)
 
 
 def refuse_other_rows(got: int, expected: int, source: str) -> None:

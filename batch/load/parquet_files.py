@@ -1,7 +1,6 @@
-"""Sorted rows as Parquet files of a Delta table, still to be committed.
+"""Write sorted rows to Parquet files of a Delta table, to be committed afterwards.
 
-By pyarrow, since a write by delta-rs does not keep the order of the rows it is given and took 3.5 times the processor
-time for the same 2.5 million rows.
+With pyarrow: `write_deltalake` does not keep the order of the rows and took 3.5 times the CPU time (2.5 million rows).
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from deltalake.transaction import AddAction
 from pyarrow import types
 
 ROW_GROUP_ROWS = 20_000
-"""So small that a reader of a few groups decodes little more than their rows."""
+"""Small enough that a reader of a few groups decodes little more than their rows."""
 
 FILE_ROWS = 1_000_000
 STATISTICS = 32
-"""Columns with statistics in the log, as Delta has it."""
+"""Leading columns with statistics in the log: Delta's own default."""
 
 _LONGEST = 256
-"""Characters of a text in the statistics: a longer one is left out."""
+"""Characters. A column with a longer minimum or maximum gets no statistics."""
 
 
 def write(folder: Path, rows: pa.Table, partition: dict[str, date]) -> AddAction:
-    """Write rows into one file of a table. rows: its columns without those of `partition`, whose values are given.
+    """Write rows to one new file. rows: the table's columns except the partition columns. partition: their values.
 
-    Returns what a commit adds.
+    Returns the action that adds the file.
     """
     below = [f"{name}={value.isoformat()}" for name, value in partition.items()]
     path = "/".join([*below, f"part-00000-{uuid.uuid4()}-c000.snappy.parquet"])

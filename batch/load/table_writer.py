@@ -1,4 +1,4 @@
-"""Merged rows → files of a table → one commit."""
+"""Write the rows of a spool to its table in one commit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake.transaction import AddAction
 
-from batch.load import files
-from batch.load.answers import ANSWER
-from batch.load.checking import GROUP, PLACE
+from batch.load import parquet_files
+from batch.load.column_checks import GROUP, PLACE
 from batch.load.groups import Groups
+from batch.load.incumbent_answers import ANSWER
 from batch.load.merging import Merger
 from batch.load.spool import Spool
 from schemas.contract import Contract
@@ -34,15 +34,15 @@ Show = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Target:
-    """A table that rows are stored in. time: its column that orders a group's rows; None: as they come."""
+    """A table to write. time: its column that orders a group's rows; None keeps their order."""
 
     contract: Contract
     topic: str
     time: str | None
 
 
-class Storer:
-    """Stores spools, each in one commit. groups: all of the load; no more come. moment: of loading."""
+class TableWriter:
+    """Writes spools, one commit each. groups: complete. moment: the time of this load."""
 
     def __init__(self, config: Config, groups: Groups, moment: datetime) -> None:
         self._config = config
@@ -55,10 +55,10 @@ class Storer:
         }
 
     def store(self, spool: Spool, target: Target, answered: Spool | None, show: Show) -> int:
-        """Append the rows that are not there yet; how many.
+        """Append the rows that the table does not have; return their number.
 
-        answered: is given every distinct row with an answer, whether its event is there already or not. show: is told
-        the rows stored so far, and those of the spool.
+        answered: receives every distinct row with an answer, whether the table has its event or not. show: called with
+        the rows written so far and the rows of the spool.
         """
         place = directory(self._config, target.contract)
         writer = Writer(self._config, place, NAME, NAME)
@@ -69,7 +69,7 @@ class Storer:
         added: list[AddAction] = []
         rows = 0
         for action, count in _ahead(
-            lambda part: files.write(
+            lambda part: parquet_files.write(
                 folder(place.uri), self._finished(part, place.contract, stamps, partition), partition
             ),
             self._slices(spool, target, self._there(target), answered),
@@ -94,13 +94,13 @@ class Storer:
                 answered.add(rows.filter(rows[ANSWER].is_valid()))
             rows = self._merger.missing(rows, there)
             order = self._merger.order(rows, target.time)
-            for start in range(0, len(order), files.FILE_ROWS):
-                yield rows.take(pa.array(order[start : start + files.FILE_ROWS]))
+            for start in range(0, len(order), parquet_files.FILE_ROWS):
+                yield rows.take(pa.array(order[start : start + parquet_files.FILE_ROWS]))
 
     def _finished(
         self, rows: pa.Table, contract: Contract, stamps: Mapping[str, Any], partition: Mapping[str, date]
     ) -> pa.Table:
-        """The rows with every column of their table but those that it is partitioned by."""
+        """The rows with all columns of the table except its partition columns."""
         fields = [field for field in arrow_schema(contract) if field.name not in partition]
         columns = []
         for field in fields:
@@ -116,7 +116,7 @@ class Storer:
 
 
 def _ahead(write: Callable[[pa.Table], AddAction], parts: Iterator[pa.Table]) -> Iterator[tuple[AddAction, int]]:
-    """What `write` returns for each part, and the part's rows; one is written while the next is made."""
+    """Result of `write` and number of rows for each part. A thread writes one part while the next is computed."""
     with ThreadPoolExecutor(1) as pool:
         running: Future[AddAction] | None = None
         count = 0
