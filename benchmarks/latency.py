@@ -57,6 +57,7 @@ class Found:
     at_s: Numbers
     latency_s: Numbers
     unanswered: int
+    sent_per_s: float
     memory: Numbers
 
     def percentile(self, which: float) -> float:
@@ -137,7 +138,8 @@ class Course:
         late = sent - sent.min() >= self.load.warm_up
         known = late & ~np.isnan(answered)
         memory = np.array([(at, mb) for at, mb in usage.memory if began <= at <= began + self.load.seconds])
-        return Found(sent[known], (answered - sent)[known], int((late & np.isnan(answered)).sum()), memory)
+        unanswered = int((late & np.isnan(answered)).sum())
+        return Found(sent[known], (answered - sent)[known], unanswered, total / float(np.ptp(sent)), memory)
 
 
 @contextmanager
@@ -180,6 +182,7 @@ def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spin
         which: Measure(f"event → prediction, {f'p{which}' if which < 100 else 'longest'}", "s", "less", peer, target)
         for which, target in targets.items()
     }
+    sent = Measure("load", "events/s", "more", target=f"{asked.rate:,}")
     growth = Measure("growth of the lag", "s/min", target="about 0")
     unanswered = Measure("events without a prediction", "events", target="0")
     peak = Measure("peak memory of the process tree", "MB", "less", peer, "≤ 4,000")
@@ -193,11 +196,12 @@ def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spin
             found, usage = ours(new_fleet(place / f"ours-{run}", load, servers, asked.spark), commands, load)
             for which, measure in percentiles.items():
                 measure.add(found.percentile(which), peer=limit.percentile(which))
+            sent.add(found.sent_per_s)
             growth.add(found.growth_s_per_minute)
             unanswered.add(found.unanswered)
             peak.add(usage.peak_mb, peer=limit_usage.peak_mb, peak_mb=usage.peak_mb)
             memory.add(found.memory_growth_mb_per_minute)
-    show(asked, [*percentiles.values(), growth, unanswered, peak, memory])
+    show(asked, [*percentiles.values(), sent, growth, unanswered, peak, memory])
 
 
 if __name__ == "__main__":

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from harness.fleet import KEY
-from harness.process_tree import Process, Usage, python, run
+from harness.process_tree import PROJECT, Process, Usage, python, run
 
 SPINNEY = "from spinney.cli import main; main()"
 ENVIRONMENT = {"SPINNEY_SIGNING_KEY": KEY, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+OF_MODULES = {
+    **ENVIRONMENT,
+    "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT / "benchmarks"), os.environ.get("PYTHONPATH")])),
+}
+"""Of processes that import this package; `spinney` itself runs as a user has it."""
 
 
 class Running(Protocol):
@@ -46,11 +52,11 @@ class Spinney:
     def run_module(self, module: str, *words: str) -> tuple[Usage, str]:
         """``python -m module``, as `run`."""
         name = self._name(module)
-        usage = run(python("-m", module, *words), self.file.parent, name=name, environment=ENVIRONMENT)
+        usage = run(python("-m", module, *words), self.file.parent, name=name, environment=OF_MODULES)
         return usage, (self.file.parent / f"{name}.out").read_text(encoding="utf-8")
 
     def start_module(self, module: str, *words: str) -> Running:
-        return Process(python("-m", module, *words), self.file.parent, name=self._name(module), environment=ENVIRONMENT)
+        return Process(python("-m", module, *words), self.file.parent, name=self._name(module), environment=OF_MODULES)
 
     def _name(self, verb: str) -> str:
         self._count += 1

@@ -44,8 +44,8 @@ class Usage:
 class Process:
     """A command in a session of its own, sampled until it ends. Leaving the context kills the whole tree.
 
-    out, err: files for its standard output and error. environment: added to this process' own; the project is first
-    on PYTHONPATH.
+    folder: where it runs, and where ``NAME.out`` and ``NAME.err`` take its output. environment: added to this process'
+    own; the project comes first on PYTHONPATH.
     """
 
     def __init__(
@@ -54,8 +54,8 @@ class Process:
         self.name = name
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         self.began = time.monotonic()
-        path = os.pathsep.join([str(PROJECT), str(PROJECT / "benchmarks"), os.environ.get("PYTHONPATH", "")])
-        known = {**os.environ, **(environment or {}), "PYTHONPATH": path.rstrip(os.pathsep)}
+        known = {**os.environ, **(environment or {})}
+        known["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), known.get("PYTHONPATH")]))
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self._process = subprocess.Popen(
                 list(command), cwd=folder, env=known, stdout=out, stderr=err, start_new_session=True
