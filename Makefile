@@ -1,7 +1,7 @@
 # `make` alone lists what there is. One virtual environment, .venv, from hash-locked lists; a stamp file in it says which
 # steps are done, so that a second run does nothing and needs no network.
 
-.PHONY: help setup demo test check lint types imports pure spark kafka e2e lock clean
+.PHONY: help setup demo test check lint types imports pure spark scale kafka e2e lock clean
 .DEFAULT_GOAL := help
 
 VENV := .venv
@@ -45,6 +45,9 @@ pure: $(VENV)/.project ## tests without Spark and Kafka
 
 spark: setup ## tests with a Spark session
 	@$(BIN)/python -m pytest tests/spark $(ARGS)
+
+scale: setup ## fifty thousand groups: two weekly rounds, a round of the stream, every model compared
+	@$(BIN)/python -m pytest tests/scale $(ARGS)
 
 kafka: setup ## tests with a real broker
 	@$(BIN)/python -m pytest tests/kafka $(ARGS)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-TIERS = ("pure", "spark", "kafka", "e2e")
+TIERS = ("pure", "spark", "scale", "kafka", "e2e")
 HERE = Path(__file__).parent
 
 # No example fails for being slow: how long one takes says more of the machine than of the code.
