@@ -64,7 +64,7 @@ class Story:
 @pytest.fixture(scope="module")
 def story(spark, tmp_path_factory) -> Story:
     root = tmp_path_factory.mktemp("fifty thousand") / "root"
-    devices = Devices(parse(TEXT.format(root=root), "fleet.toml", {"SPINNEY_SIGNING_KEY": "k" * 32}))
+    devices = Devices(parse(TEXT.format(root=root), "fleet.toml", {}))
     told = Story(devices)
     fleet = Fleet(devices.config)
     frame = pd.DataFrame({"region": devices.regions, "device": devices.devices, **dict.fromkeys(FEATURES, 1.0)})

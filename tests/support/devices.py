@@ -17,8 +17,7 @@ from deltalake import write_deltalake
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config
-from spinney.core.signing import Signer
-from spinney.stores import charter, delta
+from spinney.stores import charter, delta, signing_key
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
 
@@ -75,12 +74,13 @@ class Devices:
     """The fleet, and all its readings as a Polars frame."""
 
     config: Config
-    signer: Signer = field(default_factory=lambda: Signer(b"k" * 32))
     readings: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def __post_init__(self) -> None:
         delta.create_tables(self.config)
         charter.ensure_fixed(self.config)
+        signing_key.ensure_key(self.config)
+        self.signer = signing_key.signer(self.config)
         named = [(f"r{at % REGIONS}", f"d{at}") for at in range(DEVICES)]
         self.keys = [keys.encode(each) for each in named]
         self.shards = np.array([keys.shard_of(key, self.config.fleet.shards) for key in self.keys], dtype=np.int32)
