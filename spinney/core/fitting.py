@@ -167,7 +167,7 @@ class _Work:
                 continue
             attempt.metrics["champion_loss"] = other[at]  # null without a champion: its losses are NaN
             attempt.metrics |= {"heldout_rows": int(counts[at]), "challenger_loss": own[at]}
-        if self.recipe.shadow is not None:
+        if fitted and self.recipe.shadow is not None:
             for attempt, places in zip(fitted, np.split(rows[both], np.cumsum(counts)[:-1]), strict=True):
                 attempt.compared = places
 
