@@ -1,7 +1,7 @@
 """Which of the stale groups a round takes: a budget by predicted cost, spent by rank.
 
 Most of the budget goes to the most urgent, a share to those stale longest and a small one by lot, so that a wrong
-idea of urgency starves nobody. The lot is drawn from the round's name: a replay draws the same.
+idea of urgency starves nobody. The lot is drawn from the batch's timestamp: a replay draws the same.
 """
 
 from __future__ import annotations

@@ -19,11 +19,12 @@ from spinney.stores.layout import directory
 LAST = 200
 """Rounds looked back for at the start of a query."""
 
-STAGES = frozenset({"plan", "fit", "gate"})
+PLAN = "plan"
+"""The first stage. A round that was cut off has the seconds of its last run alone, whose plan was stored before."""
 
 
 def past_rounds(config: Config, kind: RoundKind) -> list[PastRound]:
-    """The last rounds of a path that were carried out by one run from plan to gate, the oldest first."""
+    """The last rounds of a path that one run carried out from beginning to end, the oldest first."""
     table = delta.opened(config, directory(config, tables.ROUNDS, kind.value))
     if table is None:
         return []
@@ -35,10 +36,9 @@ def past_rounds(config: Config, kind: RoundKind) -> list[PastRound]:
     for row in last:
         seconds = json.loads(row["seconds"] or "{}")
         fits = spent.get(row["batch_id"])
-        # A round that was cut off has the seconds of its last run alone.
-        if seconds.keys() >= STAGES and fits is not None:
+        if PLAN in seconds and fits is not None:
             groups = row["groups_in"] - row["deferred"]
-            found.append(PastRound(groups, *fits, sum(seconds[stage] for stage in STAGES)))
+            found.append(PastRound(groups, *fits, sum(seconds.values())))
     return found
 
 
