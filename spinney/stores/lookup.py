@@ -55,6 +55,17 @@ class Shards:
         return f"shard BETWEEN {self.first} AND {self.last}"
 
 
+@dataclass(frozen=True)
+class Equal:
+    """Rows with this text in this column."""
+
+    column: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{_quoted(self.column)} = {_literal(self.text)}"
+
+
 class OfParents:
     """Rows of parents, whose keys are JSON objects."""
 
@@ -62,7 +73,7 @@ class OfParents:
         return "group_key LIKE '{%'"
 
 
-Condition = Until | Shards | OfParents
+Condition = Until | Shards | Equal | OfParents
 """What rows are read, as SQL when it is made text."""
 
 
