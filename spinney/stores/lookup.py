@@ -29,6 +29,8 @@ AT_ONCE = 200
 MOST = 1_000
 """Groups that are looked up; for more, one scan of the whole table costs less."""
 
+SCANNED_ROWS = 1_024
+"""Rows of one batch of a scan: of payloads of 50 kB each 50 MB, and a few batches are in memory."""
 
 _US = """'Timestamp(Microsecond, Some("UTC"))'"""
 
@@ -217,8 +219,10 @@ def _scanned(table: DeltaTable, columns: Sequence[str], wanted: Wanted) -> Itera
         mine &= ds.field("model_id").isin(pa.array(wanted.model_ids, pa.string()))
     if wanted.until:
         mine &= ds.field(wanted.until.column) <= wanted.until.at
-    # Large payloads: some batches in memory, not a file for each core.
-    yield from delta.dataset(table).to_batches(list(columns), filter=mine, batch_readahead=2, fragment_readahead=1)
+    found = delta.dataset(table).to_batches(
+        list(columns), filter=mine, batch_size=SCANNED_ROWS, batch_readahead=2, fragment_readahead=1
+    )
+    yield from found
 
 
 def _literal(text: str) -> str:
