@@ -16,6 +16,7 @@ PAGES = sorted(
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/*.md"))
 )
 
+
 def typed(program: str, page: str) -> list[tuple[str, str]]:
     """(word, the rest) of each call of a program on a page: a line of code that begins so, or words in backticks."""
     text = (ROOT / page).read_text(encoding="utf-8")
