@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 import pandas as pd
-from pyspark.sql import DataFrame, SparkSession
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from schemas import tables
@@ -18,14 +21,18 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.hindsight import hindsight
 from spinney.core.judge import UNKNOWN_COST_MS, Terms, judge
-from spinney.core.moments import microseconds, moment
+from spinney.core.moments import microseconds
 from spinney.core.parts import Pace
 from spinney.core.staleness import NewGroup, configured
-from spinney.stores import champions, delta, news
+from spinney.stores import champions, delta, news, training
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.event_counting import EVENTS
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ
+from spinney.stores.snapshot import Shards, snapshot
 from spinney.stores.spark import cores_of
-from spinney.stores.training import parent_keys
+from spinney.stores.table_files import GroupIndex
+from spinney.stores.training import TrainingTables
 
 ALL, STALE, NAMED = "all", "stale", "asked"
 
@@ -54,10 +61,10 @@ class View:
     now: datetime
 
     @classmethod
-    def now_of(cls, spark: SparkSession, config: Config) -> View:
+    def now_of(cls, config: Config) -> View:
         """Raises StoreError for a fleet without events."""
         pins = delta.pins(config, *READ, tables.PROMOTIONS)
-        clock = fleet_clock(spark, config)
+        clock = fleet_clock(config)
         if clock is None:
             raise StoreError(
                 f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first"
@@ -65,44 +72,56 @@ class View:
         return cls(pins, clock, datetime.now(UTC))
 
 
-def verdicts(spark: SparkSession, config: Config, scope: Scope, view: View) -> DataFrame:
+def verdicts(spark: SparkSession, config: Config, scope: Scope, view: View) -> pa.Table:
     """The rows of a plan: columns of `verdicts` but for round_id, pins and batch_id.
 
     Raises StoreError when a group is named of which no event was ever stored.
     """
     if scope.which == STALE:
         return _stale(spark, config, view)
-    groups = every_group(spark, config) if scope.which == ALL else _named(spark, config, scope.groups)
+    groups = every_group(config, view) if scope.which == ALL else _named(config, view, scope.groups)
     said = "the batch refits every group" if scope.which == ALL else "asked for by name"
-    known = champions.current(spark, config, view.pins).drop("shard")
-    pinned = F.to_json(F.struct(F.coalesce("pinned", F.lit(False)).alias("pinned")))
-    asked = groups.join(known, "group_key", "left").withColumns(
-        {"policy": F.lit(scope.which), "reason": F.lit(said), "numbers": pinned, "predicted_ms": F.col("fit_ms")}
-    )
-    return _planned(asked, view, stale_since=None)
-
-
-def _planned(asked: DataFrame, view: View, *, stale_since: datetime | None) -> DataFrame:
-    """asked: shard, group_key, policy, reason, numbers, and, null where not known, model_id, epoch, predicted_ms."""
-    return asked.select(
-        *(
-            "shard",
-            "group_key",
-            "policy",
-            F.lit(Staleness.FIT.value).alias("decision"),
-            "reason",
-            "numbers",
-            "model_id",
-        ),
-        F.coalesce("epoch", F.lit(0)).cast("bigint").alias("epoch"),
-        F.lit(stale_since).cast("timestamp").alias("stale_since"),
-        F.lit(view.clock).alias("clock"),
-        F.lit(view.now).alias("judged_at"),
-        "predicted_ms",
+    known = _champions(config, view, groups)
+    pinned = ["true" if value else "false" for value in known.column("pinned").to_pylist()]
+    counted = groups.column(EVENTS).to_pylist()
+    numbers = [f'{{"pinned":{pin},"{EVENTS}":{events}}}' for pin, events in zip(pinned, counted, strict=True)]
+    rows = groups.num_rows
+    return _planned(
+        {
+            "shard": groups.column("shard"),
+            "group_key": groups.column("group_key"),
+            "policy": pa.repeat(scope.which, rows),
+            "reason": pa.repeat(said, rows),
+            "numbers": pa.array(numbers, pa.string()),
+            "model_id": known.column("model_id"),
+            "epoch": known.column("epoch").fill_null(0),
+            "predicted_ms": known.column("fit_ms"),
+        },
+        view,
+        stale_since=None,
     )
 
 
-def _stale(spark: SparkSession, config: Config, view: View) -> DataFrame:
+def _planned(columns: Mapping[str, Any], view: View, *, stale_since: datetime | None) -> pa.Table:
+    """columns: shard, group_key, policy, reason, numbers, model_id, epoch and predicted_ms."""
+    names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
+    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
+    rows = len(columns["group_key"])
+    constant = {"decision": Staleness.FIT.value, "stale_since": stale_since, "clock": view.clock, "judged_at": view.now}
+    constants = {name: pa.repeat(pa.scalar(value, schema.field(name).type), rows) for name, value in constant.items()}
+    whole = {**columns, **constants}
+    return pa.table([whole.get(name, pa.nulls(rows, schema.field(name).type)) for name in names], names).cast(schema)
+
+
+def _champions(config: Config, view: View, groups: pa.Table) -> pa.Table:
+    """Of each of these groups: model_id, epoch, pinned and fit_ms; null where no promotion names it."""
+    shards = Shards(pc.min(groups["shard"]).as_py(), pc.max(groups["shard"]).as_py())
+    known = champions.current(config, view.pins, shards)
+    place = pc.index_in(groups.column("group_key"), value_set=known.column("group_key").combine_chunks())
+    return known.take(place)
+
+
+def _stale(spark: SparkSession, config: Config, view: View) -> pa.Table:
     """Whom the judge finds due, by all that is stored; and groups that nobody has ever tried to fit."""
     terms = Terms.of(config, configured(config))
     clock, now = microseconds(view.clock), microseconds(view.now)
@@ -112,41 +131,62 @@ def _stale(spark: SparkSession, config: Config, view: View) -> DataFrame:
         return news.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
 
     seen = news.frame(config, partial(delta.frame, spark)).filter(F.col("group_key").isNotNull())
-    due = seen.groupBy("shard").applyInPandas(judged, news.VERDICTS)
-    due = due.filter(F.col("decision") == Staleness.FIT.value)
+    due = seen.groupBy("shard").applyInPandas(judged, news.VERDICTS).filter(F.col("decision") == Staleness.FIT.value)
+    found = due.select(*_OF_THE_JUDGE).toArrow()
     # That its events were answered by a parent says nothing of a group's own rows, which may have been loaded.
-    tried = seen.filter(F.col("kind") != "health").select("group_key").union(due.select("group_key")).distinct()
-    untried = every_group(spark, config).join(tried, "group_key", "left_anti")
-    new = {"policy": F.lit(NewGroup.name), "reason": F.lit("nobody has tried to fit it yet"), "numbers": F.lit("{}")}
-    asked = due.unionByName(untried.withColumns(new), allowMissingColumns=True)
-    return _planned(asked, view, stale_since=view.now)
+    tried = seen.filter(F.col("kind") != "health").select("group_key").distinct().toArrow()
+    groups = every_group(config, view)
+    known = pa.concat_arrays([*tried.column("group_key").chunks, *found.column("group_key").chunks])
+    untried = groups.filter(pc.invert(pc.is_in(groups.column("group_key"), value_set=known)))
+    new = {"policy": NewGroup.name, "reason": "nobody has tried to fit it yet", "numbers": "{}"}
+    rows = {name: pa.repeat(text, untried.num_rows) for name, text in new.items()}
+    of_new = pa.table({name: untried.column(name) for name in ("shard", "group_key")} | rows)
+    both = pa.concat_tables([found, of_new], promote_options="default")
+    columns = {name: both.column(name) for name in _OF_THE_JUDGE}
+    return _planned({**columns, "epoch": columns["epoch"].fill_null(0)}, view, stale_since=view.now)
 
 
-def every_group(spark: SparkSession, config: Config) -> DataFrame:
-    """Every group that has an event, and every parent of theirs: shard, group_key."""
-    events = delta.frame(spark, directory(config, tables.EVENTS))
-    groups = events.select("shard", "group_key").distinct()
-    if not config.fleet.parents:
-        return groups
-    return groups.unionByName(parent_keys(events, config))
+_OF_THE_JUDGE = ("shard", "group_key", "policy", "reason", "numbers", "model_id", "epoch", "predicted_ms")
 
 
-def _named(spark: SparkSession, config: Config, groups: Sequence[str]) -> DataFrame:
-    known = {row["group_key"] for row in every_group(spark, config).filter(F.col("group_key").isin(*groups)).collect()}
-    unknown = [key for key in groups if key not in known]
+def every_group(config: Config, view: View) -> pa.Table:
+    """Every group that has an event, and every parent of theirs: shard, group_key, and EVENTS in the window."""
+    source = TrainingTables.of(config, view.pins, view.clock)
+    groups = training.event_counts(source, Shards(0, source.shards - 1))
+    return pa.concat_tables([groups, _of_parents(source, groups)])
+
+
+def _of_parents(source: TrainingTables, groups: pa.Table) -> pa.Table:
+    """The parents of these groups, as `every_group` has them."""
+    found = training.parent_counts(source, groups)
+    shards = [keys.shard_of(key, source.shards) for key in found]
+    return pa.table([pa.array(each) for each in (shards, list(found), list(found.values()))], groups.column_names).cast(
+        groups.schema
+    )
+
+
+def _named(config: Config, view: View, groups: Sequence[str]) -> pa.Table:
+    """The named groups and parents, as `every_group` has them. Reads no others' events, unless a parent is named."""
+    source = TrainingTables.of(config, view.pins, view.clock)
+    if any(map(keys.is_parent, groups)):
+        found = every_group(config, view)
+    else:
+        found = training.event_counts(source, GroupIndex(groups, source.shards))
+    place = pc.index_in(pa.array(groups, pa.string()), value_set=found.column("group_key").combine_chunks())
+    unknown = [key for key, at in zip(groups, place.to_pylist(), strict=True) if at is None]
     if unknown:
         raise StoreError(f'group {unknown[0]}: no event of it was ever stored; expected a key like ["a","b"]')
-    rows = [(keys.shard_of(key, config.fleet.shards), key) for key in groups]
-    return spark.createDataFrame(rows, "shard int, group_key string")
+    return found.take(place)
 
 
-def fleet_clock(spark: SparkSession, config: Config) -> datetime | None:
+def fleet_clock(config: Config) -> datetime | None:
     """Now, by the fleet's clock: the wall's, or the greatest event time stored. None before the first event."""
     if config.fleet.clock == "wall":
         return datetime.now(UTC)
-    events = delta.frame(spark, directory(config, tables.EVENTS))
-    newest = events.agg(F.unix_micros(F.max("event_time")).alias("at")).collect()[0]["at"]
-    return None if newest is None else moment(newest)
+    events = snapshot(config, directory(config, tables.EVENTS))
+    every = Shards(0, config.fleet.shards - 1)
+    newest = [pc.max(batch["at"]).as_py() for batch in events.batches({"at": "event_time"}, every)]
+    return max(newest, default=None)
 
 
 def pace_of(spark: SparkSession, config: Config, mean_ms: float | None) -> Pace:

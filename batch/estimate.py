@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from batch.choosing import Scope, View, pace_of, verdicts
 from schemas import tables
@@ -29,9 +29,10 @@ from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, next_part
 from spinney.stores import charter, gating, signing_key
 from spinney.stores.arrow import arrow_schema
+from spinney.stores.event_counting import EVENTS
 from spinney.stores.fitter import BLOCK_ROWS
 from spinney.stores.rounds import Ordered, fitted_groups
-from spinney.stores.spark import cores_of, session
+from spinney.stores.spark import cores_of, session, with_required
 
 SMALL = 60
 """Groups of the smaller sample."""
@@ -73,10 +74,10 @@ def estimate(
     config: Config, groups: Sequence[str] | None = None, *, stale: bool = False, spark: SparkSession | None = None
 ) -> Estimate:
     """What `weekly.retrain` with the same arguments would take. Raises what that raises, but never Busy."""
-    spark = spark or session(config)
+    spark = with_required(spark) if spark else session(config)
     charter.ensure_kept(config)
     began = time.perf_counter()
-    view = View.now_of(spark, config)
+    view = View.now_of(config)
     plan, mean_ms = _plan(spark, config, Scope.of(groups, stale=stale), view)
     planning = time.perf_counter() - began
     if not len(plan):
@@ -100,13 +101,13 @@ def estimate(
 
 def _plan(spark: SparkSession, config: Config, scope: Scope, view: View) -> tuple[pd.DataFrame, float | None]:
     """gating.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any."""
-    rows = verdicts(spark, config, scope, view).select(
-        *("shard", "group_key", "epoch", "predicted_ms", F.col("model_id").alias("champion_id")),
-        F.xxhash64("group_key", F.lit("sample")).alias("lot"),
-    )
-    plan = rows.toArrow().to_pandas().sort_values(["lot", "group_key"], ignore_index=True)
+    rows = verdicts(spark, config, scope, view).select(["shard", "group_key", "epoch", "predicted_ms", "model_id"])
+    plan = rows.rename_columns({"model_id": "champion_id"}).to_pandas()
+    plan["lot"] = [xxhash.xxh64_intdigest(f"sample {key}") for key in plan["group_key"]]
+    plan = plan.sort_values(["lot", "group_key"], ignore_index=True)
+    plan[EVENTS] = pd.array([None] * len(plan), dtype="Int64")
     mean_ms = plan["predicted_ms"].mean()
-    return plan.assign(pinned=False)[list(gating.ASKED)], None if pd.isna(mean_ms) else float(mean_ms)
+    return plan.assign(pinned=False)[[*gating.ASKED, EVENTS]], None if pd.isna(mean_ms) else float(mean_ms)
 
 
 @dataclass(frozen=True)

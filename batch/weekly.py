@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+import pyarrow.compute as pc
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from batch.choosing import ALL, Scope, View, pace_of, verdicts
 from batch.estimate import estimate
@@ -28,7 +28,7 @@ from spinney.core.recipe import Recipe
 from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.rounds import Ordered, Rounds
-from spinney.stores.spark import session
+from spinney.stores.spark import session, with_required
 
 NAME = QueryName.WEEKLY.value
 GOES_ON = timedelta(days=1)
@@ -51,7 +51,7 @@ def retrain(
     groups: keys of groups or parents, with spaces in their JSON or without. Returns the round as recorded; None:
     nothing to do. Raises StoreError when a group has never been seen, Busy when a batch runs.
     """
-    spark = spark or session(config)
+    spark = with_required(spark) if spark else session(config)
     scope = Scope.of(groups, stale=stale)
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)
@@ -85,30 +85,25 @@ def _end_unfinished(spark: SparkSession, config: Config, rounds: Rounds, show: S
 
 def _plan(spark: SparkSession, config: Config, rounds: Rounds, batch_id: int, scope: Scope) -> Pace:
     """Store the plan. Returns how fast it should go by what is known."""
-    view = View.now_of(spark, config)
-    rows = verdicts(spark, config, scope, view).persist()
-    try:
-        said = F.count("*").alias("groups"), F.sum("predicted_ms").alias("ms"), F.count("predicted_ms").alias("known")
-        by_policy = rows.groupBy("policy").agg(*said).collect()
-        total, known = (sum(row[name] for row in by_policy) for name in ("groups", "known"))
-        ms = sum(row["ms"] or 0.0 for row in by_policy)
-        mean_ms = ms / known if known else None
-        ordered = Ordered(
-            round_id=f"batch-{batch_id}",
-            groups_in=total,
-            deferred=0,
-            reasons={row["policy"]: row["groups"] for row in by_policy},
-            clock=view.clock,
-            now=view.now,
-            budget_seconds=None,
-            predicted_seconds=total * (UNKNOWN_COST_MS if mean_ms is None else mean_ms) / 1000,
-            pins=view.pins,
-            asked_for=scope.which,
-            recipe_id=Recipe.of(config).recipe_id,
-        )
-        rounds.plan(rows, ordered, batch_id)
-    finally:
-        rows.unpersist()
+    view = View.now_of(config)
+    rows = verdicts(spark, config, scope, view)
+    predicted = rows.column("predicted_ms")
+    mean_ms = pc.mean(predicted).as_py()
+    by_policy = rows.group_by("policy").aggregate([("group_key", "count")])
+    ordered = Ordered(
+        round_id=f"batch-{batch_id}",
+        groups_in=rows.num_rows,
+        deferred=0,
+        reasons=dict(zip(by_policy["policy"].to_pylist(), by_policy["group_key_count"].to_pylist(), strict=True)),
+        clock=view.clock,
+        now=view.now,
+        budget_seconds=None,
+        predicted_seconds=rows.num_rows * (UNKNOWN_COST_MS if mean_ms is None else mean_ms) / 1000,
+        pins=view.pins,
+        asked_for=scope.which,
+        recipe_id=Recipe.of(config).recipe_id,
+    )
+    rounds.plan(rows, ordered, batch_id)
     return pace_of(spark, config, mean_ms)
 
 

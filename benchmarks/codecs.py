@@ -1,8 +1,9 @@
 """What a stored model costs: bytes, and milliseconds to write, to sign and verify, and to read it back, per group.
 
 Every line is a built-in estimator under a codec; `pickle` is the codec that has to be allowed. The peers are plain
-`pickle` and `joblib` (with zlib, at the level of the codec `skops`) of the same scikit-learn estimator, timed in turn
-with ours; for `seasonal`, which scikit-learn has not, of our own arrays. The peers sign nothing and carry no features.
+`pickle` and `joblib` (with zlib) of the same scikit-learn estimator, timed in turn with ours; for `seasonal`, which
+scikit-learn has not, of our own arrays. Where ours is `sklearn-arrays` the codec `skops`, which holds what that cannot,
+is a third. The peers sign nothing and carry no features.
 A ratio is ours over the peer's: below 1 we are smaller or faster. Our reading includes verifying.
 Run: ``python benchmarks/codecs.py --groups 3 --rows 200 --features 8``, with ``--json`` for all figures.
 """
@@ -30,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from spinney.core import codec
+from spinney.core import codec, skops_bytes
 from spinney.core.encoding import convert
 from spinney.core.fitting import fit_groups
 from spinney.core.model import Model
@@ -62,6 +63,7 @@ CASES = (
     Case("constant", peer=DummyRegressor),
     # Stored as what it chose: of these rows, which follow no clock, `ridge`.
     Case("best_of", params=(("candidates", CANDIDATES),), clock=True, peer=lambda: peer(1.0)),
+    Case("kernels:scaled_ridge"),
     Case("hist_gradient_boosting"),
     Case("random_forest"),
 )
@@ -100,6 +102,11 @@ PEERS = {
     "pickle": Peer(lambda estimator: pickle.dumps(estimator, protocol=5), pickle.loads),
     "joblib": Peer(joblib_bytes, lambda blob: joblib.load(io.BytesIO(blob))),
 }
+SKOPS = {"skops": Peer(skops_bytes.pack, skops_bytes.unpack)}
+
+
+def peers_of(kept: list[Stored]) -> dict[str, Peer]:
+    return PEERS | SKOPS if kept[0].claim.codec == codec.ARRAYS else PEERS
 
 
 def recipe_of(case: Case, base: Recipe, frame: pd.DataFrame) -> tuple[Recipe, pd.DataFrame]:
@@ -123,7 +130,7 @@ def stored_by(case: Case, base: Recipe, frame: pd.DataFrame) -> Iterator[list[St
     by_group = dict(list(rows.groupby("group_key")))
     estimators = [peer_of(case, model, by_group[key]) for key, model in zip(asks["group_key"], models, strict=True)]
     ours = list(zip(asks["group_key"], fitted["model_id"], models, estimators, strict=True))
-    for allowed in (False, True) if codec.SKOPS in set(fitted["codec"]) else (False,):
+    for allowed in (False, True) if codec.ARRAYS in set(fitted["codec"]) else (False,):
         kept = [sealed(group, name, model, held, allow_pickle=allowed) for group, name, model, held in ours]
         for each in kept:
             compare(each, by_group[each.claim.group_key])
@@ -164,7 +171,7 @@ def calls(kept: list[Stored]) -> dict[str, Callable[[], object]]:
         "sign": lambda: [signed(each) for each in kept],
         "load": lambda: [opened(each) for each in kept],
     }
-    for name, other in PEERS.items():
+    for name, other in peers_of(kept).items():
         blobs = [other.dump(each.estimator) for each in kept]
         timed[f"{name} dump"] = lambda other=other: [other.dump(each.estimator) for each in kept]
         timed[f"{name} load"] = lambda other=other, blobs=blobs: [other.load(blob) for blob in blobs]
@@ -192,7 +199,7 @@ def measured(case: Case, kept: list[Stored], repeats: int) -> dict[str, Any]:
         "sign_and_verify_ms": round(took["sign"], 4),
         "load_ms": round(took["load"], 4),
     }
-    for name, other in PEERS.items():
+    for name, other in peers_of(kept).items():
         size = median(len(other.dump(each.estimator)) for each in kept)
         result[name] = {
             "bytes": round(size),
@@ -206,14 +213,14 @@ def measured(case: Case, kept: list[Stored], repeats: int) -> dict[str, Any]:
 
 
 def show(results: list[dict[str, Any]]) -> None:
-    print(f"{'':31}{'ours, per group':^42}{'ours / pickle':^23}{'ours / joblib':^23}")
+    print(f"{'':39}{'ours, per group':^42}{'ours / pickle':^23} {'ours / joblib':^23} {'ours / skops':^23}")
     ratios = f"{'bytes':>7} {'dump':>7} {'load':>7}"
     heads = f"{'bytes':>9} {'dump ms':>9} {'sign+v ms':>10} {'load ms':>9}"
-    print(f"{'estimator':<23} {'codec':<7} {heads}  {ratios} {ratios}")
+    print(f"{'estimator':<23} {'codec':<15} {heads}  {ratios} {ratios} {ratios}")
     for each in results:
         times = f"{each['dump_ms']:9.3f} {each['sign_and_verify_ms']:10.3f} {each['load_ms']:9.3f}"
-        line = f"{each['estimator']:<23} {each['codec']:<7} {each['bytes']:9d} {times} "
-        for name in PEERS:
+        line = f"{each['estimator']:<23} {each['codec']:<15} {each['bytes']:9d} {times} "
+        for name in [name for name in (PEERS | SKOPS) if name in each]:
             line += "".join(f" {each[name][f'{what}_ratio']:7.2f}" for what in ("bytes", "dump", "load"))
         print(line)
 

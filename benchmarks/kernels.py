@@ -2,8 +2,9 @@
 
 Both do all of `fit_groups`: choosing and ordering rows, fingerprints, two fits, comparison with a champion, payload and
 signature. The third figure is the loop that an expert would write without any of that: ``groupby``, fit, predict the
-held-out fifth, fit again, pickle. The last ones say what a supervised child costs that is given blocks of Arrow as
-Spark hands them to a worker: the processor time of a block over that in the worker, and what its first takes more.
+held-out fifth, fit again, pickle. Then a scaler and a ridge, one by one, over their bare calls. The last ones say what
+a supervised child costs that is given blocks of Arrow as Spark hands them to a worker: the processor time of a block
+over that in the worker, and what its first takes more.
 
 Run: ``python benchmarks/kernels.py --groups 2000 --rows 50 --features 8``
 """
@@ -19,16 +20,18 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from statistics import median
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spinney.core.fitting import fit_groups
+from spinney.core.kernels import on_one_thread
 from spinney.core.recipe import Feature, Recipe, installed
 from spinney.core.signing import Signer
 from spinney.stores.fitter import parted
@@ -41,6 +44,11 @@ SIGNER = Signer(b"a key only for this benchmark")
 def peer(alpha: float) -> Pipeline:
     """What the stacked kernel computes, as anybody would write it."""
     return Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler()), ("model", Ridge(alpha=alpha))])
+
+
+def scaled_ridge() -> Pipeline:
+    """A pipeline as a user's module would give it."""
+    return make_pipeline(StandardScaler(), Ridge())
 
 
 def fleet(groups: int, rows: int, features: int) -> tuple[pd.DataFrame, Recipe]:
@@ -107,6 +115,30 @@ def seconds_of_bare_loop(frame: pd.DataFrame, recipe: Recipe) -> float:
     return time.perf_counter() - began
 
 
+def one_by_one_over_bare_calls(frame: pd.DataFrame, recipe: Recipe, groups: int, repeats: int) -> float:
+    """Processor time of `fit_groups` for a scaler and a ridge over that of their bare calls; the median of the ratios.
+
+    The bare calls have their rows in memory, sorted and whole: fit the older rows, predict the held-out fifth, fit all.
+    """
+    recipe = replace(recipe, estimator="kernels:scaled_ridge", params=())
+    whole = frame.fillna(0.0)
+    asks = champions(whole, recipe, groups)
+    whole = whole[whole["group_key"].isin(asks["group_key"])].reset_index(drop=True)
+    rows = len(whole) // groups
+    ordered = whole.sort_values(["group_key", "event_time"], kind="stable")
+    x = ordered[[feature.name for feature in recipe.features]].to_numpy().reshape(groups, rows, -1)
+    y, older = ordered["label"].to_numpy().reshape(groups, rows), rows - rows // 5
+
+    def bare() -> None:
+        for each, label in zip(x, y, strict=True):
+            scaled_ridge().fit(each[:older], label[:older]).predict(each[older:])
+            scaled_ridge().fit(each, label)
+
+    with on_one_thread():
+        took = [(_processor(lambda: seconds_of(whole, asks, recipe)), _processor(bare)) for _ in range(repeats)]
+    return median(ours / theirs for ours, theirs in took)
+
+
 def supervised(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe, repeats: int) -> tuple[float, float]:
     """Processor time of a block in a child over that in this process; milliseconds that its first takes more."""
     rows, asked = frame.sort_values(["group_key", "event_time"]), asks.assign(is_ask=True)
@@ -154,6 +186,7 @@ def main() -> None:
     stacked = min(seconds_of(frame, asks, recipe) for _ in range(args.repeats)) / len(asks)
     looped = min(seconds_of(some, few, loop) for _ in range(args.repeats)) / len(few)
     bare = min(seconds_of_bare_loop(some, recipe) for _ in range(args.repeats)) / len(few)
+    over_bare_calls = one_by_one_over_bare_calls(frame, recipe, args.loop_groups, 3 * args.repeats)
     in_child = supervised(frame, asks, recipe, 3 * args.repeats), supervised(some, few, loop, args.repeats)
     result = {
         "groups": args.groups,
@@ -165,6 +198,7 @@ def main() -> None:
         "stacked_groups_per_second": round(1 / stacked),
         "loop_over_stacked": round(looped / stacked, 1),
         "bare_loop_over_stacked": round(bare / stacked, 1),
+        "one_by_one_over_bare_calls": round(over_bare_calls, 2),
         "stacked_in_child_over_here": round(in_child[0][0], 2),
         "loop_in_child_over_here": round(in_child[1][0], 2),
         "first_block_ms_more": [round(ms) for _, ms in in_child],

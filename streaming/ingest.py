@@ -30,6 +30,8 @@ def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
     late = source.outcomes(spark, config, editions)
     if late is not None:
         rows = rows.unionByName(late, allowMissingColumns=True)
+    # Only a dead letter's bytes are stored: those of valid rows would go through shuffle, cache and state for nothing.
+    rows = rows.withColumns({name: F.when(F.col("kind") == source.DEAD, F.col(name)) for name in ("key", "value")})
     rows = rows.observe("arrivals", F.count(F.lit(1)).alias("records"), F.sum("unknown_fields").alias("unknown_fields"))
     return Query(NAME, source.distinct(rows, config), lambda checkpoint: Batches(config, checkpoint))
 

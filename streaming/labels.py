@@ -64,6 +64,6 @@ class Batches:
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         # Computed even if it is stored already: the state of the join must advance all the same.
-        rows = deltas(batch, self._config, "batch_at", batch_id, answered=False).toArrow()
+        rows = deltas(batch, self._config, "batch_at", batch_id).toArrow()
         if rows.num_rows:
             self._writer.append(rows, step=STEP, batch_id=batch_id)

@@ -6,32 +6,29 @@ happens to them and deferred ones come back.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from functools import partial
-from typing import Any
 
-import pyarrow as pa
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
-from schemas import tables
-from schemas.vocabulary import QueryName, RoundKind, Staleness
+from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.config import Config
-from spinney.core.groups import NEVER
 from spinney.core.moments import moment
-from spinney.core.plan import Allowance, Candidate, choose
+from spinney.core.round_cost import Experience, PastRound
 from spinney.core.signing import Signer
 from spinney.stores import delta, news
-from spinney.stores.arrow import arrow_schema
+from spinney.stores.past_rounds import fit_times, past_rounds
 from spinney.stores.rounds import READ, Ordered, Rounds
-from spinney.stores.spark import session_for
+from spinney.stores.spark import cores_of, session_for
 from streaming.delta_source import appended
 from streaming.judging import STATE, Judging
+from streaming.planning import Due, planned
 from streaming.query import Query
 
 NAME = QueryName.RETRAIN.value
 TRIGGER = "5 seconds"
-OF_THE_ROUND = ("round_id", "pins", "batch_id")
 
 
 def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) -> Query:
@@ -50,58 +47,50 @@ class Batches:
     """Plans a round from what the judge reports, unless this batch's plan is stored, and carries it out."""
 
     def __init__(self, spark: SparkSession, config: Config, signer: Signer, checkpoint: str) -> None:
-        self._spark = spark
         self._config = config
         self._rounds = Rounds(spark, config, signer, RoundKind.STREAM, checkpoint)
+        self._experience = Experience.of(past_rounds(config, RoundKind.STREAM), cores_of(spark))
+        self._is_warm = False
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        # Always consumed whole: the state advances with it.
-        reported = batch.collect()
-        if reported and not self._rounds.planned(batch_id):
-            self._plan(reported, batch_id)
+        # Kept: a second action would run the judge again. Always consumed whole: the state advances with it.
+        reported = batch.persist()
+        try:
+            summaries = reported.filter(F.col("decision") == news.SUMMARY).collect()
+            began = time.perf_counter()
+            groups = 0
+            if summaries and not self._rounds.planned(batch_id):
+                groups = self._plan(reported, summaries, batch_id)
+        finally:
+            reported.unpersist()
         self._rounds.carry_out(batch_id)
+        if groups:
+            self._learn(batch_id, groups, time.perf_counter() - began)
 
-    def _plan(self, reported: list[Row], batch_id: int) -> None:
-        due = [row for row in reported if row["decision"] == Staleness.FIT]
-        budget = self._config.budget
-        allowance = Allowance(budget.seconds, budget.oldest_first_share, budget.random_share)
-        round_id = f"stream-{batch_id}"
-        candidates = [
-            Candidate(row["group_key"], row["policy"], row["urgency"], row["stale_since"], row["predicted_ms"])
-            for row in due
-        ]
-        chosen = set(choose(candidates, allowance, round_id))
+    def _plan(self, reported: DataFrame, summaries: list[Row], batch_id: int) -> int:
+        """Store what the next round does. Returns of how many groups."""
+        budget, cost = self._config.budget, self._experience.cost()
+        due, now = Due.of(summaries), summaries[0]["judged_at"]
+        plan = planned(reported, due, cost.allowance(budget), lot=str(now))
         ordered = Ordered(
-            round_id=round_id,
-            groups_in=len(due),
-            deferred=len(due) - len(chosen),
-            reasons=dict(Counter(row["policy"] for row in due if row["group_key"] in chosen)),
-            clock=moment(max(row["clock"] for row in reported)),
-            now=moment(reported[0]["judged_at"]),
+            round_id=f"stream-{batch_id}",
+            groups_in=due.groups,
+            deferred=due.groups - len(plan.chosen),
+            reasons=dict(Counter(each.policy for each in plan.chosen)),
+            clock=moment(due.clock),
+            now=moment(now),
             budget_seconds=budget.seconds,
-            predicted_seconds=sum(row["predicted_ms"] for row in due if row["group_key"] in chosen) / 1000,
+            predicted_seconds=cost.predicted([each.predicted_ms for each in plan.chosen]),
             pins=delta.pins(self._config, *READ),
         )
-        rows = [verdict(row, chosen=row["group_key"] in chosen) for row in reported]
-        names = [name for name in tables.VERDICTS.names if name not in OF_THE_ROUND]
-        schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
-        stored = pa.Table.from_pylist([row for row in rows if row is not None], schema=schema)
-        self._rounds.plan(stored, ordered, batch_id)
+        self._rounds.plan(plan.verdicts, ordered, batch_id)
+        return len(plan.chosen)
 
-
-def verdict(row: Row, *, chosen: bool) -> dict[str, Any] | None:
-    """A row of `verdicts` for what the judge reported; None for a group deferred before and deferred again."""
-    decision, reason = row["decision"], row["reason"]
-    if decision == Staleness.FIT and not chosen:
-        if row["repeats"]:
-            return None
-        decision, reason = Staleness.DEFERRED.value, f"{reason}; the round's budget was spent on groups before it"
-    return {
-        **{name: row[name] for name in ("shard", "group_key", "policy", "model_id", "epoch", "predicted_ms")},
-        "decision": decision,
-        "reason": reason,
-        "numbers": row["numbers"],
-        "stale_since": moment(row["stale_since"]) if row["stale_since"] != NEVER else None,
-        "clock": moment(row["clock"]) if row["clock"] != NEVER else None,
-        "judged_at": moment(row["judged_at"]),
-    }
+    def _learn(self, batch_id: int, groups: int, seconds: float) -> None:
+        if not self._is_warm:
+            # The first round of a process waits for the JVM to compile and for workers to start: 29 s, the third 8 s.
+            self._is_warm = True
+            return
+        none = (0.0, 0.0)  # all were kept
+        fits = fit_times(self._config, RoundKind.STREAM, [batch_id]).get(batch_id, none)
+        self._experience.add(PastRound(groups, *fits, seconds))

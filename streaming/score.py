@@ -5,6 +5,7 @@ The champions arrive as a stream of promotions beside the events, so a replayed 
 
 from __future__ import annotations
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -14,8 +15,9 @@ from spinney.core.config import Config
 from spinney.core.signing import Signer
 from spinney.stores import crashpoints, delta
 from spinney.stores.delta import Writer
-from spinney.stores.health import deltas, ticks
+from spinney.stores.health import ANSWER_COLUMNS, of_answers
 from spinney.stores.layout import answer_type, contract, directory, possible_features
+from spinney.stores.publishing import Publisher
 from spinney.stores.validity import AS_MESSAGE, Editions
 from streaming import source
 from streaming.delta_source import appended_all
@@ -23,6 +25,9 @@ from streaming.query import Query
 from streaming.scorer import EVENT, KIND, OF_PROMOTION, PROMOTION, PROMOTION_COLUMNS, PROMOTION_TIMES, STATE, Scorer
 
 NAME = QueryName.SCORE.value
+VALUE = "message value"
+"""A column beside those of `predictions`: what is published."""
+
 _NOT_FROM_THE_SCORER = ("scored_at", "scored_on", "batch_id")
 
 
@@ -83,6 +88,8 @@ def promotions(spark: SparkSession, config: Config) -> DataFrame:
 class Batches:
     """Kafka first, then `predictions`, then `health`: what was answered is known before it is counted.
 
+    The batch's answers come to the driver by one job, which also advances the state, and every sink is written from
+    there: a cached frame and a Spark job for each sink cost more than the answers (MAX_RECORDS_A_BATCH bounds them).
     A replay that finds `predictions` stored counts those: after an edit the same events may be answered otherwise.
     """
 
@@ -90,44 +97,35 @@ class Batches:
         self._config = config
         self._predictions = Writer(config, directory(config, tables.PREDICTIONS), NAME, checkpoint)
         self._health = Writer(config, directory(config, tables.HEALTH, "score"), NAME, checkpoint)
+        topic = config.kafka.predictions
+        self._publisher = Publisher(config, topic) if topic is not None else None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        rows = batch.withColumn("batch_id", F.lit(batch_id).cast("bigint")).persist()
-        try:
-            # Always computed: the state advances with it.
-            size = delta.sizes(rows, "batch_id").get(batch_id)
-            if size is None:
-                return
-            answers = rows
-            if self._predictions.done("predictions", batch_id):
-                stored = delta.frame(rows.sparkSession, directory(self._config, tables.PREDICTIONS))
-                answers = stored.filter(F.col("batch_id") == batch_id)
-            else:
-                self._answer(rows, batch_id, size)
-            health = deltas(answers, self._config, "scored_at", batch_id, answered=True)
-            health = health.unionByName(ticks(answers, self._config, "scored_at", batch_id))
-            self._health.append(health.toArrow(), step="health", batch_id=batch_id)
-        finally:
-            rows.unpersist()
+        # Always computed: the state advances with it.
+        answers = messages_of(batch.withColumn("batch_id", F.lit(batch_id).cast("bigint"))).toArrow()
+        if not answers.num_rows:
+            return
+        if self._predictions.done("predictions", batch_id):
+            stored = delta.frame(batch.sparkSession, directory(self._config, tables.PREDICTIONS))
+            answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
+        else:
+            self._answer(answers, batch_id)
+        self._health.append(of_answers(answers, self._config, batch_id), step="health", batch_id=batch_id)
 
-    def _answer(self, rows: DataFrame, batch_id: int, size: delta.Size) -> None:
-        if self._config.kafka.predictions is not None:
-            publish(rows, self._config)
+    def _answer(self, answers: pa.Table, batch_id: int) -> None:
+        if self._publisher is not None:
+            publish(self._publisher, answers)
             crashpoints.reached(f"{NAME}.publish", batch_id)
-        self._predictions.append(rows, step="predictions", batch_id=batch_id, size=size)
+        self._predictions.append(answers, step="predictions", batch_id=batch_id)
 
 
-def publish(rows: DataFrame, config: Config) -> None:
-    """The answers to the predictions topic, keyed by group. At least once; a copy is equal byte for byte."""
+def messages_of(rows: DataFrame) -> DataFrame:
+    """The rows, each with its message to the predictions topic in VALUE."""
     fields = [column.name for column in messages.PREDICTION.columns]
-    (
-        rows.select(
-            F.col("group_key").alias("key"),
-            F.to_json(F.struct(*fields), AS_MESSAGE).alias("value"),
-        )
-        .write.format("kafka")
-        .options(**source.kafka_options(config))
-        .option("kafka.enable.idempotence", "true")
-        .option("topic", config.kafka.predictions or "")
-        .save()
-    )
+    return rows.withColumn(VALUE, F.to_json(F.struct(*fields), AS_MESSAGE))
+
+
+def publish(publisher: Publisher, answers: pa.Table) -> None:
+    """The answers to the predictions topic, keyed by group. At least once; a copy is equal byte for byte."""
+    columns = (answers[name].cast(pa.binary()).combine_chunks().to_pylist() for name in ("group_key", VALUE))
+    publisher.publish(zip(*columns, strict=True))

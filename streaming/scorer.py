@@ -42,10 +42,13 @@ class Scorer:
             shard = int(key[0])
             rows = [frame for frame in frames if len(frame)]
             arrived = pd.concat(rows, ignore_index=True) if len(rows) > 1 else rows[0]
-            champions = champions_of(shard, state, _promotions(arrived[arrived[KIND] == PROMOTION]))
-            events = arrived[arrived[KIND] == EVENT]
+            is_event = arrived[KIND].to_numpy() == EVENT
+            events, promotions = arrived, arrived.iloc[:0]
+            if not is_event.all():  # in most batches a shard has none
+                events, promotions = arrived[is_event].reset_index(drop=True), arrived[arrived[KIND] == PROMOTION]
+            champions = champions_of(shard, state, _promotions(promotions))
             if len(events):
-                yield answers(shard, events.reset_index(drop=True), champions, self)
+                yield answers(shard, events, champions, self)
 
         return score_shard
 

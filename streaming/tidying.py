@@ -1,44 +1,60 @@
-"""Tidying beside running queries: each directory by the process that writes it, while its query writes nothing."""
+"""Tidying beside running queries: each directory by the process that writes it, while its query goes on.
+
+A query's lock is held for commits and deletions only, so that no batch waits for files to be rewritten.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from spinney.core.config import Config
-from spinney.stores import tidy
+from spinney.stores import clustering, delta, tidy
+from spinney.stores.clustering import Beside
+from spinney.stores.layout import Directory
+from spinney.stores.rewriting import Interrupted
 
 POLL_SECONDS = 1.0
 """Between two looks for a request: a file is read."""
+
+CLUSTER_SECONDS = 30.0
+"""Between two looks whether files are due to be clustered: new commits are read, which takes milliseconds."""
 
 log = logging.getLogger(__name__)
 
 
 class Tidier:
-    """Serves requests of `spinney tidy` in a thread of its own, for the queries that this process runs."""
+    """Clusters what its queries write, and serves requests of `spinney tidy`, in a thread of its own."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._writing: dict[str, threading.Lock] = {}
+        self._clusterers: list[Clusterer] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve_until_stopped, name="tidying", daemon=True)
 
     def add(self, query: str, writing: threading.Lock) -> None:
         """writing: is held by the query while it writes a batch."""
         self._writing[query] = writing
+        beside = Beside(writing, self._stopping.is_set)
+        for directory in tidy.owned(self._config, query):
+            if directory.contract.name in clustering.SORT_BY:
+                self._clusterers.append(Clusterer(self._config, directory, beside))
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after the directory that is being tidied: our leases must not end before our writes."""
+        """End, after what is being committed: our leases must not end before our writes."""
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _serve_until_stopped(self) -> None:
+        looked = time.monotonic()
         while not self._stopping.wait(POLL_SECONDS):
             for query, writing in self._writing.items():
                 try:
@@ -46,10 +62,41 @@ class Tidier:
                 except Exception as error:
                     # The fleet goes on untidied; whoever asked waits in vain and says so.
                     log.warning("tidying what query %s writes: %s", query, error)
+            if time.monotonic() - looked >= CLUSTER_SECONDS:
+                for each in self._clusterers:
+                    each.look()
+                looked = time.monotonic()
+
+
+class Clusterer:
+    """Clusters one directory as it grows."""
+
+    def __init__(self, config: Config, directory: Directory, beside: Beside) -> None:
+        self._config, self._directory, self._beside = config, directory, beside
+        self._table: delta.DeltaTable | None = None
+        self._seen = -1
+
+    def look(self) -> None:
+        """Carry out the merges that are due. What fails is logged: refits read more files then, and the same rows."""
+        try:
+            if self._table is None:
+                self._table = delta.opened(self._config, self._directory)
+            else:
+                self._table.update_incremental()
+            if self._table is None or self._table.version() == self._seen or self._beside.interrupted():
+                return
+            seen = self._table.version()
+            for each in clustering.cluster(self._table, self._directory.contract.name, self._beside):
+                log.info("clustered %s: %d files, %d rows", self._directory.name, len(each.old), each.rows)
+            self._seen = seen
+        except Interrupted:
+            return
+        except Exception as error:
+            log.warning("clustering %s: %s", self._directory.name, error)
 
 
 def serve(config: Config, query: str, writing: threading.Lock, stopping: Callable[[], bool]) -> None:
-    """Serve a request that this query has not served yet. A batch waits for one directory at most."""
+    """Serve a request that this query has not served yet."""
     request = tidy.requested(config, query)
     if request is None:
         return
@@ -58,8 +105,9 @@ def serve(config: Config, query: str, writing: threading.Lock, stopping: Callabl
         if stopping():
             return  # it is served at the next start
         try:
-            with writing:
-                done.append(tidy.carry_out(config, directory, datetime.now(UTC)))
+            done.append(tidy.carry_out(config, directory, datetime.now(UTC), Beside(writing, stopping)))
+        except Interrupted:
+            return
         except Exception as failed:
             error = f"{directory.name}: {failed}"
             log.warning("tidying %s", error)

@@ -24,6 +24,7 @@ from spinney.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from batch.load import Progress
     from spinney.core.config import Config
     from spinney.local.produce import Sent
     from spinney.stores.imports import Told
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.5
 MOST_SHOWN = 50
+PROGRESS_SECONDS = 10.0
 
 
 @click.command(epilog=example("spinney kafka --port 9092 --data work/kafka"))
@@ -148,11 +150,30 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     config = load_config(config_path)
     from batch.load import load as run_load
 
-    added = run_load(config, source, outcomes=outcomes, spark=spark_session(config)).added
+    added = run_load(
+        config, source, outcomes=outcomes, spark=lambda: spark_session(config), show=_load_progress()
+    ).added
     if as_json:
         write_json(added)
     else:
         table("added", [{"table": name, "rows": rows} for name, rows in added.items()])
+
+
+def _load_progress() -> Callable[[Progress], None]:
+    """A line that renews itself on a terminal; elsewhere a line every so often, so that a short load says nothing."""
+    on_terminal = sys.stderr.isatty()
+    said = time.monotonic()
+
+    def show(progress: Progress) -> None:
+        nonlocal said
+        text = f"load: {progress.stage}: {progress.rows:,} of {progress.of:,} rows"
+        if on_terminal:
+            click.echo(f"\r\x1b[K{text}", err=True, nl=progress.rows >= progress.of)
+        elif time.monotonic() - said >= PROGRESS_SECONDS:
+            said = time.monotonic()
+            click.echo(text, err=True)
+
+    return show
 
 
 def _load_models(source: str, config_path: str, *, as_json: bool, outcomes: bool, **importing: Any) -> None:

@@ -29,8 +29,8 @@ LOOK_SECONDS = 0.2
 def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float) -> None:
     """Put small files together, forget what [retention] lets go, remove files that no one reads any more.
 
-    Beside a running stream: each directory by the process that writes it, between two batches. Never a model that
-    answers, is pinned, or that a rollback may reach.
+    Beside a running stream: each directory by the process that writes it. Never a model that answers, is pinned, or
+    that a rollback may reach.
     """
     from datetime import UTC, datetime
 

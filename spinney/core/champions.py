@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from spinney.core.blobs import ipc_batch, ipc_bytes, unformatted
-from spinney.core.champion import Promotion, condense
+from spinney.core.champion import Promotion, champion, condense
 
 FORMAT = b"\x01"
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("group_key", pa.string()),
         ("epoch", pa.int64()),
@@ -27,7 +27,7 @@ _SCHEMA = pa.schema(
         ("signature", pa.binary()),
     ]
 )
-_FIELDS = tuple(_SCHEMA.names[1:])
+_FIELDS = tuple(SCHEMA.names[1:])
 """The fields of a Promotion, as the blob has them in order."""
 
 
@@ -39,6 +39,13 @@ class Champions:
     """
 
     histories: Mapping[str, tuple[Promotion, ...]]
+    _known: dict[str, Promotion | None] = field(default_factory=dict, compare=False, repr=False)
+
+    def champion_of(self, key: str) -> Promotion | None:
+        """The champion of a group or parent, all its models being usable; looked for once."""
+        if key not in self._known:
+            self._known[key] = champion(self.histories.get(key, ()))
+        return self._known[key]
 
     @classmethod
     def empty(cls) -> Champions:
@@ -59,21 +66,21 @@ class Champions:
             history = condense([*histories.get(group_key, ()), *rows])
             if history:
                 histories[group_key] = history
-        return Champions(histories)
+        return Champions(histories, {key: row for key, row in self._known.items() if key not in fresh})
 
     def to_bytes(self) -> bytes:
         rows = [(key, row) for key in sorted(self.histories) for row in self.histories[key]]
         columns = [pa.array([key for key, _ in rows], pa.string())]
-        columns += [pa.array([getattr(row, name) for _, row in rows], _SCHEMA.field(name).type) for name in _FIELDS]
-        return FORMAT + ipc_bytes(pa.RecordBatch.from_arrays(columns, schema=_SCHEMA))
+        columns += [pa.array([getattr(row, name) for _, row in rows], SCHEMA.field(name).type) for name in _FIELDS]
+        return FORMAT + ipc_bytes(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Champions:
         """Raises Corrupt when the blob is of another format, or broken."""
         body = unformatted(blob, FORMAT, "champions")
         histories: dict[str, list[Promotion]] = {}
-        batch = ipc_batch(body, _SCHEMA)
-        columns = [batch.column(name).to_pylist() for name in _SCHEMA.names]
+        batch = ipc_batch(body, SCHEMA)
+        columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
         for key, *values in zip(*columns, strict=True):
             row = Promotion(**dict(zip(_FIELDS, values, strict=True)))
             histories.setdefault(key, []).append(row)

@@ -4,7 +4,8 @@ linear    arrays: little-endian, ``format, link, scores, width, header length``,
           strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes.
 seasonal  arrays: ``format, scores, first column, columns, period, step, header length``, the header, then float64: the
           answers of each cell and of a missing time.
-skops     other scikit-learn estimators, under our own list of types.
+sklearn-arrays  other scikit-learn estimators, as the arrays that they hold: `spinney/core/estimator_arrays.py`.
+skops     those that are not of the classes which that allows, under our own list of types.
 pickle    anything, and only where it is allowed in so many words: loading one runs what it holds.
 
 `load` trusts its bytes as little as it can, but verify their signature first: `open_signed` does both.
@@ -16,6 +17,7 @@ import json
 import pickle
 import struct
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -27,15 +29,16 @@ from spinney.core.model import Model
 from spinney.core.seasonal import Cells, Seasonal
 from spinney.core.signing import Claim, Signer
 
-LINEAR, SEASONAL, SKOPS, PICKLE = "linear", "seasonal", "skops", "pickle"
-CODECS = (LINEAR, SEASONAL, SKOPS, PICKLE)
+LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE = "linear", "seasonal", "sklearn-arrays", "skops", "pickle"
+CODECS = (LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE)
 
 _FORMAT = 1
 _LINEAR = struct.Struct("<BBHII")
 _SEASONAL = struct.Struct("<BHIHIII")
 _OTHER = struct.Struct("<BI")
 
-Header = tuple[Encoder, tuple[str, ...] | None]
+Header = tuple[Encoder, tuple[str, ...] | None, int]
+"""Encoder, classes, and the width of the encoder's matrix."""
 
 
 def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
@@ -51,7 +54,14 @@ def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
     start = _OTHER.pack(_FORMAT, len(header)) + header
     if allow_pickle:
         return PICKLE, start + pickle.dumps(model.estimator, protocol=5)
-    return SKOPS, start + skops_bytes.pack(model.estimator)
+    # Its imports are a second of scikit-learn's trees, which a worker that knows linear models only never pays.
+    from spinney.core import estimator_arrays
+    from spinney.core.packed_trees import InexpressibleError
+
+    try:
+        return ARRAYS, start + estimator_arrays.pack(model.estimator)
+    except InexpressibleError:
+        return SKOPS, start + skops_bytes.pack(model.estimator)
 
 
 def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
@@ -63,7 +73,7 @@ def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
             return _load_linear(payload)
         if codec == SEASONAL:
             return _load_seasonal(payload)
-        if codec in {SKOPS, PICKLE}:
+        if codec in {ARRAYS, SKOPS, PICKLE}:
             return _load_other(codec, payload)
     except Corrupt:
         raise
@@ -91,13 +101,14 @@ def _load_linear(payload: bytes) -> Model:
     body = _LINEAR.size + length
     if version != _FORMAT or len(payload) != body + 8 * (scores + scores * width + width):
         raise Corrupt(f"codec linear: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
-    encoder, classes = _header(payload[_LINEAR.size : body])
-    answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(Link(link), scores)
-    if encoder.width != width or (None if classes is None else len(classes)) != answers or scores < 1:
+    encoder, classes, columns = _header(payload[_LINEAR.size : body])
+    linked = Link(link)
+    answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
+    if columns != width or (None if classes is None else len(classes)) != answers or scores < 1:
         raise Corrupt("codec linear: expected arrays that fit the features and classes; got others")
     numbers = np.frombuffer(payload, dtype="<f8", offset=body)
     middle = scores + scores * width
-    linear = Linear(Link(link), numbers[:scores], numbers[scores:middle].reshape(scores, width), numbers[middle:])
+    linear = Linear(linked, numbers[:scores], numbers[scores:middle].reshape(scores, width), numbers[middle:])
     return Model(encoder, linear, classes)
 
 
@@ -113,9 +124,9 @@ def _load_seasonal(payload: bytes) -> Model:
     body, cells = _SEASONAL.size + length, Cells(period, step)
     if version != _FORMAT or len(payload) != body + 8 * scores * (len(cells) + 1):
         raise Corrupt(f"codec seasonal: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
-    encoder, classes = _header(payload[_SEASONAL.size : body])
+    encoder, classes, width = _header(payload[_SEASONAL.size : body])
     answers = 1 if classes is None else len(classes)
-    if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > encoder.width:
+    if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > width:
         raise Corrupt("codec seasonal: expected arrays that fit the features and classes; got others")
     values = np.frombuffer(payload, dtype="<f8", offset=body).reshape(len(cells) + 1, scores)
     return Model(encoder, Seasonal(cells, column, columns, values), classes)
@@ -126,14 +137,32 @@ def _load_other(codec: str, payload: bytes) -> Model:
     body = _OTHER.size + length
     if version != _FORMAT or body > len(payload):
         raise Corrupt(f"codec {codec}: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
-    encoder, classes = _header(payload[_OTHER.size : body])
-    rest = payload[body:]
-    estimator = pickle.loads(rest) if codec == PICKLE else skops_bytes.unpack(rest)  # noqa: S301 - allowed by the caller
-    return Model(encoder, estimator, classes)
+    encoder, classes, _ = _header(payload[_OTHER.size : body])
+    return Model(encoder, _estimator(codec, payload[body:]), classes)
+
+
+def _estimator(codec: str, payload: bytes) -> Any:
+    if codec == ARRAYS:
+        from spinney.core import estimator_arrays
+
+        return estimator_arrays.unpack(payload)
+    return pickle.loads(payload) if codec == PICKLE else skops_bytes.unpack(payload)  # noqa: S301 - allowed by the caller
+
+
+_RECENT: list[tuple[Encoder | None, tuple[str, ...] | None, bytes]] = [(None, None, b"")]
+"""The last header and whose it was: groups without words share one encoder, whose hash takes longer than the rest."""
+
+
+def _header_bytes(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
+    known, its_classes, header = _RECENT[0]
+    if encoder is not known or classes is not its_classes:
+        header = _header_text(encoder, classes)
+        _RECENT[0] = (encoder, classes, header)
+    return header
 
 
 @lru_cache(maxsize=1024)
-def _header_bytes(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
+def _header_text(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
     data = encoder.as_data() if classes is None else {**encoder.as_data(), "classes": list(classes)}
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -143,4 +172,5 @@ def _header(text: bytes) -> Header:
     """Models of one recipe mostly have one header: parsed once, their encoder is one object."""
     data = json.loads(text)
     classes = data.get("classes")
-    return Encoder.from_data(data), None if classes is None else tuple(map(str, classes))
+    encoder = Encoder.from_data(data)
+    return encoder, None if classes is None else tuple(map(str, classes)), encoder.width

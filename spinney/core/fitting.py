@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from spinney.core.estimators import kernel_for
 from spinney.core.history import History, ranges, select
 from spinney.core.kernels import Fit, Kernel, Timer, on_one_thread
 from spinney.core.loss import Loss, loss_named
-from spinney.core.measuring import Rows, losses, mean, no_answer, split
+from spinney.core.measuring import Rows, any_of, losses, means, no_answer
 from spinney.core.model import Model
 from spinney.core.recipe import Recipe
 from spinney.core.scoring import NOBODY
@@ -155,19 +156,20 @@ class _Work:
         rows, which = self._newest(fitted)
         mine, errors = self._losses(_models(fitted), Rows(rows, which), _turns(fitted, turns.ASK))
         theirs = self._champion_losses(fitted, which, rows, signer)
-        of_each = zip(*(split(values, which) for values in (mine, theirs, rows)), strict=True)
-        for at, (own, other, places) in enumerate(of_each):
-            attempt = fitted[at]
-            if np.isnan(own).any():
+        alone = np.array([attempt.ask.champion_id is None for attempt in fitted], dtype=np.bool_)
+        both = np.flatnonzero(np.isfinite(theirs) | alone[which])
+        counts = np.bincount(which[both], minlength=len(fitted))
+        own, other = means(mine[both], counts), means(theirs[both], counts)
+        silent = any_of(np.isnan(mine), which, len(fitted))
+        for at, attempt in enumerate(fitted):
+            if silent[at]:
                 attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
                 continue
-            both = np.isfinite(other)
-            if attempt.ask.champion_id is None:
-                both[:] = True
-            else:
-                attempt.metrics["champion_loss"] = mean(other[both])
-            attempt.metrics |= {"heldout_rows": int(both.sum()), "challenger_loss": mean(own[both])}
-            attempt.compared = places[both]
+            attempt.metrics["champion_loss"] = other[at]  # null without a champion: its losses are NaN
+            attempt.metrics |= {"heldout_rows": int(counts[at]), "challenger_loss": own[at]}
+        if self.recipe.shadow is not None:
+            for attempt, places in zip(fitted, np.split(rows[both], np.cumsum(counts)[:-1]), strict=True):
+                attempt.compared = places
 
     def fit(self, attempts: Sequence[_Attempt]) -> None:
         """Fit on all rows."""
@@ -178,10 +180,11 @@ class _Work:
         which = np.repeat(np.arange(len(fitted)), sizes)
         rows = Rows(ranges(begins, begins + sizes), which)
         of_all, errors = self._losses(_models(fitted), rows, _turns(fitted, turns.ASK))
-        for at, own in enumerate(split(of_all, which)):
-            fitted[at].metrics["train_loss"] = mean(own)
-            if np.isnan(own).any():
-                fitted[at].fail(no_answer(fitted[at].ask.group_key, errors.get(at)))
+        silent = any_of(np.isnan(of_all), which, len(fitted))
+        for at, (attempt, own) in enumerate(zip(fitted, means(of_all, sizes), strict=True)):
+            attempt.metrics["train_loss"] = own
+            if silent[at]:
+                attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
 
     def watch(self, attempts: Sequence[_Attempt]) -> None:
         """Measure the shadow where the challengers were, in its share of the groups."""
@@ -280,7 +283,10 @@ def _attempt(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer)
 
 def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_id: str | None = None) -> str:
     """SHA-256 in hex. Equal for the same work, whoever does it, whenever."""
-    return hashlib.sha256(json.dumps([group_key, fingerprint, recipe_id, parent_model_id]).encode()).hexdigest()
+    parent = "null" if parent_model_id is None else quoted(parent_model_id)
+    # The text of a JSON list: an encoder is set up anew for each list, which takes longer than the digest.
+    text = f"[{quoted(group_key)}, {quoted(fingerprint)}, {quoted(recipe_id)}, {parent}]"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _open(attempt: _Attempt) -> bool:

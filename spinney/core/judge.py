@@ -7,7 +7,7 @@ of one batch comes does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,17 +20,23 @@ from spinney.core.attempts import SECOND, Decided, Unfitted, in_time, take_attem
 from spinney.core.champion import champion, is_pinned
 from spinney.core.champions import Champions
 from spinney.core.groups import NEVER, Groups
+from spinney.core.histories import Histories
 from spinney.core.pending import Pending
+from spinney.core.plan import RANKS, draw
+from spinney.core.section import Section
+from spinney.core.verdicts import UNKNOWN_COST_MS, VERDICT_COLUMNS, Said, Stale, decide, verdicts
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
     from spinney.core.staleness import Policy
 
-__all__ = ["VERDICT_COLUMNS", "Decided", "News", "Shard", "Terms", "Unfitted", "advance", "judge"]
+__all__ = [
+    "UNKNOWN_COST_MS", "VERDICT_COLUMNS",
+    "Decided", "Most", "News", "Report", "Shard", "Terms", "Unfitted",
+    "advance", "judge", "report",
+]  # fmt: skip
 
 FORMAT = b"\x01"
-UNKNOWN_COST_MS = 5.0
-"""Predicted cost of a fit in a shard where none has been measured yet."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +78,55 @@ class Shard:
     """All that the judge knows of one shard."""
 
     groups: Groups
-    champions: Champions
-    pending: Pending
+    histories: Histories
+    waiting: Section[Pending]
     clock: int
 
     @classmethod
     def empty(cls) -> Shard:
-        return cls(Groups.empty(), Champions.empty(), Pending.empty(), NEVER)
+        pending = Section(Pending.from_bytes, Pending.to_bytes, Pending.empty())
+        return cls(Groups.empty(), Histories.of(Champions.empty()), pending, NEVER)
+
+    @property
+    def champions(self) -> Champions:
+        return self.histories.champions
+
+    @property
+    def pending(self) -> Pending:
+        return self.waiting.value
+
+    @property
+    def sections(self) -> tuple[bytes, bytes, bytes]:
+        """The bytes of everything but the clock: the same objects as long as nothing changes."""
+        return self.groups.to_bytes(), self.histories.blob, self.waiting.blob
 
     def to_bytes(self) -> bytes:
         clock = self.clock.to_bytes(8, "little", signed=True)
-        sections = [clock, self.groups.to_bytes(), self.champions.to_bytes(), self.pending.to_bytes()]
-        return FORMAT + blobs.join(sections)
+        return FORMAT + blobs.join([clock, *self.sections])
+
+    @classmethod
+    def clock_of(cls, blob: bytes) -> int:
+        """The clock in the bytes of a shard; NEVER in none."""
+        if not blob:
+            return NEVER
+        clock, *_ = blobs.split(blobs.unformatted(blob, FORMAT, "the judge"))
+        return int.from_bytes(clock, "little", signed=True)
+
+    def sealed(self) -> Shard:
+        """The same shard, to be kept between batches: what does not change is not encoded again.
+
+        Its groups cannot be written into in place, since their bytes are remembered.
+        """
+        return replace(self, groups=self.groups.sealed())
 
     @classmethod
     def from_bytes(cls, blob: bytes) -> Shard:
-        """Raises Corrupt when the blob is of another format, or broken."""
+        """Raises Corrupt when the blob is of another format, or broken; of champions, when they are asked for."""
         clock, groups, champions, pending = blobs.split(blobs.unformatted(blob, FORMAT, "the judge"))
         return cls(
-            Groups.from_bytes(groups),
-            Champions.from_bytes(champions),
-            Pending.from_bytes(pending),
+            Groups.from_bytes(groups).sealed(bytes(groups)),
+            Histories(bytes(champions)),
+            Section(Pending.from_bytes, Pending.to_bytes, blob=bytes(pending)),
             int.from_bytes(clock, "little", signed=True),
         )
 
@@ -101,19 +135,26 @@ def advance(shard: Shard, news: News, terms: Terms, now: int) -> Shard:
     """The shard with the news taken in. now: wall clock of the batch, microseconds.
 
     Attempts come before health, so that the first labels of a new champion are counted as its own and the rows that
-    came with the news of an attempt count as new.
+    came with the news of an attempt count as new. What nothing happened to is shared with the shard before.
     """
     clock = _ticked(shard.clock, news, terms, now)
-    deltas = news.health[news.health["group_key"].notna()]
-    groups = shard.groups.copy()
+    deltas = news.health[news.health["group_key"].notna()] if len(news.health) else news.health
     told = {*(row.group_key for row in news.decided), *(row.group_key for row in news.unfitted)}
-    groups.rows_of(sorted({*deltas["group_key"], *told}))
-    champions = shard.champions.after((row.group_key, replace(row.promotion, payload=None)) for row in news.decided)
-    take_attempts(groups, champions, (*news.decided, *news.unfitted), terms.min_rows)
-    _take_champions(groups, champions, news.decided)
     mature, pending = shard.pending.after(deltas, terms.label_delay).split(clock)
+    changes = bool(told) or len(deltas) > 0 or len(mature) > 0
+    groups = shard.groups.copy() if changes else shard.groups
+    if changes:
+        groups.rows_of(sorted({*deltas["group_key"], *told}))
+    histories = shard.histories
+    if told:
+        decided = ((row.group_key, replace(row.promotion, payload=None)) for row in news.decided)
+        champions = histories.some(told).after(decided)
+        histories = histories.replaced(champions) if news.decided else histories
+        take_attempts(groups, champions, (*news.decided, *news.unfitted), terms.min_rows)
+        _take_champions(groups, champions, news.decided)
     _count(groups, mature, terms.memory)
-    return Shard(groups, champions, pending, clock)
+    waiting = shard.waiting if pending is shard.pending else shard.waiting.with_value(pending)
+    return Shard(groups, histories, waiting, clock)
 
 
 def _ticked(clock: int, news: News, terms: Terms, now: int) -> int:
@@ -147,6 +188,8 @@ def _take_champions(groups: Groups, champions: Champions, decided: Sequence[Deci
 
 def _count(groups: Groups, mature: pd.DataFrame, memory: int) -> None:
     """Add labelled rows that have matured, oldest first: sums are exact, the recent error forgets by rows."""
+    if not len(mature):
+        return
     at = groups.rows_of(mature["group_key"])
     labelled = mature["labelled"].to_numpy(np.int64)
     losses = mature["loss"].to_numpy(np.float64)
@@ -154,32 +197,48 @@ def _count(groups: Groups, mature: pd.DataFrame, memory: int) -> None:
     np.add.at(groups["labelled"], at, labelled)
     own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & np.isfinite(losses)
     own &= groups["champion_id"][at] != ""
-    for i, rows, loss in zip(at[own], labelled[own], losses[own], strict=True):
+    at, labelled, losses = at[own], labelled[own], losses[own]
+    for turn in _turns(at):
         # As if each of the rows had come alone with their mean loss: weights 1, 1 - 1/memory, (1 - 1/memory)² …
+        rows, i = labelled[turn], at[turn]
         kept = (1 - 1 / memory) ** rows
         added = (1 - kept) * memory
         groups["champion_rows"][i] += rows
         groups["recent_weight"][i] = groups["recent_weight"][i] * kept + added
-        groups["recent_loss"][i] = groups["recent_loss"][i] * kept + added * loss / rows
+        groups["recent_loss"][i] = groups["recent_loss"][i] * kept + added * losses[turn] / rows
 
 
-NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "failures")
-"""What is known of a group and stands in its verdict as a number."""
+def _turns(at: np.ndarray) -> Iterator[np.ndarray]:
+    """Split positions so that no group stands twice in one turn, and each group's own stay in their order."""
+    order = np.argsort(at, kind="stable")
+    first = np.flatnonzero(np.diff(at[order], prepend=-1))
+    turn = np.empty(len(at), dtype=np.int64)
+    turn[order] = np.arange(len(at)) - np.repeat(first, np.diff(first, append=len(at)))
+    for n in range(int(turn.max(initial=-1)) + 1):
+        yield np.flatnonzero(turn == n)
 
-VERDICT_COLUMNS = (
-    "group_key",
-    "policy",
-    "decision",
-    "reason",
-    "numbers",
-    "model_id",
-    "epoch",
-    "stale_since",
-    "clock",
-    "predicted_ms",
-    "urgency",
-    "repeats",
-)
+
+@dataclass(frozen=True)
+class Report:
+    """What the judge says of a shard. rows: verdicts, VERDICT_COLUMNS.
+
+    due: groups that are due, those without a row too. withheld: of them, those not put forward: a round cannot take so
+    many of one shard. Of these only the ones that are due for the first time have a row, `deferred`.
+    """
+
+    rows: Sequence[dict[str, object]]
+    due: int
+    withheld: int
+
+
+@dataclass(frozen=True)
+class Most:
+    """How many due groups of a shard are put forward at most: by rank, by how long they have been due, by lot."""
+
+    by_rank: int
+    oldest: int
+    by_lot: int
+    lot: str
 
 
 def judge(shard: Shard, terms: Terms, now: int) -> list[dict[str, object]]:
@@ -187,109 +246,52 @@ def judge(shard: Shard, terms: Terms, now: int) -> list[dict[str, object]]:
 
     Rows have VERDICT_COLUMNS; times are microseconds, NEVER where there is none. Marks in the shard what was reported.
     """
+    return list(_judged(shard, terms, now, None).rows)
+
+
+def report(shard: Shard, terms: Terms, now: int, most: Most) -> Report:
+    """The same for a stream: of the due groups no more than `most`, and how many there are."""
+    return _judged(shard, terms, now, most)
+
+
+def _judged(shard: Shard, terms: Terms, now: int, most: Most | None) -> Report:
     groups = shard.groups
     if not len(groups):
-        return []
-    stale = _Stale.of(groups, terms.policies, shard.clock)
-    decision = _decide(groups, stale.found, now)
+        return Report([], 0, 0)
+    stale = Stale.of(groups, terms.policies, shard.clock)
+    decision = decide(groups, stale.found, now)
     policy = np.where(decision == Staleness.FRESH, "", stale.policy)
     changed = (decision != groups["decision"]) | (policy != groups["policy"])
-    groups["repeats"][changed] = 0
     # That a group is fresh at first sight, or right after an attempt, is what its promotion says already.
-    no_news = (groups["decision"] == "") & (decision == Staleness.FRESH)
+    is_news = changed & ~((groups["decision"] == "") & (decision == Staleness.FRESH))
     due = decision == Staleness.FIT
-    groups["stale_since"][stale.found & (groups["stale_since"] == NEVER)] = now
-    groups["stale_since"][~stale.found] = NEVER
-    known_costs = groups["fit_ms"][np.isfinite(groups["fit_ms"])]
-    usual = float(known_costs.mean()) if len(known_costs) else UNKNOWN_COST_MS
-    told = np.flatnonzero(due | (changed & ~no_news)).tolist()
-    rows = [_verdict(shard, terms, stale, i, _Said(str(decision[i]), now, usual)) for i in told]
-    groups["repeats"][due] += 1
-    groups["decision"][:] = decision
-    groups["policy"][:] = policy
-    return rows
+    repeats = np.where(changed, 0, groups["repeats"])
+    since = np.where(stale.found & (groups["stale_since"] == NEVER), now, groups["stale_since"])
+    since = np.where(stale.found, since, NEVER)
+    groups.mark(repeats=repeats, stale_since=since)
+    forward = due if most is None else _forward(groups, stale, due, most)
+    withheld = due & ~forward
+    told = np.flatnonzero(forward | (is_news & ~due) | (withheld & (repeats == 0)))
+    said = np.where(withheld, Staleness.DEFERRED.value, decision)
+    rows = verdicts(groups, terms.policies, stale, told, Said(said, shard.clock, now))
+    groups.mark(repeats=np.where(due, 1, repeats), decision=decision, policy=policy)
+    return Report(rows, int(due.sum()), int(withheld.sum()))
 
 
-@dataclass(frozen=True)
-class _Stale:
-    """Which groups are stale, by which policy (the first that speaks), and how far beyond its limit."""
-
-    found: np.ndarray
-    policy: np.ndarray
-    at: np.ndarray
-    value: np.ndarray
-    urgency: np.ndarray
-
-    @classmethod
-    def of(cls, groups: Groups, policies: tuple[Policy, ...], clock: int) -> _Stale:
-        found = np.zeros(len(groups), dtype=np.bool_)
-        policy = np.full(len(groups), "", dtype=object)
-        at = np.full(len(groups), -1, dtype=np.int64)
-        value = np.full(len(groups), np.nan)
-        urgency = np.zeros(len(groups))
-        for i, each in enumerate(policies):
-            measure = each.measure(groups, clock)
-            with np.errstate(invalid="ignore"):
-                speaks = (measure >= each.limit) & ~found
-            found |= speaks
-            policy[speaks] = each.name
-            at[speaks] = i
-            value[speaks] = measure[speaks]
-            urgency[speaks] = measure[speaks] / max(each.limit, 1e-12)
-        return cls(found, policy, at, value, urgency)
-
-
-def _decide(groups: Groups, stale: np.ndarray, now: int) -> np.ndarray:
-    # Parents have no rows of their own to wait for: their children's count for the children.
-    waits = (groups["rows_since"] < groups["wait_rows"]) & ~groups.are_parents
-    waits |= now < groups["retry_at"]
-    decision = np.full(len(groups), Staleness.FRESH.value, dtype=object)
-    decision[stale] = Staleness.FIT.value
-    decision[stale & waits] = Staleness.REFUSED.value
-    decision[stale & groups["pinned"]] = Staleness.HELD.value
-    return decision
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What a verdict says, when (wall clock), and what a fit usually costs in this shard."""
-
-    decision: str
-    now: int
-    usual_ms: float
-
-
-def _verdict(shard: Shard, terms: Terms, stale: _Stale, i: int, said: _Said) -> dict[str, object]:
-    groups = shard.groups
-    cost = float(groups["fit_ms"][i])
-    numbers: dict[str, float] = {name: int(groups[name][i]) for name in NUMBERS}
-    reason = "no policy asks for a refit"
-    if stale.found[i]:
-        policy, value = terms.policies[int(stale.at[i])], float(stale.value[i])
-        numbers |= {"measure": round(value, 6), "limit": round(policy.limit, 6)}
-        reason = policy.words(value) + _hindrance(groups, i, said)
-    return {
-        "group_key": groups.keys[i],
-        "policy": str(stale.policy[i]) or None,
-        "decision": said.decision,
-        "reason": reason,
-        "numbers": numbers,
-        "model_id": str(groups["champion_id"][i]) or None,
-        "epoch": int(groups["epoch"][i]),
-        "stale_since": int(groups["stale_since"][i]),
-        "clock": shard.clock,
-        "predicted_ms": cost if np.isfinite(cost) else said.usual_ms,
-        "urgency": float(stale.urgency[i]),
-        "repeats": int(groups["repeats"][i]),
-    }
-
-
-def _hindrance(groups: Groups, i: int, said: _Said) -> str:
-    if said.decision == Staleness.HELD:
-        return "; pinned by a person"
-    if said.decision != Staleness.REFUSED:
-        return ""
-    retry_in = int(groups["retry_at"][i]) - said.now
-    if retry_in > 0:
-        return f"; failed fits in a row: {groups['failures'][i]}, the next try waits {retry_in / SECOND:.0f} s"
-    return f"; waits for new rows: {groups['rows_since'][i]} of {groups['wait_rows'][i]} came"
+def _forward(groups: Groups, stale: Stale, due: np.ndarray, most: Most) -> np.ndarray:
+    """Which of the due groups a round could take, if it took `most` of each queue."""
+    places = np.flatnonzero(due)
+    if len(places) <= most.by_rank:
+        return due
+    ranks = np.array([RANKS[each] for each in stale.policy[places]])
+    keys = [groups.keys[i] for i in places]
+    queues = (
+        (most.by_rank, [ranks, -stale.urgency[places]]),
+        (most.oldest, [groups["stale_since"][places]]),
+        (most.by_lot, [np.array([draw(most.lot, key) for key in keys])] if most.by_lot else []),
+    )
+    forward = np.zeros(len(groups), dtype=np.bool_)
+    for length, order in queues:
+        if length:
+            forward[places[np.lexsort([keys, *reversed(order)])[:length]]] = True
+    return forward

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import clone
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
@@ -26,8 +25,10 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from spinney.core import turns
 from spinney.core.encoding import Columns, Encoder, Floats, Integers
 from spinney.core.errors import ContractError
+from spinney.core.filled import Filled, means
 from spinney.core.linear import Linear, Link, constant
 from spinney.core.model import Model
+from spinney.core.template import Template
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class OneByOne:
     template: an unfitted estimator or pipeline; cloned for each group. Missing values are replaced by the column's
     mean unless it deals with them itself. A `random_state` left None is seeded from the group's key, and
     `n_jobs` is 1. In classification a group with one class is answered by that class.
-    fold: turns the fitted estimator into arrays, where that is possible; None leaves it as it is.
+    fold: turns a fitted estimator that deals with missing values into arrays; None leaves it as it is.
     """
 
     template: Any
@@ -100,37 +101,57 @@ class OneByOne:
 
     def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
         try:
-            prepared = _prepared(self.template)
+            template = Template.of(self.template)
+            fills = not handles_missing(template.estimator)
         except Exception as error:  # a constructor that scikit-learn cannot repeat
             return [Fit(0.0, error=error)] * len(stack)
-        return [self._fit_group(prepared, stack, g, timer) for g in range(len(stack))]
+        # Of numbers alone there is nothing to learn: one encoder for all.
+        shared = None if stack.columns.words else Encoder(stack.columns.features)
+        with template.as_validated():
+            return [self._fit_group(_Asked(template, fills, shared), stack, g, timer) for g in range(len(stack))]
 
-    def _fit_group(self, prepared: Any, stack: Stack, g: int, timer: Timer) -> Fit:
+    def _fit_group(self, asked: _Asked, stack: Stack, g: int, timer: Timer) -> Fit:
         turns.begin(stack.keys[g], turns.FIT)
         began = timer()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                model = self._model(prepared, stack, g)
+                model = self._model(asked, stack, g)
         except Exception as error:
             # Without its frames: they would hold on to what it has allocated.
             return Fit((timer() - began) * 1e3, error=error.with_traceback(None))
         return Fit((timer() - began) * 1e3, model)
 
-    def _model(self, prepared: Any, stack: Stack, g: int) -> Model:
+    def _model(self, asked: _Asked, stack: Stack, g: int) -> Model:
         rows = stack.rows(g)
         columns, labels = stack.columns.take(rows), stack.labels[rows]
-        encoder = Encoder.learn(columns)
+        encoder = asked.encoder or Encoder.learn(columns)
         if self.task == "classification" and (labels == labels[0]).all():
             return Model(encoder, constant([1.0], encoder.width, Link.CONSTANT), (str(labels[0]),))
-        estimator = _seeded(clone(prepared), stack.keys[g])
+        estimator = asked.template.copy(seed_of(stack.keys[g]))
         weights = {} if stack.weights is None else weight_arguments(estimator, stack.weights[rows])
         matrix = encoder.matrix(columns).copy()
-        # Boosted trees find no bins in a column of nothing, and would fail for a sensor that one group does not have.
-        matrix[:, np.isnan(matrix).all(axis=0)] = 0.0
+        fill = means(matrix)
+        missing = np.isnan(matrix)
+        if missing.any():
+            # Boosted trees find no bins in a column of nothing: they would fail for a sensor that one group lacks.
+            matrix[:, missing.all(axis=0)] = 0.0
+            if asked.fills:
+                matrix = np.where(missing, fill, matrix)
         estimator.fit(matrix, labels.copy(), **weights)
         classes = tuple(map(str, estimator.classes_)) if self.task == "classification" else None
-        return Model(encoder, self.fold(estimator) if self.fold else estimator, classes)
+        if self.fold:
+            return Model(encoder, self.fold(estimator), classes)
+        return Model(encoder, Filled(estimator, fill) if asked.fills else estimator, classes)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What all groups of a call share. fills: the estimator takes no NaN. encoder: None where each group learns one."""
+
+    template: Template
+    fills: bool
+    encoder: Encoder | None
 
 
 def on_one_thread() -> AbstractContextManager[Any]:
@@ -169,21 +190,3 @@ def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
 def seed_of(group_key: str) -> int:
     """A seed of 32 bits that is the group's own, in every process."""
     return int.from_bytes(hashlib.sha256(group_key.encode()).digest()[:4], "big")
-
-
-def _prepared(template: Any) -> Any:
-    estimator = clone(template)
-    if not handles_missing(estimator):
-        imputer = SimpleImputer(strategy="mean", keep_empty_features=True)
-        estimator = Pipeline([("impute", imputer), ("model", estimator)])
-    return estimator.set_params(**dict.fromkeys(_parameters(estimator, "n_jobs"), 1))
-
-
-def _seeded(estimator: Any, group_key: str) -> Any:
-    parameters = estimator.get_params(deep=True)
-    free = [name for name in _parameters(estimator, "random_state") if parameters[name] is None]
-    return estimator.set_params(**dict.fromkeys(free, seed_of(group_key))) if free else estimator
-
-
-def _parameters(estimator: Any, name: str) -> Iterator[str]:
-    return (full for full in estimator.get_params(deep=True) if full == name or full.endswith(f"__{name}"))

@@ -48,11 +48,13 @@ def evaluate(encoders: Sequence[Encoder], models: Sequence[Linear], which: Integ
     which: shape (n_rows,), each row's model. Returns shape (n_rows, 1) for Link.IDENTITY, else (n_rows, n_classes).
     """
     link, fixed = models[0].link, columns.numbers.shape[1]
-    scores = np.stack([model.intercept for model in models])[which].T.copy()
+    scores = _stacked([model.intercept for model in models])[which].T.copy()
     if link is Link.CONSTANT:
         return np.ascontiguousarray(scores.T)
-    coefficients = np.stack([model.coefficients[:, :fixed] for model in models]).transpose(1, 2, 0).copy()
-    fill = np.stack([model.fill[:fixed] for model in models]).T.copy()
+    worded = bool(columns.words)  # then models differ in width
+    weighing = [model.coefficients[:, :fixed] if worded else model.coefficients for model in models]
+    coefficients = _stacked(weighing).transpose(1, 2, 0).copy()
+    fill = _stacked([model.fill[:fixed] if worded else model.fill for model in models]).T.copy()
     with np.errstate(all="ignore"):  # a model that overflows answers NaN, which is nobody's answer
         for i in range(fixed):
             column = np.ascontiguousarray(columns.numbers[:, i])
@@ -63,6 +65,11 @@ def evaluate(encoders: Sequence[Encoder], models: Sequence[Linear], which: Integ
                 scores[k] += weights[i][which] * column
         _add_words(scores, encoders, models, which, columns)
         return _linked(scores, link)
+
+
+def _stacked(arrays: Sequence[Floats]) -> Floats:
+    """As np.stack, in a third of its time for thousands of small arrays."""
+    return np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
 
 
 def _add_words(

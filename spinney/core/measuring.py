@@ -40,6 +40,20 @@ def losses(
     return out, errors
 
 
+def means(of: Floats, counts: Integers) -> list[float | None]:
+    """`mean` of the first counts[0] values, of the next counts[1] and so on, the same bits."""
+    begins, out = np.cumsum(counts) - counts, np.full(len(counts), np.nan)
+    for size in np.unique(counts[counts > 0]).tolist():
+        alike = np.flatnonzero(counts == size)
+        out[alike] = np.add.reduce(of[begins[alike, None] + np.arange(size)], axis=1) / size
+    return [value if math.isfinite(value) else None for value in out.tolist()]
+
+
+def any_of(marks: npt.NDArray[np.bool_], which: Integers, groups: int) -> npt.NDArray[np.bool_]:
+    """Shape (groups,): whether one of the group's rows is marked."""
+    return np.bincount(which[marks], minlength=groups) > 0
+
+
 def split(values: npt.NDArray[Any], which: Integers) -> list[npt.NDArray[Any]]:
     """The values of each group; `which` ascends and names every one."""
     return np.split(values, np.flatnonzero(np.diff(which)) + 1) if len(which) else []

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.encoding import Columns, Encoder, Floats, convert
+from spinney.core.filled import Filled
 from spinney.core.imported import Imported
 from spinney.core.linear import Linear, evaluate
 
@@ -18,7 +19,8 @@ from spinney.core.linear import Linear, evaluate
 class Model:
     """An encoder and what answers behind it.
 
-    estimator: `Linear`, a fitted scikit-learn estimator that takes the encoder's matrix, or an `Imported` one.
+    estimator: `Linear`, a fitted scikit-learn estimator that takes the encoder's matrix, a `Filled` one that takes it
+    without missing values, or an `Imported` one.
     classes: for classification the labels, as text, in the order of the probabilities; None for regression.
     """
 
@@ -48,6 +50,9 @@ class Model:
             return np.empty((0, len(self.classes or ("",))))
         if isinstance(self.estimator, Imported):
             return self.estimator.raw(columns, self._asked)
+        if isinstance(self.estimator, Filled):
+            matrix = self.estimator.filled(self.encoder.matrix(columns))
+            return self._asked(self.estimator.estimator, matrix, len(columns))
         return self._asked(self.estimator, self.encoder.matrix(columns), len(columns))
 
     def _asked(self, estimator: Any, given: Any, rows: int) -> Floats:

@@ -35,10 +35,12 @@ class Pending:
 
     @classmethod
     def empty(cls) -> Pending:
-        return cls(_SCHEMA.empty_table().to_pandas())
+        return _EMPTY
 
     def after(self, health: pd.DataFrame, label_delay: int) -> Pending:
         """With these deltas added, in whatever order they stand; those without a labelled row have nothing to count."""
+        if not len(health):
+            return self
         fresh = health[health["labelled"] > 0]
         if not len(fresh):
             return self
@@ -50,6 +52,8 @@ class Pending:
         ready = self.rows["mature_at"].to_numpy(np.int64) <= clock
         if not ready.any():
             return self.rows[:0], self
+        if ready.all():
+            return in_order(self.rows), Pending.empty()
         return in_order(self.rows[ready]), Pending(self.rows[~ready].reset_index(drop=True))
 
     def to_bytes(self) -> bytes:
@@ -58,9 +62,23 @@ class Pending:
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Pending:
         """Raises Corrupt when these are not the bytes of pending labels."""
-        return cls(ipc_batch(blob, _SCHEMA).to_pandas())
+        batch = ipc_batch(blob, _SCHEMA)
+        return cls(batch.to_pandas()) if batch.num_rows else cls.empty()
 
 
 def in_order(rows: pd.DataFrame) -> pd.DataFrame:
     """Oldest first, and the same whatever order they came in."""
-    return rows.sort_values(["last_event_time", "group_key", "model_id", "labelled", "loss"], ignore_index=True)
+    times = rows["last_event_time"].to_numpy(np.int64)
+    order = np.argsort(times, kind="stable")
+    if not (np.diff(times[order]) > 0).all():
+        # Plain tuples: pandas takes milliseconds to sort a few rows by texts, and a shard has a few in each batch.
+        texts = (rows[name].fillna("").tolist() for name in ("group_key", "model_id"))
+        losses = rows["loss"].to_numpy(np.float64)
+        nan = np.isnan(losses)
+        numbers = (rows["labelled"].tolist(), nan.tolist(), np.where(nan, 0.0, losses).tolist())
+        whole = list(zip(times.tolist(), *texts, *numbers, strict=True))
+        order = np.array(sorted(range(len(rows)), key=whole.__getitem__), dtype=np.int64)
+    return rows.take(order).reset_index(drop=True)
+
+
+_EMPTY = Pending(_SCHEMA.empty_table().to_pandas())

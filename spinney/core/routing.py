@@ -44,7 +44,8 @@ def routes(
             continue
         found[ask] = NOBODY
         for key in _in_line(ask.group_key, ancestors):
-            promotion = champion(champions.histories.get(key, ()), ask.passed.union(unusable))
+            passed = ask.passed.union(unusable)
+            promotion = champion(champions.histories.get(key, ()), passed) if passed else champions.champion_of(key)
             if promotion is not None:
                 found[ask] = Route(promotion, _rung(key), key)
                 break

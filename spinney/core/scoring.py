@@ -56,6 +56,20 @@ def answer(frame: pd.DataFrame, model_ids: Sequence[str | None], models: Mapping
     that is not in `models` is nobody too. Raises ContractError if a feature is missing or of another type.
     """
     numbers, names = pd.factorize(np.asarray(model_ids, dtype=object))
+    return answer_numbered(frame, numbers, names.tolist(), models)
+
+
+def answer_numbered(
+    frame: pd.DataFrame, of_row: Integers, model_ids: Sequence[str | None], models: Mapping[str, Model]
+) -> Answers:
+    """As `answer`, of rows that name their model by its place.
+
+    of_row: shape (n_rows,), places in model_ids; -1: nobody. model_ids: may name a model several times, and nobody as
+    null.
+    """
+    # A parent's model that answers for many groups is asked once.
+    of_name, names = pd.factorize(np.asarray(model_ids, dtype=object))
+    numbers = np.append(of_name, NOBODY)[of_row]
     known = [models.get(name) for name in names]
     out = _Collected(len(frame), [model for model in known if model is not None])
     by_features: dict[Hashable, list[int]] = defaultdict(list)
@@ -80,7 +94,8 @@ def parts(
     which: shape (n_rows,), each row's model, NOBODY where there is none. Linear models are asked together.
     begin: told of each other one before it is asked.
     """
-    rows_of = _rows_of(which, len(models))
+    linear_only = all(isinstance(model.estimator, Linear) for model in models)
+    rows_of = [] if linear_only else _rows_of(which, len(models))
     together: dict[Hashable, list[int]] = defaultdict(list)
     for m, model in enumerate(models):
         if isinstance(model.estimator, Linear):

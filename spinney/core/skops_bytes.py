@@ -28,6 +28,7 @@ ALLOWED = frozenset(
         "sklearn.neighbors._kd_tree.KDTree",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
+        "spinney.core.filled.Filled",
         "spinney.core.imported.Imported",
     }
 )

@@ -31,19 +31,12 @@ _silent: set[str] = set()
 
 @dataclass(frozen=True)
 class Answered:
-    """Of each row what was answered, None for nothing, and by whom."""
+    """Of each row what was answered, None for nothing, and by whom: arrays of shape (n_rows,)."""
 
     prediction: npt.NDArray[Any]
     probabilities: npt.NDArray[Any]
-    routes: list[Route]
-
-    @property
-    def model_ids(self) -> list[str | None]:
-        return [route.promotion.model_id if route.promotion else None for route in self.routes]
-
-    @property
-    def answered_by(self) -> list[str]:
-        return [route.answered_by.value for route in self.routes]
+    model_ids: npt.NDArray[np.object_]
+    answered_by: npt.NDArray[np.object_]
 
 
 def answer_frame(
@@ -82,33 +75,35 @@ def answer_rows(
     `models`. Raises ContractError if a feature is missing or of another type, StoreError when a
     model is stored nowhere.
     """
-    asks = [Ask(key) for key in group_keys]
     probabilities = np.full(len(rows), None, dtype=object)
     numbers = config.fleet.task == "regression"
     prediction: npt.NDArray[Any] = np.full(len(rows), np.nan) if numbers else probabilities.copy()
-    by_row = [NOBODY] * len(rows)
+    model_ids = probabilities.copy()
+    answered_by = np.full(len(rows), NOBODY.answered_by.value, dtype=object)
     unusable: set[str] = set()
-    places = np.arange(len(rows))
     load = partial(cache().load, config=config, signer=signer, fetched_by=fetched_by)
+    # Rows are asked by the number of their ask: of the thousands of rows of a batch, a few hundred are distinct asks.
+    of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
+    asks, places = [Ask(key) for key in distinct], np.arange(len(rows))
     while len(places):
-        routed, models = _usable_routes([asks[place] for place in places], champions, config, load, unusable)
-        taken = [routed[asks[place]] for place in places]
-        ids = [route.promotion.model_id if route.promotion else None for route in taken]
-        found = scoring.answer(rows.iloc[places], ids, models)
+        routed, models = _usable_routes(asks, champions, config, load, unusable)
+        taken = [routed[ask] for ask in asks]
+        ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
+        found = scoring.answer_numbered(rows if len(places) == len(rows) else rows.iloc[places], of_row, ids, models)
         there = pd.notna(found.prediction)
-        prediction[places[there]] = found.prediction[there]
+        who, now = of_row[there], places[there]
+        prediction[now] = found.prediction[there]
         if found.probabilities is not None:
             probabilities[places] = found.probabilities
-        silent = []
-        for place, route, name, has_answer in zip(places, taken, ids, there, strict=True):
-            if has_answer:
-                by_row[place] = route
-            elif name is not None:
-                _say_once(route.owner, name, found.errors.get(name, "a number that is not finite"))
-                asks[place] = Ask(asks[place].group_key, asks[place].passed | {name})
-                silent.append(place)
-        places = np.array(silent, dtype=np.int64)
-    return Answered(prediction, probabilities, by_row)
+        model_ids[now] = np.array(ids, dtype=object)[who]
+        answered_by[now] = np.array([route.answered_by.value for route in taken], dtype=object)[who]
+        silent = ~there & np.array([name is not None for name in ids], dtype=bool)[of_row]
+        again, of_row = np.unique(of_row[silent], return_inverse=True)
+        places = places[silent]
+        for at in again:
+            _say_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
+        asks = [Ask(asks[at].group_key, asks[at].passed | {ids[at]}) for at in again]
+    return Answered(prediction, probabilities, model_ids, answered_by)
 
 
 def own_model(key: str, champions: Champions, config: Config, signer: Signer) -> Model | None:

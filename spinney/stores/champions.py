@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
 
 from schemas import tables
 from spinney.core import champion_table
 from spinney.core.config import Config
-from spinney.stores import delta
-
-CHAMPION_DDL = "shard int, group_key string, model_id string, epoch bigint, pinned boolean, fit_ms double"
+from spinney.stores.snapshot import Shards, snapshots
 
 
-def current(spark: SparkSession, config: Config, pins: Mapping[str, int] | None = None) -> DataFrame:
-    """One row per group that any promotion names: CHAMPION_DDL; model_id null where no model may answer.
+def current(config: Config, pins: Mapping[str, int], shards: Shards) -> pa.Table:
+    """One row per group of these shards that any promotion names: champion_table.SCHEMA.
 
     fit_ms: of its last fit that was decided about; null if none was.
     """
-    rows = delta.union(spark, config, tables.PROMOTIONS, pins).select(*champion_table.INPUT)
-    return rows.groupBy("shard").applyInArrow(_champions_of_shard, CHAMPION_DDL)
-
-
-def _champions_of_shard(rows: pa.Table) -> pa.Table:
-    return champion_table.champions_of(rows)
+    names = {name: name for name in champion_table.INPUT}
+    rows = [table.read(names, shards) for table in snapshots(config, tables.PROMOTIONS, pins)]
+    return champion_table.champions_of(pa.concat_tables(rows))

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
+from deltalake.transaction import AddAction
 
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import crashpoints, layout
+from spinney.stores import crashpoints, layout, table_files
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 
@@ -29,8 +29,9 @@ if TYPE_CHECKING:  # commands that only look something up need neither Spark nor
     import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
-FEW_ROWS, FEW_BYTES = 10_000, 32 * 1024**2
-"""What the driver writes itself: both must hold, for a few records may be large ones."""
+FEW_ROWS, FEW_BYTES = 400_000, 64 * 1024**2
+"""What the driver writes itself, a whole streaming batch of usual records among it: both must hold, for a few records
+may be large ones."""
 
 HISTORY = 400
 """Commits looked back for the last of each step, before all that the log still has: a month of them."""
@@ -105,16 +106,8 @@ def opened(config: Config, directory: Directory) -> DeltaTable | None:
 
 
 def dataset(table: DeltaTable) -> ds.Dataset:
-    """The table for Arrow to read.
-
-    A local one by Arrow's own file system. deltalake's is Python, called from Arrow's threads: one of them that comes
-    back while the interpreter ends aborts the process.
-    """
-    from pyarrow import fs
-
-    place = urlsplit(table.table_uri)
-    local = fs.SubTreeFileSystem(unquote(place.path), fs.LocalFileSystem()) if place.scheme == "file" else None
-    return table.to_pyarrow_dataset(filesystem=local)
+    """The table for Arrow to read."""
+    return table_files.dataset(table)
 
 
 def version(config: Config, directory: Directory) -> int:
@@ -288,9 +281,31 @@ class Writer:
             self._append_arrow(rows, commit)
         else:
             self._append_spark(rows, commit)
-        self._last[step] = commit
-        crashpoints.reached(f"{self._query}.{step}" + (f".{part}" if part else ""), batch_id)
+        self._stored(commit)
         return True
+
+    def append_files(self, files: Sequence[AddAction], *, step: str, batch_id: int) -> bool:
+        """Commit Parquet files that lie in the directory already, unless the step is stored; whether it was done."""
+        if self.done(step, batch_id):
+            return False
+        commit = Commit(self._query, step, batch_id, self._checkpoint, {})
+        contract = self._directory.contract
+        self._table.update_incremental()
+        self._table.create_write_transaction(
+            list(files),
+            "append",
+            Schema.from_arrow(arrow_schema(contract)),
+            list(contract.partitioned_by) or None,
+            commit_properties=_properties(commit),
+        )
+        self._stored(commit)
+        return True
+
+    def _stored(self, commit: Commit) -> None:
+        self._last[commit.step] = commit
+        crashpoints.reached(
+            f"{self._query}.{commit.step}" + (f".{commit.part}" if commit.part else ""), commit.batch_id
+        )
 
     def _as_declared(self, rows: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F
@@ -313,9 +328,13 @@ class Writer:
             self._table,
             rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract)),
             mode="append",
-            # The same field of the log that Spark's option writes.
-            commit_properties=CommitProperties(custom_metadata={"userMetadata": _text(commit)}),
+            commit_properties=_properties(commit),
         )
+
+
+def _properties(commit: Commit) -> CommitProperties:
+    """The same field of the log that Spark's option writes."""
+    return CommitProperties(custom_metadata={"userMetadata": _text(commit)})
 
 
 def _text(commit: Commit) -> str:

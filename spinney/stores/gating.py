@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, RoundKind
@@ -56,17 +53,6 @@ def _promotions(config: Config, part: str, where: ds.Expression) -> pd.DataFrame
     return found
 
 
-def with_elsewhere_by_spark(models: DataFrame, config: Config, kind: RoundKind) -> DataFrame:
-    """The same for a fleet that does not fit into one process."""
-    other, people = (
-        delta.frame(models.sparkSession, layout.directory(config, tables.PROMOTIONS, part))
-        for part in (_other(kind), PEOPLE)
-    )
-    struck = people.filter(F.col("decision") == Decision.WITHDRAWN.value).select(*_MODEL)
-    standing = other.filter(F.col("decision").isin(_ANSWERING)).join(struck, list(_MODEL), "left_anti")
-    return models.join(standing.groupBy(*_MODEL).agg(F.max("epoch").alias(ELSEWHERE)), list(_MODEL), "left")
-
-
 _MODEL = ("group_key", "model_id")
 _ANSWERING = [each.value for each in ANSWERING]
 
@@ -77,7 +63,7 @@ def _other(kind: RoundKind) -> str:
 
 @dataclass(frozen=True)
 class Gating:
-    """Decides about what a round stored; in this process for a few groups, in Spark's workers for a fleet."""
+    """Decides about what a round stored."""
 
     gate: Gate
 
@@ -87,30 +73,13 @@ class Gating:
         models: rows of `models`, ELSEWHERE among them or not; asked: columns ASKED, one row per group. A group without
         any row in `models` was kept: its rows and recipe are its champion's own.
         """
-        known = asked.set_index("group_key")
+        known = {row["group_key"]: row for row in asked[list(ASKED)].to_dict("records")}
         fitted = models[models["status"] == ModelStatus.FITTED.value]
-        rows = [self._row(row, known.loc[row["group_key"]]) for row in fitted.to_dict("records")]
+        rows = [self._row(row, known[row["group_key"]]) for row in fitted.to_dict("records")]
         rows += [_kept(row) for row in asked[~asked["group_key"].isin(models["group_key"])].to_dict("records")]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def decided_by_spark(self, models: DataFrame, asked: DataFrame) -> DataFrame:
-        """The same for a fleet that does not fit into one process."""
-        ddl = ", ".join(tables.PROMOTIONS.column(name).ddl.removesuffix(" NOT NULL") for name in COLUMNS)
-        names = list(models.columns)  # the workers get these, not the frame
-        of_model = [F.col(f"m.{name}").alias(f"m_{name}") for name in names]
-        both = asked.alias("a").join(models.alias("m"), "group_key", "left").select("a.*", *of_model)
-
-        def decide_all(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-            for frame in frames:
-                mine = frame[frame["m_status"].notna()]
-                renamed = {f"m_{name}": name for name in names}
-                fitted = mine[list(renamed)].rename(columns=renamed)
-                if len(frame):
-                    yield self.decided(fitted, frame[list(ASKED)])
-
-        return both.mapInPandas(decide_all, ddl)
-
-    def _row(self, model: dict[Any, Any], plan: pd.Series[Any]) -> dict[str, Any]:
+    def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")
         decision, reason = decide(metrics, self.gate)
         # The champion of the plan is fitted again only where its signature was lost: then this one has to answer.

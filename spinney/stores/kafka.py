@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -43,9 +43,12 @@ def admin(config: Config) -> AdminClient:
     return _client(AdminClient, {**client_settings(config), **_QUIET})
 
 
-def producer(config: Config) -> Producer:
-    """Return an idempotent producer. Raises ConfigError: an option that librdkafka does not know."""
-    return _client(Producer, {**producer_settings(config), **_QUIET})
+def producer(config: Config, settings: Mapping[str, Any] | None = None) -> Producer:
+    """Return an idempotent producer. settings: librdkafka's, in place of ours.
+
+    Raises ConfigError: an option that librdkafka does not know.
+    """
+    return _client(Producer, {**producer_settings(config), **_QUIET, **(settings or {})})
 
 
 def topics_of(config: Config) -> tuple[str, ...]:

@@ -22,9 +22,10 @@ class Directory:
     uri: str
 
 
-def feature_columns(config: Config) -> tuple[str, ...]:
-    """The features as SQL over a row of `events`, to stand beside its `event_time`."""
-    return _beside_event_time(config, config.fleet.features)
+def feature_sources(config: Config) -> dict[str, str]:
+    """Feature -> column of `events` that holds it, for those that do not stand in `event_time` itself."""
+    at = config.fleet.event_time
+    return {name: "event_time" if name == at else name for name in config.fleet.features if name != "event_time"}
 
 
 def possible_features(config: Config) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -17,15 +17,23 @@ from schemas.contract import Contract
 from schemas.vocabulary import MACHINES
 from spinney.core.champion import PEOPLE, Promotion
 from spinney.core.config import Config
-from spinney.core.judge import VERDICT_COLUMNS, Decided, News, Unfitted
+from spinney.core.groups import NEVER
+from spinney.core.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
 from spinney.stores.layout import Directory, directories
 
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
+SUMMARY = "summary"
+"""In place of a decision, in the row that says what is due in a shard."""
+
 VERDICTS = (
     "shard int, group_key string, policy string, decision string, reason string, numbers string, model_id string, "
     "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, repeats bigint"
 )
-"""A verdict as a row; times are microseconds, NEVER where there is none."""
+"""A verdict as a row; times are microseconds, NEVER where there is none.
+
+Of a stream, a row whose decision is SUMMARY counts for its shard, in `numbers`, the groups that are `due`, those of
+them that were `withheld`, and the `rows` that came with it.
+"""
 
 
 def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
@@ -84,14 +92,20 @@ def of_frames(frames: list[pd.DataFrame]) -> News:
     if not frames:
         return News((), (), pd.DataFrame({name: pd.Series(dtype=_dtype(name)) for name in HEALTH}))
     rows = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    health = rows.loc[rows["kind"] == "health", list(HEALTH)]
-    health = health.astype({name: _dtype(name) for name in HEALTH})
-    decided = [_decided(row) for row in rows[rows["kind"] == "promotion"].to_dict("records")]
+    kinds = rows["kind"].to_numpy(object)
+    is_health = kinds == "health"
+    # Column by column, and nothing for kinds that did not come: most batches bring a shard a few rows of health alone.
+    health = pd.DataFrame({name: rows[name].to_numpy()[is_health].astype(_dtype(name)) for name in HEALTH})
+    decided = [_decided(row) for row in _records(rows, kinds == "promotion")]
     unfitted = [
         Unfitted(row["group_key"], row["status"], _whole(row["rows"]), _whole(row["fitted_at"]), _whole(row["clock"]))
-        for row in rows[rows["kind"] == "unfitted"].to_dict("records")
+        for row in _records(rows, kinds == "unfitted")
     ]
     return News(decided, unfitted, health)
+
+
+def _records(rows: pd.DataFrame, wanted: np.ndarray) -> list[dict[Any, Any]]:
+    return rows[wanted].to_dict("records") if wanted.any() else []
 
 
 def _dtype(name: str) -> str:
@@ -107,10 +121,25 @@ def _whole(value: Any) -> int:
     return 0 if value is None or pd.isna(value) else int(value)
 
 
-def verdict_rows(shard: int, verdicts: list[dict[str, Any]]) -> pd.DataFrame:
+def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Verdicts of a shard as rows of VERDICTS."""
     frame = pd.DataFrame(verdicts, columns=list(VERDICT_COLUMNS))
     texts = [json.dumps(numbers, separators=(",", ":")) for numbers in frame["numbers"]]
     frame["numbers"] = pd.Series(texts, dtype=object)  # without a verdict too
     frame.insert(0, "shard", np.full(len(frame), shard, dtype=np.int32))
     return frame
+
+
+def report_rows(shard: int, said: Report, clock: int) -> pd.DataFrame:
+    """What the judge of a stream says of a shard, its summary first: rows of VERDICTS. clock: the shard's."""
+    summary = dict.fromkeys(VERDICT_COLUMNS) | {
+        "decision": SUMMARY,
+        "numbers": {"due": said.due, "withheld": said.withheld, "rows": len(said.rows)},
+        "epoch": 0,
+        "stale_since": NEVER,
+        "clock": clock,
+        "predicted_ms": 0.0,
+        "urgency": 0.0,
+        "repeats": 0,
+    }
+    return verdict_rows(shard, [summary, *said.rows])

@@ -23,10 +23,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -39,19 +41,24 @@ from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, Part, Progress, next_part
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
-from spinney.stores import delta, fitter, gating, payloads, training
+from spinney.stores import delta, fit_requests, fitter, gating, parent_fitter, payloads
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.child import Limits
 from spinney.stores.delta import Writer
+from spinney.stores.event_counting import EVENTS, EventCounting
 from spinney.stores.layout import directory
-from spinney.stores.spark import cores_of
+from spinney.stores.snapshot import snapshots
+from spinney.stores.spark import cores_of, errors_of_tasks
+from spinney.stores.training import TrainingTables
 from spinney.stores.validity import shard
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
-FEW = 20_000
-"""Groups that are decided about in this process; more go to Spark's workers."""
+GATED_TOGETHER = 20_000
+"""Groups that the gate decides about at once: what it holds in memory does not grow with the fleet."""
 
-_ASKED_DDL = "shard int, group_key string, champion_id string"
+FEW = 500
+"""Models of a round that come to this process to be written: without a Spark job, in milliseconds."""
+
 READ = (tables.EVENTS, tables.OUTCOMES)
 """The tables that a round reads as of its pins; of `models` it reads champions, which never change, by their ids."""
 
@@ -116,7 +123,10 @@ class Rounds:
         return 0 if plan is None else plan.batch_id + 1
 
     def plan(self, verdicts: DataFrame | pa.Table, ordered: Ordered, batch_id: int) -> None:
-        """Store the plan. verdicts: columns of `verdicts` but for round_id, pins and batch_id."""
+        """Store the plan. verdicts: columns of `verdicts` but for round_id, pins and batch_id.
+
+        What will be read of each group to fit is counted here; a fit that finds another number fails the round.
+        """
         constants = {
             "round_id": ordered.round_id,
             "pins": json.dumps(dict(ordered.pins), separators=(",", ":")),
@@ -124,8 +134,9 @@ class Rounds:
         }
         self._seconds.clear()  # of batches that ordered nothing
         with self._timed(PLAN):
-            rows = _with(verdicts, constants)
-            self._writers[PLAN].append(rows, step=PLAN, batch_id=batch_id, notes=ordered.notes())
+            counting = EventCounting(TrainingTables.of(self._config, ordered.pins, ordered.clock))
+            rows = counting.in_rows(verdicts) if isinstance(verdicts, pa.Table) else counting.in_frame(verdicts)
+            self._writers[PLAN].append(_with(rows, constants), step=PLAN, batch_id=batch_id, notes=ordered.notes())
 
     def carry_out(
         self, batch_id: int, pace: Pace | None = None, show: Callable[[Progress], None] | None = None
@@ -198,37 +209,34 @@ class Rounds:
                 },
             )
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end}
-            self._writers[FIT].append(models, step=FIT, batch_id=batch_id, part=part.number, notes=notes)
+            size = delta.Size(len(plan), 0) if len(plan) <= FEW else None
+            with errors_of_tasks():
+                self._writers[FIT].append(
+                    models, step=FIT, batch_id=batch_id, part=part.number, notes=notes, size=size
+                )
 
     def _planned(self, batch_id: int) -> pd.DataFrame:
-        """The groups of the stored plan, parents first: gating.ASKED. Keys and ids only: a large fleet's fits here."""
+        """The groups of the stored plan, parents first: gating.ASKED and EVENTS. The keys of a fleet fit here."""
         columns = ["shard", "group_key", "model_id", "epoch", "numbers", "decision"]
         plan = self._stored(tables.VERDICTS, columns, batch_id).to_pandas()
         plan = plan[plan["decision"] == Staleness.FIT.value].rename(columns={"model_id": "champion_id"})
-        plan["pinned"] = [bool(json.loads(numbers or "{}").get("pinned")) for numbers in plan["numbers"]]
+        numbers = [json.loads(text or "{}") for text in plan["numbers"]]
+        plan["pinned"] = [bool(each.get("pinned")) for each in numbers]
+        plan[EVENTS] = pd.array([each.get(EVENTS) for each in numbers], dtype="Int64")
         plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
         ordered = plan.sort_values(["is_group", "shard", "group_key"])
-        asked: pd.DataFrame = ordered[list(gating.ASKED)].reset_index(drop=True)
+        asked: pd.DataFrame = ordered[[*gating.ASKED, EVENTS]].reset_index(drop=True)
         return asked
 
     def _gate(self, ordered: Ordered, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         if self._writers[GATE].done(GATE, batch_id, part.number):
             return
         with self._timed(GATE):
-            plan, deciding = whole.iloc[part.begin : part.end], gating.Gating(self._config.gate)
-            shards = (int(plan["shard"].min()), int(plan["shard"].max())) if len(plan) else (0, 0)
-            rows: DataFrame | pa.Table
-            if len(plan) <= FEW:
-                stored = payloads.with_small_payloads(self._config, self._kind.value, batch_id, shards).to_pandas()
-                mine = stored[stored["group_key"].isin(plan["group_key"])]
-                decided = deciding.decided(gating.with_elsewhere(mine, self._config, self._kind), plan)
-                schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in gating.COLUMNS])
-                rows = pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
-            else:
-                fitted = delta.frame(self._spark, directory(self._config, tables.MODELS, self._kind.value))
-                within = (F.col("batch_id") == batch_id) & F.col("shard").between(*shards)
-                models = gating.with_elsewhere_by_spark(fitted.filter(within), self._config, self._kind)
-                rows = deciding.decided_by_spark(models, self._spark.createDataFrame(plan))
+            plan = whole.iloc[part.begin : part.end]
+            some = range(0, len(plan), GATED_TOGETHER)
+            schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in gating.COLUMNS])
+            decided = [self._decided(plan.iloc[at : at + GATED_TOGETHER], batch_id, schema) for at in some]
+            rows = pa.concat_tables([schema.empty_table(), *decided])
             constants = {
                 "round_id": ordered.round_id,
                 "decided_at": ordered.now,
@@ -237,6 +245,15 @@ class Rounds:
                 "batch_id": batch_id,
             }
             self._writers[GATE].append(_with(rows, constants), step=GATE, batch_id=batch_id, part=part.number)
+
+    def _decided(self, plan: pd.DataFrame, batch_id: int, schema: pa.Schema) -> pa.Table:
+        """The gate's decisions about some groups of the plan."""
+        shards = (int(plan["shard"].min()), int(plan["shard"].max()))
+        stored = payloads.with_small_payloads(self._config, self._kind.value, batch_id, shards).to_pandas()
+        mine = stored[stored["group_key"].isin(plan["group_key"])]
+        gate = gating.Gating(self._config.gate)
+        decided = gate.decided(gating.with_elsewhere(mine, self._config, self._kind), plan)
+        return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
 
     def _record(self, ordered: Ordered, batch_id: int, left: int = 0) -> None:
         """left: groups of the plan that were not tried."""
@@ -299,14 +316,25 @@ def fitted_groups(
 ) -> DataFrame:
     """Fit the groups of a plan as of its pins and its clock: fitter.FITTED, no row for those that are kept.
 
-    plan: gating.ASKED.
+    plan: gating.ASKED and `events`. Raises StoreError in its tasks when rows are missing that the plan counted.
     """
-    asked = spark.createDataFrame(plan[["shard", "group_key", "champion_id"]], _ASKED_DDL)
-    wanted = training.Wanted(asked, training.levels_of(config, plan["group_key"]))
-    rows = training.rows(spark, config, wanted, ordered.pins, ordered.clock)
-    fitting = fitter.Fitter(Recipe.of(config), signer, ordered.clock, Limits.of(config))
-    asks = payloads.asks(spark, config, plan, asked)
-    return fitter.fit(rows, asks, fitting, cores_of(spark)).filter(F.col("status") != fitter.KEPT)
+    rows = TrainingTables.of(config, ordered.pins, ordered.clock)
+    models = tuple(snapshots(config, tables.MODELS))
+    fitting = fitter.Fitter(Recipe.of(config), signer, ordered.clock, rows, models, Limits.of(config))
+    return fit(spark, plan, fitting).filter(F.col("status") != fitter.KEPT)
+
+
+def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter) -> DataFrame:
+    """Columns fitter.FITTED, one row per group and parent of the plan. plan: the columns of fit_requests.REQUEST."""
+    requests = pa.Table.from_pandas(plan[fit_requests.REQUEST.names], fit_requests.REQUEST, preserve_index=False)
+    are_parents = pa.array(plan["group_key"].map(is_parent), pa.bool_())
+    of_groups, of_parents = requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
+    frames = []
+    if of_groups.num_rows:
+        frames.append(fitter.fit_groups(spark, of_groups, fitting, cores_of(spark)))
+    if of_parents.num_rows:
+        frames.append(parent_fitter.fit_parents(spark, of_parents, fitting, cores_of(spark)))
+    return reduce(DataFrame.unionByName, frames)
 
 
 def _with(rows: DataFrame | pa.Table, constants: Mapping[str, Any]) -> DataFrame | pa.Table:

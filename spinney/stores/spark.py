@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from spinney.core.errors import SetupError
+from spinney.core.errors import SetupError, StoreError
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -44,6 +45,8 @@ EVERYWHERE = {
     "spark.sql.catalogImplementation": "in-memory",
     "spark.sql.streaming.stateStore.providerClass": f"{STATE}.RocksDBStateStoreProvider",
     "spark.sql.streaming.stateStore.rocksdb.changelogCheckpointing.enabled": "true",
+    # Counting a store's rows reads the key once more at each put, and nothing here asks for the count.
+    "spark.sql.streaming.stateStore.rocksdb.trackTotalNumberOfRows": "false",
     NO_DATA_BATCHES: "false",  # an idle query costs nothing; the judge, which ticks, asks for a `session_for` itself
     # A small stage of heavy fits must not be merged into one task: stateful queries never do, stateless ones since 4.1.
     "spark.sql.adaptive.streaming.stateless.enabled": "false",
@@ -63,6 +66,14 @@ EVERYWHERE = {
     # Each checkpoint of a table is a pause of seconds; reading 200 small commits again is not.
     "spark.databricks.delta.properties.defaults.checkpointInterval": "200",
 }
+
+REQUIRED = {
+    # SPARK-52921, on by default since 4.1 (see also SPARK-57996, SPARK-59122): a union whose children are
+    # hash-partitioned alike claims their partitioning, the planner drops the repartition above it, adaptive execution
+    # coalesces the children to different numbers of partitions, and rows of one key reach different tasks.
+    "spark.sql.unionOutputPartitioning": "false",
+}
+"""Settings without which results are wrong. They hold in every session, also in one that was given to us."""
 
 ON_ONE_MACHINE = {
     "spark.ui.enabled": "false",
@@ -98,8 +109,9 @@ def session(
     ``[spark]``.
 
     Raises:
-        SetupError: Spark's JVM does not start.
+        SetupError: Spark's JVM does not start, or a setting contradicts REQUIRED.
     """
+    _refuse_contradictions({**(config.spark if config else {}), **(options or {})})
     settings = dict(EVERYWHERE)
     if runtime:
         settings |= _on_one_machine(runtime, cores or _cores_here())
@@ -108,7 +120,7 @@ def session(
     else:
         settings |= _given_to_submit()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    settings |= _overrides(settings, {**(config.spark if config else {}), **(options or {})})
+    settings |= _overrides(settings, {**(config.spark if config else {}), **(options or {})}) | REQUIRED
     builder = SparkSession.builder.appName(config.fleet.name if config else "spinney")
     for key, value in settings.items():
         builder = builder.config(key, value)
@@ -118,7 +130,23 @@ def session(
         raise _did_not_start(error, runtime) from error
     if spark.sparkContext.getConf().get(PARTITIONS) is None:  # Spark's own default is 200
         spark.conf.set(PARTITIONS, str(cores_of(spark)))
+    return with_required(spark)
+
+
+def with_required(spark: SparkSession) -> SparkSession:
+    """The session with REQUIRED in effect, whoever made it: `spark-submit`, a notebook, a test."""
+    for key, value in REQUIRED.items():
+        spark.conf.set(key, value)
     return spark
+
+
+def _refuse_contradictions(asked: Mapping[str, str]) -> None:
+    for key, value in REQUIRED.items():
+        if str(asked.get(key, value)).lower() != value:
+            raise SetupError(
+                f"[spark] {key}: expected {value}; got {asked[key]}. With it Spark may send the rows of one group to "
+                "different tasks; remove the key"
+            )
 
 
 def session_for(spark: SparkSession, *, no_data_batches: bool) -> SparkSession:
@@ -129,7 +157,7 @@ def session_for(spark: SparkSession, *, no_data_batches: bool) -> SparkSession:
     sibling = spark.newSession()
     sibling.conf.set(PARTITIONS, str(spark.conf.get(PARTITIONS)))
     sibling.conf.set(NO_DATA_BATCHES, str(no_data_batches).lower())
-    return sibling
+    return with_required(sibling)
 
 
 @contextmanager
@@ -147,6 +175,26 @@ def in_pool(spark: SparkSession, pool: str) -> Iterator[None]:
 def cores_of(spark: SparkSession) -> int:
     """How many tasks run at once: the number to give to ``repartition``."""
     return int(spark.sparkContext.defaultParallelism)
+
+
+@contextmanager
+def errors_of_tasks() -> Iterator[None]:
+    """Raises StoreError with our own sentence where a task raised one of our errors; any other error as it is."""
+    try:
+        yield
+    except PySparkException as error:
+        text = our_words(str(error))
+        if text is None:
+            raise
+        raise StoreError(text) from error
+
+
+def our_words(text: str) -> str | None:
+    """The message of our own error inside the JVM's or a worker's stack trace; None where it holds none."""
+    for line in text.splitlines():
+        if "spinney.core.errors." in line:
+            return line.partition("spinney.core.errors.")[2].partition(": ")[2]
+    return None
 
 
 def packaged(name: str) -> Path:

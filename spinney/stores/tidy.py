@@ -1,8 +1,9 @@
 """Keeping tables small: few files instead of many, and nothing that the retention rules have let go.
 
 Compaction and deletion commit to a table's log like any write, and Delta's local log store does not keep two processes
-from overwriting each other's commit. So a directory is tidied by its one writer: by the process that holds its query's
-lease, between two batches; by whoever tidies where nobody holds it. A request in a file asks the running ones.
+from overwriting each other's commit. So a directory is tidied by the process that holds its query's lease, and by
+whoever tidies where nobody holds it. A request in a file asks the running ones. Files are rewritten while the query
+goes on; its lock is held for commits and while files are removed.
 
 What is compacted or deleted stays on disk for KEPT_HOURS more, for whoever reads an older version: a round that was
 planned, a stream that is behind. A directory whose readers are further behind than that keeps its files, and so does
@@ -12,19 +13,21 @@ off counts what it stored, and goes on from there.
 
 from __future__ import annotations
 
+import itertools
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from schemas import tables
@@ -33,9 +36,12 @@ from spinney.core.champion import PEOPLE, Promotion
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.core.retention import reachable
-from spinney.stores import checkpoints, delta, layout, leases, storage
+from spinney.stores import checkpoints, clustering, delta, layout, leases, storage, table_files
+from spinney.stores.clustering import Merge
 from spinney.stores.layout import Directory
+from spinney.stores.rewriting import Source, Target
 from spinney.stores.rounds import READ
+from spinney.stores.table_files import TableFile
 
 SMALL_BYTES = 32 * 1024**2
 """A file below this is put together with others of its partition."""
@@ -104,51 +110,97 @@ def owned(config: Config, name: str) -> list[Directory]:
 
 def survey(config: Config, directory: Directory, now: datetime) -> Survey:
     """What there is to tidy; changes nothing. Raises StoreError when the table was never made."""
-    return _surveyed(config, directory, now, _let_go(config, directory, now).num_rows)
+    return _surveyed(config, directory, now, _let_go(config, directory, now).rows)
 
 
 def _surveyed(config: Config, directory: Directory, now: datetime, forgotten: int) -> Survey:
     table = _opened(config, directory)
-    files = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    by_partition: dict[Any, int] = defaultdict(int)
-    for file in files:
-        if file["size_bytes"] < SMALL_BYTES:
-            by_partition[tuple(value for name, value in file.items() if name.startswith("partition"))] += 1
+    files = table_files.files(table)
     late = _behind(config, directory, now)
     return Survey(
         directory=directory.name,
         files=len(files),
-        small=sum(count for count in by_partition.values() if count > 1),
-        megabytes=round(sum(file["size_bytes"] for file in files) / 1024**2, 3),
+        small=sum(each.files for each in _merges(table, directory)),
+        megabytes=round(sum(file.bytes for file in files) / 1024**2, 3),
         forgotten=forgotten,
         gone=0 if late else len(_vacuumed(table, dry_run=True)),
         behind=late,
     )
 
 
-def carry_out(config: Config, directory: Directory, now: datetime) -> Survey:
-    """Forget, put together, remove. Returns what was done. Only for who holds the directory's lease, between writes."""
+def _merges(table: DeltaTable, directory: Directory) -> list[Merge]:
+    """What to put together: clustered tables by their own rule, of others the small files of each partition."""
+    if directory.contract.name in clustering.SORT_BY:
+        return clustering.due(table, asked=True)
+    by_partition: dict[Any, list[TableFile]] = defaultdict(list)
+    for file in table_files.files(table):
+        if file.bytes < SMALL_BYTES:
+            by_partition[tuple(file.partition.values())].append(file)
+    return [Merge((Source(tuple(small)),)) for small in by_partition.values() if len(small) > 1]
+
+
+def carry_out(
+    config: Config, directory: Directory, now: datetime, beside: clustering.Beside = clustering.ALONE
+) -> Survey:
+    """Forget, put together, remove. Returns what was done. Only for who holds the directory's lease.
+
+    beside: how a query that writes the directory meanwhile is kept out. Raises rewriting.Interrupted.
+    """
     forgets_models = directory.contract.name == tables.MODELS.name and owner(directory) != PEOPLE
     with leases.held(config, [PEOPLE]) if forgets_models else nullcontext():
-        # No person goes back to a model while it is being forgotten.
+        # No person goes back to a model while it is being forgotten. Machines may add rows meanwhile: those of the
+        # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
         rows = _let_go(config, directory, now)
-        found = _surveyed(config, directory, now, rows.num_rows)
-        if rows.num_rows:
-            _forget(config, directory, rows)
-    table = _opened(config, directory)
+        found = _surveyed(config, directory, now, rows.rows)
+        table = _opened(config, directory)
+        if rows.until is not None:
+            with beside.writing:
+                table.delete(f"{_DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
+        elif rows.names is not None:
+            done = clustering.carry_out(table, _without(table, rows.names), _target(directory), beside)
+            dropped = sum(each.dropped for each in done)
+            if dropped < rows.rows:
+                raise StoreError(
+                    f"table {directory.name}: expected to forget {rows.rows} rows; forgot {dropped}, since its files "
+                    "were replaced meanwhile; run `spinney tidy` again"
+                )
     if found.small:
-        table.optimize.compact(max_concurrent_tasks=1)
-    if rows.num_rows and _has_views(table):
-        table.optimize.z_order(["group_key"], max_concurrent_tasks=1)
+        table.update_incremental()
+        clustering.carry_out(table, _merges(table, directory), _target(directory), beside)
     if found.gone:
-        _vacuumed(table, dry_run=False)
+        table.update_incremental()
+        with beside.writing:
+            _vacuumed(table, dry_run=False)
     return found
 
 
-def _has_views(table: DeltaTable) -> bool:
-    """Whether a file holds texts as views: delta-rs leaves a merge's rest so, and Arrow cannot filter by them."""
-    fields = (each for part in delta.dataset(table).get_fragments() for each in part.physical_schema)
-    return any(pa.types.is_string_view(each.type) for each in fields)
+def _target(directory: Directory) -> Target:
+    """What rewritten files are like: rows of a group lie together wherever a row belongs to one."""
+    if directory.contract.name in clustering.SORT_BY:
+        return Target(clustering.SORT_BY[directory.contract.name], table_files.CLUSTERED)
+    by = tuple(name for name in ("shard", "group_key") if name in directory.contract.names)
+    return Target(by, "compacted-")
+
+
+def _without(table: DeltaTable, names: pa.Table) -> list[Merge]:
+    """The files with rows of these names, to be rewritten without them. names: columns that tell a row from others."""
+    base, columns = table_files.folder(table), names.column_names
+    gone = _joined(names)
+    files, drop = [], {}
+    for file in table_files.files(table):
+        # deltalake's merge once left texts as views, which no kernel joins or compares.
+        read = pq.read_table(base / file.path, columns=columns, partitioning=None, use_threads=False)
+        mask = pc.is_in(_joined(read.cast(pa.schema([(name, pa.string()) for name in columns]))), value_set=gone)
+        if mask.true_count:
+            files.append(file)
+            drop[file.path] = mask
+    return [Merge((Source(tuple(files), drop=drop),))] if files else []
+
+
+def _joined(names: pa.Table) -> pa.Array:
+    """Each row's texts as one. A key is JSON and the rest are ids: a zero byte is in none of them."""
+    texts = [names.column(name).combine_chunks() for name in names.column_names]
+    return pc.binary_join_element_wise(*texts, "\x00", null_handling="replace", null_replacement="\x01")
 
 
 def _opened(config: Config, directory: Directory) -> DeltaTable:
@@ -190,8 +242,8 @@ def _cut_off(config: Config, now: datetime) -> str | None:
 
 def _newest_batch(table: ds.Dataset) -> int | None:
     """None where nothing was ever written."""
-    newest: int | None = pc.max(table.to_table(["batch_id"]).column("batch_id")).as_py()
-    return newest
+    newest = (pc.max(part.column("batch_id")).as_py() for part in table.to_batches(columns=["batch_id"]))
+    return max((each for each in newest if each is not None), default=None)
 
 
 _RULES = {name: name for name in ("predictions", "health", "verdicts", "models")} | {"promotions": "models"}
@@ -200,39 +252,85 @@ _RULES = {name: name for name in ("predictions", "health", "verdicts", "models")
 _DATES = {tables.PREDICTIONS.name: "scored_on", tables.HEALTH.name: "observed_on"}
 
 
-def _let_go(config: Config, directory: Directory, now: datetime) -> pa.Table:
-    """Of the rows that the rules let go what tells them from others: a column of dates, or names."""
+@dataclass(frozen=True)
+class LetGo:
+    """Rows that the rules let go: how many, and which. until: whole dates up to this one; else names that match."""
+
+    rows: int = 0
+    until: date | None = None
+    names: pa.Table | None = None
+
+
+ROWS_AT_ONCE = 200_000
+"""Of a table that is looked through as Python objects of about a kilobyte each, some shards at a time."""
+
+
+def _let_go(config: Config, directory: Directory, now: datetime) -> LetGo:
     kind = directory.contract.name
     kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
     if kept_for is None:
-        return pa.table({})
-    table, since = delta.dataset(_opened(config, directory)), now - max(kept_for, LEAST)
+        return LetGo()
+    table, since = _opened(config, directory), now - max(kept_for, LEAST)
     if kind in _DATES:
-        return table.to_table([_DATES[kind]], filter=ds.field(_DATES[kind]) < since.date())
+        dates = ((file.partition[_DATES[kind]], file.rows) for file in table_files.files(table))
+        old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
+        return LetGo(sum(rows for _, rows in old), max(on for on, _ in old)) if old else LetGo()
+    parts = [each for each in _named_parts(config, directory, since) if each.num_rows]
+    return LetGo(sum(each.num_rows for each in parts), names=pa.concat_tables(parts)) if parts else LetGo()
+
+
+def _named_parts(config: Config, directory: Directory, since: datetime) -> Iterator[pa.Table]:
+    """What names the rows that go, of some shards after the others: memory does not grow with the fleet."""
+    kind, table = directory.contract.name, delta.dataset(_opened(config, directory))
     columns, at = _NAMED[kind]
     old, newest = ds.field(at) < since, None if owner(directory) == PEOPLE else _newest_batch(table)
-    # What machines wrote last may be of a round that was cut off: its plan, or what it has to decide about and count.
-    rows = table.to_table(list(columns), filter=old if newest is None else old & (ds.field("batch_id") != newest))
-    if not rows.num_rows:
-        return rows
-    if kind == tables.VERDICTS.name:
-        mask = _verdicts_gone(config, rows, since)
-    elif kind == tables.PROMOTIONS.name:
-        keep = {key: {_name(each) for each in history} for key, history in _wanted(config, since).items()}
-        mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
-    else:
-        models = {row.model_id for history in _wanted(config, since).values() for row in history}
-        last = _last_attempts(config)
-        mask = [
-            row["model_id"] not in models and last[row["group_key"]] != (row["fitted_at"], row["round_id"])
-            for row in rows.to_pylist()
-        ]
-    return rows.filter(pa.array(mask, pa.bool_()))
+    if newest is not None:
+        # What machines wrote last may be of a round that was cut off: its plan, or what it has to decide about and
+        # count.
+        old &= ds.field("batch_id") != newest
+    for within in _some_shards(config):
+        rows = table.to_table(list(columns), filter=_both(old, within))
+        if not rows.num_rows:
+            continue
+        if kind == tables.VERDICTS.name:
+            mask = _verdicts_gone(config, rows, since, within)
+        elif kind == tables.PROMOTIONS.name:
+            keep = {key: {_name(each) for each in history} for key, history in _wanted(config, since, within).items()}
+            mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
+        else:
+            models = {row.model_id for history in _wanted(config, since, within).values() for row in history}
+            last = _last_attempts(config, within)
+            mask = [
+                row["model_id"] not in models and last[row["group_key"]] != (row["fitted_at"], row["round_id"])
+                for row in rows.to_pylist()
+            ]
+        yield rows.filter(pa.array(mask, pa.bool_())).select(list(_NAMES[kind]))
 
 
-def _verdicts_gone(config: Config, rows: pa.Table, since: datetime) -> list[bool]:
+def _some_shards(config: Config) -> list[ds.Expression | None]:
+    """Conditions that part the rows of the tables with rules by shard; [None]: all at once."""
+    opened = (
+        _opened(config, each)
+        for base in (tables.PROMOTIONS, tables.MODELS, tables.VERDICTS)
+        for each in layout.directories(config, base)
+    )
+    rows = max(sum(file.rows for file in table_files.files(table)) for table in opened)
+    shards = config.fleet.shards
+    parts = min(shards, -(-rows // ROWS_AT_ONCE))
+    if parts <= 1:
+        return [None]
+    ends = [shards * part // parts for part in range(parts + 1)]
+    shard = ds.field("shard")
+    return [(shard >= low) & (shard < high) for low, high in itertools.pairwise(ends)]
+
+
+def _both(one: ds.Expression, other: ds.Expression | None) -> ds.Expression:
+    return one if other is None else one & other
+
+
+def _verdicts_gone(config: Config, rows: pa.Table, since: datetime, within: ds.Expression | None) -> list[bool]:
     """Not the last that was said of a group before `since`, which held then."""
-    old = delta.read(config, tables.VERDICTS, ["group_key", "judged_at"], ds.field("judged_at") < since)
+    old = delta.read(config, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within))
     last = dict(
         zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
     )
@@ -252,38 +350,34 @@ _NAMED = {
 """Table -> the columns that its rule looks at, and which of them is the row's age."""
 
 
+_NAMES = {
+    tables.VERDICTS.name: ("group_key", "round_id"),
+    tables.MODELS.name: ("group_key", "round_id"),
+    tables.PROMOTIONS.name: ("group_key", "round_id", "model_id", "decision"),
+}
+"""Table -> what tells a row from the others."""
+
+
 def _name(row: Promotion) -> tuple[str, str, str]:
     return (row.round_id, row.model_id, row.decision)
 
 
-def _wanted(config: Config, since: datetime) -> dict[str, list[Promotion]]:
+def _wanted(config: Config, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
     """Of each group the decisions that a rollback may need, from all directories."""
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(config, tables.PROMOTIONS, list(_DECISION)).to_pylist():
+    for row in delta.read(config, tables.PROMOTIONS, list(_DECISION), within).to_pylist():
         histories[row["group_key"]].append(Promotion.of_row(row))
     at = Promotion.of_row({"decided_at": since}).decided_at
     return {key: reachable(history, at) for key, history in histories.items()}
 
 
-def _last_attempts(config: Config) -> dict[str, tuple[datetime, str]]:
+def _last_attempts(config: Config, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:
     """Of each group the newest attempt, which says whether it is failing."""
     newest: dict[str, tuple[datetime, str]] = {}
-    for row in delta.read(config, tables.MODELS, ["group_key", "fitted_at", "round_id"]).to_pylist():
+    for row in delta.read(config, tables.MODELS, ["group_key", "fitted_at", "round_id"], within).to_pylist():
         mine = (row["fitted_at"], row["round_id"])
         newest[row["group_key"]] = max(newest.get(row["group_key"], mine), mine)
     return newest
-
-
-def _forget(config: Config, directory: Directory, rows: pa.Table) -> None:
-    table, kind = _opened(config, directory), directory.contract.name
-    if kind in _DATES:
-        newest = pc.max(rows.column(_DATES[kind])).as_py()
-        table.delete(f"{_DATES[kind]} <= DATE '{newest.isoformat()}'")
-        return
-    names = ["group_key", "round_id"] + (["model_id", "decision"] if kind == tables.PROMOTIONS.name else [])
-    same = " AND ".join(f"t.{name} = s.{name}" for name in names)
-    gone = rows.select(names).group_by(names).aggregate([])
-    table.merge(gone, same, source_alias="s", target_alias="t").when_matched_delete().execute()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -206,16 +207,17 @@ def test_retrain_passes_its_groups_on(flights: Path, spark: object, monkeypatch:
 def test_load_shows_the_counts(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def load(config: object, source: str, **options: object) -> object:
-        asked.append((source, options))
+    def load(config: object, source: str, *, outcomes: bool, spark: Callable[[], object], show: object) -> object:
+        assert callable(show)
+        asked.append((source, outcomes, spark()))
         return types.SimpleNamespace(added={"events": 5, "dead_letters": 1})
 
     stand_in(monkeypatch, "batch.load", load=load)
     assert run("load", "a.parquet").stdout == "table\trows\nevents\t5\ndead_letters\t1\n"
     assert json.loads(run("load", "a.parquet", "--outcomes", "--json").stdout) == {"events": 5, "dead_letters": 1}
     assert asked == [
-        ("a.parquet", {"outcomes": False, "spark": spark}),
-        ("a.parquet", {"outcomes": True, "spark": spark}),
+        ("a.parquet", False, spark),
+        ("a.parquet", True, spark),
     ]
 
 

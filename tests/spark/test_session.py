@@ -10,7 +10,19 @@ import pandas as pd
 import pytest
 from deltalake import DeltaTable
 
-from spinney.stores.spark import NO_DATA_BATCHES, PARTITIONS, POOL, cores_of, in_pool, session_for
+from spinney.core.errors import SetupError
+from spinney.stores.spark import (
+    NO_DATA_BATCHES,
+    PARTITIONS,
+    POOL,
+    cores_of,
+    in_pool,
+    session,
+    session_for,
+    with_required,
+)
+
+UNION = "spark.sql.unionOutputPartitioning"
 
 
 def test_a_delta_table_is_written_read_and_open_to_readers_of_version_1(spark, tmp_path: Path) -> None:
@@ -80,6 +92,15 @@ def test_one_query_may_have_batches_without_data_and_the_others_not(spark) -> No
     assert ticking.conf.get(NO_DATA_BATCHES) == "true"
     assert ticking.conf.get(PARTITIONS) == spark.conf.get(PARTITIONS)
     assert spark.conf.get(NO_DATA_BATCHES) == "false"
+
+
+def test_a_union_claims_no_partitioning_in_any_session_also_not_in_one_that_was_given(spark) -> None:
+    given = spark.newSession()
+    given.conf.set(UNION, "true")
+    found = [each.conf.get(UNION) for each in (spark, session_for(given, no_data_batches=False), with_required(given))]
+    assert found == ["false", "false", "false"]
+    with pytest.raises(SetupError, match=f"{UNION}: expected false; got true"):
+        session(options={UNION: "true"})
 
 
 def test_a_pool_holds_inside_its_block_only(spark) -> None:

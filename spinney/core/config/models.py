@@ -141,7 +141,14 @@ class Drift(Section):
 class Staleness(Section):
     """When a group is stale: if any of these says so."""
 
-    max_age: PositiveDuration = key(timedelta(days=7), says="Stale this long after the last attempt to fit.")
+    max_age: PositiveDuration = key(timedelta(days=7), says="Stale at latest this long after the last attempt to fit.")
+    age_spread: Number = key(
+        0.15,
+        ge=0,
+        lt=1,
+        says="Share of `max_age` by which a group may be stale earlier, by a hash of its key, "
+        "so that groups fitted together are not all stale together.",
+    )
     new_rows: Int = key(200, ge=1, says="Stale after this many new labelled rows.")
     error_rise: ErrorRise = key(ErrorRise(), says="Stale when its error has risen.")
     drift: Drift = key(Drift(), says="Drift of the features.")
@@ -151,7 +158,10 @@ class Staleness(Section):
 class Budget(Section):
     """How much one streaming round may cost, and a part of the weekly batch."""
 
-    seconds: Number = key(5.0, gt=0, says="Predicted cost of one round, in seconds of the wall clock.")
+    seconds: Number = key(
+        5.0, gt=0, says="Predicted length of one round on the wall clock, in seconds, learned from the rounds before."
+    )
+    max_groups: Int = key(20_000, ge=1, says="Groups that one streaming round takes at most, whatever they cost.")
     oldest_first_share: Number = key(0.2, ge=0, le=1, says="Share of it for the groups that have been stale longest.")
     random_share: Number = key(0.05, ge=0, le=1, says="Share of it for stale groups drawn by lot.")
     part_seconds: Number = key(

@@ -60,11 +60,9 @@ class StackedRidge:
             intercept = sums.label_mean.copy()
             for i in range(coefficients.shape[1]):
                 intercept -= coefficients[:, i] * sums.center[:, i]
-        for g in range(len(intercept)):
-            if errors.get(g):
-                yield errors[g]
-            else:
-                yield Linear(Link.IDENTITY, intercept[g : g + 1], coefficients[g : g + 1], sums.fill[g])
+        each = zip(intercept[:, None], coefficients[:, None], sums.fill, strict=True)
+        for g, (own_intercept, own_coefficients, fill) in enumerate(each):
+            yield errors[g] if g in errors else Linear(Link.IDENTITY, own_intercept, own_coefficients, fill)
 
 
 @dataclass(frozen=True)
@@ -93,13 +91,16 @@ class _Sums:
 
 def _parts(stack: Stack) -> Iterator[_Part]:
     encoders = _encoders(stack)
-    widths = np.array([encoder.width for encoder in encoders], dtype=np.int64)
+    learned = stack.columns.words  # without, all have one encoder
+    widths = np.array([encoder.width for encoder in (encoders if learned else encoders[:1])], dtype=np.int64)
+    widths = np.broadcast_to(widths, len(encoders))
+    sizes = np.diff(stack.starts).tolist()
     for width in np.unique(widths):
         chunk: list[int] = []
         rows = 0
         for g in np.flatnonzero(widths == width).tolist():
             chunk.append(g)
-            rows += int(stack.starts[g + 1] - stack.starts[g])
+            rows += sizes[g]
             if rows >= CHUNK_ROWS:
                 yield _part(stack, encoders, chunk)
                 chunk, rows = [], 0

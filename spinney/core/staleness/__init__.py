@@ -1,6 +1,6 @@
 """When is a model too old? One module per policy.
 
-A policy measures every group of a shard at once and has a limit: a group is stale once its measure reaches it.
+A policy measures every group of a shard at once and has a limit for each: a group is stale once its measure reaches it.
 Adding a policy is adding a module here and its place in `configured`.
 """
 
@@ -27,15 +27,14 @@ class Policy(Protocol):
     @property
     def name(self) -> str: ...
 
-    @property
-    def limit(self) -> float:
-        """A group is stale once its measure is at least this."""
+    def limits(self, groups: Groups) -> npt.NDArray[np.float64]:
+        """One number per group, greater than 0: a group is stale once its measure is at least this."""
 
     def measure(self, groups: Groups, clock: int) -> npt.NDArray[np.float64]:
         """One number per group, NaN where the policy has nothing to say. clock: microseconds."""
 
-    def words(self, value: float) -> str:
-        """The measure as part of a sentence, with its limit."""
+    def words(self, value: float, limit: float) -> str:
+        """A group's measure and its limit as part of a sentence."""
 
 
 def configured(config: Config) -> tuple[Policy, ...]:
@@ -45,7 +44,7 @@ def configured(config: Config) -> tuple[Policy, ...]:
         NewGroup(config.recipe.min_rows),
         ErrorRise(staleness.error_rise.factor, staleness.error_rise.rows),
         NewRows(staleness.new_rows),
-        MaxAge(staleness.max_age),
+        MaxAge(staleness.max_age, staleness.age_spread),
     )
 
 

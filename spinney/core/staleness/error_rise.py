@@ -27,6 +27,9 @@ class ErrorRise:
     def limit(self) -> float:
         return self.factor
 
+    def limits(self, groups: Groups) -> npt.NDArray[np.float64]:
+        return np.full(len(groups), self.limit)
+
     def measure(self, groups: Groups, clock: int) -> npt.NDArray[np.float64]:
         del clock
         enough = (groups["champion_rows"] >= self.rows) & (groups["baseline"] > 0) & (groups["recent_weight"] > 0)
@@ -34,5 +37,5 @@ class ErrorRise:
             recent = groups["recent_loss"] / groups["recent_weight"]
             return np.where(enough, recent / groups["baseline"], np.nan)
 
-    def words(self, value: float) -> str:
-        return f"recent error is {value:.2f} times that of the held-out rows (limit {self.factor:g})"
+    def words(self, value: float, limit: float) -> str:
+        return f"recent error is {value:.2f} times that of the held-out rows (limit {limit:g})"

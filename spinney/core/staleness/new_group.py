@@ -24,10 +24,13 @@ class NewGroup:
     def limit(self) -> float:
         return float(self.min_rows)
 
+    def limits(self, groups: Groups) -> npt.NDArray[np.float64]:
+        return np.full(len(groups), self.limit)
+
     def measure(self, groups: Groups, clock: int) -> npt.NDArray[np.float64]:
         del clock
         without = (groups["champion_id"] == "") & ~groups.are_parents
         return np.where(without, groups["labelled"].astype(np.float64), np.nan)
 
-    def words(self, value: float) -> str:
-        return f"no model yet and {value:.0f} labelled rows ({self.min_rows} needed)"
+    def words(self, value: float, limit: float) -> str:
+        return f"no model yet and {value:.0f} labelled rows ({limit:.0f} needed)"

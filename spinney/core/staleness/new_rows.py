@@ -21,10 +21,13 @@ class NewRows:
     def limit(self) -> float:
         return float(self.rows)
 
+    def limits(self, groups: Groups) -> npt.NDArray[np.float64]:
+        return np.full(len(groups), self.limit)
+
     def measure(self, groups: Groups, clock: int) -> npt.NDArray[np.float64]:
         del clock
         has_model = groups["champion_id"] != ""
         return np.where(has_model, groups["rows_since"].astype(np.float64), np.nan)
 
-    def words(self, value: float) -> str:
-        return f"{value:.0f} new rows since the last attempt (limit {self.rows})"
+    def words(self, value: float, limit: float) -> str:
+        return f"{value:.0f} new rows since the last attempt (limit {limit:.0f})"

@@ -108,7 +108,7 @@ def _retraining(measures: Summary) -> str:
     said = (
         f"{words.count(retrained['fits'])} fits in {words.count(measures['budget']['rounds'])} rounds, "
         f"{words.count(retrained['groups'])} groups; {notes.decisions(measures)}. "
-        f"Fitting took {words.seconds(used)} of the {words.seconds(allowed)} that the budget allowed."
+        f"They took {words.seconds(used)} of the {words.seconds(allowed)} that the budget allowed."
     )
     by_state = {state: n for state, n in groups["by_state"].items() if n}
     strip = _card(

@@ -78,7 +78,7 @@ def freshness(tables: Tables) -> dict[str, Any]:
 
 
 def budget(tables: Tables) -> dict[str, Any]:
-    """Seconds of fitting that the stream's rounds were allowed, expected to use, and used."""
+    """Seconds on the wall clock that the stream's rounds were allowed, expected to take, and took."""
     rounds = tables.rounds[tables.rounds["round_id"].isin(tables.streamed)]
     stages: dict[str, float] = {}
     for text in rounds["seconds"].dropna():
@@ -88,7 +88,7 @@ def budget(tables: Tables) -> dict[str, Any]:
         "rounds": len(rounds),
         "allowed_seconds": float(rounds["budget_seconds"].fillna(0).sum()),
         "predicted_seconds": float(rounds["predicted_seconds"].fillna(0).sum()),
-        "used_seconds": stages.get("fit", 0.0),
+        "used_seconds": sum(stages.values()),
         "deferred": int(rounds["deferred"].fillna(0).sum()),
         "stages": stages,
     }

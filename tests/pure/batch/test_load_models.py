@@ -120,7 +120,7 @@ def test_each_is_a_model_and_a_first_champion_in_the_present_epoch_by_a_person(p
         assert (row["group_key"], row["shard"], row["rows"]) == (A, keys.shard_of(A, past.config.fleet.shards), 812)
         assert row["trained_through"] == datetime(2024, 4, 30, 12, tzinfo=UTC)
         assert row["clock"] == hour(2)  # the newest event
-    assert (model["status"], model["codec"]) == ("fitted", "skops")
+    assert (model["status"], model["codec"]) == ("fitted", "sklearn-arrays")
     assert model["recipe_id"] == "imported:sklearn.linear_model._base.LinearRegression"
     assert json.loads(model["metrics"]) == {"origin": "a.skops"}
     assert (promotion["decision"], promotion["epoch"], promotion["by"]) == ("unproven", 0, "ada")
@@ -221,7 +221,7 @@ def test_a_pickle_is_refused_unread_without_the_word_for_it(past: Past, index: P
     assert ran.exists()
     assert told[0].why == "expected a fitted scikit-learn estimator or pipeline; got NoneType"
     # What is stored is no pickle: reading it runs nothing.
-    assert {row["codec"] for row in stored(past, tables.MODELS)} == {"skops"}
+    assert {row["codec"] for row in stored(past, tables.MODELS)} == {"sklearn-arrays"}
     assert answers(past)["prediction"][3:6].tolist() == MODELS["b"].predict(ROWS).tolist()
 
 
@@ -248,7 +248,8 @@ def test_one_that_answers_otherwise_from_its_stored_bytes_is_refused(past: Past,
 
 
 def test_a_large_model_is_not_carried_by_its_promotion_and_answers_all_the_same(past: Past, index: Path) -> None:
-    forest = RandomForestRegressor(30, random_state=0).fit(ROWS, ROWS["price"])
+    many = pd.DataFrame(np.random.default_rng(0).normal(size=(200, 2)), columns=ROWS.columns)
+    forest = RandomForestRegressor(30, random_state=0).fit(many, many["price"])
     index.with_name("a.skops").write_bytes(skops_io.dumps(forest))
     load_models(past.config, str(index), SAID)
     carried = {row["group_key"]: row["payload"] for row in delta.read(past.config, tables.PROMOTIONS).to_pylist()}

@@ -168,7 +168,7 @@ def test_a_users_function_gives_the_estimator(shop: str) -> None:
 
 def test_a_function_that_gives_one_object_every_time_still_gives_each_group_its_own(shop: str) -> None:
     fits: list[Fit] = kernel_for(f"{shop}:shared", "regression", {}).fit(stack(), ticking())
-    one, other = (fit.model.estimator["model"] for fit in fits if fit.model is not None)
+    one, other = (fit.model.estimator.estimator for fit in fits if fit.model is not None)
     assert one is not other
     assert one.coef_ != other.coef_
 

@@ -89,23 +89,30 @@ def test_no_groups_measure_as_nothing() -> None:
         (NewGroup(20), 23.0, "no model yet and 23 labelled rows (20 needed)"),
         (NewRows(200), 250.0, "250 new rows since the last attempt (limit 200)"),
         (MaxAge(timedelta(days=7)), 7.25 * DAY, "7.2 days since the last attempt (limit 7)"),
+        # xxh64 of the key by seed 7 is 0.66319 of its range: 7 days less 0.66319 × 0.2 × 7.
+        (
+            MaxAge(timedelta(days=7), 0.2),
+            6.5 * DAY,
+            "6.50 days since the last attempt (its deadline is 6.07 of at most 7)",
+        ),
         (ErrorRise(2.0, 30), 2.345, "recent error is 2.35 times that of the held-out rows (limit 2)"),
     ],
 )
 def test_a_policy_says_its_measure_and_limit_in_words(policy: Policy, value: float, words: str) -> None:
-    assert policy.words(value) == words
+    (limit,) = policy.limits(group())
+    assert policy.words(value, limit) == words
 
 
 def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_first() -> None:
     config = SimpleNamespace(
         recipe=SimpleNamespace(min_rows=20),
         staleness=SimpleNamespace(
-            max_age=timedelta(days=7), new_rows=200, error_rise=SimpleNamespace(factor=2.0, rows=30)
+            max_age=timedelta(days=7), age_spread=0.15, new_rows=200, error_rise=SimpleNamespace(factor=2.0, rows=30)
         ),
     )
     assert configured(cast("Config", config)) == (
         NewGroup(20),
         ErrorRise(2.0, 30),
         NewRows(200),
-        MaxAge(timedelta(days=7)),
+        MaxAge(timedelta(days=7), 0.15),
     )

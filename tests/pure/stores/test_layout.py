@@ -64,11 +64,11 @@ def test_a_label_has_the_type_of_the_target_and_an_answer_that_of_the_task(confi
 
 def test_the_time_as_a_feature_is_read_from_where_it_is_stored(configured) -> None:
     config = configured(('features = ["price", "brand"]', 'features = ["at", "price"]'))
-    assert layout.feature_columns(config) == ("event_time AS `at`", "`price`")
+    assert layout.feature_sources(config) == {"at": "event_time", "price": "price"}
     plain = configured(
         ('event_time = "at"', 'event_time = "event_time"'), ('["price", "brand"]', '["event_time", "price"]')
     )
-    assert layout.feature_columns(plain) == ("`price`",)  # its time stands there already, under that name
+    assert layout.feature_sources(plain) == {"price": "price"}  # its time stands there already, under that name
 
 
 def test_what_may_have_been_a_feature_once_is_every_column_but_the_label(configured) -> None:

@@ -27,7 +27,8 @@ from spinney.core.recipe import Feature, Recipe, Shadow
 from spinney.core.signing import Signer
 from spinney.stores import supervised
 from spinney.stores.child import Died, Limits
-from spinney.stores.fitter import ASK, parted
+from spinney.stores.fit_requests import CHAMPION as ASK
+from spinney.stores.fitter import parted
 from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, REPEATED, SPOILED, Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -16,8 +16,10 @@ from past import Past, hour
 
 from schemas import tables
 from spinney.core.champion import Promotion
+from spinney.core.keys import encode, shard_of
 from spinney.fleet import Fleet
 from spinney.stores import delta, leases, tidy
+from spinney.stores.clustering import Beside
 from spinney.stores.decisions import Ask, Said, Verb, carry_out, propose
 from spinney.stores.layout import directory, every_directory
 from streaming.tidying import Tidier, serve
@@ -126,6 +128,66 @@ def test_the_last_attempt_of_a_group_that_fails_is_kept_and_older_ones_go(past) 
     all_tidied(past, hour(50 * DAY))
     rows = delta.read(past.config, tables.MODELS, ["group_key", "round_id"]).to_pylist()
     assert [row["round_id"] for row in rows if row["group_key"] == '["f","1"]'] == ["batch-2"]
+
+
+def test_a_large_fleet_is_looked_through_some_shards_at_a_time_and_the_same_rows_go(configured, monkeypatch) -> None:
+    """40 groups, each fitted and judged five times by the stream; of five champions three are the way back."""
+    made = Past(configured(("[storage]", '[retention]\nmodels = "1d"\nverdicts = "1d"\n[storage]'), shards=16))
+    keys = [encode([f"s{at}", "1"]) for at in range(40)]
+    for at in (1, 2, 3, 4, 5):
+        of_round = [{"group_key": key, "shard": shard_of(key, 16), "round_id": f"stream-{at}"} for key in keys]
+        times = {"trained_through": hour(at), "fitted_at": hour(at), "decided_at": hour(at), "judged_at": hour(at)}
+        rows = [
+            {
+                **row,
+                **times,
+                "model_id": f"{row['group_key']}{at}",
+                "status": "fitted",
+                "recipe_id": "r",
+                "batch_id": at,
+            }
+            for row in of_round
+        ]
+        made.put(tables.MODELS, "stream", *rows)
+        made.put(tables.PROMOTIONS, "stream", *({**row, "epoch": 0, "decision": "promoted"} for row in rows))
+        made.put(tables.VERDICTS, "stream", *({**row, "decision": "fit"} for row in rows))
+    for base in (tables.MODELS, tables.PROMOTIONS, tables.VERDICTS):
+        made.put(base, "stream", {"group_key": DEPT, "shard": 0, "round_id": "stream-9", "batch_id": 9})
+    read, at_once = delta.read, []
+
+    def reading(*words, **more):
+        found = read(*words, **more)
+        at_once.append(found.num_rows)
+        return found
+
+    monkeypatch.setattr(tidy, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(tidy.delta, "read", reading)
+    done = all_tidied(made, hour(3 * DAY))
+    monkeypatch.undo()
+    assert max(at_once) < 100  # of 201
+    for base, left in ((tables.MODELS, {3, 4, 5, 9}), (tables.PROMOTIONS, {3, 4, 5, 9}), (tables.VERDICTS, {5, 9})):
+        rows = delta.read(made.config, base, ["group_key", "round_id"]).to_pylist()
+        rounds = {int(row["round_id"].removeprefix("stream-")) for row in rows}
+        assert (base.name, rounds) == (base.name, left)
+        assert len(rows) == 40 * (len(left) - 1) + 1
+        assert done[f"{base.name}/stream"].forgotten == 201 - len(rows)
+
+
+def test_models_are_forgotten_without_the_query_s_lock_and_what_it_stores_meanwhile_stays(past, monkeypatch) -> None:
+    lock, seen = threading.Lock(), []
+
+    def look() -> bool:
+        seen.append(lock.locked())
+        if len(seen) == 1:
+            with lock:
+                past.round(10.9 * DAY, {A: 77.0})
+        return False
+
+    tidy.carry_out(past.config, place(past, "stream"), hour(11 * DAY), Beside(lock, look))
+    assert seen
+    assert not any(seen)
+    assert past.answers()[A] in models(past)
+    assert len(models(past)) == 11 - 5 + 1
 
 
 def test_whole_dates_of_predictions_go_and_what_has_no_rule_stays(past) -> None:
@@ -289,7 +351,7 @@ def test_what_a_crash_left_on_disk_goes_after_a_week_and_what_was_just_replaced_
         os.utime(file, (long_ago, long_ago))
     tidy.carry_out(past.config, place(past, "stream"), hour(11 * DAY))
     assert (left.exists(), young.exists()) == (False, True)
-    assert len(list(files.glob("part-*.parquet"))) > 10
+    assert len(list(files.glob("part-*.parquet"))) == 10
 
 
 def _without_enforcement(vacuum):

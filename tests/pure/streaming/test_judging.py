@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from spinney.core.champion import Promotion
-from spinney.core.judge import VERDICT_COLUMNS, Terms, Unfitted
+from spinney.core.errors import Corrupt
+from spinney.core.judge import VERDICT_COLUMNS, Shard, Terms, Unfitted
+from spinney.core.plan import Queues
 from spinney.core.staleness import MaxAge, NewGroup
 from spinney.stores.news import VERDICTS, of_frames
-from streaming.judging import TICK_MS, Judging
+from streaming.judging import IDLE_MS, TICK_MS, Decoded, Judging
 
 A = '["a"]'
 START = 1_400_000_000_000_000
@@ -101,7 +105,7 @@ class State:
 
     def __init__(self) -> None:
         self.value: tuple[bytes] | None = None
-        self.timeout = 0
+        self.timeout = self.updates = 0
         self.now_ms = START // 1000
 
     @property
@@ -115,6 +119,7 @@ class State:
 
     def update(self, value: tuple[bytes]) -> None:
         self.value = value
+        self.updates += 1
 
     def setTimeoutDuration(self, milliseconds: int) -> None:  # noqa: N802 - Spark's name
         self.timeout = milliseconds
@@ -126,12 +131,20 @@ class State:
 TERMS = Terms((NewGroup(3), MaxAge(timedelta(days=7))), min_rows=3, label_delay=0, memory=30, wall=False)
 
 
+QUEUES = Queues(100, 20, 5)
+
+
 def judged(state: State, *frames: pd.DataFrame) -> list[pd.DataFrame]:
-    return list(Judging(TERMS).function()((5,), iter(frames), state))
+    return list(Judging(TERMS, QUEUES).function()((5,), iter(frames), state))
 
 
 def test_a_shards_verdicts_have_the_columns_that_are_declared() -> None:
     (verdicts,) = judged(State(), frame(HEALTH))
+    summary, verdicts = verdicts[:1], verdicts[1:].reset_index(drop=True)
+    assert (summary["decision"].tolist(), json.loads(summary["numbers"][0])) == (
+        ["summary"],
+        {"due": 1, "withheld": 0, "rows": 1},
+    )
     assert list(verdicts.columns) == [part.split()[0] for part in VERDICTS.split(", ")]
     assert list(verdicts.columns) == ["shard", *VERDICT_COLUMNS]
     assert verdicts[["shard", "group_key", "decision"]].values.tolist() == [[5, A, "fit"]]
@@ -144,9 +157,77 @@ def test_a_shard_remembers_wakes_and_puts_forward_what_was_deferred() -> None:
     assert state.timeout == TICK_MS
     state.timeout = 0
     (verdicts,) = judged(state)  # a timer, without rows
-    assert verdicts["repeats"].tolist() == [1]
+    assert verdicts["repeats"].tolist() == [0, 1]
+    assert verdicts["decision"].tolist() == ["summary", "fit"]
     assert state.timeout == TICK_MS
 
 
 def test_a_shard_without_verdicts_gives_no_frame() -> None:
     assert judged(State(), frame(TICK)) == []
+
+
+def test_a_shard_to_which_nothing_happened_is_not_written_again() -> None:
+    state = State()
+    judged(state, frame(PROMOTION))
+    before, state.updates = state.value, 0
+    assert judged(state) == []
+    assert (state.updates, state.value) == (0, before)
+    minute = 60_000_000
+    for after, updates in ((minute - 1, 0), (minute, 1), (2 * minute - 1, 1)):
+        judged(state, frame({**TICK, "last_event_time": PROMOTION["clock"] + after}))
+        assert state.updates == updates, "the event clock alone went on"
+    (due,) = judged(state, frame({**TICK, "last_event_time": PROMOTION["clock"] + 7 * 1440 * minute}))
+    assert due["clock"].tolist() == [PROMOTION["clock"] + 7 * 1440 * minute] * 2
+
+
+def test_a_shard_in_which_only_news_can_change_a_verdict_is_woken_seldom() -> None:
+    state = State()
+    judged(state, frame(PROMOTION))
+    wakes = state.now_ms + state.timeout
+    assert TICK_MS < state.timeout <= IDLE_MS
+    state.now_ms += TICK_MS
+    judged(state, frame(TICK))
+    assert state.now_ms + state.timeout == wakes, "Spark writes a state whose timer is set to another time"
+    judged(state, frame({**UNFITTED, "fitted_at": START + 4}))
+    assert state.timeout == TICK_MS, "a failed fit waits for the wall clock"
+    by_the_wall = State()
+    list(Judging(replace(TERMS, wall=True), QUEUES).function()((5,), iter([frame(PROMOTION)]), by_the_wall))
+    assert by_the_wall.timeout == TICK_MS
+
+
+def test_a_batch_that_is_repeated_in_the_same_worker_says_the_same_again() -> None:
+    state = State()
+    judged(state, frame(PROMOTION, {**HEALTH, "labelled": 2}))
+    before = state.value
+    said = judged(state, frame({**TICK, "last_event_time": START + 8 * 86_400_000_000}))
+    after = state.value
+    state.value = before
+    again = judged(state, frame({**TICK, "last_event_time": START + 8 * 86_400_000_000}))
+    pd.testing.assert_frame_equal(said[0], again[0])
+    assert (said[0]["decision"].tolist(), state.value) == (["summary", "fit"], after)
+
+
+def test_a_batch_that_failed_half_way_leaves_nothing_behind_in_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, late = State(), {**TICK, "last_event_time": START + 8 * 86_400_000_000}
+    judged(state, frame(PROMOTION))
+
+    def fail(*_: Any) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(State, "update", fail)
+        with pytest.raises(OSError, match="killed"):
+            judged(state, frame(late))
+    (said,) = judged(state, frame(late))
+    assert said[["decision", "repeats"]].values.tolist() == [["summary", 0], ["fit", 0]]
+
+
+def test_a_worker_keeps_no_more_state_decoded_than_it_may() -> None:
+    kept = Decoded(most_bytes=250)
+    for n in range(3):
+        kept.put(n, bytes([n]) * 100, Shard.empty())
+    assert len(kept.take(2, b"\x02" * 100).groups) == 0
+    with pytest.raises(Corrupt):  # the first was dropped, so its bytes are read, and these are none
+        kept.take(0, b"\x00" * 100)
+    with pytest.raises(Corrupt):  # of other bytes than those kept
+        kept.take(1, b"\x07" * 100)

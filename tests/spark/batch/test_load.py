@@ -1,4 +1,4 @@
-"""History without Kafka: judged as Kafka's records are, loaded once."""
+"""History without Kafka: validated as Kafka's records are, loaded once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batch import load as loading
-from batch.load import load
+from batch.load import load, spark_validation
 from schemas import tables
 from spinney.core import keys
 from spinney.core.errors import Busy, StoreError
@@ -120,8 +119,8 @@ def test_dead_letters_are_told_apart_by_what_they_are_and_not_by_how_the_file_wa
     spark, fleet, source: str, monkeypatch
 ) -> None:
     load(fleet.config, source, spark=spark)
-    read = loading._read
-    monkeypatch.setattr(loading, "_read", lambda *asked: read(*asked).repartition(3, "sale"))
+    read = spark_validation.read
+    monkeypatch.setattr(spark_validation, "read", lambda *asked: read(*asked).repartition(3, "sale"))
     assert load(fleet.config, source, spark=spark).added == dict.fromkeys(LOADED, 0)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,10 +17,12 @@ from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core import keys
 from spinney.core.config import parse
+from spinney.core.errors import StoreError
 from spinney.core.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.stores import crashpoints, delta, payloads, rounds
+from spinney.stores import crashpoints, delta, rounds
 from spinney.stores.arrow import arrow_schema
+from spinney.stores.layout import directory
 from spinney.stores.rounds import READ, Ordered, Rounds
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -221,38 +224,36 @@ def in_order(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return sorted(known.to_dict("records"), key=lambda row: row["group_key"])
 
 
-def test_few_groups_and_many_are_decided_and_asked_about_alike(spark, fleet, monkeypatch, tmp_path) -> None:
+def test_few_groups_and_many_are_decided_and_written_alike(spark, fleet, monkeypatch, tmp_path) -> None:
     first = runner_of(spark, fleet)
     plan(fleet, first, 0, *EVERY)
     first.carry_out(0)
     fleet.sell("a", 1, 10, since=START + timedelta(days=3))
-    # The same model, signed again later: the newest row of a model counts.
-    (mine,) = [row for row in fleet.rows(tables.MODELS) if row["group_key"] == A]
-    fleet.put(tables.MODELS, [{**mine, "signature": b"later", "fitted_at": NOW + timedelta(days=1)}], "batch")
-    fleet.put(tables.MODELS, [{**mine, "signature": b"earlier", "fitted_at": NOW - timedelta(days=1)}], "batch")
     found = []
     for few in (rounds.FEW, 0):
         mine = world_copy(fleet, tmp_path, f"few{few}")
         with monkeypatch.context() as patch:
             patch.setattr(rounds, "FEW", few)
-            patch.setattr(payloads, "MOST_HERE", few - 1)
+            patch.setattr(rounds, "GATED_TOGETHER", few or 2)
             runner = runner_of(spark, mine)
             plan(mine, runner, 1, *EVERY, pinned=C)
             runner.carry_out(1)
-            groups = pd.DataFrame({"group_key": list(EVERY), "champion_id": [champion_of(fleet, key) for key in EVERY]})
-            asked = spark.createDataFrame(
-                groups.astype(object).where(groups.notna(), None), "group_key string, champion_id string"
-            )
-            asks = payloads.asks(spark, mine.config, groups, asked).toArrow()
-        promotions = pd.DataFrame([row for row in mine.rows(tables.PROMOTIONS) if row["batch_id"] == 1])
-        found.append(
-            (in_order(promotions.drop(columns=["fit_ms"])), sorted(asks.to_pylist(), key=lambda row: row["group_key"]))
-        )
-    (few_rows, few_asks), (many_rows, many_asks) = found
+        rows = {base.name: pd.DataFrame(mine.rows(base)) for base in (tables.PROMOTIONS, tables.MODELS)}
+        found.append({name: in_order(of[of["batch_id"] == 1].drop(columns=["fit_ms"])) for name, of in rows.items()})
+    few_rows, many_rows = found
     assert few_rows == many_rows
-    assert few_asks == many_asks
-    by_group = {row["group_key"]: row for row in few_asks}
-    assert by_group[THIN]["champion_id"] is None
-    assert by_group[A]["champion_payload"] is not None
-    assert by_group[A]["champion_signature"] == b"later"
-    assert [row["group_key"] for row in few_asks] == sorted(EVERY)
+    assert [row["group_key"] for row in few_rows["promotions"]] == sorted({*EVERY} - {THIN})
+
+
+def test_rows_that_the_plan_counted_and_that_are_not_there_stop_the_round(spark, fleet) -> None:
+    runner = runner_of(spark, fleet)
+    plan(fleet, runner, 0, A, B, THIN, ALL)
+    row = next(row for row in fleet.rows(tables.VERDICTS) if row["group_key"] == B and row["decision"] == "fit")
+    assert json.loads(row["numbers"]) == {"pinned": False, "events": 20}
+    (log,) = Path(directory(fleet.config, tables.EVENTS).uri, "_delta_log").glob("*1.json")
+    actions = [json.loads(line) for line in log.read_text().splitlines()]
+    lost = [action for action in actions if "add" not in action]
+    log.write_text("\n".join(map(json.dumps, lost)))
+    with pytest.raises(StoreError, match=r"expected the \d+ events that the round's plan counted in the table events"):
+        runner.carry_out(0)
+    assert fleet.rows(tables.MODELS) == fleet.rows(tables.PROMOTIONS) == fleet.rows(tables.ROUNDS) == []

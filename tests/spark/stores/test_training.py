@@ -7,34 +7,51 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import xxhash
-from pyspark.sql import functions as F
 
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config
+from spinney.core.errors import StoreError
 from spinney.core.history import select
 from spinney.core.recipe import Recipe
 from spinney.stores import delta
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ
-from spinney.stores.training import Wanted, levels_of, parent_keys, rows
+from spinney.stores.snapshot import Shards
+from spinney.stores.table_files import GroupIndex
+from spinney.stores.training import (
+    PARENT,
+    TrainingTables,
+    counts_of,
+    event_counts,
+    parent_counts,
+    parent_rows,
+    ranges_of,
+    rows_of_groups,
+    sampled,
+)
 
 START = pd.Timestamp("2024-05-01", tz="UTC")
 CLOCK = START + timedelta(days=12)
 BY_DEPT, ALL = '{"dept":"1"}', "{}"
 
 
-def asked(spark, *group_keys: str):
-    return spark.createDataFrame([(keys.shard_of(key, 4), key) for key in group_keys], "shard int, group_key string")
-
-
-def chosen(spark, config: Config, *group_keys: str, pins=None, clock: datetime = CLOCK) -> pd.DataFrame:
-    wanted = Wanted(asked(spark, *group_keys), levels_of(config, group_keys))
-    found = rows(spark, config, wanted, pins or delta.pins(config, *READ), clock.to_pydatetime())
-    assert found.columns == ["group_key", "event_id", "event_time", "price", "stock", "label"]
-    return in_order(found.toArrow().to_pandas())
+def chosen(config: Config, *group_keys: str, pins=None, clock: datetime = CLOCK, wanted=None) -> pd.DataFrame:
+    """The rows of groups and parents, these out of the samples of two shard ranges."""
+    source = TrainingTables.of(config, pins or delta.pins(config, *READ), clock.to_pydatetime())
+    groups = [key for key in group_keys if not keys.is_parent(key)]
+    parents = [key for key in group_keys if keys.is_parent(key)]
+    names = ["group_key", "event_id", "event_time", "price", "stock", "label"]
+    own = rows_of_groups(source, pa.array(groups, pa.string()), wanted or GroupIndex(groups, 4))
+    found = [own.table.to_pandas().assign(group_key=np.repeat(groups, np.diff(own.starts)))]
+    if parents:
+        samples = [parent_rows(source, parents, shards)[0] for shards in ranges_of(4, 2)]
+        drawn = sampled(pa.concat_tables(samples), source.max_rows).to_pandas()
+        found.append(drawn.assign(group_key=[parents[at] for at in drawn[PARENT]]))
+    return in_order(pd.concat(found)[names])
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
@@ -83,36 +100,36 @@ def fleet(world):
     return made
 
 
-def test_groups_and_parents_get_the_rows_that_pandas_chooses(spark, fleet) -> None:
+def test_groups_and_parents_get_the_rows_that_pandas_chooses(fleet) -> None:
     wanted = ('["a","1"]', '["b","1"]', BY_DEPT, ALL, '["nobody","1"]')
-    got, expected = chosen(spark, fleet.config, *wanted), oracle(fleet, *wanted[:-1])
+    got, expected = chosen(fleet.config, *wanted), oracle(fleet, *wanted[:-1])
     pd.testing.assert_frame_equal(got, expected, check_dtype=False)
     by_group = got.groupby("group_key").size().to_dict()
     assert by_group == {'["a","1"]': 30, '["b","1"]': 21, BY_DEPT: 40, ALL: 40}
     assert got.loc[got["event_id"] == "no price", "label"].tolist()[:1] == [9.0]  # known first; of two then, the least
 
 
-def test_without_parents_only_the_asked_groups_are_read(spark, fleet) -> None:
-    got = chosen(spark, fleet.config, '["a","2"]', '["b","1"]')
+def test_without_parents_only_the_asked_groups_are_read(fleet) -> None:
+    got = chosen(fleet.config, '["a","2"]', '["b","1"]')
     pd.testing.assert_frame_equal(got, oracle(fleet, '["a","2"]', '["b","1"]'), check_dtype=False)
     assert len(got[got["group_key"] == '["a","2"]']) == 9  # 12 but for the first three: the fourth is as old as allowed
 
 
-def test_the_window_ends_for_spark_where_it_ends_for_the_fit(spark, world) -> None:
+def test_the_window_ends_in_the_table_where_it_ends_for_the_fit(world) -> None:
     made = world()
     edge = CLOCK - timedelta(days=10)
     at = {"older": edge - timedelta(microseconds=1), "at the edge": edge, "younger": edge + timedelta(microseconds=1)}
     events = [made.event("a", 1, event_id, when, price=1.0, stock=1) for event_id, when in at.items()]
     made.put(tables.EVENTS, events)
     made.put(tables.OUTCOMES, [made.outcome(row, 1.0, max(row["event_time"], edge)) for row in events])
-    by_spark = chosen(spark, made.config, '["a","1"]')
+    by_table = chosen(made.config, '["a","1"]')
     frame = pd.DataFrame(events).assign(label=1.0)
     by_core = select(frame, ['["a","1"]'], Recipe.of(made.config), CLOCK.to_pydatetime())
-    assert by_spark["event_id"].tolist() == by_core.ids.tolist() == ["at the edge", "younger"]
+    assert by_table["event_id"].tolist() == by_core.ids.tolist() == ["at the edge", "younger"]
 
 
-def test_a_file_of_labels_older_than_the_window_is_not_opened(spark, fleet) -> None:
-    before = chosen(spark, fleet.config, '["b","1"]')
+def test_a_file_of_labels_older_than_the_window_is_not_opened(fleet) -> None:
+    before = chosen(fleet.config, '["b","1"]')
     files = {each.name for each in Path(directory(fleet.config, tables.OUTCOMES).uri).rglob("*.parquet")}
     old = fleet.event("b", 1, "old", CLOCK - timedelta(days=11))
     fleet.put(tables.OUTCOMES, [fleet.outcome(old, 1.0, CLOCK - timedelta(days=10, hours=1))])
@@ -120,35 +137,59 @@ def test_a_file_of_labels_older_than_the_window_is_not_opened(spark, fleet) -> N
         each for each in Path(directory(fleet.config, tables.OUTCOMES).uri).rglob("*.parquet") if each.name not in files
     ]
     added.unlink()  # who opens it now, fails
-    pd.testing.assert_frame_equal(chosen(spark, fleet.config, '["b","1"]'), before)
+    pd.testing.assert_frame_equal(chosen(fleet.config, '["b","1"]'), before)
 
 
-def test_what_is_appended_after_the_pins_does_not_count(spark, fleet) -> None:
+def test_what_is_appended_after_the_pins_does_not_count(fleet) -> None:
     pins = delta.pins(fleet.config, *READ)
-    before = chosen(spark, fleet.config, '["b","1"]', BY_DEPT)
+    before = chosen(fleet.config, '["b","1"]', BY_DEPT)
     fleet.sell("b", 1, 15, since=START + timedelta(days=8))
-    pd.testing.assert_frame_equal(chosen(spark, fleet.config, '["b","1"]', BY_DEPT, pins=pins), before)
-    assert len(chosen(spark, fleet.config, '["b","1"]')) == 30
+    pd.testing.assert_frame_equal(chosen(fleet.config, '["b","1"]', BY_DEPT, pins=pins), before)
+    assert len(chosen(fleet.config, '["b","1"]')) == 30
 
 
-def test_labels_inside_the_events_need_no_outcomes(spark, world) -> None:
+def test_labels_inside_the_events_need_no_outcomes(world) -> None:
     made = world(('outcomes = "sold"', ""))
     at = CLOCK - timedelta(days=1)
     made.put(
         tables.EVENTS, [made.event("a", 1, f"e{n}", at, price=1.0, sold=label) for n, label in enumerate((2.5, None))]
     )
-    got = chosen(spark, made.config, '["a","1"]', ALL)
+    got = chosen(made.config, '["a","1"]', ALL)
     assert got[["group_key", "event_id", "label"]].to_numpy().tolist() == [['["a","1"]', "e0", 2.5], [ALL, "e0", 2.5]]
 
 
-def test_every_parent_of_any_event_is_named_once_with_its_shard(spark, fleet) -> None:
-    events = delta.union(spark, fleet.config, tables.EVENTS)
-    found = sorted(
-        map(tuple, parent_keys(events.orderBy(F.rand(1)), fleet.config).select("group_key", "shard").collect())
-    )
-    named = [BY_DEPT, '{"dept":"2"}', ALL]
-    assert found == sorted((key, keys.shard_of(key, 4)) for key in named)
-    of_a = keys.ancestors(fleet.config.fleet.group, fleet.config.fleet.parents, '["a","1"]')
-    assert of_a == (BY_DEPT, ALL)
-    assert levels_of(fleet.config, ['["a","1"]', ALL]) == ((),)
-    assert np.array_equal(levels_of(fleet.config, [BY_DEPT]), [("dept",)])
+@pytest.mark.parametrize("wanted", [Shards(0, 3), GroupIndex(['["a","2"]', '["b","1"]'], 4)])
+def test_reading_whole_shards_and_looking_groups_up_give_the_same_rows(fleet, wanted) -> None:
+    got = chosen(fleet.config, '["a","2"]', '["b","1"]', wanted=wanted)
+    pd.testing.assert_frame_equal(got, oracle(fleet, '["a","2"]', '["b","1"]'), check_dtype=False)
+
+
+def test_of_rows_of_one_time_at_the_edge_of_the_window_those_with_the_greatest_ids_stay(world) -> None:
+    made = world(('outcomes = "sold"', ""))
+    at = CLOCK - timedelta(days=1)
+    events = [made.event("a", 1, f"e{n * 7 % 40:02}", at, price=1.0, sold=float(n)) for n in range(40)]
+    made.put(tables.EVENTS, events[:25])
+    made.put(tables.EVENTS, events[25:])
+    assert chosen(made.config, '["a","1"]')["event_id"].tolist() == [f"e{n:02}" for n in range(10, 40)]
+
+
+def test_a_file_that_is_gone_since_the_plan_is_an_error_and_not_fewer_rows(fleet) -> None:
+    (path,) = list(Path(directory(fleet.config, tables.EVENTS).uri).rglob("*.parquet"))[:1]
+    path.unlink()
+    with pytest.raises(StoreError, match="table events: a file of the version that this round was planned with is"):
+        chosen(fleet.config, '["a","1"]', '["a","2"]', '["b","1"]', wanted=Shards(0, 3))
+
+
+def test_the_events_in_the_window_are_counted_for_every_group_and_parent(fleet) -> None:
+    source = TrainingTables.of(fleet.config, delta.pins(fleet.config, *READ), CLOCK.to_pydatetime())
+    counts = event_counts(source, Shards(0, 3))
+    events = pd.DataFrame(fleet.rows(tables.EVENTS))
+    inside = events["event_time"].between(CLOCK - timedelta(days=10), CLOCK - timedelta(hours=1))
+    expected = inside.groupby(events["group_key"]).sum().to_dict()
+    assert dict(zip(*(counts.column(name).to_pylist() for name in ("group_key", "events")), strict=True)) == expected
+    assert sum(expected.values()) > 0
+    named = {BY_DEPT: events["dept"] == 1, '{"dept":"2"}': events["dept"] == 2, ALL: events["dept"] > 0}
+    assert parent_counts(source, counts) == {key: int((inside & mine).sum()) for key, mine in named.items()}
+    asked = ['["a","2"]', '["nobody","1"]']
+    assert counts_of(source, asked) == {'["a","2"]': expected['["a","2"]'], '["nobody","1"]': 0}
+    assert counts_of(source, [ALL, *asked])[ALL] == int(inside.sum())

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime
+from random import Random
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core import keys
 from spinney.core.config import parse
+from spinney.stores import plain_records
 from spinney.stores.charter import Edition
-from spinney.stores.validity import classified, group_key, shard
+from spinney.stores.validity import Field, _plain, classified, fields_of, group_key, shard
 
 RECORD_TIME = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"
@@ -159,6 +162,81 @@ def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, co
     for row in by_offset.values():
         assert (row.detail is None) == (row.reason is None)
         assert len(row.detail or "") <= 500
+
+
+JSON_VALUES = [
+    *("null", '"null"', '":null"', '"a:b"', '":"', '""', '"x"', '"1.5"', '"{"', '"}"', '"["', '"]"', '"a,b"', '"é"'),
+    *("NaN", "Infinity", "1e999", "-0", "-0.0", "0.1e-400", "01", "1.", "12", "3.0", "1E2", "2147483648", "-1", "x"),
+    *("9" * 20, "0." + "1234567890" * 5, "100.00001", "true", "{}", "[]", '{"q":1}', '{"q":"r"}', '["s"]', "'x'"),
+    *(r'"a\"b"', r'"\u0041"', r'"\n"', r'"\ud800"', '"\x7f"', '"2024-05-01T10:00:00Z"', '"2024-13-01"'),
+    *('"2099-01-01T00:00:00Z"', '"2024-05-01T10:00:00.123456789+0200"'),
+]
+FIELD_NAMES = [*GOOD, "Price", "q", "null", ":null", "a:b", "", "i d", "\\u0073hop"]
+AROUND = [
+    ("", ""),
+    ("", ""),
+    ("", ""),
+    ("", " "),
+    ("", "x"),
+    ("", ",{}"),
+    ("", "}"),
+    ("", ",0]"),
+    ("\n", ""),
+    ("[", ""),
+]
+
+
+def altered(random: Random) -> bytes:
+    """A good event after up to three changes that a producer may make by mistake or on purpose."""
+    fields = [(name, json.dumps(value)) for name, value in GOOD.items()]
+    for _ in range(random.choice([0, 1, 1, 1, 2, 3])):
+        at, value = random.randrange(len(fields)), random.choice(JSON_VALUES)
+        change = random.randrange(4)
+        if change < 2:
+            fields[at] = (fields[at][0], value)
+        elif change == 2:
+            fields.insert(at, (random.choice(FIELD_NAMES), value))
+        else:
+            del fields[at]
+    colon, comma = random.choice([(":", ","), (": ", ", "), (" :\t", " ,\n")])
+    before, after = random.choice(AROUND)
+    return (before + "{" + comma.join(f'"{name}"{colon}{value}' for name, value in fields) + "}" + after).encode()
+
+
+def test_the_single_pass_of_plain_records_gives_what_the_full_checks_give(spark, configured, monkeypatch) -> None:
+    """Every record through both: the same reasons, details and values, to the sign of a zero."""
+    random = Random(5)
+    rows = records(spark, [altered(random) for _ in range(3000)])
+    columns = ["*", "CAST(price AS STRING) AS price_text", "CAST(unix_micros(event_time) AS STRING) AS event_us"]
+
+    def judged() -> list[dict[str, Any]]:
+        found = classified(rows, configured(RANGED), outcomes=False).selectExpr(*columns).drop("price", "event_time")
+        return found.orderBy("kafka_offset").toArrow().to_pylist()
+
+    found = judged()
+    monkeypatch.setattr(plain_records, "are_possible", lambda _: False)
+    full = judged()
+    assert [pair for pair in zip(found, full, strict=True) if pair[0] != pair[1]] == []
+    reasons = [row["reason"] for row in full]
+    assert reasons.count(None) > 500
+    assert len(set(reasons)) > 10
+
+
+def test_usual_events_are_plain_in_any_spacing_with_nulls_and_with_fields_left_out(spark, configured) -> None:
+    """Else the full checks would give the same verdicts, several times as slowly, and no test would tell."""
+    without = {name: value for name, value in GOOD.items() if name != "sold"}
+    cases = [{}, {"price": None}, {"price": None, "stock": None}, {"price": 7}, {"sale": "a:b, 'c' é"}]
+    usual = [
+        json.dumps({**without, **case}, ensure_ascii=False, indent=indent) for case in cases for indent in (None, 1)
+    ]
+    usual.append(json.dumps({"shop": "a", "dept": 1, "sale": "s", "at": GOOD["at"]}, separators=(",", ":")))
+    monitored = _plain(records(spark, [text.encode() for text in usual]), *event_fields(configured()))
+    assert [text for text, row in zip(usual, monitored.collect(), strict=True) if row["_typed"] is None] == []
+
+
+def event_fields(config: Any) -> tuple[tuple[Field, ...], Field]:
+    fields = fields_of(config, messages.EVENT)
+    return fields, next(field for field in fields if field.name == config.fleet.event_time)
 
 
 def test_a_valid_event_is_typed_keyed_and_its_unknown_fields_are_counted(spark, configured) -> None:

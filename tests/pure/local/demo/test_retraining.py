@@ -45,7 +45,7 @@ def test_the_budget_counts_the_streams_rounds_alone(tables):
         "rounds": 2,
         "allowed_seconds": 10.0,
         "predicted_seconds": 1.75,
-        "used_seconds": 2.0,
+        "used_seconds": 2.75,  # 0.5 + 1.5, 0.25 + 0.5
         "deferred": 1,
         "stages": {"plan": 0.75, "fit": 2.0},
     }

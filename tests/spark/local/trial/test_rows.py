@@ -1,4 +1,4 @@
-"""A trial's rows are those that a round fits on, and so is its model: Spark is the oracle."""
+"""A trial's rows are those that a round fits on, and so is its model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from schemas import tables
@@ -15,6 +16,7 @@ from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import stored
 from spinney.stores import delta, training
 from spinney.stores.rounds import READ
+from spinney.stores.table_files import GroupIndex
 
 TIMES = ('features = ["price", "stock"]', 'features = ["at", "price", "stock"]')
 CHOICE = (
@@ -30,7 +32,7 @@ LABELS_INSIDE = ('outcomes = "sold"\n', "")
 @pytest.mark.parametrize(
     "changes", [(), (("window_rows = 30", "window_rows = 500"),), (LABELS_INSIDE,), (TIMES, CHOICE)]
 )
-def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(spark, world, changes) -> None:
+def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) -> None:
     fleet = world(*changes)
     config = fleet.config
     fleet.sell("a", 1, 200)
@@ -42,11 +44,9 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(spark, world, chan
         )
     key = '["a","1"]'
     found = stored(config, key)
-    asked = spark.createDataFrame([(0, key)], "shard int, group_key string").selectExpr(
-        f"cast({fleet.event('a', 1, '', found.clock)['shard']} as int) as shard", "group_key"
-    )
-    wanted = training.Wanted(asked, ())
-    rows = training.rows(spark, config, wanted, delta.pins(config, *READ), found.clock).toArrow().to_pandas()
+    source = training.TrainingTables.of(config, delta.pins(config, *READ), found.clock)
+    read = training.rows_of_groups(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
+    rows = read.table.to_pandas().assign(group_key=key)
     trial = fit(config, found)
     row = fit_groups(
         rows, pd.DataFrame({"group_key": [key]}), Recipe.of(config), found.clock, fleet.signer, lambda: 0.0

@@ -1,0 +1,118 @@
+"""Number the groups of a load: each key is encoded and hashed once, however many rows it has."""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.messages import MAX_ID_CHARACTERS
+from spinney.core import keys
+from spinney.core.errors import ContractError
+
+Numbers = npt.NDArray[np.int64]
+
+NONE = -1
+"""Number of a key that is not surely valid."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Groups:
+    """Distinct groups in the order in which they came: number → group_key, shard, values of the key columns.
+
+    types: of the key columns, as Arrow has them. Memory grows with the number of groups, not of rows.
+    """
+
+    def __init__(self, types: Sequence[pa.DataType], shards: int) -> None:
+        self._types = tuple(types)
+        self.shards_in_all = shards
+        self._number_of: dict[Any, int] = {}
+        self._values: list[Any] = []
+        self._keys: list[str] = []
+        self._shard_of = array("i")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def numbers(self, columns: Sequence[pa.Array]) -> Numbers:
+        """The number of each row's group, shape (rows,); NONE where a key is null, empty, too long or has a control
+        character. columns: the key columns as declared, each of shape (rows,).
+        """
+        encoded = [column.dictionary_encode() for column in columns]
+        codes = [np.asarray(each.indices.fill_null(len(each.dictionary)), dtype=np.int64) for each in encoded]
+        texts = [[*each.dictionary.to_pylist(), None] for each in encoded]
+        if len(columns) == 1:
+            return self._of(texts[0])[codes[0]]
+        combined = codes[0]
+        for code, values in zip(codes[1:], texts[1:], strict=True):
+            combined = combined * len(values) + code
+        distinct, inverse = _unique(combined)
+        parts = []
+        for values in reversed(texts):
+            distinct, at = np.divmod(distinct, len(values))
+            parts.append([values[n] for n in at.tolist()])
+        return self._of(list(zip(*reversed(parts), strict=True)))[inverse]
+
+    def _of(self, keys_: Sequence[Any]) -> Numbers:
+        found = list(map(self._number_of.get, keys_))
+        for at, number in enumerate(found):
+            if number is None:
+                found[at] = self._new(keys_[at])
+        return np.array(found, dtype=np.int64)
+
+    def _new(self, values: Any) -> int:
+        parts = values if isinstance(values, tuple) else (values,)
+        if any(part is None or (isinstance(part, str) and not _surely_valid(part)) for part in parts):
+            return NONE
+        number = self._number_of[values] = len(self._keys)
+        key = keys.encode(parts)
+        self._values.append(values)
+        self._keys.append(key)
+        self._shard_of.append(keys.shard_of(key, self.shards_in_all))
+        return number
+
+    def of_keys(self, columns: Sequence[pa.Array]) -> Numbers:
+        """As `numbers`, for rows that Spark found valid. Raises ContractError for an invalid key."""
+        numbers = self.numbers(columns)
+        if (numbers == NONE).any():
+            raise ContractError("load: expected the keys of valid rows; got one that is null, empty or too long")
+        return numbers
+
+    def shards(self) -> npt.NDArray[np.int32]:
+        """Shard of each group by its number."""
+        return np.array(self._shard_of, dtype=np.int32)  # a copy of its buffer, not number by number
+
+    def keys(self) -> pa.Array:
+        """group_key of each group by its number."""
+        return pa.array(self._keys, pa.string())
+
+    def columns(self) -> list[pa.Array]:
+        """The key columns, each by the group's number."""
+        if len(self._types) == 1:
+            return [pa.array(self._values, self._types[0])]
+        return [pa.array([each[at] for each in self._values], kind) for at, kind in enumerate(self._types)]
+
+    def ranks(self) -> Numbers:
+        """Place of each group, by its number, in the order of (shard, group_key)."""
+        table = pa.table({"shard": self.shards(), "group_key": self.keys()})
+        places = np.asarray(pc.sort_indices(table, [("shard", "ascending"), ("group_key", "ascending")]))
+        ranks = np.empty(len(places), dtype=np.int64)
+        ranks[places] = np.arange(len(places))
+        return ranks
+
+
+def _unique(codes: Numbers) -> tuple[Numbers, Numbers]:
+    """Distinct codes and for each row the place of its own; by hashing, which is faster than numpy's sort."""
+    encoded = pa.array(codes).dictionary_encode()
+    return np.asarray(encoded.dictionary), np.asarray(encoded.indices, dtype=np.int64)
+
+
+def _surely_valid(text: str) -> bool:
+    return 0 < len(text) <= MAX_ID_CHARACTERS and _CONTROL.search(text) is None

@@ -1,0 +1,128 @@
+"""Write the rows of a spool to its table in one commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+from deltalake.transaction import AddAction
+
+from batch.load import parquet_files
+from batch.load.column_checks import GROUP, PLACE
+from batch.load.groups import Groups
+from batch.load.incumbent_answers import ANSWER
+from batch.load.merging import Merger
+from batch.load.spool import Spool
+from schemas.contract import Contract
+from schemas.vocabulary import QueryName
+from spinney.core.config import Config
+from spinney.stores import delta
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.delta import Writer
+from spinney.stores.layout import directory
+from spinney.stores.storage import folder
+
+NAME = QueryName.LOAD.value
+
+Show = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table to write. time: its column that orders a group's rows; None keeps their order."""
+
+    contract: Contract
+    topic: str
+    time: str | None
+
+
+class TableWriter:
+    """Writes spools, one commit each. groups: complete. moment: the time of this load."""
+
+    def __init__(self, config: Config, groups: Groups, moment: datetime) -> None:
+        self._config = config
+        self._moment = moment
+        self._merger = Merger(groups)
+        self._of_groups = {
+            **dict(zip(config.fleet.group, groups.columns(), strict=True)),
+            "shard": pa.array(groups.shards()),
+            "group_key": groups.keys(),
+        }
+
+    def store(self, spool: Spool, target: Target, answered: Spool | None, show: Show) -> int:
+        """Append the rows that the table does not have; return their number.
+
+        answered: receives every distinct row with an answer, whether the table has its event or not. show: called with
+        the rows written so far and the rows of the spool.
+        """
+        place = directory(self._config, target.contract)
+        writer = Writer(self._config, place, NAME, NAME)
+        last = writer.last(NAME)
+        batch_id = last.batch_id + 1 if last else 0
+        partition = {name: self._moment.date() for name in place.contract.partitioned_by}
+        stamps = {"topic": target.topic, "kafka_partition": 0, "ingested_at": self._moment, "batch_id": batch_id}
+        added: list[AddAction] = []
+        rows = 0
+        for action, count in _ahead(
+            lambda part: parquet_files.write(
+                folder(place.uri), self._finished(part, place.contract, stamps, partition), partition
+            ),
+            self._slices(spool, target, self._there(target), answered),
+        ):
+            added.append(action)
+            rows += count
+            show(rows, spool.rows)
+        if added:
+            writer.append_files(added, step=NAME, batch_id=batch_id)
+        return rows
+
+    def _there(self, target: Target) -> ds.Dataset | None:
+        table = delta.opened(self._config, directory(self._config, target.contract))
+        return delta.dataset(table) if table is not None and table.file_uris() else None
+
+    def _slices(
+        self, spool: Spool, target: Target, there: ds.Dataset | None, answered: Spool | None
+    ) -> Iterator[pa.Table]:
+        for given in spool.ranges():
+            rows = given if target.time is None else self._merger.distinct(given, target.time)
+            if answered is not None:
+                answered.add(rows.filter(rows[ANSWER].is_valid()))
+            rows = self._merger.missing(rows, there)
+            order = self._merger.order(rows, target.time)
+            for start in range(0, len(order), parquet_files.FILE_ROWS):
+                yield rows.take(pa.array(order[start : start + parquet_files.FILE_ROWS]))
+
+    def _finished(
+        self, rows: pa.Table, contract: Contract, stamps: Mapping[str, Any], partition: Mapping[str, date]
+    ) -> pa.Table:
+        """The rows with all columns of the table except its partition columns."""
+        fields = [field for field in arrow_schema(contract) if field.name not in partition]
+        columns = []
+        for field in fields:
+            if field.name in self._of_groups:
+                columns.append(self._of_groups[field.name].take(rows[GROUP].combine_chunks()))
+            elif field.name == "kafka_offset":
+                columns.append(rows[PLACE])
+            elif field.name in stamps:
+                columns.append(pa.repeat(pa.scalar(stamps[field.name], field.type), rows.num_rows))
+            else:
+                columns.append(rows[field.name])
+        return pa.table(columns, schema=pa.schema(fields))
+
+
+def _ahead(write: Callable[[pa.Table], AddAction], parts: Iterator[pa.Table]) -> Iterator[tuple[AddAction, int]]:
+    """Result of `write` and number of rows for each part. A thread writes one part while the next is computed."""
+    with ThreadPoolExecutor(1) as pool:
+        running: Future[AddAction] | None = None
+        count = 0
+        for part in parts:
+            if running is not None:
+                yield running.result(), count
+            running, count = pool.submit(write, part), part.num_rows
+        if running is not None:
+            yield running.result(), count

@@ -1,0 +1,144 @@
+"""From the outcome that makes a group stale to the first prediction by its new champion.
+
+The four queries under `--rate` events a second. Each second `--turn` groups that were fresh get the 25 labelled events
+that `staleness.new_rows` asks for. From then on each of them is asked again every three seconds for 90 s, so a wait is
+known to within three seconds. The rest of the rate goes to the other groups. A wait begins with the timestamp in Kafka
+of the 25th event and ends with that of the first prediction whose model is not the one before. When the load has ended,
+groups that still wait are asked on for up to five minutes.
+
+Peer: the batch in which the 25th event itself was answered (Kafka → prediction), which no freshness can beat.
+Target: p95 ≤ 20 s at 20 groups and 2,000 events a second; the longest wait and the groups still waiting are reported.
+Run: ``python benchmarks/freshness.py --groups 50000 --turn 20 --rate 2000 --seconds 120``
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from confluent_kafka import Producer
+from harness.broker import answers, make_topics, serving
+from harness.commands import Commands, Spinney
+from harness.fleet import Rows, Settings, Truth, group_key, write_champions
+from harness.process_tree import Usage
+from harness.results import Measure, arguments, show, work_folder
+from harness.send import SECONDS_BETWEEN_PROBES, send
+from latency import FIRST, SECONDS_TO_END, SECONDS_TO_START, Numbers, eventually, killed_at_the_end
+
+from spinney.core.config import Config
+from spinney.stores.files import read_config
+
+NEW_ROWS = 25
+HISTORY = 25
+"""Rows of each group before: enough to be fitted."""
+
+SECONDS_TO_FOLLOW = 300
+
+
+@dataclass(frozen=True)
+class Waits:
+    """Seconds. answered: from each group's turn to its new champion's first prediction. waiting: groups without one.
+
+    first: from the turn to the prediction of that same event.
+    """
+
+    answered: Numbers
+    first: Numbers
+    waiting: tuple[int, ...]
+
+
+def waits(config: Config) -> Waits:
+    """Of both topics as they are now."""
+    servers = config.kafka.bootstrap_servers
+    turned = {
+        int(event["id"].removeprefix("turned-")): at
+        for at, event in answers(servers, config.kafka.events)
+        if event["id"].startswith("turned-")
+    }
+    numbers = {group_key(group): group for group in turned}
+    answered: dict[int, int] = {}
+    first: dict[int, int] = {}
+    for at, record in answers(servers, config.kafka.predictions or ""):
+        group = numbers.get(record["group_key"])
+        if group is None:
+            continue
+        if record["event_id"].startswith("turned-"):
+            first.setdefault(group, at)
+        if record["model_id"] not in (None, f"{group:064x}"):
+            answered[group] = min(at, answered.get(group, at))
+    return Waits(
+        np.array([(at - turned[group]) / 1000 for group, at in answered.items()]),
+        np.array([(at - turned[group]) / 1000 for group, at in first.items()]),
+        tuple(sorted(turned.keys() - answered.keys())),
+    )
+
+
+def follow(config: Config, truth: Truth) -> Waits:
+    """Ask the groups that still wait, every few seconds, until none does or the patience ends."""
+    producer = Producer({"bootstrap.servers": config.kafka.bootstrap_servers})
+    until, asked = time.monotonic() + SECONDS_TO_FOLLOW, 0
+    while (found := waits(config)).waiting and time.monotonic() < until:
+        asked += 1
+        ids = [f"late-{asked}-{group}" for group in found.waiting]
+        send(producer, config.kafka.events, truth, iter([(list(found.waiting), ids)]), 0)
+        time.sleep(SECONDS_BETWEEN_PROBES)
+    return found
+
+
+def measured(folder: Path, settings: Settings, commands: Commands, words: Sequence[str]) -> tuple[Waits, Usage]:
+    """words: of the generator: seconds, and its options."""
+    file = settings.write(folder)
+    config, spinney = read_config(file), commands(file)
+    truth = Truth(settings.groups)
+    make_topics(config)
+    write_champions(config, truth)
+    Rows(HISTORY).write(truth, folder / "history")
+    spinney.run("load", str(folder / "history"))
+    place = [settings.servers, config.kafka.events, str(settings.groups)]
+    topic = (settings.servers, config.kafka.predictions or "")
+    running = spinney.start("stream")
+    with killed_at_the_end(running):
+        spinney.run_module("harness.send", *place, str(FIRST), "--prefix", "first")
+        if not eventually("spinney stream", running, topic, FIRST, SECONDS_TO_START):
+            raise RuntimeError(f"spinney stream: no answer to the first {FIRST} events within {SECONDS_TO_START} s")
+        _, printed = spinney.run_module("harness.send", *place, *words)
+        eventually("spinney stream", running, topic, FIRST + json.loads(printed)["sent"], SECONDS_TO_END)
+        found = follow(config, truth)
+        usage = running.stop()
+    return found, usage
+
+
+def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
+    usual = {"groups": 50_000, "turn": 20, "rate": 2_000, "seconds": 120, "probe_seconds": 90}
+    parser = arguments(__doc__ or "", usual)
+    parser.add_argument("--bootstrap-servers", default="", help="a broker that is there [an embedded one]")
+    asked = parser.parse_args(arguments_given)
+    peer = "prediction of the turning event"
+    median = Measure("stale → new champion answers, p50", "s", "less", peer)
+    most = Measure("stale → new champion answers, p95", "s", "less", peer, "≤ 20 s")
+    longest = Measure("stale → new champion answers, longest", "s", "less", peer, "reported")
+    waiting = Measure("groups still waiting at the end", "groups", target="0")
+    words = [str(asked.seconds), "--rate", str(asked.rate), "--turn", str(asked.turn)]
+    words += ["--rows", str(NEW_ROWS), "--probe-seconds", str(asked.probe_seconds)]
+    with work_folder() as place, serving(place, asked.bootstrap_servers) as servers:
+        for run in range(asked.runs):
+            folder = place / f"run-{run}"
+            folder.mkdir()
+            name = f"freshness-{uuid.uuid4().hex[:8]}"
+            settings = Settings(name, asked.groups, servers, new_rows=NEW_ROWS, spark=tuple(asked.spark))
+            found, usage = measured(folder, settings, commands, words)
+            waiting.add(len(found.waiting), peak_mb=usage.peak_mb)
+            if len(found.answered):
+                for measure, which in ((median, 50), (most, 95), (longest, 100)):
+                    of_event = float(np.percentile(found.first, which))
+                    measure.add(float(np.percentile(found.answered, which)), peer=of_event)
+    show(asked, [median, most, longest, waiting])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the benchmarks share: processes and their cost, synthetic fleets, load on Kafka, results."""

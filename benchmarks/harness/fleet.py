@@ -1,0 +1,231 @@
+"""Synthetic fleets: a linear truth for each group, rows made in chunks, and champions that know the truth.
+
+The label of a row of group g is ``x · W[g] + g mod 7 + noise``, noise with standard deviation 0.5; features are
+standard normal. One seed gives the same rows in any chunks of one size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import write_deltalake
+
+from schemas import tables
+from spinney.core import codec, keys
+from spinney.core.config import Config
+from spinney.core.encoding import Encoder
+from spinney.core.linear import Linear, Link
+from spinney.core.model import Model
+from spinney.core.recipe import Feature, Recipe
+from spinney.core.signing import Claim, Signer
+from spinney.stores import delta
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.layout import directory
+
+KEY = "a key only for benchmarks"
+FEATURES = tuple(f"x{n}" for n in range(8))
+START = datetime(2024, 1, 1, tzinfo=UTC)
+NOISE = 0.5
+ROWS_A_CHUNK = 500_000
+GROUPS_A_SHARD = 800
+CHAMPIONS_AT_ONCE = 50_000
+
+TEXT = """\
+[fleet]
+name = "{name}"
+group = ["gid"]
+event_id = "id"
+event_time = "t"
+target = "y"
+features = {features}
+shards = {shards}
+[fleet.columns]
+gid = "string"
+y = "double"
+{columns}
+[recipe]
+estimator = "ridge"
+min_rows = 20
+window = "3650d"
+[staleness]
+max_age = "3650d"
+new_rows = {new_rows}
+error_rise = {{ factor = 1000.0, rows = 30 }}
+[kafka]
+bootstrap_servers = "{servers}"
+events = "{name}.events"
+predictions = "{name}.predictions"
+[storage]
+root = "{root}"
+[tracking]
+uri = "sqlite:///{folder}/mlflow.db"
+[spark]
+{spark}
+"""
+
+
+def group_id(group: int) -> str:
+    return f"g{group}"
+
+
+def group_key(group: int) -> str:
+    return keys.encode([group_id(group)])
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the labels of each group follow."""
+
+    groups: int
+    seed: int = 1
+
+    @cached_property
+    def weights(self) -> np.ndarray[Any, Any]:
+        """Shape (groups, 8)."""
+        return np.random.default_rng(self.seed).normal(size=(self.groups, len(FEATURES)))
+
+    def labels(self, group: np.ndarray[Any, Any], x: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> Any:
+        """group: shape (n,). x: shape (n, 8). noise: shape (n,), standard normal. Returns shape (n,)."""
+        return np.einsum("ij,ij->i", x, self.weights[group]) + group % 7 + noise * NOISE
+
+
+@dataclass(frozen=True)
+class Rows:
+    """rows: of each group. largest_share: of all rows, that group 0 has instead. batch: 0 is the history, n the n-th
+    week after it; ids and times of two batches do not meet.
+    """
+
+    rows: int
+    batch: int = 0
+    largest_share: float = 0.0
+
+    def chunks(self, truth: Truth) -> Iterator[pa.Table]:
+        """Rows as the messages have them, groups in random order within a chunk."""
+        others = (truth.groups - 1) * self.rows
+        of_largest = round(others * self.largest_share / (1 - self.largest_share)) if self.largest_share else self.rows
+        total = others + of_largest
+        random = np.random.default_rng([truth.seed, self.batch])
+        pieces = max(1, -(-total // ROWS_A_CHUNK))
+        for piece in range(pieces):
+            # Each chunk has its part of the largest group, as each hour of a stream would.
+            large = np.arange(of_largest * piece // pieces, of_largest * (piece + 1) // pieces)
+            small = np.arange(others * piece // pieces, others * (piece + 1) // pieces)
+            group = np.concatenate([np.zeros(len(large), np.int64), 1 + small // self.rows])
+            hour = np.concatenate([large * self.rows / of_largest, small % self.rows])
+            ids = np.concatenate([large, of_largest + small])
+            order = random.permutation(len(group))
+            yield self._table(truth, random, (group[order], hour[order], ids[order]))
+
+    def _table(self, truth: Truth, random: np.random.Generator, columns: tuple[Any, Any, Any]) -> pa.Table:
+        group, hour, ids = columns
+        x = random.normal(size=(len(group), len(FEATURES)))
+        y = truth.labels(group, x, random.normal(size=len(group)))
+        first = np.datetime64(START.replace(tzinfo=None) + timedelta(days=7 * self.batch), "us")
+        at = first + (hour * 3_600_000_000 + group % 3000 * 1_000_000).astype("timedelta64[us]")
+        return pa.table(
+            {
+                "gid": _numbered("g", group),
+                "id": _numbered(f"b{self.batch}-", ids),
+                "t": pa.array(at, pa.timestamp("us", "UTC")),
+                **{name: x[:, n] for n, name in enumerate(FEATURES)},
+                "y": y,
+            }
+        )
+
+    def write(self, truth: Truth, folder: Path) -> int:
+        """Write them as Parquet, a file a chunk. Returns the number of rows."""
+        folder.mkdir(parents=True)
+        count = 0
+        for number, chunk in enumerate(self.chunks(truth)):
+            pq.write_table(chunk, folder / f"part-{number:04}.parquet")
+            count += chunk.num_rows
+        return count
+
+
+def _numbered(prefix: str, numbers: Any) -> Any:
+    return pc.binary_join_element_wise(prefix, pc.cast(pa.array(numbers), pa.string()), "")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the fleet's configuration file.
+
+    new_rows: after which a group is stale. spark: entries of ``[spark]``, as KEY=VALUE.
+    """
+
+    name: str
+    groups: int
+    servers: str = "127.0.0.1:9"
+    new_rows: int = 1_000_000
+    spark: tuple[str, ...] = ()
+
+    def write(self, folder: Path) -> Path:
+        pairs = [pair.partition("=") for pair in self.spark]
+        text = TEXT.format(
+            name=self.name,
+            features=json.dumps(FEATURES),
+            columns="\n".join(f'{name} = "double"' for name in FEATURES),
+            shards=max(2, -(-self.groups // GROUPS_A_SHARD)),
+            new_rows=self.new_rows,
+            servers=self.servers,
+            root=(folder / "root").as_posix(),
+            folder=folder.as_posix(),
+            spark="\n".join(f"{json.dumps(name)} = {json.dumps(value)}" for name, _, value in pairs),
+        )
+        file = folder / "fleet.toml"
+        file.write_text(text, encoding="utf-8")
+        return file
+
+
+def write_champions(config: Config, truth: Truth) -> None:
+    """Promote a linear champion for each group that knows its truth, as a weekly batch would have left it.
+
+    The tables are made where they are missing. Faster than fitting: for benchmarks of what comes after.
+    """
+    delta.create_tables(config)
+    signer, at = Signer(KEY.encode()), START + timedelta(days=60)
+    encoder = Encoder(tuple(Feature(name, "double") for name in FEATURES))
+    zeros, recipe = np.zeros(len(FEATURES)), Recipe.of(config).recipe_id
+    for first in range(0, truth.groups, CHAMPIONS_AT_ONCE):
+        rows = []
+        for group in range(first, min(truth.groups, first + CHAMPIONS_AT_ONCE)):
+            linear = Linear(Link.IDENTITY, np.array([group % 7.0]), truth.weights[group][None, :], zeros)
+            name, payload = codec.dump(Model(encoder, linear))
+            key, model_id = group_key(group), f"{group:064x}"
+            signature = signer.sign(Claim(key, model_id, name), payload)
+            rows.append(
+                {
+                    "shard": keys.shard_of(key, config.fleet.shards),
+                    "group_key": key,
+                    "round_id": "before",
+                    "model_id": model_id,
+                    "codec": name,
+                    "payload": payload,
+                    "signature": signature,
+                }
+            )
+        _append_promotions_and_models(config, rows, at, recipe)
+
+
+def _append_promotions_and_models(config: Config, rows: list[dict[str, Any]], at: datetime, recipe: str) -> None:
+    common = {"fitted_at": at, "clock": at, "rows": 50, "fit_ms": 0.1, "batch_id": -1, "trained_through": at}
+    decided = {"epoch": 0, "decision": "promoted", "decided_at": at, "by": "batch", "challenger_loss": 0.4}
+    made = {"recipe_id": recipe, "status": "fitted", "generation": 1, "trained_from": START, "metrics": "{}"}
+    for base, constants in ((tables.PROMOTIONS, common | decided), (tables.MODELS, common | made)):
+        place = directory(config, base, "batch")
+        schema = arrow_schema(place.contract)
+        columns = {
+            name: [row[name] for row in rows] if name in rows[0] else [constants.get(name)] * len(rows)
+            for name in schema.names
+        }
+        write_deltalake(place.uri, pa.table(columns, schema=schema), mode="append")

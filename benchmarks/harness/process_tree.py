@@ -1,0 +1,183 @@
+"""A process with all its descendants: wall seconds, CPU seconds and memory (Linux; elsewhere wall seconds alone).
+
+Memory is PSS, which counts a page that n processes share as 1/n in each, so that the sum over a tree is what it takes.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+SECONDS_BETWEEN_SAMPLES = 1.0
+SECONDS_TO_STOP = 180
+QUOTED_LINES = 15
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+PROJECT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Cost of a process tree.
+
+    cpu_s: user and system seconds. memory: (seconds since the start, MB) at each sample.
+    """
+
+    wall_s: float
+    cpu_s: float
+    memory: tuple[tuple[float, float], ...]
+
+    @property
+    def peak_mb(self) -> float:
+        return max((mb for _, mb in self.memory), default=0.0)
+
+
+class Process:
+    """A command in a session of its own, sampled until it ends. Leaving the context kills the whole tree.
+
+    folder: where it runs, and where ``NAME.out`` and ``NAME.err`` take its output. environment: added to this process'
+    own; the project comes first on PYTHONPATH.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, *, name: str, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
+        self.began = time.monotonic()
+        known = {**os.environ, **(environment or {})}
+        known["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), known.get("PYTHONPATH")]))
+        with self.out.open("wb") as out, self.err.open("wb") as err:
+            self._process = subprocess.Popen(
+                list(command), cwd=folder, env=known, stdout=out, stderr=err, start_new_session=True
+            )
+        self._memory: list[tuple[float, float]] = []
+        self._cpu: dict[int, float] = {}
+        self._ended_s = 0.0
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+        self._sampler.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def wait(self, seconds: float | None = None) -> Usage:
+        """Wait for its end. Raises RuntimeError when it failed (its last lines are quoted), TimeoutExpired."""
+        code = self._process.wait(seconds)
+        self._ended_s = self._ended_s or time.monotonic() - self.began
+        self._sampler.join()
+        if code != 0:
+            raise RuntimeError(f"{self.name}: exit code {code}; its last lines:\n{last_lines(self.err)}")
+        return self.usage()
+
+    def stop(self) -> Usage:
+        """Ask it to end (SIGTERM) and wait for that. Raises as `wait`."""
+        if self.runs:
+            self._process.terminate()
+        return self.wait(SECONDS_TO_STOP)
+
+    def kill(self) -> None:
+        """End it and its descendants at once; does nothing to one that has ended."""
+        if not self.runs:
+            return
+        for pid in descendants(self._process.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self._process.wait()
+        self._sampler.join()
+
+    def usage(self) -> Usage:
+        return Usage(self._ended_s or time.monotonic() - self.began, sum(self._cpu.values()), tuple(self._memory))
+
+    def _sample(self) -> None:
+        while self.runs:
+            pids = descendants(self._process.pid)
+            for pid in pids:
+                self._cpu[pid] = max(self._cpu.get(pid, 0.0), cpu_seconds(pid))
+            if mb := sum(map(pss_mb, pids)):
+                self._memory.append((time.monotonic() - self.began, mb))
+            time.sleep(SECONDS_BETWEEN_SAMPLES)
+
+
+def run(command: Sequence[str], folder: Path, *, name: str, environment: Mapping[str, str] | None = None) -> Usage:
+    """Run a command to its end. Raises RuntimeError when it fails."""
+    before = _waited_for()
+    with Process(command, folder, name=name, environment=environment) as process:
+        usage = process.wait()
+    # Samples miss what happens after the last of them; the kernel misses children that nobody waited for.
+    return Usage(usage.wall_s, max(usage.cpu_s, _waited_for() - before), usage.memory)
+
+
+def python(*words: str) -> list[str]:
+    return [sys.executable, *words]
+
+
+def last_lines(file: Path) -> str:
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(lines[-QUOTED_LINES:])
+
+
+def descendants(root: int) -> list[int]:
+    """`root` and all below it; empty where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for pid in _pids():
+        if fields := _stat(pid):
+            children.setdefault(int(fields[1]), []).append(pid)
+    found, todo = [], [root]
+    while todo:
+        found.append(todo.pop())
+        todo += children.get(found[-1], [])
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system seconds of one process, without its children."""
+    fields = _stat(pid)
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND if fields else 0.0
+
+
+def pss_mb(pid: int) -> float:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
+
+
+def _pids() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    except OSError:
+        return []
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat behind the command's name: state, parent, …; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _waited_for() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

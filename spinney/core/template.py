@@ -1,0 +1,95 @@
+"""An unfitted estimator from which each group gets its own copy, cheaply.
+
+`sklearn.base.clone` and `get_params` read signatures, and every `fit` validates the parameters anew: together a third
+of what fitting a scaler and a ridge on fifty rows takes. All groups of a call have the same parameters: once is enough.
+"""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import sklearn
+from sklearn.base import BaseEstimator, clone
+from sklearn.compose import ColumnTransformer
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+_COMPOSED = (Pipeline, FeatureUnion, ColumnTransformer)
+"""Estimators that fit others as they were given; any other may set their parameters while it fits."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """estimator: a clone of what was given, with `n_jobs` 1. free: the names of its `random_state`s that are None.
+
+    frozen: a pickle of the estimator and of those of its parts that have a `random_state` to set; None for classes that
+    are not scikit-learn's own, which are cloned. is_valid: its parameters were validated, and no fit changes them.
+    """
+
+    estimator: Any
+    free: tuple[str, ...]
+    frozen: bytes | None
+    is_valid: bool
+
+    @classmethod
+    def of(cls, template: Any) -> Template:
+        """Raises what a constructor does that scikit-learn cannot repeat."""
+        estimator = clone(template)
+        estimator.set_params(**dict.fromkeys(_named(estimator.get_params(deep=True), "n_jobs"), 1))
+        parameters = estimator.get_params(deep=True)
+        free = tuple(name for name in _named(parameters, "random_state") if parameters[name] is None)
+        parts = [estimator, *(value for value in parameters.values() if hasattr(value, "get_params"))]
+        plain = all(_is_plain(part) for part in parts)
+        seeded = [estimator if name == "random_state" else parameters[name[: -len("__random_state")]] for name in free]
+        return cls(estimator, free, _pickled(estimator, seeded) if plain else None, plain and _is_valid(parts))
+
+    def copy(self, seed: int) -> Any:
+        """An unfitted estimator of one's own, its free random states set to the seed."""
+        if self.frozen is None:
+            estimator = clone(self.estimator)
+            return estimator.set_params(**dict.fromkeys(self.free, seed)) if self.free else estimator
+        estimator, seeded = pickle.loads(self.frozen)  # noqa: S301 - made here, a moment ago
+        for part in seeded:
+            part.random_state = seed
+        return estimator
+
+    def as_validated(self) -> AbstractContextManager[Any]:
+        """While it lasts, copies are fitted without their parameters being validated again, where that is the same."""
+        context: AbstractContextManager[Any] = (
+            sklearn.config_context(skip_parameter_validation=True) if self.is_valid else nullcontext()
+        )
+        return context
+
+
+def _named(parameters: dict[str, Any], name: str) -> list[str]:
+    return [full for full in parameters if full == name or full.endswith(f"__{name}")]
+
+
+def _is_plain(part: Any) -> bool:
+    """Whether a copy of its attributes is a clone, and setting one is `set_params`."""
+    kind = type(part)
+    own = kind.__module__.startswith("sklearn.") and isinstance(part, BaseEstimator)
+    return own and (isinstance(part, _COMPOSED) or kind.set_params is BaseEstimator.set_params)
+
+
+def _pickled(estimator: Any, seeded: list[Any]) -> bytes | None:
+    try:
+        frozen = pickle.dumps((estimator, seeded), protocol=5)
+        pickle.loads(frozen)  # noqa: S301 - as above
+    except Exception:  # a parameter that cannot be pickled, such as a lambda
+        return None
+    return frozen
+
+
+def _is_valid(parts: list[Any]) -> bool:
+    for part in parts:
+        nested = any(hasattr(value, "get_params") for value in part.get_params(deep=True).values())
+        if nested and type(part) not in _COMPOSED:
+            return False
+        try:
+            part._validate_params()  # noqa: SLF001 - what each `fit` calls first
+        except Exception:  # it is raised again by each group's fit, which is where it is told
+            return False
+    return True

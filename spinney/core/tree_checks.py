@@ -1,0 +1,91 @@
+"""What scikit-learn's compiled predictions take for granted of the estimators that hold trees.
+
+They compare the rows' width with the estimator's own `n_features_in_` and then read what the trees name, and gradient
+boosting writes into as many columns as it has trees each round. All of it is compared here, once, when such an
+estimator is written and when it is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.tree._tree import Tree
+
+_TREES = {"DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor"}
+_BOOSTED = {"GradientBoostingClassifier", "GradientBoostingRegressor"}
+_BINNED = {"HistGradientBoostingClassifier", "HistGradientBoostingRegressor"}
+
+
+def check(estimator: Any) -> None:
+    """Return for an estimator whose trees fit it, and for any other object. Raises ValueError."""
+    name = type(estimator).__name__
+    if name in _TREES:
+        _check_tree(estimator)
+    elif name in _BOOSTED:
+        _check_boosted(estimator)
+    elif name in _BINNED:
+        _check_binned(estimator)
+
+
+def _check_tree(estimator: Any) -> None:
+    held = vars(estimator)
+    tree = held.get("tree_")
+    if tree is not None:
+        _expect(type(tree) is Tree and _number(held.get("n_features_in_")) == tree.n_features)
+
+
+def _check_boosted(estimator: Any) -> None:
+    held = vars(estimator)
+    stages = held.get("estimators_")
+    if stages is None:
+        return
+    _expect(type(stages) is np.ndarray and stages.dtype == object and stages.ndim == 2 and stages.shape[1] >= 1)
+    width, answers = _number(held.get("n_features_in_")), stages.shape[1]
+    for stage in stages.flat:
+        _expect(type(stage).__name__ == "DecisionTreeRegressor" and "tree_" in vars(stage))
+        _expect(stage.tree_.n_features == width)
+    _expect(_number(held.get("n_trees_per_iteration_")) == answers)
+    first = held.get("init_")
+    if type(first) is str:
+        _expect(first == "zero")
+    elif type(estimator).__name__ == "GradientBoostingRegressor":
+        _expect(type(first).__name__ == "DummyRegressor" and answers == 1)
+        _expect(_number(vars(first).get("n_outputs_")) == 1)
+    else:
+        _check_shares(held, first, answers)
+
+
+def _check_shares(held: Any, first: Any, answers: int) -> None:
+    """Of a classifier: it begins with as many shares as it has columns, two where it has one."""
+    _expect(type(first).__name__ == "DummyClassifier")
+    state = vars(first)
+    shares, classes = state.get("class_prior_"), max(2, answers)
+    _expect(state.get("_strategy") == "prior" and type(shares) is np.ndarray and shares.shape == (classes,))
+    _expect(_number(state.get("n_classes_")) == classes and _number(state.get("n_outputs_")) == 1)
+    loss = held.get("_loss")
+    if answers > 1:
+        _expect(type(loss).__name__ == "HalfMultinomialLoss" and _number(vars(loss).get("n_classes")) == answers)
+
+
+def _check_binned(estimator: Any) -> None:
+    held = vars(estimator)
+    rounds = held.get("_predictors")
+    if rounds is None:
+        return
+    width = _number(held.get("_n_features"))
+    _expect(held.get("_preprocessor") is None and _number(held.get("n_features_in_")) == width)
+    categorical = vars(held["_bin_mapper"]).get("is_categorical_")
+    _expect(type(categorical) is np.ndarray and categorical.shape == (width,) and not categorical.any())
+    for predictor in (each for trees in rounds for each in trees):
+        _expect(type(predictor).__name__ == "TreePredictor" and int(predictor.nodes["feature_idx"].max()) < width)
+
+
+def _number(value: Any) -> int:
+    _expect(type(value) in (int, np.int64, np.int32))
+    return int(value)
+
+
+def _expect(holds: Any) -> None:
+    if not holds:
+        raise ValueError("an estimator that its own trees do not fit")

@@ -1,0 +1,121 @@
+"""Rows sorted in bounded memory: chunks are sorted and spilled to disk, and all sorted sequences merged.
+
+The merge is by batches: of what every sequence has next, the rows up to the least of their last rows are complete, so
+they are sorted and passed on. It holds for any skew, one group with most of the rows too.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spinney.core.errors import StoreError
+
+CHUNK_BYTES = 192 * 1024**2
+"""Of rows that are sorted at once. Sorting takes about three times as much memory."""
+
+SPILL_BATCH_BYTES = 2 * 1024**2
+"""Of a spilled batch: the merge holds one of each sequence."""
+
+Key = tuple[tuple[bool, Any], ...]
+
+
+def merged(
+    ordered: Sequence[Iterable[pa.Table]], loose: Iterable[pa.Table], by: Sequence[str], place: Path
+) -> Iterator[pa.Table]:
+    """All rows in the order of these columns, nulls last.
+
+    ordered: sequences whose rows are in this order already. loose: rows in any. place: a folder for spills, made and
+    removed here. Raises StoreError when an ordered sequence is not in order.
+    """
+    place.mkdir(parents=True)
+    try:
+        spilled = list(_spilled(loose, by, place))
+        yield from _merged([*map(iter, ordered), *spilled], tuple(by))
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _spilled(rows: Iterable[pa.Table], by: Sequence[str], place: Path) -> Iterator[Iterator[pa.Table]]:
+    """Sorted sequences of these rows: on disk all but the last."""
+    parts: list[pa.Table] = []
+    size = number = 0
+    for part in rows:
+        if parts and size + part.nbytes > CHUNK_BYTES:
+            yield _spill(_sorted(parts, by), place / f"{number}.arrow")
+            parts, size, number = [], 0, number + 1
+        parts.append(part)
+        size += part.nbytes
+    if parts:
+        yield iter([_sorted(parts, by)])
+
+
+def _sorted(parts: Sequence[pa.Table], by: Sequence[str]) -> pa.Table:
+    whole = pa.concat_tables(parts)
+    return whole.take(pc.sort_indices(whole, sort_keys=[(name, "ascending", "at_end") for name in by]))
+
+
+def _spill(rows: pa.Table, file: Path) -> Iterator[pa.Table]:
+    each = max(1, int(SPILL_BATCH_BYTES * len(rows) / max(rows.nbytes, 1)))
+    options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, rows.schema, options=options) as writer:
+        writer.write_table(rows, max_chunksize=each)
+    return _read_back(file)
+
+
+def _read_back(file: Path) -> Iterator[pa.Table]:
+    with pa.OSFile(str(file)) as source, pa.ipc.open_file(source) as reader:
+        for at in range(reader.num_record_batches):
+            yield pa.Table.from_batches([reader.get_batch(at)])
+
+
+class _Cursor:
+    """A sorted sequence, and of it the batch that the merge is at."""
+
+    def __init__(self, batches: Iterator[pa.Table], by: tuple[str, ...]) -> None:
+        self._batches, self._by = batches, by
+        self.last: Key | None = None
+        self._advance()
+
+    def _advance(self) -> None:
+        """To the next batch with rows; `last` is None behind the end."""
+        before, self.last = self.last, None
+        for rows in self._batches:
+            if len(rows):
+                self._rows, self._at = rows, 0
+                self._columns = [rows.column(name) for name in self._by]
+                self.last = self._key(len(rows) - 1)
+                if before is not None and self._key(0) < before:
+                    raise StoreError(f"rows that are said to be sorted by {', '.join(self._by)} are not")
+                return
+
+    def _key(self, at: int) -> Key:
+        values = (column[at].as_py() for column in self._columns)
+        return tuple((value is None, value) for value in values)
+
+    def take(self, bound: Key) -> pa.Table | None:
+        """The rows up to this key; of this batch, so all of the sequence's when its last is not below the bound."""
+        low, high = self._at, len(self._rows)
+        if self.last is not None and self.last > bound:
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (middle + 1, high) if self._key(middle) <= bound else (low, middle)
+            high = low
+        taken, self._at = self._rows.slice(self._at, high - self._at), high
+        if self._at == len(self._rows):
+            self._advance()
+        return taken if len(taken) else None
+
+
+def _merged(sequences: Sequence[Iterator[pa.Table]], by: tuple[str, ...]) -> Iterator[pa.Table]:
+    cursors = [each for each in (_Cursor(sequence, by) for sequence in sequences) if each.last is not None]
+    while cursors:
+        bound = min(each.last for each in cursors if each.last is not None)
+        parts = [part for each in cursors if (part := each.take(bound)) is not None]
+        yield parts[0] if len(parts) == 1 else _sorted(parts, by)
+        cursors = [each for each in cursors if each.last is not None]

@@ -1,0 +1,82 @@
+"""A batch's messages are all acknowledged, or the batch fails. The client is a stand-in: no broker is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from spinney.core.errors import StoreError
+from spinney.stores import kafka
+from spinney.stores.publishing import Publisher
+
+MESSAGES = [(f"k{n}".encode(), f"v{n}".encode()) for n in range(5)]
+
+
+class Refusal:
+    def str(self) -> str:
+        return "Broker: Message size too large"
+
+
+class Client:
+    """Its queue holds two messages; refused: the keys that the broker does not take."""
+
+    def __init__(self, settings: Mapping[str, Any], refused: tuple[bytes, ...], silent: int) -> None:
+        self.answered: Callable[[Any, Any], None] = settings["on_delivery"]
+        self.refused, self.silent = refused, silent
+        self.queue: list[tuple[bytes, bytes]] = []
+        self.taken: list[tuple[bytes, bytes]] = []
+
+    def produce(self, topic: str, value: bytes, key: bytes) -> None:
+        assert topic == "answers"
+        if len(self.queue) == 2:
+            raise BufferError
+        self.queue.append((key, value))
+
+    def poll(self, seconds: float) -> int:
+        del seconds
+        for key, value in self.queue:
+            if key in self.refused:
+                self.answered(Refusal(), None)
+            else:
+                self.taken.append((key, value))
+        self.queue.clear()
+        return 0
+
+    def flush(self) -> int:
+        self.poll(0)
+        return self.silent
+
+
+@pytest.fixture
+def made(configured, monkeypatch) -> Callable[..., tuple[Publisher, list[Client]]]:
+    def make(refused: tuple[bytes, ...] = (), silent: int = 0) -> tuple[Publisher, list[Client]]:
+        clients: list[Client] = []
+
+        def producer(_: Any, settings: Mapping[str, Any]) -> Client:
+            clients.append(Client(settings, refused, silent))
+            return clients[-1]
+
+        monkeypatch.setattr(kafka, "producer", producer)
+        return Publisher(configured(), "answers"), clients
+
+    return make
+
+
+def test_every_message_is_sent_in_order_when_the_queue_is_full_too_and_one_client_serves_all_batches(made) -> None:
+    publisher, clients = made()
+    publisher.publish(MESSAGES[:3])
+    publisher.publish(MESSAGES[3:])
+    (client,) = clients
+    assert client.taken == MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("broken", "got"),
+    [({"refused": (b"k3",)}, "Message size too large"), ({"silent": 2}, "2 messages without an answer")],
+)
+def test_one_message_that_the_broker_does_not_take_fails_the_batch(made, broken: dict[str, Any], got: str) -> None:
+    publisher, _ = made(**broken)
+    with pytest.raises(StoreError, match=f"topic answers: .* got .*{got}"):
+        publisher.publish(MESSAGES)

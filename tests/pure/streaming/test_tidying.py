@@ -1,0 +1,93 @@
+"""What the thread beside the queries does while nobody asks for anything."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from past import Past, fleet_toml, hour
+
+from schemas import tables
+from spinney.core.clustering import Rule
+from spinney.core.config import parse
+from spinney.core.keys import encode, shard_of
+from spinney.stores import clustering, delta, table_files
+from spinney.stores.clustering import ALONE
+from spinney.stores.layout import directory
+from streaming import tidying
+from streaming.tidying import Clusterer, Tidier
+
+
+@pytest.fixture
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
+    monkeypatch.setattr(clustering, "WHILE_WRITTEN", Rule(unsorted_files=3, unsorted_bytes=1024**3, tier=8))
+    return Past(parse(fleet_toml(tmp_path / "root", kafka='outcomes = "late"'), "fleet.toml", {}))
+
+
+def sell(past: Past, files: int) -> None:
+    """So many files of two events each."""
+    for at in range(files):
+        keys = [encode([f"s{at + other}", "1"]) for other in (1, 0)]
+        rows = [{"shard": shard_of(key, 64), "group_key": key, "event_id": f"e{at}"} for key in keys]
+        past.put(tables.EVENTS, "", *({**row, "event_time": hour(at), "ingested_on": hour(0).date()} for row in rows))
+
+
+def clustered(past: Past) -> list[bool]:
+    table = delta.opened(past.config, directory(past.config, tables.EVENTS))
+    return sorted(each.is_clustered for each in table_files.files(table))
+
+
+def test_a_running_ingest_clusters_its_events_unasked_and_holds_the_query_s_lock_for_commits_only(
+    past, monkeypatch
+) -> None:
+    monkeypatch.setattr(tidying, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(tidying, "CLUSTER_SECONDS", 0.02)
+    sell(past, 3)
+    tidier, writing = Tidier(past.config), threading.Lock()
+    tidier.add("ingest", writing)
+    tidier.add("score", threading.Lock())
+    with writing:
+        tidier.start()
+        time.sleep(0.5)
+        assert clustered(past) == [False] * 3
+    until = time.monotonic() + 60
+    while clustered(past) != [True] and time.monotonic() < until:
+        time.sleep(0.02)
+    tidier.stop()
+    assert clustered(past) == [True]
+    assert not writing.locked()
+
+
+def test_a_look_changes_nothing_while_too_few_files_are_new_and_goes_on_when_there_are_more(past) -> None:
+    clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), ALONE)
+    sell(past, 2)
+    clusterer.look()
+    clusterer.look()
+    assert clustered(past) == [False, False]
+    sell(past, 1)
+    clusterer.look()
+    assert clustered(past) == [True]
+    version = delta.version(past.config, directory(past.config, tables.EVENTS))
+    clusterer.look()
+    assert delta.version(past.config, directory(past.config, tables.EVENTS)) == version
+
+
+def test_a_look_that_fails_is_logged_and_the_next_one_tries_again(past, monkeypatch, caplog) -> None:
+    clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), ALONE)
+    sell(past, 3)
+    whole = clustering.rewrite
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(clustering, "rewrite", full)
+    with caplog.at_level(logging.WARNING):
+        clusterer.look()
+    assert "clustering events: no space left on device" in caplog.text
+    assert clustered(past) == [False] * 3
+    monkeypatch.setattr(clustering, "rewrite", whole)
+    clusterer.look()
+    assert clustered(past) == [True]

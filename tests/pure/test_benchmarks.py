@@ -1,0 +1,98 @@
+"""What the benchmarks compute, and the load that they make. That they run is tested with Kafka."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+from harness.fleet import Rows, Truth
+from harness.process_tree import python, run
+from harness.results import Measure
+from harness.send import Turning, uniform
+from latency import slope
+from stream import rate_of
+
+
+def test_a_rate_leaves_out_the_first_batch_and_the_unknown_end_of_the_last() -> None:
+    batches = [(0.0, 1000), (50.0, 300), (52.0, 500), (60.0, 40)]
+    assert rate_of(batches, whole_s=99.0) == (300 + 500) / (60 - 50)
+
+
+def test_a_rate_of_few_batches_is_that_of_the_whole_command() -> None:
+    assert rate_of([(0.0, 30), (5.0, 30)], whole_s=10.0) == 6.0
+
+
+def test_the_slope_is_that_of_a_line() -> None:
+    at = np.array([0.0, 1.0, 5.0])
+    assert slope(at, 3 - 2 * at) == pytest.approx(-2)
+
+
+def test_a_measure_compares_run_by_run() -> None:
+    measure = Measure("fits", "s", peer="a loop")
+    for ours, peer in ((10.0, 5.0), (30.0, 10.0), (8.0, 8.0)):
+        measure.add(ours, peer=peer, peak_mb=ours)
+    found = measure.as_json()
+    assert (found["value"], found["value_least"], found["value_most"]) == (10, 8, 30)
+    assert (found["ratio"], found["ratio_least"], found["ratio_most"]) == (2, 1, 3)
+    assert found["peak_mb"] == 30
+
+
+def test_synthetic_rows_are_as_many_as_asked_for_and_one_group_has_its_share() -> None:
+    (table,) = Rows(20, largest_share=0.3).chunks(Truth(71))
+    counts = Counter(table["gid"].to_pylist())
+    assert counts.pop("g0") == 600  # of 2,000
+    assert len(counts) == 70
+    assert set(counts.values()) == {20}
+    assert len(set(table["id"].to_pylist())) == 2000
+
+
+def test_labels_follow_the_linear_truth_of_their_group() -> None:
+    truth = Truth(3)
+    (table,) = Rows(400).chunks(truth)
+    rows = table.to_pandas()
+    rows = rows[rows["gid"] == "g2"]
+    x = np.column_stack([rows[f"x{n}"] for n in range(8)] + [np.ones(len(rows))])
+    found = np.linalg.lstsq(x, rows["y"], rcond=None)[0]
+    assert found == pytest.approx([*truth.weights[2], 2.0], abs=0.15)
+
+
+def test_each_second_new_groups_get_all_their_events_and_those_before_are_asked_again() -> None:
+    blocks = list(Turning(groups=100, seconds=2, rate=30, turn=2, rows=5, probe_seconds=6).blocks())
+    assert len(blocks) == 8
+    groups, ids = blocks[0]
+    assert Counter(groups)[0] == Counter(groups)[1] == 5
+    assert len(groups) == 30
+    turned = {name: ids.index(name) for name in ids if name.startswith("turned-")}
+    assert turned == {"turned-0": 8, "turned-1": 9}
+    assert min(groups[10:]) >= 4  # nobody else's events make a group stale before its turn
+    probes = [name for _, names in blocks for name in names if name.startswith("probe-")]
+    assert Counter(name.rpartition("-")[2] for name in probes) == {"0": 2, "1": 2, "2": 2, "3": 2}
+    every = [name for _, names in blocks for name in names]
+    assert len(set(every)) == len(every)
+
+
+def test_uniform_load_has_the_records_and_ids_asked_for() -> None:
+    blocks = list(uniform(10, 25, "e", 10))
+    assert [name for _, names in blocks for name in names] == [f"e{n}" for n in range(25)]
+    assert all(0 <= group < 10 for groups, _ in blocks for group in groups)
+
+
+def test_a_failing_command_is_an_error_with_its_last_lines(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)tiny: exit code 3; its last lines:.*so it goes"):
+        run(python("-c", "import sys; print('so it goes', file=sys.stderr); sys.exit(3)"), tmp_path, name="tiny")
+
+
+def test_the_cost_of_a_command_has_its_children_in_it(tmp_path: Path) -> None:
+    child = "import time; x = bytearray(60_000_000)\nwhile time.process_time() < 0.5: pass\ntime.sleep(1.5)"
+    used = run(
+        python("-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"), tmp_path, name="n"
+    )
+    assert used.cpu_s >= 0.5
+    if Path("/proc/self/smaps_rollup").exists():
+        assert used.peak_mb >= 57

@@ -1,0 +1,77 @@
+"""A plan is the same whether the rows of the judge are few and come to the driver, or many and stay in Spark."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from schemas import tables
+from spinney.core.errors import StoreError
+from spinney.core.groups import NEVER
+from spinney.core.judge import Report
+from spinney.core.plan import Allowance, Queues
+from spinney.stores import news
+from spinney.stores.arrow import arrow_schema
+from streaming.planning import OF_THE_ROUND, Due, planned, shortlist
+
+NOW = 1_700_000_000_000_000
+POLICIES = ("new_group", "error_rise", "new_rows", "max_age")
+SHARDS, EACH = 4, 250
+BESIDES = {"numbers": {}, "model_id": "m", "epoch": 2, "clock": NOW - 5}
+
+
+def row(n: int) -> dict:
+    """Of a thousand groups, 900 are due (those of odd numbers have been for long), 100 have other verdicts."""
+    decision = "fit" if n % 10 else ("held", "fresh")[n // 10 % 2]
+    return {
+        **BESIDES, "group_key": f'["ß{n:04d}"]', "policy": None if decision == "fresh" else POLICIES[n % 4],
+        "decision": decision, "reason": f"reason {n}", "stale_since": NEVER if decision == "fresh" else NOW - n % 7,
+        "predicted_ms": float(n % 13), "urgency": float(n % 5), "repeats": n % 2 if decision == "fit" else 0,
+    }  # fmt: skip
+
+
+def frame(spark):
+    """What four shards report, each with ten groups that it withholds."""
+    parts = []
+    for shard in range(SHARDS):
+        rows = [row(n) for n in range(shard * EACH, (shard + 1) * EACH)]
+        due = sum(each["decision"] == "fit" for each in rows)
+        parts.append(news.report_rows(shard, Report(rows, due + 10, 10), NOW - 5))
+    whole = pd.concat(parts, ignore_index=True).astype(object)
+    reported = spark.createDataFrame(whole.where(whole.notna(), None), news.VERDICTS)
+    return reported.selectExpr("*", f"{NOW}L AS judged_at")
+
+
+def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_take(spark) -> None:
+    reported = frame(spark).persist()
+    due = Due.of(reported.filter(f"decision = '{news.SUMMARY}'").collect())
+    assert due == Due(groups=940, withheld=40, rows=1_000, clock=NOW - 5)
+    allowance = Allowance(0.5, 0.2, 0.1, groups=20_000, each_ms=4.0, cores=2)
+    few, many = (planned(reported, due, allowance, "lot", limit) for limit in (1_000, 999))
+    assert few.chosen == many.chosen
+    assert 40 < len(few.chosen) < 125
+    names = [name for name in tables.VERDICTS.names if name not in OF_THE_ROUND]
+    schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
+    tables_of = [few.verdicts, many.verdicts.select(*names).toArrow().cast(schema)]
+    stored, same = (sorted(each.select(names).to_pylist(), key=lambda row: row["group_key"]) for each in tables_of)
+    assert stored == same
+
+    said = Counter(row["decision"] for row in stored)
+    chosen = {each.group_key for each in few.chosen}
+    waiting = sum(row(n)["decision"] == "fit" and row(n)["group_key"] not in chosen for n in range(0, 1_000, 2))
+    assert said == {"fit": len(chosen), "deferred": waiting, "held": 50, "fresh": 50}
+    assert {row["group_key"] for row in stored if row["decision"] == "fit"} == chosen
+    (one, *_) = (row for row in stored if row["decision"] == "deferred")
+    assert one["reason"].endswith("; deferred: the round takes no more groups, and others come before it")
+
+    queues = Queues.of(allowance)
+    assert queues is not None
+    assert shortlist(reported, allowance, "lot").count() == queues.total == 126 + 27 + 40
+    more = Due(due.groups, due.withheld, due.rows + 4, due.clock)
+    for limit in (1_004, 4):
+        with pytest.raises(StoreError, match=r"expected 1004 verdicts, by the shards' own counts; got 1000"):
+            planned(reported, more, allowance, "lot", limit)
+    reported.unpersist()
