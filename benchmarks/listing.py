@@ -7,14 +7,14 @@ promotion, print three. It knows nothing of epochs, pins, withdrawals, verdicts 
 Seconds are the median and the range of the runs; CPU seconds are the child's own and suffer less from what else runs.
 Peak memory is the largest resident set of any run.
 
-Measured on 2 cores beside other work (so the CPU seconds, not the others), 50,000 groups, 2,500,000 events:
+Measured on 2 cores beside other work, 50,000 groups, 2,500,000 events:
 
-    command            CPU s   x bare   before, CPU s
-    bare                1.25     1.00
-    --help              0.10     0.08
-    fleet --limit 3     1.26     1.02            10.0
-    fleet --json        2.66     2.14            11.7
-    why KEY             0.55     0.44             5.2
+    command            seconds        range   CPU s   x bare   peak MB   CPU s before
+    bare                  1.11  1.07 –  3.50    1.02     1.00       373
+    --help                0.13  0.11 –  0.15    0.09     0.09        19
+    fleet --limit 3       1.39  1.16 –  2.07    1.06     1.04       334           10.0
+    fleet --json          2.79  2.60 –  3.52    2.42     2.36       480           11.7
+    why KEY               0.59  0.58 –  0.94    0.56     0.55       162            5.2
 
 Run: ``python benchmarks/listing.py``; ``--groups 1000 --runs 1`` for a quick look; ``--json`` for all figures.
 """
