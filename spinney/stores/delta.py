@@ -21,7 +21,7 @@ from deltalake.transaction import AddAction
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import crashpoints, layout, table_files
+from spinney.stores import crashpoints, layout
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 
@@ -107,6 +107,8 @@ def opened(config: Config, directory: Directory) -> DeltaTable | None:
 
 def dataset(table: DeltaTable) -> ds.Dataset:
     """The table for Arrow to read."""
+    from spinney.stores import table_files  # not needed to look something up, and it imports pandas
+
     return table_files.dataset(table)
 
 

@@ -29,6 +29,8 @@ AT_ONCE = 200
 MOST = 1_000
 """Groups that are looked up; for more, one scan of the whole table costs less."""
 
+SCANNED_ROWS = 1_024
+"""Rows of one batch of a scan: of payloads of 50 kB each 50 MB, and a few batches are in memory."""
 
 _US = """'Timestamp(Microsecond, Some("UTC"))'"""
 
@@ -55,6 +57,17 @@ class Shards:
         return f"shard BETWEEN {self.first} AND {self.last}"
 
 
+@dataclass(frozen=True)
+class Equal:
+    """Rows with this text in this column."""
+
+    column: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{_quoted(self.column)} = {_literal(self.text)}"
+
+
 class OfParents:
     """Rows of parents, whose keys are JSON objects."""
 
@@ -62,7 +75,7 @@ class OfParents:
         return "group_key LIKE '{%'"
 
 
-Condition = Until | Shards | OfParents
+Condition = Until | Shards | Equal | OfParents
 """What rows are read, as SQL when it is made text."""
 
 
@@ -206,8 +219,10 @@ def _scanned(table: DeltaTable, columns: Sequence[str], wanted: Wanted) -> Itera
         mine &= ds.field("model_id").isin(pa.array(wanted.model_ids, pa.string()))
     if wanted.until:
         mine &= ds.field(wanted.until.column) <= wanted.until.at
-    # Large payloads: some batches in memory, not a file for each core.
-    yield from delta.dataset(table).to_batches(list(columns), filter=mine, batch_readahead=2, fragment_readahead=1)
+    found = delta.dataset(table).to_batches(
+        list(columns), filter=mine, batch_size=SCANNED_ROWS, batch_readahead=2, fragment_readahead=1
+    )
+    yield from found
 
 
 def _literal(text: str) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import difflib
 from datetime import UTC, datetime
 
-import pyarrow.dataset as ds
-
 from schemas import tables
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import delta
+from spinney.stores import lookup
+from spinney.stores.lookup import Equal
 
 SHOWN = 3
 
@@ -30,11 +29,11 @@ def moment_of(config: Config, named: str) -> datetime:
 
 def _of_round(config: Config, named: str) -> datetime:
     for base, column in ((tables.ROUNDS, "started_at"), (tables.PROMOTIONS, "decided_at")):
-        found = delta.read(config, base, [column], ds.field("round_id") == named).column(column).to_pylist()
+        found = lookup.dicts(lookup.every(config, base, [column], Equal("round_id", named)))
         if found:
-            at: datetime = max(found)
+            at: datetime = max(row[column] for row in found)
             return at
-    known = delta.read(config, tables.ROUNDS, ["round_id"]).column("round_id").to_pylist()
+    known = lookup.every(config, tables.ROUNDS, ["round_id"]).column("round_id").to_pylist()
     near = ", ".join(difflib.get_close_matches(named, known, n=SHOWN, cutoff=0.0)) or "none yet"
     raise StoreError(
         f"fleet {config.fleet.name}: expected a time like 2026-11-20T18:00Z, or a round that was recorded; got "

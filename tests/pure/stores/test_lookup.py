@@ -103,6 +103,18 @@ def test_files_that_cannot_hold_the_group_are_not_opened(config, put, by: str) -
     assert found(config, Wanted.of_groups([mine])) == expected(model(mine, 1))
 
 
+def test_a_column_without_statistics_loses_no_row(config, put) -> None:
+    """Spark's Delta writes them of a table's first columns only; Arrow would take such a column for all nulls."""
+    place = directory(config, tables.MODELS, "batch")
+    for columns in (1, 32):
+        delta.opened(config, place).alter.set_table_properties({"delta.dataSkippingNumIndexedCols": str(columns)})
+        put(config, tables.MODELS, [model(key, columns) for key in ODD], "batch")
+    made = [model(ODD[2], columns) for columns in (1, 32)]
+    assert found(config, Wanted.of_groups([ODD[2]], Until("fitted_at", START + timedelta(hours=32)))) == expected(*made)
+    assert found(config, Wanted.of_models({made[0]["model_id"]: ODD[2]})) == expected(made[0])
+    assert lookup.newer(delta.opened(config, place), place, ["model_id"], 0).num_rows == 2 * len(ODD)
+
+
 def test_every_row_and_every_key_once(config, put) -> None:
     made = [model(key, n) for key, n in itertools.product(ODD, range(3))]
     put(config, tables.MODELS, made[:7], "batch")

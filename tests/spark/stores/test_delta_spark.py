@@ -11,10 +11,12 @@ import pytest
 from pyspark.sql import functions as F
 
 from schemas import tables
-from spinney.stores import delta
+from spinney.core import keys
+from spinney.stores import delta, lookup
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.delta import FEW_BYTES, FEW_ROWS, Size, Writer
 from spinney.stores.layout import directory
+from spinney.stores.lookup import Until, Wanted
 
 AT = datetime(2024, 5, 1, 23, 59, 59, 999999, tzinfo=UTC)
 ROWS = [
@@ -100,3 +102,22 @@ def test_what_is_large_in_rows_or_in_bytes_is_not_brought_into_this_process(
     assert writer.append(frame, step="predictions", batch_id=4, size=size)
     assert bool(brought) is here
     assert len(fleet.rows(tables.PREDICTIONS)) == len(ROWS)
+
+
+def test_long_keys_that_spark_cuts_off_in_its_statistics_are_looked_up(spark, world) -> None:
+    """It keeps 32 characters of a text; times it cuts to milliseconds."""
+    fleet, shared = world(), "a shop with a name of many letters"
+    group_keys = [keys.encode([shared + end, 1]) for end in ("", "a", "zz", "\x7f", "é", "\uffff", "\U0001f600")]
+    place = directory(fleet.config, tables.MODELS, "batch")
+    schema = arrow_schema(place.contract)
+    writer = Writer(fleet.config, place, "weekly", "c")
+    for batch_id, key in enumerate(group_keys):
+        row = {"group_key": key, "shard": keys.shard_of(key, 4), "model_id": key, "fitted_at": AT, "batch_id": batch_id}
+        rows = pa.Table.from_pylist([{**dict.fromkeys(schema.names), **row}], schema=schema)
+        writer.append(spark.createDataFrame(rows), step="fit", batch_id=batch_id)
+    actions = pa.table(delta.opened(fleet.config, place).get_add_actions(flatten=True))
+    assert max(map(len, actions.column("min.group_key").to_pylist())) <= 32
+    for key in group_keys:
+        wanted = Wanted.of_groups([key], Until("fitted_at", AT))
+        found = lookup.rows(fleet.config, tables.MODELS, ["group_key", "fitted_at"], wanted)
+        assert lookup.dicts(found) == [{"group_key": key, "fitted_at": AT}]
