@@ -239,7 +239,9 @@ def test_few_groups_and_many_are_decided_and_asked_about_alike(spark, fleet, mon
             runner = runner_of(spark, mine)
             plan(mine, runner, 1, *EVERY, pinned=C)
             runner.carry_out(1)
-            groups = pd.DataFrame({"group_key": list(EVERY), "champion_id": [champion_of(fleet, key) for key in EVERY]})
+            groups = pd.DataFrame(
+                {"group_key": list(EVERY), "champion_id": [champion_of(fleet, key) for key in EVERY]}
+            )
             asked = spark.createDataFrame(
                 groups.astype(object).where(groups.notna(), None), "group_key string, champion_id string"
             )
