@@ -101,8 +101,9 @@ class Batches:
         self._publisher = Publisher(config, topic) if topic is not None else None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        rows = batch.withColumn("batch_id", F.lit(batch_id).cast("bigint"))
         # Always computed: the state advances with it.
-        answers = messages_of(batch.withColumn("batch_id", F.lit(batch_id).cast("bigint"))).toArrow()
+        answers = (rows if self._publisher is None else messages_of(rows)).toArrow()
         if not answers.num_rows:
             return
         if self._predictions.done("predictions", batch_id):
