@@ -155,6 +155,7 @@ def carry_out(
         table = _opened(config, directory)
         if rows.until is not None:
             with guard.lock:
+                table.update_incremental()
                 table.delete(f"{_DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
         elif rows.names is not None:
             done = clustering.carry_out(table, _without(table, rows.names), _target(directory), guard)
@@ -168,8 +169,8 @@ def carry_out(
         table.update_incremental()
         clustering.carry_out(table, _merges(table, directory), _target(directory), guard)
     if found.gone:
-        table.update_incremental()
         with guard.lock:
+            table.update_incremental()
             _vacuumed(table, dry_run=False)
     return found
 
