@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from spinney.core.config import Config
 from spinney.stores import clustering, delta, tidy
-from spinney.stores.clustering import Beside
+from spinney.stores.clustering import CommitGuard
 from spinney.stores.layout import Directory
 from spinney.stores.rewriting import Interrupted
 
@@ -39,10 +39,10 @@ class Tidier:
     def add(self, query: str, writing: threading.Lock) -> None:
         """writing: is held by the query while it writes a batch."""
         self._writing[query] = writing
-        beside = Beside(writing, self._stopping.is_set)
+        guard = CommitGuard(writing, self._stopping.is_set)
         for directory in tidy.owned(self._config, query):
             if directory.contract.name in clustering.SORT_BY:
-                self._clusterers.append(Clusterer(self._config, directory, beside))
+                self._clusterers.append(Clusterer(self._config, directory, guard))
 
     def start(self) -> None:
         self._thread.start()
@@ -71,8 +71,8 @@ class Tidier:
 class Clusterer:
     """Clusters one directory as it grows."""
 
-    def __init__(self, config: Config, directory: Directory, beside: Beside) -> None:
-        self._config, self._directory, self._beside = config, directory, beside
+    def __init__(self, config: Config, directory: Directory, guard: CommitGuard) -> None:
+        self._config, self._directory, self._guard = config, directory, guard
         self._table: delta.DeltaTable | None = None
         self._seen = -1
 
@@ -83,10 +83,10 @@ class Clusterer:
                 self._table = delta.opened(self._config, self._directory)
             else:
                 self._table.update_incremental()
-            if self._table is None or self._table.version() == self._seen or self._beside.interrupted():
+            if self._table is None or self._table.version() == self._seen or self._guard.interrupted():
                 return
             seen = self._table.version()
-            for each in clustering.cluster(self._table, self._directory.contract.name, self._beside):
+            for each in clustering.cluster(self._table, self._directory.contract.name, self._guard):
                 log.info("clustered %s: %d files, %d rows", self._directory.name, len(each.old), each.rows)
             self._seen = seen
         except Interrupted:
@@ -105,7 +105,7 @@ def serve(config: Config, query: str, writing: threading.Lock, stopping: Callabl
         if stopping():
             return  # it is served at the next start
         try:
-            done.append(tidy.carry_out(config, directory, datetime.now(UTC), Beside(writing, stopping)))
+            done.append(tidy.carry_out(config, directory, datetime.now(UTC), CommitGuard(writing, stopping)))
         except Interrupted:
             return
         except Exception as failed:

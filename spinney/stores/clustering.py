@@ -30,17 +30,18 @@ SORT_BY = {
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What files are rewritten beside. writing: held for each commit; whoever else writes the directory holds it too.
+class CommitGuard:
+    """How a rewrite keeps out of the way of a query that writes the same directory.
 
-    interrupted: whether to give up; what is not committed then is as if it had never been begun.
+    lock: held for each commit, and by the query while it writes a batch. interrupted: whether to give up; what is not
+    committed by then has no effect.
     """
 
-    writing: AbstractContextManager[Any]
+    lock: AbstractContextManager[Any]
     interrupted: Callable[[], bool]
 
 
-ALONE = Beside(nullcontext(), lambda: False)
+UNGUARDED = CommitGuard(nullcontext(), lambda: False)
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,12 @@ def run_of(path: str) -> str:
     return name[len(CLUSTERED) :].rpartition("-")[0] if name.startswith(CLUSTERED) else ""
 
 
-def cluster(table: DeltaTable, name: str, beside: Beside = ALONE, *, asked: bool = False) -> list[Rewrite]:
+def cluster(table: DeltaTable, name: str, guard: CommitGuard = UNGUARDED, *, asked: bool = False) -> list[Rewrite]:
     """Carry out the merges that are due; what was done. name: the table's, a key of SORT_BY."""
-    return carry_out(table, due(table, asked=asked), Target(SORT_BY[name], CLUSTERED), beside)
+    return carry_out(table, due(table, asked=asked), Target(SORT_BY[name], CLUSTERED), guard)
 
 
-def carry_out(table: DeltaTable, merges: Sequence[Merge], target: Target, beside: Beside) -> list[Rewrite]:
+def carry_out(table: DeltaTable, merges: Sequence[Merge], target: Target, guard: CommitGuard) -> list[Rewrite]:
     """Rewrite these files; what was done. Only for whoever holds the directory's lease. Raises rewriting.Interrupted.
 
     A merge one of whose files is gone when it is committed is left out: the next call finds what is due then.
@@ -101,8 +102,8 @@ def carry_out(table: DeltaTable, merges: Sequence[Merge], target: Target, beside
         return []
     with workspace(table) as place:
         for each in merges:
-            prepared = rewrite(table, each.sources, target, place, beside.interrupted)
-            with beside.writing:
+            prepared = rewrite(table, each.sources, target, place, guard.interrupted)
+            with guard.lock:
                 committed = commit(table, prepared, target.prefix.rstrip("-"))
             if committed:
                 checkpoint_if_due(table)

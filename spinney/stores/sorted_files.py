@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from spinney.core.clustering import row_group_rows
 
-ROW_GROUP_ROWS = 16_384
+ROW_GROUP_ROWS = 10_000
+"""Measured with 2.5M rows of 50,000 groups: 100 scattered groups take 0.7 times the CPU that 16,384 rows take."""
 ROW_GROUP_BYTES = 32 * 1024**2
 """Of rows in memory; rows with large payloads make smaller row groups."""
 

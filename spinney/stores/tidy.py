@@ -110,7 +110,7 @@ def owned(config: Config, name: str) -> list[Directory]:
 
 def survey(config: Config, directory: Directory, now: datetime) -> Survey:
     """What there is to tidy; changes nothing. Raises StoreError when the table was never made."""
-    return _surveyed(config, directory, now, _let_go(config, directory, now).rows)
+    return _surveyed(config, directory, now, _expired_rows(config, directory, now).rows)
 
 
 def _surveyed(config: Config, directory: Directory, now: datetime, forgotten: int) -> Survey:
@@ -140,24 +140,25 @@ def _merges(table: DeltaTable, directory: Directory) -> list[Merge]:
 
 
 def carry_out(
-    config: Config, directory: Directory, now: datetime, beside: clustering.Beside = clustering.ALONE
+    config: Config, directory: Directory, now: datetime, guard: clustering.CommitGuard = clustering.UNGUARDED
 ) -> Survey:
     """Forget, put together, remove. Returns what was done. Only for who holds the directory's lease.
 
-    beside: how a query that writes the directory meanwhile is kept out. Raises rewriting.Interrupted.
+    guard: keeps a running query's writes and ours apart. Raises rewriting.Interrupted.
     """
     forgets_models = directory.contract.name == tables.MODELS.name and owner(directory) != PEOPLE
     with leases.held(config, [PEOPLE]) if forgets_models else nullcontext():
         # No person goes back to a model while it is being forgotten. Machines may add rows meanwhile: those of the
         # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
-        rows = _let_go(config, directory, now)
+        rows = _expired_rows(config, directory, now)
         found = _surveyed(config, directory, now, rows.rows)
         table = _opened(config, directory)
         if rows.until is not None:
-            with beside.writing:
+            with guard.lock:
+                table.update_incremental()
                 table.delete(f"{_DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
         elif rows.names is not None:
-            done = clustering.carry_out(table, _without(table, rows.names), _target(directory), beside)
+            done = clustering.carry_out(table, _without(table, rows.names), _target(directory), guard)
             dropped = sum(each.dropped for each in done)
             if dropped < rows.rows:
                 raise StoreError(
@@ -166,10 +167,10 @@ def carry_out(
                 )
     if found.small:
         table.update_incremental()
-        clustering.carry_out(table, _merges(table, directory), _target(directory), beside)
+        clustering.carry_out(table, _merges(table, directory), _target(directory), guard)
     if found.gone:
-        table.update_incremental()
-        with beside.writing:
+        with guard.lock:
+            table.update_incremental()
             _vacuumed(table, dry_run=False)
     return found
 
@@ -253,7 +254,7 @@ _DATES = {tables.PREDICTIONS.name: "scored_on", tables.HEALTH.name: "observed_on
 
 
 @dataclass(frozen=True)
-class LetGo:
+class ExpiredRows:
     """Rows that the rules let go: how many, and which. until: whole dates up to this one; else names that match."""
 
     rows: int = 0
@@ -265,18 +266,18 @@ ROWS_AT_ONCE = 200_000
 """Of a table that is looked through as Python objects of about a kilobyte each, some shards at a time."""
 
 
-def _let_go(config: Config, directory: Directory, now: datetime) -> LetGo:
+def _expired_rows(config: Config, directory: Directory, now: datetime) -> ExpiredRows:
     kind = directory.contract.name
     kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
     if kept_for is None:
-        return LetGo()
+        return ExpiredRows()
     table, since = _opened(config, directory), now - max(kept_for, LEAST)
     if kind in _DATES:
         dates = ((file.partition[_DATES[kind]], file.rows) for file in table_files.files(table))
         old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
-        return LetGo(sum(rows for _, rows in old), max(on for on, _ in old)) if old else LetGo()
+        return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
     parts = [each for each in _named_parts(config, directory, since) if each.num_rows]
-    return LetGo(sum(each.num_rows for each in parts), names=pa.concat_tables(parts)) if parts else LetGo()
+    return ExpiredRows(sum(each.num_rows for each in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
 
 
 def _named_parts(config: Config, directory: Directory, since: datetime) -> Iterator[pa.Table]:

@@ -21,7 +21,7 @@ from spinney.core.errors import StoreError
 from spinney.core.keys import encode, shard_of
 from spinney.stores import clustering, delta, rewriting, sorted_files, sorting, table_files
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.clustering import ALONE, Beside, cluster, due
+from spinney.stores.clustering import UNGUARDED, CommitGuard, cluster, due
 from spinney.stores.layout import directory
 
 SHARDS = 4
@@ -277,7 +277,7 @@ def test_the_query_s_lock_is_held_for_the_commit_alone_and_what_it_wrote_meanwhi
             lock.release()
 
     table = events.table
-    cluster(table, "events", Beside(Writing(), look), asked=True)
+    cluster(table, "events", CommitGuard(Writing(), look), asked=True)
     assert len(held) > 10
     assert not any(held)
     assert len(events.rows()) == 2007
@@ -297,7 +297,7 @@ def test_a_checkpoint_of_the_log_that_falls_due_with_a_merge_is_made_without_the
         def __exit__(self, *_: object) -> None:
             assert not made.exists()
 
-    assert len(cluster(events.table, "events", Beside(Writing(), lambda: False), asked=True)) == 1
+    assert len(cluster(events.table, "events", CommitGuard(Writing(), lambda: False), asked=True)) == 1
     assert events.table.version() == 2
     assert made.exists()
     assert len(events.rows()) == 10
@@ -311,7 +311,7 @@ def test_an_interrupted_merge_and_one_that_a_crash_cut_off_leave_nothing_behind(
     left.write_bytes(b"half a file")
     looks = iter([False, False, True])
     with pytest.raises(rewriting.Interrupted):
-        cluster(events.table, "events", Beside(ALONE.writing, lambda: next(looks)), asked=True)
+        cluster(events.table, "events", CommitGuard(UNGUARDED.lock, lambda: next(looks)), asked=True)
     assert (events.rows(), events.on_disk(), events.table.version()) == (before, files, version)
     assert not left.parent.exists()
 
@@ -325,7 +325,7 @@ def test_a_merge_one_of_whose_files_is_gone_when_it_is_committed_is_left_out(eve
             looked.append(events.table.delete("batch_id <= 100"))
         return False
 
-    assert cluster(table, "events", Beside(ALONE.writing, look), asked=True) == []
+    assert cluster(table, "events", CommitGuard(UNGUARDED.lock, look), asked=True) == []
     assert len(events.rows()) == 400
     cluster(events.table, "events", asked=True)
     assert len(events.rows()) == 400

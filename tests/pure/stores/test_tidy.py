@@ -19,7 +19,7 @@ from spinney.core.champion import Promotion
 from spinney.core.keys import encode, shard_of
 from spinney.fleet import Fleet
 from spinney.stores import delta, leases, tidy
-from spinney.stores.clustering import Beside
+from spinney.stores.clustering import CommitGuard
 from spinney.stores.decisions import Ask, Said, Verb, carry_out, propose
 from spinney.stores.layout import directory, every_directory
 from streaming.tidying import Tidier, serve
@@ -183,7 +183,7 @@ def test_models_are_forgotten_without_the_query_s_lock_and_what_it_stores_meanwh
                 past.round(10.9 * DAY, {A: 77.0})
         return False
 
-    tidy.carry_out(past.config, place(past, "stream"), hour(11 * DAY), Beside(lock, look))
+    tidy.carry_out(past.config, place(past, "stream"), hour(11 * DAY), CommitGuard(lock, look))
     assert seen
     assert not any(seen)
     assert past.answers()[A] in models(past)

@@ -112,7 +112,7 @@ def test_a_stop_gives_the_leases_back_only_after_the_directory_that_is_being_tid
     queries |= {"ingest": Running()}
     began, may_end, tidied = threading.Event(), threading.Event(), []
 
-    def carry_out(config: Config, directory: Directory, now: datetime, beside: object) -> None:
+    def carry_out(config: Config, directory: Directory, now: datetime, guard: object) -> None:
         began.set()
         assert may_end.wait(60)
         tidied.append(directory.name)

@@ -15,7 +15,7 @@ from spinney.core.clustering import Rule
 from spinney.core.config import parse
 from spinney.core.keys import encode, shard_of
 from spinney.stores import clustering, delta, table_files
-from spinney.stores.clustering import ALONE
+from spinney.stores.clustering import UNGUARDED
 from spinney.stores.layout import directory
 from streaming import tidying
 from streaming.tidying import Clusterer, Tidier
@@ -62,7 +62,7 @@ def test_a_running_ingest_clusters_its_events_unasked_and_holds_the_query_s_lock
 
 
 def test_a_look_changes_nothing_while_too_few_files_are_new_and_goes_on_when_there_are_more(past) -> None:
-    clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), ALONE)
+    clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), UNGUARDED)
     sell(past, 2)
     clusterer.look()
     clusterer.look()
@@ -76,7 +76,7 @@ def test_a_look_changes_nothing_while_too_few_files_are_new_and_goes_on_when_the
 
 
 def test_a_look_that_fails_is_logged_and_the_next_one_tries_again(past, monkeypatch, caplog) -> None:
-    clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), ALONE)
+    clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), UNGUARDED)
     sell(past, 3)
     whole = clustering.rewrite
 

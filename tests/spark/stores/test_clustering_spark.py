@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from schemas import tables
 from spinney.core import keys
 from spinney.stores import clustering, delta, rewriting, sorted_files, tidy
-from spinney.stores.clustering import Beside, cluster
+from spinney.stores.clustering import CommitGuard, cluster
 from spinney.stores.layout import directory
 from streaming.delta_source import appended
 
@@ -85,7 +85,7 @@ def test_appends_of_spark_and_merges_in_another_thread_lose_nothing(spark, world
     def keep_merging() -> None:
         try:
             while not stop.is_set():
-                merged.extend(cluster(DeltaTable(place.uri), "events", Beside(lock, lambda: False), asked=True))
+                merged.extend(cluster(DeltaTable(place.uri), "events", CommitGuard(lock, lambda: False), asked=True))
         except Exception as error:
             errors.append(error)
 
