@@ -179,7 +179,7 @@ class _Load:
             self._show(Progress("read", first, source.rows))
         if first != source.rows:
             raise StoreError(
-                f"load: {self._source}: expected {source.rows} rows, as its metadata says; got {first}. Nothing was loaded"
+                f"load: {self._source}: expected {source.rows} rows by its metadata; got {first}. Nothing was loaded"
             )
         for kind in self._kinds:
             kind.close()
