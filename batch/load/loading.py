@@ -28,6 +28,7 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
+from spinney.core.errors import StoreError
 from spinney.stores import charter, delta, layout, leases
 from spinney.stores.arrow import arrow_type
 from spinney.stores.storage import folder
@@ -176,6 +177,10 @@ class _Load:
                 else:
                     kind.check(batch, batch, place)
             self._show(Progress("read", first, source.rows))
+        if first != source.rows:
+            raise StoreError(
+                f"load: {self._source}: expected {source.rows} rows by its metadata; got {first}. Nothing was loaded"
+            )
         for kind in self._kinds:
             kind.close()
 

@@ -73,7 +73,7 @@ class Spool:
             if table.num_rows:
                 yield table
         if given != self.rows:
-            raise StoreError(f"load: {self._folder}: expected {self.rows} rows that were put there, got {given}")
+            raise StoreError(f"load: {self._folder}: expected the {self.rows} rows written; got {given}")
 
     def _begin_spilling(self) -> None:
         expected = self._bytes * max(1.0, self._expected / self.rows)
