@@ -116,7 +116,6 @@ def measured(
 def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
     usual = {"groups": 50_000, "history": 25, "turn": 20, "rate": 2_000, "seconds": 120, "probe_seconds": 90}
     parser = arguments(__doc__ or "", usual)
-    parser.add_argument("--bootstrap-servers", default="", help="a broker that is there [an embedded one]")
     asked = parser.parse_args(arguments_given)
     peer = "prediction of the turning event"
     median = Measure("stale → new champion answers, p50", "s", "less", peer)
