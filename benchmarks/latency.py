@@ -174,7 +174,6 @@ def ours(file: Path, commands: Commands, load: Load) -> tuple[Found, Usage]:
 def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
     usual = {"groups": 50_000, "rate": 2_000, "warm_up": 60, "seconds": 600, "noop_seconds": 120}
     parser = arguments(__doc__ or "", usual)
-    parser.add_argument("--bootstrap-servers", default="", help="a broker that is there [an embedded one]")
     asked = parser.parse_args(arguments_given)
     peer = "no-op query"
     targets = {50: "≤ 3 s", 95: "", 99: "≤ 3 ×", 100: ""}

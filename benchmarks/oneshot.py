@@ -27,9 +27,7 @@ EVENTS = 200
 
 
 def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
-    parser = arguments(__doc__ or "", {"groups": 3_000, "rows": 50})
-    parser.add_argument("--bootstrap-servers", default="", help="a broker that is there [an embedded one]")
-    asked = parser.parse_args(arguments_given)
+    asked = arguments(__doc__ or "", {"groups": 3_000, "rows": 50}).parse_args(arguments_given)
     peer, target = "bare Spark session", "≤ 15 s"
     stream = Measure("stream --once, nothing to do", "s", "less", peer, target)
     load = Measure(f"load, {LOADED:,} rows", "s", "less", peer, target)

@@ -120,7 +120,7 @@ def measure(folder: Path, found: OfSize, asked: argparse.Namespace, commands: Co
 
 def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
     usual = {"rows": 50, "new_rows": 10, "peer_groups": 5_000, "largest_share": 0.0, "scattered": 10}
-    parser = arguments(__doc__ or "", usual)
+    parser = arguments(__doc__ or "", usual, needs_broker=False)
     parser.add_argument("--groups", type=int, action="append", help="size of a fleet; may be repeated [50000]")
     asked = parser.parse_args(arguments_given)
     asked.groups = asked.groups or [50_000]

@@ -92,9 +92,7 @@ class Backlog:
 
 
 def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
-    parser = arguments(__doc__ or "", {"groups": 50_000, "records": 1_200_000})
-    parser.add_argument("--bootstrap-servers", default="", help="a broker that is there [an embedded one]")
-    asked = parser.parse_args(arguments_given)
+    asked = arguments(__doc__ or "", {"groups": 50_000, "records": 1_200_000}).parse_args(arguments_given)
     noop, loop = "no-op query", "hand-written consumer"
     ingest = Measure("ingest, backlog", "events/s", "more", noop, "≥ 0.6 ×")
     score = Measure("score, backlog", "events/s", "more", noop, "≥ 0.5 ×")

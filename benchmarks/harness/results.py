@@ -151,7 +151,7 @@ def machine() -> str:
     return f"{cores} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}, load average {load:.1f}"
 
 
-def arguments(text: str, sizes: dict[str, Any]) -> argparse.ArgumentParser:
+def arguments(text: str, sizes: dict[str, Any], *, needs_broker: bool = True) -> argparse.ArgumentParser:
     """A parser with the options of every benchmark. sizes: option -> default; the help is in the text."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in sizes.items():
@@ -160,6 +160,9 @@ def arguments(text: str, sizes: dict[str, Any]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--spark", action="append", default=[], metavar="KEY=VALUE", help="an entry of [spark]; may be repeated"
     )
+    if needs_broker:
+        where = "take this broker, and leave the topics on it [an embedded one]"
+        parser.add_argument("--bootstrap-servers", default="", metavar="HOST:PORT", help=where)
     parser.add_argument("--json", action="store_true", help="one JSON object: all runs, peak memory, versions, machine")
     return parser
 
