@@ -26,7 +26,7 @@ from spinney.core.errors import SpinneyError, StoreError, exit_code
 from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.kafka import existing_topics
-from spinney.stores.spark import session, with_required
+from spinney.stores.spark import session
 from spinney.stores.validity import Editions
 from streaming import ingest, labels, retrain, score
 from streaming.query import Query, Stopping
@@ -210,7 +210,7 @@ def run(
 
     Raises StoreError when a query fails, while it stops too.
     """
-    application = Application(with_required(spark) if spark else session(config), config, tuple(only))
+    application = Application(spark or session(config), config, tuple(only))
     with _signals(application.stopping):
         if once:
             application.drain()

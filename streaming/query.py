@@ -13,7 +13,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from spinney.core.config import Config
 from spinney.stores import checkpoints
 from spinney.stores.layout import checkpoint
-from spinney.stores.spark import in_pool
+from spinney.stores.spark import in_pool, with_required
 from streaming.clock import Clock, refuse_late, refuse_the_past, tolerance
 
 Write = Callable[[DataFrame, int], None]
@@ -65,5 +65,5 @@ class Query:
             .foreachBatch(each)
         )
         writer = writer.trigger(availableNow=True) if once else writer.trigger(processingTime=self.trigger)
-        with in_pool(self.plan.sparkSession, self.name):
+        with in_pool(with_required(self.plan.sparkSession), self.name):
             return writer.start()

@@ -125,11 +125,11 @@ def _checked_type(found: Source | OnlySpark, config: Config, *, outcomes: bool) 
 
 def _starter(config: Config, spark: SparkSession | Start | None) -> Start:
     def start() -> SparkSession:
-        if spark is not None:
-            return spark() if callable(spark) else spark
-        from spinney.stores.spark import session
+        from spinney.stores.spark import session, with_required
 
-        return session(config)
+        if spark is None:
+            return session(config)
+        return with_required(spark() if callable(spark) else spark)
 
     return start
 

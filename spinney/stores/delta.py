@@ -109,6 +109,7 @@ def dataset(table: DeltaTable) -> ds.Dataset:
     """The table for Arrow to read."""
     from spinney.stores import table_files  # not needed to look something up, and it imports pandas
 
+
     return table_files.dataset(table)
 
 
