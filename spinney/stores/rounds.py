@@ -37,6 +37,7 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import Decision, ModelStatus, QueryName, RoundKind, Staleness
 from spinney.core.config import Config
+from spinney.core.errors import StoreError
 from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, Part, Progress, next_part
 from spinney.core.recipe import Recipe
@@ -293,6 +294,7 @@ class Rounds:
             "recipe_id": None if fit is None else fit.notes["recipe_id"],
             "batch_id": batch_id,
         }
+        _refuse_uneven(row)
         self._seconds.clear()
         rows = pa.Table.from_pylist([row], schema=arrow_schema(tables.ROUNDS))
         self._writers[RECORD].append(rows, step=RECORD, batch_id=batch_id)
@@ -335,6 +337,18 @@ def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter) -> Data
     if of_parents.num_rows:
         frames.append(parent_fitter.fit_parents(spark, of_parents, fitting, cores_of(spark)))
     return reduce(DataFrame.unionByName, frames)
+
+
+def _refuse_uneven(row: Mapping[str, Any]) -> None:
+    """Raises StoreError when the counts of a round do not add up. row: of `rounds`."""
+    parts = {name: row[name] for name in ("fitted", "failed", "too_few_rows", "kept", "deferred")}
+    if sum(parts.values()) != row["groups_in"]:
+        text = ", ".join(f"{name} {count}" for name, count in parts.items())
+        raise StoreError(
+            f"round {row['round_id']}: expected its {row['groups_in']} groups to be fitted, failed, too few rows, kept "
+            f"or deferred; got {text}, together {sum(parts.values())}. Its models and promotions are stored, the round is "
+            "not recorded. Report this with the tables models, promotions and verdicts"
+        )
 
 
 def _with(rows: DataFrame | pa.Table, constants: Mapping[str, Any]) -> DataFrame | pa.Table:

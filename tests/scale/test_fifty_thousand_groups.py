@@ -26,6 +26,7 @@ from devices import (
     TEXT,
     Devices,
     ridge_by_polars,
+    until,
 )
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
@@ -42,8 +43,9 @@ from streaming.retrain import query
 NEW = 3
 """Readings of each device between two rounds, and so what `new_rows` waits for."""
 
+WINDOW_ROWS = 500
 MOST = 800
-"""budget.max_groups of the configuration."""
+"""recipe.window_rows and budget.max_groups of the configuration."""
 
 PARENTS = [parent_key(["region"], [f"r{at}"]) for at in range(REGIONS)]
 
@@ -72,12 +74,13 @@ def story(spark, tmp_path_factory) -> Story:
     devices.read(READINGS, since=0, more_of_giant=GIANT_READINGS)
     for since in (READINGS, READINGS + NEW):
         told.weekly.append(retrain(devices.config, spark=spark) or {})
-        told.expected.append(ridge_by_polars(devices.readings, devices.config.recipe.window_rows))
+        # The newest reading is of hour since - 1 and sets the clock: what is younger than an hour is not mature.
+        told.expected.append(ridge_by_polars(until(devices.readings, since - 2), WINDOW_ROWS))
         told.answers.append(fleet.predict(frame))
         devices.read(NEW, since=since)
     models = dict(zip(devices.keys, told.answers[-1]["model_id"], strict=True))
     devices.answered(models, labelled=NEW, hour=READINGS + 2 * NEW + 1)
-    told.expected.append(ridge_by_polars(devices.readings, devices.config.recipe.window_rows))
+    told.expected.append(ridge_by_polars(devices.readings, WINDOW_ROWS))
     query(spark, devices.config, devices.signer, once=True).start(
         devices.config, threading.Event(), once=True
     ).awaitTermination()
@@ -95,9 +98,9 @@ def test_a_weekly_round_fits_every_group_and_parent_and_its_counts_add_up(story:
     mine = models[models["round_id"] == row["round_id"]].set_index("group_key")["rows"]
     assert mine.index.is_unique
     assert sorted(mine.index) == sorted([*story.devices.keys, *PARENTS])
-    assert mine[GIANT] == 500
+    assert mine[GIANT] == WINDOW_ROWS
     assert mine[PARENTS].tolist() == [300] * REGIONS
-    assert Counter(mine.drop([GIANT, *PARENTS])) == {READINGS + nth * NEW: DEVICES - 1}
+    assert Counter(mine.drop([GIANT, *PARENTS])) == {READINGS - 1 + nth * NEW: DEVICES - 1}
 
 
 def test_every_group_is_answered_by_its_own_model_and_as_polars_computes_it(story: Story) -> None:
@@ -115,7 +118,7 @@ def test_every_group_is_answered_by_its_own_model_and_as_polars_computes_it(stor
 
 def test_polars_agrees_with_scikit_learn_where_both_are_asked(story: Story) -> None:
     for device in (0, 1, 777, DEVICES - 1):
-        rows = story.devices.readings.filter(pl.col("device_number") == device).sort("at", "reading").tail(500)
+        rows = story.devices.readings.filter(pl.col("device_number") == device).sort("at", "reading").tail(WINDOW_ROWS)
         model = make_pipeline(StandardScaler(), Ridge(alpha=1.0))
         model.fit(rows.select(FEATURES).to_numpy(), rows["wear"].to_numpy())
         expected = model.predict(np.ones((1, len(FEATURES))))[0]
@@ -140,7 +143,7 @@ def test_a_round_of_the_stream_with_every_group_due_is_bounded_and_accounts_for_
     models = story.rows(tables.MODELS, ["group_key", "round_id", "rows"])
     fitted = models[models["round_id"] == row["round_id"]]
     assert sorted(fitted["group_key"]) == sorted(to_fit["group_key"])
-    assert set(fitted["rows"]) <= {READINGS + 2 * NEW, 500}
+    assert set(fitted["rows"]) <= {READINGS + 2 * NEW, WINDOW_ROWS}
 
 
 def test_after_the_streams_round_the_promoted_groups_answer_with_their_newest_rows(story: Story) -> None:

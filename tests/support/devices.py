@@ -166,6 +166,11 @@ class Devices:
             write_deltalake(place.uri, pa.table(found, schema=schema), mode="append")
 
 
+def until(readings: pl.DataFrame, hour: int) -> pl.DataFrame:
+    """The readings up to this hour, with it."""
+    return readings.filter(pl.col("at") <= int(START.timestamp() * 1e6) + hour * 3_600_000_000)
+
+
 def ridge_by_polars(readings: pl.DataFrame, newest: int) -> pl.DataFrame:
     """What each device's model answers where every feature is 1.0, by sums about the mean that Polars adds up.
 
