@@ -346,8 +346,8 @@ def _refuse_uneven(row: Mapping[str, Any]) -> None:
         text = ", ".join(f"{name} {count}" for name, count in parts.items())
         raise StoreError(
             f"round {row['round_id']}: expected its {row['groups_in']} groups to be fitted, failed, too few rows, kept "
-            f"or deferred; got {text}, together {sum(parts.values())}. Its models and promotions are stored, the round is "
-            "not recorded. Report this with the tables models, promotions and verdicts"
+            f"or deferred; got {text}, together {sum(parts.values())}. Its models and promotions are stored, the round "
+            "is not recorded. Report this with the tables models, promotions and verdicts"
         )
 
 

@@ -374,7 +374,7 @@ def _pieces(rest: Piece, size: int) -> list[Piece]:
 
 def _warm(recipe: Recipe) -> None:
     """Import here what each child would import anew. A user's function is called only in a child."""
-    import_module("skops.io")
+    import_module("spinney.core.estimator_arrays")
     names = [recipe.estimator, *candidates(recipe.arguments)]
     theirs = [name for name in names if ":" in name]
     for name in theirs:
