@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spinney.core.config import parse
+
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
-from harness.fleet import Rows, Truth
-from harness.process_tree import python, run
+import freshness
+import latency
+from harness.commands import Spinney
+from harness.fleet import Rows, Settings, Truth
+from harness.process_tree import Usage, python, run
 from harness.results import Measure
 from harness.send import Turning, uniform
-from latency import slope
 from stream import rate_of
 
 
@@ -30,7 +34,7 @@ def test_a_rate_of_few_batches_is_that_of_the_whole_command() -> None:
 
 def test_the_slope_is_that_of_a_line() -> None:
     at = np.array([0.0, 1.0, 5.0])
-    assert slope(at, 3 - 2 * at) == pytest.approx(-2)
+    assert latency.slope(at, 3 - 2 * at) == pytest.approx(-2)
 
 
 def test_a_measure_compares_run_by_run() -> None:
@@ -41,6 +45,49 @@ def test_a_measure_compares_run_by_run() -> None:
     assert (found["value"], found["value_least"], found["value_most"]) == (10, 8, 30)
     assert (found["ratio"], found["ratio_least"], found["ratio_most"]) == (2, 1, 3)
     assert found["peak_mb"] == 30
+
+
+@pytest.fixture
+def config(tmp_path: Path):
+    return parse(Settings("f", 10).write(tmp_path).read_text(encoding="utf-8"), "fleet.toml", {})
+
+
+def topics(monkeypatch: pytest.MonkeyPatch, module, config, events, predictions) -> None:
+    held = {config.kafka.events: events, config.kafka.predictions: predictions}
+    monkeypatch.setattr(module, "answers", lambda _, topic: iter(held[topic]))
+
+
+def test_latency_is_counted_after_the_warm_up_from_event_to_first_prediction(tmp_path, config, monkeypatch) -> None:
+    events = [(1000 * n, {"id": f"e{n}"}) for n in range(6)] + [(0, {"id": "first0"})]
+    # e0 and e1 are warm-up; e3 is answered twice, e5 never.
+    late = {"e0": 9000, "e1": 9000, "e2": 2500, "e3": 4000, "e4": 7000}
+    predictions = [(at, {"event_id": name}) for name, at in late.items()] + [(99_000, {"event_id": "e3"})]
+    topics(monkeypatch, latency, config, events, predictions)
+    load = latency.Load(groups=10, rate=1, warm_up=2, seconds=4)
+    course = latency.Course(config, Spinney(tmp_path / "fleet.toml"), load, (config.kafka.predictions, "event_id"))
+    memory = ((1.0, 50.0), (12.0, 100.0), (13.0, 110.0), (14.0, 120.0), (99.0, 500.0))
+    found = course._found(Usage(20.0, 1.0, memory), began=12.0)
+    assert found.latency_s.tolist() == [0.5, 1.0, 3.0]
+    assert found.unanswered == 1
+    assert found.memory_growth_mb_per_minute == pytest.approx(600)
+
+
+def test_a_group_waits_from_its_turning_event_to_the_first_answer_of_another_model(config, monkeypatch) -> None:
+    events = [(1000, {"id": "turned-3"}), (2000, {"id": "turned-4"}), (2500, {"id": "rest-0-1"})]
+    old = {group: f"{group:064x}" for group in (3, 4)}
+    predictions = [
+        (1800, {"event_id": "turned-3", "group_key": '["g3"]', "model_id": old[3]}),
+        (2600, {"event_id": "turned-4", "group_key": '["g4"]', "model_id": old[4]}),
+        (9000, {"event_id": "probe-8-3", "group_key": '["g3"]', "model_id": "new"}),
+        (6000, {"event_id": "probe-5-3", "group_key": '["g3"]', "model_id": "new"}),
+        (7000, {"event_id": "probe-5-4", "group_key": '["g4"]', "model_id": old[4]}),
+        (7000, {"event_id": "rest-0-1", "group_key": '["g9"]', "model_id": "new"}),
+    ]
+    topics(monkeypatch, freshness, config, events, predictions)
+    found = freshness.waits(config)
+    assert found.answered.tolist() == [5.0]
+    assert sorted(found.first.tolist()) == [0.6, 0.8]
+    assert found.waiting == (4,)
 
 
 def test_synthetic_rows_are_as_many_as_asked_for_and_one_group_has_its_share() -> None:
