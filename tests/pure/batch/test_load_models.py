@@ -297,7 +297,9 @@ def test_a_training_that_lies_ahead_of_the_fleets_clock_is_refused_and_does_not_
     )
     began = datetime.now(UTC)
     told = load_models(past.config, str(index), SAID, dry_run=True)
-    assert told == load_models(past.config, str(index), SAID)
+    again = load_models(past.config, str(index), SAID)
+    # The wall's clock stands in the reason to the second.
+    assert (told == again) if clock == "event" else (whats(told) == whats(again))
     assert whats(told) == {A: "refused", B: "imported", C: "imported"}
     assert told[0].why.startswith("trained_through: expected a time not after the fleet's clock, 20")
     assert told[0].why.endswith(f"; got {datetime.fromisoformat(ahead).replace(tzinfo=UTC)}")

@@ -51,7 +51,8 @@ def test_whoever_was_champion_since_then_still_was_and_there_is_a_way_back_as_be
     life: list[tuple[str, bool, int]], since: int
 ) -> None:
     history, epoch = [], 0
-    for at, (decision, by_person, model) in enumerate(life, 1):
+    for at, (decision, said_by_person, model) in enumerate(life, 1):
+        by_person = said_by_person or decision == "pinned"  # machines pin nothing
         epoch += by_person
         rank = model if decision == "pinned" else at
         history.append(
