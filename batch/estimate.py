@@ -103,7 +103,7 @@ def _plan(spark: SparkSession, config: Config, scope: Scope, view: View) -> tupl
     """gating.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any."""
     rows = verdicts(spark, config, scope, view).select(["shard", "group_key", "epoch", "predicted_ms", "model_id"])
     plan = rows.rename_columns({"model_id": "champion_id"}).to_pandas()
-    plan["lot"] = [xxhash.xxh64_intdigest(f"sample {key}") for key in plan["group_key"]]
+    plan["lot"] = [xxhash.xxh64_intdigest(f"sample {key}".encode()) for key in plan["group_key"]]
     plan = plan.sort_values(["lot", "group_key"], ignore_index=True)
     plan[EVENTS] = pd.array([None] * len(plan), dtype="Int64")
     mean_ms = plan["predicted_ms"].mean()

@@ -40,8 +40,8 @@ from spinney.fleet import Fleet
 from spinney.stores import delta
 from streaming.retrain import query
 
-NEW = 3
-"""Readings of each device between two rounds, and so what `new_rows` waits for."""
+NEW = 5
+"""Readings of each device between two rounds. `new_rows` waits for as many, and so does a refused group."""
 
 WINDOW_ROWS = 500
 MOST = 800

@@ -57,7 +57,7 @@ max_rows = 300
 evidence = 3
 [staleness]
 max_age = "3650d"
-new_rows = 3
+new_rows = 5
 [budget]
 max_groups = 800
 [kafka]
