@@ -30,8 +30,8 @@ from spinney.core.parts import Pace, next_part
 from spinney.stores import charter, gating, signing_key
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.event_counting import EVENTS
-from spinney.stores.fitter import BLOCK_ROWS
-from spinney.stores.rounds import Ordered, fitted_groups
+from spinney.stores.fitter import BLOCK_ROWS, KEPT
+from spinney.stores.rounds import Ordered, fit, fitting_of
 from spinney.stores.spark import cores_of, session, with_required
 
 SMALL = 60
@@ -135,7 +135,8 @@ class _Sampling:
         ordered = Ordered("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
         signer = signing_key.signer(self.config)
-        fitted = fitted_groups(self.spark, self.config, signer, ordered, plan).toArrow().to_pandas()
+        fitted = fit(self.spark, plan, fitting_of(self.config, signer, ordered)).toArrow().to_pandas()
+        fitted = fitted[fitted["status"] != KEPT]
         models = fitted.assign(shard=0, fitted_at=view.now)
         decided = gating.Gating(self.config.gate).decided(models, plan)
         size = _parquet_bytes(models, tables.MODELS) + _parquet_bytes(decided, tables.PROMOTIONS)

@@ -287,11 +287,19 @@ class Writer:
         self._stored(commit)
         return True
 
-    def append_files(self, files: Sequence[AddAction], *, step: str, batch_id: int) -> bool:
+    def append_files(
+        self,
+        files: Sequence[AddAction],
+        *,
+        step: str,
+        batch_id: int,
+        part: int = 0,
+        notes: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Commit Parquet files that lie in the directory already, unless the step is stored; whether it was done."""
-        if self.done(step, batch_id):
+        if self.done(step, batch_id, part):
             return False
-        commit = Commit(self._query, step, batch_id, self._checkpoint, {})
+        commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
         contract = self._directory.contract
         self._table.update_incremental()
         self._table.create_write_transaction(

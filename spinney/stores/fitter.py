@@ -7,7 +7,7 @@ against what the round's plan counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -92,12 +92,21 @@ class Fitter:
         return Supervised(Fits(self.recipe, self.clock, self.signer, self.limits), parted)
 
 
-def fit_groups(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int) -> DataFrame:
-    """Columns FITTED, one row per request, lazily. requests: fit_requests.REQUEST, of groups.
+@dataclass(frozen=True)
+class Output:
+    """What a task makes of the rows FITTED of its groups: the rows themselves, unless said otherwise."""
+
+    ddl: str = FITTED_DDL
+    made_of: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter
+
+
+def fit_groups(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: Output) -> DataFrame:
+    """What `output` makes of FITTED, one row per request, lazily. requests: fit_requests.REQUEST, of groups.
 
     Raises StoreError in its tasks when a group's events are not those that the plan counted.
     """
-    return _sent(spark, tasks(requests, cores)).mapInArrow(fitter.fit_tasks, FITTED_DDL)
+    made_of = output.made_of
+    return _sent(spark, tasks(requests, cores)).mapInArrow(lambda rows: made_of(fitter.fit_tasks(rows)), output.ddl)
 
 
 def tasks(requests: pa.Table, cores: int) -> list[pa.Table]:

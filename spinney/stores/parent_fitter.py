@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from spinney.core.errors import StoreError
 from spinney.stores import fit_requests, training
 from spinney.stores.arrow import arrow_type
-from spinney.stores.fitter import BLOCK_ROWS, FITTED_DDL, TASK_EVENTS, Batches, Fitter, block, fitted, refuse_missing
+from spinney.stores.fitter import BLOCK_ROWS, TASK_EVENTS, Batches, Fitter, Output, block, fitted, refuse_missing
 from spinney.stores.snapshot import Shards
 from spinney.stores.supervised import Supervised
 from spinney.stores.training import TrainingTables
@@ -118,8 +118,8 @@ class _ParentFitting:
         refuse_missing(keys.to_pylist(), requests.column("events").to_pylist(), events)
 
 
-def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int) -> DataFrame:
-    """Columns FITTED, one row per request, lazily. requests: fit_requests.REQUEST, of parents.
+def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: Output) -> DataFrame:
+    """What `output` makes of FITTED, one row per request, lazily. requests: fit_requests.REQUEST, of parents.
 
     Raises StoreError in its tasks when a parent's samples or events are not all there.
     """
@@ -136,7 +136,8 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
         fitter, fit_requests.written(requests), dict(zip(parents, of_task, strict=True)), len(ranges)
     )
     ordered = samples.repartitionById(count, f"`{_TASK}`").sortWithinPartitions(_KEY)
-    return ordered.mapInArrow(fitting.fit, FITTED_DDL)
+    made_of = output.made_of
+    return ordered.mapInArrow(lambda rows: made_of(fitting.fit(rows)), output.ddl)
 
 
 def whole_groups(batches: Batches, block_rows: int = BLOCK_ROWS) -> Iterator[pa.Table]:

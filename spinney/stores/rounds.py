@@ -47,18 +47,17 @@ from spinney.stores.arrow import arrow_schema
 from spinney.stores.child import Limits
 from spinney.stores.delta import Writer
 from spinney.stores.event_counting import EVENTS, EventCounting
+from spinney.stores.fitter import Output
 from spinney.stores.layout import directory
+from spinney.stores.model_writing import REPORT_DDL, ModelWriting, actions
 from spinney.stores.snapshot import snapshots
 from spinney.stores.spark import cores_of, errors_of_tasks
+from spinney.stores.storage import folder
 from spinney.stores.training import TrainingTables
-from spinney.stores.validity import shard
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
 GATED_TOGETHER = 20_000
 """Groups that the gate decides about at once: what it holds in memory does not grow with the fleet."""
-
-FEW = 500
-"""Models of a round that come to this process to be written: without a Spark job, in milliseconds."""
 
 READ = (tables.EVENTS, tables.OUTCOMES)
 """The tables that a round reads as of its pins; of `models` it reads champions, which never change, by their ids."""
@@ -198,23 +197,21 @@ class Rounds:
         plan = whole.iloc[part.begin : part.end]
         with self._timed(FIT):
             recipe = Recipe.of(self._config)
-            fitted = fitted_groups(self._spark, self._config, self._signer, ordered, plan)
-            models = _with(
-                fitted.withColumn("shard", F.expr(shard(self._config))),
-                {
-                    "round_id": ordered.round_id,
-                    "generation": None,
-                    "fitted_at": ordered.now,
-                    "clock": ordered.clock,
-                    "batch_id": batch_id,
-                },
-            )
-            notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end}
-            size = delta.Size(len(plan), 0) if len(plan) <= FEW else None
+            constants = {
+                "round_id": ordered.round_id,
+                "generation": None,
+                "fitted_at": ordered.now,
+                "clock": ordered.clock,
+                "batch_id": batch_id,
+            }
+            place = directory(self._config, tables.MODELS, self._kind.value)
+            writing = ModelWriting(folder(place.uri), constants, self._config.fleet.shards)
+            fitting = fitting_of(self._config, self._signer, ordered)
             with errors_of_tasks():
-                self._writers[FIT].append(
-                    models, step=FIT, batch_id=batch_id, part=part.number, notes=notes, size=size
-                )
+                report = fit(self._spark, plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
+            _refuse_missing(ordered.round_id, len(plan), report)
+            files, notes = actions(report), {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end}
+            self._writers[FIT].append_files(files, step=FIT, batch_id=batch_id, part=part.number, notes=notes)
 
     def _planned(self, batch_id: int) -> pd.DataFrame:
         """The groups of the stored plan, parents first: gating.ASKED and EVENTS. The keys of a fleet fit here."""
@@ -313,30 +310,38 @@ class Rounds:
         self._seconds[step] = self._seconds.get(step, 0.0) + time.perf_counter() - began
 
 
-def fitted_groups(
-    spark: SparkSession, config: Config, signer: Signer, ordered: Ordered, plan: pd.DataFrame
-) -> DataFrame:
-    """Fit the groups of a plan as of its pins and its clock: fitter.FITTED, no row for those that are kept.
-
-    plan: gating.ASKED and `events`. Raises StoreError in its tasks when rows are missing that the plan counted.
-    """
+def fitting_of(config: Config, signer: Signer, ordered: Ordered) -> fitter.Fitter:
+    """How the groups of a round are fitted: as of its pins and its clock."""
     rows = TrainingTables.of(config, ordered.pins, ordered.clock)
     models = tuple(snapshots(config, tables.MODELS))
-    fitting = fitter.Fitter(Recipe.of(config), signer, ordered.clock, rows, models, Limits.of(config))
-    return fit(spark, plan, fitting).filter(F.col("status") != fitter.KEPT)
+    return fitter.Fitter(Recipe.of(config), signer, ordered.clock, rows, models, Limits.of(config))
 
 
-def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter) -> DataFrame:
-    """Columns fitter.FITTED, one row per group and parent of the plan. plan: the columns of fit_requests.REQUEST."""
+def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter, output: Output | None = None) -> DataFrame:
+    """What `output` makes of rows fitter.FITTED, one per group and parent of the plan; by default these rows.
+
+    plan: the columns of fit_requests.REQUEST. Raises StoreError in its tasks when rows are missing that the plan
+    counted.
+    """
     requests = pa.Table.from_pandas(plan[fit_requests.REQUEST.names], fit_requests.REQUEST, preserve_index=False)
     are_parents = pa.array(plan["group_key"].map(is_parent), pa.bool_())
     of_groups, of_parents = requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
-    frames = []
+    cores, made, frames = cores_of(spark), output or Output(), []
     if of_groups.num_rows:
-        frames.append(fitter.fit_groups(spark, of_groups, fitting, cores_of(spark)))
+        frames.append(fitter.fit_groups(spark, of_groups, fitting, cores, made))
     if of_parents.num_rows:
-        frames.append(parent_fitter.fit_parents(spark, of_parents, fitting, cores_of(spark)))
+        frames.append(parent_fitter.fit_parents(spark, of_parents, fitting, cores, made))
     return reduce(DataFrame.unionByName, frames)
+
+
+def _refuse_missing(round_id: str, asked: int, report: pa.Table) -> None:
+    """Raises StoreError when the tasks did not account for every request. report: model_writing.REPORT_DDL."""
+    stored, kept = (int(pc.sum(report.column(name)).as_py() or 0) for name in ("rows", "kept"))
+    if stored + kept != asked:
+        raise StoreError(
+            f"round {round_id}: expected a result for each of {asked} fit requests; got {stored} models and {kept} "
+            "kept. Nothing was stored: the round stops here. Run the command again; if it happens again, report it"
+        )
 
 
 def _refuse_uneven(row: Mapping[str, Any]) -> None:

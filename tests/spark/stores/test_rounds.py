@@ -20,7 +20,7 @@ from spinney.core.config import parse
 from spinney.core.errors import StoreError
 from spinney.core.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.stores import crashpoints, delta, rounds
+from spinney.stores import crashpoints, delta, fitter, rounds
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ, Ordered, Rounds
@@ -230,11 +230,11 @@ def test_few_groups_and_many_are_decided_and_written_alike(spark, fleet, monkeyp
     first.carry_out(0)
     fleet.sell("a", 1, 10, since=START + timedelta(days=3))
     found = []
-    for few in (rounds.FEW, 0):
+    for few in (rounds.GATED_TOGETHER, 2):
         mine = world_copy(fleet, tmp_path, f"few{few}")
         with monkeypatch.context() as patch:
-            patch.setattr(rounds, "FEW", few)
-            patch.setattr(rounds, "GATED_TOGETHER", few or 2)
+            patch.setattr(rounds, "GATED_TOGETHER", few)
+            patch.setattr(fitter, "TASK_EVENTS", few)
             runner = runner_of(spark, mine)
             plan(mine, runner, 1, *EVERY, pinned=C)
             runner.carry_out(1)
