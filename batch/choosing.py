@@ -30,7 +30,7 @@ from spinney.stores.event_counting import EVENTS
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ
 from spinney.stores.snapshot import Shards, snapshot
-from spinney.stores.spark import cores_of
+from spinney.stores.spark import Start
 from spinney.stores.table_files import GroupIndex
 from spinney.stores.training import TrainingTables
 
@@ -72,13 +72,13 @@ class View:
         return cls(pins, clock, datetime.now(UTC))
 
 
-def verdicts(spark: SparkSession, config: Config, scope: Scope, view: View) -> pa.Table:
+def verdicts(start: Start, config: Config, scope: Scope, view: View) -> pa.Table:
     """The rows of a plan: columns of `verdicts` but for round_id, pins and batch_id.
 
     Raises StoreError when a group is named of which no event was ever stored.
     """
     if scope.which == STALE:
-        return _stale(spark, config, view)
+        return _stale(start(), config, view)
     groups = every_group(config, view) if scope.which == ALL else _named(config, view, scope.groups)
     said = "the batch refits every group" if scope.which == ALL else "asked for by name"
     known = _champions(config, view, groups)
@@ -189,7 +189,7 @@ def fleet_clock(config: Config) -> datetime | None:
     return max(newest, default=None)
 
 
-def pace_of(spark: SparkSession, config: Config, mean_ms: float | None) -> Pace:
+def pace_of(cores: int, config: Config, mean_ms: float | None) -> Pace:
     """How fast a batch should go. mean_ms: of a group's last fit; None when none was ever fitted."""
     cost = UNKNOWN_COST_MS if mean_ms is None else mean_ms
-    return Pace(config.budget.part_seconds, cost / 1000 / cores_of(spark), known=mean_ms is not None)
+    return Pace(config.budget.part_seconds, cost / 1000 / cores, known=mean_ms is not None)

@@ -87,7 +87,7 @@ def estimate(
     are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
     lines = [_Line.of(sampling, plan[mine]) for mine in (are_parents, ~are_parents) if mine.any()]
     warming = max(warm.seconds - lines[-1].small.seconds, 0.0)
-    parts = _parts(len(plan), int(are_parents.sum()), lines[-1], pace_of(spark, config, mean_ms))
+    parts = _parts(len(plan), int(are_parents.sum()), lines[-1], pace_of(cores_of(spark), config, mean_ms))
     return Estimate(
         groups=len(plan),
         seconds=planning + warming + _along(lines, parts, "seconds"),
@@ -101,8 +101,9 @@ def estimate(
 
 def _plan(spark: SparkSession, config: Config, scope: Scope, view: View) -> tuple[pd.DataFrame, float | None]:
     """gating.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any."""
-    rows = verdicts(spark, config, scope, view).select(["shard", "group_key", "epoch", "predicted_ms", "model_id"])
-    plan = rows.rename_columns({"model_id": "champion_id"}).to_pandas()
+    rows = verdicts(lambda: spark, config, scope, view)
+    known = rows.select(["shard", "group_key", "epoch", "predicted_ms", "model_id"])
+    plan = known.rename_columns({"model_id": "champion_id"}).to_pandas()
     plan["lot"] = [xxhash.xxh64_intdigest(f"sample {key}".encode()) for key in plan["group_key"]]
     plan = plan.sort_values(["lot", "group_key"], ignore_index=True)
     plan[EVENTS] = pd.array([None] * len(plan), dtype="Int64")

@@ -27,8 +27,8 @@ from spinney.core.parts import Pace, Progress
 from spinney.core.recipe import Recipe
 from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
-from spinney.stores.rounds import Ordered, Rounds
-from spinney.stores.spark import session, with_required
+from spinney.stores.rounds import FEW, Ordered, Rounds
+from spinney.stores.spark import Start, cores_of, on_demand
 
 NAME = QueryName.WEEKLY.value
 GOES_ON = timedelta(days=1)
@@ -43,30 +43,33 @@ def retrain(
     groups: Sequence[str] | None = None,
     *,
     stale: bool = False,
-    spark: SparkSession | None = None,
+    spark: SparkSession | Start | None = None,
     show: Show | None = None,
 ) -> dict[str, object] | None:
     """Retrain these groups; or all of them and their parents; or those that are stale.
 
     groups: keys of groups or parents, with spaces in their JSON or without. Returns the round as recorded; None:
     nothing to do. Raises StoreError when a group has never been seen, Busy when a batch runs.
+
+    spark: a session, or what starts one: a few groups are fitted without it.
     """
-    spark = with_required(spark) if spark else session(config)
+    start = on_demand(config, spark)
+    given = start() if isinstance(spark, SparkSession) else start
     scope = Scope.of(groups, stale=stale)
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
-        rounds = Rounds(spark, config, signing_key.signer(config), RoundKind.BATCH, NAME)
-        ordered = _end_unfinished(spark, config, rounds, show)
+        rounds = Rounds(given, config, signing_key.signer(config), RoundKind.BATCH, NAME)
+        ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
-            pace = _plan(spark, config, rounds, batch_id, scope)
+            pace = _plan(start, config, rounds, batch_id, scope)
             ordered = rounds.carry_out(batch_id, pace, _shown(f"batch-{batch_id}", show))
     tracking.deliver_now(config)
     return None if ordered is None else recorded(config, ordered.round_id)
 
 
-def _end_unfinished(spark: SparkSession, config: Config, rounds: Rounds, show: Show | None) -> Ordered | None:
+def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | None) -> Ordered | None:
     """Carry out the rest of a round that was cut off, and return it.
 
     None when there was none to go on with. One of another recipe, or of old rows, is only closed: going on would fit
@@ -80,13 +83,13 @@ def _end_unfinished(spark: SparkSession, config: Config, rounds: Rounds, show: S
     if is_old or ordered.recipe_id != Recipe.of(config).recipe_id:
         rounds.close(batch_id)
         return None
-    return rounds.carry_out(batch_id, pace_of(spark, config, None), _shown(ordered.round_id, show))
+    return rounds.carry_out(batch_id, pace_of(cores_of(start()), config, None), _shown(ordered.round_id, show))
 
 
-def _plan(spark: SparkSession, config: Config, rounds: Rounds, batch_id: int, scope: Scope) -> Pace:
+def _plan(start: Start, config: Config, rounds: Rounds, batch_id: int, scope: Scope) -> Pace:
     """Store the plan. Returns how fast it should go by what is known."""
     view = View.now_of(config)
-    rows = verdicts(spark, config, scope, view)
+    rows = verdicts(start, config, scope, view)
     predicted = rows.column("predicted_ms")
     mean_ms = pc.mean(predicted).as_py()
     by_policy = rows.group_by("policy").aggregate([("group_key", "count")])
@@ -104,7 +107,7 @@ def _plan(spark: SparkSession, config: Config, rounds: Rounds, batch_id: int, sc
         recipe_id=Recipe.of(config).recipe_id,
     )
     rounds.plan(rows, ordered, batch_id)
-    return pace_of(spark, config, mean_ms)
+    return pace_of(1 if rows.num_rows <= FEW else cores_of(start()), config, mean_ms)
 
 
 def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:

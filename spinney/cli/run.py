@@ -100,7 +100,7 @@ def retrain(
         return
     from batch.weekly import retrain as run_retrain
 
-    result = run_retrain(config, asked, stale=stale, spark=spark_session(config), show=_progress())
+    result = run_retrain(config, asked, stale=stale, spark=lambda: spark_session(config), show=_progress())
     if as_json:
         write_json(result)
     elif result is None:

@@ -133,6 +133,12 @@ def _sent(spark: SparkSession, parts: Sequence[pa.Table]) -> DataFrame:
     return frame.repartitionById(len(values), "task")
 
 
+def tasks_here(requests: pa.Table) -> list[pa.RecordBatch]:
+    """The requests as `Fitter.fit_tasks` takes them, for this process."""
+    values = [fit_requests.written(each) for each in tasks(requests, cores=1)]
+    return [pa.RecordBatch.from_pydict({"requests": pa.array([value], pa.binary())}) for value in values]
+
+
 def refuse_missing(keys: Sequence[str], planned: Sequence[int | None], read: Sequence[int]) -> None:
     """Raises StoreError where not as many events were read of a group as the plan counted."""
     for key, expected, found in zip(keys, planned, read, strict=True):

@@ -51,11 +51,14 @@ from spinney.stores.fitter import Output
 from spinney.stores.layout import directory
 from spinney.stores.model_writing import REPORT_DDL, ModelWriting, actions
 from spinney.stores.snapshot import snapshots
-from spinney.stores.spark import cores_of, errors_of_tasks
+from spinney.stores.spark import Start, cores_of, errors_of_tasks
 from spinney.stores.storage import folder
 from spinney.stores.training import TrainingTables
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
+FEW = 1_000
+"""Groups that are fitted in this process where Spark is not running yet: to start it takes as long."""
+
 GATED_TOGETHER = 20_000
 """Groups that the gate decides about at once: what it holds in memory does not grow with the fleet."""
 
@@ -95,7 +98,10 @@ class Ordered:
 class Rounds:
     """The rounds of one path, and the writers of its directories."""
 
-    def __init__(self, spark: SparkSession, config: Config, signer: Signer, kind: RoundKind, checkpoint: str) -> None:
+    def __init__(
+        self, spark: SparkSession | Start, config: Config, signer: Signer, kind: RoundKind, checkpoint: str
+    ) -> None:
+        """spark: what starts a session if it is not needed for anything else: then few groups are fitted without it."""
         self._spark = spark
         self._config = config
         self._signer = signer
@@ -208,10 +214,18 @@ class Rounds:
             writing = ModelWriting(folder(place.uri), constants, self._config.fleet.shards)
             fitting = fitting_of(self._config, self._signer, ordered)
             with errors_of_tasks():
-                report = fit(self._spark, plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
+                report = self._written(plan, fitting, writing)
             _refuse_missing(ordered.round_id, len(plan), report)
             files, notes = actions(report), {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end}
             self._writers[FIT].append_files(files, step=FIT, batch_id=batch_id, part=part.number, notes=notes)
+
+    def _written(self, plan: pd.DataFrame, fitting: fitter.Fitter, writing: ModelWriting) -> pa.Table:
+        """Fit and write the models of a plan. Returns what was written: model_writing.REPORT_DDL."""
+        if isinstance(self._spark, SparkSession):
+            return fit(self._spark, plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
+        if len(plan) <= FEW and plan["is_group"].all():
+            return pa.Table.from_batches(writing.write(fitting.fit_tasks(fitter.tasks_here(requests_of(plan)))))
+        return fit(self._spark(), plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
 
     def _planned(self, batch_id: int) -> pd.DataFrame:
         """The groups of the stored plan, parents first: gating.ASKED and EVENTS. The keys of a fleet fit here."""
@@ -223,7 +237,7 @@ class Rounds:
         plan[EVENTS] = pd.array([each.get(EVENTS) for each in numbers], dtype="Int64")
         plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
         ordered = plan.sort_values(["is_group", "shard", "group_key"])
-        asked: pd.DataFrame = ordered[[*gating.ASKED, EVENTS]].reset_index(drop=True)
+        asked: pd.DataFrame = ordered[[*gating.ASKED, EVENTS, "is_group"]].reset_index(drop=True)
         return asked
 
     def _gate(self, ordered: Ordered, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
@@ -323,7 +337,7 @@ def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter, output:
     plan: the columns of fit_requests.REQUEST. Raises StoreError in its tasks when rows are missing that the plan
     counted.
     """
-    requests = pa.Table.from_pandas(plan[fit_requests.REQUEST.names], fit_requests.REQUEST, preserve_index=False)
+    requests = requests_of(plan)
     are_parents = pa.array(plan["group_key"].map(is_parent), pa.bool_())
     of_groups, of_parents = requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
     cores, made, frames = cores_of(spark), output or Output(), []
@@ -332,6 +346,11 @@ def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter, output:
     if of_parents.num_rows:
         frames.append(parent_fitter.fit_parents(spark, of_parents, fitting, cores, made))
     return reduce(DataFrame.unionByName, frames)
+
+
+def requests_of(plan: pd.DataFrame) -> pa.Table:
+    """plan: the columns of fit_requests.REQUEST, and others."""
+    return pa.Table.from_pandas(plan[fit_requests.REQUEST.names], fit_requests.REQUEST, preserve_index=False)
 
 
 def _refuse_missing(round_id: str, asked: int, report: pa.Table) -> None:

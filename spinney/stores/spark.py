@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -138,6 +139,22 @@ def with_required(spark: SparkSession) -> SparkSession:
     for key, value in REQUIRED.items():
         spark.conf.set(key, value)
     return spark
+
+
+Start = Callable[[], SparkSession]
+"""Starts Spark, or gives the session that there is. Asked for only where Spark is needed."""
+
+
+def on_demand(config: Config, spark: SparkSession | Start | None) -> Start:
+    """spark: a session, what starts one, or None for that of this process. It is started once, when first asked for."""
+
+    @cache
+    def start() -> SparkSession:
+        if spark is None:
+            return session(config)
+        return with_required(spark if isinstance(spark, SparkSession) else spark())
+
+    return start
 
 
 def _refuse_contradictions(asked: Mapping[str, str]) -> None:

@@ -245,6 +245,24 @@ def test_few_groups_and_many_are_decided_and_written_alike(spark, fleet, monkeyp
     assert [row["group_key"] for row in few_rows["promotions"]] == sorted({*EVERY} - {THIN})
 
 
+def test_a_few_groups_are_fitted_without_spark_as_with_it(spark, fleet, tmp_path) -> None:
+    def refuse():
+        raise AssertionError("Spark was asked for")
+
+    found = []
+    for start in (spark, refuse):
+        mine = world_copy(fleet, tmp_path, "with" if start is spark else "without")
+        runner = Rounds(start, mine.config, mine.signer, RoundKind.STREAM, "c1")
+        plan(mine, runner, 0, A, B, C, THIN)
+        runner.carry_out(0)
+        found.append(stored(mine))
+    assert found[0] == found[1]
+    assert len(found[0]["models"]) == 4
+    plan(mine, runner, 1, ALL)
+    with pytest.raises(AssertionError, match="Spark was asked for"):  # a parent's rows come from several tasks
+        runner.carry_out(1)
+
+
 def test_rows_that_the_plan_counted_and_that_are_not_there_stop_the_round(spark, fleet) -> None:
     runner = runner_of(spark, fleet)
     plan(fleet, runner, 0, A, B, THIN, ALL)
