@@ -153,15 +153,6 @@ def frame(spark: SparkSession, directory: Directory, at: int | None = None) -> D
     return reader.load(directory.uri)
 
 
-def union(spark: SparkSession, config: Config, base: Contract, pins: Mapping[str, int] | None = None) -> DataFrame:
-    """A logical table: the union of its directories, each as of its pinned version."""
-    parts = [frame(spark, each, (pins or {}).get(each.name)) for each in layout.directories(config, base)]
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole.unionByName(part)
-    return whole
-
-
 def pins(config: Config, *bases: Contract) -> dict[str, int]:
     """Directory name -> its version now, for every directory of these tables."""
     return {each.name: version(config, each) for base in bases for each in layout.directories(config, base)}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, date, datetime
+from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas import tables
@@ -15,7 +17,7 @@ from spinney.core import keys
 from spinney.stores import delta, lookup
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.delta import FEW_BYTES, FEW_ROWS, Size, Writer
-from spinney.stores.layout import directory
+from spinney.stores.layout import directories, directory
 from spinney.stores.lookup import Until, Wanted
 
 AT = datetime(2024, 5, 1, 23, 59, 59, 999999, tzinfo=UTC)
@@ -29,6 +31,12 @@ SAME = {
     "scored_at": AT, "scored_on": date(2024, 5, 1), "batch_id": 4,
 }  # fmt: skip
 WAYS = ("arrow", "spark", "few")
+
+
+def union(spark, config, base, pins=None):
+    """All directories of a table, each as of its pinned version."""
+    parts = [delta.frame(spark, each, (pins or {}).get(each.name)) for each in directories(config, base)]
+    return reduce(DataFrame.unionByName, parts)
 
 
 def table(world) -> pa.Table:
@@ -57,7 +65,7 @@ def test_every_way_of_writing_leaves_the_same_rows_and_the_same_words(spark, wor
     write(spark, fleet, way)
     by_delta_rs = sorted(fleet.rows(tables.PREDICTIONS), key=lambda row: row["event_id"], reverse=True)
     assert by_delta_rs == table(fleet).to_pylist()
-    by_spark = delta.union(spark, fleet.config, tables.PREDICTIONS).orderBy(F.desc("event_id")).toArrow()
+    by_spark = union(spark, fleet.config, tables.PREDICTIONS).orderBy(F.desc("event_id")).toArrow()
     assert by_spark.select(table(fleet).column_names).cast(table(fleet).schema).to_pylist() == by_delta_rs
     assert said(fleet) == {
         "query": "score", "step": "predictions", "batch_id": 4, "checkpoint": "c", "notes": {"at": str(AT)},
@@ -73,8 +81,8 @@ def test_a_pin_reads_the_table_as_it_was(spark, world) -> None:
     fleet.put(tables.PROMOTIONS, [{"group_key": "{}", "model_id": "old"}], "stream")
     pins = delta.pins(fleet.config, tables.PROMOTIONS)
     fleet.put(tables.PROMOTIONS, [{"group_key": "{}", "model_id": "new"}], "people")
-    now = delta.union(spark, fleet.config, tables.PROMOTIONS)
-    then = delta.union(spark, fleet.config, tables.PROMOTIONS, pins)
+    now = union(spark, fleet.config, tables.PROMOTIONS)
+    then = union(spark, fleet.config, tables.PROMOTIONS, pins)
     assert sorted(row.model_id for row in now.collect()) == ["new", "old"]
     assert [row.model_id for row in then.collect()] == ["old"]
 
