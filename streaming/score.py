@@ -104,13 +104,13 @@ class Batches:
         rows = batch.withColumn("batch_id", F.lit(batch_id).cast("bigint"))
         # Always computed: the state advances with it.
         answers = (rows if self._publisher is None else messages_of(rows)).toArrow()
-        if not answers.num_rows:
-            return
         if self._predictions.done("predictions", batch_id):
             stored = delta.frame(batch.sparkSession, directory(self._config, tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
-        else:
+        elif answers.num_rows:
             self._answer(answers, batch_id)
+        if not answers.num_rows:
+            return
         self._health.append(of_answers(answers, self._config, batch_id), step="health", batch_id=batch_id)
 
     def _answer(self, answers: pa.Table, batch_id: int) -> None:

@@ -292,6 +292,7 @@ class Writer:
             return False
         commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
         contract = self._directory.contract
+        self._reopen_if_old()
         self._table.update_incremental()
         self._table.create_write_transaction(
             list(files),
@@ -323,9 +324,12 @@ class Writer:
             .save(self._directory.uri)
         )
 
-    def _append_arrow(self, rows: pa.Table, commit: Commit) -> None:
+    def _reopen_if_old(self) -> None:
         if time.monotonic() - self._opened_at > REOPEN_SECONDS:
             self._open()
+
+    def _append_arrow(self, rows: pa.Table, commit: Commit) -> None:
+        self._reopen_if_old()
         write_deltalake(
             self._table,
             rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract)),
