@@ -81,6 +81,8 @@ def verdicts(start: Start, config: Config, scope: Scope, view: View) -> pa.Table
         return _stale(start(), config, view)
     groups = every_group(config, view) if scope.which == ALL else _named(config, view, scope.groups)
     said = "the batch refits every group" if scope.which == ALL else "asked for by name"
+    if not groups.num_rows:
+        raise StoreError(f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first")
     known = _champions(config, view, groups)
     pinned = ["true" if value else "false" for value in known.column("pinned").to_pylist()]
     counted = groups.column(EVENTS).to_pylist()

@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import reduce
 from typing import Any
@@ -71,7 +71,8 @@ class Ordered:
     """What a round was ordered to do: the notes of its plan's commit, so a replay needs no other source.
 
     groups_in: groups found stale or asked for; deferred: of them, left for later. clock: the fleet's; now: the wall's.
-    asked_for: what the batch was asked to retrain; recipe_id: what it was to fit.
+    asked_for: what the batch was asked to retrain; recipe_id: what it was to fit. reads: which events its plan counted,
+    by `reads_of`.
     """
 
     round_id: str
@@ -85,6 +86,7 @@ class Ordered:
     pins: Mapping[str, int]
     asked_for: str = ""
     recipe_id: str = ""
+    reads: str = ""
 
     def notes(self) -> dict[str, Any]:
         return {**self.__dict__, "clock": self.clock.isoformat(), "now": self.now.isoformat()}
@@ -142,7 +144,8 @@ class Rounds:
         with self._timed(PLAN):
             counting = EventCounting(TrainingTables.of(self._config, ordered.pins, ordered.clock))
             rows = counting.in_rows(verdicts) if isinstance(verdicts, pa.Table) else counting.in_frame(verdicts)
-            self._writers[PLAN].append(_with(rows, constants), step=PLAN, batch_id=batch_id, notes=ordered.notes())
+            notes = replace(ordered, reads=reads_of(self._config)).notes()
+            self._writers[PLAN].append(_with(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
     def carry_out(
         self, batch_id: int, pace: Pace | None = None, show: Callable[[Progress], None] | None = None
@@ -201,6 +204,8 @@ class Rounds:
 
     def _fit(self, ordered: Ordered, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         plan = whole.iloc[part.begin : part.end]
+        if ordered.reads != reads_of(self._config):  # edited since: the plan counted other events than will be read
+            plan = plan.assign(**{EVENTS: pd.array([None] * len(plan), dtype="Int64")})
         with self._timed(FIT):
             recipe = Recipe.of(self._config)
             constants = {
@@ -322,6 +327,12 @@ class Rounds:
         began = time.perf_counter()
         yield
         self._seconds[step] = self._seconds.get(step, 0.0) + time.perf_counter() - began
+
+
+def reads_of(config: Config) -> str:
+    """Which events a round reads, as far as the configuration says it and may be edited under one root."""
+    fleet = config.fleet
+    return json.dumps([str(config.recipe.window), str(fleet.label_delay), [list(level) for level in fleet.parents]])
 
 
 def fitting_of(config: Config, signer: Signer, ordered: Ordered) -> fitter.Fitter:

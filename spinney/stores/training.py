@@ -154,9 +154,11 @@ def _labelled(
     outcomes = _numbered(source.outcomes, columns, wanted, known, numbered)
     # An id may come twice when its copies are further apart than duplicates_within: the label known first counts, of
     # two at one moment the least.
-    first = outcomes.sort_by([("observed_at", "ascending"), ("label", "ascending")])
-    once = first.group_by([GROUP, "event_id"], use_threads=False).aggregate([("label", "first")])
-    once = once.select([GROUP, "event_id", "label_first"]).rename_columns([GROUP, "event_id", "label"])
+    in_order = outcomes.sort_by([("observed_at", "ascending"), ("label", "ascending")])
+    # By place, for Arrow has no "first" of decimals.
+    placed = in_order.select([GROUP, "event_id"]).append_column("#place", pa.array(np.arange(in_order.num_rows)))
+    first = placed.group_by([GROUP, "event_id"]).aggregate([("#place", "min")]).column("#place_min")
+    once = in_order.select([GROUP, "event_id", "label"]).take(first)
     return events.join(once, [GROUP, "event_id"], join_type="inner").combine_chunks()
 
 

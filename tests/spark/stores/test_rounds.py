@@ -263,6 +263,23 @@ def test_a_few_groups_are_fitted_without_spark_as_with_it(spark, fleet, tmp_path
         runner.carry_out(1)
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ('window = "10d"', 'window = "4d"'),
+        ('label_delay = "1h"', 'label_delay = "23h"'),
+        ("parents = [[]]", 'parents = [["dept"], []]'),
+    ],
+)
+def test_a_configuration_that_was_edited_after_the_plan_does_not_stop_its_round(spark, fleet, before, after) -> None:
+    plan(fleet, runner_of(spark, fleet), 0, A, B, THIN, ALL)
+    assert before in fleet.config.text
+    edited = parse(fleet.config.text.replace(before, after), "fleet.toml", {})
+    Rounds(spark, edited, fleet.signer, RoundKind.STREAM, "c1").carry_out(0)
+    (recorded,) = fleet.rows(tables.ROUNDS)
+    assert recorded["groups_in"] == 4
+
+
 def test_rows_that_the_plan_counted_and_that_are_not_there_stop_the_round(spark, fleet) -> None:
     runner = runner_of(spark, fleet)
     plan(fleet, runner, 0, A, B, THIN, ALL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,15 @@ def test_the_events_in_the_window_are_counted_for_every_group_and_parent(fleet) 
     asked = ['["a","2"]', '["nobody","1"]']
     assert counts_of(source, asked) == {'["a","2"]': expected['["a","2"]'], '["nobody","1"]': 0}
     assert counts_of(source, [ALL, *asked])[ALL] == int(inside.sum())
+
+
+@pytest.mark.parametrize("kind", ["decimal(10,2)", "int", "float"])
+def test_late_labels_of_every_type_of_number_are_read_the_first_one_counting(world, kind: str) -> None:
+    made = world(('sold = "double"', f'sold = "{kind}"'))
+    row = made.event("a", 1, "e", CLOCK - timedelta(days=1), price=1.0)
+    made.put(tables.EVENTS, [row])
+    value = {"decimal(10,2)": Decimal, "int": int, "float": float}[kind]
+    told = {2: 7, 3: 9}
+    outcomes = [made.outcome(row, value(label), CLOCK - timedelta(hours=ago)) for ago, label in told.items()]
+    made.put(tables.OUTCOMES, outcomes)
+    assert chosen(made.config, '["a","1"]')["label"].tolist() == [9]
