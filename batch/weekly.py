@@ -63,7 +63,8 @@ def retrain(
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
-            pace = _plan(start, config, rounds, batch_id, scope)
+            few = None if isinstance(spark, SparkSession) else FEW
+            pace = _plan(start, config, rounds, batch_id, scope, few)
             ordered = rounds.carry_out(batch_id, pace, _shown(f"batch-{batch_id}", show))
     tracking.deliver_now(config)
     return None if ordered is None else recorded(config, ordered.round_id)
@@ -86,8 +87,8 @@ def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | N
     return rounds.carry_out(batch_id, pace_of(cores_of(start()), config, None), _shown(ordered.round_id, show))
 
 
-def _plan(start: Start, config: Config, rounds: Rounds, batch_id: int, scope: Scope) -> Pace:
-    """Store the plan. Returns how fast it should go by what is known."""
+def _plan(start: Start, config: Config, rounds: Rounds, batch_id: int, scope: Scope, few: int | None) -> Pace:
+    """Store the plan. Returns how fast it should go by what is known. few: groups that are fitted here, on one core."""
     view = View.now_of(config)
     rows = verdicts(start, config, scope, view)
     predicted = rows.column("predicted_ms")
@@ -107,7 +108,8 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch_id: int, scope: Sc
         recipe_id=Recipe.of(config).recipe_id,
     )
     rounds.plan(rows, ordered, batch_id)
-    return pace_of(1 if rows.num_rows <= FEW else cores_of(start()), config, mean_ms)
+    is_here = few is not None and rows.num_rows <= few
+    return pace_of(1 if is_here else cores_of(start()), config, mean_ms)
 
 
 def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:
