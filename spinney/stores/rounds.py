@@ -142,8 +142,10 @@ class Rounds:
         }
         self._seconds.clear()  # of batches that ordered nothing
         with self._timed(PLAN):
-            counting = EventCounting(TrainingTables.of(self._config, ordered.pins, ordered.clock))
-            rows = counting.in_rows(verdicts) if isinstance(verdicts, pa.Table) else counting.in_frame(verdicts)
+            rows = verdicts
+            if ordered.groups_in > ordered.deferred:  # most ticks of the judge fit nothing: their tables stay unopened
+                counting = EventCounting(TrainingTables.of(self._config, ordered.pins, ordered.clock))
+                rows = counting.in_rows(verdicts) if isinstance(verdicts, pa.Table) else counting.in_frame(verdicts)
             notes = replace(ordered, reads=reads_of(self._config)).notes()
             self._writers[PLAN].append(_with(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
