@@ -2,8 +2,9 @@
 
 Two things that Spark does at each task cost more than a micro-batch of a few hundred rows:
 
-- it calls ``importlib.invalidate_caches()``, whereupon Python reads the directory of each archive on its path anew,
-  and Spark puts ``pyspark.zip`` and ``py4j-*.zip`` there. The same packages are installed: the archives are taken away;
+- it calls ``importlib.invalidate_caches()``, whereupon Python reads the directory of each archive on its path anew, and
+  Spark puts ``pyspark.zip``, ``py4j-*.zip`` and ``spark-core*.jar`` there. The same packages are installed:
+  the archives are taken away;
 - it calls ``gc.collect()``, which visits every object of pandas, Arrow and scikit-learn. They are imported here, once,
   before a worker is forked, and `gc.freeze` takes them out of the collector's sight (and leaves their memory shared).
 """
@@ -28,7 +29,7 @@ def without_archives(path: Sequence[str]) -> list[str]:
 
 def _is_archive(entry: str) -> bool:
     name = Path(entry).name
-    return name.endswith(".zip") and name.startswith(PACKAGES)
+    return name.startswith("spark-core") or (name.endswith(".zip") and name.startswith(PACKAGES))
 
 
 def _start() -> None:

@@ -21,8 +21,9 @@ def archive(file: Path) -> str:
 
 def test_the_archives_of_spark_leave_the_path_and_the_rest_keeps_its_order(tmp_path: Path) -> None:
     site = installed(tmp_path / "site")
-    archives = [archive(tmp_path / "pyspark.zip"), archive(tmp_path / "py4j-0.10.9.9-src.zip")]
-    mine = archive(tmp_path / "mine.zip")
+    named = ("pyspark.zip", "py4j-0.10.9.9-src.zip", "spark-core_2.13-4.1.3.jar")
+    archives = [archive(tmp_path / name) for name in named]
+    mine = archive(tmp_path / "mine.jar")
 
     assert without_archives(["/work", *archives, mine, site]) == ["/work", mine, site]
 
