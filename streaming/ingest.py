@@ -1,4 +1,4 @@
-"""Kafka → events, outcomes, dead_letters. Everything per row happens in the JVM."""
+"""Kafka → events, outcomes, dead_letters. Records are judged in the JVM and written where they were judged."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.stores import delta
 from spinney.stores.delta import Writer
 from spinney.stores.layout import directory
+from spinney.stores.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
+from spinney.stores.storage import folder
 from spinney.stores.validity import Editions
 from streaming import source
 from streaming.query import Query
 
 NAME = QueryName.INGEST.value
+TRIGGER = "5 seconds"
+"""Nobody waits for the tables within seconds, as readers of predictions do: the cores are for the answers first."""
+
 STEPS: tuple[tuple[str, str, Contract], ...] = (
     ("events", source.EVENT, tables.EVENTS),
     ("outcomes", source.OUTCOME, tables.OUTCOMES),
@@ -30,10 +34,11 @@ def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
     late = source.outcomes(spark, config, editions)
     if late is not None:
         rows = rows.unionByName(late, allowMissingColumns=True)
-    # Only a dead letter's bytes are stored: those of valid rows would go through shuffle, cache and state for nothing.
+    # Only a dead letter's bytes are stored: those of valid rows would go through shuffles for nothing.
     rows = rows.withColumns({name: F.when(F.col("kind") == source.DEAD, F.col(name)) for name in ("key", "value")})
     rows = rows.observe("arrivals", F.count(F.lit(1)).alias("records"), F.sum("unknown_fields").alias("unknown_fields"))
-    return Query(NAME, source.distinct(rows, config), lambda checkpoint: Batches(config, checkpoint))
+    rows = source.distinct(rows, config)
+    return Query(NAME, rows, lambda checkpoint: Batches(config, checkpoint), trigger=TRIGGER)
 
 
 class Batches:
@@ -43,19 +48,18 @@ class Batches:
         self._writers = {
             step: Writer(config, directory(config, contract), NAME, checkpoint) for step, _, contract in STEPS
         }
+        places = {step: directory(config, contract) for step, _, contract in STEPS}
+        self._targets = {step: Target(folder(place.uri), place.contract) for step, place in places.items()}
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        batch = batch.persist()
-        try:
-            sizes = delta.sizes(batch, "kind")
-            for step, kind, _ in STEPS:
-                if kind in sizes:
-                    rows = (
-                        batch.filter(F.col("kind") == kind)
-                        .withColumn("ingested_at", F.col("arrived_at"))
-                        .withColumn("ingested_on", F.to_date("arrived_at"))
-                        .withColumn("batch_id", F.lit(batch_id).cast("bigint"))
-                    )
-                    self._writers[step].append(rows, step=step, batch_id=batch_id, size=sizes[kind])
-        finally:
-            batch.unpersist()
+        open_steps = [(step, kind) for step, kind, _ in STEPS if not self._writers[step].done(step, batch_id)]
+        writing = RowWriting({kind: self._targets[step] for step, kind in open_steps}, batch_id)
+        # Always computed: the state of duplicates advances with it.
+        report = self._needed(batch).mapInArrow(writing.write, REPORT_DDL).toArrow()
+        for step, kind in open_steps:
+            if files := actions(report, kind):
+                self._writers[step].append_files(files, step=step, batch_id=batch_id)
+
+    def _needed(self, batch: DataFrame) -> DataFrame:
+        wanted = {KIND, ARRIVED_AT} | {name for each in self._targets.values() for name in each.contract.names}
+        return batch.select(*(name for name in batch.columns if name in wanted))

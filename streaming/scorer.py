@@ -20,8 +20,9 @@ from spinney.stores.answers import answer_rows
 
 STATE = "champions binary"
 KIND, EVENT, PROMOTION = "row kind", "event", "promotion"
-OF_PROMOTION = "promotion "
-"""Before the names of a promotion's columns: the fleet's own may be called as these are, but have no space."""
+TOLD = "promotion told"
+"""The column with a promotion as one struct, null in events: for each column that a shard's rows have, Spark's worker
+takes as long as for scoring them. A fleet's own columns have no space in their names."""
 
 PROMOTION_TIMES = ("trained_through", "fitted_at", "decided_at")
 PROMOTION_COLUMNS = ("epoch", "model_id", "decision", *PROMOTION_TIMES, "round_id", "codec", "payload", "signature")
@@ -46,8 +47,9 @@ class Scorer:
             is_event = arrived[KIND].to_numpy() == EVENT
             events, promotions = arrived, arrived.iloc[:0]
             if not is_event.all():  # in most batches a shard has none
-                events, promotions = arrived[is_event].reset_index(drop=True), arrived[arrived[KIND] == PROMOTION]
-            champions = champions_of(shard, state, _promotions(promotions))
+                events = arrived[is_event].reset_index(drop=True)
+                promotions = _promotions(arrived[arrived[KIND] == PROMOTION])
+            champions = champions_of(shard, state, promotions)
             if len(events):
                 yield answers(shard, events, champions, self)
 
@@ -55,8 +57,8 @@ class Scorer:
 
 
 def _promotions(rows: pd.DataFrame) -> pd.DataFrame:
-    named = {f"{OF_PROMOTION}{name}": name for name in PROMOTION_COLUMNS}
-    return rows[["group_key", *named]].rename(columns=named)
+    told = pd.DataFrame(rows[TOLD].tolist(), columns=list(PROMOTION_COLUMNS), index=rows.index, dtype=object)
+    return told.assign(group_key=rows["group_key"])
 
 
 def champions_of(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:

@@ -6,6 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spinney.core.config import Config
+from spinney.stores.spark import cores_of
 from spinney.stores.validity import RECORD_COLUMNS, Editions, classified
 from streaming.clock import interval, watermark_delay
 
@@ -34,6 +35,9 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
         .option("failOnDataLoss", "true")
         .option("maxOffsetsPerTrigger", MAX_RECORDS_A_BATCH)
         .load()
+        # A task builds the code of the validation before its first record, which takes longer than the records of a
+        # second: no more tasks than run at once. They are written to other partitions by the next step anyway.
+        .coalesce(cores_of(spark))
     )
     names = {"kafka_partition": "partition", "kafka_offset": "offset", "record_time": "timestamp"}
     return raw.select(*(F.col(names.get(name, name)).alias(name) for name in RECORD_COLUMNS))

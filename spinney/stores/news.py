@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from schemas import tables
@@ -22,6 +22,10 @@ from spinney.core.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
 from spinney.stores.layout import Directory, directories
 
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
+DECIDED, UNFITTED = "decided", "unfitted"
+"""Columns with a promotion, or a failed fit, as one struct. A batch has a few of them or none, and Spark's worker takes
+as long for each column that it brings a shard as the judge takes for it."""
+
 SUMMARY = "summary"
 """In place of a decision, in the row that says what is due in a shard."""
 
@@ -38,6 +42,8 @@ them that were `withheld`, and the `rows` that came with it.
 
 def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
     """Everything the judge takes in, as one frame: `kind` says which table a row is of. Times are microseconds.
+
+    Columns: kind, shard, HEALTH, DECIDED, UNFITTED.
 
     read: a directory; as a stream or as it stands.
     """
@@ -59,17 +65,16 @@ def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
         F.lit("promotion").alias("kind"),
         "shard",
         "group_key",
-        "model_id",
-        "epoch",
-        "decision",
-        "round_id",
-        *(
-            F.expr(f"unix_micros({name})").alias(name)
-            for name in ("trained_through", "fitted_at", "decided_at", "clock")
-        ),
-        F.col("challenger_loss").alias("loss"),
-        "by",
-        "fit_ms",
+        F.struct(
+            "model_id",
+            "epoch",
+            "decision",
+            "round_id",
+            *_micros("trained_through", "fitted_at", "decided_at", "clock"),
+            F.col("challenger_loss").alias("loss"),
+            "by",
+            "fit_ms",
+        ).alias(DECIDED),
     )
     unfitted = (
         # People's models are all fitted ones.
@@ -79,12 +84,14 @@ def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
             F.lit("unfitted").alias("kind"),
             "shard",
             "group_key",
-            "status",
-            "rows",
-            *(F.expr(f"unix_micros({name})").alias(name) for name in ("fitted_at", "clock")),
+            F.struct("status", "rows", *_micros("fitted_at", "clock")).alias(UNFITTED),
         )
     )
     return health.unionByName(promotions, allowMissingColumns=True).unionByName(unfitted, allowMissingColumns=True)
+
+
+def _micros(*names: str) -> list[Column]:
+    return [F.expr(f"unix_micros({name})").alias(name) for name in names]
 
 
 def of_frames(frames: list[pd.DataFrame]) -> News:
@@ -96,25 +103,28 @@ def of_frames(frames: list[pd.DataFrame]) -> News:
     is_health = kinds == "health"
     # Column by column, and nothing for kinds that did not come: most batches bring a shard a few rows of health alone.
     health = pd.DataFrame({name: rows[name].to_numpy()[is_health].astype(_dtype(name)) for name in HEALTH})
-    decided = [_decided(row) for row in _records(rows, kinds == "promotion")]
+    decided = [_decided(key, row) for key, row in _structs(rows, kinds == "promotion", DECIDED)]
     unfitted = [
-        Unfitted(row["group_key"], row["status"], _whole(row["rows"]), _whole(row["fitted_at"]), _whole(row["clock"]))
-        for row in _records(rows, kinds == "unfitted")
+        Unfitted(key, row["status"], _whole(row["rows"]), _whole(row["fitted_at"]), _whole(row["clock"]))
+        for key, row in _structs(rows, kinds == "unfitted", UNFITTED)
     ]
     return News(decided, unfitted, health)
 
 
-def _records(rows: pd.DataFrame, wanted: np.ndarray) -> list[dict[Any, Any]]:
-    return rows[wanted].to_dict("records") if wanted.any() else []
+def _structs(rows: pd.DataFrame, wanted: np.ndarray, column: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Group and struct of the wanted rows."""
+    if not wanted.any():
+        return []
+    return list(zip(rows["group_key"].to_numpy()[wanted], rows[column].to_numpy()[wanted], strict=True))
 
 
 def _dtype(name: str) -> str:
     return {"labelled": "int64", "loss": "float64", "last_event_time": "int64"}.get(name, "object")
 
 
-def _decided(row: dict[Any, Any]) -> Decided:
+def _decided(key: str, row: Mapping[str, Any]) -> Decided:
     loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
-    return Decided(row["group_key"], Promotion.of_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
+    return Decided(key, Promotion.of_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
 
 
 def _whole(value: Any) -> int:

@@ -7,6 +7,7 @@ A session on one machine brings its jars and its Java as a `Runtime`. Under ``sp
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ SHORT_LIVED = {DRIVER_JAVA_OPTIONS: "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -X
 """Options for a session of minutes (a demo, tests): in that time the optimising compiler costs more than it brings."""
 
 STATE = "org.apache.spark.sql.execution.streaming.state"
+CHECKPOINTING = "org.apache.spark.sql.execution.streaming.checkpointing"
 
 DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -66,6 +68,9 @@ EVERYWHERE = {
     "spark.databricks.delta.commitStats.collect": "false",
     # Each checkpoint of a table is a pause of seconds; reading 200 small commits again is not.
     "spark.databricks.delta.properties.defaults.checkpointInterval": "200",
+    # The four queries have more generated classes than Spark keeps (100): each batch compiled some of them anew, and
+    # ran them interpreted until the JVM had compiled them too.
+    "spark.sql.codegen.cache.maxEntries": "2000",
 }
 
 REQUIRED = {
@@ -85,7 +90,23 @@ ON_ONE_MACHINE = {
     # Not on a cluster: there a worker may start before this package has come to it.
     "spark.python.daemon.module": "spinney.stores.python_daemon",
     "spark.databricks.delta.snapshotPartitions": "1",  # the default of 50 costs seconds per commit on two cores
+    # Hadoop without its native library asks `chmod`, `readlink` and `ls` about each file: 120 processes a second for
+    # four queries, a fifth of two cores, and a quarter of a second for each commit of a state. This way of writing a
+    # checkpoint asks once a file, and a rename on this machine's own file systems is atomic. A checksum is another file
+    # for each; before Spark 4.1 there was none, and RocksDB has its own.
+    "spark.sql.streaming.checkpointFileManagerClass": f"{CHECKPOINTING}.FileSystemBasedCheckpointFileManager",
+    "spark.sql.streaming.checkpoint.fileChecksum.enabled": "false",
+    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
 }
+
+JAVA_ON_ONE_MACHINE = (
+    # A heap of about a gigabyte on few cores: G1's threads took a sixth of a core beside the queries, this one 4 %.
+    "-XX:+UseParallelGC",
+    # Each value that goes to a Python worker through Arrow was checked to lie within its buffer.
+    "-Darrow.enable_unsafe_memory_access=true",
+    "-Darrow.enable_null_check_for_get=false",
+    "-Djdk.lang.Process.launchMechanism=VFORK",
+)
 
 
 @dataclass(frozen=True)
@@ -140,6 +161,8 @@ def with_required(spark: SparkSession) -> SparkSession:
         spark.conf.set(key, value)
     return spark
 
+
+_COLLECTOR = re.compile(r"-XX:\+Use\w+GC")
 
 Start = Callable[[], SparkSession]
 """Starts Spark, or gives the session that there is. Asked for only where Spark is needed."""
@@ -239,20 +262,27 @@ def _given_to_submit() -> dict[str, str]:
 def _on_one_machine(runtime: Runtime, cores: int) -> dict[str, str]:
     return {
         **ON_ONE_MACHINE,
-        "spark.master": f"local[{cores}]",
+        # Tasks wait for Kafka, for files and for Python workers: one more than there are cores keeps these busy.
+        "spark.master": f"local[{cores + 1}]",
+        "spark.default.parallelism": str(cores),
         "spark.jars": ",".join(map(str, runtime.jars)),
         PARTITIONS: str(cores),
         "spark.scheduler.allocation.file": str(packaged("pools.xml")),
-        DRIVER_JAVA_OPTIONS: logging_option(),
+        DRIVER_JAVA_OPTIONS: " ".join([logging_option(), *JAVA_ON_ONE_MACHINE]),
     }
 
 
 def _overrides(settings: Mapping[str, str], asked: Mapping[str, str]) -> dict[str, str]:
-    """The user's settings; Java options are added to ours, since two options of one name can stand side by side."""
+    """The user's settings; Java options are added to ours, since two options of one name can stand side by side.
+
+    But for the collector: a JVM that is told two of them does not start.
+    """
     ours, theirs = settings.get(DRIVER_JAVA_OPTIONS), asked.get(DRIVER_JAVA_OPTIONS)
-    if ours and theirs:
-        return {**asked, DRIVER_JAVA_OPTIONS: f"{ours} {theirs}"}
-    return dict(asked)
+    if not (ours and theirs):
+        return dict(asked)
+    if any(map(_COLLECTOR.fullmatch, theirs.split())):
+        ours = " ".join(option for option in ours.split() if not _COLLECTOR.fullmatch(option))
+    return {**asked, DRIVER_JAVA_OPTIONS: f"{ours} {theirs}"}
 
 
 def _did_not_start(error: Exception, runtime: Runtime | None) -> SetupError:

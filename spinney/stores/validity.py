@@ -319,36 +319,44 @@ def _plain(records: DataFrame, fields: Sequence[Field], time: Field) -> DataFram
 
 
 def _judged(rows: DataFrame, fields: Sequence[Field], every: Sequence[Check]) -> DataFrame:
-    """RECORD_COLUMNS, `_value` (the fields) and `_verdict` (reason, detail, unknown_fields).
+    """RECORD_COLUMNS, `_value` (the fields) and `_verdict` (reason, detail, unknown_fields)."""
+    full = f"CASE WHEN _typed IS NULL THEN {_full(fields, every)} END"
+    return rows.selectExpr("*", f"{plain_records.once(full)} AS _full").selectExpr(
+        *RECORD_COLUMNS,
+        f"{plain_records.once('coalesce(_typed, _full.value)')} AS _value",
+        f"{plain_records.once(_VERDICT)} AS _verdict",
+    )
 
-    Every step stands in a column of its own that is null for plain records, and is evaluated once a record: a filter on
-    the reason would otherwise be pushed below all of them, with the whole CASE in it, and parse each record again for
-    each of its fields (nine tenths of the time of a scoring batch).
+
+_VERDICT = (
+    "named_struct('reason', _full.reason, 'detail', _full.detail, 'unknown_fields', coalesce(_full.unknown_fields, 0))"
+)
+
+
+def _full(fields: Sequence[Field], every: Sequence[Check]) -> str:
+    """SQL: what the full checks make of a record: a struct of value (the fields), reason, detail, unknown_fields.
+
+    Each step is the value of a variable and evaluated once. Spark interprets what stands in a function of variables: as
+    generated code these steps are so long that every task of a small batch took more time to write them down than to
+    judge its records, though nearly all of those are plain.
     """
-    rows = rows.selectExpr("*", _unless_plain(plain_records.TEXT, "text")).selectExpr(
-        "*",
+    known = ", ".join(f"'{field.name}'" for field in fields)
+    found = (
+        f"named_struct('value', _exact, 'reason', {_reason(every)}, 'detail', left({_detail(every)}, "
+        f"{_DETAIL_CHARACTERS}), 'unknown_fields', size(array_except(coalesce(fields, array()), array({known}))))"
+    )
+    structs = [
+        f"named_struct({', '.join(part for field in fields for part in field.steps[step])})" for step in range(3)
+    ]
+    steps = [
+        ("text", plain_records.TEXT),
         # The parser stops after the first value, so the text is wrapped into an array whose second element must be what
         # we put there: a text that brings its own end of an array cannot know its own hash.
-        _unless_plain("try_parse_json(concat('[', text, ',', xxhash64(text), ']'))", "v"),
-        _unless_plain("json_object_keys(text)", "fields"),
-    )
-    for name, step in zip(("_json", "_seen", "_exact"), range(3), strict=True):
-        parts = ", ".join(part for field in fields for part in field.steps[step])
-        rows = rows.selectExpr("*", _unless_plain(f"named_struct({parts})", name))
-    # The conditions stand in the generated code once. Written out for reason and detail each, they outgrew what the JVM
-    # allows one method, and every batch tried to compile them again.
-    rows = rows.selectExpr("*", _unless_plain(_first_failed(every), "failed"))
-    known = ", ".join(f"'{field.name}'" for field in fields)
-    verdict = (
-        f"named_struct('reason', {_reason(every)}, 'detail', left({_detail(every)}, {_DETAIL_CHARACTERS}), "
-        f"'unknown_fields', size(array_except(coalesce(fields, array()), array({known}))))"
-    )
-    return rows.selectExpr(
-        *RECORD_COLUMNS,
-        f"{plain_records.once('coalesce(_typed, _exact)')} AS _value",
-        f"{plain_records.once(verdict)} AS _verdict",
-    )
-
-
-def _unless_plain(expression: str, name: str) -> str:
-    return f"{plain_records.once(f'CASE WHEN _typed IS NULL THEN {expression} END')} AS {name}"
+        ("v", "try_parse_json(concat('[', text, ',', xxhash64(text), ']'))"),
+        ("fields", "json_object_keys(text)"),
+        *zip(("_json", "_seen", "_exact"), structs, strict=True),
+        ("failed", _first_failed(every)),
+    ]
+    for name, value in reversed(steps):
+        found = f"element_at(transform(array({value}), {name} -> {found}), 1)"
+    return found

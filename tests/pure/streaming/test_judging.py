@@ -29,22 +29,12 @@ COLUMNS = {
     "labelled": "float64",  # a bigint with nulls
     "loss": "float64",
     "last_event_time": "float64",
-    "epoch": "float64",
-    "decision": object,
-    "trained_through": "float64",
-    "fitted_at": "float64",
-    "decided_at": "float64",
-    "clock": "float64",
-    "by": object,
-    "fit_ms": "float64",
-    "status": object,
-    "rows": "float64",
+    "decided": object,
+    "unfitted": object,
 }
 HEALTH = {"kind": "health", "group_key": A, "model_id": "m1", "labelled": 3, "loss": 1.5, "last_event_time": START}
 TICK = {"kind": "health", "labelled": 0, "loss": 0.0, "last_event_time": START + 5}
-PROMOTION = {
-    "kind": "promotion",
-    "group_key": A,
+DECIDED = {
     "model_id": "m1",
     "epoch": 2,
     "decision": "promoted",
@@ -56,7 +46,9 @@ PROMOTION = {
     "loss": 0.25,
     "fit_ms": 7.5,
 }
-UNFITTED = {"kind": "unfitted", "group_key": A, "status": "failed", "rows": 9, "fitted_at": START, "clock": START + 4}
+PROMOTION = {"kind": "promotion", "group_key": A, "decided": DECIDED}
+TRIED = {"status": "failed", "rows": 9, "fitted_at": START, "clock": START + 4}
+UNFITTED = {"kind": "unfitted", "group_key": A, "unfitted": TRIED}
 
 
 def frame(*rows: dict[str, Any]) -> pd.DataFrame:
@@ -83,8 +75,8 @@ def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
 
 
 def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
-    bare = {"kind": "promotion", "group_key": A, "model_id": "m1", "epoch": 1, "decision": "pinned", "by": "Ada"}
-    (row,) = of_frames([frame({**bare, "decided_at": START, "clock": START})]).decided
+    bare = dict.fromkeys(DECIDED) | {"model_id": "m1", "epoch": 1, "decision": "pinned", "by": "Ada"}
+    (row,) = of_frames([frame({**PROMOTION, "decided": {**bare, "decided_at": START, "clock": START}})]).decided
     assert not row.by_machine
     assert np.isnan(row.loss)
     assert np.isnan(row.fit_ms)
@@ -174,10 +166,10 @@ def test_a_shard_to_which_nothing_happened_is_not_written_again() -> None:
     assert (state.updates, state.value) == (0, before)
     minute = 60_000_000
     for after, updates in ((minute - 1, 0), (minute, 1), (2 * minute - 1, 1)):
-        judged(state, frame({**TICK, "last_event_time": PROMOTION["clock"] + after}))
+        judged(state, frame({**TICK, "last_event_time": DECIDED["clock"] + after}))
         assert state.updates == updates, "the event clock alone went on"
-    (due,) = judged(state, frame({**TICK, "last_event_time": PROMOTION["clock"] + 7 * 1440 * minute}))
-    assert due["clock"].tolist() == [PROMOTION["clock"] + 7 * 1440 * minute] * 2
+    (due,) = judged(state, frame({**TICK, "last_event_time": DECIDED["clock"] + 7 * 1440 * minute}))
+    assert due["clock"].tolist() == [DECIDED["clock"] + 7 * 1440 * minute] * 2
 
 
 def test_a_shard_in_which_only_news_can_change_a_verdict_is_woken_seldom() -> None:
@@ -188,7 +180,7 @@ def test_a_shard_in_which_only_news_can_change_a_verdict_is_woken_seldom() -> No
     state.now_ms += TICK_MS
     judged(state, frame(TICK))
     assert state.now_ms + state.timeout == wakes, "Spark writes a state whose timer is set to another time"
-    judged(state, frame({**UNFITTED, "fitted_at": START + 4}))
+    judged(state, frame({**UNFITTED, "unfitted": {**TRIED, "fitted_at": START + 4}}))
     assert state.timeout == TICK_MS, "a failed fit waits for the wall clock"
     by_the_wall = State()
     list(Judging(replace(TERMS, wall=True), QUEUES).function()((5,), iter([frame(PROMOTION)]), by_the_wall))

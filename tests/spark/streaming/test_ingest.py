@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +9,10 @@ import pytest
 from pyspark.sql import functions as F
 
 from schemas import tables
-from spinney.stores import delta
 from spinney.stores.layout import directory
 from spinney.stores.validity import classified
-from streaming import source
-from streaming.ingest import Batches
+from streaming import ingest, source
+from streaming.ingest import STEPS, Batches
 
 AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"
@@ -22,27 +20,37 @@ GOOD = b'{"shop":"a","dept":1,"sale":"s","at":"2024-05-01T10:00:00Z"}'
 LARGE = b"x" * 2000
 
 
-def engine(config, base) -> str:
-    """Who made the table's first write."""
-    log = Path(directory(config, base).uri) / "_delta_log" / f"{1:020}.json"
-    (info,) = [
-        action["commitInfo"] for action in map(json.loads, log.read_text().splitlines()) if "commitInfo" in action
-    ]
-    return info["engineInfo"].partition(":")[0].partition("/")[0]
-
-
-@pytest.fixture
-def few_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delta, "FEW_BYTES", 3000)
-
-
-def test_records_few_but_large_are_written_where_they_are(spark, world, few_bytes) -> None:
-    fleet = world()
-    values = [GOOD, LARGE, LARGE]
+def batch_of(spark, fleet, values: list[bytes]):
     rows = [(None, bytearray(value), "sales", 0, n, AT) for n, value in enumerate(values)]
     judged = classified(spark.createDataFrame(rows, SCHEMA), fleet.config, outcomes=False)
     kind = F.when(F.col("reason").isNull(), source.EVENT).otherwise(source.DEAD)
-    Batches(fleet.config, "c")(judged.withColumn("kind", kind).withColumn("arrived_at", F.lit(AT)), 0)
-    assert [row["event_id"] for row in fleet.rows(tables.EVENTS)] == ["s"]
-    assert [row["value"] for row in fleet.rows(tables.DEAD_LETTERS)] == [LARGE, LARGE]
-    assert engine(fleet.config, tables.EVENTS) != engine(fleet.config, tables.DEAD_LETTERS) == "Apache-Spark"
+    return judged.withColumn("kind", kind).withColumn("arrived_at", F.lit(AT))
+
+
+def test_the_rows_of_a_batch_are_in_their_tables_with_the_time_and_number_of_the_batch(spark, world) -> None:
+    fleet = world()
+
+    Batches(fleet.config, "c")(batch_of(spark, fleet, [GOOD, LARGE, LARGE]), 5)
+
+    (event,) = fleet.rows(tables.EVENTS)
+    assert (event["event_id"], event["ingested_at"], event["ingested_on"]) == ("s", AT, AT.date())
+    dead = fleet.rows(tables.DEAD_LETTERS)
+    assert [(row["value"], row["ingested_at"], row["batch_id"]) for row in dead] == [(LARGE, AT, 5)] * 2
+
+
+def test_a_replay_writes_only_the_steps_that_are_not_stored(spark, world) -> None:
+    fleet = world()
+    batch = batch_of(spark, fleet, [GOOD, LARGE])
+    stopped = Batches(fleet.config, "c")
+    stopped._targets.pop("dead_letters")  # as if it had been killed after the events
+    steps = [each for each in STEPS if each[0] != "dead_letters"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ingest, "STEPS", tuple(steps))
+        stopped(batch, 0)
+    assert (len(fleet.rows(tables.EVENTS)), len(fleet.rows(tables.DEAD_LETTERS))) == (1, 0)
+
+    Batches(fleet.config, "c")(batch, 0)
+
+    assert (len(fleet.rows(tables.EVENTS)), len(fleet.rows(tables.DEAD_LETTERS))) == (1, 1)
+    files = list(Path(directory(fleet.config, tables.EVENTS).uri).glob("**/*.parquet"))
+    assert len(files) == 1, "the replay wrote no file of events"
