@@ -27,8 +27,9 @@ from spinney.core.parts import Pace, Progress
 from spinney.core.recipe import Recipe
 from spinney.stores import charter, delta, leases, signing_key, tracking
 from spinney.stores.files import read_config
+from spinney.stores.past_rounds import largest_round
 from spinney.stores.rounds import FEW, Ordered, Rounds
-from spinney.stores.spark import Start, cores_of, on_demand
+from spinney.stores.spark import Start, cores_of, on_demand, started_ahead
 
 NAME = QueryName.WEEKLY.value
 GOES_ON = timedelta(days=1)
@@ -54,11 +55,13 @@ def retrain(
     spark: a session, or what starts one: a few groups are fitted without it.
     """
     start = on_demand(config, spark)
-    given = start() if isinstance(spark, SparkSession) else start
     scope = Scope.of(groups, stale=stale)
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
+        if scope.which == ALL and largest_round(config, RoundKind.BATCH) > FEW:
+            start = started_ahead(start)  # it takes as long as the plan
+        given = start() if isinstance(spark, SparkSession) else start
         rounds = Rounds(given, config, signing_key.signer(config), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:

@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from schemas import messages, tables
+from schemas.contract import Column
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.signing import Signer
@@ -28,7 +29,7 @@ NAME = QueryName.SCORE.value
 VALUE = "message value"
 """A column beside those of `predictions`: what is published."""
 
-_NOT_FROM_THE_SCORER = ("scored_at", "scored_on", "batch_id")
+_OF_THE_BATCH = ("scored_at", "scored_on", "batch_id")
 
 
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
@@ -36,6 +37,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     answered = (
         rows.groupBy("shard")
         .applyInPandasWithState(Scorer(config, signer).function(), answer_ddl(config), STATE, "append", "NoTimeout")
+        .withColumns({column.name: F.lit(None).cast(column.type) for column in unanswered(config)})
         # Of the streaming plan, not of a batch's own jobs: then a replay has the same timestamp.
         .withColumn("scored_at", F.current_timestamp())
         .withColumn("scored_on", F.to_date("scored_at"))
@@ -44,11 +46,20 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
 
 
 def answer_ddl(config: Config) -> str:
-    """What the scorer returns: `predictions` without what the batch adds."""
+    """What the scorer returns: `predictions` without what the batch adds and what no model gives."""
+    others = {*_OF_THE_BATCH, *(column.name for column in unanswered(config))}
     columns = contract(config, tables.PREDICTIONS).columns
-    return ", ".join(
-        column.ddl.removesuffix(" NOT NULL") for column in columns if column.name not in _NOT_FROM_THE_SCORER
-    )
+    return ", ".join(column.ddl.removesuffix(" NOT NULL") for column in columns if column.name not in others)
+
+
+def unanswered(config: Config) -> list[Column]:
+    """Columns of `predictions` that no model of this fleet fills.
+
+    Spark's worker joins the answers of a batch's shards by pandas, which looks at each value of a column of nulls alone:
+    a fifth of its time.
+    """
+    names = {"lower", "upper"} | ({"probabilities"} if config.fleet.task == "regression" else set())
+    return [column for column in contract(config, tables.PREDICTIONS).columns if column.name in names]
 
 
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:

@@ -87,22 +87,21 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
     """One row per event, in the events' order, columns of `predictions` that the scorer fills."""
     config = scorer.config
     answered = answer_rows(events, events["group_key"], champions, config, scorer.signer)
-    nothing = np.full(len(events), None, dtype=object)
-    return pd.DataFrame(
-        {
-            "shard": np.full(len(events), shard, dtype=np.int32),
-            "group_key": events["group_key"],
-            "event_id": events["event_id"],
-            "event_time": events["event_time"],
-            "prediction": answered.prediction,
-            "lower": pd.Series(nothing, dtype="float64"),
-            "upper": pd.Series(nothing, dtype="float64"),
-            "probabilities": answered.probabilities,
-            "label": events["label"].astype("float64" if config.fleet.task == "regression" else object),
-            "model_id": answered.model_ids,
-            "answered_by": answered.answered_by,
-            "topic": events["topic"],
-            "kafka_partition": events["kafka_partition"].astype(np.int32),
-            "kafka_offset": events["kafka_offset"].astype(np.int64),
-        }
-    )
+    is_number = config.fleet.task == "regression"
+    columns = {
+        "shard": np.full(len(events), shard, dtype=np.int32),
+        "group_key": events["group_key"],
+        "event_id": events["event_id"],
+        "event_time": events["event_time"],
+        "prediction": answered.prediction,
+        "probabilities": answered.probabilities,
+        "label": events["label"].astype("float64" if is_number else object),
+        "model_id": answered.model_ids,
+        "answered_by": answered.answered_by,
+        "topic": events["topic"],
+        "kafka_partition": events["kafka_partition"].astype(np.int32),
+        "kafka_offset": events["kafka_offset"].astype(np.int64),
+    }
+    if is_number:
+        del columns["probabilities"]
+    return pd.DataFrame(columns, copy=False)

@@ -42,6 +42,14 @@ def past_rounds(config: Config, kind: RoundKind) -> list[PastRound]:
     return found
 
 
+def largest_round(config: Config, kind: RoundKind) -> int:
+    """Groups of the largest round of a path; 0 before the first."""
+    table = delta.opened(config, directory(config, tables.ROUNDS, kind.value))
+    if table is None:
+        return 0
+    return int(pc.max(delta.dataset(table).to_table(["groups_in"])["groups_in"]).as_py() or 0)
+
+
 def fit_times(config: Config, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
     """Of each batch that fitted anything: what all its fits took and what the longest took, milliseconds."""
     table = delta.opened(config, directory(config, tables.MODELS, kind.value))

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -178,6 +179,24 @@ def on_demand(config: Config, spark: SparkSession | Start | None) -> Start:
         return with_required(spark if isinstance(spark, SparkSession) else spark())
 
     return start
+
+
+def started_ahead(start: Start) -> Start:
+    """Start Spark and its Python workers at once, beside what the caller goes on with.
+
+    Returns what waits for the session, and raises what starting it raises. The workers import for seconds; nobody waits
+    for them, and what is wrong with them the first real task says.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="spark-start")
+    started = thread.submit(start)
+    thread.submit(lambda: _worked_once(started.result()))
+    return started.result
+
+
+def _worked_once(spark: SparkSession) -> None:
+    """Each core runs a task in a Python worker."""
+    cores = cores_of(spark)
+    spark.range(0, cores, 1, cores).mapInArrow(lambda batches: batches, "id bigint").toArrow()
 
 
 def _refuse_contradictions(asked: Mapping[str, str]) -> None:

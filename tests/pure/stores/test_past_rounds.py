@@ -18,7 +18,7 @@ from spinney.core.round_cost import PastRound
 from spinney.stores import delta
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
-from spinney.stores.past_rounds import fit_times, past_rounds
+from spinney.stores.past_rounds import fit_times, largest_round, past_rounds
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -56,3 +56,13 @@ def test_past_rounds_are_those_of_one_path_that_one_run_carried_out_with_what_th
     assert past_rounds(config, RoundKind.STREAM) == [PastRound(2, 8.0, 4.0, 3.0), PastRound(3, 40.0, 30.0, 2.75)]
     assert fit_times(config, RoundKind.STREAM, [5]) == {5: (40.0, 30.0)}
     assert fit_times(config, RoundKind.STREAM, [6]) == {}
+
+
+def test_the_largest_round_of_a_path_is_told_in_groups(tmp_path: Path) -> None:
+    config = parse(fleet_toml(tmp_path, parents="[[]]"), "fleet.toml", {})
+    assert largest_round(config, RoundKind.BATCH) == 0, "without tables"
+    delta.create_tables(config)
+    assert largest_round(config, RoundKind.BATCH) == 0, "before the first round"
+    put(config, tables.ROUNDS, "batch", recorded(4, 100, 0), recorded(5, 3, 0))
+    put(config, tables.ROUNDS, "stream", recorded(6, 999, 0))
+    assert largest_round(config, RoundKind.BATCH) == 100
