@@ -181,7 +181,9 @@ def _generator(traffic: Traffic, file: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _watched(application: Application, traffic: Traffic, generator: subprocess.Popen[str], watch: Watch) -> int:

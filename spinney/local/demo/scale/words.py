@@ -105,8 +105,8 @@ def _change(summary: Summary) -> str:
     changed = summary["errors"]["changed"]
     return (
         f"found after {words.seconds(stale['p50'])} (median; 95 % {words.seconds(stale['p95'])}), a new champion "
-        f"answered after {words.seconds(answer['p50'])} (95 % {words.seconds(answer['p95'])}); mean error before the change "
-        f"{words.number(changed['before'])}, after it {words.number(changed['old_model'])}, by the new champions "
+        f"answered after {words.seconds(answer['p50'])} (95 % {words.seconds(answer['p95'])}); mean error before the "
+        f"change {words.number(changed['before'])}, after it {words.number(changed['old_model'])}, by new champions "
         f"{words.number(changed['new_model'])}"
     )
 
