@@ -11,11 +11,12 @@ stream          seconds, lead_in_seconds, rate (asked), busy_rate; sent, stored,
                 sent_per_second, answered_per_second, finished_per_second (stored, answered and judged)
 latency         event to prediction, after the lead-in: n, p50, p95, p99, max (s); growth (s a minute), after_the_last;
                 lead_in: p50, p99; line: second, p50, p95
-lag             query -> most records that it had not read yet
+unanswered      events that were sent and not answered yet: most, at_the_end (of sending); line: second, events
 memory          peak_mb, line: second, MB; None where there is no /proc
 errors          changed, as_busy, others: before, old_model, new_model (mean loss) and their rows; line: second, means
-refits          changed, as_busy, others: groups, refitted, promoted, by_policy; examples: policy, kind, group_key,
-                says, story; to_stale, to_answer: seconds from the change: n, p50, p95, max
+refits          changed, as_busy, others: groups, refitted, promoted, by_policy (fits); examples: policy, kind,
+                group_key, says, story; evidence_seconds: from the change until each changed group had enough events to
+                judge by; to_stale, to_answer: seconds from the change: n, p50, p95, max; histogram of the latter
 retrained       see `spinney.local.demo.measures`; so freshness, budget, batches, groups
 reconciliation  adds_up; checks: see `spinney.local.demo.measures`
 wall_seconds    of the whole command; acts: name -> seconds
@@ -37,7 +38,7 @@ from spinney.local.demo import retraining
 from spinney.local.demo.reconcile import compare, ids, rounds_add_up
 from spinney.local.demo.scale.fleet import FEATURES, ROWS, Floats, group_key
 from spinney.local.demo.scale.topics import Times
-from spinney.local.demo.scale.traffic import RATE, Traffic
+from spinney.local.demo.scale.traffic import RATE, SLICES_A_SECOND, Traffic
 from spinney.local.demo.tables import Tables
 
 FORMAT = 1
@@ -95,7 +96,7 @@ def measure(run: Run) -> dict[str, Any]:
         "weekly": _weekly(run),
         "stream": _stream(run),
         "latency": _latency(run),
-        "lag": _lag(run.batches),
+        "unanswered": _unanswered(run),
         "memory": _memory(run),
         "errors": errors(answers, run),
         "refits": refits(answers, run),
@@ -168,7 +169,8 @@ def _stream(run: Run) -> dict[str, Any]:
         "sent": run.acknowledged,
         "stored": stored,
         "answered": answers,
-        "sent_per_second": run.acknowledged / (float(np.nanmax(run.sent.at)) - began),
+        # The events of a slice are sent at its beginning: the last one is as long as the others.
+        "sent_per_second": run.acknowledged / (float(np.nanmax(run.sent.at)) - began + 1 / SLICES_A_SECOND),
         "answered_per_second": answers / (float(np.nanmax(run.answered.at)) - began),
         "finished_per_second": stored / (run.finished_at - began),
     }
@@ -221,13 +223,14 @@ def slope(x: Floats, y: Floats) -> float:
     return float((centred * y).sum()) / spread if spread else 0.0
 
 
-def _lag(batches: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for batch in batches:
-        if batch["behind"] is not None:
-            query = str(batch["query"])
-            found[query] = max(found.get(query, 0.0), float(batch["behind"]))
-    return found
+def _unanswered(run: Run) -> dict[str, Any]:
+    """The lag in events, at every second until the last answer, by Kafka's timestamps."""
+    sent, answered = (np.sort(times.at[~np.isnan(times.at)]) for times in (run.sent, run.answered))
+    ends = float(max(sent[-1], answered[-1])) if len(answered) else float(sent[-1])
+    at = np.append(np.arange(sent[0], ends, 1.0), sent[-1])
+    behind = np.searchsorted(sent, at, "right") - np.searchsorted(answered, at, "right")
+    line = [[second - run.changed_at, int(events)] for second, events in zip(at[:-1], behind[:-1], strict=True)]
+    return {"most": int(behind.max()), "at_the_end": int(behind[-1]), "line": common.thin(line)}
 
 
 def _memory(run: Run) -> dict[str, Any] | None:
@@ -248,11 +251,11 @@ def errors(answers: pd.DataFrame, run: Run) -> dict[str, Any]:
         found[kind] = {name: float(loss.mean()) if len(loss) else None for name, loss in losses.items()}
         found[kind]["rows"] = {name: len(loss) for name, loss in losses.items()}
     at = run.sent.at[answers["number"].to_numpy()] - run.changed_at
+    loss = answers["loss"].to_numpy()
     lines = {}
     for kind in KINDS:
-        mine = ((answers["kind"] == kind) & answers["loss"].notna()).to_numpy()
-        binned = by_bin(at[mine], answers["loss"].to_numpy()[mine])
-        lines[kind] = [[second, float(part.mean())] for second, part in binned]
+        known = (answers["kind"] == kind).to_numpy() & ~np.isnan(loss)
+        lines[kind] = [[second, float(part.mean())] for second, part in by_bin(at[known], loss[known])]
     return {**found, "line": lines}
 
 
@@ -279,6 +282,7 @@ def refits(answers: pd.DataFrame, run: Run) -> dict[str, Any]:
     to_answer = answered_at.min().dropna().to_numpy(dtype=np.float64) - run.changed_at
     return {
         **found,
+        "evidence_seconds": run.traffic.evidence_seconds,
         "to_stale": retraining.spread(stale_at - run.changed_at),
         "to_answer": retraining.spread(to_answer),
         "histogram": retraining.histogram(to_answer),

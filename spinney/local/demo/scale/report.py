@@ -77,7 +77,7 @@ def _refits(summary: Summary) -> str:
         ]
         for kind in KINDS
     ]
-    who = card(table(["groups", "there are", "refitted", "with a new champion", "why"], rows))
+    who = card(table(["groups", "there are", "refitted", "with a new champion", "fits, and why"], rows))
     by_state = {state: n for state, n in summary["groups"]["by_state"].items() if n}
     strip = card(
         common.states(summary) + key("state", by_state, words.STATES),
@@ -87,7 +87,8 @@ def _refits(summary: Summary) -> str:
     soon = card(
         plots.to_answer(summary),
         "From the change to a new champion answering",
-        f"The changed groups. Stale after a median of {words.seconds(stale['p50'])}, answered anew after "
+        f"The changed groups. Enough events to judge them by came within {words.seconds(refits['evidence_seconds'])}. "
+        f"Stale after a median of {words.seconds(stale['p50'])}, answered by a new champion after "
         f"{words.seconds(answer['p50'])}, 95 % within {words.seconds(answer['p95'])}.",
     )
     return section("refits", "Who was refitted, and why", said, who, soon, strip, *_stories(summary))
@@ -107,13 +108,13 @@ def _stories(summary: Summary) -> list[str]:
 
 
 def _latency(summary: Summary) -> str:
-    latency, lag = summary["latency"], summary["lag"]
-    behind = ", ".join(f"{query} {words.count(most)}" for query, most in lag.items())
+    latency, unanswered = summary["latency"], summary["unanswered"]
     said = (
         f"{words.count(latency['n'])} events: median {words.seconds(latency['p50'])}, 95 % within "
         f"{words.seconds(latency['p95'])}, 99 % within {words.seconds(latency['p99'])}, longest "
         f"{words.seconds(latency['max'])}. All were answered {words.seconds(latency['after_the_last'])} after the last "
-        f"was sent. Records that a query had not read yet, at most: {behind or 'none'}."
+        f"was sent. At most {words.count(unanswered['most'])} were unanswered at a time. Latency grew by "
+        f"{latency['growth']:.1f} s a minute (a fitted line)."
     )
     timing = card(plots.latency(summary), "From event to prediction", "By the second in which the event was sent.")
     if summary["memory"] is None:

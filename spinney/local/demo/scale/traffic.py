@@ -70,6 +70,11 @@ class Traffic:
         of_each = ROWS / (JUDGED_AFTER * (self.seconds - self.lead_in_seconds))
         return min(RATE * BUSY_SHARE, of_each * len(self.busy))
 
+    @property
+    def evidence_seconds(self) -> float:
+        """After the change, until every busy group has had ROWS events."""
+        return ROWS * len(self.busy) / self.busy_rate
+
     @cached_property
     def group(self) -> Numbers:
         """The group of each event, in the order in which they are sent."""

@@ -26,7 +26,7 @@ def headline(summary: Summary) -> str:
         "were refitted"
     )
     if timing["p50"] is not None:
-        text += f", answering anew {words.seconds(timing['p50'])} after the change"
+        text += f"; their new champions answered {words.seconds(timing['p50'])} after the change"
     others = [refits[kind] for kind in ("as_busy", "others")]
     unchanged, refitted = (sum(one[name] for one in others) for name in ("groups", "refitted"))
     return f"{text}. Of the {words.count(unchanged)} that did not change, {words.count(refitted)} were."
@@ -67,7 +67,7 @@ def counts(summary: Summary) -> dict[str, str]:
     """What a person wants to read on a terminal: name -> sentence."""
     history, weekly, stream = summary["history"], summary["weekly"], summary["stream"]
     latency, memory, budget = summary["latency"], summary["memory"], summary["budget"]
-    behind = ", ".join(f"{query} {words.count(most)}" for query, most in summary["lag"].items())
+    unanswered = summary["unanswered"]
     return {
         "history": f"{words.count(history['rows'])} rows of {words.count(summary['fleet']['groups'])} groups loaded in "
         f"{words.seconds(history['load_seconds'])}: {words.count(history['rows_per_second'])} rows a second",
@@ -79,8 +79,8 @@ def counts(summary: Summary) -> dict[str, str]:
         "latency": f"event to prediction: median {words.seconds(latency['p50'])}, 95 % within "
         f"{words.seconds(latency['p95'])}, 99 % within {words.seconds(latency['p99'])}, longest "
         f"{words.seconds(latency['max'])}",
-        "lag": f"{words.seconds(latency['after_the_last'])} from the last event to the last answer; unread at most: "
-        f"{behind or 'none'} (records)",
+        "lag": f"{words.seconds(latency['after_the_last'])} from the last event to the last answer; at most "
+        f"{words.count(unanswered['most'])} events unanswered",
         "memory": "not known on this system" if memory is None else f"peak {words.count(memory['peak_mb'])} MB",
         "rounds": f"{words.count(budget['rounds'])} while events streamed, {words.seconds(budget['used_seconds'])} of "
         f"{words.seconds(budget['allowed_seconds'])} used; {words.count(budget['deferred'])} deferred",
@@ -93,8 +93,9 @@ def _refits(refits: Summary) -> dict[str, str]:
     return {
         SHORT[
             kind
-        ]: f"{words.count(refits[kind]['refitted'])} of {words.count(refits[kind]['groups'])} groups refitted "
-        f"({reasons(refits[kind]['by_policy'])}); {words.count(refits[kind]['promoted'])} with a new champion"
+        ]: f"{words.count(refits[kind]['refitted'])} of {words.count(refits[kind]['groups'])} groups refitted, "
+        f"{words.count(refits[kind]['promoted'])} with a new champion; fits: "
+        f"{reasons(refits[kind]['by_policy'])}"
         for kind in KINDS
     }
 
@@ -102,9 +103,10 @@ def _refits(refits: Summary) -> dict[str, str]:
 def _change(summary: Summary) -> str:
     """How soon it was found and answered, and what it did to the error."""
     stale, answer = summary["refits"]["to_stale"], summary["refits"]["to_answer"]
-    changed = summary["errors"]["changed"]
+    evidence, changed = summary["refits"]["evidence_seconds"], summary["errors"]["changed"]
     return (
-        f"found after {words.seconds(stale['p50'])} (median; 95 % {words.seconds(stale['p95'])}), a new champion "
+        f"each changed group had {ROWS} events after {words.seconds(evidence)}, was found stale after "
+        f"{words.seconds(stale['p50'])} (median; 95 % {words.seconds(stale['p95'])}), a new champion "
         f"answered after {words.seconds(answer['p50'])} (95 % {words.seconds(answer['p95'])}); mean error before the "
         f"change {words.number(changed['before'])}, after it {words.number(changed['old_model'])}, by new champions "
         f"{words.number(changed['new_model'])}"

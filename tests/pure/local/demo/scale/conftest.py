@@ -11,7 +11,7 @@ import pytest
 from spinney.local.demo.scale.fleet import ROWS, group_key
 from spinney.local.demo.scale.measures import Run
 from spinney.local.demo.scale.topics import Times
-from spinney.local.demo.scale.traffic import RATE, Traffic
+from spinney.local.demo.scale.traffic import RATE, SLICES_A_SECOND, Traffic
 from spinney.local.demo.tables import Tables
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -27,6 +27,11 @@ BATCHES = [
 @pytest.fixture
 def traffic():
     return Traffic(200, 10, 0)
+
+
+def seconds_of(traffic):
+    """When each event is sent: those of a slice at its beginning."""
+    return np.arange(traffic.events) // (RATE // SLICES_A_SECOND) / SLICES_A_SECOND
 
 
 def fits(traffic, change):
@@ -52,7 +57,7 @@ def tables(traffic):
     number = np.arange(traffic.events)
     names = [group_key(group) for group in traffic.group]
     events = pd.DataFrame({"group_key": names, "event_id": [f"e{at}" for at in number]})
-    since = number / RATE - traffic.lead_in_seconds
+    since = seconds_of(traffic) - traffic.lead_in_seconds
     changed = np.isin(traffic.group, traffic.changed)
     renewed = changed & (since + LATENCY >= TO_ANSWER)
     loss = np.where(renewed, NEW, np.where(changed & (since >= 0), OLD, BEFORE))
@@ -85,7 +90,7 @@ def tables(traffic):
 
 @pytest.fixture
 def run(traffic, tables):
-    sent = BEGAN.timestamp() + np.arange(traffic.events) / RATE
+    sent = BEGAN.timestamp() + seconds_of(traffic)
     return Run(
         traffic=traffic,
         tables=tables,

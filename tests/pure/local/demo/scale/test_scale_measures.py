@@ -35,7 +35,8 @@ def test_rates_and_latency_are_those_of_kafka(summary, traffic):
     assert latency["n"] == traffic.events - traffic.events_before
     assert [latency[name] for name in ("p50", "p99", "max", "after_the_last")] == pytest.approx([1.5] * 4)
     assert latency["growth"] == pytest.approx(0, abs=1e-3)
-    assert summary["lag"] == {"score": 4_000.0}
+    # 1.5 s are seven slices and a half.
+    assert (summary["unanswered"]["most"], summary["unanswered"]["at_the_end"]) == (3_200, 3_200)
     assert summary["memory"]["peak_mb"] == 1004.0
 
 
@@ -44,6 +45,7 @@ def test_who_was_refitted_is_told_by_kind_with_the_reason_and_the_time_since_the
     assert refits["changed"] == {"groups": 2, "refitted": 2, "promoted": 2, "by_policy": {"error_rise": 2}}
     assert refits["as_busy"] == {"groups": 2, "refitted": 0, "promoted": 0, "by_policy": {}}
     assert (refits["others"]["groups"], refits["others"]["refitted"]) == (196, 0)
+    assert refits["evidence_seconds"] == pytest.approx(2.7)
     assert refits["to_stale"] == pytest.approx({"n": 2, "p50": 3.0, "p95": 3.0, "max": 3.0})
     assert refits["to_answer"]["p50"] == pytest.approx(5.0, abs=0.3)
     (one,) = examples(run)

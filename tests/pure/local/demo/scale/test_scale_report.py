@@ -36,7 +36,7 @@ def test_every_section_is_there_in_order_and_nothing_is_loaded_from_anywhere(sum
 
 
 def test_the_result_stands_at_the_top_of_both(summary):
-    said = "2 of 200 groups changed, and 2 of them were refitted, answering anew"
+    said = "2 of 200 groups changed, and 2 of them were refitted; their new champions answered"
     assert said in printed(summary)
     assert f"<h1>{said}" in page(summary)
     assert "Of the 198 that did not change, 0 were." in printed(summary)
@@ -49,7 +49,7 @@ def test_the_terminal_says_rates_latency_memory_and_reasons(summary):
         "20,000 sent (2,000/s)",
         "99 % within 1.5 s",
         "peak 1,004 MB",
-        "2 error rose",
+        "fits: 2 error rose",
         "by new champions 0.25",
     ):
         assert said in text
