@@ -42,7 +42,7 @@ def _errors(summary: Summary) -> str:
     said = (
         "Mean error of what the stream answered. At 0 s the labels of "
         f"{words.count(summary['fleet']['changed'])} groups change; {words.count(summary['fleet']['as_busy'])} others "
-        "have just as many events and do not change."
+        "have just as many events and do not change. By the second in which an event was sent."
     )
     rows = [
         [

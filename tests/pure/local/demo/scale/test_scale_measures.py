@@ -30,8 +30,8 @@ def test_rates_and_latency_are_those_of_kafka(summary, traffic):
     stream, latency = summary["stream"], summary["latency"]
     assert stream["sent"] == stream["stored"] == stream["answered"] == traffic.events
     assert stream["sent_per_second"] == pytest.approx(RATE, rel=0.01)
-    assert stream["answered_per_second"] == pytest.approx(traffic.events / 11.5, rel=0.01)
-    assert stream["finished_per_second"] == pytest.approx(traffic.events / 20, rel=0.01)
+    assert stream["answered_per_second"] == pytest.approx(traffic.events / 11.3, rel=0.01)
+    assert stream["finished_per_second"] == pytest.approx(traffic.events / 19.8, rel=0.01)
     assert latency["n"] == traffic.events - traffic.events_before
     assert [latency[name] for name in ("p50", "p99", "max", "after_the_last")] == pytest.approx([1.5] * 4)
     assert latency["growth"] == pytest.approx(0, abs=1e-3)
