@@ -74,8 +74,9 @@ class Sender:
 
 
 def main(words: Sequence[str]) -> int:
-    config, traffic = read_config(words[0]), Traffic(*map(int, words[1:4]))
+    traffic = Traffic(*map(int, words[1:4]))
     try:
+        config = read_config(words[0])
         producer = kafka.producer(config, {"queue.buffering.max.messages": QUEUED_RECORDS, "linger.ms": 5})
         sender = Sender(producer, config.kafka.events)
         began = time.monotonic()

@@ -174,9 +174,12 @@ def _send_first(application: Application, traffic: Traffic) -> None:
 
 @contextmanager
 def _generator(traffic: Traffic, file: Path) -> Iterator[subprocess.Popen[str]]:
-    words_of = [str(file), str(traffic.groups), str(traffic.seconds), str(traffic.seed)]
+    arguments = [str(file), str(traffic.groups), str(traffic.seconds), str(traffic.seed)]
     module = "spinney.local.demo.scale.generator"
-    process = subprocess.Popen([sys.executable, "-m", module, *words_of], stdout=subprocess.PIPE, text=True)
+    # In a session of its own: a Ctrl-C is for this process, which then ends the other.
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     try:
         yield process
     finally:
