@@ -35,7 +35,7 @@ import pandas as pd
 from schemas.vocabulary import ModelStatus, Staleness
 from spinney.local.demo import measures as common
 from spinney.local.demo import retraining
-from spinney.local.demo.reconcile import compare, ids, rounds_add_up
+from spinney.local.demo.reconcile import Check, compare, ids, rounds_add_up
 from spinney.local.demo.scale.fleet import FEATURES, ROWS, Floats, group_key
 from spinney.local.demo.scale.topics import Times
 from spinney.local.demo.scale.traffic import RATE, SLICES_A_SECOND, Traffic
@@ -315,7 +315,7 @@ def examples(run: Run) -> list[dict[str, str]]:
 
 
 def reconciliation(run: Run) -> dict[str, Any]:
-    """Every check as plain values, and whether all of them hold. Of sets of ids, never by subtraction."""
+    """Every check as plain values, and whether all of them hold: of ids, where there are any, else of counts."""
     traffic, tables = run.traffic, run.tables
     sent = {(group_key(group), f"e{number}") for number, group in enumerate(traffic.group.tolist())}
     keys = {group_key(group) for group in range(traffic.groups)}
@@ -323,9 +323,9 @@ def reconciliation(run: Run) -> dict[str, Any]:
     fitted = first.loc[first["status"] == ModelStatus.FITTED.value, "group_key"]
     places = np.arange(traffic.events)
     checks = [
-        compare("history", "rows written = rows stored", {traffic.groups * ROWS}, [run.loaded]),
+        counted("history", "rows written = rows stored", traffic.groups * ROWS, run.loaded),
         compare("weekly round", "every group has a model, one each", keys, fitted),
-        compare("sent", "events that were due = acknowledged by Kafka", {traffic.events}, [run.acknowledged]),
+        counted("sent", "events that were due = acknowledged by Kafka", traffic.events, run.acknowledged),
         compare("in the topic", "sent = in the topic of events", set(places), places[~np.isnan(run.sent.at)]),
         compare("events", "sent = stored, by group and id", sent, ids(tables.events)),
         compare("predictions", "sent = answered, in the table", sent, ids(tables.predictions)),
@@ -337,3 +337,9 @@ def reconciliation(run: Run) -> dict[str, Any]:
         "adds_up": all(check.adds_up for check in checks),
         "checks": [{**asdict(check), "examples": list(check.examples), "adds_up": check.adds_up} for check in checks],
     }
+
+
+def counted(name: str, says: str, expected: int, found: int) -> Check:
+    """The check of two counts."""
+    examples = () if expected == found else (f"{expected} expected, {found} found",)
+    return Check(name, says, expected, found, max(0, expected - found), max(0, found - expected), 0, examples)

@@ -113,8 +113,8 @@ def _latency(summary: Summary) -> str:
         f"{words.count(latency['n'])} events: median {words.seconds(latency['p50'])}, 95 % within "
         f"{words.seconds(latency['p95'])}, 99 % within {words.seconds(latency['p99'])}, longest "
         f"{words.seconds(latency['max'])}. All were answered {words.seconds(latency['after_the_last'])} after the last "
-        f"was sent. At most {words.count(unanswered['most'])} were unanswered at a time. Latency grew by "
-        f"{latency['growth']:.1f} s a minute (a fitted line)."
+        f"was sent. At most {words.count(unanswered['most'])} were unanswered at a time. Fitted by a "
+        f"line, latency changed by {latency['growth']:+.1f} s a minute."
     )
     timing = card(plots.latency(summary), "From event to prediction", "By the second in which the event was sent.")
     if summary["memory"] is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from spinney.core.fitting import HELD_OUT
 from spinney.local.demo import words
 from spinney.local.demo.scale.fleet import CHANGE, NOISE, ROWS
 
@@ -50,7 +51,7 @@ def figures(summary: Summary) -> list[tuple[str, str]]:
     answered = f"events answered, {words.count(stream['rate'])} sent; 99 % within {words.seconds(latency['p99'])}"
     renewed = (
         f"of {words.count(changed['groups'])} changed groups have a new champion; of {words.count(busy['groups'])} "
-        f"unchanged ones with as many events, {words.share(busy['promoted'], busy['groups'])}"
+        f"unchanged ones with as many events, {words.count(busy['promoted'])}"
     )
     found = [
         (f"{words.count(stream['answered_per_second'])}/s", answered),
@@ -137,6 +138,10 @@ def definitions(summary: Summary) -> list[tuple[str, str]]:
             "From the first event after the change to the verdict that the group is stale, and to the first prediction "
             f"by its new champion. It includes the wait for {ROWS} labelled events, before which nothing is said of a "
             "model's error, and for the group's next event."
+        ),
+        "Refitted, but unchanged": (
+            f"False alarms: a model's own error is known from {ROWS // HELD_OUT} held-out rows, and by chance some of "
+            "these means are a third of what they should be."
         ),
         "Error": (
             "Absolute, of the predictions that the stream gave, by the model that gave them. After a change the old "
