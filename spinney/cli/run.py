@@ -29,30 +29,61 @@ QUERIES = tuple(each.value for each in STREAMING)
 
 @click.command(epilog=example("spinney demo --report work/demo/report.html"))
 @json_option
-@click.option("--report", type=click.Path(dir_okay=False), help="Where the HTML report goes [work/demo/report.html].")
+@click.option(
+    "--report", type=click.Path(dir_okay=False), help="Where the HTML report goes [report.html beside the tables]."
+)
 @click.option("--days", type=click.IntRange(min=1), help="Days of event time to stream [the example's own].")
-@click.option("--example", "folder", type=click.Path(exists=True, file_okay=False), help="Another example's folder.")
-@click.option("--seed", type=int, help="Of all that is drawn by lot [the example's own].")
-def demo(as_json: bool, report: str | None, days: int | None, folder: str | None, seed: int | None) -> None:
+@click.option("--example", type=click.Path(exists=True, file_okay=False), help="Another example's folder.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of all that is drawn by lot [the example's own; --scale: 0].")
+@click.option("--scale", is_flag=True, help="Synthetic groups of which 1 % change; 2,000 events a second. No example.")
+@click.option("--groups", type=click.IntRange(200, 100_000), help="With --scale: how many groups [50,000].")
+@click.option("--seconds", type=click.IntRange(10, 3_600), help="With --scale: how long events are sent [120].")
+def demo(*, as_json: bool, report: str | None, seed: int | None, scale: bool, **only: Any) -> None:
     """The whole loop on real flights: a Kafka broker, the four queries, a report.
 
-    Leaves its tables under work/demo. With --json: one object on standard output, all else on standard error.
+    With --scale: 50,000 synthetic groups, a weekly round, then 2,000 events a second, in less than five minutes.
+    Leaves its tables under work/demo, or work/demo-scale. With --json: one object on standard output, all else on
+    standard error.
     """
+    _refuse_other_options(only, refused=("days", "example") if scale else ("groups", "seconds"), scale=scale)
+    asked = {name: value for name, value in {**only, "seed": seed}.items() if value is not None}
+    summary = (_scale if scale else _example)(as_json, report, asked)
+    if as_json:
+        write_json(summary)
+
+
+def _refuse_other_options(only: Mapping[str, Any], *, refused: Sequence[str], scale: bool) -> None:
+    """Raises UsageError: an option of the other kind of demo."""
+    for name in refused:
+        if only[name] is not None:
+            raise click.UsageError(f"--{name} {'cannot be used with' if scale else 'needs'} --scale")
+
+
+def _example(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
     from spinney.local.demo.run import Options
     from spinney.local.demo.run import demo as run_demo
 
-    options = Options(
-        json=as_json,
-        report=Path(report) if report else None,
-        days=days,
-        example=Path(folder) if folder else None,
-        seed=seed,
+    folder = asked.get("example")
+    return run_demo(
+        Options(
+            json=as_json,
+            report=Path(report) if report else None,
+            days=asked.get("days"),
+            example=Path(folder) if folder else None,
+            seed=asked.get("seed"),
+        )
     )
-    summary = run_demo(options)
-    if as_json:
-        write_json(summary)
+
+
+def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    from pathlib import Path
+
+    from spinney.local.demo.scale.run import Options
+    from spinney.local.demo.scale.run import demo as run_demo
+
+    return run_demo(Options(json=as_json, report=Path(report) if report else None, **asked))
 
 
 @click.command(epilog=example("spinney stream --config fleet.toml --only ingest --only score"))

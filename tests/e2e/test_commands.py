@@ -166,3 +166,22 @@ def test_the_demo_ends_with_one_json_object_sets_that_add_up_and_a_report_in_one
     # One file that needs no network: nothing is loaded from anywhere else.
     assert not re.findall(r"<(?:script|img|link|iframe)\b[^>]*\b(?:src|href)=[\"']?(?!data:|#)", page)
     assert not re.findall(r"url\((?!['\"]?(?:data:|#))|@import", page)
+
+
+def test_the_demo_at_scale_refits_the_groups_that_change_and_its_sets_add_up(tmp_path: Path) -> None:
+    done = run(tmp_path, "spinney", "demo", "--scale", "--groups", "300", "--seconds", "12", "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = json.loads(done.stdout)
+    assert summary["reconciliation"]["adds_up"] is True
+    assert summary["weekly"]["fitted"] == 300
+    assert summary["stream"]["answered"] == summary["stream"]["sent"] == 2_000 * 12
+    assert summary["latency"]["n"] == 2_000 * 11
+    changed, others = summary["refits"]["changed"], summary["refits"]["others"]
+    assert changed["groups"] == 3
+    assert changed["by_policy"].get("error_rise", 0) > 0
+    assert others["refitted"] < others["groups"] / 10
+    assert summary["errors"]["changed"]["old_model"] > 3 * summary["errors"]["changed"]["before"]
+    assert summary["errors"]["others"]["old_model"] < 2 * summary["errors"]["others"]["before"]
+    assert "recent error is" in summary["refits"]["examples"][0]["story"]
+    page = (tmp_path / "work" / "demo-scale" / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")

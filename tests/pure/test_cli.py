@@ -254,3 +254,35 @@ def test_why_tells_the_groups_story(flights: Path, monkeypatch: pytest.MonkeyPat
     assert run("why", "AA", "JFK", "LAX").stdout == 'the story of ["AA","JFK","LAX"]\n'
     assert run("why", '["AA", "JFK", "LAX"]').stdout == 'the story of ["AA","JFK","LAX"]\n'
     assert run("why", "[AA").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--groups", "500"], "--groups needs --scale"),
+        (["--seconds", "10"], "--seconds needs --scale"),
+        (["--scale", "--days", "1"], "--days cannot be used with --scale"),
+        (["--scale", "--example", "."], "--example cannot be used with --scale"),
+        (["--scale", "--groups", "10"], "10 is not in the range"),
+    ],
+)
+def test_options_of_one_kind_of_demo_are_refused_by_the_other(words: list[str], said: str) -> None:
+    result = run("demo", *words)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_each_kind_of_demo_is_given_what_was_asked_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {}
+
+    def options(**given: Any) -> None:
+        asked.clear()
+        asked.update(given)
+
+    for name in ("spinney.local.demo.run", "spinney.local.demo.scale.run"):
+        stand_in(monkeypatch, name, Options=options, demo=lambda _, name=name: {"kind": name})
+    done = run("demo", "--scale", "--groups", "400", "--seed", "3", "--json")
+    assert json.loads(done.stdout) == {"kind": "spinney.local.demo.scale.run"}
+    assert asked == {"json": True, "report": None, "groups": 400, "seed": 3}
+    assert run("demo", "--days", "2", "--example", str(tmp_path), "--report", "r.html").stdout == ""
+    assert asked == {"json": False, "report": Path("r.html"), "days": 2, "example": tmp_path, "seed": None}

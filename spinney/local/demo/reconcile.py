@@ -76,7 +76,7 @@ def reconcile(tables: Tables, ledger: Ledger) -> dict[str, Any]:
             ledger.outcomes - ledger.events,
             [one for one in late if one not in answered],
         ),
-        _rounds(tables.rounds),
+        rounds_add_up(tables.rounds),
     ]
     return {
         "adds_up": all(check.adds_up for check in checks),
@@ -89,7 +89,7 @@ def ids(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(frame["group_key"], frame["event_id"], strict=True))
 
 
-def _rounds(rounds: pd.DataFrame) -> Check:
+def rounds_add_up(rounds: pd.DataFrame) -> Check:
     """Groups in = fitted + failed + too few rows + kept + deferred, in every round."""
     parts = rounds[["fitted", "failed", "too_few_rows", "kept", "deferred"]].fillna(0).sum(axis=1)
     odd = rounds.loc[rounds["groups_in"].fillna(0) != parts, "round_id"]

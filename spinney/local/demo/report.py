@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import html
-import re
-from collections.abc import Mapping, Sequence
-from importlib import resources
+from collections.abc import Mapping
 from typing import Any
 
 from spinney.local.demo import notes, plots, words
+from spinney.local.demo.markup import card, document, key, section, table
 from spinney.local.demo.worth import NAMES
 
 Summary = Mapping[str, Any]
 
-_UNIT = re.compile(r"(\d) (%|s|h|min|days)(?![\w=])")
-"""A number and its unit stay on one line."""
-
 
 def page(measures: Summary) -> str:
     """Return the report. measures: what `measures.measure` returned, also after a trip through JSON."""
-    style = resources.files("spinney.local.demo").joinpath("report.css").read_text(encoding="utf-8")
-    name = html.escape(measures["fleet"]["name"])
     worth = measures["worth"]
     there = worth is not None and worth["events"] > 0
     parts = [
@@ -29,19 +23,12 @@ def page(measures: Summary) -> str:
         _injected(measures) if there and worth["injected"] else "",
         _retraining(measures),
         _life(measures) if there and measures["life"] else "",
-        _batches(measures),
+        batches(measures["batches"]),
         _sets(measures),
         _worst(measures) if there else "",
         _notes(measures),
     ]
-    body = "\n".join(part for part in parts if part)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Spinney: {name}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        + _UNIT.sub("\\1&nbsp;\\2", body)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return document(measures["fleet"]["name"], [part for part in parts if part])
 
 
 def _head(measures: Summary) -> str:
@@ -60,7 +47,7 @@ def _errors(measures: Summary) -> str:
         "Mean error of each day on the same events for all four, each with the same recipe and knowing only what was "
         f"known at its moment.{_only_real(measures)}"
     )
-    return _section("worth", "The error, day by day", said, _card(plots.daily_error(measures)), _comparison(measures))
+    return section("worth", "The error, day by day", said, card(plots.daily_error(measures)), _comparison(measures))
 
 
 def _only_real(measures: Summary) -> str:
@@ -85,7 +72,7 @@ def _comparison(measures: Summary) -> str:
     heads = ["", "mean error", "with the injected change", "this fleet's is", "fits while streaming"]
     if not worth["injected"]:
         rows, heads = [row[:2] + row[3:] for row in rows], heads[:2] + heads[3:]
-    return _card(_table(heads, rows))
+    return card(table(heads, rows))
 
 
 def _injected(measures: Summary) -> str:
@@ -96,10 +83,10 @@ def _injected(measures: Summary) -> str:
         f"{len(injected['groups'])} groups{f' ({what})' if what else ''}, {words.count(injected['events_after'])} "
         "events. How long until their error is back below 1.5 times what it was, and stays there for a day?"
     )
-    lines = _card(plots.recovery_lines(measures), "Their error", "Mean of the last 24 hours of event time.")
-    bars = _card(plots.recovery_bars(measures), "Until recovered", "Hours of event time since the change.")
+    lines = card(plots.recovery_lines(measures), "Their error", "Mean of the last 24 hours of event time.")
+    bars = card(plots.recovery_bars(measures), "Until recovered", "Hours of event time since the change.")
     title = 'A sudden change<span class="made">injected</span>'
-    return _section("injected", title, said, f'<div class="pair">{lines}{bars}</div>')
+    return section("injected", title, said, f'<div class="pair">{lines}{bars}</div>')
 
 
 def _retraining(measures: Summary) -> str:
@@ -111,23 +98,23 @@ def _retraining(measures: Summary) -> str:
         f"They took {words.seconds(used)} of the {words.seconds(allowed)} that the budget allowed."
     )
     by_state = {state: n for state, n in groups["by_state"].items() if n}
-    strip = _card(
-        plots.states(measures) + _key("state", by_state, words.STATES),
+    strip = card(
+        plots.states(measures) + key("state", by_state, words.STATES),
         f"{words.count(groups['total'])} groups, by their state at the end",
     )
-    why = _card(
-        plots.reasons(measures) + _key("reason", retrained["by_reason"], words.REASONS),
+    why = card(
+        plots.reasons(measures) + key("reason", retrained["by_reason"], words.REASONS),
         "Retrained, and why",
         "Fits on each day of event time.",
     )
     timing = fresh["stale_to_answer"]
-    soon = _card(
+    soon = card(
         plots.freshness(measures),
         "From stale to a new champion answering",
         f"Wall clock. Median {words.seconds(timing['p50'])}, 95 % within {words.seconds(timing['p95'])}; "
         f"{words.count(fresh['no_event_yet'])} had no event to answer yet.",
     )
-    return _section("retraining", "Who was retrained", said, strip, f'<div class="pair">{why}{soon}</div>')
+    return section("retraining", "Who was retrained", said, strip, f'<div class="pair">{why}{soon}</div>')
 
 
 def _life(measures: Summary) -> str:
@@ -138,15 +125,15 @@ def _life(measures: Summary) -> str:
         f"{len(one['rounds'])} in all. Rest the pointer on one to read why."
     )
     title = f"One group's life: {html.escape(words.group(one['group_key']))}{mark}"
-    return _section("life", title, said, _card(plots.life(measures)))
+    return section("life", title, said, card(plots.life(measures)))
 
 
-def _batches(measures: Summary) -> str:
-    queries = measures["batches"]
+def batches(queries: Summary) -> str:
+    """The section about each query's micro-batches. queries: as `measures.batches` returns them."""
     typical = [one["seconds"]["p95"] for one in queries.values() if one["seconds"]["p95"] is not None]
     top = max(typical, default=1.0) * 1.15
     cards = "".join(
-        _card(
+        card(
             plots.batch_line(one, top),
             html.escape(query),
             f"{words.count(one['batches'])} batches; median {words.seconds(one['seconds']['p50'])}, "
@@ -160,12 +147,12 @@ def _batches(measures: Summary) -> str:
         [query, *(words.seconds(one["phases"][phase]) if phase in one["phases"] else "" for phase in phases)]
         for query, one in queries.items()
     ]
-    table = _card(_table(["mean per batch", *phases], rows)) if phases else ""
+    means = card(table(["mean per batch", *phases], rows)) if phases else ""
     said = (
         "Seconds each micro-batch took, in order, all on one scale; taller ones are cut and drawn in another colour. "
         "The first of each starts cold."
     )
-    return _section("batches", "Where the time went", said, f'<div class="four">{cards}</div>', table)
+    return section("batches", "Where the time went", said, f'<div class="four">{cards}</div>', means)
 
 
 def _sets(measures: Summary) -> str:
@@ -189,7 +176,7 @@ def _sets(measures: Summary) -> str:
     dead = ", ".join(f"{html.escape(name)} {n}" for name, n in measures["dead_letters"].items())
     letters = f'<p class="note">Dead letters, with their bytes and a reason: {dead}.</p>' if dead else ""
     title = "Nothing lost, nothing twice" if checked["adds_up"] else "The sets do not add up"
-    return _section("sets", title, said, _card(_table(heads, rows, plain=False) + letters))
+    return section("sets", title, said, card(table(heads, rows, plain=False) + letters))
 
 
 def _worst(measures: Summary) -> str:
@@ -207,47 +194,14 @@ def _worst(measures: Summary) -> str:
         "By this fleet's own mean error, of the groups with at least ten events judged. With few events each, chance "
         "has its part in who stands here."
     )
-    return _section("worst", "The worst ten groups", said, _card(_table(heads, rows, plain=False)))
+    return section("worst", "The worst ten groups", said, card(table(heads, rows, plain=False)))
 
 
 def _notes(measures: Summary) -> str:
     entries = "".join(
         f"<dt>{html.escape(word)}</dt><dd>{html.escape(said)}</dd>" for word, said in notes.definitions(measures)
     )
-    return _section("notes", "How this was measured", "", f"<dl>{entries}</dl>") + (
+    return section("notes", "How this was measured", "", f"<dl>{entries}</dl>") + (
         "<footer>Made by spinney demo from the tables it left behind. Every number stands in the summary that "
         "spinney demo --json prints.</footer>"
     )
-
-
-def _section(name: str, title: str, said: str, *parts: str) -> str:
-    """A part of the page. title and parts are HTML, said is text."""
-    words_of = f"<p>{html.escape(said)}</p>" if said else ""
-    body = '<div style="height:20px"></div>'.join(part for part in parts if part)
-    return f'<section id="{name}"><h2>{title}</h2>{words_of}{body}</section>'
-
-
-def _card(content: str, title: str = "", said: str = "") -> str:
-    head = f"<h3>{title}</h3>" if title else ""
-    note = f'<p class="note">{html.escape(said)}</p>' if said else ""
-    return f'<div class="card">{head}{note}{content}</div>'
-
-
-def _key(kind: str, numbers: Mapping[str, int], names: Mapping[str, str]) -> str:
-    items = "".join(
-        f'<li><i class="{kind} {name}"></i><b>{words.count(n)}</b> {html.escape(names.get(name, name))}</li>'
-        for name, n in numbers.items()
-    )
-    return f'<ul class="key">{items}</ul>'
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, plain: bool = True) -> str:
-    """The first column is text, the others are numbers. plain: the cells are text, not HTML."""
-
-    def cell(at: int, content: str) -> str:
-        kind = ' class="n"' if at else ""
-        return f"<td{kind}>{html.escape(content) if plain else content}</td>"
-
-    head = "".join(f"<th{' class=n' if at else ''}>{html.escape(name)}</th>" for at, name in enumerate(heads))
-    body = "".join(f"<tr>{''.join(cell(at, one) for at, one in enumerate(row))}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

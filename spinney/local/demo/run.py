@@ -33,7 +33,7 @@ from spinney.local.demo.settling import settled
 from spinney.local.demo.story import Story, read_story
 from spinney.local.demo.summary import summary_text
 from spinney.local.demo.tables import Tables
-from spinney.local.demo.watching import Watch
+from spinney.local.demo.watching import Watch, replayed
 from spinney.local.demo.worth import Compared, Family, compare
 from spinney.local.setup import runtime
 from spinney.stores import delta, kafka, signing_key
@@ -148,8 +148,8 @@ def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
         sender = Sender(config, play.timeline, story.stream.max_ahead, lambda sent: settled(application, sent))
         try:
             application.start()
-            with Watch(application, story, stage.console) as watch:
-                _stream(application, sender, watch)
+            with Watch(application, stage.console) as watch:
+                _stream(application, sender, story, watch)
         finally:
             sender.stop()
             application.stop()
@@ -167,13 +167,14 @@ def _load_history(play: Play, spark: SparkSession) -> None:
             load(play.config, str(file), outcomes=name == "outcomes", spark=spark)
 
 
-def _stream(application: Application, sender: Sender, watch: Watch) -> None:
+def _stream(application: Application, sender: Sender, story: Story, watch: Watch) -> None:
     """Send everything, and wait until the loop has finished with it."""
+    began = time.monotonic()
     sender.start()
     while not sender.done:
         application.check()
         watch.look()
-        watch.show(sender)
+        watch.show(replayed(sender, story, time.monotonic() - began, watch.fits))
         time.sleep(LOOK_SECONDS)
     watch.look(last=True)
 

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a line for each query, and how far the replay has come."""
+"""What the demo shows while it runs: a line for each query, and how far the stream has come."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ class Watch:
     """Collects the progress of every batch, and shows the newest."""
 
     application: Application
-    story: Story
     console: Console
-    began: float = field(default_factory=time.monotonic)
     batches: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
     fits: int = 0
     _live: Live | None = None
@@ -60,14 +58,15 @@ class Watch:
                 if progress.batchId >= 0 and progress.durationMs.get("addBatch") is not None:
                     self.batches[str(progress.name), int(progress.batchId)] = _batch(progress)
 
-    def show(self, sender: Sender) -> None:
+    def show(self, where: str) -> None:
+        """where: how far the stream has come, in words."""
         if self._live is not None:
-            self._live.update(self._table(sender))
+            self._live.update(self._table(where))
         elif time.monotonic() - self._said > LINES_EVERY_SECONDS:
             self._said = time.monotonic()
-            self.console.print(self._sentence(sender), highlight=False)
+            self.console.print(self._sentence(where), highlight=False)
 
-    def _table(self, sender: Sender) -> Table:
+    def _table(self, where: str) -> Table:
         table = Table(box=None, pad_edge=False)
         for name in ("query", "rows/s", "behind", "batch"):
             table.add_column(name, justify="left" if name == "query" else "right")
@@ -79,24 +78,16 @@ class Watch:
                 behind = "" if last["behind"] is None else f"{last['behind']:,.0f}"
                 rate = last["rows"] / last["seconds"] if last["seconds"] else 0.0
                 table.add_row(name, f"{rate:,.0f}", behind, f"{last['seconds']:.1f} s")
-        table.caption = self._where(sender)
+        table.caption = where
         table.caption_justify = "left"
         return table
 
-    def _sentence(self, sender: Sender) -> str:
+    def _sentence(self, where: str) -> str:
         parts = []
         for name in self.application.names:
             last = self._newest(name)
             parts.append(f"{name} {'starting' if last is None else format(last['seconds'], '.1f') + ' s'}")
-        return f"{self._where(sender)} | {', '.join(parts)}"
-
-    def _where(self, sender: Sender) -> str:
-        seen = sender.finished or self.story.start
-        share = (seen - self.story.start) / (self.story.end - self.story.start)
-        passed = time.monotonic() - self.began
-        left = f"{passed / share - passed:,.0f} s left" if share > 0.05 else "time left: soon known"
-        day = f"{seen:%Y-%m-%d %H:%M} of {self.story.end:%Y-%m-%d}"
-        return f"{day}, {sum(sender.sent.values()):,} records sent, {self.fits:,} refits, {left}"
+        return f"{where} | {', '.join(parts)}"
 
     def _fits(self) -> int:
         table = delta.opened(self.application.config, directory(self.application.config, tables.ROUNDS, "stream"))
@@ -105,6 +96,15 @@ class Watch:
     def _newest(self, name: str) -> Mapping[str, Any] | None:
         numbers = [batch for query, batch in self.batches if query == name]
         return self.batches[name, max(numbers)] if numbers else None
+
+
+def replayed(sender: Sender, story: Story, passed: float, fits: int) -> str:
+    """How far a replay has come. passed: seconds since it began."""
+    seen = sender.finished or story.start
+    share = (seen - story.start) / (story.end - story.start)
+    left = f"{passed / share - passed:,.0f} s left" if share > 0.05 else "time left: soon known"
+    day = f"{seen:%Y-%m-%d %H:%M} of {story.end:%Y-%m-%d}"
+    return f"{day}, {sum(sender.sent.values()):,} records sent, {fits:,} refits, {left}"
 
 
 def _batch(progress: Any) -> Mapping[str, Any]:

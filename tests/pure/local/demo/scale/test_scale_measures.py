@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from spinney.local.demo.scale import measures
+from spinney.local.demo.scale.measures import examples, measure, percentiles, slope
+from spinney.local.demo.scale.topics import Times
+from spinney.local.demo.scale.traffic import RATE, SLICES_A_SECOND
+
+
+@pytest.fixture
+def summary(run):
+    return measure(run)
+
+
+def test_the_summary_is_plain_values_with_the_keys_it_promises(summary):
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    promised = {
+        line.split()[0] for line in measures.__doc__.splitlines() if line and line[0].islower() and "  " in line
+    }
+    named_together = {"freshness", "budget", "batches", "groups", "format"}
+    assert set(summary) == (promised - {"wall_seconds"}) | named_together
+
+
+def test_rates_and_latency_are_those_of_kafka(summary, traffic):
+    stream, latency = summary["stream"], summary["latency"]
+    assert stream["sent"] == stream["stored"] == stream["answered"] == traffic.events
+    assert stream["sent_per_second"] == pytest.approx(RATE, rel=0.01)
+    assert stream["answered_per_second"] == pytest.approx(traffic.events / 11.3, rel=0.01)
+    assert stream["finished_per_second"] == pytest.approx(traffic.events / 19.8, rel=0.01)
+    assert latency["n"] == traffic.events - traffic.events_before
+    assert [latency[name] for name in ("p50", "p99", "max", "after_the_last")] == pytest.approx([1.5] * 4)
+    assert latency["growth"] == pytest.approx(0, abs=1e-3)
+    # 1.5 s are seven slices and a half.
+    unanswered = summary["unanswered"]
+    assert unanswered["most"] == pytest.approx(7.5 * RATE / SLICES_A_SECOND, abs=RATE / SLICES_A_SECOND)
+    assert 0 < unanswered["at_the_end"] <= unanswered["most"]
+    assert summary["memory"]["peak_mb"] == 1004.0
+
+
+def test_who_was_refitted_is_told_by_kind_with_the_reason_and_the_time_since_the_change(summary, run):
+    refits = summary["refits"]
+    assert refits["changed"] == {"groups": 2, "refitted": 2, "promoted": 2, "by_policy": {"error_rise": 2}}
+    assert refits["as_busy"] == {"groups": 2, "refitted": 0, "promoted": 0, "by_policy": {}}
+    assert (refits["others"]["groups"], refits["others"]["refitted"]) == (196, 0)
+    assert refits["evidence_seconds"] == pytest.approx(2.7)
+    assert refits["to_stale"] == pytest.approx({"n": 2, "p50": 3.0, "p95": 3.0, "max": 3.0})
+    assert refits["to_answer"]["p50"] == pytest.approx(5.0, abs=0.3)
+    (one,) = examples(run)
+    assert (one["policy"], one["kind"]) == ("error_rise", "changed")
+    assert one["says"].startswith("recent error is 9.00 times")
+
+
+def test_the_error_is_told_before_and_after_the_change_and_by_which_model(summary):
+    errors = summary["errors"]
+    changed = errors["changed"]
+    assert [changed[name] for name in ("before", "old_model", "new_model")] == [0.5, 5.0, 0.25]
+    assert errors["as_busy"]["new_model"] is None
+    assert errors["others"]["rows"]["new_model"] == 0
+    assert errors["line"]["changed"][0][0] < 0 < errors["line"]["changed"][-1][0]
+
+
+def test_an_event_that_was_lost_or_stored_twice_does_not_add_up(run):
+    assert measure(run)["reconciliation"]["adds_up"]
+    events = run.tables.events
+    twice = events.iloc[[*range(1, len(events)), 5]].reset_index(drop=True)
+    answered = run.answered.at.copy()
+    answered[7] = np.nan
+    odd = replace(run, tables=replace(run.tables, events=twice), answered=Times(answered, run.traffic.events))
+    found = {check["name"]: check for check in measure(odd)["reconciliation"]["checks"]}
+    assert (found["events"]["missing"], found["events"]["twice"]) == (1, 1)
+    assert found["answers"]["examples"] == ["missing 7"]
+    assert [name for name, check in found.items() if not check["adds_up"]] == ["events", "answers"]
+
+
+def test_a_group_that_the_weekly_round_left_out_does_not_add_up(run):
+    models = run.tables.models.iloc[1:]
+    odd = replace(run, tables=replace(run.tables, models=models), loaded=run.loaded - 1)
+    found = [check for check in measure(odd)["reconciliation"]["checks"] if not check["adds_up"]]
+    assert [check["name"] for check in found] == ["history", "weekly round"]
+    assert found[0]["examples"] == ["6000 expected, 5999 found"]
+
+
+def test_no_values_have_no_percentiles_and_a_line_its_slope():
+    assert percentiles(np.array([]))["p99"] is None
+    assert slope(np.array([0.0, 1.0, 2.0]), np.array([1.0, 3.0, 5.0])) == pytest.approx(2.0)
+    assert slope(np.array([1.0]), np.array([1.0])) == 0.0
