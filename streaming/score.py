@@ -41,6 +41,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
         # Of the streaming plan, not of a batch's own jobs: then a replay has the same timestamp.
         .withColumn("scored_at", F.current_timestamp())
         .withColumn("scored_on", F.to_date("scored_at"))
+        .select(*(name for name in contract(config, tables.PREDICTIONS).names if name != "batch_id"))
     )
     return Query(NAME, answered, lambda checkpoint: Batches(config, checkpoint))
 
@@ -55,8 +56,8 @@ def answer_ddl(config: Config) -> str:
 def unanswered(config: Config) -> list[Column]:
     """Columns of `predictions` that no model of this fleet fills.
 
-    Spark's worker joins the answers of a batch's shards by pandas, which looks at each value of a column of nulls alone:
-    a fifth of its time.
+    Spark's worker joins the answers of a batch's shards by pandas, which looks at each value of a column that is all
+    null: a fifth of its time.
     """
     names = {"lower", "upper"} | ({"probabilities"} if config.fleet.task == "regression" else set())
     return [column for column in contract(config, tables.PREDICTIONS).columns if column.name in names]
