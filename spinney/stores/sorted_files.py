@@ -7,6 +7,7 @@ never narrower than the values: long texts are cut off, and times rounded, outwa
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -47,7 +48,7 @@ class Written:
 
 
 class FileWriter:
-    """Writes sorted rows into files `<name>-<number>.parquet`. To be used in a `with`; `written` is whole afterwards.
+    """Writes rows into files `<name>-<number>.parquet`. To be used in a `with`; `written` is whole afterwards.
 
     schema: of the rows, without partition columns.
     """
@@ -67,9 +68,22 @@ class FileWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is not None:
+            self._discard()
+            return
+        try:
             self._flush(at_end=True)
-        self._close()
+            self._close()
+        except BaseException:
+            self._discard()
+            raise
+
+    def _discard(self) -> None:
+        """What failed leaves no files."""
+        if self._open is not None:
+            self._open.discard()
+        for each in self.written:
+            each.path.unlink(missing_ok=True)
 
     def write(self, rows: pa.Table) -> None:
         self._waiting.append(rows)
@@ -131,6 +145,12 @@ class _OpenFile:
     @property
     def bytes(self) -> int:
         return int(self._sink.tell())
+
+    def discard(self) -> None:
+        with suppress(OSError):  # a full disk, say: the reason for this
+            self._writer.close()
+        self._sink.close()
+        self._path.unlink(missing_ok=True)
 
     def close(self) -> Written:
         self._writer.close()
