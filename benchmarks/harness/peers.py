@@ -98,6 +98,7 @@ def by_spark(rows: Path, out: Path) -> int:
     spark = SparkSession.getActiveSession()
     if spark is None:
         os.environ["JAVA_HOME"] = str(runtime().java_home)
+        os.environ["PYSPARK_PYTHON"] = sys.executable  # whichever python3 is on the path need not have pandas
         builder = SparkSession.builder.master(f"local[{cores()}]").config("spark.ui.enabled", "false")
         spark = builder.config("spark.sql.shuffle.partitions", str(2 * cores())).getOrCreate()
     # Workers of a session that is there already need not have this package on their path.
