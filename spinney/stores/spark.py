@@ -92,7 +92,7 @@ ON_ONE_MACHINE = {
     "spark.python.daemon.module": "spinney.stores.python_daemon",
     "spark.databricks.delta.snapshotPartitions": "1",  # the default of 50 costs seconds per commit on two cores
     # Hadoop without its native library asks `chmod`, `readlink` and `ls` about each file: 120 processes a second for
-    # four queries, a fifth of two cores, and a quarter of a second for each commit of a state. This way of writing a
+    # four queries, a fifth of a core, and a quarter of a second for each commit of a state. This way of writing a
     # checkpoint asks once a file, and a rename on this machine's own file systems is atomic. A checksum is another file
     # for each; before Spark 4.1 there was none, and RocksDB has its own.
     "spark.sql.streaming.checkpointFileManagerClass": f"{CHECKPOINTING}.FileSystemBasedCheckpointFileManager",
