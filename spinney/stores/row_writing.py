@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
@@ -90,8 +91,10 @@ class _Files:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        self._open.__exit__(*raised)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
 
     def write(self, kind: str, rows: pa.Table) -> None:
         """rows: at least one."""
