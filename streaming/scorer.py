@@ -78,7 +78,9 @@ def _read(shard: int, blob: bytes) -> Champions:
     if known is None or known[0] != digest:
         known = _decoded[shard] = (digest, Champions.from_bytes(blob))
         # Spark has the collector visit every object of a worker after each task: a fleet's promotions were a third of a
-        # scoring worker's time. These hold no cycles, so nothing is lost when the collector does not look at them.
+        # scoring worker's time. These hold no cycles, so nothing is lost when the collector does not look at them; what
+        # else is young garbage goes before.
+        gc.collect(1)
         gc.freeze()
     return known[1]
 

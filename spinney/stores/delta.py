@@ -29,9 +29,8 @@ if TYPE_CHECKING:  # commands that only look something up need neither Spark nor
     import pyarrow.dataset as ds
     from pyspark.sql import DataFrame, SparkSession
 
-FEW_ROWS, FEW_BYTES = 400_000, 64 * 1024**2
-"""What the driver writes itself, a whole streaming batch of usual records among it: both must hold, for a few records
-may be large ones."""
+FEW_ROWS = 400_000
+"""Of verdicts: so many are brought to the driver and written there."""
 
 HISTORY = 400
 """Commits looked back for the last of each step, before all that the log still has: a month of them."""
@@ -159,29 +158,6 @@ def pins(config: Config, *bases: Contract) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much a Spark frame holds. bytes: of its texts and binaries."""
-
-    rows: int
-    bytes: int
-
-    @property
-    def is_small(self) -> bool:
-        return self.rows <= FEW_ROWS and self.bytes <= FEW_BYTES
-
-
-def sizes(frame: DataFrame, by: str) -> dict[str, Size]:
-    """The size of each part of a frame, by the value of a column. One job."""
-    from pyspark.sql import functions as F
-    from pyspark.sql.types import BinaryType, StringType
-
-    wide = [each.name for each in frame.schema.fields if isinstance(each.dataType, StringType | BinaryType)]
-    row_bytes = " + ".join(["0L", *(f"coalesce(octet_length(`{name}`), 0)" for name in wide)])
-    rows = frame.groupBy(by).agg(F.count(F.lit(1)).alias("rows"), F.sum(F.expr(row_bytes)).alias("bytes")).collect()
-    return {row[by]: Size(row["rows"], row["bytes"]) for row in rows}
-
-
-@dataclass(frozen=True)
 class Commit:
     """What the last commit of a step said of itself. notes: what the writer added.
 
@@ -259,18 +235,14 @@ class Writer:
         batch_id: int,
         part: int = 0,
         notes: Mapping[str, Any] | None = None,
-        size: Size | None = None,
     ) -> bool:
         """Append the rows unless the step is stored already; whether anything was written.
 
-        rows: a Spark frame, or what is small as an Arrow table. size: the frame's, where it is known: a small one is
-        brought here and written without a Spark job, which takes milliseconds in place of some hundred.
+        rows: a Spark frame, or what is small as an Arrow table: that takes milliseconds in place of some hundred.
         """
         if self.done(step, batch_id, part):
             return False
         commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
-        if not isinstance(rows, pa.Table) and size is not None and size.is_small:
-            rows = self._as_declared(rows).toArrow()
         if isinstance(rows, pa.Table):
             self._append_arrow(rows, commit)
         else:

@@ -29,7 +29,8 @@ def without_archives(path: Sequence[str]) -> list[str]:
 
 def _is_archive(entry: str) -> bool:
     name = Path(entry).name
-    return name.startswith("spark-core") or (name.endswith(".zip") and name.startswith(PACKAGES))
+    is_core = name.startswith("spark-core") and name.endswith(".jar")
+    return is_core or (name.endswith(".zip") and name.startswith(PACKAGES))
 
 
 def _start() -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 POOL = "spark.scheduler.pool"
 NO_DATA_BATCHES = "spark.sql.streaming.noDataMicroBatches.enabled"
 PARTITIONS = "spark.sql.shuffle.partitions"  # also the number of state partitions, frozen in each checkpoint
+PARALLELISM = "spark.default.parallelism"
 DRIVER_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 SHORT_LIVED = {DRIVER_JAVA_OPTIONS: "-XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=160m"}
@@ -97,7 +98,6 @@ ON_ONE_MACHINE = {
     # for each; before Spark 4.1 there was none, and RocksDB has its own.
     "spark.sql.streaming.checkpointFileManagerClass": f"{CHECKPOINTING}.FileSystemBasedCheckpointFileManager",
     "spark.sql.streaming.checkpoint.fileChecksum.enabled": "false",
-    "spark.hadoop.fs.file.impl": "org.apache.hadoop.fs.RawLocalFileSystem",
 }
 
 JAVA_ON_ONE_MACHINE = (
@@ -106,7 +106,8 @@ JAVA_ON_ONE_MACHINE = (
     # Each value that goes to a Python worker through Arrow was checked to lie within its buffer.
     "-Darrow.enable_unsafe_memory_access=true",
     "-Darrow.enable_null_check_for_get=false",
-    "-Djdk.lang.Process.launchMechanism=VFORK",
+    # macOS has no such mechanism.
+    *(["-Djdk.lang.Process.launchMechanism=VFORK"] if sys.platform == "linux" else []),
 )
 
 
@@ -143,7 +144,10 @@ def session(
     else:
         settings |= _given_to_submit()
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    settings |= _overrides(settings, {**(config.spark if config else {}), **(options or {})}) | REQUIRED
+    asked = {**(config.spark if config else {}), **(options or {})}
+    if "spark.master" in asked:
+        settings.pop(PARALLELISM, None)  # it says how many cores there are
+    settings |= _overrides(settings, asked) | REQUIRED
     builder = SparkSession.builder.appName(config.fleet.name if config else "spinney")
     for key, value in settings.items():
         builder = builder.config(key, value)
@@ -164,6 +168,8 @@ def with_required(spark: SparkSession) -> SparkSession:
 
 
 _COLLECTOR = re.compile(r"-XX:\+Use\w+GC")
+_OF_JAVA = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+"""Variables whose options the JVM reads by itself."""
 
 Start = Callable[[], SparkSession]
 """Starts Spark, or gives the session that there is. Asked for only where Spark is needed."""
@@ -283,7 +289,7 @@ def _on_one_machine(runtime: Runtime, cores: int) -> dict[str, str]:
         **ON_ONE_MACHINE,
         # Tasks wait for Kafka, for files and for Python workers: one more than there are cores keeps these busy.
         "spark.master": f"local[{cores + 1}]",
-        "spark.default.parallelism": str(cores),
+        PARALLELISM: str(cores),
         "spark.jars": ",".join(map(str, runtime.jars)),
         PARTITIONS: str(cores),
         "spark.scheduler.allocation.file": str(packaged("pools.xml")),
@@ -296,12 +302,13 @@ def _overrides(settings: Mapping[str, str], asked: Mapping[str, str]) -> dict[st
 
     But for the collector: a JVM that is told two of them does not start.
     """
-    ours, theirs = settings.get(DRIVER_JAVA_OPTIONS), asked.get(DRIVER_JAVA_OPTIONS)
-    if not (ours and theirs):
+    ours, theirs = settings.get(DRIVER_JAVA_OPTIONS), asked.get(DRIVER_JAVA_OPTIONS, "")
+    if not ours:
         return dict(asked)
-    if any(map(_COLLECTOR.fullmatch, theirs.split())):
+    elsewhere = [asked.get("spark.driver.defaultJavaOptions", ""), *(os.environ.get(name, "") for name in _OF_JAVA)]
+    if any(_COLLECTOR.fullmatch(option) for text in (theirs, *elsewhere) for option in text.split()):
         ours = " ".join(option for option in ours.split() if not _COLLECTOR.fullmatch(option))
-    return {**asked, DRIVER_JAVA_OPTIONS: f"{ours} {theirs}"}
+    return {**asked, DRIVER_JAVA_OPTIONS: f"{ours} {theirs}".strip()}
 
 
 def _did_not_start(error: Exception, runtime: Runtime | None) -> SetupError:

@@ -63,7 +63,7 @@ class Field:
     null_reason: DeadLetterReason = DeadLetterReason.MISSING_FIELD
     bounds: tuple[Bound, ...] = ()
 
-    # A field is taken out of the record once, in three steps that each have a column with a struct: its JSON, then its
+    # A field is taken out of the record once, in three steps that each give a variable with a struct: its JSON, its
     # JSON's type and text, then its value. The checks only look at those; writing the steps out in every check made
     # validation three times as slow.
 
@@ -336,9 +336,9 @@ _VERDICT = (
 def _full(fields: Sequence[Field], every: Sequence[Check]) -> str:
     """SQL: what the full checks make of a record: a struct of value (the fields), reason, detail, unknown_fields.
 
-    Each step is the value of a variable and evaluated once. Spark interprets what stands in a function of variables: as
-    generated code these steps are so long that every task of a small batch took more time to write them down than to
-    judge its records, though nearly all of those are plain.
+    Each step is the value of a variable and evaluated once. Spark interprets `transform` and what its function holds
+    (`CodegenFallback`): as generated code these steps are so long that every task of a small batch took more time to
+    write them down than to judge its records, though nearly all of those are plain.
     """
     known = ", ".join(f"'{field.name}'" for field in fields)
     found = (

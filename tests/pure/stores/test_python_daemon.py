@@ -23,7 +23,7 @@ def test_the_archives_of_spark_leave_the_path_and_the_rest_keeps_its_order(tmp_p
     site = installed(tmp_path / "site")
     named = ("pyspark.zip", "py4j-0.10.9.9-src.zip", "spark-core_2.13-4.1.3.jar")
     archives = [archive(tmp_path / name) for name in named]
-    mine = archive(tmp_path / "mine.jar")
+    mine = archive(tmp_path / "spark-core-features.zip")
 
     assert without_archives(["/work", *archives, mine, site]) == ["/work", mine, site]
 

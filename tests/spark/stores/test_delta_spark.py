@@ -16,7 +16,7 @@ from schemas import tables
 from spinney.core import keys
 from spinney.stores import delta, lookup
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.delta import FEW_BYTES, FEW_ROWS, Size, Writer
+from spinney.stores.delta import Writer
 from spinney.stores.layout import directories, directory
 from spinney.stores.lookup import Until, Wanted
 
@@ -30,7 +30,7 @@ SAME = {
     "kafka_partition": 1, "kafka_offset": 2**40,
     "scored_at": AT, "scored_on": date(2024, 5, 1), "batch_id": 4,
 }  # fmt: skip
-WAYS = ("arrow", "spark", "few")
+WAYS = ("arrow", "spark")
 
 
 def union(spark, config, base, pins=None):
@@ -49,7 +49,7 @@ def write(spark, world, way: str) -> None:
     # Columns in another order and of another width: the writer puts both right.
     frame = spark.createDataFrame(rows).select(*reversed(rows.column_names)).withColumn("batch_id", F.lit(4))
     writer = Writer(world.config, directory(world.config, tables.PREDICTIONS), "score", "c")
-    given = {"arrow": {"rows": rows}, "spark": {"rows": frame}, "few": {"rows": frame, "size": Size(2, 10)}}[way]
+    given = {"arrow": {"rows": rows}, "spark": {"rows": frame}}[way]
     assert writer.append(**given, step="predictions", batch_id=4, notes={"at": AT})
 
 
@@ -85,31 +85,6 @@ def test_a_pin_reads_the_table_as_it_was(spark, world) -> None:
     then = union(spark, fleet.config, tables.PROMOTIONS, pins)
     assert sorted(row.model_id for row in now.collect()) == ["new", "old"]
     assert [row.model_id for row in then.collect()] == ["old"]
-
-
-def test_the_size_of_each_part_counts_its_rows_and_the_bytes_of_its_texts_and_binaries(spark) -> None:
-    rows = [("a", "é", b"123", 1.0), ("a", None, None, None), ("b", "", b"\x00", 2.0)]
-    frame = spark.createDataFrame(rows, "kind string, words string, raw binary, number double")
-    # Each row also has its kind: one byte.
-    assert delta.sizes(frame, "kind") == {"a": Size(2, 2 + 2 + 3), "b": Size(1, 1 + 1)}
-    assert delta.sizes(frame.filter("number > 5"), "kind") == {}
-
-
-@pytest.mark.parametrize(
-    ("size", "here"),
-    [(Size(FEW_ROWS, FEW_BYTES), True), (Size(FEW_ROWS + 1, 0), False), (Size(1, FEW_BYTES + 1), False)],
-)
-def test_what_is_large_in_rows_or_in_bytes_is_not_brought_into_this_process(
-    spark, world, monkeypatch, size: Size, here: bool
-) -> None:
-    fleet, brought = world(), []
-    frame = spark.createDataFrame(table(fleet))
-    collect = type(frame).toArrow
-    monkeypatch.setattr(type(frame), "toArrow", lambda rows: brought.append(True) or collect(rows))
-    writer = Writer(fleet.config, directory(fleet.config, tables.PREDICTIONS), "score", "c")
-    assert writer.append(frame, step="predictions", batch_id=4, size=size)
-    assert bool(brought) is here
-    assert len(fleet.rows(tables.PREDICTIONS)) == len(ROWS)
 
 
 def test_long_keys_that_spark_cuts_off_in_its_statistics_are_looked_up(spark, world) -> None:
