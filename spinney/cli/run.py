@@ -50,6 +50,10 @@ def demo(*, as_json: bool, report: str | None, seed: int | None, scale: bool, **
     summary = (_scale if scale else _example)(as_json, report, asked)
     if as_json:
         write_json(summary)
+    if scale:
+        from spinney.local.demo.scale.measures import require_sets_add_up
+
+        require_sets_add_up(summary)
 
 
 def _refuse_other_options(only: Mapping[str, Any], *, refused: Sequence[str], scale: bool) -> None:
@@ -80,6 +84,11 @@ def _example(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dic
 def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
+    from spinney.local.demo.scale.traffic import GROUPS, SECONDS, SEED, Traffic
+
+    problem = Traffic(asked.get("groups", GROUPS), asked.get("seconds", SECONDS), asked.get("seed", SEED)).problem
+    if problem:
+        raise click.UsageError(problem)
     from spinney.local.demo.scale.run import Options
     from spinney.local.demo.scale.run import demo as run_demo
 

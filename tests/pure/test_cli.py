@@ -264,12 +264,28 @@ def test_why_tells_the_groups_story(flights: Path, monkeypatch: pytest.MonkeyPat
         (["--scale", "--days", "1"], "--days cannot be used with --scale"),
         (["--scale", "--example", "."], "--example cannot be used with --scale"),
         (["--scale", "--groups", "10"], "10 is not in the range"),
+        (["--scale", "--groups", "400"], "for 120 s: expected more events a second for a group that changes"),
+        (["--scale", "--groups", "100000", "--seconds", "60"], "Choose --seconds from 69 to 3,600"),
     ],
 )
 def test_options_of_one_kind_of_demo_are_refused_by_the_other(words: list[str], said: str) -> None:
     result = run("demo", *words)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+def sets(*odd: dict[str, Any]) -> dict[str, Any]:
+    """The part of a summary that says whether the sets add up."""
+    return {"reconciliation": {"checks": list(odd)}}
+
+
+def test_sets_that_do_not_add_up_are_an_error_after_the_json_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = sets({"name": "events", "says": "sent = stored", "adds_up": False, "examples": ["missing e7"]})
+    stand_in(monkeypatch, "spinney.local.demo.scale.run", Options=dict, demo=lambda _: found)
+    done = run("demo", "--scale", "--json")
+    assert done.exit_code == 1
+    assert json.loads(done.stdout) == found
+    assert "the sets do not add up: events (sent = stored): missing e7" in done.stderr
 
 
 def test_each_kind_of_demo_is_given_what_was_asked_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -280,9 +296,9 @@ def test_each_kind_of_demo_is_given_what_was_asked_of_it(monkeypatch: pytest.Mon
         asked.update(given)
 
     for name in ("spinney.local.demo.run", "spinney.local.demo.scale.run"):
-        stand_in(monkeypatch, name, Options=options, demo=lambda _, name=name: {"kind": name})
-    done = run("demo", "--scale", "--groups", "400", "--seed", "3", "--json")
-    assert json.loads(done.stdout) == {"kind": "spinney.local.demo.scale.run"}
-    assert asked == {"json": True, "report": None, "groups": 400, "seed": 3}
+        stand_in(monkeypatch, name, Options=options, demo=lambda _, name=name: {"kind": name, **sets()})
+    done = run("demo", "--scale", "--groups", "400", "--seconds", "20", "--seed", "3", "--json")
+    assert json.loads(done.stdout) == {"kind": "spinney.local.demo.scale.run", **sets()}
+    assert asked == {"json": True, "report": None, "groups": 400, "seconds": 20, "seed": 3}
     assert run("demo", "--days", "2", "--example", str(tmp_path), "--report", "r.html").stdout == ""
     assert asked == {"json": False, "report": Path("r.html"), "days": 2, "example": tmp_path, "seed": None}

@@ -73,10 +73,10 @@ class Sender:
             self.sent += 1
 
 
-def main(words: Sequence[str]) -> int:
-    traffic = Traffic(*map(int, words[1:4]))
+def main(arguments: Sequence[str]) -> int:
+    traffic = Traffic(*map(int, arguments[1:4]))
     try:
-        config = read_config(words[0])
+        config = read_config(arguments[0])
         producer = kafka.producer(config, {"queue.buffering.max.messages": QUEUED_RECORDS, "linger.ms": 5})
         sender = Sender(producer, config.kafka.events)
         began = time.monotonic()

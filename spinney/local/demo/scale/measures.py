@@ -7,16 +7,20 @@ Keys, none of which changes its meaning or its name:
 fleet           name, groups, changed, as_busy (that do not change and have as many events), features, seed
 history         rows, rows_per_group, write_seconds, load_seconds, rows_per_second (of the load)
 weekly          groups, fitted, seconds, groups_per_second, stages (seconds)
-stream          seconds, lead_in_seconds, rate (asked), busy_rate; sent, stored, answered (events);
+stream          seconds, lead_in_seconds, rate (asked), busy_rate; sent, stored, answered (events); repeated_answers
+                (records of the topic of predictions beyond the first of each event);
                 sent_per_second, answered_per_second, finished_per_second (stored, answered and judged)
 latency         event to prediction, after the lead-in: n, p50, p95, p99, max (s); growth (s a minute), after_the_last;
                 lead_in: p50, p99; line: second, p50, p95
 unanswered      events that were sent and not answered yet: most, at_the_end (of sending); line: second, events
 memory          peak_mb, line: second, MB; None where there is no /proc
-errors          changed, as_busy, others: before, old_model, new_model (mean loss) and their rows; line: second, means
-refits          changed, as_busy, others: groups, refitted, promoted, by_policy (fits); examples: policy, kind,
-                group_key, says, story; evidence_seconds: from the change until each changed group had enough events to
-                judge by; to_stale, to_answer: seconds from the change: n, p50, p95, max; histogram of the latter
+errors          changed, as_busy, others: before, old_model, new_model (mean loss; of a fit that was due after the
+                change) and their rows; line: second, means
+refits          changed, as_busy, others, earlier: groups, refitted, promoted, by_policy (fits); changed: fits that were
+                due after the change; earlier: those of the same groups that were due before it, which are false
+                alarms; examples: policy, kind, group_key, says, story; evidence_seconds: from the change until each
+                changed group had enough events to judge by; to_stale, to_answer: seconds from the change: n, p50, p95,
+                max; histogram of the latter
 retrained       see `spinney.local.demo.measures`; so freshness, budget, batches, groups
 reconciliation  adds_up; checks: see `spinney.local.demo.measures`
 wall_seconds    of the whole command; acts: name -> seconds
@@ -33,6 +37,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from schemas.vocabulary import ModelStatus, Staleness
+from spinney.core.errors import StoreError
 from spinney.local.demo import measures as common
 from spinney.local.demo import retraining
 from spinney.local.demo.reconcile import Check, compare, ids, rounds_add_up
@@ -43,6 +48,9 @@ from spinney.local.demo.tables import Tables
 
 FORMAT = 1
 KINDS = ("changed", "as_busy", "others")
+EARLIER = "earlier"
+"""Kind of a fit of a changed group that was due before the change."""
+
 BIN_SECONDS = 3
 EXAMPLES = 3
 
@@ -118,11 +126,14 @@ def kinds(traffic: Traffic) -> npt.NDArray[np.str_]:
 
 
 def answered(run: Run) -> pd.DataFrame:
-    """One row per answered event: number, group_key, kind, model_id, loss, new_model (of a round of the stream)."""
+    """One row per answered event: number, group_key, kind, model_id, loss, new_model.
+
+    new_model: a champion of the stream answered whose fit was due after the change.
+    """
     frame = run.tables.predictions.drop_duplicates("event_id")
     number = frame["event_id"].str[1:].astype("int64").to_numpy()
-    promotions = run.tables.of_stream(run.tables.promotions)
-    new = promotions.loc[promotions["decision"].isin(retraining.ANSWERING), "model_id"]
+    fitted = refitted(run)
+    new = fitted.loc[fitted["promoted"] & fitted["after_change"], "model_id"]
     return pd.DataFrame(
         {
             "number": number,
@@ -130,7 +141,7 @@ def answered(run: Run) -> pd.DataFrame:
             "kind": kinds(run.traffic)[run.traffic.group[number]],
             "model_id": frame["model_id"].to_numpy(),
             "loss": (frame["prediction"] - frame["label"]).abs().to_numpy(dtype=np.float64),
-            "new_model": frame["model_id"].isin(set(new)).to_numpy(),
+            "new_model": frame["model_id"].isin(set(new)).to_numpy() & (number >= run.traffic.events_before),
         }
     )
 
@@ -169,6 +180,7 @@ def _stream(run: Run) -> dict[str, Any]:
         "sent": run.acknowledged,
         "stored": stored,
         "answered": answers,
+        "repeated_answers": run.answered.repeated,
         # The events of a slice are sent at its beginning: the last one is as long as the others.
         "sent_per_second": run.acknowledged / (float(np.nanmax(run.sent.at)) - began + 1 / SLICES_A_SECOND),
         "answered_per_second": answers / (float(np.nanmax(run.answered.at)) - began),
@@ -261,18 +273,14 @@ def errors(answers: pd.DataFrame, run: Run) -> dict[str, Any]:
 
 def refits(answers: pd.DataFrame, run: Run) -> dict[str, Any]:
     """Who was refitted by the stream, of which kind and why; and how long after the change."""
-    fitted = refitted(run)
-    promoted = run.tables.of_stream(run.tables.promotions)
-    promoted = promoted[promoted["decision"].isin(retraining.ANSWERING)]
-    kind = {group_key(number): str(one) for number, one in enumerate(kinds(run.traffic))}
-    fitted["kind"], decided = fitted["group_key"].map(kind), promoted["group_key"].map(kind)
+    fitted, kind = refitted(run), kinds(run.traffic)
     found: dict[str, Any] = {}
-    for name in KINDS:
+    for name in (*KINDS, EARLIER):
         mine = fitted[fitted["kind"] == name]
         found[name] = {
-            "groups": sum(one == name for one in kind.values()),
+            "groups": int((kind == ("changed" if name == EARLIER else name)).sum()),
             "refitted": int(mine["group_key"].nunique()),
-            "promoted": int(promoted.loc[decided == name, "group_key"].nunique()),
+            "promoted": int(mine.loc[mine["promoted"], "group_key"].nunique()),
             "by_policy": retraining.counts(mine["policy"].value_counts()),
         }
     changed = answers[(answers["kind"] == "changed") & answers["new_model"]]
@@ -290,19 +298,33 @@ def refits(answers: pd.DataFrame, run: Run) -> dict[str, Any]:
 
 
 def refitted(run: Run) -> pd.DataFrame:
-    """Each fit of the stream: group_key, policy, reason, stale_since."""
+    """Each fit of the stream: group_key, model_id, policy, reason, stale_since, after_change, promoted, kind.
+
+    after_change: its group was found stale after the change. kind: of its group; EARLIER for a changed group's fit that
+    was due before the change.
+    """
     attempts = run.tables.of_stream(run.tables.models)
-    attempts = attempts.loc[attempts["status"] == ModelStatus.FITTED.value, ["round_id", "group_key"]]
+    attempts = attempts.loc[attempts["status"] == ModelStatus.FITTED.value, ["round_id", "group_key", "model_id"]]
     verdicts = run.tables.verdicts[run.tables.verdicts["decision"] == Staleness.FIT.value]
     why = verdicts[["round_id", "group_key", "policy", "reason", "stale_since"]]
-    return attempts.merge(why.drop_duplicates(["round_id", "group_key"]), on=["round_id", "group_key"], how="left")
+    fits = attempts.merge(why.drop_duplicates(["round_id", "group_key"]), on=["round_id", "group_key"], how="left")
+    promotions = run.tables.of_stream(run.tables.promotions)
+    promoted = promotions.loc[promotions["decision"].isin(retraining.ANSWERING), "model_id"]
+    kind = {group_key(number): str(one) for number, one in enumerate(kinds(run.traffic))}
+    since = pd.to_datetime(fits["stale_since"], utc=True)
+    after_change = since >= pd.Timestamp(run.changed_at, unit="s", tz="UTC")
+    of_group = fits["group_key"].map(kind)
+    return fits.assign(
+        stale_since=since,
+        after_change=after_change,
+        promoted=fits["model_id"].isin(set(promoted)),
+        kind=of_group.where((of_group != "changed") | after_change, EARLIER),
+    )
 
 
 def examples(run: Run) -> list[dict[str, str]]:
     """One refitted group for each of the most frequent pairs of policy and kind: policy, kind, group_key, says."""
     fitted = refitted(run)
-    kind = {group_key(number): str(one) for number, one in enumerate(kinds(run.traffic))}
-    fitted["kind"] = fitted["group_key"].map(kind)
     sizes = fitted.groupby(["policy", "kind"]).size().sort_values(ascending=False, kind="stable")
     found = []
     for policy, name in list(sizes.index)[:EXAMPLES]:
@@ -326,7 +348,7 @@ def reconciliation(run: Run) -> dict[str, Any]:
         counted("history", "rows written = rows stored", traffic.groups * ROWS, run.loaded),
         compare("weekly round", "every group has a model, one each", keys, fitted),
         counted("sent", "events that were due = acknowledged by Kafka", traffic.events, run.acknowledged),
-        compare("in the topic", "sent = in the topic of events", set(places), places[~np.isnan(run.sent.at)]),
+        compare("in the topic", "sent = in the topic of events", set(places), np.repeat(places, run.sent.records)),
         compare("events", "sent = stored, by group and id", sent, ids(tables.events)),
         compare("predictions", "sent = answered, in the table", sent, ids(tables.predictions)),
         compare("answers", "sent = answered, in the topic", set(places), places[~np.isnan(run.answered.at)]),
@@ -343,3 +365,11 @@ def counted(name: str, says: str, expected: int, found: int) -> Check:
     """The check of two counts."""
     examples = () if expected == found else (f"{expected} expected, {found} found",)
     return Check(name, says, expected, found, max(0, expected - found), max(0, found - expected), 0, examples)
+
+
+def require_sets_add_up(summary: Mapping[str, Any]) -> None:
+    """Raises StoreError: a check of the summary's reconciliation does not hold."""
+    odd = [check for check in summary["reconciliation"]["checks"] if not check["adds_up"]]
+    if odd:
+        said = "; ".join(f"{check['name']} ({check['says']}): {', '.join(check['examples'])}" for check in odd)
+        raise StoreError(f"the sets do not add up: {said}. The report has all of them")

@@ -9,7 +9,17 @@ from spinney.local.demo import words
 from spinney.local.demo.markup import card, document, key, section, table
 from spinney.local.demo.report import batches
 from spinney.local.demo.scale import plots
-from spinney.local.demo.scale.words import KINDS, Summary, definitions, figures, headline, reasons, subline
+from spinney.local.demo.scale.words import (
+    KINDS,
+    REFITS,
+    Summary,
+    definitions,
+    figures,
+    headline,
+    reasons,
+    repeated,
+    subline,
+)
 
 
 def page(summary: Summary) -> str:
@@ -71,11 +81,11 @@ def _refits(summary: Summary) -> str:
     )
     rows = [
         [
-            KINDS[kind],
+            REFITS[kind],
             *(words.count(refits[kind][name]) for name in ("groups", "refitted", "promoted")),
             reasons(refits[kind]["by_policy"]),
         ]
-        for kind in KINDS
+        for kind in REFITS
     ]
     who = card(table(["groups", "there are", "refitted", "with a new champion", "fits, and why"], rows))
     by_state = {state: n for state, n in summary["groups"]["by_state"].items() if n}
@@ -101,7 +111,7 @@ def _stories(summary: Summary) -> list[str]:
             f"<pre>{html.escape(one['story'])}</pre>",
             html.escape(f"spinney why '{one['group_key']}'"),
             f"One of those that were refitted because of: {words.REASONS.get(one['policy'], one['policy'])}; its kind: "
-            f"{KINDS[one['kind']]}.",
+            f"{REFITS[one['kind']]}.",
         )
         for one in summary["refits"]["examples"]
     ]
@@ -155,8 +165,8 @@ def _sets(summary: Summary) -> str:
         for check in checked["checks"]
     ]
     heads = ["", "expected", "found", "missing", "not expected", "twice", ""]
-    title = "Nothing lost, nothing twice" if checked["adds_up"] else "The sets do not add up"
-    said = "What the producer sent, compared id by id with what the tables and topics hold."
+    title = "Nothing lost, nothing stored twice" if checked["adds_up"] else "The sets do not add up"
+    said = f"What the producer sent, compared id by id with what the tables and topics hold. {repeated(summary)}"
     return section("sets", title, said, card(table(heads, rows, plain=False)))
 
 

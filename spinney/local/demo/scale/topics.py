@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.local.demo.scale.fleet import Floats
+from spinney.local.demo.scale.fleet import Floats, Numbers
 from spinney.stores.kafka_options import client_settings
 
 RECORDS_A_READ = 20_000
@@ -25,16 +25,21 @@ SECONDS_TO_CONNECT = 30
 class Times:
     """Of each event ``eN``, N the place: when it first stood in the topic, seconds since the epoch; NaN: never.
 
-    records: of such events, repeats among them.
+    records: how many the topic holds of it, repeats among them.
     """
 
     at: Floats
-    records: int
+    records: Numbers
+
+    @property
+    def repeated(self) -> int:
+        """Records beyond the first of each event."""
+        return int(np.maximum(self.records - 1, 0).sum())
 
 
 def times(config: Config, topic: str, field: str, total: int) -> Times:
     """field: that holds the event's id. Raises StoreError: an event that nobody sent."""
-    at, records = np.full(total, np.nan), 0
+    at, records = np.full(total, np.nan), np.zeros(total, np.int64)
     for timestamp_ms, value in _records(config, topic):
         name = json.loads(value)[field]
         if not name.startswith("e"):
@@ -43,7 +48,7 @@ def times(config: Config, topic: str, field: str, total: int) -> Times:
         if number >= total:
             raise StoreError(f"topic {topic}: expected events e0 to e{total - 1}; got {name}")
         at[number] = np.fmin(at[number], timestamp_ms / 1000)
-        records += 1
+        records[number] += 1
     return Times(at, records)
 
 

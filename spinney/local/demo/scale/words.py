@@ -14,7 +14,13 @@ KINDS = {
     "as_busy": "unchanged, with as many events",
     "others": "all others, unchanged",
 }
-SHORT = {"changed": "changed", "as_busy": "unchanged, as busy", "others": "unchanged others"}
+REFITS = {**KINDS, "earlier": "changed, refitted before the change: false alarms"}
+SHORT = {
+    "changed": "changed",
+    "as_busy": "unchanged, as busy",
+    "others": "unchanged others",
+    "earlier": "before the change",
+}
 Summary = Mapping[str, Any]
 
 
@@ -24,13 +30,13 @@ def headline(summary: Summary) -> str:
     changed, groups = refits["changed"], words.count(summary["fleet"]["groups"])
     text = (
         f"{words.count(changed['groups'])} of {groups} groups changed, and {words.count(changed['refitted'])} of them "
-        "were refitted"
+        "were refitted after it"
     )
     if timing["p50"] is not None:
         text += f"; their new champions answered {words.seconds(timing['p50'])} after the change"
     others = [refits[kind] for kind in ("as_busy", "others")]
     unchanged, refitted = (sum(one[name] for one in others) for name in ("groups", "refitted"))
-    return f"{text}. Of the {words.count(unchanged)} that did not change, {words.count(refitted)} were."
+    return f"{text}. Of the {words.count(unchanged)} that did not change, {words.count(refitted)} were refitted."
 
 
 def subline(summary: Summary) -> str:
@@ -76,7 +82,8 @@ def counts(summary: Summary) -> dict[str, str]:
         f"{words.seconds(weekly['seconds'])}: {words.count(weekly['groups_per_second'])} groups a second",
         "events": f"{words.count(stream['sent'])} sent ({words.count(stream['sent_per_second'])}/s): "
         f"{words.count(stream['stored'])} stored, {words.count(stream['answered'])} answered "
-        f"({words.count(stream['answered_per_second'])}/s)",
+        f"({words.count(stream['answered_per_second'])}/s); {words.count(stream['repeated_answers'])} answers "
+        "published again",
         "latency": f"event to prediction: median {words.seconds(latency['p50'])}, 95 % within "
         f"{words.seconds(latency['p95'])}, 99 % within {words.seconds(latency['p99'])}, longest "
         f"{words.seconds(latency['max'])}",
@@ -97,8 +104,16 @@ def _refits(refits: Summary) -> dict[str, str]:
         ]: f"{words.count(refits[kind]['refitted'])} of {words.count(refits[kind]['groups'])} groups refitted, "
         f"{words.count(refits[kind]['promoted'])} with a new champion; fits: "
         f"{reasons(refits[kind]['by_policy'])}"
-        for kind in KINDS
+        for kind in REFITS
     }
+
+
+def repeated(summary: Summary) -> str:
+    """What the topic of predictions holds more than once."""
+    return (
+        f"The topic of predictions is at least once: {words.count(summary['stream']['repeated_answers'])} answers were "
+        "published again."
+    )
 
 
 def _change(summary: Summary) -> str:
@@ -121,6 +136,7 @@ def reasons(by_policy: Mapping[str, int]) -> str:
 def definitions(summary: Summary) -> list[tuple[str, str]]:
     """(term, what it means here)."""
     stream, fleet = summary["stream"], summary["fleet"]
+    rest = 60 * (stream["rate"] - stream["busy_rate"]) / (fleet["groups"] - fleet["changed"] - fleet["as_busy"])
     lead_in = f"the first {stream['lead_in_seconds']} s"
     found = {
         "The fleet": (
@@ -130,8 +146,9 @@ def definitions(summary: Summary) -> list[tuple[str, str]]:
         "The change": (
             f"After {lead_in}, {CHANGE:g} is added to every label of {words.count(fleet['changed'])} groups. From then "
             f"on they, and as many that do not change, get {words.count(stream['busy_rate'])} of the "
-            f"{words.count(stream['rate'])} events a second, and the others share the rest: with an event or two a "
-            "minute, no group could be judged within the minutes of a demo."
+            f"{words.count(stream['rate'])} events a second, and the others share the rest, {words.number(rest)} a "
+            f"minute each: a group is judged by {ROWS} events, and at that rate they take "
+            f"{words.seconds(60 * ROWS / rest)}. No group is refitted for its number of new rows."
         ),
         "Latency": f"From Kafka's timestamp of an event to that of its prediction, after {lead_in} of the same rate.",
         "From the change": (
@@ -141,11 +158,12 @@ def definitions(summary: Summary) -> list[tuple[str, str]]:
         ),
         "Refitted, but unchanged": (
             f"False alarms: a model's own error is known from {ROWS // HELD_OUT} held-out rows, and by chance some of "
-            "these means are a third of what they should be."
+            "these means are a third of what they should be. A changed group's refit is one as well if the group was "
+            "found stale before the change."
         ),
         "Error": (
             "Absolute, of the predictions that the stream gave, by the model that gave them. After a change the old "
-            "model answers until a new champion is there."
+            "model answers until a new champion is there, one whose group was found stale after the change."
         ),
         "Memory": (
             "Proportional set size of this process and all below it, every two seconds while events streamed, without "

@@ -19,7 +19,7 @@ from spinney.local.demo.scale.fleet import (
     write_history,
 )
 from spinney.local.demo.scale.generator import blocks, messages
-from spinney.local.demo.scale.traffic import Traffic
+from spinney.local.demo.scale.traffic import RATE, Traffic
 
 UNTIL = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -30,6 +30,11 @@ def test_the_configuration_is_one_and_its_numbers_are_those_of_the_code():
     assert config.fleet.features == FEATURES
     assert config.staleness.error_rise.rows == config.recipe.window_rows == ROWS
     assert config.label_inside
+
+
+def test_no_group_gets_so_many_events_that_it_is_refitted_for_their_number():
+    config = parse(configuration(200, "localhost:9", Path("work/demo-scale")), "fleet.toml", {})
+    assert config.staleness.new_rows > RATE * 3_600 / 200 * 10
 
 
 def test_every_group_has_its_rows_within_the_month_and_the_labels_follow_the_truth(tmp_path):

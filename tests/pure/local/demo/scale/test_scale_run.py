@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,6 +69,59 @@ def test_a_loop_that_does_not_start_stops_what_was_started_of_it(traffic):
     with pytest.raises(StoreError, match="query score: no"):
         run._stream(application, traffic, Path("fleet.toml"), set(), Stage(Console(file=StringIO())))
     assert done == ["started", "stopped"]
+
+
+PRODUCER = """
+import os, sys, time
+print(os.getpid(), *sys.argv[1:], flush=True)
+time.sleep(1000)
+"""
+OWNER = """
+import sys, time
+from pathlib import Path
+from spinney.local.demo.scale import run
+from spinney.local.demo.scale.traffic import Traffic
+with run._generator(Traffic(200, 10, 0), Path("fleet.toml")) as process:
+    print(process.stdout.readline(), end="", flush=True)
+    time.sleep(float(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    """In which the module of the producer is PRODUCER: it prints its id and arguments, and stays."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "if 'spinney.local.demo.scale.generator' in sys.orig_argv:\n"
+        f"    exec({PRODUCER.replace('sys.argv', 'sys.orig_argv[2:]')!r})\n"
+    )
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}
+
+
+def ended(pid):
+    """Whether a process that is no child of this one is gone within 20 s."""
+    for _ in range(400):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        stat = Path(f"/proc/{pid}/stat")
+        if stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_producer_ends_with_the_demo_however_that_ends(environment, killed):
+    command = [sys.executable, "-c", OWNER, "1000" if killed else "0"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as owner:
+        pid, *arguments = owner.stdout.readline().split()
+        if killed:
+            owner.send_signal(signal.SIGKILL)
+        owner.wait(20)
+    assert arguments[-4:] == ["fleet.toml", "200", "10", "0"]
+    assert ended(int(pid))
 
 
 def watched(monkeypatch, traffic, code, *, settled):

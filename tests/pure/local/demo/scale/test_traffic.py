@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spinney.local.demo.scale.fleet import ROWS
-from spinney.local.demo.scale.traffic import JUDGED_AFTER, RATE, Traffic
+from spinney.local.demo.scale.traffic import JUDGED_AFTER, RATE, SECONDS_ALLOWED, Traffic
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +46,26 @@ def test_too_many_groups_to_judge_so_soon_leave_half_of_the_events_to_the_others
 def test_the_same_seed_makes_the_same_events(traffic):
     assert np.array_equal(Traffic(50_000, 120, 0).group, traffic.group)
     assert not np.array_equal(Traffic(50_000, 120, 1).group, traffic.group)
+
+
+@pytest.mark.parametrize(("groups", "seconds"), [(50_000, 120), (300, 12), (400, 20), (200, 10), (100_000, 300)])
+def test_sizes_with_which_a_change_can_be_shown_have_no_problem(groups, seconds):
+    assert Traffic(groups, seconds, 0).problem is None
+
+
+def test_few_groups_in_a_long_stream_are_a_problem_as_the_others_are_as_busy():
+    said = Traffic(400, 120, 0).problem
+    assert "--scale with 400 groups for 120 s: expected more events a second for a group that changes" in said
+    assert "found 0.952 and 5.08. Choose --seconds from 10 to " in said
+
+
+def test_many_groups_in_a_short_stream_are_a_problem_as_no_change_is_found_within_it():
+    said = Traffic(100_000, 60, 0).problem
+    assert "expected 30 events of each group that changes within the 53 s after the change" in said
+    assert "found that they take 60 s. Choose --seconds from 69 to 3,600, or another --groups" in said
+
+
+@pytest.mark.parametrize("groups", [200, 250, 300, 1_000, 9_999, 50_000, 100_000])
+def test_every_number_of_groups_has_a_length_that_is_allowed(groups):
+    allowed = [seconds for seconds in SECONDS_ALLOWED if Traffic(groups, seconds, 0).mismatch is None]
+    assert allowed == list(range(allowed[0], allowed[-1] + 1))
