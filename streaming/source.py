@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spinney.core.config import Config
-from spinney.stores.spark import cores_of
+from spinney.stores.spark import cores_of, is_on_one_machine
 from spinney.stores.validity import RECORD_COLUMNS, Editions, classified
 from streaming.clock import interval, watermark_delay
 
@@ -36,7 +36,7 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
         .option("maxOffsetsPerTrigger", MAX_RECORDS_A_BATCH)
         .load()
     )
-    if spark.sparkContext.master.startswith("local"):
+    if is_on_one_machine(spark):
         # A task writes down the code of the validation before its first record, which takes longer than the records of
         # a second: no more tasks than there are cores. A cluster's are not all there when the query is made.
         raw = raw.coalesce(cores_of(spark))

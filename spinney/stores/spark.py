@@ -242,6 +242,11 @@ def cores_of(spark: SparkSession) -> int:
     return int(spark.sparkContext.defaultParallelism)
 
 
+def is_on_one_machine(spark: SparkSession) -> bool:
+    """Whether the tasks run in this process."""
+    return str(spark.sparkContext.master).startswith("local")
+
+
 @contextmanager
 def errors_of_tasks() -> Iterator[None]:
     """Raises StoreError with our own sentence where a task raised one of our errors; any other error as it is."""

@@ -28,7 +28,6 @@ def test_rows_are_collected_in_few_places_and_without_times() -> None:
     assert files_with(r"(?<!gc)\.collect\(\)") == {
         "batch/estimate.py",
         "benchmarks/registry.py",
-        "spinney/stores/delta.py",
         "streaming/planning.py",
         "streaming/retrain.py",
     }

@@ -9,4 +9,4 @@ def test_snapshots_of_a_state_can_be_copied_to_and_from_the_local_file_system(sp
     """RocksDB's snapshots go by `copyFromLocalFile`, which takes Hadoop's own local file system and no other."""
     hadoop = spark.sparkContext._jsc.hadoopConfiguration()
     local = spark.sparkContext._jvm.org.apache.hadoop.fs.FileSystem.getLocal(hadoop)
-    assert local.getClass().getSimpleName() == "LocalFileSystem"
+    assert spark._jvm.java.lang.Class.forName("org.apache.hadoop.fs.LocalFileSystem").isInstance(local)
