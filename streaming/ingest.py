@@ -1,4 +1,4 @@
-"""Kafka → events, outcomes, dead_letters. Records are judged in the JVM and written where they were judged."""
+"""Kafka → events, outcomes, dead_letters. Records are validated in the JVM; the task that has the rows writes them."""
 
 from __future__ import annotations
 
@@ -45,10 +45,8 @@ class Batches:
     """Writes each batch: the rows of a kind to their table. A step that is stored already is not written again."""
 
     def __init__(self, config: Config, checkpoint: str) -> None:
-        self._writers = {
-            step: Writer(config, directory(config, contract), NAME, checkpoint) for step, _, contract in STEPS
-        }
         places = {step: directory(config, contract) for step, _, contract in STEPS}
+        self._writers = {step: Writer(config, place, NAME, checkpoint) for step, place in places.items()}
         self._targets = {step: Target(folder(place.uri), place.contract) for step, place in places.items()}
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:

@@ -23,7 +23,7 @@ from spinney.stores.validity import AS_MESSAGE, Editions
 from streaming import source
 from streaming.delta_source import appended_all
 from streaming.query import Query
-from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_TIMES, STATE, TOLD, Scorer
+from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, PROMOTION_TIMES, STATE, Scorer
 
 NAME = QueryName.SCORE.value
 VALUE = "message value"
@@ -89,12 +89,12 @@ def promotions(spark: SparkSession, config: Config) -> DataFrame:
     is_parent = F.col("group_key").startswith("{")
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
     columns = (F.expr(f"unix_micros({name})" if name in PROMOTION_TIMES else name) for name in PROMOTION_COLUMNS)
-    told = F.struct(*(column.alias(name) for name, column in zip(PROMOTION_COLUMNS, columns, strict=True)))
+    packed = F.struct(*(column.alias(name) for name, column in zip(PROMOTION_COLUMNS, columns, strict=True)))
     return rows.select(
         F.lit(PROMOTION).alias(KIND),
         F.explode(shards).alias("shard"),
         "group_key",
-        told.alias(TOLD),
+        packed.alias(PROMOTION_STRUCT),
     )
 
 

@@ -20,7 +20,7 @@ from spinney.stores.answers import answer_rows
 
 STATE = "champions binary"
 KIND, EVENT, PROMOTION = "row kind", "event", "promotion"
-TOLD = "promotion told"
+PROMOTION_STRUCT = "promotion struct"
 """The column with a promotion as one struct, null in events: for each column that a shard's rows have, Spark's worker
 takes as long as for scoring them. A fleet's own columns have no space in their names."""
 
@@ -57,8 +57,9 @@ class Scorer:
 
 
 def _promotions(rows: pd.DataFrame) -> pd.DataFrame:
-    told = pd.DataFrame(rows[TOLD].tolist(), columns=list(PROMOTION_COLUMNS), index=rows.index, dtype=object)
-    return told.assign(group_key=rows["group_key"])
+    structs = rows[PROMOTION_STRUCT].tolist()
+    unpacked = pd.DataFrame(structs, columns=list(PROMOTION_COLUMNS), index=rows.index, dtype=object)
+    return unpacked.assign(group_key=rows["group_key"])
 
 
 def champions_of(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:

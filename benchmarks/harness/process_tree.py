@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from spinney.local.demo.scale.memory import pss_mb
+
 SECONDS_BETWEEN_SAMPLES = 1.0
 SECONDS_TO_STOP = 180
 QUOTED_LINES = 15
@@ -153,14 +155,6 @@ def cpu_seconds(pid: int) -> float:
     """User and system seconds of one process, without its children."""
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND if fields else 0.0
-
-
-def pss_mb(pid: int) -> float:
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    except OSError:
-        return 0.0
-    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")) / 1024
 
 
 def _pids() -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spinney.local.demo import notes, plots, words
@@ -155,9 +155,8 @@ def batches(queries: Summary) -> str:
     return section("batches", "Where the time went", said, f'<div class="four">{cards}</div>', means)
 
 
-def _sets(measures: Summary) -> str:
-    checked = measures["reconciliation"]
-    events, outcomes = measures["events"], measures["outcomes"]
+def checks(found: Sequence[Mapping[str, Any]]) -> str:
+    """A table of the checks of a reconciliation."""
     rows = [
         [
             f"{html.escape(check['name'])}<small>{html.escape(check['says'])}</small>"
@@ -165,9 +164,15 @@ def _sets(measures: Summary) -> str:
             *(words.count(check[name]) for name in ("expected", "found", "missing", "unexpected", "twice")),
             '<span class="yes">adds up</span>' if check["adds_up"] else '<span class="no">does not</span>',
         ]
-        for check in checked["checks"]
+        for check in found
     ]
     heads = ["", "expected", "found", "missing", "not expected", "twice", ""]
+    return table(heads, rows, plain=False)
+
+
+def _sets(measures: Summary) -> str:
+    checked = measures["reconciliation"]
+    events, outcomes = measures["events"], measures["outcomes"]
     said = (
         f"Sent: {words.count(events['records'])} events, {words.count(events['duplicates'])} of them duplicates and "
         f"{words.count(events['dead'])} bad on purpose; {words.count(outcomes['records'])} outcomes, "
@@ -176,7 +181,7 @@ def _sets(measures: Summary) -> str:
     dead = ", ".join(f"{html.escape(name)} {n}" for name, n in measures["dead_letters"].items())
     letters = f'<p class="note">Dead letters, with their bytes and a reason: {dead}.</p>' if dead else ""
     title = "Nothing lost, nothing twice" if checked["adds_up"] else "The sets do not add up"
-    return section("sets", title, said, card(table(heads, rows, plain=False) + letters))
+    return section("sets", title, said, card(checks(checked["checks"]) + letters))
 
 
 def _worst(measures: Summary) -> str:

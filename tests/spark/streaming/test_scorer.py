@@ -188,7 +188,8 @@ def test_a_fleets_own_columns_may_be_called_like_those_of_a_promotion(configured
     row = promoted(scorer, A, feature="payload")
     event = {"row kind": "event", "event_id": "e", "event_time": pd.Timestamp(START), "payload": 2.0, "epoch": "early"}
     event |= {"label": np.nan, "topic": "t", "kafka_partition": 0, "kafka_offset": 0}
-    promotion = {"row kind": "promotion", "promotion told": {name: getattr(row, name) for name in Promotion.__slots__}}
+    told = {name: getattr(row, name) for name in Promotion.__slots__}
+    promotion = {"row kind": "promotion", "promotion struct": told}
     frame = pd.DataFrame([{"group_key": A, **each} for each in (event, promotion)])
     (answered,) = scorer.function()((0,), iter([frame]), State())
     np.testing.assert_allclose(answered["prediction"].astype(float), [4.0], rtol=1e-6)

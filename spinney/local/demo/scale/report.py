@@ -7,7 +7,7 @@ import html
 from spinney.local.demo import plots as common
 from spinney.local.demo import words
 from spinney.local.demo.markup import card, document, key, section, table
-from spinney.local.demo.report import batches
+from spinney.local.demo.report import batches, checks
 from spinney.local.demo.scale import plots
 from spinney.local.demo.scale.words import (
     KINDS,
@@ -155,19 +155,9 @@ def _before(summary: Summary) -> str:
 
 def _sets(summary: Summary) -> str:
     checked = summary["reconciliation"]
-    rows = [
-        [
-            f"{html.escape(check['name'])}<small>{html.escape(check['says'])}</small>"
-            + "".join(f"<small>{html.escape(example)}</small>" for example in check["examples"]),
-            *(words.count(check[name]) for name in ("expected", "found", "missing", "unexpected", "twice")),
-            '<span class="yes">adds up</span>' if check["adds_up"] else '<span class="no">does not</span>',
-        ]
-        for check in checked["checks"]
-    ]
-    heads = ["", "expected", "found", "missing", "not expected", "twice", ""]
     title = "Nothing lost, nothing stored twice" if checked["adds_up"] else "The sets do not add up"
     said = f"What the producer sent, compared id by id with what the tables and topics hold. {repeated(summary)}"
-    return section("sets", title, said, card(table(heads, rows, plain=False)))
+    return section("sets", title, said, card(checks(checked["checks"])))
 
 
 def _notes(summary: Summary) -> str:
