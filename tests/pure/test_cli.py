@@ -111,8 +111,19 @@ def test_another_error_of_ours_ends_with_1(flights: Path, spark: object, monkeyp
         raise Busy("the lease is held")
 
     stand_in(monkeypatch, "streaming.app", run=busy)
+    (flights / "work" / "flights" / "tables").mkdir(parents=True)
     result = run("stream")
     assert (result.exit_code, result.stderr) == (1, "spinney: the lease is held\n")
+
+
+def test_a_stream_whose_fleet_is_not_there_says_where_it_begins_one(
+    flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, "streaming.app", run=lambda config, only, **options: None)
+    (flights / "elsewhere").mkdir()
+    monkeypatch.chdir(flights / "elsewhere")
+    result = run("stream", "--config", "../fleet.toml")
+    assert result.stderr == f"fleet flights: none at {flights}/work/flights yet; it begins there\n"
 
 
 def test_check_shows_the_values_in_effect_with_their_origin(flights: Path) -> None:
@@ -163,6 +174,8 @@ def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 0
     assert asked == [(8, -1)]
     assert result.stdout == ""
+    assert f"fleet flights: none at {flights}/work/flights yet; it begins there" in result.stderr
+    assert f"tables below {flights}/work/flights: 1 made" in result.stderr
     assert "topic flights.events: made" in result.stderr
     assert "topic flights.outcomes: was there" in result.stderr
     assert "1 made" in result.stderr
