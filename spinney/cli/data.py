@@ -18,6 +18,7 @@ from spinney.cli.options import (
     load_config,
     person_of,
     reason_of,
+    say_where_a_fleet_begins,
     spark_session,
     table,
     write_json,
@@ -148,6 +149,7 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     if given := [name for name, value in importing.items() if value]:
         raise click.UsageError(f"--{given[0].replace('_', '-')} is for --models")
     config = load_config(config_path)
+    say_where_a_fleet_begins(config)
     from batch.load import load as run_load
 
     added = run_load(

@@ -223,7 +223,9 @@ class Storage(Section):
     """Where tables are kept. Required."""
 
     root: Root = key(
-        min_length=1, says="A folder, of this machine or shared. A relative one starts at the current folder."
+        min_length=1,
+        says="A folder, of this machine or shared. A relative one starts at the folder of this file (one set from the "
+        "environment: at the current folder); `~` is the home folder.",
     )
     options: dict[str, str] = key(
         {}, in_effect=False, repr=False, says="Credentials and settings of a store that is no folder."
@@ -246,7 +248,12 @@ class Retention(Section):
 class Tracking(Section):
     """What MLflow is told."""
 
-    uri: str = key("sqlite:///work/mlflow.db", min_length=1, says="MLflow's tracking URI.")
+    uri: str = key(
+        "sqlite:///work/mlflow.db",
+        min_length=1,
+        says="MLflow's tracking URI. The relative path of an SQLite file starts at the folder of this file, as that of "
+        "`storage.root` does.",
+    )
     mode: Literal["round", "group", "off"] = key(
         "round",
         says="`round`: one run per weekly batch, one per stream and day. "
