@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.config import Config
 from spinney.core.errors import ConfigError, Finding
 
+ROOM_BYTES = 64 * 1024
 _RENAMED = {
     "sasl.mechanism": "sasl.mechanisms",
     "ssl.truststore.certificates": "ssl.ca.pem",
@@ -21,6 +23,8 @@ _LOGIN = re.compile(r"""\b(username|password)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:
 def producer_settings(config: Config) -> dict[str, str | int | bool]:
     """Return librdkafka's settings of a producer: idempotent, all replicas, the partitions of Java's clients."""
     return {
+        # What a valid record may be, with room for its key: librdkafka's own default is less.
+        "message.max.bytes": MAX_RECORD_BYTES + ROOM_BYTES,
         **client_settings(config),
         "enable.idempotence": True,
         "acks": "all",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from confluent_kafka import Message
 
+from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.config import parse
 from spinney.core.errors import ConfigError
 from spinney.stores.kafka import producer
@@ -94,6 +95,12 @@ def test_a_producer_waits_for_all_replicas_and_doubles_nothing() -> None:
     assert client_settings(config) == {"bootstrap.servers": "one:1,two:2"}
     settings = producer_settings(config)
     assert (settings["acks"], settings["enable.idempotence"]) == ("all", True)
+
+
+def test_a_producer_takes_the_largest_record_that_is_valid() -> None:
+    client = producer(parse(MINIMAL, "fleet.toml", {}), {"test.mock.num.brokers": 1})
+    client.produce("sales", bytes(MAX_RECORD_BYTES), "x" * 10_000)
+    assert client.flush(30) == 0
 
 
 MURMUR2 = {
