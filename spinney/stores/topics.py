@@ -48,13 +48,12 @@ def described(config: Config, names: Iterable[str], seconds: float = kafka.SECON
     Raises Busy: no broker answered within `seconds`.
     """
     client = kafka.admin(config)  # kept by name: its futures die with it
-    asked = client.describe_topics(
-        TopicCollection(list(names)), include_authorized_operations=True, request_timeout=seconds
-    )
+    wanted = list(names)
+    asked = client.describe_topics(TopicCollection(wanted), include_authorized_operations=True, request_timeout=seconds)
     found: dict[str, Topic | Absence] = {}
-    for name, future in asked.items():
+    for name in wanted:
         try:
-            found[name] = _topic(future.result())
+            found[name] = _topic(asked[name].result())
         except KafkaException as error:
             absence = _ABSENT.get(error.args[0].code())
             if absence is None:

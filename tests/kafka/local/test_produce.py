@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,7 @@ from spinney.local import checks
 from spinney.local.broker import Broker
 from spinney.local.produce import Pace, Sent, send
 from spinney.stores import kafka
+from spinney.stores.topics import Topic, described
 
 CONFIG = """\
 [fleet]
@@ -90,6 +92,8 @@ def make(config: Config, topic: str, **settings: str) -> None:
     client = kafka.admin(config)  # kept by name: its futures die with it
     dotted = {name.replace("_", "."): value for name, value in settings.items()}
     client.create_topics([NewTopic(topic, 1, 1, config=dotted)], operation_timeout=30)[topic].result()
+    while not isinstance(described(config, [topic])[topic], Topic):
+        time.sleep(0.05)
 
 
 def test_a_topic_made_here_takes_no_record_dated_years_ahead_whatever_the_broker_would(config: Config) -> None:
