@@ -35,6 +35,21 @@ def producer_settings(config: Config) -> dict[str, str | int | bool]:
     }
 
 
+def consumer_settings(config: Config, group: str) -> dict[str, str | int | bool]:
+    """Return librdkafka's settings of a consumer that reads assigned partitions and stores no offsets.
+
+    Aborted transactions are not read, and each partition says its end (`_PARTITION_EOF`): its last offsets may be
+    markers of transactions, which no message has.
+    """
+    return {
+        **client_settings(config),
+        "group.id": group,
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+    }
+
+
 def client_settings(config: Config) -> dict[str, str | int | bool]:
     """Return librdkafka's settings to reach the cluster of `config`.
 
