@@ -216,7 +216,11 @@ class Kafka(Section):
     label_horizon: PositiveDuration = key(
         timedelta(hours=24), says="Labels this late still count for health; later ones only for training."
     )
-    options: dict[str, str] = key({}, repr=False, says="Client options by their Java names: `security.protocol` …")
+    options: dict[str, str] = key(
+        {},
+        repr=False,
+        says="Client options by their Java names: `security.protocol` … What the fleet sets itself is refused.",
+    )
 
 
 class Storage(Section):
