@@ -41,7 +41,8 @@ class Recipe:
     params: (name, JSON text), sorted by name. min_rows, window_rows: rows; of a group, the newest `window_rows`
     not older than `window` are fitted. weight_half_life: age at which a row weighs half as much as the group's
     newest; None: all weigh the same. source: SHA-256 of the user's code, empty for built-in estimators.
-    versions: (library, version), sorted. shadow: fitted beside it in some groups and compared; no part of its name.
+    versions: (library, version), sorted. Two are no part of its name: shadow, fitted beside it in some groups and
+    compared; earlier, recipe_id -> recipe that champions may have been fitted by, fitted again to compare with.
     """
 
     estimator: str
@@ -57,6 +58,7 @@ class Recipe:
     source: str = ""
     versions: tuple[tuple[str, str], ...] = ()
     shadow: Shadow | None = None
+    earlier: tuple[tuple[str, Recipe], ...] = ()
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
@@ -85,9 +87,24 @@ class Recipe:
     @cached_property
     def recipe_id(self) -> str:
         """SHA-256 in hex: equal in every process for the same recipe, code and library versions."""
-        own = asdict(replace(self, shadow=None))
-        del own["shadow"]
-        return hashlib.sha256(canonical({"fitting": FITTING, **own}).encode()).hexdigest()
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """What the name is made of, as JSON."""
+        own = asdict(replace(self, shadow=None, earlier=()))
+        del own["shadow"], own["earlier"]
+        return canonical({"fitting": FITTING, **own})
+
+    @classmethod
+    def of_text(cls, text: str) -> Recipe:
+        """The recipe with this text, also of an earlier version of our fitting."""
+        own = json.loads(text)
+        del own["fitting"]
+        lifetimes = {name: own[name] and timedelta(microseconds=own[name]) for name in ("window", "weight_half_life")}
+        features = tuple(Feature(**each) for each in own["features"])
+        pairs = {name: tuple((key, value) for key, value in own[name]) for name in ("params", "versions")}
+        return cls(**{**own, **lifetimes, **pairs, "features": features, "target": Feature(**own["target"])})
 
     @property
     def arguments(self) -> dict[str, Any]:
