@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -79,7 +79,7 @@ class Recipe:
             window_rows=asked.window_rows,
             window=asked.window,
             weight_half_life=asked.weight_half_life,
-            source=_sources([asked.estimator, *candidates(asked.params)]),
+            source=source_of(asked.estimator, asked.params),
             versions=tuple(sorted((installed() if versions is None else versions).items())),
         )
         return replace(made, shadow=Shadow.of(config.shadow, made))
@@ -131,7 +131,7 @@ class Shadow:
         if asked.estimator is None:
             return None
         try:
-            source = _sources([asked.estimator, *candidates(asked.params)])
+            source = source_of(asked.estimator, asked.params)
         except ContractError:
             # What cannot be imported fails in each group's comparison, and nowhere else.
             source = "unreadable"
@@ -181,9 +181,12 @@ def candidates(params: Mapping[str, Any]) -> list[str]:
     return [name for name in found if isinstance(name, str)]
 
 
-def _sources(names: Sequence[str]) -> str:
-    """The digest of all code of users; of one name alone `source_digest`."""
-    digests = [digest for digest in map(source_digest, names) if digest]
+def source_of(estimator: str, params: Mapping[str, Any]) -> str:
+    """The digest of all code of users that an estimator and its candidates name; of one alone `source_digest`.
+
+    Raises ContractError if some of it cannot be read.
+    """
+    digests = [digest for digest in map(source_digest, [estimator, *candidates(params)]) if digest]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
 
 
