@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 from pyarrow import types
 
 from spinney.core.errors import ContractError
 from spinney.sources.batch import DataFile
-from spinney.sources.options import Options
+from spinney.sources.options import Options, Wanted
 
 _FAMILIES = (
     ("a number", (types.is_integer, types.is_floating, types.is_decimal)),
@@ -39,6 +39,17 @@ def check(files: Sequence[DataFile], options: Options) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def without_required(name: str, wanted: Wanted, columns: Iterable[str]) -> ContractError:
+    """The error of a file that lacks a required column. columns: those that it has."""
+    there = list(columns)
+    required = [each for each in wanted.names if each in wanted.required]
+    lacking = [each for each in required if wanted.in_file(each, there) is None]
+    return ContractError(
+        f"{name}: expected the columns {', '.join(required)}; it lacks {', '.join(lacking)} and has "
+        f"{', '.join(there) or 'none'}. Add them, or say under which names the file has them: [fleet.fields]"
+    )
+
+
 def family(kind: pa.DataType) -> str | None:
     """What a type is in words that decide whether two files agree; None for one without any value."""
     if types.is_dictionary(kind):
@@ -66,11 +77,7 @@ def _refuse_missing(name: str, files: Sequence[DataFile], with_it: Sequence[Data
         return
     without = next(file for file in files if file not in with_it)
     if options.wanted is not None and name in options.wanted.required:
-        got = ", ".join(without.columns or ()) or "none"
-        raise ContractError(
-            f"{without.name}: column {name}: expected in every file; it has the columns {got}. Add it, or say under "
-            "which name the file has it: [fleet.fields]"
-        )
+        raise without_required(without.name, options.wanted, without.columns or ())
     if with_it and not options.missing_as_null:
         raise ContractError(
             f"{without.name}: column {name}: expected, since {with_it[0].name} has it; it is not there. Add it, or "

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spinney.core.errors import ContractError
+from spinney.sources.rejections import MostRejected
 
 _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 
@@ -68,9 +69,11 @@ class Wanted:
 @dataclass(frozen=True)
 class Options:
     """text: of CSV. wanted: None takes every column, whatever it is called. missing_as_null: a column that some files
-    of a folder lack is null in their rows, unless it is required; otherwise such a folder is refused.
+    of a folder lack is null in their rows, unless it is required; otherwise such a folder is refused. most_rejected:
+    when a reader that judges rows gives up.
     """
 
     text: TextFormat = TextFormat()
     wanted: Wanted | None = None
     missing_as_null: bool = False
+    most_rejected: MostRejected = MostRejected()

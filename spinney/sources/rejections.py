@@ -50,7 +50,7 @@ class MostRejected:
         return self.share is not None and (ended or read >= HOPELESS_ROWS) and rejected > self.share * read
 
 
-class TooManyRejected(ContractError):
+class RejectionLimitError(ContractError):
     """Reading stopped because of what was rejected."""
 
 
@@ -70,11 +70,11 @@ class Rejections:
         self.examples.setdefault(kind, found)
 
     def check(self, source: str, read: int, *, ended: bool = False) -> None:
-        """Raises TooManyRejected: more than allowed, or every row so far. read: rows, valid or not."""
+        """Raises RejectionLimitError: more than allowed, or every row so far. read: rows, valid or not."""
         if self._most.exceeded(self.rejected, read, ended=ended):
-            raise TooManyRejected(f"{source}: more than --max-rejected: {self._words(read)}")
+            raise RejectionLimitError(f"{source}: more than --max-rejected: {self._words(read)}")
         if not ended and read >= HOPELESS_ROWS and self.rejected == read:
-            raise TooManyRejected(
+            raise RejectionLimitError(
                 f"{source}: stopped, since none of the first {read:,} rows is valid: {self._words(read)}"
             )
 
