@@ -20,7 +20,7 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import ContractError, StoreError
-from spinney.core.records.judge import Judgement, Rejected, judge, read_message, value_of
+from spinney.core.records.judge import Judgement, RejectedError, judge, read_message, value_of
 from spinney.core.records.rules import Rules, rules_of
 from spinney.sources import Options, Source, Wanted
 from spinney.sources.messages import messages_of, number_fields, open_wanted
@@ -147,7 +147,7 @@ class _FileRows:
         fleet = self._config.fleet
         try:
             row[fleet.target] = value_of(read_message(message), self._label, self.rules)
-        except Rejected as error:
+        except RejectedError as error:
             self.left_out[f"rejected: {error.reason} in {fleet.target}"] += 1
             return
         if row[fleet.target] is None:
@@ -166,7 +166,7 @@ class _FileRows:
             return keys.encode(
                 [value_of(said, self.rules.field_of(name), self.rules) for name in self._config.fleet.group]
             )
-        except Rejected:
+        except RejectedError:
             return None
 
 
