@@ -30,6 +30,8 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
         # the client's own 500 ms that was more than half of a small batch.
         .option("kafka.fetch.max.wait.ms", 50)
         .options(**kafka_options(config))
+        # Records of an aborted transaction are none. What is read ends before the first open transaction.
+        .option("kafka.isolation.level", "read_committed")
         .option("subscribe", topic)
         .option("startingOffsets", "earliest")
         .option("failOnDataLoss", "true")

@@ -15,6 +15,7 @@ from spinney.cli.options import (
     json_option,
     load_config,
     plain,
+    say_where_a_fleet_begins,
     spark_session,
     table,
     write_json,
@@ -102,6 +103,7 @@ def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[
 def stream(config_path: str, only: tuple[str, ...], once: bool) -> None:
     """The four queries: ingest, score, labels, retrain. SIGTERM and Ctrl-C stop between batches."""
     config = load_config(config_path)
+    say_where_a_fleet_begins(config)
     from streaming.app import run
 
     run(config, only, once=once, spark=spark_session(config), show=_show if sys.stderr.isatty() else None)

@@ -1,4 +1,4 @@
-"""The same id again: within the memory of duplicates, after a silence, and after that."""
+"""The same id again: within the memory of duplicates, after a silence, and after that; and records of transactions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import shop
+from confluent_kafka import Producer
 from shop import Shops
 
 from schemas import tables
@@ -16,6 +17,8 @@ from schemas.contract import Contract
 from streaming.app import Application
 
 SECONDS = 12
+SECONDS_TO_SEND = 60
+COMMITTED = {"committed0", "committed1", "committed2"}
 KEY = '["north","1"]'
 
 
@@ -36,12 +39,29 @@ class Story:
         self.send("other", 4.0, sales=40.0)
         self.drain()
         self.send("twice", 5.0, sales=50.0)
+        self.transactions()
         self.drain()
 
     def send(self, event_id: str, x: float, sales: float) -> None:
         row = {**shop.sale(event_id, "north", 1, x, 0.0), "sales": sales}
         self.shops.events([row])
         self.shops.outcomes([row])
+
+    def transactions(self) -> None:
+        """Five events that are taken back, three that stand, two that are taken back: so the log ends in no record."""
+        client = Producer({"bootstrap.servers": self.shops.broker, "transactional.id": self.shops.name, "log_level": 0})
+        client.init_transactions(SECONDS_TO_SEND)
+        for name, count, end in (
+            ("aborted", 5, client.abort_transaction),
+            ("committed", 3, client.commit_transaction),
+            ("last", 2, client.abort_transaction),
+        ):
+            client.begin_transaction()
+            for each in range(count):
+                row = shop.sale(f"{name}{each}", "south", 2, 1.0, 0.0)
+                client.produce(f"{self.shops.name}.events", shop.text(row), shop.group_key(row))
+            client.flush(SECONDS_TO_SEND)
+            end(SECONDS_TO_SEND)
 
     def drain(self) -> None:
         Application(self.spark, self.shops.config, ("ingest", "score", "labels")).drain()
@@ -72,8 +92,9 @@ def test_a_copy_is_dropped_within_the_time_and_through_a_silence_and_is_a_second
     assert story.copies(contract) == [1, 5]
 
 
-def test_nothing_that_came_on_time_was_dropped(story: Story) -> None:
-    assert set(story.table(tables.EVENTS)["event_id"]) == {"twice", "other"}
+def test_nothing_that_came_on_time_was_dropped_and_no_aborted_record_is_stored_or_answered(story: Story) -> None:
+    assert set(story.table(tables.EVENTS)["event_id"]) == {"twice", "other", *COMMITTED}
+    assert set(story.table(tables.PREDICTIONS)["event_id"]) == {"twice", "other", *COMMITTED}
     assert story.table(tables.DEAD_LETTERS).empty
 
 

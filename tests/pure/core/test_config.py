@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from spinney.core.config import Config, parse
 from spinney.core.config.rules import RESERVED
-from spinney.core.config.values import column_type
+from spinney.core.config.values import column_type, time_unit
 from spinney.core.errors import ConfigError, Finding
 
 MINIMAL = """\
@@ -229,6 +229,14 @@ WRONG: dict[str, tuple[str, str, str, int | None, str, str]] = {
     "empty topic": ("outcomes = ''", "[kafka]", "kafka.outcomes", 13, "a topic name", "remove the key"),
     "illegal topic": ("outcomes = 'a/b'", "[kafka]", "kafka.outcomes", 13, "a topic name", ""),
     "nothing lasts": ("duplicates_within = '0s'", "[kafka]", "kafka.duplicates_within", 13, "longer than nothing", ""),
+    "an offset of one's own": (
+        'options = { "auto.offset.reset" = "latest" }',
+        "[kafka]",
+        "kafka.options.auto.offset.reset",
+        13,
+        "does not set itself",
+        "its own checkpoint",
+    ),
     "number for an option": ("options = { a = 1 }", "[kafka]", "kafka.options.a", 13, "a string", ""),
 }
 
@@ -240,6 +248,19 @@ def test_what_is_wrong_is_found_with_its_line_and_remedy(case: str) -> None:
     assert (finding.file, finding.line, finding.key) == ("fleet.toml", number, key)
     assert expected in finding.expected
     assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("acks", "enable.idempotence", "group.id", "Group.ID", "enable.auto.commit", "isolation.level"),
+        *("key.deserializer", "value.serializer", "partitioner", "partitioner.class", "transactional.id"),
+        *("bootstrap.servers", "metadata.broker.list"),
+    ],
+)
+def test_an_option_that_the_fleet_sets_itself_is_refused_by_its_name(name: str) -> None:
+    finding = only_finding(with_line(f'options = {{ "{name}" = "1" }}', after="[kafka]"))
+    assert (finding.key, finding.got) == (f"kafka.options.{name}", f"`{name}`")
 
 
 SECTIONS: dict[str, tuple[str, str, str]] = {
@@ -534,3 +555,31 @@ def test_the_example_of_the_flights_is_sound() -> None:
 
 def _root() -> Path:
     return Path(__file__).parents[3]
+
+
+def test_times_may_be_declared_as_numbers_with_their_unit() -> None:
+    config = read(MINIMAL.replace('sunny = "boolean"', 'sunny = "boolean"\nat = "TIMESTAMP( ms )"\nseen = "timestamp"'))
+    assert config.fleet.columns["at"] == "timestamp"
+    assert [time_unit(config.fleet.columns[name]) for name in ("at", "seen", "price")] == ["ms", None, None]
+    assert time_unit(pickle.loads(pickle.dumps(config)).fleet.columns["at"]) == "ms"
+    shown = {setting.key: setting.value for setting in config.effective()}
+    assert (shown["fleet.columns.at"], shown["fleet.columns.seen"]) == ('"timestamp(ms)"', '"timestamp"')
+    assert "timestamp" not in config.event_columns.get("at", "")
+
+
+def test_an_unknown_unit_of_times_is_refused_by_name() -> None:
+    finding = only_finding(MINIMAL.replace('sunny = "boolean"', 'sunny = "boolean"\nat = "timestamp(ns)"'))
+    assert finding.key == "fleet.columns.at"
+    assert "The units of times are s, ms and us." in str(finding)
+
+
+def test_fields_of_messages_are_named_for_columns_that_exist_and_each_once() -> None:
+    config = read(with_line('fields = { price = "after.price", id = "Row ID" }'))
+    assert config.fleet.fields == {"price": "after.price", "id": "Row ID"}
+    assert (config.fleet.coerce, config.fleet.missing) == (True, ("",))
+    finding = only_finding(with_line('fields = { prize = "after.price" }'))
+    assert (finding.key, "price" in str(finding)) == ("fleet.fields.prize", True)
+    twice = only_finding(with_line('fields = { price = "sunny" }'))
+    assert twice.key == "fleet.fields.price"
+    assert "read by `sunny`" in str(twice)
+    assert only_finding(with_line('fields = { price = "p", sunny = "p" }')).key == "fleet.fields.sunny"
