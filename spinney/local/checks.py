@@ -18,6 +18,8 @@ BROKER_SECONDS = 5.0
 FREE_BYTES = 2 * 1024**3
 """Less free disk than this is a finding: Spark's shuffles and state need room beside the tables."""
 
+ACCEPT = "To read the new one from its start: spinney stream --accept-topic "
+
 
 @dataclass(frozen=True)
 class Result:
@@ -83,11 +85,21 @@ def kafka(config: Config) -> Result:
 def topics(config: Config) -> list[Result]:
     """The topics exist, may be used, keep their records and take none of the future. Raises Busy, StoreError."""
     from spinney.local.topic_checks import problems
+    from spinney.stores import topic_ids
     from spinney.stores.kafka import topic_settings, topics_of
     from spinney.stores.topics import Topic, described
 
     found = described(config, topics_of(config), BROKER_SECONDS)
-    wrong = [Result("topics", "finding", *each) for each in problems(config, found, partial(topic_settings, config))]
+    wrong = [
+        Result(
+            "topics",
+            "finding",
+            f"{topic.name}: was deleted and made again; a stream does not start",
+            ACCEPT + topic.name,
+        )
+        for topic in topic_ids.made_again(config, found)
+    ]
+    wrong += [Result("topics", "finding", *each) for each in problems(config, found, partial(topic_settings, config))]
     there = [f"{topic.name} ({topic.partitions} partitions)" for topic in found.values() if isinstance(topic, Topic)]
     return wrong or [Result("topics", "ok", ", ".join(there))]
 
