@@ -110,6 +110,22 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
         ) from error
 
 
+def begin_topic(config: Config, topic: str) -> None:
+    """For a topic that was made again: the newest edition holds from its start, whatever the old topic's offsets were.
+
+    Only for who holds the leases of JUDGING.
+    """
+    if not _file(config).exists():
+        return
+    there = _read(config)
+    editions = tuple(
+        replace(each, since={name: offsets for name, offsets in each.since.items() if name != topic})
+        for each in there.editions
+    )
+    if editions != there.editions:
+        storage.replace(_file(config), _text(replace(there, editions=editions)))
+
+
 def _fixed(config: Config) -> dict[str, Any]:
     fleet, kafka = config.fleet, config.kafka
     return {
