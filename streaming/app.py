@@ -252,7 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--once", action="store_true", help="drain what is there, then exit")
     asked = parser.parse_args(arguments)
     try:
-        run(read_config(asked.config), asked.only, once=asked.once)
+        config = read_config(asked.config)
+        if (sentence := charter.beginning(config)) is not None:
+            sys.stderr.write(f"{sentence}\n")
+        run(config, asked.only, once=asked.once)
     except SpinneyError as error:
         sys.stderr.write(f"spinney: {error}\n")
         return exit_code(error)

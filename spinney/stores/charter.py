@@ -75,6 +75,17 @@ def ensure_fixed(config: Config) -> Charter:
     return there
 
 
+def beginning(config: Config) -> str | None:
+    """Return the sentence that says that a fleet begins here; None where there is one already.
+
+    For who is about to make one: a wrong ``storage.root`` looks like a fleet that is empty.
+    """
+    place = storage.folder(root(config))
+    if _file(config).exists() or (place / "tables").exists():
+        return None
+    return f"fleet {config.fleet.name}: none at {place} yet; it begins there"
+
+
 def ensure_kept(config: Config) -> None:
     """For who only reads: nothing is made. Raises StoreError when something fixed was changed."""
     if _file(config).exists():

@@ -45,7 +45,9 @@ class Fleet(Section):
         (), says="Who answers for new or thin groups, nearest first: subsets of `group`; `[]` is all groups together."
     )
     event_id: str = key(min_length=1, says="The field with the event's id: a string, unique within a group.")
-    event_time: str = key(min_length=1, says="The field that says when it happened: an ISO 8601 timestamp.")
+    event_time: str = key(
+        min_length=1, says="The field that says when it happened: ISO 8601, or as `[fleet.columns]` declares it."
+    )
     target: str = key(min_length=1, says="What is predicted; declared in `[fleet.columns]`.")
     task: Literal["regression", "classification"] = key("regression", says="What kind of target it is.")
     loss: Literal["absolute", "squared", "log"] = key(
@@ -59,7 +61,25 @@ class Fleet(Section):
         "event", says="What ages, windows and weights run on. Budgets always run on the wall clock."
     )
     shards: Int = key(64, ge=1, le=65_536, says="Parts that streaming state is kept in; about 1,000 groups each.")
-    columns: ColumnTypes = key(min_length=1, says="Column name = Spark SQL type.")
+    columns: ColumnTypes = key(
+        min_length=1,
+        says="Column name = Spark SQL type; `timestamp(s)`, `timestamp(ms)` and `timestamp(us)` are times that are "
+        "numbers since 1970 in messages and files.",
+    )
+    fields: dict[str, Annotated[str, Field(min_length=1)]] = key(
+        {},
+        says="Column name = its field in messages and files, where that has another name; `after.amount` reaches into "
+        "nested objects.",
+    )
+    coerce: Bool = key(
+        True,
+        says='Whether a value in another form is taken where nothing is lost: `"12.50"` for a number, `3.0` for an '
+        "integer, `7` for text. Otherwise it is a dead letter.",
+    )
+    missing: tuple[str, ...] = key(
+        ("",),
+        says="Texts that mean no value: in a CSV file in each column, in JSON in columns that are not strings.",
+    )
     ranges: dict[str, tuple[Number, Number]] = key(
         {}, says="Column name = [lowest, highest]; an event outside is a dead letter."
     )
@@ -173,7 +193,7 @@ class Gate(Section):
     """When a challenger takes the champion's place."""
 
     rule: GateRule = key("not_worse", says="`not_worse`: unless it is shown to be worse.")
-    evidence: Int = key(30, ge=1, says="Held-out rows needed to refuse or to prove; with fewer it is `unproven`.")
+    evidence: Int = key(30, ge=1, says="Held-out rows needed to refuse or to prove; with fewer it is `unproven`, but for a changed recipe that measures worse on the same rows: that is refused.")
     margin: Number = key(0.05, ge=0, says="How much worse still counts as not worse: 0.05 is 5 %.")
 
 
@@ -207,7 +227,9 @@ class Storage(Section):
     """Where tables are kept. Required."""
 
     root: Root = key(
-        min_length=1, says="A folder, of this machine or shared. A relative one starts at the current folder."
+        min_length=1,
+        says="A folder, of this machine or shared. A relative one starts at the folder of this file (one set from the "
+        "environment: at the current folder); `~` is the home folder.",
     )
     options: dict[str, str] = key(
         {}, in_effect=False, repr=False, says="Credentials and settings of a store that is no folder."
@@ -230,7 +252,12 @@ class Retention(Section):
 class Tracking(Section):
     """What MLflow is told."""
 
-    uri: str = key("sqlite:///work/mlflow.db", min_length=1, says="MLflow's tracking URI.")
+    uri: str = key(
+        "sqlite:///work/mlflow.db",
+        min_length=1,
+        says="MLflow's tracking URI. The relative path of an SQLite file starts at the folder of this file, as that of "
+        "`storage.root` does.",
+    )
     mode: Literal["round", "group", "off"] = key(
         "round",
         says="`round`: one run per weekly batch, one per stream and day. "
@@ -292,7 +319,7 @@ class Config(Section):
     @property
     def event_columns(self) -> dict[str, str]:
         """Name -> type of what an event carries besides its id and time; the target only if the label is inside."""
-        left_out = {self.fleet.event_id, self.fleet.event_time}
+        left_out = {self.fleet.event_id, self.fleet.event_time, "observed_at"}
         if not self.label_inside:
             left_out.add(self.fleet.target)
         return {name: kind for name, kind in self.fleet.columns.items() if name not in left_out}
