@@ -93,7 +93,7 @@ def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
     section, _, name = key.partition(".")
     now = getattr(getattr(config, section, None), name, None)
     if key == "fleet.columns":
-        yield from _columns(before, dict(now))
+        yield from _columns(before, config.fleet.columns)
         return
     now = list(now) if isinstance(now, tuple) else now
     if now != before:
