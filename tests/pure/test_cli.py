@@ -218,8 +218,9 @@ def test_retrain_wants_to_know_what(flights: Path, words: list[str]) -> None:
 def test_retrain_passes_its_groups_on(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def retrain(config: object, groups: object, *, stale: bool, spark: Any, show: object) -> dict[str, int]:
+    def retrain(config: object, groups: object, *, stale: bool, spark: Any, show: object, **how: bool) -> Any:
         assert callable(show)
+        assert how == {"unproven": False}
         asked.append((groups, stale, spark()))  # started only where it is needed
         return {"fitted": 2}
 
