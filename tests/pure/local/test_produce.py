@@ -142,9 +142,9 @@ def test_rows_that_are_not_valid_are_not_sent_but_told_with_their_number(broker:
     assert (found.acknowledged, found.rejections.rejected) == (58, 2)
     listed = {str(each["reason"]): each for each in found.rejections.listed()}
     assert (listed["wrong_type"]["field"], listed["wrong_type"]["row"]) == ("x", 51)
-    assert listed["wrong_type"]["example"] == 'x: double expected, got the text "n/a"'
+    assert listed["wrong_type"]["example"] == 'x: expected double; got the text "n/a"'
     assert listed["not_an_object"]["row"] == 21
-    assert listed["not_an_object"]["example"] == "4 cells expected, as in the header; got 3"
+    assert listed["not_an_object"]["example"] == "expected 4 cells, as in the header; got 3"
 
 
 def test_a_bad_line_of_json_is_one_rejected_row(broker: Broker, tmp_path: Path) -> None:
