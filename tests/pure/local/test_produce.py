@@ -206,7 +206,7 @@ def test_the_command_ends_with_1_and_says_reason_file_and_row(
     done = CliRunner().invoke(main, ["produce", str(place), "--json"])
     assert done.exit_code == 1
     assert "a.csv: numbers are read with a decimal comma" in done.stderr
-    assert f"1 rejected: wrong_type in at; the first: {place} row 2: at: timestamp expected" in done.stderr
+    assert f"1 rejected: wrong_type in at; the first: {place} row 2: at: expected timestamp" in done.stderr
     assert "1 rows are not valid and were not sent" in done.stderr
     said = json.loads(done.stdout)
     assert (said["sent"], said["failed"], said["rejected"]) == (1, 0, 1)
