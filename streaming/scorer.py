@@ -51,9 +51,19 @@ class Scorer:
                 promotions = _promotions(arrived[arrived[KIND] == PROMOTION])
             champions = champions_of(shard, state, promotions)
             if len(events):
-                yield answers(shard, events, champions, self)
+                # The event's time goes back as it came: in microseconds.
+                at = events["event_time"]
+                yield answers(shard, with_times(events, self.config), champions, self).assign(event_time=at)
 
         return score_shard
+
+
+def with_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The events with times in place of the microseconds that they came as."""
+    types = {"event_time": "timestamp", config.fleet.event_time: "timestamp", **config.event_columns}
+    times = [name for name, kind in types.items() if kind in ("timestamp", "date") and name in events]
+    stamps = {name: events[name].to_numpy(np.int64).view("datetime64[us]") for name in times}
+    return events.assign(**stamps) if stamps else events
 
 
 def _promotions(rows: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from spinney.core.fitting import COLUMNS
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.stores import fit_requests, training
-from spinney.stores.arrow import arrow_type
+from spinney.stores.arrow import arrow_type, to_pandas
 from spinney.stores.child import Limits
 from spinney.stores.fit_requests import CHAMPION, Champions
 from spinney.stores.snapshot import Snapshot
@@ -181,7 +181,7 @@ def parted(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     champion = [name for name in block.column_names if name in CHAMPION]
     rows = block.filter(pc.invert(is_ask)).drop_columns(["is_ask", *champion])
     requests = block.filter(is_ask).select(["group_key", *champion])
-    return rows.to_pandas(use_threads=False), requests.to_pandas(use_threads=False)
+    return to_pandas(rows), to_pandas(requests)
 
 
 def fitted(block: pa.Table, worker: Supervised) -> pa.Table:

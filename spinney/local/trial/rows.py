@@ -22,6 +22,7 @@ from spinney.core.config import Config
 from spinney.core.errors import ContractError, StoreError
 from spinney.local import records
 from spinney.stores import layout
+from spinney.stores.arrow import to_pandas
 
 NO_ID, NO_LABEL = "without an id or a time", "without a label"
 OUTSIDE, YOUNG = "outside fleet.ranges", "younger than fleet.label_delay"
@@ -104,7 +105,7 @@ def of_file(config: Config, source: Path, group_key: str) -> Rows:
         {
             "group_key": pd.Series([group_key] * len(kept), dtype=object),
             "event_id": pd.Series([str(row[fleet.event_id]) for row in kept], dtype=object),
-            "event_time": pd.to_datetime(pd.Series([row["event_time"] for row in kept], dtype=object), utc=True),
+            "event_time": pd.Series([row["event_time"] for row in kept], dtype="datetime64[us, UTC]"),
             "label": [row[fleet.target] for row in kept],
         }
     )
@@ -130,7 +131,7 @@ def _reason(row: Mapping[str, Any], config: Config, clock: datetime) -> str | No
 def _column(values: list[Any], kind: str | None) -> pd.Series[Any]:
     """A feature as the tables would hold it."""
     if kind == "timestamp":
-        return pd.to_datetime(pd.Series([records.instant(value) for value in values], dtype=object), utc=True)
+        return pd.Series([records.instant(value) for value in values], dtype=object)
     if kind == "date":
         days = [date.fromisoformat(value) if isinstance(value, str) else value for value in values]
         return pd.Series(days, dtype=object)
@@ -180,8 +181,7 @@ def _dataset(config: Config, base: Contract) -> Any:
 
 
 def _read(config: Config, base: Contract, columns: list[str], where: ds.Expression) -> pd.DataFrame:
-    frame: pd.DataFrame = _dataset(config, base).to_table(columns, filter=where).to_pandas()
-    return frame
+    return to_pandas(_dataset(config, base).to_table(columns, filter=where))
 
 
 def _between(name: str, low: datetime, high: datetime) -> ds.Expression:
