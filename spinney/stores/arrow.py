@@ -48,7 +48,7 @@ def arrow_schema(contract: Contract) -> pa.Schema:
 def to_pandas(table: pa.Table) -> pd.DataFrame:
     """The rows for pandas, by one thread: a forked process has no others.
 
-    Dates become times at midnight, since Python's own end in the year 9999; times keep their unit, since nanoseconds end
+    Dates become times at midnight, since Python's end in the year 9999; times keep their unit, since nanoseconds end
     in 2262.
     """
     dates = {at: each for at, each in enumerate(table.schema) if pa.types.is_date(each.type)}
