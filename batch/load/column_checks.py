@@ -16,7 +16,7 @@ from schemas import messages, tables
 from schemas.contract import Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from spinney.core.config import Config
-from spinney.stores import layout
+from spinney.core.records.message_contracts import message_contract
 from spinney.stores.arrow import arrow_type
 
 GROUP, PLACE = "load.group", "load.place"
@@ -68,7 +68,7 @@ def outcome_columns(config: Config) -> Columns:
 
 
 def _kinds(config: Config, base: Contract) -> dict[str, str]:
-    return {column.name: column.type for column in layout.message_contract(config, base).columns}
+    return {column.name: column.type for column in message_contract(config, base).columns}
 
 
 @dataclass(frozen=True)

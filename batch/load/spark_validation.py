@@ -24,9 +24,10 @@ from schemas import messages, tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.records.message_contracts import message_contract
 from spinney.stores import delta
 from spinney.stores.delta import Writer
-from spinney.stores.layout import answer_type, directory, message_contract
+from spinney.stores.layout import answer_type, directory
 from spinney.stores.spark import session_for
 from spinney.stores.storage import folder
 from spinney.stores.validity import AS_MESSAGE, RECORD_COLUMNS, classified

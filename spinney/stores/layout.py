@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from schemas import messages, tables
+from schemas import tables
 from schemas.contract import Column, Contract
 from spinney.core.config import Config
 
@@ -60,23 +60,6 @@ def contract(config: Config, base: Contract) -> Contract:
         columns = tuple(replace(each, type=types.get(each.name, each.type)) for each in base.columns)
         return replace(base, columns=columns)
     return base
-
-
-def message_contract(config: Config, base: Contract) -> Contract:
-    """A message's contract as this fleet has it: `messages.EVENT` or OUTCOME, its names and declared columns put in."""
-    fleet = config.fleet
-    names = {"event_id": fleet.event_id, "event_time": fleet.event_time}
-    columns = tuple(replace(each, name=names.get(each.name, each.name)) for each in base.columns)
-    never_null = {*fleet.group}
-    declared, after = config.event_columns, fleet.event_time
-    if base.name == messages.OUTCOME.name:
-        never_null |= {fleet.target}
-        declared, after = {name: fleet.columns[name] for name in (*fleet.group, fleet.target)}, fleet.event_id
-    extra = (
-        Column(name, type_, "declared in fleet.columns", nullable=name not in never_null)
-        for name, type_ in declared.items()
-    )
-    return replace(base, columns=columns).with_columns(*extra, after=after)
 
 
 def root(config: Config) -> str:

@@ -16,7 +16,8 @@ from schemas.contract import Column, Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Config
-from spinney.stores import layout, plain_records
+from spinney.core.records.message_contracts import message_contract
+from spinney.stores import plain_records
 from spinney.stores.charter import Edition
 
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
@@ -145,7 +146,7 @@ class Check:
 
 def fields_of(config: Config, message: Contract, editions: Editions = ()) -> tuple[Field, ...]:
     """The fields of a message as its contract has them. message: messages.EVENT or OUTCOME."""
-    return tuple(_field(config, column, editions) for column in layout.message_contract(config, message).columns)
+    return tuple(_field(config, column, editions) for column in message_contract(config, message).columns)
 
 
 def _field(config: Config, column: Column, editions: Editions) -> Field:

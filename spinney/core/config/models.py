@@ -45,7 +45,9 @@ class Fleet(Section):
         (), says="Who answers for new or thin groups, nearest first: subsets of `group`; `[]` is all groups together."
     )
     event_id: str = key(min_length=1, says="The field with the event's id: a string, unique within a group.")
-    event_time: str = key(min_length=1, says="The field that says when it happened: an ISO 8601 timestamp.")
+    event_time: str = key(
+        min_length=1, says="The field that says when it happened: ISO 8601, or as `[fleet.columns]` declares it."
+    )
     target: str = key(min_length=1, says="What is predicted; declared in `[fleet.columns]`.")
     task: Literal["regression", "classification"] = key("regression", says="What kind of target it is.")
     loss: Literal["absolute", "squared", "log"] = key(
@@ -59,7 +61,25 @@ class Fleet(Section):
         "event", says="What ages, windows and weights run on. Budgets always run on the wall clock."
     )
     shards: Int = key(64, ge=1, le=65_536, says="Parts that streaming state is kept in; about 1,000 groups each.")
-    columns: ColumnTypes = key(min_length=1, says="Column name = Spark SQL type.")
+    columns: ColumnTypes = key(
+        min_length=1,
+        says="Column name = Spark SQL type; `timestamp(s)`, `timestamp(ms)` and `timestamp(us)` are times that are "
+        "numbers since 1970 in messages and files.",
+    )
+    fields: dict[str, Annotated[str, Field(min_length=1)]] = key(
+        {},
+        says="Column name = its field in messages and files, where that has another name; `after.amount` reaches into "
+        "nested objects.",
+    )
+    coerce: Bool = key(
+        True,
+        says='Whether a value in another form is taken where nothing is lost: `"12.50"` for a number, `3.0` for an '
+        "integer, `7` for text. Otherwise it is a dead letter.",
+    )
+    missing: tuple[str, ...] = key(
+        ("",),
+        says="Texts that mean no value: in a CSV file in each column, in JSON in columns that are not strings.",
+    )
     ranges: dict[str, tuple[Number, Number]] = key(
         {}, says="Column name = [lowest, highest]; an event outside is a dead letter."
     )
@@ -288,7 +308,7 @@ class Config(Section):
     @property
     def event_columns(self) -> dict[str, str]:
         """Name -> type of what an event carries besides its id and time; the target only if the label is inside."""
-        left_out = {self.fleet.event_id, self.fleet.event_time}
+        left_out = {self.fleet.event_id, self.fleet.event_time, "observed_at"}
         if not self.label_inside:
             left_out.add(self.fleet.target)
         return {name: kind for name, kind in self.fleet.columns.items() if name not in left_out}

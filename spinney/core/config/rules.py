@@ -26,6 +26,9 @@ _ON_THE_WAY = (
 RESERVED = frozenset({*EVENTS.names, *OUTCOMES.names, "label", *_ON_THE_WAY})
 """Columns that are ours, in the tables or on the way there."""
 
+OBSERVED_AT = "observed_at"
+"""When a late label became known: declared only where it is a number, as `timestamp(ms)`."""
+
 UNSTORABLE = frozenset(" ,;{}()\n\t=.`'\"\\[]")
 """Delta stores the first ten in no column name without column mapping; the others break names in SQL or JSON paths."""
 
@@ -122,12 +125,31 @@ def names(fleet: Fleet) -> Iterator[Problem]:
         if name in own and kind != own[name]:
             field = "event_id" if name == fleet.event_id else "event_time"
             yield Problem(key, f'"{own[name]}", since it is fleet.{field}', toml(kind), "Change it or remove it.")
-        if name not in own and name.lower() in RESERVED and not (name == fleet.target and name == "label"):
+        is_ours = (name == "label" and name == fleet.target) or (name == OBSERVED_AT and kind == "timestamp")
+        if name not in own and name.lower() in RESERVED and not is_ours:
             yield Problem(key, "a name that no table uses", toml(name), _reserved())
         if not storable(name):
             yield Problem(key, _STORABLE, toml(name), "Rename it.")
         if (twin := seen.setdefault(name.lower(), name)) != name:
             yield Problem(key, "names that differ in more than case", f"`{twin}` and `{name}`", "Rename one.")
+
+
+def fields(fleet: Fleet) -> Iterator[Problem]:
+    known = [*fleet.columns, fleet.event_id, fleet.event_time, OBSERVED_AT]
+    read_by: dict[str, str] = {}
+    for name in dict.fromkeys((*known, *fleet.fields)):
+        source = fleet.fields.get(name, name)
+        if name not in known:
+            remedy = did_you_mean(name, known)
+            yield Problem(f"fleet.fields.{name}", "a column of the fleet, its id or its time", f"`{name}`", remedy)
+        elif (twin := read_by.setdefault(source, name)) != name and name in fleet.fields:
+            yield Problem(
+                f"fleet.fields.{name}", "a field that no other column reads", f"{toml(source)}, read by `{twin}`"
+            )
+        elif twin != name and twin in fleet.fields:
+            yield Problem(
+                f"fleet.fields.{twin}", "a field that no other column reads", f"{toml(source)}, read by `{name}`"
+            )
 
 
 def ranges(fleet: Fleet) -> Iterator[Problem]:
@@ -239,6 +261,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("fleet",), target),
     (("fleet",), loss),
     (("fleet",), names),
+    (("fleet",), fields),
     (("fleet",), ranges),
     (("fleet", "recipe"), windows),
     (("recipe",), params),

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from spinney.core import durations
+from spinney.core.config.values import ColumnType
 
 
 def toml(value: Any) -> str:
@@ -19,6 +20,8 @@ def toml(value: Any) -> str:
         return "(none)"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, ColumnType):
+        return toml(value.declared)
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, timedelta):

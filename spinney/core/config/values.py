@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from spinney.core import durations
@@ -15,7 +15,11 @@ INTEGERS = ("tinyint", "smallint", "int", "bigint")
 NUMBERS = (*INTEGERS, "float", "double", "decimal")
 """Column types a range can be given for; a decimal is ``decimal(p,s)`` in full, see `is_number`."""
 
-TYPES = ("string", "boolean", *INTEGERS, "float", "double", "decimal(p,s)", "date", "timestamp")
+TYPES = (
+    *("string", "boolean", *INTEGERS, "float", "double", "decimal(p,s)", "date", "timestamp"),
+    *("timestamp(s)", "timestamp(ms)", "timestamp(us)"),
+)
+"""What `[fleet.columns]` takes. A timestamp with a unit is a number since 1970 in messages, else ISO 8601 text."""
 GATE_RULES = ("not_worse", "better", "always")
 
 _ALIASES = {
@@ -29,6 +33,7 @@ _ALIASES = {
     "decimal": "decimal(10,0)",
     "numeric": "decimal(10,0)",
 }
+_TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us)\s*\)")
 _DECIMAL = re.compile(r"(?:dec|decimal|numeric)\s*\(\s*([0-9]{1,2})\s*(?:,\s*([0-9]{1,2})\s*)?\)")
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -46,6 +51,38 @@ def refusal(expected: str, got: Any, remedy: str = "") -> PydanticCustomError:
     return PydanticCustomError("refused", "expected {expected}", {"expected": expected, "got": got, "remedy": remedy})
 
 
+class ColumnType(str):
+    """A Spark SQL type. unit: of a timestamp that is a number since 1970 in messages: "s", "ms" or "us"; else None."""
+
+    __slots__ = ("unit",)
+    unit: str | None
+
+    def __new__(cls, kind: str, unit: str | None = None) -> Self:
+        made = super().__new__(cls, kind)
+        made.unit = unit
+        return made
+
+    def __getnewargs__(self) -> tuple[str, str | None]:  # type: ignore[override]
+        return str(self), self.unit
+
+    @property
+    def declared(self) -> str:
+        """The type as `[fleet.columns]` has it."""
+        return str(self) if self.unit is None else f"{self}({self.unit})"
+
+
+def time_unit(kind: str) -> str | None:
+    """Return what a timestamp's numbers count in messages; None for ISO 8601 text and for other types."""
+    return kind.unit if isinstance(kind, ColumnType) else None
+
+
+def _with_unit(kind: str) -> ColumnType:
+    if isinstance(kind, ColumnType):
+        return kind
+    unit = _TIME_UNIT.fullmatch(kind)
+    return ColumnType("timestamp", unit[1]) if unit else ColumnType(kind)
+
+
 def is_number(kind: str) -> bool:
     return kind in NUMBERS or kind.startswith("decimal(")
 
@@ -56,6 +93,8 @@ def column_type(text: str) -> str | None:
     if decimal := _DECIMAL.fullmatch(word):
         precision, scale = int(decimal[1]), int(decimal[2] or 0)
         return f"decimal({precision},{scale})" if 1 <= precision <= MAX_PRECISION and scale <= precision else None
+    if unit := _TIME_UNIT.fullmatch(word):
+        return f"timestamp({unit[1]})"
     word = _ALIASES.get(word, word)
     return word if word in TYPES or word == "decimal(10,0)" else None
 
@@ -116,7 +155,10 @@ def _gate_rule(value: Any) -> str:
 def _column_types(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    return {name: column_type(kind) or kind if isinstance(kind, str) else kind for name, kind in value.items()}
+    return {
+        name: column_type(kind) or kind if isinstance(kind, str) and not isinstance(kind, ColumnType) else kind
+        for name, kind in value.items()
+    }
 
 
 def _listed_type(kind: Any) -> Any:
@@ -129,6 +171,8 @@ def _nearest_type(kind: str) -> str:
     word = kind.strip().lower()
     if word.startswith(("varchar", "char", "text", "str", "object", "uuid")):
         return 'Did you mean "string"?'
+    if word.startswith("timestamp("):
+        return "The units of times are s, ms and us."
     if word.startswith(("timestamp", "datetime", "time")):
         return 'Did you mean "timestamp"? Times are UTC instants.'
     if word.startswith(("uint", "int")):
@@ -143,4 +187,6 @@ PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _positive(
 Topic = Annotated[str, BeforeValidator(_topic)]
 Root = Annotated[str, BeforeValidator(_root)]
 GateRule = Annotated[str, BeforeValidator(_gate_rule)]
-ColumnTypes = Annotated[dict[str, Annotated[str, BeforeValidator(_listed_type)]], BeforeValidator(_column_types)]
+ColumnTypes = Annotated[
+    dict[str, Annotated[str, BeforeValidator(_listed_type), AfterValidator(_with_unit)]], BeforeValidator(_column_types)
+]

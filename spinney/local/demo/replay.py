@@ -16,11 +16,11 @@ import pandas as pd
 from schemas import messages
 from schemas.contract import Contract
 from spinney.core.config import Config
+from spinney.core.records.message_contracts import message_contract
 from spinney.local.demo import faults
 from spinney.local.demo.ledger import Id, Ledger
 from spinney.local.demo.rows import Rows
 from spinney.local.demo.story import Story
-from spinney.stores.layout import message_contract
 
 LONGEST_REPEAT_MINUTES = 45
 """A duplicate comes at most so long after its first, in event time."""

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from spinney.core.config import Config, parse
 from spinney.core.config.rules import RESERVED
-from spinney.core.config.values import column_type
+from spinney.core.config.values import column_type, time_unit
 from spinney.core.errors import ConfigError, Finding
 
 MINIMAL = """\
@@ -534,3 +534,31 @@ def test_the_example_of_the_flights_is_sound() -> None:
 
 def _root() -> Path:
     return Path(__file__).parents[3]
+
+
+def test_times_may_be_declared_as_numbers_with_their_unit() -> None:
+    config = read(MINIMAL.replace('sunny = "boolean"', 'sunny = "boolean"\nat = "TIMESTAMP( ms )"\nseen = "timestamp"'))
+    assert config.fleet.columns["at"] == "timestamp"
+    assert [time_unit(config.fleet.columns[name]) for name in ("at", "seen", "price")] == ["ms", None, None]
+    assert time_unit(pickle.loads(pickle.dumps(config)).fleet.columns["at"]) == "ms"
+    shown = {setting.key: setting.value for setting in config.effective()}
+    assert (shown["fleet.columns.at"], shown["fleet.columns.seen"]) == ('"timestamp(ms)"', '"timestamp"')
+    assert "timestamp" not in config.event_columns.get("at", "")
+
+
+def test_an_unknown_unit_of_times_is_refused_by_name() -> None:
+    finding = only_finding(MINIMAL.replace('sunny = "boolean"', 'sunny = "boolean"\nat = "timestamp(ns)"'))
+    assert finding.key == "fleet.columns.at"
+    assert "The units of times are s, ms and us." in str(finding)
+
+
+def test_fields_of_messages_are_named_for_columns_that_exist_and_each_once() -> None:
+    config = read(with_line('fields = { price = "after.price", id = "Row ID" }'))
+    assert config.fleet.fields == {"price": "after.price", "id": "Row ID"}
+    assert (config.fleet.coerce, config.fleet.missing) == (True, ("",))
+    finding = only_finding(with_line('fields = { prize = "after.price" }'))
+    assert (finding.key, "price" in str(finding)) == ("fleet.fields.prize", True)
+    twice = only_finding(with_line('fields = { price = "sunny" }'))
+    assert twice.key == "fleet.fields.price"
+    assert "read by `sunny`" in str(twice)
+    assert only_finding(with_line('fields = { price = "p", sunny = "p" }')).key == "fleet.fields.sunny"

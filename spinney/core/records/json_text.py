@@ -1,0 +1,103 @@
+"""JSON as records have it: numbers keep their text, and nothing is read that JSON does not have."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+
+from schemas.vocabulary import DeadLetterReason
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+class NumberText(str):
+    """A number of a JSON text, as it was written there."""
+
+    __slots__ = ()
+
+
+class UnreadableError(ValueError):
+    """A text that is no JSON object. reason, detail: as a dead letter has them."""
+
+    def __init__(self, reason: DeadLetterReason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class _RepeatedNameError(Exception):
+    """A name stands twice in one object."""
+
+
+class _NotJsonError(Exception):
+    """A word that Python reads and JSON does not have."""
+
+
+def read_object(text: str) -> dict[str, Any]:
+    """Return the object that a text is. Raises UnreadableError, with the true cause."""
+    if not text.strip(" \t\n\r"):
+        raise UnreadableError(DeadLetterReason.NOT_JSON, "JSON expected, got an empty value")
+    if text[0] == "\ufeff":
+        cause = "JSON expected, got a byte order mark (EF BB BF) before it: write UTF-8 without one"
+        raise UnreadableError(DeadLetterReason.NOT_JSON, cause)
+    try:
+        value = _DECODER.decode(text)
+    except _RepeatedNameError as error:
+        detail = f"each name once in an object expected, got {quoted(str(error))} twice"
+        raise UnreadableError(DeadLetterReason.DUPLICATE_FIELD, detail) from error
+    except _NotJsonError as error:
+        raise UnreadableError(
+            DeadLetterReason.NOT_JSON, f"JSON expected, got {error}, which it does not have"
+        ) from error
+    except RecursionError as error:
+        raise UnreadableError(DeadLetterReason.NOT_JSON, "JSON expected, got one that is nested too deep") from error
+    except json.JSONDecodeError as error:
+        detail = f"JSON expected, got {quoted(text)}: {error.msg} at character {error.pos}"
+        raise UnreadableError(DeadLetterReason.NOT_JSON, detail) from error
+    if not isinstance(value, dict):
+        raise UnreadableError(DeadLetterReason.NOT_AN_OBJECT, f"a JSON object expected, got {described(value)}")
+    return value
+
+
+def described(value: Any) -> str:
+    """Return a JSON value in words, at most about a hundred characters."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, NumberText):
+        return f"the number {value[:80]}"
+    if isinstance(value, str):
+        return f"the text {quoted(value)}"
+    return "an array" if isinstance(value, list) else "an object"
+
+
+def quoted(text: str) -> str:
+    """Return a text in quotes, cut to 80 characters, without anything that UTF-8 or a terminal cannot show."""
+    return json.dumps(_SURROGATE.sub(lambda each: f"\\u{ord(each[0]):x}", text[:80]), ensure_ascii=False)
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether half of a surrogate pair stands alone: such a text has no bytes in UTF-8."""
+    return not text.isascii() and _SURROGATE.search(text) is not None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise _RepeatedNameError(name)
+            seen.add(name)
+    return found
+
+
+def _refuse(word: str) -> Any:
+    raise _NotJsonError(word)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=NumberText, parse_float=NumberText, parse_constant=_refuse
+)

@@ -1,0 +1,137 @@
+"""The verdict on one record, from the record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
+from schemas.vocabulary import DeadLetterReason
+from spinney.core.records.json_text import NumberText, UnreadableError, described, has_surrogate, read_object
+from spinney.core.records.rules import FieldRule, Rules
+from spinney.core.records.times import EPOCH
+from spinney.core.records.values import NotFiniteError, UnfitError, typed
+
+MAX_DETAIL_CHARACTERS: Final = 500
+_MAX_FUTURE: Final = timedelta(seconds=MAX_FUTURE_SECONDS)
+_CONTROL: Final = frozenset({*map(chr, range(0x20)), "\x7f"})
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a record is: valid with values, or dead with a reason.
+
+    values: column -> value as `values.typed` gives it, None where it has none; None for a dead record. field: the
+    column that the reason is about, None where it is about the record. unknown_fields: top-level fields of the message
+    that the fleet does not declare.
+    """
+
+    values: Mapping[str, Any] | None
+    reason: DeadLetterReason | None = None
+    field: str | None = None
+    detail: str | None = None
+    unknown_fields: int = 0
+
+
+class RejectedError(Exception):
+    """A record, or one of its fields, is not valid."""
+
+    def __init__(self, reason: DeadLetterReason, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.field = field
+
+
+def judge(value: bytes | None, recorded_at: datetime, rules: Rules) -> Judgement:
+    """Return the verdict on a record's value, as Kafka has it or as `message_of` made it of a file's row.
+
+    recorded_at: the record's own timestamp, aware; its event may lie at most an hour after it.
+    The first field that fails, in the contract's order, gives the reason.
+    """
+    unknown = 0
+    try:
+        message = read_message(value)
+        unknown = sum(name not in rules.known for name in message)
+        found = {rule.name: value_of(message, rule, rules) for rule in rules.fields}
+        _check_time(found[rules.time], recorded_at, rules)
+    except RejectedError as error:
+        return Judgement(None, error.reason, error.field, error.detail[:MAX_DETAIL_CHARACTERS], unknown)
+    return Judgement(found, unknown_fields=unknown)
+
+
+def read_message(value: bytes | None) -> dict[str, Any]:
+    """Return the object in a record's value. Raises RejectedError."""
+    if value is None:
+        raise RejectedError(DeadLetterReason.NULL_VALUE, "no value")
+    if len(value) > MAX_RECORD_BYTES:
+        raise RejectedError(DeadLetterReason.TOO_LARGE, f"at most {MAX_RECORD_BYTES} bytes expected, got {len(value)}")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError as error:
+        detail = f"UTF-8 expected, got the byte 0x{value[error.start]:02x} at byte {error.start}"
+        raise RejectedError(DeadLetterReason.NOT_UTF8, detail) from error
+    try:
+        return read_object(text)
+    except UnreadableError as error:
+        raise RejectedError(error.reason, error.detail) from error
+
+
+def value_of(message: Mapping[str, Any], rule: FieldRule, rules: Rules) -> Any:
+    """Return the column's value in a message, None where it has none. Raises RejectedError."""
+    raw = _raw(message, rule)
+    if isinstance(raw, str) and raw in rules.missing and rule.type != "string":
+        raw = None
+    if raw is None:
+        if rule.required:
+            got = "null" if rule.source in message else "nothing"
+            raise RejectedError(rule.null_reason, f"{rule.shown}: {rule.type} expected, got {got}", rule.name)
+        return None
+    if isinstance(raw, str) and not isinstance(raw, NumberText) and has_surrogate(raw):
+        detail = f"{rule.shown}: text expected, got an unpaired surrogate in {described(raw)}, which UTF-8 cannot write"
+        raise RejectedError(DeadLetterReason.NOT_UTF8, detail, rule.name)
+    try:
+        value = typed(raw, rule)
+    except NotFiniteError as error:
+        detail = f"{rule.shown}: a finite {rule.type} expected, got {described(raw)}"
+        raise RejectedError(DeadLetterReason.NOT_FINITE, detail, rule.name) from error
+    except UnfitError as error:
+        why = f": {error.why}" if error.why else ""
+        detail = f"{rule.shown}: {rule.type} expected, got {described(raw)}{why}"
+        raise RejectedError(DeadLetterReason.WRONG_TYPE, detail, rule.name) from error
+    if rule.identity and isinstance(value, str):
+        _check_identity(value, rule)
+    if rule.low is not None and rule.high is not None and not rule.low <= value <= rule.high:
+        detail = f"{rule.shown}: {rule.low:g} to {rule.high:g} expected, got {value}"
+        raise RejectedError(DeadLetterReason.OUT_OF_RANGE, detail, rule.name)
+    return value
+
+
+def _raw(message: Mapping[str, Any], rule: FieldRule) -> Any:
+    """The field itself; a top-level field with the whole dotted name wins over a nested one."""
+    if rule.source in message or "." not in rule.source:
+        return message.get(rule.source)
+    found: Any = message
+    for name in rule.source.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _check_identity(text: str, rule: FieldRule) -> None:
+    if text == "":
+        raise RejectedError(DeadLetterReason.EMPTY_ID, f"{rule.shown}: empty", rule.name)
+    if len(text) > MAX_ID_CHARACTERS:
+        detail = f"{rule.shown}: at most {MAX_ID_CHARACTERS} characters expected, got {len(text)}"
+        raise RejectedError(DeadLetterReason.ID_TOO_LONG, detail, rule.name)
+    # Engines escape control characters differently in JSON: one key would have two spellings.
+    if not _CONTROL.isdisjoint(text):
+        raise RejectedError(DeadLetterReason.CONTROL_CHARACTER, f"{rule.shown}: a control character", rule.name)
+
+
+def _check_time(at: datetime, recorded_at: datetime, rules: Rules) -> None:
+    if not EPOCH <= at <= recorded_at + _MAX_FUTURE:
+        span = f"between 1970 and {MAX_FUTURE_SECONDS} s after the record's own timestamp"
+        detail = f"{rules.time}: {span} ({recorded_at.isoformat()}) expected, got {at.isoformat()}"
+        raise RejectedError(DeadLetterReason.TIME_OUT_OF_RANGE, detail, rules.time)

@@ -1,0 +1,87 @@
+"""Instants and dates from text and from numbers. UTC, to the microsecond; years 1 to 9999."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Context, Decimal
+from typing import Final
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EXACT: Final = Context(prec=900)
+_MICROS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
+
+_DATE: Final = r"(\d{4})(-?)(\d{2})\2(\d{2})"
+_CLOCK: Final = r"(\d{2})(?::?(\d{2})(?::?(\d{2})(?:[.,](\d{1,9}))?)?)?"
+_ZONE: Final = r" ?(?:(Z|z|UTC)|([+-])(\d{2})(?::?(\d{2}))?)"
+_INSTANT: Final = re.compile(f"{_DATE}(?:[Tt ]{_CLOCK}(?:{_ZONE})?)?", re.ASCII)
+_DAY: Final = re.compile(
+    rf"{_DATE}(?:[Tt ]00:?00(?::?00(?:[.,]0{{1,9}})?)?(?: ?(?:Z|z|UTC|[+-]00(?::?00)?))?)?", re.ASCII
+)
+
+
+def instant_of_text(text: str) -> datetime | None:
+    """Return the instant that an ISO 8601 text names, in UTC; None when it is none.
+
+    A date alone is its midnight; without an offset it is UTC; `24:00` is the next midnight. RFC 3339's space in
+    place of `T` and ` UTC` are read too. Digits beyond the microsecond are cut off: the tables hold no more.
+    """
+    found = _INSTANT.fullmatch(text)
+    if found is None:
+        return None
+    year, _, month, day, hour, minute, second, fraction, _, sign, hours, minutes = found.groups()
+    try:
+        at = datetime(int(year), int(month), int(day), tzinfo=UTC)
+        if hour is None:
+            return at
+        clock = int(hour), int(minute or 0), int(second or 0)
+        micros = int((fraction or "")[:6].ljust(6, "0"))
+        if clock == (24, 0, 0) and not micros:
+            return _shifted(at + timedelta(days=1), sign, hours, minutes)
+        return _shifted(
+            at.replace(hour=clock[0], minute=clock[1], second=clock[2], microsecond=micros), sign, hours, minutes
+        )
+    except (ValueError, OverflowError):
+        return None
+
+
+def _shifted(at: datetime, sign: str | None, hours: str | None, minutes: str | None) -> datetime:
+    if sign is None or hours is None:
+        return at
+    offset = timedelta(hours=int(hours), minutes=int(minutes or 0))
+    zone = timezone(offset if sign == "+" else -offset)  # a ValueError beyond a day
+    if int(minutes or 0) > 59:
+        raise ValueError(minutes)
+    return at.replace(tzinfo=zone).astimezone(UTC)
+
+
+def date_of_text(text: str) -> date | None:
+    """Return the date that an ISO 8601 text names; of a date with a time only where that is midnight in UTC."""
+    found = _DAY.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        return date(int(found[1]), int(found[3]), int(found[4]))
+    except ValueError:
+        return None
+
+
+def instant_of_number(number: Decimal, unit: str) -> datetime | None:
+    """Return the instant so many units after 1970; None outside years 1 to 9999 or finer than a microsecond.
+
+    unit: "s", "ms" or "us".
+    """
+    micros = _EXACT.multiply(number, Decimal(_MICROS[unit]))
+    if not micros.is_finite() or micros != micros.to_integral_value():
+        return None
+    try:
+        return EPOCH + timedelta(microseconds=int(micros))
+    except OverflowError:
+        return None
+
+
+def number_of_instant(at: datetime, unit: str) -> str:
+    """Return an instant as the shortest exact decimal number of units since 1970. at: aware."""
+    micros = (at - EPOCH) // timedelta(microseconds=1)
+    number = Decimal(micros) / _MICROS[unit]
+    return format(number.normalize(), "f")
