@@ -20,7 +20,7 @@ from spinney.stores.delta import Writer
 from spinney.stores.health import ANSWER_COLUMNS, of_answers
 from spinney.stores.layout import answer_type, contract, directory, possible_features
 from spinney.stores.publishing import Publisher
-from spinney.stores.validity import AS_MESSAGE, Editions
+from spinney.stores.validity import AS_MESSAGE, REASON, Editions
 from streaming import source
 from streaming.delta_source import appended_all
 from streaming.query import Query
@@ -72,7 +72,7 @@ def unanswered(config: Config) -> list[Column]:
 
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """Valid events, distinct, with what scoring needs of them."""
-    valid = source.distinct(source.events(spark, config, editions).filter(F.col("reason").isNull()), config)
+    valid = source.distinct(source.events(spark, config, editions).filter(F.col(REASON).isNull()), config)
     label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
     return valid.select(
         F.lit(EVENT).alias(KIND),

@@ -15,14 +15,15 @@ from pyspark.sql.streaming.state import GroupState
 from spinney.core.champion import Promotion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
+from spinney.core.names import own
 from spinney.core.signing import Signer
 from spinney.stores.answers import answer_rows
 
 STATE = "champions binary"
-KIND, EVENT, PROMOTION = "row kind", "event", "promotion"
-PROMOTION_STRUCT = "promotion struct"
+KIND, EVENT, PROMOTION = own("kind"), "event", "promotion"
+PROMOTION_STRUCT = own("promotion")
 """The column with a promotion as one struct, null in events: for each column that a shard's rows have, Spark's worker
-takes as long as for scoring them. A fleet's own columns have no space in their names."""
+takes as long as for scoring them."""
 
 PROMOTION_TIMES = ("trained_through", "fitted_at", "decided_at")
 PROMOTION_COLUMNS = ("epoch", "model_id", "decision", *PROMOTION_TIMES, "round_id", "codec", "payload", "signature")

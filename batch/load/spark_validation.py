@@ -30,7 +30,7 @@ from spinney.stores.delta import Writer
 from spinney.stores.layout import answer_type, directory
 from spinney.stores.spark import session_for
 from spinney.stores.storage import folder
-from spinney.stores.validity import AS_MESSAGE, RECORD_COLUMNS, classified
+from spinney.stores.validity import AS_MESSAGE, DEAD_LETTER, REASON, RECORD_COLUMNS, VALUE, classified
 
 NAME = QueryName.LOAD.value
 _CONTENT = ["topic", "value"]
@@ -105,7 +105,7 @@ def validated(rows: DataFrame, config: Config, topic: str, moment: datetime, col
     records = _records(rows, topic, moment)
     found = classified(records, config, outcomes=columns.base is tables.OUTCOMES).persist()
     try:
-        by_reason = found.groupBy(F.col("reason").isNotNull().alias("dead")).count().toArrow()
+        by_reason = found.groupBy(F.col(REASON).isNotNull().alias("dead")).count().toArrow()
         counts = dict(zip(by_reason["dead"].to_pylist(), by_reason["count"].to_pylist(), strict=True))
         dead = counts.get(True, 0)
         yield Validated(found, counts.get(False, 0) + dead, dead)
@@ -138,7 +138,7 @@ def valid(
     validated: Validated, config: Config, columns: Columns, place: Path, *, has_answers: bool
 ) -> Iterator[pa.Table]:
     """The valid rows, as `Checker` returns them, but with the key columns instead of the group's number."""
-    found = validated.records.filter(F.col("reason").isNull()).withColumn(PLACE, F.col("kafka_offset"))
+    found = validated.records.filter(F.col(REASON).isNull()).withColumn(PLACE, F.col("kafka_offset"))
     names = [PLACE, *config.fleet.group, *columns.stored_as.values()]
     if has_answers:
         found = found.withColumn(ANSWER, _answer(config))
@@ -152,7 +152,7 @@ def valid(
 
 def _answer(config: Config) -> Any:
     """What the present system answered, out of the record."""
-    said = F.get_json_object(F.col("value").cast("string"), f"$.{ANSWER}")
+    said = F.get_json_object(F.col(VALUE).cast("string"), f"$.{ANSWER}")
     if answer_type(config) == "double":
         number = said.cast("double")
         return F.when(F.abs(number) < float("inf"), number)
@@ -168,7 +168,8 @@ def append_dead(spark: SparkSession, config: Config, validated: Validated, momen
         return 0
     place = directory(config, tables.DEAD_LETTERS)
     there = delta.frame(spark, place).select(*_CONTENT)
-    dead = validated.records.filter(F.col("reason").isNotNull())
+    named = {ours: name for name, ours in DEAD_LETTER.items()}
+    dead = validated.records.filter(F.col(REASON).isNotNull()).withColumnsRenamed(named)
     fresh = dead.join(there, _CONTENT, "left_anti").persist()
     try:
         count = fresh.count()

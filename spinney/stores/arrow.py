@@ -54,4 +54,5 @@ def to_pandas(table: pa.Table) -> pd.DataFrame:
     dates = {at: each for at, each in enumerate(table.schema) if pa.types.is_date(each.type)}
     for at, each in dates.items():
         table = table.set_column(at, each.name, table.column(at).cast(pa.timestamp("s")))
-    return table.to_pandas(use_threads=False)
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    return frame

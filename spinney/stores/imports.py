@@ -96,7 +96,8 @@ def sample(config: Config, group_keys: Collection[str]) -> dict[str, pd.DataFram
     open_groups = set(group_keys)
     mine = ds.field("group_key").isin(pa.array(sorted(open_groups), pa.string()))
     for batch in delta.dataset(table).to_batches({"group_key": ds.field("group_key"), **columns}, filter=mine):
-        for key, rows in to_pandas(pa.Table.from_batches([batch])).groupby("group_key", sort=False):
+        for name, rows in to_pandas(pa.Table.from_batches([batch])).groupby("group_key", sort=False):
+            key = str(name)
             if key in open_groups:
                 found[key].append(rows.drop(columns="group_key").head(TRIED_ROWS))
                 if sum(map(len, found[key])) >= TRIED_ROWS:

@@ -20,7 +20,7 @@ from spinney.core.recipe import Recipe
 from spinney.core.signing import Claim, Signer
 from spinney.stores.answers import _silent
 from spinney.stores.models import cache
-from streaming.scorer import Scorer, _decoded, answers, champions_of
+from streaming.scorer import KIND, PROMOTION_STRUCT, Scorer, _decoded, answers, champions_of
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SIGNER = Signer(b"k" * 32)
@@ -188,10 +188,10 @@ def test_a_fleets_own_columns_may_be_called_like_those_of_a_promotion(configured
     )
     scorer = Scorer(config, SIGNER)
     row = promoted(scorer, A, feature="payload")
-    event = {"row kind": "event", "event_id": "e", "payload": 2.0, "epoch": "early"}
+    event = {KIND: "event", "event_id": "e", "payload": 2.0, "epoch": "early"}
     event |= {"label": np.nan, "topic": "t", "kafka_partition": 0, "kafka_offset": 0}
     told = {name: getattr(row, name) for name in Promotion.__slots__}
-    promotion = {"row kind": "promotion", "promotion struct": told}
+    promotion = {KIND: "promotion", PROMOTION_STRUCT: told}
     frame = pd.DataFrame([{"group_key": A, "event_time": 0, **each} for each in (event, promotion)])
     (answered,) = scorer.function()((0,), iter([frame]), State())
     np.testing.assert_allclose(answered["prediction"].astype(float), [4.0], rtol=1e-6)
@@ -220,8 +220,8 @@ def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured
     whole = {"valid_to": [253_402_300_799_000_000, -62_135_596_380_000_000, NULL_TIME]}
     whole |= {"born": [253_402_214_400_000_000, NULL_TIME, -62_135_596_800_000_000], "at": at, "event_time": at}
     told = {name: getattr(champion, name) for name in Promotion.__slots__}
-    frame = priced([A] * 3, 1.0).assign(**whole, **{"row kind": "event", "promotion struct": None})
-    arrived = pd.concat([frame, pd.DataFrame([{"group_key": A, "row kind": "promotion", "promotion struct": told,
+    frame = priced([A] * 3, 1.0).assign(**whole, **{KIND: "event", PROMOTION_STRUCT: None})
+    arrived = pd.concat([frame, pd.DataFrame([{"group_key": A, KIND: "promotion", PROMOTION_STRUCT: told,
                          **dict.fromkeys(whole, NULL_TIME)}])], ignore_index=True)  # fmt: skip
     (answered,) = scorer.function()((0,), iter([arrived]), State())
     np.testing.assert_array_equal(answered["prediction"], model.predict(features))
