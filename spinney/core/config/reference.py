@@ -13,6 +13,7 @@ from spinney.core import durations
 from spinney.core.config.findings import expectation, model_at
 from spinney.core.config.models import Config
 from spinney.core.config.rules import RESERVED
+from spinney.core.names import PREFIX
 from spinney.core.config.toml_text import toml
 from spinney.core.config.values import TYPES
 
@@ -52,6 +53,7 @@ def reference() -> str:
         f"A duration is {durations.EXPECTED.removeprefix('a duration: ')}.",
         "",
         f"Taken by the tables, so no column may be called: {', '.join(f'`{name}`' for name in sorted(RESERVED))}.",
+        f"Names that begin with `{PREFIX}` are kept for Spinney's own columns elsewhere.",
         "A target may be called `label`, and the fields that are the event's id and time `event_id` and `event_time`.",
     ]
     return "\n".join(lines) + "\n"
