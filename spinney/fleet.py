@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,8 @@ class Fleet:
         """Every group that has an event, by key; parents are not groups.
 
         as_of: as the fleet stood then, by what had been decided: a time (UTC where it names no zone), or a round's
-        name. Raises StoreError.
+        name. Times are of the wall clock on which models were promoted, not of events. Raises StoreError, also for a
+        moment before the first decision or after now.
         """
         rows = lookup.dicts(self.table(as_of))
         return [Standing(**{**row, "state": State(row["state"])}) for row in rows]
@@ -144,6 +145,7 @@ class Fleet:
     def predict(self, frame: pd.DataFrame, as_of: datetime | str | None = None) -> pd.DataFrame:
         """What the stream would answer to each row, now or then: in the frame's order, with its index.
 
+        as_of: by the models that answered at this moment, by the wall clock; see `groups`.
         frame: the group's columns and the features, and whatever else; rows of any groups, known or not. Times without
         a zone are UTC; `[fleet.ranges]` are not looked at. A model fitted before the features were edited needs those.
         Columns: prediction (null where nobody answers), probabilities (only for classification: class ->
@@ -200,11 +202,11 @@ class Fleet:
         return Story(key, standing(key, mine, verdicts, attempts, ancestor_answers=ancestor_answers), happened)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
-        if isinstance(as_of, str):
-            from spinney.stores.timeline import moment_of
+        if as_of is None:
+            return None
+        from spinney.stores.timeline import moment_of
 
-            return moment_of(self.config, as_of)
-        return as_of.replace(tzinfo=UTC) if as_of and not as_of.tzinfo else as_of
+        return moment_of(self.config, as_of)
 
     def _champions(self, at: datetime | None, of: list[str] | None = None) -> Champions:
         """of: the groups and parents that are wanted; None: all."""

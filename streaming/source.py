@@ -9,7 +9,7 @@ from spinney.core.config import Config
 from spinney.core.names import own
 from spinney.stores.row_writing import ARRIVED_AT, KIND
 from spinney.stores.spark import cores_of, is_on_one_machine
-from spinney.stores.validity import REASON, RECORD_COLUMNS, Editions, classified
+from spinney.stores.validity import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, classified
 from streaming.clock import interval, watermark_delay
 
 MAX_RECORDS_A_BATCH = 200_000
@@ -33,6 +33,8 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
         # the client's own 500 ms that was more than half of a small batch.
         .option("kafka.fetch.max.wait.ms", 50)
         .options(**kafka_options(config))
+        # Records of an aborted transaction are none. What is read ends before the first open transaction.
+        .option("kafka.isolation.level", "read_committed")
         .option("subscribe", topic)
         .option("startingOffsets", "earliest")
         .option("failOnDataLoss", "true")
@@ -71,7 +73,8 @@ def distinct(rows: DataFrame, config: Config) -> DataFrame:
     Each query has batches of its own, so just past that time one may take what another drops.
     """
     dead = F.col(KIND) == DEAD
-    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset")
+    # With its time: a topic that was deleted and made again has the same offsets for other records.
+    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset", F.unix_micros(RECORD_TIME))
     return (
         rows.withColumn(ARRIVED_AT, F.current_timestamp())
         .withColumn(_DISTINCT_IN, F.when(dead, F.lit("")).otherwise(F.col("group_key")))

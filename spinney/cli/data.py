@@ -18,10 +18,12 @@ from spinney.cli.options import (
     load_config,
     person_of,
     reason_of,
+    say_where_a_fleet_begins,
     spark_session,
     table,
     write_json,
 )
+from spinney.cli.reading import judging_options, options_of, say_notes, say_rejections
 
 if TYPE_CHECKING:
     from batch.load import Progress
@@ -65,10 +67,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 @click.command(epilog=example("spinney produce departures.parquet --by-event-time --speed 3600"))
-@click.argument("source", metavar="FILE", type=click.Path(exists=True, dir_okay=False))
+@click.argument("source", metavar="SOURCE", type=click.Path())
 @config_option
+@json_option
 @click.option(
-    "--topic", default="events", show_default=True, help="`events` or `outcomes` of the file, or a topic's name."
+    "--topic", default="events", show_default=True, help="`events` or `outcomes` of the configuration, or a topic's name."
 )
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Records per second at most.")
 @click.option("--by-event-time", is_flag=True, help="Send as time went by, records stamped with their event time.")
@@ -79,16 +82,31 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     show_default=True,
     help="Seconds of event time per second.",
 )
-def produce(source: str, config_path: str, topic: str, rate: float | None, by_event_time: bool, speed: float) -> None:
-    """Send Parquet, CSV or JSON lines to a topic, keyed by group; wait until every record is acknowledged."""
-    from pathlib import Path
+@judging_options
+def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any) -> None:
+    """Send the rows of files to a topic, keyed by group; wait until every record is acknowledged.
 
-    from spinney.local.produce import Pace, send
+    SOURCE is a CSV, JSON lines or Parquet file, a folder of such files, or a Delta table. Rows that the fleet would
+    reject are not sent: they are counted by reason, with an example each, and the exit code is 1.
+    """
+    from spinney.local.produce import Pace, is_outcomes, send
+    from spinney.sources.messages import open_for
 
     config = load_config(config_path)
-    sent = send(config, Path(source), _topic(config, topic), Pace(rate, by_event_time, speed), _progress())
+    options, name = options_of(how), _topic(config, topic)
+    opened = open_for(config, source, options, outcomes=is_outcomes(config, name))
+    say_notes("produce", opened.notes)
+    sent = send(config, opened, name, Pace(**how), _progress(), options.most_rejected)
+    if as_json:
+        counts = {"sent": sent.acknowledged, "failed": sent.failed, "rejected": sent.rejections.rejected}
+        write_json({**counts, "seconds": sent.seconds, "rejections": sent.rejections.listed()})
+    say_rejections("produce", sent.rejections)
     if sent.failed:
-        raise click.ClickException(f"{source}: {sent.failed} of {sent.read} not sent; the first: {sent.first_failure}")
+        raise click.ClickException(
+            f"{source}: {sent.failed:,} of {sent.handed_over:,} not sent; the first: {sent.first_failure}"
+        )
+    if sent.rejections.rejected:
+        raise click.ClickException(f"{source}: {sent.rejections.rejected:,} rows are not valid and were not sent")
 
 
 def _topic(config: Config, name: str) -> str:
@@ -115,10 +133,12 @@ def _progress() -> Callable[[Sent], None]:
 
 
 def _words(sent: Sent) -> str:
-    text = f"produce: {sent.acknowledged:,} sent, {sent.failed:,} failed, {sent.per_second:,.0f}/s"
+    text = f"produce: {sent.acknowledged:,} sent, {sent.failed:,} failed"
+    text += f", {sent.rejections.rejected:,} rejected" if sent.rejections.rejected else ""
+    text += f", {sent.per_second:,.0f}/s"
     if sent.total is None or not sent.per_second:
         return text
-    left = max(0, sent.total - sent.acknowledged - sent.failed)
+    left = max(0, sent.total - sent.acknowledged - sent.failed - sent.rejections.rejected)
     return f"{text}, {left:,} left ({left / sent.per_second:,.0f} s)"
 
 
@@ -148,6 +168,7 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     if given := [name for name, value in importing.items() if value]:
         raise click.UsageError(f"--{given[0].replace('_', '-')} is for --models")
     config = load_config(config_path)
+    say_where_a_fleet_begins(config)
     from batch.load import load as run_load
 
     added = run_load(

@@ -6,7 +6,15 @@ import sys
 
 import click
 
-from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
+from spinney.cli.options import (
+    config_option,
+    example,
+    json_option,
+    load_config,
+    say_where_a_fleet_begins,
+    table,
+    write_json,
+)
 
 
 @click.command(epilog=example("spinney check --config fleet.toml --show"))
@@ -58,6 +66,7 @@ def init(config_path: str, partitions: int, retention_ms: int | None, data: str 
         _propose(data)
         return
     config = load_config(config_path)
+    say_where_a_fleet_begins(config)
     from spinney.stores.kafka import ensure_topics
 
     for topic, made in ensure_topics(config, partitions, retention_ms).items():

@@ -92,6 +92,14 @@ def load_config(path: str) -> Config:
     return read_config(path)
 
 
+def say_where_a_fleet_begins(config: Config) -> None:
+    """Say on standard error that this command is the first of its fleet, and where; nothing where there is one."""
+    from spinney.stores.charter import beginning
+
+    if (sentence := beginning(config)) is not None:
+        click.echo(sentence, err=True)
+
+
 def spark_session(config: Config) -> SparkSession:
     """Start Spark in this process; jars that are missing are fetched. Raises SetupError."""
     from spinney.local.setup import runtime

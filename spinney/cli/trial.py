@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, write_json
+from spinney.cli.reading import options_of, reading_options, say_notes
 
 
 @click.command(name="try", epilog=example("""spinney try --group '["AA","LGA","DFW"]' --rows departures.parquet"""))
@@ -13,13 +16,12 @@ from spinney.cli.options import config_option, example, json_option, key_of, loa
 )
 @config_option
 @json_option
-@click.option(
-    "--rows", type=click.Path(exists=True, dir_okay=False), help="A Parquet, CSV or JSON lines file with the labels."
-)
+@click.option("--rows", type=click.Path(), help="A file, folder or Delta table whose rows have their labels.")
 @click.option(
     "--out", type=click.Path(file_okay=False), default="work/try", show_default=True, help="Where the PNG and HTML go."
 )
-def try_(key: str, config_path: str, as_json: bool, rows: str | None, out: str) -> None:
+@reading_options
+def try_(key: str, config_path: str, as_json: bool, rows: str | None, out: str, **how: Any) -> None:
     """Fit one group in plain pandas, no Spark and no Kafka; print its losses, draw what it predicts.
 
     The rows are those that the fleet would fit on, from its tables or from a file, the newest held out, by the code
@@ -30,10 +32,15 @@ def try_(key: str, config_path: str, as_json: bool, rows: str | None, out: str) 
     from spinney.local.trial import words
     from spinney.local.trial.fit import fit
     from spinney.local.trial.output import write
-    from spinney.local.trial.rows import of_file, stored
+    from spinney.local.trial.rows import of_file, open_rows, stored
 
-    config, group_key = load_config(config_path), key_of((key,))
-    trial = fit(config, of_file(config, Path(rows), group_key) if rows else stored(config, group_key))
+    config, group_key, options = load_config(config_path), key_of((key,)), options_of(how)
+    if rows is None:
+        trial = fit(config, stored(config, group_key))
+    else:
+        source = open_rows(config, rows, options)
+        say_notes("try", source.notes)
+        trial = fit(config, of_file(config, source, group_key))
     files = write(trial, Path(out))
     if as_json:
         write_json(words.document(trial, files))

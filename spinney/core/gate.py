@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from schemas.vocabulary import Decision
 from spinney.core.errors import ContractError
 
+SHORT = 8
+"""Characters of a recipe_id that are enough for people."""
+
 
 class Rule(Protocol):
     """The configuration's section `gate`.
@@ -28,11 +31,15 @@ class Rule(Protocol):
 def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     """PROMOTED, UNPROVEN or REFUSED, and why, in words with the numbers.
 
-    metrics: heldout_rows (rows compared), challenger_loss, champion_loss and champion_id, as `fit_groups` gives them.
+    metrics: heldout_rows (rows compared), challenger_loss, champion_loss, champion_id and refitted, as `fit_groups`
+    gives them.
 
     Rule ``not_worse``: a challenger is refused only if it is *shown* to be worse. It has seen newer data, so a loss
     up to ``1 + margin`` times the champion's passes: the margin leans towards the challenger. With less evidence than
     asked it is promoted as unproven, since the champion cannot be shown to be better either.
+
+    Where the champion's own recipe was fitted again (`refitted`), both were fitted on the same rows: no newer data
+    speaks for the challenger, only the change of the recipe. There it is refused on less evidence too if it is worse.
 
     Raises ContractError for another rule.
     """
@@ -44,12 +51,20 @@ def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     theirs = _finite(metrics.get("champion_loss"))
     if mine is None or theirs is None:
         return Decision.UNPROVEN, f"thin evidence: no rows compared with the champion, {gate.evidence} needed"
-    if rows < gate.evidence:
+    is_worse, refitted = mine > theirs * (1 + gate.margin), metrics.get("refitted")
+    if rows < gate.evidence and not (is_worse and refitted):
         return Decision.UNPROVEN, f"thin evidence: {rows} of {gate.evidence} rows compared"
-    losses = f"loss {mine:.6g} against the champion's {theirs:.6g} on {rows} rows"
-    if mine <= theirs * (1 + gate.margin):
-        return Decision.PROMOTED, f"not worse: {losses}, margin {gate.margin:.0%}"
-    return Decision.REFUSED, f"worse: {losses}, margin {gate.margin:.0%}"
+    whose = f"the champion's {theirs:.6g}"
+    if refitted:
+        whose = f"{theirs:.6g} of the champion's recipe ({_named(refitted)}), both fitted on the same older rows,"
+    losses = f"loss {mine:.6g} against {whose} on {rows} rows, margin {gate.margin:.0%}"
+    if is_worse:
+        return Decision.REFUSED, f"worse: {losses}"
+    return Decision.PROMOTED, f"not worse: {losses}"
+
+
+def _named(refitted: Mapping[str, Any]) -> str:
+    return f"{refitted['estimator']} {str(refitted['recipe_id'])[:SHORT]}"
 
 
 def _first(rows: int, loss: float | None, gate: Rule) -> tuple[Decision, str]:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException, Message, Producer
 
+from schemas import messages
+from spinney.core import keys
 from spinney.core.config import Config
-from spinney.core.errors import ContractError, SetupError, StoreError
-from spinney.local import records
+from spinney.core.errors import SetupError, SpinneyError, StoreError
+from spinney.core.records.rules import rules_of
+from spinney.sources.batch import Source
+from spinney.sources.judging import ValidRow, valid_rows
+from spinney.sources.rejections import MostRejected, Rejections
 from spinney.stores import kafka
 
 SHOW_SECONDS = 0.5
@@ -39,13 +43,15 @@ class Pace:
 
 @dataclass
 class Sent:
-    """What became of the records so far.
+    """What became of the rows so far.
 
-    total: None if not known. first_failure: why, of the first that failed. finished: nothing is under way any more.
+    total: of the file; None if not known. handed_over: valid rows given to the client. rejections: the other rows.
+    first_failure: why, of the first that the broker did not take. finished: nothing is under way any more.
     """
 
     total: int | None
-    read: int = 0
+    rejections: Rejections = field(default_factory=Rejections)
+    handed_over: int = 0
     acknowledged: int = 0
     failed: int = 0
     seconds: float = 0.0
@@ -61,24 +67,39 @@ class Sent:
         self.first_failure = self.first_failure or why
 
 
+def is_outcomes(config: Config, topic: str) -> bool:
+    """Whether a topic's records are outcomes; those of any other topic are events."""
+    return topic == config.kafka.outcomes
+
+
 def send(
-    config: Config, source: Path, topic: str, pace: Pace | None = None, show: Callable[[Sent], None] = lambda _: None
+    config: Config,
+    source: Source,
+    topic: str,
+    pace: Pace | None = None,
+    show: Callable[[Sent], None] = lambda _: None,
+    most: MostRejected | None = None,
 ) -> Sent:
-    """Send every row, keyed by group, and wait until each is acknowledged or has failed.
+    """Send every valid row, keyed by group, and wait until each is acknowledged or has failed.
 
-    show: called now and then, and at the end.
+    source: opened with `open_for`. show: called now and then, and at the end, also where reading ends with an error.
 
-    Raises ContractError: the file cannot be read. SetupError: the topic would drop records this old.
-    StoreError: no such topic.
+    Raises ContractError: the file is damaged, or more rows than `most` are not valid; what was valid before is sent.
+    SetupError: the topic would drop records this old. StoreError: no such topic.
     """
     if topic not in kafka.existing_topics(config):
         raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
-    sender = _Sender(config, topic, pace or Pace(), Sent(records.count(source) if source.is_file() else None), show)
-    time_column = "observed_at" if topic == config.kafka.outcomes else config.fleet.event_time
-    for row in records.rows(source, config):
-        sender.take(row, time_column)
+    rules = rules_of(config, messages.OUTCOME if is_outcomes(config, topic) else messages.EVENT)
+    sent = Sent(source.rows if source.exact else None, Rejections(most))
+    sender = _Sender(config, topic, pace or Pace(), sent, show)
+    try:
+        for row in valid_rows(source, rules, sent.rejections):
+            sender.take(row, row.values[rules.time])
+    except SpinneyError:
+        sender.finish()
+        raise
     sender.finish()
-    return sender.sent
+    return sent
 
 
 @dataclass
@@ -95,33 +116,25 @@ class _Sender:
         self.shown = 0.0
         self.first: datetime | None = None
 
-    def take(self, row: dict[str, Any], time_column: str) -> None:
-        number = self.sent.read
-        self.sent.read += 1
-        try:
-            record = records.record(row, self.config, time_column)
-        except (ContractError, ValueError) as error:
-            self.sent.fail(f"row {self.sent.read}: {error}")
-            return
-        if self.pace.by_event_time and self.first is None and record.time is not None:
-            self.first = record.time
-            _refuse_records_too_old(self.config, self.topic, record.time)
-        since = (record.time - self.first).total_seconds() if record.time and self.first else 0.0
-        self.wait_until(self.pace.due(number, since))
-        self.hand_over(record)
+    def take(self, row: ValidRow, at: datetime) -> None:
+        if self.pace.by_event_time and self.first is None:
+            _refuse_records_too_old(self.config, self.topic, at)
+        self.first = self.first or at
+        self.wait_until(self.pace.due(self.sent.handed_over, (at - self.first).total_seconds()))
+        self.sent.handed_over += 1
+        self.hand_over(row, at)
 
-    def hand_over(self, record: records.Record) -> None:
-        stamp = {}
-        if self.pace.by_event_time and record.time is not None:
-            stamp = {"timestamp": round(record.time.timestamp() * 1000)}
+    def hand_over(self, row: ValidRow, at: datetime) -> None:
+        stamp = {"timestamp": round(at.timestamp() * 1000)} if self.pace.by_event_time else {}
+        key = keys.encode([row.values[name] for name in self.config.fleet.group]).encode()
         while True:
             try:
-                self.producer.produce(self.topic, record.value, record.key, on_delivery=self.answered, **stamp)
+                self.producer.produce(self.topic, row.message, key, on_delivery=self.answered, **stamp)
             except BufferError:  # the client's queue is full: let it send
                 self.producer.poll(0.1)
                 continue
             except (KafkaException, ValueError) as error:
-                self.sent.fail(f"row {self.sent.read}: {error}")
+                self.sent.fail(f"{row.file} row {row.number:,}: {error}")
             self.progress()
             return
 
@@ -149,7 +162,7 @@ class _Sender:
         while len(self.producer) and time.monotonic() < deadline:
             self.producer.flush(SHOW_SECONDS)
             self.progress()
-        for _ in range(self.sent.read - self.sent.acknowledged - self.sent.failed):
+        for _ in range(self.sent.handed_over - self.sent.acknowledged - self.sent.failed):
             self.sent.fail(f"no answer from the broker within {LAST_ANSWERS_SECONDS:g} s")
         self.sent.seconds = time.monotonic() - self.started
         self.sent.finished = True

@@ -110,7 +110,7 @@ def _values(rule: FieldRule, found: list[Judgement]) -> list[Any]:
 
 
 def _refused(error: Exception) -> Judgement:
-    detail = f"a record that can be judged expected, got {type(error).__name__}: {error}"
+    detail = f"expected a record that can be judged; got {type(error).__name__}: {error}"
     return Judgement(None, DeadLetterReason.WRONG_TYPE, detail=detail[:MAX_DETAIL_CHARACTERS])
 
 

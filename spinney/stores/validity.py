@@ -20,9 +20,8 @@ from spinney.stores.record_judging import JUDGEMENT_DDL, Judging, value_ddl
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
 """What a source gives: as Kafka has it, record_time being the record's own timestamp."""
 
-KEY, VALUE, REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(
-    own, ("key", "value", "reason", "detail", "field", "unknown_fields")
-)
+KEY, VALUE, RECORD_TIME = map(own, ("key", "value", "record_time"))
+REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(own, ("reason", "detail", "field", "unknown_fields"))
 """Columns of ours beside those that a fleet declares."""
 
 DEAD_LETTER = {"key": KEY, "value": VALUE, "reason": REASON, "detail": DETAIL, "field": FIELD}
@@ -55,9 +54,9 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
 
     records: RECORD_COLUMNS. editions: of what judging depends on, by offset; without them the configuration holds.
 
-    Returns topic, kafka_partition, kafka_offset, KEY, VALUE, REASON (null: valid), DETAIL, FIELD, UNKNOWN_FIELDS,
-    shard, group_key, event_id and, of an event, event_time and the declared columns, of an outcome, label and
-    observed_at.
+    Returns topic, kafka_partition, kafka_offset, KEY, VALUE, RECORD_TIME, REASON (null: valid), DETAIL, FIELD,
+    UNKNOWN_FIELDS, shard, group_key, event_id and, of an event, event_time and the declared columns, of an outcome,
+    label and observed_at.
     """
     message = messages.OUTCOME if outcomes else messages.EVENT
     rules = [rules_of(config, message, each.basis) for each in editions] or [rules_of(config, message)]
@@ -65,6 +64,7 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
     typed = judged.selectExpr(
         f"key AS {KEY}",
         f"value AS {VALUE}",
+        f"record_time AS {RECORD_TIME}",
         *("topic", "kafka_partition", "kafka_offset"),
         *(f"{_JUDGED}.{name} AS {own(name)}" for name in ("reason", "detail", "field")),
         f"coalesce({_JUDGED}.unknown_fields, 0) AS {UNKNOWN_FIELDS}",

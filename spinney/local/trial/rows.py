@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from schemas import tables
+from schemas import messages, tables
 from schemas.contract import Contract
+from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import ContractError, StoreError
-from spinney.local import records
+from spinney.core.records.judge import Judgement, RejectedError, judge, read_message, value_of
+from spinney.core.records.rules import Rules, rules_of
+from spinney.sources import Options, Source, Wanted
+from spinney.sources.messages import messages_of, number_fields, open_wanted
 from spinney.stores import layout
 from spinney.stores.arrow import to_pandas
 
 NO_ID, NO_LABEL = "without an id or a time", "without a label"
 OUTSIDE, YOUNG = "outside fleet.ranges", "younger than fleet.label_delay"
+AGAIN = "with the id of another row"
+MOST_NAMED = 3
+_NOTHING = (DeadLetterReason.MISSING_FIELD, DeadLetterReason.EMPTY_ID)
 
 
 @dataclass(frozen=True)
@@ -72,70 +78,139 @@ def stored(config: Config, group_key: str) -> Rows:
     return Rows(group_key, labelled, clock, f"the tables below {config.storage.root}", left_out)
 
 
-def of_file(config: Config, source: Path, group_key: str) -> Rows:
-    """The rows of a Parquet, CSV or JSON lines file whose rows have their labels.
+def open_rows(config: Config, place: str, options: Options) -> Source:
+    """Open a file whose rows have their labels.
 
-    The clock is the newest event time of the file, whichever group's. Rows that the fleet would reject are left out,
-    as far as that shows in the row. Raises ContractError: another kind of file, without a column that is needed, or
-    without the group.
+    Raises ContractError: nothing that can be read, or without a column that a fit needs.
+    """
+    rules = _rules(config)
+    needed = {rule.name for rule in rules.fields if rule.required} | {*config.fleet.features, config.fleet.target}
+    names = tuple(rule.source for rule in rules.fields)
+    required = frozenset(rule.source for rule in rules.fields if rule.name in needed)
+    return open_wanted(place, options, Wanted(names, required, only=True, numbers=number_fields(rules)))
+
+
+def of_file(config: Config, source: Source, group_key: str) -> Rows:
+    """The rows of a source of `open_rows` that the fleet would fit on.
+
+    The clock is the newest event time of the valid rows, whichever group's. Raises ContractError: the group is not in
+    the source.
     """
     _check_key(config, group_key)
-    fleet, wall = config.fleet, fleet_wall(config)
-    found: list[dict[str, Any]] = []
-    others: set[str] = set()
-    clock = wall
-    for row in records.rows(source, config):
-        at = records.instant(row.get(fleet.event_time))
-        clock = at if wall is None and at is not None and (clock is None or at > clock) else clock
-        key = records.group_key(row, config)
-        if key == group_key:
-            found.append({**row, "event_time": at})
-        elif len(others) < 3:
-            others.add(key)
-    if not found or clock is None:
-        known = f"those of {', '.join(sorted(others))} …" if others else "no rows at all"
-        raise ContractError(f"{source}: expected rows of group {group_key}; got {known}. Name one that is there")
-    needed = [fleet.event_id, fleet.event_time, fleet.target, *fleet.features]
-    if missing := [name for name in dict.fromkeys(needed) if name not in found[0]]:
-        raise ContractError(f"{source}: expected columns {needed}; got none of the name {', '.join(missing)}. Add them")
-    reasons = [_reason(row, config, clock) for row in found]
-    kept = [row for row, reason in zip(found, reasons, strict=True) if reason is None]
-    left_out = Counter(reason for reason in reasons if reason is not None)
+    found = _FileRows(config, group_key)
+    for batch in source.batches():
+        now = datetime.now(UTC)
+        for _, message in messages_of(batch, found.rules):
+            found.add(message, now)
+    clock = fleet_wall(config) or found.clock
+    if not found.is_there or clock is None:
+        known = f"those of {', '.join(sorted(found.others))} …" if found.others else "no rows that are valid"
+        raise ContractError(f"{source.name}: expected rows of group {group_key}; got {known}. Name one that is there")
+    mature = [row for row in found.rows.values() if row[config.fleet.event_time] <= clock - config.fleet.label_delay]
+    if young := len(found.rows) - len(mature):
+        found.left_out[YOUNG] += young
+    return Rows(group_key, _frame(mature, config, group_key), clock, source.name, dict(found.left_out))
+
+
+class _FileRows:
+    """Judges a file's rows one by one and keeps those of one group that have a label, of each id the earliest.
+
+    others: up to three keys of other groups. left_out: rows of the group, by why they are not kept.
+    """
+
+    def __init__(self, config: Config, group_key: str) -> None:
+        self._config, self._group_key = config, group_key
+        self.rules = rules_of(config, messages.EVENT)
+        self._label = next(rule for rule in _rules(config).fields if rule.name == config.fleet.target)
+        self.rows: dict[str, dict[str, Any]] = {}
+        self.left_out: Counter[str] = Counter()
+        self.others: set[str] = set()
+        self.is_there = False
+        self.clock: datetime | None = None
+
+    def add(self, message: bytes, now: datetime) -> None:
+        judgement = judge(message, now, self.rules)
+        if judgement.values is None:
+            if self._key_of_dead(message) == self._group_key:
+                self.is_there = True
+                self.left_out[_words(judgement, self._config)] += 1
+            return
+        at = judgement.values[self._config.fleet.event_time]
+        self.clock = at if self.clock is None else max(at, self.clock)
+        key = keys.encode([judgement.values[name] for name in self._config.fleet.group])
+        if key == self._group_key:
+            self.is_there = True
+            self._keep(dict(judgement.values), message)
+        elif len(self.others) < MOST_NAMED:
+            self.others.add(key)
+
+    def _keep(self, row: dict[str, Any], message: bytes) -> None:
+        fleet = self._config.fleet
+        try:
+            row[fleet.target] = value_of(read_message(message), self._label, self.rules)
+        except RejectedError as error:
+            self.left_out[f"rejected: {error.reason} in {fleet.target}"] += 1
+            return
+        if row[fleet.target] is None:
+            self.left_out[NO_LABEL] += 1
+            return
+        before = self.rows.get(row[fleet.event_id])
+        if before is not None:
+            self.left_out[AGAIN] += 1
+        if before is None or row[fleet.event_time] < before[fleet.event_time]:
+            self.rows[row[fleet.event_id]] = row
+
+    def _key_of_dead(self, message: bytes) -> str | None:
+        """The group of a row that is not valid, where at least that is."""
+        try:
+            said = read_message(message)
+            return keys.encode(
+                [value_of(said, self.rules.field_of(name), self.rules) for name in self._config.fleet.group]
+            )
+        except RejectedError:
+            return None
+
+
+def _rules(config: Config) -> Rules:
+    """Those of events, with the label where it usually comes later."""
+    rules = rules_of(config, messages.EVENT)
+    if config.label_inside:
+        return rules
+    label = rules_of(config, messages.OUTCOME).field_of(config.fleet.target)
+    return replace(rules, fields=(*rules.fields, replace(label, required=False)))
+
+
+def _words(judgement: Judgement, config: Config) -> str:
+    """Why a row is not valid, the same for all rows with the same fault."""
+    reason, name = judgement.reason, judgement.field
+    if reason is DeadLetterReason.OUT_OF_RANGE:
+        return OUTSIDE
+    if reason in _NOTHING and name in (config.fleet.event_id, config.fleet.event_time):
+        return NO_ID
+    return f"rejected: {reason}{f' in {name}' if name else ''}"
+
+
+def _frame(rows: list[dict[str, Any]], config: Config, group_key: str) -> pd.DataFrame:
+    fleet = config.fleet
     frame = pd.DataFrame(
         {
-            "group_key": pd.Series([group_key] * len(kept), dtype=object),
-            "event_id": pd.Series([str(row[fleet.event_id]) for row in kept], dtype=object),
-            "event_time": pd.Series([row["event_time"] for row in kept], dtype="datetime64[us, UTC]"),
-            "label": [row[fleet.target] for row in kept],
+            "group_key": pd.Series([group_key] * len(rows), dtype=object),
+            "event_id": pd.Series([row[fleet.event_id] for row in rows], dtype=object),
+            "event_time": _column([row[fleet.event_time] for row in rows], "timestamp"),
+            "label": [row[fleet.target] for row in rows],
         }
     )
     for name in fleet.features:
-        frame[name] = _column([row[name] for row in kept], fleet.type_of(name))
-    return Rows(group_key, frame, clock, str(source), dict(left_out))
-
-
-def _reason(row: Mapping[str, Any], config: Config, clock: datetime) -> str | None:
-    """Why the fleet would not fit this row; None if it would. What is rejected for its types is not looked for here."""
-    fleet = config.fleet
-    if row["event_time"] is None or row[fleet.event_id] in (None, ""):
-        return NO_ID
-    label = row[fleet.target]
-    if label is None or (isinstance(label, float) and not math.isfinite(label)):
-        return NO_LABEL
-    for name, (low, high) in fleet.ranges.items():
-        if (value := row.get(name)) is not None and not low <= value <= high:
-            return OUTSIDE
-    return YOUNG if row["event_time"] > clock - fleet.label_delay else None
+        frame[name] = _column([row[name] for row in rows], fleet.type_of(name))
+    return frame
 
 
 def _column(values: list[Any], kind: str | None) -> pd.Series[Any]:
-    """A feature as the tables would hold it."""
-    if kind == "timestamp":
-        return pd.Series([records.instant(value) for value in values], dtype=object)
-    if kind == "date":
-        days = [date.fromisoformat(value) if isinstance(value, str) else value for value in values]
-        return pd.Series(days, dtype=object)
-    return pd.Series(values, dtype=object)
+    """A feature as the tables would hold it; times in microseconds, since nanoseconds end in 2262."""
+    if kind != "timestamp":
+        return pd.Series(values, dtype=object)
+    naive = [None if value is None else value.replace(tzinfo=None) for value in values]
+    return pd.Series(pd.DatetimeIndex(np.array(naive, dtype="datetime64[us]"), tz="UTC"))
 
 
 def fleet_wall(config: Config) -> datetime | None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +19,10 @@ from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
 from spinney.local import checks
 from spinney.local.broker import Broker
 from spinney.local.produce import Pace, Sent, send
+from spinney.sources import Options
+from spinney.sources.messages import open_for
 from spinney.stores import kafka
+from spinney.stores.topics import Topic, described
 
 CONFIG = """\
 [fleet]
@@ -63,6 +67,10 @@ def lines(folder: Path, count: int, **more: object) -> Path:
     return file
 
 
+def send_file(config: Config, file: Path, topic: str, *how: Any) -> Sent:
+    return send(config, open_for(config, file, Options(), outcomes=topic == config.kafka.outcomes), topic, *how)
+
+
 def records(config: Config, topic: str, count: int) -> list[Message]:
     consumer = Consumer(
         {"bootstrap.servers": config.kafka.bootstrap_servers, "group.id": uuid4().hex, "enable.auto.commit": False}
@@ -90,27 +98,27 @@ def make(config: Config, topic: str, **settings: str) -> None:
     client = kafka.admin(config)  # kept by name: its futures die with it
     dotted = {name.replace("_", "."): value for name, value in settings.items()}
     client.create_topics([NewTopic(topic, 1, 1, config=dotted)], operation_timeout=30)[topic].result()
+    while not isinstance(described(config, [topic])[topic], Topic):
+        time.sleep(0.05)
 
 
 def test_a_topic_made_here_takes_no_record_dated_years_ahead_whatever_the_broker_would(config: Config) -> None:
     kafka.ensure_topics(config)
-    limit = kafka._settings(config, config.kafka.events)["message.timestamp.after.max.ms"]
-    assert (limit.value, limit.is_default) == ("3600000", False)
+    assert kafka.topic_settings(config, config.kafka.events)["message.timestamp.after.max.ms"] == "3600000"
     ahead = round((datetime.now(UTC) + timedelta(hours=2)).timestamp() * 1000)
     answers: list[Any] = []
     client = kafka.producer(config)
     client.produce(config.kafka.events, b"{}", timestamp=ahead, on_delivery=lambda error, _: answers.append(error))
     client.flush(30)
     assert [error.name() for error in answers] == ["INVALID_TIMESTAMP"]
-    assert checks.topics(config).state == "ok"
+    assert [found.state for found in checks.topics(config)] == ["ok"]
 
 
 def test_a_topic_that_takes_records_dated_years_ahead_is_a_finding(config: Config) -> None:
     events, outcomes, ever = config.kafka.events, config.kafka.outcomes, str(2**63 - 1)
     make(config, events, message_timestamp_after_max_ms=ever, message_timestamp_type="LogAppendTime")
     make(config, outcomes, message_timestamp_after_max_ms=ever)
-    assert not kafka.takes_the_future(config, events)  # the broker's own clock
-    found = checks.topics(config)
+    (found,) = checks.topics(config)  # events have the broker's own clock
     assert found.state == "finding"
     assert found.text.endswith(f"now: {outcomes}")
     assert "message.timestamp.after.max.ms=3600000" in found.remedy
@@ -123,8 +131,8 @@ def test_every_row_arrives_once_keyed_by_its_group(config: Config, tmp_path: Pat
     def show(sent: Sent) -> None:
         shown.append((sent.acknowledged, sent.finished))
 
-    sent = send(config, lines(tmp_path, 500), config.kafka.events, Pace(), show)
-    assert (sent.read, sent.acknowledged, sent.failed) == (500, 500, 0)
+    sent = send_file(config, lines(tmp_path, 500), config.kafka.events, Pace(), show)
+    assert (sent.handed_over, sent.acknowledged, sent.failed, sent.rejections.rejected) == (500, 500, 0, 0)
     assert shown[-1] == (500, True)
     found = records(config, config.kafka.events, 500)
     values = [json.loads(message.value()) for message in found]
@@ -136,7 +144,7 @@ def test_every_row_arrives_once_keyed_by_its_group(config: Config, tmp_path: Pat
 
 def test_by_event_time_records_carry_it_and_come_at_its_distances(config: Config, tmp_path: Path) -> None:
     kafka.ensure_topics(config, partitions=1, retention_ms=-1)
-    sent = send(config, lines(tmp_path, 5), config.kafka.events, Pace(by_event_time=True, speed=36_000.0))
+    sent = send_file(config, lines(tmp_path, 5), config.kafka.events, Pace(by_event_time=True, speed=36_000.0))
     assert sent.acknowledged == 5
     assert sent.seconds >= 0.4  # four hours, ten hours a second
     stamps = [message.timestamp()[1] for message in records(config, config.kafka.events, 5)]
@@ -145,57 +153,69 @@ def test_by_event_time_records_carry_it_and_come_at_its_distances(config: Config
 
 def test_a_rate_is_kept(config: Config, tmp_path: Path) -> None:
     kafka.ensure_topics(config)
-    assert send(config, lines(tmp_path, 11), config.kafka.events, Pace(rate=20.0)).seconds >= 0.5
+    assert send_file(config, lines(tmp_path, 11), config.kafka.events, Pace(rate=20.0)).seconds >= 0.5
 
 
 def test_a_topic_that_would_delete_records_that_old_is_refused(config: Config, tmp_path: Path) -> None:
     kafka.ensure_topics(config, retention_ms=7 * 86_400_000)
     with pytest.raises(SetupError, match="--retention-ms -1"):
-        send(config, lines(tmp_path, 1), config.kafka.events, Pace(by_event_time=True))
+        send_file(config, lines(tmp_path, 1), config.kafka.events, Pace(by_event_time=True))
 
 
 def test_a_topic_that_is_not_there_is_refused(config: Config, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="spinney init"):
-        send(config, lines(tmp_path, 1), config.kafka.events)
+        send_file(config, lines(tmp_path, 1), config.kafka.events)
 
 
-def test_a_row_that_cannot_be_sent_fails_and_the_others_go_on(config: Config, tmp_path: Path) -> None:
+def test_a_row_that_is_not_valid_is_not_sent_and_the_others_are(config: Config, tmp_path: Path) -> None:
     kafka.ensure_topics(config)
     file = lines(tmp_path, 3)
     file.write_text(f'{file.read_text()}\n{{"id": "x"}}\n{{"shop": "a", "price": Infinity}}\n')
-    sent = send(config, file, config.kafka.events)
-    assert (sent.read, sent.acknowledged, sent.failed) == (5, 3, 2)
-    assert sent.first_failure.startswith("row 4: column shop")
+    sent = send_file(config, file, config.kafka.events)
+    assert (sent.handed_over, sent.acknowledged, sent.failed) == (3, 3, 0)
+    assert sent.rejections.counts == {("missing_field", "at"): 1, ("not_json", None): 1}
 
 
-def test_a_record_too_large_for_the_client_fails_and_the_others_go_on(config: Config, tmp_path: Path) -> None:
+def test_a_record_too_large_is_not_sent_and_the_others_are(config: Config, tmp_path: Path) -> None:
     kafka.ensure_topics(config)
     file = lines(tmp_path, 1)
     file.write_text(f"{file.read_text()}\n{json.dumps({'shop': 'a', 'note': 'x' * 2_000_000})}\n")
-    sent = send(config, file, config.kafka.events)
-    assert (sent.acknowledged, sent.failed) == (1, 1)
+    sent = send_file(config, file, config.kafka.events)
+    assert (sent.acknowledged, sent.rejections.counts) == (1, {("too_large", None): 1})
 
 
-def test_the_command_ends_with_1_when_a_record_failed_and_says_which(config: Config, tmp_path: Path) -> None:
+def test_the_command_ends_with_1_when_a_row_was_not_sent_and_says_which(config: Config, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text(config.text)
     kafka.ensure_topics(config)
-    file = lines(tmp_path, 2)
+    file = lines(tmp_path, 2, sold=1, observed_at="2024-05-01")
     words = ["produce", str(file), "--config", str(tmp_path / "fleet.toml"), "--topic", "outcomes"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0
     assert "2 sent, 0 failed" in done.stderr
-    file.write_text('{"id": "x"}')
+    file.write_text(file.read_text() + '\n{"id": "x"}')
     failed = CliRunner().invoke(main, words)
     assert failed.exit_code == 1
-    assert "1 of 1 not sent" in failed.stderr
+    assert "rows.jsonl row 3: shop: string expected, got nothing" in failed.stderr
 
 
 def test_check_sees_the_broker_and_misses_the_topics(config: Config) -> None:
     assert checks.kafka(config).state == "ok"
-    missing = checks.topics(config)
+    (missing,) = checks.topics(config)
     assert (missing.state, missing.remedy) == ("finding", "Make them: spinney init")
     kafka.ensure_topics(config)
-    assert checks.topics(config).state == "ok"
+    assert [found.state for found in checks.topics(config)] == ["ok"]
+
+
+def test_check_finds_what_a_topic_would_lose(config: Config) -> None:
+    make(config, config.kafka.events, cleanup_policy="compact", max_message_bytes="1000000")
+    make(config, config.kafka.outcomes, retention_ms="60000")
+    found = checks.topics(config)
+    assert {result.state for result in found} == {"finding"}
+    assert [result.text.partition(": ")[2].split()[0] for result in found[:3]] == [
+        "cleanup.policy=compact",
+        "max.message.bytes=1000000",
+        "keeps",
+    ]
 
 
 def test_a_broker_that_is_not_there_is_busy() -> None:

@@ -135,7 +135,8 @@ def test_an_unknown_estimator_is_a_finding_with_the_nearest_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("java", "jars", "kafka", "topics"):
-        monkeypatch.setattr(checks, name, lambda _, name=name: Result(name, "ok", ""))
+        ok = Result(name, "ok", "")
+        monkeypatch.setattr(checks, name, lambda _, said=[ok] if name == "topics" else ok: said)
     found = checks.run(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="rigde"), {})[-1]
     assert (found.name, found.state) == ("estimator", "finding")
     assert "Did you mean `ridge`?" in found.remedy

@@ -1,0 +1,75 @@
+"""Options of every verb that reads files, and what such verbs say about the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from spinney.sources import Options
+    from spinney.sources.rejections import Rejections
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FORMAT = (
+    click.option("--delimiter", help="Between the cells of a CSV: one character, or `tab`. [detected]"),
+    click.option("--encoding", help="Of a CSV or JSON lines: `utf-8`, `cp1252` … [detected]"),
+    click.option("--decimal", type=click.Choice([".", ","]), help="Decimal mark of a CSV's numbers. [detected]"),
+)
+_FOLDER = click.option(
+    "--missing-as-null", is_flag=True, help="A column that some files of a folder lack is null in their rows."
+)
+_LIMIT = click.option("--max-rejected", metavar="N|N%", help="Stop when more rows than this are not valid.")
+
+
+def format_options(verb: F) -> F:
+    """--delimiter, --encoding, --decimal: passed on as keywords for `options_of`."""
+    return _all(verb, _FORMAT)
+
+
+def reading_options(verb: F) -> F:
+    """Those of `format_options`, and --missing-as-null."""
+    return _all(verb, (*_FORMAT, _FOLDER))
+
+
+def judging_options(verb: F) -> F:
+    """Those of `reading_options`, and --max-rejected."""
+    return _all(verb, (*_FORMAT, _FOLDER, _LIMIT))
+
+
+def _all(verb: F, options: Sequence[Callable[[F], F]]) -> F:
+    for option in reversed(options):
+        verb = option(verb)
+    return verb
+
+
+def options_of(reading: dict[str, Any]) -> Options:
+    """What was typed, taken out of `reading`. Raises UsageError."""
+    from spinney.core.errors import ContractError
+    from spinney.sources import Options, TextFormat
+    from spinney.sources.rejections import MostRejected
+
+    try:
+        text = TextFormat.parse(reading.pop("delimiter"), reading.pop("encoding"), reading.pop("decimal"))
+        most = MostRejected.parse(reading.pop("max_rejected", None))
+    except ContractError as error:
+        raise click.UsageError(str(error)) from error
+    return Options(text, missing_as_null=reading.pop("missing_as_null", False), most_rejected=most)
+
+
+def say_notes(verb: str, notes: Sequence[str]) -> None:
+    for note in notes:
+        click.echo(f"{verb}: {note}", err=True)
+
+
+def say_rejections(verb: str, rejections: Rejections) -> None:
+    """A line for each reason and column, with its first row; nothing where all rows are valid."""
+    for each in rejections.listed():
+        of = f" in {each['field']}" if each["field"] else ""
+        click.echo(
+            f"{verb}: {each['rows']:,} rejected: {each['reason']}{of}; the first: {each['file']} row {each['row']:,}: "
+            f"{each['example']}",
+            err=True,
+        )

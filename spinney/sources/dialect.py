@@ -1,0 +1,151 @@
+"""Find out how a file of text is written: its encoding, delimiter and decimal mark."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinney.core.errors import ContractError
+from spinney.sources.options import TextFormat
+
+SAMPLE_BYTES = 256 * 1024
+SAMPLE_ROWS = 200
+DELIMITERS = (",", ";", "\t", "|")
+_CHECKED_BYTES = 1 << 22
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Byte order marks; those of UTF-32 first, since one of them begins as UTF-16's does."""
+
+_WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
+_WITH_POINT = re.compile(r"[+-]?[0-9]+\.[0-9]+([eE][+-]?[0-9]+)?")
+_NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written. header: its columns' names as they stand. row_bytes: mean length of a row.
+
+    notes: what was assumed where the file does not say it.
+    """
+
+    delimiter: str
+    encoding: str
+    decimal: str
+    header: tuple[str, ...]
+    row_bytes: float
+    notes: tuple[str, ...] = ()
+
+
+def dialect(file: Path, given: TextFormat) -> Dialect:
+    """Detect what is not given. Raises ContractError: an empty file, or one that is not of the given encoding."""
+    encoding, notes = text_encoding(file, given.encoding)
+    sample = _sample(file, encoding)
+    if not sample.strip():
+        raise ContractError(f"{file}: expected a first row with the columns' names; the file is empty")
+    delimiter = given.delimiter or _delimiter(sample)
+    rows = _rows(sample, delimiter)
+    decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(rows) else ".")
+    if decimal == "," and given.decimal is None:
+        notes = (*notes, f"{file.name}: numbers are read with a decimal comma; --decimal . says otherwise")
+    lines = sample.splitlines()
+    return Dialect(delimiter, encoding, decimal, tuple(rows[0]), len(sample.encode()) / max(1, len(lines)), notes)
+
+
+def text_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]]:
+    """The encoding as Python calls it, and a note where it was guessed.
+
+    A byte order mark decides, then whether all of the file is UTF-8.
+    """
+    with file.open("rb") as opened:
+        start = opened.read(SAMPLE_BYTES)
+    marked = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    if given is not None:
+        same = marked is not None and codecs.lookup(given).name in ("utf-8", codecs.lookup(marked).name)
+        return (marked if same and marked else given), ()
+    if marked is not None:
+        return marked, ()
+    if start.count(0) > len(start) // 4:
+        raise ContractError(
+            f"{file}: expected text; every other byte or more is zero, as in UTF-16 without a byte order mark. "
+            "Name it: --encoding utf-16-le"
+        )
+    at = _first_byte_outside_utf8(file)
+    if at is None:
+        return "utf-8", ()
+    encoding = "latin-1" if _has_bytes_outside_cp1252(file) else "cp1252"
+    note = f"{file.name}: not UTF-8 at byte {at:,}, so it is read as {encoding}; --encoding names another"
+    return encoding, (note,)
+
+
+def _first_byte_outside_utf8(file: Path) -> int | None:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    before = 0
+    with file.open("rb") as opened:
+        while part := opened.read(_CHECKED_BYTES):
+            kept = len(decoder.getstate()[0])
+            try:
+                decoder.decode(part)
+            except UnicodeDecodeError as error:
+                return before - kept + error.start
+            before += len(part)
+    unfinished = len(decoder.getstate()[0])
+    return before - unfinished if unfinished else None
+
+
+def _has_bytes_outside_cp1252(file: Path) -> bool:
+    with file.open("rb") as opened:
+        while part := opened.read(_CHECKED_BYTES):
+            if _NOT_IN_CP1252.search(part):
+                return True
+    return False
+
+
+def _sample(file: Path, encoding: str) -> str:
+    with file.open("rb") as opened:
+        start = opened.read(SAMPLE_BYTES)
+    whole = len(start) < SAMPLE_BYTES
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(start, final=whole)
+    except UnicodeDecodeError as error:
+        raise ContractError(f"{file}: expected {encoding}; got bytes that are not, at {error.start:,}") from error
+    # The last row may be cut off.
+    return text if whole or "\n" not in text else text[: text.rindex("\n") + 1]
+
+
+def _rows(sample: str, delimiter: str) -> list[list[str]]:
+    found = []
+    try:
+        for row in csv.reader(sample.splitlines(keepends=True), delimiter=delimiter):
+            if row:
+                found.append(row)
+            if len(found) > SAMPLE_ROWS:
+                break
+    except csv.Error:  # a cell longer than the module allows: the rows before it are enough
+        pass
+    return found or [[]]
+
+
+def _delimiter(sample: str) -> str:
+    """The one that splits the most rows into as many cells as the header has; of equals, that with more cells."""
+
+    def agreement(delimiter: str) -> tuple[float, int]:
+        rows = _rows(sample, delimiter)
+        width = len(rows[0])
+        alike = sum(len(row) == width for row in rows) / len(rows)
+        return (round(alike, 1), width) if width > 1 else (0.0, 1)
+
+    return max(DELIMITERS, key=agreement)
+
+
+def _has_decimal_commas(rows: Sequence[Sequence[str]]) -> bool:
+    cells = [cell.strip() for row in rows[1:] for cell in row]
+    return any(map(_WITH_COMMA.fullmatch, cells)) and not any(map(_WITH_POINT.fullmatch, cells))

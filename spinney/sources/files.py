@@ -1,0 +1,97 @@
+"""Which files a source consists of, what kind each is, and what its path says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from urllib.parse import unquote
+
+from spinney.core.errors import ContractError
+
+
+class Kind(Enum):
+    PARQUET = "Parquet"
+    CSV = "CSV"
+    JSON_LINES = "JSON lines"
+    DELTA = "Delta"
+
+
+SUFFIXES = {
+    ".parquet": Kind.PARQUET,
+    ".csv": Kind.CSV,
+    ".tsv": Kind.CSV,
+    ".jsonl": Kind.JSON_LINES,
+    ".ndjson": Kind.JSON_LINES,
+    ".json": Kind.JSON_LINES,
+}
+EXPECTED = f"a file that ends in {', '.join(SUFFIXES)}, a folder of such files, or a Delta table"
+_PARQUET_MAGIC = b"PAR1"
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file, its name for people, and the values that its path gives: of ``store=007/part.parquet`` store → "007"."""
+
+    path: Path
+    name: str
+    kind: Kind
+    partitions: Mapping[str, str | None] = field(default_factory=dict)
+
+
+def find(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
+    """The files of a source, sorted by path, and notes about those that are passed over.
+
+    Raises ContractError: nothing there, nothing that can be read, or files of several kinds.
+    """
+    if not place.exists():
+        raise ContractError(f"{source}: expected {EXPECTED}; nothing is there")
+    if (place / "_delta_log").is_dir():
+        return [Found(place, source, Kind.DELTA)], ()
+    if place.is_file():
+        kind = _kind(place)
+        if kind is None:
+            raise ContractError(f"{source}: expected {EXPECTED}; got {place.suffix or 'no ending'}")
+        return [Found(place, source, kind)], ()
+    found, notes = _in_folder(source, place)
+    if not found:
+        raise ContractError(f"{source}: expected {EXPECTED}; got a folder without any")
+    if len(kinds := {each.kind for each in found}) > 1:
+        first = [next(each.name for each in found if each.kind is kind) for kind in kinds]
+        raise ContractError(f"{source}: expected files of one kind; got {' and '.join(sorted(first))}")
+    return found, notes
+
+
+def _in_folder(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
+    found, odd = [], []
+    for path in sorted(place.rglob("*")):
+        below = path.relative_to(place)
+        # Hidden files, and what Spark and Hive leave beside their own.
+        if path.is_dir() or any(part.startswith((".", "_")) for part in below.parts):
+            continue
+        kind = _kind(path)
+        if kind is None:
+            odd.append(str(below))
+        else:
+            found.append(Found(path, f"{source.rstrip('/')}/{below}", kind, _partitions(below)))
+    note = f"{source}: not read, since they are no data files: {', '.join(odd[:5])}{' …' if len(odd) > 5 else ''}"
+    return found, (note,) if odd and found else ()
+
+
+def _kind(file: Path) -> Kind | None:
+    known = SUFFIXES.get(file.suffix.lower())
+    if known is not None:
+        return known
+    with file.open("rb") as opened:
+        return Kind.PARQUET if opened.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC else None
+
+
+def _partitions(below: Path) -> dict[str, str | None]:
+    values: dict[str, str | None] = {}
+    for part in below.parts[:-1]:
+        name, equals, value = part.partition("=")
+        if equals and name:
+            values[unquote(name)] = None if value == _NO_VALUE else unquote(value)
+    return values

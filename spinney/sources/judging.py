@@ -1,0 +1,59 @@
+"""Judge the rows of a source: the valid ones with their values, the others counted with what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from schemas.vocabulary import DeadLetterReason
+from spinney.core.records.judge import Judgement, judge
+from spinney.core.records.rules import Rules
+from spinney.sources.batch import BadRow, Batch, Source
+from spinney.sources.messages import messages_of
+from spinney.sources.rejections import Rejection, Rejections
+
+
+@dataclass(frozen=True)
+class ValidRow:
+    """A row that the fleet takes. message: as `produce` sends it. values: of the fleet's columns."""
+
+    file: str
+    number: int
+    message: bytes
+    values: Mapping[str, Any]
+
+
+def valid_rows(source: Source, rules: Rules, rejections: Rejections) -> Iterator[ValidRow]:
+    """Yield the valid rows, and count the others in `rejections`.
+
+    Raises RejectionLimitError: too many of them. ContractError: a damaged file.
+    """
+    read = 0
+    for batch in source.batches():
+        now = datetime.now(UTC)
+        for bad in batch.bad:
+            read += 1
+            rejections.add(rejection_of_bad(bad))
+            rejections.check(source.name, read)
+        for number, message in messages_of(batch, rules):
+            read += 1
+            judgement = judge(message, now, rules)
+            if judgement.values is not None:
+                yield ValidRow(batch.file, number, message, judgement.values)
+            else:
+                rejections.add(rejection_of(batch, number, judgement))
+                rejections.check(source.name, read)
+    rejections.check(source.name, read, ended=True)
+
+
+def rejection_of(batch: Batch, number: int, judgement: Judgement) -> Rejection:
+    """judgement: of a row that is not valid."""
+    reason = judgement.reason.value if judgement.reason is not None else ""
+    return Rejection(batch.file, number, reason, judgement.field, judgement.detail or "")
+
+
+def rejection_of_bad(row: BadRow) -> Rejection:
+    """A row that is not split into columns has no fields, so it is no object."""
+    return Rejection(row.file, row.number, DeadLetterReason.NOT_AN_OBJECT.value, None, row.why)

@@ -1,0 +1,68 @@
+"""Read Parquet files as Arrow batches of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from spinney.core.errors import ContractError
+from spinney.sources.batch import Batch, DataFile
+
+BATCH_ROWS, BATCH_BYTES = 262_144, 64 * 1024**2
+"""Upper bounds of one batch; bytes are estimated from the schema and the file's metadata."""
+
+INT96_UNIT = "us"
+"""INT96 timestamps reach beyond 2262, the last year of nanoseconds in 64 bits."""
+
+_TEXT_BYTES = 32
+_ERRORS = (pa.ArrowException, OSError)
+
+
+def open_parquet(file: Path, name: str) -> DataFile:
+    """Raises ContractError: no Parquet file."""
+    try:
+        with _opened(file) as opened:
+            metadata, schema = opened.metadata, opened.schema_arrow
+    except _ERRORS as error:
+        raise unreadable(name, error) from error
+    size = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
+    batch_rows = rows_per_batch(schema, size, metadata.num_rows)
+    columns = {field.name: field.type for field in schema}
+    return DataFile(name, columns, metadata.num_rows, exact=True, read=lambda only: _read(file, name, only, batch_rows))
+
+
+def unreadable(name: str, error: Exception) -> ContractError:
+    first = (str(error).splitlines() or [type(error).__name__])[0]
+    return ContractError(f"{name}: expected a Parquet file; got: {first[:300]}")
+
+
+def rows_per_batch(schema: pa.Schema, size: int, rows: int) -> int:
+    """size: bytes of all rows; 0 if not known."""
+    widths = [field.type.bit_width // 8 if _is_fixed(field.type) else _TEXT_BYTES for field in schema]
+    width = max(sum(widths), size // max(rows, 1), 1)
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // width))
+
+
+def _opened(file: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(file, coerce_int96_timestamp_unit=INT96_UNIT)
+
+
+def _read(file: Path, name: str, only: Sequence[str] | None, batch_rows: int) -> Iterator[Batch]:
+    first = 1
+    try:
+        with _opened(file) as opened:
+            for batch in opened.iter_batches(batch_rows, columns=None if only is None else list(only)):
+                # A name may be the beginning of another one's path.
+                kept = batch if only is None else batch.select([each for each in batch.schema.names if each in only])
+                yield Batch(name, range(first, first + batch.num_rows), kept)
+                first += batch.num_rows
+    except _ERRORS as error:
+        raise unreadable(name, error) from error
+
+
+def _is_fixed(kind: pa.DataType) -> bool:
+    return bool(types.is_primitive(kind) or types.is_decimal128(kind))

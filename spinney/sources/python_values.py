@@ -1,0 +1,74 @@
+"""Rows of Arrow columns as Python's values, with nothing lost and nothing raised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import types
+
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+_FIRST, _LAST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001 - only to count days
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
+_FIRST_S, _LAST_S = int((_FIRST - _EPOCH).total_seconds()), int((_LAST - _EPOCH).total_seconds())
+
+
+def rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:
+    """Each row: name → value. Times have microseconds; one that Python cannot say is its number as text."""
+    names = batch.schema.names
+    columns = [values(column) for column in batch.columns]
+    if not names:
+        yield from ({} for _ in range(batch.num_rows))
+        return
+    for row in zip(*columns, strict=True):
+        yield dict(zip(names, row, strict=True))
+
+
+def values(column: pa.Array) -> list[Any]:
+    kind = column.type
+    if types.is_dictionary(kind):
+        return values(column.dictionary_decode())
+    if types.is_timestamp(kind) or types.is_date(kind):
+        return _times(column)
+    try:
+        found: list[Any] = column.to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError, UnicodeError):
+        return [_value(each) for each in column]
+    return found
+
+
+def _value(cell: pa.Scalar) -> Any:
+    """One value; bytes where a text is not UTF-8, words where Python has no such value."""
+    try:
+        return cell.as_py()
+    except UnicodeError:
+        return bytes(cell.as_buffer())
+    except (pa.ArrowException, ValueError, OverflowError):
+        return str(cell.type)
+
+
+def _times(column: pa.Array) -> list[Any]:
+    kind = column.type
+    if types.is_date(kind):
+        days = column.cast(pa.date32()).cast(pa.int32())
+        seconds = np.asarray(days.fill_null(0), dtype=np.int64) * 86_400
+        simple = pa.date32()
+    else:
+        ticks = np.asarray(column.cast(pa.int64()).fill_null(0))
+        seconds = ticks // _PER_SECOND[kind.unit]
+        simple = pa.timestamp("us" if kind.unit == "ns" else kind.unit, kind.tz)
+    outside = (seconds < _FIRST_S) | (seconds > _LAST_S)
+    if not outside.any():
+        found: list[Any] = column.cast(simple, safe=False).to_pylist()
+        return found
+    safe = pc.if_else(pa.array(outside), pa.scalar(None, kind), column).cast(simple, safe=False).to_pylist()
+    return [
+        f"{second} seconds since 1970" if odd and there else value
+        for value, second, odd, there in zip(
+            safe, seconds.tolist(), outside.tolist(), column.is_valid().to_pylist(), strict=True
+        )
+    ]

@@ -1,0 +1,289 @@
+"""What each kind of file gives, by hand: values, row numbers, what is assumed, what is refused."""
+
+from __future__ import annotations
+
+import codecs
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import write_deltalake
+
+from spinney.core.errors import ContractError
+from spinney.sources import Batch, Options, TextFormat, Wanted, open_source, python_values
+
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+def read(place: Path, options: Options | None = None) -> list[dict[str, Any]]:
+    return [
+        dict(row) for batch in batches(place, options) if batch.columns for row in python_values.rows(batch.columns)
+    ]
+
+
+def batches(place: Path, options: Options | None = None) -> list[Batch]:
+    return list(open_source(place, options).batches())
+
+
+def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> Options:
+    return Options(wanted=Wanted(names, frozenset(required), only))
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        (b"a,b\n007,NA\n1e5,null\n", [{"a": "007", "b": "NA"}, {"a": "1e5", "b": "null"}]),
+        (b"a,b\r\n1,\r\n", [{"a": "1", "b": ""}]),
+        (codecs.BOM_UTF8 + b"a;b\n1,5;x\n", [{"a": "1.5", "b": "x"}]),
+        ("a\tb\nä\tß\n".encode("utf-16"), [{"a": "ä", "b": "ß"}]),
+        (b'a|b\n"x\ny"|"say ""hi"""\n', [{"a": "x\ny", "b": 'say "hi"'}]),
+        (b'a,b\n"1,5",2\n', [{"a": "1,5", "b": "2"}]),
+        (b"a;b\n1,5;2.5\n", [{"a": "1,5", "b": "2.5"}]),
+        (b"a;b\n-1,5e3;1.234,5\n", [{"a": "-1.5e3", "b": "1.234,5"}]),
+        (b",a,a\n0,1,2\n", [{"Unnamed: 0": "0", "a": "1", "a.1": "2"}]),
+        (b"a,b\n", []),
+        ("a,b\nKöln,1\n".encode("cp1252"), [{"a": "Köln", "b": "1"}]),
+    ],
+    ids=[
+        "what looks like numbers and gaps stays text", "an empty cell is empty text", "a byte order mark and semicolons",
+        "UTF-16 and tabs", "line breaks and quotes in quotes", "a comma in quotes is no decimal mark without semicolons",
+        "two marks are no detection", "thousands stay as they are", "columns without a name or with the same",
+        "no rows", "Windows' letters",
+    ],
+)  # fmt: skip
+def test_every_cell_of_a_csv_is_its_text(tmp_path: Path, content: bytes, rows: list[dict[str, str]]) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    assert read(tmp_path / "a.csv") == rows
+
+
+@pytest.mark.parametrize(
+    ("given", "content", "rows"),
+    [
+        (TextFormat.parse("tab", None, None), b"a,b\tc\n1,5\t2\n", [{"a,b": "1,5", "c": "2"}]),
+        (TextFormat.parse(None, None, ","), b'a,b\n"1,5",x\n', [{"a": "1.5", "b": "x"}]),
+        (TextFormat.parse(None, None, "."), b"a;b\n1,5;x\n", [{"a": "1,5", "b": "x"}]),
+        (TextFormat.parse(None, "cp1250", None), "a;b\nŁódź;1\n".encode("cp1250"), [{"a": "Łódź", "b": "1"}]),
+        (TextFormat.parse(None, "utf-16-le", None), "a,b\nx,1\n".encode("utf-16-le"), [{"a": "x", "b": "1"}]),
+        (TextFormat.parse(None, "utf-8", None), codecs.BOM_UTF8 + b"a,b\nx,1\n", [{"a": "x", "b": "1"}]),
+    ],
+)
+def test_what_is_said_goes_before_what_is_detected(
+    tmp_path: Path, given: TextFormat, content: bytes, rows: list[dict[str, str]]
+) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    assert read(tmp_path / "a.csv", Options(given)) == rows
+
+
+def test_a_comma_in_a_column_that_is_no_number_is_no_decimal_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("size;x\n1,5;2,5\n")
+    options = Options(wanted=Wanted(("size", "x"), numbers=frozenset({"x"})))
+    assert read(tmp_path / "a.csv", options) == [{"size": "1,5", "x": "2.5"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a,b\nK\xf6ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as cp1252; --encoding names another"),
+        (b"a,b\nK\x81ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as latin-1; --encoding names another"),
+        (b"a;b\n1,5;2\n", "a.csv: numbers are read with a decimal comma; --decimal . says otherwise"),
+    ],
+)
+def test_what_is_assumed_is_said(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    assert open_source(tmp_path / "a.csv").notes == (said,)
+
+
+def test_a_byte_outside_utf8_is_seen_however_late(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\n" + b"plain,1\n" * 600_000 + b"K\xf6ln,2\n")
+    assert read(tmp_path / "a.csv")[-1] == {"a": "Köln", "b": "2"}
+
+
+def test_a_column_that_is_empty_for_megabytes_is_no_surprise_when_it_is_not(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n" + "x,\n" * 3_000_000 + "x,hello\n")
+    counted = [len(batch) for batch in batches(tmp_path / "a.csv")]
+    assert len(counted) > 1
+    assert sum(counted) == 3_000_001
+
+
+def test_rows_with_too_many_or_few_cells_are_told_and_the_others_keep_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('a,b\n1,x\n2,x,y\n"3\n",z\n\n4\n5,u\n6,7,8\n')
+    found = batches(tmp_path / "a.csv")
+    assert [number for batch in found for number in batch.numbers] == [1, 3, 5]
+    bad = [row for batch in found for row in batch.bad]
+    assert [(row.number, row.text) for row in bad] == [(2, "2,x,y"), (4, "4"), (6, "6,7,8")]
+    assert bad[0].why == "2 cells expected, as in the header; got 3"
+
+
+def test_numbers_go_on_from_block_to_block(tmp_path: Path) -> None:
+    rows = [f"{at},{'x' * 90}" if at % 50_000 else f"{at},x,odd" for at in range(1, 200_001)]
+    (tmp_path / "a.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
+    found = batches(tmp_path / "a.csv")
+    assert len(found) > 2
+    for batch in found:
+        if batch.columns is not None:
+            assert batch.columns["a"].to_pylist() == list(map(str, batch.numbers))
+    assert [row.number for batch in found for row in batch.bad] == [50_000, 100_000, 150_000, 200_000]
+
+
+def test_json_lines_are_handed_on_as_they_stand_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(codecs.BOM_UTF8 + b'{"a": 1.10}\r\n\n  no\n{"a": {"b": [1]}}')
+    (batch,) = batches(tmp_path / "a.jsonl")
+    assert list(zip(batch.numbers, batch.lines, strict=True)) == [
+        (1, b'{"a": 1.10}'), (3, b"no"), (4, b'{"a": {"b": [1]}}'),
+    ]  # fmt: skip
+    (tmp_path / "b.json").write_text('{"a": "ä"}\n', encoding="utf-16")
+    assert batches(tmp_path / "b.json")[0].lines == ['{"a": "ä"}'.encode()]
+
+
+def test_parquet_gives_pythons_values_and_what_python_cannot_say_as_text(tmp_path: Path) -> None:
+    far = 400_000_000_000_000_000
+    table = pa.table(
+        {
+            "at": pa.array([NOON, None], pa.timestamp("ns", "UTC")),
+            "far": pa.array([far, 0], pa.int64()).cast(pa.timestamp("us")),
+            "day": pa.array([date(1, 1, 1), None]),
+            "cost": pa.array([Decimal("1.50"), None], pa.decimal128(10, 2)),
+            "shop": pa.array(["a", "b"]).dictionary_encode(),
+            "nested": [{"x": 1}, None],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    first, second = read(tmp_path / "a.parquet")
+    assert first == {
+        "at": NOON, "far": "400000000000 seconds since 1970", "day": date(1, 1, 1), "cost": Decimal("1.50"),
+        "shop": "a", "nested": {"x": 1},
+    }  # fmt: skip
+    assert second["far"] == datetime(1970, 1, 1)  # noqa: DTZ001
+    assert open_source(tmp_path / "a.parquet").rows == 2
+
+
+def test_columns_that_are_not_wanted_are_left_out_whatever_they_are(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "a": [1],
+            "temp.f": [2.0],
+            "temp": [3.0],
+            "back`tick": ["x"],
+            "clock": pa.array([time(1, 2, 3, 4)], pa.time64("ns")),
+            "took": pa.array([timedelta(1)], pa.duration("ns")),
+            "all": pa.array([[NOON]], pa.list_(pa.timestamp("ns"))),
+            "inside": [{"x": 1, "y": 2}],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet", wanted("a")) == [{"a": 1}]
+    assert read(tmp_path / "a.parquet", wanted("a", "temp.f")) == [{"a": 1, "temp.f": 2.0}]
+    assert read(tmp_path / "a.parquet", wanted("inside.x")) == [{"inside": {"x": 1, "y": 2}}]
+    assert read(tmp_path / "a.parquet", wanted("temp")) == [{"temp": 3.0}]
+    everything = read(tmp_path / "a.parquet", wanted("a", only=False))[0]
+    assert list(everything) == table.column_names
+    table = table.drop(["clock", "took", "all"])
+    write_deltalake(tmp_path / "delta", table.drop(["temp.f", "back`tick"]))
+    assert read(tmp_path / "delta", wanted("a", "inside.x")) == [{"a": 1, "inside": {"x": 1, "y": 2}}]
+
+
+def test_names_of_folders_are_columns_of_text(tmp_path: Path) -> None:
+    for store in ("007", "7", "a%2Fb", "__HIVE_DEFAULT_PARTITION__"):
+        folder = tmp_path / "hist" / f"store={store}"
+        folder.mkdir(parents=True)
+        pq.write_table(pa.table({"x": [1]}), folder / "part.parquet")
+    (tmp_path / "hist" / "_SUCCESS").touch()
+    found = batches(tmp_path / "hist")
+    assert all(batch.texts == {"store"} for batch in found)
+    assert sorted(str(row["store"]) for row in read(tmp_path / "hist")) == ["007", "7", "None", "a/b"]
+    assert read(tmp_path / "hist", wanted("store"))[0] == {"store": "007"}
+
+
+def test_a_folder_is_read_in_the_order_of_its_files_and_each_row_knows_its_own(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.csv").write_text(f"x\n{name}1\n{name}2\n")
+    (tmp_path / "notes.txt").write_text("no data")
+    source = open_source(tmp_path)
+    assert source.files == 2
+    assert source.notes == (f"{tmp_path}: not read, since they are no data files: notes.txt",)
+    found = list(source.batches())
+    assert [(Path(batch.file).name, list(batch.numbers)) for batch in found] == [("a.csv", [1, 2]), ("b.csv", [1, 2])]
+
+
+INTS, FLOATS = pa.table({"k": ["a"], "x": [1]}), pa.table({"k": ["a"], "x": [1.5]})
+
+
+def test_whole_numbers_in_one_file_and_fractions_in_another_are_numbers(tmp_path: Path) -> None:
+    pq.write_table(INTS, tmp_path / "a.parquet")
+    pq.write_table(FLOATS, tmp_path / "b.parquet")
+    assert [row["x"] for row in read(tmp_path, wanted("k", "x"))] == [1, 1.5]
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (pa.table({"k": ["a"]}), r"b\.parquet: column x: expected, since .*a\.parquet has it; it is not there"),
+        (pa.table({"k": ["a"], "x": ["1"]}), r"b\.parquet: column x: expected a number, as in .*a\.parquet; got text"),
+        (pa.table({"x": [1]}), r"b\.parquet: expected the columns k; it lacks k and has x\."),
+    ],
+)
+def test_files_that_disagree_are_refused_by_name_and_column(tmp_path: Path, other: pa.Table, said: str) -> None:
+    pq.write_table(INTS, tmp_path / "a.parquet")
+    pq.write_table(other, tmp_path / "b.parquet")
+    with pytest.raises(ContractError, match=said):
+        open_source(tmp_path, wanted("k", "x", required=("k",)))
+
+
+def test_a_column_that_one_file_lacks_is_null_there_if_that_is_asked_for_or_nobody_wants_it(tmp_path: Path) -> None:
+    pq.write_table(INTS, tmp_path / "a.parquet")
+    pq.write_table(pa.table({"k": ["b"], "other": [1]}), tmp_path / "b.parquet")
+    allowed = Options(wanted=Wanted(("k", "x"), frozenset({"k"}), only=True), missing_as_null=True)
+    assert read(tmp_path, allowed) == [{"k": "a", "x": 1}, {"k": "b"}]
+    assert read(tmp_path, wanted("k")) == [{"k": "a"}, {"k": "b"}]
+
+
+def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
+    pq.write_table(INTS, tmp_path / "a.parquet")
+    assert open_source(tmp_path, wanted("k", "y")).notes == ("column y: in no file, so it is null in every row",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", b"x", r"a\.txt: expected a file that ends in .*; got \.txt"),
+        ("a.parquet", b"no", r"a\.parquet: expected a Parquet file; got: "),
+        ("a.csv", b"", r"a\.csv: expected a first row with the columns' names; the file is empty"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "as in UTF-16 without a byte order mark. Name it: --encoding"),
+        ("a.csv", b"a,a\n1,2\n", r"column a: expected once in the header; it stands there twice"),
+        ("a.jsonl", b'[{"a": 1}]', "expected a JSON object in each line; got an array"),
+    ],
+)
+def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ContractError, match=said):
+        open_source(tmp_path / name, wanted("a"))
+
+
+def test_nothing_there_and_an_empty_folder_and_a_mixed_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="nothing is there"):
+        open_source(tmp_path / "nowhere")
+    with pytest.raises(ContractError, match="got a folder without any"):
+        open_source(tmp_path)
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    (tmp_path / "a.jsonl").write_text("{}")
+    with pytest.raises(ContractError, match=r"expected files of one kind; got .*a\.csv and .*a\.jsonl"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [(("ab", None, None), "--delimiter"), ((None, "utf-99", None), "--encoding"), ((None, None, ";"), "--decimal")],
+)
+def test_a_format_that_is_none_is_refused(typed: tuple[str | None, ...], said: str) -> None:
+    with pytest.raises(ContractError, match=said):
+        TextFormat.parse(*typed)
+
+
+def test_parquet_of_pandas_without_an_ending_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "part-0", index=False)
+    assert read(tmp_path / "part-0") == [{"a": 1}]
