@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction
 
+from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
@@ -49,6 +50,8 @@ PROPERTIES = {
 def create_tables(config: Config) -> list[str]:
     """Make the directories that are not there. Returns the names of those made; safe to repeat.
 
+    A table that was made by an earlier version gets the columns of ours that have come since, null in its rows.
+
     Raises StoreError when a table is there with other columns.
     """
     made = []
@@ -57,8 +60,9 @@ def create_tables(config: Config) -> list[str]:
         if table is None:
             _create(config, directory)
             made.append(directory.name)
-        else:
-            _refuse_other_columns(directory, table)
+            continue
+        _refuse_other_columns(directory, table)
+        _add_new_columns(directory, table)
     return made
 
 
@@ -73,9 +77,25 @@ def _create(config: Config, directory: Directory) -> None:
     )
 
 
+def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
+    """Nullable columns of the table's own contract, none of a fleet's, that this table does not have."""
+    there = {each.name for each in table.schema().fields}
+    base = next(each for each in tables.ALL if each.name == directory.contract.name)
+    ours = {each.name for each in base.columns if each.nullable}
+    fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
+    return [each for each in fields if each.name in ours and each.name not in there]
+
+
+def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
+    if new := _new_columns(directory, table):
+        table.alter.add_columns(new)
+
+
 def _refuse_other_columns(directory: Directory, table: DeltaTable) -> None:
+    new = {each.name for each in _new_columns(directory, table)}
     there = {each.name: each.type for each in table.schema().fields}
-    wanted = {each.name: each.type for each in Schema.from_arrow(arrow_schema(directory.contract)).fields}
+    fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
+    wanted = {each.name: each.type for each in fields if each.name not in new}
     if there == wanted:
         return
     missing = [name for name in wanted if name not in there]
