@@ -94,8 +94,10 @@ def _measured(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> Measured | 
 def _against_constant(measured: list[Measured]) -> Iterable[Against]:
     rows = sum(each.rows for each in measured)
     if rows:
-        means = (sum(getattr(each, name) * each.rows for each in measured) / rows for name in ("loss", "constant_loss"))
-        yield Against("constant", "held_out", len(measured), rows, *means, sum(each.ratio > 1 for each in measured))
+        mean = sum(each.loss * each.rows for each in measured) / rows
+        constant = sum(each.constant_loss * each.rows for each in measured) / rows
+        worse = sum(each.ratio > 1 for each in measured)
+        yield Against("constant", "held_out", len(measured), rows, mean, constant, worse)
 
 
 def _against_incumbent(whole: Compared, found: Comparison) -> Against:
