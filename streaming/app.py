@@ -28,11 +28,9 @@ from spinney.stores.files import read_config
 from spinney.stores.spark import session
 from spinney.stores.validity import Editions
 from streaming import ingest, labels, retrain, score
+from streaming.names import NAMES, named
 from streaming.query import Query, Stopping
 from streaming.tidying import Tidier
-
-NAMES = (ingest.NAME, score.NAME, labels.NAME, retrain.NAME)
-"""In the order in which records flow; `--once` drains them so."""
 
 POLL_SECONDS = 1.0
 """Between two looks at the queries: each asks the JVM for the progress of all of them."""
@@ -58,24 +56,12 @@ class Application:
     _leases: ExitStack = field(default_factory=ExitStack)
     _tracking: tracking.Deliverer = field(init=False)
     _tidier: Tidier = field(init=False)
+    names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self._tracking = tracking.Deliverer(self.config)
         self._tidier = Tidier(self.config)
-        unknown = [name for name in self.only if name not in NAMES]
-        if unknown:
-            raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(NAMES)}")
-        if not self.names:
-            raise StoreError(
-                f"--only {labels.NAME}: expected a fleet with late labels (kafka.outcomes); got one whose labels are "
-                f"inside its events; {score.NAME} counts those"
-            )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        late_labels = not self.config.label_inside
-        asked = self.only or NAMES
-        return tuple(name for name in NAMES if name in asked and (name != labels.NAME or late_labels))
+        self.names = named(self.config, self.only)
 
     def prepare(self) -> None:
         """Tables and topics are there, the same as before, and the leases are ours. Raises StoreError, Busy."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from schemas.vocabulary import STREAMING
+from schemas.vocabulary import STREAMING, QueryName
 from spinney.cli.options import (
     config_option,
     example,
@@ -112,9 +112,29 @@ def stream(config_path: str, only: tuple[str, ...], once: bool, accepted: tuple[
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
     _accept(config, accepted)
+    if once and _is_drained(config, only):
+        return
     from streaming.app import run
 
     run(config, only, once=once, spark=spark_session(config), show=_show if sys.stderr.isatty() else None)
+
+
+def _is_drained(config: Config, only: Sequence[str]) -> bool:
+    """Whether there is nothing to do for these queries, which takes no Java to find out. MLflow gets what is left."""
+    from streaming.names import named
+    from streaming.unread import unread
+
+    names = named(config, only)
+    left = unread(config, names)
+    if left is not None:
+        click.echo(f"stream: {left}: Spark starts", err=True)
+        return False
+    click.echo("stream: nothing to do: all topics and tables are read, and every batch has ended", err=True)
+    if QueryName.RETRAIN in names:
+        from spinney.stores.tracking import deliver_now
+
+        deliver_now(config)
+    return True
 
 
 def _accept(config: Config, topics: Sequence[str]) -> None:

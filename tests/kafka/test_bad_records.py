@@ -17,6 +17,7 @@ from schemas import tables
 from spinney.stores.dead_letters.letters import Choice, Letters
 from spinney.stores.dead_letters.replay import Plan, carry_out
 from streaming.app import Application
+from streaming.unread import unread
 
 FIELDS = {
     "event_id": '"bad"',
@@ -219,7 +220,9 @@ class Story:
         self.last = [shop.sale("later", "north", 1, 1.0, 0.0)]
         shops.events(self.last)
         Application(spark, shops.config, ("ingest",)).drain()
+        self.unread = [unread(shops.config, ("ingest", "score"))]
         Application(spark, shops.config, ("score",)).drain()
+        self.unread.append(unread(shops.config, ("ingest", "score")))
         self.dead = shops.table(tables.DEAD_LETTERS)
         self.by_position = {
             (row.topic, row.kafka_partition, row.kafka_offset): row for row in self.dead.itertuples(index=False)
@@ -299,6 +302,10 @@ def test_score_finds_the_same_events_valid_as_ingest_and_answers_each_once(story
     answered = identities(story.shops.table(tables.PREDICTIONS))
     assert len(answered) == len(set(answered))
     assert set(answered) == set(identities(story.shops.table(tables.EVENTS)))
+
+
+def test_once_both_queries_are_drained_nothing_is_left_to_do_and_not_before(story: Story) -> None:
+    assert story.unread == ["query score has not begun", None]
 
 
 def test_unusual_but_legal_values_are_stored_as_they_were_sent(story: Story) -> None:
