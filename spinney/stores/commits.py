@@ -13,10 +13,14 @@ from spinney.stores.storage import folder
 
 @dataclass(frozen=True)
 class Appended:
-    """A commit that appended rows. query: who wrote it, as its `Writer` says. rows: None where the log does not say."""
+    """A commit that appended rows. query, batch_id: who wrote it and in which batch, where that was a `Writer`.
+
+    rows: None where the log does not say.
+    """
 
     version: int
     query: str | None
+    batch_id: int | None
     rows: int | None
 
 
@@ -31,7 +35,7 @@ def appended(directory: Directory, first: int, last: int) -> Iterator[Appended]:
         actions = [json.loads(line) for line in (log / f"{version:020d}.json").read_bytes().splitlines() if line]
         added = [each["add"] for each in actions if each.get("add", {}).get("dataChange")]
         if added and not any(each.get("remove", {}).get("dataChange") for each in actions):
-            yield Appended(version, _query(actions), _rows(added))
+            yield Appended(version, *_batch(actions), _rows(added))
 
 
 def _rows(added: list[dict[str, Any]]) -> int | None:
@@ -39,10 +43,11 @@ def _rows(added: list[dict[str, Any]]) -> int | None:
     return None if None in counts else sum(counts)
 
 
-def _query(actions: list[dict[str, Any]]) -> str | None:
-    """Spark keeps the writer's words as they are; delta-rs among a commit's other entries, under the same name."""
+def _batch(actions: list[dict[str, Any]]) -> tuple[str | None, int | None]:
+    """Query and batch. Spark and delta-rs keep the writer's words under the same name."""
     info: dict[str, Any] = next((each["commitInfo"] for each in actions if "commitInfo" in each), {})
     try:
-        return str(json.loads(info.get("userMetadata") or "{}")["query"])
+        said = json.loads(info.get("userMetadata") or "{}")
+        return str(said["query"]), int(said["batch_id"])
     except (ValueError, KeyError, TypeError):
-        return None
+        return None, None

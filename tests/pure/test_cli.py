@@ -129,6 +129,24 @@ def test_another_error_of_ours_ends_with_1(flights: Path, spark: object, monkeyp
     assert (result.exit_code, result.stderr) == (1, "spinney: the lease is held\n")
 
 
+def test_a_drain_with_nothing_to_do_starts_no_spark(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivered: list[object] = []
+    stand_in(monkeypatch, "streaming.unread", unread=lambda config, names: None)
+    stand_in(monkeypatch, "spinney.stores.tracking", deliver_now=delivered.append)
+    done = run("stream", "--once", "--only", "retrain", "--only", "score")
+    assert done.exit_code == 0
+    assert done.stderr.endswith("stream: nothing to do: all topics and tables are read, and every batch has ended\n")
+    assert len(delivered) == 1
+    done = run("stream", "--once", "--json", "--only", "score")
+    assert json.loads(done.stdout)["event"] == "nothing_to_do"
+    assert len(delivered) == 1, "only retrain's rounds are delivered"
+
+
+def test_a_drain_says_why_spark_starts(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "streaming.app", run=lambda config, only, **options: None)
+    assert "stream: query ingest has not begun: Spark starts\n" in run("stream", "--once").stderr
+
+
 def test_a_stream_whose_fleet_is_not_there_says_where_it_begins_one(
     flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,10 +221,13 @@ def spark(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 def test_stream_passes_its_queries_on(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
+    asked: list[tuple[tuple[str, ...], dict[str, object]]] = []
     stand_in(monkeypatch, "streaming.app", run=lambda config, only, **options: asked.append((only, options)))
     assert run("stream", "--only", "ingest", "--only", "score", "--once").exit_code == 0
-    assert asked == [(("ingest", "score"), {"once": True, "spark": spark, "show": None})]
+    [(only, options)] = asked
+    assert only == ("ingest", "score")
+    assert (options.pop("spark"), options.pop("once")) == (spark, True)
+    assert options.keys() == {"reporter"}
     assert run("stream", "--only", "scoer").exit_code == 2
 
 

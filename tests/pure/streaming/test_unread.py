@@ -217,5 +217,5 @@ def test_a_row_count_and_a_writer_are_read_from_a_commit_of_ours(fleet: Fleet) -
     rows = pa.Table.from_pylist([{"group_key": A, "event_id": str(at)} for at in range(3)])
     empty = arrow_schema(place.contract).empty_table()
     whole = pa.concat_tables([empty, rows], promote_options="default").select(empty.column_names)
-    Writer(fleet.past.config, place, "score", "c").append(whole, step="predictions", batch_id=0)
-    assert list(appended(place, before + 1, before + 1)) == [Appended(before + 1, "score", 3)]
+    Writer(fleet.past.config, place, "score", "c").append(whole, step="predictions", batch_id=7)
+    assert list(appended(place, before + 1, before + 1)) == [Appended(before + 1, "score", 7, 3)]
