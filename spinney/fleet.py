@@ -19,8 +19,9 @@ from spinney.core.champion import champion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.figures import figure
 from spinney.core.standing import Standing, State, standing
-from spinney.stores import lookup
+from spinney.stores import lookup, recipe_names
 from spinney.stores.files import read_config
 from spinney.stores.lookup import OfParents, Shards, Until, Wanted
 
@@ -50,9 +51,10 @@ class Story:
         now = self.standing
         head = f"{self.group_key}: {now.state}"
         if now.model_id:
-            head += f", answered by {story.short(now.model_id)} trained through {story.day(now.trained_through)}"
+            by = f" by {now.recipe}" if now.recipe else ""
+            head += f", answered by {story.short(now.model_id)}{by} trained through {story.day(now.trained_through)}"
             head += "" if now.rows is None else f" on {now.rows} rows"
-            head += "" if now.loss is None else f", held-out loss {now.loss:.6g}"
+            head += "" if now.loss is None else f", held-out loss {figure(now.loss)}"
         lines = (f"  {story.day(each['at'])}  {each['what']}: {each['said']}" for each in self.happened)
         return "\n".join([head, *lines])
 
@@ -89,6 +91,7 @@ class Fleet:
         seen = lookup.group_keys(self.config, tables.EVENTS, _until("ingested_at", at))
         of_parents = lookup.every(self.config, tables.PROMOTIONS, standing_table.PROMOTION, decided, OfParents())
         answering = standing_table.answering(of_parents)
+        estimators = recipe_names.estimators(self.config)
 
         def has_ancestor(key: str) -> bool:
             return not answering.isdisjoint(self._ancestors(key))
@@ -100,6 +103,7 @@ class Fleet:
                 lookup.every(self.config, tables.VERDICTS, standing_table.VERDICT, judged, shards),
                 lookup.every(self.config, tables.MODELS, standing_table.ATTEMPT, fitted, shards),
                 has_ancestor,
+                estimators,
             )
             for shards, group_keys in self._pieces([key for key in seen if not keys.is_parent(key)])
         ]
@@ -194,12 +198,16 @@ class Fleet:
         verdicts, attempts = (self._of_groups(base, _light(base), key) for base in (tables.VERDICTS, tables.MODELS))
         decided = self._of_groups(tables.PROMOTIONS, _light(tables.PROMOTIONS), key, *ancestors)
         mine = [row for row in decided if row["group_key"] == key]
-        happened = story.told(verdicts, attempts, mine)
+        estimators = recipe_names.estimators(self.config)
+        happened = story.told(verdicts, attempts, mine, estimators)
         if not happened:
             self._refuse_unknown(key)
         answered = Champions.of_rows(row for row in decided if row["group_key"] != key)
         ancestor_answers = any(champion(answered.histories.get(each, ())) for each in ancestors)
-        return Story(key, standing(key, mine, verdicts, attempts, ancestor_answers=ancestor_answers), happened)
+        now = standing(
+            key, mine, verdicts, attempts, ancestor_answers=ancestor_answers, estimators=estimators
+        )
+        return Story(key, now, happened)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
         if as_of is None:

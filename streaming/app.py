@@ -24,7 +24,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.core.config import Config
 from spinney.core.errors import Busy, SpinneyError, StoreError, exit_code
-from spinney.stores import charter, delta, kafka, leases, signing_key, topic_ids, topics, tracking
+from spinney.stores import charter, delta, kafka, last_configuration, leases, signing_key, topic_ids, topics, tracking
 from spinney.stores.files import read_config
 from spinney.stores.spark import session
 from spinney.stores.validity import Editions
@@ -80,6 +80,7 @@ class Application:
         topic_ids.ensure_same(self.config, found)
         self._leases.enter_context(leases.held(self.config, self.names))
         self.editions = charter.amended(self.config, self.names).editions
+        last_configuration.remember(self.config)
         self._activity = Activity(self.config, self.names)
 
     def start(self) -> None:

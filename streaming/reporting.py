@@ -101,5 +101,6 @@ def lines(report: Report) -> list[str]:
         about = f" ({kind.field})" if kind.field else ""
         found.append(f"{report.query}: {kind.count:,} dead from {kind.source}: {kind.reason}{about}: {kind.example}")
     if report.dead:
-        found.append(f"{report.query}: `spinney dead-letters show` has them whole; after a fix, `replay` sends them again")
+        remedy = "`spinney dead-letters show` has them whole; after a fix, `replay` sends them again"
+        found.append(f"{report.query}: {remedy}")
     return found

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from schemas.vocabulary import MACHINES
+from spinney.core.figures import figure
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,6 +38,11 @@ def config_option(verb: F) -> F:
 
 def json_option(verb: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(verb)
+
+
+def json_lines_option(verb: F) -> F:
+    """For what runs until it is stopped."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")(verb)
 
 
 def example(text: str) -> str:
@@ -154,7 +160,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return figure(value)
     return _text(value) if isinstance(value, date) else str(value)
 
 

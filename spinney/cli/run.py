@@ -12,6 +12,7 @@ from schemas.vocabulary import STREAMING, QueryName
 from spinney.cli.options import (
     config_option,
     example,
+    json_lines_option,
     json_option,
     load_config,
     plain,
@@ -99,7 +100,7 @@ def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[
 
 @click.command(epilog=example("spinney stream --config fleet.toml --only ingest --only score"))
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")
+@json_lines_option
 @click.option("--only", multiple=True, type=click.Choice(QUERIES), help="Run this query alone; may be repeated.")
 @click.option("--once", is_flag=True, help="Drain what is there, then exit 0: for a cron job or a test.")
 @click.option(

@@ -50,7 +50,7 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
             results += check()
         except SpinneyError as error:
             results.append(_refused(name, error))
-    return [*results, *estimator(config), *shadow(config)]
+    return [*results, *fleet(config), *estimator(config), *shadow(config)]
 
 
 def java(environment: Mapping[str, str]) -> Result:
@@ -122,6 +122,22 @@ def storage(config: Config) -> Result:
         return Result("storage", "finding", f"{there} has {free / 1e9:.1f} GB left", remedy)
     state = "" if root.exists() else ", will be made"
     return Result("storage", "ok", f"{root}{state}; {free / 1e9:.0f} GB free")
+
+
+def fleet(config: Config) -> list[Result]:
+    """What the configuration changes for the fleet that is at its root; nothing where there is none yet."""
+    from spinney.core.config_changes import Effect, changes
+    from spinney.stores import charter, last_configuration
+
+    made = charter.standing(config)
+    if made is None:
+        return []
+    found = changes(config, made.fixed, last_configuration.last(config))
+    if not found:
+        return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]
+    return [
+        Result("fleet", "finding" if each.effect is Effect.REFUSED else "ok", str(each), each.remedy) for each in found
+    ]
 
 
 def estimator(config: Config) -> list[Result]:

@@ -86,6 +86,11 @@ def beginning(config: Config) -> str | None:
     return f"fleet {config.fleet.name}: none at {place} yet; it begins there"
 
 
+def standing(config: Config) -> Charter | None:
+    """The charter as it stands; None where no fleet was made yet."""
+    return _read(config) if _file(config).exists() else None
+
+
 def ensure_kept(config: Config) -> None:
     """For who only reads: nothing is made. Raises StoreError when something fixed was changed."""
     if _file(config).exists():

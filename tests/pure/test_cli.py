@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from spinney.core.config import parse
 from spinney.core.errors import Busy, Finding
 from spinney.local import checks
 from spinney.local.checks import Result as Seen
+from spinney.sources.rejections import Rejections
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
 VERBS = [
@@ -72,6 +73,11 @@ def test_every_command_explains_itself_with_an_example(words: tuple[str, ...]) -
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] not in ("demo", "kafka")], ids=" ".join)
 def test_every_command_about_a_fleet_takes_its_configuration(words: tuple[str, ...]) -> None:
     assert "--config" in run(*words, "--help").output
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_can_answer_a_program(words: tuple[str, ...]) -> None:
+    assert "--json" in run(*words, "--help").output
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -189,6 +195,7 @@ def test_init_from_proposes_a_configuration_and_makes_nothing(flights: Path) -> 
     assert result.exit_code == 0
     config = parse(result.stdout, "proposed", {})
     assert (config.fleet.group, config.fleet.event_id, config.fleet.target) == (("shop",), "sale", "sold")
+    assert json.loads(run("init", "--from", "sales.csv", "--json").stdout) == {"fleet_toml": result.stdout}
     assert sorted(path.name for path in flights.iterdir()) == ["fleet.toml", "sales.csv"]
 
 
@@ -210,13 +217,47 @@ def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyP
     assert "topic flights.events: made" in result.stderr
     assert "topic flights.outcomes: was there" in result.stderr
     assert "1 made" in result.stderr
+    assert json.loads(run("init", "--json").stdout) == {
+        "root": f"{flights}/work/flights",
+        "topics": {"flights.events": True, "flights.outcomes": False},
+        "tables": ["events"],
+        "signing_key": False,
+    }
+
+
+def test_a_broker_tells_a_program_when_it_is_ready_and_when_it_stops(
+    flights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broker:
+        bootstrap_servers = "127.0.0.1:9092"
+
+        def __init__(self, data: Path, port: int) -> None:
+            self.data, self.port = data, port
+
+        def __enter__(self) -> Broker:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        @property
+        def running(self) -> bool:
+            raise KeyboardInterrupt
+
+    stand_in(monkeypatch, "spinney.local.broker", Broker=Broker)
+    monkeypatch.setattr("spinney.cli.data.signal.signal", lambda *_: None)
+    done = run("kafka", "--json")
+    assert done.exit_code == 0
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"event": "starting", "port": 9092, "data": "work/kafka"},
+        {"event": "ready", "bootstrap_servers": "127.0.0.1:9092"},
+        {"event": "stopped"},
+    ]
 
 
 @pytest.fixture
 def spark(monkeypatch: pytest.MonkeyPatch) -> object:
     session = object()
-    for module in ("run", "data"):
-        monkeypatch.setattr(f"spinney.cli.{module}.spark_session", lambda config: session)
+    monkeypatch.setattr("spinney.cli.run.spark_session", lambda config: session)
     return session
 
 
@@ -252,21 +293,25 @@ def test_retrain_passes_its_groups_on(flights: Path, spark: object, monkeypatch:
     assert asked == [(None, False, spark), (["a", "b"], False, spark), (None, True, spark)]
 
 
-def test_load_shows_the_counts(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_shows_the_counts(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def load(config: object, source: str, *, outcomes: bool, spark: Callable[[], object], show: object) -> object:
-        assert callable(show)
-        asked.append((source, outcomes, spark()))
-        return types.SimpleNamespace(added={"events": 5, "dead_letters": 1})
+    def open_for_load(config: object, place: str, options: object, *, outcomes: bool) -> object:
+        return types.SimpleNamespace(name=place, notes=())
 
-    stand_in(monkeypatch, "batch.load", load=load)
-    assert run("load", "a.parquet").stdout == "table\trows\nevents\t5\ndead_letters\t1\n"
-    assert json.loads(run("load", "a.parquet", "--outcomes", "--json").stdout) == {"events": 5, "dead_letters": 1}
-    assert asked == [
-        ("a.parquet", False, spark),
-        ("a.parquet", True, spark),
-    ]
+    def load(config: object, source: Any, *, outcomes: bool, options: object, show: object) -> object:
+        assert callable(show)
+        asked.append((source.name, outcomes))
+        return types.SimpleNamespace(
+            added={"events": 5, "dead_letters": 0}, duplicates={"events": 2}, rejections=Rejections()
+        )
+
+    stand_in(monkeypatch, "batch.load", load=load, open_for_load=open_for_load)
+    assert run("load", "a.parquet").stdout == "table\trows\tduplicates\nevents\t5\t2\ndead_letters\t0\t–\n"
+    said = json.loads(run("load", "a.parquet", "--outcomes", "--json").stdout)
+    assert (said["added"], said["duplicates"]) == ({"events": 5, "dead_letters": 0}, {"events": 2})
+    assert (said["rejected"], said["rejections"]) == (0, [])
+    assert asked == [("a.parquet", False), ("a.parquet", True)]
 
 
 class FleetOfTwo:

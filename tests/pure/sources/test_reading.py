@@ -50,12 +50,19 @@ def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> Op
         ("a,b\nKöln,1\n".encode("cp1252"), [{"a": "Köln", "b": "1"}]),
     ],
     ids=[
-        "what looks like numbers and gaps stays text", "an empty cell is empty text", "a byte order mark and semicolons",
-        "UTF-16 and tabs", "line breaks and quotes in quotes", "a comma in quotes is no decimal mark without semicolons",
-        "two marks are no detection", "thousands stay as they are", "columns without a name or with the same",
-        "no rows", "Windows' letters",
+        "what looks like numbers and gaps stays text",
+        "an empty cell is empty text",
+        "a byte order mark and semicolons",
+        "UTF-16 and tabs",
+        "line breaks and quotes in quotes",
+        "a comma in quotes is no decimal mark without semicolons",
+        "two marks are no detection",
+        "thousands stay as they are",
+        "columns without a name or with the same",
+        "no rows",
+        "Windows' letters",
     ],
-)  # fmt: skip
+)
 def test_every_cell_of_a_csv_is_its_text(tmp_path: Path, content: bytes, rows: list[dict[str, str]]) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     assert read(tmp_path / "a.csv") == rows
@@ -116,7 +123,7 @@ def test_rows_with_too_many_or_few_cells_are_told_and_the_others_keep_their_numb
     assert [number for batch in found for number in batch.numbers] == [1, 3, 5]
     bad = [row for batch in found for row in batch.bad]
     assert [(row.number, row.text) for row in bad] == [(2, "2,x,y"), (4, "4"), (6, "6,7,8")]
-    assert bad[0].why == "2 cells expected, as in the header; got 3"
+    assert bad[0].why == "expected 2 cells, as in the header; got 3"
 
 
 def test_numbers_go_on_from_block_to_block(tmp_path: Path) -> None:
