@@ -18,6 +18,8 @@ from typing import Any
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
+from spinney.core.migration import Former, Migration, former_columns
+from spinney.core.migration import retired as retired_by
 from spinney.stores import checkpoints, leases, storage
 from spinney.stores.layout import checkpoint, root
 
@@ -40,13 +42,16 @@ class Edition:
 
 @dataclass(frozen=True)
 class Charter:
-    """fleet_id: tells this fleet from every other, of the same name too. fixed: dotted key -> what may never change
-    under one root. editions: of the ranges, oldest first.
+    """fleet_id: tells this fleet from every other, of the same name too. fixed: dotted key -> what nobody but `migrate`
+    changes under one root. editions: of the ranges, oldest first. migrations: that were carried out, oldest first.
+    begun: the one that was begun and has not ended.
     """
 
     fleet_id: str
     fixed: Mapping[str, Any]
     editions: tuple[Edition, ...]
+    migrations: tuple[Migration, ...] = ()
+    begun: Migration | None = None
 
 
 def settled(config: Config) -> Charter:
@@ -68,10 +73,10 @@ def ensure_fixed(config: Config) -> Charter:
     Raises StoreError when something fixed was changed.
     """
     if not _file(config).exists():
-        made = Charter(str(uuid.uuid4()), _fixed(config), (Edition(_ranges(config)),))
+        made = Charter(str(uuid.uuid4()), fixed(config), (Edition(_ranges(config)),))
         storage.create(_file(config), _text(made))
     there = _read(config)
-    _refuse_changes(config, there.fixed)
+    _refuse_changes(config, there)
     return there
 
 
@@ -89,7 +94,29 @@ def beginning(config: Config) -> str | None:
 def ensure_kept(config: Config) -> None:
     """For who only reads: nothing is made. Raises StoreError when something fixed was changed."""
     if _file(config).exists():
-        _refuse_changes(config, _read(config).fixed)
+        _refuse_changes(config, _read(config))
+
+
+def present(config: Config) -> Charter | None:
+    """The charter as it is, whatever the configuration says now; None before the fleet began."""
+    return _read(config) if _file(config).exists() else None
+
+
+def keep(config: Config, charter: Charter) -> None:
+    """Put a charter into the place of the one that is there. Only for who holds every lease of the fleet."""
+    storage.replace(_file(config), _text(charter))
+
+
+def former(config: Config) -> dict[str, Former]:
+    """What became of the columns that were declared once and are not any more, by name."""
+    there = present(config)
+    return {} if there is None else former_columns(there.migrations)
+
+
+def retired(config: Config) -> dict[str, str]:
+    """Name -> type of columns that the table `events` still has and that are declared no more."""
+    there = present(config)
+    return {} if there is None else retired_by(there.migrations)
 
 
 def amended(config: Config, mine: tuple[str, ...]) -> Charter:
@@ -110,7 +137,11 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
         ) from error
 
 
-def _fixed(config: Config) -> dict[str, Any]:
+COLUMNS = "fleet.columns"
+
+
+def fixed(config: Config) -> dict[str, Any]:
+    """What this configuration says of all that is fixed, by dotted key."""
     fleet, kafka = config.fleet, config.kafka
     return {
         "fleet.group": list(fleet.group),
@@ -121,7 +152,7 @@ def _fixed(config: Config) -> dict[str, Any]:
         "fleet.loss": fleet.loss,
         "fleet.clock": fleet.clock,
         "fleet.shards": fleet.shards,
-        "fleet.columns": dict(fleet.columns),
+        COLUMNS: dict(fleet.columns),
         "kafka.events": kafka.events,
         "kafka.outcomes": kafka.outcomes,
     }
@@ -131,15 +162,33 @@ def _ranges(config: Config) -> dict[str, tuple[float, float]]:
     return {name: (float(low), float(high)) for name, (low, high) in config.fleet.ranges.items()}
 
 
-def _refuse_changes(config: Config, there: Mapping[str, Any]) -> None:
-    for name, value in _fixed(config).items():
-        if there.get(name) != value:
-            before, now = json.dumps(there.get(name)), json.dumps(value)
+def _refuse_changes(config: Config, there: Charter) -> None:
+    if there.begun is not None:
+        raise StoreError(
+            f"fleet {config.fleet.name} at {root(config)}: a migration of its columns was begun at {there.begun.at} "
+            "and has not ended. Run `spinney migrate --yes` with the same configuration again"
+        )
+    for name, value in fixed(config).items():
+        if there.fixed.get(name) != value:
             raise StoreError(
-                f"fleet {config.fleet.name} at {root(config)}: {name} was {before} when it was made and is {now} "
-                "now; what is stored would no longer mean the same. Put it back, or give the new fleet another "
-                "storage.root"
+                f"fleet {config.fleet.name} at {root(config)}: {changed(name, there.fixed.get(name), value)} "
+                + (_MIGRATE if name == COLUMNS else "what is stored would no longer mean the same. " + _PUT_BACK)
             )
+
+
+_PUT_BACK = "Put it back, or give the new fleet another storage.root"
+_MIGRATE = (
+    "the tables that are there have the old columns. Put it back, or look with `spinney migrate` at what the change "
+    "means and carry it out with `spinney migrate --yes`"
+)
+
+
+def changed(name: str, before: Any, now: Any) -> str:
+    """The beginning of a sentence about a fixed key that was edited."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        differing = [each for each in {**before, **now} if before.get(each) != now.get(each)]
+        before, now = ({each: of[each] for each in differing if each in of} for of in (before, now))
+    return f"{name} was {json.dumps(before)} when it was made and is {json.dumps(now)} now;"
 
 
 def _begun(config: Config) -> dict[str, dict[str, int]]:
@@ -174,9 +223,18 @@ def _read(config: Config) -> Charter:
         Edition({name: (low, high) for name, (low, high) in each["ranges"].items()}, each["since"])
         for each in said["editions"]
     )
-    return Charter(said["fleet_id"], said["fixed"], editions)
+    migrations = tuple(map(Migration.from_data, said.get("migrations", ())))
+    begun = said.get("begun")
+    return Charter(
+        said["fleet_id"], said["fixed"], editions, migrations, None if begun is None else Migration.from_data(begun)
+    )
 
 
 def _text(charter: Charter) -> bytes:
     editions = [{"ranges": {**each.ranges}, "since": {**each.since}} for each in charter.editions]
-    return json.dumps({"fleet_id": charter.fleet_id, "fixed": charter.fixed, "editions": editions}, indent=1).encode()
+    said: dict[str, Any] = {"fleet_id": charter.fleet_id, "fixed": charter.fixed, "editions": editions}
+    if charter.migrations:
+        said["migrations"] = [each.as_data() for each in charter.migrations]
+    if charter.begun is not None:
+        said["begun"] = charter.begun.as_data()
+    return json.dumps(said, indent=1).encode()
