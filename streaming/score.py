@@ -14,7 +14,7 @@ from schemas.contract import Column
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.signing import Signer
-from spinney.stores import crashpoints, delta
+from spinney.stores import charter, crashpoints, delta
 from spinney.stores.delta import Writer
 from spinney.stores.health import ANSWER_COLUMNS, of_answers
 from spinney.stores.layout import answer_type, contract, directory, possible_features
@@ -36,7 +36,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     rows = events(spark, config, editions).unionByName(promotions(spark, config), allowMissingColumns=True)
     answered = (
         rows.groupBy("shard")
-        .applyInPandasWithState(Scorer(config, signer).function(), answer_ddl(config), STATE, "append", "NoTimeout")
+        .applyInPandasWithState(Scorer(config, signer, charter.former(config)).function(), answer_ddl(config), STATE, "append", "NoTimeout")
         .withColumns({column.name: F.lit(None).cast(column.type) for column in unanswered(config)})
         # Of the streaming plan, not of a batch's own jobs: then a replay has the same timestamp.
         .withColumn("scored_at", F.current_timestamp())

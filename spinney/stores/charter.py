@@ -195,13 +195,20 @@ def _begun(config: Config) -> dict[str, dict[str, int]]:
     """Per topic and partition, the greatest end offset of any batch that ingest or score has begun."""
     begun: dict[str, dict[str, int]] = {}
     for query in JUDGING:
-        location = checkpoint(config, query)
-        newest = checkpoints.newest(location, "offsets")
-        for text in checkpoints.offsets(location, newest) if newest is not None else ():
-            for topic, partitions in _kafka(text).items():
-                known = begun.setdefault(topic, {})
-                for partition, offset in partitions.items():
-                    known[partition] = max(known.get(partition, 0), offset)
+        for topic, partitions in begun_by(config, query).items():
+            known = begun.setdefault(topic, {})
+            for partition, offset in partitions.items():
+                known[partition] = max(known.get(partition, 0), offset)
+    return begun
+
+
+def begun_by(config: Config, query: str) -> dict[str, dict[str, int]]:
+    """Per topic and partition, the end offset of the newest batch that a query has begun; empty before its first."""
+    location = checkpoint(config, query)
+    newest = checkpoints.newest(location, "offsets")
+    begun: dict[str, dict[str, int]] = {}
+    for text in checkpoints.offsets(location, newest) if newest is not None else ():
+        begun |= _kafka(text)
     return begun
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 
@@ -11,14 +11,16 @@ from typing import Any
 class Migration:
     """A change of `[fleet.columns]`.
 
-    at: when it was begun, ISO 8601. before, after: name -> Spark SQL type. renamed: old name -> new name. version: of
-    the table `events` when it was begun; None where that table did not have to be touched.
+    at: when it was begun, ISO 8601. before, after: name -> Spark SQL type, without the event's id and times, which have
+    columns of their own. declared: all of `[fleet.columns]` afterwards. renamed: old name -> new name. version: of the
+    table `events` when it was begun; None where that table did not have to be touched.
     """
 
     id: str
     at: str
     before: Mapping[str, str]
     after: Mapping[str, str]
+    declared: Mapping[str, str]
     renamed: Mapping[str, str] = field(default_factory=dict)
     version: int | None = None
 
@@ -32,10 +34,10 @@ class Migration:
 
     def as_data(self) -> dict[str, Any]:
         """This migration as a JSON object."""
-        maps = {name: dict(getattr(self, name)) for name in ("before", "after", "renamed")}
+        maps = {name: dict(getattr(self, name)) for name in ("before", "after", "declared", "renamed")}
         return {"id": self.id, "at": self.at, **maps, "version": self.version}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Migration:
         """The migration that gave this JSON object. Raises KeyError for another."""
-        return cls(**{name: data[name] for name in ("id", "at", "before", "after", "renamed", "version")})
+        return cls(**{each.name: data[each.name] for each in fields(cls)})
