@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from batch.choosing import ALL, Scope, View
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
-from spinney.core.gate import SHORT
 from spinney.core.keys import is_parent
 from spinney.core.recipe import Recipe
 from spinney.core.recipe_change import difference, obstacle
+from spinney.core.recipe_name import IMPORTED, SHORT
 from spinney.core.signing import Signer
 from spinney.stores import champions, recipes, training
 from spinney.stores.snapshot import Shards
@@ -30,8 +30,6 @@ from spinney.stores.training import TrainingTables
 FEW_GROUPS = 20
 SHARE = 0.1
 """A batch that changes more than FEW_GROUPS groups and more than this share of the fleet unproven has to be told so."""
-
-IMPORTED = "imported:"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from spinney.core.errors import SpinneyError, exit_code
 from spinney.core.judge import UNKNOWN_COST_MS
 from spinney.core.parts import Pace, Progress
 from spinney.core.recipe import Recipe
-from spinney.stores import charter, delta, leases, signing_key, tracking
+from spinney.stores import charter, delta, last_configuration, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.past_rounds import largest_round
 from spinney.stores.rounds import FEW, Ordered, Rounds
@@ -64,6 +64,7 @@ def retrain(
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
+        last_configuration.remember(config)
         if scope.which == ALL and largest_round(config, RoundKind.BATCH) > FEW:
             start = started_ahead(start)  # it takes as long as the plan
         given = start() if isinstance(spark, SparkSession) else start

@@ -191,7 +191,11 @@ PROMOTIONS = Contract(
         Column("decision", "string", "promoted, unproven, kept, held, refused, withdrawn, pinned", nullable=False),
         Column("reason", "string", "in words, with the numbers"),
         Column("challenger_loss", "double", "mean loss on the held-out rows"),
-        Column("champion_loss", "double", "the champion's mean loss on the same rows, or that of its recipe fitted again; null without one"),
+        Column(
+            "champion_loss",
+            "double",
+            "the champion's mean loss on the same rows, or that of its recipe fitted again; null without one",
+        ),
         Column("rows_compared", "bigint", "held-out rows compared", unit="rows"),
         Column("trained_through", "timestamp", "event_time of the model's newest training row"),
         Column("fitted_at", "timestamp", "when the model was fitted"),

@@ -70,7 +70,8 @@ def distinct(rows: DataFrame, config: Config) -> DataFrame:
     Each query has batches of its own, so just past that time one may take what another drops.
     """
     dead = F.col("kind") == DEAD
-    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset")
+    # With its time: a topic that was deleted and made again has the same offsets for other records.
+    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset", F.unix_micros("record_time"))
     return (
         rows.withColumn("arrived_at", F.current_timestamp())
         .withColumn("distinct_in", F.when(dead, F.lit("")).otherwise(F.col("group_key")))

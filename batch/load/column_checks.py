@@ -1,4 +1,4 @@
-"""Find the rows that are surely valid, column by column. The others are doubtful: Spark validates them."""
+"""Find the rows that are surely valid, column by column. The others are doubtful: they are judged one by one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from batch.load.groups import NONE, Groups
-from batch.load.typed_columns import Mask, Typed, has_control_bytes, outside, typed, union
+from batch.load.typed_batch import TypedBatch
+from batch.load.typed_columns import Mask, has_control_bytes, outside, union
 from schemas import messages, tables
 from schemas.contract import Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from spinney.core.config import Config
-from spinney.core.records.message_contracts import message_contract
+from spinney.core.records.rules import Rules, rules_of
 from spinney.stores.arrow import arrow_type
 
 GROUP, PLACE = "load.group", "load.place"
-"""Additional columns of checked rows: number of the group, and row number in the source."""
+"""Additional columns of checked rows: number of the group, and row number in the source, from 0."""
 
 _CONTROL = r"[\x00-\x1f\x7f]"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -35,45 +36,40 @@ _VALUE_BYTES = 64
 class Columns:
     """One kind of message as its table stores it.
 
-    kinds: source column → Spark type, of the message; stored_as: the same → column of the table, without the group's.
-    time: the source column that orders its rows.
+    stored_as: column of the message → column of the table, without the group's.
     """
 
     base: Contract
-    kinds: dict[str, str]
+    rules: Rules
     stored_as: dict[str, str]
-    time: str
 
     def schema(self, *extra: pa.Field) -> pa.Schema:
-        """Of what `check` returns."""
-        own = [pa.field(stored, arrow_type(self.kinds[name])) for name, stored in self.stored_as.items()]
+        """Of valid rows."""
+        types_ = {rule.name: arrow_type(rule.type) for rule in self.rules.fields}
+        own = [pa.field(stored, types_[name]) for name, stored in self.stored_as.items()]
         return pa.schema([pa.field(GROUP, pa.int64()), pa.field(PLACE, pa.int64()), *own, *extra])
 
     @property
     def stored_time(self) -> str:
-        return self.stored_as[self.time]
+        return self.stored_as[self.rules.time]
 
 
 def event_columns(config: Config) -> Columns:
     fleet = config.fleet
     stored = {fleet.event_id: "event_id", fleet.event_time: "event_time"}
     stored |= {name: name for name in config.event_columns if name not in fleet.group}
-    return Columns(tables.EVENTS, _kinds(config, messages.EVENT), stored, fleet.event_time)
+    return Columns(tables.EVENTS, rules_of(config, messages.EVENT), stored)
 
 
 def outcome_columns(config: Config) -> Columns:
     fleet = config.fleet
     stored = {fleet.event_id: "event_id", fleet.target: "label", "observed_at": "observed_at"}
-    return Columns(tables.OUTCOMES, _kinds(config, messages.OUTCOME), stored, "observed_at")
-
-
-def _kinds(config: Config, base: Contract) -> dict[str, str]:
-    return {column.name: column.type for column in message_contract(config, base).columns}
+    return Columns(tables.OUTCOMES, rules_of(config, messages.OUTCOME), stored)
 
 
 @dataclass(frozen=True)
 class Checked:
-    """valid: the rows that surely are. doubtful: the mask of the others in the batch, shape (rows,)."""
+    """valid: the rows that surely are. doubtful: the mask of those that have to be judged, shape (rows,)."""
 
     valid: pa.Table
     doubtful: Mask
@@ -85,77 +81,96 @@ class Checker:
     def __init__(self, config: Config, columns: Columns, groups: Groups, moment: datetime) -> None:
         self._config = config
         self.columns = columns
-        self._groups = groups
+        self.groups = groups
         latest = moment + timedelta(seconds=MAX_FUTURE_SECONDS) - _EPOCH
         self._latest = latest // timedelta(microseconds=1)
 
-    def check(self, batch: pa.RecordBatch, place: pa.Array, extra: dict[str, pa.Array] | None = None) -> Checked:
-        """batch: `plain` columns under the source's names. extra: additional columns to keep with the valid rows."""
-        rows = batch.num_rows
-        found = {name: self._typed(batch, name, kind) for name, kind in self.columns.kinds.items()}
-        numbers = self._groups.numbers([found[name].values for name in self._config.fleet.group])
-        required = [_missing(found[name].values) for name in self.columns.kinds if self._is_required(name)]
+    def check(
+        self, batch: TypedBatch, place: pa.Array, extra: dict[str, pa.Array] | None = None, among: Mask | None = None
+    ) -> Checked:
+        """extra: more columns to keep with the valid rows. among: the rows that have such a message; None: all."""
+        fields = self.columns.rules.fields
+        found = {rule.name: batch.get(rule) for rule in fields}
+        numbers = self.groups.numbers([found[name].values for name in self._config.fleet.group])
         doubtful = union(
             [
                 *(each.doubtful for each in found.values()),
-                *required,
+                *(_missing(found[rule.name].values) for rule in fields if rule.required),
+                *(_odd_texts(found[rule.name].values) for rule in fields if rule.identity and rule.type == "string"),
                 numbers == NONE,
-                _doubtful_ids(found[self._config.fleet.event_id].values),
-                self._untimely(found[self.columns.time].values),
-                *self._outside(found),
+                self._untimely(found[self.columns.rules.time].values),
+                *self._outside(batch),
                 _may_be_too_large(batch),
             ],
-            rows,
+            batch.rows,
         )
         own = {stored: found[name].values for name, stored in self.columns.stored_as.items()}
         whole = pa.table({GROUP: pa.array(numbers), PLACE: place, **own, **(extra or {})})
-        return Checked(whole if not doubtful.any() else whole.filter(pa.array(~doubtful)), doubtful)
-
-    def _is_required(self, name: str) -> bool:
-        fleet = self._config.fleet
-        needed = {fleet.event_id, self.columns.time}
-        return name in needed or (self.columns.base is tables.OUTCOMES and name == fleet.target)
-
-    def _typed(self, batch: pa.RecordBatch, name: str, kind: str) -> Typed:
-        if name not in batch.schema.names:
-            return Typed(pa.nulls(batch.num_rows, arrow_type(kind)))
-        return typed(batch.column(name), kind)
+        sure = ~doubtful if among is None else ~doubtful & among
+        return Checked(
+            whole if sure.all() else whole.filter(pa.array(sure)), doubtful if among is None else doubtful & among
+        )
 
     def _untimely(self, times: pa.Array) -> Mask:
         micros = np.asarray(times.cast(pa.int64()).fill_null(0))
         late: Mask = (micros < 0) | (micros > self._latest)
         return late
 
-    def _outside(self, found: dict[str, Typed]) -> list[Mask]:
-        ranges = self._config.fleet.ranges
-        return [outside(found[name].values, *ranges[name]) for name in self.columns.kinds if name in ranges]
+    def _outside(self, batch: TypedBatch) -> list[Mask]:
+        return [
+            outside(batch.get(rule).values, rule.low, rule.high)
+            for rule in self.columns.rules.fields
+            if rule.low is not None and rule.high is not None
+        ]
 
 
 def _missing(values: pa.Array) -> Mask | None:
     return np.asarray(values.is_null()) if values.null_count else None
 
 
-def _doubtful_ids(ids: pa.Array) -> Mask | None:
-    """Which are empty, too long or have a control character. ids: texts that are there, or null."""
-    if ids.null_count == len(ids):
+def _odd_texts(texts: pa.Array) -> Mask | None:
+    """Which are empty, too long or have a control character. texts: UTF-8, or null."""
+    if texts.null_count == len(texts):
         return None
-    sizes = np.asarray(pc.binary_length(ids).fill_null(1))
+    sizes = np.asarray(pc.binary_length(texts).fill_null(1))
     # No text has more characters than bytes, so one that is doubted without need costs its check and nothing else.
     doubtful: Mask = (sizes == 0) | (sizes > MAX_ID_CHARACTERS)
-    if has_control_bytes(ids):
-        doubtful |= np.asarray(pc.match_substring_regex(ids, _CONTROL).fill_null(False))
+    if has_control_bytes(texts):
+        doubtful |= np.asarray(pc.match_substring_regex(texts, _CONTROL).fill_null(False))
     return doubtful
 
 
-def _may_be_too_large(batch: pa.RecordBatch) -> Mask | None:
+def _may_be_too_large(batch: TypedBatch) -> Mask | None:
     """Which rows may exceed the size of a record as JSON."""
-    fixed = sum(_ESCAPED * len(name.encode()) + _VALUE_BYTES for name in batch.schema.names)
-    wide = [column for column in batch.columns if types.is_string(column.type) or types.is_binary(column.type)]
+    fixed = sum(_ESCAPED * len(name.encode()) + _VALUE_BYTES for name in batch.names())
+    raw = [leaf for column in batch.raw() for leaf in _leaves(column)]
+    if any(types.is_nested(column.type) for column in raw):  # lists, whose items are not counted by row
+        longest = fixed + _ESCAPED * sum(column.nbytes for column in raw)
+        return np.ones(batch.rows, dtype=np.bool_) if longest > MAX_RECORD_BYTES else None
+    fixed += _VALUE_BYTES * len(raw)
+    wide = [_decoded(column) for column in raw if _is_wide(column.type)]
     sizes = [pc.binary_length(column) for column in wide]
     if fixed + _ESCAPED * sum(pc.max(size).as_py() or 0 for size in sizes) <= MAX_RECORD_BYTES:
         return None
-    whole = np.full(batch.num_rows, fixed, dtype=np.int64)
+    whole = np.full(batch.rows, fixed, dtype=np.int64)
     for size in sizes:
         whole += _ESCAPED * np.asarray(size.fill_null(0), dtype=np.int64)
     found: Mask = whole > MAX_RECORD_BYTES
     return found
+
+
+def _leaves(column: pa.Array) -> list[pa.Array]:
+    if not types.is_struct(column.type):
+        return [column]
+    return [leaf for inside in column.flatten() for leaf in _leaves(inside)]
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if types.is_dictionary(column.type) else column
+
+
+def _is_wide(kind: pa.DataType) -> bool:
+    if types.is_dictionary(kind):
+        return _is_wide(kind.value_type)
+    tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
+    return any(test(kind) for test in tests)

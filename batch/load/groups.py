@@ -31,7 +31,7 @@ class Groups:
     """
 
     def __init__(self, types: Sequence[pa.DataType], shards: int) -> None:
-        self._types = tuple(types)
+        self.types = tuple(types)
         self.shards_in_all = shards
         self._number_of: dict[Any, int] = {}
         self._values: list[Any] = []
@@ -79,7 +79,7 @@ class Groups:
         return number
 
     def of_keys(self, columns: Sequence[pa.Array]) -> Numbers:
-        """As `numbers`, for rows that Spark found valid. Raises ContractError for an invalid key."""
+        """As `numbers`, for rows that were judged valid. Raises ContractError for an invalid key."""
         numbers = self.numbers(columns)
         if (numbers == NONE).any():
             raise ContractError("load: expected the keys of valid rows; got one that is null, empty or too long")
@@ -95,9 +95,9 @@ class Groups:
 
     def columns(self) -> list[pa.Array]:
         """The key columns, each by the group's number."""
-        if len(self._types) == 1:
-            return [pa.array(self._values, self._types[0])]
-        return [pa.array([each[at] for each in self._values], kind) for at, kind in enumerate(self._types)]
+        if len(self.types) == 1:
+            return [pa.array(self._values, self.types[0])]
+        return [pa.array([each[at] for each in self._values], kind) for at, kind in enumerate(self.types)]
 
     def ranks(self) -> Numbers:
         """Place of each group, by its number, in the order of (shard, group_key)."""

@@ -1,52 +1,32 @@
-"""Extract late labels from rows of events, as rows of outcomes."""
+"""Find late labels in columns of events: which rows have one, and when it was observed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import types
 
-from batch.load.typed_columns import typed
+from batch.load.row_judging import OBSERVED_AT
+from batch.load.typed_batch import TypedBatch
+from batch.load.typed_columns import Mask, Typed
 from spinney.core.config import Config
+from spinney.core.records.rules import Rules
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """outcomes: the messages; raw, place: of the same rows, as `RecordKind.check` expects them."""
+def labelled(batch: TypedBatch, config: Config, events: Rules, outcomes: Rules, moment: datetime) -> Mask:
+    """Which rows have a label, right or wrong, shape (rows,).
 
-    outcomes: pa.RecordBatch
-    raw: pa.RecordBatch
-    place: pa.Array
-
-
-def labelled(batch: pa.RecordBatch, place: pa.Array, config: Config) -> Labelled:
-    """The rows with a label, observed at their `observed_at` or `label_delay` after the event.
-
-    batch: `plain` columns, including the target. When the event's time is doubtful, `observed_at` is null, which makes
-    the outcome doubtful too.
+    Gives the batch `observed_at` where the file has none: `label_delay` after the event, at latest `moment`.
     """
-    fleet = config.fleet
-    there = batch.column(fleet.target).is_valid()
-    if not pc.all(there).as_py():
-        batch, place = batch.filter(there), place.filter(there)
-    names = [name for name in (fleet.event_id, *fleet.group, fleet.target) if name in batch.schema.names]
-    columns = {name: batch.column(name) for name in names}
-    if "observed_at" in batch.schema.names:
-        columns["observed_at"] = batch.column("observed_at")
-    else:
-        columns["observed_at"] = _after_delay(batch, config)
-    return Labelled(pa.RecordBatch.from_pydict(columns), batch, place)
-
-
-def _after_delay(batch: pa.RecordBatch, config: Config) -> pa.Array:
-    at = config.fleet.event_time
-    nothing = pa.nulls(batch.num_rows, pa.timestamp("us", "UTC"))
-    if at not in batch.schema.names or not types.is_timestamp(batch.schema.field(at).type):
-        return nothing
-    times = typed(batch.column(at), "timestamp")
-    delay = pa.scalar(int(config.fleet.label_delay.total_seconds()) * 1_000_000, pa.duration("us"))
-    observed = pc.add(times.values, delay)
-    return observed if times.doubtful is None else pc.if_else(pa.array(np.asarray(times.doubtful)), nothing, observed)
+    label = batch.get(outcomes.field_of(config.fleet.target))
+    there: Mask = np.asarray(label.values.is_valid())
+    if not batch.has(outcomes.field_of(OBSERVED_AT).source):
+        times = batch.get(events.field_of(events.time))
+        delay = pa.scalar(int(config.fleet.label_delay.total_seconds()) * 1_000_000, pa.duration("us"))
+        # Where the event's time is doubtful, so is this.
+        after, now = pc.add(times.values, delay), pa.scalar(moment, times.values.type)
+        observed = pc.if_else(pc.greater(after, now), now, after)
+        batch.put(OBSERVED_AT, Typed(observed, times.doubtful))
+    return there if label.doubtful is None else there | label.doubtful

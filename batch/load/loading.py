@@ -1,44 +1,36 @@
-"""The steps of a load: read and check batches, validate doubtful rows in Spark, merge, write."""
+"""The steps of a load: read and judge, merge, write."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from batch.load import incumbent_answers, sources
-from batch.load.column_checks import GROUP, PLACE, Checker, event_columns, outcome_columns
+from batch.load.batch_reading import Kind, Kinds, Reader
+from batch.load.column_checks import GROUP, PLACE, Checker, Columns, event_columns, outcome_columns
+from batch.load.dead_letters import DeadLetters
 from batch.load.groups import Groups
-from batch.load.incumbent_answers import ANSWER
-from batch.load.late_labels import labelled
-from batch.load.record_kinds import RecordKind
-from batch.load.sources import OnlySpark, Source
+from batch.load.incumbent_answers import ANSWER, Answers
 from batch.load.spool import Spool
 from batch.load.table_writer import TableWriter, Target
-from batch.load.typed_columns import plain
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.core.errors import StoreError
+from spinney.core.errors import ContractError, StoreError
+from spinney.sources import Batch, Options, Source
+from spinney.sources.messages import number_fields, open_wanted, wanted_by
+from spinney.sources.rejections import Rejections
 from spinney.stores import charter, delta, layout, leases
 from spinney.stores.arrow import arrow_type
 from spinney.stores.storage import folder
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
-
-    from batch.load.spark_validation import Validated
-
-    Start = Callable[[], SparkSession]
 
 SCRATCH = "loading"
 """Folder below the root for temporary files; removed at the end of a load."""
@@ -46,17 +38,19 @@ SCRATCH = "loading"
 
 @dataclass
 class Loaded:
-    """Rows added by table; rows that were there already are not counted."""
+    """added: rows by table. duplicates: valid rows by table that were there already, or stand twice in the source.
+
+    rejections: rows that are not valid.
+    """
 
     added: dict[str, int] = field(default_factory=dict)
-
-    def add(self, base: Contract, rows: int) -> None:
-        self.added[base.name] = self.added.get(base.name, 0) + rows
+    duplicates: dict[str, int] = field(default_factory=dict)
+    rejections: Rejections = field(default_factory=Rejections)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """stage: ``read``, ``validated row by row`` or the table being written. rows: done so far, out of `of`."""
+    """stage: ``read`` or the table being written. rows: done so far, out of `of`, which may be an estimate."""
 
     stage: str
     rows: int
@@ -66,72 +60,59 @@ class Progress:
 Show = Callable[[Progress], None]
 
 
+def open_for_load(config: Config, place: str, options: Options | None = None, *, outcomes: bool = False) -> Source:
+    """Open the files of a load: of their columns only those that the fleet has a use for.
+
+    Raises ContractError: nothing there, none of the kinds that are read, files that disagree, a column of the id, the
+    time or the group is missing.
+    """
+    wanted = wanted_by(config, outcomes=outcomes, only=True)
+    if not outcomes:
+        late = () if config.label_inside else outcome_columns(config).rules.fields
+        label = [rule for rule in late if rule.name in (config.fleet.target, "observed_at")]
+        answer = [] if config.fleet.type_of(ANSWER) is not None else [ANSWER]
+        numbers = wanted.numbers or frozenset()
+        optional = (*(rule.source for rule in label), *answer)
+        also = number_fields(replace(outcome_columns(config).rules, fields=tuple(label))) | {*answer}
+        wanted = replace(wanted, names=(*wanted.names, *optional), numbers=numbers | also, optional=frozenset(optional))
+    return open_wanted(place, options or Options(), wanted)
+
+
 def load(
     config: Config,
-    source: str,
+    source: Source | str,
     *,
     outcomes: bool = False,
-    spark: SparkSession | Start | None = None,
+    options: Options | None = None,
     show: Show | None = None,
 ) -> Loaded:
-    """Load one Parquet file or folder, or Delta table.
+    """Load the rows of files.
 
-    source: columns as the messages have them. outcomes: its rows are outcomes, not events. Where labels come late and
-    the rows of events have the target, they are loaded as outcomes too, observed at their `observed_at` or
-    `label_delay` after the event. A column `prediction` of events, if the fleet declares none of that name, is what the
-    present system answered: it becomes the incumbent's. spark: a session, or a function that starts one; it is called
-    only when rows have to be validated by Spark.
+    source: columns as the messages have them; opened by `open_for_load`, or its place. outcomes: its rows are outcomes,
+    not events. Where labels come late and the rows of events have the target, they are loaded as outcomes too, observed
+    at their `observed_at` or `label_delay` after the event. A column `prediction` of events, if the fleet declares none
+    of that name, is what the present system answered: it becomes the incumbent's.
 
     Among rows with the same group and id, the one with the earliest event_time (observed_at for outcomes) is loaded;
-    among equal times, the first in the source.
+    among equal times, the first in the source. Rows that are not valid become dead letters.
 
-    Raises StoreError: nothing there, or not one of these formats; Busy: ingest is running.
+    Raises ContractError: as `open_for_load`; a damaged file; more rows than `options.most_rejected` are not valid. Then
+    nothing is stored. Busy: ingest is running.
     """
-    found = _checked_type(sources.opened(source), config, outcomes=outcomes)
+    options = options or Options()
+    found = open_for_load(config, source, options, outcomes=outcomes) if isinstance(source, str) else source
     # The directories are ingest's: it must not run meanwhile.
     with leases.held(config, [QueryName.INGEST]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
-        with _scratch(config) as scratch, ExitStack() as stack:
-            this = _Load(config, source, scratch, outcomes=outcomes, show=show or _no_progress)
-            start = _starter(config, spark)
-            if isinstance(found, OnlySpark):
-                this.validate_all(start(), stack)
-            else:
-                this.read(found)
-                this.validate_doubtful(start, stack)
+        with _scratch(config) as scratch:
+            this = _Load(config, found, scratch, Rejections(options.most_rejected), show or _no_progress)
+            this.read(outcomes=outcomes)
             return this.store()
 
 
 def _no_progress(progress: Progress) -> None:
     del progress
-
-
-def _has_answers(names: Iterable[str], config: Config, *, outcomes: bool) -> bool:
-    return not outcomes and ANSWER in names and config.fleet.type_of(ANSWER) is None
-
-
-def _checked_type(found: Source | OnlySpark, config: Config, *, outcomes: bool) -> Source | OnlySpark:
-    """The source, or that only Spark reads its answers. Raises StoreError where no answer can be of their type."""
-    if isinstance(found, OnlySpark) or not _has_answers(found.schema.names, config, outcomes=outcomes):
-        return found
-    kind = found.schema.field(ANSWER).type
-    name = incumbent_answers.spark_name(kind)
-    if name is None:
-        return OnlySpark(found.name, f"column {ANSWER} of type {kind}")
-    incumbent_answers.refuse_other_type(name, config, found.name)
-    return found
-
-
-def _starter(config: Config, spark: SparkSession | Start | None) -> Start:
-    def start() -> SparkSession:
-        from spinney.stores.spark import session, with_required
-
-        if spark is None:
-            return session(config)
-        return with_required(spark() if callable(spark) else spark)
-
-    return start
 
 
 @contextmanager
@@ -149,146 +130,94 @@ def _scratch(config: Config) -> Iterator[Path]:
 class _Load:
     """One load. scratch: an empty folder for temporary files."""
 
-    def __init__(self, config: Config, source: str, scratch: Path, *, outcomes: bool, show: Show) -> None:
+    def __init__(self, config: Config, source: Source, scratch: Path, rejections: Rejections, show: Show) -> None:
         self._config, self._source, self._scratch, self._show = config, source, scratch, show
-        self._outcomes = outcomes
         self._moment = datetime.now(UTC)
         fleet = config.fleet
         self._groups = Groups([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
-        self._kinds: list[RecordKind] = []
-        self._has_answers = False
-        self._validated: dict[str, tuple[SparkSession, Validated]] = {}
+        self._dead = DeadLetters(scratch / "dead.parquet")
+        self._loaded = Loaded(rejections=rejections)
 
-    def read(self, source: Source) -> None:
-        """Check every row of a source that Arrow reads."""
-        self._begin(source.schema.names, source.rows)
-        first = 0
-        for raw in _prefetched(source):
-            batch = pa.RecordBatch.from_arrays([plain(column) for column in raw.columns], raw.schema.names)
-            place = pa.array(np.arange(first, first + batch.num_rows))
-            first += batch.num_rows
-            for kind in self._kinds:
-                if kind.late:
-                    found = labelled(batch, place, self._config)
-                    kind.check(found.outcomes, found.raw, found.place)
-                elif self._has_answers:
-                    said = incumbent_answers.stored(batch.column(ANSWER), self._config, self._source)
-                    kind.check(batch, batch, place, {ANSWER: said})
-                else:
-                    kind.check(batch, batch, place)
-            self._show(Progress("read", first, source.rows))
-        if first != source.rows:
-            raise StoreError(
-                f"load: {self._source}: expected {source.rows} rows by its metadata; got {first}. Nothing was loaded"
-            )
-        for kind in self._kinds:
-            kind.close()
-
-    def validate_all(self, spark: SparkSession, stack: ExitStack) -> None:
-        """Read and validate the whole source with Spark."""
-        from batch.load import spark_validation
-
-        rows = spark_validation.read(spark, self._source)
-        self._begin(rows.columns, 0)
-        if self._has_answers:
-            rows = spark_validation.with_answers(rows, self._config, self._source)
-        for kind in self._kinds:
-            self._validate(spark, stack, kind, spark_validation.late_labels(rows, self._config) if kind.late else rows)
-
-    def validate_doubtful(self, start: Start, stack: ExitStack) -> None:
-        """Validate the doubtful rows with Spark. Does not start Spark when there are none."""
-        for kind in [kind for kind in self._kinds if kind.doubtful_rows]:
-            from batch.load import spark_validation
-
-            spark = start()
-            rows = spark_validation.read(spark, str(kind.doubtful))
-            if kind.late:
-                rows = spark_validation.late_labels(rows, self._config)
-            elif self._has_answers:
-                rows = spark_validation.with_answers(rows, self._config, self._source)
-            spark_validation.refuse_other_count(
-                self._validate(spark, stack, kind, rows), kind.doubtful_rows, self._source
-            )
+    def read(self, *, outcomes: bool) -> None:
+        """Check or judge every row. Raises ContractError: too many are not valid."""
+        self._kinds = self._kinds_of(outcomes=outcomes)
+        reader = Reader(self._config, self._kinds, self._dead, self._loaded.rejections, self._moment)
+        name, of = self._source.name, self._source.rows
+        try:
+            for batch in _prefetched(self._source):
+                reader.read(batch, name)
+                self._show(Progress("read", reader.rows, of if self._source.exact else max(of, reader.rows)))
+            self._loaded.rejections.check(name, reader.rows, ended=True)
+        except ContractError as error:
+            raise type(error)(f"load: {error}. Nothing was loaded") from error
+        if self._source.exact and reader.rows != of:
+            raise StoreError(f"load: {name}: expected {of} rows by its metadata; got {reader.rows}. Nothing was loaded")
 
     def store(self) -> Loaded:
         """Write the valid rows that the tables do not have yet, then the dead letters."""
-        loaded = Loaded()
         writer = TableWriter(self._config, self._groups, self._moment)
-        for kind in self._kinds:
-            columns = kind.columns
-            answered = self._answered(kind) if self._has_answers and columns.base is tables.EVENTS else None
-            target = Target(columns.base, kind.topic, columns.stored_time)
-            loaded.add(columns.base, writer.store(kind.spool, target, answered, self._stored(columns.base)))
-            if answered is not None:
-                # Events that are in the table already get their answer too: the fleet may have answered them as well.
-                target = Target(tables.INCUMBENT, kind.topic, None)
-                loaded.add(tables.INCUMBENT, writer.store(answered, target, None, self._stored(tables.INCUMBENT)))
-            loaded.add(tables.DEAD_LETTERS, self._append_dead(kind))
-        return loaded
+        main, late = self._kinds.main, self._kinds.late
+        answered = self._answered() if self._kinds.answers is not None else None
+        self._write(writer, main, answered)
+        if answered is not None:
+            # Events that are in the table already get their answer too: the fleet may have answered them as well.
+            target = Target(tables.INCUMBENT, main.topic, None)
+            rows = writer.store(answered, target, None, self._stored(tables.INCUMBENT))
+            if rows or self._source.columns is not None:  # any JSON line might have had an answer
+                self._loaded.added[tables.INCUMBENT.name] = rows
+        if late is not None:
+            self._write(writer, late, None)
+        self._loaded.added[tables.DEAD_LETTERS.name] = self._dead.store(self._config, self._moment)
+        return self._loaded
 
-    def _begin(self, names: Iterable[str], rows: int) -> None:
-        self._has_answers = _has_answers(names, self._config, outcomes=self._outcomes)
-        late = not self._config.label_inside and self._config.fleet.target in names
-        if self._outcomes:
-            self._kinds = [self._kind(tables.OUTCOMES, rows)]
-        else:
-            self._kinds = [
-                self._kind(tables.EVENTS, rows),
-                *([self._kind(tables.OUTCOMES, rows, late=True)] if late else []),
-            ]
+    def _write(self, writer: TableWriter, kind: Kind, answered: Spool | None) -> None:
+        columns = kind.checker.columns
+        target = Target(columns.base, kind.topic, columns.stored_time)
+        valid = kind.spool.rows
+        rows = writer.store(kind.spool, target, answered, self._stored(columns.base))
+        self._loaded.added[columns.base.name] = rows
+        self._loaded.duplicates[columns.base.name] = valid - rows
 
-    def _kind(self, base: Contract, rows: int, *, late: bool = False) -> RecordKind:
-        columns = event_columns(self._config) if base is tables.EVENTS else outcome_columns(self._config)
-        carried = [self._answer_field()] if base is tables.EVENTS and self._has_answers else []
+    def _kinds_of(self, *, outcomes: bool) -> Kinds:
+        if outcomes:
+            return Kinds(self._kind(outcome_columns(self._config), ""))
+        events = event_columns(self._config)
+        answers = Answers(self._config, events.rules, self._source.name) if self._has(ANSWER) else None
+        main = self._kind(events, "", *([answers.field] if answers is not None else []))
+        outcomes_ = outcome_columns(self._config)
+        label = outcomes_.rules.field_of(self._config.fleet.target)
+        is_late = not self._config.label_inside and self._has(label.source)
+        return Kinds(main, self._kind(outcomes_, "#outcomes") if is_late else None, answers)
+
+    def _has(self, source: str) -> bool:
+        """Whether the source has, or may have, a column of this name that the fleet does not declare for events."""
+        if source == ANSWER and self._config.fleet.type_of(ANSWER) is not None:
+            return False
+        columns = self._source.columns
+        return columns is None or source in columns or source.partition(".")[0] in columns
+
+    def _kind(self, columns: Columns, suffix: str, *carried: pa.Field) -> Kind:
         checker = Checker(self._config, columns, self._groups, self._moment)
-        spool = Spool(self._scratch / base.name, columns.schema(*carried), self._groups, rows)
-        return RecordKind(checker, spool, f"load:{self._source}{'#outcomes' if late else ''}", self._scratch, late=late)
+        schema = columns.schema(*carried)
+        spool = Spool(self._scratch / columns.base.name, schema, self._groups, self._source.rows)
+        return Kind(checker, spool, f"load:{self._source.name}{suffix}")
 
-    def _answer_field(self) -> pa.Field:
-        return pa.field(ANSWER, arrow_type(layout.answer_type(self._config)))
-
-    def _answered(self, kind: RecordKind) -> Spool:
-        schema = pa.schema([(GROUP, pa.int64()), (PLACE, pa.int64()), ("event_id", pa.string()), self._answer_field()])
-        return Spool(self._scratch / tables.INCUMBENT.name, schema, self._groups, kind.spool.rows)
-
-    def _validate(self, spark: SparkSession, stack: ExitStack, kind: RecordKind, rows: DataFrame) -> Validated:
-        from batch.load import spark_validation
-
-        columns = kind.columns
-        found = stack.enter_context(spark_validation.validated(rows, self._config, kind.topic, self._moment, columns))
-        self._validated[columns.base.name] = spark, found
-        kind.spool.expect(found.rows - found.dead)
-        has_answers = self._has_answers and columns.base is tables.EVENTS
-        before = kind.spool.rows
-        for part in spark_validation.valid(found, self._config, columns, kind.validated, has_answers=has_answers):
-            keys = [part[name].combine_chunks() for name in self._config.fleet.group]
-            kind.spool.add(part.append_column(GROUP, pa.array(self._groups.of_keys(keys))))
-        spark_validation.refuse_other_rows(kind.spool.rows - before, found.rows - found.dead, self._source)
-        self._show(Progress("validated row by row", found.rows, found.rows))
-        return found
-
-    def _append_dead(self, kind: RecordKind) -> int:
-        if kind.columns.base.name not in self._validated:
-            return 0
-        from batch.load import spark_validation
-
-        spark, found = self._validated[kind.columns.base.name]
-        return spark_validation.append_dead(spark, self._config, found, self._moment)
+    def _answered(self) -> Spool:
+        answer = self._kinds.main.spool.schema.field(ANSWER)
+        schema = pa.schema([(GROUP, pa.int64()), (PLACE, pa.int64()), ("event_id", pa.string()), answer])
+        return Spool(self._scratch / tables.INCUMBENT.name, schema, self._groups, self._kinds.main.spool.rows)
 
     def _stored(self, base: Contract) -> Callable[[int, int], None]:
         return lambda rows, of: self._show(Progress(base.name, rows, of))
 
 
-def _prefetched(source: Source) -> Iterator[pa.RecordBatch]:
-    """The source's batches, read one ahead in a thread. Raises StoreError for a damaged file."""
+def _prefetched(source: Source) -> Iterator[Batch]:
+    """The source's batches, read one ahead in a thread. Raises ContractError for a damaged file."""
     batches = source.batches()
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, batches, None)
+        coming: Any = pool.submit(next, batches, None)
         while True:
-            try:
-                batch = coming.result()
-            except (pa.ArrowException, OSError) as error:
-                raise sources.unreadable(source.name, error) from error
+            batch = coming.result()
             if batch is None:
                 return
             coming = pool.submit(next, batches, None)

@@ -29,7 +29,7 @@ class Spool:
 
     def __init__(self, folder: Path, schema: pa.Schema, groups: Groups, rows: int) -> None:
         self._folder = folder
-        self._schema = schema
+        self.schema = schema
         self._groups = groups
         self._expected = rows
         self._kept: list[pa.Table] = []
@@ -41,7 +41,7 @@ class Spool:
     def add(self, table: pa.Table) -> None:
         if not table.num_rows:
             return
-        table = table.select(self._schema.names).cast(self._schema)
+        table = table.select(self.schema.names).cast(self.schema)
         self.rows += table.num_rows
         self._bytes += table.nbytes
         if self._files:
@@ -80,9 +80,7 @@ class Spool:
         self._ranges = max(FEWEST_RANGES, min(self._groups.shards_in_all, int(expected // RANGE_BYTES) + 1))
         self._folder.mkdir(parents=True, exist_ok=True)
         options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-        self._files = [
-            pa.ipc.new_file(str(self._file(at)), self._schema, options=options) for at in range(self._ranges)
-        ]
+        self._files = [pa.ipc.new_file(str(self._file(at)), self.schema, options=options) for at in range(self._ranges)]
         kept, self._kept = self._kept, []
         for table in kept:
             self._spill(table)

@@ -1,7 +1,7 @@
-"""Convert columns of a file to their declared types, without a JVM, where the result surely equals that of their JSON.
+"""Convert columns of a file to their declared types, where the result surely equals that of judging each row.
 
-Other values are *doubtful*: their rows are validated by `spinney.stores.validity`, the only definition of validity. A
-rule here may call too many values doubtful, which costs time, but never too few.
+Other values are *doubtful*: their rows are judged one by one by `spinney.core.records`, the only definition of
+validity. A rule here may call too many values doubtful, which costs time, but never too few.
 """
 
 from __future__ import annotations
@@ -15,26 +15,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from spinney.core.records.rules import FieldRule
 from spinney.stores.arrow import arrow_type
 
 Mask = npt.NDArray[np.bool_]
 
-FIRST_DATE, LAST_DATE = -135_140, 2_932_896
-"""Days since 1970 of 1600-01-01 and 9999-12-31: older dates are of another calendar to some writers, later ones have
-five digits."""
+FIRST_DAY, LAST_DAY = -719_162, 2_932_896
+"""Days since 1970 of 0001-01-01 and 9999-12-31: what Python's dates and times reach."""
 
-FIRST_TIME_DAY = -25_567
-"""1900-01-01: older times are of another calendar to some writers."""
-
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_INTEGERS = {"tinyint": np.int8, "smallint": np.int16, "int": np.int32, "bigint": np.int64}
-_SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
-_GREATEST_FLOAT = float(np.finfo(np.float32).max)
-_LARGE_FLOAT = 1e7
-"""From here on Java before 19 does not write the shortest text of a float (JDK-4511638)."""
-
-_PLAIN_SCALE = 6
-"""Decimals of at most so many places are never written with an exponent."""
+DAY_SECONDS = 86_400
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+INTEGERS = {"tinyint": np.int8, "smallint": np.int16, "int": np.int32, "bigint": np.int64}
+_EXACT = float(1 << 53)
+"""Beyond it not every integer is a double."""
 
 
 @dataclass(frozen=True)
@@ -45,35 +38,14 @@ class Typed:
     doubtful: Mask | None = None
 
 
-def is_known(kind: pa.DataType) -> bool:
-    """Whether Spark makes the same JSON of such a column after its rows were copied to another Parquet file."""
-    if types.is_dictionary(kind):
-        return is_known(kind.value_type)
-    return (
-        (types.is_integer(kind) and kind != pa.uint64())
-        or types.is_float32(kind)
-        or types.is_float64(kind)
-        or any(test(kind) for test in _KNOWN)
-    )
-
-
-_KNOWN = (
-    types.is_boolean,
-    types.is_string,
-    types.is_large_string,
-    types.is_binary,
-    types.is_date32,
-    types.is_timestamp,
-    types.is_decimal128,
-)
-
-
 def plain(column: pa.Array) -> pa.Array:
     """The column with dictionaries decoded, large strings as strings, and NaN as null (pandas writes either)."""
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_large_string(column.type):
         column = column.cast(pa.string())
+    if types.is_float16(column.type):
+        column = column.cast(pa.float32())
     if types.is_floating(column.type):
         missing = np.isnan(column.to_numpy(zero_copy_only=False))
         if missing.sum() > column.null_count:
@@ -81,34 +53,43 @@ def plain(column: pa.Array) -> pa.Array:
     return column
 
 
-def typed(column: pa.Array, kind: str) -> Typed:
-    """A `plain` column as the declared Spark type `kind`."""
-    wanted, here = arrow_type(kind), column.type
+def typed(column: pa.Array, rule: FieldRule) -> Typed:
+    """A `plain` column that is not text, or is declared so, as its rule has it."""
+    kind, here = rule.type, column.type
+    wanted = arrow_type(kind)
     if column.null_count == len(column):
         return Typed(pa.nulls(len(column), wanted))
-    if kind == "string" and types.is_string(here):
-        return Typed(column) if is_utf8(column) else Typed(pa.nulls(len(column), wanted), _there(column))
+    if kind == "string":
+        return _string(column, rule)
     if kind == "boolean" and types.is_boolean(here):
         return Typed(column)
-    if kind in _INTEGERS and types.is_integer(here):
+    if kind in INTEGERS and types.is_integer(here):
         return _integer(column, kind)
-    if kind in ("float", "double") and (types.is_integer(here) or types.is_floating(here)):
+    if kind in INTEGERS and types.is_floating(here):
+        return _whole(column, kind)
+    if kind in ("float", "double") and (
+        types.is_integer(here) or types.is_floating(here) or (types.is_decimal128(here) and here.scale >= 0)
+    ):
         return _floating(column, kind)
-    if kind == "double" and types.is_decimal128(here) and 0 <= here.scale <= _PLAIN_SCALE:
-        return Typed(column.cast(pa.string()).cast(pa.float64()))  # by their text, rounded once, as from JSON
-    if kind == "date" and types.is_date32(here):
-        return _date(column)
-    if kind == "timestamp" and types.is_timestamp(here):
-        return _timestamp(column)
-    if types.is_decimal128(here) and here == wanted and 0 <= here.scale <= _PLAIN_SCALE:
-        return Typed(column)
-    return Typed(pa.nulls(len(column), wanted), _there(column))
+    if types.is_decimal128(wanted) and (types.is_integer(here) or types.is_decimal128(here)):
+        return _decimal(column, wanted)
+    if kind in ("timestamp", "date") and (types.is_date32(here) or types.is_timestamp(here)):
+        return _date(column) if kind == "date" else of_micros(*_micros(column))
+    if kind == "timestamp" and rule.unit is not None and types.is_integer(here):
+        return of_number(column, rule.unit)
+    return nothing_sure(column, wanted)
+
+
+def nothing_sure(column: pa.Array, wanted: pa.DataType) -> Typed:
+    """Every value is doubtful."""
+    return Typed(pa.nulls(len(column), wanted), there(column))
 
 
 def outside(values: pa.Array, low: float, high: float) -> Mask:
     """Which values are not surely within a range. values: numbers as `typed` gives them."""
     numbers = np.asarray(values.cast(pa.float64(), safe=False).fill_null(np.nan))
-    margin = 1e-9 if types.is_decimal(values.type) else 0.0  # Arrow does not round a decimal as Java does
+    rounded = types.is_decimal(values.type) or max(abs(low), abs(high)) >= _EXACT
+    margin = 1e-9 if rounded else 0.0
     found: Mask = (numbers < low + margin * abs(low)) | (numbers > high - margin * abs(high))
     return found
 
@@ -138,17 +119,52 @@ def union(masks: Sequence[Mask | None], rows: int) -> Mask:
     return whole
 
 
-def _there(column: pa.Array) -> Mask:
+def there(column: pa.Array) -> Mask:
     return np.asarray(column.is_valid())
 
 
-def _some(mask: Mask, column: pa.Array) -> Mask | None:
-    mask = mask & _there(column) if column.null_count else mask
+def of_micros(micros: npt.NDArray[np.int64], present: Mask, doubtful: Mask) -> Typed:
+    """Times. micros: since 1970, shape (rows,); those of doubtful ones do not matter."""
+    values = pa.array(np.where(doubtful, 0, micros), mask=~present).cast(arrow_type("timestamp"))
+    return Typed(values, some(doubtful & present))
+
+
+def of_number(column: pa.Array, unit: str) -> Typed:
+    """Times out of integers since 1970."""
+    ticks = PER_SECOND[unit]
+    present = there(column)
+    numbers = np.asarray(column.fill_null(0))
+    first, last = FIRST_DAY * DAY_SECONDS * ticks, (LAST_DAY + 1) * DAY_SECONDS * ticks
+    doubtful = (numbers < first) | (numbers >= last)
+    return of_micros(np.where(doubtful, 0, numbers).astype(np.int64) * (1_000_000 // ticks), present, doubtful)
+
+
+def some(mask: Mask) -> Mask | None:
     return mask if mask.any() else None
 
 
-def _numbers(column: pa.Array) -> npt.NDArray[np.int64]:
-    return np.asarray(column.fill_null(0) if column.null_count else column)
+def single(numbers: pa.Array) -> Typed:
+    """Doubles as floats; one that overflows is doubtful."""
+    doubles = np.asarray(numbers.fill_null(0.0))
+    with np.errstate(over="ignore"):
+        floats = doubles.astype(np.float32) + np.float32(0)
+    return Typed(pa.array(floats, mask=~there(numbers)), some(np.isinf(floats)))
+
+
+def integer_in_range(numbers: npt.NDArray[np.int64], present: Mask, kind: str, sure: Mask) -> Typed:
+    """Integers of 64 bits as a type of integers. sure: those whose number is exact."""
+    info = np.iinfo(INTEGERS[kind])
+    doubtful = ~sure | (numbers < info.min) | (numbers > info.max)
+    values = pa.array(np.where(doubtful, 0, numbers), mask=~present).cast(arrow_type(kind))
+    return Typed(values, some(doubtful & present))
+
+
+def _string(column: pa.Array, rule: FieldRule) -> Typed:
+    if types.is_string(column.type) and is_utf8(column):
+        return Typed(column)
+    if types.is_integer(column.type) and rule.coerce:
+        return Typed(column.cast(pa.string()))
+    return nothing_sure(column, pa.string())
 
 
 def _bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
@@ -160,60 +176,59 @@ def _bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
 
 
 def _integer(column: pa.Array, kind: str) -> Typed:
-    info = np.iinfo(_INTEGERS[kind])
-    numbers = _numbers(column)
+    info = np.iinfo(INTEGERS[kind])
+    numbers = np.asarray(column.fill_null(0) if column.null_count else column)
     own = np.iinfo(numbers.dtype)
     fits = own.min >= info.min and own.max <= info.max
-    doubtful = None if fits else _some((numbers < info.min) | (numbers > info.max), column)
+    doubtful = None if fits else some(((numbers < info.min) | (numbers > info.max)) & there(column))
     return Typed(column.cast(arrow_type(kind), safe=False), doubtful)
 
 
+def _whole(column: pa.Array, kind: str) -> Typed:
+    """Integers with gaps are floats to pandas."""
+    numbers = np.asarray(column.fill_null(0.0)).astype(np.float64)
+    sure = (np.abs(numbers) < _EXACT) & (numbers == np.trunc(numbers))
+    return integer_in_range(np.where(sure, numbers, 0).astype(np.int64), there(column), kind, sure)
+
+
 def _floating(column: pa.Array, kind: str) -> Typed:
-    wanted = arrow_type(kind)
-    if types.is_integer(column.type):
-        return Typed(column.cast(wanted, safe=False))
-    numbers = np.asarray(column.fill_null(0.0))
-    doubtful = np.isinf(numbers)
-    if column.type != wanted:
-        size = np.abs(numbers)
-        doubtful |= (size < _SMALLEST_NORMAL) & (size > 0)  # Java writes at least two digits
-        if kind == "float":
-            # Halfway between two floats the text may lie on the other side than the number itself.
-            bits = numbers.view(np.int64) & 0x1FFF_FFFF
-            doubtful |= (size > _GREATEST_FLOAT) | (bits == 0x1000_0000)
-        else:
-            doubtful |= size >= _LARGE_FLOAT
-    if column.type == wanted or kind == "float":
-        with np.errstate(over="ignore"):  # what overflows is doubtful
-            numbers = numbers.astype(wanted.to_pandas_dtype())
-    else:
-        # 0.1 as a float is the text 0.1 and so the double 0.1, not the float's own value.
-        numbers = np.asarray(pa.array(numbers).cast(pa.string()).cast(pa.float64()))
-    # -0.0 is written as -0.0 and read as a decimal, which knows no negative zero.
-    values = pa.array(numbers + numbers.dtype.type(0), mask=~_there(column) if column.null_count else None)
-    return Typed(values, _some(doubtful, column))
+    if types.is_decimal128(column.type):
+        column = column.cast(pa.string())  # their text, rounded once, as from JSON
+    numbers = column.cast(pa.float64(), safe=False)
+    if kind == "float":
+        return single(numbers)
+    doubles = np.asarray(numbers.fill_null(0.0)) + 0.0  # minus zero is zero
+    return Typed(pa.array(doubles, mask=~there(numbers)), some(np.isinf(doubles)))
+
+
+def _decimal(column: pa.Array, wanted: pa.DataType) -> Typed:
+    if column.type == wanted:
+        return Typed(column)
+    try:
+        return Typed(column.cast(wanted))
+    except pa.ArrowInvalid:
+        return nothing_sure(column, wanted)
+
+
+def _micros(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
+    """Microseconds, which are there, which are doubtful. Nanoseconds are cut off; without a zone it is UTC."""
+    present = there(column)
+    if types.is_date32(column.type):
+        days = np.asarray(column.cast(pa.int32()).fill_null(0)).astype(np.int64)
+        doubtful = (days < FIRST_DAY) | (days > LAST_DAY)
+        return np.where(doubtful, 0, days) * DAY_SECONDS * 1_000_000, present, doubtful
+    ticks = PER_SECOND[column.type.unit]
+    numbers = np.asarray(column.cast(pa.int64()).fill_null(0))
+    if ticks == PER_SECOND["ns"]:
+        return (numbers + np.where(numbers < 0, 999, 0)) // 1000, present, np.zeros(len(numbers), np.bool_)
+    doubtful = (numbers < FIRST_DAY * DAY_SECONDS * ticks) | (numbers >= (LAST_DAY + 1) * DAY_SECONDS * ticks)
+    return np.where(doubtful, 0, numbers) * (1_000_000 // ticks), present, doubtful
 
 
 def _date(column: pa.Array) -> Typed:
-    days = _numbers(column.cast(pa.int32()))
-    doubtful = _some((days < FIRST_DATE) | (days > LAST_DATE), column)
-    if doubtful is not None:  # Python has no date beyond the year 9999
-        column = pc.if_else(pa.array(doubtful), pa.scalar(None, pa.date32()), column)
-    return Typed(column, doubtful)
-
-
-def _timestamp(column: pa.Array) -> Typed:
-    """To microseconds; nanoseconds are cut off. A time without a zone is UTC, as the session's is."""
-    ticks = _PER_SECOND[column.type.unit]
-    numbers = _numbers(column.cast(pa.int64()))
-    day = 86_400 * ticks
-    doubtful = numbers < FIRST_TIME_DAY * day
-    if ticks < _PER_SECOND["ns"]:  # nanoseconds end in 2262
-        doubtful |= numbers >= (LAST_DATE + 1) * day
-    numbers = np.where(doubtful, 0, numbers)
-    if ticks == _PER_SECOND["ns"]:
-        micros = (numbers + np.where(numbers < 0, 999, 0)) // 1000  # towards zero
-    else:
-        micros = numbers * (_PER_SECOND["us"] // ticks)
-    values = pa.array(micros, mask=~_there(column) if column.null_count else None).cast(arrow_type("timestamp"))
-    return Typed(values, _some(doubtful, column))
+    """A time is a date at midnight in UTC."""
+    micros, present, doubtful = _micros(column)
+    days, rest = np.divmod(micros, DAY_SECONDS * 1_000_000)
+    doubtful = doubtful | (rest != 0)
+    values = pa.array(np.where(doubtful, 0, days).astype(np.int32), mask=~present).cast(pa.date32())
+    return Typed(values, some(doubtful & present))

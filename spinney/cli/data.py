@@ -19,11 +19,10 @@ from spinney.cli.options import (
     person_of,
     reason_of,
     say_where_a_fleet_begins,
-    spark_session,
     table,
     write_json,
 )
-from spinney.cli.reading import judging_options, options_of, say_notes, say_rejections
+from spinney.cli.reading import READING, judging_options, options_of, say_notes, say_rejections
 
 if TYPE_CHECKING:
     from batch.load import Progress
@@ -71,7 +70,10 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 @config_option
 @json_option
 @click.option(
-    "--topic", default="events", show_default=True, help="`events` or `outcomes` of the configuration, or a topic's name."
+    "--topic",
+    default="events",
+    show_default=True,
+    help="`events` or `outcomes` of the configuration, or a topic's name.",
 )
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Records per second at most.")
 @click.option("--by-event-time", is_flag=True, help="Send as time went by, records stamped with their event time.")
@@ -152,32 +154,45 @@ def _words(sent: Sent) -> str:
 @click.option("--dry-run", is_flag=True, help="Read and try the models; write nothing.")
 @click.option("--reason", help="Why these models, for whoever asks later.")
 @click.option("--by", help="Who decides [your login name].")
+@judging_options
 def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: bool, **importing: Any) -> None:
-    """History without Kafka: Parquet or Delta, through the same validation, to events and outcomes.
+    """History without Kafka: files through the same validation, to events and outcomes.
 
-    Rows that are there already are not added again. Where labels come late and the rows of events have the target,
-    they are loaded as outcomes too. A column `prediction` is what your present system answered: `spinney fleet
-    --incumbent` compares.
+    SOURCE is a CSV, JSON lines or Parquet file, a folder of such files, or a Delta table. Rows that are there already
+    are not added again; rows that are not valid become dead letters, and the exit code is 1.
+
+    Where labels come late and the rows of events have the target, they are loaded as outcomes too. A column
+    `prediction` is what your present system answered: `spinney fleet --incumbent` compares.
 
     With --models: existing models become first champions. SOURCE is a CSV, JSON lines or Parquet file with the group's
     columns and `model`: a path, or an MLflow URI.
     """
+    reading = {name: importing.pop(name) for name in READING}
     if models:
         _load_models(source, config_path, as_json=as_json, outcomes=outcomes, **importing)
         return
     if given := [name for name, value in importing.items() if value]:
         raise click.UsageError(f"--{given[0].replace('_', '-')} is for --models")
-    config = load_config(config_path)
-    say_where_a_fleet_begins(config)
     from batch.load import load as run_load
+    from batch.load import open_for_load
 
-    added = run_load(
-        config, source, outcomes=outcomes, spark=lambda: spark_session(config), show=_load_progress()
-    ).added
+    config, options = load_config(config_path), options_of(reading)
+    opened = open_for_load(config, source, options, outcomes=outcomes)
+    say_where_a_fleet_begins(config)
+    say_notes("load", opened.notes)
+    loaded = run_load(config, opened, outcomes=outcomes, options=options, show=_load_progress())
+    found = loaded.rejections
     if as_json:
-        write_json(added)
+        counts = {"added": loaded.added, "duplicates": loaded.duplicates, "rejected": found.rejected}
+        write_json({**counts, "rejections": found.listed()})
     else:
-        table("added", [{"table": name, "rows": rows} for name, rows in added.items()])
+        duplicates: dict[str, Any] = loaded.duplicates
+        shown = [
+            {"table": name, "rows": rows, "duplicates": duplicates.get(name)} for name, rows in loaded.added.items()
+        ]
+        table("added", shown)
+    say_rejections("load", found)
+    sys.exit(1 if found.rejected else 0)
 
 
 def _load_progress() -> Callable[[Progress], None]:

@@ -24,6 +24,10 @@ _FOLDER = click.option(
 _LIMIT = click.option("--max-rejected", metavar="N|N%", help="Stop when more rows than this are not valid.")
 
 
+READING = ("delimiter", "encoding", "decimal", "missing_as_null", "max_rejected")
+"""The names that `judging_options` adds to a verb's keywords."""
+
+
 def format_options(verb: F) -> F:
     """--delimiter, --encoding, --decimal: passed on as keywords for `options_of`."""
     return _all(verb, _FORMAT)

@@ -100,13 +100,31 @@ def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[
 @config_option
 @click.option("--only", multiple=True, type=click.Choice(QUERIES), help="Run this query alone; may be repeated.")
 @click.option("--once", is_flag=True, help="Drain what is there, then exit 0: for a cron job or a test.")
-def stream(config_path: str, only: tuple[str, ...], once: bool) -> None:
+@click.option(
+    "--accept-topic",
+    "accepted",
+    multiple=True,
+    metavar="TOPIC",
+    help="This topic was deleted and made again: read the new one from its start. May be repeated.",
+)
+def stream(config_path: str, only: tuple[str, ...], once: bool, accepted: tuple[str, ...]) -> None:
     """The four queries: ingest, score, labels, retrain. SIGTERM and Ctrl-C stop between batches."""
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
+    _accept(config, accepted)
     from streaming.app import run
 
     run(config, only, once=once, spark=spark_session(config), show=_show if sys.stderr.isatty() else None)
+
+
+def _accept(config: Config, topics: Sequence[str]) -> None:
+    if not topics:
+        return
+    from spinney.stores.topic_ids import accept
+
+    for name in topics:
+        said = "is read from its start" if accept(config, name) else "is the one that was read before; nothing changed"
+        click.echo(f"topic {name}: {said}", err=True)
 
 
 def _show(batches: Sequence[Mapping[str, Any]]) -> None:

@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 from schemas.vocabulary import Decision
 from spinney.core.errors import ContractError
-
-SHORT = 8
-"""Characters of a recipe_id that are enough for people."""
+from spinney.core.figures import figure
+from spinney.core.recipe_name import shown
 
 
 class Rule(Protocol):
@@ -54,23 +53,24 @@ def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     is_worse, refitted = mine > theirs * (1 + gate.margin), metrics.get("refitted")
     if rows < gate.evidence and not (is_worse and refitted):
         return Decision.UNPROVEN, f"thin evidence: {rows} of {gate.evidence} rows compared"
-    whose = f"the champion's {theirs:.6g}"
+    whose = f"the champion's {figure(theirs)}"
     if refitted:
-        whose = f"{theirs:.6g} of the champion's recipe ({_named(refitted)}), both fitted on the same older rows,"
-    losses = f"loss {mine:.6g} against {whose} on {rows} rows, margin {gate.margin:.0%}"
+        whose = f"{figure(theirs)} of the champion's recipe ({_named(refitted)}), both fitted on the same older rows,"
+    losses = f"loss {figure(mine)} against {whose} on {rows} rows, margin {gate.margin:.0%}"
     if is_worse:
         return Decision.REFUSED, f"worse: {losses}"
     return Decision.PROMOTED, f"not worse: {losses}"
 
 
 def _named(refitted: Mapping[str, Any]) -> str:
-    return f"{refitted['estimator']} {str(refitted['recipe_id'])[:SHORT]}"
+    name = str(refitted["recipe_id"])
+    return shown(name, {name: str(refitted["estimator"])}) or name
 
 
 def _first(rows: int, loss: float | None, gate: Rule) -> tuple[Decision, str]:
     if loss is None or rows < gate.evidence:
         return Decision.UNPROVEN, f"first model on thin evidence: {rows} of {gate.evidence} held-out rows"
-    return Decision.PROMOTED, f"first model: loss {loss:.6g} on {rows} held-out rows"
+    return Decision.PROMOTED, f"first model: loss {figure(loss)} on {rows} held-out rows"
 
 
 def _count(metrics: Mapping[str, Any]) -> int:

@@ -18,6 +18,8 @@ BROKER_SECONDS = 5.0
 FREE_BYTES = 2 * 1024**3
 """Less free disk than this is a finding: Spark's shuffles and state need room beside the tables."""
 
+ACCEPT = "To read the new one from its start: spinney stream --accept-topic "
+
 
 @dataclass(frozen=True)
 class Result:
@@ -48,7 +50,7 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
             results += check()
         except SpinneyError as error:
             results.append(_refused(name, error))
-    return [*results, *estimator(config), *shadow(config)]
+    return [*results, *fleet(config), *estimator(config), *shadow(config)]
 
 
 def java(environment: Mapping[str, str]) -> Result:
@@ -83,11 +85,21 @@ def kafka(config: Config) -> Result:
 def topics(config: Config) -> list[Result]:
     """The topics exist, may be used, keep their records and take none of the future. Raises Busy, StoreError."""
     from spinney.local.topic_checks import problems
+    from spinney.stores import topic_ids
     from spinney.stores.kafka import topic_settings, topics_of
     from spinney.stores.topics import Topic, described
 
     found = described(config, topics_of(config), BROKER_SECONDS)
-    wrong = [Result("topics", "finding", *each) for each in problems(config, found, partial(topic_settings, config))]
+    wrong = [
+        Result(
+            "topics",
+            "finding",
+            f"{topic.name}: was deleted and made again; a stream does not start",
+            ACCEPT + topic.name,
+        )
+        for topic in topic_ids.made_again(config, found)
+    ]
+    wrong += [Result("topics", "finding", *each) for each in problems(config, found, partial(topic_settings, config))]
     there = [f"{topic.name} ({topic.partitions} partitions)" for topic in found.values() if isinstance(topic, Topic)]
     return wrong or [Result("topics", "ok", ", ".join(there))]
 
@@ -110,6 +122,22 @@ def storage(config: Config) -> Result:
         return Result("storage", "finding", f"{there} has {free / 1e9:.1f} GB left", remedy)
     state = "" if root.exists() else ", will be made"
     return Result("storage", "ok", f"{root}{state}; {free / 1e9:.0f} GB free")
+
+
+def fleet(config: Config) -> list[Result]:
+    """What the configuration changes for the fleet that is at its root; nothing where there is none yet."""
+    from spinney.core.config_changes import Effect, changes
+    from spinney.stores import charter, last_configuration
+
+    made = charter.standing(config)
+    if made is None:
+        return []
+    found = changes(config, made.fixed, last_configuration.last(config))
+    if not found:
+        return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]
+    return [
+        Result("fleet", "finding" if each.effect is Effect.REFUSED else "ok", str(each), each.remedy) for each in found
+    ]
 
 
 def estimator(config: Config) -> list[Result]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from schemas.messages import MAX_RECORD_BYTES
 from spinney.core import durations
 from spinney.core.config import Config
-from spinney.stores.kafka import FUTURE_MS
+from spinney.stores.kafka import FUTURE_MS, topics_read
 from spinney.stores.topics import Absence, Topic
 
 Settings = Mapping[str, str]
@@ -26,11 +26,6 @@ class Problem(NamedTuple):
     remedy: str
 
 
-def read_topics(config: Config) -> tuple[str, ...]:
-    """The topics that the fleet reads."""
-    return tuple(topic for topic in (config.kafka.events, config.kafka.outcomes) if topic)
-
-
 def absent(found: Mapping[str, Topic | Absence]) -> Iterator[Problem]:
     """Topics that do not exist or may not even be looked at."""
     missing = [name for name, topic in found.items() if topic is Absence.MISSING]
@@ -43,7 +38,7 @@ def absent(found: Mapping[str, Topic | Absence]) -> Iterator[Problem]:
 
 def forbidden(config: Config, topic: Topic) -> Iterator[Problem]:
     """Operations that a running fleet needs and this user lacks. A broker without access control allows all."""
-    needed = "READ" if topic.name in read_topics(config) else "WRITE"
+    needed = "READ" if topic.name in topics_read(config) else "WRITE"
     if topic.operations and needed not in topic.operations:
         verb = needed.title()
         yield Problem(f"{topic.name}: this user may not {verb.lower()} it", f"Let it {verb}.")
@@ -117,7 +112,7 @@ def problems(config: Config, found: Mapping[str, Topic | Absence], settings_of: 
         yield from forbidden(config, topic)
     settings = {}
     for topic in there:
-        if topic.name not in read_topics(config):
+        if topic.name not in topics_read(config):
             continue
         if topic.operations and "DESCRIBE_CONFIGS" not in topic.operations:
             text = f"{topic.name}: this user may not read its settings, so they are not checked"

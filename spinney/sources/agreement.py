@@ -34,7 +34,8 @@ def check(files: Sequence[DataFile], options: Options) -> tuple[str, ...]:
         with_it = [file for file in typed if _column(file, name, options) is not None]
         _refuse_missing(name, typed, with_it, options)
         _refuse_other_types(name, with_it, options)
-        if not with_it:
+        is_optional = options.wanted is not None and name in options.wanted.optional
+        if not with_it and not is_optional:
             notes.append(f"column {name}: in no file, so it is null in every row")
     return tuple(notes)
 

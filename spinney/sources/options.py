@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spinney.core.errors import ContractError
-from spinney.sources.rejections import MostRejected
+from spinney.sources.rejections import ANY_NUMBER, MostRejected
 
 _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 
@@ -45,13 +45,14 @@ class Wanted:
 
     names: a name with dots may be a path into nested objects, so its first part counts as well. required: those of
     `names` that no file may lack. only: leave every other column out. numbers: those of `names` whose decimal commas
-    are read as such; None: of every column.
+    are read as such; None: of every column. optional: those of `names` that are no loss where they are missing.
     """
 
     names: tuple[str, ...]
     required: frozenset[str] = frozenset()
     only: bool = False
     numbers: frozenset[str] | None = None
+    optional: frozenset[str] = frozenset()
 
     def in_file(self, name: str, columns: Iterable[str]) -> str | None:
         """The column of a file that holds `name`: of this whole name, or of its path's first part; None: neither."""
@@ -76,4 +77,4 @@ class Options:
     text: TextFormat = TextFormat()
     wanted: Wanted | None = None
     missing_as_null: bool = False
-    most_rejected: MostRejected = MostRejected()
+    most_rejected: MostRejected = ANY_NUMBER

@@ -50,6 +50,9 @@ class MostRejected:
         return self.share is not None and (ended or read >= HOPELESS_ROWS) and rejected > self.share * read
 
 
+ANY_NUMBER = MostRejected()
+
+
 class RejectionLimitError(ContractError):
     """Reading stopped because of what was rejected."""
 

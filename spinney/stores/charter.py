@@ -91,15 +91,15 @@ def beginning(config: Config) -> str | None:
     return f"fleet {config.fleet.name}: none at {place} yet; it begins there"
 
 
+def standing(config: Config) -> Charter | None:
+    """The charter as it stands; None where no fleet was made yet."""
+    return _read(config) if _file(config).exists() else None
+
+
 def ensure_kept(config: Config) -> None:
     """For who only reads: nothing is made. Raises StoreError when something fixed was changed."""
     if _file(config).exists():
         _refuse_changes(config, _read(config))
-
-
-def present(config: Config) -> Charter | None:
-    """The charter as it is, whatever the configuration says now; None before the fleet began."""
-    return _read(config) if _file(config).exists() else None
 
 
 def keep(config: Config, charter: Charter) -> None:
@@ -109,13 +109,13 @@ def keep(config: Config, charter: Charter) -> None:
 
 def former(config: Config) -> dict[str, Former]:
     """What became of the columns that were declared once and are not any more, by name."""
-    there = present(config)
+    there = standing(config)
     return {} if there is None else former_columns(there.migrations)
 
 
 def retired(config: Config) -> dict[str, str]:
     """Name -> type of columns that the table `events` still has and that are declared no more."""
-    there = present(config)
+    there = standing(config)
     return {} if there is None else retired_by(there.migrations)
 
 
@@ -135,6 +135,22 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
             f"fleet {config.fleet.name}: fleet.ranges was edited, and the new ranges begin at one offset for "
             f"{' and '.join(JUDGING)} together: expected both to have stopped; got {error}. Then start both again"
         ) from error
+
+
+def begin_topic(config: Config, topic: str) -> None:
+    """For a topic that was made again: the newest edition holds from its start, whatever the old topic's offsets were.
+
+    Only for who holds the leases of JUDGING.
+    """
+    if not _file(config).exists():
+        return
+    there = _read(config)
+    editions = tuple(
+        replace(each, since={name: offsets for name, offsets in each.since.items() if name != topic})
+        for each in there.editions
+    )
+    if editions != there.editions:
+        storage.replace(_file(config), _text(replace(there, editions=editions)))
 
 
 COLUMNS = "fleet.columns"

@@ -23,6 +23,7 @@ __all__ = [
     "retention_ms",
     "topic_settings",
     "topics_of",
+    "topics_read",
     "unreachable",
 ]
 
@@ -56,6 +57,11 @@ def topics_of(config: Config) -> tuple[str, ...]:
     """The topics that a configuration names."""
     named = (config.kafka.events, config.kafka.outcomes, config.kafka.predictions)
     return tuple(topic for topic in named if topic is not None)
+
+
+def topics_read(config: Config) -> tuple[str, ...]:
+    """The topics that the fleet reads."""
+    return tuple(topic for topic in (config.kafka.events, config.kafka.outcomes) if topic is not None)
 
 
 def existing_topics(config: Config, seconds: float = SECONDS) -> dict[str, int]:

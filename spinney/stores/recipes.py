@@ -21,9 +21,8 @@ from spinney.core.recipe_change import as_now, obstacle
 from spinney.core.signing import Claim, Signer
 from spinney.stores import charter, storage
 from spinney.stores.layout import root
+from spinney.stores.recipe_names import FOLDER
 from spinney.stores.snapshot import Shards, snapshots
-
-FOLDER = "recipes"
 
 
 def keep(config: Config, signer: Signer, recipe: Recipe) -> None:

@@ -9,18 +9,12 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.stores import kafka
-from spinney.stores.kafka_options import client_settings
+from spinney.stores.kafka_options import consumer_settings
 
 SECONDS = 10.0
 RECORDS_AT_ONCE = 500
 
-_SETTINGS = {
-    "group.id": "spinney-reads-only",
-    "enable.auto.commit": False,
-    "auto.offset.reset": "earliest",
-    "enable.partition.eof": True,
-    "log_level": 0,
-}
+GROUP = "spinney-reads-only"
 
 
 def ends(config: Config, topics: Iterable[str]) -> dict[str, dict[int, int]]:
@@ -76,4 +70,4 @@ def headers_since(config: Config, beginnings: Mapping[str, Mapping[int, int]], n
 
 
 def _consumer(config: Config) -> Consumer:
-    return Consumer({**client_settings(config), **_SETTINGS})
+    return Consumer({**consumer_settings(config, GROUP), "auto.offset.reset": "earliest", "log_level": 0})

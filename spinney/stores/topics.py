@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import TopicDescription
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import OffsetSpec, TopicDescription
 
 from spinney.core.config import Config
+from spinney.core.errors import StoreError
 from spinney.stores import kafka
 
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
@@ -60,6 +61,51 @@ def described(config: Config, names: Iterable[str], seconds: float = kafka.SECON
                 raise kafka.unreachable(config, error) from error
             found[name] = absence
     return found
+
+
+def required(config: Config, names: Iterable[str]) -> dict[str, Topic]:
+    """Return each topic's description.
+
+    Raises StoreError: a topic that does not exist or that this user may not see. Busy: as `described`.
+    """
+    found: dict[str, Topic] = {}
+    for name, topic in described(config, names).items():
+        servers = config.kafka.bootstrap_servers
+        if topic is Absence.UNAUTHORISED:
+            raise StoreError(f"topic {name} on {servers}: this user may not see it; let it Describe and Read the topic")
+        if isinstance(topic, Absence):
+            raise StoreError(f"topic {name}: not on {servers}; run `spinney init`")
+        found[name] = topic
+    return found
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What a topic holds now, by partition: the offsets of its first record and after its last one."""
+
+    first: dict[str, int]
+    end: dict[str, int]
+
+    @property
+    def records(self) -> int:
+        """Markers of transactions are counted too."""
+        return sum(self.end[partition] - first for partition, first in self.first.items())
+
+
+def extent(config: Config, topic: Topic) -> Extent:
+    """Return what a topic holds; records of open transactions do not count. Raises Busy: the broker does not answer."""
+    first, end = (_offsets(config, topic, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+    return Extent(first, end)
+
+
+def _offsets(config: Config, topic: Topic, spec: OffsetSpec) -> dict[str, int]:
+    client = kafka.admin(config)  # kept by name: its futures die with it
+    parts = {TopicPartition(topic.name, partition): spec for partition in range(topic.partitions)}
+    asked = client.list_offsets(parts, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=kafka.SECONDS)
+    try:
+        return {str(part.partition): future.result().offset for part, future in asked.items()}
+    except KafkaException as error:
+        raise kafka.unreachable(config, error) from error
 
 
 def _topic(said: TopicDescription) -> Topic:

@@ -41,7 +41,7 @@ class Story:
     def __init__(self, spark: Any, shops: Shops) -> None:
         self.spark, self.shops = spark, shops
         shops.init()
-        self.loaded = load(shops.config, str(shops.history(history())), spark=spark).added
+        self.loaded = load(shops.config, str(shops.history(history()))).added
         self.before_any_model()
         self.first_round = retrain(shops.config, spark=spark)
         self.everyone_asks()

@@ -33,7 +33,7 @@ class Story:
         self.spark, self.shops, self.waves = spark, shops, 0
         shops.init()
         rows = [shop.sale(f"h{i}", *WHO, float(i % 11 - 5), 8.0 * i) for i in range(30)]
-        load(shops.config, str(shops.history(rows)), spark=spark)
+        load(shops.config, str(shops.history(rows)))
         retrain(shops.config, spark=spark)
         self.app = Application(spark, shops.config)
         self.app.start()

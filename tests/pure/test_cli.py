@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from spinney.core.config import parse
 from spinney.core.errors import Busy, Finding
 from spinney.local import checks
 from spinney.local.checks import Result as Seen
+from spinney.sources.rejections import Rejections
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
 VERBS = [
@@ -197,8 +198,7 @@ def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def spark(monkeypatch: pytest.MonkeyPatch) -> object:
     session = object()
-    for module in ("run", "data"):
-        monkeypatch.setattr(f"spinney.cli.{module}.spark_session", lambda config: session)
+    monkeypatch.setattr("spinney.cli.run.spark_session", lambda config: session)
     return session
 
 
@@ -218,8 +218,9 @@ def test_retrain_wants_to_know_what(flights: Path, words: list[str]) -> None:
 def test_retrain_passes_its_groups_on(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def retrain(config: object, groups: object, *, stale: bool, spark: Any, show: object) -> dict[str, int]:
+    def retrain(config: object, groups: object, *, stale: bool, spark: Any, show: object, **how: bool) -> Any:
         assert callable(show)
+        assert how == {"unproven": False}
         asked.append((groups, stale, spark()))  # started only where it is needed
         return {"fitted": 2}
 
@@ -230,21 +231,25 @@ def test_retrain_passes_its_groups_on(flights: Path, spark: object, monkeypatch:
     assert asked == [(None, False, spark), (["a", "b"], False, spark), (None, True, spark)]
 
 
-def test_load_shows_the_counts(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_shows_the_counts(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def load(config: object, source: str, *, outcomes: bool, spark: Callable[[], object], show: object) -> object:
-        assert callable(show)
-        asked.append((source, outcomes, spark()))
-        return types.SimpleNamespace(added={"events": 5, "dead_letters": 1})
+    def open_for_load(config: object, place: str, options: object, *, outcomes: bool) -> object:
+        return types.SimpleNamespace(name=place, notes=())
 
-    stand_in(monkeypatch, "batch.load", load=load)
-    assert run("load", "a.parquet").stdout == "table\trows\nevents\t5\ndead_letters\t1\n"
-    assert json.loads(run("load", "a.parquet", "--outcomes", "--json").stdout) == {"events": 5, "dead_letters": 1}
-    assert asked == [
-        ("a.parquet", False, spark),
-        ("a.parquet", True, spark),
-    ]
+    def load(config: object, source: Any, *, outcomes: bool, options: object, show: object) -> object:
+        assert callable(show)
+        asked.append((source.name, outcomes))
+        return types.SimpleNamespace(
+            added={"events": 5, "dead_letters": 0}, duplicates={"events": 2}, rejections=Rejections()
+        )
+
+    stand_in(monkeypatch, "batch.load", load=load, open_for_load=open_for_load)
+    assert run("load", "a.parquet").stdout == "table\trows\tduplicates\nevents\t5\t2\ndead_letters\t0\t–\n"
+    said = json.loads(run("load", "a.parquet", "--outcomes", "--json").stdout)
+    assert (said["added"], said["duplicates"]) == ({"events": 5, "dead_letters": 0}, {"events": 2})
+    assert (said["rejected"], said["rejections"]) == (0, [])
+    assert asked == [("a.parquet", False), ("a.parquet", True)]
 
 
 class FleetOfTwo:

@@ -193,7 +193,12 @@ class Gate(Section):
     """When a challenger takes the champion's place."""
 
     rule: GateRule = key("not_worse", says="`not_worse`: unless it is shown to be worse.")
-    evidence: Int = key(30, ge=1, says="Held-out rows needed to refuse or to prove; with fewer it is `unproven`, but for a changed recipe that measures worse on the same rows: that is refused.")
+    evidence: Int = key(
+        30,
+        ge=1,
+        says="Held-out rows needed to refuse or to prove; with fewer it is `unproven`, but for a changed recipe that "
+        "measures worse on the same rows: that is refused.",
+    )
     margin: Number = key(0.05, ge=0, says="How much worse still counts as not worse: 0.05 is 5 %.")
 
 

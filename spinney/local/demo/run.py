@@ -140,7 +140,7 @@ def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
     delta.create_tables(config)
     signing_key.ensure_key(config)
     with stage.act(f"History: {story.history.since} to {story.history.until} is loaded"):
-        _load_history(play, spark)
+        _load_history(play)
     with stage.act("First fit of every group and its parents"):
         retrain(config, spark=spark)
     application = Application(spark, config, triggers=TRIGGERS)
@@ -158,13 +158,13 @@ def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
     )
 
 
-def _load_history(play: Play, spark: SparkSession) -> None:
+def _load_history(play: Play) -> None:
     history = replay.history(play.rows, play.story, play.config)
     for name, frame in (("events", history.events), ("outcomes", history.outcomes)):
         if frame is not None:
             file = WORK / f"history-{name}.parquet"
             frame.to_parquet(file, coerce_timestamps="us", index=False)
-            load(play.config, str(file), outcomes=name == "outcomes", spark=spark)
+            load(play.config, str(file), outcomes=name == "outcomes")
 
 
 def _stream(application: Application, sender: Sender, story: Story, watch: Watch) -> None:

@@ -1,14 +1,14 @@
 """Dead letters sent to their topics again, each at most once.
 
-A record is sent with its key and value as they came. Before the first one leaves, `ledger` knows what is sent; a replay
-that was cut off is settled by what the topics hold of it.
+A record is sent with its key and value as they came, if it would be accepted now. Before the first one leaves, `ledger`
+knows what is sent; a replay that was cut off is settled by what the topics hold of it.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -21,8 +21,9 @@ from spinney.core.errors import StoreError
 from spinney.stores import kafka, leases
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.dead_letters import ledger
+from spinney.stores.dead_letters.assessment import REPEATED, STORED, Assessor, Name, stored
 from spinney.stores.dead_letters.ledger import Replay
-from spinney.stores.dead_letters.letters import IDENTITY, LOADED, Letters, identities
+from spinney.stores.dead_letters.letters import IDENTITY, Letters, identities
 from spinney.stores.topic_reading import ends, headers_since
 
 HEADER = "spinney-replay"
@@ -31,15 +32,6 @@ FLUSH_SECONDS = 120.0
 RECORDS = [*IDENTITY, "key", "value"]
 
 REPLAYED = "sent again already"
-FROM_A_FILE = "came from a file, not from a topic: correct the file, and `spinney load` it again"
-OTHER_TOPIC = "from a topic that this fleet does not read"
-
-Objection = Callable[[pa.Table], list[str | None]]
-"""For each record (RECORDS), why it must not be sent; None where it may."""
-
-
-def no_objection(rows: pa.Table) -> list[str | None]:
-    return [None] * int(rows.num_rows)
 
 
 @dataclass(frozen=True)
@@ -54,36 +46,37 @@ class Plan:
         return int(self.rows.num_rows)
 
 
-def plan(config: Config, letters: Letters, objection: Objection = no_objection) -> Plan:
+def plan(config: Config, letters: Letters) -> Plan:
     """Part the chosen dead letters into those to be sent and those to be left; nothing is sent."""
-    topics = [topic for topic in (config.kafka.events, config.kafka.outcomes) if topic is not None]
-    replayed = ledger.replayed(config)
+    assessor, replayed = Assessor(config), ledger.replayed(config)
     left: Counter[str] = Counter()
+    names: list[Name] = []
     parts = [arrow_schema(DEAD_LETTERS).empty_table().select(IDENTITY)]
     for rows in letters.batches(RECORDS):
-        whys = _place_objections(rows, topics, replayed)
-        open_ = pa.array([why is None for why in whys])
-        others = iter(objection(rows.filter(open_)))
-        whys = [next(others) if why is None else why for why in whys]
-        left.update(why for why in whys if why is not None)
-        parts.append(rows.filter(pa.array([why is None for why in whys])).select(IDENTITY))
-    return Plan(pa.concat_tables(parts), dict(left.most_common()))
+        again = pc.is_in(identities(rows), value_set=replayed).to_pylist()
+        records = zip(again, rows["topic"].to_pylist(), rows["value"].to_pylist(), strict=True)
+        found = [REPLAYED if sent else assessor.name_of(topic, value) for sent, topic, value in records]
+        left.update(each for each in found if isinstance(each, str))
+        names += [each for each in found if isinstance(each, Name)]
+        parts.append(rows.filter(pa.array([isinstance(each, Name) for each in found])).select(IDENTITY))
+    whys = _name_objections(config, names)
+    left.update(why for why in whys if why is not None)
+    sendable = pa.concat_tables(parts).filter(pa.array([why is None for why in whys], pa.bool_()))
+    return Plan(sendable, dict(left.most_common()))
 
 
-def _place_objections(rows: pa.Table, topics: list[str], replayed: pa.Array) -> list[str | None]:
-    again = pc.is_in(identities(rows), value_set=replayed).to_pylist()
+def _name_objections(config: Config, names: Sequence[Name]) -> list[str | None]:
+    """An id is stored once: its second copy would be dropped, or be an event of its own where ids are forgotten."""
+    there = stored(config, set(names))
+    seen: set[Name] = set()
     found: list[str | None] = []
-    for topic, sent in zip(rows["topic"].to_pylist(), again, strict=True):
-        if topic.startswith(LOADED):
-            found.append(FROM_A_FILE)
-        elif topic not in topics:
-            found.append(OTHER_TOPIC)
-        else:
-            found.append(REPLAYED if sent else None)
+    for name in names:
+        found.append(STORED if name in there else REPEATED if name in seen else None)
+        seen.add(name)
     return found
 
 
-def carry_out(config: Config, letters: Letters, objection: Objection = no_objection) -> Plan:
+def carry_out(config: Config, letters: Letters) -> Plan:
     """Send what `plan` finds; return that plan.
 
     Raises Busy: another replay runs, or no broker. StoreError: the broker did not take every record; those that it has
@@ -91,7 +84,7 @@ def carry_out(config: Config, letters: Letters, objection: Objection = no_object
     """
     with leases.held(config, [LEASE]):
         settle(config)
-        found = plan(config, letters, objection)
+        found = plan(config, letters)
         if found.count:
             replay = Replay(uuid.uuid4().hex, found.rows, ends(config, set(found.rows["topic"].to_pylist())))
             ledger.begin(config, replay)

@@ -23,7 +23,7 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
     migration makes or that has to wait.
     """
     with leases.held(config, _every_lease(config)):
-        there, present = settled(config), charter.present(config)
+        there, present = settled(config), charter.standing(config)
         made = planned(config, there, renames)
         if made.obstacles:
             raise StoreError(f"fleet {config.fleet.name}: not now: {'; '.join(made.obstacles)}")

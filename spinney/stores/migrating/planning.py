@@ -74,7 +74,7 @@ def settled(config: Config) -> Charter:
 
     Raises StoreError where no fleet has begun.
     """
-    there = charter.present(config)
+    there = charter.standing(config)
     if there is None:
         raise StoreError(
             f"fleet {config.fleet.name} at {layout.root(config)}: nothing to migrate: no fleet has begun there. Check "

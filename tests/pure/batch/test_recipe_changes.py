@@ -21,6 +21,8 @@ from spinney.core.champion import Promotion, champion
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError
 from spinney.core.parts import Progress
+from spinney.core.recipe import Recipe
+from spinney.fleet import Fleet
 from spinney.stores import delta, recipes, signing_key
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
@@ -209,3 +211,16 @@ def test_going_back_to_a_recipe_is_compared_too(edited: Edit) -> None:
     run(edited("constant"))
     assert {row["decision"] for row in decided(edited())} == {"refused"}
     assert estimators(edited()) == {"ridge": 2}
+
+
+def test_a_group_and_its_life_say_which_recipe_answers_without_a_key(edited: Edit, monkeypatch) -> None:
+    sell(edited(), 1)
+    run(edited())
+    run(edited("constant"))
+    monkeypatch.delenv(signing_key.KEY)
+    fleet, ridge, constant = Fleet(edited()), Recipe.of(edited()).recipe_id[:8], Recipe.of(edited("constant")).recipe_id
+    (standing,) = fleet.groups()
+    assert standing.recipe == f"ridge {ridge}"
+    head, *life = str(fleet.why('["s000"]')).splitlines()
+    assert f"answered by model {(standing.model_id or '')[:12]} by ridge {ridge} trained through" in head
+    assert any(f"by constant {constant[:8]}, 30 rows" in line for line in life)

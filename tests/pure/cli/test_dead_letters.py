@@ -17,7 +17,7 @@ from spinney.cli import main
 from spinney.core.errors import Busy
 from spinney.stores import leases
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.dead_letters import ledger, replay
+from spinney.stores.dead_letters import assessment, ledger, replay
 from spinney.stores.files import read_config
 from spinney.stores.layout import directory
 
@@ -29,11 +29,17 @@ def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     return Past(read_config("fleet.toml"))
 
 
+def sale(number: int, price: str = "1.5") -> bytes:
+    """A record that is valid, if the price is."""
+    at = f'"at":"{hour(0):%Y-%m-%dT%H:%M:%SZ}"'
+    return f'{{"sale":"{number}",{at},"shop":"a","dept":1,"price":{price},"sold":2.0}}'.encode()
+
+
 def letter(offset: int, **changed: Any) -> dict[str, Any]:
     """A rejected event of the topic `sales`, one an hour."""
     row = {
         "key": b'["a","1"]',
-        "value": b'{"sale":"%d"}' % offset,
+        "value": sale(offset),
         "topic": "sales",
         "kafka_partition": 0,
         "kafka_offset": offset,
@@ -127,7 +133,7 @@ def test_without_any_the_list_says_so() -> None:
 def test_records_are_shown_as_they_came_the_newest_first(past: Past) -> None:
     put(past, letter(0), letter(1, key=None, value=b"f\xff"), letter(2))
     newest, odd = json.loads(run("show", "--json", "--limit", "2").stdout)
-    assert (newest["kafka_offset"], newest["key"], newest["value"]) == (2, '["a","1"]', '{"sale":"2"}')
+    assert (newest["kafka_offset"], newest["key"], newest["value"]) == (2, '["a","1"]', sale(2).decode())
     assert (newest["topic"], newest["kafka_partition"], newest["reason"]) == ("sales", 0, "wrong_type")
     assert (odd["kafka_offset"], odd["key"], odd["value_base64"]) == (1, None, "Zv8=")
     assert "value" not in odd
@@ -139,7 +145,7 @@ def test_records_are_shown_in_words(past: Past) -> None:
     assert lines[0] == (
         'sales/0/7 at 2024-05-01T07:00:00Z: wrong_type, field price: price: double expected, got STRING "7"'
     )
-    assert lines[1:3] == ['  key: ["a","1"]', '  value: {"sale":"7"}']
+    assert lines[1:3] == ['  key: ["a","1"]', f"  value: {sale(7).decode()}"]
 
 
 def test_a_replay_says_what_it_would_send_and_why_the_rest_stays(past: Past) -> None:
@@ -153,10 +159,34 @@ def test_a_replay_says_what_it_would_send_and_why_the_rest_stays(past: Past) -> 
     assert json.loads(done.stdout) == {
         "sent": 0,
         "would_be_sent": 1,
-        "left": {replay.FROM_A_FILE: 1, replay.OTHER_TOPIC: 1, replay.REPLAYED: 1},
+        "left": {assessment.FROM_A_FILE: 1, assessment.OTHER_TOPIC: 1, replay.REPLAYED: 1},
     }
     assert run("replay").stderr.splitlines()[0] == "1 would be sent: add --yes"
     assert {kind["source"]: kind["replayed"] for kind in listed()} == {"load": 0, "other": 0, "sales": 1}
+
+
+def test_what_would_be_rejected_again_stays_with_the_reason_that_holds_now(past: Past) -> None:
+    put(past, letter(0), letter(1, value=sale(1, '"dear"')), letter(2, value=b"{"), letter(3, value=None))
+    said = json.loads(run("replay", "--json").stdout)
+    assert said["would_be_sent"] == 1
+    assert said["left"] == {
+        "would be rejected again: wrong_type (price)": 1,
+        "would be rejected again: not_json": 1,
+        "would be rejected again: null_value": 1,
+    }
+
+
+def test_an_id_that_is_stored_or_comes_twice_is_not_sent_a_second_time(past: Past) -> None:
+    put(past, letter(0), letter(1), letter(2, value=sale(1)), letter(3, value=sale(1, '"dear"')))
+    past.put(tables.EVENTS, "", {"group_key": '["a","1"]', "event_id": "0", "event_time": hour(0)})
+    past.put(tables.EVENTS, "", {"group_key": '["b","1"]', "event_id": "1", "event_time": hour(0)})
+    said = json.loads(run("replay", "--json").stdout)
+    assert said["would_be_sent"] == 1
+    assert said["left"] == {
+        assessment.STORED: 1,
+        assessment.REPEATED: 1,
+        "would be rejected again: wrong_type (price)": 1,
+    }
 
 
 def plan_of(past: Past, past_offset: int) -> pa.Table:

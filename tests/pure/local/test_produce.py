@@ -171,7 +171,9 @@ def test_a_file_without_a_required_column_is_refused_before_anything_is_sent(
 
 def test_a_file_of_which_every_row_is_bad_is_given_up_after_a_thousand(broker: Broker, tmp_path: Path) -> None:
     place = csv(tmp_path, *(f"e{at},2024-05-01T10:00:00Z,s,high" for at in range(3_000)))
-    with pytest.raises(ContractError, match=r"none of the first 1,000 rows is valid: .* wrong_type in column x, as .*row 1:"):
+    with pytest.raises(
+        ContractError, match=r"none of the first 1,000 rows is valid: .* wrong_type in column x, as .*row 1:"
+    ):
         sent(configured(), place)
 
 

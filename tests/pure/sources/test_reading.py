@@ -50,12 +50,19 @@ def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> Op
         ("a,b\nKöln,1\n".encode("cp1252"), [{"a": "Köln", "b": "1"}]),
     ],
     ids=[
-        "what looks like numbers and gaps stays text", "an empty cell is empty text", "a byte order mark and semicolons",
-        "UTF-16 and tabs", "line breaks and quotes in quotes", "a comma in quotes is no decimal mark without semicolons",
-        "two marks are no detection", "thousands stay as they are", "columns without a name or with the same",
-        "no rows", "Windows' letters",
+        "what looks like numbers and gaps stays text",
+        "an empty cell is empty text",
+        "a byte order mark and semicolons",
+        "UTF-16 and tabs",
+        "line breaks and quotes in quotes",
+        "a comma in quotes is no decimal mark without semicolons",
+        "two marks are no detection",
+        "thousands stay as they are",
+        "columns without a name or with the same",
+        "no rows",
+        "Windows' letters",
     ],
-)  # fmt: skip
+)
 def test_every_cell_of_a_csv_is_its_text(tmp_path: Path, content: bytes, rows: list[dict[str, str]]) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     assert read(tmp_path / "a.csv") == rows

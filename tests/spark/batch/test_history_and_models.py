@@ -72,7 +72,7 @@ def old_models(folder: Path, frame: pd.DataFrame) -> dict[str, LinearRegression]
 
 def test_history_and_models_come_in_answer_exactly_and_are_replaced_by_better_ones(spark, fleet, tmp_path) -> None:
     frame = history()
-    added = load(fleet.config, parquet(frame, tmp_path / "history.parquet"), spark=spark).added
+    added = load(fleet.config, parquet(frame, tmp_path / "history.parquet")).added
     assert added == {"events": 100, "incumbent": 96, "outcomes": 100, "dead_letters": 0}
     assert not Fleet(fleet.config).incumbent().whole  # no model yet, nothing to compare
     models = old_models(tmp_path, frame)
@@ -119,8 +119,8 @@ def test_history_and_models_come_in_answer_exactly_and_are_replaced_by_better_on
 def test_what_both_answered_is_compared_after_the_models_training_alone(spark, fleet, tmp_path, monkeypatch) -> None:
     frame = history()
     source = parquet(frame, tmp_path / "history.parquet")
-    load(fleet.config, source, spark=spark)
-    assert load(fleet.config, source, spark=spark).added == dict.fromkeys(
+    load(fleet.config, source)
+    assert load(fleet.config, source).added == dict.fromkeys(
         ("events", "incumbent", "outcomes", "dead_letters"), 0
     )
     fleet.put(
@@ -158,7 +158,7 @@ def test_a_declared_column_of_that_name_is_the_fleets_own_and_no_incumbent(spark
         ('stock = "int"', 'prediction = "double"'),
     )
     frame = history().drop(columns="stock")
-    added = load(fleet.config, parquet(frame, tmp_path / "history.parquet"), spark=spark).added
+    added = load(fleet.config, parquet(frame, tmp_path / "history.parquet")).added
     assert added == {"events": 100, "outcomes": 100, "dead_letters": 0}
     assert fleet.rows(tables.INCUMBENT) == []
 
@@ -167,7 +167,7 @@ def test_answers_of_classes_are_stored_as_the_fleet_names_them_and_other_types_r
     fleet = world(('target = "sold"', 'target = "sold"\ntask = "classification"'), ('sold = "double"', 'sold = "int"'))
     frame = history().assign(sold=1)[:3]
     frame["prediction"] = [1.0, np.nan, 0.0]  # whole numbers with a gap, as pandas has them
-    load(fleet.config, parquet(frame.astype({"sold": "int32"}), tmp_path / "classes.parquet"), spark=spark)
+    load(fleet.config, parquet(frame.astype({"sold": "int32"}), tmp_path / "classes.parquet"))
     stored = {row["event_id"]: row["prediction"] for row in fleet.rows(tables.INCUMBENT)}
     assert stored == {"a00": "1", "a02": "0"}
     for odd, said in ((0.83, "0.83"), (3e9, r"3.0E9"), (np.inf, "Infinity")):
@@ -175,11 +175,11 @@ def test_answers_of_classes_are_stored_as_the_fleet_names_them_and_other_types_r
         with pytest.raises(
             StoreError, match=rf"column prediction: expected int, the class .*; got {said}\. Convert it"
         ):
-            load(fleet.config, no_class, spark=spark)
+            load(fleet.config, no_class)
     assert len(fleet.rows(tables.INCUMBENT)) == 2
     words = parquet(frame.assign(prediction="yes"), tmp_path / "words.parquet")
     with pytest.raises(
         StoreError, match=r"column prediction: expected int, what the present system answered; got string"
     ):
-        load(fleet.config, words, spark=spark)
+        load(fleet.config, words)
     assert keys.encode(["a", 1]) == A

@@ -1,6 +1,6 @@
-"""The check by columns accepts a row exactly when the validation of its JSON does, and stores the same.
+"""The check by columns accepts a row exactly when `judge` takes its message, and stores the same.
 
-The oracle is the other path of `load`: Spark reads the whole source and judges every row by `validity.classified`.
+The oracle is the other path of `load`: every row is doubtful, so that each is judged by itself.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 
-from batch.load import load, loading
-from batch.load.sources import OnlySpark
+from batch.load import column_checks, load, loading
 from schemas import tables
 from spinney.core.config import parse
 from spinney.stores import delta
@@ -193,26 +193,89 @@ def stored(config: Any) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
-def loaded(root: Path, source: str, spark: Any, moment: datetime, patch: Any) -> tuple[dict[str, int], Any]:
+def loaded(root: Path, source: str, moment: datetime, patch: Any, coerce: bool) -> tuple[dict[str, int], Any]:
     class Then(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:
             return moment
 
-    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were validated
-    config = parse(TEXT.format(root=root), "fleet.toml", {})
-    return load(config, source, spark=spark).added, stored(config)
+    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were judged
+    text = TEXT.format(root=root).replace("shards = 4", f"shards = 4\ncoerce = {str(coerce).lower()}")
+    config = parse(text, "fleet.toml", {})
+    return load(config, source).added, stored(config)
 
 
-@pytest.mark.parametrize("make", [natural, other_types, misfits])
-def test_both_paths_store_the_same(spark, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any) -> None:
-    source, moment = str(tmp_path / "rows.parquet"), datetime.now(UTC)
-    pq.write_table(pa.table(make(Frame(7))), source)
-    added, by_columns = loaded(tmp_path / "columns", source, spark, moment, monkeypatch)
+def all_doubtful(check: Any) -> Any:
+    def doubtful(self: Any, batch: Any, place: Any, extra: Any = None, among: Any = None) -> Any:
+        found = check(self, batch, place, extra, among)
+        every = np.ones(batch.rows, dtype=np.bool_) if among is None else among
+        return column_checks.Checked(found.valid.slice(0, 0), every)
+
+    return doubtful
+
+
+def texts(columns: dict[str, pa.Array]) -> dict[str, pa.Array]:
+    """As a person writes them in a CSV: some in ways that only some readers take."""
+    found = {name: column.cast(pa.string()).fill_null("") for name, column in columns.items() if name != "extra"}
+    ways = {
+        "at": [
+            "2024-05-01T06:00:00Z",
+            "2024-05-01 06:00:00+02:00",
+            "2024-05-01",
+            "2024-02-30",
+            "soon",
+            "20240501T0600",
+        ],
+        "since": ["2024-05-01", "2024-13-01", "20240501", "0000-01-01", "0001-01-01", "2024-05-01T00:00:00Z", ""],
+        "seen": ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00", "1969-12-31 23:59"],
+        "dept": ["1", "2", "3.0", "007", "-0", "1e2", " 4", "2147483648", "1_0"],
+        "price": ["1.50", "-0", "1e400", "nan", ".5", "5.", "+1", "0x1F", "1e-400", "12345678901234567890.5", "1,5"],
+        "weight": ["1.1", "3.4028235677973366e38", "1e39", "16777217"],
+        "cost": ["5.50", "5.500", "005.5", "1e0", "-0.00", "123456789.00", ".5"],
+        "open": ["true", "True", "FALSE", "yes", "1", ""],
+        "big": ["9223372036854775807", "9223372036854775808", "-9223372036854775808", "1.0", "9007199254740993.0"],
+    }
+    random = np.random.default_rng(3)
+    odd = {"at": 0.1, "dept": 0.2}
+    for name, cells in ways.items():
+        usual = {"at": "2024-05-01T06:00:00.5Z", "dept": "7"}.get(name, "")
+        drawn = random.choice(cells, ROWS)
+        found[name] = pa.array(np.where(random.random(ROWS) < odd.get(name, 0.4), drawn, usual))
+    return found
+
+
+def written(columns: dict[str, pa.Array], folder: Path, kind: str) -> str:
+    place = folder / f"rows.{kind}"
+    table = pa.table(columns)
+    if kind == "csv":
+        arrow_csv.write_csv(table, place)
+    else:
+        pq.write_table(table, place)
+    return str(place)
+
+
+@pytest.mark.parametrize("coerce", [True, False])
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (natural, "parquet"),
+        (other_types, "parquet"),
+        (misfits, "parquet"),
+        (lambda frame: texts(natural(frame)), "csv"),
+        (lambda frame: texts(natural(frame)), "parquet"),
+        (lambda frame: texts(misfits(frame)), "csv"),
+    ],
+)
+def test_both_paths_store_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, kind: str, coerce: bool
+) -> None:
+    source, moment = written(make(Frame(7)), tmp_path, kind), datetime.now(UTC)
+    added, by_columns = loaded(tmp_path / "columns", source, moment, monkeypatch, coerce)
     with monkeypatch.context() as patch:
-        patch.setattr(loading.sources, "opened", lambda name: OnlySpark(name, "the test asks for it"))
-        also_added, one_by_one = loaded(tmp_path / "spark", source, spark, moment, patch)
+        patch.setattr(column_checks.Checker, "check", all_doubtful(column_checks.Checker.check))
+        also_added, one_by_one = loaded(tmp_path / "rows", source, moment, patch, coerce)
     for name, rows in one_by_one.items():
         assert by_columns[name] == rows, name
     assert added == also_added
-    assert min(added["events"], added["outcomes"], added["dead_letters"]) > 20
+    if coerce or kind == "csv":
+        assert min(added["events"], added["outcomes"], added["dead_letters"]) > 20

@@ -1,0 +1,183 @@
+"""One batch after the other: valid rows to the spools of their kinds, the others to the dead letters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from batch.load.column_checks import Checker
+from batch.load.dead_letters import DeadLetters
+from batch.load.incumbent_answers import ANSWER, Answers
+from batch.load.late_labels import labelled
+from batch.load.row_judging import LateLabels, ValidRows
+from batch.load.spool import Spool
+from batch.load.typed_batch import TypedBatch
+from batch.load.typed_columns import Mask
+from spinney.core.config import Config
+from spinney.core.records.judge import Judgement, RejectedError, judge, read_message
+from spinney.sources import BadRow, Batch
+from spinney.sources.judging import rejection_of, rejection_of_bad
+from spinney.sources.messages import messages_of
+from spinney.sources.rejections import Rejections
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The rows of one kind of message during a load. topic: stored with them."""
+
+    checker: Checker
+    spool: Spool
+    topic: str
+
+    def none_valid_yet(self, config: Config) -> ValidRows:
+        return ValidRows(self.checker.columns, self.checker.groups, config.fleet.group)
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """main: the rows as they are, events or outcomes. late: the outcomes that rows of events hold as well, or None.
+
+    answers: what the present system said to the events, or None.
+    """
+
+    main: Kind
+    late: Kind | None = None
+    answers: Answers | None = None
+
+
+class Reader:
+    """Takes batches. moment: the time of this load. rows: read so far, valid or not."""
+
+    def __init__(
+        self, config: Config, kinds: Kinds, dead: DeadLetters, rejections: Rejections, moment: datetime
+    ) -> None:
+        self._config, self._kinds, self._moment = config, kinds, moment
+        self._dead, self._rejections = dead, rejections
+        self._rules = kinds.main.checker.columns.rules
+        self._late = LateLabels(config, self._rules) if kinds.late is not None else None
+        self.rows = 0
+        self._file, self._first, self._last = "", 0, 0
+
+    def read(self, batch: Batch, source: str) -> None:
+        """Raises RejectionLimitError: too many rows that are not valid."""
+        places = self._places(batch)
+        for bad in batch.bad:
+            self.rows += 1
+            self._rejections.add(rejection_of_bad(bad))
+            self._dead.add(_of_bad(bad), topic=self._kinds.main.topic, place=self._first + bad.number - 1)
+        if batch.columns is None:
+            answers = self._answers_of_lines(batch)
+            every = np.ones(len(batch), dtype=np.bool_)
+            self._judge(batch, places, (every, every), answers, source)
+        else:
+            typed = TypedBatch(batch, self._rules)
+            answers = self._kinds.answers.of_columns(typed) if self._kinds.answers is not None else None
+            doubtful = self._check(typed, places, answers)
+            self._judge(batch, places, doubtful, answers, source)
+        self._rejections.check(source, self.rows)
+
+    def _places(self, batch: Batch) -> np.ndarray:
+        """Each row's number in the source, from 0: that in its file, after all rows of the files before."""
+        if batch.file != self._file:
+            self._file, self._first = batch.file, self._last
+        places = self._first - 1 + np.asarray(batch.numbers, dtype=np.int64)
+        highest = max([self._last, *places[-1:] + 1, *(self._first + bad.number for bad in batch.bad)])
+        self._last = int(highest)
+        return places
+
+    def _check(self, typed: TypedBatch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
+        """Spool what is surely valid; which rows are doubtful as main and as late messages."""
+        place = pa.array(places)
+        main, late = self._kinds.main, self._kinds.late
+        checked = main.checker.check(typed, place, {ANSWER: answers} if answers is not None else None)
+        main.spool.add(checked.valid)
+        self.rows += checked.valid.num_rows
+        if late is None:
+            return checked.doubtful, np.zeros(typed.rows, dtype=np.bool_)
+        among = labelled(typed, self._config, self._rules, late.checker.columns.rules, self._moment)
+        also = late.checker.check(typed, place, among=among)
+        late.spool.add(also.valid)
+        return checked.doubtful, also.doubtful
+
+    def _judge(
+        self, batch: Batch, places: np.ndarray, doubtful: tuple[Mask, Mask], answers: pa.Array | None, source: str
+    ) -> None:
+        """Judge the rows that are doubtful as one or the other message."""
+        rows = np.flatnonzero(doubtful[0] | doubtful[1])
+        if not len(rows):
+            return
+        main = self._kinds.main.none_valid_yet(self._config)
+        late = self._kinds.late.none_valid_yet(self._config) if self._kinds.late is not None else None
+        kept = []
+        for row, (number, message) in zip(rows.tolist(), self._messages(batch, rows), strict=True):
+            place, is_dead = int(places[row]), False
+            if doubtful[0][row]:
+                self.rows += 1
+                judgement = judge(message, self._moment, self._rules)
+                is_dead = judgement.values is None
+                if judgement.values is None:
+                    self._reject(batch, number, message, judgement, (self._kinds.main.topic, place))
+                    self._rejections.check(source, self.rows)
+                else:
+                    main.add(place, judgement.values)
+                    kept.append(row)
+            if late is not None and doubtful[1][row]:
+                self._judge_label(batch, (number, place), message, late, is_dead=is_dead)
+        extra = {ANSWER: answers.take(pa.array(kept, pa.int64()))} if answers is not None else None
+        if len(main):
+            self._kinds.main.spool.add(main.table(extra))
+        if self._kinds.late is not None and late is not None and len(late):
+            self._kinds.late.spool.add(late.table())
+
+    def _judge_label(
+        self, batch: Batch, where: tuple[int, int], message: bytes, valid: ValidRows, *, is_dead: bool
+    ) -> None:
+        """where: number in the file, place in the source. is_dead: the event is rejected, and the row told already."""
+        number, place = where
+        found = self._late.judged(message, self._moment) if self._late is not None else None
+        if found is None or self._kinds.late is None:
+            return
+        outcome, judgement = found
+        if judgement.values is not None:
+            valid.add(place, judgement.values)
+        elif not is_dead:
+            self._reject(batch, number, outcome, judgement, (self._kinds.late.topic, place))
+
+    def _messages(self, batch: Batch, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
+        numbers = [batch.numbers[row] for row in rows.tolist()]
+        if batch.columns is None:
+            part = replace(batch, numbers=numbers, lines=[batch.lines[row] for row in rows.tolist()], bad=())
+        else:
+            part = replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), bad=())
+        return messages_of(part, self._late.message_rules if self._late is not None else self._rules)
+
+    def _reject(self, batch: Batch, number: int, message: bytes, judgement: Judgement, where: tuple[str, int]) -> None:
+        """where: topic and place."""
+        self._rejections.add(rejection_of(batch, number, judgement))
+        found = {"value": message, "reason": judgement.reason, "field": judgement.field, "detail": judgement.detail}
+        self._dead.add(found, topic=where[0], place=where[1])
+
+    def _answers_of_lines(self, batch: Batch) -> pa.Array | None:
+        if self._kinds.answers is None:
+            return None
+        return self._kinds.answers.of_messages(_object(line) for line in batch.lines)
+
+
+def _object(line: bytes) -> Mapping[str, Any]:
+    try:
+        return read_message(line)
+    except RejectedError:
+        return {}
+
+
+def _of_bad(row: BadRow) -> dict[str, Any]:
+    """A row without columns as a dead letter: its text as a JSON string, since it is no object."""
+    rejection = rejection_of_bad(row)
+    value = json.dumps(row.text, ensure_ascii=False).encode()
+    return {"value": value, "reason": rejection.reason, "field": None, "detail": rejection.words}

@@ -1,0 +1,110 @@
+"""The rejected rows of a load: kept in a file until the valid ones are stored, then appended to `dead_letters`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from batch.load import parquet_files
+from schemas import tables
+from schemas.vocabulary import QueryName
+from spinney.core.config import Config
+from spinney.stores import delta
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.delta import Writer
+from spinney.stores.layout import directory
+from spinney.stores.storage import folder
+
+NAME = QueryName.LOAD.value
+_KEPT_ROWS, _KEPT_BYTES = 20_000, 32 << 20
+_SCHEMA = pa.schema(
+    [
+        ("topic", pa.string()),
+        ("kafka_offset", pa.int64()),
+        ("value", pa.binary()),
+        ("reason", pa.string()),
+        ("field", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+class DeadLetters:
+    """file: where they are kept; made when it is needed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, row: dict[str, Any], *, topic: str, place: int) -> None:
+        """row: value, reason, field, detail. place: its number in the source, from 0."""
+        self._rows.append({**row, "topic": topic, "kafka_offset": place})
+        self._bytes += len(row["value"])
+        if len(self._rows) >= _KEPT_ROWS or self._bytes >= _KEPT_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, _SCHEMA)
+        self._writer.write_table(pa.Table.from_pylist(self._rows, schema=_SCHEMA))
+        self._rows, self._bytes = [], 0
+
+    def store(self, config: Config, moment: datetime) -> int:
+        """Append those that the table does not have; return their number.
+
+        A dead letter is known by its topic and value: an interrupted load may have written some of them.
+        """
+        if self._rows:
+            self._write()
+        if self._writer is None:
+            return 0
+        self._writer.close()
+        place = directory(config, tables.DEAD_LETTERS)
+        writer = Writer(config, place, NAME, NAME)
+        last = writer.last(NAME)
+        batch_id = last.batch_id + 1 if last else 0
+        schema = arrow_schema(place.contract)
+        stamps = {"kafka_partition": 0, "ingested_at": moment, "batch_id": batch_id}
+        added, rows = [], 0
+        for part in self._fresh(self._known(config)):
+            added.append(parquet_files.write(folder(place.uri), _finished(part, schema, stamps), {}))
+            rows += part.num_rows
+        if added:
+            writer.append_files(added, step=NAME, batch_id=batch_id)
+        return rows
+
+    def _fresh(self, known: set[tuple[str, bytes]]) -> Iterator[pa.Table]:
+        with pq.ParquetFile(self._file) as opened:
+            for batch in opened.iter_batches(_KEPT_ROWS):
+                topics, values = batch["topic"].to_pylist(), batch["value"].to_pylist()
+                is_fresh = [each not in known for each in zip(topics, values, strict=True)]
+                if any(is_fresh):
+                    yield pa.Table.from_batches([batch]).filter(pa.array(is_fresh))
+
+    def _known(self, config: Config) -> set[tuple[str, bytes]]:
+        topics = pq.read_table(self._file, columns=["topic"])["topic"].unique()
+        table = delta.opened(config, directory(config, tables.DEAD_LETTERS))
+        if table is None or not table.file_uris():
+            return set()
+        there = delta.dataset(table).to_table(["topic", "value"], filter=ds.field("topic").isin(topics))
+        return set(zip(there["topic"].to_pylist(), there["value"].to_pylist(), strict=True))
+
+
+def _finished(rows: pa.Table, schema: pa.Schema, stamps: dict[str, Any]) -> pa.Table:
+    columns = []
+    for field in schema:
+        if field.name in stamps:
+            columns.append(pa.repeat(pa.scalar(stamps[field.name], field.type), rows.num_rows))
+        elif field.name in rows.column_names:
+            columns.append(rows[field.name])
+        else:  # a file's rows have no key
+            columns.append(pa.nulls(rows.num_rows, field.type))
+    return pa.table(columns, schema=schema)

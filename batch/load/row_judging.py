@@ -1,0 +1,89 @@
+"""Judge rows one by one: the doubtful ones of columns, and all of JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from batch.load.column_checks import GROUP, PLACE, Columns
+from batch.load.groups import Groups
+from schemas.messages import OUTCOME
+from spinney.core.config import Config
+from spinney.core.records.judge import Judgement, RejectedError, judge, read_message, value_of
+from spinney.core.records.rules import Rules, rules_of
+
+OBSERVED_AT = "observed_at"
+
+
+class ValidRows:
+    """Collects the values of judged rows of one kind of message, for its spool."""
+
+    def __init__(self, columns: Columns, groups: Groups, group: tuple[str, ...]) -> None:
+        self._columns, self._groups, self._group = columns, groups, group
+        self._names = list(dict.fromkeys((*group, *columns.stored_as)))
+        self._places: list[int] = []
+        self._rows: list[Mapping[str, Any]] = []
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def add(self, place: int, values: Mapping[str, Any]) -> None:
+        self._places.append(place)
+        self._rows.append(values)
+
+    def table(self, extra: dict[str, pa.Array] | None = None) -> pa.Table:
+        """The rows as `Checker.check` gives them. extra: additional columns."""
+        schema = self._columns.schema()
+        kinds = {name: schema.field(stored).type for name, stored in self._columns.stored_as.items()}
+        kinds |= dict(zip(self._group, self._groups.types, strict=True))
+        found = {name: pa.array([row[name] for row in self._rows], kinds[name]) for name in self._names}
+        numbers = self._groups.of_keys([found[name] for name in self._group])
+        own = {stored: found[name] for name, stored in self._columns.stored_as.items()}
+        return pa.table({GROUP: pa.array(numbers), PLACE: pa.array(self._places, pa.int64()), **own, **(extra or {})})
+
+
+class LateLabels:
+    """The outcomes that rows of events hold where labels come late.
+
+    Such a row is observed at its `observed_at`; where the file has none, `label_delay` after the event, at latest now.
+    """
+
+    def __init__(self, config: Config, events: Rules) -> None:
+        self._events = events
+        self._delay: timedelta = config.fleet.label_delay
+        self._given = rules_of(config, OUTCOME)
+        label = self._given.field_of(config.fleet.target)
+        observed = replace(self._given.field_of(OBSERVED_AT), source=OBSERVED_AT, unit=None)
+        fields = tuple(observed if rule.name == OBSERVED_AT else rule for rule in self._given.fields)
+        self._derived = replace(self._given, fields=fields)
+        self._label = replace(label, required=False)
+        self.observed_source = self._given.field_of(OBSERVED_AT).source
+        self.message_rules = replace(
+            events,
+            fields=(*events.fields, *(rule for rule in self._given.fields if rule.name in (label.name, OBSERVED_AT))),
+        )
+
+    def judged(self, message: bytes, moment: datetime) -> tuple[bytes, Judgement] | None:
+        """The message of the outcome and what it is; None where the row has no label, or no time to observe it."""
+        try:
+            said = read_message(message)
+        except RejectedError:
+            return None
+        try:
+            if value_of(said, self._label, self._given) is None:
+                return None
+        except RejectedError:
+            pass  # there is a label, of the wrong type
+        if self.observed_source in said:
+            return message, judge(message, moment, self._given)
+        try:
+            at = value_of(said, self._events.field_of(self._events.time), self._events)
+            observed = min(at + self._delay, moment).isoformat()
+        except (RejectedError, OverflowError):
+            return None
+        derived = message.rstrip()[:-1] + f',"{OBSERVED_AT}":"{observed}"}}'.encode()
+        return derived, judge(derived, moment, self._derived)
