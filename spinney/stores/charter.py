@@ -1,7 +1,7 @@
-"""What a fleet's root was made with, and which ranges hold from which Kafka offset on.
+"""What a fleet's root was made with, and which edition of the rules for records holds from which Kafka offset on.
 
 Two queries judge the same records, each at its own pace, and a crash makes either judge some of them again. Were an
-edited range to hold from a query's next batch on, they would disagree: a record could be a dead letter to ingest and be
+edited rule to hold from a query's next batch on, they would disagree: a record could be a dead letter to ingest and be
 answered by score. So an edit holds from an offset on, the same for both: the first that neither has begun. A record's
 validity depends on the record, its offset and this file, never on when it is read.
 """
@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
+from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.errors import Busy, StoreError
 from spinney.core.migration import Former, Migration, former_columns
 from spinney.core.migration import retired as retired_by
+from spinney.core.records.rules import Basis, basis_of
 from spinney.stores import checkpoints, leases, storage
 from spinney.stores.layout import checkpoint, root
 
@@ -27,23 +29,22 @@ FILE = "charter.json"
 JUDGING = (QueryName.INGEST, QueryName.SCORE)
 """The queries that judge records."""
 
-Ranges = Mapping[str, tuple[float, float]]
 Offsets = Mapping[str, Mapping[str, int]]
 """topic -> partition -> the first offset."""
 
 
 @dataclass(frozen=True)
 class Edition:
-    """The ranges as they stand from some offsets on; a partition not named counts from its start."""
+    """What judging depends on from some offsets on; a partition not named counts from its start."""
 
-    ranges: Ranges
+    basis: Basis
     since: Offsets = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Charter:
     """fleet_id: tells this fleet from every other, of the same name too. fixed: dotted key -> what nobody but `migrate`
-    changes under one root. editions: of the ranges, oldest first. migrations: that were carried out, oldest first.
+    changes under one root. editions: of the rules, oldest first. migrations: that were carried out, oldest first.
     begun: the one that was begun and has not ended.
     """
 
@@ -59,10 +60,10 @@ def settled(config: Config) -> Charter:
 
     Raises StoreError when something fixed was changed.
     """
-    there, ranges = ensure_fixed(config), _ranges(config)
-    if dict(there.editions[-1].ranges) == ranges:
+    there, basis = ensure_fixed(config), basis_of(config)
+    if there.editions[-1].basis == basis:
         return there
-    amended_ = replace(there, editions=(*there.editions, Edition(ranges, _begun(config))))
+    amended_ = replace(there, editions=(*there.editions, Edition(basis, _begun(config))))
     storage.replace(_file(config), _text(amended_))
     return amended_
 
@@ -73,7 +74,7 @@ def ensure_fixed(config: Config) -> Charter:
     Raises StoreError when something fixed was changed.
     """
     if not _file(config).exists():
-        made = Charter(str(uuid.uuid4()), fixed(config), (Edition(_ranges(config)),))
+        made = Charter(str(uuid.uuid4()), fixed(config), (Edition(basis_of(config)),))
         storage.create(_file(config), _text(made))
     there = _read(config)
     _refuse_changes(config, there)
@@ -125,15 +126,17 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
     Raises StoreError when something fixed was changed, Busy while another process judges by the old ranges.
     """
     there = ensure_fixed(config)
-    if dict(there.editions[-1].ranges) == _ranges(config):
+    basis, before = basis_of(config), there.editions[-1].basis
+    if before == basis:
         return there
     try:
         with leases.held(config, [name for name in JUDGING if name not in mine]):
             return settled(config)
     except Busy as error:
         raise Busy(
-            f"fleet {config.fleet.name}: fleet.ranges was edited, and the new ranges begin at one offset for "
-            f"{' and '.join(JUDGING)} together: expected both to have stopped; got {error}. Then start both again"
+            f"fleet {config.fleet.name}: {' and '.join(_edited(before, basis))} was edited, and the new rules begin at "
+            f"one offset for {' and '.join(JUDGING)} together: expected both to have stopped; got {error}. Then start "
+            "both again"
         ) from error
 
 
@@ -168,14 +171,24 @@ def fixed(config: Config) -> dict[str, Any]:
         "fleet.loss": fleet.loss,
         "fleet.clock": fleet.clock,
         "fleet.shards": fleet.shards,
-        COLUMNS: dict(fleet.columns),
+        COLUMNS: lasting(config, fleet.columns),
         "kafka.events": kafka.events,
         "kafka.outcomes": kafka.outcomes,
     }
 
 
-def _ranges(config: Config) -> dict[str, tuple[float, float]]:
-    return {name: (float(low), float(high)) for name, (low, high) in config.fleet.ranges.items()}
+_KEYS = {"ranges": "ranges", "sources": "fields", "units": "columns", "coerce": "coerce", "missing": "missing"}
+"""Of a `Basis`: where the configuration has it."""
+
+
+def _edited(before: Basis, now: Basis) -> list[str]:
+    return [f"fleet.{key}" for name, key in _KEYS.items() if getattr(before, name) != getattr(now, name)]
+
+
+def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
+    """Declared columns but those whose type is always the same: they are declared for their unit, which may change."""
+    same = (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
+    return {name: str(kind) for name, kind in columns.items() if name not in same}
 
 
 def _refuse_changes(config: Config, there: Charter) -> None:
@@ -184,10 +197,11 @@ def _refuse_changes(config: Config, there: Charter) -> None:
             f"fleet {config.fleet.name} at {root(config)}: a migration of its columns was begun at {there.begun.at} "
             "and has not ended. Run `spinney migrate --yes` with the same configuration again"
         )
+    was = {**there.fixed, COLUMNS: lasting(config, there.fixed.get(COLUMNS, {}))}
     for name, value in fixed(config).items():
-        if there.fixed.get(name) != value:
+        if was.get(name) != value:
             raise StoreError(
-                f"fleet {config.fleet.name} at {root(config)}: {changed(name, there.fixed.get(name), value)} "
+                f"fleet {config.fleet.name} at {root(config)}: {changed(name, was.get(name), value)} "
                 + (_MIGRATE if name == COLUMNS else "what is stored would no longer mean the same. " + _PUT_BACK)
             )
 
@@ -242,10 +256,7 @@ def _file(config: Config) -> Path:
 
 def _read(config: Config) -> Charter:
     said = json.loads(_file(config).read_text(encoding="utf-8"))
-    editions = tuple(
-        Edition({name: (low, high) for name, (low, high) in each["ranges"].items()}, each["since"])
-        for each in said["editions"]
-    )
+    editions = tuple(Edition(_basis(each), each["since"]) for each in said["editions"])
     migrations = tuple(map(Migration.from_data, said.get("migrations", ())))
     begun = said.get("begun")
     return Charter(
@@ -253,8 +264,19 @@ def _read(config: Config) -> Charter:
     )
 
 
+def _basis(said: Mapping[str, Any]) -> Basis:
+    """What an edition says. The first ones had ranges alone: a value had to have its declared type then."""
+    return Basis(
+        ranges={name: (float(low), float(high)) for name, (low, high) in said["ranges"].items()},
+        sources=said.get("sources", {}),
+        units=said.get("units", {}),
+        coerce=said.get("coerce", False),
+        missing=tuple(said.get("missing", ())),
+    )
+
+
 def _text(charter: Charter) -> bytes:
-    editions = [{"ranges": {**each.ranges}, "since": {**each.since}} for each in charter.editions]
+    editions = [{**asdict(each.basis), "since": {**each.since}} for each in charter.editions]
     said: dict[str, Any] = {"fleet_id": charter.fleet_id, "fixed": charter.fixed, "editions": editions}
     if charter.migrations:
         said["migrations"] = [each.as_data() for each in charter.migrations]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction
 
@@ -50,6 +50,8 @@ PROPERTIES = {
 def create_tables(config: Config) -> list[str]:
     """Make the directories that are not there. Returns the names of those made; safe to repeat.
 
+    A table that was made by an earlier version gets the columns of ours that have come since, null in its rows.
+
     Raises StoreError when a table is there with other columns, or something fixed was changed.
     """
     charter.ensure_kept(config)
@@ -59,8 +61,9 @@ def create_tables(config: Config) -> list[str]:
         if table is None:
             _create(config, directory)
             made.append(directory.name)
-        else:
-            _refuse_other_columns(config, directory, table)
+            continue
+        _refuse_other_columns(config, directory, table)
+        _add_new_columns(directory, table)
     return made
 
 
@@ -75,10 +78,26 @@ def _create(config: Config, directory: Directory) -> None:
     )
 
 
+def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
+    """Nullable columns of the table's own contract, none of a fleet's, that this table does not have."""
+    there = {each.name for each in table.schema().fields}
+    base = next(each for each in tables.ALL if each.name == directory.contract.name)
+    ours = {each.name for each in base.columns if each.nullable}
+    fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
+    return [each for each in fields if each.name in ours and each.name not in there]
+
+
+def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
+    if new := _new_columns(directory, table):
+        table.alter.add_columns(new)
+
+
 def _refuse_other_columns(config: Config, directory: Directory, table: DeltaTable) -> None:
+    new = {each.name for each in _new_columns(directory, table)}
     retired = charter.retired(config) if directory.contract.name == tables.EVENTS.name else {}
     there = {each.name: each.type for each in table.schema().fields if each.name not in retired}
-    wanted = {each.name: each.type for each in Schema.from_arrow(arrow_schema(directory.contract)).fields}
+    fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
+    wanted = {each.name: each.type for each in fields if each.name not in new}
     if there == wanted:
         return
     missing = [name for name in wanted if name not in there]

@@ -12,15 +12,14 @@ class Migration:
     """A change of `[fleet.columns]`.
 
     at: when it was begun, ISO 8601. before, after: name -> Spark SQL type, without the event's id and times, which have
-    columns of their own. declared: all of `[fleet.columns]` afterwards. renamed: old name -> new name. version: of the
-    table `events` when it was begun; None where that table did not have to be touched.
+    columns of their own. renamed: old name -> new name. version: of the table `events` when it was begun; None where
+    that table did not have to be touched.
     """
 
     id: str
     at: str
     before: Mapping[str, str]
     after: Mapping[str, str]
-    declared: Mapping[str, str]
     renamed: Mapping[str, str] = field(default_factory=dict)
     version: int | None = None
 
@@ -34,7 +33,7 @@ class Migration:
 
     def as_data(self) -> dict[str, Any]:
         """This migration as a JSON object."""
-        maps = {name: dict(getattr(self, name)) for name in ("before", "after", "declared", "renamed")}
+        maps = {name: dict(getattr(self, name)) for name in ("before", "after", "renamed")}
         return {"id": self.id, "at": self.at, **maps, "version": self.version}
 
     @classmethod

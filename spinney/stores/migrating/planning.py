@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from schemas import tables
 from spinney.core.config import Config
-from spinney.core.config.rules import OBSERVED_AT
+from spinney.core.config_changes import ANOTHER_ROOT, MEANING
 from spinney.core.errors import StoreError
 from spinney.core.migration import Change, Kind, Migration, changes, former_columns, retired
 from spinney.stores import charter, delta, layout, table_files
@@ -18,21 +18,7 @@ from spinney.stores.migrating import events_table, readiness
 from spinney.stores.migrating.events_table import Alteration
 from spinney.stores.migrating.notes import notes
 
-FIXED = {
-    "fleet.group": "every key, model and shard is named by it",
-    "fleet.event_id": "events are told apart and joined with their outcomes by it",
-    "fleet.event_time": "rows are chosen and ordered by it",
-    "fleet.target": "every model, loss and label that is stored is about it",
-    "fleet.task": "every model, loss and label that is stored is about it",
-    "fleet.loss": "every error that is stored is a sum of it",
-    "fleet.clock": "every age and window that was decided by runs on it",
-    "fleet.shards": "every row and every state lies in the shard of its group",
-    "kafka.events": "the offsets that are stored are of that topic",
-    "kafka.outcomes": "the offsets that are stored are of that topic, or the labels lie inside the events",
-}
-"""Fixed key -> why no migration changes it."""
-
-OTHERWISE = "Put it back, or give the new fleet another storage.root and `spinney load` the history into it"
+OTHERWISE = f"Put it back, or {ANOTHER_ROOT}"
 
 
 @dataclass(frozen=True)
@@ -87,7 +73,7 @@ def settled(config: Config) -> Charter:
 
 def ended(there: Charter, migration: Migration) -> Charter:
     """The charter after a migration."""
-    fixed = {**there.fixed, COLUMNS: dict(migration.declared)}
+    fixed = {**there.fixed, COLUMNS: dict(migration.after)}
     return replace(there, fixed=fixed, migrations=(*there.migrations, migration), begun=None)
 
 
@@ -101,8 +87,7 @@ def _is_committed(config: Config, migration: Migration) -> bool:
 def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
     """As `plan`, from a charter that is `settled`."""
     _refuse_fixed(config, there)
-    declared = {name: str(kind) for name, kind in config.fleet.columns.items()}
-    before, now = _beside_own(config, there.fixed[COLUMNS]), _beside_own(config, declared)
+    before, now = (charter.lasting(config, of) for of in (there.fixed[COLUMNS], config.fleet.columns))
     renames = _left(there, now, renames)
     found = changes(before, now, renames, former_columns(there.migrations), retired(there.migrations))
     _refuse_wider_outcomes(config, found)
@@ -110,10 +95,10 @@ def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
     files = table_files.files(change.table)
     rows, size = sum(each.rows for each in files), sum(each.bytes for each in files)
     migration = None
-    if declared != there.fixed[COLUMNS]:
+    if found:
         version = int(change.table.version()) if change.rewrites or change.added else None
         at = datetime.now(UTC).isoformat(timespec="seconds")
-        migration = Migration(uuid.uuid4().hex, at, before, now, declared, renames, version)
+        migration = Migration(uuid.uuid4().hex, at, before, now, renames, version)
     return Plan(
         changes=tuple(found),
         tables=(TableChange(tables.EVENTS.name, rows, len(files), size, _what(change, bool(found))),),
@@ -122,12 +107,6 @@ def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
         migration=migration,
         alteration=change,
     )
-
-
-def _beside_own(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
-    """The columns without those that each table has anyway, whether they are declared or not."""
-    own = {config.fleet.event_id, config.fleet.event_time, OBSERVED_AT}
-    return {name: kind for name, kind in columns.items() if name not in own}
 
 
 def _left(there: Charter, now: Mapping[str, str], renames: Mapping[str, str]) -> dict[str, str]:
@@ -162,7 +141,7 @@ def _refusals(config: Config, there: Charter) -> Iterator[str]:
     for name, value in charter.fixed(config).items():
         before = there.fixed.get(name)
         if name != COLUMNS and before != value:
-            yield f"{charter.changed(name, before, value)} no migration changes it: {FIXED[name]}."
+            yield f"{charter.changed(name, before, value)} no migration changes it: {MEANING[name]}."
 
 
 def _refuse_wider_outcomes(config: Config, found: list[Change]) -> None:

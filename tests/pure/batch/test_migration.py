@@ -97,7 +97,7 @@ def sell(config: Config, place: Path, first: int, **columns: Callable[[int], Any
     ]
     file = place / f"history-{first}.parquet"
     pq.write_table(pa.Table.from_pylist(rows), file)
-    load(config, str(file), spark=no_spark)
+    load(config, str(file))
 
 
 def seventh(n: int) -> int:
@@ -306,14 +306,14 @@ def test_a_type_that_does_not_hold_every_value_is_refused(
 @pytest.mark.parametrize(
     ("before", "after", "says"),
     [
-        ('group = ["store"]', 'group = ["store", "x"]', r"fleet.group was .* every key, model and shard is named by it"),
+        ('group = ["store"]', 'group = ["store", "x"]', r"fleet.group was .* every stored key, model and decision"),
         ('event_id = "id"', 'event_id = "sale"', r"fleet.event_id was \"id\""),
         ('event_time = "at"', 'event_time = "when"', r"fleet.event_time was"),
         ('target = "sold"', 'target = "x2"', r"fleet.target was"),
         ('target = "sold"', 'target = "sold"\nloss = "squared"', r"fleet.loss was"),
         ('target = "sold"', 'target = "sold"\nclock = "wall"', r"fleet.clock was"),
         ('target = "sold"', 'target = "sold"\nshards = 8', r"fleet.shards was 64"),
-        ('events = "t.events"', 'events = "u.events"', r"kafka.events was .* the offsets that are stored"),
+        ('events = "t.events"', 'events = "u.events"', r"kafka.events was .* the checkpoints hold offsets"),
         ('events = "t.events"', 'events = "t.events"\noutcomes = "t.o"', r"kafka.outcomes was null"),
     ],
 )
@@ -321,7 +321,7 @@ def test_what_no_migration_changes_is_refused_with_the_reason_and_a_way(
     made: Config, tmp_path: Path, before: str, after: str, says: str
 ) -> None:
     text = (tmp_path / "fleet.toml").read_text().replace(before, after).replace(X, f'{X}\nx2 = "int"')
-    with pytest.raises(StoreError, match=says + r"(.|\n)*another storage.root and `spinney load` the history into it"):
+    with pytest.raises(StoreError, match=says + r"(.|\n)*another storage.root and give it the history: spinney load"):
         plan(parse(text, "fleet.toml", {}), {})
 
 
