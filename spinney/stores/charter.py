@@ -19,7 +19,7 @@ from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.errors import Busy, StoreError
-from spinney.core.migration import Former, Migration, former_columns
+from spinney.core.migration import Former, Migration, basis_before, former_columns
 from spinney.core.migration import retired as retired_by
 from spinney.core.records.rules import Basis, basis_of
 from spinney.stores import checkpoints, leases, storage
@@ -106,6 +106,18 @@ def ensure_kept(config: Config) -> None:
 def keep(config: Config, charter: Charter) -> None:
     """Put a charter into the place of the one that is there. Only for who holds every lease of the fleet."""
     storage.replace(_file(config), _text(charter))
+
+
+def migrated(config: Config, there: Charter, migration: Migration) -> Charter:
+    """The charter after a migration: records that were begun before it are judged by the columns of then."""
+    earlier = (replace(each, basis=basis_before(each.basis, migration)) for each in there.editions)
+    return replace(
+        there,
+        fixed={**there.fixed, COLUMNS: dict(migration.after)},
+        editions=(*earlier, Edition(basis_of(config), _begun(config))),
+        migrations=(*there.migrations, migration),
+        begun=None,
+    )
 
 
 def former(config: Config) -> dict[str, Former]:
@@ -225,20 +237,13 @@ def _begun(config: Config) -> dict[str, dict[str, int]]:
     """Per topic and partition, the greatest end offset of any batch that ingest or score has begun."""
     begun: dict[str, dict[str, int]] = {}
     for query in JUDGING:
-        for topic, partitions in begun_by(config, query).items():
-            known = begun.setdefault(topic, {})
-            for partition, offset in partitions.items():
-                known[partition] = max(known.get(partition, 0), offset)
-    return begun
-
-
-def begun_by(config: Config, query: str) -> dict[str, dict[str, int]]:
-    """Per topic and partition, the end offset of the newest batch that a query has begun; empty before its first."""
-    location = checkpoint(config, query)
-    newest = checkpoints.newest(location, "offsets")
-    begun: dict[str, dict[str, int]] = {}
-    for text in checkpoints.offsets(location, newest) if newest is not None else ():
-        begun |= _kafka(text)
+        location = checkpoint(config, query)
+        newest = checkpoints.newest(location, "offsets")
+        for text in checkpoints.offsets(location, newest) if newest is not None else ():
+            for topic, partitions in _kafka(text).items():
+                known = begun.setdefault(topic, {})
+                for partition, offset in partitions.items():
+                    known[partition] = max(known.get(partition, 0), offset)
     return begun
 
 
@@ -272,6 +277,9 @@ def _basis(said: Mapping[str, Any]) -> Basis:
         units=said.get("units", {}),
         coerce=said.get("coerce", False),
         missing=tuple(said.get("missing", ())),
+        undeclared=tuple(said.get("undeclared", ())),
+        types=said.get("types", {}),
+        dropped=said.get("dropped", {}),
     )
 
 

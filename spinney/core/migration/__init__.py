@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spinney.core.migration.basis import basis_before
 from spinney.core.migration.changes import Change, Kind, changes, likely_renames
 from spinney.core.migration.former import Former, as_now, former_columns, retired, with_former
 from spinney.core.migration.record import Migration
@@ -13,6 +14,7 @@ __all__ = [
     "Kind",
     "Migration",
     "as_now",
+    "basis_before",
     "changes",
     "former_columns",
     "is_widening",

@@ -13,7 +13,7 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.stores import charter, crashpoints, layout, leases, storage, tidy
 from spinney.stores.migrating import events_table
-from spinney.stores.migrating.planning import Plan, ended, planned, settled
+from spinney.stores.migrating.planning import Plan, planned, settled
 
 
 def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
@@ -38,7 +38,7 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
         crashpoints.reached("migrate.begun", 0)
         events_table.alter(made.alteration, made.migration.id)
         crashpoints.reached("migrate.table", 0)
-        charter.keep(config, ended(there, made.migration))
+        charter.keep(config, charter.migrated(config, there, made.migration))
     return made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from schemas import tables
@@ -68,13 +68,7 @@ def settled(config: Config) -> Charter:
         )
     if there.begun is None or not _is_committed(config, there.begun):
         return there
-    return ended(there, there.begun)
-
-
-def ended(there: Charter, migration: Migration) -> Charter:
-    """The charter after a migration."""
-    fixed = {**there.fixed, COLUMNS: dict(migration.after)}
-    return replace(there, fixed=fixed, migrations=(*there.migrations, migration), begun=None)
+    return charter.migrated(config, there, there.begun)
 
 
 def _is_committed(config: Config, migration: Migration) -> bool:
