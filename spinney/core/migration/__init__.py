@@ -1,4 +1,4 @@
-"""How the columns of a fleet that has stored events may change: what is a change, which are possible, what they mean."""
+"""How the columns of a fleet that has stored events may change, and what records and models of before become."""
 
 from __future__ import annotations
 

@@ -25,10 +25,9 @@ def basis_before(basis: Basis, migration: Migration) -> Basis:
             dropped[name] = basis.types.get(name, migration.before[name])
     undeclared = [now.get(name, name) for name in basis.undeclared if name not in migration.dropped]
     for name in migration.added:
-        kind = dropped.pop(name, None)
-        if kind is None:
+        if name not in dropped:
             undeclared.append(name)
-        elif kind != migration.after[name]:
+        elif (kind := dropped.pop(name)) != migration.after[name]:
             types[name] = kind
     implied = {new: old for old, new in now.items() if old not in basis.sources}
     return replace(

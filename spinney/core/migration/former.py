@@ -60,7 +60,7 @@ def with_former(rows: pd.DataFrame, former: Mapping[str, Former]) -> pd.DataFram
     there = {name: mine for name, mine in former.items() if name not in rows}
     if not there:
         return rows
-    return rows.assign(**{name: rows[mine.now] if mine.now in rows else None for name, mine in there.items()})
+    return rows.assign(**{name: rows.get(mine.now) for name, mine in there.items()})
 
 
 def as_now(name: str, former: Mapping[str, Former]) -> str:

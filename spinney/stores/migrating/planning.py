@@ -95,7 +95,7 @@ def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
         migration = Migration(uuid.uuid4().hex, at, before, now, renames, version)
     return Plan(
         changes=tuple(found),
-        tables=(TableChange(tables.EVENTS.name, rows, len(files), size, _what(change, bool(found))),),
+        tables=(TableChange(tables.EVENTS.name, rows, len(files), size, _what(change, differs=bool(found))),),
         notes=tuple(notes(config, found, size if change.rewrites else 0)),
         obstacles=tuple(readiness.obstacles(config)) if found else (),
         migration=migration,
@@ -116,7 +116,7 @@ def _stored(config: Config, renames: Mapping[str, str]) -> dict[str, str]:
     return {old: new for old, new in renames.items() if new in config.event_columns}
 
 
-def _what(change: Alteration, differs: bool) -> str:
+def _what(change: Alteration, *, differs: bool) -> str:
     added = ", ".join(each.name for each in change.added)
     if change.rewrites:
         return "every file is written again, in one commit" + (f"; null in its rows: {added}" if added else "")

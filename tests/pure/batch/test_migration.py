@@ -24,9 +24,9 @@ from batch.weekly import retrain
 from schemas import tables
 from schemas.messages import EVENT
 from spinney.core.config import Config, parse
+from spinney.core.errors import Busy, StoreError
 from spinney.core.records.judge import judge
 from spinney.core.records.rules import rules_of
-from spinney.core.errors import Busy, StoreError
 from spinney.fleet import Fleet
 from spinney.stores import charter, clustering, delta, leases, signing_key, table_files
 from spinney.stores.arrow import arrow_schema
@@ -191,7 +191,7 @@ def test_a_renamed_column_keeps_its_values_and_its_models(living: Config, edited
     assert any("Messages and files go on calling the field x" in each for each in said)
     config = edited('size = "int"', features=("size",))
     done = carry_out(config, {"x": "size"})
-    assert any('Messages and files must call the field size from now on' in each for each in done.notes)
+    assert any("Messages and files must call the field size from now on" in each for each in done.notes)
     assert answers(config, size=[1, 2]) == before
     sell(config, tmp_path, 40, size=seventh)
     assert [row["size"] for row in events(config)] == [n % 7 for n in range(80)]
@@ -210,7 +210,8 @@ def test_a_widened_column_keeps_each_value_and_its_models_are_compared(
     carry_out(config, {})
     assert answers(config, x=[1, 2]) == before
     sell(config, tmp_path, 40, x=lambda n: n % 7 + 0.5)
-    assert [row["x"] for row in events(config)] == [float(n % 7) for n in range(40)] + [n % 7 + 0.5 for n in range(40, 80)]
+    stored = [float(n % 7) for n in range(40)] + [n % 7 + 0.5 for n in range(40, 80)]
+    assert [row["x"] for row in events(config)] == stored
     fit(config)
     decided = delta.read(config, tables.PROMOTIONS, ["group_key", "fitted_at", "champion_loss"]).sort_by("fitted_at")
     assert [row["champion_loss"] is not None for row in decided.to_pylist()] == [False] * 3 + [True] * 3
@@ -278,7 +279,8 @@ def test_files_keep_their_order_their_partitions_and_their_statistics_when_they_
 
 def test_a_batch_that_was_stored_before_the_migration_is_not_stored_again(living: Config, edited: Edit) -> None:
     place = directory(living, tables.EVENTS)
-    row = {"shard": 1, "group_key": "k", "event_id": "e", "store": "s", "x": 1, "event_time": START, "ingested_on": START.date()}
+    row = {"shard": 1, "group_key": "k", "event_id": "e", "store": "s", "x": 1, "event_time": START}
+    row["ingested_on"] = START.date()
     schema = arrow_schema(place.contract)
     rows = pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
     assert Writer(living, place, "ingest", "c").append(rows, step="events", batch_id=7, notes={"seen": 1})
@@ -289,7 +291,8 @@ def test_a_batch_that_was_stored_before_the_migration_is_not_stored_again(living
     assert later.done("events", 7)
     assert not later.done("events", 8)
     last = later.last("events")
-    assert last is not None and last.notes == {"seen": 1}
+    assert last is not None
+    assert last.notes == {"seen": 1}
 
 
 @pytest.mark.parametrize(
@@ -417,7 +420,7 @@ def test_killed_anywhere_the_same_call_again_ends_it(living: Config, edited: Edi
     for crash_at in ("migrate.begun", "migrate.files", "migrate.table"):
         assert called(tmp_path, crash_at).returncode == -signal.SIGKILL
         for each in (living, config):
-            with pytest.raises(StoreError, match=r"a migration of its columns was begun .* Run `spinney migrate --yes`"):
+            with pytest.raises(StoreError, match=r"a migration of its columns was begun .* `spinney migrate --yes`"):
                 charter.ensure_fixed(each)
     again = called(tmp_path)
     assert again.returncode == 0, again.stderr

@@ -46,7 +46,13 @@ def test_a_wider_type_holds_each_value_and_the_narrower_one_does_not(before: str
 
 @pytest.mark.parametrize(
     ("before", "now"),
-    [("int", "float"), ("int", "string"), ("decimal(5,2)", "decimal(6,4)"), ("decimal(5,2)", "double"), ("date", "timestamp")],
+    [
+        ("int", "float"),
+        ("int", "string"),
+        ("decimal(5,2)", "decimal(6,4)"),
+        ("decimal(5,2)", "double"),
+        ("date", "timestamp"),
+    ],
 )
 def test_a_type_that_loses_or_changes_values_is_not_wider(before: str, now: str) -> None:
     assert not is_widening(before, now)
@@ -127,7 +133,8 @@ def test_a_model_of_before_gets_its_columns_by_their_old_names() -> None:
 def test_rules_of_before_are_said_of_the_columns_of_after() -> None:
     basis = Basis(ranges={"x": (0, 9), "y": (0, 1)}, sources={"y": "a.y"}, units={"t": "ms"})
     before = {"x": "int", "y": "double", "t": "timestamp"}
-    found = basis_before(basis, migration(before, {"size": "bigint", "when": "timestamp", "new": "int"}, x="size", t="when"))
+    after = {"size": "bigint", "when": "timestamp", "new": "int"}
+    found = basis_before(basis, migration(before, after, x="size", t="when"))
     assert found == Basis(
         ranges={"size": (0, 9), "y": (0, 1)},
         sources={"size": "x", "when": "t", "y": "a.y"},
