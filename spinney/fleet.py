@@ -159,7 +159,7 @@ class Fleet:
         Raises ContractError: a column is missing or of another type. StoreError: a model is gone. SetupError: there is
         no signing key.
         """
-        from spinney.stores import answers, signing_key
+        from spinney.stores import answers, charter, signing_key
 
         at = self._moment(as_of)
 
@@ -168,7 +168,13 @@ class Fleet:
             asked |= {parent for key in asked for parent in self._ancestors(key)}
             return self._champions(at, sorted(asked))
 
-        return answers.answer_frame(frame, champions_of, self.config, signing_key.signer(self.config))
+        return answers.answer_frame(
+            frame,
+            champions_of,
+            self.config,
+            signing_key.signer(self.config),
+            former=charter.former(self.config),
+        )
 
     def incumbent(self) -> Comparison:
         """The system before the fleet and the fleet, on the same rows, none of which the answering model was fitted on.

@@ -15,7 +15,7 @@ from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.encoding import DAY_US, NULL_TIME
 from spinney.core.signing import Signer
-from spinney.stores import crashpoints, delta
+from spinney.stores import charter, crashpoints, delta
 from spinney.stores.delta import Writer
 from spinney.stores.health import ANSWER_COLUMNS, of_answers
 from spinney.stores.layout import answer_type, contract, directory, possible_features
@@ -35,10 +35,11 @@ _OF_THE_BATCH = ("scored_at", "scored_on", "batch_id")
 
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
     rows = events(spark, config, editions).unionByName(promotions(spark, config), allowMissingColumns=True)
+    scorer = Scorer(config, signer, charter.former(config))
     answered = (
         with_whole_times(rows)
         .groupBy("shard")
-        .applyInPandasWithState(Scorer(config, signer).function(), answer_ddl(config), STATE, "append", "NoTimeout")
+        .applyInPandasWithState(scorer.function(), answer_ddl(config), STATE, "append", "NoTimeout")
         .withColumn("event_time", F.timestamp_micros("event_time"))
         .withColumns({column.name: F.lit(None).cast(column.type) for column in unanswered(config)})
         # Of the streaming plan, not of a batch's own jobs: then a replay has the same timestamp.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from pyspark.sql.streaming.state import GroupState
 from spinney.core.champion import Promotion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
+from spinney.core.migration import Former, with_former
 from spinney.core.names import own
 from spinney.core.signing import Signer
 from spinney.stores.answers import answer_rows
@@ -35,10 +36,11 @@ _decoded: dict[int, tuple[int, Champions]] = {}
 
 @dataclass(frozen=True)
 class Scorer:
-    """What scoring needs to know; pickled into the workers."""
+    """What scoring needs to know; pickled into the workers. former: what became of columns of before a migration."""
 
     config: Config
     signer: Signer
+    former: Mapping[str, Former] = field(default_factory=dict)
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
         def score_shard(key: tuple[Any, ...], frames: Rows, state: GroupState) -> Rows:
@@ -100,7 +102,8 @@ def _read(shard: int, blob: bytes) -> Champions:
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> pd.DataFrame:
     """One row per event, in the events' order, columns of `predictions` that the scorer fills."""
     config = scorer.config
-    answered = answer_rows(events, events["group_key"], champions, config, scorer.signer)
+    rows = with_former(events, scorer.former)
+    answered = answer_rows(rows, events["group_key"], champions, config, scorer.signer)
     is_number = config.fleet.task == "regression"
     columns = {
         "shard": np.full(len(events), shard, dtype=np.int32),

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
@@ -350,10 +350,10 @@ def _seen(ask: Ask) -> int:
 def _champion(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
     claim, payload = _claim(ask)
     model = codec.open_signed(signer, claim, payload, ask.signature)
-    if model.encoder.features != recipe.features:
+    if tuple(map(recipe.feature_now, model.encoder.features)) != recipe.features:
         had = ", ".join(feature.name for feature in model.encoder.features)
         raise ContractError(f"champion {ask.champion_id} of group {ask.group_key}: not compared; fitted on {had}")
-    return model
+    return replace(model, encoder=replace(model.encoder, features=recipe.features))
 
 
 def _signed(ask: Ask, signer: Signer) -> bool:

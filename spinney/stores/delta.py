@@ -22,7 +22,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import crashpoints, layout
+from spinney.stores import charter, crashpoints, layout
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 
@@ -52,8 +52,9 @@ def create_tables(config: Config) -> list[str]:
 
     A table that was made by an earlier version gets the columns of ours that have come since, null in its rows.
 
-    Raises StoreError when a table is there with other columns.
+    Raises StoreError when a table is there with other columns, or something fixed was changed.
     """
+    charter.ensure_kept(config)
     made = []
     for directory in layout.every_directory(config):
         table = opened(config, directory)
@@ -61,7 +62,7 @@ def create_tables(config: Config) -> list[str]:
             _create(config, directory)
             made.append(directory.name)
             continue
-        _refuse_other_columns(directory, table)
+        _refuse_other_columns(config, directory, table)
         _add_new_columns(directory, table)
     return made
 
@@ -91,9 +92,10 @@ def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
         table.alter.add_columns(new)
 
 
-def _refuse_other_columns(directory: Directory, table: DeltaTable) -> None:
+def _refuse_other_columns(config: Config, directory: Directory, table: DeltaTable) -> None:
     new = {each.name for each in _new_columns(directory, table)}
-    there = {each.name: each.type for each in table.schema().fields}
+    retired = charter.retired(config) if directory.contract.name == tables.EVENTS.name else {}
+    there = {each.name: each.type for each in table.schema().fields if each.name not in retired}
     fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
     wanted = {each.name: each.type for each in fields if each.name not in new}
     if there == wanted:
@@ -322,12 +324,21 @@ class Writer:
 
     def _append_arrow(self, rows: pa.Table, commit: Commit) -> None:
         self._reopen_if_old()
+        mine = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
         write_deltalake(
             self._table,
-            rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract)),
+            _with_nulls(mine, self._table),
             mode="append",
             commit_properties=_properties(commit),
         )
+
+
+def _with_nulls(rows: pa.Table, table: DeltaTable) -> pa.Table:
+    """The rows with the columns that the table has and the configuration no longer: null."""
+    for each in pa.schema(table.schema().to_arrow(as_large_types=False)):
+        if each.name not in rows.column_names:
+            rows = rows.append_column(each, pa.nulls(rows.num_rows, each.type))
+    return rows
 
 
 def _properties(commit: Commit) -> CommitProperties:

@@ -34,7 +34,9 @@ def value_ddl(fields: Sequence[FieldRule]) -> str:
 
 @dataclass(frozen=True)
 class Judging:
-    """What judging needs to know; pickled into the workers. editions: oldest first, all with the same columns."""
+    """What judging needs to know; pickled into the workers. editions: oldest first, all with the
+    columns of the last.
+    """
 
     editions: tuple[Rules, ...]
 

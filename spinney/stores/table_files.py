@@ -255,6 +255,8 @@ def fragment_of(base: Path, file: TableFile, schema: pa.Schema) -> ds.ParquetFil
         )
         known = known & same
     for name, (least, greatest) in file.ranges.items():
+        if name not in schema.names:  # a column that is declared no more
+            continue
         kind = schema.field(name).type
         known = known & (ds.field(name) >= pa.scalar(least, kind)) & (ds.field(name) <= pa.scalar(greatest, kind))
     return FORMAT.make_fragment(
