@@ -20,6 +20,7 @@ import xxhash
 from pyspark.sql import SparkSession
 
 from batch.choosing import Scope, View, pace_of, verdicts
+from batch.recipe_changes import recipe_changes
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import ModelStatus
@@ -50,7 +51,8 @@ class Estimate:
 
     groups: parents too; seconds: on the wall clock, once Spark has started, in so many parts; memory_bytes: resident in
     all Python workers together at their peak; table_bytes: added to `models` and `promotions`. sample: groups that were
-    fitted for it; failed: of them.
+    fitted for it; failed: of them. changes: what will be compared where the recipe was changed, a text each. refusal:
+    why the batch does not run without `unproven`.
     """
 
     groups: int
@@ -60,14 +62,18 @@ class Estimate:
     table_bytes: int
     sample: int
     failed: int
+    changes: tuple[str, ...] = ()
+    refusal: str | None = None
 
     def __str__(self) -> str:
         parts = "1 part" if self.parts == 1 else f"{self.parts} parts"
-        return (
+        whole = (
             f"{self.groups:,} groups: about {in_words(self.seconds)} in {parts}, {self.memory_bytes / 1e6:,.0f} MB of "
             f"memory in Python workers, {self.table_bytes / 1e6:,.1f} MB more in tables; by a sample of "
             f"{self.sample:,}, of which {self.failed:,} failed"
         )
+        refused = [f"it would be refused: {self.refusal}"] if self.refusal else []
+        return "\n".join([whole, *self.changes, *refused])
 
 
 def estimate(
@@ -78,7 +84,10 @@ def estimate(
     charter.ensure_kept(config)
     began = time.perf_counter()
     view = View.now_of(config)
-    plan, mean_ms = _plan(spark, config, Scope.of(groups, stale=stale), view)
+    scope = Scope.of(groups, stale=stale)
+    rows = verdicts(lambda: spark, config, scope, view)
+    changes = recipe_changes(config, signing_key.signer(config), rows, scope, view)
+    plan, mean_ms = _sampled(rows)
     planning = time.perf_counter() - began
     if not len(plan):
         return Estimate(0, planning, 0, 0, 0, 0, 0)
@@ -96,12 +105,13 @@ def estimate(
         table_bytes=int(_along(lines, parts, "bytes")),
         sample=sum(line.large.groups for line in lines),
         failed=sum(line.large.failed for line in lines),
+        changes=changes.lines,
+        refusal=changes.refusal,
     )
 
 
-def _plan(spark: SparkSession, config: Config, scope: Scope, view: View) -> tuple[pd.DataFrame, float | None]:
+def _sampled(rows: pa.Table) -> tuple[pd.DataFrame, float | None]:
     """gating.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any."""
-    rows = verdicts(lambda: spark, config, scope, view)
     known = rows.select(["shard", "group_key", "epoch", "predicted_ms", "model_id"])
     plan = known.rename_columns({"model_id": "champion_id"}).to_pandas()
     plan["lot"] = [xxhash.xxh64_intdigest(f"sample {key}".encode()) for key in plan["group_key"]]

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pyarrow.compute as pc
@@ -18,6 +19,7 @@ from pyspark.sql import SparkSession
 
 from batch.choosing import ALL, Scope, View, pace_of, verdicts
 from batch.estimate import estimate
+from batch.recipe_changes import recipe_changes
 from schemas import tables
 from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.config import Config
@@ -25,7 +27,7 @@ from spinney.core.errors import SpinneyError, exit_code
 from spinney.core.judge import UNKNOWN_COST_MS
 from spinney.core.parts import Pace, Progress
 from spinney.core.recipe import Recipe
-from spinney.stores import charter, delta, leases, signing_key, tracking
+from spinney.stores import charter, delta, last_configuration, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.past_rounds import largest_round
 from spinney.stores.rounds import FEW, Ordered, Rounds
@@ -35,8 +37,9 @@ NAME = QueryName.WEEKLY.value
 GOES_ON = timedelta(days=1)
 """A round that was cut off is gone on with until it is so old; then it is closed as far as it came."""
 
-Show = Callable[[str, Progress], None]
-"""Told after each part: the round, and how far it is."""
+Show = Callable[[str, Progress | str], None]
+"""Told of a round: before it begins what will be compared where the recipe was changed, a text each; after each part
+how far it is."""
 
 
 def retrain(
@@ -44,13 +47,15 @@ def retrain(
     groups: Sequence[str] | None = None,
     *,
     stale: bool = False,
+    unproven: bool = False,
     spark: SparkSession | Start | None = None,
     show: Show | None = None,
 ) -> dict[str, object] | None:
     """Retrain these groups; or all of them and their parents; or those that are stale.
 
-    groups: keys of groups or parents, with spaces in their JSON or without. Returns the round as recorded; None:
-    nothing to do. Raises StoreError when a group has never been seen, Busy when a batch runs.
+    groups: keys of groups or parents, with spaces in their JSON or without. unproven: another recipe may be promoted in
+    much of the fleet without anything to compare it by. Returns the round as recorded; None: nothing to do. Raises
+    StoreError when a group has never been seen, Busy when a batch runs, ContractError where evidence is missing.
 
     spark: a session, or what starts one: a few groups are fitted without it.
     """
@@ -59,6 +64,7 @@ def retrain(
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
+        last_configuration.remember(config)
         if scope.which == ALL and largest_round(config, RoundKind.BATCH) > FEW:
             start = started_ahead(start)  # it takes as long as the plan
         given = start() if isinstance(spark, SparkSession) else start
@@ -67,7 +73,7 @@ def retrain(
         if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
             few = None if isinstance(spark, SparkSession) else FEW
-            pace = _plan(start, config, rounds, batch_id, scope, few)
+            pace = _plan(start, config, rounds, _Batch(batch_id, scope, few, unproven, show))
             ordered = rounds.carry_out(batch_id, pace, _shown(f"batch-{batch_id}", show))
     tracking.deliver_now(config)
     return None if ordered is None else recorded(config, ordered.round_id)
@@ -90,15 +96,35 @@ def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | N
     return rounds.carry_out(batch_id, pace_of(cores_of(start()), config, None), _shown(ordered.round_id, show))
 
 
-def _plan(start: Start, config: Config, rounds: Rounds, batch_id: int, scope: Scope, few: int | None) -> Pace:
-    """Store the plan. Returns how fast it should go by what is known. few: groups that are fitted here, on one core."""
+@dataclass(frozen=True)
+class _Batch:
+    """What is to be planned. few: groups that are fitted here, on one core. unproven, show: as of `retrain`."""
+
+    batch_id: int
+    scope: Scope
+    few: int | None
+    unproven: bool
+    show: Show | None
+
+    @property
+    def round_id(self) -> str:
+        return f"batch-{self.batch_id}"
+
+
+def _plan(start: Start, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
+    """Store the plan. Returns how fast it should go by what is known."""
     view = View.now_of(config)
-    rows = verdicts(start, config, scope, view)
+    rows = verdicts(start, config, batch.scope, view)
+    changes = recipe_changes(config, signing_key.signer(config), rows, batch.scope, view)
+    for line in changes.lines if batch.show else ():
+        batch.show(batch.round_id, line)
+    if not batch.unproven:
+        changes.require_evidence()
     predicted = rows.column("predicted_ms")
     mean_ms = pc.mean(predicted).as_py()
     by_policy = rows.group_by("policy").aggregate([("group_key", "count")])
     ordered = Ordered(
-        round_id=f"batch-{batch_id}",
+        round_id=batch.round_id,
         groups_in=rows.num_rows,
         deferred=0,
         reasons=dict(zip(by_policy["policy"].to_pylist(), by_policy["group_key_count"].to_pylist(), strict=True)),
@@ -107,11 +133,11 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch_id: int, scope: Sc
         budget_seconds=None,
         predicted_seconds=rows.num_rows * (UNKNOWN_COST_MS if mean_ms is None else mean_ms) / 1000,
         pins=view.pins,
-        asked_for=scope.which,
+        asked_for=batch.scope.which,
         recipe_id=Recipe.of(config).recipe_id,
     )
-    rounds.plan(rows, ordered, batch_id)
-    is_here = few is not None and rows.num_rows <= few
+    rounds.plan(rows, ordered, batch.batch_id)
+    is_here = batch.few is not None and rows.num_rows <= batch.few
     return pace_of(1 if is_here else cores_of(start()), config, mean_ms)
 
 
@@ -136,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--group", action="append", help="only this group_key; may be repeated")
     some.add_argument("--stale", action="store_true", help="only groups that are stale")
+    parser.add_argument("--unproven", action="store_true", help="promote another recipe without evidence too")
     parser.add_argument("--dry-run", action="store_true", help="fit a sample, store nothing, say what all would take")
     asked = parser.parse_args(arguments)
     try:
@@ -143,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if asked.dry_run:
             said: object = estimate(config, asked.group, stale=asked.stale).__dict__
         else:
-            said = retrain(config, asked.group, stale=asked.stale, show=_say)
+            said = retrain(config, asked.group, stale=asked.stale, unproven=asked.unproven, show=_say)
     except SpinneyError as error:
         sys.stderr.write(f"spinney: {error}\n")
         return exit_code(error)
@@ -151,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _say(round_id: str, progress: Progress) -> None:
+def _say(round_id: str, progress: Progress | str) -> None:
     sys.stderr.write(f"{round_id}: {progress}\n")
 
 

@@ -164,8 +164,9 @@ MODELS = Contract(
         Column(
             "metrics",
             "string",
-            "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss; best_of: chosen, candidates; "
-            "imported: origin; shadow: estimator, recipe_id, and loss and rows, or error",
+            "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss; refitted: estimator and "
+            "recipe_id of the champion's recipe that was fitted again; best_of: chosen, candidates; imported: origin; "
+            "shadow: estimator, recipe_id, and loss and rows, or error",
         ),
         Column("codec", "string", "linear, seasonal, sklearn-arrays, skops, pickle"),
         Column("payload", "binary", "the model"),
@@ -190,7 +191,11 @@ PROMOTIONS = Contract(
         Column("decision", "string", "promoted, unproven, kept, held, refused, withdrawn, pinned", nullable=False),
         Column("reason", "string", "in words, with the numbers"),
         Column("challenger_loss", "double", "mean loss on the held-out rows"),
-        Column("champion_loss", "double", "the champion's mean loss on the same rows; null without one"),
+        Column(
+            "champion_loss",
+            "double",
+            "the champion's mean loss on the same rows, or that of its recipe fitted again; null without one",
+        ),
         Column("rows_compared", "bigint", "held-out rows compared", unit="rows"),
         Column("trained_through", "timestamp", "event_time of the model's newest training row"),
         Column("fitted_at", "timestamp", "when the model was fitted"),

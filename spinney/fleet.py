@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,9 @@ from spinney.core.champion import champion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.figures import figure
 from spinney.core.standing import Standing, State, standing
-from spinney.stores import lookup
+from spinney.stores import lookup, recipe_names
 from spinney.stores.files import read_config
 from spinney.stores.lookup import OfParents, Shards, Until, Wanted
 
@@ -50,9 +51,10 @@ class Story:
         now = self.standing
         head = f"{self.group_key}: {now.state}"
         if now.model_id:
-            head += f", answered by {story.short(now.model_id)} trained through {story.day(now.trained_through)}"
+            by = f" by {now.recipe}" if now.recipe else ""
+            head += f", answered by {story.short(now.model_id)}{by} trained through {story.day(now.trained_through)}"
             head += "" if now.rows is None else f" on {now.rows} rows"
-            head += "" if now.loss is None else f", held-out loss {now.loss:.6g}"
+            head += "" if now.loss is None else f", held-out loss {figure(now.loss)}"
         lines = (f"  {story.day(each['at'])}  {each['what']}: {each['said']}" for each in self.happened)
         return "\n".join([head, *lines])
 
@@ -72,7 +74,8 @@ class Fleet:
         """Every group that has an event, by key; parents are not groups.
 
         as_of: as the fleet stood then, by what had been decided: a time (UTC where it names no zone), or a round's
-        name. Raises StoreError.
+        name. Times are of the wall clock on which models were promoted, not of events. Raises StoreError, also for a
+        moment before the first decision or after now.
         """
         rows = lookup.dicts(self.table(as_of))
         return [Standing(**{**row, "state": State(row["state"])}) for row in rows]
@@ -88,6 +91,7 @@ class Fleet:
         seen = lookup.group_keys(self.config, tables.EVENTS, _until("ingested_at", at))
         of_parents = lookup.every(self.config, tables.PROMOTIONS, standing_table.PROMOTION, decided, OfParents())
         answering = standing_table.answering(of_parents)
+        estimators = recipe_names.estimators(self.config)
 
         def has_ancestor(key: str) -> bool:
             return not answering.isdisjoint(self._ancestors(key))
@@ -99,6 +103,7 @@ class Fleet:
                 lookup.every(self.config, tables.VERDICTS, standing_table.VERDICT, judged, shards),
                 lookup.every(self.config, tables.MODELS, standing_table.ATTEMPT, fitted, shards),
                 has_ancestor,
+                estimators,
             )
             for shards, group_keys in self._pieces([key for key in seen if not keys.is_parent(key)])
         ]
@@ -144,6 +149,7 @@ class Fleet:
     def predict(self, frame: pd.DataFrame, as_of: datetime | str | None = None) -> pd.DataFrame:
         """What the stream would answer to each row, now or then: in the frame's order, with its index.
 
+        as_of: by the models that answered at this moment, by the wall clock; see `groups`.
         frame: the group's columns and the features, and whatever else; rows of any groups, known or not. Times without
         a zone are UTC; `[fleet.ranges]` are not looked at. A model fitted before the features were edited needs those.
         Columns: prediction (null where nobody answers), probabilities (only for classification: class ->
@@ -192,19 +198,23 @@ class Fleet:
         verdicts, attempts = (self._of_groups(base, _light(base), key) for base in (tables.VERDICTS, tables.MODELS))
         decided = self._of_groups(tables.PROMOTIONS, _light(tables.PROMOTIONS), key, *ancestors)
         mine = [row for row in decided if row["group_key"] == key]
-        happened = story.told(verdicts, attempts, mine)
+        estimators = recipe_names.estimators(self.config)
+        happened = story.told(verdicts, attempts, mine, estimators)
         if not happened:
             self._refuse_unknown(key)
         answered = Champions.of_rows(row for row in decided if row["group_key"] != key)
         ancestor_answers = any(champion(answered.histories.get(each, ())) for each in ancestors)
-        return Story(key, standing(key, mine, verdicts, attempts, ancestor_answers=ancestor_answers), happened)
+        now = standing(
+            key, mine, verdicts, attempts, ancestor_answers=ancestor_answers, estimators=estimators
+        )
+        return Story(key, now, happened)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
-        if isinstance(as_of, str):
-            from spinney.stores.timeline import moment_of
+        if as_of is None:
+            return None
+        from spinney.stores.timeline import moment_of
 
-            return moment_of(self.config, as_of)
-        return as_of.replace(tzinfo=UTC) if as_of and not as_of.tzinfo else as_of
+        return moment_of(self.config, as_of)
 
     def _champions(self, at: datetime | None, of: list[str] | None = None) -> Champions:
         """of: the groups and parents that are wanted; None: all."""

@@ -22,10 +22,9 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.core.config import Config
-from spinney.core.errors import SpinneyError, StoreError, exit_code
-from spinney.stores import charter, delta, leases, signing_key, tracking
+from spinney.core.errors import Busy, SpinneyError, StoreError, exit_code
+from spinney.stores import charter, delta, kafka, last_configuration, leases, signing_key, topic_ids, topics, tracking
 from spinney.stores.files import read_config
-from spinney.stores.kafka import existing_topics
 from spinney.stores.spark import session
 from spinney.stores.validity import Editions
 from streaming import ingest, labels, retrain, score
@@ -39,6 +38,9 @@ POLL_SECONDS = 1.0
 """Between two looks at the queries: each asks the JVM for the progress of all of them."""
 
 STOP_POLL_SECONDS = 0.05
+SECONDS_BETWEEN_TOPICS = 60.0
+"""Between two looks whether the topics are still the same ones."""
+
 Show = Callable[[list[dict[str, Any]]], None]
 
 
@@ -76,15 +78,13 @@ class Application:
         return tuple(name for name in NAMES if name in asked and (name != labels.NAME or late_labels))
 
     def prepare(self) -> None:
-        """Tables and topics are there and the leases are ours. Raises StoreError, Busy."""
+        """Tables and topics are there, the same as before, and the leases are ours. Raises StoreError, Busy."""
         delta.create_tables(self.config)
-        wanted = [self.config.kafka.events, self.config.kafka.outcomes, self.config.kafka.predictions]
-        there = existing_topics(self.config)
-        missing = [topic for topic in wanted if topic and topic not in there]
-        if missing:
-            raise StoreError(f"topic {missing[0]}: not on {self.config.kafka.bootstrap_servers}; run `spinney init`")
+        found = topics.required(self.config, kafka.topics_of(self.config))
+        topic_ids.ensure_same(self.config, found)
         self._leases.enter_context(leases.held(self.config, self.names))
         self.editions = charter.amended(self.config, self.names).editions
+        last_configuration.remember(self.config)
 
     def start(self) -> None:
         """Start every query. Whatever it raises, `stop` ends what was started."""
@@ -129,10 +129,13 @@ class Application:
         return retrain.query(self.spark, self.config, signer, once=once)
 
     def watch(self, show: Show | None = None, every_seconds: float = 5.0) -> None:
-        """Until a stop is asked for or a query fails. Raises StoreError with what failed."""
-        shown = time.monotonic()
+        """Until a stop is asked for, a query fails or a topic is made again. Raises StoreError with what failed."""
+        shown = looked = time.monotonic()
         while not self.stopping.wait(POLL_SECONDS):
             self.check()
+            if time.monotonic() - looked >= SECONDS_BETWEEN_TOPICS:
+                self.check_topics()
+                looked = time.monotonic()
             if show and time.monotonic() - shown >= every_seconds:
                 show(self.progress())
                 shown = time.monotonic()
@@ -144,6 +147,13 @@ class Application:
                 self._refuse_failure(name, query)
             last = query.lastProgress
             _refuse_dropped(name, [last] if last else [])
+
+    def check_topics(self) -> None:
+        """Raises StoreError when a topic was made again; a broker that does not answer is the queries' own concern."""
+        with suppress(Busy):
+            found = topics.described(self.config, kafka.topics_read(self.config))
+            for topic in topic_ids.made_again(self.config, found):
+                raise StoreError(topic_ids.explained(self.config, topic))
 
     def _refuse_failure(self, name: str, query: StreamingQuery) -> None:
         error = query.exception()
@@ -243,7 +253,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--once", action="store_true", help="drain what is there, then exit")
     asked = parser.parse_args(arguments)
     try:
-        run(read_config(asked.config), asked.only, once=asked.once)
+        config = read_config(asked.config)
+        if (sentence := charter.beginning(config)) is not None:
+            sys.stderr.write(f"{sentence}\n")
+        run(config, asked.only, once=asked.once)
     except SpinneyError as error:
         sys.stderr.write(f"spinney: {error}\n")
         return exit_code(error)

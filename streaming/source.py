@@ -30,6 +30,8 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
         # the client's own 500 ms that was more than half of a small batch.
         .option("kafka.fetch.max.wait.ms", 50)
         .options(**kafka_options(config))
+        # Records of an aborted transaction are none. What is read ends before the first open transaction.
+        .option("kafka.isolation.level", "read_committed")
         .option("subscribe", topic)
         .option("startingOffsets", "earliest")
         .option("failOnDataLoss", "true")
@@ -68,7 +70,8 @@ def distinct(rows: DataFrame, config: Config) -> DataFrame:
     Each query has batches of its own, so just past that time one may take what another drops.
     """
     dead = F.col("kind") == DEAD
-    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset")
+    # With its time: a topic that was deleted and made again has the same offsets for other records.
+    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset", F.unix_micros("record_time"))
     return (
         rows.withColumn("arrived_at", F.current_timestamp())
         .withColumn("distinct_in", F.when(dead, F.lit("")).otherwise(F.col("group_key")))

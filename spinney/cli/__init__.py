@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from spinney.cli import champion, data, fleet, machine, register, run, tidy, trial
+from spinney.cli import champion, data, dead_letters, fleet, machine, register, run, tidy, trial
 from spinney.core.errors import SpinneyError, exit_code
 
 
@@ -47,6 +47,7 @@ for verb in (
     *data.VERBS,
     *trial.VERBS,
     *run.VERBS[1:],
+    *dead_letters.VERBS,
     *fleet.VERBS,
     *champion.VERBS,
     *register.VERBS,

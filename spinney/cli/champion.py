@@ -76,7 +76,9 @@ def promote(key: tuple[str, ...], model: str, **deciding: Any) -> None:
 @click.argument("key", nargs=-1)
 @click.option("--group", "groups", multiple=True, metavar="KEY", help="This group; may be repeated.")
 @click.option("--all", "everything", is_flag=True, help="Every group and every parent.")
-@click.option("--as-of", metavar="TIME|ROUND", help="To the champions of then [one group: the model before].")
+@click.option(
+    "--as-of", metavar="TIME|ROUND", help="To the champions of then, by the wall clock [one group: the model before]."
+)
 @_deciding
 def rollback(
     key: tuple[str, ...], groups: tuple[str, ...], everything: bool, as_of: str | None, **deciding: Any
@@ -86,7 +88,7 @@ def rollback(
     KEY as for `spinney why`. What is left behind is withdrawn: machines do not bring it back from the same rows.
     """
     from spinney.stores.decisions import Ask, Verb
-    from spinney.stores.timeline import moment_of
+    from spinney.stores.timeline import moment_of, shown
 
     if bool(key) + bool(groups) + everything != 1:
         raise click.UsageError("expected one of: KEY, at least one --group KEY, --all")
@@ -95,6 +97,8 @@ def rollback(
     named = (key_of(key),) if key else tuple(dict.fromkeys(key_of((group,)) for group in groups))
     config = load_config(deciding["config_path"])
     at = None if as_of is None else moment_of(config, as_of)
+    if at is not None:
+        click.echo(f"back to {shown(at)}", err=True)
     _decide(Ask(Verb.ROLLBACK, None if everything else named, at=at), _Deciding(**deciding))
 
 

@@ -18,6 +18,7 @@ from spinney.cli.options import (
     load_config,
     person_of,
     reason_of,
+    say_where_a_fleet_begins,
     table,
     write_json,
 )
@@ -177,6 +178,7 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
 
     config, options = load_config(config_path), options_of(reading)
     opened = open_for_load(config, source, options, outcomes=outcomes)
+    say_where_a_fleet_begins(config)
     say_notes("load", opened.notes)
     loaded = run_load(config, opened, outcomes=outcomes, options=options, show=_load_progress())
     found = loaded.rejections

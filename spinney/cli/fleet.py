@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, plain, table, write_json
 from spinney.core.standing import State
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from spinney.core.config import Config
 
 
 @click.command(epilog=example("spinney fleet --state failed --limit 20"))
 @config_option
 @json_option
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only groups in this state.")
-@click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time, or right after a round.")
+@click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time of the wall clock, or after a round.")
 @click.option("--incumbent", is_flag=True, help="Beside the system before it, on rows that both answered.")
 @click.option("--shadow", is_flag=True, help="The recipe beside its shadow, on the same held-out rows.")
 @click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Lines to show; 0 is all.")
@@ -36,7 +43,8 @@ def fleet(config_path: str, as_json: bool, incumbent: bool, shadow: bool, limit:
     from spinney.fleet import Fleet
     from spinney.stores.lookup import dicts
 
-    rows = Fleet(load_config(config_path)).table(as_of)
+    config = load_config(config_path)
+    rows = Fleet(config).table(_moment(config, as_of))
     if state is not None:
         rows = rows.filter([each == state for each in rows.column("state").to_pylist()])
     shown = rows if as_json or not limit else rows.slice(0, limit)
@@ -46,6 +54,17 @@ def fleet(config_path: str, as_json: bool, incumbent: bool, shadow: bool, limit:
     table("fleet", dicts(shown))
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown)} more; --limit 0 shows all", err=True)
+
+
+def _moment(config: Config, as_of: str | None) -> datetime | None:
+    """The moment that is meant; it is told, with its clock."""
+    if as_of is None:
+        return None
+    from spinney.stores.timeline import moment_of, shown
+
+    at = moment_of(config, as_of)
+    click.echo(f"as of {shown(at)}", err=True)
+    return at
 
 
 BASES = {

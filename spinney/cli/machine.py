@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
+from spinney.cli.options import (
+    config_option,
+    example,
+    json_option,
+    load_config,
+    say_where_a_fleet_begins,
+    table,
+    write_json,
+)
 from spinney.cli.reading import format_options, options_of, say_notes
 
 
@@ -71,6 +79,7 @@ def init(config_path: str, partitions: int, retention_ms: int | None, data: str 
     if given := [name for name, value in said.items() if value]:
         raise click.UsageError(f"--{given[0].replace('identity', 'id')} is for --from")
     config = load_config(config_path)
+    say_where_a_fleet_begins(config)
     from spinney.stores.kafka import ensure_topics
 
     for topic, made in ensure_topics(config, partitions, retention_ms).items():

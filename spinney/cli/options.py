@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from schemas.vocabulary import MACHINES
+from spinney.core.figures import figure
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -92,6 +93,14 @@ def load_config(path: str) -> Config:
     return read_config(path)
 
 
+def say_where_a_fleet_begins(config: Config) -> None:
+    """Say on standard error that this command is the first of its fleet, and where; nothing where there is one."""
+    from spinney.stores.charter import beginning
+
+    if (sentence := beginning(config)) is not None:
+        click.echo(sentence, err=True)
+
+
 def spark_session(config: Config) -> SparkSession:
     """Start Spark in this process; jars that are missing are fetched. Raises SetupError."""
     from spinney.local.setup import runtime
@@ -146,7 +155,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return figure(value)
     return _text(value) if isinstance(value, date) else str(value)
 
 

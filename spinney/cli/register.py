@@ -12,7 +12,7 @@ from spinney.cli.options import config_option, example, json_option, load_config
 @click.command(epilog=example("spinney register --alias champion"))
 @config_option
 @json_option
-@click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time, or right after a round.")
+@click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time of the wall clock, or after a round.")
 @click.option("--alias", default="champion", show_default=True, help="The name that this version gets.")
 @click.option("--take-over", is_flag=True, help="Also an alias that names another fleet's version.")
 @click.option("--dry-run", is_flag=True, help="Show what a version would hold; MLflow is not asked.")

@@ -15,6 +15,7 @@ from spinney.cli.options import (
     json_option,
     load_config,
     plain,
+    say_where_a_fleet_begins,
     spark_session,
     table,
     write_json,
@@ -99,12 +100,31 @@ def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[
 @config_option
 @click.option("--only", multiple=True, type=click.Choice(QUERIES), help="Run this query alone; may be repeated.")
 @click.option("--once", is_flag=True, help="Drain what is there, then exit 0: for a cron job or a test.")
-def stream(config_path: str, only: tuple[str, ...], once: bool) -> None:
+@click.option(
+    "--accept-topic",
+    "accepted",
+    multiple=True,
+    metavar="TOPIC",
+    help="This topic was deleted and made again: read the new one from its start. May be repeated.",
+)
+def stream(config_path: str, only: tuple[str, ...], once: bool, accepted: tuple[str, ...]) -> None:
     """The four queries: ingest, score, labels, retrain. SIGTERM and Ctrl-C stop between batches."""
     config = load_config(config_path)
+    say_where_a_fleet_begins(config)
+    _accept(config, accepted)
     from streaming.app import run
 
     run(config, only, once=once, spark=spark_session(config), show=_show if sys.stderr.isatty() else None)
+
+
+def _accept(config: Config, topics: Sequence[str]) -> None:
+    if not topics:
+        return
+    from spinney.stores.topic_ids import accept
+
+    for name in topics:
+        said = "is read from its start" if accept(config, name) else "is the one that was read before; nothing changed"
+        click.echo(f"topic {name}: {said}", err=True)
 
 
 def _show(batches: Sequence[Mapping[str, Any]]) -> None:
@@ -124,23 +144,32 @@ def _show(batches: Sequence[Mapping[str, Any]]) -> None:
 @click.option("--stale", is_flag=True, help="The groups that are stale by the fleet's policies, or were never tried.")
 @click.option("--group", "groups", multiple=True, metavar="KEY", help="This group alone; may be repeated.")
 @click.option("--dry-run", is_flag=True, help="Fit a sample, store nothing, say what the whole would take.")
+@click.option("--unproven", is_flag=True, help="Change the recipe of much of the fleet without evidence too.")
 def retrain(
-    *, config_path: str, as_json: bool, everything: bool, stale: bool, groups: tuple[str, ...], dry_run: bool
+    *, config_path: str, as_json: bool, everything: bool, stale: bool, groups: tuple[str, ...], **how: bool
 ) -> None:
     """The weekly batch: plan, fit, gate, record. Safe to run beside the stream.
 
-    What is done is stored part by part: a run that was killed is ended by the next one, from where it stood.
+    What is done is stored part by part: a run that was killed is ended by the next one, from where it stood. Where the
+    recipe was changed it says beforehand what each group's new model is compared with.
     """
     if everything + stale + bool(groups) != 1:
         raise click.UsageError("expected one of --all, --stale, or --group KEY (at least one)")
     config = load_config(config_path)
     asked = None if everything or stale else list(groups)
-    if dry_run:
+    if how["dry_run"]:
         _estimate(config, asked, stale=stale, as_json=as_json)
         return
     from batch.weekly import retrain as run_retrain
 
-    result = run_retrain(config, asked, stale=stale, spark=lambda: spark_session(config), show=_progress())
+    result = run_retrain(
+        config,
+        asked,
+        stale=stale,
+        unproven=how["unproven"],
+        spark=lambda: spark_session(config),
+        show=_progress(),
+    )
     if as_json:
         write_json(result)
     elif result is None:
@@ -159,12 +188,12 @@ def _estimate(config: Config, groups: list[str] | None, *, stale: bool, as_json:
         click.echo(str(found))
 
 
-def _progress() -> Callable[[str, Progress], None]:
+def _progress() -> Callable[[str, Progress | str], None]:
     """A line that renews itself on a terminal; on a pipe one a part."""
     on_terminal = sys.stderr.isatty()
 
-    def show(round_id: str, progress: Progress) -> None:
-        ended = progress.done == progress.total
+    def show(round_id: str, progress: Progress | str) -> None:
+        ended = isinstance(progress, str) or progress.done == progress.total
         before = "\r\x1b[K" if on_terminal else ""
         click.echo(f"{before}{round_id}: {progress}", err=True, nl=ended or not on_terminal)
 

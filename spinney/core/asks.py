@@ -10,12 +10,15 @@ import pandas as pd
 from spinney.core.encoding import microseconds
 from spinney.core.errors import ContractError
 
-CHAMPION = ("id", "codec", "payload", "signature", "trained_through")
+CHAMPION = ("id", "codec", "payload", "signature", "trained_through", "recipe_id")
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A group to fit, and its champion if it has one. trained_through: microseconds, NULL_TIME if not known."""
+    """A group to fit, and its champion if it has one. trained_through: microseconds, NULL_TIME if not known.
+
+    recipe_id: what the champion was fitted by; None if not known.
+    """
 
     group_key: str
     champion_id: str | None
@@ -23,6 +26,7 @@ class Ask:
     payload: bytes | None
     signature: bytes | None
     trained_through: int
+    recipe_id: str | None = None
 
 
 def asks_of(asks: pd.DataFrame) -> list[Ask]:
@@ -34,7 +38,8 @@ def asks_of(asks: pd.DataFrame) -> list[Ask]:
     through = microseconds(full["champion_trained_through"])
     texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
     blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
-    return [Ask(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), strict=True)]
+    recipes = _objects(full["champion_recipe_id"])
+    return [Ask(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), recipes, strict=True)]
 
 
 def _objects(values: pd.Series[Any]) -> list[Any]:

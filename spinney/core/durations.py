@@ -30,6 +30,14 @@ _MEANT = {
 }
 
 
+_WORDS = (
+    ("day", timedelta(days=1)),
+    ("hour", timedelta(hours=1)),
+    ("minute", timedelta(minutes=1)),
+    ("second", timedelta(seconds=1)),
+)
+
+
 def parse(text: str) -> timedelta:
     """Return the length of time that `text` names.
 
@@ -68,6 +76,21 @@ def in_words(seconds: float) -> str:
         return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def as_words(length: timedelta) -> str:
+    """A length of time in a sentence, its two largest units: ``2 days 3 hours``, ``1 minute``, ``no time``."""
+    left = max(length, timedelta(0))
+    if timedelta(0) < left < timedelta(seconds=1):
+        return "less than a second"
+    parts: list[str] = []
+    for name, unit in _WORDS:
+        count, left = divmod(left, unit)
+        if count or parts:
+            parts.append(f"{count} {name}{'' if count == 1 else 's'}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(filter(None, parts)) or "no time"
 
 
 def nearest(text: str) -> str | None:

@@ -73,6 +73,18 @@ class Columns:
         """The rows at these positions, under this mask or in this slice."""
         return Columns(self.features, self.numbers[rows], self.codes[rows], self.words)
 
+    def only(self, features: tuple[Feature, ...]) -> Columns:
+        """These features alone, in this order. Raises ContractError for one that is not there."""
+        if missing := [feature.name for feature in features if feature not in self.features]:
+            raise ContractError(f"features: expected {missing} among them; got {[each.name for each in self.features]}")
+        begins, at = {}, 0
+        for feature in self.features:
+            begins[feature] = at
+            at += 0 if feature.type == "string" else len(static_names((feature,)))
+        numbers = [begins[each] + n for each in features if each.type != "string" for n in range(len(_names(each)))]
+        texts = [strings(self.features).index(each) for each in strings(features)]
+        return Columns(features, self.numbers[:, numbers], self.codes[:, texts], tuple(self.words[j] for j in texts))
+
 
 @dataclass(frozen=True)
 class Encoder:

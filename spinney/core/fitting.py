@@ -17,6 +17,7 @@ from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from schemas.vocabulary import Decision, ModelStatus
@@ -40,6 +41,7 @@ from spinney.core.loss import Loss, loss_named
 from spinney.core.measuring import Rows, any_of, losses, means, no_answer
 from spinney.core.model import Model
 from spinney.core.recipe import Recipe
+from spinney.core.refitting import Refit, as_metrics, refitted
 from spinney.core.scoring import NOBODY
 from spinney.core.signing import Claim, Signer
 
@@ -100,8 +102,8 @@ def fit_groups(
 
     rows: group_key, event_id, event_time (UTC), the features and `label`; any order, other columns and groups too.
     asks: one row per group: group_key and, nullable or absent, champion_id, champion_codec, champion_payload,
-    champion_signature, champion_trained_through. Neither is changed. clock: what `recipe.window` runs back from.
-    timer: seconds, for fit_ms only: the shadow's is in it, since a round's budget pays for both.
+    champion_signature, champion_trained_through, champion_recipe_id. Neither is changed. clock: what `recipe.window`
+    runs back from. timer: seconds, for fit_ms only: the shadow's is in it, since a round's budget pays for both.
 
     Returns exactly one row per ask, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept where
     the rows and the recipe are the champion's own and its signature holds. metrics is a JSON object:
@@ -109,6 +111,9 @@ def fit_groups(
     heldout_rows     rows compared: with a champion only those newer than its trained_through, and answered by both
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
     champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
+    refitted         where the champion has seen some of the held-out rows and was fitted by one of `recipe.earlier`:
+                     that recipe's estimator and recipe_id. It was fitted on the older rows too, and champion_loss is
+                     this model's, on all held-out rows
     train_loss       mean loss of the final model on all its rows
     chosen           of `best_of`: the candidate that was fitted; candidates: each one's mean loss when it was chosen
     shadow           of groups that `recipe.shadow` watches: estimator, recipe_id, and loss and rows, or error
@@ -155,7 +160,8 @@ class _Work:
         fitted = self._fitted(attempts, self._stops(attempts, leave_out=True))
         rows, which = self._newest(fitted)
         mine, errors = self._losses(_models(fitted), Rows(rows, which), _turns(fitted, turns.ASK))
-        theirs = self._champion_losses(fitted, which, rows, signer)
+        theirs, known = self._refitted_losses(fitted, which, rows)
+        theirs[~known] = self._champion_losses(fitted, which[~known], rows[~known], signer)
         alone = np.array([attempt.ask.champion_id is None for attempt in fitted], dtype=np.bool_)
         both = np.flatnonzero(np.isfinite(theirs) | alone[which])
         counts = np.bincount(which[both], minlength=len(fitted))
@@ -221,6 +227,31 @@ class _Work:
         stops = self.history.starts[[attempt.g + 1 for attempt in attempts]]
         held = np.array([attempt.heldout for attempt in attempts], dtype=np.int64)
         return ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
+
+    def _refitted_losses(
+        self, attempts: Sequence[_Attempt], which: Integers, rows: Integers
+    ) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Losses of champions' own recipes, fitted again without these rows; and of which rows there are any.
+
+        For groups whose champion was fitted by an earlier recipe and has seen some of the rows.
+        """
+        out, known, earlier = np.full(len(rows), np.nan), np.zeros(len(rows), dtype=np.bool_), dict(self.recipe.earlier)
+        starts = np.searchsorted(which, np.arange(len(attempts) + 1)).tolist()
+        refits, asked = [], []
+        for at, attempt in enumerate(attempts):
+            places = rows[starts[at] : starts[at + 1]]
+            if attempt.ask.recipe_id in earlier and self.history.times[places[0]] <= _seen(attempt.ask):
+                refits.append(Refit(attempt.g, str(attempt.ask.recipe_id), int(places[0]), places))
+                asked.append((attempt, slice(starts[at], starts[at + 1])))
+        found = refitted(self.history, refits, earlier, self.timer)
+        for refit, each, (attempt, mine) in zip(refits, found, asked, strict=True):
+            attempt.ms += each.ms
+            if each.losses is None:
+                attempt.metrics["champion_error"] = f"its recipe: {each.error}"[:MAX_ERROR_CHARACTERS]
+                continue
+            attempt.metrics["refitted"] = as_metrics(refit, each)
+            out[mine], known[mine] = each.losses, True
+        return out, known
 
     def _champion_losses(self, attempts: Sequence[_Attempt], which: Integers, rows: Integers, signer: Signer) -> Floats:
         """NaN where a champion has seen the row, cannot answer, or is not there."""

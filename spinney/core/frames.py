@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import date
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from pandas.api.types import infer_dtype
 
 from spinney.core import keys
 from spinney.core.config import Config
+from spinney.core.config.values import time_unit
 from spinney.core.encoding import floats
 from spinney.core.errors import ContractError
+from spinney.core.records.times import date_of_text, instant_of_number, instant_of_text
 
 _BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _NUMBERS = frozenset({"integer", "floating", "mixed-integer-float"})
@@ -30,11 +34,24 @@ _HELD = {
 """Type -> what pandas may call values of it."""
 
 
+SECONDS_END = 10**11
+"""A number of seconds since 1970 that is larger lies after the year 5138; as milliseconds, this is March 1973."""
+
+_TIME_FORMS = {
+    "timestamp": ", ISO 8601 like 2024-05-31T10:00:00Z, or a number of seconds or milliseconds since 1970",
+    "date": ", ISO 8601 like 2024-05-31",
+}
+
+
 def typed(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]:
     """Each row's group_key, and the frame's declared columns but the target, in its order and with its index.
 
-    Times without a zone are read as UTC. Values outside `[fleet.ranges]` are let through. Raises ContractError: a
-    column of the group or a feature is missing, or one that is there holds what its type does not allow.
+    Times may be ISO 8601 texts, or numbers since 1970 in the unit that `fleet.columns` declares; without a declared one
+    in seconds, or from SECONDS_END on in milliseconds. Without a zone they are UTC. Values outside `[fleet.ranges]` are
+    let through.
+
+    Raises ContractError: a column of the group or a feature is missing, or one that is there holds what its type does
+    not allow.
     """
     fleet = config.fleet
     columns = list(frame.columns)
@@ -47,8 +64,37 @@ def typed(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]
     declared = {fleet.event_time: "timestamp", **config.event_columns}
     declared.pop(fleet.target, None)
     there = {name: kind for name, kind in declared.items() if columns.count(name) == 1}
-    rows = pd.DataFrame({name: _typed(frame[name], name, kind) for name, kind in there.items()}, index=frame.index)
+    given = {name: _without_times(frame[name], name, kind, config) for name, kind in there.items()}
+    rows = pd.DataFrame({name: _typed(given[name], name, kind) for name, kind in there.items()}, index=frame.index)
     return _group_keys(rows, fleet.group, there), rows
+
+
+def _without_times(values: pd.Series[Any], name: str, kind: str, config: Config) -> pd.Series[Any]:
+    """The same values, where texts and numbers that stand for times or dates are those."""
+    known = infer_dtype(values, skipna=True)
+    if kind not in ("timestamp", "date") or known in _TIMES | {"date", "empty"}:
+        return values
+    unit = time_unit(config.fleet.columns.get(name, kind))
+    read = {each: _time_of(each, kind, unit, config.fleet.missing) for each in pd.unique(values.dropna())}
+    for place, value in enumerate(values):
+        if not pd.isna(value) and read[value] is None:
+            raise _refusal(name, kind, _told(values, place), _TIME_FORMS[kind])
+    found = [None if pd.isna(value) or read[value] is pd.NaT else read[value] for value in values]
+    return pd.Series(found, index=values.index, dtype=object)
+
+
+def _time_of(value: Any, kind: str, unit: str | None, missing: Sequence[str]) -> Any:
+    """The time or date that a value stands for, NaT for a text that means none, None where it stands for nothing."""
+    if isinstance(value, str):
+        if value in missing:
+            return pd.NaT
+        return instant_of_text(value) if kind == "timestamp" else date_of_text(value)
+    if isinstance(value, date):  # a datetime too
+        return value
+    if kind == "date" or isinstance(value, bool | np.bool_) or not isinstance(value, Number):
+        return None
+    number = Decimal(str(value))
+    return instant_of_number(number, unit or ("s" if abs(number) < SECONDS_END else "ms"))
 
 
 def _group_keys(rows: pd.DataFrame, group: tuple[str, ...], types: dict[str, str]) -> list[str]:
@@ -122,5 +168,5 @@ def _told(values: pd.Series[Any], place: int) -> str:
     return f"{type(value).__name__} {str(value)[:40]!r} in row {place}. Convert the column"
 
 
-def _refusal(name: str, kind: str, got: str) -> ContractError:
-    return ContractError(f"frame: column {name}: expected {kind}; got {got}")
+def _refusal(name: str, kind: str, got: str, form: str = "") -> ContractError:
+    return ContractError(f"frame: column {name}: expected {kind}{form}; got {got}")

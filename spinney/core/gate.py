@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 from schemas.vocabulary import Decision
 from spinney.core.errors import ContractError
+from spinney.core.figures import figure
+from spinney.core.recipe_name import shown
 
 
 class Rule(Protocol):
@@ -28,11 +30,15 @@ class Rule(Protocol):
 def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     """PROMOTED, UNPROVEN or REFUSED, and why, in words with the numbers.
 
-    metrics: heldout_rows (rows compared), challenger_loss, champion_loss and champion_id, as `fit_groups` gives them.
+    metrics: heldout_rows (rows compared), challenger_loss, champion_loss, champion_id and refitted, as `fit_groups`
+    gives them.
 
     Rule ``not_worse``: a challenger is refused only if it is *shown* to be worse. It has seen newer data, so a loss
     up to ``1 + margin`` times the champion's passes: the margin leans towards the challenger. With less evidence than
     asked it is promoted as unproven, since the champion cannot be shown to be better either.
+
+    Where the champion's own recipe was fitted again (`refitted`), both were fitted on the same rows: no newer data
+    speaks for the challenger, only the change of the recipe. There it is refused on less evidence too if it is worse.
 
     Raises ContractError for another rule.
     """
@@ -44,18 +50,27 @@ def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     theirs = _finite(metrics.get("champion_loss"))
     if mine is None or theirs is None:
         return Decision.UNPROVEN, f"thin evidence: no rows compared with the champion, {gate.evidence} needed"
-    if rows < gate.evidence:
+    is_worse, refitted = mine > theirs * (1 + gate.margin), metrics.get("refitted")
+    if rows < gate.evidence and not (is_worse and refitted):
         return Decision.UNPROVEN, f"thin evidence: {rows} of {gate.evidence} rows compared"
-    losses = f"loss {mine:.6g} against the champion's {theirs:.6g} on {rows} rows"
-    if mine <= theirs * (1 + gate.margin):
-        return Decision.PROMOTED, f"not worse: {losses}, margin {gate.margin:.0%}"
-    return Decision.REFUSED, f"worse: {losses}, margin {gate.margin:.0%}"
+    whose = f"the champion's {figure(theirs)}"
+    if refitted:
+        whose = f"{figure(theirs)} of the champion's recipe ({_named(refitted)}), both fitted on the same older rows,"
+    losses = f"loss {figure(mine)} against {whose} on {rows} rows, margin {gate.margin:.0%}"
+    if is_worse:
+        return Decision.REFUSED, f"worse: {losses}"
+    return Decision.PROMOTED, f"not worse: {losses}"
+
+
+def _named(refitted: Mapping[str, Any]) -> str:
+    name = str(refitted["recipe_id"])
+    return shown(name, {name: str(refitted["estimator"])}) or name
 
 
 def _first(rows: int, loss: float | None, gate: Rule) -> tuple[Decision, str]:
     if loss is None or rows < gate.evidence:
         return Decision.UNPROVEN, f"first model on thin evidence: {rows} of {gate.evidence} held-out rows"
-    return Decision.PROMOTED, f"first model: loss {loss:.6g} on {rows} held-out rows"
+    return Decision.PROMOTED, f"first model: loss {figure(loss)} on {rows} held-out rows"
 
 
 def _count(metrics: Mapping[str, Any]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -49,9 +49,18 @@ class History:
             digest.update(json.dumps(texts).encode())
         return digest.hexdigest()
 
-    def stack(self, groups: Sequence[int], stops: Integers, recipe: Recipe) -> Stack:
-        """What a kernel fits. stops: for each of the groups, where its rows end (to leave its newest out)."""
-        begins = self.starts[list(groups)]
+    def with_features(self, features: tuple[Feature, ...]) -> History:
+        """The same rows with these of the features only. Raises ContractError for one that is not there."""
+        return self if features == self.columns.features else replace(self, columns=self.columns.only(features))
+
+    def stack(
+        self, groups: Sequence[int], stops: Integers, recipe: Recipe, begins: Integers | None = None
+    ) -> Stack:
+        """What a kernel fits. stops: for each of the groups, where its rows end (to leave its newest out).
+
+        begins: where they begin (to leave its oldest out); None: with its first.
+        """
+        begins = self.starts[list(groups)] if begins is None else begins
         rows = ranges(begins, stops)
         starts = np.concatenate([[0], np.cumsum(stops - begins)]).astype(np.int64)
         weights = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -41,7 +41,8 @@ class Recipe:
     params: (name, JSON text), sorted by name. min_rows, window_rows: rows; of a group, the newest `window_rows`
     not older than `window` are fitted. weight_half_life: age at which a row weighs half as much as the group's
     newest; None: all weigh the same. source: SHA-256 of the user's code, empty for built-in estimators.
-    versions: (library, version), sorted. shadow: fitted beside it in some groups and compared; no part of its name.
+    versions: (library, version), sorted. Two are no part of its name: shadow, fitted beside it in some groups and
+    compared; earlier, recipe_id -> recipe that champions may have been fitted by, fitted again to compare with.
     """
 
     estimator: str
@@ -57,6 +58,7 @@ class Recipe:
     source: str = ""
     versions: tuple[tuple[str, str], ...] = ()
     shadow: Shadow | None = None
+    earlier: tuple[tuple[str, Recipe], ...] = ()
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
@@ -77,7 +79,7 @@ class Recipe:
             window_rows=asked.window_rows,
             window=asked.window,
             weight_half_life=asked.weight_half_life,
-            source=_sources([asked.estimator, *candidates(asked.params)]),
+            source=source_of(asked.estimator, asked.params),
             versions=tuple(sorted((installed() if versions is None else versions).items())),
         )
         return replace(made, shadow=Shadow.of(config.shadow, made))
@@ -85,9 +87,24 @@ class Recipe:
     @cached_property
     def recipe_id(self) -> str:
         """SHA-256 in hex: equal in every process for the same recipe, code and library versions."""
-        own = asdict(replace(self, shadow=None))
-        del own["shadow"]
-        return hashlib.sha256(canonical({"fitting": FITTING, **own}).encode()).hexdigest()
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """What the name is made of, as JSON."""
+        own = asdict(replace(self, shadow=None, earlier=()))
+        del own["shadow"], own["earlier"]
+        return canonical({"fitting": FITTING, **own})
+
+    @classmethod
+    def of_text(cls, text: str) -> Recipe:
+        """The recipe with this text, also of an earlier version of our fitting."""
+        own = json.loads(text)
+        del own["fitting"]
+        lifetimes = {name: own[name] and timedelta(microseconds=own[name]) for name in ("window", "weight_half_life")}
+        features = tuple(Feature(**each) for each in own["features"])
+        pairs = {name: tuple((key, value) for key, value in own[name]) for name in ("params", "versions")}
+        return cls(**{**own, **lifetimes, **pairs, "features": features, "target": Feature(**own["target"])})
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -114,7 +131,7 @@ class Shadow:
         if asked.estimator is None:
             return None
         try:
-            source = _sources([asked.estimator, *candidates(asked.params)])
+            source = source_of(asked.estimator, asked.params)
         except ContractError:
             # What cannot be imported fails in each group's comparison, and nowhere else.
             source = "unreadable"
@@ -164,9 +181,12 @@ def candidates(params: Mapping[str, Any]) -> list[str]:
     return [name for name in found if isinstance(name, str)]
 
 
-def _sources(names: Sequence[str]) -> str:
-    """The digest of all code of users; of one name alone `source_digest`."""
-    digests = [digest for digest in map(source_digest, names) if digest]
+def source_of(estimator: str, params: Mapping[str, Any]) -> str:
+    """The digest of all code of users that an estimator and its candidates name; of one alone `source_digest`.
+
+    Raises ContractError if some of it cannot be read.
+    """
+    digests = [digest for digest in map(source_digest, [estimator, *candidates(params)]) if digest]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.champion import Promotion, champion, is_pinned
+from spinney.core.recipe_name import shown
 
 
 class State(StrEnum):
@@ -42,11 +43,16 @@ class Last:
 
 @dataclass(frozen=True)
 class Standing:
-    """One group at a glance. trained_through: of its champion, in event time; rows: it was fitted on."""
+    """One group at a glance.
+
+    Of its champion: recipe: what fitted it, as `recipe_name.shown` has it; trained_through, in event time; rows: it was
+    fitted on.
+    """
 
     group_key: str
     state: State
     model_id: str | None
+    recipe: str | None
     trained_through: datetime | None
     fitted_at: datetime | None
     rows: int | None
@@ -79,16 +85,18 @@ def standing(
     attempts: Iterable[Mapping[str, Any]],
     *,
     ancestor_answers: bool,
+    estimators: Mapping[str, str],
 ) -> Standing:
-    """Where one group stands, by all of its own rows of these tables, in any order.
+    """Where one group stands, by all of its own rows of these tables, in any order. estimators: by recipe_id.
 
     The rules that `spinney.core.standing_table` follows for a whole fleet.
     """
+    attempts = [*attempts]
     decided = sorted(promotions, key=lambda row: row["decided_at"])
     history = [Promotion.of_row(row) for row in decided]
     current = champion(history)
     verdict = max(reversed([*verdicts]), key=lambda row: row["judged_at"], default=None)
-    attempt = max(reversed([*attempts]), key=lambda row: row["fitted_at"], default=None)
+    attempt = max(reversed(attempts), key=lambda row: row["fitted_at"], default=None)
     said, outcome = _said_last(verdict, decided, attempt)
     model_id = current.model_id if current else None
     # A row that only keeps or pins a model does not say again what it was fitted on.
@@ -98,6 +106,9 @@ def standing(
         group_key=group_key,
         state=state(Last(model_id, ancestor_answers, is_pinned(history), said, outcome)),
         model_id=model_id,
+        recipe=shown(next((each["recipe_id"] for each in attempts if each["model_id"] == model_id), None), estimators)
+        if current
+        else None,
         trained_through=row.get("trained_through"),
         fitted_at=row.get("fitted_at"),
         rows=row.get("rows"),

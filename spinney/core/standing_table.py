@@ -5,7 +5,7 @@ The same rules as `spinney.core.standing.standing`, which takes one group at a t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.champion_table import rulings, whole
+from spinney.core.recipe_name import shown
 from spinney.core.standing import UNFITTED, State
 
 PROMOTION = (
@@ -21,7 +22,7 @@ PROMOTION = (
     "challenger_loss",
 )  # fmt: skip
 VERDICT = ("group_key", "decision", "round_id", "reason", "judged_at")
-ATTEMPT = ("group_key", "status", "error", "fitted_at", "round_id")
+ATTEMPT = ("group_key", "status", "error", "fitted_at", "round_id", "model_id", "recipe_id")
 """The columns of `promotions`, `verdicts` and `models` that are read."""
 
 _Ints = npt.NDArray[np.int64]
@@ -40,12 +41,13 @@ def standings(
     verdicts: pa.Table,
     attempts: pa.Table,
     has_ancestor: Callable[[str], bool],
+    estimators: Mapping[str, str],
 ) -> pa.Table:
     """One row per group, in the order of group_keys: the fields of a `Standing` as columns.
 
     group_keys: distinct. promotions, verdicts, attempts: all their rows, with the columns PROMOTION, VERDICT and
     ATTEMPT; rows of others are passed over. has_ancestor: whether a parent answers for a group that has no champion of
-    its own.
+    its own. estimators: by recipe_id.
     """
     ruling = rulings(promotions)
     place = _positions(ruling.group_keys, group_keys)
@@ -63,12 +65,21 @@ def standings(
             "group_key": group_keys,
             "state": _states(champion >= 0, parented, pinned, said, outcome),
             "model_id": _take(promotions, "model_id", champion),
+            "recipe": _recipes(_take(promotions, "model_id", champion), attempts, estimators),
             **{name: _take(promotions, name, shown) for name in ("trained_through", "fitted_at", "rows")},
             "loss": _take(promotions, "challenger_loss", shown),
             "reason": _take(verdicts, "reason", verdict),
             "error": _take(attempts, "error", attempt),
         }
     )
+
+
+def _recipes(champions: pa.Array, attempts: pa.Table, estimators: Mapping[str, str]) -> pa.Array:
+    """How each champion's recipe is shown; null where its attempt is not known. A fleet has a handful of recipes."""
+    place = pc.index_in(champions, value_set=_text(attempts, "model_id"), skip_nulls=True)
+    coded = _text(attempts, "recipe_id").take(place).dictionary_encode()
+    names = pa.array([shown(each, estimators) for each in coded.dictionary.to_pylist()], pa.string())
+    return names.take(coded.indices)
 
 
 def _states(has_champion: _Bools, parented: _Bools, pinned: _Bools, said: pa.Array, outcome: pa.Array) -> pa.Array:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from schemas.vocabulary import Decision
 from spinney.core.champion import Promotion, champion, known_at
+from spinney.core.durations import as_words
+from spinney.core.figures import figure
+from spinney.core.recipe_name import shown
 from spinney.core.steps import SHOWN
 
 Row = Mapping[str, Any]
+
+_OF_AGE = "max_age"
+"""The policy whose measure and limit are lengths of time, in microseconds."""
 
 _NUMBERS = (
     "round_id",
@@ -22,6 +28,7 @@ _NUMBERS = (
     "champion_loss",
     "rows_compared",
     "model_id",
+    "recipe_id",
     "policy",
     "epoch",
     "by",
@@ -29,10 +36,15 @@ _NUMBERS = (
 """What an entry has beside its words, for those who read it as JSON."""
 
 
-def told(verdicts: Iterable[Row], attempts: Iterable[Row], decisions: Sequence[Row]) -> tuple[dict[str, Any], ...]:
-    """What happened, oldest first: at, what, said, clock, and numbers. All rows are of one group."""
+def told(
+    verdicts: Iterable[Row], attempts: Iterable[Row], decisions: Sequence[Row], estimators: Mapping[str, str]
+) -> tuple[dict[str, Any], ...]:
+    """What happened, oldest first: at, what, said, clock, and numbers. All rows are of one group.
+
+    estimators: by recipe_id.
+    """
     entries = [_entry(row, "judged_at", 0, f"judged {row['decision']}", _verdict(row)) for row in verdicts]
-    entries += [_entry(row, "fitted_at", 1, str(row["status"]), _attempt(row)) for row in attempts]
+    entries += [_entry(row, "fitted_at", 1, str(row["status"]), _attempt(row, estimators)) for row in attempts]
     entries += _decisions(decisions)
     return tuple(sorted(entries, key=lambda each: (each["at"], each["order"])))
 
@@ -52,20 +64,29 @@ def _entry(row: Row, at: str, order: int, what: str, said: str) -> dict[str, Any
 
 def _verdict(row: Row) -> str:
     numbers = json.loads(row.get("numbers") or "{}")
-    listed = ", ".join(f"{name} {value:g}" for name, value in numbers.items() if value)
+    listed = ", ".join(f"{name} {_said_of(name, value, row.get('policy'))}" for name, value in numbers.items() if value)
     return f"{row['reason']} [{listed}]" if listed else str(row["reason"])
 
 
-def _attempt(row: Row) -> str:
+def _said_of(name: str, value: float, policy: str | None) -> str:
+    """A number of a verdict. Lengths of time are in words."""
+    if policy == _OF_AGE and name in ("measure", "limit"):
+        return as_words(timedelta(microseconds=value))
+    return figure(value)
+
+
+def _attempt(row: Row, estimators: Mapping[str, str]) -> str:
     if row.get("error"):
         kind = row.get("error_class")
         return f"{kind}: {row['error']}" if kind and not row["error"].startswith(kind) else str(row["error"])
     if origin := json.loads(row.get("metrics") or "{}").get("origin"):
         return f"{short(row['model_id'])}, imported from {origin}, trained through {day(row['trained_through'])}"
+    recipe = shown(row.get("recipe_id"), estimators)
+    by = f" by {recipe}" if recipe else ""
     since = f"of {day(row['trained_from'])} " if row.get("trained_from") else ""
     return (
-        f"{short(row['model_id'])}, {row['rows']} rows {since}through {day(row['trained_through'])}, "
-        f"{row.get('fit_ms') or 0:.1f} ms{_shadow(json.loads(row.get('metrics') or '{}'))}"
+        f"{short(row['model_id'])}{by}, {row['rows']} rows {since}through {day(row['trained_through'])}, "
+        f"{figure(row.get('fit_ms') or 0)} ms{_shadow(json.loads(row.get('metrics') or '{}'))}"
     )
 
 
@@ -77,7 +98,8 @@ def _shadow(metrics: Row) -> str:
     if "error" in shadow:
         return f"; in shadow {shadow['estimator']}: {shadow['error']}"
     mine = metrics["challenger_loss"]
-    return f"; in shadow {shadow['estimator']}: loss {shadow['loss']:.6g} against {mine:.6g} on {shadow['rows']} rows"
+    losses = f"loss {figure(shadow['loss'])} against {figure(mine)}"
+    return f"; in shadow {shadow['estimator']}: {losses} on {shadow['rows']} rows"
 
 
 def _decisions(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ READ_CHAMPION = "while its champion was read"
 ASK_CHAMPION = "while its champion was asked"
 STORE = "while its model was stored"
 SHADOW = "while its shadow was compared"
+REFIT = "while its champion's recipe was fitted again"
 
 
 def _nobody(group_key: str | None, doing: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from schemas.vocabulary import Staleness
 from spinney.core.attempts import SECOND
+from spinney.core.durations import as_words
 from spinney.core.groups import Groups
 
 if TYPE_CHECKING:
@@ -141,5 +143,6 @@ def _hindrance(groups: Groups, i: int, decision: str, now: int) -> str:
         return WITHHELD
     retry_in = int(groups["retry_at"][i]) - now
     if retry_in > 0:
-        return f"; failed fits in a row: {groups['failures'][i]}, the next try waits {retry_in / SECOND:.0f} s"
+        wait = timedelta(seconds=round(retry_in / SECOND))
+        return f"; failed fits in a row: {groups['failures'][i]}, the next try waits {as_words(wait)}"
     return f"; waits for new rows: {groups['rows_since'][i]} of {groups['wait_rows'][i]} came"

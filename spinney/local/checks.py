@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from spinney.core.config import Config
@@ -16,6 +17,8 @@ State = Literal["ok", "finding", "skipped"]
 BROKER_SECONDS = 5.0
 FREE_BYTES = 2 * 1024**3
 """Less free disk than this is a finding: Spark's shuffles and state need room beside the tables."""
+
+ACCEPT = "To read the new one from its start: spinney stream --accept-topic "
 
 
 @dataclass(frozen=True)
@@ -32,22 +35,22 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
     """Return the result of every check, in the order in which things are needed. environment: os.environ if None."""
     environment = os.environ if environment is None else environment
     results = [Result("configuration", "ok", "every key is known and fits the others")]
-    checks: tuple[tuple[str, Callable[[], Result]], ...] = (
-        ("java", lambda: java(environment)),
-        ("jars", lambda: jars(environment)),
-        ("kafka", lambda: kafka(config)),
+    checks: tuple[tuple[str, Callable[[], list[Result]]], ...] = (
+        ("java", lambda: [java(environment)]),
+        ("jars", lambda: [jars(environment)]),
+        ("kafka", lambda: [kafka(config)]),
         ("topics", lambda: topics(config)),
-        ("storage", lambda: storage(config)),
+        ("storage", lambda: [storage(config)]),
     )
     for name, check in checks:
         if name == "topics" and results[-1].state != "ok":
             results.append(Result(name, "skipped", "no broker to ask"))
             continue
         try:
-            results.append(check())
+            results += check()
         except SpinneyError as error:
             results.append(_refused(name, error))
-    return [*results, *estimator(config), *shadow(config)]
+    return [*results, *fleet(config), *estimator(config), *shadow(config)]
 
 
 def java(environment: Mapping[str, str]) -> Result:
@@ -79,20 +82,26 @@ def kafka(config: Config) -> Result:
     return Result("kafka", "ok", f"{config.kafka.bootstrap_servers} answers; {len(there)} topics")
 
 
-def topics(config: Config) -> Result:
-    """The topics of the configuration exist, and those read take no records of the future. Raises Busy, StoreError."""
-    from spinney.stores.kafka import FUTURE_MS, existing_topics, takes_the_future, topics_of
+def topics(config: Config) -> list[Result]:
+    """The topics exist, may be used, keep their records and take none of the future. Raises Busy, StoreError."""
+    from spinney.local.topic_checks import problems
+    from spinney.stores import topic_ids
+    from spinney.stores.kafka import topic_settings, topics_of
+    from spinney.stores.topics import Topic, described
 
-    there = existing_topics(config, BROKER_SECONDS)
-    lacking = [topic for topic in topics_of(config) if topic not in there]
-    if lacking:
-        return Result("topics", "finding", f"do not exist: {', '.join(lacking)}", "Make them: spinney init")
-    read = [topic for topic in (config.kafka.events, config.kafka.outcomes) if topic]
-    if open_ended := [topic for topic in read if takes_the_future(config, topic)]:
-        text = f"one wrong clock may date records years ahead, for ever the fleet's now: {', '.join(open_ended)}"
-        remedy = f"Set message.timestamp.after.max.ms={FUTURE_MS} (or message.timestamp.type=LogAppendTime) on them."
-        return Result("topics", "finding", text, remedy)
-    return Result("topics", "ok", ", ".join(f"{topic} ({there[topic]} partitions)" for topic in topics_of(config)))
+    found = described(config, topics_of(config), BROKER_SECONDS)
+    wrong = [
+        Result(
+            "topics",
+            "finding",
+            f"{topic.name}: was deleted and made again; a stream does not start",
+            ACCEPT + topic.name,
+        )
+        for topic in topic_ids.made_again(config, found)
+    ]
+    wrong += [Result("topics", "finding", *each) for each in problems(config, found, partial(topic_settings, config))]
+    there = [f"{topic.name} ({topic.partitions} partitions)" for topic in found.values() if isinstance(topic, Topic)]
+    return wrong or [Result("topics", "ok", ", ".join(there))]
 
 
 def storage(config: Config) -> Result:
@@ -113,6 +122,22 @@ def storage(config: Config) -> Result:
         return Result("storage", "finding", f"{there} has {free / 1e9:.1f} GB left", remedy)
     state = "" if root.exists() else ", will be made"
     return Result("storage", "ok", f"{root}{state}; {free / 1e9:.0f} GB free")
+
+
+def fleet(config: Config) -> list[Result]:
+    """What the configuration changes for the fleet that is at its root; nothing where there is none yet."""
+    from spinney.core.config_changes import Effect, changes
+    from spinney.stores import charter, last_configuration
+
+    made = charter.standing(config)
+    if made is None:
+        return []
+    found = changes(config, made.fixed, last_configuration.last(config))
+    if not found:
+        return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]
+    return [
+        Result("fleet", "finding" if each.effect is Effect.REFUSED else "ok", str(each), each.remedy) for each in found
+    ]
 
 
 def estimator(config: Config) -> list[Result]:

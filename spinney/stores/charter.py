@@ -75,6 +75,22 @@ def ensure_fixed(config: Config) -> Charter:
     return there
 
 
+def beginning(config: Config) -> str | None:
+    """Return the sentence that says that a fleet begins here; None where there is one already.
+
+    For who is about to make one: a wrong ``storage.root`` looks like a fleet that is empty.
+    """
+    place = storage.folder(root(config))
+    if _file(config).exists() or (place / "tables").exists():
+        return None
+    return f"fleet {config.fleet.name}: none at {place} yet; it begins there"
+
+
+def standing(config: Config) -> Charter | None:
+    """The charter as it stands; None where no fleet was made yet."""
+    return _read(config) if _file(config).exists() else None
+
+
 def ensure_kept(config: Config) -> None:
     """For who only reads: nothing is made. Raises StoreError when something fixed was changed."""
     if _file(config).exists():
@@ -97,6 +113,22 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
             f"fleet {config.fleet.name}: fleet.ranges was edited, and the new ranges begin at one offset for "
             f"{' and '.join(JUDGING)} together: expected both to have stopped; got {error}. Then start both again"
         ) from error
+
+
+def begin_topic(config: Config, topic: str) -> None:
+    """For a topic that was made again: the newest edition holds from its start, whatever the old topic's offsets were.
+
+    Only for who holds the leases of JUDGING.
+    """
+    if not _file(config).exists():
+        return
+    there = _read(config)
+    editions = tuple(
+        replace(each, since={name: offsets for name, offsets in each.since.items() if name != topic})
+        for each in there.editions
+    )
+    if editions != there.editions:
+        storage.replace(_file(config), _text(replace(there, editions=editions)))
 
 
 def _fixed(config: Config) -> dict[str, Any]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from spinney.core.moments import moment
-from spinney.stores.storage import create, folder
+from spinney.stores.storage import create, folder, replace
 
 METADATA = "metadata"
 
@@ -73,3 +75,49 @@ def offsets(location: str, batch_id: int) -> list[str | None]:
 def _lines(location: str, batch_id: int) -> list[str]:
     """A version line, the batch's own metadata, then one line a source."""
     return (folder(location) / "offsets" / str(batch_id)).read_text(encoding="utf-8").splitlines()
+
+
+def kafka_offsets(location: str, topic: str) -> dict[str, int] | None:
+    """Partition -> end offset of the newest batch begun; None when no batch has touched the topic."""
+    batch_id = newest(location, "offsets")
+    for text in offsets(location, batch_id) if batch_id is not None else ():
+        if text and _is_of(topic, text):
+            return {str(partition): int(offset) for partition, offset in json.loads(text)[topic].items()}
+    return None
+
+
+def rewind(location: str, topic: str, to: Mapping[str, int]) -> None:
+    """Let the next batch read `topic` from these offsets on, and all else from where it stands. Safe to repeat.
+
+    to: partition -> offset. Only for who holds the query's lease. The query keeps its state, its identity and the
+    offsets of other sources; a batch that was begun and not ended is replayed without records of the topic.
+    """
+    for file, before_sources in _offset_files(location):
+        lines = file.read_text(encoding="utf-8").split("\n")
+        rewound = [*lines[:before_sources]]
+        rewound += [
+            json.dumps({topic: dict(to)}, separators=(",", ":")) if _is_of(topic, line) else line
+            for line in lines[before_sources:]
+        ]
+        # Hadoop compares a file on a local disk with this one where it is there.
+        file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
+        replace(file, "\n".join(rewound).encode())
+
+
+def _offset_files(location: str) -> Iterator[tuple[Path, int]]:
+    """The files Spark starts a query from, each with the number of its lines before those of sources."""
+    place, last = folder(location), newest(location, "offsets")
+    for batch_id in (last - 1, last) if last is not None else ():
+        if (file := place / "offsets" / str(batch_id)).is_file():
+            yield file, 2
+    for file in sorted(place.glob("sources/*/0")):  # what each source began with
+        yield file, 1
+
+
+def _is_of(topic: str, text: str) -> bool:
+    """Whether these are Kafka's offsets of this topic; a source reads one."""
+    try:
+        said = json.loads(text)
+    except ValueError:  # "-", or an empty line at the end
+        return False
+    return isinstance(said, dict) and said.keys() == {topic} and isinstance(said[topic], dict)

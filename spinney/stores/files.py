@@ -8,10 +8,11 @@ from pathlib import Path
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import ConfigError, Finding
+from spinney.stores.config_paths import with_absolute_paths
 
 
 def read_config(path: str | Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read and check a configuration. environment: os.environ if None.
+    """Read and check a configuration; its paths are absolute. environment: os.environ if None.
 
     Raises ConfigError: not there, not UTF-8, or anything that `parse` finds.
     """
@@ -26,7 +27,8 @@ def read_config(path: str | Path, environment: Mapping[str, str] | None = None) 
         raise unreadable(path, "UTF-8 text", got, "Save the file as UTF-8.") from error
     except OSError as error:
         raise unreadable(path, "a file that can be read", error.strerror or str(error), "") from error
-    return parse(text, str(path), os.environ if environment is None else environment)
+    config = parse(text, str(path), os.environ if environment is None else environment)
+    return with_absolute_paths(config, path)
 
 
 def unreadable(path: Path, expected: str, got: str, remedy: str) -> ConfigError:

@@ -27,6 +27,7 @@ CHAMPION = {
     "champion_payload": "binary",
     "champion_signature": "binary",
     "champion_trained_through": "timestamp",
+    "champion_recipe_id": "string",
 }
 """What a fit is told of the champion that its challenger is compared with."""
 
@@ -36,7 +37,7 @@ AT_ONCE_BYTES = 256 << 20
 WHOLE_SHARDS_FROM = 2_000
 """Groups of a task from which on the rows of all their shards are read: looking each one up would cost more."""
 
-_STORED = ("group_key", "model_id", "codec", "payload", "signature", "trained_through", "fitted_at")
+_STORED = ("group_key", "model_id", "codec", "payload", "signature", "trained_through", "recipe_id", "fitted_at")
 _TYPES = pa.schema([(name, arrow_schema(tables.MODELS).field(name).type) for name in _STORED])
 
 

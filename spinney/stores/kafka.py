@@ -21,8 +21,10 @@ __all__ = [
     "producer",
     "producer_settings",
     "retention_ms",
-    "takes_the_future",
+    "topic_settings",
     "topics_of",
+    "topics_read",
+    "unreachable",
 ]
 
 C = TypeVar("C")
@@ -57,6 +59,11 @@ def topics_of(config: Config) -> tuple[str, ...]:
     return tuple(topic for topic in named if topic is not None)
 
 
+def topics_read(config: Config) -> tuple[str, ...]:
+    """The topics that the fleet reads."""
+    return tuple(topic for topic in (config.kafka.events, config.kafka.outcomes) if topic is not None)
+
+
 def existing_topics(config: Config, seconds: float = SECONDS) -> dict[str, int]:
     """Return topic -> number of partitions, of all topics there are.
 
@@ -65,7 +72,7 @@ def existing_topics(config: Config, seconds: float = SECONDS) -> dict[str, int]:
     try:
         metadata = admin(config).list_topics(timeout=seconds)
     except KafkaException as error:
-        raise _unreachable(config, error) from error
+        raise unreachable(config, error) from error
     return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
 
 
@@ -97,26 +104,18 @@ def ensure_topics(
 
 def retention_ms(config: Config, topic: str) -> int:
     """Return how long a topic keeps its records, in milliseconds; -1: for ever. Raises StoreError."""
-    return int(_settings(config, topic)["retention.ms"].value)
+    return int(topic_settings(config, topic)["retention.ms"])
 
 
-def takes_the_future(config: Config, topic: str) -> bool:
-    """Whether a producer whose clock is wrong may date its records more than FUTURE_MS ahead. Raises StoreError."""
-    settings = _settings(config, topic)
-    if settings["message.timestamp.type"].value == "LogAppendTime":
-        return False
-    # Brokers before 3.6 have no such limit.
-    return _AHEAD not in settings or int(settings[_AHEAD].value) > FUTURE_MS
-
-
-def _settings(config: Config, topic: str) -> dict[str, Any]:
+def topic_settings(config: Config, topic: str) -> dict[str, str]:
+    """Return a topic's settings in effect, the broker's defaults among them: name -> value. Raises StoreError."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     client = admin(config)  # kept by name: its futures die with it
     try:
-        found: dict[str, Any] = client.describe_configs([resource], request_timeout=SECONDS)[resource].result()
+        found = client.describe_configs([resource], request_timeout=SECONDS)[resource].result()
     except KafkaException as error:
         raise StoreError(f"topic {topic}: its settings cannot be read: {error.args[0].str()}") from error
-    return found
+    return {name: str(entry.value) for name, entry in found.items()}
 
 
 def _made(topic: str, future: Any) -> bool:
@@ -153,7 +152,8 @@ def _client(kind: Callable[[dict[str, Any]], C], settings: dict[str, Any]) -> C:
         raise ConfigError([Finding("fleet.toml", None, "kafka.options", expected, got, remedy)]) from error
 
 
-def _unreachable(config: Config, error: KafkaException) -> Busy:
+def unreachable(config: Config, error: KafkaException) -> Busy:
+    """The error of a cluster that does not answer."""
     servers = config.kafka.bootstrap_servers
     return Busy(
         f"Kafka at {servers}: expected a broker, got {error.args[0].str()}. "

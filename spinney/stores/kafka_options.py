@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.config import Config
 from spinney.core.errors import ConfigError, Finding
 
+ROOM_BYTES = 64 * 1024
 _RENAMED = {
     "sasl.mechanism": "sasl.mechanisms",
     "ssl.truststore.certificates": "ssl.ca.pem",
@@ -19,13 +21,32 @@ _LOGIN = re.compile(r"""\b(username|password)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:
 
 
 def producer_settings(config: Config) -> dict[str, str | int | bool]:
-    """Return librdkafka's settings of a producer that loses and doubles nothing: idempotent, all replicas."""
+    """Return librdkafka's settings of a producer: idempotent, all replicas, the partitions of Java's clients."""
     return {
+        # What a valid record may be, with room for its key: librdkafka's own default is less.
+        "message.max.bytes": MAX_RECORD_BYTES + ROOM_BYTES,
         **client_settings(config),
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "zstd",
         "linger.ms": 20,
+        # Where Java's clients, Spark's sink among them, put a key; librdkafka's own default is another hash.
+        "partitioner": "murmur2_random",
+    }
+
+
+def consumer_settings(config: Config, group: str) -> dict[str, str | int | bool]:
+    """Return librdkafka's settings of a consumer that reads assigned partitions and stores no offsets.
+
+    Aborted transactions are not read, and each partition says its end (`_PARTITION_EOF`): its last offsets may be
+    markers of transactions, which no message has.
+    """
+    return {
+        **client_settings(config),
+        "group.id": group,
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
     }
 
 

@@ -142,6 +142,15 @@ def count(config: Config, base: Contract) -> int:
     return sum(int(table.count()) for _, table in _opened(config, base))
 
 
+def least(config: Config, base: Contract, column: str) -> datetime | None:
+    """The least time in a column; None where the table has none. Raises StoreError when it was never made."""
+    found: list[datetime] = []
+    for _, table in _opened(config, base):
+        for batch in _query(table, f"min({_quoted(column)}) AS least", ""):
+            found += [row["least"] for row in dicts(batch) if row["least"] is not None]
+    return min(found, default=None)
+
+
 def dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     """Its rows, times in UTC. As `to_pylist`, which imports pandas where there is a time."""
     columns = {}

@@ -14,8 +14,6 @@ from spinney.stores import kafka
 POLL_SECONDS = 0.1
 
 _SETTINGS = {
-    # Where Java's clients, Spark's sink among them, put a key: a group's messages stay in one partition.
-    "partitioner": "murmur2_random",
     "linger.ms": 5,
     "queue.buffering.max.messages": 500_000,
 }

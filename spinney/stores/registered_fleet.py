@@ -10,9 +10,12 @@ from threading import Lock
 from typing import Any
 
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
+from spinney.core.errors import ContractError
 from spinney.stores.manifest import FOLDER, Manifest
 
 
@@ -28,7 +31,10 @@ class RegisteredFleet(PythonModel):  # type: ignore[misc]
     ) -> pd.DataFrame:
         del context, params
         with self._one_at_a_time:
-            return self._manifest.predict(model_input)
+            try:
+                return self._manifest.predict(model_input)
+            except ContractError as error:  # a server shows the text of MLflow's own errors only
+                raise MlflowException(str(error), error_code=BAD_REQUEST) from error
 
 
 set_model(RegisteredFleet())

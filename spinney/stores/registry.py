@@ -26,6 +26,7 @@ from spinney.core.champion import champion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
 from spinney.core.config.secrets import masked, shown
+from spinney.core.config.values import declared
 from spinney.core.errors import SpinneyError, StoreError
 from spinney.stores import charter, delta, layout, leases, manifest
 from spinney.stores.manifest import Written
@@ -234,8 +235,9 @@ def pinned() -> list[str]:
 def signature(config: Config) -> ModelSignature:
     """The group and the features are required; other declared columns are for models fitted on other features.
 
-    Only strings have a type: MLflow refuses whole numbers for a double and nulls among integers, and what a frame may
-    hold is checked, by column and row, when it is answered.
+    Only strings have a type: MLflow refuses whole numbers for a double, nulls among integers and times with a zone, and
+    reads a number for a time as nanoseconds. What a frame may hold is checked, by column and row, when it is answered;
+    the declared types stand in the model's metadata.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -267,6 +269,7 @@ def _save(config: Config, folder: Path, place: Path, requirements: list[str]) ->
             python_model=str(Path(__file__).with_name("registered_fleet.py")),
             artifacts={manifest.FOLDER: str(folder)},
             signature=signature(config),
+            metadata={"columns": {name: declared(kind) for name, kind in config.fleet.columns.items()}},
             pip_requirements=requirements,
         )
 

@@ -42,7 +42,7 @@ from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, Part, Progress, next_part
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
-from spinney.stores import delta, fit_requests, fitter, gating, parent_fitter, payloads
+from spinney.stores import delta, fit_requests, fitter, gating, parent_fitter, payloads, recipes
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.child import Limits
 from spinney.stores.delta import Writer
@@ -219,6 +219,7 @@ class Rounds:
             }
             place = directory(self._config, tables.MODELS, self._kind.value)
             writing = ModelWriting(folder(place.uri), constants, self._config.fleet.shards)
+            recipes.keep(self._config, self._signer, recipe)
             fitting = fitting_of(self._config, self._signer, ordered)
             with errors_of_tasks():
                 report = self._written(plan, fitting, writing)
@@ -341,7 +342,8 @@ def fitting_of(config: Config, signer: Signer, ordered: Ordered) -> fitter.Fitte
     """How the groups of a round are fitted: as of its pins and its clock."""
     rows = TrainingTables.of(config, ordered.pins, ordered.clock)
     models = tuple(snapshots(config, tables.MODELS))
-    return fitter.Fitter(Recipe.of(config), signer, ordered.clock, rows, models, Limits.of(config))
+    recipe = recipes.with_earlier(config, signer, Recipe.of(config))
+    return fitter.Fitter(recipe, signer, ordered.clock, rows, models, Limits.of(config))
 
 
 def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter, output: Output | None = None) -> DataFrame:

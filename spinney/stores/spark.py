@@ -23,6 +23,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from spinney.core.errors import SetupError, StoreError
+from spinney.stores.interrupts import deferred
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -152,12 +153,26 @@ def session(
     for key, value in settings.items():
         builder = builder.config(key, value)
     try:
+        _start_jvm(settings)
         spark = builder.getOrCreate()
     except Exception as error:
         raise _did_not_start(error, runtime) from error
     if spark.sparkContext.getConf().get(PARTITIONS) is None:  # Spark's own default is 200
         spark.conf.set(PARTITIONS, str(cores_of(spark)))
     return with_required(spark)
+
+
+def _start_jvm(settings: Mapping[str, str]) -> None:
+    """Start the JVM unless there is one.
+
+    PySpark removes the folder in which the JVM is to say its port as soon as it is interrupted; the JVM then fails to
+    write there before it looks whether its parent has gone, and stays for ever. So a Ctrl-C waits until it has started.
+    """
+    conf = SparkConf()
+    for key, value in settings.items():
+        conf.set(key, value)
+    with deferred():
+        SparkContext._ensure_initialized(conf=conf)
 
 
 def with_required(spark: SparkSession) -> SparkSession:

@@ -101,6 +101,10 @@ class Fits:
         """The same, where the shadow is not tried any more."""
         return self._with_shadow(given_up=f"not tried: elsewhere {why}")
 
+    def without_earlier(self) -> Fits:
+        """The same, where no champion's recipe is fitted again: one that ends its process costs no group its model."""
+        return replace(self, recipe=replace(self.recipe, earlier=()))
+
     def _with_shadow(self, **changed: Any) -> Fits:
         assert self.recipe.shadow is not None
         return replace(self, recipe=replace(self.recipe, shadow=replace(self.recipe.shadow, **changed)))
@@ -249,6 +253,8 @@ class Supervised:
             if died is None:
                 return
         key = block.key(place)
+        if died is not None and died.doing == turns.REFIT:
+            _, died = self._try(block, [[place]], self.fits.without_earlier())
         if died is not None and died.doing == turns.SHADOW:
             self._spoiled += 1
             without = self.fits.spoiled(key, died)
@@ -381,6 +387,7 @@ def _warm(recipe: Recipe) -> None:
         resolve(name, {})
     if not theirs:
         kernel_for(recipe.estimator, recipe.task, recipe.arguments)
-    if recipe.shadow is not None:
-        with suppress(ConfigError, ContractError):  # a shadow's trouble is its groups' alone
-            _warm(recipe.shadow.recipe)
+    beside = [each for _, each in recipe.earlier] + ([recipe.shadow.recipe] if recipe.shadow is not None else [])
+    for each in beside:
+        with suppress(ConfigError, ContractError):  # their trouble is their groups' alone
+            _warm(each)

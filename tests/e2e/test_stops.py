@@ -1,13 +1,14 @@
-"""`spinney stream` as a process: how it stops, how it dies, and that there is only one of it."""
+"""`spinney stream` as a process: how it stops, how it dies, what it leaves, and that there is only one of it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,36 @@ def test_a_lost_checkpoint_is_refused_with_what_to_do_and_nothing_is_written(sto
     assert story.shops.versions() == story.versions
     # Room for the folder that is put back.
     assert not (story.shops.root / "checkpoints" / "ingest").exists()
+
+
+def commands_of(group: int) -> list[str]:
+    """The command lines of the processes of a group that live."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            state, _, of = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
+            if folder.name.isdigit() and int(of) == group and state != "Z":
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:  # it has ended meanwhile, or is none
+            continue
+    return found
+
+
+def test_a_ctrl_c_while_java_starts_leaves_no_java(tmp_path: Path, broker: str) -> None:
+    """The terminal sends it to the whole group: Python hears it, Java ignores it."""
+    shops, log = Shops(tmp_path, broker), tmp_path / "stream.log"
+    shops.init()
+    with log.open("wb") as out:
+        words = {"env": environment(), "cwd": tmp_path, "stdout": out, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command(shops, "stream"), **words, start_new_session=True)
+    try:
+        eventually(lambda: any("pyspark-shell" in each for each in commands_of(process.pid)), process, log)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(SECONDS) == 1
+        until = time.monotonic() + SECONDS
+        while commands_of(process.pid) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert commands_of(process.pid) == []
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -6,6 +6,7 @@ Everything is compared by position in Kafka or by id, never by counts.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import shop
 from shop import Sent, Shops
 
 from schemas import tables
+from spinney.stores.dead_letters.letters import Choice, Letters
+from spinney.stores.dead_letters.replay import Plan, carry_out
 from streaming.app import Application
 
 FIELDS = {
@@ -210,6 +213,7 @@ class Story:
         shops.outcomes(self.outcomes[:40])
         Application(spark, shops.config, ("ingest",)).drain()
         self.first_batch = set(shops.table(tables.EVENTS)["batch_id"])
+        self.replays = [self._replay_after_a_fix() for _ in range(2)]
         shops.events(self.good[100:140])  # in a later one
         shops.outcomes(self.outcomes[50:90])
         self.last = [shop.sale("later", "north", 1, 1.0, 0.0)]
@@ -224,6 +228,16 @@ class Story:
     def _reject(self, what: str, kind: str, record: tuple[bytes | None, str]) -> None:
         self.shops.bad([record], outcomes=what == "outcome")
         self.bad[what, kind] = self.shops.ledger[-1]
+
+    def _replay_after_a_fix(self) -> Plan:
+        """The range of `x` was too narrow; who sent the records does not send them again."""
+        self.shops.edit(-100.0, 200.0)
+        letters = Letters.opened(self.shops.config, Choice(reasons=("out_of_range",)))
+        done = carry_out(self.shops.config, letters)
+        if done.count:
+            mended = replace(self.bad["event", "above its range"], event_id="bad", key='["north","7"]')
+            self.shops.ledger.append(mended)
+        return done
 
     def found(self, what: str, kind: str) -> Any:
         return self.by_position.get(self.bad[what, kind].position)
@@ -263,7 +277,15 @@ def test_every_good_event_is_stored_once_duplicates_in_one_batch_and_in_a_later_
     stored = identities(story.shops.table(tables.EVENTS))
     assert len(stored) == len(set(stored))
     assert set(stored) == sent
-    assert len(sent) == GOOD_EVENTS + len(UNUSUAL) + 1
+    assert len(sent) == GOOD_EVENTS + len(UNUSUAL) + 2
+
+
+def test_a_dead_letter_that_is_sent_again_after_a_fix_is_stored_once_and_not_sent_a_second_time(story: Story) -> None:
+    assert [each.count for each in story.replays] == [1, 0]
+    rejected = "would be rejected again: out_of_range"
+    assert story.replays[0].left == {f"{rejected} (x)": 1, f"{rejected} (stock)": 1}
+    mended = story.shops.table(tables.EVENTS).query("event_id == 'bad'")
+    assert list(zip(mended["group_key"], mended["x"], strict=True)) == [('["north","7"]', 100.001)]
 
 
 def test_every_good_outcome_is_stored_once_with_its_label(story: Story) -> None:

@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner, Result
@@ -20,7 +22,7 @@ from spinney.sources.rejections import Rejections
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
 VERBS = [
-    *("demo", "check", "init", "kafka", "produce", "load", "try", "stream", "retrain", "fleet", "why"),
+    *("demo", "check", "init", "kafka", "produce", "load", "try", "stream", "retrain", "dead-letters", "fleet", "why"),
     *("promote", "rollback", "pin", "unpin", "register", "tidy"),
 ]
 
@@ -48,17 +50,29 @@ def test_the_verbs_are_those_of_the_design_that_exist() -> None:
     assert main.list_commands(main.make_context("spinney", [], resilient_parsing=True)) == VERBS
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_explains_itself_with_an_example(verb: str) -> None:
-    result = run(verb, "--help")
+def commands(group: click.Group = main, *before: str) -> Iterator[tuple[str, ...]]:
+    """The words of every command there is, those below another one too."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *before, name)
+        else:
+            yield (*before, name)
+
+
+COMMANDS = list(commands())
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, ("dead-letters",)], ids=" ".join)
+def test_every_command_explains_itself_with_an_example(words: tuple[str, ...]) -> None:
+    result = run(*words, "--help")
     assert result.exit_code == 0
-    assert f"spinney {verb}" in result.output
+    assert f"spinney {' '.join(words)}" in result.output
     assert "Example:" in result.output
 
 
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ("demo", "kafka")])
-def test_every_verb_about_a_fleet_takes_its_configuration(verb: str) -> None:
-    assert "--config" in run(verb, "--help").output
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] not in ("demo", "kafka")], ids=" ".join)
+def test_every_command_about_a_fleet_takes_its_configuration(words: tuple[str, ...]) -> None:
+    assert "--config" in run(*words, "--help").output
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -111,8 +125,19 @@ def test_another_error_of_ours_ends_with_1(flights: Path, spark: object, monkeyp
         raise Busy("the lease is held")
 
     stand_in(monkeypatch, "streaming.app", run=busy)
+    (flights / "work" / "flights" / "tables").mkdir(parents=True)
     result = run("stream")
     assert (result.exit_code, result.stderr) == (1, "spinney: the lease is held\n")
+
+
+def test_a_stream_whose_fleet_is_not_there_says_where_it_begins_one(
+    flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, "streaming.app", run=lambda config, only, **options: None)
+    (flights / "elsewhere").mkdir()
+    monkeypatch.chdir(flights / "elsewhere")
+    result = run("stream", "--config", "../fleet.toml")
+    assert result.stderr == f"fleet flights: none at {flights}/work/flights yet; it begins there\n"
 
 
 def test_check_shows_the_values_in_effect_with_their_origin(flights: Path) -> None:
@@ -163,6 +188,8 @@ def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 0
     assert asked == [(8, -1)]
     assert result.stdout == ""
+    assert f"fleet flights: none at {flights}/work/flights yet; it begins there" in result.stderr
+    assert f"tables below {flights}/work/flights: 1 made" in result.stderr
     assert "topic flights.events: made" in result.stderr
     assert "topic flights.outcomes: was there" in result.stderr
     assert "1 made" in result.stderr
@@ -191,8 +218,9 @@ def test_retrain_wants_to_know_what(flights: Path, words: list[str]) -> None:
 def test_retrain_passes_its_groups_on(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def retrain(config: object, groups: object, *, stale: bool, spark: Any, show: object) -> dict[str, int]:
+    def retrain(config: object, groups: object, *, stale: bool, spark: Any, show: object, **how: bool) -> Any:
         assert callable(show)
+        assert how == {"unproven": False}
         asked.append((groups, stale, spark()))  # started only where it is needed
         return {"fitted": 2}
 

@@ -200,14 +200,14 @@ def test_why_tells_verdicts_attempts_and_promotions_in_order(config: Config) -> 
     assert [(each["what"], each["said"]) for each in story.happened] == [
         ("too_few_rows", "20 rows needed"),
         ("judged fit", "new group"),
-        ("fitted", "model m1, 40 rows through 2024-05-01 00:00, 2.3 ms"),
+        ("fitted", "model m1, 40 rows through 2024-05-01 00:00, 2.34 ms"),
         ("promoted", "model m1: because (stream)"),
         ("pinned", "by ada: because; model m1 goes on (epoch 1)"),
         ("judged fit", "the batch refits every group"),
     ]
     lines = str(story).splitlines()
     assert lines[0].startswith('["a","1"]: ')
-    assert lines[3] == "  2024-05-01 01:00  fitted: model m1, 40 rows through 2024-05-01 00:00, 2.3 ms"
+    assert lines[3] == "  2024-05-01 01:00  fitted: model m1, 40 rows through 2024-05-01 00:00, 2.34 ms"
     assert all("payload" not in each for each in story.happened)
 
 

@@ -45,7 +45,6 @@ def stood(past: Past, as_of: object) -> dict[str, tuple[State, str | None]]:
 
 
 def test_each_group_stands_as_it_stood_then(past: Past) -> None:
-    assert stood(past, hour(0.5)) == {A: (State.NONE, None), B: (State.NONE, None)}
     assert stood(past, hour(2)) == {A: (State.FRESH, past.first[A]), B: (State.PARENT, None)}
     assert stood(past, "stream-3") == {A: (State.FRESH, past.second[A]), B: (State.FRESH, past.second[B])}
     assert stood(past, "people-0")[A] == (State.HELD, past.first[A])
@@ -82,6 +81,7 @@ def test_the_fleet_of_then_answers_as_it_did(past: Past) -> None:
 def test_the_command_lists_the_fleet_of_then(past: Past) -> None:
     done = CliRunner().invoke(main, ["fleet", "--as-of", "2024-05-01T02:00Z", "--json"])
     assert done.exit_code == 0, done.output
+    assert done.stderr == "as of 2024-05-01 02:00:00, by the wall clock on which models were promoted, in UTC\n"
     assert [(each["group_key"], each["model_id"]) for each in json.loads(done.stdout)] == [
         (A, past.first[A]),
         (B, None),
@@ -91,3 +91,23 @@ def test_the_command_lists_the_fleet_of_then(past: Past) -> None:
 def test_a_moment_that_is_none_is_refused(past: Past) -> None:
     with pytest.raises(StoreError, match=r"expected a time like 2026-11-20T18:00Z, or a round"):
         Fleet(past.config).groups("last tuesday")
+    frame = pd.DataFrame({"shop": ["a"], "dept": [1], "price": [5.0]})
+    for unknown in (hour(0.5), "2024-05-01T00:30Z", "2199-01-01"):
+        with pytest.raises(StoreError, match="by the wall clock on which models were promoted"):
+            Fleet(past.config).groups(unknown)
+        with pytest.raises(StoreError, match="by the wall clock on which models were promoted"):
+            Fleet(past.config).predict(frame, as_of=unknown)
+
+
+@pytest.mark.parametrize("named", ["2024-05-01T00:30Z", "2199-01-01", "last tuesday", "stream-9"])
+def test_commands_refuse_a_moment_of_which_nothing_is_known(past: Past, named: str) -> None:
+    for words in (["fleet"], ["rollback", "--all", "--reason", "bad feed", "--dry-run"]):
+        done = CliRunner().invoke(main, [*words, "--as-of", named])
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "expected a " in done.stderr
+
+
+def test_a_rollback_says_which_clock_its_moment_is_of(past: Past) -> None:
+    past_words = ["rollback", "--group", B, "--as-of", "2024-05-01T02:00", "--reason", "bad feed", "--dry-run"]
+    done = CliRunner().invoke(main, past_words)
+    assert "back to 2024-05-01 02:00:00, by the wall clock on which models were promoted, in UTC" in done.stderr

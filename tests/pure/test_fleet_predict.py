@@ -89,7 +89,8 @@ def test_as_of_an_earlier_round_the_models_of_then_answer(shops: Shops) -> None:
             shops.expected(row, said) for (_, row), said in zip(frame.iterrows(), answered["model_id"], strict=True)
         ]
         np.testing.assert_allclose(answered["prediction"], wanted, rtol=1e-6)
-    assert set(shops.fleet.predict(frame, as_of=hour(1))["answered_by"]) == {"none"}
+    early = shops.fleet.predict(frame.query("shop == 'b'"), as_of=hour(31))
+    assert set(early["answered_by"]) == {"parent"}
 
 
 def test_classes_come_with_their_probabilities(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_frame_without_a_feature_is_refused_before_anything_is_read(shops: Sho
 
 
 def test_a_groups_champion_answers_alone_now_and_then(shops: Shops) -> None:
-    first, second = shops.round(30, A, DEPT), shops.round(50, A)
+    first, second = shops.round(30, A, DEPT), shops.round(50, A, B)
     rows = mixed()
     for as_of, name in (("stream-30", first[A]), (None, second[A])):
         model = shops.fleet.model(A, as_of)
@@ -132,8 +133,8 @@ def test_a_groups_champion_answers_alone_now_and_then(shops: Shops) -> None:
             model.predict(rows), shops.oracles[name].predict(rows[FEATURES].to_numpy()), rtol=1e-6
         )
     assert shops.fleet.model(DEPT) is not None
-    shops.past.put(tables.EVENTS, "", event(A))
-    assert shops.fleet.model(A, hour(1)) is None
+    shops.past.put(tables.EVENTS, "", event(B))
+    assert shops.fleet.model(B, hour(31)) is None
 
 
 def event(key: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from spinney.cli import main
@@ -34,7 +35,10 @@ def targets() -> set[str]:
 def test_every_spinney_verb_on_a_page_exists_with_its_options(page: str) -> None:
     for verb, rest in typed("spinney", page):
         assert verb in main.commands, f"{page}: spinney {verb}"
-        known = {option for parameter in main.commands[verb].params for option in parameter.opts}
+        command = main.commands[verb]
+        if isinstance(command, click.Group):
+            command = command.commands[rest.split()[0]]
+        known = {option for parameter in command.params for option in parameter.opts}
         said = rest.partition("#")[0]
         assert set(re.findall(r"(?<!\S)--[a-z-]+", said)) <= known, f"{page}: spinney {verb}{rest}"
 

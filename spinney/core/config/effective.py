@@ -23,10 +23,11 @@ class Setting(NamedTuple):
 
 def effective(config: BaseModel, origins: Mapping[str, str]) -> list[Setting]:
     """Return every key with its value and origin, in the order of the models. origins: dotted key -> place."""
-    return [Setting(key, shown(key, value), origins.get(key, "default")) for key, value in _leaves("", config)]
+    return [Setting(key, shown(key, value), origins.get(key, "default")) for key, value in leaves(config)]
 
 
-def _leaves(before: str, value: Any) -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted key and value of every key, those of tables one by one; of an empty table itself."""
     if isinstance(value, BaseModel):
         inside = {name: getattr(value, name) for name in type(value).model_fields}
     elif isinstance(value, Mapping) and value:
@@ -35,4 +36,4 @@ def _leaves(before: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield before.removesuffix("."), value
         return
     for name, part in inside.items():
-        yield from _leaves(f"{before}{name}.", part)
+        yield from leaves(part, f"{before}{name}.")

@@ -193,7 +193,12 @@ class Gate(Section):
     """When a challenger takes the champion's place."""
 
     rule: GateRule = key("not_worse", says="`not_worse`: unless it is shown to be worse.")
-    evidence: Int = key(30, ge=1, says="Held-out rows needed to refuse or to prove; with fewer it is `unproven`.")
+    evidence: Int = key(
+        30,
+        ge=1,
+        says="Held-out rows needed to refuse or to prove; with fewer it is `unproven`, but for a changed recipe that "
+        "measures worse on the same rows: that is refused.",
+    )
     margin: Number = key(0.05, ge=0, says="How much worse still counts as not worse: 0.05 is 5 %.")
 
 
@@ -216,14 +221,20 @@ class Kafka(Section):
     label_horizon: PositiveDuration = key(
         timedelta(hours=24), says="Labels this late still count for health; later ones only for training."
     )
-    options: dict[str, str] = key({}, repr=False, says="Client options by their Java names: `security.protocol` …")
+    options: dict[str, str] = key(
+        {},
+        repr=False,
+        says="Client options by their Java names: `security.protocol` … What the fleet sets itself is refused.",
+    )
 
 
 class Storage(Section):
     """Where tables are kept. Required."""
 
     root: Root = key(
-        min_length=1, says="A folder, of this machine or shared. A relative one starts at the current folder."
+        min_length=1,
+        says="A folder, of this machine or shared. A relative one starts at the folder of this file (one set from the "
+        "environment: at the current folder); `~` is the home folder.",
     )
     options: dict[str, str] = key(
         {}, in_effect=False, repr=False, says="Credentials and settings of a store that is no folder."
@@ -246,7 +257,12 @@ class Retention(Section):
 class Tracking(Section):
     """What MLflow is told."""
 
-    uri: str = key("sqlite:///work/mlflow.db", min_length=1, says="MLflow's tracking URI.")
+    uri: str = key(
+        "sqlite:///work/mlflow.db",
+        min_length=1,
+        says="MLflow's tracking URI. The relative path of an SQLite file starts at the folder of this file, as that of "
+        "`storage.root` does.",
+    )
     mode: Literal["round", "group", "off"] = key(
         "round",
         says="`round`: one run per weekly batch, one per stream and day. "

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from spinney.core import durations
+from spinney.core.config.client_options import SET_BY_THE_FLEET
 from spinney.core.config.findings import expectation, model_at
 from spinney.core.config.models import Config
 from spinney.core.config.rules import RESERVED
@@ -53,6 +54,8 @@ def reference() -> str:
         "",
         f"Taken by the tables, so no column may be called: {', '.join(f'`{name}`' for name in sorted(RESERVED))}.",
         "A target may be called `label`, and the fields that are the event's id and time `event_id` and `event_time`.",
+        "",
+        f"The fleet's own, so refused in `kafka.options`: {', '.join(f'`{name}`' for name in SET_BY_THE_FLEET)}.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from schemas.tables import EVENTS, OUTCOMES
 from spinney.core import durations
+from spinney.core.config.client_options import SET_BY_THE_FLEET
 from spinney.core.config.models import Budget, Fleet, Gate, Kafka, Recipe, Shadow
 from spinney.core.config.secrets import shown
 from spinney.core.config.toml_text import toml
@@ -208,6 +209,12 @@ def topics(kafka: Kafka) -> Iterator[Problem]:
         yield Problem("kafka.predictions", expected, toml(kafka.predictions), remedy, also=("kafka.outcomes",))
 
 
+def client_options(kafka: Kafka) -> Iterator[Problem]:
+    for name in kafka.options:
+        if remedy := SET_BY_THE_FLEET.get(name.strip().lower()):
+            yield Problem(f"kafka.options.{name}", "an option that the fleet does not set itself", f"`{name}`", remedy)
+
+
 def label_horizon(fleet: Fleet, kafka: Kafka) -> Iterator[Problem]:
     if kafka.outcomes is not None and kafka.label_horizon < fleet.label_delay:
         expected = f"at least fleet.label_delay ({durations.render(fleet.label_delay)})"
@@ -267,6 +274,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("recipe",), params),
     (("recipe", "shadow"), shadow),
     (("kafka",), topics),
+    (("kafka",), client_options),
     (("fleet", "kafka"), label_horizon),
     (("budget",), shares),
     (("gate",), gate_rule),

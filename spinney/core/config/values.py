@@ -71,6 +71,11 @@ class ColumnType(str):
         return str(self) if self.unit is None else f"{self}({self.unit})"
 
 
+def declared(kind: str) -> str:
+    """Return a type as `[fleet.columns]` has it, in a plain text."""
+    return kind.declared if isinstance(kind, ColumnType) else kind
+
+
 def time_unit(kind: str) -> str | None:
     """Return what a timestamp's numbers count in messages; None for ISO 8601 text and for other types."""
     return kind.unit if isinstance(kind, ColumnType) else None

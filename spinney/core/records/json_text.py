@@ -37,26 +37,26 @@ class _NotJsonError(Exception):
 def read_object(text: str) -> dict[str, Any]:
     """Return the object that a text is. Raises UnreadableError, with the true cause."""
     if not text.strip(" \t\n\r"):
-        raise UnreadableError(DeadLetterReason.NOT_JSON, "JSON expected, got an empty value")
+        raise UnreadableError(DeadLetterReason.NOT_JSON, "expected JSON; got an empty value")
     if text[0] == "\ufeff":
-        cause = "JSON expected, got a byte order mark (EF BB BF) before it: write UTF-8 without one"
+        cause = "expected JSON; got a byte order mark (EF BB BF) before it: write UTF-8 without one"
         raise UnreadableError(DeadLetterReason.NOT_JSON, cause)
     try:
         value = _DECODER.decode(text)
     except _RepeatedNameError as error:
-        detail = f"each name once in an object expected, got {quoted(str(error))} twice"
+        detail = f"expected each name once in an object; got {quoted(str(error))} twice"
         raise UnreadableError(DeadLetterReason.DUPLICATE_FIELD, detail) from error
     except _NotJsonError as error:
         raise UnreadableError(
-            DeadLetterReason.NOT_JSON, f"JSON expected, got {error}, which it does not have"
+            DeadLetterReason.NOT_JSON, f"expected JSON; got {error}, which it does not have"
         ) from error
     except RecursionError as error:
-        raise UnreadableError(DeadLetterReason.NOT_JSON, "JSON expected, got one that is nested too deep") from error
+        raise UnreadableError(DeadLetterReason.NOT_JSON, "expected JSON; got one that is nested too deep") from error
     except json.JSONDecodeError as error:
-        detail = f"JSON expected, got {quoted(text)}: {error.msg} at character {error.pos}"
+        detail = f"expected JSON; got {quoted(text)}: {error.msg.removesuffix(' at')} at character {error.pos}"
         raise UnreadableError(DeadLetterReason.NOT_JSON, detail) from error
     if not isinstance(value, dict):
-        raise UnreadableError(DeadLetterReason.NOT_AN_OBJECT, f"a JSON object expected, got {described(value)}")
+        raise UnreadableError(DeadLetterReason.NOT_AN_OBJECT, f"expected a JSON object; got {described(value)}")
     return value
 
 

@@ -67,11 +67,11 @@ def read_message(value: bytes | None) -> dict[str, Any]:
     if value is None:
         raise RejectedError(DeadLetterReason.NULL_VALUE, "no value")
     if len(value) > MAX_RECORD_BYTES:
-        raise RejectedError(DeadLetterReason.TOO_LARGE, f"at most {MAX_RECORD_BYTES} bytes expected, got {len(value)}")
+        raise RejectedError(DeadLetterReason.TOO_LARGE, f"expected at most {MAX_RECORD_BYTES} bytes; got {len(value)}")
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        detail = f"UTF-8 expected, got the byte 0x{value[error.start]:02x} at byte {error.start}"
+        detail = f"expected UTF-8; got the byte 0x{value[error.start]:02x} at byte {error.start}"
         raise RejectedError(DeadLetterReason.NOT_UTF8, detail) from error
     try:
         return read_object(text)
@@ -87,24 +87,24 @@ def value_of(message: Mapping[str, Any], rule: FieldRule, rules: Rules) -> Any:
     if raw is None:
         if rule.required:
             got = "null" if rule.source in message else "nothing"
-            raise RejectedError(rule.null_reason, f"{rule.shown}: {rule.type} expected, got {got}", rule.name)
+            raise RejectedError(rule.null_reason, f"{rule.shown}: expected {rule.type}; got {got}", rule.name)
         return None
     if isinstance(raw, str) and not isinstance(raw, NumberText) and has_surrogate(raw):
-        detail = f"{rule.shown}: text expected, got an unpaired surrogate in {described(raw)}, which UTF-8 cannot write"
+        detail = f"{rule.shown}: expected text; got an unpaired surrogate in {described(raw)}, which UTF-8 cannot write"
         raise RejectedError(DeadLetterReason.NOT_UTF8, detail, rule.name)
     try:
         value = typed(raw, rule)
     except NotFiniteError as error:
-        detail = f"{rule.shown}: a finite {rule.type} expected, got {described(raw)}"
+        detail = f"{rule.shown}: expected a finite {rule.type}; got {described(raw)}"
         raise RejectedError(DeadLetterReason.NOT_FINITE, detail, rule.name) from error
     except UnfitError as error:
         why = f": {error.why}" if error.why else ""
-        detail = f"{rule.shown}: {rule.type} expected, got {described(raw)}{why}"
+        detail = f"{rule.shown}: expected {rule.type}; got {described(raw)}{why}"
         raise RejectedError(DeadLetterReason.WRONG_TYPE, detail, rule.name) from error
     if rule.identity and isinstance(value, str):
         _check_identity(value, rule)
     if rule.low is not None and rule.high is not None and not rule.low <= value <= rule.high:
-        detail = f"{rule.shown}: {rule.low:g} to {rule.high:g} expected, got {value}"
+        detail = f"{rule.shown}: expected {rule.low:g} to {rule.high:g}; got {value}"
         raise RejectedError(DeadLetterReason.OUT_OF_RANGE, detail, rule.name)
     return value
 
@@ -121,17 +121,21 @@ def _raw(message: Mapping[str, Any], rule: FieldRule) -> Any:
 
 def _check_identity(text: str, rule: FieldRule) -> None:
     if text == "":
-        raise RejectedError(DeadLetterReason.EMPTY_ID, f"{rule.shown}: empty", rule.name)
+        raise RejectedError(DeadLetterReason.EMPTY_ID, f"{rule.shown}: expected some text; got an empty one", rule.name)
     if len(text) > MAX_ID_CHARACTERS:
-        detail = f"{rule.shown}: at most {MAX_ID_CHARACTERS} characters expected, got {len(text)}"
+        detail = f"{rule.shown}: expected at most {MAX_ID_CHARACTERS} characters; got {len(text)}"
         raise RejectedError(DeadLetterReason.ID_TOO_LONG, detail, rule.name)
     # Engines escape control characters differently in JSON: one key would have two spellings.
     if not _CONTROL.isdisjoint(text):
-        raise RejectedError(DeadLetterReason.CONTROL_CHARACTER, f"{rule.shown}: a control character", rule.name)
+        raise RejectedError(
+            DeadLetterReason.CONTROL_CHARACTER,
+            f"{rule.shown}: expected text without control characters; got {described(text)}",
+            rule.name,
+        )
 
 
 def _check_time(at: datetime, recorded_at: datetime, rules: Rules) -> None:
     if not EPOCH <= at <= recorded_at + _MAX_FUTURE:
         span = f"between 1970 and {MAX_FUTURE_SECONDS} s after the record's own timestamp"
-        detail = f"{rules.time}: {span} ({recorded_at.isoformat()}) expected, got {at.isoformat()}"
+        detail = f"{rules.time}: expected a time {span} ({recorded_at.isoformat()}); got {at.isoformat()}"
         raise RejectedError(DeadLetterReason.TIME_OUT_OF_RANGE, detail, rules.time)

@@ -6,9 +6,8 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
+from spinney.core.durations import as_words
 from spinney.core.groups import NEVER, Groups
-
-MICROSECONDS_A_DAY = 86_400e6
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class MaxAge:
         return np.where(has_age, (clock - groups["attempted_at"]).astype(np.float64), np.nan)
 
     def words(self, value: float, limit: float) -> str:
-        days, deadline, latest = value / MICROSECONDS_A_DAY, limit / MICROSECONDS_A_DAY, self.limit / MICROSECONDS_A_DAY
+        age, deadline, latest = (as_words(timedelta(microseconds=each)) for each in (value, limit, self.limit))
         if not self.spread:
-            return f"{days:.1f} days since the last attempt (limit {latest:g})"
-        return f"{days:.2f} days since the last attempt (its deadline is {deadline:.2f} of at most {latest:g})"
+            return f"{age} since the last attempt (limit {latest})"
+        return f"{age} since the last attempt (its deadline is {deadline}, at most {latest})"

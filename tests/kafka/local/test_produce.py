@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from spinney.local.produce import Pace, Sent, send
 from spinney.sources import Options
 from spinney.sources.messages import open_for
 from spinney.stores import kafka
+from spinney.stores.topics import Topic, described
 
 CONFIG = """\
 [fleet]
@@ -96,27 +98,27 @@ def make(config: Config, topic: str, **settings: str) -> None:
     client = kafka.admin(config)  # kept by name: its futures die with it
     dotted = {name.replace("_", "."): value for name, value in settings.items()}
     client.create_topics([NewTopic(topic, 1, 1, config=dotted)], operation_timeout=30)[topic].result()
+    while not isinstance(described(config, [topic])[topic], Topic):
+        time.sleep(0.05)
 
 
 def test_a_topic_made_here_takes_no_record_dated_years_ahead_whatever_the_broker_would(config: Config) -> None:
     kafka.ensure_topics(config)
-    limit = kafka._settings(config, config.kafka.events)["message.timestamp.after.max.ms"]
-    assert (limit.value, limit.is_default) == ("3600000", False)
+    assert kafka.topic_settings(config, config.kafka.events)["message.timestamp.after.max.ms"] == "3600000"
     ahead = round((datetime.now(UTC) + timedelta(hours=2)).timestamp() * 1000)
     answers: list[Any] = []
     client = kafka.producer(config)
     client.produce(config.kafka.events, b"{}", timestamp=ahead, on_delivery=lambda error, _: answers.append(error))
     client.flush(30)
     assert [error.name() for error in answers] == ["INVALID_TIMESTAMP"]
-    assert checks.topics(config).state == "ok"
+    assert [found.state for found in checks.topics(config)] == ["ok"]
 
 
 def test_a_topic_that_takes_records_dated_years_ahead_is_a_finding(config: Config) -> None:
     events, outcomes, ever = config.kafka.events, config.kafka.outcomes, str(2**63 - 1)
     make(config, events, message_timestamp_after_max_ms=ever, message_timestamp_type="LogAppendTime")
     make(config, outcomes, message_timestamp_after_max_ms=ever)
-    assert not kafka.takes_the_future(config, events)  # the broker's own clock
-    found = checks.topics(config)
+    (found,) = checks.topics(config)  # events have the broker's own clock
     assert found.state == "finding"
     assert found.text.endswith(f"now: {outcomes}")
     assert "message.timestamp.after.max.ms=3600000" in found.remedy
@@ -198,10 +200,22 @@ def test_the_command_ends_with_1_when_a_row_was_not_sent_and_says_which(config: 
 
 def test_check_sees_the_broker_and_misses_the_topics(config: Config) -> None:
     assert checks.kafka(config).state == "ok"
-    missing = checks.topics(config)
+    (missing,) = checks.topics(config)
     assert (missing.state, missing.remedy) == ("finding", "Make them: spinney init")
     kafka.ensure_topics(config)
-    assert checks.topics(config).state == "ok"
+    assert [found.state for found in checks.topics(config)] == ["ok"]
+
+
+def test_check_finds_what_a_topic_would_lose(config: Config) -> None:
+    make(config, config.kafka.events, cleanup_policy="compact", max_message_bytes="1000000")
+    make(config, config.kafka.outcomes, retention_ms="60000")
+    found = checks.topics(config)
+    assert {result.state for result in found} == {"finding"}
+    assert [result.text.partition(": ")[2].split()[0] for result in found[:3]] == [
+        "cleanup.policy=compact",
+        "max.message.bytes=1000000",
+        "keeps",
+    ]
 
 
 def test_a_broker_that_is_not_there_is_busy() -> None:

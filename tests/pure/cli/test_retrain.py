@@ -22,8 +22,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What the batch is asked for; it says how far it is, and that there was nothing to do."""
     found: list[Any] = []
 
-    def retrain(config: Any, groups: Any, *, stale: bool, spark: Any, show: Any) -> None:
-        found.append(("retrain", groups, stale))
+    def retrain(config: Any, groups: Any, *, stale: bool, unproven: bool, spark: Any, show: Any) -> None:
+        found.append(("retrain", groups, stale, *(["unproven"] if unproven else [])))
+        show("batch-3", "10 groups: recipe changed (ridge → constant)")
         show("batch-3", Progress(5, 1, 10, 90.0))
         show("batch-3", Progress(10, 1, 10, 0.0))
 
@@ -43,6 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     [
         (["--all"], ("retrain", None, False)),
         (["--stale"], ("retrain", None, True)),
+        (["--all", "--unproven"], ("retrain", None, False, "unproven")),
         (["--group", KEY, "--group", "{}"], ("retrain", [KEY, "{}"], False)),
         (["--stale", "--dry-run"], ("estimate", None, True)),
         (["--group", KEY, "--dry-run"], ("estimate", [KEY], False)),
@@ -63,6 +65,7 @@ def test_one_kind_of_groups_is_asked_for_or_nothing_is_done(asked, words: list[s
 def test_on_a_pipe_each_part_is_a_line_beside_the_result(asked) -> None:
     done = CliRunner().invoke(main, ["retrain", "--all"])
     assert done.stderr.splitlines() == [
+        "batch-3: 10 groups: recipe changed (ridge → constant)",
         "batch-3: 5 of 10 groups done, 1 failed, about 1 min 30 s left",
         "batch-3: 10 of 10 groups done, 1 failed",
         "nothing to do",
@@ -76,5 +79,7 @@ def test_an_estimate_is_a_sentence_or_an_object(asked) -> None:
         "50,000 groups: about 5 min 12 s in 6 parts, 900 MB of memory in Python workers, 21.5 MB more in tables; "
         "by a sample of 1,200, of which 3 failed"
     )
+    changed = Estimate(1, 1.0, 1, 1, 1, 1, 0, ("1 group: recipe changed (a → b)",), "1 of 1 groups")
+    assert str(changed).splitlines()[1:] == ["1 group: recipe changed (a → b)", "it would be refused: 1 of 1 groups"]
     done = CliRunner().invoke(main, ["retrain", "--all", "--dry-run", "--json"])
     assert json.loads(done.stdout)["table_bytes"] == 21_500_000

@@ -229,6 +229,14 @@ WRONG: dict[str, tuple[str, str, str, int | None, str, str]] = {
     "empty topic": ("outcomes = ''", "[kafka]", "kafka.outcomes", 13, "a topic name", "remove the key"),
     "illegal topic": ("outcomes = 'a/b'", "[kafka]", "kafka.outcomes", 13, "a topic name", ""),
     "nothing lasts": ("duplicates_within = '0s'", "[kafka]", "kafka.duplicates_within", 13, "longer than nothing", ""),
+    "an offset of one's own": (
+        'options = { "auto.offset.reset" = "latest" }',
+        "[kafka]",
+        "kafka.options.auto.offset.reset",
+        13,
+        "does not set itself",
+        "its own checkpoint",
+    ),
     "number for an option": ("options = { a = 1 }", "[kafka]", "kafka.options.a", 13, "a string", ""),
 }
 
@@ -240,6 +248,19 @@ def test_what_is_wrong_is_found_with_its_line_and_remedy(case: str) -> None:
     assert (finding.file, finding.line, finding.key) == ("fleet.toml", number, key)
     assert expected in finding.expected
     assert remedy in finding.remedy
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("acks", "enable.idempotence", "group.id", "Group.ID", "enable.auto.commit", "isolation.level"),
+        *("key.deserializer", "value.serializer", "partitioner", "partitioner.class", "transactional.id"),
+        *("bootstrap.servers", "metadata.broker.list"),
+    ],
+)
+def test_an_option_that_the_fleet_sets_itself_is_refused_by_its_name(name: str) -> None:
+    finding = only_finding(with_line(f'options = {{ "{name}" = "1" }}', after="[kafka]"))
+    assert (finding.key, finding.got) == (f"kafka.options.{name}", f"`{name}`")
 
 
 SECTIONS: dict[str, tuple[str, str, str]] = {

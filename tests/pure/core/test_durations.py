@@ -85,3 +85,23 @@ def test_the_likely_spelling_is_suggested(text: str, meant: str | None) -> None:
 )
 def test_a_length_of_time_in_words(seconds: float, words: str) -> None:
     assert durations.in_words(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        (timedelta(days=2, hours=3, minutes=59), "2 days 3 hours"),
+        (timedelta(days=1, hours=1), "1 day 1 hour"),
+        (timedelta(days=7), "7 days"),
+        (timedelta(days=7, minutes=59), "7 days"),
+        (timedelta(hours=5, minutes=1), "5 hours 1 minute"),
+        (timedelta(minutes=5), "5 minutes"),
+        (timedelta(seconds=61), "1 minute 1 second"),
+        (timedelta(seconds=1.9), "1 second"),
+        (timedelta(milliseconds=3), "less than a second"),
+        (timedelta(0), "no time"),
+        (timedelta(days=-1), "no time"),
+    ],
+)
+def test_in_a_sentence_a_length_of_time_has_its_two_largest_units(length: timedelta, words: str) -> None:
+    assert durations.as_words(length) == words

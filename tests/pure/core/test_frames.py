@@ -86,6 +86,57 @@ def test_texts_and_times_stay_what_they_are() -> None:
     assert of("day", pd.to_datetime(["2024-05-01"]).to_series(index=[0])).tolist() == [date(2024, 5, 1)]
 
 
+NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2024-05-01T12:00:00Z",
+        "2024-05-01T14:00+02:00",
+        "2024-05-01 12:00",
+        NOON.timestamp(),
+        int(NOON.timestamp()),
+        int(NOON.timestamp() * 1000),
+        np.int64(NOON.timestamp() * 1000),
+        pd.Timestamp(NOON),
+    ],
+)
+def test_times_may_be_iso_texts_or_numbers_since_1970(value: Any) -> None:
+    read = of("stamp", [value, None])
+    assert (read[0], pd.isna(read[1])) == (NOON, True)
+    assert of("stamp", pd.Series([value, "2024-05-01T12:00Z"], dtype=object)).tolist() == [NOON, NOON]
+
+
+@pytest.mark.parametrize(("unit", "number"), [("s", 12), ("ms", 12_000), ("us", 12_000_000)])
+def test_numbers_are_read_in_the_unit_that_the_column_declares(unit: str, number: int) -> None:
+    TYPES["stamp"] = f"timestamp({unit})"
+    try:
+        assert of("stamp", [number]).tolist() == [datetime(1970, 1, 1, 0, 0, 12, tzinfo=UTC)]
+    finally:
+        TYPES["stamp"] = "timestamp"
+
+
+def test_dates_may_be_iso_texts_and_an_empty_text_is_no_time() -> None:
+    assert of("day", ["2024-05-01", None]).tolist() == [date(2024, 5, 1), None]
+    assert of("stamp", ["", "2024-05-01T12:00Z"]).tolist() == [None, NOON]
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "got"),
+    [
+        ("stamp", ["2024-05-01T12:00Z", "soon"], "timestamp, ISO 8601 like .*; got str 'soon' in row 1"),
+        ("stamp", [True], "timestamp, ISO 8601 .*; got bool 'True' in row 0"),
+        ("stamp", [1e300], "a number of seconds or milliseconds since 1970; got float64 '1e\\+300' in row 0"),
+        ("day", ["01/05/2024"], "date, ISO 8601 like 2024-05-31; got str '01/05/2024' in row 0"),
+        ("day", [1714557600], "date, ISO 8601 like 2024-05-31; got int64 '1714557600' in row 0"),
+    ],
+)
+def test_what_stands_for_no_time_is_refused_and_the_forms_are_named(feature: str, values: Any, got: str) -> None:
+    with pytest.raises(ContractError, match=got):
+        of(feature, values)
+
+
 @pytest.mark.parametrize(
     ("feature", "values", "got"),
     [
@@ -97,7 +148,6 @@ def test_texts_and_times_stay_what_they_are() -> None:
         ("n", [np.inf], "float64 'inf' in row 0"),
         ("b", [1, 0], "int64 '1' in row 0"),
         ("s", ["a", 1], "int '1' in row 1"),
-        ("stamp", ["2024-05-01T12:00Z"], "str '2024-05-01T12:00Z' in row 0"),
         ("day", [pd.Timestamp("2024-05-01T12:00")], "Timestamp '2024-05-01 12:00:00' in row 0"),
         ("m", [12345678901234567890123456789.0, 1e30], "a number with too many digits"),
     ],

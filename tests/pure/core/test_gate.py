@@ -91,3 +91,31 @@ def test_a_loss_that_is_no_number_proves_nothing(bad: float | None) -> None:
 def test_an_unknown_rule_is_refused() -> None:
     with pytest.raises(ContractError, match="expected \"not_worse\"; got 'always'"):
         decide(metrics(1, 1.0), Gate(rule="always"))
+
+
+RIDGE = {"estimator": "ridge", "recipe_id": "0123456789abcdef"}
+THEIRS = "the champion's recipe (ridge 01234567), both fitted on the same older rows"
+
+
+@pytest.mark.parametrize(
+    ("rows", "mine", "decision", "reason"),
+    [
+        (
+            6,
+            2.0,
+            Decision.REFUSED,
+            f"worse: loss 2 against 1 of {THEIRS}, on 6 rows, margin 5%",
+        ),
+        (6, 1.05, Decision.UNPROVEN, "thin evidence: 6 of 30 rows compared"),
+        (
+            30,
+            0.9,
+            Decision.PROMOTED,
+            f"not worse: loss 0.9 against 1 of {THEIRS}, on 30 rows, margin 5%",
+        ),
+    ],
+)
+def test_another_recipe_on_the_same_rows_is_refused_on_thin_evidence_too_if_it_is_worse(
+    rows: int, mine: float, decision: Decision, reason: str
+) -> None:
+    assert decide(metrics(rows, mine, 1.0, "c") | {"refitted": RIDGE}, Gate()) == (decision, reason)

@@ -445,7 +445,7 @@ def test_a_failed_group_says_so() -> None:
     bench.tick(rows(20))
     (verdict,) = bench.tick(unfitted("failed"), now=START + 60 * SECOND)
     assert verdict["reason"] == (
-        "no model yet and 20 labelled rows (20 needed); failed fits in a row: 1, the next try waits 240 s"
+        "no model yet and 20 labelled rows (20 needed); failed fits in a row: 1, the next try waits 4 minutes"
     )
 
 

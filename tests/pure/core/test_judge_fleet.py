@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.champion import Promotion
+from spinney.core.durations import as_words
 from spinney.core.hindsight import hindsight
 from spinney.core.judge import Decided, Most, News, Shard, Terms, advance, judge, report
 from spinney.core.plan import Allowance, Candidate, Queues, choose, draw
@@ -87,7 +88,8 @@ def test_a_deadline_is_the_groups_own_whoever_asks_and_stands_in_its_verdict(aft
     assert row["numbers"]["measure"] == 6.5 * DAY
     days = limits[row["group_key"]] / DAY
     assert 7 * (1 - SPREAD) <= days <= 6.5
-    assert row["reason"] == f"6.50 days since the last attempt (its deadline is {days:.2f} of at most 7)"
+    deadline = as_words(timedelta(days=days))
+    assert row["reason"] == f"6 days 12 hours since the last attempt (its deadline is {deadline}, at most 7 days)"
     assert row["urgency"] == pytest.approx(6.5 / days)
 
 
@@ -102,7 +104,7 @@ def test_a_shard_puts_forward_what_a_round_could_take_and_counts_the_others(afte
     assert (first.due, said["fit"] + first.withheld, said["deferred"]) == (total, total, first.withheld)
     assert 100 <= said["fit"] <= 130
     deferred = next(row for row in first.rows if row["decision"] == "deferred")
-    assert deferred["reason"].endswith("of at most 7); deferred: a round takes fewer groups than are due in its shard")
+    assert deferred["reason"].endswith("7 days); deferred: a round takes fewer groups than are due in its shard")
 
     again = report(Shard.from_bytes(shard.to_bytes()), TERMS, at, MOST)
     assert (again.due, again.withheld) == (total, total - len(again.rows))

@@ -88,12 +88,12 @@ def test_no_groups_measure_as_nothing() -> None:
     [
         (NewGroup(20), 23.0, "no model yet and 23 labelled rows (20 needed)"),
         (NewRows(200), 250.0, "250 new rows since the last attempt (limit 200)"),
-        (MaxAge(timedelta(days=7)), 7.25 * DAY, "7.2 days since the last attempt (limit 7)"),
+        (MaxAge(timedelta(days=7)), 7.25 * DAY, "7 days 6 hours since the last attempt (limit 7 days)"),
         # xxh64 of the key by seed 7 is 0.66319 of its range: 7 days less 0.66319 × 0.2 × 7.
         (
             MaxAge(timedelta(days=7), 0.2),
             6.5 * DAY,
-            "6.50 days since the last attempt (its deadline is 6.07 of at most 7)",
+            "6 days 12 hours since the last attempt (its deadline is 6 days 1 hour, at most 7 days)",
         ),
         (ErrorRise(2.0, 30), 2.345, "recent error is 2.35 times that of the held-out rows (limit 2)"),
     ],

@@ -60,10 +60,21 @@ VERDICTS = table_rows(
 ATTEMPTS = table_rows(
     group_key=st.sampled_from(GROUPS[:3]),
     status=st.sampled_from([each.value for each in ModelStatus]),
+    model_id=st.none() | st.sampled_from(["m0", "m1", "m2"]),
     error=st.none() | st.just("no"),
     fitted_at=times([1, 2, 3]),
     round_id=st.sampled_from(ROUNDS),
 )
+
+
+ESTIMATORS = {"r" * 64: "ridge"}
+
+
+def named(row: dict[str, Any]) -> dict[str, Any]:
+    """A model is one group's and of one recipe: its name covers both."""
+    name = row["model_id"]
+    recipe = {None: "r" * 64, "m0": "r" * 64, "m1": "c" * 64, "m2": "imported:Ridge"}[name]
+    return {**row, "model_id": name and f"{row['group_key']} {name}", "recipe_id": recipe}
 
 
 def table(rows: list[dict[str, Any]], base: Any, names: tuple[str, ...]) -> pa.Table:
@@ -76,7 +87,8 @@ def test_every_group_stands_where_the_rules_for_one_group_put_it(
     promotions: list[dict[str, Any]], verdicts: list[dict[str, Any]], attempts: list[dict[str, Any]]
 ) -> None:
     promotions, verdicts = differing(promotions, "decided_at"), differing(verdicts, "judged_at")
-    attempts = differing(attempts, "fitted_at")
+    attempts = [named(row) for row in differing(attempts, "fitted_at")]
+    promotions = [named(row) for row in promotions]
 
     def answers(key: str) -> bool:
         return champion(Promotion.of_row(row) for row in promotions if row["group_key"] == key) is not None
@@ -86,6 +98,7 @@ def test_every_group_stands_where_the_rules_for_one_group_put_it(
             key,
             *([row for row in rows if row["group_key"] == key] for rows in (promotions, verdicts, attempts)),
             ancestor_answers=any(answers(parent) for parent in PARENTS.get(key, ())),
+            estimators=ESTIMATORS,
         )
         for key in GROUPS
     ]
@@ -95,6 +108,7 @@ def test_every_group_stands_where_the_rules_for_one_group_put_it(
         table(verdicts, tables.VERDICTS, VERDICT),
         table(attempts, tables.MODELS, ATTEMPT),
         lambda key: any(answers(parent) for parent in PARENTS.get(key, ())),
+        ESTIMATORS,
     )
     keys = {row["group_key"] for row in promotions}
     assert answering(table(promotions, tables.PROMOTIONS, PROMOTION)) == {key for key in keys if answers(key)}

@@ -8,6 +8,7 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import SetupError
 from spinney.local import checks
 from spinney.local.checks import Result
+from spinney.stores import charter, last_configuration
 
 CONFIG = """\
 [fleet]
@@ -135,7 +136,8 @@ def test_an_unknown_estimator_is_a_finding_with_the_nearest_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("java", "jars", "kafka", "topics"):
-        monkeypatch.setattr(checks, name, lambda _, name=name: Result(name, "ok", ""))
+        ok = Result(name, "ok", "")
+        monkeypatch.setattr(checks, name, lambda _, said=[ok] if name == "topics" else ok: said)
     found = checks.run(configured(tmp_path, SPINNEY_RECIPE__ESTIMATOR="rigde"), {})[-1]
     assert (found.name, found.state) == ("estimator", "finding")
     assert "Did you mean `ridge`?" in found.remedy
@@ -149,3 +151,30 @@ def test_jars_that_are_missing_are_counted_and_not_fetched(tmp_path: Path, monke
     assert found.state == "finding"
     assert "python -m spinney.local.setup" in found.remedy
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_edit_of_a_living_fleet_is_told_with_what_it_means(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    assert checks.fleet(config) == []
+    charter.ensure_fixed(config)
+    last_configuration.remember(config)
+    assert [found.state for found in checks.fleet(config)] == ["ok"]
+    edited = configured(tmp_path, SPINNEY_RECIPE__MIN_ROWS="7", SPINNEY_KAFKA__EVENTS="tills")
+    refused, taken = checks.fleet(edited)
+    assert (refused.state, taken.state) == ("finding", "ok")
+    assert refused.text.startswith('kafka.events was "sales" and is "tills"')
+    assert taken.text.startswith("recipe.min_rows was 20 and is 7: group by group")
+
+
+def test_what_a_fleet_ran_with_is_kept_without_credentials(tmp_path: Path) -> None:
+    config = configured(
+        tmp_path, SPINNEY_KAFKA__OPTIONS='{ "ssl.key.password" = "hush" }', SPINNEY_RECIPE__MIN_ROWS="7"
+    )
+    last_configuration.remember(config)
+    (file,) = tmp_path.glob("last.toml")
+    assert "hush" not in file.read_text()
+    found = last_configuration.last(config)
+    assert found is not None
+    assert found.recipe.min_rows == 7
+    file.write_text("[flet]\n")  # of another version
+    assert last_configuration.last(config) is None

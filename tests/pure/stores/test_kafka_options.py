@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from confluent_kafka import Message
 
+from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.config import parse
 from spinney.core.errors import ConfigError
+from spinney.stores.kafka import producer
 from spinney.stores.kafka_options import client_settings, from_java, producer_settings
 
 PLAIN = 'org.apache.kafka.common.security.plain.PlainLoginModule required username="ann" password="a\\"b;c";'
@@ -92,3 +95,36 @@ def test_a_producer_waits_for_all_replicas_and_doubles_nothing() -> None:
     assert client_settings(config) == {"bootstrap.servers": "one:1,two:2"}
     settings = producer_settings(config)
     assert (settings["acks"], settings["enable.idempotence"]) == ("all", True)
+
+
+def test_a_producer_takes_the_largest_record_that_is_valid() -> None:
+    client = producer(parse(MINIMAL, "fleet.toml", {}), {"test.mock.num.brokers": 1})
+    client.produce("sales", bytes(MAX_RECORD_BYTES), "x" * 10_000)
+    assert client.flush(30) == 0
+
+
+MURMUR2 = {
+    "21": -973932308,
+    "foobar": -790332482,
+    "a-little-bit-long-string": -985981536,
+    "a-little-bit-longer-string": -1486304829,
+    "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
+    "abc": 479470107,
+}
+"""From Kafka's own UtilsTest.java: what Java's clients make of a key."""
+
+
+def test_a_key_goes_to_the_partition_that_javas_clients_choose() -> None:
+    partitions = {}
+
+    def acknowledged(error: object, message: Message) -> None:
+        assert error is None
+        partitions[message.key().decode()] = message.partition()
+
+    # librdkafka's own stand-in for a broker, in this process; a topic has four partitions there.
+    client = producer(parse(MINIMAL, "fleet.toml", {}), {"test.mock.num.brokers": 1})
+    for key in MURMUR2:
+        client.produce("sales", b"{}", key, on_delivery=acknowledged)
+    assert client.flush(30) == 0
+    # DefaultPartitioner: the hash without its sign bit, modulo the number of partitions.
+    assert partitions == {key: (hashed & 0x7FFFFFFF) % 4 for key, hashed in MURMUR2.items()}

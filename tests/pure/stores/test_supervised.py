@@ -318,6 +318,17 @@ def test_a_shadow_that_ends_the_process_is_said_and_the_groups_own_model_stands(
     assert said[1]["error"].startswith("Killed: its process was killed by SIGKILL while its shadow was compared")
 
 
+def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_and_not_its_model() -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([0, Trouble.KILLED, 0])
+    asked = asks(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
+    result = fitted(rows, asked, replace(plainly, earlier=((RECIPE.recipe_id, RECIPE),)))
+    expected = plain(rows, recipe=plainly)
+    for name in ("status", "model_id", "payload", "signature"):
+        assert result[name].tolist() == expected[name].tolist()
+    assert ["refitted" in json.loads(metrics) for metrics in result["metrics"]] == [True, False, True]
+
+
 def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:
     plainly = replace(RECIPE, estimator="ridge")
     rows = fleet([Trouble.KILLED] * (SPOILED + 5))

@@ -234,6 +234,7 @@ def verdicts(past: Past) -> set[tuple[str, float]]:
 def test_old_verdicts_go_but_the_last_of_each_group_before_which_held_then(judged) -> None:
     now = hour(10 * DAY)
     judged.put(tables.EVENTS, "", *({"group_key": key, "event_id": "e", "ingested_at": hour(0)} for key in (A, B)))
+    judged.round(1, {"{}": 1.0})
     moments = [now - timedelta(hours=back) for back in range(0, 3 * DAY, 5)]
     stood = [Fleet(judged.config).groups(at) for at in moments]
     done = all_tidied(judged, now)

@@ -7,7 +7,7 @@ from past import Past, hour
 
 from spinney.core.errors import StoreError
 from spinney.stores.decisions import Ask, Said, Verb, carry_out
-from spinney.stores.timeline import moment_of
+from spinney.stores.timeline import moment_of, shown
 
 A = '["a","1"]'
 
@@ -23,10 +23,12 @@ def past(configured) -> Past:
 @pytest.mark.parametrize(
     ("named", "meant"),
     [
-        ("2026-11-20", datetime(2026, 11, 20, tzinfo=UTC)),
-        ("2026-11-20T18:30", datetime(2026, 11, 20, 18, 30, tzinfo=UTC)),
-        ("2026-11-20T18:30:05Z", datetime(2026, 11, 20, 18, 30, 5, tzinfo=UTC)),
-        ("2026-11-20T18:30+02:00", datetime(2026, 11, 20, 16, 30, tzinfo=UTC)),
+        ("2024-05-02", datetime(2024, 5, 2, tzinfo=UTC)),
+        ("2024-05-01T18:30", datetime(2024, 5, 1, 18, 30, tzinfo=UTC)),
+        ("2024-05-01T18:30:05Z", datetime(2024, 5, 1, 18, 30, 5, tzinfo=UTC)),
+        ("2024-05-01T18:30+02:00", datetime(2024, 5, 1, 16, 30, tzinfo=UTC)),
+        (datetime(2024, 5, 2), datetime(2024, 5, 2, tzinfo=UTC)),  # noqa: DTZ001 - as a person writes it
+        (hour(1), hour(1)),
     ],
 )
 def test_a_time_is_in_utc_unless_it_says_otherwise(past, named, meant) -> None:
@@ -46,3 +48,28 @@ def test_what_is_neither_is_refused_with_the_nearest_rounds(past) -> None:
         "fleet shops: expected a time like 2026-11-20T18:00Z, or a round that was recorded; got 'stream-22'. "
         "The nearest rounds are: stream-2, stream-1"
     )
+
+
+WALL = "by the wall clock on which models were promoted, in UTC"
+
+
+@pytest.mark.parametrize("named", ["2024-05-01T00:59:59Z", "1999-01-01", datetime(2023, 1, 1, tzinfo=UTC)])
+def test_before_the_first_decision_nothing_is_known(past, named) -> None:
+    said = rf"a moment from 2024-05-01T01:00:00\+00:00 on, {WALL}; got .* no model answered"
+    with pytest.raises(StoreError, match=said):
+        moment_of(past.config, named)
+
+
+def test_what_will_answer_is_not_known(past) -> None:
+    said = rf"expected a moment until now, .*, {WALL}; got 2199-01-01T00:00:00\+00:00: what"
+    with pytest.raises(StoreError, match=said):
+        moment_of(past.config, "2199-01-01")
+
+
+def test_a_fleet_in_which_no_model_ever_answered_has_no_such_moment(configured) -> None:
+    with pytest.raises(StoreError, match="none was ever promoted"):
+        moment_of(Past(configured()).config, "2024-05-01")
+
+
+def test_a_moment_is_shown_with_its_clock() -> None:
+    assert shown(hour(1.5)) == "2024-05-01 01:30:00, by the wall clock on which models were promoted, in UTC"

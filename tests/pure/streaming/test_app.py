@@ -15,8 +15,9 @@ from past import fleet_toml
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, SetupError, StoreError
-from spinney.stores import leases, tidy, tracking
+from spinney.stores import checkpoints, leases, tidy, topic_ids, topics, tracking
 from spinney.stores.layout import Directory
+from spinney.stores.topics import Extent, Topic
 from streaming import app
 from streaming.app import Application, run
 
@@ -84,7 +85,9 @@ def config(tmp_path) -> Config:
 def queries(monkeypatch) -> Queries:
     """The queries that will be started, by name."""
     made: Queries = {}
-    monkeypatch.setattr(app, "existing_topics", lambda config: {"sales": 1, "till": 1})
+    monkeypatch.setattr(
+        topics, "required", lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names}
+    )
     monkeypatch.setattr(Application, "_query", lambda self, name, once: Ready(made[name]))
     return made
 
@@ -231,6 +234,29 @@ def test_the_queries_are_looked_at_once_a_second_and_a_stop_is_heard_at_once(con
     application.watch()
     assert waits == [1.0] * 4  # an event's wait ends when it is set, not after the second
     assert ingest.looks == 3
+
+
+def test_a_running_stream_stops_when_a_topic_is_made_again_and_not_when_no_broker_answers(
+    config, queries, monkeypatch
+) -> None:
+    queries |= {"ingest": Running()}
+    answers: list[Any] = [Busy("no broker"), {"sales": Topic("sales", "another", 1, frozenset())}]
+
+    def described(config: Config, names: object) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Busy):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(app, "SECONDS_BETWEEN_TOPICS", 0.0)
+    monkeypatch.setattr(app, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(topics, "described", described)
+    monkeypatch.setattr(topic_ids, "extent", lambda config, topic: Extent({"0": 0}, {"0": 3}))
+    monkeypatch.setattr(checkpoints, "kafka_offsets", lambda location, topic: {"0": 9})
+    with pytest.raises(StoreError, match=r"topic sales .*id of sales; ingest up to offset 9.*another.*with 3 records"):
+        go(config, queries)
+    assert answers == []
+    assert not queries["ingest"].isActive
 
 
 def test_labels_alone_are_refused_where_they_are_inside_the_events(tmp_path) -> None:

@@ -19,6 +19,7 @@ from past import hour
 from pyspark.sql import functions as F
 
 from spinney.cli import main
+from spinney.core.champions import Champions
 from spinney.core.config import parse
 from spinney.core.errors import Busy, StoreError
 from spinney.core.recipe import Recipe
@@ -245,7 +246,7 @@ def test_two_do_not_register_at_once(fleet) -> None:
 
 def test_a_fleet_without_a_champion_is_not_registered(fleet) -> None:
     with pytest.raises(StoreError, match=r"shops: expected a champion as of 2024-05-05T04:00:00\+00:00; got none"):
-        registered(fleet())
+        registry.register(fleet().past.config, Champions.empty(), hour(100), "champion")
 
 
 def test_the_command_registers_says_so_and_a_dry_run_only_looks(fleet, tmp_path: Path) -> None:

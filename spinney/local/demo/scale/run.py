@@ -98,7 +98,7 @@ def demo(options: Options) -> dict[str, Any]:
     found = runtime()
     with Broker(WORK / "kafka") as broker:
         file = WORK / "fleet.toml"
-        file.write_text(configuration(options.groups, broker.bootstrap_servers, WORK), encoding="utf-8")
+        file.write_text(configuration(options.groups, broker.bootstrap_servers, WORK.absolute()), encoding="utf-8")
         config = read_config(file)
         # All that this process has started until now is the broker.
         brokers = set(tree(os.getpid())) - {os.getpid()}

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, TopicPartition
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.local.demo.scale.fleet import Floats, Numbers
-from spinney.stores.kafka_options import client_settings
+from spinney.stores.kafka_options import consumer_settings
 
 RECORDS_A_READ = 20_000
 SECONDS_A_READ = 2.0
@@ -67,6 +67,9 @@ def _records(config: Config, topic: str) -> Iterator[tuple[int, bytes]]:
         consumer.assign([part for part in parts if part.partition in left])
         while left:
             for message in consumer.consume(RECORDS_A_READ, SECONDS_A_READ):
+                if message.error() and message.error().name() == "_PARTITION_EOF":
+                    left.discard(message.partition())
+                    continue
                 if message.error():
                     raise StoreError(f"topic {topic}: {message.error()}")
                 if message.offset() < ends[message.partition()]:
@@ -77,7 +80,7 @@ def _records(config: Config, topic: str) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def _consumer(config: Config) -> Iterator[Any]:
-    consumer = Consumer({**client_settings(config), "group.id": "spinney-demo-scale", "enable.auto.commit": False})
+    consumer = Consumer(consumer_settings(config, "spinney-demo-scale"))
     try:
         yield consumer
     finally:

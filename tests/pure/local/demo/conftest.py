@@ -188,7 +188,7 @@ def standings():
     from spinney.fleet import Standing
 
     states = {A1: State.FRESH, A2: State.REFUSED, B1: State.PARENT}
-    return [Standing(key, state, None, None, None, None, None, None, None) for key, state in states.items()]
+    return [Standing(key, state, *[None] * 8) for key, state in states.items()]
 
 
 @pytest.fixture

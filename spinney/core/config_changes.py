@@ -1,0 +1,174 @@
+"""What an edited configuration means for a fleet that already runs: when each changed key takes effect, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from spinney.core.config import Config
+from spinney.core.config.effective import leaves
+from spinney.core.config.toml_text import toml
+from spinney.core.config.values import INTEGERS
+
+MAX_CHARACTERS = 80
+"""Of a value in a message."""
+
+
+class Effect(StrEnum):
+    """When a change takes effect."""
+
+    REFUSED = "refused"
+    NEXT_START = "at the next start of the stream"
+    AT_AN_OFFSET = "from the first record that neither ingest nor score has begun; both start together"
+    NEXT_FIT = "group by group, when each is refitted next; all at once: spinney retrain --all"
+    NEXT_VERDICT = "at the next start of the stream, and in the next retrain"
+    NEXT_TIDY = "at the next spinney tidy, and in the stream from its next start on"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key that was edited. before, now: as TOML; empty where there is none. why, remedy: of one that is refused."""
+
+    key: str
+    before: str
+    now: str
+    effect: Effect
+    why: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        what = f"{self.key} was {self.before or 'not there'} and is {self.now or 'gone'}"
+        return f"{what}: {self.why}" if self.why else f"{what}: {self.effect}"
+
+
+_ANOTHER_ROOT = "begin a new fleet under another storage.root and give it the history: spinney load ROOT/tables/events"
+_MEANING = {
+    "fleet.group": "every stored key, model and decision is of the old groups",
+    "fleet.event_id": "stored events are told apart by the old field",
+    "fleet.event_time": "stored events are dated by the old field",
+    "fleet.target": "stored labels and models are of the old target",
+    "fleet.task": "stored models and errors are of the old task",
+    "fleet.loss": "stored errors are in the old loss, and are compared with new ones",
+    "fleet.clock": "ages and windows of stored rows count by the old clock",
+    "fleet.shards": "stored rows and the streams' state are divided by the old number",
+    "kafka.events": "the checkpoints hold offsets of the old topic",
+    "kafka.outcomes": "the checkpoints hold offsets of the old topic",
+}
+"""Why a fixed key stays as it is; `fleet.columns` is told column by column."""
+
+_EFFECTS = (
+    ("fleet.ranges", Effect.AT_AN_OFFSET),
+    ("fleet.fields", Effect.AT_AN_OFFSET),
+    ("fleet.coerce", Effect.AT_AN_OFFSET),
+    ("fleet.missing", Effect.AT_AN_OFFSET),
+    ("fleet.features", Effect.NEXT_FIT),
+    ("fleet.parents", Effect.NEXT_VERDICT),
+    ("fleet.label_delay", Effect.NEXT_VERDICT),
+    ("recipe", Effect.NEXT_FIT),
+    ("shadow", Effect.NEXT_FIT),
+    ("staleness", Effect.NEXT_VERDICT),
+    ("budget", Effect.NEXT_VERDICT),
+    ("gate", Effect.NEXT_VERDICT),
+    ("retention", Effect.NEXT_TIDY),
+)
+"""By the beginning of a key; every other one takes effect at the next start."""
+
+_NOT_COMPARED = ("storage", "kafka.options", "spark", "tracking")
+"""The place itself, and what is not stored since it may hold a credential."""
+
+
+def changes(config: Config, fixed: Mapping[str, Any], last: Config | None) -> list[Change]:
+    """Return what differs from the configuration that the fleet's tables were made and last used with.
+
+    fixed: dotted key -> value, of what may never change. last: the configuration the fleet ran with last; None where
+    that is not known, so that only `fixed` is compared.
+    """
+    refused = [change for key, before in fixed.items() for change in _refused(config, key, before)]
+    return refused + ([] if last is None else list(_edited(config, last, fixed)))
+
+
+def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
+    section, _, name = key.partition(".")
+    now = getattr(getattr(config, section, None), name, None)
+    if key == "fleet.columns":
+        yield from _columns(before, config.fleet.columns)
+        return
+    now = list(now) if isinstance(now, tuple) else now
+    if now != before:
+        remedy = (
+            f"Put {toml(before)} back, or {_ANOTHER_ROOT}." if before is not None else f"Remove it, or {_ANOTHER_ROOT}."
+        )
+        yield Change(
+            key,
+            _said(before),
+            _said(now),
+            Effect.REFUSED,
+            _MEANING.get(key, "what is stored would mean another thing"),
+            remedy,
+        )
+
+
+def _columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
+    gone = [name for name in before if name not in now]
+    new = [name for name in now if name not in before]
+    for name in gone:
+        twin = next((each for each in new if now[each] == before[name]), None)
+        yield _dropped(name, before[name], twin)
+    for name in new:
+        why = "the tables have no such column, and the events that are stored no such value"
+        remedy = f"Remove it (a field that is not declared is ignored), or {_ANOTHER_ROOT}."
+        yield Change(f"fleet.columns.{name}", "", toml(now[name]), Effect.REFUSED, why, remedy)
+    for name, kind in before.items():
+        if name in now and now[name] != kind:
+            yield _retyped(name, kind, now[name])
+
+
+def _dropped(name: str, kind: str, twin: str | None) -> Change:
+    why = "the tables have the column, and models may have been fitted on it"
+    remedy = f"Declare it again; a column need not be in fleet.features. Or {_ANOTHER_ROOT}."
+    if twin is not None:
+        why += f"; `{twin}` of the same type is new"
+        remedy = (
+            f"If messages call it `{twin}` now, keep the column and add to [fleet.fields]: {name} = {toml(twin)}. "
+            + remedy
+        )
+    return Change(f"fleet.columns.{name}", toml(kind), "", Effect.REFUSED, why, remedy)
+
+
+def _retyped(name: str, before: str, now: str) -> Change:
+    wider = before in INTEGERS and (now in ("float", "double") or now in INTEGERS[INTEGERS.index(before) :])
+    why = "the tables hold the old type" + (", which takes no larger values" if wider else "")
+    remedy = f"Put {toml(before)} back, or {_ANOTHER_ROOT}."
+    return Change(f"fleet.columns.{name}", toml(before), toml(now), Effect.REFUSED, why, remedy)
+
+
+def _edited(config: Config, last: Config, fixed: Mapping[str, Any]) -> Iterator[Change]:
+    before, now = (_values(each, fixed) for each in (last, config))
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key):
+            effect = next((each for start, each in _EFFECTS if _within(key, start)), Effect.NEXT_START)
+            yield Change(key, _bounded(before.get(key, "")), _bounded(now.get(key, "")), effect)
+
+
+def _values(config: Config, fixed: Mapping[str, Any]) -> dict[str, str]:
+    """Every key that is compared, as TOML; an empty table is as one that is not there."""
+    left_out = (*_NOT_COMPARED, *fixed)
+    return {
+        key: toml(value)
+        for key, value in leaves(config)
+        if value not in ({}, None) and not any(_within(key, each) for each in left_out)
+    }
+
+
+def _within(key: str, section: str) -> bool:
+    return f"{key}.".startswith(f"{section}.")
+
+
+def _said(value: Any) -> str:
+    return "" if value is None else _bounded(toml(value))
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"

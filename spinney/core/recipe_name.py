@@ -1,0 +1,24 @@
+"""A recipe as people read it: its estimator, and how its id begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+SHORT = 8
+"""Characters of a recipe_id that are enough for people."""
+
+IMPORTED = "imported:"
+"""What the recipe_id of a model from elsewhere begins with; its class follows."""
+
+
+def shown(recipe_id: str | None, estimators: Mapping[str, str]) -> str | None:
+    """``ridge 3f9c2ab0``; ``imported Ridge``; the beginning alone where the recipe is not known; None for None.
+
+    estimators: recipe_id -> the recipe's estimator.
+    """
+    if recipe_id is None:
+        return None
+    if recipe_id.startswith(IMPORTED):
+        return f"imported {recipe_id.removeprefix(IMPORTED)}"
+    estimator = estimators.get(recipe_id)
+    return f"{estimator} {recipe_id[:SHORT]}" if estimator else recipe_id[:SHORT]

@@ -1,0 +1,124 @@
+"""What is wrong with the topics of a fleet: each point is pure, from what the broker says of a topic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import NamedTuple
+
+from schemas.messages import MAX_RECORD_BYTES
+from spinney.core import durations
+from spinney.core.config import Config
+from spinney.stores.kafka import FUTURE_MS, topics_read
+from spinney.stores.topics import Absence, Topic
+
+Settings = Mapping[str, str]
+"""A topic's settings in effect: name -> value."""
+
+SHORTEST_KEPT = timedelta(days=1)
+"""A stream that stood still over a night must find its records."""
+
+
+class Problem(NamedTuple):
+    """What is wrong with a topic, and what to do."""
+
+    text: str
+    remedy: str
+
+
+def absent(found: Mapping[str, Topic | Absence]) -> Iterator[Problem]:
+    """Topics that do not exist or may not even be looked at."""
+    missing = [name for name, topic in found.items() if topic is Absence.MISSING]
+    if missing:
+        yield Problem(f"do not exist: {', '.join(missing)}", "Make them: spinney init")
+    if unseen := [name for name, topic in found.items() if topic is Absence.UNAUTHORISED]:
+        text = f"this user may not see them: {', '.join(unseen)}"
+        yield Problem(text, "Let it Describe and DescribeConfigs all, Read events and outcomes, Write predictions.")
+
+
+def forbidden(config: Config, topic: Topic) -> Iterator[Problem]:
+    """Operations that a running fleet needs and this user lacks. A broker without access control allows all."""
+    needed = "READ" if topic.name in topics_read(config) else "WRITE"
+    if topic.operations and needed not in topic.operations:
+        verb = needed.title()
+        yield Problem(f"{topic.name}: this user may not {verb.lower()} it", f"Let it {verb}.")
+
+
+def unfit(config: Config, name: str, settings: Settings) -> Iterator[Problem]:
+    """Settings of a topic that is read which lose records or let a wrong one spoil the fleet."""
+    for point in (_compacted, _kept_too_short, _too_small):
+        yield from point(config, name, settings)
+
+
+def _compacted(config: Config, name: str, settings: Settings) -> Iterator[Problem]:
+    del config
+    if "compact" in settings["cleanup.policy"]:
+        policy = settings["cleanup.policy"]
+        text = f"{name}: cleanup.policy={policy} keeps only the newest record of a key (a group); others are lost"
+        yield Problem(text, "Set cleanup.policy=delete.")
+
+
+def _kept_too_short(config: Config, name: str, settings: Settings) -> Iterator[Problem]:
+    kept_ms = int(settings["retention.ms"])
+    if settings["cleanup.policy"] == "compact" or kept_ms < 0:
+        return
+    needed = needed_retention(config)
+    if kept_ms < needed / timedelta(milliseconds=1):
+        kept = durations.render(timedelta(milliseconds=kept_ms))
+        text = f"{name}: keeps records {kept}; what a stream has not read until then is lost"
+        yield Problem(text, f"Set retention.ms={needed // timedelta(milliseconds=1)} or more, or -1 for ever.")
+
+
+def needed_retention(config: Config) -> timedelta:
+    """How long a topic has to keep records: a night, the memory of duplicates, and the time in which labels come."""
+    horizon = [config.kafka.label_horizon] if config.kafka.outcomes else []
+    return max([SHORTEST_KEPT, config.kafka.duplicates_within, *horizon])
+
+
+def _too_small(config: Config, name: str, settings: Settings) -> Iterator[Problem]:
+    del config
+    if int(settings["max.message.bytes"]) < MAX_RECORD_BYTES:
+        text = f"{name}: max.message.bytes={settings['max.message.bytes']} refuses records that the fleet would take"
+        yield Problem(text, f"Set max.message.bytes={2 * MAX_RECORD_BYTES} or more.")
+
+
+def takes_the_future(settings: Settings) -> bool:
+    """Whether a producer whose clock is wrong may date its records more than FUTURE_MS ahead."""
+    if settings["message.timestamp.type"] == "LogAppendTime":
+        return False
+    # Brokers before 3.6 have no such limit.
+    return int(settings.get("message.timestamp.after.max.ms", FUTURE_MS + 1)) > FUTURE_MS
+
+
+def open_ended(settings: Mapping[str, Settings]) -> Iterator[Problem]:
+    """Topics that take records of the future. settings: by topic."""
+    if names := [name for name, said in settings.items() if takes_the_future(said)]:
+        text = f"one wrong clock may date records years ahead, for ever the fleet's now: {', '.join(names)}"
+        remedy = f"Set message.timestamp.after.max.ms={FUTURE_MS} (or message.timestamp.type=LogAppendTime) on them."
+        yield Problem(text, remedy)
+
+
+Read = Callable[[str], Settings]
+
+
+def problems(config: Config, found: Mapping[str, Topic | Absence], settings_of: Read) -> Iterator[Problem]:
+    """Every problem of the topics, those that stop the fleet first. settings_of: asks the broker.
+
+    Raises StoreError: as `settings_of`.
+    """
+    yield from absent(found)
+    there = [topic for topic in found.values() if isinstance(topic, Topic)]
+    for topic in there:
+        yield from forbidden(config, topic)
+    settings = {}
+    for topic in there:
+        if topic.name not in topics_read(config):
+            continue
+        if topic.operations and "DESCRIBE_CONFIGS" not in topic.operations:
+            text = f"{topic.name}: this user may not read its settings, so they are not checked"
+            yield Problem(text, "Let it DescribeConfigs.")
+        else:
+            settings[topic.name] = settings_of(topic.name)
+    for name, said in settings.items():
+        yield from unfit(config, name, said)
+    yield from open_ended(settings)

@@ -1,0 +1,1 @@
+"""Dead letters: what there is, sent again after a fix, forgotten. No JVM is needed."""

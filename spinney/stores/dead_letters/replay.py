@@ -1,0 +1,148 @@
+"""Dead letters sent to their topics again, each at most once.
+
+A record is sent with its key and value as they came, if it would be accepted now. Before the first one leaves, `ledger`
+knows what is sent; a replay that was cut off is settled by what the topics hold of it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import KafkaException, Message, Producer
+
+from schemas.tables import DEAD_LETTERS
+from spinney.core.config import Config
+from spinney.core.errors import StoreError
+from spinney.stores import kafka, leases
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.dead_letters import ledger
+from spinney.stores.dead_letters.assessment import REPEATED, STORED, Assessor, Name, stored
+from spinney.stores.dead_letters.ledger import Replay
+from spinney.stores.dead_letters.letters import IDENTITY, Letters, identities
+from spinney.stores.topic_reading import ends, headers_since
+
+HEADER = "spinney-replay"
+LEASE = "replay"
+FLUSH_SECONDS = 120.0
+RECORDS = [*IDENTITY, "key", "value"]
+
+REPLAYED = "sent again already"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a replay would send, and what not. rows: IDENTITY of what is sent. left: why not -> how many."""
+
+    rows: pa.Table
+    left: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        return int(self.rows.num_rows)
+
+
+def plan(config: Config, letters: Letters) -> Plan:
+    """Part the chosen dead letters into those to be sent and those to be left; nothing is sent."""
+    assessor, replayed = Assessor(config), ledger.replayed(config)
+    left: Counter[str] = Counter()
+    names: list[Name] = []
+    parts = [arrow_schema(DEAD_LETTERS).empty_table().select(IDENTITY)]
+    for rows in letters.batches(RECORDS):
+        again = pc.is_in(identities(rows), value_set=replayed).to_pylist()
+        records = zip(again, rows["topic"].to_pylist(), rows["value"].to_pylist(), strict=True)
+        found = [REPLAYED if sent else assessor.name_of(topic, value) for sent, topic, value in records]
+        left.update(each for each in found if isinstance(each, str))
+        names += [each for each in found if isinstance(each, Name)]
+        parts.append(rows.filter(pa.array([isinstance(each, Name) for each in found])).select(IDENTITY))
+    whys = _name_objections(config, names)
+    left.update(why for why in whys if why is not None)
+    sendable = pa.concat_tables(parts).filter(pa.array([why is None for why in whys], pa.bool_()))
+    return Plan(sendable, dict(left.most_common()))
+
+
+def _name_objections(config: Config, names: Sequence[Name]) -> list[str | None]:
+    """An id is stored once: its second copy would be dropped, or be an event of its own where ids are forgotten."""
+    there = stored(config, set(names))
+    seen: set[Name] = set()
+    found: list[str | None] = []
+    for name in names:
+        found.append(STORED if name in there else REPEATED if name in seen else None)
+        seen.add(name)
+    return found
+
+
+def carry_out(config: Config, letters: Letters) -> Plan:
+    """Send what `plan` finds; return that plan.
+
+    Raises Busy: another replay runs, or no broker. StoreError: the broker did not take every record; those that it has
+    are not sent again by the next replay.
+    """
+    with leases.held(config, [LEASE]):
+        settle(config)
+        found = plan(config, letters)
+        if found.count:
+            replay = Replay(uuid.uuid4().hex, found.rows, ends(config, set(found.rows["topic"].to_pylist())))
+            ledger.begin(config, replay)
+            _send(config, letters, replay)
+            ledger.end(config, replay, range(found.count))
+    return found
+
+
+def settle(config: Config) -> None:
+    """Find out what arrived of the replays that were cut off."""
+    for replay in ledger.unfinished(config):
+        own = f"{replay.replay_id}/"
+        texts = (text for text in headers_since(config, replay.beginnings, HEADER) if text.startswith(own))
+        ledger.end(config, replay, {int(text.removeprefix(own)) for text in texts})
+
+
+def _send(config: Config, letters: Letters, replay: Replay) -> None:
+    producer = kafka.producer(config)
+    numbers = {text: at for at, text in enumerate(identities(replay.rows).to_pylist())}
+    refused: list[str] = []
+
+    def answered(error: object, message: Message) -> None:
+        del message
+        if error is not None:
+            refused.append(str(error))
+
+    sent = 0
+    for text, row in _records(letters):
+        if text in numbers:
+            header = (HEADER, f"{replay.replay_id}/{numbers[text]}".encode())
+            sent += 1
+            why = _produced(producer, row, header, answered)
+            refused += [] if why is None else [why]
+    unanswered = producer.flush(FLUSH_SECONDS)
+    if refused or unanswered or sent < len(numbers):
+        why = refused[0] if refused else f"{unanswered} without an answer, {len(numbers) - sent} gone from the table"
+        raise StoreError(
+            f"dead letters: expected the broker to take all {len(numbers)}; got {why}. Run the replay again: what the "
+            "topics have of this one is not sent a second time"
+        )
+
+
+def _records(letters: Letters) -> Iterator[tuple[str, dict[str, object]]]:
+    for rows in letters.batches(RECORDS):
+        yield from zip(identities(rows).to_pylist(), rows.to_pylist(), strict=True)
+
+
+def _produced(
+    producer: Producer, row: Mapping[str, object], header: tuple[str, bytes], answered: Callable[..., None]
+) -> str | None:
+    """Hand one record over; why that could not be."""
+    while True:
+        try:
+            producer.produce(row["topic"], row["value"], row["key"], headers=[header], on_delivery=answered)
+            producer.poll(0)
+        except BufferError:  # the client's queue is full: let it send
+            producer.poll(0.1)
+        except KafkaException as error:
+            return str(error.args[0].str())
+        else:
+            return None

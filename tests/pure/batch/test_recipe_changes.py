@@ -1,0 +1,226 @@
+"""A fleet whose recipe is edited between two batches: what is compared, said beforehand, and decided. Without Spark."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake
+
+from batch.weekly import retrain
+from schemas import tables
+from spinney.core import keys
+from spinney.core.champion import Promotion, champion
+from spinney.core.config import Config, parse
+from spinney.core.errors import ContractError
+from spinney.core.parts import Progress
+from spinney.core.recipe import Recipe
+from spinney.fleet import Fleet
+from spinney.stores import delta, recipes, signing_key
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.layout import directory
+
+NOW = datetime(2024, 5, 1, tzinfo=UTC)
+TEXT = """\
+[fleet]
+name = "stores"
+group = ["store"]
+parents = []
+event_id = "id"
+event_time = "at"
+target = "sold"
+features = {features}
+[fleet.columns]
+store = "string"
+x = "double"
+z = "double"
+sold = "double"
+[recipe]
+estimator = "{estimator}"
+min_rows = 5
+{recipe}
+[kafka]
+events = "t.events"
+[storage]
+root = "{root}"
+[tracking]
+mode = "off"
+"""
+
+Edit = Callable[..., Config]
+
+
+@pytest.fixture
+def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
+    """The fleet's configuration with another recipe."""
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+
+    def edit(estimator: str = "ridge", features: str = '["x"]', recipe: str = "") -> Config:
+        text = TEXT.format(root=tmp_path / "root", estimator=estimator, features=features, recipe=recipe)
+        return parse(text, "fleet.toml", {})
+
+    return edit
+
+
+def sell(config: Config, stores: int, rows: int = 30, first: int = 0) -> None:
+    """Events of which x says the label, up to noise."""
+    delta.create_tables(config)
+    random = np.random.default_rng(3 + first)
+    place = directory(config, tables.EVENTS)
+    schema = arrow_schema(place.contract)
+    told = []
+    for store in range(stores):
+        key = keys.encode([f"s{store:03}"])
+        for at in range(first, first + rows):
+            x = float(random.normal())
+            told.append(
+                {
+                    "shard": keys.shard_of(key, config.fleet.shards), "group_key": key, "event_id": f"e{at}",
+                    "event_time": NOW + timedelta(hours=at), "store": f"s{store:03}", "x": x, "z": 0.0,
+                    "sold": 10 * x + float(random.normal()), "topic": "t.events", "kafka_partition": 0,
+                    "kafka_offset": at, "ingested_at": NOW, "ingested_on": NOW.date(), "batch_id": 0,
+                }
+            )  # fmt: skip
+    whole = [{name: row.get(name) for name in schema.names} for row in told]
+    write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
+
+
+def no_spark() -> Any:
+    raise AssertionError("Spark was started")
+
+
+def run(config: Config, **how: Any) -> list[str]:
+    """Retrain all; what was told beforehand."""
+    told: list[str] = []
+
+    def show(_: str, said: Progress | str) -> None:
+        if isinstance(said, str):
+            told.append(said)
+
+    retrain(config, spark=no_spark, show=show, **how)
+    return told
+
+
+def decided(config: Config) -> list[dict[str, Any]]:
+    """The decisions of the newest batch."""
+    rows = delta.read(config, tables.PROMOTIONS).to_pylist()
+    newest = max(row["batch_id"] for row in rows)
+    return [row for row in rows if row["batch_id"] == newest]
+
+
+def estimators(config: Config) -> Counter[str]:
+    """How many groups each estimator answers in."""
+    known = recipes.stored(config, signing_key.signer(config))
+    of_model = {row["model_id"]: row["recipe_id"] for row in delta.read(config, tables.MODELS).to_pylist()}
+    histories: dict[str, list[Promotion]] = {}
+    for row in delta.read(config, tables.PROMOTIONS).to_pylist():
+        histories.setdefault(row["group_key"], []).append(Promotion.of_row(row))
+    answering = [champion(rows) for rows in histories.values()]
+    return Counter(known[of_model[each.model_id]].estimator for each in answering if each)
+
+
+def test_a_worse_recipe_on_the_same_rows_is_compared_and_refused(edited: Edit) -> None:
+    sell(edited(), 2)
+    assert run(edited()) == []
+    told = run(edited("constant"))
+    assert told == [
+        "2 groups: recipe changed (ridge → constant): each compared on its newest rows with a refit of the old recipe"
+    ]
+    for row in decided(edited()):
+        assert (row["decision"], row["rows_compared"]) == ("refused", 6)
+        assert row["challenger_loss"] > 2 * row["champion_loss"]
+        assert row["reason"].startswith("worse: loss ")
+        assert "of the champion's recipe (ridge " in row["reason"]
+    assert estimators(edited()) == {"ridge": 2}
+
+
+def test_a_better_recipe_on_the_same_rows_is_promoted_with_evidence(edited: Edit) -> None:
+    sell(edited(), 2, rows=200)
+    run(edited("constant"))
+    run(edited("ridge"))
+    assert {(row["decision"], row["rows_compared"]) for row in decided(edited())} == {("promoted", 40)}
+    assert estimators(edited()) == {"ridge": 2}
+
+
+def test_the_recipe_that_was_left_is_told_value_by_value(edited: Edit) -> None:
+    sell(edited(), 1)
+    run(edited(recipe='params = {alpha = 1.0}\nwindow = "30d"'))
+    told = run(edited(features='["x", "z"]', recipe='params = {alpha = 10.0}\nwindow = "60d"'))
+    change = "recipe changed (alpha 1.0 → 10.0, with z, window 30d → 60d)"
+    assert told == [f"1 group: {change}: each compared on its newest rows with a refit of the old recipe"]
+
+
+def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_said(edited: Edit) -> None:
+    sell(edited(), 21)
+    run(edited(features='["x", "z"]'))
+    without = edited("constant")
+    with pytest.raises(ContractError) as raised:
+        run(without)
+    assert str(raised.value) == (
+        "retrain: 21 of 21 groups would get a model of another recipe with nothing to compare it by: expected at most "
+        "10% of the fleet, or 20 groups. Wait for newer rows, put the recipe back, or add --unproven to promote them "
+        "all without evidence. 21 groups: recipe changed (ridge → constant, without z), and the old one cannot be "
+        "fitted again: it was fitted on z, no longer among fleet.features: 0 compared on rows newer than their model, "
+        "21 with nothing"
+    )
+    assert estimators(without) == {"ridge": 21}
+    (told,) = run(without, unproven=True)
+    assert told.endswith("0 compared on rows newer than their model, 21 with nothing")
+    assert estimators(without) == {"constant": 21}
+    assert {row["decision"] for row in decided(without)} == {"unproven"}
+
+
+def test_newer_rows_are_evidence_where_the_earlier_recipe_is_lost(edited: Edit) -> None:
+    sell(edited(), 21)
+    run(edited())
+    for file in recipes.folder(edited()).glob("*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"signature": "00" * 32}))
+    sell(edited(), 21, rows=40, first=30)
+    (told,) = run(edited("constant"))
+    assert told.endswith(
+        "is not stored with a signature that holds: 21 compared on rows newer than their model, 0 with nothing"
+    )
+    assert {row["rows_compared"] for row in decided(edited())} == {14}
+
+
+def test_first_fits_need_no_evidence(edited: Edit) -> None:
+    sell(edited(), 30)
+    assert run(edited("constant")) == []
+    assert estimators(edited()) == {"constant": 30}
+
+
+def test_the_same_recipe_again_is_no_change(edited: Edit) -> None:
+    sell(edited(), 2)
+    run(edited())
+    sell(edited(), 2, rows=10, first=30)
+    assert run(edited()) == []
+    assert {row["rows_compared"] for row in decided(edited())} == {8}
+
+
+def test_going_back_to_a_recipe_is_compared_too(edited: Edit) -> None:
+    sell(edited(), 2, rows=200)
+    run(edited("constant"))
+    run(edited("ridge"))
+    run(edited("constant"))
+    assert {row["decision"] for row in decided(edited())} == {"refused"}
+    assert estimators(edited()) == {"ridge": 2}
+
+
+def test_a_group_and_its_life_say_which_recipe_answers_without_a_key(edited: Edit, monkeypatch) -> None:
+    sell(edited(), 1)
+    run(edited())
+    run(edited("constant"))
+    monkeypatch.delenv(signing_key.KEY)
+    fleet, ridge, constant = Fleet(edited()), Recipe.of(edited()).recipe_id[:8], Recipe.of(edited("constant")).recipe_id
+    (standing,) = fleet.groups()
+    assert standing.recipe == f"ridge {ridge}"
+    head, *life = str(fleet.why('["s000"]')).splitlines()
+    assert f"answered by model {(standing.model_id or '')[:12]} by ridge {ridge} trained through" in head
+    assert any(f"by constant {constant[:8]}, 30 rows" in line for line in life)

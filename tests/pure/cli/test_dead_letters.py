@@ -1,0 +1,243 @@
+"""What people see of dead letters, from a table written by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner, Result
+from deltalake import write_deltalake
+from past import Past, fleet_toml, hour
+
+from schemas import tables
+from spinney.cli import main
+from spinney.core.errors import Busy
+from spinney.stores import leases
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.dead_letters import assessment, ledger, replay
+from spinney.stores.files import read_config
+from spinney.stores.layout import directory
+
+
+@pytest.fixture(autouse=True)
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
+    monkeypatch.chdir(tmp_path)
+    Path("fleet.toml").write_text(fleet_toml("root"))
+    return Past(read_config("fleet.toml"))
+
+
+def sale(number: int, price: str = "1.5") -> bytes:
+    """A record that is valid, if the price is."""
+    at = f'"at":"{hour(0):%Y-%m-%dT%H:%M:%SZ}"'
+    return f'{{"sale":"{number}",{at},"shop":"a","dept":1,"price":{price},"sold":2.0}}'.encode()
+
+
+def letter(offset: int, **changed: Any) -> dict[str, Any]:
+    """A rejected event of the topic `sales`, one an hour."""
+    row = {
+        "key": b'["a","1"]',
+        "value": sale(offset),
+        "topic": "sales",
+        "kafka_partition": 0,
+        "kafka_offset": offset,
+        "reason": "wrong_type",
+        "field": "price",
+        "detail": f'price: double expected, got STRING "{offset}"',
+        "ingested_at": hour(offset),
+        "batch_id": offset,
+    }
+    return {**row, **changed}
+
+
+def put(past: Past, *rows: dict[str, Any], named: bool = True) -> None:
+    """named: the table says which column is concerned; False: as one that was made before tables said so."""
+    place = directory(past.config, tables.DEAD_LETTERS)
+    others = [each for each in arrow_schema(place.contract) if each.name != "field"]
+    schema = pa.schema([*others, pa.field("field", pa.string())] if named else others)
+    kept = [{name: row.get(name) for name in schema.names} for row in rows]
+    how = ("append", "merge") if named else ("overwrite", "overwrite")
+    write_deltalake(place.uri, pa.Table.from_pylist(kept, schema=schema), mode=how[0], schema_mode=how[1])
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, ["dead-letters", *words])
+
+
+def listed(*words: str) -> list[dict[str, Any]]:
+    done = run("list", "--json", *words)
+    assert done.exit_code == 0, done.output
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_equal_reasons_are_one_line_however_their_values_differ(past: Past) -> None:
+    put(past, *(letter(n) for n in range(5)), letter(9, reason="not_json", field=None, detail="JSON expected"))
+    first, second = listed()
+    assert first == {
+        "source": "sales",
+        "reason": "wrong_type",
+        "field": "price",
+        "count": 5,
+        "replayed": 0,
+        "first_seen": "2024-05-01T00:00:00Z",
+        "last_seen": "2024-05-01T04:00:00Z",
+        "example": 'price: double expected, got STRING "0"',
+    }
+    assert (second["reason"], second["field"], second["count"]) == ("not_json", None, 1)
+
+
+def test_a_table_made_before_fields_were_named_is_listed_without_them(past: Past) -> None:
+    put(past, letter(0), letter(1), named=False)
+    assert [(kind["reason"], kind["field"], kind["count"]) for kind in listed()] == [("wrong_type", None, 2)]
+    assert listed("--field", "price") == []
+
+
+def test_rows_of_all_loaded_files_count_together(past: Past) -> None:
+    put(past, letter(0, topic="load:a.parquet"), letter(0, topic="load:b.parquet"), letter(0))
+    assert [(kind["source"], kind["count"]) for kind in listed()] == [("load", 2), ("sales", 1)]
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (("--since", "2024-05-01T02:00:00Z"), 2),
+        (("--since", "2024-05-01T02:00"), 2),
+        (("--since", "36500d"), 4),
+        (("--since", "1d"), 0),
+        (("--reason", "wrong_type"), 3),
+        (("--reason", "wrong_type", "--reason", "not_json"), 4),
+        (("--reason", "wrong_type", "--field", "sold"), 1),
+    ],
+)
+def test_some_are_chosen_by_time_reason_and_field(past: Past, words: tuple[str, ...], count: int) -> None:
+    put(past, letter(0), letter(1), letter(2, field="sold"), letter(3, reason="not_json", field=None))
+    assert sum(kind["count"] for kind in listed(*words)) == count
+
+
+def test_an_unknown_time_is_wrong_usage_and_says_what_is_expected() -> None:
+    done = run("list", "--since", "yesterday")
+    assert done.exit_code == 2
+    assert "--since" in done.stderr
+    assert "a duration: a whole number and one of" in done.stderr
+
+
+def test_without_any_the_list_says_so() -> None:
+    done = run("list")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "no dead letters\n")
+    assert listed() == []
+
+
+def test_records_are_shown_as_they_came_the_newest_first(past: Past) -> None:
+    put(past, letter(0), letter(1, key=None, value=b"f\xff"), letter(2))
+    newest, odd = json.loads(run("show", "--json", "--limit", "2").stdout)
+    assert (newest["kafka_offset"], newest["key"], newest["value"]) == (2, '["a","1"]', sale(2).decode())
+    assert (newest["topic"], newest["kafka_partition"], newest["reason"]) == ("sales", 0, "wrong_type")
+    assert (odd["kafka_offset"], odd["key"], odd["value_base64"]) == (1, None, "Zv8=")
+    assert "value" not in odd
+
+
+def test_records_are_shown_in_words(past: Past) -> None:
+    put(past, letter(7))
+    lines = run("show").stdout.splitlines()
+    assert lines[0] == (
+        'sales/0/7 at 2024-05-01T07:00:00Z: wrong_type, field price: price: double expected, got STRING "7"'
+    )
+    assert lines[1:3] == ['  key: ["a","1"]', f"  value: {sale(7).decode()}"]
+
+
+def test_a_replay_says_what_it_would_send_and_why_the_rest_stays(past: Past) -> None:
+    loaded = letter(1, topic="load:a.parquet")
+    put(past, letter(0), loaded, letter(2, topic="other"), letter(3))
+    begun = ledger.Replay("r", plan_of(past, past_offset=3), {})
+    ledger.begin(past.config, begun)
+    ledger.end(past.config, begun, [0])
+    done = run("replay", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {
+        "sent": 0,
+        "would_be_sent": 1,
+        "left": {assessment.FROM_A_FILE: 1, assessment.OTHER_TOPIC: 1, replay.REPLAYED: 1},
+    }
+    assert run("replay").stderr.splitlines()[0] == "1 would be sent: add --yes"
+    assert {kind["source"]: kind["replayed"] for kind in listed()} == {"load": 0, "other": 0, "sales": 1}
+
+
+def test_what_would_be_rejected_again_stays_with_the_reason_that_holds_now(past: Past) -> None:
+    put(past, letter(0), letter(1, value=sale(1, '"dear"')), letter(2, value=b"{"), letter(3, value=None))
+    said = json.loads(run("replay", "--json").stdout)
+    assert said["would_be_sent"] == 1
+    assert said["left"] == {
+        "would be rejected again: wrong_type (price)": 1,
+        "would be rejected again: not_json": 1,
+        "would be rejected again: null_value": 1,
+    }
+
+
+def test_an_id_that_is_stored_or_comes_twice_is_not_sent_a_second_time(past: Past) -> None:
+    put(past, letter(0), letter(1), letter(2, value=sale(1)), letter(3, value=sale(1, '"dear"')))
+    past.put(tables.EVENTS, "", {"group_key": '["a","1"]', "event_id": "0", "event_time": hour(0)})
+    past.put(tables.EVENTS, "", {"group_key": '["b","1"]', "event_id": "1", "event_time": hour(0)})
+    said = json.loads(run("replay", "--json").stdout)
+    assert said["would_be_sent"] == 1
+    assert said["left"] == {
+        assessment.STORED: 1,
+        assessment.REPEATED: 1,
+        "would be rejected again: wrong_type (price)": 1,
+    }
+
+
+def plan_of(past: Past, past_offset: int) -> pa.Table:
+    row = letter(past_offset)
+    names = ("topic", "kafka_partition", "kafka_offset", "ingested_at")
+    schema = pa.schema([arrow_schema(tables.DEAD_LETTERS).field(name) for name in names])
+    return pa.Table.from_pylist([{name: row[name] for name in names}], schema=schema)
+
+
+def test_the_same_position_of_a_topic_that_was_made_anew_is_another_letter(past: Past) -> None:
+    begun = ledger.Replay("r", plan_of(past, past_offset=3), {})
+    ledger.begin(past.config, begun)
+    ledger.end(past.config, begun, [0])
+    put(past, letter(3, ingested_at=hour(99)))
+    assert json.loads(run("replay", "--json").stdout)["would_be_sent"] == 1
+
+
+def test_nothing_is_forgotten_before_somebody_says_yes(past: Past) -> None:
+    put(past, letter(0), letter(1, reason="not_json", field=None), letter(2, field="it's"))
+    assert json.loads(run("purge", "--reason", "wrong_type", "--json").stdout) == {
+        "forgotten": 0,
+        "would_be_forgotten": 2,
+    }
+    assert sum(kind["count"] for kind in listed()) == 3
+    done = run("purge", "--field", "it's", "--yes")
+    assert (done.exit_code, done.stderr) == (0, "1 forgotten\n")
+    assert {kind["field"] for kind in listed()} == {"price", None}
+
+
+@pytest.mark.parametrize(("words", "left"), [(("--older-than", "1d"), []), (("--older-than", "36500d"), [0, 1])])
+def test_what_is_older_is_forgotten(past: Past, words: tuple[str, ...], left: list[int]) -> None:
+    put(past, letter(0), letter(1))
+    assert run("purge", *words, "--yes").exit_code == 0
+    assert sorted(row["kafka_offset"] for row in json.loads(run("show", "--json").stdout)) == left
+
+
+def test_to_forget_all_of_them_has_to_be_said(past: Past) -> None:
+    done = run("purge", "--yes")
+    assert done.exit_code == 2
+    assert "expected at least one of: --older-than" in done.stderr
+
+
+def test_nothing_is_forgotten_while_another_process_writes_dead_letters(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(past, letter(0))
+    monkeypatch.setattr(leases, "held", busy)
+    done = run("purge", "--older-than", "1d", "--yes")
+    assert (done.exit_code, done.stderr) == (1, "spinney: query ingest is run by another process\n")
+    assert sum(kind["count"] for kind in listed()) == 1
+
+
+def busy(config: object, names: list[str]) -> None:
+    raise Busy(f"query {names[0]} is run by another process")
