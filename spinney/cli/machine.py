@@ -16,6 +16,7 @@ from spinney.cli.options import (
     table,
     write_json,
 )
+from spinney.cli.reading import format_options, options_of, say_notes
 
 
 @click.command(epilog=example("spinney check --config fleet.toml --show"))
@@ -59,15 +60,28 @@ def check(config_path: str, as_json: bool, show: bool) -> None:
 @click.option(
     "--from",
     "data",
-    type=click.Path(exists=True, dir_okay=False),
-    help="Propose a fleet.toml for this CSV or Parquet file on standard output; make nothing.",
+    type=click.Path(),
+    help="Propose a fleet.toml for this file, folder or Delta table on standard output; make nothing.",
 )
-def init(config_path: str, as_json: bool, partitions: int, retention_ms: int | None, data: str | None) -> None:
-    """Make the topics, the tables and the signing key that are missing. Safe to repeat."""
+@click.option("--target", help="With --from: the column to predict. [guessed]")
+@click.option("--group", multiple=True, help="With --from: a column that owns a model; up to five times. [guessed]")
+@click.option("--id", "identity", help="With --from: the column with each event's id. [guessed]")
+@click.option("--time", help="With --from: the column that says when it happened. [guessed]")
+@click.option("--name", help="With --from: of the fleet. [the file's]")
+@format_options
+def init(
+    config_path: str, as_json: bool, partitions: int, retention_ms: int | None, data: str | None, **said: Any
+) -> None:
+    """Make the topics, the tables and the signing key that are missing. Safe to repeat.
+
+    With --from: propose a configuration for data that you have, and make nothing.
+    """
     if data is not None:
-        proposal = _proposed(data)
+        proposal = _proposed(data, said)
         write_json({"fleet_toml": proposal}) if as_json else click.echo(proposal, nl=False)
         return
+    if given := [name for name, value in said.items() if value]:
+        raise click.UsageError(f"--{given[0].replace('identity', 'id')} is for --from")
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
     from spinney.stores.delta import create_tables
@@ -87,13 +101,18 @@ def init(config_path: str, as_json: bool, partitions: int, retention_ms: int | N
         write_json(made)
 
 
-def _proposed(data: str) -> str:
+def _proposed(data: str, said: dict[str, Any]) -> str:
     from pathlib import Path
 
-    from spinney.core.proposal import propose
-    from spinney.stores.sample import read_sample
+    from spinney.core.proposal import Choices, propose
+    from spinney.sources import open_source
+    from spinney.sources.sample import read_sample
 
-    return propose(read_sample(data), Path(data).stem)
+    source = open_source(data, options_of(said))
+    say_notes("init", source.notes)
+    sample = read_sample(source)
+    choices = Choices(tuple(said["group"]), said["target"], said["identity"], said["time"])
+    return propose(sample.frame, said["name"] or Path(data).stem, sample.texts, choices)
 
 
 VERBS = (check, init)
