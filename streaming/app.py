@@ -115,7 +115,7 @@ class Application:
                 _refuse_dropped(name, query.recentProgress)
         # Without the leases: it may take long, and the next drain need not wait for MLflow.
         if retrain.NAME in self.names and not self.stopping.is_set():
-            tracking.deliver_now(self.config, self.stopping)
+            tracking.deliver_now(self.config, self.stopping, ends_stream=True)
 
     def _query(self, name: str, *, once: bool) -> Query:
         if name == ingest.NAME:

@@ -10,7 +10,7 @@ from typing import Any
 from spinney.core.config import Config
 from spinney.core.config.effective import leaves
 from spinney.core.config.toml_text import toml
-from spinney.core.config.values import INTEGERS
+from spinney.core.migration.types import is_widening
 
 MAX_CHARACTERS = 80
 """Of a value in a message."""
@@ -43,8 +43,8 @@ class Change:
         return f"{what}: {self.why}" if self.why else f"{what}: {self.effect}"
 
 
-_ANOTHER_ROOT = "begin a new fleet under another storage.root and give it the history: spinney load ROOT/tables/events"
-_MEANING = {
+ANOTHER_ROOT = "begin a new fleet under another storage.root and give it the history: spinney load ROOT/tables/events"
+MEANING = {
     "fleet.group": "every stored key, model and decision is of the old groups",
     "fleet.event_id": "stored events are told apart by the old field",
     "fleet.event_time": "stored events are dated by the old field",
@@ -98,14 +98,14 @@ def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
     now = list(now) if isinstance(now, tuple) else now
     if now != before:
         remedy = (
-            f"Put {toml(before)} back, or {_ANOTHER_ROOT}." if before is not None else f"Remove it, or {_ANOTHER_ROOT}."
+            f"Put {toml(before)} back, or {ANOTHER_ROOT}." if before is not None else f"Remove it, or {ANOTHER_ROOT}."
         )
         yield Change(
             key,
             _said(before),
             _said(now),
             Effect.REFUSED,
-            _MEANING.get(key, "what is stored would mean another thing"),
+            MEANING.get(key, "what is stored would mean another thing"),
             remedy,
         )
 
@@ -117,30 +117,34 @@ def _columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Chan
         twin = next((each for each in new if now[each] == before[name]), None)
         yield _dropped(name, before[name], twin)
     for name in new:
-        why = "the tables have no such column, and the events that are stored no such value"
-        remedy = f"Remove it (a field that is not declared is ignored), or {_ANOTHER_ROOT}."
+        why = "the tables have no such column yet"
+        remedy = f"{_MIGRATE} adds it, null in the rows that are there. Or remove it: such a field is ignored."
         yield Change(f"fleet.columns.{name}", "", toml(now[name]), Effect.REFUSED, why, remedy)
     for name, kind in before.items():
         if name in now and now[name] != kind:
             yield _retyped(name, kind, now[name])
 
 
+_MIGRATE = "`spinney migrate` says what that means; with --yes it"
+
+
 def _dropped(name: str, kind: str, twin: str | None) -> Change:
     why = "the tables have the column, and models may have been fitted on it"
-    remedy = f"Declare it again; a column need not be in fleet.features. Or {_ANOTHER_ROOT}."
+    remedy = f"{_MIGRATE} lets it go. Or declare it again; a column need not be in fleet.features."
     if twin is not None:
         why += f"; `{twin}` of the same type is new"
         remedy = (
-            f"If messages call it `{twin}` now, keep the column and add to [fleet.fields]: {name} = {toml(twin)}. "
-            + remedy
+            f"`spinney migrate --rename {name}={twin}` says what a new name means. If only messages call it `{twin}` "
+            f"now, keep the column and add to [fleet.fields]: {name} = {toml(twin)}."
         )
     return Change(f"fleet.columns.{name}", toml(kind), "", Effect.REFUSED, why, remedy)
 
 
 def _retyped(name: str, before: str, now: str) -> Change:
-    wider = before in INTEGERS and (now in ("float", "double") or now in INTEGERS[INTEGERS.index(before) :])
-    why = "the tables hold the old type" + (", which takes no larger values" if wider else "")
-    remedy = f"Put {toml(before)} back, or {_ANOTHER_ROOT}."
+    why = "the tables hold the old type"
+    remedy = f"Put {toml(before)} back, or {ANOTHER_ROOT}."
+    if is_widening(before, now):
+        remedy = f"{_MIGRATE} writes them again, each value as it is. Or put {toml(before)} back."
     return Change(f"fleet.columns.{name}", toml(before), toml(now), Effect.REFUSED, why, remedy)
 
 

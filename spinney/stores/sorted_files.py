@@ -176,6 +176,10 @@ def _has_statistics(column: pa.Field) -> bool:
     return bool(is_plain and not pa.types.is_null(column.type))
 
 
+_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=999)
+"""The last time that can be rounded up: readers allow for a maximum that was cut to milliseconds."""
+
+
 class _Range:
     """Least and greatest of a column; NaN is neither, as in what deltalake writes."""
 
@@ -200,7 +204,7 @@ class _Range:
         if isinstance(least, str):
             return least[:LONGEST_TEXT], _not_below(greatest)
         if isinstance(least, datetime):
-            return _milliseconds(least), _milliseconds(greatest + timedelta(microseconds=999))
+            return _milliseconds(least), _milliseconds(min(greatest, _LATEST) + timedelta(microseconds=999))
         if isinstance(least, Decimal):
             return nextafter(float(least), -inf), nextafter(float(greatest), inf)
         return (least.isoformat(), greatest.isoformat()) if isinstance(least, date) else (least, greatest)
@@ -211,5 +215,5 @@ def _not_below(text: str) -> str:
 
 
 def _milliseconds(at: datetime) -> str:
-    at = at.astimezone(UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"
+    # Not by strftime, which writes the year 1 without its zeros.
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -174,7 +174,8 @@ def test_a_drain_has_given_the_leases_back_when_it_tells_mlflow_and_a_stop_ends_
     queries |= {"ingest": Running(), "retrain": Running()}
     heard = []
 
-    def deliver_now(config: Config, asked: threading.Event) -> None:
+    def deliver_now(config: Config, asked: threading.Event, *, ends_stream: bool) -> None:
+        assert ends_stream
         assert are_free(config, "ingest", "retrain"), "the next drain may begin"
         signal.raise_signal(signal.SIGTERM)
         heard.append(asked.is_set())
