@@ -256,3 +256,10 @@ def test_another_payload_of_the_same_estimator_is_another_recipe_than_the_built_
     recipes = {*forest.table(tables.MODELS)["recipe_id"]}, {*machines.table(tables.MODELS)["recipe_id"]}
     assert len(recipes[0]) == len(recipes[1]) == 1
     assert recipes[0] != recipes[1]
+
+
+def test_a_drain_with_nothing_to_read_starts_no_spark(machines: Run) -> None:
+    done = machines.spinney("stream", "--once", "--only", "ingest")
+    assert done.returncode == 0
+    assert "nothing to do" in done.stderr
+    assert "Spark starts" not in done.stderr

@@ -6,7 +6,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import pyarrow as pa
@@ -234,7 +234,7 @@ def test_a_broker_tells_a_program_when_it_is_ready_and_when_it_stops(
         def __init__(self, data: Path, port: int) -> None:
             self.data, self.port = data, port
 
-        def __enter__(self) -> Broker:
+        def __enter__(self) -> Self:
             return self
 
         def __exit__(self, *_: object) -> None: ...
