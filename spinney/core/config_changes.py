@@ -9,6 +9,7 @@ from typing import Any
 
 from spinney.core.config import Config
 from spinney.core.config.effective import leaves
+from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.config.toml_text import toml
 from spinney.core.migration.types import is_widening
 
@@ -60,6 +61,7 @@ MEANING = {
 
 _EFFECTS = (
     ("fleet.ranges", Effect.AT_AN_OFFSET),
+    ("fleet.columns", Effect.AT_AN_OFFSET),  # the unit of a time
     ("fleet.fields", Effect.AT_AN_OFFSET),
     ("fleet.coerce", Effect.AT_AN_OFFSET),
     ("fleet.missing", Effect.AT_AN_OFFSET),
@@ -93,7 +95,10 @@ def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
     section, _, name = key.partition(".")
     now = getattr(getattr(config, section, None), name, None)
     if key == "fleet.columns":
-        yield from _columns(before, config.fleet.columns)
+        always = _of_one_type(config)
+        yield from _columns(
+            *({n: t for n, t in each.items() if n not in always} for each in (before, config.fleet.columns))
+        )
         return
     now = list(now) if isinstance(now, tuple) else now
     if now != before:
@@ -108,6 +113,11 @@ def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
             MEANING.get(key, "what is stored would mean another thing"),
             remedy,
         )
+
+
+def _of_one_type(config: Config) -> tuple[str, ...]:
+    """Fields whose type is always the same: one is declared for its unit, which may be edited."""
+    return (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
 
 
 def _columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
@@ -149,20 +159,25 @@ def _retyped(name: str, before: str, now: str) -> Change:
 
 
 def _edited(config: Config, last: Config, fixed: Mapping[str, Any]) -> Iterator[Change]:
-    before, now = (_values(each, fixed) for each in (last, config))
+    kept = fixed.get("fleet.columns", {})
+    same_type = [
+        name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
+    ]
+    columns = {f"fleet.columns.{name}" for name in (*same_type, *_of_one_type(config))}
+    before, now = (_values(each, fixed, columns) for each in (last, config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             effect = next((each for start, each in _EFFECTS if _within(key, start)), Effect.NEXT_START)
             yield Change(key, _bounded(before.get(key, "")), _bounded(now.get(key, "")), effect)
 
 
-def _values(config: Config, fixed: Mapping[str, Any]) -> dict[str, str]:
-    """Every key that is compared, as TOML; an empty table is as one that is not there."""
+def _values(config: Config, fixed: Mapping[str, Any], columns: set[str]) -> dict[str, str]:
+    """Every key that is compared, as TOML; an empty table is as one that is not there. columns: keys, for units."""
     left_out = (*_NOT_COMPARED, *fixed)
     return {
         key: toml(value)
         for key, value in leaves(config)
-        if value not in ({}, None) and not any(_within(key, each) for each in left_out)
+        if value not in ({}, None) and (key in columns or not any(_within(key, each) for each in left_out))
     }
 
 

@@ -153,6 +153,16 @@ def test_a_column_of_another_type_is_refused_a_wider_one_too(kind: str, is_wider
     assert 'ut "int" back' in change.remedy
 
 
+def test_the_unit_of_a_time_may_be_edited() -> None:
+    at = ("floor =", 'at = "timestamp(ms)"\nopened = "timestamp(s)"\nfloor =')
+    fixed = FIXED | {"fleet.columns": FIXED["fleet.columns"] | {"opened": "timestamp"}}
+    last = edited(("floor =", 'opened = "timestamp"\nfloor ='))
+    assert changes(edited(at), fixed, last) == [
+        Change("fleet.columns.opened", '"timestamp"', '"timestamp(s)"', Effect.AT_AN_OFFSET),
+        Change("fleet.columns.at", "", '"timestamp(ms)"', Effect.AT_AN_OFFSET),
+    ]
+
+
 def test_a_fleet_whose_last_configuration_is_not_known_is_compared_by_what_is_fixed() -> None:
     config = edited(("min_rows = 20", "min_rows = 10"), ('events = "sales"', 'events = "tills"'))
     assert [each.key for each in changes(config, FIXED, None)] == ["kafka.events"]
