@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from spinney.core.config import Config
 from spinney.core.config.values import is_number
 from spinney.core.records.message import message_of
 from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.values import INTEGER_BITS
 from spinney.sources import python_values
 from spinney.sources.agreement import without_required
 from spinney.sources.batch import Batch, Source
@@ -77,26 +76,5 @@ def messages_of(batch: Batch, rules: Rules) -> Iterator[tuple[int, bytes]]:
     if batch.columns is None:
         yield from zip(batch.numbers, batch.lines, strict=True)
         return
-    whole = batch.texts >= set(batch.columns.schema.names)
     for number, row in zip(batch.numbers, python_values.rows(batch.columns), strict=True):
-        yield number, message_of(row if whole else _with_typed_texts(row, batch, rules), rules, texts=whole)
-
-
-def _with_typed_texts(row: Mapping[str, Any], batch: Batch, rules: Rules) -> Mapping[str, Any]:
-    """The row, with whole numbers of its path as such: text without a type is read by the type of its column."""
-    if not batch.texts:
-        return row
-    found = dict(row)
-    for rule in rules.fields:
-        text = found.get(rule.source)
-        if rule.source in batch.texts and rule.type in INTEGER_BITS and isinstance(text, str):
-            found[rule.source] = _whole_number(text)
-    return found
-
-
-def _whole_number(text: str) -> int | str:
-    try:
-        number = json.loads(text)
-    except ValueError:
-        return text
-    return number if type(number) is int else text
+        yield number, message_of(row, rules, texts=batch.texts)
