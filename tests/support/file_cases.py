@@ -66,13 +66,17 @@ mode = "off"
 
 @dataclass(frozen=True)
 class Dead:
-    """Rows that are rejected for one reason. row: the first one's number. group: of those whose group is known."""
+    """Rows that are rejected for one reason. row: the first one's number. group: of those whose group is known.
+
+    is_unsplit: whether the row has too many or too few cells, so that no message is made of it.
+    """
 
     reason: str
     field: str | None
     row: int
     group: str | None = None
     rows: int = 1
+    is_unsplit: bool = False
 
 
 @dataclass(frozen=True)
@@ -235,7 +239,7 @@ CASES = (
         {**_OWN, "x": "string", "sold": "bigint"},
         dead=(
             Dead("wrong_type", "x", 2, "a"),
-            Dead("not_an_object", None, 3),
+            Dead("not_an_object", None, 3, is_unsplit=True),
             Dead("null_key", "store", 5),
             Dead("missing_field", "id", 6, "a"),
             Dead("missing_field", "at", 7, "b"),

@@ -1,5 +1,5 @@
-"""`init --from`, `try`, `produce` and `load` give the same rows and reasons for the same file; the stream's half is
-`tests/spark/stores/test_validity.py`.
+"""`init --from`, `try`, `produce` and `load` give the same rows, reasons and models for the same file; the stream's
+half is `tests/spark/stores/test_validity.py`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
-from file_cases import CASES, Case, Dead
+from file_cases import CASES, NOON, RANGED, Case, Dead
 
 from batch.load import load
+from batch.weekly import retrain
 from schemas import messages, tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.proposal import Choices, propose
 from spinney.core.records.rules import rules_of
+from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import OUTSIDE, of_file, open_rows
-from spinney.sources import open_source
+from spinney.sources import Options, open_source
 from spinney.sources.judging import ValidRow, valid_rows
 from spinney.sources.messages import open_for
 from spinney.sources.rejections import Rejections
 from spinney.sources.sample import read_sample
-from spinney.stores import delta
+from spinney.stores import delta, signing_key
 
 of_each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 Typed = dict[str, tuple[type, Any]]
@@ -133,6 +137,43 @@ def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made
             is_read_otherwise = isinstance(value, datetime) and rule.type != "timestamp"
             if rule.source in sources and not is_read_otherwise:
                 assert taken[one].values[rule.name] == _as(value, rule.type), rule.name
+
+
+ROWS = 90
+
+
+def _history(folder: Path, kind: str) -> Path:
+    """Of every ten rows one without x, one outside its range, one that is rejected, one that stands twice."""
+    frame = pd.DataFrame({"id": [f"s{n - n % 10 if n % 10 == 9 else n}" for n in range(ROWS)], "store": "007"})
+    frame["at"] = NOON + pd.to_timedelta(range(ROWS), unit="h")
+    frame["x"] = [np.nan if n % 10 == 1 else 200.0 if n % 10 == 2 else n * n % 97 / 7 for n in range(ROWS)]
+    frame["sold"] = 3 * frame["x"].fillna(1.0) + frame.index % 4
+    frame.loc[frame.index % 10 == 3, "store"] = None
+    if kind == "parquet":
+        frame.to_parquet(folder / "a.parquet", index=False)
+    elif kind == "csv":
+        frame.to_csv(folder / "a.csv", index=False, sep=";", decimal=",")
+    else:
+        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        (folder / "a.jsonl").write_text("\n".join(json.dumps(row, default=str) for row in rows))
+    return folder / f"a.{kind}"
+
+
+def test_try_of_a_file_and_retrain_after_its_load_give_one_model_whatever_the_kind_of_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    key, models = keys.encode(["007"]), set()
+    for kind in ("parquet", "csv", "jsonl"):
+        config = RANGED.config(tmp_path / f"root of {kind}")
+        place = str(_history(tmp_path, kind))
+        trial = fit(config, of_file(config, open_rows(config, place, Options()), key))
+        assert load(config, place).rejections.counts == {("out_of_range", "x"): 9, ("null_key", "store"): 9}
+        retrain(config, [key], spark=None)
+        (fitted,) = delta.read(config, tables.MODELS).to_pylist()
+        assert trial.rows == fitted["rows"] == ROWS - 3 * 9
+        models |= {trial.model_id, fitted["model_id"]}
+    assert len(models) == 1
 
 
 def _as(value: Any, kind: str) -> Any:
