@@ -89,14 +89,15 @@ def init(
     from spinney.stores.signing_key import ensure_key
 
     made: dict[str, Any] = {"root": config.storage.root}
-    made["topics"] = ensure_topics(config, partitions, retention_ms)
-    for topic, new in made["topics"].items():
-        click.echo(f"topic {topic}: {'made' if new else 'was there'}", err=True)
     made["tables"] = create_tables(config)
     click.echo(f"tables below {config.storage.root}: {len(made['tables'])} made, the others were there", err=True)
     made["signing_key"] = ensure_key(config)
     if made["signing_key"]:
         click.echo(f"signing key: made, {config.storage.root}/signing.key; whoever has it can forge models", err=True)
+    # Last: who only loads and retrains needs no broker, but the tables and the key.
+    made["topics"] = ensure_topics(config, partitions, retention_ms)
+    for topic, new in made["topics"].items():
+        click.echo(f"topic {topic}: {'made' if new else 'was there'}", err=True)
     if as_json:
         write_json(made)
 
