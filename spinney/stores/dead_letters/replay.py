@@ -105,8 +105,8 @@ def _refuse_other_rules(config: Config) -> None:
             return
     except Busy as error:
         raise Busy(
-            f"dead letters of fleet {config.fleet.name}: the rules of records were edited since the stream began. What is "
-            f"sent now would be rejected by the old ones. Start it again first ({error})"
+            f"dead letters of fleet {config.fleet.name}: the rules of records were edited since the stream began. What "
+            f"is sent now would be rejected by the old ones. Start it again first ({error})"
         ) from error
 
 
