@@ -71,8 +71,10 @@ def init(config_path: str, partitions: int, retention_ms: int | None, data: str 
 
     for topic, made in ensure_topics(config, partitions, retention_ms).items():
         click.echo(f"topic {topic}: {'made' if made else 'was there'}", err=True)
+    from spinney.stores.charter import ensure_fixed
     from spinney.stores.delta import create_tables
 
+    ensure_fixed(config)
     made_now = create_tables(config)
     click.echo(f"tables below {config.storage.root}: {len(made_now)} made, the others were there", err=True)
     from spinney.stores.signing_key import ensure_key

@@ -9,6 +9,7 @@ from typing import Any
 
 from spinney.core.config import Config
 from spinney.core.config.effective import leaves
+from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.config.toml_text import toml
 from spinney.core.migration.types import is_widening
 
@@ -89,11 +90,17 @@ def changes(config: Config, fixed: Mapping[str, Any], last: Config | None) -> li
     return refused + ([] if last is None else list(_edited(config, last, fixed)))
 
 
+def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
+    """Declared columns but those whose type is always the same: they are declared for their unit, which may change."""
+    same = (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
+    return {name: str(kind) for name, kind in columns.items() if name not in same}
+
+
 def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
     section, _, name = key.partition(".")
     now = getattr(getattr(config, section, None), name, None)
     if key == "fleet.columns":
-        yield from _columns(before, config.fleet.columns)
+        yield from _columns(*(lasting(config, of) for of in (before, config.fleet.columns)))
         return
     now = list(now) if isinstance(now, tuple) else now
     if now != before:

@@ -129,6 +129,10 @@ def test_a_new_column_is_refused_beside_the_feature_that_would_take_effect() -> 
     assert (feature.key, feature.effect) == ("fleet.features", Effect.NEXT_FIT)
 
 
+def test_an_events_time_that_is_declared_for_its_unit_is_no_new_column() -> None:
+    assert all(each.key != "fleet.columns.at" for each in found(("floor =", 'at = "timestamp(ms)"\nfloor =')))
+
+
 def test_a_dropped_column_may_stay_declared_without_being_a_feature() -> None:
     (change,) = found(('floor = "int"\n', ""))
     assert (change.key, change.before, change.now) == ("fleet.columns.floor", '"int"', "")
