@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from spinney.core.incumbent import Comparison
     from spinney.core.model import Model
     from spinney.core.pairs import Pair
+    from spinney.core.summary import Summary
 
 __all__ = ["Fleet", "Standing", "Story"]
 
@@ -183,6 +184,20 @@ class Fleet:
         from spinney.stores import incumbent
 
         return incumbent.compared(self.config, self.champions())
+
+    def summary(self) -> Summary:
+        """How many groups stand where, and the champions beside a constant answer and the incumbent.
+
+        A champion's loss is that of its evaluation fit on the held-out rows; a constant's is measured on the same rows.
+        Raises StoreError.
+        """
+        from spinney.core.summary import summary
+        from spinney.stores import fit_metrics
+
+        rows = lookup.dicts(self.table())
+        fits = fit_metrics.of_models(self.config, [row["model_id"] for row in rows if row["model_id"]])
+        fleet = self.config.fleet
+        return summary(fleet.name, str(fleet.loss), rows, fits, self.incumbent())
 
     def shadow(self) -> list[Pair]:
         """The recipe and its shadow on the same held-out rows, group by group; the newest two recipes first.

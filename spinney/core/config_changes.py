@@ -61,6 +61,7 @@ MEANING = {
 
 _EFFECTS = (
     ("fleet.ranges", Effect.AT_AN_OFFSET),
+    ("fleet.columns", Effect.AT_AN_OFFSET),  # the unit of a time
     ("fleet.fields", Effect.AT_AN_OFFSET),
     ("fleet.coerce", Effect.AT_AN_OFFSET),
     ("fleet.missing", Effect.AT_AN_OFFSET),
@@ -92,7 +93,7 @@ def changes(config: Config, fixed: Mapping[str, Any], last: Config | None) -> li
 
 def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
     """Declared columns but those whose type is always the same: they are declared for their unit, which may change."""
-    same = (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
+    same = _of_one_type(config)
     return {name: str(kind) for name, kind in columns.items() if name not in same}
 
 
@@ -115,6 +116,11 @@ def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
             MEANING.get(key, "what is stored would mean another thing"),
             remedy,
         )
+
+
+def _of_one_type(config: Config) -> tuple[str, ...]:
+    """Fields whose type is always the same: one is declared for its unit, which may be edited."""
+    return (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
 
 
 def _columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
@@ -156,20 +162,25 @@ def _retyped(name: str, before: str, now: str) -> Change:
 
 
 def _edited(config: Config, last: Config, fixed: Mapping[str, Any]) -> Iterator[Change]:
-    before, now = (_values(each, fixed) for each in (last, config))
+    kept = fixed.get("fleet.columns", {})
+    same_type = [
+        name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
+    ]
+    columns = {f"fleet.columns.{name}" for name in (*same_type, *_of_one_type(config))}
+    before, now = (_values(each, fixed, columns) for each in (last, config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             effect = next((each for start, each in _EFFECTS if _within(key, start)), Effect.NEXT_START)
             yield Change(key, _bounded(before.get(key, "")), _bounded(now.get(key, "")), effect)
 
 
-def _values(config: Config, fixed: Mapping[str, Any]) -> dict[str, str]:
-    """Every key that is compared, as TOML; an empty table is as one that is not there."""
+def _values(config: Config, fixed: Mapping[str, Any], columns: set[str]) -> dict[str, str]:
+    """Every key that is compared, as TOML; an empty table is as one that is not there. columns: keys, for units."""
     left_out = (*_NOT_COMPARED, *fixed)
     return {
         key: toml(value)
         for key, value in leaves(config)
-        if value not in ({}, None) and not any(_within(key, each) for each in left_out)
+        if value not in ({}, None) and (key in columns or not any(_within(key, each) for each in left_out))
     }
 
 

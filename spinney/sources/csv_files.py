@@ -67,7 +67,7 @@ def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Seq
     bad: deque[BadRow] = deque()
 
     def skip(row: Any) -> str:
-        why = f"{row.expected_columns} cells expected, as in the header; got {row.actual_columns}"
+        why = f"expected {row.expected_columns} cells, as in the header; got {row.actual_columns}"
         bad.append(BadRow(name, row.number - 1, str(row.text or "")[:_KEPT_CHARACTERS], why))
         return "skip"
 

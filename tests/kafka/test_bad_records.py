@@ -17,6 +17,8 @@ from schemas import tables
 from spinney.stores.dead_letters.letters import Choice, Letters
 from spinney.stores.dead_letters.replay import Plan, carry_out
 from streaming.app import Application
+from streaming.reporting import JsonReporter
+from streaming.unread import unread
 
 FIELDS = {
     "event_id": '"bad"',
@@ -209,6 +211,7 @@ class Story:
     def __init__(self, spark: Any, shops: Shops) -> None:
         self.shops = shops
         self.bad: dict[tuple[str, str], Sent] = {}
+        self.told: list[dict[str, Any]] = []
         self.good = [shop.sale(f"g{i}", ("north", "south")[i % 2], i % 5, i % 90, i / 60) for i in range(GOOD_EVENTS)]
         self.outcomes = self.good[::5]
         shops.init()
@@ -223,7 +226,9 @@ class Story:
         shops.outcomes(self.outcomes)
         shops.events(self.good[:40])  # in the same batch as their originals
         shops.outcomes(self.outcomes[:40])
-        Application(spark, shops.config, ("ingest",)).drain()
+        first = Application(spark, shops.config, ("ingest",))
+        first.drain()
+        first.report(JsonReporter(lambda line: self.told.append(json.loads(line))))
         self.first_batch = set(shops.table(tables.EVENTS)["batch_id"])
         self.replays = [self._replay_after_a_fix() for _ in range(2)]
         shops.events(self.good[100:140])  # in a later one
@@ -231,7 +236,9 @@ class Story:
         self.last = [shop.sale("later", "north", 1, 1.0, 0.0)]
         shops.events(self.last)
         Application(spark, shops.config, ("ingest",)).drain()
+        self.unread = [unread(shops.config, ("ingest", "score"))]
         Application(spark, shops.config, ("score",)).drain()
+        self.unread.append(unread(shops.config, ("ingest", "score")))
         self.dead = shops.table(tables.DEAD_LETTERS)
         self.by_position = {
             (row.topic, row.kafka_partition, row.kafka_offset): row for row in self.dead.itertuples(index=False)
@@ -301,6 +308,19 @@ def test_a_dead_letter_that_is_sent_again_after_a_fix_is_stored_once_and_not_sen
     assert list(zip(mended["group_key"], mended["x"], strict=True)) == [('["north","7"]', 100.001)]
 
 
+def test_a_drain_tells_how_many_were_stored_dropped_and_rejected_and_why(story: Story) -> None:
+    [ingest] = story.told
+    counts = {name: ingest[name] for name in ("events", "outcomes", "dead_letters", "duplicates")}
+    assert counts == {
+        "events": GOOD_EVENTS + len(UNUSUAL),
+        "outcomes": len(story.outcomes),
+        "dead_letters": len(story.bad),
+        "duplicates": 40 + 40,
+    }
+    said = {(kind["source"], kind["reason"]) for kind in ingest["dead_letters"]}
+    assert said == {(sent.topic, sent.bad) for sent in story.bad.values()}
+
+
 def test_every_good_outcome_is_stored_once_with_its_label(story: Story) -> None:
     rows = story.shops.table(tables.OUTCOMES)
     stored = dict(zip(identities(rows), rows["label"], strict=True))
@@ -312,6 +332,10 @@ def test_score_finds_the_same_events_valid_as_ingest_and_answers_each_once(story
     answered = identities(story.shops.table(tables.PREDICTIONS))
     assert len(answered) == len(set(answered))
     assert set(answered) == set(identities(story.shops.table(tables.EVENTS)))
+
+
+def test_once_both_queries_are_drained_nothing_is_left_to_do_and_not_before(story: Story) -> None:
+    assert story.unread == ["query score has not begun", None]
 
 
 def test_unusual_but_legal_values_are_stored_as_they_were_sent(story: Story) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,11 @@ from spinney.cli import main
 from spinney.core.errors import Busy
 from spinney.stores import leases
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.dead_letters import assessment, ledger, replay
+from spinney.stores.dead_letters import assessment, ledger, purge, replay
+from spinney.stores.dead_letters.letters import Choice
 from spinney.stores.files import read_config
 from spinney.stores.layout import directory
+from streaming import tidying
 
 
 @pytest.fixture(autouse=True)
@@ -229,15 +234,52 @@ def test_to_forget_all_of_them_has_to_be_said(past: Past) -> None:
     assert "expected at least one of: --older-than" in done.stderr
 
 
-def test_nothing_is_forgotten_while_another_process_writes_dead_letters(
+@contextmanager
+def running(past: Past, monkeypatch: pytest.MonkeyPatch, serves: Callable[[], None]) -> Iterator[None]:
+    """Another process holds the lease; each time that it is asked for, that process has had its turn."""
+
+    def busy(config: object, names: list[str]) -> None:
+        serves()
+        raise Busy(f"query {names[0]} is run by another process")
+
+    monkeypatch.setattr(leases, "held", busy)
+    monkeypatch.setattr(purge, "LOOK_SECONDS", 0.0)
+    yield
+
+
+def test_a_running_stream_forgets_what_it_is_asked_to_holding_off_its_batches(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(past, letter(0), letter(1, field="sold"))
+    writing = threading.Lock()
+
+    def serves() -> None:
+        tidying.serve(past.config, "score", writing, lambda: False)
+        tidying.serve(past.config, "ingest", writing, lambda: False)
+
+    with running(past, monkeypatch, serves):
+        done = run("purge", "--field", "sold", "--since", "2024-05-01", "--older-than", "1d", "--yes")
+    assert (done.exit_code, done.stderr) == (0, "1 forgotten\n")
+    assert [kind["field"] for kind in listed()] == ["price"]
+    assert not writing.locked()
+
+
+def test_what_a_running_stream_cannot_forget_is_told(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(past, letter(0))
+    monkeypatch.setattr(purge, "_forget", lambda config, choice: 1 / 0)
+    with running(past, monkeypatch, lambda: purge.serve(past.config, threading.Lock())):
+        done = run("purge", "--older-than", "1d", "--yes")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "spinney: dead letters: expected the stream to forget them; got division by zero\n",
+    )
+
+
+def test_a_stream_that_does_not_answer_is_not_waited_for_for_ever_nor_asked_any_more(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(past, letter(0))
-    monkeypatch.setattr(leases, "held", busy)
-    done = run("purge", "--older-than", "1d", "--yes")
-    assert (done.exit_code, done.stderr) == (1, "spinney: query ingest is run by another process\n")
+    with running(past, monkeypatch, lambda: None), pytest.raises(Busy, match="did not answer within 0 s"):
+        purge.purge(past.config, Choice(reasons=("wrong_type",)), wait_seconds=0.0)
+    purge.serve(past.config, threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
-
-
-def busy(config: object, names: list[str]) -> None:
-    raise Busy(f"query {names[0]} is run by another process")

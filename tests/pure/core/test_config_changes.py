@@ -129,10 +129,6 @@ def test_a_new_column_is_refused_beside_the_feature_that_would_take_effect() -> 
     assert (feature.key, feature.effect) == ("fleet.features", Effect.NEXT_FIT)
 
 
-def test_an_events_time_that_is_declared_for_its_unit_is_no_new_column() -> None:
-    assert all(each.key != "fleet.columns.at" for each in found(("floor =", 'at = "timestamp(ms)"\nfloor =')))
-
-
 def test_a_dropped_column_may_stay_declared_without_being_a_feature() -> None:
     (change,) = found(('floor = "int"\n', ""))
     assert (change.key, change.before, change.now) == ("fleet.columns.floor", '"int"', "")
@@ -155,6 +151,16 @@ def test_a_column_of_another_type_is_refused_a_wider_one_too(kind: str, is_wider
     assert (change.before, change.now, change.effect) == ('"int"', f'"{kind}"', Effect.REFUSED)
     assert ("`spinney migrate`" in change.remedy) == is_wider
     assert 'ut "int" back' in change.remedy
+
+
+def test_the_unit_of_a_time_may_be_edited() -> None:
+    at = ("floor =", 'at = "timestamp(ms)"\nopened = "timestamp(s)"\nfloor =')
+    fixed = FIXED | {"fleet.columns": FIXED["fleet.columns"] | {"opened": "timestamp"}}
+    last = edited(("floor =", 'opened = "timestamp"\nfloor ='))
+    assert changes(edited(at), fixed, last) == [
+        Change("fleet.columns.opened", '"timestamp"', '"timestamp(s)"', Effect.AT_AN_OFFSET),
+        Change("fleet.columns.at", "", '"timestamp(ms)"', Effect.AT_AN_OFFSET),
+    ]
 
 
 def test_a_fleet_whose_last_configuration_is_not_known_is_compared_by_what_is_fixed() -> None:

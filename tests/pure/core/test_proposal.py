@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 import copy
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spinney.core import durations
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError
-from spinney.core.proposal import propose
+from spinney.core.proposal import Choices, propose
 
 ROWS = 120
+START = datetime(2024, 1, 1, tzinfo=UTC)
 SALES = pd.DataFrame(
     {
         "sale_id": [f"s{row}" for row in range(ROWS)],
@@ -83,12 +85,151 @@ def test_dates_are_dates_and_not_times() -> None:
     assert (columns["day"], columns["other"]) == ("date", "date")
 
 
-@pytest.mark.parametrize("name", ["topic", "Shard", "a b", "it's", "event_id", "PRICE", "x.y"])
-def test_a_column_that_cannot_be_had_is_left_out_and_named(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("topic", "topic_"), ("Shard", "Shard_"), ("a b", "a_b"), ("it's", "it_s"), ("event_id", "event_id_"),
+        ("PRICE", "PRICE_2"), ("x.y", "x_y"), ("Größe (m²)", "grosse_m2"), ("()", "column"),
+    ],
+)  # fmt: skip
+def test_a_column_whose_name_cannot_be_stored_gets_one_that_can(name: str, stored: str) -> None:
     frame = SALES.assign(**{name: [1.5] * (ROWS - 1) + [2.5]})[[*SALES.columns[:5], name, "sold"]]
+    fleet = proposed(frame).fleet
+    assert fleet.columns[stored] == "double"
+    assert fleet.fields[stored] == name
+    assert stored in fleet.features
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "__index_level_0__"])
+def test_pandas_numbering_of_rows_is_no_feature_and_an_id_only_where_there_is_no_other(name: str) -> None:
+    frame = SALES.assign(**{name: range(ROWS)})
     text = propose(frame, "sales")
-    assert name not in parse(text, "proposed", {}).fleet.columns
-    assert "# left out: " in text
+    assert f'# left out: "{name}", pandas' in text
+    assert parse(text, "proposed", {}).fleet.event_id == "sale_id"
+    text = propose(frame.drop(columns="sale_id"), "sales")
+    fleet = parse(text, "proposed", {}).fleet
+    assert fleet.fields.get(fleet.event_id, fleet.event_id) == name
+    assert "give later events ids of their own" in text
+
+
+TEXTS = pd.DataFrame(
+    {
+        "id": [f"{row}" for row in range(ROWS)],
+        "when": [f"2024-05-01 {row % 24:02}:00:00+02:00" for row in range(ROWS)],
+        "store": ["007", "07", "8"] * (ROWS // 3),
+        "floor": ["1", "-2", "3"] * (ROWS // 3),
+        "open": ["True", "false"] * (ROWS // 2),
+        "day": ["2024-05-01"] * ROWS,
+        "price": ["1.50", "", "n/a", "2"] * (ROWS // 4),
+        "code": ["1e5", "x"] * (ROWS // 2),
+        "sold": [f"{row}" for row in range(ROWS)],
+    }
+)
+
+
+def test_cells_of_text_have_the_type_that_all_of_them_have() -> None:
+    text = propose(TEXTS, "sales", frozenset(TEXTS.columns))
+    fleet = parse(text, "proposed", {}).fleet
+    assert (fleet.group, fleet.event_id, fleet.event_time, fleet.target) == (("store",), "id", "when", "sold")
+    assert fleet.columns == {
+        "store": "string", "floor": "bigint", "open": "boolean", "day": "date", "price": "double", "code": "string",
+        "sold": "bigint",
+    }  # fmt: skip
+    assert fleet.missing == ("", "n/a")
+
+
+def test_a_word_that_is_somebodys_value_is_not_taken_for_nothing() -> None:
+    frame = TEXTS.assign(code=["n/a", "x"] * (ROWS // 2))
+    assert parse(propose(frame, "sales", frozenset(frame.columns)), "proposed", {}).fleet.missing == ("",)
+
+
+@pytest.mark.parametrize(("size", "unit"), [(1, "s"), (1_000, "ms"), (1_000_000, "us")])
+def test_numbers_since_1970_are_times_where_their_name_says_so(size: int, unit: str) -> None:
+    frame = SALES.drop(columns="at").assign(timestamp=[(1_714_521_600 + row) * size for row in range(ROWS)])
+    fleet = proposed(frame).fleet
+    assert fleet.event_time == "timestamp"
+    assert fleet.columns["timestamp"].declared == f"timestamp({unit})"
+
+
+def test_dates_are_the_time_where_there_is_no_other() -> None:
+    fleet = proposed(SALES.assign(at=[f"2024-01-{row % 28 + 1:02}" for row in range(ROWS)])).fleet
+    assert fleet.event_time == "at"
+
+
+def test_what_is_nearly_a_time_is_shown() -> None:
+    text = propose(SALES.drop(columns="at").assign(date=["31.01.2024"] * ROWS), "sales")
+    assert (
+        "no column reads as ISO 8601 times: add one; 'date' has values like '31.01.2024', which is no such time" in text
+    )
+
+
+def test_what_a_person_says_goes_before_every_guess() -> None:
+    frame = SALES.assign(region=["x", "y"] * (ROWS // 2), seen=SALES["at"], number=range(ROWS))
+    said = Choices(group=("shop", "region"), target="price", identity="number", time="seen")
+    fleet = parse(propose(frame, "sales", choices=said), "proposed", {}).fleet
+    assert (fleet.group, fleet.target, fleet.event_id, fleet.event_time) == (
+        ("shop", "region"),
+        "price",
+        "number",
+        "seen",
+    )
+    assert "at" in fleet.features
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (Choices(group=("shp",)), "--group: expected a column of the data; got 'shp'. Did you mean `shop`"),
+        (Choices(group=("price",)), "--group: expected a column of string, .*; got price of type double"),
+        (Choices(time="shop"), "--time: expected ISO 8601 times, .*; shop has values like 'north'"),
+        (Choices(target="nothing"), "--target: expected a column of the data"),
+        (Choices(identity="nothing"), "--id: expected a column of the data"),
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused(said: Choices, words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        propose(SALES, "sales", choices=said)
+
+
+def test_a_group_of_floats_with_gaps_is_one_of_integers() -> None:
+    frame = SALES.assign(store=[3.0, 7.0, None] * (ROWS // 3))
+    assert parse(propose(frame, "s", choices=Choices(group=("store",))), "p", {}).fleet.columns["store"] == "bigint"
+
+
+def test_an_id_may_be_unique_in_its_group_only() -> None:
+    frame = SALES.assign(sale_id=[row // 3 for row in range(ROWS)])
+    text = propose(frame, "sales")
+    assert 'event_id = "sale_id"  # different in each row of a group' in text
+
+
+@pytest.mark.parametrize(
+    ("days_between", "rows", "window", "min_rows"),
+    [(1, 40, "90d", 20), (7, 40, "180d", 20), (30, 40, "730d", 20), (1, 12, "90d", 6), (30, 12, "365d", 6)],
+)
+def test_the_window_holds_enough_rows_of_a_typical_group(
+    days_between: int, rows: int, window: str, min_rows: int
+) -> None:
+    days = [day for day in range(rows) for _ in range(3)]
+    frame = pd.DataFrame(
+        {
+            "id": range(3 * rows),
+            "at": [START + timedelta(days=days_between * day) for day in days],
+            "shop": ["a", "b", "c"] * rows,
+            "price": 1.5,
+            "sold": 2.5,
+        }
+    )
+    recipe = proposed(frame).recipe
+    assert (recipe.window, recipe.min_rows) == (durations.parse(window), min_rows)
+
+
+def test_a_label_of_nothing_but_0_and_1_is_classified() -> None:
+    assert proposed(SALES.assign(label=[0, 1] * (ROWS // 2))).fleet.task == "classification"
+
+
+def test_a_column_without_any_value_is_left_out() -> None:
+    text = propose(SALES.assign(empty=[None] * ROWS), "sales")
+    assert '# left out: "empty", no value in any row' in text
 
 
 @pytest.mark.parametrize(

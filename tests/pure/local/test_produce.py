@@ -142,9 +142,9 @@ def test_rows_that_are_not_valid_are_not_sent_but_told_with_their_number(broker:
     assert (found.acknowledged, found.rejections.rejected) == (58, 2)
     listed = {str(each["reason"]): each for each in found.rejections.listed()}
     assert (listed["wrong_type"]["field"], listed["wrong_type"]["row"]) == ("x", 51)
-    assert listed["wrong_type"]["example"] == 'x: double expected, got the text "n/a"'
+    assert listed["wrong_type"]["example"] == 'x: expected double; got the text "n/a"'
     assert listed["not_an_object"]["row"] == 21
-    assert listed["not_an_object"]["example"] == "4 cells expected, as in the header; got 3"
+    assert listed["not_an_object"]["example"] == "expected 4 cells, as in the header; got 3"
 
 
 def test_a_bad_line_of_json_is_one_rejected_row(broker: Broker, tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_the_command_ends_with_1_and_says_reason_file_and_row(
     done = CliRunner().invoke(main, ["produce", str(place), "--json"])
     assert done.exit_code == 1
     assert "a.csv: numbers are read with a decimal comma" in done.stderr
-    assert f"1 rejected: wrong_type in at; the first: {place} row 2: at: timestamp expected" in done.stderr
+    assert f"1 rejected: wrong_type in at; the first: {place} row 2: at: expected timestamp" in done.stderr
     assert "1 rows are not valid and were not sent" in done.stderr
     said = json.loads(done.stdout)
     assert (said["sent"], said["failed"], said["rejected"]) == (1, 0, 1)

@@ -123,7 +123,7 @@ def test_rows_with_too_many_or_few_cells_are_told_and_the_others_keep_their_numb
     assert [number for batch in found for number in batch.numbers] == [1, 3, 5]
     bad = [row for batch in found for row in batch.bad]
     assert [(row.number, row.text) for row in bad] == [(2, "2,x,y"), (4, "4"), (6, "6,7,8")]
-    assert bad[0].why == "2 cells expected, as in the header; got 3"
+    assert bad[0].why == "expected 2 cells, as in the header; got 3"
 
 
 def test_numbers_go_on_from_block_to_block(tmp_path: Path) -> None:

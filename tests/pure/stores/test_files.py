@@ -2,14 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from spinney.core.errors import ConfigError
 from spinney.stores.files import read_config
-from spinney.stores.sample import read_sample
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "flights" / "fleet.toml"
 
@@ -41,22 +37,3 @@ def test_what_is_not_utf8_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"name = '\xff'")
     with pytest.raises(ConfigError, match="UTF-8"):
         read_config(file, {})
-
-
-def test_integers_with_gaps_stay_integers_in_a_sample(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("shop,n\n007,1\n008,\n")
-    pq.write_table(pa.table({"n": pa.array([1, None], pa.int64())}), tmp_path / "a.parquet")
-    assert pd.api.types.is_integer_dtype(read_sample(tmp_path / "a.csv")["n"])
-    assert pd.api.types.is_integer_dtype(read_sample(tmp_path / "a.parquet")["n"])
-
-
-def test_a_sample_has_no_more_rows_than_asked(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"n": list(range(100))}), tmp_path / "a.parquet")
-    assert len(read_sample(tmp_path / "a.parquet", rows=7)) == 7
-
-
-@pytest.mark.parametrize(("name", "text"), [("a.parquet", "no"), ("a.txt", "x"), ("a.csv", "")])
-def test_what_is_no_data_is_refused(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError):
-        read_sample(tmp_path / name)

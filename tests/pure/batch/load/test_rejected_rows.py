@@ -263,7 +263,7 @@ def test_valid_rows_become_events_and_late_labels_and_bad_ones_dead_letters(conf
     assert (outcomes["s2"]["label"], outcomes["s2"]["group_key"]) == (4.0, key)
     assert outcomes["s2"]["observed_at"] == START + timedelta(hours=2 + 1)  # label_delay after the event
     (dead,) = rows_of(config, tables.DEAD_LETTERS)
-    assert (dead["reason"], dead["detail"]) == ("out_of_range", "price: 0 to 100 expected, got 1000.0")
+    assert (dead["reason"], dead["detail"]) == ("out_of_range", "price: expected 0 to 100; got 1000.0")
     assert b'"sale":"s5"' in dead["value"]
 
 
@@ -417,7 +417,7 @@ def test_the_command_says_what_was_stored_what_was_there_and_what_is_wrong(
     assert done.exit_code == 1
     assert done.stdout.splitlines() == ["table\trows\tduplicates", "events\t3\t0", "dead_letters\t3\t–"]
     first = (
-        'load: 1 rejected: wrong_type in price; the first: rows.csv row 3: price: double expected, got the text "n/a"'
+        'load: 1 rejected: wrong_type in price; the first: rows.csv row 3: price: expected double; got the text "n/a"'
     )
     assert first in done.stderr.splitlines()
     done = CliRunner().invoke(main, ["load", "rows.csv", "--json"])

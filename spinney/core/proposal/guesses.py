@@ -1,0 +1,203 @@
+"""Which column is what, each guess with its reason."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from spinney.core.config.rules import KEY_TYPES
+from spinney.core.config.values import INTEGERS, is_number
+from spinney.core.errors import ContractError
+from spinney.core.nearest import did_you_mean
+from spinney.core.proposal.seen import Column
+
+TARGET_NAMES = ("label", "target", "outcome", "class")
+TIME_NAMES = ("event_time", "timestamp", "time", "datetime", "date", "created_at", "at", "ts")
+ID_NAMES = ("event_id", "id", "uuid", "key")
+MOST_CLASSES = 20
+ROWS_PER_GROUP = 20
+"""A group needs about as many rows as ``recipe.min_rows`` to get a model of its own."""
+
+_UNITS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16)}
+"""Between which numbers since 1970 the years 1973 to 2286 lie."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """columns: those that are meant; none where the data has none. why: stands beside them as a comment.
+
+    unit: of a time that is a number.
+    """
+
+    columns: tuple[Column, ...]
+    why: str
+    unit: str | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return tuple(column.source for column in self.columns)
+
+
+def named(columns: Sequence[Column], name: str, option: str) -> Column:
+    """The column that a person named. Raises ContractError: there is none."""
+    for column in columns:
+        if column.source == name:
+            return column
+    known = [column.source for column in columns]
+    nearest = did_you_mean(name, known)
+    raise ContractError(f"init --from: {option}: expected a column of the data; got {name!r}. {nearest}")
+
+
+def event_time(columns: Sequence[Column]) -> Guess:
+    """Times, dates, or numbers since 1970 under a time's name."""
+    times = [column for column in columns if column.type == "timestamp"]
+    full = [column for column in times if column.filled == column.rows]
+    best = _by_name(full or times, TIME_NAMES) or next(iter(full), None) or next(iter(times), None)
+    if best is not None:
+        others = ", ".join(column.source for column in times if column is not best)
+        return Guess((best,), f"a timestamp{', as are ' + others if others else ', the only one'}")
+    numbers = [column for column in columns if column.type == "bigint" and _is_named(column.source, TIME_NAMES)]
+    for column in numbers:
+        if (unit := epoch_unit(column)) is not None:
+            return Guess((column,), f"numbers of {unit} since 1970, by their size", unit)
+    dates = [column for column in columns if column.type == "date" and column.filled == column.rows]
+    if dates:
+        best = _by_name(dates, TIME_NAMES) or dates[0]
+        return Guess((best,), "dates: each is taken as its midnight")
+    return Guess((), f"no column reads as ISO 8601 times: add one{_nearly_a_time(columns)}")
+
+
+def epoch_unit(column: Column) -> str | None:
+    """What whole numbers count if they are times since 1970; None if they are too small or too large."""
+    if not column.is_whole or not column.filled:
+        return None
+    numbers = pd.to_numeric(column.values.dropna())
+    low, high = float(numbers.min()), float(numbers.max())
+    return next((unit for unit, (least, most) in _UNITS.items() if least <= low and high < most), None)
+
+
+def event_id(columns: Sequence[Column], group: Sequence[Column]) -> Guess:
+    """A column whose values differ in each row, or at least in each row of a group if it is named like an id."""
+    unique = [column for column in columns if column.unique and column.type in ("string", "bigint")]
+    best = _by_name(unique, ID_NAMES) or _by_ending(unique) or next(
+        (column for column in unique if column.type == "string"), None
+    )  # fmt: skip
+    best = best or next((column for column in unique if not column.is_index), None)
+    if best is None:
+        inside = [column for column in columns if _is_id_in(column, group)]
+        if found := _by_name(inside, ID_NAMES) or _by_ending(inside):
+            return Guess((found,), "different in each row of a group")
+        best = next(iter(unique), None)
+    if best is None:
+        return Guess((), "no column is unique: add one to each event")
+    index = "; it numbers the rows of this file, so give later events ids of their own" if best.is_index else ""
+    return Guess((best,), f"different in each of {best.rows} rows{index}")
+
+
+def _is_id_in(column: Column, group: Sequence[Column]) -> bool:
+    if not group or column.type not in ("string", "bigint") or column.filled < column.rows:
+        return False
+    keys = pd.DataFrame({at: each.values for at, each in enumerate((*group, column))})
+    return not bool(keys.astype(str).duplicated().any())
+
+
+def target(columns: Sequence[Column]) -> Guess:
+    by_name = [column for column in columns if _is_target(column.source) and column.type != "timestamp"]
+    if by_name:
+        return Guess((by_name[-1],), "by its name")
+    numbers = [column for column in columns if is_number(column.type)]
+    if numbers:
+        return Guess((numbers[-1],), "the last number: is it what you want predicted?")
+    classes = [column for column in columns if 2 <= column.distinct <= MOST_CLASSES]
+    if classes:
+        return Guess((classes[-1],), f"no numbers here; it has {classes[-1].distinct} classes")
+    raise ContractError(
+        "init --from: expected a column to predict, a number or a few classes; got none. Add one, or name it: --target"
+    )
+
+
+def is_classes(column: Column) -> bool:
+    """Whether a target is classified rather than estimated: texts, truths, or nothing but 0 and 1."""
+    if not is_number(column.type):
+        return True
+    return column.type in INTEGERS and set(column.values.dropna().unique()) <= {0, 1, "0", "1"}
+
+
+def group(columns: Sequence[Column]) -> Guess:
+    """The column with the most values that still leaves enough rows to each. Raises ContractError: none could be."""
+    fit = [column for column in columns if column.type in KEY_TYPES and column.distinct > 1 and not column.unique]
+    fit = [column for column in fit if not column.is_index]
+    if not fit:
+        got = ", ".join(column.source for column in columns) or "none that could be"
+        raise ContractError(
+            "init --from: expected a column to group by, of text or integers with fewer values than rows; "
+            f"got {got}. Add one, or name it: --group"
+        )
+    enough = [column for column in fit if column.filled >= ROWS_PER_GROUP * column.distinct]
+    texts = [column for column in enough if column.type == "string"]
+    best = max(texts or enough, key=lambda column: column.distinct) if enough else min(fit, key=lambda c: c.distinct)
+    others = ", ".join(column.source for column in fit if column is not best)
+    return Guess((best,), _sizes((best,)) + (f"; others that could be: {others}" if others else ""))
+
+
+def chosen_group(columns: Sequence[Column], names: Sequence[str]) -> Guess:
+    """The columns that a person named. Raises ContractError: one is not there, or can be no key."""
+    found = tuple(named(columns, name, "--group") for name in names)
+    for column in found:
+        if column.type not in KEY_TYPES and not column.is_whole:
+            raise ContractError(
+                f"init --from: --group: expected a column of {', '.join(KEY_TYPES)}; got {column.source} of type "
+                f"{column.type}"
+            )
+    return Guess(found, _sizes(found))
+
+
+def _sizes(columns: Sequence[Column]) -> str:
+    if len(columns) == 1:
+        distinct, filled = columns[0].distinct, columns[0].filled
+    else:
+        keys = pd.DataFrame({at: each.values for at, each in enumerate(columns)}).dropna().astype(str)
+        distinct, filled = len(keys.drop_duplicates()), len(keys)
+    return f"{distinct} values, about {filled // max(1, distinct)} rows each"
+
+
+def _nearly_a_time(columns: Sequence[Column]) -> str:
+    """A hint at the column that is named like a time and is none."""
+    texts = [column for column in columns if column.type in ("string", "bigint")]
+    texts = [column for column in texts if _is_named(column.source, TIME_NAMES)]
+    if not texts:
+        return ""
+    example = str(texts[0].values.dropna().iloc[0])[:40]
+    printable = "".join(each if each.isprintable() else "?" for each in example)
+    return f"; {texts[0].source!a} has values like {printable!a}, which is no such time"
+
+
+def _by_name(columns: Sequence[Column], names: Sequence[str]) -> Column | None:
+    for name in names:
+        for column in columns:
+            if column.source.lower() == name:
+                return column
+    return None
+
+
+def _by_ending(columns: Sequence[Column]) -> Column | None:
+    return next((column for column in columns if _words(column.source)[-1:] in (["id"], ["uuid"], ["key"])), None)
+
+
+def is_named_like_an_id(column: Column) -> bool:
+    return column.unique and (_by_name([column], ID_NAMES) or _by_ending([column])) is not None
+
+
+def _is_target(name: str) -> bool:
+    return name in ("y", "Y") or _is_named(name, TARGET_NAMES)
+
+
+def _is_named(name: str, words: Sequence[str]) -> bool:
+    return bool(set(_words(name)) & set(words)) or name.lower() in words
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z]+", re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()) if word]

@@ -1,0 +1,41 @@
+"""Names that the tables can have, for columns that files call otherwise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from unicodedata import combining, normalize
+
+from spinney.core.config.rules import RESERVED, storable
+
+
+def stored_names(sources: Iterable[str], own: Iterable[str] = ()) -> dict[str, str]:
+    """Source name → column name: the same where tables can have it, else the nearest that they can.
+
+    own: sources of the id and the time, whose names the tables do not use. Names that differ only in case get a number.
+    """
+    taken: set[str] = set()
+    found: dict[str, str] = {}
+    ours = set(own)
+    for source in sources:
+        name = source if storable(source) else _near(source)
+        if name.lower() in RESERVED and source not in ours and name != "label":
+            name += "_"
+        number, wanted = 1, name
+        while name.lower() in taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        taken.add(name.lower())
+        found[source] = name
+    return found
+
+
+def _near(name: str) -> str:
+    """``"Sale Price ($)"`` → ``"sale_price"``."""
+    letters = "".join(each for each in normalize("NFKD", name) if not combining(each))
+    return re.sub(r"[^a-z0-9]+", "_", letters.casefold()).strip("_") or "column"
+
+
+def fleet_name(stem: str) -> str:
+    """A fleet's name out of a file's."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:40] or "fleet"

@@ -1,0 +1,163 @@
+"""What a sample shows of each column: its type, its gaps, how many different values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+from pandas.api import types
+
+from spinney.core.config.values import INTEGERS
+from spinney.core.records.times import date_of_text, instant_of_text
+from spinney.core.records.values import INTEGER, NUMBER, TRUTHS
+
+WORDS_FOR_NOTHING = ("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-", "?")
+"""Texts that people write where a number is missing."""
+
+_INDEX_NAMES = ("Unnamed: 0", "__index_level_0__", "index")
+_LONGEST_INTEGER = 18
+
+
+@dataclass(frozen=True)
+class Column:
+    """What was seen of one column.
+
+    source: its name in the file. values: its values, null where it has none. type: a Spark SQL type. distinct:
+    different values; -1 if they cannot be told apart. filled: rows that have a value. nothing: words that stand in it
+    for no value.
+    """
+
+    source: str
+    values: pd.Series[Any]
+    type: str
+    distinct: int
+    filled: int
+    rows: int
+    nothing: frozenset[str] = frozenset()
+
+    @property
+    def unique(self) -> bool:
+        return self.filled == self.rows and self.distinct == self.rows
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it is pandas' numbering of rows, written with the data."""
+        return self.source in _INDEX_NAMES and self.unique and self.type == "bigint"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it holds integers, perhaps as floats because some are missing."""
+        if self.type in INTEGERS:
+            return True
+        if self.type != "double" or not self.filled:
+            return False
+        return all(float(each).is_integer() for each in self.values.dropna())
+
+
+def look(source: str, values: pd.Series[Any], *, is_text: bool) -> Column:
+    """is_text: the column is text only because the file has no types."""
+    nothing: frozenset[str] = frozenset()
+    if is_text:
+        values = values.mask(values == "", None)
+        kind, nothing = _type_of_texts(list(values.dropna().unique()))
+        values = values.mask(values.isin(list(nothing)), None)
+    else:
+        kind = _type(values)
+    try:
+        distinct = int(values.nunique())
+    except TypeError:  # lists and tables in cells
+        distinct = -1
+    return Column(source, values, kind, distinct, int(values.notna().sum()), len(values), nothing)
+
+
+def times_of(column: Column) -> pd.Series[Any]:
+    """The column's values as instants in UTC, null where there is none. column: a timestamp or date."""
+
+    def instant(value: Any) -> datetime | None:
+        if isinstance(value, str):
+            return instant_of_text(value)
+        at = pd.to_datetime(value, utc=True, errors="coerce")
+        return None if pd.isna(at) else at.to_pydatetime()
+
+    return pd.to_datetime(column.values.map(instant, na_action="ignore"), utc=True, errors="coerce")
+
+
+def _type(values: pd.Series[Any]) -> str:
+    if types.is_bool_dtype(values):
+        return "boolean"
+    if types.is_integer_dtype(values):
+        return "bigint"
+    if types.is_numeric_dtype(values):
+        return "double"
+    if types.is_datetime64_any_dtype(values):
+        return "timestamp"
+    try:
+        kinds = {_type_of(value) for value in values.dropna().unique()}
+    except TypeError:
+        return "string"
+    return _common(kinds)
+
+
+def _common(kinds: set[str]) -> str:
+    if kinds == {"bigint", "double"}:
+        return "double"
+    if kinds == {"date", "timestamp"}:
+        return "timestamp"
+    return kinds.pop() if len(kinds) == 1 else "string"
+
+
+def _type_of(value: object) -> str:
+    """The type of one value that Python has."""
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int):
+        return "bigint"
+    if isinstance(value, (float, Decimal)):
+        return "double"
+    if isinstance(value, datetime):
+        return "timestamp"
+    if isinstance(value, date):
+        return "date"
+    return _time_type(value) or "string" if isinstance(value, str) else "string"
+
+
+def _time_type(text: str) -> str | None:
+    """Digits alone could be a date, but are more often a number."""
+    if "-" not in text:
+        return None
+    if len(text) == len("2013-01-31") and date_of_text(text) is not None:
+        return "date"
+    return "timestamp" if instant_of_text(text) is not None else None
+
+
+def _type_of_texts(texts: list[str]) -> tuple[str, frozenset[str]]:
+    """The type of cells, and the words among them that stand for no value."""
+    nothing = frozenset(WORDS_FOR_NOTHING) & set(texts)
+    rest = [text for text in texts if text not in nothing]
+    kind = _common({_type_of_text(text) for text in rest}) if rest else "string"
+    if kind not in ("string", "boolean"):
+        return kind, nothing
+    return _common({_type_of_text(text) for text in texts}), frozenset()
+
+
+def _type_of_text(text: str) -> str:
+    """Leading zeros are no part of a number: such a text is a name."""
+    if text in TRUTHS:
+        return "boolean"
+    digits = text.strip(" ").lstrip("+-")
+    if digits[:1] == "0" and digits[1:2].isdigit():
+        return "string"
+    if INTEGER.fullmatch(text) and len(digits) <= _LONGEST_INTEGER:
+        return "bigint"
+    if NUMBER.fullmatch(text):
+        return "double" if len(digits) <= _LONGEST_INTEGER or not digits.isdigit() else "string"
+    return _time_type(text) or "string"
+
+
+def plain_only(columns: Iterable[Column]) -> list[Column]:
+    """Those with values that can be told apart, and any at all."""
+    return [column for column in columns if column.distinct > 0]

@@ -1,0 +1,66 @@
+"""How far back a recipe has to look so that a typical group has enough rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+
+from spinney.core import durations
+from spinney.core.config.models import Recipe
+from spinney.core.proposal.guesses import Guess
+from spinney.core.proposal.seen import Column, times_of
+
+DEFAULT_WINDOW: timedelta = Recipe.model_fields["window"].default
+DEFAULT_ROWS: int = Recipe.model_fields["min_rows"].default
+_WINDOWS = tuple(timedelta(days=days) for days in (180, 365, 730, 1825, 3650, 7300, 18250, 36500))
+_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
+
+
+@dataclass(frozen=True)
+class Window:
+    """Keys of `[recipe]` with a reason; None where the default fits, or nothing is known."""
+
+    window: str | None = None
+    min_rows: int | None = None
+    why: str = ""
+
+
+def fitting(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
+    """The shortest window that holds `min_rows` rows of the median group.
+
+    rows: which rows count, those with a label. A group is looked at from the newest time of all back.
+    """
+    if not time.columns or not group.columns:
+        return Window()
+    times = _instants(time.columns[0], time.unit)
+    keys = pd.Series(list(zip(*(column.values.astype(str) for column in group.columns), strict=True)), index=rows.index)
+    frame = pd.DataFrame({"key": keys, "at": times.set_axis(rows.index)})[rows].dropna()
+    if frame.empty:
+        return Window()
+    age = frame["at"].max() - frame["at"]
+
+    def typical(window: timedelta) -> int:
+        held = frame["key"][age <= window].value_counts()
+        return int(held.reindex(frame["key"].unique(), fill_value=0).median())
+
+    usual = typical(DEFAULT_WINDOW)
+    if usual >= DEFAULT_ROWS:
+        return Window()
+    for window in _WINDOWS:
+        if (held := typical(window)) >= DEFAULT_ROWS:
+            why = f"the newest {DEFAULT_WINDOW.days} days hold {usual} rows of a typical group, these {held}"
+            return Window(durations.render(window), why=why)
+    whole = int(frame["key"].value_counts().median())
+    window = next((each for each in (DEFAULT_WINDOW, *_WINDOWS) if each >= age.max()), durations.LONGEST)
+    why = f"a typical group has {whole} rows here: too few to judge a model well"
+    return Window(durations.render(window), max(1, whole // 2), why)
+
+
+def _instants(column: Column, unit: str | None) -> pd.Series[Any]:
+    if unit is None:
+        return times_of(column)
+    seconds = pd.to_numeric(column.values) / _PER_SECOND[unit]
+    return pd.to_datetime(seconds, unit="s", utc=True, errors="coerce")

@@ -1,0 +1,94 @@
+"""The first rows of a source as a frame, to propose a configuration from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+from pyarrow import types
+
+from spinney.sources.batch import Batch, Source
+
+SAMPLE_ROWS = 100_000
+_NULLABLE = {
+    pa.int8(): pd.Int8Dtype(),
+    pa.int16(): pd.Int16Dtype(),
+    pa.int32(): pd.Int32Dtype(),
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+}
+"""Integers with gaps stay integers."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """frame: columns under the file's names, those inside others as ``outer.inner``. texts: the columns that are text
+    only because the file has no types.
+    """
+
+    frame: pd.DataFrame
+    texts: frozenset[str]
+
+
+def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
+    """The first rows, at most so many. Raises ContractError: the file is damaged."""
+    parts: list[pd.DataFrame] = []
+    texts: set[str] = set()
+    left = rows
+    for batch in source.batches():
+        part = (_of_lines(batch) if batch.columns is None else _of_columns(batch.columns)).head(left)
+        texts |= batch.texts
+        if len(part):
+            parts.append(part)
+            left -= len(part)
+        if left <= 0:
+            break
+    return Sample(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(), frozenset(texts))
+
+
+def _of_columns(batch: pa.RecordBatch) -> pd.DataFrame:
+    table = pa.Table.from_batches([batch])
+    while any(types.is_struct(field.type) for field in table.schema):
+        table = table.flatten()
+    columns: dict[str, pd.Series[Any]] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name not in columns:
+            columns[name] = _series(column)
+    return pd.DataFrame(columns, index=range(table.num_rows))
+
+
+def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if types.is_decimal(column.type):
+        column = column.cast(pa.float64())
+    try:
+        found: pd.Series[Any] = column.to_pandas(types_mapper=_NULLABLE.get, date_as_object=True)
+    except (pa.ArrowException, ValueError, OverflowError, UnicodeError):  # no value of Python's in it
+        found = pd.Series([None] * len(column), dtype=object)
+    return found
+
+
+def _of_lines(batch: Batch) -> pd.DataFrame:
+    objects = [found for line in batch.lines if (found := _object(line)) is not None]
+    return pd.DataFrame([dict(_flat(found)) for found in objects], dtype=object)
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _flat(found: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in found.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value

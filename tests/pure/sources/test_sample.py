@@ -1,0 +1,116 @@
+"""Data to a first configuration, which the same data is then loaded under without a rejected row."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from deltalake import write_deltalake
+
+from batch.load import load
+from spinney.cli import main
+from spinney.core.config import Config, parse
+from spinney.sources import open_source
+from spinney.sources.sample import read_sample
+
+ROWS = 240
+START = datetime(2024, 5, 1, tzinfo=UTC)
+
+
+def rows() -> list[dict[str, Any]]:
+    return [
+        {
+            "Sale No.": f"s{n}",
+            "at": START + timedelta(hours=n),
+            "store": ["007", "07", "8"][n % 3],
+            "price": {"usd": Decimal(n % 17) / 4, "kind": "list"},
+            "visitors": None if n % 10 == 0 else n % 13,
+            "temp.f": n / 2,
+            "topic": ["a", "b"][n % 2],
+            "tags": ["x"],
+            "sold": n / 8,
+        }
+        for n in range(ROWS)
+    ]
+
+
+def written(folder: Path, kind: str) -> Path:
+    place = folder / f"my sales.{kind}"
+    if kind == "jsonl":
+        place.write_text("\n".join(json.dumps(row, default=_said) for row in rows()))
+        return place
+    table = pa.Table.from_pylist(rows())
+    if kind == "parquet":
+        pq.write_table(table, place)
+    elif kind == "delta":
+        write_deltalake(place, table.drop(["temp.f", "Sale No."]).append_column("id", table["Sale No."]))
+    else:
+        frame = table.drop(["tags"]).flatten().to_pandas()
+        frame.to_csv(place, sep=";", decimal=",", date_format="%Y-%m-%d %H:%M:%S%z")
+    return place
+
+
+def _said(value: Any) -> Any:
+    return float(value) if isinstance(value, Decimal) else value.isoformat()
+
+
+def proposed(place: Path, *words: str, root: Path) -> Config:
+    done = CliRunner().invoke(main, ["init", "--from", str(place), *words])
+    assert done.exit_code == 0, done.stderr
+    return parse(done.stdout, "fleet.toml", {"SPINNEY_STORAGE__ROOT": str(root)})
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "delta"])
+def test_what_is_proposed_for_a_file_takes_every_row_of_it(tmp_path: Path, kind: str) -> None:
+    place = written(tmp_path, kind)
+    config = proposed(place, "--target", "sold", root=tmp_path / "root")
+    fleet = config.fleet
+    assert (fleet.name, fleet.group, fleet.event_time, fleet.target) == ("my-sales", ("store",), "at", "sold")
+    assert fleet.event_id == ("id" if kind == "delta" else "sale_no")
+    assert fleet.columns["store"] == "string"
+    assert (fleet.columns["price_usd"], fleet.fields["price_usd"]) == ("double", "price.usd")
+    assert "tags" not in fleet.columns
+    assert fleet.fields["topic_"] == "topic"
+    found = load(config, str(place))
+    assert found.added == {"events": ROWS, "dead_letters": 0}
+
+
+def test_the_choices_of_the_command_line_are_taken(tmp_path: Path) -> None:
+    place = written(tmp_path, "parquet")
+    words = ("--target", "visitors", "--group", "store", "--group", "topic", "--id", "Sale No.", "--time", "at")
+    fleet = proposed(place, *words, "--name", "mine", root=tmp_path).fleet
+    assert (fleet.name, fleet.target, fleet.group, fleet.event_id) == (
+        "mine",
+        "visitors",
+        ("store", "topic_"),
+        "sale_no",
+    )
+
+
+def test_they_are_for_from_only() -> None:
+    done = CliRunner().invoke(main, ["init", "--id", "x"])
+    assert (done.exit_code, "--id is for --from" in done.stderr) == (2, True)
+
+
+def test_what_cannot_be_read_or_proposed_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    done = CliRunner().invoke(main, ["init", "--from", str(tmp_path / "a.csv")])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("spinney: init --from: expected a column to group by")
+    done = CliRunner().invoke(main, ["init", "--from", str(tmp_path / "b.csv")])
+    assert (done.exit_code, "nothing is there" in done.stderr) == (1, True)
+
+
+def test_integers_with_gaps_stay_integers_in_a_sample_and_it_has_no_more_rows_than_asked(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"n": pa.array([1, None] * 50, pa.int64())}), tmp_path / "a.parquet")
+    sample = read_sample(open_source(tmp_path / "a.parquet"), 7)
+    assert pd.api.types.is_integer_dtype(sample.frame["n"])
+    assert len(sample.frame) == 7
