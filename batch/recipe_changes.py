@@ -87,7 +87,7 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
     mine = plan.filter(pc.and_(pc.is_valid(plan.column("model_id")), pc.invert(pc.fill_null(pinned, False))))
     if not mine.num_rows:
         return RecipeChanges((), 0)
-    today = Recipe.of(config)
+    today = recipes.with_renamed(config, Recipe.of(config))
     known = recipes.of_models(config, mine.column("model_id").combine_chunks())
     both = mine.select(["shard", "group_key"]).append_column("recipe_id", known.column("recipe_id"))
     both = both.append_column("trained_through", known.column("trained_through"))

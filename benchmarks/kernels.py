@@ -32,10 +32,11 @@ from sklearn.preprocessing import StandardScaler
 
 from spinney.core.fitting import fit_groups
 from spinney.core.kernels import on_one_thread
+from spinney.core.names import own
 from spinney.core.recipe import Feature, Recipe, installed
 from spinney.core.signing import Signer
 from spinney.stores.fitter import parted
-from spinney.stores.supervised import Fits, Supervised
+from spinney.stores.supervised import IS_ASK, Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SIGNER = Signer(b"a key only for this benchmark")
@@ -141,9 +142,10 @@ def one_by_one_over_bare_calls(frame: pd.DataFrame, recipe: Recipe, groups: int,
 
 def supervised(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe, repeats: int) -> tuple[float, float]:
     """Processor time of a block in a child over that in this process; milliseconds that its first takes more."""
-    rows, asked = frame.sort_values(["group_key", "event_time"]), asks.assign(is_ask=True)
-    both = pd.concat([rows.assign(is_ask=False), asked], ignore_index=True)
-    block = pa.Table.from_pandas(both.astype({"is_ask": bool}), preserve_index=False)
+    rows = frame.sort_values(["group_key", "event_time"])
+    asked = asks.rename(columns={name: own(name) for name in asks if name != "group_key"})
+    both = pd.concat([rows.assign(**{IS_ASK: False}), asked.assign(**{IS_ASK: True})], ignore_index=True)
+    block = pa.Table.from_pandas(both.astype({IS_ASK: bool}), preserve_index=False)
     fits = Fits(recipe, START + timedelta(days=30), SIGNER)
     here = [_processor(lambda: fit_groups(*parted(block), recipe, fits.clock, SIGNER)) for _ in range(repeats)]
     # What a child takes is known when it has ended: a block of it, by the difference.

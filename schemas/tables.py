@@ -54,7 +54,8 @@ DEAD_LETTERS = Contract(
         Column("value", "binary", "the record's value as it came"),
         *KAFKA,
         Column("reason", "string", "from the closed list DeadLetterReason", nullable=False),
-        Column("detail", "string", "which field, expected and got; at most 500 characters"),
+        Column("detail", "string", "expected and got; at most 500 characters"),
+        Column("field", "string", "the column concerned; null where it is the record"),
         Column("ingested_at", "timestamp", "the batch's timestamp"),
         BATCH_ID,
     ),
@@ -164,9 +165,9 @@ MODELS = Contract(
         Column(
             "metrics",
             "string",
-            "JSON: heldout_rows, challenger_loss, champion_loss, champion_id, train_loss; refitted: estimator and "
-            "recipe_id of the champion's recipe that was fitted again; best_of: chosen, candidates; imported: origin; "
-            "shadow: estimator, recipe_id, and loss and rows, or error",
+            "JSON: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; refitted: "
+            "estimator and recipe_id of the champion's recipe that was fitted again; best_of: chosen, candidates; "
+            "imported: origin; shadow: estimator, recipe_id, and loss and rows, or error",
         ),
         Column("codec", "string", "linear, seasonal, sklearn-arrays, skops, pickle"),
         Column("payload", "binary", "the model"),

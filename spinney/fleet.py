@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from spinney.core.incumbent import Comparison
     from spinney.core.model import Model
     from spinney.core.pairs import Pair
+    from spinney.core.summary import Summary
 
 __all__ = ["Fleet", "Standing", "Story"]
 
@@ -158,7 +159,7 @@ class Fleet:
         Raises ContractError: a column is missing or of another type. StoreError: a model is gone. SetupError: there is
         no signing key.
         """
-        from spinney.stores import answers, signing_key
+        from spinney.stores import answers, charter, signing_key
 
         at = self._moment(as_of)
 
@@ -167,7 +168,13 @@ class Fleet:
             asked |= {parent for key in asked for parent in self._ancestors(key)}
             return self._champions(at, sorted(asked))
 
-        return answers.answer_frame(frame, champions_of, self.config, signing_key.signer(self.config))
+        return answers.answer_frame(
+            frame,
+            champions_of,
+            self.config,
+            signing_key.signer(self.config),
+            former=charter.former(self.config),
+        )
 
     def incumbent(self) -> Comparison:
         """The system before the fleet and the fleet, on the same rows, none of which the answering model was fitted on.
@@ -177,6 +184,20 @@ class Fleet:
         from spinney.stores import incumbent
 
         return incumbent.compared(self.config, self.champions())
+
+    def summary(self) -> Summary:
+        """How many groups stand where, and the champions beside a constant answer and the incumbent.
+
+        A champion's loss is that of its evaluation fit on the held-out rows; a constant's is measured on the same rows.
+        Raises StoreError.
+        """
+        from spinney.core.summary import summary
+        from spinney.stores import fit_metrics
+
+        rows = lookup.dicts(self.table())
+        fits = fit_metrics.of_models(self.config, [row["model_id"] for row in rows if row["model_id"]])
+        fleet = self.config.fleet
+        return summary(fleet.name, str(fleet.loss), rows, fits, self.incumbent())
 
     def shadow(self) -> list[Pair]:
         """The recipe and its shadow on the same held-out rows, group by group; the newest two recipes first.

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from types import FrameType
@@ -28,20 +29,26 @@ from spinney.stores.files import read_config
 from spinney.stores.spark import session
 from spinney.stores.validity import Editions
 from streaming import ingest, labels, retrain, score
+from streaming.activity import Activity
+from streaming.names import NAMES, named
 from streaming.query import Query, Stopping
+from streaming.reporting import Reporter, TextReporter
 from streaming.tidying import Tidier
-
-NAMES = (ingest.NAME, score.NAME, labels.NAME, retrain.NAME)
-"""In the order in which records flow; `--once` drains them so."""
 
 POLL_SECONDS = 1.0
 """Between two looks at the queries: each asks the JVM for the progress of all of them."""
 
 STOP_POLL_SECONDS = 0.05
+LOOK_SECONDS = 5.0
+"""Between two looks at a draining query: Spark keeps the progress of its last hundred batches."""
+
 SECONDS_BETWEEN_TOPICS = 60.0
 """Between two looks whether the topics are still the same ones."""
 
-Show = Callable[[list[dict[str, Any]]], None]
+REPORT_SECONDS = 60.0
+SHOW_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -58,24 +65,13 @@ class Application:
     _leases: ExitStack = field(default_factory=ExitStack)
     _tracking: tracking.Deliverer = field(init=False)
     _tidier: Tidier = field(init=False)
+    names: tuple[str, ...] = field(init=False)
+    _activity: Activity | None = None
 
     def __post_init__(self) -> None:
         self._tracking = tracking.Deliverer(self.config)
         self._tidier = Tidier(self.config)
-        unknown = [name for name in self.only if name not in NAMES]
-        if unknown:
-            raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(NAMES)}")
-        if not self.names:
-            raise StoreError(
-                f"--only {labels.NAME}: expected a fleet with late labels (kafka.outcomes); got one whose labels are "
-                f"inside its events; {score.NAME} counts those"
-            )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        late_labels = not self.config.label_inside
-        asked = self.only or NAMES
-        return tuple(name for name in NAMES if name in asked and (name != labels.NAME or late_labels))
+        self.names = named(self.config, self.only)
 
     def prepare(self) -> None:
         """Tables and topics are there, the same as before, and the leases are ours. Raises StoreError, Busy."""
@@ -85,6 +81,7 @@ class Application:
         self._leases.enter_context(leases.held(self.config, self.names))
         self.editions = charter.amended(self.config, self.names).editions
         last_configuration.remember(self.config)
+        self._activity = Activity(self.config, self.names)
 
     def start(self) -> None:
         """Start every query. Whatever it raises, `stop` ends what was started."""
@@ -111,12 +108,14 @@ class Application:
                 query = self._query(name, once=True).start(self.config, self.stopping, once=True)
                 self.running[name] = query
                 with suppress(PySparkException):  # said in a sentence by the next line
-                    query.awaitTermination()
+                    while not query.awaitTermination(LOOK_SECONDS):
+                        self._take_in(name, query)
+                self._take_in(name, query)
                 self._refuse_failure(name, query)
                 _refuse_dropped(name, query.recentProgress)
         # Without the leases: it may take long, and the next drain need not wait for MLflow.
         if retrain.NAME in self.names and not self.stopping.is_set():
-            tracking.deliver_now(self.config, self.stopping)
+            tracking.deliver_now(self.config, self.stopping, ends_stream=True)
 
     def _query(self, name: str, *, once: bool) -> Query:
         if name == ingest.NAME:
@@ -128,17 +127,37 @@ class Application:
             return score.query(self.spark, self.config, signer, self.editions)
         return retrain.query(self.spark, self.config, signer, once=once)
 
-    def watch(self, show: Show | None = None, every_seconds: float = 5.0) -> None:
+    def report(self, reporter: Reporter | None, *, whole: bool = False) -> None:
+        """Tell what the queries did since the last call, or since they began. whole: of idle queries too."""
+        if reporter is None or self._activity is None:
+            return
+        for name, query in self.running.items():
+            self._take_in(name, query)
+        try:
+            reporter.did([each for each in self._activity.reports() if whole or not each.is_empty])
+        except Exception as error:
+            # The fleet goes on untold, and an error that ends it is not hidden by this one.
+            log.warning("what the queries did cannot be told: %s", error)
+
+    def _take_in(self, name: str, query: StreamingQuery) -> None:
+        if name == ingest.NAME and self._activity is not None:
+            with suppress(Exception):  # of a JVM that is gone
+                self._activity.saw(query.recentProgress)
+
+    def watch(self, reporter: Reporter | None = None) -> None:
         """Until a stop is asked for, a query fails or a topic is made again. Raises StoreError with what failed."""
-        shown = looked = time.monotonic()
+        shown = looked = reported = time.monotonic()
         while not self.stopping.wait(POLL_SECONDS):
             self.check()
             if time.monotonic() - looked >= SECONDS_BETWEEN_TOPICS:
                 self.check_topics()
                 looked = time.monotonic()
-            if show and time.monotonic() - shown >= every_seconds:
-                show(self.progress())
+            if reporter and time.monotonic() - shown >= SHOW_SECONDS:
+                reporter.progress(self.progress())
                 shown = time.monotonic()
+            if reporter and time.monotonic() - reported >= REPORT_SECONDS:
+                self.report(reporter)
+                reported = time.monotonic()
 
     def check(self) -> None:
         """Raises StoreError when a query has failed, or dropped a row as too late."""
@@ -182,6 +201,7 @@ class Application:
                 if not query.isActive:
                     ended[name] = query
                 query.stop()
+                self._take_in(name, query)
         finally:
             self.running = ended
             self._tidier.stop()
@@ -214,7 +234,7 @@ def run(
     *,
     once: bool = False,
     spark: SparkSession | None = None,
-    show: Show | None = None,
+    reporter: Reporter | None = None,
 ) -> None:
     """Run the application until SIGTERM or Ctrl-C; with once, until what is there is drained.
 
@@ -222,15 +242,25 @@ def run(
     """
     application = Application(spark or session(config), config, tuple(only))
     with _signals(application.stopping):
-        if once:
-            application.drain()
-            return
         try:
-            application.start()
-            application.watch(show)
+            if once:
+                application.drain()
+            else:
+                _run_on(application, reporter)
         finally:
-            application.stop()
-        application.check()
+            application.report(reporter, whole=once)
+        if not once:
+            application.check()
+
+
+def _run_on(application: Application, reporter: Reporter | None) -> None:
+    try:
+        application.start()
+        if reporter:
+            reporter.ready(application.names)
+        application.watch(reporter)
+    finally:
+        application.stop()
 
 
 def _signals(stopping: threading.Event) -> ExitStack:
@@ -255,12 +285,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = read_config(asked.config)
         if (sentence := charter.beginning(config)) is not None:
-            sys.stderr.write(f"{sentence}\n")
-        run(config, asked.only, once=asked.once)
+            _say(sentence)
+        run(config, asked.only, once=asked.once, reporter=TextReporter(_say))
     except SpinneyError as error:
-        sys.stderr.write(f"spinney: {error}\n")
+        _say(f"spinney: {error}")
         return exit_code(error)
     return 0
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
 
 
 if __name__ == "__main__":

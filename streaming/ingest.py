@@ -1,4 +1,4 @@
-"""Kafka → events, outcomes, dead_letters. Records are validated in the JVM; the task that has the rows writes them."""
+"""Kafka → events, outcomes, dead_letters: validated records, written by the tasks that have the rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spinney.stores.delta import Writer
 from spinney.stores.layout import directory
 from spinney.stores.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
 from spinney.stores.storage import folder
-from spinney.stores.validity import Editions
+from spinney.stores.validity import DEAD_LETTER, KEY, UNKNOWN_FIELDS, VALUE, Editions
 from streaming import source
 from streaming.query import Query
 
@@ -35,8 +35,8 @@ def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
     if late is not None:
         rows = rows.unionByName(late, allowMissingColumns=True)
     # Only a dead letter's bytes are stored: those of valid rows would go through shuffles for nothing.
-    rows = rows.withColumns({name: F.when(F.col("kind") == source.DEAD, F.col(name)) for name in ("key", "value")})
-    rows = rows.observe("arrivals", F.count(F.lit(1)).alias("records"), F.sum("unknown_fields").alias("unknown_fields"))
+    rows = rows.withColumns({name: F.when(F.col(KIND) == source.DEAD, F.col(name)) for name in (KEY, VALUE)})
+    rows = rows.observe("arrivals", F.count(F.lit(1)).alias("records"), F.sum(UNKNOWN_FIELDS).alias("unknown_fields"))
     rows = source.distinct(rows, config)
     return Query(NAME, rows, lambda checkpoint: Batches(config, checkpoint), trigger=TRIGGER)
 
@@ -47,7 +47,10 @@ class Batches:
     def __init__(self, config: Config, checkpoint: str) -> None:
         places = {step: directory(config, contract) for step, _, contract in STEPS}
         self._writers = {step: Writer(config, place, NAME, checkpoint) for step, place in places.items()}
-        self._targets = {step: Target(folder(place.uri), place.contract) for step, place in places.items()}
+        named = {"dead_letters": DEAD_LETTER}
+        self._targets = {
+            step: Target(folder(place.uri), place.contract, named.get(step, {})) for step, place in places.items()
+        }
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         open_steps = [(step, kind) for step, kind, _ in STEPS if not self._writers[step].done(step, batch_id)]
@@ -59,5 +62,6 @@ class Batches:
                 self._writers[step].append_files(files, step=step, batch_id=batch_id)
 
     def _needed(self, batch: DataFrame) -> DataFrame:
-        wanted = {KIND, ARRIVED_AT} | {name for each in self._targets.values() for name in each.contract.names}
+        targets = self._targets.values()
+        wanted = {KIND, ARRIVED_AT} | {each.named.get(name, name) for each in targets for name in each.contract.names}
         return batch.select(*(name for name in batch.columns if name in wanted))

@@ -13,13 +13,14 @@ from schemas import messages, tables
 from schemas.contract import Column
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
+from spinney.core.encoding import DAY_US, NULL_TIME
 from spinney.core.signing import Signer
-from spinney.stores import crashpoints, delta
+from spinney.stores import charter, crashpoints, delta
 from spinney.stores.delta import Writer
 from spinney.stores.health import ANSWER_COLUMNS, of_answers
 from spinney.stores.layout import answer_type, contract, directory, possible_features
 from spinney.stores.publishing import Publisher
-from spinney.stores.validity import AS_MESSAGE, Editions
+from spinney.stores.validity import AS_MESSAGE, REASON, Editions
 from streaming import source
 from streaming.delta_source import appended_all
 from streaming.query import Query
@@ -34,9 +35,12 @@ _OF_THE_BATCH = ("scored_at", "scored_on", "batch_id")
 
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
     rows = events(spark, config, editions).unionByName(promotions(spark, config), allowMissingColumns=True)
+    scorer = Scorer(config, signer, charter.former(config))
     answered = (
-        rows.groupBy("shard")
-        .applyInPandasWithState(Scorer(config, signer).function(), answer_ddl(config), STATE, "append", "NoTimeout")
+        with_whole_times(rows)
+        .groupBy("shard")
+        .applyInPandasWithState(scorer.function(), answer_ddl(config), STATE, "append", "NoTimeout")
+        .withColumn("event_time", F.timestamp_micros("event_time"))
         .withColumns({column.name: F.lit(None).cast(column.type) for column in unanswered(config)})
         # Of the streaming plan, not of a batch's own jobs: then a replay has the same timestamp.
         .withColumn("scored_at", F.current_timestamp())
@@ -47,10 +51,14 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
 
 
 def answer_ddl(config: Config) -> str:
-    """What the scorer returns: `predictions` without what the batch adds and what no model gives."""
+    """What the scorer returns: `predictions` without what the batch adds and what no model gives.
+
+    The time is in microseconds.
+    """
     others = {*_OF_THE_BATCH, *(column.name for column in unanswered(config))}
+    whole = {"event_time": "bigint"}
     columns = contract(config, tables.PREDICTIONS).columns
-    return ", ".join(column.ddl.removesuffix(" NOT NULL") for column in columns if column.name not in others)
+    return ", ".join(f"`{each.name}` {whole.get(each.name, each.type)}" for each in columns if each.name not in others)
 
 
 def unanswered(config: Config) -> list[Column]:
@@ -65,7 +73,7 @@ def unanswered(config: Config) -> list[Column]:
 
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """Valid events, distinct, with what scoring needs of them."""
-    valid = source.distinct(source.events(spark, config, editions).filter(F.col("reason").isNull()), config)
+    valid = source.distinct(source.events(spark, config, editions).filter(F.col(REASON).isNull()), config)
     label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
     return valid.select(
         F.lit(EVENT).alias(KIND),
@@ -79,6 +87,22 @@ def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame
         "topic",
         "kafka_partition",
         "kafka_offset",
+    )
+
+
+def with_whole_times(rows: DataFrame) -> DataFrame:
+    """Times and dates as microseconds since 1970, NULL_TIME for null.
+
+    Spark makes nanoseconds of a worker's times, which end in 2262: a batch with a later one would fail, again and
+    again. Null would make floats of the whole numbers.
+    """
+    micros = {"timestamp": "unix_micros(`{}`)", "date": f"CAST(unix_date(`{{}}`) AS BIGINT) * {DAY_US}L"}
+    return rows.withColumns(
+        {
+            name: F.coalesce(F.expr(micros[kind].format(name)), F.lit(NULL_TIME).cast("bigint"))
+            for name, kind in rows.dtypes
+            if kind in micros
+        }
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,16 @@ from pyspark.sql.streaming.state import GroupState
 from spinney.core.champion import Promotion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
+from spinney.core.migration import Former, with_former
+from spinney.core.names import own
 from spinney.core.signing import Signer
 from spinney.stores.answers import answer_rows
 
 STATE = "champions binary"
-KIND, EVENT, PROMOTION = "row kind", "event", "promotion"
-PROMOTION_STRUCT = "promotion struct"
+KIND, EVENT, PROMOTION = own("kind"), "event", "promotion"
+PROMOTION_STRUCT = own("promotion")
 """The column with a promotion as one struct, null in events: for each column that a shard's rows have, Spark's worker
-takes as long as for scoring them. A fleet's own columns have no space in their names."""
+takes as long as for scoring them."""
 
 PROMOTION_TIMES = ("trained_through", "fitted_at", "decided_at")
 PROMOTION_COLUMNS = ("epoch", "model_id", "decision", *PROMOTION_TIMES, "round_id", "codec", "payload", "signature")
@@ -34,10 +36,11 @@ _decoded: dict[int, tuple[int, Champions]] = {}
 
 @dataclass(frozen=True)
 class Scorer:
-    """What scoring needs to know; pickled into the workers."""
+    """What scoring needs to know; pickled into the workers. former: what became of columns of before a migration."""
 
     config: Config
     signer: Signer
+    former: Mapping[str, Former] = field(default_factory=dict)
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
         def score_shard(key: tuple[Any, ...], frames: Rows, state: GroupState) -> Rows:
@@ -51,9 +54,19 @@ class Scorer:
                 promotions = _promotions(arrived[arrived[KIND] == PROMOTION])
             champions = champions_of(shard, state, promotions)
             if len(events):
-                yield answers(shard, events, champions, self)
+                # The event's time goes back as it came: in microseconds.
+                at = events["event_time"]
+                yield answers(shard, with_times(events, self.config), champions, self).assign(event_time=at)
 
         return score_shard
+
+
+def with_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The events with times in place of the microseconds that they came as."""
+    types = {"event_time": "timestamp", config.fleet.event_time: "timestamp", **config.event_columns}
+    times = [name for name, kind in types.items() if kind in ("timestamp", "date") and name in events]
+    stamps = {name: events[name].to_numpy(np.int64).view("datetime64[us]") for name in times}
+    return events.assign(**stamps) if stamps else events
 
 
 def _promotions(rows: pd.DataFrame) -> pd.DataFrame:
@@ -89,7 +102,8 @@ def _read(shard: int, blob: bytes) -> Champions:
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> pd.DataFrame:
     """One row per event, in the events' order, columns of `predictions` that the scorer fills."""
     config = scorer.config
-    answered = answer_rows(events, events["group_key"], champions, config, scorer.signer)
+    rows = with_former(events, scorer.former)
+    answered = answer_rows(rows, events["group_key"], champions, config, scorer.signer)
     is_number = config.fleet.task == "regression"
     columns = {
         "shard": np.full(len(events), shard, dtype=np.int32),

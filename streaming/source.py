@@ -6,14 +6,17 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spinney.core.config import Config
+from spinney.core.names import own
+from spinney.stores.row_writing import ARRIVED_AT, KIND
 from spinney.stores.spark import cores_of, is_on_one_machine
-from spinney.stores.validity import RECORD_COLUMNS, Editions, classified
+from spinney.stores.validity import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, classified
 from streaming.clock import interval, watermark_delay
 
 MAX_RECORDS_A_BATCH = 200_000
 """Per topic. A backlog is worked off in batches of seconds, so that a stop never waits long."""
 
 EVENT, OUTCOME, DEAD = "event", "outcome", "dead"
+_DISTINCT_IN, _DISTINCT_ID = own("distinct_in"), own("distinct_id")
 
 
 def kafka_options(config: Config) -> dict[str, str]:
@@ -47,9 +50,9 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
 
 
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
-    """The events topic, judged: see `classified`, with `kind` EVENT or DEAD."""
+    """The events topic, judged: see `classified`, with KIND EVENT or DEAD."""
     judged = classified(records(spark, config, config.kafka.events), config, outcomes=False, editions=editions)
-    return judged.withColumn("kind", F.when(F.col("reason").isNull(), EVENT).otherwise(DEAD))
+    return judged.withColumn(KIND, F.when(F.col(REASON).isNull(), EVENT).otherwise(DEAD))
 
 
 def outcomes(spark: SparkSession, config: Config, editions: Editions) -> DataFrame | None:
@@ -57,26 +60,26 @@ def outcomes(spark: SparkSession, config: Config, editions: Editions) -> DataFra
     if config.kafka.outcomes is None:
         return None
     judged = classified(records(spark, config, config.kafka.outcomes), config, outcomes=True, editions=editions)
-    return judged.withColumn("kind", F.when(F.col("reason").isNull(), OUTCOME).otherwise(DEAD))
+    return judged.withColumn(KIND, F.when(F.col(REASON).isNull(), OUTCOME).otherwise(DEAD))
 
 
 def distinct(rows: DataFrame, config: Config) -> DataFrame:
-    """Valid rows once per (kind, group_key, event_id) for at least `kafka.duplicates_within`; dead ones all.
+    """Valid rows once per (KIND, group_key, event_id) for at least `kafka.duplicates_within`; dead ones all.
 
-    Adds `arrived_at`, the batch's timestamp. The watermark follows it, not the producers' clocks: nothing that arrives
+    Adds ARRIVED_AT, the batch's timestamp. The watermark follows it, not the producers' clocks: nothing that arrives
     is ever too late, and a replayed batch has the same timestamp and so the same duplicates.
 
     An id is forgotten after the second batch that begins later than that: where nothing comes, nothing is forgotten.
     Each query has batches of its own, so just past that time one may take what another drops.
     """
-    dead = F.col("kind") == DEAD
+    dead = F.col(KIND) == DEAD
     # With its time: a topic that was deleted and made again has the same offsets for other records.
-    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset", F.unix_micros("record_time"))
+    position = F.concat_ws(":", "topic", "kafka_partition", "kafka_offset", F.unix_micros(RECORD_TIME))
     return (
-        rows.withColumn("arrived_at", F.current_timestamp())
-        .withColumn("distinct_in", F.when(dead, F.lit("")).otherwise(F.col("group_key")))
-        .withColumn("distinct_id", F.when(dead, position).otherwise(F.col("event_id")))
-        .withWatermark("arrived_at", interval(watermark_delay(config)))
-        .dropDuplicatesWithinWatermark(["kind", "distinct_in", "distinct_id"])
-        .drop("distinct_in", "distinct_id")
+        rows.withColumn(ARRIVED_AT, F.current_timestamp())
+        .withColumn(_DISTINCT_IN, F.when(dead, F.lit("")).otherwise(F.col("group_key")))
+        .withColumn(_DISTINCT_ID, F.when(dead, position).otherwise(F.col("event_id")))
+        .withWatermark(ARRIVED_AT, interval(watermark_delay(config)))
+        .dropDuplicatesWithinWatermark([KIND, _DISTINCT_IN, _DISTINCT_ID])
+        .drop(_DISTINCT_IN, _DISTINCT_ID)
     )

@@ -1,4 +1,4 @@
-"""Tidying beside running queries: each directory by the process that writes it, while its query goes on.
+"""Tidying and purging beside running queries: each directory by the process that writes it, while its query goes on.
 
 A query's lock is held for commits and deletions only, so that no batch waits for files to be rewritten.
 """
@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.stores import clustering, delta, tidy
 from spinney.stores.clustering import CommitGuard
+from spinney.stores.dead_letters import purge
 from spinney.stores.layout import Directory
 from spinney.stores.rewriting import Interrupted
 
@@ -27,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Tidier:
-    """Clusters what its queries write, and serves requests of `spinney tidy`, in a thread of its own."""
+    """Clusters what its queries write, and serves requests to tidy and to purge, in a thread of its own."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -96,7 +98,9 @@ class Clusterer:
 
 
 def serve(config: Config, query: str, writing: threading.Lock, stopping: Callable[[], bool]) -> None:
-    """Serve a request that this query has not served yet."""
+    """Serve requests that this query has not served yet."""
+    if query == QueryName.INGEST:
+        purge.serve(config, writing)
     request = tidy.requested(config, query)
     if request is None:
         return

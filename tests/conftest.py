@@ -20,6 +20,12 @@ settings.load_profile("patient")
 os.environ["TZ"] = "America/New_York"
 time.tzset()
 
+# A JVM of Spark lives for seconds here, most of them for its start: the optimising compiler costs more than it brings,
+# and so does verifying the classes of jars whose hashes are locked.
+os.environ["SPARK_SUBMIT_OPTS"] = (
+    "-XX:TieredStopAtLevel=1 -XX:+UnlockDiagnosticVMOptions -XX:-BytecodeVerificationRemote"
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from spinney.cli import champion, data, dead_letters, fleet, machine, register, run, tidy, trial
+from spinney.cli import champion, data, dead_letters, fleet, machine, migrate, register, run, tidy, trial
 from spinney.core.errors import SpinneyError, exit_code
 
 
@@ -52,5 +52,6 @@ for verb in (
     *champion.VERBS,
     *register.VERBS,
     *tidy.VERBS,
+    *migrate.VERBS,
 ):
     main.add_command(verb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -14,6 +15,7 @@ import click
 from spinney.cli.options import (
     config_option,
     example,
+    json_lines_option,
     json_option,
     load_config,
     person_of,
@@ -37,25 +39,32 @@ PROGRESS_SECONDS = 10.0
 
 
 @click.command(epilog=example("spinney kafka --port 9092 --data work/kafka"))
+@json_lines_option
 @click.option("--port", type=click.IntRange(1, 65_535), default=9092, show_default=True, help="Where clients connect.")
 @click.option(
     "--data", type=click.Path(file_okay=False), default="work/kafka", show_default=True, help="Where records are kept."
 )
-def kafka(port: int, data: str) -> None:
+def kafka(as_json: bool, port: int, data: str) -> None:
     """Run a real Kafka broker on this machine, in the foreground, until Ctrl-C or SIGTERM."""
     from pathlib import Path
 
     from spinney.local.broker import Broker
 
+    def say(event: str, words: str, **details: str | int) -> None:
+        click.echo(f"kafka: {words}", err=True)
+        if as_json:
+            click.echo(json.dumps({"event": event, **details}))
+
     signal.signal(signal.SIGTERM, _interrupt)
-    click.echo(f"kafka: starting on port {port}, data in {data}", err=True)
+    say("starting", f"starting on port {port}, data in {data}", port=port, data=data)
     try:
         with Broker(Path(data), port) as broker:
-            click.echo(f"kafka: ready at {broker.bootstrap_servers}; Ctrl-C stops it", err=True)
+            servers = broker.bootstrap_servers
+            say("ready", f"ready at {servers}; Ctrl-C stops it", bootstrap_servers=servers)
             while broker.running:
                 time.sleep(LOOK_SECONDS)
     except KeyboardInterrupt:
-        click.echo("kafka: stopped", err=True)
+        say("stopped", "stopped")
         return
     raise click.ClickException(f"kafka: the broker ended by itself; its words are in {broker.log}")
 

@@ -112,7 +112,7 @@ def _tell(done: Plan, *, sent: bool) -> None:
 @click.option("--older-than", metavar="DURATION", help="Only those that came before: 90d.")
 @click.option("--yes", is_flag=True, help="Forget them. Without it: show how many.")
 def purge(config_path: str, as_json: bool, older_than: str | None, yes: bool, **choosing: Any) -> None:
-    """Forget dead letters for good: those chosen, at least by one option. Not while `ingest` runs."""
+    """Forget dead letters for good: those chosen, at least by one option. A running stream does it itself."""
     from spinney.stores.dead_letters import purge as purging
     from spinney.stores.dead_letters.letters import Letters
 

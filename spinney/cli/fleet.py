@@ -22,23 +22,26 @@ if TYPE_CHECKING:
 @click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time of the wall clock, or after a round.")
 @click.option("--incumbent", is_flag=True, help="Beside the system before it, on rows that both answered.")
 @click.option("--shadow", is_flag=True, help="The recipe beside its shadow, on the same held-out rows.")
+@click.option("--summary", is_flag=True, help="One screen: states, error against a constant, worst groups.")
 @click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Lines to show; 0 is all.")
-def fleet(config_path: str, as_json: bool, incumbent: bool, shadow: bool, limit: int, **which: str | None) -> None:
+def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of: str | None, **views: bool) -> None:
     """The fleet at a glance, one line per group. Reads only.
 
     --incumbent: what your system before answered (the column `prediction` of loaded history) beside what the fleet did,
     by their mean errors on the same rows, none of which the answering model was fitted on.
     --shadow: the challengers of [recipe] beside the estimator of [shadow], by the fleet's loss; each group counts once.
+    --summary: groups by state, the champions' mean error beside that of a constant answer (and of the incumbent) on the
+    same held-out rows, and the groups that a constant beats, the worst first.
     """
-    state, as_of = which["state"], which["as_of"]
-    if incumbent or shadow:
-        name = "--incumbent" if incumbent else "--shadow"
-        if state is not None or as_of is not None or (incumbent and shadow):
-            raise click.UsageError(f"expected {name} alone: it compares all groups as they are now")
-        if incumbent:
+    if asked := [name for name, is_asked in views.items() if is_asked]:
+        if state is not None or as_of is not None or len(asked) > 1:
+            raise click.UsageError(f"expected --{asked[0]} alone: it compares all groups as they are now")
+        if asked == ["incumbent"]:
             _compare(config_path, as_json=as_json, limit=limit)
-        else:
+        elif asked == ["shadow"]:
             _shadowed(config_path, as_json=as_json)
+        else:
+            _summarized(config_path, as_json=as_json, limit=limit)
         return
     from spinney.fleet import Fleet
     from spinney.stores.lookup import dicts
@@ -107,6 +110,37 @@ def _shadowed(config_path: str, *, as_json: bool) -> None:
         return
     names = ("recipe_id", "shadow_recipe_id")
     table("shadow", ({**each, **{name: each[name][:SHOWN] for name in names}} for each in plain(found)))
+
+
+MOST_WORST = 10
+"""Groups that a constant beats, on one screen."""
+
+
+def _summarized(config_path: str, *, as_json: bool, limit: int) -> None:
+    from spinney.fleet import Fleet
+
+    found = Fleet(load_config(config_path)).summary()
+    if as_json:
+        write_json(found)
+        return
+    table(f"{found.fleet}: {found.groups:,} groups", ({"state": name, "groups": n} for name, n in found.states.items()))
+    if found.against:
+        click.echo()
+        table(f"mean error, {found.measure}", plain(found.against))
+    if found.unmeasured:
+        click.echo(
+            f"{found.unmeasured:,} groups have a model that was never measured beside a constant: imported, fitted on "
+            "too few rows, or before this was measured; their next fit may be",
+            err=True,
+        )
+    chosen = click.get_current_context().get_parameter_source("limit") is not click.core.ParameterSource.DEFAULT
+    most = (limit if chosen else MOST_WORST) or len(found.worst)
+    if found.worst:
+        click.echo()
+        rows = [{**plain(each), "ratio": each.ratio} for each in found.worst[:most]]
+        table("worse than a constant, the worst first", rows)
+    if len(found.worst) > most:
+        click.echo(f"{len(found.worst) - most:,} more; --limit 0 shows all", err=True)
 
 
 @click.command(epilog=example("spinney why AA JFK LAX"))

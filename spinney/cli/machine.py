@@ -52,6 +52,7 @@ def check(config_path: str, as_json: bool, show: bool) -> None:
 
 @click.command(epilog=example("spinney init --from history.csv > fleet.toml"))
 @config_option
+@json_option
 @click.option("--partitions", type=click.IntRange(min=1), default=4, show_default=True, help="Of topics made now.")
 @click.option(
     "--retention-ms", type=click.IntRange(min=-1), help="Of topics made now; -1 keeps for ever. [broker's own]"
@@ -68,33 +69,41 @@ def check(config_path: str, as_json: bool, show: bool) -> None:
 @click.option("--time", help="With --from: the column that says when it happened. [guessed]")
 @click.option("--name", help="With --from: of the fleet. [the file's]")
 @format_options
-def init(config_path: str, partitions: int, retention_ms: int | None, data: str | None, **said: Any) -> None:
+def init(
+    config_path: str, as_json: bool, partitions: int, retention_ms: int | None, data: str | None, **said: Any
+) -> None:
     """Make the topics, the tables and the signing key that are missing. Safe to repeat.
 
     With --from: propose a configuration for data that you have, and make nothing.
     """
     if data is not None:
-        _propose(data, said)
+        proposal = _proposed(data, said)
+        write_json({"fleet_toml": proposal}) if as_json else click.echo(proposal, nl=False)
         return
     if given := [name for name, value in said.items() if value]:
         raise click.UsageError(f"--{given[0].replace('identity', 'id')} is for --from")
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
-    from spinney.stores.kafka import ensure_topics
-
-    for topic, made in ensure_topics(config, partitions, retention_ms).items():
-        click.echo(f"topic {topic}: {'made' if made else 'was there'}", err=True)
+    from spinney.stores.charter import ensure_fixed
     from spinney.stores.delta import create_tables
-
-    made_now = create_tables(config)
-    click.echo(f"tables below {config.storage.root}: {len(made_now)} made, the others were there", err=True)
+    from spinney.stores.kafka import ensure_topics
     from spinney.stores.signing_key import ensure_key
 
-    if ensure_key(config):
+    made: dict[str, Any] = {"root": config.storage.root}
+    made["topics"] = ensure_topics(config, partitions, retention_ms)
+    for topic, new in made["topics"].items():
+        click.echo(f"topic {topic}: {'made' if new else 'was there'}", err=True)
+    ensure_fixed(config)
+    made["tables"] = create_tables(config)
+    click.echo(f"tables below {config.storage.root}: {len(made['tables'])} made, the others were there", err=True)
+    made["signing_key"] = ensure_key(config)
+    if made["signing_key"]:
         click.echo(f"signing key: made, {config.storage.root}/signing.key; whoever has it can forge models", err=True)
+    if as_json:
+        write_json(made)
 
 
-def _propose(data: str, said: dict[str, Any]) -> None:
+def _proposed(data: str, said: dict[str, Any]) -> str:
     from pathlib import Path
 
     from spinney.core.proposal import Choices, propose
@@ -105,7 +114,7 @@ def _propose(data: str, said: dict[str, Any]) -> None:
     say_notes("init", source.notes)
     sample = read_sample(source)
     choices = Choices(tuple(said["group"]), said["target"], said["identity"], said["time"])
-    click.echo(propose(sample.frame, said["name"] or Path(data).stem, sample.texts, choices), nl=False)
+    return propose(sample.frame, said["name"] or Path(data).stem, sample.texts, choices)
 
 
 VERBS = (check, init)

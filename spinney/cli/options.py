@@ -40,6 +40,11 @@ def json_option(verb: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(verb)
 
 
+def json_lines_option(verb: F) -> F:
+    """For what runs until it is stopped."""
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")(verb)
+
+
 def example(text: str) -> str:
     """Return an epilog that shows one call as it is typed."""
     return f"\b\nExample:\n  {text}"

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from schemas.vocabulary import STREAMING
+from schemas.vocabulary import STREAMING, QueryName
 from spinney.cli.options import (
     config_option,
     example,
+    json_lines_option,
     json_option,
     load_config,
     plain,
@@ -24,6 +25,7 @@ from spinney.cli.options import (
 if TYPE_CHECKING:
     from spinney.core.config import Config
     from spinney.core.parts import Progress
+    from streaming.reporting import Reporter
 
 QUERIES = tuple(each.value for each in STREAMING)
 
@@ -98,6 +100,7 @@ def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[
 
 @click.command(epilog=example("spinney stream --config fleet.toml --only ingest --only score"))
 @config_option
+@json_lines_option
 @click.option("--only", multiple=True, type=click.Choice(QUERIES), help="Run this query alone; may be repeated.")
 @click.option("--once", is_flag=True, help="Drain what is there, then exit 0: for a cron job or a test.")
 @click.option(
@@ -107,14 +110,40 @@ def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[
     metavar="TOPIC",
     help="This topic was deleted and made again: read the new one from its start. May be repeated.",
 )
-def stream(config_path: str, only: tuple[str, ...], once: bool, accepted: tuple[str, ...]) -> None:
-    """The four queries: ingest, score, labels, retrain. SIGTERM and Ctrl-C stop between batches."""
+def stream(config_path: str, as_json: bool, only: tuple[str, ...], once: bool, accepted: tuple[str, ...]) -> None:
+    """The four queries: ingest, score, labels, retrain. SIGTERM and Ctrl-C stop between batches.
+
+    Says when they run, and every minute and at the end what they did.
+    """
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
     _accept(config, accepted)
+    from spinney.cli.stream_reporter import reporter_for
+
+    reporter = reporter_for(as_json=as_json)
+    if once and _is_drained(config, only, reporter):
+        return
     from streaming.app import run
 
-    run(config, only, once=once, spark=spark_session(config), show=_show if sys.stderr.isatty() else None)
+    run(config, only, once=once, spark=spark_session(config), reporter=reporter)
+
+
+def _is_drained(config: Config, only: Sequence[str], reporter: Reporter) -> bool:
+    """Whether there is nothing to do for these queries, which takes no Java to find out. MLflow gets what is left."""
+    from streaming.names import named
+    from streaming.unread import unread
+
+    names = named(config, only)
+    left = unread(config, names)
+    if left is not None:
+        click.echo(f"stream: {left}: Spark starts", err=True)
+        return False
+    reporter.nothing_to_do()
+    if QueryName.RETRAIN in names:
+        from spinney.stores.tracking import deliver_now
+
+        deliver_now(config)
+    return True
 
 
 def _accept(config: Config, topics: Sequence[str]) -> None:
@@ -125,16 +154,6 @@ def _accept(config: Config, topics: Sequence[str]) -> None:
     for name in topics:
         said = "is read from its start" if accept(config, name) else "is the one that was read before; nothing changed"
         click.echo(f"topic {name}: {said}", err=True)
-
-
-def _show(batches: Sequence[Mapping[str, Any]]) -> None:
-    """Each query's newest batch on one line that renews itself."""
-    parts = []
-    for batch in batches:
-        seconds = (batch.get("durationMs") or {}).get("triggerExecution", 0) / 1000
-        rate = batch.get("processedRowsPerSecond") or 0.0
-        parts.append(f"{batch.get('name')} {rate:,.0f} rows/s, batches of {seconds:.1f} s")
-    click.echo(f"\r\x1b[K{' · '.join(parts)}", err=True, nl=False)
 
 
 @click.command(epilog=example("""spinney retrain --group '["AA","JFK","LAX"]'"""))

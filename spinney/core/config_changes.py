@@ -9,8 +9,9 @@ from typing import Any
 
 from spinney.core.config import Config
 from spinney.core.config.effective import leaves
+from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.config.toml_text import toml
-from spinney.core.config.values import INTEGERS
+from spinney.core.migration.types import is_widening
 
 MAX_CHARACTERS = 80
 """Of a value in a message."""
@@ -43,8 +44,8 @@ class Change:
         return f"{what}: {self.why}" if self.why else f"{what}: {self.effect}"
 
 
-_ANOTHER_ROOT = "begin a new fleet under another storage.root and give it the history: spinney load ROOT/tables/events"
-_MEANING = {
+ANOTHER_ROOT = "begin a new fleet under another storage.root and give it the history: spinney load ROOT/tables/events"
+MEANING = {
     "fleet.group": "every stored key, model and decision is of the old groups",
     "fleet.event_id": "stored events are told apart by the old field",
     "fleet.event_time": "stored events are dated by the old field",
@@ -60,6 +61,7 @@ _MEANING = {
 
 _EFFECTS = (
     ("fleet.ranges", Effect.AT_AN_OFFSET),
+    ("fleet.columns", Effect.AT_AN_OFFSET),  # the unit of a time
     ("fleet.fields", Effect.AT_AN_OFFSET),
     ("fleet.coerce", Effect.AT_AN_OFFSET),
     ("fleet.missing", Effect.AT_AN_OFFSET),
@@ -89,25 +91,36 @@ def changes(config: Config, fixed: Mapping[str, Any], last: Config | None) -> li
     return refused + ([] if last is None else list(_edited(config, last, fixed)))
 
 
+def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
+    """Declared columns but those whose type is always the same: they are declared for their unit, which may change."""
+    same = _of_one_type(config)
+    return {name: str(kind) for name, kind in columns.items() if name not in same}
+
+
 def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
     section, _, name = key.partition(".")
     now = getattr(getattr(config, section, None), name, None)
     if key == "fleet.columns":
-        yield from _columns(before, config.fleet.columns)
+        yield from _columns(*(lasting(config, of) for of in (before, config.fleet.columns)))
         return
     now = list(now) if isinstance(now, tuple) else now
     if now != before:
         remedy = (
-            f"Put {toml(before)} back, or {_ANOTHER_ROOT}." if before is not None else f"Remove it, or {_ANOTHER_ROOT}."
+            f"Put {toml(before)} back, or {ANOTHER_ROOT}." if before is not None else f"Remove it, or {ANOTHER_ROOT}."
         )
         yield Change(
             key,
             _said(before),
             _said(now),
             Effect.REFUSED,
-            _MEANING.get(key, "what is stored would mean another thing"),
+            MEANING.get(key, "what is stored would mean another thing"),
             remedy,
         )
+
+
+def _of_one_type(config: Config) -> tuple[str, ...]:
+    """Fields whose type is always the same: one is declared for its unit, which may be edited."""
+    return (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
 
 
 def _columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
@@ -117,48 +130,57 @@ def _columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Chan
         twin = next((each for each in new if now[each] == before[name]), None)
         yield _dropped(name, before[name], twin)
     for name in new:
-        why = "the tables have no such column, and the events that are stored no such value"
-        remedy = f"Remove it (a field that is not declared is ignored), or {_ANOTHER_ROOT}."
+        why = "the tables have no such column yet"
+        remedy = f"{_MIGRATE} adds it, null in the rows that are there. Or remove it: such a field is ignored."
         yield Change(f"fleet.columns.{name}", "", toml(now[name]), Effect.REFUSED, why, remedy)
     for name, kind in before.items():
         if name in now and now[name] != kind:
             yield _retyped(name, kind, now[name])
 
 
+_MIGRATE = "`spinney migrate` says what that means; with --yes it"
+
+
 def _dropped(name: str, kind: str, twin: str | None) -> Change:
     why = "the tables have the column, and models may have been fitted on it"
-    remedy = f"Declare it again; a column need not be in fleet.features. Or {_ANOTHER_ROOT}."
+    remedy = f"{_MIGRATE} lets it go. Or declare it again; a column need not be in fleet.features."
     if twin is not None:
         why += f"; `{twin}` of the same type is new"
         remedy = (
-            f"If messages call it `{twin}` now, keep the column and add to [fleet.fields]: {name} = {toml(twin)}. "
-            + remedy
+            f"`spinney migrate --rename {name}={twin}` says what a new name means. If only messages call it `{twin}` "
+            f"now, keep the column and add to [fleet.fields]: {name} = {toml(twin)}."
         )
     return Change(f"fleet.columns.{name}", toml(kind), "", Effect.REFUSED, why, remedy)
 
 
 def _retyped(name: str, before: str, now: str) -> Change:
-    wider = before in INTEGERS and (now in ("float", "double") or now in INTEGERS[INTEGERS.index(before) :])
-    why = "the tables hold the old type" + (", which takes no larger values" if wider else "")
-    remedy = f"Put {toml(before)} back, or {_ANOTHER_ROOT}."
+    why = "the tables hold the old type"
+    remedy = f"Put {toml(before)} back, or {ANOTHER_ROOT}."
+    if is_widening(before, now):
+        remedy = f"{_MIGRATE} writes them again, each value as it is. Or put {toml(before)} back."
     return Change(f"fleet.columns.{name}", toml(before), toml(now), Effect.REFUSED, why, remedy)
 
 
 def _edited(config: Config, last: Config, fixed: Mapping[str, Any]) -> Iterator[Change]:
-    before, now = (_values(each, fixed) for each in (last, config))
+    kept = fixed.get("fleet.columns", {})
+    same_type = [
+        name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
+    ]
+    columns = {f"fleet.columns.{name}" for name in (*same_type, *_of_one_type(config))}
+    before, now = (_values(each, fixed, columns) for each in (last, config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             effect = next((each for start, each in _EFFECTS if _within(key, start)), Effect.NEXT_START)
             yield Change(key, _bounded(before.get(key, "")), _bounded(now.get(key, "")), effect)
 
 
-def _values(config: Config, fixed: Mapping[str, Any]) -> dict[str, str]:
-    """Every key that is compared, as TOML; an empty table is as one that is not there."""
+def _values(config: Config, fixed: Mapping[str, Any], columns: set[str]) -> dict[str, str]:
+    """Every key that is compared, as TOML; an empty table is as one that is not there. columns: keys, for units."""
     left_out = (*_NOT_COMPARED, *fixed)
     return {
         key: toml(value)
         for key, value in leaves(config)
-        if value not in ({}, None) and not any(_within(key, each) for each in left_out)
+        if value not in ({}, None) and (key in columns or not any(_within(key, each) for each in left_out))
     }
 
 

@@ -35,10 +35,10 @@ Integers = npt.NDArray[np.int64]
 MAX_WORDS = 32
 """Values of one string feature that get a column of their own in a group."""
 
-NULL_TIME = np.iinfo(np.int64).min
+NULL_TIME = int(np.iinfo(np.int64).min)
 """A missing time, in microseconds: NumPy's NaT."""
 
-_DAY_US = 86_400_000_000
+DAY_US = 86_400_000_000
 _MINUTE_US = 60_000_000
 _CYCLES = (("minute_of_day", 1440), ("day_of_week", 7), ("day_of_year", 366))
 
@@ -240,10 +240,10 @@ def _names(feature: Feature) -> tuple[str, ...]:
 
 def _cycles(times: Integers, *, with_minutes: bool) -> list[Floats]:
     null = times == NULL_TIME
-    days = np.where(null, 0, times // _DAY_US)
+    days = np.where(null, 0, times // DAY_US)
     stamps = days.astype("datetime64[D]")
     steps: dict[str, Callable[[], Integers]] = {
-        "minute_of_day": lambda: (times - days * _DAY_US) // _MINUTE_US,
+        "minute_of_day": lambda: (times - days * DAY_US) // _MINUTE_US,
         "day_of_week": lambda: (days + 3) % 7,  # 1970 began on a Thursday
         "day_of_year": lambda: (stamps - stamps.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64),
     }

@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from json.encoder import encode_basestring_ascii as quoted
 from typing import Any
@@ -23,6 +23,7 @@ import pandas as pd
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core import codec, shadow, turns
 from spinney.core.asks import Ask, asks_of
+from spinney.core.baseline import constant_losses
 from spinney.core.encoding import NULL_TIME, Floats, Integers
 from spinney.core.errors import (
     MAX_ERROR_CHARACTERS,
@@ -110,6 +111,7 @@ def fit_groups(
 
     heldout_rows     rows compared: with a champion only those newer than its trained_through, and answered by both
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
+    constant_loss    of a constant answer by the older rows, on the same rows: see `spinney.core.baseline`
     champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
     refitted         where the champion has seen some of the held-out rows and was fitted by one of `recipe.earlier`:
                      that recipe's estimator and recipe_id. It was fitted on the older rows too, and champion_loss is
@@ -166,13 +168,14 @@ class _Work:
         both = np.flatnonzero(np.isfinite(theirs) | alone[which])
         counts = np.bincount(which[both], minlength=len(fitted))
         own, other = means(mine[both], counts), means(theirs[both], counts)
+        plain = means(self._constant_losses(fitted, Rows(rows[both], which[both])), counts)
         silent = any_of(np.isnan(mine), which, len(fitted))
         for at, attempt in enumerate(fitted):
             if silent[at]:
                 attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
                 continue
             attempt.metrics["champion_loss"] = other[at]  # null without a champion: its losses are NaN
-            attempt.metrics |= {"heldout_rows": int(counts[at]), "challenger_loss": own[at]}
+            attempt.metrics |= {"heldout_rows": int(counts[at]), "challenger_loss": own[at], "constant_loss": plain[at]}
         if fitted and self.recipe.shadow is not None:
             for attempt, places in zip(fitted, np.split(rows[both], np.cumsum(counts)[:-1]), strict=True):
                 attempt.compared = places
@@ -227,6 +230,10 @@ class _Work:
         stops = self.history.starts[[attempt.g + 1 for attempt in attempts]]
         held = np.array([attempt.heldout for attempt in attempts], dtype=np.int64)
         return ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
+
+    def _constant_losses(self, attempts: Sequence[_Attempt], rows: Rows) -> Floats:
+        begins = self.history.starts[[attempt.g for attempt in attempts]]
+        return constant_losses(self.history, begins, self._stops(attempts, leave_out=True), rows, self.loss)
 
     def _refitted_losses(
         self, attempts: Sequence[_Attempt], which: Integers, rows: Integers
@@ -305,6 +312,7 @@ def _attempt(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer)
     attempt.metrics = {
         "heldout_rows": 0,
         "challenger_loss": None,
+        "constant_loss": None,
         "champion_loss": None,
         "champion_id": ask.champion_id,
         "train_loss": None,
@@ -342,10 +350,10 @@ def _seen(ask: Ask) -> int:
 def _champion(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
     claim, payload = _claim(ask)
     model = codec.open_signed(signer, claim, payload, ask.signature)
-    if model.encoder.features != recipe.features:
+    if tuple(map(recipe.feature_now, model.encoder.features)) != recipe.features:
         had = ", ".join(feature.name for feature in model.encoder.features)
         raise ContractError(f"champion {ask.champion_id} of group {ask.group_key}: not compared; fitted on {had}")
-    return model
+    return replace(model, encoder=replace(model.encoder, features=recipe.features))
 
 
 def _signed(ask: Ask, signer: Signer) -> bool:

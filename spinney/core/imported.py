@@ -27,28 +27,8 @@ class Imported:
         self.names = names
 
     def raw(self, columns: Columns, ask: Callable[[Any, Any, int], Floats]) -> Floats:
-        """What `ask(estimator, given, rows)` answers. A row that it raises for costs only its own answer: NaN.
-
-        Raises what the estimator does if there is no row that it answers.
-        """
-        given = self._given(columns)
-        try:
-            return ask(self.estimator, given, len(columns))
-        except Exception:
-            if len(columns) == 1:
-                raise
-        answers: list[Floats | None] = []
-        last: Exception | None = None
-        for row in range(len(columns)):
-            try:
-                answers.append(ask(self.estimator, given[row : row + 1], 1))
-            except Exception as error:
-                answers.append(None)
-                last = error
-        width = next((each.shape[1] for each in answers if each is not None), None)
-        if width is None and last is not None:
-            raise last
-        return np.concatenate([np.full((1, width or 1), np.nan) if each is None else each for each in answers])
+        """What `ask(estimator, given, rows)` answers."""
+        return ask(self.estimator, self._given(columns), len(columns))
 
     def _given(self, columns: Columns) -> Any:
         if self.names is None:

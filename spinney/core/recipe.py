@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spinney.core.errors import ContractError
 from spinney.core.keys import is_parent
+from spinney.core.migration.types import is_widening
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -41,8 +42,9 @@ class Recipe:
     params: (name, JSON text), sorted by name. min_rows, window_rows: rows; of a group, the newest `window_rows`
     not older than `window` are fitted. weight_half_life: age at which a row weighs half as much as the group's
     newest; None: all weigh the same. source: SHA-256 of the user's code, empty for built-in estimators.
-    versions: (library, version), sorted. Two are no part of its name: shadow, fitted beside it in some groups and
-    compared; earlier, recipe_id -> recipe that champions may have been fitted by, fitted again to compare with.
+    versions: (library, version), sorted. Three are no part of its name: shadow, fitted beside it in some groups and
+    compared; earlier, recipe_id -> recipe that champions may have been fitted by, fitted again to compare with;
+    renamed, (old name, new name) of columns that they may have been fitted on.
     """
 
     estimator: str
@@ -59,6 +61,7 @@ class Recipe:
     versions: tuple[tuple[str, str], ...] = ()
     shadow: Shadow | None = None
     earlier: tuple[tuple[str, Recipe], ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
@@ -92,8 +95,8 @@ class Recipe:
     @property
     def text(self) -> str:
         """What the name is made of, as JSON."""
-        own = asdict(replace(self, shadow=None, earlier=()))
-        del own["shadow"], own["earlier"]
+        own = asdict(replace(self, shadow=None, earlier=(), renamed=()))
+        del own["shadow"], own["earlier"], own["renamed"]
         return canonical({"fitting": FITTING, **own})
 
     @classmethod
@@ -105,6 +108,12 @@ class Recipe:
         features = tuple(Feature(**each) for each in own["features"])
         pairs = {name: tuple((key, value) for key, value in own[name]) for name in ("params", "versions")}
         return cls(**{**own, **lifetimes, **pairs, "features": features, "target": Feature(**own["target"])})
+
+    def feature_now(self, feature: Feature) -> Feature:
+        """The feature of this recipe that has the values of one of an earlier recipe; that one where there is none."""
+        name = dict(self.renamed).get(feature.name, feature.name)
+        mine = next((each for each in self.features if each.name == name), feature)
+        return mine if mine.type == feature.type or is_widening(feature.type, mine.type) else feature
 
     @property
     def arguments(self) -> dict[str, Any]:

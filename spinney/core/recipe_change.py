@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from spinney.core.durations import render
@@ -22,7 +23,7 @@ def obstacle(earlier: Recipe, today: Recipe) -> str | None:
 
     Reads the code of its estimator. Other versions of libraries are no obstacle: it is fitted with those of today.
     """
-    if lost := [each.name for each in earlier.features if each not in today.features]:
+    if lost := [each.name for each in as_now(earlier, today).features if each not in today.features]:
         return f"it was fitted on {', '.join(lost)}, no longer among fleet.features"
     for name in ("window_rows", "window"):
         before, now = getattr(earlier, name), getattr(today, name)
@@ -33,6 +34,11 @@ def obstacle(earlier: Recipe, today: Recipe) -> str | None:
     except ContractError:
         return f"the code of {earlier.estimator} cannot be imported any more"
     return None if source == earlier.source else f"the code of {earlier.estimator} was changed since"
+
+
+def as_now(earlier: Recipe, today: Recipe) -> Recipe:
+    """The earlier recipe with its features as they are called, and of the type that they have, in today's."""
+    return replace(earlier, features=tuple(map(today.feature_now, earlier.features)))
 
 
 def _differences(earlier: Recipe, today: Recipe) -> Iterator[str]:

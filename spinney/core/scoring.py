@@ -18,6 +18,10 @@ from spinney.core.model import Model, labels_of
 
 NOBODY = -1
 
+MAX_RAISED = 64
+"""How often a model may raise for parts of a batch: the rows not yet answered then get no answer. One that raises
+whatever it is given would be asked twice for each row."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -26,7 +30,7 @@ class Answers:
     prediction: shape (n_rows,): float64 for regression, NaN where nobody answers; texts for classification, None where
     nobody answers. All None (dtype object) if there is no model at all.
     probabilities: for classification, per row class -> probability, or None; None for regression.
-    errors: model_id -> what its estimator raised; its rows are answered by nobody.
+    errors: model_id -> what its estimator raised; the rows that it raised for are answered by nobody.
     """
 
     prediction: npt.NDArray[Any]
@@ -39,7 +43,7 @@ class Part:
     """The answers of models that answer alike.
 
     rows: places in the frame. raw: as Model.raw. model: which one it is, or the first of several. error: what a single
-    model's estimator raised; its answers are NaN.
+    model's estimator raised first; the rows that it raised for are NaN.
     """
 
     rows: Integers
@@ -120,10 +124,34 @@ def _rows_of(which: Integers, models: int) -> list[Integers]:
 
 
 def _alone(model: Model, m: int, rows: Integers, columns: Columns) -> Part:
-    try:
-        return Part(rows, model.raw(columns.take(rows)), model.classes, m)
-    except Exception as error:
-        return Part(rows, np.full((len(rows), len(model.classes or ("",))), np.nan), model.classes, m, error)
+    """One model's answers. Where it raises for the rows together, only those that it raises for get none."""
+    raw = np.full((len(rows), len(model.classes or ("",))), np.nan)
+    error: Exception | None = None
+    raised = 0
+    waiting = [np.arange(len(rows))]
+    while waiting and raised < MAX_RAISED:
+        places = waiting.pop()
+        try:
+            raw[places] = model.raw(columns.take(rows[places]))
+        except Exception as reason:
+            if error is None:
+                error, places = reason, _by_magnitude(columns.take(rows))
+            raised += 1
+            if len(places) > 1:
+                half = len(places) // 2
+                waiting += [places[half:], places[:half]]
+    return Part(rows, raw, model.classes, m, error)
+
+
+def _by_magnitude(columns: Columns) -> Integers:
+    """The rows' places, by their largest value; those with a missing one last.
+
+    An estimator mostly raises for values that are too large or missing: those then stand together, and few halvings
+    separate them from the rest.
+    """
+    if not columns.numbers.shape[1]:
+        return np.arange(len(columns))
+    return np.argsort(np.abs(columns.numbers).max(axis=1), kind="stable")
 
 
 class _Collected:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from spinney.core import frames, keys, scoring
 from spinney.core.champion import Promotion
 from spinney.core.champions import Champions
 from spinney.core.config import Config
+from spinney.core.migration import Former, with_former
 from spinney.core.model import Model
 from spinney.core.routing import NOBODY, Ask, Route, routes
 from spinney.core.signing import Signer
@@ -24,6 +25,8 @@ from spinney.stores.models import Fetch, cache
 log = logging.getLogger(__name__)
 
 _Load = Callable[[dict[str, tuple[str, Promotion]]], tuple[dict[str, Model], set[str]]]
+
+_NONE: Mapping[str, Former] = {}
 
 _silent: set[str] = set()
 """Models of which this process has said that they had no answer."""
@@ -45,14 +48,17 @@ def answer_frame(
     config: Config,
     signer: Signer,
     fetched_by: Fetch | None = None,
+    former: Mapping[str, Former] = _NONE,
 ) -> pd.DataFrame:
     """What `Fleet.predict` answers to a person's frame; it says which columns.
 
-    champions_of: who answers for these groups, parents too. fetched_by: as for `answer_rows`.
+    champions_of: who answers for these groups, parents too. fetched_by: as for `answer_rows`. former: what became of
+    columns that models of before a migration ask for.
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
     """
     group_keys, rows = frames.typed(frame, config)
+    rows = with_former(rows, former)
     found = answer_rows(rows, group_keys, champions_of(group_keys), config, signer, fetched_by)
     said = {"prediction": found.prediction, "probabilities": found.probabilities}
     if config.fleet.task == "regression":

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from schemas.contract import Contract
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SCALARS = {
     "string": pa.string(),
@@ -39,3 +43,16 @@ def arrow_type(spark_type: str) -> pa.DataType:
 
 def arrow_schema(contract: Contract) -> pa.Schema:
     return pa.schema([pa.field(column.name, arrow_type(column.type)) for column in contract.columns])
+
+
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """The rows for pandas, by one thread: a forked process has no others.
+
+    Dates become times at midnight, since Python's end in the year 9999; times keep their unit, since nanoseconds end
+    in 2262.
+    """
+    dates = {at: each for at, each in enumerate(table.schema) if pa.types.is_date(each.type)}
+    for at, each in dates.items():
+        table = table.set_column(at, each.name, table.column(at).cast(pa.timestamp("s")))
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    return frame

@@ -1,7 +1,7 @@
-"""What a fleet's root was made with, and which ranges hold from which Kafka offset on.
+"""What a fleet's root was made with, and which edition of the rules for records holds from which Kafka offset on.
 
 Two queries judge the same records, each at its own pace, and a crash makes either judge some of them again. Were an
-edited range to hold from a query's next batch on, they would disagree: a record could be a dead letter to ingest and be
+edited rule to hold from a query's next batch on, they would disagree: a record could be a dead letter to ingest and be
 answered by score. So an edit holds from an offset on, the same for both: the first that neither has begun. A record's
 validity depends on the record, its offset and this file, never on when it is read.
 """
@@ -11,13 +11,17 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
+from spinney.core.config_changes import lasting
 from spinney.core.errors import Busy, StoreError
+from spinney.core.migration import Former, Migration, basis_before, former_columns
+from spinney.core.migration import retired as retired_by
+from spinney.core.records.rules import Basis, basis_of
 from spinney.stores import checkpoints, leases, storage
 from spinney.stores.layout import checkpoint, root
 
@@ -25,28 +29,30 @@ FILE = "charter.json"
 JUDGING = (QueryName.INGEST, QueryName.SCORE)
 """The queries that judge records."""
 
-Ranges = Mapping[str, tuple[float, float]]
 Offsets = Mapping[str, Mapping[str, int]]
 """topic -> partition -> the first offset."""
 
 
 @dataclass(frozen=True)
 class Edition:
-    """The ranges as they stand from some offsets on; a partition not named counts from its start."""
+    """What judging depends on from some offsets on; a partition not named counts from its start."""
 
-    ranges: Ranges
+    basis: Basis
     since: Offsets = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Charter:
-    """fleet_id: tells this fleet from every other, of the same name too. fixed: dotted key -> what may never change
-    under one root. editions: of the ranges, oldest first.
+    """fleet_id: tells this fleet from every other, of the same name too. fixed: dotted key -> what nobody but `migrate`
+    changes under one root. editions: of the rules, oldest first. migrations: that were carried out, oldest first.
+    begun: the one that was begun and has not ended.
     """
 
     fleet_id: str
     fixed: Mapping[str, Any]
     editions: tuple[Edition, ...]
+    migrations: tuple[Migration, ...] = ()
+    begun: Migration | None = None
 
 
 def settled(config: Config) -> Charter:
@@ -54,10 +60,10 @@ def settled(config: Config) -> Charter:
 
     Raises StoreError when something fixed was changed.
     """
-    there, ranges = ensure_fixed(config), _ranges(config)
-    if dict(there.editions[-1].ranges) == ranges:
+    there, basis = ensure_fixed(config), basis_of(config)
+    if there.editions[-1].basis == basis:
         return there
-    amended_ = replace(there, editions=(*there.editions, Edition(ranges, _begun(config))))
+    amended_ = replace(there, editions=(*there.editions, Edition(basis, _begun(config))))
     storage.replace(_file(config), _text(amended_))
     return amended_
 
@@ -68,10 +74,10 @@ def ensure_fixed(config: Config) -> Charter:
     Raises StoreError when something fixed was changed.
     """
     if not _file(config).exists():
-        made = Charter(str(uuid.uuid4()), _fixed(config), (Edition(_ranges(config)),))
+        made = Charter(str(uuid.uuid4()), fixed(config), (Edition(basis_of(config)),))
         storage.create(_file(config), _text(made))
     there = _read(config)
-    _refuse_changes(config, there.fixed)
+    _refuse_changes(config, there)
     return there
 
 
@@ -94,7 +100,36 @@ def standing(config: Config) -> Charter | None:
 def ensure_kept(config: Config) -> None:
     """For who only reads: nothing is made. Raises StoreError when something fixed was changed."""
     if _file(config).exists():
-        _refuse_changes(config, _read(config).fixed)
+        _refuse_changes(config, _read(config))
+
+
+def keep(config: Config, charter: Charter) -> None:
+    """Put a charter into the place of the one that is there. Only for who holds every lease of the fleet."""
+    storage.replace(_file(config), _text(charter))
+
+
+def migrated(config: Config, there: Charter, migration: Migration) -> Charter:
+    """The charter after a migration: records that were begun before it are judged by the columns of then."""
+    earlier = (replace(each, basis=basis_before(each.basis, migration)) for each in there.editions)
+    return replace(
+        there,
+        fixed={**there.fixed, COLUMNS: dict(migration.after)},
+        editions=(*earlier, Edition(basis_of(config), _begun(config))),
+        migrations=(*there.migrations, migration),
+        begun=None,
+    )
+
+
+def former(config: Config) -> dict[str, Former]:
+    """What became of the columns that were declared once and are not any more, by name."""
+    there = standing(config)
+    return {} if there is None else former_columns(there.migrations)
+
+
+def retired(config: Config) -> dict[str, str]:
+    """Name -> type of columns that the table `events` still has and that are declared no more."""
+    there = standing(config)
+    return {} if there is None else retired_by(there.migrations)
 
 
 def amended(config: Config, mine: tuple[str, ...]) -> Charter:
@@ -103,15 +138,17 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
     Raises StoreError when something fixed was changed, Busy while another process judges by the old ranges.
     """
     there = ensure_fixed(config)
-    if dict(there.editions[-1].ranges) == _ranges(config):
+    basis, before = basis_of(config), there.editions[-1].basis
+    if before == basis:
         return there
     try:
         with leases.held(config, [name for name in JUDGING if name not in mine]):
             return settled(config)
     except Busy as error:
         raise Busy(
-            f"fleet {config.fleet.name}: fleet.ranges was edited, and the new ranges begin at one offset for "
-            f"{' and '.join(JUDGING)} together: expected both to have stopped; got {error}. Then start both again"
+            f"fleet {config.fleet.name}: {' and '.join(_edited(before, basis))} was edited, and the new rules begin at "
+            f"one offset for {' and '.join(JUDGING)} together: expected both to have stopped; got {error}. Then start "
+            "both again"
         ) from error
 
 
@@ -131,7 +168,11 @@ def begin_topic(config: Config, topic: str) -> None:
         storage.replace(_file(config), _text(replace(there, editions=editions)))
 
 
-def _fixed(config: Config) -> dict[str, Any]:
+COLUMNS = "fleet.columns"
+
+
+def fixed(config: Config) -> dict[str, Any]:
+    """What this configuration says of all that is fixed, by dotted key."""
     fleet, kafka = config.fleet, config.kafka
     return {
         "fleet.group": list(fleet.group),
@@ -142,25 +183,48 @@ def _fixed(config: Config) -> dict[str, Any]:
         "fleet.loss": fleet.loss,
         "fleet.clock": fleet.clock,
         "fleet.shards": fleet.shards,
-        "fleet.columns": dict(fleet.columns),
+        COLUMNS: lasting(config, fleet.columns),
         "kafka.events": kafka.events,
         "kafka.outcomes": kafka.outcomes,
     }
 
 
-def _ranges(config: Config) -> dict[str, tuple[float, float]]:
-    return {name: (float(low), float(high)) for name, (low, high) in config.fleet.ranges.items()}
+_KEYS = {"ranges": "ranges", "sources": "fields", "units": "columns", "coerce": "coerce", "missing": "missing"}
+"""Of a `Basis`: where the configuration has it."""
 
 
-def _refuse_changes(config: Config, there: Mapping[str, Any]) -> None:
-    for name, value in _fixed(config).items():
-        if there.get(name) != value:
-            before, now = json.dumps(there.get(name)), json.dumps(value)
+def _edited(before: Basis, now: Basis) -> list[str]:
+    return [f"fleet.{key}" for name, key in _KEYS.items() if getattr(before, name) != getattr(now, name)]
+
+
+def _refuse_changes(config: Config, there: Charter) -> None:
+    if there.begun is not None:
+        raise StoreError(
+            f"fleet {config.fleet.name} at {root(config)}: a migration of its columns was begun at {there.begun.at} "
+            "and has not ended. Run `spinney migrate --yes` with the same configuration again"
+        )
+    was = {**there.fixed, COLUMNS: lasting(config, there.fixed.get(COLUMNS, {}))}
+    for name, value in fixed(config).items():
+        if was.get(name) != value:
             raise StoreError(
-                f"fleet {config.fleet.name} at {root(config)}: {name} was {before} when it was made and is {now} "
-                "now; what is stored would no longer mean the same. Put it back, or give the new fleet another "
-                "storage.root"
+                f"fleet {config.fleet.name} at {root(config)}: {changed(name, was.get(name), value)} "
+                + (_MIGRATE if name == COLUMNS else "what is stored would no longer mean the same. " + _PUT_BACK)
             )
+
+
+_PUT_BACK = "Put it back, or give the new fleet another storage.root"
+_MIGRATE = (
+    "the tables that are there have the old columns. Put it back, or look with `spinney migrate` at what the change "
+    "means and carry it out with `spinney migrate --yes`"
+)
+
+
+def changed(name: str, before: Any, now: Any) -> str:
+    """The beginning of a sentence about a fixed key that was edited."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        differing = [each for each in {**before, **now} if before.get(each) != now.get(each)]
+        before, now = ({each: of[each] for each in differing if each in of} for of in (before, now))
+    return f"{name} was {json.dumps(before)} when it was made and is {json.dumps(now)} now;"
 
 
 def _begun(config: Config) -> dict[str, dict[str, int]]:
@@ -191,13 +255,33 @@ def _file(config: Config) -> Path:
 
 def _read(config: Config) -> Charter:
     said = json.loads(_file(config).read_text(encoding="utf-8"))
-    editions = tuple(
-        Edition({name: (low, high) for name, (low, high) in each["ranges"].items()}, each["since"])
-        for each in said["editions"]
+    editions = tuple(Edition(_basis(each), each["since"]) for each in said["editions"])
+    migrations = tuple(map(Migration.from_data, said.get("migrations", ())))
+    begun = said.get("begun")
+    return Charter(
+        said["fleet_id"], said["fixed"], editions, migrations, None if begun is None else Migration.from_data(begun)
     )
-    return Charter(said["fleet_id"], said["fixed"], editions)
+
+
+def _basis(said: Mapping[str, Any]) -> Basis:
+    """What an edition says. The first ones had ranges alone: a value had to have its declared type then."""
+    return Basis(
+        ranges={name: (float(low), float(high)) for name, (low, high) in said["ranges"].items()},
+        sources=said.get("sources", {}),
+        units=said.get("units", {}),
+        coerce=said.get("coerce", False),
+        missing=tuple(said.get("missing", ())),
+        undeclared=tuple(said.get("undeclared", ())),
+        types=said.get("types", {}),
+        dropped=said.get("dropped", {}),
+    )
 
 
 def _text(charter: Charter) -> bytes:
-    editions = [{"ranges": {**each.ranges}, "since": {**each.since}} for each in charter.editions]
-    return json.dumps({"fleet_id": charter.fleet_id, "fixed": charter.fixed, "editions": editions}, indent=1).encode()
+    editions = [{**asdict(each.basis), "since": {**each.since}} for each in charter.editions]
+    said: dict[str, Any] = {"fleet_id": charter.fleet_id, "fixed": charter.fixed, "editions": editions}
+    if charter.migrations:
+        said["migrations"] = [each.as_data() for each in charter.migrations]
+    if charter.begun is not None:
+        said["begun"] = charter.begun.as_data()
+    return json.dumps(said, indent=1).encode()

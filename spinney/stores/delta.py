@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema, write_deltalake
 from deltalake.exceptions import TableNotFoundError
 from deltalake.transaction import AddAction
 
+from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import crashpoints, layout
+from spinney.stores import charter, crashpoints, layout
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 
@@ -49,16 +50,20 @@ PROPERTIES = {
 def create_tables(config: Config) -> list[str]:
     """Make the directories that are not there. Returns the names of those made; safe to repeat.
 
-    Raises StoreError when a table is there with other columns.
+    A table that was made by an earlier version gets the columns of ours that have come since, null in its rows.
+
+    Raises StoreError when a table is there with other columns, or something fixed was changed.
     """
+    charter.ensure_kept(config)
     made = []
     for directory in layout.every_directory(config):
         table = opened(config, directory)
         if table is None:
             _create(config, directory)
             made.append(directory.name)
-        else:
-            _refuse_other_columns(directory, table)
+            continue
+        _refuse_other_columns(config, directory, table)
+        _add_new_columns(directory, table)
     return made
 
 
@@ -73,9 +78,26 @@ def _create(config: Config, directory: Directory) -> None:
     )
 
 
-def _refuse_other_columns(directory: Directory, table: DeltaTable) -> None:
-    there = {each.name: each.type for each in table.schema().fields}
-    wanted = {each.name: each.type for each in Schema.from_arrow(arrow_schema(directory.contract)).fields}
+def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
+    """Nullable columns of the table's own contract, none of a fleet's, that this table does not have."""
+    there = {each.name for each in table.schema().fields}
+    base = next(each for each in tables.ALL if each.name == directory.contract.name)
+    ours = {each.name for each in base.columns if each.nullable}
+    fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
+    return [each for each in fields if each.name in ours and each.name not in there]
+
+
+def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
+    if new := _new_columns(directory, table):
+        table.alter.add_columns(new)
+
+
+def _refuse_other_columns(config: Config, directory: Directory, table: DeltaTable) -> None:
+    new = {each.name for each in _new_columns(directory, table)}
+    retired = charter.retired(config) if directory.contract.name == tables.EVENTS.name else {}
+    there = {each.name: each.type for each in table.schema().fields if each.name not in retired}
+    fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
+    wanted = {each.name: each.type for each in fields if each.name not in new}
     if there == wanted:
         return
     missing = [name for name in wanted if name not in there]
@@ -302,12 +324,21 @@ class Writer:
 
     def _append_arrow(self, rows: pa.Table, commit: Commit) -> None:
         self._reopen_if_old()
+        mine = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
         write_deltalake(
             self._table,
-            rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract)),
+            _with_nulls(mine, self._table),
             mode="append",
             commit_properties=_properties(commit),
         )
+
+
+def _with_nulls(rows: pa.Table, table: DeltaTable) -> pa.Table:
+    """The rows with the columns that the table has and the configuration no longer: null."""
+    for each in pa.schema(table.schema().to_arrow(as_large_types=False)):
+        if each.name not in rows.column_names:
+            rows = rows.append_column(each, pa.nulls(rows.num_rows, each.type))
+    return rows
 
 
 def _properties(commit: Commit) -> CommitProperties:

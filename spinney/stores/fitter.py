@@ -22,14 +22,15 @@ from pyspark.sql import DataFrame, SparkSession
 from schemas import tables
 from spinney.core.errors import StoreError
 from spinney.core.fitting import COLUMNS
+from spinney.core.names import own
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.stores import fit_requests, training
-from spinney.stores.arrow import arrow_type
+from spinney.stores.arrow import arrow_type, to_pandas
 from spinney.stores.child import Limits
 from spinney.stores.fit_requests import CHAMPION, Champions
 from spinney.stores.snapshot import Snapshot
-from spinney.stores.supervised import Fits, Supervised
+from spinney.stores.supervised import IS_ASK, Fits, Supervised
 from spinney.stores.training import TrainingTables
 
 BLOCK_ROWS = 50_000
@@ -168,20 +169,21 @@ def block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa.Table
     rows: training columns; group_keys: of each row; champions: group_key and CHAMPION, one row per request.
     """
     of_rows = rows.add_column(0, "group_key", group_keys)
+    told = champions.rename_columns({name: own(name) for name in CHAMPION})
     flag = {True: pa.array([True] * champions.num_rows), False: pa.array([False] * rows.num_rows)}
-    parts = [of_rows.append_column("is_ask", flag[False]), champions.append_column("is_ask", flag[True])]
-    names = [*of_rows.column_names, *CHAMPION, "is_ask"]
+    parts = [of_rows.append_column(IS_ASK, flag[False]), told.append_column(IS_ASK, flag[True])]
+    names = [*of_rows.column_names, *map(own, CHAMPION), IS_ASK]
     whole = pa.concat_tables(parts, promote_options="default")
     return whole.select(names)
 
 
 def parted(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows and the requests of a block. By one thread: a forked process has no others."""
-    is_ask = block.column("is_ask")
-    champion = [name for name in block.column_names if name in CHAMPION]
-    rows = block.filter(pc.invert(is_ask)).drop_columns(["is_ask", *champion])
-    requests = block.filter(is_ask).select(["group_key", *champion])
-    return rows.to_pandas(use_threads=False), requests.to_pandas(use_threads=False)
+    is_ask = block.column(IS_ASK)
+    champion = {own(name): name for name in CHAMPION if own(name) in block.column_names}
+    rows = block.filter(pc.invert(is_ask)).drop_columns([IS_ASK, *champion])
+    requests = block.filter(is_ask).select(["group_key", *champion]).rename_columns(champion)
+    return to_pandas(rows), to_pandas(requests)
 
 
 def fitted(block: pa.Table, worker: Supervised) -> pa.Table:
@@ -189,7 +191,7 @@ def fitted(block: pa.Table, worker: Supervised) -> pa.Table:
     found = worker.fit(block)
     parts = [pa.Table.from_pandas(each[list(FITTED)], schema=_SCHEMA, preserve_index=False) for _, each in found]
     places = [place for piece, _ in found for place in piece]
-    asked = int(pc.sum(block.column("is_ask")).as_py() or 0)
+    asked = int(pc.sum(block.column(IS_ASK)).as_py() or 0)
     if sorted(places) != list(range(asked)):
         raise StoreError(f"fit: expected one result for each of {asked} requests; got {len(places)}. Report this")
     whole = pa.concat_tables([_SCHEMA.empty_table(), *parts])

@@ -36,7 +36,7 @@ from spinney.core.recipe import Recipe
 from spinney.core.signing import Claim, Signer
 from spinney.core.steps import SHOWN
 from spinney.stores import charter, delta, layout, leases, model_files
-from spinney.stores.arrow import arrow_schema
+from spinney.stores.arrow import arrow_schema, to_pandas
 from spinney.stores.decisions import STEP, Said
 from spinney.stores.delta import Writer
 from spinney.stores.model_files import Source
@@ -96,7 +96,8 @@ def sample(config: Config, group_keys: Collection[str]) -> dict[str, pd.DataFram
     open_groups = set(group_keys)
     mine = ds.field("group_key").isin(pa.array(sorted(open_groups), pa.string()))
     for batch in delta.dataset(table).to_batches({"group_key": ds.field("group_key"), **columns}, filter=mine):
-        for key, rows in batch.to_pandas().groupby("group_key", sort=False):
+        for name, rows in to_pandas(pa.Table.from_batches([batch])).groupby("group_key", sort=False):
+            key = str(name)
             if key in open_groups:
                 found[key].append(rows.drop(columns="group_key").head(TRIED_ROWS))
                 if sum(map(len, found[key])) >= TRIED_ROWS:

@@ -8,6 +8,7 @@ and verified before a byte is parsed. Nothing is pickled.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -26,15 +27,16 @@ from spinney.core.champions import Champions
 from spinney.core.config import Config, parse
 from spinney.core.config.without_secrets import without_secrets
 from spinney.core.errors import Corrupt, SetupError, StoreError
+from spinney.core.migration import Former
 from spinney.core.signing import Claim, Signer
-from spinney.stores import models, signing_key
+from spinney.stores import charter, models, signing_key
 from spinney.stores.answers import answer_frame
 from spinney.stores.models import Signed
 
 FOLDER = "manifest"
 """What it is called among a registered version's artifacts."""
 
-CHAMPIONS, CONFIG = "champions.parquet", "fleet.toml"
+CHAMPIONS, CONFIG, FORMER = "champions.parquet", "fleet.toml", "former.json"
 PART_GROUPS, PART_BYTES = 1000, 32 << 20
 """The most groups, and payload bytes of several, in one part of the file: who asks for one group reads its part."""
 
@@ -90,6 +92,10 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
     """
     signer = signing_key.signer(config)
     (folder / CONFIG).write_text(without_secrets(config), encoding="utf-8")
+    former = charter.former(config)
+    if former:
+        said = {name: asdict(mine) for name, mine in sorted(former.items())}
+        (folder / FORMER).write_text(json.dumps(said), encoding="utf-8")
     answering = {key: mine for key, mine in sorted(champions.histories.items()) if champion(mine)}
     count = refused = 0
     plain = [name for name in _SCHEMA.names if name not in {"payload", "signature"}]
@@ -101,6 +107,8 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
             table = pa.Table.from_pylist(rows, schema=_SCHEMA)
             file.write_table(table, row_group_size=max(1, table.num_rows))
     digest = hashlib.sha256(config.model_dump_json(include=ANSWERING).encode())
+    if former:
+        digest.update((folder / FORMER).read_bytes())
     with (folder / CHAMPIONS).open("rb") as written_file:
         digest.update(hashlib.file_digest(written_file, "sha256").digest())
     parents = sum(keys.is_parent(key) for key in answering)
@@ -117,6 +125,7 @@ class Manifest:
 
     def __init__(self, folder: Path) -> None:
         self.config = parse((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG), {})
+        self._former = _former(folder / FORMER)
         self._file = pq.ParquetFile(folder / CHAMPIONS, memory_map=True)
         if not self._file.schema_arrow.equals(_SCHEMA):
             raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as spinney writes it; got other columns")
@@ -128,7 +137,7 @@ class Manifest:
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Fleet.predict`, by the champions of this manifest."""
         champions = Champions(self._histories)
-        return answer_frame(frame, lambda _: champions, self.config, self._signer, self.fetch)
+        return answer_frame(frame, lambda _: champions, self.config, self._signer, self.fetch, self._former)
 
     def fetch(self, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
         """Payloads by model_id; empty for one that has none here. owners: model_id -> its group or parent."""
@@ -188,6 +197,13 @@ class Manifest:
             (of,) = known.slice(place, 1).to_pylist()
             if signed[1] is not None:
                 yield of | dict(zip(("codec", "payload", "signature"), signed, strict=True))
+
+
+def _former(file: Path) -> dict[str, Former]:
+    """What became of earlier columns; a fleet that was never migrated has no such file."""
+    if not file.exists():
+        return {}
+    return {name: Former(**mine) for name, mine in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
 class _Histories(Mapping[str, tuple[Promotion, ...]]):

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from spinney.core.errors import StoreError
+from spinney.core.names import own
 from spinney.stores import fit_requests, training
 from spinney.stores.arrow import arrow_type
 from spinney.stores.fitter import BLOCK_ROWS, TASK_EVENTS, Batches, Fitter, Output, block, fitted, refuse_missing
@@ -25,7 +26,7 @@ from spinney.stores.snapshot import Shards
 from spinney.stores.supervised import Supervised
 from spinney.stores.training import TrainingTables
 
-_TASK, _KEY, _COUNTED = "#task", "group_key", "#events"
+_TASK, _KEY, _COUNTED = own("task"), "group_key", own("events")
 
 @dataclass(frozen=True)
 class _ParentSampling:

@@ -1,9 +1,9 @@
-"""Plain records: valid ones that a single pass of Spark's typed JSON parser reads exactly as the full checks do.
+"""Plain records: valid ones that a single pass of Spark's typed JSON parser reads exactly as `judge` does.
 
-`from_json` is several times as fast as a VARIANT and a check of each field's JSON type, but it casts numbers to text,
-takes the last of two fields of one name and ignores text after the object. So its result is used only where counts of
-the record's own characters prove that none of this happened. All other records, each bad one among them, take the full
-checks of `spinney.stores.validity`. Whether a record is plain therefore changes its cost, never its verdict or values.
+`from_json` runs in the JVM and is several times as fast as Python, but it casts numbers to text, takes the last of two
+fields of one name and ignores text after the object. So its result is used only where counts of the record's own
+characters prove that none of this happened. All other records, each bad one among them, go to
+`spinney.core.records.judge`. Whether a record is plain therefore changes its cost, never its verdict or values.
 
 The proof. The text is one flat object: no brace or bracket but the first and the last, no backslash. Let F be the
 declared fields that are not null after parsing, S those of them that are JSON texts, k the keys and v the text values
@@ -15,10 +15,12 @@ quotes: quotes(record) = 2 (k + v). Where that is 2 (k + S), no number or truth 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import Protocol
 
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
+from spinney.core.config.rules import storable
+from spinney.core.records.rules import FieldRule, Rules
 
 TEXT = f"CASE WHEN octet_length(value) <= {MAX_RECORD_BYTES} THEN CAST(value AS STRING) END"
 """SQL: a record's text. A tombstone or an oversized value is not parsed at all."""
@@ -30,6 +32,21 @@ _READ_AS = {**dict.fromkeys(_INTEGERS, "bigint"), **dict.fromkeys(_TEXTS, "strin
     "boolean": "boolean",
 }
 """How each type is parsed. A float would be rounded twice, and a decimal's scale not checked: not plain."""
+
+_MICROS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+_FIRST, _LAST = "0001-01-01", "9999-12-31"
+_FIRST_S, _END_S = -62_135_596_800, 253_402_300_800
+"""Of Python's calendar: its first second since 1970, and the one after its last."""
+
+_EXACT = 1 << 53
+"""Beyond this, not each integer is a double, as which SQL would compare it with a range."""
+
+_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_TIME_TEXTS = {
+    "timestamp": f"^{_DAY}[T ][0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}}(\\\\.[0-9]{{1,9}})?)?(Z|[+-][0-9]{{2}}:?[0-9]{{2}})?$",
+    "date": f"^{_DAY}$",
+}
+"""How a plain record writes times, as regular expressions in SQL: the usual ones of those that are read."""
 
 _UNPARSED = "unparsed record"
 """A fleet's columns have no space in their names."""
@@ -45,23 +62,6 @@ _OPTIONS = {
 _FLAT = r"\\A\\{[^{}\\[\\]\\\\\\x7f]*+\\}\\z"
 
 
-class PlainField(Protocol):
-    """A field of a message, as `spinney.stores.validity.Field` describes it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def type(self) -> str: ...
-    @property
-    def required(self) -> bool: ...
-    @property
-    def identity(self) -> bool: ...
-    @property
-    def time_pattern(self) -> str | None: ...
-    @property
-    def ranges(self) -> Sequence[str]: ...
-
-
 def once(expression: str) -> str:
     """SQL of the same value that the optimiser neither repeats nor moves.
 
@@ -71,61 +71,67 @@ def once(expression: str) -> str:
     return f"CASE WHEN spark_partition_id() >= 0 THEN {expression} END"
 
 
-def are_possible(fields: Sequence[PlainField]) -> bool:
-    """Whether records with these fields can be plain: not where one has a type that this pass does not read."""
-    return all(field.type in _READ_AS for field in fields)
+def are_possible(rules: Rules) -> bool:
+    """Whether records of these rules can be plain: each field is of a type, and of a name, that this pass reads."""
+    if any(rule.undeclared for rule in rules.fields):
+        return False
+    sources = [rule.source for rule in rules.fields]
+    # Spark does not tell names apart by their case alone.
+    distinct = len({source.lower() for source in sources}) == len(sources)
+    return distinct and all(storable(rule.source) and rule.type in _READ_AS for rule in rules.fields)
 
 
-def nothing(fields: Sequence[PlainField]) -> str:
-    """SQL: what `valid` gives where no record is plain."""
-    return f"CAST(NULL AS STRUCT<{', '.join(f'`{field.name}`: {field.type}' for field in fields)}>)"
-
-
-def parsed(fields: Sequence[PlainField]) -> str:
-    """SQL: the fields of the record by one pass of `from_json`."""
-    ddl = ", ".join(f"`{field.name}` {_READ_AS[field.type]}" for field in fields)
+def parsed(rules: Rules, where: str) -> str:
+    """SQL: the fields of the record by one pass of `from_json`. where: SQL, of records that may be plain."""
+    ddl = ", ".join(f"`{rule.source}` {_read_as(rule)}" for rule in rules.fields)
     options = ", ".join(f"'{name}', '{value}'" for name, value in _OPTIONS.items())
-    return once(f"from_json({TEXT}, '{ddl}, `{_UNPARSED}` string', map({options}))")
+    return once(f"CASE WHEN {where} THEN from_json({TEXT}, '{ddl}, `{_UNPARSED}` string', map({options})) END")
 
 
-def values(fields: Sequence[PlainField], column: str) -> str:
+def values(fields: Sequence[FieldRule], column: str) -> str:
     """SQL: a struct of the fields in their types where the record is one flat object that was read exactly, else null.
 
     column: what `parsed` gave.
     """
-    typed = ", ".join(f"'{field.name}', {_typed(field, f'{column}.`{field.name}`')}" for field in fields)
+    typed = ", ".join(f"'{rule.name}', {_typed(rule, f'{column}.`{rule.source}`')}" for rule in fields)
     return once(f"CASE WHEN {_is_exact(fields, column)} THEN named_struct({typed}) END")
 
 
-def valid(fields: Sequence[PlainField], time: str, read: str, column: str) -> str:
-    """SQL: the struct where every field of it is valid, else null.
-
-    time: the field with the record's time. read, column: what `parsed` and `values` gave.
-    """
+def valid(rules: Rules, read: str, column: str) -> str:
+    """SQL: the struct where every field of it is valid, else null. read, column: what `parsed` and `values` gave."""
+    time = f"{column}.`{rules.time}`"
     conditions = [
         f"{column} IS NOT NULL",
-        f"{column}.`{time}` >= TIMESTAMP '1970-01-01 00:00:00Z'",
-        f"{column}.`{time}` <= record_time + INTERVAL {MAX_FUTURE_SECONDS} SECONDS",
+        f"{time} >= TIMESTAMP '1970-01-01 00:00:00Z'",
+        f"{time} <= record_time + INTERVAL {MAX_FUTURE_SECONDS} SECONDS",
     ]
-    for field in fields:
-        conditions += _conditions(field, f"{read}.`{field.name}`", f"{column}.`{field.name}`")
+    for rule in rules.fields:
+        conditions += _conditions(rule, rules, f"{read}.`{rule.source}`", f"{column}.`{rule.name}`")
     return once(f"CASE WHEN {' AND '.join(conditions)} THEN {column} END")
 
 
-def _typed(field: PlainField, read: str) -> str:
-    if field.type in ("timestamp", "date", *_INTEGERS):
-        return f"try_cast({read} AS {field.type})"
-    # JSON's minus zero is zero in a VARIANT.
-    return f"({read} + 0D)" if field.type == "double" else read
+def _read_as(rule: FieldRule) -> str:
+    return _READ_AS[rule.type] if rule.unit is None else "bigint"
 
 
-def _is_exact(fields: Sequence[PlainField], column: str) -> str:
-    texts = [f"{column}.`{field.name}`" for field in fields if _READ_AS[field.type] == "string"]
-    every = [f"{column}.`{field.name}`" for field in fields]
+def _typed(rule: FieldRule, read: str) -> str:
+    if rule.unit is not None:
+        per_second = 1_000_000 // _MICROS[rule.unit]
+        known = f"{read} >= {_FIRST_S * per_second}L AND {read} < {_END_S * per_second}L"
+        return f"CASE WHEN {known} THEN timestamp_micros({read} * {_MICROS[rule.unit]}L) END"
+    if rule.type in ("timestamp", "date", *_INTEGERS):
+        return f"try_cast({read} AS {rule.type})"
+    # Minus zero is zero.
+    return f"({read} + 0D)" if rule.type == "double" else read
+
+
+def _is_exact(fields: Sequence[FieldRule], column: str) -> str:
+    texts = [f"{column}.`{rule.source}`" for rule in fields if _read_as(rule) == "string"]
+    every = [f"{column}.`{rule.source}`" for rule in fields]
     inside, names = f"concat_ws('', {', '.join(texts)})", f"json_object_keys({TEXT})"
     keys = f"{_count(TEXT, ':')} - {_count(inside, ':')}"
     quotes = _count(TEXT, '"')
-    known = ", ".join(f"'{field.name}'" for field in fields)
+    known = ", ".join(f"'{rule.source}'" for rule in fields)
     one_each = f"({keys} = {_present(every)} AND {quotes} = 2 * ({_present(every)} + {_present(texts)}))"
     # Only with null fields among them does a record's text have to be read a second time.
     listed = (
@@ -146,16 +152,34 @@ def _present(columns: Sequence[str]) -> str:
     return f"({' + '.join(f'CAST({column} IS NOT NULL AS INT)' for column in columns)})"
 
 
-def _conditions(field: PlainField, read: str, value: str) -> list[str]:
+def _conditions(rule: FieldRule, rules: Rules, read: str, value: str) -> list[str]:
     """What holds of a valid field, as SQL that is never null. read, value: before and after it got its type."""
-    found = [f"{value} IS NOT NULL"] if field.required else []
-    if field.time_pattern:
-        found.append(f"({read} IS NULL OR ({read} RLIKE '{field.time_pattern}' AND {value} IS NOT NULL))")
-    elif field.type in _INTEGERS and field.type != "bigint":
+    found = [f"{value} IS NOT NULL"] if rule.required else []
+    if rule.unit is not None or (rule.type in _INTEGERS and rule.type != "bigint"):
         found.append(f"({read} IS NULL OR {value} IS NOT NULL)")
-    elif field.type == "double":
+    elif pattern := _TIME_TEXTS.get(rule.type):
+        is_one = f"{read} RLIKE '{pattern}' AND {value} IS NOT NULL AND {_in_calendar(rule, value)}"
+        found.append(f"({read} IS NULL OR ({is_one}{_not_missing(rules, read)}))")
+    elif rule.type == "double":
         found.append(f"({value} IS NULL OR abs({value}) < DOUBLE('Infinity'))")
-    if field.identity and field.type == "string":
+    if rule.identity and rule.type == "string":
         found.append(f"{value} != '' AND char_length({value}) <= {MAX_ID_CHARACTERS}")
-    found += [f"coalesce(NOT {outside}, true)" for outside in field.ranges]
+    if rule.low is not None and rule.high is not None:
+        inside = f"{value} >= {rule.low!r}D AND {value} <= {rule.high!r}D"
+        if rule.type == "bigint":
+            inside += f" AND {value} BETWEEN -{_EXACT}L AND {_EXACT}L"
+        found.append(f"({value} IS NULL OR ({inside}))")
     return found
+
+
+def _in_calendar(rule: FieldRule, value: str) -> str:
+    """SQL: Python has this time, in UTC."""
+    if rule.type == "date":
+        return f"{value} >= DATE '{_FIRST}'"
+    return f"{value} BETWEEN TIMESTAMP '{_FIRST} 00:00:00Z' AND TIMESTAMP '{_LAST} 23:59:59.999999Z'"
+
+
+def _not_missing(rules: Rules, read: str) -> str:
+    """SQL: a further condition, that the text is none of those that mean no value. Most look like no time."""
+    texts = [f"'{text}'" for text in sorted(rules.missing) if re.fullmatch("[0-9TZ:.+ -]+", text)]
+    return f" AND {read} NOT IN ({', '.join(texts)})" if texts else ""

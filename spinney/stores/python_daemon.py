@@ -44,7 +44,8 @@ def _start() -> None:
 
     import spinney.core.judge
     import spinney.core.scoring
-    import spinney.stores.fitter  # noqa: F401  # with these come pandas, Arrow, scikit-learn
+    import spinney.stores.fitter
+    import spinney.stores.record_judging  # noqa: F401  # with these come pandas, Arrow, scikit-learn
 
     gc.collect()
     gc.freeze()

@@ -17,9 +17,9 @@ from schemas import tables
 from spinney.core.config import Config
 from spinney.core.errors import Corrupt
 from spinney.core.recipe import Recipe
-from spinney.core.recipe_change import obstacle
+from spinney.core.recipe_change import as_now, obstacle
 from spinney.core.signing import Claim, Signer
-from spinney.stores import storage
+from spinney.stores import charter, storage
 from spinney.stores.layout import root
 from spinney.stores.recipe_names import FOLDER
 from spinney.stores.snapshot import Shards, snapshots
@@ -41,10 +41,17 @@ def stored(config: Config, signer: Signer) -> dict[str, Recipe]:
 
 
 def with_earlier(config: Config, signer: Signer, today: Recipe) -> Recipe:
-    """Today's recipe with all earlier ones that can be fitted again."""
-    others = stored(config, signer)
+    """Today's recipe with all earlier ones that can be fitted again, on the columns as they are now."""
+    others, today = stored(config, signer), with_renamed(config, today)
     others.pop(today.recipe_id, None)
-    return replace(today, earlier=tuple((name, each) for name, each in others.items() if obstacle(each, today) is None))
+    able = ((name, as_now(each, today)) for name, each in others.items() if obstacle(each, today) is None)
+    return replace(today, earlier=tuple(able))
+
+
+def with_renamed(config: Config, today: Recipe) -> Recipe:
+    """Today's recipe, knowing what its features were called before a migration."""
+    renamed = ((name, mine.now) for name, mine in sorted(charter.former(config).items()) if mine.now is not None)
+    return replace(today, renamed=tuple(renamed))
 
 
 def of_models(config: Config, model_ids: pa.Array) -> pa.Table:

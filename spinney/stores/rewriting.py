@@ -24,13 +24,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
 from deltalake.transaction import AddAction, RemoveAction
 
 from spinney.core.errors import StoreError
 from spinney.stores import sorting
 from spinney.stores.sorted_files import FileWriter, Written
-from spinney.stores.table_files import TableFile, arrow_schema_of, folder
+from spinney.stores.table_files import TableFile, arrow_schema_of, files, folder
 
 WORK = "_rewriting"
 """Below a table's folder. Readers of Delta and Parquet pass over names that begin with an underscore."""
@@ -59,10 +59,16 @@ class Source:
 
 @dataclass(frozen=True)
 class Target:
-    """What the new files are like. sort_by: columns, none to keep the rows as they come. prefix: of their names."""
+    """What the new files are like.
+
+    sort_by: columns, none to keep the rows as they come. prefix: of their names. schema: None for the table's own.
+    old_names: of columns that are called otherwise in the files that are there.
+    """
 
     sort_by: tuple[str, ...]
     prefix: str
+    schema: pa.Schema | None = None
+    old_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,9 +107,9 @@ def rewrite(
     partitions = {tuple(file.partition.items()) for file in old}
     if len(partitions) != 1:
         raise StoreError(f"table at {folder(table)}: expected files of one partition; got {len(partitions)}")
-    schema = arrow_schema_of(table)
+    schema = target.schema or arrow_schema_of(table)
     schema = pa.schema([each for each in schema if each.name not in old[0].partition])
-    inputs = [_Input(folder(table), source, schema) for source in sources]
+    inputs = [_Input(folder(table), source, schema, target.old_names) for source in sources]
     # One folder a rewrite: names of new files are unique, spills are removed when it is done.
     writer = FileWriter(place, f"{target.prefix}{uuid.uuid4().hex[:12]}", schema)
     if target.sort_by:
@@ -137,10 +143,11 @@ class _Input:
 
     BATCH_BYTES = 4 * 1024**2
 
-    def __init__(self, base: Path, source: Source, schema: pa.Schema) -> None:
+    def __init__(self, base: Path, source: Source, schema: pa.Schema, old_names: Mapping[str, str]) -> None:
         self._files = [base / file.path for file in source.files]
         self._drop = {base / path: mask for path, mask in source.drop.items()}
         self._schema = schema
+        self._names = {each.name: old_names.get(each.name, each.name) for each in schema}
         self.is_sorted = source.is_sorted
         self.rows = sum(pq.read_metadata(file).num_rows for file in self._files)
 
@@ -153,18 +160,28 @@ class _Input:
                 rows = int(self.BATCH_BYTES * max(meta.num_rows, 1) / max(size, 1))
                 drop, at = self._drop.get(file), 0
                 for batch in opened.iter_batches(min(max(rows, 1), 65_536), use_threads=False):
-                    read = self._as_declared(pa.Table.from_batches([batch]))
+                    read = self._as_declared(pa.Table.from_batches([batch]), file)
                     yield read if drop is None else read.filter(pc.invert(drop.slice(at, len(read))))
                     at += len(read)
 
-    def _as_declared(self, rows: pa.Table) -> pa.Table:
-        """In the table's columns and types: a file may hold texts as views, or lack a column that was added later."""
-        columns = [
-            rows.column(each.name).cast(each.type)
-            if each.name in rows.schema.names
-            else pa.chunked_array([pa.nulls(len(rows), each.type)])
-            for each in self._schema
-        ]
+    def _as_declared(self, rows: pa.Table, file: Path) -> pa.Table:
+        """In the columns and types wanted: a file may hold texts as views, or lack a column that was added later.
+
+        Raises StoreError for a value that the type wanted does not have.
+        """
+        columns = []
+        for each in self._schema:
+            name = self._names[each.name]
+            if name not in rows.schema.names:
+                columns.append(pa.chunked_array([pa.nulls(len(rows), each.type)]))
+                continue
+            try:
+                columns.append(rows.column(name).cast(each.type))
+            except pa.ArrowInvalid as error:
+                raise StoreError(
+                    f"{file}: column {name}: expected values that are exact as {each.type}; got one that is not: "
+                    f"{error}. Nothing was changed"
+                ) from error
         return pa.table(columns, schema=self._schema)
 
 
@@ -178,14 +195,8 @@ def commit(table: DeltaTable, prepared: Rewrite, reason: str) -> bool:
     there = set(pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist())
     if not there.issuperset(file.path for file in prepared.old):
         return False
-    base, now = folder(table), int(time.time() * 1000)
-    below = Path(prepared.old[0].path).parent
-    changes = prepared.dropped > 0
-    actions: list[AddAction | RemoveAction] = []
-    for file in prepared.new:
-        name = str(below / file.path.name)
-        file.path.rename(base / name)
-        actions.append(AddAction(name, file.bytes, prepared.partition, now, changes, json.dumps(file.stats)))
+    now, changes = int(time.time() * 1000), prepared.dropped > 0
+    actions: list[AddAction | RemoveAction] = [*_put_in_place(table, prepared, now)]
     actions += [RemoveAction(gone.path, changes, now, gone.bytes, prepared.partition) for gone in prepared.old]
     table.create_write_transaction(
         actions,
@@ -197,6 +208,40 @@ def commit(table: DeltaTable, prepared: Rewrite, reason: str) -> bool:
         post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
     )
     return True
+
+
+def _put_in_place(table: DeltaTable, prepared: Rewrite, now: int) -> Iterator[AddAction]:
+    """Move the new files to where the log is about to name them. now: milliseconds since 1970."""
+    below = Path(prepared.old[0].path).parent
+    for file in prepared.new:
+        name = str(below / file.path.name)
+        file.path.rename(folder(table) / name)
+        yield AddAction(name, file.bytes, prepared.partition, now, prepared.dropped > 0, json.dumps(file.stats))
+
+
+def commit_whole(table: DeltaTable, prepared: Sequence[Rewrite], schema: pa.Schema, said: Mapping[str, Any]) -> None:
+    """Put new files with other columns into the place of all that the table has: one commit.
+
+    schema: of the table from then on. said: of the commit, for the log. Only for whoever holds the lease of the
+    directory. Raises StoreError when the files are not those that were rewritten.
+    """
+    there = {file.path for file in files(table)}
+    old = {file.path for each in prepared for file in each.old}
+    if there != old:
+        raise StoreError(
+            f"table at {folder(table)}: expected the {len(old)} files that were rewritten; got {len(there)}, for "
+            "another process wrote there meanwhile. Nothing was changed; run it again"
+        )
+    now = int(time.time() * 1000)
+    actions = [action for each in prepared for action in _put_in_place(table, each, now)]
+    table.create_write_transaction(
+        actions,
+        "overwrite",
+        Schema.from_arrow(schema),
+        list(table.metadata().partition_columns) or None,
+        commit_properties=CommitProperties(custom_metadata={"userMetadata": json.dumps(dict(said))}),
+        post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
+    )
 
 
 def checkpoint_if_due(table: DeltaTable) -> None:

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +23,14 @@ import pyarrow.compute as pc
 from deltalake.transaction import AddAction
 
 from schemas.contract import Contract
+from spinney.core.names import own
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.sorted_files import FileWriter, Written
 
-KIND, ARRIVED_AT = "kind", "arrived_at"
+KIND, ARRIVED_AT = own("kind"), own("arrived_at")
 """The column that says which table a row belongs to, and the one with the batch's timestamp."""
 
-REPORT_DDL = "kind string, path string, bytes bigint, rows bigint, partition string, stats string"
+REPORT_DDL = f"{KIND} string, path string, bytes bigint, rows bigint, partition string, stats string"
 _REPORT = pa.schema(
     [
         (KIND, pa.string()),
@@ -44,10 +45,14 @@ _REPORT = pa.schema(
 
 @dataclass(frozen=True)
 class Target:
-    """A table that rows of one kind belong to. folder: the table's."""
+    """A table that rows of one kind belong to.
+
+    folder: the table's. named: its columns that have another name in the rows.
+    """
 
     folder: Path
     contract: Contract
+    named: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -110,7 +115,7 @@ class _Files:
         columns = [
             pa.repeat(pa.scalar(constants[each.name], each.type), rows.num_rows)
             if each.name in constants
-            else rows.column(each.name).cast(each.type)
+            else rows.column(target.named.get(each.name, each.name)).cast(each.type)
             for each in schema
         ]
         self._writers[kind].write(pa.table(columns, schema=schema))

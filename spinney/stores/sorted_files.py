@@ -176,6 +176,10 @@ def _has_statistics(column: pa.Field) -> bool:
     return bool(is_plain and not pa.types.is_null(column.type))
 
 
+_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=999)
+"""The last time that can be rounded up: readers allow for a maximum that was cut to milliseconds."""
+
+
 class _Range:
     """Least and greatest of a column; NaN is neither, as in what deltalake writes."""
 
@@ -183,10 +187,15 @@ class _Range:
         self.nulls = 0
         self._least: Any = None
         self._greatest: Any = None
+        self._is_known = True
 
     def add(self, column: pa.ChunkedArray) -> None:
         self.nulls += column.null_count
-        ends = pc.min_max(column).as_py()
+        try:
+            ends = pc.min_max(column).as_py()
+        except (OverflowError, ValueError):  # a date or time that Python has not
+            self._is_known = False
+            return
         if ends["min"] is None or ends["min"] != ends["min"]:
             return
         self._least = ends["min"] if self._least is None else min(self._least, ends["min"])
@@ -195,12 +204,14 @@ class _Range:
     def logged(self) -> tuple[Any, Any] | None:
         """As Delta's log has them, rounded outwards where it is coarser; None where JSON cannot say it."""
         least, greatest = self._least, self._greatest
-        if least is None or (isinstance(least, float) and not (isfinite(least) and isfinite(greatest))):
+        if not self._is_known or least is None:
+            return None
+        if isinstance(least, float) and not (isfinite(least) and isfinite(greatest)):
             return None
         if isinstance(least, str):
             return least[:LONGEST_TEXT], _not_below(greatest)
         if isinstance(least, datetime):
-            return _milliseconds(least), _milliseconds(greatest + timedelta(microseconds=999))
+            return _milliseconds(least), _milliseconds(min(greatest, _LATEST) + timedelta(microseconds=999))
         if isinstance(least, Decimal):
             return nextafter(float(least), -inf), nextafter(float(greatest), inf)
         return (least.isoformat(), greatest.isoformat()) if isinstance(least, date) else (least, greatest)
@@ -211,5 +222,5 @@ def _not_below(text: str) -> str:
 
 
 def _milliseconds(at: datetime) -> str:
-    at = at.astimezone(UTC)
-    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"
+    # Not by strftime, which writes the year 1 without its zeros.
+    return at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -36,6 +36,7 @@ from spinney.core.catalog import resolve
 from spinney.core.errors import ConfigError, ContractError, FitFailed, TimedOut
 from spinney.core.estimators import kernel_for
 from spinney.core.fitting import failed, fit_groups
+from spinney.core.names import own
 from spinney.core.recipe import Recipe, candidates
 from spinney.core.signing import Signer
 from spinney.stores.child import IDLE, Died, Limits, Line, supervised
@@ -59,11 +60,13 @@ SPOILED = 3
 MAKING = "while recipe.estimator was called"
 _TRIED = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
 
+IS_ASK = own("is_ask")
+
 Piece = list[int]
 """Places of groups among a block's asks."""
 
 Parted = Callable[[pa.Table], tuple[pd.DataFrame, pd.DataFrame]]
-"""The rows and the asks in a table of both, which `is_ask` tells apart."""
+"""The rows and the asks in a table of both, which IS_ASK tells apart."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +295,7 @@ class _Block:
     @property
     def count(self) -> int:
         """Groups asked for."""
-        return int(pc.sum(self.table.column("is_ask")).as_py() or 0)
+        return int(pc.sum(self.table.column(IS_ASK)).as_py() or 0)
 
     @property
     def rows(self) -> pd.DataFrame:

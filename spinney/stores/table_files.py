@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
 from pyarrow import fs
@@ -65,6 +66,13 @@ class TableFile:
     @property
     def is_clustered(self) -> bool:
         return Path(self.path).name.startswith(CLUSTERED)
+
+
+_DAYS = (-719_162, 2_932_896)
+"""Python's first date, 0001-01-01, and its last, 9999-12-31, in days since 1970."""
+
+_MICROSECONDS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1_001)
+"""Python's first time, and its last to which a millisecond can be added."""
 
 
 class GroupIndex:
@@ -120,7 +128,21 @@ def dataset(table: DeltaTable) -> ds.Dataset:
 def files(table: DeltaTable) -> list[TableFile]:
     """Every file of the table as it is opened. Reads the log's state, no file."""
     actions = pa.table(table.get_add_actions(flatten=True))
-    return [_file(row) for row in actions.select(_used(actions.schema)).to_pylist()]
+    return [_file(row) for row in _within_python(actions.select(_used(actions.schema))).to_pylist()]
+
+
+def _within_python(actions: pa.Table) -> pa.Table:
+    """Statistics with null in place of dates and times that Python has not, or not a millisecond later."""
+    for at, (name, column) in enumerate(zip(actions.column_names, actions.columns, strict=True)):
+        if pa.types.is_date(column.type):
+            whole, (first, last) = column.cast(pa.int32()), _DAYS
+        elif pa.types.is_timestamp(column.type):
+            whole, (first, last) = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()), _MICROSECONDS
+        else:
+            continue
+        known = pc.and_(pc.greater_equal(whole, first), pc.less_equal(whole, last))
+        actions = actions.set_column(at, name, pc.if_else(known, column, pa.scalar(None, column.type)))
+    return actions
 
 
 def _used(schema: pa.Schema) -> list[str]:
@@ -233,6 +255,8 @@ def fragment_of(base: Path, file: TableFile, schema: pa.Schema) -> ds.ParquetFil
         )
         known = known & same
     for name, (least, greatest) in file.ranges.items():
+        if name not in schema.names:  # a column that is declared no more
+            continue
         kind = schema.field(name).type
         known = known & (ds.field(name) >= pa.scalar(least, kind)) & (ds.field(name) <= pa.scalar(greatest, kind))
     return FORMAT.make_fragment(

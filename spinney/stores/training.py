@@ -21,6 +21,7 @@ import xxhash
 from schemas import tables
 from spinney.core.config import Config
 from spinney.core.keys import SPARK_SEED, ancestors, is_parent
+from spinney.core.names import own
 from spinney.stores.arrow import arrow_type
 from spinney.stores.layout import directory, feature_sources
 from spinney.stores.snapshot import Shards, Snapshot, Wanted, snapshot
@@ -28,9 +29,10 @@ from spinney.stores.table_files import GroupIndex
 
 Integers = npt.NDArray[np.int64]
 
-GROUP = "#group"
-"""A group's place among the keys that were asked for. A column that the fleet declares has no such name."""
+GROUP = own("group")
+"""A group's place among the keys that were asked for."""
 
+_PLACE, _HASH = own("place"), own("hash")
 _TIME = pa.timestamp("us", "UTC")
 
 
@@ -156,8 +158,8 @@ def _labelled(
     # two at one moment the least.
     in_order = outcomes.sort_by([("observed_at", "ascending"), ("label", "ascending")])
     # By place, for Arrow has no "first" of decimals.
-    placed = in_order.select([GROUP, "event_id"]).append_column("#place", pa.array(np.arange(in_order.num_rows)))
-    first = placed.group_by([GROUP, "event_id"]).aggregate([("#place", "min")]).column("#place_min")
+    placed = in_order.select([GROUP, "event_id"]).append_column(_PLACE, pa.array(np.arange(in_order.num_rows)))
+    first = placed.group_by([GROUP, "event_id"]).aggregate([(_PLACE, "min")]).column(f"{_PLACE}_min")
     once = in_order.select([GROUP, "event_id", "label"]).take(first)
     return events.join(once, [GROUP, "event_id"], join_type="inner").combine_chunks()
 
@@ -184,7 +186,7 @@ def _newest(rows: pa.Table, groups: int, window_rows: int) -> tuple[Integers, In
     return order[keep], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
 
 
-PARENT, ORIGIN = "#parent", "#origin"
+PARENT, ORIGIN = own("parent"), own("origin")
 """Of a row in a parent's sample: the parent's place among the keys asked for, and the group it is of."""
 
 
@@ -235,8 +237,8 @@ def _lowest(rows: pa.Table, parents: Integers, hashes: Integers, most: int) -> p
 
 def sampled(rows: pa.Table, most: int) -> pa.Table:
     """The sample of each parent, out of what all shard ranges have. rows: PARENT, ORIGIN and training columns."""
-    hashed = rows.append_column("#hash", pa.array(_hashes(rows.column("event_id")), pa.int64()))
-    by = [(PARENT, "ascending"), ("#hash", "ascending"), ("event_id", "ascending"), (ORIGIN, "ascending")]
+    hashed = rows.append_column(_HASH, pa.array(_hashes(rows.column("event_id")), pa.int64()))
+    by = [(PARENT, "ascending"), (_HASH, "ascending"), ("event_id", "ascending"), (ORIGIN, "ascending")]
     order = pc.sort_indices(hashed, sort_keys=[*by, ("event_time", "ascending")]).to_numpy()
     of = _ints(rows.column(PARENT))[order]
     place = np.arange(len(order)) - np.searchsorted(of, of, side="left")

@@ -13,7 +13,7 @@ from typing import Any
 import ledger
 import pytest
 import shop
-from process import SECONDS, command, environment, spinney
+from process import SECONDS, called, command, environment
 from shop import Shops
 
 from batch.load import load
@@ -69,7 +69,7 @@ class Story:
             self.ended = self.process.wait(SECONDS)
         Application(spark, shops.config).drain()
         self.found = ledger.differences(shops)
-        self.why = spinney(shops, "why", *self.key).stdout
+        self.why = self.spinney("why", *self.key).stdout
 
     key = (WHO[0], str(WHO[1]))
 
@@ -90,8 +90,11 @@ class Story:
         return str(models[models["group_key"] == KEY].sort_values("fitted_at")["model_id"].iloc[-1])
 
     def by_hand(self, verb: str, *words: str) -> None:
-        done = spinney(self.shops, verb, *words, "--reason", f"to see {verb}", "--by", "ada", "--yes")
+        done = self.spinney(verb, *words, "--reason", f"to see {verb}", "--by", "ada", "--yes")
         assert done.returncode == 0, done.stderr
+
+    def spinney(self, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return called([verb, "--config", str(self.shops.file), *words], self.shops.folder)
 
     def ask(self) -> Any:
         """Send one event of KEY. Returns its answer: the first that is given after whatever was done before."""
@@ -120,7 +123,7 @@ class Story:
         while not what():
             assert self.process.poll() is None, self.log.read_text()[-3000:]
             assert time.monotonic() < deadline, self.log.read_text()[-3000:]
-            time.sleep(0.1)
+            time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
-"""The second example by the commands of its README, each a process of its own, against a real broker.
+"""The second example by the commands of its README, against a real broker.
 
 Nothing in the code knows a flight: an integer key, labels inside the events, three classes, a string feature; then a
-boolean target and a forest of one's own that is too large to travel with its promotion.
+boolean target and a forest of one's own that is too large to travel with its promotion. The forest's commands are
+processes, since PYTHONPATH names its folder; the others run in this process, with the Spark session that is there.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from process import called, environment
 
 from schemas import tables
 from spinney.core.config import Config
@@ -32,32 +35,45 @@ STREAM = 13 * 48
 GLOBAL, NEVER_WORN, NEWCOMER = "{}", '["12"]', '["99"]'
 
 
+Call = Callable[[list[str], Path, Mapping[str, str]], "subprocess.CompletedProcess[str]"]
+"""Runs `spinney` with these words, in this folder, with these variables."""
+
+
+def as_a_process(words: list[str], folder: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("spinney")), *words],
+        env={**environment(), **variables, "PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(EXAMPLE.parents[1])])},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+
+
 @dataclass
 class Run:
     """A fleet after the README's commands, and what each of them said."""
 
     file: Path
     folder: Path
-    environment: dict[str, str]
+    variables: dict[str, str]
+    call: Call
     said: dict[str, subprocess.CompletedProcess[str]] = field(default_factory=dict)
 
-    def spinney(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("spinney")), words[0], "--config", str(self.file), *words[1:]]
-        self.said[words[0]] = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False, cwd=self.folder
-        )
-        return self.said[words[0]]
+    def spinney(self, verb: str, *words: str) -> subprocess.CompletedProcess[str]:
+        self.said[verb] = self.call([verb, "--config", str(self.file), *words], self.folder, self.variables)
+        return self.said[verb]
 
     @property
     def config(self) -> Config:
-        root = {"SPINNEY_STORAGE__ROOT": self.environment["SPINNEY_STORAGE__ROOT"]}
+        root = {"SPINNEY_STORAGE__ROOT": self.variables["SPINNEY_STORAGE__ROOT"]}
         return read_config(self.file, root)
 
     def table(self, contract: Any) -> pd.DataFrame:
         return delta.read(self.config, contract).to_pandas(maps_as_pydicts="strict")
 
 
-def loop(name: str, folder: Path, broker: str) -> Run:
+def loop(name: str, folder: Path, broker: str, call: Call) -> Run:
     """Run every command of the README, each of which must end with 0."""
     done = subprocess.run([sys.executable, str(EXAMPLE / "generate.py"), str(folder)], check=False)
     assert done.returncode == 0
@@ -66,13 +82,12 @@ def loop(name: str, folder: Path, broker: str) -> Run:
         EXAMPLE / name,
         folder,
         {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(EXAMPLE.parents[1])]),
             "SPINNEY_KAFKA__BOOTSTRAP_SERVERS": broker,
             "SPINNEY_KAFKA__EVENTS": f"readings-{suffix}",
             "SPINNEY_KAFKA__PREDICTIONS": f"predictions-{suffix}",
             "SPINNEY_STORAGE__ROOT": str(folder / "root"),
         },
+        call,
     )
     for words in (
         ("init",),
@@ -90,13 +105,13 @@ def loop(name: str, folder: Path, broker: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory, broker: str) -> Run:
-    return loop("fleet.toml", tmp_path_factory.mktemp("machines"), broker)
+def machines(spark: Any, tmp_path_factory: pytest.TempPathFactory, broker: str) -> Run:
+    return loop("fleet.toml", tmp_path_factory.mktemp("machines"), broker, called)
 
 
 @pytest.fixture(scope="module")
 def forest(tmp_path_factory: pytest.TempPathFactory, broker: str) -> Run:
-    return loop("forest.toml", tmp_path_factory.mktemp("forest"), broker)
+    return loop("forest.toml", tmp_path_factory.mktemp("forest"), broker, as_a_process)
 
 
 def test_history_is_loaded_whole_and_every_machine_and_the_fleet_together_are_fitted(machines: Run) -> None:
@@ -190,7 +205,7 @@ def test_answers_reach_the_predictions_topic_as_they_stand_in_the_table(machines
     from confluent_kafka import Consumer
 
     consumer = Consumer({"bootstrap.servers": broker, "group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
-    consumer.subscribe([machines.environment["SPINNEY_KAFKA__PREDICTIONS"]])
+    consumer.subscribe([machines.variables["SPINNEY_KAFKA__PREDICTIONS"]])
     sent: dict[str, Any] = {}
     try:
         while len(sent) < STREAM:
@@ -241,3 +256,10 @@ def test_another_payload_of_the_same_estimator_is_another_recipe_than_the_built_
     recipes = {*forest.table(tables.MODELS)["recipe_id"]}, {*machines.table(tables.MODELS)["recipe_id"]}
     assert len(recipes[0]) == len(recipes[1]) == 1
     assert recipes[0] != recipes[1]
+
+
+def test_a_drain_with_nothing_to_read_starts_no_spark(machines: Run) -> None:
+    done = machines.spinney("stream", "--once", "--only", "ingest")
+    assert done.returncode == 0
+    assert "nothing to do" in done.stderr
+    assert "Spark starts" not in done.stderr

@@ -15,7 +15,7 @@ from typing import Any
 import ledger
 import pytest
 import shop
-from process import SECONDS, command, environment, spinney
+from process import SECONDS, called, command, environment, spinney
 from shop import Shops
 
 from schemas import tables
@@ -43,7 +43,7 @@ def eventually(what: Callable[[], bool], process: subprocess.Popen[bytes], log: 
     while not what():
         assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < deadline, log.read_text()[-3000:]
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 class Story:
@@ -62,7 +62,7 @@ class Story:
         with running(shops, log) as process:
             eventually(self.answered, process, log)
             self.wave()
-            self.second = spinney(shops, "stream")
+            self.second = called(["stream", "--once", "--config", str(shops.file)], shops.folder)
             self.first_lives = process.poll() is None
             self.wave()
             process.terminate()

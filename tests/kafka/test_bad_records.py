@@ -17,6 +17,8 @@ from schemas import tables
 from spinney.stores.dead_letters.letters import Choice, Letters
 from spinney.stores.dead_letters.replay import Plan, carry_out
 from streaming.app import Application
+from streaming.reporting import JsonReporter
+from streaming.unread import unread
 
 FIELDS = {
     "event_id": '"bad"',
@@ -111,29 +113,27 @@ BAD: dict[str, tuple[bytes | None, str]] = {
     "a null key column": (event(region="null"), "null_key"),
     "a null integer key": (event(shop="null"), "null_key"),
     # types
-    "a number as id": (event(event_id="12"), "wrong_type"),
-    "a number as text key": (event(region="1"), "wrong_type"),
-    "text as integer key": (event(shop='"7"'), "wrong_type"),
-    "text as number": (event(x='"1.5"'), "wrong_type"),
-    "the text NaN as number": (event(x='"NaN"'), "wrong_type"),
-    "empty text as number": (event(x='""'), "wrong_type"),
+    "a boolean as id": (event(event_id="true"), "wrong_type"),
+    "words as number": (event(x='"many"'), "wrong_type"),
+    "words as integer key": (event(shop='"seven"'), "wrong_type"),
+    "a time of day as date": (event(opened='"2024-03-01T10:00:00Z"'), "wrong_type"),
+    "a date of the year 0": (event(opened='"0000-01-01"'), "wrong_type"),
+    "a time of the year 10000": (event(checked='"9999-12-31T23:59:59-01:00"'), "wrong_type"),
+    "half of a surrogate pair in the id": (event(event_id='"a\\ud83d"'), "not_utf8"),
+    "the other half": (event(event_id='"a\\ud83e"'), "not_utf8"),
+    "the text NaN as number": (event(x='"NaN"'), "not_finite"),
     "a boolean as number": (event(x="true"), "wrong_type"),
     "a boolean as integer": (event(stock="false"), "wrong_type"),
     "a number as boolean": (event(promo="1"), "wrong_type"),
-    "text as boolean": (event(promo='"true"'), "wrong_type"),
-    "a number as text": (event(note="5"), "wrong_type"),
     "an object as text": (event(note='{"a":1}'), "wrong_type"),
     "an array as number": (event(x="[1.5]"), "wrong_type"),
     "brackets in brackets as number": (event(x="[" * 100 + "]" * 100), "wrong_type"),
     "a fraction as integer": (event(stock="3.5"), "wrong_type"),
-    "a whole fraction as integer": (event(stock="3.0"), "wrong_type"),
     "an integer beyond 32 bits": (event(stock="2147483648"), "wrong_type"),
     "an integer beyond 64 bits": (event(stock="9223372036854775808"), "wrong_type"),
     "an integer key beyond 32 bits": (event(shop="2147483648"), "wrong_type"),
     "a date that is no day": (event(opened='"2023-02-29"'), "wrong_type"),
     "a date without zeros": (event(opened='"2024-3-1"'), "wrong_type"),
-    "a time as date": (event(opened='"2024-03-01T00:00:00Z"'), "wrong_type"),
-    "a date as time": (event(checked='"2024-03-01"'), "wrong_type"),
     "words as time": (event(at='"yesterday"'), "wrong_type"),
     "seconds as time": (event(at="1709287200"), "wrong_type"),
     "a time that is none": (event(at='"2024-03-01T25:00:00Z"'), "wrong_type"),
@@ -158,6 +158,14 @@ BAD: dict[str, tuple[bytes | None, str]] = {
     "a second before 1970": (event(at='"1969-12-31T23:59:59Z"'), "time_out_of_range"),
 }
 
+CONCERNED = {
+    "words": None,
+    "no id": "event_id",
+    "words as number": "x",
+    "an integer below its range": "stock",
+    "the year 2099": "at",
+}
+
 BAD_OUTCOMES: dict[str, tuple[bytes | None, str]] = {
     "a tombstone": (None, "null_value"),
     "words": (b"hello", "not_json"),
@@ -165,7 +173,7 @@ BAD_OUTCOMES: dict[str, tuple[bytes | None, str]] = {
     "a label twice": (late()[:-1] + b',"sales":1}', "duplicate_field"),
     "no label": (late(sales=None), "missing_field"),
     "a null label": (late(sales="null"), "missing_field"),
-    "text as label": (late(sales='"12.5"'), "wrong_type"),
+    "words as label": (late(sales='"many"'), "wrong_type"),
     "an infinite label": (late(sales="1e999"), "not_finite"),
     "a null key column": (late(region="null"), "null_key"),
     "an empty id": (late(event_id='""'), "empty_id"),
@@ -186,6 +194,12 @@ UNUSUAL: dict[str, dict[str, str | None]] = {
     "an escaped key": {"region": '"nor\\u0074h \\"q\\" \\\\ /"'},
     "another script": {"region": '"北\U0001f30a"', "note": '"\\ud83c\\udf0a"'},
     "a control character in a note": {"note": '"\\u0001"'},
+    "texts for numbers": {"x": '"1.5"', "stock": '"3"', "promo": '"true"', "shop": '"7"'},
+    "numbers for texts": {"region": "1", "note": "5"},
+    "an empty text for a number": {"x": '""', "stock": "3.0"},
+    "a date with a time and a time without": {"opened": '"2024-03-01T00:00:00Z"', "checked": '"2024-03-01"'},
+    "the last moment of the calendar": {"opened": '"9999-12-31"', "checked": '"9999-12-31T23:59:59.999999Z"'},
+    "the first moment of the calendar": {"opened": '"0001-01-01"', "checked": '"0001-01-01T00:00:00Z"'},
     "a key of 512 characters": {"region": '"' + "é" * 512 + '"'},
 }
 GOOD_EVENTS = 100 * len(BAD)
@@ -197,6 +211,7 @@ class Story:
     def __init__(self, spark: Any, shops: Shops) -> None:
         self.shops = shops
         self.bad: dict[tuple[str, str], Sent] = {}
+        self.told: list[dict[str, Any]] = []
         self.good = [shop.sale(f"g{i}", ("north", "south")[i % 2], i % 5, i % 90, i / 60) for i in range(GOOD_EVENTS)]
         self.outcomes = self.good[::5]
         shops.init()
@@ -211,7 +226,9 @@ class Story:
         shops.outcomes(self.outcomes)
         shops.events(self.good[:40])  # in the same batch as their originals
         shops.outcomes(self.outcomes[:40])
-        Application(spark, shops.config, ("ingest",)).drain()
+        first = Application(spark, shops.config, ("ingest",))
+        first.drain()
+        first.report(JsonReporter(lambda line: self.told.append(json.loads(line))))
         self.first_batch = set(shops.table(tables.EVENTS)["batch_id"])
         self.replays = [self._replay_after_a_fix() for _ in range(2)]
         shops.events(self.good[100:140])  # in a later one
@@ -219,7 +236,9 @@ class Story:
         self.last = [shop.sale("later", "north", 1, 1.0, 0.0)]
         shops.events(self.last)
         Application(spark, shops.config, ("ingest",)).drain()
+        self.unread = [unread(shops.config, ("ingest", "score"))]
         Application(spark, shops.config, ("score",)).drain()
+        self.unread.append(unread(shops.config, ("ingest", "score")))
         self.dead = shops.table(tables.DEAD_LETTERS)
         self.by_position = {
             (row.topic, row.kafka_partition, row.kafka_offset): row for row in self.dead.itertuples(index=False)
@@ -255,6 +274,7 @@ def test_a_bad_event_is_a_dead_letter_with_its_reason_and_its_bytes(story: Story
     assert letter is not None
     assert (letter.reason, letter.value) == (reason, value)
     assert 0 < len(letter.detail) <= 500
+    assert letter.field == CONCERNED.get(kind, letter.field)
 
 
 @pytest.mark.parametrize("kind", BAD_OUTCOMES)
@@ -288,6 +308,19 @@ def test_a_dead_letter_that_is_sent_again_after_a_fix_is_stored_once_and_not_sen
     assert list(zip(mended["group_key"], mended["x"], strict=True)) == [('["north","7"]', 100.001)]
 
 
+def test_a_drain_tells_how_many_were_stored_dropped_and_rejected_and_why(story: Story) -> None:
+    [ingest] = story.told
+    counts = {name: ingest[name] for name in ("events", "outcomes", "dead_letters", "duplicates")}
+    assert counts == {
+        "events": GOOD_EVENTS + len(UNUSUAL),
+        "outcomes": len(story.outcomes),
+        "dead_letters": len(story.bad),
+        "duplicates": 40 + 40,
+    }
+    said = {(kind["source"], kind["reason"]) for kind in ingest["dead_letters"]}
+    assert said == {(sent.topic, sent.bad) for sent in story.bad.values()}
+
+
 def test_every_good_outcome_is_stored_once_with_its_label(story: Story) -> None:
     rows = story.shops.table(tables.OUTCOMES)
     stored = dict(zip(identities(rows), rows["label"], strict=True))
@@ -299,6 +332,10 @@ def test_score_finds_the_same_events_valid_as_ingest_and_answers_each_once(story
     answered = identities(story.shops.table(tables.PREDICTIONS))
     assert len(answered) == len(set(answered))
     assert set(answered) == set(identities(story.shops.table(tables.EVENTS)))
+
+
+def test_once_both_queries_are_drained_nothing_is_left_to_do_and_not_before(story: Story) -> None:
+    assert story.unread == ["query score has not begun", None]
 
 
 def test_unusual_but_legal_values_are_stored_as_they_were_sent(story: Story) -> None:
@@ -314,6 +351,14 @@ def test_unusual_but_legal_values_are_stored_as_they_were_sent(story: Story) -> 
     assert rows.loc["an escaped key", "region"] == 'north "q" \\ /'
     assert (rows.loc["another script", "region"], rows.loc["another script", "note"]) == ("北\U0001f30a", "\U0001f30a")
     assert rows.loc["a control character in a note", "note"] == "\x01"
+    coerced = rows.loc["texts for numbers", ["x", "stock", "promo", "shop"]].tolist()
+    assert coerced == [1.5, 3, True, 7]
+    assert rows.loc["numbers for texts", ["region", "note"]].tolist() == ["1", "5"]
+    assert rows.loc["an empty text for a number", ["x"]].isna().all()
+    assert str(rows.loc["a date with a time and a time without", "opened"]) == "2024-03-01"
+    assert str(rows.loc["the last moment of the calendar", "opened"]) == "9999-12-31"
+    assert rows.loc["the last moment of the calendar", "checked"].isoformat() == "9999-12-31T23:59:59.999999+00:00"
+    assert rows.loc["the first moment of the calendar", "checked"].isoformat() == "0001-01-01T00:00:00+00:00"
 
 
 def identities(rows: Any) -> list[tuple[str, str]]:

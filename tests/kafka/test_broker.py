@@ -114,24 +114,28 @@ def test_starting_twice_is_starting_once(own) -> None:
     assert own._process.pid == before
 
 
-def test_a_killed_broker_comes_back_at_the_same_port_with_its_records(tmp_path: Path) -> None:
-    with Broker(tmp_path) as broker:
-        servers = broker.bootstrap_servers
-        make_topic(servers, "kept")
-        produce(servers, "kept", [b"before the crash"])
-        broker.kill()
-        assert not broker.running
-        assert not answers(broker.port)
-        broker.start()
-        assert broker.bootstrap_servers == servers
-        produce(servers, "kept", [b"after it"])
-        assert consume(servers, "kept", 2) == [b"before the crash", b"after it"]
+def test_a_killed_broker_comes_back_at_the_same_port_with_its_records(own) -> None:
+    servers = own.bootstrap_servers
+    make_topic(servers, "kept")
+    produce(servers, "kept", [b"before the crash"])
+    own.kill()
+    assert not own.running
+    assert not answers(own.port)
+    own.start()
+    assert own.bootstrap_servers == servers
+    produce(servers, "kept", [b"after it"])
+    assert consume(servers, "kept", 2) == [b"before the crash", b"after it"]
 
 
-def test_a_stopped_broker_is_served_again_by_another_object(tmp_path: Path) -> None:
-    with Broker(tmp_path) as first:
+def test_stopping_twice_is_harmless_and_what_is_stopped_is_served_again_by_another_object(tmp_path: Path) -> None:
+    first = Broker(tmp_path)
+    first.stop()
+    with first:
         make_topic(first.bootstrap_servers, "kept")
         produce(first.bootstrap_servers, "kept", [b"record"])
+        first.stop()
+        first.stop()
+        assert not first.running
     assert not answers(first.port)
     with Broker(tmp_path) as second:
         assert consume(second.bootstrap_servers, "kept", 1) == [b"record"]
@@ -145,11 +149,11 @@ def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -> None
 
 
 def test_a_broker_that_dies_quotes_its_last_lines(tmp_path: Path) -> None:
-    with Broker(tmp_path) as broker:
-        pass
+    (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "meta.properties").write_text("version=1\nnode.id=7\ncluster.id=another\n")
+    broker = Broker(tmp_path)
     with pytest.raises(SetupError, match=r"ended with \d+; its last lines: .*node.id.*broker.log"):
-        Broker(tmp_path).start()
+        broker.start()
     assert not broker.running
 
 
@@ -157,15 +161,6 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(SetupError, match="file/data: cannot be written"):
         Broker(tmp_path / "file" / "data").start()
-
-
-def test_stopping_twice_is_harmless(tmp_path: Path) -> None:
-    broker = Broker(tmp_path)
-    broker.stop()
-    broker.start()
-    broker.stop()
-    broker.stop()
-    assert not broker.running
 
 
 def test_it_dies_with_its_parent(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from schemas.contract import Contract
+from spinney.stores.migrating import carry_out
 from streaming.app import Application
 
 OWN = [("north", 1), ("north", 2), ("north", 3), ("south", 4), ("south", 5)]
@@ -50,6 +51,7 @@ class Story:
         self.they_ask_again()
         self.silence()
         self.score_alone()
+        self.columns_change()
 
     def drain(self, *only: str) -> None:
         Application(self.spark, self.shops.config, only).drain()
@@ -109,8 +111,29 @@ class Story:
         self.versions_after = self.shops.versions()
 
     def score_alone(self) -> None:
-        self.shops.events([shop.sale("alone", "south", 4, 3.0, 602.0)])
+        self.sell_at_a_rate("not a column yet", shop.sale("alone", "south", 4, 3.0, 602.0))
         self.drain("score")
+        self.stored_while_alone = set(self.table(tables.EVENTS)["event_id"])
+
+    def columns_change(self) -> None:
+        """One is added, one renamed whose field stays, one widened; the event that score has had is not stored yet."""
+        text = self.shops.file.read_text(encoding="utf-8")
+        for before, after in (
+            ('x = "double"', 'size = "double"\nrate = "double"'),
+            ('features = ["x", "promo"]', 'features = ["size", "promo"]'),
+            ('stock = "int"', 'stock = "bigint"'),
+            ("[fleet.ranges]\nx =", '[fleet.fields]\nsize = "x"\n[fleet.ranges]\nsize ='),
+        ):
+            assert before in text
+            text = text.replace(before, after)
+        self.shops.file.write_text(text, encoding="utf-8")
+        carry_out(self.shops.config, {"x": "size"})
+        self.sell_at_a_rate(2.5, shop.sale("migrated", "south", 4, 3.0, 603.0))
+        self.drain()
+
+    def sell_at_a_rate(self, rate: float | str, row: dict[str, Any]) -> None:
+        self.shops.event(json.dumps(json.loads(shop.text(row)) | {"rate": rate}).encode(), row)
+        self.shops.events([])  # until it is acknowledged
 
     def rounds(self, kind: str) -> pd.DataFrame:
         rows = self.table(tables.ROUNDS)
@@ -253,11 +276,27 @@ def test_a_drain_without_news_changes_no_table(story: Story) -> None:
 def test_score_alone_answers_what_ingest_has_not_seen(story: Story) -> None:
     row = story.answer("alone")
     assert (row.answered_by, story.owner(row.model_id)) == ("own", key(("south", 4)))
-    assert "alone" not in set(story.table(tables.EVENTS)["event_id"])
+    assert "alone" not in story.stored_while_alone
+
+
+def test_after_a_migration_every_record_is_judged_by_the_columns_of_its_offset(story: Story) -> None:
+    stored = story.table(tables.EVENTS).set_index("event_id")
+    assert "x" not in stored
+    assert stored.loc[["alone", "migrated"], "size"].tolist() == [3.0, 3.0]
+    assert pd.isna(stored.loc["alone", "rate"])
+    assert stored.loc["migrated", "rate"] == 2.5
+    assert stored["stock"].dtype == "int64" or stored["stock"].isna().any()
+    assert story.table(tables.DEAD_LETTERS).empty
+
+
+def test_after_a_migration_the_models_of_before_answer_by_the_renamed_column(story: Story) -> None:
+    before, after = story.answer("alone"), story.answer("migrated")
+    assert (after.model_id, after.answered_by) == (before.model_id, "own")
+    assert after.prediction == pytest.approx(before.prediction)
 
 
 def test_every_event_of_the_stream_is_answered_once(story: Story) -> None:
     events = story.shops.table(tables.EVENTS, streamed=True)
     answered = list(story.table(tables.PREDICTIONS)["event_id"])
     assert len(answered) == len(set(answered))
-    assert set(answered) == {*events["event_id"], "alone"}
+    assert set(answered) == set(events["event_id"])

@@ -95,7 +95,7 @@ class Story:
         while not what():
             self.app.check()
             assert time.monotonic() < deadline
-            time.sleep(0.1)
+            time.sleep(0.3)
 
 
 @pytest.fixture(scope="module")

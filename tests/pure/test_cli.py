@@ -6,7 +6,7 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import click
 import pyarrow as pa
@@ -23,7 +23,7 @@ from spinney.sources.rejections import Rejections
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
 VERBS = [
     *("demo", "check", "init", "kafka", "produce", "load", "try", "stream", "retrain", "dead-letters", "fleet", "why"),
-    *("promote", "rollback", "pin", "unpin", "register", "tidy"),
+    *("promote", "rollback", "pin", "unpin", "register", "tidy", "migrate"),
 ]
 
 
@@ -73,6 +73,11 @@ def test_every_command_explains_itself_with_an_example(words: tuple[str, ...]) -
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] not in ("demo", "kafka")], ids=" ".join)
 def test_every_command_about_a_fleet_takes_its_configuration(words: tuple[str, ...]) -> None:
     assert "--config" in run(*words, "--help").output
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_can_answer_a_program(words: tuple[str, ...]) -> None:
+    assert "--json" in run(*words, "--help").output
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -130,6 +135,24 @@ def test_another_error_of_ours_ends_with_1(flights: Path, spark: object, monkeyp
     assert (result.exit_code, result.stderr) == (1, "spinney: the lease is held\n")
 
 
+def test_a_drain_with_nothing_to_do_starts_no_spark(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    delivered: list[object] = []
+    stand_in(monkeypatch, "streaming.unread", unread=lambda config, names: None)
+    stand_in(monkeypatch, "spinney.stores.tracking", deliver_now=delivered.append)
+    done = run("stream", "--once", "--only", "retrain", "--only", "score")
+    assert done.exit_code == 0
+    assert done.stderr.endswith("stream: nothing to do: all topics and tables are read, and every batch has ended\n")
+    assert len(delivered) == 1
+    done = run("stream", "--once", "--json", "--only", "score")
+    assert json.loads(done.stdout)["event"] == "nothing_to_do"
+    assert len(delivered) == 1, "only retrain's rounds are delivered"
+
+
+def test_a_drain_says_why_spark_starts(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, "streaming.app", run=lambda config, only, **options: None)
+    assert "stream: query ingest has not begun: Spark starts\n" in run("stream", "--once").stderr
+
+
 def test_a_stream_whose_fleet_is_not_there_says_where_it_begins_one(
     flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +195,7 @@ def test_init_from_proposes_a_configuration_and_makes_nothing(flights: Path) -> 
     assert result.exit_code == 0
     config = parse(result.stdout, "proposed", {})
     assert (config.fleet.group, config.fleet.event_id, config.fleet.target) == (("shop",), "sale", "sold")
+    assert json.loads(run("init", "--from", "sales.csv", "--json").stdout) == {"fleet_toml": result.stdout}
     assert sorted(path.name for path in flights.iterdir()) == ["fleet.toml", "sales.csv"]
 
 
@@ -193,6 +217,41 @@ def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyP
     assert "topic flights.events: made" in result.stderr
     assert "topic flights.outcomes: was there" in result.stderr
     assert "1 made" in result.stderr
+    assert json.loads(run("init", "--json").stdout) == {
+        "root": f"{flights}/work/flights",
+        "topics": {"flights.events": True, "flights.outcomes": False},
+        "tables": ["events"],
+        "signing_key": False,
+    }
+
+
+def test_a_broker_tells_a_program_when_it_is_ready_and_when_it_stops(
+    flights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broker:
+        bootstrap_servers = "127.0.0.1:9092"
+
+        def __init__(self, data: Path, port: int) -> None:
+            self.data, self.port = data, port
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        @property
+        def running(self) -> bool:
+            raise KeyboardInterrupt
+
+    stand_in(monkeypatch, "spinney.local.broker", Broker=Broker)
+    monkeypatch.setattr("spinney.cli.data.signal.signal", lambda *_: None)
+    done = run("kafka", "--json")
+    assert done.exit_code == 0
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        {"event": "starting", "port": 9092, "data": "work/kafka"},
+        {"event": "ready", "bootstrap_servers": "127.0.0.1:9092"},
+        {"event": "stopped"},
+    ]
 
 
 @pytest.fixture
@@ -203,10 +262,13 @@ def spark(monkeypatch: pytest.MonkeyPatch) -> object:
 
 
 def test_stream_passes_its_queries_on(flights: Path, spark: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
+    asked: list[tuple[tuple[str, ...], dict[str, object]]] = []
     stand_in(monkeypatch, "streaming.app", run=lambda config, only, **options: asked.append((only, options)))
     assert run("stream", "--only", "ingest", "--only", "score", "--once").exit_code == 0
-    assert asked == [(("ingest", "score"), {"once": True, "spark": spark, "show": None})]
+    [(only, options)] = asked
+    assert only == ("ingest", "score")
+    assert (options.pop("spark"), options.pop("once")) == (spark, True)
+    assert options.keys() == {"reporter"}
     assert run("stream", "--only", "scoer").exit_code == 2
 
 

@@ -1,18 +1,28 @@
-"""`spinney` as a process of its own."""
+"""`spinney` as a process of its own, or called in the process of the test where only the command matters."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+import pytest
+from click.testing import CliRunner
 from shop import Shops
 
+from spinney.cli import main
 from spinney.stores import crashpoints
 
 SECONDS = 180
 PROJECT = Path(__file__).parents[2]
+
+INTERPRETED = "-Dspark.sql.codegen.factoryMode=NO_CODEGEN"
+"""Spark's own option for tests. The few rows of such a process are sooner interpreted than the expressions of four
+queries are compiled, which the Spark session of the tests does.
+"""
 
 
 def command(shops: Shops, verb: str, *words: str) -> list[str]:
@@ -22,7 +32,8 @@ def command(shops: Shops, verb: str, *words: str) -> list[str]:
 
 def environment(crash_at: str = "") -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, crashpoints.VARIABLE: crash_at}
+    java = " ".join(filter(None, [os.environ.get("SPARK_SUBMIT_OPTS"), INTERPRETED]))
+    return {**os.environ, "PYTHONPATH": path, "SPARK_SUBMIT_OPTS": java, crashpoints.VARIABLE: crash_at}
 
 
 def spinney(shops: Shops, verb: str, *words: str, crash_at: str = "") -> subprocess.CompletedProcess[str]:
@@ -36,3 +47,19 @@ def spinney(shops: Shops, verb: str, *words: str, crash_at: str = "") -> subproc
         check=False,
         timeout=SECONDS,
     )
+
+
+def called(
+    words: Sequence[str], folder: Path, variables: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[str]:
+    """Call `spinney` in this process, with these environment variables added.
+
+    Saves the start of Python and imports, and of a JVM where this process has a Spark session. Whatever is no error of
+    the command's own is raised.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        done = CliRunner().invoke(main, words, catch_exceptions=False)
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)

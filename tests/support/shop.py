@@ -284,4 +284,4 @@ def iso(value: datetime) -> str:
 
 
 def group_key(row: Mapping[str, Any]) -> str:
-    return json.dumps([row["region"], str(row["shop"])], separators=(",", ":"), ensure_ascii=False)
+    return json.dumps([str(row["region"]), str(row["shop"])], separators=(",", ":"), ensure_ascii=False)

@@ -16,6 +16,7 @@ from spinney.core.config.models import Config
 from spinney.core.config.rules import RESERVED
 from spinney.core.config.toml_text import toml
 from spinney.core.config.values import TYPES
+from spinney.core.names import PREFIX
 
 _BEFORE = """\
 # Configuration: `fleet.toml`
@@ -53,6 +54,7 @@ def reference() -> str:
         f"A duration is {durations.EXPECTED.removeprefix('a duration: ')}.",
         "",
         f"Taken by the tables, so no column may be called: {', '.join(f'`{name}`' for name in sorted(RESERVED))}.",
+        f"Names that begin with `{PREFIX}` are kept for Spinney's own columns elsewhere.",
         "A target may be called `label`, and the fields that are the event's id and time `event_id` and `event_time`.",
         "",
         f"The fleet's own, so refused in `kafka.options`: {', '.join(f'`{name}`' for name in SET_BY_THE_FLEET)}.",

@@ -16,16 +16,11 @@ from spinney.core.config.models import Budget, Fleet, Gate, Kafka, Recipe, Shado
 from spinney.core.config.secrets import shown
 from spinney.core.config.toml_text import toml
 from spinney.core.config.values import GATE_RULES, INTEGERS, is_module_name, is_number
+from spinney.core.names import PREFIX, is_own
 from spinney.core.nearest import did_you_mean
 
-_ON_THE_WAY = (
-    *("key", "value", "record_time", "reason", "detail", "unknown_fields"),
-    *("kind", "arrived_at", "distinct_in", "distinct_id"),
-)
-"""Columns that stand beside a record's own between Kafka and the tables."""
-
-RESERVED = frozenset({*EVENTS.names, *OUTCOMES.names, "label", *_ON_THE_WAY})
-"""Columns that are ours, in the tables or on the way there."""
+RESERVED = frozenset({*EVENTS.names, *OUTCOMES.names, "label"})
+"""Columns of the tables that hold a fleet's own; columns of ours elsewhere begin with `names.PREFIX`."""
 
 OBSERVED_AT = "observed_at"
 """When a late label became known: declared only where it is a number, as `timestamp(ms)`."""
@@ -133,6 +128,15 @@ def names(fleet: Fleet) -> Iterator[Problem]:
             yield Problem(key, _STORABLE, toml(name), "Rename it.")
         if (twin := seen.setdefault(name.lower(), name)) != name:
             yield Problem(key, "names that differ in more than case", f"`{twin}` and `{name}`", "Rename one.")
+
+
+def kept_names(fleet: Fleet) -> Iterator[Problem]:
+    named = {"fleet.event_id": fleet.event_id, "fleet.event_time": fleet.event_time}
+    named |= {f"fleet.columns.{name}": name for name in fleet.columns}
+    for key, name in named.items():
+        if is_own(name):
+            remedy = "Such names are kept for Spinney's own columns: rename it."
+            yield Problem(key, f"a name that does not begin with {PREFIX}", toml(name), remedy)
 
 
 def fields(fleet: Fleet) -> Iterator[Problem]:
@@ -268,6 +272,7 @@ RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("fleet",), target),
     (("fleet",), loss),
     (("fleet",), names),
+    (("fleet",), kept_names),
     (("fleet",), fields),
     (("fleet",), ranges),
     (("fleet", "recipe"), windows),

@@ -8,6 +8,10 @@ from typing import Any, Final
 
 from schemas.vocabulary import DeadLetterReason
 
+MAX_DEPTH: Final = 500
+"""Objects and arrays in one another. Python's own limit depends on how deep the caller's stack is."""
+
+_TEXT: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -41,6 +45,9 @@ def read_object(text: str) -> dict[str, Any]:
     if text[0] == "\ufeff":
         cause = "expected JSON; got a byte order mark (EF BB BF) before it: write UTF-8 without one"
         raise UnreadableError(DeadLetterReason.NOT_JSON, cause)
+    if _is_too_deep(text):
+        detail = f"expected JSON; got more than {MAX_DEPTH} objects and arrays in one another"
+        raise UnreadableError(DeadLetterReason.NOT_JSON, detail)
     try:
         value = _DECODER.decode(text)
     except _RepeatedNameError as error:
@@ -50,8 +57,6 @@ def read_object(text: str) -> dict[str, Any]:
         raise UnreadableError(
             DeadLetterReason.NOT_JSON, f"expected JSON; got {error}, which it does not have"
         ) from error
-    except RecursionError as error:
-        raise UnreadableError(DeadLetterReason.NOT_JSON, "expected JSON; got one that is nested too deep") from error
     except json.JSONDecodeError as error:
         detail = f"expected JSON; got {quoted(text)}: {error.msg.removesuffix(' at')} at character {error.pos}"
         raise UnreadableError(DeadLetterReason.NOT_JSON, detail) from error
@@ -92,6 +97,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
                 raise _RepeatedNameError(name)
             seen.add(name)
     return found
+
+
+def _is_too_deep(text: str) -> bool:
+    if text.count("{") + text.count("[") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", _TEXT.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _refuse(word: str) -> Any:

@@ -81,7 +81,7 @@ def read_message(value: bytes | None) -> dict[str, Any]:
 
 def value_of(message: Mapping[str, Any], rule: FieldRule, rules: Rules) -> Any:
     """Return the column's value in a message, None where it has none. Raises RejectedError."""
-    raw = _raw(message, rule)
+    raw = None if rule.undeclared else _raw(message, rule)
     if isinstance(raw, str) and raw in rules.missing and rule.type != "string":
         raw = None
     if raw is None:

@@ -19,6 +19,10 @@ class Basis:
 
     ranges: column -> (lowest, highest). sources: column -> its field in a message, where that has another name.
     units: column -> "s", "ms" or "us", where times are numbers since 1970. missing: texts that mean no value.
+
+    The others are of before a migration. undeclared: columns that were not declared then, so that a field of their name
+    was not read. types: column -> Spark SQL type that it had. dropped: column -> type, of those that are declared no
+    more and were judged then.
     """
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -26,6 +30,9 @@ class Basis:
     units: Mapping[str, str] = field(default_factory=dict)
     coerce: bool = True
     missing: tuple[str, ...] = ("",)
+    undeclared: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
 
 def basis_of(config: Config) -> Basis:
@@ -44,7 +51,8 @@ class FieldRule:
     name: the column. source: the field's name in the message; one that contains dots also reaches into nested objects.
     type: a Spark SQL type. unit: of a timestamp that is a number since 1970; None: ISO 8601 text.
     coerce: whether another form of the value is taken, see `values`. identity: an id or a column of the group, whose
-    text ends up in keys. low, high: of its range, None without one.
+    text ends up in keys. low, high: of its range, None without one. undeclared: whether it is null whatever a message
+    has under its name.
     """
 
     name: str
@@ -57,6 +65,7 @@ class FieldRule:
     null_reason: DeadLetterReason = DeadLetterReason.MISSING_FIELD
     low: float | None = None
     high: float | None = None
+    undeclared: bool = False
 
     @property
     def shown(self) -> str:
@@ -92,7 +101,9 @@ def rules_of(config: Config, message: Contract, basis: Basis | None = None) -> R
     configuration's own.
     """
     held = basis if basis is not None else basis_of(config)
-    columns = message_contract(config, message).columns
+    columns = list(message_contract(config, message).columns)
+    if message.name == messages.EVENT.name:
+        columns += [Column(name, kind, "declared no more") for name, kind in held.dropped.items()]
     fields = tuple(_field(config, column, held) for column in columns)
     time = "observed_at" if message.name == messages.OUTCOME.name else config.fleet.event_time
     known = frozenset(name for rule in fields for name in (rule.source, rule.source.partition(".")[0]))
@@ -105,7 +116,7 @@ def _field(config: Config, column: Column, basis: Basis) -> FieldRule:
     return FieldRule(
         column.name,
         basis.sources.get(column.name, column.name),
-        column.type,
+        basis.types.get(column.name, column.type),
         unit=basis.units.get(column.name),
         coerce=basis.coerce,
         required=not column.nullable,
@@ -113,4 +124,5 @@ def _field(config: Config, column: Column, basis: Basis) -> FieldRule:
         null_reason=DeadLetterReason.NULL_KEY if is_key else DeadLetterReason.MISSING_FIELD,
         low=low,
         high=high,
+        undeclared=column.name in basis.undeclared,
     )

@@ -25,6 +25,7 @@ from spinney.core.records.rules import Rules, rules_of
 from spinney.sources import Options, Source, Wanted
 from spinney.sources.messages import messages_of, number_fields, open_wanted
 from spinney.stores import layout
+from spinney.stores.arrow import to_pandas
 
 NO_ID, NO_LABEL = "without an id or a time", "without a label"
 OUTSIDE, YOUNG = "outside fleet.ranges", "younger than fleet.label_delay"
@@ -255,8 +256,7 @@ def _dataset(config: Config, base: Contract) -> Any:
 
 
 def _read(config: Config, base: Contract, columns: list[str], where: ds.Expression) -> pd.DataFrame:
-    frame: pd.DataFrame = _dataset(config, base).to_table(columns, filter=where).to_pandas()
-    return frame
+    return to_pandas(_dataset(config, base).to_table(columns, filter=where))
 
 
 def _between(name: str, low: datetime, high: datetime) -> ds.Expression:

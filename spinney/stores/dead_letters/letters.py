@@ -30,12 +30,13 @@ ROWS_AT_ONCE = 1_000
 
 @dataclass(frozen=True)
 class Choice:
-    """Which dead letters; empty: all. since, before: of `ingested_at`."""
+    """Which dead letters; empty: all. since, before: of `ingested_at`. after_batch: of `ingest`, none of files."""
 
     reasons: tuple[str, ...] = ()
     fields: tuple[str, ...] = ()
     since: datetime | None = None
     before: datetime | None = None
+    after_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class Letters:
             found &= ds.field("ingested_at") >= pa.scalar(choice.since, at)
         if choice.before is not None:
             found &= ds.field("ingested_at") < pa.scalar(choice.before, at)
+        if choice.after_batch is not None:
+            found &= (ds.field("batch_id") > choice.after_batch) & ~pc.starts_with(ds.field("topic"), LOADED)
         return found
 
 

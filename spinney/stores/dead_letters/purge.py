@@ -1,32 +1,80 @@
-"""Forgetting dead letters."""
+"""Forgetting dead letters: by the process that writes them, as any commit to their table.
+
+Whoever purges takes the lease of `ingest`. Where a stream holds it, a request in a file asks that process, as `spinney
+tidy` does.
+"""
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+import uuid
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from schemas.vocabulary import QueryName
 from spinney.core import moments
 from spinney.core.config import Config
-from spinney.stores import leases
+from spinney.core.errors import Busy, StoreError
+from spinney.stores import layout, leases, storage
 from spinney.stores.dead_letters.letters import IDENTITY, Choice, Letters
 
+LOOK_SECONDS = 0.2
 
-def purge(config: Config, choice: Choice) -> int:
-    """Forget the chosen dead letters; return how many.
 
-    Their files are removed by `spinney tidy`, a week later. Raises Busy while another process writes dead letters.
+def purge(config: Config, choice: Choice, wait_seconds: float = 60.0) -> int:
+    """Forget the chosen dead letters; return how many. `spinney tidy` removes their files, a week later.
+
+    Raises StoreError: the stream that writes the table could not. Busy: it did not answer in time.
     """
-    with leases.held(config, [QueryName.INGEST]):
-        letters = Letters.opened(config, choice)
-        rows = count(letters)
-        if rows:
-            letters.table.delete(" AND ".join(_conditions(choice)) or None)
-    return rows
+    request = _ask(config, choice)
+    until = time.monotonic() + wait_seconds
+    while True:
+        try:
+            with leases.held(config, [QueryName.INGEST]):
+                serve(config, threading.Lock())
+        except Busy as error:
+            if time.monotonic() >= until:
+                _withdraw(config, request)
+                raise Busy(f"dead letters: {error}; it did not answer within {wait_seconds:g} s") from error
+        answer = _read(_place(config, "served"))
+        if answer is not None and answer["id"] == request:
+            if answer["error"] is not None:
+                raise StoreError(f"dead letters: expected the stream to forget them; got {answer['error']}")
+            return int(answer["forgotten"])
+        time.sleep(LOOK_SECONDS)
+
+
+def serve(config: Config, writing: threading.Lock) -> None:
+    """Carry out a request, if there is one. Only for who holds the lease of `ingest`. writing: held for the commit."""
+    said = _read(_place(config, "request"))
+    if said is None:
+        return
+    answer: dict[str, Any] = {"id": said["id"], "forgotten": 0, "error": None}
+    try:
+        with writing:
+            answer["forgotten"] = _forget(config, _choice(said["choice"]))
+    except Exception as error:  # told to whoever asked; the stream goes on
+        answer["error"] = str(error)
+    storage.replace(_place(config, "served"), json.dumps(answer).encode())
+    _withdraw(config, said["id"])
 
 
 def count(letters: Letters) -> int:
     """How many dead letters are chosen."""
     return sum(rows.num_rows for rows in letters.batches(IDENTITY[:1]))
+
+
+def _forget(config: Config, choice: Choice) -> int:
+    letters = Letters.opened(config, choice)
+    rows = count(letters)
+    if rows:
+        letters.table.delete(" AND ".join(_conditions(choice)) or None)
+    return rows
 
 
 def _conditions(choice: Choice) -> Iterator[str]:
@@ -43,3 +91,34 @@ def _conditions(choice: Choice) -> Iterator[str]:
 
 def _texts(values: Sequence[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+def _ask(config: Config, choice: Choice) -> str:
+    """Write the request. Returns its id. Of two that ask at once, the later one's request stands."""
+    made = uuid.uuid4().hex
+    said = {"id": made, "choice": asdict(choice)}
+    storage.replace(_place(config, "request"), json.dumps(said, default=datetime.isoformat).encode())
+    return made
+
+
+def _withdraw(config: Config, request: str) -> None:
+    """Remove the request, unless somebody else's has taken its place."""
+    said = _read(_place(config, "request"))
+    if said is not None and said["id"] == request:
+        _place(config, "request").unlink(missing_ok=True)
+
+
+def _choice(said: dict[str, Any]) -> Choice:
+    since, before = (None if said[name] is None else datetime.fromisoformat(said[name]) for name in ("since", "before"))
+    return Choice(tuple(said["reasons"]), tuple(said["fields"]), since, before)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _place(config: Config, what: str) -> Path:
+    return storage.folder(layout.root(config)) / "purge" / what

@@ -28,8 +28,8 @@ from spinney.core.errors import Busy
 from spinney.stores import charter, leases
 from spinney.stores.tracking import backlog
 from spinney.stores.tracking.nested import Nest
-from spinney.stores.tracking.rounds import by_run, over, tell
-from spinney.stores.tracking.runs import Shelf
+from spinney.stores.tracking.rounds import by_run, newest_of_stream, over, tell
+from spinney.stores.tracking.runs import RUNNING, Shelf
 from spinney.stores.tracking.server import Left, Server, Watch
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class Deliverer:
         self._watch = Watch()
         self._lookout = backlog.Lookout(config)
         self._told = ""
+        self._ends_stream = False
         self._thread = threading.Thread(target=self._deliver_until_stopped, name="tracking", daemon=True)
 
     def start(self) -> None:
@@ -65,14 +66,19 @@ class Deliverer:
             self._thread.start()
 
     def stop(self) -> None:
-        """Deliver what is left, once, and end; a server that does not answer is not waited for."""
+        """Deliver what is left of the stream, once, end its run, and end; a server that does not answer is left."""
+        self._ends_stream = True
         self._stopping.set()
         if self._thread.is_alive():
             self._thread.join(STOP_SECONDS)
             self._leave()
 
-    def finish(self, asked: threading.Event) -> None:
-        """The same, for as long as MLflow goes on answering. Ctrl-C or `asked` leaves the rest to the next delivery."""
+    def finish(self, asked: threading.Event, *, ends_stream: bool = False) -> None:
+        """Deliver what is left, for as long as MLflow goes on answering, and end.
+
+        Ctrl-C or `asked` leaves the rest to the next delivery. ends_stream: the stream's run ends too.
+        """
+        self._ends_stream = ends_stream
         self._stopping.set()
         show = sys.stderr.isatty()
         with suppress(KeyboardInterrupt):
@@ -99,8 +105,9 @@ class Deliverer:
             try:
                 seen = self._lookout.look()
                 with suppress(Busy, Left):  # another process delivers; what is left, the next look delivers
-                    if seen is None or seen != done:
-                        deliver(self._config, self._watch)
+                    ends_stream = last and self._ends_stream
+                    if seen is None or seen != done or ends_stream:
+                        deliver(self._config, self._watch, ends_stream=ends_stream)
                         done = seen
                 self._told = ""
             except Exception as error:
@@ -111,18 +118,18 @@ class Deliverer:
                 self._told = said
 
 
-def deliver_now(config: Config, asked: threading.Event | None = None) -> None:
+def deliver_now(config: Config, asked: threading.Event | None = None, *, ends_stream: bool = False) -> None:
     """Deliver what is left, as long as the server goes on answering; the next delivery brings the rest.
 
-    asked: set to have it end, as Ctrl-C does where no one else listens for that.
+    asked: set to have it end, as Ctrl-C does where no one else listens for that. ends_stream: the stream has ended.
     """
     deliverer = Deliverer(config)
     deliverer.start()
-    deliverer.finish(asked or threading.Event())
+    deliverer.finish(asked or threading.Event(), ends_stream=ends_stream)
 
 
-def deliver(config: Config, watch: Watch | None = None) -> int:
-    """Deliver every round that is not there yet. Returns how many.
+def deliver(config: Config, watch: Watch | None = None, *, ends_stream: bool = False) -> int:
+    """Deliver every round that is not there yet. Returns how many. ends_stream: the stream's run ends as well.
 
     Raises what MLflow raises, Busy while another process delivers, Left when it is told to leave.
     """
@@ -130,19 +137,22 @@ def deliver(config: Config, watch: Watch | None = None) -> int:
     if config.tracking.mode == "off" or backlog.is_empty(recorded):
         return 0
     with leases.held(config, [NAME]), Server(config, watch or Watch()) as server:
-        return _deliver(config, recorded, server)
+        return _deliver(config, recorded, server, ends_stream=ends_stream)
 
 
-def _deliver(config: Config, recorded: backlog.Opened, server: Server) -> int:
+def _deliver(config: Config, recorded: backlog.Opened, server: Server, *, ends_stream: bool) -> int:
     experiment = server.experiment(config.fleet.name)
     shelf = Shelf(server, config, experiment, charter.ensure_fixed(config).fleet_id)
     known = shelf.known()
-    named = by_run(backlog.after(recorded, known))
+    named = by_run(backlog.after(recorded, known), known)
     runs = shelf.with_runs(known, {name: rows[0] for name, rows in named.items()})
     left = {name: [row for row in rows if row["batch_id"] > runs[name].through] for name, rows in named.items()}
     delivered = server.watch.rounds = sum(map(len, left.values()))
     for name, fresh in left.items():
         run = runs[name]
+        if fresh and not run.open and not over(name):  # a stream that had ended and began again that day
+            server.ask("update_run", run.run_id, RUNNING)
+            runs[name] = replace(run, open=True)
         if config.tracking.mode == "group":
             for row in fresh:
                 Nest(server, config, experiment, run, row).deliver()
@@ -152,7 +162,8 @@ def _deliver(config: Config, recorded: backlog.Opened, server: Server) -> int:
         elif fresh:
             tell(server, config, run, fresh)
             server.watch.rounds -= len(fresh)
+    going_on = set() if ends_stream else {newest_of_stream(runs, named)}
     for name, run in runs.items():
-        if run.open and over(name):
+        if run.open and (over(name) or name not in going_on):
             server.ask("set_terminated", run.run_id, "FINISHED")
     return delivered

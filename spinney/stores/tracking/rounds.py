@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -18,8 +19,9 @@ import pyarrow.parquet as pq
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.core.recipe import Recipe, canonical
-from spinney.stores.tracking import attempts, figures
-from spinney.stores.tracking.runs import THROUGH, Run, milliseconds
+from spinney.stores import recipe_names
+from spinney.stores.tracking import attempts, figures, losses
+from spinney.stores.tracking.runs import RECIPE, THROUGH, Run, milliseconds
 from spinney.stores.tracking.server import Server
 
 COUNTS = (
@@ -38,13 +40,43 @@ _OF_STREAM = "stream "
 """What the name of a stream's run begins with, before its day."""
 
 
-def by_run(rounds: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The rounds of each run, oldest first: a stream's by the day they began, a batch's each alone."""
+def by_run(
+    rounds: Iterable[Mapping[str, Any]], known: Mapping[str, Run] = MappingProxyType({})
+) -> dict[str, list[Mapping[str, Any]]]:
+    """The rounds of each run, oldest first: a batch's each alone, a stream's by the day they began and by recipe.
+
+    A parameter in MLflow is never changed, so an edited recipe begins another run of the same day, named by its first
+    batch. known: the runs that there are, by name.
+    """
     runs: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    name, recipe_id = _newest_of_stream(known)
     for row in sorted(rounds, key=lambda row: row["started_at"]):
-        stream = row["kind"] == RoundKind.STREAM.value
-        runs[f"{_OF_STREAM}{row['started_at']:%Y-%m-%d}" if stream else row["round_id"]].append(row)
+        if row["kind"] != RoundKind.STREAM.value:
+            runs[row["round_id"]].append(row)
+            continue
+        day, mine = f"{_OF_STREAM}{row['started_at']:%Y-%m-%d}", row.get("recipe_id")
+        if not name.startswith(day):
+            name, recipe_id = day, mine
+        elif mine and recipe_id and mine != recipe_id:
+            name, recipe_id = f"{day} from {row['batch_id']}", mine
+        recipe_id = recipe_id or mine
+        runs[name].append(row)
     return runs
+
+
+def newest_of_stream(runs: Mapping[str, Run], named: Iterable[str]) -> str:
+    """The name of the run that a stream's next round may go on with. named: the runs of the newest rounds, in order."""
+    told = [name for name in named if kind_of(name) == RoundKind.STREAM]
+    return told[-1] if told else _newest_of_stream(runs)[0]
+
+
+def _newest_of_stream(known: Mapping[str, Run]) -> tuple[str, str | None]:
+    """The name and recipe of the run that a stream's next round may go on with; none where all are looked at anew."""
+    mine = {name: run for name, run in known.items() if kind_of(name) == RoundKind.STREAM and not run.deleted}
+    if not mine or any(run.through < 0 for run in mine.values()):
+        return "", None
+    name = max(mine, key=lambda each: mine[each].through)
+    return name, mine[name].recipe_id
 
 
 def kind_of(name: str) -> RoundKind:
@@ -54,7 +86,7 @@ def kind_of(name: str) -> RoundKind:
 
 def over(name: str) -> bool:
     """Whether no round can come to the run of this name: to a batch's at once, to a stream's when its day is over."""
-    return kind_of(name) == RoundKind.BATCH or date.fromisoformat(name.removeprefix(_OF_STREAM)) < today()
+    return kind_of(name) == RoundKind.BATCH or date.fromisoformat(name.removeprefix(_OF_STREAM)[:10]) < today()
 
 
 def today() -> date:
@@ -63,10 +95,12 @@ def today() -> date:
 
 def tell(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, Any]]) -> None:
     """Log these rounds of one run, and then that they are."""
-    metrics = [each for row in fresh for each in step(row, numbers(row))]
-    # A parameter is never changed: a run that goes on over an edited recipe keeps that of its first round.
-    first = parameters(config, fresh[0]) if run.through < 0 else {}
-    log(server, run.run_id, first, metrics)
+    measured = losses.of_rounds(config, fresh)
+    metrics = [each for row in fresh for each in step(row, numbers(row) | measured.get(row["round_id"], {}))]
+    fitted = next((row for row in fresh if row["recipe_id"]), fresh[0])
+    log(server, run.run_id, parameters(config, fitted) if run.through < 0 or run.recipe_id is None else {}, metrics)
+    if run.recipe_id is None and fitted["recipe_id"]:  # its first rounds had fitted nothing
+        server.ask("set_tag", run.run_id, RECIPE, fitted["recipe_id"])
     for row in fresh:
         if row["kind"] == RoundKind.BATCH.value:
             with tempfile.TemporaryDirectory() as folder:
@@ -100,17 +134,26 @@ def allowed(name: str) -> str:
 
 
 def parameters(config: Config, row: Mapping[str, Any]) -> dict[str, str]:
-    """The recipe that the round was fitted by, as far as it is still the configuration's; a batch's data versions."""
-    said = {"recipe_id": str(row["recipe_id"])}
-    recipe = Recipe.of(config)
-    if row["recipe_id"] == recipe.recipe_id:
-        said |= {"estimator": recipe.estimator, "loss": recipe.loss, "features": ", ".join(config.fleet.features)}
+    """The recipe that the round was fitted by, as far as it is known; a batch's data versions."""
+    said = {"recipe_id": str(row["recipe_id"])} if row["recipe_id"] else {}
+    if recipe := _recipe(config, row["recipe_id"]):
+        said |= {"estimator": recipe.estimator, "loss": recipe.loss}
+        said |= {"features": ", ".join(each.name for each in recipe.features)}
         said |= {f"estimator.{name}": text for name, text in recipe.params}
         said |= {name: str(getattr(recipe, name)) for name in ("min_rows", "window_rows", "window")}
         said |= {f"library.{name}": version for name, version in recipe.versions}
     if row["kind"] == RoundKind.BATCH.value:
         said |= {f"version.{_table(name)}": str(version) for name, version in _json(row["pins"]).items()}
     return said
+
+
+def _recipe(config: Config, recipe_id: str | None) -> Recipe | None:
+    """The configuration's, or an earlier one that is stored."""
+    today = Recipe.of(config)
+    if recipe_id is None or recipe_id == today.recipe_id:
+        return None if recipe_id is None else today
+    text = recipe_names.text_of(config, recipe_id)
+    return None if text is None else Recipe.of_text(text)
 
 
 def numbers(row: Mapping[str, Any]) -> dict[str, float]:
@@ -128,9 +171,9 @@ def write_files(config: Config, row: Mapping[str, Any], folder: Path) -> None:
     groups = attempts.of_round(config, row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     said = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
-    recipe = Recipe.of(config)
-    if row["recipe_id"] == recipe.recipe_id:
+    if recipe := _recipe(config, row["recipe_id"]):
         said["recipe"] = json.loads(canonical(asdict(recipe)))
+        del said["recipe"]["earlier"]
     (folder / ROUND_FILE).write_text(json.dumps(said, indent=1, default=str), encoding="utf-8")
     title = f"{config.fleet.name}, {row['round_id']}, {row['started_at']:%Y-%m-%d %H:%M} UTC"
     drawn = figures.draw(groups, title=title, loss=config.fleet.loss, target=config.fleet.target)

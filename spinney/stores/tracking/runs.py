@@ -19,8 +19,8 @@ from spinney.stores.tracking.server import DELETED, Server
 if TYPE_CHECKING:
     from mlflow.entities import Run as Stored
 
-FLEET, RUN, THROUGH = "spinney.fleet_id", "spinney.run", "spinney.through"
-"""Tags: whose run it is, which run of the fleet's, and the greatest batch delivered to it.
+FLEET, RUN, THROUGH, RECIPE = "spinney.fleet_id", "spinney.run", "spinney.through", "spinney.recipe"
+"""Tags: whose run it is, which run of the fleet's, the greatest batch delivered to it, and its recipe_id.
 
 By the fleet's identity: another fleet of the same name counts its batches from 0, too. The runs of groups do not have
 them, so that a fleet's own are found without those.
@@ -31,7 +31,9 @@ RUNNING = "RUNNING"
 
 @dataclass(frozen=True)
 class Run:
-    """A run in MLflow. through: the greatest batch delivered to it, -1 for none; open: more may come.
+    """A run in MLflow. through: the greatest batch delivered to it, -1 for none; open: it has not ended.
+
+    recipe_id: what its rounds were fitted by, None where that is not known yet.
 
     deleted: by a person. It counts as delivered, whatever comes.
     """
@@ -40,6 +42,7 @@ class Run:
     through: int
     open: bool
     deleted: bool = False
+    recipe_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,21 @@ class Shelf:
         """The fleet's runs by name: one call for a thousand of them, however old the fleet is."""
         found = self.server.search(self.experiment, f"tags.`{FLEET}` = '{self.fleet_id}'")
         return {
-            name: Run(run.info.run_id, sys.maxsize if deleted(run) else _through(run), unfinished(run), deleted(run))
+            name: _run(run)
             for name, run in each_once(self.server, found, lambda run: str(run.data.tags[RUN])).items()
         }
 
     def _make(self, name: str, first: Mapping[str, Any]) -> None:
         tags = {FLEET: self.fleet_id, RUN: name, "spinney.kind": first["kind"]}
         if first["recipe_id"]:
-            tags["spinney.recipe"] = first["recipe_id"]
+            tags[RECIPE] = first["recipe_id"]
         began, called = milliseconds(first["started_at"]), f"{self.config.fleet.name} {name}"
         self.server.ask("create_run", self.experiment, began, tags, run_name=called)
+
+
+def _run(run: Stored) -> Run:
+    through = sys.maxsize if deleted(run) else _through(run)
+    return Run(run.info.run_id, through, unfinished(run), deleted(run), run.data.tags.get(RECIPE))
 
 
 def each_once(server: Server, found: Iterable[Stored], identity: Callable[[Stored], str]) -> dict[str, Stored]:

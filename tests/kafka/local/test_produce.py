@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from spinney.cli import main
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
 from spinney.local import checks
-from spinney.local.broker import Broker
 from spinney.local.produce import Pace, Sent, send
 from spinney.sources import Options
 from spinney.sources.messages import open_for
@@ -42,18 +40,10 @@ root = "work/sales"
 FIRST = datetime(2013, 1, 1, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with Broker(tmp_path_factory.mktemp("kafka")) as broker:
-        yield broker.bootstrap_servers
-
-
 @pytest.fixture
-def config(servers: str) -> Config:
+def config(broker: str) -> Config:
     name = uuid4().hex
-    text = (
-        CONFIG.replace("SERVERS", servers).replace("EVENTS", f"{name}.events").replace("OUTCOMES", f"{name}.outcomes")
-    )
+    text = CONFIG.replace("SERVERS", broker).replace("EVENTS", f"{name}.events").replace("OUTCOMES", f"{name}.outcomes")
     return parse(text, "fleet.toml", {})
 
 

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from deltalake import write_deltalake
 
 from batch.weekly import retrain
 from schemas import tables
+from spinney.cli import main
 from spinney.core import keys
 from spinney.core.champion import Promotion, champion
 from spinney.core.config import Config, parse
@@ -224,3 +226,21 @@ def test_a_group_and_its_life_say_which_recipe_answers_without_a_key(edited: Edi
     head, *life = str(fleet.why('["s000"]')).splitlines()
     assert f"answered by model {(standing.model_id or '')[:12]} by ridge {ridge} trained through" in head
     assert any(f"by constant {constant[:8]}, 30 rows" in line for line in life)
+
+
+def test_one_screen_says_how_many_stand_where_and_what_a_constant_would_have_lost(edited: Edit, tmp_path: Path) -> None:
+    sell(edited(), 3)
+    run(edited())
+    (tmp_path / "fleet.toml").write_text(edited().text, encoding="utf-8")
+    words = ["fleet", "--summary", "--config", str(tmp_path / "fleet.toml")]
+    told = json.loads(CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False).stdout)
+    assert (told["groups"], told["states"]["fresh"], told["unmeasured"], told["worst"]) == (3, 3, 0, [])
+    (against,) = told["against"]
+    assert (against["other"], against["groups"], against["rows"], against["groups_worse"]) == ("constant", 3, 18, 0)
+    rows = [json.loads(row["metrics"]) for row in delta.read(edited(), tables.MODELS).to_pylist()]
+    assert against["fleet_loss"] == pytest.approx(np.mean([row["challenger_loss"] for row in rows]))
+    assert against["other_loss"] == pytest.approx(np.mean([row["constant_loss"] for row in rows]))
+    lines = CliRunner().invoke(main, words, catch_exceptions=False).stdout.splitlines()
+    assert (lines[0], lines[1]) == ("state\tgroups", "fresh\t3")
+    assert "other\tbasis\tgroups\trows\tfleet_loss\tother_loss\tgroups_worse" in lines
+    assert CliRunner().invoke(main, [*words, "--shadow"]).exit_code == 2

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,15 @@ from past import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.cli import main
+from spinney.core.config import Config
 from spinney.core.errors import Busy
-from spinney.stores import leases
+from spinney.stores import charter, leases
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.dead_letters import assessment, ledger, replay
+from spinney.stores.dead_letters import assessment, ledger, purge, replay
+from spinney.stores.dead_letters.letters import Choice
 from spinney.stores.files import read_config
 from spinney.stores.layout import directory
+from streaming import tidying
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +195,26 @@ def test_an_id_that_is_stored_or_comes_twice_is_not_sent_a_second_time(past: Pas
     }
 
 
+def test_nothing_is_sent_to_a_stream_that_would_reject_it_by_rules_edited_since(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charter.settled(past.config)
+    put(past, letter(0))
+    Path("fleet.toml").write_text(fleet_toml("root", more="[fleet.ranges]\nprice = [0, 9]\n"))
+    held = leases.held
+
+    def running(config: Config, names: Sequence[str]) -> Any:
+        if "ingest" in names:
+            raise Busy("query ingest: another process runs it")
+        return held(config, names)
+
+    monkeypatch.setattr(leases, "held", running)
+    done = run("replay", "--yes")
+    assert done.exit_code == 1
+    assert "were edited since the stream began" in done.stderr
+    assert "Start it again first (query ingest: another process runs it)" in done.stderr
+
+
 def plan_of(past: Past, past_offset: int) -> pa.Table:
     row = letter(past_offset)
     names = ("topic", "kafka_partition", "kafka_offset", "ingested_at")
@@ -229,15 +255,52 @@ def test_to_forget_all_of_them_has_to_be_said(past: Past) -> None:
     assert "expected at least one of: --older-than" in done.stderr
 
 
-def test_nothing_is_forgotten_while_another_process_writes_dead_letters(
+@contextmanager
+def running(past: Past, monkeypatch: pytest.MonkeyPatch, serves: Callable[[], None]) -> Iterator[None]:
+    """Another process holds the lease; each time that it is asked for, that process has had its turn."""
+
+    def busy(config: object, names: list[str]) -> None:
+        serves()
+        raise Busy(f"query {names[0]} is run by another process")
+
+    monkeypatch.setattr(leases, "held", busy)
+    monkeypatch.setattr(purge, "LOOK_SECONDS", 0.0)
+    yield
+
+
+def test_a_running_stream_forgets_what_it_is_asked_to_holding_off_its_batches(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(past, letter(0), letter(1, field="sold"))
+    writing = threading.Lock()
+
+    def serves() -> None:
+        tidying.serve(past.config, "score", writing, lambda: False)
+        tidying.serve(past.config, "ingest", writing, lambda: False)
+
+    with running(past, monkeypatch, serves):
+        done = run("purge", "--field", "sold", "--since", "2024-05-01", "--older-than", "1d", "--yes")
+    assert (done.exit_code, done.stderr) == (0, "1 forgotten\n")
+    assert [kind["field"] for kind in listed()] == ["price"]
+    assert not writing.locked()
+
+
+def test_what_a_running_stream_cannot_forget_is_told(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(past, letter(0))
+    monkeypatch.setattr(purge, "_forget", lambda config, choice: 1 / 0)
+    with running(past, monkeypatch, lambda: purge.serve(past.config, threading.Lock())):
+        done = run("purge", "--older-than", "1d", "--yes")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        "spinney: dead letters: expected the stream to forget them; got division by zero\n",
+    )
+
+
+def test_a_stream_that_does_not_answer_is_not_waited_for_for_ever_nor_asked_any_more(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(past, letter(0))
-    monkeypatch.setattr(leases, "held", busy)
-    done = run("purge", "--older-than", "1d", "--yes")
-    assert (done.exit_code, done.stderr) == (1, "spinney: query ingest is run by another process\n")
+    with running(past, monkeypatch, lambda: None), pytest.raises(Busy, match="did not answer within 0 s"):
+        purge.purge(past.config, Choice(reasons=("wrong_type",)), wait_seconds=0.0)
+    purge.serve(past.config, threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
-
-
-def busy(config: object, names: list[str]) -> None:
-    raise Busy(f"query {names[0]} is run by another process")

@@ -125,7 +125,7 @@ def test_a_new_column_is_refused_beside_the_feature_that_would_take_effect() -> 
     column, feature = found(("floor =", 'rate = "double"\nfloor ='), ('["price"]', '["price", "rate"]'))
     assert (column.key, column.before, column.now) == ("fleet.columns.rate", "", '"double"')
     assert column.effect is Effect.REFUSED
-    assert "Remove it" in column.remedy
+    assert "`spinney migrate`" in column.remedy
     assert (feature.key, feature.effect) == ("fleet.features", Effect.NEXT_FIT)
 
 
@@ -139,6 +139,7 @@ def test_a_dropped_column_may_stay_declared_without_being_a_feature() -> None:
 def test_a_renamed_column_keeps_its_name_and_is_told_its_field() -> None:
     gone, new = found(('floor = "int"', 'level = "int"'))
     assert 'add to [fleet.fields]: floor = "level"' in gone.remedy
+    assert "`spinney migrate --rename floor=level`" in gone.remedy
     assert new.key == "fleet.columns.level"
 
 
@@ -148,8 +149,18 @@ def test_a_renamed_column_keeps_its_name_and_is_told_its_field() -> None:
 def test_a_column_of_another_type_is_refused_a_wider_one_too(kind: str, is_wider: bool) -> None:
     (change,) = found(('floor = "int"', f'floor = "{kind}"'))
     assert (change.before, change.now, change.effect) == ('"int"', f'"{kind}"', Effect.REFUSED)
-    assert ("no larger values" in change.why) == is_wider
-    assert 'Put "int" back' in change.remedy
+    assert ("`spinney migrate`" in change.remedy) == is_wider
+    assert 'ut "int" back' in change.remedy
+
+
+def test_the_unit_of_a_time_may_be_edited() -> None:
+    at = ("floor =", 'at = "timestamp(ms)"\nopened = "timestamp(s)"\nfloor =')
+    fixed = FIXED | {"fleet.columns": FIXED["fleet.columns"] | {"opened": "timestamp"}}
+    last = edited(("floor =", 'opened = "timestamp"\nfloor ='))
+    assert changes(edited(at), fixed, last) == [
+        Change("fleet.columns.opened", '"timestamp"', '"timestamp(s)"', Effect.AT_AN_OFFSET),
+        Change("fleet.columns.at", "", '"timestamp(ms)"', Effect.AT_AN_OFFSET),
+    ]
 
 
 def test_a_fleet_whose_last_configuration_is_not_known_is_compared_by_what_is_fixed() -> None:

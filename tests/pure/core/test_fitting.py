@@ -107,6 +107,7 @@ def test_a_group_is_fitted_as_plain_pandas_and_scikit_learn_would() -> None:
     assert metrics(row) == {
         "heldout_rows": 8,
         "challenger_loss": pytest.approx(oracle_loss(rows[:32], rows[32:])),
+        "constant_loss": pytest.approx((rows["label"][32:] - rows["label"][:32].median()).abs().mean()),
         "champion_loss": None,
         "champion_id": None,
         "train_loss": pytest.approx(oracle_loss(rows, rows)),
@@ -354,6 +355,7 @@ def test_a_champion_is_compared_on_the_held_out_rows_it_has_not_seen() -> None:
         == {
             "heldout_rows": 6,  # of the newest ten, four were in the champion's training
             "challenger_loss": pytest.approx(oracle_loss(rows[:40], rows[44:])),
+            "constant_loss": pytest.approx((rows["label"][44:] - rows["label"][:40].median()).abs().mean()),
             "champion_loss": pytest.approx(oracle_loss(rows[:44], rows[44:])),
             "champion_id": first["model_id"],
             "train_loss": pytest.approx(oracle_loss(rows, rows)),

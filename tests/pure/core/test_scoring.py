@@ -12,7 +12,7 @@ from spinney.core.errors import ContractError
 from spinney.core.linear import Linear, Link, constant
 from spinney.core.model import Model
 from spinney.core.recipe import Feature
-from spinney.core.scoring import answer
+from spinney.core.scoring import MAX_RAISED, answer
 
 NUMBERS = (Feature("x", "double"), Feature("z", "double"))
 MIXED = (*NUMBERS, Feature("s", "string"), Feature("t", "string"))
@@ -155,6 +155,48 @@ def test_a_model_that_raises_is_named_and_the_others_answer() -> None:
     assert got.errors == {"bad": "RuntimeError: out of order"}
     assert np.isnan(got.prediction[0])
     assert np.isfinite(got.prediction[1])
+
+
+def test_a_row_that_an_estimator_raises_for_costs_no_other_row_its_answer() -> None:
+    rows = pd.DataFrame({"x": [5.0, 1e39, 2.0, -1e300, 7.0], "z": 0.0})  # trees hold float32: at most 3.4e38
+    good = rows["x"].abs() < 1e38
+    forest = RandomForestRegressor(3, random_state=0).fit(rows[good].to_numpy(), rows["x"][good].to_numpy())
+    got = answer(rows, ["m"] * 5, {"m": Model(Encoder(NUMBERS), forest)})
+    np.testing.assert_array_equal(got.prediction[good], forest.predict(rows[good].to_numpy()))
+    assert np.isnan(got.prediction[~good]).all()
+    assert "float32" in got.errors["m"]
+
+
+def test_many_rows_that_an_estimator_raises_for_cost_no_other_row_its_answer() -> None:
+    x = np.random.default_rng(3).normal(size=3000)
+    bad = np.random.default_rng(4).random(3000) < 0.3
+    rows = pd.DataFrame({"x": np.where(bad, np.where(x > 0, 1e39, np.nan), x), "z": 0.0})
+    known = {"m": Model(Encoder(NUMBERS), RefusesMissing())}
+    got = answer(rows, ["m"] * 3000, known).prediction
+    np.testing.assert_array_equal(got[~bad], x[~bad])
+    assert np.isnan(got[bad]).all()
+
+
+class RefusesMissing:
+    """Answers with x, and raises for a batch with a value that is missing or too large, as scikit-learn's trees do."""
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        if not (np.abs(x) < 1e38).all():
+            raise ValueError("Input contains NaN, infinity or a value too large for dtype('float32').")
+        return x[:, 0]
+
+
+def test_a_model_that_raises_whatever_it_is_given_is_not_asked_for_each_row() -> None:
+    asked: list[int] = []
+
+    class Counts(Raises):
+        def predict(self, x: object) -> object:
+            asked.append(1)
+            return super().predict(x)
+
+    got = answer(frame(10_000), ["bad"] * 10_000, {"bad": Model(Encoder(MIXED, ((), ())), Counts())})
+    assert np.isnan(got.prediction).all()
+    assert len(asked) == MAX_RAISED
 
 
 def test_an_estimator_without_probabilities_is_certain() -> None:

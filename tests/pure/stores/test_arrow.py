@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 
 from schemas import tables
-from spinney.stores.arrow import arrow_schema, arrow_type
+from spinney.core.encoding import DAY_US, NULL_TIME, microseconds
+from spinney.stores.arrow import arrow_schema, arrow_type, to_pandas
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,12 @@ def test_a_type_that_no_contract_uses_is_named() -> None:
 @pytest.mark.parametrize("contract", tables.ALL, ids=lambda contract: contract.name)
 def test_every_contract_has_a_schema_with_its_columns_in_order(contract) -> None:
     assert tuple(arrow_schema(contract).names) == contract.names
+
+
+def test_times_and_dates_of_any_century_become_a_frame() -> None:
+    ends = [253_402_300_799_999_999, -62_135_596_800_000_000, None]  # the last microsecond of 9999, the first of 1
+    days = [2_932_897, -719_893, None]  # the first day of 10000, the last of the year before the year 0
+    rows = pa.table({"at": pa.array(ends, pa.timestamp("us", "UTC")), "day": pa.array(days, pa.int32()).cast("date32")})
+    frame = to_pandas(rows)
+    assert microseconds(frame["at"]).tolist() == [*ends[:2], NULL_TIME]
+    assert microseconds(frame["day"]).tolist() == [2_932_897 * DAY_US, -719_893 * DAY_US, NULL_TIME]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from schemas import tables
 from spinney.core.errors import StoreError
@@ -50,6 +50,24 @@ def test_every_table_is_open_to_readers_of_version_1_and_making_them_again_is_sa
         assert not table.protocol().reader_features
         assert tuple(table.metadata().partition_columns) == each.contract.partitioned_by
         assert table.metadata().configuration["delta.checkpointInterval"] == "200"
+
+
+def test_a_table_of_an_earlier_version_gets_the_columns_that_have_come_since(configured) -> None:
+    config = configured()
+    place = directory(config, tables.DEAD_LETTERS)
+    before = pa.schema([each for each in arrow_schema(place.contract) if each.name != "field"])
+    row = {"value": b"?", "topic": "sales", "kafka_partition": 0, "kafka_offset": 3, "reason": "not_json"}
+    write_deltalake(place.uri, pa.Table.from_pylist([{name: row.get(name) for name in before.names}], schema=before))
+
+    delta.create_tables(config)
+
+    late = {**row, "kafka_offset": 4, "reason": "wrong_type", "field": "price"}
+    Writer(config, place, "ingest", "c1").append(arrow(config, tables.DEAD_LETTERS, late), step="dead", batch_id=1)
+    found = delta.read(config, tables.DEAD_LETTERS, ["kafka_offset", "field"]).sort_by("kafka_offset").to_pylist()
+    assert found == [{"kafka_offset": 3, "field": None}, {"kafka_offset": 4, "field": "price"}]
+    version = delta.version(config, place)
+    delta.create_tables(config)
+    assert delta.version(config, place) == version
 
 
 def test_a_table_of_other_columns_is_refused_with_what_differs(configured) -> None:

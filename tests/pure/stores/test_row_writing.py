@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.contract import Column, Contract
-from spinney.stores.row_writing import REPORT_DDL, RowWriting, Target, actions
+from spinney.stores.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
 
 AT = datetime(2024, 5, 1, 23, 59, tzinfo=UTC)
 BY_DAY = Contract(
@@ -34,8 +34,8 @@ def writing(tmp_path: Path) -> RowWriting:
 
 def batch(*rows: tuple[str, str | None, bytes | None]) -> pa.RecordBatch:
     columns = {
-        "kind": pa.array([kind for kind, _, _ in rows]),
-        "arrived_at": pa.array([AT] * len(rows), pa.timestamp("us", "UTC")),
+        KIND: pa.array([kind for kind, _, _ in rows]),
+        ARRIVED_AT: pa.array([AT] * len(rows), pa.timestamp("us", "UTC")),
         "shard": pa.array([3] * len(rows), pa.int32()),
         "event_id": pa.array([event for _, event, _ in rows], pa.string()),
         "value": pa.array([value for _, _, value in rows], pa.binary()),
@@ -58,7 +58,7 @@ def test_rows_of_each_kind_are_in_files_of_their_table_with_what_the_batch_gives
     ]
     (dead,) = (tmp_path / "dead_letters").glob("*.parquet")
     assert pq.ParquetFile(dead).read().to_pylist() == [{"value": b"?", "batch_id": 7}]
-    assert sorted(zip(report["kind"].to_pylist(), report["rows"].to_pylist(), strict=True)) == [
+    assert sorted(zip(report[KIND].to_pylist(), report["rows"].to_pylist(), strict=True)) == [
         ("dead", 1),
         ("event", 2),
     ]
@@ -78,7 +78,7 @@ def test_rows_of_a_kind_that_is_not_asked_for_are_passed_over(writing: RowWritin
 
     report = report_of(only, batch(("event", "a", None), ("dead", None, b"?")))
 
-    assert report["kind"].to_pylist() == ["dead"]
+    assert report[KIND].to_pylist() == ["dead"]
     assert not (tmp_path / "events").exists()
 
 

@@ -23,13 +23,14 @@ from spinney.core import fitting, kernels
 from spinney.core.errors import ConfigError, ContractError
 from spinney.core.estimators.ridge import StackedRidge
 from spinney.core.fitting import fit_groups
+from spinney.core.names import own
 from spinney.core.recipe import Feature, Recipe, Shadow
 from spinney.core.signing import Signer
 from spinney.stores import supervised
 from spinney.stores.child import Died, Limits
 from spinney.stores.fit_requests import CHAMPION as ASK
 from spinney.stores.fitter import parted
-from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, REPEATED, SPOILED, Fits, Supervised
+from spinney.stores.supervised import HOPELESS, IS_ASK, MOST_AT_RISK, REPEATED, SPOILED, Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
@@ -101,8 +102,9 @@ def asks(rows: pd.DataFrame) -> pd.DataFrame:
 def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> pa.Table:
     """As Spark hands it to a worker."""
     asked = (asks(rows) if asked is None else asked).reindex(columns=["group_key", *ASK])
-    both = pd.concat([rows.assign(is_ask=False), asked.assign(is_ask=True).astype(object)], ignore_index=True)
-    return pa.Table.from_pandas(both.astype({"is_ask": bool}), preserve_index=False)
+    asked = asked.rename(columns={name: own(name) for name in ASK})
+    parts = [rows.assign(**{IS_ASK: False}), asked.assign(**{IS_ASK: True}).astype(object)]
+    return pa.Table.from_pandas(pd.concat(parts, ignore_index=True).astype({IS_ASK: bool}), preserve_index=False)
 
 
 def fitted(

@@ -19,6 +19,7 @@ from spinney.stores import checkpoints, leases, tidy, topic_ids, topics, trackin
 from spinney.stores.layout import Directory
 from spinney.stores.topics import Extent, Topic
 from streaming import app
+from streaming.activity import Activity
 from streaming.app import Application, run
 
 OFF = '[tracking]\nmode = "off"'
@@ -43,7 +44,10 @@ class Running:
 
     @property
     def recentProgress(self) -> list[Any]:  # noqa: N802
-        return [SimpleNamespace(stateOperators=[SimpleNamespace(numRowsDroppedByWatermark=n)]) for n in self.dropped]
+        return [
+            SimpleNamespace(batchId=-1, stateOperators=[SimpleNamespace(numRowsDroppedByWatermark=n)])
+            for n in self.dropped
+        ]
 
     def exception(self) -> Exception | None:
         return None if self.error is None else RuntimeError(self.error)
@@ -54,9 +58,10 @@ class Running:
     def stop(self) -> None:
         self.isActive = False
 
-    def awaitTermination(self) -> None:  # noqa: N802
+    def awaitTermination(self, timeout: float) -> bool:  # noqa: N802
         self.ends()
         self.isActive = False
+        return True
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,25 @@ def queries(monkeypatch) -> Queries:
     )
     monkeypatch.setattr(Application, "_query", lambda self, name, once: Ready(made[name]))
     return made
+
+
+@dataclass
+class Told:
+    """Who is told, and what."""
+
+    said: list[Any] = field(default_factory=list)
+
+    def ready(self, names: Any) -> None:
+        self.said.append(("ready", tuple(names)))
+
+    def nothing_to_do(self) -> None:
+        self.said.append("nothing to do")
+
+    def progress(self, batches: Any) -> None:
+        self.said.append("progress")
+
+    def did(self, reports: Any) -> None:
+        self.said.append([report.query for report in reports])
 
 
 def are_free(config: Config, *names: str) -> bool:
@@ -150,7 +174,8 @@ def test_a_drain_has_given_the_leases_back_when_it_tells_mlflow_and_a_stop_ends_
     queries |= {"ingest": Running(), "retrain": Running()}
     heard = []
 
-    def deliver_now(config: Config, asked: threading.Event) -> None:
+    def deliver_now(config: Config, asked: threading.Event, *, ends_stream: bool) -> None:
+        assert ends_stream
         assert are_free(config, "ingest", "retrain"), "the next drain may begin"
         signal.raise_signal(signal.SIGTERM)
         heard.append(asked.is_set())
@@ -264,3 +289,26 @@ def test_labels_alone_are_refused_where_they_are_inside_the_events(tmp_path) -> 
     with pytest.raises(StoreError, match=r"--only labels: expected a fleet with late labels .kafka.outcomes."):
         Application(object(), inside, ("labels",))  # type: ignore[arg-type]
     assert Application(object(), inside, ("score", "labels")).names == ("score",)  # type: ignore[arg-type]
+
+
+def test_a_drain_tells_what_every_query_did_at_its_end(config, queries) -> None:
+    queries |= {"ingest": Running(), "score": Running()}
+    told = Told()
+    run(config, list(queries), once=True, spark=object(), reporter=told)  # type: ignore[arg-type]
+    assert told.said == [["ingest", "score"]]
+
+
+def test_a_stream_tells_that_it_is_ready_and_at_its_end_what_its_queries_did(config, queries, monkeypatch) -> None:
+    queries |= {"ingest": Running(), "score": Running()}
+    told = Told()
+    monkeypatch.setattr(Application, "watch", lambda self, reporter: None)
+    run(config, list(queries), spark=object(), reporter=told)  # type: ignore[arg-type]
+    assert told.said == [("ready", ("ingest", "score")), []]
+
+
+def test_a_report_that_fails_hides_no_error_and_stops_no_stream(config, queries, monkeypatch, caplog) -> None:
+    queries |= {"ingest": Running(error="no disk", isActive=False)}
+    monkeypatch.setattr(Activity, "reports", lambda self: 1 / 0)
+    with pytest.raises(StoreError, match="query ingest: no disk"):
+        run(config, list(queries), once=True, spark=object(), reporter=Told())  # type: ignore[arg-type]
+    assert "what the queries did cannot be told" in caplog.text

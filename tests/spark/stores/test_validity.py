@@ -9,14 +9,26 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.sql import functions as F
 
 from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core import keys
 from spinney.core.config import parse
+from spinney.core.records.rules import Basis, rules_of
 from spinney.stores import plain_records
 from spinney.stores.charter import Edition
-from spinney.stores.validity import Field, _plain, classified, fields_of, group_key, shard
+from spinney.stores.validity import (
+    _PLAIN,
+    DETAIL,
+    FIELD,
+    REASON,
+    UNKNOWN_FIELDS,
+    _plain,
+    classified,
+    group_key,
+    shard,
+)
 
 RECORD_TIME = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"
@@ -111,7 +123,7 @@ RECORDS: list[tuple[str, bytes | None, Reason | None]] = [
     ("NaN", raw("1.5", "NaN"), Reason.NOT_JSON),
     ("Infinity", raw("1.5", "Infinity"), Reason.NOT_JSON),
     ("a field twice", raw('"stock"', '"price": 2, "stock"'), Reason.DUPLICATE_FIELD),
-    ("a name twice, deep", event(extra={"a": {"b": 1}})[:-3] + b', "b": 2}}}', Reason.NOT_JSON),
+    ("a name twice, deep", event(extra={"a": {"b": 1}})[:-3] + b', "b": 2}}}', Reason.DUPLICATE_FIELD),
     ("an array", b"[" + event() + b"]", Reason.NOT_AN_OBJECT),
     ("a number", b"12", Reason.NOT_AN_OBJECT),
     ("a text", b'"12"', Reason.NOT_AN_OBJECT),
@@ -120,8 +132,14 @@ RECORDS: list[tuple[str, bytes | None, Reason | None]] = [
     ("a null time", event(at=None), Reason.MISSING_FIELD),
     ("a null key", event(shop=None), Reason.NULL_KEY),
     ("no key", event(dept=...), Reason.NULL_KEY),
-    ("a number as text", event(price="1.5"), Reason.WRONG_TYPE),
-    ("a text as number", event(sale=12), Reason.WRONG_TYPE),
+    ("a number as text", event(price="1.5"), None),
+    ("a text as number", event(sale=12), None),
+    ("words for a number", event(price="many"), Reason.WRONG_TYPE),
+    ("a truth for a text", event(sale=True), Reason.WRONG_TYPE),
+    ("half of a surrogate pair", raw('"s"', '"a\\ud83d"'), Reason.NOT_UTF8),
+    ("a byte order mark", b"\xef\xbb\xbf" + event(), Reason.NOT_JSON),
+    ("nested a thousand times", b'{"a":' * 100_000 + b"1" + b"}" * 100_000, Reason.NOT_JSON),
+    ("a number of a million digits", raw("1.5", "1" * 1_000_000), Reason.NOT_FINITE),
     ("a fraction for a whole number", event(stock=1.5), Reason.WRONG_TYPE),
     ("too large for an int", event(stock=2**31), Reason.WRONG_TYPE),
     ("a truth for a number", event(price=True), Reason.WRONG_TYPE),
@@ -153,12 +171,16 @@ def records(spark, values: list[bytes | None], positions: list[tuple[str, int, i
 def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, configured) -> None:
     values = [value for _, value, _ in RECORDS]
     found = classified(records(spark, values), configured(RANGED), outcomes=False)
-    by_offset = {row.kafka_offset: row for row in found.select("kafka_offset", "reason", "detail").collect()}
+    named = {"reason": F.col(REASON), "detail": F.col(DETAIL), "field": F.col(FIELD)}
+    by_offset = {row.kafka_offset: row for row in found.withColumns(named).collect()}
     got = {name: by_offset[n].reason for n, (name, _, _) in enumerate(RECORDS)}
     assert got == {name: reason for name, _, reason in RECORDS}
     assert {reason for _, _, reason in RECORDS} - {None} == set(Reason), "a reason that no record has"
-    deep = by_offset[[name for name, _, _ in RECORDS].index("a name twice, deep")]
-    assert deep.detail.startswith("JSON without a name twice in one object expected, got {")
+    concerned = {name: by_offset[n].field for n, (name, _, _) in enumerate(RECORDS)}
+    assert concerned["words for a number"] == "price"
+    assert concerned["below its range"] == "stock"
+    assert concerned["in 2099"] == "at"
+    assert concerned["no JSON"] is None
     for row in by_offset.values():
         assert (row.detail is None) == (row.reason is None)
         assert len(row.detail or "") <= 500
@@ -169,9 +191,26 @@ JSON_VALUES = [
     *("NaN", "Infinity", "1e999", "-0", "-0.0", "0.1e-400", "01", "1.", "12", "3.0", "1E2", "2147483648", "-1", "x"),
     *("9" * 20, "0." + "1234567890" * 5, "100.00001", "true", "{}", "[]", '{"q":1}', '{"q":"r"}', '["s"]', "'x'"),
     *(r'"a\"b"', r'"\u0041"', r'"\n"', r'"\ud800"', '"\x7f"', '"2024-05-01T10:00:00Z"', '"2024-13-01"'),
-    *('"2099-01-01T00:00:00Z"', '"2024-05-01T10:00:00.123456789+0200"'),
+    *('"2099-01-01T00:00:00Z"', '"2024-05-01T10:00:00.123456789+0200"', '"0000-01-01"', '"9999-12-31"', '"2024-05-01"'),
+    *('"9999-12-31T23:59:59-01:00"', '"0001-01-01T00:00:00+01:00"', "253402300800000", "-62135596800001"),
+    *("-62135596800000", "9007199254740993", "1714557600000.5", '"0001-01-01"', "false", '"7"'),
 ]
-FIELD_NAMES = [*GOOD, "Price", "q", "null", ":null", "a:b", "", "i d", "\\u0073hop"]
+RICH = {
+    **{name: value for name, value in GOOD.items() if name != "price"},
+    "cost": 1.5,
+    "day": "2024-05-01",
+    "seen": 1_714_557_600_000,
+    "big": 7,
+    "flag": True,
+}
+"""One of a fleet of more types, that reads its price from another field."""
+
+RICHER = (
+    ('price = "double"', 'price = "double"\nday = "date"\nseen = "timestamp(ms)"\nbig = "bigint"\nflag = "boolean"'),
+    ("[recipe]", "[fleet.ranges]\nstock = [0, 100]\nbig = [-5, 9007199254740992]\n[recipe]"),
+    ("[fleet.ranges]", '[fleet.fields]\nprice = "cost"\n[fleet.ranges]'),
+)
+FIELD_NAMES = [*RICH, "price", "Price", "q", "null", ":null", "a:b", "", "i d", "\\u0073hop"]
 AROUND = [
     ("", ""),
     ("", ""),
@@ -188,7 +227,7 @@ AROUND = [
 
 def altered(random: Random) -> bytes:
     """A good event after up to three changes that a producer may make by mistake or on purpose."""
-    fields = [(name, json.dumps(value)) for name, value in GOOD.items()]
+    fields = [(name, json.dumps(value)) for name, value in RICH.items()]
     for _ in range(random.choice([0, 1, 1, 1, 2, 3])):
         at, value = random.randrange(len(fields)), random.choice(JSON_VALUES)
         change = random.randrange(4)
@@ -203,48 +242,48 @@ def altered(random: Random) -> bytes:
     return (before + "{" + comma.join(f'"{name}"{colon}{value}' for name, value in fields) + "}" + after).encode()
 
 
-def test_the_single_pass_of_plain_records_gives_what_the_full_checks_give(spark, configured, monkeypatch) -> None:
+def test_the_single_pass_of_plain_records_gives_what_judging_each_gives(spark, configured, monkeypatch) -> None:
     """Every record through both: the same reasons, details and values, to the sign of a zero."""
     random = Random(5)
     rows = records(spark, [altered(random) for _ in range(3000)])
     columns = ["*", "CAST(price AS STRING) AS price_text", "CAST(unix_micros(event_time) AS STRING) AS event_us"]
 
     def judged() -> list[dict[str, Any]]:
-        found = classified(rows, configured(RANGED), outcomes=False).selectExpr(*columns).drop("price", "event_time")
+        found = classified(rows, configured(*RICHER), outcomes=False).selectExpr(*columns).drop("price", "event_time")
         return found.orderBy("kafka_offset").toArrow().to_pylist()
 
     found = judged()
     monkeypatch.setattr(plain_records, "are_possible", lambda _: False)
     full = judged()
     assert [pair for pair in zip(found, full, strict=True) if pair[0] != pair[1]] == []
-    reasons = [row["reason"] for row in full]
+    reasons = [row[REASON] for row in full]
     assert reasons.count(None) > 500
     assert len(set(reasons)) > 10
 
 
 def test_usual_events_are_plain_in_any_spacing_with_nulls_and_with_fields_left_out(spark, configured) -> None:
-    """Else the full checks would give the same verdicts, several times as slowly, and no test would tell."""
+    """Else Python would give the same verdicts, several times as slowly, and no test would tell."""
     without = {name: value for name, value in GOOD.items() if name != "sold"}
     cases = [{}, {"price": None}, {"price": None, "stock": None}, {"price": 7}, {"sale": "a:b, 'c' é"}]
     usual = [
         json.dumps({**without, **case}, ensure_ascii=False, indent=indent) for case in cases for indent in (None, 1)
     ]
     usual.append(json.dumps({"shop": "a", "dept": 1, "sale": "s", "at": GOOD["at"]}, separators=(",", ":")))
-    monitored = _plain(records(spark, [text.encode() for text in usual]), *event_fields(configured()))
-    assert [text for text, row in zip(usual, monitored.collect(), strict=True) if row["_typed"] is None] == []
+    rules = [rules_of(configured(), messages.EVENT)]
+    monitored = _plain(records(spark, [text.encode() for text in usual]), rules, ())
+    assert [text for text, row in zip(usual, monitored.collect(), strict=True) if row[_PLAIN] is None] == []
+    rich = json.dumps({name: value for name, value in RICH.items() if name != "sold"}).encode()
+    rules = [rules_of(configured(*RICHER), messages.EVENT)]
+    (row,) = _plain(records(spark, [rich]), rules, ()).select(f"{_PLAIN}.*", F.unix_micros(f"{_PLAIN}.seen")).collect()
+    assert (row.price, row.day, row[-1], row.big, row.flag) == (1.5, date(2024, 5, 1), 1_714_557_600_000_000, 7, True)
 
 
-def test_a_filter_on_the_reason_parses_no_record_again(spark, configured, capsys) -> None:
+def test_a_filter_on_the_reason_judges_no_record_again(spark, configured, capsys) -> None:
     """Pushed below the projections, it would bring every step of the checks with it: twenty times the work, unseen."""
     judged = classified(records(spark, [event()]), configured(), outcomes=False)
-    judged.filter("reason IS NULL").explain("extended")
+    judged.filter(f"{REASON} IS NULL").explain("extended")
     optimised = capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2].partition("==")[0]
-    assert [optimised.count(step) for step in ("from_json(", "parseJson")] == [1, 1]
-
-
-def event_fields(config: Any) -> tuple[tuple[Field, ...], Field]:
-    fields = fields_of(config, messages.EVENT)
-    return fields, next(field for field in fields if field.name == config.fleet.event_time)
+    assert [optimised.count(step) for step in ("from_json(", "judged(")] == [1, 1]
 
 
 def test_a_valid_event_is_typed_keyed_and_its_unknown_fields_are_counted(spark, configured) -> None:
@@ -256,17 +295,17 @@ def test_a_valid_event_is_typed_keyed_and_its_unknown_fields_are_counted(spark, 
     assert row["event_time"] == datetime(2024, 5, 1, 10, 0, 0, 123456, tzinfo=UTC)
     assert (row["shop"], row["dept"], row["price"], row["stock"]) == ("a", 1, 1.5, 2)
     # colour and size; `sold` is an outcome's in this fleet.
-    assert row["unknown_fields"] == 3
+    assert row[UNKNOWN_FIELDS] == 3
     assert "sold" not in row
 
 
 def test_an_outcome_needs_its_label_and_when_it_was_seen(spark, configured) -> None:
     good = {"shop": "a", "dept": 1, "sale": "s", "sold": 3, "observed_at": "2024-05-01T11:00:00Z"}
-    values = [good, {**good, "sold": None}, {**good, "observed_at": None}, {**good, "sold": "3"}, {**good, "x": 1}]
+    values = [good, {**good, "sold": None}, {**good, "observed_at": None}, {**good, "sold": "many"}, {**good, "x": 1}]
     encoded = [json.dumps(value).encode() for value in values]
     found = classified(records(spark, encoded), configured(), outcomes=True).orderBy("kafka_offset").collect()
-    assert [row.reason for row in found] == [None, "missing_field", "missing_field", "wrong_type", None]
-    assert (found[0].label, found[0].group_key, found[0].unknown_fields, found[4].unknown_fields) == (
+    assert [row[REASON] for row in found] == [None, "missing_field", "missing_field", "wrong_type", None]
+    assert (found[0].label, found[0].group_key, found[0][UNKNOWN_FIELDS], found[4][UNKNOWN_FIELDS]) == (
         3.0,
         '["a","1"]',
         0,
@@ -276,9 +315,9 @@ def test_an_outcome_needs_its_label_and_when_it_was_seen(spark, configured) -> N
 
 def test_an_edited_range_holds_from_its_offset_on_in_each_topic_and_partition(spark, configured) -> None:
     editions = (
-        Edition({"stock": (0, 10)}),
-        Edition({"stock": (0, 20)}, {"sales": {"0": 5, "1": 100}}),
-        Edition({}, {"sales": {"0": 8, "1": 100}}),
+        Edition(Basis({"stock": (0, 10)})),
+        Edition(Basis({"stock": (0, 20)}), {"sales": {"0": 5, "1": 100}}),
+        Edition(Basis(), {"sales": {"0": 8, "1": 100}}),
     )
     expected = {
         ("sales", 0, 4, 15): "out_of_range", ("sales", 0, 5, 15): None, ("sales", 0, 7, 21): "out_of_range",
@@ -289,5 +328,34 @@ def test_an_edited_range_holds_from_its_offset_on_in_each_topic_and_partition(sp
     values = [event(stock=stock) for *_, stock in expected]
     positions = [(topic, partition, offset) for topic, partition, offset, _ in expected]
     judged = classified(records(spark, values, positions), configured(), outcomes=False, editions=editions).collect()
-    got = {(row.topic, row.kafka_partition, row.kafka_offset, row.stock): row.reason for row in judged}
-    assert got == expected
+    got = {(row.topic, row.kafka_partition, row.kafka_offset): row[REASON] for row in judged}
+    assert got == {position[:3]: reason for position, reason in expected.items()}
+
+
+NESTED = {"price": "cost", "stock": "after.stock"}
+
+
+def test_what_judging_depends_on_holds_by_offset_and_records_are_read_under_the_names_of_their_fields(
+    spark, configured
+) -> None:
+    fields = "\n".join(f'{name} = "{source}"' for name, source in NESTED.items())
+    edited = (
+        ('price = "double"', 'price = "double"\nseen = "timestamp"'),
+        ("[recipe]", f"[fleet.fields]\n{fields}\n[recipe]"),
+    )
+    editions = (
+        Edition(Basis({"stock": (0, 10)}, coerce=False)),
+        Edition(Basis({}, {"price": "cost"}, {"seen": "ms"}), {"sales": {"0": 1}}),
+        Edition(Basis({}, NESTED, {"seen": "s"}, missing=("n/a",)), {"sales": {"0": 3}}),
+    )
+    values = [
+        event(price="1.5"),
+        event(price=..., cost="1.5", seen=1_714_557_600_000),
+        event(price=..., cost=2, seen=1_714_557_600_000),
+        event(price=..., cost="n/a", after={"stock": 7}, seen=1_714_557_600),
+    ]
+    found = classified(records(spark, values), configured(*edited), outcomes=False, editions=editions)
+    rows = found.orderBy("kafka_offset").toArrow().to_pylist()
+    assert [(row[REASON], row[FIELD]) for row in rows] == [("wrong_type", "price"), *[(None, None)] * 3]
+    assert [(row["price"], row["stock"]) for row in rows[1:]] == [(1.5, 2), (2.0, 2), (None, 7)]
+    assert {row["seen"] for row in rows[1:]} == {datetime(2024, 5, 1, 10, tzinfo=UTC)}

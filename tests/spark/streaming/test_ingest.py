@@ -10,7 +10,8 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from spinney.stores.layout import directory
-from spinney.stores.validity import classified
+from spinney.stores.row_writing import ARRIVED_AT, KIND
+from spinney.stores.validity import REASON, classified
 from streaming import ingest, source
 from streaming.ingest import STEPS, Batches
 
@@ -23,8 +24,8 @@ LARGE = b"x" * 2000
 def batch_of(spark, fleet, values: list[bytes]):
     rows = [(None, bytearray(value), "sales", 0, n, AT) for n, value in enumerate(values)]
     judged = classified(spark.createDataFrame(rows, SCHEMA), fleet.config, outcomes=False)
-    kind = F.when(F.col("reason").isNull(), source.EVENT).otherwise(source.DEAD)
-    return judged.withColumn("kind", kind).withColumn("arrived_at", F.lit(AT))
+    kind = F.when(F.col(REASON).isNull(), source.EVENT).otherwise(source.DEAD)
+    return judged.withColumn(KIND, kind).withColumn(ARRIVED_AT, F.lit(AT))
 
 
 def test_the_rows_of_a_batch_are_in_their_tables_with_the_time_and_number_of_the_batch(spark, world) -> None:

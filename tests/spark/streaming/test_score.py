@@ -64,3 +64,16 @@ def test_a_fleets_own_columns_stand_beside_those_of_promotions(spark, configured
     fleet = world(own, ('["price", "stock"]', '["payload", "epoch"]'))
     names = score.query(spark, fleet.config, fleet.signer, ()).plan.columns
     assert names == [each for each in contract(fleet.config, tables.PREDICTIONS).names if each != "batch_id"]
+
+
+def test_a_worker_gets_times_as_whole_numbers_however_far_they_lie(spark) -> None:
+    rows = spark.sql(
+        """SELECT * FROM VALUES
+        (1, TIMESTAMP '9999-12-31 23:59:59.999999Z', DATE '9999-12-31'),
+        (2, TIMESTAMP '0001-01-01 00:00:00Z', DATE '0001-01-01'), (3, NULL, NULL) AS t(`event id`, `valid to`, born)"""
+    )
+    found = score.with_whole_times(rows).orderBy("event id").toArrow()
+    never = -(2**63)
+    assert found["valid to"].to_pylist() == [253_402_300_799_999_999, -62_135_596_800_000_000, never]
+    assert found["born"].to_pylist() == [253_402_214_400_000_000, -62_135_596_800_000_000, never]
+    assert found["event id"].to_pylist() == [1, 2, 3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,14 @@ import xxhash
 
 from spinney.core.champion import Promotion
 from spinney.core.champions import Champions
+from spinney.core.codec import open_signed
+from spinney.core.encoding import NULL_TIME
 from spinney.core.fitting import fit_groups
 from spinney.core.recipe import Recipe
-from spinney.core.signing import Signer
+from spinney.core.signing import Claim, Signer
 from spinney.stores.answers import _silent
 from spinney.stores.models import cache
-from streaming.scorer import Scorer, _decoded, answers, champions_of
+from streaming.scorer import KIND, PROMOTION_STRUCT, Scorer, _decoded, answers, champions_of
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SIGNER = Signer(b"k" * 32)
@@ -186,13 +188,45 @@ def test_a_fleets_own_columns_may_be_called_like_those_of_a_promotion(configured
     )
     scorer = Scorer(config, SIGNER)
     row = promoted(scorer, A, feature="payload")
-    event = {"row kind": "event", "event_id": "e", "event_time": pd.Timestamp(START), "payload": 2.0, "epoch": "early"}
+    event = {KIND: "event", "event_id": "e", "payload": 2.0, "epoch": "early"}
     event |= {"label": np.nan, "topic": "t", "kafka_partition": 0, "kafka_offset": 0}
     told = {name: getattr(row, name) for name in Promotion.__slots__}
-    promotion = {"row kind": "promotion", "promotion struct": told}
-    frame = pd.DataFrame([{"group_key": A, **each} for each in (event, promotion)])
+    promotion = {KIND: "promotion", PROMOTION_STRUCT: told}
+    frame = pd.DataFrame([{"group_key": A, "event_time": 0, **each} for each in (event, promotion)])
     (answered,) = scorer.function()((0,), iter([frame]), State())
     np.testing.assert_allclose(answered["prediction"].astype(float), [4.0], rtol=1e-6)
+
+
+def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured) -> None:
+    """The oracle is the same model, asked for Python's own times."""
+    own = ('price = "double"\n', 'price = "double"\nvalid_to = "timestamp"\nborn = "date"\n')
+    config = configured(('["price", "stock"]', '["at", "valid_to", "born"]'), own)
+    scorer = Scorer(config, SIGNER)
+    ends = [datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(1, 1, 1, 0, 7, tzinfo=UTC), None]
+    days = [date(9999, 12, 31), None, date(1, 1, 1)]
+    features = pd.DataFrame({"at": pd.Series([START] * 3, dtype=object), "valid_to": ends, "born": days}, dtype=object)
+    rows = pd.concat([features] * 20, ignore_index=True).assign(
+        group_key=A, event_id=[f"{n}" for n in range(60)], label=[1.0, 7.0, 3.0] * 20
+    )
+    rows["event_time"] = pd.Series([START] * 60).astype("datetime64[us, UTC]")
+    asks = pd.DataFrame({"group_key": [A]})
+    (fitted,) = fit_groups(rows, asks, Recipe.of(config), START + timedelta(days=1), SIGNER).to_dict("records")
+    carried = {name: fitted[name] for name in ("model_id", "codec", "payload", "signature")}
+    champion = Promotion(epoch=0, decision="promoted", trained_through=1, fitted_at=1, **carried)
+    claim = Claim(A, carried["model_id"], carried["codec"])
+    model = open_signed(SIGNER, claim, carried["payload"], carried["signature"])
+    # Microseconds since 1970, as Python counts them; null is the least whole number.
+    at = [1_714_521_600_000_000] * 3
+    whole = {"valid_to": [253_402_300_799_000_000, -62_135_596_380_000_000, NULL_TIME]}
+    whole |= {"born": [253_402_214_400_000_000, NULL_TIME, -62_135_596_800_000_000], "at": at, "event_time": at}
+    told = {name: getattr(champion, name) for name in Promotion.__slots__}
+    frame = priced([A] * 3, 1.0).assign(**whole, **{KIND: "event", PROMOTION_STRUCT: None})
+    arrived = pd.concat([frame, pd.DataFrame([{"group_key": A, KIND: "promotion", PROMOTION_STRUCT: told,
+                         **dict.fromkeys(whole, NULL_TIME)}])], ignore_index=True)  # fmt: skip
+    (answered,) = scorer.function()((0,), iter([arrived]), State())
+    np.testing.assert_array_equal(answered["prediction"], model.predict(features))
+    assert len(set(answered["prediction"])) == 3
+    assert answered["event_time"].tolist() == at
 
 
 class State:

@@ -125,7 +125,8 @@ DEAD: list[tuple[str, bytes | None, Reason, str | None, str]] = [
     ("-Infinity", record(x=b"-Infinity"), Reason.NOT_JSON, None, "got -Infinity"),
     ("text behind the object", record() + b" x", Reason.NOT_JSON, None, "Extra data"),
     ("a line break in a text", record(note=b'"a\nb"'), Reason.NOT_JSON, None, "Invalid control character at character"),
-    ("nested too deep", b'{"a":' * 100_000, Reason.NOT_JSON, None, "nested too deep"),
+    ("nested too deep", b'{"a":' * 100_000, Reason.NOT_JSON, None, "more than 500 objects and arrays in one another"),
+    ("one bracket too many", record(q=b"[" * 500 + b"]" * 500), Reason.NOT_JSON, None, "more than 500"),
     ("a name twice", record(x=b'1,"x":2'), Reason.DUPLICATE_FIELD, None, '"x" twice'),
     ("a name twice, escaped", record(x=b'1,"\\u0078":2'), Reason.DUPLICATE_FIELD, None, '"x" twice'),
     ("a name twice, deep in an unknown field", record(q=b'[{"b":1,"b":2}]'), Reason.DUPLICATE_FIELD, None, '"b"'),
@@ -241,6 +242,11 @@ def test_texts_that_mean_missing_are_configured_and_never_apply_to_text_in_json(
     found = judged(record(x="n/a", note="NA", n="NA"), config)
     assert found.values is not None
     assert (found.values["x"], found.values["n"], found.values["note"]) == (None, None, "NA")
+
+
+def test_what_is_nested_as_deep_as_may_be_is_read_and_brackets_in_texts_do_not_count() -> None:
+    deep = record(q=b"[" * 499 + b"]" * 499, r=b'"\\"' + b"[{" * 5000 + b'"')
+    assert judged(deep).reason is None
 
 
 def test_leading_zeros_of_a_key_are_never_lost() -> None:

@@ -17,6 +17,7 @@ from deltalake import write_deltalake
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config, parse
+from spinney.core.encoding import DAY_US, microseconds
 from spinney.core.errors import ContractError, StoreError
 from spinney.local.trial.rows import Rows, of_file, open_rows, stored
 from spinney.sources import Options
@@ -214,6 +215,21 @@ def test_tables_give_the_rows_of_the_window_that_are_mature_and_labelled(tmp_pat
     assert frame["at"].tolist() == frame["event_time"].tolist() == [hour(60), hour(70), hour(clock - 1)]
     assert found.left_out == {"without a label": 1}
     assert {"group_key", "price", "opened", "note"} <= set(frame)
+
+
+def test_dates_at_the_ends_of_the_calendar_and_beyond_stop_no_trial(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    delta.create_tables(config)
+    place = directory(config, tables.EVENTS)
+    schema = arrow_schema(place.contract)
+    for at, day in enumerate([-719_528, 2_932_896]):  # 0000-01-01, which Python has not, and 9999-12-31
+        row = event(A, f"{at}", hour(1), price=1.0, sold=1.0)
+        whole = pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
+        opened = pa.array([day], pa.int32()).cast(pa.date32())
+        write_deltalake(place.uri, whole.set_column(schema.names.index("opened"), "opened", opened), mode="append")
+    put(config, tables.EVENTS, event(A, "young", hour(9), price=1.0, sold=1.0))
+    found = stored(config, A)
+    assert sorted(microseconds(found.frame["opened"])) == [-719_528 * DAY_US, 2_932_896 * DAY_US]
 
 
 def test_late_labels_count_once_they_are_observed_and_the_first_of_several(tmp_path: Path) -> None:

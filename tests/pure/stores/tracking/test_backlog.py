@@ -36,7 +36,7 @@ def run(through: int, *, deleted: bool = False) -> Run:
 
 def left(config, **runs: Run) -> dict[str, list[int]]:
     named = {name.replace("_", " ", 1).replace("_", "-"): each for name, each in runs.items()}
-    found = by_run(backlog.after(backlog.opened(config), named))
+    found = by_run(backlog.after(backlog.opened(config), named), named)
     return {name: [row["batch_id"] for row in rows] for name, rows in found.items()}
 
 
@@ -68,9 +68,35 @@ def test_a_run_that_was_told_of_nothing_or_deleted_does_not_hide_what_is_left(ru
     assert backlog.delivered_through(runs) == through
 
 
+def test_an_edited_recipe_begins_another_run_of_the_day_and_rounds_without_a_fit_go_on_with_what_there_is() -> None:
+    recipes = [None, "a", "a", "b", None, "a"]
+    rows = [recorded("stream", n) | {"recipe_id": recipe} for n, recipe in enumerate(recipes, 1)]
+    first, second = "stream 2024-05-01", "stream 2024-05-02"
+    expected = {first: [1, 2], second: [3], f"{second} from 4": [4, 5], f"{second} from 6": [6]}
+
+    def named(rows: list[dict], known: dict[str, Run]) -> dict[str, list[int]]:
+        return {name: [row["batch_id"] for row in of] for name, of in by_run(rows, known).items()}
+
+    assert named(rows, {}) == expected
+    for cut in range(1, 6):  # the same, however many were delivered before
+        before = by_run(rows[:cut])
+        recipe = {name: next((row["recipe_id"] for row in of if row["recipe_id"]), None) for name, of in before.items()}
+        known = {name: Run("id", of[-1]["batch_id"], open=True, recipe_id=recipe[name]) for name, of in before.items()}
+        later = named(rows[cut:], known)
+        assert later == {name: [n for n in of if n > cut] for name, of in expected.items() if of[-1] > cut}
+
+
+def test_a_run_that_was_made_and_told_of_nothing_has_all_looked_at_anew_and_named_as_before() -> None:
+    rows = [recorded("stream", n) | {"recipe_id": recipe} for n, recipe in ((0, "a"), (1, "b"))]
+    known = {"stream 2024-05-01": Run("id", 0, open=True, recipe_id="a"), "stream 2024-05-01 from 1": run(-1)}
+    assert by_run(rows, known).keys() == known.keys()
+
+
 def test_a_run_is_over_when_its_batch_or_its_day_is(monkeypatch) -> None:
     monkeypatch.setattr(tracking.rounds, "today", lambda: date(2024, 5, 2))
-    assert [over(name) for name in ("batch-0", "stream 2024-05-01", "stream 2024-05-02")] == [True, True, False]
+    first, second = "stream 2024-05-01", "stream 2024-05-02"
+    names = ("batch-0", first, f"{first} from 7", second, f"{second} from 9")
+    assert [over(name) for name in names] == [True, True, True, False, False]
     assert backlog.kind_of("stream 2024-05-01") == RoundKind.STREAM
 
 
@@ -96,7 +122,8 @@ def test_mlflow_is_asked_only_when_a_round_was_recorded_the_day_ended_or_the_las
         asked.append(f"look {look}")
         return look == 7
 
-    def deliver(*_) -> None:
+    def deliver(*_, ends_stream: bool) -> None:
+        assert not ends_stream
         asked.append("asked")
         if asked[-2] == "look 2":
             raise ConnectionError

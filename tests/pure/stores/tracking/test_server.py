@@ -61,7 +61,7 @@ def begin_waiting(deliverer: Deliverer, monkeypatch) -> None:
     """In place of a delivery one call, of which no answer comes until it is told to leave."""
     begun = threading.Event()
 
-    def deliver(config, watch) -> None:
+    def deliver(config, watch, **_) -> None:
         watch.rounds, watch.asked_at = 2, time.monotonic()
         begun.set()
         assert watch.leaving.wait(30)
@@ -112,7 +112,7 @@ def test_what_fails_again_in_the_same_words_is_told_of_once_and_anew_after_a_del
 ) -> None:
     outcomes = iter(["down", "down", None, "down", "full"])
 
-    def deliver(*_) -> None:
+    def deliver(*_, **__) -> None:
         said = next(outcomes)
         if said:
             raise ConnectionError(said)

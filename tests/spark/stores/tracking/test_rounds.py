@@ -8,6 +8,7 @@ import logging
 import shutil
 import socket
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from schemas import tables
 from spinney.core.config import parse
 from spinney.core.errors import Busy
 from spinney.core.recipe import Recipe
-from spinney.stores import charter, delta, leases, signing_key, tracking
+from spinney.stores import charter, delta, leases, recipes, signing_key, tracking
 from spinney.stores.tracking import Deliverer, deliver, figures
 from spinney.stores.tracking.nested import GROUP
 from spinney.stores.tracking.runs import FLEET
@@ -221,17 +222,72 @@ def test_a_recipe_that_was_edited_since_is_not_told_as_the_rounds_own(fleet, tmp
 
 
 @pytest.mark.parametrize("mode", ["round", "group"])
-def test_a_recipe_edited_during_a_day_stops_no_delivery(tracked, mode) -> None:
-    """A parameter cannot be changed in MLflow: the day's run keeps that of its first round."""
+def test_a_recipe_edited_during_a_day_begins_another_run_with_its_own_parameters(tracked, mode) -> None:
+    """A parameter cannot be changed in MLflow."""
     fleet = tracked(f'mode = "{mode}"')
     took_place(fleet, "stream", 3, DAY, recipe_id="one")
     took_place(fleet, "stream", 4, DAY + timedelta(hours=1), recipe_id="another")
     assert deliver(fleet.config) == 2
-    took_place(fleet, "stream", 5, DAY + timedelta(hours=2), recipe_id="a third")
-    assert deliver(fleet.config) == 1
+    took_place(fleet, "stream", 5, DAY + timedelta(hours=2), recipe_id="another")
+    took_place(fleet, "stream", 6, DAY + timedelta(hours=3), recipe_id=Recipe.of(fleet.config).recipe_id)
+    assert deliver(fleet.config) == 2
+    found = runs(fleet)
+    day = "stream 2024-05-01"
+    assert found.keys() == {day, f"{day} from 4", f"{day} from 6"}
+    assert found[day].data.params == {"recipe_id": "one"}
+    assert found[f"{day} from 4"].data.params == {"recipe_id": "another"}
+    assert found[f"{day} from 6"].data.params["estimator"] == "ridge"
+    assert steps(fleet, found[f"{day} from 4"], "version.events") == [(4, 11.0), (5, 12.0)]
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+
+
+def test_a_recipe_that_was_kept_is_told_whole_after_it_was_edited(fleet) -> None:
+    before = replace(Recipe.of(fleet.config), estimator="constant", params=(("statistic", '"median"'),))
+    recipes.keep(fleet.config, fleet.signer, before)
+    took_place(fleet, "batch", 0, DAY, recipe_id=before.recipe_id)
+    deliver(fleet.config)
     (run,) = runs(fleet).values()
-    assert run.data.params == {"recipe_id": "one"}
-    assert steps(fleet, run, "version.events") == [(3, 10.0), (4, 11.0), (5, 12.0)]
+    assert (run.data.params["estimator"], run.data.params["estimator.statistic"]) == ("constant", '"median"')
+
+
+def test_every_round_with_a_model_has_its_loss_also_one_that_kept_them_all(fleet) -> None:
+    for batch in (0, 1):
+        took_place(fleet, "batch", batch, DAY + timedelta(hours=batch), mean_challenger_loss=None)
+    took_place(fleet, "stream", 0, DAY, mean_challenger_loss=None)
+    rows = [("batch", 0, "a", "promoted", 1.0), ("batch", 0, "b", "unproven", 2.0), ("batch", 1, "a", "kept", None),
+            ("stream", 0, "c", "promoted", 3.0)]  # fmt: skip
+    for kind, batch, model, decision, loss in rows:
+        of_model = {"model_id": model, "decision": decision, "challenger_loss": loss}
+        row = {"group_key": f'["{model}"]', "decided_at": DAY, "clock": DAY, **of_model}
+        fleet.put(tables.PROMOTIONS, [{**row, "round_id": f"{kind}-{batch}", "batch_id": batch, "epoch": 0}], kind)
+    deliver(fleet.config)
+    told = {name: (run.data.metrics["mean_loss"], run.data.metrics["measured"]) for name, run in runs(fleet).items()}
+    assert told == {"batch-0": (1.5, 2.0), "batch-1": (1.0, 1.0), "stream 2024-05-01": (3.0, 1.0)}
+
+
+def test_a_streams_run_ends_with_the_stream_and_goes_on_when_that_begins_again_the_same_day(fleet) -> None:
+    now = datetime.now(UTC)
+
+    def status() -> str:
+        (run,) = runs(fleet).values()
+        return str(run.info.status)
+
+    took_place(fleet, "stream", 0, now)
+    deliver(fleet.config)
+    assert status() == "RUNNING"
+    tracking.deliver_now(fleet.config)  # a batch beside it ends no stream's run
+    assert status() == "RUNNING"
+    deliverer = Deliverer(fleet.config)
+    deliverer.start()
+    deliverer.stop()
+    assert status() == "FINISHED"
+    took_place(fleet, "stream", 1, now)
+    deliver(fleet.config)
+    assert status() == "RUNNING"
+    tracking.deliver_now(fleet.config, ends_stream=True)
+    assert status() == "FINISHED"
+    (run,) = runs(fleet).values()
+    assert [step for step, _ in steps(fleet, run, "fitted")] == [0, 1]
 
 
 def test_more_than_one_call_may_carry_goes_in_several_and_odd_names_are_made_such_as_mlflow_takes() -> None:
@@ -385,7 +441,7 @@ def test_the_documented_way_to_a_batchs_groups_finds_them_as_it_is_typed(fleet) 
 def test_a_person_who_does_not_want_to_wait_leaves_the_rest_for_the_next_time(fleet, monkeypatch, caplog) -> None:
     begun, left = threading.Event(), threading.Event()
 
-    def until_told(config, watch) -> None:
+    def until_told(config, watch, *, ends_stream) -> None:
         watch.said = "3 of 9 groups delivered"
         begun.set()
         assert watch.leaving.wait(30)

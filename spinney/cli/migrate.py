@@ -1,0 +1,75 @@
+"""migrate: the columns of a fleet that has stored events are changed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
+
+if TYPE_CHECKING:
+    from spinney.stores.migrating import Plan
+
+
+@click.command(epilog=example("spinney migrate --rename sqft=area --yes"))
+@config_option
+@json_option
+@click.option(
+    "--rename", "renames", multiple=True, metavar="OLD=NEW", help="A column with another name now; may be repeated."
+)
+@click.option("--yes", is_flag=True, help="Carry it out. Without it: show what would change, and change nothing.")
+def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool) -> None:
+    """Change the columns of a fleet that has stored events to those of the edited configuration.
+
+    Columns may be added, dropped, renamed, and given a wider type. Every process of the fleet has to be stopped. Killed
+    at any moment, the same call again ends it.
+    """
+    config, names = load_config(config_path), _names(renames)
+    from spinney.stores import migrating
+
+    made = migrating.carry_out(config, names) if yes else migrating.plan(config, names)
+    if as_json:
+        write_json(_as_data(made, done=yes))
+        return
+    _show(made)
+    if not made.changes:
+        click.echo("migrate: the columns are as the configuration says", err=True)
+    elif yes:
+        click.echo("migrate: done", err=True)
+    else:
+        click.echo("migrate: nothing was changed; add --yes to carry it out", err=True)
+
+
+def _names(renames: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for each in renames:
+        old, equals, new = each.partition("=")
+        if not (old and equals and new) or old in found:
+            raise click.BadParameter(f"expected OLD=NEW, each OLD once; got {each!r}", param_hint="--rename")
+        found[old] = new
+    return found
+
+
+def _as_data(made: Plan, *, done: bool) -> dict[str, Any]:
+    return {
+        "done": done,
+        "changes": [asdict(each) for each in made.changes],
+        "tables": [asdict(each) for each in made.tables],
+        "notes": made.notes,
+        "obstacles": made.obstacles,
+    }
+
+
+def _show(made: Plan) -> None:
+    columns = ("kind", "name", "old_name", "was", "becomes")
+    table("columns", [{name: getattr(each, name) for name in columns} for each in made.changes])
+    table("tables", [asdict(each) for each in made.tables])
+    for each in made.notes:
+        click.echo(f"- {each}", err=True)
+    for each in made.obstacles:
+        click.echo(f"not now: {each}", err=True)
+
+
+VERBS = (migrate,)

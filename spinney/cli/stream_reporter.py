@@ -1,0 +1,47 @@
+"""How `spinney stream` tells what its queries do: a terminal, a log or a program."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from streaming.reporting import JsonReporter, Report, Reporter, TextReporter
+
+_CLEAR = "\r\x1b[K"
+
+
+@dataclass(frozen=True)
+class TerminalReporter:
+    """Each query's newest batch on one line that renews itself; reports as lines that stay."""
+
+    lines: TextReporter
+
+    def ready(self, names: Sequence[str]) -> None:
+        self.lines.ready(names)
+
+    def nothing_to_do(self) -> None:
+        self.lines.nothing_to_do()
+
+    def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        parts = []
+        for batch in batches:
+            seconds = (batch.get("durationMs") or {}).get("triggerExecution", 0) / 1000
+            rate = batch.get("processedRowsPerSecond") or 0.0
+            parts.append(f"{batch.get('name')} {rate:,.0f} rows/s, batches of {seconds:.1f} s")
+        click.echo(f"{_CLEAR}{' · '.join(parts)}", err=True, nl=False)
+
+    def did(self, reports: Sequence[Report]) -> None:
+        self.lines.did(reports)
+
+
+def reporter_for(*, as_json: bool) -> Reporter:
+    """JSON lines on standard output; else lines on standard error, with the newest batches where that is a terminal."""
+    if as_json:
+        return JsonReporter(click.echo)
+    if sys.stderr.isatty():
+        return TerminalReporter(TextReporter(lambda line: click.echo(f"{_CLEAR}{line}", err=True)))
+    return TextReporter(lambda line: click.echo(line, err=True))

@@ -1,0 +1,24 @@
+"""How the columns of a fleet that has stored events may change, and what records and models of before become."""
+
+from __future__ import annotations
+
+from spinney.core.migration.basis import basis_before
+from spinney.core.migration.changes import Change, Kind, changes, likely_renames
+from spinney.core.migration.former import Former, as_now, former_columns, retired, with_former
+from spinney.core.migration.record import Migration
+from spinney.core.migration.types import is_widening
+
+__all__ = [
+    "Change",
+    "Former",
+    "Kind",
+    "Migration",
+    "as_now",
+    "basis_before",
+    "changes",
+    "former_columns",
+    "is_widening",
+    "likely_renames",
+    "retired",
+    "with_former",
+]

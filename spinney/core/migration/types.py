@@ -1,0 +1,25 @@
+"""Which type can take the place of another without a change to any value that is stored."""
+
+from __future__ import annotations
+
+import re
+
+from spinney.core.config.values import INTEGERS
+
+_DECIMAL = re.compile(r"decimal\((\d+), ?(\d+)\)")
+
+
+def is_widening(before: str, now: str) -> bool:
+    """Whether each value of `before` is a value of `now`: Spark SQL types.
+
+    `bigint` to `double` is one although whole numbers beyond 2**53 have no double: who converts them has to look.
+    """
+    if before in INTEGERS:
+        return now == "double" or now in INTEGERS[INTEGERS.index(before) + 1 :]
+    if before == "float":
+        return now == "double"
+    old, new = _DECIMAL.fullmatch(before), _DECIMAL.fullmatch(now)
+    if old is None or new is None or before == now:
+        return False
+    (precision, scale), (wider, finer) = (tuple(map(int, each.groups())) for each in (old, new))
+    return finer >= scale and wider - finer >= precision - scale

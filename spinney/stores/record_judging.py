@@ -1,0 +1,130 @@
+"""`judge` for the records of an Arrow batch, in Spark's Python workers.
+
+No single record can fail a batch: one that `judge` or Arrow stumbles over is a dead letter, and the stream goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.messages import MAX_FUTURE_SECONDS
+from schemas.vocabulary import DeadLetterReason
+from spinney.core.records.judge import MAX_DETAIL_CHARACTERS, Judgement, judge
+from spinney.core.records.rules import FieldRule, Rules
+from spinney.stores.arrow import arrow_type
+
+JUDGEMENT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unknown_fields INT"
+"""What is returned of each record, the fields of a valid one being put in."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_FUTURE_SECONDS)
+_REFUSALS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
+"""What Arrow raises for a value that it cannot hold."""
+
+
+def value_ddl(fields: Sequence[FieldRule]) -> str:
+    return ", ".join(f"`{rule.name}`: {rule.type}" for rule in fields)
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What judging needs to know; pickled into the workers.
+
+    editions: oldest first. Each has at least the columns of the last, whose types hold all that theirs do.
+    """
+
+    editions: tuple[Rules, ...]
+
+    def function(self) -> Callable[[Iterable[tuple[pa.Array, ...]]], Iterator[pa.Array]]:
+        """What Spark calls with batches of (value, record time in microseconds, place of the edition).
+
+        Where the edition is null, nothing is judged, and the answer is null.
+        """
+
+        def judged(batches: Iterable[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+            for values, times, editions in batches:
+                yield self.judged(values, times, editions)
+
+        return judged
+
+    def judged(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
+        """One JUDGEMENT_DDL for each record, null where the edition is."""
+        if editions.null_count == len(editions):
+            return pa.nulls(len(editions), self._type)
+        there = editions.is_valid()
+        asked = (each.filter(there).to_pylist() for each in (values, times, editions))
+        found = self._structs([self._judge(*each) for each in zip(*asked, strict=True)])
+        if not editions.null_count:
+            return found
+        mask = np.asarray(there)
+        return found.take(pa.array(np.cumsum(mask) - 1, mask=~mask))
+
+    def _judge(self, value: bytes | None, micros: int, edition: int) -> Judgement:
+        try:
+            return judge(value, _instant(micros), self.editions[edition])
+        except Exception as error:  # a record must never stop the stream, whatever is wrong with it or with us
+            return _refused(error)
+
+    @property
+    def _fields(self) -> tuple[FieldRule, ...]:
+        return self.editions[-1].fields
+
+    @property
+    def _type(self) -> pa.DataType:
+        value = pa.struct([(rule.name, arrow_type(rule.type)) for rule in self._fields])
+        texts = [(name, pa.string()) for name in ("reason", "detail", "field")]
+        return pa.struct([("value", value), *texts, ("unknown_fields", pa.int32())])
+
+    def _structs(self, found: list[Judgement]) -> pa.StructArray:
+        columns = [self._column(rule, found) for rule in self._fields]
+        # A value that Arrow refused has made its record a dead letter, whose other values do not count.
+        is_dead = pa.array([each.values is None for each in found])
+        value = pa.StructArray.from_arrays(columns, [rule.name for rule in self._fields], mask=is_dead)
+        texts = [
+            pa.array([None if each.reason is None else each.reason.value for each in found], pa.string()),
+            pa.array([_text(each.detail) for each in found], pa.string()),
+            pa.array([each.field for each in found], pa.string()),
+        ]
+        unknown = pa.array([each.unknown_fields for each in found], pa.int32())
+        return pa.StructArray.from_arrays([value, *texts, unknown], fields=list(self._type))
+
+    def _column(self, rule: FieldRule, found: list[Judgement]) -> pa.Array:
+        """The values of a field, null where there is none. A record whose value Arrow refuses is dead in `found`."""
+        kind = arrow_type(rule.type)
+        try:
+            return pa.array(_values(rule, found), kind)
+        except _REFUSALS:
+            for at, value in enumerate(_values(rule, found)):
+                try:
+                    pa.array([value], kind)
+                except _REFUSALS as error:
+                    found[at] = replace(_refused(error), field=rule.name)
+            return pa.array(_values(rule, found), kind)
+
+
+def _values(rule: FieldRule, found: list[Judgement]) -> list[Any]:
+    return [None if each.values is None else each.values[rule.name] for each in found]
+
+
+def _refused(error: Exception) -> Judgement:
+    detail = f"expected a record that can be judged; got {type(error).__name__}: {error}"
+    return Judgement(None, DeadLetterReason.WRONG_TYPE, detail=detail[:MAX_DETAIL_CHARACTERS])
+
+
+def _text(detail: str | None) -> str | None:
+    """The text without anything that UTF-8 cannot write."""
+    return None if detail is None else detail.encode(errors="replace").decode()
+
+
+def _instant(micros: int) -> datetime:
+    """A record's own timestamp; the nearest that Python can add an hour to."""
+    try:
+        return min(_EPOCH + timedelta(microseconds=micros), _LATEST)
+    except OverflowError:
+        return _EPOCH if micros < 0 else _LATEST

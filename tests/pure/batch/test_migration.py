@@ -1,0 +1,445 @@
+"""A living fleet gets other columns: loaded, fitted, migrated, and it goes on. Without Spark."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import DeltaTable
+
+from batch.load import load
+from batch.weekly import retrain
+from schemas import tables
+from schemas.messages import EVENT
+from spinney.core.config import Config, parse
+from spinney.core.errors import Busy, StoreError
+from spinney.core.records.judge import judge
+from spinney.core.records.rules import rules_of
+from spinney.fleet import Fleet
+from spinney.stores import charter, clustering, delta, leases, signing_key, table_files
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.delta import Writer
+from spinney.stores.layout import checkpoint, directory
+from spinney.stores.manifest import Manifest
+from spinney.stores.manifest import write as write_manifest
+from spinney.stores.migrating import carry_out, plan
+
+START = datetime(2024, 5, 1, tzinfo=UTC)
+TEXT = """\
+[fleet]
+name = "stores"
+group = ["store"]
+event_id = "id"
+event_time = "at"
+target = "sold"
+features = {features}
+[fleet.columns]
+store = "string"
+sold = "double"
+{columns}
+[fleet.fields]
+{fields}
+[recipe]
+min_rows = 5
+[kafka]
+events = "t.events"
+{kafka}
+[storage]
+root = "{root}"
+[tracking]
+mode = "off"
+"""
+X = 'x = "int"'
+Edit = Callable[..., Config]
+
+
+@pytest.fixture
+def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
+    """The fleet's configuration with other columns besides store and sold."""
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+
+    def edit(
+        *columns: str, features: tuple[str, ...] = ("x",), fields: str = "", kafka: str = "", root: str = "root"
+    ) -> Config:
+        text = TEXT.format(
+            root=tmp_path / root,
+            features=json.dumps(list(features)),
+            columns="\n".join(columns or (X,)),
+            fields=fields,
+            kafka=kafka,
+        )
+        (tmp_path / "fleet.toml").write_text(text)
+        return parse(text, "fleet.toml", {})
+
+    return edit
+
+
+def no_spark() -> Any:
+    raise AssertionError("Spark was started")
+
+
+def sell(config: Config, place: Path, first: int, **columns: Callable[[int], Any]) -> None:
+    """Load 40 events of each of three stores. columns: name in the file -> value of the nth row; sold is 3 * n % 7."""
+    rows = [
+        {"store": f"s{store}", "id": f"e{n}", "at": START + timedelta(hours=n), "sold": float(3 * n % 7)}
+        | {name: value(n) for name, value in columns.items()}
+        for store in range(3)
+        for n in range(first, first + 40)
+    ]
+    file = place / f"history-{first}.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    load(config, str(file))
+
+
+def seventh(n: int) -> int:
+    return n % 7
+
+
+def fit(config: Config) -> None:
+    retrain(config, spark=no_spark, show=lambda *_: None)
+
+
+def events(config: Config) -> list[dict[str, Any]]:
+    """What is stored of store s1, oldest first."""
+    place = directory(config, tables.EVENTS)
+    rows = DeltaTable(place.uri).to_pyarrow_table().to_pylist()
+    return sorted((row for row in rows if row["store"] == "s1"), key=lambda row: row["event_time"])
+
+
+def answers(config: Config, **columns: list[Any]) -> tuple[list[float], list[str]]:
+    frame = pd.DataFrame({"store": ["s0", "s1"], "at": [START] * 2, **columns})
+    found = Fleet(config).predict(frame)
+    return found["prediction"].tolist(), found["answered_by"].tolist()
+
+
+@pytest.fixture
+def living(edited: Edit, tmp_path: Path) -> Config:
+    """Three stores with 40 events each, all with a model."""
+    config = edited()
+    sell(config, tmp_path, 0, x=seventh)
+    fit(config)
+    return config
+
+
+@pytest.fixture
+def made(edited: Edit) -> Config:
+    """A fleet that has begun and has no events."""
+    config = edited()
+    charter.ensure_fixed(config)
+    delta.create_tables(config)
+    return config
+
+
+def test_an_added_column_is_null_in_old_rows_read_from_then_on_and_fitted(
+    living: Config, edited: Edit, tmp_path: Path
+) -> None:
+    before, files = answers(living, x=[1, 2]), DeltaTable(directory(living, tables.EVENTS).uri).file_uris()
+    config = edited(X, 'rate = "double"', features=("x", "rate"))
+    with pytest.raises(StoreError, match=r"fleet.columns was \{\} .* is \{\"rate\": \"double\"\} now.*spinney migrate"):
+        sell(config, tmp_path, 40, x=seventh, rate=float)
+    done = carry_out(config, {})
+    assert [(each.kind, each.name, each.becomes) for each in done.changes] == [("added", "rate", "double")]
+    assert DeltaTable(directory(config, tables.EVENTS).uri).file_uris() == files
+    assert answers(config, x=[1, 2], rate=[0.0, 0.0]) == before
+    sell(config, tmp_path, 40, x=seventh, rate=float)
+    stored = events(config)
+    assert [row["rate"] for row in stored] == [None] * 40 + [float(n) for n in range(40, 80)]
+    fit(config)
+    assert answers(config, x=[1, 2], rate=[50.0, 50.0])[1] == ["own", "own"]
+    story = Fleet(config).why('["s1"]')
+    assert "with rate" not in str(story) or story.happened
+    assert len(Fleet(config).groups()) == 3
+
+
+def test_a_dropped_column_stays_in_the_table_and_its_models_answer_as_where_it_is_missing(
+    edited: Edit, tmp_path: Path
+) -> None:
+    both = (X, 'z = "double"')
+    config = edited(*both, features=("x", "z"))
+    sell(config, tmp_path, 0, x=seventh, z=float)
+    fit(config)
+    missing = answers(config, x=[1, 2], z=[None, None])
+    config = edited()
+    carry_out(config, {})
+    assert answers(config, x=[1, 2]) == missing
+    sell(config, tmp_path, 40, x=seventh)
+    assert [row["z"] for row in events(config)] == [float(n) for n in range(40)] + [None] * 40
+    fit(config)
+    assert answers(config, x=[1, 2])[1] == ["own", "own"]
+    # Declared again, its values of before are there.
+    config = edited(*both, features=("x", "z"))
+    carry_out(config, {})
+    read = delta.read(config, tables.EVENTS, ["z"]).column("z")
+    assert (read.null_count, len(read)) == (120, 240)
+
+
+def test_a_renamed_column_keeps_its_values_and_its_models(living: Config, edited: Edit, tmp_path: Path) -> None:
+    before = answers(living, x=[1, 2])
+    said = plan(edited('size = "int"', features=("size",), fields='size = "x"'), {"x": "size"}).notes
+    assert any("Messages and files go on calling the field x" in each for each in said)
+    config = edited('size = "int"', features=("size",))
+    done = carry_out(config, {"x": "size"})
+    assert any("Messages and files must call the field size from now on" in each for each in done.notes)
+    assert answers(config, size=[1, 2]) == before
+    sell(config, tmp_path, 40, size=seventh)
+    assert [row["size"] for row in events(config)] == [n % 7 for n in range(80)]
+    assert "x" not in events(config)[0]
+    told: list[Any] = []
+    retrain(config, spark=no_spark, show=lambda _, said: told.append(said))
+    assert any("compared on its newest rows with a refit of the old recipe" in str(each) for each in told)
+    assert answers(config, size=[1, 2])[1] == ["own", "own"]
+
+
+def test_a_widened_column_keeps_each_value_and_its_models_are_compared(
+    living: Config, edited: Edit, tmp_path: Path
+) -> None:
+    before = answers(living, x=[1, 2])
+    config = edited('x = "double"')
+    carry_out(config, {})
+    assert answers(config, x=[1, 2]) == before
+    sell(config, tmp_path, 40, x=lambda n: n % 7 + 0.5)
+    stored = [float(n % 7) for n in range(40)] + [n % 7 + 0.5 for n in range(40, 80)]
+    assert [row["x"] for row in events(config)] == stored
+    fit(config)
+    decided = delta.read(config, tables.PROMOTIONS, ["group_key", "fitted_at", "champion_loss"]).sort_by("fitted_at")
+    assert [row["champion_loss"] is not None for row in decided.to_pylist()] == [False] * 3 + [True] * 3
+
+
+def test_what_is_registered_after_a_migration_answers_by_the_models_of_before(
+    living: Config, edited: Edit, tmp_path: Path
+) -> None:
+    before = answers(living, x=[1, 2])
+    config = edited('size = "int"', features=("size",))
+    carry_out(config, {"x": "size"})
+    (tmp_path / "manifest").mkdir()
+    write_manifest(config, Fleet(config).champions(), tmp_path / "manifest")
+    frame = pd.DataFrame({"store": ["s0", "s1"], "at": [START] * 2, "size": [1, 2]})
+    assert Manifest(tmp_path / "manifest").predict(frame)["prediction"].tolist() == before[0]
+
+
+def test_a_dry_run_says_what_would_happen_and_changes_nothing(living: Config, edited: Edit, tmp_path: Path) -> None:
+    def all_files() -> dict[str, bytes]:
+        return {str(file): file.read_bytes() for file in (tmp_path / "root").rglob("*") if file.is_file()}
+
+    there = all_files()
+    (table,) = plan(edited('size = "int"', features=("size",)), {"x": "size"}).tables
+    (file,) = table_files.files(DeltaTable(directory(living, tables.EVENTS).uri))
+    assert (table.table, table.rows, table.files, table.bytes) == ("events", 120, 1, file.bytes)
+    assert table.what == "every file is written again, in one commit"
+    found = plan(edited(X, 'rate = "double"'), {})
+    assert found.tables[0].what == "its schema gets rate, null in its rows; no file is touched"
+    found = plan(edited('y = "int"', features=("y",)), {})
+    assert [str(each.kind) for each in found.changes] == ["added", "dropped"]
+    assert any("--rename x=y" in each for each in found.notes)
+    assert plan(living, {}).changes == ()
+    assert all_files() == there
+
+
+def test_files_keep_their_order_their_partitions_and_their_statistics_when_they_are_written_again(
+    living: Config, edited: Edit, tmp_path: Path
+) -> None:
+    place = directory(living, tables.EVENTS)
+    sell(living, tmp_path, 40, x=lambda n: n)
+    clustering.cluster(DeltaTable(place.uri), "events", asked=True)
+    sell(living, tmp_path, 80, x=lambda n: n)
+    before = {file.path for file in table_files.files(DeltaTable(place.uri))}
+    rows = DeltaTable(place.uri).to_pyarrow_table().sort_by([("group_key", "ascending"), ("event_time", "ascending")])
+    config = edited('x = "bigint"')
+    carry_out(config, {})
+    table = DeltaTable(place.uri)
+    files = table_files.files(table)
+    assert len(files) == 2
+    assert not before & {file.path for file in files}
+    assert sorted((file.is_clustered, file.rows, file.ranges["x"]) for file in files) == [
+        (False, 120, (80, 119)),
+        (True, 240, (0, 79)),
+    ]
+    assert all(file.partition["ingested_on"] is not None for file in files)
+    for file in files:
+        read = pq.read_table(table_files.folder(table) / file.path, partitioning=None)
+        order = read.select(["shard", "group_key", "event_time", "event_id"]).to_pylist()
+        assert order == sorted(order, key=lambda row: tuple(row.values()))
+    now = table.to_pyarrow_table().sort_by([("group_key", "ascending"), ("event_time", "ascending")])
+    assert now.to_pylist() == rows.to_pylist()
+    assert table.protocol().min_reader_version == 1
+    assert table.metadata().configuration["delta.checkpointInterval"] == "200"
+
+
+def test_a_batch_that_was_stored_before_the_migration_is_not_stored_again(living: Config, edited: Edit) -> None:
+    place = directory(living, tables.EVENTS)
+    row = {"shard": 1, "group_key": "k", "event_id": "e", "store": "s", "x": 1, "event_time": START}
+    row["ingested_on"] = START.date()
+    schema = arrow_schema(place.contract)
+    rows = pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
+    assert Writer(living, place, "ingest", "c").append(rows, step="events", batch_id=7, notes={"seen": 1})
+    config = edited('size = "bigint"', features=("size",))
+    carry_out(config, {"x": "size"})
+    place = directory(config, tables.EVENTS)
+    later = Writer(config, place, "ingest", "c")
+    assert later.done("events", 7)
+    assert not later.done("events", 8)
+    last = later.last("events")
+    assert last is not None
+    assert last.notes == {"seen": 1}
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ('x = "string"', r"fleet.columns.x: was int and is string now: expected the same type or a wider one"),
+        ('x = "tinyint"', r"fleet.columns.x: was int and is tinyint now"),
+    ],
+)
+def test_a_type_that_does_not_hold_every_value_is_refused(
+    made: Config, edited: Edit, columns: str, says: str
+) -> None:
+    with pytest.raises(StoreError, match=says):
+        plan(edited(columns), {})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ('group = ["store"]', 'group = ["store", "x"]', r"fleet.group was .* every stored key, model and decision"),
+        ('event_id = "id"', 'event_id = "sale"', r"fleet.event_id was \"id\""),
+        ('event_time = "at"', 'event_time = "when"', r"fleet.event_time was"),
+        ('target = "sold"', 'target = "x2"', r"fleet.target was"),
+        ('target = "sold"', 'target = "sold"\nloss = "squared"', r"fleet.loss was"),
+        ('target = "sold"', 'target = "sold"\nclock = "wall"', r"fleet.clock was"),
+        ('target = "sold"', 'target = "sold"\nshards = 8', r"fleet.shards was 64"),
+        ('events = "t.events"', 'events = "u.events"', r"kafka.events was .* the checkpoints hold offsets"),
+        ('events = "t.events"', 'events = "t.events"\noutcomes = "t.o"', r"kafka.outcomes was null"),
+    ],
+)
+def test_what_no_migration_changes_is_refused_with_the_reason_and_a_way(
+    made: Config, tmp_path: Path, before: str, after: str, says: str
+) -> None:
+    text = (tmp_path / "fleet.toml").read_text().replace(before, after).replace(X, f'{X}\nx2 = "int"')
+    with pytest.raises(StoreError, match=says + r"(.|\n)*another storage.root and give it the history: spinney load"):
+        plan(parse(text, "fleet.toml", {}), {})
+
+
+def test_a_whole_number_without_a_double_stops_the_migration_before_it_changes_anything(
+    edited: Edit, tmp_path: Path
+) -> None:
+    config = edited('x = "bigint"')
+    sell(config, tmp_path, 0, x=lambda n: 2**53 + n)
+    there = DeltaTable(directory(config, tables.EVENTS).uri).version()
+    with pytest.raises(StoreError, match=r"column x: expected values that are exact as double"):
+        carry_out(edited('x = "double"'), {})
+    assert DeltaTable(directory(config, tables.EVENTS).uri).version() == there
+    # What was begun is forgotten with the configuration as it was.
+    carry_out(edited('x = "bigint"'), {})
+    assert charter.ensure_fixed(edited('x = "bigint"')).begun is None
+
+
+def test_a_migration_waits_for_every_process_of_the_fleet(made: Config, edited: Edit) -> None:
+    config = edited(X, 'rate = "double"')
+    for name in ("score", "people", "register"):
+        with leases.held(config, [name]), pytest.raises(Busy, match=f"query {name} of fleet stores: another process"):
+            carry_out(config, {})
+    carry_out(config, {})
+
+
+def begun(config: Config, query: str, batch: int, topic: dict[str, int], *, ended: bool) -> None:
+    """Write what Spark writes when it begins a batch, and when it ends it."""
+    place = Path(checkpoint(config, query))
+    for log in ("offsets", "commits"):
+        (place / log).mkdir(parents=True, exist_ok=True)
+    said = ["v1", '{"batchWatermarkMs":0,"batchTimestampMs":1}', json.dumps({"t.events": topic})]
+    (place / "offsets" / str(batch)).write_text("\n".join(said))
+    if ended:
+        (place / "commits" / str(batch)).write_text("v1\n{}")
+
+
+def test_a_batch_that_will_be_repeated_sees_the_columns_that_it_began_with(made: Config, edited: Edit) -> None:
+    config = edited(X, 'rate = "double"')
+    begun(config, "ingest", 3, {"0": 10}, ended=True)
+    begun(config, "score", 2, {"0": 10}, ended=False)
+    with pytest.raises(StoreError, match=r"query score: batch 2 was begun and has not ended.*`spinney stream --once`"):
+        carry_out(config, {})
+    assert len(plan(config, {}).obstacles) == 1
+    begun(config, "score", 2, {"0": 10}, ended=True)
+    carry_out(config, {})
+    charter.ensure_fixed(config)
+
+
+def test_a_record_is_judged_by_the_columns_of_its_offset_whichever_query_reads_it(made: Config, edited: Edit) -> None:
+    begun(made, "ingest", 3, {"0": 10}, ended=True)
+    begun(made, "score", 1, {"0": 7}, ended=True)
+    config = edited('size = "double"', 'rate = "double"', features=("size",))
+    carry_out(config, {"x": "size"})
+    before, now = charter.settled(config).editions
+    assert now.since == {"t.events": {"0": 10}}
+
+    def judged(edition: charter.Edition, **fields: Any) -> Any:
+        message = {"store": "s", "id": "e", "at": "2024-05-01T00:00:00Z", "sold": 1.0, **fields}
+        rules = rules_of(config, EVENT, edition.basis)
+        found = judge(json.dumps(message).encode(), START, rules)
+        return found.values and {name: found.values[name] for name in ("size", "rate")}, found.field
+
+    # Offset 8, say: ingest has stored it with the old columns, and score answers it after the migration.
+    assert judged(before, x=3, rate="much") == ({"size": 3, "rate": None}, None)
+    assert judged(before, x=3.5) == (None, "size")
+    assert judged(now, size=3.5, rate=2.5) == ({"size": 3.5, "rate": 2.5}, None)
+    assert judged(now, size=3, rate="much") == (None, "rate")
+
+
+CALL = """
+import os, sys
+from spinney.cli import main
+main(["migrate", "--config", sys.argv[1], "--rename", "x=size", "--yes"])
+"""
+
+
+def called(place: Path, crash_at: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", CALL, str(place / "fleet.toml")],
+        env={**os.environ, "SPINNEY_CRASH_AT": crash_at},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_killed_anywhere_the_same_call_again_ends_it(living: Config, edited: Edit, tmp_path: Path) -> None:
+    before = answers(living, x=[1, 2])
+    config = edited('size = "double"', features=("size",))
+    for crash_at in ("migrate.begun", "migrate.files", "migrate.table"):
+        assert called(tmp_path, crash_at).returncode == -signal.SIGKILL
+        for each in (living, config):
+            with pytest.raises(StoreError, match=r"a migration of its columns was begun .* `spinney migrate --yes`"):
+                charter.ensure_fixed(each)
+    again = called(tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "is ended" in again.stderr
+    assert [row["size"] for row in events(config)] == [float(n % 7) for n in range(40)]
+    assert answers(config, size=[1, 2]) == before
+    there = charter.ensure_fixed(config)
+    assert [dict(each.renamed) for each in there.migrations] == [{"x": "size"}]
+    assert not list((tmp_path / "root").rglob("_rewriting"))
+    assert plan(config, {"x": "size"}).changes == ()
+
+
+def test_columns_may_be_changed_again_and_again(living: Config, edited: Edit, tmp_path: Path) -> None:
+    before = answers(living, x=[1, 2])
+    carry_out(edited('size = "int"', features=("size",)), {"x": "size"})
+    carry_out(edited('area = "bigint"', 'rate = "float"', features=("area",)), {"size": "area"})
+    config = edited('x = "bigint"', features=("x",))
+    carry_out(config, {"area": "x"})
+    assert answers(config, x=[1, 2]) == before
+    sell(config, tmp_path, 40, x=seventh)
+    assert [row["x"] for row in events(config)] == [n % 7 for n in range(80)]
+    assert np.isfinite(answers(config, x=[1, 2])[0]).all()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from past import Past, fleet_toml
+
+from spinney.cli import main
+from spinney.stores import charter, leases
+from spinney.stores.files import read_config
+
+A = '["a","1"]'
+
+
+@pytest.fixture
+def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
+    """A fleet of shops with a model, whose configuration gets a column `rate`."""
+    monkeypatch.chdir(tmp_path)
+    text = fleet_toml()
+    (tmp_path / "fleet.toml").write_text(text, encoding="utf-8")
+    made = Past(read_config("fleet.toml"))
+    charter.ensure_fixed(made.config)
+    made.round(1, {A: 1.0})
+    (tmp_path / "fleet.toml").write_text(text.replace("[kafka]", 'rate = "double"\n[kafka]'), encoding="utf-8")
+    return made
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, ["migrate", *words])
+
+
+def test_without_yes_it_shows_what_would_change_and_that_nothing_was(past: Past) -> None:
+    there = charter.standing(past.config)
+    done = run()
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines() == [
+        "kind\tname\told_name\twas\tbecomes",
+        "added\trate\t–\t–\tdouble",
+        "table\trows\tfiles\tbytes\twhat",
+        "events\t0\t0\t0\tits schema gets rate, null in its rows; no file is touched",
+    ]
+    assert "- rate: null in the rows that are there; read from the field rate from now on" in done.stderr
+    assert "nothing was changed; add --yes" in done.stderr
+    assert charter.standing(past.config) == there
+
+
+def test_with_yes_it_is_done_and_the_next_call_finds_nothing_to_do(past: Past) -> None:
+    done = run("--yes", "--json")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)
+    assert (said["done"], [each["name"] for each in said["changes"]]) == (True, ["rate"])
+    again = run("--yes")
+    assert again.exit_code == 0, again.output
+    assert "the columns are as the configuration says" in again.stderr
+    assert run("--json").exit_code == 0
+    assert charter.ensure_fixed(read_config("fleet.toml")).fixed["fleet.columns"]["rate"] == "double"
+
+
+def test_a_rename_is_written_old_and_new(past: Past) -> None:
+    for words in ("price", "=cost", "price="):
+        done = run("--rename", words)
+        assert (done.exit_code, f"expected OLD=NEW, each OLD once; got '{words}'" in done.stderr) == (2, True)
+    assert "expected price to be gone" in run("--rename", "price=rate").stderr
+
+
+def test_while_a_process_of_the_fleet_runs_it_is_refused_by_name(past: Past) -> None:
+    with leases.held(past.config, ["score"]):
+        done = run("--yes")
+    assert done.exit_code == 1
+    assert "query score of fleet shops: another process runs it (pid" in done.stderr
+
+
+def test_where_no_fleet_has_begun_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fleet.toml").write_text(fleet_toml("elsewhere"), encoding="utf-8")
+    done = run()
+    assert done.exit_code == 1
+    assert "nothing to migrate: no fleet has begun there" in done.stderr
+    assert not (tmp_path / "elsewhere").exists()

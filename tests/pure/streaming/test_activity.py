@@ -1,0 +1,163 @@
+"""What queries did, from tables and checkpoints written by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from past import Past, fleet_toml, hour
+
+from schemas import tables
+from schemas.contract import Contract
+from spinney.core.config import parse
+from spinney.stores.arrow import arrow_schema
+from spinney.stores.dead_letters.letters import Kind
+from spinney.stores.delta import Writer
+from spinney.stores.layout import checkpoint, directory
+from streaming.activity import Activity
+from streaming.names import NAMES
+from streaming.reporting import JsonReporter, Report, TextReporter, lines
+
+A = '["a","1"]'
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Past:
+    return Past(parse(fleet_toml(tmp_path / "root", kafka='outcomes = "till"'), "fleet.toml", {}))
+
+
+def store(past: Past, query: str, base: Contract, *rows: Mapping[str, Any], batch: int, part: str = "") -> None:
+    """What a query's batch appends to a table."""
+    place = directory(past.config, base, part)
+    schema = arrow_schema(place.contract)
+    whole = [{name: row.get(name) for name in schema.names} | {"batch_id": batch} for row in rows]
+    table = pa.Table.from_pylist(whole, schema=schema)
+    Writer(past.config, place, query, "c").append(table, step=base.name, batch_id=batch)
+
+
+def end(past: Past, query: str, batch: int) -> None:
+    place = Path(checkpoint(past.config, query)) / "commits"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / str(batch)).write_text("v1\n{}")
+
+
+def progress(batch: int, records: int | None) -> Any:
+    """As Spark reports a batch; records: None where it had none."""
+    metrics = {} if records is None else {"arrivals": {"records": records}}
+    return SimpleNamespace(batchId=batch, durationMs={"addBatch": 5}, observedMetrics=metrics)
+
+
+def events(*ids: str) -> list[dict[str, Any]]:
+    return [{"group_key": A, "event_id": each} for each in ids]
+
+
+def dead(offset: int, **changed: Any) -> dict[str, Any]:
+    row = {"topic": "sales", "kafka_partition": 0, "kafka_offset": offset, "ingested_at": hour(offset)}
+    return {**row, "reason": "wrong_type", "detail": f"price: got {offset}", **changed}
+
+
+def test_ingest_counts_what_was_stored_what_was_dropped_and_what_was_rejected(past: Past) -> None:
+    activity = Activity(past.config, ("ingest",))
+    store(past, "ingest", tables.EVENTS, *events("e1", "e2"), batch=0)
+    store(past, "ingest", tables.OUTCOMES, *events("e1"), batch=1)
+    store(past, "ingest", tables.DEAD_LETTERS, dead(1), dead(2), dead(3, reason="not_json", detail="x"), batch=1)
+    activity.saw([progress(0, 5), progress(1, 6)])
+    activity.saw([progress(0, 5), progress(1, 6)])
+    [report] = activity.reports()
+    assert report.counts == {"events": 2, "outcomes": 1, "dead_letters": 3, "duplicates": 5}
+    assert [(kind.reason, kind.count, kind.example) for kind in report.dead] == [
+        ("wrong_type", 2, "price: got 1"),
+        ("not_json", 1, "x"),
+    ]
+    assert activity.reports()[0].is_empty
+
+
+def test_what_was_there_before_and_what_others_write_does_not_count(past: Past) -> None:
+    store(past, "ingest", tables.EVENTS, *events("e1"), batch=0)
+    store(past, "load", tables.EVENTS, *events("e2"), batch=9)
+    store(past, "load", tables.DEAD_LETTERS, dead(1, topic="load:a.parquet"), batch=9)
+    end(past, "ingest", 0)
+    activity = Activity(past.config, ("ingest",))
+    past.put(tables.EVENTS, "", *events("e3"))
+    store(past, "ingest", tables.EVENTS, *events("e4"), batch=1)
+    store(past, "ingest", tables.DEAD_LETTERS, dead(2), batch=1)
+    activity.saw([progress(0, 7), progress(1, 2)])
+    [report] = activity.reports()
+    assert report.counts == {"events": 1, "outcomes": 0, "dead_letters": 1, "duplicates": 0}
+    assert [(kind.source, kind.count) for kind in report.dead] == [("sales", 1)]
+
+
+def test_a_batch_that_is_under_way_counts_when_it_has_ended(past: Past) -> None:
+    activity = Activity(past.config, ("ingest", "score"))
+    store(past, "ingest", tables.EVENTS, *events("e1"), batch=0)
+    store(past, "ingest", tables.EVENTS, *events("e2", "e3"), batch=1)
+    store(past, "score", tables.PREDICTIONS, *events("e1"), batch=0)
+    activity.saw([progress(0, 1)])
+    assert [dict(each.counts) for each in activity.reports()] == [
+        {"events": 1, "outcomes": 0, "dead_letters": 0, "duplicates": 0},
+        {"answers": 0},
+    ]
+    activity.saw([progress(0, 1), progress(1, 3), progress(2, None)])
+    end(past, "score", 0)
+    assert [dict(each.counts) for each in activity.reports()] == [
+        {"events": 2, "outcomes": 0, "dead_letters": 0, "duplicates": 1},
+        {"answers": 1},
+    ]
+
+
+def test_labels_and_rounds_are_added_up(past: Past) -> None:
+    activity = Activity(past.config, NAMES)
+    health = {"shard": 0, "group_key": A, "model_id": "m", "rows": 0, "loss": 1.0}
+    store(past, "labels", tables.HEALTH, {**health, "labelled": 3}, {**health, "labelled": 4}, batch=0, part="labels")
+    rounds = {"round_id": "r", "kind": "stream", "fitted": 5, "promoted": 2, "unproven": 1, "refused": 2, "failed": 1}
+    for batch in (0, 1):
+        store(past, "retrain", tables.ROUNDS, rounds, batch=batch, part="stream")
+    end(past, "labels", 0)
+    end(past, "retrain", 1)
+    found = {each.query: dict(each.counts) for each in activity.reports()}
+    assert found["labels"] == {"labels": 7}
+    assert found["retrain"] == {
+        "rounds": 2, "groups_refitted": 10, "promoted": 4, "promoted_unproven": 2, "refused": 4, "failed": 2,
+    }  # fmt: skip
+    assert all(each.is_empty for each in activity.reports())
+
+
+KIND = Kind("sales", "wrong_type", "price", 2, 0, hour(1), hour(2), 'price: double expected, got STRING "1,5"')
+
+
+def test_people_read_a_line_of_counts_and_one_for_each_kind_of_dead_letter() -> None:
+    assert lines(Report("ingest", {"events": 1_204, "dead_letters": 2}, (KIND,))) == [
+        "ingest: 1,204 events, 2 dead letters",
+        'ingest: 2 dead from sales: wrong_type (price): price: double expected, got STRING "1,5"',
+        "ingest: `spinney dead-letters show` has them whole; after a fix, `replay` sends them again",
+    ]
+    assert lines(Report("score", {"answers": 0})) == ["score: 0 answers"]
+
+
+def test_programs_read_one_object_a_line() -> None:
+    said: list[str] = []
+    reporter = JsonReporter(said.append)
+    reporter.ready(("ingest", "score"))
+    reporter.did([Report("ingest", {"events": 1}, (KIND,)), Report("score", {"answers": 0})])
+    reporter.nothing_to_do()
+    ready, ingest, score, nothing = (json.loads(line) for line in said)
+    assert (ready["event"], ready["queries"]) == ("ready", ["ingest", "score"])
+    assert (ingest["event"], ingest["query"], ingest["events"]) == ("report", "ingest", 1)
+    assert ingest["dead_letters"][0]["field"] == "price"
+    assert ingest["dead_letters"][0]["last_seen"] == "2024-05-01T02:00:00Z"
+    assert (score["query"], score["answers"]) == ("score", 0)
+    assert nothing["event"] == "nothing_to_do"
+    assert all(line["at"].endswith("Z") for line in (ready, ingest, score, nothing))
+
+
+def test_a_log_has_no_line_that_renews_itself() -> None:
+    said: list[str] = []
+    reporter = TextReporter(said.append)
+    reporter.progress([{"name": "ingest"}])
+    reporter.ready(("ingest",))
+    assert said == ["stream: ready: ingest; Ctrl-C stops between batches"]
