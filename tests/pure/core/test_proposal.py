@@ -100,6 +100,18 @@ def test_a_column_whose_name_cannot_be_stored_gets_one_that_can(name: str, store
     assert stored in fleet.features
 
 
+@pytest.mark.parametrize(
+    ("id_name", "time_name"), [("event_id", "event_time"), ("kafka_offset", "topic"), ("#", "label")]
+)
+def test_id_and_time_may_have_the_tables_own_names_for_them_and_no_other(id_name: str, time_name: str) -> None:
+    frame = SALES.rename(columns={"sale_id": id_name, "at": time_name}).assign(observed_at=SALES["at"])
+    text = propose(frame, "sales", choices=Choices(identity=id_name, time=time_name))
+    fleet = parse(text, "proposed", {}).fleet
+    assert fleet.fields.get(fleet.event_id, fleet.event_id) == id_name
+    assert fleet.fields.get(fleet.event_time, fleet.event_time) == time_name
+    assert '# left out: "observed_at", when a late label became known' in text
+
+
 @pytest.mark.parametrize("name", ["Unnamed: 0", "__index_level_0__"])
 def test_pandas_numbering_of_rows_is_no_feature_and_an_id_only_where_there_is_no_other(name: str) -> None:
     frame = SALES.assign(**{name: range(ROWS)})
