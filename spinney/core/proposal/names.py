@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from unicodedata import combining, normalize
 
 from spinney.core.config.rules import RESERVED, storable
+from spinney.core.names import is_own
 
 
 def stored_names(sources: Iterable[str], own: Iterable[str] = ()) -> dict[str, str]:
@@ -19,6 +20,8 @@ def stored_names(sources: Iterable[str], own: Iterable[str] = ()) -> dict[str, s
     ours = set(own)
     for source in sources:
         name = source if storable(source) else _near(source)
+        if is_own(name):
+            name = name.lower().lstrip("_")
         if name.lower() in RESERVED and source not in ours and name != "label":
             name += "_"
         number, wanted = 1, name
