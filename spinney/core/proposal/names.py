@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from unicodedata import combining, normalize
 
 from spinney.core.config.rules import RESERVED, storable
+from spinney.core.names import is_own
 
 
 def stored_names(sources: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:
@@ -18,6 +19,8 @@ def stored_names(sources: Iterable[str], own: Mapping[str, str]) -> dict[str, st
     found: dict[str, str] = {}
     for source in sources:
         name = source if storable(source) else _near(source)
+        if is_own(name):
+            name = name.lower().lstrip("_")
         if name.lower() in RESERVED and own.get(source) != name:
             name += "_"
         number, wanted = 1, name

@@ -90,6 +90,7 @@ def test_dates_are_dates_and_not_times() -> None:
     [
         ("topic", "topic_"), ("Shard", "Shard_"), ("a b", "a_b"), ("it's", "it_s"), ("event_id", "event_id_"),
         ("PRICE", "PRICE_2"), ("x.y", "x_y"), ("Größe (m²)", "grosse_m2"), ("()", "column"),
+        ("_Spinney_x", "spinney_x"),
     ],
 )  # fmt: skip
 def test_a_column_whose_name_cannot_be_stored_gets_one_that_can(name: str, stored: str) -> None:
