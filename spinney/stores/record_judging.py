@@ -34,8 +34,9 @@ def value_ddl(fields: Sequence[FieldRule]) -> str:
 
 @dataclass(frozen=True)
 class Judging:
-    """What judging needs to know; pickled into the workers. editions: oldest first, all with the
-    columns of the last.
+    """What judging needs to know; pickled into the workers.
+
+    editions: oldest first. Each has at least the columns of the last, whose types hold all that theirs do.
     """
 
     editions: tuple[Rules, ...]
