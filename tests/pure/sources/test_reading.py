@@ -249,6 +249,15 @@ def test_a_column_that_one_file_lacks_is_null_there_if_that_is_asked_for_or_nobo
     assert read(tmp_path, wanted("k")) == [{"k": "a"}, {"k": "b"}]
 
 
+def test_a_path_into_a_column_that_has_no_such_field_is_a_column_that_is_nowhere(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1], "s": [{"y": 1}]}), tmp_path / "a.parquet")
+    assert open_source(tmp_path / "a.parquet", wanted("s.y")).notes == ()
+    said = open_source(tmp_path / "a.parquet", wanted("x.y", "s.z")).notes
+    assert [note.partition(":")[0] for note in said] == ["column x.y", "column s.z"]
+    with pytest.raises(ContractError, match=r"it lacks x\.y and has x, s"):
+        open_source(tmp_path / "a.parquet", wanted("x.y", required=("x.y",)))
+
+
 def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
     pq.write_table(INTS, tmp_path / "a.parquet")
     assert open_source(tmp_path, wanted("k", "y")).notes == ("column y: in no file, so it is null in every row",)
