@@ -353,6 +353,8 @@ def test_too_many_bad_rows_or_only_bad_ones_end_it_and_nothing_is_stored(tmp_pat
     with pytest.raises(ContractError, match="none of the first 1,000 rows is valid"):
         load(config, dead)
     assert len(rows_of(config, tables.DEAD_LETTERS)) == 20
+    every = Options(most_rejected=MostRejected.parse("100%"))
+    assert load(config, dead, options=every).added == {"events": 0, "dead_letters": 1_500}
 
 
 def test_a_column_that_one_file_lacks_never_becomes_null_by_itself(tmp_path: Path) -> None:
