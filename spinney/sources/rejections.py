@@ -73,7 +73,7 @@ class Rejections:
         self.examples.setdefault(kind, found)
 
     def check(self, source: str, read: int, *, ended: bool = False) -> None:
-        """Raises RejectionLimitError: more than allowed, or without a limit every row so far. read: rows, valid or not."""
+        """Raises RejectionLimitError: more than allowed, or without a limit every row so far. read: valid or not."""
         if self._most.exceeded(self.rejected, read, ended=ended):
             raise RejectionLimitError(f"{source}: more than --max-rejected: {self._words(read)}")
         hopeless = self._most == ANY_NUMBER and self.rejected == read >= HOPELESS_ROWS
