@@ -132,11 +132,11 @@ KIND = Kind("sales", "wrong_type", "price", 2, 0, hour(1), hour(2), 'price: doub
 
 def test_people_read_a_line_of_counts_and_one_for_each_kind_of_dead_letter() -> None:
     assert lines(Report("ingest", {"events": 1_204, "dead": 2}, (KIND,))) == [
-        "ingest: 1,204 events, 2 dead",
+        "ingest: events 1,204, dead 2",
         'ingest: 2 dead from sales: wrong_type (price): price: double expected, got STRING "1,5"',
         "ingest: `spinney dead-letters show` has them whole; after a fix, `replay` sends them again",
     ]
-    assert lines(Report("score", {"answers": 0})) == ["score: 0 answers"]
+    assert lines(Report("score", {"answers": 0})) == ["score: answers 0"]
 
 
 def test_programs_read_one_object_a_line() -> None:
