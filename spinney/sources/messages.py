@@ -24,15 +24,14 @@ LOOKED_AT = 1_000
 """JSON lines whose fields are looked at before any is judged."""
 
 
-def wanted_by(config: Config, *, outcomes: bool, also: tuple[str, ...] = (), only: bool = False) -> Wanted:
+def wanted_by(config: Config, *, outcomes: bool, only: bool = False) -> Wanted:
     """The columns of a file of events or outcomes, by the names that the file has for them.
 
-    also: names of columns besides. Required are the id, the time and the group, of outcomes the label too.
+    Required are the id, the time and the group, of outcomes the label too. only: leave other columns out.
     """
     rules = rules_of(config, messages.OUTCOME if outcomes else messages.EVENT)
     required = frozenset(rule.source for rule in rules.fields if rule.required)
-    names = dict.fromkeys((*(rule.source for rule in rules.fields), *also))
-    return Wanted(tuple(names), required, only, number_fields(rules))
+    return Wanted(tuple(rule.source for rule in rules.fields), required, only, number_fields(rules))
 
 
 def number_fields(rules: Rules) -> frozenset[str]:
