@@ -206,6 +206,13 @@ def test_names_of_folders_are_columns_of_text(tmp_path: Path) -> None:
     assert read(tmp_path / "hist", wanted("store"))[0] == {"store": "007"}
 
 
+def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
+    (tmp_path / "store=007").mkdir()
+    (tmp_path / "store=007" / "a.jsonl").write_text('{"x": 1}\n{}\n{"store": "8"}\nno')
+    (batch,) = batches(tmp_path)
+    assert batch.lines == [b'{"x": 1,"store":"007"}', b'{"store":"007"}', b'{"store": "8"}', b"no"]
+
+
 def test_a_folder_is_read_in_the_order_of_its_files_and_each_row_knows_its_own(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / f"{name}.csv").write_text(f"x\n{name}1\n{name}2\n")
