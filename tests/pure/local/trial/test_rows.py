@@ -116,6 +116,21 @@ def test_parquet_and_json_lines_give_the_same_rows_as_csv(tmp_path: Path, kind: 
     assert (second.clock, second.left_out) == (first.clock, first.left_out)
 
 
+@pytest.mark.parametrize("key", [A, B])
+def test_rows_of_other_groups_that_are_skipped_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    config = configured(tmp_path)
+    (tmp_path / "sales.csv").write_text(CSV + "ten,2024-05-01T14:00:00Z,c,1,high,,,1\n")
+    judged = of(config, tmp_path / "sales.csv", key)
+    monkeypatch.setattr("spinney.local.trial.rows.FEW_ROWS", 0)
+    skipped = of(config, tmp_path / "sales.csv", key)
+    pd.testing.assert_frame_equal(skipped.frame, judged.frame)
+    assert (skipped.clock, skipped.left_out) == (judged.clock, judged.left_out) == (hour(12), judged.left_out)
+    with pytest.raises(ContractError, match=r'got those of \["a","1"\], \["b","1"\]'):
+        of(config, tmp_path / "sales.csv", '["z","9"]')
+
+
 def test_nan_is_no_value_and_so_in_every_range(tmp_path: Path) -> None:
     rows = {"sale": ["one", "two"], "at": [hour(0), hour(1)], "shop": "a", "dept": 1, "price": [float("nan"), 200.0]}
     frame = pd.DataFrame({**rows, "opened": None, "note": None, "sold": [1.0, 2.0]})
