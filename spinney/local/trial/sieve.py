@@ -38,6 +38,8 @@ class Sieve:
 
     def passed(self, batch: Batch) -> Batch:
         """The rows of the group, and those that have to be judged to know."""
+        if batch.columns is None:
+            return batch
         typed = TypedBatch(batch, self._checker.columns.rules)
         valid = self._checker.check(typed, pa.array(np.arange(typed.rows))).valid
         skipped = valid.filter(pc.not_equal(valid[GROUP], pc.index(self._groups.keys(), self._key)))
