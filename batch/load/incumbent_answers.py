@@ -47,7 +47,8 @@ class Answers:
         if found.doubtful is None:
             return values
         doubtful = pa.array(found.doubtful)
-        rules, texts = replace(self._rules, fields=(self._rule,)), batch.is_text(self._rule)
+        rules = replace(self._rules, fields=(self._rule,))
+        texts = frozenset({ANSWER} if batch.is_text(self._rule) else ())
         raw = python_values.values(batch.column_of(self._rule).filter(doubtful))
         said = [read_message(message_of({ANSWER: each}, rules, texts=texts)) for each in raw]
         return pc.replace_with_mask(values, doubtful, self.of_messages(said))

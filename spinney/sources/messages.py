@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,12 @@ from spinney.core.config import Config
 from spinney.core.config.values import is_number
 from spinney.core.records.message import message_of
 from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.values import TRUTHS
 from spinney.sources import python_values
 from spinney.sources.agreement import without_required
 from spinney.sources.batch import Batch, Source
 from spinney.sources.opening import open_source
 from spinney.sources.options import Options, Wanted
 
-_JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 LOOKED_AT = 1_000
 """JSON lines whose fields are looked at before any is judged."""
 
@@ -80,22 +76,5 @@ def messages_of(batch: Batch, rules: Rules) -> Iterator[tuple[int, bytes]]:
     if batch.columns is None:
         yield from zip(batch.numbers, batch.lines, strict=True)
         return
-    whole = batch.texts >= set(batch.columns.schema.names)
     for number, row in zip(batch.numbers, python_values.rows(batch.columns), strict=True):
-        yield number, message_of(row if whole else _with_typed_texts(row, batch, rules), rules, texts=whole)
-
-
-def _with_typed_texts(row: Mapping[str, Any], batch: Batch, rules: Rules) -> Mapping[str, Any]:
-    """The row, with numbers and truths of its path as such: text without a type is read by the type of its column."""
-    if not batch.texts:
-        return row
-    found = dict(row)
-    for rule in rules.fields:
-        text = found.get(rule.source)
-        if rule.source not in batch.texts or not isinstance(text, str):
-            continue
-        if rule.type == "boolean":
-            found[rule.source] = TRUTHS.get(text, text)
-        elif (is_number(rule.type) or rule.unit is not None) and _JSON_NUMBER.fullmatch(text):
-            found[rule.source] = Decimal(text)
-    return found
+        yield number, message_of(row, rules, texts=batch.texts)

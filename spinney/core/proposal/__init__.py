@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from spinney.core.config.rules import KEY_TYPES
 from spinney.core.errors import ContractError
 from spinney.core.proposal import guesses
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.names import fleet_name, stored_names
-from spinney.core.proposal.seen import Column, look, usable
+from spinney.core.proposal.seen import Column, look, times_of, usable
 from spinney.core.proposal.window import fitting
 from spinney.core.proposal.writing import Plan, lines, why_left_out
 
@@ -64,9 +65,12 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
         for column in rest
         if column.source not in own and not column.is_index and not _is_a_name(column)
     ]  # fmt: skip
+    if not features and time.columns:
+        features = [*time.columns]  # a trend, and what repeats by day, week and year
     if not features:
-        raise ContractError("init --from: expected a column besides id, time, target and group for the model to see")
+        raise ContractError("init --from: expected a column besides id, target and group for the model to see")
     used = [column for column in good if column in (*features, *group.columns, *target.columns)]
+    used = [column for column in used if column.source not in own]
     columns = {column.source for column in used} | own
     allowed = dict.fromkeys(target.sources, "label") | dict.fromkeys(time.sources, "event_time")
     allowed |= dict.fromkeys(identity.sources, "event_id")
@@ -79,27 +83,27 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     task = "classification" if guesses.is_classes(target.columns[0]) else "regression"
     return Plan(
         name, group, identity, time, target, task, tuple(features), names, types, left_out,
-        _words_for_nothing(used), fitting(time, group, rows),
+        _words_for_nothing(used, (*group.columns, *target.columns)), fitting(time, group, rows),
     )  # fmt: skip
 
 
 def _types(used: list[Column], group: Guess, target: Guess, names: dict[str, str]) -> dict[str, str]:
-    """Column → type: keys that are whole numbers are integers, though pandas may have them as floats."""
+    """Column → type: keys that are whole numbers are integers, though pandas may have them as floats, others text."""
     types = {names[column.source]: column.type for column in used}
     for column in group.columns:
-        if column.type == "double":
-            types[names[column.source]] = "bigint"
+        if column.type not in KEY_TYPES:
+            types[names[column.source]] = "bigint" if column.is_whole else "string"
     classified = target.columns[0]
     if guesses.is_classes(classified) and classified.type in ("date", "timestamp"):
         types[names[classified.source]] = "string"
     return types
 
 
-def _words_for_nothing(used: list[Column]) -> tuple[str, ...]:
-    """Words that mean no value, unless they are a value of some column of text."""
+def _words_for_nothing(used: list[Column], kept: tuple[Column, ...]) -> tuple[str, ...]:
+    """Words that mean no value in columns of numbers or times. kept: columns whose texts stay what they are."""
     words = {word for column in used for word in column.nothing}
     values: set[Any] = set()
-    for column in used:
+    for column in kept:
         if column.type == "string":
             values |= set(column.values.dropna().unique()) & words
     return tuple(sorted(words - values))
@@ -113,13 +117,15 @@ def _chosen_time(columns: list[Column], name: str) -> Guess:
     """Raises ContractError: the column is not there, or holds no times."""
     column = guesses.named(columns, name, "--time")
     unit = guesses.epoch_unit(column)
-    if column.type not in ("timestamp", "date") and unit is None:
-        example = str(column.values.dropna().iloc[0])[:40]
+    is_time = column.type in ("timestamp", "date") or guesses.mostly_times(column, 0.5)
+    if not is_time and unit is None:
+        example = str(column.values[times_of(column).isna()].dropna().iloc[0])[:40]
         raise ContractError(
             "init --from: --time: expected ISO 8601 times, or numbers of s, ms or us since 1970; "
             f"{name} has values like {example!r}"
         )
-    return Guess((column,), "as you said" + (f"; numbers of {unit} since 1970" if unit else ""), unit)
+    why = f"; numbers of {unit} since 1970" if unit else guesses.odd_times(column)
+    return Guess((column,), f"as you said{why}", unit)
 
 
 def _is_a_name(column: Column) -> bool:

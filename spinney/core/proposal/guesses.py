@@ -12,7 +12,8 @@ from spinney.core.config.rules import KEY_TYPES
 from spinney.core.config.values import INTEGERS, is_number
 from spinney.core.errors import ContractError
 from spinney.core.nearest import did_you_mean
-from spinney.core.proposal.seen import Column
+from spinney.core.proposal.seen import Column, times_of
+from spinney.core.records.times import EPOCH
 
 TARGET_NAMES = ("label", "target", "outcome", "class")
 TIME_NAMES = ("event_time", "timestamp", "time", "datetime", "date", "created_at", "at", "ts")
@@ -58,7 +59,8 @@ def event_time(columns: Sequence[Column]) -> Guess:
     best = _by_name(full or times, TIME_NAMES) or next(iter(full), None) or next(iter(times), None)
     if best is not None:
         others = ", ".join(column.source for column in times if column is not best)
-        return Guess((best,), f"a timestamp{', as are ' + others if others else ', the only one'}")
+        why = f"a timestamp{', as are ' + others if others else ', the only one'}"
+        return Guess((best,), why + odd_times(best))
     numbers = [column for column in columns if column.type == "bigint" and _is_named(column.source, TIME_NAMES)]
     for column in numbers:
         if (unit := epoch_unit(column)) is not None:
@@ -66,8 +68,26 @@ def event_time(columns: Sequence[Column]) -> Guess:
     dates = [column for column in columns if column.type == "date" and column.filled == column.rows]
     if dates:
         best = _by_name(dates, TIME_NAMES) or dates[0]
-        return Guess((best,), "dates: each is taken as its midnight")
+        return Guess((best,), "dates: each is taken as its midnight" + odd_times(best))
+    almost = [column for column in columns if _is_named(column.source, TIME_NAMES) and mostly_times(column, 0.9)]
+    if almost:
+        return Guess((almost[0],), f"a time by its name{odd_times(almost[0])}")
     return Guess((), f"no column reads as ISO 8601 times: add one{_nearly_a_time(columns)}")
+
+
+def mostly_times(column: Column, share: float) -> bool:
+    """Whether such a share of its values are times, though some are not."""
+    return column.type == "string" and int(times_of(column).notna().sum()) >= share * column.filled
+
+
+def odd_times(column: Column) -> str:
+    """What is to be said about rows that are rejected for their time; empty if none are."""
+    if column.type not in ("string", "timestamp", "date"):
+        return ""
+    at = times_of(column)
+    unread, old = column.values.notna() & at.isna(), at < EPOCH
+    words = f"; {int(unread.sum())} rows are rejected, since they have no such time" if unread.any() else ""
+    return words + (f"; {int(old.sum())} rows are rejected, since they lie before 1970" if old.any() else "")
 
 
 def epoch_unit(column: Column) -> str | None:
@@ -137,18 +157,24 @@ def group(columns: Sequence[Column]) -> Guess:
             "init --from: expected a column to group by, of text or integers with fewer values than rows; "
             f"got {got}. Add one, or name it: --group"
         )
-    enough = [column for column in fit if column.filled >= ROWS_PER_GROUP * column.distinct]
+    enough = [column for column in fit if _has_enough_rows(column)]
     texts = [column for column in enough if column.type == "string"]
     best = max(texts or enough, key=lambda column: column.distinct) if enough else min(fit, key=lambda c: c.distinct)
     others = ", ".join(column.source for column in fit if column is not best)
     return Guess((best,), _sizes((best,)) + (f"; others that could be: {others}" if others else ""))
 
 
+def _has_enough_rows(column: Column) -> bool:
+    """Whether its groups have about as many rows as a model needs, and not only because one of them is large."""
+    typical = float(column.values.value_counts().median())
+    return column.filled >= ROWS_PER_GROUP * column.distinct and typical >= ROWS_PER_GROUP / 2
+
+
 def chosen_group(columns: Sequence[Column], names: Sequence[str]) -> Guess:
     """The columns that a person named. Raises ContractError: one is not there, or can be no key."""
     found = tuple(named(columns, name, "--group") for name in names)
     for column in found:
-        if column.type not in KEY_TYPES and not column.is_whole:
+        if column.type not in KEY_TYPES and not column.is_whole and not column.has_text:
             raise ContractError(
                 f"init --from: --group: expected a column of {', '.join(KEY_TYPES)}; got {column.source} of type "
                 f"{column.type}"

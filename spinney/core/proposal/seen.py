@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pandas.api import types
 
@@ -50,6 +51,11 @@ class Column:
         return self.filled == self.rows and not (self.type == "string" and bool((self.values == "").any()))
 
     @property
+    def has_text(self) -> bool:
+        """Whether any of its values are text, which may still read as numbers or times."""
+        return any(isinstance(each, str) for each in self.values.dropna())
+
+    @property
     def is_index(self) -> bool:
         """Whether it is pandas' numbering of rows, written with the data."""
         return self.source in _INDEX_NAMES and self.unique and self.type == "bigint"
@@ -72,9 +78,10 @@ def look(source: str, values: pd.Series[Any], *, is_text: bool) -> Column:
         kind, nothing = _type_of_texts(list(values.dropna().unique()))
         values = values.mask(values.isin(list(nothing)), None)
     else:
+        values = _without_empty(values)
         kind = _type(values)
     try:
-        distinct = int(values.nunique())
+        distinct = int(values.nunique()) if all(map(_is_plain, values.dropna().unique())) else -1
     except TypeError:  # lists and tables in cells
         distinct = -1
     return Column(source, values, kind, distinct, int(values.notna().sum()), len(values), nothing)
@@ -86,6 +93,8 @@ def times_of(column: Column) -> pd.Series[Any]:
     def instant(value: Any) -> datetime | None:
         if isinstance(value, str):
             return instant_of_text(value)
+        if not isinstance(value, date):
+            return None
         at = pd.to_datetime(value, utc=True, errors="coerce")
         return None if pd.isna(at) else at.to_pydatetime()
 
@@ -102,10 +111,52 @@ def _type(values: pd.Series[Any]) -> str:
     if types.is_datetime64_any_dtype(values):
         return "timestamp"
     try:
-        kinds = {_type_of(value) for value in values.dropna().unique()}
-    except TypeError:
+        return _type_of_objects(values)
+    except TypeError:  # lists and tables in cells
         return "string"
-    return _common(kinds)
+
+
+def _type_of_objects(values: pd.Series[Any]) -> str:
+    """The type that takes all of the values; where none does, that of most, so that the odd ones are rejected.
+
+    Raises TypeError: values that cannot be told apart.
+    """
+    unique = list(values.dropna().unique())
+    if (number := _number_type(unique)) is not None:
+        return number
+    kinds = {_type_of(value) for value in unique}
+    if kinds <= {"boolean", "string"} and all(value in TRUTHS or isinstance(value, bool) for value in unique):
+        return "boolean" if "boolean" in kinds else "string"
+    found = _common(kinds)
+    if found != "string" or kinds <= {"string", "bigint", "date", "timestamp"}:
+        return found
+    return str(values.dropna().map(_type_of).value_counts().index[0])
+
+
+def _without_empty(values: pd.Series[Any]) -> pd.Series[Any]:
+    """The values; empty texts are none where the others are no texts, as the fleet's rules have it."""
+    if not types.is_object_dtype(values):
+        return values
+    filled = values.mask(values.map(lambda each: isinstance(each, str) and each == ""), None)
+    return values if _type(filled) == "string" else filled
+
+
+def _number_type(values: list[Any]) -> str | None:
+    """The type of numbers some of which are texts, as Debezium writes decimals: `"12.50"`; None: they are others.
+
+    Texts of whole numbers alone are more often names.
+    """
+    texts = [value for value in values if isinstance(value, str)]
+    kinds = {_type_of_text(value) if isinstance(value, str) else _type_of(value) for value in values}
+    if not texts or not kinds <= {"bigint", "double"}:
+        return None
+    return _common(kinds) if len(texts) < len(values) or any("." in text for text in texts) else None
+
+
+def _is_plain(value: object) -> bool:
+    """Whether JSON can say it: bytes and durations are not."""
+    plain = (str, bool, int, float, Decimal, date, time, np.number, np.bool_, np.datetime64)
+    return isinstance(value, plain) and not isinstance(value, np.timedelta64)
 
 
 def _common(kinds: set[str]) -> str:

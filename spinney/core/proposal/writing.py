@@ -57,7 +57,13 @@ def _fleet(plan: Plan) -> Iterator[str]:
     features = [names[column.source] for column in plan.features]
     yield f"features = {toml(features)}  # all the rest; remove what is not known in time"
     if plan.missing:
-        yield f"missing = {toml(['', *plan.missing])}  # texts in columns of numbers or times that mean no value"
+        yield f"missing = {toml(['', *plan.missing])}  # texts that mean no value{_line(_also_in_texts(plan))}"
+
+
+def _also_in_texts(plan: Plan) -> str:
+    texts = [column for column in plan.features if column.type == "string"]
+    names = [column.source for column in texts if column.values.isin(plan.missing).any()]
+    return f"; in a CSV also in {', '.join(names)}" if names else ""
 
 
 def _columns(plan: Plan) -> Iterator[str]:

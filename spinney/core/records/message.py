@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any, Final
@@ -17,18 +17,19 @@ _NO_JSON: Final = object()
 """Of an undeclared value that JSON cannot say."""
 
 
-def message_of(row: Mapping[str, Any], rules: Rules, *, texts: bool = False) -> bytes:
+def message_of(row: Mapping[str, Any], rules: Rules, *, texts: Container[str] = frozenset()) -> bytes:
     """Return the message of a row, every field of it that JSON can say.
 
-    row: field -> value as Arrow gives it to Python. texts: the file has only text (CSV); then a text in `missing` is
-    null in every column, and a number or a truth is written as such where its column's type says so.
+    row: field -> value as Arrow gives it to Python. texts: the fields that are text only because the file has no types
+    (a CSV, the partitions of a path). Of these, a text in `missing` is null whatever the column's type, and a number or
+    a truth is written as such where the type says so.
     A declared value that JSON cannot say is written as something that `judge` rejects with its name.
     """
     declared = {rule.source: rule for rule in rules.fields}
     parts = []
     for name, value in row.items():
         rule = declared.get(name)
-        said = _of_text(value, rule, rules) if texts else _json(value, rule)
+        said = _of_text(value, rule, rules) if name in texts else _json(value, rule)
         if said is not _NO_JSON:
             parts.append(f"{json.dumps(str(name), ensure_ascii=False)}:{said}")
     text = "{" + ",".join(parts) + "}"

@@ -84,12 +84,12 @@ def stored(config: Config, group_key: str) -> Rows:
 def open_rows(config: Config, place: str, options: Options) -> Source:
     """Open a file whose rows have their labels.
 
-    Raises ContractError: nothing that can be read, or without a column that a fit needs.
+    Raises ContractError: nothing that can be read, or without the label, the id, the time or a column of the group.
+    Features that are in no file are null in every row, as `load` has them.
     """
     rules = _rules(config)
-    needed = {rule.name for rule in rules.fields if rule.required} | {*config.fleet.features, config.fleet.target}
     names = tuple(rule.source for rule in rules.fields)
-    required = frozenset(rule.source for rule in rules.fields if rule.name in needed)
+    required = frozenset(rule.source for rule in rules.fields if rule.required or rule.name == config.fleet.target)
     return open_wanted(place, options, Wanted(names, required, only=True, numbers=number_fields(rules)))
 
 

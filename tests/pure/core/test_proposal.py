@@ -152,8 +152,51 @@ def test_cells_of_text_have_the_type_that_all_of_them_have() -> None:
 
 
 def test_a_word_that_is_somebodys_value_is_not_taken_for_nothing() -> None:
-    frame = TEXTS.assign(code=["n/a", "x"] * (ROWS // 2))
+    frame = TEXTS.assign(store=["n/a", "x"] * (ROWS // 2))
     assert parse(propose(frame, "sales", frozenset(frame.columns)), "proposed", {}).fleet.missing == ("",)
+
+
+def test_a_word_for_no_number_that_also_stands_in_features_of_text_is_said_with_their_names() -> None:
+    frame = TEXTS.assign(code=["n/a", "x"] * (ROWS // 2))
+    text = propose(frame, "sales", frozenset(frame.columns))
+    assert 'missing = ["", "n/a"]  # texts that mean no value; in a CSV also in code' in text
+
+
+def test_numbers_that_are_text_in_json_are_numbers_unless_all_are_whole() -> None:
+    frame = SALES.assign(
+        price=["12.50", "3", ""] * (ROWS // 3), code=["7", "8", "9"] * (ROWS // 3), n=[7, "8", None] * (ROWS // 3)
+    )
+    columns = proposed(frame).fleet.columns
+    assert (columns["price"], columns["code"], columns["n"]) == ("double", "string", "bigint")
+
+
+def test_of_values_that_no_type_takes_together_those_of_most_rows_decide() -> None:
+    frame = SALES.assign(price=[1.5] * (ROWS - 1) + [True], sunny=[True, "true"] * (ROWS // 2))
+    columns = proposed(frame).fleet.columns
+    assert (columns["price"], columns["sunny"]) == ("double", "boolean")
+
+
+def test_what_json_cannot_say_is_left_out() -> None:
+    frame = SALES.assign(took=pd.Timedelta(1, "h"), raw=b"x", boxes=[[1]] * ROWS)
+    text = propose(frame, "sales")
+    assert [f'# left out: "{name}", no plain value' in text for name in ("took", "raw", "boxes")] == [True] * 3
+
+
+def test_a_group_is_typically_large_enough_and_not_only_on_average() -> None:
+    remarks = [f"remark {row}" if row < 5 else "NA" for row in range(ROWS)]
+    assert proposed(SALES.assign(remark=remarks)).fleet.group == ("shop",)
+
+
+def test_time_alone_is_a_feature_where_there_is_no_other() -> None:
+    assert proposed(SALES[["sale_id", "at", "shop", "sold"]]).fleet.features == ("at",)
+
+
+def test_rows_whose_time_is_rejected_are_counted_beside_the_column() -> None:
+    frame = SALES.assign(at=["1969-12-31T00:00:00Z", "soon", *SALES["at"][2:]])
+    text = propose(frame, "sales", choices=Choices(time="at"))
+    said = "as you said; 1 rows are rejected, since they have no such time; 1 rows are rejected, since they lie before"
+    assert said in text
+    assert "a time by its name; 1 rows are rejected" in propose(frame, "sales")
 
 
 @pytest.mark.parametrize(("size", "unit"), [(1, "s"), (1_000, "ms"), (1_000_000, "us")])

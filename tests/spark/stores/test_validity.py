@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, date, datetime
 from random import Random
 from typing import Any
 
+import pytest
+from file_cases import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyspark.sql import functions as F
@@ -16,6 +19,7 @@ from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core import keys
 from spinney.core.config import parse
 from spinney.core.records.rules import Basis, rules_of
+from spinney.sources.messages import messages_of, open_for
 from spinney.stores import plain_records
 from spinney.stores.charter import Edition
 from spinney.stores.validity import (
@@ -359,3 +363,32 @@ def test_what_judging_depends_on_holds_by_offset_and_records_are_read_under_the_
     assert [(row[REASON], row[FIELD]) for row in rows] == [("wrong_type", "price"), *[(None, None)] * 3]
     assert [(row["price"], row["stock"]) for row in rows[1:]] == [(1.5, 2), (2.0, 2), (None, 7)]
     assert {row["seen"] for row in rows[1:]} == {datetime(2024, 5, 1, 10, tzinfo=UTC)}
+
+
+@pytest.mark.parametrize("fleet", list({id(case.fleet): case.fleet for case in CASES}.values()), ids=lambda _: "")
+def test_the_messages_of_each_file_give_the_rows_and_reasons_that_its_other_ways_in_give(
+    spark, tmp_path, fleet
+) -> None:
+    """The stream's half of tests/pure/sources/test_ways_in.py: all files of one configuration in one job."""
+    config, cases = fleet.config(tmp_path / "root"), [case for case in CASES if case.fleet is fleet]
+    rules, values, positions = rules_of(config, messages.EVENT), [], []
+    for number, case in enumerate(cases):
+        (folder := tmp_path / str(number)).mkdir()
+        for batch in open_for(config, case.write(folder), case.options, outcomes=False).batches():
+            values += [value for _, value in messages_of(batch, rules)]
+        positions += [("stores.events", number, at) for at in range(len(values) - len(positions))]
+    rows = classified(records(spark, values, positions), config, outcomes=False).toArrow().to_pylist()
+    own, names = {"id": "event_id", "at": "event_time"}, ("id", "at", *config.event_columns)
+    for number, case in enumerate(cases):
+        mine = [row for row in rows if row["kafka_partition"] == number]
+        stored = [{name: row[own.get(name, name)] for name in names} for row in mine if not row[REASON]]
+        got = {row["id"]: {name: (type(value), value) for name, value in row.items()} for row in stored}
+        expected = case.expected(config)
+        assert got == {
+            one: {name: (type(value), value) for name, value in row.items()} for one, row in expected.items()
+        }, case.name
+        valid = {row["event_id"]: row["group_key"] for row in mine if not row[REASON]}
+        assert valid == {one: keys.encode([row["store"]]) for one, row in expected.items()}, case.name
+        # Rows that cannot be split into columns give no message.
+        dead = {(each.reason, each.field): each.rows for each in case.dead if not each.is_unsplit}
+        assert Counter((row[REASON], row[FIELD]) for row in mine if row[REASON]) == dead, case.name

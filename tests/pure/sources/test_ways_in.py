@@ -1,0 +1,183 @@
+"""`init --from`, `try`, `produce` and `load` give the same rows, reasons and models for the same file; the stream's
+half is `tests/spark/stores/test_validity.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from file_cases import CASES, NOON, RANGED, Case, Dead
+
+from batch.load import load
+from batch.weekly import retrain
+from schemas import messages, tables
+from spinney.core import keys
+from spinney.core.config import Config, parse
+from spinney.core.proposal import Choices, propose
+from spinney.core.records.rules import rules_of
+from spinney.local.trial.fit import fit
+from spinney.local.trial.rows import OUTSIDE, of_file, open_rows
+from spinney.sources import Options, open_source
+from spinney.sources.judging import ValidRow, valid_rows
+from spinney.sources.messages import open_for
+from spinney.sources.rejections import Rejections
+from spinney.sources.sample import read_sample
+from spinney.stores import delta, signing_key
+
+of_each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+Typed = dict[str, tuple[type, Any]]
+
+
+@pytest.fixture
+def made(case: Case, tmp_path: Path) -> tuple[Config, Path]:
+    return case.fleet.config(tmp_path / "root", case.features), case.write(tmp_path)
+
+
+def typed(row: dict[str, Any]) -> Typed:
+    """With each value's type: 1 is not True, nor 1.0."""
+    return {name: (type(value), value) for name, value in row.items()}
+
+
+def kinds(dead: tuple[Dead, ...]) -> dict[tuple[str, str | None], int]:
+    return {(each.reason, each.field): each.rows for each in dead}
+
+
+def sent(config: Config, place: Path, case: Case) -> tuple[list[ValidRow], Rejections]:
+    """What `produce` hands to its client."""
+    rejections = Rejections()
+    source = open_for(config, place, case.options, outcomes=False)
+    return list(valid_rows(source, rules_of(config, messages.EVENT), rejections)), rejections
+
+
+@of_each_case
+def test_produce_sends_the_rows_that_are_expected_and_counts_the_others_by_reason(case: Case, made) -> None:
+    config, place = made
+    rows, rejections = sent(config, place, case)
+    assert {row.values["id"]: typed(dict(row.values)) for row in rows} == {
+        one: typed(row) for one, row in case.expected(config).items()
+    }
+    assert len(rows) == len(case.rows)
+    assert rejections.counts == kinds(case.dead)
+    first = {kind: example.row for kind, example in rejections.examples.items()}
+    assert first == {(each.reason, each.field): each.row for each in case.dead}
+
+
+@of_each_case
+def test_load_stores_the_rows_that_are_expected_and_the_others_as_dead_letters(case: Case, made) -> None:
+    config, place = made
+    loaded = load(config, str(place), options=case.options)
+    stored = delta.read(config, tables.EVENTS).to_pylist()
+    names = [name for name in config.event_columns if name not in ("id", "at")]
+    got = {
+        row["event_id"]: typed({"id": row["event_id"], "at": row["event_time"], **{name: row[name] for name in names}})
+        for row in stored
+    }
+    expected = case.expected(config)
+    assert got == {one: typed(row) for one, row in expected.items()}
+    assert len(stored) == len(expected)
+    assert {row["group_key"] for row in stored} == {keys.encode([row["store"]]) for row in expected.values()}
+    assert loaded.rejections.counts == kinds(case.dead)
+    dead = delta.read(config, tables.DEAD_LETTERS, ["reason", "field"]).to_pylist()
+    assert Counter((row["reason"], row["field"]) for row in dead) == kinds(case.dead)
+
+
+@of_each_case
+def test_try_takes_the_groups_rows_that_are_expected_and_says_why_not_the_others(case: Case, made) -> None:
+    config, place = made
+    expected = case.expected(config)
+    for store in {row["store"] for row in expected.values()}:
+        found = of_file(config, open_rows(config, str(place), case.options), keys.encode([store]))
+        mine = {one: row for one, row in expected.items() if row["store"] == store}
+        frame = found.frame.set_index("event_id")
+        assert set(frame.index) == set(mine)
+        for one, row in mine.items():
+            got = {name: None if frame[name].isna()[one] else frame.loc[one, name] for name in case.features}
+            assert got == {name: row[name] for name in case.features}
+            assert (frame.loc[one, "event_time"], frame.loc[one, "label"]) == (row["at"], row["sold"])
+        assert found.left_out == Counter(
+            _left_out(each) for each in case.dead if each.group == str(store) for _ in range(each.rows)
+        )
+
+
+def _left_out(dead: Dead) -> str:
+    """As `try` says it."""
+    if dead.reason == "out_of_range":
+        return OUTSIDE
+    if dead.reason == "missing_field" and dead.field in ("id", "at"):
+        return "without an id or a time"
+    return f"rejected: {dead.reason}" + (f" in {dead.field}" if dead.field else "")
+
+
+@of_each_case
+def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made) -> None:
+    config, place = made
+    chosen = case.chosen(config)
+    sample = read_sample(open_source(place, case.options))
+    choices = Choices((chosen["group"],), chosen["target"], chosen["identity"], chosen["time"])
+    proposal = parse(propose(sample.frame, "proposed", sample.texts, choices), "proposed", {})
+    rules = rules_of(proposal, messages.EVENT)
+    kinds = {rule.source: rule.type if rule.unit is None else f"{rule.type}({rule.unit})" for rule in rules.fields}
+    assert {name: kinds.get(name) for name in case.proposed} == dict(case.proposed)
+    rows, rejections = sent(proposal, place, case)
+    expected = case.expected(config)
+    taken = {str(row.values[proposal.fleet.event_id]): row for row in rows}
+    assert set(taken) == {*expected, *case.also}, json.dumps(rejections.listed(), default=str)
+    sources = {rule.source: rule.name for rule in rules_of(config, messages.EVENT).fields}
+    for one, row in expected.items():
+        assert keys.encode([taken[one].values[name] for name in proposal.fleet.group]) == keys.encode([row["store"]])
+        for rule in rules.fields:
+            value = row[sources[rule.source]] if rule.source in sources else None
+            is_read_otherwise = isinstance(value, datetime) and rule.type != "timestamp"
+            if rule.source in sources and not is_read_otherwise:
+                assert taken[one].values[rule.name] == _as(value, rule.type), rule.name
+
+
+ROWS = 90
+
+
+def _history(folder: Path, kind: str) -> Path:
+    """Of every ten rows one without x, one outside its range, one that is rejected, one that stands twice."""
+    frame = pd.DataFrame({"id": [f"s{n - n % 10 if n % 10 == 9 else n}" for n in range(ROWS)], "store": "007"})
+    frame["at"] = NOON + pd.to_timedelta(range(ROWS), unit="h")
+    frame["x"] = [np.nan if n % 10 == 1 else 200.0 if n % 10 == 2 else n * n % 97 / 7 for n in range(ROWS)]
+    frame["sold"] = 3 * frame["x"].fillna(1.0) + frame.index % 4
+    frame.loc[frame.index % 10 == 3, "store"] = None
+    if kind == "parquet":
+        frame.to_parquet(folder / "a.parquet", index=False)
+    elif kind == "csv":
+        frame.to_csv(folder / "a.csv", index=False, sep=";", decimal=",")
+    else:
+        rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+        (folder / "a.jsonl").write_text("\n".join(json.dumps(row, default=str) for row in rows))
+    return folder / f"a.{kind}"
+
+
+def test_try_of_a_file_and_retrain_after_its_load_give_one_model_whatever_the_kind_of_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(signing_key.KEY, "k" * 32)
+    key, models = keys.encode(["007"]), set()
+    for kind in ("parquet", "csv", "jsonl"):
+        config = RANGED.config(tmp_path / f"root of {kind}")
+        place = str(_history(tmp_path, kind))
+        trial = fit(config, of_file(config, open_rows(config, place, Options()), key))
+        assert load(config, place).rejections.counts == {("out_of_range", "x"): 9, ("null_key", "store"): 9}
+        retrain(config, [key], spark=None)
+        (fitted,) = delta.read(config, tables.MODELS).to_pylist()
+        assert trial.rows == fitted["rows"] == ROWS - 3 * 9
+        models |= {trial.model_id, fitted["model_id"]}
+    assert len(models) == 1
+
+
+def _as(value: Any, kind: str) -> Any:
+    """The value as a column of the proposed type has it."""
+    return (
+        value if value is None else {"double": float, "bigint": int, "string": str}.get(kind, lambda same: same)(value)
+    )
