@@ -84,11 +84,13 @@ def init(
         raise click.UsageError(f"--{given[0].replace('identity', 'id')} is for --from")
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
+    from spinney.stores.charter import ensure_fixed
     from spinney.stores.delta import create_tables
     from spinney.stores.kafka import ensure_topics
     from spinney.stores.signing_key import ensure_key
 
     made: dict[str, Any] = {"root": config.storage.root}
+    ensure_fixed(config)
     made["tables"] = create_tables(config)
     click.echo(f"tables below {config.storage.root}: {len(made['tables'])} made, the others were there", err=True)
     made["signing_key"] = ensure_key(config)

@@ -91,14 +91,17 @@ def changes(config: Config, fixed: Mapping[str, Any], last: Config | None) -> li
     return refused + ([] if last is None else list(_edited(config, last, fixed)))
 
 
+def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
+    """Declared columns but those whose type is always the same: they are declared for their unit, which may change."""
+    same = _of_one_type(config)
+    return {name: str(kind) for name, kind in columns.items() if name not in same}
+
+
 def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
     section, _, name = key.partition(".")
     now = getattr(getattr(config, section, None), name, None)
     if key == "fleet.columns":
-        always = _of_one_type(config)
-        yield from _columns(
-            *({n: t for n, t in each.items() if n not in always} for each in (before, config.fleet.columns))
-        )
+        yield from _columns(*(lasting(config, of) for of in (before, config.fleet.columns)))
         return
     now = list(now) if isinstance(now, tuple) else now
     if now != before:

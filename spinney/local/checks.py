@@ -132,6 +132,9 @@ def fleet(config: Config) -> list[Result]:
     made = charter.standing(config)
     if made is None:
         return []
+    if made.begun is not None:
+        remedy = "Run `spinney migrate --yes` with the same configuration again."
+        return [Result("fleet", "finding", f"a migration was begun at {made.begun.at} and has not ended", remedy)]
     found = changes(config, made.fixed, last_configuration.last(config))
     if not found:
         return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]

@@ -23,15 +23,14 @@ LOOKED_AT = 1_000
 """JSON lines whose fields are looked at before any is judged."""
 
 
-def wanted_by(config: Config, *, outcomes: bool, also: tuple[str, ...] = (), only: bool = False) -> Wanted:
+def wanted_by(config: Config, *, outcomes: bool, only: bool = False) -> Wanted:
     """The columns of a file of events or outcomes, by the names that the file has for them.
 
-    also: names of columns besides. Required are the id, the time and the group, of outcomes the label too.
+    Required are the id, the time and the group, of outcomes the label too. only: leave other columns out.
     """
     rules = rules_of(config, messages.OUTCOME if outcomes else messages.EVENT)
     required = frozenset(rule.source for rule in rules.fields if rule.required)
-    names = dict.fromkeys((*(rule.source for rule in rules.fields), *also))
-    return Wanted(tuple(names), required, only, number_fields(rules))
+    return Wanted(tuple(rule.source for rule in rules.fields), required, only, number_fields(rules))
 
 
 def number_fields(rules: Rules) -> frozenset[str]:
@@ -59,8 +58,9 @@ def _refuse_lines_without_required(source: Source, wanted: Wanted) -> None:
     first = next(source.batches(), None)
     objects = [found for line in (first.lines[:LOOKED_AT] if first else ()) if (found := _object(line)) is not None]
     names = dict.fromkeys(name for each in objects for name in each)
-    if objects and any(wanted.in_file(name, names) is None for name in wanted.required):
-        raise without_required(source.name, wanted, names)
+    lacking = [each for each in wanted.names if each in wanted.required and wanted.in_file(each, names) is None]
+    if objects and lacking:
+        raise without_required(source.name, wanted, names, lacking)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

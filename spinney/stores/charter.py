@@ -17,7 +17,7 @@ from typing import Any
 
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.core.config.rules import OBSERVED_AT
+from spinney.core.config_changes import lasting
 from spinney.core.errors import Busy, StoreError
 from spinney.core.migration import Former, Migration, basis_before, former_columns
 from spinney.core.migration import retired as retired_by
@@ -195,12 +195,6 @@ _KEYS = {"ranges": "ranges", "sources": "fields", "units": "columns", "coerce": 
 
 def _edited(before: Basis, now: Basis) -> list[str]:
     return [f"fleet.{key}" for name, key in _KEYS.items() if getattr(before, name) != getattr(now, name)]
-
-
-def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
-    """Declared columns but those whose type is always the same: they are declared for their unit, which may change."""
-    same = (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
-    return {name: str(kind) for name, kind in columns.items() if name not in same}
 
 
 def _refuse_changes(config: Config, there: Charter) -> None:

@@ -73,6 +73,8 @@ def once(expression: str) -> str:
 
 def are_possible(rules: Rules) -> bool:
     """Whether records of these rules can be plain: each field is of a type, and of a name, that this pass reads."""
+    if any(rule.undeclared for rule in rules.fields):
+        return False
     sources = [rule.source for rule in rules.fields]
     # Spark does not tell names apart by their case alone.
     distinct = len({source.lower() for source in sources}) == len(sources)

@@ -187,10 +187,15 @@ class _Range:
         self.nulls = 0
         self._least: Any = None
         self._greatest: Any = None
+        self._is_known = True
 
     def add(self, column: pa.ChunkedArray) -> None:
         self.nulls += column.null_count
-        ends = pc.min_max(column).as_py()
+        try:
+            ends = pc.min_max(column).as_py()
+        except (OverflowError, ValueError):  # a date or time that Python has not
+            self._is_known = False
+            return
         if ends["min"] is None or ends["min"] != ends["min"]:
             return
         self._least = ends["min"] if self._least is None else min(self._least, ends["min"])
@@ -199,7 +204,9 @@ class _Range:
     def logged(self) -> tuple[Any, Any] | None:
         """As Delta's log has them, rounded outwards where it is coarser; None where JSON cannot say it."""
         least, greatest = self._least, self._greatest
-        if least is None or (isinstance(least, float) and not (isfinite(least) and isfinite(greatest))):
+        if not self._is_known or least is None:
+            return None
+        if isinstance(least, float) and not (isfinite(least) and isfinite(greatest)):
             return None
         if isinstance(least, str):
             return least[:LONGEST_TEXT], _not_below(greatest)

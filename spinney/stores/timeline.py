@@ -55,7 +55,7 @@ def _refuse_unknown(config: Config, at: datetime) -> None:
         return
     raise StoreError(
         f"fleet {config.fleet.name}: expected {expected}, by {CLOCK}; got {at.isoformat()}: {remedy}. It is not the "
-        "time of events; rounds by name do as well: `spinney why` shows them"
+        "time of events; rounds by name do as well: `spinney why --json` has them"
     )
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from process import called
+from process import called, environment
 
 from schemas import tables
 from spinney.core.config import Config
@@ -42,7 +42,7 @@ Call = Callable[[list[str], Path, Mapping[str, str]], "subprocess.CompletedProce
 def as_a_process(words: list[str], folder: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(Path(sys.executable).with_name("spinney")), *words],
-        env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(EXAMPLE.parents[1])])},
+        env={**environment(), **variables, "PYTHONPATH": os.pathsep.join([str(EXAMPLE), str(EXAMPLE.parents[1])])},
         capture_output=True,
         text=True,
         check=False,

@@ -17,8 +17,9 @@ from confluent_kafka import KafkaException, Message, Producer
 
 from schemas.tables import DEAD_LETTERS
 from spinney.core.config import Config
-from spinney.core.errors import StoreError
-from spinney.stores import kafka, leases
+from spinney.core.errors import Busy, StoreError
+from spinney.core.records.rules import basis_of
+from spinney.stores import charter, kafka, leases
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.dead_letters import ledger
 from spinney.stores.dead_letters.assessment import REPEATED, STORED, Assessor, Name, stored
@@ -79,10 +80,11 @@ def _name_objections(config: Config, names: Sequence[Name]) -> list[str | None]:
 def carry_out(config: Config, letters: Letters) -> Plan:
     """Send what `plan` finds; return that plan.
 
-    Raises Busy: another replay runs, or no broker. StoreError: the broker did not take every record; those that it has
-    are not sent again by the next replay.
+    Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: the broker did not take
+    every record; those that it has are not sent again by the next replay.
     """
     with leases.held(config, [LEASE]):
+        _refuse_other_rules(config)
         settle(config)
         found = plan(config, letters)
         if found.count:
@@ -91,6 +93,21 @@ def carry_out(config: Config, letters: Letters) -> Plan:
             _send(config, letters, replay)
             ledger.end(config, replay, range(found.count))
     return found
+
+
+def _refuse_other_rules(config: Config) -> None:
+    """Rules that were edited hold from a stream's next start on. Raises Busy where one runs that has not seen them."""
+    there = charter.standing(config)
+    if there is None or there.editions[-1].basis == basis_of(config):
+        return
+    try:
+        with leases.held(config, charter.JUDGING):
+            return
+    except Busy as error:
+        raise Busy(
+            f"dead letters of fleet {config.fleet.name}: the rules of records were edited since the stream began. What "
+            f"is sent now would be rejected by the old ones. Start it again first ({error})"
+        ) from error
 
 
 def settle(config: Config) -> None:
@@ -102,7 +119,8 @@ def settle(config: Config) -> None:
 
 
 def _send(config: Config, letters: Letters, replay: Replay) -> None:
-    producer = kafka.producer(config)
+    # The broker refuses batches whole: one record that is too large for the topic would take others with it.
+    producer = kafka.producer(config, {"batch.num.messages": 1})
     numbers = {text: at for at, text in enumerate(identities(replay.rows).to_pylist())}
     refused: list[str] = []
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from schemas import tables
 from spinney.core.config import Config
-from spinney.core.config_changes import ANOTHER_ROOT, MEANING
+from spinney.core.config_changes import ANOTHER_ROOT, MEANING, lasting
 from spinney.core.errors import StoreError
 from spinney.core.migration import Change, Kind, Migration, changes, former_columns, retired
 from spinney.stores import charter, delta, layout, table_files
@@ -81,7 +81,7 @@ def _is_committed(config: Config, migration: Migration) -> bool:
 def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
     """As `plan`, from a charter that is `settled`."""
     _refuse_fixed(config, there)
-    before, now = (charter.lasting(config, of) for of in (there.fixed[COLUMNS], config.fleet.columns))
+    before, now = (lasting(config, of) for of in (there.fixed[COLUMNS], config.fleet.columns))
     renames = _left(there, now, renames)
     found = changes(before, now, renames, former_columns(there.migrations), retired(there.migrations))
     _refuse_wider_outcomes(config, found)

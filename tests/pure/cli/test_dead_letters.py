@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from past import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.cli import main
+from spinney.core.config import Config
 from spinney.core.errors import Busy
-from spinney.stores import leases
+from spinney.stores import charter, leases
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.dead_letters import assessment, ledger, purge, replay
 from spinney.stores.dead_letters.letters import Choice
@@ -192,6 +193,26 @@ def test_an_id_that_is_stored_or_comes_twice_is_not_sent_a_second_time(past: Pas
         assessment.REPEATED: 1,
         "would be rejected again: wrong_type (price)": 1,
     }
+
+
+def test_nothing_is_sent_to_a_stream_that_would_reject_it_by_rules_edited_since(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charter.settled(past.config)
+    put(past, letter(0))
+    Path("fleet.toml").write_text(fleet_toml("root", more="[fleet.ranges]\nprice = [0, 9]\n"))
+    held = leases.held
+
+    def running(config: Config, names: Sequence[str]) -> Any:
+        if "ingest" in names:
+            raise Busy("query ingest: another process runs it")
+        return held(config, names)
+
+    monkeypatch.setattr(leases, "held", running)
+    done = run("replay", "--yes")
+    assert done.exit_code == 1
+    assert "were edited since the stream began" in done.stderr
+    assert "Start it again first (query ingest: another process runs it)" in done.stderr
 
 
 def plan_of(past: Past, past_offset: int) -> pa.Table:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from spinney.core.config import parse
-from spinney.core.encoding import convert
+from spinney.core.encoding import NULL_TIME, convert
 from spinney.core.errors import ContractError
 from spinney.core.frames import typed
 from spinney.core.recipe import Feature
@@ -115,6 +115,32 @@ def test_numbers_are_read_in_the_unit_that_the_column_declares(unit: str, number
         assert of("stamp", [number]).tolist() == [datetime(1970, 1, 1, 0, 0, 12, tzinfo=UTC)]
     finally:
         TYPES["stamp"] = "timestamp"
+
+
+LAST, FIRST = datetime(9999, 12, 31, 23, 59, tzinfo=UTC), datetime(1, 1, 1, 0, 7, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("feature", "values"),
+    [
+        ("stamp", [LAST, FIRST, None]),
+        ("stamp", ["9999-12-31T23:59:00Z", "0001-01-01T00:07:00Z", None]),
+        ("stamp", np.array(["9999-12-31T23:59", "0001-01-01T00:07", "NaT"], dtype="datetime64[us]")),
+        ("day", [LAST.date(), FIRST.date(), None]),
+        ("day", ["9999-12-31", "0001-01-01", None]),
+        ("day", np.array(["9999-12-31", "0001-01-01", "NaT"], dtype="datetime64[s]")),
+    ],
+)
+def test_times_of_any_century_are_the_numbers_that_the_stream_has(feature: str, values: Any) -> None:
+    """The oracle is how the stream hands them over: microseconds since 1970."""
+    kind = TYPES[feature]
+    micros = [253_402_300_740_000_000, -62_135_596_380_000_000, NULL_TIME]
+    if kind == "date":
+        micros = [253_402_214_400_000_000, -62_135_596_800_000_000, NULL_TIME]
+    streamed = pd.DataFrame({feature: np.array(micros).view("datetime64[us]")})
+    expected = convert(streamed, [Feature(feature, kind)]).numbers
+    found = convert(of(feature, values).to_frame(), [Feature(feature, kind)]).numbers
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_dates_may_be_iso_texts_and_an_empty_text_is_no_time() -> None:

@@ -36,6 +36,15 @@ def test_the_first_and_last_times_of_the_calendar_have_statistics_that_any_reade
     assert written.stats["maxValues"] == {"at": "9999-12-31T23:59:59.999Z", "day": "9999-12-31"}
 
 
+def test_a_date_that_python_has_not_has_no_statistics(tmp_path: Path) -> None:
+    days = pa.array([-719_528, 0], pa.int32()).cast(pa.date32())  # 0000-01-01 and 1970-01-01
+    with FileWriter(tmp_path, "part", pa.schema([("day", pa.date32())])) as writer:
+        writer.write(pa.table({"day": days}))
+
+    (written,) = writer.written
+    assert (written.stats["minValues"], written.stats["nullCount"]) == ({}, {"day": 0})
+
+
 def test_what_fails_between_two_rows_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sorted_files, "ROW_GROUP_ROWS", 1)
     monkeypatch.setattr(sorted_files, "FILE_BYTES", 1)
