@@ -130,6 +130,7 @@ def target(columns: Sequence[Column]) -> Guess:
         return Guess((by_name[-1],), "by its name")
     numbers = [column for column in columns if is_number(column.type)]
     if numbers:
+        numbers = [column for column in numbers if column.distinct > 1] or numbers
         return Guess((numbers[-1],), "the last number: is it what you want predicted?")
     classes = [column for column in columns if 2 <= column.distinct <= MOST_CLASSES]
     if classes:

@@ -187,6 +187,10 @@ def test_a_group_is_typically_large_enough_and_not_only_on_average() -> None:
     assert proposed(SALES.assign(remark=remarks)).fleet.group == ("shop",)
 
 
+def test_a_number_that_never_changes_is_not_what_is_predicted() -> None:
+    assert proposed(SALES.assign(version=1)).fleet.target == "sold"
+
+
 def test_time_alone_is_a_feature_where_there_is_no_other() -> None:
     assert proposed(SALES[["sale_id", "at", "shop", "sold"]]).fleet.features == ("at",)
 
