@@ -254,7 +254,9 @@ def _dates(axes: Axes) -> None:
     """Days where the rows span days, hours or years where they span those. UTC."""
     low, high = axes.get_xlim()
     form = "%d %b %Y" if high - low > 300 else "%d %b" if high - low > 4 else "%d %b, %H:%M"
-    axes.xaxis.set_major_locator(mdates.AutoDateLocator(minticks=3, maxticks=8 if high - low > 4 else 5))
+    locator = mdates.AutoDateLocator(minticks=3, maxticks=8 if high - low > 4 else 5)
+    locator.intervald[mdates.HOURLY] = [1, 2, 3, 4, 6, 12, 24]  # it ends with 12: a warning for three days
+    axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(mdates.DateFormatter(form))
     axes.grid(visible=False, axis="x")
 

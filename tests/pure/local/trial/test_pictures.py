@@ -142,6 +142,14 @@ def test_a_trial_of_one_row_or_of_thousands_is_drawn_as_well(n: int, heldout: in
     assert ("too few to hold any out" in pictures.headline(of)) is (heldout == 0)
 
 
+@pytest.mark.parametrize("hours", [1, 20, 60, 80, 97, 200, 5_000])
+def test_rows_of_hours_days_or_months_are_drawn_without_a_warning(hours: int, recwarn: pytest.WarningsRecorder) -> None:
+    of = trial()
+    times = pd.date_range(START, START + timedelta(hours=hours), len(of.points))
+    assert pictures.png(replace(of, points=of.points.assign(event_time=times)))
+    assert [str(each.message) for each in recwarn] == []
+
+
 def test_a_group_whose_target_never_moves_is_drawn_as_well() -> None:
     of = trial()
     assert pictures.png(replace(of, points=of.points.assign(actual=5.0, predicted=5.0, loss=0.0)))
