@@ -1,4 +1,4 @@
-"""Names of our own columns wherever they stand beside those that a fleet declares."""
+"""Names of columns: our own wherever they stand beside those that a fleet declares, and any name as SQL has it."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def own(name: str) -> str:
 def is_own(name: str) -> bool:
     """Whether a column's name is kept for us."""
     return name.lower().startswith(PREFIX)
+
+
+def quoted(name: str) -> str:
+    """A column's name as an identifier of Spark SQL, whatever characters it has."""
+    return "`" + name.replace("`", "``") + "`"

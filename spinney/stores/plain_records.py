@@ -78,7 +78,8 @@ def are_possible(rules: Rules) -> bool:
     sources = [rule.source for rule in rules.fields]
     # Spark does not tell names apart by their case alone.
     distinct = len({source.lower() for source in sources}) == len(sources)
-    return distinct and all(storable(rule.source) and rule.type in _READ_AS for rule in rules.fields)
+    names = [name for rule in rules.fields for name in (rule.name, rule.source)]
+    return distinct and all(map(storable, names)) and all(rule.type in _READ_AS for rule in rules.fields)
 
 
 def parsed(rules: Rules, where: str) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from schemas.messages import MAX_FUTURE_SECONDS
 from schemas.vocabulary import DeadLetterReason
+from spinney.core.names import quoted
 from spinney.core.records.judge import MAX_DETAIL_CHARACTERS, Judgement, judge
 from spinney.core.records.rules import FieldRule, Rules
 from spinney.stores.arrow import arrow_type
@@ -29,7 +30,7 @@ _REFUSALS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
 
 
 def value_ddl(fields: Sequence[FieldRule]) -> str:
-    return ", ".join(f"`{rule.name}`: {rule.type}" for rule in fields)
+    return ", ".join(f"{quoted(rule.name)}: {rule.type}" for rule in fields)
 
 
 @dataclass(frozen=True)

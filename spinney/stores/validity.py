@@ -11,7 +11,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from schemas import messages
 from spinney.core.config import Config
-from spinney.core.names import own
+from spinney.core.names import own, quoted
 from spinney.core.records.rules import Rules, rules_of
 from spinney.stores import plain_records
 from spinney.stores.charter import Edition
@@ -69,7 +69,7 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
         *("topic", "kafka_partition", "kafka_offset"),
         *(f"{_JUDGED}.{name} AS {own(name)}" for name in ("reason", "detail", "field")),
         f"coalesce({_JUDGED}.unknown_fields, 0) AS {UNKNOWN_FIELDS}",
-        *(f"{_TYPED}.`{field}` AS `{name}`" for name, field in _named(config, outcomes=outcomes).items()),
+        *(f"{_TYPED}.{quoted(field)} AS `{name}`" for name, field in _named(config, outcomes=outcomes).items()),
     )
     return typed.selectExpr("*", f"{group_key(config)} AS group_key").selectExpr("*", f"{shard(config)} AS shard")
 

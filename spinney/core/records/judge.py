@@ -82,14 +82,15 @@ def read_message(value: bytes | None) -> dict[str, Any]:
 def value_of(message: Mapping[str, Any], rule: FieldRule, rules: Rules) -> Any:
     """Return the column's value in a message, None where it has none. Raises RejectedError."""
     raw = None if rule.undeclared else _raw(message, rule)
-    if isinstance(raw, str) and raw in rules.missing and rule.type != "string":
+    is_text = isinstance(raw, str) and not isinstance(raw, NumberText)
+    if is_text and raw in rules.missing and rule.type != "string":
         raw = None
     if raw is None:
         if rule.required:
             got = "null" if rule.source in message else "nothing"
             raise RejectedError(rule.null_reason, f"{rule.shown}: expected {rule.type}; got {got}", rule.name)
         return None
-    if isinstance(raw, str) and not isinstance(raw, NumberText) and has_surrogate(raw):
+    if is_text and has_surrogate(raw):
         detail = f"{rule.shown}: expected text; got an unpaired surrogate in {described(raw)}, which UTF-8 cannot write"
         raise RejectedError(DeadLetterReason.NOT_UTF8, detail, rule.name)
     try:

@@ -18,8 +18,6 @@ from batch.load import load
 from batch.load_models import load_models
 from schemas import tables
 from spinney.cli import main
-from spinney.core import keys
-from spinney.core.errors import StoreError
 from spinney.core.incumbent import Basis
 from spinney.fleet import Fleet
 from spinney.stores import signing_key
@@ -161,25 +159,3 @@ def test_a_declared_column_of_that_name_is_the_fleets_own_and_no_incumbent(spark
     added = load(fleet.config, parquet(frame, tmp_path / "history.parquet")).added
     assert added == {"events": 100, "outcomes": 100, "dead_letters": 0}
     assert fleet.rows(tables.INCUMBENT) == []
-
-
-def test_answers_of_classes_are_stored_as_the_fleet_names_them_and_other_types_refused(spark, world, tmp_path) -> None:
-    fleet = world(('target = "sold"', 'target = "sold"\ntask = "classification"'), ('sold = "double"', 'sold = "int"'))
-    frame = history().assign(sold=1)[:3]
-    frame["prediction"] = [1.0, np.nan, 0.0]  # whole numbers with a gap, as pandas has them
-    load(fleet.config, parquet(frame.astype({"sold": "int32"}), tmp_path / "classes.parquet"))
-    stored = {row["event_id"]: row["prediction"] for row in fleet.rows(tables.INCUMBENT)}
-    assert stored == {"a00": "1", "a02": "0"}
-    for odd, said in ((0.83, "0.83"), (3e9, r"3.0E9"), (np.inf, "Infinity")):
-        no_class = parquet(frame.assign(prediction=[1.0, np.nan, odd]), tmp_path / "odd.parquet")
-        with pytest.raises(
-            StoreError, match=rf"column prediction: expected int, the class .*; got {said}\. Convert it"
-        ):
-            load(fleet.config, no_class)
-    assert len(fleet.rows(tables.INCUMBENT)) == 2
-    words = parquet(frame.assign(prediction="yes"), tmp_path / "words.parquet")
-    with pytest.raises(
-        StoreError, match=r"column prediction: expected int, what the present system answered; got string"
-    ):
-        load(fleet.config, words)
-    assert keys.encode(["a", 1]) == A

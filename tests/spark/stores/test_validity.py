@@ -392,3 +392,11 @@ def test_the_messages_of_each_file_give_the_rows_and_reasons_that_its_other_ways
         # Rows that cannot be split into columns give no message.
         dead = {(each.reason, each.field): each.rows for each in case.dead if not each.is_unsplit}
         assert Counter((row[REASON], row[FIELD]) for row in mine if row[REASON]) == dead, case.name
+
+
+def test_the_id_may_have_any_name(spark, configured) -> None:
+    name = "it's the `id` \\ of.it"
+    config = configured(('event_id = "sale"', f"event_id = {json.dumps(name)}"))
+    value = {**{field: each for field, each in GOOD.items() if field != "sale"}, name: "s"}
+    (row,) = classified(records(spark, [json.dumps(value).encode()]), config, outcomes=False).collect()
+    assert (row[REASON], row.event_id) == (None, "s")

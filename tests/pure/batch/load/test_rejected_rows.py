@@ -385,7 +385,7 @@ def test_partitions_integers_beside_fractions_and_gaps_in_integers_are_read_by_t
 
 
 @pytest.mark.parametrize("coerce", ["true", "false"])
-def test_values_of_paths_are_read_by_their_columns_types_and_none_of_them_is_missing(
+def test_values_of_paths_are_read_by_their_columns_types_and_missing_texts_are_null(
     tmp_path: Path, coerce: str
 ) -> None:
     config = configured(
@@ -398,7 +398,7 @@ def test_values_of_paths_are_read_by_their_columns_types_and_none_of_them_is_mis
     assert load(config, str(tmp_path / "hist")).added == {"events": 1, "dead_letters": 0}
     row = events(config)["s"]
     found = tuple(row[name] for name in ("dept", "price", "note", "open", "cost"))
-    assert found == (2, 1.5, "NA", True, Decimal("1.50"))
+    assert found == (2, 1.5, None, True, Decimal("1.50"))
 
 
 def test_text_that_is_not_utf8_is_told_as_such(tmp_path: Path) -> None:

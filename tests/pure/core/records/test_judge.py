@@ -249,6 +249,13 @@ def test_what_is_nested_as_deep_as_may_be_is_read_and_brackets_in_texts_do_not_c
     assert judged(deep).reason is None
 
 
+def test_a_number_in_json_is_never_taken_for_a_text_that_means_missing() -> None:
+    config = fleet('missing = ["-999"]')
+    found = judged(record(x=-999, small="-999"), config)
+    assert found.values is not None
+    assert (found.values["x"], found.values["small"]) == (-999.0, None)
+
+
 def test_leading_zeros_of_a_key_are_never_lost() -> None:
     config = parse(FLEET.format(more="", columns="").replace('store = "string"', 'store = "bigint"'), "fleet.toml", {})
     found = judged(record(store="007"), config)
