@@ -169,6 +169,17 @@ def test_parquet_gives_pythons_values_and_what_python_cannot_say_as_text(tmp_pat
     assert open_source(tmp_path / "a.parquet").rows == 2
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "+14:00"])
+def test_the_first_and_last_moments_of_any_zone_are_read_inside_objects_too(tmp_path: Path, zone: str) -> None:
+    ends = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)]
+    at = pa.array(ends, pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone))
+    inside = pa.StructArray.from_arrays([at, pa.array([1, 2])], ["at", "x"])
+    pq.write_table(pa.table({"at": at, "inside": inside}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == [
+        {"at": end, "inside": {"at": end, "x": x}} for x, end in enumerate(ends, start=1)
+    ]
+
+
 def test_columns_that_are_not_wanted_are_left_out_whatever_they_are(tmp_path: Path) -> None:
     table = pa.table(
         {
