@@ -435,6 +435,30 @@ def test_answers_of_classes_are_stored_as_the_fleet_names_them_and_others_refuse
     assert len(rows_of(config, tables.INCUMBENT)) == 2
 
 
+@pytest.mark.parametrize("source", ["prediction", "prediction.usd"])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_column_prediction_that_the_fleet_reads_as_its_own_is_no_answer(
+    tmp_path: Path, source: str, kind: str
+) -> None:
+    config = configured(tmp_path / "root", ("[kafka]", f'[fleet.fields]\nprice = "{source}"\n[kafka]'))
+    row = {"shop": "a", "dept": 1, "sale": "s", "at": "2024-05-01T00:00:00Z"}
+    row["prediction"] = {"usd": 1.5} if "." in source else 1.5
+    place = tmp_path / f"rows.{kind}"
+    if kind == "parquet":
+        parquet(place, [row])
+    else:
+        place.write_text(json.dumps(row))
+    assert load(config, str(place)).added == {"events": 1, "dead_letters": 0}
+    assert (events(config)["s"]["price"], rows_of(config, tables.INCUMBENT)) == (1.5, [])
+
+
+def test_a_column_prediction_beside_one_whose_name_begins_like_it_is_the_answer(tmp_path: Path) -> None:
+    config = configured(tmp_path / "root", ("[kafka]", '[fleet.fields]\nprice = "prediction.usd"\n[kafka]'))
+    source = parquet(tmp_path / "rows.parquet", [{**ROW, "prediction": 2.0, "prediction.usd": 1.5}])
+    assert load(config, source).added == {"events": 1, "incumbent": 1, "dead_letters": 0}
+    assert events(config)["s"]["price"] == 1.5
+
+
 def test_the_command_says_what_was_stored_what_was_there_and_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
