@@ -18,7 +18,9 @@ _FIRST_S, _LAST_S = int((_FIRST - _EPOCH).total_seconds()), int((_LAST - _EPOCH)
 
 
 def rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:
-    """Each row: name → value. Times have microseconds, with a zone UTC's; one that Python cannot say is its number as text."""
+    """Each row: name → value. Times have microseconds, and UTC where the column has a zone; one that Python cannot say
+    is its number as text.
+    """
     names = batch.schema.names
     columns = [values(column) for column in batch.columns]
     if not names:
