@@ -142,8 +142,10 @@ class Reader:
     ) -> None:
         """where: number in the file, place in the source. is_dead: the event is rejected, and the row told already."""
         number, place = where
-        found = self._late.judged(message, self._moment) if self._late is not None else None
-        if found is None or self._kinds.late is None:
+        if self._late is None or self._kinds.late is None:
+            return
+        found = self._late.judged(message, self._moment, self._late.is_observed(batch))
+        if found is None:
             return
         outcome, judgement = found
         if judgement.values is not None:

@@ -17,7 +17,7 @@ from schemas import messages, tables
 from schemas.contract import Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from spinney.core.config import Config
-from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.rules import FieldRule, Rules, rules_of
 from spinney.stores.arrow import arrow_type
 
 GROUP, PLACE = "load.group", "load.place"
@@ -65,6 +65,12 @@ def outcome_columns(config: Config) -> Columns:
     fleet = config.fleet
     stored = {fleet.event_id: "event_id", fleet.target: "label", "observed_at": "observed_at"}
     return Columns(tables.OUTCOMES, rules_of(config, messages.OUTCOME), stored)
+
+
+def label_rules(config: Config) -> tuple[FieldRule, ...]:
+    """Of the outcomes that rows of events hold as well where labels come late; none where they are inside."""
+    late = () if config.label_inside else outcome_columns(config).rules.fields
+    return tuple(rule for rule in late if rule.name in (config.fleet.target, "observed_at"))
 
 
 @dataclass(frozen=True)

@@ -52,13 +52,11 @@ class Groups:
             return self._of(texts[0])[codes[0]]
         combined = codes[0]
         for code, values in zip(codes[1:], texts[1:], strict=True):
-            combined = combined * len(values) + code
-        distinct, inverse = _unique(combined)
-        parts = []
-        for values in reversed(texts):
-            distinct, at = np.divmod(distinct, len(values))
-            parts.append([values[n] for n in at.tolist()])
-        return self._of(list(zip(*reversed(parts), strict=True)))[inverse]
+            # Renumbered after each column: the product of all the columns' sizes may not fit into 64 bits.
+            combined = _renumbered(combined * len(values) + code)
+        first = _first_rows(combined)
+        parts = [[values[n] for n in code[first].tolist()] for code, values in zip(codes, texts, strict=True)]
+        return self._of(list(zip(*parts, strict=True)))[combined]
 
     def _of(self, keys_: Sequence[Any]) -> Numbers:
         found = list(map(self._number_of.get, keys_))
@@ -108,10 +106,16 @@ class Groups:
         return ranks
 
 
-def _unique(codes: Numbers) -> tuple[Numbers, Numbers]:
-    """Distinct codes and for each row the place of its own; by hashing, which is faster than numpy's sort."""
-    encoded = pa.array(codes).dictionary_encode()
-    return np.asarray(encoded.dictionary), np.asarray(encoded.indices, dtype=np.int64)
+def _renumbered(codes: Numbers) -> Numbers:
+    """The codes as 0, 1, 2... in the order in which they come; by hashing, which is faster than numpy's sort."""
+    return np.asarray(pa.array(codes).dictionary_encode().indices, dtype=np.int64)
+
+
+def _first_rows(numbers: Numbers) -> Numbers:
+    """The first row of each number, for numbers without gaps."""
+    first = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=np.int64)
+    first[numbers[::-1]] = np.arange(len(numbers))[::-1]
+    return first
 
 
 def _surely_valid(text: str) -> bool:

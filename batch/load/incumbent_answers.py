@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch.load.column_checks import event_columns, label_rules
 from batch.load.typed_batch import TypedBatch
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Config
@@ -17,11 +18,22 @@ from spinney.core.records.json_text import described
 from spinney.core.records.judge import RejectedError, read_message, value_of
 from spinney.core.records.message import message_of
 from spinney.core.records.rules import FieldRule, Rules
-from spinney.sources import python_values
+from spinney.sources import Wanted, python_values
 from spinney.stores import layout
 from spinney.stores.arrow import arrow_type
 
 ANSWER = "prediction"
+
+
+def may_be_answer(config: Config, columns: Iterable[str] | None) -> bool:
+    """Whether a column `prediction` of events holds answers: no column of the fleet has its name or is read from it.
+
+    columns: of the source; None where they are not known.
+    """
+    if config.fleet.type_of(ANSWER) is not None:
+        return False
+    read = Wanted(tuple(rule.source for rule in (*event_columns(config).rules.fields, *label_rules(config))))
+    return ANSWER not in read.columns_of([ANSWER, *(columns or ())])
 
 
 class Answers:

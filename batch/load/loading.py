@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 
 from batch.load.batch_reading import Kind, Kinds, Reader
-from batch.load.column_checks import GROUP, PLACE, Checker, Columns, event_columns, outcome_columns
+from batch.load.column_checks import GROUP, PLACE, Checker, Columns, event_columns, label_rules, outcome_columns
 from batch.load.dead_letters import DeadLetters
 from batch.load.groups import Groups
-from batch.load.incumbent_answers import ANSWER, Answers
+from batch.load.incumbent_answers import ANSWER, Answers, may_be_answer
 from batch.load.spool import Spool
 from batch.load.table_writer import TableWriter, Target
 from schemas import tables
@@ -68,12 +68,13 @@ def open_for_load(config: Config, place: str, options: Options | None = None, *,
     """
     wanted = wanted_by(config, outcomes=outcomes, only=True)
     if not outcomes:
-        late = () if config.label_inside else outcome_columns(config).rules.fields
-        label = [rule for rule in late if rule.name in (config.fleet.target, "observed_at")]
-        answer = [] if config.fleet.type_of(ANSWER) is not None else [ANSWER]
+        label = label_rules(config)
+        # Whether a dotted name is a column or a path is known once the files are open; until then all are columns.
+        names = (*wanted.names, *(rule.source for rule in label))
+        answer = [ANSWER] if may_be_answer(config, names) else []
         numbers = wanted.numbers or frozenset()
         optional = (*(rule.source for rule in label), *answer)
-        also = number_fields(replace(outcome_columns(config).rules, fields=tuple(label))) | {*answer}
+        also = number_fields(replace(outcome_columns(config).rules, fields=label)) | {*answer}
         wanted = replace(wanted, names=(*wanted.names, *optional), numbers=numbers | also, optional=frozenset(optional))
     return open_wanted(place, options or Options(), wanted)
 
@@ -91,7 +92,7 @@ def load(
     source: columns as the messages have them; opened by `open_for_load`, or its place. outcomes: its rows are outcomes,
     not events. Where labels come late and the rows of events have the target, they are loaded as outcomes too, observed
     at their `observed_at` or `label_delay` after the event. A column `prediction` of events, if the fleet declares none
-    of that name, is what the present system answered: it becomes the incumbent's.
+    of that name and reads none from it, is what the present system answered: it becomes the incumbent's.
 
     Among rows with the same group and id, the one with the earliest event_time (observed_at for outcomes) is loaded;
     among equal times, the first in the source. Rows that are not valid become dead letters.
@@ -182,7 +183,8 @@ class _Load:
         if outcomes:
             return Kinds(self._kind(outcome_columns(self._config), ""))
         events = event_columns(self._config)
-        answers = Answers(self._config, events.rules, self._source.name) if self._has(ANSWER) else None
+        is_answered = self._has(ANSWER) and may_be_answer(self._config, self._source.columns)
+        answers = Answers(self._config, events.rules, self._source.name) if is_answered else None
         main = self._kind(events, "", *([answers.field] if answers is not None else []))
         outcomes_ = outcome_columns(self._config)
         label = outcomes_.rules.field_of(self._config.fleet.target)
@@ -190,9 +192,7 @@ class _Load:
         return Kinds(main, self._kind(outcomes_, "#outcomes") if is_late else None, answers)
 
     def _has(self, source: str) -> bool:
-        """Whether the source has, or may have, a column of this name that the fleet does not declare for events."""
-        if source == ANSWER and self._config.fleet.type_of(ANSWER) is not None:
-            return False
+        """Whether the source has, or may have, a column of this name, or one that its path reaches into."""
         columns = self._source.columns
         return columns is None or source in columns or source.partition(".")[0] in columns
 

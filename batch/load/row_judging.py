@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from batch.load.column_checks import GROUP, PLACE, Columns
 from batch.load.groups import Groups
+from batch.load.typed_batch import TypedBatch
 from schemas.messages import OUTCOME
 from spinney.core.config import Config
 from spinney.core.records.judge import Judgement, RejectedError, judge, read_message, value_of
 from spinney.core.records.rules import Rules, rules_of
+from spinney.sources import Batch
 
 OBSERVED_AT = "observed_at"
 
@@ -61,15 +63,24 @@ class LateLabels:
         fields = tuple(observed if rule.name == OBSERVED_AT else rule for rule in self._given.fields)
         self._derived = replace(self._given, fields=fields)
         self._label = replace(label, required=False)
-        source = self._given.field_of(OBSERVED_AT).source
-        self._observed_names = (source, source.partition(".")[0])
         self.message_rules = replace(
             events,
             fields=(*events.fields, *(rule for rule in self._given.fields if rule.name in (label.name, OBSERVED_AT))),
         )
 
-    def judged(self, message: bytes, moment: datetime) -> tuple[bytes, Judgement] | None:
-        """The message of the outcome and what it is; None where the row has no label, or no time to observe it."""
+    def is_observed(self, batch: Batch) -> bool | None:
+        """Whether the batch has a column `observed_at`, so that each of its rows has one; None: each line by itself."""
+        if batch.columns is None:
+            return None
+        return TypedBatch(batch, self._given).column_of(self._given.field_of(OBSERVED_AT)) is not None
+
+    def judged(
+        self, message: bytes, moment: datetime, is_observed: bool | None = None
+    ) -> tuple[bytes, Judgement] | None:
+        """The message of the outcome and what it is; None where the row has no label, or no time to observe it.
+
+        is_observed: as of the row's batch.
+        """
         try:
             said = read_message(message)
         except RejectedError:
@@ -79,7 +90,7 @@ class LateLabels:
                 return None
         except RejectedError:
             pass  # there is a label, of the wrong type
-        if any(name in said for name in self._observed_names):
+        if _has(said, self._given.field_of(OBSERVED_AT).source) if is_observed is None else is_observed:
             return message, judge(message, moment, self._given)
         try:
             at = value_of(said, self._events.field_of(self._events.time), self._events)
@@ -88,3 +99,15 @@ class LateLabels:
             return None
         derived = message.rstrip()[:-1] + f',"{OBSERVED_AT}":"{observed}"}}'.encode()
         return derived, judge(derived, moment, self._derived)
+
+
+def _has(message: Mapping[str, Any], source: str) -> bool:
+    """Whether a message has a field of this whole name, or one that its path reaches, null or not."""
+    if source in message:
+        return True
+    found: Any = message
+    for name in source.split("."):
+        if not isinstance(found, dict) or name not in found:
+            return False
+        found = found[name]
+    return True

@@ -1,4 +1,4 @@
-"""Whether the files of a source agree about the columns that matter."""
+"""Whether the files of a source have the columns that matter, each once, and agree about them."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ def check(files: Sequence[DataFile], options: Options) -> tuple[str, ...]:
         if not with_it and not is_optional:
             notes.append(f"column {name}: in no file, so it is null in every row")
     return tuple(notes)
+
+
+def refuse_twice(name: str, columns: Sequence[str], options: Options) -> None:
+    """Raises ContractError: a file has a wanted column more than once. columns: as it has them."""
+    for column in options.wanted.columns_of(columns) if options.wanted else ():
+        if (times := columns.count(column)) > 1:
+            raise ContractError(
+                f"{name}: column {column}: expected once; the file has {times} of this name. Rename or leave out the "
+                "others"
+            )
 
 
 def without_required(name: str, wanted: Wanted, columns: Iterable[str], lacking: Sequence[str]) -> ContractError:

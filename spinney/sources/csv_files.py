@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from spinney.core.errors import ContractError
+from spinney.sources import agreement
 from spinney.sources.batch import BadRow, Batch, DataFile
 from spinney.sources.dialect import Dialect, dialect
 from spinney.sources.options import Options
@@ -28,7 +29,7 @@ def open_csv(file: Path, name: str, options: Options) -> DataFile:
     """Raises ContractError: no header, a wanted column twice in it, or another encoding than the one given."""
     found = dialect(file, options.text)
     names = _unique_names(found.header)
-    _refuse_wanted_twice(found.header, name, options)
+    agreement.refuse_twice(name, found.header, options)
     rows = max(0, round(file.stat().st_size / max(1.0, found.row_bytes)) - 1)
     columns = dict.fromkeys(names, pa.string())
     numbers: frozenset[str] = frozenset()
@@ -55,12 +56,6 @@ def _unique_names(header: Sequence[str]) -> tuple[str, ...]:
             name = f"{wanted}.{number}"
         names.append(name)
     return tuple(names)
-
-
-def _refuse_wanted_twice(header: Sequence[str], name: str, options: Options) -> None:
-    for wanted in options.wanted.names if options.wanted else ():
-        if header.count(wanted) > 1:
-            raise ContractError(f"{name}: column {wanted}: expected once in the header; it stands there twice")
 
 
 def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Sequence[str] | None) -> Iterator[Batch]:

@@ -45,7 +45,7 @@ def open_source(path: str | Path, options: Options | None = None) -> Source:
 def _open(found: Found, options: Options) -> DataFile:
     try:
         if found.kind is Kind.PARQUET:
-            return open_parquet(found.path, found.name)
+            return open_parquet(found.path, found.name, options)
         if found.kind is Kind.DELTA:
             return open_delta(found.path, found.name)
         if found.kind is Kind.CSV:

@@ -10,7 +10,9 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from spinney.core.errors import ContractError
+from spinney.sources import agreement
 from spinney.sources.batch import Batch, DataFile
+from spinney.sources.options import Options
 
 BATCH_ROWS, BATCH_BYTES = 262_144, 64 * 1024**2
 """Upper bounds of one batch; bytes are estimated from the schema and the file's metadata."""
@@ -22,8 +24,8 @@ _TEXT_BYTES = 32
 _ERRORS = (pa.ArrowException, OSError)
 
 
-def open_parquet(file: Path, name: str) -> DataFile:
-    """Raises ContractError: no Parquet file."""
+def open_parquet(file: Path, name: str, options: Options) -> DataFile:
+    """Raises ContractError: no Parquet file, or a wanted column twice in it."""
     try:
         with _opened(file) as opened:
             metadata, schema = opened.metadata, opened.schema_arrow
@@ -31,6 +33,7 @@ def open_parquet(file: Path, name: str) -> DataFile:
         raise unreadable(name, error) from error
     size = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
     batch_rows = rows_per_batch(schema, size, metadata.num_rows)
+    agreement.refuse_twice(name, schema.names, options)
     columns = {field.name: field.type for field in schema}
     return DataFile(name, columns, metadata.num_rows, exact=True, read=lambda only: _read(file, name, only, batch_rows))
 

@@ -18,7 +18,9 @@ _FIRST_S, _LAST_S = int((_FIRST - _EPOCH).total_seconds()), int((_LAST - _EPOCH)
 
 
 def rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:
-    """Each row: name → value. Times have microseconds; one that Python cannot say is its number as text."""
+    """Each row: name → value. Times have microseconds, and UTC where the column has a zone; one that Python cannot say
+    is its number as text.
+    """
     names = batch.schema.names
     columns = [values(column) for column in batch.columns]
     if not names:
@@ -34,11 +36,23 @@ def values(column: pa.Array) -> list[Any]:
         return values(column.dictionary_decode())
     if types.is_timestamp(kind) or types.is_date(kind):
         return _times(column)
+    if types.is_struct(kind) and len({field.name for field in kind}) == kind.num_fields > 0:
+        return _objects(column)
     try:
         found: list[Any] = column.to_pylist()
     except (pa.ArrowException, ValueError, OverflowError, UnicodeError):
         return [_value(each) for each in column]
     return found
+
+
+def _objects(column: pa.StructArray) -> list[Any]:
+    """Field by field, so that a value that Python cannot say does not cost the others of its object."""
+    names = [field.name for field in column.type]
+    parts = zip(*(values(part) for part in column.flatten()), strict=True)
+    there = column.is_valid().to_pylist()
+    return [
+        dict(zip(names, part, strict=True)) if is_there else None for part, is_there in zip(parts, there, strict=True)
+    ]
 
 
 def _value(cell: pa.Scalar) -> Any:
@@ -60,7 +74,8 @@ def _times(column: pa.Array) -> list[Any]:
     else:
         ticks = np.asarray(column.cast(pa.int64()).fill_null(0))
         seconds = ticks // _PER_SECOND[kind.unit]
-        simple = pa.timestamp("us" if kind.unit == "ns" else kind.unit, kind.tz)
+        # In UTC: the first and last hours that Python can say lie outside of its years in other zones.
+        simple = pa.timestamp("us" if kind.unit == "ns" else kind.unit, None if kind.tz is None else "UTC")
     outside = (seconds < _FIRST_S) | (seconds > _LAST_S)
     if not outside.any():
         found: list[Any] = column.cast(simple, safe=False).to_pylist()

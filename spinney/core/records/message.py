@@ -13,6 +13,8 @@ from spinney.core.records.rules import FieldRule, Rules
 from spinney.core.records.times import number_of_instant
 from spinney.core.records.values import INTEGER_BITS, NUMBER, TRUTHS
 
+_Path = tuple[str, ...]
+
 _NO_JSON: Final = object()
 """Of an undeclared value that JSON cannot say."""
 
@@ -26,10 +28,12 @@ def message_of(row: Mapping[str, Any], rules: Rules, *, texts: Container[str] = 
     A declared value that JSON cannot say is written as something that `judge` rejects with its name.
     """
     declared = {rule.source: rule for rule in rules.fields}
+    # As `judge` reads it: a field of the row that has the whole dotted name hides the nested one.
+    nested = {tuple(source.split(".")): rule for source, rule in declared.items() if source not in row}
     parts = []
     for name, value in row.items():
         rule = declared.get(name)
-        said = _of_text(value, rule, rules) if name in texts else _json(value, rule)
+        said = _of_text(value, rule, rules) if name in texts else _json(value, rule, (name,), nested)
         if said is not _NO_JSON:
             parts.append(f"{json.dumps(str(name), ensure_ascii=False)}:{said}")
     text = "{" + ",".join(parts) + "}"
@@ -64,8 +68,11 @@ def _number(text: str) -> str | None:
     return text
 
 
-def _json(value: Any, rule: FieldRule | None) -> Any:
-    """JSON text; `_NO_JSON` for an undeclared value that has none."""
+def _json(value: Any, rule: FieldRule | None, path: _Path, nested: Mapping[_Path, FieldRule]) -> Any:
+    """JSON text; `_NO_JSON` for an undeclared value that has none.
+
+    path: the names that lead to the value. nested: the rules of values inside objects, by their path.
+    """
     if value is None:
         return "null"
     if isinstance(value, (bool, int)):
@@ -81,15 +88,22 @@ def _json(value: Any, rule: FieldRule | None) -> Any:
     if isinstance(value, time):
         return json.dumps(value.isoformat())
     if isinstance(value, dict):
-        inside = {str(name): _json(part, None) for name, part in value.items()}
-        said = (
-            f"{json.dumps(name, ensure_ascii=False)}:{part}" for name, part in inside.items() if part is not _NO_JSON
-        )
-        return "{" + ",".join(said) + "}"
+        return _of_object(value, path, nested)
     if isinstance(value, (list, tuple)):
-        inside_ = [_json(part, None) for part in value]
-        return "[" + ",".join("null" if part is _NO_JSON else part for part in inside_) + "]"
+        items = [_json(part, None, (), {}) for part in value]
+        return "[" + ",".join("null" if item is _NO_JSON else item for item in items) + "]"
     return _NO_JSON if rule is None else json.dumps({type(value).__name__: "not JSON"})
+
+
+def _of_object(value: Mapping[Any, Any], path: _Path, nested: Mapping[_Path, FieldRule]) -> str:
+    parts = []
+    for key, part in value.items():
+        name = str(key)
+        inner = (*path, name)
+        said = _json(part, nested.get(inner), inner, nested)
+        if said is not _NO_JSON:
+            parts.append(f"{json.dumps(name, ensure_ascii=False)}:{said}")
+    return "{" + ",".join(parts) + "}"
 
 
 def _of_float(value: float, rule: FieldRule | None) -> str:

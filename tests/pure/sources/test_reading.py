@@ -169,6 +169,17 @@ def test_parquet_gives_pythons_values_and_what_python_cannot_say_as_text(tmp_pat
     assert open_source(tmp_path / "a.parquet").rows == 2
 
 
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "+14:00"])
+def test_the_first_and_last_moments_of_any_zone_are_read_inside_objects_too(tmp_path: Path, zone: str) -> None:
+    ends = [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)]
+    at = pa.array(ends, pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone))
+    inside = pa.StructArray.from_arrays([at, pa.array([1, 2])], ["at", "x"])
+    pq.write_table(pa.table({"at": at, "inside": inside}), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == [
+        {"at": end, "inside": {"at": end, "x": x}} for x, end in enumerate(ends, start=1)
+    ]
+
+
 def test_columns_that_are_not_wanted_are_left_out_whatever_they_are(tmp_path: Path) -> None:
     table = pa.table(
         {
@@ -277,7 +288,7 @@ def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
         ("a.parquet", b"no", r"a\.parquet: expected a Parquet file; got: "),
         ("a.csv", b"", r"a\.csv: expected a first row with the columns' names; the file is empty"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "as in UTF-16 without a byte order mark. Name it: --encoding"),
-        ("a.csv", b"a,a\n1,2\n", r"column a: expected once in the header; it stands there twice"),
+        ("a.csv", b"a,a\n1,2\n", r"column a: expected once; the file has 2 of this name"),
         ("a.jsonl", b'[{"a": 1}]', "expected a JSON object in each line; got an array"),
     ],
 )
@@ -285,6 +296,16 @@ def test_a_file_that_is_not_what_it_says_is_refused(tmp_path: Path, name: str, c
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ContractError, match=said):
         open_source(tmp_path / name, wanted("a"))
+
+
+@pytest.mark.parametrize("name", ["a", "a.x"])
+def test_a_wanted_column_that_parquet_has_twice_is_refused_and_another_left_out(tmp_path: Path, name: str) -> None:
+    twice, other = pa.array([{"x": 1}]), pa.array([2])
+    pq.write_table(pa.table([twice, twice, other], ["a", "a", "b"]), tmp_path / "a.parquet")
+    for only in (True, False):  # as load reads it, and as produce does
+        with pytest.raises(ContractError, match=r"a\.parquet: column a: expected once; the file has 2 of this name"):
+            open_source(tmp_path / "a.parquet", wanted(name, only=only))
+    assert read(tmp_path / "a.parquet", wanted("b")) == [{"b": 2}]
 
 
 def test_nothing_there_and_an_empty_folder_and_a_mixed_one_are_refused(tmp_path: Path) -> None:

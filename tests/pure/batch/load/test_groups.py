@@ -41,3 +41,12 @@ def test_every_row_has_the_key_and_shard_of_its_columns(rows: list[tuple], width
     ranked = [at for _, at in sorted(zip(groups.ranks().tolist(), range(len(groups)), strict=True))]
     in_order = [(shard[at], of[at].encode()) for at in ranked] if rows else []
     assert in_order == sorted(in_order)
+
+
+def test_many_columns_with_many_values_each_keep_their_rows_apart() -> None:
+    count = 8_000  # five columns of it have more combinations than 64 bits can number
+    rows = [tuple(f"{n * step % count}" for step in (1, 7, 11, 13, 17)) for n in range(count)]
+    groups = Groups([pa.string()] * 5, 8)
+    found = groups.numbers([pa.array(column) for column in zip(*rows, strict=True)])
+    assert found.tolist() == list(range(count))
+    assert list(zip(*(column.to_pylist() for column in groups.columns()), strict=True)) == rows

@@ -224,6 +224,51 @@ def test_a_row_with_a_wrong_time_is_one_dead_letter_and_its_label_none(tmp_path:
     assert found.added == {"events": 19, "outcomes": 19, "dead_letters": 1}
 
 
+SEEN_INSIDE = ("[kafka]", '[fleet.fields]\nobserved_at = "meta.seen"\n[kafka]')
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_label_whose_time_is_not_in_its_object_is_observed_after_the_delay_whatever_else_is_there(
+    tmp_path: Path, kind: str
+) -> None:
+    config = configured(tmp_path / "root", SEEN_INSIDE, late=True)
+    row = {"shop": "a", "dept": 1, "at": "2024-05-01T00:00:00Z", "price": 1.0, "meta": {"z": 1}}
+    # By columns a plain number is surely valid, and a text with blanks or letters is judged by itself.
+    rows = [{**row, "sale": f"s{n}", "sold": sold} for n, sold in enumerate(["2", " 3 ", "many"])]
+    place = tmp_path / f"rows.{kind}"
+    if kind == "parquet":
+        parquet(place, rows)
+    else:
+        place.write_text("\n".join(map(json.dumps, rows)))
+    found = load(config, str(place))
+    assert found.rejections.counts == {("wrong_type", "sold"): 1}
+    at = datetime(2024, 5, 1, tzinfo=UTC) + config.fleet.label_delay
+    stored = {row["event_id"]: (row["label"], row["observed_at"]) for row in rows_of(config, tables.OUTCOMES)}
+    assert stored == {"s0": (2.0, at), "s1": (3.0, at)}
+
+
+def test_where_a_file_has_the_time_of_labels_inside_an_object_no_label_of_it_goes_without(tmp_path: Path) -> None:
+    config = configured(tmp_path / "root", SEEN_INSIDE, late=True)
+    metas: list[Any] = [{"seen": "2024-05-03"}, {"seen": None}, None]
+    rows = [{**ROW, "sale": f"s{n}", "sold": 1.0, "meta": meta} for n, meta in enumerate(metas)]
+    found = load(config, parquet(tmp_path / "rows.parquet", rows))
+    assert found.rejections.counts == {("missing_field", "observed_at"): 2}
+    assert [row["event_id"] for row in rows_of(config, tables.OUTCOMES)] == ["s0"]
+
+
+def test_a_line_has_the_time_of_its_label_if_it_names_it(tmp_path: Path) -> None:
+    config = configured(tmp_path / "root", SEEN_INSIDE, late=True)
+    times: list[Any] = [{"meta": {"seen": "2024-05-03"}}, {"meta.seen": "2024-05-04"}, {"meta": {"seen": None}}, {}]
+    row = {"shop": "a", "dept": 1, "at": "2024-05-01T00:00:00Z", "price": 1, "sold": 1}
+    lines = [{**row, "sale": f"s{n}", **each} for n, each in enumerate(times)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = load(config, str(tmp_path / "rows.jsonl"))
+    assert found.rejections.counts == {("missing_field", "observed_at"): 1}
+    after = datetime(2024, 5, 1, tzinfo=UTC) + config.fleet.label_delay
+    stored = {row["event_id"]: row["observed_at"] for row in rows_of(config, tables.OUTCOMES)}
+    assert stored == {"s0": datetime(2024, 5, 3, tzinfo=UTC), "s1": datetime(2024, 5, 4, tzinfo=UTC), "s3": after}
+
+
 def history() -> list[dict[str, Any]]:
     """Of six rows the fifth has no label, the fourth no price, and the last a price out of its range."""
     prices = [0.0, 1.0, 2.0, float("nan"), 4.0, 1000.0]
@@ -433,6 +478,30 @@ def test_answers_of_classes_are_stored_as_the_fleet_names_them_and_others_refuse
     with pytest.raises(StoreError, match=r'column prediction: expected int, the class .* got the text "yes"'):
         load(config, answered("yes", "yes", "yes"))
     assert len(rows_of(config, tables.INCUMBENT)) == 2
+
+
+@pytest.mark.parametrize("source", ["prediction", "prediction.usd"])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_column_prediction_that_the_fleet_reads_as_its_own_is_no_answer(
+    tmp_path: Path, source: str, kind: str
+) -> None:
+    config = configured(tmp_path / "root", ("[kafka]", f'[fleet.fields]\nprice = "{source}"\n[kafka]'))
+    row = {"shop": "a", "dept": 1, "sale": "s", "at": "2024-05-01T00:00:00Z"}
+    row["prediction"] = {"usd": 1.5} if "." in source else 1.5
+    place = tmp_path / f"rows.{kind}"
+    if kind == "parquet":
+        parquet(place, [row])
+    else:
+        place.write_text(json.dumps(row))
+    assert load(config, str(place)).added == {"events": 1, "dead_letters": 0}
+    assert (events(config)["s"]["price"], rows_of(config, tables.INCUMBENT)) == (1.5, [])
+
+
+def test_a_column_prediction_beside_one_whose_name_begins_like_it_is_the_answer(tmp_path: Path) -> None:
+    config = configured(tmp_path / "root", ("[kafka]", '[fleet.fields]\nprice = "prediction.usd"\n[kafka]'))
+    source = parquet(tmp_path / "rows.parquet", [{**ROW, "prediction": 2.0, "prediction.usd": 1.5}])
+    assert load(config, source).added == {"events": 1, "incumbent": 1, "dead_letters": 0}
+    assert events(config)["s"]["price"] == 1.5
 
 
 def test_the_command_says_what_was_stored_what_was_there_and_what_is_wrong(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -53,6 +54,29 @@ ROWS: list[tuple[str, str, Any, Any]] = [
 def test_a_cell_of_a_typed_file_is_judged_as_its_json(name: str, field: str, value: Any, expected: Any) -> None:
     found = values_of({**GOOD, field: value})
     assert (found if isinstance(found, tuple) else found[field]) == expected
+
+
+@pytest.mark.parametrize(("name", "field", "value", "expected"), ROWS, ids=[each[0] for each in ROWS])
+def test_a_field_inside_objects_is_written_by_its_rule_too(name: str, field: str, value: Any, expected: Any) -> None:
+    fields = (replace(rule, source=f"after.deep.{field}") if rule.name == field else rule for rule in RULES.fields)
+    rules = replace(RULES, fields=tuple(fields))
+    good = {name: each for name, each in GOOD.items() if name != field}
+    found = judge(message_of({**good, "after": {"deep": {field: value}}}, rules), RECORDED_AT, rules)
+    assert ((found.reason, found.field) if found.values is None else found.values[field]) == expected
+
+
+def test_an_integer_with_gaps_inside_an_object_is_an_integer_for_strict_fleets_too() -> None:
+    strict = rules_of(fleet("coerce = false"), messages.EVENT)
+    rules = replace(strict, fields=(replace(strict.field_of("n"), source="after.n"),))
+    assert message_of({"after": {"n": 3.0}}, rules) == b'{"after":{"n":3}}'
+
+
+def test_a_field_inside_an_object_that_no_rule_reads_has_none() -> None:
+    fields = (replace(rule, source="after.note") if rule.name == "note" else rule for rule in RULES.fields)
+    rules = replace(RULES, fields=tuple(fields))
+    inside = {"note": b"x", "b": 1}
+    message = json.loads(message_of({"after": inside, "after.note": "y", "x": {"x": b"x"}, "all": [inside]}, rules))
+    assert message == {"after": {"b": 1}, "after.note": "y", "x": {}, "all": [{"b": 1}]}
 
 
 CELLS: list[tuple[str, str, Any]] = [
