@@ -126,6 +126,51 @@ def test_rows_with_too_many_or_few_cells_are_told_and_the_others_keep_their_numb
     assert bad[0].why == "expected 2 cells, as in the header; got 3"
 
 
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ('1,x\n2,"y\n3,z\n', "row 2"),
+        ('1,x\n2,"y', "row 2"),
+        ('1,x\n"2,y\n3,z\n', "row 2"),
+        ('1,x,x\n2,x,x\n3,"y\n\n', "row 3"),
+        ('1,x\n2,"y""\n', "row 2"),
+        ("1,x\n" * 2_500_000 + '1,"x\n' + "1,x\n" * 10, "row 2500001"),
+    ],
+    ids=["last cell", "no line break at the end", "first cell", "after odd rows", "doubled quote", "third block"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_quote_that_is_open_at_the_end_of_a_file_is_refused_with_its_row(
+    tmp_path: Path, rows: str, place: str, encoding: str
+) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n" + rows, encoding=encoding)
+    read: list[int] = []
+    with pytest.raises(ContractError, match=rf"a\.csv: {place}: expected a closing quote; the file ends within"):
+        read.extend(number for batch in open_source(tmp_path / "a.csv").batches() for number in batch.numbers)
+    assert int(place.removeprefix("row ")) not in read
+
+
+@pytest.mark.parametrize("column", [["a"], ["b"], None])
+def test_a_quote_that_is_open_for_more_than_a_block_is_refused_with_its_row(
+    tmp_path: Path, column: list[str] | None
+) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n" + "1,x\n" * 2_500_000 + '1,"x\n' + "1,x\n" * 5_000_000)
+    with pytest.raises(ContractError, match=r"a\.csv: row 2500001: expected at most 8 MiB; got more"):
+        batches(tmp_path / "a.csv", wanted(*column) if column else None)
+
+
+@pytest.mark.parametrize(
+    ("content", "last"),
+    [
+        ('a,b\n1,x"y\n2,5" pipe', '5" pipe'), ('a,b\n1,2\n2,"say ""hi"""', 'say "hi"'), ('a,b\r1,x\r2,"y"\r', "y"),
+    ],
+)  # fmt: skip
+def test_quotes_inside_and_at_the_end_of_cells_are_no_open_quotes(tmp_path: Path, content: str, last: str) -> None:
+    (tmp_path / "a.csv").write_text(content, newline="")
+    assert read(tmp_path / "a.csv")[1:] == [{"a": "2", "b": last}]
+    (tmp_path / "b.csv").write_text('a\n1\n\n"2\n3"\n')
+    assert read(tmp_path / "b.csv") == [{"a": "1"}, {"a": "2\n3"}]
+
+
 def test_numbers_go_on_from_block_to_block(tmp_path: Path) -> None:
     rows = [f"{at},{'x' * 90}" if at % 50_000 else f"{at},x,odd" for at in range(1, 200_001)]
     (tmp_path / "a.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
