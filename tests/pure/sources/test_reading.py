@@ -251,6 +251,16 @@ def test_names_of_folders_are_columns_of_text(tmp_path: Path) -> None:
     assert read(tmp_path / "hist", wanted("store"))[0] == {"store": "007"}
 
 
+def test_delta_tables_inside_a_folder_are_read_as_tables_so_that_deleted_rows_stay_deleted(tmp_path: Path) -> None:
+    for store, rows in {"7": ["old", "new"], "8": ["b"]}.items():
+        for row in rows:
+            write_deltalake(tmp_path / "lake" / f"store={store}", pa.table({"x": [row]}), mode="overwrite")
+    assert read(tmp_path / "lake") == [{"x": "new", "store": "7"}, {"x": "b", "store": "8"}]
+    pq.write_table(pa.table({"x": ["c"]}), tmp_path / "lake" / "c.parquet")
+    with pytest.raises(ContractError, match=r"expected files of one kind; got .*c\.parquet and .*store=7$"):
+        open_source(tmp_path / "lake")
+
+
 def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
     (tmp_path / "store=007").mkdir()
     (tmp_path / "store=007" / "a.jsonl").write_text('{"x": 1}\n{}\n{"store": "8"}\nno')
