@@ -311,6 +311,31 @@ def test_a_column_that_one_file_lacks_is_null_there_if_that_is_asked_for_or_nobo
     assert read(tmp_path, wanted("k")) == [{"k": "a"}, {"k": "b"}]
 
 
+def test_folders_of_json_lines_whose_files_have_other_fields_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('no\n{"k": "a"}\n{"k": "a", "s": {"z": 1}, "\\ud800": {"\\ud800": 1}}\n')
+    (tmp_path / "b.jsonl").write_text('{"k": "b", "x": null}\n{"k": "b", "s": {"y": 1}}\n')
+    (tmp_path / "c.jsonl").write_text("\n")
+    lacks = "expected, since .*b.jsonl has it; it is in none of the first 1,000 lines"
+    for name in ("x", "s.y"):
+        with pytest.raises(ContractError, match=rf"a\.jsonl: column {name}: {lacks}"):
+            open_source(tmp_path, wanted("k", name))
+        with pytest.raises(
+            ContractError, match=rf"a\.jsonl: expected the columns {name}; it lacks {name} and has k, s"
+        ):
+            open_source(tmp_path, wanted("k", name, required=(name,)))
+    allowed = Options(wanted=Wanted(("k", "x", "s.y", "s.v")), missing_as_null=True)
+    source = open_source(tmp_path, allowed)
+    assert source.notes == ("column s.v: in none of the first 1,000 lines of any file, so it is null in these rows",)
+    assert [len(batch) for batch in source.batches()] == [3, 2]
+
+
+def test_a_value_of_the_path_is_a_column_of_json_lines(tmp_path: Path) -> None:
+    for store in ("7", "8"):
+        (tmp_path / f"store={store}").mkdir()
+        (tmp_path / f"store={store}" / "a.jsonl").write_text('{"k": "b"}\n')
+    assert open_source(tmp_path, wanted("k", "store", required=("store",))).notes == ()
+
+
 def test_a_path_into_a_column_that_has_no_such_field_is_a_column_that_is_nowhere(tmp_path: Path) -> None:
     pq.write_table(pa.table({"x": [1], "s": [{"y": 1}]}), tmp_path / "a.parquet")
     assert open_source(tmp_path / "a.parquet", wanted("s.y")).notes == ()
