@@ -9,6 +9,7 @@ from pyarrow import types
 
 from spinney.core.errors import ContractError
 from spinney.sources.batch import DataFile
+from spinney.sources.json_lines import LOOKED_AT
 from spinney.sources.options import Options, Wanted
 
 _FAMILIES = (
@@ -24,9 +25,9 @@ def check(files: Sequence[DataFile], options: Options) -> tuple[str, ...]:
 
     Raises ContractError, naming file and column: one that is required and not there, one that only some of the files
     have (unless `missing_as_null`), or one that is of another family of types than in the first file. Integers beside
-    fractions are no difference.
+    fractions are no difference. The columns of JSON lines are the fields of the first objects of each file.
     """
-    typed = [file for file in files if file.columns is not None]
+    typed = [file for file in files if _all_columns(file) is not None]
     if not typed:
         return ()
     notes = []
@@ -36,7 +37,7 @@ def check(files: Sequence[DataFile], options: Options) -> tuple[str, ...]:
         _refuse_other_types(name, with_it, options)
         is_optional = options.wanted is not None and name in options.wanted.optional
         if not with_it and not is_optional:
-            notes.append(f"column {name}: in no file, so it is null in every row")
+            notes.append(f"column {name}: {_nowhere(typed)}")
     return tuple(notes)
 
 
@@ -69,14 +70,28 @@ def family(kind: pa.DataType) -> str | None:
     return next((name for name, tests in _FAMILIES if any(test(kind) for test in tests)), str(kind))
 
 
+def _all_columns(file: DataFile) -> Mapping[str, pa.DataType] | None:
+    return file.fields if file.columns is None else file.columns
+
+
+def _nowhere(files: Sequence[DataFile]) -> str:
+    if any(file.columns is None for file in files):
+        return f"in none of the first {LOOKED_AT:,} lines of any file, so it is null in these rows"
+    return "in no file, so it is null in every row"
+
+
+def _not_there(file: DataFile) -> str:
+    return f"it is in none of the first {LOOKED_AT:,} lines" if file.columns is None else "it is not there"
+
+
 def _names(files: Sequence[DataFile], options: Options) -> list[str]:
     if options.wanted is not None:
         return list(options.wanted.names)
-    return list(dict.fromkeys(name for file in files for name in file.columns or ()))
+    return list(dict.fromkeys(name for file in files for name in _all_columns(file) or ()))
 
 
 def _column(file: DataFile, name: str, options: Options) -> str | None:
-    columns: Mapping[str, pa.DataType] = file.columns or {}
+    columns = _all_columns(file) or {}
     if name in columns or options.wanted is None:
         return name if name in columns else None
     found = options.wanted.in_file(name, columns)
@@ -99,11 +114,11 @@ def _refuse_missing(name: str, files: Sequence[DataFile], with_it: Sequence[Data
     if options.wanted is not None and name in options.wanted.required:
         lacking = [each for each in options.wanted.names if each in options.wanted.required]
         lacking = [each for each in lacking if _column(without, each, options) is None]
-        raise without_required(without.name, options.wanted, without.columns or (), lacking)
+        raise without_required(without.name, options.wanted, _all_columns(without) or (), lacking)
     if with_it and not options.missing_as_null:
         raise ContractError(
-            f"{without.name}: column {name}: expected, since {with_it[0].name} has it; it is not there. Add it, or "
-            "pass --missing-as-null if its rows have no value"
+            f"{without.name}: column {name}: expected, since {with_it[0].name} has it; {_not_there(without)}. Add "
+            "it, or pass --missing-as-null if its rows have no value"
         )
 
 
@@ -111,7 +126,7 @@ def _refuse_other_types(name: str, files: Sequence[DataFile], options: Options) 
     first: tuple[str, DataFile] | None = None
     for file in files:
         column = _column(file, name, options)
-        found = family((file.columns or {})[column]) if column == name else None
+        found = family((_all_columns(file) or {})[column]) if column == name else None
         if found is None:
             continue
         if first is None:

@@ -63,7 +63,11 @@ class Source:
 
 @dataclass(frozen=True)
 class DataFile:
-    """One opened file of a source. read: takes the columns to read (None: all) and gives batches."""
+    """One opened file of a source. read: takes the columns to read (None: all) and gives batches.
+
+    fields: of JSON lines, the fields of the first objects, as structs or null types; None if none of these lines is an
+    object.
+    """
 
     name: str
     columns: dict[str, pa.DataType] | None
@@ -71,3 +75,4 @@ class DataFile:
     exact: bool
     read: Callable[[Sequence[str] | None], Iterator[Batch]]
     notes: tuple[str, ...] = field(default=())
+    fields: dict[str, pa.DataType] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow.csv as arrow_csv
 from spinney.core.errors import ContractError
 from spinney.sources import agreement
 from spinney.sources.batch import BadRow, Batch, DataFile
+from spinney.sources.csv_stream import MarkedStream, end_mark
 from spinney.sources.dialect import Dialect, dialect
 from spinney.sources.options import Options
 
@@ -22,6 +23,9 @@ BLOCK_BYTES = 8 << 20
 """Read at once; no row can be longer."""
 
 _KEPT_CHARACTERS = 2_000
+_STRADDLING = "straddling object"
+"""In Arrow's message about a row that is longer than a block."""
+
 _DECIMAL_COMMA = r"^([+-]?[0-9]+),([0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -59,44 +63,102 @@ def _unique_names(header: Sequence[str]) -> tuple[str, ...]:
 
 
 def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Sequence[str] | None) -> Iterator[Batch]:
-    bad: deque[BadRow] = deque()
+    kept = list(names if only is None else only)
+    rows = _Rows(name, end_mark(len(names)))
+    # Each batch waits for the next one: its last row is complete only if the file does not end within a quote.
+    waiting: Batch | None = None
+    try:
+        with MarkedStream(file, found.encoding, rows.mark) as stream:
+            for cells in _opened(stream, found, names, kept, rows.skip):
+                if waiting is not None:
+                    yield waiting
+                numbers, bad = rows.numbered(cells.num_rows)
+                waiting = Batch(name, numbers, cells, frozenset(kept), bad=tuple(bad))
+    except (pa.ArrowException, UnicodeError, OSError) as error:
+        if _STRADDLING in str(error):
+            raise rows.too_long() from error
+        raise ContractError(f"{name}: expected CSV with {len(names)} columns; got: {str(error)[:300]}") from error
+    rest = rows.rest()
+    if not rows.ended:
+        raise rows.quote_left_open()
+    if waiting is not None:
+        yield waiting
+    if rest:
+        yield Batch(name, range(0), bad=tuple(rest))
 
-    def skip(row: Any) -> str:
-        why = f"expected {row.expected_columns} cells, as in the header; got {row.actual_columns}"
-        bad.append(BadRow(name, row.number - 1, str(row.text or "")[:_KEPT_CHARACTERS], why))
+
+def _opened(
+    stream: MarkedStream, found: Dialect, names: Sequence[str], kept: Sequence[str], skip: Callable[[Any], str]
+) -> Iterator[pa.RecordBatch]:
+    opened: Iterator[pa.RecordBatch] = arrow_csv.open_csv(
+        stream,
+        # One thread: only then does Arrow number the rows that it cannot split.
+        read_options=arrow_csv.ReadOptions(
+            use_threads=False, block_size=BLOCK_BYTES, column_names=list(names), skip_rows_after_names=1
+        ),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=found.delimiter, newlines_in_values=True, invalid_row_handler=skip
+        ),
+        convert_options=arrow_csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            null_values=[],
+            strings_can_be_null=False,
+            include_columns=list(kept),
+        ),
+    )
+    return opened
+
+
+class _Rows:
+    """The numbers of a file's rows, and those rows that could not be split, in the order in which Arrow reads them.
+
+    mark: the row after the last one. ended: whether Arrow has read it as a row.
+    """
+
+    def __init__(self, name: str, mark: str) -> None:
+        self.mark = mark
+        self.ended = False
+        self._name = name
+        self._bad: deque[BadRow] = deque()
+        self._next = 1
+
+    def skip(self, row: Any) -> str:
+        """Note a row that Arrow cannot split, and leave it out."""
+        if row.text == self.mark:
+            self.ended = True
+        else:
+            why = f"expected {row.expected_columns} cells, as in the header; got {row.actual_columns}"
+            self._bad.append(BadRow(self._name, row.number - 1, str(row.text or "")[:_KEPT_CHARACTERS], why))
         return "skip"
 
-    kept = list(names if only is None else only)
-    try:
-        opened = arrow_csv.open_csv(
-            file,
-            # One thread: only then does Arrow number the rows that it cannot split.
-            read_options=arrow_csv.ReadOptions(
-                use_threads=False,
-                block_size=BLOCK_BYTES,
-                column_names=list(names),
-                skip_rows_after_names=1,
-                encoding="utf8" if found.encoding in ("utf-8", "utf-8-sig") else found.encoding,
-            ),
-            parse_options=arrow_csv.ParseOptions(
-                delimiter=found.delimiter, newlines_in_values=True, invalid_row_handler=skip
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                null_values=[],
-                strings_can_be_null=False,
-                include_columns=kept,
-            ),
+    def numbered(self, rows: int) -> tuple[Sequence[int], list[BadRow]]:
+        """The numbers of the next rows, without those that could not be split, and the latter."""
+        numbers, bad = _numbered(self._next, rows, self._bad)
+        self._next = max([numbers[-1] if len(numbers) else self._next - 1, *(each.number for each in bad)]) + 1
+        return numbers, bad
+
+    def rest(self) -> list[BadRow]:
+        """The rows after the last numbered one that could not be split."""
+        rest = list(self._bad)
+        self._next = max([self._next, *(each.number + 1 for each in rest)])
+        return rest
+
+    def quote_left_open(self) -> ContractError:
+        return ContractError(
+            f"{self._name}: {_place(self._next - 1)}: expected a closing quote; the file ends within the cell. "
+            'Close the quote, or write the cell as "..." with each quote in it doubled'
         )
-        number = 1
-        for cells in opened:
-            numbers, told = _numbered(number, cells.num_rows, bad)
-            number = max([numbers[-1] if len(numbers) else number - 1, *(each.number for each in told)]) + 1
-            yield Batch(name, numbers, cells, frozenset(kept), bad=tuple(told))
-        if bad:
-            yield Batch(name, range(0), bad=tuple(bad))
-    except (pa.ArrowException, UnicodeError, OSError) as error:
-        raise ContractError(f"{name}: expected CSV with {len(names)} columns; got: {str(error)[:300]}") from error
+
+    def too_long(self) -> ContractError:
+        self.rest()
+        return ContractError(
+            f"{self._name}: {_place(self._next)}: expected at most {BLOCK_BYTES >> 20} MiB; got more. Look there for "
+            "a quote that is not closed"
+        )
+
+
+def _place(row: int) -> str:
+    return f"row {row}" if row > 0 else "header"
 
 
 def _numbered(first: int, rows: int, bad: deque[BadRow]) -> tuple[Sequence[int], list[BadRow]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from urllib.parse import unquote
 
 from spinney.core.errors import ContractError
+from spinney.sources.delta_tables import is_delta
 
 
 class Kind(Enum):
@@ -48,7 +49,7 @@ def find(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
     """
     if not place.exists():
         raise ContractError(f"{source}: expected {EXPECTED}; nothing is there")
-    if (place / "_delta_log").is_dir():
+    if is_delta(place):
         return [Found(place, source, Kind.DELTA)], ()
     if place.is_file():
         kind = _kind(place)
@@ -65,17 +66,28 @@ def find(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
 
 
 def _in_folder(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
-    found, odd = [], []
+    found: list[Found] = []
+    odd: list[str] = []
+    tables: set[Path] = set()
     for path in sorted(place.rglob("*")):
         below = path.relative_to(place)
         # Hidden files, and what Spark and Hive leave beside their own.
-        if path.is_dir() or any(part.startswith((".", "_")) for part in below.parts):
+        if any(part.startswith((".", "_")) for part in below.parts):
+            continue
+        # A Delta table's folder also holds files with deleted rows.
+        if not tables.isdisjoint(path.parents):
+            continue
+        name = f"{source.rstrip('/')}/{below}"
+        if path.is_dir():
+            if is_delta(path):
+                tables.add(path)
+                found.append(Found(path, name, Kind.DELTA, _partitions(below.parts)))
             continue
         kind = _kind(path)
         if kind is None:
             odd.append(str(below))
         else:
-            found.append(Found(path, f"{source.rstrip('/')}/{below}", kind, _partitions(below)))
+            found.append(Found(path, name, kind, _partitions(below.parts[:-1])))
     note = f"{source}: not read, since they are no data files: {', '.join(odd[:5])}{' …' if len(odd) > 5 else ''}"
     return found, (note,) if odd and found else ()
 
@@ -88,9 +100,9 @@ def _kind(file: Path) -> Kind | None:
         return Kind.PARQUET if opened.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC else None
 
 
-def _partitions(below: Path) -> dict[str, str | None]:
+def _partitions(folders: Sequence[str]) -> dict[str, str | None]:
     values: dict[str, str | None] = {}
-    for part in below.parts[:-1]:
+    for part in folders:
         name, equals, value = part.partition("=")
         if equals and name:
             values[unquote(name)] = None if value == _NO_VALUE else unquote(value)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from schemas import messages
 from spinney.core.config import Config
@@ -14,13 +12,9 @@ from spinney.core.config.values import is_number
 from spinney.core.records.message import message_of
 from spinney.core.records.rules import Rules, rules_of
 from spinney.sources import python_values
-from spinney.sources.agreement import without_required
 from spinney.sources.batch import Batch, Source
 from spinney.sources.opening import open_source
 from spinney.sources.options import Options, Wanted
-
-LOOKED_AT = 1_000
-"""JSON lines whose fields are looked at before any is judged."""
 
 
 def wanted_by(config: Config, *, outcomes: bool, only: bool = False) -> Wanted:
@@ -41,34 +35,14 @@ def number_fields(rules: Rules) -> frozenset[str]:
 def open_for(config: Config, place: str | Path, options: Options, *, outcomes: bool) -> Source:
     """Open a file of events or outcomes with every column that it has.
 
-    Raises ContractError: as `open_source`, and for JSON lines none of whose first objects has a required field.
+    Raises ContractError: as `open_source`.
     """
     return open_wanted(place, options, wanted_by(config, outcomes=outcomes))
 
 
 def open_wanted(place: str | Path, options: Options, wanted: Wanted) -> Source:
     """As `open_for`, for other columns."""
-    source = open_source(place, replace(options, wanted=wanted))
-    if source.columns is None:
-        _refuse_lines_without_required(source, wanted)
-    return source
-
-
-def _refuse_lines_without_required(source: Source, wanted: Wanted) -> None:
-    first = next(source.batches(), None)
-    objects = [found for line in (first.lines[:LOOKED_AT] if first else ()) if (found := _object(line)) is not None]
-    names = dict.fromkeys(name for each in objects for name in each)
-    lacking = [each for each in wanted.names if each in wanted.required and wanted.in_file(each, names) is None]
-    if objects and lacking:
-        raise without_required(source.name, wanted, names, lacking)
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+    return open_source(place, replace(options, wanted=wanted))
 
 
 def messages_of(batch: Batch, rules: Rules) -> Iterator[tuple[int, bytes]]:

@@ -78,7 +78,8 @@ def _with_partitions(file: DataFile, values: Mapping[str, str | None]) -> DataFi
     if not values:
         return file
     if file.columns is None:
-        return replace(file, read=lambda only: (_with_fields(batch, values) for batch in file.read(only)))
+        fields = None if file.fields is None else {**file.fields, **dict.fromkeys(values, pa.string())}
+        return replace(file, fields=fields, read=lambda _: (_with_fields(batch, values) for batch in file.read(None)))
     own, read = file.columns, file.read
 
     def with_values(only: Sequence[str] | None) -> Iterator[Batch]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 from pyarrow import types
 
 from spinney.sources.batch import Batch, Source
+from spinney.sources.json_lines import object_of
 
 SAMPLE_ROWS = 100_000
 _NULLABLE = {
@@ -74,16 +74,8 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
 
 
 def _of_lines(batch: Batch) -> pd.DataFrame:
-    objects = [found for line in batch.lines if (found := _object(line)) is not None]
+    objects = [found for line in batch.lines if (found := object_of(line)) is not None]
     return pd.DataFrame([dict(_flat(found)) for found in objects], dtype=object)
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _flat(found: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -126,6 +126,51 @@ def test_rows_with_too_many_or_few_cells_are_told_and_the_others_keep_their_numb
     assert bad[0].why == "expected 2 cells, as in the header; got 3"
 
 
+@pytest.mark.parametrize(
+    ("rows", "place"),
+    [
+        ('1,x\n2,"y\n3,z\n', "row 2"),
+        ('1,x\n2,"y', "row 2"),
+        ('1,x\n"2,y\n3,z\n', "row 2"),
+        ('1,x,x\n2,x,x\n3,"y\n\n', "row 3"),
+        ('1,x\n2,"y""\n', "row 2"),
+        ("1,x\n" * 2_500_000 + '1,"x\n' + "1,x\n" * 10, "row 2500001"),
+    ],
+    ids=["last cell", "no line break at the end", "first cell", "after odd rows", "doubled quote", "third block"],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_quote_that_is_open_at_the_end_of_a_file_is_refused_with_its_row(
+    tmp_path: Path, rows: str, place: str, encoding: str
+) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n" + rows, encoding=encoding)
+    read: list[int] = []
+    with pytest.raises(ContractError, match=rf"a\.csv: {place}: expected a closing quote; the file ends within"):
+        read.extend(number for batch in open_source(tmp_path / "a.csv").batches() for number in batch.numbers)
+    assert int(place.removeprefix("row ")) not in read
+
+
+@pytest.mark.parametrize("column", [["a"], ["b"], None])
+def test_a_quote_that_is_open_for_more_than_a_block_is_refused_with_its_row(
+    tmp_path: Path, column: list[str] | None
+) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n" + "1,x\n" * 2_500_000 + '1,"x\n' + "1,x\n" * 5_000_000)
+    with pytest.raises(ContractError, match=r"a\.csv: row 2500001: expected at most 8 MiB; got more"):
+        batches(tmp_path / "a.csv", wanted(*column) if column else None)
+
+
+@pytest.mark.parametrize(
+    ("content", "last"),
+    [
+        ('a,b\n1,x"y\n2,5" pipe', '5" pipe'), ('a,b\n1,2\n2,"say ""hi"""', 'say "hi"'), ('a,b\r1,x\r2,"y"\r', "y"),
+    ],
+)  # fmt: skip
+def test_quotes_inside_and_at_the_end_of_cells_are_no_open_quotes(tmp_path: Path, content: str, last: str) -> None:
+    (tmp_path / "a.csv").write_text(content, newline="")
+    assert read(tmp_path / "a.csv")[1:] == [{"a": "2", "b": last}]
+    (tmp_path / "b.csv").write_text('a\n1\n\n"2\n3"\n')
+    assert read(tmp_path / "b.csv") == [{"a": "1"}, {"a": "2\n3"}]
+
+
 def test_numbers_go_on_from_block_to_block(tmp_path: Path) -> None:
     rows = [f"{at},{'x' * 90}" if at % 50_000 else f"{at},x,odd" for at in range(1, 200_001)]
     (tmp_path / "a.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
@@ -217,6 +262,16 @@ def test_names_of_folders_are_columns_of_text(tmp_path: Path) -> None:
     assert read(tmp_path / "hist", wanted("store"))[0] == {"store": "007"}
 
 
+def test_delta_tables_inside_a_folder_are_read_as_tables_so_that_deleted_rows_stay_deleted(tmp_path: Path) -> None:
+    for store, rows in {"7": ["old", "new"], "8": ["b"]}.items():
+        for row in rows:
+            write_deltalake(tmp_path / "lake" / f"store={store}", pa.table({"x": [row]}), mode="overwrite")
+    assert read(tmp_path / "lake") == [{"x": "new", "store": "7"}, {"x": "b", "store": "8"}]
+    pq.write_table(pa.table({"x": ["c"]}), tmp_path / "lake" / "c.parquet")
+    with pytest.raises(ContractError, match=r"expected files of one kind; got .*c\.parquet and .*store=7$"):
+        open_source(tmp_path / "lake")
+
+
 def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
     (tmp_path / "store=007").mkdir()
     (tmp_path / "store=007" / "a.jsonl").write_text('{"x": 1}\n{}\n{"store": "8"}\nno')
@@ -265,6 +320,31 @@ def test_a_column_that_one_file_lacks_is_null_there_if_that_is_asked_for_or_nobo
     allowed = Options(wanted=Wanted(("k", "x"), frozenset({"k"}), only=True), missing_as_null=True)
     assert read(tmp_path, allowed) == [{"k": "a", "x": 1}, {"k": "b"}]
     assert read(tmp_path, wanted("k")) == [{"k": "a"}, {"k": "b"}]
+
+
+def test_folders_of_json_lines_whose_files_have_other_fields_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('no\n{"k": "a"}\n{"k": "a", "s": {"z": 1}, "\\ud800": {"\\ud800": 1}}\n')
+    (tmp_path / "b.jsonl").write_text('{"k": "b", "x": null}\n{"k": "b", "s": {"y": 1}}\n')
+    (tmp_path / "c.jsonl").write_text("\n")
+    lacks = "expected, since .*b.jsonl has it; it is in none of the first 1,000 lines"
+    for name in ("x", "s.y"):
+        with pytest.raises(ContractError, match=rf"a\.jsonl: column {name}: {lacks}"):
+            open_source(tmp_path, wanted("k", name))
+        with pytest.raises(
+            ContractError, match=rf"a\.jsonl: expected the columns {name}; it lacks {name} and has k, s"
+        ):
+            open_source(tmp_path, wanted("k", name, required=(name,)))
+    allowed = Options(wanted=Wanted(("k", "x", "s.y", "s.v")), missing_as_null=True)
+    source = open_source(tmp_path, allowed)
+    assert source.notes == ("column s.v: in none of the first 1,000 lines of any file, so it is null in these rows",)
+    assert [len(batch) for batch in source.batches()] == [3, 2]
+
+
+def test_a_value_of_the_path_is_a_column_of_json_lines(tmp_path: Path) -> None:
+    for store in ("7", "8"):
+        (tmp_path / f"store={store}").mkdir()
+        (tmp_path / f"store={store}" / "a.jsonl").write_text('{"k": "b"}\n')
+    assert open_source(tmp_path, wanted("k", "store", required=("store",))).notes == ()
 
 
 def test_a_path_into_a_column_that_has_no_such_field_is_a_column_that_is_nowhere(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""The bytes of a CSV file for Arrow, with a mark after the last row."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+
+_READ_BYTES = 1 << 16
+
+
+def end_mark(columns: int) -> str:
+    """A row that no file has, with another number of cells than `columns`.
+
+    Arrow reports it as a row that it cannot split. If a quote is open at the end of the file, Arrow reads the mark as
+    part of the cell and does not report it.
+    """
+    return f"end-{uuid4().hex}" + (",x" if columns == 1 else "")
+
+
+class MarkedStream(io.RawIOBase):
+    """A file as UTF-8 from its first line that is not blank, then a line break and `mark`."""
+
+    def __init__(self, file: Path, encoding: str, mark: str) -> None:
+        """Raises OSError."""
+        super().__init__()
+        opened = pa.OSFile(str(file), "rb")
+        is_utf8 = encoding in ("utf-8", "utf-8-sig")
+        self._file = opened if is_utf8 else pa.transcoding_input_stream(opened, encoding, "utf-8")
+        self._after = f"\n{mark}\n".encode()
+        self._begun = self._beginning()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill all of `buffer` unless the stream ends: Arrow expects the header within the first block."""
+        filled = 0
+        while filled < len(buffer) and (part := self._next(len(buffer) - filled)):
+            buffer[filled : filled + len(part)] = part
+            filled += len(part)
+        return filled
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+    def _beginning(self) -> bytes:
+        begun: bytes = self._file.read(_READ_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+        while not begun and (part := self._file.read(_READ_BYTES)):
+            begun = part.lstrip(b"\r\n")
+        return begun
+
+    def _next(self, size: int) -> bytes:
+        if self._begun:
+            part, self._begun = self._begun[:size], self._begun[size:]
+            return part
+        part = self._file.read(size)
+        if not part:
+            part, self._after = self._after[:size], self._after[size:]
+        return part
