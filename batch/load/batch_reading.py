@@ -144,7 +144,7 @@ class Reader:
         number, place = where
         if self._late is None or self._kinds.late is None:
             return
-        found = self._late.judged(message, self._moment, self._late.is_observed(batch))
+        found = self._late.judged(message, self._moment, is_observed=self._late.is_observed(batch))
         if found is None:
             return
         outcome, judgement = found

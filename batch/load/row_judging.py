@@ -74,9 +74,7 @@ class LateLabels:
             return None
         return TypedBatch(batch, self._given).column_of(self._given.field_of(OBSERVED_AT)) is not None
 
-    def judged(
-        self, message: bytes, moment: datetime, is_observed: bool | None = None
-    ) -> tuple[bytes, Judgement] | None:
+    def judged(self, message: bytes, moment: datetime, *, is_observed: bool | None) -> tuple[bytes, Judgement] | None:
         """The message of the outcome and what it is; None where the row has no label, or no time to observe it.
 
         is_observed: as of the row's batch.
