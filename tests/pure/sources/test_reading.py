@@ -268,6 +268,27 @@ def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
     assert batch.lines == [b'{"x": 1,"store":"007"}', b'{"store":"007"}', b'{"store": "8"}', b"no"]
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"kind":"ö"}', '{"kind":"ö","\\u00f6":"7"}'),
+        ('{"in":{"ö":1}}', '{"in":{"ö":1},"\\u00f6":"7"}'),
+        ('{"ö":null}', '{"ö":null}'),
+        ('{"\\u00f6":8}', '{"\\u00f6":8}'),
+        ('{"a":"\\n"}', '{"a":"\\n","\\u00f6":"7"}'),
+        ('{"ö":1', '{"ö":1'),
+    ],
+    ids=["a value", "in an object", "its own null", "escaped", "another escape", "no JSON"],
+)
+def test_only_a_field_of_the_line_itself_goes_before_the_value_of_the_path(
+    tmp_path: Path, line: str, expected: str
+) -> None:
+    (tmp_path / "ö=7").mkdir()
+    (tmp_path / "ö=7" / "a.jsonl").write_text(line)
+    (batch,) = batches(tmp_path)
+    assert batch.lines == [expected.encode()]
+
+
 def test_a_folder_is_read_in_the_order_of_its_files_and_each_row_knows_its_own(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / f"{name}.csv").write_text(f"x\n{name}1\n{name}2\n")
