@@ -51,14 +51,15 @@ def open_csv(file: Path, name: str, options: Options) -> DataFile:
 
 def _unique_names(header: Sequence[str]) -> tuple[str, ...]:
     """The columns' names: ``Unnamed: 0`` for one without, as pandas calls it, ``x.1`` for the second x."""
-    names: list[str] = []
+    taken = set(header)  # a name of the header itself is given to no other column
+    names: dict[str, None] = {}
     for at, given in enumerate(header):
         name = wanted = given or f"Unnamed: {at}"
         number = 0
-        while name in names:
+        while name in names or (name in taken and name != given):
             number += 1
             name = f"{wanted}.{number}"
-        names.append(name)
+        names[name] = None
     return tuple(names)
 
 

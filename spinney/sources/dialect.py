@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,8 +57,8 @@ def dialect(file: Path, given: TextFormat) -> Dialect:
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(rows) else ".")
     if decimal == "," and given.decimal is None:
         notes = (*notes, f"{file.name}: numbers are read with a decimal comma; --decimal . says otherwise")
-    lines = sample.splitlines()
-    return Dialect(delimiter, encoding, decimal, tuple(rows[0]), len(sample.encode()) / max(1, len(lines)), notes)
+    row_bytes = len(sample.encode()) / max(1, sum(1 for _ in _lines(sample)))
+    return Dialect(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, notes)
 
 
 def text_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]]:
@@ -121,10 +122,15 @@ def _sample(file: Path, encoding: str) -> str:
     return text if whole or "\n" not in text else text[: text.rindex("\n") + 1]
 
 
+def _lines(sample: str) -> io.StringIO:
+    """The lines of a text, which no other characters end than CR and LF: str.splitlines() takes more."""
+    return io.StringIO(sample, newline="")
+
+
 def _rows(sample: str, delimiter: str) -> list[list[str]]:
     found = []
     try:
-        for row in csv.reader(sample.splitlines(keepends=True), delimiter=delimiter):
+        for row in csv.reader(_lines(sample), delimiter=delimiter):
             if row:
                 found.append(row)
             if len(found) > SAMPLE_ROWS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from spinney.core.config.values import local_path
 from spinney.core.errors import ContractError
+from spinney.core.records.json_text import UnreadableError, read_object
 from spinney.sources import agreement
 from spinney.sources.batch import Batch, DataFile, Source
 from spinney.sources.csv_files import open_csv
@@ -101,10 +102,18 @@ def _with_partitions(file: DataFile, values: Mapping[str, str | None]) -> DataFi
 
 def _with_fields(batch: Batch, values: Mapping[str, str | None]) -> Batch:
     """JSON lines with the values of their path, where a line does not have such a field itself."""
-    fields = {json.dumps(name).encode(): json.dumps(value).encode() for name, value in values.items()}
+    spelled = [json.dumps(name, ensure_ascii=False).encode(errors="surrogatepass") for name in values]
+    fields = {name: f"{json.dumps(name)}:{json.dumps(value)}".encode() for name, value in values.items()}
 
     def extended(line: bytes) -> bytes:
-        added = b",".join(name + b":" + value for name, value in fields.items() if name not in line)
+        own: Collection[str] = ()
+        # Only a line with such a text, or with an escape that may spell it, can have such a field.
+        if b"\\" in line or any(text in line for text in spelled):
+            try:
+                own = read_object(line.decode())
+            except (UnicodeDecodeError, UnreadableError):  # rejected as it is
+                return line
+        added = b",".join(field for name, field in fields.items() if name not in own)
         if not added or not line.endswith(b"}"):
             return line
         inside = line[:-1].rstrip()

@@ -14,7 +14,7 @@ from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.names import fleet_name, stored_names
 from spinney.core.proposal.seen import Column, look, times_of, usable
 from spinney.core.proposal.window import fitting
-from spinney.core.proposal.writing import Plan, lines, why_left_out
+from spinney.core.proposal.writing import EVENT_ID, EVENT_TIME, Plan, lines, why_left_out
 
 __all__ = ["Choices", "propose"]
 
@@ -46,7 +46,12 @@ def propose(
 
 def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     good = usable(seen)
-    time = _chosen_time(good, choices.time) if choices.time is not None else guesses.event_time(good)
+    _refuse_two_roles(choices)
+    if choices.time is not None:
+        time = _chosen_time(good, choices.time)
+    else:
+        others = {*choices.group, choices.target, choices.identity}
+        time = guesses.event_time([column for column in good if column.source not in others])
     spoken_for = {*time.sources, *choices.group, choices.identity}
     target = _chosen(good, choices.target, "--target")
     if target is None:
@@ -60,10 +65,12 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     rest = [column for column in good if column.source not in {*time.sources, *target.sources, *group.sources}]
     identity = _chosen(good, choices.identity, "--id") or guesses.event_id(rest, group.columns)
     own = {*time.sources, *identity.sources}
+    # Messages have the id and the time under these names where no column of the file is taken for them.
+    expected = {name for guess, name in ((time, EVENT_TIME), (identity, EVENT_ID)) if not guess.columns}
     features = [
         column
         for column in rest
-        if column.source not in own and not column.is_index and not _is_a_name(column)
+        if column.source not in own | expected and not column.is_index and not _is_a_name(column)
     ]  # fmt: skip
     if not features and time.columns:
         features = [*time.columns]  # a trend, and what repeats by day, week and year
@@ -78,13 +85,24 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     types = _types(used, group, target, names)
     if time.unit is not None:
         types = {names[time.sources[0]]: f"timestamp({time.unit})", **types}
-    left_out = tuple((column, why_left_out(column)) for column in seen if column.source not in columns)
+    left_out = tuple((column, why_left_out(column, expected)) for column in seen if column.source not in columns)
     rows = target.columns[0].values.notna()
     task = "classification" if guesses.is_classes(target.columns[0]) else "regression"
     return Plan(
         name, group, identity, time, target, task, tuple(features), names, types, left_out,
         _words_for_nothing(used, (*group.columns, *target.columns)), fitting(time, group, rows),
     )  # fmt: skip
+
+
+def _refuse_two_roles(choices: Choices) -> None:
+    """Raises ContractError: two options name the same column."""
+    said = [("--group", each) for each in choices.group]
+    said += [("--target", choices.target or ""), ("--id", choices.identity or ""), ("--time", choices.time or "")]
+    option_of: dict[str, str] = {}
+    for option, name in said:
+        if name and name in option_of:
+            raise ContractError(f"init --from: {option}: expected another column than {option_of[name]}; got {name!r}")
+        option_of[name] = option
 
 
 def _types(used: list[Column], group: Guess, target: Guess, names: dict[str, str]) -> dict[str, str]:

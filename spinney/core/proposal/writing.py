@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from spinney.core.config.rules import OBSERVED_AT
@@ -10,6 +10,9 @@ from spinney.core.config.toml_text import toml, toml_key
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.seen import Column
 from spinney.core.proposal.window import Window
+
+EVENT_ID, EVENT_TIME = "event_id", "event_time"
+"""Names of the id and the time where the data has none."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ def lines(plan: Plan) -> Iterator[str]:
 
 def _fleet(plan: Plan) -> Iterator[str]:
     names = plan.names
-    identity = names[plan.identity.sources[0]] if plan.identity.columns else "event_id"
-    time = names[plan.time.sources[0]] if plan.time.columns else "event_time"
+    identity = names[plan.identity.sources[0]] if plan.identity.columns else _free(EVENT_ID, names)
+    time = names[plan.time.sources[0]] if plan.time.columns else _free(EVENT_TIME, names)
     (target,) = plan.target.sources
     yield "# Proposed by `spinney init --from`: guesses, each with its reason. Correct them, then run `spinney check`."
     yield "# Every key is explained in docs/configuration.md."
@@ -58,6 +61,16 @@ def _fleet(plan: Plan) -> Iterator[str]:
     yield f"features = {toml(features)}  # all the rest; remove what is not known in time"
     if plan.missing:
         yield f"missing = {toml(['', *plan.missing])}  # texts that mean no value{_line(_also_in_texts(plan))}"
+
+
+def _free(wanted: str, names: Mapping[str, str]) -> str:
+    """A column's name that no source and no other column has."""
+    taken = {each.lower() for each in (*names, *names.values())}
+    name, number = wanted, 1
+    while name in taken:
+        number += 1
+        name = f"{wanted}_{number}"
+    return name
 
 
 def _also_in_texts(plan: Plan) -> str:
@@ -124,7 +137,10 @@ def _line(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
-def why_left_out(column: Column) -> str:
+def why_left_out(column: Column, expected: Collection[str]) -> str:
+    """expected: names of the id and the time, of which the file has no usable column."""
+    if column.source in expected and column.distinct > 0:
+        return "its values are no event's id" if column.source == EVENT_ID else "its values are no ISO 8601 times"
     if column.source == OBSERVED_AT:
         return "when a late label became known: it is no feature"
     if not column.source:

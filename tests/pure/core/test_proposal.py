@@ -67,6 +67,32 @@ def test_a_target_of_words_is_classified() -> None:
     assert (config.fleet.task, config.fleet.loss) == ("classification", "log")
 
 
+def test_unusable_columns_of_the_ids_and_times_names_are_left_out() -> None:
+    frame = SALES.drop(columns=["sale_id", "at"]).assign(
+        event_time="05/13/2024 10:00", event_id=[1.5, 2.5] * (ROWS // 2), label=SALES["sold"]
+    )
+    text = propose(frame, "sales")
+    fleet = parse(text, "proposed", {}).fleet
+    assert (fleet.event_id, fleet.event_time, fleet.features) == ("event_id", "event_time", ("price", "sunny", "sold"))
+    assert '# left out: "event_time", its values are no ISO 8601 times' in text
+    assert '# left out: "event_id", its values are no event\'s id' in text
+
+
+def test_columns_of_the_ids_and_times_names_that_are_something_else_leave_those_other_names() -> None:
+    frame = SALES.drop(columns=["sale_id", "at"]).assign(
+        event_time=["n", "s"] * (ROWS // 2), event_id=[1.5, 2.5] * (ROWS // 2)
+    )
+    said = Choices(("event_time",), "event_id")
+    fleet = parse(propose(frame, "sales", choices=said), "proposed", {}).fleet
+    assert (fleet.event_id, fleet.event_time) == ("event_id_2", "event_time_2")
+    assert (fleet.fields[fleet.group[0]], fleet.fields[fleet.target]) == ("event_time", "event_id")
+
+
+def test_a_column_that_a_person_gave_another_role_is_not_taken_for_the_time() -> None:
+    fleet = parse(propose(SALES, "sales", choices=Choices(target="at")), "proposed", {}).fleet
+    assert (fleet.target, fleet.event_time) == ("at", "event_time")
+
+
 def test_without_id_and_time_it_says_what_to_add_and_is_still_accepted() -> None:
     frame = SALES.drop(columns=["sale_id", "at", "price"]).assign(weight=1.5)
     text = propose(frame, "sales")
@@ -244,6 +270,10 @@ def test_what_a_person_says_goes_before_every_guess() -> None:
         (Choices(time="shop"), "--time: expected ISO 8601 times, .*; shop has values like 'north'"),
         (Choices(target="nothing"), "--target: expected a column of the data"),
         (Choices(identity="nothing"), "--id: expected a column of the data"),
+        (Choices(identity="sale_id", target="sale_id"), "--id: expected another column than --target; got 'sale_id'"),
+        (Choices(("shop",), identity="shop"), "--id: expected another column than --group; got 'shop'"),
+        (Choices(("shop", "shop")), "--group: expected another column than --group; got 'shop'"),
+        (Choices(target="at", time="at"), "--time: expected another column than --target; got 'at'"),
     ],
 )
 def test_a_choice_that_cannot_be_is_refused(said: Choices, words: str) -> None:

@@ -46,6 +46,14 @@ def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> Op
         (b"a;b\n1,5;2.5\n", [{"a": "1,5", "b": "2.5"}]),
         (b"a;b\n-1,5e3;1.234,5\n", [{"a": "-1.5e3", "b": "1.234,5"}]),
         (b",a,a\n0,1,2\n", [{"Unnamed: 0": "0", "a": "1", "a.1": "2"}]),
+        (
+            b"x,x,x.1,,Unnamed: 3\n1,2,3,4,5\n",
+            [{"x": "1", "x.2": "2", "x.1": "3", "Unnamed: 3.1": "4", "Unnamed: 3": "5"}],
+        ),
+        (b"\n\r\n\na,b\n1,2\n", [{"a": "1", "b": "2"}]),
+        ("\na,b\n1,2\n".encode("utf-16"), [{"a": "1", "b": "2"}]),
+        ("a\u2028b,c\x0cd,e\x85\n1,2,3\n".encode(), [{"a\u2028b": "1", "c\x0cd": "2", "e\x85": "3"}]),
+        (b"a,b\r1,2\r", [{"a": "1", "b": "2"}]),
         (b"a,b\n", []),
         ("a,b\nKöln,1\n".encode("cp1252"), [{"a": "Köln", "b": "1"}]),
     ],
@@ -59,6 +67,11 @@ def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> Op
         "two marks are no detection",
         "thousands stay as they are",
         "columns without a name or with the same",
+        "a name of the header goes before a number for another column",
+        "blank lines before the header",
+        "a blank line in UTF-16",
+        "characters that end lines only for Python",
+        "the line breaks of old Macs",
         "no rows",
         "Windows' letters",
     ],
@@ -277,6 +290,27 @@ def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
     (tmp_path / "store=007" / "a.jsonl").write_text('{"x": 1}\n{}\n{"store": "8"}\nno')
     (batch,) = batches(tmp_path)
     assert batch.lines == [b'{"x": 1,"store":"007"}', b'{"store":"007"}', b'{"store": "8"}', b"no"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"kind":"ö"}', '{"kind":"ö","\\u00f6":"7"}'),
+        ('{"in":{"ö":1}}', '{"in":{"ö":1},"\\u00f6":"7"}'),
+        ('{"ö":null}', '{"ö":null}'),
+        ('{"\\u00f6":8}', '{"\\u00f6":8}'),
+        ('{"a":"\\n"}', '{"a":"\\n","\\u00f6":"7"}'),
+        ('{"ö":1', '{"ö":1'),
+    ],
+    ids=["a value", "in an object", "its own null", "escaped", "another escape", "no JSON"],
+)
+def test_only_a_field_of_the_line_itself_goes_before_the_value_of_the_path(
+    tmp_path: Path, line: str, expected: str
+) -> None:
+    (tmp_path / "ö=7").mkdir()
+    (tmp_path / "ö=7" / "a.jsonl").write_text(line)
+    (batch,) = batches(tmp_path)
+    assert batch.lines == [expected.encode()]
 
 
 def test_a_folder_is_read_in_the_order_of_its_files_and_each_row_knows_its_own(tmp_path: Path) -> None:
