@@ -41,7 +41,7 @@ from spinney.core.kernels import Fit, Kernel, Timer, on_one_thread
 from spinney.core.loss import Loss, loss_named
 from spinney.core.measuring import Rows, any_of, losses, means, no_answer
 from spinney.core.model import Model
-from spinney.core.recipe import Recipe
+from spinney.core.recipe import Feature, Recipe
 from spinney.core.refitting import Refit, as_metrics, refitted
 from spinney.core.scoring import NOBODY
 from spinney.core.signing import Claim, Signer
@@ -265,24 +265,31 @@ class _Work:
         out = np.full(len(rows), np.nan)
         through = np.array([_seen(attempt.ask) for attempt in attempts], dtype=np.int64)
         fresh = np.flatnonzero(self.history.times[rows] > through[which])
-        champions: list[Model] = []
-        owners: list[_Attempt] = []
-        place = np.full(len(attempts), NOBODY, dtype=np.int64)
-        for at in np.unique(which[fresh]).tolist():
+        for features, found in self._champions(attempts, np.unique(which[fresh]).tolist(), signer).items():
+            place = np.full(len(attempts), NOBODY, dtype=np.int64)
+            place[list(found)] = np.arange(len(found))
+            mine = fresh[place[which[fresh]] != NOBODY]
+            owners, own = [attempts[at] for at in found], self.history.with_features(features)
+            of_rows, asked = Rows(rows[mine], place[which[mine]]), _turns(owners, turns.ASK_CHAMPION)
+            out[mine], errors = losses(own, list(found.values()), of_rows, self.loss, asked)
+            for at, raised in errors.items():
+                owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
+        return out
+
+    def _champions(
+        self, attempts: Sequence[_Attempt], wanted: Sequence[int], signer: Signer
+    ) -> dict[tuple[Feature, ...], dict[int, Model]]:
+        """The champions of the wanted attempts that can be asked: by their features, by the attempt's place."""
+        found: dict[tuple[Feature, ...], dict[int, Model]] = {}
+        for at in wanted:
             turns.begin(attempts[at].ask.group_key, turns.READ_CHAMPION)
             try:
                 model = _champion(attempts[at].ask, self.recipe, signer)
             except SpinneyError as error:
                 attempts[at].metrics["champion_error"] = str(error)[:MAX_ERROR_CHARACTERS]
                 continue
-            place[at] = len(champions)
-            champions.append(model)
-            owners.append(attempts[at])
-        asked = _turns(owners, turns.ASK_CHAMPION)
-        out[fresh], errors = self._losses(champions, Rows(rows[fresh], place[which[fresh]]), asked)
-        for at, raised in errors.items():
-            owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
-        return out
+            found.setdefault(model.encoder.features, {})[at] = model
+        return found
 
     def _losses(
         self, models: Sequence[Model], rows: Rows, begin: Callable[[int], None]
@@ -348,12 +355,16 @@ def _seen(ask: Ask) -> int:
 
 
 def _champion(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
+    """The champion, on its own features as they are called now: rows of this recipe have no others."""
     claim, payload = _claim(ask)
     model = codec.open_signed(signer, claim, payload, ask.signature)
-    if tuple(map(recipe.feature_now, model.encoder.features)) != recipe.features:
-        had = ", ".join(feature.name for feature in model.encoder.features)
-        raise ContractError(f"champion {ask.champion_id} of group {ask.group_key}: not compared; fitted on {had}")
-    return replace(model, encoder=replace(model.encoder, features=recipe.features))
+    features = tuple(map(recipe.feature_now, model.encoder.features))
+    if gone := [feature.name for feature in features if feature not in recipe.features]:
+        raise ContractError(
+            f"champion {ask.champion_id} of group {ask.group_key}: expected features of today's recipe; it was fitted "
+            f"on {', '.join(gone)} too. It is not compared"
+        )
+    return replace(model, encoder=replace(model.encoder, features=features))
 
 
 def _signed(ask: Ask, signer: Signer) -> bool:
