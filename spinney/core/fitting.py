@@ -113,6 +113,7 @@ def fit_groups(
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
     constant_loss    of a constant answer by the older rows, on the same rows: see `spinney.core.baseline`
     champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
+    changed_from     the champion's recipe_id, where that is known and not this recipe's
     refitted         where the champion has seen some of the held-out rows and was fitted by one of `recipe.earlier`:
                      that recipe's estimator and recipe_id. It was fitted on the older rows too, and champion_loss is
                      this model's, on all held-out rows
@@ -324,6 +325,8 @@ def _attempt(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer)
         "champion_id": ask.champion_id,
         "train_loss": None,
     }
+    if ask.recipe_id not in (None, recipe.recipe_id):
+        attempt.metrics["changed_from"] = ask.recipe_id
     return attempt
 
 

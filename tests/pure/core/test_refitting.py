@@ -225,3 +225,12 @@ def test_champions_with_different_features_answer_in_one_call() -> None:
         loss_of_ridge(rows_of(B)[:30], rows_of(B)[40:], ("z",)),
     ]
     assert [metrics(row)["champion_loss"] for _, row in found.iterrows()] == pytest.approx(expected)
+
+
+def test_a_champion_of_another_recipe_is_named_by_it_and_one_of_the_same_or_an_unknown_recipe_is_not() -> None:
+    rows = rows_of(A)
+    before, same = fit(rows[:30], RIDGE), fit(rows[:30], CONSTANT)
+    assert metrics(fit(rows, CONSTANT, before).iloc[0])["changed_from"] == RIDGE.recipe_id
+    assert "changed_from" not in metrics(fit(rows, CONSTANT, same).iloc[0])
+    assert "changed_from" not in metrics(fit(rows, CONSTANT, before.assign(recipe_id=None)).iloc[0])
+    assert "changed_from" not in metrics(fit(rows, CONSTANT).iloc[0])
