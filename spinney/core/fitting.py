@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from schemas.vocabulary import Decision, ModelStatus
-from spinney.core import codec, shadow, turns
+from spinney.core import champion_model, codec, shadow, turns
 from spinney.core.asks import Ask, asks_of
 from spinney.core.baseline import constant_losses
 from spinney.core.encoding import NULL_TIME, Floats, Integers
@@ -285,7 +285,7 @@ class _Work:
         for at in wanted:
             turns.begin(attempts[at].ask.group_key, turns.READ_CHAMPION)
             try:
-                model = _champion(attempts[at].ask, self.recipe, signer)
+                model = champion_model.opened(attempts[at].ask, self.recipe, signer)
             except SpinneyError as error:
                 attempts[at].metrics["champion_error"] = str(error)[:MAX_ERROR_CHARACTERS]
                 continue
@@ -357,33 +357,14 @@ def _seen(ask: Ask) -> int:
     )
 
 
-def _champion(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
-    """The champion, on its own features as they are called now: rows of this recipe have no others."""
-    claim, payload = _claim(ask)
-    model = codec.open_signed(signer, claim, payload, ask.signature)
-    features = tuple(map(recipe.feature_now, model.encoder.features))
-    if gone := [feature.name for feature in features if feature not in recipe.features]:
-        raise ContractError(
-            f"champion {ask.champion_id} of group {ask.group_key}: expected features of today's recipe; it was fitted "
-            f"on {', '.join(gone)} too. It is not compared"
-        )
-    return replace(model, encoder=replace(model.encoder, features=features))
-
-
 def _signed(ask: Ask, signer: Signer) -> bool:
     """Whether the champion can answer: one whose key was lost is fitted again, on the same rows too."""
     try:
-        claim, payload = _claim(ask)
+        claim, payload = champion_model.claim_of(ask)
         signer.verify(claim, payload, ask.signature)
     except Corrupt:
         return False
     return True
-
-
-def _claim(ask: Ask) -> tuple[Claim, bytes]:
-    if ask.champion_id is None or ask.codec is None or ask.payload is None:
-        raise Corrupt(f"champion {ask.champion_id} of group {ask.group_key}: expected its codec and payload; got none")
-    return Claim(ask.group_key, ask.champion_id, ask.codec), bytes(ask.payload)
 
 
 def _seal(attempt: _Attempt, signer: Signer) -> None:
