@@ -25,7 +25,7 @@ from spinney.core.errors import ContractError
 from spinney.core.parts import Progress
 from spinney.core.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.stores import delta, recipes, signing_key
+from spinney.stores import delta, last_configuration, recipes, signing_key
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
 
@@ -173,9 +173,13 @@ def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_sai
         "21 with nothing"
     )
     assert estimators(without) == {"ridge": 21}
+    before = last_configuration.last(without)
+    assert before is not None and before.fleet.features == ("x", "z"), "a refused batch is no run of the fleet"
     (told,) = run(without, unproven=True)
     assert told.endswith("0 compared on rows newer than their model, 21 with nothing")
     assert estimators(without) == {"constant": 21}
+    now = last_configuration.last(without)
+    assert now is not None and now.fleet.features == ("x",)
     assert {row["decision"] for row in decided(without)} == {"unproven"}
 
 
@@ -197,7 +201,7 @@ def test_newer_rows_are_no_evidence_where_a_feature_was_dropped(edited: Edit) ->
     sell(edited(), 21)
     run(edited(features='["x", "z"]'))
     sell(edited(), 21, rows=40, first=30)
-    with pytest.raises(ContractError, match="21 of 21 groups would get .* with nothing to compare it by") as raised:
+    with pytest.raises(ContractError, match=r"21 of 21 groups would get .* with nothing to compare it by") as raised:
         run(edited())
     assert str(raised.value).endswith("0 compared on rows newer than their model, 21 with nothing")
 
