@@ -2,30 +2,30 @@
 
 A challenger of another recipe than its champion's is compared on rows that neither was fitted on: with the champion's
 own recipe, fitted again without them, or on rows newer than the champion. Where the earlier recipe cannot be fitted
-again and no row is newer, nothing can be compared, and the gate promotes it as unproven.
+again, and no row is newer or the champion used a column that is no feature any more, nothing can be compared, and the
+gate promotes it as unproven.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch.choosing import ALL, Scope, View
+from batch.newer_rows import Evidence, evidence
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
 from spinney.core.keys import is_parent
 from spinney.core.recipe import Recipe
-from spinney.core.recipe_change import difference, obstacle
+from spinney.core.recipe_change import difference, lost, obstacle
 from spinney.core.recipe_name import IMPORTED, SHORT
 from spinney.core.signing import Signer
-from spinney.stores import champions, recipes, training
+from spinney.stores import champions, recipes
 from spinney.stores.snapshot import Shards
-from spinney.stores.training import TrainingTables
 
 FEW_GROUPS = 20
 SHARE = 0.1
@@ -71,8 +71,9 @@ class RecipeChanges:
             return None
         return (
             f"{self.unproven:,} of {self.fleet:,} groups would get a model of another recipe with nothing to compare "
-            f"it by: expected at most {SHARE:.0%} of the fleet, or {FEW_GROUPS} groups. Wait for newer rows, put the "
-            "recipe back, or add --unproven to promote them all without evidence"
+            f"it by: expected at most {SHARE:.0%} of the fleet, or {FEW_GROUPS} groups. Put the recipe back, wait for "
+            "newer rows (they do not help where a feature was dropped), or add --unproven to promote them all without "
+            "evidence"
         )
 
     def require_evidence(self) -> None:
@@ -89,56 +90,50 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
         return RecipeChanges((), 0)
     today = recipes.with_renamed(config, Recipe.of(config))
     known = recipes.of_models(config, mine.column("model_id").combine_chunks())
-    both = mine.select(["shard", "group_key"]).append_column("recipe_id", known.column("recipe_id"))
+    both = mine.select(["shard", "group_key", "model_id"]).append_column("recipe_id", known.column("recipe_id"))
     both = both.append_column("trained_through", known.column("trained_through"))
     changed = both.filter(pc.fill_null(pc.not_equal(both.column("recipe_id"), today.recipe_id), True))
     counts = Counter(changed.column("recipe_id").to_pylist())
     earlier = recipes.stored(config, signer)
 
-    def unseen(name: str | None) -> tuple[int, int]:
+    def newer(name: str | None) -> Evidence:
         ids = changed.column("recipe_id")
-        return _unseen(config, view, changed.filter(pc.is_null(ids) if name is None else pc.equal(ids, name)))
+        of_recipe = changed.filter(pc.is_null(ids) if name is None else pc.equal(ids, name))
+        return evidence(config, signer, view, of_recipe, today)
 
-    by_recipe = [
-        _of_recipe(name, count, earlier.get(name or ""), today, unseen) for name, count in counts.most_common()
-    ]
+    asked = _Asked(today, newer, config.gate.evidence)
+    by_recipe = [asked.changed(name, count, earlier.get(name or "")) for name, count in counts.most_common()]
     return RecipeChanges(tuple(by_recipe), _fleet(config, plan, scope, view) if by_recipe else 0)
 
 
-def _of_recipe(
-    name: str | None,
-    count: int,
-    earlier: Recipe | None,
-    today: Recipe,
-    unseen: Callable[[str | None], tuple[int, int]],
-) -> Changed:
-    """unseen: how many of its groups have rows newer than their champion, and how many have none."""
-    if earlier is not None:
-        what, why = f"recipe changed ({difference(earlier, today)})", obstacle(earlier, today)
-        if why is None:
-            return Changed(count, what, "each compared on its newest rows with a refit of the old recipe")
-        what += f", and the old one cannot be fitted again: {why}"
-    elif name is not None and name.startswith(IMPORTED):
-        what = f"imported models ({name.removeprefix(IMPORTED)})"
-    else:
-        short = (name or "unknown")[:SHORT]
-        what = f"recipe changed, and the old one ({short}) is not stored with a signature that holds"
-    some, none = unseen(name)
-    return Changed(count, what, f"{some:,} compared on rows newer than their model, {none:,} with nothing", none)
+@dataclass(frozen=True)
+class _Asked:
+    """newer: what there is to compare the groups of an earlier recipe on, by its id. needed: `gate.evidence`."""
 
+    today: Recipe
+    newer: Callable[[str | None], Evidence]
+    needed: int
 
-def _unseen(config: Config, view: View, mine: pa.Table) -> tuple[int, int]:
-    """Of these groups, parents left out: how many have mature events newer than their champion, and how many none."""
-    groups = mine.filter(pa.array([not is_parent(key) for key in mine.column("group_key").to_pylist()], pa.bool_()))
-    if not groups.num_rows:
-        return 0, 0
-    source = TrainingTables.of(config, view.pins, view.clock)
-    newest = training.newest_events(source, Shards(pc.min(groups["shard"]).as_py(), pc.max(groups["shard"]).as_py()))
-    place = pc.index_in(groups.column("group_key"), value_set=newest.column("group_key").combine_chunks())
-    # Without its time a champion may have seen every row.
-    is_newer = pc.fill_null(pc.greater(newest.column("newest").take(place), groups.column("trained_through")), False)
-    some = int(np.count_nonzero(is_newer.to_numpy()))
-    return some, groups.num_rows - some
+    def changed(self, name: str | None, count: int, earlier: Recipe | None) -> Changed:
+        if earlier is not None:
+            what, why = f"recipe changed ({difference(earlier, self.today)})", obstacle(earlier, self.today)
+            if why is None:
+                return Changed(count, what, "each compared on its newest rows with a refit of the old recipe")
+            what += f", and the old one cannot be fitted again: {why}"
+        elif name is not None and name.startswith(IMPORTED):
+            what = f"imported models ({name.removeprefix(IMPORTED)})"
+        else:
+            short = (name or "unknown")[:SHORT]
+            what = f"recipe changed, and the old one ({short}) is not stored with a signature that holds"
+        found = self.newer(name)
+        has_lost = earlier is not None and lost(earlier, self.today)  # `what` has said it
+        return Changed(count, what, self._words(replace(found, why=None) if has_lost else found), found.nothing)
+
+    def _words(self, found: Evidence) -> str:
+        thin = f" ({found.thin:,} of them on fewer than {self.needed}, gate.evidence)" if found.thin else ""
+        why = f", for their models cannot be asked: {found.why}" if found.why else ""
+        compared = f"{found.enough + found.thin:,} compared on rows newer than their model{thin}"
+        return f"{compared}, {found.nothing:,} with nothing{why}"
 
 
 def _fleet(config: Config, plan: pa.Table, scope: Scope, view: View) -> int:

@@ -64,7 +64,6 @@ def retrain(
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
-        last_configuration.remember(config)
         if scope.which == ALL and largest_round(config, RoundKind.BATCH) > FEW:
             start = started_ahead(start)  # it takes as long as the plan
         given = start() if isinstance(spark, SparkSession) else start
@@ -93,6 +92,7 @@ def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | N
     if is_old or ordered.recipe_id != Recipe.of(config).recipe_id:
         rounds.close(batch_id)
         return None
+    last_configuration.remember(config)
     return rounds.carry_out(batch_id, pace_of(cores_of(start()), config, None), _shown(ordered.round_id, show))
 
 
@@ -137,6 +137,7 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
         recipe_id=Recipe.of(config).recipe_id,
     )
     rounds.plan(rows, ordered, batch.batch_id)
+    last_configuration.remember(config)  # not before: a refused batch leaves the earlier configuration in effect
     is_here = batch.few is not None and rows.num_rows <= batch.few
     return pace_of(1 if is_here else cores_of(start()), config, mean_ms)
 

@@ -142,7 +142,7 @@ def _is_drained(config: Config, only: Sequence[str], reporter: Reporter) -> bool
     if QueryName.RETRAIN in names:
         from spinney.stores.tracking import deliver_now
 
-        deliver_now(config)
+        deliver_now(config, ends_stream=True)
     return True
 
 

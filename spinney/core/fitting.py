@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from schemas.vocabulary import Decision, ModelStatus
-from spinney.core import codec, shadow, turns
+from spinney.core import champion_model, codec, shadow, turns
 from spinney.core.asks import Ask, asks_of
 from spinney.core.baseline import constant_losses
 from spinney.core.encoding import NULL_TIME, Floats, Integers
@@ -41,7 +41,7 @@ from spinney.core.kernels import Fit, Kernel, Timer, on_one_thread
 from spinney.core.loss import Loss, loss_named
 from spinney.core.measuring import Rows, any_of, losses, means, no_answer
 from spinney.core.model import Model
-from spinney.core.recipe import Recipe
+from spinney.core.recipe import Feature, Recipe
 from spinney.core.refitting import Refit, as_metrics, refitted
 from spinney.core.scoring import NOBODY
 from spinney.core.signing import Claim, Signer
@@ -113,6 +113,7 @@ def fit_groups(
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
     constant_loss    of a constant answer by the older rows, on the same rows: see `spinney.core.baseline`
     champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
+    changed_from     the champion's recipe_id, where that is known and not this recipe's
     refitted         where the champion has seen some of the held-out rows and was fitted by one of `recipe.earlier`:
                      that recipe's estimator and recipe_id. It was fitted on the older rows too, and champion_loss is
                      this model's, on all held-out rows
@@ -265,24 +266,31 @@ class _Work:
         out = np.full(len(rows), np.nan)
         through = np.array([_seen(attempt.ask) for attempt in attempts], dtype=np.int64)
         fresh = np.flatnonzero(self.history.times[rows] > through[which])
-        champions: list[Model] = []
-        owners: list[_Attempt] = []
-        place = np.full(len(attempts), NOBODY, dtype=np.int64)
-        for at in np.unique(which[fresh]).tolist():
+        for features, found in self._champions(attempts, np.unique(which[fresh]).tolist(), signer).items():
+            place = np.full(len(attempts), NOBODY, dtype=np.int64)
+            place[list(found)] = np.arange(len(found))
+            mine = fresh[place[which[fresh]] != NOBODY]
+            owners, own = [attempts[at] for at in found], self.history.with_features(features)
+            of_rows, asked = Rows(rows[mine], place[which[mine]]), _turns(owners, turns.ASK_CHAMPION)
+            out[mine], errors = losses(own, list(found.values()), of_rows, self.loss, asked)
+            for at, raised in errors.items():
+                owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
+        return out
+
+    def _champions(
+        self, attempts: Sequence[_Attempt], wanted: Sequence[int], signer: Signer
+    ) -> dict[tuple[Feature, ...], dict[int, Model]]:
+        """The champions of the wanted attempts that can be asked: by their features, by the attempt's place."""
+        found: dict[tuple[Feature, ...], dict[int, Model]] = {}
+        for at in wanted:
             turns.begin(attempts[at].ask.group_key, turns.READ_CHAMPION)
             try:
-                model = _champion(attempts[at].ask, self.recipe, signer)
+                model = champion_model.opened(attempts[at].ask, self.recipe, signer)
             except SpinneyError as error:
                 attempts[at].metrics["champion_error"] = str(error)[:MAX_ERROR_CHARACTERS]
                 continue
-            place[at] = len(champions)
-            champions.append(model)
-            owners.append(attempts[at])
-        asked = _turns(owners, turns.ASK_CHAMPION)
-        out[fresh], errors = self._losses(champions, Rows(rows[fresh], place[which[fresh]]), asked)
-        for at, raised in errors.items():
-            owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
-        return out
+            found.setdefault(model.encoder.features, {})[at] = model
+        return found
 
     def _losses(
         self, models: Sequence[Model], rows: Rows, begin: Callable[[int], None]
@@ -317,6 +325,8 @@ def _attempt(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer)
         "champion_id": ask.champion_id,
         "train_loss": None,
     }
+    if ask.recipe_id not in (None, recipe.recipe_id):
+        attempt.metrics["changed_from"] = ask.recipe_id
     return attempt
 
 
@@ -347,29 +357,14 @@ def _seen(ask: Ask) -> int:
     )
 
 
-def _champion(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
-    claim, payload = _claim(ask)
-    model = codec.open_signed(signer, claim, payload, ask.signature)
-    if tuple(map(recipe.feature_now, model.encoder.features)) != recipe.features:
-        had = ", ".join(feature.name for feature in model.encoder.features)
-        raise ContractError(f"champion {ask.champion_id} of group {ask.group_key}: not compared; fitted on {had}")
-    return replace(model, encoder=replace(model.encoder, features=recipe.features))
-
-
 def _signed(ask: Ask, signer: Signer) -> bool:
     """Whether the champion can answer: one whose key was lost is fitted again, on the same rows too."""
     try:
-        claim, payload = _claim(ask)
+        claim, payload = champion_model.claim_of(ask)
         signer.verify(claim, payload, ask.signature)
     except Corrupt:
         return False
     return True
-
-
-def _claim(ask: Ask) -> tuple[Claim, bytes]:
-    if ask.champion_id is None or ask.codec is None or ask.payload is None:
-        raise Corrupt(f"champion {ask.champion_id} of group {ask.group_key}: expected its codec and payload; got none")
-    return Claim(ask.group_key, ask.champion_id, ask.codec), bytes(ask.payload)
 
 
 def _seal(attempt: _Attempt, signer: Signer) -> None:

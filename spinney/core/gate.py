@@ -30,15 +30,16 @@ class Rule(Protocol):
 def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     """PROMOTED, UNPROVEN or REFUSED, and why, in words with the numbers.
 
-    metrics: heldout_rows (rows compared), challenger_loss, champion_loss, champion_id and refitted, as `fit_groups`
-    gives them.
+    metrics: heldout_rows (rows compared), challenger_loss, champion_loss, champion_id, changed_from and refitted, as
+    `fit_groups` gives them.
 
     Rule ``not_worse``: a challenger is refused only if it is *shown* to be worse. It has seen newer data, so a loss
     up to ``1 + margin`` times the champion's passes: the margin leans towards the challenger. With less evidence than
     asked it is promoted as unproven, since the champion cannot be shown to be better either.
 
-    Where the champion's own recipe was fitted again (`refitted`), both were fitted on the same rows: no newer data
-    speaks for the challenger, only the change of the recipe. There it is refused on less evidence too if it is worse.
+    Where the champion was fitted by another recipe (`changed_from`), a challenger that is worse is refused on less
+    evidence too: an edit must not replace models that measure better, and the champion stays until more rows have come.
+    Where the champion's own recipe was fitted again (`refitted`), that model was measured in the champion's place.
 
     Raises ContractError for another rule.
     """
@@ -51,9 +52,10 @@ def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     if mine is None or theirs is None:
         return Decision.UNPROVEN, f"thin evidence: no rows compared with the champion, {gate.evidence} needed"
     is_worse, refitted = mine > theirs * (1 + gate.margin), metrics.get("refitted")
-    if rows < gate.evidence and not (is_worse and refitted):
+    is_changed = metrics.get("changed_from") is not None
+    if rows < gate.evidence and not (is_worse and is_changed):
         return Decision.UNPROVEN, f"thin evidence: {rows} of {gate.evidence} rows compared"
-    whose = f"the champion's {figure(theirs)}"
+    whose = f"the champion's {figure(theirs)}{', by another recipe,' if is_changed else ''}"
     if refitted:
         whose = f"{figure(theirs)} of the champion's recipe ({_named(refitted)}), both fitted on the same older rows,"
     losses = f"loss {figure(mine)} against {whose} on {rows} rows, margin {gate.margin:.0%}"

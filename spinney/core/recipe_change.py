@@ -23,8 +23,8 @@ def obstacle(earlier: Recipe, today: Recipe) -> str | None:
 
     Reads the code of its estimator. Other versions of libraries are no obstacle: it is fitted with those of today.
     """
-    if lost := [each.name for each in as_now(earlier, today).features if each not in today.features]:
-        return f"it was fitted on {', '.join(lost)}, no longer among fleet.features"
+    if names := lost(earlier, today):
+        return f"it was fitted on {', '.join(names)}, no longer among fleet.features"
     for name in ("window_rows", "window"):
         before, now = getattr(earlier, name), getattr(today, name)
         if before > now:
@@ -34,6 +34,11 @@ def obstacle(earlier: Recipe, today: Recipe) -> str | None:
     except ContractError:
         return f"the code of {earlier.estimator} cannot be imported any more"
     return None if source == earlier.source else f"the code of {earlier.estimator} was changed since"
+
+
+def lost(earlier: Recipe, today: Recipe) -> list[str]:
+    """The features of the earlier recipe that today's rows do not have; by name."""
+    return [each.name for each in as_now(earlier, today).features if each not in today.features]
 
 
 def as_now(earlier: Recipe, today: Recipe) -> Recipe:

@@ -270,19 +270,6 @@ def event_counts(source: TrainingTables, wanted: Wanted) -> pa.Table:
     return _summed(pa.concat_tables(parts))
 
 
-def newest_events(source: TrainingTables, wanted: Wanted) -> pa.Table:
-    """Every wanted group that has an event in the window: group_key, and newest: the time of its newest one."""
-    columns = {"group_key": "group_key", "newest": "event_time"}
-    batches = source.events.batches(columns, wanted, _between("event_time", source.oldest, source.newest))
-    nothing = pa.schema([("group_key", pa.string()), ("newest", _TIME)]).empty_table()
-    return _latest(pa.concat_tables([nothing, *(_latest(pa.Table.from_batches([each])) for each in batches)]))
-
-
-def _latest(rows: pa.Table) -> pa.Table:
-    latest = rows.group_by("group_key").aggregate([("newest", "max")])
-    return latest.select(["group_key", "newest_max"]).rename_columns(["group_key", "newest"])
-
-
 MANY = 2_000
 """Groups from which on the events of all shards are counted: looking each one up would cost more."""
 

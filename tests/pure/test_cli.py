@@ -137,12 +137,16 @@ def test_another_error_of_ours_ends_with_1(flights: Path, spark: object, monkeyp
 
 def test_a_drain_with_nothing_to_do_starts_no_spark(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     delivered: list[object] = []
+
+    def deliver_now(config: object, *, ends_stream: bool) -> None:
+        delivered.append(ends_stream)
+
     stand_in(monkeypatch, "streaming.unread", unread=lambda config, names: None)
-    stand_in(monkeypatch, "spinney.stores.tracking", deliver_now=delivered.append)
+    stand_in(monkeypatch, "spinney.stores.tracking", deliver_now=deliver_now)
     done = run("stream", "--once", "--only", "retrain", "--only", "score")
     assert done.exit_code == 0
     assert done.stderr.endswith("stream: nothing to do: all topics and tables are read, and every batch has ended\n")
-    assert len(delivered) == 1
+    assert delivered == [True], "the stream's run ends in MLflow"
     done = run("stream", "--once", "--json", "--only", "score")
     assert json.loads(done.stdout)["event"] == "nothing_to_do"
     assert len(delivered) == 1, "only retrain's rounds are delivered"

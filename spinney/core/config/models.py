@@ -196,8 +196,8 @@ class Gate(Section):
     evidence: Int = key(
         30,
         ge=1,
-        says="Held-out rows needed to refuse or to prove; with fewer it is `unproven`, but for a changed recipe that "
-        "measures worse on the same rows: that is refused.",
+        says="Held-out rows needed to refuse or to prove; with fewer it is `unproven`, unless the recipe was "
+        "changed and measures worse: that is refused on any number of rows.",
     )
     margin: Number = key(0.05, ge=0, says="How much worse still counts as not worse: 0.05 is 5 %.")
 

@@ -25,7 +25,7 @@ from spinney.core.errors import ContractError
 from spinney.core.parts import Progress
 from spinney.core.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.stores import delta, recipes, signing_key
+from spinney.stores import delta, last_configuration, recipes, signing_key
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
 
@@ -71,7 +71,7 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
     return edit
 
 
-def sell(config: Config, stores: int, rows: int = 30, first: int = 0) -> None:
+def sell(config: Config, stores: int, rows: int = 30, first: int = 0, *, labelled: bool = True) -> None:
     """Events of which x says the label, up to noise."""
     delta.create_tables(config)
     random = np.random.default_rng(3 + first)
@@ -86,7 +86,7 @@ def sell(config: Config, stores: int, rows: int = 30, first: int = 0) -> None:
                 {
                     "shard": keys.shard_of(key, config.fleet.shards), "group_key": key, "event_id": f"e{at}",
                     "event_time": NOW + timedelta(hours=at), "store": f"s{store:03}", "x": x, "z": 0.0,
-                    "sold": 10 * x + float(random.normal()), "topic": "t.events", "kafka_partition": 0,
+                    "sold": 10 * x + float(random.normal()) if labelled else None, "topic": "t.events", "kafka_partition": 0,
                     "kafka_offset": at, "ingested_at": NOW, "ingested_on": NOW.date(), "batch_id": 0,
                 }
             )  # fmt: skip
@@ -167,15 +167,19 @@ def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_sai
         run(without)
     assert str(raised.value) == (
         "retrain: 21 of 21 groups would get a model of another recipe with nothing to compare it by: expected at most "
-        "10% of the fleet, or 20 groups. Wait for newer rows, put the recipe back, or add --unproven to promote them "
-        "all without evidence. 21 groups: recipe changed (ridge → constant, without z), and the old one cannot be "
+        "10% of the fleet, or 20 groups. Put the recipe back, wait for newer rows (they do not help where a feature was "
+        "dropped), or add --unproven to promote them all without evidence. 21 groups: recipe changed (ridge → constant, without z), and the old one cannot be "
         "fitted again: it was fitted on z, no longer among fleet.features: 0 compared on rows newer than their model, "
         "21 with nothing"
     )
     assert estimators(without) == {"ridge": 21}
+    before = last_configuration.last(without)
+    assert before is not None and before.fleet.features == ("x", "z"), "a refused batch is no run of the fleet"
     (told,) = run(without, unproven=True)
     assert told.endswith("0 compared on rows newer than their model, 21 with nothing")
     assert estimators(without) == {"constant": 21}
+    now = last_configuration.last(without)
+    assert now is not None and now.fleet.features == ("x",)
     assert {row["decision"] for row in decided(without)} == {"unproven"}
 
 
@@ -187,9 +191,68 @@ def test_newer_rows_are_evidence_where_the_earlier_recipe_is_lost(edited: Edit) 
     sell(edited(), 21, rows=40, first=30)
     (told,) = run(edited("constant"))
     assert told.endswith(
-        "is not stored with a signature that holds: 21 compared on rows newer than their model, 0 with nothing"
+        "is not stored with a signature that holds: 21 compared on rows newer than their model (21 of them on fewer "
+        "than 30, gate.evidence), 0 with nothing"
     )
     assert {row["rows_compared"] for row in decided(edited())} == {14}
+
+
+def test_newer_rows_are_no_evidence_where_a_feature_was_dropped(edited: Edit) -> None:
+    sell(edited(), 21)
+    run(edited(features='["x", "z"]'))
+    sell(edited(), 21, rows=40, first=30)
+    with pytest.raises(ContractError, match=r"21 of 21 groups would get .* with nothing to compare it by") as raised:
+        run(edited())
+    assert str(raised.value).endswith("0 compared on rows newer than their model, 21 with nothing")
+
+
+def test_one_newer_row_is_compared_and_said_to_be_thin_and_a_worse_recipe_refused_by_it(edited: Edit) -> None:
+    sell(edited(), 2)
+    run(edited(recipe='window = "60d"'))
+    shorter = edited("constant", recipe='window = "30d"')
+    sell(shorter, 2, rows=1, first=30)
+    (told,) = run(shorter)
+    assert told.endswith(
+        "2 compared on rows newer than their model (2 of them on fewer than 30, gate.evidence), 0 with nothing"
+    )
+    for row in decided(shorter):
+        assert row["rows_compared"] == 1
+        assert row["challenger_loss"] > row["champion_loss"]
+        assert row["decision"] == "refused"
+        assert "by another recipe, on 1 rows" in row["reason"]
+    assert estimators(shorter) == {"ridge": 2}
+
+
+def test_newer_events_without_a_label_are_not_counted(edited: Edit) -> None:
+    shorter = edited(recipe='window = "30d"')
+    sell(shorter, 2, rows=20)
+    run(edited(recipe='window = "60d"'))
+    sell(shorter, 2, rows=20, first=20, labelled=False)
+    assert run(shorter)[0].endswith("0 compared on rows newer than their model, 2 with nothing")
+
+
+def test_of_many_newer_rows_the_newest_fifth_of_all_rows_is_compared(edited: Edit) -> None:
+    shorter = edited(recipe='window = "30d"')
+    sell(shorter, 2, rows=20)
+    run(edited(recipe='window = "60d"'))
+    sell(shorter, 2, rows=129, first=20)  # of 149 rows 29 are held out
+    (told,) = run(edited("constant", recipe='window = "30d"'))
+    assert told.endswith("(2 of them on fewer than 30, gate.evidence), 0 with nothing")
+    assert {row["rows_compared"] for row in decided(shorter)} == {29}
+    sell(shorter, 2, rows=1, first=149)
+    assert run(shorter)[0].endswith("2 compared on rows newer than their model, 0 with nothing")
+    assert {row["rows_compared"] for row in decided(shorter)} == {30}
+
+
+def test_models_that_cannot_be_opened_are_not_said_to_be_compared(
+    edited: Edit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sell(edited(), 1)
+    run(edited())
+    monkeypatch.setenv(signing_key.KEY, "q" * 32)
+    sell(edited(), 1, rows=10, first=30)
+    (told,) = run(edited("constant"))
+    assert "0 compared on rows newer than their model, 1 with nothing, for their models cannot be asked: " in told
 
 
 def test_first_fits_need_no_evidence(edited: Edit) -> None:

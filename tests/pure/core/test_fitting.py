@@ -400,13 +400,13 @@ def test_a_champion_of_another_group_is_not_asked() -> None:
     assert "champion_error" in metrics(one(rows_of('["a"]', 50), **champion_of(stranger)))
 
 
-def test_a_champion_of_other_features_is_not_compared_and_the_error_says_so() -> None:
+def test_a_champion_of_a_feature_that_was_dropped_is_not_compared_and_the_error_says_so() -> None:
     rows = rows_of('["a"]', 50)
-    before = one(rows[:40], replace(RECIPE, features=(Feature("x", "double"),)))
-    row = one(rows, **champion_of(before))
+    before = one(rows[:40], RECIPE)
+    row = one(rows, replace(RECIPE, features=(Feature("x", "double"),)), **champion_of(before))
     got = metrics(row)
     assert (got["champion_loss"], got["heldout_rows"]) == (None, 0)
-    assert got["champion_error"].endswith("not compared; fitted on x")
+    assert got["champion_error"].endswith("it was fitted on z too. It is not compared")
 
 
 @pytest.mark.parametrize("damage", [{"signature": b"\0" * 32}, {"payload": None}])

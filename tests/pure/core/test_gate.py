@@ -118,4 +118,22 @@ THEIRS = "the champion's recipe (ridge 01234567), both fitted on the same older 
 def test_another_recipe_on_the_same_rows_is_refused_on_thin_evidence_too_if_it_is_worse(
     rows: int, mine: float, decision: Decision, reason: str
 ) -> None:
-    assert decide(metrics(rows, mine, 1.0, "c") | {"refitted": RIDGE}, Gate()) == (decision, reason)
+    assert decide(metrics(rows, mine, 1.0, "c") | {"changed_from": RIDGE["recipe_id"], "refitted": RIDGE}, Gate()) == (
+        decision,
+        reason,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "mine", "decision", "reason"),
+    [
+        (1, 2.0, Decision.REFUSED, "worse: loss 2 against the champion's 1, by another recipe, on 1 rows, margin 5%"),
+        (1, 1.05, Decision.UNPROVEN, "thin evidence: 1 of 30 rows compared"),
+        (0, None, Decision.UNPROVEN, "thin evidence: no rows compared with the champion, 30 needed"),
+    ],
+)
+def test_another_recipe_is_refused_by_few_newer_rows_too_if_it_is_worse_and_never_without_a_row(
+    rows: int, mine: float | None, decision: Decision, reason: str
+) -> None:
+    theirs = None if mine is None else 1.0
+    assert decide(metrics(rows, mine, theirs, "c") | {"changed_from": "ab"}, Gate()) == (decision, reason)

@@ -205,3 +205,32 @@ def test_a_recipe_read_from_its_text_is_the_same() -> None:
     for each in (RIDGE, whole, CONSTANT):
         assert Recipe.of_text(each.text) == each
         assert Recipe.of_text(each.text).recipe_id == each.recipe_id
+
+
+def test_a_champion_that_has_seen_none_of_them_answers_on_its_own_columns_after_a_feature_was_added() -> None:
+    rows = rows_of(A)
+    before = replace(RIDGE, features=(Z,))
+    got = metrics(fit(rows, after(CONSTANT, before), fit(rows[:30], before)).iloc[0])
+    assert got["heldout_rows"] == 10
+    assert got["champion_loss"] == pytest.approx(loss_of_ridge(rows[:30], rows[40:], ("z",)))
+
+
+def test_champions_with_different_features_answer_in_one_call() -> None:
+    rows = pd.concat([rows_of(A), rows_of(B)], ignore_index=True)
+    recipes = {A: replace(RIDGE, features=(Z, X)), B: replace(RIDGE, features=(Z,))}
+    first = [fit(rows_of(key)[:30], recipe) for key, recipe in recipes.items()]
+    found = fit(rows, CONSTANT, pd.concat(first, ignore_index=True))
+    expected = [
+        loss_of_ridge(rows_of(A)[:30], rows_of(A)[40:], ("z", "x")),
+        loss_of_ridge(rows_of(B)[:30], rows_of(B)[40:], ("z",)),
+    ]
+    assert [metrics(row)["champion_loss"] for _, row in found.iterrows()] == pytest.approx(expected)
+
+
+def test_a_champion_of_another_recipe_is_named_by_it_and_one_of_the_same_or_an_unknown_recipe_is_not() -> None:
+    rows = rows_of(A)
+    before, same = fit(rows[:30], RIDGE), fit(rows[:30], CONSTANT)
+    assert metrics(fit(rows, CONSTANT, before).iloc[0])["changed_from"] == RIDGE.recipe_id
+    assert "changed_from" not in metrics(fit(rows, CONSTANT, same).iloc[0])
+    assert "changed_from" not in metrics(fit(rows, CONSTANT, before.assign(recipe_id=None)).iloc[0])
+    assert "changed_from" not in metrics(fit(rows, CONSTANT).iloc[0])

@@ -1,0 +1,106 @@
+"""On how many rows a batch can compare each group's champion itself: labelled, held out, and newer than the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.choosing import View
+from schemas import tables
+from spinney.core.asks import asks_of
+from spinney.core.champion_model import opened
+from spinney.core.config import Config
+from spinney.core.errors import SpinneyError
+from spinney.core.fitting import HELD_OUT
+from spinney.core.keys import is_parent
+from spinney.core.recipe import Recipe
+from spinney.core.signing import Signer
+from spinney.stores import fit_requests, training
+from spinney.stores.fit_requests import Champions
+from spinney.stores.snapshot import snapshots
+from spinney.stores.training import TrainingTables
+
+EVENTS_AT_ONCE = 5_000_000
+"""Events whose ids, times and labels are held in memory together."""
+
+Integers = npt.NDArray[np.int64]
+
+ASKED = 3
+"""Champions of a recipe that are opened to find out whether its models can be compared at all."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of some groups: with at least `gate.evidence` rows to compare on, with fewer, and with none.
+
+    why: why none of them has any, where it is not for lack of newer rows.
+    """
+
+    enough: int
+    thin: int
+    nothing: int
+    why: str | None = None
+
+
+def evidence(config: Config, signer: Signer, view: View, mine: pa.Table, today: Recipe) -> Evidence:
+    """mine: shard, group_key, model_id and trained_through of groups and parents, of one recipe; parents are left out.
+
+    today: knows what its features were called before.
+    """
+    groups = mine.filter(pa.array([not is_parent(key) for key in mine.column("group_key").to_pylist()], pa.bool_()))
+    if not groups.num_rows:
+        return Evidence(0, 0, 0)
+    why = _why_none(config, signer, view, groups.slice(0, ASKED), today)
+    if why is not None:
+        return Evidence(0, 0, groups.num_rows, why)
+    found = np.concatenate(list(_rows_to_compare(config, view, groups)))
+    enough, some = int((found >= config.gate.evidence).sum()), int((found > 0).sum())
+    return Evidence(enough, some - enough, groups.num_rows - some)
+
+
+def _why_none(config: Config, signer: Signer, view: View, groups: pa.Table, today: Recipe) -> str | None:
+    """Why the models of these groups cannot be asked about today's rows; None if one of them can."""
+    requests = groups.rename_columns({"model_id": "champion_id"}).select(["shard", "group_key", "champion_id"])
+    wanted = fit_requests.wanted(requests, config.fleet.shards)
+    files = [path for table in snapshots(config, tables.MODELS, view.pins) for path in table.files_for(wanted)]
+    why = None
+    for ask in asks_of(Champions(files, requests).of(0, requests.num_rows).to_pandas()):
+        try:
+            opened(ask, today, signer)
+        except SpinneyError as error:
+            why = str(error)
+        else:
+            return None
+    return why
+
+
+def _rows_to_compare(config: Config, view: View, groups: pa.Table) -> Iterator[Integers]:
+    """The number of each group's rows, in no order of the groups."""
+    # The features are not needed.
+    source = replace(TrainingTables.of(config, view.pins, view.clock), features={})
+    shards = np.asarray(groups.column("shard").to_numpy())
+    for each in training.ranges_of(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
+        mine = groups.filter(pa.array((shards >= each.first) & (shards <= each.last)))
+        if mine.num_rows:
+            keys = mine.column("group_key").combine_chunks()
+            yield _counts(training.rows_of_groups(source, keys, each), mine.column("trained_through"))
+
+
+def _counts(rows: training.GroupRows, through: pa.ChunkedArray) -> Integers:
+    """Of each group's rows: those that are held out and newer than its champion. Both are its newest ones."""
+    label = rows.table.column("label")
+    counts = pc.is_finite(label) if pa.types.is_floating(label.type) else pc.is_valid(label)
+    of_row = np.repeat(np.arange(len(through)), np.diff(rows.starts))
+    # Without its time a champion may have seen every row.
+    newer = pc.fill_null(pc.greater(rows.table.column("event_time"), through.take(pa.array(of_row))), False)
+    total, unseen = (
+        np.bincount(of_row[np.asarray(each.to_numpy(), dtype=np.bool_)], minlength=len(through))
+        for each in (counts, pc.and_(counts, newer))
+    )
+    heldout = np.where(total > 0, np.maximum(1, total // HELD_OUT), 0)
+    return np.minimum(unseen, heldout).astype(np.int64)
