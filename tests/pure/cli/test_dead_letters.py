@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -304,3 +305,56 @@ def test_a_stream_that_does_not_answer_is_not_waited_for_for_ever_nor_asked_any_
         purge.purge(past.config, Choice(reasons=("wrong_type",)), wait_seconds=0.0)
     purge.serve(past.config, threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
+
+
+def test_a_purge_that_is_interrupted_is_not_carried_out_later(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(past, letter(0))
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with running(past, monkeypatch, lambda: None), monkeypatch.context() as patched:
+        patched.setattr(purge.time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            purge.purge(past.config, Choice(reasons=("wrong_type",)))
+    purge.serve(past.config, threading.Lock())
+    assert sum(kind["count"] for kind in listed()) == 1
+
+
+def test_the_request_of_a_purge_that_was_killed_ends_with_its_deadline(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(past, letter(0))
+    monkeypatch.setattr(purge, "_withdraw", lambda config, request: None)
+    with running(past, monkeypatch, lambda: None), pytest.raises(Busy):
+        purge.purge(past.config, Choice(reasons=("wrong_type",)), wait_seconds=0.0)
+    purge.serve(past.config, threading.Lock())
+    assert sum(kind["count"] for kind in listed()) == 1
+
+
+def test_what_is_rejected_after_a_purge_was_asked_for_stays(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(past, letter(0))
+
+    def serves() -> None:
+        put(past, letter(1, ingested_at=datetime.now(UTC) + timedelta(seconds=1)))
+        purge.serve(past.config, threading.Lock())
+
+    with running(past, monkeypatch, serves):
+        assert purge.purge(past.config, Choice(reasons=("wrong_type",))) == 1
+    assert sum(kind["count"] for kind in listed()) == 1
+
+
+def test_who_holds_the_lease_forgets_what_was_chosen_though_another_request_took_the_place_of_this_one(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(past, letter(0), letter(1, field="sold"))
+    ask = purge._ask
+
+    def overtaken(*args: Any) -> str:
+        mine = ask(*args)
+        ask(past.config, Choice(fields=("sold",)), datetime.now(UTC) + timedelta(hours=1))
+        return mine
+
+    monkeypatch.setattr(purge, "_ask", overtaken)
+    assert purge.purge(past.config, Choice(fields=("price",))) == 1
+    assert [kind["field"] for kind in listed()] == ["sold"]
