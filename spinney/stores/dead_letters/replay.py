@@ -48,7 +48,11 @@ class Plan:
 
 
 def plan(config: Config, letters: Letters) -> Plan:
-    """Part the chosen dead letters into those to be sent and those to be left; nothing is sent."""
+    """Part the chosen dead letters into those to be sent and those to be left; nothing is sent.
+
+    Raises StoreError: the configuration has columns that the fleet does not have.
+    """
+    charter.ensure_kept(config)
     assessor, replayed = Assessor(config), ledger.replayed(config)
     left: Counter[str] = Counter()
     names: list[Name] = []
@@ -80,10 +84,11 @@ def _name_objections(config: Config, names: Sequence[Name]) -> list[str | None]:
 def carry_out(config: Config, letters: Letters) -> Plan:
     """Send what `plan` finds; return that plan.
 
-    Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: the broker did not take
-    every record; those that it has are not sent again by the next replay.
+    Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: as `plan`; or the broker
+    did not take every record, and those that it has are not sent again by the next replay.
     """
     with leases.held(config, [LEASE]):
+        charter.ensure_kept(config)
         _refuse_other_rules(config)
         settle(config)
         found = plan(config, letters)

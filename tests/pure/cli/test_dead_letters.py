@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from schemas import tables
 from spinney.cli import main
 from spinney.core.config import Config
 from spinney.core.errors import Busy
+from spinney.core.migration import Migration
 from spinney.stores import charter, leases
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.dead_letters import assessment, ledger, purge, replay
@@ -214,6 +216,28 @@ def test_nothing_is_sent_to_a_stream_that_would_reject_it_by_rules_edited_since(
     assert done.exit_code == 1
     assert "were edited since the stream began" in done.stderr
     assert "Start it again first (query ingest: another process runs it)" in done.stderr
+
+
+@pytest.mark.parametrize("words", [("replay",), ("replay", "--yes")])
+def test_nothing_is_judged_by_columns_that_were_edited_and_not_migrated(past: Past, words: tuple[str, ...]) -> None:
+    charter.settled(past.config)
+    put(past, letter(0))
+    Path("fleet.toml").write_text(fleet_toml("root").replace('dept = "int"', 'dept = "bigint"'))
+    done = run(*words)
+    assert done.exit_code == 1
+    assert 'fleet.columns was {"dept": "int"} when it was made and is {"dept": "bigint"} now' in done.stderr
+    assert list(Path("root").rglob("*.sending.parquet")) == []
+
+
+@pytest.mark.parametrize("words", [("replay",), ("replay", "--yes")])
+def test_nothing_is_sent_while_a_migration_has_not_ended(past: Past, words: tuple[str, ...]) -> None:
+    there = charter.settled(past.config)
+    put(past, letter(0))
+    columns = there.fixed[charter.COLUMNS]
+    charter.keep(past.config, replace(there, begun=Migration("m", "2026-11-20T18:00:00+00:00", columns, columns)))
+    done = run(*words)
+    assert done.exit_code == 1
+    assert "Run `spinney migrate --yes` with the same configuration again" in done.stderr
 
 
 def plan_of(past: Past, past_offset: int) -> pa.Table:
