@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -255,6 +256,47 @@ def test_the_same_position_of_a_topic_that_was_made_anew_is_another_letter(past:
     assert json.loads(run("replay", "--json").stdout)["would_be_sent"] == 1
 
 
+@pytest.fixture
+def cut_off(past: Past) -> ledger.Replay:
+    """A replay of the letters 0 to 2 that was begun and not ended."""
+    put(past, *(letter(n) for n in range(3)))
+    made = ledger.Replay("r", pa.concat_tables([plan_of(past, n) for n in range(3)]), {"sales": {0: 10}})
+    ledger.begin(past.config, made)
+    return made
+
+
+def test_a_replay_that_was_killed_after_it_was_told_what_arrived_is_not_settled_again(
+    past: Past, cut_off: ledger.Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(file: Path, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.end(past.config, cut_off, range(3))
+    assert ledger.unfinished(past.config) == []
+    replay.settle(past.config)
+    assert [kind["replayed"] for kind in listed()] == [3]
+
+
+@pytest.mark.parametrize(("lost", "replayed"), [(set(), 1), ({"other"}, 1), ({"sales"}, 3)])
+def test_what_the_topic_does_not_tell_any_more_counts_as_sent(
+    past: Past, cut_off: ledger.Replay, monkeypatch: pytest.MonkeyPatch, lost: set[str], replayed: int
+) -> None:
+    monkeypatch.setattr(replay, "headers_since", lambda *_: iter([f"{cut_off.replay_id}/1", "another/2"]))
+    monkeypatch.setattr(replay, "lost_since", lambda *_: lost)
+    replay.settle(past.config)
+    assert [kind["replayed"] for kind in listed()] == [replayed]
+    assert ledger.unfinished(past.config) == []
+
+
+@pytest.mark.usefixtures("cut_off")
+def test_without_yes_what_a_replay_that_was_cut_off_had_begun_to_send_is_told_apart(past: Past) -> None:
+    put(past, letter(3))
+    assert json.loads(run("replay", "--json").stdout) == {"sent": 0, "would_be_sent": 1, "left": {replay.UNSETTLED: 3}}
+
+
 def test_nothing_is_forgotten_before_somebody_says_yes(past: Past) -> None:
     put(past, letter(0), letter(1, reason="not_json", field=None), letter(2, field="it's"))
     assert json.loads(run("purge", "--reason", "wrong_type", "--json").stdout) == {
@@ -338,7 +380,7 @@ def test_a_purge_that_is_interrupted_is_not_carried_out_later(past: Past, monkey
         raise KeyboardInterrupt
 
     with running(past, monkeypatch, lambda: None), monkeypatch.context() as patched:
-        patched.setattr(purge.time, "sleep", interrupted)
+        patched.setattr(time, "sleep", interrupted)
         with pytest.raises(KeyboardInterrupt):
             purge.purge(past.config, Choice(reasons=("wrong_type",)))
     purge.serve(past.config, threading.Lock())
