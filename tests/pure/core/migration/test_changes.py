@@ -93,6 +93,23 @@ def test_what_cannot_be_carried_out_is_refused(now: dict[str, str], renames: dic
         changes(BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"})
 
 
+@pytest.mark.parametrize(
+    ("now", "renames", "there"),
+    [
+        ({**BEFORE, "GONE": "int"}, {}, "gone"),
+        ({**BEFORE, "Old": "double"}, {}, "old"),
+        ({"shop": "string", "y": "double", "X": "int"}, {}, "x"),
+        ({"shop": "string", "y": "double", "X": "int"}, {"x": "X"}, "x"),
+        ({"shop": "string", "y": "double", "Gone": "int"}, {"x": "Gone"}, "gone"),
+    ],
+)
+def test_a_name_that_differs_in_case_alone_from_an_earlier_one_is_refused(
+    now: dict[str, str], renames: dict[str, str], there: str
+) -> None:
+    with pytest.raises(StoreError, match=rf"differs in more than case.*; it had {there}, .*Call it {there}, or"):
+        changes(BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"})
+
+
 def migration(before: dict[str, str], after: dict[str, str], **renamed: str) -> Migration:
     return Migration("m", "2024-05-01T00:00:00+00:00", before, after, renamed)
 
