@@ -75,7 +75,7 @@ def alteration(config: Config, renamed: Mapping[str, str]) -> Alteration:
 def alter(change: Alteration, migration_id: str) -> None:
     """Carry it out in one commit that bears the migration's id. Only for whoever holds the lease of the directory.
 
-    Raises StoreError for what Delta refuses, and for a value that the wider type does not have; nothing is changed then.
+    Raises StoreError for what Delta refuses, and, with nothing changed, for a value that the wider type does not have.
     """
     try:
         _alter(change, {MIGRATED: migration_id})
