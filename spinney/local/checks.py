@@ -133,7 +133,7 @@ def fleet(config: Config) -> list[Result]:
     if made is None:
         return []
     if made.begun is not None:
-        remedy = "Run `spinney migrate --yes` with the same configuration again."
+        remedy = "Run `spinney migrate --yes` with the same configuration again, or with [fleet.columns] put back."
         return [Result("fleet", "finding", f"a migration was begun at {made.begun.at} and has not ended", remedy)]
     found = changes(config, made.fixed, last_configuration.last(config))
     if not found:

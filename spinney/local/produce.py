@@ -18,7 +18,7 @@ from spinney.core.records.rules import rules_of
 from spinney.sources.batch import Source
 from spinney.sources.judging import ValidRow, valid_rows
 from spinney.sources.rejections import MostRejected, Rejections
-from spinney.stores import kafka
+from spinney.stores import charter, kafka
 
 SHOW_SECONDS = 0.5
 LAST_ANSWERS_SECONDS = 120.0
@@ -85,8 +85,10 @@ def send(
     source: opened with `open_for`. show: called now and then, and at the end, also where reading ends with an error.
 
     Raises ContractError: the file is damaged, or more rows than `most` are not valid; what was valid before is sent.
-    SetupError: the topic would drop records this old. StoreError: no such topic.
+    SetupError: the topic would drop records this old. StoreError: no such topic, or the configuration has columns that
+    the fleet does not have.
     """
+    charter.ensure_kept(config)
     if topic not in kafka.existing_topics(config):
         raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
     rules = rules_of(config, messages.OUTCOME if is_outcomes(config, topic) else messages.EVENT)

@@ -201,7 +201,8 @@ def _refuse_changes(config: Config, there: Charter) -> None:
     if there.begun is not None:
         raise StoreError(
             f"fleet {config.fleet.name} at {root(config)}: a migration of its columns was begun at {there.begun.at} "
-            "and has not ended. Run `spinney migrate --yes` with the same configuration again"
+            "and has not ended. Run `spinney migrate --yes` with the same configuration again, or put [fleet.columns] "
+            "back and run it"
         )
     was = {**there.fixed, COLUMNS: lasting(config, there.fixed.get(COLUMNS, {}))}
     for name, value in fixed(config).items():

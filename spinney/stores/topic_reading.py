@@ -16,6 +16,9 @@ RECORDS_AT_ONCE = 500
 
 GROUP = "spinney-reads-only"
 
+Offsets = Mapping[str, Mapping[int, int]]
+"""topic -> partition -> offset."""
+
 
 def ends(config: Config, topics: Iterable[str]) -> dict[str, dict[int, int]]:
     """Return topic -> partition -> the offset that the next record gets.
@@ -30,27 +33,52 @@ def ends(config: Config, topics: Iterable[str]) -> dict[str, dict[int, int]]:
             if topic not in there:
                 raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
             partitions = [TopicPartition(topic, number) for number in range(there[topic])]
-            found[topic] = {each.partition: _end(consumer, each) for each in partitions}
+            found[topic] = {each.partition: _watermarks(consumer, each)[1] for each in partitions}
     finally:
         consumer.close()
     return found
 
 
-def _end(consumer: Consumer, partition: TopicPartition) -> int:
+def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The offset of the first record and that of the next one."""
     try:
-        return int(consumer.get_watermark_offsets(partition, timeout=SECONDS)[1])
+        first, end = consumer.get_watermark_offsets(partition, timeout=SECONDS)
     except KafkaException as error:
-        raise Busy(f"topic {partition.topic}: its end cannot be read: {error.args[0].str()}. Try again") from error
+        raise Busy(f"topic {partition.topic}: its ends cannot be read: {error.args[0].str()}. Try again") from error
+    return int(first), int(end)
 
 
-def headers_since(config: Config, beginnings: Mapping[str, Mapping[int, int]], name: str) -> Iterator[str]:
-    """The values of a header in all records from these offsets on (topic -> partition -> offset), to the end as it is.
+def lost_since(config: Config, beginnings: Offsets) -> set[str]:
+    """Return the topics of which records from these offsets on may be gone: by retention, or with the topic itself.
 
-    Raises Busy: a partition cannot be read.
+    Raises Busy: no broker.
     """
-    partitions = [TopicPartition(topic, at, start) for topic, each in beginnings.items() for at, start in each.items()]
-    open_ = {(each.topic, each.partition) for each in partitions}
+    there = kafka.existing_topics(config)
+    found = set()
     consumer = _consumer(config)
+    try:
+        for partition in _partitions(beginnings):
+            if partition.partition >= there.get(partition.topic, 0):
+                found.add(partition.topic)
+                continue
+            first, end = _watermarks(consumer, partition)
+            if not first <= partition.offset <= end:
+                found.add(partition.topic)
+    finally:
+        consumer.close()
+    return found
+
+
+def headers_since(config: Config, beginnings: Offsets, name: str) -> Iterator[str]:
+    """The values of a header in all records from these offsets on, to the end as it is.
+
+    Partitions that do not exist any more have none. Records of transactions that are open or were aborted are read too:
+    behind an open one there may be others that are in the topic for good. Raises Busy: a partition cannot be read.
+    """
+    there = kafka.existing_topics(config)
+    partitions = [each for each in _partitions(beginnings) if each.partition < there.get(each.topic, 0)]
+    open_ = {(each.topic, each.partition) for each in partitions}
+    consumer = _consumer(config, "read_uncommitted")
     try:
         consumer.assign(partitions)
         while open_:
@@ -69,5 +97,10 @@ def headers_since(config: Config, beginnings: Mapping[str, Mapping[int, int]], n
         consumer.close()
 
 
-def _consumer(config: Config) -> Consumer:
-    return Consumer({**consumer_settings(config, GROUP), "auto.offset.reset": "earliest", "log_level": 0})
+def _partitions(offsets: Offsets) -> list[TopicPartition]:
+    return [TopicPartition(topic, at, start) for topic, each in offsets.items() for at, start in each.items()]
+
+
+def _consumer(config: Config, isolation: str = "read_committed") -> Consumer:
+    settings = {**consumer_settings(config, GROUP), "isolation.level": isolation}
+    return Consumer({**settings, "auto.offset.reset": "earliest", "log_level": 0})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spinney.core.migration.basis import basis_before
 from spinney.core.migration.changes import Change, Kind, changes, likely_renames
-from spinney.core.migration.former import Former, as_now, former_columns, retired, with_former
+from spinney.core.migration.former import Former, former_columns, retired, with_former
 from spinney.core.migration.record import Migration
 from spinney.core.migration.types import is_widening
 
@@ -13,7 +13,6 @@ __all__ = [
     "Former",
     "Kind",
     "Migration",
-    "as_now",
     "basis_before",
     "changes",
     "former_columns",

@@ -35,11 +35,6 @@ class Change:
     old_name: str | None = None
     returns: bool = False
 
-    @property
-    def rewrites(self) -> bool:
-        """Whether the files that are there have to be written again."""
-        return self.kind in (Kind.WIDENED, Kind.RENAMED) or (self.returns and self.was != self.becomes)
-
 
 def changes(
     before: Mapping[str, str],
@@ -55,9 +50,11 @@ def changes(
     """
     _refuse_renames(before, now, renames)
     old_names = {new: old for old, new in renames.items()}
+    known = {name.lower(): name for name in (*former, *retired, *before)}
     found = []
     for name, kind in now.items():
         old = old_names.get(name, name)
+        _refuse_other_case(name, known)
         if old not in before:
             found.append(_added(name, kind, former, retired))
         elif old != name:
@@ -111,6 +108,16 @@ def _refuse_other_type(name: str, was: str, becomes: str) -> None:
             "smallint, int, bigint; whole numbers and float to double; decimal to more digits), which holds each value "
             f"that is stored. Declare a column of another name and let [fleet.fields] read it from the field {name}, "
             "or load the history into another storage.root"
+        )
+
+
+def _refuse_other_case(name: str, known: Mapping[str, str]) -> None:
+    """known: names that the fleet has or had, by their lower case."""
+    there = known.get(name.lower(), name)
+    if there != name:
+        raise StoreError(
+            f"fleet.columns.{name}: expected a name that differs in more than case from those that the fleet has or "
+            f"had; it had {there}, which Delta and Spark take for the same. Call it {there}, or choose another name"
         )
 
 

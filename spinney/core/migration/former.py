@@ -26,9 +26,17 @@ class Former:
 def former_columns(migrations: Iterable[Migration]) -> dict[str, Former]:
     """Name -> what became of it, for each column that was renamed or dropped. migrations: oldest first."""
     found: dict[str, Former] = {}
+    last: dict[str, str] = {}  # former name -> what its column was called when it was dropped
     for each in migrations:
         for name in each.added:
             found.pop(name, None)
+        # A dropped column that is declared again has its values again, under its earlier names too.
+        found |= {
+            name: Former(last[name], mine.type)
+            for name, mine in found.items()
+            if mine.now is None and last.get(name) in each.added
+        }
+        last |= {name: mine.now for name, mine in found.items() if mine.now is not None and mine.now in each.dropped}
         moved = {name: _after(mine, each) for name, mine in found.items()}
         found = {name: mine for name, mine in moved.items() if mine.now != name}
         found |= {old: Former(new, each.before[old]) for old, new in each.renamed.items()}
@@ -61,9 +69,3 @@ def with_former(rows: pd.DataFrame, former: Mapping[str, Former]) -> pd.DataFram
     if not there:
         return rows
     return rows.assign(**{name: rows.get(mine.now) for name, mine in there.items()})
-
-
-def as_now(name: str, former: Mapping[str, Former]) -> str:
-    """What a column is called today; its own name where it was never renamed."""
-    mine = former.get(name)
-    return name if mine is None or mine.now is None else mine.now

@@ -8,9 +8,10 @@ record carries the replay's id and its row in that file as a header.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,12 +21,12 @@ from spinney.stores import storage
 from spinney.stores.dead_letters.letters import IDENTITY, identities
 from spinney.stores.layout import root
 
+if TYPE_CHECKING:
+    from spinney.stores.topic_reading import Offsets
+
 FOLDER = "replays"
 _SENDING, _SENT = ".sending.parquet", ".parquet"
 _BEGINNINGS = b"spinney.beginnings"
-
-Offsets = Mapping[str, Mapping[int, int]]
-"""topic -> partition -> offset."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def unfinished(config: Config) -> list[Replay]:
     """Replays that were begun and of which nobody has said what arrived."""
     found = []
     for file in sorted(_place(config).glob(f"*{_SENDING}")):
+        if file.with_name(file.name.removesuffix(_SENDING) + _SENT).exists():
+            continue  # killed between the last two steps of `end`
         rows = pq.read_table(file)
         said = json.loads(rows.schema.metadata[_BEGINNINGS])
         beginnings = {topic: {int(at): offset for at, offset in offsets.items()} for topic, offsets in said.items()}
@@ -67,7 +70,7 @@ def end(config: Config, replay: Replay, arrived: Iterable[int]) -> None:
     """Keep what arrived. arrived: rows of the replay, by number."""
     kept = replay.rows.take(pa.array(sorted(arrived), pa.int64()))
     storage.replace(_place(config) / f"{replay.replay_id}{_SENT}", _bytes(kept))
-    (_place(config) / f"{replay.replay_id}{_SENDING}").unlink()
+    (_place(config) / f"{replay.replay_id}{_SENDING}").unlink(missing_ok=True)
 
 
 def _bytes(rows: pa.Table) -> bytes:

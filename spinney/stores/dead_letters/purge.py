@@ -11,8 +11,8 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,32 @@ LOOK_SECONDS = 0.2
 
 
 def purge(config: Config, choice: Choice, wait_seconds: float = 60.0) -> int:
-    """Forget the chosen dead letters; return how many. `spinney tidy` removes their files, a week later.
+    """Forget the chosen dead letters that there are now; return how many. `spinney tidy` removes their files, a week
+    later.
 
-    Raises StoreError: the stream that writes the table could not. Busy: it did not answer in time.
+    Raises StoreError: they could not be forgotten. Busy: the stream that writes the table did not answer in time.
     """
-    request = _ask(config, choice)
+    asked_at = datetime.now(UTC)
+    choice = replace(choice, before=min(choice.before or asked_at, asked_at))
+    request = _ask(config, choice, asked_at + timedelta(seconds=wait_seconds))
+    try:
+        return _answered(config, choice, request, wait_seconds)
+    finally:
+        _withdraw(config, request)  # however this ends: nobody waits for the answer any more
+
+
+def _answered(config: Config, choice: Choice, request: str, wait_seconds: float) -> int:
     until = time.monotonic() + wait_seconds
     while True:
         try:
             with leases.held(config, [QueryName.INGEST]):
-                serve(config, threading.Lock())
+                answer: dict[str, Any] | None = _read(_place(config, "served"))
+                if answer is None or answer["id"] != request:
+                    answer = _carried_out(config, choice, request)
         except Busy as error:
-            if time.monotonic() >= until:
-                _withdraw(config, request)
+            answer = _read(_place(config, "served"))
+            if time.monotonic() >= until and (answer is None or answer["id"] != request):
                 raise Busy(f"dead letters: {error}; it did not answer within {wait_seconds:g} s") from error
-        answer = _read(_place(config, "served"))
         if answer is not None and answer["id"] == request:
             if answer["error"] is not None:
                 raise StoreError(f"dead letters: expected the stream to forget them; got {answer['error']}")
@@ -50,18 +61,28 @@ def purge(config: Config, choice: Choice, wait_seconds: float = 60.0) -> int:
 
 
 def serve(config: Config, writing: threading.Lock) -> None:
-    """Carry out a request, if there is one. Only for who holds the lease of `ingest`. writing: held for the commit."""
+    """Carry out a request, if there is one whose deadline is still to come.
+
+    Only for who holds the lease of `ingest`. writing: held for the commit.
+    """
     said = _read(_place(config, "request"))
     if said is None:
         return
-    answer: dict[str, Any] = {"id": said["id"], "forgotten": 0, "error": None}
-    try:
+    if datetime.now(UTC) <= datetime.fromisoformat(said["until"]):
         with writing:
-            answer["forgotten"] = _forget(config, _choice(said["choice"]))
-    except Exception as error:  # told to whoever asked; the stream goes on
-        answer["error"] = str(error)
-    storage.replace(_place(config, "served"), json.dumps(answer).encode())
+            answer = _carried_out(config, _choice(said["choice"]), said["id"])
+        storage.replace(_place(config, "served"), json.dumps(answer).encode())
     _withdraw(config, said["id"])
+
+
+def _carried_out(config: Config, choice: Choice, request: str) -> dict[str, Any]:
+    """The answer to a request."""
+    answer: dict[str, Any] = {"id": request, "forgotten": 0, "error": None}
+    try:
+        answer["forgotten"] = _forget(config, choice)
+    except Exception as error:  # told to whoever asked; a stream goes on
+        answer["error"] = str(error)
+    return answer
 
 
 def count(letters: Letters) -> int:
@@ -93,10 +114,13 @@ def _texts(values: Sequence[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
-def _ask(config: Config, choice: Choice) -> str:
-    """Write the request. Returns its id. Of two that ask at once, the later one's request stands."""
+def _ask(config: Config, choice: Choice, until: datetime) -> str:
+    """Write the request. Returns its id. Of two that ask at once, the later one's request stands.
+
+    until: it is not carried out after this time, should the one who asks be killed before it is withdrawn.
+    """
     made = uuid.uuid4().hex
-    said = {"id": made, "choice": asdict(choice)}
+    said = {"id": made, "until": until, "choice": asdict(choice)}
     storage.replace(_place(config, "request"), json.dumps(said, default=datetime.isoformat).encode())
     return made
 

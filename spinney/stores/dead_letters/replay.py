@@ -25,7 +25,7 @@ from spinney.stores.dead_letters import ledger
 from spinney.stores.dead_letters.assessment import REPEATED, STORED, Assessor, Name, stored
 from spinney.stores.dead_letters.ledger import Replay
 from spinney.stores.dead_letters.letters import IDENTITY, Letters, identities
-from spinney.stores.topic_reading import ends, headers_since
+from spinney.stores.topic_reading import ends, headers_since, lost_since
 
 HEADER = "spinney-replay"
 LEASE = "replay"
@@ -33,6 +33,7 @@ FLUSH_SECONDS = 120.0
 RECORDS = [*IDENTITY, "key", "value"]
 
 REPLAYED = "sent again already"
+UNSETTLED = "of a replay that was cut off: `--yes` asks the topic what has arrived, and sends the others"
 
 
 @dataclass(frozen=True)
@@ -48,15 +49,18 @@ class Plan:
 
 
 def plan(config: Config, letters: Letters) -> Plan:
-    """Part the chosen dead letters into those to be sent and those to be left; nothing is sent."""
-    assessor, replayed = Assessor(config), ledger.replayed(config)
+    """Part the chosen dead letters into those to be sent and those to be left; nothing is sent.
+
+    Raises StoreError: the configuration has columns that the fleet does not have.
+    """
+    charter.ensure_kept(config)
+    assessor, refusals = Assessor(config), _refusals(config)
     left: Counter[str] = Counter()
     names: list[Name] = []
     parts = [arrow_schema(DEAD_LETTERS).empty_table().select(IDENTITY)]
     for rows in letters.batches(RECORDS):
-        again = pc.is_in(identities(rows), value_set=replayed).to_pylist()
-        records = zip(again, rows["topic"].to_pylist(), rows["value"].to_pylist(), strict=True)
-        found = [REPLAYED if sent else assessor.name_of(topic, value) for sent, topic, value in records]
+        records = zip(_refused(rows, refusals), rows["topic"].to_pylist(), rows["value"].to_pylist(), strict=True)
+        found = [why or assessor.name_of(topic, value) for why, topic, value in records]
         left.update(each for each in found if isinstance(each, str))
         names += [each for each in found if isinstance(each, Name)]
         parts.append(rows.filter(pa.array([isinstance(each, Name) for each in found])).select(IDENTITY))
@@ -64,6 +68,21 @@ def plan(config: Config, letters: Letters) -> Plan:
     left.update(why for why in whys if why is not None)
     sendable = pa.concat_tables(parts).filter(pa.array([why is None for why in whys], pa.bool_()))
     return Plan(sendable, dict(left.most_common()))
+
+
+def _refusals(config: Config) -> dict[str, pa.Array]:
+    """Why not -> the identities of those that are not sent for this reason."""
+    begun = [identities(each.rows) for each in ledger.unfinished(config)]
+    return {REPLAYED: ledger.replayed(config), UNSETTLED: pa.concat_arrays([pa.array([], pa.string()), *begun])}
+
+
+def _refused(rows: pa.Table, refusals: Mapping[str, pa.Array]) -> list[str | None]:
+    mine = identities(rows)
+    found: list[str | None] = [None] * rows.num_rows
+    for why, refused in refusals.items():
+        is_refused = pc.is_in(mine, value_set=refused).to_pylist()
+        found = [before or (why if is_so else None) for before, is_so in zip(found, is_refused, strict=True)]
+    return found
 
 
 def _name_objections(config: Config, names: Sequence[Name]) -> list[str | None]:
@@ -80,10 +99,11 @@ def _name_objections(config: Config, names: Sequence[Name]) -> list[str | None]:
 def carry_out(config: Config, letters: Letters) -> Plan:
     """Send what `plan` finds; return that plan.
 
-    Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: the broker did not take
-    every record; those that it has are not sent again by the next replay.
+    Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: as `plan`; or the broker
+    did not take every record, and those that it has are not sent again by the next replay.
     """
     with leases.held(config, [LEASE]):
+        charter.ensure_kept(config)
         _refuse_other_rules(config)
         settle(config)
         found = plan(config, letters)
@@ -111,11 +131,17 @@ def _refuse_other_rules(config: Config) -> None:
 
 
 def settle(config: Config) -> None:
-    """Find out what arrived of the replays that were cut off."""
+    """Find out what arrived of the replays that were cut off.
+
+    Where the topic does not tell any more, all counts as sent: it may have been read before it went.
+    """
     for replay in ledger.unfinished(config):
         own = f"{replay.replay_id}/"
         texts = (text for text in headers_since(config, replay.beginnings, HEADER) if text.startswith(own))
-        ledger.end(config, replay, {int(text.removeprefix(own)) for text in texts})
+        arrived = {int(text.removeprefix(own)) for text in texts}
+        lost = lost_since(config, replay.beginnings)  # after reading: retention may remove records meanwhile
+        arrived |= {at for at, topic in enumerate(replay.rows["topic"].to_pylist()) if topic in lost}
+        ledger.end(config, replay, arrived)
 
 
 def _send(config: Config, letters: Letters, replay: Replay) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import DeltaError
 
 from schemas import tables
 from spinney.core.config import Config
+from spinney.core.errors import StoreError
 from spinney.stores import clustering, crashpoints, delta, layout, rewriting, table_files
 from spinney.stores.arrow import arrow_type
 from spinney.stores.rewriting import Source, Target
@@ -73,9 +75,19 @@ def alteration(config: Config, renamed: Mapping[str, str]) -> Alteration:
 def alter(change: Alteration, migration_id: str) -> None:
     """Carry it out in one commit that bears the migration's id. Only for whoever holds the lease of the directory.
 
-    Raises StoreError for a value that the wider type does not have; nothing is changed then.
+    Raises StoreError for what Delta refuses, and, with nothing changed, for a value that the wider type does not have.
     """
-    said = {MIGRATED: migration_id}
+    try:
+        _alter(change, {MIGRATED: migration_id})
+    except DeltaError as error:
+        raise StoreError(
+            f"table at {table_files.folder(change.table)}: expected Delta to take the columns "
+            f"{', '.join(change.schema.names)}; got {error}. Run `spinney migrate --yes` again, or put "
+            "[fleet.columns] back and run it"
+        ) from error
+
+
+def _alter(change: Alteration, said: Mapping[str, str]) -> None:
     if not change.rewrites:
         if change.added:
             # Commits of columns alone look at nothing else: no file is opened.

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+from deltalake.table import TableAlterer
 
 from batch.load import load
 from batch.weekly import retrain
@@ -351,6 +353,33 @@ def test_a_migration_waits_for_every_process_of_the_fleet(made: Config, edited: 
         with leases.held(config, [name]), pytest.raises(Busy, match=f"query {name} of fleet stores: another process"):
             carry_out(config, {})
     carry_out(config, {})
+
+
+def test_a_dropped_column_declared_with_other_case_is_refused_before_anything_is_begun(
+    edited: Edit, made: Config
+) -> None:
+    carry_out(edited(X, 'size = "double"'), {})
+    carry_out(edited(), {})
+    with pytest.raises(StoreError, match="Call it size, or choose another name"):
+        carry_out(edited(X, 'Size = "double"'), {})
+    assert charter.ensure_fixed(edited()).begun is None
+
+
+def test_what_delta_refuses_is_said_and_the_columns_may_be_put_back(
+    edited: Edit, made: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise DeltaError("no such column mapping")
+
+    config = edited(X, 'rate = "double"')
+    with monkeypatch.context() as patched:
+        patched.setattr(TableAlterer, "add_columns", refuse)
+        with pytest.raises(StoreError, match=r"got no such column mapping. Run `spinney migrate --yes` again, or put"):
+            carry_out(config, {})
+    with pytest.raises(StoreError, match=r"or put \[fleet.columns\] back and run it"):
+        charter.ensure_kept(config)
+    assert carry_out(edited(), {}).changes == ()
+    charter.ensure_kept(edited())
 
 
 def begun(config: Config, query: str, batch: int, topic: dict[str, int], *, ended: bool) -> None:

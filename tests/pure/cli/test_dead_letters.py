@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from schemas import tables
 from spinney.cli import main
 from spinney.core.config import Config
 from spinney.core.errors import Busy
+from spinney.core.migration import Migration
 from spinney.stores import charter, leases
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.dead_letters import assessment, ledger, purge, replay
@@ -215,6 +219,28 @@ def test_nothing_is_sent_to_a_stream_that_would_reject_it_by_rules_edited_since(
     assert "Start it again first (query ingest: another process runs it)" in done.stderr
 
 
+@pytest.mark.parametrize("words", [("replay",), ("replay", "--yes")])
+def test_nothing_is_judged_by_columns_that_were_edited_and_not_migrated(past: Past, words: tuple[str, ...]) -> None:
+    charter.settled(past.config)
+    put(past, letter(0))
+    Path("fleet.toml").write_text(fleet_toml("root").replace('dept = "int"', 'dept = "bigint"'))
+    done = run(*words)
+    assert done.exit_code == 1
+    assert 'fleet.columns was {"dept": "int"} when it was made and is {"dept": "bigint"} now' in done.stderr
+    assert list(Path("root").rglob("*.sending.parquet")) == []
+
+
+@pytest.mark.parametrize("words", [("replay",), ("replay", "--yes")])
+def test_nothing_is_sent_while_a_migration_has_not_ended(past: Past, words: tuple[str, ...]) -> None:
+    there = charter.settled(past.config)
+    put(past, letter(0))
+    columns = there.fixed[charter.COLUMNS]
+    charter.keep(past.config, replace(there, begun=Migration("m", "2026-11-20T18:00:00+00:00", columns, columns)))
+    done = run(*words)
+    assert done.exit_code == 1
+    assert "Run `spinney migrate --yes` with the same configuration again" in done.stderr
+
+
 def plan_of(past: Past, past_offset: int) -> pa.Table:
     row = letter(past_offset)
     names = ("topic", "kafka_partition", "kafka_offset", "ingested_at")
@@ -228,6 +254,47 @@ def test_the_same_position_of_a_topic_that_was_made_anew_is_another_letter(past:
     ledger.end(past.config, begun, [0])
     put(past, letter(3, ingested_at=hour(99)))
     assert json.loads(run("replay", "--json").stdout)["would_be_sent"] == 1
+
+
+@pytest.fixture
+def cut_off(past: Past) -> ledger.Replay:
+    """A replay of the letters 0 to 2 that was begun and not ended."""
+    put(past, *(letter(n) for n in range(3)))
+    made = ledger.Replay("r", pa.concat_tables([plan_of(past, n) for n in range(3)]), {"sales": {0: 10}})
+    ledger.begin(past.config, made)
+    return made
+
+
+def test_a_replay_that_was_killed_after_it_was_told_what_arrived_is_not_settled_again(
+    past: Past, cut_off: ledger.Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(file: Path, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.end(past.config, cut_off, range(3))
+    assert ledger.unfinished(past.config) == []
+    replay.settle(past.config)
+    assert [kind["replayed"] for kind in listed()] == [3]
+
+
+@pytest.mark.parametrize(("lost", "replayed"), [(set(), 1), ({"other"}, 1), ({"sales"}, 3)])
+def test_what_the_topic_does_not_tell_any_more_counts_as_sent(
+    past: Past, cut_off: ledger.Replay, monkeypatch: pytest.MonkeyPatch, lost: set[str], replayed: int
+) -> None:
+    monkeypatch.setattr(replay, "headers_since", lambda *_: iter([f"{cut_off.replay_id}/1", "another/2"]))
+    monkeypatch.setattr(replay, "lost_since", lambda *_: lost)
+    replay.settle(past.config)
+    assert [kind["replayed"] for kind in listed()] == [replayed]
+    assert ledger.unfinished(past.config) == []
+
+
+@pytest.mark.usefixtures("cut_off")
+def test_without_yes_what_a_replay_that_was_cut_off_had_begun_to_send_is_told_apart(past: Past) -> None:
+    put(past, letter(3))
+    assert json.loads(run("replay", "--json").stdout) == {"sent": 0, "would_be_sent": 1, "left": {replay.UNSETTLED: 3}}
 
 
 def test_nothing_is_forgotten_before_somebody_says_yes(past: Past) -> None:
@@ -304,3 +371,56 @@ def test_a_stream_that_does_not_answer_is_not_waited_for_for_ever_nor_asked_any_
         purge.purge(past.config, Choice(reasons=("wrong_type",)), wait_seconds=0.0)
     purge.serve(past.config, threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
+
+
+def test_a_purge_that_is_interrupted_is_not_carried_out_later(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(past, letter(0))
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with running(past, monkeypatch, lambda: None), monkeypatch.context() as patched:
+        patched.setattr(time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            purge.purge(past.config, Choice(reasons=("wrong_type",)))
+    purge.serve(past.config, threading.Lock())
+    assert sum(kind["count"] for kind in listed()) == 1
+
+
+def test_the_request_of_a_purge_that_was_killed_ends_with_its_deadline(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(past, letter(0))
+    monkeypatch.setattr(purge, "_withdraw", lambda config, request: None)
+    with running(past, monkeypatch, lambda: None), pytest.raises(Busy):
+        purge.purge(past.config, Choice(reasons=("wrong_type",)), wait_seconds=0.0)
+    purge.serve(past.config, threading.Lock())
+    assert sum(kind["count"] for kind in listed()) == 1
+
+
+def test_what_is_rejected_after_a_purge_was_asked_for_stays(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(past, letter(0))
+
+    def serves() -> None:
+        put(past, letter(1, ingested_at=datetime.now(UTC) + timedelta(seconds=1)))
+        purge.serve(past.config, threading.Lock())
+
+    with running(past, monkeypatch, serves):
+        assert purge.purge(past.config, Choice(reasons=("wrong_type",))) == 1
+    assert sum(kind["count"] for kind in listed()) == 1
+
+
+def test_who_holds_the_lease_forgets_what_was_chosen_though_another_request_took_the_place_of_this_one(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(past, letter(0), letter(1, field="sold"))
+    ask = purge._ask
+
+    def overtaken(*args: Any) -> str:
+        mine = ask(*args)
+        ask(past.config, Choice(fields=("sold",)), datetime.now(UTC) + timedelta(hours=1))
+        return mine
+
+    monkeypatch.setattr(purge, "_ask", overtaken)
+    assert purge.purge(past.config, Choice(fields=("price",))) == 1
+    assert [kind["field"] for kind in listed()] == ["sold"]

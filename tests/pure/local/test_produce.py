@@ -15,12 +15,12 @@ from click.testing import CliRunner
 
 from spinney.cli import main
 from spinney.core.config import Config, parse
-from spinney.core.errors import ContractError
+from spinney.core.errors import ContractError, StoreError
 from spinney.local.produce import Sent, send
 from spinney.sources import Options
 from spinney.sources.messages import open_for
 from spinney.sources.rejections import MostRejected
-from spinney.stores import kafka
+from spinney.stores import charter, kafka
 
 TEXT = """\
 [fleet]
@@ -213,3 +213,14 @@ def test_the_command_ends_with_1_and_says_reason_file_and_row(
     assert broker.records[0][1]["x"] == 1.5
     done = CliRunner().invoke(main, ["produce", str(place), "--delimiter", "ab"])
     assert (done.exit_code, "--delimiter: expected one character" in done.stderr) == (2, True)
+
+
+def test_nothing_is_sent_by_columns_that_were_edited_and_not_migrated(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    charter.ensure_fixed(configured("int"))
+    (tmp_path / "new.csv").write_text(f"{HEADER}1,2024-05-01T12:00:00Z,a,1.5\n")
+    with pytest.raises(StoreError, match="carry it out with `spinney migrate --yes`"):
+        sent(configured("string"), tmp_path / "new.csv")
+    assert broker.records == []

@@ -11,7 +11,6 @@ from spinney.core.migration import (
     Former,
     Kind,
     Migration,
-    as_now,
     basis_before,
     changes,
     former_columns,
@@ -93,6 +92,23 @@ def test_what_cannot_be_carried_out_is_refused(now: dict[str, str], renames: dic
         changes(BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"})
 
 
+@pytest.mark.parametrize(
+    ("now", "renames", "there"),
+    [
+        ({**BEFORE, "GONE": "int"}, {}, "gone"),
+        ({**BEFORE, "Old": "double"}, {}, "old"),
+        ({"shop": "string", "y": "double", "X": "int"}, {}, "x"),
+        ({"shop": "string", "y": "double", "X": "int"}, {"x": "X"}, "x"),
+        ({"shop": "string", "y": "double", "Gone": "int"}, {"x": "Gone"}, "gone"),
+    ],
+)
+def test_a_name_that_differs_in_case_alone_from_an_earlier_one_is_refused(
+    now: dict[str, str], renames: dict[str, str], there: str
+) -> None:
+    with pytest.raises(StoreError, match=rf"differs in more than case.*; it had {there}, .*Call it {there}, or"):
+        changes(BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"})
+
+
 def migration(before: dict[str, str], after: dict[str, str], **renamed: str) -> Migration:
     return Migration("m", "2024-05-01T00:00:00+00:00", before, after, renamed)
 
@@ -115,8 +131,20 @@ def test_what_became_of_a_column_is_told_across_migrations() -> None:
     assert retired([one, two, back]) == {}
     gone = migration({"area": "bigint"}, {})
     assert former_columns([one, two, gone])["x"] == Former(None, "int")
-    assert as_now("x", former_columns([one, two])) == "area"
-    assert as_now("y", former_columns([one, two])) == "y"
+
+
+def test_models_of_before_a_rename_get_a_dropped_column_again_that_is_declared_again() -> None:
+    renamed = migration({"sqft": "int"}, {"area": "int"}, sqft="area")
+    dropped, again = migration({"area": "int"}, {}), migration({}, {"area": "bigint"})
+    assert former_columns([renamed, dropped]) == {"sqft": Former(None, "int"), "area": Former(None, "int")}
+    former = former_columns([renamed, dropped, again])
+    assert former == {"sqft": Former("area", "int")}
+    assert with_former(pd.DataFrame({"area": [50]}), former)["sqft"].tolist() == [50]
+    other = migration({}, {"rooms": "int"})
+    assert former_columns([renamed, dropped, other])["sqft"] == Former(None, "int")
+    moved = migration({"area": "bigint"}, {"size": "bigint"}, area="size")
+    assert former_columns([renamed, dropped, again, moved])["sqft"] == Former("size", "int")
+    assert former_columns([renamed, dropped, again, dropped, again])["sqft"] == Former("area", "int")
 
 
 def test_a_model_of_before_gets_its_columns_by_their_old_names() -> None:
