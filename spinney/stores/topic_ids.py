@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 
 from schemas.vocabulary import QueryName
@@ -20,6 +21,15 @@ from spinney.stores.topics import Absence, Topic, extent, required
 FILE = "topics.json"
 READERS = (QueryName.INGEST, QueryName.SCORE)
 """The queries that read Kafka."""
+
+
+class Acceptance(StrEnum):
+    """What became of a topic that somebody accepts, in words."""
+
+    REWOUND = "is read from its start"
+    SAME = "is the one that was read before; nothing changed"
+    NOT_READ = "was not read before; nothing changed"
+    NO_ID = "has no id (Kafka before 2.8), so whether it is the one that was read before is not known; nothing changed"
 
 
 def known(config: Config) -> dict[str, str]:
@@ -47,10 +57,11 @@ def ensure_same(config: Config, found: Mapping[str, Topic]) -> None:
     _remember(config, {name: found[name] for name in kafka.topics_read(config) if name in found})
 
 
-def accept(config: Config, name: str) -> bool:
-    """Let the queries read a topic that was made again from its start; whether it was.
+def accept(config: Config, name: str) -> Acceptance:
+    """Let the queries read a topic that was made again from its start.
 
-    They keep their state and what they have read of the other topic. Safe to repeat after a crash.
+    So is one that was read before ids were kept: only whoever accepts it knows that it is another one. The queries keep
+    their state and what they have read of the other topic. Safe to repeat after a crash.
     Raises StoreError: not a topic that the fleet reads. Busy: a query that reads it runs.
     """
     read = kafka.topics_read(config)
@@ -58,21 +69,24 @@ def accept(config: Config, name: str) -> bool:
         raise StoreError(f"--accept-topic {name}: expected a topic that the fleet reads: {', '.join(read)}")
     topic = required(config, [name])[name]
     with leases.held(config, READERS):
-        if not _differs(known(config), topic):
-            return False
+        if not _was_read(config, topic):
+            return Acceptance.NOT_READ
+        if topic.id is None:
+            return Acceptance.NO_ID
+        if known(config).get(name) == topic.id:
+            return Acceptance.SAME
         first = extent(config, topic).first
         for query in READERS:
             checkpoints.rewind(checkpoint(config, query), name, first)
         charter.begin_topic(config, name)
         _remember(config, {name: topic})  # last: until then a start is refused
-    return True
+    return Acceptance.REWOUND
 
 
 def accepted(config: Config, names: Iterable[str]) -> Iterator[str]:
     """Accept these topics one by one; what became of each, in words. Raises as `accept`."""
     for name in names:
-        said = "is read from its start" if accept(config, name) else "is the one that was read before; nothing changed"
-        yield f"topic {name}: {said}"
+        yield f"topic {name}: {accept(config, name)}"
 
 
 def explained(config: Config, topic: Topic) -> str:

@@ -130,7 +130,7 @@ def test_nothing_that_came_on_time_was_dropped_and_no_aborted_record_is_stored_o
 def test_a_topic_that_was_made_again_is_refused_and_then_read_from_its_start(story: Story) -> None:
     assert "with 60 records, none of them read" in story.refusal
     assert f"`spinney stream --accept-topic {story.shops.name}.events`" in story.refusal
-    assert story.accepted
+    assert story.accepted == topic_ids.Acceptance.REWOUND
     assert set(story.table(tables.EVENTS)["event_id"]) == story.before | AGAIN
     assert set(story.table(tables.PREDICTIONS)["event_id"]) == story.before | AGAIN
     # What was read of the other topic is not read again.

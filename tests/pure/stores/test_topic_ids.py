@@ -14,7 +14,7 @@ from spinney.stores import charter, topic_ids
 from spinney.stores.checkpoints import kafka_offsets
 from spinney.stores.layout import checkpoint
 from spinney.stores.leases import held
-from spinney.stores.topic_ids import accept, accepted, ensure_same, known
+from spinney.stores.topic_ids import Acceptance, accept, accepted, ensure_same, known
 from spinney.stores.topics import Extent, Topic
 
 READ = {"ingest": ['{"sales":{"0":10,"1":4}}', '{"sold":{"0":7}}'], "score": ['{"sales":{"0":8,"1":4}}']}
@@ -54,7 +54,7 @@ def test_ids_are_kept_when_a_topic_is_first_read(read: Config, tmp_path: Path) -
 
 def test_the_same_topic_goes_on(read: Config, broker: dict[str, Topic]) -> None:
     ensure_same(read, broker)
-    assert accept(read, "sales") is False
+    assert accept(read, "sales") == Acceptance.SAME
     assert kafka_offsets(checkpoint(read, "ingest"), "sales") == {"0": 10, "1": 4}
 
 
@@ -75,7 +75,7 @@ def test_an_accepted_topic_is_read_from_its_first_record_and_the_other_one_goes_
     read: Config, broker: dict[str, Topic]
 ) -> None:
     broker["sales"] = topic("sales", "second")
-    assert accept(read, "sales") is True
+    assert accept(read, "sales") == Acceptance.REWOUND
     for query in READ:
         assert kafka_offsets(checkpoint(read, query), "sales") == {"0": 3, "1": 0}
     assert kafka_offsets(checkpoint(read, "ingest"), "sold") == {"0": 7}
@@ -123,3 +123,28 @@ def test_a_topic_made_again_before_it_was_read_and_one_without_an_id_are_no_loss
     assert known(config)["sales"] == "second"
     ensure_same(config, {**broker, "sales": topic("sales", None)})  # a broker before 2.8
     assert known(config)["sales"] == "second"
+
+
+def test_a_topic_that_was_read_before_ids_were_kept_is_read_from_its_start_once(
+    read: Config, tmp_path: Path, broker: dict[str, Topic]
+) -> None:
+    (file,) = tmp_path.rglob("topics.json")
+    file.unlink()
+    assert accept(read, "sales") == Acceptance.REWOUND
+    assert kafka_offsets(checkpoint(read, "ingest"), "sales") == {"0": 3, "1": 0}
+    assert known(read) == {"sales": "first"}
+    assert accept(read, "sales") == Acceptance.SAME
+
+
+def test_a_topic_without_an_id_or_that_was_never_read_is_not_said_to_be_the_same(
+    read: Config, tmp_path: Path, broker: dict[str, Topic]
+) -> None:
+    broker["sales"] = topic("sales", None)
+    (said,) = accepted(read, ["sales"])
+    assert said.startswith(
+        "topic sales: has no id (Kafka before 2.8), so whether it is the one that was read before is "
+    )
+    assert kafka_offsets(checkpoint(read, "ingest"), "sales") == {"0": 10, "1": 4}
+    for query in READ:
+        Path(checkpoint(read, query)).rename(tmp_path / query)
+    assert accept(read, "sales") == Acceptance.NOT_READ
