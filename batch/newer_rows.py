@@ -1,4 +1,4 @@
-"""On how many rows a batch can compare each group's champion itself: labelled, held out, and newer than the champion."""
+"""How many rows a batch can compare each champion itself on: labelled, held out, and newer than the champion."""
 
 from __future__ import annotations
 
