@@ -15,8 +15,8 @@ ifdef KAFKA
 export SPINNEY_TEST_KAFKA := $(KAFKA)
 endif
 
-# Two files of tests at a time, each process with its own Spark and broker: much of a test is one JVM starting.
-TOGETHER := -n 2 --dist loadfile --no-loadscope-reorder
+# Three files of tests at a time, each process with its own Spark and broker: much of a test is one JVM starting.
+TOGETHER := -n 3 --dist loadfile --no-loadscope-reorder
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
