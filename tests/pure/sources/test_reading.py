@@ -313,6 +313,13 @@ def test_only_a_field_of_the_line_itself_goes_before_the_value_of_the_path(
     assert batch.lines == [expected.encode()]
 
 
+def test_a_text_like_the_name_of_a_value_of_the_path_is_no_field(tmp_path: Path) -> None:
+    (tmp_path / "x=7").mkdir()
+    (tmp_path / "x=7" / "a.jsonl").write_text('{"kind":"x"}\n{"in":{"x":1}}\n{"\\u0078":8}\n')
+    (batch,) = batches(tmp_path)
+    assert batch.lines == [b'{"kind":"x","x":"7"}', b'{"in":{"x":1},"x":"7"}', b'{"\\u0078":8}']
+
+
 def test_a_folder_is_read_in_the_order_of_its_files_and_each_row_knows_its_own(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / f"{name}.csv").write_text(f"x\n{name}1\n{name}2\n")
