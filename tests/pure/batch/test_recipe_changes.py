@@ -87,8 +87,8 @@ def sell(config: Config, stores: int, rows: int = 30, first: int = 0, *, labelle
                     "shard": keys.shard_of(key, config.fleet.shards), "group_key": key, "event_id": f"e{at}",
                     "event_time": NOW + timedelta(hours=at), "store": f"s{store:03}", "x": x, "z": 0.0,
                     "sold": 10 * x + float(random.normal()) if labelled else None, "topic": "t.events",
-                    "kafka_partition": 0, "kafka_offset": at, "batch_id": 0,
-                    "ingested_at": NOW, "ingested_on": NOW.date(),
+                    "kafka_partition": 0, "kafka_offset": at, "ingested_at": NOW, "ingested_on": NOW.date(),
+                    "batch_id": 0,
                 }
             )  # fmt: skip
     whole = [{name: row.get(name) for name in schema.names} for row in told]
