@@ -12,12 +12,12 @@ from typing import Any
 
 from deltalake import DeltaTable
 
-from schemas import tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.stores import charter, checkpoints, delta, kafka, layout, leases, tidy, topic_ids, topics
+from spinney.stores import charter, checkpoints, delta, kafka, layout, leases, topic_ids, topics
 from spinney.stores.commits import appended
 from spinney.stores.layout import Directory, checkpoint
+from spinney.stores.stream_sources import readers
 from streaming.clock import refuse_the_past, tolerance
 
 BASE_INDEX = -1
@@ -83,8 +83,7 @@ def _records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
 def _opened(config: Config, names: Sequence[str]) -> Tables:
     """The tables that these queries read as streams. Raises StoreError: one was never made."""
     found: Tables = {}
-    wanted = [each for each in tables.ALL if set(tidy.READERS.get(each.name, ())) & set(names)]
-    for directory in (each for base in wanted for each in layout.directories(config, base)):
+    for directory in (each for each in layout.every_directory(config) if set(readers(each)) & set(names)):
         table = delta.opened(config, directory)
         if table is None:
             raise delta.not_made(directory)
@@ -103,7 +102,7 @@ def _rows(config: Config, name: str, opened: Tables) -> Iterator[str]:
         # A source that has given nothing yet does not say which one it is.
         known = {str(offset["reservoirId"]) for offset in reached}
         for table_id, (directory, table) in opened.items():
-            if table_id not in known and table.file_uris() and name in tidy.READERS[directory.contract.name]:
+            if table_id not in known and table.file_uris() and name in readers(directory):
                 yield f"table {directory.name} was empty when {name} read it last"
 
 

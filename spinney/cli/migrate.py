@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,12 @@ def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool
     made = migrating.carry_out(config, names) if yes else migrating.plan(config, names)
     if as_json:
         write_json(_as_data(made, done=yes))
+    else:
+        _show(made)
+    if made.obstacles:
+        sys.exit(1)
+    if as_json:
         return
-    _show(made)
     if not made.changes:
         click.echo("migrate: the columns are as the configuration says", err=True)
     elif yes:

@@ -14,15 +14,26 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from schemas.vocabulary import STREAMING, QueryName
+from spinney.core.champion import PEOPLE
 from spinney.core.config import Config
 from spinney.core.errors import Busy
 from spinney.stores.layout import root
 from spinney.stores.storage import folder
 
+REGISTRY, REPLAY, TRACKING = "registry", "replay", "tracking"
+"""Of those who write elsewhere: MLflow's registered model, dead letters sent again, MLflow's runs."""
+
+EVERY = (*(each.value for each in (*STREAMING, QueryName.WEEKLY)), PEOPLE, REGISTRY, REPLAY, TRACKING)
+"""All that there are: who holds them is alone."""
+
 
 @contextmanager
 def held(config: Config, names: Iterable[str]) -> Iterator[None]:
-    """Hold the leases of these queries. Raises Busy when another process holds one."""
+    """Hold the leases of these queries. Raises Busy when another process holds one, ValueError for one not in EVERY."""
+    names = list(names)
+    if unknown := [name for name in names if name not in EVERY]:
+        raise ValueError(f"leases {', '.join(unknown)}: expected names of EVERY")
     place = folder(root(config)) / "leases"
     place.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:

@@ -14,12 +14,13 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.contract import Contract
-from schemas.vocabulary import MACHINES
-from spinney.core.champion import PEOPLE, Promotion
+from schemas.vocabulary import MACHINES, QueryName
+from spinney.core.champion import Promotion
 from spinney.core.config import Config
 from spinney.core.groups import NEVER
 from spinney.core.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
 from spinney.stores.layout import Directory, directories
+from spinney.stores.stream_sources import readers
 
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
 DECIDED, UNFITTED = "decided", "unfitted"
@@ -48,8 +49,8 @@ def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
     read: a directory; as a stream or as it stands.
     """
 
-    def rows(base: Contract, *, besides: str = "") -> DataFrame:
-        wanted = [each for each in directories(config, base) if each.name != f"{base.name}/{besides}"]
+    def rows(base: Contract) -> DataFrame:
+        wanted = [each for each in directories(config, base) if QueryName.RETRAIN in readers(each)]
         return reduce(DataFrame.unionByName, map(read, wanted))
 
     health = rows(tables.HEALTH).select(
@@ -77,8 +78,7 @@ def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
         ).alias(DECIDED),
     )
     unfitted = (
-        # People's models are all fitted ones.
-        rows(tables.MODELS, besides=PEOPLE)
+        rows(tables.MODELS)
         .filter(F.col("model_id").isNull())
         .select(
             F.lit("unfitted").alias("kind"),

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 MODEL = "model"
 """The folder of a run's artifacts that a version is made of."""
 
-NAME = "registry"
 DIGEST = "spinney.digest"
 MANIFEST_OF = "spinney.manifest_of"
 """Tag of a run: whose manifest. Not FLEET, by which the runs of rounds are found."""
@@ -106,7 +105,7 @@ def register(
         found = Registered(config.fleet.name, alias, as_of, written)
         if dry_run:
             return found
-        with leases.held(config, [NAME]):
+        with leases.held(config, [leases.REGISTRY]):
             try:
                 return _register(config, found, folder, _recipes(config, champions), take_over=take_over)
             except Exception as error:

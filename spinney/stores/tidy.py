@@ -41,6 +41,7 @@ from spinney.stores.clustering import Merge
 from spinney.stores.layout import Directory
 from spinney.stores.rewriting import Source, Target
 from spinney.stores.rounds import READ
+from spinney.stores.stream_sources import readers
 from spinney.stores.table_files import TableFile
 
 SMALL_BYTES = 32 * 1024**2
@@ -65,15 +66,6 @@ OWNERS = {
     "promotions/people": PEOPLE,
 }
 """Directory -> whose lease it is written under; the others are retrain's (stream) and weekly's (batch)."""
-
-READERS = {
-    "predictions": ("labels",),
-    "outcomes": ("labels",),
-    "health": ("retrain",),
-    "models": ("retrain",),
-    "promotions": ("score", "retrain"),
-}
-"""Table -> the queries that read it as a stream."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +210,7 @@ def _vacuumed(table: DeltaTable, *, dry_run: bool) -> list[str]:
 
 def _behind(config: Config, directory: Directory, now: datetime) -> str | None:
     """A query that reads this directory and has not ended a batch for long; one that never began reads it anew."""
-    for query in READERS.get(directory.contract.name, ()):
+    for query in readers(directory):
         place = layout.checkpoint(config, query)
         begun, ended = (checkpoints.newest(place, log) for log in ("offsets", "commits"))
         if begun is None:

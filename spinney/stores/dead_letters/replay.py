@@ -28,7 +28,6 @@ from spinney.stores.dead_letters.letters import IDENTITY, Letters, identities
 from spinney.stores.topic_reading import ends, headers_since, lost_since
 
 HEADER = "spinney-replay"
-LEASE = "replay"
 FLUSH_SECONDS = 120.0
 RECORDS = [*IDENTITY, "key", "value"]
 
@@ -102,7 +101,7 @@ def carry_out(config: Config, letters: Letters) -> Plan:
     Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: as `plan`; or the broker
     did not take every record, and those that it has are not sent again by the next replay.
     """
-    with leases.held(config, [LEASE]):
+    with leases.held(config, [leases.REPLAY]):
         charter.ensure_kept(config)
         _refuse_other_rules(config)
         settle(config)

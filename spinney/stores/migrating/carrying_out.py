@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import charter, crashpoints, layout, leases, storage, tidy
+from spinney.stores import charter, crashpoints, leases
 from spinney.stores.migrating import events_table
 from spinney.stores.migrating.planning import Plan, planned, settled
 
@@ -22,7 +22,7 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
     renames: old name -> new name. Raises Busy while a process of the fleet runs, StoreError for a change that no
     migration makes or that has to wait.
     """
-    with leases.held(config, _every_lease(config)):
+    with leases.held(config, leases.EVERY):
         there, present = settled(config), charter.standing(config)
         made = planned(config, there, renames)
         if made.obstacles:
@@ -40,9 +40,3 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
         crashpoints.reached("migrate.table", 0)
         charter.keep(config, charter.migrated(config, there, made.migration))
     return made
-
-
-def _every_lease(config: Config) -> list[str]:
-    """Of those who write tables, and all others that were ever held here."""
-    place = storage.folder(layout.root(config)) / "leases"
-    return sorted({*tidy.names(config), *(file.stem for file in place.glob("*.lock"))})

@@ -34,7 +34,6 @@ from spinney.stores.tracking.server import Left, Server, Watch
 
 log = logging.getLogger(__name__)
 
-NAME = "tracking"
 EVERY_SECONDS = 30.0
 STOP_SECONDS = 30.0
 """How long a stop waits for a last delivery; what is not delivered then is at the next start."""
@@ -136,7 +135,7 @@ def deliver(config: Config, watch: Watch | None = None, *, ends_stream: bool = F
     recorded = backlog.opened(config)
     if config.tracking.mode == "off" or backlog.is_empty(recorded):
         return 0
-    with leases.held(config, [NAME]), Server(config, watch or Watch()) as server:
+    with leases.held(config, [leases.TRACKING]), Server(config, watch or Watch()) as server:
         return _deliver(config, recorded, server, ends_stream=ends_stream)
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from spinney.stores.delta import Writer
 from spinney.stores.layout import checkpoint, directory
 from spinney.stores.manifest import Manifest
 from spinney.stores.manifest import write as write_manifest
-from spinney.stores.migrating import carry_out, plan
+from spinney.stores.migrating import carry_out, events_table, plan
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 TEXT = """\
@@ -349,7 +350,7 @@ def test_a_whole_number_without_a_double_stops_the_migration_before_it_changes_a
 
 def test_a_migration_waits_for_every_process_of_the_fleet(made: Config, edited: Edit) -> None:
     config = edited(X, 'rate = "double"')
-    for name in ("score", "people", "register"):
+    for name in ("score", "people", "registry"):
         with leases.held(config, [name]), pytest.raises(Busy, match=f"query {name} of fleet stores: another process"):
             carry_out(config, {})
     carry_out(config, {})
@@ -380,6 +381,21 @@ def test_what_delta_refuses_is_said_and_the_columns_may_be_put_back(
         charter.ensure_kept(config)
     assert carry_out(edited(), {}).changes == ()
     charter.ensure_kept(edited())
+
+
+def test_nobody_begins_to_write_while_a_fleet_is_migrated(
+    edited: Edit, made: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free: list[str] = []
+
+    def look(*_: Any) -> None:
+        for name in ("labels", "people", "registry", "replay", "retrain", "tracking", "weekly"):
+            with suppress(Busy), leases.held(made, [name]):
+                free.append(name)
+
+    monkeypatch.setattr(events_table, "alter", look)
+    carry_out(edited(X, 'rate = "double"'), {})
+    assert free == []
 
 
 def begun(config: Config, query: str, batch: int, topic: dict[str, int], *, ended: bool) -> None:

@@ -10,6 +10,7 @@ from past import Past, fleet_toml
 from spinney.cli import main
 from spinney.stores import charter, leases
 from spinney.stores.files import read_config
+from spinney.stores.migrating import readiness
 
 A = '["a","1"]'
 
@@ -70,6 +71,17 @@ def test_while_a_process_of_the_fleet_runs_it_is_refused_by_name(past: Past) -> 
         done = run("--yes")
     assert done.exit_code == 1
     assert "query score of fleet shops: another process runs it (pid" in done.stderr
+
+
+def test_what_has_to_be_done_first_is_shown_and_the_exit_code_says_so(
+    past: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readiness, "obstacles", lambda config: iter(["query ingest: batch 3 has not ended"]))
+    done = run()
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == "not now: query ingest: batch 3 has not ended"
+    as_json = run("--json")
+    assert (as_json.exit_code, json.loads(as_json.stdout)["obstacles"]) == (1, ["query ingest: batch 3 has not ended"])
 
 
 def test_where_no_fleet_has_begun_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,3 +75,8 @@ def test_one_root_has_one_lease_whatever_it_and_its_fleet_are_called(configured,
     }[change]
     with held(configured(), ["ingest"]), pytest.raises(Busy, match="query ingest"), held(other, ["ingest"]):
         pytest.fail("two processes hold one lease")
+
+
+def test_a_lease_that_a_migration_would_not_take_is_refused(configured) -> None:
+    with pytest.raises(ValueError, match="leases nobody: expected names of EVERY"), held(configured(), ["nobody"]):
+        pass

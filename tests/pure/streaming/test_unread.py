@@ -179,6 +179,14 @@ def test_a_source_that_has_given_nothing_yet_is_read_once_its_table_has_rows(fle
     assert fleet.unread() == "table outcomes was empty when labels read it last"
 
 
+def test_models_that_people_brought_are_nothing_to_read(fleet: Fleet) -> None:
+    fleet.past.put(tables.MODELS, "people", {"group_key": A, "model_id": "m"})
+    empty = str(DeltaTable(directory(fleet.past.config, tables.MODELS, "batch").uri).metadata().id)
+    read = [None if each["reservoirId"] == empty else each for each in fleet.delta(READ["retrain"])]
+    fleet.write("retrain", read)
+    assert fleet.unread() is None
+
+
 @pytest.mark.parametrize(("index", "first"), [(3, False), (-1, True)])
 def test_a_version_that_is_read_in_part_is_not_read(fleet: Fleet, index: int, first: bool) -> None:
     table = DeltaTable(directory(fleet.past.config, tables.PREDICTIONS).uri)

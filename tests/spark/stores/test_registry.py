@@ -240,7 +240,7 @@ def test_an_alias_of_another_fleet_of_the_same_name_is_taken_only_when_that_is_s
 def test_two_do_not_register_at_once(fleet) -> None:
     shops = fleet()
     shops.round(30, A)
-    with leases.held(shops.past.config, [registry.NAME]), pytest.raises(Busy, match="another process runs it"):
+    with leases.held(shops.past.config, [leases.REGISTRY]), pytest.raises(Busy, match="another process runs it"):
         registered(shops)
 
 

@@ -145,7 +145,7 @@ def test_a_fleet_started_anew_under_the_same_name_is_delivered_from_its_first_ro
 
 def test_one_process_delivers_at_a_time_and_the_other_leaves_it_to_it(fleet, caplog) -> None:
     took_place(fleet, "batch", 0, DAY)
-    with leases.held(fleet.config, [tracking.NAME]):
+    with leases.held(fleet.config, [leases.TRACKING]):
         with pytest.raises(Busy):
             deliver(fleet.config)
         tracking.deliver_now(fleet.config)
