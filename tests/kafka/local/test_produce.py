@@ -185,7 +185,7 @@ def test_the_command_ends_with_1_when_a_row_was_not_sent_and_says_which(config: 
     file.write_text(file.read_text() + '\n{"id": "x"}')
     failed = CliRunner().invoke(main, words)
     assert failed.exit_code == 1
-    assert "rows.jsonl row 3: shop: string expected, got nothing" in failed.stderr
+    assert "rows.jsonl row 3: shop: expected string; got nothing" in failed.stderr
 
 
 def test_check_sees_the_broker_and_misses_the_topics(config: Config) -> None:
