@@ -17,6 +17,7 @@ from spinney.core import codec
 from spinney.core.adoption import adopted, tried
 from spinney.core.errors import ContractError
 from spinney.core.recipe import Feature, Recipe
+from spinney.core.scoring import answer
 
 PRICE, STOCK, BRAND, AT = (
     Feature("price", "double"),
@@ -85,7 +86,7 @@ def test_a_row_that_the_estimator_cannot_bear_costs_only_its_own_answer() -> Non
     model = adopted(estimator, recipe(PRICE, STOCK))
     gaps = ROWS.assign(price=[1.0, np.nan, 3.0, 4.5, 6.0])
     expected = estimator.predict(ROWS[["price", "stock"]])
-    answers = model.predict(gaps)
+    answers = answer(gaps, ["m"] * len(gaps), {"m": model}).prediction
     assert np.isnan(answers).tolist() == [False, True, False, False, False]
     # One row asked alone may be another last bit than among others.
     assert answers[[0, 2, 3, 4]] == pytest.approx(expected[[0, 2, 3, 4]], rel=1e-14)
