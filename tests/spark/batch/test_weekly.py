@@ -115,7 +115,7 @@ def test_a_lost_key_is_repaired_by_fitting_the_same_rows_again(spark, fleet, mon
 def test_a_round_is_delivered_at_its_end_and_stands_without_that(spark, fleet, monkeypatch, caplog, is_up) -> None:
     delivered = []
 
-    def deliver(*_) -> None:
+    def deliver(*_, **__) -> None:
         delivered.append(fleet.rows(tables.ROUNDS)[0]["round_id"])
         if not is_up:
             raise ConnectionError("nobody answers")
