@@ -23,7 +23,7 @@ _COUNTED: dict[str, dict[str, tuple[Contract, str]]] = {
     QueryName.INGEST: {
         "events": (tables.EVENTS, ""),
         "outcomes": (tables.OUTCOMES, ""),
-        "dead_letters": (tables.DEAD_LETTERS, ""),
+        "dead": (tables.DEAD_LETTERS, ""),
     },
     QueryName.SCORE: {"answers": (tables.PREDICTIONS, "")},
 }
@@ -81,7 +81,7 @@ class Activity:
             return Report(name, counts)
         arrived, self._arrived = sum(self._arrived.values()), {}
         duplicates = max(0, arrived - sum(counts.values()))
-        dead = self._dead(since) if counts["dead_letters"] else ()
+        dead = self._dead(since) if counts["dead"] else ()
         return Report(name, {**counts, "duplicates": duplicates}, dead)
 
     def _version(self, name: str, what: str) -> int:

@@ -281,11 +281,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", default="fleet.toml", help="the fleet's configuration")
     parser.add_argument("--only", action="append", default=[], choices=NAMES, help="this query alone; may be repeated")
     parser.add_argument("--once", action="store_true", help="drain what is there, then exit")
+    accept = "this topic was deleted and made again: read the new one from its start; may be repeated"
+    parser.add_argument("--accept-topic", action="append", default=[], metavar="TOPIC", help=accept)
     asked = parser.parse_args(arguments)
     try:
         config = read_config(asked.config)
         if (sentence := charter.beginning(config)) is not None:
             _say(sentence)
+        for said in topic_ids.accepted(config, asked.accept_topic):
+            _say(said)
         run(config, asked.only, once=asked.once, reporter=TextReporter(_say))
     except SpinneyError as error:
         _say(f"spinney: {error}")

@@ -95,7 +95,7 @@ def _text(value: object) -> str:
 
 def lines(report: Report) -> list[str]:
     """A line of counts, and one for each kind of dead letter with one of them as an example."""
-    counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in report.counts.items())
+    counts = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in report.counts.items())
     found = [f"{report.query}: {counts}"]
     for kind in report.dead:
         about = f" ({kind.field})" if kind.field else ""

@@ -22,7 +22,7 @@ def labelled(batch: TypedBatch, config: Config, events: Rules, outcomes: Rules, 
     """
     label = batch.get(outcomes.field_of(config.fleet.target))
     there: Mask = np.asarray(label.values.is_valid())
-    if not batch.has(outcomes.field_of(OBSERVED_AT).source):
+    if batch.column_of(outcomes.field_of(OBSERVED_AT)) is None:
         times = batch.get(events.field_of(events.time))
         delay = pa.scalar(int(config.fleet.label_delay.total_seconds()) * 1_000_000, pa.duration("us"))
         # Where the event's time is doubtful, so is this.

@@ -61,7 +61,8 @@ class LateLabels:
         fields = tuple(observed if rule.name == OBSERVED_AT else rule for rule in self._given.fields)
         self._derived = replace(self._given, fields=fields)
         self._label = replace(label, required=False)
-        self.observed_source = self._given.field_of(OBSERVED_AT).source
+        source = self._given.field_of(OBSERVED_AT).source
+        self._observed_names = (source, source.partition(".")[0])
         self.message_rules = replace(
             events,
             fields=(*events.fields, *(rule for rule in self._given.fields if rule.name in (label.name, OBSERVED_AT))),
@@ -78,7 +79,7 @@ class LateLabels:
                 return None
         except RejectedError:
             pass  # there is a label, of the wrong type
-        if self.observed_source in said:
+        if any(name in said for name in self._observed_names):
             return message, judge(message, moment, self._given)
         try:
             at = value_of(said, self._events.field_of(self._events.time), self._events)

@@ -22,6 +22,7 @@ class TypedBatch:
         self._batch = batch
         self._columns: pa.RecordBatch = batch.columns
         self._missing = pa.array(sorted(rules.missing), pa.string())
+        self._is_text_file = batch.texts >= set(batch.columns.schema.names)
         self._found: dict[str, Typed] = {}
 
     @property
@@ -60,7 +61,7 @@ class TypedBatch:
         if not types.is_string(column.type):
             return typed(column, rule)
         texts = self.is_text(rule)
-        if len(self._missing) and (texts or rule.type != "string"):
+        if len(self._missing) and (self._is_text_file or rule.type != "string"):
             absent = pc.is_in(column, value_set=self._missing)
             if pc.any(absent).as_py():
                 column = pc.if_else(absent, pa.scalar(None, pa.string()), column)

@@ -57,5 +57,5 @@ PYTHON_END
 
 cp "$HERE/Dockerfile" "$HERE/run" "$HERE/kafka-broker-api-versions.sh" "$PROJECT/spinney/local/broker-log4j2.properties" \
     "$WORK/image/"
-docker build --tag "$IMAGE" "$WORK/image"
+docker build --network none --tag "$IMAGE" "$WORK/image"
 echo "$IMAGE: built. Next: docker compose --profile kafka up --wait, then make test KAFKA=localhost:9092"

@@ -105,19 +105,19 @@ def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[
 @click.option("--once", is_flag=True, help="Drain what is there, then exit 0: for a cron job or a test.")
 @click.option(
     "--accept-topic",
-    "accepted",
+    "accept_topics",
     multiple=True,
     metavar="TOPIC",
     help="This topic was deleted and made again: read the new one from its start. May be repeated.",
 )
-def stream(config_path: str, as_json: bool, only: tuple[str, ...], once: bool, accepted: tuple[str, ...]) -> None:
+def stream(config_path: str, as_json: bool, only: tuple[str, ...], once: bool, accept_topics: tuple[str, ...]) -> None:
     """The four queries: ingest, score, labels, retrain. SIGTERM and Ctrl-C stop between batches.
 
     Says when they run, and every minute and at the end what they did.
     """
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
-    _accept(config, accepted)
+    _accept(config, accept_topics)
     from spinney.cli.stream_reporter import reporter_for
 
     reporter = reporter_for(as_json=as_json)
@@ -146,14 +146,13 @@ def _is_drained(config: Config, only: Sequence[str], reporter: Reporter) -> bool
     return True
 
 
-def _accept(config: Config, topics: Sequence[str]) -> None:
-    if not topics:
+def _accept(config: Config, names: Sequence[str]) -> None:
+    if not names:
         return
-    from spinney.stores.topic_ids import accept
+    from spinney.stores.topic_ids import accepted
 
-    for name in topics:
-        said = "is read from its start" if accept(config, name) else "is the one that was read before; nothing changed"
-        click.echo(f"topic {name}: {said}", err=True)
+    for sentence in accepted(config, names):
+        click.echo(sentence, err=True)
 
 
 @click.command(epilog=example("""spinney retrain --group '["AA","JFK","LAX"]'"""))

@@ -40,11 +40,10 @@ def check(files: Sequence[DataFile], options: Options) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def without_required(name: str, wanted: Wanted, columns: Iterable[str]) -> ContractError:
+def without_required(name: str, wanted: Wanted, columns: Iterable[str], lacking: Sequence[str]) -> ContractError:
     """The error of a file that lacks a required column. columns: those that it has."""
     there = list(columns)
     required = [each for each in wanted.names if each in wanted.required]
-    lacking = [each for each in required if wanted.in_file(each, there) is None]
     return ContractError(
         f"{name}: expected the columns {', '.join(required)}; it lacks {', '.join(lacking)} and has "
         f"{', '.join(there) or 'none'}. Add them, or say under which names the file has them: [fleet.fields]"
@@ -68,9 +67,19 @@ def _names(files: Sequence[DataFile], options: Options) -> list[str]:
 
 def _column(file: DataFile, name: str, options: Options) -> str | None:
     columns: Mapping[str, pa.DataType] = file.columns or {}
-    if options.wanted is not None:
-        return options.wanted.in_file(name, columns)
-    return name if name in columns else None
+    if name in columns or options.wanted is None:
+        return name if name in columns else None
+    found = options.wanted.in_file(name, columns)
+    return found if found is not None and _reaches(columns[found], name.split(".")[1:]) else None
+
+
+def _reaches(kind: pa.DataType, path: Sequence[str]) -> bool:
+    """Whether a nested type has a field of this path."""
+    for name in path:
+        if not types.is_struct(kind) or kind.get_field_index(name) < 0:
+            return False
+        kind = kind.field(kind.get_field_index(name)).type
+    return True
 
 
 def _refuse_missing(name: str, files: Sequence[DataFile], with_it: Sequence[DataFile], options: Options) -> None:
@@ -78,7 +87,9 @@ def _refuse_missing(name: str, files: Sequence[DataFile], with_it: Sequence[Data
         return
     without = next(file for file in files if file not in with_it)
     if options.wanted is not None and name in options.wanted.required:
-        raise without_required(without.name, options.wanted, without.columns or ())
+        lacking = [each for each in options.wanted.names if each in options.wanted.required]
+        lacking = [each for each in lacking if _column(without, each, options) is None]
+        raise without_required(without.name, options.wanted, without.columns or (), lacking)
     if with_it and not options.missing_as_null:
         raise ContractError(
             f"{without.name}: column {name}: expected, since {with_it[0].name} has it; it is not there. Add it, or "
@@ -90,7 +101,7 @@ def _refuse_other_types(name: str, files: Sequence[DataFile], options: Options) 
     first: tuple[str, DataFile] | None = None
     for file in files:
         column = _column(file, name, options)
-        found = family((file.columns or {})[column]) if column is not None else None
+        found = family((file.columns or {})[column]) if column == name else None
         if found is None:
             continue
         if first is None:

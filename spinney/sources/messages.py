@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +15,26 @@ from spinney.core.config import Config
 from spinney.core.config.values import is_number
 from spinney.core.records.message import message_of
 from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.values import INTEGER_BITS
+from spinney.core.records.values import TRUTHS
 from spinney.sources import python_values
 from spinney.sources.agreement import without_required
 from spinney.sources.batch import Batch, Source
 from spinney.sources.opening import open_source
 from spinney.sources.options import Options, Wanted
 
+_JSON_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 LOOKED_AT = 1_000
 """JSON lines whose fields are looked at before any is judged."""
 
 
-def wanted_by(config: Config, *, outcomes: bool, also: tuple[str, ...] = (), only: bool = False) -> Wanted:
+def wanted_by(config: Config, *, outcomes: bool, only: bool = False) -> Wanted:
     """The columns of a file of events or outcomes, by the names that the file has for them.
 
-    also: names of columns besides. Required are the id, the time and the group, of outcomes the label too.
+    Required are the id, the time and the group, of outcomes the label too. only: leave other columns out.
     """
     rules = rules_of(config, messages.OUTCOME if outcomes else messages.EVENT)
     required = frozenset(rule.source for rule in rules.fields if rule.required)
-    names = dict.fromkeys((*(rule.source for rule in rules.fields), *also))
-    return Wanted(tuple(names), required, only, number_fields(rules))
+    return Wanted(tuple(rule.source for rule in rules.fields), required, only, number_fields(rules))
 
 
 def number_fields(rules: Rules) -> frozenset[str]:
@@ -60,8 +62,9 @@ def _refuse_lines_without_required(source: Source, wanted: Wanted) -> None:
     first = next(source.batches(), None)
     objects = [found for line in (first.lines[:LOOKED_AT] if first else ()) if (found := _object(line)) is not None]
     names = dict.fromkeys(name for each in objects for name in each)
-    if objects and any(wanted.in_file(name, names) is None for name in wanted.required):
-        raise without_required(source.name, wanted, names)
+    lacking = [each for each in wanted.names if each in wanted.required and wanted.in_file(each, names) is None]
+    if objects and lacking:
+        raise without_required(source.name, wanted, names, lacking)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -83,20 +86,16 @@ def messages_of(batch: Batch, rules: Rules) -> Iterator[tuple[int, bytes]]:
 
 
 def _with_typed_texts(row: Mapping[str, Any], batch: Batch, rules: Rules) -> Mapping[str, Any]:
-    """The row, with whole numbers of its path as such: text without a type is read by the type of its column."""
+    """The row, with numbers and truths of its path as such: text without a type is read by the type of its column."""
     if not batch.texts:
         return row
     found = dict(row)
     for rule in rules.fields:
         text = found.get(rule.source)
-        if rule.source in batch.texts and rule.type in INTEGER_BITS and isinstance(text, str):
-            found[rule.source] = _whole_number(text)
+        if rule.source not in batch.texts or not isinstance(text, str):
+            continue
+        if rule.type == "boolean":
+            found[rule.source] = TRUTHS.get(text, text)
+        elif (is_number(rule.type) or rule.unit is not None) and _JSON_NUMBER.fullmatch(text):
+            found[rule.source] = Decimal(text)
     return found
-
-
-def _whole_number(text: str) -> int | str:
-    try:
-        number = json.loads(text)
-    except ValueError:
-        return text
-    return number if type(number) is int else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,8 +75,10 @@ def _read(files: Sequence[DataFile], options: Options) -> Iterator[Batch]:
 
 def _with_partitions(file: DataFile, values: Mapping[str, str | None]) -> DataFile:
     """The file with a column of text for each value of its path, in place of one of that name in the file."""
-    if not values or file.columns is None:
+    if not values:
         return file
+    if file.columns is None:
+        return replace(file, read=lambda only: (_with_fields(batch, values) for batch in file.read(only)))
     own, read = file.columns, file.read
 
     def with_values(only: Sequence[str] | None) -> Iterator[Batch]:
@@ -93,3 +96,17 @@ def _with_partitions(file: DataFile, values: Mapping[str, str | None]) -> DataFi
             yield replace(batch, columns=pa.RecordBatch.from_pydict(columns), texts=frozenset(texts))
 
     return replace(file, columns={**own, **dict.fromkeys(values, pa.string())}, read=with_values)
+
+
+def _with_fields(batch: Batch, values: Mapping[str, str | None]) -> Batch:
+    """JSON lines with the values of their path, where a line does not have such a field itself."""
+    fields = {json.dumps(name).encode(): json.dumps(value).encode() for name, value in values.items()}
+
+    def extended(line: bytes) -> bytes:
+        added = b",".join(name + b":" + value for name, value in fields.items() if name not in line)
+        if not added or not line.endswith(b"}"):
+            return line
+        inside = line[:-1].rstrip()
+        return inside + (b"" if inside.endswith(b"{") else b",") + added + b"}"
+
+    return replace(batch, lines=[extended(line) for line in batch.lines])

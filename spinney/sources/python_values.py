@@ -42,11 +42,11 @@ def values(column: pa.Array) -> list[Any]:
 
 
 def _value(cell: pa.Scalar) -> Any:
-    """One value; bytes where a text is not UTF-8, words where Python has no such value."""
+    """One value; a text that is not UTF-8 with half surrogates for its bytes, words where Python has no such value."""
     try:
         return cell.as_py()
     except UnicodeError:
-        return bytes(cell.as_buffer())
+        return bytes(cell.as_buffer()).decode(errors="surrogateescape")
     except (pa.ArrowException, ValueError, OverflowError):
         return str(cell.type)
 

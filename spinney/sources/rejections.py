@@ -73,12 +73,14 @@ class Rejections:
         self.examples.setdefault(kind, found)
 
     def check(self, source: str, read: int, *, ended: bool = False) -> None:
-        """Raises RejectionLimitError: more than allowed, or every row so far. read: rows, valid or not."""
+        """Raises RejectionLimitError: more than allowed, or without a limit every row so far. read: valid or not."""
         if self._most.exceeded(self.rejected, read, ended=ended):
             raise RejectionLimitError(f"{source}: more than --max-rejected: {self._words(read)}")
-        if not ended and read >= HOPELESS_ROWS and self.rejected == read:
+        hopeless = self._most == ANY_NUMBER and self.rejected == read >= HOPELESS_ROWS
+        if hopeless and not ended:
             raise RejectionLimitError(
-                f"{source}: stopped, since none of the first {read:,} rows is valid: {self._words(read)}"
+                f"{source}: stopped, since none of the first {read:,} rows is valid: {self._words(read)}. Compare "
+                "[fleet.columns] and [fleet.fields] with the file, or pass --max-rejected 100% to read on"
             )
 
     def _words(self, read: int) -> str:

@@ -5,7 +5,7 @@ No single record can fail a batch: one that `judge` or Arrow stumbles over is a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,13 +41,14 @@ class Judging:
 
     editions: tuple[Rules, ...]
 
-    def function(self) -> Callable[[Iterable[tuple[pa.Array, ...]]], Iterator[pa.Array]]:
+    def function(self) -> Callable[[Iterator[tuple[pa.Array, ...]]], Iterator[pa.Array]]:
         """What Spark calls with batches of (value, record time in microseconds, place of the edition).
 
         Where the edition is null, nothing is judged, and the answer is null.
         """
 
-        def judged(batches: Iterable[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+        # By these types Spark knows what kind of function it is.
+        def judged(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
             for values, times, editions in batches:
                 yield self.judged(values, times, editions)
 

@@ -7,7 +7,7 @@ that went on from its checkpoint would skip as many of them as it had read of th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from schemas.vocabulary import QueryName
@@ -66,6 +66,13 @@ def accept(config: Config, name: str) -> bool:
         charter.begin_topic(config, name)
         _remember(config, {name: topic})  # last: until then a start is refused
     return True
+
+
+def accepted(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """Accept these topics one by one; what became of each, in words. Raises as `accept`."""
+    for name in names:
+        said = "is read from its start" if accept(config, name) else "is the one that was read before; nothing changed"
+        yield f"topic {name}: {said}"
 
 
 def explained(config: Config, topic: Topic) -> str:

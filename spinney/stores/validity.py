@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.functions import ArrowUDFType, arrow_udf
+from pyspark.sql.pandas.functions import arrow_udf
 
 from schemas import messages
 from spinney.core.config import Config
@@ -101,11 +102,8 @@ def _plain(records: DataFrame, rules: Sequence[Rules], editions: Editions) -> Da
 
 def _judged(rows: DataFrame, rules: Sequence[Rules]) -> DataFrame:
     """RECORD_COLUMNS, _TYPED (the fields) and _JUDGED (null for a plain record)."""
-    judge = arrow_udf(
-        Judging(tuple(rules)).function(),
-        JUDGEMENT_DDL.format(value_ddl(rules[-1].fields)),
-        ArrowUDFType.SCALAR_ITER,
-    )
+    as_udf: Any = arrow_udf  # PySpark's stubs know no functions of iterators of tuples
+    judge = as_udf(Judging(tuple(rules)).function(), JUDGEMENT_DDL.format(value_ddl(rules[-1].fields)))
     # Nondeterministic, so that no rule of the optimiser repeats or moves it.
     asked = ("value", "unix_micros(record_time)", _EDITION)
     doubtful = (f"CASE WHEN {_PLAIN} IS NULL THEN {each} END" for each in asked)

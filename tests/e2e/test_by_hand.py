@@ -84,7 +84,7 @@ class Story:
         for row in rows:
             row["sales"] += rise
         rows.append(shop.sale(f"tick{rise}", *WHO, 0.0, since + 310.0) | {"sales": rise})
-        load(self.shops.config, str(self.shops.history(rows, f"history{rise}")), spark=self.spark)
+        load(self.shops.config, str(self.shops.history(rows, f"history{rise}")))
         retrain(self.shops.config, spark=self.spark)
         models = self.shops.table(tables.MODELS)
         return str(models[models["group_key"] == KEY].sort_values("fitted_at")["model_id"].iloc[-1])

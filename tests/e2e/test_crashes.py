@@ -57,11 +57,11 @@ class World:
     def begin(self) -> None:
         self.shops.init()
         rows = [shop.sale(f"h-{who[1]}-{i}", *who, float(i % 9), 8.0 * i) for who in GROUPS for i in range(20)]
-        load(self.shops.config, str(self.shops.history(rows)), spark=self.spark)
+        load(self.shops.config, str(self.shops.history(rows)))
 
     def more_history(self) -> None:
         rows = [shop.sale(f"h2-{who[1]}-{i}", *who, float(i % 7), 300.0 + i) for who in GROUPS for i in range(5)]
-        load(self.shops.config, str(self.shops.history(rows, "more")), spark=self.spark)
+        load(self.shops.config, str(self.shops.history(rows, "more")))
 
     def move(self) -> None:
         """News of every kind: three hours of events, labels of these and of those before, bad records, duplicates."""

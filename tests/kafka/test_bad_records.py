@@ -310,11 +310,11 @@ def test_a_dead_letter_that_is_sent_again_after_a_fix_is_stored_once_and_not_sen
 
 def test_a_drain_tells_how_many_were_stored_dropped_and_rejected_and_why(story: Story) -> None:
     [ingest] = story.told
-    counts = {name: ingest[name] for name in ("events", "outcomes", "dead_letters", "duplicates")}
+    counts = {name: ingest[name] for name in ("events", "outcomes", "dead", "duplicates")}
     assert counts == {
         "events": GOOD_EVENTS + len(UNUSUAL),
         "outcomes": len(story.outcomes),
-        "dead_letters": len(story.bad),
+        "dead": len(story.bad),
         "duplicates": 40 + 40,
     }
     said = {(kind["source"], kind["reason"]) for kind in ingest["dead_letters"]}

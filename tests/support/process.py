@@ -16,7 +16,7 @@ from shop import Shops
 from spinney.cli import main
 from spinney.stores import crashpoints
 
-SECONDS = 180
+SECONDS = 300
 PROJECT = Path(__file__).parents[2]
 
 INTERPRETED = "-Dspark.sql.codegen.factoryMode=NO_CODEGEN"

@@ -11,7 +11,7 @@ from spinney.core.errors import ContractError
 from spinney.core.proposal import guesses
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.names import fleet_name, stored_names
-from spinney.core.proposal.seen import Column, look, plain_only
+from spinney.core.proposal.seen import Column, look, usable
 from spinney.core.proposal.window import fitting
 from spinney.core.proposal.writing import Plan, lines, why_left_out
 
@@ -44,20 +44,20 @@ def propose(
 
 
 def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
-    usable = plain_only(seen)
-    time = _chosen_time(usable, choices.time) if choices.time is not None else guesses.event_time(usable)
+    good = usable(seen)
+    time = _chosen_time(good, choices.time) if choices.time is not None else guesses.event_time(good)
     spoken_for = {*time.sources, *choices.group, choices.identity}
-    target = _chosen(usable, choices.target, "--target")
+    target = _chosen(good, choices.target, "--target")
     if target is None:
-        free = [column for column in usable if column.source not in spoken_for and not column.is_index]
+        free = [column for column in good if column.source not in spoken_for and not column.is_index]
         target = guesses.target([column for column in free if not guesses.is_named_like_an_id(column)] or free)
     spoken_for |= {*target.sources}
     if choices.group:
-        group = guesses.chosen_group(usable, choices.group)
+        group = guesses.chosen_group(good, choices.group)
     else:
-        group = guesses.group([column for column in usable if column.source not in spoken_for])
-    rest = [column for column in usable if column.source not in {*time.sources, *target.sources, *group.sources}]
-    identity = _chosen(usable, choices.identity, "--id") or guesses.event_id(rest, group.columns)
+        group = guesses.group([column for column in good if column.source not in spoken_for])
+    rest = [column for column in good if column.source not in {*time.sources, *target.sources, *group.sources}]
+    identity = _chosen(good, choices.identity, "--id") or guesses.event_id(rest, group.columns)
     own = {*time.sources, *identity.sources}
     features = [
         column
@@ -66,13 +66,15 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     ]  # fmt: skip
     if not features:
         raise ContractError("init --from: expected a column besides id, time, target and group for the model to see")
-    used = [column for column in usable if column in (*features, *group.columns, *target.columns)]
+    used = [column for column in good if column in (*features, *group.columns, *target.columns)]
     columns = {column.source for column in used} | own
-    names = stored_names([column.source for column in seen if column.source in columns], own)
+    allowed = dict.fromkeys(target.sources, "label") | dict.fromkeys(time.sources, "event_time")
+    allowed |= dict.fromkeys(identity.sources, "event_id")
+    names = stored_names([column.source for column in seen if column.source in columns], allowed)
     types = _types(used, group, target, names)
     if time.unit is not None:
         types = {names[time.sources[0]]: f"timestamp({time.unit})", **types}
-    left_out = tuple((column, why_left_out(column, ())) for column in seen if column.source not in columns)
+    left_out = tuple((column, why_left_out(column)) for column in seen if column.source not in columns)
     rows = target.columns[0].values.notna()
     task = "classification" if guesses.is_classes(target.columns[0]) else "regression"
     return Plan(

@@ -130,6 +130,7 @@ def group(columns: Sequence[Column]) -> Guess:
     """The column with the most values that still leaves enough rows to each. Raises ContractError: none could be."""
     fit = [column for column in columns if column.type in KEY_TYPES and column.distinct > 1 and not column.unique]
     fit = [column for column in fit if not column.is_index]
+    fit = [column for column in fit if column.complete] or fit
     if not fit:
         got = ", ".join(column.source for column in columns) or "none that could be"
         raise ContractError(

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from unicodedata import combining, normalize
 
 from spinney.core.config.rules import RESERVED, storable
+from spinney.core.names import is_own
 
 
-def stored_names(sources: Iterable[str], own: Iterable[str] = ()) -> dict[str, str]:
+def stored_names(sources: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:
     """Source name → column name: the same where tables can have it, else the nearest that they can.
 
-    own: sources of the id and the time, whose names the tables do not use. Names that differ only in case get a number.
+    own: source → the one name of the tables' own that it may have. Names that differ only in case get a number.
     """
     taken: set[str] = set()
     found: dict[str, str] = {}
-    ours = set(own)
     for source in sources:
         name = source if storable(source) else _near(source)
-        if name.lower() in RESERVED and source not in ours and name != "label":
+        if is_own(name):
+            name = name.lower().lstrip("_")
+        if name.lower() in RESERVED and own.get(source) != name:
             name += "_"
         number, wanted = 1, name
         while name.lower() in taken:

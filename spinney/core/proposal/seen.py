@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from pandas.api import types
 
+from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.config.values import INTEGERS
 from spinney.core.records.times import date_of_text, instant_of_text
 from spinney.core.records.values import INTEGER, NUMBER, TRUTHS
@@ -22,7 +23,7 @@ _INDEX_NAMES = ("Unnamed: 0", "__index_level_0__", "index")
 _LONGEST_INTEGER = 18
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """What was seen of one column.
 
@@ -42,6 +43,11 @@ class Column:
     @property
     def unique(self) -> bool:
         return self.filled == self.rows and self.distinct == self.rows
+
+    @property
+    def complete(self) -> bool:
+        """Whether each row has a value that could be a key."""
+        return self.filled == self.rows and not (self.type == "string" and bool((self.values == "").any()))
 
     @property
     def is_index(self) -> bool:
@@ -115,7 +121,7 @@ def _type_of(value: object) -> str:
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
-        return "bigint"
+        return "bigint" if -(1 << 63) <= value < 1 << 63 else "double"
     if isinstance(value, (float, Decimal)):
         return "double"
     if isinstance(value, datetime):
@@ -158,6 +164,6 @@ def _type_of_text(text: str) -> str:
     return _time_type(text) or "string"
 
 
-def plain_only(columns: Iterable[Column]) -> list[Column]:
-    """Those with values that can be told apart, and any at all."""
-    return [column for column in columns if column.distinct > 0]
+def usable(columns: Iterable[Column]) -> list[Column]:
+    """Those with a name, and values that can be told apart; without what says when a late label became known."""
+    return [column for column in columns if column.distinct > 0 and column.source not in ("", OBSERVED_AT)]

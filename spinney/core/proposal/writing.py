@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.config.toml_text import toml, toml_key
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.seen import Column
@@ -117,9 +118,11 @@ def _line(text: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in text)
 
 
-def why_left_out(column: Column, twins: Sequence[str]) -> str:
-    if column.source in twins:
-        return "a second of that name"
+def why_left_out(column: Column) -> str:
+    if column.source == OBSERVED_AT:
+        return "when a late label became known: it is no feature"
+    if not column.source:
+        return "without a name"
     if column.is_index:
         return "pandas' numbering of the rows"
     if column.distinct < 0:

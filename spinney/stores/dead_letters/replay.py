@@ -119,7 +119,8 @@ def settle(config: Config) -> None:
 
 
 def _send(config: Config, letters: Letters, replay: Replay) -> None:
-    producer = kafka.producer(config)
+    # The broker refuses batches whole: one record that is too large for the topic would take others with it.
+    producer = kafka.producer(config, {"batch.num.messages": 1})
     numbers = {text: at for at, text in enumerate(identities(replay.rows).to_pylist())}
     refused: list[str] = []
 

@@ -437,9 +437,9 @@ def test_columns_may_be_changed_again_and_again(living: Config, edited: Edit, tm
     before = answers(living, x=[1, 2])
     carry_out(edited('size = "int"', features=("size",)), {"x": "size"})
     carry_out(edited('area = "bigint"', 'rate = "float"', features=("area",)), {"size": "area"})
-    config = edited('x = "bigint"', features=("x",))
+    config = edited('x = "bigint"', features=("x",), fields='x = "amount"')
     carry_out(config, {"area": "x"})
     assert answers(config, x=[1, 2]) == before
-    sell(config, tmp_path, 40, x=seventh)
+    sell(config, tmp_path, 40, amount=seventh)
     assert [row["x"] for row in events(config)] == [n % 7 for n in range(80)]
     assert np.isfinite(answers(config, x=[1, 2])[0]).all()

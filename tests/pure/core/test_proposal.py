@@ -90,6 +90,7 @@ def test_dates_are_dates_and_not_times() -> None:
     [
         ("topic", "topic_"), ("Shard", "Shard_"), ("a b", "a_b"), ("it's", "it_s"), ("event_id", "event_id_"),
         ("PRICE", "PRICE_2"), ("x.y", "x_y"), ("Größe (m²)", "grosse_m2"), ("()", "column"),
+        ("_Spinney_x", "spinney_x"),
     ],
 )  # fmt: skip
 def test_a_column_whose_name_cannot_be_stored_gets_one_that_can(name: str, stored: str) -> None:
@@ -98,6 +99,18 @@ def test_a_column_whose_name_cannot_be_stored_gets_one_that_can(name: str, store
     assert fleet.columns[stored] == "double"
     assert fleet.fields[stored] == name
     assert stored in fleet.features
+
+
+@pytest.mark.parametrize(
+    ("id_name", "time_name"), [("event_id", "event_time"), ("kafka_offset", "topic"), ("#", "label")]
+)
+def test_id_and_time_may_have_the_tables_own_names_for_them_and_no_other(id_name: str, time_name: str) -> None:
+    frame = SALES.rename(columns={"sale_id": id_name, "at": time_name}).assign(observed_at=SALES["at"])
+    text = propose(frame, "sales", choices=Choices(identity=id_name, time=time_name))
+    fleet = parse(text, "proposed", {}).fleet
+    assert fleet.fields.get(fleet.event_id, fleet.event_id) == id_name
+    assert fleet.fields.get(fleet.event_time, fleet.event_time) == time_name
+    assert '# left out: "observed_at", when a late label became known' in text
 
 
 @pytest.mark.parametrize("name", ["Unnamed: 0", "__index_level_0__"])

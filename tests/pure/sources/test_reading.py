@@ -206,6 +206,13 @@ def test_names_of_folders_are_columns_of_text(tmp_path: Path) -> None:
     assert read(tmp_path / "hist", wanted("store"))[0] == {"store": "007"}
 
 
+def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
+    (tmp_path / "store=007").mkdir()
+    (tmp_path / "store=007" / "a.jsonl").write_text('{"x": 1}\n{}\n{"store": "8"}\nno')
+    (batch,) = batches(tmp_path)
+    assert batch.lines == [b'{"x": 1,"store":"007"}', b'{"store":"007"}', b'{"store": "8"}', b"no"]
+
+
 def test_a_folder_is_read_in_the_order_of_its_files_and_each_row_knows_its_own(tmp_path: Path) -> None:
     for name in ("b", "a"):
         (tmp_path / f"{name}.csv").write_text(f"x\n{name}1\n{name}2\n")
@@ -247,6 +254,15 @@ def test_a_column_that_one_file_lacks_is_null_there_if_that_is_asked_for_or_nobo
     allowed = Options(wanted=Wanted(("k", "x"), frozenset({"k"}), only=True), missing_as_null=True)
     assert read(tmp_path, allowed) == [{"k": "a", "x": 1}, {"k": "b"}]
     assert read(tmp_path, wanted("k")) == [{"k": "a"}, {"k": "b"}]
+
+
+def test_a_path_into_a_column_that_has_no_such_field_is_a_column_that_is_nowhere(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"x": [1], "s": [{"y": 1}]}), tmp_path / "a.parquet")
+    assert open_source(tmp_path / "a.parquet", wanted("s.y")).notes == ()
+    said = open_source(tmp_path / "a.parquet", wanted("x.y", "s.z")).notes
+    assert [note.partition(":")[0] for note in said] == ["column x.y", "column s.z"]
+    with pytest.raises(ContractError, match=r"it lacks x\.y and has x, s"):
+        open_source(tmp_path / "a.parquet", wanted("x.y", required=("x.y",)))
 
 
 def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from spinney.stores import charter, topic_ids
 from spinney.stores.checkpoints import kafka_offsets
 from spinney.stores.layout import checkpoint
 from spinney.stores.leases import held
-from spinney.stores.topic_ids import accept, ensure_same, known
+from spinney.stores.topic_ids import accept, accepted, ensure_same, known
 from spinney.stores.topics import Extent, Topic
 
 READ = {"ingest": ['{"sales":{"0":10,"1":4}}', '{"sold":{"0":7}}'], "score": ['{"sales":{"0":8,"1":4}}']}
@@ -81,6 +81,14 @@ def test_an_accepted_topic_is_read_from_its_first_record_and_the_other_one_goes_
     assert kafka_offsets(checkpoint(read, "ingest"), "sold") == {"0": 7}
     ensure_same(read, broker)
     assert known(read) == {"sales": "second", "sold": "other"}
+
+
+def test_what_became_of_each_accepted_topic_is_told(read: Config, broker: dict[str, Topic]) -> None:
+    broker["sales"] = topic("sales", "second")
+    assert list(accepted(read, ["sales", "sold"])) == [
+        "topic sales: is read from its start",
+        "topic sold: is the one that was read before; nothing changed",
+    ]
 
 
 def test_the_newest_ranges_hold_for_all_of_an_accepted_topic(

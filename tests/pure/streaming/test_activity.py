@@ -69,7 +69,7 @@ def test_ingest_counts_what_was_stored_what_was_dropped_and_what_was_rejected(pa
     activity.saw([progress(0, 5), progress(1, 6)])
     activity.saw([progress(0, 5), progress(1, 6)])
     [report] = activity.reports()
-    assert report.counts == {"events": 2, "outcomes": 1, "dead_letters": 3, "duplicates": 5}
+    assert report.counts == {"events": 2, "outcomes": 1, "dead": 3, "duplicates": 5}
     assert [(kind.reason, kind.count, kind.example) for kind in report.dead] == [
         ("wrong_type", 2, "price: got 1"),
         ("not_json", 1, "x"),
@@ -88,7 +88,7 @@ def test_what_was_there_before_and_what_others_write_does_not_count(past: Past) 
     store(past, "ingest", tables.DEAD_LETTERS, dead(2), batch=1)
     activity.saw([progress(0, 7), progress(1, 2)])
     [report] = activity.reports()
-    assert report.counts == {"events": 1, "outcomes": 0, "dead_letters": 1, "duplicates": 0}
+    assert report.counts == {"events": 1, "outcomes": 0, "dead": 1, "duplicates": 0}
     assert [(kind.source, kind.count) for kind in report.dead] == [("sales", 1)]
 
 
@@ -99,13 +99,13 @@ def test_a_batch_that_is_under_way_counts_when_it_has_ended(past: Past) -> None:
     store(past, "score", tables.PREDICTIONS, *events("e1"), batch=0)
     activity.saw([progress(0, 1)])
     assert [dict(each.counts) for each in activity.reports()] == [
-        {"events": 1, "outcomes": 0, "dead_letters": 0, "duplicates": 0},
+        {"events": 1, "outcomes": 0, "dead": 0, "duplicates": 0},
         {"answers": 0},
     ]
     activity.saw([progress(0, 1), progress(1, 3), progress(2, None)])
     end(past, "score", 0)
     assert [dict(each.counts) for each in activity.reports()] == [
-        {"events": 2, "outcomes": 0, "dead_letters": 0, "duplicates": 1},
+        {"events": 2, "outcomes": 0, "dead": 0, "duplicates": 1},
         {"answers": 1},
     ]
 
@@ -131,23 +131,23 @@ KIND = Kind("sales", "wrong_type", "price", 2, 0, hour(1), hour(2), 'price: doub
 
 
 def test_people_read_a_line_of_counts_and_one_for_each_kind_of_dead_letter() -> None:
-    assert lines(Report("ingest", {"events": 1_204, "dead_letters": 2}, (KIND,))) == [
-        "ingest: 1,204 events, 2 dead letters",
+    assert lines(Report("ingest", {"events": 1_204, "dead": 2}, (KIND,))) == [
+        "ingest: events 1,204, dead 2",
         'ingest: 2 dead from sales: wrong_type (price): price: double expected, got STRING "1,5"',
         "ingest: `spinney dead-letters show` has them whole; after a fix, `replay` sends them again",
     ]
-    assert lines(Report("score", {"answers": 0})) == ["score: 0 answers"]
+    assert lines(Report("score", {"answers": 0})) == ["score: answers 0"]
 
 
 def test_programs_read_one_object_a_line() -> None:
     said: list[str] = []
     reporter = JsonReporter(said.append)
     reporter.ready(("ingest", "score"))
-    reporter.did([Report("ingest", {"events": 1}, (KIND,)), Report("score", {"answers": 0})])
+    reporter.did([Report("ingest", {"events": 1, "dead": 2}, (KIND,)), Report("score", {"answers": 0})])
     reporter.nothing_to_do()
     ready, ingest, score, nothing = (json.loads(line) for line in said)
     assert (ready["event"], ready["queries"]) == ("ready", ["ingest", "score"])
-    assert (ingest["event"], ingest["query"], ingest["events"]) == ("report", "ingest", 1)
+    assert (ingest["event"], ingest["query"], ingest["events"], ingest["dead"]) == ("report", "ingest", 1, 2)
     assert ingest["dead_letters"][0]["field"] == "price"
     assert ingest["dead_letters"][0]["last_seen"] == "2024-05-01T02:00:00Z"
     assert (score["query"], score["answers"]) == ("score", 0)

@@ -353,6 +353,8 @@ def test_too_many_bad_rows_or_only_bad_ones_end_it_and_nothing_is_stored(tmp_pat
     with pytest.raises(ContractError, match="none of the first 1,000 rows is valid"):
         load(config, dead)
     assert len(rows_of(config, tables.DEAD_LETTERS)) == 20
+    every = Options(most_rejected=MostRejected.parse("100%"))
+    assert load(config, dead, options=every).added == {"events": 0, "dead_letters": 1_500}
 
 
 def test_a_column_that_one_file_lacks_never_becomes_null_by_itself(tmp_path: Path) -> None:
@@ -380,6 +382,32 @@ def test_partitions_integers_beside_fractions_and_gaps_in_integers_are_read_by_t
     assert load(config, str(tmp_path / "hist")).added == {"events": 3, "dead_letters": 1}
     found = {name: (row["group_key"], row["price"]) for name, row in events(config).items()}
     assert found == {"a": ('["007","1"]', 1.0), "b": ('["7","1"]', 1.5), "c": ('["7","3"]', 1.5)}
+
+
+@pytest.mark.parametrize("coerce", ["true", "false"])
+def test_values_of_paths_are_read_by_their_columns_types_and_none_of_them_is_missing(
+    tmp_path: Path, coerce: str
+) -> None:
+    config = configured(
+        tmp_path / "root",
+        ('price = "double"', 'price = "double"\nnote = "string"\nopen = "boolean"\ncost = "decimal(5,2)"'),
+        ("[fleet.columns]", f'coerce = {coerce}\nmissing = ["", "NA"]\n[fleet.columns]'),
+    )
+    below = tmp_path / "hist" / "dept=2" / "price=1.50" / "note=NA" / "open=True" / "cost=1.5"
+    parquet(below / "a.parquet", [{"shop": "a", "sale": "s", "at": START}])
+    assert load(config, str(tmp_path / "hist")).added == {"events": 1, "dead_letters": 0}
+    row = events(config)["s"]
+    found = tuple(row[name] for name in ("dept", "price", "note", "open", "cost"))
+    assert found == (2, 1.5, "NA", True, Decimal("1.50"))
+
+
+def test_text_that_is_not_utf8_is_told_as_such(tmp_path: Path) -> None:
+    config = configured(tmp_path / "root")
+    table = pa.Table.from_pylist([ROW, {**ROW, "sale": "t"}])
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xff", b"a"]).buffers())
+    found = load(config, parquet(tmp_path / "odd.parquet", table.set_column(0, "shop", texts)))
+    assert found.added == {"events": 1, "dead_letters": 1}
+    assert found.rejections.counts == {("not_utf8", "shop"): 1}
 
 
 def test_answers_of_classes_are_stored_as_the_fleet_names_them_and_others_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import write_deltalake
 
@@ -113,6 +114,56 @@ def test_parquet_and_json_lines_give_the_same_rows_as_csv(tmp_path: Path, kind: 
     first, second = of(config, tmp_path / "sales.csv", A), of(config, other, A)
     pd.testing.assert_frame_equal(second.frame, first.frame, check_dtype=False)
     assert (second.clock, second.left_out) == (first.clock, first.left_out)
+
+
+@pytest.mark.parametrize("key", [A, B])
+def test_rows_of_other_groups_that_are_skipped_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    config = configured(tmp_path)
+    (tmp_path / "sales.csv").write_text(CSV + "ten,2024-05-01T14:00:00Z,c,1,high,,,1\n")
+    judged = of(config, tmp_path / "sales.csv", key)
+    monkeypatch.setattr("spinney.local.trial.rows.FEW_ROWS", 0)
+    skipped = of(config, tmp_path / "sales.csv", key)
+    pd.testing.assert_frame_equal(skipped.frame, judged.frame)
+    assert (skipped.clock, skipped.left_out) == (judged.clock, judged.left_out) == (hour(12), judged.left_out)
+    with pytest.raises(ContractError, match=r'got those of \["a","1"\], \["b","1"\]'):
+        of(config, tmp_path / "sales.csv", '["z","9"]')
+
+
+def test_nan_is_no_value_and_so_in_every_range(tmp_path: Path) -> None:
+    rows = {"sale": ["one", "two"], "at": [hour(0), hour(1)], "shop": "a", "dept": 1, "price": [float("nan"), 200.0]}
+    frame = pd.DataFrame({**rows, "opened": None, "note": None, "sold": [1.0, 2.0]})
+    frame = pd.concat([frame, frame[:1].assign(shop="b", at=hour(5))])
+    pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), tmp_path / "sales.parquet")
+    found = of(configured(tmp_path), tmp_path / "sales.parquet", A)
+    assert found.frame["event_id"].tolist() == ["one"]
+    assert found.left_out == {"outside fleet.ranges": 1}
+
+
+def test_of_an_id_that_stands_twice_the_earliest_row_counts_and_others_are_left_out_by_their_reason(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        "one,2024-05-01T02:00:00Z,a,1,1,,,10",
+        "one,2024-05-01T01:00:00Z,a,1,2,,,20",
+        "two,2024-05-01T01:00:00Z,a,1,high,,,30",
+        "three,2024-05-01T01:00:00Z,a,1,3,,,many",
+        "four,2024-05-01T09:00:00Z,b,1,3,,,40",
+    ]
+    (tmp_path / "sales.csv").write_text("\n".join([CSV.splitlines()[0], *rows]))
+    found = of(configured(tmp_path), tmp_path / "sales.csv", A)
+    assert found.frame["label"].tolist() == [20]
+    assert found.left_out == {
+        "with the id of another row": 1, "rejected: wrong_type in price": 1, "rejected: wrong_type in sold": 1,
+    }  # fmt: skip
+
+
+def test_labels_that_usually_come_later_are_taken_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "sales.csv").write_text(CSV)
+    found = of(configured(tmp_path, late=True), tmp_path / "sales.csv", A)
+    assert found.frame["label"].tolist() == [10, 20]
+    assert found.left_out["without a label"] == 1
 
 
 def test_on_the_walls_clock_rows_are_as_old_as_they_are_now(tmp_path: Path) -> None:

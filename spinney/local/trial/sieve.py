@@ -1,0 +1,53 @@
+"""Skip the rows of a file that are surely valid and of another group, without judging each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch.load.column_checks import GROUP, PLACE, Checker, event_columns
+from batch.load.groups import Groups
+from batch.load.typed_batch import TypedBatch
+from spinney.core.config import Config
+from spinney.sources import Batch
+from spinney.stores.arrow import arrow_type
+
+MOST_NAMED = 3
+
+
+class Sieve:
+    """newest: the greatest time of the rows that were skipped."""
+
+    def __init__(self, config: Config, group_key: str, now: datetime) -> None:
+        fleet = config.fleet
+        self._key = group_key
+        self._groups = Groups([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
+        self._checker = Checker(config, event_columns(config), self._groups, now)
+        self.newest: datetime | None = None
+
+    @property
+    def others(self) -> Sequence[str]:
+        """Some keys of other groups."""
+        keys: list[str] = self._groups.keys().slice(0, MOST_NAMED + 1).to_pylist()
+        return [key for key in keys if key != self._key][:MOST_NAMED]
+
+    def passed(self, batch: Batch) -> Batch:
+        """The rows of the group, and those that have to be judged to know."""
+        if batch.columns is None:
+            return batch
+        typed = TypedBatch(batch, self._checker.columns.rules)
+        valid = self._checker.check(typed, pa.array(np.arange(typed.rows))).valid
+        skipped = valid.filter(pc.not_equal(valid[GROUP], pc.index(self._groups.keys(), self._key)))
+        newest = pc.max(skipped[self._checker.columns.stored_time]).as_py()
+        if newest is not None:
+            self.newest = newest if self.newest is None else max(newest, self.newest)
+        kept = np.ones(typed.rows, dtype=np.bool_)
+        kept[np.asarray(skipped[PLACE])] = False
+        rows = np.flatnonzero(kept)
+        numbers = [batch.numbers[row] for row in rows.tolist()]
+        return replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), bad=())
