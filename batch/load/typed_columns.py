@@ -16,12 +16,10 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spinney.core.records.rules import FieldRule
+from spinney.core.records.times import FIRST_DAY, LAST_DAY
 from spinney.stores.arrow import arrow_type
 
 Mask = npt.NDArray[np.bool_]
-
-FIRST_DAY, LAST_DAY = -719_162, 2_932_896
-"""Days since 1970 of 0001-01-01 and 9999-12-31: what Python's dates and times reach."""
 
 DAY_SECONDS = 86_400
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}

@@ -124,6 +124,19 @@ class FitFailed(GroupError):
             return cls(group_key, MemoryError.__name__, text)
         return cls(group_key, type(cause).__name__, str(cause))
 
+    @property
+    def cause(self) -> str:
+        """Class and text of the original in one line."""
+        return f"{self.error_class}: {self.error}"
+
+
+def fit_error_text(group_key: str, error: Exception | None) -> str:
+    """Return what a comparison records of a fit or an answer that failed; error: None if the kernel gave no model."""
+    try:
+        return FitFailed.of(group_key, error or RuntimeError("the kernel gave no model")).cause
+    except Exception:  # the error's own words raise
+        return type(error).__name__
+
 
 class TimedOut(FitFailed):
     """A fit, or an answer, that did not end within `recipe.time_limit`."""

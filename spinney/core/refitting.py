@@ -15,7 +15,7 @@ import numpy as np
 
 from spinney.core import turns
 from spinney.core.encoding import Floats, Integers
-from spinney.core.errors import FitFailed
+from spinney.core.errors import fit_error_text
 from spinney.core.estimators import kernel_for
 from spinney.core.history import History
 from spinney.core.kernels import Fit, Timer
@@ -57,7 +57,7 @@ def refitted(history: History, refits: Sequence[Refit], recipes: Mapping[str, Re
                 turns.begin(None, turns.FIT)
                 measured = _measured(history, alike, recipes[name], timer)
         except Exception as error:  # of the recipe as a whole: no such estimator any more, another column
-            measured = [_failed(recipes[name], _words(history.keys[each.g], error)) for each in alike]
+            measured = [_failed(recipes[name], fit_error_text(history.keys[each.g], error)) for each in alike]
         found |= {each.g: said for each, said in zip(alike, measured, strict=True)}
     return [found[each.g] for each in refits]
 
@@ -105,9 +105,9 @@ def _asked(history: History, refits: Sequence[Refit], fits: Sequence[Fit | None]
             continue
         own, error = answered.get(at, (None, fit.error))
         if own is None or error is not None:
-            out.append(_failed(recipe, _words(key, error), fit.ms))
+            out.append(_failed(recipe, fit_error_text(key, error), fit.ms))
         elif np.isnan(own).any():
-            out.append(_failed(recipe, _said(no_answer(key, None)), fit.ms))
+            out.append(_failed(recipe, no_answer(key, None).cause, fit.ms))
         else:
             out.append(Refitted(recipe.estimator, own, None, fit.ms))
     return out
@@ -115,17 +115,6 @@ def _asked(history: History, refits: Sequence[Refit], fits: Sequence[Fit | None]
 
 def _failed(recipe: Recipe, error: str, ms: float = 0.0) -> Refitted:
     return Refitted(recipe.estimator, None, error, ms)
-
-
-def _words(group_key: str, error: Exception | None) -> str:
-    try:
-        return _said(FitFailed.of(group_key, error or RuntimeError("the kernel gave no model")))
-    except Exception:  # the error's own words raise
-        return type(error).__name__
-
-
-def _said(error: FitFailed) -> str:
-    return f"{error.error_class}: {error.error}"
 
 
 def as_metrics(refit: Refit, found: Refitted) -> dict[str, Any]:

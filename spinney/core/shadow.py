@@ -13,7 +13,7 @@ import numpy as np
 
 from spinney.core import turns
 from spinney.core.encoding import Integers
-from spinney.core.errors import FitFailed
+from spinney.core.errors import fit_error_text
 from spinney.core.estimators import kernel_for
 from spinney.core.history import History
 from spinney.core.kernels import Timer
@@ -43,7 +43,7 @@ def measure(
             turns.begin(None, turns.FIT)
             measured = _measured(history, trusted, shadow.recipe, timer) if trusted else []
     except Exception as error:  # of the estimator as a whole: no such name, parameters it does not take
-        measured = [({"error": _words(history.keys[each.g], error)}, 0.0) for each in trusted]
+        measured = [({"error": fit_error_text(history.keys[each.g], error)}, 0.0) for each in trusted]
     found = {each.g: said for each, said in zip(trusted, measured, strict=True)}
     of_all = [found.get(each.g, ({"error": known.get(history.keys[each.g])}, 0.0)) for each in watched]
     return [(names | said, ms) for said, ms in of_all]
@@ -57,7 +57,7 @@ def _measured(
     turns.begin(None, turns.FIT)
     fits = kernel.fit(history.stack([each.g for each in watched], stops, recipe), timer)
     said: list[dict[str, Any]] = [
-        {} if fit.model else {"error": _words(history.keys[each.g], fit.error)}
+        {} if fit.model else {"error": fit_error_text(history.keys[each.g], fit.error)}
         for each, fit in zip(watched, fits, strict=True)
     ]
     able = [at for at, fit in enumerate(fits) if fit.model is not None]
@@ -73,18 +73,7 @@ def _measured(
         if np.isnan(own).any():
             raised = errors.get(nth)
             key = history.keys[watched[able[nth]].g]
-            said[able[nth]]["error"] = _words(key, raised) if raised else _said(no_answer(key, None))
+            said[able[nth]]["error"] = fit_error_text(key, raised) if raised else no_answer(key, None).cause
         else:
             said[able[nth]] |= {"loss": mean(own), "rows": len(own)}
     return [(of, fit.ms) for of, fit in zip(said, fits, strict=True)]
-
-
-def _words(group_key: str, error: Exception | None) -> str:
-    try:
-        return _said(FitFailed.of(group_key, error or RuntimeError("the kernel gave no model")))
-    except Exception:  # the error's own words raise
-        return type(error).__name__
-
-
-def _said(error: FitFailed) -> str:
-    return f"{error.error_class}: {error.error}"

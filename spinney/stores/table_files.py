@@ -23,6 +23,7 @@ from pyarrow import fs
 
 from spinney.core.errors import StoreError
 from spinney.core.keys import shard_of
+from spinney.core.records.times import FIRST_DAY, LAST_DAY
 
 CLUSTERED = "clustered-"
 """How the name of a clustered file begins. Texts in its statistics are bounds as they are, however long."""
@@ -68,10 +69,7 @@ class TableFile:
         return Path(self.path).name.startswith(CLUSTERED)
 
 
-_DAYS = (-719_162, 2_932_896)
-"""Python's first date, 0001-01-01, and its last, 9999-12-31, in days since 1970."""
-
-_MICROSECONDS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1_001)
+_MICROSECONDS = (FIRST_DAY * 86_400_000_000, (LAST_DAY + 1) * 86_400_000_000 - 1_001)
 """Python's first time, and its last to which a millisecond can be added."""
 
 
@@ -135,7 +133,7 @@ def _within_python(actions: pa.Table) -> pa.Table:
     """Statistics with null in place of dates and times that Python has not, or not a millisecond later."""
     for at, (name, column) in enumerate(zip(actions.column_names, actions.columns, strict=True)):
         if pa.types.is_date(column.type):
-            whole, (first, last) = column.cast(pa.int32()), _DAYS
+            whole, (first, last) = column.cast(pa.int32()), (FIRST_DAY, LAST_DAY)
         elif pa.types.is_timestamp(column.type):
             whole, (first, last) = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()), _MICROSECONDS
         else:

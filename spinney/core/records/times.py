@@ -8,6 +8,12 @@ from decimal import Context, Decimal
 from typing import Final
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_DAY: Final = -719_162
+"""0001-01-01 in days since 1970: the first date that Python has."""
+
+LAST_DAY: Final = 2_932_896
+"""9999-12-31 in days since 1970: the last date that Python has."""
+
 _EXACT: Final = Context(prec=900)
 _MICROS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
