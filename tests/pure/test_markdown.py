@@ -65,15 +65,17 @@ def anchors(text: str) -> set[str]:
     return found
 
 
+def _has_heading(target: Path, anchor: str) -> bool:
+    return target.suffix == ".md" and anchor in anchors(target.read_text(encoding="utf-8"))
+
+
 def broken_links(page: Path) -> list[str]:
     """The links of a page that lead to no file, or to no heading of it."""
     broken = []
     for link in links(page.read_text(encoding="utf-8")):
         path, _, anchor = unquote(link).partition("#")
         target = page.parent / path if path else page
-        if not target.exists():
-            broken.append(link)
-        elif anchor and (target.suffix != ".md" or anchor not in anchors(target.read_text(encoding="utf-8"))):
+        if not target.exists() or (anchor and not _has_heading(target, anchor)):
             broken.append(link)
     return broken
 
