@@ -14,7 +14,7 @@ from spinney.cli import main
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     str(page.relative_to(ROOT))
-    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*/*.md"))
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.md"))
 )
 
 
@@ -46,13 +46,6 @@ def test_every_spinney_verb_on_a_page_exists_with_its_options(page: str) -> None
 @pytest.mark.parametrize("page", PAGES)
 def test_every_make_target_on_a_page_exists(page: str) -> None:
     assert {word for word, _ in typed("make", page)} <= targets()
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    for target in re.findall(r"\]\((?!https?://|#|file:)([^)#]+)[^)]*\)", text):
-        assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
 
 
 @pytest.mark.parametrize("page", PAGES)
