@@ -100,6 +100,10 @@ def test_a_version_says_of_which_fleet_and_moment_it_is_and_holds_no_pickle(flee
     assert said.tags["spinney.fleet_id"] == charter["fleet_id"]
     assert said.tags["spinney.as_of"] == hour(100).isoformat()
     assert said.tags["spinney.recipes"] == f"{Recipe.of(shops.past.config).recipe_id}, by hand"
+    assert said.description.splitlines()[2:] == [
+        "| shop | string | group |", "| dept | int | group |", "| price | double | feature |",
+        "| stock | int | feature |", "| at | timestamp | for models of other features |",
+    ]  # fmt: skip
     assert (said.tags["spinney.groups"], said.tags["spinney.parents"]) == ("2", "1")
     place = Path(mlflow.artifacts.download_artifacts(URI, dst_path=str(tmp_path / "copy")))
     files = {str(file.relative_to(place)) for file in place.rglob("*") if file.is_file()}
