@@ -6,6 +6,7 @@ does not depend on the number of groups.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 import warnings
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 """The folder of a run's artifacts that a version is made of."""
+
+CODE = Path(__file__).with_name("registered_fleet.py")
+"""The model's code, which each version has a copy of."""
 
 DIGEST = "spinney.digest"
 MANIFEST_OF = "spinney.manifest_of"
@@ -134,7 +138,8 @@ def _recipes(config: Config, champions: Champions) -> list[str]:
 def _register(config: Config, wanted: Registered, folder: Path, recipes: list[str], *, take_over: bool) -> Registered:
     identity = charter.ensure_fixed(config).fleet_id
     requirements = pinned()
-    digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements]).encode()).hexdigest()
+    asked_by = [json.dumps(signature(config).to_dict()), CODE.read_text(encoding="utf-8")]
+    digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements, *asked_by]).encode()).hexdigest()
     with Server(config, Watch()) as server:
         if not take_over:
             _refuse_anothers(server, wanted, identity)
@@ -282,7 +287,7 @@ def _save(config: Config, folder: Path, place: Path, requirements: list[str]) ->
         warnings.filterwarnings("ignore", message=".*An input example was not provided.*")
         pyfunc.save_model(
             place,
-            python_model=str(Path(__file__).with_name("registered_fleet.py")),
+            python_model=str(CODE),
             artifacts={manifest.FOLDER: str(folder)},
             signature=signature(config),
             metadata={"columns": {name: declared(kind) for name, kind in config.fleet.columns.items()}},
