@@ -151,8 +151,9 @@ class Fleet:
         """What the stream would answer to each row, now or then: in the frame's order, with its index.
 
         as_of: by the models that answered at this moment, by the wall clock; see `groups`.
-        frame: the group's columns and the features, and whatever else; rows of any groups, known or not. Times without
-        a zone are UTC; `[fleet.ranges]` are not looked at. A model fitted before the features were edited needs those.
+        frame: the group's columns and the features, and whatever else; rows of any groups, known or not. Times may be
+        ISO 8601 texts, or numbers of the unit that their column declares; without a zone they are UTC.
+        `[fleet.ranges]` are not looked at. A model fitted before the features were edited needs those.
         Columns: prediction (null where nobody answers), probabilities (only for classification: class ->
         probability), model_id, answered_by (own, parent, global or none).
 

@@ -6,6 +6,7 @@ does not depend on the number of groups.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 import warnings
@@ -39,12 +40,20 @@ if TYPE_CHECKING:
 MODEL = "model"
 """The folder of a run's artifacts that a version is made of."""
 
+CODE = Path(__file__).with_name("registered_fleet.py")
+"""The model's code, which each version has a copy of."""
+
 DIGEST = "spinney.digest"
 MANIFEST_OF = "spinney.manifest_of"
 """Tag of a run: whose manifest. Not FLEET, by which the runs of rounds are found."""
 
 NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
 """What MLflow says of a model, and of an alias, that is not there."""
+
+MOST_LETTERS = 5000
+"""What a description has room for in MLflow's database."""
+
+AND_OTHERS = "\n\nand others: the model's metadata, `columns`, has all"
 
 MOST_RECIPES = 50
 """What a tag of 5,000 letters has room for."""
@@ -129,7 +138,8 @@ def _recipes(config: Config, champions: Champions) -> list[str]:
 def _register(config: Config, wanted: Registered, folder: Path, recipes: list[str], *, take_over: bool) -> Registered:
     identity = charter.ensure_fixed(config).fleet_id
     requirements = pinned()
-    digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements]).encode()).hexdigest()
+    asked_by = [json.dumps(signature(config).to_dict()), CODE.read_text(encoding="utf-8")]
+    digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements, *asked_by]).encode()).hexdigest()
     with Server(config, Watch()) as server:
         if not take_over:
             _refuse_anothers(server, wanted, identity)
@@ -142,7 +152,7 @@ def _register(config: Config, wanted: Registered, folder: Path, recipes: list[st
             _save(config, folder, place, requirements)
             tags = _tags(wanted, identity, digest, recipes)
             run = run or _new_run(server, experiment, tags, wanted.model)
-            made = {_new_version(server, place, tags, wanted.model, run)}
+            made = {_new_version(server, place, tags, wanted.model, run, described(config))}
             found = _versions(server, wanted.model, digest) | made
             server.ask("set_terminated", run, "FINISHED")
         version = _only(server, wanted.model, found)
@@ -234,9 +244,9 @@ def pinned() -> list[str]:
 def signature(config: Config) -> ModelSignature:
     """The group and the features are required; other declared columns are for models fitted on other features.
 
-    Only strings have a type: MLflow refuses whole numbers for a double, nulls among integers and times with a zone, and
-    reads a number for a time as nanoseconds. What a frame may hold is checked, by column and row, when it is answered;
-    the declared types stand in the model's metadata.
+    The inputs have names and no types: each of MLflow's own types changes or refuses rows that the fleet answers
+    (docs/tracking.md lists them). What a frame may hold is checked, by column and row, when it is answered; the
+    declared types stand in the model's metadata and in the version's description.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
@@ -245,16 +255,28 @@ def signature(config: Config) -> ModelSignature:
     fleet = config.fleet
     required = dict.fromkeys((*fleet.group, *fleet.features))
     possible = {fleet.event_time, *config.event_columns} - {fleet.target, *required}
-
-    def column(name: str) -> ColSpec:
-        return ColSpec("string" if fleet.type_of(name) == "string" else AnyType(), name, required=name in required)
-
+    inputs = [ColSpec(AnyType(), name, required=name in required) for name in (*required, *sorted(possible))]
     answer = layout.answer_type(config)
     answers = [ColSpec(answer, "prediction", required=False)]
     if fleet.task == "classification":
         answers.append(ColSpec(Map(value_type="double"), "probabilities", required=False))
     answers += [ColSpec("string", "model_id", required=False), ColSpec("string", "answered_by")]
-    return ModelSignature(Schema([column(name) for name in (*required, *sorted(possible))]), Schema(answers))
+    return ModelSignature(Schema(inputs), Schema(answers))
+
+
+def described(config: Config) -> str:
+    """The input columns with their declared types, as Markdown: MLflow shows it on the version's page."""
+    fleet = config.fleet
+    uses = dict.fromkeys(fleet.group, "group") | dict.fromkeys(fleet.features, "feature")
+    others = sorted({fleet.event_time, *config.event_columns} - {fleet.target, *uses})
+    text = "| column | type | |\n|---|---|---|"
+    for name, use in (uses | dict.fromkeys(others, "for models of other features")).items():
+        shown_name = name.replace("|", "\\|")
+        line = f"\n| {shown_name} | {declared(fleet.columns.get(name, 'timestamp'))} | {use} |"
+        if len(text) + len(line) + len(AND_OTHERS) > MOST_LETTERS:
+            return text + AND_OTHERS
+        text += line
+    return text
 
 
 def _save(config: Config, folder: Path, place: Path, requirements: list[str]) -> None:
@@ -265,7 +287,7 @@ def _save(config: Config, folder: Path, place: Path, requirements: list[str]) ->
         warnings.filterwarnings("ignore", message=".*An input example was not provided.*")
         pyfunc.save_model(
             place,
-            python_model=str(Path(__file__).with_name("registered_fleet.py")),
+            python_model=str(CODE),
             artifacts={manifest.FOLDER: str(folder)},
             signature=signature(config),
             metadata={"columns": {name: declared(kind) for name, kind in config.fleet.columns.items()}},
@@ -273,10 +295,11 @@ def _save(config: Config, folder: Path, place: Path, requirements: list[str]) ->
         )
 
 
-def _new_version(server: Server, place: Path, tags: dict[str, str], fleet: str, run: str) -> int:
+def _new_version(server: Server, place: Path, tags: dict[str, str], fleet: str, run: str, text: str) -> int:
     from mlflow.exceptions import MlflowException
 
     server.ask("log_artifacts", run, str(place), MODEL)
     with suppress(MlflowException):  # it is there; where it could not be made, neither can a version
         server.ask("create_registered_model", fleet)
-    return int(server.ask("create_model_version", fleet, f"runs:/{run}/{MODEL}", run, tags=tags).version)
+    source = f"runs:/{run}/{MODEL}"
+    return int(server.ask("create_model_version", fleet, source, run, tags=tags, description=text).version)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -10,11 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from schemas import messages
 from spinney.core.config import parse
 from spinney.core.encoding import NULL_TIME, convert
 from spinney.core.errors import ContractError
 from spinney.core.frames import typed
 from spinney.core.recipe import Feature
+from spinney.core.records.judge import judge
+from spinney.core.records.rules import rules_of
 
 TYPES = {
     "n": "int", "t": "tinyint", "g": "bigint", "f": "float", "d": "double", "m": "decimal(5,2)", "b": "boolean",
@@ -22,9 +27,9 @@ TYPES = {
 }  # fmt: skip
 
 
-def config(feature: str = "d", group: str = "s"):
+def text(feature: str = "d", group: str = "s") -> str:
     columns = "\n".join(f'{name} = "{kind}"' for name, kind in TYPES.items())
-    text = f"""\
+    return f"""\
 [fleet]
 name = "x"
 group = ["{group}"]
@@ -40,7 +45,10 @@ events = "e"
 [storage]
 root = "root"
 """
-    return parse(text, "fleet.toml", {})
+
+
+def config(feature: str = "d", group: str = "s"):
+    return parse(text(feature, group), "fleet.toml", {})
 
 
 def of(feature: str, values: Any) -> pd.Series:
@@ -87,34 +95,60 @@ def test_texts_and_times_stay_what_they_are() -> None:
 
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
+ISO = ["2024-05-01T12:00:00Z", "2024-05-01T14:00+02:00", "2024-05-01 12:00", "20240501T120000Z"]
+SECONDS = 1_714_564_800
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        "2024-05-01T12:00:00Z",
-        "2024-05-01T14:00+02:00",
-        "2024-05-01 12:00",
-        NOON.timestamp(),
-        int(NOON.timestamp()),
-        int(NOON.timestamp() * 1000),
-        np.int64(NOON.timestamp() * 1000),
-        pd.Timestamp(NOON),
-    ],
-)
-def test_times_may_be_iso_texts_or_numbers_since_1970(value: Any) -> None:
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Declares the column `stamp` anew."""
+    return lambda kind: monkeypatch.setitem(TYPES, "stamp", kind)
+
+
+@pytest.mark.parametrize("kind", ["timestamp", "timestamp(s)", "timestamp(ms)", "timestamp(us)"])
+@pytest.mark.parametrize("value", [*ISO, pd.Timestamp(NOON), NOON])
+def test_a_time_may_be_iso_text_whatever_the_column_declares(declared, kind: str, value: Any) -> None:
+    declared(kind)
     read = of("stamp", [value, None])
     assert (read[0], pd.isna(read[1])) == (NOON, True)
     assert of("stamp", pd.Series([value, "2024-05-01T12:00Z"], dtype=object)).tolist() == [NOON, NOON]
 
 
-@pytest.mark.parametrize(("unit", "number"), [("s", 12), ("ms", 12_000), ("us", 12_000_000)])
-def test_numbers_are_read_in_the_unit_that_the_column_declares(unit: str, number: int) -> None:
-    TYPES["stamp"] = f"timestamp({unit})"
-    try:
-        assert of("stamp", [number]).tolist() == [datetime(1970, 1, 1, 0, 0, 12, tzinfo=UTC)]
-    finally:
-        TYPES["stamp"] = "timestamp"
+@pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 1_000), ("us", 1_000_000)])
+def test_numbers_are_read_in_the_unit_that_the_column_declares(declared, unit: str, per_second: int) -> None:
+    declared(f"timestamp({unit})")
+    number = SECONDS * per_second
+    for values in ([number, number], [number, None], [float(number), ""], [str(number), f"{number}.0"]):
+        read = of("stamp", values)
+        assert [at for at in read if not pd.isna(at)] == [NOON] * sum(value not in (None, "") for value in values)
+    mixed = pd.Series([number, "2024-05-01T12:00Z", Decimal(number), np.int64(number), NOON], dtype=object)
+    assert of("stamp", mixed).tolist() == [NOON] * 5
+    # A small number of a fine unit, and a large one of a coarse unit, are no other unit's.
+    assert of("stamp", [12 * per_second]).tolist() == [datetime(1970, 1, 1, 0, 0, 12, tzinfo=UTC)]
+    assert of("stamp", [200_000_000_000 * per_second]).tolist() == [datetime(8307, 10, 1, 19, 33, 20, tzinfo=UTC)]
+
+
+def test_digits_alone_are_a_number_where_a_unit_is_declared_and_a_date_where_none_is(declared) -> None:
+    """As in records: 20240501 is a date in the basic form of ISO 8601."""
+    assert of("stamp", ["20240501"]).tolist() == [datetime(2024, 5, 1, tzinfo=UTC)]
+    declared("timestamp(s)")
+    assert of("stamp", ["20240501"]).tolist() == [datetime(1970, 8, 23, 6, 21, 41, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("values", [[SECONDS], [float(SECONDS)], [SECONDS * 1000, None], [Decimal(SECONDS)]])
+def test_a_number_without_a_declared_unit_is_refused_for_the_reason_that_a_record_would_be(values: Any) -> None:
+    recorded = judge(
+        json.dumps({"id": "e", "at": "2024-05-01", "s": "k", "stamp": SECONDS}).encode(),
+        NOON,
+        rules_of(config("stamp"), messages.EVENT),
+    )
+    assert recorded.detail is not None
+    why = recorded.detail.partition(f"the number {SECONDS}: ")[2]
+    assert why.startswith("for numbers since 1970 declare the column as")
+    with pytest.raises(ContractError) as refused:
+        of("stamp", values)
+    assert "frame: column stamp: expected timestamp; got" in str(refused.value)
+    assert f"in row 0: {why}. " in str(refused.value)
 
 
 LAST, FIRST = datetime(9999, 12, 31, 23, 59, tzinfo=UTC), datetime(1, 1, 1, 0, 7, tzinfo=UTC)
@@ -148,25 +182,85 @@ def test_dates_may_be_iso_texts_and_an_empty_text_is_no_time() -> None:
     assert of("stamp", ["", "2024-05-01T12:00Z"]).tolist() == [None, NOON]
 
 
+ISO_WHY = "a time is ISO 8601,? like 2024-05-31T10:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "got"),
+    [
+        ("timestamp", ["2024-05-01T12:00Z", "soon"], f"timestamp; got str 'soon' in row 1: {ISO_WHY}, years 0001"),
+        ("timestamp", [True], f"timestamp; got bool '?True'? in row 0: {ISO_WHY}"),
+        ("timestamp", [["2024-05-01"]], f"timestamp; got list .* in row 0: {ISO_WHY}"),
+        ("timestamp(ms)", ["soon"], r"timestamp\(ms\); got str 'soon' in row 0: a time is a number of ms since 1970,"),
+        ("timestamp(ms)", [1, 1e300], r"got float64 '1e\+300' in row 1: a time is a number of ms since 1970, in years"),
+        ("timestamp(us)", [0.5], "got float64 '0.5' in row 0: a time is .* to the microsecond"),
+        ("timestamp(s)", [np.inf], "got float64 'inf' in row 0: a time is a number of s since 1970"),
+        ("timestamp(s)", [True], "got bool '?True'? in row 0: a time is a number of s since 1970"),
+    ],
+)
+def test_what_stands_for_no_time_is_refused_and_the_forms_are_named(declared, kind: str, values: Any, got: str) -> None:
+    declared(kind)
+    with pytest.raises(ContractError, match=got):
+        of("stamp", values)
+
+
+@pytest.mark.parametrize(
+    ("values", "got"),
+    [
+        (["01/05/2024"], "str '01/05/2024' in row 0: a date is written like 2024-05-31"),
+        ([1714557600], "int64 '1714557600' in row 0: a date is written like 2024-05-31"),
+        ([None, ["2024-05-01"]], "list .* in row 1: a date is written like 2024-05-31"),
+    ],
+)
+def test_what_stands_for_no_date_is_refused_and_the_form_is_named(values: Any, got: str) -> None:
+    with pytest.raises(ContractError, match=f"column day: expected date; got {got}"):
+        of("day", values)
+
+
+@pytest.mark.parametrize(
+    ("feature", "values", "expected"),
+    [
+        ("d", ["1.5", " 12 ", ".5", ""], [1.5, 12.0, 0.5, None]),
+        ("d", [1.5, "2", None], [1.5, 2.0, None]),
+        ("n", ["3", "3.0", "1e2", 4], [3, 3, 100, 4]),
+        ("m", ["1.25", "-2"], [Decimal("1.25"), Decimal("-2.00")]),
+        ("b", ["true", "False", True, None], [True, False, True, None]),
+    ],
+)
+def test_a_text_is_the_number_or_truth_that_a_record_would_have(feature: str, values: Any, expected: list[Any]) -> None:
+    read = of(feature, pd.Series(values, dtype=object))
+    assert [None if pd.isna(value) else value for value in read] == expected
+
+
 @pytest.mark.parametrize(
     ("feature", "values", "got"),
     [
-        ("stamp", ["2024-05-01T12:00Z", "soon"], "timestamp, ISO 8601 like .*; got str 'soon' in row 1"),
-        ("stamp", [True], "timestamp, ISO 8601 .*; got bool 'True' in row 0"),
-        ("stamp", [1e300], "a number of seconds or milliseconds since 1970; got float64 '1e\\+300' in row 0"),
-        ("day", ["01/05/2024"], "date, ISO 8601 like 2024-05-31; got str '01/05/2024' in row 0"),
-        ("day", [1714557600], "date, ISO 8601 like 2024-05-31; got int64 '1714557600' in row 0"),
+        ("n", ["3", "3.5"], "str '3.5' in row 1"),
+        ("t", ["128"], "str '128' in row 0: tinyint holds -128 to 127"),
+        ("d", ["1.5", "NaN"], "str 'NaN' in row 1: the number must be finite"),
+        ("m", ["1.255"], "str '1.255' in row 0: at most 2 digits after the point"),
+        ("b", ["yes"], "str 'yes' in row 0"),
     ],
 )
-def test_what_stands_for_no_time_is_refused_and_the_forms_are_named(feature: str, values: Any, got: str) -> None:
-    with pytest.raises(ContractError, match=got):
+def test_a_text_that_a_record_could_not_have_is_refused(feature: str, values: Any, got: str) -> None:
+    with pytest.raises(ContractError, match=rf"column {feature}: expected .*; got {got}"):
         of(feature, values)
 
 
+def test_texts_stand_for_nothing_else_where_a_fleet_does_not_coerce() -> None:
+    strict = parse(text().replace('features = ["d"]', 'features = ["d"]\ncoerce = false'), "fleet.toml", {})
+    with pytest.raises(ContractError, match=r"column d: expected double; got str '1.5' in row 0"):
+        typed(pd.DataFrame({"d": ["1.5"], "s": "k"}), strict)
+
+
+def test_a_key_with_leading_zeros_is_not_merged_with_another() -> None:
+    with pytest.raises(ContractError, match="str '007' in row 1: its leading zeros would be lost"):
+        typed(pd.DataFrame({"n": ["7", "007"], "d": 1.0}), config(group="n"))
+
+
 @pytest.mark.parametrize(
     ("feature", "values", "got"),
     [
-        ("d", ["1.5"], "str '1.5' in row 0"),
         ("d", [1.0, "x"], "str 'x' in row 1"),
         ("d", [True], "bool '?True'? in row 0"),
         ("n", [1.0, 2.5], "float64 '2.5' in row 1"),
@@ -174,6 +268,8 @@ def test_what_stands_for_no_time_is_refused_and_the_forms_are_named(feature: str
         ("n", [np.inf], "float64 'inf' in row 0"),
         ("b", [1, 0], "int64 '1' in row 0"),
         ("s", ["a", 1], "int '1' in row 1"),
+        ("s", ["a", ["b"]], "list .* in row 1"),
+        ("d", [1.0, {"value": 2}], "dict .* in row 1"),
         ("day", [pd.Timestamp("2024-05-01T12:00")], "Timestamp '2024-05-01 12:00:00' in row 0"),
         ("m", [12345678901234567890123456789.0, 1e30], "a number with too many digits"),
     ],

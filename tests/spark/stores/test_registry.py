@@ -90,6 +90,25 @@ def test_the_very_same_is_found_again_and_the_alias_follows_the_one_that_is_aske
     assert (registered(shops, alias="candidate").version, named("candidate"), named()) == (2, 2, 1)
 
 
+@pytest.mark.parametrize("changed", ["signature", "code"])
+def test_the_same_models_asked_in_another_way_are_another_version(fleet, tmp_path: Path, monkeypatch, changed) -> None:
+    """Else a fault in how rows are taken would stay in what is registered, though the package has mended it."""
+    shops = fleet()
+    shops.past.round(1, {A: 1.0})
+    registered(shops)
+    if changed == "code":
+        other = tmp_path / "registered_fleet.py"
+        other.write_text(registry.CODE.read_text(encoding="utf-8") + "\n# mended\n", encoding="utf-8")
+        monkeypatch.setattr(registry, "CODE", other)
+    else:
+        mended = registry.signature(
+            parse(shops.text.replace('price = "double"', 'price = "double"\nx = "int"'), "", {})
+        )
+        monkeypatch.setattr(registry, "signature", lambda _: mended)
+    again = registered(shops)
+    assert (again.version, again.made, named()) == (2, True, 2)
+
+
 def test_a_version_says_of_which_fleet_and_moment_it_is_and_holds_no_pickle(fleet, tmp_path: Path) -> None:
     shops = fleet()
     shops.past.round(1, {A: 1.0, B: 2.0})
@@ -100,6 +119,10 @@ def test_a_version_says_of_which_fleet_and_moment_it_is_and_holds_no_pickle(flee
     assert said.tags["spinney.fleet_id"] == charter["fleet_id"]
     assert said.tags["spinney.as_of"] == hour(100).isoformat()
     assert said.tags["spinney.recipes"] == f"{Recipe.of(shops.past.config).recipe_id}, by hand"
+    assert said.description.splitlines()[2:] == [
+        "| shop | string | group |", "| dept | int | group |", "| price | double | feature |",
+        "| stock | int | feature |", "| at | timestamp | for models of other features |",
+    ]  # fmt: skip
     assert (said.tags["spinney.groups"], said.tags["spinney.parents"]) == ("2", "1")
     place = Path(mlflow.artifacts.download_artifacts(URI, dst_path=str(tmp_path / "copy")))
     files = {str(file.relative_to(place)) for file in place.rglob("*") if file.is_file()}
