@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from spinney.core.arrow_types import arrow_type
 from spinney.core.records.rules import FieldRule
 from spinney.core.records.times import FIRST_DAY, LAST_DAY
-from spinney.stores.arrow import arrow_type
 
 Mask = npt.NDArray[np.bool_]
 
