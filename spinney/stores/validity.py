@@ -51,7 +51,7 @@ def shard(config: Config, key: str = "group_key") -> str:
 def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
     """Records of one topic, typed and judged.
 
-    records: RECORD_COLUMNS. editions: of what judging depends on, by offset; without them the configuration holds.
+    records: RECORD_COLUMNS, and others that are kept. editions: of what judging depends on, by offset; without them the configuration holds.
 
     Returns topic, kafka_partition, kafka_offset, KEY, VALUE, RECORD_TIME, REASON (null: valid), DETAIL, FIELD,
     UNKNOWN_FIELDS, shard, group_key, event_id and, of an event, event_time and the declared columns, of an outcome,
@@ -59,12 +59,13 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
     """
     message = messages.OUTCOME if outcomes else messages.EVENT
     rules = [rules_of(config, message, each.basis) for each in editions] or [rules_of(config, message)]
+    more = [name for name in records.columns if name not in RECORD_COLUMNS]
     judged = _judged(records, rules, editions)
     typed = judged.selectExpr(
         f"key AS {KEY}",
         f"value AS {VALUE}",
         f"record_time AS {RECORD_TIME}",
-        *("topic", "kafka_partition", "kafka_offset"),
+        *("topic", "kafka_partition", "kafka_offset", *(f"`{name}`" for name in more)),
         *(f"{_JUDGED}.{name} AS {own(name)}" for name in ("reason", "detail", "field")),
         f"{_JUDGED}.unknown_fields AS {UNKNOWN_FIELDS}",
         *(f"{_JUDGED}.value.{quoted(field)} AS `{name}`" for name, field in _named(config, outcomes=outcomes).items()),
@@ -82,12 +83,12 @@ def _named(config: Config, *, outcomes: bool) -> dict[str, str]:
 
 
 def _judged(records: DataFrame, rules: Sequence[Rules], editions: Editions) -> DataFrame:
-    """RECORD_COLUMNS and _JUDGED. rules: of each edition."""
+    """The records with _JUDGED. rules: of each edition."""
     as_udf: Any = arrow_udf  # PySpark's stubs know no functions of iterators of tuples
     judge = as_udf(Judging(tuple(rules)).function(), JUDGEMENT_DDL.format(value_ddl(rules[-1].fields)))
     asked = (F.expr(each) for each in ("value", "unix_micros(record_time)", _edition(editions)))
     # Nondeterministic, so that no rule of the optimiser repeats or moves it.
-    return records.select(*RECORD_COLUMNS, judge.asNondeterministic()(*asked).alias(_JUDGED))
+    return records.select("*", judge.asNondeterministic()(*asked).alias(_JUDGED))
 
 
 def _edition(editions: Editions) -> str:
