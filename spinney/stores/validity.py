@@ -51,7 +51,8 @@ def shard(config: Config, key: str = "group_key") -> str:
 def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
     """Records of one topic, typed and judged.
 
-    records: RECORD_COLUMNS, and others that are kept. editions: of what judging depends on, by offset; without them the configuration holds.
+    records: RECORD_COLUMNS, and others that are kept. editions: of what judging depends on, by offset; without them the
+    configuration holds.
 
     Returns topic, kafka_partition, kafka_offset, KEY, VALUE, RECORD_TIME, REASON (null: valid), DETAIL, FIELD,
     UNKNOWN_FIELDS, shard, group_key, event_id and, of an event, event_time and the declared columns, of an outcome,

@@ -173,6 +173,11 @@ def _integers(values: Values, rule: FieldRule) -> Typed:
     return Typed(found.values, some(union([found.doubtful, doubtful], len(values))))
 
 
+def _decimals(values: Values, rule: FieldRule) -> Typed:
+    """Integers as decimals, by their text: Arrow casts them only to decimals of 19 digits and more."""
+    return typed_text(pa.array([None if value is None else str(value) for value in values]), rule, texts=True)
+
+
 def _doubles(values: Values, rule: FieldRule) -> Typed:
     too_large = [type(value) is int and abs(value) >= _BOUND for value in values] if int in map(type, values) else []
     if any(too_large):
@@ -194,4 +199,4 @@ def _reader(rule: FieldRule) -> tuple[set[type], Callable[[Values, FieldRule], T
         return {int, float}, _doubles
     if rule.type == "string" or (rule.type in ("date", "timestamp") and rule.unit is None):
         return {str}, None
-    return {int}, _integers
+    return {int}, _decimals if rule.type.startswith("decimal") else _integers
