@@ -30,7 +30,7 @@ NAME = QueryName.SCORE.value
 VALUE = "message value"
 """A column beside those of `predictions`: what is published."""
 
-_OF_THE_BATCH = ("scored_at", "scored_on", "batch_id")
+_OF_THE_BATCH = ("scored_on", "batch_id")
 
 
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
@@ -42,8 +42,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
         .applyInPandasWithState(scorer.function(), answer_ddl(config), STATE, "append", "NoTimeout")
         .withColumn("event_time", F.timestamp_micros("event_time"))
         .withColumns({column.name: F.lit(None).cast(column.type) for column in unanswered(config)})
-        # Of the streaming plan, not of a batch's own jobs: then a replay has the same timestamp.
-        .withColumn("scored_at", F.current_timestamp())
+        .withColumn("scored_at", F.timestamp_micros("scored_at"))
         .withColumn("scored_on", F.to_date("scored_at"))
         .select(*(name for name in contract(config, tables.PREDICTIONS).names if name != "batch_id"))
     )
@@ -53,10 +52,10 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
 def answer_ddl(config: Config) -> str:
     """What the scorer returns: `predictions` without what the batch adds and what no model gives.
 
-    The time is in microseconds.
+    Times are in microseconds.
     """
     others = {*_OF_THE_BATCH, *(column.name for column in unanswered(config))}
-    whole = {"event_time": "bigint"}
+    whole = {"event_time": "bigint", "scored_at": "bigint"}
     columns = contract(config, tables.PREDICTIONS).columns
     return ", ".join(f"`{each.name}` {whole.get(each.name, each.type)}" for each in columns if each.name not in others)
 
@@ -138,9 +137,8 @@ class Batches:
         self._publisher = Publisher(config, topic) if topic is not None else None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        rows = batch.withColumn("batch_id", F.lit(batch_id).cast("bigint"))
         # Always computed: the state advances with it.
-        answers = (rows if self._publisher is None else messages_of(rows)).toArrow()
+        answers = (batch if self._publisher is None else messages_of(batch)).toArrow()
         if self._predictions.done("predictions", batch_id):
             stored = delta.frame(batch.sparkSession, directory(self._config, tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
@@ -154,6 +152,7 @@ class Batches:
         if self._publisher is not None:
             publish(self._publisher, answers)
             crashpoints.reached(f"{NAME}.publish", batch_id)
+        answers = answers.append_column("batch_id", pa.repeat(pa.scalar(batch_id, pa.int64()), answers.num_rows))
         self._predictions.append(answers, step="predictions", batch_id=batch_id)
 
 

@@ -56,7 +56,11 @@ class Scorer:
             if len(events):
                 # The event's time goes back as it came: in microseconds.
                 at = events["event_time"]
-                yield answers(shard, with_times(events, self.config), champions, self).assign(event_time=at)
+                # The batch's timestamp, so that a batch that is replayed says the same.
+                now = np.full(len(events), state.getCurrentProcessingTimeMs() * 1000, dtype=np.int64)
+                yield answers(shard, with_times(events, self.config), champions, self).assign(
+                    event_time=at, scored_at=now
+                )
 
         return score_shard
 

@@ -18,8 +18,8 @@ from batch.load.late_labels import labelled
 from batch.load.row_judging import LateLabels, ValidRows
 from batch.load.spool import Spool
 from batch.load.typed_batch import TypedBatch
-from batch.load.typed_columns import Mask
 from spinney.core.config import Config
+from spinney.core.records.columns import Mask
 from spinney.core.records.judge import Judgement, RejectedError, judge, read_message
 from spinney.sources import BadRow, Batch
 from spinney.sources.judging import rejection_of, rejection_of_bad

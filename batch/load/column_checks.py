@@ -12,18 +12,18 @@ from pyarrow import types
 
 from batch.load.groups import NONE, Groups
 from batch.load.typed_batch import TypedBatch
-from batch.load.typed_columns import Mask, has_control_bytes, outside, union
 from schemas import messages, tables
 from schemas.contract import Contract
-from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
+from schemas.messages import MAX_FUTURE_SECONDS, MAX_RECORD_BYTES
+from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
+from spinney.core.records.column_checks import doubtful_rows
+from spinney.core.records.columns import Mask, union
 from spinney.core.records.rules import FieldRule, Rules, rules_of
-from spinney.stores.arrow import arrow_type
 
 GROUP, PLACE = "load.group", "load.place"
 """Additional columns of checked rows: number of the group, and row number in the source, from 0."""
 
-_CONTROL = r"[\x00-\x1f\x7f]"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ESCAPED = 6
 """Bytes of JSON per byte of text, at most: a control character is written as \\u and four digits."""
@@ -95,55 +95,16 @@ class Checker:
         self, batch: TypedBatch, place: pa.Array, extra: dict[str, pa.Array] | None = None, among: Mask | None = None
     ) -> Checked:
         """extra: more columns to keep with the valid rows. among: the rows that have such a message; None: all."""
-        fields = self.columns.rules.fields
-        found = {rule.name: batch.get(rule) for rule in fields}
+        found = {rule.name: batch.get(rule) for rule in self.columns.rules.fields}
         numbers = self.groups.numbers([found[name].values for name in self._config.fleet.group])
-        doubtful = union(
-            [
-                *(each.doubtful for each in found.values()),
-                *(_missing(found[rule.name].values) for rule in fields if rule.required),
-                *(_odd_texts(found[rule.name].values) for rule in fields if rule.identity and rule.type == "string"),
-                numbers == NONE,
-                self._untimely(found[self.columns.rules.time].values),
-                *self._outside(batch),
-                _may_be_too_large(batch),
-            ],
-            batch.rows,
-        )
+        unsure = doubtful_rows(self.columns.rules, batch.get, self._latest, batch.rows)
+        doubtful = union([unsure, numbers == NONE, _may_be_too_large(batch)], batch.rows)
         own = {stored: found[name].values for name, stored in self.columns.stored_as.items()}
         whole = pa.table({GROUP: pa.array(numbers), PLACE: place, **own, **(extra or {})})
         sure = ~doubtful if among is None else ~doubtful & among
         return Checked(
             whole if sure.all() else whole.filter(pa.array(sure)), doubtful if among is None else doubtful & among
         )
-
-    def _untimely(self, times: pa.Array) -> Mask:
-        micros = np.asarray(times.cast(pa.int64()).fill_null(0))
-        late: Mask = (micros < 0) | (micros > self._latest)
-        return late
-
-    def _outside(self, batch: TypedBatch) -> list[Mask]:
-        return [
-            outside(batch.get(rule).values, rule.low, rule.high)
-            for rule in self.columns.rules.fields
-            if rule.low is not None and rule.high is not None
-        ]
-
-
-def _missing(values: pa.Array) -> Mask | None:
-    return np.asarray(values.is_null()) if values.null_count else None
-
-
-def _odd_texts(texts: pa.Array) -> Mask | None:
-    """Which are empty, too long or have a control character. texts: UTF-8, or null."""
-    if texts.null_count == len(texts):
-        return None
-    sizes = np.asarray(pc.binary_length(texts).fill_null(1))
-    # No text has more characters than bytes, so one that is doubted without need costs its check and nothing else.
-    doubtful: Mask = (sizes == 0) | (sizes > MAX_ID_CHARACTERS)
-    if has_control_bytes(texts):
-        doubtful |= np.asarray(pc.match_substring_regex(texts, _CONTROL).fill_null(False))
-    return doubtful
 
 
 def _may_be_too_large(batch: TypedBatch) -> Mask | None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from batch.load.column_checks import event_columns, label_rules
 from batch.load.typed_batch import TypedBatch
 from schemas.vocabulary import DeadLetterReason
+from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.records.json_text import described
@@ -20,7 +21,6 @@ from spinney.core.records.message import message_of
 from spinney.core.records.rules import FieldRule, Rules
 from spinney.sources import Wanted, python_values
 from spinney.stores import layout
-from spinney.stores.arrow import arrow_type
 
 ANSWER = "prediction"
 

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from batch.load.row_judging import OBSERVED_AT
 from batch.load.typed_batch import TypedBatch
-from batch.load.typed_columns import Mask, Typed
 from spinney.core.config import Config
+from spinney.core.records.columns import Mask, Typed
 from spinney.core.records.rules import Rules
 
 

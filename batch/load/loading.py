@@ -23,13 +23,13 @@ from batch.load.table_writer import TableWriter, Target
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
+from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import ContractError, StoreError
 from spinney.sources import Batch, Options, Source
 from spinney.sources.messages import number_fields, open_wanted, wanted_by
 from spinney.sources.rejections import Rejections
 from spinney.stores import charter, delta, layout, leases
-from spinney.stores.arrow import arrow_type
 from spinney.stores.storage import folder
 
 SCRATCH = "loading"

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 
 from batch.load.column_checks import GROUP, PLACE
 from batch.load.groups import Groups, Numbers
-from batch.load.typed_columns import Mask
+from spinney.core.records.columns import Mask
 
 THERE_ROWS = 1_000_000
 """Stored rows compared per step. Each step builds a hash table of the new ids, so small steps are slow."""

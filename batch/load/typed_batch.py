@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from batch.load.typed_columns import Typed, plain, typed
-from batch.load.typed_texts import typed_text
+from spinney.core.arrow_types import arrow_type
+from spinney.core.records.columns import Typed, plain, typed
 from spinney.core.records.rules import FieldRule, Rules
+from spinney.core.records.text_columns import typed_text
 from spinney.sources import Batch
-from spinney.stores.arrow import arrow_type
 
 
 class TypedBatch:

@@ -1,44 +1,16 @@
-"""Spark SQL types as Arrow types, so that tables are made and read without a JVM."""
+"""Contracts as Arrow schemas, so that tables are made and read without a JVM."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from schemas.contract import Contract
+from spinney.core.arrow_types import arrow_type
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_SCALARS = {
-    "string": pa.string(),
-    "binary": pa.binary(),
-    "boolean": pa.bool_(),
-    "tinyint": pa.int8(),
-    "smallint": pa.int16(),
-    "int": pa.int32(),
-    "bigint": pa.int64(),
-    "float": pa.float32(),
-    "double": pa.float64(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us", "UTC"),
-}
-
-
-def arrow_type(spark_type: str) -> pa.DataType:
-    """Raises ValueError for a type that no contract uses."""
-    if spark_type in _SCALARS:
-        return _SCALARS[spark_type]
-    if found := re.fullmatch(r"decimal\((\d+), ?(\d+)\)", spark_type):
-        return pa.decimal128(int(found[1]), int(found[2]))
-    if found := re.fullmatch(r"array<(.+)>", spark_type):
-        return pa.list_(arrow_type(found[1]))
-    if found := re.fullmatch(r"map<(\w+), ?(.+)>", spark_type):
-        return pa.map_(arrow_type(found[1]), arrow_type(found[2]))
-    msg = f"no Arrow type known for Spark SQL type {spark_type!r}"
-    raise ValueError(msg)
 
 
 def arrow_schema(contract: Contract) -> pa.Schema:

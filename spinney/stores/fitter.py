@@ -20,13 +20,14 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas import tables
+from spinney.core.arrow_types import arrow_type
 from spinney.core.errors import StoreError
 from spinney.core.fitting import COLUMNS
 from spinney.core.names import own
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.stores import fit_requests, training
-from spinney.stores.arrow import arrow_type, to_pandas
+from spinney.stores.arrow import to_pandas
 from spinney.stores.child import Limits
 from spinney.stores.fit_requests import CHAMPION, Champions
 from spinney.stores.snapshot import Snapshot

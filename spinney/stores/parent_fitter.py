@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
+from spinney.core.arrow_types import arrow_type
 from spinney.core.errors import StoreError
 from spinney.core.names import own
 from spinney.stores import fit_requests, training
-from spinney.stores.arrow import arrow_type
 from spinney.stores.fitter import BLOCK_ROWS, TASK_EVENTS, Batches, Fitter, Output, block, fitted, refuse_missing
 from spinney.stores.snapshot import Shards
 from spinney.stores.supervised import Supervised

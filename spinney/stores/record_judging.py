@@ -1,4 +1,4 @@
-"""`judge` for the records of an Arrow batch, in Spark's Python workers.
+"""Judge the records of an Arrow batch, in Spark's Python workers: plain ones together, others one by one.
 
 No single record can fail a batch: one that `judge` or Arrow stumbles over is a dead letter, and the stream goes on.
 """
@@ -15,10 +15,12 @@ import pyarrow as pa
 
 from schemas.messages import MAX_FUTURE_SECONDS
 from schemas.vocabulary import DeadLetterReason
+from spinney.core.arrow_types import arrow_type
 from spinney.core.names import quoted
+from spinney.core.records.column_checks import doubtful_rows
+from spinney.core.records.json_columns import JsonColumns, read
 from spinney.core.records.judge import MAX_DETAIL_CHARACTERS, Judgement, judge
 from spinney.core.records.rules import FieldRule, Rules
-from spinney.stores.arrow import arrow_type
 
 JUDGEMENT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unknown_fields INT"
 """What is returned of each record, the fields of a valid one being put in."""
@@ -43,10 +45,7 @@ class Judging:
     editions: tuple[Rules, ...]
 
     def function(self) -> Callable[[Iterator[tuple[pa.Array, ...]]], Iterator[pa.Array]]:
-        """What Spark calls with batches of (value, record time in microseconds, place of the edition).
-
-        Where the edition is null, nothing is judged, and the answer is null.
-        """
+        """What Spark calls with batches of (value, record time in microseconds, place of the edition)."""
 
         # By these types Spark knows what kind of function it is.
         def judged(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
@@ -56,16 +55,27 @@ class Judging:
         return judged
 
     def judged(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
-        """One JUDGEMENT_DDL for each record, null where the edition is."""
-        if editions.null_count == len(editions):
-            return pa.nulls(len(editions), self._type)
-        there = editions.is_valid()
-        asked = (each.filter(there).to_pylist() for each in (values, times, editions))
-        found = self._structs([self._judge(*each) for each in zip(*asked, strict=True)])
-        if not editions.null_count:
-            return found
-        mask = np.asarray(there)
-        return found.take(pa.array(np.cumsum(mask) - 1, mask=~mask))
+        """One JUDGEMENT_DDL for each record; plain records of the last edition are read together."""
+        last, micros = self.editions[-1], np.asarray(times)
+        older = np.asarray(editions) != len(self.editions) - 1
+        records = values.to_pylist()
+        found = read([None if old else record for record, old in zip(records, older, strict=True)], last)
+        latest = micros + MAX_FUTURE_SECONDS * 1_000_000
+        doubtful = older | found.unread | doubtful_rows(last, lambda rule: found.columns[rule.name], latest, len(older))
+        plain = self._plain(found)
+        if not doubtful.any():
+            return plain
+        asked = (column.filter(pa.array(doubtful)).to_pylist() for column in (values, times, editions))
+        judged = self._structs([self._judge(*each) for each in zip(*asked, strict=True)])
+        places = np.where(doubtful, len(doubtful) - 1 + np.cumsum(doubtful), np.arange(len(doubtful)))
+        return pa.concat_arrays([plain, judged]).take(pa.array(places))
+
+    def _plain(self, found: JsonColumns) -> pa.StructArray:
+        """As `judge` answers valid records."""
+        columns = [found.columns[rule.name].values for rule in self._fields]
+        value = pa.StructArray.from_arrays(columns, [rule.name for rule in self._fields])
+        texts = [pa.nulls(len(found.unread), pa.string())] * 3
+        return pa.StructArray.from_arrays([value, *texts, pa.array(found.unknown_fields)], fields=list(self._type))
 
     def _judge(self, value: bytes | None, micros: int, edition: int) -> Judgement:
         try:

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from schemas.contract import Contract
+from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.stores import delta, layout
-from spinney.stores.arrow import arrow_schema, arrow_type
+from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 from spinney.stores.table_files import FORMAT, Bounds, GroupIndex, TableFile, files, folder, fragment_of, row_groups_for
 

@@ -56,10 +56,9 @@ EVERYWHERE = {
     NO_DATA_BATCHES: "false",  # an idle query costs nothing; the judge, which ticks, asks for a `session_for` itself
     # A small stage of heavy fits must not be merged into one task: stateful queries never do, stateless ones since 4.1.
     "spark.sql.adaptive.streaming.stateless.enabled": "false",
-    # Validation is one CASE of many branches under many aliases: inferring constraints from it never ends.
+    # Inferring constraints from the projections of a batch costs planning time at each batch and finds nothing.
     "spark.sql.constraintPropagation.enabled": "false",
-    # For the same reason its generated code outgrows one method of the JVM: each batch would try to compile it, fail,
-    # and fall back. Expression by expression it is split into methods that compile once and that the JIT takes.
+    # Code of a whole stage takes longer to compile and runs no faster here: most of a stage is Python and state.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.scheduler.mode": "FAIR",

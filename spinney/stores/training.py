@@ -19,10 +19,10 @@ import pyarrow.dataset as ds
 import xxhash
 
 from schemas import tables
+from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.keys import SPARK_SEED, ancestors, is_parent
 from spinney.core.names import own
-from spinney.stores.arrow import arrow_type
 from spinney.stores.layout import directory, feature_sources
 from spinney.stores.snapshot import Shards, Snapshot, Wanted, snapshot
 from spinney.stores.table_files import GroupIndex

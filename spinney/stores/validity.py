@@ -1,4 +1,4 @@
-"""Records of a topic as typed, judged rows: plain ones by one pass in the JVM, all others by `judge` in Python."""
+"""Records of a topic as typed, judged rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from schemas import messages
 from spinney.core.config import Config
 from spinney.core.names import own, quoted
 from spinney.core.records.rules import Rules, rules_of
-from spinney.stores import plain_records
 from spinney.stores.charter import Edition
-from spinney.stores.plain_records import once
 from spinney.stores.record_judging import JUDGEMENT_DDL, Judging, value_ddl
 
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
@@ -38,7 +36,7 @@ AS_MESSAGE = {
 
 Editions = Sequence[Edition]
 
-_EDITION, _READ, _TYPED, _PLAIN, _JUDGED = map(own, ("edition", "read", "typed", "plain", "judged"))
+_EDITION, _JUDGED = map(own, ("edition", "judged"))
 
 
 def group_key(config: Config, of: str = "") -> str:
@@ -53,7 +51,8 @@ def shard(config: Config, key: str = "group_key") -> str:
 def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
     """Records of one topic, typed and judged.
 
-    records: RECORD_COLUMNS. editions: of what judging depends on, by offset; without them the configuration holds.
+    records: RECORD_COLUMNS, and others that are kept. editions: of what judging depends on, by offset; without them the
+    configuration holds.
 
     Returns topic, kafka_partition, kafka_offset, KEY, VALUE, RECORD_TIME, REASON (null: valid), DETAIL, FIELD,
     UNKNOWN_FIELDS, shard, group_key, event_id and, of an event, event_time and the declared columns, of an outcome,
@@ -61,15 +60,16 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
     """
     message = messages.OUTCOME if outcomes else messages.EVENT
     rules = [rules_of(config, message, each.basis) for each in editions] or [rules_of(config, message)]
-    judged = _judged(_plain(records, rules, editions), rules)
+    more = [name for name in records.columns if name not in RECORD_COLUMNS]
+    judged = _judged(records, rules, editions)
     typed = judged.selectExpr(
         f"key AS {KEY}",
         f"value AS {VALUE}",
         f"record_time AS {RECORD_TIME}",
-        *("topic", "kafka_partition", "kafka_offset"),
+        *("topic", "kafka_partition", "kafka_offset", *(f"`{name}`" for name in more)),
         *(f"{_JUDGED}.{name} AS {own(name)}" for name in ("reason", "detail", "field")),
-        f"coalesce({_JUDGED}.unknown_fields, 0) AS {UNKNOWN_FIELDS}",
-        *(f"{_TYPED}.{quoted(field)} AS `{name}`" for name, field in _named(config, outcomes=outcomes).items()),
+        f"{_JUDGED}.unknown_fields AS {UNKNOWN_FIELDS}",
+        *(f"{_JUDGED}.value.{quoted(field)} AS `{name}`" for name, field in _named(config, outcomes=outcomes).items()),
     )
     return typed.selectExpr("*", f"{group_key(config)} AS group_key").selectExpr("*", f"{shard(config)} AS shard")
 
@@ -83,33 +83,13 @@ def _named(config: Config, *, outcomes: bool) -> dict[str, str]:
     return {"event_id": fleet.event_id, "event_time": fleet.event_time, **{name: name for name in config.event_columns}}
 
 
-def _plain(records: DataFrame, rules: Sequence[Rules], editions: Editions) -> DataFrame:
-    """RECORD_COLUMNS, _EDITION and _PLAIN: the fields of a record that a single pass finds valid, else null.
-
-    Only records of the last edition: those before it are few, and read once.
-    """
-    numbered = records.selectExpr(*RECORD_COLUMNS, f"{_edition(editions)} AS {_EDITION}")
-    fields, last = rules[-1].fields, len(rules) - 1
-    if not plain_records.are_possible(rules[-1]):
-        return numbered.selectExpr("*", f"CAST(NULL AS STRUCT<{value_ddl(fields)}>) AS {_PLAIN}")
-    kept = (*RECORD_COLUMNS, _EDITION)
-    return (
-        numbered.selectExpr(*kept, f"{plain_records.parsed(rules[-1], f'{_EDITION} = {last}')} AS {_READ}")
-        .selectExpr("*", f"{plain_records.values(fields, _READ)} AS {_TYPED}")
-        .selectExpr(*kept, f"{plain_records.valid(rules[-1], _READ, _TYPED)} AS {_PLAIN}")
-    )
-
-
-def _judged(rows: DataFrame, rules: Sequence[Rules]) -> DataFrame:
-    """RECORD_COLUMNS, _TYPED (the fields) and _JUDGED (null for a plain record)."""
+def _judged(records: DataFrame, rules: Sequence[Rules], editions: Editions) -> DataFrame:
+    """The records with _JUDGED. rules: of each edition."""
     as_udf: Any = arrow_udf  # PySpark's stubs know no functions of iterators of tuples
     judge = as_udf(Judging(tuple(rules)).function(), JUDGEMENT_DDL.format(value_ddl(rules[-1].fields)))
+    asked = (F.expr(each) for each in ("value", "unix_micros(record_time)", _edition(editions)))
     # Nondeterministic, so that no rule of the optimiser repeats or moves it.
-    asked = ("value", "unix_micros(record_time)", _EDITION)
-    doubtful = (f"CASE WHEN {_PLAIN} IS NULL THEN {each} END" for each in asked)
-    return rows.select("*", judge.asNondeterministic()(*map(F.expr, doubtful)).alias(_JUDGED)).selectExpr(
-        *RECORD_COLUMNS, _JUDGED, f"{once(f'coalesce({_PLAIN}, {_JUDGED}.value)')} AS {_TYPED}"
-    )
+    return records.select("*", judge.asNondeterministic()(*asked).alias(_JUDGED))
 
 
 def _edition(editions: Editions) -> str:

@@ -81,7 +81,7 @@ def read_message(value: bytes | None) -> dict[str, Any]:
 
 def value_of(message: Mapping[str, Any], rule: FieldRule, rules: Rules) -> Any:
     """Return the column's value in a message, None where it has none. Raises RejectedError."""
-    raw = None if rule.undeclared else _raw(message, rule)
+    raw = None if rule.undeclared else raw_value(message, rule.source)
     is_text = isinstance(raw, str) and not isinstance(raw, NumberText)
     if is_text and raw in rules.missing and rule.type != "string":
         raw = None
@@ -110,12 +110,15 @@ def value_of(message: Mapping[str, Any], rule: FieldRule, rules: Rules) -> Any:
     return value
 
 
-def _raw(message: Mapping[str, Any], rule: FieldRule) -> Any:
-    """The field itself; a top-level field with the whole dotted name wins over a nested one."""
-    if rule.source in message or "." not in rule.source:
-        return message.get(rule.source)
+def raw_value(message: Mapping[str, Any], source: str) -> Any:
+    """Return the field of this name, None where there is none.
+
+    A top-level field with the whole dotted name wins over a nested one.
+    """
+    if source in message or "." not in source:
+        return message.get(source)
     found: Any = message
-    for name in rule.source.split("."):
+    for name in source.split("."):
         found = found.get(name) if isinstance(found, dict) else None
     return found
 

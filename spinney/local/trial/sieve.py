@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from batch.load.column_checks import GROUP, PLACE, Checker, event_columns
 from batch.load.groups import Groups
 from batch.load.typed_batch import TypedBatch
+from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.sources import Batch
-from spinney.stores.arrow import arrow_type
 
 MOST_NAMED = 3
 

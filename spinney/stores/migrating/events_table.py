@@ -17,10 +17,10 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
 from schemas import tables
+from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.stores import clustering, crashpoints, delta, layout, rewriting, table_files
-from spinney.stores.arrow import arrow_type
 from spinney.stores.rewriting import Source, Target
 from spinney.stores.table_files import CLUSTERED
 

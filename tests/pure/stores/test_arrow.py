@@ -4,8 +4,9 @@ import pyarrow as pa
 import pytest
 
 from schemas import tables
+from spinney.core.arrow_types import arrow_type
 from spinney.core.encoding import DAY_US, NULL_TIME, microseconds
-from spinney.stores.arrow import arrow_schema, arrow_type, to_pandas
+from spinney.stores.arrow import arrow_schema, to_pandas
 
 
 @pytest.mark.parametrize(

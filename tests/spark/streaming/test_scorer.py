@@ -227,6 +227,7 @@ def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured
     np.testing.assert_array_equal(answered["prediction"], model.predict(features))
     assert len(set(answered["prediction"])) == 3
     assert answered["event_time"].tolist() == at
+    assert answered["scored_at"].tolist() == [1_714_557_600_000_000] * 3
 
 
 class State:
@@ -241,6 +242,9 @@ class State:
 
     def update(self, value: tuple[bytes]) -> None:
         self.get = value
+
+    def getCurrentProcessingTimeMs(self) -> int:  # noqa: N802 - Spark's name
+        return 1_714_557_600_000
 
 
 def test_a_worker_keeps_one_generation_of_champions_for_each_shard(scorer: Scorer) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.load.typed_columns import (
+from spinney.core.arrow_types import arrow_type
+from spinney.core.records.columns import (
     INTEGERS,
     Mask,
     Typed,
@@ -23,7 +24,6 @@ from batch.load.typed_columns import (
 )  # fmt: skip
 from spinney.core.records.rules import FieldRule
 from spinney.core.records.values import TRUTHS
-from spinney.stores.arrow import arrow_type
 
 _INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"
 _WHOLE = r"^(-?(?:0|[1-9][0-9]{0,14}))\.0+$"

@@ -1,4 +1,4 @@
-"""Convert columns of a file to their declared types, where the result surely equals that of judging each row.
+"""Convert columns to their declared types, where the result surely equals that of judging each row.
 
 Other values are *doubtful*: their rows are judged one by one by `spinney.core.records`, the only definition of
 validity. A rule here may call too many values doubtful, which costs time, but never too few.
@@ -6,8 +6,9 @@ validity. A rule here may call too many values doubtful, which costs time, but n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from spinney.core.arrow_types import arrow_type
 from spinney.core.records.rules import FieldRule
 from spinney.core.records.times import FIRST_DAY, LAST_DAY
-from spinney.stores.arrow import arrow_type
 
 Mask = npt.NDArray[np.bool_]
 
 DAY_SECONDS = 86_400
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-INTEGERS = {"tinyint": np.int8, "smallint": np.int16, "int": np.int32, "bigint": np.int64}
+INTEGERS: Mapping[str, type[np.signedinteger[Any]]] = {
+    "tinyint": np.int8,
+    "smallint": np.int16,
+    "int": np.int32,
+    "bigint": np.int64,
+}
 _EXACT = float(1 << 53)
 """Beyond it not every integer is a double."""
 
