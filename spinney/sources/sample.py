@@ -27,7 +27,7 @@ _NULLABLE = {
 @dataclass(frozen=True)
 class Sample:
     """frame: columns under the file's names, those inside others as ``outer.inner``. texts: the columns that are text
-    only because the file has no types. unsplit: rows between these that could not be split into columns, with the first.
+    only because the file has no types. unsplit: rows between these that could not be split into columns, and the first.
     """
 
     frame: pd.DataFrame

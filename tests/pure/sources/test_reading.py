@@ -285,6 +285,27 @@ def test_delta_tables_inside_a_folder_are_read_as_tables_so_that_deleted_rows_st
         open_source(tmp_path / "lake")
 
 
+def test_a_part_of_a_delta_table_is_refused_since_only_the_table_knows_what_was_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for x in ("old", "new"):
+        write_deltalake(
+            tmp_path / "t", pa.table({"day": ["1", "2"], "x": [x, x]}), partition_by=["day"], mode="overwrite"
+        )
+    assert len(read(tmp_path / "t")) == 2
+    said = rf"expected a whole Delta table; got a part of {tmp_path}/t, .* Name the table"
+    (tmp_path / "link").symlink_to(tmp_path / "t" / "day=1")
+    files = sorted((tmp_path / "t" / "day=1").glob("*.parquet"))
+    assert len(files) == 2
+    for part in (tmp_path / "t" / "day=1", tmp_path / "link", *files):
+        with pytest.raises(ContractError, match=said):
+            open_source(part)
+    monkeypatch.chdir(tmp_path / "t" / "day=2")
+    with pytest.raises(ContractError, match=said):
+        open_source(".")
+    assert len(read(Path(".."))) == 2
+
+
 def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
     (tmp_path / "store=007").mkdir()
     (tmp_path / "store=007" / "a.jsonl").write_text('{"x": 1}\n{}\n{"store": "8"}\nno')
