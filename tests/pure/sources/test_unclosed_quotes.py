@@ -172,11 +172,11 @@ def test_wherever_quotes_stand_each_row_is_read_or_told(places: list[tuple[int, 
     content = quoted(rows[:40], *places)
     was = {row.split(",")[0]: row.split(",") for row in rows[:40]}
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            found = batches(Path(folder) / "a.csv", content)
-        except ContractError as error:
-            assert "expected a closing quote" in str(error)
+        if content.count('"') % 2:
+            with pytest.raises(ContractError, match="expected a closing quote"):
+                batches(Path(folder) / "a.csv", content)
             return
+        found = batches(Path(folder) / "a.csv", content)
     read: list[dict[str, Any]] = [row for batch in found if batch.columns for row in batch.columns.to_pylist()]
     assert [list(row.values()) for row in read] == [was[row["id"]] for row in read]
     told = sum(len(text.splitlines()) for _, text, _ in bad(found))
