@@ -341,6 +341,19 @@ CASES = (
         dead=(Dead("missing_field", "id", 4),),
     ),
     Case(
+        "whole numbers as text, as Debezium sends decimals that have no fraction",
+        CLASSIC,
+        lines(
+            *(
+                {"store": "007", "id": f"{n}", "at": AT, "x": f"{n}", "note": f"{n % 2}", "sold": f"{28418 + n}"}
+                for n in range(24)
+            )
+        ),
+        {f"{n}": {"store": "007", "x": float(n), "note": f"{n % 2}", "sold": 28418.0 + n} for n in range(24)},
+        {"store": "string", "id": "string", "at": "timestamp", "note": "string", "sold": "double"},
+        features=("x", "note"),
+    ),
+    Case(
         "CloudEvents",
         CLOUD_EVENTS,
         lines(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from spinney.core.errors import ContractError
 from spinney.core.proposal import guesses
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.names import fleet_name, stored_names
-from spinney.core.proposal.seen import Column, look, times_of, usable
+from spinney.core.proposal.seen import Column, as_number, look, times_of, usable
 from spinney.core.proposal.window import fitting
 from spinney.core.proposal.writing import EVENT_ID, EVENT_TIME, Plan, lines, why_left_out
 
@@ -57,6 +57,8 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     if target is None:
         free = [column for column in good if column.source not in spoken_for and not column.is_index]
         target = guesses.target([column for column in free if not guesses.is_named_like_an_id(column)] or free)
+    if guesses.is_label_of_numbers(target.columns[0]):
+        target = replace(target, columns=(as_number(target.columns[0]),))
     spoken_for |= {*target.sources}
     if choices.group:
         group = guesses.chosen_group(good, choices.group)
@@ -67,17 +69,13 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     own = {*time.sources, *identity.sources}
     # Messages have the id and the time under these names where no column of the file is taken for them.
     expected = {name for guess, name in ((time, EVENT_TIME), (identity, EVENT_ID)) if not guess.columns}
-    features = [
-        column
-        for column in rest
-        if column.source not in own | expected and not column.is_index and not _is_a_name(column)
-    ]  # fmt: skip
+    features = _features([column for column in rest if column.source not in own | expected])
     if not features and time.columns:
         features = [*time.columns]  # a trend, and what repeats by day, week and year
     if not features:
         raise ContractError("init --from: expected a column besides id, target and group for the model to see")
-    used = [column for column in good if column in (*features, *group.columns, *target.columns)]
-    used = [column for column in used if column.source not in own]
+    chosen = {column.source: column for column in (*features, *group.columns, *target.columns)}
+    used = [chosen[column.source] for column in good if column.source in {*chosen} - own]
     columns = {column.source for column in used} | own
     allowed = dict.fromkeys(target.sources, "label") | dict.fromkeys(time.sources, "event_time")
     allowed |= dict.fromkeys(identity.sources, "event_id")
@@ -144,6 +142,12 @@ def _chosen_time(columns: list[Column], name: str) -> Guess:
         )
     why = f"; numbers of {unit} since 1970" if unit else guesses.odd_times(column)
     return Guess((column,), f"as you said{why}", unit)
+
+
+def _features(columns: list[Column]) -> list[Column]:
+    """Those that the model may see, amounts among them as numbers."""
+    kept = [column for column in columns if not column.is_index and not _is_a_name(column)]
+    return [as_number(column) if guesses.is_measure(column) else column for column in kept]
 
 
 def _is_a_name(column: Column) -> bool:

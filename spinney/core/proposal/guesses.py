@@ -18,6 +18,11 @@ from spinney.core.records.times import EPOCH
 TARGET_NAMES = ("label", "target", "outcome", "class")
 TIME_NAMES = ("event_time", "timestamp", "time", "datetime", "date", "created_at", "at", "ts")
 ID_NAMES = ("event_id", "id", "uuid", "key")
+NAME_ENDINGS = (
+    "id", "uuid", "key", "code", "zip", "postcode", "plz", "no", "nr", "number", "phone", "sku", "ean", "isbn"
+)  # fmt: skip
+"""Last words of columns whose numbers name things."""
+
 MOST_CLASSES = 20
 ROWS_PER_GROUP = 20
 """A group needs about as many rows as ``recipe.min_rows`` to get a model of its own."""
@@ -61,7 +66,8 @@ def event_time(columns: Sequence[Column]) -> Guess:
         others = ", ".join(column.source for column in times if column is not best)
         why = f"a timestamp{', as are ' + others if others else ', the only one'}"
         return Guess((best,), why + odd_times(best))
-    numbers = [column for column in columns if column.type == "bigint" and _is_named(column.source, TIME_NAMES)]
+    numbers = [column for column in columns if column.type == "bigint" or column.whole_texts]
+    numbers = [column for column in numbers if _is_named(column.source, TIME_NAMES)]
     for column in numbers:
         if (unit := epoch_unit(column)) is not None:
             return Guess((column,), f"numbers of {unit} since 1970, by their size", unit)
@@ -92,9 +98,9 @@ def odd_times(column: Column) -> str:
 
 def epoch_unit(column: Column) -> str | None:
     """What whole numbers count if they are times since 1970; None if they are too small or too large."""
-    if not column.is_whole or not column.filled:
+    if not (column.is_whole or column.whole_texts) or not column.filled:
         return None
-    numbers = pd.to_numeric(column.values.dropna())
+    numbers = pd.to_numeric(column.values[column.values != ""].dropna())
     low, high = float(numbers.min()), float(numbers.max())
     return next((unit for unit, (least, most) in _UNITS.items() if least <= low and high < most), None)
 
@@ -103,7 +109,7 @@ def event_id(columns: Sequence[Column], group: Sequence[Column]) -> Guess:
     """A column whose values differ in each row, or at least in each row of a group if it is named like an id."""
     unique = [column for column in columns if column.unique and column.type in ("string", "bigint")]
     best = _by_name(unique, ID_NAMES) or _by_ending(unique) or next(
-        (column for column in unique if column.type == "string"), None
+        (column for column in unique if column.type == "string" and not column.whole_texts), None
     )  # fmt: skip
     best = best or next((column for column in unique if not column.is_index), None)
     if best is None:
@@ -132,6 +138,8 @@ def target(columns: Sequence[Column]) -> Guess:
     if numbers:
         numbers = [column for column in numbers if column.distinct > 1] or numbers
         return Guess((numbers[-1],), "the last number: is it what you want predicted?")
+    if measures := [column for column in columns if is_measure(column)]:
+        return Guess((measures[-1],), "the last texts of numbers: is it what you want predicted?")
     classes = [column for column in columns if 2 <= column.distinct <= MOST_CLASSES]
     if classes:
         return Guess((classes[-1],), f"no numbers here; it has {classes[-1].distinct} classes")
@@ -147,6 +155,18 @@ def is_classes(column: Column) -> bool:
     return column.type in INTEGERS and set(column.values.dropna().unique()) <= {0, 1, "0", "1"}
 
 
+def is_measure(column: Column) -> bool:
+    """Whether texts of whole numbers are amounts and no names: too many for classes, and not called like a name."""
+    is_called_a_name = bool({*_words(column.source)[-1:]} & {*NAME_ENDINGS})
+    return column.whole_texts and not is_called_a_name and column.distinct > MOST_CLASSES
+
+
+def is_label_of_numbers(column: Column) -> bool:
+    """Whether a target of texts of whole numbers is numbers: a few of them under the name of a class stay classes."""
+    is_class = "class" in _words(column.source) and column.distinct <= MOST_CLASSES
+    return column.whole_texts and not is_class
+
+
 def group(columns: Sequence[Column]) -> Guess:
     """The column with the most values that still leaves enough rows to each. Raises ContractError: none could be."""
     fit = [column for column in columns if column.type in KEY_TYPES and column.distinct > 1 and not column.unique]
@@ -159,7 +179,7 @@ def group(columns: Sequence[Column]) -> Guess:
             f"got {got}. Add one, or name it: --group"
         )
     enough = [column for column in fit if _has_enough_rows(column)]
-    texts = [column for column in enough if column.type == "string"]
+    texts = [column for column in enough if column.type == "string" and not column.whole_texts]
     best = max(texts or enough, key=lambda column: column.distinct) if enough else min(fit, key=lambda c: c.distinct)
     others = ", ".join(column.source for column in fit if column is not best)
     return Guess((best,), _sizes((best,)) + (f"; others that could be: {others}" if others else ""))
