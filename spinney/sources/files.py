@@ -28,6 +28,7 @@ SUFFIXES = {
     ".json": Kind.JSON_LINES,
 }
 EXPECTED = f"a file that ends in {', '.join(SUFFIXES)}, a folder of such files, or a Delta table"
+PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz")
 _PARQUET_MAGIC = b"PAR1"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -55,7 +56,7 @@ def find(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
     if place.is_file():
         kind = _kind(place)
         if kind is None:
-            raise ContractError(f"{source}: expected {EXPECTED}; got {place.suffix or 'no ending'}")
+            raise ContractError(f"{source}: expected {EXPECTED}; got {place.suffix or 'no ending'}{_unpack(place)}")
         return [Found(place, source, kind)], ()
     found, notes = _in_folder(source, place)
     if not found:
@@ -64,6 +65,10 @@ def find(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
         first = [next(each.name for each in found if each.kind is kind) for kind in kinds]
         raise ContractError(f"{source}: expected files of one kind; got {' and '.join(sorted(first))}")
     return found, notes
+
+
+def _unpack(file: Path) -> str:
+    return ". Unpack it first" if file.suffix.lower() in PACKED else ""
 
 
 def _refuse_part_of_delta(source: str, place: Path) -> None:

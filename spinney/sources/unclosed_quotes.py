@@ -22,11 +22,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spinney.sources.cells import are_figures, is_figures
+
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _LINE_BREAKS = "[\r\n]"
-_FIGURES = re.compile(r"[-+0-9.,:/ TZ]*[0-9][-+0-9.,:/ TZeE%]*", re.ASCII)
-"""A number or a time, in whatever form."""
-
 _LOOKED_AT = 200
 """Rows that say in which columns figures stand."""
 
@@ -38,9 +37,6 @@ _FEWEST_COLUMNS = 3
 
 _FEW_LINES = 2
 """Of fewer lines between the first and the last, most are soon like a row by chance."""
-
-_TYPICAL = 0.9
-"""Share of a column's cells that are figures where it is a column of such."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +110,7 @@ def _columns_of_figures(cells: pa.RecordBatch) -> list[int]:
     found = []
     for at, column in enumerate(cells.slice(0, _LOOKED_AT).columns):
         whole = [text for text in column.to_pylist() if _LINE_BREAK.search(text) is None]
-        if whole and sum(map(_is_figures, whole)) >= _TYPICAL * len(whole):
+        if are_figures(whole):
             found.append(at)
     return found
 
@@ -136,8 +132,4 @@ def _is_row(cells: Sequence[str], columns: int, figures: Sequence[int]) -> bool:
 
 def _agrees(row: Sequence[str], figures: Sequence[int]) -> bool:
     """Whether at least half of the cells in columns of figures are such."""
-    return 2 * sum(_is_figures(row[at].strip()) for at in figures) >= len(figures)
-
-
-def _is_figures(text: str) -> bool:
-    return _FIGURES.fullmatch(text) is not None
+    return 2 * sum(is_figures(row[at]) for at in figures) >= len(figures)

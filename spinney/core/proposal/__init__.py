@@ -138,7 +138,7 @@ def _chosen_time(columns: list[Column], name: str) -> Guess:
         example = str(column.values[times_of(column).isna()].dropna().iloc[0])[:40]
         raise ContractError(
             "init --from: --time: expected ISO 8601 times, or numbers of s, ms or us since 1970; "
-            f"{name} has values like {example!r}"
+            f"{name} has values like {example!r}{guesses.of_years([column])}"
         )
     why = f"; numbers of {unit} since 1970" if unit else guesses.odd_times(column)
     return Guess((column,), f"as you said{why}", unit)
@@ -146,10 +146,7 @@ def _chosen_time(columns: list[Column], name: str) -> Guess:
 
 def _features(columns: list[Column]) -> list[Column]:
     """Those that the model may see, amounts among them as numbers."""
-    kept = [column for column in columns if not column.is_index and not _is_a_name(column)]
+    kept = [column for column in columns if not column.is_index and not column.is_name]
+    kept = [column for column in kept if not guesses.is_named_like_an_id(column)]
     return [as_number(column) if guesses.is_measure(column) else column for column in kept]
 
-
-def _is_a_name(column: Column) -> bool:
-    """Whether it only tells rows apart."""
-    return column.unique and column.type in ("string", "bigint")

@@ -78,7 +78,7 @@ def event_time(columns: Sequence[Column]) -> Guess:
     almost = [column for column in columns if _is_named(column.source, TIME_NAMES) and mostly_times(column, 0.9)]
     if almost:
         return Guess((almost[0],), f"a time by its name{odd_times(almost[0])}")
-    return Guess((), f"no column reads as ISO 8601 times: add one{_nearly_a_time(columns)}")
+    return Guess((), f"no column reads as ISO 8601 times: add one{_nearly_a_time(columns)}{of_years(columns)}")
 
 
 def mostly_times(column: Column, share: float) -> bool:
@@ -107,7 +107,8 @@ def epoch_unit(column: Column) -> str | None:
 
 def event_id(columns: Sequence[Column], group: Sequence[Column]) -> Guess:
     """A column whose values differ in each row, or at least in each row of a group if it is named like an id."""
-    unique = [column for column in columns if column.unique and column.type in ("string", "bigint")]
+    named_so = [column for column in columns if column.type == "bigint" and is_named_like_an_id(column)]
+    unique = [column for column in columns if column.is_name or column in named_so]
     best = _by_name(unique, ID_NAMES) or _by_ending(unique) or next(
         (column for column in unique if column.type == "string" and not column.whole_texts), None
     )  # fmt: skip
@@ -221,6 +222,17 @@ def _nearly_a_time(columns: Sequence[Column]) -> str:
     example = str(texts[0].values.dropna().iloc[0])[:40]
     printable = "".join(each if each.isprintable() else "?" for each in example)
     return f"; {texts[0].source!a} has values like {printable!a}, which is no such time"
+
+
+def of_years(columns: Sequence[Column]) -> str:
+    """A hint at a column of years; empty if there is none."""
+    for column in columns:
+        if column.is_whole and column.filled and _words(column.source)[-1:] in (["year"], ["yr"], ["jahr"]):
+            numbers = pd.to_numeric(column.values.dropna())
+            if numbers.min() >= 1000 and numbers.max() <= 2999:
+                year = int(numbers.iloc[0])
+                return f"; {column.source!a} has years: write each as a date, {year} as {year}-01-01"
+    return ""
 
 
 def _by_name(columns: Sequence[Column], names: Sequence[str]) -> Column | None:

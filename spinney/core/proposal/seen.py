@@ -22,6 +22,8 @@ WORDS_FOR_NOTHING = ("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "
 
 _INDEX_NAMES = ("Unnamed: 0", "__index_level_0__", "index")
 _LONGEST_INTEGER = 18
+_MAGNITUDES, _FAR_APART = 1_000, 10
+"""From the least to the greatest of some amounts; between two neighbours of them, on average."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,11 @@ class Column:
     @property
     def unique(self) -> bool:
         return self.filled == self.rows and self.distinct == self.rows
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it only tells rows apart: texts, or whole numbers that are no amounts."""
+        return self.unique and (self.type == "string" or (self.type == "bigint" and not _are_amounts(self.values)))
 
     @property
     def complete(self) -> bool:
@@ -149,6 +156,14 @@ def _without_empty(values: pd.Series[Any]) -> pd.Series[Any]:
         return values
     filled = values.mask(values.map(lambda each: isinstance(each, str) and each == ""), None)
     return values if _type(filled) == "string" else filled
+
+
+def _are_amounts(values: pd.Series[Any]) -> bool:
+    """Whether whole numbers that are all different are so by chance: in no order, far apart, and of many magnitudes."""
+    numbers = pd.to_numeric(values.dropna()).astype(float)
+    is_ordered = numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing
+    low, high = float(numbers.abs().min()), float(numbers.abs().max())
+    return not is_ordered and high > _MAGNITUDES * max(low, 1.0) and high - low > _FAR_APART * len(numbers)
 
 
 def _are_whole_texts(values: pd.Series[Any]) -> bool:

@@ -301,6 +301,36 @@ def test_dates_are_the_time_where_there_is_no_other() -> None:
     assert fleet.event_time == "at"
 
 
+def test_amounts_that_are_all_different_by_chance_are_no_ids_but_features() -> None:
+    people = [int(10 ** (3 + row * 37 % ROWS / 20)) + row for row in range(ROWS)]
+    assert len({*people}) == ROWS
+    fleet = proposed(SALES.drop(columns=["sale_id", "sold"]).assign(people=people, sold=SALES["sold"])).fleet
+    assert (fleet.event_id, "people" in fleet.features) == ("event_id", True)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [row + 1 for row in range(ROWS)],
+        [10**row // 10 + row for row in range(18)],
+        [10**9 + row * 7919 % 10**6 for row in range(ROWS)],
+    ],
+    ids=["numbering", "in order", "of one magnitude"],
+)
+def test_whole_numbers_that_are_all_different_are_ids(numbers: list[int]) -> None:
+    frame = SALES.drop(columns=["sale_id", "sold"]).head(len(numbers))
+    fleet = proposed(frame.assign(bill=numbers, sold=SALES["sold"])).fleet
+    assert (fleet.event_id, "bill" in fleet.features) == ("bill", False)
+
+
+def test_years_are_no_times_and_it_says_how_to_write_them() -> None:
+    frame = SALES.drop(columns="at").assign(year=[1952 + row % 12 for row in range(ROWS)])
+    said = "'year' has years: write each as a date, 1952 as 1952-01-01"
+    assert f"no column reads as ISO 8601 times: add one; {said}" in propose(frame, "sales")
+    with pytest.raises(ContractError, match=f"year has values like '1952'; {said}"):
+        propose(frame, "sales", choices=Choices(time="year"))
+
+
 def test_what_is_nearly_a_time_is_shown() -> None:
     text = propose(SALES.drop(columns="at").assign(date=["31.01.2024"] * ROWS), "sales")
     assert (

@@ -111,11 +111,24 @@ def test_a_comma_in_a_column_that_is_no_number_is_no_decimal_mark(tmp_path: Path
         (b"a,b\nK\xf6ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as cp1252; --encoding names another"),
         (b"a,b\nK\x81ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as latin-1; --encoding names another"),
         (b"a;b\n1,5;2\n", "a.csv: numbers are read with a decimal comma; --decimal . says otherwise"),
+        (
+            b"01,Adams,2009,9.7,2024-05-01\n02,Berks,2009,9.1,2024-05-01\n",
+            (
+                "a.csv: columns are called 01, 2009, 9.7, like the values below them. If it has no header, add one: "
+                "its first row is not read as a row"
+            ),
+        ),
     ],
 )
 def test_what_is_assumed_is_said(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     assert open_source(tmp_path / "a.csv").notes == (said,)
+
+
+@pytest.mark.parametrize("content", [b"a,2019,2020\nx,1,2\nat,3,4\n", b"a,2019,b\nx,1,2\n", b"a,1\n", b"1\nx\n"])
+def test_names_of_years_are_values_only_where_no_other_name_stands_over_figures(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    assert len(open_source(tmp_path / "a.csv").notes) == (content.startswith(b"a,2019,2020"))
 
 
 def test_a_byte_outside_utf8_is_seen_however_late(tmp_path: Path) -> None:
@@ -426,7 +439,8 @@ def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", b"x", r"a\.txt: expected a file that ends in .*; got \.txt"),
+        ("a.txt", b"x", r"a\.txt: expected a file that ends in .*; got \.txt$"),
+        ("a.csv.gz", b"x", r"a\.csv\.gz: expected a file that ends in .*; got \.gz\. Unpack it first"),
         ("a.parquet", b"no", r"a\.parquet: expected a Parquet file; got: "),
         ("a.csv", b"", r"a\.csv: expected a first row with the columns' names; the file is empty"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "as in UTF-16 without a byte order mark. Name it: --encoding"),
