@@ -402,6 +402,13 @@ def test_the_window_holds_enough_rows_of_a_typical_group(
     assert (recipe.window, recipe.min_rows) == (durations.parse(window), min_rows)
 
 
+def test_rows_that_are_rejected_for_their_time_count_in_no_window() -> None:
+    frame = pd.DataFrame({"shop": [f"s{row % 10}" for row in range(ROWS)], "x": [1.5] * ROWS})
+    frame["sold"] = frame.index / 7
+    frame["at"] = [f"{1962 + row // 10}-01-01" for row in range(ROWS)]
+    assert "a typical group has 4 rows here" in propose(frame, "s")
+
+
 def test_a_label_of_nothing_but_0_and_1_is_classified() -> None:
     assert proposed(SALES.assign(label=[0, 1] * (ROWS // 2))).fleet.task == "classification"
 
