@@ -141,11 +141,6 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
     return ordered.mapInArrow(lambda rows: made_of(fitting.fit(rows)), output.ddl)
 
 
-def fits_here(fitter: Fitter) -> bool:
-    """Whether this process alone reads the rows of parents sooner than Spark starts."""
-    return fitter.rows.events.rows <= TASK_EVENTS
-
-
 def fit_parents_here(requests: pa.Table, fitter: Fitter) -> Iterator[pa.RecordBatch]:
     """FITTED, one row per request, in this process: the same samples and models as by `fit_parents`.
 

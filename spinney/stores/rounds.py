@@ -42,7 +42,7 @@ from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, Part, Progress, next_part
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
-from spinney.stores import delta, fit_requests, fitter, gating, parent_fitter, payloads, recipes
+from spinney.stores import delta, fit_requests, fitter, fitting_here, gating, parent_fitter, payloads, recipes
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.child import Limits
 from spinney.stores.delta import Writer
@@ -56,9 +56,6 @@ from spinney.stores.storage import folder
 from spinney.stores.training import TrainingTables
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
-FEW = 1_000
-"""Groups and parents that are fitted in this process where Spark is not running yet: to start it takes as long."""
-
 GATED_TOGETHER = 20_000
 """Groups that the gate decides about at once: what it holds in memory does not grow with the fleet."""
 
@@ -231,8 +228,9 @@ class Rounds:
         """Fit and write the models of a plan. Returns what was written: model_writing.REPORT_DDL."""
         if isinstance(self._spark, SparkSession):
             return fit(self._spark, plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
-        if len(plan) <= FEW and (plan["is_group"].all() or parent_fitter.fits_here(fitting)):
-            return pa.Table.from_batches(writing.write(fit_here(plan, fitting)))
+        requests = requests_of(plan)
+        if fitting_here.is_sooner(requests, fitting):
+            return pa.Table.from_batches(writing.write(fitting_here.fit(requests, fitting)))
         return fit(self._spark(), plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
 
     def _planned(self, batch_id: int) -> pd.DataFrame:
@@ -352,28 +350,15 @@ def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter, output:
     plan: the columns of fit_requests.REQUEST. Raises StoreError in its tasks when rows are missing that the plan
     counted.
     """
-    of_groups, of_parents = _of_groups_and_parents(plan)
+    requests = requests_of(plan)
+    are_parents = pa.array(plan["group_key"].map(is_parent), pa.bool_())
+    of_groups, of_parents = requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
     cores, made, frames = cores_of(spark), output or Output(), []
     if of_groups.num_rows:
         frames.append(fitter.fit_groups(spark, of_groups, fitting, cores, made))
     if of_parents.num_rows:
         frames.append(parent_fitter.fit_parents(spark, of_parents, fitting, cores, made))
     return reduce(DataFrame.unionByName, frames)
-
-
-def fit_here(plan: pd.DataFrame, fitting: fitter.Fitter) -> Iterator[pa.RecordBatch]:
-    """The rows of `fit`, in this process."""
-    of_groups, of_parents = _of_groups_and_parents(plan)
-    if of_groups.num_rows:
-        yield from fitting.fit_tasks(fitter.tasks_here(of_groups))
-    if of_parents.num_rows:
-        yield from parent_fitter.fit_parents_here(of_parents, fitting)
-
-
-def _of_groups_and_parents(plan: pd.DataFrame) -> tuple[pa.Table, pa.Table]:
-    requests = requests_of(plan)
-    are_parents = pa.array(plan["group_key"].map(is_parent), pa.bool_())
-    return requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
 
 
 def requests_of(plan: pd.DataFrame) -> pa.Table:

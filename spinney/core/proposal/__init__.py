@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,18 +48,9 @@ def propose(
 def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     good = usable(seen)
     _refuse_two_roles(choices)
-    if choices.time is not None:
-        time = _chosen_time(good, choices.time)
-    else:
-        others = {*choices.group, choices.target, choices.identity}
-        time = guesses.event_time([column for column in good if column.source not in others])
+    time = _time(good, choices)
     spoken_for = {*time.sources, *choices.group, choices.identity}
-    target = _chosen(good, choices.target, "--target")
-    if target is None:
-        free = [column for column in good if column.source not in spoken_for and not column.is_index]
-        target = guesses.target([column for column in free if not guesses.is_named_like_an_id(column)] or free)
-    if guesses.is_label_of_numbers(target.columns[0]):
-        target = replace(target, columns=(as_number(target.columns[0]),))
+    target = _target(good, choices, spoken_for)
     spoken_for |= {*target.sources}
     if choices.group:
         group = guesses.chosen_group(good, choices.group)
@@ -90,6 +82,23 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
         name, group, identity, time, target, task, tuple(features), names, types, left_out,
         _words_for_nothing(used, (*group.columns, *target.columns)), fitting(time, group, rows),
     )  # fmt: skip
+
+
+def _time(columns: list[Column], choices: Choices) -> Guess:
+    if choices.time is not None:
+        return _chosen_time(columns, choices.time)
+    others = {*choices.group, choices.target, choices.identity}
+    return guesses.event_time([column for column in columns if column.source not in others])
+
+
+def _target(columns: list[Column], choices: Choices, spoken_for: Collection[str | None]) -> Guess:
+    """spoken_for: columns with another role."""
+    target = _chosen(columns, choices.target, "--target")
+    if target is None:
+        free = [column for column in columns if column.source not in spoken_for and not column.is_index]
+        target = guesses.target([column for column in free if not guesses.is_named_like_an_id(column)] or free)
+    (column,) = target.columns
+    return replace(target, columns=(as_number(column),)) if guesses.is_label_of_numbers(column) else target
 
 
 def _refuse_two_roles(choices: Choices) -> None:

@@ -20,7 +20,7 @@ from spinney.core.config import parse
 from spinney.core.errors import StoreError
 from spinney.core.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.stores import crashpoints, delta, fitter, parent_fitter, rounds
+from spinney.stores import crashpoints, delta, fitter, rounds
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
 from spinney.stores.rounds import READ, Ordered, Rounds
@@ -258,7 +258,7 @@ def test_few_groups_and_parents_are_fitted_without_spark_as_with_it(spark, fleet
         found.append(stored(mine))
     assert found[0] == found[1]
     assert {row["group_key"] for row in found[0]["models"]} == {*EVERY}
-    monkeypatch.setattr(parent_fitter, "TASK_EVENTS", 5)
+    monkeypatch.setattr(fitter, "TASK_EVENTS", 5)
     plan(mine, runner, 1, ALL)
     with pytest.raises(AssertionError, match="Spark was asked for"):  # one process would read for too long
         runner.carry_out(1)
