@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from spinney.sources.batch import BadRow, Batch, DataFile
 from spinney.sources.csv_stream import MarkedStream, end_mark
 from spinney.sources.dialect import Dialect, dialect
 from spinney.sources.options import Options
+from spinney.sources.quoted_cells import cells_with_text_behind
 from spinney.sources.unclosed_quotes import header_holds_rows, holding_rows, lines_of
 
 BLOCK_BYTES = 8 << 20
@@ -75,6 +77,7 @@ def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Seq
     rows = _Rows(name, end_mark(len(names)))
     # Whether a row holds others is only known by all of its cells.
     is_quoted = _has_quotes(file, found.encoding)
+    odd_cells = cache(lambda: _cells_with_text_behind(file, found))
     read = list(names) if is_quoted else kept
     # Each batch waits for the next one: its last row is complete only if the file does not end within a quote.
     waiting: Batch | None = None
@@ -86,7 +89,7 @@ def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Seq
                 numbers, bad = rows.numbered(cells.num_rows)
                 waiting = Batch(name, numbers, cells, frozenset(kept), bad=tuple(bad))
                 if is_quoted:
-                    waiting = _without_holding_rows(waiting, found.delimiter, kept)
+                    waiting = _without_holding_rows(waiting, found.delimiter, kept, odd_cells)
     except (pa.ArrowException, UnicodeError, OSError) as error:
         if _STRADDLING in str(error):
             raise rows.too_long() from error
@@ -110,10 +113,18 @@ def _has_quotes(file: Path, encoding: str) -> bool:
     return False
 
 
-def _without_holding_rows(batch: Batch, delimiter: str, kept: Sequence[str]) -> Batch:
+def _cells_with_text_behind(file: Path, found: Dialect) -> frozenset[str]:
+    """Reads the file a second time."""
+    with MarkedStream(file, found.encoding, end_mark(len(found.header))) as stream:
+        return cells_with_text_behind(stream, found.delimiter)
+
+
+def _without_holding_rows(
+    batch: Batch, delimiter: str, kept: Sequence[str], odd_cells: Callable[[], frozenset[str]]
+) -> Batch:
     """The batch with these columns; its rows that hold other rows are bad ones."""
     assert batch.columns is not None, "of a CSV"
-    holding = holding_rows(batch.columns, delimiter)
+    holding = holding_rows(batch.columns, delimiter, odd_cells)
     cells = batch.columns.select(list(kept))
     if not holding:
         return replace(batch, columns=cells)

@@ -20,7 +20,8 @@ HEADER = "id,at,store,note,sold"
 FACTS = [f"{n},2024-05-01T00:{n % 60:02}:00Z,st{n % 5},note {n},{n}.25" for n in range(1, 601)]
 WORDS = [f"s{n},b{n % 3},{'xy'[n % 2]},a word,last" for n in range(1, 601)]
 HOLDS = "lines within quotes, which are rows of their own by their cells"
-REMEDY = "Remove the quote that opens the cell, or close it"
+BEHIND = "lines within quotes, and text behind the quote that closes them"
+REMEDY = "Remove the quote that opens the cell, or close it; within a text double it"
 
 
 def quoted(rows: list[str], *places: tuple[int, int]) -> str:
@@ -53,7 +54,7 @@ def test_rows_between_two_quotes_are_one_rejected_row_with_its_lines(
 ) -> None:
     found = batches(tmp_path / "a.csv", quoted(rows, (10, cell), (500, cell)), only)
     ((number, text, why),) = bad(found)
-    assert (number, why) == (10, f"expected one row; got 491 {HOLDS}. {REMEDY}")
+    assert (number, why) == (10, f"expected one row; got 491 {BEHIND}. {REMEDY}")
     assert text.startswith("\n".join(rows[9:12]))
     assert ids(found) == [row.split(",")[0] for row in rows[:9] + rows[500:]]
     assert [number for batch in found for number in batch.numbers] == [*range(1, 10), *range(11, 111)]
@@ -65,6 +66,20 @@ def test_quotes_in_two_rows_beside_each_other_and_in_several_pairs_are_seen(tmp_
     found = batches(tmp_path / "a.csv", quoted(FACTS, (10, 3), (11, 3), (20, 1), (30, 1), (40, 4), (50, 4)))
     assert [number for number, _, _ in bad(found)] == [10, 19, 19 + 10]
     assert len(ids(found)) == 600 - 2 - 11 - 11
+
+
+@pytest.mark.parametrize("rows", [FACTS, WORDS], ids=["with figures", "texts alone"])
+@pytest.mark.parametrize("cell", range(1, 5))
+def test_a_quote_at_the_end_of_a_cell_closes_what_another_one_opened(
+    tmp_path: Path, rows: list[str], cell: int
+) -> None:
+    """Nothing is behind the second quote: the lines alone tell it."""
+    found = [row.split(",") for row in rows]
+    found[9][cell] = f'"{found[9][cell]}'
+    found[499][cell] += '"'
+    ((number, text, why),) = bad(batches(tmp_path / "a.csv", "\n".join([HEADER, *map(",".join, found)])))
+    assert (number, why) == (10, f"expected one row; got 491 {HOLDS}. {REMEDY}")
+    assert text == "\n".join(rows[9:500])
 
 
 def test_a_cell_that_is_but_a_quote_opens_one_too(tmp_path: Path) -> None:
@@ -98,8 +113,20 @@ def test_quotes_are_seen_in_other_encodings(tmp_path: Path, encoding: str) -> No
 
 def test_lines_of_another_width_between_the_quotes_hide_no_rows(tmp_path: Path) -> None:
     rows = [row if n % 3 else "a line of other cells" for n, row in enumerate(FACTS)]
-    found = batches(tmp_path / "a.csv", quoted(rows, (11, 3), (500, 3)))
+    rows[10], rows[499] = rows[10].replace("note", '"note'), rows[499].replace("note 500", 'note 500"')
+    found = batches(tmp_path / "a.csv", "\n".join([HEADER, *rows]))
     assert [number for number, _, why in bad(found) if HOLDS in why] == [11]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_text_behind_a_quote_is_seen_across_blocks_and_among_texts_of_many_lines(tmp_path: Path, end: str) -> None:
+    rows = [f'{n},2024-05-01,st,"a, ""b"",{end}and c {n % 7}",1.5' for n in range(400_000)]
+    rows[5] = f'5,2024-05-01,st,"a, b,{end}c" d,1.5'
+    rows[399_998] = f'399998,2024-05-01,st,"a, b,{end}c"" d" e,1.5'
+    rows[399_999] = f'399999,2024-05-01,st,"a, b,{end}c" ,1.5'  # a blank is harmless
+    found = batches(tmp_path / "a.csv", end.join([HEADER, *rows, ""]))
+    assert [(number, BEHIND in why) for number, _, why in bad(found)] == [(6, True), (399_999, True)]
+    assert len(ids(found)) == 399_998
 
 
 def test_a_header_that_holds_rows_is_refused(tmp_path: Path) -> None:
@@ -118,7 +145,7 @@ def test_init_says_which_rows_it_did_not_look_at(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(quoted(FACTS, (10, 3), (500, 3)))
     sample = read_sample(open_source(tmp_path / "a.csv"))
     assert len(sample.frame) == 109
-    why = f"expected one row; got 491 {HOLDS}. {REMEDY}"
+    why = f"expected one row; got 491 {BEHIND}. {REMEDY}"
     assert sample.notes == (f"1 rows left out; the first: {tmp_path}/a.csv row 10: {why}",)
 
 
@@ -160,6 +187,27 @@ def test_any_text_of_letters_commas_quotes_and_line_breaks_survives(texts: list[
         found = batches(Path(folder) / "a.csv", written.getvalue())
     assert bad(found) == []
     assert [list(row.values()) for batch in found if batch.columns for row in batch.columns.to_pylist()] == rows
+
+
+QUOTED = [f'{n},2024-05-01T00:{n:02}:00Z,st,"note, {n}, and more",1.5' for n in range(1, 13)]
+TWELVE = len(QUOTED)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(st.integers(0, 2 * TWELVE - 1), max_size=6))
+def test_whichever_quotes_are_missing_each_row_is_read_or_told(missing: set[int]) -> None:
+    """Also where the texts have commas, so that the lines have more cells than the header."""
+    pieces = "\n".join([HEADER, *QUOTED, ""]).split('"')
+    content = pieces[0] + "".join(("" if n in missing else '"') + piece for n, piece in enumerate(pieces[1:]))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = batches(Path(folder) / "a.csv", content)
+        except ContractError as error:
+            if "expected a closing quote" not in str(error):
+                raise
+            return
+    told = sum(len(text.splitlines()) for _, text, _ in bad(found))
+    assert len(ids(found)) + told == TWELVE
 
 
 PLACES = st.lists(st.tuples(st.integers(1, 40), st.integers(0, 4)), max_size=6, unique=True)
