@@ -29,9 +29,9 @@ def cells_with_text_behind(stream: Stream, delimiter: str) -> frozenset[str]:
 
 def _found(stream: Stream, delimiter: bytes) -> Iterator[str]:
     before = re.escape(delimiter) + rb"\r\n"
-    # All up to a quoted cell of several lines: other text, quotes inside of cells, quoted cells of one line.
+    # All up to a quoted cell that goes on: other text, quotes inside of cells, quoted cells that end where they close.
     skipped = re.compile(
-        rb'(?:[^"]++|(?<![' + before + rb'])"|(?<=[' + before + rb'])"(?:[^"\r\n]++|"")*+"(?!"))*+'
+        rb'(?:[^"]++|(?<![' + before + rb'])"|(?<=[' + before + rb'])"(?:[^"]++|"")*+"(?=[' + before + rb"]))*+"
     )
     cell = re.compile(rb'"((?:[^"]++|"")*+)"([^' + before + rb"]*+)")
     held = b"\n"  # the byte before what is looked at: a cell begins behind a delimiter or a line break
@@ -47,7 +47,8 @@ def _found(stream: Stream, delimiter: bytes) -> Iterator[str]:
             found = cell.match(held, at, end)
             if found is None or (part and found.end() == end):
                 break
-            if found[2].strip():  # blanks are no sign of another row
+            is_of_lines = b"\n" in found[1] or b"\r" in found[1]
+            if is_of_lines and found[2].strip():  # blanks are no sign of another row
                 yield (found[1].replace(b'""', b'"') + found[2]).decode(errors="replace")
             at = found.end()
         if not part or len(held) - at > _MOST_HELD:
