@@ -101,7 +101,8 @@ def _may_hold_rows(rows: pa.RecordBatch, delimiter: str) -> npt.NDArray[np.bool_
     inside = np.zeros(rows.num_rows, dtype=np.int64)
     for column in rows.columns:
         inside += np.asarray(pc.count_substring(column, delimiter))
-    return inside >= rows.num_columns - 1
+    may: npt.NDArray[np.bool_] = inside >= rows.num_columns - 1
+    return may
 
 
 def header_holds_rows(header: Sequence[str], delimiter: str) -> bool:
