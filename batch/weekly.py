@@ -29,8 +29,9 @@ from spinney.core.parts import Pace, Progress
 from spinney.core.recipe import Recipe
 from spinney.stores import charter, delta, last_configuration, leases, signing_key, tracking
 from spinney.stores.files import read_config
+from spinney.stores.fitting_here import FEW
 from spinney.stores.past_rounds import largest_round
-from spinney.stores.rounds import FEW, Ordered, Rounds
+from spinney.stores.rounds import Ordered, Rounds
 from spinney.stores.spark import Start, cores_of, on_demand, started_ahead
 
 NAME = QueryName.WEEKLY.value

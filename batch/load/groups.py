@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections.abc import Sequence
 from typing import Any
@@ -15,13 +14,12 @@ import pyarrow.compute as pc
 from schemas.messages import MAX_ID_CHARACTERS
 from spinney.core import keys
 from spinney.core.errors import ContractError
+from spinney.core.records.control_characters import has_control_character
 
 Numbers = npt.NDArray[np.int64]
 
 NONE = -1
 """Number of a key that is not surely valid."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Groups:
@@ -119,4 +117,4 @@ def _first_rows(numbers: Numbers) -> Numbers:
 
 
 def _surely_valid(text: str) -> bool:
-    return 0 < len(text) <= MAX_ID_CHARACTERS and _CONTROL.search(text) is None
+    return 0 < len(text) <= MAX_ID_CHARACTERS and not has_control_character(text)

@@ -114,6 +114,7 @@ def _proposed(data: str, said: dict[str, Any]) -> str:
     source = open_source(data, options_of(said))
     say_notes("init", source.notes)
     sample = read_sample(source)
+    say_notes("init", sample.notes)
     choices = Choices(tuple(said["group"]), said["target"], said["identity"], said["time"])
     return propose(sample.frame, said["name"] or Path(data).stem, sample.texts, choices)
 

@@ -11,6 +11,7 @@ from spinney.core.config import Config
 from spinney.core.config.effective import leaves
 from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.config.toml_text import toml
+from spinney.core.migration import advice
 from spinney.core.migration.types import is_widening
 
 MAX_CHARACTERS = 80
@@ -131,24 +132,21 @@ def _columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Chan
         yield _dropped(name, before[name], twin)
     for name in new:
         why = "the tables have no such column yet"
-        remedy = f"{_MIGRATE} adds it, null in the rows that are there. Or remove it: such a field is ignored."
+        remedy = f"{advice.MIGRATING} adds it, null in the rows that are there. Or remove it: such a field is ignored."
         yield Change(f"fleet.columns.{name}", "", toml(now[name]), Effect.REFUSED, why, remedy)
     for name, kind in before.items():
         if name in now and now[name] != kind:
             yield _retyped(name, kind, now[name])
 
 
-_MIGRATE = "`spinney migrate` says what that means; with --yes it"
-
-
 def _dropped(name: str, kind: str, twin: str | None) -> Change:
     why = "the tables have the column, and models may have been fitted on it"
-    remedy = f"{_MIGRATE} lets it go. Or declare it again; a column need not be in fleet.features."
+    remedy = f"{advice.MIGRATING} lets it go. Or declare it again; a column need not be in fleet.features."
     if twin is not None:
         why += f"; `{twin}` of the same type is new"
         remedy = (
-            f"`spinney migrate --rename {name}={twin}` says what a new name means. If only messages call it `{twin}` "
-            f"now, keep the column and add to [fleet.fields]: {name} = {toml(twin)}."
+            f"{advice.renaming(name, twin)} If only messages call it `{twin}` now, keep the column and add to "
+            f"[fleet.fields]: {name} = {toml(twin)}."
         )
     return Change(f"fleet.columns.{name}", toml(kind), "", Effect.REFUSED, why, remedy)
 
@@ -157,7 +155,7 @@ def _retyped(name: str, before: str, now: str) -> Change:
     why = "the tables hold the old type"
     remedy = f"Put {toml(before)} back, or {ANOTHER_ROOT}."
     if is_widening(before, now):
-        remedy = f"{_MIGRATE} writes them again, each value as it is. Or put {toml(before)} back."
+        remedy = f"{advice.MIGRATING} writes them again, each value as it is. Or put {toml(before)} back."
     return Change(f"fleet.columns.{name}", toml(before), toml(now), Effect.REFUSED, why, remedy)
 
 

@@ -127,14 +127,15 @@ def storage(config: Config) -> Result:
 def fleet(config: Config) -> list[Result]:
     """What the configuration changes for the fleet that is at its root; nothing where there is none yet."""
     from spinney.core.config_changes import Effect, changes
+    from spinney.core.migration import advice
     from spinney.stores import charter, last_configuration
 
     made = charter.standing(config)
     if made is None:
         return []
     if made.begun is not None:
-        remedy = "Run `spinney migrate --yes` with the same configuration again, or with [fleet.columns] put back."
-        return [Result("fleet", "finding", f"a migration was begun at {made.begun.at} and has not ended", remedy)]
+        said = f"a migration was begun at {made.begun.at} and has not ended"
+        return [Result("fleet", "finding", said, f"{advice.END_IT}.")]
     found = changes(config, made.fixed, last_configuration.last(config))
     if not found:
         return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]

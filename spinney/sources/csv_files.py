@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
@@ -18,11 +20,13 @@ from spinney.sources.batch import BadRow, Batch, DataFile
 from spinney.sources.csv_stream import MarkedStream, end_mark
 from spinney.sources.dialect import Dialect, dialect
 from spinney.sources.options import Options
+from spinney.sources.quoted_cells import cells_with_text_behind
+from spinney.sources.unclosed_quotes import header_holds_rows, holding_rows, lines_of
 
 BLOCK_BYTES = 8 << 20
 """Read at once; no row can be longer."""
 
-_KEPT_CHARACTERS = 2_000
+_SEARCHED_BYTES = 1 << 22
 _STRADDLING = "straddling object"
 """In Arrow's message about a row that is longer than a block."""
 
@@ -32,6 +36,11 @@ _DECIMAL_COMMA = r"^([+-]?[0-9]+),([0-9]+)([eE][+-]?[0-9]+)?$"
 def open_csv(file: Path, name: str, options: Options) -> DataFile:
     """Raises ContractError: no header, a wanted column twice in it, or another encoding than the one given."""
     found = dialect(file, options.text)
+    if header_holds_rows(found.header, found.delimiter):
+        raise ContractError(
+            f"{name}: header: expected one row with the columns' names; got rows within quotes. Remove the quote that "
+            "opens the cell, or close it"
+        )
     names = _unique_names(found.header)
     agreement.refuse_twice(name, found.header, options)
     rows = max(0, round(file.stat().st_size / max(1.0, found.row_bytes)) - 1)
@@ -66,15 +75,21 @@ def _unique_names(header: Sequence[str]) -> tuple[str, ...]:
 def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Sequence[str] | None) -> Iterator[Batch]:
     kept = list(names if only is None else only)
     rows = _Rows(name, end_mark(len(names)))
+    # Whether a row holds others is only known by all of its cells.
+    is_quoted = _has_quotes(file, found.encoding)
+    odd_cells = cache(lambda: _cells_with_text_behind(file, found))
+    read = list(names) if is_quoted else kept
     # Each batch waits for the next one: its last row is complete only if the file does not end within a quote.
     waiting: Batch | None = None
     try:
         with MarkedStream(file, found.encoding, rows.mark) as stream:
-            for cells in _opened(stream, found, names, kept, rows.skip):
+            for cells in _opened(stream, found, names, read, rows.skip):
                 if waiting is not None:
                     yield waiting
                 numbers, bad = rows.numbered(cells.num_rows)
                 waiting = Batch(name, numbers, cells, frozenset(kept), bad=tuple(bad))
+                if is_quoted:
+                    waiting = _without_holding_rows(waiting, found.delimiter, kept, odd_cells)
     except (pa.ArrowException, UnicodeError, OSError) as error:
         if _STRADDLING in str(error):
             raise rows.too_long() from error
@@ -86,6 +101,38 @@ def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Seq
         yield waiting
     if rest:
         yield Batch(name, range(0), bad=tuple(rest))
+
+
+def _has_quotes(file: Path, encoding: str) -> bool:
+    """Whether there is any quote, or a byte like one."""
+    quote = bytes(byte for byte in '"'.encode(encoding) if 0 < byte < 0xFE)  # without a byte order mark
+    with file.open("rb") as opened:
+        while part := opened.read(_SEARCHED_BYTES):
+            if quote in part:
+                return True
+    return False
+
+
+def _cells_with_text_behind(file: Path, found: Dialect) -> frozenset[str]:
+    """Reads the file a second time."""
+    with MarkedStream(file, found.encoding, end_mark(len(found.header))) as stream:
+        return cells_with_text_behind(stream, found.delimiter)
+
+
+def _without_holding_rows(
+    batch: Batch, delimiter: str, kept: Sequence[str], odd_cells: Callable[[], frozenset[str]]
+) -> Batch:
+    """The batch with these columns; its rows that hold other rows are bad ones."""
+    assert batch.columns is not None, "of a CSV"
+    holding = holding_rows(batch.columns, delimiter, odd_cells)
+    cells = batch.columns.select(list(kept))
+    if not holding:
+        return replace(batch, columns=cells)
+    bad = [BadRow(batch.file, batch.numbers[row.place], row.text, row.why) for row in holding]
+    left = np.setdiff1d(np.arange(len(batch)), [row.place for row in holding])
+    numbers = [batch.numbers[place] for place in left.tolist()]
+    by_number = sorted((*batch.bad, *bad), key=lambda row: row.number)
+    return replace(batch, numbers=numbers, columns=cells.take(pa.array(left)), bad=tuple(by_number))
 
 
 def _opened(
@@ -128,8 +175,11 @@ class _Rows:
         if row.text == self.mark:
             self.ended = True
         else:
+            text = str(row.text or "")
             why = f"expected {row.expected_columns} cells, as in the header; got {row.actual_columns}"
-            self._bad.append(BadRow(self._name, row.number - 1, str(row.text or "")[:_KEPT_CHARACTERS], why))
+            if (lines := lines_of(text)) > 1:
+                why += f" in {lines:,} lines. If these are rows of their own, look for a quote that is not closed"
+            self._bad.append(BadRow(self._name, row.number - 1, text, why))
         return "skip"
 
     def numbered(self, rows: int) -> tuple[Sequence[int], list[BadRow]]:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spinney.core.errors import ContractError
+from spinney.sources.cells import are_figures, is_figures
 from spinney.sources.options import TextFormat
 
 SAMPLE_BYTES = 256 * 1024
 SAMPLE_ROWS = 200
+MOST_NAMED = 3
 DELIMITERS = (",", ";", "\t", "|")
 _CHECKED_BYTES = 1 << 22
 _MARKS = {
@@ -57,6 +59,9 @@ def dialect(file: Path, given: TextFormat) -> Dialect:
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(rows) else ".")
     if decimal == "," and given.decimal is None:
         notes = (*notes, f"{file.name}: numbers are read with a decimal comma; --decimal . says otherwise")
+    if names := _names_like_values(rows):
+        said = f"columns are called {', '.join(names)}, like the values below them"
+        notes = (*notes, f"{file.name}: {said}. If it has no header, add one: its first row is not read as a row")
     row_bytes = len(sample.encode()) / max(1, sum(1 for _ in _lines(sample)))
     return Dialect(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, notes)
 
@@ -150,6 +155,14 @@ def _delimiter(sample: str) -> str:
         return (round(alike, 1), width) if width > 1 else (0.0, 1)
 
     return max(DELIMITERS, key=agreement)
+
+
+def _names_like_values(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Some of the header's names if each column of numbers or times has such a name too."""
+    header, *below = rows
+    columns = [[row[at] for row in below if at < len(row)] for at in range(len(header))]
+    figures = [name for name, cells in zip(header, columns, strict=True) if are_figures(cells)]
+    return figures[:MOST_NAMED] if all(map(is_figures, figures)) else []
 
 
 def _has_decimal_commas(rows: Sequence[Sequence[str]]) -> bool:

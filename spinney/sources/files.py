@@ -28,6 +28,7 @@ SUFFIXES = {
     ".json": Kind.JSON_LINES,
 }
 EXPECTED = f"a file that ends in {', '.join(SUFFIXES)}, a folder of such files, or a Delta table"
+PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz")
 _PARQUET_MAGIC = b"PAR1"
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
@@ -45,16 +46,17 @@ class Found:
 def find(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
     """The files of a source, sorted by path, and notes about those that are passed over.
 
-    Raises ContractError: nothing there, nothing that can be read, or files of several kinds.
+    Raises ContractError: nothing there, nothing that can be read, files of several kinds, or a part of a Delta table.
     """
     if not place.exists():
         raise ContractError(f"{source}: expected {EXPECTED}; nothing is there")
+    _refuse_part_of_delta(source, place)
     if is_delta(place):
         return [Found(place, source, Kind.DELTA)], ()
     if place.is_file():
         kind = _kind(place)
         if kind is None:
-            raise ContractError(f"{source}: expected {EXPECTED}; got {place.suffix or 'no ending'}")
+            raise ContractError(f"{source}: expected {EXPECTED}; got {place.suffix or 'no ending'}{_unpack(place)}")
         return [Found(place, source, kind)], ()
     found, notes = _in_folder(source, place)
     if not found:
@@ -63,6 +65,20 @@ def find(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
         first = [next(each.name for each in found if each.kind is kind) for kind in kinds]
         raise ContractError(f"{source}: expected files of one kind; got {' and '.join(sorted(first))}")
     return found, notes
+
+
+def _unpack(file: Path) -> str:
+    return ". Unpack it first" if file.suffix.lower() in PACKED else ""
+
+
+def _refuse_part_of_delta(source: str, place: Path) -> None:
+    """Raises ContractError: a folder or file inside a Delta table, whose log alone says which rows are still there."""
+    table = next((folder for folder in place.resolve().parents if is_delta(folder)), None)
+    if table is not None:
+        raise ContractError(
+            f"{source}: expected a whole Delta table; got a part of {table}, which also holds files and rows that were "
+            "deleted. Name the table, or write the rows that you want to Parquet files elsewhere"
+        )
 
 
 def _in_folder(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
+from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_SECOND
+
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-_FIRST, _LAST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59)  # noqa: DTZ001 - only to count days
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
-_FIRST_S, _LAST_S = int((_FIRST - _EPOCH).total_seconds()), int((_LAST - _EPOCH).total_seconds())
 
 
 def rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:
@@ -69,14 +67,14 @@ def _times(column: pa.Array) -> list[Any]:
     kind = column.type
     if types.is_date(kind):
         days = column.cast(pa.date32()).cast(pa.int32())
-        seconds = np.asarray(days.fill_null(0), dtype=np.int64) * 86_400
+        seconds = np.asarray(days.fill_null(0), dtype=np.int64) * DAY_SECONDS
         simple = pa.date32()
     else:
         ticks = np.asarray(column.cast(pa.int64()).fill_null(0))
         seconds = ticks // _PER_SECOND[kind.unit]
         # In UTC: the first and last hours that Python can say lie outside of its years in other zones.
         simple = pa.timestamp("us" if kind.unit == "ns" else kind.unit, None if kind.tz is None else "UTC")
-    outside = (seconds < _FIRST_S) | (seconds > _LAST_S)
+    outside = (seconds < FIRST_SECOND) | (seconds >= END_SECOND)
     if not outside.any():
         found: list[Any] = column.cast(simple, safe=False).to_pylist()
         return found

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from spinney.sources.batch import Batch, Source
+from spinney.sources.batch import BadRow, Batch, Source
 from spinney.sources.json_lines import object_of
 
 SAMPLE_ROWS = 100_000
@@ -27,27 +27,41 @@ _NULLABLE = {
 @dataclass(frozen=True)
 class Sample:
     """frame: columns under the file's names, those inside others as ``outer.inner``. texts: the columns that are text
-    only because the file has no types.
+    only because the file has no types. unsplit: rows between these that could not be split into columns, and the first.
     """
 
     frame: pd.DataFrame
     texts: frozenset[str]
+    unsplit: int = 0
+    first_unsplit: BadRow | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be said about rows that the frame does not have."""
+        if self.first_unsplit is None:
+            return ()
+        first = self.first_unsplit
+        return (f"{self.unsplit:,} rows left out; the first: {first.file} row {first.number:,}: {first.why}",)
 
 
 def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
     """The first rows, at most so many. Raises ContractError: the file is damaged."""
     parts: list[pd.DataFrame] = []
     texts: set[str] = set()
+    unsplit, first = 0, None
     left = rows
     for batch in source.batches():
         part = (_of_lines(batch) if batch.columns is None else _of_columns(batch.columns)).head(left)
         texts |= batch.texts
+        unsplit += len(batch.bad)
+        first = first or next(iter(batch.bad), None)
         if len(part):
             parts.append(part)
             left -= len(part)
         if left <= 0:
             break
-    return Sample(pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(), frozenset(texts))
+    frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return Sample(frame, frozenset(texts), unsplit, first)
 
 
 def _of_columns(batch: pa.RecordBatch) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.config_changes import lasting
 from spinney.core.errors import Busy, StoreError
-from spinney.core.migration import Former, Migration, basis_before, former_columns
+from spinney.core.migration import Former, Migration, advice, basis_before, former_columns
 from spinney.core.migration import retired as retired_by
 from spinney.core.records.rules import Basis, basis_of
 from spinney.stores import checkpoints, leases, storage
@@ -201,8 +201,7 @@ def _refuse_changes(config: Config, there: Charter) -> None:
     if there.begun is not None:
         raise StoreError(
             f"fleet {config.fleet.name} at {root(config)}: a migration of its columns was begun at {there.begun.at} "
-            "and has not ended. Run `spinney migrate --yes` with the same configuration again, or put [fleet.columns] "
-            "back and run it"
+            f"and has not ended. {advice.END_IT}"
         )
     was = {**there.fixed, COLUMNS: lasting(config, there.fixed.get(COLUMNS, {}))}
     for name, value in fixed(config).items():
@@ -214,10 +213,7 @@ def _refuse_changes(config: Config, there: Charter) -> None:
 
 
 _PUT_BACK = "Put it back, or give the new fleet another storage.root"
-_MIGRATE = (
-    "the tables that are there have the old columns. Put it back, or look with `spinney migrate` at what the change "
-    "means and carry it out with `spinney migrate --yes`"
-)
+_MIGRATE = f"the tables that are there have the old columns. {advice.PUT_BACK_OR_MIGRATE}"
 
 
 def changed(name: str, before: Any, now: Any) -> str:

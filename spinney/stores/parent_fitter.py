@@ -1,4 +1,4 @@
-"""Fitting parents: the one place where the rows of a request come from several tasks.
+"""Fitting parents: the one place where the rows of a request come from several tasks, unless one process reads all.
 
 The rows of a parent are those of its groups, which lie in all shards. Each task samples some shards, and the samples of
 a parent meet in one task, named by number. Each sample comes with a count of the events it was drawn from, so a task
@@ -139,6 +139,22 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
     ordered = samples.repartitionById(count, f"`{_TASK}`").sortWithinPartitions(_KEY)
     made_of = output.made_of
     return ordered.mapInArrow(lambda rows: made_of(fitting.fit(rows)), output.ddl)
+
+
+def fit_parents_here(requests: pa.Table, fitter: Fitter) -> Iterator[pa.RecordBatch]:
+    """FITTED, one row per request, in this process: the same samples and models as by `fit_parents`.
+
+    Raises StoreError when a parent's events are not those that the plan counted.
+    """
+    parents = tuple(requests.column("group_key").to_pylist())
+    of_task = (0,) * len(parents)
+    sampling = _ParentSampling(fitter.rows, parents, of_task)
+    every = pa.RecordBatch.from_pydict({"first": [0], "last": [fitter.rows.shards - 1]})
+    samples = pa.Table.from_batches(sampling.read([every]), sampling.schema).sort_by(_KEY)
+    fitting = _ParentFitting(
+        fitter, fit_requests.written(requests), dict(zip(parents, of_task, strict=True)), counts=1
+    )
+    yield from fitting.fit(samples.to_batches())
 
 
 def whole_groups(batches: Batches, block_rows: int = BLOCK_ROWS) -> Iterator[pa.Table]:

@@ -42,7 +42,7 @@ from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, Part, Progress, next_part
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
-from spinney.stores import delta, fit_requests, fitter, gating, parent_fitter, payloads, recipes
+from spinney.stores import delta, fit_requests, fitter, fitting_here, gating, parent_fitter, payloads, recipes
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.child import Limits
 from spinney.stores.delta import Writer
@@ -56,9 +56,6 @@ from spinney.stores.storage import folder
 from spinney.stores.training import TrainingTables
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
-FEW = 1_000
-"""Groups that are fitted in this process where Spark is not running yet: to start it takes as long."""
-
 GATED_TOGETHER = 20_000
 """Groups that the gate decides about at once: what it holds in memory does not grow with the fleet."""
 
@@ -231,8 +228,9 @@ class Rounds:
         """Fit and write the models of a plan. Returns what was written: model_writing.REPORT_DDL."""
         if isinstance(self._spark, SparkSession):
             return fit(self._spark, plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
-        if len(plan) <= FEW and plan["is_group"].all():
-            return pa.Table.from_batches(writing.write(fitting.fit_tasks(fitter.tasks_here(requests_of(plan)))))
+        requests = requests_of(plan)
+        if fitting_here.is_sooner(requests, fitting):
+            return pa.Table.from_batches(writing.write(fitting_here.fit(requests, fitting)))
         return fit(self._spark(), plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
 
     def _planned(self, batch_id: int) -> pd.DataFrame:

@@ -228,6 +228,22 @@ CASES = (
         features=("x", "note"),
     ),
     Case(
+        "two quotes that nobody meant, and notes of many lines, in a CSV",
+        CLASSIC,
+        text(
+            "a.csv",
+            f'store,id,at,x,note,sold\na,s1,{AT},1.5,"Ann, Bob\nand Cy, too",1\na,s2,{AT},1.5,"new,1\n'
+            f'a,s3,{AT},2.5,old,2\na,s4,{AT},2.5,"odd,2\na,s5,{AT},3.5,"1, 2\n3, 4",3\n',
+        ),
+        {
+            "s1": {"store": "a", "x": 1.5, "note": "Ann, Bob\nand Cy, too", "sold": 1.0},
+            "s5": {"store": "a", "x": 3.5, "note": "1, 2\n3, 4", "sold": 3.0},
+        },
+        {**_OWN, "x": "double", "sold": "bigint"},
+        dead=(Dead("not_an_object", None, 2, is_unsplit=True),),
+        features=("x", "note"),
+    ),
+    Case(
         "bad rows in the middle of a CSV",
         CLASSIC,
         text(
@@ -323,6 +339,19 @@ CASES = (
             "ts_ms": "bigint",
         },
         dead=(Dead("missing_field", "id", 4),),
+    ),
+    Case(
+        "whole numbers as text, as Debezium sends decimals that have no fraction",
+        CLASSIC,
+        lines(
+            *(
+                {"store": "007", "id": f"{n}", "at": AT, "x": f"{n}", "note": f"{n % 2}", "sold": f"{28418 + n}"}
+                for n in range(24)
+            )
+        ),
+        {f"{n}": {"store": "007", "x": float(n), "note": f"{n % 2}", "sold": 28418.0 + n} for n in range(24)},
+        {"store": "string", "id": "string", "at": "timestamp", "note": "string", "sold": "double"},
+        features=("x", "note"),
     ),
     Case(
         "CloudEvents",

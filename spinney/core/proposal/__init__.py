@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from spinney.core.errors import ContractError
 from spinney.core.proposal import guesses
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.names import fleet_name, stored_names
-from spinney.core.proposal.seen import Column, look, times_of, usable
+from spinney.core.proposal.seen import Column, as_number, look, times_of, usable
 from spinney.core.proposal.window import fitting
 from spinney.core.proposal.writing import EVENT_ID, EVENT_TIME, Plan, lines, why_left_out
 
@@ -47,16 +48,9 @@ def propose(
 def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     good = usable(seen)
     _refuse_two_roles(choices)
-    if choices.time is not None:
-        time = _chosen_time(good, choices.time)
-    else:
-        others = {*choices.group, choices.target, choices.identity}
-        time = guesses.event_time([column for column in good if column.source not in others])
+    time = _time(good, choices)
     spoken_for = {*time.sources, *choices.group, choices.identity}
-    target = _chosen(good, choices.target, "--target")
-    if target is None:
-        free = [column for column in good if column.source not in spoken_for and not column.is_index]
-        target = guesses.target([column for column in free if not guesses.is_named_like_an_id(column)] or free)
+    target = _target(good, choices, spoken_for)
     spoken_for |= {*target.sources}
     if choices.group:
         group = guesses.chosen_group(good, choices.group)
@@ -67,17 +61,13 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
     own = {*time.sources, *identity.sources}
     # Messages have the id and the time under these names where no column of the file is taken for them.
     expected = {name for guess, name in ((time, EVENT_TIME), (identity, EVENT_ID)) if not guess.columns}
-    features = [
-        column
-        for column in rest
-        if column.source not in own | expected and not column.is_index and not _is_a_name(column)
-    ]  # fmt: skip
+    features = _features([column for column in rest if column.source not in own | expected])
     if not features and time.columns:
         features = [*time.columns]  # a trend, and what repeats by day, week and year
     if not features:
         raise ContractError("init --from: expected a column besides id, target and group for the model to see")
-    used = [column for column in good if column in (*features, *group.columns, *target.columns)]
-    used = [column for column in used if column.source not in own]
+    chosen = {column.source: column for column in (*features, *group.columns, *target.columns)}
+    used = [chosen[column.source] for column in good if column.source in {*chosen} - own]
     columns = {column.source for column in used} | own
     allowed = dict.fromkeys(target.sources, "label") | dict.fromkeys(time.sources, "event_time")
     allowed |= dict.fromkeys(identity.sources, "event_id")
@@ -92,6 +82,23 @@ def _plan(seen: list[Column], name: str, choices: Choices) -> Plan:
         name, group, identity, time, target, task, tuple(features), names, types, left_out,
         _words_for_nothing(used, (*group.columns, *target.columns)), fitting(time, group, rows),
     )  # fmt: skip
+
+
+def _time(columns: list[Column], choices: Choices) -> Guess:
+    if choices.time is not None:
+        return _chosen_time(columns, choices.time)
+    others = {*choices.group, choices.target, choices.identity}
+    return guesses.event_time([column for column in columns if column.source not in others])
+
+
+def _target(columns: list[Column], choices: Choices, spoken_for: Collection[str | None]) -> Guess:
+    """spoken_for: columns with another role."""
+    target = _chosen(columns, choices.target, "--target")
+    if target is None:
+        free = [column for column in columns if column.source not in spoken_for and not column.is_index]
+        target = guesses.target([column for column in free if not guesses.is_named_like_an_id(column)] or free)
+    (column,) = target.columns
+    return replace(target, columns=(as_number(column),)) if guesses.is_label_of_numbers(column) else target
 
 
 def _refuse_two_roles(choices: Choices) -> None:
@@ -140,12 +147,15 @@ def _chosen_time(columns: list[Column], name: str) -> Guess:
         example = str(column.values[times_of(column).isna()].dropna().iloc[0])[:40]
         raise ContractError(
             "init --from: --time: expected ISO 8601 times, or numbers of s, ms or us since 1970; "
-            f"{name} has values like {example!r}"
+            f"{name} has values like {example!r}{guesses.of_years([column])}"
         )
     why = f"; numbers of {unit} since 1970" if unit else guesses.odd_times(column)
     return Guess((column,), f"as you said{why}", unit)
 
 
-def _is_a_name(column: Column) -> bool:
-    """Whether it only tells rows apart."""
-    return column.unique and column.type in ("string", "bigint")
+def _features(columns: list[Column]) -> list[Column]:
+    """Those that the model may see, amounts among them as numbers."""
+    kept = [column for column in columns if not column.is_index and not column.is_name]
+    kept = [column for column in kept if not guesses.is_named_like_an_id(column)]
+    return [as_number(column) if guesses.is_measure(column) else column for column in kept]
+

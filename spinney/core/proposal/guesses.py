@@ -18,6 +18,11 @@ from spinney.core.records.times import EPOCH
 TARGET_NAMES = ("label", "target", "outcome", "class")
 TIME_NAMES = ("event_time", "timestamp", "time", "datetime", "date", "created_at", "at", "ts")
 ID_NAMES = ("event_id", "id", "uuid", "key")
+NAME_ENDINGS = (
+    "id", "uuid", "key", "code", "zip", "postcode", "plz", "no", "nr", "number", "phone", "sku", "ean", "isbn"
+)  # fmt: skip
+"""Last words of columns whose numbers name things."""
+
 MOST_CLASSES = 20
 ROWS_PER_GROUP = 20
 """A group needs about as many rows as ``recipe.min_rows`` to get a model of its own."""
@@ -61,7 +66,8 @@ def event_time(columns: Sequence[Column]) -> Guess:
         others = ", ".join(column.source for column in times if column is not best)
         why = f"a timestamp{', as are ' + others if others else ', the only one'}"
         return Guess((best,), why + odd_times(best))
-    numbers = [column for column in columns if column.type == "bigint" and _is_named(column.source, TIME_NAMES)]
+    numbers = [column for column in columns if column.type == "bigint" or column.whole_texts]
+    numbers = [column for column in numbers if _is_named(column.source, TIME_NAMES)]
     for column in numbers:
         if (unit := epoch_unit(column)) is not None:
             return Guess((column,), f"numbers of {unit} since 1970, by their size", unit)
@@ -72,7 +78,7 @@ def event_time(columns: Sequence[Column]) -> Guess:
     almost = [column for column in columns if _is_named(column.source, TIME_NAMES) and mostly_times(column, 0.9)]
     if almost:
         return Guess((almost[0],), f"a time by its name{odd_times(almost[0])}")
-    return Guess((), f"no column reads as ISO 8601 times: add one{_nearly_a_time(columns)}")
+    return Guess((), f"no column reads as ISO 8601 times: add one{_nearly_a_time(columns)}{of_years(columns)}")
 
 
 def mostly_times(column: Column, share: float) -> bool:
@@ -92,18 +98,19 @@ def odd_times(column: Column) -> str:
 
 def epoch_unit(column: Column) -> str | None:
     """What whole numbers count if they are times since 1970; None if they are too small or too large."""
-    if not column.is_whole or not column.filled:
+    if not (column.is_whole or column.whole_texts) or not column.filled:
         return None
-    numbers = pd.to_numeric(column.values.dropna())
+    numbers = pd.to_numeric(column.values[column.values != ""].dropna())
     low, high = float(numbers.min()), float(numbers.max())
     return next((unit for unit, (least, most) in _UNITS.items() if least <= low and high < most), None)
 
 
 def event_id(columns: Sequence[Column], group: Sequence[Column]) -> Guess:
     """A column whose values differ in each row, or at least in each row of a group if it is named like an id."""
-    unique = [column for column in columns if column.unique and column.type in ("string", "bigint")]
+    named_so = [column for column in columns if column.type == "bigint" and is_named_like_an_id(column)]
+    unique = [column for column in columns if column.is_name or column in named_so]
     best = _by_name(unique, ID_NAMES) or _by_ending(unique) or next(
-        (column for column in unique if column.type == "string"), None
+        (column for column in unique if column.type == "string" and not column.whole_texts), None
     )  # fmt: skip
     best = best or next((column for column in unique if not column.is_index), None)
     if best is None:
@@ -132,6 +139,8 @@ def target(columns: Sequence[Column]) -> Guess:
     if numbers:
         numbers = [column for column in numbers if column.distinct > 1] or numbers
         return Guess((numbers[-1],), "the last number: is it what you want predicted?")
+    if measures := [column for column in columns if is_measure(column)]:
+        return Guess((measures[-1],), "the last texts of numbers: is it what you want predicted?")
     classes = [column for column in columns if 2 <= column.distinct <= MOST_CLASSES]
     if classes:
         return Guess((classes[-1],), f"no numbers here; it has {classes[-1].distinct} classes")
@@ -147,6 +156,18 @@ def is_classes(column: Column) -> bool:
     return column.type in INTEGERS and set(column.values.dropna().unique()) <= {0, 1, "0", "1"}
 
 
+def is_measure(column: Column) -> bool:
+    """Whether texts of whole numbers are amounts and no names: too many for classes, and not called like a name."""
+    is_called_a_name = bool({*_words(column.source)[-1:]} & {*NAME_ENDINGS})
+    return column.whole_texts and not is_called_a_name and column.distinct > MOST_CLASSES
+
+
+def is_label_of_numbers(column: Column) -> bool:
+    """Whether a target of texts of whole numbers is numbers: a few of them under the name of a class stay classes."""
+    is_class = "class" in _words(column.source) and column.distinct <= MOST_CLASSES
+    return column.whole_texts and not is_class
+
+
 def group(columns: Sequence[Column]) -> Guess:
     """The column with the most values that still leaves enough rows to each. Raises ContractError: none could be."""
     fit = [column for column in columns if column.type in KEY_TYPES and column.distinct > 1 and not column.unique]
@@ -159,7 +180,7 @@ def group(columns: Sequence[Column]) -> Guess:
             f"got {got}. Add one, or name it: --group"
         )
     enough = [column for column in fit if _has_enough_rows(column)]
-    texts = [column for column in enough if column.type == "string"]
+    texts = [column for column in enough if column.type == "string" and not column.whole_texts]
     best = max(texts or enough, key=lambda column: column.distinct) if enough else min(fit, key=lambda c: c.distinct)
     others = ", ".join(column.source for column in fit if column is not best)
     return Guess((best,), _sizes((best,)) + (f"; others that could be: {others}" if others else ""))
@@ -201,6 +222,17 @@ def _nearly_a_time(columns: Sequence[Column]) -> str:
     example = str(texts[0].values.dropna().iloc[0])[:40]
     printable = "".join(each if each.isprintable() else "?" for each in example)
     return f"; {texts[0].source!a} has values like {printable!a}, which is no such time"
+
+
+def of_years(columns: Sequence[Column]) -> str:
+    """A hint at a column of years; empty if there is none."""
+    for column in columns:
+        if column.is_whole and column.filled and _words(column.source)[-1:] in (["year"], ["yr"], ["jahr"]):
+            numbers = pd.to_numeric(column.values.dropna())
+            if numbers.min() >= 1000 and numbers.max() <= 2999:
+                year = int(numbers.iloc[0])
+                return f"; {column.source!a} has years: write each as a date, {year} as {year}-01-01"
+    return ""
 
 
 def _by_name(columns: Sequence[Column], names: Sequence[str]) -> Column | None:

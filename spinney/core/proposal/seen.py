@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,8 @@ WORDS_FOR_NOTHING = ("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "
 
 _INDEX_NAMES = ("Unnamed: 0", "__index_level_0__", "index")
 _LONGEST_INTEGER = 18
+_MAGNITUDES, _FAR_APART = 1_000, 10
+"""From the least to the greatest of some amounts; between two neighbours of them, on average."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +32,8 @@ class Column:
 
     source: its name in the file. values: its values, null where it has none. type: a Spark SQL type. distinct:
     different values; -1 if they cannot be told apart. filled: rows that have a value. nothing: words that stand in it
-    for no value.
+    for no value. whole_texts: whether the file has types, and all values are texts of whole numbers: amounts as
+    Debezium sends them, or names of stores.
     """
 
     source: str
@@ -40,10 +43,16 @@ class Column:
     filled: int
     rows: int
     nothing: frozenset[str] = frozenset()
+    whole_texts: bool = False
 
     @property
     def unique(self) -> bool:
         return self.filled == self.rows and self.distinct == self.rows
+
+    @property
+    def is_name(self) -> bool:
+        """Whether it only tells rows apart: texts, or whole numbers that are no amounts."""
+        return self.unique and (self.type == "string" or (self.type == "bigint" and not _are_amounts(self.values)))
 
     @property
     def complete(self) -> bool:
@@ -84,7 +93,15 @@ def look(source: str, values: pd.Series[Any], *, is_text: bool) -> Column:
         distinct = int(values.nunique()) if all(map(_is_plain, values.dropna().unique())) else -1
     except TypeError:  # lists and tables in cells
         distinct = -1
-    return Column(source, values, kind, distinct, int(values.notna().sum()), len(values), nothing)
+    whole_texts = not is_text and kind == "string" and distinct > 0 and _are_whole_texts(values)
+    return Column(source, values, kind, distinct, int(values.notna().sum()), len(values), nothing, whole_texts)
+
+
+def as_number(column: Column) -> Column:
+    """A column of `whole_texts` as one of numbers: later values may have fractions, unless all are 0 or 1."""
+    values = pd.to_numeric(column.values.mask(column.values == "", None))
+    kind = "bigint" if set(values.dropna().unique()) <= {0, 1} else "double"
+    return replace(column, values=values, type=kind, distinct=int(values.nunique()), filled=int(values.notna().sum()))
 
 
 def times_of(column: Column) -> pd.Series[Any]:
@@ -141,10 +158,23 @@ def _without_empty(values: pd.Series[Any]) -> pd.Series[Any]:
     return values if _type(filled) == "string" else filled
 
 
+def _are_amounts(values: pd.Series[Any]) -> bool:
+    """Whether whole numbers that are all different are so by chance: in no order, far apart, and of many magnitudes."""
+    numbers = pd.to_numeric(values.dropna()).astype(float)
+    is_ordered = numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing
+    low, high = float(numbers.abs().min()), float(numbers.abs().max())
+    return not is_ordered and high > _MAGNITUDES * max(low, 1.0) and high - low > _FAR_APART * len(numbers)
+
+
+def _are_whole_texts(values: pd.Series[Any]) -> bool:
+    texts = [value for value in values.dropna().unique() if value != ""]
+    return bool(texts) and all(isinstance(text, str) and _type_of_text(text) == "bigint" for text in texts)
+
+
 def _number_type(values: list[Any]) -> str | None:
     """The type of numbers some of which are texts, as Debezium writes decimals: `"12.50"`; None: they are others.
 
-    Texts of whole numbers alone are more often names.
+    Texts of whole numbers alone may be names: `whole_texts`.
     """
     texts = [value for value in values if isinstance(value, str)]
     kinds = {_type_of_text(value) if isinstance(value, str) else _type_of(value) for value in values}

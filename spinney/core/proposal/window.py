@@ -12,6 +12,7 @@ from spinney.core import durations
 from spinney.core.config.models import Recipe
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.seen import Column, times_of
+from spinney.core.records.times import EPOCH
 
 DEFAULT_WINDOW: timedelta = Recipe.model_fields["window"].default
 DEFAULT_ROWS: int = Recipe.model_fields["min_rows"].default
@@ -38,6 +39,7 @@ def fitting(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
     times = _instants(time.columns[0], time.unit)
     keys = pd.Series(list(zip(*(column.values.astype(str) for column in group.columns), strict=True)), index=rows.index)
     frame = pd.DataFrame({"key": keys, "at": times.set_axis(rows.index)})[rows].dropna()
+    frame = frame[frame["at"] >= EPOCH]  # earlier ones are rejected
     if frame.empty:
         return Window()
     age = frame["at"].max() - frame["at"]

@@ -82,9 +82,10 @@ def _also_in_texts(plan: Plan) -> str:
 def _columns(plan: Plan) -> Iterator[str]:
     yield ""
     yield "[fleet.columns]  # name = Spark SQL type"
-    gaps = {plan.names[column.source]: column for column in (*plan.features, *plan.target.columns, *plan.group.columns)}
+    seen = (*plan.features, *plan.target.columns, *plan.group.columns)
+    columns = {plan.names[column.source]: column for column in seen}
     for name, kind in plan.types.items():
-        yield f"{toml_key(name)} = {toml(kind)}{_gaps(gaps.get(name))}"
+        yield f"{toml_key(name)} = {toml(kind)}{_remarks(columns.get(name))}"
     for column, why in plan.left_out:
         yield f"# left out: {toml(column.source)}, {why}"
 
@@ -112,10 +113,15 @@ def _recipe(window: Window) -> Iterator[str]:
         yield f"min_rows = {window.min_rows}"
 
 
-def _gaps(column: Column | None) -> str:
-    if column is None or column.filled == column.rows:
+def _remarks(column: Column | None) -> str:
+    """A comment about what the file has; empty where nothing is odd."""
+    if column is None:
         return ""
-    return f"  # missing in {column.rows - column.filled} of {column.rows} rows"
+    said = [f"missing in {column.rows - column.filled} of {column.rows} rows"] if column.filled < column.rows else []
+    if column.whole_texts:
+        taken = "names as they are" if column.type == "string" else "numbers"
+        said.append(f"texts of whole numbers, {column.distinct} different ones, taken for {taken}")
+    return f"  # {'; '.join(said)}" if said else ""
 
 
 def _tail(plan: Plan) -> Iterator[str]:

@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.messages import MAX_ID_CHARACTERS
+from spinney.core.records import control_characters
 from spinney.core.records.columns import Mask, Typed, has_control_bytes, outside, union
 from spinney.core.records.rules import FieldRule, Rules
-
-_CONTROL = r"[\x00-\x1f\x7f]"
 
 
 def doubtful_rows(
@@ -48,7 +47,7 @@ def _odd_texts(texts: pa.Array) -> Mask | None:
     # No text has more characters than bytes, so one that is doubted without need costs its check and nothing else.
     doubtful: Mask = (sizes == 0) | (sizes > MAX_ID_CHARACTERS)
     if has_control_bytes(texts):
-        doubtful |= np.asarray(pc.match_substring_regex(texts, _CONTROL).fill_null(False))
+        doubtful |= np.asarray(pc.match_substring_regex(texts, control_characters.PATTERN).fill_null(False))
     return doubtful
 
 

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spinney.core.arrow_types import arrow_type
+from spinney.core.records.control_characters import DELETE, FIRST_OTHER
 from spinney.core.records.rules import FieldRule
-from spinney.core.records.times import FIRST_DAY, LAST_DAY
+from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_DAY, FIRST_SECOND, LAST_DAY
 
 Mask = npt.NDArray[np.bool_]
 
-DAY_SECONDS = 86_400
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 INTEGERS: Mapping[str, type[np.signedinteger[Any]]] = {
     "tinyint": np.int8,
@@ -112,7 +112,7 @@ def is_utf8(column: pa.Array) -> bool:
 def has_control_bytes(column: pa.Array) -> bool:
     """Whether some text has a control character, which UTF-8 writes as one byte."""
     data = _bytes(column)
-    return bool(((data < 0x20) | (data == 0x7F)).any())
+    return bool(((data < FIRST_OTHER) | (data == DELETE)).any())
 
 
 def union(masks: Sequence[Mask | None], rows: int) -> Mask:
@@ -138,7 +138,7 @@ def of_number(column: pa.Array, unit: str) -> Typed:
     ticks = PER_SECOND[unit]
     present = there(column)
     numbers = np.asarray(column.fill_null(0))
-    first, last = FIRST_DAY * DAY_SECONDS * ticks, (LAST_DAY + 1) * DAY_SECONDS * ticks
+    first, last = FIRST_SECOND * ticks, END_SECOND * ticks
     doubtful = (numbers < first) | (numbers >= last)
     return of_micros(np.where(doubtful, 0, numbers).astype(np.int64) * (1_000_000 // ticks), present, doubtful)
 
@@ -225,7 +225,7 @@ def _micros(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
     numbers = np.asarray(column.cast(pa.int64()).fill_null(0))
     if ticks == PER_SECOND["ns"]:
         return (numbers + np.where(numbers < 0, 999, 0)) // 1000, present, np.zeros(len(numbers), np.bool_)
-    doubtful = (numbers < FIRST_DAY * DAY_SECONDS * ticks) | (numbers >= (LAST_DAY + 1) * DAY_SECONDS * ticks)
+    doubtful = (numbers < FIRST_SECOND * ticks) | (numbers >= END_SECOND * ticks)
     return np.where(doubtful, 0, numbers) * (1_000_000 // ticks), present, doubtful
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
+from spinney.core.records.control_characters import has_control_character
 from spinney.core.records.json_text import NumberText, UnreadableError, described, has_surrogate, read_object
 from spinney.core.records.rules import FieldRule, Rules
 from spinney.core.records.times import EPOCH
@@ -16,7 +17,6 @@ from spinney.core.records.values import NotFiniteError, UnfitError, typed
 
 MAX_DETAIL_CHARACTERS: Final = 500
 _MAX_FUTURE: Final = timedelta(seconds=MAX_FUTURE_SECONDS)
-_CONTROL: Final = frozenset({*map(chr, range(0x20)), "\x7f"})
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def _check_identity(text: str, rule: FieldRule) -> None:
     if len(text) > MAX_ID_CHARACTERS:
         detail = f"{rule.shown}: expected at most {MAX_ID_CHARACTERS} characters; got {len(text)}"
         raise RejectedError(DeadLetterReason.ID_TOO_LONG, detail, rule.name)
-    # Engines escape control characters differently in JSON: one key would have two spellings.
-    if not _CONTROL.isdisjoint(text):
+    # Otherwise one key would have two spellings.
+    if has_control_character(text):
         raise RejectedError(
             DeadLetterReason.CONTROL_CHARACTER,
             f"{rule.shown}: expected text without control characters; got {described(text)}",

@@ -23,6 +23,7 @@ from spinney.core.records.columns import (
     there,
 )  # fmt: skip
 from spinney.core.records.rules import FieldRule
+from spinney.core.records.times import FIRST_DATE, LAST_DATE
 from spinney.core.records.values import TRUTHS
 
 _INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"
@@ -131,7 +132,7 @@ def _timestamp(column: pa.Array, rule: FieldRule) -> Typed:
         found = of_number(_kept(column, sure).cast(pa.int64()), rule.unit)
         unread = there(column) & ~sure
         return Typed(found.values, some(unread if found.doubtful is None else unread | found.doubtful))
-    sure = _matching(column, _TIME) & ~_matching(column, "^(0000|0001-01-01|9999-12-31)")
+    sure = _matching(column, _TIME) & ~_matching(column, f"^(0000|{FIRST_DATE}|{LAST_DATE})")
     zoned = _matching(column, _WITH_ZONE)
     kind = arrow_type("timestamp")
     here = pa.nulls(len(column), kind)

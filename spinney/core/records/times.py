@@ -8,11 +8,20 @@ from decimal import Context, Decimal
 from typing import Final
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST_DAY: Final = -719_162
-"""0001-01-01 in days since 1970: the first date that Python has."""
+FIRST_DATE: Final = date.min
+"""0001-01-01: the first that Python has."""
 
-LAST_DAY: Final = 2_932_896
-"""9999-12-31 in days since 1970: the last date that Python has."""
+LAST_DATE: Final = date.max
+"""9999-12-31: the last that Python has."""
+
+DAY_SECONDS: Final = 86_400
+FIRST_DAY: Final = (FIRST_DATE - EPOCH.date()).days
+LAST_DAY: Final = (LAST_DATE - EPOCH.date()).days
+"""The first and the last date in days since 1970."""
+
+FIRST_SECOND: Final = FIRST_DAY * DAY_SECONDS
+END_SECOND: Final = (LAST_DAY + 1) * DAY_SECONDS
+"""The first second of these dates since 1970, in UTC, and the one after the last."""
 
 _EXACT: Final = Context(prec=900)
 _MICROS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}

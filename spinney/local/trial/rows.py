@@ -30,6 +30,7 @@ from spinney.stores.arrow import to_pandas
 NO_ID, NO_LABEL = "without an id or a time", "without a label"
 OUTSIDE, YOUNG = "outside fleet.ranges", "younger than fleet.label_delay"
 AGAIN = "with the id of another row"
+UNSPLIT = "of no known group, since their cells are not those of the header"
 MOST_NAMED = 3
 FEW_ROWS = 5_000
 """Judged one by one in less time than it takes to import what skips those of other groups."""
@@ -42,7 +43,8 @@ class Rows:
     """One group's mature rows with a label, in any order.
 
     frame: group_key, event_id, event_time, the features and label, as `fit_groups` takes them. clock: the fleet's.
-    source: where they are from, for people. left_out: rows of the group that the fleet would not fit, by reason.
+    source: where they are from, for people. left_out: rows that the fleet would not fit, by reason: of the group, and
+    those of a file whose group nobody can tell.
     """
 
     group_key: str
@@ -108,6 +110,8 @@ def of_file(config: Config, source: Source, group_key: str) -> Rows:
 
         sieve = Sieve(config, group_key, now)
     for batch in source.batches():
+        if batch.bad:
+            found.left_out[UNSPLIT] += len(batch.bad)
         for _, message in messages_of(batch if sieve is None else sieve.passed(batch), found.rules):
             found.add(message, now)
     if sieve is not None:

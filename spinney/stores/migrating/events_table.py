@@ -20,6 +20,7 @@ from schemas import tables
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.migration import advice
 from spinney.stores import clustering, crashpoints, delta, layout, rewriting, table_files
 from spinney.stores.rewriting import Source, Target
 from spinney.stores.table_files import CLUSTERED
@@ -82,8 +83,7 @@ def alter(change: Alteration, migration_id: str) -> None:
     except DeltaError as error:
         raise StoreError(
             f"table at {table_files.folder(change.table)}: expected Delta to take the columns "
-            f"{', '.join(change.schema.names)}; got {error}. Run `spinney migrate --yes` again, or put "
-            "[fleet.columns] back and run it"
+            f"{', '.join(change.schema.names)}; got {error}. {advice.END_IT}"
         ) from error
 
 

@@ -375,7 +375,7 @@ def test_what_delta_refuses_is_said_and_the_columns_may_be_put_back(
     config = edited(X, 'rate = "double"')
     with monkeypatch.context() as patched:
         patched.setattr(TableAlterer, "add_columns", refuse)
-        with pytest.raises(StoreError, match=r"got no such column mapping. Run `spinney migrate --yes` again, or put"):
+        with pytest.raises(StoreError, match=r"got no such column mapping. Run `spinney migrate --yes` with"):
             carry_out(config, {})
     with pytest.raises(StoreError, match=r"or put \[fleet.columns\] back and run it"):
         charter.ensure_kept(config)

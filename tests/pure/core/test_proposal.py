@@ -196,6 +196,65 @@ def test_numbers_that_are_text_in_json_are_numbers_unless_all_are_whole() -> Non
     assert (columns["price"], columns["code"], columns["n"]) == ("double", "string", "bigint")
 
 
+def whole_texts(**others: object) -> pd.DataFrame:
+    """Rows as Debezium sends them: numbers are texts, and none has a fraction."""
+    return pd.DataFrame(
+        {
+            "sale_id": [f"{10**6 + row}" for row in range(ROWS)],
+            "at": [f"2024-01-01T{row % 24:02}:00:00" for row in range(ROWS)],
+            "store": [["7", "8", "9"][row % 3] for row in range(ROWS)],
+            "kind": ["007" if row % 2 else "12" for row in range(ROWS)],
+            "zip": [f"{28400 + row % 60}" for row in range(ROWS)],
+            "visits": [f"{row % 50}" if row else "" for row in range(ROWS)],
+            "amount": [f"{28418 + row % 60}" for row in range(ROWS)],
+            **others,
+        },
+        dtype=object,
+    )
+
+
+def test_texts_of_whole_numbers_are_amounts_or_names_by_their_use_their_name_and_their_number() -> None:
+    text = propose(whole_texts(), "sales", choices=Choices(group=("store",)))
+    fleet = parse(text, "proposed", {}).fleet
+    assert (fleet.event_id, fleet.target, fleet.task) == ("sale_id", "amount", "regression")
+    assert fleet.columns == {
+        "store": "string", "kind": "string", "zip": "string", "visits": "double", "amount": "double",
+    }  # fmt: skip
+    said = "texts of whole numbers,"
+    assert f'store = "string"  # {said} 3 different ones, taken for names as they are\n' in text
+    assert 'kind = "string"\n' in text  # leading zeros
+    assert f'visits = "double"  # missing in 1 of 120 rows; {said} 50 different ones, taken for numbers\n' in text
+    assert f'amount = "double"  # {said} 60 different ones, taken for numbers\n' in text
+    assert 'target = "amount"  # the last texts of numbers: is it what you want predicted?\n' in text
+
+
+@pytest.mark.parametrize(
+    ("others", "choices", "kind", "task"),
+    [
+        ({}, Choices(target="zip"), "double", "regression"),
+        ({"label": ["1", "2", "3"] * (ROWS // 3)}, Choices(), "double", "regression"),
+        ({"label": ["0", "1"] * (ROWS // 2)}, Choices(), "bigint", "classification"),
+        ({"class": ["1", "2", "3"] * (ROWS // 3)}, Choices(), "string", "classification"),
+        ({"class": [f"{row % 60}" for row in range(ROWS)]}, Choices(), "double", "regression"),
+        ({"label": ["01", "2", "3"] * (ROWS // 3)}, Choices(), "string", "classification"),
+    ],
+)
+def test_a_target_of_texts_of_whole_numbers_is_a_number_unless_its_name_says_classes(
+    others: dict[str, object], choices: Choices, kind: str, task: str
+) -> None:
+    fleet = parse(propose(whole_texts(**others), "sales", choices=choices), "proposed", {}).fleet
+    assert (fleet.columns[fleet.target], fleet.task) == (kind, task)
+    assert fleet.columns[fleet.group[0]] == "string"
+
+
+def test_a_time_may_be_a_text_of_its_number() -> None:
+    times = [f"{1_714_564_800_000 + 3_600_000 * row}" for row in range(ROWS)]
+    frame = whole_texts(ts=times).drop(columns="at")
+    text = propose(frame, "sales")
+    assert parse(text, "proposed", {}).fleet.event_time == "ts"
+    assert 'ts = "timestamp(ms)"\n' in text
+
+
 def test_of_values_that_no_type_takes_together_those_of_most_rows_decide() -> None:
     frame = SALES.assign(price=[1.5] * (ROWS - 1) + [True], sunny=[True, "true"] * (ROWS // 2))
     columns = proposed(frame).fleet.columns
@@ -240,6 +299,36 @@ def test_numbers_since_1970_are_times_where_their_name_says_so(size: int, unit: 
 def test_dates_are_the_time_where_there_is_no_other() -> None:
     fleet = proposed(SALES.assign(at=[f"2024-01-{row % 28 + 1:02}" for row in range(ROWS)])).fleet
     assert fleet.event_time == "at"
+
+
+def test_amounts_that_are_all_different_by_chance_are_no_ids_but_features() -> None:
+    people = [int(10 ** (3 + row * 37 % ROWS / 20)) + row for row in range(ROWS)]
+    assert len({*people}) == ROWS
+    fleet = proposed(SALES.drop(columns=["sale_id", "sold"]).assign(people=people, sold=SALES["sold"])).fleet
+    assert (fleet.event_id, "people" in fleet.features) == ("event_id", True)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [row + 1 for row in range(ROWS)],
+        [10**row // 10 + row for row in range(18)],
+        [10**9 + row * 7919 % 10**6 for row in range(ROWS)],
+    ],
+    ids=["numbering", "in order", "of one magnitude"],
+)
+def test_whole_numbers_that_are_all_different_are_ids(numbers: list[int]) -> None:
+    frame = SALES.drop(columns=["sale_id", "sold"]).head(len(numbers))
+    fleet = proposed(frame.assign(bill=numbers, sold=SALES["sold"])).fleet
+    assert (fleet.event_id, "bill" in fleet.features) == ("bill", False)
+
+
+def test_years_are_no_times_and_it_says_how_to_write_them() -> None:
+    frame = SALES.drop(columns="at").assign(year=[1952 + row % 12 for row in range(ROWS)])
+    said = "'year' has years: write each as a date, 1952 as 1952-01-01"
+    assert f"no column reads as ISO 8601 times: add one; {said}" in propose(frame, "sales")
+    with pytest.raises(ContractError, match=f"year has values like '1952'; {said}"):
+        propose(frame, "sales", choices=Choices(time="year"))
 
 
 def test_what_is_nearly_a_time_is_shown() -> None:
@@ -311,6 +400,13 @@ def test_the_window_holds_enough_rows_of_a_typical_group(
     )
     recipe = proposed(frame).recipe
     assert (recipe.window, recipe.min_rows) == (durations.parse(window), min_rows)
+
+
+def test_rows_that_are_rejected_for_their_time_count_in_no_window() -> None:
+    frame = pd.DataFrame({"shop": [f"s{row % 10}" for row in range(ROWS)], "x": [1.5] * ROWS})
+    frame["sold"] = frame.index / 7
+    frame["at"] = [f"{1962 + row // 10}-01-01" for row in range(ROWS)]
+    assert "a typical group has 4 rows here" in propose(frame, "s")
 
 
 def test_a_label_of_nothing_but_0_and_1_is_classified() -> None:

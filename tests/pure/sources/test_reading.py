@@ -111,11 +111,24 @@ def test_a_comma_in_a_column_that_is_no_number_is_no_decimal_mark(tmp_path: Path
         (b"a,b\nK\xf6ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as cp1252; --encoding names another"),
         (b"a,b\nK\x81ln,1\n", "a.csv: not UTF-8 at byte 5, so it is read as latin-1; --encoding names another"),
         (b"a;b\n1,5;2\n", "a.csv: numbers are read with a decimal comma; --decimal . says otherwise"),
+        (
+            b"01,Adams,2009,9.7,2024-05-01\n02,Berks,2009,9.1,2024-05-01\n",
+            (
+                "a.csv: columns are called 01, 2009, 9.7, like the values below them. If it has no header, add one: "
+                "its first row is not read as a row"
+            ),
+        ),
     ],
 )
 def test_what_is_assumed_is_said(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "a.csv").write_bytes(content)
     assert open_source(tmp_path / "a.csv").notes == (said,)
+
+
+@pytest.mark.parametrize("content", [b"a,2019,2020\nx,1,2\nat,3,4\n", b"a,2019,b\nx,1,2\n", b"a,1\n", b"1\nx\n"])
+def test_names_of_years_are_values_only_where_no_other_name_stands_over_figures(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    assert len(open_source(tmp_path / "a.csv").notes) == (content.startswith(b"a,2019,2020"))
 
 
 def test_a_byte_outside_utf8_is_seen_however_late(tmp_path: Path) -> None:
@@ -285,6 +298,27 @@ def test_delta_tables_inside_a_folder_are_read_as_tables_so_that_deleted_rows_st
         open_source(tmp_path / "lake")
 
 
+def test_a_part_of_a_delta_table_is_refused_since_only_the_table_knows_what_was_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for x in ("old", "new"):
+        write_deltalake(
+            tmp_path / "t", pa.table({"day": ["1", "2"], "x": [x, x]}), partition_by=["day"], mode="overwrite"
+        )
+    assert len(read(tmp_path / "t")) == 2
+    said = rf"expected a whole Delta table; got a part of {tmp_path}/t, .* Name the table"
+    (tmp_path / "link").symlink_to(tmp_path / "t" / "day=1")
+    files = sorted((tmp_path / "t" / "day=1").glob("*.parquet"))
+    assert len(files) == 2
+    for part in (tmp_path / "t" / "day=1", tmp_path / "link", *files):
+        with pytest.raises(ContractError, match=said):
+            open_source(part)
+    monkeypatch.chdir(tmp_path / "t" / "day=2")
+    with pytest.raises(ContractError, match=said):
+        open_source(".")
+    assert len(read(Path(".."))) == 2
+
+
 def test_json_lines_have_the_values_of_their_path_too(tmp_path: Path) -> None:
     (tmp_path / "store=007").mkdir()
     (tmp_path / "store=007" / "a.jsonl").write_text('{"x": 1}\n{}\n{"store": "8"}\nno')
@@ -405,7 +439,8 @@ def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.txt", b"x", r"a\.txt: expected a file that ends in .*; got \.txt"),
+        ("a.txt", b"x", r"a\.txt: expected a file that ends in .*; got \.txt$"),
+        ("a.csv.gz", b"x", r"a\.csv\.gz: expected a file that ends in .*; got \.gz\. Unpack it first"),
         ("a.parquet", b"no", r"a\.parquet: expected a Parquet file; got: "),
         ("a.csv", b"", r"a\.csv: expected a first row with the columns' names; the file is empty"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "as in UTF-16 without a byte order mark. Name it: --encoding"),

@@ -23,7 +23,7 @@ from spinney.core.config import Config, parse
 from spinney.core.proposal import Choices, propose
 from spinney.core.records.rules import rules_of
 from spinney.local.trial.fit import fit
-from spinney.local.trial.rows import OUTSIDE, of_file, open_rows
+from spinney.local.trial.rows import OUTSIDE, UNSPLIT, of_file, open_rows
 from spinney.sources import Options, open_source
 from spinney.sources.judging import ValidRow, valid_rows
 from spinney.sources.messages import open_for
@@ -102,12 +102,17 @@ def test_try_takes_the_groups_rows_that_are_expected_and_says_why_not_the_others
             assert got == {name: row[name] for name in case.features}
             assert (frame.loc[one, "event_time"], frame.loc[one, "label"]) == (row["at"], row["sold"])
         assert found.left_out == Counter(
-            _left_out(each) for each in case.dead if each.group == str(store) for _ in range(each.rows)
+            _left_out(each)
+            for each in case.dead
+            if each.group == str(store) or each.is_unsplit
+            for _ in range(each.rows)
         )
 
 
 def _left_out(dead: Dead) -> str:
     """As `try` says it."""
+    if dead.is_unsplit:
+        return UNSPLIT
     if dead.reason == "out_of_range":
         return OUTSIDE
     if dead.reason == "missing_field" and dead.field in ("id", "at"):

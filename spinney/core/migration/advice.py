@@ -1,0 +1,23 @@
+"""What a message says of `spinney migrate` where the columns of a configuration are not those of its tables."""
+
+from __future__ import annotations
+
+from typing import Final
+
+END_IT: Final = (
+    "Run `spinney migrate --yes` with the same configuration again, or put [fleet.columns] back and run it"
+)
+"""Of a migration that was begun and has not ended."""
+
+PUT_BACK_OR_MIGRATE: Final = (
+    "Put it back, or look with `spinney migrate` at what the change means and carry it out with `spinney migrate --yes`"
+)
+"""Of a column that was edited."""
+
+MIGRATING: Final = "`spinney migrate` says what that means; with --yes it"
+"""The beginning of a sentence about what it would do to a column."""
+
+
+def renaming(name: str, new: str) -> str:
+    """Of a column that was perhaps renamed."""
+    return f"`spinney migrate --rename {name}={new}` says what a new name means."
