@@ -135,6 +135,7 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
         pins=view.pins,
         asked_for=batch.scope.which,
         recipe_id=Recipe.of(config).recipe_id,
+        unproven=batch.unproven,
     )
     rounds.plan(rows, ordered, batch.batch_id)
     last_configuration.remember(config)  # not before: a refused batch leaves the earlier configuration in effect

@@ -42,9 +42,12 @@ from spinney.core.loss import Loss, loss_named
 from spinney.core.measuring import Rows, any_of, losses, means, no_answer
 from spinney.core.model import Model
 from spinney.core.recipe import Feature, Recipe
+from spinney.core.recipe_name import IMPORTED
 from spinney.core.refitting import Refit, as_metrics, refitted
 from spinney.core.scoring import NOBODY
 from spinney.core.signing import Claim, Signer
+
+NOTHING_NEWER = "no held-out row is newer than the champion"
 
 HELD_OUT = 5
 """One row in so many is held out: the newest fifth."""
@@ -90,6 +93,13 @@ class _Attempt:
         self.status = statuses.get(type(error), ModelStatus.FAILED)
         self.error, self.model_id, self.model, self.sealed = error, None, None, None
 
+    def refuse_comparison(self, why: str, *, refit_failed: bool) -> None:
+        """Note why the champion, or its recipe fitted again, is not compared."""
+        self.metrics["champion_error"] = why[:MAX_ERROR_CHARACTERS]
+        if known := self.metrics.get("uncompared"):
+            known["refit_failed"] |= refit_failed
+            known["why"] = self.metrics["champion_error"]
+
 
 def fit_groups(
     rows: pd.DataFrame,
@@ -114,6 +124,8 @@ def fit_groups(
     constant_loss    of a constant answer by the older rows, on the same rows: see `spinney.core.baseline`
     champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
     changed_from     the champion's recipe_id, where that is known and not this recipe's
+    uncompared       where such a champion answers and no row was compared: why, and refit_failed: whether its recipe
+                     could have been fitted again and that failed. Not of an imported model that may have seen all rows
     refitted         where the champion has seen some of the held-out rows and was fitted by one of `recipe.earlier`:
                      that recipe's estimator and recipe_id. It was fitted on the older rows too, and champion_loss is
                      this model's, on all held-out rows
@@ -175,6 +187,8 @@ class _Work:
             if silent[at]:
                 attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
                 continue
+            if counts[at]:
+                attempt.metrics.pop("uncompared", None)
             attempt.metrics["champion_loss"] = other[at]  # null without a champion: its losses are NaN
             attempt.metrics |= {"heldout_rows": int(counts[at]), "challenger_loss": own[at], "constant_loss": plain[at]}
         if fitted and self.recipe.shadow is not None:
@@ -251,11 +265,11 @@ class _Work:
             if attempt.ask.recipe_id in earlier and self.history.times[places[0]] <= _seen(attempt.ask):
                 refits.append(Refit(attempt.g, str(attempt.ask.recipe_id), int(places[0]), places))
                 asked.append((attempt, slice(starts[at], starts[at + 1])))
-        found = refitted(self.history, refits, earlier, self.timer)
+        found = refitted(self.history, refits, earlier, self.timer, self.recipe.refit_error)
         for refit, each, (attempt, mine) in zip(refits, found, asked, strict=True):
             attempt.ms += each.ms
             if each.losses is None:
-                attempt.metrics["champion_error"] = f"its recipe: {each.error}"[:MAX_ERROR_CHARACTERS]
+                attempt.refuse_comparison(f"its recipe: {each.error}", refit_failed=True)
                 continue
             attempt.metrics["refitted"] = as_metrics(refit, each)
             out[mine], known[mine] = each.losses, True
@@ -275,6 +289,9 @@ class _Work:
             out[mine], errors = losses(own, list(found.values()), of_rows, self.loss, asked)
             for at, raised in errors.items():
                 owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
+            answered = np.bincount(of_rows.which[np.isfinite(out[mine])], minlength=len(owners))
+            for at in np.flatnonzero(answered == 0).tolist():
+                owners[at].metrics.pop("uncompared", None)  # it answers no more than this: there is nothing to keep
         return out
 
     def _champions(
@@ -287,7 +304,7 @@ class _Work:
             try:
                 model = champion_model.opened(attempts[at].ask, self.recipe, signer)
             except SpinneyError as error:
-                attempts[at].metrics["champion_error"] = str(error)[:MAX_ERROR_CHARACTERS]
+                attempts[at].refuse_comparison(str(error), refit_failed=False)
                 continue
             found.setdefault(model.encoder.features, {})[at] = model
         return found
@@ -327,6 +344,8 @@ def _attempt(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer)
     }
     if ask.recipe_id not in (None, recipe.recipe_id):
         attempt.metrics["changed_from"] = ask.recipe_id
+        if _stands_uncompared(ask, signer):
+            attempt.metrics["uncompared"] = {"why": NOTHING_NEWER, "refit_failed": False}
     return attempt
 
 
@@ -355,6 +374,16 @@ def _seen(ask: Ask) -> int:
     return (
         np.iinfo(np.int64).max if ask.champion_id is None or ask.trained_through == NULL_TIME else ask.trained_through
     )
+
+
+def _stands_uncompared(ask: Ask, signer: Signer) -> bool:
+    """Whether a champion of another recipe is to be kept where nothing can be compared with it.
+
+    Not one that cannot answer. Nor an imported model that does not say through when it was trained: it could never be
+    compared, and is a group's first model only until one is fitted.
+    """
+    is_imported = str(ask.recipe_id).startswith(IMPORTED)
+    return not (is_imported and ask.trained_through == NULL_TIME) and _signed(ask, signer)
 
 
 def _signed(ask: Ask, signer: Signer) -> bool:

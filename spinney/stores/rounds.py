@@ -38,6 +38,7 @@ from schemas.contract import Contract
 from schemas.vocabulary import Decision, ModelStatus, QueryName, RoundKind, Staleness
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.gate import Uncompared
 from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, Part, Progress, next_part
 from spinney.core.recipe import Recipe
@@ -72,7 +73,7 @@ class Ordered:
 
     groups_in: groups found stale or asked for; deferred: of them, left for later. clock: the fleet's; now: the wall's.
     asked_for: what the batch was asked to retrain; recipe_id: what it was to fit. reads: which events its plan counted,
-    by `reads_of`.
+    by `reads_of`. unproven: whether it was told to promote another recipe without evidence too.
     """
 
     round_id: str
@@ -87,6 +88,7 @@ class Ordered:
     asked_for: str = ""
     recipe_id: str = ""
     reads: str = ""
+    unproven: bool = False
 
     def notes(self) -> dict[str, Any]:
         return {**self.__dict__, "clock": self.clock.isoformat(), "now": self.now.isoformat()}
@@ -255,7 +257,8 @@ class Rounds:
             plan = whole.iloc[part.begin : part.end]
             some = range(0, len(plan), GATED_TOGETHER)
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in gating.COLUMNS])
-            decided = [self._decided(plan.iloc[at : at + GATED_TOGETHER], batch_id, schema) for at in some]
+            gate = gating.Gating(self._config.gate, _uncompared(self._kind, ordered))
+            decided = [self._decided(gate, plan.iloc[at : at + GATED_TOGETHER], batch_id, schema) for at in some]
             rows = pa.concat_tables([schema.empty_table(), *decided])
             constants = {
                 "round_id": ordered.round_id,
@@ -266,12 +269,11 @@ class Rounds:
             }
             self._writers[GATE].append(_with(rows, constants), step=GATE, batch_id=batch_id, part=part.number)
 
-    def _decided(self, plan: pd.DataFrame, batch_id: int, schema: pa.Schema) -> pa.Table:
+    def _decided(self, gate: gating.Gating, plan: pd.DataFrame, batch_id: int, schema: pa.Schema) -> pa.Table:
         """The gate's decisions about some groups of the plan."""
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
         stored = payloads.with_small_payloads(self._config, self._kind.value, batch_id, shards).to_pandas()
         mine = stored[stored["group_key"].isin(plan["group_key"])]
-        gate = gating.Gating(self._config.gate)
         decided = gate.decided(gating.with_elsewhere(mine, self._config, self._kind), plan)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
 
@@ -366,6 +368,13 @@ def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter, output:
 def requests_of(plan: pd.DataFrame) -> pa.Table:
     """plan: the columns of fit_requests.REQUEST, and others."""
     return pa.Table.from_pandas(plan[fit_requests.REQUEST.names], fit_requests.REQUEST, preserve_index=False)
+
+
+def _uncompared(kind: RoundKind, ordered: Ordered) -> Uncompared:
+    """A batch has said, before it planned, what cannot be compared; of a stream's rounds nobody has been told."""
+    if ordered.unproven:
+        return Uncompared.ALL
+    return Uncompared.NONE if kind == RoundKind.STREAM else Uncompared.FORESEEN
 
 
 def _refuse_missing(round_id: str, asked: int, report: pa.Table) -> None:

@@ -328,7 +328,9 @@ def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_
     expected = plain(rows, recipe=plainly)
     for name in ("status", "model_id", "payload", "signature"):
         assert result[name].tolist() == expected[name].tolist()
-    assert ["refitted" in json.loads(metrics) for metrics in result["metrics"]] == [True, False, True]
+    said = [json.loads(metrics) for metrics in result["metrics"]]
+    assert ["refitted" in each for each in said] == [True, False, True]
+    assert said[1]["champion_error"].startswith("its recipe: Killed: its process was killed by SIGKILL")
 
 
 def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:

@@ -80,15 +80,18 @@ def test_looks_that_fail_are_logged_and_tried_again_ever_more_rarely_until_one_s
 ) -> None:
     clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), UNGUARDED)
     sell(past, 3)
-    whole, tried = clustering.rewrite, []
+    whole = clustering.rewrite
+    looks: list[int] = []
+    tried: list[int] = []
 
     def full(*_: object) -> None:
-        tried.append(look)
+        tried.append(looks[-1])
         raise OSError("no space left on device")
 
     monkeypatch.setattr(clustering, "rewrite", full)
     with caplog.at_level(logging.WARNING):
         for look in range(400):
+            looks.append(look)
             clusterer.look()
     # 1, 3, 7, 15, 31 and 63 looks are left out, then always 127.
     assert tried == [0, 2, 6, 14, 30, 62, 126, 254, 382]
@@ -102,6 +105,7 @@ def test_looks_that_fail_are_logged_and_tried_again_ever_more_rarely_until_one_s
     tried.clear()
     sell(past, 3)
     for look in range(3):
+        looks.append(look)
         clusterer.look()
     assert tried == [0, 2], "a success forgets the failures before it"
 
