@@ -149,12 +149,9 @@ def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | Non
 
 def recorded(config: Config, round_id: str) -> dict[str, object] | None:
     """The round's row of `rounds`, its JSON columns as objects."""
-    for row in delta.read(config, tables.ROUNDS).to_pylist():
-        if row["round_id"] == round_id:
-            return {
-                name: json.loads(value) if name in ("reasons", "seconds", "pins") else value
-                for name, value in row.items()
-            }
+    for row in delta.read(config, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
+        written = ("reasons", "seconds", "pins")
+        return {name: json.loads(value) if name in written else value for name, value in row.items()}
     return None
 
 

@@ -23,8 +23,7 @@ from spinney.core.keys import ancestors, is_parent
 from spinney.core.names import own
 from spinney.stores.layout import directory, feature_sources
 from spinney.stores.row_selection import Integers, Selection, counts_by, integers, newest
-from spinney.stores.snapshot import Shards, Snapshot, Wanted, snapshot
-from spinney.stores.table_files import GroupIndex
+from spinney.stores.snapshot import Shards, Snapshot, Wanted, snapshot, wanted_of
 
 GROUP = own("group")
 """A group's place among the keys that were asked for."""
@@ -145,8 +144,8 @@ def _add_labelled_late(source: TrainingTables, group_keys: pa.Array, wanted: Wan
         found += counts_by(labelled, GROUP, groups)
         short = np.flatnonzero(candidates.dropped & (found < source.window_rows)).tolist()
         before = _Before.oldest_of(rows, short)
-        if short and len(short) < MANY:
-            wanted = GroupIndex(group_keys.take(pa.array(short)).to_pylist(), source.shards)
+        if short:
+            wanted = wanted_of(group_keys.take(pa.array(short)).to_pylist(), source.shards)
     return read
 
 
@@ -277,13 +276,13 @@ def with_labels(events: pa.Table, labels: pa.Table) -> pa.Table:
     return events.join(labels, [GROUP, "event_id"], join_type="inner").combine_chunks()
 
 
-def event_counts(source: TrainingTables, wanted: Wanted) -> pa.Table:
-    """Every wanted group that has an event: shard, group_key, and events: how many lie in the window."""
+def event_counts(source: TrainingTables, wanted: Wanted, where: ds.Expression | None = None) -> pa.Table:
+    """Every wanted group that has such an event: shard, group_key, and events: how many lie in the window."""
     columns = {"shard": "shard", "group_key": "group_key", "at": "event_time"}
     parts: list[pa.Table] = [_COUNTS.empty_table()]
     inside = [pa.scalar(each, _TIME) for each in (source.oldest, source.newest)]
     waiting = 0
-    for batch in source.events.batches(columns, wanted):
+    for batch in source.events.batches(columns, wanted, where):
         counts = pc.and_(pc.greater_equal(batch["at"], inside[0]), pc.less_equal(batch["at"], inside[1]))
         rows = pa.table({**{name: batch[name] for name in ("shard", "group_key")}, "events": counts.cast(pa.int64())})
         parts.append(_summed(rows))
@@ -293,9 +292,6 @@ def event_counts(source: TrainingTables, wanted: Wanted) -> pa.Table:
             waiting = 0
     return _summed(pa.concat_tables(parts))
 
-
-MANY = 2_000
-"""Groups from which on the events of all shards are counted: looking each one up would cost more."""
 
 MOST_WAITING = 4_000_000
 """Counts of batches that are held before they are added up."""
@@ -311,8 +307,9 @@ def _summed(rows: pa.Table) -> pa.Table:
 def counts_of(source: TrainingTables, keys: Sequence[str]) -> dict[str, int]:
     """How many events of the window each of these groups and parents has; none is 0."""
     parents = {key for key in keys if is_parent(key)}
-    everywhere = parents or len(keys) >= MANY
-    counts = event_counts(source, Shards(0, source.shards - 1) if everywhere else GroupIndex(keys, source.shards))
+    # The groups of a parent are in all shards.
+    wanted = Shards(0, source.shards - 1) if parents else wanted_of(keys, source.shards)
+    counts = event_counts(source, wanted, _between("event_time", source.oldest, source.newest))
     found = dict(zip(counts.column("group_key").to_pylist(), counts.column("events").to_pylist(), strict=True))
     of_parents = parent_counts(source, counts) if parents else {}
     return {key: (of_parents if key in parents else found).get(key, 0) for key in keys}

@@ -60,14 +60,14 @@ def editor(folder: Path) -> Edit:
     return edit
 
 
-def sell(config: Config, stores: int, rows: int = 30, first: int = 0, *, labelled: bool = True) -> None:
-    """Events of which x says the label, up to noise."""
+def sell(config: Config, stores: int | range, rows: int = 30, first: int = 0, *, labelled: bool = True) -> None:
+    """Events of which x says the label, up to noise: of so many stores, or of these."""
     delta.create_tables(config)
     random = np.random.default_rng(3 + first)
     place = directory(config, tables.EVENTS)
     schema = arrow_schema(place.contract)
     told = []
-    for store in range(stores):
+    for store in range(stores) if isinstance(stores, int) else stores:
         key = keys.encode([f"s{store:03}"])
         for at in range(first, first + rows):
             x = float(random.normal())

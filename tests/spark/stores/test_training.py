@@ -18,7 +18,7 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.history import select
 from spinney.core.recipe import Recipe
-from spinney.stores import delta, row_selection
+from spinney.stores import delta, row_selection, snapshot
 from spinney.stores.layout import directory
 from spinney.stores.parent_samples import PARENT, parent_rows, sampled
 from spinney.stores.rounds import READ
@@ -193,6 +193,26 @@ def test_the_events_in_the_window_are_counted_for_every_group_and_parent(fleet) 
     asked = ['["a","2"]', '["nobody","1"]']
     assert counts_of(source, asked) == {'["a","2"]': expected['["a","2"]'], '["nobody","1"]': 0}
     assert counts_of(source, [ALL, *asked])[ALL] == int(inside.sum())
+
+
+@pytest.mark.parametrize("by_shard", [False, True])
+def test_counting_opens_no_file_of_other_groups_or_of_times_outside_the_window(world, monkeypatch, by_shard) -> None:
+    made = world()
+    mine = '["a","1"]'
+    others = [shop for shop in "bcdfg" if keys.shard_of(keys.encode([shop, 1]), 4) != keys.shard_of(mine, 4)]
+    assert len(others) == 5
+    made.sell("a", 1, 12, since=CLOCK - timedelta(days=2))
+    kept = {each.name for each in Path(directory(made.config, tables.EVENTS).uri).rglob("*.parquet")}
+    made.sell("a", 1, 12, since=CLOCK - timedelta(days=20))
+    for shop in others:
+        made.sell(shop, 1, 12, since=CLOCK - timedelta(days=2))
+    source = TrainingTables.of(made.config, delta.pins(made.config, *READ), CLOCK.to_pydatetime())
+    for file in Path(directory(made.config, tables.EVENTS).uri).rglob("*.parquet"):
+        if file.name not in kept:
+            file.unlink()  # who opens it now, fails
+    if by_shard:
+        monkeypatch.setattr(snapshot, "WHOLE_SHARDS_FROM", 1)
+    assert counts_of(source, [mine]) == {mine: 12}
 
 
 @pytest.mark.parametrize("kind", ["decimal(10,2)", "int", "float"])
