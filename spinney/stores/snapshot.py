@@ -145,9 +145,7 @@ def wanted_of(group_keys: Sequence[str], shards: int) -> Wanted:
 
 def snapshot(config: Config, directory: Directory, at: int | None = None) -> Snapshot:
     """A directory as of a version; None: the newest. Raises StoreError when it was never made."""
-    table = delta.opened(config, directory)
-    if table is None:
-        raise StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
+    table = delta.existing(config, directory)
     if at is not None and at != table.version():
         table.load_as_version(at)
     return Snapshot(directory.name, directory.contract, folder(table), tuple(files(table)))
