@@ -28,7 +28,7 @@ from spinney.stores import champions, delta, news, training
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.event_counting import EVENTS
 from spinney.stores.fleet_clock import fleet_clock
-from spinney.stores.rounds import READ
+from spinney.stores.round_order import READ
 from spinney.stores.snapshot import Shards, wanted_of
 from spinney.stores.spark import Start
 from spinney.stores.table_files import GroupIndex

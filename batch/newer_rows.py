@@ -16,7 +16,7 @@ from spinney.core.asks import asks_of
 from spinney.core.champion_model import opened
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError
-from spinney.core.fitting import HELD_OUT
+from spinney.core.fit_attempt import HELD_OUT
 from spinney.core.keys import is_parent
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer

@@ -30,7 +30,8 @@ from spinney.core.recipe import Recipe
 from spinney.stores import charter, delta, last_configuration, leases, signing_key, tracking
 from spinney.stores.files import read_config
 from spinney.stores.past_rounds import largest_round
-from spinney.stores.rounds import FEW, Ordered, Rounds
+from spinney.stores.round_order import Ordered
+from spinney.stores.rounds import FEW, Rounds
 from spinney.stores.spark import Start, cores_of, on_demand, started_ahead
 
 NAME = QueryName.WEEKLY.value

@@ -30,7 +30,7 @@ from spinney.core.champion import PEOPLE, Promotion, champion
 from spinney.core.config import Config
 from spinney.core.encoding import convert
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, StoreError
-from spinney.core.fitting import model_id_of
+from spinney.core.fit_attempt import model_id_of
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Claim, Signer
 from spinney.core.steps import SHOWN

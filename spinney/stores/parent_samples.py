@@ -92,7 +92,7 @@ class _Reading:
         label = [self.source.schema.field("label")] if label_is_inside else []
         names = [field for field in event_schema(self.source) if field.name != "label"]
         schema = pa.schema([*names, *label, (_HASH, pa.int64()), (PARENT, pa.int64())])
-        return Selection(schema, PARENT, len(self.parent_keys), lowest(PARENT, _HASH, most))
+        return Selection(schema, PARENT, len(self.parent_keys), lowest(PARENT, _HASH, most), most)
 
     def numbered(self, keys: pa.Array) -> pa.Array:
         words = keys.dictionary_encode()

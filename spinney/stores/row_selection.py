@@ -23,11 +23,13 @@ class Selection:
     """Keeps what `choose` keeps of all rows that were added.
 
     choose: the places of the rows to keep, in the order in which they are to stand; what it drops once it drops with
-    more rows beside it too. owner: the column with the number of a row's group, from 0 to before `owners`.
+    more rows beside it too. owner: the column with the number of a row's group, from 0 to before `owners`. most: rows
+    up to which `choose` keeps all of a group's; where no group has more, the rows stay as they came. None: not known.
     """
 
-    def __init__(self, schema: pa.Schema, owner: str, owners: int, choose: Choose) -> None:
+    def __init__(self, schema: pa.Schema, owner: str, owners: int, choose: Choose, most: int | None = None) -> None:
         self.schema = schema
+        self._enough = most
         self._choose, self._owner, self._owners = choose, owner, owners
         self._held = [schema.empty_table()]
         self.held_rows, self._most = 0, HELD_ROWS
@@ -49,8 +51,12 @@ class Selection:
 
     def _drop(self) -> None:
         whole = pa.concat_tables(self._held)
-        kept = whole.take(pa.array(self._choose(whole)))
-        self.dropped |= counts_by(whole, self._owner, self._owners) > counts_by(kept, self._owner, self._owners)
+        counts = counts_by(whole, self._owner, self._owners)
+        if self._enough is not None and counts.max(initial=0) <= self._enough:
+            kept = whole
+        else:
+            kept = whole.take(pa.array(self._choose(whole)))
+            self.dropped |= counts > counts_by(kept, self._owner, self._owners)
         self._held, self.held_rows = [kept], kept.num_rows
         # Twice as many, so that what is kept is not chosen again for every few rows.
         self._most = max(HELD_ROWS, 2 * kept.num_rows)

@@ -39,7 +39,7 @@ from spinney.stores.clustering import Merge
 from spinney.stores.expired_rows import DATES, expired_rows, newest_batch
 from spinney.stores.layout import Directory
 from spinney.stores.rewriting import Source, Target
-from spinney.stores.rounds import READ
+from spinney.stores.round_order import READ
 from spinney.stores.stream_sources import readers
 from spinney.stores.table_files import TableFile
 

@@ -133,7 +133,7 @@ def _add_labelled_late(source: TrainingTables, group_keys: pa.Array, wanted: Wan
     before: _Before | None = None
     while before is None or before.numbers:
         numbered = _numbers(group_keys, None if before is None else before.numbers)
-        candidates = Selection(event_schema(source), GROUP, groups, newest(GROUP, groups, most))
+        candidates = Selection(event_schema(source), GROUP, groups, newest(GROUP, groups, most), most)
         for events in event_batches(source, wanted, numbered, None if before is None else before.newest):
             if before is None:
                 read += counts_by(events, GROUP, groups)
@@ -162,15 +162,12 @@ class _Before:
 
     @classmethod
     def oldest_of(cls, rows: pa.Table, numbers: Sequence[int]) -> _Before:
-        """rows: in the order (group, event_time)."""
-        of = integers(rows.column(GROUP))
-        times, ids = [], []
-        for g in numbers:
-            low, high = np.searchsorted(of, [g, g + 1]).tolist()
-            mine = rows.slice(low, high - low).select(["event_time", "event_id"])
-            times.append(mine["event_time"][0].as_py())
-            ids.append(pc.min(mine.filter(pc.equal(mine["event_time"], mine["event_time"][0]))["event_id"]).as_py())
-        return cls(tuple(numbers), pa.array(times, _TIME), pa.array(ids, pa.string()))
+        """rows: GROUP, event_time and event_id among the columns; each of `numbers` has some."""
+        names = [GROUP, "event_time", "event_id"]
+        mine = rows.select(names).filter(pc.is_in(rows.column(GROUP), pa.array(numbers, pa.int32())))
+        in_order = mine.sort_by([(name, "ascending") for name in names])
+        first = in_order.take(pa.array(np.searchsorted(integers(in_order.column(GROUP)), numbers), pa.int64()))
+        return cls(tuple(numbers), *(first.column(name).combine_chunks() for name in names[1:]))
 
     @property
     def newest(self) -> datetime:
@@ -241,7 +238,7 @@ def labelled_inside(events: pa.Table) -> pa.Table:
 
 
 def first_labels(source: TrainingTables, wanted: Wanted, numbered: Numbered, events: pa.Table) -> pa.Table:
-    """GROUP, event_id and label of those of these events that have one in `outcomes`, each once.
+    """GROUP, event_id and label of these events, where they have one in `outcomes`, each once; maybe of others too.
 
     An id may come twice when its copies are further apart than duplicates_within: the label known first counts, of two
     at one moment the least. events: GROUP and event_id among the columns.
@@ -259,10 +256,12 @@ def first_labels(source: TrainingTables, wanted: Wanted, numbered: Numbered, eve
 
 
 def _firsts(outcomes: pa.Table, asked: pa.Table) -> Integers:
-    """The places of the first label of each event that is asked for. asked: GROUP and event_id."""
-    placed = outcomes.select([GROUP, "event_id"]).append_column(_PLACE, pa.array(np.arange(outcomes.num_rows)))
-    places = integers(placed.join(asked, [GROUP, "event_id"], join_type="left semi").column(_PLACE))
-    mine = outcomes.take(pa.array(places))
+    """The places of the first label of each event; some others' where there are few. asked: GROUP and event_id."""
+    mine, places = outcomes, np.arange(outcomes.num_rows)
+    if outcomes.num_rows > 2 * asked.num_rows:  # else to leave the others out costs more than to keep them
+        placed = outcomes.select([GROUP, "event_id"]).append_column(_PLACE, pa.array(places))
+        places = integers(placed.join(asked, [GROUP, "event_id"], join_type="left semi").column(_PLACE))
+        mine = outcomes.take(pa.array(places))
     order = pc.sort_indices(mine, sort_keys=[("observed_at", "ascending"), ("label", "ascending")])
     in_order = mine.select([GROUP, "event_id"]).take(order).append_column(_PLACE, pa.array(np.arange(len(places))))
     # By place, for Arrow has no "first" of decimals.

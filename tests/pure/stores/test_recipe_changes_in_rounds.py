@@ -15,7 +15,8 @@ from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.stores import delta, recipes, signing_key
-from spinney.stores.rounds import Ordered, Rounds
+from spinney.stores.round_order import Ordered
+from spinney.stores.rounds import Rounds
 
 OWN = """\
 import os

@@ -21,7 +21,7 @@ from spinney.core.recipe import Recipe
 from spinney.stores import delta, row_selection, snapshot
 from spinney.stores.layout import directory
 from spinney.stores.parent_samples import PARENT, parent_rows, sampled
-from spinney.stores.rounds import READ
+from spinney.stores.round_order import READ
 from spinney.stores.row_selection import Selection
 from spinney.stores.snapshot import Shards
 from spinney.stores.table_files import GroupIndex
@@ -274,7 +274,7 @@ def held(monkeypatch) -> list[int]:
 @pytest.mark.parametrize("labelled", [1, 3, 40, 150])
 def test_of_a_giant_group_with_late_labels_no_more_than_a_few_windows_are_held(giant, held, labelled: int) -> None:
     made = giant(labelled)
-    got = chosen(made.config, '["a","1"]', '["b","1"]')
+    got = chosen(made.config, '["b","1"]', '["a","1"]')  # in another order than they are read
     pd.testing.assert_frame_equal(got, oracle(made, '["a","1"]', '["b","1"]'), check_dtype=False)
     assert len(got[got["group_key"] == '["a","1"]']) == min(30, 3_000 // labelled)
     assert len(held) > 30
@@ -295,8 +295,9 @@ def test_of_a_giant_parent_no_more_than_a_few_samples_are_held(giant, held, labe
     made = giant(labelled)
     got = chosen(made.config, BY_DEPT, ALL)
     pd.testing.assert_frame_equal(got, oracle(made, BY_DEPT, ALL), check_dtype=False)
-    # Of two parents, each with up to twice its sample of 40 candidates; twice what is kept is held.
-    assert max(held) <= 2 * 2 * 2 * 40 + 100
+    # Two parents have 160 candidates for their samples of 40, whose labels are looked for among twice as many; twice
+    # what is kept is held, and a batch of 100.
+    assert max(held) <= 2 * 2 * 160 + 100
 
 
 def test_the_events_of_a_giant_group_are_all_counted_however_often_they_are_read(giant, held) -> None:
