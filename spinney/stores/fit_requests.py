@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas import tables
+from spinney.core.arrow_types import arrow_type
+from spinney.stores.arrow import arrow_schema
 from spinney.stores.snapshot import Wanted, wanted_of
 
 REQUEST = pa.schema(
