@@ -27,9 +27,9 @@ from spinney.core.staleness import NewGroup, configured
 from spinney.stores import champions, delta, news, training
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.event_counting import EVENTS
-from spinney.stores.layout import directory
-from spinney.stores.rounds import READ
-from spinney.stores.snapshot import Shards, snapshot
+from spinney.stores.fleet_clock import fleet_clock
+from spinney.stores.round_order import READ
+from spinney.stores.snapshot import Shards, wanted_of
 from spinney.stores.spark import Start
 from spinney.stores.table_files import GroupIndex
 from spinney.stores.training import TrainingTables
@@ -117,8 +117,8 @@ def _planned(columns: Mapping[str, Any], view: View, *, stale_since: datetime | 
 
 def _champions(config: Config, view: View, groups: pa.Table) -> pa.Table:
     """Of each of these groups: model_id, epoch, pinned and fit_ms; null where no promotion names it."""
-    shards = Shards(pc.min(groups["shard"]).as_py(), pc.max(groups["shard"]).as_py())
-    known = champions.current(config, view.pins, shards)
+    wanted = wanted_of(groups.column("group_key").to_pylist(), config.fleet.shards)
+    known = champions.current(config, view.pins, wanted)
     place = pc.index_in(groups.column("group_key"), value_set=known.column("group_key").combine_chunks())
     return known.take(place)
 
@@ -179,16 +179,6 @@ def _named(config: Config, view: View, groups: Sequence[str]) -> pa.Table:
     if unknown:
         raise StoreError(f'group {unknown[0]}: no event of it was ever stored; expected a key like ["a","b"]')
     return found.take(place)
-
-
-def fleet_clock(config: Config) -> datetime | None:
-    """Now, by the fleet's clock: the wall's, or the greatest event time stored. None before the first event."""
-    if config.fleet.clock == "wall":
-        return datetime.now(UTC)
-    events = snapshot(config, directory(config, tables.EVENTS))
-    every = Shards(0, config.fleet.shards - 1)
-    newest = [pc.max(batch["at"]).as_py() for batch in events.batches({"at": "event_time"}, every)]
-    return max(newest, default=None)
 
 
 def pace_of(cores: int, config: Config, mean_ms: float | None) -> Pace:

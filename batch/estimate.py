@@ -32,7 +32,8 @@ from spinney.stores import charter, gating, signing_key
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.event_counting import EVENTS
 from spinney.stores.fitter import BLOCK_ROWS, KEPT
-from spinney.stores.rounds import Ordered, fit, fitting_of
+from spinney.stores.round_fitting import fit, fitting_of
+from spinney.stores.round_order import Ordered
 from spinney.stores.spark import cores_of, session, with_required
 
 SMALL = 60

@@ -16,13 +16,13 @@ from spinney.core.asks import asks_of
 from spinney.core.champion_model import opened
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError
-from spinney.core.fitting import HELD_OUT
+from spinney.core.fit_attempt import HELD_OUT
 from spinney.core.keys import is_parent
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
 from spinney.stores import fit_requests, training
 from spinney.stores.fit_requests import Champions
-from spinney.stores.snapshot import snapshots
+from spinney.stores.snapshot import snapshots, wanted_of
 from spinney.stores.training import TrainingTables
 
 EVENTS_AT_ONCE = 5_000_000
@@ -88,7 +88,8 @@ def _rows_to_compare(config: Config, view: View, groups: pa.Table) -> Iterator[I
         mine = groups.filter(pa.array((shards >= each.first) & (shards <= each.last)))
         if mine.num_rows:
             keys = mine.column("group_key").combine_chunks()
-            yield _counts(training.rows_of_groups(source, keys, each), mine.column("trained_through"))
+            wanted = wanted_of(keys.to_pylist(), config.fleet.shards)
+            yield _counts(training.rows_of_groups(source, keys, wanted), mine.column("trained_through"))
 
 
 def _counts(rows: training.GroupRows, through: pa.ChunkedArray) -> Integers:

@@ -25,7 +25,7 @@ from spinney.core.recipe_change import difference, lost, obstacle
 from spinney.core.recipe_name import IMPORTED, SHORT
 from spinney.core.signing import Signer
 from spinney.stores import champions, recipes
-from spinney.stores.snapshot import Shards
+from spinney.stores.snapshot import Shards, wanted_of
 
 FEW_GROUPS = 20
 SHARE = 0.1
@@ -51,7 +51,9 @@ class Changed:
 
 @dataclass(frozen=True)
 class RecipeChanges:
-    """by_recipe: most groups first. fleet: groups that the fleet has, parents not counted."""
+    """by_recipe: most groups first. fleet: groups that the fleet has, parents not counted; 0 where it makes no
+    difference.
+    """
 
     by_recipe: tuple[Changed, ...]
     fleet: int
@@ -89,7 +91,8 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
     if not mine.num_rows:
         return RecipeChanges((), 0)
     today = recipes.with_renamed(config, Recipe.of(config))
-    known = recipes.of_models(config, mine.column("model_id").combine_chunks())
+    wanted = wanted_of(mine.column("group_key").to_pylist(), config.fleet.shards)
+    known = recipes.of_models(config, mine.column("model_id").combine_chunks(), wanted)
     both = mine.select(["shard", "group_key", "model_id"]).append_column("recipe_id", known.column("recipe_id"))
     both = both.append_column("trained_through", known.column("trained_through"))
     changed = both.filter(pc.fill_null(pc.not_equal(both.column("recipe_id"), today.recipe_id), True))
@@ -103,7 +106,9 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
 
     asked = _Asked(today, newer, config.gate.evidence)
     by_recipe = [asked.changed(name, count, earlier.get(name or "")) for name, count in counts.most_common()]
-    return RecipeChanges(tuple(by_recipe), _fleet(config, plan, scope, view) if by_recipe else 0)
+    changes = RecipeChanges(tuple(by_recipe), 0)
+    # Few are never too many: to count the fleet, all its champions would be read.
+    return replace(changes, fleet=_fleet(config, plan, scope, view)) if changes.unproven > FEW_GROUPS else changes
 
 
 @dataclass(frozen=True)

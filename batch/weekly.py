@@ -31,7 +31,8 @@ from spinney.stores import charter, delta, last_configuration, leases, signing_k
 from spinney.stores.files import read_config
 from spinney.stores.fitting_here import FEW
 from spinney.stores.past_rounds import largest_round
-from spinney.stores.rounds import Ordered, Rounds
+from spinney.stores.round_order import Ordered
+from spinney.stores.rounds import Rounds
 from spinney.stores.spark import Start, cores_of, on_demand, started_ahead
 
 NAME = QueryName.WEEKLY.value
@@ -136,6 +137,7 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
         pins=view.pins,
         asked_for=batch.scope.which,
         recipe_id=Recipe.of(config).recipe_id,
+        unproven=batch.unproven,
     )
     rounds.plan(rows, ordered, batch.batch_id)
     last_configuration.remember(config)  # not before: a refused batch leaves the earlier configuration in effect
@@ -149,12 +151,9 @@ def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | Non
 
 def recorded(config: Config, round_id: str) -> dict[str, object] | None:
     """The round's row of `rounds`, its JSON columns as objects."""
-    for row in delta.read(config, tables.ROUNDS).to_pylist():
-        if row["round_id"] == round_id:
-            return {
-                name: json.loads(value) if name in ("reasons", "seconds", "pins") else value
-                for name, value in row.items()
-            }
+    for row in delta.read(config, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
+        written = ("reasons", "seconds", "pins")
+        return {name: json.loads(value) if name in written else value for name, value in row.items()}
     return None
 
 

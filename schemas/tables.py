@@ -166,8 +166,9 @@ MODELS = Contract(
             "metrics",
             "string",
             "JSON: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; "
-            "changed_from: recipe_id of the champion where it is another; refitted: estimator and recipe_id of the "
-            "champion's recipe that was fitted again; best_of: chosen, candidates; imported: origin; "
+            "changed_from: recipe_id of the champion where it is another; uncompared: why such a champion was not "
+            "compared; refitted: estimator and recipe_id of the champion's recipe that was fitted again; "
+            "best_of: chosen, candidates; imported: origin; "
             "shadow: estimator, recipe_id, and loss and rows, or error",
         ),
         Column("codec", "string", "linear, seasonal, sklearn-arrays, skops, pickle"),

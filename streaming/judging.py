@@ -11,6 +11,7 @@ import pandas as pd
 import xxhash
 from pyspark.sql.streaming.state import GroupState
 
+from schemas.vocabulary import Staleness
 from spinney.core.config import Config
 from spinney.core.judge import Most, Shard, Terms, advance, report
 from spinney.core.plan import Allowance, Queues
@@ -120,7 +121,9 @@ class Judging:
     def _is_idle(self, shard: Shard, now: int) -> bool:
         """Whether no verdict can change before there are news: time alone changes it by the wall clock only."""
         groups = shard.groups
-        return not (self.terms.wall or groups.any_due or (groups["retry_at"] > now).any())
+        # Of one that no policy calls stale, the end of its waiting changes nothing.
+        wakes = (groups["retry_at"] > now) & (groups["decision"] == Staleness.REFUSED.value)
+        return not (self.terms.wall or groups.any_due or wakes.any())
 
 
 def _idle_until(number: int, now: int) -> int:

@@ -20,7 +20,8 @@ from spinney.core.round_cost import Experience, PastRound
 from spinney.core.signing import Signer
 from spinney.stores import delta, news
 from spinney.stores.past_rounds import fit_times, past_rounds
-from spinney.stores.rounds import READ, Ordered, Rounds
+from spinney.stores.round_order import READ, Ordered
+from spinney.stores.rounds import Rounds
 from spinney.stores.spark import cores_of, session_for
 from streaming.delta_source import appended
 from streaming.judging import STATE, Judging

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -25,7 +26,34 @@ POLL_SECONDS = 1.0
 CLUSTER_SECONDS = 30.0
 """Between two looks whether files are due to be clustered: new commits are read, which takes milliseconds."""
 
+MOST_LEFT_OUT = 127
+"""Calls left out between two attempts that fail, at most: looks over an hour, polls over two minutes."""
+
 log = logging.getLogger(__name__)
+
+
+class Backoff:
+    """Which calls of something that fails are left out: one after the first failure, twice as many and one each time.
+
+    Counted in calls, so that it means the same at any pace.
+    """
+
+    def __init__(self) -> None:
+        self._failures = self._left_out = 0
+
+    def waits(self) -> bool:
+        """Whether this call is to be left out."""
+        if not self._left_out:
+            return False
+        self._left_out -= 1
+        return True
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._left_out = min(2 ** min(self._failures, 30) - 1, MOST_LEFT_OUT)
+
+    def succeeded(self) -> None:
+        self._failures = 0
 
 
 class Tidier:
@@ -34,6 +62,7 @@ class Tidier:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._writing: dict[str, threading.Lock] = {}
+        self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
         self._clusterers: list[Clusterer] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve_until_stopped, name="tidying", daemon=True)
@@ -59,15 +88,24 @@ class Tidier:
         looked = time.monotonic()
         while not self._stopping.wait(POLL_SECONDS):
             for query, writing in self._writing.items():
-                try:
-                    serve(self._config, query, writing, self._stopping.is_set)
-                except Exception as error:
-                    # The fleet goes on untidied; whoever asked waits in vain and says so.
-                    log.warning("tidying what query %s writes: %s", query, error)
+                self._serve(query, writing)
             if time.monotonic() - looked >= CLUSTER_SECONDS:
                 for each in self._clusterers:
                     each.look()
                 looked = time.monotonic()
+
+    def _serve(self, query: str, writing: threading.Lock) -> None:
+        backoff = self._backoffs[query]
+        if backoff.waits():
+            return
+        try:
+            serve(self._config, query, writing, self._stopping.is_set)
+        except Exception as error:
+            # The fleet goes on untidied; whoever asked waits in vain and says so.
+            log.warning("tidying what query %s writes: %s", query, error)
+            backoff.failed()
+        else:
+            backoff.succeeded()
 
 
 class Clusterer:
@@ -77,9 +115,15 @@ class Clusterer:
         self._config, self._directory, self._guard = config, directory, guard
         self._table: delta.DeltaTable | None = None
         self._seen = -1
+        self._backoff = Backoff()
 
     def look(self) -> None:
-        """Carry out the merges that are due. What fails is logged: refits read more files then, and the same rows."""
+        """Carry out the merges that are due. What fails is logged: refits read more files then, and the same rows.
+
+        A rewrite that fails has read and sorted up to its whole partition: it is not repeated at every look.
+        """
+        if self._backoff.waits():
+            return
         try:
             if self._table is None:
                 self._table = delta.opened(self._config, self._directory)
@@ -95,6 +139,10 @@ class Clusterer:
             return
         except Exception as error:
             log.warning("clustering %s: %s", self._directory.name, error)
+            self._table = None  # opened anew: what is known of its files may be what failed
+            self._backoff.failed()
+        else:
+            self._backoff.succeeded()
 
 
 def serve(config: Config, query: str, writing: threading.Lock, stopping: Callable[[], bool]) -> None:

@@ -7,7 +7,7 @@ promoted, unproven     from here   forgotten     a policy
 kept                   from here   forgotten     a policy, and a new row
 refused, withdrawn     from here   forgotten     a policy, and new rows, twice as many each time
 held                   from here   forgotten     a policy
-too few rows           from here   goes on       a policy, and the rows that were missing
+too few rows           from here   goes on       a policy, and the rows that were missing, or time: see STORED_AFTER
 failed, timed out      go on       goes on       time, twice as long each time: what was stale stays stale
 =====================  ==========  ============  ============================================================
 """
@@ -28,6 +28,14 @@ SECOND = 1_000_000
 FIRST_RETRY = 300 * SECOND
 LONGEST_RETRY = 86_400 * SECOND
 MOST_DOUBLINGS = 10
+
+STORED_AFTER = 10 * SECOND
+"""After an attempt that found too few rows. They are counted by the query that scores them and stored by another one,
+which may be some seconds behind: the attempt is repeated after this time, and after four times as much as long as it
+finds no more."""
+
+MOST_LOOKS = 8
+"""Attempts that find the same, 15 hours in all, before new rows alone count: rows that left the window never come."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +131,18 @@ def _take_person(groups: Groups, at: int, row: Decided) -> None:
 
 def _take_unfitted(groups: Groups, at: int, row: Unfitted, min_rows: int) -> None:
     """Too few rows waits for those missing; a failure settles nothing and waits for time, twice as long each time."""
-    failures = int(groups["failures"][at])
+    failures, missing = int(groups["failures"][at]), int(groups["wait_rows"][at])
     _forget_hindrances(groups, at)
     if row.status == ModelStatus.TOO_FEW_ROWS:
         _age_from(groups, at, row.clock)
         groups["labelled"][at] = max(int(groups["labelled"][at]), row.rows)
         groups["wait_rows"][at] = max(1, min_rows - row.rows)
+        looks = failures if groups["wait_rows"][at] == missing else 0
+        groups["failures"][at] = min(looks + 1, MOST_LOOKS)
+        if looks + 1 < MOST_LOOKS:
+            groups["retry_at"][at] = row.at + STORED_AFTER * 4**looks
     else:
+        failures = 0 if missing else failures  # attempts that found too few rows were none
         groups["failures"][at] = failures + 1
         groups["retry_at"][at] = row.at + min(FIRST_RETRY * 2 ** min(failures, MOST_DOUBLINGS), LONGEST_RETRY)
 

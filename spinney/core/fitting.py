@@ -7,88 +7,31 @@ trouble is one row, never an exception.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from json.encoder import encode_basestring_ascii as quoted
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from schemas.vocabulary import Decision, ModelStatus
-from spinney.core import champion_model, codec, shadow, turns
+from spinney.core import champion_model, shadow, turns
 from spinney.core.asks import Ask, asks_of
 from spinney.core.baseline import constant_losses
 from spinney.core.encoding import NULL_TIME, Floats, Integers
-from spinney.core.errors import (
-    MAX_ERROR_CHARACTERS,
-    ContractError,
-    Corrupt,
-    FitFailed,
-    GroupError,
-    SpinneyError,
-    TimedOut,
-    TooFewRows,
-)
+from spinney.core.errors import MAX_ERROR_CHARACTERS, GroupError, SpinneyError
 from spinney.core.estimators import kernel_for
+from spinney.core.fit_attempt import Attempt, attempt_of, is_open, results, seal, seen_through, take_fit
 from spinney.core.history import History, ranges, select
-from spinney.core.kernels import Fit, Kernel, Timer, on_one_thread
+from spinney.core.kernels import Kernel, Timer, on_one_thread
 from spinney.core.loss import Loss, loss_named
 from spinney.core.measuring import Rows, any_of, losses, means, no_answer
 from spinney.core.model import Model
 from spinney.core.recipe import Feature, Recipe
 from spinney.core.refitting import Refit, as_metrics, refitted
 from spinney.core.scoring import NOBODY
-from spinney.core.signing import Claim, Signer
-
-HELD_OUT = 5
-"""One row in so many is held out: the newest fifth."""
-
-COLUMNS = (
-    "group_key",
-    "status",
-    "model_id",
-    "parent_model_id",
-    "recipe_id",
-    "error_class",
-    "error",
-    "rows",
-    "trained_from",
-    "trained_through",
-    "metrics",
-    "codec",
-    "payload",
-    "signature",
-    "fit_ms",
-)
-
-
-@dataclass
-class _Attempt:
-    """What becomes one row of the result."""
-
-    ask: Ask
-    g: int
-    rows: int
-    heldout: int = 0
-    status: str = ModelStatus.FITTED
-    model_id: str | None = None
-    error: GroupError | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)
-    model: Model | None = None
-    sealed: tuple[str, bytes, bytes] | None = None
-    ms: float = 0.0
-    compared: Integers | None = None
-
-    def fail(self, error: GroupError) -> None:
-        statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}
-        self.status = statuses.get(type(error), ModelStatus.FAILED)
-        self.error, self.model_id, self.model, self.sealed = error, None, None, None
+from spinney.core.signing import Signer
 
 
 def fit_groups(
@@ -114,6 +57,8 @@ def fit_groups(
     constant_loss    of a constant answer by the older rows, on the same rows: see `spinney.core.baseline`
     champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
     changed_from     the champion's recipe_id, where that is known and not this recipe's
+    uncompared       where such a champion answers and no row was compared: why, and refit_failed: whether its recipe
+                     could have been fitted again and that failed. Not of an imported model that may have seen all rows
     refitted         where the champion has seen some of the held-out rows and was fitted by one of `recipe.earlier`:
                      that recipe's estimator and recipe_id. It was fitted on the older rows too, and champion_loss is
                      this model's, on all held-out rows
@@ -126,25 +71,25 @@ def fit_groups(
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     asked = asks_of(asks)
     history = select(rows, [ask.group_key for ask in asked], recipe, clock)
-    attempts = [_attempt(ask, g, history, recipe, signer) for g, ask in enumerate(asked)]
+    attempts = [attempt_of(ask, g, history, recipe, signer) for g, ask in enumerate(asked)]
     work = _Work(history, recipe, kernel, loss, timer)
     with on_one_thread():
-        work.compare([attempt for attempt in attempts if _open(attempt)], signer)
-        work.fit([attempt for attempt in attempts if _open(attempt)])
+        work.compare([attempt for attempt in attempts if is_open(attempt)], signer)
+        work.fit([attempt for attempt in attempts if is_open(attempt)])
     for attempt in attempts:
-        if _open(attempt):
-            _seal(attempt, signer)
+        if is_open(attempt):
+            seal(attempt, signer)
     with on_one_thread():
-        work.watch([attempt for attempt in attempts if _open(attempt)])
-    return _frame(attempts, history, recipe)
+        work.watch([attempt for attempt in attempts if is_open(attempt)])
+    return results(attempts, history, recipe)
 
 
 def failed(rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, ms: float) -> pd.DataFrame:
     """The row of a group whose fit cannot give one, for it ended its process. rows: as of `fit_groups`."""
     history = select(rows, [error.group_key], recipe, clock)
-    attempt = _Attempt(Ask(error.group_key, None, None, None, None, NULL_TIME), 0, len(history.times), ms=ms)
+    attempt = Attempt(Ask(error.group_key, None, None, None, None, NULL_TIME), 0, len(history.times), ms=ms)
     attempt.fail(error)
-    return _frame([attempt], history, recipe)
+    return results([attempt], history, recipe)
 
 
 @dataclass(frozen=True)
@@ -157,7 +102,7 @@ class _Work:
     loss: Loss
     timer: Timer
 
-    def compare(self, attempts: Sequence[_Attempt], signer: Signer) -> None:
+    def compare(self, attempts: Sequence[Attempt], signer: Signer) -> None:
         """Fit on the older rows, and measure that and the champion on the newer ones."""
         attempts = [attempt for attempt in attempts if attempt.heldout < attempt.rows]
         fitted = self._fitted(attempts, self._stops(attempts, leave_out=True))
@@ -175,13 +120,15 @@ class _Work:
             if silent[at]:
                 attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
                 continue
+            if counts[at]:
+                attempt.metrics.pop("uncompared", None)
             attempt.metrics["champion_loss"] = other[at]  # null without a champion: its losses are NaN
             attempt.metrics |= {"heldout_rows": int(counts[at]), "challenger_loss": own[at], "constant_loss": plain[at]}
         if fitted and self.recipe.shadow is not None:
             for attempt, places in zip(fitted, np.split(rows[both], np.cumsum(counts)[:-1]), strict=True):
                 attempt.compared = places
 
-    def fit(self, attempts: Sequence[_Attempt]) -> None:
+    def fit(self, attempts: Sequence[Attempt]) -> None:
         """Fit on all rows."""
         stops = self._stops(attempts, leave_out=False)
         fitted = self._fitted(attempts, stops)
@@ -196,7 +143,7 @@ class _Work:
             if silent[at]:
                 attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
 
-    def watch(self, attempts: Sequence[_Attempt]) -> None:
+    def watch(self, attempts: Sequence[Attempt]) -> None:
         """Measure the shadow where the challengers were, in its share of the groups."""
         asked = self.recipe.shadow
         if asked is None:
@@ -211,11 +158,11 @@ class _Work:
             attempt.metrics["shadow"] = found
             attempt.ms += ms
 
-    def _stops(self, attempts: Sequence[_Attempt], *, leave_out: bool) -> Integers:
+    def _stops(self, attempts: Sequence[Attempt], *, leave_out: bool) -> Integers:
         held = [attempt.heldout if leave_out else 0 for attempt in attempts]
         return self.history.starts[[attempt.g + 1 for attempt in attempts]] - np.array(held, dtype=np.int64)
 
-    def _fitted(self, attempts: Sequence[_Attempt], stops: Integers) -> list[_Attempt]:
+    def _fitted(self, attempts: Sequence[Attempt], stops: Integers) -> list[Attempt]:
         """Those of the attempts that now have a model; the others have failed."""
         if not attempts:
             return []
@@ -223,21 +170,21 @@ class _Work:
         turns.begin(None, turns.FIT)
         fits = self.kernel.fit(stack, self.timer)
         for attempt, fit in zip(attempts, fits, strict=True):
-            _take(attempt, fit)
+            take_fit(attempt, fit)
         return [attempt for attempt in attempts if attempt.model is not None]
 
-    def _newest(self, attempts: Sequence[_Attempt]) -> tuple[Integers, Integers]:
+    def _newest(self, attempts: Sequence[Attempt]) -> tuple[Integers, Integers]:
         """The places of the held-out rows, and whose they are."""
         stops = self.history.starts[[attempt.g + 1 for attempt in attempts]]
         held = np.array([attempt.heldout for attempt in attempts], dtype=np.int64)
         return ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
 
-    def _constant_losses(self, attempts: Sequence[_Attempt], rows: Rows) -> Floats:
+    def _constant_losses(self, attempts: Sequence[Attempt], rows: Rows) -> Floats:
         begins = self.history.starts[[attempt.g for attempt in attempts]]
         return constant_losses(self.history, begins, self._stops(attempts, leave_out=True), rows, self.loss)
 
     def _refitted_losses(
-        self, attempts: Sequence[_Attempt], which: Integers, rows: Integers
+        self, attempts: Sequence[Attempt], which: Integers, rows: Integers
     ) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Losses of champions' own recipes, fitted again without these rows; and of which rows there are any.
 
@@ -248,23 +195,23 @@ class _Work:
         refits, asked = [], []
         for at, attempt in enumerate(attempts):
             places = rows[starts[at] : starts[at + 1]]
-            if attempt.ask.recipe_id in earlier and self.history.times[places[0]] <= _seen(attempt.ask):
+            if attempt.ask.recipe_id in earlier and self.history.times[places[0]] <= seen_through(attempt.ask):
                 refits.append(Refit(attempt.g, str(attempt.ask.recipe_id), int(places[0]), places))
                 asked.append((attempt, slice(starts[at], starts[at + 1])))
-        found = refitted(self.history, refits, earlier, self.timer)
+        found = refitted(self.history, refits, earlier, self.timer, self.recipe.refit_error)
         for refit, each, (attempt, mine) in zip(refits, found, asked, strict=True):
             attempt.ms += each.ms
             if each.losses is None:
-                attempt.metrics["champion_error"] = f"its recipe: {each.error}"[:MAX_ERROR_CHARACTERS]
+                attempt.refuse_comparison(f"its recipe: {each.error}", refit_failed=True)
                 continue
             attempt.metrics["refitted"] = as_metrics(refit, each)
             out[mine], known[mine] = each.losses, True
         return out, known
 
-    def _champion_losses(self, attempts: Sequence[_Attempt], which: Integers, rows: Integers, signer: Signer) -> Floats:
+    def _champion_losses(self, attempts: Sequence[Attempt], which: Integers, rows: Integers, signer: Signer) -> Floats:
         """NaN where a champion has seen the row, cannot answer, or is not there."""
         out = np.full(len(rows), np.nan)
-        through = np.array([_seen(attempt.ask) for attempt in attempts], dtype=np.int64)
+        through = np.array([seen_through(attempt.ask) for attempt in attempts], dtype=np.int64)
         fresh = np.flatnonzero(self.history.times[rows] > through[which])
         for features, found in self._champions(attempts, np.unique(which[fresh]).tolist(), signer).items():
             place = np.full(len(attempts), NOBODY, dtype=np.int64)
@@ -275,10 +222,13 @@ class _Work:
             out[mine], errors = losses(own, list(found.values()), of_rows, self.loss, asked)
             for at, raised in errors.items():
                 owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
+            answered = np.bincount(of_rows.which[np.isfinite(out[mine])], minlength=len(owners))
+            for at in np.flatnonzero(answered == 0).tolist():
+                owners[at].metrics.pop("uncompared", None)  # it answers no more than this: there is nothing to keep
         return out
 
     def _champions(
-        self, attempts: Sequence[_Attempt], wanted: Sequence[int], signer: Signer
+        self, attempts: Sequence[Attempt], wanted: Sequence[int], signer: Signer
     ) -> dict[tuple[Feature, ...], dict[int, Model]]:
         """The champions of the wanted attempts that can be asked: by their features, by the attempt's place."""
         found: dict[tuple[Feature, ...], dict[int, Model]] = {}
@@ -287,7 +237,7 @@ class _Work:
             try:
                 model = champion_model.opened(attempts[at].ask, self.recipe, signer)
             except SpinneyError as error:
-                attempts[at].metrics["champion_error"] = str(error)[:MAX_ERROR_CHARACTERS]
+                attempts[at].refuse_comparison(str(error), refit_failed=False)
                 continue
             found.setdefault(model.encoder.features, {})[at] = model
         return found
@@ -298,122 +248,9 @@ class _Work:
         return losses(self.history, models, rows, self.loss, begin)
 
 
-def _models(attempts: Sequence[_Attempt]) -> list[Model]:
+def _models(attempts: Sequence[Attempt]) -> list[Model]:
     return [attempt.model for attempt in attempts if attempt.model is not None]
 
 
-def _turns(attempts: Sequence[_Attempt], doing: str) -> Callable[[int], None]:
+def _turns(attempts: Sequence[Attempt], doing: str) -> Callable[[int], None]:
     return lambda at: turns.begin(attempts[at].ask.group_key, doing)
-
-
-def _attempt(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer) -> _Attempt:
-    rows = int(history.starts[g + 1] - history.starts[g])
-    attempt = _Attempt(ask, g, rows)
-    if rows < max(1, recipe.min_rows):
-        attempt.fail(TooFewRows(ask.group_key, rows, max(1, recipe.min_rows)))
-        return attempt
-    attempt.model_id = model_id_of(ask.group_key, history.fingerprint(g), recipe.recipe_id)
-    if attempt.model_id == ask.champion_id and _signed(ask, signer):
-        attempt.status = Decision.KEPT
-        return attempt
-    attempt.heldout = max(1, rows // HELD_OUT)
-    attempt.metrics = {
-        "heldout_rows": 0,
-        "challenger_loss": None,
-        "constant_loss": None,
-        "champion_loss": None,
-        "champion_id": ask.champion_id,
-        "train_loss": None,
-    }
-    if ask.recipe_id not in (None, recipe.recipe_id):
-        attempt.metrics["changed_from"] = ask.recipe_id
-    return attempt
-
-
-def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_id: str | None = None) -> str:
-    """SHA-256 in hex. Equal for the same work, whoever does it, whenever."""
-    parent = "null" if parent_model_id is None else quoted(parent_model_id)
-    # The text of a JSON list: an encoder is set up anew for each list, which takes longer than the digest.
-    text = f"[{quoted(group_key)}, {quoted(fingerprint)}, {quoted(recipe_id)}, {parent}]"
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _open(attempt: _Attempt) -> bool:
-    return attempt.status == ModelStatus.FITTED
-
-
-def _take(attempt: _Attempt, fit: Fit) -> None:
-    attempt.ms += fit.ms
-    attempt.model = fit.model
-    attempt.metrics |= fit.scores
-    if fit.model is None:
-        attempt.fail(FitFailed.of(attempt.ask.group_key, fit.error or RuntimeError("the kernel gave no model")))
-
-
-def _seen(ask: Ask) -> int:
-    """Through when the champion has seen rows. One that does not say may have seen them all."""
-    return (
-        np.iinfo(np.int64).max if ask.champion_id is None or ask.trained_through == NULL_TIME else ask.trained_through
-    )
-
-
-def _signed(ask: Ask, signer: Signer) -> bool:
-    """Whether the champion can answer: one whose key was lost is fitted again, on the same rows too."""
-    try:
-        claim, payload = champion_model.claim_of(ask)
-        signer.verify(claim, payload, ask.signature)
-    except Corrupt:
-        return False
-    return True
-
-
-def _seal(attempt: _Attempt, signer: Signer) -> None:
-    key = attempt.ask.group_key
-    if attempt.model is None or attempt.model_id is None:
-        raise AssertionError(f"group {key} is fitted without a model")
-    turns.begin(key, turns.STORE)
-    try:
-        name, payload = codec.dump(attempt.model)
-    except ContractError as error:
-        attempt.fail(FitFailed.of(key, error))
-        return
-    claim = Claim(key, attempt.model_id, name)
-    attempt.sealed = (name, payload, signer.sign(claim, payload))
-
-
-def _frame(attempts: Sequence[_Attempt], history: History, recipe: Recipe) -> pd.DataFrame:
-    times, starts = history.times, history.starts
-    sealed: list[tuple[str | None, bytes | None, bytes | None]] = [a.sealed or (None, None, None) for a in attempts]
-    errors = [_words(attempt.error) for attempt in attempts]
-    first = [int(times[starts[a.g]]) if a.rows else NULL_TIME for a in attempts]
-    last = [int(times[starts[a.g + 1] - 1]) if a.rows else NULL_TIME for a in attempts]
-    values: Mapping[str, Any] = {
-        "group_key": [a.ask.group_key for a in attempts],
-        "status": [str(a.status) for a in attempts],
-        "model_id": [a.model_id for a in attempts],
-        "parent_model_id": [None] * len(attempts),
-        "recipe_id": [recipe.recipe_id] * len(attempts),
-        "error_class": [error_class for error_class, _ in errors],
-        "error": [text for _, text in errors],
-        "rows": np.array([a.rows for a in attempts], dtype=np.int64),
-        "trained_from": _stamps(first),
-        "trained_through": _stamps(last),
-        "metrics": [json.dumps(a.metrics) for a in attempts],
-        "codec": [name for name, _, _ in sealed],
-        "payload": [payload for _, payload, _ in sealed],
-        "signature": [signature for _, _, signature in sealed],
-        "fit_ms": np.array([a.ms for a in attempts], dtype=np.float64),
-    }
-    objects = {name: pd.Series(list(of), dtype=object) for name, of in values.items() if isinstance(of, list)}
-    return pd.DataFrame({**values, **objects}, columns=list(COLUMNS))
-
-
-def _words(error: GroupError | None) -> tuple[str | None, str | None]:
-    if isinstance(error, FitFailed):
-        return error.error_class, error.error
-    return (None, None) if error is None else (type(error).__name__, str(error)[:MAX_ERROR_CHARACTERS])
-
-
-def _stamps(microseconds_: Sequence[int]) -> pd.Series[Any]:
-    stamps = np.array(microseconds_, dtype=np.int64).astype("datetime64[us]")
-    return pd.Series(stamps).dt.tz_localize("UTC")

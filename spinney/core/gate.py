@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from enum import Enum, auto
 from typing import Any, Protocol
 
 from schemas.vocabulary import Decision
@@ -27,11 +28,25 @@ class Rule(Protocol):
     def margin(self) -> float: ...
 
 
-def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
+class Uncompared(Enum):
+    """Which challengers of another recipe may be promoted although nothing could be compared with the champion.
+
+    NONE: a round that nobody was told of beforehand. FORESEEN: a batch that has counted them and found them few:
+    those whose comparison was expected and failed are none of them. ALL: somebody asked for it.
+    """
+
+    NONE = auto()
+    FORESEEN = auto()
+    ALL = auto()
+
+
+def decide(
+    metrics: Mapping[str, Any], gate: Rule, uncompared: Uncompared = Uncompared.FORESEEN
+) -> tuple[Decision, str]:
     """PROMOTED, UNPROVEN or REFUSED, and why, in words with the numbers.
 
-    metrics: heldout_rows (rows compared), challenger_loss, champion_loss, champion_id, changed_from and refitted, as
-    `fit_groups` gives them.
+    metrics: heldout_rows (rows compared), challenger_loss, champion_loss, champion_id, changed_from, uncompared and
+    refitted, as `fit_groups` gives them.
 
     Rule ``not_worse``: a challenger is refused only if it is *shown* to be worse. It has seen newer data, so a loss
     up to ``1 + margin`` times the champion's passes: the margin leans towards the challenger. With less evidence than
@@ -40,6 +55,7 @@ def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     Where the champion was fitted by another recipe (`changed_from`), a challenger that is worse is refused on less
     evidence too: an edit must not replace models that measure better, and the champion stays until more rows have come.
     Where the champion's own recipe was fitted again (`refitted`), that model was measured in the champion's place.
+    Where nothing could be compared with a champion of another recipe that answers, `uncompared` says which pass.
 
     Raises ContractError for another rule.
     """
@@ -50,6 +66,12 @@ def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
         return _first(rows, mine, gate)
     theirs = _finite(metrics.get("champion_loss"))
     if mine is None or theirs is None:
+        why = metrics.get("uncompared")
+        if why and not _may_pass(why, uncompared):
+            return Decision.REFUSED, (
+                f"not compared: the champion was fitted by another recipe, and {why['why']}. "
+                "`spinney retrain --unproven` promotes without evidence"
+            )
         return Decision.UNPROVEN, f"thin evidence: no rows compared with the champion, {gate.evidence} needed"
     is_worse, refitted = mine > theirs * (1 + gate.margin), metrics.get("refitted")
     is_changed = metrics.get("changed_from") is not None
@@ -62,6 +84,10 @@ def decide(metrics: Mapping[str, Any], gate: Rule) -> tuple[Decision, str]:
     if is_worse:
         return Decision.REFUSED, f"worse: {losses}"
     return Decision.PROMOTED, f"not worse: {losses}"
+
+
+def _may_pass(why: Mapping[str, Any], uncompared: Uncompared) -> bool:
+    return uncompared is Uncompared.ALL or (uncompared is Uncompared.FORESEEN and not why["refit_failed"])
 
 
 def _named(refitted: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.encoding import Floats
-from spinney.core.fitting import HELD_OUT
+from spinney.core.fit_attempt import HELD_OUT
 from spinney.core.loss import loss_named
 
 WRONG = "wrong"

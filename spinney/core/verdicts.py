@@ -11,7 +11,7 @@ import numpy as np
 from schemas.vocabulary import Staleness
 from spinney.core.attempts import SECOND
 from spinney.core.durations import as_words
-from spinney.core.groups import Groups
+from spinney.core.groups import NEVER, Groups
 
 if TYPE_CHECKING:
     from spinney.core.staleness import Policy
@@ -76,8 +76,11 @@ class Stale:
 
 def decide(groups: Groups, stale: np.ndarray, now: int) -> np.ndarray:
     # Parents have no rows of their own to wait for: their children's count for the children.
-    waits = (groups["rows_since"] < groups["wait_rows"]) & ~groups.are_parents
-    waits |= now < groups["retry_at"]
+    lacks = (groups["rows_since"] < groups["wait_rows"]) & ~groups.are_parents
+    is_early = now < groups["retry_at"]
+    # After too few rows either is enough: new ones, or time in which those that were counted are stored.
+    found_few = (groups["wait_rows"] > 0) & (groups["retry_at"] != NEVER)
+    waits = np.where(found_few, lacks & is_early, lacks | is_early)
     decision = np.full(len(groups), Staleness.FRESH.value, dtype=object)
     decision[stale] = Staleness.FIT.value
     decision[stale & waits] = Staleness.REFUSED.value
@@ -142,7 +145,8 @@ def _hindrance(groups: Groups, i: int, decision: str, now: int) -> str:
     if decision == Staleness.DEFERRED:
         return WITHHELD
     retry_in = int(groups["retry_at"][i]) - now
-    if retry_in > 0:
-        wait = timedelta(seconds=round(retry_in / SECOND))
-        return f"; failed fits in a row: {groups['failures'][i]}, the next try waits {as_words(wait)}"
-    return f"; waits for new rows: {groups['rows_since'][i]} of {groups['wait_rows'][i]} came"
+    wait = as_words(timedelta(seconds=round(max(retry_in, 0) / SECOND)))
+    if retry_in > 0 and not groups["wait_rows"][i]:
+        return f"; failed fits in a row: {groups['failures'][i]}, the next try waits {wait}"
+    rows = f"; waits for new rows: {groups['rows_since'][i]} of {groups['wait_rows'][i]} came"
+    return f"{rows}, or {wait} for rows that are counted and not stored yet" if retry_in > 0 else rows

@@ -22,7 +22,7 @@ from spinney.core.encoding import Columns, Floats, convert
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError
 from spinney.core.estimators import kernel_for
 from spinney.core.estimators.best_of import BestOf
-from spinney.core.fitting import HELD_OUT
+from spinney.core.fit_attempt import HELD_OUT
 from spinney.core.history import History, label_text, select
 from spinney.core.kernels import Fit, Kernel, OneByOne, Timer, on_one_thread, weight_arguments
 from spinney.core.model import Model

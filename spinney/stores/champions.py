@@ -9,14 +9,14 @@ import pyarrow as pa
 from schemas import tables
 from spinney.core import champion_table
 from spinney.core.config import Config
-from spinney.stores.snapshot import Shards, snapshots
+from spinney.stores.snapshot import Wanted, snapshots
 
 
-def current(config: Config, pins: Mapping[str, int], shards: Shards) -> pa.Table:
-    """One row per group of these shards that any promotion names: champion_table.SCHEMA.
+def current(config: Config, pins: Mapping[str, int], wanted: Wanted) -> pa.Table:
+    """One row per wanted group that any promotion names: champion_table.SCHEMA.
 
     fit_ms: of its last fit that was decided about; null if none was.
     """
     names = {name: name for name in champion_table.INPUT}
-    rows = [table.read(names, shards) for table in snapshots(config, tables.PROMOTIONS, pins)]
+    rows = [table.read(names, wanted) for table in snapshots(config, tables.PROMOTIONS, pins)]
     return champion_table.champions_of(pa.concat_tables(rows))

@@ -142,6 +142,14 @@ def version(config: Config, directory: Directory) -> int:
     return int(table.version())
 
 
+def existing(config: Config, directory: Directory) -> DeltaTable:
+    """A directory as it is now. Raises StoreError when it was never made."""
+    table = opened(config, directory)
+    if table is None:
+        raise not_made(directory)
+    return table
+
+
 def not_made(directory: Directory) -> StoreError:
     """What is raised for a table that was never made."""
     return StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.snapshot import Shards, Wanted
-from spinney.stores.table_files import GroupIndex
+from spinney.stores.snapshot import Wanted, wanted_of
 
 REQUEST = pa.schema(
     [("shard", pa.int32()), ("group_key", pa.string()), ("champion_id", pa.string()), ("events", pa.int64())]
@@ -35,9 +34,6 @@ CHAMPION = {
 AT_ONCE_BYTES = 256 << 20
 """Payloads of one task that are read together; more are read block by block."""
 
-WHOLE_SHARDS_FROM = 2_000
-"""Groups of a task from which on the rows of all their shards are read: looking each one up would cost more."""
-
 _STORED = ("group_key", "model_id", "codec", "payload", "signature", "trained_through", "recipe_id", "fitted_at")
 _TYPES = pa.schema([(name, arrow_schema(tables.MODELS).field(name).type) for name in _STORED])
 
@@ -52,9 +48,7 @@ def written(requests: pa.Table) -> bytes:
 
 def wanted(requests: pa.Table, shards: int) -> Wanted:
     """Which rows of the tables these requests need. shards: the fleet's number of them."""
-    if requests.num_rows < WHOLE_SHARDS_FROM:
-        return GroupIndex(requests.column("group_key").to_pylist(), shards)
-    return Shards(pc.min(requests["shard"]).as_py(), pc.max(requests["shard"]).as_py())
+    return wanted_of(requests.column("group_key").to_pylist(), shards)
 
 
 def read(value: bytes) -> pa.Table:

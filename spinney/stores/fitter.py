@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame, SparkSession
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
 from spinney.core.errors import StoreError
-from spinney.core.fitting import COLUMNS
+from spinney.core.fit_attempt import COLUMNS
 from spinney.core.names import own
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer

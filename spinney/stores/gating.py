@@ -14,7 +14,7 @@ from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, RoundKind
 from spinney.core.champion import ANSWERING, PEOPLE
 from spinney.core.config import Config, Gate
-from spinney.core.gate import decide
+from spinney.core.gate import Uncompared, decide
 from spinney.stores import delta, layout
 from spinney.stores.models import CARRIED_BYTES
 
@@ -63,9 +63,10 @@ def _other(kind: RoundKind) -> str:
 
 @dataclass(frozen=True)
 class Gating:
-    """Decides about what a round stored."""
+    """Decides about what a round stored. uncompared: which may be promoted with nothing to compare them by."""
 
     gate: Gate
+    uncompared: Uncompared = Uncompared.FORESEEN
 
     def decided(self, models: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
         """Columns COLUMNS, one row per group of the plan that was fitted or kept.
@@ -81,7 +82,7 @@ class Gating:
 
     def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")
-        decision, reason = decide(metrics, self.gate)
+        decision, reason = decide(metrics, self.gate, self.uncompared)
         # The champion of the plan is fitted again only where its signature was lost: then this one has to answer.
         elsewhere = model.get(ELSEWHERE)
         stands = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])

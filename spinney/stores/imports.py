@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
@@ -31,7 +30,7 @@ from spinney.core.champion import PEOPLE, Promotion, champion
 from spinney.core.config import Config
 from spinney.core.encoding import convert
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, StoreError
-from spinney.core.fitting import model_id_of
+from spinney.core.fit_attempt import model_id_of
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Claim, Signer
 from spinney.core.steps import SHOWN
@@ -39,6 +38,7 @@ from spinney.stores import charter, delta, layout, leases, model_files
 from spinney.stores.arrow import arrow_schema, to_pandas
 from spinney.stores.decisions import STEP, Said
 from spinney.stores.delta import Writer
+from spinney.stores.fleet_clock import fleet_clock
 from spinney.stores.model_files import Source
 from spinney.stores.models import CARRIED_BYTES
 
@@ -112,19 +112,13 @@ def now_of(config: Config) -> datetime:
 
     Never beyond the newest stored event, whatever the models say: the judge takes it over, and it does not run back.
     """
-    if config.fleet.clock == "wall":
-        return datetime.now(UTC)
-    table = delta.opened(config, layout.directory(config, tables.EVENTS))
-    batches = () if table is None else delta.dataset(table).to_batches(["event_time"])
-    newest: datetime | None = max(
-        (pc.max(batch.column(0)).as_py() for batch in batches if batch.num_rows), default=None
-    )
-    if newest is None:
+    now = fleet_clock(config)
+    if now is None:
         raise StoreError(
             f"fleet {config.fleet.name}: expected a stored event, to know when models arrive by the fleet's clock, "
             "which is the events'; got none. Load the history first"
         )
-    return newest
+    return now
 
 
 def made(wanted: Wanted, rows: pd.DataFrame | None, recipe: Recipe, signer: Signer, source: Source) -> Made:

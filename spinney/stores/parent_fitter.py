@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame, SparkSession
 from spinney.core.arrow_types import arrow_type
 from spinney.core.errors import StoreError
 from spinney.core.names import own
-from spinney.stores import fit_requests, training
+from spinney.stores import fit_requests, parent_samples, training
 from spinney.stores.fitter import BLOCK_ROWS, TASK_EVENTS, Batches, Fitter, Output, block, fitted, refuse_missing
 from spinney.stores.snapshot import Shards
 from spinney.stores.supervised import Supervised
@@ -38,7 +38,7 @@ class _ParentSampling:
 
     @property
     def types(self) -> dict[str, str]:
-        own = {_TASK: "int", _KEY: "string", _COUNTED: "bigint", training.ORIGIN: "string"}
+        own = {_TASK: "int", _KEY: "string", _COUNTED: "bigint", parent_samples.ORIGIN: "string"}
         return {**own, **self.rows.types}
 
     @property
@@ -53,8 +53,8 @@ class _ParentSampling:
         """Rows of samples, and of each parent a row that only says how many events there were, be it none."""
         for batch in batches:
             for first, last in zip(batch["first"].to_pylist(), batch["last"].to_pylist(), strict=True):
-                rows, counts = training.parent_rows(self.rows, self.parents, Shards(first, last))
-                yield from self._told(rows.column(training.PARENT).to_numpy(), None, rows).to_batches()
+                rows, counts = parent_samples.parent_rows(self.rows, self.parents, Shards(first, last))
+                yield from self._told(rows.column(parent_samples.PARENT).to_numpy(), None, rows).to_batches()
                 yield from self._told(np.arange(len(self.parents)), counts, None).to_batches()
 
     def _told(self, parents: np.ndarray, counts: np.ndarray | None, rows: pa.Table | None) -> pa.Table:
@@ -99,7 +99,7 @@ class _ParentFitting:
         self._refuse_missing(keys, mine, rows.filter(rows.column(_COUNTED).is_valid()))
         data = rows.filter(rows.column(_COUNTED).is_null())
         place = pc.index_in(data.column(_KEY), value_set=keys).cast(pa.int64())
-        chosen = training.sampled(data.append_column(training.PARENT, place), self.fitter.rows.max_rows)
+        chosen = parent_samples.sampled(data.append_column(parent_samples.PARENT, place), self.fitter.rows.max_rows)
         owners = chosen.column(_KEY).combine_chunks()
         champions = self.fitter.champions(mine).of(0, mine.num_rows)
         training_rows = chosen.select(self.fitter.rows.schema.names)

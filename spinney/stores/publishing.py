@@ -20,7 +20,11 @@ _SETTINGS = {
 
 
 class Publisher:
-    """Publishes to one topic. The connection is made at the first message and kept."""
+    """Publishes to one topic. The connection is made at the first message and kept until a batch fails.
+
+    After a failure the next batch has a client of its own: what the failed one still had queued is neither sent among
+    the next batch's messages nor counted as theirs.
+    """
 
     def __init__(self, config: Config, topic: str) -> None:
         self._config, self._topic = config, topic
@@ -29,12 +33,14 @@ class Publisher:
 
     def publish(self, messages: Iterable[tuple[bytes, bytes]]) -> None:
         """Send (key, value) pairs and wait for the broker to have them all. Raises StoreError when it has not."""
-        if self._producer is None:
-            # Compressed only if asked for: not every consumer knows the codec that our own records are sent with.
-            compression = self._config.kafka.options.get("compression.type", "none")
-            only_errors = {"delivery.report.only.error": True, "on_delivery": self._answered}
-            self._producer = kafka.producer(self._config, {**_SETTINGS, **only_errors, "compression.type": compression})
-        producer = self._producer
+        try:
+            self._publish(messages)
+        except BaseException:
+            self._producer = None
+            raise
+
+    def _publish(self, messages: Iterable[tuple[bytes, bytes]]) -> None:
+        producer = self._connected()
         try:
             for key, value in messages:
                 while True:
@@ -49,10 +55,22 @@ class Publisher:
         if left or self._refused:
             raise self._not_published(self._refused[0] if self._refused else f"{left} messages without an answer")
 
-    def _answered(self, error: Any, message: Any) -> None:
-        del message
-        if error is not None:
-            self._refused.append(str(error.str()))
+    def _connected(self) -> Producer:
+        if self._producer is None:
+            # A list of its own for each client: a late answer to a failed batch says nothing of a later one.
+            refused: list[str] = []
+
+            def answered(error: Any, message: Any) -> None:
+                del message
+                if error is not None:
+                    refused.append(str(error.str()))
+
+            # Compressed only if asked for: not every consumer knows the codec that our own records are sent with.
+            compression = self._config.kafka.options.get("compression.type", "none")
+            only_errors = {"delivery.report.only.error": True, "on_delivery": answered}
+            self._producer = kafka.producer(self._config, {**_SETTINGS, **only_errors, "compression.type": compression})
+            self._refused = refused
+        return self._producer
 
     def _not_published(self, got: str) -> StoreError:
         return StoreError(

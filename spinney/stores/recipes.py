@@ -22,7 +22,7 @@ from spinney.core.signing import Claim, Signer
 from spinney.stores import charter, storage
 from spinney.stores.layout import root
 from spinney.stores.recipe_names import FOLDER
-from spinney.stores.snapshot import Shards, snapshots
+from spinney.stores.snapshot import Wanted, snapshots
 
 
 def keep(config: Config, signer: Signer, recipe: Recipe) -> None:
@@ -54,12 +54,14 @@ def with_renamed(config: Config, today: Recipe) -> Recipe:
     return replace(today, renamed=tuple(renamed))
 
 
-def of_models(config: Config, model_ids: pa.Array) -> pa.Table:
-    """Of each of these models, in their order: recipe_id and trained_through; null where no such model is stored."""
+def of_models(config: Config, model_ids: pa.Array, wanted: Wanted) -> pa.Table:
+    """Of each of these models, in their order: recipe_id and trained_through; null where no such model is stored.
+
+    wanted: where the rows of their groups are.
+    """
     names = {name: name for name in ("model_id", "recipe_id", "trained_through")}
-    every = Shards(0, config.fleet.shards - 1)
-    wanted = pc.field("model_id").isin(pc.unique(model_ids).drop_null())
-    models = pa.concat_tables([each.read(names, every, wanted) for each in snapshots(config, tables.MODELS)])
+    named = pc.field("model_id").isin(pc.unique(model_ids).drop_null())
+    models = pa.concat_tables([each.read(names, wanted, named) for each in snapshots(config, tables.MODELS)])
     place = pc.index_in(model_ids, value_set=models.column("model_id").combine_chunks(), skip_nulls=True)
     return models.select(["recipe_id", "trained_through"]).take(place)
 

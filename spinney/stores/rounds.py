@@ -21,9 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
-from functools import reduce
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -38,61 +36,27 @@ from schemas.contract import Contract
 from schemas.vocabulary import Decision, ModelStatus, QueryName, RoundKind, Staleness
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.gate import Uncompared
 from spinney.core.keys import is_parent
 from spinney.core.parts import Pace, Part, Progress, next_part
 from spinney.core.recipe import Recipe
 from spinney.core.signing import Signer
-from spinney.stores import delta, fit_requests, fitter, fitting_here, gating, parent_fitter, payloads, recipes
+from spinney.stores import delta, fitter, fitting_here, gating, payloads, recipes
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.child import Limits
 from spinney.stores.delta import Writer
 from spinney.stores.event_counting import EVENTS, EventCounting
 from spinney.stores.fitter import Output
 from spinney.stores.layout import directory
 from spinney.stores.model_writing import REPORT_DDL, ModelWriting, actions
-from spinney.stores.snapshot import snapshots
-from spinney.stores.spark import Start, cores_of, errors_of_tasks
+from spinney.stores.round_fitting import fit, fitting_of, requests_of
+from spinney.stores.round_order import Ordered, reads_of
+from spinney.stores.spark import Start, errors_of_tasks
 from spinney.stores.storage import folder
 from spinney.stores.training import TrainingTables
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
 GATED_TOGETHER = 20_000
 """Groups that the gate decides about at once: what it holds in memory does not grow with the fleet."""
-
-READ = (tables.EVENTS, tables.OUTCOMES)
-"""The tables that a round reads as of its pins; of `models` it reads champions, which never change, by their ids."""
-
-
-@dataclass(frozen=True)
-class Ordered:
-    """What a round was ordered to do: the notes of its plan's commit, so a replay needs no other source.
-
-    groups_in: groups found stale or asked for; deferred: of them, left for later. clock: the fleet's; now: the wall's.
-    asked_for: what the batch was asked to retrain; recipe_id: what it was to fit. reads: which events its plan counted,
-    by `reads_of`.
-    """
-
-    round_id: str
-    groups_in: int
-    deferred: int
-    reasons: Mapping[str, int]
-    clock: datetime
-    now: datetime
-    budget_seconds: float | None
-    predicted_seconds: float
-    pins: Mapping[str, int]
-    asked_for: str = ""
-    recipe_id: str = ""
-    reads: str = ""
-
-    def notes(self) -> dict[str, Any]:
-        return {**self.__dict__, "clock": self.clock.isoformat(), "now": self.now.isoformat()}
-
-    @classmethod
-    def of_notes(cls, notes: Mapping[str, Any]) -> Ordered:
-        times = {name: datetime.fromisoformat(notes[name]) for name in ("clock", "now")}
-        return cls(**{**notes, **times})
-
 
 class Rounds:
     """The rounds of one path, and the writers of its directories."""
@@ -253,7 +217,8 @@ class Rounds:
             plan = whole.iloc[part.begin : part.end]
             some = range(0, len(plan), GATED_TOGETHER)
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in gating.COLUMNS])
-            decided = [self._decided(plan.iloc[at : at + GATED_TOGETHER], batch_id, schema) for at in some]
+            gate = gating.Gating(self._config.gate, _uncompared(self._kind, ordered))
+            decided = [self._decided(gate, plan.iloc[at : at + GATED_TOGETHER], batch_id, schema) for at in some]
             rows = pa.concat_tables([schema.empty_table(), *decided])
             constants = {
                 "round_id": ordered.round_id,
@@ -264,12 +229,11 @@ class Rounds:
             }
             self._writers[GATE].append(_with(rows, constants), step=GATE, batch_id=batch_id, part=part.number)
 
-    def _decided(self, plan: pd.DataFrame, batch_id: int, schema: pa.Schema) -> pa.Table:
+    def _decided(self, gate: gating.Gating, plan: pd.DataFrame, batch_id: int, schema: pa.Schema) -> pa.Table:
         """The gate's decisions about some groups of the plan."""
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
         stored = payloads.with_small_payloads(self._config, self._kind.value, batch_id, shards).to_pandas()
         mine = stored[stored["group_key"].isin(plan["group_key"])]
-        gate = gating.Gating(self._config.gate)
         decided = gate.decided(gating.with_elsewhere(mine, self._config, self._kind), plan)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
 
@@ -330,40 +294,11 @@ class Rounds:
         self._seconds[step] = self._seconds.get(step, 0.0) + time.perf_counter() - began
 
 
-def reads_of(config: Config) -> str:
-    """Which events a round reads, as far as the configuration says it and may be edited under one root."""
-    fleet = config.fleet
-    return json.dumps([str(config.recipe.window), str(fleet.label_delay), [list(level) for level in fleet.parents]])
-
-
-def fitting_of(config: Config, signer: Signer, ordered: Ordered) -> fitter.Fitter:
-    """How the groups of a round are fitted: as of its pins and its clock."""
-    rows = TrainingTables.of(config, ordered.pins, ordered.clock)
-    models = tuple(snapshots(config, tables.MODELS))
-    recipe = recipes.with_earlier(config, signer, Recipe.of(config))
-    return fitter.Fitter(recipe, signer, ordered.clock, rows, models, Limits.of(config))
-
-
-def fit(spark: SparkSession, plan: pd.DataFrame, fitting: fitter.Fitter, output: Output | None = None) -> DataFrame:
-    """What `output` makes of rows fitter.FITTED, one per group and parent of the plan; by default these rows.
-
-    plan: the columns of fit_requests.REQUEST. Raises StoreError in its tasks when rows are missing that the plan
-    counted.
-    """
-    requests = requests_of(plan)
-    are_parents = pa.array(plan["group_key"].map(is_parent), pa.bool_())
-    of_groups, of_parents = requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
-    cores, made, frames = cores_of(spark), output or Output(), []
-    if of_groups.num_rows:
-        frames.append(fitter.fit_groups(spark, of_groups, fitting, cores, made))
-    if of_parents.num_rows:
-        frames.append(parent_fitter.fit_parents(spark, of_parents, fitting, cores, made))
-    return reduce(DataFrame.unionByName, frames)
-
-
-def requests_of(plan: pd.DataFrame) -> pa.Table:
-    """plan: the columns of fit_requests.REQUEST, and others."""
-    return pa.Table.from_pandas(plan[fit_requests.REQUEST.names], fit_requests.REQUEST, preserve_index=False)
+def _uncompared(kind: RoundKind, ordered: Ordered) -> Uncompared:
+    """A batch has said, before it planned, what cannot be compared; of a stream's rounds nobody has been told."""
+    if ordered.unproven:
+        return Uncompared.ALL
+    return Uncompared.NONE if kind == RoundKind.STREAM else Uncompared.FORESEEN
 
 
 def _refuse_missing(round_id: str, asked: int, report: pa.Table) -> None:

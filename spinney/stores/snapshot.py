@@ -5,22 +5,27 @@ Workers never open a Delta log: deltalake panics in a process that was forked af
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas.contract import Contract
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.keys import shard_of
 from spinney.stores import delta, layout
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import Directory
 from spinney.stores.table_files import FORMAT, Bounds, GroupIndex, TableFile, files, folder, fragment_of, row_groups_for
+
+WHOLE_SHARDS_FROM = 2_000
+"""Groups from which on the rows of all their shards are read: looking each one up would cost more."""
 
 
 class Wanted(Protocol):
@@ -92,6 +97,22 @@ class Snapshot:
                 "files are kept for 168 h: the round is older, or somebody removed the file. Put it back"
             ) from error
 
+    def greatest(self, column: str, wanted: Wanted) -> Any:
+        """The greatest value of a column in these groups' rows; None where there is none.
+
+        By the log's statistics only the files are opened that may hold it.
+        """
+        found: Any = None
+        for file in sorted(self.files, key=lambda each: _bound(each, column), reverse=True):
+            bound = file.ranges.get(column)
+            if found is not None and bound is not None and bound[1] <= found:
+                break  # the bounds of all others are no greater
+            newer = None if found is None else ds.field(column) > pa.scalar(found)
+            for batch in replace(self, files=(file,)).batches({column: column}, wanted, newer):
+                most = pc.max(batch[column]).as_py()
+                found = most if found is None or (most is not None and most > found) else found
+        return found
+
     def _dataset(self, wanted: Wanted, schema: pa.Schema, where: ds.Expression | None) -> ds.FileSystemDataset:
         """What has to be opened. Of a file in which groups are looked up, only the row groups that may have them."""
         files = [fragment_of(self.folder, each, schema) for each in self.files if wanted.overlaps(each.bounds)]
@@ -108,11 +129,23 @@ class Snapshot:
         return pa.schema([(name, arrow_type(self.contract.column(of).type)) for name, of in columns.items()])
 
 
+def _bound(file: TableFile, column: str) -> tuple[bool, Any]:
+    """What files are ordered by: those whose values are not known are greater than all others."""
+    known = file.ranges.get(column)
+    return (True, 0) if known is None else (False, known[1])
+
+
+def wanted_of(group_keys: Sequence[str], shards: int) -> Wanted:
+    """Where the rows of these groups and parents are. shards: the fleet's number of them."""
+    if len(group_keys) < WHOLE_SHARDS_FROM:
+        return GroupIndex(group_keys, shards)
+    mine = {shard_of(key, shards) for key in group_keys}
+    return Shards(min(mine), max(mine))
+
+
 def snapshot(config: Config, directory: Directory, at: int | None = None) -> Snapshot:
     """A directory as of a version; None: the newest. Raises StoreError when it was never made."""
-    table = delta.opened(config, directory)
-    if table is None:
-        raise StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
+    table = delta.existing(config, directory)
     if at is not None and at != table.version():
         table.load_as_version(at)
     return Snapshot(directory.name, directory.contract, folder(table), tuple(files(table)))

@@ -104,9 +104,9 @@ class Fits:
         """The same, where the shadow is not tried any more."""
         return self._with_shadow(given_up=f"not tried: elsewhere {why}")
 
-    def without_earlier(self) -> Fits:
+    def without_earlier(self, died: Died) -> Fits:
         """The same, where no champion's recipe is fitted again: one that ends its process costs no group its model."""
-        return replace(self, recipe=replace(self.recipe, earlier=()))
+        return replace(self, recipe=replace(self.recipe, refit_error=f"{died.error_class}: {died.text}"))
 
     def _with_shadow(self, **changed: Any) -> Fits:
         assert self.recipe.shadow is not None
@@ -257,7 +257,7 @@ class Supervised:
                 return
         key = block.key(place)
         if died is not None and died.doing == turns.REFIT:
-            _, died = self._try(block, [[place]], self.fits.without_earlier())
+            _, died = self._try(block, [[place]], self.fits.without_earlier(died))
         if died is not None and died.doing == turns.SHADOW:
             self._spoiled += 1
             without = self.fits.spoiled(key, died)

@@ -13,14 +13,13 @@ off counts what it stored, and goes on from there.
 
 from __future__ import annotations
 
-import itertools
 import json
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,15 @@ from deltalake import DeltaTable
 
 from schemas import tables
 from schemas.vocabulary import Staleness
-from spinney.core.champion import PEOPLE, Promotion
+from spinney.core.champion import PEOPLE
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
-from spinney.core.retention import reachable
 from spinney.stores import checkpoints, clustering, delta, layout, leases, storage, table_files
 from spinney.stores.clustering import Merge
+from spinney.stores.expired_rows import DATES, expired_rows, newest_batch
 from spinney.stores.layout import Directory
 from spinney.stores.rewriting import Source, Target
-from spinney.stores.rounds import READ
+from spinney.stores.round_order import READ
 from spinney.stores.stream_sources import readers
 from spinney.stores.table_files import TableFile
 
@@ -50,9 +49,6 @@ SMALL_BYTES = 32 * 1024**2
 KEPT_HOURS = 168
 BEHIND = timedelta(hours=KEPT_HOURS) - timedelta(days=1)
 """A reader that ended no batch for this long may still need files that are no part of the table any more."""
-
-LEAST = timedelta(days=1)
-"""What is younger is never forgotten, whatever the rules say: a round may be about to decide about it."""
 
 OWNERS = {
     "events": "ingest",
@@ -102,11 +98,11 @@ def owned(config: Config, name: str) -> list[Directory]:
 
 def survey(config: Config, directory: Directory, now: datetime) -> Survey:
     """What there is to tidy; changes nothing. Raises StoreError when the table was never made."""
-    return _surveyed(config, directory, now, _expired_rows(config, directory, now).rows)
+    return _surveyed(config, directory, now, expired_rows(config, directory, now).rows)
 
 
 def _surveyed(config: Config, directory: Directory, now: datetime, forgotten: int) -> Survey:
-    table = _opened(config, directory)
+    table = delta.existing(config, directory)
     files = table_files.files(table)
     late = _behind(config, directory, now)
     return Survey(
@@ -142,13 +138,13 @@ def carry_out(
     with leases.held(config, [PEOPLE]) if forgets_models else nullcontext():
         # No person goes back to a model while it is being forgotten. Machines may add rows meanwhile: those of the
         # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
-        rows = _expired_rows(config, directory, now)
+        rows = expired_rows(config, directory, now)
         found = _surveyed(config, directory, now, rows.rows)
-        table = _opened(config, directory)
+        table = delta.existing(config, directory)
         if rows.until is not None:
             with guard.lock:
                 table.update_incremental()
-                table.delete(f"{_DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
+                table.delete(f"{DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
         elif rows.names is not None:
             done = clustering.carry_out(table, _without(table, rows.names), _target(directory), guard)
             dropped = sum(each.dropped for each in done)
@@ -196,13 +192,6 @@ def _joined(names: pa.Table) -> pa.Array:
     return pc.binary_join_element_wise(*texts, "\x00", null_handling="replace", null_replacement="\x01")
 
 
-def _opened(config: Config, directory: Directory) -> DeltaTable:
-    table = delta.opened(config, directory)
-    if table is None:
-        raise StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
-    return table
-
-
 def _vacuumed(table: DeltaTable, *, dry_run: bool) -> list[str]:
     """Full: what a crash left behind too, and what the log has forgotten that it once named."""
     return list(table.vacuum(retention_hours=KEPT_HOURS, dry_run=dry_run, full=True))
@@ -225,152 +214,12 @@ def _cut_off(config: Config, now: datetime) -> str | None:
     paths = (layout.directories(config, base) for base in (tables.VERDICTS, tables.ROUNDS))
     for plans, rounds in zip(*paths, strict=True):
         planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
-        ended = _newest_batch(delta.dataset(_opened(config, rounds)))
+        ended = newest_batch(delta.dataset(delta.existing(config, rounds)))
         if ended is not None:
             planned &= ds.field("batch_id") > ended
-        if delta.dataset(_opened(config, plans)).count_rows(filter=planned):
+        if delta.dataset(delta.existing(config, plans)).count_rows(filter=planned):
             return owner(plans)
     return None
-
-
-def _newest_batch(table: ds.Dataset) -> int | None:
-    """None where nothing was ever written."""
-    newest = (pc.max(part.column("batch_id")).as_py() for part in table.to_batches(columns=["batch_id"]))
-    return max((each for each in newest if each is not None), default=None)
-
-
-_RULES = {name: name for name in ("predictions", "health", "verdicts", "models")} | {"promotions": "models"}
-"""Table -> the key of [retention] that it goes by."""
-
-_DATES = {tables.PREDICTIONS.name: "scored_on", tables.HEALTH.name: "observed_on"}
-
-
-@dataclass(frozen=True)
-class ExpiredRows:
-    """Rows that the rules let go: how many, and which. until: whole dates up to this one; else names that match."""
-
-    rows: int = 0
-    until: date | None = None
-    names: pa.Table | None = None
-
-
-ROWS_AT_ONCE = 200_000
-"""Of a table that is looked through as Python objects of about a kilobyte each, some shards at a time."""
-
-
-def _expired_rows(config: Config, directory: Directory, now: datetime) -> ExpiredRows:
-    kind = directory.contract.name
-    kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
-    if kept_for is None:
-        return ExpiredRows()
-    table, since = _opened(config, directory), now - max(kept_for, LEAST)
-    if kind in _DATES:
-        dates = ((file.partition[_DATES[kind]], file.rows) for file in table_files.files(table))
-        old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
-        return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
-    parts = [each for each in _named_parts(config, directory, since) if each.num_rows]
-    return ExpiredRows(sum(each.num_rows for each in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
-
-
-def _named_parts(config: Config, directory: Directory, since: datetime) -> Iterator[pa.Table]:
-    """What names the rows that go, of some shards after the others: memory does not grow with the fleet."""
-    kind, table = directory.contract.name, delta.dataset(_opened(config, directory))
-    columns, at = _NAMED[kind]
-    old, newest = ds.field(at) < since, None if owner(directory) == PEOPLE else _newest_batch(table)
-    if newest is not None:
-        # What machines wrote last may be of a round that was cut off: its plan, or what it has to decide about and
-        # count.
-        old &= ds.field("batch_id") != newest
-    for within in _some_shards(config):
-        rows = table.to_table(list(columns), filter=_both(old, within))
-        if not rows.num_rows:
-            continue
-        if kind == tables.VERDICTS.name:
-            mask = _verdicts_gone(config, rows, since, within)
-        elif kind == tables.PROMOTIONS.name:
-            keep = {key: {_name(each) for each in history} for key, history in _wanted(config, since, within).items()}
-            mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
-        else:
-            models = {row.model_id for history in _wanted(config, since, within).values() for row in history}
-            last = _last_attempts(config, within)
-            mask = [
-                row["model_id"] not in models and last[row["group_key"]] != (row["fitted_at"], row["round_id"])
-                for row in rows.to_pylist()
-            ]
-        yield rows.filter(pa.array(mask, pa.bool_())).select(list(_NAMES[kind]))
-
-
-def _some_shards(config: Config) -> list[ds.Expression | None]:
-    """Conditions that part the rows of the tables with rules by shard; [None]: all at once."""
-    opened = (
-        _opened(config, each)
-        for base in (tables.PROMOTIONS, tables.MODELS, tables.VERDICTS)
-        for each in layout.directories(config, base)
-    )
-    rows = max(sum(file.rows for file in table_files.files(table)) for table in opened)
-    shards = config.fleet.shards
-    parts = min(shards, -(-rows // ROWS_AT_ONCE))
-    if parts <= 1:
-        return [None]
-    ends = [shards * part // parts for part in range(parts + 1)]
-    shard = ds.field("shard")
-    return [(shard >= low) & (shard < high) for low, high in itertools.pairwise(ends)]
-
-
-def _both(one: ds.Expression, other: ds.Expression | None) -> ds.Expression:
-    return one if other is None else one & other
-
-
-def _verdicts_gone(config: Config, rows: pa.Table, since: datetime, within: ds.Expression | None) -> list[bool]:
-    """Not the last that was said of a group before `since`, which held then."""
-    old = delta.read(config, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within))
-    last = dict(
-        zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
-    )
-    return [row["judged_at"] != last[row["group_key"]] for row in rows.to_pylist()]
-
-
-_ATTEMPT = ("group_key", "round_id", "model_id", "fitted_at")
-_DECISION = (
-    "group_key", "round_id", "model_id", "decision", "epoch", "trained_through", "fitted_at", "decided_at",
-)  # fmt: skip
-
-_NAMED = {
-    tables.VERDICTS.name: (("group_key", "round_id", "judged_at"), "judged_at"),
-    tables.PROMOTIONS.name: (_DECISION, "decided_at"),
-    tables.MODELS.name: (_ATTEMPT, "fitted_at"),
-}
-"""Table -> the columns that its rule looks at, and which of them is the row's age."""
-
-
-_NAMES = {
-    tables.VERDICTS.name: ("group_key", "round_id"),
-    tables.MODELS.name: ("group_key", "round_id"),
-    tables.PROMOTIONS.name: ("group_key", "round_id", "model_id", "decision"),
-}
-"""Table -> what tells a row from the others."""
-
-
-def _name(row: Promotion) -> tuple[str, str, str]:
-    return (row.round_id, row.model_id, row.decision)
-
-
-def _wanted(config: Config, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
-    """Of each group the decisions that a rollback may need, from all directories."""
-    histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(config, tables.PROMOTIONS, list(_DECISION), within).to_pylist():
-        histories[row["group_key"]].append(Promotion.of_row(row))
-    at = Promotion.of_row({"decided_at": since}).decided_at
-    return {key: reachable(history, at) for key, history in histories.items()}
-
-
-def _last_attempts(config: Config, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:
-    """Of each group the newest attempt, which says whether it is failing."""
-    newest: dict[str, tuple[datetime, str]] = {}
-    for row in delta.read(config, tables.MODELS, ["group_key", "fitted_at", "round_id"], within).to_pylist():
-        mine = (row["fitted_at"], row["round_id"])
-        newest[row["group_key"]] = max(newest.get(row["group_key"], mine), mine)
-    return newest
 
 
 @dataclass(frozen=True)

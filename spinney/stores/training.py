@@ -12,27 +12,23 @@ from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import xxhash
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
-from spinney.core.keys import SPARK_SEED, ancestors, is_parent
+from spinney.core.keys import ancestors, is_parent
 from spinney.core.names import own
 from spinney.stores.layout import directory, feature_sources
-from spinney.stores.snapshot import Shards, Snapshot, Wanted, snapshot
-from spinney.stores.table_files import GroupIndex
-
-Integers = npt.NDArray[np.int64]
+from spinney.stores.row_selection import Integers, Selection, counts_by, integers, newest
+from spinney.stores.snapshot import Shards, Snapshot, Wanted, snapshot, wanted_of
 
 GROUP = own("group")
 """A group's place among the keys that were asked for."""
 
-_PLACE, _HASH = own("place"), own("hash")
+_PLACE = own("place")
 _TIME = pa.timestamp("us", "UTC")
 
 
@@ -108,158 +104,184 @@ def rows_of_groups(source: TrainingTables, group_keys: pa.Array, wanted: Wanted)
 
     group_keys: distinct. wanted: where their rows are.
     """
+    groups, schema = len(group_keys), pa.schema([(GROUP, pa.int32()), *source.schema])
+    kept = Selection(schema, GROUP, groups, newest(GROUP, groups, source.window_rows))
+    if source.outcomes is None:
+        read = np.zeros(groups, dtype=np.int64)
+        for events in event_batches(source, wanted, _numbers(group_keys)):
+            read += counts_by(events, GROUP, groups)
+            kept.add(labelled_inside(events).select(schema.names))
+    else:
+        read = _add_labelled_late(source, group_keys, wanted, kept)
+    table = kept.table()
+    starts = np.concatenate([[0], np.cumsum(counts_by(table, GROUP, groups))]).astype(np.int64)
+    return GroupRows(table.select(source.schema.names), starts, read)
+
+
+AHEAD = 2
+"""So many times the rows that are wanted are looked up in `outcomes`: most events have a label."""
+
+
+def _add_labelled_late(source: TrainingTables, group_keys: pa.Array, wanted: Wanted, kept: Selection) -> Integers:
+    """Add rows that have a label in `outcomes` until each group has its window. Returns the events that were read.
+
+    Which events have a label is known only when both tables were read, and both may be many times the window: so the
+    labels of the newest events are looked up, and those of older ones where too few of these had any.
+    """
+    groups, most = len(group_keys), AHEAD * source.window_rows
+    read, found = (np.zeros(groups, dtype=np.int64) for _ in range(2))
+    before: _Before | None = None
+    while before is None or before.numbers:
+        numbered = _numbers(group_keys, None if before is None else before.numbers)
+        candidates = Selection(event_schema(source), GROUP, groups, newest(GROUP, groups, most), most)
+        for events in event_batches(source, wanted, numbered, None if before is None else before.newest):
+            if before is None:
+                read += counts_by(events, GROUP, groups)
+            candidates.add(events if before is None else before.of(events))
+        rows = candidates.table()
+        labelled = with_labels(rows, first_labels(source, wanted, numbered, rows))
+        kept.add(labelled.select([GROUP, *source.schema.names]))
+        found += counts_by(labelled, GROUP, groups)
+        short = np.flatnonzero(candidates.dropped & (found < source.window_rows)).tolist()
+        before = _Before.oldest_of(rows, short)
+        if short:
+            wanted = wanted_of(group_keys.take(pa.array(short)).to_pylist(), source.shards)
+    return read
+
+
+@dataclass(frozen=True)
+class _Before:
+    """Events that are older than those looked at before.
+
+    times, ids: of each group in `numbers`, the time and id of the oldest one looked at.
+    """
+
+    numbers: tuple[int, ...]
+    times: pa.Array
+    ids: pa.Array
+
+    @classmethod
+    def oldest_of(cls, rows: pa.Table, numbers: Sequence[int]) -> _Before:
+        """rows: GROUP, event_time and event_id among the columns; each of `numbers` has some."""
+        names = [GROUP, "event_time", "event_id"]
+        mine = rows.select(names).filter(pc.is_in(rows.column(GROUP), pa.array(numbers, pa.int32())))
+        in_order = mine.sort_by([(name, "ascending") for name in names])
+        first = in_order.take(pa.array(np.searchsorted(integers(in_order.column(GROUP)), numbers), pa.int64()))
+        return cls(tuple(numbers), *(first.column(name).combine_chunks() for name in names[1:]))
+
+    @property
+    def newest(self) -> datetime:
+        newest: datetime = pc.max(self.times).as_py()
+        return newest
+
+    def of(self, events: pa.Table) -> pa.Table:
+        """Those of these events. events: of groups in `numbers`."""
+        place = pc.index_in(events.column(GROUP), value_set=pa.array(self.numbers, pa.int32())).combine_chunks()
+        time, at = events.column("event_time"), self.times.take(place)
+        same = pc.and_(pc.equal(time, at), pc.less(events.column("event_id"), self.ids.take(place)))
+        return events.filter(pc.or_(pc.less(time, at), same))
+
+
+Numbered = Callable[[pa.Array], pa.Array]
+"""Group keys to numbers, int32; null for a group that is not wanted."""
+
+
+def _numbers(group_keys: pa.Array, only: Sequence[int] | None = None) -> Numbered:
+    """Each key's place among these. only: the places that are wanted; None: all."""
 
     def numbered(keys: pa.Array) -> pa.Array:
-        return pc.index_in(keys, value_set=group_keys)
+        places = pc.index_in(keys, value_set=group_keys)
+        return places if only is None else pc.if_else(pc.is_in(places, pa.array(only, pa.int32())), places, None)
 
-    events = _events(source, wanted, numbered)
-    read = np.bincount(_ints(events.column(GROUP)), minlength=len(group_keys)).astype(np.int64)
-    labelled = _labelled(source, events, wanted, numbered)
-    order, starts = _newest(labelled, len(group_keys), source.window_rows)
-    return GroupRows(labelled.select(source.schema.names).take(pa.array(order)), starts, read)
+    return numbered
 
 
-def _events(source: TrainingTables, wanted: Wanted, numbered: Callable[[pa.Array], pa.Array]) -> pa.Table:
-    """Events of the window: GROUP and the columns of `schema`, with the label where it is inside."""
+def _event_columns(source: TrainingTables) -> dict[str, str]:
+    """What is read of an event: GROUP and the columns of `schema`, but for labels that come late."""
     label = {"label": source.label} if source.outcomes is None else {}
-    columns = {GROUP: "group_key", "event_id": "event_id", "event_time": "event_time", **source.features, **label}
-    return _numbered(source.events, columns, wanted, _between("event_time", source.oldest, source.newest), numbered)
+    return {GROUP: "group_key", "event_id": "event_id", "event_time": "event_time", **source.features, **label}
+
+
+def event_schema(source: TrainingTables) -> pa.Schema:
+    """Of events as `event_batches` gives them."""
+    return _numbered_schema(source.events, _event_columns(source))
+
+
+def event_batches(
+    source: TrainingTables, wanted: Wanted, numbered: Numbered, until: datetime | None = None
+) -> Iterator[pa.Table]:
+    """Events of the window that are not newer than `until`, batch by batch: `event_schema`."""
+    within = _between("event_time", source.oldest, source.newest if until is None else min(until, source.newest))
+    return _numbered(source.events, _event_columns(source), wanted, within, numbered)
 
 
 def _numbered(
-    table: Snapshot,
-    columns: Mapping[str, str],
-    wanted: Wanted,
-    where: ds.Expression,
-    numbered: Callable[[pa.Array], pa.Array],
-) -> pa.Table:
-    """Rows of the groups that `numbered` knows, GROUP being their number: int32."""
-    types = {name: arrow_type(table.contract.column(of).type) for name, of in columns.items()}
-    schema = pa.schema([*((GROUP, pa.int32()) if name == GROUP else (name, types[name]) for name in columns)])
-    kept = []
+    table: Snapshot, columns: Mapping[str, str], wanted: Wanted, where: ds.Expression, numbered: Numbered
+) -> Iterator[pa.Table]:
+    """Rows of the groups that `numbered` knows, batch by batch, GROUP being their number."""
+    schema = _numbered_schema(table, columns)
     for batch in table.batches(columns, wanted, where):
         groups = numbered(batch.column(GROUP))
         rows = batch.set_column(batch.schema.get_field_index(GROUP), GROUP, groups)
-        kept.append((rows.filter(groups.is_valid()) if groups.null_count else rows).cast(schema))
-    return pa.Table.from_batches(kept, schema)
+        known = (rows.filter(groups.is_valid()) if groups.null_count else rows).cast(schema)
+        yield pa.Table.from_batches([known], schema)
 
 
-def _labelled(
-    source: TrainingTables, events: pa.Table, wanted: Wanted, numbered: Callable[[pa.Array], pa.Array]
-) -> pa.Table:
-    """The events that have a label."""
-    if source.outcomes is None:
-        return events.filter(pc.is_valid(events.column("label")))
+def _numbered_schema(table: Snapshot, columns: Mapping[str, str]) -> pa.Schema:
+    kinds = {name: arrow_type(table.contract.column(of).type) for name, of in columns.items()}
+    return pa.schema(list((kinds | {GROUP: pa.int32()}).items()))
+
+
+def labelled_inside(events: pa.Table) -> pa.Table:
+    """The events that have a label, where it is inside."""
+    return events.filter(pc.is_valid(events.column("label")))
+
+
+def first_labels(source: TrainingTables, wanted: Wanted, numbered: Numbered, events: pa.Table) -> pa.Table:
+    """GROUP, event_id and label of these events, where they have one in `outcomes`, each once; maybe of others too.
+
+    An id may come twice when its copies are further apart than duplicates_within: the label known first counts, of two
+    at one moment the least. events: GROUP and event_id among the columns.
+    """
+    assert source.outcomes is not None, "labels come late"
     columns = {GROUP: "group_key", "event_id": "event_id", "observed_at": "observed_at", "label": "label"}
     # No label is seen before its event: older files than the window's need not be opened.
     known = _between("observed_at", source.oldest, source.clock)
-    outcomes = _numbered(source.outcomes, columns, wanted, known, numbered)
-    # An id may come twice when its copies are further apart than duplicates_within: the label known first counts, of
-    # two at one moment the least.
-    in_order = outcomes.sort_by([("observed_at", "ascending"), ("label", "ascending")])
+    asked = events.select([GROUP, "event_id"])
+    owners = 1 + (pc.max(asked[GROUP]).as_py() or 0)
+    selected = Selection(_numbered_schema(source.outcomes, columns), GROUP, owners, lambda rows: _firsts(rows, asked))
+    for outcomes in _numbered(source.outcomes, columns, wanted, known, numbered):
+        selected.add(outcomes.filter(pc.less(outcomes[GROUP], owners)))
+    return selected.table().select([GROUP, "event_id", "label"])
+
+
+def _firsts(outcomes: pa.Table, asked: pa.Table) -> Integers:
+    """The places of the first label of each event; some others' where there are few. asked: GROUP and event_id."""
+    mine, places = outcomes, np.arange(outcomes.num_rows)
+    if outcomes.num_rows > 2 * asked.num_rows:  # else to leave the others out costs more than to keep them
+        placed = outcomes.select([GROUP, "event_id"]).append_column(_PLACE, pa.array(places))
+        places = integers(placed.join(asked, [GROUP, "event_id"], join_type="left semi").column(_PLACE))
+        mine = outcomes.take(pa.array(places))
+    order = pc.sort_indices(mine, sort_keys=[("observed_at", "ascending"), ("label", "ascending")])
+    in_order = mine.select([GROUP, "event_id"]).take(order).append_column(_PLACE, pa.array(np.arange(len(places))))
     # By place, for Arrow has no "first" of decimals.
-    placed = in_order.select([GROUP, "event_id"]).append_column(_PLACE, pa.array(np.arange(in_order.num_rows)))
-    first = placed.group_by([GROUP, "event_id"]).aggregate([(_PLACE, "min")]).column(f"{_PLACE}_min")
-    once = in_order.select([GROUP, "event_id", "label"]).take(first)
-    return events.join(once, [GROUP, "event_id"], join_type="inner").combine_chunks()
+    first = in_order.group_by([GROUP, "event_id"]).aggregate([(_PLACE, "min")]).column(f"{_PLACE}_min")
+    chosen: Integers = places[np.asarray(order)[integers(first)]]
+    return chosen
 
 
-def _newest(rows: pa.Table, groups: int, window_rows: int) -> tuple[Integers, Integers]:
-    """The places of the newest rows of each group in the order (group, event_time), and where each group's begin.
-
-    Of rows of one time that do not all fit, those with the greatest event_ids stay.
-    """
-    of, times = _ints(rows.column(GROUP)), _ints(rows.column("event_time").cast(pa.int64()))
-    order = np.lexsort((times, of))
-    of, times = of[order], times[order]
-    starts = np.searchsorted(of, np.arange(groups + 1))
-    begins = np.maximum(starts[:-1], starts[1:] - window_rows)
-    for g in np.flatnonzero(begins > starts[:-1]).tolist():
-        cut = int(begins[g])
-        if times[cut - 1] == times[cut]:
-            low = int(starts[g] + np.searchsorted(times[starts[g] : starts[g + 1]], times[cut], side="left"))
-            high = int(starts[g] + np.searchsorted(times[starts[g] : starts[g + 1]], times[cut], side="right"))
-            ids = rows.column("event_id").take(pa.array(order[low:high])).to_pylist()
-            order[low:high] = order[low:high][np.argsort(np.array(ids, dtype=object), kind="stable")]
-    keep = np.arange(len(order)) >= np.repeat(begins, np.diff(starts))
-    sizes = starts[1:] - begins
-    return order[keep], np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+def with_labels(events: pa.Table, labels: pa.Table) -> pa.Table:
+    """The events that have a label, with it. labels: as of `first_labels`."""
+    return events.join(labels, [GROUP, "event_id"], join_type="inner").combine_chunks()
 
 
-PARENT, ORIGIN = own("parent"), own("origin")
-"""Of a row in a parent's sample: the parent's place among the keys asked for, and the group it is of."""
-
-
-def parent_rows(source: TrainingTables, parent_keys: Sequence[str], wanted: Wanted) -> tuple[pa.Table, Integers]:
-    """What these shards have for a sample of each parent's rows, and how many events of the window each parent has.
-
-    A sample is the `max_rows` rows whose event_id hashes lowest, so that every path draws the same; `sampled` cuts
-    what several shard ranges have. Returns PARENT, ORIGIN and the columns of `schema`; shape (n_parents,).
-    """
-    place = {key: at for at, key in enumerate(parent_keys)}
-    numbers: dict[str, int] = {}
-
-    def numbered(keys: pa.Array) -> pa.Array:
-        words = keys.dictionary_encode()
-        codes = [numbers.setdefault(key, len(numbers)) for key in words.dictionary.to_pylist()]
-        return pa.array(codes, pa.int32()).take(words.indices)
-
-    events = _events(source, wanted, numbered)
-    labelled = _labelled(source, events, wanted, numbered)
-    groups = list(numbers)
-    of_group = np.full((len(groups), len(source.parents)), -1, dtype=np.int64)
-    for g, key in enumerate(groups):
-        of_group[g] = [place.get(parent, -1) for parent in ancestors(source.group, source.parents, key)]
-    read = np.zeros(len(parent_keys), dtype=np.int64)
-    in_group = np.bincount(_ints(events.column(GROUP)), minlength=len(groups))
-    hashes = _hashes(labelled.column("event_id"))
-    of = _ints(labelled.column(GROUP))
-    parts = []
-    for level in range(len(source.parents)):
-        mine = of_group[:, level]
-        np.add.at(read, mine[mine >= 0], in_group[mine >= 0])
-        parts.append(_lowest(labelled, mine[of], hashes, source.max_rows))
-    found = pa.concat_tables(parts) if parts else labelled.slice(0, 0).append_column(PARENT, pa.array([], pa.int64()))
-    names = pa.array(groups, pa.string()).take(found.column(GROUP))
-    return found.append_column(ORIGIN, names).select([PARENT, ORIGIN, *source.schema.names]), read
-
-
-def _lowest(rows: pa.Table, parents: Integers, hashes: Integers, most: int) -> pa.Table:
-    """Of each parent the rows with the lowest hashes: `most`, and those that have the last one's hash too."""
-    chosen = np.flatnonzero(parents >= 0)
-    order = chosen[np.lexsort((hashes[chosen], parents[chosen]))]
-    of, hashed = parents[order], hashes[order]
-    starts = np.searchsorted(of, of, side="left")
-    last = np.minimum(starts + most, np.searchsorted(of, of, side="right")) - 1
-    kept = order[hashed <= hashed[last]] if len(order) else order
-    return rows.take(pa.array(kept)).append_column(PARENT, pa.array(parents[kept], pa.int64()))
-
-
-def sampled(rows: pa.Table, most: int) -> pa.Table:
-    """The sample of each parent, out of what all shard ranges have. rows: PARENT, ORIGIN and training columns."""
-    hashed = rows.append_column(_HASH, pa.array(_hashes(rows.column("event_id")), pa.int64()))
-    by = [(PARENT, "ascending"), (_HASH, "ascending"), ("event_id", "ascending"), (ORIGIN, "ascending")]
-    order = pc.sort_indices(hashed, sort_keys=[*by, ("event_time", "ascending")]).to_numpy()
-    of = _ints(rows.column(PARENT))[order]
-    place = np.arange(len(order)) - np.searchsorted(of, of, side="left")
-    return rows.take(pa.array(order[place < most]))
-
-
-def _hashes(event_ids: pa.ChunkedArray) -> Integers:
-    """Spark's xxhash64 of each id."""
-    digest, seed = xxhash.xxh64_intdigest, SPARK_SEED
-    ids = event_ids.cast(pa.binary()).to_pylist()
-    found = np.fromiter((digest(each, seed) for each in ids), np.uint64, len(ids))
-    return found.view(np.int64)
-
-
-def event_counts(source: TrainingTables, wanted: Wanted) -> pa.Table:
-    """Every wanted group that has an event: shard, group_key, and events: how many lie in the window."""
+def event_counts(source: TrainingTables, wanted: Wanted, where: ds.Expression | None = None) -> pa.Table:
+    """Every wanted group that has such an event: shard, group_key, and events: how many lie in the window."""
     columns = {"shard": "shard", "group_key": "group_key", "at": "event_time"}
     parts: list[pa.Table] = [_COUNTS.empty_table()]
     inside = [pa.scalar(each, _TIME) for each in (source.oldest, source.newest)]
     waiting = 0
-    for batch in source.events.batches(columns, wanted):
+    for batch in source.events.batches(columns, wanted, where):
         counts = pc.and_(pc.greater_equal(batch["at"], inside[0]), pc.less_equal(batch["at"], inside[1]))
         rows = pa.table({**{name: batch[name] for name in ("shard", "group_key")}, "events": counts.cast(pa.int64())})
         parts.append(_summed(rows))
@@ -269,9 +291,6 @@ def event_counts(source: TrainingTables, wanted: Wanted) -> pa.Table:
             waiting = 0
     return _summed(pa.concat_tables(parts))
 
-
-MANY = 2_000
-"""Groups from which on the events of all shards are counted: looking each one up would cost more."""
 
 MOST_WAITING = 4_000_000
 """Counts of batches that are held before they are added up."""
@@ -287,8 +306,9 @@ def _summed(rows: pa.Table) -> pa.Table:
 def counts_of(source: TrainingTables, keys: Sequence[str]) -> dict[str, int]:
     """How many events of the window each of these groups and parents has; none is 0."""
     parents = {key for key in keys if is_parent(key)}
-    everywhere = parents or len(keys) >= MANY
-    counts = event_counts(source, Shards(0, source.shards - 1) if everywhere else GroupIndex(keys, source.shards))
+    # The groups of a parent are in all shards.
+    wanted = Shards(0, source.shards - 1) if parents else wanted_of(keys, source.shards)
+    counts = event_counts(source, wanted, _between("event_time", source.oldest, source.newest))
     found = dict(zip(counts.column("group_key").to_pylist(), counts.column("events").to_pylist(), strict=True))
     of_parents = parent_counts(source, counts) if parents else {}
     return {key: (of_parents if key in parents else found).get(key, 0) for key in keys}
@@ -305,10 +325,6 @@ def parent_counts(source: TrainingTables, counts: pa.Table) -> dict[str, int]:
 
 def _between(column: str, first: datetime, last: datetime) -> ds.Expression:
     return (ds.field(column) >= pa.scalar(first, _TIME)) & (ds.field(column) <= pa.scalar(last, _TIME))
-
-
-def _ints(column: pa.ChunkedArray) -> Integers:
-    return np.asarray(column.to_numpy(), dtype=np.int64)
 
 
 def ranges_of(shards: int, count: int) -> Iterator[Shards]:

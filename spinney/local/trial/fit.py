@@ -15,7 +15,8 @@ from schemas.vocabulary import ModelStatus
 from spinney.core import codec
 from spinney.core.config import Config
 from spinney.core.errors import FitFailed, TooFewRows
-from spinney.core.fitting import HELD_OUT, fit_groups
+from spinney.core.fit_attempt import HELD_OUT
+from spinney.core.fitting import fit_groups
 from spinney.core.history import History, select
 from spinney.core.loss import loss_named
 from spinney.core.model import Model, labels_of

@@ -3,96 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from deltalake import write_deltalake
+from edited_fleet import Edit, decided, editor, estimators, sell
 
 from batch.weekly import retrain
 from schemas import tables
 from spinney.cli import main
-from spinney.core import keys
-from spinney.core.champion import Promotion, champion
-from spinney.core.config import Config, parse
+from spinney.core.config import Config
 from spinney.core.errors import ContractError
 from spinney.core.parts import Progress
 from spinney.core.recipe import Recipe
 from spinney.fleet import Fleet
 from spinney.stores import delta, last_configuration, recipes, signing_key
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
-
-NOW = datetime(2024, 5, 1, tzinfo=UTC)
-TEXT = """\
-[fleet]
-name = "stores"
-group = ["store"]
-parents = []
-event_id = "id"
-event_time = "at"
-target = "sold"
-features = {features}
-[fleet.columns]
-store = "string"
-x = "double"
-z = "double"
-sold = "double"
-[recipe]
-estimator = "{estimator}"
-min_rows = 5
-{recipe}
-[kafka]
-events = "t.events"
-[storage]
-root = "{root}"
-[tracking]
-mode = "off"
-"""
-
-Edit = Callable[..., Config]
 
 
 @pytest.fixture
 def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
     """The fleet's configuration with another recipe."""
     monkeypatch.setenv(signing_key.KEY, "k" * 32)
-
-    def edit(estimator: str = "ridge", features: str = '["x"]', recipe: str = "") -> Config:
-        text = TEXT.format(root=tmp_path / "root", estimator=estimator, features=features, recipe=recipe)
-        return parse(text, "fleet.toml", {})
-
-    return edit
-
-
-def sell(config: Config, stores: int, rows: int = 30, first: int = 0, *, labelled: bool = True) -> None:
-    """Events of which x says the label, up to noise."""
-    delta.create_tables(config)
-    random = np.random.default_rng(3 + first)
-    place = directory(config, tables.EVENTS)
-    schema = arrow_schema(place.contract)
-    told = []
-    for store in range(stores):
-        key = keys.encode([f"s{store:03}"])
-        for at in range(first, first + rows):
-            x = float(random.normal())
-            told.append(
-                {
-                    "shard": keys.shard_of(key, config.fleet.shards), "group_key": key, "event_id": f"e{at}",
-                    "event_time": NOW + timedelta(hours=at), "store": f"s{store:03}", "x": x, "z": 0.0,
-                    "sold": 10 * x + float(random.normal()) if labelled else None, "topic": "t.events",
-                    "kafka_partition": 0, "kafka_offset": at, "ingested_at": NOW, "ingested_on": NOW.date(),
-                    "batch_id": 0,
-                }
-            )  # fmt: skip
-    whole = [{name: row.get(name) for name in schema.names} for row in told]
-    write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
+    return editor(tmp_path)
 
 
 def no_spark() -> Any:
@@ -115,24 +49,6 @@ def features_of_last(config: Config) -> tuple[str, ...]:
     found = last_configuration.last(config)
     assert found is not None
     return tuple(found.fleet.features)
-
-
-def decided(config: Config) -> list[dict[str, Any]]:
-    """The decisions of the newest batch."""
-    rows = delta.read(config, tables.PROMOTIONS).to_pylist()
-    newest = max(row["batch_id"] for row in rows)
-    return [row for row in rows if row["batch_id"] == newest]
-
-
-def estimators(config: Config) -> Counter[str]:
-    """How many groups each estimator answers in."""
-    known = recipes.stored(config, signing_key.signer(config))
-    of_model = {row["model_id"]: row["recipe_id"] for row in delta.read(config, tables.MODELS).to_pylist()}
-    histories: dict[str, list[Promotion]] = {}
-    for row in delta.read(config, tables.PROMOTIONS).to_pylist():
-        histories.setdefault(row["group_key"], []).append(Promotion.of_row(row))
-    answering = [champion(rows) for rows in histories.values()]
-    return Counter(known[of_model[each.model_id]].estimator for each in answering if each)
 
 
 def test_a_worse_recipe_on_the_same_rows_is_compared_and_refused(edited: Edit) -> None:

@@ -21,7 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from spinney.core import fitting, turns
 from spinney.core.codec import load
 from spinney.core.errors import ContractError, TimedOut
-from spinney.core.fitting import COLUMNS, fit_groups
+from spinney.core.fit_attempt import COLUMNS
+from spinney.core.fitting import fit_groups
 from spinney.core.recipe import Feature, Recipe
 from spinney.core.signing import Claim, Signer
 

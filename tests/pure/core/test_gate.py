@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
 from spinney.core.errors import ContractError
-from spinney.core.gate import decide
+from spinney.core.gate import Uncompared, decide
 
 
 @dataclass(frozen=True)
@@ -137,3 +137,25 @@ def test_another_recipe_is_refused_by_few_newer_rows_too_if_it_is_worse_and_neve
 ) -> None:
     theirs = None if mine is None else 1.0
     assert decide(metrics(rows, mine, theirs, "c") | {"changed_from": "ab"}, Gate()) == (decision, reason)
+
+
+@pytest.mark.parametrize("refit_failed", [False, True])
+@pytest.mark.parametrize("uncompared", list(Uncompared))
+def test_another_recipe_is_promoted_without_a_comparison_only_where_that_was_foreseen_or_asked_for(
+    refit_failed: bool, uncompared: Uncompared
+) -> None:
+    changed = {"changed_from": "ab", "uncompared": {"why": "no row is newer", "refit_failed": refit_failed}}
+    passes = uncompared is Uncompared.ALL or (uncompared is Uncompared.FORESEEN and not refit_failed)
+    decision, reason = decide(metrics(0, None, None, "c") | changed, Gate(), uncompared)
+    assert decision is (Decision.UNPROVEN if passes else Decision.REFUSED)
+    assert passes or reason == (
+        "not compared: the champion was fitted by another recipe, and no row is newer. `spinney retrain --unproven` "
+        "promotes without evidence"
+    )
+
+
+@pytest.mark.parametrize("uncompared", list(Uncompared))
+@pytest.mark.parametrize("changed", [{}, {"changed_from": "ab"}])
+def test_first_models_and_champions_that_do_not_answer_need_no_comparison(changed, uncompared: Uncompared) -> None:
+    assert decide(metrics(0, None), Gate(), uncompared)[0] is Decision.UNPROVEN
+    assert decide(metrics(0, None, None, "c") | changed, Gate(), uncompared)[0] is Decision.UNPROVEN

@@ -147,6 +147,43 @@ def test_too_few_rows_waits_for_exactly_those_missing() -> None:
     assert said(bench.tick(rows(1))) == [(A, "fit", "new_group")]
 
 
+def test_rows_that_were_counted_before_they_were_stored_are_looked_for_again_without_a_new_one() -> None:
+    bench = Bench()
+    bench.tick(rows(20))
+    assert said(bench.tick(unfitted("too_few_rows", rows=17))) == [(A, "refused", "new_group")]
+    assert bench.tick(now=START + 10 * SECOND - 1) == []
+    assert said(bench.tick(now=START + 10 * SECOND)) == [(A, "fit", "new_group")]
+    # Some more are stored by now: the next look is as soon as the first.
+    later = START + 20 * SECOND
+    bench.tick(unfitted("too_few_rows", rows=19, at=later), now=later)
+    assert bench.known("retry_at") == later + 10 * SECOND
+    bench.tick(decided("m1", at=later + 11 * SECOND), now=later + 11 * SECOND)
+    assert (bench.known("retry_at"), bench.known("wait_rows"), bench.known("failures")) == (NEVER, 0, 0)
+
+
+def test_a_group_whose_rows_have_left_the_window_is_looked_at_ever_more_rarely_and_then_left_to_new_rows() -> None:
+    bench, now, looks = Bench(), START, []
+    bench.tick(rows(20))
+    while True:
+        bench.tick(unfitted("too_few_rows", rows=17, at=now), now=now)
+        if bench.known("retry_at") == NEVER:
+            break
+        looks.append((int(bench.known("retry_at")) - now) // SECOND)
+        now = int(bench.known("retry_at"))
+        assert said(bench.tick(now=now)) == [(A, "fit", "new_group")]
+    assert looks == [10, 40, 160, 640, 2_560, 10_240, 40_960]
+    assert bench.tick(now=now + 400 * DAY) == []
+    assert bench.tick(rows(2), now=now + 400 * DAY) == []
+    assert said(bench.tick(rows(1), now=now + 400 * DAY)) == [(A, "fit", "new_group")]
+
+
+def test_new_rows_end_the_waiting_of_too_few_before_its_time() -> None:
+    bench = Bench()
+    bench.tick(rows(20))
+    bench.tick(unfitted("too_few_rows", rows=17))
+    assert said(bench.tick(rows(3), now=START + 1)) == [(A, "fit", "new_group")]
+
+
 def test_rows_that_an_attempt_found_count_towards_the_first_model() -> None:
     bench = Bench()
     bench.tick(unfitted("too_few_rows", rows=18))
@@ -474,7 +511,18 @@ def test_too_few_rows_is_no_failure() -> None:
     bench = Bench()
     bench.tick(rows(20), unfitted("failed"))
     (verdict,) = bench.tick(unfitted("too_few_rows", rows=15, at=START + 1), now=START + 1)
-    assert verdict["reason"].endswith("; waits for new rows: 0 of 5 came")
+    assert verdict["reason"].endswith(
+        "; waits for new rows: 0 of 5 came, or 10 seconds for rows that are counted and not stored yet"
+    )
+    assert bench.known("failures") == 1
+
+
+def test_attempts_that_found_too_few_rows_are_no_failures_in_a_row() -> None:
+    bench = Bench()
+    bench.tick(rows(20), *(unfitted("too_few_rows", rows=15, at=START + n) for n in range(3)))
+    bench.tick(unfitted("failed", at=START + 9))
+    assert (bench.known("failures"), bench.known("wait_rows")) == (1, 0)
+    assert bench.known("retry_at") == START + 9 + 300 * SECOND
 
 
 @pytest.mark.parametrize("first", ["failed", "promoted"])

@@ -234,3 +234,56 @@ def test_a_champion_of_another_recipe_is_named_by_it_and_one_of_the_same_or_an_u
     assert "changed_from" not in metrics(fit(rows, CONSTANT, same).iloc[0])
     assert "changed_from" not in metrics(fit(rows, CONSTANT, before.assign(recipe_id=None)).iloc[0])
     assert "changed_from" not in metrics(fit(rows, CONSTANT).iloc[0])
+
+
+NOTHING_NEWER = {"why": "no held-out row is newer than the champion", "refit_failed": False}
+
+
+def test_a_champion_of_a_recipe_that_is_not_fitted_again_is_uncompared_where_no_row_is_newer() -> None:
+    rows = rows_of(A)
+    seen_all, older = fit(rows, RIDGE), fit(rows[:45], RIDGE)
+    assert metrics(fit(rows, CONSTANT, seen_all).iloc[0])["uncompared"] == NOTHING_NEWER
+    assert "uncompared" not in metrics(fit(rows, CONSTANT, older).iloc[0]), "five rows are newer"
+    assert "uncompared" not in metrics(fit(rows, after(CONSTANT, RIDGE), seen_all).iloc[0]), "it is fitted again"
+    assert "uncompared" not in metrics(fit(rows[:45], RIDGE, seen_all).iloc[0]), "its recipe is today's"
+    assert "uncompared" not in metrics(fit(rows, CONSTANT).iloc[0]), "there is no champion"
+
+
+def test_one_row_alone_is_uncompared_too() -> None:
+    before = fit(rows_of(A), RIDGE)
+    alone = fit(rows_of(A)[:1], replace(CONSTANT, min_rows=1), before)
+    assert metrics(alone.iloc[0])["uncompared"] == NOTHING_NEWER
+
+
+def test_a_refit_that_fails_and_a_champion_that_cannot_be_asked_say_why_nothing_is_compared() -> None:
+    rows = rows_of(A)
+    gone = replace(RIDGE, params=(("alpha", '"much"'),))
+    failed = metrics(fit(rows, after(CONSTANT, gone), fit(rows, RIDGE).assign(recipe_id=gone.recipe_id)).iloc[0])
+    assert failed["uncompared"]["refit_failed"] is True
+    assert failed["uncompared"]["why"] == failed["champion_error"]
+    dropped = metrics(fit(rows, replace(RIDGE, features=(X,)), fit(rows[:45], RIDGE)).iloc[0])
+    assert dropped["uncompared"] == {"why": dropped["champion_error"], "refit_failed": False}
+    assert "it was fitted on z too" in dropped["champion_error"]
+    ended = replace(after(CONSTANT, RIDGE), refit_error="Killed: by SIGKILL")
+    told = metrics(fit(rows, ended, fit(rows, RIDGE)).iloc[0])
+    assert told["uncompared"] == {"why": "its recipe: Killed: by SIGKILL", "refit_failed": True}
+    newer = metrics(fit(rows, ended, fit(rows[:45], RIDGE)).iloc[0])
+    assert (newer["heldout_rows"], "uncompared" in newer) == (5, False), "the champion itself is asked then"
+
+
+def test_a_champion_that_answers_nobody_is_not_one_to_keep() -> None:
+    rows = rows_of(A)
+    before = fit(rows[:40], RIDGE)
+    unsigned = before.assign(signature=[b"\0" * 32])
+    assert "uncompared" not in metrics(fit(rows, CONSTANT, unsigned).iloc[0])
+    huge = rows.assign(x=rows["x"].where(rows.index < 40, 1.7e308))
+    silent = metrics(fit(huge, CONSTANT, before).iloc[0])
+    assert (silent["champion_loss"], "uncompared" in silent) == (None, False)
+
+
+def test_an_imported_model_that_may_have_seen_all_rows_is_not_kept_and_one_that_says_it_has_is() -> None:
+    rows = rows_of(A)
+    imported = fit(rows, RIDGE).assign(recipe_id="imported:Ridge")
+    unknown = imported.assign(trained_through=pd.Series([pd.NaT], dtype="datetime64[us, UTC]"))
+    assert "uncompared" not in metrics(fit(rows, CONSTANT, unknown).iloc[0])
+    assert metrics(fit(rows, CONSTANT, imported).iloc[0])["uncompared"] == NOTHING_NEWER

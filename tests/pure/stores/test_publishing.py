@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -80,3 +80,28 @@ def test_one_message_that_the_broker_does_not_take_fails_the_batch(made, broken:
     publisher, _ = made(**broken)
     with pytest.raises(StoreError, match=f"topic answers: .* got .*{got}"):
         publisher.publish(MESSAGES)
+
+
+def test_a_batch_after_a_failed_one_is_sent_by_a_client_that_knows_nothing_of_it(made) -> None:
+    publisher, clients = made(refused=(b"k3",))
+    with pytest.raises(StoreError, match="Message size too large"):
+        publisher.publish(MESSAGES)
+    publisher.publish(MESSAGES[:3])
+    failed, second = clients
+    assert second.taken == MESSAGES[:3]
+    failed.answered(Refusal(), None)  # an answer to the failed batch that comes late
+    publisher.publish(MESSAGES[4:])
+    assert clients == [failed, second]
+    assert second.taken == [*MESSAGES[:3], *MESSAGES[4:]]
+
+
+def test_messages_that_could_not_be_made_leave_nothing_queued_for_the_next_batch(made) -> None:
+    def broken() -> Iterator[tuple[bytes, bytes]]:
+        yield MESSAGES[0]
+        raise ValueError("no such answer")
+
+    publisher, clients = made()
+    with pytest.raises(ValueError, match="no such answer"):
+        publisher.publish(broken())
+    publisher.publish(MESSAGES[1:])
+    assert [client.taken for client in clients] == [[], MESSAGES[1:]]

@@ -19,7 +19,7 @@ import pytest
 from misbehaving import HELD, Moody, Trouble
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from spinney.core import fitting, kernels
+from spinney.core import codec, kernels, turns
 from spinney.core.errors import ConfigError, ContractError
 from spinney.core.estimators.ridge import StackedRidge
 from spinney.core.fitting import fit_groups
@@ -227,7 +227,7 @@ def test_a_group_that_is_alone_from_the_start_is_tried_twice_all_the_same(childr
 
 def test_who_was_near_when_the_system_killed_is_never_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when memory is short for a moment: whose turn it was is fitted when it is tried alone."""
-    once, begin = tmp_path / "once", fitting.turns.begin
+    once, begin = tmp_path / "once", turns.begin
 
     def kill_once(key: str | None, doing: str) -> None:
         begin(key, doing)
@@ -237,7 +237,7 @@ def test_who_was_near_when_the_system_killed_is_never_blamed(tmp_path: Path, mon
 
     rows = fleet([0] * 4)
     expected = plain(rows)
-    monkeypatch.setattr(fitting.turns, "begin", kill_once)
+    monkeypatch.setattr(turns, "begin", kill_once)
     same(fitted(rows), expected)
     assert once.exists()
 
@@ -295,14 +295,14 @@ def test_a_champion_that_kills_whoever_reads_it_costs_its_own_group(monkeypatch:
     names["trained_through"] = "trained_through"
     asked = asks(rows).assign(**{f"champion_{name}": before[column] for name, column in names.items()})
     expected = plain(rows, asked)
-    opened = fitting.codec.open_signed
+    opened = codec.open_signed
 
     def deadly(signer: Signer, claim: Any, *rest: Any) -> Any:
         if claim.group_key == '["g001"]':
             os.kill(os.getpid(), signal.SIGSEGV)
         return opened(signer, claim, *rest)
 
-    monkeypatch.setattr(fitting.codec, "open_signed", deadly)
+    monkeypatch.setattr(codec, "open_signed", deadly)
     result = fitted(rows, asked)
     assert result.loc[1, "error"].startswith("its process was killed by SIGSEGV while its champion was read")
     same(result.drop(index=1), expected.drop(index=1))
@@ -328,7 +328,9 @@ def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_
     expected = plain(rows, recipe=plainly)
     for name in ("status", "model_id", "payload", "signature"):
         assert result[name].tolist() == expected[name].tolist()
-    assert ["refitted" in json.loads(metrics) for metrics in result["metrics"]] == [True, False, True]
+    said = [json.loads(metrics) for metrics in result["metrics"]]
+    assert ["refitted" in each for each in said] == [True, False, True]
+    assert said[1]["champion_error"].startswith("its recipe: Killed: its process was killed by SIGKILL")
 
 
 def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:

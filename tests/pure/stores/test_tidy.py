@@ -18,7 +18,7 @@ from schemas import tables
 from spinney.core.champion import Promotion
 from spinney.core.keys import encode, shard_of
 from spinney.fleet import Fleet
-from spinney.stores import delta, leases, tidy
+from spinney.stores import delta, expired_rows, leases, tidy
 from spinney.stores.clustering import CommitGuard
 from spinney.stores.decisions import Ask, Said, Verb, carry_out, propose
 from spinney.stores.layout import directory, every_directory
@@ -160,7 +160,7 @@ def test_a_large_fleet_is_looked_through_some_shards_at_a_time_and_the_same_rows
         at_once.append(found.num_rows)
         return found
 
-    monkeypatch.setattr(tidy, "ROWS_AT_ONCE", 20)
+    monkeypatch.setattr(expired_rows, "ROWS_AT_ONCE", 20)
     monkeypatch.setattr(tidy.delta, "read", reading)
     done = all_tidied(made, hour(3 * DAY))
     monkeypatch.undo()

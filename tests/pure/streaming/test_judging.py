@@ -180,7 +180,11 @@ def test_a_shard_in_which_only_news_can_change_a_verdict_is_woken_seldom() -> No
     state.now_ms += TICK_MS
     judged(state, frame(TICK))
     assert state.now_ms + state.timeout == wakes, "Spark writes a state whose timer is set to another time"
-    judged(state, frame({**UNFITTED, "unfitted": {**TRIED, "fitted_at": START + 4}}))
+    failed = frame({**UNFITTED, "unfitted": {**TRIED, "fitted_at": state.now_ms * 1000}})
+    judged(state, failed)
+    assert state.timeout > TICK_MS, "no policy calls the group stale"
+    judged(state, frame({**TICK, "last_event_time": START + 8 * 86_400_000_000}))
+    judged(state, failed)
     assert state.timeout == TICK_MS, "a failed fit waits for the wall clock"
     by_the_wall = State()
     list(Judging(replace(TERMS, wall=True), QUEUES).function()((5,), iter([frame(PROMOTION)]), by_the_wall))

@@ -75,19 +75,62 @@ def test_a_look_changes_nothing_while_too_few_files_are_new_and_goes_on_when_the
     assert delta.version(past.config, directory(past.config, tables.EVENTS)) == version
 
 
-def test_a_look_that_fails_is_logged_and_the_next_one_tries_again(past, monkeypatch, caplog) -> None:
+def test_looks_that_fail_are_logged_and_tried_again_ever_more_rarely_until_one_succeeds(
+    past, monkeypatch, caplog
+) -> None:
     clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), UNGUARDED)
     sell(past, 3)
     whole = clustering.rewrite
+    looks: list[int] = []
+    tried: list[int] = []
 
     def full(*_: object) -> None:
+        tried.append(looks[-1])
         raise OSError("no space left on device")
 
     monkeypatch.setattr(clustering, "rewrite", full)
     with caplog.at_level(logging.WARNING):
-        clusterer.look()
-    assert "clustering events: no space left on device" in caplog.text
+        for look in range(400):
+            looks.append(look)
+            clusterer.look()
+    # 1, 3, 7, 15, 31 and 63 looks are left out, then always 127.
+    assert tried == [0, 2, 6, 14, 30, 62, 126, 254, 382]
+    assert caplog.text.count("clustering events: no space left on device") == len(tried)
     assert clustered(past) == [False] * 3
     monkeypatch.setattr(clustering, "rewrite", whole)
-    clusterer.look()
+    for _ in range(128):
+        clusterer.look()
     assert clustered(past) == [True]
+    monkeypatch.setattr(clustering, "rewrite", full)
+    tried.clear()
+    sell(past, 3)
+    for look in range(3):
+        looks.append(look)
+        clusterer.look()
+    assert tried == [0, 2], "a success forgets the failures before it"
+
+
+def test_requests_that_cannot_be_looked_for_are_not_looked_for_at_every_poll(past, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(tidying, "POLL_SECONDS", 0.001)
+    polls: list[str] = []
+    tidier = Tidier(past.config)
+
+    class Stopping:
+        """Asks for a stop after 400 polls."""
+
+        def wait(self, seconds: float) -> bool:
+            polls.append("poll")
+            return len(polls) > 400
+
+        def is_set(self) -> bool:
+            return False
+
+    def broken(*_: object) -> None:
+        raise OSError("the folder is gone")
+
+    monkeypatch.setattr(tidying, "serve", broken)
+    monkeypatch.setattr(tidier, "_stopping", Stopping())
+    tidier.add("score", threading.Lock())
+    with caplog.at_level(logging.WARNING):
+        tidier._serve_until_stopped()
+    assert caplog.text.count("tidying what query score writes: the folder is gone") == 9

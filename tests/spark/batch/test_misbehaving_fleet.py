@@ -19,7 +19,8 @@ from batch import weekly
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import parse
-from spinney.core.fitting import fit_groups, model_id_of
+from spinney.core.fit_attempt import model_id_of
+from spinney.core.fitting import fit_groups
 from spinney.core.history import select
 from spinney.core.recipe import Recipe
 from spinney.core.standing import State

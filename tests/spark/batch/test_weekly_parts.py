@@ -21,7 +21,8 @@ from spinney.core import keys
 from spinney.core.config import parse
 from spinney.stores import crashpoints, delta, signing_key
 from spinney.stores.arrow import arrow_schema
-from spinney.stores.rounds import READ, Ordered, Rounds
+from spinney.stores.round_order import READ, Ordered
+from spinney.stores.rounds import Rounds
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SHOPS = "abcdef"

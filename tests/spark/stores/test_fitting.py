@@ -28,7 +28,8 @@ from spinney.core.signing import Signer
 from spinney.stores import delta, fit_requests, fitter
 from spinney.stores.fit_requests import Champions
 from spinney.stores.fitter import FITTED, Fitter, pieces, tasks
-from spinney.stores.rounds import READ, fit
+from spinney.stores.round_fitting import fit
+from spinney.stores.round_order import READ
 from spinney.stores.snapshot import Shards, snapshots
 from spinney.stores.spark import errors_of_tasks
 from spinney.stores.training import TrainingTables, counts_of

@@ -23,7 +23,8 @@ from spinney.fleet import Fleet
 from spinney.stores import crashpoints, delta, fitter, rounds
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.layout import directory
-from spinney.stores.rounds import READ, Ordered, Rounds
+from spinney.stores.round_order import READ, Ordered
+from spinney.stores.rounds import Rounds
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=5)

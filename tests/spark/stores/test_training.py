@@ -18,21 +18,20 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.history import select
 from spinney.core.recipe import Recipe
-from spinney.stores import delta
+from spinney.stores import delta, row_selection, snapshot
 from spinney.stores.layout import directory
-from spinney.stores.rounds import READ
+from spinney.stores.parent_samples import PARENT, parent_rows, sampled
+from spinney.stores.round_order import READ
+from spinney.stores.row_selection import Selection
 from spinney.stores.snapshot import Shards
 from spinney.stores.table_files import GroupIndex
 from spinney.stores.training import (
-    PARENT,
     TrainingTables,
     counts_of,
     event_counts,
     parent_counts,
-    parent_rows,
     ranges_of,
     rows_of_groups,
-    sampled,
 )
 
 START = pd.Timestamp("2024-05-01", tz="UTC")
@@ -196,6 +195,26 @@ def test_the_events_in_the_window_are_counted_for_every_group_and_parent(fleet) 
     assert counts_of(source, [ALL, *asked])[ALL] == int(inside.sum())
 
 
+@pytest.mark.parametrize("by_shard", [False, True])
+def test_counting_opens_no_file_of_other_groups_or_of_times_outside_the_window(world, monkeypatch, by_shard) -> None:
+    made = world()
+    mine = '["a","1"]'
+    others = [shop for shop in "bcdfg" if keys.shard_of(keys.encode([shop, 1]), 4) != keys.shard_of(mine, 4)]
+    assert len(others) == 5
+    made.sell("a", 1, 12, since=CLOCK - timedelta(days=2))
+    kept = {each.name for each in Path(directory(made.config, tables.EVENTS).uri).rglob("*.parquet")}
+    made.sell("a", 1, 12, since=CLOCK - timedelta(days=20))
+    for shop in others:
+        made.sell(shop, 1, 12, since=CLOCK - timedelta(days=2))
+    source = TrainingTables.of(made.config, delta.pins(made.config, *READ), CLOCK.to_pydatetime())
+    for file in Path(directory(made.config, tables.EVENTS).uri).rglob("*.parquet"):
+        if file.name not in kept:
+            file.unlink()  # who opens it now, fails
+    if by_shard:
+        monkeypatch.setattr(snapshot, "WHOLE_SHARDS_FROM", 1)
+    assert counts_of(source, [mine]) == {mine: 12}
+
+
 @pytest.mark.parametrize("kind", ["decimal(10,2)", "int", "float"])
 def test_late_labels_of_every_type_of_number_are_read_the_first_one_counting(world, kind: str) -> None:
     made = world(('sold = "double"', f'sold = "{kind}"'))
@@ -206,3 +225,85 @@ def test_late_labels_of_every_type_of_number_are_read_the_first_one_counting(wor
     outcomes = [made.outcome(row, value(label), CLOCK - timedelta(hours=ago)) for ago, label in told.items()]
     made.put(tables.OUTCOMES, outcomes)
     assert chosen(made.config, '["a","1"]')["label"].tolist() == [9]
+
+
+# A group of many rows
+
+
+@pytest.fixture
+def giant(world):
+    """A group of 3,000 events, ten of one time, in files of 100 in no order; one in `labelled` has a label."""
+
+    def make(labelled: int, *changes: tuple[str, str]):
+        made = world(*changes)
+        events, outcomes = [], []
+        for n in range(3_000):
+            at = CLOCK - timedelta(days=2) - timedelta(minutes=n // 10)
+            row = made.event("a", 1, f"e{n * 7 % 3_000:04}", at, price=float(n), stock=1)
+            label = float(n) if n % labelled == 0 else None
+            events.append(row | {"sold": label})
+            if label is not None:
+                outcomes.append(made.outcome(row, label, at + timedelta(hours=1)))
+        tables_of = [(events, tables.EVENTS)] + [(outcomes, tables.OUTCOMES)] * bool(made.config.kafka.outcomes)
+        for rows, base in tables_of:
+            order = np.random.default_rng(1).permutation(len(rows))
+            for first in range(0, len(rows), 100):
+                made.put(base, [rows[at] for at in order[first : first + 100]])
+        if made.config.kafka.outcomes:
+            made.sell("b", 1, 12, since=CLOCK - timedelta(days=3))
+        return made
+
+    return make
+
+
+@pytest.fixture
+def held(monkeypatch) -> list[int]:
+    """How many rows were held after each batch of a read that may hold 200 and what it keeps."""
+    found: list[int] = []
+    whole = Selection.add
+
+    def add(self: Selection, rows: pa.Table) -> None:
+        whole(self, rows)
+        found.append(self.held_rows)
+
+    monkeypatch.setattr(row_selection, "HELD_ROWS", 200)
+    monkeypatch.setattr(Selection, "add", add)
+    return found
+
+
+@pytest.mark.parametrize("labelled", [1, 3, 40, 150])
+def test_of_a_giant_group_with_late_labels_no_more_than_a_few_windows_are_held(giant, held, labelled: int) -> None:
+    made = giant(labelled)
+    got = chosen(made.config, '["b","1"]', '["a","1"]')  # in another order than they are read
+    pd.testing.assert_frame_equal(got, oracle(made, '["a","1"]', '["b","1"]'), check_dtype=False)
+    assert len(got[got["group_key"] == '["a","1"]']) == min(30, 3_000 // labelled)
+    assert len(held) > 30
+    assert max(held) <= 200 + 100
+
+
+def test_of_a_giant_group_with_labels_inside_no_more_than_a_few_windows_are_held(giant, held) -> None:
+    made = giant(3, ('outcomes = "sold"', ""))
+    got = chosen(made.config, '["a","1"]')
+    events = pd.DataFrame(made.rows(tables.EVENTS)).dropna(subset=["sold"])
+    expected = events.sort_values(["event_time", "event_id"]).tail(30)
+    assert got["event_id"].tolist() == expected["event_id"].tolist()
+    assert max(held) <= 200 + 100
+
+
+@pytest.mark.parametrize("labelled", [1, 3, 40, 150])
+def test_of_a_giant_parent_no_more_than_a_few_samples_are_held(giant, held, labelled: int) -> None:
+    made = giant(labelled)
+    got = chosen(made.config, BY_DEPT, ALL)
+    pd.testing.assert_frame_equal(got, oracle(made, BY_DEPT, ALL), check_dtype=False)
+    # Two parents have 160 candidates for their samples of 40, whose labels are looked for among twice as many; twice
+    # what is kept is held, and a batch of 100.
+    assert max(held) <= 2 * 2 * 160 + 100
+
+
+def test_the_events_of_a_giant_group_are_all_counted_however_often_they_are_read(giant, held) -> None:
+    made = giant(150)
+    source = TrainingTables.of(made.config, delta.pins(made.config, *READ), CLOCK.to_pydatetime())
+    read = rows_of_groups(source, pa.array(['["a","1"]', '["b","1"]']), Shards(0, 3))
+    assert read.events.tolist() == [3_000, 12]
+    assert parent_rows(source, [ALL], Shards(0, 3))[1].tolist() == [3_012]
+    assert len(held) > 30

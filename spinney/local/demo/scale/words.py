@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spinney.core.fitting import HELD_OUT
+from spinney.core.fit_attempt import HELD_OUT
 from spinney.local.demo import words
 from spinney.local.demo.scale.fleet import CHANGE, NOISE, ROWS
 

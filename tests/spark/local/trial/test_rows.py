@@ -15,7 +15,7 @@ from spinney.core.recipe import Recipe
 from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import stored
 from spinney.stores import delta, training
-from spinney.stores.rounds import READ
+from spinney.stores.round_order import READ
 from spinney.stores.table_files import GroupIndex
 
 TIMES = ('features = ["price", "stock"]', 'features = ["at", "price", "stock"]')
