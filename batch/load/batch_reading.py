@@ -73,8 +73,7 @@ class Reader:
             self._dead.add(_of_bad(bad), topic=self._kinds.main.topic, place=self._first + bad.number - 1)
         if batch.columns is None:
             answers = self._answers_of_lines(batch)
-            every = np.ones(len(batch), dtype=np.bool_)
-            self._judge(batch, places, (every, every), answers, source)
+            self._judge(batch, places, self._check_lines(batch, places, answers), answers, source)
         else:
             typed = TypedBatch(batch, self._rules)
             answers = self._kinds.answers.of_columns(typed) if self._kinds.answers is not None else None
@@ -106,6 +105,17 @@ class Reader:
         also = late.checker.check(typed, place, among=among)
         late.spool.add(also.valid)
         return checked.doubtful, also.doubtful
+
+    def _check_lines(self, batch: Batch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
+        """As `_check`, of JSON lines. Where one may hold a late label too, every line is judged."""
+        every, none = np.ones(len(batch), dtype=np.bool_), np.zeros(len(batch), dtype=np.bool_)
+        if self._kinds.late is not None:
+            return every, every
+        extra = {ANSWER: answers} if answers is not None else None
+        checked = self._kinds.main.checker.check_lines(batch.lines, pa.array(places), extra)
+        self._kinds.main.spool.add(checked.valid)
+        self.rows += checked.valid.num_rows
+        return checked.doubtful, none
 
     def _judge(
         self, batch: Batch, places: np.ndarray, doubtful: tuple[Mask, Mask], answers: pa.Array | None, source: str

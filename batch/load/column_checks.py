@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +19,8 @@ from schemas.messages import MAX_FUTURE_SECONDS, MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.records.column_checks import doubtful_rows
-from spinney.core.records.columns import Mask, union
+from spinney.core.records.columns import Mask, Typed, union
+from spinney.core.records.json_columns import read
 from spinney.core.records.rules import FieldRule, Rules, rules_of
 
 GROUP, PLACE = "load.group", "load.place"
@@ -96,11 +98,27 @@ class Checker:
     ) -> Checked:
         """extra: more columns to keep with the valid rows. among: the rows that have such a message; None: all."""
         found = {rule.name: batch.get(rule) for rule in self.columns.rules.fields}
+        return self._checked(found, place, extra or {}, _may_be_too_large(batch), among)
+
+    def check_lines(self, lines: Sequence[bytes], place: pa.Array, extra: dict[str, pa.Array] | None = None) -> Checked:
+        """The same of JSON lines, each of which has such a message."""
+        found = read(lines, self.columns.rules)
+        return self._checked(found.columns, place, extra or {}, found.unread)
+
+    def _checked(
+        self,
+        found: Mapping[str, Typed],
+        place: pa.Array,
+        extra: Mapping[str, pa.Array],
+        unsure: Mask | None,
+        among: Mask | None = None,
+    ) -> Checked:
+        """unsure: the rows that are doubtful whatever their columns say."""
         numbers = self.groups.numbers([found[name].values for name in self._config.fleet.group])
-        unsure = doubtful_rows(self.columns.rules, batch.get, self._latest, batch.rows)
-        doubtful = union([unsure, numbers == NONE, _may_be_too_large(batch)], batch.rows)
+        broken = doubtful_rows(self.columns.rules, lambda rule: found[rule.name], self._latest, len(place))
+        doubtful = union([broken, unsure, numbers == NONE], len(place))
         own = {stored: found[name].values for name, stored in self.columns.stored_as.items()}
-        whole = pa.table({GROUP: pa.array(numbers), PLACE: place, **own, **(extra or {})})
+        whole = pa.table({GROUP: pa.array(numbers), PLACE: place, **own, **extra})
         sure = ~doubtful if among is None else ~doubtful & among
         return Checked(
             whole if sure.all() else whole.filter(pa.array(sure)), doubtful if among is None else doubtful & among

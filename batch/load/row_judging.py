@@ -1,4 +1,4 @@
-"""Judge rows one by one: the doubtful ones of columns, and all of JSON lines."""
+"""Judge rows one by one: the doubtful ones, and all JSON lines where a line may hold a late label too."""
 
 from __future__ import annotations
 
