@@ -98,6 +98,9 @@ ON_ONE_MACHINE = {
     # for each; before Spark 4.1 there was none, and RocksDB has its own.
     "spark.sql.streaming.checkpointFileManagerClass": f"{CHECKPOINTING}.FileSystemBasedCheckpointFileManager",
     "spark.sql.streaming.checkpoint.fileChecksum.enabled": "false",
+    # Each of the eight stores of four queries would fill buffers of its own, 64 MB and more, outside the heap.
+    "spark.sql.streaming.stateStore.rocksdb.boundedMemoryUsage": "true",
+    "spark.sql.streaming.stateStore.rocksdb.maxMemoryUsageMB": "256",
 }
 
 JAVA_ON_ONE_MACHINE = (
