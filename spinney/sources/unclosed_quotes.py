@@ -14,10 +14,10 @@ row of its own if all of these hold:
 - its first cell is of such a form too, if the column has but a few: an item of a list begins with a word where rows
   begin with A1.
 
-A row holds others if more than half of the lines between its first and last are rows of their own; lines without any
-value in columns of figures are not counted. Where there are fewer than two lines between, or no column has figures, all
-of its lines have to be rows: a text in the last column leaves the first line whole. Texts of many lines are not looked
-at in a column where most rows have such.
+A row holds others if more than half of the lines between its first and last are rows of their own. Lines with as many
+cells as the header and none filled in columns of figures are not counted. Where none is counted, or there are fewer
+than two lines between, or no column has figures, no line of the row may be other than a row: a text in the last column
+leaves the first line whole. Texts of many lines are not looked at in a column where most rows have such.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _FEWEST_COLUMNS = 3
 _FEW_LINES = 2
 """Of fewer lines between the first and the last, most are soon like a row by chance."""
 
-_MOST_FORMS = 3
-"""In a column of ids. One of names or texts has more, and a row may have yet another."""
+_MOST_FORMS = 2
+"""In a first column whose cells look alike. If they have more, a row may have yet another."""
 
 _FEW_ROWS = 3
-"""So few rows say nothing about whether texts of many lines are usual."""
+"""Fewer say neither what a first column looks like, nor whether texts of many lines are usual."""
 
 _REMEDY = "Remove the quote that opens the cell, or close it; within a text double it"
 _REMEDY_OF_TEXTS = "If the text is right as it is, give the file as JSON lines or Parquet"
@@ -185,9 +185,11 @@ def _forms(cells: pa.RecordBatch) -> _Forms:
         if is_of_figures:
             figures.append(at)
         if is_of_figures or at == 0:
-            forms = frozenset(map(form, whole))
-            if is_of_figures or 1 <= len(forms) <= _MOST_FORMS:
-                found[at] = forms
+            forms = set(map(form, whole))
+            if at != 0 and "fraction" in forms:
+                forms.add("integer")  # 5 is an amount as well as 5.25
+            if is_of_figures or (len(whole) >= _FEW_ROWS and len(forms) <= _MOST_FORMS):
+                found[at] = frozenset(forms)
     return _Forms(found, figures)
 
 
@@ -197,8 +199,8 @@ def _are_rows(lines: Sequence[str], shape: _Shape) -> bool:
         return False
     are_rows = [shape.fits(line) for line in lines[:_MOST_LINES]]
     inner = are_rows[1:-1]
-    if len(inner) < _FEW_LINES or not shape.forms.figures:
-        return are_rows.count(True) == len(are_rows)
+    if len(inner) < _FEW_LINES or inner.count(None) == len(inner) or not shape.forms.figures:
+        return False not in are_rows
     return inner.count(True) > inner.count(False)
 
 
@@ -224,7 +226,9 @@ class _Shape:
             return extra_cells == 0
         by_place = ((at, cells[at if at < self.text else at + extra_cells]) for at in figures)
         alike = [self._is_alike(at, cell) for at, cell in by_place if cell.strip()]
-        return 2 * sum(alike) > len(alike) if alike else None
+        if not alike and extra_cells == 0:
+            return None
+        return 2 * sum(alike) > len(alike)
 
     def _is_alike(self, column: int, cell: str) -> bool:
         """Whether the cell could be one of the column. Empty ones may be missing values of any."""

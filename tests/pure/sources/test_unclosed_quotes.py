@@ -203,6 +203,16 @@ def test_texts_of_many_lines_are_read_as_they_are(tmp_path: Path, text: str, cel
     assert [list(row.values()) for batch in found if batch.columns for row in batch.columns.to_pylist()] == rows
 
 
+@pytest.mark.parametrize("last", [10, 11, 20])
+@pytest.mark.parametrize("cell", [0, 1, 2])
+def test_rows_without_a_single_figure_are_rows_by_their_cells(tmp_path: Path, last: int, cell: int) -> None:
+    rows = [[f"x{n}", "a note", "" if n in range(8, 25) else f"{n}.5"] for n in range(40)]
+    rows[9][cell], rows[last][cell] = f'"{rows[9][cell]}', f'{rows[last][cell]}"'
+    found = batches(tmp_path / "a.csv", "\n".join(["id,note,amount", *map(",".join, rows)]))
+    assert [(number, HOLDS in why) for number, _, why in bad(found)] == [(10, True)]
+    assert len(ids(found)) == 40 - (last - 9) - 1
+
+
 @pytest.mark.parametrize(
     ("header", "usual", "row"),
     [

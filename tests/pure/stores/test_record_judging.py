@@ -163,6 +163,18 @@ def test_records_read_together_are_judged_as_each_alone(more: str, size: int) ->
         assert [triple for triple in zip(records, got, expected, strict=True) if triple[1] != triple[2]] == []
 
 
+@pytest.mark.parametrize("more", KINDS)
+def test_each_value_in_each_field_is_judged_as_alone(more: str) -> None:
+    held = rules(more)
+    fields = {name: json.dumps(value) for name, value in GOOD.items()}
+    texts = [fields | {name: value} for name in fields for value in VALUES]
+    records: list[bytes | None] = [
+        ("{" + ",".join(f'"{name}":{value}' for name, value in text.items()) + "}").encode() for text in texts
+    ]
+    got, expected = exact(together(records, held)), exact(one_by_one(records, held))
+    assert [triple for triple in zip(records, got, expected, strict=True) if triple[1] != triple[2]] == []
+
+
 @given(st.lists(st.dictionaries(
     st.sampled_from([name for name in GOOD if name != "after"]),
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates().map(str),
