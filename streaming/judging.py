@@ -121,7 +121,7 @@ class Judging:
     def _is_idle(self, shard: Shard, now: int) -> bool:
         """Whether no verdict can change before there are news: time alone changes it by the wall clock only."""
         groups = shard.groups
-        # Of one that no policy calls stale, the end of its waiting changes nothing.
+        # If no policy calls a group stale, the end of its wait changes nothing.
         wakes = (groups["retry_at"] > now) & (groups["decision"] == Staleness.REFUSED.value)
         return not (self.terms.wall or groups.any_due or wakes.any())
 

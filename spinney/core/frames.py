@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from numbers import Number
 from typing import Any
 
@@ -34,6 +34,9 @@ _HELD = {
     "date": _TIMES | {"date"},
 }
 """Type -> what pandas may call values of it."""
+
+_DIGITS = 28
+"""Python's default precision of decimals."""
 
 _TIME_LIKE = "ISO 8601 like 2024-05-31T10:00:00Z"
 _FORMS = {"timestamp": f"a time is {_TIME_LIKE}", "date": "a date is written like 2024-05-31"}
@@ -152,11 +155,12 @@ def _whole(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
 
 def _decimals(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     """Rounded as Spark does: half away from zero."""
-    scale = re.search(r",\s*(\d+)\)", rule.type)
-    step = Decimal(1).scaleb(-int(scale[1]) if scale else 0)
+    precision, *scale = map(int, re.findall(r"\d+", rule.type))
+    step = Decimal(1).scaleb(-scale[0] if scale else 0)
+    digits = Context(prec=max(precision, _DIGITS))  # by default it refuses longer numbers
 
     def rounded(value: Any) -> Decimal | None:
-        return None if pd.isna(value) else Decimal(str(value)).quantize(step, ROUND_HALF_UP)
+        return None if pd.isna(value) else Decimal(str(value)).quantize(step, ROUND_HALF_UP, digits)
 
     try:
         return pd.Series([rounded(value) for value in values], index=values.index, dtype=object)

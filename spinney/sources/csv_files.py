@@ -77,7 +77,7 @@ def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Seq
     rows = _Rows(name, end_mark(len(names)))
     # Whether a row holds others is only known by all of its cells.
     is_quoted = _has_quotes(file, found.encoding)
-    odd_cells = cache(lambda: _cells_with_text_behind(file, found))
+    unclosed_cells = cache(lambda: _cells_with_text_behind(file, found))
     read = list(names) if is_quoted else kept
     # Each batch waits for the next one: its last row is complete only if the file does not end within a quote.
     waiting: Batch | None = None
@@ -89,7 +89,7 @@ def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Seq
                 numbers, bad = rows.numbered(cells.num_rows)
                 waiting = Batch(name, numbers, cells, frozenset(kept), bad=tuple(bad))
                 if is_quoted:
-                    waiting = _without_holding_rows(waiting, found.delimiter, kept, odd_cells)
+                    waiting = _without_holding_rows(waiting, found.delimiter, kept, unclosed_cells)
     except (pa.ArrowException, UnicodeError, OSError) as error:
         if _STRADDLING in str(error):
             raise rows.too_long() from error
@@ -105,7 +105,9 @@ def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Seq
 
 def _has_quotes(file: Path, encoding: str) -> bool:
     """Whether there is any quote, or a byte like one."""
-    quote = bytes(byte for byte in '"'.encode(encoding) if 0 < byte < 0xFE)  # without a byte order mark
+    # The second of two quotes: some encodings write a byte order mark before the first.
+    second = '""'.encode(encoding)[len('"'.encode(encoding)) :]
+    quote = second.strip(b"\0")
     with file.open("rb") as opened:
         while part := opened.read(_SEARCHED_BYTES):
             if quote in part:
@@ -120,11 +122,11 @@ def _cells_with_text_behind(file: Path, found: Dialect) -> frozenset[str]:
 
 
 def _without_holding_rows(
-    batch: Batch, delimiter: str, kept: Sequence[str], odd_cells: Callable[[], frozenset[str]]
+    batch: Batch, delimiter: str, kept: Sequence[str], unclosed_cells: Callable[[], frozenset[str]]
 ) -> Batch:
     """The batch with these columns; its rows that hold other rows are bad ones."""
     assert batch.columns is not None, "of a CSV"
-    holding = holding_rows(batch.columns, delimiter, odd_cells)
+    holding = holding_rows(batch.columns, delimiter, unclosed_cells)
     cells = batch.columns.select(list(kept))
     if not holding:
         return replace(batch, columns=cells)
@@ -178,7 +180,7 @@ class _Rows:
             text = str(row.text or "")
             why = f"expected {row.expected_columns} cells, as in the header; got {row.actual_columns}"
             if (lines := lines_of(text)) > 1:
-                why += f" in {lines:,} lines. If these are rows of their own, look for a quote that is not closed"
+                why += f" in {lines:,} lines. If each of these lines is a row, look for a quote that is not closed"
             self._bad.append(BadRow(self._name, row.number - 1, text, why))
         return "skip"
 
@@ -214,18 +216,18 @@ def _place(row: int) -> str:
 
 def _numbered(first: int, rows: int, bad: deque[BadRow]) -> tuple[Sequence[int], list[BadRow]]:
     """The numbers of the next rows, without those that could not be split, and the latter."""
-    told: list[BadRow] = []
+    passed: list[BadRow] = []
     if not bad or bad[0].number >= first + rows:
-        return range(first, first + rows), told
+        return range(first, first + rows), passed
     numbers: list[int] = []
     at = first
     while len(numbers) < rows:
         if bad and bad[0].number == at:
-            told.append(bad.popleft())
+            passed.append(bad.popleft())
         else:
             numbers.append(at)
         at += 1
-    return numbers, told
+    return numbers, passed
 
 
 def _with_points(cells: pa.RecordBatch, numbers: frozenset[str]) -> pa.RecordBatch:

@@ -10,9 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_SECOND
-
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_SECOND, PER_SECOND
 
 
 def rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:
@@ -71,7 +69,7 @@ def _times(column: pa.Array) -> list[Any]:
         simple = pa.date32()
     else:
         ticks = np.asarray(column.cast(pa.int64()).fill_null(0))
-        seconds = ticks // _PER_SECOND[kind.unit]
+        seconds = ticks // PER_SECOND[kind.unit]
         # In UTC: the first and last hours that Python can say lie outside of its years in other zones.
         simple = pa.timestamp("us" if kind.unit == "ns" else kind.unit, None if kind.tz is None else "UTC")
     outside = (seconds < FIRST_SECOND) | (seconds >= END_SECOND)

@@ -41,7 +41,8 @@ class Sample:
         if self.first_unsplit is None:
             return ()
         first = self.first_unsplit
-        return (f"{self.unsplit:,} rows left out; the first: {first.file} row {first.number:,}: {first.why}",)
+        left_out = "1 row left out" if self.unsplit == 1 else f"{self.unsplit:,} rows left out; the first"
+        return (f"{left_out}: {first.file} row {first.number:,}: {first.why}",)
 
 
 def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:

@@ -5,9 +5,11 @@ No single record can fail a batch: one that `judge` or Arrow stumbles over is a 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,12 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
 from spinney.core.names import quoted
 from spinney.core.records.column_checks import doubtful_rows
+from spinney.core.records.columns import Mask
 from spinney.core.records.json_columns import JsonColumns, read
 from spinney.core.records.judge import MAX_DETAIL_CHARACTERS, Judgement, judge
 from spinney.core.records.rules import FieldRule, Rules
+
+log = logging.getLogger(__name__)
 
 JUDGEMENT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unknown_fields INT"
 """What is returned of each record, the fields of a valid one being put in."""
@@ -56,19 +61,30 @@ class Judging:
 
     def judged(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
         """One JUDGEMENT_DDL for each record; plain records of the last edition are read together."""
+        try:
+            plain, doubtful = self._together(values, times, editions)
+        except Exception as error:  # one value must not stop the query at each attempt: `_judge` finds it
+            _warn_of_slow_blocks(type(error).__name__, str(error))
+            return self._one_by_one(values, times, editions)
+        if not doubtful.any():
+            return plain
+        judged = self._one_by_one(*(column.filter(pa.array(doubtful)) for column in (values, times, editions)))
+        places = np.where(doubtful, len(doubtful) - 1 + np.cumsum(doubtful), np.arange(len(doubtful)))
+        return pa.concat_arrays([plain, judged]).take(pa.array(places))
+
+    def _together(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> tuple[pa.StructArray, Mask]:
+        """The answers of `_plain`, and the mask of the records for which they do not count, shape (rows,)."""
         last, micros = self.editions[-1], np.asarray(times)
         older = np.asarray(editions) != len(self.editions) - 1
         records = values.to_pylist()
         found = read([None if old else record for record, old in zip(records, older, strict=True)], last)
         latest = micros + MAX_FUTURE_SECONDS * 1_000_000
         doubtful = older | found.unread | doubtful_rows(last, lambda rule: found.columns[rule.name], latest, len(older))
-        plain = self._plain(found)
-        if not doubtful.any():
-            return plain
-        asked = (column.filter(pa.array(doubtful)).to_pylist() for column in (values, times, editions))
-        judged = self._structs([self._judge(*each) for each in zip(*asked, strict=True)])
-        places = np.where(doubtful, len(doubtful) - 1 + np.cumsum(doubtful), np.arange(len(doubtful)))
-        return pa.concat_arrays([plain, judged]).take(pa.array(places))
+        return self._plain(found), doubtful
+
+    def _one_by_one(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
+        records = zip(values.to_pylist(), times.to_pylist(), editions.to_pylist(), strict=True)
+        return self._structs([self._judge(*each) for each in records])
 
     def _plain(self, found: JsonColumns) -> pa.StructArray:
         """As `judge` answers valid records."""
@@ -118,6 +134,17 @@ class Judging:
                 except _REFUSALS as error:
                     found[at] = replace(_refused(error), field=rule.name)
             return pa.array(_values(rule, found), kind)
+
+
+@cache
+def _warn_of_slow_blocks(kind: str, text: str) -> None:
+    """Once for each error of a worker: a block with it is judged correctly, but ten times as slowly."""
+    log.warning(
+        "records: expected a block that can be read together; got %s: %s. Its records are validated one by one, which "
+        "is slower. Please report this message",
+        kind,
+        text[:MAX_DETAIL_CHARACTERS],
+    )
 
 
 def _values(rule: FieldRule, found: list[Judgement]) -> list[Any]:

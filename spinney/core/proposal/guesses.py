@@ -92,8 +92,12 @@ def odd_times(column: Column) -> str:
         return ""
     at = times_of(column)
     unread, old = column.values.notna() & at.isna(), at < EPOCH
-    words = f"; {int(unread.sum())} rows are rejected, since they have no such time" if unread.any() else ""
-    return words + (f"; {int(old.sum())} rows are rejected, since they lie before 1970" if old.any() else "")
+    words = f"; {_rejected(int(unread.sum()))}: no ISO 8601 time" if unread.any() else ""
+    return words + (f"; {_rejected(int(old.sum()))}: before 1970" if old.any() else "")
+
+
+def _rejected(rows: int) -> str:
+    return "1 row is rejected" if rows == 1 else f"{rows} rows are rejected"
 
 
 def epoch_unit(column: Column) -> str | None:
@@ -119,9 +123,16 @@ def event_id(columns: Sequence[Column], group: Sequence[Column]) -> Guess:
             return Guess((found,), "different in each row of a group")
         best = next(iter(unique), None)
     if best is None:
-        return Guess((), "no column is unique: add one to each event")
+        return Guess((), _why_no_id(columns))
     index = "; it numbers the rows of this file, so give later events ids of their own" if best.is_index else ""
     return Guess((best,), f"different in each of {best.rows} rows{index}")
+
+
+def _why_no_id(columns: Sequence[Column]) -> str:
+    amounts = [column.source for column in columns if column.is_like_amounts]
+    if not amounts:
+        return "no column is unique: add one to each event"
+    return f"unique, but like amounts: {', '.join(amounts)}; add an id to each event, or name one of these with --id"
 
 
 def _is_id_in(column: Column, group: Sequence[Column]) -> bool:
@@ -158,8 +169,7 @@ def is_classes(column: Column) -> bool:
 
 def is_measure(column: Column) -> bool:
     """Whether texts of whole numbers are amounts and no names: too many for classes, and not called like a name."""
-    is_called_a_name = bool({*_words(column.source)[-1:]} & {*NAME_ENDINGS})
-    return column.whole_texts and not is_called_a_name and column.distinct > MOST_CLASSES
+    return column.whole_texts and not _is_called_a_name(column) and column.distinct > MOST_CLASSES
 
 
 def is_label_of_numbers(column: Column) -> bool:
@@ -248,7 +258,15 @@ def _by_ending(columns: Sequence[Column]) -> Column | None:
 
 
 def is_named_like_an_id(column: Column) -> bool:
-    return column.unique and (_by_name([column], ID_NAMES) or _by_ending([column])) is not None
+    """Whether it differs in each row and its name says that it names them. Random numbers would else be amounts."""
+    if not column.unique:
+        return False
+    named_so = _by_name([column], ID_NAMES) or _by_ending([column])
+    return named_so is not None or (column.type == "bigint" and _is_called_a_name(column))
+
+
+def _is_called_a_name(column: Column) -> bool:
+    return bool({*_words(column.source)[-1:]} & {*NAME_ENDINGS})
 
 
 def _is_target(name: str) -> bool:

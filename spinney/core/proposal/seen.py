@@ -51,8 +51,13 @@ class Column:
 
     @property
     def is_name(self) -> bool:
-        """Whether it only tells rows apart: texts, or whole numbers that are no amounts."""
-        return self.unique and (self.type == "string" or (self.type == "bigint" and not _are_amounts(self.values)))
+        """Whether it only tells rows apart: texts, or whole numbers that do not look like amounts."""
+        return self.unique and self.type in ("string", "bigint") and not self.is_like_amounts
+
+    @property
+    def is_like_amounts(self) -> bool:
+        """Whether it has whole numbers that are all different, but by chance as it seems. Random ids are like them."""
+        return self.unique and self.type == "bigint" and _are_amounts(self.values)
 
     @property
     def complete(self) -> bool:

@@ -12,12 +12,11 @@ from spinney.core import durations
 from spinney.core.config.models import Recipe
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.seen import Column, times_of
-from spinney.core.records.times import EPOCH
+from spinney.core.records.times import EPOCH, PER_SECOND
 
 DEFAULT_WINDOW: timedelta = Recipe.model_fields["window"].default
 DEFAULT_ROWS: int = Recipe.model_fields["min_rows"].default
 _WINDOWS = tuple(timedelta(days=days) for days in (180, 365, 730, 1825, 3650, 7300, 18250, 36500))
-_PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000}
 
 
 @dataclass(frozen=True)
@@ -64,5 +63,5 @@ def fitting(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
 def _instants(column: Column, unit: str | None) -> pd.Series[Any]:
     if unit is None:
         return times_of(column)
-    seconds = pd.to_numeric(column.values) / _PER_SECOND[unit]
+    seconds = pd.to_numeric(column.values) / PER_SECOND[unit]
     return pd.to_datetime(seconds, unit="s", utc=True, errors="coerce")

@@ -121,6 +121,8 @@ def _remarks(column: Column | None) -> str:
     if column.whole_texts:
         taken = "names as they are" if column.type == "string" else "numbers"
         said.append(f"texts of whole numbers, {column.distinct} different ones, taken for {taken}")
+    if column.is_like_amounts:
+        said.append("different in each row, but looks like amounts: or is it an id?")
     return f"  # {'; '.join(said)}" if said else ""
 
 

@@ -1,7 +1,7 @@
 """Convert columns to their declared types, where the result surely equals that of judging each row.
 
-Other values are *doubtful*: their rows are judged one by one by `spinney.core.records`, the only definition of
-validity. A rule here may call too many values doubtful, which costs time, but never too few.
+Other values are *doubtful*: their rows are judged one by one by `judge`, the only definition of validity. A rule here
+may call too many values doubtful, which costs time, but never too few.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from pyarrow import types
 from spinney.core.arrow_types import arrow_type
 from spinney.core.records.control_characters import DELETE, FIRST_OTHER
 from spinney.core.records.rules import FieldRule
-from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_DAY, FIRST_SECOND, LAST_DAY
+from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_DAY, FIRST_SECOND, LAST_DAY, PER_SECOND
 
 Mask = npt.NDArray[np.bool_]
 
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 INTEGERS: Mapping[str, type[np.signedinteger[Any]]] = {
     "tinyint": np.int8,
     "smallint": np.int16,

@@ -47,7 +47,7 @@ def typed_text(column: pa.Array, rule: FieldRule, *, texts: bool) -> Typed:
     if rule.type != "string" and not is_utf8(column):
         return nothing_sure(column, wanted)
     is_time = rule.type == "date" or (rule.type == "timestamp" and rule.unit is None)
-    if not (is_time or texts or rule.coerce):
+    if not (rule.type == "string" or is_time or texts or rule.coerce):
         return nothing_sure(column, wanted)
     reader = _READERS.get(rule.type, _decimal)
     return reader(column, rule)

@@ -23,6 +23,9 @@ FIRST_SECOND: Final = FIRST_DAY * DAY_SECONDS
 END_SECOND: Final = (LAST_DAY + 1) * DAY_SECONDS
 """The first second of these dates since 1970, in UTC, and the one after the last."""
 
+PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+"""Ticks in a second, by the unit that Arrow and `timestamp(unit)` name."""
+
 _EXACT: Final = Context(prec=900)
 _MICROS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
 

@@ -125,12 +125,13 @@ def _decimal(value: Any, rule: FieldRule) -> Decimal:
     precision, scale = (int(part) for part in rule.type.removeprefix("decimal(").removesuffix(")").split(","))
     number = _exact(number_text(value, rule))
     step = Decimal(1).scaleb(-scale)
-    if abs(number) >= Decimal(1).scaleb(precision - scale):
+    # copy_abs(), since abs() rounds to the 28 digits of the default context.
+    if number.copy_abs() >= Decimal(1).scaleb(precision - scale):
         raise UnfitError(f"at most {precision - scale} digits before the point")
     fitted = number.quantize(step, context=_WIDE)
     if fitted != number:
         raise UnfitError(f"at most {scale} digits after the point")
-    return fitted or abs(fitted)  # minus zero is zero
+    return fitted or fitted.copy_abs()  # minus zero is zero
 
 
 def _exact(text: str) -> Decimal:

@@ -62,6 +62,13 @@ def numbers(feature: str, values: Any) -> list[float]:
     return convert(of(feature, values).to_frame(), [Feature(feature, TYPES[feature])]).numbers[:, 0].tolist()
 
 
+def test_decimals_of_all_digits_that_the_type_has_are_kept() -> None:
+    wide = [Decimal("9" * 38), Decimal("-" + "9" * 29 + ".4")]
+    held = parse(text("m").replace("decimal(5,2)", "decimal(38,0)"), "fleet.toml", {})
+    frame = pd.DataFrame({"m": pd.Series(wide, dtype=object), "s": "k"})
+    assert typed(frame, held)[1]["m"].tolist() == [Decimal("9" * 38), Decimal("-" + "9" * 29)]
+
+
 @pytest.mark.parametrize(
     ("feature", "values", "expected"),
     [

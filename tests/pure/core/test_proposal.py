@@ -283,9 +283,11 @@ def test_time_alone_is_a_feature_where_there_is_no_other() -> None:
 def test_rows_whose_time_is_rejected_are_counted_beside_the_column() -> None:
     frame = SALES.assign(at=["1969-12-31T00:00:00Z", "soon", *SALES["at"][2:]])
     text = propose(frame, "sales", choices=Choices(time="at"))
-    said = "as you said; 1 rows are rejected, since they have no such time; 1 rows are rejected, since they lie before"
+    said = "as you said; 1 row is rejected: no ISO 8601 time; 1 row is rejected: before 1970"
     assert said in text
-    assert "a time by its name; 1 rows are rejected" in propose(frame, "sales")
+    assert "a time by its name; 1 row is rejected" in propose(frame, "sales")
+    frame = SALES.assign(at=["soon", "later", *SALES["at"][2:]])
+    assert "a time by its name; 2 rows are rejected" in propose(frame, "sales")
 
 
 @pytest.mark.parametrize(("size", "unit"), [(1, "s"), (1_000, "ms"), (1_000_000, "us")])
@@ -306,6 +308,25 @@ def test_amounts_that_are_all_different_by_chance_are_no_ids_but_features() -> N
     assert len({*people}) == ROWS
     fleet = proposed(SALES.drop(columns=["sale_id", "sold"]).assign(people=people, sold=SALES["sold"])).fleet
     assert (fleet.event_id, "people" in fleet.features) == ("event_id", True)
+
+
+RANDOM_IDS = [row * 0x9E3779B97F4A7C15 % 2**63 + 1 if row else 5 for row in range(ROWS)]
+
+
+@pytest.mark.parametrize("name", ["order_number", "orderNo", "phone", "id"])
+def test_random_whole_numbers_under_the_name_of_an_id_are_the_id_and_no_feature(name: str) -> None:
+    fleet = proposed(SALES.drop(columns=["sale_id"]).assign(**{name: RANDOM_IDS})).fleet
+    assert (fleet.event_id, name in fleet.features, fleet.target) == (name, False, "sold")
+    both = proposed(SALES.assign(**{name: RANDOM_IDS})).fleet
+    assert name not in (*both.features, both.target)
+
+
+def test_random_whole_numbers_under_another_name_are_said_to_be_unique_but_like_amounts() -> None:
+    frame = SALES.drop(columns=["sale_id", "sold"]).assign(ticket=RANDOM_IDS, sold=SALES["sold"])
+    text = propose(frame, "sales")
+    said = "unique, but like amounts: ticket; add an id to each event, or name one of these with --id"
+    assert f'event_id = "event_id"  # {said}\n' in text
+    assert 'ticket = "bigint"  # different in each row, but looks like amounts: or is it an id?\n' in text
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinney.core.errors import ContractError
-from spinney.sources import Batch, Options, Wanted, open_source
+from spinney.sources import Batch, Options, TextFormat, Wanted, open_source
 from spinney.sources.sample import read_sample
 
 HEADER = "id,at,store,note,sold"
 FACTS = [f"{n},2024-05-01T00:{n % 60:02}:00Z,st{n % 5},note {n},{n}.25" for n in range(1, 601)]
 WORDS = [f"s{n},b{n % 3},{'xy'[n % 2]},a word,last" for n in range(1, 601)]
-HOLDS = "lines within quotes, which are rows of their own by their cells"
-BEHIND = "lines within quotes, and text behind the quote that closes them"
+HOLDS = "lines within quotes that look like rows themselves"
+BEHIND = "lines within quotes, and text after the closing quote"
 REMEDY = "Remove the quote that opens the cell, or close it; within a text double it"
+AS_IT_IS = "If the text is right as it is, give the file as JSON lines or Parquet"
 
 
 def quoted(rows: list[str], *places: tuple[int, int]) -> str:
@@ -78,7 +79,7 @@ def test_a_quote_at_the_end_of_a_cell_closes_what_another_one_opened(
     found[9][cell] = f'"{found[9][cell]}'
     found[499][cell] += '"'
     ((number, text, why),) = bad(batches(tmp_path / "a.csv", "\n".join([HEADER, *map(",".join, found)])))
-    assert (number, why) == (10, f"expected one row; got 491 {HOLDS}. {REMEDY}")
+    assert (number, why) == (10, f"expected one row; got 491 {HOLDS}. {REMEDY}. {AS_IT_IS}")
     assert text == "\n".join(rows[9:500])
 
 
@@ -94,8 +95,8 @@ def test_quotes_in_different_columns_give_a_row_of_another_width_which_says_its_
     ((number, _, why),) = bad(found)
     assert number == 10
     assert why == (
-        "expected 5 cells, as in the header; got 4 in 491 lines. If these are rows of their own, look for a quote that "
-        "is not closed"
+        "expected 5 cells, as in the header; got 4 in 491 lines. If each of these lines is a row, look for a quote "
+        "that is not closed"
     )
 
 
@@ -105,10 +106,38 @@ def test_the_files_own_delimiter_and_line_breaks_count(tmp_path: Path, delimiter
     assert [number for number, _, _ in bad(batches(tmp_path / "a.csv", content))] == [10]
 
 
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "cp1252"])
 def test_quotes_are_seen_in_other_encodings(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.csv").write_text(quoted(FACTS, (10, 3), (500, 3)).replace("note 7", "nöte"), encoding=encoding)
     assert [number for number, _, _ in bad(list(open_source(tmp_path / "a.csv").batches()))] == [10]
+
+
+@pytest.mark.parametrize("given", [None, "utf-8", "utf-8-sig", "UTF_8_SIG"])
+def test_no_row_is_lost_behind_a_byte_order_mark(tmp_path: Path, given: str | None) -> None:
+    content = 'id,desc,price\n1,ok,4\n2,"unclosed,5\n3,b,6\n4,pipe 5" x,7\n5,ok,8\n'
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8-sig")
+    found = list(open_source(tmp_path / "a.csv", Options(TextFormat(encoding=given))).batches())
+    assert ids(found) == ["1", "5"]
+    assert [(number, text.splitlines()) for number, text, _ in bad(found)] == [
+        (2, ["2,unclosed,5", "3,b,6", "4,pipe 5 x,7"])
+    ]
+
+
+def test_missing_values_hide_no_rows(tmp_path: Path) -> None:
+    rows = [f"x{n},2024-05-01T01:{n:02}:00Z,s1,a note,{n}.5" for n in range(40)]
+    stray = 'e1,2024-05-01T00:01:00Z,s1,"5 in. pipe,1.5\ne2,2024-05-01T00:02:00Z,s1,6 in. pipe",'
+    found = batches(tmp_path / "a.csv", "\n".join(["id,at,store,note,amount", *rows, stray, ""]))
+    assert len(ids(found)) == 40
+    ((number, text, why),) = bad(found)
+    assert (number, text) == (41, stray.replace('"', ""))
+    assert why == f"expected one row; got 2 {HOLDS}. {REMEDY}. {AS_IT_IS}"
+
+
+def test_a_column_that_is_mostly_empty_is_one_of_figures_by_its_filled_cells(tmp_path: Path) -> None:
+    rows = [f"item,{n if n % 4 == 0 else ''},note" for n in range(40)]
+    rows[10], rows[15] = rows[10].replace("note", '"note'), rows[15] + ' of, two"'
+    found = batches(tmp_path / "a.csv", "\n".join(["id,amount,note", *rows]))
+    assert [number for number, _, _ in bad(found)] == [11]
 
 
 def test_lines_of_another_width_between_the_quotes_hide_no_rows(tmp_path: Path) -> None:
@@ -146,7 +175,7 @@ def test_init_says_which_rows_it_did_not_look_at(tmp_path: Path) -> None:
     sample = read_sample(open_source(tmp_path / "a.csv"))
     assert len(sample.frame) == 109
     why = f"expected one row; got 491 {BEHIND}. {REMEDY}"
-    assert sample.notes == (f"1 rows left out; the first: {tmp_path}/a.csv row 10: {why}",)
+    assert sample.notes == (f"1 row left out: {tmp_path}/a.csv row 10: {why}",)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +201,57 @@ def test_texts_of_many_lines_are_read_as_they_are(tmp_path: Path, text: str, cel
     found = batches(tmp_path / "a.csv", written.getvalue())
     assert bad(found) == []
     assert [list(row.values()) for batch in found if batch.columns for row in batch.columns.to_pylist()] == rows
+
+
+@pytest.mark.parametrize("last", [10, 11, 20])
+@pytest.mark.parametrize("cell", [0, 1, 2])
+def test_rows_without_a_single_figure_are_rows_by_their_cells(tmp_path: Path, last: int, cell: int) -> None:
+    rows = [[f"x{n}", "a note", "" if n in range(8, 25) else f"{n}.5"] for n in range(40)]
+    rows[9][cell], rows[last][cell] = f'"{rows[9][cell]}', f'{rows[last][cell]}"'
+    found = batches(tmp_path / "a.csv", "\n".join(["id,note,amount", *map(",".join, rows)]))
+    assert [(number, HOLDS in why) for number, _, why in bad(found)] == [(10, True)]
+    assert len(ids(found)) == 40 - (last - 9) - 1
+
+
+@pytest.mark.parametrize(
+    ("header", "usual", "row"),
+    [
+        (
+            "order_ref,lines,total",
+            ["A{n},pipes,{n}.25", "A{n},pipes,1{n}"],
+            'A1,"Bolts, steel, 10\nNuts, steel, 12\nWashers, steel, 8",9.99',
+        ),
+        ("name,geometry,area", ["a,none,{n}"], 'b,"-122.08,37.42,0\n-122.09,37.43,0",12'),
+        (
+            "id,log,hours",
+            ["{n},nothing,1{n}"],
+            '7,"2024-05-01, changed filter, 15.5\n2024-05-08, changed oil, 17.0",1200',
+        ),
+        ("id,readings,label", ["x{n},none,1"], 'x1,"0.1,0.2,0.3\n0.4,0.5,0.6",1'),
+        ("id,readings,label", ["{n},none,1"], '100,"0.1,0.2,0.3\n0.4,0.5,0.6\n0.7,0.8,0.9\n1.0,1.1,1.2",1'),
+        ("lines,id,total", ["pipes,{n},{n}.25"], '"Bolts, 3, 10\nNuts, 4, 12",7,9.99'),
+        ("id,total,lines", ["A{n},{n}.25,pipes"], 'A7,9.99,"Bolts, 10, 3\nNuts, 12, 4\nWashers, 8, 1"'),
+        ("name,kind,note", ["n{n},x,a note"], 'n99,x,"a word\none, two, three"'),
+    ],
+)
+@pytest.mark.parametrize("size", [2, 40])
+def test_lists_and_matrices_in_narrow_files_are_read_as_they_are(
+    tmp_path: Path, header: str, usual: list[str], row: str, size: int
+) -> None:
+    rows = [usual[n % len(usual)].format(n=n) for n in range(size)]
+    content = "\n".join([header, *rows, row, ""])
+    found = batches(tmp_path / "a.csv", content)
+    assert bad(found) == []
+    read = [list(each.values()) for batch in found if batch.columns for each in batch.columns.to_pylist()]
+    assert read == list(csv.reader(io.StringIO(content, newline="")))[1:]
+
+
+def test_lines_that_look_like_rows_are_a_text_where_most_rows_have_such(tmp_path: Path) -> None:
+    rows = [f'{n},"1,2,3\n4,5,6\n7,8,9\n10,11,12",{n}' for n in range(30)]
+    found = batches(tmp_path / "a.csv", "\n".join(["id,matrix,label", *rows, *["99,none,1"] * 20]))
+    assert (bad(found), len(ids(found))) == ([], 50)
+    few = batches(tmp_path / "a.csv", "\n".join(["id,matrix,label", *rows[:3], *["99,none,1"] * 20]))
+    assert [number for number, _, _ in bad(few)] == [1, 2, 3]
 
 
 ANY_TEXT = st.text(st.sampled_from('ab ,.\n"'), max_size=60)

@@ -48,6 +48,8 @@ cost = "decimal(8,2)"
 until = "timestamp"
 note = "string"
 inside = "double"
+huge = "decimal(30,0)"
+fine = "decimal(38,20)"
 [fleet.fields]
 price = "amount"
 inside = "after.amount"
@@ -76,12 +78,15 @@ GOOD = {
     "cost": 12,
     "until": "9999-12-30",
     "note": "it's: so",
+    "huge": 10**29 + 1,
+    "fine": "123456789012345678.12345678901234567890",
     "after": {"amount": 2.5},
 }
 VALUES = [
     *("null", '"null"', '":null"', '"a:b"', '":"', '""', '"x"', '"1.5"', '"{"', '"}"', '"["', '"]"', '"a,b"', '"é"'),
     *("NaN", "Infinity", "1e999", "-1e999", "-0", "-0.0", "0.1e-400", "01", "1.", "12", "3.0", "1E2", "2147483648"),
     *("-1", "x", "0", "2.9999999999999999999", "9007199254740993", "1e-5", "0.30000000000000004", "16777217"),
+    *("9" * 30, "-" + "9" * 30, "9" * 31, f'"{"9" * 30}"', f'"{"9" * 18}.{"9" * 20}"', f'"{"9" * 19}.{"9" * 20}"'),
     *("9" * 20, "9" * 400, "-" + "9" * 19, "0." + "1234567890" * 5, "100.00001", "12.50", "true", "false", "128"),
     *("{}", "[]", '{"q":1}', '{"q":"r"}', '{"q":1,"q":2}', '["s"]', '[{"a":1,"a":1}]', "'x'", '{"amount":"7"}'),
     *(r'"a\"b"', r'"\u0041"', r'"\n"', r'"\ud800"', '"\x7f"', '"\u0001"', '"2024-05-01T10:00:00Z"', '"2024-13-01"'),
@@ -158,6 +163,18 @@ def test_records_read_together_are_judged_as_each_alone(more: str, size: int) ->
         assert [triple for triple in zip(records, got, expected, strict=True) if triple[1] != triple[2]] == []
 
 
+@pytest.mark.parametrize("more", KINDS)
+def test_each_value_in_each_field_is_judged_as_alone(more: str) -> None:
+    held = rules(more)
+    fields = {name: json.dumps(value) for name, value in GOOD.items()}
+    texts = [fields | {name: value} for name in fields for value in VALUES]
+    records: list[bytes | None] = [
+        ("{" + ",".join(f'"{name}":{value}' for name, value in text.items()) + "}").encode() for text in texts
+    ]
+    got, expected = exact(together(records, held)), exact(one_by_one(records, held))
+    assert [triple for triple in zip(records, got, expected, strict=True) if triple[1] != triple[2]] == []
+
+
 @given(st.lists(st.dictionaries(
     st.sampled_from([name for name in GOOD if name != "after"]),
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates().map(str),
@@ -201,6 +218,34 @@ def test_usual_events_are_read_together_in_any_spacing_with_nulls_and_with_field
     records: list[bytes | None] = [text.encode() for text in usual]
     _, odd = doubtful(records, rules())
     assert [text for text, is_odd in zip(usual, odd.tolist(), strict=True) if is_odd] == []
+
+
+def test_usual_events_of_a_fleet_that_coerces_nothing_are_read_together_too() -> None:
+    typed = {**GOOD, "cost": 12, "fine": 7}
+    cases = [{}, {"amount": None}, {"amount": 7}, {"sale": "12"}, {"note": ""}, {"colour": "red"}, {"until": ""}]
+    records: list[bytes | None] = [json.dumps({**typed, **case}).encode() for case in cases]
+    _, odd = doubtful(records, rules("coerce = false"))
+    assert [record for record, is_odd in zip(records, odd.tolist(), strict=True) if is_odd] == []
+
+
+@pytest.mark.parametrize("name", ["read", "doubtful_rows", "Judging._plain"])
+def test_a_block_that_cannot_be_read_together_is_judged_record_by_record(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else the query would stop at this block at each attempt. The warning comes once, not for each block."""
+
+    def stumble(*_: Any) -> Any:
+        raise SystemError(f"stand-in for {name}")
+
+    records: list[bytes | None] = [json.dumps(GOOD).encode(), b"{", None, json.dumps({**GOOD, "stock": 101}).encode()]
+    monkeypatch.setattr(f"spinney.stores.record_judging.{name}", stumble)
+    for _ in range(3):
+        assert exact(together(records, rules())) == exact(one_by_one(records, rules()))
+    (warning,) = [each.getMessage() for each in caplog.records]
+    assert warning == (
+        f"records: expected a block that can be read together; got SystemError: stand-in for {name}. Its records are "
+        "validated one by one, which is slower. Please report this message"
+    )
 
 
 def test_a_record_is_read_with_its_types_and_its_unknown_fields_counted() -> None:

@@ -35,6 +35,8 @@ day = "date"
 valid_to = "timestamp"
 note = "string"
 small = "float"
+wide = "decimal(30,0)"
+fine = "decimal(38,29)"
 {columns}
 [fleet.ranges]
 n = [-100, 1000]
@@ -76,6 +78,10 @@ VALUES: list[tuple[str, str, Any, Any]] = [
     ("an exact decimal", "price", b"12.50", Decimal("12.50")),
     ("a decimal as text", "price", "12.5", Decimal("12.50")),
     ("the greatest decimal", "price", b"99999999.99", Decimal("99999999.99")),
+    ("more digits than Python's default", "wide", b"9" * 30, Decimal("9" * 30)),
+    ("the least decimal of 30 digits", "wide", b"-" + b"9" * 30, Decimal("-" + "9" * 30)),
+    ("many digits after the point", "fine", "123456789." + "9" * 29, Decimal("123456789." + "9" * 29)),
+    ("a decimal zero with a minus", "fine", b"-0", Decimal("0." + "0" * 29)),
     ("truth", "flag", True, True),
     ("truth as pandas writes it to CSV", "flag", "True", True),
     ("a day", "day", "2024-02-29", date(2024, 2, 29)),
@@ -150,6 +156,7 @@ DEAD: list[tuple[str, bytes | None, Reason, str | None, str]] = [
     ("an integer that is too great", record(n=2**31), Reason.WRONG_TYPE, "n", "int holds -2147483648 to 2147483647"),
     ("an integer with 5,000 digits", record(n=b"9" * 5000), Reason.WRONG_TYPE, "n", "expected int"),
     ("an enormous exponent", record(n=b"1e999999999"), Reason.WRONG_TYPE, "n", "expected int"),
+    ("a digit too many", record(wide=b"1" + b"0" * 30), Reason.WRONG_TYPE, "wide", "at most 30 digits before"),
     ("a third decimal", record(price=b"12.505"), Reason.WRONG_TYPE, "price", "at most 2 digits after the point"),
     ("a ninth digit", record(price=b"100000000"), Reason.WRONG_TYPE, "price", "at most 8 digits before the point"),
     ("a fraction for a text", record(note=12.5), Reason.WRONG_TYPE, "note", "expected string"),
