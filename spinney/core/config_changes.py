@@ -25,6 +25,10 @@ class Effect(StrEnum):
     NEXT_START = "at the next start of the stream"
     AT_AN_OFFSET = "from the first record that neither ingest nor score has begun; both start together"
     NEXT_FIT = "group by group, when each is refitted next; all at once: spinney retrain --all"
+    NEXT_FIT_UNCOMPARED = (
+        "for new groups at once; a group with a model keeps it, since nothing can be compared without the feature; "
+        "all at once: spinney retrain --all --unproven"
+    )
     NEXT_VERDICT = "at the next start of the stream, and in the next retrain"
     NEXT_TIDY = "at the next spinney tidy, and in the stream from its next start on"
 
@@ -169,6 +173,8 @@ def _edited(config: Config, last: Config, fixed: Mapping[str, Any]) -> Iterator[
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             effect = next((each for start, each in _EFFECTS if _within(key, start)), Effect.NEXT_START)
+            if key == "fleet.features" and set(last.fleet.features) - set(config.fleet.features):
+                effect = Effect.NEXT_FIT_UNCOMPARED
             yield Change(key, _bounded(before.get(key, "")), _bounded(now.get(key, "")), effect)
 
 
