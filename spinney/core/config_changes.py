@@ -86,14 +86,16 @@ _NOT_COMPARED = ("storage", "kafka.options", "spark", "tracking")
 """The place itself, and what is not stored since it may hold a credential."""
 
 
-def changes(config: Config, fixed: Mapping[str, Any], last: Config | None) -> list[Change]:
+def changes(
+    config: Config, fixed: Mapping[str, Any], last: Config | None, renamed: Mapping[str, str] | None = None
+) -> list[Change]:
     """Return what differs from the configuration that the fleet's tables were made and last used with.
 
     fixed: dotted key -> value, of what may never change. last: the configuration the fleet ran with last; None where
-    that is not known, so that only `fixed` is compared.
+    that is not known, so that only `fixed` is compared. renamed: old -> new name of columns that were migrated.
     """
     refused = [change for key, before in fixed.items() for change in _refused(config, key, before)]
-    return refused + ([] if last is None else list(_edited(config, last, fixed)))
+    return refused + ([] if last is None else list(_edited(config, last, fixed, renamed or {})))
 
 
 def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
@@ -163,7 +165,7 @@ def _retyped(name: str, before: str, now: str) -> Change:
     return Change(f"fleet.columns.{name}", toml(before), toml(now), Effect.REFUSED, why, remedy)
 
 
-def _edited(config: Config, last: Config, fixed: Mapping[str, Any]) -> Iterator[Change]:
+def _edited(config: Config, last: Config, fixed: Mapping[str, Any], renamed: Mapping[str, str]) -> Iterator[Change]:
     kept = fixed.get("fleet.columns", {})
     same_type = [
         name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
@@ -173,7 +175,8 @@ def _edited(config: Config, last: Config, fixed: Mapping[str, Any]) -> Iterator[
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             effect = next((each for start, each in _EFFECTS if _within(key, start)), Effect.NEXT_START)
-            if key == "fleet.features" and set(last.fleet.features) - set(config.fleet.features):
+            was_features = {renamed.get(name, name) for name in last.fleet.features}
+            if key == "fleet.features" and was_features - set(config.fleet.features):
                 effect = Effect.NEXT_FIT_UNCOMPARED
             yield Change(key, _bounded(before.get(key, "")), _bounded(now.get(key, "")), effect)
 

@@ -58,6 +58,7 @@ PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
 GATED_TOGETHER = 20_000
 """Groups that the gate decides about at once: what it holds in memory does not grow with the fleet."""
 
+
 class Rounds:
     """The rounds of one path, and the writers of its directories."""
 
