@@ -48,7 +48,8 @@ class Evidence:
 
 
 def evidence(config: Config, signer: Signer, view: View, mine: pa.Table, today: Recipe) -> Evidence:
-    """mine: shard, group_key, model_id and trained_through of groups and parents, of one recipe; parents are left out.
+    """mine: shard, group_key, model_id and trained_through of groups and parents, of one recipe; parents are left out:
+    their rows are those of all their children. The gate keeps a parent's champion where nothing was compared.
 
     today: knows what its features were called before.
     """

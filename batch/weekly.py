@@ -33,7 +33,7 @@ from spinney.stores.fitting_here import FEW
 from spinney.stores.past_rounds import largest_round
 from spinney.stores.round_order import Ordered
 from spinney.stores.rounds import Rounds
-from spinney.stores.spark import Start, cores_of, on_demand, started_ahead
+from spinney.stores.spark import OnDemand, Start, cores_of
 
 NAME = QueryName.WEEKLY.value
 GOES_ON = timedelta(days=1)
@@ -61,20 +61,18 @@ def retrain(
 
     spark: a session, or what starts one: a few groups are fitted without it.
     """
-    start = on_demand(config, spark)
+    start = OnDemand(config, spark)
     scope = Scope.of(groups, stale=stale)
     with leases.held(config, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
         if scope.which == ALL and largest_round(config, RoundKind.BATCH) > FEW:
-            start = started_ahead(start)  # it takes as long as the plan
-        given = start() if isinstance(spark, SparkSession) else start
-        rounds = Rounds(given, config, signing_key.signer(config), RoundKind.BATCH, NAME)
+            start.start_ahead()  # it takes as long as the plan
+        rounds = Rounds(start, config, signing_key.signer(config), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
-            few = None if isinstance(spark, SparkSession) else FEW
-            pace = _plan(start, config, rounds, _Batch(batch_id, scope, few, unproven, show))
+            pace = _plan(start, config, rounds, _Batch(batch_id, scope, unproven, show))
             ordered = rounds.carry_out(batch_id, pace, _shown(f"batch-{batch_id}", show))
     tracking.deliver_now(config)
     return None if ordered is None else recorded(config, ordered.round_id)
@@ -100,11 +98,10 @@ def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | N
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is to be planned. few: groups that are fitted here, on one core. unproven, show: as of `retrain`."""
+    """What is to be planned. unproven, show: as of `retrain`."""
 
     batch_id: int
     scope: Scope
-    few: int | None
     unproven: bool
     show: Show | None
 
@@ -141,8 +138,7 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
     )
     rounds.plan(rows, ordered, batch.batch_id)
     last_configuration.remember(config)  # not before: a refused batch leaves the earlier configuration in effect
-    is_here = batch.few is not None and rows.num_rows <= batch.few
-    return pace_of(1 if is_here else cores_of(start()), config, mean_ms)
+    return pace_of(1 if rounds.fits_here(batch.batch_id) else cores_of(start()), config, mean_ms)
 
 
 def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:

@@ -35,8 +35,9 @@ from spinney.core.kernels import on_one_thread
 from spinney.core.names import own
 from spinney.core.recipe import Feature, Recipe, installed
 from spinney.core.signing import Signer
+from spinney.stores.fit_block import IS_ASK
 from spinney.stores.fitter import parted
-from spinney.stores.supervised import IS_ASK, Fits, Supervised
+from spinney.stores.supervised import Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SIGNER = Signer(b"a key only for this benchmark")

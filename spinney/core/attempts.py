@@ -32,10 +32,8 @@ MOST_DOUBLINGS = 10
 STORED_AFTER = 10 * SECOND
 """After an attempt that found too few rows. They are counted by the query that scores them and stored by another one,
 which may be some seconds behind: the attempt is repeated after this time, and after four times as much as long as it
-finds no more."""
-
-MOST_LOOKS = 8
-"""Attempts that find the same, 15 hours in all, before new rows alone count: rows that left the window never come."""
+finds no more, at most LONGEST_RETRY. It is never given up: the table may be many hours behind, and a group may get no
+new row."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +136,8 @@ def _take_unfitted(groups: Groups, at: int, row: Unfitted, min_rows: int) -> Non
         groups["labelled"][at] = max(int(groups["labelled"][at]), row.rows)
         groups["wait_rows"][at] = max(1, min_rows - row.rows)
         looks = failures if groups["wait_rows"][at] == missing else 0
-        groups["failures"][at] = min(looks + 1, MOST_LOOKS)
-        if looks + 1 < MOST_LOOKS:
-            groups["retry_at"][at] = row.at + STORED_AFTER * 4**looks
+        groups["failures"][at] = min(looks + 1, MOST_DOUBLINGS)
+        groups["retry_at"][at] = row.at + min(STORED_AFTER * 4**looks, LONGEST_RETRY)
     else:
         failures = 0 if missing else failures  # attempts that found too few rows were none
         groups["failures"][at] = failures + 1

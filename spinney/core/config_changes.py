@@ -25,6 +25,10 @@ class Effect(StrEnum):
     NEXT_START = "at the next start of the stream"
     AT_AN_OFFSET = "from the first record that neither ingest nor score has begun; both start together"
     NEXT_FIT = "group by group, when each is refitted next; all at once: spinney retrain --all"
+    NEXT_FIT_UNCOMPARED = (
+        "for new groups at once; a group with a model keeps it, since nothing can be compared without the feature; "
+        "all at once: spinney retrain --all --unproven"
+    )
     NEXT_VERDICT = "at the next start of the stream, and in the next retrain"
     NEXT_TIDY = "at the next spinney tidy, and in the stream from its next start on"
 
@@ -82,14 +86,16 @@ _NOT_COMPARED = ("storage", "kafka.options", "spark", "tracking")
 """The place itself, and what is not stored since it may hold a credential."""
 
 
-def changes(config: Config, fixed: Mapping[str, Any], last: Config | None) -> list[Change]:
+def changes(
+    config: Config, fixed: Mapping[str, Any], last: Config | None, renamed: Mapping[str, str] | None = None
+) -> list[Change]:
     """Return what differs from the configuration that the fleet's tables were made and last used with.
 
     fixed: dotted key -> value, of what may never change. last: the configuration the fleet ran with last; None where
-    that is not known, so that only `fixed` is compared.
+    that is not known, so that only `fixed` is compared. renamed: old -> new name of columns that were migrated.
     """
     refused = [change for key, before in fixed.items() for change in _refused(config, key, before)]
-    return refused + ([] if last is None else list(_edited(config, last, fixed)))
+    return refused + ([] if last is None else list(_edited(config, last, fixed, renamed or {})))
 
 
 def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
@@ -159,7 +165,7 @@ def _retyped(name: str, before: str, now: str) -> Change:
     return Change(f"fleet.columns.{name}", toml(before), toml(now), Effect.REFUSED, why, remedy)
 
 
-def _edited(config: Config, last: Config, fixed: Mapping[str, Any]) -> Iterator[Change]:
+def _edited(config: Config, last: Config, fixed: Mapping[str, Any], renamed: Mapping[str, str]) -> Iterator[Change]:
     kept = fixed.get("fleet.columns", {})
     same_type = [
         name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
@@ -169,6 +175,9 @@ def _edited(config: Config, last: Config, fixed: Mapping[str, Any]) -> Iterator[
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
             effect = next((each for start, each in _EFFECTS if _within(key, start)), Effect.NEXT_START)
+            was_features = {renamed.get(name, name) for name in last.fleet.features}
+            if key == "fleet.features" and was_features - set(config.fleet.features):
+                effect = Effect.NEXT_FIT_UNCOMPARED
             yield Change(key, _bounded(before.get(key, "")), _bounded(now.get(key, "")), effect)
 
 

@@ -33,6 +33,9 @@ from spinney.core.refitting import Refit, as_metrics, refitted
 from spinney.core.scoring import NOBODY
 from spinney.core.signing import Signer
 
+OLDER_ROWS = 100
+"""The newest rows before the held-out ones. A champion that answers none of these either cannot answer at all."""
+
 
 def fit_groups(
     rows: pd.DataFrame,
@@ -57,9 +60,11 @@ def fit_groups(
     constant_loss    of a constant answer by the older rows, on the same rows: see `spinney.core.baseline`
     champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
     changed_from     the champion's recipe_id, where that is known and not this recipe's
-    uncompared       where such a champion answers and no row was compared: why, and refit_failed: whether its recipe
-                     could have been fitted again and that failed. Not of an imported model that may have seen all rows
-    refitted         where the champion has seen some of the held-out rows and was fitted by one of `recipe.earlier`:
+    uncompared       where such a champion answers and no row was compared: why, and refit_failed: whether a comparison
+                     was to be expected and failed: its recipe could have been fitted again, or there were newer rows,
+                     none of which it answered. Not of an imported model that may have seen all rows
+    refitted         where the champion was fitted by one of `recipe.earlier` and has seen some of the held-out rows, or
+                     answers none of them:
                      that recipe's estimator and recipe_id. It was fitted on the older rows too, and champion_loss is
                      this model's, on all held-out rows
     train_loss       mean loss of the final model on all its rows
@@ -104,12 +109,12 @@ class _Work:
 
     def compare(self, attempts: Sequence[Attempt], signer: Signer) -> None:
         """Fit on the older rows, and measure that and the champion on the newer ones."""
+        self._note_too_short(attempts)
         attempts = [attempt for attempt in attempts if attempt.heldout < attempt.rows]
         fitted = self._fitted(attempts, self._stops(attempts, leave_out=True))
         rows, which = self._newest(fitted)
         mine, errors = self._losses(_models(fitted), Rows(rows, which), _turns(fitted, turns.ASK))
-        theirs, known = self._refitted_losses(fitted, which, rows)
-        theirs[~known] = self._champion_losses(fitted, which[~known], rows[~known], signer)
+        theirs = self._their_losses(fitted, which, rows, signer)
         alone = np.array([attempt.ask.champion_id is None for attempt in fitted], dtype=np.bool_)
         both = np.flatnonzero(np.isfinite(theirs) | alone[which])
         counts = np.bincount(which[both], minlength=len(fitted))
@@ -183,21 +188,48 @@ class _Work:
         begins = self.history.starts[[attempt.g for attempt in attempts]]
         return constant_losses(self.history, begins, self._stops(attempts, leave_out=True), rows, self.loss)
 
+    def _note_too_short(self, attempts: Sequence[Attempt]) -> None:
+        """A group of one row has none to fit on beside the held-out one: whatever was announced is not compared."""
+        earlier = dict(self.recipe.earlier)
+        for attempt in attempts:
+            if attempt.heldout >= attempt.rows and attempt.ask.recipe_id in earlier:
+                attempt.refuse_comparison("its recipe: no row lies before the held-out row", refit_failed=True)
+
+    def _their_losses(self, attempts: Sequence[Attempt], which: Integers, rows: Integers, signer: Signer) -> Floats:
+        """The losses that challengers are compared with; NaN where there is none.
+
+        Of the champion's recipe, fitted again without these rows, where that is known and the champion has seen some of
+        them or answers none of them; else of the champion.
+        """
+        earlier = dict(self.recipe.earlier)
+        able = [at for at, attempt in enumerate(attempts) if attempt.ask.recipe_id in earlier]
+        starts = np.searchsorted(which, np.arange(len(attempts) + 1))
+        oldest = self.history.times[rows[starts[:-1]]] if len(rows) else np.empty(0, dtype=np.int64)
+        seen = [at for at in able if oldest[at] <= seen_through(attempts[at].ask)]
+        out, known = self._refitted_losses(attempts, seen, which, rows)
+        out[~known], silent = self._champion_losses(attempts, which[~known], rows[~known], signer)
+        untried = sorted(silent.keys() & set(able) - set(seen))
+        again, known = self._refitted_losses(attempts, untried, which, rows)
+        out[known] = again[known]
+        for at, model in silent.items():
+            if "refitted" not in attempts[at].metrics:
+                self._note_silent(attempts[at], model)
+        return out
+
     def _refitted_losses(
-        self, attempts: Sequence[Attempt], which: Integers, rows: Integers
+        self, attempts: Sequence[Attempt], wanted: Sequence[int], which: Integers, rows: Integers
     ) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Losses of champions' own recipes, fitted again without these rows; and of which rows there are any.
 
-        For groups whose champion was fitted by an earlier recipe and has seen some of the rows.
+        wanted: places of attempts whose champion was fitted by one of `recipe.earlier`.
         """
         out, known, earlier = np.full(len(rows), np.nan), np.zeros(len(rows), dtype=np.bool_), dict(self.recipe.earlier)
         starts = np.searchsorted(which, np.arange(len(attempts) + 1)).tolist()
         refits, asked = [], []
-        for at, attempt in enumerate(attempts):
-            places = rows[starts[at] : starts[at + 1]]
-            if attempt.ask.recipe_id in earlier and self.history.times[places[0]] <= seen_through(attempt.ask):
-                refits.append(Refit(attempt.g, str(attempt.ask.recipe_id), int(places[0]), places))
-                asked.append((attempt, slice(starts[at], starts[at + 1])))
+        for at in wanted:
+            attempt, places = attempts[at], rows[starts[at] : starts[at + 1]]
+            refits.append(Refit(attempt.g, str(attempt.ask.recipe_id), int(places[0]), places))
+            asked.append((attempt, slice(starts[at], starts[at + 1])))
         found = refitted(self.history, refits, earlier, self.timer, self.recipe.refit_error)
         for refit, each, (attempt, mine) in zip(refits, found, asked, strict=True):
             attempt.ms += each.ms
@@ -208,12 +240,24 @@ class _Work:
             out[mine], known[mine] = each.losses, True
         return out, known
 
-    def _champion_losses(self, attempts: Sequence[Attempt], which: Integers, rows: Integers, signer: Signer) -> Floats:
-        """NaN where a champion has seen the row, cannot answer, or is not there."""
+    def _champion_losses(
+        self, attempts: Sequence[Attempt], which: Integers, rows: Integers, signer: Signer
+    ) -> tuple[Floats, dict[int, Model | None]]:
+        """NaN where a champion has seen the row, cannot answer, or is not there.
+
+        And the champions that answered none of the rows that they were asked about, by the attempt's place; None for
+        one that must not be asked.
+        """
         out = np.full(len(rows), np.nan)
         through = np.array([seen_through(attempt.ask) for attempt in attempts], dtype=np.int64)
         fresh = np.flatnonzero(self.history.times[rows] > through[which])
-        for features, found in self._champions(attempts, np.unique(which[fresh]).tolist(), signer).items():
+        wanted = np.unique(which[fresh]).tolist()
+        if self.recipe.champion_error is not None:
+            for at in wanted:
+                attempts[at].metrics["champion_error"] = self.recipe.champion_error[:MAX_ERROR_CHARACTERS]
+            return out, dict.fromkeys(wanted)
+        silent: dict[int, Model | None] = {}
+        for features, found in self._champions(attempts, wanted, signer).items():
             place = np.full(len(attempts), NOBODY, dtype=np.int64)
             place[list(found)] = np.arange(len(found))
             mine = fresh[place[which[fresh]] != NOBODY]
@@ -223,9 +267,29 @@ class _Work:
             for at, raised in errors.items():
                 owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
             answered = np.bincount(of_rows.which[np.isfinite(out[mine])], minlength=len(owners))
-            for at in np.flatnonzero(answered == 0).tolist():
-                owners[at].metrics.pop("uncompared", None)  # it answers no more than this: there is nothing to keep
-        return out
+            places = list(found)
+            silent |= {places[at]: found[places[at]] for at in np.flatnonzero(answered == 0).tolist()}
+        return out, silent
+
+    def _note_silent(self, attempt: Attempt, model: Model | None) -> None:
+        """A champion that answers none of the rows to compare on is kept only if it answers others."""
+        if "uncompared" not in attempt.metrics:
+            return
+        if model is None or not self._answers_older_rows(attempt, model):
+            del attempt.metrics["uncompared"]
+            return
+        why = attempt.metrics.get("champion_error", "it gave no finite number")
+        attempt.refuse_comparison(
+            f"it answers older rows and none of the held-out rows to compare on: {why}", refit_failed=True
+        )
+
+    def _answers_older_rows(self, attempt: Attempt, model: Model) -> bool:
+        begin, stop = int(self.history.starts[attempt.g]), int(self._stops([attempt], leave_out=True)[0])
+        places = np.arange(max(begin, stop - OLDER_ROWS), stop)
+        own = self.history.with_features(model.encoder.features)
+        of_rows = Rows(places, np.zeros(len(places), dtype=np.int64))
+        answered, _ = losses(own, [model], of_rows, self.loss, _turns([attempt], turns.ASK_CHAMPION))
+        return bool(np.isfinite(answered).any())
 
     def _champions(
         self, attempts: Sequence[Attempt], wanted: Sequence[int], signer: Signer

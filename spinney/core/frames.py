@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import infer_dtype
+from pandas.api.types import infer_dtype, is_integer_dtype
 
 from schemas import messages
 from spinney.core import keys
@@ -136,21 +136,47 @@ def _typed(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     if family in _BITS:
         return _whole(values, rule)
     if family in ("float", "double"):
-        # A float has 32 bits in the tables, and so in what models are fitted on.
-        return pd.Series(floats(values), index=values.index).astype("float32" if family == "float" else "float64")
+        return _fractions(values, rule)
     if family == "decimal":
         return _decimals(values, rule)
     return _days(values, rule) if family == "date" else values
 
 
+def _fractions(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+    """A float has 32 bits in the tables, and so in what models are fitted on. NaN is missing; infinity is no number."""
+    kind = np.float32 if rule.type == "float" else np.float64
+    given = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    with np.errstate(over="ignore"):
+        is_infinite = np.isinf(given.astype(kind))
+    if is_infinite.any():
+        place = int(np.flatnonzero(is_infinite)[0])
+        raise _refusal(rule, _told(values, place), "the number must be finite", "Correct it, or leave it missing")
+    return pd.Series(floats(values).astype(kind), index=values.index)
+
+
 def _whole(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     limit = 2 ** (_BITS[rule.type] - 1)
-    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    exact = isinstance(values.dtype, np.dtype) and values.dtype == np.int64 and rule.type == "bigint"
-    fits = np.isnan(numbers) | ((numbers == np.floor(numbers)) & (numbers >= -limit) & (numbers < limit))
-    if not exact and not fits.all():
+    if is_integer_dtype(values.dtype):
+        # As float64 the greatest bigints would be rounded to a number that is none.
+        numbers = values.fillna(0).to_numpy()
+        fits = (numbers >= -limit) & (numbers <= limit - 1)
+    elif values.dtype == object:
+        fits = np.array([_is_null(value) or _is_whole(value, limit) for value in values], dtype=np.bool_)
+    else:
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        fits = np.isnan(numbers) | ((numbers == np.floor(numbers)) & (numbers >= -limit) & (numbers < limit))
+    if not fits.all():
         raise _refusal(rule, _told(values, int(np.flatnonzero(~fits)[0])))
+    if values.dtype == object:  # pandas would read integers beside fractions as float64
+        values = pd.Series(
+            [None if _is_null(value) else int(value) for value in values], index=values.index, dtype=object
+        )
     return values.astype("Int64")
+
+
+def _is_whole(value: Any, limit: int) -> bool:
+    """Whether it is an integer, of any type, from -limit to below limit."""
+    return bool(-limit <= value < limit) and value == int(value)
 
 
 def _decimals(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
@@ -158,14 +184,14 @@ def _decimals(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     precision, *scale = map(int, re.findall(r"\d+", rule.type))
     step = Decimal(1).scaleb(-scale[0] if scale else 0)
     digits = Context(prec=max(precision, _DIGITS))  # by default it refuses longer numbers
-
-    def rounded(value: Any) -> Decimal | None:
-        return None if pd.isna(value) else Decimal(str(value)).quantize(step, ROUND_HALF_UP, digits)
-
-    try:
-        return pd.Series([rounded(value) for value in values], index=values.index, dtype=object)
-    except InvalidOperation as error:
-        raise _refusal(rule, "a number with too many digits, or an infinite one", remedy="Correct it") from error
+    found: list[Decimal | None] = []
+    for place, value in enumerate(values):
+        try:
+            found.append(None if pd.isna(value) else Decimal(str(value)).quantize(step, ROUND_HALF_UP, digits))
+        except InvalidOperation as error:
+            why = "the number has too many digits, or is infinite"
+            raise _refusal(rule, _told(values, place), why, "Correct it") from error
+    return pd.Series(found, index=values.index, dtype=object)
 
 
 def _days(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:

@@ -31,8 +31,9 @@ class Rule(Protocol):
 class Uncompared(Enum):
     """Which challengers of another recipe may be promoted although nothing could be compared with the champion.
 
-    NONE: a round that nobody was told of beforehand. FORESEEN: a batch that has counted them and found them few:
-    those whose comparison was expected and failed are none of them. ALL: somebody asked for it.
+    NONE: a round that nobody was told of beforehand, and parents in every round. FORESEEN: a batch that has counted
+    them and found them few: those whose comparison was expected and failed are none of them. ALL: somebody asked for
+    it.
     """
 
     NONE = auto()

@@ -1,9 +1,9 @@
 """What the judge would know of groups now, had it watched from the beginning: from what is stored, all at once.
 
 The stream's judge takes in what happens as it happens. Whoever asks without a running stream has the tables: every
-attempt and every delta of health, in no order and without the moment at which it came. So what came since an attempt
-is told by maturity instead of by arrival: an event that was mature at the attempt counts as one that the attempt had,
-although its label came later. The judge that watched counts such late labels as new rows and, where an attempt had
+attempt and every delta of health, in no order. Label arrival times are not stored, so a row counts as new if it matured
+after the last attempt: an event that was mature at the attempt counts as one that the attempt had, although its label
+came later. The judge that watched counts such late labels as new rows and, where an attempt had
 found too few, towards a first model; here they count for neither, so a group may be stale to that judge and not here.
 What matures while a weekly round runs counts here and not there.
 """

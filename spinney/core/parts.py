@@ -21,9 +21,9 @@ GROWTH = 4
 class Pace:
     """How many groups the next part takes.
 
-    seconds: of a part on the wall clock, besides what each part costs whatever its size. each: seconds a group, by what
-    was measured or predicted; known: whether some of them were ever fitted. fixed: seconds of a part besides. groups,
-    took: of the part before; none: 0.
+    seconds: target wall-clock seconds per part, excluding fixed overhead. each: seconds per group, by what was measured
+    or predicted; known: whether some of them were ever fitted. fixed: overhead of a part, seconds. groups, took: of the
+    part before; none: 0.
     """
 
     seconds: float

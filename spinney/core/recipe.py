@@ -42,10 +42,10 @@ class Recipe:
     params: (name, JSON text), sorted by name. min_rows, window_rows: rows; of a group, the newest `window_rows`
     not older than `window` are fitted. weight_half_life: age at which a row weighs half as much as the group's
     newest; None: all weigh the same. source: SHA-256 of the user's code, empty for built-in estimators.
-    versions: (library, version), sorted. Four are no part of its name: shadow, fitted beside it in some groups and
+    versions: (library, version), sorted. Five are no part of its name: shadow, fitted beside it in some groups and
     compared; earlier, recipe_id -> recipe that champions may have been fitted by, fitted again to compare with;
-    refit_error, why none of those is fitted again; renamed, (old name, new name) of columns that they may have been
-    fitted on.
+    refit_error, why none of those is fitted again; champion_error, why no champion is asked; renamed, (old name, new
+    name) of columns that they may have been fitted on.
     """
 
     estimator: str
@@ -64,6 +64,7 @@ class Recipe:
     earlier: tuple[tuple[str, Recipe], ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     refit_error: str | None = None
+    champion_error: str | None = None
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
@@ -98,7 +99,7 @@ class Recipe:
     def text(self) -> str:
         """What the name is made of, as JSON."""
         own = asdict(replace(self, shadow=None, earlier=(), renamed=()))
-        del own["shadow"], own["earlier"], own["renamed"], own["refit_error"]
+        del own["shadow"], own["earlier"], own["renamed"], own["refit_error"], own["champion_error"]
         return canonical({"fitting": FITTING, **own})
 
     @classmethod

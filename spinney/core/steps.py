@@ -1,8 +1,8 @@
 """What people do to champions: promote, roll back, pin, unpin. Says what would change; the rows are written elsewhere.
 
-Each step opens a new epoch for its group: it rules over whatever machines write meanwhile, and no two steps tie. In
-that epoch machines go on as ever, and newer data wins again. So that they do not undo a step by fitting the same rows
-anew, the model that is left for an older one is withdrawn with it.
+Every step, including pin and unpin, increments the group's epoch. The higher epoch wins, whatever machines write
+meanwhile. Machines then write in the new epoch, and newer data wins again. So that they do not undo a step by fitting
+the same rows anew, the model that is left for an older one is withdrawn with it.
 """
 
 from __future__ import annotations

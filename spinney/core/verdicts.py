@@ -132,6 +132,9 @@ def _numbers(groups: Groups, told: np.ndarray, stale: Stale) -> list[dict[str, f
     """What stands in each verdict as numbers: NUMBERS, and, of a stale group, its measure and its limit."""
     known = zip(*(groups[name][told].tolist() for name in NUMBERS), strict=True)
     rows: list[dict[str, float]] = [dict(zip(NUMBERS, row, strict=True)) for row in known]
+    for row in rows:
+        if row["wait_rows"]:  # it counts attempts that found too few rows: no fit has failed
+            row["failures"] = 0
     measured = (np.round(values[told], 6).tolist() for values in (stale.value, stale.limit))
     for row, found, measure, limit in zip(rows, stale.found[told].tolist(), *measured, strict=True):
         if found:

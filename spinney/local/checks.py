@@ -136,7 +136,8 @@ def fleet(config: Config) -> list[Result]:
     if made.begun is not None:
         said = f"a migration was begun at {made.begun.at} and has not ended"
         return [Result("fleet", "finding", said, f"{advice.END_IT}.")]
-    found = changes(config, made.fixed, last_configuration.last(config))
+    renamed = {name: each.now for name, each in charter.former(config).items() if each.now is not None}
+    found = changes(config, made.fixed, last_configuration.last(config), renamed)
     if not found:
         return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]
     return [

@@ -29,9 +29,10 @@ from spinney.core.signing import Signer
 from spinney.stores import fit_requests, training
 from spinney.stores.arrow import to_pandas
 from spinney.stores.child import Limits
+from spinney.stores.fit_block import IS_ASK
 from spinney.stores.fit_requests import CHAMPION, Champions
 from spinney.stores.snapshot import Snapshot
-from spinney.stores.supervised import IS_ASK, Fits, Supervised
+from spinney.stores.supervised import Fits, Supervised
 from spinney.stores.training import TrainingTables
 
 BLOCK_ROWS = 50_000

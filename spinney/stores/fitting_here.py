@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,16 +14,19 @@ from spinney.stores.fitter import Fitter
 FEW = 1_000
 """Groups and parents that are fitted in this process."""
 
+FEW_SECONDS = 20.0
+"""Predicted seconds of all fits on one core. Two cores halve them, and to start Spark takes about the other half."""
 
-def is_sooner(requests: pa.Table, fitting: Fitter) -> bool:
-    """Whether this process alone fits them about as soon as Spark has started. requests: fit_requests.REQUEST.
 
-    A parent has the rows of all groups, so with one the whole table of events counts.
+def is_sooner(keys: Collection[str], events: int, predicted_seconds: float) -> bool:
+    """Whether this process alone fits a round about as soon as Spark would have started.
+
+    keys: of all groups and parents of the round. events: rows of the table of events; they count where there is a
+    parent, which has the rows of all groups. predicted_seconds: of all fits, on one core.
     """
-    if requests.num_rows > FEW:
+    if len(keys) > FEW or predicted_seconds > FEW_SECONDS:
         return False
-    has_parents = any(map(is_parent, requests.column("group_key").to_pylist()))
-    return not has_parents or fitting.rows.events.rows <= fitter.TASK_EVENTS
+    return events <= fitter.TASK_EVENTS or not any(map(is_parent, keys))
 
 
 def fit(requests: pa.Table, fitting: Fitter) -> Iterator[pa.RecordBatch]:

@@ -15,6 +15,7 @@ from schemas.vocabulary import Decision, ModelStatus, RoundKind
 from spinney.core.champion import ANSWERING, PEOPLE
 from spinney.core.config import Config, Gate
 from spinney.core.gate import Uncompared, decide
+from spinney.core.keys import is_parent
 from spinney.stores import delta, layout
 from spinney.stores.models import CARRIED_BYTES
 
@@ -80,9 +81,13 @@ class Gating:
         rows += [_kept(row) for row in asked[~asked["group_key"].isin(models["group_key"])].to_dict("records")]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
+    def _uncompared(self, group_key: str) -> Uncompared:
+        """Nobody counts beforehand what a parent can be compared on: it is no foreseen case."""
+        return Uncompared.NONE if self.uncompared is Uncompared.FORESEEN and is_parent(group_key) else self.uncompared
+
     def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")
-        decision, reason = decide(metrics, self.gate, self.uncompared)
+        decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]))
         # The champion of the plan is fitted again only where its signature was lost: then this one has to answer.
         elsewhere = model.get(ELSEWHERE)
         stands = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])

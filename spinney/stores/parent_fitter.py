@@ -28,6 +28,10 @@ from spinney.stores.training import TrainingTables
 
 _TASK, _KEY, _COUNTED = own("task"), "group_key", own("events")
 
+BATCH_ROWS = 10_000
+"""Rows of a batch where one process reads all, as Spark hands them to a task. Blocks are cut between batches."""
+
+
 @dataclass(frozen=True)
 class _ParentSampling:
     """Reads what one shard range has of each parent's sample. of_task: the task that fits each parent."""
@@ -154,7 +158,7 @@ def fit_parents_here(requests: pa.Table, fitter: Fitter) -> Iterator[pa.RecordBa
     fitting = _ParentFitting(
         fitter, fit_requests.written(requests), dict(zip(parents, of_task, strict=True)), counts=1
     )
-    yield from fitting.fit(samples.to_batches())
+    yield from fitting.fit(samples.to_batches(max_chunksize=BATCH_ROWS))
 
 
 def whole_groups(batches: Batches, block_rows: int = BLOCK_ROWS) -> Iterator[pa.Table]:

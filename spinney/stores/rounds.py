@@ -50,13 +50,14 @@ from spinney.stores.layout import directory
 from spinney.stores.model_writing import REPORT_DDL, ModelWriting, actions
 from spinney.stores.round_fitting import fit, fitting_of, requests_of
 from spinney.stores.round_order import Ordered, reads_of
-from spinney.stores.spark import Start, errors_of_tasks
+from spinney.stores.spark import Start, errors_of_tasks, is_started
 from spinney.stores.storage import folder
 from spinney.stores.training import TrainingTables
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
 GATED_TOGETHER = 20_000
 """Groups that the gate decides about at once: what it holds in memory does not grow with the fleet."""
+
 
 class Rounds:
     """The rounds of one path, and the writers of its directories."""
@@ -75,6 +76,7 @@ class Rounds:
             step: Writer(config, directory(config, base, kind.value), query, checkpoint) for step, base in bases.items()
         }
         self._seconds: dict[str, float] = {}
+        self._fits_here = False
 
     def planned(self, batch_id: int) -> bool:
         return self._writers[PLAN].done(PLAN, batch_id)
@@ -134,10 +136,23 @@ class Rounds:
             self._gate(ordered, plan, batch_id, part)
         self._record(ordered, batch_id, left=len(plan) - (part.end if part else 0))
 
+    def fits_here(self, batch_id: int) -> bool:
+        """Whether the whole round is fitted in this process: it is small, and Spark is neither running nor starting."""
+        ordered = self._ordered(batch_id)
+        return ordered is not None and self._is_fitted_here(ordered, self._planned(batch_id))
+
+    def _is_fitted_here(self, ordered: Ordered, plan: pd.DataFrame) -> bool:
+        """plan: the whole plan. A part of a large one is small too, and the next may not be."""
+        if is_started(self._spark) or len(plan) > fitting_here.FEW:
+            return False
+        events = TrainingTables.of(self._config, ordered.pins, ordered.clock).events.rows
+        return fitting_here.is_sooner(plan["group_key"].tolist(), events, ordered.predicted_seconds)
+
     def _fit_and_gate(
         self, ordered: Ordered, batch_id: int, pace: Pace | None, show: Callable[[Progress], None]
     ) -> None:
         plan = self._planned(batch_id)
+        self._fits_here = self._is_fitted_here(ordered, plan)
         parents = sum(map(is_parent, plan["group_key"]))
         part = self._stored_part(batch_id, len(plan))
         if part is not None:
@@ -190,12 +205,10 @@ class Rounds:
 
     def _written(self, plan: pd.DataFrame, fitting: fitter.Fitter, writing: ModelWriting) -> pa.Table:
         """Fit and write the models of a plan. Returns what was written: model_writing.REPORT_DDL."""
-        if isinstance(self._spark, SparkSession):
-            return fit(self._spark, plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
-        requests = requests_of(plan)
-        if fitting_here.is_sooner(requests, fitting):
-            return pa.Table.from_batches(writing.write(fitting_here.fit(requests, fitting)))
-        return fit(self._spark(), plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
+        if self._fits_here:
+            return pa.Table.from_batches(writing.write(fitting_here.fit(requests_of(plan), fitting)))
+        spark = self._spark if isinstance(self._spark, SparkSession) else self._spark()
+        return fit(spark, plan, fitting, Output(REPORT_DDL, writing.write)).toArrow()
 
     def _planned(self, batch_id: int) -> pd.DataFrame:
         """The groups of the stored plan, parents first: gating.ASKED and EVENTS. The keys of a fleet fit here."""

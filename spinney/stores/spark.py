@@ -10,10 +10,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -192,28 +191,45 @@ Start = Callable[[], SparkSession]
 """Starts Spark, or gives the session that there is. Asked for only where Spark is needed."""
 
 
-def on_demand(config: Config, spark: SparkSession | Start | None) -> Start:
-    """spark: a session, what starts one, or None for that of this process. It is started once, when first asked for."""
+class OnDemand:
+    """Starts Spark once, when it is first called, and returns its session from then on."""
 
-    @cache
-    def start() -> SparkSession:
-        if spark is None:
-            return session(config)
-        return with_required(spark if isinstance(spark, SparkSession) else spark())
+    def __init__(self, config: Config, spark: SparkSession | Start | None) -> None:
+        """spark: a session, what starts one, or None for that of this process."""
+        self._config = config
+        self._spark = spark
+        self._session: SparkSession | None = None
+        self._ahead: Future[SparkSession] | None = None
 
-    return start
+    @property
+    def is_started(self) -> bool:
+        """Whether Spark runs, or is starting."""
+        return isinstance(self._spark, SparkSession) or self._session is not None or self._ahead is not None
+
+    def __call__(self) -> SparkSession:
+        if self._session is None:
+            self._session = self._start() if self._ahead is None else self._ahead.result()
+        return self._session
+
+    def start_ahead(self) -> None:
+        """Start Spark and its Python workers at once, beside what the caller goes on with.
+
+        A call waits for the session, and raises what starting it raises. The workers import for seconds; nobody waits
+        for them, and what is wrong with them the first real task says.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="spark-start")
+        started = self._ahead = thread.submit(self._start)
+        thread.submit(lambda: _worked_once(started.result()))
+
+    def _start(self) -> SparkSession:
+        if self._spark is None:
+            return session(self._config)
+        return with_required(self._spark if isinstance(self._spark, SparkSession) else self._spark())
 
 
-def started_ahead(start: Start) -> Start:
-    """Start Spark and its Python workers at once, beside what the caller goes on with.
-
-    Returns what waits for the session, and raises what starting it raises. The workers import for seconds; nobody waits
-    for them, and what is wrong with them the first real task says.
-    """
-    thread = ThreadPoolExecutor(1, thread_name_prefix="spark-start")
-    started = thread.submit(start)
-    thread.submit(lambda: _worked_once(started.result()))
-    return started.result
+def is_started(spark: SparkSession | Start) -> bool:
+    """Whether asking for the session costs nothing any more; of a plain function nobody knows."""
+    return isinstance(spark, SparkSession) or (isinstance(spark, OnDemand) and spark.is_started)
 
 
 def _worked_once(spark: SparkSession) -> None:

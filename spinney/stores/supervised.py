@@ -2,8 +2,7 @@
 
 One child is kept, and fits block after block, each in one piece. When it dies or hangs, the group whose turn it was is
 tried again alone, in a child of its own, and the rest goes on in smaller pieces; where it was nobody's turn, the piece
-is halved. A group is given up when it has ended two children, the second of them alone: who was merely near is never
-blamed.
+is halved. A group is marked failed only after it has ended two children, the second of them while it was alone.
 
 The worst is bounded. Each bad group ends two children (two time limits if it hangs), and some 2 log2(MOST_AT_RISK) more
 where it was nobody's turn; each death undoes the work on one piece. An estimator that ends every process is given up
@@ -11,24 +10,22 @@ after `HOPELESS` groups and as many more that are spread over what is left, and 
 for one group of each block: let that be fitted, and all are tried again. Memory that still lacks alone in `REPEATED`
 groups, one after the other, is believed where it lacks beside others. A shadow that ends its process, or lacks memory
 alone, costs its group nothing but its own text, and is given up after `SPOILED` groups, or at once where it ended the
-process in nobody's turn.
+process in nobody's turn. A champion or its recipe that ends the process costs its group the comparison and not its new
+model; a recipe that does so in `SPOILED` groups of a task is not fitted again in the others.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.vocabulary import ModelStatus
 from spinney.core import turns
@@ -36,10 +33,10 @@ from spinney.core.catalog import resolve
 from spinney.core.errors import ConfigError, ContractError, FitFailed, TimedOut
 from spinney.core.estimators import kernel_for
 from spinney.core.fitting import failed, fit_groups
-from spinney.core.names import own
 from spinney.core.recipe import Recipe, candidates
 from spinney.core.signing import Signer
 from spinney.stores.child import IDLE, Died, Limits, Line, supervised
+from spinney.stores.fit_block import FitBlock, Parted, Piece, lacked_memory
 from spinney.stores.steady import Steady
 
 MOST_AT_RISK = 64
@@ -58,15 +55,9 @@ SPOILED = 3
 """Once the shadow has ended its process, or lacked memory, alone in so many groups, it is not tried in others."""
 
 MAKING = "while recipe.estimator was called"
+_COMPARISONS = (turns.REFIT, turns.READ_CHAMPION, turns.ASK_CHAMPION, turns.SHADOW)
+"""What a group's own model does not need."""
 _TRIED = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
-
-IS_ASK = own("is_ask")
-
-Piece = list[int]
-"""Places of groups among a block's asks."""
-
-Parted = Callable[[pa.Table], tuple[pd.DataFrame, pd.DataFrame]]
-"""The rows and the asks in a table of both, which IS_ASK tells apart."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,7 @@ class Fits:
     signer: Signer
     limits: Limits = field(default_factory=Limits)
 
-    def work(self, line: Line, block: _Block, pieces: list[Piece]) -> None:
+    def work(self, line: Line, block: FitBlock, pieces: list[Piece]) -> None:
         """What the child does."""
         line.turn(None, MAKING)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
@@ -92,7 +83,7 @@ class Fits:
         line.turn(None, MAKING)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
         for table in tables:
-            block = _Block(table, parted)
+            block = FitBlock(table, parted)
             with turns.heard_by(_told(line, block, list(range(block.count)))):
                 line.send(fit_groups(block.rows, block.asks, self.recipe, self.clock, self.signer))
 
@@ -104,9 +95,13 @@ class Fits:
         """The same, where the shadow is not tried any more."""
         return self._with_shadow(given_up=f"not tried: elsewhere {why}")
 
-    def without_earlier(self, died: Died) -> Fits:
+    def without_earlier(self, died: Died, where: str = "") -> Fits:
         """The same, where no champion's recipe is fitted again: one that ends its process costs no group its model."""
-        return replace(self, recipe=replace(self.recipe, refit_error=f"{died.error_class}: {died.text}"))
+        return replace(self, recipe=replace(self.recipe, refit_error=f"{where}{died.error_class}: {died.text}"))
+
+    def without_champions(self, died: Died) -> Fits:
+        """The same, where no champion is asked: one that ends whoever reads or asks it cannot answer."""
+        return replace(self, recipe=replace(self.recipe, champion_error=f"{died.error_class}: {died.text}"))
 
     def _with_shadow(self, **changed: Any) -> Fits:
         assert self.recipe.shadow is not None
@@ -122,6 +117,7 @@ class Supervised:
     _steady: Steady | None = None
     _given_up: int = 0
     _spoiled: int = 0
+    _refits_died: int = 0
     _repeated: int = 0
     _to_try: int = HOPELESS
     _works: bool = False
@@ -132,7 +128,7 @@ class Supervised:
         Raises what `fit_groups` raises, and ContractError when `recipe.estimator` itself ends the process.
         """
         _warm(self.fits.recipe)
-        block = _Block(table, self.parted)
+        block = FitBlock(table, self.parted)
         rest, size, at_once = list(range(block.count)), block.count, table.nbytes <= MOST_HANDED_BYTES
         while rest and (not self._hopeless or self._finds_hope(block, rest)):
             pieces = _pieces(rest, size)
@@ -159,7 +155,7 @@ class Supervised:
     def _hopeless(self) -> bool:
         return not self._works and self._given_up >= HOPELESS
 
-    def _finds_hope(self, block: _Block, rest: Piece) -> bool:
+    def _finds_hope(self, block: FitBlock, rest: Piece) -> bool:
         """Whether one of some groups, spread over the rest, is fitted alone. Who ends no process leaves the rest."""
         able = [place for place in rest if block.sizes[place] >= max(1, self.fits.recipe.min_rows)]
         count = min(self._to_try, len(able))
@@ -173,7 +169,7 @@ class Supervised:
         self._to_try = max(1, self._to_try - count)
         return False
 
-    def _try_short(self, block: _Block, size: int) -> tuple[Piece, int]:
+    def _try_short(self, block: FitBlock, size: int) -> tuple[Piece, int]:
         """Try one alone of those that lacked memory in a piece of `size`. Gives who is tried again, how many at once.
 
         Where it has always repeated and does so again, nobody is: what was seen beside others is believed.
@@ -189,7 +185,7 @@ class Supervised:
         return [], min(2 * size, MOST_AT_RISK)
 
     def _note_repeated(self, alone: pd.DataFrame) -> None:
-        self._repeated = self._repeated + 1 if _lacked(alone).any() else 0
+        self._repeated = self._repeated + 1 if lacked_memory(alone).any() else 0
         shadow = json.loads(str(alone["metrics"].iat[0])).get("shadow", {}).get("error") or ""
         if "MemoryError" in shadow:
             self._spoiled += 1
@@ -203,7 +199,7 @@ class Supervised:
         self._steady = None
 
     def _try(
-        self, block: _Block, pieces: list[Piece], fits: Fits | None = None, *, at_once: bool = False
+        self, block: FitBlock, pieces: list[Piece], fits: Fits | None = None, *, at_once: bool = False
     ) -> tuple[int, Died | None]:
         """How many of the pieces one child has fitted, and what ended it, if it was not the end of its work.
 
@@ -218,7 +214,7 @@ class Supervised:
             raise ContractError(f"recipe.estimator {name}: expected an estimator; got none: {died.text}") from died
         return done, died
 
-    def _try_once(self, block: _Block, pieces: list[Piece], fits: Fits, *, at_once: bool) -> tuple[int, Died | None]:
+    def _try_once(self, block: FitBlock, pieces: list[Piece], fits: Fits, *, at_once: bool) -> tuple[int, Died | None]:
         is_alone, done = pieces == [pieces[0][:1]] and not at_once, 0
         if at_once:
             made = self._kept(block)
@@ -239,7 +235,7 @@ class Supervised:
             return done, died
         return done, None
 
-    def _kept(self, block: _Block) -> Generator[pd.DataFrame, None, None]:
+    def _kept(self, block: FitBlock) -> Generator[pd.DataFrame, None, None]:
         if self._steady is None:
             fits, parted = self.fits, self.parted
             self._steady = Steady(lambda line, tables: fits.work_on(line, tables, parted), fits.limits)
@@ -249,21 +245,17 @@ class Supervised:
         self.close()
         self.fits = self.fits.without_shadow(why)
 
-    def _alone(self, block: _Block, place: int, died: Died | None = None) -> None:
+    def _alone(self, block: FitBlock, place: int, died: Died | None = None) -> None:
         """Try a group by itself. died: how it has ended a child before."""
         for _ in range(2 if died is None else 1):
             _, died = self._try(block, [[place]])
             if died is None:
                 return
-        key = block.key(place)
-        if died is not None and died.doing == turns.REFIT:
-            _, died = self._try(block, [[place]], self.fits.without_earlier(died))
-        if died is not None and died.doing == turns.SHADOW:
-            self._spoiled += 1
-            without = self.fits.spoiled(key, died)
-            if self._spoiled == SPOILED:
-                self._without_shadow(died.text)
-            _, died = self._try(block, [[place]], without)
+        key, fits, optional = block.key(place), self.fits, set(_COMPARISONS)
+        while died is not None and died.doing in optional:
+            optional.remove(died.doing)
+            fits = self._without_comparison(fits, key, died)
+            _, died = self._try(block, [[place]], fits)
         if died is None:
             return
         words = died.text
@@ -271,7 +263,25 @@ class Supervised:
         self._give_up(block, error, place, died.ms)
         self._given_up += 1
 
-    def _give_up(self, block: _Block, error: FitFailed, place: int, ms: float = 0.0) -> None:
+    def _without_comparison(self, fits: Fits, group_key: str, died: Died) -> Fits:
+        """The same fits without what ended the process; after SPOILED groups the rest of the task goes without it too.
+
+        Not so for champions: each is a model of its own.
+        """
+        if died.doing == turns.SHADOW:
+            self._spoiled += 1
+            if self._spoiled == SPOILED:
+                self._without_shadow(died.text)
+            return fits.spoiled(group_key, died)
+        if died.doing == turns.REFIT:
+            self._refits_died += 1
+            if self._refits_died == SPOILED:
+                self.close()
+                self.fits = self.fits.without_earlier(died, "not tried: elsewhere ")
+            return fits.without_earlier(died)
+        return fits.without_champions(died)
+
+    def _give_up(self, block: FitBlock, error: FitFailed, place: int, ms: float = 0.0) -> None:
         rows, _ = block.part([place])
         block.fitted.append(([place], failed(rows, error, self.fits.recipe, self.fits.clock, ms)))
 
@@ -283,82 +293,11 @@ class Supervised:
         return FitFailed(group_key, "NotTried", text)
 
 
-@dataclass(frozen=True)
-class _Block:
-    """Rows and asks of some groups, and what has become of them. short: of those that lacked memory beside others."""
-
-    table: pa.Table
-    parted: Parted
-    fitted: list[tuple[Piece, pd.DataFrame]] = field(default_factory=list)
-    short: dict[int, pd.DataFrame] = field(default_factory=dict)
-
-    @property
-    def count(self) -> int:
-        """Groups asked for."""
-        return int(pc.sum(self.table.column(IS_ASK)).as_py() or 0)
-
-    @property
-    def rows(self) -> pd.DataFrame:
-        return self._parts[0]
-
-    @property
-    def asks(self) -> pd.DataFrame:
-        return self._parts[1]
-
-    @cached_property
-    def _parts(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return self.parted(self.table)
-
-    def prepare(self) -> None:
-        """Do once, before a fork, what each child would do."""
-        len(self._rows_of)
-
-    def key(self, place: int) -> str:
-        return str(self.asks["group_key"].iat[place])
-
-    def part(self, piece: Piece) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The rows and asks of a piece."""
-        if len(piece) == len(self.asks):
-            return self.rows, self.asks
-        asks = self.asks.iloc[piece]
-        places = [self._rows_of[key] for key in asks["group_key"] if key in self._rows_of]
-        return self.rows.iloc[np.concatenate(places) if places else []], asks
-
-    def take(self, piece: Piece, fitted: pd.DataFrame, *, is_alone: bool) -> None:
-        """Keep what was fitted, but for those that lacked memory: a neighbour may have taken it."""
-        lacked = _lacked(fitted)
-        if is_alone or not lacked.any():
-            self.fitted.append((piece, fitted))
-            return
-        self.short.update({place: fitted.iloc[[at]] for at, place in enumerate(piece) if lacked.iat[at]})
-        kept = [place for place, lacks in zip(piece, lacked, strict=True) if not lacks]
-        self.fitted.append((kept, fitted[~lacked]))
-
-    def taken_short(self) -> dict[int, pd.DataFrame]:
-        """Those that lacked memory, and what they gave; they are forgotten here."""
-        short = self.short.copy()
-        self.short.clear()
-        return short
-
-    @cached_property
-    def sizes(self) -> list[int]:
-        """How many rows each group has."""
-        return [len(self._rows_of.get(str(key), ())) for key in self.asks["group_key"]]
-
-    @cached_property
-    def _rows_of(self) -> Mapping[str, Any]:
-        return {str(key): places for key, places in self.rows.groupby("group_key", sort=False).indices.items()}
-
-
-def _lacked(fitted: pd.DataFrame) -> pd.Series[bool]:
-    return fitted["error_class"].eq("MemoryError") | fitted["metrics"].str.contains("MemoryError")
-
-
 def _half(size: int) -> int:
     return max(1, min(size, MOST_AT_RISK) // 2)
 
 
-def _told(line: Line, block: _Block, piece: Piece) -> turns.Listener:
+def _told(line: Line, block: FitBlock, piece: Piece) -> turns.Listener:
     """Hears whose turn it is, and says their places."""
     places = {block.key(place): place for place in piece}
     return lambda key, doing: line.turn(None if key is None else places[key], doing)

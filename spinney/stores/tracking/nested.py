@@ -1,6 +1,6 @@
 """Mode `group`: in a round's run a run of its own for each group that was attempted, with its model.
 
-Whether a group is delivered stands in MLflow, not here: its run has ended. So a delivery may die anywhere; the next one
+A group counts as delivered once its MLflow run has ended. So a delivery may die anywhere; the next one
 finds the round's runs by their tags, goes on with those that have not ended, and makes those that are not there.
 """
 

@@ -13,7 +13,7 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from spinney.core.keys import is_parent
-from spinney.stores import delta, signing_key
+from spinney.stores import delta, parent_fitter, signing_key
 
 ROWS, STORES = 120, 3
 
@@ -43,6 +43,25 @@ def test_every_group_and_the_parent_of_all_are_fitted_without_spark_and_kept_the
     rows = {row["group_key"]: row["rows"] for row in delta.read(fleet, tables.MODELS).to_pylist()}
     assert rows == {'["0"]': 40, '["1"]': 40, '["2"]': 40, "{}": 120}
     assert sum(map(is_parent, rows)) == 1
+
+
+def test_the_rows_of_all_parents_are_not_handed_over_as_one_batch(fleet, monkeypatch) -> None:
+    """Blocks of whole parents are cut between batches: of one batch there would be one block, whatever its size."""
+    handed: list[int] = []
+    cut = parent_fitter.whole_groups
+
+    def counted(batches, *rest):
+        batches = list(batches)
+        handed.extend(each.num_rows for each in batches)
+        return cut(batches, *rest)
+
+    monkeypatch.setattr(parent_fitter, "BATCH_ROWS", 50)
+    monkeypatch.setattr(parent_fitter, "whole_groups", counted)
+    assert retrain(fleet, ["{}"], spark=refuse)["fitted"] == 1
+    assert max(handed) <= 50
+    assert sum(handed) == ROWS + 1  # and one row that counts them
+    (row,) = delta.read(fleet, tables.MODELS).to_pylist()
+    assert row["rows"] == ROWS
 
 
 def test_a_parent_alone_is_fitted_without_spark(fleet) -> None:

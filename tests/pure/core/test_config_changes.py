@@ -129,6 +129,26 @@ def test_a_new_column_is_refused_beside_the_feature_that_would_take_effect() -> 
     assert (feature.key, feature.effect) == ("fleet.features", Effect.NEXT_FIT)
 
 
+@pytest.mark.parametrize("after", ['["floor"]', '["floor", "lamp"]'])
+def test_a_removed_feature_is_told_with_the_command_that_needs_no_comparison(after: str) -> None:
+    lamp = ("floor =", 'lamp = "int"\nfloor =')
+    fixed = {name: value for name, value in FIXED.items() if name != "fleet.columns"}
+    (change,) = changes(edited(lamp, ('["price"]', after)), fixed, edited(lamp))
+    assert (change.key, change.effect) == ("fleet.features", Effect.NEXT_FIT_UNCOMPARED)
+    assert str(change).endswith(
+        "a group with a model keeps it, since nothing can be compared without the feature; all "
+        "at once: spinney retrain --all --unproven"
+    )
+
+
+def test_a_renamed_feature_is_not_a_removed_one() -> None:
+    now, fixed = edited(("price =", "cost ="), ("price =", "cost ="), ('["price"]', '["cost"]')), {}
+    (change, *_) = [each for each in changes(now, fixed, edited(), {"price": "cost"}) if each.key == "fleet.features"]
+    assert change.effect is Effect.NEXT_FIT
+    (change, *_) = [each for each in changes(now, fixed, edited()) if each.key == "fleet.features"]
+    assert change.effect is Effect.NEXT_FIT_UNCOMPARED
+
+
 def test_a_dropped_column_may_stay_declared_without_being_a_feature() -> None:
     (change,) = found(('floor = "int"\n', ""))
     assert (change.key, change.before, change.now) == ("fleet.columns.floor", '"int"', "")

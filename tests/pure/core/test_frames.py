@@ -79,7 +79,7 @@ def test_decimals_of_all_digits_that_the_type_has_are_kept() -> None:
         ("n", [None, None], [np.nan, np.nan]),
         ("d", [1, 2.5], [1.0, 2.5]),
         ("d", pd.Series([Decimal("1.5"), None], dtype=object), [1.5, np.nan]),
-        ("d", [1.0, np.inf], [1.0, np.nan]),
+        ("d", [1.0, np.nan], [1.0, np.nan]),
         ("f", [0.1], [0.10000000149011612]),
         ("m", [1.005, -2.345, None], [1.01, -2.35, np.nan]),
         ("m", pd.Series([Decimal("1.239")], dtype=object), [1.24]),
@@ -278,13 +278,44 @@ def test_a_key_with_leading_zeros_is_not_merged_with_another() -> None:
         ("s", ["a", ["b"]], "list .* in row 1"),
         ("d", [1.0, {"value": 2}], "dict .* in row 1"),
         ("day", [pd.Timestamp("2024-05-01T12:00")], "Timestamp '2024-05-01 12:00:00' in row 0"),
-        ("m", [12345678901234567890123456789.0, 1e30], "a number with too many digits"),
+        ("m", [1.0, 12345678901234567890123456789.0], r"float64 '1.234\S*' in row 1: the number has too many digits"),
+        ("m", [np.inf], "float64 'inf' in row 0: the number has too many digits, or is infinite"),
+        ("d", [1.0, np.inf], "float64 'inf' in row 1: the number must be finite"),
+        ("d", [Decimal("-Infinity")], "Decimal '-Infinity' in row 0: the number must be finite"),
+        ("d", pd.Series([None, np.inf], dtype="Float64"), "float64 'inf' in row 1: the number must be finite"),
+        ("f", [1.0, -np.inf], "float64 '-inf' in row 1: the number must be finite"),
+        ("f", [1.0, 1e300], r"float64 '1e\+300' in row 1: the number must be finite"),
+        ("g", [2.0**63], r"float64 '9.223372036854776e\+18' in row 0"),
+        ("g", pd.Series([2**63], dtype="uint64"), "uint64 '9223372036854775808' in row 0"),
+        ("g", pd.Series([1, 2**63], dtype=object), "int '9223372036854775808' in row 1"),
+        ("g", pd.Series([1, np.inf], dtype=object), "float 'inf' in row 1"),
+        ("n", pd.Series([None, 2**31], dtype="Int64"), "int(64)? '2147483648' in row 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_column_type_and_row(feature: str, values: Any, got: str) -> None:
     said = rf"frame: column {feature}: expected {TYPES[feature]}; got ".replace("(", r"\(").replace(")", r"\)")
     with pytest.raises(ContractError, match=said + got):
         of(feature, values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.Series([-(2**63), 2**63 - 1], dtype="int64"),
+        pd.Series([-(2**63), 2**63 - 1], dtype="Int64"),
+        pd.Series([-(2**63), 2**63 - 1], dtype=object),
+        pd.Series([str(-(2**63)), str(2**63 - 1)], dtype=object),
+        pd.Series([Decimal(-(2**63)), Decimal(2**63 - 1)], dtype=object),
+    ],
+)
+def test_the_least_and_the_greatest_bigint_are_read_as_they_are(values: pd.Series[Any]) -> None:
+    assert of("g", values).tolist() == [-(2**63), 2**63 - 1]
+    missing = pd.concat([values, pd.Series([None], dtype=values.dtype if values.dtype == "Int64" else object)])
+    assert of("g", missing.reset_index(drop=True)).tolist()[:2] == [-(2**63), 2**63 - 1]
+
+
+def test_a_bigint_beside_a_fraction_without_places_keeps_its_digits() -> None:
+    assert of("g", pd.Series([2**63 - 1, 1.0], dtype=object)).tolist() == [2**63 - 1, 1]
 
 
 def test_a_column_that_is_missing_or_there_twice_is_named() -> None:

@@ -161,20 +161,37 @@ def test_rows_that_were_counted_before_they_were_stored_are_looked_for_again_wit
     assert (bench.known("retry_at"), bench.known("wait_rows"), bench.known("failures")) == (NEVER, 0, 0)
 
 
-def test_a_group_whose_rows_have_left_the_window_is_looked_at_ever_more_rarely_and_then_left_to_new_rows() -> None:
+def test_a_group_that_finds_too_few_rows_is_looked_at_ever_more_rarely_and_at_last_once_a_day() -> None:
     bench, now, looks = Bench(), START, []
     bench.tick(rows(20))
-    while True:
+    for _ in range(15):
         bench.tick(unfitted("too_few_rows", rows=17, at=now), now=now)
-        if bench.known("retry_at") == NEVER:
-            break
         looks.append((int(bench.known("retry_at")) - now) // SECOND)
         now = int(bench.known("retry_at"))
         assert said(bench.tick(now=now)) == [(A, "fit", "new_group")]
-    assert looks == [10, 40, 160, 640, 2_560, 10_240, 40_960]
-    assert bench.tick(now=now + 400 * DAY) == []
-    assert bench.tick(rows(2), now=now + 400 * DAY) == []
-    assert said(bench.tick(rows(1), now=now + 400 * DAY)) == [(A, "fit", "new_group")]
+    assert looks == [10, 40, 160, 640, 2_560, 10_240, 40_960, *[86_400] * 8]
+
+
+def test_new_rows_end_the_waiting_for_the_next_look_of_the_day() -> None:
+    bench, now = Bench(), START
+    bench.tick(rows(20))
+    for _ in range(10):
+        bench.tick(unfitted("too_few_rows", rows=17, at=now), now=now)
+        now = int(bench.known("retry_at"))
+    bench.tick(unfitted("too_few_rows", rows=17, at=now), now=now)
+    assert bench.tick(rows(2), now=now + 1) == []
+    assert said(bench.tick(rows(1), now=now + 2)) == [(A, "fit", "new_group")]
+
+
+def test_attempts_that_found_too_few_rows_are_not_told_as_failed_fits() -> None:
+    bench = Bench()
+    bench.tick(rows(20))
+    bench.tick(unfitted("too_few_rows", rows=17))
+    (told,) = bench.tick(now=START + 10 * SECOND)
+    assert (told["numbers"]["wait_rows"], told["numbers"]["failures"]) == (3, 0)
+    bench.tick(unfitted("failed", at=START + 11 * SECOND), now=START + 11 * SECOND)
+    (told,) = bench.tick(now=START + 2 * DAY)
+    assert (told["numbers"]["wait_rows"], told["numbers"]["failures"]) == (0, 1)
 
 
 def test_new_rows_end_the_waiting_of_too_few_before_its_time() -> None:

@@ -15,7 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spinney.core import turns
+from spinney.core.encoding import Columns
 from spinney.core.fitting import fit_groups
+from spinney.core.model import Model
 from spinney.core.recipe import Feature, Recipe
 from spinney.core.signing import Signer
 
@@ -36,6 +38,8 @@ RIDGE = Recipe(
     window=timedelta(days=90),
 )
 CONSTANT = replace(RIDGE, estimator="constant", params=())
+HUGE = 1.7e308
+"""A ridge gives no finite answer for it."""
 
 
 def rows_of(key: str, n: int = 50) -> pd.DataFrame:
@@ -253,6 +257,9 @@ def test_one_row_alone_is_uncompared_too() -> None:
     before = fit(rows_of(A), RIDGE)
     alone = fit(rows_of(A)[:1], replace(CONSTANT, min_rows=1), before)
     assert metrics(alone.iloc[0])["uncompared"] == NOTHING_NEWER
+    announced = metrics(fit(rows_of(A)[:1], replace(after(CONSTANT, RIDGE), min_rows=1), before).iloc[0])
+    why = "its recipe: no row lies before the held-out row"
+    assert announced["uncompared"] == {"why": why, "refit_failed": True}
 
 
 def test_a_refit_that_fails_and_a_champion_that_cannot_be_asked_say_why_nothing_is_compared() -> None:
@@ -276,9 +283,51 @@ def test_a_champion_that_answers_nobody_is_not_one_to_keep() -> None:
     before = fit(rows[:40], RIDGE)
     unsigned = before.assign(signature=[b"\0" * 32])
     assert "uncompared" not in metrics(fit(rows, CONSTANT, unsigned).iloc[0])
-    huge = rows.assign(x=rows["x"].where(rows.index < 40, 1.7e308))
-    silent = metrics(fit(huge, CONSTANT, before).iloc[0])
+    silent = metrics(fit(rows.assign(x=HUGE), CONSTANT, before).iloc[0])
     assert (silent["champion_loss"], "uncompared" in silent) == (None, False)
+    ends_its_process = replace(CONSTANT, champion_error="Killed: by SIGSEGV")
+    killer = metrics(fit(rows, ends_its_process, before).iloc[0])
+    assert (killer["champion_error"], "uncompared" in killer) == ("Killed: by SIGSEGV", False)
+    assert killer["champion_loss"] is None
+
+
+@pytest.mark.parametrize(("recipe_id", "newer"), [(None, 10), ("imported:Ridge", 10), ("imported:Ridge", 1)])
+def test_a_champion_that_answers_only_older_rows_is_kept_uncompared(recipe_id: str | None, newer: int) -> None:
+    rows = rows_of(A)
+    before = fit(rows[: 50 - newer], RIDGE)
+    before = before if recipe_id is None else before.assign(recipe_id=recipe_id)
+    unfit = rows.assign(x=rows["x"].where(rows.index < 50 - newer, HUGE))
+    silent = metrics(fit(unfit, CONSTANT, before).iloc[0])
+    assert (silent["champion_loss"], silent["heldout_rows"]) == (None, 0)
+    assert silent["uncompared"]["refit_failed"] is True
+    assert silent["uncompared"]["why"].startswith("it answers older rows and none of the held-out rows to compare on: ")
+
+
+def test_a_champion_that_answers_none_of_the_rows_is_compared_by_its_recipe_fitted_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = rows_of(A)
+    forest = replace(RIDGE, estimator="random_forest", params=(("n_estimators", "2"),))
+    before = fit(rows[:30], forest)
+    raw = Model.raw
+
+    def broken(self: Model, columns: Columns) -> Any:
+        if heard[-1] == turns.ASK_CHAMPION:
+            raise ValueError("made by another version")
+        return raw(self, columns)
+
+    heard = [""]
+    monkeypatch.setattr(Model, "raw", broken)
+    with turns.heard_by(lambda _, doing: heard.append(doing)):
+        got = metrics(fit(rows, after(CONSTANT, forest), before).iloc[0])
+        alone = metrics(fit(rows, CONSTANT, before).iloc[0])
+    assert got["heldout_rows"] == 10
+    assert got["refitted"] == {"estimator": "random_forest", "recipe_id": forest.recipe_id}
+    assert (
+        got["champion_loss"] == metrics(fit(rows, after(CONSTANT, forest), fit(rows, forest)).iloc[0])["champion_loss"]
+    )
+    assert alone["champion_error"] == "ValueError: made by another version"
+    assert (alone["heldout_rows"], "uncompared" in alone) == (0, False), "it answers nothing at all"
 
 
 def test_an_imported_model_that_may_have_seen_all_rows_is_not_kept_and_one_that_says_it_has_is() -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from schemas import tables
+from spinney.core.gate import Uncompared
 from spinney.stores.arrow import arrow_schema
 from spinney.stores.gating import ASKED, COLUMNS, ELSEWHERE, Gating
 
@@ -60,6 +61,17 @@ def test_a_better_challenger_is_promoted_with_its_losses_and_its_small_payload()
         9,
     )
     assert (row["payload"], row["trained_through"]) == (b"small", AT)
+
+
+@pytest.mark.parametrize(("key", "decision"), [('["a"]', "unproven"), ("{}", "refused"), ('{"dept":"x"}', "refused")])
+def test_a_parent_with_nothing_to_compare_keeps_its_champion_since_a_batch_counts_only_groups(
+    key: str, decision: str
+) -> None:
+    uncompared = {"why": "no held-out row is newer than the champion", "refit_failed": False}
+    metrics = {"heldout_rows": 0, "champion_id": "old", "changed_from": "ab", "uncompared": uncompared}
+    rows = pd.DataFrame([model(key) | {"metrics": json.dumps(metrics)}])
+    assert Gating(GATE, Uncompared.FORESEEN).decided(rows, asked(key))["decision"].tolist() == [decision]
+    assert Gating(GATE, Uncompared.ALL).decided(rows, asked(key))["decision"].tolist() == ["unproven"]
 
 
 def test_a_large_payload_is_not_carried() -> None:

@@ -19,18 +19,22 @@ import pytest
 from misbehaving import HELD, Moody, Trouble
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from schemas.vocabulary import Decision
 from spinney.core import codec, kernels, turns
+from spinney.core.config.models import Gate
 from spinney.core.errors import ConfigError, ContractError
 from spinney.core.estimators.ridge import StackedRidge
 from spinney.core.fitting import fit_groups
+from spinney.core.gate import Uncompared, decide
 from spinney.core.names import own
 from spinney.core.recipe import Feature, Recipe, Shadow
 from spinney.core.signing import Signer
 from spinney.stores import supervised
 from spinney.stores.child import Died, Limits
+from spinney.stores.fit_block import IS_ASK, FitBlock
 from spinney.stores.fit_requests import CHAMPION as ASK
 from spinney.stores.fitter import parted
-from spinney.stores.supervised import HOPELESS, IS_ASK, MOST_AT_RISK, REPEATED, SPOILED, Fits, Supervised
+from spinney.stores.supervised import HOPELESS, MOST_AT_RISK, REPEATED, SPOILED, Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
@@ -46,6 +50,7 @@ RECIPE = Recipe(
     window_rows=2000,
     window=timedelta(days=90),
 )
+RIDGE_OF_ALL = replace(RECIPE, estimator="ridge")
 LIMITS = Limits(seconds=0.5, memory_bytes=256 << 20)
 PATIENT = replace(LIMITS, seconds=30.0)
 COSTS = {
@@ -256,7 +261,7 @@ def test_the_memory_that_one_group_keeps_is_not_another_ones_failure(children: l
 def test_one_that_lacked_memory_ends_two_children_before_it_is_given_up(children: list[Any]) -> None:
     """That it lacked memory beside others is not the first of them."""
     supervising, one = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted), fleet([Trouble.KILLED])
-    supervising._alone(supervised._Block(block(one), parted), 0)
+    supervising._alone(FitBlock(block(one), parted), 0)
     assert children == [[[0]], [[0]]]
 
 
@@ -288,7 +293,11 @@ def test_where_it_is_nobodys_turn_the_piece_is_halved_until_one_is_left(
     assert len(children) <= 10  # 2 log2(16) to find it, and 2
 
 
-def test_a_champion_that_kills_whoever_reads_it_costs_its_own_group(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_asked", [False, True])
+@pytest.mark.parametrize("ends", ["dies", "hangs"])
+def test_a_champion_that_ends_whoever_reads_or_asks_it_costs_its_group_the_comparison_and_not_its_model(
+    monkeypatch: pytest.MonkeyPatch, is_asked: bool, ends: str
+) -> None:
     rows = fleet([0, 0, 0])
     before = plain(rows[rows["event_id"] < "e006"])
     names = {"id": "model_id", "codec": "codec", "payload": "payload", "signature": "signature"}
@@ -298,14 +307,32 @@ def test_a_champion_that_kills_whoever_reads_it_costs_its_own_group(monkeypatch:
     opened = codec.open_signed
 
     def deadly(signer: Signer, claim: Any, *rest: Any) -> Any:
-        if claim.group_key == '["g001"]':
-            os.kill(os.getpid(), signal.SIGSEGV)
+        if claim.group_key == '["g001"]' and not is_asked:
+            end()
         return opened(signer, claim, *rest)
 
+    def end() -> None:
+        if ends == "dies":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(60)
+
+    def begin(key: str | None, doing: str) -> None:
+        begun(key, doing)
+        if (key, doing, is_asked) == ('["g001"]', turns.ASK_CHAMPION, True):
+            end()
+
+    begun = turns.begin
     monkeypatch.setattr(codec, "open_signed", deadly)
-    result = fitted(rows, asked)
-    assert result.loc[1, "error"].startswith("its process was killed by SIGSEGV while its champion was read")
+    monkeypatch.setattr(turns, "begin", begin)
+    result = fitted(rows, asked, limits=replace(LIMITS, seconds=2.0))
     same(result.drop(index=1), expected.drop(index=1))
+    for name in ("status", "model_id", "payload", "signature"):
+        assert result.loc[1, name] == expected.loc[1, name]
+    told = json.loads(result.loc[1, "metrics"])
+    assert f"while its champion was {'asked' if is_asked else 'read'}" in told["champion_error"]
+    assert (told["champion_loss"], told["heldout_rows"], "uncompared" in told) == (None, 0, False)
+    decision, _ = decide(told, Gate(), Uncompared.NONE)
+    assert decision is Decision.UNPROVEN
 
 
 def test_a_shadow_that_ends_the_process_is_said_and_the_groups_own_model_stands() -> None:
@@ -331,6 +358,17 @@ def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_
     said = [json.loads(metrics) for metrics in result["metrics"]]
     assert ["refitted" in each for each in said] == [True, False, True]
     assert said[1]["champion_error"].startswith("its recipe: Killed: its process was killed by SIGKILL")
+
+
+def test_an_earlier_recipe_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:
+    plainly = replace(RIDGE_OF_ALL, earlier=((RECIPE.recipe_id, RECIPE),))
+    rows = fleet([Trouble.KILLED] * (SPOILED + 5))
+    asked = asks(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
+    result = fitted(rows, asked, plainly)
+    assert result["payload"].tolist() == plain(rows, recipe=RIDGE_OF_ALL)["payload"].tolist()
+    said = [json.loads(metrics)["champion_error"].split(":")[1] for metrics in result["metrics"]]
+    assert said == [" Killed"] * SPOILED + [" not tried"] * 5
+    assert len(children) <= 3 * SPOILED + 1
 
 
 def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:
