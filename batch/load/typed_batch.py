@@ -9,7 +9,7 @@ from pyarrow import types
 from spinney.core.arrow_types import arrow_type
 from spinney.core.records.columns import Typed, plain, typed
 from spinney.core.records.rules import FieldRule, Rules
-from spinney.core.records.text_columns import typed_text
+from spinney.core.records.text_columns import typed_text, without_missing
 from spinney.sources import Batch
 
 
@@ -60,10 +60,8 @@ class TypedBatch:
         if not types.is_string(column.type):
             return typed(column, rule)
         texts = self.is_text(rule)
-        if len(self._missing) and (texts or rule.type != "string"):
-            absent = pc.is_in(column, value_set=self._missing)
-            if pc.any(absent).as_py():
-                column = pc.if_else(absent, pa.scalar(None, pa.string()), column)
+        if texts or rule.type != "string":
+            column = without_missing(column, self._missing)
         return typed_text(column, rule, texts=texts)
 
     def column_of(self, rule: FieldRule) -> pa.Array | None:

@@ -50,6 +50,11 @@ mode = "off"
 Edit = Callable[..., Config]
 
 
+def no_spark() -> Any:
+    """In place of what starts Spark."""
+    raise AssertionError("Spark was started")
+
+
 def editor(folder: Path) -> Edit:
     """What makes the fleet's configuration with another recipe."""
 

@@ -28,7 +28,7 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.records.columns import Mask, Typed, of_number, single, some, typed, union
 from spinney.core.records.judge import raw_value
 from spinney.core.records.rules import FieldRule, Rules
-from spinney.core.records.text_columns import typed_text
+from spinney.core.records.text_columns import typed_text, without_missing
 
 _BOUND = 1 << 63
 """A larger integer is no `bigint`, and not each is a finite `double`."""
@@ -60,10 +60,9 @@ def read(records: Sequence[bytes | None], rules: Rules) -> JsonColumns:
     unread = np.fromiter((each is None for each in parsed), np.bool_, len(records)) | (quotes != 2 * strings)
     nothing = [None] * len(records)
     missing = pa.array(sorted(rules.missing), pa.string())
-    columns = {rule.name: _typed(fields.get(rule.source, nothing), rule, missing) for rule in rules.fields}
-    for rule in rules.fields:
-        if rule.undeclared:
-            columns[rule.name] = _typed(nothing, rule, missing)
+    columns = {
+        rule.name: _typed(nothing if rule.undeclared else fields[rule.source], rule, missing) for rule in rules.fields
+    }
     return JsonColumns(columns, unknown, unread)
 
 
@@ -150,10 +149,8 @@ def _only(kinds: set[type], values: Values) -> Values:
 
 def _of_texts(texts: Values, rule: FieldRule, missing: pa.Array) -> Typed:
     column = pa.array(texts, pa.string())
-    if rule.type != "string" and len(missing):
-        absent = pc.is_in(column, value_set=missing)
-        if pc.any(absent).as_py():
-            column = pc.if_else(absent, pa.scalar(None, pa.string()), column)
+    if rule.type != "string":
+        column = without_missing(column, missing)
     return typed_text(column, rule, texts=False)
 
 

@@ -53,6 +53,15 @@ def typed_text(column: pa.Array, rule: FieldRule, *, texts: bool) -> Typed:
     return reader(column, rule)
 
 
+def without_missing(column: pa.Array, missing: pa.Array) -> pa.Array:
+    """Return the strings with null in place of those that mean no value. missing: these strings."""
+    if len(missing):
+        absent = pc.is_in(column, value_set=missing)
+        if pc.any(absent).as_py():
+            return pc.if_else(absent, pa.scalar(None, pa.string()), column)
+    return column
+
+
 def _matching(column: pa.Array, pattern: str) -> Mask:
     return np.asarray(pc.match_substring_regex(column, pattern).fill_null(False))
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from edited_fleet import NOW, Edit, editor, sell
+from edited_fleet import NOW, Edit, editor, no_spark, sell
 
 from batch import choosing
 from batch.choosing import Scope, View, verdicts
@@ -29,10 +28,6 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
     """The fleet's configuration with another recipe."""
     monkeypatch.setenv(signing_key.KEY, "k" * 32)
     return editor(tmp_path)
-
-
-def no_spark() -> Any:
-    raise AssertionError("Spark was started")
 
 
 def remove_all_but(config: Config, base: Contract, *group_keys: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from edited_fleet import Edit, decided, editor, estimators, sell
+from edited_fleet import Edit, decided, editor, estimators, no_spark, sell
 
 from batch.weekly import retrain
 from schemas import tables
@@ -27,10 +27,6 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
     """The fleet's configuration with another recipe."""
     monkeypatch.setenv(signing_key.KEY, "k" * 32)
     return editor(tmp_path)
-
-
-def no_spark() -> Any:
-    raise AssertionError("Spark was started")
 
 
 def run(config: Config, **how: Any) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from edited_fleet import Edit, editor, estimators, sell
+from edited_fleet import Edit, editor, estimators, no_spark, sell
 
 from batch.choosing import Scope, View, verdicts
 from batch.weekly import retrain
@@ -36,10 +36,6 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
     """The fleet's configuration with another recipe."""
     monkeypatch.setenv(signing_key.KEY, "k" * 32)
     return editor(tmp_path)
-
-
-def no_spark() -> Any:
-    raise AssertionError("Spark was started")
 
 
 def streamed(config: Config) -> dict[str, dict[str, Any]]:
