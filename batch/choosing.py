@@ -19,20 +19,21 @@ from schemas.vocabulary import Staleness
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.hindsight import hindsight
-from spinney.core.judge import UNKNOWN_COST_MS, Terms, judge
-from spinney.core.moments import microseconds
-from spinney.core.parts import Pace
-from spinney.core.staleness import NewGroup, configured
-from spinney.stores import champions, delta, news, training
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.event_counting import EVENTS
-from spinney.stores.fleet_clock import fleet_clock
-from spinney.stores.round_order import READ
-from spinney.stores.snapshot import Shards, wanted_of
-from spinney.stores.spark import Start
-from spinney.stores.table_files import GroupIndex
-from spinney.stores.training import TrainingTables
+from spinney.core.planning.chunks import Pace
+from spinney.core.staleness.initial_state import hindsight
+from spinney.core.staleness.judge import UNKNOWN_COST_MS, Terms, judge
+from spinney.core.staleness.policies import NewGroup, configured
+from spinney.core.timestamps import microseconds
+from spinney.retraining import judge_input, training_tables
+from spinney.retraining.round_order import READ
+from spinney.retraining.row_counts import EVENTS
+from spinney.retraining.training_tables import TrainingTables
+from spinney.spark.session import Start
+from spinney.tables import current_champions, delta
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.fleet_clock import fleet_clock
+from spinney.tables.snapshot import Shards, wanted_of
+from spinney.tables.table_files import GroupIndex
 
 ALL, STALE, NAMED = "all", "stale", "asked"
 
@@ -118,7 +119,7 @@ def _planned(columns: Mapping[str, Any], view: View, *, stale_since: datetime | 
 def _champions(config: Config, view: View, groups: pa.Table) -> pa.Table:
     """Of each of these groups: model_id, epoch, pinned and fit_ms; null where no promotion names it."""
     wanted = wanted_of(groups.column("group_key").to_pylist(), config.fleet.shards)
-    known = champions.current(config, view.pins, wanted)
+    known = current_champions.current(config, view.pins, wanted)
     place = pc.index_in(groups.column("group_key"), value_set=known.column("group_key").combine_chunks())
     return known.take(place)
 
@@ -129,11 +130,15 @@ def _stale(spark: SparkSession, config: Config, view: View) -> pa.Table:
     clock, now = microseconds(view.clock), microseconds(view.now)
 
     def judged(frame: pd.DataFrame) -> pd.DataFrame:
-        shard = hindsight(news.of_frames([frame]), terms, clock, now)
-        return news.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
+        shard = hindsight(judge_input.of_frames([frame]), terms, clock, now)
+        return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
 
-    seen = news.frame(config, partial(delta.frame, spark)).filter(F.col("group_key").isNotNull())
-    due = seen.groupBy("shard").applyInPandas(judged, news.VERDICTS).filter(F.col("decision") == Staleness.FIT.value)
+    seen = judge_input.frame(config, partial(delta.frame, spark)).filter(F.col("group_key").isNotNull())
+    due = (
+        seen.groupBy("shard")
+        .applyInPandas(judged, judge_input.VERDICTS)
+        .filter(F.col("decision") == Staleness.FIT.value)
+    )
     found = due.select(*_OF_THE_JUDGE).toArrow()
     # That its events were answered by a parent says nothing of a group's own rows, which may have been loaded.
     tried = seen.filter(F.col("kind") != "health").select("group_key").distinct().toArrow()
@@ -154,13 +159,13 @@ _OF_THE_JUDGE = ("shard", "group_key", "policy", "reason", "numbers", "model_id"
 def every_group(config: Config, view: View) -> pa.Table:
     """Every group that has an event, and every parent of theirs: shard, group_key, and EVENTS in the window."""
     source = TrainingTables.of(config, view.pins, view.clock)
-    groups = training.event_counts(source, Shards(0, source.shards - 1))
+    groups = training_tables.event_counts(source, Shards(0, source.shards - 1))
     return pa.concat_tables([groups, _of_parents(source, groups)])
 
 
 def _of_parents(source: TrainingTables, groups: pa.Table) -> pa.Table:
     """The parents of these groups, as `every_group` has them."""
-    found = training.parent_counts(source, groups)
+    found = training_tables.parent_counts(source, groups)
     shards = [keys.shard_of(key, source.shards) for key in found]
     return pa.table([pa.array(each) for each in (shards, list(found), list(found.values()))], groups.column_names).cast(
         groups.schema
@@ -173,7 +178,7 @@ def _named(config: Config, view: View, groups: Sequence[str]) -> pa.Table:
     if any(map(keys.is_parent, groups)):
         found = every_group(config, view)
     else:
-        found = training.event_counts(source, GroupIndex(groups, source.shards))
+        found = training_tables.event_counts(source, GroupIndex(groups, source.shards))
     place = pc.index_in(pa.array(groups, pa.string()), value_set=found.column("group_key").combine_chunks())
     unknown = [key for key, at in zip(groups, place.to_pylist(), strict=True) if at is None]
     if unknown:

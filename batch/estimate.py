@@ -27,14 +27,15 @@ from schemas.vocabulary import ModelStatus
 from spinney.core.config import Config
 from spinney.core.durations import in_words
 from spinney.core.keys import is_parent
-from spinney.core.parts import Pace, next_part
-from spinney.stores import charter, gating, signing_key
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.event_counting import EVENTS
-from spinney.stores.fitter import BLOCK_ROWS, KEPT
-from spinney.stores.round_fitting import fit, fitting_of
-from spinney.stores.round_order import Ordered
-from spinney.stores.spark import cores_of, session, with_required
+from spinney.core.planning.chunks import Pace, next_part
+from spinney.retraining import gating
+from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
+from spinney.retraining.round_fitting import fit, fitting_of
+from spinney.retraining.round_order import Ordered
+from spinney.retraining.row_counts import EVENTS
+from spinney.spark.session import cores_of, session, with_required
+from spinney.storage import charter, signing_key
+from spinney.tables.arrow_schemas import arrow_schema
 
 SMALL = 60
 """Groups of the smaller sample."""

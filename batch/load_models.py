@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, Corrupt, StoreError
-from spinney.core.recipe import Recipe
-from spinney.stores import delta, imports, signing_key
-from spinney.stores.decisions import Said
-from spinney.stores.imports import Made, Told, Wanted, What
-from spinney.stores.model_files import Source
+from spinney.core.recipes.recipe import Recipe
+from spinney.operations import model_import
+from spinney.operations.interventions import Said
+from spinney.operations.model_files import Source
+from spinney.operations.model_import import Made, Told, Wanted, What
+from spinney.storage import signing_key
+from spinney.tables import delta
 
 MODEL, THROUGH, ROWS = "model", "trained_through", "rows"
 AT_ONCE, WRITTEN_AT_ONCE = 5_000, 100
@@ -48,18 +50,18 @@ def load_models(
         delta.create_tables(config)
     told: list[Told] = []
     for many in _in_parts(wanted, AT_ONCE):
-        clock, rows = imports.now_of(config), imports.sample(config, [each.group_key for each in many])
+        clock, rows = model_import.now_of(config), model_import.sample(config, [each.group_key for each in many])
         for some in _in_parts(many, WRITTEN_AT_ONCE):
             models: list[Made] = []
             refused: dict[str, Told] = {}
             for each in some:
                 try:
-                    imports.refuse_ahead(each, clock)
-                    models.append(imports.made(each, rows.get(each.group_key), recipe, signer, source))
+                    model_import.refuse_ahead(each, clock)
+                    models.append(model_import.made(each, rows.get(each.group_key), recipe, signer, source))
                 except (ContractError, Corrupt) as error:
                     why = str(error)[:MAX_ERROR_CHARACTERS]
                     refused[each.group_key] = Told(each.group_key, each.named, What.REFUSED, why=why)
-            done = imports.store(config, signer, models, said, clock, dry_run=dry_run)
+            done = model_import.store(config, signer, models, said, clock, dry_run=dry_run)
             stored = {each.group_key: each for each in done}
             told += [{**stored, **refused}[each.group_key] for each in some]
     return told

@@ -12,18 +12,18 @@ import pyarrow.compute as pc
 
 from batch.choosing import View
 from schemas import tables
-from spinney.core.asks import asks_of
-from spinney.core.champion_model import opened
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError
-from spinney.core.fit_attempt import HELD_OUT
 from spinney.core.keys import is_parent
-from spinney.core.recipe import Recipe
-from spinney.core.signing import Signer
-from spinney.stores import fit_requests, training
-from spinney.stores.fit_requests import Champions
-from spinney.stores.snapshot import snapshots, wanted_of
-from spinney.stores.training import TrainingTables
+from spinney.core.models.signing import Signer
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.champion_model import opened
+from spinney.core.training.fit_attempt import HELD_OUT
+from spinney.core.training.fit_request import asks_of
+from spinney.retraining import fit_requests, training_tables
+from spinney.retraining.fit_requests import Champions
+from spinney.retraining.training_tables import TrainingTables
+from spinney.tables.snapshot import snapshots, wanted_of
 
 EVENTS_AT_ONCE = 5_000_000
 """Events whose ids, times and labels are held in memory together."""
@@ -85,15 +85,15 @@ def _rows_to_compare(config: Config, view: View, groups: pa.Table) -> Iterator[I
     # The features are not needed.
     source = replace(TrainingTables.of(config, view.pins, view.clock), features={})
     shards = np.asarray(groups.column("shard").to_numpy())
-    for each in training.ranges_of(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
+    for each in training_tables.ranges_of(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
         mine = groups.filter(pa.array((shards >= each.first) & (shards <= each.last)))
         if mine.num_rows:
             keys = mine.column("group_key").combine_chunks()
             wanted = wanted_of(keys.to_pylist(), config.fleet.shards)
-            yield _counts(training.rows_of_groups(source, keys, wanted), mine.column("trained_through"))
+            yield _counts(training_tables.rows_of_groups(source, keys, wanted), mine.column("trained_through"))
 
 
-def _counts(rows: training.GroupRows, through: pa.ChunkedArray) -> Integers:
+def _counts(rows: training_tables.GroupRows, through: pa.ChunkedArray) -> Integers:
     """Of each group's rows: those that are held out and newer than its champion. Both are its newest ones."""
     label = rows.table.column("label")
     counts = pc.is_finite(label) if pa.types.is_floating(label.type) else pc.is_valid(label)

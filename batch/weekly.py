@@ -22,18 +22,20 @@ from batch.estimate import estimate
 from batch.recipe_changes import recipe_changes
 from schemas import tables
 from schemas.vocabulary import QueryName, RoundKind
+from spinney import tracking
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError, exit_code
-from spinney.core.judge import UNKNOWN_COST_MS
-from spinney.core.parts import Pace, Progress
-from spinney.core.recipe import Recipe
-from spinney.stores import charter, delta, last_configuration, leases, signing_key, tracking
-from spinney.stores.files import read_config
-from spinney.stores.fitting_here import FEW
-from spinney.stores.past_rounds import largest_round
-from spinney.stores.round_order import Ordered
-from spinney.stores.rounds import Rounds
-from spinney.stores.spark import OnDemand, Start, cores_of
+from spinney.core.planning.chunks import Pace, Progress
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.staleness.judge import UNKNOWN_COST_MS
+from spinney.retraining.local_fitting import FEW
+from spinney.retraining.round_history import largest_round
+from spinney.retraining.round_order import Ordered
+from spinney.retraining.rounds import Rounds
+from spinney.spark.session import OnDemand, Start, cores_of
+from spinney.storage import charter, last_configuration, leases, signing_key
+from spinney.storage.config_file import read_config
+from spinney.tables import delta
 
 NAME = QueryName.WEEKLY.value
 GOES_ON = timedelta(days=1)

@@ -31,12 +31,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from spinney.core import codec, skops_bytes
-from spinney.core.encoding import convert
-from spinney.core.fitting import fit_groups
-from spinney.core.model import Model
-from spinney.core.recipe import Feature, Recipe
-from spinney.core.signing import Claim
+from spinney.core.features.encoding import convert
+from spinney.core.models import codec, skops_codec
+from spinney.core.models.model import Model
+from spinney.core.models.signing import Claim
+from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.training.fitting import fit_groups
 
 CANDIDATES = '[{"estimator": "ridge"}, {"estimator": "seasonal"}]'
 
@@ -102,7 +102,7 @@ PEERS = {
     "pickle": Peer(lambda estimator: pickle.dumps(estimator, protocol=5), pickle.loads),
     "joblib": Peer(joblib_bytes, lambda blob: joblib.load(io.BytesIO(blob))),
 }
-SKOPS = {"skops": Peer(skops_bytes.pack, skops_bytes.unpack)}
+SKOPS = {"skops": Peer(skops_codec.pack, skops_codec.unpack)}
 
 
 def peers_of(kept: list[Stored]) -> dict[str, Peer]:

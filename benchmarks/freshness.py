@@ -32,7 +32,7 @@ from harness.send import SECONDS_BETWEEN_PROBES, send
 from latency import FIRST, SECONDS_TO_END, SECONDS_TO_START, Numbers, eventually, killed_at_the_end
 
 from spinney.core.config import Config
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
 
 NEW_ROWS = 25
 SECONDS_TO_FOLLOW = 300

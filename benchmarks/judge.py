@@ -17,9 +17,9 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from spinney.core.champion import Promotion
-from spinney.core.judge import Decided, News, Shard, Terms, advance, judge
-from spinney.core.staleness import ErrorRise, MaxAge, NewGroup, NewRows
+from spinney.core.champions.champion import Promotion
+from spinney.core.staleness.judge import Decided, News, Shard, Terms, advance, judge
+from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND

@@ -30,14 +30,14 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from spinney.core.fitting import fit_groups
-from spinney.core.kernels import on_one_thread
-from spinney.core.names import own
-from spinney.core.recipe import Feature, Recipe, installed
-from spinney.core.signing import Signer
-from spinney.stores.fit_block import IS_ASK
-from spinney.stores.fitter import parted
-from spinney.stores.supervised import Fits, Supervised
+from spinney.core.column_names import own
+from spinney.core.models.signing import Signer
+from spinney.core.recipes.recipe import Feature, Recipe, installed
+from spinney.core.training.fitting import fit_groups
+from spinney.core.training.kernels import on_one_thread
+from spinney.retraining.group_fitting import parted
+from spinney.workers.fit_block import IS_ASK
+from spinney.workers.supervised_fitting import Fits, Supervised
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SIGNER = Signer(b"a key only for this benchmark")

@@ -29,7 +29,7 @@ from harness.process_tree import Usage
 from harness.results import Measure, arguments, show, work_folder
 
 from spinney.core.config import Config
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
 
 FIRST = 100
 """Events that are sent, and have to be answered, before the load begins: everything has started then."""

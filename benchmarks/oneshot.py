@@ -19,7 +19,7 @@ from harness.fleet import Rows, Settings, Truth, write_champions
 from harness.results import Measure, arguments, show, work_folder
 from refit import named, retrained
 
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
 
 LOADED, REFITTED = 1_000, 10
 EVENTS = 200

@@ -23,18 +23,19 @@ import pandas as pd
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spinney.core import codec, keys
-from spinney.core.champion import Promotion
-from spinney.core.champions import Champions
+from spinney.core import keys
+from spinney.core.champions.champion import Promotion
+from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, parse
-from spinney.core.encoding import Encoder
-from spinney.core.linear import Linear, Link
-from spinney.core.model import Model
-from spinney.core.recipe import Feature
-from spinney.core.signing import Claim, Signer
+from spinney.core.features.encoding import Encoder
+from spinney.core.models import codec
+from spinney.core.models.linear import Linear, Link
+from spinney.core.models.model import Model
+from spinney.core.models.signing import Claim, Signer
+from spinney.core.recipes.recipe import Feature
 from spinney.local.setup import runtime
-from spinney.stores import registry
-from spinney.stores.spark import session
+from spinney.spark.session import session
+from spinney.tracking import registry
 
 KEY = "a key only for this benchmark"
 FEATURES = ("a", "b", "c")

@@ -26,8 +26,8 @@ from harness.results import Measure, arguments, show, work_folder
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
-from spinney.stores import delta
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
+from spinney.tables import delta
 
 Batches = list[tuple[float, int]]
 """(second at which it began, rows) of each batch."""

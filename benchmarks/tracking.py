@@ -41,17 +41,19 @@ from mlflow_server import Layer, serving
 
 from schemas import tables
 from schemas.contract import Contract
-from spinney.core import codec, keys
+from spinney.core import keys
 from spinney.core.config import Config, parse
-from spinney.core.encoding import Encoder
-from spinney.core.linear import Linear, Link
-from spinney.core.model import Model
-from spinney.core.recipe import Feature, Recipe
-from spinney.core.signing import Claim, Signer
-from spinney.stores import delta, signing_key
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
-from spinney.stores.tracking import deliver
+from spinney.core.features.encoding import Encoder
+from spinney.core.models import codec
+from spinney.core.models.linear import Linear, Link
+from spinney.core.models.model import Model
+from spinney.core.models.signing import Claim, Signer
+from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.storage import signing_key
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tracking import deliver
 
 KEY = b"k" * 32
 AT = datetime(2024, 5, 1, tzinfo=UTC)

@@ -23,9 +23,10 @@ from deltalake import write_deltalake
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
-from spinney.stores import delta, signing_key
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.storage import signing_key
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 FEATURES = [f"x{n}" for n in range(8)]
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -100,7 +101,7 @@ def said(file: Path) -> dict[str, float]:
     """What the dry run says of this fleet."""
     from batch.estimate import estimate
     from spinney.cli.options import spark_session
-    from spinney.stores.files import read_config
+    from spinney.storage.config_file import read_config
 
     config = read_config(file)
     spark = spark_session(config)
@@ -114,8 +115,8 @@ def real(file: Path) -> dict[str, float]:
     from batch.estimate import worker_peak
     from batch.weekly import retrain
     from spinney.cli.options import spark_session
-    from spinney.stores.files import read_config
-    from spinney.stores.spark import cores_of
+    from spinney.spark.session import cores_of
+    from spinney.storage.config_file import read_config
 
     config = read_config(file)
     spark = spark_session(config)

@@ -14,25 +14,26 @@ from typing import TYPE_CHECKING, Any
 
 from schemas import tables
 from schemas.contract import Contract
-from spinney.core import keys, story
-from spinney.core.champion import champion
-from spinney.core.champions import Champions
+from spinney.core import keys
+from spinney.core.champions.champion import champion
+from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.figures import figure
-from spinney.core.standing import Standing, State, standing
-from spinney.stores import lookup, recipe_names
-from spinney.stores.files import read_config
-from spinney.stores.lookup import OfParents, Shards, Until, Wanted
+from spinney.core.number_format import figure
+from spinney.core.reporting import explanation
+from spinney.core.reporting.status import Standing, State, standing
+from spinney.storage.config_file import read_config
+from spinney.tables import lookup, recipe_names
+from spinney.tables.lookup import OfParents, Shards, Until, Wanted
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from spinney.core.incumbent import Comparison
-    from spinney.core.model import Model
-    from spinney.core.pairs import Pair
-    from spinney.core.summary import Summary
+    from spinney.core.models.model import Model
+    from spinney.core.reporting.incumbent_comparison import Comparison
+    from spinney.core.reporting.shadow_comparison import Pair
+    from spinney.core.reporting.summary import Summary
 
 __all__ = ["Fleet", "Standing", "Story"]
 
@@ -53,10 +54,11 @@ class Story:
         head = f"{self.group_key}: {now.state}"
         if now.model_id:
             by = f" by {now.recipe}" if now.recipe else ""
-            head += f", answered by {story.short(now.model_id)}{by} trained through {story.day(now.trained_through)}"
+            through = explanation.day(now.trained_through)
+            head += f", answered by {explanation.short(now.model_id)}{by} trained through {through}"
             head += "" if now.rows is None else f" on {now.rows} rows"
             head += "" if now.loss is None else f", held-out loss {figure(now.loss)}"
-        lines = (f"  {story.day(each['at'])}  {each['what']}: {each['said']}" for each in self.happened)
+        lines = (f"  {explanation.day(each['at'])}  {each['what']}: {each['said']}" for each in self.happened)
         return "\n".join([head, *lines])
 
 
@@ -85,24 +87,24 @@ class Fleet:
         """The same as an Arrow table, a column for each field of `Standing`. Raises StoreError."""
         import pyarrow as pa
 
-        from spinney.core import standing_table
+        from spinney.core.reporting import fleet_status
 
         at = self._moment(as_of)
         decided, judged, fitted = (_until(name, at) for name in ("decided_at", "judged_at", "fitted_at"))
         seen = lookup.group_keys(self.config, tables.EVENTS, _until("ingested_at", at))
-        of_parents = lookup.every(self.config, tables.PROMOTIONS, standing_table.PROMOTION, decided, OfParents())
-        answering = standing_table.answering(of_parents)
+        of_parents = lookup.every(self.config, tables.PROMOTIONS, fleet_status.PROMOTION, decided, OfParents())
+        answering = fleet_status.answering(of_parents)
         estimators = recipe_names.estimators(self.config)
 
         def has_ancestor(key: str) -> bool:
             return not answering.isdisjoint(self._ancestors(key))
 
         found = [
-            standing_table.standings(
+            fleet_status.standings(
                 pa.array(group_keys, pa.string()),
-                lookup.every(self.config, tables.PROMOTIONS, standing_table.PROMOTION, decided, shards),
-                lookup.every(self.config, tables.VERDICTS, standing_table.VERDICT, judged, shards),
-                lookup.every(self.config, tables.MODELS, standing_table.ATTEMPT, fitted, shards),
+                lookup.every(self.config, tables.PROMOTIONS, fleet_status.PROMOTION, decided, shards),
+                lookup.every(self.config, tables.VERDICTS, fleet_status.VERDICT, judged, shards),
+                lookup.every(self.config, tables.MODELS, fleet_status.ATTEMPT, fitted, shards),
                 has_ancestor,
                 estimators,
             )
@@ -140,7 +142,8 @@ class Fleet:
         One whose signature does not hold is passed over for the one before it, as the stream does. Raises StoreError:
         nothing was ever stored of such a group, or its model is gone. SetupError: there is no signing key.
         """
-        from spinney.stores import answers, signing_key
+        from spinney.serving import answers
+        from spinney.storage import signing_key
 
         found = self._champions(self._moment(as_of), [key])
         if not found.histories and not keys.is_parent(key):
@@ -160,7 +163,8 @@ class Fleet:
         Raises ContractError: a column is missing or of another type. StoreError: a model is gone. SetupError: there is
         no signing key.
         """
-        from spinney.stores import answers, charter, signing_key
+        from spinney.serving import answers
+        from spinney.storage import charter, signing_key
 
         at = self._moment(as_of)
 
@@ -180,11 +184,12 @@ class Fleet:
     def incumbent(self) -> Comparison:
         """The system before the fleet and the fleet, on the same rows, none of which the answering model was fitted on.
 
-        See `spinney.core.incumbent` for what is compared; empty where no such row is there. Raises StoreError.
+        See `spinney.core.reporting.incumbent_comparison` for what is compared; empty where no such row is there.
+        Raises StoreError.
         """
-        from spinney.stores import incumbent
+        from spinney.tables import incumbent_answers
 
-        return incumbent.compared(self.config, self.champions())
+        return incumbent_answers.compared(self.config, self.champions())
 
     def summary(self) -> Summary:
         """How many groups stand where, and the champions beside a constant answer and the incumbent.
@@ -192,8 +197,8 @@ class Fleet:
         A champion's loss is that of its evaluation fit on the held-out rows; a constant's is measured on the same rows.
         Raises StoreError.
         """
-        from spinney.core.summary import summary
-        from spinney.stores import fit_metrics
+        from spinney.core.reporting.summary import summary
+        from spinney.tables import fit_metrics
 
         rows = lookup.dicts(self.table())
         fits = fit_metrics.of_models(self.config, [row["model_id"] for row in rows if row["model_id"]])
@@ -208,8 +213,8 @@ class Fleet:
         import pyarrow.compute as pc
         import pyarrow.dataset as ds
 
-        from spinney.core.pairs import pairs
-        from spinney.stores import delta
+        from spinney.core.reporting.shadow_comparison import pairs
+        from spinney.tables import delta
 
         watched = pc.match_substring(ds.field("metrics"), '"shadow"')
         return pairs(delta.read(self.config, tables.MODELS, _WATCHED, watched).to_pylist())
@@ -221,20 +226,18 @@ class Fleet:
         decided = self._of_groups(tables.PROMOTIONS, _light(tables.PROMOTIONS), key, *ancestors)
         mine = [row for row in decided if row["group_key"] == key]
         estimators = recipe_names.estimators(self.config)
-        happened = story.told(verdicts, attempts, mine, estimators)
+        happened = explanation.told(verdicts, attempts, mine, estimators)
         if not happened:
             self._refuse_unknown(key)
         answered = Champions.of_rows(row for row in decided if row["group_key"] != key)
         ancestor_answers = any(champion(answered.histories.get(each, ())) for each in ancestors)
-        now = standing(
-            key, mine, verdicts, attempts, ancestor_answers=ancestor_answers, estimators=estimators
-        )
+        now = standing(key, mine, verdicts, attempts, ancestor_answers=ancestor_answers, estimators=estimators)
         return Story(key, now, happened)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
         if as_of is None:
             return None
-        from spinney.stores.timeline import moment_of
+        from spinney.tables.as_of import moment_of
 
         return moment_of(self.config, as_of)
 

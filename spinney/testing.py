@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from spinney.core.config import Config
 from spinney.local.estimator_check import POINTS, Case, why_broken
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
 
 
 @dataclass(frozen=True)

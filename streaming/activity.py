@@ -13,10 +13,11 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.stores import checkpoints, delta
-from spinney.stores.commits import appended
-from spinney.stores.dead_letters.letters import Choice, Kind, Letters, kinds
-from spinney.stores.layout import checkpoint, directory
+from spinney.operations.dead_letters.letters import Choice, Kind, Letters, kinds
+from spinney.storage import checkpoints
+from spinney.storage.layout import checkpoint, directory
+from spinney.tables import delta
+from spinney.tables.table_log import appended
 from streaming.reporting import Report
 
 _COUNTED: dict[str, dict[str, tuple[Contract, str]]] = {

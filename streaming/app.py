@@ -22,18 +22,21 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import StreamingQueryProgress
 from pyspark.sql.streaming.query import StreamingQuery
 
+from spinney import tracking
 from spinney.core.config import Config
 from spinney.core.errors import Busy, SpinneyError, StoreError, exit_code
-from spinney.stores import charter, delta, kafka, last_configuration, leases, signing_key, topic_ids, topics, tracking
-from spinney.stores.files import read_config
-from spinney.stores.spark import session
-from spinney.stores.validity import Editions
+from spinney.kafka import client, topic_ids, topics
+from spinney.spark.session import session
+from spinney.storage import charter, last_configuration, leases, signing_key
+from spinney.storage.config_file import read_config
+from spinney.tables import delta
 from streaming import ingest, labels, retrain, score
 from streaming.activity import Activity
-from streaming.names import NAMES, named
 from streaming.query import Query, Stopping
+from streaming.query_names import NAMES, named
 from streaming.reporting import Reporter, TextReporter
 from streaming.tidying import Tidier
+from streaming.validated_records import Editions
 
 POLL_SECONDS = 1.0
 """Between two looks at the queries: each asks the JVM for the progress of all of them."""
@@ -76,7 +79,7 @@ class Application:
     def prepare(self) -> None:
         """Tables and topics are there, the same as before, and the leases are ours. Raises StoreError, Busy."""
         delta.create_tables(self.config)
-        found = topics.required(self.config, kafka.topics_of(self.config))
+        found = topics.required(self.config, client.topics_of(self.config))
         topic_ids.ensure_same(self.config, found)
         self._leases.enter_context(leases.held(self.config, self.names))
         self.editions = charter.amended(self.config, self.names).editions
@@ -170,7 +173,7 @@ class Application:
     def check_topics(self) -> None:
         """Raises StoreError when a topic was made again; a broker that does not answer is the queries' own concern."""
         with suppress(Busy):
-            found = topics.described(self.config, kafka.topics_read(self.config))
+            found = topics.described(self.config, client.topics_read(self.config))
             for topic in topic_ids.made_again(self.config, found):
                 raise StoreError(topic_ids.explained(self.config, topic))
 

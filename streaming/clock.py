@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import checkpoints
-from spinney.stores.checkpoints import Begun
+from spinney.storage import checkpoints
+from spinney.storage.checkpoints import Begun
 
 CORRECTION, LEAP = timedelta(seconds=1), timedelta(minutes=10)
 """By how much the wall clock may always leap between two batches, and by how much at the most."""

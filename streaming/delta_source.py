@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from schemas.contract import Contract
 from spinney.core.config import Config
-from spinney.stores.layout import Directory, directories
+from spinney.storage.layout import Directory, directories
 
 
 def appended(spark: SparkSession, directory: Directory) -> DataFrame:

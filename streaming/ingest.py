@@ -9,13 +9,13 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.stores.delta import Writer
-from spinney.stores.layout import directory
-from spinney.stores.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
-from spinney.stores.storage import folder
-from spinney.stores.validity import DEAD_LETTER, KEY, UNKNOWN_FIELDS, VALUE, Editions
+from spinney.storage.atomic_files import folder
+from spinney.storage.layout import directory
+from spinney.tables.delta import Writer
+from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
 from streaming import source
 from streaming.query import Query
+from streaming.validated_records import DEAD_LETTER, KEY, UNKNOWN_FIELDS, VALUE, Editions
 
 NAME = QueryName.INGEST.value
 TRIGGER = "5 seconds"

@@ -13,10 +13,10 @@ from pyspark.sql.streaming.state import GroupState
 
 from schemas.vocabulary import Staleness
 from spinney.core.config import Config
-from spinney.core.judge import Most, Shard, Terms, advance, report
-from spinney.core.plan import Allowance, Queues
-from spinney.core.staleness import configured
-from spinney.stores import news
+from spinney.core.planning.budget import Allowance, Queues
+from spinney.core.staleness.judge import Most, Shard, Terms, advance, report
+from spinney.core.staleness.policies import configured
+from spinney.retraining import judge_input
 
 STATE = "groups binary"
 TICK_MS = 10_000
@@ -98,7 +98,7 @@ class Judging:
             blob = bytes(state.get[0]) if state.exists else b""
             shard = _decoded.take(number, blob) if blob else Shard.empty()
             before = shard.sections
-            shard = advance(shard, news.of_frames(rows), self.terms, now)
+            shard = advance(shard, judge_input.of_frames(rows), self.terms, now)
             said = report(shard, self.terms, now, self._most(now))
             if shard.sections != before or shard.clock >= Shard.clock_of(blob) + CLOCK_STEP:
                 blob = shard.to_bytes()
@@ -107,7 +107,7 @@ class Judging:
             # Set in every call: a timer that went off, or an older one, does not count any more.
             state.setTimeoutDuration(_idle_until(number, now) if self._is_idle(shard, now) else TICK_MS)
             if said.rows or said.due:
-                yield news.report_rows(number, said, shard.clock)
+                yield judge_input.report_rows(number, said, shard.clock)
 
         return judge_shard
 

@@ -8,11 +8,11 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.stores.delta import Writer
-from spinney.stores.health import deltas
-from spinney.stores.layout import answer_type, directory
+from spinney.storage.layout import answer_type, directory
+from spinney.tables.delta import Writer
 from streaming.clock import interval
 from streaming.delta_source import appended
+from streaming.health import deltas
 from streaming.query import Query
 
 NAME = QueryName.LABELS.value

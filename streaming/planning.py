@@ -19,12 +19,12 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.vocabulary import Staleness
 from spinney.core.errors import StoreError
-from spinney.core.groups import NEVER
-from spinney.core.moments import moment
-from spinney.core.plan import RANKS, Allowance, Candidate, Queues, choose
-from spinney.stores import news
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.delta import FEW_ROWS
+from spinney.core.planning.budget import RANKS, Allowance, Candidate, Queues, choose
+from spinney.core.staleness.group_state import NEVER
+from spinney.core.timestamps import moment
+from spinney.retraining import judge_input
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.delta import FEW_ROWS
 
 OF_THE_ROUND = ("round_id", "pins", "batch_id")
 AS_REPORTED = ("shard", "group_key", "policy", "model_id", "epoch", "predicted_ms")
@@ -66,7 +66,7 @@ def planned(reported: DataFrame, due: Due, allowance: Allowance, lot: str, few: 
 
     reported: news.VERDICTS with judged_at, kept in memory. Raises StoreError when the rows are not those counted.
     """
-    verdicts = reported.filter(F.col("decision") != news.SUMMARY)
+    verdicts = reported.filter(F.col("decision") != judge_input.SUMMARY)
     if due.rows <= few:
         return _planned_here(verdicts, due, allowance, lot)
     return _planned_by_spark(verdicts, due, allowance, lot)

@@ -11,9 +11,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.core.config import Config
-from spinney.stores import checkpoints
-from spinney.stores.layout import checkpoint
-from spinney.stores.spark import in_pool, with_required
+from spinney.spark.session import in_pool, with_required
+from spinney.storage import checkpoints
+from spinney.storage.layout import checkpoint
 from streaming.clock import Clock, refuse_late, refuse_the_past, tolerance
 
 Write = Callable[[DataFrame, int], None]

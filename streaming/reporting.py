@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from spinney.stores.dead_letters.letters import Kind
+    from spinney.operations.dead_letters.letters import Kind
 
 Write = Callable[[str], None]
 

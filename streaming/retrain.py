@@ -15,14 +15,15 @@ from pyspark.sql import functions as F
 
 from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.config import Config
-from spinney.core.moments import moment
-from spinney.core.round_cost import Experience, PastRound
-from spinney.core.signing import Signer
-from spinney.stores import delta, news
-from spinney.stores.past_rounds import fit_times, past_rounds
-from spinney.stores.round_order import READ, Ordered
-from spinney.stores.rounds import Rounds
-from spinney.stores.spark import cores_of, session_for
+from spinney.core.models.signing import Signer
+from spinney.core.planning.round_cost import Experience, PastRound
+from spinney.core.timestamps import moment
+from spinney.retraining import judge_input
+from spinney.retraining.round_history import fit_times, past_rounds
+from spinney.retraining.round_order import READ, Ordered
+from spinney.retraining.rounds import Rounds
+from spinney.spark.session import cores_of, session_for
+from spinney.tables import delta
 from streaming.delta_source import appended
 from streaming.judging import STATE, Judging
 from streaming.planning import Due, planned
@@ -36,9 +37,11 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
     # Timers need batches without data; a query that only drains has to end.
     session = session_for(spark, no_data_batches=not once)
     judged = (
-        news.frame(config, partial(appended, session))
+        judge_input.frame(config, partial(appended, session))
         .groupBy("shard")
-        .applyInPandasWithState(Judging.of(config).function(), news.VERDICTS, STATE, "append", "ProcessingTimeTimeout")
+        .applyInPandasWithState(
+            Judging.of(config).function(), judge_input.VERDICTS, STATE, "append", "ProcessingTimeTimeout"
+        )
         .withColumn("judged_at", F.unix_micros(F.current_timestamp()))
     )
     return Query(NAME, judged, lambda checkpoint: Batches(session, config, signer, checkpoint), trigger=TRIGGER)
@@ -57,7 +60,7 @@ class Batches:
         # Kept: a second action would run the judge again. Always consumed whole: the state advances with it.
         reported = batch.persist()
         try:
-            summaries = reported.filter(F.col("decision") == news.SUMMARY).collect()
+            summaries = reported.filter(F.col("decision") == judge_input.SUMMARY).collect()
             began = time.perf_counter()
             groups = 0
             if summaries and not self._rounds.planned(batch_id):

@@ -13,18 +13,19 @@ from schemas import messages, tables
 from schemas.contract import Column
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.core.encoding import DAY_US, NULL_TIME
-from spinney.core.signing import Signer
-from spinney.stores import charter, crashpoints, delta
-from spinney.stores.delta import Writer
-from spinney.stores.health import ANSWER_COLUMNS, of_answers
-from spinney.stores.layout import answer_type, contract, directory, possible_features
-from spinney.stores.publishing import Publisher
-from spinney.stores.validity import AS_MESSAGE, REASON, Editions
+from spinney.core.features.encoding import DAY_US, NULL_TIME
+from spinney.core.models.signing import Signer
+from spinney.kafka.publishing import Publisher
+from spinney.storage import charter, crashpoints
+from spinney.storage.layout import answer_type, contract, directory, possible_features
+from spinney.tables import delta
+from spinney.tables.delta import Writer
 from streaming import source
 from streaming.delta_source import appended_all
+from streaming.health import ANSWER_COLUMNS, of_answers
 from streaming.query import Query
 from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, PROMOTION_TIMES, STATE, Scorer
+from streaming.validated_records import AS_MESSAGE, REASON, Editions
 
 NAME = QueryName.SCORE.value
 VALUE = "message value"

@@ -12,13 +12,13 @@ import pandas as pd
 import xxhash
 from pyspark.sql.streaming.state import GroupState
 
-from spinney.core.champion import Promotion
-from spinney.core.champions import Champions
+from spinney.core.champions.champion import Promotion
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.column_names import own
 from spinney.core.config import Config
 from spinney.core.migration import Former, with_former
-from spinney.core.names import own
-from spinney.core.signing import Signer
-from spinney.stores.answers import answer_rows
+from spinney.core.models.signing import Signer
+from spinney.serving.answers import answer_rows
 
 STATE = "champions binary"
 KIND, EVENT, PROMOTION = own("kind"), "event", "promotion"

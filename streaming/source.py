@@ -5,12 +5,12 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from spinney.core.column_names import own
 from spinney.core.config import Config
-from spinney.core.names import own
-from spinney.stores.row_writing import ARRIVED_AT, KIND
-from spinney.stores.spark import cores_of, is_on_one_machine
-from spinney.stores.validity import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, classified
+from spinney.spark.session import cores_of, is_on_one_machine
+from spinney.tables.row_writing import ARRIVED_AT, KIND
 from streaming.clock import interval, watermark_delay
+from streaming.validated_records import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, classified
 
 MAX_RECORDS_A_BATCH = 200_000
 """Per topic. A backlog is worked off in batches of seconds, so that a stop never waits long."""

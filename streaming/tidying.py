@@ -14,11 +14,12 @@ from datetime import UTC, datetime
 
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.stores import clustering, delta, tidy
-from spinney.stores.clustering import CommitGuard
-from spinney.stores.dead_letters import purge
-from spinney.stores.layout import Directory
-from spinney.stores.rewriting import Interrupted
+from spinney.operations import clustering, maintenance
+from spinney.operations.clustering import CommitGuard
+from spinney.operations.dead_letters import purge
+from spinney.storage.layout import Directory
+from spinney.tables import delta
+from spinney.tables.file_rewriting import Interrupted
 
 POLL_SECONDS = 1.0
 """Between two looks for a request: a file is read."""
@@ -71,7 +72,7 @@ class Tidier:
         """writing: is held by the query while it writes a batch."""
         self._writing[query] = writing
         guard = CommitGuard(writing, self._stopping.is_set)
-        for directory in tidy.owned(self._config, query):
+        for directory in maintenance.owned(self._config, query):
             if directory.contract.name in clustering.SORT_BY:
                 self._clusterers.append(Clusterer(self._config, directory, guard))
 
@@ -149,18 +150,18 @@ def serve(config: Config, query: str, writing: threading.Lock, stopping: Callabl
     """Serve requests that this query has not served yet."""
     if query == QueryName.INGEST:
         purge.serve(config, writing)
-    request = tidy.requested(config, query)
+    request = maintenance.requested(config, query)
     if request is None:
         return
     done, error = [], None
-    for directory in tidy.owned(config, query):
+    for directory in maintenance.owned(config, query):
         if stopping():
             return  # it is served at the next start
         try:
-            done.append(tidy.carry_out(config, directory, datetime.now(UTC), CommitGuard(writing, stopping)))
+            done.append(maintenance.carry_out(config, directory, datetime.now(UTC), CommitGuard(writing, stopping)))
         except Interrupted:
             return
         except Exception as failed:
             error = f"{directory.name}: {failed}"
             log.warning("tidying %s", error)
-    tidy.serve(config, query, tidy.Served(request, tuple(done), error))
+    maintenance.serve(config, query, maintenance.Served(request, tuple(done), error))

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def spark():
     """The one Spark session of the run. Its JVM fails the test when it does not start: nothing is skipped."""
     from spinney.local.setup import runtime
-    from spinney.stores.spark import SHORT_LIVED, session
+    from spinney.spark.session import SHORT_LIVED, session
 
     made = session(runtime=runtime(), options=SHORT_LIVED)
     yield made

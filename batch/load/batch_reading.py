@@ -20,7 +20,7 @@ from batch.load.spool import Spool
 from batch.load.typed_batch import TypedBatch
 from spinney.core.config import Config
 from spinney.core.records.columns import Mask
-from spinney.core.records.judge import Judgement, RejectedError, judge, read_message
+from spinney.core.records.validation import Judgement, RejectedError, judge, read_message
 from spinney.sources import BadRow, Batch
 from spinney.sources.judging import rejection_of, rejection_of_bad
 from spinney.sources.messages import messages_of

@@ -15,11 +15,11 @@ from batch.load import parquet_files
 from schemas import tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.stores import delta
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.delta import Writer
-from spinney.stores.layout import directory
-from spinney.stores.storage import folder
+from spinney.storage.atomic_files import folder
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.delta import Writer
 
 NAME = QueryName.LOAD.value
 _KEPT_ROWS, _KEPT_BYTES = 20_000, 32 << 20

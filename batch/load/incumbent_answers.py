@@ -16,11 +16,11 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.records.json_text import described
-from spinney.core.records.judge import RejectedError, read_message, value_of
 from spinney.core.records.message import message_of
 from spinney.core.records.rules import FieldRule, Rules
+from spinney.core.records.validation import RejectedError, read_message, value_of
 from spinney.sources import Wanted, python_values
-from spinney.stores import layout
+from spinney.storage import layout
 
 ANSWER = "prediction"
 

@@ -29,8 +29,9 @@ from spinney.core.errors import ContractError, StoreError
 from spinney.sources import Batch, Options, Source
 from spinney.sources.messages import number_fields, open_wanted, wanted_by
 from spinney.sources.rejections import Rejections
-from spinney.stores import charter, delta, layout, leases
-from spinney.stores.storage import folder
+from spinney.storage import charter, layout, leases
+from spinney.storage.atomic_files import folder
+from spinney.tables import delta
 
 SCRATCH = "loading"
 """Folder below the root for temporary files; removed at the end of a load."""

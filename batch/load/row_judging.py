@@ -14,8 +14,8 @@ from batch.load.groups import Groups
 from batch.load.typed_batch import TypedBatch
 from schemas.messages import OUTCOME
 from spinney.core.config import Config
-from spinney.core.records.judge import Judgement, RejectedError, judge, read_message, value_of
 from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.validation import Judgement, RejectedError, judge, read_message, value_of
 from spinney.sources import Batch
 
 OBSERVED_AT = "observed_at"

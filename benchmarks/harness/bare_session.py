@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from spinney.cli.options import spark_session
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from confluent_kafka import Consumer, TopicPartition
 
 from spinney.core.config import Config
+from spinney.kafka.client import ensure_topics
 from spinney.local.broker import Broker
-from spinney.stores.kafka import ensure_topics
 
 PARTITIONS = 4
 RECORDS_A_READ = 20_000

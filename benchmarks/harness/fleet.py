@@ -21,16 +21,17 @@ import pyarrow.parquet as pq
 from deltalake import write_deltalake
 
 from schemas import tables
-from spinney.core import codec, keys
+from spinney.core import keys
 from spinney.core.config import Config
-from spinney.core.encoding import Encoder
-from spinney.core.linear import Linear, Link
-from spinney.core.model import Model
-from spinney.core.recipe import Feature, Recipe
-from spinney.core.signing import Claim, Signer
-from spinney.stores import delta
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.core.features.encoding import Encoder
+from spinney.core.models import codec
+from spinney.core.models.linear import Linear, Link
+from spinney.core.models.model import Model
+from spinney.core.models.signing import Claim, Signer
+from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 KEY = "a key only for benchmarks"
 FEATURES = tuple(f"x{n}" for n in range(8))

@@ -20,7 +20,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.cli.options import spark_session
 from spinney.core.config import Config
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
 
 RECORDS_A_BATCH = 200_000
 """As many as ours take at most."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from spinney.local.demo.scale.memory import pss_mb
+from demo.scale.memory import pss_mb
 
 SECONDS_BETWEEN_SAMPLES = 1.0
 SECONDS_TO_STOP = 180

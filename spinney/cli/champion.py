@@ -23,7 +23,7 @@ from spinney.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from spinney.stores.decisions import Ask, Proposed
+    from spinney.operations.interventions import Ask, Proposed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,7 +67,7 @@ def promote(key: tuple[str, ...], model: str, **deciding: Any) -> None:
 
     KEY as for `spinney why`.
     """
-    from spinney.stores.decisions import Ask, Verb
+    from spinney.operations.interventions import Ask, Verb
 
     _decide(Ask(Verb.PROMOTE, (key_of(key),), model), _Deciding(**deciding))
 
@@ -87,8 +87,8 @@ def rollback(
 
     KEY as for `spinney why`. What is left behind is withdrawn: machines do not bring it back from the same rows.
     """
-    from spinney.stores.decisions import Ask, Verb
-    from spinney.stores.timeline import moment_of, shown
+    from spinney.operations.interventions import Ask, Verb
+    from spinney.tables.as_of import moment_of, shown
 
     if bool(key) + bool(groups) + everything != 1:
         raise click.UsageError("expected one of: KEY, at least one --group KEY, --all")
@@ -111,7 +111,7 @@ def pin(key: tuple[str, ...], model: str | None, **deciding: Any) -> None:
 
     KEY as for `spinney why`.
     """
-    from spinney.stores.decisions import Ask, Verb
+    from spinney.operations.interventions import Ask, Verb
 
     _decide(Ask(Verb.PIN, (key_of(key),), model), _Deciding(**deciding))
 
@@ -124,26 +124,26 @@ def unpin(key: tuple[str, ...], **deciding: Any) -> None:
 
     KEY as for `spinney why`.
     """
-    from spinney.stores.decisions import Ask, Verb
+    from spinney.operations.interventions import Ask, Verb
 
     _decide(Ask(Verb.UNPIN, (key_of(key),)), _Deciding(**deciding))
 
 
 def _decide(ask: Ask, deciding: _Deciding) -> None:
     """Show what would change, ask, write, and say what was done."""
-    from spinney.stores import decisions
-    from spinney.stores.signing_key import signer
+    from spinney.operations import interventions
+    from spinney.storage.signing_key import signer
 
-    said = decisions.Said(person_of(deciding.by), reason_of(deciding.reason))
+    said = interventions.Said(person_of(deciding.by), reason_of(deciding.reason))
     sure = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
-    proposed = decisions.propose(config, signer(config), ask)
+    proposed = interventions.propose(config, signer(config), ask)
     if not deciding.as_json:
         _show(proposed)
     if proposed.steps and not deciding.dry_run:
         if not sure:
             click.confirm(f"{_count(proposed)} change, by {said.by}. Write it?", abort=True, err=True)
-        proposed = decisions.carry_out(config, signer(config), ask, said, None if sure else proposed)
+        proposed = interventions.carry_out(config, signer(config), ask, said, None if sure else proposed)
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
     if deciding.as_json:
         written = bool(proposed.steps) and not deciding.dry_run
@@ -156,7 +156,7 @@ def _count(proposed: Proposed) -> str:
 
 
 def _show(proposed: Proposed) -> None:
-    from spinney.core.steps import SHOWN
+    from spinney.core.champions.interventions import SHOWN
 
     def short(name: str | None) -> str:
         return name[:SHOWN] if name else "none of its own"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from batch.load import Progress
     from spinney.core.config import Config
     from spinney.local.produce import Sent
-    from spinney.stores.imports import Told
+    from spinney.operations.model_import import Told
 
 
 LOOK_SECONDS = 0.5
@@ -227,8 +227,8 @@ def _load_models(source: str, config_path: str, *, as_json: bool, outcomes: bool
     if importing["reason"] is None:
         raise click.UsageError("--models writes what a person decides: say why by --reason TEXT")
     from batch.load_models import load_models
-    from spinney.stores.decisions import Said
-    from spinney.stores.imports import What
+    from spinney.operations.interventions import Said
+    from spinney.operations.model_import import What
 
     said = Said(person_of(importing["by"]), reason_of(importing["reason"]))
     allow_pickle, dry_run = importing["allow_pickle"], importing["dry_run"]

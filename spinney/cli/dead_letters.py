@@ -13,8 +13,8 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
 
 if TYPE_CHECKING:
-    from spinney.stores.dead_letters.letters import Choice
-    from spinney.stores.dead_letters.replay import Plan
+    from spinney.operations.dead_letters.letters import Choice
+    from spinney.operations.dead_letters.replay import Plan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,8 +46,8 @@ def dead_letters() -> None:
 @_choosing
 def list_(config_path: str, as_json: bool, **choosing: Any) -> None:
     """How many there are of each source, reason and field; when they came; one of them in words. Reads only."""
-    from spinney.stores.dead_letters import ledger
-    from spinney.stores.dead_letters.letters import Letters, kinds
+    from spinney.operations.dead_letters import ledger
+    from spinney.operations.dead_letters.letters import Letters, kinds
 
     config = load_config(config_path)
     found = kinds(Letters.opened(config, _choice(**choosing)), ledger.replayed(config))
@@ -67,7 +67,7 @@ def show(config_path: str, as_json: bool, limit: int, **choosing: Any) -> None:
 
     Key and value are text where they are UTF-8, else base64.
     """
-    from spinney.stores.dead_letters.letters import Letters, newest
+    from spinney.operations.dead_letters.letters import Letters, newest
 
     config = load_config(config_path)
     found = [_record(row) for row in newest(Letters.opened(config, _choice(**choosing)), limit)]
@@ -89,8 +89,8 @@ def replay(config_path: str, as_json: bool, yes: bool, **choosing: Any) -> None:
     For after a fix, of the configuration say: start the stream with it first. What `spinney load` rejected came from no
     topic: load the corrected file.
     """
-    from spinney.stores.dead_letters.letters import Letters
-    from spinney.stores.dead_letters.replay import carry_out, plan
+    from spinney.operations.dead_letters.letters import Letters
+    from spinney.operations.dead_letters.replay import carry_out, plan
 
     config = load_config(config_path)
     letters = Letters.opened(config, _choice(**choosing))
@@ -113,8 +113,8 @@ def _tell(done: Plan, *, sent: bool) -> None:
 @click.option("--yes", is_flag=True, help="Forget them. Without it: show how many.")
 def purge(config_path: str, as_json: bool, older_than: str | None, yes: bool, **choosing: Any) -> None:
     """Forget dead letters for good: those chosen, at least by one option. A running stream does it itself."""
-    from spinney.stores.dead_letters import purge as purging
-    from spinney.stores.dead_letters.letters import Letters
+    from spinney.operations.dead_letters import purge as purging
+    from spinney.operations.dead_letters.letters import Letters
 
     choice = _choice(**choosing, older_than=older_than)
     if not (choice.reasons or choice.fields or choice.since or choice.before):
@@ -131,7 +131,7 @@ def _choice(
     reasons: tuple[str, ...], fields: tuple[str, ...], since: str | None, older_than: str | None = None
 ) -> Choice:
     """Raises BadParameter: no time and no duration."""
-    from spinney.stores.dead_letters.letters import Choice
+    from spinney.operations.dead_letters.letters import Choice
 
     before = None if older_than is None else _ago(older_than, "--older-than")
     return Choice(reasons, fields, None if since is None else _time(since), before)

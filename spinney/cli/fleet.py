@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, plain, table, write_json
-from spinney.core.standing import State
+from spinney.core.reporting.status import State
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -44,7 +44,7 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
             _summarized(config_path, as_json=as_json, limit=limit)
         return
     from spinney.fleet import Fleet
-    from spinney.stores.lookup import dicts
+    from spinney.tables.lookup import dicts
 
     config = load_config(config_path)
     rows = Fleet(config).table(_moment(config, as_of))
@@ -63,7 +63,7 @@ def _moment(config: Config, as_of: str | None) -> datetime | None:
     """The moment that is meant; it is told, with its clock."""
     if as_of is None:
         return None
-    from spinney.stores.timeline import moment_of, shown
+    from spinney.tables.as_of import moment_of, shown
 
     at = moment_of(config, as_of)
     click.echo(f"as of {shown(at)}", err=True)
@@ -98,7 +98,7 @@ def _compare(config_path: str, *, as_json: bool, limit: int) -> None:
 
 
 def _shadowed(config_path: str, *, as_json: bool) -> None:
-    from spinney.core.steps import SHOWN
+    from spinney.core.champions.interventions import SHOWN
     from spinney.fleet import Fleet
 
     found = Fleet(load_config(config_path)).shadow()

@@ -84,10 +84,10 @@ def init(
         raise click.UsageError(f"--{given[0].replace('identity', 'id')} is for --from")
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
-    from spinney.stores.charter import ensure_fixed
-    from spinney.stores.delta import create_tables
-    from spinney.stores.kafka import ensure_topics
-    from spinney.stores.signing_key import ensure_key
+    from spinney.kafka.client import ensure_topics
+    from spinney.storage.charter import ensure_fixed
+    from spinney.storage.signing_key import ensure_key
+    from spinney.tables.delta import create_tables
 
     made: dict[str, Any] = {"root": config.storage.root}
     ensure_fixed(config)

@@ -11,7 +11,7 @@ import click
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
 
 if TYPE_CHECKING:
-    from spinney.stores.migrating import Plan
+    from spinney.operations.migration import Plan
 
 
 @click.command(epilog=example("spinney migrate --rename sqft=area --yes"))
@@ -28,9 +28,9 @@ def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool
     at any moment, the same call again ends it.
     """
     config, names = load_config(config_path), _names(renames)
-    from spinney.stores import migrating
+    from spinney.operations import migration
 
-    made = migrating.carry_out(config, names) if yes else migrating.plan(config, names)
+    made = migration.carry_out(config, names) if yes else migration.plan(config, names)
     if as_json:
         write_json(_as_data(made, done=yes))
     else:

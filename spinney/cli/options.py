@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from schemas.vocabulary import MACHINES
-from spinney.core.figures import figure
+from spinney.core.number_format import figure
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -93,14 +93,14 @@ def somebody_is_there() -> bool:
 
 def load_config(path: str) -> Config:
     """Read and check the configuration. Raises ConfigError."""
-    from spinney.stores.files import read_config
+    from spinney.storage.config_file import read_config
 
     return read_config(path)
 
 
 def say_where_a_fleet_begins(config: Config) -> None:
     """Say on standard error that this command is the first of its fleet, and where; nothing where there is one."""
-    from spinney.stores.charter import beginning
+    from spinney.storage.charter import beginning
 
     if (sentence := beginning(config)) is not None:
         click.echo(sentence, err=True)
@@ -109,7 +109,7 @@ def say_where_a_fleet_begins(config: Config) -> None:
 def spark_session(config: Config) -> SparkSession:
     """Start Spark in this process; jars that are missing are fetched. Raises SetupError."""
     from spinney.local.setup import runtime
-    from spinney.stores.spark import session
+    from spinney.spark.session import session
 
     def show(done: int, wanted: int, name: str) -> None:
         click.echo(f"jars: {done} of {wanted}, {name}", err=True)

@@ -24,8 +24,8 @@ def register(config_path: str, as_json: bool, as_of: str | None, alias: str, tak
     from datetime import UTC, datetime
 
     from spinney.fleet import Fleet
-    from spinney.stores import registry
-    from spinney.stores.timeline import moment_of
+    from spinney.tables.as_of import moment_of
+    from spinney.tracking import registry
 
     config = load_config(config_path)
     at = moment_of(config, as_of) if as_of else datetime.now(UTC)

@@ -24,7 +24,7 @@ from spinney.cli.options import (
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
-    from spinney.core.parts import Progress
+    from spinney.core.planning.chunks import Progress
     from streaming.reporting import Reporter
 
 QUERIES = tuple(each.value for each in STREAMING)
@@ -54,7 +54,7 @@ def demo(*, as_json: bool, report: str | None, seed: int | None, scale: bool, **
     if as_json:
         write_json(summary)
     if scale:
-        from spinney.local.demo.scale.measures import require_sets_add_up
+        from demo.scale.measures import require_sets_add_up
 
         require_sets_add_up(summary)
 
@@ -69,8 +69,8 @@ def _refuse_other_options(only: Mapping[str, Any], *, refused: Sequence[str], sc
 def _example(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
-    from spinney.local.demo.run import Options
-    from spinney.local.demo.run import demo as run_demo
+    from demo.run import Options
+    from demo.run import demo as run_demo
 
     folder = asked.get("example")
     return run_demo(
@@ -87,13 +87,13 @@ def _example(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dic
 def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
-    from spinney.local.demo.scale.traffic import GROUPS, SECONDS, SEED, Traffic
+    from demo.scale.traffic import GROUPS, SECONDS, SEED, Traffic
 
     problem = Traffic(asked.get("groups", GROUPS), asked.get("seconds", SECONDS), asked.get("seed", SEED)).problem
     if problem:
         raise click.UsageError(problem)
-    from spinney.local.demo.scale.run import Options
-    from spinney.local.demo.scale.run import demo as run_demo
+    from demo.scale.run import Options
+    from demo.scale.run import demo as run_demo
 
     return run_demo(Options(json=as_json, report=Path(report) if report else None, **asked))
 
@@ -130,8 +130,8 @@ def stream(config_path: str, as_json: bool, only: tuple[str, ...], once: bool, a
 
 def _is_drained(config: Config, only: Sequence[str], reporter: Reporter) -> bool:
     """Whether there is nothing to do for these queries, which takes no Java to find out. MLflow gets what is left."""
-    from streaming.names import named
-    from streaming.unread import unread
+    from streaming.pending_work import unread
+    from streaming.query_names import named
 
     names = named(config, only)
     left = unread(config, names)
@@ -140,7 +140,7 @@ def _is_drained(config: Config, only: Sequence[str], reporter: Reporter) -> bool
         return False
     reporter.nothing_to_do()
     if QueryName.RETRAIN in names:
-        from spinney.stores.tracking import deliver_now
+        from spinney.tracking import deliver_now
 
         deliver_now(config, ends_stream=True)
     return True
@@ -149,7 +149,7 @@ def _is_drained(config: Config, only: Sequence[str], reporter: Reporter) -> bool
 def _accept(config: Config, names: Sequence[str]) -> None:
     if not names:
         return
-    from spinney.stores.topic_ids import accepted
+    from spinney.kafka.topic_ids import accepted
 
     for sentence in accepted(config, names):
         click.echo(sentence, err=True)

@@ -13,7 +13,7 @@ from spinney.cli.options import config_option, confirmed, example, json_option, 
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
-    from spinney.stores.tidy import Survey
+    from spinney.operations.maintenance import Survey
 
 LOOK_SECONDS = 0.2
 
@@ -34,8 +34,8 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
     """
     from datetime import UTC, datetime
 
-    from spinney.stores import layout
-    from spinney.stores.tidy import survey
+    from spinney.operations.maintenance import survey
+    from spinney.storage import layout
 
     sure = confirmed(yes or dry_run, as_json=as_json)
     config = load_config(config_path)
@@ -55,7 +55,7 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
 
 def _carried_out(config: Config, seconds: float) -> tuple[list[Survey], dict[str, str]]:
     """What was done, and by lease what was not."""
-    from spinney.stores import tidy as store
+    from spinney.operations import maintenance as store
 
     request = store.ask(config)
     until = time.monotonic() + seconds

@@ -1,0 +1,1 @@
+"""What makes one machine enough: Java, jars, a broker, checks, `produce`, `try`."""

@@ -76,7 +76,7 @@ def jars(environment: Mapping[str, str]) -> Result:
 
 def kafka(config: Config) -> Result:
     """A broker answers. Raises Busy, ConfigError."""
-    from spinney.stores.kafka import existing_topics
+    from spinney.kafka.client import existing_topics
 
     there = existing_topics(config, BROKER_SECONDS)
     return Result("kafka", "ok", f"{config.kafka.bootstrap_servers} answers; {len(there)} topics")
@@ -84,10 +84,10 @@ def kafka(config: Config) -> Result:
 
 def topics(config: Config) -> list[Result]:
     """The topics exist, may be used, keep their records and take none of the future. Raises Busy, StoreError."""
+    from spinney.kafka import topic_ids
+    from spinney.kafka.client import topic_settings, topics_of
+    from spinney.kafka.topics import Topic, described
     from spinney.local.topic_checks import problems
-    from spinney.stores import topic_ids
-    from spinney.stores.kafka import topic_settings, topics_of
-    from spinney.stores.topics import Topic, described
 
     found = described(config, topics_of(config), BROKER_SECONDS)
     wrong = [
@@ -106,7 +106,7 @@ def topics(config: Config) -> list[Result]:
 
 def storage(config: Config) -> Result:
     """The root of the tables can be written, with room to spare. Raises StoreError."""
-    from spinney.stores.storage import folder
+    from spinney.storage.atomic_files import folder
 
     root = folder(config.storage.root)
     there = next(parent for parent in (root, *root.parents) if parent.exists())
@@ -126,9 +126,9 @@ def storage(config: Config) -> Result:
 
 def fleet(config: Config) -> list[Result]:
     """What the configuration changes for the fleet that is at its root; nothing where there is none yet."""
-    from spinney.core.config_changes import Effect, changes
     from spinney.core.migration import advice
-    from spinney.stores import charter, last_configuration
+    from spinney.core.migration.config_changes import Effect, changes
+    from spinney.storage import charter, last_configuration
 
     made = charter.standing(config)
     if made is None:

@@ -16,17 +16,17 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from spinney.core import codec
 from spinney.core.config import Config
-from spinney.core.encoding import Columns, Floats, convert
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError
-from spinney.core.estimators import kernel_for
-from spinney.core.estimators.best_of import BestOf
-from spinney.core.fit_attempt import HELD_OUT
-from spinney.core.history import History, label_text, select
-from spinney.core.kernels import Fit, Kernel, OneByOne, Timer, on_one_thread, weight_arguments
-from spinney.core.model import Model
-from spinney.core.recipe import Recipe
+from spinney.core.features.encoding import Columns, Floats, convert
+from spinney.core.models import codec
+from spinney.core.models.model import Model
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.estimators import kernel_for
+from spinney.core.training.estimators.best_of import BestOf
+from spinney.core.training.fit_attempt import HELD_OUT
+from spinney.core.training.kernels import Fit, Kernel, OneByOne, Timer, on_one_thread, weight_arguments
+from spinney.core.training.training_rows import History, label_text, select
 from spinney.local.toy_group import NEWEST, classes, toy_rows
 
 ROUNDING = 1e-9

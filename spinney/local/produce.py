@@ -15,10 +15,11 @@ from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import SetupError, SpinneyError, StoreError
 from spinney.core.records.rules import rules_of
+from spinney.kafka import client
 from spinney.sources.batch import Source
 from spinney.sources.judging import ValidRow, valid_rows
 from spinney.sources.rejections import MostRejected, Rejections
-from spinney.stores import charter, kafka
+from spinney.storage import charter
 
 SHOW_SECONDS = 0.5
 LAST_ANSWERS_SECONDS = 120.0
@@ -89,7 +90,7 @@ def send(
     the fleet does not have.
     """
     charter.ensure_kept(config)
-    if topic not in kafka.existing_topics(config):
+    if topic not in client.existing_topics(config):
         raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
     rules = rules_of(config, messages.OUTCOME if is_outcomes(config, topic) else messages.EVENT)
     sent = Sent(source.rows if source.exact else None, Rejections(most))
@@ -113,7 +114,7 @@ class _Sender:
     show: Callable[[Sent], None]
 
     def __post_init__(self) -> None:
-        self.producer: Producer = kafka.producer(self.config)
+        self.producer: Producer = client.producer(self.config)
         self.started = time.monotonic()
         self.shown = 0.0
         self.first: datetime | None = None
@@ -173,7 +174,7 @@ class _Sender:
 
 def _refuse_records_too_old(config: Config, topic: str, first: datetime) -> None:
     """A broker deletes by the records' own time: those of last year are gone before they are read."""
-    kept = kafka.retention_ms(config, topic)
+    kept = client.retention_ms(config, topic)
     age_ms = (datetime.now(UTC) - first).total_seconds() * 1000
     if 0 <= kept < age_ms:
         days = 86_400_000

@@ -15,10 +15,10 @@ from spinney.core.errors import SetupError
 from spinney.local import jars, java
 from spinney.local.ivy import ivy
 from spinney.local.mirror import mirror
-from spinney.stores import spark
+from spinney.spark import session
 
 
-def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str] = os.environ) -> spark.Runtime:
+def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str] = os.environ) -> session.Runtime:
     """Java and the jars for a Spark session in this process; jars that are missing are fetched.
 
     Raises:
@@ -26,7 +26,7 @@ def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str
     """
     found = java.find(environment)
     files = ensure_jars("spark", found, progress, environment)
-    return spark.Runtime(jars=files, java_home=java.wrapped(found, jars.cache_folder(environment) / "java"))
+    return session.Runtime(jars=files, java_home=java.wrapped(found, jars.cache_folder(environment) / "java"))
 
 
 def ensure_jars(

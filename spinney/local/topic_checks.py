@@ -9,8 +9,8 @@ from typing import NamedTuple
 from schemas.messages import MAX_RECORD_BYTES
 from spinney.core import durations
 from spinney.core.config import Config
-from spinney.stores.kafka import FUTURE_MS, topics_read
-from spinney.stores.topics import Absence, Topic
+from spinney.kafka.client import FUTURE_MS, topics_read
+from spinney.kafka.topics import Absence, Topic
 
 Settings = Mapping[str, str]
 """A topic's settings in effect: name -> value."""

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.vocabulary import DeadLetterReason
-from spinney.core.records.judge import Judgement, judge
 from spinney.core.records.rules import Rules
+from spinney.core.records.validation import Judgement, judge
 from spinney.sources.batch import BadRow, Batch, Source
 from spinney.sources.messages import messages_of
 from spinney.sources.rejections import Rejection, Rejections

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from schemas import tables
-from spinney.stores import delta
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
+from spinney.tables import delta
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -23,7 +23,7 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from spinney.core.errors import StoreError
-from spinney.stores.delta import Writer
+from spinney.tables.delta import Writer
 from streaming.app import Application
 
 GROUPS = [("north", 1), ("north", 2), ("north", 3), ("south", 4), ("south", 5), ("south", 6)]

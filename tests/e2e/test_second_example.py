@@ -24,10 +24,10 @@ from process import called, environment
 
 from schemas import tables
 from spinney.core.config import Config
-from spinney.core.loss import SMALLEST
-from spinney.stores import delta
-from spinney.stores.files import read_config
-from spinney.stores.models import CARRIED_BYTES
+from spinney.core.training.loss import SMALLEST
+from spinney.serving.model_cache import CARRIED_BYTES
+from spinney.storage.config_file import read_config
+from spinney.tables import delta
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "machines"
 HISTORY = 12 * 240

@@ -22,7 +22,7 @@ from doors import OPENED, PLAIN, WRITTEN, Doors
 from past import hour
 from process import environment
 
-from spinney.stores import registry
+from spinney.tracking import registry
 
 SECONDS = 120
 KEY = "k" * 32

@@ -14,11 +14,11 @@ import shop
 from shop import Sent, Shops
 
 from schemas import tables
-from spinney.stores.dead_letters.letters import Choice, Letters
-from spinney.stores.dead_letters.replay import Plan, carry_out
+from spinney.operations.dead_letters.letters import Choice, Letters
+from spinney.operations.dead_letters.replay import Plan, carry_out
 from streaming.app import Application
+from streaming.pending_work import unread
 from streaming.reporting import JsonReporter
-from streaming.unread import unread
 
 FIELDS = {
     "event_id": '"bad"',

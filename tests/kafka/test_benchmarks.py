@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from spinney.cli import main
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
 from streaming.app import Application
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))

@@ -20,7 +20,8 @@ from shop import Shops
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.errors import StoreError
-from spinney.stores import kafka, topic_ids
+from spinney.kafka import client as kafka
+from spinney.kafka import topic_ids
 from streaming.app import Application
 
 SECONDS = 12

@@ -14,7 +14,7 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from schemas.contract import Contract
-from spinney.stores.migrating import carry_out
+from spinney.operations.migration import carry_out
 from streaming.app import Application
 
 OWN = [("north", 1), ("north", 2), ("north", 3), ("south", 4), ("south", 5)]

@@ -16,9 +16,10 @@ from past import Past, fleet_toml, hour
 from schemas import tables
 from spinney.core.config import parse
 from spinney.core.errors import StoreError
-from spinney.stores import kafka, topic_reading
-from spinney.stores.dead_letters import ledger, replay
-from spinney.stores.dead_letters.letters import Choice, Letters, kinds
+from spinney.kafka import client as kafka
+from spinney.kafka import topic_reading
+from spinney.operations.dead_letters import ledger, replay
+from spinney.operations.dead_letters.letters import Choice, Letters, kinds
 
 Record = tuple[bytes | None, bytes | None]
 

@@ -18,7 +18,9 @@ from shop import Shops
 from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
-from spinney.stores import delta, layout, tidy
+from spinney.operations import maintenance
+from spinney.storage import layout
+from spinney.tables import delta
 from streaming.app import Application
 
 WHO = ("north", 1)
@@ -107,8 +109,8 @@ def test_a_running_stream_puts_its_own_files_together_when_it_is_asked(story: St
     assert story.asked["predictions"]["small"] > 3
     assert story.asked["health/score"]["small"] > 3
     assert story.files["predictions"] < story.asked["predictions"]["files"]
-    writers = {tidy.owner(each) for each in layout.every_directory(story.shops.config)}
-    assert {tidy.served(story.shops.config, name).error for name in writers} == {None}
+    writers = {maintenance.owner(each) for each in layout.every_directory(story.shops.config)}
+    assert {maintenance.served(story.shops.config, name).error for name in writers} == {None}
 
 
 def test_a_group_grows_stale_and_is_retrained_over_tables_that_were_put_together(story: Story) -> None:

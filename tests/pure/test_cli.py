@@ -141,8 +141,8 @@ def test_a_drain_with_nothing_to_do_starts_no_spark(flights: Path, monkeypatch: 
     def deliver_now(config: object, *, ends_stream: bool) -> None:
         delivered.append(ends_stream)
 
-    stand_in(monkeypatch, "streaming.unread", unread=lambda config, names: None)
-    stand_in(monkeypatch, "spinney.stores.tracking", deliver_now=deliver_now)
+    stand_in(monkeypatch, "streaming.pending_work", unread=lambda config, names: None)
+    stand_in(monkeypatch, "spinney.tracking", deliver_now=deliver_now)
     done = run("stream", "--once", "--only", "retrain", "--only", "score")
     assert done.exit_code == 0
     assert done.stderr.endswith("stream: nothing to do: all topics and tables are read, and every batch has ended\n")
@@ -210,8 +210,8 @@ def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyP
         asked.append((partitions, retention_ms))
         return {config.kafka.events: True, config.kafka.outcomes: False}
 
-    stand_in(monkeypatch, "spinney.stores.kafka", ensure_topics=ensure_topics)
-    stand_in(monkeypatch, "spinney.stores.delta", create_tables=lambda config: ["events"])
+    stand_in(monkeypatch, "spinney.kafka.client", ensure_topics=ensure_topics)
+    stand_in(monkeypatch, "spinney.tables.delta", create_tables=lambda config: ["events"])
     result = run("init", "--partitions", "8", "--retention-ms", "-1")
     assert result.exit_code == 0
     assert asked == [(8, -1)]
@@ -378,7 +378,7 @@ def sets(*odd: dict[str, Any]) -> dict[str, Any]:
 
 def test_sets_that_do_not_add_up_are_an_error_after_the_json_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
     found = sets({"name": "events", "says": "sent = stored", "adds_up": False, "examples": ["missing e7"]})
-    stand_in(monkeypatch, "spinney.local.demo.scale.run", Options=dict, demo=lambda _: found)
+    stand_in(monkeypatch, "demo.scale.run", Options=dict, demo=lambda _: found)
     done = run("demo", "--scale", "--json")
     assert done.exit_code == 1
     assert json.loads(done.stdout) == found
@@ -392,10 +392,10 @@ def test_each_kind_of_demo_is_given_what_was_asked_of_it(monkeypatch: pytest.Mon
         asked.clear()
         asked.update(given)
 
-    for name in ("spinney.local.demo.run", "spinney.local.demo.scale.run"):
+    for name in ("demo.run", "demo.scale.run"):
         stand_in(monkeypatch, name, Options=options, demo=lambda _, name=name: {"kind": name, **sets()})
     done = run("demo", "--scale", "--groups", "400", "--seconds", "20", "--seed", "3", "--json")
-    assert json.loads(done.stdout) == {"kind": "spinney.local.demo.scale.run", **sets()}
+    assert json.loads(done.stdout) == {"kind": "demo.scale.run", **sets()}
     assert asked == {"json": True, "report": None, "groups": 400, "seconds": 20, "seed": 3}
     assert run("demo", "--days", "2", "--example", str(tmp_path), "--report", "r.html").stdout == ""
     assert asked == {"json": False, "report": Path("r.html"), "days": 2, "example": tmp_path, "seed": None}

@@ -20,16 +20,16 @@ from schemas import messages, tables
 from spinney.core.config import Config, parse
 from spinney.core.errors import ConfigError
 from spinney.core.keys import shard_of
-from spinney.core.recipe import Recipe
+from spinney.core.recipes.recipe import Recipe
 from spinney.core.records.rules import rules_of
 from spinney.fleet import Fleet
-from spinney.stores import fit_requests, fitter
-from spinney.stores.delta import Writer
-from spinney.stores.fitter import Fitter
-from spinney.stores.layout import directory
-from spinney.stores.record_judging import Judging
-from spinney.stores.row_writing import ARRIVED_AT, KIND, RowWriting, Target, actions
-from spinney.stores.training import TrainingTables
+from spinney.retraining import fit_requests, group_fitting
+from spinney.retraining.group_fitting import Fitter
+from spinney.retraining.training_tables import TrainingTables
+from spinney.storage.layout import directory
+from spinney.tables.delta import Writer
+from spinney.tables.row_writing import ARRIVED_AT, KIND, RowWriting, Target, actions
+from streaming.record_validation import Judging
 
 NAMES = (
     *("key", "value", "record_time", "reason", "detail", "field", "unknown_fields", "kind", "arrived_at"),
@@ -120,7 +120,7 @@ def answered(root: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
     fitting = Fitter(Recipe.of(config), past.signer, clock, TrainingTables.of(config, {}, clock), ())
     shard = shard_of(KEY, config.fleet.shards)
     requests = pa.table({"shard": [shard], "group_key": [KEY], "champion_id": [None], "events": [60]})
-    asked = fitter.tasks_here(requests.cast(fit_requests.REQUEST))
+    asked = group_fitting.tasks_here(requests.cast(fit_requests.REQUEST))
     (made,) = pa.Table.from_batches(fitting.fit_tasks(asked)).to_pylist()
     assert made["status"] == "fitted", made["error"]
     told = {"fitted_at": clock, "clock": clock, "decided_at": clock, "epoch": 0, "decision": "promoted", "by": "stream"}

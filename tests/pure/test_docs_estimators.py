@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spinney.core.config import parse
-from spinney.core.estimators import builtins
+from spinney.core.training.estimators import builtins
 from spinney.local.estimator_check import Case, broken
 
 PAGE = (Path(__file__).parents[2] / "docs" / "estimators.md").read_text(encoding="utf-8")

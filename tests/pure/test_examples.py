@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from spinney.local.demo.rows import read_rows
-from spinney.local.demo.story import read_story
-from spinney.stores.files import read_config
+from demo.rows import read_rows
+from demo.story import read_story
+from spinney.storage.config_file import read_config
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
 ORDINALS = {4: "fourth"}

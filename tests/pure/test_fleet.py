@@ -21,11 +21,11 @@ from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
-from spinney.core.standing import State
+from spinney.core.reporting.status import State
 from spinney.fleet import Fleet
-from spinney.stores import delta
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 PARENTS = '[["dept"], []]'
 START = datetime(2024, 5, 1, tzinfo=UTC)

@@ -12,15 +12,16 @@ from past import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.cli import main
-from spinney.core import keys, scoring
+from spinney.core import keys
+from spinney.core.champions.routing import Ask, routes
 from spinney.core.errors import StoreError
-from spinney.core.routing import Ask, routes
-from spinney.core.standing import State
+from spinney.core.models import batch_scoring
+from spinney.core.reporting.status import State
 from spinney.fleet import Fleet
-from spinney.stores.decisions import Ask as Asked
-from spinney.stores.decisions import Said, Verb, carry_out
-from spinney.stores.files import read_config
-from spinney.stores.models import ModelCache
+from spinney.operations.interventions import Ask as Asked
+from spinney.operations.interventions import Said, Verb, carry_out
+from spinney.serving.model_cache import ModelCache
+from spinney.storage.config_file import read_config
 
 A, B, C, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '{"dept":"1"}'
 ADA = Said("ada", "so")
@@ -69,7 +70,7 @@ def answers(past: Past, as_of: object) -> list[float]:
     models, refused = ModelCache().load(wanted, past.config, past.signer)
     assert refused == set()
     ids = [promotion.model_id if (promotion := found[ask].promotion) else None for ask in asks]
-    return [float(each) for each in scoring.answer(pd.DataFrame({"price": [5.0, 5.0]}), ids, models).prediction]
+    return [float(each) for each in batch_scoring.answer(pd.DataFrame({"price": [5.0, 5.0]}), ids, models).prediction]
 
 
 def test_the_fleet_of_then_answers_as_it_did(past: Past) -> None:

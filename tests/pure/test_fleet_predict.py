@@ -16,7 +16,7 @@ from past import hour
 from schemas import tables
 from spinney.core import keys
 from spinney.core.errors import ContractError, StoreError
-from spinney.stores.models import cache
+from spinney.serving.model_cache import cache
 from streaming.scorer import Scorer
 from streaming.scorer import answers as streamed
 

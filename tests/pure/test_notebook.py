@@ -17,9 +17,9 @@ from past import Past, hour
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import parse
-from spinney.core.fitting import fit_groups
-from spinney.core.recipe import Recipe
-from spinney.stores.models import cache
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.fitting import fit_groups
+from spinney.serving.model_cache import cache
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "examples" / "flights" / "fleet.ipynb"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from spinney.local.estimator_check import POINTS
-from spinney.stores.files import read_config
+from spinney.storage.config_file import read_config
 from spinney.testing import estimator_points
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

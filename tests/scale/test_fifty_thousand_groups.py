@@ -37,7 +37,7 @@ from schemas import tables
 from spinney.core.config import parse
 from spinney.core.keys import is_parent, parent_key
 from spinney.fleet import Fleet
-from spinney.stores import delta
+from spinney.tables import delta
 from streaming.retrain import query
 
 NEW = 5

@@ -18,10 +18,10 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import Config, parse
-from spinney.core.signing import Signer
-from spinney.stores import delta
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.core.models.signing import Signer
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 TEXT = """\

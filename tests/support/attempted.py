@@ -13,8 +13,8 @@ import pandas as pd
 
 from schemas import tables
 from spinney.core import keys
-from spinney.core.fitting import fit_groups
-from spinney.core.recipe import Recipe
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.fitting import fit_groups
 
 DAY = datetime(2024, 5, 1, 9, tzinfo=UTC)
 

@@ -17,9 +17,10 @@ from deltalake import write_deltalake
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config
-from spinney.stores import charter, delta, signing_key
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.storage import charter, signing_key
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 DEVICES, REGIONS, READINGS = 50_000, 50, 20
 START = datetime(2026, 1, 1, tzinfo=UTC)

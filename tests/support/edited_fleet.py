@@ -14,11 +14,12 @@ from deltalake import write_deltalake
 
 from schemas import tables
 from spinney.core import keys
-from spinney.core.champion import Promotion, champion
+from spinney.core.champions.champion import Promotion, champion
 from spinney.core.config import Config, parse
-from spinney.stores import delta, recipes, signing_key
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.storage import signing_key
+from spinney.storage.layout import directory
+from spinney.tables import delta, recipe_store
+from spinney.tables.arrow_schemas import arrow_schema
 
 NOW = datetime(2024, 5, 1, tzinfo=UTC)
 TEXT = """\
@@ -98,7 +99,7 @@ def decided(config: Config) -> list[dict[str, Any]]:
 
 def estimators(config: Config) -> Counter[str]:
     """How many groups each estimator answers in."""
-    known = recipes.stored(config, signing_key.signer(config))
+    known = recipe_store.stored(config, signing_key.signer(config))
     of_model = {row["model_id"]: row["recipe_id"] for row in delta.read(config, tables.MODELS).to_pylist()}
     histories: dict[str, list[Promotion]] = {}
     for row in delta.read(config, tables.PROMOTIONS).to_pylist():

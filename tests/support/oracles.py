@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from schemas import tables
 from spinney.core.config import parse
-from spinney.core.fitting import fit_groups
-from spinney.core.recipe import Recipe
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.fitting import fit_groups
 from spinney.fleet import Fleet
 
 TEXT = """\

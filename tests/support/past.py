@@ -13,17 +13,18 @@ from deltalake import write_deltalake
 
 from schemas import tables
 from schemas.contract import Contract
-from spinney.core import codec, keys
-from spinney.core.champion import Promotion, champion
+from spinney.core import keys
+from spinney.core.champions.champion import Promotion, champion
 from spinney.core.config import Config
-from spinney.core.encoding import Encoder
-from spinney.core.linear import Linear, Link
-from spinney.core.model import Model
-from spinney.core.recipe import Feature
-from spinney.core.signing import Claim, Signer
-from spinney.stores import delta
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.core.features.encoding import Encoder
+from spinney.core.models import codec
+from spinney.core.models.linear import Linear, Link
+from spinney.core.models.model import Model
+from spinney.core.models.signing import Claim, Signer
+from spinney.core.recipes.recipe import Feature
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 FEATURES = (Feature("price", "double"),)

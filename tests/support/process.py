@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from shop import Shops
 
 from spinney.cli import main
-from spinney.stores import crashpoints
+from spinney.storage import crashpoints
 
 SECONDS = 300
 PROJECT = Path(__file__).parents[2]

@@ -19,8 +19,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.contract import Contract
 from spinney.core.config import Config
-from spinney.stores import delta, layout
-from spinney.stores.files import read_config
+from spinney.storage import layout
+from spinney.storage.config_file import read_config
+from spinney.tables import delta
 
 FLEET = """
 [fleet]
@@ -156,8 +157,8 @@ class Shops:
 
     def init(self, partitions: int = 2) -> None:
         """What `spinney init` does: topics, tables, the signing key."""
-        from spinney.stores.kafka import ensure_topics
-        from spinney.stores.signing_key import ensure_key
+        from spinney.kafka.client import ensure_topics
+        from spinney.storage.signing_key import ensure_key
 
         ensure_topics(self.config, partitions=partitions)
         delta.create_tables(self.config)

@@ -14,7 +14,7 @@ from typing import Any
 from spinney.core.config.findings import STRINGS, field_at, model_at, type_words
 from spinney.core.config.models import Config
 from spinney.core.errors import Finding
-from spinney.core.nearest import did_you_mean
+from spinney.core.similar_names import did_you_mean
 
 PREFIX = "SPINNEY_"
 

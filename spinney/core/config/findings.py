@@ -18,7 +18,7 @@ from spinney.core import durations
 from spinney.core.config.secrets import shown
 from spinney.core.config.toml_text import toml
 from spinney.core.errors import Finding
-from spinney.core.nearest import did_you_mean
+from spinney.core.similar_names import did_you_mean
 
 V = TypeVar("V")
 STRINGS = "a table: name = a string"

@@ -15,7 +15,7 @@ from spinney.core.config.findings import Places, of_errors
 from spinney.core.config.models import Config
 from spinney.core.config.toml_lines import key_lines
 from spinney.core.errors import ConfigError, Finding
-from spinney.core.nearest import did_you_mean
+from spinney.core.similar_names import did_you_mean
 
 _FLAT = (("kafka", "options"), ("storage", "options"), ("spark",))
 """Tables whose names have dots in them; `spark.driver.memory = "2g"` may be written without quotes."""

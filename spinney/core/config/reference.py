@@ -10,13 +10,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from spinney.core import durations
+from spinney.core.column_names import PREFIX
 from spinney.core.config.client_options import SET_BY_THE_FLEET
 from spinney.core.config.findings import expectation, model_at
 from spinney.core.config.models import Config
 from spinney.core.config.rules import RESERVED
 from spinney.core.config.toml_text import toml
 from spinney.core.config.values import TYPES
-from spinney.core.names import PREFIX
 
 _BEFORE = """\
 # Configuration: `fleet.toml`

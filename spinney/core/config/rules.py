@@ -11,13 +11,13 @@ from pydantic import BaseModel
 
 from schemas.tables import EVENTS, OUTCOMES
 from spinney.core import durations
+from spinney.core.column_names import PREFIX, is_own
 from spinney.core.config.client_options import SET_BY_THE_FLEET
 from spinney.core.config.models import Budget, Fleet, Gate, Kafka, Recipe, Shadow
 from spinney.core.config.secrets import shown
 from spinney.core.config.toml_text import toml
 from spinney.core.config.values import GATE_RULES, INTEGERS, is_module_name, is_number
-from spinney.core.names import PREFIX, is_own
-from spinney.core.nearest import did_you_mean
+from spinney.core.similar_names import did_you_mean
 
 RESERVED = frozenset({*EVENTS.names, *OUTCOMES.names, "label"})
 """Columns of the tables that hold a fleet's own; columns of ours elsewhere begin with `names.PREFIX`."""

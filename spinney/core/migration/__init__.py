@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from spinney.core.migration.basis import basis_before
-from spinney.core.migration.changes import Change, Kind, changes, likely_renames
-from spinney.core.migration.former import Former, former_columns, retired, with_former
-from spinney.core.migration.record import Migration
-from spinney.core.migration.types import is_widening
+from spinney.core.migration.column_changes import Change, Kind, changes, likely_renames
+from spinney.core.migration.earlier_columns import Former, former_columns, retired, with_former
+from spinney.core.migration.migration_record import Migration
+from spinney.core.migration.type_widening import is_widening
 
 __all__ = [
     "Change",

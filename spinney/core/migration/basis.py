@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spinney.core.migration.record import Migration
+from spinney.core.migration.migration_record import Migration
 from spinney.core.records.rules import Basis
 
 

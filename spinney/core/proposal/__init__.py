@@ -11,9 +11,9 @@ import pandas as pd
 from spinney.core.config.rules import KEY_TYPES
 from spinney.core.errors import ContractError
 from spinney.core.proposal import guesses
+from spinney.core.proposal.column_statistics import Column, as_number, look, times_of, usable
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.names import fleet_name, stored_names
-from spinney.core.proposal.seen import Column, as_number, look, times_of, usable
 from spinney.core.proposal.window import fitting
 from spinney.core.proposal.writing import EVENT_ID, EVENT_TIME, Plan, lines, why_left_out
 
@@ -158,4 +158,3 @@ def _features(columns: list[Column]) -> list[Column]:
     kept = [column for column in columns if not column.is_index and not column.is_name]
     kept = [column for column in kept if not guesses.is_named_like_an_id(column)]
     return [as_number(column) if guesses.is_measure(column) else column for column in kept]
-

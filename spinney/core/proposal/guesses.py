@@ -11,9 +11,9 @@ import pandas as pd
 from spinney.core.config.rules import KEY_TYPES
 from spinney.core.config.values import INTEGERS, is_number
 from spinney.core.errors import ContractError
-from spinney.core.nearest import did_you_mean
-from spinney.core.proposal.seen import Column, times_of
+from spinney.core.proposal.column_statistics import Column, times_of
 from spinney.core.records.times import EPOCH
+from spinney.core.similar_names import did_you_mean
 
 TARGET_NAMES = ("label", "target", "outcome", "class")
 TIME_NAMES = ("event_time", "timestamp", "time", "datetime", "date", "created_at", "at", "ts")

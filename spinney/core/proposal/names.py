@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from unicodedata import combining, normalize
 
+from spinney.core.column_names import is_own
 from spinney.core.config.rules import RESERVED, storable
-from spinney.core.names import is_own
 
 
 def stored_names(sources: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from spinney.core import durations
 from spinney.core.config.models import Recipe
+from spinney.core.proposal.column_statistics import Column, times_of
 from spinney.core.proposal.guesses import Guess
-from spinney.core.proposal.seen import Column, times_of
 from spinney.core.records.times import EPOCH, PER_SECOND
 
 DEFAULT_WINDOW: timedelta = Recipe.model_fields["window"].default

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.config.toml_text import toml, toml_key
+from spinney.core.proposal.column_statistics import Column
 from spinney.core.proposal.guesses import Guess
-from spinney.core.proposal.seen import Column
 from spinney.core.proposal.window import Window
 
 EVENT_ID, EVENT_TIME = "event_id", "event_time"

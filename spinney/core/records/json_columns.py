@@ -26,9 +26,9 @@ from pydantic_core import from_json
 from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
 from spinney.core.records.columns import Mask, Typed, of_number, single, some, typed, union
-from spinney.core.records.judge import raw_value
 from spinney.core.records.rules import FieldRule, Rules
 from spinney.core.records.text_columns import typed_text, without_missing
+from spinney.core.records.validation import raw_value
 
 _BOUND = 1 << 63
 """A larger integer is no `bigint`, and not each is a finite `double`."""

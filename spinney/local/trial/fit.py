@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 
 from schemas.vocabulary import ModelStatus
-from spinney.core import codec
 from spinney.core.config import Config
 from spinney.core.errors import FitFailed, TooFewRows
-from spinney.core.fit_attempt import HELD_OUT
-from spinney.core.fitting import fit_groups
-from spinney.core.history import History, select
-from spinney.core.loss import loss_named
-from spinney.core.model import Model, labels_of
-from spinney.core.recipe import Recipe
-from spinney.core.signing import Claim, Signer
+from spinney.core.models import codec
+from spinney.core.models.model import Model, labels_of
+from spinney.core.models.signing import Claim, Signer
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.fit_attempt import HELD_OUT
+from spinney.core.training.fitting import fit_groups
+from spinney.core.training.loss import loss_named
+from spinney.core.training.training_rows import History, select
 from spinney.local.trial.rows import Rows
 
 HELD_OUT_WORDS = (

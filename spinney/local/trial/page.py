@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
-from spinney.core.units import loss_unit, loss_words, plain
+from spinney.core.reporting.units import loss_unit, loss_words, plain
 from spinney.local.trial import pictures, words
 from spinney.local.trial.fit import HELD_OUT_WORDS, Trial
 from spinney.local.trial.pictures import amount
@@ -26,7 +26,7 @@ def page(trial: Trial) -> str:
     title = html.escape(pictures.title(trial))
     name, unit = plain(trial.recipe.target.name)
     what = f"{name[:1].upper()}{name[1:]}{f' in {unit}' if unit else ''}, by {trial.recipe.estimator}"
-    css = files("spinney.local.demo").joinpath("report.css").read_text(encoding="utf-8") + STYLE
+    css = files("spinney.local").joinpath("report.css").read_text(encoding="utf-8") + STYLE
     body = "".join(
         (
             f'<p class="name">spinney <span>try</span></p><h1>{title}</h1>',

@@ -18,8 +18,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from spinney.core import keys
-from spinney.core.palette import GREEN, GREY, INK, PAPER, RULE, SHADE, SOFT
-from spinney.core.units import loss_unit, loss_words, plain
+from spinney.core.reporting.palette import GREEN, GREY, INK, PAPER, RULE, SHADE, SOFT
+from spinney.core.reporting.units import loss_unit, loss_words, plain
 from spinney.local.trial.fit import Trial
 
 TRAIN, HELD = GREY, GREEN

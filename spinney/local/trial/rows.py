@@ -20,12 +20,12 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import ContractError, StoreError
-from spinney.core.records.judge import Judgement, RejectedError, judge, read_message, value_of
 from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.validation import Judgement, RejectedError, judge, read_message, value_of
 from spinney.sources import Options, Source, Wanted
 from spinney.sources.messages import messages_of, number_fields, open_wanted
-from spinney.stores import layout
-from spinney.stores.arrow import to_pandas
+from spinney.storage import layout
+from spinney.tables.arrow_schemas import to_pandas
 
 NO_ID, NO_LABEL = "without an id or a time", "without a label"
 OUTSIDE, YOUNG = "outside fleet.ranges", "younger than fleet.label_delay"
@@ -265,7 +265,7 @@ def _stored_clock(config: Config) -> datetime:
 
 
 def _dataset(config: Config, base: Contract) -> Any:
-    from spinney.stores import delta  # it knows Spark's frames too: half a second that a file's rows do not need
+    from spinney.tables import delta  # it knows Spark's frames too: half a second that a file's rows do not need
 
     (place,) = layout.directories(config, base)
     table = delta.opened(config, place)

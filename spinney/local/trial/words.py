@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from spinney.core.units import plain
+from spinney.core.reporting.units import plain
 from spinney.local.trial.fit import Trial
 from spinney.local.trial.pictures import amount, beaten, headline, title
 

@@ -15,12 +15,12 @@ from confluent_kafka.admin import NewTopic
 from spinney.cli import main
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
+from spinney.kafka import client as kafka
+from spinney.kafka.topics import Topic, described
 from spinney.local import checks
 from spinney.local.produce import Pace, Sent, send
 from spinney.sources import Options
 from spinney.sources.messages import open_for
-from spinney.stores import kafka
-from spinney.stores.topics import Topic, described
 
 CONFIG = """\
 [fleet]

@@ -16,9 +16,10 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.stores import delta, signing_key, snapshot
-from spinney.stores.layout import directories
-from spinney.stores.table_files import GroupIndex, files, folder
+from spinney.storage import signing_key
+from spinney.storage.layout import directories
+from spinney.tables import delta, snapshot
+from spinney.tables.table_files import GroupIndex, files, folder
 
 ASKED = ['["s000"]', '["s002"]']
 

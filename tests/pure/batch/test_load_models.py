@@ -21,16 +21,19 @@ from skops import io as skops_io
 from batch import load_models as loading
 from batch.load_models import load_models, read_index
 from schemas import tables
-from spinney.core import codec, keys
-from spinney.core.adoption import adopted
+from spinney.core import keys
 from spinney.core.config import parse
 from spinney.core.errors import Busy, ContractError, StoreError
-from spinney.core.recipe import Recipe
+from spinney.core.models import codec
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.adoption import adopted
 from spinney.fleet import Fleet
-from spinney.stores import crashpoints, delta, leases, signing_key, tidy
-from spinney.stores.decisions import Ask, Said, Verb, carry_out
-from spinney.stores.layout import directory
-from spinney.stores.models import cache
+from spinney.operations import maintenance
+from spinney.operations.interventions import Ask, Said, Verb, carry_out
+from spinney.serving.model_cache import cache
+from spinney.storage import crashpoints, leases, signing_key
+from spinney.storage.layout import directory
+from spinney.tables import delta
 
 TEXT = """\
 [fleet]
@@ -328,8 +331,8 @@ def test_imported_models_are_tidied_and_a_champion_is_never_forgotten(past: Past
         one.write_text(f"shop,dept,model\n{shop},{dept},{shop}.skops\n")
         load_models(past.config, str(one), SAID)
     place = directory(past.config, tables.MODELS, "people")
-    with leases.held(past.config, [tidy.owner(place)]):
-        assert tidy.carry_out(past.config, place, datetime.now(UTC)).small == 3
+    with leases.held(past.config, [maintenance.owner(place)]):
+        assert maintenance.carry_out(past.config, place, datetime.now(UTC)).small == 3
     assert len(stored(past, tables.MODELS)) == 3
     assert set(answers(past)["answered_by"]) == {"own"}
 

@@ -28,16 +28,18 @@ from schemas import tables
 from schemas.messages import EVENT
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, StoreError
-from spinney.core.records.judge import judge
 from spinney.core.records.rules import rules_of
+from spinney.core.records.validation import judge
 from spinney.fleet import Fleet
-from spinney.stores import charter, clustering, delta, leases, signing_key, table_files
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.delta import Writer
-from spinney.stores.layout import checkpoint, directory
-from spinney.stores.manifest import Manifest
-from spinney.stores.manifest import write as write_manifest
-from spinney.stores.migrating import carry_out, events_table, plan
+from spinney.operations import clustering
+from spinney.operations.migration import carry_out, events_table, plan
+from spinney.serving.manifest import Manifest
+from spinney.serving.manifest import write as write_manifest
+from spinney.storage import charter, leases, signing_key
+from spinney.storage.layout import checkpoint, directory
+from spinney.tables import delta, table_files
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.delta import Writer
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 TEXT = """\
@@ -305,9 +307,7 @@ def test_a_batch_that_was_stored_before_the_migration_is_not_stored_again(living
         ('x = "tinyint"', r"fleet.columns.x: was int and is tinyint now"),
     ],
 )
-def test_a_type_that_does_not_hold_every_value_is_refused(
-    made: Config, edited: Edit, columns: str, says: str
-) -> None:
+def test_a_type_that_does_not_hold_every_value_is_refused(made: Config, edited: Edit, columns: str, says: str) -> None:
     with pytest.raises(StoreError, match=says):
         plan(edited(columns), {})
 

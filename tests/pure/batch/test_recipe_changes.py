@@ -16,10 +16,11 @@ from schemas import tables
 from spinney.cli import main
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
-from spinney.core.parts import Progress
-from spinney.core.recipe import Recipe
+from spinney.core.planning.chunks import Progress
+from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
-from spinney.stores import delta, last_configuration, recipes, signing_key
+from spinney.storage import last_configuration, signing_key
+from spinney.tables import delta, recipe_store
 
 
 @pytest.fixture
@@ -103,7 +104,7 @@ def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_sai
 def test_newer_rows_are_evidence_where_the_earlier_recipe_is_lost(edited: Edit) -> None:
     sell(edited(), 21)
     run(edited())
-    for file in recipes.folder(edited()).glob("*.json"):
+    for file in recipe_store.folder(edited()).glob("*.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"signature": "00" * 32}))
     sell(edited(), 21, rows=40, first=30)
     (told,) = run(edited("constant"))

@@ -13,7 +13,9 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from spinney.core.keys import is_parent
-from spinney.stores import delta, parent_fitter, signing_key
+from spinney.retraining import parent_fitting
+from spinney.storage import signing_key
+from spinney.tables import delta
 
 ROWS, STORES = 120, 3
 
@@ -48,15 +50,15 @@ def test_every_group_and_the_parent_of_all_are_fitted_without_spark_and_kept_the
 def test_the_rows_of_all_parents_are_not_handed_over_as_one_batch(fleet, monkeypatch) -> None:
     """Blocks of whole parents are cut between batches: of one batch there would be one block, whatever its size."""
     handed: list[int] = []
-    cut = parent_fitter.whole_groups
+    cut = parent_fitting.whole_groups
 
     def counted(batches, *rest):
         batches = list(batches)
         handed.extend(each.num_rows for each in batches)
         return cut(batches, *rest)
 
-    monkeypatch.setattr(parent_fitter, "BATCH_ROWS", 50)
-    monkeypatch.setattr(parent_fitter, "whole_groups", counted)
+    monkeypatch.setattr(parent_fitting, "BATCH_ROWS", 50)
+    monkeypatch.setattr(parent_fitting, "whole_groups", counted)
     assert retrain(fleet, ["{}"], spark=refuse)["fitted"] == 1
     assert max(handed) <= 50
     assert sum(handed) == ROWS + 1  # and one row that counts them

@@ -12,8 +12,8 @@ from click.testing import CliRunner, Result
 from past import Past, fleet_toml, hour
 
 from spinney.cli import main
-from spinney.stores import signing_key
-from spinney.stores.files import read_config
+from spinney.storage import signing_key
+from spinney.storage.config_file import read_config
 
 A, B = '["a","1"]', '["b","1"]'
 
@@ -155,5 +155,5 @@ def test_a_fleet_that_could_not_go_back_whole_is_exit_code_1(past: Past, monkeyp
 
 
 def test_help_imports_no_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "spinney.stores.decisions", None)
+    monkeypatch.setitem(sys.modules, "spinney.operations.interventions", None)
     assert run("rollback", "--help").exit_code == 0

@@ -14,8 +14,8 @@ from skops import io as skops_io
 
 from schemas import tables
 from spinney.cli import main
-from spinney.stores import signing_key
-from spinney.stores.files import read_config
+from spinney.storage import signing_key
+from spinney.storage.config_file import read_config
 
 TEXT = """\
 [fleet]

@@ -23,12 +23,12 @@ from spinney.cli import main
 from spinney.core.config import Config
 from spinney.core.errors import Busy
 from spinney.core.migration import Migration
-from spinney.stores import charter, leases
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.dead_letters import assessment, ledger, purge, replay
-from spinney.stores.dead_letters.letters import Choice
-from spinney.stores.files import read_config
-from spinney.stores.layout import directory
+from spinney.operations.dead_letters import assessment, ledger, purge, replay
+from spinney.operations.dead_letters.letters import Choice
+from spinney.storage import charter, leases
+from spinney.storage.config_file import read_config
+from spinney.storage.layout import directory
+from spinney.tables.arrow_schemas import arrow_schema
 from streaming import tidying
 
 

@@ -8,9 +8,9 @@ from click.testing import CliRunner, Result
 from past import Past, fleet_toml
 
 from spinney.cli import main
-from spinney.stores import charter, leases
-from spinney.stores.files import read_config
-from spinney.stores.migrating import readiness
+from spinney.operations.migration import readiness
+from spinney.storage import charter, leases
+from spinney.storage.config_file import read_config
 
 A = '["a","1"]'
 

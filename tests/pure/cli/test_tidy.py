@@ -8,9 +8,10 @@ from click.testing import CliRunner, Result
 from past import Past, fleet_toml
 
 from spinney.cli import main
-from spinney.stores import delta, leases
-from spinney.stores.files import read_config
-from spinney.stores.layout import every_directory
+from spinney.storage import leases
+from spinney.storage.config_file import read_config
+from spinney.storage.layout import every_directory
+from spinney.tables import delta
 
 A = '["a","1"]'
 

@@ -8,7 +8,7 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import SetupError
 from spinney.local import checks
 from spinney.local.checks import Result
-from spinney.stores import charter, last_configuration
+from spinney.storage import charter, last_configuration
 
 CONFIG = """\
 [fleet]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from spinney.core.config import Config, parse
-from spinney.core.estimators import builtins
-from spinney.core.kernels import Timer
+from spinney.core.training.estimators import builtins
+from spinney.core.training.kernels import Timer
 from spinney.local.estimator_check import NEEDED, POINTS, Case, broken, why_broken
 
 FLEET = """

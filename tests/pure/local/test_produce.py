@@ -16,11 +16,12 @@ from click.testing import CliRunner
 from spinney.cli import main
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError, StoreError
+from spinney.kafka import client
 from spinney.local.produce import Sent, send
 from spinney.sources import Options
 from spinney.sources.messages import open_for
 from spinney.sources.rejections import MostRejected
-from spinney.stores import charter, kafka
+from spinney.storage import charter
 
 TEXT = """\
 [fleet]
@@ -66,8 +67,8 @@ class Broker:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     made = Broker()
-    monkeypatch.setattr(kafka, "producer", lambda config: made)
-    monkeypatch.setattr(kafka, "existing_topics", lambda config: {"events": 1, "outcomes": 1})
+    monkeypatch.setattr(client, "producer", lambda config: made)
+    monkeypatch.setattr(client, "existing_topics", lambda config: {"events": 1, "outcomes": 1})
     return made
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from spinney.core.errors import SetupError
 from spinney.local.submit import write_defaults
-from spinney.stores.spark import Runtime
+from spinney.spark.session import Runtime
 
 RUNTIME = Runtime(jars=(Path("/cache/a.jar"), Path("/cache/b.jar")), java_home=Path("/cache/my java"))
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from spinney.core.config import Config, parse
+from spinney.kafka.topics import Absence, Topic
 from spinney.local.topic_checks import needed_retention, problems
-from spinney.stores.topics import Absence, Topic
 
 CONFIG = """\
 [fleet]

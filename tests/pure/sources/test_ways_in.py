@@ -1,5 +1,5 @@
 """`init --from`, `try`, `produce` and `load` give the same rows, reasons and models for the same file; the stream's
-half is `tests/spark/stores/test_validity.py`.
+half is `tests/spark/streaming/test_validated_records.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from spinney.sources.judging import ValidRow, valid_rows
 from spinney.sources.messages import open_for
 from spinney.sources.rejections import Rejections
 from spinney.sources.sample import read_sample
-from spinney.stores import delta, signing_key
+from spinney.storage import signing_key
+from spinney.tables import delta
 
 of_each_case = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 Typed = dict[str, tuple[type, Any]]

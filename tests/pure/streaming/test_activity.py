@@ -15,12 +15,12 @@ from past import Past, fleet_toml, hour
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import parse
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.dead_letters.letters import Kind
-from spinney.stores.delta import Writer
-from spinney.stores.layout import checkpoint, directory
+from spinney.operations.dead_letters.letters import Kind
+from spinney.storage.layout import checkpoint, directory
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.delta import Writer
 from streaming.activity import Activity
-from streaming.names import NAMES
+from streaming.query_names import NAMES
 from streaming.reporting import JsonReporter, Report, TextReporter, lines
 
 A = '["a","1"]'

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from past import fleet_toml
 
+from spinney import tracking
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, SetupError, StoreError
-from spinney.stores import checkpoints, leases, tidy, topic_ids, topics, tracking
-from spinney.stores.layout import Directory
-from spinney.stores.topics import Extent, Topic
+from spinney.kafka import topic_ids, topics
+from spinney.kafka.topics import Extent, Topic
+from spinney.operations import maintenance
+from spinney.storage import checkpoints, leases
+from spinney.storage.layout import Directory
 from streaming import app
 from streaming.activity import Activity
 from streaming.app import Application, run
@@ -144,10 +147,10 @@ def test_a_stop_gives_the_leases_back_only_after_the_directory_that_is_being_tid
         assert may_end.wait(60)
         tidied.append(directory.name)
 
-    monkeypatch.setattr(tidy, "carry_out", carry_out)
+    monkeypatch.setattr(maintenance, "carry_out", carry_out)
     application = Application(object(), config, ("ingest",))  # type: ignore[arg-type]
     application.start()
-    tidy.ask(config)
+    maintenance.ask(config)
     assert began.wait(60)
     stop = threading.Thread(target=application.stop)
     stop.start()

@@ -11,7 +11,7 @@ from past import fleet_toml
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
-from spinney.stores import checkpoints
+from spinney.storage import checkpoints
 from streaming import clock
 from streaming.clock import LEAP, Clock, interval, refuse_late, refuse_the_past, tolerance, watermark_delay
 

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spinney.core.champion import Promotion
+from spinney.core.champions.champion import Promotion
 from spinney.core.errors import Corrupt
-from spinney.core.judge import VERDICT_COLUMNS, Shard, Terms, Unfitted
-from spinney.core.plan import Queues
-from spinney.core.staleness import MaxAge, NewGroup
-from spinney.stores.news import VERDICTS, of_frames
+from spinney.core.planning.budget import Queues
+from spinney.core.staleness.judge import VERDICT_COLUMNS, Shard, Terms, Unfitted
+from spinney.core.staleness.policies import MaxAge, NewGroup
+from spinney.retraining.judge_input import VERDICTS, of_frames
 from streaming.judging import IDLE_MS, TICK_MS, Decoded, Judging
 
 A = '["a"]'

@@ -11,12 +11,13 @@ import pytest
 from past import Past, fleet_toml, hour
 
 from schemas import tables
-from spinney.core.clustering import Rule
 from spinney.core.config import parse
 from spinney.core.keys import encode, shard_of
-from spinney.stores import clustering, delta, table_files
-from spinney.stores.clustering import UNGUARDED
-from spinney.stores.layout import directory
+from spinney.operations import clustering
+from spinney.operations.clustering import UNGUARDED
+from spinney.storage.layout import directory
+from spinney.tables import delta, table_files
+from spinney.tables.merge_selection import Rule
 from streaming import tidying
 from streaming.tidying import Clusterer, Tidier
 

@@ -18,10 +18,10 @@ from batch.load import load
 from batch.load_models import load_models
 from schemas import tables
 from spinney.cli import main
-from spinney.core.incumbent import Basis
+from spinney.core.reporting.incumbent_comparison import Basis
 from spinney.fleet import Fleet
-from spinney.stores import signing_key
-from spinney.stores.decisions import Said
+from spinney.operations.interventions import Said
+from spinney.storage import signing_key
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 A, B, UNDATED, NEW = '["a","1"]', '["b","1"]', '["c","1"]', '["d","1"]'
@@ -118,9 +118,7 @@ def test_what_both_answered_is_compared_after_the_models_training_alone(spark, f
     frame = history()
     source = parquet(frame, tmp_path / "history.parquet")
     load(fleet.config, source)
-    assert load(fleet.config, source).added == dict.fromkeys(
-        ("events", "incumbent", "outcomes", "dead_letters"), 0
-    )
+    assert load(fleet.config, source).added == dict.fromkeys(("events", "incumbent", "outcomes", "dead_letters"), 0)
     fleet.put(
         tables.MODELS, [{"group_key": A, "model_id": "m", "trained_through": START + timedelta(hours=9)}], "stream"
     )

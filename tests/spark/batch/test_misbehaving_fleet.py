@@ -19,15 +19,16 @@ from batch import weekly
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import parse
-from spinney.core.fit_attempt import model_id_of
-from spinney.core.fitting import fit_groups
-from spinney.core.history import select
-from spinney.core.recipe import Recipe
-from spinney.core.standing import State
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.reporting.status import State
+from spinney.core.training.fit_attempt import model_id_of
+from spinney.core.training.fitting import fit_groups
+from spinney.core.training.training_rows import select
 from spinney.fleet import Fleet
-from spinney.stores import delta, signing_key
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.storage import signing_key
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 GROUPS, ROWS, THIN = 5_000, 25, 50
 FAST = {

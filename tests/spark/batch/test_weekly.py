@@ -10,10 +10,11 @@ import pytest
 from batch import choosing, weekly
 from batch.estimate import Estimate
 from schemas import tables
-from spinney.core.champion import Promotion, champion
+from spinney import tracking
+from spinney.core.champions.champion import Promotion, champion
 from spinney.core.errors import Busy, StoreError
-from spinney.stores import crashpoints, leases, signing_key, tracking
-from spinney.stores.models import ModelCache
+from spinney.serving.model_cache import ModelCache
+from spinney.storage import crashpoints, leases, signing_key
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 A, B, THIN, DEPT, ALL = '["a","1"]', '["b","1"]', '["thin","1"]', '{"dept":"1"}', "{}"

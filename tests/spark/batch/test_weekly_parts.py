@@ -19,10 +19,11 @@ from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core import keys
 from spinney.core.config import parse
-from spinney.stores import crashpoints, delta, signing_key
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.round_order import READ, Ordered
-from spinney.stores.rounds import Rounds
+from spinney.retraining.round_order import READ, Ordered
+from spinney.retraining.rounds import Rounds
+from spinney.storage import crashpoints, signing_key
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SHOPS = "abcdef"

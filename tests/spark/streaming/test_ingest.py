@@ -9,11 +9,11 @@ import pytest
 from pyspark.sql import functions as F
 
 from schemas import tables
-from spinney.stores.layout import directory
-from spinney.stores.row_writing import ARRIVED_AT, KIND
-from spinney.stores.validity import REASON, classified
+from spinney.storage.layout import directory
+from spinney.tables.row_writing import ARRIVED_AT, KIND
 from streaming import ingest, source
 from streaming.ingest import STEPS, Batches
+from streaming.validated_records import REASON, classified
 
 AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"

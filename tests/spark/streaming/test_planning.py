@@ -10,11 +10,11 @@ import pytest
 
 from schemas import tables
 from spinney.core.errors import StoreError
-from spinney.core.groups import NEVER
-from spinney.core.judge import Report
-from spinney.core.plan import Allowance, Queues
-from spinney.stores import news
-from spinney.stores.arrow import arrow_schema
+from spinney.core.planning.budget import Allowance, Queues
+from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.judge import Report
+from spinney.retraining import judge_input
+from spinney.tables.arrow_schemas import arrow_schema
 from streaming.planning import OF_THE_ROUND, Due, planned, shortlist
 
 NOW = 1_700_000_000_000_000
@@ -39,15 +39,15 @@ def frame(spark):
     for shard in range(SHARDS):
         rows = [row(n) for n in range(shard * EACH, (shard + 1) * EACH)]
         due = sum(each["decision"] == "fit" for each in rows)
-        parts.append(news.report_rows(shard, Report(rows, due + 10, 10), NOW - 5))
+        parts.append(judge_input.report_rows(shard, Report(rows, due + 10, 10), NOW - 5))
     whole = pd.concat(parts, ignore_index=True).astype(object)
-    reported = spark.createDataFrame(whole.where(whole.notna(), None), news.VERDICTS)
+    reported = spark.createDataFrame(whole.where(whole.notna(), None), judge_input.VERDICTS)
     return reported.selectExpr("*", f"{NOW}L AS judged_at")
 
 
 def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_take(spark) -> None:
     reported = frame(spark).persist()
-    due = Due.of(reported.filter(f"decision = '{news.SUMMARY}'").collect())
+    due = Due.of(reported.filter(f"decision = '{judge_input.SUMMARY}'").collect())
     assert due == Due(groups=940, withheld=40, rows=1_000, clock=NOW - 5)
     allowance = Allowance(0.5, 0.2, 0.1, groups=20_000, each_ms=4.0, cores=2)
     few, many = (planned(reported, due, allowance, "lot", limit) for limit in (1_000, 999))

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from schemas import tables
-from spinney.stores import crashpoints
-from spinney.stores.layout import contract
+from spinney.storage import crashpoints
+from spinney.storage.layout import contract
 from streaming import score
 from streaming.score import Batches
 

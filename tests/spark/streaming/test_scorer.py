@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 import xxhash
 
-from spinney.core.champion import Promotion
-from spinney.core.champions import Champions
-from spinney.core.codec import open_signed
-from spinney.core.encoding import NULL_TIME
-from spinney.core.fitting import fit_groups
-from spinney.core.recipe import Recipe
-from spinney.core.signing import Claim, Signer
-from spinney.stores.answers import _silent
-from spinney.stores.models import cache
+from spinney.core.champions.champion import Promotion
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.features.encoding import NULL_TIME
+from spinney.core.models.codec import open_signed
+from spinney.core.models.signing import Claim, Signer
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.fitting import fit_groups
+from spinney.serving.answers import _silent
+from spinney.serving.model_cache import cache
 from streaming.scorer import KIND, PROMOTION_STRUCT, Scorer, _decoded, answers, champions_of
 
 START = datetime(2024, 5, 1, tzinfo=UTC)

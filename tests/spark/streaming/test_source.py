@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from spinney.core.column_names import is_own
 from spinney.core.config.rules import RESERVED
-from spinney.core.names import is_own
 from streaming import source
 
 

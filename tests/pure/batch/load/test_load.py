@@ -21,8 +21,8 @@ from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError
-from spinney.stores import delta
-from spinney.stores.layout import directory
+from spinney.storage.layout import directory
+from spinney.tables import delta
 
 START = pd.Timestamp("2024-05-01", tz="UTC")
 SHOPS = ["a", "b", 'q"uote', "back\\slash", "ü", "日本", "é" * 100, "z"]

@@ -20,7 +20,7 @@ import pytest
 from batch.load import column_checks, load, loading
 from schemas import tables
 from spinney.core.config import parse
-from spinney.stores import delta
+from spinney.tables import delta
 
 TEXT = """\
 [fleet]

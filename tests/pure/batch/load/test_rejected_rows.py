@@ -25,9 +25,10 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, ContractError, StoreError
 from spinney.sources import Options
 from spinney.sources.rejections import MostRejected
-from spinney.stores import crashpoints, delta, leases
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.storage import crashpoints, leases
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 START = datetime(2024, 5, 1, 6, 30, 0, 123456, tzinfo=UTC)
 ROW = {"shop": "a", "dept": 1, "sale": "s", "at": START, "price": 1.0}

@@ -13,9 +13,9 @@ from sklearn.preprocessing import StandardScaler
 
 from spinney.core.config import Config, parse
 from spinney.core.errors import FitFailed, TooFewRows
-from spinney.core.fitting import fit_groups
-from spinney.core.recipe import Recipe
-from spinney.core.signing import Signer
+from spinney.core.models.signing import Signer
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.fitting import fit_groups
 from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import Rows
 from spinney.local.trial.words import document, lines

@@ -15,8 +15,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from spinney.core.errors import SetupError
-from spinney.core.recipe import Feature, Recipe
-from spinney.core.units import plain
+from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.reporting.units import plain
 from spinney.local.trial import output, pictures, words
 from spinney.local.trial.fit import Losses, Trial
 from spinney.local.trial.page import page

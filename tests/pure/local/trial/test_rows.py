@@ -17,13 +17,13 @@ from deltalake import write_deltalake
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config, parse
-from spinney.core.encoding import DAY_US, microseconds
 from spinney.core.errors import ContractError, StoreError
+from spinney.core.features.encoding import DAY_US, microseconds
 from spinney.local.trial.rows import Rows, of_file, open_rows, stored
 from spinney.sources import Options
-from spinney.stores import delta
-from spinney.stores.arrow import arrow_schema
-from spinney.stores.layout import directory
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
 
 TEXT = """\
 [fleet]

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pytest
 
 from schemas import tables
-from spinney.core.fitting import fit_groups
-from spinney.core.recipe import Recipe
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.fitting import fit_groups
 from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import stored
-from spinney.stores import delta, training
-from spinney.stores.round_order import READ
-from spinney.stores.table_files import GroupIndex
+from spinney.retraining import training_tables
+from spinney.retraining.round_order import READ
+from spinney.tables import delta
+from spinney.tables.table_files import GroupIndex
 
 TIMES = ('features = ["price", "stock"]', 'features = ["at", "price", "stock"]')
 CHOICE = (
@@ -44,8 +45,8 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) ->
         )
     key = '["a","1"]'
     found = stored(config, key)
-    source = training.TrainingTables.of(config, delta.pins(config, *READ), found.clock)
-    read = training.rows_of_groups(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
+    source = training_tables.TrainingTables.of(config, delta.pins(config, *READ), found.clock)
+    read = training_tables.rows_of_groups(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
     rows = read.table.to_pandas().assign(group_key=key)
     trial = fit(config, found)
     row = fit_groups(

@@ -1,0 +1,58 @@
+"""The parts of a report's page: sections, cards and tables as HTML text."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+from demo import words
+
+_UNIT = re.compile(r"(\d) (%|s|h|min|days)(?![\w=])")
+"""A number and its unit stay on one line."""
+
+
+def document(name: str, parts: Sequence[str]) -> str:
+    """A whole page that needs no network. name: text; parts: HTML."""
+    style = resources.files("spinney.local").joinpath("report.css").read_text(encoding="utf-8")
+    body = _UNIT.sub("\\1&nbsp;\\2", "\n".join(parts))
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Spinney: {html.escape(name)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        f"{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def section(name: str, title: str, said: str, *parts: str) -> str:
+    """A part of the page. title and parts are HTML, said is text."""
+    words_of = f"<p>{html.escape(said)}</p>" if said else ""
+    body = '<div style="height:20px"></div>'.join(part for part in parts if part)
+    return f'<section id="{name}"><h2>{title}</h2>{words_of}{body}</section>'
+
+
+def card(content: str, title: str = "", said: str = "") -> str:
+    head = f"<h3>{title}</h3>" if title else ""
+    note = f'<p class="note">{html.escape(said)}</p>' if said else ""
+    return f'<div class="card">{head}{note}{content}</div>'
+
+
+def key(kind: str, numbers: Mapping[str, int], names: Mapping[str, str]) -> str:
+    items = "".join(
+        f'<li><i class="{kind} {name}"></i><b>{words.count(n)}</b> {html.escape(names.get(name, name))}</li>'
+        for name, n in numbers.items()
+    )
+    return f'<ul class="key">{items}</ul>'
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, plain: bool = True) -> str:
+    """The first column is text, the others are numbers. plain: the cells are text, not HTML."""
+
+    def cell(at: int, content: str) -> str:
+        kind = ' class="n"' if at else ""
+        return f"<td{kind}>{html.escape(content) if plain else content}</td>"
+
+    head = "".join(f"<th{' class=n' if at else ''}>{html.escape(name)}</th>" for at, name in enumerate(heads))
+    body = "".join(f"<tr>{''.join(cell(at, one) for at, one in enumerate(row))}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

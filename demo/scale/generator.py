@@ -1,0 +1,96 @@
+"""The producer of the stream, a process of its own: its work and memory are not those of the loop.
+
+``python -m demo.scale.generator FLEET_TOML GROUPS SECONDS SEED`` sends RATE events a second for so long,
+each with its label inside and the present as its time, and prints how many and in how many seconds, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from demo.scale.fleet import FEATURES, Numbers, Truth, device, group_key
+from demo.scale.traffic import RATE, SLICES_A_SECOND, Traffic
+from spinney.core.errors import SpinneyError, StoreError, exit_code
+from spinney.kafka import client
+from spinney.storage.config_file import read_config
+
+QUEUED_RECORDS = 500_000
+SECONDS_TO_FLUSH = 60
+VALUE = '{"device":"%s","id":"%s","at":"%s",' + "".join(f'"{name}":%r,' for name in FEATURES) + '"y":%r}'
+
+
+def messages(
+    truth: Truth, group: Numbers, ids: Sequence[str], random: np.random.Generator, *, changed: Any
+) -> Iterator[tuple[str, str]]:
+    """(key, value) of events of these groups, their time the present. changed: of each event, or of all."""
+    x = random.normal(size=(len(group), len(FEATURES))).round(4)
+    y = truth.labels(group, x, random.normal(size=len(group)), changed=changed).round(4)
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    for number, name, row, label in zip(group.tolist(), ids, x.tolist(), y.tolist(), strict=True):
+        yield group_key(number), VALUE % (device(number), name, now, *row, label)
+
+
+def blocks(traffic: Traffic) -> Iterator[Iterator[tuple[str, str]]]:
+    """The messages of the stream, a fifth of a second each; event n has the id ``e`` and n."""
+    truth, random = Truth(traffic.groups, traffic.seed), np.random.default_rng([traffic.seed, 5])
+    size = RATE // SLICES_A_SECOND
+    for first in range(0, traffic.events, size):
+        group = traffic.group[first : first + size]
+        changed = np.isin(group, traffic.changed) & (first >= traffic.events_before)
+        yield messages(truth, group, [f"e{first + at}" for at in range(size)], random, changed=changed)
+
+
+class Sender:
+    """Sends to one topic and counts what is acknowledged."""
+
+    def __init__(self, producer: Any, topic: str) -> None:
+        self._producer, self._topic = producer, topic
+        self._refused: list[str] = []
+        self.sent = 0
+
+    def send(self, block: Iterator[tuple[str, str]]) -> None:
+        for key, value in block:
+            self._producer.produce(self._topic, key=key, value=value, on_delivery=self._delivered)
+        self._producer.poll(0)
+
+    def finish(self) -> None:
+        """Wait for the acknowledgements. Raises StoreError when one is missing."""
+        left = self._producer.flush(SECONDS_TO_FLUSH)
+        if left or self._refused:
+            raise StoreError(f"topic {self._topic}: {left} records not acknowledged; refused: {self._refused[:1]}")
+
+    def _delivered(self, error: Any, _: Any) -> None:
+        if error is not None:
+            self._refused.append(str(error))
+        else:
+            self.sent += 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    traffic = Traffic(*map(int, arguments[1:4]))
+    try:
+        config = read_config(arguments[0])
+        producer = client.producer(config, {"queue.buffering.max.messages": QUEUED_RECORDS, "linger.ms": 5})
+        sender = Sender(producer, config.kafka.events)
+        began = time.monotonic()
+        for number, block in enumerate(blocks(traffic)):
+            # The events of a slice are made when it is due, so that none is older than it says.
+            time.sleep(max(0.0, began + number / SLICES_A_SECOND - time.monotonic()))
+            sender.send(block)
+        sender.finish()
+    except SpinneyError as error:
+        sys.stderr.write(f"spinney: {error}\n")
+        return exit_code(error)
+    sys.stdout.write(json.dumps({"sent": sender.sent, "seconds": time.monotonic() - began}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,144 @@
+"""Which group each event of the stream is of, and which groups change. Pure; the same seed gives the same events.
+
+After a lead-in of uniform traffic, 1 % of the groups change. 2,000 events a second are 2.4 a minute for each of 50,000
+groups: too few to judge a model by within minutes. So the groups that change have more events than the others from then
+on, enough to be judged within a third of the stream where the rate allows it. As many groups that do not change have
+just as many events: what differs between both is the change, not the traffic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from demo.scale.fleet import ROWS, Numbers
+
+GROUPS, SECONDS, SEED = 50_000, 120, 0
+"""What `spinney demo --scale` plays unless told otherwise."""
+
+SECONDS_ALLOWED = range(10, 3_601)
+"""As `--seconds` has it."""
+
+RATE = 2_000
+"""Events a second."""
+
+SLICES_A_SECOND = 5
+CHANGED_SHARE = 0.01
+JUDGED_AFTER = 0.3
+"""Share of the stream after the change in which each busy group gets ROWS events."""
+
+BUSY_SHARE = 0.5
+"""Of all events at most, for the busy groups."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """seconds: of the whole stream, lead-in included."""
+
+    groups: int
+    seconds: int
+    seed: int
+
+    @property
+    def lead_in_seconds(self) -> int:
+        return max(1, self.seconds // 8)
+
+    @property
+    def events(self) -> int:
+        return RATE * self.seconds
+
+    @property
+    def events_before(self) -> int:
+        """Events of the lead-in: the first one behind them is the first after the change."""
+        return RATE * self.lead_in_seconds
+
+    @cached_property
+    def busy(self) -> Numbers:
+        """The changing groups, then as many that do not change."""
+        return np.random.default_rng([self.seed, 3]).permutation(self.groups)[: self.busy_groups]
+
+    @property
+    def busy_groups(self) -> int:
+        """How many there are."""
+        return 2 * max(1, round(self.groups * CHANGED_SHARE))
+
+    @property
+    def changed(self) -> Numbers:
+        return self.busy[: len(self.busy) // 2]
+
+    @property
+    def unchanged(self) -> Numbers:
+        """The groups that have as many events as the changed ones."""
+        return self.busy[len(self.busy) // 2 :]
+
+    @property
+    def busy_rate(self) -> float:
+        """Events a second of all busy groups together, after the change."""
+        of_each = ROWS / (JUDGED_AFTER * (self.seconds - self.lead_in_seconds))
+        return min(RATE * BUSY_SHARE, of_each * self.busy_groups)
+
+    @property
+    def evidence_seconds(self) -> float:
+        """After the change, until every busy group has had ROWS events."""
+        return ROWS * self.busy_groups / self.busy_rate
+
+    @property
+    def rate_of_a_busy_group(self) -> float:
+        """Events a second, after the change."""
+        return self.busy_rate / self.busy_groups
+
+    @property
+    def rate_of_another_group(self) -> float:
+        """Events a second of each group that is not busy, after the change."""
+        return (RATE - self.busy_rate) / (self.groups - self.busy_groups)
+
+    @property
+    def problem(self) -> str | None:
+        """What makes the report's statements false with these sizes, and what to do about it; None: nothing does."""
+        found = self.mismatch
+        if found is None:
+            return None
+        allowed = [one for one in SECONDS_ALLOWED if Traffic(self.groups, one, self.seed).mismatch is None]
+        remedy = (
+            f"--seconds from {allowed[0]:,} to {allowed[-1]:,}, or another --groups" if allowed else "more --groups"
+        )
+        return f"--scale with {self.groups:,} groups for {self.seconds:,} s: {found}. Choose {remedy}"
+
+    @property
+    def mismatch(self) -> str | None:
+        """Expected and found, of the first condition that these sizes do not meet; None: they meet both."""
+        busy, other, left = self.rate_of_a_busy_group, self.rate_of_another_group, self.seconds - self.lead_in_seconds
+        if busy <= other:
+            return (
+                "expected more events a second for a group that changes than for the others; "
+                f"found {busy:.3g} and {other:.3g}"
+            )
+        if self.evidence_seconds >= left:
+            return (
+                f"expected {ROWS} events of each group that changes within the {left:,} s after the change; "
+                f"found that they take {self.evidence_seconds:.3g} s"
+            )
+        return None
+
+    @cached_property
+    def group(self) -> Numbers:
+        """The group of each event, in the order in which they are sent."""
+        return np.concatenate(list(self._slices()))
+
+    def _slices(self) -> Iterator[Numbers]:
+        random = np.random.default_rng([self.seed, 4])
+        others = np.setdiff1d(np.arange(self.groups), self.busy)
+        in_turn = random.permutation(self.busy)
+        size, given = RATE // SLICES_A_SECOND, 0
+        for number in range(self.seconds * SLICES_A_SECOND):
+            since = number + 1 - self.lead_in_seconds * SLICES_A_SECOND
+            if since <= 0:
+                yield random.integers(0, self.groups, size)
+                continue
+            due = int(since * self.busy_rate / SLICES_A_SECOND)
+            busy = in_turn[np.arange(given, due) % len(in_turn)]
+            given = due
+            yield random.permutation(np.concatenate([busy, random.choice(others, size - len(busy))]))

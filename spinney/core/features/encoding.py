@@ -1,0 +1,264 @@
+"""Features as numbers: what a recipe's columns become before an estimator sees them.
+
+======================  ==================================================================================
+numbers, decimals       one float64 column; null, NaN and infinite are NaN, minus zero is zero
+boolean                 one column of 0 and 1; null is NaN
+timestamp               sine and cosine of the minute of the day, the day of the week (Monday first) and the
+                        day of the year, in UTC; null is NaN
+date                    the same without the minute of the day
+string                  one column of 0 and 1 for each of the group's most frequent values, at most MAX_WORDS;
+                        null and values not seen in fitting are 0 in all of them
+======================  ==================================================================================
+
+The columns of strings come after all others. Only they are learned, from one group's own rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from spinney.core.errors import ContractError
+from spinney.core.recipes.recipe import Feature
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+MAX_WORDS = 32
+"""Values of one string feature that get a column of their own in a group."""
+
+NULL_TIME = int(np.iinfo(np.int64).min)
+"""A missing time, in microseconds: NumPy's NaT."""
+
+DAY_US = 86_400_000_000
+_MINUTE_US = 60_000_000
+_CYCLES = (("minute_of_day", 1440), ("day_of_week", 7), ("day_of_year", 366))
+
+
+def _circle(steps: int) -> Floats:
+    turns = [2 * math.pi * step / steps for step in range(steps)]
+    # A last row of NaN: what index -1, a missing time, finds.
+    return np.array([[math.sin(turn), math.cos(turn)] for turn in turns] + [[math.nan, math.nan]])
+
+
+# Looked up, not computed: a value must not depend on where in an array it stands.
+_TABLES = {name: _circle(steps) for name, steps in _CYCLES}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A frame's features, each converted once: what any group's encoder works on.
+
+    numbers: shape (n_rows, n_numbers), C order: all but the strings, in declared order.
+    codes: shape (n_rows, n_strings): index into that feature's `words`, -1 where null.
+    """
+
+    features: tuple[Feature, ...]
+    numbers: Floats
+    codes: Integers
+    words: tuple[tuple[str, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def take(self, rows: npt.NDArray[Any] | slice) -> Columns:
+        """The rows at these positions, under this mask or in this slice."""
+        return Columns(self.features, self.numbers[rows], self.codes[rows], self.words)
+
+    def only(self, features: tuple[Feature, ...]) -> Columns:
+        """These features alone, in this order. Raises ContractError for one that is not there."""
+        if missing := [feature.name for feature in features if feature not in self.features]:
+            raise ContractError(f"features: expected {missing} among them; got {[each.name for each in self.features]}")
+        begins, at = {}, 0
+        for feature in self.features:
+            begins[feature] = at
+            at += 0 if feature.type == "string" else len(static_names((feature,)))
+        numbers = [begins[each] + n for each in features if each.type != "string" for n in range(len(_names(each)))]
+        texts = [strings(self.features).index(each) for each in strings(features)]
+        return Columns(features, self.numbers[:, numbers], self.codes[:, texts], tuple(self.words[j] for j in texts))
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """One group's way from features to a matrix. Plain data; equal encoders give equal matrices.
+
+    vocabularies: for each string feature, in declared order, the values that have a column.
+    """
+
+    features: tuple[Feature, ...]
+    vocabularies: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def learn(cls, columns: Columns) -> Encoder:
+        """The encoder of the group with these rows. Ties between values are broken by name."""
+        return cls(
+            columns.features,
+            tuple(_most_frequent(columns.codes[:, j], words) for j, words in enumerate(columns.words)),
+        )
+
+    @property
+    def width(self) -> int:
+        """Columns of the matrix."""
+        return len(static_names(self.features)) + sum(map(len, self.vocabularies))
+
+    def matrix(self, columns: Columns) -> Floats:
+        """Shape (n_rows, width), C order. `columns` is left unchanged but may share its memory."""
+        if not self.vocabularies:
+            return columns.numbers
+        parts = [columns.numbers]
+        for j, vocabulary in enumerate(self.vocabularies):
+            place = {word: at for at, word in enumerate(vocabulary)}
+            at = np.array([place.get(word, -1) for word in columns.words[j]] + [-1], dtype=np.int64)
+            parts.append((at[columns.codes[:, j], None] == np.arange(len(vocabulary))).astype(np.float64))
+        return np.concatenate(parts, axis=1)
+
+    def as_data(self) -> dict[str, Any]:
+        """This encoder as a JSON object."""
+        data: dict[str, Any] = {"features": [[feature.name, feature.type] for feature in self.features]}
+        return {**data, "words": [list(words) for words in self.vocabularies]} if self.vocabularies else data
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Encoder:
+        """The encoder that gave this JSON object. Raises KeyError, TypeError or ValueError for another."""
+        features = tuple(Feature(str(name), str(type_)) for name, type_ in data["features"])
+        words = tuple(tuple(map(str, vocabulary)) for vocabulary in data.get("words", ()))
+        if len(words) != len(strings(features)):
+            raise ValueError(f"{len(strings(features))} string features but {len(words)} vocabularies")
+        return cls(features, words)
+
+
+def convert(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
+    """A frame's features as columns. The frame may have others and is left unchanged.
+
+    Raises ContractError if a feature is missing, of an unknown type, or holds what its type does not allow.
+    """
+    features = tuple(features)
+    missing = [feature.name for feature in features if feature.name not in frame]
+    if missing:
+        raise ContractError(f"features: expected {missing} as columns; got {list(frame.columns)}")
+    numbers = [part for feature in features if feature.type != "string" for part in _converted(frame, feature)]
+    factors = [_factorized(frame[feature.name]) for feature in strings(features)]
+    return Columns(
+        features,
+        np.column_stack(numbers) if numbers else np.empty((len(frame), 0)),
+        np.column_stack([codes for codes, _ in factors]) if factors else np.empty((len(frame), 0), dtype=np.int64),
+        tuple(words for _, words in factors),
+    )
+
+
+@lru_cache(maxsize=64)
+def static_names(features: tuple[Feature, ...]) -> tuple[str, ...]:
+    """The names of the matrix' columns that do not depend on a group."""
+    return tuple(name for feature in features for name in _names(feature))
+
+
+@lru_cache(maxsize=64)
+def strings(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+    """The features of type string, in declared order."""
+    return tuple(feature for feature in features if feature.type == "string")
+
+
+def floats(values: pd.Series[Any]) -> Floats:
+    """Any numbers, booleans or decimals as float64: null, NaN and infinite are NaN, minus zero is zero."""
+    out = values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True) + 0.0
+    out[~np.isfinite(out)] = np.nan
+    return out
+
+
+def microseconds(values: pd.Series[Any]) -> Integers:
+    """Timestamps or dates as microseconds since 1970 in UTC, NULL_TIME where null. Naive ones are read as UTC."""
+    if isinstance(values.dtype, pd.DatetimeTZDtype):
+        values = values.dt.tz_convert("UTC").dt.tz_localize(None)
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind == "M":
+        return values.to_numpy().astype("datetime64[us]").astype(np.int64)
+    return np.array([_naive(value) for value in values], dtype="datetime64[us]").astype(np.int64)
+
+
+def minutes_of_week(circles: Floats) -> Integers:
+    """The minute of the week, Monday 00:00 UTC first, that the columns of one timestamp or date stand for; -1: none.
+
+    circles: shape (n_rows, 6) of a timestamp, (n_rows, 4) of a date, as `convert` makes them.
+    """
+    steps = dict(_CYCLES)
+    cycles = ("minute_of_day", "day_of_week") if circles.shape[1] == 6 else ("day_of_week",)
+    missing = np.isnan(circles).any(axis=1)
+    of = {}
+    for at, name in enumerate(cycles):
+        sine, cosine = np.where(missing, 0.0, circles[:, 2 * at]), np.where(missing, 1.0, circles[:, 2 * at + 1])
+        of[name] = np.rint(np.arctan2(sine, cosine) / (2 * math.pi) * steps[name]).astype(np.int64) % steps[name]
+    minutes = of["day_of_week"] * steps["minute_of_day"] + of.get("minute_of_day", np.zeros(len(circles), np.int64))
+    return np.where(missing, -1, minutes)
+
+
+def _naive(value: object) -> datetime | date | None:
+    if value is None or value is pd.NaT or value is pd.NA or value != value:  # noqa: PLR0124 - NaN
+        return None
+    if isinstance(value, datetime):  # a pandas Timestamp too
+        return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    if isinstance(value, date):
+        return value
+    raise TypeError(f"expected a timestamp or date; got {type(value).__name__}")
+
+
+def _converted(frame: pd.DataFrame, feature: Feature) -> list[Floats]:
+    kind = _kind(feature)
+    try:
+        if kind == "number":
+            return [floats(frame[feature.name])]
+        return _cycles(microseconds(frame[feature.name]), with_minutes=kind == "timestamp")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ContractError(f"feature {feature.name}: expected {feature.type}; got {error}") from error
+
+
+def _kind(feature: Feature) -> str:
+    plain = feature.type.partition("(")[0]
+    if plain in {"boolean", "tinyint", "smallint", "int", "bigint", "float", "double", "decimal"}:
+        return "number"
+    if plain in {"timestamp", "date"}:
+        return plain
+    raise ContractError(
+        f"feature {feature.name}: expected a number, boolean, string, date or timestamp; got {feature.type}"
+    )
+
+
+def _names(feature: Feature) -> tuple[str, ...]:
+    if feature.type == "string":
+        return ()
+    if _kind(feature) == "number":
+        return (feature.name,)
+    cycles = _CYCLES if feature.type == "timestamp" else _CYCLES[1:]
+    return tuple(f"{feature.name}.{cycle}.{part}" for cycle, _ in cycles for part in ("sin", "cos"))
+
+
+def _cycles(times: Integers, *, with_minutes: bool) -> list[Floats]:
+    null = times == NULL_TIME
+    days = np.where(null, 0, times // DAY_US)
+    stamps = days.astype("datetime64[D]")
+    steps: dict[str, Callable[[], Integers]] = {
+        "minute_of_day": lambda: (times - days * DAY_US) // _MINUTE_US,
+        "day_of_week": lambda: (days + 3) % 7,  # 1970 began on a Thursday
+        "day_of_year": lambda: (stamps - stamps.astype("datetime64[Y]").astype("datetime64[D]")).astype(np.int64),
+    }
+    if not with_minutes:
+        del steps["minute_of_day"]
+    pairs = [_TABLES[name][np.where(null, -1, step())] for name, step in steps.items()]
+    return [pair[:, part] for pair in pairs for part in (0, 1)]
+
+
+def _factorized(values: pd.Series[Any]) -> tuple[Integers, tuple[str, ...]]:
+    codes, words = pd.factorize(values.to_numpy(dtype=object))
+    return codes.astype(np.int64), tuple(map(str, words))
+
+
+def _most_frequent(codes: Integers, words: Sequence[str]) -> tuple[str, ...]:
+    found, counts = np.unique(codes[codes >= 0], return_counts=True)
+    ranked = sorted(zip(counts.tolist(), found.tolist(), strict=True), key=lambda pair: (-pair[0], words[pair[1]]))
+    return tuple(words[code] for _, code in ranked[:MAX_WORDS])

@@ -1,0 +1,234 @@
+"""A person's frame as the stream would hold its rows: each row's group, and every column of its declared type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
+from numbers import Number
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import infer_dtype, is_integer_dtype
+
+from schemas import messages
+from spinney.core import keys
+from spinney.core.config import Config
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import floats
+from spinney.core.records import values as records
+from spinney.core.records.json_text import NumberText
+from spinney.core.records.rules import FieldRule, rules_of
+from spinney.core.records.times import instant_of_text
+
+_BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
+_NUMBERS = frozenset({"integer", "floating", "mixed-integer-float"})
+_TIMES = frozenset({"datetime64", "datetime"})
+_HELD = {
+    **dict.fromkeys((*_BITS, "float", "double"), _NUMBERS | {"decimal"}),
+    "decimal": _NUMBERS | {"decimal"},
+    "boolean": frozenset({"boolean"}),
+    "string": frozenset({"string"}),
+    "timestamp": _TIMES,
+    "date": _TIMES | {"date"},
+}
+"""Type -> what pandas may call values of it."""
+
+_DIGITS = 28
+"""Python's default precision of decimals."""
+
+_TIME_LIKE = "ISO 8601 like 2024-05-31T10:00:00Z"
+_FORMS = {"timestamp": f"a time is {_TIME_LIKE}", "date": "a date is written like 2024-05-31"}
+
+
+def typed(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]:
+    """Each row's group_key, and the frame's declared columns but the target, in its order and with its index.
+
+    A text in a column that is not a string stands for what it would stand for in a record, see `records.values`, and so
+    does a number in a column of times: it counts the unit that `fleet.columns` declares, and is refused where none is
+    declared. ISO 8601 texts are read in every column of times. Times without a zone are UTC. Values outside
+    `[fleet.ranges]` are let through.
+
+    Raises ContractError: a column of the group or a feature is missing, or one that is there holds what its type does
+    not allow.
+    """
+    fleet = config.fleet
+    columns = list(frame.columns)
+    for name in (*fleet.group, *fleet.features):
+        if columns.count(name) != 1:
+            raise ContractError(
+                f"frame: column {name}: expected it once, a {'key' if name in fleet.group else 'feature'} of type "
+                f"{fleet.type_of(name)}; got columns {columns}. Add or rename it"
+            )
+    of_event = {rule.name: rule for rule in rules_of(config, messages.EVENT).fields}
+    wanted = dict.fromkeys([fleet.event_time, *config.event_columns])
+    wanted.pop(fleet.target, None)
+    rules = {name: of_event[name] for name in wanted if columns.count(name) == 1}
+    missing = frozenset(fleet.missing)
+    given = {name: _read(_plain(frame[name]), rule, missing) for name, rule in rules.items()}
+    rows = pd.DataFrame({name: _typed(given[name], rule) for name, rule in rules.items()}, index=frame.index)
+    return _group_keys(rows, fleet.group, rules), rows
+
+
+def _plain(values: pd.Series[Any]) -> pd.Series[Any]:
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return values.astype(values.cat.categories.dtype)
+    return values
+
+
+def _read(values: pd.Series[Any], rule: FieldRule, missing: Collection[str]) -> pd.Series[Any]:
+    """The same values, where texts, and numbers in a column of times, are what they stand for."""
+    family = _family(rule)
+    if family == "string" or infer_dtype(values, skipna=True) in _HELD[family] | {"empty"}:
+        return values
+    known: dict[tuple[type, Any], Any] = {}
+    found = []
+    for place, value in enumerate(values):
+        stands = isinstance(value, str) or (_is_number(value) and family in _FORMS)
+        if not stands or _is_null(value):
+            found.append(value)
+            continue
+        key = type(value), value
+        if key not in known:
+            try:
+                known[key] = _value(value, rule, missing)
+            except records.UnfitError as error:
+                raise _refusal(rule, _told(values, place), error.why) from error
+            except records.NotFiniteError as error:
+                raise _refusal(rule, _told(values, place), "the number must be finite") from error
+        found.append(known[key])
+    return pd.Series(found, index=values.index, dtype=object) if known else values
+
+
+def _value(value: Any, rule: FieldRule, missing: Collection[str]) -> Any:
+    """What a text or a number stands for. Raises UnfitError, NotFiniteError."""
+    if not isinstance(value, str):
+        return records.typed(NumberText(str(value)), rule)
+    if value in missing:
+        return None
+    try:
+        return records.typed(value, rule)
+    except records.UnfitError:
+        # A record of a column with a unit has numbers alone; whoever asks may write either.
+        at = instant_of_text(value) if rule.type == "timestamp" else None
+        if at is None:
+            raise
+        return at
+
+
+def _group_keys(rows: pd.DataFrame, group: tuple[str, ...], rules: dict[str, FieldRule]) -> list[str]:
+    for name in group:
+        if rows[name].isna().any():
+            place = int(np.flatnonzero(rows[name].isna())[0])
+            raise _refusal(rules[name], f"null in row {place}, and every row has a group", remedy="Drop such rows")
+    values = list(zip(*(rows[name].tolist() for name in group), strict=True))
+    known = {each: keys.encode(each) for each in set(values)}
+    return [known[each] for each in values]
+
+
+def _typed(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+    if values.isna().all():
+        return pd.Series(None, index=values.index, dtype=object)
+    family = _family(rule)
+    if infer_dtype(values, skipna=True) not in _HELD[family]:
+        _refuse_first(values, rule, lambda value: infer_dtype([value], skipna=False) in _HELD[family])
+    if family in _BITS:
+        return _whole(values, rule)
+    if family in ("float", "double"):
+        return _fractions(values, rule)
+    if family == "decimal":
+        return _decimals(values, rule)
+    return _days(values, rule) if family == "date" else values
+
+
+def _fractions(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+    """A float has 32 bits in the tables, and so in what models are fitted on. NaN is missing; infinity is no number."""
+    kind = np.float32 if rule.type == "float" else np.float64
+    given = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    with np.errstate(over="ignore"):
+        is_infinite = np.isinf(given.astype(kind))
+    if is_infinite.any():
+        place = int(np.flatnonzero(is_infinite)[0])
+        raise _refusal(rule, _told(values, place), "the number must be finite", "Correct it, or leave it missing")
+    return pd.Series(floats(values).astype(kind), index=values.index)
+
+
+def _whole(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+    limit = 2 ** (_BITS[rule.type] - 1)
+    if is_integer_dtype(values.dtype):
+        # As float64 the greatest bigints would be rounded to a number that is none.
+        numbers = values.fillna(0).to_numpy()
+        fits = (numbers >= -limit) & (numbers <= limit - 1)
+    elif values.dtype == object:
+        fits = np.array([_is_null(value) or _is_whole(value, limit) for value in values], dtype=np.bool_)
+    else:
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+        fits = np.isnan(numbers) | ((numbers == np.floor(numbers)) & (numbers >= -limit) & (numbers < limit))
+    if not fits.all():
+        raise _refusal(rule, _told(values, int(np.flatnonzero(~fits)[0])))
+    if values.dtype == object:  # pandas would read integers beside fractions as float64
+        values = pd.Series(
+            [None if _is_null(value) else int(value) for value in values], index=values.index, dtype=object
+        )
+    return values.astype("Int64")
+
+
+def _is_whole(value: Any, limit: int) -> bool:
+    """Whether it is an integer, of any type, from -limit to below limit."""
+    return bool(-limit <= value < limit) and value == int(value)
+
+
+def _decimals(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+    """Rounded as Spark does: half away from zero."""
+    precision, *scale = map(int, re.findall(r"\d+", rule.type))
+    step = Decimal(1).scaleb(-scale[0] if scale else 0)
+    digits = Context(prec=max(precision, _DIGITS))  # by default it refuses longer numbers
+    found: list[Decimal | None] = []
+    for place, value in enumerate(values):
+        try:
+            found.append(None if pd.isna(value) else Decimal(str(value)).quantize(step, ROUND_HALF_UP, digits))
+        except InvalidOperation as error:
+            why = "the number has too many digits, or is infinite"
+            raise _refusal(rule, _told(values, place), why, "Correct it") from error
+    return pd.Series(found, index=values.index, dtype=object)
+
+
+def _days(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+    if infer_dtype(values, skipna=True) == "date":
+        return values
+    _refuse_first(values, rule, lambda value: pd.Timestamp(value) == pd.Timestamp(value).normalize())
+    days = [None if pd.isna(value) else pd.Timestamp(value).date() for value in values]
+    return pd.Series(days, index=values.index, dtype=object)
+
+
+def _refuse_first(values: pd.Series[Any], rule: FieldRule, fits: Callable[[Any], bool]) -> None:
+    for place, value in enumerate(values):
+        if not _is_null(value) and not fits(value):
+            raise _refusal(rule, _told(values, place))
+
+
+def _family(rule: FieldRule) -> str:
+    return rule.type.partition("(")[0]
+
+
+def _is_null(value: Any) -> bool:
+    """Whether it is a missing value; a list, which a JSON row may have in place of one, is not."""
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Number) and not isinstance(value, bool | np.bool_)
+
+
+def _told(values: pd.Series[Any], place: int) -> str:
+    value = values.iloc[place]
+    return f"{type(value).__name__} {str(value)[:40]!r} in row {place}"
+
+
+def _refusal(rule: FieldRule, got: str, why: str = "", remedy: str = "Convert the column") -> ContractError:
+    """why: what is wrong with the value beyond its type; without one, a time's forms are named."""
+    kind = rule.type if rule.unit is None else f"{rule.type}({rule.unit})"
+    forms = f"a time is a number of {rule.unit} since 1970, or {_TIME_LIKE}" if rule.unit else _FORMS.get(rule.type, "")
+    said = f": {why or forms}" if why or forms else ""
+    return ContractError(f"frame: column {rule.name}: expected {kind}; got {got}{said}. {remedy}")

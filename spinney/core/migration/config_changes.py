@@ -1,0 +1,203 @@
+"""What an edited configuration means for a fleet that already runs: when each changed key takes effect, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from spinney.core.config import Config
+from spinney.core.config.effective import leaves
+from spinney.core.config.rules import OBSERVED_AT
+from spinney.core.config.toml_text import toml
+from spinney.core.migration import advice
+from spinney.core.migration.type_widening import is_widening
+
+MAX_CHARACTERS = 80
+"""Of a value in a message."""
+
+
+class Effect(StrEnum):
+    """When a change takes effect."""
+
+    REFUSED = "refused"
+    NEXT_START = "at the next start of the stream"
+    AT_AN_OFFSET = "from the first record that neither ingest nor score has begun; both start together"
+    NEXT_FIT = "group by group, when each is refitted next; all at once: spinney retrain --all"
+    NEXT_FIT_UNCOMPARED = (
+        "for new groups at once; a group with a model keeps it, since nothing can be compared without the feature; "
+        "all at once: spinney retrain --all --unproven"
+    )
+    NEXT_VERDICT = "at the next start of the stream, and in the next retrain"
+    NEXT_TIDY = "at the next spinney tidy, and in the stream from its next start on"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One key that was edited. before, now: as TOML; empty where there is none. why, remedy: of one that is refused."""
+
+    key: str
+    before: str
+    now: str
+    effect: Effect
+    why: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        what = f"{self.key} was {self.before or 'not there'} and is {self.now or 'gone'}"
+        return f"{what}: {self.why}" if self.why else f"{what}: {self.effect}"
+
+
+ANOTHER_ROOT = "begin a new fleet under another storage.root and give it the history: spinney load ROOT/tables/events"
+MEANING = {
+    "fleet.group": "every stored key, model and decision is of the old groups",
+    "fleet.event_id": "stored events are told apart by the old field",
+    "fleet.event_time": "stored events are dated by the old field",
+    "fleet.target": "stored labels and models are of the old target",
+    "fleet.task": "stored models and errors are of the old task",
+    "fleet.loss": "stored errors are in the old loss, and are compared with new ones",
+    "fleet.clock": "ages and windows of stored rows count by the old clock",
+    "fleet.shards": "stored rows and the streams' state are divided by the old number",
+    "kafka.events": "the checkpoints hold offsets of the old topic",
+    "kafka.outcomes": "the checkpoints hold offsets of the old topic",
+}
+"""Why a fixed key stays as it is; `fleet.columns` is told column by column."""
+
+_EFFECTS = (
+    ("fleet.ranges", Effect.AT_AN_OFFSET),
+    ("fleet.columns", Effect.AT_AN_OFFSET),  # the unit of a time
+    ("fleet.fields", Effect.AT_AN_OFFSET),
+    ("fleet.coerce", Effect.AT_AN_OFFSET),
+    ("fleet.missing", Effect.AT_AN_OFFSET),
+    ("fleet.features", Effect.NEXT_FIT),
+    ("fleet.parents", Effect.NEXT_VERDICT),
+    ("fleet.label_delay", Effect.NEXT_VERDICT),
+    ("recipe", Effect.NEXT_FIT),
+    ("shadow", Effect.NEXT_FIT),
+    ("staleness", Effect.NEXT_VERDICT),
+    ("budget", Effect.NEXT_VERDICT),
+    ("gate", Effect.NEXT_VERDICT),
+    ("retention", Effect.NEXT_TIDY),
+)
+"""By the beginning of a key; every other one takes effect at the next start."""
+
+_NOT_COMPARED = ("storage", "kafka.options", "spark", "tracking")
+"""The place itself, and what is not stored since it may hold a credential."""
+
+
+def changes(
+    config: Config, fixed: Mapping[str, Any], last: Config | None, renamed: Mapping[str, str] | None = None
+) -> list[Change]:
+    """Return what differs from the configuration that the fleet's tables were made and last used with.
+
+    fixed: dotted key -> value, of what may never change. last: the configuration the fleet ran with last; None where
+    that is not known, so that only `fixed` is compared. renamed: old -> new name of columns that were migrated.
+    """
+    refused = [change for key, before in fixed.items() for change in _refused(config, key, before)]
+    return refused + ([] if last is None else list(_edited(config, last, fixed, renamed or {})))
+
+
+def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
+    """Declared columns but those whose type is always the same: they are declared for their unit, which may change."""
+    same = _of_one_type(config)
+    return {name: str(kind) for name, kind in columns.items() if name not in same}
+
+
+def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
+    section, _, name = key.partition(".")
+    now = getattr(getattr(config, section, None), name, None)
+    if key == "fleet.columns":
+        yield from _columns(*(lasting(config, of) for of in (before, config.fleet.columns)))
+        return
+    now = list(now) if isinstance(now, tuple) else now
+    if now != before:
+        remedy = (
+            f"Put {toml(before)} back, or {ANOTHER_ROOT}." if before is not None else f"Remove it, or {ANOTHER_ROOT}."
+        )
+        yield Change(
+            key,
+            _said(before),
+            _said(now),
+            Effect.REFUSED,
+            MEANING.get(key, "what is stored would mean another thing"),
+            remedy,
+        )
+
+
+def _of_one_type(config: Config) -> tuple[str, ...]:
+    """Fields whose type is always the same: one is declared for its unit, which may be edited."""
+    return (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
+
+
+def _columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
+    gone = [name for name in before if name not in now]
+    new = [name for name in now if name not in before]
+    for name in gone:
+        twin = next((each for each in new if now[each] == before[name]), None)
+        yield _dropped(name, before[name], twin)
+    for name in new:
+        why = "the tables have no such column yet"
+        remedy = f"{advice.MIGRATING} adds it, null in the rows that are there. Or remove it: such a field is ignored."
+        yield Change(f"fleet.columns.{name}", "", toml(now[name]), Effect.REFUSED, why, remedy)
+    for name, kind in before.items():
+        if name in now and now[name] != kind:
+            yield _retyped(name, kind, now[name])
+
+
+def _dropped(name: str, kind: str, twin: str | None) -> Change:
+    why = "the tables have the column, and models may have been fitted on it"
+    remedy = f"{advice.MIGRATING} lets it go. Or declare it again; a column need not be in fleet.features."
+    if twin is not None:
+        why += f"; `{twin}` of the same type is new"
+        remedy = (
+            f"{advice.renaming(name, twin)} If only messages call it `{twin}` now, keep the column and add to "
+            f"[fleet.fields]: {name} = {toml(twin)}."
+        )
+    return Change(f"fleet.columns.{name}", toml(kind), "", Effect.REFUSED, why, remedy)
+
+
+def _retyped(name: str, before: str, now: str) -> Change:
+    why = "the tables hold the old type"
+    remedy = f"Put {toml(before)} back, or {ANOTHER_ROOT}."
+    if is_widening(before, now):
+        remedy = f"{advice.MIGRATING} writes them again, each value as it is. Or put {toml(before)} back."
+    return Change(f"fleet.columns.{name}", toml(before), toml(now), Effect.REFUSED, why, remedy)
+
+
+def _edited(config: Config, last: Config, fixed: Mapping[str, Any], renamed: Mapping[str, str]) -> Iterator[Change]:
+    kept = fixed.get("fleet.columns", {})
+    same_type = [
+        name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
+    ]
+    columns = {f"fleet.columns.{name}" for name in (*same_type, *_of_one_type(config))}
+    before, now = (_values(each, fixed, columns) for each in (last, config))
+    for key in {**before, **now}:
+        if before.get(key) != now.get(key):
+            effect = next((each for start, each in _EFFECTS if _within(key, start)), Effect.NEXT_START)
+            was_features = {renamed.get(name, name) for name in last.fleet.features}
+            if key == "fleet.features" and was_features - set(config.fleet.features):
+                effect = Effect.NEXT_FIT_UNCOMPARED
+            yield Change(key, _bounded(before.get(key, "")), _bounded(now.get(key, "")), effect)
+
+
+def _values(config: Config, fixed: Mapping[str, Any], columns: set[str]) -> dict[str, str]:
+    """Every key that is compared, as TOML; an empty table is as one that is not there. columns: keys, for units."""
+    left_out = (*_NOT_COMPARED, *fixed)
+    return {
+        key: toml(value)
+        for key, value in leaves(config)
+        if value not in ({}, None) and (key in columns or not any(_within(key, each) for each in left_out))
+    }
+
+
+def _within(key: str, section: str) -> bool:
+    return f"{key}.".startswith(f"{section}.")
+
+
+def _said(value: Any) -> str:
+    return "" if value is None else _bounded(toml(value))
+
+
+def _bounded(text: str) -> str:
+    return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"

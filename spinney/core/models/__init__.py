@@ -1,0 +1,1 @@
+"""Fitted models: their answers, their codecs, their signatures."""

@@ -1,0 +1,34 @@
+"""Which NumPy types a payload of the codec `sklearn-arrays` may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from spinney.core.models.arrays.packed_trees import InexpressibleError
+
+PLAIN = (bool, int, float, str)
+"""Types of values that stand in the description as they are."""
+
+KINDS = "biufSU"
+"""Kinds of NumPy types that an array may have: no objects, no structures, no times."""
+
+TYPES = {name: getattr(np, name) for name in ("float64", "float32", "int64", "int32", "uint8", "bool_", "object_")}
+"""Types that are values themselves, such as the `dtype` of an encoder."""
+
+
+def checked(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type. Raises InexpressibleError for one that an array may not have."""
+    if dtype.kind not in KINDS or not dtype.isnative or dtype.names or dtype.subdtype or not dtype.itemsize:
+        raise InexpressibleError(f"the type {dtype}")
+    return dtype
+
+
+def product(shape: Sequence[int]) -> int:
+    """How many values an array of this shape has, without overflow."""
+    values = 1
+    for size in shape:
+        values *= size
+    return values

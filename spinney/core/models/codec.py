@@ -1,0 +1,176 @@
+"""A model as bytes and back. The set of codecs is closed.
+
+linear    arrays: little-endian, ``format, link, scores, width, header length``, a JSON header (features, words of
+          strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes.
+seasonal  arrays: ``format, scores, first column, columns, period, step, header length``, the header, then float64: the
+          answers of each cell and of a missing time.
+sklearn-arrays  other scikit-learn estimators, as the arrays that they hold: `arrays/arrays_codec.py`.
+skops     those that are not of the classes which that allows, under our own list of types.
+pickle    anything, and only where it is allowed in so many words: loading one runs what it holds.
+
+`load` trusts its bytes as little as it can, but verify their signature first: `open_signed` does both.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from spinney.core.errors import Corrupt
+from spinney.core.features.encoding import Encoder
+from spinney.core.models import skops_codec
+from spinney.core.models.linear import Linear, Link
+from spinney.core.models.model import Model
+from spinney.core.models.seasonal_table import Cells, Seasonal
+from spinney.core.models.signing import Claim, Signer
+
+LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE = "linear", "seasonal", "sklearn-arrays", "skops", "pickle"
+CODECS = (LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE)
+
+_FORMAT = 1
+_LINEAR = struct.Struct("<BBHII")
+_SEASONAL = struct.Struct("<BHIHIII")
+_OTHER = struct.Struct("<BI")
+
+Header = tuple[Encoder, tuple[str, ...] | None, int]
+"""Encoder, classes, and the width of the encoder's matrix."""
+
+
+def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
+    """The codec that suits the model, and its payload: equal models give equal bytes (not promised for pickle).
+
+    Raises ContractError if only pickle could hold it and that is not allowed.
+    """
+    header = _header_bytes(model.encoder, model.classes)
+    if isinstance(model.estimator, Linear):
+        return LINEAR, _dump_linear(model.estimator, header)
+    if isinstance(model.estimator, Seasonal):
+        return SEASONAL, _dump_seasonal(model.estimator, header)
+    start = _OTHER.pack(_FORMAT, len(header)) + header
+    if allow_pickle:
+        return PICKLE, start + pickle.dumps(model.estimator, protocol=5)
+    # Its imports are a second of scikit-learn's trees, which a worker that knows linear models only never pays.
+    from spinney.core.models.arrays import arrays_codec
+    from spinney.core.models.arrays.packed_trees import InexpressibleError
+
+    try:
+        return ARRAYS, start + arrays_codec.pack(model.estimator)
+    except InexpressibleError:
+        return SKOPS, start + skops_codec.pack(model.estimator)
+
+
+def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
+    """The model that was dumped. Raises Corrupt for any other bytes, and for a pickle where it is not allowed."""
+    if codec == PICKLE and not allow_pickle:
+        raise Corrupt("codec pickle: expected one that is allowed here. Allow it, or refit the group with another")
+    try:
+        if codec == LINEAR:
+            return _load_linear(payload)
+        if codec == SEASONAL:
+            return _load_seasonal(payload)
+        if codec in {ARRAYS, SKOPS, PICKLE}:
+            return _load_other(codec, payload)
+    except Corrupt:
+        raise
+    except Exception as error:  # hostile bytes may fail anywhere
+        raise Corrupt(f"codec {codec}: expected bytes that can be read; got {type(error).__name__}: {error}") from error
+    raise Corrupt(f"codec: expected one of {', '.join(CODECS)}; got {codec!r}")
+
+
+def open_signed(
+    signer: Signer, claim: Claim, payload: bytes, signature: bytes | None, *, allow_pickle: bool = False
+) -> Model:
+    """Verify, then load. Raises Corrupt; in that case nothing of the payload was parsed unless its signature holds."""
+    signer.verify(claim, payload, signature)
+    return load(claim.codec, payload, allow_pickle=allow_pickle)
+
+
+def _dump_linear(linear: Linear, header: bytes) -> bytes:
+    scores, width = linear.coefficients.shape
+    numbers = np.concatenate([linear.intercept, linear.coefficients.ravel(), linear.fill]).astype("<f8")
+    return _LINEAR.pack(_FORMAT, linear.link, scores, width, len(header)) + header + numbers.tobytes()
+
+
+def _load_linear(payload: bytes) -> Model:
+    version, link, scores, width, length = _LINEAR.unpack_from(payload)
+    body = _LINEAR.size + length
+    if version != _FORMAT or len(payload) != body + 8 * (scores + scores * width + width):
+        raise Corrupt(f"codec linear: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
+    encoder, classes, columns = _header(payload[_LINEAR.size : body])
+    linked = Link(link)
+    answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
+    if columns != width or (None if classes is None else len(classes)) != answers or scores < 1:
+        raise Corrupt("codec linear: expected arrays that fit the features and classes; got others")
+    numbers = np.frombuffer(payload, dtype="<f8", offset=body)
+    middle = scores + scores * width
+    linear = Linear(linked, numbers[:scores], numbers[scores:middle].reshape(scores, width), numbers[middle:])
+    return Model(encoder, linear, classes)
+
+
+def _dump_seasonal(seasonal: Seasonal, header: bytes) -> bytes:
+    cells, scores = seasonal.cells, seasonal.values.shape[1]
+    place = seasonal.column, seasonal.columns
+    start = _SEASONAL.pack(_FORMAT, scores, *place, cells.period, cells.step, len(header))
+    return start + header + seasonal.values.astype("<f8").tobytes()
+
+
+def _load_seasonal(payload: bytes) -> Model:
+    version, scores, column, columns, period, step, length = _SEASONAL.unpack_from(payload)
+    body, cells = _SEASONAL.size + length, Cells(period, step)
+    if version != _FORMAT or len(payload) != body + 8 * scores * (len(cells) + 1):
+        raise Corrupt(f"codec seasonal: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
+    encoder, classes, width = _header(payload[_SEASONAL.size : body])
+    answers = 1 if classes is None else len(classes)
+    if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > width:
+        raise Corrupt("codec seasonal: expected arrays that fit the features and classes; got others")
+    values = np.frombuffer(payload, dtype="<f8", offset=body).reshape(len(cells) + 1, scores)
+    return Model(encoder, Seasonal(cells, column, columns, values), classes)
+
+
+def _load_other(codec: str, payload: bytes) -> Model:
+    version, length = _OTHER.unpack_from(payload)
+    body = _OTHER.size + length
+    if version != _FORMAT or body > len(payload):
+        raise Corrupt(f"codec {codec}: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
+    encoder, classes, _ = _header(payload[_OTHER.size : body])
+    return Model(encoder, _estimator(codec, payload[body:]), classes)
+
+
+def _estimator(codec: str, payload: bytes) -> Any:
+    if codec == ARRAYS:
+        from spinney.core.models.arrays import arrays_codec
+
+        return arrays_codec.unpack(payload)
+    return pickle.loads(payload) if codec == PICKLE else skops_codec.unpack(payload)  # noqa: S301 - allowed by the caller
+
+
+_RECENT: list[tuple[Encoder | None, tuple[str, ...] | None, bytes]] = [(None, None, b"")]
+"""The last header and whose it was: groups without words share one encoder, whose hash takes longer than the rest."""
+
+
+def _header_bytes(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
+    known, its_classes, header = _RECENT[0]
+    if encoder is not known or classes is not its_classes:
+        header = _header_text(encoder, classes)
+        _RECENT[0] = (encoder, classes, header)
+    return header
+
+
+@lru_cache(maxsize=1024)
+def _header_text(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
+    data = encoder.as_data() if classes is None else {**encoder.as_data(), "classes": list(classes)}
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@lru_cache(maxsize=1024)
+def _header(text: bytes) -> Header:
+    """Models of one recipe mostly have one header: parsed once, their encoder is one object."""
+    data = json.loads(text)
+    classes = data.get("classes")
+    encoder = Encoder.from_data(data)
+    return encoder, None if classes is None else tuple(map(str, classes)), encoder.width

@@ -1,0 +1,116 @@
+"""A linear model as arrays, and the answers of many of them at once.
+
+Every sum runs over the columns one after the other, in their order, element by element: no matrix product.
+So a row's answer is the same bits whether it is asked alone or among a million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+from spinney.core.features.encoding import Columns, Encoder, Floats, Integers
+
+
+class Link(IntEnum):
+    """From a score to the answer. The numbers are part of the codec."""
+
+    IDENTITY = 0  # the score is the prediction
+    LOGISTIC = 1  # one score: the log odds of the second of two classes
+    SOFTMAX = 2  # one score per class
+    CONSTANT = 3  # the intercepts are the probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """intercept: shape (k,), k the number of scores. coefficients: shape (k, width). fill: shape (width,),
+    what takes the place of a missing value.
+    """
+
+    link: Link
+    intercept: Floats
+    coefficients: Floats
+    fill: Floats
+
+
+def constant(values: Sequence[float], width: int, link: Link) -> Linear:
+    """The model that always answers `values`: one number, or with Link.CONSTANT each class' probability."""
+    k = len(values)
+    return Linear(link, np.array(values, dtype=np.float64), np.zeros((k, width)), np.zeros(width))
+
+
+def evaluate(encoders: Sequence[Encoder], models: Sequence[Linear], which: Integers, columns: Columns) -> Floats:
+    """The answers of the models, all with the same features, link and number of scores.
+
+    which: shape (n_rows,), each row's model. Returns shape (n_rows, 1) for Link.IDENTITY, else (n_rows, n_classes).
+    """
+    link, fixed = models[0].link, columns.numbers.shape[1]
+    scores = _stacked([model.intercept for model in models])[which].T.copy()
+    if link is Link.CONSTANT:
+        return np.ascontiguousarray(scores.T)
+    worded = bool(columns.words)  # then models differ in width
+    weighing = [model.coefficients[:, :fixed] if worded else model.coefficients for model in models]
+    coefficients = _stacked(weighing).transpose(1, 2, 0).copy()
+    fill = _stacked([model.fill[:fixed] if worded else model.fill for model in models]).T.copy()
+    with np.errstate(all="ignore"):  # a model that overflows answers NaN, which is nobody's answer
+        for i in range(fixed):
+            column = np.ascontiguousarray(columns.numbers[:, i])
+            missing = np.isnan(column)
+            if missing.any():
+                column = np.where(missing, fill[i][which], column)
+            for k, weights in enumerate(coefficients):
+                scores[k] += weights[i][which] * column
+        _add_words(scores, encoders, models, which, columns)
+        return _linked(scores, link)
+
+
+def _stacked(arrays: Sequence[Floats]) -> Floats:
+    """As np.stack, in a third of its time for thousands of small arrays."""
+    return np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
+
+
+def _add_words(
+    scores: Floats, encoders: Sequence[Encoder], models: Sequence[Linear], which: Integers, columns: Columns
+) -> None:
+    """Add the coefficient of each row's word, for each string feature; nothing where its model has no such word."""
+    start = [columns.numbers.shape[1]] * len(models)
+    for j, words in enumerate(columns.words):
+        place = {word: code for code, word in enumerate(words)}
+        known: list[int] = []
+        weights: list[Floats] = [np.zeros(len(scores))]
+        for m, (encoder, model) in enumerate(zip(encoders, models, strict=True)):
+            vocabulary = encoder.vocabularies[j]
+            for at, word in enumerate(vocabulary, start[m]):
+                if word in place:
+                    known.append(m * len(words) + place[word])
+                    weights.append(model.coefficients[:, at])
+            start[m] += len(vocabulary)
+        if known:
+            scores += np.stack(weights)[_found(np.array(known), which * len(words), columns.codes[:, j])].T
+
+
+def _found(known: Integers, base: Integers, codes: Integers) -> Integers:
+    """For each row 1 + the index in `known` of base + code; 0 where it is not there or the code is null."""
+    order = np.argsort(known)
+    asked = np.where(codes < 0, -1, base + codes)
+    at = np.minimum(np.searchsorted(known[order], asked), len(known) - 1)
+    return np.where(known[order][at] == asked, order[at] + 1, 0)
+
+
+def _linked(scores: Floats, link: Link) -> Floats:
+    if link is Link.IDENTITY:
+        return np.ascontiguousarray(scores.T)
+    if link is Link.LOGISTIC:
+        second = 1.0 / (1.0 + np.exp(-scores[0]))
+        return np.column_stack([1.0 - second, second])
+    top = scores[0].copy()
+    for score in scores[1:]:
+        np.maximum(top, score, out=top)
+    parts = [np.exp(score - top) for score in scores]
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return np.column_stack([part / total for part in parts])

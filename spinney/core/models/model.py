@@ -1,0 +1,79 @@
+"""What a payload becomes: one group's fitted model, from features to answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from spinney.core.features.encoding import Columns, Encoder, Floats, convert
+from spinney.core.models.filled import Filled
+from spinney.core.models.imported import Imported
+from spinney.core.models.linear import Linear, evaluate
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """An encoder and what answers behind it.
+
+    estimator: `Linear`, a fitted scikit-learn estimator that takes the encoder's matrix, a `Filled` one that takes it
+    without missing values, or an `Imported` one.
+    classes: for classification the labels, as text, in the order of the probabilities; None for regression.
+    """
+
+    encoder: Encoder
+    estimator: Any
+    classes: tuple[str, ...] | None = None
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        """Shape (n_rows,): float64 for regression, NaN where there is no answer; texts for classification.
+
+        Raises ContractError if the frame lacks a feature or holds one of another type.
+        """
+        raw = self.raw(convert(frame, self.encoder.features))
+        return raw[:, 0] if self.classes is None else labels_of(raw, self.classes)
+
+    def probabilities(self, frame: pd.DataFrame) -> tuple[tuple[str, ...], Floats] | None:
+        """The classes and a matrix of shape (n_rows, n_classes); None for regression. Raises like `predict`."""
+        if self.classes is None:
+            return None
+        return self.classes, self.raw(convert(frame, self.encoder.features))
+
+    def raw(self, columns: Columns) -> Floats:
+        """Shape (n_rows, 1) of predictions, or (n_rows, n_classes) of probabilities."""
+        if isinstance(self.estimator, Linear):
+            return evaluate([self.encoder], [self.estimator], np.zeros(len(columns), dtype=np.int64), columns)
+        if not len(columns):
+            return np.empty((0, len(self.classes or ("",))))
+        if isinstance(self.estimator, Imported):
+            return self.estimator.raw(columns, self._asked)
+        if isinstance(self.estimator, Filled):
+            matrix = self.estimator.filled(self.encoder.matrix(columns))
+            return self._asked(self.estimator.estimator, matrix, len(columns))
+        return self._asked(self.estimator, self.encoder.matrix(columns), len(columns))
+
+    def _asked(self, estimator: Any, given: Any, rows: int) -> Floats:
+        if self.classes is None:
+            return _shaped(estimator.predict(given), rows, 1)
+        if hasattr(estimator, "predict_proba"):
+            return _shaped(estimator.predict_proba(given), rows, len(self.classes))
+        answers = np.asarray(estimator.predict(given), dtype=object)
+        certain: Floats = (answers[:, None] == np.array(self.classes, dtype=object)).astype(np.float64)
+        return certain
+
+
+def labels_of(probabilities: Floats, classes: tuple[str, ...]) -> npt.NDArray[np.object_]:
+    """The likeliest class of each row, the first of equals; None where a probability is not finite."""
+    labels: npt.NDArray[np.object_] = np.array(classes, dtype=object)[np.argmax(probabilities, axis=1)]
+    labels[~np.isfinite(probabilities).all(axis=1)] = None
+    return labels
+
+
+def _shaped(values: Any, rows: int, width: int) -> Floats:
+    out = np.asarray(values, dtype=np.float64)
+    if out.size != rows * width or len(out) != rows:
+        raise ValueError(f"answers of shape {out.shape}, expected {rows} rows and {width} columns")
+    return out.reshape(rows, width)

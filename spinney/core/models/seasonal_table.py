@@ -1,0 +1,93 @@
+"""A table of answers by the place of a moment in the week, and how such places are named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from spinney.core import durations
+from spinney.core.features.encoding import Floats, Integers, minutes_of_week
+
+WEEK = 7 * 24 * 60
+"""Minutes of a week: what the encoding of a time keeps of it, besides the day of the year."""
+
+NAMED = {"hour_of_week": (WEEK, 60), "day_of_week": (WEEK, 24 * 60), "hour_of_day": (24 * 60, 60)}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The week cut into `period` minutes that repeat, those into cells of `step` minutes; Monday 00:00 UTC first.
+
+    Raises ValueError unless the one divides the week and the other the period.
+    """
+
+    period: int
+    step: int
+
+    def __post_init__(self) -> None:
+        if self.period < 1 or self.step < 1 or WEEK % self.period or self.period % self.step:
+            raise ValueError(f"a period of {self.period} minutes in cells of {self.step}: one must divide the other")
+
+    @classmethod
+    def named(cls, text: object) -> Cells:
+        """``"hour_of_week"``, ``"day_of_week"``, ``"hour_of_day"``, or ``"PERIOD/STEP"`` as in ``"12h/30m"``.
+
+        Raises ValueError for anything else.
+        """
+        if text in NAMED:
+            return cls(*NAMED[str(text)])
+        period, _, step = str(text).partition("/")
+        return cls(_minutes(period), _minutes(step))
+
+    def __len__(self) -> int:
+        return self.period // self.step
+
+    def of(self, minutes: Integers) -> Integers:
+        """The cell of each minute of the week; `len(self)`, which is none of them, for -1."""
+        return np.where(minutes < 0, len(self), minutes % self.period // self.step)
+
+    def refine(self, coarser: Cells) -> bool:
+        """Whether each of these cells lies in one of the coarser."""
+        return self.period % coarser.period == 0 and coarser.step % self.step == 0
+
+    @property
+    def begins(self) -> Integers:
+        """The first minute of each cell."""
+        return np.arange(len(self), dtype=np.int64) * self.step
+
+
+@dataclass(frozen=True, eq=False)
+class Seasonal:
+    """Answers by the cell of one time.
+
+    column, columns: the first of that time's columns in the encoder's matrix, and how many: 6, of a date 4.
+    values: shape (n_cells + 1, 1) of predictions or (n_cells + 1, n_classes) of probabilities; the last row is the
+    answer where the time is missing.
+    """
+
+    cells: Cells
+    column: int
+    columns: int
+    values: Floats
+
+    def predict(self, matrix: Floats) -> Floats:
+        """Shape (n_rows,)."""
+        answers: Floats = self.predict_proba(matrix)[:, 0]
+        return answers
+
+    def predict_proba(self, matrix: Floats) -> Floats:
+        """Shape (n_rows, n_classes)."""
+        circles = matrix[:, self.column : self.column + self.columns]
+        answers: Floats = self.values[self.cells.of(minutes_of_week(circles))]
+        return answers
+
+
+def _minutes(text: str) -> int:
+    length: Any = durations.parse(text)
+    minutes, rest = divmod(length, timedelta(minutes=1))
+    if rest:
+        raise ValueError(f"expected whole minutes; got {text!r}")
+    return int(minutes)

@@ -1,0 +1,64 @@
+"""A group's model as an object of scikit-learn's kind, for those who know nothing of fleets."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.utils.metaestimators import available_if
+
+from spinney.core.features.encoding import Floats
+from spinney.core.models import codec as codecs
+from spinney.core.models.model import Model
+
+
+class GroupModel(BaseEstimator):  # type: ignore[misc]
+    """Answers as the fleet does, to the bit, from a frame with the features as columns. It is fitted already.
+
+    codec, payload: as stored. Whoever makes one has verified their signature. They are opened at the first answer,
+    a pickle never.
+    """
+
+    def __init__(self, codec: str = "", payload: bytes = b"", group_key: str = "", model_id: str = "") -> None:
+        self.codec = codec
+        self.payload = payload
+        self.group_key = group_key
+        self.model_id = model_id
+
+    @property
+    def model(self) -> Model:
+        """The encoder and what answers behind it: coefficients, trees."""
+        return _opened(self.codec, self.payload)
+
+    def fit(self, X: object, y: object = None) -> GroupModel:
+        """Nothing: it stays what it is, as scikit-learn's own frozen estimators do."""
+        del X, y
+        return self
+
+    def predict(self, X: pd.DataFrame) -> npt.NDArray[Any]:
+        """Shape (n_rows,): numbers, or the names of classes. Raises ContractError if X lacks a feature."""
+        return self.model.predict(X)
+
+    @available_if(lambda self: self.model.classes is not None)  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: pd.DataFrame) -> Floats:
+        """Shape (n_rows, n_classes), in the order of `classes_`. Raises like `predict`."""
+        found = self.model.probabilities(X)
+        assert found is not None, "asked of a classification only"
+        return found[1]
+
+    @property
+    def classes_(self) -> npt.NDArray[np.object_]:
+        """The classes in the order of the probabilities; none for regression."""
+        return np.array(self.model.classes or (), dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+@lru_cache(maxsize=64)
+def _opened(codec: str, payload: bytes) -> Model:
+    return codecs.load(codec, payload)

@@ -1,0 +1,223 @@
+"""What to fit and how, as one value with a name that any process computes alike."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from functools import cached_property
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+from spinney.core.errors import ContractError
+from spinney.core.keys import is_parent
+from spinney.core.migration.type_widening import is_widening
+
+if TYPE_CHECKING:
+    from spinney.core.config import Config
+    from spinney.core.config import models as config_models
+
+FITTING = 2
+"""Raised whenever our own fitting of the same rows would give another model."""
+
+LIBRARIES = ("numpy", "scikit-learn")
+"""What a fitted model depends on besides our code."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column. type: a Spark SQL type in lower case."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to fit on one group's rows.
+
+    params: (name, JSON text), sorted by name. min_rows, window_rows: rows; of a group, the newest `window_rows`
+    not older than `window` are fitted. weight_half_life: age at which a row weighs half as much as the group's
+    newest; None: all weigh the same. source: SHA-256 of the user's code, empty for built-in estimators.
+    versions: (library, version), sorted. Five are no part of its name: shadow, fitted beside it in some groups and
+    compared; earlier, recipe_id -> recipe that champions may have been fitted by, fitted again to compare with;
+    refit_error, why none of those is fitted again; champion_error, why no champion is asked; renamed, (old name, new
+    name) of columns that they may have been fitted on.
+    """
+
+    estimator: str
+    params: tuple[tuple[str, str], ...]
+    features: tuple[Feature, ...]
+    target: Feature
+    task: str
+    loss: str
+    min_rows: int
+    window_rows: int
+    window: timedelta
+    weight_half_life: timedelta | None = None
+    source: str = ""
+    versions: tuple[tuple[str, str], ...] = ()
+    shadow: Shadow | None = None
+    earlier: tuple[tuple[str, Recipe], ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    refit_error: str | None = None
+    champion_error: str | None = None
+
+    @classmethod
+    def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
+        """The recipe a configuration asks for.
+
+        versions: library -> version; by default those installed here. Raises ContractError if the code of a
+        ``module:function`` estimator cannot be read.
+        """
+        fleet, asked = config.fleet, config.recipe
+        made = cls(
+            estimator=asked.estimator,
+            params=_written(asked.params),
+            features=tuple(_declared(config, name) for name in fleet.features),
+            target=_declared(config, fleet.target),
+            task=str(fleet.task),
+            loss=str(fleet.loss),
+            min_rows=asked.min_rows,
+            window_rows=asked.window_rows,
+            window=asked.window,
+            weight_half_life=asked.weight_half_life,
+            source=source_of(asked.estimator, asked.params),
+            versions=tuple(sorted((installed() if versions is None else versions).items())),
+        )
+        return replace(made, shadow=Shadow.of(config.shadow, made))
+
+    @cached_property
+    def recipe_id(self) -> str:
+        """SHA-256 in hex: equal in every process for the same recipe, code and library versions."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """What the name is made of, as JSON."""
+        own = asdict(replace(self, shadow=None, earlier=(), renamed=()))
+        del own["shadow"], own["earlier"], own["renamed"], own["refit_error"], own["champion_error"]
+        return canonical({"fitting": FITTING, **own})
+
+    @classmethod
+    def of_text(cls, text: str) -> Recipe:
+        """The recipe with this text, also of an earlier version of our fitting."""
+        own = json.loads(text)
+        del own["fitting"]
+        lifetimes = {name: own[name] and timedelta(microseconds=own[name]) for name in ("window", "weight_half_life")}
+        features = tuple(Feature(**each) for each in own["features"])
+        pairs = {name: tuple((key, value) for key, value in own[name]) for name in ("params", "versions")}
+        return cls(**{**own, **lifetimes, **pairs, "features": features, "target": Feature(**own["target"])})
+
+    def feature_now(self, feature: Feature) -> Feature:
+        """The feature of this recipe that has the values of one of an earlier recipe; that one where there is none."""
+        name = dict(self.renamed).get(feature.name, feature.name)
+        mine = next((each for each in self.features if each.name == name), feature)
+        return mine if mine.type == feature.type or is_widening(feature.type, mine.type) else feature
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The estimator's parameters as values."""
+        return {name: json.loads(text) for name, text in self.params}
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A second recipe, compared in a share of the groups, never answering.
+
+    spoiled: (group_key, error) of groups in which it ended the process; it is not tried there again. given_up: why it
+    is tried nowhere any more.
+    """
+
+    recipe: Recipe
+    share: float
+    spoiled: tuple[tuple[str, str], ...] = ()
+    given_up: str | None = None
+
+    @classmethod
+    def of(cls, asked: config_models.Shadow, beside: Recipe) -> Shadow | None:
+        """The shadow a configuration asks for: the recipe beside it with another estimator. None: none is asked for."""
+        if asked.estimator is None:
+            return None
+        try:
+            source = source_of(asked.estimator, asked.params)
+        except ContractError:
+            # What cannot be imported fails in each group's comparison, and nowhere else.
+            source = "unreadable"
+        params = _written(asked.params)
+        return cls(replace(beside, estimator=asked.estimator, params=params, source=source), asked.share)
+
+    def watches(self, group_key: str) -> bool:
+        """Whether this group is in the share: by a hash of its key, so in every process alike. A parent never is.
+
+        A greater share holds the groups of a smaller one.
+        """
+        drawn = int.from_bytes(hashlib.sha256(f"shadow\x00{group_key}".encode()).digest()[:8]) / 2**64
+        return drawn < self.share and not is_parent(group_key)
+
+
+def canonical(value: object) -> str:
+    """JSON with sorted keys and no spaces. A duration is its number of microseconds."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_microseconds)
+
+
+def source_digest(estimator: str) -> str:
+    """SHA-256 of the source of the module of a ``module:function``; empty for a built-in name.
+
+    The whole module counts, so that a changed function beside the named one makes another recipe.
+    """
+    module, colon, _ = estimator.partition(":")
+    if not colon:
+        return ""
+    try:
+        text = inspect.getsource(import_module(module))
+    except (ImportError, OSError, TypeError) as error:
+        raise ContractError(
+            f"recipe.estimator {estimator!r}: expected a Python module that can be imported with its source; "
+            f"got {error}. Put its folder on PYTHONPATH or install it"
+        ) from error
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _written(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, canonical(value)) for name, value in params.items()))
+
+
+def candidates(params: Mapping[str, Any]) -> list[str]:
+    """The estimators that parameters name: of recipes to choose from."""
+    listed = params.get("candidates")
+    found = [each.get("estimator") for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    return [name for name in found if isinstance(name, str)]
+
+
+def source_of(estimator: str, params: Mapping[str, Any]) -> str:
+    """The digest of all code of users that an estimator and its candidates name; of one alone `source_digest`.
+
+    Raises ContractError if some of it cannot be read.
+    """
+    digests = [digest for digest in map(source_digest, [estimator, *candidates(params)]) if digest]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
+
+
+def installed() -> dict[str, str]:
+    """The versions of LIBRARIES installed here. The one look outside that core takes: into package metadata."""
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
+def _declared(config: Config, name: str) -> Feature:
+    type_ = config.fleet.type_of(name)
+    if type_ is None:
+        raise ContractError(
+            f'fleet.columns: expected {name!r} in it, which is used; got nothing. Add `{name} = "…"` there'
+        )
+    return Feature(name, type_)
+
+
+def _microseconds(value: object) -> int:
+    if isinstance(value, timedelta):
+        return value // timedelta(microseconds=1)
+    name = type(value).__name__
+    raise ContractError(f"recipe.params: expected a JSON value; got {name} {value!r}")

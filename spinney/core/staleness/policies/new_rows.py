@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from spinney.core.staleness.group_state import Groups
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """Stale once this many mature labelled rows have come since the last attempt."""
+
+    rows: int
+    name: str = "new_rows"
+
+    @property
+    def limit(self) -> float:
+        return float(self.rows)
+
+    def limits(self, groups: Groups) -> npt.NDArray[np.float64]:
+        return np.full(len(groups), self.limit)
+
+    def measure(self, groups: Groups, clock: int) -> npt.NDArray[np.float64]:
+        del clock
+        has_model = groups["champion_id"] != ""
+        return np.where(has_model, groups["rows_since"].astype(np.float64), np.nan)
+
+    def words(self, value: float, limit: float) -> str:
+        return f"{value:.0f} new rows since the last attempt (limit {limit:.0f})"

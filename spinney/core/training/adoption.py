@@ -1,0 +1,122 @@
+"""Estimators from elsewhere as models of a fleet: what is asked of them before they may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import Encoder, Floats, convert, static_names, strings
+from spinney.core.models.imported import Imported
+from spinney.core.models.model import Model
+from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.training.training_rows import label_text
+
+Rows = tuple[pd.DataFrame, Floats]
+
+
+def adopted(estimator: Any, recipe: Recipe) -> Model:
+    """The estimator as a model of a fleet with this recipe's features, target and task; its `n_jobs` becomes 1.
+
+    Raises ContractError if it is none, is not fitted, or takes or answers something else than the fleet's.
+    """
+    kind = type(estimator).__name__
+    if not isinstance(estimator, BaseEstimator) or not hasattr(estimator, "predict"):
+        raise ContractError(f"expected a fitted scikit-learn estimator or pipeline; got {kind}")
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise ContractError(f"expected a fitted estimator; got a {kind} that is not") from error
+    if not (is_regressor(estimator) if recipe.task == "regression" else is_classifier(estimator)):
+        raise ContractError(f"expected an estimator for {recipe.task}, which is fleet.task; got {kind}, for another")
+    names = _names(estimator, recipe.features)
+    parameters = estimator.get_params(deep=True)
+    jobs = [name for name in parameters if name == "n_jobs" or name.endswith("__n_jobs")]
+    if jobs:
+        estimator.set_params(**dict.fromkeys(jobs, 1))
+    classes = _classes(estimator, recipe.target) if recipe.task == "classification" else None
+    # It needs no words: the frame has the strings themselves.
+    encoder = Encoder(recipe.features, ((),) * len(strings(recipe.features)))
+    return Model(encoder, Imported(estimator, names), classes)
+
+
+def tried(model: Model, rows: pd.DataFrame) -> Rows:
+    """Ask it on what of these rows has all that it takes, on two toy rows if that is none; those rows, and its answers.
+
+    rows: the features. Raises ContractError if it raises or has no finite answer.
+    """
+    features = model.encoder.features
+    names = model.estimator.names or tuple(each.name for each in features)
+    whole = rows[rows[list(names)].notna().all(axis=1)]
+    asked = whole if len(whole) else pd.DataFrame({each.name: _toy(each) for each in features})
+    of = (
+        f"on {len(whole)} stored rows of its group" if len(whole) else "on toy rows, as no event of its group is stored"
+    )
+    try:
+        answers = model.raw(convert(asked, features))
+    except Exception as error:  # whatever an estimator raises
+        raise ContractError(f"tried {of}: expected answers; got {type(error).__name__}: {error}") from error
+    if not np.isfinite(answers).all():
+        raise ContractError(f"tried {of}: expected finite answers; got NaN or infinity")
+    return asked, answers
+
+
+def _toy(feature: Feature) -> list[Any]:
+    if feature.type == "string":
+        return ["", ""]
+    if feature.type == "date":
+        return [date(1970, 1, 1)] * 2
+    return [pd.Timestamp(0, tz="UTC")] * 2 if feature.type == "timestamp" else [0.0, 1.0]
+
+
+def _names(estimator: Any, features: Sequence[Feature]) -> tuple[str, ...] | None:
+    """The columns of its frame; None where it takes the matrix."""
+    plain = {each.name: static_names((each,)) == (each.name,) for each in features}
+    if hasattr(estimator, "feature_names_in_"):
+        names = tuple(map(str, estimator.feature_names_in_))
+        words = {each.name for each in strings(tuple(features))}
+        if strangers := [name for name in names if name not in plain]:
+            raise ContractError(f"it was fitted on {', '.join(names)}: expected features of the fleet; got {strangers}")
+        if times := [name for name in names if not plain[name] and name not in words]:
+            raise ContractError(f"it was fitted on {times}: expected numbers, booleans or strings; got times")
+        return names
+    if others := [name for name, is_plain in plain.items() if not is_plain]:
+        raise ContractError(
+            f"it was fitted without names of columns: expected features that are all numbers or booleans; got {others} "
+            "in fleet.features. Fit it on a frame that has them by name"
+        )
+    width = getattr(estimator, "n_features_in_", len(plain))
+    if width != len(plain):
+        raise ContractError(f"expected an estimator of the fleet's {len(plain)} features; got one of {width}")
+    return None
+
+
+def _classes(estimator: Any, target: Feature) -> tuple[str, ...]:
+    """Its classes as the fleet writes them, in its own order."""
+    found = getattr(estimator, "classes_", None)
+    if not isinstance(found, np.ndarray) or found.ndim != 1:
+        raise ContractError(f"expected an estimator with one list of classes; got {found!r:.80}")
+    try:
+        classes = tuple(_class(value, target) for value in found.tolist())
+    except ValueError as error:
+        raise ContractError(f"its classes are {found.tolist()}: expected classes of type {target.type}") from error
+    if len(set(classes)) < len(classes):
+        raise ContractError(f"its classes are {found.tolist()}: expected all different as {target.type}")
+    if not hasattr(estimator, "predict_proba") and classes != tuple(found.tolist()):
+        raise ContractError("it has no probabilities: expected classes that are texts; got others")
+    return classes
+
+
+def _class(value: Any, target: Feature) -> str:
+    if target.type == "boolean" and value not in (True, False):  # 0 and 1 too
+        raise ValueError("a class that is no boolean")
+    if target.type != "string" and isinstance(value, float) and not value.is_integer():
+        raise ValueError("a class that is no integer")
+    return label_text(value, target)

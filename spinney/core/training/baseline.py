@@ -1,0 +1,47 @@
+"""What a constant answer would have lost: the group's own past, told to every newer row. The model to beat.
+
+For the absolute loss the median of the older labels, for the squared one their mean, for log loss how often each class
+came; all rows weigh the same. One pass over all groups: a median a group would cost more than many a fit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from spinney.core.features.encoding import Floats, Integers
+from spinney.core.training.held_out_loss import Rows
+from spinney.core.training.loss import SMALLEST, Loss
+from spinney.core.training.training_rows import History, ranges
+
+
+def constant_losses(history: History, begins: Integers, stops: Integers, rows: Rows, loss: Loss) -> Floats:
+    """The loss of each of these rows. begins, stops: where the older rows of each group lie, at least one each."""
+    sizes = stops - begins
+    older, of = ranges(begins, stops), np.repeat(np.arange(len(begins)), sizes)
+    labels = history.labels[rows.places]
+    if loss.task == "classification":
+        return _of_shares(history.labels[older], of, labels, rows.which, sizes)
+    numbers = history.labels[older].astype(np.float64)
+    with np.errstate(over="ignore"):  # a group's trouble is its own: its loss is none
+        if loss.name == "absolute":
+            middle = _medians(numbers, of, sizes)
+        else:
+            middle = np.bincount(of, numbers, len(sizes)) / sizes
+    return loss.per_row(labels, middle[rows.which])
+
+
+def _medians(numbers: Floats, of: Integers, sizes: Integers) -> Floats:
+    ordered = numbers[np.lexsort((numbers, of))]
+    first = np.cumsum(sizes) - sizes
+    medians: Floats = (ordered[first + (sizes - 1) // 2] + ordered[first + sizes // 2]) / 2
+    return medians
+
+
+def _of_shares(older: np.ndarray, of: Integers, labels: np.ndarray, which: Integers, sizes: Integers) -> Floats:
+    codes, known = pd.factorize(np.concatenate([older, labels]))
+    counted = pd.Series(of * len(known) + codes[: len(older)]).value_counts()
+    asked = which * len(known) + codes[len(older) :]
+    counts = counted.reindex(asked, fill_value=0).to_numpy(dtype=np.float64)
+    losses: Floats = -np.log(np.maximum(counts / sizes[which], SMALLEST))
+    return losses

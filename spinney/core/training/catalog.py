@@ -1,0 +1,80 @@
+"""From a name in the configuration to the object: a built-in one, or ``"module:name"`` of the user's own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from spinney.core.errors import ConfigError, Finding
+from spinney.core.similar_names import did_you_mean
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asks, for the message. key: of the configuration. kind: what is looked for, in one word."""
+
+    key: str = "recipe.estimator"
+    kind: str = "estimator"
+    source: str = "fleet.toml"
+
+
+def resolve(name: str, builtin: Mapping[str, T], asked: Asked | None = None) -> T:
+    """Return the object that `name` stands for. A user's module is imported now, and not before.
+
+    Raises ConfigError: no such name, or a module that is missing, fails, or has no such thing.
+    """
+    asked = asked or Asked()
+    if name in builtin:
+        return builtin[name]
+    module_name, colon, attribute = name.partition(":")
+    if not colon:
+        expected = f'a built-in {asked.kind}, or one of your own as "module:name"'
+        raise _refused(asked, expected, f'"{name}"', _meant(name, builtin))
+    if not module_name or not attribute.isidentifier():
+        raise _refused(
+            asked, '"module:name"', f'"{name}"', "Name a module and something in it, with one colon between."
+        )
+    found = _member(module_name, attribute, asked)
+    if not callable(found):
+        expected = f"`{attribute}` of {module_name} to be callable"
+        raise _refused(
+            asked, expected, f"a {type(found).__name__}", f"Make it a function that returns the {asked.kind}."
+        )
+    return cast(T, found)
+
+
+def _member(module_name: str, attribute: str, asked: Asked) -> object:
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if module_name == missing or module_name.startswith(f"{missing}."):
+            remedy = "Install it where this runs, or put its folder on PYTHONPATH; Spark's workers need it as well."
+            raise _refused(asked, f"a module `{module_name}`", "none of that name", remedy) from error
+        raise _failed(asked, module_name, error) from error
+    except Exception as error:  # a user's module may raise anything while it is imported
+        raise _failed(asked, module_name, error) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        remedy = did_you_mean(attribute, [name for name in vars(module) if not name.startswith("_")])
+        raise _refused(asked, f"`{attribute}` in module `{module_name}`", "nothing of that name", remedy) from error
+
+
+def _meant(name: str, builtin: Mapping[str, object]) -> str:
+    known = ", ".join(sorted(builtin))
+    meant = did_you_mean(name, builtin)
+    return f"{meant} Known: {known}." if meant.startswith("Did") else f"Known: {known}."
+
+
+def _failed(asked: Asked, module_name: str, error: Exception) -> ConfigError:
+    got = f"{type(error).__name__}: {error}"[:500]
+    return _refused(asked, f"module `{module_name}` to import", got, "Mend the module.")
+
+
+def _refused(asked: Asked, expected: str, got: str, remedy: str) -> ConfigError:
+    return ConfigError([Finding(asked.source, None, asked.key, expected, got, remedy)])

@@ -1,0 +1,62 @@
+"""What to fit: one module per estimator that has a name of its own.
+
+Adding one is adding a module here with ``NAME``, ``TASKS`` and ``kernel(task, params) -> Kernel``; nothing else is
+edited. Users name theirs ``"module:function"``: any function that returns an unfitted scikit-learn estimator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, cast
+
+from spinney.core.errors import ContractError, SpinneyError
+from spinney.core.training.catalog import resolve
+from spinney.core.training.kernels import Kernel, OneByOne
+
+Params = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """A named estimator. tasks: regression, classification or both. kernel: raises ContractError for wrong params."""
+
+    name: str
+    tasks: tuple[str, ...]
+    kernel: Callable[[str, Params], Kernel]
+
+
+@lru_cache(maxsize=1)
+def builtins() -> Mapping[str, BuiltIn]:
+    """Name -> estimator, of every module beside this one."""
+    modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
+    return {module.NAME: BuiltIn(module.NAME, module.TASKS, module.kernel) for module in modules}
+
+
+def kernel_for(estimator: str, task: str, params: Params) -> Kernel:
+    """The kernel of a recipe's estimator: a built-in name or ``"module:function"``.
+
+    Raises ConfigError for a name that cannot be found, ContractError for a task or params it does not take and for a
+    function that raises or returns no estimator.
+    """
+    found: object = resolve(estimator, cast(Mapping[str, object], builtins()))
+    try:
+        if not isinstance(found, BuiltIn):
+            return OneByOne(cast(Callable[..., Any], found)(**params), task)
+        if task in found.tasks:
+            return found.kernel(task, params)
+    except SpinneyError:
+        raise
+    except Exception as error:
+        raise ContractError(
+            f"recipe.estimator {estimator} with {dict(params)}: expected an unfitted estimator; got "
+            f"{type(error).__name__}: {error}. Mend recipe.params or the function"
+        ) from error
+    able = sorted(name for name, builtin in builtins().items() if task in builtin.tasks)
+    raise ContractError(
+        f"recipe.estimator {estimator}: expected one for {task}; got one for {' and '.join(found.tasks)}. "
+        f"Choose one of {', '.join(able)}"
+    )

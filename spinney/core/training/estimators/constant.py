@@ -1,0 +1,77 @@
+"""The group's own past as the answer: its (weighted) mean or median, or how often each class came.
+
+The model to beat: an estimator that loses to it has learned nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import Encoder, Floats
+from spinney.core.models.linear import Link, constant
+from spinney.core.models.model import Model
+from spinney.core.training.kernels import Fit, Kernel, Stack, Timer
+
+NAME = "constant"
+TASKS = ("regression", "classification")
+
+
+def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
+    """params: statistic, "mean" (by default) or "median"; classification has none."""
+    allowed = {"statistic"} if task == "regression" else set()
+    statistic = params.get("statistic", "mean")
+    if set(params) - allowed or statistic not in {"mean", "median"}:
+        raise ContractError(
+            f'recipe.params of constant for {task}: expected {{ statistic = "mean" or "median" }} for regression '
+            f"and none for classification; got {dict(params)}"
+        )
+    return Constant(task, statistic)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The kernel."""
+
+    task: str
+    statistic: str
+
+    def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
+        fits = []
+        for g in range(len(stack)):
+            began = timer()
+            model = self._model(stack, stack.rows(g))
+            fits.append(Fit((timer() - began) * 1e3, model))
+        return fits
+
+    def _model(self, stack: Stack, rows: slice) -> Model:
+        labels = stack.labels[rows]
+        weights = np.ones(len(labels)) if stack.weights is None else stack.weights[rows]
+        columns = stack.columns.take(rows)
+        # No words: a constant does not look at them.
+        encoder = Encoder(columns.features, ((),) * len(columns.words))
+        if self.task == "regression":
+            middle = weighted_median if self.statistic == "median" else _mean
+            value = middle(labels, weights)
+            return Model(encoder, constant([value], encoder.width, Link.IDENTITY))
+        classes = sorted(set(labels.tolist()))
+        shares = [float(weights[labels == label].sum() / weights.sum()) for label in classes]
+        return Model(encoder, constant(shares, encoder.width, Link.CONSTANT), tuple(classes))
+
+
+def _mean(labels: Floats, weights: Floats) -> float:
+    return float(np.average(labels, weights=weights))
+
+
+def weighted_median(labels: Floats, weights: Floats) -> float:
+    """The mean of the lower and the upper weighted median."""
+    order = np.argsort(labels, kind="stable")
+    below = np.cumsum(weights[order])
+    half = below[-1] / 2
+    lower, upper = np.searchsorted(below, half, side="left"), np.searchsorted(below, half, side="right")
+    upper = min(upper, len(labels) - 1)
+    return float((labels[order][lower] + labels[order][upper]) / 2)

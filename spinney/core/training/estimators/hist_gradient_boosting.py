@@ -1,0 +1,19 @@
+"""Gradient boosted trees over binned features; missing values are a branch of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+from spinney.core.training.kernels import Kernel, OneByOne
+
+NAME = "hist_gradient_boosting"
+TASKS = ("regression", "classification")
+
+
+def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
+    """params: those of scikit-learn's HistGradientBoostingRegressor or …Classifier."""
+    kind = HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
+    return OneByOne(kind(**params), task)

@@ -1,0 +1,19 @@
+"""A forest of trees, seeded from the group's key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+from spinney.core.training.kernels import Kernel, OneByOne
+
+NAME = "random_forest"
+TASKS = ("regression", "classification")
+
+
+def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
+    """params: those of scikit-learn's RandomForestRegressor or …Classifier."""
+    kind = RandomForestRegressor if task == "regression" else RandomForestClassifier
+    return OneByOne(kind(**params), task)

@@ -1,0 +1,210 @@
+"""Ridge regression on standardised features, all groups in one call.
+
+The model is that of ``SimpleImputer(mean) → StandardScaler → Ridge(alpha)``, weights given to the last step alone.
+Per group the sums of products about its own mean, then one stacked solve. Nothing is padded and each sum runs over
+one group's rows only, so that a group's model is the same bits whoever its neighbours are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import Encoder, Floats, Integers
+from spinney.core.models.linear import Linear, Link
+from spinney.core.models.model import Model
+from spinney.core.training.kernels import Fit, Kernel, Stack, Timer
+
+NAME = "ridge"
+TASKS = ("regression",)
+
+CHUNK_ROWS = 16_384
+"""Rows worked on at a time: the columns of that many stay in the processor's cache."""
+
+
+def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
+    """params: alpha, a number not below zero, 1.0 by default."""
+    del task  # there is only one
+    unknown = sorted(set(params) - {"alpha"})
+    alpha = params.get("alpha", 1.0)
+    if unknown or isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha < np.inf:
+        raise ContractError(f"recipe.params of ridge: expected {{ alpha = a number not below 0 }}; got {dict(params)}")
+    return StackedRidge(float(alpha))
+
+
+@dataclass(frozen=True)
+class StackedRidge:
+    """The kernel. alpha: the penalty on the standardised coefficients, as scikit-learn's Ridge counts it."""
+
+    alpha: float
+
+    def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
+        began = timer()
+        fits: list[Model | Exception] = [ValueError("not fitted")] * len(stack)
+        for part in _parts(stack):
+            for g, fitted in zip(part.groups, self._solve(part), strict=True):
+                fits[g] = fitted if isinstance(fitted, Exception) else Model(part.encoders[g], fitted)
+        ms = (timer() - began) * 1e3 / max(1, len(stack))
+        return [Fit(ms, error=fit) if isinstance(fit, Exception) else Fit(ms, fit) for fit in fits]
+
+    def _solve(self, part: _Part) -> Iterator[Linear | Exception]:
+        with np.errstate(all="ignore"):  # an overflow ends as a model that is not finite, which is found and named
+            sums = _sums(part)
+            a = sums.products + self.alpha * np.eye(sums.products.shape[1])
+            betas, errors = _solved(a, sums.moments)
+            coefficients = betas / sums.scale
+            intercept = sums.label_mean.copy()
+            for i in range(coefficients.shape[1]):
+                intercept -= coefficients[:, i] * sums.center[:, i]
+        each = zip(intercept[:, None], coefficients[:, None], sums.fill, strict=True)
+        for g, (own_intercept, own_coefficients, fill) in enumerate(each):
+            yield errors[g] if g in errors else Linear(Link.IDENTITY, own_intercept, own_coefficients, fill)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Groups whose matrices are equally wide. groups: their places in the stack; matrix: (width, n_rows)."""
+
+    groups: list[int]
+    encoders: Mapping[int, Encoder]
+    matrix: Floats
+    labels: Floats
+    weights: Floats | None
+    starts: Integers
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Per group, of standardised columns: fill, center, scale (n, p); products (n, p, p), moments and label_mean."""
+
+    fill: Floats
+    center: Floats
+    scale: Floats
+    products: Floats
+    moments: Floats
+    label_mean: Floats
+
+
+def _parts(stack: Stack) -> Iterator[_Part]:
+    encoders = _encoders(stack)
+    learned = stack.columns.words  # without, all have one encoder
+    widths = np.array([encoder.width for encoder in (encoders if learned else encoders[:1])], dtype=np.int64)
+    widths = np.broadcast_to(widths, len(encoders))
+    sizes = np.diff(stack.starts).tolist()
+    for width in np.unique(widths):
+        chunk: list[int] = []
+        rows = 0
+        for g in np.flatnonzero(widths == width).tolist():
+            chunk.append(g)
+            rows += sizes[g]
+            if rows >= CHUNK_ROWS:
+                yield _part(stack, encoders, chunk)
+                chunk, rows = [], 0
+        if chunk:
+            yield _part(stack, encoders, chunk)
+
+
+def _encoders(stack: Stack) -> list[Encoder]:
+    if not stack.columns.words:  # nothing to learn: one for all
+        return [Encoder(stack.columns.features)] * len(stack)
+    return [Encoder.learn(stack.columns.take(stack.rows(g))) for g in range(len(stack))]
+
+
+def _part(stack: Stack, encoders: list[Encoder], groups: list[int]) -> _Part:
+    sizes = np.array([stack.starts[g + 1] - stack.starts[g] for g in groups])
+    if groups[-1] - groups[0] + 1 == len(groups):  # neighbours
+        rows: Any = slice(int(stack.starts[groups[0]]), int(stack.starts[groups[-1] + 1]))
+    else:
+        rows = np.concatenate([np.arange(stack.starts[g], stack.starts[g + 1]) for g in groups])
+    if stack.columns.words:
+        matrix = np.concatenate([encoders[g].matrix(stack.columns.take(stack.rows(g))) for g in groups])
+    else:
+        matrix = stack.columns.numbers[rows]
+    return _Part(
+        groups,
+        {g: encoders[g] for g in groups},
+        np.ascontiguousarray(matrix.T),
+        stack.labels[rows],
+        None if stack.weights is None else stack.weights[rows],
+        np.concatenate([[0], np.cumsum(sizes)]),
+    )
+
+
+def _sums(part: _Part) -> _Sums:
+    width, sizes = len(part.matrix), np.diff(part.starts)
+    of_row = np.repeat(np.arange(len(sizes)), sizes)
+
+    def per_group(values: Floats) -> Floats:
+        return np.add.reduceat(values, part.starts[:-1])
+
+    weights = part.weights
+    total = sizes.astype(np.float64) if weights is None else per_group(weights)
+    label_mean = per_group(part.labels if weights is None else weights * part.labels) / total
+    labels = part.labels - label_mean[of_row]
+    fill, center, scale = (np.empty((len(sizes), width)) for _ in range(3))
+    columns = []
+    for i, column in enumerate(part.matrix):
+        filled, fill[:, i] = _filled(column, sizes, of_row, per_group)
+        mean = per_group(filled) / sizes
+        apart = filled - mean[of_row]
+        scale[:, i] = _scale(per_group(apart * apart) / sizes, mean, sizes)
+        standard = apart / scale[:, i][of_row]
+        weighted_mean = per_group(standard if weights is None else weights * standard) / total
+        center[:, i] = mean + weighted_mean * scale[:, i]
+        columns.append(standard - weighted_mean[of_row])
+    products, moments = np.empty((len(sizes), width, width)), np.empty((len(sizes), width))
+    for i, standard in enumerate(columns):
+        weighted = standard if weights is None else weights * standard
+        moments[:, i] = per_group(weighted * labels)
+        for j in range(i + 1):
+            products[:, i, j] = products[:, j, i] = per_group(weighted * columns[j])
+    return _Sums(fill, center, scale, products, moments, label_mean)
+
+
+def _filled(
+    column: Floats, sizes: Integers, of_row: Integers, per_group: Callable[[Floats], Floats]
+) -> tuple[Floats, Floats]:
+    """The column with its missing values replaced by the group's mean, and that mean; 0 where all are missing."""
+    missing = np.isnan(column)
+    there = np.where(missing, 0.0, column)
+    present = sizes - per_group(missing.astype(np.float64))
+    fill = per_group(there) / np.maximum(present, 1.0)
+    return np.where(missing, fill[of_row], column), fill
+
+
+def _scale(variance: Floats, mean: Floats, sizes: Integers) -> Floats:
+    """Standard deviations; 1 for a column that is constant but for rounding, by scikit-learn's own bound."""
+    eps = np.finfo(np.float64).eps
+    is_constant = variance <= sizes * eps * variance + (sizes * mean * eps) ** 2
+    return np.where(is_constant, 1.0, np.sqrt(variance))
+
+
+def _solved(a: Floats, b: Floats) -> tuple[Floats, dict[int, Exception]]:
+    """Solve each system; where one is singular, each by itself, and that one by least squares."""
+    try:
+        return _solve(a, b), {}
+    except np.linalg.LinAlgError:
+        out = np.full_like(b, np.nan)
+    errors: dict[int, Exception] = {}
+    for g in range(len(a)):
+        try:
+            out[g] = _solved_alone(a[g], b[g])
+        except np.linalg.LinAlgError as error:
+            errors[g] = error
+    return out, errors
+
+
+def _solve(a: Floats, b: Floats) -> Floats:
+    return np.asarray(np.linalg.solve(a, b[..., None])[..., 0], dtype=np.float64)
+
+
+def _solved_alone(a: Floats, b: Floats) -> Floats:
+    try:
+        solution: Floats = _solve(a[None], b[None])[0]
+        return solution
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.lstsq(a, b)[0], dtype=np.float64)

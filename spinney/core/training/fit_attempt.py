@@ -1,0 +1,212 @@
+"""One group's attempt at a model: what is known of it when it begins, and the row of the result that it becomes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from json.encoder import encode_basestring_ascii as quoted
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from schemas.vocabulary import Decision, ModelStatus
+from spinney.core.errors import (
+    MAX_ERROR_CHARACTERS,
+    ContractError,
+    Corrupt,
+    FitFailed,
+    GroupError,
+    TimedOut,
+    TooFewRows,
+)
+from spinney.core.features.encoding import NULL_TIME, Integers
+from spinney.core.models import codec
+from spinney.core.models.model import Model
+from spinney.core.models.signing import Claim, Signer
+from spinney.core.recipes.display_name import IMPORTED
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training import champion_model, current_group
+from spinney.core.training.fit_request import Ask
+from spinney.core.training.kernels import Fit
+from spinney.core.training.training_rows import History
+
+NOTHING_NEWER = "no held-out row is newer than the champion"
+
+HELD_OUT = 5
+"""One row in so many is held out: the newest fifth."""
+
+COLUMNS = (
+    "group_key",
+    "status",
+    "model_id",
+    "parent_model_id",
+    "recipe_id",
+    "error_class",
+    "error",
+    "rows",
+    "trained_from",
+    "trained_through",
+    "metrics",
+    "codec",
+    "payload",
+    "signature",
+    "fit_ms",
+)
+
+
+@dataclass
+class Attempt:
+    """What becomes one row of the result."""
+
+    ask: Ask
+    g: int
+    rows: int
+    heldout: int = 0
+    status: str = ModelStatus.FITTED
+    model_id: str | None = None
+    error: GroupError | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    model: Model | None = None
+    sealed: tuple[str, bytes, bytes] | None = None
+    ms: float = 0.0
+    compared: Integers | None = None
+
+    def fail(self, error: GroupError) -> None:
+        statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}
+        self.status = statuses.get(type(error), ModelStatus.FAILED)
+        self.error, self.model_id, self.model, self.sealed = error, None, None, None
+
+    def refuse_comparison(self, why: str, *, refit_failed: bool) -> None:
+        """Note why the champion, or its recipe fitted again, is not compared."""
+        self.metrics["champion_error"] = why[:MAX_ERROR_CHARACTERS]
+        if known := self.metrics.get("uncompared"):
+            known["refit_failed"] |= refit_failed
+            known["why"] = self.metrics["champion_error"]
+
+
+def attempt_of(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer) -> Attempt:
+    rows = int(history.starts[g + 1] - history.starts[g])
+    attempt = Attempt(ask, g, rows)
+    if rows < max(1, recipe.min_rows):
+        attempt.fail(TooFewRows(ask.group_key, rows, max(1, recipe.min_rows)))
+        return attempt
+    attempt.model_id = model_id_of(ask.group_key, history.fingerprint(g), recipe.recipe_id)
+    if attempt.model_id == ask.champion_id and _signed(ask, signer):
+        attempt.status = Decision.KEPT
+        return attempt
+    attempt.heldout = max(1, rows // HELD_OUT)
+    attempt.metrics = {
+        "heldout_rows": 0,
+        "challenger_loss": None,
+        "constant_loss": None,
+        "champion_loss": None,
+        "champion_id": ask.champion_id,
+        "train_loss": None,
+    }
+    if ask.recipe_id not in (None, recipe.recipe_id):
+        attempt.metrics["changed_from"] = ask.recipe_id
+        if _stands_uncompared(ask, signer):
+            attempt.metrics["uncompared"] = {"why": NOTHING_NEWER, "refit_failed": False}
+    return attempt
+
+
+def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_id: str | None = None) -> str:
+    """SHA-256 in hex. Equal for the same work, whoever does it, whenever."""
+    parent = "null" if parent_model_id is None else quoted(parent_model_id)
+    # The text of a JSON list: an encoder is set up anew for each list, which takes longer than the digest.
+    text = f"[{quoted(group_key)}, {quoted(fingerprint)}, {quoted(recipe_id)}, {parent}]"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_open(attempt: Attempt) -> bool:
+    return attempt.status == ModelStatus.FITTED
+
+
+def take_fit(attempt: Attempt, fit: Fit) -> None:
+    attempt.ms += fit.ms
+    attempt.model = fit.model
+    attempt.metrics |= fit.scores
+    if fit.model is None:
+        attempt.fail(FitFailed.of(attempt.ask.group_key, fit.error or RuntimeError("the kernel gave no model")))
+
+
+def seen_through(ask: Ask) -> int:
+    """Through when the champion has seen rows. One that does not say may have seen them all."""
+    return (
+        np.iinfo(np.int64).max if ask.champion_id is None or ask.trained_through == NULL_TIME else ask.trained_through
+    )
+
+
+def _stands_uncompared(ask: Ask, signer: Signer) -> bool:
+    """Whether a champion of another recipe is to be kept where nothing can be compared with it.
+
+    Not one that cannot answer. Nor an imported model that does not say through when it was trained: it could never be
+    compared, and is a group's first model only until one is fitted.
+    """
+    is_imported = str(ask.recipe_id).startswith(IMPORTED)
+    return not (is_imported and ask.trained_through == NULL_TIME) and _signed(ask, signer)
+
+
+def _signed(ask: Ask, signer: Signer) -> bool:
+    """Whether the champion can answer: one whose key was lost is fitted again, on the same rows too."""
+    try:
+        claim, payload = champion_model.claim_of(ask)
+        signer.verify(claim, payload, ask.signature)
+    except Corrupt:
+        return False
+    return True
+
+
+def seal(attempt: Attempt, signer: Signer) -> None:
+    key = attempt.ask.group_key
+    if attempt.model is None or attempt.model_id is None:
+        raise AssertionError(f"group {key} is fitted without a model")
+    current_group.begin(key, current_group.STORE)
+    try:
+        name, payload = codec.dump(attempt.model)
+    except ContractError as error:
+        attempt.fail(FitFailed.of(key, error))
+        return
+    claim = Claim(key, attempt.model_id, name)
+    attempt.sealed = (name, payload, signer.sign(claim, payload))
+
+
+def results(attempts: Sequence[Attempt], history: History, recipe: Recipe) -> pd.DataFrame:
+    times, starts = history.times, history.starts
+    sealed: list[tuple[str | None, bytes | None, bytes | None]] = [a.sealed or (None, None, None) for a in attempts]
+    errors = [_words(attempt.error) for attempt in attempts]
+    first = [int(times[starts[a.g]]) if a.rows else NULL_TIME for a in attempts]
+    last = [int(times[starts[a.g + 1] - 1]) if a.rows else NULL_TIME for a in attempts]
+    values: Mapping[str, Any] = {
+        "group_key": [a.ask.group_key for a in attempts],
+        "status": [str(a.status) for a in attempts],
+        "model_id": [a.model_id for a in attempts],
+        "parent_model_id": [None] * len(attempts),
+        "recipe_id": [recipe.recipe_id] * len(attempts),
+        "error_class": [error_class for error_class, _ in errors],
+        "error": [text for _, text in errors],
+        "rows": np.array([a.rows for a in attempts], dtype=np.int64),
+        "trained_from": _stamps(first),
+        "trained_through": _stamps(last),
+        "metrics": [json.dumps(a.metrics) for a in attempts],
+        "codec": [name for name, _, _ in sealed],
+        "payload": [payload for _, payload, _ in sealed],
+        "signature": [signature for _, _, signature in sealed],
+        "fit_ms": np.array([a.ms for a in attempts], dtype=np.float64),
+    }
+    objects = {name: pd.Series(list(of), dtype=object) for name, of in values.items() if isinstance(of, list)}
+    return pd.DataFrame({**values, **objects}, columns=list(COLUMNS))
+
+
+def _words(error: GroupError | None) -> tuple[str | None, str | None]:
+    if isinstance(error, FitFailed):
+        return error.error_class, error.error
+    return (None, None) if error is None else (type(error).__name__, str(error)[:MAX_ERROR_CHARACTERS])
+
+
+def _stamps(microseconds_: Sequence[int]) -> pd.Series[Any]:
+    stamps = np.array(microseconds_, dtype=np.int64).astype("datetime64[us]")
+    return pd.Series(stamps).dt.tz_localize("UTC")

@@ -1,0 +1,47 @@
+"""Which groups are to be fitted, each with what is known of its champion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import microseconds
+
+CHAMPION = ("id", "codec", "payload", "signature", "trained_through", "recipe_id")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A group to fit, and its champion if it has one. trained_through: microseconds, NULL_TIME if not known.
+
+    recipe_id: what the champion was fitted by; None if not known.
+    """
+
+    group_key: str
+    champion_id: str | None
+    codec: str | None
+    payload: bytes | None
+    signature: bytes | None
+    trained_through: int
+    recipe_id: str | None = None
+
+
+def asks_of(asks: pd.DataFrame) -> list[Ask]:
+    """The asks of a frame as `fit_groups` takes it. Raises ContractError for a group that stands there twice."""
+    if "group_key" not in asks or asks["group_key"].isna().any() or asks["group_key"].duplicated().any():
+        raise ContractError("asks: group_key: expected one row per group; got a group twice or none")
+    lacking = {f"champion_{name}": None for name in CHAMPION if f"champion_{name}" not in asks}
+    full = asks.assign(**lacking)
+    through = microseconds(full["champion_trained_through"])
+    texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
+    blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
+    recipes = _objects(full["champion_recipe_id"])
+    return [Ask(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), recipes, strict=True)]
+
+
+def _objects(values: pd.Series[Any]) -> list[Any]:
+    out = values.astype(object)
+    return out.where(out.notna(), None).tolist()

@@ -1,0 +1,192 @@
+"""How many groups are fitted in one call.
+
+A kernel takes the rows of many groups, one group after the other, and gives back one model or one error per group.
+A group's model must not depend on which other groups are in the call: not in one bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.impute import KNNImputer, SimpleImputer
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.validation import has_fit_parameter
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import Columns, Encoder, Floats, Integers
+from spinney.core.models.filled import Filled, means
+from spinney.core.models.linear import Linear, Link, constant
+from spinney.core.models.model import Model
+from spinney.core.training import current_group
+from spinney.core.training.estimator_template import Template
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The training rows of many groups, each group's together and sorted by (event_time, event_id).
+
+    starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one.
+    labels: shape (n_rows,): finite float64, or texts for classification. weights: shape (n_rows,), or None.
+    loss: the fleet's, by name, for kernels that choose.
+    """
+
+    keys: tuple[str, ...]
+    columns: Columns
+    starts: Integers
+    labels: npt.NDArray[Any]
+    weights: Floats | None
+    loss: str = ""
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def rows(self, g: int) -> slice:
+        """Where group g's rows are."""
+        return slice(int(self.starts[g]), int(self.starts[g + 1]))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One group's attempt: a model, or what the estimator raised.
+
+    ms: milliseconds it took. scores: what is to be kept of a choice, as JSON.
+    """
+
+    ms: float
+    model: Model | None = None
+    error: Exception | None = None
+    scores: Mapping[str, Any] = field(default_factory=dict)
+
+
+Timer = Callable[[], float]
+
+
+class Kernel(Protocol):
+    """Fits every group of a stack. timer: seconds, as time.perf_counter."""
+
+    def fit(self, stack: Stack, timer: Timer) -> list[Fit]: ...
+
+
+@dataclass(frozen=True)
+class OneByOne:
+    """The default kernel: a loop of scikit-learn fits, each behind its own guard.
+
+    template: an unfitted estimator or pipeline; cloned for each group. Missing values are replaced by the column's
+    mean unless it deals with them itself. A `random_state` left None is seeded from the group's key, and
+    `n_jobs` is 1. In classification a group with one class is answered by that class.
+    fold: turns a fitted estimator that deals with missing values into arrays; None leaves it as it is.
+    """
+
+    template: Any
+    task: str
+    fold: Callable[[Any], Linear] | None = None
+
+    def __post_init__(self) -> None:
+        lacking = [verb for verb in ("fit", "predict", "get_params") if not hasattr(self.template, verb)]
+        if lacking or isinstance(self.template, type):
+            raise ContractError(
+                f"recipe.estimator: expected an unfitted scikit-learn estimator or pipeline; got {self.template!r} "
+                f"without {', '.join(lacking) or 'being an instance'}. Return such an object from the function"
+            )
+
+    def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
+        try:
+            template = Template.of(self.template)
+            fills = not handles_missing(template.estimator)
+        except Exception as error:  # a constructor that scikit-learn cannot repeat
+            return [Fit(0.0, error=error)] * len(stack)
+        # Of numbers alone there is nothing to learn: one encoder for all.
+        shared = None if stack.columns.words else Encoder(stack.columns.features)
+        with template.as_validated():
+            return [self._fit_group(_Asked(template, fills, shared), stack, g, timer) for g in range(len(stack))]
+
+    def _fit_group(self, asked: _Asked, stack: Stack, g: int, timer: Timer) -> Fit:
+        current_group.begin(stack.keys[g], current_group.FIT)
+        began = timer()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model = self._model(asked, stack, g)
+        except Exception as error:
+            # Without its frames: they would hold on to what it has allocated.
+            return Fit((timer() - began) * 1e3, error=error.with_traceback(None))
+        return Fit((timer() - began) * 1e3, model)
+
+    def _model(self, asked: _Asked, stack: Stack, g: int) -> Model:
+        rows = stack.rows(g)
+        columns, labels = stack.columns.take(rows), stack.labels[rows]
+        encoder = asked.encoder or Encoder.learn(columns)
+        if self.task == "classification" and (labels == labels[0]).all():
+            return Model(encoder, constant([1.0], encoder.width, Link.CONSTANT), (str(labels[0]),))
+        estimator = asked.template.copy(seed_of(stack.keys[g]))
+        weights = {} if stack.weights is None else weight_arguments(estimator, stack.weights[rows])
+        matrix = encoder.matrix(columns).copy()
+        fill = means(matrix)
+        missing = np.isnan(matrix)
+        if missing.any():
+            # Boosted trees find no bins in a column of nothing: they would fail for a sensor that one group lacks.
+            matrix[:, missing.all(axis=0)] = 0.0
+            if asked.fills:
+                matrix = np.where(missing, fill, matrix)
+        estimator.fit(matrix, labels.copy(), **weights)
+        classes = tuple(map(str, estimator.classes_)) if self.task == "classification" else None
+        if self.fold:
+            return Model(encoder, self.fold(estimator), classes)
+        return Model(encoder, Filled(estimator, fill) if asked.fills else estimator, classes)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What all groups of a call share. fills: the estimator takes no NaN. encoder: None where each group learns one."""
+
+    template: Template
+    fills: bool
+    encoder: Encoder | None
+
+
+def on_one_thread() -> AbstractContextManager[Any]:
+    """While it lasts, BLAS and OpenMP use one thread: from about 100 columns on, sums over more give other bits."""
+    limit: AbstractContextManager[Any] = _pools().limit(limits=1)
+    return limit
+
+
+@lru_cache(maxsize=1)
+def _pools() -> Any:
+    return ThreadpoolController()
+
+
+def handles_missing(estimator: Any) -> bool:
+    """Whether an estimator takes NaN: a pipeline does if an imputer comes before the first step that does not."""
+    if not isinstance(estimator, Pipeline):
+        return isinstance(estimator, SimpleImputer | KNNImputer) or bool(get_tags(estimator).input_tags.allow_nan)
+    for _, step in estimator.steps:
+        if isinstance(step, SimpleImputer | KNNImputer):
+            return True
+        if step not in {None, "passthrough"} and not handles_missing(step):
+            return False
+    return True
+
+
+def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
+    """The arguments of `fit` that hand `weights` to the last step; none where it does not weigh rows."""
+    steps = []
+    while isinstance(estimator, Pipeline):
+        step, estimator = estimator.steps[-1]
+        steps.append(step)
+    name = "__".join([*steps, "sample_weight"])
+    return {name: weights} if has_fit_parameter(estimator, "sample_weight") else {}
+
+
+def seed_of(group_key: str) -> int:
+    """A seed of 32 bits that is the group's own, in every process."""
+    return int.from_bytes(hashlib.sha256(group_key.encode()).digest()[:4], "big")

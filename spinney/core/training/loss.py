@@ -1,0 +1,132 @@
+r"""How wrong an answer was: one loss for gate, health, staleness and backtest, in pandas and in Spark SQL.
+
+========  ========================================  =========
+absolute  \|label - prediction\|                      regression
+squared   (label - prediction)²                     regression
+log       -ln(probability of the label), clipped    classification
+========  ========================================  =========
+
+Null, NaN or infinite in anything that goes in or comes out is no loss at all: NaN here, null in Spark; it is never
+counted. A class that the model does not know has probability 0, which is clipped to SMALLEST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import Floats
+
+SMALLEST = 1e-15
+"""The least probability that is believed: log loss is at most 34.54."""
+
+Answered = npt.NDArray[Any] | tuple[tuple[str, ...], Floats] | Sequence[Mapping[str, float] | None]
+"""Predictions, shape (n_rows,); or classes and probabilities, shape (n_rows, n_classes); or a mapping per row."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss by name. Use `LOSSES` or `loss_named`."""
+
+    name: str
+    task: str
+    _per_row: Callable[[npt.NDArray[Any], Any], Floats]
+    _sql: Callable[[str, str, str], str]
+
+    def per_row(self, label: npt.NDArray[Any], answered: Answered) -> Floats:
+        """The loss of each row, NaN where there is none. label: numbers, or texts for `log`."""
+        with np.errstate(all="ignore"):
+            out = self._per_row(label, answered)
+        return np.where(np.isfinite(out), out, np.nan)
+
+    def sql(self, label: str = "label", prediction: str = "prediction", probabilities: str = "probabilities") -> str:
+        """The same as a Spark SQL expression over three columns; null where there is no loss.
+
+        label, prediction: expressions of type double, label of type string for `log`; probabilities:
+        map<string,double>.
+        """
+        return self._sql(label, prediction, probabilities)
+
+
+def loss_named(name: str) -> Loss:
+    """Raises ContractError for a name that is none of LOSSES."""
+    if name not in LOSSES:
+        raise ContractError(f"fleet.loss: expected one of {', '.join(LOSSES)}; got {name!r}")
+    return LOSSES[name]
+
+
+def _numbers(values: npt.NDArray[Any]) -> Floats:
+    if values.dtype == object:
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return values.astype(np.float64)
+
+
+def _absolute(label: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Floats:
+    return np.abs(_numbers(label) - _numbers(prediction))
+
+
+def _squared(label: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Floats:
+    difference = _numbers(label) - _numbers(prediction)
+    return difference * difference
+
+
+def _log(label: npt.NDArray[Any], answered: Any) -> Floats:
+    probability = _of_label(label, *answered) if isinstance(answered, tuple) else _in_mappings(label, answered)
+    probability[~np.isfinite(probability)] = np.nan
+    return -np.log(np.maximum(probability, SMALLEST))
+
+
+def _of_label(label: npt.NDArray[Any], classes: tuple[str, ...], probabilities: Floats) -> Floats:
+    place = {name: at for at, name in enumerate(classes)}
+    at = np.array([place.get(text, -1) for text in label], dtype=np.int64)
+    out = np.where(at < 0, 0.0, probabilities[np.arange(len(label)), at])
+    out[[not isinstance(text, str) for text in label]] = np.nan
+    # An answer with a hole in it is no answer, even if the hole is another class'.
+    out[~np.isfinite(probabilities).all(axis=1)] = np.nan
+    return out
+
+
+def _in_mappings(label: npt.NDArray[Any], answered: Sequence[Mapping[str, float] | None]) -> Floats:
+    def probability(text: object, known: Mapping[str, float] | None) -> float:
+        if known is None or not isinstance(text, str):
+            return np.nan
+        found = known.get(text, 0.0)
+        # As coalesce() in SQL: a null probability is none.
+        return 0.0 if found is None else float(found)
+
+    pairs = zip(label, answered, strict=True)
+    return np.array([probability(text, known) for text, known in pairs], dtype=np.float64)
+
+
+def _if_finite(expression: str) -> str:
+    # In Spark NaN is greater than everything, infinity too: one comparison turns both away.
+    return f"CASE WHEN abs({expression}) < double('infinity') THEN {expression} END"
+
+
+def _log_sql(label: str, prediction: str, probabilities: str) -> str:
+    del prediction
+    # try_element_at: a missing class is null, also under ANSI.
+    probability = f"coalesce(try_element_at({probabilities}, {label}), 0D)"
+    there = f"({label}) IS NOT NULL AND ({probabilities}) IS NOT NULL AND abs({probability}) < double('infinity')"
+    return f"CASE WHEN {there} THEN -ln(greatest({SMALLEST!r}D, {probability})) END"
+
+
+LOSSES: Mapping[str, Loss] = {
+    loss.name: loss
+    for loss in (
+        Loss("absolute", "regression", _absolute, lambda label, answer, _: _if_finite(f"abs(({label}) - ({answer}))")),
+        Loss(
+            "squared",
+            "regression",
+            _squared,
+            # Not pow(): a product is the same bits in NumPy and on the JVM.
+            lambda label, answer, _: _if_finite(f"((({label}) - ({answer})) * (({label}) - ({answer})))"),
+        ),
+        Loss("log", "classification", _log, _log_sql),
+    )
+}

@@ -1,0 +1,133 @@
+"""A champion's own recipe, fitted again on older rows, to compare it with a changed recipe on rows that neither saw.
+
+A champion that has seen the held-out rows cannot be measured on them. Where today's recipe is another than the one it
+was fitted by, that one is fitted on the rows before the held-out ones, as the challenger is, and measured in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from spinney.core.errors import fit_error_text
+from spinney.core.features.encoding import Floats, Integers
+from spinney.core.keys import is_parent
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training import current_group
+from spinney.core.training.estimators import kernel_for
+from spinney.core.training.held_out_loss import Rows, losses, no_answer, split
+from spinney.core.training.kernels import Fit, Timer
+from spinney.core.training.loss import loss_named
+from spinney.core.training.training_rows import History
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Refit:
+    """A group to fit again. stop: the place of its oldest held-out row; places: of the rows to measure on."""
+
+    g: int
+    recipe_id: str
+    stop: int
+    places: Integers
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """losses: of each of `places`; None where there is none, and error says why. ms: what it took."""
+
+    estimator: str
+    losses: Floats | None
+    error: str | None
+    ms: float
+
+
+def refitted(
+    history: History,
+    refits: Sequence[Refit],
+    recipes: Mapping[str, Recipe],
+    timer: Timer,
+    known_error: str | None = None,
+) -> list[Refitted]:
+    """What each group's earlier recipe is wrong by on its held-out rows. recipes: by recipe_id. Never raises.
+
+    known_error: why none is tried.
+    """
+    if known_error is not None:
+        return [_failed(recipes[each.recipe_id], known_error) for each in refits]
+    found: dict[int, Refitted] = {}
+    for name in dict.fromkeys(each.recipe_id for each in refits):
+        alike = [each for each in refits if each.recipe_id == name]
+        try:
+            with current_group.said_as(current_group.REFIT):
+                current_group.begin(None, current_group.FIT)
+                measured = _measured(history, alike, recipes[name], timer)
+        except Exception as error:  # of the recipe as a whole: no such estimator any more, another column
+            measured = [_failed(recipes[name], fit_error_text(history.keys[each.g], error)) for each in alike]
+        found |= {each.g: said for each, said in zip(alike, measured, strict=True)}
+    return [found[each.g] for each in refits]
+
+
+def _measured(history: History, refits: Sequence[Refit], recipe: Recipe, timer: Timer) -> list[Refitted]:
+    own = history.with_features(recipe.features)
+    begins = np.array([_begin(history, each, recipe) for each in refits], dtype=np.int64)
+    stops = np.array([each.stop for each in refits], dtype=np.int64)
+    fits: list[Fit | None] = [None] * len(refits)
+    able = np.flatnonzero(begins < stops).tolist()
+    if able:
+        kernel = kernel_for(recipe.estimator, recipe.task, recipe.arguments)
+        stack = own.stack([refits[at].g for at in able], stops[able], recipe, begins[able])
+        for at, fit in zip(able, kernel.fit(stack, timer), strict=True):
+            fits[at] = fit
+    return _asked(own, refits, fits, recipe)
+
+
+def _begin(history: History, refit: Refit, recipe: Recipe) -> int:
+    """Where the rows begin that this recipe would have been fitted on when the oldest held-out row came."""
+    begin, stop = int(history.starts[refit.g]), refit.stop
+    if not is_parent(history.keys[refit.g]):
+        begin = max(begin, stop - recipe.window_rows)
+    oldest = int(history.times[stop]) - recipe.window // _MICROSECOND
+    return begin + int(np.searchsorted(history.times[begin:stop], oldest, side="left"))
+
+
+def _asked(history: History, refits: Sequence[Refit], fits: Sequence[Fit | None], recipe: Recipe) -> list[Refitted]:
+    made = [(at, fit.model) for at, fit in enumerate(fits) if fit is not None and fit.model is not None]
+    which = np.repeat(np.arange(len(made)), [len(refits[at].places) for at, _ in made])
+    places = np.concatenate([refits[at].places for at, _ in made]) if made else np.empty(0, dtype=np.int64)
+
+    def begin(nth: int) -> None:
+        current_group.begin(history.keys[refits[made[nth][0]].g], current_group.ASK)
+
+    rows = Rows(places, which)
+    of_all, raised = losses(history, [model for _, model in made], rows, loss_named(recipe.loss), begin)
+    parts = enumerate(zip(made, split(of_all, which), strict=True))
+    answered = {at: (own, raised.get(nth)) for nth, ((at, _), own) in parts}
+    out = []
+    for at, (refit, fit) in enumerate(zip(refits, fits, strict=True)):
+        key = history.keys[refit.g]
+        if fit is None:
+            out.append(_failed(recipe, "no row of its window lies before the held-out rows"))
+            continue
+        own, error = answered.get(at, (None, fit.error))
+        if own is None or error is not None:
+            out.append(_failed(recipe, fit_error_text(key, error), fit.ms))
+        elif np.isnan(own).any():
+            out.append(_failed(recipe, no_answer(key, None).cause, fit.ms))
+        else:
+            out.append(Refitted(recipe.estimator, own, None, fit.ms))
+    return out
+
+
+def _failed(recipe: Recipe, error: str, ms: float = 0.0) -> Refitted:
+    return Refitted(recipe.estimator, None, error, ms)
+
+
+def as_metrics(refit: Refit, found: Refitted) -> dict[str, Any]:
+    """What a fit's metrics say of it."""
+    return {"estimator": found.estimator, "recipe_id": refit.recipe_id}

@@ -1,0 +1,192 @@
+"""The rows that groups are fitted on: chosen, put in order, and named by a fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import NULL_TIME, Columns, Floats, Integers, convert, floats, microseconds
+from spinney.core.keys import is_parent
+from spinney.core.recipes.recipe import Feature, Recipe
+from spinney.core.training.kernels import Stack
+
+_MICROSECOND = pd.Timedelta(1, "us")
+
+
+@dataclass(frozen=True)
+class History:
+    """Each group's training rows together, oldest first: by (event_time, event_id).
+
+    starts: shape (n_groups + 1,). times: microseconds since 1970, UTC. labels: float64, or texts.
+    """
+
+    keys: tuple[str, ...]
+    columns: Columns
+    starts: Integers
+    times: Integers
+    ids: npt.NDArray[np.object_]
+    labels: npt.NDArray[Any]
+
+    def fingerprint(self, g: int) -> str:
+        """SHA-256 in hex over what a model sees of group g's rows, and their names and times."""
+        rows = slice(int(self.starts[g]), int(self.starts[g + 1]))
+        labels = self.labels[rows]
+        digest = hashlib.sha256(json.dumps(self.ids[rows].tolist()).encode())
+        digest.update(self.times[rows].tobytes())
+        digest.update(self.columns.numbers[rows].tobytes())
+        digest.update(json.dumps(labels.tolist()).encode() if labels.dtype == object else labels.tobytes())
+        for j, words in enumerate(self.columns.words):
+            texts = [None if code < 0 else words[code] for code in self.columns.codes[rows, j].tolist()]
+            digest.update(json.dumps(texts).encode())
+        return digest.hexdigest()
+
+    def with_features(self, features: tuple[Feature, ...]) -> History:
+        """The same rows with these of the features only. Raises ContractError for one that is not there."""
+        return self if features == self.columns.features else replace(self, columns=self.columns.only(features))
+
+    def stack(self, groups: Sequence[int], stops: Integers, recipe: Recipe, begins: Integers | None = None) -> Stack:
+        """What a kernel fits. stops: for each of the groups, where its rows end (to leave its newest out).
+
+        begins: where they begin (to leave its oldest out); None: with its first.
+        """
+        begins = self.starts[list(groups)] if begins is None else begins
+        rows = ranges(begins, stops)
+        starts = np.concatenate([[0], np.cumsum(stops - begins)]).astype(np.int64)
+        weights = None
+        if recipe.weight_half_life is not None:
+            age = np.repeat(self.times[stops - 1], stops - begins) - self.times[rows]
+            weights = np.exp2(-age / (recipe.weight_half_life / _MICROSECOND))
+        keys, columns = tuple(self.keys[g] for g in groups), self.columns.take(rows)
+        return Stack(keys, columns, starts, self.labels[rows], weights, recipe.loss)
+
+
+def ranges(begins: Integers, stops: Integers) -> Integers:
+    """The places begins[0] … stops[0] - 1, begins[1] … one after the other."""
+    sizes = stops - begins
+    shift = begins - (np.cumsum(sizes) - sizes)
+    places: Integers = np.arange(int(sizes.sum()), dtype=np.int64) + np.repeat(shift, sizes)
+    return places
+
+
+def select(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datetime) -> History:
+    """The rows that the recipe fits of each of these groups; `rows` is left unchanged.
+
+    Left out, in this order: rows of other groups, rows without a (finite) label, rows older than `window` before
+    `clock`, second rows of one event_id (the first by (event_time, event_id) stays), and all but the newest
+    `window_rows` of a group; a parent's rows come as a sample of their own size. Raises ContractError if a column is
+    missing or of another type.
+    """
+    needed = ["group_key", "event_id", "event_time", "label"]
+    if missing := [name for name in needed if name not in rows]:
+        raise ContractError(f"rows: expected columns {needed} and the features; got none of {missing}")
+    group = pd.Index(keys).get_indexer(pd.Index(rows["group_key"], dtype=object)).astype(np.int64)
+    times = _times(rows)
+    labels, labelled = _labels(rows["label"], recipe)
+    horizon = _us(clock) - recipe.window // _MICROSECOND
+    chosen = np.flatnonzero((group >= 0) & labelled & (times >= horizon))
+    columns = convert(rows, recipe.features)
+    ids = rows["event_id"].to_numpy(dtype=object)
+    order = chosen[np.lexsort((times[chosen], group[chosen]))]
+    order = _ties_broken(order, group, times, _Texts(ids, columns, labels))
+    order = order[~_repeated(group[order], ids[order])]
+    parents = np.fromiter((is_parent(key) for key in keys), dtype=np.bool_, count=len(keys))
+    order = order[parents[group[order]] | _newest(order, group, recipe.window_rows)]
+    starts = np.searchsorted(group[order], np.arange(len(keys) + 1)).astype(np.int64)
+    return History(tuple(keys), columns.take(order), starts, times[order], ids[order], labels[order])
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What orders rows of one time: the event_id, and for copies of one event what they hold."""
+
+    ids: npt.NDArray[np.object_]
+    columns: Columns
+    labels: npt.NDArray[Any]
+
+    def of(self, row: int) -> tuple[str, bytes, str]:
+        words = [
+            known[code] if code >= 0 else None
+            for known, code in zip(self.columns.words, self.columns.codes[row], strict=True)
+        ]
+        return str(self.ids[row]), self.columns.numbers[row].tobytes(), json.dumps([words, self.labels[row]])
+
+
+def _ties_broken(order: Integers, group: Integers, times: Integers, texts: _Texts) -> Integers:
+    """Rows of one group and time, put in the order of their event_ids."""
+    same = (np.diff(group[order]) == 0) & (np.diff(times[order]) == 0)
+    if not same.any():
+        return order
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
+    out = order.copy()
+    for begin, last in edges.reshape(-1, 2).tolist():
+        out[begin : last + 1] = sorted(order[begin : last + 1].tolist(), key=texts.of)
+    return out
+
+
+def _repeated(group: Integers, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    codes, known = pd.factorize(ids)
+    if (codes < 0).any():
+        raise ContractError("rows: event_id: expected a text in every row; got null")
+    if len(known) == len(ids):
+        return np.zeros(len(ids), dtype=np.bool_)
+    return pd.Series(group * len(known) + codes).duplicated().to_numpy()
+
+
+def _newest(order: Integers, group: Integers, window_rows: int) -> npt.NDArray[np.bool_]:
+    of = group[order]
+    stops = np.searchsorted(of, of, side="right")
+    newest: npt.NDArray[np.bool_] = stops - np.arange(len(order)) <= window_rows
+    return newest
+
+
+def _times(rows: pd.DataFrame) -> Integers:
+    try:
+        times = microseconds(rows["event_time"])
+    except TypeError as error:
+        raise ContractError(f"rows: event_time: {error}") from error
+    if (times == NULL_TIME).any():
+        raise ContractError("rows: event_time: expected a time in every row; got null")
+    return times
+
+
+def _us(clock: datetime) -> int:
+    stamp = pd.Timestamp(clock)
+    aware = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp
+    return int((aware - pd.Timestamp(0, tz="UTC")) // _MICROSECOND)
+
+
+def _labels(values: pd.Series[Any], recipe: Recipe) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """The labels as the estimator sees them, and which rows have one."""
+    if recipe.task == "regression":
+        try:
+            numbers: Floats = floats(values)
+        except (TypeError, ValueError) as error:
+            raise ContractError(f"rows: label: expected {recipe.target.type}; got {error}") from error
+        return numbers, np.isfinite(numbers)
+    there = values.notna().to_numpy(dtype=np.bool_)
+    texts = np.full(len(values), None, dtype=object)
+    texts[there] = [label_text(value, recipe.target) for value in values.to_numpy(dtype=object)[there]]
+    return texts, there
+
+
+def label_text(value: Any, target: Feature) -> str:
+    """A class as text, as Spark's cast to string writes it. Raises ContractError for another type of target."""
+    kind = target.type.partition("(")[0]
+    if kind == "string":
+        return str(value)
+    if kind == "boolean":
+        return "true" if value else "false"
+    if kind in {"tinyint", "smallint", "int", "bigint"}:
+        return str(int(value))
+    raise ContractError(
+        f"fleet.target: expected text, boolean or integer classes; got {target.name} of type {target.type}"
+    )

@@ -1,0 +1,128 @@
+"""Which topics a fleet reads, by the ids that Kafka gave them: `topics.json` below its root.
+
+A topic that was deleted and made again under the same name has another id, and its offsets name other records: a query
+that went on from its checkpoint would skip as many of them as it had read of the old topic, without a word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from schemas.vocabulary import QueryName
+from spinney.core.config import Config
+from spinney.core.errors import StoreError
+from spinney.kafka import client
+from spinney.kafka.topics import Absence, Topic, extent, required
+from spinney.storage import atomic_files, charter, checkpoints, leases
+from spinney.storage.layout import checkpoint, root
+
+FILE = "topics.json"
+READERS = (QueryName.INGEST, QueryName.SCORE)
+"""The queries that read Kafka."""
+
+
+class Acceptance(StrEnum):
+    """What became of a topic that somebody accepts, in words."""
+
+    REWOUND = "is read from its start"
+    SAME = "is the one that was read before; nothing changed"
+    NOT_READ = "was not read before; nothing changed"
+    NO_ID = "has no id (Kafka before 2.8), so whether it is the one that was read before is not known; nothing changed"
+
+
+def known(config: Config) -> dict[str, str]:
+    """Return topic -> id, of those that were read before."""
+    file = _file(config)
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+
+
+def made_again(config: Config, found: Mapping[str, Topic | Absence]) -> list[Topic]:
+    """Topics that have another id than when they were read. Kafka before 2.8 has none, and nothing is found."""
+    before = known(config)
+    topics = (found.get(name) for name in client.topics_read(config))
+    return [
+        topic for topic in topics if isinstance(topic, Topic) and _differs(before, topic) and _was_read(config, topic)
+    ]
+
+
+def ensure_same(config: Config, found: Mapping[str, Topic]) -> None:
+    """Remember the ids of the topics that the fleet reads from now on.
+
+    Raises StoreError: a topic was deleted and made again since it was read.
+    """
+    for topic in made_again(config, found):
+        raise StoreError(explained(config, topic))
+    _remember(config, {name: found[name] for name in client.topics_read(config) if name in found})
+
+
+def accept(config: Config, name: str) -> Acceptance:
+    """Let the queries read a topic that was made again from its start.
+
+    So is one that was read before ids were kept: only whoever accepts it knows that it is another one. The queries keep
+    their state and what they have read of the other topic. Safe to repeat after a crash.
+    Raises StoreError: not a topic that the fleet reads. Busy: a query that reads it runs.
+    """
+    read = client.topics_read(config)
+    if name not in read:
+        raise StoreError(f"--accept-topic {name}: expected a topic that the fleet reads: {', '.join(read)}")
+    topic = required(config, [name])[name]
+    with leases.held(config, READERS):
+        if not _was_read(config, topic):
+            return Acceptance.NOT_READ
+        if topic.id is None:
+            return Acceptance.NO_ID
+        if known(config).get(name) == topic.id:
+            return Acceptance.SAME
+        first = extent(config, topic).first
+        for query in READERS:
+            checkpoints.rewind(checkpoint(config, query), name, first)
+        charter.begin_topic(config, name)
+        _remember(config, {name: topic})  # last: until then a start is refused
+    return Acceptance.REWOUND
+
+
+def accepted(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """Accept these topics one by one; what became of each, in words. Raises as `accept`."""
+    for name in names:
+        yield f"topic {name}: {accept(config, name)}"
+
+
+def explained(config: Config, topic: Topic) -> str:
+    """What happened to a topic that was made again, and what to do."""
+    name, now = topic.name, extent(config, topic)
+    read = {query: checkpoints.kafka_offsets(checkpoint(config, query), name) for query in READERS}
+    until = "; ".join(f"{query} up to {_said(offsets)}" for query, offsets in read.items() if offsets is not None)
+    return (
+        f"topic {name} on {config.kafka.bootstrap_servers}: expected the one that was read before (id "
+        f"{known(config)[name]}; {until}); found another of that name, made since (id {topic.id}), with {now.records} "
+        "records, none of them read. What the old topic held beyond those offsets is lost. To read the new one from "
+        f"its start: `spinney stream --accept-topic {name}` (an event whose id came within kafka.duplicates_within is "
+        "a duplicate)"
+    )
+
+
+def _said(offsets: Mapping[str, int]) -> str:
+    return ", ".join(f"offset {offset} of partition {partition}" for partition, offset in offsets.items())
+
+
+def _differs(before: Mapping[str, str], topic: Topic) -> bool:
+    return topic.id is not None and before.get(topic.name, topic.id) != topic.id
+
+
+def _was_read(config: Config, topic: Topic) -> bool:
+    locations = [checkpoint(config, query) for query in READERS]
+    return any(checkpoints.kafka_offsets(location, topic.name) is not None for location in locations)
+
+
+def _remember(config: Config, topics: Mapping[str, Topic]) -> None:
+    before = known(config)
+    now = before | {name: topic.id for name, topic in topics.items() if topic.id is not None}
+    if now != before:
+        atomic_files.replace(_file(config), json.dumps(now, indent=1).encode())
+
+
+def _file(config: Config) -> Path:
+    return atomic_files.folder(root(config)) / FILE

@@ -1,0 +1,106 @@
+"""What topics hold, read by Kafka's own client: ends of partitions, headers of records. Commits no offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from spinney.core.config import Config
+from spinney.core.errors import Busy, StoreError
+from spinney.kafka import client
+from spinney.kafka.client_options import consumer_settings
+
+SECONDS = 10.0
+RECORDS_AT_ONCE = 500
+
+GROUP = "spinney-reads-only"
+
+Offsets = Mapping[str, Mapping[int, int]]
+"""topic -> partition -> offset."""
+
+
+def ends(config: Config, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+    """Return topic -> partition -> the offset that the next record gets.
+
+    Raises Busy: no broker. StoreError: a topic that does not exist.
+    """
+    there = client.existing_topics(config)
+    found: dict[str, dict[int, int]] = {}
+    consumer = _consumer(config)
+    try:
+        for topic in sorted(topics):
+            if topic not in there:
+                raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
+            partitions = [TopicPartition(topic, number) for number in range(there[topic])]
+            found[topic] = {each.partition: _watermarks(consumer, each)[1] for each in partitions}
+    finally:
+        consumer.close()
+    return found
+
+
+def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """The offset of the first record and that of the next one."""
+    try:
+        first, end = consumer.get_watermark_offsets(partition, timeout=SECONDS)
+    except KafkaException as error:
+        raise Busy(f"topic {partition.topic}: its ends cannot be read: {error.args[0].str()}. Try again") from error
+    return int(first), int(end)
+
+
+def lost_since(config: Config, beginnings: Offsets) -> set[str]:
+    """Return the topics of which records from these offsets on may be gone: by retention, or with the topic itself.
+
+    Raises Busy: no broker.
+    """
+    there = client.existing_topics(config)
+    found = set()
+    consumer = _consumer(config)
+    try:
+        for partition in _partitions(beginnings):
+            if partition.partition >= there.get(partition.topic, 0):
+                found.add(partition.topic)
+                continue
+            first, end = _watermarks(consumer, partition)
+            if not first <= partition.offset <= end:
+                found.add(partition.topic)
+    finally:
+        consumer.close()
+    return found
+
+
+def headers_since(config: Config, beginnings: Offsets, name: str) -> Iterator[str]:
+    """The values of a header in all records from these offsets on, to the end as it is.
+
+    Partitions that do not exist any more have none. Records of transactions that are open or were aborted are read too:
+    behind an open one there may be others that are in the topic for good. Raises Busy: a partition cannot be read.
+    """
+    there = client.existing_topics(config)
+    partitions = [each for each in _partitions(beginnings) if each.partition < there.get(each.topic, 0)]
+    open_ = {(each.topic, each.partition) for each in partitions}
+    consumer = _consumer(config, "read_uncommitted")
+    try:
+        consumer.assign(partitions)
+        while open_:
+            messages = consumer.consume(RECORDS_AT_ONCE, timeout=SECONDS)
+            if not messages:
+                raise Busy(f"topics {', '.join(beginnings)}: no answer for {SECONDS:g} s; try again")
+            for message in messages:
+                error = message.error()
+                if error is None:
+                    yield from (value.decode() for key, value in message.headers() or () if key == name and value)
+                elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's name of a public code
+                    open_.discard((message.topic(), message.partition()))
+                else:
+                    raise Busy(f"topic {message.topic()}: cannot be read: {error.str()}. Try again")
+    finally:
+        consumer.close()
+
+
+def _partitions(offsets: Offsets) -> list[TopicPartition]:
+    return [TopicPartition(topic, at, start) for topic, each in offsets.items() for at, start in each.items()]
+
+
+def _consumer(config: Config, isolation: str = "read_committed") -> Consumer:
+    settings = {**consumer_settings(config, GROUP), "isolation.level": isolation}
+    return Consumer({**settings, "auto.offset.reset": "earliest", "log_level": 0})

@@ -1,0 +1,111 @@
+"""`events` and `outcomes` sorted by group while they grow, so that a refit reads its groups' rows and little else.
+
+Each partition is a log-structured merge tree (`spinney.tables.merge_selection`). Files that are sorted already are
+told by their name, `clustered-<run>-<number>.parquet`: whoever writes sorted files by `spinney.tables.sorted_files`
+under such a name spares this module the work.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deltalake import DeltaTable
+
+from schemas import tables
+from spinney.tables import table_files
+from spinney.tables.file_rewriting import Rewrite, Source, Target, checkpoint_if_due, commit, rewrite, workspace
+from spinney.tables.merge_selection import AT_REST, WHILE_WRITTEN, Rule, Run, choose
+from spinney.tables.table_files import CLUSTERED, TableFile
+
+SORT_BY = {
+    tables.EVENTS.name: ("shard", "group_key", "event_time", "event_id"),
+    tables.OUTCOMES.name: ("shard", "group_key", "event_id"),
+}
+"""Table -> the order of its clustered files."""
+
+
+@dataclass(frozen=True)
+class CommitGuard:
+    """How a rewrite keeps out of the way of a query that writes the same directory.
+
+    lock: held for each commit, and by the query while it writes a batch. interrupted: whether to give up; what is not
+    committed by then has no effect.
+    """
+
+    lock: AbstractContextManager[Any]
+    interrupted: Callable[[], bool]
+
+
+UNGUARDED = CommitGuard(nullcontext(), lambda: False)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Files of one partition that are to become one run."""
+
+    sources: tuple[Source, ...]
+
+    @property
+    def files(self) -> int:
+        return sum(len(source.files) for source in self.sources)
+
+
+def due(table: DeltaTable, *, asked: bool) -> list[Merge]:
+    """What to merge now. asked: all that helps; else what pays while the table grows."""
+    partitions: dict[tuple[Any, ...], list[TableFile]] = defaultdict(list)
+    for file in table_files.files(table):
+        partitions[tuple(file.partition.values())].append(file)
+    # Rows go into the partition of the day on which they came: only the newest still grows.
+    newest = max((key for key in partitions if None not in key), default=None)
+    merges = (
+        _merge(files, WHILE_WRITTEN if key == newest and not asked else AT_REST) for key, files in partitions.items()
+    )
+    return [each for each in merges if each is not None]
+
+
+def _merge(files: list[TableFile], rule: Rule) -> Merge | None:
+    by_run: dict[str, list[TableFile]] = defaultdict(list)
+    for file in sorted(files, key=lambda each: each.path):
+        by_run[run_of(file.path)].append(file)
+    runs = {
+        name: Run(name, tuple(f.path for f in found), sum(f.bytes for f in found)) for name, found in by_run.items()
+    }
+    chosen = choose(runs.pop("", Run("", (), 0)), list(runs.values()), rule)
+    if not chosen:
+        return None
+    return Merge(tuple(Source(tuple(by_run[run.name]), is_sorted=bool(run.name)) for run in chosen))
+
+
+def run_of(path: str) -> str:
+    """The run that a file belongs to; "" when it is not clustered."""
+    name = Path(path).name
+    return name[len(CLUSTERED) :].rpartition("-")[0] if name.startswith(CLUSTERED) else ""
+
+
+def cluster(table: DeltaTable, name: str, guard: CommitGuard = UNGUARDED, *, asked: bool = False) -> list[Rewrite]:
+    """Carry out the merges that are due; what was done. name: the table's, a key of SORT_BY."""
+    return carry_out(table, due(table, asked=asked), Target(SORT_BY[name], CLUSTERED), guard)
+
+
+def carry_out(table: DeltaTable, merges: Sequence[Merge], target: Target, guard: CommitGuard) -> list[Rewrite]:
+    """Rewrite these files; what was done. Only for whoever holds the directory's lease. Raises rewriting.Interrupted.
+
+    A merge one of whose files is gone when it is committed is left out: the next call finds what is due then.
+    """
+    done = []
+    if not merges:
+        return []
+    with workspace(table) as place:
+        for each in merges:
+            prepared = rewrite(table, each.sources, target, place, guard.interrupted)
+            with guard.lock:
+                committed = commit(table, prepared, target.prefix.rstrip("-"))
+            if committed:
+                checkpoint_if_due(table)
+                done.append(prepared)
+    return done

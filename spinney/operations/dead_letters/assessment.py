@@ -1,0 +1,80 @@
+"""Whether a dead letter would be accepted if it was sent again now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pyarrow.dataset as ds
+
+from schemas import messages, tables
+from schemas.contract import Contract
+from spinney.core import keys
+from spinney.core.config import Config
+from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.validation import judge
+from spinney.operations.dead_letters.letters import LOADED
+from spinney.storage.layout import directory
+from spinney.tables import delta, table_files
+
+FROM_A_FILE = "came from a file, not from a topic: correct the file, and `spinney load` it again"
+OTHER_TOPIC = "from a topic that this fleet does not read"
+STORED = "the table has this id of its group already"
+REPEATED = "another one has the same id of its group"
+
+
+@dataclass(frozen=True)
+class Name:
+    """What is stored once: an id within its group, of events or of outcomes."""
+
+    table: str
+    group_key: str
+    event_id: str
+
+
+class Assessor:
+    """Assesses records by the configuration as it is. now: the time that they would get."""
+
+    def __init__(self, config: Config, now: datetime | None = None) -> None:
+        self._config = config
+        self._now = now or datetime.now(UTC)
+        kafka = config.kafka
+        self._kinds: dict[str, tuple[Contract, Rules]] = {
+            kafka.events: (tables.EVENTS, rules_of(config, messages.EVENT))
+        }
+        if kafka.outcomes is not None:
+            self._kinds[kafka.outcomes] = (tables.OUTCOMES, rules_of(config, messages.OUTCOME))
+
+    def name_of(self, topic: str, value: bytes | None) -> Name | str:
+        """Return what the record would be stored as, or why it would not be accepted."""
+        if topic.startswith(LOADED):
+            return FROM_A_FILE
+        if topic not in self._kinds:
+            return OTHER_TOPIC
+        base, rules = self._kinds[topic]
+        found = judge(value, self._now, rules)
+        if found.values is None:
+            about = f" ({found.field})" if found.field else ""
+            return f"would be rejected again: {found.reason}{about}"
+        fleet = self._config.fleet
+        return Name(base.name, keys.encode([found.values[name] for name in fleet.group]), found.values[fleet.event_id])
+
+
+def stored(config: Config, names: Collection[Name]) -> set[Name]:
+    """Those that the tables have already."""
+    return {each for base in (tables.EVENTS, tables.OUTCOMES) for each in _stored_in(config, base, names)}
+
+
+def _stored_in(config: Config, base: Contract, names: Collection[Name]) -> set[Name]:
+    mine: Mapping[tuple[str, str], Name] = {
+        (each.group_key, each.event_id): each for each in names if each.table == base.name
+    }
+    table = delta.opened(config, directory(config, base)) if mine else None
+    if table is None:
+        return set()
+    columns = ["group_key", "event_id"]
+    same_id = ds.field("event_id").isin(sorted({event_id for _, event_id in mine}))
+    rows = table_files.read_groups(table, columns, {key for key, _ in mine}, config.fleet.shards, same_id)
+    there = zip(*(rows[name].to_pylist() for name in columns), strict=True)
+    return {mine[pair] for pair in there if pair in mine}

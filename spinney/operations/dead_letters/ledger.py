@@ -1,0 +1,83 @@
+"""Which dead letters were sent again: files below the fleet's root, so that none is sent twice.
+
+A file lists what one replay sends, before its first record leaves: ``<id>.sending.parquet``. When the broker has all of
+them, ``<id>.parquet`` takes its place. Of a replay that was cut off in between, the topics say what arrived: each
+record carries the replay's id and its row in that file as a header.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spinney.core.config import Config
+from spinney.operations.dead_letters.letters import IDENTITY, identities
+from spinney.storage import atomic_files
+from spinney.storage.layout import root
+
+if TYPE_CHECKING:
+    from spinney.kafka.topic_reading import Offsets
+
+FOLDER = "replays"
+_SENDING, _SENT = ".sending.parquet", ".parquet"
+_BEGINNINGS = b"spinney.beginnings"
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A replay that was begun. rows: IDENTITY. beginnings: its records stand behind these offsets."""
+
+    replay_id: str
+    rows: pa.Table
+    beginnings: Offsets
+
+
+def replayed(config: Config) -> pa.Array:
+    """The identities of all dead letters that were sent again."""
+    place = _place(config)
+    files = [file for file in place.glob(f"*{_SENT}") if not file.name.endswith(_SENDING)]
+    texts = [identities(pq.read_table(file, columns=list(IDENTITY))) for file in sorted(files)]
+    return pa.concat_arrays(texts) if texts else pa.array([], pa.string())
+
+
+def begin(config: Config, replay: Replay) -> None:
+    """Write down what is about to be sent."""
+    said = {topic: {str(at): offset for at, offset in offsets.items()} for topic, offsets in replay.beginnings.items()}
+    rows = replay.rows.replace_schema_metadata({_BEGINNINGS: json.dumps(said).encode()})
+    atomic_files.replace(_place(config) / f"{replay.replay_id}{_SENDING}", _bytes(rows))
+
+
+def unfinished(config: Config) -> list[Replay]:
+    """Replays that were begun and of which nobody has said what arrived."""
+    found = []
+    for file in sorted(_place(config).glob(f"*{_SENDING}")):
+        if file.with_name(file.name.removesuffix(_SENDING) + _SENT).exists():
+            continue  # killed between the last two steps of `end`
+        rows = pq.read_table(file)
+        said = json.loads(rows.schema.metadata[_BEGINNINGS])
+        beginnings = {topic: {int(at): offset for at, offset in offsets.items()} for topic, offsets in said.items()}
+        found.append(Replay(file.name.removesuffix(_SENDING), rows, beginnings))
+    return found
+
+
+def end(config: Config, replay: Replay, arrived: Iterable[int]) -> None:
+    """Keep what arrived. arrived: rows of the replay, by number."""
+    kept = replay.rows.take(pa.array(sorted(arrived), pa.int64()))
+    atomic_files.replace(_place(config) / f"{replay.replay_id}{_SENT}", _bytes(kept))
+    (_place(config) / f"{replay.replay_id}{_SENDING}").unlink(missing_ok=True)
+
+
+def _bytes(rows: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink)
+    return bytes(sink.getvalue())
+
+
+def _place(config: Config) -> Path:
+    return atomic_files.folder(root(config)) / FOLDER

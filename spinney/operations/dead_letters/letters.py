@@ -1,0 +1,183 @@
+"""The rows of `dead_letters`: some of them, counted by kind or one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+
+from schemas.tables import DEAD_LETTERS
+from spinney.core.config import Config
+from spinney.storage.layout import directory
+from spinney.tables import delta
+
+IDENTITY = ("topic", "kafka_partition", "kafka_offset", "ingested_at")
+"""What tells a dead letter from the others: a topic that was made anew has the same positions again."""
+
+LOADED = "load:"
+"""How the `topic` of a row begins that came from a file, by `spinney load`: no topic has a colon in its name."""
+
+ROWS_AT_ONCE = 1_000
+"""A value may have a megabyte and more."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which dead letters; empty: all. since, before: of `ingested_at`. after_batch: of `ingest`, none of files."""
+
+    reasons: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    since: datetime | None = None
+    before: datetime | None = None
+    after_batch: int | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Dead letters that are alike. source: the topic, or ``load`` for all files. example: the detail of one of them."""
+
+    source: str
+    reason: str
+    field: str | None
+    count: int
+    replayed: int
+    first_seen: datetime | None
+    last_seen: datetime | None
+    example: str | None
+
+
+@dataclass(frozen=True)
+class Letters:
+    """The chosen rows of a table as it was opened."""
+
+    table: DeltaTable
+    choice: Choice
+
+    @classmethod
+    def opened(cls, config: Config, choice: Choice) -> Letters:
+        """Raises StoreError when the table was never made."""
+        place = directory(config, DEAD_LETTERS)
+        table = delta.opened(config, place)
+        if table is None:
+            raise delta.not_made(place)
+        return cls(table, choice)
+
+    @cached_property
+    def _dataset(self) -> ds.Dataset:
+        return delta.dataset(self.table)
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether the table names the column concerned; one that was made before does not."""
+        return "field" in self._dataset.schema.names
+
+    def batches(self, columns: Sequence[str], where: ds.Expression | None = None) -> Iterator[pa.Table]:
+        """The chosen rows, ROWS_AT_ONCE at most at a time. where: a further condition."""
+        there = [name for name in columns if name != "field" or self.has_fields]
+        condition = _both(self._condition(), where)
+        if condition is None:
+            return
+        batches = self._dataset.to_batches(
+            columns=there, filter=condition, batch_size=ROWS_AT_ONCE, batch_readahead=1, fragment_readahead=1
+        )
+        for batch in batches:
+            rows = pa.Table.from_batches([batch])
+            if rows.num_rows:
+                missing = "field" in columns and not self.has_fields
+                yield rows.append_column("field", pa.nulls(rows.num_rows, pa.string())) if missing else rows
+
+    def _condition(self) -> ds.Expression | None:
+        """None: no row can meet it."""
+        choice = self.choice
+        found = ds.scalar(True)
+        if choice.reasons:
+            found &= ds.field("reason").isin(list(choice.reasons))
+        if choice.fields and not self.has_fields:
+            return None
+        if choice.fields:
+            found &= ds.field("field").isin(list(choice.fields))
+        at = pa.timestamp("us", "UTC")
+        if choice.since is not None:
+            found &= ds.field("ingested_at") >= pa.scalar(choice.since, at)
+        if choice.before is not None:
+            found &= ds.field("ingested_at") < pa.scalar(choice.before, at)
+        if choice.after_batch is not None:
+            found &= (ds.field("batch_id") > choice.after_batch) & ~pc.starts_with(ds.field("topic"), LOADED)
+        return found
+
+
+def _both(one: ds.Expression | None, other: ds.Expression | None) -> ds.Expression | None:
+    return one if one is None or other is None else one & other
+
+
+def identities(rows: pa.Table) -> pa.Array:
+    """Each row's identity as one text. rows: IDENTITY."""
+    texts = [rows[name].combine_chunks() for name in IDENTITY[:-1]]
+    at = pc.cast(rows["ingested_at"].combine_chunks().cast(pa.timestamp("us", "UTC")), pa.int64())
+    columns = [pc.cast(each, pa.string()) for each in (*texts, at)]
+    return pc.binary_join_element_wise(*columns, " ", null_handling="replace", null_replacement="")
+
+
+_KIND = ["source", "reason", "field"]
+_SUMS = [("count", "sum"), ("replayed", "sum"), ("first_seen", "min"), ("last_seen", "max"), ("example", "first")]
+
+
+def kinds(letters: Letters, replayed: pa.Array) -> list[Kind]:
+    """Count by source, reason and field, the most frequent kind first. replayed: identities of those sent again."""
+    parts = [_summed(_as_kinds(rows, replayed)) for rows in letters.batches([*IDENTITY, "reason", "field", "detail"])]
+    if not parts:
+        return []
+    found = [Kind(**row) for row in _summed(pa.concat_tables(parts)).to_pylist()]
+    return sorted(found, key=lambda kind: (-kind.count, kind.source, kind.reason, kind.field or ""))
+
+
+def _as_kinds(rows: pa.Table, replayed: pa.Array) -> pa.Table:
+    """Each row as a kind of one."""
+    is_loaded = pc.starts_with(rows["topic"], LOADED)
+    at = rows["ingested_at"].cast(pa.timestamp("us", "UTC"))
+    return pa.table(
+        {
+            "source": pc.if_else(is_loaded, "load", rows["topic"]),
+            "reason": rows["reason"],
+            "field": rows["field"],
+            "count": pa.array([1] * rows.num_rows, pa.int64()),
+            "replayed": pc.is_in(identities(rows), value_set=replayed).cast(pa.int64()),
+            "first_seen": at,
+            "last_seen": at,
+            "example": rows["detail"],
+        }
+    )
+
+
+def _summed(rows: pa.Table) -> pa.Table:
+    found = rows.group_by(_KIND, use_threads=False).aggregate(_SUMS)
+    plain = {f"{name}_{how}": name for name, how in _SUMS}
+    return found.rename_columns([plain.get(name, name) for name in found.column_names])
+
+
+def newest(letters: Letters, limit: int) -> list[dict[str, Any]]:
+    """The chosen dead letters whole, the newest first. limit: at most so many; 0 is all."""
+    places = list(letters.batches(IDENTITY))
+    if not places:
+        return []
+    order = [(name, "descending") for name in ("ingested_at", "topic", "kafka_partition", "kafka_offset")]
+    wanted = pa.concat_tables(places).sort_by(order)
+    wanted = wanted.slice(0, limit) if limit else wanted
+    shown = identities(wanted)
+    rank = {text: at for at, text in enumerate(shown.to_pylist())}
+    near = ds.field("kafka_offset").isin(pc.unique(wanted["kafka_offset"]))
+    found: list[tuple[int, dict[str, Any]]] = []
+    for rows in letters.batches([*IDENTITY, "key", "value", "reason", "field", "detail"], near):
+        found += [
+            (rank[text], row)
+            for text, row in zip(identities(rows).to_pylist(), rows.to_pylist(), strict=True)
+            if text in rank
+        ]
+    return [row for _, row in sorted(found, key=lambda each: each[0])]

@@ -1,0 +1,148 @@
+"""Forgetting dead letters: by the process that writes them, as any commit to their table.
+
+Whoever purges takes the lease of `ingest`. Where a stream holds it, a request in a file asks that process, as `spinney
+tidy` does.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from schemas.vocabulary import QueryName
+from spinney.core import timestamps
+from spinney.core.config import Config
+from spinney.core.errors import Busy, StoreError
+from spinney.operations.dead_letters.letters import IDENTITY, Choice, Letters
+from spinney.storage import atomic_files, layout, leases
+
+LOOK_SECONDS = 0.2
+
+
+def purge(config: Config, choice: Choice, wait_seconds: float = 60.0) -> int:
+    """Forget the chosen dead letters that there are now; return how many. `spinney tidy` removes their files, a week
+    later.
+
+    Raises StoreError: they could not be forgotten. Busy: the stream that writes the table did not answer in time.
+    """
+    asked_at = datetime.now(UTC)
+    choice = replace(choice, before=min(choice.before or asked_at, asked_at))
+    request = _ask(config, choice, asked_at + timedelta(seconds=wait_seconds))
+    try:
+        return _answered(config, choice, request, wait_seconds)
+    finally:
+        _withdraw(config, request)  # however this ends: nobody waits for the answer any more
+
+
+def _answered(config: Config, choice: Choice, request: str, wait_seconds: float) -> int:
+    until = time.monotonic() + wait_seconds
+    while True:
+        try:
+            with leases.held(config, [QueryName.INGEST]):
+                answer: dict[str, Any] | None = _read(_place(config, "served"))
+                if answer is None or answer["id"] != request:
+                    answer = _carried_out(config, choice, request)
+        except Busy as error:
+            answer = _read(_place(config, "served"))
+            if time.monotonic() >= until and (answer is None or answer["id"] != request):
+                raise Busy(f"dead letters: {error}; it did not answer within {wait_seconds:g} s") from error
+        if answer is not None and answer["id"] == request:
+            if answer["error"] is not None:
+                raise StoreError(f"dead letters: expected the stream to forget them; got {answer['error']}")
+            return int(answer["forgotten"])
+        time.sleep(LOOK_SECONDS)
+
+
+def serve(config: Config, writing: threading.Lock) -> None:
+    """Carry out a request, if there is one whose deadline is still to come.
+
+    Only for who holds the lease of `ingest`. writing: held for the commit.
+    """
+    said = _read(_place(config, "request"))
+    if said is None:
+        return
+    if datetime.now(UTC) <= datetime.fromisoformat(said["until"]):
+        with writing:
+            answer = _carried_out(config, _choice(said["choice"]), said["id"])
+        atomic_files.replace(_place(config, "served"), json.dumps(answer).encode())
+    _withdraw(config, said["id"])
+
+
+def _carried_out(config: Config, choice: Choice, request: str) -> dict[str, Any]:
+    """The answer to a request."""
+    answer: dict[str, Any] = {"id": request, "forgotten": 0, "error": None}
+    try:
+        answer["forgotten"] = _forget(config, choice)
+    except Exception as error:  # told to whoever asked; a stream goes on
+        answer["error"] = str(error)
+    return answer
+
+
+def count(letters: Letters) -> int:
+    """How many dead letters are chosen."""
+    return sum(rows.num_rows for rows in letters.batches(IDENTITY[:1]))
+
+
+def _forget(config: Config, choice: Choice) -> int:
+    letters = Letters.opened(config, choice)
+    rows = count(letters)
+    if rows:
+        letters.table.delete(" AND ".join(_conditions(choice)) or None)
+    return rows
+
+
+def _conditions(choice: Choice) -> Iterator[str]:
+    """The choice as SQL."""
+    if choice.reasons:
+        yield f"reason IN ({_texts(choice.reasons)})"
+    if choice.fields:
+        yield f"field IN ({_texts(choice.fields)})"
+    for sign, at in ((">=", choice.since), ("<", choice.before)):
+        if at is not None:
+            kind = """'Timestamp(Microsecond, Some("UTC"))'"""
+            yield f"ingested_at {sign} arrow_cast({timestamps.microseconds(at)}, {kind})"
+
+
+def _texts(values: Sequence[str]) -> str:
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
+
+
+def _ask(config: Config, choice: Choice, until: datetime) -> str:
+    """Write the request. Returns its id. Of two that ask at once, the later one's request stands.
+
+    until: it is not carried out after this time, should the one who asks be killed before it is withdrawn.
+    """
+    made = uuid.uuid4().hex
+    said = {"id": made, "until": until, "choice": asdict(choice)}
+    atomic_files.replace(_place(config, "request"), json.dumps(said, default=datetime.isoformat).encode())
+    return made
+
+
+def _withdraw(config: Config, request: str) -> None:
+    """Remove the request, unless somebody else's has taken its place."""
+    said = _read(_place(config, "request"))
+    if said is not None and said["id"] == request:
+        _place(config, "request").unlink(missing_ok=True)
+
+
+def _choice(said: dict[str, Any]) -> Choice:
+    since, before = (None if said[name] is None else datetime.fromisoformat(said[name]) for name in ("since", "before"))
+    return Choice(tuple(said["reasons"]), tuple(said["fields"]), since, before)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _place(config: Config, what: str) -> Path:
+    return atomic_files.folder(layout.root(config)) / "purge" / what

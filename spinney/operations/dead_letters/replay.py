@@ -1,0 +1,192 @@
+"""Dead letters sent to their topics again, each at most once.
+
+A record is sent with its key and value as they came, if it would be accepted now. Before the first one leaves, `ledger`
+knows what is sent; a replay that was cut off is settled by what the topics hold of it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import KafkaException, Message, Producer
+
+from schemas.tables import DEAD_LETTERS
+from spinney.core.config import Config
+from spinney.core.errors import Busy, StoreError
+from spinney.core.records.rules import basis_of
+from spinney.kafka import client
+from spinney.kafka.topic_reading import ends, headers_since, lost_since
+from spinney.operations.dead_letters import ledger
+from spinney.operations.dead_letters.assessment import REPEATED, STORED, Assessor, Name, stored
+from spinney.operations.dead_letters.ledger import Replay
+from spinney.operations.dead_letters.letters import IDENTITY, Letters, identities
+from spinney.storage import charter, leases
+from spinney.tables.arrow_schemas import arrow_schema
+
+HEADER = "spinney-replay"
+FLUSH_SECONDS = 120.0
+RECORDS = [*IDENTITY, "key", "value"]
+
+REPLAYED = "sent again already"
+UNSETTLED = "of a replay that was cut off: `--yes` asks the topic what has arrived, and sends the others"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a replay would send, and what not. rows: IDENTITY of what is sent. left: why not -> how many."""
+
+    rows: pa.Table
+    left: Mapping[str, int]
+
+    @property
+    def count(self) -> int:
+        return int(self.rows.num_rows)
+
+
+def plan(config: Config, letters: Letters) -> Plan:
+    """Part the chosen dead letters into those to be sent and those to be left; nothing is sent.
+
+    Raises StoreError: the configuration has columns that the fleet does not have.
+    """
+    charter.ensure_kept(config)
+    assessor, refusals = Assessor(config), _refusals(config)
+    left: Counter[str] = Counter()
+    names: list[Name] = []
+    parts = [arrow_schema(DEAD_LETTERS).empty_table().select(IDENTITY)]
+    for rows in letters.batches(RECORDS):
+        records = zip(_refused(rows, refusals), rows["topic"].to_pylist(), rows["value"].to_pylist(), strict=True)
+        found = [why or assessor.name_of(topic, value) for why, topic, value in records]
+        left.update(each for each in found if isinstance(each, str))
+        names += [each for each in found if isinstance(each, Name)]
+        parts.append(rows.filter(pa.array([isinstance(each, Name) for each in found])).select(IDENTITY))
+    whys = _name_objections(config, names)
+    left.update(why for why in whys if why is not None)
+    sendable = pa.concat_tables(parts).filter(pa.array([why is None for why in whys], pa.bool_()))
+    return Plan(sendable, dict(left.most_common()))
+
+
+def _refusals(config: Config) -> dict[str, pa.Array]:
+    """Why not -> the identities of those that are not sent for this reason."""
+    begun = [identities(each.rows) for each in ledger.unfinished(config)]
+    return {REPLAYED: ledger.replayed(config), UNSETTLED: pa.concat_arrays([pa.array([], pa.string()), *begun])}
+
+
+def _refused(rows: pa.Table, refusals: Mapping[str, pa.Array]) -> list[str | None]:
+    mine = identities(rows)
+    found: list[str | None] = [None] * rows.num_rows
+    for why, refused in refusals.items():
+        is_refused = pc.is_in(mine, value_set=refused).to_pylist()
+        found = [before or (why if is_so else None) for before, is_so in zip(found, is_refused, strict=True)]
+    return found
+
+
+def _name_objections(config: Config, names: Sequence[Name]) -> list[str | None]:
+    """An id is stored once: its second copy would be dropped, or be an event of its own where ids are forgotten."""
+    there = stored(config, set(names))
+    seen: set[Name] = set()
+    found: list[str | None] = []
+    for name in names:
+        found.append(STORED if name in there else REPEATED if name in seen else None)
+        seen.add(name)
+    return found
+
+
+def carry_out(config: Config, letters: Letters) -> Plan:
+    """Send what `plan` finds; return that plan.
+
+    Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: as `plan`; or the broker
+    did not take every record, and those that it has are not sent again by the next replay.
+    """
+    with leases.held(config, [leases.REPLAY]):
+        charter.ensure_kept(config)
+        _refuse_other_rules(config)
+        settle(config)
+        found = plan(config, letters)
+        if found.count:
+            replay = Replay(uuid.uuid4().hex, found.rows, ends(config, set(found.rows["topic"].to_pylist())))
+            ledger.begin(config, replay)
+            _send(config, letters, replay)
+            ledger.end(config, replay, range(found.count))
+    return found
+
+
+def _refuse_other_rules(config: Config) -> None:
+    """Rules that were edited hold from a stream's next start on. Raises Busy where one runs that has not seen them."""
+    there = charter.standing(config)
+    if there is None or there.editions[-1].basis == basis_of(config):
+        return
+    try:
+        with leases.held(config, charter.JUDGING):
+            return
+    except Busy as error:
+        raise Busy(
+            f"dead letters of fleet {config.fleet.name}: the rules of records were edited since the stream began. What "
+            f"is sent now would be rejected by the old ones. Start it again first ({error})"
+        ) from error
+
+
+def settle(config: Config) -> None:
+    """Find out what arrived of the replays that were cut off.
+
+    Where the topic does not tell any more, all counts as sent: it may have been read before it went.
+    """
+    for replay in ledger.unfinished(config):
+        own = f"{replay.replay_id}/"
+        texts = (text for text in headers_since(config, replay.beginnings, HEADER) if text.startswith(own))
+        arrived = {int(text.removeprefix(own)) for text in texts}
+        lost = lost_since(config, replay.beginnings)  # after reading: retention may remove records meanwhile
+        arrived |= {at for at, topic in enumerate(replay.rows["topic"].to_pylist()) if topic in lost}
+        ledger.end(config, replay, arrived)
+
+
+def _send(config: Config, letters: Letters, replay: Replay) -> None:
+    # The broker refuses batches whole: one record that is too large for the topic would take others with it.
+    producer = client.producer(config, {"batch.num.messages": 1})
+    numbers = {text: at for at, text in enumerate(identities(replay.rows).to_pylist())}
+    refused: list[str] = []
+
+    def answered(error: object, message: Message) -> None:
+        del message
+        if error is not None:
+            refused.append(str(error))
+
+    sent = 0
+    for text, row in _records(letters):
+        if text in numbers:
+            header = (HEADER, f"{replay.replay_id}/{numbers[text]}".encode())
+            sent += 1
+            why = _produced(producer, row, header, answered)
+            refused += [] if why is None else [why]
+    unanswered = producer.flush(FLUSH_SECONDS)
+    if refused or unanswered or sent < len(numbers):
+        why = refused[0] if refused else f"{unanswered} without an answer, {len(numbers) - sent} gone from the table"
+        raise StoreError(
+            f"dead letters: expected the broker to take all {len(numbers)}; got {why}. Run the replay again: what the "
+            "topics have of this one is not sent a second time"
+        )
+
+
+def _records(letters: Letters) -> Iterator[tuple[str, dict[str, object]]]:
+    for rows in letters.batches(RECORDS):
+        yield from zip(identities(rows).to_pylist(), rows.to_pylist(), strict=True)
+
+
+def _produced(
+    producer: Producer, row: Mapping[str, object], header: tuple[str, bytes], answered: Callable[..., None]
+) -> str | None:
+    """Hand one record over; why that could not be."""
+    while True:
+        try:
+            producer.produce(row["topic"], row["value"], row["key"], headers=[header], on_delivery=answered)
+            producer.poll(0)
+        except BufferError:  # the client's queue is full: let it send
+            producer.poll(0.1)
+        except KafkaException as error:
+            return str(error.args[0].str())
+        else:
+            return None

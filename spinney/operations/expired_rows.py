@@ -1,0 +1,168 @@
+"""Which rows the retention rules let go: whole dates, or rows by name that nobody can go back to.
+
+No row of a directory's newest batch is forgotten: a round that was cut off counts what it stored, and goes on from
+there.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from schemas import tables
+from spinney.core.champions.champion import PEOPLE, Promotion
+from spinney.core.champions.retention import reachable
+from spinney.core.config import Config
+from spinney.storage import layout
+from spinney.storage.layout import Directory
+from spinney.tables import delta, table_files
+
+LEAST = timedelta(days=1)
+"""What is younger is never forgotten, whatever the rules say: a round may be about to decide about it."""
+
+_RULES = {name: name for name in ("predictions", "health", "verdicts", "models")} | {"promotions": "models"}
+"""Table -> the key of [retention] that it goes by."""
+
+DATES = {tables.PREDICTIONS.name: "scored_on", tables.HEALTH.name: "observed_on"}
+
+
+@dataclass(frozen=True)
+class ExpiredRows:
+    """Rows that the rules let go: how many, and which. until: whole dates up to this one; else names that match."""
+
+    rows: int = 0
+    until: date | None = None
+    names: pa.Table | None = None
+
+
+ROWS_AT_ONCE = 200_000
+"""Of a table that is looked through as Python objects of about a kilobyte each, some shards at a time."""
+
+
+def expired_rows(config: Config, directory: Directory, now: datetime) -> ExpiredRows:
+    """What the rules of [retention] let go in this directory. Raises StoreError when the table was never made."""
+    kind = directory.contract.name
+    kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
+    if kept_for is None:
+        return ExpiredRows()
+    table, since = delta.existing(config, directory), now - max(kept_for, LEAST)
+    if kind in DATES:
+        dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.files(table))
+        old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
+        return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
+    parts = [each for each in _named_parts(config, directory, since) if each.num_rows]
+    return ExpiredRows(sum(each.num_rows for each in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
+
+
+def _named_parts(config: Config, directory: Directory, since: datetime) -> Iterator[pa.Table]:
+    """What names the rows that go, of some shards after the others: memory does not grow with the fleet."""
+    kind, table = directory.contract.name, delta.dataset(delta.existing(config, directory))
+    columns, at = _NAMED[kind]
+    old, newest = ds.field(at) < since, None if directory.name.endswith(f"/{PEOPLE}") else newest_batch(table)
+    if newest is not None:
+        # What machines wrote last may be of a round that was cut off: its plan, or what it has to decide about and
+        # count.
+        old &= ds.field("batch_id") != newest
+    for within in _some_shards(config):
+        rows = table.to_table(list(columns), filter=_both(old, within))
+        if not rows.num_rows:
+            continue
+        if kind == tables.VERDICTS.name:
+            mask = _verdicts_gone(config, rows, since, within)
+        elif kind == tables.PROMOTIONS.name:
+            keep = {key: {_name(each) for each in history} for key, history in _wanted(config, since, within).items()}
+            mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
+        else:
+            models = {row.model_id for history in _wanted(config, since, within).values() for row in history}
+            last = _last_attempts(config, within)
+            mask = [
+                row["model_id"] not in models and last[row["group_key"]] != (row["fitted_at"], row["round_id"])
+                for row in rows.to_pylist()
+            ]
+        yield rows.filter(pa.array(mask, pa.bool_())).select(list(_NAMES[kind]))
+
+
+def _some_shards(config: Config) -> list[ds.Expression | None]:
+    """Conditions that part the rows of the tables with rules by shard; [None]: all at once."""
+    opened = (
+        delta.existing(config, each)
+        for base in (tables.PROMOTIONS, tables.MODELS, tables.VERDICTS)
+        for each in layout.directories(config, base)
+    )
+    rows = max(sum(file.rows for file in table_files.files(table)) for table in opened)
+    shards = config.fleet.shards
+    parts = min(shards, -(-rows // ROWS_AT_ONCE))
+    if parts <= 1:
+        return [None]
+    ends = [shards * part // parts for part in range(parts + 1)]
+    shard = ds.field("shard")
+    return [(shard >= low) & (shard < high) for low, high in itertools.pairwise(ends)]
+
+
+def _both(one: ds.Expression, other: ds.Expression | None) -> ds.Expression:
+    return one if other is None else one & other
+
+
+def _verdicts_gone(config: Config, rows: pa.Table, since: datetime, within: ds.Expression | None) -> list[bool]:
+    """Not the last that was said of a group before `since`, which held then."""
+    old = delta.read(config, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within))
+    last = dict(
+        zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
+    )
+    return [row["judged_at"] != last[row["group_key"]] for row in rows.to_pylist()]
+
+
+_ATTEMPT = ("group_key", "round_id", "model_id", "fitted_at")
+_DECISION = (
+    "group_key", "round_id", "model_id", "decision", "epoch", "trained_through", "fitted_at", "decided_at",
+)  # fmt: skip
+
+_NAMED = {
+    tables.VERDICTS.name: (("group_key", "round_id", "judged_at"), "judged_at"),
+    tables.PROMOTIONS.name: (_DECISION, "decided_at"),
+    tables.MODELS.name: (_ATTEMPT, "fitted_at"),
+}
+"""Table -> the columns that its rule looks at, and which of them is the row's age."""
+
+
+_NAMES = {
+    tables.VERDICTS.name: ("group_key", "round_id"),
+    tables.MODELS.name: ("group_key", "round_id"),
+    tables.PROMOTIONS.name: ("group_key", "round_id", "model_id", "decision"),
+}
+"""Table -> what tells a row from the others."""
+
+
+def _name(row: Promotion) -> tuple[str, str, str]:
+    return (row.round_id, row.model_id, row.decision)
+
+
+def _wanted(config: Config, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
+    """Of each group the decisions that a rollback may need, from all directories."""
+    histories: dict[str, list[Promotion]] = defaultdict(list)
+    for row in delta.read(config, tables.PROMOTIONS, list(_DECISION), within).to_pylist():
+        histories[row["group_key"]].append(Promotion.of_row(row))
+    at = Promotion.of_row({"decided_at": since}).decided_at
+    return {key: reachable(history, at) for key, history in histories.items()}
+
+
+def _last_attempts(config: Config, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:
+    """Of each group the newest attempt, which says whether it is failing."""
+    newest: dict[str, tuple[datetime, str]] = {}
+    for row in delta.read(config, tables.MODELS, ["group_key", "fitted_at", "round_id"], within).to_pylist():
+        mine = (row["fitted_at"], row["round_id"])
+        newest[row["group_key"]] = max(newest.get(row["group_key"], mine), mine)
+    return newest
+
+
+def newest_batch(table: ds.Dataset) -> int | None:
+    """None where nothing was ever written."""
+    newest = (pc.max(part.column("batch_id")).as_py() for part in table.to_batches(columns=["batch_id"]))
+    return max((each for each in newest if each is not None), default=None)

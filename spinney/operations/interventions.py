@@ -1,0 +1,305 @@
+"""What people decide about champions: what a step would change, and its rows in ``promotions/people``.
+
+That directory has its own lease, so a running stream or batch is in nobody's way: both read what is written here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from schemas import tables
+from schemas.vocabulary import Decision, ModelStatus
+from spinney.core import keys, timestamps
+from spinney.core.champions import interventions
+from spinney.core.champions.champion import PEOPLE, Promotion, champion, is_pinned
+from spinney.core.champions.interventions import SHOWN, Step
+from spinney.core.config import Config
+from spinney.core.errors import Corrupt, GroupError, StoreError
+from spinney.core.models import codec
+from spinney.core.models.signing import Claim, Signer
+from spinney.serving.model_cache import CARRIED_BYTES
+from spinney.storage import charter, layout, leases
+from spinney.tables import delta, lookup
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.delta import Writer
+from spinney.tables.lookup import Wanted
+
+STEP = "decide"
+
+_HISTORY = [
+    "group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id", "clock",
+]  # fmt: skip
+_MODEL = [
+    "group_key", "model_id", "trained_through", "fitted_at", "rows", "metrics", "fit_ms",
+    "codec", "payload", "signature",
+]  # fmt: skip
+
+_REMEDY = "or fit the group again: `spinney retrain --group`"
+_UNVERIFIED = (
+    "the model's signature does not hold, or its bytes cannot be read, so it must not answer. Restore the signing key "
+    f"or the table, {_REMEDY}"
+)
+_GONE = f"the model is stored nowhere any more. Restore the table, {_REMEDY}"
+
+
+class Verb(StrEnum):
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    PIN = "pin"
+    UNPIN = "unpin"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a person asks for.
+
+    group_keys: None for the whole fleet, parents too. model: a model_id or how it begins. at: to go back to.
+    """
+
+    verb: Verb
+    group_keys: tuple[str, ...] | None
+    model: str | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """Who asks, and why."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Left:
+    """A group that stays as it is. wanting: it should not have."""
+
+    group_key: str
+    model_id: str | None
+    why: str
+    wanting: bool = False
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What would change. version: of people's directory; whoever decides later must have seen it."""
+
+    steps: tuple[Step, ...]
+    left: tuple[Left, ...]
+    version: int
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is stored of the groups that are asked about. clock: the newest that their promotions tell."""
+
+    histories: Mapping[str, list[Promotion]]
+    clock: datetime | None
+
+
+def propose(config: Config, signer: Signer, ask: Ask) -> Proposed:
+    """What would change; nothing is written.
+
+    Raises StoreError or GroupError when something named cannot be done; of a whole fleet, such groups are left.
+    """
+    version = delta.version(config, layout.directory(config, tables.PROMOTIONS, PEOPLE))
+    proposed, _ = _proposed(config, signer, ask, _known(config, ask.group_keys))
+    return replace(proposed, version=version)
+
+
+def carry_out(
+    config: Config, signer: Signer, ask: Ask, said: Said, shown: Proposed | None = None, now: datetime | None = None
+) -> Proposed:
+    """Write what the ask changes, and return it.
+
+    shown: what was agreed to. What machines did meanwhile is taken in; after another person's step there is nothing to
+    agree to any more. Raises like `propose`, and Busy while another person's step is being written.
+    """
+    place = layout.directory(config, tables.PROMOTIONS, PEOPLE)
+    with leases.held(config, [PEOPLE]):
+        charter.ensure_fixed(config)
+        version = delta.version(config, place)
+        if shown is not None and shown.version != version:
+            raise StoreError(
+                f"fleet {config.fleet.name}: another person's step was taken since these changes were shown; nothing "
+                "was written. Look again, and repeat the command"
+            )
+        known = _known(config, ask.group_keys)
+        proposed, models = _proposed(config, signer, ask, known)
+        if proposed.steps:
+            writer = Writer(config, place, PEOPLE, PEOPLE)
+            last = writer.last(STEP)
+            batch_id = 0 if last is None else last.batch_id + 1
+            now = now or datetime.now(UTC)
+            common = {
+                "round_id": f"{PEOPLE}-{batch_id}",
+                "reason": f"{_words(ask)}: {said.reason}",
+                "by": said.by,
+                "decided_at": now,
+                "clock": now if config.fleet.clock == "wall" else known.clock or now,
+                "batch_id": batch_id,
+            }
+            rows = [row for step in proposed.steps for row in _rows(config, step, known, models)]
+            table = pa.Table.from_pylist([row | common for row in rows], schema=arrow_schema(place.contract))
+            writer.append(table, step=STEP, batch_id=batch_id)
+    return replace(proposed, version=version)
+
+
+def _words(ask: Ask) -> str:
+    if ask.verb != Verb.ROLLBACK:
+        return {Verb.PROMOTE: "promoted by hand", Verb.PIN: "pinned", Verb.UNPIN: "unpinned"}[ask.verb]
+    return "rolled back" if ask.at is None else f"rolled back to {ask.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _proposed(config: Config, signer: Signer, ask: Ask, known: _Known) -> tuple[Proposed, Mapping[str, dict[str, Any]]]:
+    """The changes, and the models that they name, by model_id."""
+    found, left = [], []
+    for key in sorted(known.histories) if ask.group_keys is None else ask.group_keys:
+        history = known.histories[key]
+        current = champion(history)
+        name = current.model_id if current else None
+        try:
+            step = _step(config, ask, key, history)
+        except GroupError as error:
+            if ask.group_keys is not None:
+                raise
+            pinned = is_pinned(history)
+            left.append(Left(key, name, "pinned" if pinned else str(error), wanting=not pinned))
+            continue
+        if step is None:
+            left.append(Left(key, name, "answers already" if name else "no model of its own, then as now"))
+        else:
+            found.append(step)
+    targets = {step.after: step.group_key for step in found if step.after is not None}
+    models, wrong = _models(config, signer, targets)
+    if ask.verb == Verb.UNPIN:
+        wrong = {}  # it answers, or fails to, as it did while it was pinned
+    for step in found:
+        if step.after in wrong:
+            if ask.group_keys is not None and step.after:
+                raise GroupError(step.group_key, f"{step.after[:SHOWN]}: {wrong[step.after]}")
+            left.append(Left(step.group_key, step.before, wrong[step.after], wanting=True))
+    usable = tuple(step for step in found if step.after not in wrong)
+    return Proposed(usable, tuple(sorted(left, key=lambda each: each.group_key)), 0), models
+
+
+def _step(config: Config, ask: Ask, key: str, history: Sequence[Promotion]) -> Step | None:
+    if ask.verb == Verb.ROLLBACK:
+        return interventions.rollback(key, history, None if ask.at is None else timestamps.microseconds(ask.at))
+    if ask.verb == Verb.UNPIN:
+        return interventions.unpin(key, history)
+    target = _named(config, key, ask.model) if ask.model else None
+    if ask.verb == Verb.PIN:
+        return interventions.pin(key, history, target)
+    assert target is not None, "a promotion names its model"
+    return interventions.promote(key, history, target)
+
+
+def _known(config: Config, group_keys: Sequence[str] | None) -> _Known:
+    """Raises StoreError when one of the groups has no promotion at all, naming the nearest that have."""
+    if group_keys is None:
+        rows = lookup.every(config, tables.PROMOTIONS, _HISTORY)
+    else:
+        rows = lookup.rows(config, tables.PROMOTIONS, _HISTORY, Wanted.of_groups(group_keys))
+    histories: dict[str, list[Promotion]] = defaultdict(list)
+    clock: datetime | None = None
+    for row in lookup.dicts(rows):
+        histories[row["group_key"]].append(Promotion.of_row(row))
+        clock = row["clock"] if clock is None else max(clock, row["clock"] or clock)
+    for key in group_keys or ():
+        if key not in histories:
+            known = lookup.group_keys(config, tables.PROMOTIONS)
+            raise StoreError(keys.unknown(key, known, "no model of it is known"))
+    return _Known(histories, clock)
+
+
+def _named(config: Config, key: str, model: str) -> Promotion:
+    """The group's model of that name, or whose name begins so. Raises GroupError."""
+    columns = ["group_key", "model_id", "trained_through", "fitted_at", "status"]
+    attempts = lookup.dicts(lookup.rows(config, tables.MODELS, columns, Wanted.of_groups([key])))
+    mine = [row for row in attempts if row["status"] == ModelStatus.FITTED]
+    found = {row["model_id"]: row for row in mine if row["model_id"].startswith(model)}
+    if len(found) == 1:
+        ((name, row),) = found.items()
+        return Promotion.of_row({**row, "model_id": name, "decision": Decision.PROMOTED})
+    if found:
+        raise GroupError(key, f"{len(found)} of its models begin with {model!r}; give more of the name")
+    import pyarrow.dataset as ds
+
+    theirs = (ds.field("status") == ModelStatus.FITTED.value) & (ds.field("model_id") == model)
+    others = delta.read(config, tables.MODELS, columns, theirs).to_pylist()
+    if others:
+        raise GroupError(
+            key,
+            f"model {model[:SHOWN]} was fitted for {others[0]['group_key']}; a model answers only for its own group. "
+            "`spinney why` shows a group's models",
+        )
+    newest = sorted({row["model_id"]: row["fitted_at"] for row in mine}.items(), key=lambda each: each[1])[-5:]
+    there = ", ".join(f"{name[:SHOWN]} ({at:%Y-%m-%d %H:%M})" for name, at in reversed(newest)) or "none"
+    raise GroupError(key, f"expected one of its models; got {model!r}. Its newest, by when they were fitted: {there}")
+
+
+def _models(
+    config: Config, signer: Signer, owners: Mapping[str, str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """Of these models (model_id -> group_key) the stored rows that hold, and of the others why they cannot answer."""
+    found: dict[str, dict[str, Any]] = {}
+    held: set[str] = set()
+    for batch in lookup.batches(config, tables.MODELS, _MODEL, Wanted.of_models(owners)):
+        for row in lookup.dicts(batch):
+            name = row["model_id"]
+            if name in held:  # stored by several, who did the same work
+                continue
+            held |= {name} if _holds(signer, owners[name], row) else set()
+            carried = name in held and len(row["payload"] or b"") <= CARRIED_BYTES
+            found[name] = row if carried else {**row, "payload": None}
+    wrong = {name: _UNVERIFIED if name in found else _GONE for name in owners if name not in held}
+    return {name: found.get(name, {"payload": None}) for name in owners}, wrong
+
+
+def _holds(signer: Signer, owner: str, row: Mapping[str, Any]) -> bool:
+    with suppress(Corrupt):
+        claim = Claim(owner, row["model_id"], row["codec"])
+        codec.open_signed(signer, claim, row["payload"] or b"", row["signature"])
+        return True
+    return False
+
+
+def _rows(
+    config: Config, step: Step, known: _Known, models: Mapping[str, Mapping[str, Any]]
+) -> Iterable[dict[str, Any]]:
+    """The rows of `promotions` that say what the step says, but for what all rows of one ask have in common."""
+    for name, decision in step.rows:
+        model = models.get(name, {})
+        metrics = json.loads(model.get("metrics") or "{}")
+        carried = model if decision != Decision.WITHDRAWN and model.get("payload") is not None else {}
+        yield {
+            "shard": keys.shard_of(step.group_key, config.fleet.shards),
+            "group_key": step.group_key,
+            "epoch": step.epoch,
+            "model_id": name,
+            "decision": decision.value,
+            **_seen(name, model, known.histories[step.group_key]),
+            "rows": model.get("rows"),
+            "fit_ms": model.get("fit_ms"),
+            "challenger_loss": metrics.get("challenger_loss"),
+            "rows_compared": metrics.get("heldout_rows"),
+            **{column: carried.get(column) for column in ("codec", "payload", "signature")},
+        }
+
+
+def _seen(name: str, model: Mapping[str, Any], history: Iterable[Promotion]) -> dict[str, Any]:
+    """What data the model has seen, and when it was fitted: by its own row, else by what was decided of it before."""
+    if model.get("fitted_at") is not None:
+        return {column: model[column] for column in ("trained_through", "fitted_at")}
+    told = max((row for row in history if row.model_id == name), key=lambda row: row.order)
+    return {column: getattr(told, column) or None for column in ("trained_through", "fitted_at")}

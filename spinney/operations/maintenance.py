@@ -1,0 +1,282 @@
+"""Keeping tables small: few files instead of many, and nothing that the retention rules have let go.
+
+Compaction and deletion commit to a table's log like any write, and Delta's local log store does not keep two processes
+from overwriting each other's commit. So a directory is tidied by the process that holds its query's lease, and by
+whoever tidies where nobody holds it. A request in a file asks the running ones. Files are rewritten while the query
+goes on; its lock is held for commits and while files are removed.
+
+What is compacted or deleted stays on disk for KEPT_HOURS more, for whoever reads an older version: a round that was
+planned, a stream that is behind. A directory whose readers are further behind than that keeps its files, and so does
+what a round reads that was cut off so long ago. No row of a directory's newest batch is forgotten: a round that was cut
+off counts what it stored, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from schemas import tables
+from schemas.vocabulary import Staleness
+from spinney.core.champions.champion import PEOPLE
+from spinney.core.config import Config
+from spinney.core.errors import Busy, StoreError
+from spinney.operations import clustering
+from spinney.operations.clustering import Merge
+from spinney.operations.expired_rows import DATES, expired_rows, newest_batch
+from spinney.retraining.round_order import READ
+from spinney.storage import atomic_files, checkpoints, layout, leases
+from spinney.storage.layout import Directory
+from spinney.storage.stream_sources import readers
+from spinney.tables import delta, table_files
+from spinney.tables.file_rewriting import Source, Target
+from spinney.tables.table_files import TableFile
+
+SMALL_BYTES = 32 * 1024**2
+"""A file below this is put together with others of its partition."""
+
+KEPT_HOURS = 168
+BEHIND = timedelta(hours=KEPT_HOURS) - timedelta(days=1)
+"""A reader that ended no batch for this long may still need files that are no part of the table any more."""
+
+OWNERS = {
+    "events": "ingest",
+    "outcomes": "ingest",
+    "dead_letters": "ingest",
+    "incumbent": "ingest",
+    "predictions": "score",
+    "health/score": "score",
+    "health/labels": "labels",
+    "models/people": PEOPLE,
+    "promotions/people": PEOPLE,
+}
+"""Directory -> whose lease it is written under; the others are retrain's (stream) and weekly's (batch)."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is to tidy in one directory.
+
+    small: of the files, those that would be put together. forgotten: rows that the rules let go. gone: files on disk
+    that are no part of the table any more and would be removed. behind: a query that may still need such files, since
+    it ended no batch for long, or no round.
+    """
+
+    directory: str
+    files: int
+    small: int
+    megabytes: float
+    forgotten: int
+    gone: int
+    behind: str | None
+
+    @property
+    def is_tidy(self) -> bool:
+        return not (self.small or self.forgotten or self.gone)
+
+
+def owner(directory: Directory) -> str:
+    """The lease that whoever writes this directory holds."""
+    by_path = {"stream": "retrain", "batch": "weekly"}
+    return OWNERS.get(directory.name) or by_path[directory.name.rpartition("/")[2]]
+
+
+def owned(config: Config, name: str) -> list[Directory]:
+    return [each for each in layout.every_directory(config) if owner(each) == name]
+
+
+def survey(config: Config, directory: Directory, now: datetime) -> Survey:
+    """What there is to tidy; changes nothing. Raises StoreError when the table was never made."""
+    return _surveyed(config, directory, now, expired_rows(config, directory, now).rows)
+
+
+def _surveyed(config: Config, directory: Directory, now: datetime, forgotten: int) -> Survey:
+    table = delta.existing(config, directory)
+    files = table_files.files(table)
+    late = _behind(config, directory, now)
+    return Survey(
+        directory=directory.name,
+        files=len(files),
+        small=sum(each.files for each in _merges(table, directory)),
+        megabytes=round(sum(file.bytes for file in files) / 1024**2, 3),
+        forgotten=forgotten,
+        gone=0 if late else len(_vacuumed(table, dry_run=True)),
+        behind=late,
+    )
+
+
+def _merges(table: DeltaTable, directory: Directory) -> list[Merge]:
+    """What to put together: clustered tables by their own rule, of others the small files of each partition."""
+    if directory.contract.name in clustering.SORT_BY:
+        return clustering.due(table, asked=True)
+    by_partition: dict[Any, list[TableFile]] = defaultdict(list)
+    for file in table_files.files(table):
+        if file.bytes < SMALL_BYTES:
+            by_partition[tuple(file.partition.values())].append(file)
+    return [Merge((Source(tuple(small)),)) for small in by_partition.values() if len(small) > 1]
+
+
+def carry_out(
+    config: Config, directory: Directory, now: datetime, guard: clustering.CommitGuard = clustering.UNGUARDED
+) -> Survey:
+    """Forget, put together, remove. Returns what was done. Only for who holds the directory's lease.
+
+    guard: keeps a running query's writes and ours apart. Raises rewriting.Interrupted.
+    """
+    forgets_models = directory.contract.name == tables.MODELS.name and owner(directory) != PEOPLE
+    with leases.held(config, [PEOPLE]) if forgets_models else nullcontext():
+        # No person goes back to a model while it is being forgotten. Machines may add rows meanwhile: those of the
+        # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
+        rows = expired_rows(config, directory, now)
+        found = _surveyed(config, directory, now, rows.rows)
+        table = delta.existing(config, directory)
+        if rows.until is not None:
+            with guard.lock:
+                table.update_incremental()
+                table.delete(f"{DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
+        elif rows.names is not None:
+            done = clustering.carry_out(table, _without(table, rows.names), _target(directory), guard)
+            dropped = sum(each.dropped for each in done)
+            if dropped < rows.rows:
+                raise StoreError(
+                    f"table {directory.name}: expected to forget {rows.rows} rows; forgot {dropped}, since its files "
+                    "were replaced meanwhile; run `spinney tidy` again"
+                )
+    if found.small:
+        table.update_incremental()
+        clustering.carry_out(table, _merges(table, directory), _target(directory), guard)
+    if found.gone:
+        with guard.lock:
+            table.update_incremental()
+            _vacuumed(table, dry_run=False)
+    return found
+
+
+def _target(directory: Directory) -> Target:
+    """What rewritten files are like: rows of a group lie together wherever a row belongs to one."""
+    if directory.contract.name in clustering.SORT_BY:
+        return Target(clustering.SORT_BY[directory.contract.name], table_files.CLUSTERED)
+    by = tuple(name for name in ("shard", "group_key") if name in directory.contract.names)
+    return Target(by, "compacted-")
+
+
+def _without(table: DeltaTable, names: pa.Table) -> list[Merge]:
+    """The files with rows of these names, to be rewritten without them. names: columns that tell a row from others."""
+    base, columns = table_files.folder(table), names.column_names
+    gone = _joined(names)
+    files, drop = [], {}
+    for file in table_files.files(table):
+        # deltalake's merge once left texts as views, which no kernel joins or compares.
+        read = pq.read_table(base / file.path, columns=columns, partitioning=None, use_threads=False)
+        mask = pc.is_in(_joined(read.cast(pa.schema([(name, pa.string()) for name in columns]))), value_set=gone)
+        if mask.true_count:
+            files.append(file)
+            drop[file.path] = mask
+    return [Merge((Source(tuple(files), drop=drop),))] if files else []
+
+
+def _joined(names: pa.Table) -> pa.Array:
+    """Each row's texts as one. A key is JSON and the rest are ids: a zero byte is in none of them."""
+    texts = [names.column(name).combine_chunks() for name in names.column_names]
+    return pc.binary_join_element_wise(*texts, "\x00", null_handling="replace", null_replacement="\x01")
+
+
+def _vacuumed(table: DeltaTable, *, dry_run: bool) -> list[str]:
+    """Full: what a crash left behind too, and what the log has forgotten that it once named."""
+    return list(table.vacuum(retention_hours=KEPT_HOURS, dry_run=dry_run, full=True))
+
+
+def _behind(config: Config, directory: Directory, now: datetime) -> str | None:
+    """A query that reads this directory and has not ended a batch for long; one that never began reads it anew."""
+    for query in readers(directory):
+        place = layout.checkpoint(config, query)
+        begun, ended = (checkpoints.newest(place, log) for log in ("offsets", "commits"))
+        if begun is None:
+            continue
+        if ended is None or checkpoints.begun(place, ended).at < now - BEHIND:
+            return query
+    return _cut_off(config, now) if directory.contract.name in {each.name for each in READ} else None
+
+
+def _cut_off(config: Config, now: datetime) -> str | None:
+    """A path whose round was planned long ago and has not ended: it goes on with the versions that its plan named."""
+    paths = (layout.directories(config, base) for base in (tables.VERDICTS, tables.ROUNDS))
+    for plans, rounds in zip(*paths, strict=True):
+        planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
+        ended = newest_batch(delta.dataset(delta.existing(config, rounds)))
+        if ended is not None:
+            planned &= ds.field("batch_id") > ended
+        if delta.dataset(delta.existing(config, plans)).count_rows(filter=planned):
+            return owner(plans)
+    return None
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a process answered to a request. error: why it could not do it all."""
+
+    request: str
+    done: tuple[Survey, ...]
+    error: str | None = None
+
+
+def ask(config: Config) -> str:
+    """Ask whoever runs a query to tidy its directories. Returns the request's id."""
+    made = uuid.uuid4().hex
+    atomic_files.replace(_place(config) / "request", json.dumps({"id": made}).encode())
+    return made
+
+
+def requested(config: Config, name: str) -> str | None:
+    """The id of a request that this query has not served yet."""
+    try:
+        made = str(json.loads((_place(config) / "request").read_text())["id"])
+    except OSError:
+        return None
+    answer = served(config, name)
+    return None if answer is not None and answer.request == made else made
+
+
+def serve(config: Config, name: str, answer: Served) -> None:
+    atomic_files.replace(_place(config) / f"{name}.served", json.dumps(asdict(answer)).encode())
+
+
+def served(config: Config, name: str) -> Served | None:
+    try:
+        said = json.loads((_place(config) / f"{name}.served").read_text())
+    except OSError:
+        return None
+    return Served(said["request"], tuple(Survey(**each) for each in said["done"]), said["error"])
+
+
+def serve_here(config: Config, name: str, request: str) -> bool:
+    """Tidy the directories of a query that nobody runs; whether that was so."""
+    try:
+        with leases.held(config, [name]):
+            done = tuple(carry_out(config, each, datetime.now(UTC)) for each in owned(config, name))
+            serve(config, name, Served(request, done))
+    except Busy:
+        return False
+    return True
+
+
+def names(config: Config) -> Iterable[str]:
+    """The leases that there are directories of."""
+    return dict.fromkeys(owner(each) for each in layout.every_directory(config))
+
+
+def _place(config: Config) -> Path:
+    return atomic_files.folder(layout.root(config)) / "tidy"

@@ -1,0 +1,42 @@
+"""Carrying out a migration: begun in the charter, done in one commit, ended in the charter.
+
+Killed between any two of these steps, the fleet refuses everything but `migrate`. The next call looks whether the
+commit is there: then it only ends what was begun, else it starts over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from spinney.core.config import Config
+from spinney.core.errors import StoreError
+from spinney.operations.migration import events_table
+from spinney.operations.migration.planning import Plan, planned, settled
+from spinney.storage import charter, crashpoints, leases
+
+
+def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
+    """Change the fleet's columns to those of the configuration. Returns what was done.
+
+    renames: old name -> new name. Raises Busy while a process of the fleet runs, StoreError for a change that no
+    migration makes or that has to wait.
+    """
+    with leases.held(config, leases.EVERY):
+        there, present = settled(config), charter.standing(config)
+        made = planned(config, there, renames)
+        if made.obstacles:
+            raise StoreError(f"fleet {config.fleet.name}: not now: {'; '.join(made.obstacles)}")
+        begun = None if present is None else present.begun
+        if begun is not None and begun in there.migrations:
+            made = replace(made, notes=(f"the migration that was begun at {begun.at} is ended", *made.notes))
+        if made.migration is None:
+            if begun is not None:
+                charter.keep(config, replace(there, begun=None))
+            return made
+        charter.keep(config, replace(there, begun=made.migration))
+        crashpoints.reached("migrate.begun", 0)
+        events_table.alter(made.alteration, made.migration.id)
+        crashpoints.reached("migrate.table", 0)
+        charter.keep(config, charter.migrated(config, there, made.migration))
+    return made

@@ -1,0 +1,148 @@
+"""What a migration would do: found by reading alone."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from schemas import tables
+from spinney.core.config import Config
+from spinney.core.errors import StoreError
+from spinney.core.migration import Change, Kind, Migration, changes, former_columns, retired
+from spinney.core.migration.config_changes import ANOTHER_ROOT, MEANING, lasting
+from spinney.operations.migration import events_table, readiness
+from spinney.operations.migration.events_table import Alteration
+from spinney.operations.migration.notes import notes
+from spinney.storage import charter, layout
+from spinney.storage.charter import COLUMNS, Charter
+from spinney.tables import delta, table_files
+
+OTHERWISE = f"Put it back, or {ANOTHER_ROOT}"
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """What happens to a table. rows, files, bytes: that it has now; what: in words."""
+
+    table: str
+    rows: int
+    files: int
+    bytes: int
+    what: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be done. notes: what it means. obstacles: what has to be done first.
+
+    migration: to be recorded; None where nothing changes. alteration: of the table `events`.
+    """
+
+    changes: tuple[Change, ...]
+    tables: tuple[TableChange, ...]
+    notes: tuple[str, ...]
+    obstacles: tuple[str, ...]
+    migration: Migration | None
+    alteration: Alteration
+
+
+def plan(config: Config, renames: Mapping[str, str]) -> Plan:
+    """What `carry_out` would do now; changes nothing.
+
+    renames: old name -> new name. Raises StoreError for a change that no migration makes.
+    """
+    return planned(config, settled(config), renames)
+
+
+def settled(config: Config) -> Charter:
+    """The charter, a migration that was begun counted as carried out where its commit is there, else as never begun.
+
+    Raises StoreError where no fleet has begun.
+    """
+    there = charter.standing(config)
+    if there is None:
+        raise StoreError(
+            f"fleet {config.fleet.name} at {layout.root(config)}: nothing to migrate: no fleet has begun there. Check "
+            "storage.root, or run `spinney init`"
+        )
+    if there.begun is None or not _is_committed(config, there.begun):
+        return there
+    return charter.migrated(config, there, there.begun)
+
+
+def _is_committed(config: Config, migration: Migration) -> bool:
+    table = delta.opened(config, layout.directory(config, tables.EVENTS))
+    if table is None or migration.version is None:
+        return False
+    return events_table.is_altered(table, migration.id, migration.version)
+
+
+def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
+    """As `plan`, from a charter that is `settled`."""
+    _refuse_fixed(config, there)
+    before, now = (lasting(config, of) for of in (there.fixed[COLUMNS], config.fleet.columns))
+    renames = _left(there, now, renames)
+    found = changes(before, now, renames, former_columns(there.migrations), retired(there.migrations))
+    _refuse_wider_outcomes(config, found)
+    change = events_table.alteration(config, _stored(config, renames))
+    files = table_files.files(change.table)
+    rows, size = sum(each.rows for each in files), sum(each.bytes for each in files)
+    migration = None
+    if found:
+        version = int(change.table.version()) if change.rewrites or change.added else None
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        migration = Migration(uuid.uuid4().hex, at, before, now, renames, version)
+    return Plan(
+        changes=tuple(found),
+        tables=(TableChange(tables.EVENTS.name, rows, len(files), size, _what(change, differs=bool(found))),),
+        notes=tuple(notes(config, found, size if change.rewrites else 0)),
+        obstacles=tuple(readiness.obstacles(config)) if found else (),
+        migration=migration,
+        alteration=change,
+    )
+
+
+def _left(there: Charter, now: Mapping[str, str], renames: Mapping[str, str]) -> dict[str, str]:
+    """The renames that are still to be made: without those of an earlier call, with those of one that was cut off."""
+    if there.begun is not None and not renames and dict(there.begun.after) == now:
+        return dict(there.begun.renamed)
+    former = former_columns(there.migrations)
+    return {old: new for old, new in renames.items() if old not in former or former[old].now != new}
+
+
+def _stored(config: Config, renames: Mapping[str, str]) -> dict[str, str]:
+    """Renames of columns that the table `events` has; late labels stand elsewhere, without the target's name."""
+    return {old: new for old, new in renames.items() if new in config.event_columns}
+
+
+def _what(change: Alteration, *, differs: bool) -> str:
+    added = ", ".join(each.name for each in change.added)
+    if change.rewrites:
+        return "every file is written again, in one commit" + (f"; null in its rows: {added}" if added else "")
+    if added:
+        return f"its schema gets {added}, null in its rows; no file is touched"
+    return "the schema and the files stay as they are" if differs else "nothing"
+
+
+def _refuse_fixed(config: Config, there: Charter) -> None:
+    refused = list(_refusals(config, there))
+    if refused:
+        raise StoreError(f"fleet {config.fleet.name} at {layout.root(config)}: {' '.join(refused)} {OTHERWISE}")
+
+
+def _refusals(config: Config, there: Charter) -> Iterator[str]:
+    for name, value in charter.fixed(config).items():
+        before = there.fixed.get(name)
+        if name != COLUMNS and before != value:
+            yield f"{charter.changed(name, before, value)} no migration changes it: {MEANING[name]}."
+
+
+def _refuse_wider_outcomes(config: Config, found: list[Change]) -> None:
+    for each in found:
+        if each.name == config.fleet.target and each.kind == Kind.WIDENED and not config.label_inside:
+            raise StoreError(
+                f"fleet.columns.{each.name}: was {each.was} and is {each.becomes} now: the query labels reads the "
+                f"table outcomes as a stream, which has no other type from one batch to the next. {OTHERWISE}"
+            )

@@ -1,0 +1,96 @@
+"""Fitted estimators in files of other systems: skops, pickle and joblib, and what MLflow logged of scikit-learn's."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spinney.core.config.secrets import masked
+from spinney.core.errors import ContractError, Corrupt
+from spinney.core.models import skops_codec
+
+PICKLES = (".pkl", ".pickle", ".joblib")
+SKOPS = ".skops"
+MLFLOW = ("models:/", "runs:/")
+UNPICKLED = "reading a pickle runs whatever code it holds: allow it by --allow-pickle, for files that you trust"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where models are looked for. folder: what relative paths start from; tracking_uri: MLflow's."""
+
+    folder: Path
+    tracking_uri: str
+    allow_pickle: bool = False
+
+
+@dataclass
+class Read:
+    """notes: what scikit-learn warned of, such as another version's file."""
+
+    estimator: Any
+    notes: list[str] = field(default_factory=list)
+
+
+def read(named: str, source: Source) -> Read:
+    """The estimator of that name: a path, or MLflow's ``models:/shop@champion`` or ``runs:/0a1b/model``.
+
+    Raises ContractError: there is none that can be read, or reading it would run code and that is not allowed.
+    """
+    found = Read(None)
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            if named.startswith(MLFLOW):
+                found.estimator = _of_mlflow(named, source)
+            else:
+                found.estimator = _of_file(source.folder / named, allow_pickle=source.allow_pickle)
+    except (ContractError, Corrupt):
+        raise
+    except Exception as error:  # a file of somebody else's may fail anywhere
+        said_of_it = masked(str(error))  # MLflow names its address, with the password in it
+        raise ContractError(f"expected a model that can be read; got {type(error).__name__}: {said_of_it}") from error
+    # Other warnings are the libraries' own affairs.
+    found.notes = list(
+        dict.fromkeys(str(each.message) for each in said if "version" in type(each.message).__name__.lower())
+    )
+    return found
+
+
+def _of_file(file: Path, *, allow_pickle: bool, pickled: bool | None = None) -> Any:
+    """pickled: whether it is a pickle; None: as its name says."""
+    if not file.is_file():
+        raise ContractError(f"expected a file; got nothing at {file}")
+    if pickled is None and file.suffix not in (SKOPS, *PICKLES):
+        raise ContractError(f"expected a file that ends in {SKOPS}, {', '.join(PICKLES)}; got {file.name}")
+    if not (file.suffix in PICKLES if pickled is None else pickled):
+        return skops_codec.read(file.read_bytes())
+    if not allow_pickle:
+        raise ContractError(UNPICKLED)
+    import joblib  # type: ignore[import-untyped]  # it reads plain pickles too
+
+    return joblib.load(file)
+
+
+def _of_mlflow(uri: str, source: Source) -> Any:
+    """Its files are read as others are: MLflow's own reader believes the list of types that a file brings."""
+    import mlflow
+    from mlflow.models import Model
+
+    before = mlflow.get_tracking_uri()
+    # A parameter of `download_artifacts` is not heard by all that it asks.
+    mlflow.set_tracking_uri(source.tracking_uri)
+    try:
+        with tempfile.TemporaryDirectory(prefix="spinney-") as scratch:
+            place = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
+            flavors = Model.load(str(place)).flavors
+            mine = flavors.get("sklearn")
+            if mine is None:
+                raise ContractError(f"expected MLflow's flavor sklearn; got {', '.join(sorted(flavors))}")
+            is_skops = mine.get("serialization_format") == "skops"
+            return _of_file(place / mine["pickled_model"], allow_pickle=source.allow_pickle, pickled=not is_skops)
+    finally:
+        mlflow.set_tracking_uri(before)

@@ -1,0 +1,248 @@
+"""Models from elsewhere, stored as first champions: a row of ``models/people`` and one of ``promotions/people``.
+
+A person's step, under people's lease, but in the group's present epoch: it stands beneath whatever machines fit on
+newer rows, and a model that does not say through when it was trained stands beneath all that they fit. Both rows are
+told apart by the model's name, which is its content's, so the same import again adds nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from schemas import tables
+from schemas.vocabulary import Decision, ModelStatus
+from spinney.core import keys
+from spinney.core.champions.champion import PEOPLE, Promotion, champion
+from spinney.core.champions.interventions import SHOWN
+from spinney.core.config import Config
+from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, StoreError
+from spinney.core.features.encoding import convert
+from spinney.core.models import codec
+from spinney.core.models.signing import Claim, Signer
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.training.adoption import adopted, tried
+from spinney.core.training.fit_attempt import model_id_of
+from spinney.operations import model_files
+from spinney.operations.interventions import STEP, Said
+from spinney.operations.model_files import Source
+from spinney.serving.model_cache import CARRIED_BYTES
+from spinney.storage import charter, layout, leases
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema, to_pandas
+from spinney.tables.delta import Writer
+from spinney.tables.fleet_clock import fleet_clock
+
+TRIED_ROWS = 5
+"""Stored events of its group that each model is tried on."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A line of the index. named: a path, or MLflow's URI. trained_through, rows: of its training; None: not known."""
+
+    group_key: str
+    named: str
+    trained_through: datetime | None = None
+    rows: int | None = None
+
+
+class What(StrEnum):
+    IMPORTED = "imported"
+    THERE = "there already"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of one line. why: of a refusal; of others what scikit-learn warned of, if it did."""
+
+    group_key: str
+    named: str
+    what: What
+    model_id: str | None = None
+    why: str | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model that was tried, ready to be stored."""
+
+    wanted: Wanted
+    model_id: str
+    recipe_id: str
+    codec: str
+    payload: bytes
+    note: str | None
+
+
+def sample(config: Config, group_keys: Collection[str]) -> dict[str, pd.DataFrame]:
+    """The features of a few stored events of each of these groups, where there are any. One pass over `events`."""
+    table = delta.opened(config, layout.directory(config, tables.EVENTS))
+    if table is None:
+        return {}
+    fleet = config.fleet
+    columns = {name: ds.field("event_time" if name == fleet.event_time else name) for name in fleet.features}
+    found: dict[str, list[pd.DataFrame]] = defaultdict(list)
+    open_groups = set(group_keys)
+    mine = ds.field("group_key").isin(pa.array(sorted(open_groups), pa.string()))
+    for batch in delta.dataset(table).to_batches({"group_key": ds.field("group_key"), **columns}, filter=mine):
+        for name, rows in to_pandas(pa.Table.from_batches([batch])).groupby("group_key", sort=False):
+            key = str(name)
+            if key in open_groups:
+                found[key].append(rows.drop(columns="group_key").head(TRIED_ROWS))
+                if sum(map(len, found[key])) >= TRIED_ROWS:
+                    open_groups.discard(key)
+        if not open_groups:
+            break
+    return {key: pd.concat(parts, ignore_index=True).head(TRIED_ROWS) for key, parts in found.items()}
+
+
+def now_of(config: Config) -> datetime:
+    """The fleet's clock, from which imported models age. Raises StoreError: it is the events', and none is stored.
+
+    Never beyond the newest stored event, whatever the models say: the judge takes it over, and it does not run back.
+    """
+    now = fleet_clock(config)
+    if now is None:
+        raise StoreError(
+            f"fleet {config.fleet.name}: expected a stored event, to know when models arrive by the fleet's clock, "
+            "which is the events'; got none. Load the history first"
+        )
+    return now
+
+
+def made(wanted: Wanted, rows: pd.DataFrame | None, recipe: Recipe, signer: Signer, source: Source) -> Made:
+    """The model, read, tried on these rows and read back from its own bytes. Raises ContractError or Corrupt."""
+    read = model_files.read(wanted.named, source)
+    model = adopted(read.estimator, recipe)
+    features = pd.DataFrame({each.name: [] for each in recipe.features})
+    asked, answers = tried(model, features if rows is None else rows)
+    kind, payload = codec.dump(model)
+    kind_of = type(read.estimator)
+    recipe_id = f"imported:{kind_of.__module__}.{kind_of.__qualname__}"
+    model_id = model_id_of(wanted.group_key, hashlib.sha256(payload).hexdigest(), recipe_id)
+    claim = Claim(wanted.group_key, model_id, kind)
+    stored = codec.open_signed(signer, claim, payload, signer.sign(claim, payload))
+    if not np.array_equal(stored.raw(convert(asked, recipe.features)), answers):
+        raise ContractError("expected the same answers from its stored bytes; got others")
+    return Made(wanted, model_id, recipe_id, kind, payload, "; ".join(read.notes)[:MAX_ERROR_CHARACTERS] or None)
+
+
+def refuse_ahead(wanted: Wanted, clock: datetime) -> None:
+    """Raises ContractError: the model says it has seen what the fleet has not, and would outrank whatever is fitted."""
+    if wanted.trained_through is not None and wanted.trained_through > clock:
+        raise ContractError(
+            f"trained_through: expected a time not after the fleet's clock, {clock:%Y-%m-%d %H:%M:%S} UTC; "
+            f"got {wanted.trained_through}"
+        )
+
+
+def store(
+    config: Config, signer: Signer, models: Sequence[Made], said: Said, clock: datetime, *, dry_run: bool = False
+) -> list[Told]:
+    """Store what is not there yet; said of each model, in their order. dry_run: say it only.
+
+    Raises Busy while another person's step is being written.
+    """
+    with nullcontext() if dry_run else leases.held(config, [PEOPLE]):
+        known = _known(config, [each.wanted.group_key for each in models])
+        told = [_told(each, known.histories.get(each.wanted.group_key, [])) for each in models]
+        fresh = [each for each, one in zip(models, told, strict=True) if one.what == What.IMPORTED]
+        if fresh and not dry_run:
+            charter.ensure_fixed(config)
+            _write(config, signer, fresh, known, said, clock)
+    return told
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is stored of some groups. models: every model_id."""
+
+    histories: Mapping[str, list[Promotion]]
+    models: Collection[str]
+
+
+_HISTORY = ["group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id"]
+
+
+def _known(config: Config, group_keys: Sequence[str]) -> _Known:
+    mine = ds.field("group_key").isin(pa.array(group_keys, pa.string()))
+    histories: dict[str, list[Promotion]] = defaultdict(list)
+    for row in delta.read(config, tables.PROMOTIONS, _HISTORY, mine).to_pylist():
+        histories[row["group_key"]].append(Promotion.of_row(row))
+    models = delta.read(config, tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
+    return _Known(histories, set(models))
+
+
+def _told(made: Made, history: Sequence[Promotion]) -> Told:
+    key, named = made.wanted.group_key, made.wanted.named
+    current = champion(history)
+    if mine := [row for row in history if row.model_id == made.model_id]:
+        if current is None or _withdrawn(mine):
+            why = f"a person withdrew it; `spinney promote --model {made.model_id[:SHOWN]}` brings it back"
+            return Told(key, named, What.REFUSED, made.model_id, why)
+        return Told(key, named, What.THERE, made.model_id, made.note)
+    if current is not None:
+        why = f"model {current.model_id[:SHOWN]} answers for it already; imported models are first champions only"
+        return Told(key, named, What.REFUSED, made.model_id, why)
+    return Told(key, named, What.IMPORTED, made.model_id, made.note)
+
+
+def _withdrawn(mine: Sequence[Promotion]) -> bool:
+    """Whether nobody brought it back since. mine: the rows that name the model."""
+    struck = max((row.epoch for row in mine if row.decision == Decision.WITHDRAWN), default=-1)
+    return struck >= max((row.epoch for row in mine if row.decision != Decision.WITHDRAWN), default=0)
+
+
+def _write(config: Config, signer: Signer, fresh: Sequence[Made], known: _Known, said: Said, clock: datetime) -> None:
+    """The models first: a promotion that is lost is made up for by the next import."""
+    places = [layout.directory(config, base, PEOPLE) for base in (tables.MODELS, tables.PROMOTIONS)]
+    writers = [Writer(config, place, PEOPLE, PEOPLE) for place in places]
+    last = [commit.batch_id for writer in writers if (commit := writer.last(STEP)) is not None]
+    batch_id, now = max(last, default=-1) + 1, datetime.now(UTC)
+    of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": clock}
+    models = [of_all | _model(config, signer, each, now) for each in fresh]
+    decided = {"decision": Decision.UNPROVEN.value, "reason": f"imported: {said.reason}", "by": said.by}
+    promotions = [model | decided | {"decided_at": now} | _epoch_and_payload(model, known) for model in models]
+    fresh_models = [model for model in models if model["model_id"] not in known.models]
+    for writer, place, rows in zip(writers, places, (fresh_models, promotions), strict=True):
+        if rows:
+            table = pa.Table.from_pylist(rows, schema=arrow_schema(place.contract))
+            writer.append(table, step=STEP, batch_id=batch_id)
+
+
+def _model(config: Config, signer: Signer, each: Made, now: datetime) -> dict[str, Any]:
+    key = each.wanted.group_key
+    return {
+        "shard": keys.shard_of(key, config.fleet.shards),
+        "group_key": key,
+        "model_id": each.model_id,
+        "recipe_id": each.recipe_id,
+        "status": ModelStatus.FITTED.value,
+        "rows": each.wanted.rows,
+        "trained_through": each.wanted.trained_through,
+        "metrics": json.dumps({"origin": each.wanted.named}),
+        "codec": each.codec,
+        "payload": each.payload,
+        "signature": signer.sign(Claim(key, each.model_id, each.codec), each.payload),
+        "fitted_at": now,
+    }
+
+
+def _epoch_and_payload(model: Mapping[str, Any], known: _Known) -> dict[str, Any]:
+    epoch = max((row.epoch for row in known.histories.get(model["group_key"], ())), default=0)
+    carried = len(model["payload"]) <= CARRIED_BYTES
+    return {"epoch": epoch} if carried else {"epoch": epoch, **dict.fromkeys(("codec", "payload", "signature"))}

@@ -1,0 +1,129 @@
+"""The gate over a round's models: rows of `models` in, rows of `promotions` out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from schemas import tables
+from schemas.vocabulary import Decision, ModelStatus, RoundKind
+from spinney.core.champions.champion import ANSWERING, PEOPLE
+from spinney.core.champions.gate import Uncompared, decide
+from spinney.core.config import Config, Gate
+from spinney.core.keys import is_parent
+from spinney.serving.model_cache import CARRIED_BYTES
+from spinney.storage import layout
+from spinney.tables import delta
+
+_OF_THE_ROUND = ("round_id", "decided_at", "clock", "by", "batch_id")
+COLUMNS = tuple(name for name in tables.PROMOTIONS.names if name not in _OF_THE_ROUND)
+ASKED = ("shard", "group_key", "champion_id", "epoch", "pinned")
+"""What the plan knows of a group: champion_id is the champion's then."""
+
+ELSEWHERE = "epoch_elsewhere"
+"""The greatest epoch in which the other path has promoted this very model; null where it has not."""
+
+
+def with_elsewhere(models: pd.DataFrame, config: Config, kind: RoundKind) -> pd.DataFrame:
+    """The rows of `models` with ELSEWHERE.
+
+    Both paths fit the same rows to the same model; whoever decides second finds that it answers already. Read when the
+    gate decides, without a lock: of two at the same moment both promote it, and the order of champions makes them one.
+    """
+    through = models["trained_through"].dropna()
+    if not len(through):
+        return models.assign(**{ELSEWHERE: None})
+    # The same model was trained through the same time: what is older than all of these need not be read.
+    mine = (ds.field("trained_through") >= through.min()) & (ds.field("trained_through") <= through.max())
+    named = ds.field("model_id").isin(pa.array(models["model_id"].dropna(), pa.string()))
+    found = _promotions(config, _other(kind), named & mine & ds.field("decision").isin(_ANSWERING))
+    struck = _promotions(config, PEOPLE, named & (ds.field("decision") == Decision.WITHDRAWN.value))
+    found = found[~found["model_id"].isin(struck["model_id"])]
+    standing = found.groupby(list(_MODEL))["epoch"].max().rename(ELSEWHERE).reset_index()
+    return models.merge(standing, on=list(_MODEL), how="left")
+
+
+def _promotions(config: Config, part: str, where: ds.Expression) -> pd.DataFrame:
+    table = delta.opened(config, layout.directory(config, tables.PROMOTIONS, part))
+    assert table is not None, "promotions were made before any round"
+    found: pd.DataFrame = delta.dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
+    return found
+
+
+_MODEL = ("group_key", "model_id")
+_ANSWERING = [each.value for each in ANSWERING]
+
+
+def _other(kind: RoundKind) -> str:
+    return (RoundKind.STREAM if kind == RoundKind.BATCH else RoundKind.BATCH).value
+
+
+@dataclass(frozen=True)
+class Gating:
+    """Decides about what a round stored. uncompared: which may be promoted with nothing to compare them by."""
+
+    gate: Gate
+    uncompared: Uncompared = Uncompared.FORESEEN
+
+    def decided(self, models: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
+        """Columns COLUMNS, one row per group of the plan that was fitted or kept.
+
+        models: rows of `models`, ELSEWHERE among them or not; asked: columns ASKED, one row per group. A group without
+        any row in `models` was kept: its rows and recipe are its champion's own.
+        """
+        known = {row["group_key"]: row for row in asked[list(ASKED)].to_dict("records")}
+        fitted = models[models["status"] == ModelStatus.FITTED.value]
+        rows = [self._row(row, known[row["group_key"]]) for row in fitted.to_dict("records")]
+        rows += [_kept(row) for row in asked[~asked["group_key"].isin(models["group_key"])].to_dict("records")]
+        return pd.DataFrame(rows, columns=list(COLUMNS))
+
+    def _uncompared(self, group_key: str) -> Uncompared:
+        """Nobody counts beforehand what a parent can be compared on: it is no foreseen case."""
+        return Uncompared.NONE if self.uncompared is Uncompared.FORESEEN and is_parent(group_key) else self.uncompared
+
+    def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
+        metrics = json.loads(model["metrics"] or "{}")
+        decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]))
+        # The champion of the plan is fitted again only where its signature was lost: then this one has to answer.
+        elsewhere = model.get(ELSEWHERE)
+        stands = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])
+        if stands and model["model_id"] != plan["champion_id"]:
+            decision, reason = Decision.KEPT, "the very same model was promoted meanwhile by the other path"
+        if plan["pinned"]:
+            decision, reason = Decision.HELD, f"pinned by a person; without the pin: {decision.value}, {reason}"
+        small = model["payload"] is not None and len(model["payload"]) <= CARRIED_BYTES
+        carried = {name: model[name] if small else None for name in ("codec", "payload", "signature")}
+        same = ("shard", "group_key", "model_id", "trained_through", "fitted_at", "rows", "fit_ms")
+        return {
+            **{name: model[name] for name in same},
+            **carried,
+            "epoch": _epoch(plan["epoch"]),
+            "decision": decision.value,
+            "reason": reason,
+            "challenger_loss": metrics.get("challenger_loss"),
+            "champion_loss": metrics.get("champion_loss"),
+            "rows_compared": metrics.get("heldout_rows"),
+        }
+
+
+def _kept(plan: dict[Any, Any]) -> dict[str, Any]:
+    return {
+        "shard": plan["shard"],
+        "group_key": plan["group_key"],
+        "epoch": _epoch(plan["epoch"]),
+        "model_id": plan["champion_id"],
+        "decision": Decision.KEPT.value,
+        "reason": "the training rows and the recipe are the champion's own",
+        # Nulls of their own types: a round that keeps every champion has no other row to take them from.
+        **dict.fromkeys(("trained_through", "fitted_at"), pd.NaT),
+        **dict.fromkeys(("codec", "payload", "signature")),
+    }
+
+
+def _epoch(value: Any) -> int:
+    return 0 if value is None or pd.isna(value) else int(value)

@@ -1,0 +1,155 @@
+"""What happened to groups, as the judge reads it from the tables, and what it says of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from schemas import tables
+from schemas.contract import Contract
+from schemas.vocabulary import MACHINES, QueryName
+from spinney.core.champions.champion import Promotion
+from spinney.core.config import Config
+from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
+from spinney.storage.layout import Directory, directories
+from spinney.storage.stream_sources import readers
+
+HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
+DECIDED, UNFITTED = "decided", "unfitted"
+"""Columns with a promotion, or a failed fit, as one struct. A batch has a few of them or none, and Spark's worker takes
+as long for each column that it brings a shard as the judge takes for it."""
+
+SUMMARY = "summary"
+"""In place of a decision, in the row that says what is due in a shard."""
+
+VERDICTS = (
+    "shard int, group_key string, policy string, decision string, reason string, numbers string, model_id string, "
+    "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, repeats bigint"
+)
+"""A verdict as a row; times are microseconds, NEVER where there is none.
+
+Of a stream, a row whose decision is SUMMARY counts for its shard, in `numbers`, the groups that are `due`, those of
+them that were `withheld`, and the `rows` that came with it.
+"""
+
+
+def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
+    """Everything the judge takes in, as one frame: `kind` says which table a row is of. Times are microseconds.
+
+    Columns: kind, shard, HEALTH, DECIDED, UNFITTED.
+
+    read: a directory; as a stream or as it stands.
+    """
+
+    def rows(base: Contract) -> DataFrame:
+        wanted = [each for each in directories(config, base) if QueryName.RETRAIN in readers(each)]
+        return reduce(DataFrame.unionByName, map(read, wanted))
+
+    health = rows(tables.HEALTH).select(
+        F.lit("health").alias("kind"),
+        "shard",
+        "group_key",
+        "model_id",
+        "labelled",
+        "loss",
+        F.expr("unix_micros(last_event_time)").alias("last_event_time"),
+    )
+    promotions = rows(tables.PROMOTIONS).select(
+        F.lit("promotion").alias("kind"),
+        "shard",
+        "group_key",
+        F.struct(
+            "model_id",
+            "epoch",
+            "decision",
+            "round_id",
+            *_micros("trained_through", "fitted_at", "decided_at", "clock"),
+            F.col("challenger_loss").alias("loss"),
+            "by",
+            "fit_ms",
+        ).alias(DECIDED),
+    )
+    unfitted = (
+        rows(tables.MODELS)
+        .filter(F.col("model_id").isNull())
+        .select(
+            F.lit("unfitted").alias("kind"),
+            "shard",
+            "group_key",
+            F.struct("status", "rows", *_micros("fitted_at", "clock")).alias(UNFITTED),
+        )
+    )
+    return health.unionByName(promotions, allowMissingColumns=True).unionByName(unfitted, allowMissingColumns=True)
+
+
+def _micros(*names: str) -> list[Column]:
+    return [F.expr(f"unix_micros({name})").alias(name) for name in names]
+
+
+def of_frames(frames: list[pd.DataFrame]) -> News:
+    """The rows of some frames of `frame`, told apart by the table they are of."""
+    if not frames:
+        return News((), (), pd.DataFrame({name: pd.Series(dtype=_dtype(name)) for name in HEALTH}))
+    rows = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    kinds = rows["kind"].to_numpy(object)
+    is_health = kinds == "health"
+    # Column by column, and nothing for kinds that did not come: most batches bring a shard a few rows of health alone.
+    health = pd.DataFrame({name: rows[name].to_numpy()[is_health].astype(_dtype(name)) for name in HEALTH})
+    decided = [_decided(key, row) for key, row in _structs(rows, kinds == "promotion", DECIDED)]
+    unfitted = [
+        Unfitted(key, row["status"], _whole(row["rows"]), _whole(row["fitted_at"]), _whole(row["clock"]))
+        for key, row in _structs(rows, kinds == "unfitted", UNFITTED)
+    ]
+    return News(decided, unfitted, health)
+
+
+def _structs(rows: pd.DataFrame, wanted: np.ndarray, column: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Group and struct of the wanted rows."""
+    if not wanted.any():
+        return []
+    return list(zip(rows["group_key"].to_numpy()[wanted], rows[column].to_numpy()[wanted], strict=True))
+
+
+def _dtype(name: str) -> str:
+    return {"labelled": "int64", "loss": "float64", "last_event_time": "int64"}.get(name, "object")
+
+
+def _decided(key: str, row: Mapping[str, Any]) -> Decided:
+    loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
+    return Decided(key, Promotion.of_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
+
+
+def _whole(value: Any) -> int:
+    return 0 if value is None or pd.isna(value) else int(value)
+
+
+def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Verdicts of a shard as rows of VERDICTS."""
+    frame = pd.DataFrame(verdicts, columns=list(VERDICT_COLUMNS))
+    texts = [json.dumps(numbers, separators=(",", ":")) for numbers in frame["numbers"]]
+    frame["numbers"] = pd.Series(texts, dtype=object)  # without a verdict too
+    frame.insert(0, "shard", np.full(len(frame), shard, dtype=np.int32))
+    return frame
+
+
+def report_rows(shard: int, said: Report, clock: int) -> pd.DataFrame:
+    """What the judge of a stream says of a shard, its summary first: rows of VERDICTS. clock: the shard's."""
+    summary = dict.fromkeys(VERDICT_COLUMNS) | {
+        "decision": SUMMARY,
+        "numbers": {"due": said.due, "withheld": said.withheld, "rows": len(said.rows)},
+        "epoch": 0,
+        "stale_since": NEVER,
+        "clock": clock,
+        "predicted_ms": 0.0,
+        "urgency": 0.0,
+        "repeats": 0,
+    }
+    return verdict_rows(shard, [summary, *said.rows])

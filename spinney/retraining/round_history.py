@@ -1,0 +1,62 @@
+"""What the rounds of a path took: the experience that a new round's cost is predicted from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from schemas import tables
+from schemas.vocabulary import RoundKind
+from spinney.core.config import Config
+from spinney.core.planning.round_cost import PastRound
+from spinney.storage.layout import directory
+from spinney.tables import delta
+
+LAST = 200
+"""Rounds looked back for at the start of a query."""
+
+PLAN = "plan"
+"""The first stage. A round that was cut off has the seconds of its last run alone, whose plan was stored before."""
+
+
+def past_rounds(config: Config, kind: RoundKind) -> list[PastRound]:
+    """The last rounds of a path that one run carried out from beginning to end, the oldest first."""
+    table = delta.opened(config, directory(config, tables.ROUNDS, kind.value))
+    if table is None:
+        return []
+    columns = ["batch_id", "groups_in", "deferred", "seconds"]
+    rows = delta.dataset(table).to_table(columns).sort_by("batch_id")
+    last = rows.slice(max(0, rows.num_rows - LAST)).to_pylist()
+    spent = fit_times(config, kind, [row["batch_id"] for row in last])
+    found = []
+    for row in last:
+        seconds = json.loads(row["seconds"] or "{}")
+        fits = spent.get(row["batch_id"])
+        if PLAN in seconds and fits is not None:
+            groups = row["groups_in"] - row["deferred"]
+            found.append(PastRound(groups, *fits, sum(seconds.values())))
+    return found
+
+
+def largest_round(config: Config, kind: RoundKind) -> int:
+    """Groups of the largest round of a path; 0 before the first."""
+    table = delta.opened(config, directory(config, tables.ROUNDS, kind.value))
+    if table is None:
+        return 0
+    return int(pc.max(delta.dataset(table).to_table(["groups_in"])["groups_in"]).as_py() or 0)
+
+
+def fit_times(config: Config, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
+    """Of each batch that fitted anything: what all its fits took and what the longest took, milliseconds."""
+    table = delta.opened(config, directory(config, tables.MODELS, kind.value))
+    if table is None or not batch_ids:
+        return {}
+    of_them = (ds.field("batch_id") >= min(batch_ids)) & (ds.field("batch_id") <= max(batch_ids))
+    rows = delta.dataset(table).to_table(["batch_id", "fit_ms"], filter=of_them)
+    times = pa.table({"batch_id": rows["batch_id"], "fit_ms": pc.fill_null(rows["fit_ms"], 0.0)})
+    sums = times.group_by("batch_id").aggregate([("fit_ms", "sum"), ("fit_ms", "max")])
+    return {row["batch_id"]: (row["fit_ms_sum"], row["fit_ms_max"]) for row in sums.to_pylist()}

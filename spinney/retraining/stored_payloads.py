@@ -1,0 +1,45 @@
+"""What the gate reads of the models that its round stored."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from schemas import tables
+from spinney.core.config import Config
+from spinney.serving.model_cache import CARRIED_BYTES
+from spinney.storage import layout
+from spinney.tables import delta
+
+_WITHOUT_PAYLOAD = (
+    "shard",
+    "group_key",
+    "model_id",
+    "status",
+    "metrics",
+    "trained_through",
+    "fitted_at",
+    "rows",
+    "fit_ms",
+)
+_PAYLOAD = ("model_id", "codec", "payload", "signature")
+
+
+def with_small_payloads(config: Config, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
+    """What a round stored in `models`, as far as the gate looks at it; payloads only where promotions carry them.
+
+    shards: the first and the last that are wanted.
+    """
+    directory = layout.directory(config, tables.MODELS, kind)
+    within = (ds.field("shard") >= shards[0]) & (ds.field("shard") <= shards[1])
+    mine = (ds.field("batch_id") == batch_id) & within
+    rows = _read(config, directory, _WITHOUT_PAYLOAD, mine)
+    carried = _read(config, directory, _PAYLOAD, mine & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES))
+    return rows.join(carried, "model_id", join_type="left outer")
+
+
+def _read(config: Config, directory: layout.Directory, columns: tuple[str, ...], where: ds.Expression) -> pa.Table:
+    table = delta.opened(config, directory)
+    assert table is not None, f"{directory.name} was made before any round"
+    return delta.dataset(table).to_table(list(columns), filter=where)

@@ -1,0 +1,162 @@
+"""What champions answer for rows of many groups, and who does: the same for the stream and for `Fleet`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from spinney.core import keys
+from spinney.core.champions.champion import Promotion
+from spinney.core.champions.routing import NOBODY, Ask, Route, routes
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.config import Config
+from spinney.core.features import frames
+from spinney.core.migration import Former, with_former
+from spinney.core.models import batch_scoring
+from spinney.core.models.model import Model
+from spinney.core.models.signing import Signer
+from spinney.serving.model_cache import Fetch, cache
+
+log = logging.getLogger(__name__)
+
+_Load = Callable[[dict[str, tuple[str, Promotion]]], tuple[dict[str, Model], set[str]]]
+
+_NONE: Mapping[str, Former] = {}
+
+_silent: set[str] = set()
+"""Models of which this process has said that they had no answer."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Of each row what was answered, None for nothing, and by whom: arrays of shape (n_rows,)."""
+
+    prediction: npt.NDArray[Any]
+    probabilities: npt.NDArray[Any]
+    model_ids: npt.NDArray[np.object_]
+    answered_by: npt.NDArray[np.object_]
+
+
+def answer_frame(
+    frame: pd.DataFrame,
+    champions_of: Callable[[Iterable[str]], Champions],
+    config: Config,
+    signer: Signer,
+    fetched_by: Fetch | None = None,
+    former: Mapping[str, Former] = _NONE,
+) -> pd.DataFrame:
+    """What `Fleet.predict` answers to a person's frame; it says which columns.
+
+    champions_of: who answers for these groups, parents too. fetched_by: as for `answer_rows`. former: what became of
+    columns that models of before a migration ask for.
+
+    Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
+    """
+    group_keys, rows = frames.typed(frame, config)
+    rows = with_former(rows, former)
+    found = answer_rows(rows, group_keys, champions_of(group_keys), config, signer, fetched_by)
+    said = {"prediction": found.prediction, "probabilities": found.probabilities}
+    if config.fleet.task == "regression":
+        del said["probabilities"]
+    named = {"model_id": found.model_ids, "answered_by": found.answered_by}
+    return pd.DataFrame({**said, **named}, index=frame.index)
+
+
+def answer_rows(
+    rows: pd.DataFrame,
+    group_keys: Iterable[str],
+    champions: Champions,
+    config: Config,
+    signer: Signer,
+    fetched_by: Fetch | None = None,
+) -> Answered:
+    """Ask each row's model; where it raises or has no finite answer, the one that stands next in line for that row.
+
+    group_keys: each row's group. fetched_by: brings payloads that no promotion carries; by default from the table
+    `models`. Raises ContractError if a feature is missing or of another type, StoreError when a
+    model is stored nowhere.
+    """
+    probabilities = np.full(len(rows), None, dtype=object)
+    numbers = config.fleet.task == "regression"
+    prediction: npt.NDArray[Any] = np.full(len(rows), np.nan) if numbers else probabilities.copy()
+    model_ids = probabilities.copy()
+    answered_by = np.full(len(rows), NOBODY.answered_by.value, dtype=object)
+    unusable: set[str] = set()
+    load = partial(cache().load, config=config, signer=signer, fetched_by=fetched_by)
+    # Rows are asked by the number of their ask: of the thousands of rows of a batch, a few hundred are distinct asks.
+    of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
+    asks, places = [Ask(key) for key in distinct], np.arange(len(rows))
+    while len(places):
+        routed, models = _usable_routes(asks, champions, config, load, unusable)
+        taken = [routed[ask] for ask in asks]
+        ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
+        found = batch_scoring.answer_numbered(
+            rows if len(places) == len(rows) else rows.iloc[places], of_row, ids, models
+        )
+        there = pd.notna(found.prediction)
+        who, now = of_row[there], places[there]
+        prediction[now] = found.prediction[there]
+        if found.probabilities is not None:
+            probabilities[places] = found.probabilities
+        model_ids[now] = np.array(ids, dtype=object)[who]
+        answered_by[now] = np.array([route.answered_by.value for route in taken], dtype=object)[who]
+        silent = ~there & np.array([name is not None for name in ids], dtype=bool)[of_row]
+        again, of_row = np.unique(of_row[silent], return_inverse=True)
+        places = places[silent]
+        for at in again:
+            _say_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
+        asks = [Ask(asks[at].group_key, asks[at].passed | {ids[at]}) for at in again]
+    return Answered(prediction, probabilities, model_ids, answered_by)
+
+
+def own_model(key: str, champions: Champions, config: Config, signer: Signer) -> Model | None:
+    """The model of this very group or parent: the first in line that verifies, None where there is none."""
+    mine = Champions({key: champions.histories.get(key, ())})
+    ask = Ask(key)
+    routed, models = _usable_routes([ask], mine, config, partial(cache().load, config=config, signer=signer), set())
+    promotion = routed[ask].promotion
+    return models[promotion.model_id] if promotion else None
+
+
+def ancestors(config: Config, key: str) -> tuple[str, ...]:
+    """The parents that may answer for a group, nearest first; a parent has none."""
+    return () if keys.is_parent(key) else keys.ancestors(config.fleet.group, config.fleet.parents, key)
+
+
+def _say_once(owner: str, model_id: str, got: str) -> None:
+    if model_id not in _silent:
+        _silent.add(model_id)
+        text = "group %s: an answer of model %s expected; got %s. Another answers in its place; said once a model"
+        log.warning(text, owner, model_id[:12], got)
+
+
+def _usable_routes(
+    asks: list[Ask], champions: Champions, config: Config, load: _Load, unusable: set[str]
+) -> tuple[dict[Ask, Route], dict[str, Model]]:
+    """Routes whose models load. A model whose signature does not hold is passed over for the one before it.
+
+    load: the models of promotions, and the ids refused. unusable: model_ids known not to hold; found ones are added.
+    """
+    while True:
+        found = routes(asks, champions, lambda key: ancestors(config, key), unusable)
+        wanted: dict[str, tuple[str, Promotion]] = {}
+        twice: set[str] = set()
+        for route in found.values():
+            if route.promotion:
+                owner, _ = wanted.setdefault(route.promotion.model_id, (route.owner, route.promotion))
+                # A model's name covers its group's: of two that claim it one lies, and neither is believed.
+                twice |= {route.promotion.model_id} if owner != route.owner else set()
+        if twice:
+            unusable |= twice
+            continue
+        loaded, refused = load(wanted)
+        if not refused:
+            return found, loaded
+        unusable |= refused

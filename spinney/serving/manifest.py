@@ -1,0 +1,322 @@
+"""A fleet at a moment as a folder that stands alone: who answers, each model signed, and the configuration.
+
+It answers where the fleet's root cannot be seen, and after `tidy` has forgotten its models. `champions.parquet` has the
+rows that `Champions` would have; the payloads of those that may answer stand in them, are read when they are asked for
+and verified before a byte is parsed. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spinney.core import keys
+from spinney.core.champions.champion import Promotion, champion
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.config import Config, parse
+from spinney.core.config.without_secrets import without_secrets
+from spinney.core.errors import Corrupt, SetupError, StoreError
+from spinney.core.migration import Former
+from spinney.core.models.signing import Claim, Signer
+from spinney.serving import model_cache
+from spinney.serving.answers import answer_frame
+from spinney.serving.model_cache import Signed
+from spinney.storage import charter, signing_key
+
+FOLDER = "manifest"
+"""What it is called among a registered version's artifacts."""
+
+CHAMPIONS, CONFIG, FORMER = "champions.parquet", "fleet.toml", "former.json"
+PART_GROUPS, PART_BYTES = 1000, 32 << 20
+"""The most groups, and payload bytes of several, in one part of the file: who asks for one group reads its part."""
+
+FIRST_FETCHED, FETCHED_BYTES = 125, 256 << 20
+"""Groups that are fetched at once, until it is known how many have room in so many bytes of payload."""
+
+FEW = 8
+"""Models of one part that are tried with a key."""
+
+ANSWERING: dict[str, Any] = {"fleet": True, "storage": {"root"}}
+"""The keys that answers may depend on: below the root is the signing key where no variable has it."""
+
+_TIME = pa.timestamp("us", "UTC")
+_SCHEMA = pa.schema(
+    [
+        pa.field("group_key", pa.string(), nullable=False),
+        pa.field("rank", pa.int32()),  # 0 answers, 1 answers where that one cannot, …; null never answers
+        ("epoch", pa.int64()),
+        ("model_id", pa.string()),
+        ("decision", pa.string()),
+        ("trained_through", _TIME),
+        ("fitted_at", _TIME),
+        ("decided_at", _TIME),
+        ("round_id", pa.string()),
+        ("codec", pa.string()),
+        ("payload", pa.binary()),
+        ("signature", pa.binary()),
+    ]
+)
+_SAID = ("epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id")
+"""The fields of a Promotion besides its payload."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a manifest holds. refused: champions whose signature does not hold, so that others answer in their place.
+
+    bytes: of the file with the models. digest: SHA-256 of what answers depend on, so not of a budget or a retention.
+    """
+
+    groups: int
+    parents: int
+    models: int
+    refused: int
+    bytes: int
+    digest: str
+
+
+def write(config: Config, champions: Champions, folder: Path) -> Written:
+    """Write the manifest of these champions into an empty folder.
+
+    Raises StoreError when a champion is stored nowhere, SetupError when there is no signing key.
+    """
+    signer = signing_key.signer(config)
+    (folder / CONFIG).write_text(without_secrets(config), encoding="utf-8")
+    former = charter.former(config)
+    if former:
+        said = {name: asdict(mine) for name, mine in sorted(former.items())}
+        (folder / FORMER).write_text(json.dumps(said), encoding="utf-8")
+    answering = {key: mine for key, mine in sorted(champions.histories.items()) if champion(mine)}
+    count = refused = 0
+    plain = [name for name in _SCHEMA.names if name not in {"payload", "signature"}]
+    with pq.ParquetWriter(folder / CHAMPIONS, _SCHEMA, compression="zstd", write_statistics=plain) as file:
+        for rows in _parts(_groups(config, answering, signer)):
+            count += sum(row["payload"] is not None for row in rows)
+            first = [row for row in rows if row["rank"] == 0]
+            refused += sum(not _holds(row["group_key"], row["model_id"], _of_row(row), signer) for row in first)
+            table = pa.Table.from_pylist(rows, schema=_SCHEMA)
+            file.write_table(table, row_group_size=max(1, table.num_rows))
+    digest = hashlib.sha256(config.model_dump_json(include=ANSWERING).encode())
+    if former:
+        digest.update((folder / FORMER).read_bytes())
+    with (folder / CHAMPIONS).open("rb") as written_file:
+        digest.update(hashlib.file_digest(written_file, "sha256").digest())
+    parents = sum(keys.is_parent(key) for key in answering)
+    size = (folder / CHAMPIONS).stat().st_size
+    return Written(len(answering) - parents, parents, count, refused, size, digest.hexdigest())
+
+
+class Manifest:
+    """A manifest, opened. Groups and models are read when rows ask for them.
+
+    Raises SetupError when there is no signing key, or one that signed none of the models looked at; Corrupt when the
+    file is none that `write` made.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.config = parse((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG), {})
+        self._former = _former(folder / FORMER)
+        self._file = pq.ParquetFile(folder / CHAMPIONS, memory_map=True)
+        if not self._file.schema_arrow.equals(_SCHEMA):
+            raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as spinney writes it; got other columns")
+        ends = [self._file.metadata.row_group(at).num_rows for at in range(self._file.num_row_groups)]
+        self._starts = np.cumsum([0, *ends])
+        self._histories = _Histories(self._file.read(["group_key", *_SAID]))
+        self._signer = self._key()
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """As `Fleet.predict`, by the champions of this manifest."""
+        champions = Champions(self._histories)
+        return answer_frame(frame, lambda _: champions, self.config, self._signer, self.fetch, self._former)
+
+    def fetch(self, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
+        """Payloads by model_id; empty for one that has none here. owners: model_id -> its group or parent."""
+        places: dict[int, str] = {}
+        for model_id, owner in owners.items():
+            first = self._histories.first(owner)
+            for at, row in enumerate(self._histories.get(owner, ())):
+                if row.model_id == model_id:
+                    places[first + at] = model_id
+        found: dict[str, list[Signed]] = {name: [] for name in owners}
+        for place, (codec, payload, signature) in self._signed(sorted(places)):
+            if payload is not None:
+                found[places[place]].append(Signed(codec, payload, signature))
+        return found
+
+    def _signed(self, places: list[int]) -> Iterator[tuple[int, tuple[str, bytes, bytes]]]:
+        """The codec, payload and signature of these rows, a part of the file at a time."""
+        parts: dict[int, list[int]] = defaultdict(list)
+        for place, part in zip(places, np.searchsorted(self._starts, places, side="right") - 1, strict=True):
+            parts[int(part)].append(place)
+        for part, mine in parts.items():
+            read = self._file.read_row_group(part, columns=["codec", "payload", "signature"])
+            rows = read.take(pa.array([place - self._starts[part] for place in mine], pa.int64()))
+            yield from zip(mine, zip(*(column.to_pylist() for column in rows.columns), strict=True), strict=True)
+
+    def _key(self) -> Signer:
+        """Raises SetupError when the key that is here signed none of the models looked at."""
+        fleet = self.config.fleet.name
+        named = f"fleet {fleet}: expected the key that its models were signed with in {signing_key.KEY}"
+        remedy = "Set it where models are loaded (for Spark's workers: extra_env of spark_udf, or spark.executorEnv)"
+        try:
+            signer = signing_key.signer(self.config)
+        except SetupError as error:
+            raise SetupError(f"{named}; got none. {remedy}") from error
+        looked_at = 0
+        for row in self._samples():
+            if _holds(row["group_key"], row["model_id"], _of_row(row), signer):
+                return signer
+            looked_at += 1
+        if looked_at:
+            got = f"one that signed none of {looked_at} models, some of each part and the newest"
+            raise SetupError(f"{named}; got {got}. {remedy}")
+        return signer
+
+    def _samples(self) -> Iterator[dict[str, Any]]:
+        """A few models of each part, then the newest of all, which a new key signs; read when they are asked for."""
+        names = ["group_key", "model_id", "codec", "payload", "signature"]
+        for part in range(self._file.num_row_groups):
+            batches = self._file.iter_batches(FEW, row_groups=[part], columns=names)
+            rows = (row for batch in batches for row in batch.to_pylist())
+            yield from islice((row for row in rows if row["payload"] is not None), FEW)
+        known = self._file.read(["group_key", "model_id", "rank", "fitted_at"])
+        ranked = np.flatnonzero(known.column("rank").is_valid().to_numpy())
+        fitted_at = known.column("fitted_at").cast(pa.int64()).to_numpy()[ranked]
+        newest = sorted(int(place) for place in ranked[np.argsort(fitted_at, kind="stable")[-FEW:]])
+        for place, signed in self._signed(newest):
+            (of,) = known.slice(place, 1).to_pylist()
+            if signed[1] is not None:
+                yield of | dict(zip(("codec", "payload", "signature"), signed, strict=True))
+
+
+def _former(file: Path) -> dict[str, Former]:
+    """What became of earlier columns; a fleet that was never migrated has no such file."""
+    if not file.exists():
+        return {}
+    return {name: Former(**mine) for name, mine in json.loads(file.read_text(encoding="utf-8")).items()}
+
+
+class _Histories(Mapping[str, tuple[Promotion, ...]]):
+    """Each group's promotions without payloads, made of columns when they are asked for."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        group_keys = rows.column("group_key").to_pylist()
+        columns = [rows.column(name) for name in _SAID]
+        self._columns = [each.cast(pa.int64()) if each.type == _TIME else each for each in columns]
+        self._slices: dict[str, tuple[int, int]] = {}
+        for at, key in enumerate(group_keys):
+            first, _ = self._slices.setdefault(key, (at, at))
+            self._slices[key] = (first, at + 1)
+        self._made: dict[str, tuple[Promotion, ...]] = {}
+
+    def __getitem__(self, key: str) -> tuple[Promotion, ...]:
+        if key not in self._made:
+            first, end = self._slices[key]
+            values = [column.slice(first, end - first).to_pylist() for column in self._columns]
+            rows = zip(*values, strict=True)
+            self._made[key] = tuple(Promotion(**dict(zip(_SAID, row, strict=True))) for row in rows)
+        return self._made[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slices)
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def first(self, key: str) -> int:
+        """The place of the group's first row in the file."""
+        return self._slices[key][0]
+
+
+def _groups(
+    config: Config, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each group. How many are fetched at once goes by the payloads of those before."""
+    listed = list(histories.items())
+    at, fetched = 0, min(FIRST_FETCHED, PART_GROUPS)
+    while at < len(listed):
+        rows = _rows(config, dict(listed[at : at + fetched]), signer)
+        for _, mine in groupby(rows, key=lambda row: row["group_key"]):
+            yield list(mine)
+        at += fetched
+        room = fetched * FETCHED_BYTES // max(1, _bytes(rows))
+        fetched = max(1, min(2 * fetched, PART_GROUPS, room))
+
+
+def _parts(groups: Iterable[list[dict[str, Any]]]) -> Iterator[list[dict[str, Any]]]:
+    """The rows of whole groups, as many as one part of the file may have."""
+    part: list[dict[str, Any]] = []
+    count = held = 0
+    for rows in groups:
+        size = _bytes(rows)
+        if part and (count == PART_GROUPS or held + size > PART_BYTES):
+            yield part
+            part, count, held = [], 0, 0
+        part += rows
+        count, held = count + 1, held + size
+    if part:
+        yield part
+
+
+def _bytes(rows: Iterable[Mapping[str, Any]]) -> int:
+    return sum(len(row["payload"] or b"") for row in rows)
+
+
+def _in_line(history: tuple[Promotion, ...]) -> list[Promotion]:
+    """Who answers, then who answers where that one cannot, and so on."""
+    line: list[Promotion] = []
+    while (row := champion(history, [each.model_id for each in line])) is not None:
+        line.append(row)
+    return line
+
+
+def _rows(config: Config, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer) -> list[dict[str, Any]]:
+    """Each group's promotions; those that may answer have a rank and carry their payloads."""
+    lines = {key: _in_line(mine) for key, mine in histories.items()}
+    elsewhere = {row.model_id: key for key, line in lines.items() for row in line if row.payload is None}
+    fetched = model_cache.stored(config, elsewhere)
+    rows = []
+    for key, mine in histories.items():
+        ranks = {id(row): rank for rank, row in enumerate(lines[key])}
+        for row in mine:
+            rank = ranks.get(id(row))
+            signed = None if rank is None else _signed(key, row, fetched, signer)
+            if rank == 0 and signed is None:
+                raise StoreError(
+                    f"models: expected model {row.model_id} of group {key}, which answers; it is stored nowhere. "
+                    "Restore the table, or fit the group again: spinney retrain --group"
+                )
+            said = {name: getattr(row, name) for name in _SAID}
+            rows.append({"group_key": key, "rank": rank, **said, **(asdict(signed) if signed else {})})
+    return [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
+
+
+def _signed(key: str, row: Promotion, fetched: Mapping[str, list[Signed]], signer: Signer) -> Signed | None:
+    """The payload as the promotion carries it, or as `models` has it: of several the one that this key signed."""
+    if row.payload is not None:
+        return Signed(row.codec or "", row.payload, row.signature or b"")
+    there = fetched.get(row.model_id, [])
+    return next((each for each in there if _holds(key, row.model_id, each, signer)), there[0] if there else None)
+
+
+def _holds(key: str, model_id: str, signed: Signed, signer: Signer) -> bool:
+    try:
+        signer.verify(Claim(key, model_id, signed.codec), signed.payload, signed.signature)
+    except Corrupt:
+        return False
+    return True
+
+
+def _of_row(row: Mapping[str, Any]) -> Signed:
+    return Signed(row["codec"], row["payload"], row["signature"])

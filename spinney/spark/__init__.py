@@ -1,0 +1,1 @@
+"""The Spark session. Nothing else reaches into the JVM."""

@@ -1,8 +1,0 @@
-"""A fleet that has stored events gets other columns: what that means, and carrying it out."""
-
-from __future__ import annotations
-
-from spinney.stores.migrating.carrying_out import carry_out
-from spinney.stores.migrating.planning import Plan, TableChange, plan
-
-__all__ = ["Plan", "TableChange", "carry_out", "plan"]

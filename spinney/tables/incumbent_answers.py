@@ -1,0 +1,123 @@
+"""What the system before the fleet answered, beside what the fleet did: read from the tables, without Spark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from schemas import tables
+from spinney.core.champions.champion import champion
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.config import Config
+from spinney.core.recipes.recipe import Feature
+from spinney.core.reporting.incumbent_comparison import (
+    Comparison,
+    HeldOut,
+    by_answers,
+    by_held_out,
+    comparison,
+    measure_of,
+)
+from spinney.core.training.training_rows import label_text
+from spinney.tables import delta
+
+_IDENTITY = ["group_key", "event_id"]
+
+
+def compared(config: Config, champions: Champions) -> Comparison:
+    """The incumbent and the fleet on the same rows. champions: those of now."""
+    measure, per_row = measure_of(str(config.fleet.task), str(config.fleet.loss))
+    said = delta.read(config, tables.INCUMBENT, [*_IDENTITY, "prediction"]).to_pandas()
+    said = said.rename(columns={"prediction": "incumbent"})
+    if said.empty:
+        return comparison(measure, [])
+    labels = _labels(config, said)
+    found = by_answers(_both(config, said, labels), per_row)
+    if config.fleet.task == "regression":
+        fits = _fits(config, champions)
+        mine = labels[labels["group_key"].isin(list(fits))].merge(said, on=_IDENTITY, how="left")
+        for key, rows in mine.groupby("group_key"):
+            fit, row = fits[str(key)]
+            one = by_held_out(_fitted_rows(rows, row), fit, per_row)
+            found += [] if one is None else [one]
+    return comparison(measure, found)
+
+
+def _labels(config: Config, said: pd.DataFrame) -> pd.DataFrame:
+    """_IDENTITY, event_time, ingested_at, label, observed_at (null where it was inside) of groups with an incumbent."""
+    fleet = config.fleet
+    mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
+    inside = [fleet.target] if config.label_inside else []
+    events = delta.read(config, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], mine).to_pandas()
+    if config.label_inside:
+        never = pd.Series(pd.NaT, index=events.index, dtype="datetime64[us, UTC]")
+        labels = events.rename(columns={fleet.target: "label"}).assign(observed_at=never)
+    else:
+        outcomes = delta.read(config, tables.OUTCOMES, [*_IDENTITY, "label", "observed_at"], mine).to_pandas()
+        # Of a label that came twice the first counts, as in the fit.
+        first = outcomes.sort_values(["observed_at", "label"]).drop_duplicates(_IDENTITY)
+        labels = events.merge(first, on=_IDENTITY)
+    known: pd.DataFrame = labels[labels["label"].notna()]
+    return known.assign(label=_as_answers(config, known["label"]))
+
+
+def _as_answers(config: Config, labels: pd.Series[Any]) -> pd.Series[Any]:
+    """Of the type of answers: numbers, or the names of classes."""
+    if config.fleet.task == "regression":
+        return labels.astype("float64")
+    target = Feature(config.fleet.target, config.fleet.columns[config.fleet.target])
+    return labels.map(lambda value: label_text(value, target)).astype(object)
+
+
+def _both(config: Config, said: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Mature rows that both answered, as `by_answers` takes them."""
+    mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
+    answered = delta.read(
+        config, tables.PREDICTIONS, [*_IDENTITY, "event_time", "prediction", "model_id"], mine
+    ).to_pandas()
+    clock = datetime.now(UTC) if config.fleet.clock == "wall" else answered["event_time"].max()
+    answered = answered[answered["event_time"] + config.fleet.label_delay <= clock].drop_duplicates(_IDENTITY)
+    models = delta.read(config, tables.MODELS, ["model_id", "trained_through"], ds.field("model_id").is_valid())
+    through = models.to_pandas().drop_duplicates("model_id")
+    both = answered.merge(said, on=_IDENTITY).merge(
+        labels[[*_IDENTITY, "label"]].drop_duplicates(_IDENTITY), on=_IDENTITY
+    )
+    whole: pd.DataFrame = both.merge(through, on="model_id", how="left")
+    return whole
+
+
+_FIT = ["group_key", "model_id", "rows", "trained_from", "trained_through", "fitted_at", "clock", "metrics"]
+
+
+def _fits(config: Config, champions: Champions) -> dict[str, tuple[HeldOut, Mapping[str, Any]]]:
+    """Group -> what is stored of its champion's fit, where no gate chose it by the rows held out."""
+    current = {key: row.model_id for key, history in champions.histories.items() if (row := champion(history))}
+    stored = delta.read(config, tables.MODELS, _FIT, ds.field("model_id").is_valid()).to_pylist()
+    return {
+        row["group_key"]: (fit, row)
+        for row in stored
+        if current.get(row["group_key"]) == row["model_id"] and (fit := _held_out(row)) is not None
+    }
+
+
+def _held_out(row: Mapping[str, Any]) -> HeldOut | None:
+    metrics = json.loads(row["metrics"] or "{}")
+    if metrics.get("champion_id") or not metrics.get("heldout_rows") or row["rows"] is None:
+        return None
+    if metrics.get("challenger_loss") is None:
+        return None
+    return HeldOut(row["group_key"], int(row["rows"]), int(metrics["heldout_rows"]), float(metrics["challenger_loss"]))
+
+
+def _fitted_rows(rows: pd.DataFrame, fit: Mapping[str, Any]) -> pd.DataFrame:
+    """Those that the fit may have seen: of its time, and known when it was made."""
+    then = rows["event_time"].between(fit["trained_from"], fit["trained_through"])
+    known = ~(rows["ingested_at"] > fit["fitted_at"]) & ~(rows["observed_at"] > fit["clock"])
+    mine: pd.DataFrame = rows[then & known]
+    return mine

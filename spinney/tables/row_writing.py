@@ -1,0 +1,146 @@
+"""The rows of a batch are written where they are: each task writes Parquet files, one commit a table by the driver.
+
+To bring them to the driver, their sizes had to be known first, so a batch was computed into a cache and read twice. A
+file of a task that was repeated, or of a batch that was killed, is part of no commit; `spinney tidy` removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, date
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake.transaction import AddAction
+
+from schemas.contract import Contract
+from spinney.core.column_names import own
+from spinney.tables.arrow_schemas import arrow_schema
+from spinney.tables.sorted_files import FileWriter, Written
+
+KIND, ARRIVED_AT = own("kind"), own("arrived_at")
+"""The column that says which table a row belongs to, and the one with the batch's timestamp."""
+
+REPORT_DDL = f"{KIND} string, path string, bytes bigint, rows bigint, partition string, stats string"
+_REPORT = pa.schema(
+    [
+        (KIND, pa.string()),
+        ("path", pa.string()),
+        ("bytes", pa.int64()),
+        ("rows", pa.int64()),
+        ("partition", pa.string()),
+        ("stats", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A table that rows of one kind belong to.
+
+    folder: the table's. named: its columns that have another name in the rows.
+    """
+
+    folder: Path
+    contract: Contract
+    named: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        return arrow_schema(self.contract)
+
+
+@dataclass(frozen=True)
+class RowWriting:
+    """Writes the rows of each kind to its table; pickled into the workers.
+
+    targets: by kind; rows of other kinds are passed over.
+    """
+
+    targets: Mapping[str, Target]
+    batch_id: int
+
+    def write(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """One row of REPORT_DDL for each file.
+
+        batches: KIND, ARRIVED_AT (the batch's timestamp, the same in all rows) and the columns of the tables, but for
+        those that a batch gives its rows.
+        """
+        with _Files(self.targets, self.batch_id) as files:
+            for batch in batches:
+                rows = pa.table(batch)
+                for kind in pc.unique(rows.column(KIND)).to_pylist():
+                    if kind in self.targets:
+                        files.write(kind, rows.filter(pc.equal(rows.column(KIND), kind)))
+        yield pa.RecordBatch.from_pylist(list(files.report()), schema=_REPORT)
+
+
+class _Files:
+    """The files of one task, a writer for each kind that came. To be used in a `with`; `report` afterwards."""
+
+    def __init__(self, targets: Mapping[str, Target], batch_id: int) -> None:
+        self._targets, self._batch_id = targets, batch_id
+        self._writers: dict[str, FileWriter] = {}
+        self._partitions: dict[str, dict[str, date]] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def write(self, kind: str, rows: pa.Table) -> None:
+        """rows: at least one."""
+        target = self._targets[kind]
+        at = rows.column(ARRIVED_AT)[0].as_py().astimezone(UTC)
+        constants = {"ingested_at": at, "ingested_on": at.date(), "batch_id": self._batch_id}
+        partition = {name: constants[name] for name in target.contract.partitioned_by}
+        schema = pa.schema([each for each in target.schema if each.name not in partition])
+        if kind not in self._writers:
+            place = target.folder.joinpath(*(f"{name}={value.isoformat()}" for name, value in partition.items()))
+            self._partitions[kind] = partition
+            self._writers[kind] = self._open.enter_context(FileWriter(place, f"part-{uuid.uuid4()}", schema))
+        columns = [
+            pa.repeat(pa.scalar(constants[each.name], each.type), rows.num_rows)
+            if each.name in constants
+            else rows.column(target.named.get(each.name, each.name)).cast(each.type)
+            for each in schema
+        ]
+        self._writers[kind].write(pa.table(columns, schema=schema))
+
+    def report(self) -> Iterator[dict[str, Any]]:
+        for kind, writer in self._writers.items():
+            for each in writer.written:
+                yield self._row(kind, each)
+
+    def _row(self, kind: str, written: Written) -> dict[str, Any]:
+        partition = {name: value.isoformat() for name, value in self._partitions[kind].items()}
+        return {
+            KIND: kind,
+            "path": written.path.relative_to(self._targets[kind].folder).as_posix(),
+            "bytes": written.bytes,
+            "rows": written.rows,
+            "partition": json.dumps(partition),
+            "stats": json.dumps(written.stats),
+        }
+
+
+def actions(report: pa.Table, kind: str) -> list[AddAction]:
+    """What commits the files of one kind."""
+    now = int(time.time() * 1000)
+    files = report.filter(pc.equal(report.column(KIND), kind)).to_pylist()
+    return [
+        AddAction(row["path"], row["bytes"], json.loads(row["partition"]), now, True, row["stats"]) for row in files
+    ]

@@ -1,0 +1,295 @@
+"""The files of a table that can hold rows of given groups, and a reader that opens no other.
+
+Two levels of statistics are used: those of the table's log name the files, those in a file's footer name its row
+groups. They only help where rows of one group lie together: `spinney.operations.clustering` sorts files so.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+from pyarrow import fs
+
+from spinney.core.errors import StoreError
+from spinney.core.keys import shard_of
+from spinney.core.records.times import FIRST_DAY, LAST_DAY
+
+CLUSTERED = "clustered-"
+"""How the name of a clustered file begins. Texts in its statistics are bounds as they are, however long."""
+
+TRUNCATED_FROM = 32
+"""Length in UTF-16 units from which a text in a log's statistics may be cut off (Spark's Delta cuts there)."""
+
+_PARTITION = "partition."
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Smallest and greatest `shard` and `group_key` of some rows. None: unknown, so unbounded.
+
+    prefix: of `last_key` only a prefix may be known: a key whose beginning equals it is within the bounds.
+    """
+
+    first_shard: int | None = None
+    last_shard: int | None = None
+    first_key: str | None = None
+    last_key: str | None = None
+    prefix: bool = False
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A file of a table. path: below the table's folder. rows: 0 where the log does not say.
+
+    partition: the values of its partition columns. ranges: least and greatest value of those numeric, date and time
+    columns that have no null in this file; a time may be rounded outwards.
+    """
+
+    path: str
+    bytes: int
+    rows: int
+    bounds: Bounds
+    partition: Mapping[str, Any] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    @property
+    def is_clustered(self) -> bool:
+        return Path(self.path).name.startswith(CLUSTERED)
+
+
+_MICROSECONDS = (FIRST_DAY * 86_400_000_000, (LAST_DAY + 1) * 86_400_000_000 - 1_001)
+"""Python's first time, and its last to which a millisecond can be added."""
+
+
+class GroupIndex:
+    """Wanted groups, sorted by shard and key, so that a range of both is looked up in logarithmic time.
+
+    shards: the fleet's `shards`.
+    """
+
+    def __init__(self, group_keys: Iterable[str], shards: int) -> None:
+        by_shard: dict[int, list[str]] = defaultdict(list)
+        for key in sorted(set(group_keys)):
+            by_shard[shard_of(key, shards)].append(key)
+        self._keys = dict(by_shard)
+        self._shards = sorted(by_shard)
+
+    def overlaps(self, bounds: Bounds) -> bool:
+        """Whether some wanted group lies within the bounds."""
+        first = 0 if bounds.first_shard is None else bisect_left(self._shards, bounds.first_shard)
+        end = len(self._shards) if bounds.last_shard is None else bisect_right(self._shards, bounds.last_shard)
+        return any(_any_within(self._keys[shard], bounds) for shard in self._shards[first:end])
+
+    def keys(self) -> list[str]:
+        return [key for shard in self._shards for key in self._keys[shard]]
+
+
+def _any_within(keys: Sequence[str], bounds: Bounds) -> bool:
+    """keys: sorted. Only the first one that is not below the bounds can be the smallest within them."""
+    at = 0 if bounds.first_key is None else bisect_left(keys, bounds.first_key)
+    if at == len(keys):
+        return False
+    if bounds.last_key is None:
+        return True
+    return (keys[at][: len(bounds.last_key)] if bounds.prefix else keys[at]) <= bounds.last_key
+
+
+def dataset(table: DeltaTable) -> ds.Dataset:
+    """The table for Arrow to read, by Arrow's own file system.
+
+    Not deltalake's, for two reasons. Its file system is Python, called from Arrow's threads: one of them that comes
+    back while the interpreter ends aborts the process. And of a column without statistics it tells Arrow that every
+    value is null, so that a filter by that column loses all rows of a file (deltalake 1.6; Spark's Delta writes
+    statistics of a table's first 32 columns).
+    """
+    if table.protocol().min_reader_version > 1:
+        raise StoreError(
+            f"table at {folder(table)}: expected reader version 1; got {table.protocol().min_reader_version}. Its rows "
+            "cannot be read from its files alone; write it without deletion vectors and column mapping"
+        )
+    schema = arrow_schema_of(table)
+    return ds.FileSystemDataset([fragment_of(folder(table), each, schema) for each in files(table)], schema, FORMAT)
+
+
+def files(table: DeltaTable) -> list[TableFile]:
+    """Every file of the table as it is opened. Reads the log's state, no file."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    return [_file(row) for row in _within_python(actions.select(_used(actions.schema))).to_pylist()]
+
+
+def _within_python(actions: pa.Table) -> pa.Table:
+    """Statistics with null in place of dates and times that Python has not, or not a millisecond later."""
+    for at, (name, column) in enumerate(zip(actions.column_names, actions.columns, strict=True)):
+        if pa.types.is_date(column.type):
+            whole, (first, last) = column.cast(pa.int32()), (FIRST_DAY, LAST_DAY)
+        elif pa.types.is_timestamp(column.type):
+            whole, (first, last) = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()), _MICROSECONDS
+        else:
+            continue
+        known = pc.and_(pc.greater_equal(whole, first), pc.less_equal(whole, last))
+        actions = actions.set_column(at, name, pc.if_else(known, column, pa.scalar(None, column.type)))
+    return actions
+
+
+def _used(schema: pa.Schema) -> list[str]:
+    """What `_file` looks at: a wide table has many more statistics, and turning them into objects takes the time."""
+    ranged = {
+        each.name.partition(".")[2]
+        for each in schema
+        if each.name.startswith("min.") and (_is_ranged(each.type) or each.name == "min.group_key")
+    }
+    plain = {"path", "size_bytes", "num_records"}
+    return [
+        name
+        for name in schema.names
+        if name in plain or name.startswith(_PARTITION) or name.partition(".")[2] in ranged
+    ]
+
+
+def _is_ranged(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind))
+
+
+def files_for(
+    table: DeltaTable, group_keys: Iterable[str], shards: int, where: ds.Expression | None = None
+) -> list[str]:
+    """The files that can hold rows of these groups, as paths below the table's folder.
+
+    shards: the fleet's `shards`. where: a further condition on the rows. A file is named too where the log has no
+    statistics that speak against it.
+    """
+    return [each.path for each in _candidates(table, GroupIndex(group_keys, shards), where)]
+
+
+def read_groups(
+    table: DeltaTable,
+    columns: Sequence[str] | None,
+    group_keys: Iterable[str],
+    shards: int,
+    where: ds.Expression | None = None,
+) -> pa.Table:
+    """The rows of these groups, in no particular order, out of no more files and row groups than may hold some.
+
+    columns: None for all, in the table's order. shards: the fleet's `shards`. where: a further condition on the rows.
+    """
+    wanted, schema = GroupIndex(group_keys, shards), arrow_schema_of(table)
+    parts = []
+    for file in _candidates(table, wanted, where):
+        fragment = fragment_of(folder(table), file, schema)
+        chosen = row_groups_for(fragment.metadata, wanted)
+        if chosen:
+            parts.append(fragment.subset(row_group_ids=chosen))
+    within = ds.field("group_key").isin(pa.array(wanted.keys(), pa.string()))
+    rows = ds.FileSystemDataset(parts, schema, FORMAT)
+    return rows.to_table(None if columns is None else list(columns), filter=within if where is None else within & where)
+
+
+def _candidates(table: DeltaTable, wanted: GroupIndex, where: ds.Expression | None) -> list[TableFile]:
+    found = {each.path: each for each in files(table) if wanted.overlaps(each.bounds)}
+    if where is None:
+        return list(found.values())
+    schema, base = arrow_schema_of(table), folder(table)
+    fragments = [fragment_of(base, each, schema) for each in found.values()]
+    kept = ds.FileSystemDataset(fragments, schema, FORMAT).get_fragments(filter=where)
+    return [found[str(Path(each.path).relative_to(base))] for each in kept]
+
+
+def row_groups_for(metadata: Any, wanted: GroupIndex) -> list[int]:
+    """The row groups of a Parquet file that can hold rows of the wanted groups. metadata: of its footer."""
+    place = {metadata.schema.column(at).path: at for at in range(metadata.num_columns)}
+    shard, key = place.get("shard"), place.get("group_key")
+    chosen = []
+    for at in range(metadata.num_row_groups):
+        part = metadata.row_group(at)
+        shards, keys = _least_and_greatest(part, shard, int), _least_and_greatest(part, key, str)
+        if wanted.overlaps(Bounds(*shards, *keys)):
+            chosen.append(at)
+    return chosen
+
+
+def _least_and_greatest(part: Any, column: int | None, kind: type) -> tuple[Any, Any]:
+    """Of one column of a row group; None where its statistics do not say."""
+    said = None if column is None else part.column(column).statistics
+    if said is None or not said.has_min_max or not isinstance(said.min, kind) or not isinstance(said.max, kind):
+        return None, None
+    return said.min, said.max
+
+
+FORMAT = ds.ParquetFileFormat(
+    # Spark writes times as INT96, which would become nanoseconds.
+    read_options=ds.ParquetReadOptions(coerce_int96_timestamp_unit="us"),
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=True),
+)
+
+
+def arrow_schema_of(table: DeltaTable) -> pa.Schema:
+    """The table's columns as Arrow's; partition columns, which no file holds, among them."""
+    return pa.schema(table.schema().to_arrow(as_large_types=False))
+
+
+def folder(table: DeltaTable) -> Path:
+    """Where a table lies on this machine; `spinney.storage.atomic_files` refuses roots that are elsewhere."""
+    return Path(unquote(urlsplit(table.table_uri).path))
+
+
+def fragment_of(base: Path, file: TableFile, schema: pa.Schema) -> ds.ParquetFileFragment:
+    """A file to be read, with what the log guarantees of its rows. base: the table's folder. Opens nothing."""
+    known = ds.scalar(True)
+    for name, value in file.partition.items():
+        same = (
+            ds.field(name).is_null() if value is None else ds.field(name) == pa.scalar(value, schema.field(name).type)
+        )
+        known = known & same
+    for name, (least, greatest) in file.ranges.items():
+        if name not in schema.names:  # a column that is declared no more
+            continue
+        kind = schema.field(name).type
+        known = known & (ds.field(name) >= pa.scalar(least, kind)) & (ds.field(name) <= pa.scalar(greatest, kind))
+    return FORMAT.make_fragment(str(base / file.path), filesystem=fs.LocalFileSystem(), partition_expression=known)
+
+
+def _file(row: Mapping[str, Any]) -> TableFile:
+    greatest = row.get("max.group_key")
+    is_exact = Path(row["path"]).name.startswith(CLUSTERED)
+    is_cut = greatest is not None and not is_exact and _utf16(greatest) >= TRUNCATED_FROM
+    bounds = Bounds(
+        first_shard=row.get("min.shard"),
+        last_shard=row.get("max.shard"),
+        first_key=row.get("min.group_key"),
+        last_key=_first_utf16(greatest, TRUNCATED_FROM - 1) if is_cut and greatest is not None else greatest,
+        prefix=is_cut,
+    )
+    partition = {name[len(_PARTITION) :]: value for name, value in row.items() if name.startswith(_PARTITION)}
+    return TableFile(row["path"], row["size_bytes"], row.get("num_records") or 0, bounds, partition, _ranges(row))
+
+
+def _ranges(row: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    found = {}
+    for name in (each[len("min.") :] for each in row if each.startswith("min.")):
+        least, greatest = row[f"min.{name}"], row.get(f"max.{name}")
+        is_known = isinstance(least, int | date) and isinstance(greatest, int | date)
+        if is_known and not isinstance(least, bool) and row.get(f"null_count.{name}") == 0:
+            # Spark cuts the times in a log's statistics to whole milliseconds.
+            found[name] = (least, greatest + _MILLISECOND if isinstance(greatest, datetime) else greatest)
+    return found
+
+
+def _utf16(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+def _first_utf16(text: str, units: int) -> str:
+    """At most so many UTF-16 units of a text; half a surrogate pair is left out."""
+    return text.encode("utf-16-le")[: 2 * units].decode("utf-16-le", errors="ignore")

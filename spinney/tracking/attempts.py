@@ -1,0 +1,104 @@
+"""What a round said of each group, as one table: its attempt and the decision about it. No payload is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from schemas import tables
+from schemas.contract import Contract
+from schemas.vocabulary import Decision
+from spinney.core.config import Config
+from spinney.storage.layout import directory
+from spinney.tables import delta
+from spinney.tables.arrow_schemas import arrow_schema
+
+_ATTEMPT = (
+    *("group_key", "model_id", "status", "error_class", "error"),
+    *("rows", "trained_from", "trained_through", "fit_ms", "codec"),
+)
+_METRICS = {
+    "heldout_rows": pa.int64(),
+    "challenger_loss": pa.float64(),
+    "champion_loss": pa.float64(),
+    "champion_id": pa.string(),
+    "train_loss": pa.float64(),
+}
+"""What every attempt has, with its type; whatever else stands in `metrics` is carried as it comes."""
+
+COLUMNS = (*_ATTEMPT[:3], "decision", "reason", *_ATTEMPT[3:], *_METRICS)
+"""The columns that are always there, in their order."""
+
+
+def of_round(config: Config, row: Mapping[str, Any]) -> pa.Table:
+    """One row per group of the round, by key: COLUMNS, then whatever else its metrics hold.
+
+    row: of `rounds`. status: of the attempt, `kept` where the champion needed none. A group that was left for later has
+    no row.
+    """
+    tried = _read(config, tables.MODELS, row, (*_ATTEMPT, "metrics"))
+    decided = _read(config, tables.PROMOTIONS, row, ("group_key", "model_id", "decision", "reason"))
+    both = tried.join(decided, "group_key", join_type="full outer", right_suffix="_decided").sort_by("group_key")
+    columns = {name: both.column(name) for name in (*_ATTEMPT, "decision", "reason")}
+    columns["model_id"] = pc.coalesce(both.column("model_id"), both.column("model_id_decided"))
+    columns["status"] = pc.fill_null(both.column("status"), Decision.KEPT.value)
+    said = _metrics(both.column("metrics").to_pylist())
+    columns |= {name: _column(said.pop(name, [None] * both.num_rows), kind) for name, kind in _METRICS.items()}
+    others = {name: _column(said[name]) for name in sorted(said) if name not in columns}
+    return pa.table({**{name: columns[name] for name in COLUMNS}, **others})
+
+
+def payloads(config: Config, row: Mapping[str, Any], at_once: int = 64) -> Iterator[dict[str, Any]]:
+    """group_key, model_id, codec, payload and signature of each attempt of the round: a few in memory at a time."""
+    stored = delta.opened(config, directory(config, tables.MODELS, str(row["kind"])))
+    assert stored is not None, "made before any round"
+    names = ["group_key", "model_id", "codec", "payload", "signature"]
+    batches = delta.dataset(stored).to_batches(
+        names, filter=_mine(row), batch_size=at_once, batch_readahead=1, fragment_readahead=1
+    )
+    for batch in batches:
+        yield from batch.to_pylist()
+
+
+def flat(metrics: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested objects by dotted names: what is in them need not be known here."""
+    found: dict[str, Any] = {}
+    for name, value in metrics.items():
+        found |= flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
+    return found
+
+
+def _read(config: Config, base: Contract, row: Mapping[str, Any], names: tuple[str, ...]) -> pa.Table:
+    stored = delta.opened(config, directory(config, base, str(row["kind"])))
+    assert stored is not None, "made before any round"
+    kinds = arrow_schema(base)
+    found = delta.dataset(stored).to_table(list(names), filter=_mine(row))
+    return found.cast(pa.schema([kinds.field(name) for name in names]))
+
+
+def _mine(row: Mapping[str, Any]) -> ds.Expression:
+    # Files of other batches are skipped by their statistics; names of rounds sort as text, so they tell less.
+    return (ds.field("batch_id") == row["batch_id"]) & (ds.field("round_id") == row["round_id"])
+
+
+def _metrics(texts: list[str | None]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for at, text in enumerate(texts):
+        for name, value in flat(json.loads(text or "{}")).items():
+            if name not in columns:
+                columns[name] = [None] * len(texts)
+            columns[name][at] = value
+    return columns
+
+
+def _column(values: list[Any], kind: pa.DataType | None = None) -> pa.Array:
+    """Of one type: what is of several is text."""
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else json.dumps(value) for value in values], pa.string())

@@ -1,0 +1,76 @@
+"""Which rounds are still to be delivered, read without those that are: a stream records thousands a day."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from typing import Any
+
+from deltalake import DeltaTable
+
+from schemas import tables
+from schemas.vocabulary import RoundKind
+from spinney.core.config import Config
+from spinney.storage import layout
+from spinney.storage.layout import Directory
+from spinney.tables import delta, lookup
+from spinney.tracking.rounds import kind_of, today
+from spinney.tracking.runs import Run
+
+Opened = Mapping[RoundKind, tuple[Directory, DeltaTable]]
+
+
+class Lookout:
+    """Tells whether a delivery can have anything to do, without asking MLflow or reading a row."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._opened: Opened | None = None
+
+    def look(self) -> tuple[date, tuple[int, ...]] | None:
+        """What a delivery depends on: the day, after which a stream's run ends, and the versions of `rounds`.
+
+        None: that cannot be known, so a delivery has to find out.
+        """
+        try:
+            self._opened = self._opened or opened(self._config)
+            for _, table in self._opened.values():
+                table.update_incremental()
+        except Exception:
+            self._opened = None  # the log was cleaned up since, or the table made anew
+            return None
+        return today(), tuple(table.version() for _, table in self._opened.values())
+
+
+def opened(config: Config) -> Opened:
+    """The directories of `rounds`, by who writes them. Raises StoreError when one was never made."""
+    found = {}
+    for directory in layout.directories(config, tables.ROUNDS):
+        table = delta.opened(config, directory)
+        if table is None:
+            raise delta.not_made(directory)
+        found[RoundKind(directory.name.rpartition("/")[2])] = (directory, table)
+    return found
+
+
+def is_empty(recorded: Opened) -> bool:
+    return not any(table.file_uris() for _, table in recorded.values())
+
+
+def after(recorded: Opened, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+    """The rounds that may not be delivered yet, as far as these runs of MLflow tell. runs: by name."""
+    rows = []
+    for kind, (directory, table) in recorded.items():
+        through = delivered_through(run for name, run in runs.items() if kind_of(name) == kind)
+        rows += lookup.newer(table, directory, tables.ROUNDS.names, through).to_pylist()
+    return rows
+
+
+def delivered_through(runs: Iterable[Run]) -> int:
+    """The greatest batch up to which all are delivered; -1: that is not known of any. runs: all of one kind.
+
+    Rounds are delivered in their order, so a run that was made and told of nothing is the first with some left; one
+    that a person deleted says nothing.
+    """
+    told = [run.through for run in runs if not run.deleted]
+    return -1 if -1 in told else max(told, default=-1)

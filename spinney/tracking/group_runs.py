@@ -1,0 +1,148 @@
+"""Mode `group`: in a round's run a run of its own for each group that was attempted, with its model.
+
+A group counts as delivered once its MLflow run has ended. So a delivery may die anywhere; the next one
+finds the round's runs by their tags, goes on with those that have not ended, and makes those that are not there.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.vocabulary import ModelStatus
+from spinney.core.config import Config
+from spinney.core.errors import Corrupt
+from spinney.core.models.signing import Claim, Signer
+from spinney.core.models.sklearn_export import GroupModel
+from spinney.storage import signing_key
+from spinney.tracking import attempts
+from spinney.tracking.rounds import LONGEST_NAME, log, parameters, step
+from spinney.tracking.runs import Run, each_once, milliseconds, unfinished
+from spinney.tracking.server import Server
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as Stored
+
+PARENT = "mlflow.parentRunId"
+"""MLflow's own tag of a nested run."""
+
+GROUP, ROUND = "spinney.group_key", "spinney.round_id"
+MODEL = "model"
+"""The artifact folder that a model is loaded from: `mlflow.sklearn.load_model("runs:/<run_id>/model")`."""
+
+_TAGS = ("status", "decision", "reason", "model_id", "error_class", "error")
+_PARAMS = ("trained_from", "trained_through", "codec", "champion_id", "chosen")
+_ENDED = {ModelStatus.FAILED.value: "FAILED", ModelStatus.TIMED_OUT.value: "FAILED"}
+"""How MLflow calls a run's end: `FINISHED`, but for these."""
+
+LONGEST_VALUE = 5000
+"""Characters that MLflow takes of a tag or parameter."""
+
+_REQUIRED = ("numpy", "scikit-learn", "skops", "spinney")
+
+
+@dataclass(frozen=True)
+class Nest:
+    """The run of a round, for its groups' runs to stand in. row: of `rounds`."""
+
+    server: Server
+    config: Config
+    experiment: str
+    parent: Run
+    row: Mapping[str, Any]
+
+    def deliver(self) -> None:
+        """Deliver every attempt of the round that is not there yet. Raises what MLflow raises, Left, SetupError."""
+        groups = attempts.of_round(self.config, self.row).to_pylist()
+        tried = {row["group_key"]: row for row in groups if row["status"] in set(ModelStatus)}
+        there = self._there()
+        left = {key for key in tried if key not in there or unfinished(there[key])}
+        if not left:
+            return
+        signer = signing_key.signer(self.config)
+        shared = parameters(self.config, self.row)
+        for stored in attempts.payloads(self.config, self.row):
+            key = stored["group_key"]
+            if key in left:
+                done = len(tried) - len(left)
+                self.server.watch.said = f"{done:,} of {len(tried):,} groups of {self.row['round_id']} delivered"
+                self._deliver(there.get(key), tried[key], shared, model_of(stored, signer))
+                left.remove(key)
+        self.server.watch.said = ""
+        self._there()
+
+    def _there(self) -> dict[str, Stored]:
+        """The runs of the round's groups, by key; each once."""
+        mine = f"tags.`{PARENT}` = '{self.parent.run_id}' and tags.`{ROUND}` = '{self.row['round_id']}'"
+        found = self.server.search(self.experiment, mine)
+        return each_once(self.server, found, lambda run: str(run.data.tags[GROUP]))
+
+    def _deliver(
+        self, run: Stored | None, attempt: Mapping[str, Any], shared: Mapping[str, str], model: GroupModel | str | None
+    ) -> None:
+        began = milliseconds(self.row["started_at"])
+        if run is None:
+            tags = self._tags(attempt)
+            if isinstance(model, str):
+                tags["spinney.model_refused"] = model[:LONGEST_VALUE]
+            named = attempt["group_key"][:LONGEST_NAME]
+            run = self.server.ask("create_run", self.experiment, began, tags, run_name=named)
+        run_id = run.info.run_id
+        log(self.server, run_id, {**shared, **_params(attempt)}, step(self.row, numbers(attempt)))
+        if isinstance(model, GroupModel):
+            with tempfile.TemporaryDirectory() as folder:
+                self.server.upload(run_id, _saved(model, Path(folder) / MODEL), MODEL)
+        ended = _ENDED.get(attempt["status"], "FINISHED")
+        self.server.ask("set_terminated", run_id, ended, began + math.ceil(attempt["fit_ms"] or 0))
+
+    def _tags(self, attempt: Mapping[str, Any]) -> dict[str, str]:
+        said = {f"spinney.{name}": str(attempt[name]) for name in _TAGS if attempt[name] is not None}
+        identity = {PARENT: self.parent.run_id, GROUP: attempt["group_key"], ROUND: self.row["round_id"]}
+        return {**{name: value[:LONGEST_VALUE] for name, value in said.items()}, **identity}
+
+
+def numbers(attempt: Mapping[str, Any]) -> dict[str, float]:
+    """Whatever is a finite number of an attempt."""
+    found = {name: value for name, value in attempt.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def model_of(stored: Mapping[str, Any], signer: Signer) -> GroupModel | str | None:
+    """The model of an attempt that has one; in words why it is not to be opened. No byte of it is parsed here."""
+    if stored["payload"] is None:
+        return None
+    key, model_id, codec = (str(stored[name]) for name in ("group_key", "model_id", "codec"))
+    try:
+        signer.verify(Claim(key, model_id, codec), stored["payload"], stored["signature"])
+    except Corrupt as error:
+        return str(error)
+    return GroupModel(codec, stored["payload"], key, model_id)
+
+
+def _saved(model: GroupModel, folder: Path) -> Path:
+    import mlflow.sklearn
+
+    # With its requirements named nothing is inferred: milliseconds in place of seconds. skops holds a name and bytes.
+    mlflow.sklearn.save_model(
+        model,
+        str(folder),
+        serialization_format="skops",
+        skops_trusted_types=[f"{GroupModel.__module__}.{GroupModel.__name__}"],
+        pip_requirements=_requirements(),
+    )
+    return folder
+
+
+@cache
+def _requirements() -> list[str]:
+    return [f"{name}=={metadata.version(name)}" for name in _REQUIRED]
+
+
+def _params(attempt: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(attempt[name])[:LONGEST_VALUE] for name in _PARAMS if attempt.get(name) is not None}

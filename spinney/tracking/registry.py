@@ -1,0 +1,307 @@
+"""The fleet as one registered model in MLflow: a version is a manifest of the fleet at a moment.
+
+Made by a client with an address of its own, so that nothing a process has set in MLflow is touched; the number of calls
+does not depend on the number of groups.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import warnings
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from schemas import tables
+from spinney.core.champions.champion import champion
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.config import Config
+from spinney.core.config.secrets import masked, shown
+from spinney.core.config.values import declared
+from spinney.core.errors import SpinneyError, StoreError
+from spinney.serving import manifest
+from spinney.serving.manifest import Written
+from spinney.storage import charter, layout, leases
+from spinney.tables import delta
+from spinney.tracking.runs import FLEET, RUNNING, each_once
+from spinney.tracking.server import Server, Watch
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+MODEL = "model"
+"""The folder of a run's artifacts that a version is made of."""
+
+CODE = Path(__file__).with_name("registered_fleet.py")
+"""The model's code, which each version has a copy of."""
+
+DIGEST = "spinney.digest"
+MANIFEST_OF = "spinney.manifest_of"
+"""Tag of a run: whose manifest. Not FLEET, by which the runs of rounds are found."""
+
+NOT_THERE = frozenset({"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"})
+"""What MLflow says of a model, and of an alias, that is not there."""
+
+MOST_LETTERS = 5000
+"""What a description has room for in MLflow's database."""
+
+AND_OTHERS = "\n\nand others: the model's metadata, `columns`, has all"
+
+MOST_RECIPES = 50
+"""What a tag of 5,000 letters has room for."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What was registered, or would be.
+
+    version: the one that the alias names now; None: nothing was done. made: whether it is new; else the one that holds
+    the very same was found. manifest: what it holds.
+    """
+
+    model: str
+    alias: str
+    as_of: datetime
+    manifest: Written
+    version: int | None = None
+    made: bool = False
+
+    def __str__(self) -> str:
+        held = self.manifest
+        models = f"{held.models:,} models of {held.groups:,} groups and {held.parents:,} parents"
+        what = f"{models} as of {self.as_of:%Y-%m-%d %H:%M:%S} UTC, {held.bytes:,} bytes"
+        if self.version is None:
+            return f"{self.model}: a version would hold {what}"
+        how = "is new:" if self.made else "holds the very same already:"
+        address = f"models:/{self.model}@{self.alias}"
+        return f"{self.model} version {self.version} {how} {what}\n{self.alias} is version {self.version}: {address}"
+
+
+def register(
+    config: Config,
+    champions: Champions,
+    as_of: datetime,
+    alias: str,
+    *,
+    dry_run: bool = False,
+    take_over: bool = False,
+) -> Registered:
+    """Register the manifest of these champions and let the alias name it. The very same is not registered twice.
+
+    as_of: the moment at which they were champions. dry_run: the manifest is made and thrown away, MLflow not asked.
+    take_over: also an alias that names what is not this fleet's.
+
+    Raises StoreError when nobody is champion, one is stored nowhere, the alias is another's or MLflow refuses; Busy
+    while another process registers; SetupError when there is no signing key.
+    """
+    with tempfile.TemporaryDirectory(prefix="spinney-") as temporary:
+        folder = Path(temporary) / manifest.FOLDER
+        folder.mkdir()
+        written = manifest.write(config, champions, folder)
+        if not written.groups + written.parents:
+            raise StoreError(
+                f"fleet {config.fleet.name}: expected a champion as of {as_of.isoformat()}; got none. Have models "
+                "fitted first: spinney retrain --all, or spinney stream"
+            )
+        found = Registered(config.fleet.name, alias, as_of, written)
+        if dry_run:
+            return found
+        with leases.held(config, [leases.REGISTRY]):
+            try:
+                return _register(config, found, folder, _recipes(config, champions), take_over=take_over)
+            except Exception as error:
+                if isinstance(error, SpinneyError):
+                    raise
+                uri = shown("tracking.uri", config.tracking.uri)
+                raise StoreError(
+                    f"MLflow at {uri}: expected it to register {config.fleet.name} as {alias}; got "
+                    f"{masked(str(error)).rstrip('.')}. No alias was moved; mend that, then run spinney register again"
+                ) from error
+
+
+def _recipes(config: Config, champions: Champions) -> list[str]:
+    """The recipes that the champions were fitted by, the most used first."""
+    answering = [row.model_id for row in map(champion, champions.histories.values()) if row]
+    fitted = ds.field("model_id").isin(pa.array(answering, pa.string()))
+    found = delta.read(config, tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(["model_id", "recipe_id"])
+    return [name for name, _ in Counter(found.aggregate([]).column("recipe_id").to_pylist()).most_common()]
+
+
+def _register(config: Config, wanted: Registered, folder: Path, recipes: list[str], *, take_over: bool) -> Registered:
+    identity = charter.ensure_fixed(config).fleet_id
+    requirements = pinned()
+    asked_by = [json.dumps(signature(config).to_dict()), CODE.read_text(encoding="utf-8")]
+    digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements, *asked_by]).encode()).hexdigest()
+    with Server(config, Watch()) as server:
+        if not take_over:
+            _refuse_anothers(server, wanted, identity)
+        found = _versions(server, wanted.model, digest)
+        experiment = server.experiment(wanted.model)
+        run = _left_running(server, experiment, identity, digest, has_version=bool(found))
+        made = set()
+        if not found:
+            place = folder.with_name(MODEL)
+            _save(config, folder, place, requirements)
+            tags = _tags(wanted, identity, digest, recipes)
+            run = run or _new_run(server, experiment, tags, wanted.model)
+            made = {_new_version(server, place, tags, wanted.model, run, described(config))}
+            found = _versions(server, wanted.model, digest) | made
+            server.ask("set_terminated", run, "FINISHED")
+        version = _only(server, wanted.model, found)
+        server.ask("set_registered_model_alias", wanted.model, wanted.alias, str(version))
+    return replace(wanted, version=version, made=bool(made))
+
+
+def _refuse_anothers(server: Server, wanted: Registered, identity: str) -> None:
+    """Raises StoreError when the alias names a version that is not of this fleet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        present = server.ask("get_model_version_by_alias", wanted.model, wanted.alias)
+    except MlflowException as error:
+        if error.error_code in NOT_THERE:
+            return
+        raise
+    owner = present.tags.get(FLEET, "no fleet")
+    if owner != identity:
+        raise StoreError(
+            f"models:/{wanted.model}@{wanted.alias}: expected a version of this fleet, {identity}; got version "
+            f"{present.version} of {owner}. Another fleet of this name answers by it: register under another "
+            "fleet.name or --alias, or have this fleet answer from now on by --take-over"
+        )
+
+
+def _versions(server: Server, model: str, digest: str) -> set[int]:
+    found = server.ask("search_model_versions", f"name = '{model}' AND tags.`{DIGEST}` = '{digest}'")
+    return {int(each.version) for each in found}
+
+
+def _only(server: Server, model: str, versions: set[int]) -> int:
+    """The first. Others, of a call that was repeated when its answer was lost, are deleted; not one with an alias."""
+    first, *others = sorted(versions)
+    named = {int(each) for each in server.ask("get_registered_model", model).aliases.values()} if others else set()
+    for other in others:
+        if other not in named:
+            server.ask("delete_model_version", model, str(other))
+    return first
+
+
+def _left_running(server: Server, experiment: str, identity: str, digest: str, *, has_version: bool) -> str | None:
+    """End what earlier ones left running; the run to go on with is left as it is.
+
+    A run is ended when its version is there, and one process registers at a time: it was killed before.
+    """
+    go_on = None
+    for name, run in _running(server, experiment, identity).items():
+        if name == digest and not has_version:
+            go_on = run
+        else:
+            server.ask("set_terminated", run, "FINISHED" if name == digest else "KILLED")
+    return go_on
+
+
+def _running(server: Server, experiment: str, identity: str) -> dict[str, str]:
+    """This fleet's runs without an end, by digest, each once."""
+    found = server.search(experiment, f"tags.`{MANIFEST_OF}` = '{identity}' AND attributes.status = '{RUNNING}'")
+    there = (run for run in found if run.info.lifecycle_stage == "active")
+    runs = each_once(server, there, lambda run: str(run.data.tags[DIGEST]))
+    return {name: str(run.info.run_id) for name, run in runs.items()}
+
+
+def _new_run(server: Server, experiment: str, tags: dict[str, str], fleet: str) -> str:
+    said = {"spinney.kind": manifest.FOLDER, DIGEST: tags[DIGEST], MANIFEST_OF: tags[FLEET]}
+    made = server.ask("create_run", experiment, tags=said, run_name=f"{fleet} {manifest.FOLDER}").info.run_id
+    return _running(server, experiment, tags[FLEET]).get(tags[DIGEST], str(made))
+
+
+def _tags(wanted: Registered, identity: str, digest: str, recipes: list[str]) -> dict[str, str]:
+    held = wanted.manifest
+    return {
+        DIGEST: digest,
+        FLEET: identity,
+        "spinney.as_of": wanted.as_of.isoformat(),
+        "spinney.groups": str(held.groups),
+        "spinney.parents": str(held.parents),
+        "spinney.models": str(held.models),
+        "spinney.recipes": ", ".join(recipes[:MOST_RECIPES]),
+    }
+
+
+def pinned() -> list[str]:
+    """This package and what it needs directly, each as installed here."""
+    needed = [re.split(r"[^\w.-]", text)[0] for text in metadata.requires("spinney") or () if "extra ==" not in text]
+    return [f"{name}=={metadata.version(name)}" for name in ("spinney", *needed)]
+
+
+def signature(config: Config) -> ModelSignature:
+    """The group and the features are required; other declared columns are for models fitted on other features.
+
+    The inputs have names and no types: each of MLflow's own types changes or refuses rows that the fleet answers
+    (docs/tracking.md lists them). What a frame may hold is checked, by column and row, when it is answered; the
+    declared types stand in the model's metadata and in the version's description.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType, Map
+
+    fleet = config.fleet
+    required = dict.fromkeys((*fleet.group, *fleet.features))
+    possible = {fleet.event_time, *config.event_columns} - {fleet.target, *required}
+    inputs = [ColSpec(AnyType(), name, required=name in required) for name in (*required, *sorted(possible))]
+    answer = layout.answer_type(config)
+    answers = [ColSpec(answer, "prediction", required=False)]
+    if fleet.task == "classification":
+        answers.append(ColSpec(Map(value_type="double"), "probabilities", required=False))
+    answers += [ColSpec("string", "model_id", required=False), ColSpec("string", "answered_by")]
+    return ModelSignature(Schema(inputs), Schema(answers))
+
+
+def described(config: Config) -> str:
+    """The input columns with their declared types, as Markdown: MLflow shows it on the version's page."""
+    fleet = config.fleet
+    uses = dict.fromkeys(fleet.group, "group") | dict.fromkeys(fleet.features, "feature")
+    others = sorted({fleet.event_time, *config.event_columns} - {fleet.target, *uses})
+    text = "| column | type | |\n|---|---|---|"
+    for name, use in (uses | dict.fromkeys(others, "for models of other features")).items():
+        shown_name = name.replace("|", "\\|")
+        line = f"\n| {shown_name} | {declared(fleet.columns.get(name, 'timestamp'))} | {use} |"
+        if len(text) + len(line) + len(AND_OTHERS) > MOST_LETTERS:
+            return text + AND_OTHERS
+        text += line
+    return text
+
+
+def _save(config: Config, folder: Path, place: Path, requirements: list[str]) -> None:
+    from mlflow import pyfunc
+
+    with warnings.catch_warnings():
+        # An example row would be stored beside the model and answered once; the signature is derived, not inferred.
+        warnings.filterwarnings("ignore", message=".*An input example was not provided.*")
+        pyfunc.save_model(
+            place,
+            python_model=str(CODE),
+            artifacts={manifest.FOLDER: str(folder)},
+            signature=signature(config),
+            metadata={"columns": {name: declared(kind) for name, kind in config.fleet.columns.items()}},
+            pip_requirements=requirements,
+        )
+
+
+def _new_version(server: Server, place: Path, tags: dict[str, str], fleet: str, run: str, text: str) -> int:
+    from mlflow.exceptions import MlflowException
+
+    server.ask("log_artifacts", run, str(place), MODEL)
+    with suppress(MlflowException):  # it is there; where it could not be made, neither can a version
+        server.ask("create_registered_model", fleet)
+    source = f"runs:/{run}/{MODEL}"
+    return int(server.ask("create_model_version", fleet, source, run, tags=tags, description=text).version)

@@ -1,0 +1,115 @@
+"""Which of MLflow's runs are which of the fleet's, by their tags. No run is made twice.
+
+Creating a run is not idempotent: an answer that was lost, or a client that repeated its call, leaves two. So a run is
+looked for before it is made, and of two that are one all but the first are deleted. One that a person has deleted
+counts as delivered: it is not made anew.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from spinney.core.config import Config
+from spinney.tracking.server import DELETED, Server
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as Stored
+
+FLEET, RUN, THROUGH, RECIPE = "spinney.fleet_id", "spinney.run", "spinney.through", "spinney.recipe"
+"""Tags: whose run it is, which run of the fleet's, the greatest batch delivered to it, and its recipe_id.
+
+By the fleet's identity: another fleet of the same name counts its batches from 0, too. The runs of groups do not have
+them, so that a fleet's own are found without those.
+"""
+
+RUNNING = "RUNNING"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in MLflow. through: the greatest batch delivered to it, -1 for none; open: it has not ended.
+
+    recipe_id: what its rounds were fitted by, None where that is not known yet.
+
+    deleted: by a person. It counts as delivered, whatever comes.
+    """
+
+    run_id: str
+    through: int
+    open: bool
+    deleted: bool = False
+    recipe_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A fleet's experiment."""
+
+    server: Server
+    config: Config
+    experiment: str
+    fleet_id: str
+
+    def with_runs(self, known: dict[str, Run], named: Mapping[str, Mapping[str, Any]]) -> dict[str, Run]:
+        """A run of each name too, made where there is none. named: each with the row of its first round."""
+        missing = [name for name in named if name not in known]
+        for name in missing:
+            self._make(name, named[name])
+        return self.known() if missing else known
+
+    def known(self) -> dict[str, Run]:
+        """The fleet's runs by name: one call for a thousand of them, however old the fleet is."""
+        found = self.server.search(self.experiment, f"tags.`{FLEET}` = '{self.fleet_id}'")
+        return {
+            name: _run(run) for name, run in each_once(self.server, found, lambda run: str(run.data.tags[RUN])).items()
+        }
+
+    def _make(self, name: str, first: Mapping[str, Any]) -> None:
+        tags = {FLEET: self.fleet_id, RUN: name, "spinney.kind": first["kind"]}
+        if first["recipe_id"]:
+            tags[RECIPE] = first["recipe_id"]
+        began, called = milliseconds(first["started_at"]), f"{self.config.fleet.name} {name}"
+        self.server.ask("create_run", self.experiment, began, tags, run_name=called)
+
+
+def _run(run: Stored) -> Run:
+    through = sys.maxsize if deleted(run) else _through(run)
+    return Run(run.info.run_id, through, unfinished(run), deleted(run), run.data.tags.get(RECIPE))
+
+
+def each_once(server: Server, found: Iterable[Stored], identity: Callable[[Stored], str]) -> dict[str, Stored]:
+    """The runs by their identity. Of several of one identity that which is furthest stays; the others are deleted.
+
+    A deleted one stands for its identity only where there is no other.
+    """
+    first: dict[str, Stored] = {}
+    for run in sorted(found, key=_best_first):
+        if first.setdefault(identity(run), run) is not run and not deleted(run):
+            server.ask("delete_run", run.info.run_id)
+    return first
+
+
+def deleted(run: Stored) -> bool:
+    return bool(run.info.lifecycle_stage == DELETED)
+
+
+def unfinished(run: Stored) -> bool:
+    """Whether it is there and more may come to it."""
+    return run.info.status == RUNNING and not deleted(run)
+
+
+def milliseconds(moment: datetime) -> int:
+    """As MLflow counts time."""
+    return int(moment.timestamp() * 1000)
+
+
+def _best_first(run: Stored) -> tuple[bool, bool, int, str]:
+    return deleted(run), run.info.status == RUNNING, -_through(run), run.info.run_id
+
+
+def _through(run: Stored) -> int:
+    return int(run.data.tags.get(THROUGH, -1))

@@ -1,0 +1,134 @@
+"""Health: what answers and labels add up to, as rows that can be added in any order."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from schemas import tables
+from spinney.core.config import Config
+from spinney.core.features.encoding import Floats
+from spinney.core.training.loss import loss_named
+from spinney.storage.layout import contract
+from spinney.tables.arrow_schemas import arrow_schema
+
+BUCKETS_A_DELAY = 4
+"""Labels mature together by event time, in so many steps of `label_delay`."""
+
+
+ANSWER_COLUMNS = ("shard", "group_key", "model_id", "event_time", "prediction", "probabilities", "label", "scored_at")
+"""What `of_answers` needs of predictions."""
+
+
+def of_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
+    """The health of one scoring batch: sums per (group, model, step of maturity), and one tick a shard.
+
+    The same sums as `deltas` without a Spark job: for a batch that is in memory already. answers: ANSWER_COLUMNS, all
+    with the same scored_at. Returns the columns of `health`; no rows where there are no answers.
+    """
+    if not answers.num_rows:
+        return arrow_schema(tables.HEALTH).empty_table()
+    loss = _losses(answers, config)
+    has_label, has_loss = pc.is_valid(answers["label"]), pa.array(np.isfinite(loss))
+    known = np.where(np.isfinite(loss), loss, 0.0)
+    believed = pc.or_(pc.invert(has_label), has_loss)
+    counted = pa.table(
+        {
+            "shard": answers["shard"],
+            "group_key": answers["group_key"],
+            "model_id": pc.if_else(believed, answers["model_id"], pa.scalar(None, pa.string())),
+            "step": _steps(answers["event_time"], config),
+            "labelled": pc.cast(has_label, pa.int64()),
+            "loss": known,
+            "squared_loss": known * known,
+            "last_event_time": answers["event_time"],
+        }
+    )
+    kinds = {"labelled": "sum", "loss": "sum", "squared_loss": "sum", "last_event_time": "max"}
+    sums = counted.group_by(["shard", "group_key", "model_id", "step"], use_threads=False).aggregate(
+        [([], "count_all"), *kinds.items()]
+    )
+    renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in kinds.items()}}
+    names = [renamed.get(name, name) for name in sums.column_names]
+    newest = pc.max(answers["event_time"])
+    shards = config.fleet.shards
+    quiet = pa.table(
+        {
+            "shard": pa.array(range(shards), pa.int32()),
+            **{name: pa.array([0] * shards, pa.int64()) for name in ("rows", "labelled")},
+            "last_event_time": pa.array([newest.as_py()] * shards, newest.type),
+        }
+    )
+    return pa.concat_tables([_as_health(part, answers, batch_id) for part in (sums.rename_columns(names), quiet)])
+
+
+def _losses(answers: pa.Table, config: Config) -> Floats:
+    """Shape (n_rows,), NaN where there is none."""
+    loss = loss_named(config.fleet.loss)
+    if loss.task == "regression":
+        label, prediction = (answers[name].to_numpy().astype(np.float64) for name in ("label", "prediction"))
+        return loss.per_row(label, prediction)
+    out = np.full(answers.num_rows, np.nan)
+    places = np.flatnonzero(pc.is_valid(answers["label"]).to_numpy())
+    labelled = answers.select(["label", "probabilities"]).take(pa.array(places))
+    told = [None if pairs is None else dict(pairs) for pairs in labelled["probabilities"].to_pylist()]
+    out[places] = loss.per_row(np.array(labelled["label"].to_pylist(), dtype=object), told)
+    return out
+
+
+def _steps(event_time: pa.ChunkedArray, config: Config) -> pa.Array:
+    seconds = config.fleet.label_delay.total_seconds() / BUCKETS_A_DELAY
+    micros = event_time.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    return pa.array(micros // int(seconds * 1e6) if seconds >= 1 else np.zeros_like(micros))
+
+
+def _as_health(rows: pa.Table, answers: pa.Table, batch_id: int) -> pa.Table:
+    schema = arrow_schema(tables.HEALTH)
+    day = answers["scored_at"][0].cast(pa.date32())
+    same = {"observed_on": day, "batch_id": pa.scalar(batch_id, pa.int64())}
+    columns = []
+    for field in schema:
+        if field.name in rows.column_names:
+            columns.append(rows[field.name].cast(field.type))
+        else:
+            columns.append(pa.repeat(same.get(field.name, pa.scalar(None, field.type)), rows.num_rows))
+    return pa.table(columns, schema=schema)
+
+
+def deltas(answers: DataFrame, config: Config, at: str, batch_id: int) -> DataFrame:
+    """What late labels add: sums per (group, model, step of maturity), columns of `health`, in Spark.
+
+    answers: rows of predictions with `label`; as answered they were counted when they were scored. at: the column with
+    the batch's timestamp.
+    """
+    loss = F.expr(loss_named(config.fleet.loss).sql())
+    # A label counts for its group whoever answered: that is how a new group earns its first model. Where the answer
+    # has no loss, the label says nothing of the model that gave it.
+    credited = F.expr("CASE WHEN label IS NULL OR loss IS NOT NULL THEN model_id END")
+    counted = (
+        answers.withColumn("loss", loss).withColumn("model_id", credited).withColumn("step", F.expr(_step(config)))
+    )
+    sums = counted.groupBy("shard", "group_key", "model_id", "step", at).agg(
+        F.lit(0).cast("bigint").alias("rows"),
+        F.count("label").alias("labelled"),
+        F.coalesce(F.sum("loss"), F.lit(0.0)).alias("loss"),
+        F.coalesce(F.sum(F.col("loss") * F.col("loss")), F.lit(0.0)).alias("squared_loss"),
+        F.max("event_time").alias("last_event_time"),
+    )
+    return _complete(sums, config, at, batch_id)
+
+
+def _step(config: Config) -> str:
+    seconds = config.fleet.label_delay.total_seconds() / BUCKETS_A_DELAY
+    return f"floor(unix_micros(event_time) / {int(seconds * 1e6)}L)" if seconds >= 1 else "0L"
+
+
+def _complete(rows: DataFrame, config: Config, at: str, batch_id: int) -> DataFrame:
+    filled = rows.withColumn("observed_on", F.to_date(at)).withColumn("batch_id", F.lit(batch_id).cast("bigint"))
+    for column in contract(config, tables.HEALTH).columns:
+        if column.name not in filled.columns:
+            filled = filled.withColumn(column.name, F.lit(0 if column.type == "bigint" else None).cast(column.type))
+    return filled.select(*contract(config, tables.HEALTH).names)

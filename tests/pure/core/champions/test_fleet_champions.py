@@ -1,0 +1,102 @@
+"""The vectorised champions against the function that decides one group at a time."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.vocabulary import Decision
+from spinney.core.champions.champion import Promotion, champion, is_pinned
+from spinney.core.champions.fleet_champions import INPUT, SCHEMA, champions_of
+from spinney.core.errors import ContractError
+
+TYPES = {
+    "shard": pa.int32(), "group_key": pa.string(), "epoch": pa.int64(), "model_id": pa.string(),
+    "decision": pa.string(), "round_id": pa.string(), "trained_through": pa.int64(), "fitted_at": pa.int64(),
+    "decided_at": pa.int64(), "fit_ms": pa.float64(),
+}  # fmt: skip
+SMALL = st.integers(0, 2)
+TIMES = st.none() | SMALL
+"""Few values, so that most histories have ties, repeated rows and withdrawals that hit."""
+
+HISTORIES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "shard": st.just(3),
+            "group_key": st.sampled_from(['["a"]', '["é"]', "{}"]),
+            "epoch": SMALL,
+            "model_id": st.sampled_from(["m0", "m1", "m2"]),
+            "decision": st.sampled_from([each.value for each in Decision]),
+            "round_id": st.sampled_from(["", "batch-1", "stream-2", "people-3", "peoples"]),
+            "trained_through": TIMES,
+            "fitted_at": TIMES,
+            "decided_at": SMALL,
+            "fit_ms": st.none() | st.sampled_from([0.5, 2.0]),
+        }
+    ),
+    max_size=25,
+)
+
+
+def table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.table({name: pa.array([row.get(name) for row in rows], TYPES[name]) for name in INPUT})
+
+
+def row(model_id: str, decision: str = "promoted", **more: Any) -> dict[str, Any]:
+    return {"shard": 0, "group_key": '["a"]', "epoch": 0, "model_id": model_id, "decision": decision, **more}
+
+
+@given(HISTORIES)
+def test_every_history_has_the_champion_that_the_rules_for_one_group_give(rows: list[dict[str, Any]]) -> None:
+    grouped = defaultdict(list)
+    for each in rows:
+        grouped[each["group_key"]].append(each)
+    expected = []
+    for key in sorted(grouped):
+        history = [Promotion.of_row(each) for each in grouped[key]]
+        current = champion(history)
+        costs = [(each["decided_at"], each["fit_ms"]) for each in grouped[key] if each["fit_ms"] is not None]
+        expected.append(
+            {
+                "shard": 3,
+                "group_key": key,
+                "model_id": current.model_id if current else None,
+                "epoch": max(each.epoch for each in history),
+                "pinned": is_pinned(history),
+                "fit_ms": max(costs)[1] if costs else None,
+            }
+        )
+    found = champions_of(table(rows))
+    assert found.schema == SCHEMA
+    assert found.to_pylist() == expected
+
+
+def test_times_may_be_timestamps_of_any_unit() -> None:
+    at = [datetime(2024, 5, day, tzinfo=UTC) for day in (2, 1)]
+    rows = table([row("new"), row("old")])
+    for unit in ("s", "ms", "us", "ns"):
+        for name in ("trained_through", "fitted_at", "decided_at"):
+            times = pa.array(at, pa.timestamp("us", "UTC")).cast(pa.timestamp(unit, "UTC"))
+            rows = rows.set_column(rows.column_names.index(name), name, times)
+        assert champions_of(rows).column("model_id").to_pylist() == ["new"]
+
+
+def test_of_models_alike_in_their_times_the_greater_name_answers_in_whatever_pieces_the_rows_come() -> None:
+    pieces = [table([row("b", group_key="g"), row("z", group_key="h")]), table([row("c", group_key="g")]), table([])]
+    found = champions_of(pa.concat_tables(pieces))
+    assert found.column("model_id").to_pylist() == ["c", "z"]
+
+
+def test_no_rows_are_no_groups() -> None:
+    assert champions_of(table([])).to_pylist() == []
+
+
+def test_a_row_of_no_group_is_refused() -> None:
+    with pytest.raises(ContractError, match="promotions: expected a group_key in each of 2 rows; got null in 1"):
+        champions_of(table([row("a"), row("b", group_key=None)]))

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinney.core.champions.champion import Promotion, champion
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.errors import Corrupt
+
+A, B = '["a"]', '["b"]'
+CARRIED = Promotion(2, "m1", "promoted", 10, 20, 30, "stream-7", "linear", b"\x00payload\xff", b"signature")
+FETCHED = Promotion(0, "m2", "unproven", 11, 21)
+
+
+def champion_of(champions: Champions, group_key: str) -> Promotion | None:
+    return champion(champions.histories.get(group_key, ()))
+
+
+def test_no_group_has_a_champion_at_first() -> None:
+    assert champion_of(Champions.empty(), A) is None
+
+
+def test_each_group_has_its_own_champion() -> None:
+    champions = Champions.empty().after([(A, CARRIED), (B, FETCHED)])
+    assert (champion_of(champions, A), champion_of(champions, B)) == (CARRIED, FETCHED)
+
+
+def test_the_next_champions_leave_the_ones_before_as_they_were() -> None:
+    before = Champions.empty().after([(A, CARRIED)])
+    before.after([(A, Promotion(3, "m3", "promoted", 1, 1))])
+    assert champion_of(before, A) == CARRIED
+
+
+def test_promotions_seen_twice_change_nothing() -> None:
+    once = Champions.empty().after([(A, CARRIED), (B, FETCHED)])
+    assert once.after([(B, FETCHED), (A, CARRIED)]) == once
+
+
+def test_a_group_that_was_only_refused_takes_no_place() -> None:
+    assert Champions.empty().after([(A, Promotion(0, "m", "refused", 1, 1))]) == Champions.empty()
+
+
+@pytest.mark.parametrize(
+    "champions",
+    [Champions.empty(), Champions.empty().after([(A, CARRIED), (A, FETCHED), ('["ü\\"",null]', FETCHED)])],
+)
+def test_champions_survive_as_bytes(champions: Champions) -> None:
+    assert Champions.from_bytes(champions.to_bytes()) == champions
+    assert Champions.from_bytes(memoryview(champions.to_bytes())) == champions
+
+
+PROMOTIONS = st.builds(
+    Promotion,
+    st.integers(0, 2),
+    st.sampled_from("abcde"),
+    st.sampled_from(["promoted", "unproven", "withdrawn", "pinned", "kept"]),
+    st.integers(0, 2**60),
+    st.integers(0, 2**60),
+    st.integers(0, 2**60),
+    st.text(max_size=5),
+    st.none() | st.just("linear"),
+    st.none() | st.binary(max_size=9),
+    st.none() | st.binary(max_size=9),
+)
+
+
+@given(st.lists(st.tuples(st.text(max_size=5), PROMOTIONS)))
+def test_any_champions_survive_as_bytes(told: list[tuple[str, Promotion]]) -> None:
+    champions = Champions.empty().after(told)
+    assert Champions.from_bytes(champions.to_bytes()) == champions
+
+
+@pytest.mark.parametrize("blob", [b"", b"\x02" + Champions.empty().to_bytes()[1:]])
+def test_bytes_of_another_format_are_refused(blob: bytes) -> None:
+    with pytest.raises(Corrupt, match=r"champions: expected format .* Start from a new checkpoint"):
+        Champions.from_bytes(blob)
+
+
+def test_broken_bytes_are_refused() -> None:
+    with pytest.raises(Corrupt):
+        Champions.from_bytes(Champions.empty().after([(A, CARRIED)]).to_bytes()[:-200])

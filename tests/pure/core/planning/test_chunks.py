@@ -1,0 +1,77 @@
+"""Parts of a plan: each cut by what the ones before it took."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinney.core.planning.chunks import FIRST, GROWTH, Pace, Part, Progress, next_part
+
+
+def cuts(total: int, parents: int, pace: Pace | None) -> list[tuple[int, int, int]]:
+    found, part = [], None
+    while part := next_part(part, total, parents, pace):
+        found.append((part.number, part.begin, part.end))
+    return found
+
+
+def test_without_a_pace_one_part_takes_all() -> None:
+    assert cuts(10, 3, None) == [(0, 0, 10)]
+    assert cuts(0, 0, None) == [(0, 0, 0)]
+
+
+def test_parents_are_a_part_of_their_own_unless_one_part_takes_all() -> None:
+    assert cuts(10, 3, Pace(6.0, 1.0, known=True)) == [(0, 0, 3), (1, 3, 9), (2, 9, 10)]
+    two = [(2, 3, 5), (3, 5, 7), (4, 7, 9), (5, 9, 10)]
+    assert cuts(10, 3, Pace(2.0, 1.0, known=True)) == [(0, 0, 2), (1, 2, 3), *two]
+    assert cuts(10, 3, Pace(10.0, 1.0, known=True)) == [(0, 0, 10)]
+
+
+def test_a_cost_that_nobody_measured_takes_a_small_first_part_and_none_takes_a_huge_one() -> None:
+    guessed = Pace(60.0, 0.0025, known=False)
+    assert (guessed.size(50_000), guessed.size(300)) == (FIRST, 300)
+    # A thousand groups took 20 s: a minute is 3,000 of them.
+    assert guessed.after(1_000, 20.0).size(50_000) == 3_000
+    assert Pace(60.0, 1e-4, known=True).size(50_000) == GROWTH * FIRST
+    assert guessed.after(1_000, 1.0).size(50_000) == GROWTH * 1_000
+
+
+def test_what_a_part_costs_before_it_begins_makes_parts_no_smaller() -> None:
+    """90 s a part and 10 ms a group: a part has 60 s of groups in it, however long it takes."""
+    pace, sizes = Pace(60.0, 0.0025, known=False), []
+    for _ in range(6):
+        size = pace.size(50_000)
+        sizes.append(size)
+        pace = pace.after(size, 90.0 + 0.01 * size)
+    assert sizes == [1_000, 600, 2_400, 6_000, 6_000, 6_000]
+    assert pace.fixed == pytest.approx(90.0)
+    assert pace.seconds_for(12_000) == pytest.approx(300.0)
+    assert pace.seconds_for(0) == 0.0
+    assert Pace(60.0, 0.0025, known=False).seconds_for(5) is None
+
+
+def test_a_cost_beyond_the_part_still_takes_one_group() -> None:
+    assert Pace(1.0, 1_000.0, known=True).size(7) == 1
+
+
+@given(st.integers(1, 500), st.data(), st.floats(1e-4, 100.0), st.booleans())
+def test_parts_cover_the_plan_once_in_order_wherever_a_run_went_on(
+    total: int, data: st.DataObject, each: float, known: bool
+) -> None:
+    parents = data.draw(st.integers(0, total))
+    found = cuts(total, parents, Pace(1.0, each, known=known))
+    assert [number for number, _, _ in found] == list(range(len(found)))
+    assert [begin for _, begin, _ in found] == [0, *(end for _, _, end in found[:-1])]
+    assert found[-1][2] == total
+    assert len(found) == 1 or all(end <= parents or begin >= parents for _, begin, end in found)
+    number, begin, end = data.draw(st.sampled_from(found))
+    after = next_part(Part(number, begin, end), total, parents, None)
+    rest = parents if end < parents else total
+    assert after == (None if end == total else Part(number + 1, end, rest))
+
+
+def test_progress_is_said_in_words() -> None:
+    assert str(Progress(12_000, 31, 50_000, 130.0)) == "12,000 of 50,000 groups done, 31 failed, about 2 min 10 s left"
+    assert str(Progress(50_000, 0, 50_000, 0.0)) == "50,000 of 50,000 groups done, 0 failed"
+    assert str(Progress(9, 0, 50_000, None)) == "9 of 50,000 groups done, 0 failed"

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from spinney.core.errors import ContractError
+from spinney.core.recipes import recipe as module
+from spinney.core.recipes.recipe import Feature, Recipe, Shadow, installed
+
+BASE = Recipe(
+    estimator="ridge",
+    params=(("alpha", "1.0"),),
+    features=(Feature("x", "double"), Feature("s", "string")),
+    target=Feature("y", "double"),
+    task="regression",
+    loss="absolute",
+    min_rows=20,
+    window_rows=2000,
+    window=timedelta(days=90),
+    versions=(("numpy", "2.4.6"), ("scikit-learn", "1.9.1")),
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"estimator": "constant"},
+        {"params": (("alpha", "2.0"),)},
+        {"params": ()},
+        {"features": BASE.features[::-1]},
+        {"features": (Feature("x", "float"), Feature("s", "string"))},
+        {"target": Feature("y", "float")},
+        {"loss": "squared"},
+        {"min_rows": 21},
+        {"window_rows": 2001},
+        {"window": timedelta(days=90, microseconds=1)},
+        {"weight_half_life": timedelta(days=30)},
+        {"source": "other"},
+        {"versions": (("numpy", "2.4.7"), ("scikit-learn", "1.9.1"))},
+    ],
+)
+def test_whatever_changes_a_model_changes_the_recipes_name(change: dict[str, Any]) -> None:
+    assert replace(BASE, **change).recipe_id != BASE.recipe_id
+
+
+def test_our_own_change_of_fitting_changes_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = BASE.recipe_id
+    monkeypatch.setattr(module, "FITTING", module.FITTING + 1)
+    assert replace(BASE).recipe_id != before
+
+
+def test_another_process_gives_the_same_name() -> None:
+    root = Path(module.__file__).parents[3]
+    script = (
+        "from datetime import timedelta\nfrom spinney.core.recipes.recipe import Feature, Recipe\n"
+        f"print({BASE!r}.recipe_id)"
+    ).replace("datetime.timedelta", "timedelta")
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.stdout.strip() == BASE.recipe_id, done.stderr
+
+
+WATCHED = ['["g2"]', '["g14"]', '["g19"]', '["g20"]', '["g32"]']
+"""Worked out apart: the first eight digits of SHA-256 of shadow, a zero byte and the key, below a tenth."""
+NO_SHADOW = {"estimator": None, "params": {}, "share": 0.1}
+
+
+class Fleet(SimpleNamespace):
+    def type_of(self, name: str) -> str | None:
+        types: dict[str, str] = {"x": "double", "s": "string", "y": "double"}
+        return types.get(name)
+
+
+def config(shadow: dict[str, Any] | None = None, **recipe: Any) -> Any:
+    fleet = Fleet(task="regression", loss="absolute", features=("x", "s"), target="y")
+    asked = {
+        "estimator": "ridge",
+        "params": {"alpha": 1.0},
+        "min_rows": 20,
+        "window_rows": 2000,
+        "window": timedelta(days=90),
+        "weight_half_life": None,
+        **recipe,
+    }
+    return SimpleNamespace(
+        fleet=fleet, recipe=SimpleNamespace(**asked), shadow=SimpleNamespace(**{**NO_SHADOW, **(shadow or {})})
+    )
+
+
+VERSIONS = {"scikit-learn": "1.9.1", "numpy": "2.4.6"}
+
+
+def test_a_configuration_gives_its_recipe() -> None:
+    made = Recipe.of(config(), VERSIONS)
+    assert made == BASE
+    assert made.recipe_id == BASE.recipe_id
+    assert made.arguments == {"alpha": 1.0}
+
+
+def test_the_order_of_parameters_does_not_matter() -> None:
+    one, other = (
+        Recipe.of(config(params=p), VERSIONS)
+        for p in ({"a": 1, "b": {"d": 1, "c": 2}}, {"b": {"c": 2, "d": 1}, "a": 1})
+    )
+    assert one.recipe_id == other.recipe_id
+
+
+def test_by_default_the_versions_are_those_installed_here() -> None:
+    assert Recipe.of(config()).versions == tuple(sorted(installed().items()))
+
+
+def test_a_users_code_is_part_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ids = []
+    for name, body in (("shop_one", "return 1"), ("shop_two", "return 1"), ("shop_three", "return 2")):
+        (tmp_path / f"{name}.py").write_text(f"def make():\n    {body}\n")
+        made = Recipe.of(config(estimator=f"{name}:make"), VERSIONS)
+        ids.append(replace(made, estimator="same").recipe_id)
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_code_that_cannot_be_read_is_refused() -> None:
+    with pytest.raises(ContractError, match="PYTHONPATH"):
+        Recipe.of(config(estimator="no_such_module:make"), VERSIONS)
+
+
+def test_a_column_that_is_not_declared_is_refused() -> None:
+    wrong = config()
+    wrong.fleet.target = "missing"
+    with pytest.raises(ContractError, match="expected 'missing' in it, which is used; got nothing"):
+        Recipe.of(wrong, VERSIONS)
+
+
+def test_a_parameter_that_is_no_json_is_refused() -> None:
+    with pytest.raises(ContractError, match="got object"):
+        Recipe.of(config(params={"alpha": object()}), VERSIONS)
+
+
+def test_a_shadow_is_the_recipe_with_another_estimator_and_no_part_of_its_name() -> None:
+    made = Recipe.of(config(shadow={"estimator": "constant", "share": 0.25}), VERSIONS)
+    assert made.recipe_id == BASE.recipe_id
+    assert made.shadow == Shadow(replace(BASE, estimator="constant", params=()), 0.25)
+    alone = Recipe.of(config(estimator="constant", params={}), VERSIONS)
+    assert made.shadow is not None
+    assert made.shadow.recipe.recipe_id == alone.recipe_id
+    assert Recipe.of(config(), VERSIONS).shadow is None
+
+
+def test_a_shadow_that_cannot_be_imported_stops_no_recipe() -> None:
+    made = Recipe.of(config(shadow={"estimator": "no_such_module:make"}), VERSIONS)
+    assert replace(made, shadow=None) == BASE
+    assert made.shadow is not None
+    assert made.shadow.recipe.estimator == "no_such_module:make"
+
+
+def test_a_share_of_the_groups_is_watched_the_same_in_every_process_and_no_parent() -> None:
+    groups = [f'["g{n}"]' for n in range(4000)]
+    tenth, half = (Shadow(BASE, share) for share in (0.1, 0.5))
+    watched = [key for key in groups if tenth.watches(key)]
+    # 400 expected, standard deviation 19.
+    assert 310 < len(watched) < 490
+    assert all(half.watches(key) for key in watched)
+    assert [key for key in groups[:40] if tenth.watches(key)] == WATCHED
+    assert all(Shadow(BASE, 1.0).watches(key) for key in groups)
+    assert not any(Shadow(BASE, 1.0).watches(key) for key in ("{}", '{"region":"north"}'))

@@ -1,0 +1,181 @@
+"""Fifty thousand groups that all fall due: evenly, none too late, and no more at once than a round can take."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from math import nan
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinney.core.champions.champion import Promotion
+from spinney.core.durations import as_words
+from spinney.core.planning.budget import Allowance, Candidate, Queues, choose, draw
+from spinney.core.staleness.initial_state import hindsight
+from spinney.core.staleness.judge import Decided, Most, News, Shard, Terms, advance, judge, report
+from spinney.core.staleness.policies import MaxAge, NewGroup, NewRows
+
+HOUR = 3_600_000_000
+DAY = 24 * HOUR
+START = 1_400_000_000_000_000
+GROUPS, SHARDS = 50_000, 8
+SPREAD = 0.15
+TERMS = Terms((NewGroup(20), NewRows(200), MaxAge(timedelta(days=7), SPREAD)), 20, 0, 30, wall=False)
+KEYS = [json.dumps([f"store-{n:05d}"]) for n in range(GROUPS)]
+HEALTH = pd.DataFrame(
+    {
+        "group_key": pd.Series(dtype=object), "model_id": pd.Series(dtype=object),
+        "labelled": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64"),
+        "last_event_time": pd.Series(dtype="int64"),
+    }
+)  # fmt: skip
+
+
+def promoted(keys: list[str], at: int = START) -> list[Decided]:
+    return [Decided(key, Promotion(0, "m", "promoted", at, at, at), True, at, nan, 1.0) for key in keys]
+
+
+def clock(at: int) -> News:
+    row = {"group_key": None, "model_id": None, "labelled": 0, "loss": 0.0, "last_event_time": at}
+    return News([], [], pd.DataFrame([row]).astype(HEALTH.dtypes.to_dict()))
+
+
+@pytest.fixture(scope="module")
+def after_the_batch() -> list[bytes]:
+    """The shards after one weekly batch that fitted every group at START, as bytes."""
+    shards = []
+    for n in range(SHARDS):
+        shard = advance(Shard.empty(), News(promoted(KEYS[n::SHARDS]), [], HEALTH), TERMS, START)
+        assert judge(shard, TERMS, START) == []
+        shards.append(shard.to_bytes())
+    return shards
+
+
+def test_a_fleet_of_one_batch_falls_due_evenly_in_the_last_part_of_its_age_and_nobody_after(
+    after_the_batch: list[bytes],
+) -> None:
+    shards = [Shard.from_bytes(blob) for blob in after_the_batch]
+    first = START + 7 * DAY - int(SPREAD * 7 * DAY)  # 25.2 hours before the seven days are over
+    steps = [first + n * HOUR * 12 // 10 for n in range(22)]  # 21 steps of 1.2 hours
+    due = [0]
+    for at in steps:
+        shards = [Shard.from_bytes(advance(shard, clock(at), TERMS, at).to_bytes()) for shard in shards]
+        due.append(sum(report(shard, TERMS, at, Most(1, 0, 0, "r")).due for shard in shards))
+    new = np.diff(due).tolist()
+    assert new[0] <= 10, "at the earliest deadline"
+    assert sum(new) == GROUPS, "after seven days all were due"
+    expected = GROUPS / 21
+    chi_square = sum((count - expected) ** 2 / expected for count in new[1:])
+    assert chi_square < 45.3, "one in a thousand, of 20 degrees of freedom"
+    assert max(new) < 1.1 * expected
+
+
+def test_a_deadline_is_the_groups_own_whoever_asks_and_stands_in_its_verdict(after_the_batch: list[bytes]) -> None:
+    at = START + 6 * DAY + 12 * HOUR
+    watched = judge(advance(Shard.from_bytes(after_the_batch[3]), clock(at), TERMS, at), TERMS, at)
+    told = hindsight(News(promoted(KEYS[3::SHARDS][::-1]), [], HEALTH), TERMS, at, at)
+    found = judge(told, TERMS, at)
+    limits = {row["group_key"]: row["numbers"]["limit"] for row in watched}
+    assert limits == {row["group_key"]: row["numbers"]["limit"] for row in found}
+    assert 0.45 * GROUPS / SHARDS < len(limits) < 0.55 * GROUPS / SHARDS, "of 25.2 hours 13.2 are over"
+    row = watched[0]
+    assert row["numbers"]["measure"] == 6.5 * DAY
+    days = limits[row["group_key"]] / DAY
+    assert 7 * (1 - SPREAD) <= days <= 6.5
+    deadline = as_words(timedelta(days=days))
+    assert row["reason"] == f"6 days 12 hours since the last attempt (its deadline is {deadline}, at most 7 days)"
+    assert row["urgency"] == pytest.approx(6.5 / days)
+
+
+MOST = Most(by_rank=100, oldest=20, by_lot=10, lot="r")
+
+
+def test_a_shard_puts_forward_what_a_round_could_take_and_counts_the_others(after_the_batch: list[bytes]) -> None:
+    at, total = START + 8 * DAY, GROUPS // SHARDS
+    shard = advance(Shard.from_bytes(after_the_batch[0]), clock(at), TERMS, at)
+    first = report(shard, TERMS, at, MOST)
+    said = Counter(row["decision"] for row in first.rows)
+    assert (first.due, said["fit"] + first.withheld, said["deferred"]) == (total, total, first.withheld)
+    assert 100 <= said["fit"] <= 130
+    deferred = next(row for row in first.rows if row["decision"] == "deferred")
+    assert deferred["reason"].endswith("7 days); deferred: a round takes fewer groups than are due in its shard")
+
+    again = report(Shard.from_bytes(shard.to_bytes()), TERMS, at, MOST)
+    assert (again.due, again.withheld) == (total, total - len(again.rows))
+    assert {(row["decision"], row["repeats"]) for row in again.rows} == {("fit", 1)}, "the others were said to be"
+
+    fronts = sorted(first.rows, key=lambda row: (-row["urgency"], row["group_key"]))[:100]
+    drawn = sorted(first.rows, key=lambda row: (draw("r", row["group_key"]), row["group_key"]))[:10]
+    oldest = sorted(row["group_key"] for row in first.rows)[:20]
+    wanted = {row["group_key"] for row in (*fronts, *drawn)} | set(oldest)
+    assert {row["group_key"] for row in again.rows} == wanted
+
+
+def test_the_best_of_every_shard_make_the_round_that_all_would_make(after_the_batch: list[bytes]) -> None:
+    """Of 50,000 due groups the driver sees a few; the round is that of a driver that sees them all."""
+    at = START + 8 * DAY
+    allowance = Allowance(5.0, 0.2, 0.05, groups=20_000, each_ms=10.0, cores=2)  # 476 groups of 10.5 ms
+    queues = Queues.of(allowance)
+    assert queues == Queues(501, 102, 128)  # 5 s / 10 ms and one more; a fifth and one; a quarter and two
+    most = Most(queues.by_rank, queues.oldest, queues.by_lot, "r")
+    all_due, few = [], []
+    for blob in after_the_batch:
+        shard = advance(Shard.from_bytes(blob), clock(at), TERMS, at)
+        all_due += judge(replace(shard, groups=shard.groups.copy()), TERMS, at)
+        few += [row for row in report(shard, TERMS, at, most).rows if row["decision"] == "fit"]
+    assert (len(all_due), len(few) <= SHARDS * queues.total) == (GROUPS, True)
+    chosen = choose([candidate(row) for row in few], allowance, "r")
+    assert chosen == choose([candidate(row) for row in all_due], allowance, "r")
+    assert len(chosen) == 477  # the last one taken goes beyond the budget
+
+
+def candidate(row: dict) -> Candidate:
+    return Candidate(*(row[name] for name in ("group_key", "policy", "urgency", "stale_since", "predicted_ms")))
+
+
+CANDIDATES = st.lists(
+    st.builds(
+        Candidate, st.text("abc", min_size=1, max_size=3), st.sampled_from(["new_group", "new_rows", "max_age"]),
+        st.integers(0, 3).map(float), st.integers(0, 3), st.sampled_from([0.0, 1.0, 30.0, 500.0]),
+    ),
+    unique_by=lambda each: each.group_key, max_size=40,
+)  # fmt: skip
+ALLOWANCES = st.builds(
+    Allowance, st.sampled_from([0.001, 0.05, 0.2, 1.0]), st.sampled_from([0.0, 0.2, 0.5]), st.sampled_from([0.0, 0.3]),
+    st.sampled_from([1, 3, 10, 1_000]), st.sampled_from([5.0, 20.0]), st.sampled_from([1, 4]),
+)  # fmt: skip
+
+
+@given(CANDIDATES, ALLOWANCES)
+def test_what_is_beyond_the_front_of_every_queue_changes_no_round(
+    candidates: list[Candidate], allowance: Allowance
+) -> None:
+    queues = Queues.of(allowance)
+    ranks = {"new_group": 0, "new_rows": 2, "max_age": 3}
+    by_rank = sorted(candidates, key=lambda each: (ranks[each.policy], -each.urgency, each.group_key))
+    oldest = sorted(candidates, key=lambda each: (each.stale_since, each.group_key))
+    drawn = sorted(candidates, key=lambda each: (draw("lot", each.group_key), each.group_key))
+    fronts = {*by_rank[: queues.by_rank], *oldest[: queues.oldest], *drawn[: queues.by_lot]}
+    chosen = choose(sorted(fronts, key=lambda each: each.group_key), allowance, "lot")
+    assert chosen == choose(candidates, allowance, "lot")
+    assert len(chosen) <= allowance.groups
+    assert bool(chosen) == bool(candidates)
+
+
+def test_sealed_groups_refuse_to_be_changed_behind_their_bytes() -> None:
+    shard = advance(Shard.empty(), News(promoted(KEYS[:3]), [], HEALTH), TERMS, START).sealed()
+    before = shard.to_bytes()
+    with pytest.raises(ValueError, match="read-only"):
+        shard.groups["rows_since"][0] = 7
+    copied = shard.groups.copy()
+    copied["rows_since"][0] = 7
+    assert (shard.to_bytes(), shard.groups.to_bytes() != copied.to_bytes()) == (before, True)
+    late = advance(shard, clock(START + 9 * DAY), TERMS, START + 9 * DAY)
+    judge(late, TERMS, START + 9 * DAY)
+    assert np.array_equal(Shard.from_bytes(late.to_bytes()).groups["decision"], ["fit"] * 3), "marks are no secret"

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from math import nan
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+
+from spinney.core.config import Config
+from spinney.core.staleness.group_state import NEVER, Groups
+from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, Policy, configured
+
+DAY = 86_400_000_000
+
+
+def group(key: str = '["a"]', **known: object) -> Groups:
+    groups = Groups.empty()
+    groups.rows_of([key])
+    for name, value in known.items():
+        groups[name][0] = value
+    return groups
+
+
+def measured(policy: Policy, groups: Groups, clock: int = 0) -> float:
+    found = policy.measure(groups, clock)
+    assert found.shape == (len(groups),)
+    assert found.dtype == np.float64
+    return float(found[0])
+
+
+def test_a_group_without_a_model_is_measured_by_its_labelled_rows() -> None:
+    assert measured(NewGroup(20), group(labelled=19)) == 19
+    assert NewGroup(20).limit == 20
+
+
+def test_a_group_with_a_model_is_not_new() -> None:
+    assert np.isnan(measured(NewGroup(20), group(labelled=99, champion_id="m")))
+
+
+def test_a_parent_is_not_a_new_group() -> None:
+    assert np.isnan(measured(NewGroup(20), group("{}", labelled=99)))
+
+
+def test_new_rows_are_those_since_the_last_attempt() -> None:
+    assert measured(NewRows(200), group(rows_since=7, labelled=99, champion_id="m")) == 7
+    assert NewRows(200).limit == 200
+
+
+def test_new_rows_say_nothing_of_a_group_without_a_model() -> None:
+    assert np.isnan(measured(NewRows(200), group(rows_since=7)))
+
+
+def test_age_is_the_fleets_clock_since_the_last_attempt() -> None:
+    assert measured(MaxAge(timedelta(days=7)), group(attempted_at=2 * DAY, champion_id="m"), clock=9 * DAY) == 7 * DAY
+    assert MaxAge(timedelta(days=7)).limit == 7 * DAY
+
+
+@pytest.mark.parametrize("clock", [NEVER, 0, DAY])
+def test_a_group_never_attempted_has_no_age(clock: int) -> None:
+    assert np.isnan(measured(MaxAge(timedelta(days=7)), group(champion_id="m"), clock))
+
+
+def test_a_group_without_a_model_has_no_age() -> None:
+    assert np.isnan(measured(MaxAge(timedelta(days=7)), group(attempted_at=0), clock=9 * DAY))
+
+
+def test_error_is_compared_with_that_of_the_held_out_rows() -> None:
+    groups = group(champion_rows=30, baseline=0.5, recent_weight=10.0, recent_loss=15.0)
+    assert measured(ErrorRise(2.0, 30), groups) == pytest.approx(3.0)  # (15 / 10) / 0.5
+    assert ErrorRise(2.0, 30).limit == 2.0
+
+
+@pytest.mark.parametrize("known", [{"champion_rows": 29}, {"baseline": nan}, {"baseline": 0.0}, {"recent_weight": 0.0}])
+def test_error_says_nothing_before_it_can(known: dict[str, float]) -> None:
+    told: dict[str, object] = {"champion_rows": 30, "baseline": 0.5, "recent_weight": 10.0, "recent_loss": 15.0} | known
+    assert np.isnan(measured(ErrorRise(2.0, 30), group(**told)))
+
+
+def test_no_groups_measure_as_nothing() -> None:
+    for policy in (NewGroup(1), NewRows(1), MaxAge(timedelta(days=1)), ErrorRise(2.0, 30)):
+        assert policy.measure(Groups.empty(), 0).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("policy", "value", "words"),
+    [
+        (NewGroup(20), 23.0, "no model yet and 23 labelled rows (20 needed)"),
+        (NewRows(200), 250.0, "250 new rows since the last attempt (limit 200)"),
+        (MaxAge(timedelta(days=7)), 7.25 * DAY, "7 days 6 hours since the last attempt (limit 7 days)"),
+        # xxh64 of the key by seed 7 is 0.66319 of its range: 7 days less 0.66319 × 0.2 × 7.
+        (
+            MaxAge(timedelta(days=7), 0.2),
+            6.5 * DAY,
+            "6 days 12 hours since the last attempt (its deadline is 6 days 1 hour, at most 7 days)",
+        ),
+        (ErrorRise(2.0, 30), 2.345, "recent error is 2.35 times that of the held-out rows (limit 2)"),
+    ],
+)
+def test_a_policy_says_its_measure_and_limit_in_words(policy: Policy, value: float, words: str) -> None:
+    (limit,) = policy.limits(group())
+    assert policy.words(value, limit) == words
+
+
+def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_first() -> None:
+    config = SimpleNamespace(
+        recipe=SimpleNamespace(min_rows=20),
+        staleness=SimpleNamespace(
+            max_age=timedelta(days=7), age_spread=0.15, new_rows=200, error_rise=SimpleNamespace(factor=2.0, rows=30)
+        ),
+    )
+    assert configured(cast("Config", config)) == (
+        NewGroup(20),
+        ErrorRise(2.0, 30),
+        NewRows(200),
+        MaxAge(timedelta(days=7), 0.15),
+    )

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from demo import run
+from demo.run import Options, Stage, prepare
+from spinney.core.errors import StoreError
+
+
+def test_a_demo_too_short_for_its_change_makes_none_and_says_so():
+    said = StringIO()
+    play = prepare(Options(days=1), "localhost:9", Stage(Console(file=said, width=200)))
+    assert play.rows.injected == frozenset()
+    assert said.getvalue() == "No change is injected: it would come after 3 days, and 1 stream.\n"
+
+
+def test_a_demo_of_its_own_length_says_nothing_of_its_change():
+    said = StringIO()
+    play = prepare(Options(), "localhost:9", Stage(Console(file=said, width=200)))
+    assert len(play.rows.injected) == 20
+    assert said.getvalue() == ""
+
+
+def test_a_loop_that_does_not_start_stops_what_was_started_of_it(monkeypatch):
+    done = []
+
+    class Refusing:
+        def __init__(self, *_, **__):
+            pass
+
+        def start(self):
+            done.append("started")
+            raise StoreError("query score: no")
+
+        def stop(self):
+            done.append("stopped")
+
+    for place, name in ((run.client, "ensure_topics"), (run.delta, "create_tables"), (run.signing_key, "ensure_key")):
+        monkeypatch.setattr(place, name, lambda *_, **__: None)
+    for name in ("_load_history", "retrain"):
+        monkeypatch.setattr(run, name, lambda *_, **__: None)
+    monkeypatch.setattr(run, "Application", Refusing)
+    stage = Stage(Console(file=StringIO()))
+    play = prepare(Options(days=1), "localhost:9", stage)
+    with pytest.raises(StoreError, match="query score: no"):
+        run._perform(play, None, stage)
+    assert done == ["started", "stopped"]

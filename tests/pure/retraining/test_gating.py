@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from schemas import tables
+from spinney.core.champions.gate import Uncompared
+from spinney.retraining.gating import ASKED, COLUMNS, ELSEWHERE, Gating
+from spinney.tables.arrow_schemas import arrow_schema
+
+AT = datetime(2024, 5, 1, tzinfo=UTC)
+GATE: Any = SimpleNamespace(rule="not_worse", evidence=5, margin=0.0)
+SCHEMA = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in COLUMNS])
+
+
+def model(key: str, status: str = "fitted", payload: bytes | None = b"small") -> dict[str, Any]:
+    metrics = {"heldout_rows": 9, "challenger_loss": 1.0, "champion_loss": 2.0, "champion_id": "old"}
+    return {
+        "shard": 0, "group_key": key, "model_id": "new" if status == "fitted" else None, "status": status,
+        "metrics": json.dumps(metrics), "trained_through": AT, "fitted_at": AT, "rows": 40, "fit_ms": 1.5,
+        "codec": "linear", "payload": payload, "signature": b"signed",
+    }  # fmt: skip
+
+
+def asked(*keys: str, pinned: bool = False) -> pd.DataFrame:
+    return pd.DataFrame([(0, key, "old", 0, pinned) for key in keys], columns=list(ASKED))
+
+
+def stored(models: list[dict[str, Any]], plan: pd.DataFrame) -> list[dict[str, Any]]:
+    frame = pd.DataFrame(models, columns=list(model("x")))
+    decided = Gating(GATE).decided(frame, plan)
+    rows: list[dict[str, Any]] = pa.Table.from_pandas(decided, schema=SCHEMA, preserve_index=False).to_pylist()
+    return rows
+
+
+@pytest.mark.parametrize("fitted", [[], ['["a"]']])
+def test_a_group_without_a_row_of_models_was_kept_whether_or_not_others_were_fitted(fitted: list[str]) -> None:
+    rows = stored([model(key) for key in fitted], asked('["b"]', *fitted))
+    (kept,) = [row for row in rows if row["group_key"] == '["b"]']
+    assert (kept["decision"], kept["model_id"]) == ("kept", "old")
+    nothing = ("trained_through", "fitted_at", "codec", "payload", "signature", "rows", "fit_ms", "challenger_loss")
+    assert [kept[name] for name in nothing] == [None] * len(nothing)
+
+
+def test_a_group_that_failed_has_no_decision() -> None:
+    assert stored([model('["a"]', "failed")], asked('["a"]')) == []
+
+
+def test_a_better_challenger_is_promoted_with_its_losses_and_its_small_payload() -> None:
+    (row,) = stored([model('["a"]')], asked('["a"]'))
+    assert (row["decision"], row["challenger_loss"], row["champion_loss"], row["rows_compared"]) == (
+        "promoted",
+        1.0,
+        2.0,
+        9,
+    )
+    assert (row["payload"], row["trained_through"]) == (b"small", AT)
+
+
+@pytest.mark.parametrize(("key", "decision"), [('["a"]', "unproven"), ("{}", "refused"), ('{"dept":"x"}', "refused")])
+def test_a_parent_with_nothing_to_compare_keeps_its_champion_since_a_batch_counts_only_groups(
+    key: str, decision: str
+) -> None:
+    uncompared = {"why": "no held-out row is newer than the champion", "refit_failed": False}
+    metrics = {"heldout_rows": 0, "champion_id": "old", "changed_from": "ab", "uncompared": uncompared}
+    rows = pd.DataFrame([model(key) | {"metrics": json.dumps(metrics)}])
+    assert Gating(GATE, Uncompared.FORESEEN).decided(rows, asked(key))["decision"].tolist() == [decision]
+    assert Gating(GATE, Uncompared.ALL).decided(rows, asked(key))["decision"].tolist() == ["unproven"]
+
+
+def test_a_large_payload_is_not_carried() -> None:
+    (row,) = stored([model('["a"]', payload=b"x" * 4097)], asked('["a"]'))
+    assert (row["codec"], row["payload"], row["signature"]) == (None, None, None)
+
+
+def test_a_pinned_group_is_held_and_told_what_would_have_been() -> None:
+    (row,) = stored([model('["a"]')], asked('["a"]', pinned=True))
+    assert row["decision"] == "held"
+    assert row["reason"].startswith("pinned by a person; without the pin: promoted")
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "incumbent", "expected"),
+    [
+        (None, "old", "promoted"),
+        (0, "old", "kept"),  # the other path promoted this very model meanwhile
+        (2, "old", "kept"),
+        (-1, "old", "promoted"),  # before a person stepped in: in this epoch it does not answer
+        (0, "new", "promoted"),  # the champion itself, fitted again since its signature was lost
+    ],
+)
+def test_what_the_other_path_has_promoted_is_not_promoted_again(elsewhere, incumbent: str, expected: str) -> None:
+    plan = asked('["a"]').assign(champion_id=incumbent)
+    frame = pd.DataFrame([{**model('["a"]'), ELSEWHERE: elsewhere}])
+    (row,) = Gating(GATE).decided(frame, plan).to_dict("records")
+    assert row["decision"] == expected

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.contract import Column, Contract
+from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
+
+AT = datetime(2024, 5, 1, 23, 59, tzinfo=UTC)
+BY_DAY = Contract(
+    "events",
+    "Rows by day.",
+    (
+        Column("shard", "int", ""),
+        Column("event_id", "string", ""),
+        Column("ingested_at", "timestamp", ""),
+        Column("ingested_on", "date", ""),
+        Column("batch_id", "bigint", ""),
+    ),
+    partitioned_by=("ingested_on",),
+)
+PLAIN = Contract("dead_letters", "Rows.", (Column("value", "binary", ""), Column("batch_id", "bigint", "")))
+
+
+@pytest.fixture
+def writing(tmp_path: Path) -> RowWriting:
+    targets = {"event": Target(tmp_path / "events", BY_DAY), "dead": Target(tmp_path / "dead_letters", PLAIN)}
+    return RowWriting(targets, 7)
+
+
+def batch(*rows: tuple[str, str | None, bytes | None]) -> pa.RecordBatch:
+    columns = {
+        KIND: pa.array([kind for kind, _, _ in rows]),
+        ARRIVED_AT: pa.array([AT] * len(rows), pa.timestamp("us", "UTC")),
+        "shard": pa.array([3] * len(rows), pa.int32()),
+        "event_id": pa.array([event for _, event, _ in rows], pa.string()),
+        "value": pa.array([value for _, _, value in rows], pa.binary()),
+    }
+    return pa.record_batch(columns)
+
+
+def report_of(writing: RowWriting, *batches: pa.RecordBatch) -> pa.Table:
+    return pa.Table.from_batches(writing.write(iter(batches)))
+
+
+def test_rows_of_each_kind_are_in_files_of_their_table_with_what_the_batch_gives_them(
+    writing: RowWriting, tmp_path: Path
+) -> None:
+    report = report_of(writing, batch(("event", "a", None), ("dead", None, b"?")), batch(("event", "b", None)))
+
+    (events,) = (tmp_path / "events").glob("ingested_on=2024-05-01/*.parquet")
+    assert pq.ParquetFile(events).read().to_pylist() == [
+        {"shard": 3, "event_id": name, "ingested_at": AT, "batch_id": 7} for name in "ab"
+    ]
+    (dead,) = (tmp_path / "dead_letters").glob("*.parquet")
+    assert pq.ParquetFile(dead).read().to_pylist() == [{"value": b"?", "batch_id": 7}]
+    assert sorted(zip(report[KIND].to_pylist(), report["rows"].to_pylist(), strict=True)) == [
+        ("dead", 1),
+        ("event", 2),
+    ]
+
+
+def test_what_is_reported_commits_the_files_with_their_partition(writing: RowWriting, tmp_path: Path) -> None:
+    report = report_of(writing, batch(("event", "a", None)))
+
+    (action,) = actions(report, "event")
+    assert action.partition_values == {"ingested_on": date(2024, 5, 1).isoformat()}
+    assert (tmp_path / "events" / action.path).stat().st_size == action.size
+    assert actions(report, "dead") == []
+
+
+def test_rows_of_a_kind_that_is_not_asked_for_are_passed_over(writing: RowWriting, tmp_path: Path) -> None:
+    only = RowWriting({"dead": writing.targets["dead"]}, 7)
+
+    report = report_of(only, batch(("event", "a", None), ("dead", None, b"?")))
+
+    assert report[KIND].to_pylist() == ["dead"]
+    assert not (tmp_path / "events").exists()
+
+
+def test_a_task_without_rows_reports_nothing_in_the_declared_columns(writing: RowWriting) -> None:
+    report = report_of(writing)
+
+    assert report.num_rows == 0
+    assert report.column_names == [each.split()[0] for each in REPORT_DDL.split(", ")]

@@ -1,0 +1,87 @@
+"""A child that is kept: each block is its own, and an idle one is never late."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pytest
+
+from spinney.workers import persistent_worker
+from spinney.workers.persistent_worker import Steady
+from spinney.workers.worker_process import Died, Limits, Line
+
+LIMITS = Limits(seconds=0.4, memory_bytes=256 << 20)
+
+
+def told_back(line: Line, tables: Iterator[pa.Table]) -> None:
+    for table in tables:
+        values = table.column("n").to_pylist()
+        if values == ["die"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if values == ["hang"]:
+            time.sleep(3600)
+        line.send((os.getpid(), len(values), values[0]))
+
+
+def table(*values: str) -> pa.Table:
+    return pa.table({"n": list(values)})
+
+
+@pytest.fixture
+def child() -> Iterator[Steady]:
+    made = Steady(told_back, LIMITS)
+    yield made
+    made.close()
+
+
+def test_one_child_takes_block_after_block(child: Steady) -> None:
+    pid, *first = child.ask(table("a"))
+    assert first == [1, "a"]
+    assert child.ask(table("bb", "c")) == (pid, 2, "bb")
+    assert pid != os.getpid()
+
+
+def test_a_wait_between_blocks_is_nobodys_turn(child: Steady) -> None:
+    pid, *_ = child.ask(table("a"))
+    time.sleep(3 * LIMITS.seconds)
+    assert child.ask(table("b")) == (pid, 1, "b")
+
+
+def test_after_a_death_another_one_is_asked(child: Steady) -> None:
+    pid, *_ = child.ask(table("a"))
+    for deadly, error_class in (("die", "Killed"), ("hang", "TimedOut")):
+        with pytest.raises(Died) as died:
+            child.ask(table(deadly))
+        assert died.value.error_class == error_class
+    other, *_ = child.ask(table("b"))
+    assert other != pid
+
+
+def test_one_that_died_while_it_waited_is_noticed(child: Steady) -> None:
+    pid, *_ = child.ask(table("a"))
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(Died):
+        child.ask(table("b"))
+    assert child.ask(table("b"))[1:] == (1, "b")
+
+
+def test_a_block_that_has_no_room_is_given_to_a_child_that_has(child: Steady, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistent_worker, "LEAST_ROOM", 1024)
+    pid, *_ = child.ask(table("a"))
+    assert child.ask(table("b" * 100_000))[1:] == (1, "b" * 100_000)
+    other, *_ = child.ask(table("c" * 100_000))
+    assert other != pid
+
+
+def test_nothing_of_it_stays(child: Steady) -> None:
+    before = len(os.listdir("/dev/fd"))
+    pid, *_ = child.ask(table("a"))
+    child.close()
+    child.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert len(os.listdir("/dev/fd")) == before

@@ -1,0 +1,559 @@
+"""Whatever one group's estimator does to its process: its row says so, and every other group has its own model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from misbehaving import HELD, Moody, Trouble
+from sklearn.ensemble import HistGradientBoostingRegressor
+
+from schemas.vocabulary import Decision
+from spinney.core.champions.gate import Uncompared, decide
+from spinney.core.column_names import own
+from spinney.core.config.models import Gate
+from spinney.core.errors import ConfigError, ContractError
+from spinney.core.models import codec
+from spinney.core.models.signing import Signer
+from spinney.core.recipes.recipe import Feature, Recipe, Shadow
+from spinney.core.training import current_group, kernels
+from spinney.core.training.estimators.ridge import StackedRidge
+from spinney.core.training.fitting import fit_groups
+from spinney.retraining.fit_requests import CHAMPION as ASK
+from spinney.retraining.group_fitting import parted
+from spinney.workers import supervised_fitting
+from spinney.workers.fit_block import IS_ASK, FitBlock
+from spinney.workers.supervised_fitting import HOPELESS, MOST_AT_RISK, REPEATED, SPOILED, Fits, Supervised
+from spinney.workers.worker_process import Died, Limits
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+CLOCK = START + timedelta(days=30)
+SIGNER = Signer(b"k" * 32)
+RECIPE = Recipe(
+    estimator="misbehaving:moody",
+    params=(),
+    features=(Feature("x", "double"), Feature("trouble", "int")),
+    target=Feature("y", "double"),
+    task="regression",
+    loss="absolute",
+    min_rows=5,
+    window_rows=2000,
+    window=timedelta(days=90),
+)
+RIDGE_OF_ALL = replace(RECIPE, estimator="ridge")
+LIMITS = Limits(seconds=0.5, memory_bytes=256 << 20)
+PATIENT = replace(LIMITS, seconds=30.0)
+COSTS = {
+    Trouble.RAISES: ("failed", "ZeroDivisionError", "one by nothing \\udc80"),
+    Trouble.RAISES_IN_WORDS: ("failed", "RuntimeError", "no words (while it was fitted)"),
+    Trouble.NOT_A_NUMBER: ("failed", "NotFinite", "answered NaN or infinity"),
+    Trouble.WARNS: ("fitted", None, ""),
+    Trouble.PRINTS: ("fitted", None, ""),
+    Trouble.FORKS: ("fitted", None, ""),
+    Trouble.SYS_EXIT: ("failed", "SystemExit", "SystemExit(enough) was raised while it was fitted"),
+    Trouble.INTERRUPTS: ("failed", "KeyboardInterrupt", "An estimator must raise an error, not exit"),
+    Trouble.OS_EXIT: ("failed", "Exited", "ended with code 3 while it was fitted"),
+    Trouble.OS_EXIT_0: ("failed", "Exited", "ended with code 0 while it was fitted"),
+    Trouble.CLOSES_ALL: ("failed", "Exited", "ended with code 1 while its model was stored"),
+    Trouble.ALLOCATES: ("failed", "MemoryError", "raise recipe.memory_limit_mib"),
+    Trouble.LEAKS: ("failed", "MemoryError", "raise recipe.memory_limit_mib"),
+    Trouble.FAULTS: ("failed", "Killed", "SIGSEGV while it was fitted: a fault in compiled code"),
+    Trouble.ABORTS: ("failed", "Killed", "SIGABRT while it was fitted: a fault in compiled code"),
+    Trouble.KILLED: ("failed", "Killed", "SIGKILL while it was fitted: out of memory, or by itself"),
+    Trouble.TERMINATED: ("failed", "Killed", "SIGTERM while it was fitted: by itself or by hand"),
+    Trouble.DIES_IN_ANSWERS: ("failed", "Killed", "SIGKILL while its new model was asked"),
+    Trouble.SLEEPS: ("timed_out", "TimedOut", "no end within 0.5 s (recipe.time_limit) while it was fitted"),
+    Trouble.HANGS_IN_C: ("timed_out", "TimedOut", "no end within 0.5 s (recipe.time_limit) while it was fitted"),
+    Trouble.HANGS_IN_ANSWERS: ("timed_out", "TimedOut", "while its new model was asked; its process was killed"),
+}
+ENDS = [trouble for trouble in COSTS if COSTS[trouble][1] in {"Killed", "Exited", "SystemExit", "KeyboardInterrupt"}]
+
+
+def rows_of(key: str, trouble: int = 0, n: int = 12) -> pd.DataFrame:
+    random = np.random.default_rng([*key.encode()])
+    frame = pd.DataFrame({"x": random.normal(size=n), "trouble": trouble})
+    frame["label"] = 3 * frame["x"] + random.normal(size=n) * 0.1
+    frame.insert(0, "group_key", key)
+    frame.insert(1, "event_id", [f"e{i:03}" for i in range(n)])
+    frame.insert(
+        2, "event_time", pd.Series([START + timedelta(hours=i) for i in range(n)]).astype("datetime64[us, UTC]")
+    )
+    return frame
+
+
+def keys(n: int) -> list[str]:
+    return [f'["g{g:03}"]' for g in range(n)]
+
+
+def fleet(troubles: list[int]) -> pd.DataFrame:
+    each = zip(keys(len(troubles)), troubles, strict=True)
+    return pd.concat([rows_of(key, trouble) for key, trouble in each], ignore_index=True)
+
+
+def asks(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({"group_key": rows["group_key"].unique()})
+
+
+def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> pa.Table:
+    """As Spark hands it to a worker."""
+    asked = (asks(rows) if asked is None else asked).reindex(columns=["group_key", *ASK])
+    asked = asked.rename(columns={name: own(name) for name in ASK})
+    parts = [rows.assign(**{IS_ASK: False}), asked.assign(**{IS_ASK: True}).astype(object)]
+    return pa.Table.from_pandas(pd.concat(parts, ignore_index=True).astype({IS_ASK: bool}), preserve_index=False)
+
+
+def fitted(
+    rows: pd.DataFrame, asked: pd.DataFrame | None = None, recipe: Recipe = RECIPE, limits: Limits = PATIENT
+) -> pd.DataFrame:
+    """In the order of the asks, however the pieces came."""
+    with closing(Supervised(Fits(recipe, CLOCK, SIGNER, limits), parted)) as supervising:
+        pieces = supervising.fit(block(rows, asked))
+    order = np.argsort([place for piece, _ in pieces for place in piece])
+    return (
+        pd.concat([frame.astype(object) for _, frame in pieces], ignore_index=True).iloc[order].reset_index(drop=True)
+    )
+
+
+def plain(rows: pd.DataFrame, asked: pd.DataFrame | None = None, recipe: Recipe = RECIPE) -> pd.DataFrame:
+    return fit_groups(rows, asks(rows) if asked is None else asked, recipe, CLOCK, SIGNER).astype(object)
+
+
+def same(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    columns = [name for name in left.columns if name != "fit_ms"]
+    pd.testing.assert_frame_equal(left[columns].reset_index(drop=True), right[columns].reset_index(drop=True))
+
+
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
+    """The pieces that each child was given."""
+    given: list[list[list[int]]] = []
+    tried = Supervised._try
+
+    def count(self: Supervised, block: Any, pieces: list[list[int]], *rest: Any, **more: Any) -> Any:
+        given.append(pieces)
+        return tried(self, block, pieces, *rest, **more)
+
+    monkeypatch.setattr(Supervised, "_try", count)
+    return given
+
+
+def test_this_file_knows_what_every_trouble_costs() -> None:
+    assert set(COSTS) == set(Trouble) - {Trouble.NONE}
+
+
+@pytest.mark.parametrize("trouble", COSTS, ids=lambda trouble: trouble.name.lower())
+def test_trouble_costs_its_own_group_and_the_others_have_the_models_that_they_have_alone(trouble: Trouble) -> None:
+    status, error_class, text = COSTS[trouble]
+    rows = fleet([0, 0, trouble, 0])
+    result = fitted(rows, limits=LIMITS)
+    healthy = rows[rows["trouble"] == 0]
+    same(result.drop(index=2), plain(healthy))
+    row = result.loc[2]
+    assert (row["group_key"], row["status"], row["error_class"], row["rows"]) == ('["g002"]', status, error_class, 12)
+    assert text in (row["error"] or "")
+    assert (row["model_id"] is None, row["payload"] is None) == (error_class is not None,) * 2
+    assert row["recipe_id"] == RECIPE.recipe_id
+
+
+def test_all_kinds_at_once_cost_each_its_own_group() -> None:
+    kinds = [trouble for trouble in COSTS if COSTS[trouble][0] == "failed"]
+    rows = fleet([each for trouble in kinds for each in (int(trouble), 0)])
+    result = fitted(rows, limits=PATIENT)
+    bad = rows.groupby("group_key")["trouble"].first().to_numpy() != 0
+    same(result[~bad], plain(rows[rows["trouble"] == 0]))
+    assert result[bad]["error_class"].tolist() == [COSTS[trouble][1] for trouble in kinds]
+
+
+def test_without_trouble_one_child_fits_the_block_in_one_piece(children: list[Any]) -> None:
+    rows = fleet([0] * 5)
+    same(fitted(rows), plain(rows))
+    assert children == [[[0, 1, 2, 3, 4]]]
+
+
+def test_one_child_is_kept_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks, fork = [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
+    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
+        for size in (3, 5, 2):
+            rows = fleet([0] * size)
+            ((piece, frame),) = supervising.fit(block(rows))
+            assert piece == list(range(size))
+            same(frame.astype(object), plain(rows))
+    assert len(forks) == 1
+
+
+def test_a_child_that_died_between_blocks_is_no_groups_fault(
+    children: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, pids, fork = fleet([0]), [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: pids.append(fork()) or pids[-1])
+    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
+        supervising.fit(block(rows))
+        while not Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].startswith(" S"):
+            time.sleep(0.01)  # until it waits
+        os.kill(pids[0], signal.SIGKILL)
+        supervising.fit(block(fleet([Trouble.KILLED])))
+    assert children[1:] == [[[0]]] * 3
+
+
+def test_a_large_block_is_not_copied_but_forked_with(children: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised_fitting, "MOST_HANDED_BYTES", 0)
+    monkeypatch.setattr(supervised_fitting, "Steady", None)
+    rows = fleet([0, Trouble.KILLED, 0])
+    result = fitted(rows)
+    assert result["error_class"].tolist() == [None, "Killed", None]
+    same(result.drop(index=1), plain(rows[rows["trouble"] == 0]))
+    assert children == [[[0, 1, 2]], [[1]], [[0], [2]]]
+
+
+@pytest.mark.parametrize("trouble", [Trouble.HANGS_IN_C, Trouble.KILLED])
+def test_whose_turn_it_was_is_tried_alone_once_and_the_rest_in_smaller_pieces(
+    children: list[Any], trouble: Trouble
+) -> None:
+    fitted(fleet([0, 0, trouble, *[0] * 7]), limits=LIMITS)
+    rest = [0, 1, *range(3, 10)]
+    assert children == [[list(range(10))], [[2]], [rest[:5], rest[5:]]]
+
+
+def test_a_group_that_is_alone_from_the_start_is_tried_twice_all_the_same(children: list[Any]) -> None:
+    result = fitted(fleet([Trouble.KILLED]))
+    assert (result["error_class"].tolist(), children) == (["Killed"], [[[0]], [[0]]])
+
+
+def test_who_was_near_when_the_system_killed_is_never_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when memory is short for a moment: whose turn it was is fitted when it is tried alone."""
+    once, begin = tmp_path / "once", current_group.begin
+
+    def kill_once(key: str | None, doing: str) -> None:
+        begin(key, doing)
+        if key == '["g001"]' and not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    rows = fleet([0] * 4)
+    expected = plain(rows)
+    monkeypatch.setattr(current_group, "begin", kill_once)
+    same(fitted(rows), expected)
+    assert once.exists()
+
+
+def test_the_memory_that_one_group_keeps_is_not_another_ones_failure(children: list[Any]) -> None:
+    """What comes after the leak in the same child has none left: it is fitted again alone."""
+    rows = fleet([0, Trouble.LEAKS, *[0] * 20])
+    result = fitted(rows)
+    assert result["status"].tolist() == ["fitted", "failed", *["fitted"] * 20]
+    same(result.drop(index=1), plain(rows[rows["trouble"] == 0]))
+    assert [[1]] in children
+    assert len(children) <= 4
+    assert HELD == []
+
+
+def test_one_that_lacked_memory_ends_two_children_before_it_is_given_up(children: list[Any]) -> None:
+    """That it lacked memory beside others is not the first of them."""
+    supervising, one = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted), fleet([Trouble.KILLED])
+    supervising._alone(FitBlock(block(one), parted), 0)
+    assert children == [[[0]], [[0]]]
+
+
+def test_a_turn_that_was_another_pieces_names_nobody() -> None:
+    died = Died(at=2, doing="", ms=0.0, error_class="MemoryError", text="")
+    assert supervised_fitting._suspect([2, 3], died) == 2
+    assert supervised_fitting._suspect([4, 5], died) is None
+    assert supervised_fitting._suspect([4], died) == 4
+
+
+@pytest.mark.parametrize("bad", [0, 5, 15])
+def test_where_it_is_nobodys_turn_the_piece_is_halved_until_one_is_left(
+    children: list[Any], monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    """A kernel that fits all in one call, and dies for one group without a word."""
+    rows, recipe = fleet([0] * 16), replace(RECIPE, estimator="ridge")
+    expected = plain(rows, recipe=recipe)
+    fit = StackedRidge.fit
+
+    def deadly(self: StackedRidge, stack: kernels.Stack, timer: Any) -> Any:
+        if keys(16)[bad] in stack.keys:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fit(self, stack, timer)
+
+    monkeypatch.setattr(StackedRidge, "fit", deadly)
+    result = fitted(rows, recipe=recipe)
+    assert result["error_class"].tolist() == [None if at != bad else "Killed" for at in range(16)]
+    same(result.drop(index=bad), expected.drop(index=bad))
+    assert len(children) <= 10  # 2 log2(16) to find it, and 2
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+@pytest.mark.parametrize("ends", ["dies", "hangs"])
+def test_a_champion_that_ends_whoever_reads_or_asks_it_costs_its_group_the_comparison_and_not_its_model(
+    monkeypatch: pytest.MonkeyPatch, is_asked: bool, ends: str
+) -> None:
+    rows = fleet([0, 0, 0])
+    before = plain(rows[rows["event_id"] < "e006"])
+    names = {"id": "model_id", "codec": "codec", "payload": "payload", "signature": "signature"}
+    names["trained_through"] = "trained_through"
+    asked = asks(rows).assign(**{f"champion_{name}": before[column] for name, column in names.items()})
+    expected = plain(rows, asked)
+    opened = codec.open_signed
+
+    def deadly(signer: Signer, claim: Any, *rest: Any) -> Any:
+        if claim.group_key == '["g001"]' and not is_asked:
+            end()
+        return opened(signer, claim, *rest)
+
+    def end() -> None:
+        if ends == "dies":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(60)
+
+    def begin(key: str | None, doing: str) -> None:
+        begun(key, doing)
+        if (key, doing, is_asked) == ('["g001"]', current_group.ASK_CHAMPION, True):
+            end()
+
+    begun = current_group.begin
+    monkeypatch.setattr(codec, "open_signed", deadly)
+    monkeypatch.setattr(current_group, "begin", begin)
+    result = fitted(rows, asked, limits=replace(LIMITS, seconds=2.0))
+    same(result.drop(index=1), expected.drop(index=1))
+    for name in ("status", "model_id", "payload", "signature"):
+        assert result.loc[1, name] == expected.loc[1, name]
+    told = json.loads(result.loc[1, "metrics"])
+    assert f"while its champion was {'asked' if is_asked else 'read'}" in told["champion_error"]
+    assert (told["champion_loss"], told["heldout_rows"], "uncompared" in told) == (None, 0, False)
+    decision, _ = decide(told, Gate(), Uncompared.NONE)
+    assert decision is Decision.UNPROVEN
+
+
+def test_a_shadow_that_ends_the_process_is_said_and_the_groups_own_model_stands() -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([0, Trouble.KILLED, 0])
+    result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
+    expected = plain(rows, recipe=plainly)
+    for name in ("status", "model_id", "payload", "signature"):
+        assert result[name].tolist() == expected[name].tolist()
+    said = [json.loads(metrics)["shadow"] for metrics in result["metrics"]]
+    assert ["error" in each for each in said] == [False, True, False]
+    assert said[1]["error"].startswith("Killed: its process was killed by SIGKILL while its shadow was compared")
+
+
+def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_and_not_its_model() -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([0, Trouble.KILLED, 0])
+    asked = asks(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
+    result = fitted(rows, asked, replace(plainly, earlier=((RECIPE.recipe_id, RECIPE),)))
+    expected = plain(rows, recipe=plainly)
+    for name in ("status", "model_id", "payload", "signature"):
+        assert result[name].tolist() == expected[name].tolist()
+    said = [json.loads(metrics) for metrics in result["metrics"]]
+    assert ["refitted" in each for each in said] == [True, False, True]
+    assert said[1]["champion_error"].startswith("its recipe: Killed: its process was killed by SIGKILL")
+
+
+def test_an_earlier_recipe_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:
+    plainly = replace(RIDGE_OF_ALL, earlier=((RECIPE.recipe_id, RECIPE),))
+    rows = fleet([Trouble.KILLED] * (SPOILED + 5))
+    asked = asks(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
+    result = fitted(rows, asked, plainly)
+    assert result["payload"].tolist() == plain(rows, recipe=RIDGE_OF_ALL)["payload"].tolist()
+    said = [json.loads(metrics)["champion_error"].split(":")[1] for metrics in result["metrics"]]
+    assert said == [" Killed"] * SPOILED + [" not tried"] * 5
+    assert len(children) <= 3 * SPOILED + 1
+
+
+def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([Trouble.KILLED] * (SPOILED + 5))
+    result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
+    assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
+    said = [json.loads(metrics)["shadow"]["error"].partition(":")[0] for metrics in result["metrics"]]
+    assert said == ["Killed"] * SPOILED + ["not tried"] * 5
+    # Each of the three: with the others, alone, and alone without it; then all the rest.
+    assert len(children) <= 3 * SPOILED + 1
+
+
+def test_a_shadow_that_ends_the_process_before_any_groups_turn_is_given_up_at_once(children: list[Any]) -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([0] * 5)
+    result = fitted(
+        rows, recipe=replace(plainly, shadow=Shadow(replace(RECIPE, estimator="misbehaving:nothing_at_all"), 1.0))
+    )
+    assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
+    said = [json.loads(metrics)["shadow"]["error"] for metrics in result["metrics"]]
+    assert all(
+        each.startswith("not tried: elsewhere its process was killed by SIGSEGV while its shadow") for each in said
+    )
+    assert len(children) == 2
+
+
+def test_groups_without_enough_rows_or_any_are_as_they_would_be(children: list[Any]) -> None:
+    rows = pd.concat([fleet([0, Trouble.KILLED]), rows_of('["thin"]', n=3)], ignore_index=True)
+    asked = pd.DataFrame({"group_key": ['["none"]', *keys(2), '["thin"]']})
+    result = fitted(rows, asked)
+    assert result["group_key"].tolist() == asked["group_key"].tolist()
+    assert result["status"].tolist() == ["too_few_rows", "fitted", "failed", "too_few_rows"]
+    assert Supervised(Fits(RECIPE, CLOCK, SIGNER), parted).fit(block(rows, asked.head(0))) == []
+
+
+def test_an_estimator_that_ends_every_process_is_not_tried_in_every_group(children: list[Any]) -> None:
+    rows = fleet([Trouble.KILLED] * (HOPELESS + 5))
+    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)
+    errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(block(rows))]
+    assert (errors.count("Killed"), errors.count("NotTried")) == (HOPELESS, 5)
+    assert len(children) == 2 * HOPELESS + 5
+    for _ in range(7):
+        ((_, untried), *_) = supervising.fit(block(rows.head(24)))
+        assert (
+            untried["error"]
+            .iloc[0]
+            .startswith(f"not tried, or only once: the first {HOPELESS} groups ended their processes")
+        )
+    assert len(children) == 2 * HOPELESS + HOPELESS + 4
+
+
+def test_ten_bad_groups_that_come_first_take_no_healthy_one_with_them(children: list[Any]) -> None:
+    rows = fleet([*[Trouble.KILLED] * HOPELESS, *[0] * 40])
+    result = fitted(rows)
+    assert result["error_class"].tolist() == ["Killed"] * HOPELESS + [None] * 40
+    same(result.iloc[HOPELESS:], plain(rows[rows["trouble"] == 0]))
+    assert len(children) == 2 * HOPELESS + 2
+
+
+def test_after_all_hope_one_group_that_is_fitted_is_enough_for_its_block(children: list[Any]) -> None:
+    """It is not fitted twice, nor is one that is too thin to be a sign."""
+    healthy = pd.concat([fleet([0] * 5), rows_of('["g000"]', n=3).assign(group_key='["thin"]')], ignore_index=True)
+    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)) as supervising:
+        supervising.fit(block(fleet([Trouble.KILLED] * (2 * HOPELESS))))
+        assert len(children) == 3 * HOPELESS
+        pieces = supervising.fit(block(healthy))
+    result = pd.concat([frame.astype(object) for _, frame in pieces], ignore_index=True)
+    assert sorted(place for piece, _ in pieces for place in piece) == list(range(6))
+    assert sorted(result["status"]) == ["fitted"] * 5 + ["too_few_rows"]
+    assert children[3 * HOPELESS] == [[2]]
+
+
+@pytest.fixture
+def greedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An estimator that takes all memory in every group with trouble, and keeps it."""
+
+    def fit(self: Moody, x: Any, y: Any, sample_weight: Any = None) -> Moody:
+        if x[0, -1]:
+            HELD.append(x)
+        if HELD:
+            raise MemoryError
+        return fit_of(self, x, y, sample_weight)
+
+    fit_of = Moody.fit
+    monkeypatch.setattr(Moody, "fit", fit)
+
+
+@pytest.mark.usefixtures("greedy")
+def test_memory_that_lacks_in_every_group_alone_too_does_not_cost_two_children_each(children: list[Any]) -> None:
+    result = fitted(fleet([1] * 150))
+    assert result["error_class"].tolist() == ["MemoryError"] * 150
+    # Two of each that repeats, then of each piece: of 2, 4 and so on to 64.
+    assert len(children) <= 2 * (REPEATED + 1) + 2 * 8
+
+
+@pytest.mark.usefixtures("greedy")
+def test_what_lacks_beside_others_is_tried_alone_again_once_one_was_fitted(
+    children: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervised_fitting, "REPEATED", 2)
+    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
+        supervising.fit(block(fleet([1] * 4)))
+        assert supervising._repeated > 2
+        pieces = supervising.fit(block(fleet([1, *[0] * 7])))
+    result = pd.concat([frame.astype(object) for _, frame in pieces], ignore_index=True)
+    assert sorted(result["status"]) == ["failed", *["fitted"] * 7]
+
+
+@pytest.mark.usefixtures("greedy")
+def test_a_shadow_that_lacks_memory_in_every_group_is_given_up(children: list[Any]) -> None:
+    plainly = replace(RECIPE, estimator="ridge")
+    rows = fleet([1] * (SPOILED + 20))
+    result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
+    assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
+    said = [json.loads(metrics)["shadow"]["error"] for metrics in result["metrics"]]
+    assert [each.partition(":")[0] for each in said] == ["MemoryError"] * SPOILED + ["not tried"] * 20
+    assert said[-1].startswith("not tried: elsewhere it lacked memory. Fit fewer rows")
+    assert len(children) == 2 * SPOILED + 1
+
+
+def test_one_group_that_was_fitted_is_enough_to_try_all_of_them() -> None:
+    rows = fleet([*[Trouble.KILLED] * (HOPELESS + 2), 0])
+    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)
+    supervising.fit(block(rows_of('["first"]')))
+    errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(block(rows))]
+    assert errors.count("Killed") == HOPELESS + 2
+
+
+def test_the_pieces_after_a_death_grow_again_as_they_are_fitted() -> None:
+    sizes = [len(piece) for piece in supervised_fitting._pieces(list(range(200)), 3)]
+    assert sizes == [3, 6, 12, 24, 48, MOST_AT_RISK, 43]
+    assert supervised_fitting._pieces(list(range(200)), 200) == [list(range(200))]
+
+
+def test_what_is_no_groups_fault_goes_on_as_it_is() -> None:
+    rows = fleet([0, 0])
+    with pytest.raises(ContractError, match="features: expected"):
+        fitted(rows.drop(columns="x"))
+    with pytest.raises(ConfigError, match="module `no_such_module`"):
+        fitted(rows, recipe=replace(RECIPE, estimator="no_such_module:make"))
+    with pytest.raises(ContractError, match=r"recipe\.estimator misbehaving:raises .* ZeroDivisionError"):
+        fitted(rows, recipe=replace(RECIPE, estimator="misbehaving:raises"))
+    with pytest.raises(
+        ContractError, match=r"nothing_at_all: expected an estimator; got none: .* SIGSEGV while recipe"
+    ):
+        fitted(rows, recipe=replace(RECIPE, estimator="misbehaving:nothing_at_all"))
+
+
+def test_a_process_that_ends_once_before_there_is_an_estimator_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when memory is short for a moment."""
+    once, kernel_for = tmp_path / "once", supervised_fitting.kernel_for
+
+    def kill_once(*asked: Any) -> Any:
+        if not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return kernel_for(*asked)
+
+    rows = fleet([0] * 3)
+    expected = plain(rows)
+    monkeypatch.setattr(supervised_fitting, "kernel_for", kill_once)
+    same(fitted(rows), expected)
+    assert once.exists()
+
+
+def test_a_parent_that_has_used_many_threads_has_children_that_end() -> None:
+    """OpenMP's threads do not survive a fork; who waits for them waits for ever."""
+    random = np.random.default_rng(1)
+    x = random.normal(size=(5_000, 4))
+    HistGradientBoostingRegressor(max_iter=5).fit(x, x[:, 0]).predict(x)
+    np.linalg.svd(random.normal(size=(300, 300)))
+    boosted = replace(RECIPE, estimator="hist_gradient_boosting", params=(("max_iter", "5"),))
+    rows = fleet([0, 0])
+    result = fitted(rows, recipe=boosted, limits=replace(LIMITS, seconds=5.0))
+    assert result["status"].tolist() == ["fitted", "fitted"]
+    same(result, plain(rows, recipe=boosted))
+
+
+def test_a_hang_is_waited_for_in_full_each_time() -> None:
+    began = time.monotonic()
+    result = fitted(fleet([*[0] * 10, Trouble.HANGS_IN_C, *[0] * 10]), limits=replace(LIMITS, seconds=1.0))
+    assert result["status"].value_counts().to_dict() == {"fitted": 20, "timed_out": 1}
+    assert result.loc[10, "fit_ms"] >= 1000
+    assert time.monotonic() - began >= 2.0

@@ -1,0 +1,138 @@
+"""Health: sums that can be added in any order; the loss in SQL is the loss in NumPy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from pyspark.sql import functions as F
+
+from schemas import tables
+from spinney.core.training.loss import LOSSES
+from spinney.storage.layout import contract
+from streaming.health import deltas, of_answers
+
+AT = datetime(2024, 5, 2, tzinfo=UTC)
+INF, NAN = float("inf"), float("nan")
+NUMBERS = [1.5, -2.0, 0.0, 1e200, INF, -INF, NAN, None]
+
+
+@pytest.mark.parametrize("name", ["absolute", "squared"])
+def test_the_loss_of_numbers_in_sql_is_that_of_the_core(spark, name: str) -> None:
+    pairs = [(label, answer) for label in NUMBERS for answer in NUMBERS]
+    rows = spark.createDataFrame([(n, *pair) for n, pair in enumerate(pairs)], "n int, label double, prediction double")
+    found = [row.loss for row in rows.withColumn("loss", F.expr(LOSSES[name].sql())).orderBy("n").collect()]
+    labels, answers = (np.array(side, dtype=object) for side in zip(*pairs, strict=True))
+    expected = LOSSES[name].per_row(labels, answers)
+    assert [value is None for value in found] == np.isnan(expected).tolist()
+    assert [value for value in found if value is not None] == expected[~np.isnan(expected)].tolist()
+
+
+def test_the_log_loss_in_sql_is_that_of_the_core(spark) -> None:
+    answers = [{"yes": 0.75, "no": 0.25}, {"yes": 1.0}, {"no": 0.0, "yes": NAN}, {"yes": INF}, {"yes": None}, {}, None]
+    cases = [(label, answer) for label in ("yes", "no", "maybe", None) for answer in answers]
+    schema = "n int, label string, probabilities map<string,double>, prediction string"
+    rows = spark.createDataFrame([(n, *case, None) for n, case in enumerate(cases)], schema)
+    found = [row.loss for row in rows.withColumn("loss", F.expr(LOSSES["log"].sql())).orderBy("n").collect()]
+    expected = LOSSES["log"].per_row(
+        np.array([label for label, _ in cases], dtype=object), [known for _, known in cases]
+    )
+    got = np.array([np.nan if value is None else value for value in found])
+    np.testing.assert_allclose(got, expected, rtol=1e-15)
+    assert got[0] == pytest.approx(-np.log(0.75))
+
+
+def answers() -> pd.DataFrame:
+    """Two groups, three models, one row that nobody answered, one label that is missing, one answer that is none."""
+    random = np.random.default_rng(3)
+    frame = pd.DataFrame({"event_id": [f"e{n}" for n in range(60)]})
+    frame["group_key"] = ['["a","1"]' if n % 3 else '["b","1"]' for n in range(60)]
+    frame["shard"] = [1 if n % 3 else 2 for n in range(60)]
+    frame["model_id"] = [None if n % 10 == 9 else f"m{n % 2}" for n in range(60)]
+    frame["event_time"] = [AT - timedelta(minutes=7 * n) for n in range(60)]
+    frame["prediction"] = [None if n % 10 == 9 else NAN if n % 12 == 4 else float(random.normal()) for n in range(60)]
+    frame["label"] = pd.Series([None if n % 5 == 2 else float(random.normal()) for n in range(60)], dtype=object)
+    return frame
+
+
+def sent(spark, frame: pd.DataFrame):
+    schema = "event_id string, group_key string, shard int, model_id string, event_time timestamp"
+    schema += ", prediction double, label double"
+    rows = [
+        tuple(None if value is pd.NaT else value for value in row) for row in frame.astype(object).to_numpy().tolist()
+    ]
+    rows = [tuple(value.to_pydatetime() if isinstance(value, pd.Timestamp) else value for value in row) for row in rows]
+    return spark.createDataFrame(rows, schema).withColumn("scored_at", F.lit(AT))
+
+
+def oracle(frame: pd.DataFrame, *, answered: bool) -> dict[tuple, tuple]:
+    """label_delay is an hour: a quarter of it is a step of maturity."""
+    label, prediction = (pd.to_numeric(frame[name]).astype(float) for name in ("label", "prediction"))
+    loss = (label - prediction).abs()
+    known = frame.assign(
+        loss=loss, square=loss * loss, labelled=label.notna(),
+        model_id=frame["model_id"].where(label.isna() | loss.notna(), None),
+        step=[int(at.timestamp()) // 900 for at in frame["event_time"]],
+    )  # fmt: skip
+    found = {}
+    for (shard, key, model, _), mine in known.groupby(["shard", "group_key", "model_id", "step"], dropna=False):
+        name = (shard, key, None if pd.isna(model) else model, mine["event_time"].max())
+        sums = (mine["loss"].sum(), mine["square"].sum())
+        found[name] = (len(mine) if answered else 0, int(mine["labelled"].sum()), *sums)
+    return found
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool) -> None:
+    config = configured()
+    rows = sent(spark, answers())
+    if answered:
+        found = of_answers(rows.toArrow(), config, 7)
+        found = found.filter(pc.is_valid(found["group_key"]))
+    else:
+        found = deltas(rows, config, "scored_at", 7).toArrow()
+    assert tuple(found.column_names) == contract(config, tables.HEALTH).names
+    expected = oracle(answers(), answered=answered)
+    got = {}
+    for row in found.to_pylist():
+        assert (row["batch_id"], row["observed_on"], row["drift"]) == (7, AT.date(), None)
+        name = (row["shard"], row["group_key"], row["model_id"], pd.Timestamp(row["last_event_time"]))
+        got[name] = (row["rows"], row["labelled"], row["loss"], row["squared_loss"])
+    assert got.keys() == expected.keys()
+    for name, sums in expected.items():
+        assert got[name] == pytest.approx(sums), name
+    assert sum(labelled for _, labelled, *_ in got.values()) > sum(1 for name in got if name[2]) / 2
+    unanswered = [sums for (_, _, model, _), sums in got.items() if model is None]
+    nobody, no_loss = range(9, 60, 10), (4, 16, 28, 40)  # of five answers that are none, one has no label: 52
+    assert sum(labelled for _, labelled, *_ in unanswered) == len(nobody) + len(no_loss)
+    assert all(loss == 0 for *_, loss, _ in unanswered)
+
+
+def test_batches_add_up_however_they_are_cut(spark, configured) -> None:
+    config, frame = configured(), answers()
+    cut = frame.sample(frac=1.0, random_state=4)
+    parts = [of_answers(sent(spark, part).toArrow(), config, n) for n, part in enumerate((cut[:25], cut[25:]))]
+    whole = of_answers(sent(spark, frame).toArrow(), config, 0)
+    names = ("rows", "labelled", "loss", "squared_loss")
+
+    def totals(rows) -> dict:
+        frame = rows.filter(pc.is_valid(rows["group_key"])).to_pandas()
+        sums = frame.groupby(["group_key", frame["model_id"].fillna("")])[list(names)].sum()
+        return dict(zip(sums.index, sums.to_numpy().tolist(), strict=True))
+
+    added, expected = totals(pa.concat_tables(parts)), totals(whole)
+    assert added.keys() == expected.keys()
+    assert all(added[name] == pytest.approx(expected[name]) for name in expected)
+
+
+def test_a_tick_is_one_row_a_shard_with_the_newest_time(spark, configured) -> None:
+    found = of_answers(sent(spark, answers()).toArrow(), configured(), 3).to_pylist()
+    found = [row for row in found if row["group_key"] is None]
+    assert sorted(row["shard"] for row in found) == [0, 1, 2, 3]
+    for row in found:
+        assert (row["group_key"], row["model_id"], row["rows"], row["labelled"]) == (None, None, 0, 0)
+        assert (row["last_event_time"], row["batch_id"]) == (AT, 3)
