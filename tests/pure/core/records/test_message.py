@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.pure.core.records.test_validation import GOOD, RECORDED_AT, fleet
 
 from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core.records.message import message_of
 from spinney.core.records.rules import rules_of
 from spinney.core.records.validation import judge
+from tests.pure.core.records.test_validation import GOOD, RECORDED_AT, fleet
 
 RULES = rules_of(fleet(columns='seen = "timestamp(ms)"'), messages.EVENT)
 
