@@ -29,6 +29,7 @@ from spinney.retraining.round_order import READ
 from spinney.retraining.row_counts import EVENTS
 from spinney.retraining.training_tables import TrainingTables
 from spinney.spark.session import Start
+from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.fleet_clock import fleet_clock
@@ -64,8 +65,8 @@ class View:
     @classmethod
     def now_of(cls, config: Config) -> View:
         """Raises StoreError for a fleet without events."""
-        pins = delta.pins(config, *READ, tables.PROMOTIONS)
-        clock = fleet_clock(config)
+        pins = delta.pins(FleetStore.of(config), *READ, tables.PROMOTIONS)
+        clock = fleet_clock(FleetStore.of(config))
         if clock is None:
             raise StoreError(
                 f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first"
@@ -119,7 +120,7 @@ def _planned(columns: Mapping[str, Any], view: View, *, stale_since: datetime | 
 def _champions(config: Config, view: View, groups: pa.Table) -> pa.Table:
     """Of each of these groups: model_id, epoch, pinned and fit_ms; null where no promotion names it."""
     wanted = wanted_of(groups.column("group_key").to_pylist(), config.fleet.shards)
-    known = current_champions.current(config, view.pins, wanted)
+    known = current_champions.current(FleetStore.of(config), view.pins, wanted)
     place = pc.index_in(groups.column("group_key"), value_set=known.column("group_key").combine_chunks())
     return known.take(place)
 

@@ -35,6 +35,7 @@ from spinney.retraining.round_order import Ordered
 from spinney.retraining.row_counts import EVENTS
 from spinney.spark.session import cores_of, session, with_required
 from spinney.storage import charter, signing_key
+from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
 SMALL = 60
@@ -88,7 +89,7 @@ def estimate(
     view = View.now_of(config)
     scope = Scope.of(groups, stale=stale)
     rows = verdicts(lambda: spark, config, scope, view)
-    changes = recipe_changes(config, signing_key.signer(config), rows, scope, view)
+    changes = recipe_changes(config, signing_key.signer(FleetStore.of(config)), rows, scope, view)
     plan, mean_ms = _sampled(rows)
     planning = time.perf_counter() - began
     if not len(plan):
@@ -147,7 +148,7 @@ class _Sampling:
         view = self.view
         ordered = Ordered("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
-        signer = signing_key.signer(self.config)
+        signer = signing_key.signer(FleetStore.of(self.config))
         fitted = fit(self.spark, plan, fitting_of(self.config, signer, ordered)).toArrow().to_pandas()
         fitted = fitted[fitted["status"] != KEPT]
         models = fitted.assign(shard=0, fitted_at=view.now)

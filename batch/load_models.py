@@ -24,6 +24,7 @@ from spinney.operations.interventions import Said
 from spinney.operations.model_files import Source
 from spinney.operations.model_import import Made, Told, Wanted, What
 from spinney.storage import signing_key
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 MODEL, THROUGH, ROWS = "model", "trained_through", "rows"
@@ -45,7 +46,7 @@ def load_models(
     """
     wanted = read_index(config, Path(index))
     source = Source(Path(index).parent, config.tracking.uri, allow_pickle)
-    recipe, signer = Recipe.of(config), signing_key.signer(config)
+    recipe, signer = Recipe.of(config), signing_key.signer(FleetStore.of(config))
     if not dry_run:
         delta.create_tables(config)
     told: list[Told] = []

@@ -23,6 +23,7 @@ from spinney.core.training.fit_request import asks_of
 from spinney.retraining import fit_requests, training_tables
 from spinney.retraining.fit_requests import Champions
 from spinney.retraining.training_tables import TrainingTables
+from spinney.storage.layout import FleetStore
 from spinney.tables.snapshot import snapshots, wanted_of
 
 EVENTS_AT_ONCE = 5_000_000
@@ -68,7 +69,9 @@ def _why_none(config: Config, signer: Signer, view: View, groups: pa.Table, toda
     """Why the models of these groups cannot be asked about today's rows; None if one of them can."""
     requests = groups.rename_columns({"model_id": "champion_id"}).select(["shard", "group_key", "champion_id"])
     wanted = fit_requests.wanted(requests, config.fleet.shards)
-    files = [path for table in snapshots(config, tables.MODELS, view.pins) for path in table.files_for(wanted)]
+    files = [
+        path for table in snapshots(FleetStore.of(config), tables.MODELS, view.pins) for path in table.files_for(wanted)
+    ]
     why = None
     for ask in asks_of(Champions(files, requests).of(0, requests.num_rows).to_pandas()):
         try:

@@ -24,6 +24,7 @@ from spinney.core.models.signing import Signer
 from spinney.core.recipes.display_name import IMPORTED, SHORT
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.recipes.recipe_change import difference, lost, obstacle
+from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, recipe_store
 from spinney.tables.snapshot import Shards, wanted_of
 
@@ -90,14 +91,14 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
     mine = plan.filter(pc.and_(pc.is_valid(plan.column("model_id")), pc.invert(pc.fill_null(pinned, False))))
     if not mine.num_rows:
         return RecipeChanges((), 0)
-    today = recipe_store.with_renamed(config, Recipe.of(config))
+    today = recipe_store.with_renamed(FleetStore.of(config), Recipe.of(config))
     wanted = wanted_of(mine.column("group_key").to_pylist(), config.fleet.shards)
-    known = recipe_store.of_models(config, mine.column("model_id").combine_chunks(), wanted)
+    known = recipe_store.of_models(FleetStore.of(config), mine.column("model_id").combine_chunks(), wanted)
     both = mine.select(["shard", "group_key", "model_id"]).append_column("recipe_id", known.column("recipe_id"))
     both = both.append_column("trained_through", known.column("trained_through"))
     changed = both.filter(pc.fill_null(pc.not_equal(both.column("recipe_id"), today.recipe_id), True))
     counts = Counter(changed.column("recipe_id").to_pylist())
-    earlier = recipe_store.stored(config, signer)
+    earlier = recipe_store.stored(FleetStore.of(config), signer)
 
     def newer(name: str | None) -> Evidence:
         ids = changed.column("recipe_id")
@@ -147,6 +148,8 @@ def _fleet(config: Config, plan: pa.Table, scope: Scope, view: View) -> int:
             yield from plan.column("group_key").to_pylist()
         else:
             every = Shards(0, config.fleet.shards - 1)
-            yield from current_champions.current(config, view.pins, every).column("group_key").to_pylist()
+            yield from (
+                current_champions.current(FleetStore.of(config), view.pins, every).column("group_key").to_pylist()
+            )
 
     return sum(not is_parent(key) for key in keys())

@@ -35,6 +35,7 @@ from spinney.retraining.rounds import Rounds
 from spinney.spark.session import OnDemand, Start, cores_of
 from spinney.storage import charter, last_configuration, leases, signing_key
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 NAME = QueryName.WEEKLY.value
@@ -65,12 +66,12 @@ def retrain(
     """
     start = OnDemand(config, spark)
     scope = Scope.of(groups, stale=stale)
-    with leases.held(config, [NAME]):
+    with leases.held(FleetStore.of(config), [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
         if scope.which == ALL and largest_round(config, RoundKind.BATCH) > FEW:
             start.start_ahead()  # it takes as long as the plan
-        rounds = Rounds(start, config, signing_key.signer(config), RoundKind.BATCH, NAME)
+        rounds = Rounds(start, config, signing_key.signer(FleetStore.of(config)), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
@@ -116,7 +117,7 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
     """Store the plan. Returns how fast it should go by what is known."""
     view = View.now_of(config)
     rows = verdicts(start, config, batch.scope, view)
-    changes = recipe_changes(config, signing_key.signer(config), rows, batch.scope, view)
+    changes = recipe_changes(config, signing_key.signer(FleetStore.of(config)), rows, batch.scope, view)
     for line in changes.lines if batch.show else ():
         batch.show(batch.round_id, line)
     if not batch.unproven:
@@ -149,7 +150,7 @@ def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | Non
 
 def recorded(config: Config, round_id: str) -> dict[str, object] | None:
     """The round's row of `rounds`, its JSON columns as objects."""
-    for row in delta.read(config, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
+    for row in delta.read(FleetStore.of(config), tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
         written = ("reasons", "seconds", "pins")
         return {name: json.loads(value) if name in written else value for name, value in row.items()}
     return None

@@ -27,6 +27,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 Batches = list[tuple[float, int]]
@@ -42,7 +43,7 @@ def rate_of(batches: Batches, whole_s: float) -> float:
 
 def batches_of(config: Config, table: Contract, timestamp: str) -> Batches:
     """As the table has them."""
-    columns = delta.read(config, table, ["batch_id", timestamp]).to_pydict()
+    columns = delta.read(FleetStore.of(config), table, ["batch_id", timestamp]).to_pydict()
     rows = Counter(columns["batch_id"])
     began = dict(zip(columns["batch_id"], columns[timestamp], strict=True))
     return [(began[batch].timestamp(), rows[batch]) for batch in sorted(rows)]

@@ -35,6 +35,8 @@ import numpy as np
 import pyarrow as pa
 from deltalake import write_deltalake
 
+from spinney.storage.layout import FleetStore
+
 # The server behind a counting layer is the tests' own.
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 from mlflow_server import Layer, serving
@@ -50,7 +52,6 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.storage import signing_key
-from spinney.storage.layout import directory
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tracking import deliver
@@ -125,7 +126,9 @@ def write_round(config: Config, groups: int) -> None:
 def append(config: Config, base: Contract, rows: list[dict[str, Any]]) -> None:
     schema = arrow_schema(base)
     whole = [{name: row.get(name) for name in schema.names} for row in rows]
-    write_deltalake(directory(config, base, "batch").uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
+    write_deltalake(
+        FleetStore.of(config).directory(base, "batch").uri, pa.Table.from_pylist(whole, schema=schema), mode="append"
+    )
 
 
 def measured(mode: str, groups: int, folder: Path, uri: str, layer: Layer) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.storage import signing_key
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -70,7 +70,7 @@ def written(folder: Path, groups: int, rows: int, estimator: str) -> Path:
 
 
 def _write(config: Config, groups: range, rows: int) -> None:
-    place = directory(config, tables.EVENTS)
+    place = FleetStore.of(config).directory(tables.EVENTS)
     schema = arrow_schema(place.contract)
     random, count = np.random.default_rng(groups.start), len(groups) * rows
     devices = [f"d{n:06d}" for n in groups]
@@ -124,7 +124,7 @@ def real(file: Path) -> dict[str, float]:
     began = time.perf_counter()
     retrain(config, spark=spark, show=lambda _, progress: parts.append(progress.done))
     seconds = time.perf_counter() - began
-    kept = [Path(directory(config, base, "batch").uri) for base in (tables.MODELS, tables.PROMOTIONS)]
+    kept = [Path(FleetStore.of(config).directory(base, "batch").uri) for base in (tables.MODELS, tables.PROMOTIONS)]
     size = sum(path.stat().st_size for folder in kept for path in folder.glob("*.parquet"))
     memory = cores_of(spark) * worker_peak(spark)
     return {"seconds": seconds, "parts": len(parts), "memory_bytes": memory, "table_bytes": size}

@@ -39,6 +39,7 @@ from spinney.local.broker import Broker
 from spinney.local.setup import runtime
 from spinney.spark.session import SHORT_LIVED, session
 from spinney.storage import signing_key
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.app import Application
 
@@ -140,7 +141,7 @@ def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
     config, story = play.config, play.story
     client.ensure_topics(config, PARTITIONS, retention_ms=-1)
     delta.create_tables(config)
-    signing_key.ensure_key(config)
+    signing_key.ensure_key(FleetStore.of(config))
     with stage.act(f"History: {story.history.since} to {story.history.until} is loaded"):
         _load_history(play)
     with stage.act("First fit of every group and its parents"):
@@ -184,7 +185,7 @@ def _stream(application: Application, sender: Sender, story: Story, watch: Watch
 def _tables(config: Config) -> Tables:
     def frame(base: Contract) -> Any:
         names = [name for name in base.names if name not in ("payload", "signature")]
-        return delta.read(config, base, names).to_pandas()
+        return delta.read(FleetStore.of(config), base, names).to_pandas()
 
     return Tables(
         events=frame(contracts.EVENTS),

@@ -9,7 +9,7 @@ from typing import Any
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
-from spinney.storage.layout import Directory, directories, directory
+from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from streaming import ingest, labels, retrain, score
 from streaming.app import Application
@@ -27,14 +27,16 @@ def settled(application: Application, sent: Mapping[str, int]) -> bool:
     if not _consumed(application, ingest.NAME, {**events, **late}) or not _consumed(application, score.NAME, events):
         return False
     if labels.NAME in application.names and not _has_read(
-        application, labels.NAME, [directory(config, tables.OUTCOMES), directory(config, tables.PREDICTIONS)]
+        application,
+        labels.NAME,
+        [FleetStore.of(config).directory(tables.OUTCOMES), FleetStore.of(config).directory(tables.PREDICTIONS)],
     ):
         return False
     return _has_read(application, retrain.NAME, _of(config, tables.HEALTH))
 
 
 def _of(config: Config, base: Contract) -> list[Directory]:
-    return list(directories(config, base))
+    return list(FleetStore.of(config).directories(base))
 
 
 def _consumed(application: Application, query: str, wanted: Mapping[str, int]) -> bool:
@@ -55,7 +57,7 @@ def _has_read(application: Application, query: str, places: list[Directory]) -> 
             if f"/tables/{place.name}]" in description:
                 ends[place.name] = int(offset["reservoirVersion"])
     # Delta's end offset names the version to read next.
-    return all(ends.get(place.name, -1) > delta.version(application.config, place) for place in places)
+    return all(ends.get(place.name, -1) > delta.version(place) for place in places)
 
 
 def _ends(application: Application, query: str) -> list[tuple[str, dict[str, Any]]]:

@@ -14,7 +14,7 @@ from rich.table import Table
 from demo.pacing import Sender
 from demo.story import Story
 from schemas import tables
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.app import Application
 
@@ -90,7 +90,7 @@ class Watch:
         return f"{where} | {', '.join(parts)}"
 
     def _fits(self) -> int:
-        table = delta.opened(self.application.config, directory(self.application.config, tables.ROUNDS, "stream"))
+        table = delta.opened(FleetStore.of(self.application.config).directory(tables.ROUNDS, "stream"))
         return 0 if table is None else sum(delta.dataset(table).to_table(["fitted"]).column("fitted").to_pylist())
 
     def _newest(self, name: str) -> Mapping[str, Any] | None:

@@ -15,7 +15,7 @@ from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.operations.dead_letters.letters import Choice, Kind, Letters, kinds
 from spinney.storage import checkpoints
-from spinney.storage.layout import checkpoint, directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.table_log import appended
 from streaming.reporting import Report
@@ -87,11 +87,11 @@ class Activity:
 
     def _version(self, name: str, what: str) -> int:
         base, part = _COUNTED[name][what]
-        return delta.version(self._config, directory(self._config, base, part))
+        return delta.version(FleetStore.of(self._config).directory(base, part))
 
     def _newest(self, name: str) -> int:
         """The newest batch that ended; -1 before the first."""
-        ended = checkpoints.newest(checkpoint(self._config, name), "commits")
+        ended = checkpoints.newest(FleetStore.of(self._config).checkpoint(name), "commits")
         return -1 if ended is None else ended
 
     def _rows(self, name: str, what: str, until: int) -> int:
@@ -99,7 +99,7 @@ class Activity:
         base, part = _COUNTED[name][what]
         first, last = self._read[name, what] + 1, self._version(name, what)
         rows = 0
-        for commit in appended(directory(self._config, base, part), first, last):
+        for commit in appended(FleetStore.of(self._config).directory(base, part), first, last):
             if commit.query == name and commit.batch_id is not None and commit.batch_id > until:
                 last = commit.version - 1
                 break
@@ -110,8 +110,8 @@ class Activity:
     def _sums(self, name: str, since: int, until: int) -> dict[str, int]:
         base, part, columns = _SUMMED[name]
         where = (ds.field("batch_id") > since) & (ds.field("batch_id") <= until)
-        place = directory(self._config, base, part)
-        table = delta.opened(self._config, place)
+        place = FleetStore.of(self._config).directory(base, part)
+        table = delta.opened(place)
         if table is None:
             raise delta.not_made(place)
         rows = delta.dataset(table).to_table(list(columns.values()), filter=where)

@@ -29,6 +29,7 @@ from spinney.kafka import client, topic_ids, topics
 from spinney.spark.session import session
 from spinney.storage import charter, last_configuration, leases, signing_key
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming import ingest, labels, retrain, score
 from streaming.activity import Activity
@@ -81,7 +82,7 @@ class Application:
         delta.create_tables(self.config)
         found = topics.required(self.config, client.topics_of(self.config))
         topic_ids.ensure_same(self.config, found)
-        self._leases.enter_context(leases.held(self.config, self.names))
+        self._leases.enter_context(leases.held(FleetStore.of(self.config), self.names))
         self.editions = charter.amended(self.config, self.names).editions
         last_configuration.remember(self.config)
         self._activity = Activity(self.config, self.names)
@@ -125,7 +126,7 @@ class Application:
             return ingest.query(self.spark, self.config, self.editions)
         if name == labels.NAME:
             return labels.query(self.spark, self.config)
-        signer = signing_key.signer(self.config)
+        signer = signing_key.signer(FleetStore.of(self.config))
         if name == score.NAME:
             return score.query(self.spark, self.config, signer, self.editions)
         return retrain.query(self.spark, self.config, signer, once=once)
@@ -289,7 +290,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     try:
         config = read_config(asked.config)
-        if (sentence := charter.beginning(config)) is not None:
+        if (sentence := charter.beginning(FleetStore.of(config))) is not None:
             _say(sentence)
         for said in topic_ids.accepted(config, asked.accept_topic):
             _say(said)

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from schemas.contract import Contract
 from spinney.core.config import Config
-from spinney.storage.layout import Directory, directories
+from spinney.storage.layout import Directory, FleetStore
 
 
 def appended(spark: SparkSession, directory: Directory) -> DataFrame:
@@ -18,4 +18,4 @@ def appended(spark: SparkSession, directory: Directory) -> DataFrame:
 
 def appended_all(spark: SparkSession, config: Config, base: Contract) -> DataFrame:
     """The same of all directories of a table."""
-    return reduce(DataFrame.unionByName, (appended(spark, each) for each in directories(config, base)))
+    return reduce(DataFrame.unionByName, (appended(spark, each) for each in FleetStore.of(config).directories(base)))

@@ -12,7 +12,7 @@ from schemas import tables
 from spinney.core.config import Config
 from spinney.core.features.encoding import Floats
 from spinney.core.training.loss import loss_named
-from spinney.storage.layout import contract
+from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
 BUCKETS_A_DELAY = 4
@@ -128,7 +128,7 @@ def _step(config: Config) -> str:
 
 def _complete(rows: DataFrame, config: Config, at: str, batch_id: int) -> DataFrame:
     filled = rows.withColumn("observed_on", F.to_date(at)).withColumn("batch_id", F.lit(batch_id).cast("bigint"))
-    for column in contract(config, tables.HEALTH).columns:
+    for column in FleetStore.of(config).contract(tables.HEALTH).columns:
         if column.name not in filled.columns:
             filled = filled.withColumn(column.name, F.lit(0 if column.type == "bigint" else None).cast(column.type))
-    return filled.select(*contract(config, tables.HEALTH).names)
+    return filled.select(*FleetStore.of(config).contract(tables.HEALTH).names)

@@ -10,7 +10,7 @@ from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.storage.atomic_files import folder
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables.delta import Writer
 from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
 from streaming import source
@@ -45,8 +45,8 @@ class Batches:
     """Writes each batch: the rows of a kind to their table. A step that is stored already is not written again."""
 
     def __init__(self, config: Config, checkpoint: str) -> None:
-        places = {step: directory(config, contract) for step, _, contract in STEPS}
-        self._writers = {step: Writer(config, place, NAME, checkpoint) for step, place in places.items()}
+        places = {step: FleetStore.of(config).directory(contract) for step, _, contract in STEPS}
+        self._writers = {step: Writer(place, NAME, checkpoint) for step, place in places.items()}
         named = {"dead_letters": DEAD_LETTER}
         self._targets = {
             step: Target(folder(place.uri), place.contract, named.get(step, {})) for step, place in places.items()

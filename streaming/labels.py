@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.storage.layout import answer_type, directory
+from spinney.storage.layout import FleetStore
 from spinney.tables.delta import Writer
 from streaming.clock import interval
 from streaming.delta_source import appended
@@ -21,8 +21,8 @@ STEP = "health"
 
 def query(spark: SparkSession, config: Config) -> Query:
     plan = matched(
-        appended(spark, directory(config, tables.PREDICTIONS)),
-        appended(spark, directory(config, tables.OUTCOMES)),
+        appended(spark, FleetStore.of(config).directory(tables.PREDICTIONS)),
+        appended(spark, FleetStore.of(config).directory(tables.OUTCOMES)),
         config,
     )
     return Query(NAME, plan, lambda checkpoint: Batches(config, checkpoint), trigger="2 seconds")
@@ -43,7 +43,7 @@ def matched(predictions: DataFrame, outcomes: DataFrame, config: Config) -> Data
         .alias("p")
     )
     right = (
-        outcomes.select("group_key", "event_id", F.col("label").cast(answer_type(config)).alias("label"))
+        outcomes.select("group_key", "event_id", F.col("label").cast(FleetStore.of(config).answer_type).alias("label"))
         .withColumn("seen_at", F.current_timestamp())
         .withWatermark("seen_at", horizon)
         .dropDuplicatesWithinWatermark(["group_key", "event_id"])
@@ -60,7 +60,7 @@ class Batches:
 
     def __init__(self, config: Config, checkpoint: str) -> None:
         self._config = config
-        self._writer = Writer(config, directory(config, tables.HEALTH, "labels"), NAME, checkpoint)
+        self._writer = Writer(FleetStore.of(config).directory(tables.HEALTH, "labels"), NAME, checkpoint)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         # Computed even if it is stored already: the state of the join must advance all the same.

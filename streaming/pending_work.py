@@ -15,8 +15,8 @@ from deltalake import DeltaTable
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.kafka import client, topic_ids, topics
-from spinney.storage import charter, checkpoints, layout, leases
-from spinney.storage.layout import Directory, checkpoint
+from spinney.storage import charter, checkpoints, leases
+from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import readers
 from spinney.tables import delta
 from spinney.tables.table_log import appended
@@ -36,7 +36,7 @@ def unread(config: Config, names: Sequence[str]) -> str | None:
     """
     if found := next(_unfinished(config, names), None):
         return found
-    with leases.held(config, names):
+    with leases.held(FleetStore.of(config), names):
         charter.ensure_kept(config)
         try:
             return next(_left(config, names), None)
@@ -46,7 +46,7 @@ def unread(config: Config, names: Sequence[str]) -> str | None:
 
 def _unfinished(config: Config, names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        location = checkpoint(config, name)
+        location = FleetStore.of(config).checkpoint(name)
         newest, ended = (checkpoints.newest(location, log) for log in ("offsets", "commits"))
         if newest is None:
             yield f"query {name} has not begun"
@@ -56,7 +56,7 @@ def _unfinished(config: Config, names: Sequence[str]) -> Iterator[str]:
 
 def _left(config: Config, names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        refuse_the_past(name, checkpoint(config, name), datetime.now(UTC), tolerance(config))
+        refuse_the_past(name, FleetStore.of(config).checkpoint(name), datetime.now(UTC), tolerance(config))
     found = topics.required(config, client.topics_of(config))
     topic_ids.ensure_same(config, found)
     for name in names:
@@ -75,7 +75,7 @@ def _topics(config: Config, name: str) -> tuple[str, ...]:
 
 
 def _records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
-    read = checkpoints.kafka_offsets(checkpoint(config, name), topic.name)
+    read = checkpoints.kafka_offsets(FleetStore.of(config).checkpoint(name), topic.name)
     end = topics.extent(config, topic).end
     if read != end:
         # The markers of transactions have offsets too, so how many records they are is not said.
@@ -85,8 +85,8 @@ def _records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
 def _opened(config: Config, names: Sequence[str]) -> Tables:
     """The tables that these queries read as streams. Raises StoreError: one was never made."""
     found: Tables = {}
-    for directory in (each for each in layout.every_directory(config) if set(readers(each)) & set(names)):
-        table = delta.opened(config, directory)
+    for directory in (each for each in FleetStore.of(config).every_directory() if set(readers(each)) & set(names)):
+        table = delta.opened(directory)
         if table is None:
             raise delta.not_made(directory)
         found[str(table.metadata().id)] = (directory, table)
@@ -94,7 +94,7 @@ def _opened(config: Config, names: Sequence[str]) -> Tables:
 
 
 def _rows(config: Config, name: str, opened: Tables) -> Iterator[str]:
-    location = checkpoint(config, name)
+    location = FleetStore.of(config).checkpoint(name)
     newest = checkpoints.newest(location, "offsets")
     lines = checkpoints.offsets(location, newest) if newest is not None else []
     reached = [offset for line in lines if line is not None and "reservoirId" in (offset := json.loads(line))]

@@ -13,7 +13,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from spinney.core.config import Config
 from spinney.spark.session import in_pool, with_required
 from spinney.storage import checkpoints
-from spinney.storage.layout import checkpoint
+from spinney.storage.layout import FleetStore
 from streaming.clock import Clock, refuse_late, refuse_the_past, tolerance
 
 Write = Callable[[DataFrame, int], None]
@@ -43,7 +43,7 @@ class Query:
 
         Raises StoreError: its checkpoint is not the one its tables were written from, or is dated in the future.
         """
-        location = checkpoint(config, self.name)
+        location = FleetStore.of(config).checkpoint(self.name)
         identity = checkpoints.identity(location)
         write = self.writes(identity)
         refuse_the_past(self.name, location, datetime.now(UTC), tolerance(config))

@@ -23,6 +23,7 @@ from spinney.retraining.round_history import fit_times, past_rounds
 from spinney.retraining.round_order import READ, Ordered
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import cores_of, session_for
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.delta_source import appended
 from streaming.judging import STATE, Judging
@@ -85,7 +86,7 @@ class Batches:
             now=moment(now),
             budget_seconds=budget.seconds,
             predicted_seconds=cost.predicted([each.predicted_ms for each in plan.chosen]),
-            pins=delta.pins(self._config, *READ),
+            pins=delta.pins(FleetStore.of(self._config), *READ),
         )
         self._rounds.plan(plan.verdicts, ordered, batch_id)
         return len(plan.chosen)

@@ -17,7 +17,7 @@ from spinney.core.features.encoding import DAY_US, NULL_TIME
 from spinney.core.models.signing import Signer
 from spinney.kafka.publishing import Publisher
 from spinney.storage import charter, crashpoints
-from spinney.storage.layout import answer_type, contract, directory, possible_features
+from spinney.storage.layout import FleetStore, possible_features
 from spinney.tables import delta
 from spinney.tables.delta import Writer
 from streaming import source
@@ -36,7 +36,7 @@ _OF_THE_BATCH = ("scored_on", "batch_id")
 
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
     rows = events(spark, config, editions).unionByName(promotions(spark, config), allowMissingColumns=True)
-    scorer = Scorer(config, signer, charter.former(config))
+    scorer = Scorer(config, signer, charter.former(FleetStore.of(config)))
     answered = (
         with_whole_times(rows)
         .groupBy("shard")
@@ -45,7 +45,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
         .withColumns({column.name: F.lit(None).cast(column.type) for column in unanswered(config)})
         .withColumn("scored_at", F.timestamp_micros("scored_at"))
         .withColumn("scored_on", F.to_date("scored_at"))
-        .select(*(name for name in contract(config, tables.PREDICTIONS).names if name != "batch_id"))
+        .select(*(name for name in FleetStore.of(config).contract(tables.PREDICTIONS).names if name != "batch_id"))
     )
     return Query(NAME, answered, lambda checkpoint: Batches(config, checkpoint))
 
@@ -57,7 +57,7 @@ def answer_ddl(config: Config) -> str:
     """
     others = {*_OF_THE_BATCH, *(column.name for column in unanswered(config))}
     whole = {"event_time": "bigint", "scored_at": "bigint"}
-    columns = contract(config, tables.PREDICTIONS).columns
+    columns = FleetStore.of(config).contract(tables.PREDICTIONS).columns
     return ", ".join(f"`{each.name}` {whole.get(each.name, each.type)}" for each in columns if each.name not in others)
 
 
@@ -68,7 +68,7 @@ def unanswered(config: Config) -> list[Column]:
     null: a fifth of its time.
     """
     names = {"lower", "upper"} | ({"probabilities"} if config.fleet.task == "regression" else set())
-    return [column for column in contract(config, tables.PREDICTIONS).columns if column.name in names]
+    return [column for column in FleetStore.of(config).contract(tables.PREDICTIONS).columns if column.name in names]
 
 
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
@@ -82,8 +82,8 @@ def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame
         "event_id",
         "event_time",
         # Not only today's features: a champion fitted before they were edited goes on answering.
-        *(F.expr(each) for each in possible_features(config)),
-        label.cast(answer_type(config)).alias("label"),
+        *(F.expr(each) for each in possible_features(FleetStore.of(config))),
+        label.cast(FleetStore.of(config).answer_type).alias("label"),
         "topic",
         "kafka_partition",
         "kafka_offset",
@@ -132,8 +132,8 @@ class Batches:
 
     def __init__(self, config: Config, checkpoint: str) -> None:
         self._config = config
-        self._predictions = Writer(config, directory(config, tables.PREDICTIONS), NAME, checkpoint)
-        self._health = Writer(config, directory(config, tables.HEALTH, "score"), NAME, checkpoint)
+        self._predictions = Writer(FleetStore.of(config).directory(tables.PREDICTIONS), NAME, checkpoint)
+        self._health = Writer(FleetStore.of(config).directory(tables.HEALTH, "score"), NAME, checkpoint)
         topic = config.kafka.predictions
         self._publisher = Publisher(config, topic) if topic is not None else None
 
@@ -141,7 +141,7 @@ class Batches:
         # Always computed: the state advances with it.
         answers = (batch if self._publisher is None else messages_of(batch)).toArrow()
         if self._predictions.done("predictions", batch_id):
-            stored = delta.frame(batch.sparkSession, directory(self._config, tables.PREDICTIONS))
+            stored = delta.frame(batch.sparkSession, FleetStore.of(self._config).directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
         elif answers.num_rows:
             self._answer(answers, batch_id)

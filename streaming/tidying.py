@@ -127,7 +127,7 @@ class Clusterer:
             return
         try:
             if self._table is None:
-                self._table = delta.opened(self._config, self._directory)
+                self._table = delta.opened(self._directory)
             else:
                 self._table.update_incremental()
             if self._table is None or self._table.version() == self._seen or self._guard.interrupted():

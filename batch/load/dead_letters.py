@@ -16,7 +16,7 @@ from schemas import tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.storage.atomic_files import folder
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
@@ -67,8 +67,8 @@ class DeadLetters:
         if self._writer is None:
             return 0
         self._writer.close()
-        place = directory(config, tables.DEAD_LETTERS)
-        writer = Writer(config, place, NAME, NAME)
+        place = FleetStore.of(config).directory(tables.DEAD_LETTERS)
+        writer = Writer(place, NAME, NAME)
         last = writer.last(NAME)
         batch_id = last.batch_id + 1 if last else 0
         schema = arrow_schema(place.contract)
@@ -91,7 +91,7 @@ class DeadLetters:
 
     def _known(self, config: Config) -> set[tuple[str, bytes]]:
         topics = pq.read_table(self._file, columns=["topic"])["topic"].unique()
-        table = delta.opened(config, directory(config, tables.DEAD_LETTERS))
+        table = delta.opened(FleetStore.of(config).directory(tables.DEAD_LETTERS))
         if table is None or not table.file_uris():
             return set()
         there = delta.dataset(table).to_table(["topic", "value"], filter=ds.field("topic").isin(topics))

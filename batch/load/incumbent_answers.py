@@ -20,7 +20,7 @@ from spinney.core.records.message import message_of
 from spinney.core.records.rules import FieldRule, Rules
 from spinney.core.records.validation import RejectedError, read_message, value_of
 from spinney.sources import Wanted, python_values
-from spinney.storage import layout
+from spinney.storage.layout import FleetStore
 
 ANSWER = "prediction"
 
@@ -46,7 +46,7 @@ class Answers:
         self._config, self._rules, self._source = config, rules, source
         self._is_number = config.fleet.task == "regression"
         self._rule = FieldRule(ANSWER, ANSWER, "double" if self._is_number else config.target_type)
-        self._stored = arrow_type(layout.answer_type(config))
+        self._stored = arrow_type(FleetStore.of(config).answer_type)
 
     @property
     def field(self) -> pa.Field:

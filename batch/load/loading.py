@@ -29,8 +29,9 @@ from spinney.core.errors import ContractError, StoreError
 from spinney.sources import Batch, Options, Source
 from spinney.sources.messages import number_fields, open_wanted, wanted_by
 from spinney.sources.rejections import Rejections
-from spinney.storage import charter, layout, leases
+from spinney.storage import charter, leases
 from spinney.storage.atomic_files import folder
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 SCRATCH = "loading"
@@ -104,7 +105,7 @@ def load(
     options = options or Options()
     found = open_for_load(config, source, options, outcomes=outcomes) if isinstance(source, str) else source
     # The directories are ingest's: it must not run meanwhile.
-    with leases.held(config, [QueryName.INGEST]):
+    with leases.held(FleetStore.of(config), [QueryName.INGEST]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
         with _scratch(config) as scratch:
@@ -120,7 +121,7 @@ def _no_progress(progress: Progress) -> None:
 @contextmanager
 def _scratch(config: Config) -> Iterator[Path]:
     """An empty temporary folder. Files left by a killed load are deleted; the lease excludes a running one."""
-    place = folder(layout.root(config)) / SCRATCH
+    place = folder(FleetStore.of(config).root) / SCRATCH
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     try:

@@ -22,7 +22,7 @@ from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.storage.atomic_files import folder
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
@@ -60,8 +60,8 @@ class TableWriter:
         answered: receives every distinct row with an answer, whether the table has its event or not. show: called with
         the rows written so far and the rows of the spool.
         """
-        place = directory(self._config, target.contract)
-        writer = Writer(self._config, place, NAME, NAME)
+        place = FleetStore.of(self._config).directory(target.contract)
+        writer = Writer(place, NAME, NAME)
         last = writer.last(NAME)
         batch_id = last.batch_id + 1 if last else 0
         partition = {name: self._moment.date() for name in place.contract.partitioned_by}
@@ -82,7 +82,7 @@ class TableWriter:
         return rows
 
     def _there(self, target: Target) -> ds.Dataset | None:
-        table = delta.opened(self._config, directory(self._config, target.contract))
+        table = delta.opened(FleetStore.of(self._config).directory(target.contract))
         return delta.dataset(table) if table is not None and table.file_uris() else None
 
     def _slices(

@@ -29,7 +29,7 @@ from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -223,7 +223,7 @@ def _append_promotions_and_models(config: Config, rows: list[dict[str, Any]], at
     decided = {"epoch": 0, "decision": "promoted", "decided_at": at, "by": "batch", "challenger_loss": 0.4}
     made = {"recipe_id": recipe, "status": "fitted", "generation": 1, "trained_from": START, "metrics": "{}"}
     for base, constants in ((tables.PROMOTIONS, common | decided), (tables.MODELS, common | made)):
-        place = directory(config, base, "batch")
+        place = FleetStore.of(config).directory(base, "batch")
         schema = arrow_schema(place.contract)
         columns = {
             name: [row[name] for row in rows] if name in rows[0] else [constants.get(name)] * len(rows)

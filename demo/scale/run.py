@@ -49,6 +49,7 @@ from spinney.local.setup import runtime
 from spinney.spark.session import SHORT_LIVED, session
 from spinney.storage import signing_key
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.app import Application
 
@@ -126,7 +127,7 @@ def _history(config: Config, traffic: Traffic, stage: Stage) -> int:
     """Write and load the history. Returns how many rows were stored."""
     client.ensure_topics(config, PARTITIONS, retention_ms=-1)
     delta.create_tables(config)
-    signing_key.ensure_key(config)
+    signing_key.ensure_key(FleetStore.of(config))
     with stage.act(HISTORY):
         write_history(Truth(traffic.groups, traffic.seed), WORK / "history", datetime.now(UTC))
     with stage.act(LOAD):
@@ -244,10 +245,10 @@ def _tables(config: Config) -> Tables:
 
     def frame(base: Contract, where: ds.Expression | None = None) -> Any:
         names = [name for name in base.names if name not in ("payload", "signature")]
-        return delta.read(config, base, names, where).to_pandas()
+        return delta.read(FleetStore.of(config), base, names, where).to_pandas()
 
     streamed = pc.starts_with(ds.field("event_id"), "e")
-    events = delta.read(config, contracts.EVENTS, ["group_key", "event_id"], streamed).to_pandas()
+    events = delta.read(FleetStore.of(config), contracts.EVENTS, ["group_key", "event_id"], streamed).to_pandas()
     return Tables(
         events=events,
         outcomes=frame(contracts.OUTCOMES),

@@ -21,6 +21,7 @@ from spinney.cli.options import (
     table,
     write_json,
 )
+from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.operations.interventions import Ask, Proposed
@@ -96,7 +97,7 @@ def rollback(
         raise click.UsageError("expected --as-of with several groups: a time, or a round")
     named = (key_of(key),) if key else tuple(dict.fromkeys(key_of((group,)) for group in groups))
     config = load_config(deciding["config_path"])
-    at = None if as_of is None else moment_of(config, as_of)
+    at = None if as_of is None else moment_of(FleetStore.of(config), as_of)
     if at is not None:
         click.echo(f"back to {shown(at)}", err=True)
     _decide(Ask(Verb.ROLLBACK, None if everything else named, at=at), _Deciding(**deciding))
@@ -137,13 +138,13 @@ def _decide(ask: Ask, deciding: _Deciding) -> None:
     said = interventions.Said(person_of(deciding.by), reason_of(deciding.reason))
     sure = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
-    proposed = interventions.propose(config, signer(config), ask)
+    proposed = interventions.propose(config, signer(FleetStore.of(config)), ask)
     if not deciding.as_json:
         _show(proposed)
     if proposed.steps and not deciding.dry_run:
         if not sure:
             click.confirm(f"{_count(proposed)} change, by {said.by}. Write it?", abort=True, err=True)
-        proposed = interventions.carry_out(config, signer(config), ask, said, None if sure else proposed)
+        proposed = interventions.carry_out(config, signer(FleetStore.of(config)), ask, said, None if sure else proposed)
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
     if deciding.as_json:
         written = bool(proposed.steps) and not deciding.dry_run

@@ -8,6 +8,7 @@ import click
 
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, plain, table, write_json
 from spinney.core.reporting.status import State
+from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -65,7 +66,7 @@ def _moment(config: Config, as_of: str | None) -> datetime | None:
         return None
     from spinney.tables.as_of import moment_of, shown
 
-    at = moment_of(config, as_of)
+    at = moment_of(FleetStore.of(config), as_of)
     click.echo(f"as of {shown(at)}", err=True)
     return at
 

@@ -17,6 +17,7 @@ from spinney.cli.options import (
     write_json,
 )
 from spinney.cli.reading import format_options, options_of, say_notes
+from spinney.storage.layout import FleetStore
 
 
 @click.command(epilog=example("spinney check --config fleet.toml --show"))
@@ -93,7 +94,7 @@ def init(
     ensure_fixed(config)
     made["tables"] = create_tables(config)
     click.echo(f"tables below {config.storage.root}: {len(made['tables'])} made, the others were there", err=True)
-    made["signing_key"] = ensure_key(config)
+    made["signing_key"] = ensure_key(FleetStore.of(config))
     if made["signing_key"]:
         click.echo(f"signing key: made, {config.storage.root}/signing.key; whoever has it can forge models", err=True)
     # Last: who only loads and retrains needs no broker, but the tables and the key.

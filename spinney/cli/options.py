@@ -15,6 +15,7 @@ import click
 
 from schemas.vocabulary import MACHINES
 from spinney.core.number_format import figure
+from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -102,7 +103,7 @@ def say_where_a_fleet_begins(config: Config) -> None:
     """Say on standard error that this command is the first of its fleet, and where; nothing where there is one."""
     from spinney.storage.charter import beginning
 
-    if (sentence := beginning(config)) is not None:
+    if (sentence := beginning(FleetStore.of(config))) is not None:
         click.echo(sentence, err=True)
 
 

@@ -7,6 +7,7 @@ import sys
 import click
 
 from spinney.cli.options import config_option, example, json_option, load_config, write_json
+from spinney.storage.layout import FleetStore
 
 
 @click.command(epilog=example("spinney register --alias champion"))
@@ -28,7 +29,7 @@ def register(config_path: str, as_json: bool, as_of: str | None, alias: str, tak
     from spinney.tracking import registry
 
     config = load_config(config_path)
-    at = moment_of(config, as_of) if as_of else datetime.now(UTC)
+    at = moment_of(FleetStore.of(config), as_of) if as_of else datetime.now(UTC)
     champions = Fleet(config).champions(at)
     done = registry.register(config, champions, at, alias, dry_run=dry_run, take_over=take_over)
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spinney.cli.options import config_option, confirmed, example, json_option, load_config, table, write_json
+from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -35,11 +36,10 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
     from datetime import UTC, datetime
 
     from spinney.operations.maintenance import survey
-    from spinney.storage import layout
 
     sure = confirmed(yes or dry_run, as_json=as_json)
     config = load_config(config_path)
-    found = [survey(config, each, datetime.now(UTC)) for each in layout.every_directory(config)]
+    found = [survey(config, each, datetime.now(UTC)) for each in FleetStore.of(config).every_directory()]
     if dry_run:
         _show(found, as_json=as_json)
         return

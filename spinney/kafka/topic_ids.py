@@ -17,7 +17,7 @@ from spinney.core.errors import StoreError
 from spinney.kafka import client
 from spinney.kafka.topics import Absence, Topic, extent, required
 from spinney.storage import atomic_files, charter, checkpoints, leases
-from spinney.storage.layout import checkpoint, root
+from spinney.storage.layout import FleetStore
 
 FILE = "topics.json"
 READERS = (QueryName.INGEST, QueryName.SCORE)
@@ -69,7 +69,7 @@ def accept(config: Config, name: str) -> Acceptance:
     if name not in read:
         raise StoreError(f"--accept-topic {name}: expected a topic that the fleet reads: {', '.join(read)}")
     topic = required(config, [name])[name]
-    with leases.held(config, READERS):
+    with leases.held(FleetStore.of(config), READERS):
         if not _was_read(config, topic):
             return Acceptance.NOT_READ
         if topic.id is None:
@@ -78,8 +78,8 @@ def accept(config: Config, name: str) -> Acceptance:
             return Acceptance.SAME
         first = extent(config, topic).first
         for query in READERS:
-            checkpoints.rewind(checkpoint(config, query), name, first)
-        charter.begin_topic(config, name)
+            checkpoints.rewind(FleetStore.of(config).checkpoint(query), name, first)
+        charter.begin_topic(FleetStore.of(config), name)
         _remember(config, {name: topic})  # last: until then a start is refused
     return Acceptance.REWOUND
 
@@ -93,7 +93,7 @@ def accepted(config: Config, names: Iterable[str]) -> Iterator[str]:
 def explained(config: Config, topic: Topic) -> str:
     """What happened to a topic that was made again, and what to do."""
     name, now = topic.name, extent(config, topic)
-    read = {query: checkpoints.kafka_offsets(checkpoint(config, query), name) for query in READERS}
+    read = {query: checkpoints.kafka_offsets(FleetStore.of(config).checkpoint(query), name) for query in READERS}
     until = "; ".join(f"{query} up to {_said(offsets)}" for query, offsets in read.items() if offsets is not None)
     return (
         f"topic {name} on {config.kafka.bootstrap_servers}: expected the one that was read before (id "
@@ -113,7 +113,7 @@ def _differs(before: Mapping[str, str], topic: Topic) -> bool:
 
 
 def _was_read(config: Config, topic: Topic) -> bool:
-    locations = [checkpoint(config, query) for query in READERS]
+    locations = [FleetStore.of(config).checkpoint(query) for query in READERS]
     return any(checkpoints.kafka_offsets(location, topic.name) is not None for location in locations)
 
 
@@ -125,4 +125,4 @@ def _remember(config: Config, topics: Mapping[str, Topic]) -> None:
 
 
 def _file(config: Config) -> Path:
-    return atomic_files.folder(root(config)) / FILE
+    return atomic_files.folder(FleetStore.of(config).root) / FILE

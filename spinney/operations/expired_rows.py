@@ -20,8 +20,7 @@ from schemas import tables
 from spinney.core.champions.champion import PEOPLE, Promotion
 from spinney.core.champions.retention import reachable
 from spinney.core.config import Config
-from spinney.storage import layout
-from spinney.storage.layout import Directory
+from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_files
 
 LEAST = timedelta(days=1)
@@ -52,7 +51,7 @@ def expired_rows(config: Config, directory: Directory, now: datetime) -> Expired
     kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
     if kept_for is None:
         return ExpiredRows()
-    table, since = delta.existing(config, directory), now - max(kept_for, LEAST)
+    table, since = delta.existing(directory), now - max(kept_for, LEAST)
     if kind in DATES:
         dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.files(table))
         old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
@@ -63,7 +62,7 @@ def expired_rows(config: Config, directory: Directory, now: datetime) -> Expired
 
 def _named_parts(config: Config, directory: Directory, since: datetime) -> Iterator[pa.Table]:
     """What names the rows that go, of some shards after the others: memory does not grow with the fleet."""
-    kind, table = directory.contract.name, delta.dataset(delta.existing(config, directory))
+    kind, table = directory.contract.name, delta.dataset(delta.existing(directory))
     columns, at = _NAMED[kind]
     old, newest = ds.field(at) < since, None if directory.name.endswith(f"/{PEOPLE}") else newest_batch(table)
     if newest is not None:
@@ -92,9 +91,9 @@ def _named_parts(config: Config, directory: Directory, since: datetime) -> Itera
 def _some_shards(config: Config) -> list[ds.Expression | None]:
     """Conditions that part the rows of the tables with rules by shard; [None]: all at once."""
     opened = (
-        delta.existing(config, each)
+        delta.existing(each)
         for base in (tables.PROMOTIONS, tables.MODELS, tables.VERDICTS)
-        for each in layout.directories(config, base)
+        for each in FleetStore.of(config).directories(base)
     )
     rows = max(sum(file.rows for file in table_files.files(table)) for table in opened)
     shards = config.fleet.shards
@@ -112,7 +111,9 @@ def _both(one: ds.Expression, other: ds.Expression | None) -> ds.Expression:
 
 def _verdicts_gone(config: Config, rows: pa.Table, since: datetime, within: ds.Expression | None) -> list[bool]:
     """Not the last that was said of a group before `since`, which held then."""
-    old = delta.read(config, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within))
+    old = delta.read(
+        FleetStore.of(config), tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within)
+    )
     last = dict(
         zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
     )
@@ -147,7 +148,7 @@ def _name(row: Promotion) -> tuple[str, str, str]:
 def _wanted(config: Config, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
     """Of each group the decisions that a rollback may need, from all directories."""
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(config, tables.PROMOTIONS, list(_DECISION), within).to_pylist():
+    for row in delta.read(FleetStore.of(config), tables.PROMOTIONS, list(_DECISION), within).to_pylist():
         histories[row["group_key"]].append(Promotion.of_row(row))
     at = Promotion.of_row({"decided_at": since}).decided_at
     return {key: reachable(history, at) for key, history in histories.items()}
@@ -156,7 +157,9 @@ def _wanted(config: Config, since: datetime, within: ds.Expression | None) -> di
 def _last_attempts(config: Config, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:
     """Of each group the newest attempt, which says whether it is failing."""
     newest: dict[str, tuple[datetime, str]] = {}
-    for row in delta.read(config, tables.MODELS, ["group_key", "fitted_at", "round_id"], within).to_pylist():
+    for row in delta.read(
+        FleetStore.of(config), tables.MODELS, ["group_key", "fitted_at", "round_id"], within
+    ).to_pylist():
         mine = (row["fitted_at"], row["round_id"])
         newest[row["group_key"]] = max(newest.get(row["group_key"], mine), mine)
     return newest

@@ -27,7 +27,8 @@ from spinney.core.errors import Corrupt, GroupError, StoreError
 from spinney.core.models import codec
 from spinney.core.models.signing import Claim, Signer
 from spinney.serving.model_cache import CARRIED_BYTES
-from spinney.storage import charter, layout, leases
+from spinney.storage import charter, leases
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
@@ -111,7 +112,7 @@ def propose(config: Config, signer: Signer, ask: Ask) -> Proposed:
 
     Raises StoreError or GroupError when something named cannot be done; of a whole fleet, such groups are left.
     """
-    version = delta.version(config, layout.directory(config, tables.PROMOTIONS, PEOPLE))
+    version = delta.version(FleetStore.of(config).directory(tables.PROMOTIONS, PEOPLE))
     proposed, _ = _proposed(config, signer, ask, _known(config, ask.group_keys))
     return replace(proposed, version=version)
 
@@ -124,10 +125,10 @@ def carry_out(
     shown: what was agreed to. What machines did meanwhile is taken in; after another person's step there is nothing to
     agree to any more. Raises like `propose`, and Busy while another person's step is being written.
     """
-    place = layout.directory(config, tables.PROMOTIONS, PEOPLE)
-    with leases.held(config, [PEOPLE]):
+    place = FleetStore.of(config).directory(tables.PROMOTIONS, PEOPLE)
+    with leases.held(FleetStore.of(config), [PEOPLE]):
         charter.ensure_fixed(config)
-        version = delta.version(config, place)
+        version = delta.version(place)
         if shown is not None and shown.version != version:
             raise StoreError(
                 f"fleet {config.fleet.name}: another person's step was taken since these changes were shown; nothing "
@@ -136,7 +137,7 @@ def carry_out(
         known = _known(config, ask.group_keys)
         proposed, models = _proposed(config, signer, ask, known)
         if proposed.steps:
-            writer = Writer(config, place, PEOPLE, PEOPLE)
+            writer = Writer(place, PEOPLE, PEOPLE)
             last = writer.last(STEP)
             batch_id = 0 if last is None else last.batch_id + 1
             now = now or datetime.now(UTC)
@@ -207,9 +208,9 @@ def _step(config: Config, ask: Ask, key: str, history: Sequence[Promotion]) -> S
 def _known(config: Config, group_keys: Sequence[str] | None) -> _Known:
     """Raises StoreError when one of the groups has no promotion at all, naming the nearest that have."""
     if group_keys is None:
-        rows = lookup.every(config, tables.PROMOTIONS, _HISTORY)
+        rows = lookup.every(FleetStore.of(config), tables.PROMOTIONS, _HISTORY)
     else:
-        rows = lookup.rows(config, tables.PROMOTIONS, _HISTORY, Wanted.of_groups(group_keys))
+        rows = lookup.rows(FleetStore.of(config), tables.PROMOTIONS, _HISTORY, Wanted.of_groups(group_keys))
     histories: dict[str, list[Promotion]] = defaultdict(list)
     clock: datetime | None = None
     for row in lookup.dicts(rows):
@@ -217,7 +218,7 @@ def _known(config: Config, group_keys: Sequence[str] | None) -> _Known:
         clock = row["clock"] if clock is None else max(clock, row["clock"] or clock)
     for key in group_keys or ():
         if key not in histories:
-            known = lookup.group_keys(config, tables.PROMOTIONS)
+            known = lookup.group_keys(FleetStore.of(config), tables.PROMOTIONS)
             raise StoreError(keys.unknown(key, known, "no model of it is known"))
     return _Known(histories, clock)
 
@@ -225,7 +226,7 @@ def _known(config: Config, group_keys: Sequence[str] | None) -> _Known:
 def _named(config: Config, key: str, model: str) -> Promotion:
     """The group's model of that name, or whose name begins so. Raises GroupError."""
     columns = ["group_key", "model_id", "trained_through", "fitted_at", "status"]
-    attempts = lookup.dicts(lookup.rows(config, tables.MODELS, columns, Wanted.of_groups([key])))
+    attempts = lookup.dicts(lookup.rows(FleetStore.of(config), tables.MODELS, columns, Wanted.of_groups([key])))
     mine = [row for row in attempts if row["status"] == ModelStatus.FITTED]
     found = {row["model_id"]: row for row in mine if row["model_id"].startswith(model)}
     if len(found) == 1:
@@ -236,7 +237,7 @@ def _named(config: Config, key: str, model: str) -> Promotion:
     import pyarrow.dataset as ds
 
     theirs = (ds.field("status") == ModelStatus.FITTED.value) & (ds.field("model_id") == model)
-    others = delta.read(config, tables.MODELS, columns, theirs).to_pylist()
+    others = delta.read(FleetStore.of(config), tables.MODELS, columns, theirs).to_pylist()
     if others:
         raise GroupError(
             key,
@@ -254,7 +255,7 @@ def _models(
     """Of these models (model_id -> group_key) the stored rows that hold, and of the others why they cannot answer."""
     found: dict[str, dict[str, Any]] = {}
     held: set[str] = set()
-    for batch in lookup.batches(config, tables.MODELS, _MODEL, Wanted.of_models(owners)):
+    for batch in lookup.batches(FleetStore.of(config), tables.MODELS, _MODEL, Wanted.of_models(owners)):
         for row in lookup.dicts(batch):
             name = row["model_id"]
             if name in held:  # stored by several, who did the same work

@@ -38,8 +38,8 @@ from spinney.operations import clustering
 from spinney.operations.clustering import Merge
 from spinney.operations.expired_rows import DATES, expired_rows, newest_batch
 from spinney.retraining.round_order import READ
-from spinney.storage import atomic_files, checkpoints, layout, leases
-from spinney.storage.layout import Directory
+from spinney.storage import atomic_files, checkpoints, leases
+from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import readers
 from spinney.tables import delta, table_files
 from spinney.tables.file_rewriting import Source, Target
@@ -95,7 +95,7 @@ def owner(directory: Directory) -> str:
 
 
 def owned(config: Config, name: str) -> list[Directory]:
-    return [each for each in layout.every_directory(config) if owner(each) == name]
+    return [each for each in FleetStore.of(config).every_directory() if owner(each) == name]
 
 
 def survey(config: Config, directory: Directory, now: datetime) -> Survey:
@@ -104,7 +104,7 @@ def survey(config: Config, directory: Directory, now: datetime) -> Survey:
 
 
 def _surveyed(config: Config, directory: Directory, now: datetime, forgotten: int) -> Survey:
-    table = delta.existing(config, directory)
+    table = delta.existing(directory)
     files = table_files.files(table)
     late = _behind(config, directory, now)
     return Survey(
@@ -137,12 +137,12 @@ def carry_out(
     guard: keeps a running query's writes and ours apart. Raises rewriting.Interrupted.
     """
     forgets_models = directory.contract.name == tables.MODELS.name and owner(directory) != PEOPLE
-    with leases.held(config, [PEOPLE]) if forgets_models else nullcontext():
+    with leases.held(FleetStore.of(config), [PEOPLE]) if forgets_models else nullcontext():
         # No person goes back to a model while it is being forgotten. Machines may add rows meanwhile: those of the
         # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
         rows = expired_rows(config, directory, now)
         found = _surveyed(config, directory, now, rows.rows)
-        table = delta.existing(config, directory)
+        table = delta.existing(directory)
         if rows.until is not None:
             with guard.lock:
                 table.update_incremental()
@@ -202,7 +202,7 @@ def _vacuumed(table: DeltaTable, *, dry_run: bool) -> list[str]:
 def _behind(config: Config, directory: Directory, now: datetime) -> str | None:
     """A query that reads this directory and has not ended a batch for long; one that never began reads it anew."""
     for query in readers(directory):
-        place = layout.checkpoint(config, query)
+        place = FleetStore.of(config).checkpoint(query)
         begun, ended = (checkpoints.newest(place, log) for log in ("offsets", "commits"))
         if begun is None:
             continue
@@ -213,13 +213,13 @@ def _behind(config: Config, directory: Directory, now: datetime) -> str | None:
 
 def _cut_off(config: Config, now: datetime) -> str | None:
     """A path whose round was planned long ago and has not ended: it goes on with the versions that its plan named."""
-    paths = (layout.directories(config, base) for base in (tables.VERDICTS, tables.ROUNDS))
+    paths = (FleetStore.of(config).directories(base) for base in (tables.VERDICTS, tables.ROUNDS))
     for plans, rounds in zip(*paths, strict=True):
         planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
-        ended = newest_batch(delta.dataset(delta.existing(config, rounds)))
+        ended = newest_batch(delta.dataset(delta.existing(rounds)))
         if ended is not None:
             planned &= ds.field("batch_id") > ended
-        if delta.dataset(delta.existing(config, plans)).count_rows(filter=planned):
+        if delta.dataset(delta.existing(plans)).count_rows(filter=planned):
             return owner(plans)
     return None
 
@@ -265,7 +265,7 @@ def served(config: Config, name: str) -> Served | None:
 def serve_here(config: Config, name: str, request: str) -> bool:
     """Tidy the directories of a query that nobody runs; whether that was so."""
     try:
-        with leases.held(config, [name]):
+        with leases.held(FleetStore.of(config), [name]):
             done = tuple(carry_out(config, each, datetime.now(UTC)) for each in owned(config, name))
             serve(config, name, Served(request, done))
     except Busy:
@@ -275,8 +275,8 @@ def serve_here(config: Config, name: str, request: str) -> bool:
 
 def names(config: Config) -> Iterable[str]:
     """The leases that there are directories of."""
-    return dict.fromkeys(owner(each) for each in layout.every_directory(config))
+    return dict.fromkeys(owner(each) for each in FleetStore.of(config).every_directory())
 
 
 def _place(config: Config) -> Path:
-    return atomic_files.folder(layout.root(config)) / "tidy"
+    return atomic_files.folder(FleetStore.of(config).root) / "tidy"

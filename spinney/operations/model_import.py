@@ -39,7 +39,8 @@ from spinney.operations import model_files
 from spinney.operations.interventions import STEP, Said
 from spinney.operations.model_files import Source
 from spinney.serving.model_cache import CARRIED_BYTES
-from spinney.storage import charter, layout, leases
+from spinney.storage import charter, leases
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema, to_pandas
 from spinney.tables.delta import Writer
@@ -90,7 +91,7 @@ class Made:
 
 def sample(config: Config, group_keys: Collection[str]) -> dict[str, pd.DataFrame]:
     """The features of a few stored events of each of these groups, where there are any. One pass over `events`."""
-    table = delta.opened(config, layout.directory(config, tables.EVENTS))
+    table = delta.opened(FleetStore.of(config).directory(tables.EVENTS))
     if table is None:
         return {}
     fleet = config.fleet
@@ -115,7 +116,7 @@ def now_of(config: Config) -> datetime:
 
     Never beyond the newest stored event, whatever the models say: the judge takes it over, and it does not run back.
     """
-    now = fleet_clock(config)
+    now = fleet_clock(FleetStore.of(config))
     if now is None:
         raise StoreError(
             f"fleet {config.fleet.name}: expected a stored event, to know when models arrive by the fleet's clock, "
@@ -157,7 +158,7 @@ def store(
 
     Raises Busy while another person's step is being written.
     """
-    with nullcontext() if dry_run else leases.held(config, [PEOPLE]):
+    with nullcontext() if dry_run else leases.held(FleetStore.of(config), [PEOPLE]):
         known = _known(config, [each.wanted.group_key for each in models])
         told = [_told(each, known.histories.get(each.wanted.group_key, [])) for each in models]
         fresh = [each for each, one in zip(models, told, strict=True) if one.what == What.IMPORTED]
@@ -181,9 +182,9 @@ _HISTORY = ["group_key", "epoch", "model_id", "decision", "trained_through", "fi
 def _known(config: Config, group_keys: Sequence[str]) -> _Known:
     mine = ds.field("group_key").isin(pa.array(group_keys, pa.string()))
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(config, tables.PROMOTIONS, _HISTORY, mine).to_pylist():
+    for row in delta.read(FleetStore.of(config), tables.PROMOTIONS, _HISTORY, mine).to_pylist():
         histories[row["group_key"]].append(Promotion.of_row(row))
-    models = delta.read(config, tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
+    models = delta.read(FleetStore.of(config), tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
     return _Known(histories, set(models))
 
 
@@ -209,8 +210,8 @@ def _withdrawn(mine: Sequence[Promotion]) -> bool:
 
 def _write(config: Config, signer: Signer, fresh: Sequence[Made], known: _Known, said: Said, clock: datetime) -> None:
     """The models first: a promotion that is lost is made up for by the next import."""
-    places = [layout.directory(config, base, PEOPLE) for base in (tables.MODELS, tables.PROMOTIONS)]
-    writers = [Writer(config, place, PEOPLE, PEOPLE) for place in places]
+    places = [FleetStore.of(config).directory(base, PEOPLE) for base in (tables.MODELS, tables.PROMOTIONS)]
+    writers = [Writer(place, PEOPLE, PEOPLE) for place in places]
     last = [commit.batch_id for writer in writers if (commit := writer.last(STEP)) is not None]
     batch_id, now = max(last, default=-1) + 1, datetime.now(UTC)
     of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": clock}

@@ -17,7 +17,7 @@ from spinney.core.champions.gate import Uncompared, decide
 from spinney.core.config import Config, Gate
 from spinney.core.keys import is_parent
 from spinney.serving.model_cache import CARRIED_BYTES
-from spinney.storage import layout
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 _OF_THE_ROUND = ("round_id", "decided_at", "clock", "by", "batch_id")
@@ -49,7 +49,7 @@ def with_elsewhere(models: pd.DataFrame, config: Config, kind: RoundKind) -> pd.
 
 
 def _promotions(config: Config, part: str, where: ds.Expression) -> pd.DataFrame:
-    table = delta.opened(config, layout.directory(config, tables.PROMOTIONS, part))
+    table = delta.opened(FleetStore.of(config).directory(tables.PROMOTIONS, part))
     assert table is not None, "promotions were made before any round"
     found: pd.DataFrame = delta.dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
     return found

@@ -19,7 +19,7 @@ from spinney.core.champions.champion import Promotion
 from spinney.core.config import Config
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
-from spinney.storage.layout import Directory, directories
+from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import readers
 
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
@@ -50,7 +50,7 @@ def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
     """
 
     def rows(base: Contract) -> DataFrame:
-        wanted = [each for each in directories(config, base) if QueryName.RETRAIN in readers(each)]
+        wanted = [each for each in FleetStore.of(config).directories(base) if QueryName.RETRAIN in readers(each)]
         return reduce(DataFrame.unionByName, map(read, wanted))
 
     health = rows(tables.HEALTH).select(

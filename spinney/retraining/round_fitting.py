@@ -19,6 +19,7 @@ from spinney.retraining.group_fitting import Output
 from spinney.retraining.round_order import Ordered
 from spinney.retraining.training_tables import TrainingTables
 from spinney.spark.session import cores_of
+from spinney.storage.layout import FleetStore
 from spinney.tables import recipe_store
 from spinney.tables.snapshot import snapshots
 from spinney.workers.worker_process import Limits
@@ -27,8 +28,8 @@ from spinney.workers.worker_process import Limits
 def fitting_of(config: Config, signer: Signer, ordered: Ordered) -> group_fitting.Fitter:
     """How the groups of a round are fitted: as of its pins and its clock."""
     rows = TrainingTables.of(config, ordered.pins, ordered.clock)
-    models = tuple(snapshots(config, tables.MODELS))
-    recipe = recipe_store.with_earlier(config, signer, Recipe.of(config))
+    models = tuple(snapshots(FleetStore.of(config), tables.MODELS))
+    recipe = recipe_store.with_earlier(FleetStore.of(config), signer, Recipe.of(config))
     return group_fitting.Fitter(recipe, signer, ordered.clock, rows, models, Limits.of(config))
 
 

@@ -13,7 +13,7 @@ from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.core.planning.round_cost import PastRound
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 LAST = 200
@@ -25,7 +25,7 @@ PLAN = "plan"
 
 def past_rounds(config: Config, kind: RoundKind) -> list[PastRound]:
     """The last rounds of a path that one run carried out from beginning to end, the oldest first."""
-    table = delta.opened(config, directory(config, tables.ROUNDS, kind.value))
+    table = delta.opened(FleetStore.of(config).directory(tables.ROUNDS, kind.value))
     if table is None:
         return []
     columns = ["batch_id", "groups_in", "deferred", "seconds"]
@@ -44,7 +44,7 @@ def past_rounds(config: Config, kind: RoundKind) -> list[PastRound]:
 
 def largest_round(config: Config, kind: RoundKind) -> int:
     """Groups of the largest round of a path; 0 before the first."""
-    table = delta.opened(config, directory(config, tables.ROUNDS, kind.value))
+    table = delta.opened(FleetStore.of(config).directory(tables.ROUNDS, kind.value))
     if table is None:
         return 0
     return int(pc.max(delta.dataset(table).to_table(["groups_in"])["groups_in"]).as_py() or 0)
@@ -52,7 +52,7 @@ def largest_round(config: Config, kind: RoundKind) -> int:
 
 def fit_times(config: Config, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
     """Of each batch that fitted anything: what all its fits took and what the longest took, milliseconds."""
-    table = delta.opened(config, directory(config, tables.MODELS, kind.value))
+    table = delta.opened(FleetStore.of(config).directory(tables.MODELS, kind.value))
     if table is None or not batch_ids:
         return {}
     of_them = (ds.field("batch_id") >= min(batch_ids)) & (ds.field("batch_id") <= max(batch_ids))

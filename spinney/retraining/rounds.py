@@ -50,7 +50,7 @@ from spinney.retraining.row_counts import EVENTS, EventCounting
 from spinney.retraining.training_tables import TrainingTables
 from spinney.spark.session import Start, errors_of_tasks, is_started
 from spinney.storage.atomic_files import folder
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_store
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
@@ -74,7 +74,8 @@ class Rounds:
         query = (QueryName.RETRAIN if kind == RoundKind.STREAM else QueryName.WEEKLY).value
         bases = {PLAN: tables.VERDICTS, FIT: tables.MODELS, GATE: tables.PROMOTIONS, RECORD: tables.ROUNDS}
         self._writers = {
-            step: Writer(config, directory(config, base, kind.value), query, checkpoint) for step, base in bases.items()
+            step: Writer(FleetStore.of(config).directory(base, kind.value), query, checkpoint)
+            for step, base in bases.items()
         }
         self._seconds: dict[str, float] = {}
         self._fits_here = False
@@ -194,9 +195,9 @@ class Rounds:
                 "clock": ordered.clock,
                 "batch_id": batch_id,
             }
-            place = directory(self._config, tables.MODELS, self._kind.value)
+            place = FleetStore.of(self._config).directory(tables.MODELS, self._kind.value)
             writing = ModelWriting(folder(place.uri), constants, self._config.fleet.shards)
-            recipe_store.keep(self._config, self._signer, recipe)
+            recipe_store.keep(FleetStore.of(self._config), self._signer, recipe)
             fitting = fitting_of(self._config, self._signer, ordered)
             with errors_of_tasks():
                 report = self._written(plan, fitting, writing)
@@ -296,7 +297,7 @@ class Rounds:
 
     def _stored(self, base: Contract, columns: list[str], batch_id: int) -> pa.Table:
         """A few columns of what this round has stored, read without a Spark job."""
-        table = delta.opened(self._config, directory(self._config, base, self._kind.value))
+        table = delta.opened(FleetStore.of(self._config).directory(base, self._kind.value))
         if table is None:
             return pa.table({name: [] for name in columns})
         return delta.dataset(table).to_table(columns, filter=ds.field("batch_id") == batch_id)

@@ -9,7 +9,7 @@ import pyarrow.dataset as ds
 from schemas import tables
 from spinney.core.config import Config
 from spinney.serving.model_cache import CARRIED_BYTES
-from spinney.storage import layout
+from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 
 _WITHOUT_PAYLOAD = (
@@ -31,15 +31,15 @@ def with_small_payloads(config: Config, kind: str, batch_id: int, shards: tuple[
 
     shards: the first and the last that are wanted.
     """
-    directory = layout.directory(config, tables.MODELS, kind)
+    directory = FleetStore.of(config).directory(tables.MODELS, kind)
     within = (ds.field("shard") >= shards[0]) & (ds.field("shard") <= shards[1])
     mine = (ds.field("batch_id") == batch_id) & within
-    rows = _read(config, directory, _WITHOUT_PAYLOAD, mine)
-    carried = _read(config, directory, _PAYLOAD, mine & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES))
+    rows = _read(directory, _WITHOUT_PAYLOAD, mine)
+    carried = _read(directory, _PAYLOAD, mine & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES))
     return rows.join(carried, "model_id", join_type="left outer")
 
 
-def _read(config: Config, directory: layout.Directory, columns: tuple[str, ...], where: ds.Expression) -> pa.Table:
-    table = delta.opened(config, directory)
+def _read(directory: Directory, columns: tuple[str, ...], where: ds.Expression) -> pa.Table:
+    table = delta.opened(directory)
     assert table is not None, f"{directory.name} was made before any round"
     return delta.dataset(table).to_table(list(columns), filter=where)

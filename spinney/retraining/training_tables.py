@@ -22,7 +22,7 @@ from spinney.core.column_names import own
 from spinney.core.config import Config
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining.row_selection import Integers, Selection, counts_by, integers, newest
-from spinney.storage.layout import directory, feature_sources
+from spinney.storage.layout import FleetStore, feature_sources
 from spinney.tables.snapshot import Shards, Snapshot, Wanted, snapshot, wanted_of
 
 GROUP = own("group")
@@ -57,11 +57,14 @@ class TrainingTables:
     @classmethod
     def of(cls, config: Config, pins: Mapping[str, int], clock: datetime) -> TrainingTables:
         """clock: the fleet's: rows younger than `label_delay` are not mature, older than `recipe.window` not wanted."""
-        events, outcomes = directory(config, tables.EVENTS), directory(config, tables.OUTCOMES)
+        events, outcomes = (
+            FleetStore.of(config).directory(tables.EVENTS),
+            FleetStore.of(config).directory(tables.OUTCOMES),
+        )
         return cls(
-            events=snapshot(config, events, pins.get(events.name)),
-            outcomes=None if config.label_inside else snapshot(config, outcomes, pins.get(outcomes.name)),
-            features=feature_sources(config),
+            events=snapshot(events, pins.get(events.name)),
+            outcomes=None if config.label_inside else snapshot(outcomes, pins.get(outcomes.name)),
+            features=feature_sources(config.fleet),
             label=config.fleet.target,
             clock=clock,
             oldest=clock - config.recipe.window,

@@ -33,6 +33,7 @@ from spinney.serving import model_cache
 from spinney.serving.answers import answer_frame
 from spinney.serving.model_cache import Signed
 from spinney.storage import charter, signing_key
+from spinney.storage.layout import FleetStore
 
 FOLDER = "manifest"
 """What it is called among a registered version's artifacts."""
@@ -91,9 +92,9 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
 
     Raises StoreError when a champion is stored nowhere, SetupError when there is no signing key.
     """
-    signer = signing_key.signer(config)
+    signer = signing_key.signer(FleetStore.of(config))
     (folder / CONFIG).write_text(without_secrets(config), encoding="utf-8")
-    former = charter.former(config)
+    former = charter.former(FleetStore.of(config))
     if former:
         said = {name: asdict(mine) for name, mine in sorted(former.items())}
         (folder / FORMER).write_text(json.dumps(said), encoding="utf-8")
@@ -170,7 +171,7 @@ class Manifest:
         named = f"fleet {fleet}: expected the key that its models were signed with in {signing_key.KEY}"
         remedy = "Set it where models are loaded (for Spark's workers: extra_env of spark_udf, or spark.executorEnv)"
         try:
-            signer = signing_key.signer(self.config)
+            signer = signing_key.signer(FleetStore.of(self.config))
         except SetupError as error:
             raise SetupError(f"{named}; got none. {remedy}") from error
         looked_at = 0

@@ -16,7 +16,7 @@ from spinney.core.models import codec
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.serving.frequency_sketch import Frequencies
-from spinney.storage import layout
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup
 from spinney.tables.lookup import Wanted
 
@@ -143,11 +143,11 @@ def stored(config: Config, owners: Mapping[str, str]) -> dict[str, list[Signed]]
     owners: model_id -> group_key. What is nowhere is left out.
     """
     found: dict[str, list[Signed]] = defaultdict(list)
-    for directory in layout.directories(config, tables.MODELS) if owners else ():
-        table = delta.opened(config, directory)
+    for directory in FleetStore.of(config).directories(tables.MODELS) if owners else ():
+        table = delta.opened(directory)
         if table is None:
             continue
-        for batch in lookup.in_directory(config, table, directory, _STORED, Wanted.of_models(owners)):
+        for batch in lookup.in_directory(FleetStore.of(config), table, directory, _STORED, Wanted.of_models(owners)):
             for row in batch.to_pylist():
                 found[row["model_id"]].append(Signed(row["codec"], row["payload"], row["signature"]))
     return dict(found)

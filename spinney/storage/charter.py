@@ -23,7 +23,7 @@ from spinney.core.migration import retired as retired_by
 from spinney.core.migration.config_changes import lasting
 from spinney.core.records.rules import Basis, basis_of
 from spinney.storage import atomic_files, checkpoints, leases
-from spinney.storage.layout import checkpoint, root
+from spinney.storage.layout import FleetStore
 
 FILE = "charter.json"
 JUDGING = (QueryName.INGEST, QueryName.SCORE)
@@ -63,8 +63,9 @@ def settled(config: Config) -> Charter:
     there, basis = ensure_fixed(config), basis_of(config)
     if there.editions[-1].basis == basis:
         return there
-    amended_ = replace(there, editions=(*there.editions, Edition(basis, _begun(config))))
-    atomic_files.replace(_file(config), _text(amended_))
+    store = FleetStore.of(config)
+    amended_ = replace(there, editions=(*there.editions, Edition(basis, _begun(store))))
+    keep(store, amended_)
     return amended_
 
 
@@ -73,39 +74,40 @@ def ensure_fixed(config: Config) -> Charter:
 
     Raises StoreError when something fixed was changed.
     """
-    if not _file(config).exists():
+    store = FleetStore.of(config)
+    if not _file(store).exists():
         made = Charter(str(uuid.uuid4()), fixed(config), (Edition(basis_of(config)),))
-        atomic_files.create(_file(config), _text(made))
-    there = _read(config)
+        atomic_files.create(_file(store), _text(made))
+    there = _read(store)
     _refuse_changes(config, there)
     return there
 
 
-def beginning(config: Config) -> str | None:
+def beginning(store: FleetStore) -> str | None:
     """Return the sentence that says that a fleet begins here; None where there is one already.
 
     For who is about to make one: a wrong ``storage.root`` looks like a fleet that is empty.
     """
-    place = atomic_files.folder(root(config))
-    if _file(config).exists() or (place / "tables").exists():
+    place = store.folder
+    if _file(store).exists() or (place / "tables").exists():
         return None
-    return f"fleet {config.fleet.name}: none at {place} yet; it begins there"
+    return f"fleet {store.fleet.name}: none at {place} yet; it begins there"
 
 
-def standing(config: Config) -> Charter | None:
+def standing(store: FleetStore) -> Charter | None:
     """The charter as it stands; None where no fleet was made yet."""
-    return _read(config) if _file(config).exists() else None
+    return _read(store) if _file(store).exists() else None
 
 
 def ensure_kept(config: Config) -> None:
     """For who only reads: nothing is made. Raises StoreError when something fixed was changed."""
-    if _file(config).exists():
-        _refuse_changes(config, _read(config))
+    if (there := standing(FleetStore.of(config))) is not None:
+        _refuse_changes(config, there)
 
 
-def keep(config: Config, charter: Charter) -> None:
+def keep(store: FleetStore, charter: Charter) -> None:
     """Put a charter into the place of the one that is there. Only for who holds every lease of the fleet."""
-    atomic_files.replace(_file(config), _text(charter))
+    atomic_files.replace(_file(store), _text(charter))
 
 
 def migrated(config: Config, there: Charter, migration: Migration) -> Charter:
@@ -114,21 +116,21 @@ def migrated(config: Config, there: Charter, migration: Migration) -> Charter:
     return replace(
         there,
         fixed={**there.fixed, COLUMNS: dict(migration.after)},
-        editions=(*earlier, Edition(basis_of(config), _begun(config))),
+        editions=(*earlier, Edition(basis_of(config), _begun(FleetStore.of(config)))),
         migrations=(*there.migrations, migration),
         begun=None,
     )
 
 
-def former(config: Config) -> dict[str, Former]:
+def former(store: FleetStore) -> dict[str, Former]:
     """What became of the columns that were declared once and are not any more, by name."""
-    there = standing(config)
+    there = standing(store)
     return {} if there is None else former_columns(there.migrations)
 
 
-def retired(config: Config) -> dict[str, str]:
+def retired(store: FleetStore) -> dict[str, str]:
     """Name -> type of columns that the table `events` still has and that are declared no more."""
-    there = standing(config)
+    there = standing(store)
     return {} if there is None else retired_by(there.migrations)
 
 
@@ -142,7 +144,7 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
     if before == basis:
         return there
     try:
-        with leases.held(config, [name for name in JUDGING if name not in mine]):
+        with leases.held(FleetStore.of(config), [name for name in JUDGING if name not in mine]):
             return settled(config)
     except Busy as error:
         raise Busy(
@@ -152,20 +154,20 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
         ) from error
 
 
-def begin_topic(config: Config, topic: str) -> None:
+def begin_topic(store: FleetStore, topic: str) -> None:
     """For a topic that was made again: the newest edition holds from its start, whatever the old topic's offsets were.
 
     Only for who holds the leases of JUDGING.
     """
-    if not _file(config).exists():
+    if not _file(store).exists():
         return
-    there = _read(config)
+    there = _read(store)
     editions = tuple(
         replace(each, since={name: offsets for name, offsets in each.since.items() if name != topic})
         for each in there.editions
     )
     if editions != there.editions:
-        atomic_files.replace(_file(config), _text(replace(there, editions=editions)))
+        atomic_files.replace(_file(store), _text(replace(there, editions=editions)))
 
 
 COLUMNS = "fleet.columns"
@@ -198,16 +200,17 @@ def _edited(before: Basis, now: Basis) -> list[str]:
 
 
 def _refuse_changes(config: Config, there: Charter) -> None:
+    root = FleetStore.of(config).root
     if there.begun is not None:
         raise StoreError(
-            f"fleet {config.fleet.name} at {root(config)}: a migration of its columns was begun at {there.begun.at} "
-            f"and has not ended. {advice.END_IT}"
+            f"fleet {config.fleet.name} at {root}: a migration of its columns was begun at {there.begun.at} and has "
+            f"not ended. {advice.END_IT}"
         )
     was = {**there.fixed, COLUMNS: lasting(config, there.fixed.get(COLUMNS, {}))}
     for name, value in fixed(config).items():
         if was.get(name) != value:
             raise StoreError(
-                f"fleet {config.fleet.name} at {root(config)}: {changed(name, was.get(name), value)} "
+                f"fleet {config.fleet.name} at {root}: {changed(name, was.get(name), value)} "
                 + (_MIGRATE if name == COLUMNS else "what is stored would no longer mean the same. " + _PUT_BACK)
             )
 
@@ -224,11 +227,11 @@ def changed(name: str, before: Any, now: Any) -> str:
     return f"{name} was {json.dumps(before)} when it was made and is {json.dumps(now)} now;"
 
 
-def _begun(config: Config) -> dict[str, dict[str, int]]:
+def _begun(store: FleetStore) -> dict[str, dict[str, int]]:
     """Per topic and partition, the greatest end offset of any batch that ingest or score has begun."""
     begun: dict[str, dict[str, int]] = {}
     for query in JUDGING:
-        location = checkpoint(config, query)
+        location = store.checkpoint(query)
         newest = checkpoints.newest(location, "offsets")
         for text in checkpoints.offsets(location, newest) if newest is not None else ():
             for topic, partitions in _kafka(text).items():
@@ -246,12 +249,12 @@ def _kafka(text: str | None) -> dict[str, dict[str, int]]:
     return {str(topic): {str(at): int(offset) for at, offset in value.items()} for topic, value in said.items()}
 
 
-def _file(config: Config) -> Path:
-    return atomic_files.folder(root(config)) / FILE
+def _file(store: FleetStore) -> Path:
+    return store.folder / FILE
 
 
-def _read(config: Config) -> Charter:
-    said = json.loads(_file(config).read_text(encoding="utf-8"))
+def _read(store: FleetStore) -> Charter:
+    said = json.loads(_file(store).read_text(encoding="utf-8"))
     editions = tuple(Edition(_basis(each), each["since"]) for each in said["editions"])
     migrations = tuple(map(Migration.from_data, said.get("migrations", ())))
     begun = said.get("begun")

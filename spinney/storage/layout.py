@@ -1,93 +1,122 @@
-"""Where a fleet's things lie below its root, and the columns its tables have."""
+"""Where everything of a fleet is below its root folder, and the columns of its tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from schemas import tables
 from schemas.contract import Column, Contract
-from spinney.core.config import Config
+from spinney.core.config import Config, Fleet
+from spinney.storage import atomic_files
 
 
 @dataclass(frozen=True)
 class Directory:
-    """One directory of a table: one writing process.
+    """One directory of a table. Each is written by one process alone.
 
-    name: ``models/stream``, or ``events`` where the table is a single directory.
+    name: ``models/stream``, or ``events`` where the table has a single directory. uri: of its Delta table.
+    storage_options: credentials and settings of the store; left out of `repr`.
     """
 
     contract: Contract
     name: str
     uri: str
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
-def feature_sources(config: Config) -> dict[str, str]:
-    """Feature -> column of `events` that holds it, for those that do not stand in `event_time` itself."""
-    at = config.fleet.event_time
-    return {name: "event_time" if name == at else name for name in config.fleet.features if name != "event_time"}
+@dataclass(frozen=True)
+class FleetStore:
+    """The root folder of one fleet: its tables, checkpoints and other files, by path.
+
+    Functions that read or write tables take this in place of the whole configuration. Nothing is opened by making one.
+
+    fleet: the section `[fleet]`. root: URI or path, without a slash at its end. event_columns: name -> Spark SQL type
+    of what an event carries besides its id and time. label_inside: whether the label is a field of the event.
+    storage_options: credentials and settings of the store; left out of `repr`.
+    """
+
+    fleet: Fleet
+    root: str
+    event_columns: Mapping[str, str]
+    label_inside: bool
+    storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, config: Config) -> FleetStore:
+        """The store that a configuration names."""
+        root, options = config.storage.root.rstrip("/"), config.storage.options
+        return cls(config.fleet, root, config.event_columns, config.label_inside, options)
+
+    @property
+    def folder(self) -> Path:
+        """The root as an absolute path. Raises StoreError when it is not on a file system of this machine."""
+        return atomic_files.folder(self.root)
+
+    @property
+    def answer_type(self) -> str:
+        """Spark SQL type of `prediction` and of the label it is compared with: a number, or the name of a class."""
+        return "double" if self.fleet.task == "regression" else "string"
+
+    def contract(self, base: Contract) -> Contract:
+        """Return a table's contract as this fleet has it.
+
+        The declared columns are put in, and the types of answers and labels filled.
+        """
+        if base.name == tables.EVENTS.name:
+            extra = (Column(name, type_, "declared in fleet.columns") for name, type_ in self.event_columns.items())
+            return base.with_columns(*extra, after="event_time")
+        if base.name == tables.OUTCOMES.name:
+            target = self.fleet.columns[self.fleet.target]
+            return base.with_columns(Column("label", target, "the target", nullable=False), after="event_id")
+        if base.name in (tables.PREDICTIONS.name, tables.INCUMBENT.name):
+            types = {"prediction": self.answer_type, "label": self.answer_type}
+            columns = tuple(replace(column, type=types.get(column.name, column.type)) for column in base.columns)
+            return replace(base, columns=columns)
+        return base
+
+    def directories(self, base: Contract) -> tuple[Directory, ...]:
+        """Return the directories whose union is this table."""
+        contract, options = self.contract(base), self.storage_options
+        names = [f"{base.name}/{part}" for part in base.directories] or [base.name]
+        return tuple(Directory(contract, name, f"{self.root}/tables/{name}", options) for name in names)
+
+    def directory(self, base: Contract, part: str = "") -> Directory:
+        """Return one directory of a table. part: for `models/stream`, ``stream``. Raises KeyError: no such part."""
+        name = f"{base.name}/{part}" if part else base.name
+        for directory in self.directories(base):
+            if directory.name == name:
+                return directory
+        raise KeyError(f"table {base.name} has no directory {part!r}")
+
+    def every_directory(self) -> Iterator[Directory]:
+        """Yield the directories of all tables."""
+        for base in tables.ALL:
+            yield from self.directories(base)
+
+    def checkpoint(self, query: str) -> str:
+        """Return where a query keeps its checkpoint."""
+        return f"{self.root}/checkpoints/{query}"
 
 
-def possible_features(config: Config) -> tuple[str, ...]:
-    """Every column that a model of this fleet may have been fitted on: `features` may be edited, columns may not."""
-    fleet = config.fleet
-    names = (name for name in config.event_columns if name != fleet.target)
-    return _beside_event_time(config, (fleet.event_time, *names))
+def feature_sources(fleet: Fleet) -> dict[str, str]:
+    """Feature -> column of `events` that holds it, for the features that are not `event_time` itself."""
+    at = fleet.event_time
+    return {name: "event_time" if name == at else name for name in fleet.features if name != "event_time"}
 
 
-def _beside_event_time(config: Config, names: Iterable[str]) -> tuple[str, ...]:
-    """An event's time stands in `event_time` whatever the fleet calls it."""
-    at = config.fleet.event_time
-    wanted = (name for name in names if name != "event_time")
-    return tuple(f"event_time AS `{name}`" if name == at else f"`{name}`" for name in wanted)
+def possible_features(store: FleetStore) -> tuple[str, ...]:
+    """Spark SQL expressions of every column that a model of this fleet may have been fitted on.
+
+    Not `features` alone: that may be edited, columns may not.
+    """
+    fleet = store.fleet
+    names = (name for name in store.event_columns if name != fleet.target)
+    return _with_event_time_renamed(fleet.event_time, (fleet.event_time, *names))
 
 
-def answer_type(config: Config) -> str:
-    """Spark SQL type of `prediction`, and of the label that it is compared with: a number, or the name of a class."""
-    return "double" if config.fleet.task == "regression" else "string"
-
-
-def contract(config: Config, base: Contract) -> Contract:
-    """A table's contract as this fleet has it: declared columns put in, types of answers and labels filled."""
-    if base.name == tables.EVENTS.name:
-        extra = (Column(name, type_, "declared in fleet.columns") for name, type_ in config.event_columns.items())
-        return base.with_columns(*extra, after="event_time")
-    if base.name == tables.OUTCOMES.name:
-        target = config.fleet.columns[config.fleet.target]
-        return base.with_columns(Column("label", target, "the target", nullable=False), after="event_id")
-    if base.name in (tables.PREDICTIONS.name, tables.INCUMBENT.name):
-        types = {"prediction": answer_type(config), "label": answer_type(config)}
-        columns = tuple(replace(each, type=types.get(each.name, each.type)) for each in base.columns)
-        return replace(base, columns=columns)
-    return base
-
-
-def root(config: Config) -> str:
-    return config.storage.root.rstrip("/")
-
-
-def directories(config: Config, base: Contract) -> tuple[Directory, ...]:
-    """The directories whose union is this table."""
-    full = contract(config, base)
-    if not base.directories:
-        return (Directory(full, base.name, f"{root(config)}/tables/{base.name}"),)
-    return tuple(
-        Directory(full, f"{base.name}/{part}", f"{root(config)}/tables/{base.name}/{part}") for part in base.directories
-    )
-
-
-def directory(config: Config, base: Contract, part: str = "") -> Directory:
-    for each in directories(config, base):
-        if each.name == (f"{base.name}/{part}" if part else base.name):
-            return each
-    msg = f"table {base.name} has no directory {part!r}"
-    raise KeyError(msg)
-
-
-def every_directory(config: Config) -> Iterator[Directory]:
-    for base in tables.ALL:
-        yield from directories(config, base)
-
-
-def checkpoint(config: Config, query: str) -> str:
-    return f"{root(config)}/checkpoints/{query}"
+def _with_event_time_renamed(event_time: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The table has an event's time as `event_time`, whatever name the fleet has for it."""
+    others = (name for name in names if name != "event_time")
+    return tuple(f"event_time AS `{name}`" if name == event_time else f"`{name}`" for name in others)

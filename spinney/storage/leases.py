@@ -16,10 +16,8 @@ from filelock import FileLock, Timeout
 
 from schemas.vocabulary import STREAMING, QueryName
 from spinney.core.champions.champion import PEOPLE
-from spinney.core.config import Config
 from spinney.core.errors import Busy
-from spinney.storage.atomic_files import folder
-from spinney.storage.layout import root
+from spinney.storage.layout import FleetStore
 
 REGISTRY, REPLAY, TRACKING = "registry", "replay", "tracking"
 """Of those who write elsewhere: MLflow's registered model, dead letters sent again, MLflow's runs."""
@@ -29,12 +27,12 @@ EVERY = (*(each.value for each in (*STREAMING, QueryName.WEEKLY)), PEOPLE, REGIS
 
 
 @contextmanager
-def held(config: Config, names: Iterable[str]) -> Iterator[None]:
+def held(store: FleetStore, names: Iterable[str]) -> Iterator[None]:
     """Hold the leases of these queries. Raises Busy when another process holds one, ValueError for one not in EVERY."""
     names = list(names)
     if unknown := [name for name in names if name not in EVERY]:
         raise ValueError(f"leases {', '.join(unknown)}: expected names of EVERY")
-    place = folder(root(config)) / "leases"
+    place = store.folder / "leases"
     place.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         for name in names:
@@ -43,7 +41,7 @@ def held(config: Config, names: Iterable[str]) -> Iterator[None]:
                 stack.enter_context(FileLock(file).acquire(timeout=0))
             except Timeout as error:
                 raise Busy(
-                    f"query {name} of fleet {config.fleet.name}: another process runs it ({_holder(place, name)}, "
+                    f"query {name} of fleet {store.fleet.name}: another process runs it ({_holder(place, name)}, "
                     f"lease {file}); stop that one first"
                 ) from error
             (place / f"{name}.holder").write_text(f"pid {os.getpid()}")

@@ -7,18 +7,17 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-from spinney.core.config import Config
 from spinney.core.errors import SetupError
 from spinney.core.models.signing import Signer
-from spinney.storage.atomic_files import FOR_ME, create, folder
-from spinney.storage.layout import root
+from spinney.storage.atomic_files import FOR_ME, create
+from spinney.storage.layout import FleetStore
 
 KEY = "SPINNEY_SIGNING_KEY"
 OLD_KEYS = "SPINNEY_SIGNING_KEYS_OLD"
 FILE = "signing.key"
 
 
-def signer(config: Config, environment: Mapping[str, str] | None = None) -> Signer:
+def signer(store: FleetStore, environment: Mapping[str, str] | None = None) -> Signer:
     """The signer of a fleet. Older keys, separated by commas, still verify.
 
     Raises SetupError when there is no key.
@@ -27,7 +26,7 @@ def signer(config: Config, environment: Mapping[str, str] | None = None) -> Sign
     old = tuple(key.strip().encode() for key in environment.get(OLD_KEYS, "").split(",") if key.strip())
     if named := _named(environment):
         return Signer(named, old)
-    file = _file(config)
+    file = _file(store)
     if not file.is_file():
         raise SetupError(
             f"signing key: none in {KEY} and no file {file}; "
@@ -36,11 +35,11 @@ def signer(config: Config, environment: Mapping[str, str] | None = None) -> Sign
     return Signer(file.read_bytes().strip(), old)
 
 
-def ensure_key(config: Config, environment: Mapping[str, str] | None = None) -> bool:
+def ensure_key(store: FleetStore, environment: Mapping[str, str] | None = None) -> bool:
     """Make the file when neither it nor the variable is there; whether it was made."""
     if _named(os.environ if environment is None else environment):
         return False
-    return create(_file(config), secrets.token_hex(32).encode(), FOR_ME)
+    return create(_file(store), secrets.token_hex(32).encode(), FOR_ME)
 
 
 def _named(environment: Mapping[str, str]) -> bytes:
@@ -48,5 +47,5 @@ def _named(environment: Mapping[str, str]) -> bytes:
     return environment.get(KEY, "").strip().encode()
 
 
-def _file(config: Config) -> Path:
-    return folder(root(config)) / FILE
+def _file(store: FleetStore) -> Path:
+    return store.folder / FILE

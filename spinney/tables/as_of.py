@@ -11,8 +11,8 @@ import difflib
 from datetime import UTC, datetime
 
 from schemas import tables
-from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
 from spinney.tables.lookup import Equal
 
@@ -20,7 +20,7 @@ SHOWN = 3
 CLOCK = "the wall clock on which models were promoted, in UTC"
 
 
-def moment_of(config: Config, named: str | datetime) -> datetime:
+def moment_of(store: FleetStore, named: str | datetime) -> datetime:
     """The wall-clock time that is meant. A round, or a person's step, stands for the moment at which it decided.
 
     named: a time, in UTC where it names no zone, or as ISO 8601 (``2026-11-20``, ``2026-11-20T18:00Z``), or a round_id
@@ -32,9 +32,9 @@ def moment_of(config: Config, named: str | datetime) -> datetime:
         try:
             at = datetime.fromisoformat(named)
         except ValueError:
-            return _of_round(config, named)
+            return _of_round(store, named)
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    _refuse_unknown(config, at)
+    _refuse_unknown(store, at)
     return at
 
 
@@ -43,8 +43,8 @@ def shown(at: datetime) -> str:
     return f"{at.astimezone(UTC).isoformat(sep=' ', timespec='seconds').removesuffix('+00:00')}, by {CLOCK}"
 
 
-def _refuse_unknown(config: Config, at: datetime) -> None:
-    now, first = datetime.now(UTC), lookup.least(config, tables.PROMOTIONS, "decided_at")
+def _refuse_unknown(store: FleetStore, at: datetime) -> None:
+    now, first = datetime.now(UTC), lookup.least(store, tables.PROMOTIONS, "decided_at")
     if first is None:
         expected, remedy = "a moment at which some model answered", "none was ever promoted: run spinney retrain --all"
     elif at < first:
@@ -54,20 +54,20 @@ def _refuse_unknown(config: Config, at: datetime) -> None:
     else:
         return
     raise StoreError(
-        f"fleet {config.fleet.name}: expected {expected}, by {CLOCK}; got {at.isoformat()}: {remedy}. It is not the "
+        f"fleet {store.fleet.name}: expected {expected}, by {CLOCK}; got {at.isoformat()}: {remedy}. It is not the "
         "time of events; rounds by name do as well: `spinney why --json` has them"
     )
 
 
-def _of_round(config: Config, named: str) -> datetime:
+def _of_round(store: FleetStore, named: str) -> datetime:
     for base, column in ((tables.ROUNDS, "started_at"), (tables.PROMOTIONS, "decided_at")):
-        found = lookup.dicts(lookup.every(config, base, [column], Equal("round_id", named)))
+        found = lookup.dicts(lookup.every(store, base, [column], Equal("round_id", named)))
         if found:
             at: datetime = max(row[column] for row in found)
             return at
-    known = lookup.every(config, tables.ROUNDS, ["round_id"]).column("round_id").to_pylist()
+    known = lookup.every(store, tables.ROUNDS, ["round_id"]).column("round_id").to_pylist()
     near = ", ".join(difflib.get_close_matches(named, known, n=SHOWN, cutoff=0.0)) or "none yet"
     raise StoreError(
-        f"fleet {config.fleet.name}: expected a time like 2026-11-20T18:00Z, or a round that was recorded; got "
+        f"fleet {store.fleet.name}: expected a time like 2026-11-20T18:00Z, or a round that was recorded; got "
         f"{named!r}. The nearest rounds are: {near}"
     )

@@ -22,8 +22,8 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.storage import charter, crashpoints, layout
-from spinney.storage.layout import Directory
+from spinney.storage import charter, crashpoints
+from spinney.storage.layout import Directory, FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
 if TYPE_CHECKING:  # commands that only look something up need neither Spark nor Arrow's datasets, which import pandas
@@ -55,26 +55,27 @@ def create_tables(config: Config) -> list[str]:
     Raises StoreError when a table is there with other columns, or something fixed was changed.
     """
     charter.ensure_kept(config)
+    store = FleetStore.of(config)
     made = []
-    for directory in layout.every_directory(config):
-        table = opened(config, directory)
+    for directory in store.every_directory():
+        table = opened(directory)
         if table is None:
-            _create(config, directory)
+            _create(directory)
             made.append(directory.name)
             continue
-        _refuse_other_columns(config, directory, table)
+        _refuse_other_columns(store, directory, table)
         _add_new_columns(directory, table)
     return made
 
 
-def _create(config: Config, directory: Directory) -> None:
+def _create(directory: Directory) -> None:
     DeltaTable.create(
         directory.uri,
         Schema.from_arrow(arrow_schema(directory.contract)),
         mode="ignore",
         partition_by=list(directory.contract.partitioned_by) or None,
         configuration=dict(PROPERTIES),
-        storage_options=dict(config.storage.options) or None,
+        storage_options=dict(directory.storage_options) or None,
     )
 
 
@@ -92,9 +93,9 @@ def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
         table.alter.add_columns(new)
 
 
-def _refuse_other_columns(config: Config, directory: Directory, table: DeltaTable) -> None:
+def _refuse_other_columns(store: FleetStore, directory: Directory, table: DeltaTable) -> None:
     new = {each.name for each in _new_columns(directory, table)}
-    retired = charter.retired(config) if directory.contract.name == tables.EVENTS.name else {}
+    retired = charter.retired(store) if directory.contract.name == tables.EVENTS.name else {}
     there = {each.name: each.type for each in table.schema().fields if each.name not in retired}
     fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
     wanted = {each.name: each.type for each in fields if each.name not in new}
@@ -118,10 +119,10 @@ def _said(kind: Any) -> str:
     return str(getattr(kind, "type", kind))
 
 
-def opened(config: Config, directory: Directory) -> DeltaTable | None:
+def opened(directory: Directory) -> DeltaTable | None:
     """The table as it stands, or None when it was never made."""
     try:
-        return DeltaTable(directory.uri, storage_options=dict(config.storage.options) or None)
+        return DeltaTable(directory.uri, storage_options=dict(directory.storage_options) or None)
     except TableNotFoundError:
         return None
 
@@ -133,17 +134,14 @@ def dataset(table: DeltaTable) -> ds.Dataset:
     return table_files.dataset(table)
 
 
-def version(config: Config, directory: Directory) -> int:
+def version(directory: Directory) -> int:
     """Its newest version. Raises StoreError when the table was never made."""
-    table = opened(config, directory)
-    if table is None:
-        raise not_made(directory)
-    return int(table.version())
+    return int(existing(directory).version())
 
 
-def existing(config: Config, directory: Directory) -> DeltaTable:
+def existing(directory: Directory) -> DeltaTable:
     """A directory as it is now. Raises StoreError when it was never made."""
-    table = opened(config, directory)
+    table = opened(directory)
     if table is None:
         raise not_made(directory)
     return table
@@ -155,18 +153,15 @@ def not_made(directory: Directory) -> StoreError:
 
 
 def read(
-    config: Config, base: Contract, columns: list[str] | None = None, where: ds.Expression | None = None
+    store: FleetStore, base: Contract, columns: list[str] | None = None, where: ds.Expression | None = None
 ) -> pa.Table:
     """A table as Arrow, all its directories: whole, or some of it. Spark reads the large ones.
 
     Raises StoreError when one was never made.
     """
     parts = []
-    for directory in layout.directories(config, base):
-        table = opened(config, directory)
-        if table is None:
-            raise not_made(directory)
-        part = dataset(table).to_table(columns, filter=where)
+    for directory in store.directories(base):
+        part = dataset(existing(directory)).to_table(columns, filter=where)
         wanted = arrow_schema(directory.contract)
         names = columns or wanted.names
         parts.append(pa.table([part.column(name).cast(wanted.field(name).type) for name in names], names=names))
@@ -181,9 +176,9 @@ def frame(spark: SparkSession, directory: Directory, at: int | None = None) -> D
     return reader.load(directory.uri)
 
 
-def pins(config: Config, *bases: Contract) -> dict[str, int]:
+def pins(store: FleetStore, *bases: Contract) -> dict[str, int]:
     """Directory name -> its version now, for every directory of these tables."""
-    return {each.name: version(config, each) for base in bases for each in layout.directories(config, base)}
+    return {each.name: version(each) for base in bases for each in store.directories(base)}
 
 
 @dataclass(frozen=True)
@@ -207,8 +202,7 @@ class Writer:
     checkpoint: the id of the query's checkpoint; batch ids mean nothing outside it.
     """
 
-    def __init__(self, config: Config, directory: Directory, query: str, checkpoint: str) -> None:
-        self._config = config
+    def __init__(self, directory: Directory, query: str, checkpoint: str) -> None:
         self._directory = directory
         self._open()
         self._query = query
@@ -219,10 +213,7 @@ class Writer:
             self._look_back(None)
 
     def _open(self) -> None:
-        table = opened(self._config, self._directory)
-        if table is None:
-            raise not_made(self._directory)
-        self._table, self._opened_at = table, time.monotonic()
+        self._table, self._opened_at = existing(self._directory), time.monotonic()
 
     def _look_back(self, commits: int | None) -> None:
         """Read the last commit of each step out of so many of the newest; None: all that there are."""

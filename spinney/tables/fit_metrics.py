@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from schemas import tables
-from spinney.core.config import Config
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 
-def of_models(config: Config, model_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+def of_models(store: FleetStore, model_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """model_id -> its attempt's metrics; a model that is stored nowhere is left out."""
     wanted = ds.field("model_id").isin(pa.array([*model_ids], pa.string()))
-    rows = delta.read(config, tables.MODELS, ["model_id", "metrics"], wanted).to_pylist()
+    rows = delta.read(store, tables.MODELS, ["model_id", "metrics"], wanted).to_pylist()
     return {row["model_id"]: json.loads(row["metrics"] or "{}") for row in rows}

@@ -14,7 +14,6 @@ import pyarrow.dataset as ds
 from schemas import tables
 from spinney.core.champions.champion import champion
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.config import Config
 from spinney.core.recipes.recipe import Feature
 from spinney.core.reporting.incumbent_comparison import (
     Comparison,
@@ -25,22 +24,23 @@ from spinney.core.reporting.incumbent_comparison import (
     measure_of,
 )
 from spinney.core.training.training_rows import label_text
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 _IDENTITY = ["group_key", "event_id"]
 
 
-def compared(config: Config, champions: Champions) -> Comparison:
+def compared(store: FleetStore, champions: Champions) -> Comparison:
     """The incumbent and the fleet on the same rows. champions: those of now."""
-    measure, per_row = measure_of(str(config.fleet.task), str(config.fleet.loss))
-    said = delta.read(config, tables.INCUMBENT, [*_IDENTITY, "prediction"]).to_pandas()
+    measure, per_row = measure_of(str(store.fleet.task), str(store.fleet.loss))
+    said = delta.read(store, tables.INCUMBENT, [*_IDENTITY, "prediction"]).to_pandas()
     said = said.rename(columns={"prediction": "incumbent"})
     if said.empty:
         return comparison(measure, [])
-    labels = _labels(config, said)
-    found = by_answers(_both(config, said, labels), per_row)
-    if config.fleet.task == "regression":
-        fits = _fits(config, champions)
+    labels = _labels(store, said)
+    found = by_answers(_both(store, said, labels), per_row)
+    if store.fleet.task == "regression":
+        fits = _fits(store, champions)
         mine = labels[labels["group_key"].isin(list(fits))].merge(said, on=_IDENTITY, how="left")
         for key, rows in mine.groupby("group_key"):
             fit, row = fits[str(key)]
@@ -49,41 +49,41 @@ def compared(config: Config, champions: Champions) -> Comparison:
     return comparison(measure, found)
 
 
-def _labels(config: Config, said: pd.DataFrame) -> pd.DataFrame:
+def _labels(store: FleetStore, said: pd.DataFrame) -> pd.DataFrame:
     """_IDENTITY, event_time, ingested_at, label, observed_at (null where it was inside) of groups with an incumbent."""
-    fleet = config.fleet
+    fleet = store.fleet
     mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
-    inside = [fleet.target] if config.label_inside else []
-    events = delta.read(config, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], mine).to_pandas()
-    if config.label_inside:
+    inside = [fleet.target] if store.label_inside else []
+    events = delta.read(store, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], mine).to_pandas()
+    if store.label_inside:
         never = pd.Series(pd.NaT, index=events.index, dtype="datetime64[us, UTC]")
         labels = events.rename(columns={fleet.target: "label"}).assign(observed_at=never)
     else:
-        outcomes = delta.read(config, tables.OUTCOMES, [*_IDENTITY, "label", "observed_at"], mine).to_pandas()
+        outcomes = delta.read(store, tables.OUTCOMES, [*_IDENTITY, "label", "observed_at"], mine).to_pandas()
         # Of a label that came twice the first counts, as in the fit.
         first = outcomes.sort_values(["observed_at", "label"]).drop_duplicates(_IDENTITY)
         labels = events.merge(first, on=_IDENTITY)
     known: pd.DataFrame = labels[labels["label"].notna()]
-    return known.assign(label=_as_answers(config, known["label"]))
+    return known.assign(label=_as_answers(store, known["label"]))
 
 
-def _as_answers(config: Config, labels: pd.Series[Any]) -> pd.Series[Any]:
+def _as_answers(store: FleetStore, labels: pd.Series[Any]) -> pd.Series[Any]:
     """Of the type of answers: numbers, or the names of classes."""
-    if config.fleet.task == "regression":
+    if store.fleet.task == "regression":
         return labels.astype("float64")
-    target = Feature(config.fleet.target, config.fleet.columns[config.fleet.target])
+    target = Feature(store.fleet.target, store.fleet.columns[store.fleet.target])
     return labels.map(lambda value: label_text(value, target)).astype(object)
 
 
-def _both(config: Config, said: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+def _both(store: FleetStore, said: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     """Mature rows that both answered, as `by_answers` takes them."""
     mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
     answered = delta.read(
-        config, tables.PREDICTIONS, [*_IDENTITY, "event_time", "prediction", "model_id"], mine
+        store, tables.PREDICTIONS, [*_IDENTITY, "event_time", "prediction", "model_id"], mine
     ).to_pandas()
-    clock = datetime.now(UTC) if config.fleet.clock == "wall" else answered["event_time"].max()
-    answered = answered[answered["event_time"] + config.fleet.label_delay <= clock].drop_duplicates(_IDENTITY)
-    models = delta.read(config, tables.MODELS, ["model_id", "trained_through"], ds.field("model_id").is_valid())
+    clock = datetime.now(UTC) if store.fleet.clock == "wall" else answered["event_time"].max()
+    answered = answered[answered["event_time"] + store.fleet.label_delay <= clock].drop_duplicates(_IDENTITY)
+    models = delta.read(store, tables.MODELS, ["model_id", "trained_through"], ds.field("model_id").is_valid())
     through = models.to_pandas().drop_duplicates("model_id")
     both = answered.merge(said, on=_IDENTITY).merge(
         labels[[*_IDENTITY, "label"]].drop_duplicates(_IDENTITY), on=_IDENTITY
@@ -95,10 +95,10 @@ def _both(config: Config, said: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFr
 _FIT = ["group_key", "model_id", "rows", "trained_from", "trained_through", "fitted_at", "clock", "metrics"]
 
 
-def _fits(config: Config, champions: Champions) -> dict[str, tuple[HeldOut, Mapping[str, Any]]]:
+def _fits(store: FleetStore, champions: Champions) -> dict[str, tuple[HeldOut, Mapping[str, Any]]]:
     """Group -> what is stored of its champion's fit, where no gate chose it by the rows held out."""
     current = {key: row.model_id for key, history in champions.histories.items() if (row := champion(history))}
-    stored = delta.read(config, tables.MODELS, _FIT, ds.field("model_id").is_valid()).to_pylist()
+    stored = delta.read(store, tables.MODELS, _FIT, ds.field("model_id").is_valid()).to_pylist()
     return {
         row["group_key"]: (fit, row)
         for row in stored

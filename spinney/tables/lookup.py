@@ -18,9 +18,7 @@ from deltalake import DeltaTable, QueryBuilder
 
 from schemas.contract import Contract
 from spinney.core import keys, timestamps
-from spinney.core.config import Config
-from spinney.storage import layout
-from spinney.storage.layout import Directory
+from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -114,39 +112,39 @@ class Wanted:
             yield " AND ".join(all_of + ([str(self.until)] if self.until else []))
 
 
-def rows(config: Config, base: Contract, columns: Sequence[str], wanted: Wanted) -> pa.Table:
+def rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: Wanted) -> pa.Table:
     """These rows from every directory of a table, in no order.
 
     Raises StoreError when the table was never made.
     """
-    found = list(batches(config, base, columns, wanted))
-    return pa.Table.from_batches(found, _schema(layout.contract(config, base), columns))
+    found = list(batches(store, base, columns, wanted))
+    return pa.Table.from_batches(found, _schema(store.contract(base), columns))
 
 
-def batches(config: Config, base: Contract, columns: Sequence[str], wanted: Wanted) -> Iterator[pa.RecordBatch]:
+def batches(store: FleetStore, base: Contract, columns: Sequence[str], wanted: Wanted) -> Iterator[pa.RecordBatch]:
     """The same batch by batch, for what may be large."""
-    for directory, table in _opened(config, base):
-        yield from in_directory(config, table, directory, columns, wanted)
+    for directory, table in _opened(store, base):
+        yield from in_directory(store, table, directory, columns, wanted)
 
 
-def every(config: Config, base: Contract, columns: Sequence[str], *where: Condition | None) -> pa.Table:
+def every(store: FleetStore, base: Contract, columns: Sequence[str], *where: Condition | None) -> pa.Table:
     """All rows of a table that meet all conditions. Raises StoreError when it was never made."""
-    schema = _schema(layout.contract(config, base), columns)
+    schema = _schema(store.contract(base), columns)
     found: list[pa.RecordBatch] = []
-    for _, table in _opened(config, base):
+    for _, table in _opened(store, base):
         found += (batch.cast(schema) for batch in _query(table, _names(columns), _all_of(where)))
     return pa.Table.from_batches(found, schema)
 
 
-def count(config: Config, base: Contract) -> int:
+def count(store: FleetStore, base: Contract) -> int:
     """How many rows a table has, by its log alone. Raises StoreError when it was never made."""
-    return sum(int(table.count()) for _, table in _opened(config, base))
+    return sum(int(table.count()) for _, table in _opened(store, base))
 
 
-def least(config: Config, base: Contract, column: str) -> datetime | None:
+def least(store: FleetStore, base: Contract, column: str) -> datetime | None:
     """The least time in a column; None where the table has none. Raises StoreError when it was never made."""
     found: list[datetime] = []
-    for _, table in _opened(config, base):
+    for _, table in _opened(store, base):
         for batch in _query(table, f"min({_quoted(column)}) AS least", ""):
             found += [row["least"] for row in dicts(batch) if row["least"] is not None]
     return min(found, default=None)
@@ -164,35 +162,32 @@ def dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def group_keys(config: Config, base: Contract, *where: Condition | None) -> list[str]:
+def group_keys(store: FleetStore, base: Contract, *where: Condition | None) -> list[str]:
     """The keys that stand in such rows, each once, sorted: groups and parents. In memory are the keys alone.
 
     Raises StoreError when the table was never made.
     """
     found: set[str] = set()
-    for _, table in _opened(config, base):
+    for _, table in _opened(store, base):
         for batch in _query(table, "DISTINCT group_key", _all_of(where)):
             found.update(batch.column(0).to_pylist())
     return sorted(found - {None})
 
 
-def _opened(config: Config, base: Contract) -> Iterator[tuple[Directory, DeltaTable]]:
-    for directory in layout.directories(config, base):
-        table = delta.opened(config, directory)
-        if table is None:
-            raise delta.not_made(directory)
-        yield directory, table
+def _opened(store: FleetStore, base: Contract) -> Iterator[tuple[Directory, DeltaTable]]:
+    for directory in store.directories(base):
+        yield directory, delta.existing(directory)
 
 
 def in_directory(
-    config: Config, table: DeltaTable, directory: Directory, columns: Sequence[str], wanted: Wanted
+    store: FleetStore, table: DeltaTable, directory: Directory, columns: Sequence[str], wanted: Wanted
 ) -> Iterator[pa.RecordBatch]:
     """These rows of one opened directory, batch by batch."""
     schema = _schema(directory.contract, columns)
     if len(wanted.group_keys) > MOST:
         yield from (batch.cast(schema) for batch in _scanned(table, columns, wanted))
         return
-    for where in wanted.conditions(config.fleet.shards):
+    for where in wanted.conditions(store.fleet.shards):
         yield from (batch.cast(schema) for batch in _query(table, _names(columns), where))
 
 

@@ -14,60 +14,59 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import tables
-from spinney.core.config import Config
 from spinney.core.errors import Corrupt
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.recipes.recipe_change import as_now, obstacle
 from spinney.storage import atomic_files, charter
-from spinney.storage.layout import root
+from spinney.storage.layout import FleetStore
 from spinney.tables.recipe_names import FOLDER
 from spinney.tables.snapshot import Wanted, snapshots
 
 
-def keep(config: Config, signer: Signer, recipe: Recipe) -> None:
+def keep(store: FleetStore, signer: Signer, recipe: Recipe) -> None:
     """Store a recipe, unless it is there already under one of the signer's keys."""
-    file = folder(config) / f"{recipe.recipe_id}.json"
+    file = folder(store) / f"{recipe.recipe_id}.json"
     if _read(file, signer) is None:
         text = recipe.text
         signature = signer.sign(_claim(recipe.recipe_id), text.encode())
         atomic_files.replace(file, json.dumps({"recipe": text, "signature": signature.hex()}).encode())
 
 
-def stored(config: Config, signer: Signer) -> dict[str, Recipe]:
+def stored(store: FleetStore, signer: Signer) -> dict[str, Recipe]:
     """All recipes by recipe_id whose signature holds."""
-    found = {file.stem: _read(file, signer) for file in sorted(folder(config).glob("*.json"))}
+    found = {file.stem: _read(file, signer) for file in sorted(folder(store).glob("*.json"))}
     return {name: recipe for name, recipe in found.items() if recipe is not None}
 
 
-def with_earlier(config: Config, signer: Signer, today: Recipe) -> Recipe:
+def with_earlier(store: FleetStore, signer: Signer, today: Recipe) -> Recipe:
     """Today's recipe with all earlier ones that can be fitted again, on the columns as they are now."""
-    others, today = stored(config, signer), with_renamed(config, today)
+    others, today = stored(store, signer), with_renamed(store, today)
     others.pop(today.recipe_id, None)
     able = ((name, as_now(each, today)) for name, each in others.items() if obstacle(each, today) is None)
     return replace(today, earlier=tuple(able))
 
 
-def with_renamed(config: Config, today: Recipe) -> Recipe:
+def with_renamed(store: FleetStore, today: Recipe) -> Recipe:
     """Today's recipe, knowing what its features were called before a migration."""
-    renamed = ((name, mine.now) for name, mine in sorted(charter.former(config).items()) if mine.now is not None)
+    renamed = ((name, mine.now) for name, mine in sorted(charter.former(store).items()) if mine.now is not None)
     return replace(today, renamed=tuple(renamed))
 
 
-def of_models(config: Config, model_ids: pa.Array, wanted: Wanted) -> pa.Table:
+def of_models(store: FleetStore, model_ids: pa.Array, wanted: Wanted) -> pa.Table:
     """Of each of these models, in their order: recipe_id and trained_through; null where no such model is stored.
 
     wanted: where the rows of their groups are.
     """
     names = {name: name for name in ("model_id", "recipe_id", "trained_through")}
     named = pc.field("model_id").isin(pc.unique(model_ids).drop_null())
-    models = pa.concat_tables([each.read(names, wanted, named) for each in snapshots(config, tables.MODELS)])
+    models = pa.concat_tables([each.read(names, wanted, named) for each in snapshots(store, tables.MODELS)])
     place = pc.index_in(model_ids, value_set=models.column("model_id").combine_chunks(), skip_nulls=True)
     return models.select(["recipe_id", "trained_through"]).take(place)
 
 
-def folder(config: Config) -> Path:
-    return atomic_files.folder(root(config)) / FOLDER
+def folder(store: FleetStore) -> Path:
+    return store.folder / FOLDER
 
 
 def _claim(recipe_id: str) -> Claim:

@@ -16,11 +16,9 @@ import pyarrow.dataset as ds
 
 from schemas.contract import Contract
 from spinney.core.arrow_types import arrow_type
-from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.keys import shard_of
-from spinney.storage import layout
-from spinney.storage.layout import Directory
+from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.table_files import (
@@ -153,17 +151,17 @@ def wanted_of(group_keys: Sequence[str], shards: int) -> Wanted:
     return Shards(min(mine), max(mine))
 
 
-def snapshot(config: Config, directory: Directory, at: int | None = None) -> Snapshot:
+def snapshot(directory: Directory, at: int | None = None) -> Snapshot:
     """A directory as of a version; None: the newest. Raises StoreError when it was never made."""
-    table = delta.existing(config, directory)
+    table = delta.existing(directory)
     if at is not None and at != table.version():
         table.load_as_version(at)
     return Snapshot(directory.name, directory.contract, folder(table), tuple(files(table)))
 
 
-def snapshots(config: Config, base: Contract, pins: Mapping[str, int] | None = None) -> list[Snapshot]:
+def snapshots(store: FleetStore, base: Contract, pins: Mapping[str, int] | None = None) -> list[Snapshot]:
     """The directories of a table, each as of its pinned version."""
-    return [snapshot(config, each, (pins or {}).get(each.name)) for each in layout.directories(config, base)]
+    return [snapshot(each, (pins or {}).get(each.name)) for each in store.directories(base)]
 
 
 def _rows_of(wanted: Wanted) -> ds.Expression:

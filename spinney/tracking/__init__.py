@@ -26,6 +26,7 @@ from spinney.core.config import Config
 from spinney.core.config.secrets import masked
 from spinney.core.errors import Busy
 from spinney.storage import charter, leases
+from spinney.storage.layout import FleetStore
 from spinney.tracking import backlog
 from spinney.tracking.group_runs import Nest
 from spinney.tracking.rounds import by_run, newest_of_stream, over, tell
@@ -135,7 +136,7 @@ def deliver(config: Config, watch: Watch | None = None, *, ends_stream: bool = F
     recorded = backlog.opened(config)
     if config.tracking.mode == "off" or backlog.is_empty(recorded):
         return 0
-    with leases.held(config, [leases.TRACKING]), Server(config, watch or Watch()) as server:
+    with leases.held(FleetStore.of(config), [leases.TRACKING]), Server(config, watch or Watch()) as server:
         return _deliver(config, recorded, server, ends_stream=ends_stream)
 
 

@@ -14,7 +14,7 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import Decision
 from spinney.core.config import Config
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -55,7 +55,7 @@ def of_round(config: Config, row: Mapping[str, Any]) -> pa.Table:
 
 def payloads(config: Config, row: Mapping[str, Any], at_once: int = 64) -> Iterator[dict[str, Any]]:
     """group_key, model_id, codec, payload and signature of each attempt of the round: a few in memory at a time."""
-    stored = delta.opened(config, directory(config, tables.MODELS, str(row["kind"])))
+    stored = delta.opened(FleetStore.of(config).directory(tables.MODELS, str(row["kind"])))
     assert stored is not None, "made before any round"
     names = ["group_key", "model_id", "codec", "payload", "signature"]
     batches = delta.dataset(stored).to_batches(
@@ -74,7 +74,7 @@ def flat(metrics: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _read(config: Config, base: Contract, row: Mapping[str, Any], names: tuple[str, ...]) -> pa.Table:
-    stored = delta.opened(config, directory(config, base, str(row["kind"])))
+    stored = delta.opened(FleetStore.of(config).directory(base, str(row["kind"])))
     assert stored is not None, "made before any round"
     kinds = arrow_schema(base)
     found = delta.dataset(stored).to_table(list(names), filter=_mine(row))

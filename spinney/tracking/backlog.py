@@ -11,8 +11,7 @@ from deltalake import DeltaTable
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
-from spinney.storage import layout
-from spinney.storage.layout import Directory
+from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, lookup
 from spinney.tracking.rounds import kind_of, today
 from spinney.tracking.runs import Run
@@ -45,8 +44,8 @@ class Lookout:
 def opened(config: Config) -> Opened:
     """The directories of `rounds`, by who writes them. Raises StoreError when one was never made."""
     found = {}
-    for directory in layout.directories(config, tables.ROUNDS):
-        table = delta.opened(config, directory)
+    for directory in FleetStore.of(config).directories(tables.ROUNDS):
+        table = delta.opened(directory)
         if table is None:
             raise delta.not_made(directory)
         found[RoundKind(directory.name.rpartition("/")[2])] = (directory, table)

@@ -21,6 +21,7 @@ from spinney.core.errors import Corrupt
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.models.sklearn_export import GroupModel
 from spinney.storage import signing_key
+from spinney.storage.layout import FleetStore
 from spinney.tracking import attempts
 from spinney.tracking.rounds import LONGEST_NAME, log, parameters, step
 from spinney.tracking.runs import Run, each_once, milliseconds, unfinished
@@ -65,7 +66,7 @@ class Nest:
         left = {key for key in tried if key not in there or unfinished(there[key])}
         if not left:
             return
-        signer = signing_key.signer(self.config)
+        signer = signing_key.signer(FleetStore.of(self.config))
         shared = parameters(self.config, self.row)
         for stored in attempts.payloads(self.config, self.row):
             key = stored["group_key"]

@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.core.config import Config
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 _COLUMNS = ["round_id", "model_id", "challenger_loss"]
@@ -40,12 +40,14 @@ def _of_kept(config: Config, model_ids: set[str]) -> dict[str, float]:
     if not model_ids:
         return {}
     wanted = ds.field("model_id").isin(pa.array(sorted(model_ids), pa.string()))
-    found = delta.read(config, tables.PROMOTIONS, _COLUMNS, wanted & ds.field("challenger_loss").is_valid())
+    found = delta.read(
+        FleetStore.of(config), tables.PROMOTIONS, _COLUMNS, wanted & ds.field("challenger_loss").is_valid()
+    )
     return {row["model_id"]: row["challenger_loss"] for row in found.to_pylist()}
 
 
 def _read(config: Config, kind: str, where: ds.Expression) -> list[dict[str, Any]]:
-    stored = delta.opened(config, directory(config, tables.PROMOTIONS, kind))
+    stored = delta.opened(FleetStore.of(config).directory(tables.PROMOTIONS, kind))
     assert stored is not None, "made before any round"
     found: list[dict[str, Any]] = delta.dataset(stored).to_table(_COLUMNS, filter=where).to_pylist()
     return found

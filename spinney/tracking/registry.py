@@ -31,7 +31,8 @@ from spinney.core.config.values import declared
 from spinney.core.errors import SpinneyError, StoreError
 from spinney.serving import manifest
 from spinney.serving.manifest import Written
-from spinney.storage import charter, layout, leases
+from spinney.storage import charter, leases
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tracking.runs import FLEET, RUNNING, each_once
 from spinney.tracking.server import Server, Watch
@@ -116,7 +117,7 @@ def register(
         found = Registered(config.fleet.name, alias, as_of, written)
         if dry_run:
             return found
-        with leases.held(config, [leases.REGISTRY]):
+        with leases.held(FleetStore.of(config), [leases.REGISTRY]):
             try:
                 return _register(config, found, folder, _recipes(config, champions), take_over=take_over)
             except Exception as error:
@@ -133,7 +134,9 @@ def _recipes(config: Config, champions: Champions) -> list[str]:
     """The recipes that the champions were fitted by, the most used first."""
     answering = [row.model_id for row in map(champion, champions.histories.values()) if row]
     fitted = ds.field("model_id").isin(pa.array(answering, pa.string()))
-    found = delta.read(config, tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(["model_id", "recipe_id"])
+    found = delta.read(FleetStore.of(config), tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(
+        ["model_id", "recipe_id"]
+    )
     return [name for name, _ in Counter(found.aggregate([]).column("recipe_id").to_pylist()).most_common()]
 
 
@@ -258,7 +261,7 @@ def signature(config: Config) -> ModelSignature:
     required = dict.fromkeys((*fleet.group, *fleet.features))
     possible = {fleet.event_time, *config.event_columns} - {fleet.target, *required}
     inputs = [ColSpec(AnyType(), name, required=name in required) for name in (*required, *sorted(possible))]
-    answer = layout.answer_type(config)
+    answer = FleetStore.of(config).answer_type
     answers = [ColSpec(answer, "prediction", required=False)]
     if fleet.task == "classification":
         answers.append(ColSpec(Map(value_type="double"), "probabilities", required=False))

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.core.recipes.recipe import Recipe, canonical
+from spinney.storage.layout import FleetStore
 from spinney.tables import recipe_names
 from spinney.tracking import attempts, losses, plots
 from spinney.tracking.runs import RECIPE, THROUGH, Run, milliseconds
@@ -152,7 +153,7 @@ def _recipe(config: Config, recipe_id: str | None) -> Recipe | None:
     today = Recipe.of(config)
     if recipe_id is None or recipe_id == today.recipe_id:
         return None if recipe_id is None else today
-    text = recipe_names.text_of(config, recipe_id)
+    text = recipe_names.text_of(FleetStore.of(config), recipe_id)
     return None if text is None else Recipe.of_text(text)
 
 

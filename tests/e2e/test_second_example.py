@@ -27,6 +27,7 @@ from spinney.core.config import Config
 from spinney.core.training.loss import SMALLEST
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "machines"
@@ -70,7 +71,7 @@ class Run:
         return read_config(self.file, root)
 
     def table(self, contract: Any) -> pd.DataFrame:
-        return delta.read(self.config, contract).to_pandas(maps_as_pydicts="strict")
+        return delta.read(FleetStore.of(self.config), contract).to_pandas(maps_as_pydicts="strict")
 
 
 def loop(name: str, folder: Path, broker: str, call: Call) -> Run:

@@ -19,7 +19,7 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from spinney.operations import maintenance
-from spinney.storage import layout
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.app import Application
 
@@ -77,15 +77,13 @@ class Story:
         return {each["directory"]: each for each in json.loads(done.stdout)}
 
     def count_files(self) -> dict[str, int]:
-        opened = (
-            (each.name, delta.opened(self.shops.config, each)) for each in layout.every_directory(self.shops.config)
-        )
+        opened = ((each.name, delta.opened(each)) for each in FleetStore.of(self.shops.config).every_directory())
         return {name: len(table.file_uris()) for name, table in opened if table is not None}
 
     def vacuumed(self) -> int:
         """How many files are gone that were put together: none is waited for, since every reader has caught up."""
         before = self.count_parquet()
-        for directory in layout.every_directory(self.shops.config):
+        for directory in FleetStore.of(self.shops.config).every_directory():
             DeltaTable(directory.uri).vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
         return before - self.count_parquet()
 
@@ -109,7 +107,7 @@ def test_a_running_stream_puts_its_own_files_together_when_it_is_asked(story: St
     assert story.asked["predictions"]["small"] > 3
     assert story.asked["health/score"]["small"] > 3
     assert story.files["predictions"] < story.asked["predictions"]["files"]
-    writers = {maintenance.owner(each) for each in layout.every_directory(story.shops.config)}
+    writers = {maintenance.owner(each) for each in FleetStore.of(story.shops.config).every_directory()}
     assert {maintenance.served(story.shops.config, name).error for name in writers} == {None}
 
 

@@ -11,7 +11,7 @@ from deltalake import write_deltalake
 from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import Config, parse
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
 TEXT = """\
@@ -60,7 +60,7 @@ def put() -> Callable[..., None]:
     """Append rows to a directory behind everyone's back, in the shards of their groups; columns not named are null."""
 
     def append(config: Config, base: Contract, rows: list[Mapping[str, Any]], part: str = "") -> None:
-        place = directory(config, base, part)
+        place = FleetStore.of(config).directory(base, part)
         schema = arrow_schema(place.contract)
 
         def sharded(row: Mapping[str, Any]) -> Mapping[str, Any]:

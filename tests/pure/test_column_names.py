@@ -26,7 +26,7 @@ from spinney.fleet import Fleet
 from spinney.retraining import fit_requests, group_fitting
 from spinney.retraining.group_fitting import Fitter
 from spinney.retraining.training_tables import TrainingTables
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables.delta import Writer
 from spinney.tables.row_writing import ARRIVED_AT, KIND, RowWriting, Target, actions
 from streaming.record_validation import Judging
@@ -91,7 +91,7 @@ def stored(config: Config, rows: list[dict[str, Any]]) -> None:
     judged = judging.judged(texts, micros, pa.array([0] * len(rows), pa.int32()))
     assert judged.field("reason").to_pylist() == [None] * len(rows)
     of_event = {"event_id": "sale", "event_time": "when"}
-    place = directory(config, tables.EVENTS)
+    place = FleetStore.of(config).directory(tables.EVENTS)
     values = judged.field("value")
     constants = {
         "shard": shard_of(KEY, config.fleet.shards), "group_key": KEY, "topic": "sales", "kafka_partition": 0,
@@ -107,7 +107,7 @@ def stored(config: Config, rows: list[dict[str, Any]]) -> None:
     writing = RowWriting({"event": Target(folder, place.contract)}, 0)
     (report,) = writing.write(iter([pa.record_batch(columns)]))
     files = actions(pa.Table.from_batches([report]), "event")
-    Writer(config, place, "ingest", "c").append_files(files, step="events", batch_id=0)
+    Writer(place, "ingest", "c").append_files(files, step="events", batch_id=0)
 
 
 def answered(root: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:

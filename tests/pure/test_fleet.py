@@ -23,7 +23,7 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
 from spinney.core.reporting.status import State
 from spinney.fleet import Fleet
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -44,7 +44,7 @@ def config(tmp_path: Path) -> Config:
 
 
 def put(config: Config, base: Contract, part: str, *rows: Mapping[str, Any]) -> None:
-    place = directory(config, base, part)
+    place = FleetStore.of(config).directory(base, part)
     schema = arrow_schema(place.contract)
     sharded = ({**row, "shard": keys.shard_of(row["group_key"], config.fleet.shards)} for row in rows)
     whole = [{name: row.get(name) for name in schema.names} for row in sharded]

@@ -37,6 +37,7 @@ from schemas import tables
 from spinney.core.config import parse
 from spinney.core.keys import is_parent, parent_key
 from spinney.fleet import Fleet
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.retrain import query
 
@@ -60,7 +61,7 @@ class Story:
     answers: list[pd.DataFrame] = field(default_factory=list)
 
     def rows(self, base: Any, columns: list[str]) -> pd.DataFrame:
-        return delta.read(self.devices.config, base, columns).to_pandas()
+        return delta.read(FleetStore.of(self.devices.config), base, columns).to_pandas()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.models.signing import Signer
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -66,13 +66,13 @@ class World:
 
     def put(self, base: Contract, rows: Iterable[Mapping[str, Any]], part: str = "") -> None:
         """Append rows; columns not named are null."""
-        place = directory(self.config, base, part)
+        place = FleetStore.of(self.config).directory(base, part)
         schema = arrow_schema(place.contract)
         whole = [{name: row.get(name) for name in schema.names} for row in rows]
         write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
 
     def rows(self, base: Contract) -> list[dict[str, Any]]:
-        return delta.read(self.config, base).to_pylist()
+        return delta.read(FleetStore.of(self.config), base).to_pylist()
 
     def event(self, shop: str, dept: int, event_id: str, at: datetime, **values: Any) -> dict[str, Any]:
         key = keys.encode([shop, dept])

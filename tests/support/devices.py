@@ -18,7 +18,7 @@ from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.storage import charter, signing_key
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -80,8 +80,8 @@ class Devices:
     def __post_init__(self) -> None:
         delta.create_tables(self.config)
         charter.ensure_fixed(self.config)
-        signing_key.ensure_key(self.config)
-        self.signer = signing_key.signer(self.config)
+        signing_key.ensure_key(FleetStore.of(self.config))
+        self.signer = signing_key.signer(FleetStore.of(self.config))
         named = [(f"r{at % REGIONS}", f"d{at}") for at in range(DEVICES)]
         self.keys = [keys.encode(each) for each in named]
         self.shards = np.array([keys.shard_of(key, self.config.fleet.shards) for key in self.keys], dtype=np.int32)
@@ -115,7 +115,7 @@ class Devices:
         self.readings = pl.concat([self.readings, readings]) if len(self.readings) else readings
 
     def _store(self, readings: pl.DataFrame, batch_id: int) -> None:
-        place = directory(self.config, tables.EVENTS)
+        place = FleetStore.of(self.config).directory(tables.EVENTS)
         schema, rows = arrow_schema(place.contract), len(readings)
         device = readings["device_number"].to_numpy()
         columns: dict[str, Any] = {
@@ -138,7 +138,7 @@ class Devices:
 
     def answered(self, models: dict[str, str], labelled: int, hour: int) -> None:
         """Health as `score` writes it: so many labelled rows of every device, answered by these models."""
-        place = directory(self.config, tables.HEALTH, "score")
+        place = FleetStore.of(self.config).directory(tables.HEALTH, "score")
         schema = arrow_schema(place.contract)
         newest = START + timedelta(hours=hour)
         of_device = {

@@ -17,7 +17,7 @@ from spinney.core import keys
 from spinney.core.champions.champion import Promotion, champion
 from spinney.core.config import Config, parse
 from spinney.storage import signing_key
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_store
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -70,7 +70,7 @@ def sell(config: Config, stores: int | range, rows: int = 30, first: int = 0, *,
     """Events of which x says the label, up to noise: of so many stores, or of these."""
     delta.create_tables(config)
     random = np.random.default_rng(3 + first)
-    place = directory(config, tables.EVENTS)
+    place = FleetStore.of(config).directory(tables.EVENTS)
     schema = arrow_schema(place.contract)
     told = []
     for store in range(stores) if isinstance(stores, int) else stores:
@@ -92,17 +92,19 @@ def sell(config: Config, stores: int | range, rows: int = 30, first: int = 0, *,
 
 def decided(config: Config) -> list[dict[str, Any]]:
     """The decisions of the newest batch."""
-    rows = delta.read(config, tables.PROMOTIONS).to_pylist()
+    rows = delta.read(FleetStore.of(config), tables.PROMOTIONS).to_pylist()
     newest = max(row["batch_id"] for row in rows)
     return [row for row in rows if row["batch_id"] == newest]
 
 
 def estimators(config: Config) -> Counter[str]:
     """How many groups each estimator answers in."""
-    known = recipe_store.stored(config, signing_key.signer(config))
-    of_model = {row["model_id"]: row["recipe_id"] for row in delta.read(config, tables.MODELS).to_pylist()}
+    known = recipe_store.stored(FleetStore.of(config), signing_key.signer(FleetStore.of(config)))
+    of_model = {
+        row["model_id"]: row["recipe_id"] for row in delta.read(FleetStore.of(config), tables.MODELS).to_pylist()
+    }
     histories: dict[str, list[Promotion]] = {}
-    for row in delta.read(config, tables.PROMOTIONS).to_pylist():
+    for row in delta.read(FleetStore.of(config), tables.PROMOTIONS).to_pylist():
         histories.setdefault(row["group_key"], []).append(Promotion.of_row(row))
     answering = [champion(rows) for rows in histories.values()]
     return Counter(known[of_model[each.model_id]].estimator for each in answering if each)

@@ -33,7 +33,7 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature
 from spinney.storage.config_file import read_config
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -203,7 +203,7 @@ def _put_people(config: Config) -> None:
     ]
     schema = arrow_schema(tables.PROMOTIONS)
     whole = [{name: (said | {"batch_id": 0} | row).get(name) for name in schema.names} for row in rows]
-    uri = directory(config, tables.PROMOTIONS, "people").uri
+    uri = FleetStore.of(config).directory(tables.PROMOTIONS, "people").uri
     write_deltalake(uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
 
 
@@ -239,7 +239,7 @@ def _payloads(fitted: np.ndarray, group_keys: pa.Array, number: int) -> dict[str
 
 def _append(config: Config, base: Contract, part: str, rows: int, known: dict[str, Any]) -> None:
     """Append columns; those not named are null. In FILES commits, as parts of a round."""
-    place = directory(config, base, part)
+    place = FleetStore.of(config).directory(base, part)
     schema = arrow_schema(place.contract)
     columns = [pa.array(known[f.name], f.type) if f.name in known else pa.nulls(rows, f.type) for f in schema]
     whole = pa.Table.from_arrays(columns, schema=schema)

@@ -22,7 +22,7 @@ from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Feature
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -74,7 +74,7 @@ class Past:
 
     def put(self, base: Contract, part: str, *rows: Mapping[str, Any]) -> None:
         """Append rows behind everyone's back, in the shards of their groups; columns not named are null."""
-        place = directory(self.config, base, part)
+        place = FleetStore.of(self.config).directory(base, part)
         schema = arrow_schema(place.contract)
         whole = [{name: self._sharded(row).get(name) for name in schema.names} for row in rows]
         write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
@@ -115,7 +115,7 @@ class Past:
 
     def answers(self) -> dict[str, str | None]:
         """Each group's champion, by its model_id, from all rows that are there."""
-        rows = delta.read(self.config, tables.PROMOTIONS).to_pylist()
+        rows = delta.read(FleetStore.of(self.config), tables.PROMOTIONS).to_pylist()
         histories: dict[str, list[Promotion]] = {}
         for row in rows:
             histories.setdefault(row["group_key"], []).append(Promotion.of_row(row))
@@ -124,6 +124,6 @@ class Past:
 
     def decided(self) -> list[dict[str, Any]]:
         """What people wrote, oldest first."""
-        rows = delta.read(self.config, tables.PROMOTIONS).to_pylist()
+        rows = delta.read(FleetStore.of(self.config), tables.PROMOTIONS).to_pylist()
         people = [row for row in rows if row["round_id"].startswith("people-")]
         return sorted(people, key=lambda row: (row["decided_at"], row["group_key"], row["decision"]))

@@ -19,8 +19,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from schemas.contract import Contract
 from spinney.core.config import Config
-from spinney.storage import layout
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 FLEET = """
@@ -162,7 +162,7 @@ class Shops:
 
         ensure_topics(self.config, partitions=partitions)
         delta.create_tables(self.config)
-        ensure_key(self.config, {})
+        ensure_key(FleetStore.of(self.config), {})
 
     def events(self, rows: Iterable[Mapping[str, Any]]) -> None:
         for row in rows:
@@ -203,7 +203,7 @@ class Shops:
 
     def table(self, contract: Contract, *, streamed: bool = False) -> pd.DataFrame:
         """A table as it stands. streamed: without what `spinney load` brought."""
-        rows = delta.read(self.config, contract).to_pandas()
+        rows = delta.read(FleetStore.of(self.config), contract).to_pandas()
         return rows[~rows["topic"].str.startswith("load:")] if streamed else rows
 
     def predictions(self) -> list[bytes]:
@@ -229,7 +229,7 @@ class Shops:
     def versions(self) -> dict[str, int]:
         """Every directory's Delta version."""
         config = self.config
-        return {each.name: delta.version(config, each) for each in layout.every_directory(config)}
+        return {each.name: delta.version(each) for each in FleetStore.of(config).every_directory()}
 
     def copy(self, root_name: str) -> Shops:
         """The same topics and ledger with a copy of everything stored, as it is now."""

@@ -24,7 +24,7 @@ from spinney.core.records.rules import Rules, rules_of
 from spinney.core.records.validation import Judgement, RejectedError, judge, read_message, value_of
 from spinney.sources import Options, Source, Wanted
 from spinney.sources.messages import messages_of, number_fields, open_wanted
-from spinney.storage import layout
+from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import to_pandas
 
 NO_ID, NO_LABEL = "without an id or a time", "without a label"
@@ -267,8 +267,8 @@ def _stored_clock(config: Config) -> datetime:
 def _dataset(config: Config, base: Contract) -> Any:
     from spinney.tables import delta  # it knows Spark's frames too: half a second that a file's rows do not need
 
-    (place,) = layout.directories(config, base)
-    table = delta.opened(config, place)
+    (place,) = FleetStore.of(config).directories(base)
+    table = delta.opened(place)
     if table is None:
         raise StoreError(
             f"fleet {config.fleet.name}: no table {place.name} at {place.uri}; run `spinney init` and `spinney load`, "

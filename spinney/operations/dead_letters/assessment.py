@@ -15,7 +15,7 @@ from spinney.core.config import Config
 from spinney.core.records.rules import Rules, rules_of
 from spinney.core.records.validation import judge
 from spinney.operations.dead_letters.letters import LOADED
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
 
 FROM_A_FILE = "came from a file, not from a topic: correct the file, and `spinney load` it again"
@@ -70,7 +70,7 @@ def _stored_in(config: Config, base: Contract, names: Collection[Name]) -> set[N
     mine: Mapping[tuple[str, str], Name] = {
         (each.group_key, each.event_id): each for each in names if each.table == base.name
     }
-    table = delta.opened(config, directory(config, base)) if mine else None
+    table = delta.opened(FleetStore.of(config).directory(base)) if mine else None
     if table is None:
         return set()
     columns = ["group_key", "event_id"]

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from spinney.core.config import Config
 from spinney.operations.dead_letters.letters import IDENTITY, identities
 from spinney.storage import atomic_files
-from spinney.storage.layout import root
+from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.kafka.topic_reading import Offsets
@@ -80,4 +80,4 @@ def _bytes(rows: pa.Table) -> bytes:
 
 
 def _place(config: Config) -> Path:
-    return atomic_files.folder(root(config)) / FOLDER
+    return atomic_files.folder(FleetStore.of(config).root) / FOLDER

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from schemas.tables import DEAD_LETTERS
 from spinney.core.config import Config
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 IDENTITY = ("topic", "kafka_partition", "kafka_offset", "ingested_at")
@@ -63,8 +63,8 @@ class Letters:
     @classmethod
     def opened(cls, config: Config, choice: Choice) -> Letters:
         """Raises StoreError when the table was never made."""
-        place = directory(config, DEAD_LETTERS)
-        table = delta.opened(config, place)
+        place = FleetStore.of(config).directory(DEAD_LETTERS)
+        table = delta.opened(place)
         if table is None:
             raise delta.not_made(place)
         return cls(table, choice)

@@ -21,7 +21,8 @@ from spinney.core import timestamps
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.operations.dead_letters.letters import IDENTITY, Choice, Letters
-from spinney.storage import atomic_files, layout, leases
+from spinney.storage import atomic_files, leases
+from spinney.storage.layout import FleetStore
 
 LOOK_SECONDS = 0.2
 
@@ -45,7 +46,7 @@ def _answered(config: Config, choice: Choice, request: str, wait_seconds: float)
     until = time.monotonic() + wait_seconds
     while True:
         try:
-            with leases.held(config, [QueryName.INGEST]):
+            with leases.held(FleetStore.of(config), [QueryName.INGEST]):
                 answer: dict[str, Any] | None = _read(_place(config, "served"))
                 if answer is None or answer["id"] != request:
                     answer = _carried_out(config, choice, request)
@@ -145,4 +146,4 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _place(config: Config, what: str) -> Path:
-    return atomic_files.folder(layout.root(config)) / "purge" / what
+    return atomic_files.folder(FleetStore.of(config).root) / "purge" / what

@@ -26,6 +26,7 @@ from spinney.operations.dead_letters.assessment import REPEATED, STORED, Assesso
 from spinney.operations.dead_letters.ledger import Replay
 from spinney.operations.dead_letters.letters import IDENTITY, Letters, identities
 from spinney.storage import charter, leases
+from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
 HEADER = "spinney-replay"
@@ -102,7 +103,7 @@ def carry_out(config: Config, letters: Letters) -> Plan:
     Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: as `plan`; or the broker
     did not take every record, and those that it has are not sent again by the next replay.
     """
-    with leases.held(config, [leases.REPLAY]):
+    with leases.held(FleetStore.of(config), [leases.REPLAY]):
         charter.ensure_kept(config)
         _refuse_other_rules(config)
         settle(config)
@@ -117,11 +118,11 @@ def carry_out(config: Config, letters: Letters) -> Plan:
 
 def _refuse_other_rules(config: Config) -> None:
     """Rules that were edited hold from a stream's next start on. Raises Busy where one runs that has not seen them."""
-    there = charter.standing(config)
+    there = charter.standing(FleetStore.of(config))
     if there is None or there.editions[-1].basis == basis_of(config):
         return
     try:
-        with leases.held(config, charter.JUDGING):
+        with leases.held(FleetStore.of(config), charter.JUDGING):
             return
     except Busy as error:
         raise Busy(

@@ -14,6 +14,7 @@ from spinney.core.errors import StoreError
 from spinney.operations.migration import events_table
 from spinney.operations.migration.planning import Plan, planned, settled
 from spinney.storage import charter, crashpoints, leases
+from spinney.storage.layout import FleetStore
 
 
 def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
@@ -22,8 +23,8 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
     renames: old name -> new name. Raises Busy while a process of the fleet runs, StoreError for a change that no
     migration makes or that has to wait.
     """
-    with leases.held(config, leases.EVERY):
-        there, present = settled(config), charter.standing(config)
+    with leases.held(FleetStore.of(config), leases.EVERY):
+        there, present = settled(config), charter.standing(FleetStore.of(config))
         made = planned(config, there, renames)
         if made.obstacles:
             raise StoreError(f"fleet {config.fleet.name}: not now: {'; '.join(made.obstacles)}")
@@ -32,11 +33,11 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
             made = replace(made, notes=(f"the migration that was begun at {begun.at} is ended", *made.notes))
         if made.migration is None:
             if begun is not None:
-                charter.keep(config, replace(there, begun=None))
+                charter.keep(FleetStore.of(config), replace(there, begun=None))
             return made
-        charter.keep(config, replace(there, begun=made.migration))
+        charter.keep(FleetStore.of(config), replace(there, begun=made.migration))
         crashpoints.reached("migrate.begun", 0)
         events_table.alter(made.alteration, made.migration.id)
         crashpoints.reached("migrate.table", 0)
-        charter.keep(config, charter.migrated(config, there, made.migration))
+        charter.keep(FleetStore.of(config), charter.migrated(config, there, made.migration))
     return made

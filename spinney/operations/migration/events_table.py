@@ -22,7 +22,8 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.migration import advice
 from spinney.operations import clustering
-from spinney.storage import crashpoints, layout
+from spinney.storage import crashpoints
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, file_rewriting, table_files
 from spinney.tables.file_rewriting import Source, Target
 from spinney.tables.table_files import CLUSTERED
@@ -62,8 +63,8 @@ def alteration(config: Config, renamed: Mapping[str, str]) -> Alteration:
 
     renamed: old name -> new name. Raises StoreError when the table was never made.
     """
-    place = layout.directory(config, tables.EVENTS)
-    table = delta.opened(config, place)
+    place = FleetStore.of(config).directory(tables.EVENTS)
+    table = delta.opened(place)
     if table is None:
         raise delta.not_made(place)
     wanted = {each.name: arrow_type(each.type) for each in place.contract.columns}

@@ -15,8 +15,9 @@ from spinney.core.migration.config_changes import ANOTHER_ROOT, MEANING, lasting
 from spinney.operations.migration import events_table, readiness
 from spinney.operations.migration.events_table import Alteration
 from spinney.operations.migration.notes import notes
-from spinney.storage import charter, layout
+from spinney.storage import charter
 from spinney.storage.charter import COLUMNS, Charter
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
 
 OTHERWISE = f"Put it back, or {ANOTHER_ROOT}"
@@ -61,11 +62,11 @@ def settled(config: Config) -> Charter:
 
     Raises StoreError where no fleet has begun.
     """
-    there = charter.standing(config)
+    there = charter.standing(FleetStore.of(config))
     if there is None:
         raise StoreError(
-            f"fleet {config.fleet.name} at {layout.root(config)}: nothing to migrate: no fleet has begun there. Check "
-            "storage.root, or run `spinney init`"
+            f"fleet {config.fleet.name} at {FleetStore.of(config).root}: nothing to migrate: no fleet has begun there. "
+            "Check storage.root, or run `spinney init`"
         )
     if there.begun is None or not _is_committed(config, there.begun):
         return there
@@ -73,7 +74,7 @@ def settled(config: Config) -> Charter:
 
 
 def _is_committed(config: Config, migration: Migration) -> bool:
-    table = delta.opened(config, layout.directory(config, tables.EVENTS))
+    table = delta.opened(FleetStore.of(config).directory(tables.EVENTS))
     if table is None or migration.version is None:
         return False
     return events_table.is_altered(table, migration.id, migration.version)
@@ -129,7 +130,7 @@ def _what(change: Alteration, *, differs: bool) -> str:
 def _refuse_fixed(config: Config, there: Charter) -> None:
     refused = list(_refusals(config, there))
     if refused:
-        raise StoreError(f"fleet {config.fleet.name} at {layout.root(config)}: {' '.join(refused)} {OTHERWISE}")
+        raise StoreError(f"fleet {config.fleet.name} at {FleetStore.of(config).root}: {' '.join(refused)} {OTHERWISE}")
 
 
 def _refusals(config: Config, there: Charter) -> Iterator[str]:

@@ -17,7 +17,7 @@ from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.storage import signing_key
-from spinney.storage.layout import directories
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, snapshot
 from spinney.tables.table_files import GroupIndex, files, folder
 
@@ -34,8 +34,8 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
 def remove_all_but(config: Config, base: Contract, *group_keys: str) -> int:
     """Remove the files that cannot hold these groups; how many are left."""
     left = 0
-    for each in directories(config, base):
-        table = delta.opened(config, each)
+    for each in FleetStore.of(config).directories(base):
+        table = delta.opened(each)
         assert table is not None
         for file in files(table):
             if GroupIndex(group_keys, config.fleet.shards).overlaps(file.bounds):
@@ -59,10 +59,10 @@ def test_of_two_named_groups_only_their_files_and_the_newest_events_are_opened(e
     plan = verdicts(no_spark, after, scope, view)
     assert plan.column("group_key").to_pylist() == ASKED
     assert plan.column("model_id").null_count == 0
-    (line,) = recipe_changes(after, signing_key.signer(after), plan, scope, view).lines
+    (line,) = recipe_changes(after, signing_key.signer(FleetStore.of(after)), plan, scope, view).lines
     assert line.startswith("2 groups: recipe changed (ridge → constant)")
     with pytest.raises(FileNotFoundError):
-        delta.read(config, tables.PROMOTIONS)
+        delta.read(FleetStore.of(config), tables.PROMOTIONS)
 
 
 def test_a_changed_recipe_without_newer_rows_opens_no_other_groups_events_either(edited: Edit) -> None:
@@ -74,7 +74,7 @@ def test_a_changed_recipe_without_newer_rows_opens_no_other_groups_events_either
         assert remove_all_but(config, base, *ASKED) == 2
     view, scope = View.now_of(without), Scope.of(ASKED)
     plan = verdicts(no_spark, without, scope, view)
-    changes = recipe_changes(without, signing_key.signer(without), plan, scope, view)
+    changes = recipe_changes(without, signing_key.signer(FleetStore.of(without)), plan, scope, view)
     assert (changes.unproven, changes.refusal) == (2, None)
 
 

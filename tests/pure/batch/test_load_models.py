@@ -32,7 +32,7 @@ from spinney.operations import maintenance
 from spinney.operations.interventions import Ask, Said, Verb, carry_out
 from spinney.serving.model_cache import cache
 from spinney.storage import crashpoints, leases, signing_key
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 TEXT = """\
@@ -98,7 +98,9 @@ def whats(told) -> dict[str, str]:
 
 
 def stored(past: Past, base) -> list[dict]:
-    rows = [row for row in delta.read(past.config, base).to_pylist() if row["round_id"].startswith("people-")]
+    rows = [
+        row for row in delta.read(FleetStore.of(past.config), base).to_pylist() if row["round_id"].startswith("people-")
+    ]
     return sorted(rows, key=lambda row: row["group_key"])
 
 
@@ -255,7 +257,10 @@ def test_a_large_model_is_not_carried_by_its_promotion_and_answers_all_the_same(
     forest = RandomForestRegressor(30, random_state=0).fit(many, many["price"])
     index.with_name("a.skops").write_bytes(skops_io.dumps(forest))
     load_models(past.config, str(index), SAID)
-    carried = {row["group_key"]: row["payload"] for row in delta.read(past.config, tables.PROMOTIONS).to_pylist()}
+    carried = {
+        row["group_key"]: row["payload"]
+        for row in delta.read(FleetStore.of(past.config), tables.PROMOTIONS).to_pylist()
+    }
     assert [carried[key] is None for key in (A, B, C)] == [True, False, False]
     assert answers(past)["prediction"][:3].tolist() == forest.predict(ROWS).tolist()
 
@@ -263,7 +268,7 @@ def test_a_large_model_is_not_carried_by_its_promotion_and_answers_all_the_same(
 def test_a_flipped_byte_is_refused_and_the_group_has_no_answer_of_its_own(past: Past, index: Path) -> None:
     load_models(past.config, str(index), SAID)
     mine = ds.field("group_key") == A
-    (row,) = delta.read(past.config, tables.PROMOTIONS, where=mine).to_pylist()
+    (row,) = delta.read(FleetStore.of(past.config), tables.PROMOTIONS, where=mine).to_pylist()
     flipped = bytearray(row["payload"])
     flipped[-1] ^= 1
     past.put(tables.PROMOTIONS, "people", {**row, "payload": bytes(flipped), "decided_at": datetime.now(UTC)})
@@ -317,9 +322,9 @@ def test_a_clock_that_was_told_before_is_not_taken_over_by_an_import(past: Past,
 
 
 def test_another_persons_step_and_an_unknown_clock_are_said(past: Past, index: Path) -> None:
-    with leases.held(past.config, ["people"]), pytest.raises(Busy):
+    with leases.held(FleetStore.of(past.config), ["people"]), pytest.raises(Busy):
         load_models(past.config, str(index), SAID)
-    DeltaTable(directory(past.config, tables.EVENTS).uri).delete()
+    DeltaTable(FleetStore.of(past.config).directory(tables.EVENTS).uri).delete()
     with pytest.raises(StoreError, match=r"fleet shops: expected a stored event, .* got none. Load"):
         load_models(past.config, str(index), SAID)
     assert stored(past, tables.MODELS) == []
@@ -330,8 +335,8 @@ def test_imported_models_are_tidied_and_a_champion_is_never_forgotten(past: Past
         one = index.with_name(f"{shop}.csv")
         one.write_text(f"shop,dept,model\n{shop},{dept},{shop}.skops\n")
         load_models(past.config, str(one), SAID)
-    place = directory(past.config, tables.MODELS, "people")
-    with leases.held(past.config, [maintenance.owner(place)]):
+    place = FleetStore.of(past.config).directory(tables.MODELS, "people")
+    with leases.held(FleetStore.of(past.config), [maintenance.owner(place)]):
         assert maintenance.carry_out(past.config, place, datetime.now(UTC)).small == 3
     assert len(stored(past, tables.MODELS)) == 3
     assert set(answers(past)["answered_by"]) == {"own"}

@@ -36,7 +36,7 @@ from spinney.operations.migration import carry_out, events_table, plan
 from spinney.serving.manifest import Manifest
 from spinney.serving.manifest import write as write_manifest
 from spinney.storage import charter, leases, signing_key
-from spinney.storage.layout import checkpoint, directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
@@ -118,7 +118,7 @@ def fit(config: Config) -> None:
 
 def events(config: Config) -> list[dict[str, Any]]:
     """What is stored of store s1, oldest first."""
-    place = directory(config, tables.EVENTS)
+    place = FleetStore.of(config).directory(tables.EVENTS)
     rows = DeltaTable(place.uri).to_pyarrow_table().to_pylist()
     return sorted((row for row in rows if row["store"] == "s1"), key=lambda row: row["event_time"])
 
@@ -150,13 +150,16 @@ def made(edited: Edit) -> Config:
 def test_an_added_column_is_null_in_old_rows_read_from_then_on_and_fitted(
     living: Config, edited: Edit, tmp_path: Path
 ) -> None:
-    before, files = answers(living, x=[1, 2]), DeltaTable(directory(living, tables.EVENTS).uri).file_uris()
+    before, files = (
+        answers(living, x=[1, 2]),
+        DeltaTable(FleetStore.of(living).directory(tables.EVENTS).uri).file_uris(),
+    )
     config = edited(X, 'rate = "double"', features=("x", "rate"))
     with pytest.raises(StoreError, match=r"fleet.columns was \{\} .* is \{\"rate\": \"double\"\} now.*spinney migrate"):
         sell(config, tmp_path, 40, x=seventh, rate=float)
     done = carry_out(config, {})
     assert [(each.kind, each.name, each.becomes) for each in done.changes] == [("added", "rate", "double")]
-    assert DeltaTable(directory(config, tables.EVENTS).uri).file_uris() == files
+    assert DeltaTable(FleetStore.of(config).directory(tables.EVENTS).uri).file_uris() == files
     assert answers(config, x=[1, 2], rate=[0.0, 0.0]) == before
     sell(config, tmp_path, 40, x=seventh, rate=float)
     stored = events(config)
@@ -186,7 +189,7 @@ def test_a_dropped_column_stays_in_the_table_and_its_models_answer_as_where_it_i
     # Declared again, its values of before are there.
     config = edited(*both, features=("x", "z"))
     carry_out(config, {})
-    read = delta.read(config, tables.EVENTS, ["z"]).column("z")
+    read = delta.read(FleetStore.of(config), tables.EVENTS, ["z"]).column("z")
     assert (read.null_count, len(read)) == (120, 240)
 
 
@@ -218,7 +221,9 @@ def test_a_widened_column_keeps_each_value_and_its_models_are_compared(
     stored = [float(n % 7) for n in range(40)] + [n % 7 + 0.5 for n in range(40, 80)]
     assert [row["x"] for row in events(config)] == stored
     fit(config)
-    decided = delta.read(config, tables.PROMOTIONS, ["group_key", "fitted_at", "champion_loss"]).sort_by("fitted_at")
+    decided = delta.read(FleetStore.of(config), tables.PROMOTIONS, ["group_key", "fitted_at", "champion_loss"]).sort_by(
+        "fitted_at"
+    )
     assert [row["champion_loss"] is not None for row in decided.to_pylist()] == [False] * 3 + [True] * 3
 
 
@@ -240,7 +245,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(living: Config, ed
 
     there = all_files()
     (table,) = plan(edited('size = "int"', features=("size",)), {"x": "size"}).tables
-    (file,) = table_files.files(DeltaTable(directory(living, tables.EVENTS).uri))
+    (file,) = table_files.files(DeltaTable(FleetStore.of(living).directory(tables.EVENTS).uri))
     assert (table.table, table.rows, table.files, table.bytes) == ("events", 120, 1, file.bytes)
     assert table.what == "every file is written again, in one commit"
     found = plan(edited(X, 'rate = "double"'), {})
@@ -255,7 +260,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(living: Config, ed
 def test_files_keep_their_order_their_partitions_and_their_statistics_when_they_are_written_again(
     living: Config, edited: Edit, tmp_path: Path
 ) -> None:
-    place = directory(living, tables.EVENTS)
+    place = FleetStore.of(living).directory(tables.EVENTS)
     sell(living, tmp_path, 40, x=lambda n: n)
     clustering.cluster(DeltaTable(place.uri), "events", asked=True)
     sell(living, tmp_path, 80, x=lambda n: n)
@@ -283,16 +288,16 @@ def test_files_keep_their_order_their_partitions_and_their_statistics_when_they_
 
 
 def test_a_batch_that_was_stored_before_the_migration_is_not_stored_again(living: Config, edited: Edit) -> None:
-    place = directory(living, tables.EVENTS)
+    place = FleetStore.of(living).directory(tables.EVENTS)
     row = {"shard": 1, "group_key": "k", "event_id": "e", "store": "s", "x": 1, "event_time": START}
     row["ingested_on"] = START.date()
     schema = arrow_schema(place.contract)
     rows = pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
-    assert Writer(living, place, "ingest", "c").append(rows, step="events", batch_id=7, notes={"seen": 1})
+    assert Writer(place, "ingest", "c").append(rows, step="events", batch_id=7, notes={"seen": 1})
     config = edited('size = "bigint"', features=("size",))
     carry_out(config, {"x": "size"})
-    place = directory(config, tables.EVENTS)
-    later = Writer(config, place, "ingest", "c")
+    place = FleetStore.of(config).directory(tables.EVENTS)
+    later = Writer(place, "ingest", "c")
     assert later.done("events", 7)
     assert not later.done("events", 8)
     last = later.last("events")
@@ -339,10 +344,10 @@ def test_a_whole_number_without_a_double_stops_the_migration_before_it_changes_a
 ) -> None:
     config = edited('x = "bigint"')
     sell(config, tmp_path, 0, x=lambda n: 2**53 + n)
-    there = DeltaTable(directory(config, tables.EVENTS).uri).version()
+    there = DeltaTable(FleetStore.of(config).directory(tables.EVENTS).uri).version()
     with pytest.raises(StoreError, match=r"column x: expected values that are exact as double"):
         carry_out(edited('x = "double"'), {})
-    assert DeltaTable(directory(config, tables.EVENTS).uri).version() == there
+    assert DeltaTable(FleetStore.of(config).directory(tables.EVENTS).uri).version() == there
     # What was begun is forgotten with the configuration as it was.
     carry_out(edited('x = "bigint"'), {})
     assert charter.ensure_fixed(edited('x = "bigint"')).begun is None
@@ -351,7 +356,10 @@ def test_a_whole_number_without_a_double_stops_the_migration_before_it_changes_a
 def test_a_migration_waits_for_every_process_of_the_fleet(made: Config, edited: Edit) -> None:
     config = edited(X, 'rate = "double"')
     for name in ("score", "people", "registry"):
-        with leases.held(config, [name]), pytest.raises(Busy, match=f"query {name} of fleet stores: another process"):
+        with (
+            leases.held(FleetStore.of(config), [name]),
+            pytest.raises(Busy, match=f"query {name} of fleet stores: another process"),
+        ):
             carry_out(config, {})
     carry_out(config, {})
 
@@ -390,7 +398,7 @@ def test_nobody_begins_to_write_while_a_fleet_is_migrated(
 
     def look(*_: Any) -> None:
         for name in ("labels", "people", "registry", "replay", "retrain", "tracking", "weekly"):
-            with suppress(Busy), leases.held(made, [name]):
+            with suppress(Busy), leases.held(FleetStore.of(made), [name]):
                 free.append(name)
 
     monkeypatch.setattr(events_table, "alter", look)
@@ -400,7 +408,7 @@ def test_nobody_begins_to_write_while_a_fleet_is_migrated(
 
 def begun(config: Config, query: str, batch: int, topic: dict[str, int], *, ended: bool) -> None:
     """Write what Spark writes when it begins a batch, and when it ends it."""
-    place = Path(checkpoint(config, query))
+    place = Path(FleetStore.of(config).checkpoint(query))
     for log in ("offsets", "commits"):
         (place / log).mkdir(parents=True, exist_ok=True)
     said = ["v1", '{"batchWatermarkMs":0,"batchTimestampMs":1}', json.dumps({"t.events": topic})]

@@ -14,6 +14,7 @@ from past import Past, fleet_toml, hour
 from spinney.cli import main
 from spinney.storage import signing_key
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 
 A, B = '["a","1"]', '["b","1"]'
 
@@ -24,8 +25,8 @@ def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     monkeypatch.delenv("SPINNEY_SIGNING_KEY", raising=False)
     (tmp_path / "fleet.toml").write_text(fleet_toml(), encoding="utf-8")
     config = read_config("fleet.toml")
-    signing_key.ensure_key(config)
-    made = Past(config, signing_key.signer(config))
+    signing_key.ensure_key(FleetStore.of(config))
+    made = Past(config, signing_key.signer(FleetStore.of(config)))
     made.first = made.round(1, {A: 1.0, B: 21.0})
     made.second = made.round(2, {A: 2.0, B: 22.0})
     return made

@@ -16,6 +16,7 @@ from schemas import tables
 from spinney.cli import main
 from spinney.storage import signing_key
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 
 TEXT = """\
 [fleet]
@@ -41,8 +42,8 @@ def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     monkeypatch.delenv("SPINNEY_SIGNING_KEY", raising=False)
     Path("fleet.toml").write_text(TEXT)
     config = read_config("fleet.toml")
-    signing_key.ensure_key(config)
-    made = Past(config, signing_key.signer(config))
+    signing_key.ensure_key(FleetStore.of(config))
+    made = Past(config, signing_key.signer(FleetStore.of(config)))
     made.put(tables.EVENTS, "", {"group_key": '["a"]', "event_id": "e", "event_time": hour(0), "price": 2.0})
     model = LinearRegression().fit([[1.0], [2.0]], [2.0, 4.0])
     Path("a.skops").write_bytes(skops_io.dumps(model))

@@ -27,7 +27,7 @@ from spinney.operations.dead_letters import assessment, ledger, purge, replay
 from spinney.operations.dead_letters.letters import Choice
 from spinney.storage import charter, leases
 from spinney.storage.config_file import read_config
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 from streaming import tidying
 
@@ -64,7 +64,7 @@ def letter(offset: int, **changed: Any) -> dict[str, Any]:
 
 def put(past: Past, *rows: dict[str, Any], named: bool = True) -> None:
     """named: the table says which column is concerned; False: as one that was made before tables said so."""
-    place = directory(past.config, tables.DEAD_LETTERS)
+    place = FleetStore.of(past.config).directory(tables.DEAD_LETTERS)
     others = [each for each in arrow_schema(place.contract) if each.name != "field"]
     schema = pa.schema([*others, pa.field("field", pa.string())] if named else others)
     kept = [{name: row.get(name) for name in schema.names} for row in rows]
@@ -235,7 +235,9 @@ def test_nothing_is_sent_while_a_migration_has_not_ended(past: Past, words: tupl
     there = charter.settled(past.config)
     put(past, letter(0))
     columns = there.fixed[charter.COLUMNS]
-    charter.keep(past.config, replace(there, begun=Migration("m", "2026-11-20T18:00:00+00:00", columns, columns)))
+    charter.keep(
+        FleetStore.of(past.config), replace(there, begun=Migration("m", "2026-11-20T18:00:00+00:00", columns, columns))
+    )
     done = run(*words)
     assert done.exit_code == 1
     assert "Run `spinney migrate --yes` with the same configuration again" in done.stderr

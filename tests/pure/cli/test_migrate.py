@@ -11,6 +11,7 @@ from spinney.cli import main
 from spinney.operations.migration import readiness
 from spinney.storage import charter, leases
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 
 A = '["a","1"]'
 
@@ -33,7 +34,7 @@ def run(*words: str) -> Result:
 
 
 def test_without_yes_it_shows_what_would_change_and_that_nothing_was(past: Past) -> None:
-    there = charter.standing(past.config)
+    there = charter.standing(FleetStore.of(past.config))
     done = run()
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [
@@ -44,7 +45,7 @@ def test_without_yes_it_shows_what_would_change_and_that_nothing_was(past: Past)
     ]
     assert "- rate: null in the rows that are there; read from the field rate from now on" in done.stderr
     assert "nothing was changed; add --yes" in done.stderr
-    assert charter.standing(past.config) == there
+    assert charter.standing(FleetStore.of(past.config)) == there
 
 
 def test_with_yes_it_is_done_and_the_next_call_finds_nothing_to_do(past: Past) -> None:
@@ -67,7 +68,7 @@ def test_a_rename_is_written_old_and_new(past: Past) -> None:
 
 
 def test_while_a_process_of_the_fleet_runs_it_is_refused_by_name(past: Past) -> None:
-    with leases.held(past.config, ["score"]):
+    with leases.held(FleetStore.of(past.config), ["score"]):
         done = run("--yes")
     assert done.exit_code == 1
     assert "query score of fleet shops: another process runs it (pid" in done.stderr

@@ -10,7 +10,7 @@ from past import Past, fleet_toml
 from spinney.cli import main
 from spinney.storage import leases
 from spinney.storage.config_file import read_config
-from spinney.storage.layout import every_directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 A = '["a","1"]'
@@ -32,7 +32,7 @@ def run(*words: str) -> Result:
 
 
 def versions(past: Past) -> dict[str, int]:
-    return {each.name: delta.version(past.config, each) for each in every_directory(past.config)}
+    return {each.name: delta.version(each) for each in FleetStore.of(past.config).every_directory()}
 
 
 def test_a_dry_run_says_what_would_go_and_changes_nothing(past: Past) -> None:
@@ -70,7 +70,7 @@ def test_it_asks_on_a_terminal_and_refuses_without_one(past: Past, monkeypatch: 
 
 
 def test_what_a_process_writes_that_does_not_serve_is_left_told_and_exit_code_1(past: Past) -> None:
-    with leases.held(past.config, ["retrain"]):
+    with leases.held(FleetStore.of(past.config), ["retrain"]):
         before = versions(past)
         done = run("--yes", "--wait", "0")
     assert done.exit_code == 1

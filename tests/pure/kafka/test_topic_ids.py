@@ -15,7 +15,7 @@ from spinney.kafka.topic_ids import Acceptance, accept, accepted, ensure_same, k
 from spinney.kafka.topics import Extent, Topic
 from spinney.storage import charter
 from spinney.storage.checkpoints import kafka_offsets
-from spinney.storage.layout import checkpoint
+from spinney.storage.layout import FleetStore
 from spinney.storage.leases import held
 
 READ = {"ingest": ['{"sales":{"0":10,"1":4}}', '{"sold":{"0":7}}'], "score": ['{"sales":{"0":8,"1":4}}']}
@@ -40,7 +40,7 @@ def read(configured: Any, broker: dict[str, Topic]) -> Config:
     config = configured(ranges="price = [0, 10]")
     charter.settled(config)
     for query, sources in READ.items():
-        place = Path(checkpoint(config, query)) / "offsets"
+        place = Path(FleetStore.of(config).checkpoint(query)) / "offsets"
         place.mkdir(parents=True)
         (place / "6").write_text("\n".join(["v1", "{}", *sources]))
     ensure_same(config, broker)
@@ -56,7 +56,7 @@ def test_ids_are_kept_when_a_topic_is_first_read(read: Config, tmp_path: Path) -
 def test_the_same_topic_goes_on(read: Config, broker: dict[str, Topic]) -> None:
     ensure_same(read, broker)
     assert accept(read, "sales") == Acceptance.SAME
-    assert kafka_offsets(checkpoint(read, "ingest"), "sales") == {"0": 10, "1": 4}
+    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
 
 
 def test_a_topic_made_again_is_refused_with_what_was_read_what_is_there_and_what_to_do(
@@ -78,8 +78,8 @@ def test_an_accepted_topic_is_read_from_its_first_record_and_the_other_one_goes_
     broker["sales"] = topic("sales", "second")
     assert accept(read, "sales") == Acceptance.REWOUND
     for query in READ:
-        assert kafka_offsets(checkpoint(read, query), "sales") == {"0": 3, "1": 0}
-    assert kafka_offsets(checkpoint(read, "ingest"), "sold") == {"0": 7}
+        assert kafka_offsets(FleetStore.of(read).checkpoint(query), "sales") == {"0": 3, "1": 0}
+    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sold") == {"0": 7}
     ensure_same(read, broker)
     assert known(read) == {"sales": "second", "sold": "other"}
 
@@ -105,9 +105,9 @@ def test_the_newest_ranges_hold_for_all_of_an_accepted_topic(
 
 def test_a_topic_is_not_accepted_while_a_query_reads_it(read: Config, broker: dict[str, Topic]) -> None:
     broker["sales"] = topic("sales", "second")
-    with held(read, ["score"]), pytest.raises(Busy, match="query score"):
+    with held(FleetStore.of(read), ["score"]), pytest.raises(Busy, match="query score"):
         accept(read, "sales")
-    assert kafka_offsets(checkpoint(read, "ingest"), "sales") == {"0": 10, "1": 4}
+    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
 
 
 def test_a_topic_that_nobody_reads_is_not_accepted(read: Config) -> None:
@@ -132,7 +132,7 @@ def test_a_topic_that_was_read_before_ids_were_kept_is_read_from_its_start_once(
     (file,) = tmp_path.rglob("topics.json")
     file.unlink()
     assert accept(read, "sales") == Acceptance.REWOUND
-    assert kafka_offsets(checkpoint(read, "ingest"), "sales") == {"0": 3, "1": 0}
+    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 3, "1": 0}
     assert known(read) == {"sales": "first"}
     assert accept(read, "sales") == Acceptance.SAME
 
@@ -145,7 +145,7 @@ def test_a_topic_without_an_id_or_that_was_never_read_is_not_said_to_be_the_same
     assert said.startswith(
         "topic sales: has no id (Kafka before 2.8), so whether it is the one that was read before is "
     )
-    assert kafka_offsets(checkpoint(read, "ingest"), "sales") == {"0": 10, "1": 4}
+    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
     for query in READ:
-        Path(checkpoint(read, query)).rename(tmp_path / query)
+        Path(FleetStore.of(read).checkpoint(query)).rename(tmp_path / query)
     assert accept(read, "sales") == Acceptance.NOT_READ

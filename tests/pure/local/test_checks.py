@@ -9,6 +9,7 @@ from spinney.core.errors import SetupError
 from spinney.local import checks
 from spinney.local.checks import Result
 from spinney.storage import charter, last_configuration
+from spinney.storage.layout import FleetStore
 
 CONFIG = """\
 [fleet]
@@ -173,8 +174,8 @@ def test_what_a_fleet_ran_with_is_kept_without_credentials(tmp_path: Path) -> No
     last_configuration.remember(config)
     (file,) = tmp_path.glob("last.toml")
     assert "hush" not in file.read_text()
-    found = last_configuration.last(config)
+    found = last_configuration.last(FleetStore.of(config))
     assert found is not None
     assert found.recipe.min_rows == 7
     file.write_text("[flet]\n")  # of another version
-    assert last_configuration.last(config) is None
+    assert last_configuration.last(FleetStore.of(config)) is None

@@ -20,7 +20,7 @@ from spinney.core.errors import StoreError
 from spinney.core.keys import encode, shard_of
 from spinney.operations import clustering
 from spinney.operations.clustering import UNGUARDED, CommitGuard, cluster, due
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, external_sort, file_rewriting, sorted_files, table_files
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.merge_selection import Rule
@@ -47,7 +47,7 @@ class Events:
     def __init__(self, config: Any) -> None:
         delta.create_tables(config)
         self.config, self.chance, self.number = config, random.Random(5), 0
-        self.place = directory(config, tables.EVENTS)
+        self.place = FleetStore.of(config).directory(tables.EVENTS)
         self.schema = arrow_schema(self.place.contract)
 
     def append(self, rows: int, day: int = 0) -> None:
@@ -234,7 +234,7 @@ def test_of_a_day_that_is_over_every_file_is_clustered(events) -> None:
 def test_outcomes_are_clustered_too(configured) -> None:
     config = configured()
     delta.create_tables(config)
-    place = directory(config, tables.OUTCOMES)
+    place = FleetStore.of(config).directory(tables.OUTCOMES)
     schema = arrow_schema(place.contract)
     for part in range(3):
         rows = [

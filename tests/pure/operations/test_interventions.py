@@ -14,7 +14,7 @@ from spinney.core.models.signing import Signer
 from spinney.operations.interventions import Ask, Left, Said, Verb, carry_out, propose
 from spinney.serving.model_cache import ModelCache
 from spinney.storage import leases
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 A, B, DEPT = '["a","1"]', '["b","1"]', '{"dept":"1"}'
@@ -36,12 +36,12 @@ def decide(past: Past, *words, now: float = 4, **more):
 
 
 def test_what_is_proposed_names_group_both_models_and_why_and_writes_nothing(past) -> None:
-    before = delta.version(past.config, directory(past.config, tables.PROMOTIONS, "people"))
+    before = delta.version(FleetStore.of(past.config).directory(tables.PROMOTIONS, "people"))
     found = propose(past.config, past.signer, Ask(Verb.PROMOTE, (A,), past.first[A]))
     ((group, left, to, why),) = [(step.group_key, step.before, step.after, step.why) for step in found.steps]
     assert (group, left, to, why) == (A, past.third[A], past.first[A], "asked for by name")
     assert (found.left, past.decided()) == ((), [])
-    assert delta.version(past.config, directory(past.config, tables.PROMOTIONS, "people")) == before
+    assert delta.version(FleetStore.of(past.config).directory(tables.PROMOTIONS, "people")) == before
 
 
 def test_a_promotion_by_hand_is_a_row_with_name_reason_a_new_epoch_and_what_the_model_had_seen(past) -> None:
@@ -109,7 +109,9 @@ def test_a_model_whose_signature_does_not_hold_is_refused_and_one_by_an_older_ke
 
 
 def test_a_model_whose_bytes_are_gone_is_refused(past) -> None:
-    DeltaTable(directory(past.config, tables.MODELS, "stream").uri).delete(f"model_id = '{past.first[A]}'")
+    DeltaTable(FleetStore.of(past.config).directory(tables.MODELS, "stream").uri).delete(
+        f"model_id = '{past.first[A]}'"
+    )
     with pytest.raises(GroupError, match=rf"{past.first[A]}: the model is stored nowhere any more. Restore the table"):
         propose(past.config, past.signer, Ask(Verb.ROLLBACK, (A,), at=hour(1)))
 
@@ -126,7 +128,9 @@ def test_the_whole_fleet_goes_back_to_a_time_parents_too_and_newcomers_to_none_o
 
 def test_of_a_whole_fleet_what_is_pinned_or_has_no_bytes_is_left_and_told(past) -> None:
     decide(past, Verb.PIN, (DEPT,))
-    DeltaTable(directory(past.config, tables.MODELS, "stream").uri).delete(f"model_id = '{past.first[A]}'")
+    DeltaTable(FleetStore.of(past.config).directory(tables.MODELS, "stream").uri).delete(
+        f"model_id = '{past.first[A]}'"
+    )
     found = decide(past, Verb.ROLLBACK, None, at=hour(1.5))
     assert [step.group_key for step in found.steps] == [B]
     lost, pinned = found.left
@@ -165,7 +169,9 @@ def test_a_pin_holds_while_machines_promote_and_its_end_lets_them(past) -> None:
 
 def test_a_group_whose_pinned_model_lost_its_bytes_can_still_be_unpinned(past) -> None:
     decide(past, Verb.PIN, (A,))
-    DeltaTable(directory(past.config, tables.MODELS, "stream").uri).delete(f"model_id = '{past.third[A]}'")
+    DeltaTable(FleetStore.of(past.config).directory(tables.MODELS, "stream").uri).delete(
+        f"model_id = '{past.third[A]}'"
+    )
     decide(past, Verb.UNPIN, (A,), now=5)
     last = past.decided()[-1]
     assert (last["decision"], last["trained_through"], last["payload"]) == ("promoted", hour(2), None)
@@ -196,9 +202,9 @@ def test_what_machines_promote_after_it_was_shown_is_taken_in(past) -> None:
 
 
 def test_a_stream_that_holds_its_leases_is_in_nobodys_way_and_another_person_is(past) -> None:
-    with leases.held(past.config, ["ingest", "score", "labels", "retrain", "weekly"]):
+    with leases.held(FleetStore.of(past.config), ["ingest", "score", "labels", "retrain", "weekly"]):
         decide(past, Verb.PIN, (A,))
-    with leases.held(past.config, ["people"]), pytest.raises(Busy):
+    with leases.held(FleetStore.of(past.config), ["people"]), pytest.raises(Busy):
         decide(past, Verb.PIN, (B,))
 
 

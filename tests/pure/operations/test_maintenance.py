@@ -22,7 +22,7 @@ from spinney.operations import expired_rows, maintenance
 from spinney.operations.clustering import CommitGuard
 from spinney.operations.interventions import Ask, Said, Verb, carry_out, propose
 from spinney.storage import leases
-from spinney.storage.layout import directory, every_directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.tidying import Tidier, serve
 
@@ -42,19 +42,22 @@ def past(configured) -> Past:
 
 
 def place(past: Past, name: str, base=tables.MODELS):
-    return directory(past.config, base, name)
+    return FleetStore.of(past.config).directory(base, name)
 
 
 def all_tidied(past: Past, now) -> dict[str, maintenance.Survey]:
-    return {each.name: maintenance.carry_out(past.config, each, now) for each in every_directory(past.config)}
+    return {
+        each.name: maintenance.carry_out(past.config, each, now)
+        for each in FleetStore.of(past.config).every_directory()
+    }
 
 
 def models(past: Past) -> set[str]:
-    return {row["model_id"] for row in delta.read(past.config, tables.MODELS, ["model_id"]).to_pylist()}
+    return {row["model_id"] for row in delta.read(FleetStore.of(past.config), tables.MODELS, ["model_id"]).to_pylist()}
 
 
 def test_every_directory_has_an_owner_and_every_lease_its_directories(past) -> None:
-    owners = {each.name: maintenance.owner(each) for each in every_directory(past.config)}
+    owners = {each.name: maintenance.owner(each) for each in FleetStore.of(past.config).every_directory()}
     assert set(owners.values()) == {"ingest", "score", "labels", "retrain", "weekly", "people"}
     assert owners["models/stream"] == "retrain"
     assert owners["models/batch"] == "weekly"
@@ -62,12 +65,12 @@ def test_every_directory_has_an_owner_and_every_lease_its_directories(past) -> N
 
 
 def test_a_survey_says_what_there_is_to_do_and_changes_nothing(past) -> None:
-    version = delta.version(past.config, place(past, "stream"))
+    version = delta.version(place(past, "stream"))
     found = maintenance.survey(past.config, place(past, "stream"), hour(11 * DAY))
     assert (found.directory, found.files, found.small, found.gone, found.behind) == ("models/stream", 10, 10, 0, None)
     # Of A's ten models those of days 9 and 10 are young; of what was known by day 8 three are the way back.
     assert found.forgotten == 5
-    assert delta.version(past.config, place(past, "stream")) == version
+    assert delta.version(place(past, "stream")) == version
 
 
 def test_what_is_put_together_is_the_same_rows_in_one_file(configured) -> None:
@@ -75,15 +78,17 @@ def test_what_is_put_together_is_the_same_rows_in_one_file(configured) -> None:
     for at in range(1, 5):
         made.round(at, {A: float(at), B: 20.0 + at})
     before = sorted(
-        delta.read(made.config, tables.MODELS).to_pylist(), key=lambda row: (row["fitted_at"], row["group_key"])
+        delta.read(FleetStore.of(made.config), tables.MODELS).to_pylist(),
+        key=lambda row: (row["fitted_at"], row["group_key"]),
     )
-    found = maintenance.carry_out(made.config, directory(made.config, tables.MODELS, "stream"), hour(9))
+    found = maintenance.carry_out(made.config, FleetStore.of(made.config).directory(tables.MODELS, "stream"), hour(9))
     assert (found.files, found.small, found.forgotten) == (4, 4, 0)
     after = sorted(
-        delta.read(made.config, tables.MODELS).to_pylist(), key=lambda row: (row["fitted_at"], row["group_key"])
+        delta.read(FleetStore.of(made.config), tables.MODELS).to_pylist(),
+        key=lambda row: (row["fitted_at"], row["group_key"]),
     )
     assert after == before
-    again = maintenance.survey(made.config, directory(made.config, tables.MODELS, "stream"), hour(9))
+    again = maintenance.survey(made.config, FleetStore.of(made.config).directory(tables.MODELS, "stream"), hour(9))
     assert (again.files, again.is_tidy) == (1, True)
 
 
@@ -119,7 +124,7 @@ def test_what_is_left_of_a_large_file_can_still_be_looked_up_by_group(past, monk
     all_tidied(past, hour(20 * DAY))
     fleet = Fleet(past.config)
     assert fleet.why(B).standing.model_id == fleet.champions().histories[B][-1].model_id == names[B]
-    kept = delta.read(past.config, tables.MODELS, ["model_id"], ds.field("group_key") == B)
+    kept = delta.read(FleetStore.of(past.config), tables.MODELS, ["model_id"], ds.field("group_key") == B)
     assert set(kept.column("model_id").to_pylist()) == {past.names[0][B], names[B]}
 
 
@@ -128,7 +133,7 @@ def test_the_last_attempt_of_a_group_that_fails_is_kept_and_older_ones_go(past) 
         failed = {"group_key": '["f","1"]', "status": "failed", "error": "no", "fitted_at": hour(at), "clock": hour(at)}
         past.put(tables.MODELS, "batch", {**failed, "round_id": f"batch-{at}"})
     all_tidied(past, hour(50 * DAY))
-    rows = delta.read(past.config, tables.MODELS, ["group_key", "round_id"]).to_pylist()
+    rows = delta.read(FleetStore.of(past.config), tables.MODELS, ["group_key", "round_id"]).to_pylist()
     assert [row["round_id"] for row in rows if row["group_key"] == '["f","1"]'] == ["batch-2"]
 
 
@@ -168,7 +173,7 @@ def test_a_large_fleet_is_looked_through_some_shards_at_a_time_and_the_same_rows
     monkeypatch.undo()
     assert max(at_once) < 100  # of 201
     for base, left in ((tables.MODELS, {3, 4, 5, 9}), (tables.PROMOTIONS, {3, 4, 5, 9}), (tables.VERDICTS, {5, 9})):
-        rows = delta.read(made.config, base, ["group_key", "round_id"]).to_pylist()
+        rows = delta.read(FleetStore.of(made.config), base, ["group_key", "round_id"]).to_pylist()
         rounds = {int(row["round_id"].removeprefix("stream-")) for row in rows}
         assert (base.name, rounds) == (base.name, left)
         assert len(rows) == 40 * (len(left) - 1) + 1
@@ -208,9 +213,9 @@ def test_whole_dates_of_predictions_go_and_what_has_no_rule_stays(past) -> None:
     past.put(tables.HEALTH, "score", *health)
     done = all_tidied(past, hour(4.5 * DAY))
     assert done["predictions"].forgotten == 2
-    stored = delta.read(past.config, tables.PREDICTIONS, ["event_id"]).column("event_id").to_pylist()
+    stored = delta.read(FleetStore.of(past.config), tables.PREDICTIONS, ["event_id"]).column("event_id").to_pylist()
     assert sorted(stored) == ["e2", "e3", "e4"]
-    assert delta.read(past.config, tables.HEALTH).num_rows == 1
+    assert delta.read(FleetStore.of(past.config), tables.HEALTH).num_rows == 1
 
 
 def verdict(key: str, day: float, decision: str, batch_id: int) -> dict[str, object]:
@@ -229,7 +234,7 @@ def judged(configured) -> Past:
 
 
 def verdicts(past: Past) -> set[tuple[str, float]]:
-    rows = delta.read(past.config, tables.VERDICTS, ["group_key", "judged_at"]).to_pylist()
+    rows = delta.read(FleetStore.of(past.config), tables.VERDICTS, ["group_key", "judged_at"]).to_pylist()
     return {(row["group_key"], (row["judged_at"] - hour(0)) / timedelta(days=1)) for row in rows}
 
 
@@ -275,7 +280,7 @@ def test_a_round_that_was_cut_off_finds_all_that_it_stored_and_one_that_is_not_t
 
     def stored() -> tuple[list[str], list[str]]:
         found = (
-            delta.dataset(delta.opened(made.config, place(made, "batch", base))).to_table(["round_id"])
+            delta.dataset(delta.opened(place(made, "batch", base))).to_table(["round_id"])
             for base in (tables.MODELS, tables.PROMOTIONS)
         )
         models, promotions = (sorted(rows.column("round_id").to_pylist()) for rows in found)
@@ -303,9 +308,9 @@ def test_without_rules_nothing_is_forgotten(configured) -> None:
 
 def test_a_repeated_tidying_changes_nothing(past) -> None:
     all_tidied(past, hour(11 * DAY))
-    versions = {each.name: delta.version(past.config, each) for each in every_directory(past.config)}
+    versions = {each.name: delta.version(each) for each in FleetStore.of(past.config).every_directory()}
     assert all(each.is_tidy for each in all_tidied(past, hour(11 * DAY)).values())
-    assert {each.name: delta.version(past.config, each) for each in every_directory(past.config)} == versions
+    assert {each.name: delta.version(each) for each in FleetStore.of(past.config).every_directory()} == versions
 
 
 def test_files_stay_for_a_week_after_they_were_put_together_and_for_readers_that_are_behind(past, monkeypatch) -> None:
@@ -329,7 +334,7 @@ def test_what_a_round_reads_that_was_cut_off_stays_until_it_has_ended(configured
     for number in range(3):
         made.put(tables.EVENTS, "", {"group_key": A, "event_id": f"e{number}", "ingested_at": hour(0)})
     events = place(made, "", tables.EVENTS)
-    pinned = delta.version(made.config, events)
+    pinned = delta.version(events)
     monkeypatch.setattr(maintenance, "KEPT_HOURS", 0)
     monkeypatch.setattr(DeltaTable, "vacuum", _without_enforcement(DeltaTable.vacuum))
     made.put(tables.ROUNDS, path, {"round_id": "r0", "kind": path, "started_at": hour(0), "batch_id": 0})
@@ -376,10 +381,10 @@ def checkpoint(past: Past, query: str, *, at, ended: bool) -> None:
 
 def test_where_nobody_holds_the_lease_a_request_is_served_here_and_elsewhere_not(past) -> None:
     request = maintenance.ask(past.config)
-    with leases.held(past.config, ["retrain"]):
-        version = delta.version(past.config, place(past, "stream"))
+    with leases.held(FleetStore.of(past.config), ["retrain"]):
+        version = delta.version(place(past, "stream"))
         assert not maintenance.serve_here(past.config, "retrain", request)
-        assert delta.version(past.config, place(past, "stream")) == version
+        assert delta.version(place(past, "stream")) == version
         assert maintenance.requested(past.config, "retrain") == request
     assert maintenance.serve_here(past.config, "retrain", request)
     assert maintenance.requested(past.config, "retrain") is None
@@ -403,7 +408,7 @@ def test_a_running_process_tidies_only_while_its_query_writes_nothing(past) -> N
 
 def test_no_model_is_forgotten_while_a_person_decides_and_who_asked_is_told(past) -> None:
     maintenance.ask(past.config)
-    with leases.held(past.config, ["people"]):
+    with leases.held(FleetStore.of(past.config), ["people"]):
         serve(past.config, "retrain", threading.Lock(), lambda: False)
     assert "models/stream: query people" in maintenance.served(past.config, "retrain").error
     assert len(models(past)) == 11
@@ -425,5 +430,5 @@ def test_a_tidier_that_is_stopped_ends_and_serves_what_was_asked_before(past) ->
 
 def test_decisions_that_no_one_can_go_back_to_go_too(past) -> None:
     all_tidied(past, hour(11 * DAY))
-    rows = delta.read(past.config, tables.PROMOTIONS).to_pylist()
+    rows = delta.read(FleetStore.of(past.config), tables.PROMOTIONS).to_pylist()
     assert {Promotion.of_row(row).model_id for row in rows} == models(past)

@@ -19,6 +19,7 @@ from spinney.retraining.round_order import Ordered
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import OnDemand
 from spinney.storage import signing_key
+from spinney.storage.layout import FleetStore
 
 GROUPS = 3
 ONE_BY_ONE = Pace(seconds=0.001, each=1.0, known=True)
@@ -40,7 +41,7 @@ def planned(config: Config, start: Callable[[], Any], predicted_seconds: float =
     view = View.now_of(config)
     plan = verdicts(no_spark, config, Scope(), view)
     assert plan.num_rows >= GROUPS
-    rounds = Rounds(start, config, signing_key.signer(config), RoundKind.STREAM, "c1")
+    rounds = Rounds(start, config, signing_key.signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
     ordered = Ordered("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)
     rounds.plan(plan, ordered, 0)
     return rounds

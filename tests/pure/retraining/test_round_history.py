@@ -16,7 +16,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core.config import Config, parse
 from spinney.core.planning.round_cost import PastRound
 from spinney.retraining.round_history import fit_times, largest_round, past_rounds
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -24,7 +24,7 @@ NOW = datetime(2024, 5, 1, tzinfo=UTC)
 
 
 def put(config: Config, base: Contract, part: str, *rows: Mapping[str, Any]) -> None:
-    place = directory(config, base, part)
+    place = FleetStore.of(config).directory(base, part)
     schema = arrow_schema(place.contract)
     whole = [{name: row.get(name) for name in schema.names} for row in rows]
     write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")

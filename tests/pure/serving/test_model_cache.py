@@ -21,6 +21,7 @@ from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
 from spinney.serving.model_cache import ModelCache, fetch
+from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import signer
 from spinney.tables import delta
 
@@ -166,11 +167,11 @@ def test_an_old_keys_model_loads_while_that_key_is_listed_and_is_refused_after_i
     row = fitted[A]
     wanted = {row["model_id"]: (A, promotion(row))}
     today = {"SPINNEY_SIGNING_KEY": "n" * 32}
-    both = signer(config, {**today, "SPINNEY_SIGNING_KEYS_OLD": SIGNER.key.decode()})
+    both = signer(FleetStore.of(config), {**today, "SPINNEY_SIGNING_KEYS_OLD": SIGNER.key.decode()})
     loaded, refused = ModelCache().load(wanted, config, both)
     assert (set(loaded), refused) == ({row["model_id"]}, set())
     monkeypatch.setattr(codec, "load", lambda *_, **__: pytest.fail("parsed"))
-    assert ModelCache().load(wanted, config, signer(config, today)) == ({}, {row["model_id"]})
+    assert ModelCache().load(wanted, config, signer(FleetStore.of(config), today)) == ({}, {row["model_id"]})
 
 
 @pytest.mark.parametrize("first", [A, B])

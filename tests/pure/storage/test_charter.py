@@ -13,6 +13,7 @@ import pytest
 from spinney.core.errors import Busy, StoreError
 from spinney.core.records.rules import Basis
 from spinney.storage.charter import Charter, Edition, amended, ensure_fixed, settled
+from spinney.storage.layout import FleetStore
 from spinney.storage.leases import held
 
 
@@ -121,7 +122,7 @@ def test_going_back_to_the_old_range_is_an_edition_of_its_own(configured) -> Non
 def test_an_edit_waits_while_a_query_judges_by_the_old_ranges(configured) -> None:
     settled(configured())
     edited = configured(ranges="price = [0, 20]")
-    with held(configured(), ["score"]):
+    with held(FleetStore.of(configured()), ["score"]):
         says = r"fleet shops: fleet.ranges was edited.* at one offset for ingest and score together.*query score"
         with pytest.raises(Busy, match=says):
             amended(edited, ("ingest",))
@@ -132,7 +133,7 @@ def test_an_edit_waits_while_a_query_judges_by_the_old_ranges(configured) -> Non
 def test_one_process_that_holds_both_queries_may_edit(configured) -> None:
     settled(configured())
     edited = configured(ranges="price = [0, 20]")
-    with held(edited, ["ingest", "score"]):
+    with held(FleetStore.of(edited), ["ingest", "score"]):
         assert len(amended(edited, ("ingest", "score")).editions) == 2
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spinney.core.errors import Busy
+from spinney.storage.layout import FleetStore
 from spinney.storage.leases import held
 
 HOLD = """
@@ -37,30 +38,33 @@ def holder(configured, tmp_path: Path):
 
 def test_a_second_process_is_refused_and_told_who_holds_it(configured, holder) -> None:
     says = f"query score of fleet shops: another process runs it .pid {holder.pid}, lease "
-    with pytest.raises(Busy, match=says), held(configured(), ["labels", "score"]):
+    with pytest.raises(Busy, match=says), held(FleetStore.of(configured()), ["labels", "score"]):
         pytest.fail("two processes hold one lease")
     # What was taken before the refusal is given back.
-    with held(configured(), ["labels"]):
+    with held(FleetStore.of(configured()), ["labels"]):
         pass
 
 
 def test_other_queries_and_other_fleets_are_free(configured, holder, tmp_path: Path) -> None:
-    with held(configured(), ["retrain"]), held(configured(root=str(tmp_path / "other")), ["ingest"]):
+    with (
+        held(FleetStore.of(configured()), ["retrain"]),
+        held(FleetStore.of(configured(root=str(tmp_path / "other"))), ["ingest"]),
+    ):
         pass
 
 
 def test_a_lease_ends_with_its_process_however_that_ends(configured, holder) -> None:
     holder.kill()
     holder.wait()
-    with held(configured(), ["ingest"]):
+    with held(FleetStore.of(configured()), ["ingest"]):
         text = (Path(configured().storage.root) / "leases" / "ingest.holder").read_text()
         assert text == f"pid {os.getpid()}"
 
 
 def test_an_error_inside_gives_the_lease_back(configured) -> None:
-    with pytest.raises(ZeroDivisionError), held(configured(), ["ingest"]):
+    with pytest.raises(ZeroDivisionError), held(FleetStore.of(configured()), ["ingest"]):
         _ = 1 / 0
-    with held(configured(), ["ingest"]):
+    with held(FleetStore.of(configured()), ["ingest"]):
         pass
 
 
@@ -73,10 +77,17 @@ def test_one_root_has_one_lease_whatever_it_and_its_fleet_are_called(configured,
         "uri": configured(root=f"file://{tmp_path}/root"),
         "link": configured(root=str(tmp_path / "link")),
     }[change]
-    with held(configured(), ["ingest"]), pytest.raises(Busy, match="query ingest"), held(other, ["ingest"]):
+    with (
+        held(FleetStore.of(configured()), ["ingest"]),
+        pytest.raises(Busy, match="query ingest"),
+        held(FleetStore.of(other), ["ingest"]),
+    ):
         pytest.fail("two processes hold one lease")
 
 
 def test_a_lease_that_a_migration_would_not_take_is_refused(configured) -> None:
-    with pytest.raises(ValueError, match="leases nobody: expected names of EVERY"), held(configured(), ["nobody"]):
+    with (
+        pytest.raises(ValueError, match="leases nobody: expected names of EVERY"),
+        held(FleetStore.of(configured()), ["nobody"]),
+    ):
         pass

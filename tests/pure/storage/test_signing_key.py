@@ -8,6 +8,7 @@ import pytest
 
 from spinney.core.errors import ContractError, SetupError
 from spinney.core.models.signing import Claim
+from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import ensure_key, signer
 
 CLAIM = Claim('["a"]', "m1", "linear")
@@ -15,15 +16,15 @@ CLAIM = Claim('["a"]', "m1", "linear")
 
 def test_without_a_key_the_error_says_how_to_make_one(configured) -> None:
     with pytest.raises(SetupError, match=r"signing key: none in SPINNEY_SIGNING_KEY and no file .*spinney init"):
-        signer(configured(), {})
+        signer(FleetStore.of(configured()), {})
 
 
 def test_the_key_is_made_once_and_nobody_else_may_read_it(configured) -> None:
     config = configured()
-    assert ensure_key(config, {})
-    signature = signer(config, {}).sign(CLAIM, b"payload")
-    assert not ensure_key(config, {})
-    signer(config, {}).verify(CLAIM, b"payload", signature)
+    assert ensure_key(FleetStore.of(config), {})
+    signature = signer(FleetStore.of(config), {}).sign(CLAIM, b"payload")
+    assert not ensure_key(FleetStore.of(config), {})
+    signer(FleetStore.of(config), {}).verify(CLAIM, b"payload", signature)
     file = Path(config.storage.root) / "signing.key"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert len(file.read_bytes()) == 64
@@ -32,25 +33,28 @@ def test_the_key_is_made_once_and_nobody_else_may_read_it(configured) -> None:
 def test_the_environment_comes_before_the_file_and_needs_none(configured) -> None:
     config = configured()
     named = {"SPINNEY_SIGNING_KEY": "n" * 16}
-    assert not ensure_key(config, named)
+    assert not ensure_key(FleetStore.of(config), named)
     assert not (Path(config.storage.root) / "signing.key").exists()
-    ensure_key(config, {})
-    assert signer(config, named).key == b"n" * 16
-    assert signer(config, {}).key != b"n" * 16
+    ensure_key(FleetStore.of(config), {})
+    assert signer(FleetStore.of(config), named).key == b"n" * 16
+    assert signer(FleetStore.of(config), {}).key != b"n" * 16
 
 
 def test_a_key_is_the_same_from_a_file_and_from_the_environment_whatever_stands_around_it(configured) -> None:
     config = configured()
-    ensure_key(config, {})
+    ensure_key(FleetStore.of(config), {})
     text = (Path(config.storage.root) / "signing.key").read_text()
-    assert signer(config, {"SPINNEY_SIGNING_KEY": f" {text}\n"}).key == signer(config, {}).key
+    assert (
+        signer(FleetStore.of(config), {"SPINNEY_SIGNING_KEY": f" {text}\n"}).key
+        == signer(FleetStore.of(config), {}).key
+    )
     (Path(config.storage.root) / "signing.key").write_text(f"{text}\n")
-    assert signer(config, {}).key == text.encode()
+    assert signer(FleetStore.of(config), {}).key == text.encode()
 
 
 def test_a_blank_variable_is_no_key(configured) -> None:
-    assert ensure_key(configured(), {"SPINNEY_SIGNING_KEY": " \n"})
-    assert len(signer(configured(), {"SPINNEY_SIGNING_KEY": " \n"}).key) == 64
+    assert ensure_key(FleetStore.of(configured()), {"SPINNEY_SIGNING_KEY": " \n"})
+    assert len(signer(FleetStore.of(configured()), {"SPINNEY_SIGNING_KEY": " \n"}).key) == 64
 
 
 def test_the_key_is_never_readable_by_others_not_even_before_it_is_whole(configured, monkeypatch) -> None:
@@ -59,7 +63,7 @@ def test_the_key_is_never_readable_by_others_not_even_before_it_is_whole(configu
     monkeypatch.setattr(os, "fsync", lambda file: modes.append(stat.S_IMODE(os.fstat(file).st_mode)) or fsync(file))
     before = os.umask(0)
     try:
-        ensure_key(configured(), {})
+        ensure_key(FleetStore.of(configured()), {})
     finally:
         os.umask(before)
     assert modes == [0o600]
@@ -76,18 +80,18 @@ def test_of_two_that_make_the_key_at_once_one_does(configured, monkeypatch) -> N
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", meanwhile)
-    assert not ensure_key(config, {})
-    assert signer(config, {}).key == b"o" * 64
+    assert not ensure_key(FleetStore.of(config), {})
+    assert signer(FleetStore.of(config), {}).key == b"o" * 64
 
 
 def test_models_signed_with_an_older_key_still_verify(configured) -> None:
     config = configured()
-    before = signer(config, {"SPINNEY_SIGNING_KEY": "o" * 16}).sign(CLAIM, b"payload")
+    before = signer(FleetStore.of(config), {"SPINNEY_SIGNING_KEY": "o" * 16}).sign(CLAIM, b"payload")
     keys = {"SPINNEY_SIGNING_KEY": "n" * 16, "SPINNEY_SIGNING_KEYS_OLD": f" {'o' * 16} , {'p' * 20},"}
-    signer(config, keys).verify(CLAIM, b"payload", before)
-    assert signer(config, keys).old == (b"o" * 16, b"p" * 20)
+    signer(FleetStore.of(config), keys).verify(CLAIM, b"payload", before)
+    assert signer(FleetStore.of(config), keys).old == (b"o" * 16, b"p" * 20)
 
 
 def test_a_key_that_is_too_short_is_refused(configured) -> None:
     with pytest.raises(ContractError, match="at least 16 bytes; got 5"):
-        signer(configured(), {"SPINNEY_SIGNING_KEY": "short"})
+        signer(FleetStore.of(configured()), {"SPINNEY_SIGNING_KEY": "short"})

@@ -16,7 +16,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import parse
 from spinney.operations.dead_letters.letters import Kind
-from spinney.storage.layout import checkpoint, directory
+from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
 from streaming.activity import Activity
@@ -33,15 +33,15 @@ def past(tmp_path: Path) -> Past:
 
 def store(past: Past, query: str, base: Contract, *rows: Mapping[str, Any], batch: int, part: str = "") -> None:
     """What a query's batch appends to a table."""
-    place = directory(past.config, base, part)
+    place = FleetStore.of(past.config).directory(base, part)
     schema = arrow_schema(place.contract)
     whole = [{name: row.get(name) for name in schema.names} | {"batch_id": batch} for row in rows]
     table = pa.Table.from_pylist(whole, schema=schema)
-    Writer(past.config, place, query, "c").append(table, step=base.name, batch_id=batch)
+    Writer(place, query, "c").append(table, step=base.name, batch_id=batch)
 
 
 def end(past: Past, query: str, batch: int) -> None:
-    place = Path(checkpoint(past.config, query)) / "commits"
+    place = Path(FleetStore.of(past.config).checkpoint(query)) / "commits"
     place.mkdir(parents=True, exist_ok=True)
     (place / str(batch)).write_text("v1\n{}")
 

@@ -20,7 +20,7 @@ from spinney.kafka import topic_ids, topics
 from spinney.kafka.topics import Extent, Topic
 from spinney.operations import maintenance
 from spinney.storage import checkpoints, leases
-from spinney.storage.layout import Directory
+from spinney.storage.layout import Directory, FleetStore
 from streaming import app
 from streaming.activity import Activity
 from streaming.app import Application, run
@@ -120,7 +120,7 @@ class Told:
 
 
 def are_free(config: Config, *names: str) -> bool:
-    with leases.held(config, names):
+    with leases.held(FleetStore.of(config), names):
         return True
 
 

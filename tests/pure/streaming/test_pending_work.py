@@ -20,7 +20,7 @@ from spinney.core.errors import Busy, StoreError
 from spinney.kafka import topic_ids, topics
 from spinney.kafka.topics import Extent, Topic
 from spinney.storage import leases
-from spinney.storage.layout import checkpoint, directories, directory
+from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
 from spinney.tables.table_log import Appended, appended
@@ -54,12 +54,12 @@ class Fleet:
             self.write(name, [*sources, *self.delta(READ[name])], batch, ended=ended)
 
     def delta(self, read: Sequence[Contract]) -> list[dict[str, Any]]:
-        places = [place for base in read for place in directories(self.past.config, base)]
+        places = [place for base in read for place in FleetStore.of(self.past.config).directories(base)]
         opened = [DeltaTable(place.uri) for place in places if place.name != "models/people"]
         return [offset(table, table.version() + 1) for table in opened]
 
     def write(self, name: str, sources: Sequence[Any], batch: int = 4, *, ended: bool = True) -> None:
-        place = Path(checkpoint(self.past.config, name))
+        place = Path(FleetStore.of(self.past.config).checkpoint(name))
         said = '{"batchWatermarkMs":1714550000000,"batchTimestampMs":1714557600000}'
         lines = ["v1", said, *("-" if each is None else json.dumps(each) for each in sources)]
         for log, text in (("offsets", "\n".join(lines)), *([("commits", "v1\n{}")] if ended else [])):
@@ -97,7 +97,7 @@ def test_where_all_is_read_and_every_batch_has_ended_there_is_nothing_to_do(flee
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_query_that_has_not_begun_has_something_to_do(fleet: Fleet, name: str) -> None:
-    place = Path(checkpoint(fleet.past.config, name))
+    place = Path(FleetStore.of(fleet.past.config).checkpoint(name))
     place.rename(place.with_name("aside"))
     assert fleet.unread() == f"query {name} has not begun"
     assert fleet.unread(*(other for other in NAMES if other != name)) is None
@@ -150,7 +150,7 @@ def test_a_topic_that_was_made_again_is_refused_as_at_any_start(fleet: Fleet, mo
     ],
 )
 def test_rows_appended_since_have_to_be_read(fleet: Fleet, base: Contract, part: str, query: str) -> None:
-    place = directory(fleet.past.config, base, part)
+    place = FleetStore.of(fleet.past.config).directory(base, part)
     version = DeltaTable(place.uri).version() + 1
     fleet.past.put(base, part, {"group_key": A, "model_id": "m", "decided_at": hour(2)})
     assert fleet.unread() == f"table {place.name}: version {version} is not read by {query}"
@@ -166,7 +166,7 @@ def test_files_put_together_and_rows_forgotten_are_nothing_to_read(fleet: Fleet)
     for at in (2, 3):
         fleet.past.put(tables.PREDICTIONS, "", {"group_key": A, "event_id": str(at)})
     fleet.drained("labels", batch=5)
-    table = DeltaTable(directory(fleet.past.config, tables.PREDICTIONS).uri)
+    table = DeltaTable(FleetStore.of(fleet.past.config).directory(tables.PREDICTIONS).uri)
     table.optimize.compact()
     table.delete("event_id = '2'")
     assert fleet.unread() is None
@@ -182,7 +182,7 @@ def test_a_source_that_has_given_nothing_yet_is_read_once_its_table_has_rows(fle
 
 def test_models_that_people_brought_are_nothing_to_read(fleet: Fleet) -> None:
     fleet.past.put(tables.MODELS, "people", {"group_key": A, "model_id": "m"})
-    empty = str(DeltaTable(directory(fleet.past.config, tables.MODELS, "batch").uri).metadata().id)
+    empty = str(DeltaTable(FleetStore.of(fleet.past.config).directory(tables.MODELS, "batch").uri).metadata().id)
     read = [None if each["reservoirId"] == empty else each for each in fleet.delta(READ["retrain"])]
     fleet.write("retrain", read)
     assert fleet.unread() is None
@@ -190,13 +190,13 @@ def test_models_that_people_brought_are_nothing_to_read(fleet: Fleet) -> None:
 
 @pytest.mark.parametrize(("index", "first"), [(3, False), (-1, True)])
 def test_a_version_that_is_read_in_part_is_not_read(fleet: Fleet, index: int, first: bool) -> None:
-    table = DeltaTable(directory(fleet.past.config, tables.PREDICTIONS).uri)
+    table = DeltaTable(FleetStore.of(fleet.past.config).directory(tables.PREDICTIONS).uri)
     fleet.write("labels", [offset(table, 9, index, first=first), fleet.delta([tables.OUTCOMES])[0]])
     assert fleet.unread() == "table predictions: labels has read a part of version 9"
 
 
 def test_what_cannot_be_told_is_left_to_spark(fleet: Fleet) -> None:
-    place = directory(fleet.past.config, tables.PREDICTIONS)
+    place = FleetStore.of(fleet.past.config).directory(tables.PREDICTIONS)
     for at in range(2):
         fleet.past.put(tables.PREDICTIONS, "", {"group_key": A, "event_id": str(at)})
     DeltaTable(place.uri).create_checkpoint()
@@ -205,7 +205,7 @@ def test_what_cannot_be_told_is_left_to_spark(fleet: Fleet) -> None:
 
 
 def test_a_table_that_was_made_anew_is_left_to_spark(fleet: Fleet) -> None:
-    table = DeltaTable(directory(fleet.past.config, tables.PREDICTIONS).uri)
+    table = DeltaTable(FleetStore.of(fleet.past.config).directory(tables.PREDICTIONS).uri)
     other = {**offset(table, 1), "reservoirId": "another"}
     fleet.write("labels", [other, fleet.delta([tables.OUTCOMES])[0]])
     assert fleet.unread() == "query labels has read a table that is none of the fleet's now"
@@ -221,10 +221,10 @@ def test_a_fleet_that_runs_elsewhere_is_busy_as_at_any_start(fleet: Fleet, monke
 
 
 def test_a_row_count_and_a_writer_are_read_from_a_commit_of_ours(fleet: Fleet) -> None:
-    place = directory(fleet.past.config, tables.PREDICTIONS)
+    place = FleetStore.of(fleet.past.config).directory(tables.PREDICTIONS)
     before = DeltaTable(place.uri).version()
     rows = pa.Table.from_pylist([{"group_key": A, "event_id": str(at)} for at in range(3)])
     empty = arrow_schema(place.contract).empty_table()
     whole = pa.concat_tables([empty, rows], promote_options="default").select(empty.column_names)
-    Writer(fleet.past.config, place, "score", "c").append(whole, step="predictions", batch_id=7)
+    Writer(place, "score", "c").append(whole, step="predictions", batch_id=7)
     assert list(appended(place, before + 1, before + 1)) == [Appended(before + 1, "score", 7, 3)]

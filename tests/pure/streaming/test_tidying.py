@@ -15,7 +15,7 @@ from spinney.core.config import parse
 from spinney.core.keys import encode, shard_of
 from spinney.operations import clustering
 from spinney.operations.clustering import UNGUARDED
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
 from spinney.tables.merge_selection import Rule
 from streaming import tidying
@@ -37,7 +37,7 @@ def sell(past: Past, files: int) -> None:
 
 
 def clustered(past: Past) -> list[bool]:
-    table = delta.opened(past.config, directory(past.config, tables.EVENTS))
+    table = delta.opened(FleetStore.of(past.config).directory(tables.EVENTS))
     return sorted(each.is_clustered for each in table_files.files(table))
 
 
@@ -63,7 +63,7 @@ def test_a_running_ingest_clusters_its_events_unasked_and_holds_the_query_s_lock
 
 
 def test_a_look_changes_nothing_while_too_few_files_are_new_and_goes_on_when_there_are_more(past) -> None:
-    clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), UNGUARDED)
+    clusterer = Clusterer(past.config, FleetStore.of(past.config).directory(tables.EVENTS), UNGUARDED)
     sell(past, 2)
     clusterer.look()
     clusterer.look()
@@ -71,15 +71,15 @@ def test_a_look_changes_nothing_while_too_few_files_are_new_and_goes_on_when_the
     sell(past, 1)
     clusterer.look()
     assert clustered(past) == [True]
-    version = delta.version(past.config, directory(past.config, tables.EVENTS))
+    version = delta.version(FleetStore.of(past.config).directory(tables.EVENTS))
     clusterer.look()
-    assert delta.version(past.config, directory(past.config, tables.EVENTS)) == version
+    assert delta.version(FleetStore.of(past.config).directory(tables.EVENTS)) == version
 
 
 def test_looks_that_fail_are_logged_and_tried_again_ever_more_rarely_until_one_succeeds(
     past, monkeypatch, caplog
 ) -> None:
-    clusterer = Clusterer(past.config, directory(past.config, tables.EVENTS), UNGUARDED)
+    clusterer = Clusterer(past.config, FleetStore.of(past.config).directory(tables.EVENTS), UNGUARDED)
     sell(past, 3)
     whole = clustering.rewrite
     looks: list[int] = []

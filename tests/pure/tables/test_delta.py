@@ -12,8 +12,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from schemas import tables
 from spinney.core.errors import StoreError
-from spinney.storage import crashpoints, layout
-from spinney.storage.layout import directory
+from spinney.storage import crashpoints
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
@@ -27,24 +27,24 @@ def outcome(**given):
 
 
 def arrow(config, base, *rows, part: str = "") -> pa.Table:
-    schema = arrow_schema(directory(config, base, part).contract)
+    schema = arrow_schema(FleetStore.of(config).directory(base, part).contract)
     return pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in rows], schema=schema)
 
 
 def ids(config) -> list[str]:
-    return sorted(delta.read(config, tables.OUTCOMES).column("event_id").to_pylist())
+    return sorted(delta.read(FleetStore.of(config), tables.OUTCOMES).column("event_id").to_pylist())
 
 
 def writer(config, query: str = "ingest", checkpoint: str = "c1") -> Writer:
-    return Writer(config, directory(config, tables.OUTCOMES), query, checkpoint)
+    return Writer(FleetStore.of(config).directory(tables.OUTCOMES), query, checkpoint)
 
 
 def test_every_table_is_open_to_readers_of_version_1_and_making_them_again_is_safe(configured) -> None:
     config = configured()
     made = delta.create_tables(config)
-    assert sorted(made) == sorted(each.name for each in layout.every_directory(config))
+    assert sorted(made) == sorted(each.name for each in FleetStore.of(config).every_directory())
     assert delta.create_tables(config) == []
-    for each in layout.every_directory(config):
+    for each in FleetStore.of(config).every_directory():
         table = DeltaTable(each.uri)
         assert table.version() == 0
         assert table.protocol().min_reader_version == 1, each.name
@@ -55,7 +55,7 @@ def test_every_table_is_open_to_readers_of_version_1_and_making_them_again_is_sa
 
 def test_a_table_of_an_earlier_version_gets_the_columns_that_have_come_since(configured) -> None:
     config = configured()
-    place = directory(config, tables.DEAD_LETTERS)
+    place = FleetStore.of(config).directory(tables.DEAD_LETTERS)
     before = pa.schema([each for each in arrow_schema(place.contract) if each.name != "field"])
     row = {"value": b"?", "topic": "sales", "kafka_partition": 0, "kafka_offset": 3, "reason": "not_json"}
     write_deltalake(place.uri, pa.Table.from_pylist([{name: row.get(name) for name in before.names}], schema=before))
@@ -63,12 +63,16 @@ def test_a_table_of_an_earlier_version_gets_the_columns_that_have_come_since(con
     delta.create_tables(config)
 
     late = {**row, "kafka_offset": 4, "reason": "wrong_type", "field": "price"}
-    Writer(config, place, "ingest", "c1").append(arrow(config, tables.DEAD_LETTERS, late), step="dead", batch_id=1)
-    found = delta.read(config, tables.DEAD_LETTERS, ["kafka_offset", "field"]).sort_by("kafka_offset").to_pylist()
+    Writer(place, "ingest", "c1").append(arrow(config, tables.DEAD_LETTERS, late), step="dead", batch_id=1)
+    found = (
+        delta.read(FleetStore.of(config), tables.DEAD_LETTERS, ["kafka_offset", "field"])
+        .sort_by("kafka_offset")
+        .to_pylist()
+    )
     assert found == [{"kafka_offset": 3, "field": None}, {"kafka_offset": 4, "field": "price"}]
-    version = delta.version(config, place)
+    version = delta.version(place)
     delta.create_tables(config)
-    assert delta.version(config, place) == version
+    assert delta.version(place) == version
 
 
 def test_a_table_of_other_columns_is_refused_with_what_differs(configured) -> None:
@@ -89,11 +93,11 @@ def test_a_table_of_another_type_is_refused(configured) -> None:
 
 def test_nothing_is_read_or_written_before_the_tables_are_made(configured) -> None:
     config = configured()
-    assert delta.opened(config, directory(config, tables.OUTCOMES)) is None
+    assert delta.opened(FleetStore.of(config).directory(tables.OUTCOMES)) is None
     for attempt in (
         lambda: writer(config),
-        lambda: delta.read(config, tables.OUTCOMES),
-        lambda: delta.pins(config, tables.MODELS),
+        lambda: delta.read(FleetStore.of(config), tables.OUTCOMES),
+        lambda: delta.pins(FleetStore.of(config), tables.MODELS),
     ):
         with pytest.raises(StoreError, match="run `spinney init` first"):
             attempt()
@@ -109,14 +113,17 @@ def test_what_is_written_is_read_back_with_its_times_maps_and_nulls(configured) 
         "scored_at": AT, "scored_on": date(2024, 5, 1), "batch_id": 4,
     }  # fmt: skip
     rows = arrow(config, tables.PREDICTIONS, full, {**full, "event_id": "f", "prediction": None, "probabilities": None})
-    place = directory(config, tables.PREDICTIONS)
-    assert Writer(config, place, "score", "c").append(rows, step="predictions", batch_id=4)
-    there = delta.read(config, tables.PREDICTIONS)
+    place = FleetStore.of(config).directory(tables.PREDICTIONS)
+    assert Writer(place, "score", "c").append(rows, step="predictions", batch_id=4)
+    there = delta.read(FleetStore.of(config), tables.PREDICTIONS)
     assert there.schema.equals(arrow_schema(place.contract))
     by_id = {row["event_id"]: row for row in there.to_pylist()}
     assert by_id["e"] == {**dict.fromkeys(there.schema.names), **full, "probabilities": [("yes", 0.75), ("no", None)]}
     assert by_id["f"]["probabilities"] is None
-    assert delta.read(config, tables.PREDICTIONS, ["event_time", "shard"]).column_names == ["event_time", "shard"]
+    assert delta.read(FleetStore.of(config), tables.PREDICTIONS, ["event_time", "shard"]).column_names == [
+        "event_time",
+        "shard",
+    ]
 
 
 def test_a_logical_table_is_the_union_of_its_directories_and_each_has_its_pin(configured, put) -> None:
@@ -127,8 +134,12 @@ def test_a_logical_table_is_the_union_of_its_directories_and_each_has_its_pin(co
     put(config, tables.PROMOTIONS, [{**row, "model_id": "s"}], "stream")
     put(config, tables.PROMOTIONS, [{**row, "model_id": "p"}], "people")
     put(config, tables.PROMOTIONS, [{**row, "model_id": "q"}], "people")
-    assert sorted(delta.read(config, tables.PROMOTIONS).column("model_id").to_pylist()) == ["p", "q", "s"]
-    assert delta.pins(config, tables.PROMOTIONS, tables.EVENTS) == {
+    assert sorted(delta.read(FleetStore.of(config), tables.PROMOTIONS).column("model_id").to_pylist()) == [
+        "p",
+        "q",
+        "s",
+    ]
+    assert delta.pins(FleetStore.of(config), tables.PROMOTIONS, tables.EVENTS) == {
         "promotions/stream": 1, "promotions/batch": 0, "promotions/people": 2, "events": 0,
     }  # fmt: skip
 
@@ -180,7 +191,7 @@ def test_a_commit_says_whose_it_is_in_the_field_that_spark_uses(configured) -> N
     config = configured()
     delta.create_tables(config)
     writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=5, notes={"rows": 1, "at": AT})
-    log = Path(directory(config, tables.OUTCOMES).uri) / "_delta_log" / f"{1:020}.json"
+    log = Path(FleetStore.of(config).directory(tables.OUTCOMES).uri) / "_delta_log" / f"{1:020}.json"
     (info,) = [
         action["commitInfo"] for action in map(json.loads, log.read_text().splitlines()) if "commitInfo" in action
     ]
@@ -196,7 +207,7 @@ def test_commits_that_are_nobodys_step_are_passed_over(configured, put) -> None:
     delta.create_tables(config)
     writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=2)
     put(config, tables.OUTCOMES, [outcome(event_id="by hand")])
-    DeltaTable(directory(config, tables.OUTCOMES).uri).optimize.compact()
+    DeltaTable(FleetStore.of(config).directory(tables.OUTCOMES).uri).optimize.compact()
     assert writer(config).done("s", 2)
 
 
@@ -225,11 +236,11 @@ def test_columns_declared_in_another_order_are_the_same_columns(configured) -> N
     delta.create_tables(configured())
     swapped = configured(('shop = "string"\ndept = "int"', 'dept = "int"\nshop = "string"'))
     assert delta.create_tables(swapped) == []
-    place = directory(swapped, tables.EVENTS)
+    place = FleetStore.of(swapped).directory(tables.EVENTS)
     event = {"group_key": "k", "event_id": "e", "shop": "a", "dept": 3, "price": 1.5, "brand": "b", "event_time": AT}
-    Writer(swapped, place, "ingest", "c").append(arrow(swapped, tables.EVENTS, event), step="s", batch_id=0)
+    Writer(place, "ingest", "c").append(arrow(swapped, tables.EVENTS, event), step="s", batch_id=0)
     for config in (configured(), swapped):
-        (row,) = delta.read(config, tables.EVENTS).to_pylist()
+        (row,) = delta.read(FleetStore.of(config), tables.EVENTS).to_pylist()
         assert {name: row[name] for name in event} == event
 
 
@@ -274,7 +285,7 @@ def test_a_writer_goes_on_from_the_version_that_it_opened_whatever_others_commit
     for n in range(3):
         made.append(arrow(config, tables.OUTCOMES, outcome(event_id=f"a{n}")), step="s", batch_id=n)
         other.append(arrow(config, tables.OUTCOMES, outcome(event_id=f"b{n}")), step="s", batch_id=n)
-    DeltaTable(directory(config, tables.OUTCOMES).uri).optimize.compact()
+    DeltaTable(FleetStore.of(config).directory(tables.OUTCOMES).uri).optimize.compact()
     made.append(arrow(config, tables.OUTCOMES, outcome(event_id="a3")), step="s", batch_id=3)
     monkeypatch.setattr(delta, "opened", opened)
     monkeypatch.setattr(delta, "REOPEN_SECONDS", -1.0)

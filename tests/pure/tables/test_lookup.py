@@ -15,7 +15,7 @@ from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup
 from spinney.tables.lookup import Until, Wanted
 
@@ -39,7 +39,7 @@ def model(key: str, n: int) -> Mapping[str, Any]:
 
 
 def found(config: Config, wanted: Wanted) -> list[tuple[Any, ...]]:
-    rows = lookup.dicts(lookup.rows(config, tables.MODELS, COLUMNS, wanted))
+    rows = lookup.dicts(lookup.rows(FleetStore.of(config), tables.MODELS, COLUMNS, wanted))
     return sorted(tuple(row.values()) for row in rows)
 
 
@@ -94,46 +94,46 @@ def test_files_that_cannot_hold_the_group_are_not_opened(config, put, by: str) -
     else:
         put(config, tables.MODELS, [model(key, 1) for key in names if keys.shard_of(key, 8) == shard], "batch")
         others = [[key for key in names if keys.shard_of(key, 8) == other] for other in range(8) if other != shard]
-    place = directory(config, tables.MODELS, "batch")
-    kept = set(delta.opened(config, place).file_uris())
+    place = FleetStore.of(config).directory(tables.MODELS, "batch")
+    kept = set(delta.opened(place).file_uris())
     for group_keys in others:
         put(config, tables.MODELS, [model(key, 1) for key in group_keys], "batch")
-    for uri in set(delta.opened(config, place).file_uris()) - kept:
+    for uri in set(delta.opened(place).file_uris()) - kept:
         Path(unquote(urlsplit(uri).path)).unlink()
     assert found(config, Wanted.of_groups([mine])) == expected(model(mine, 1))
 
 
 def test_a_column_without_statistics_loses_no_row(config, put) -> None:
     """Spark's Delta writes them of a table's first columns only; Arrow would take such a column for all nulls."""
-    place = directory(config, tables.MODELS, "batch")
+    place = FleetStore.of(config).directory(tables.MODELS, "batch")
     for columns in (1, 32):
-        delta.opened(config, place).alter.set_table_properties({"delta.dataSkippingNumIndexedCols": str(columns)})
+        delta.opened(place).alter.set_table_properties({"delta.dataSkippingNumIndexedCols": str(columns)})
         put(config, tables.MODELS, [model(key, columns) for key in ODD], "batch")
     made = [model(ODD[2], columns) for columns in (1, 32)]
     assert found(config, Wanted.of_groups([ODD[2]], Until("fitted_at", START + timedelta(hours=32)))) == expected(*made)
     assert found(config, Wanted.of_models({made[0]["model_id"]: ODD[2]})) == expected(made[0])
-    assert lookup.newer(delta.opened(config, place), place, ["model_id"], 0).num_rows == 2 * len(ODD)
+    assert lookup.newer(delta.opened(place), place, ["model_id"], 0).num_rows == 2 * len(ODD)
 
 
 def test_every_row_and_every_key_once(config, put) -> None:
     made = [model(key, n) for key, n in itertools.product(ODD, range(3))]
     put(config, tables.MODELS, made[:7], "batch")
     put(config, tables.MODELS, made[7:], "stream")
-    rows = lookup.every(config, tables.MODELS, COLUMNS)
+    rows = lookup.every(FleetStore.of(config), tables.MODELS, COLUMNS)
     assert sorted(tuple(row.values()) for row in lookup.dicts(rows)) == expected(*made)
     until = Until("fitted_at", START + timedelta(minutes=90))
-    assert lookup.every(config, tables.MODELS, COLUMNS, until).num_rows == 10
-    assert lookup.group_keys(config, tables.MODELS) == sorted(ODD)
-    assert lookup.group_keys(config, tables.MODELS, Until("fitted_at", START - timedelta(hours=1))) == []
+    assert lookup.every(FleetStore.of(config), tables.MODELS, COLUMNS, until).num_rows == 10
+    assert lookup.group_keys(FleetStore.of(config), tables.MODELS) == sorted(ODD)
+    assert lookup.group_keys(FleetStore.of(config), tables.MODELS, Until("fitted_at", START - timedelta(hours=1))) == []
 
 
 def test_what_later_batches_wrote(config, put) -> None:
-    place = directory(config, tables.MODELS, "batch")
+    place = FleetStore.of(config).directory(tables.MODELS, "batch")
     put(config, tables.MODELS, [model(ODD[0], n) for n in range(5)], "batch")
-    rows = lookup.newer(delta.opened(config, place), place, ["model_id"], 2)
+    rows = lookup.newer(delta.opened(place), place, ["model_id"], 2)
     assert sorted(rows.column("model_id").to_pylist()) == [f"{ODD[0]} 3", f"{ODD[0]} 4"]
 
 
 def test_a_table_that_was_never_made_is_named(configured) -> None:
     with pytest.raises(StoreError, match=r"table models/stream: nothing at .*spinney init"):
-        lookup.rows(configured(), tables.MODELS, COLUMNS, Wanted.of_groups(ODD))
+        lookup.rows(FleetStore.of(configured()), tables.MODELS, COLUMNS, Wanted.of_groups(ODD))

@@ -26,7 +26,7 @@ from spinney.core.training.fitting import fit_groups
 from spinney.core.training.training_rows import select
 from spinney.fleet import Fleet
 from spinney.storage import signing_key
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -109,7 +109,7 @@ def readings(of_group: np.ndarray) -> pd.DataFrame:
 
 
 def put(config, frame: pd.DataFrame) -> None:
-    place = directory(config, tables.EVENTS)
+    place = FleetStore.of(config).directory(tables.EVENTS)
     first = frame["event_time"].iloc[0]
     shards = {key: keys.shard_of(key, config.fleet.shards) for key in frame["group_key"].unique()}
     whole = frame.assign(shard=frame["group_key"].map(shards).astype("int32"), ingested_on=first.date())
@@ -135,7 +135,7 @@ def test_every_group_is_accounted_for_and_only_those_that_misbehave_have_failed(
     put(fleet, frame)
     done = weekly.retrain(fleet, spark=spark)
     columns = ["group_key", "status", "error_class", "error", "model_id", "payload", "fit_ms", "rows"]
-    attempts = delta.read(fleet, tables.MODELS, columns).to_pandas()
+    attempts = delta.read(FleetStore.of(fleet), tables.MODELS, columns).to_pandas()
 
     # Every group once.
     machines = [keys.encode([number]) for number in range(GROUPS)]
@@ -170,7 +170,7 @@ def test_every_group_is_accounted_for_and_only_those_that_misbehave_have_failed(
     assert fitted["model_id"].to_dict() == by_hand
     some = pd.DataFrame({"group_key": [key for key in whose if of_group[int(key[2:-2])] == 0][::30]})
     few = healthy[healthy["group_key"].isin(some["group_key"])]
-    alone = fit_groups(few, some, recipe, clock, signing_key.signer(fleet)).set_index("group_key")
+    alone = fit_groups(few, some, recipe, clock, signing_key.signer(FleetStore.of(fleet))).set_index("group_key")
     assert fitted.loc[some["group_key"], ["model_id", "payload"]].equals(alone[["model_id", "payload"]])
 
     # They are listed and told, and tried again when they are named.

@@ -15,6 +15,7 @@ from spinney.core.champions.champion import Promotion, champion
 from spinney.core.errors import Busy, StoreError
 from spinney.serving.model_cache import ModelCache
 from spinney.storage import crashpoints, leases, signing_key
+from spinney.storage.layout import FleetStore
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 A, B, THIN, DEPT, ALL = '["a","1"]', '["b","1"]', '["thin","1"]', '{"dept":"1"}', "{}"
@@ -90,7 +91,7 @@ def test_a_batch_that_was_cut_off_is_ended_by_the_next_one(spark, fleet, monkeyp
 
 
 def test_a_fleet_without_events_and_a_batch_that_runs_are_said(spark, world, fleet, monkeypatch) -> None:
-    with leases.held(fleet.config, ["weekly"]), pytest.raises(Busy, match="query weekly"):
+    with leases.held(FleetStore.of(fleet.config), ["weekly"]), pytest.raises(Busy, match="query weekly"):
         weekly.retrain(fleet.config, spark=spark)
     monkeypatch.setattr(choosing, "fleet_clock", lambda *_: None)
     with pytest.raises(StoreError, match=r"fleet shops: no events in .*; load or ingest some first"):
@@ -107,7 +108,9 @@ def test_a_lost_key_is_repaired_by_fitting_the_same_rows_again(spark, fleet, mon
     assert newest.model_id == before["model_id"]
     assert newest.payload == before["payload"]
     assert champion([Promotion.of_row(row) for row in rows]) == newest
-    _, refused = ModelCache().load({newest.model_id: (A, newest)}, fleet.config, signing_key.signer(fleet.config))
+    _, refused = ModelCache().load(
+        {newest.model_id: (A, newest)}, fleet.config, signing_key.signer(FleetStore.of(fleet.config))
+    )
     assert refused == set()
     assert counts(weekly.retrain(fleet.config, spark=spark)) == {"groups_in": 5, "too_few_rows": 1, "kept": 4}
 

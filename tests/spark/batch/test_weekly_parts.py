@@ -22,6 +22,7 @@ from spinney.core.config import parse
 from spinney.retraining.round_order import READ, Ordered
 from spinney.retraining.rounds import Rounds
 from spinney.storage import crashpoints, signing_key
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -175,7 +176,15 @@ def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> Ordered:
     schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
     newest = max(row["event_time"] for row in fleet.rows(tables.EVENTS))
     ordered = Ordered(
-        "stream-0", len(rows), 0, {"max_age": len(rows)}, newest, now, 5.0, 1.0, delta.pins(fleet.config, *READ)
+        "stream-0",
+        len(rows),
+        0,
+        {"max_age": len(rows)},
+        newest,
+        now,
+        5.0,
+        1.0,
+        delta.pins(FleetStore.of(fleet.config), *READ),
     )
     whole = [{name: row.get(name) for name in names} for row in rows]
     runner.plan(pa.Table.from_pylist(whole, schema=schema), ordered, 0)

@@ -14,7 +14,7 @@ from schemas import tables
 from spinney.core import keys
 from spinney.operations import clustering, maintenance
 from spinney.operations.clustering import CommitGuard, cluster
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, file_rewriting, sorted_files
 from streaming.delta_source import appended
 
@@ -39,8 +39,8 @@ def test_spark_reads_streams_and_appends_as_if_no_file_had_been_clustered(spark,
     monkeypatch.setattr(sorted_files, "ROW_GROUP_ROWS", 50)
     monkeypatch.setattr(sorted_files, "FILE_BYTES", 1_000)
     fleet = world()
-    place = directory(fleet.config, tables.EVENTS)
-    writer = delta.Writer(fleet.config, place, "ingest", "c")
+    place = FleetStore.of(fleet.config).directory(tables.EVENTS)
+    writer = delta.Writer(place, "ingest", "c")
 
     def stream() -> list[str]:
         """What comes out of a stream of the table, from where it was left."""
@@ -54,11 +54,11 @@ def test_spark_reads_streams_and_appends_as_if_no_file_had_been_clustered(spark,
     fleet.put(tables.EVENTS, events(fleet, 0, 4))
     writer.append(spark.createDataFrame(delta.dataset(DeltaTable(place.uri)).to_table()), step="s", batch_id=0)
     before = fleet.rows(tables.EVENTS)
-    version = delta.version(fleet.config, place)
+    version = delta.version(place)
     assert stream() == ids(before)
     [done] = cluster(DeltaTable(place.uri), "events", asked=True)
     assert len(done.new) > 2
-    assert delta.version(fleet.config, place) == version + 1
+    assert delta.version(place) == version + 1
     assert stream() == []
     for at in (version, None):
         assert ids(delta.frame(spark, place, at).collect()) == ids(before)
@@ -68,14 +68,14 @@ def test_spark_reads_streams_and_appends_as_if_no_file_had_been_clustered(spark,
     fleet.put(tables.EVENTS, events(fleet, 10, 1))
     assert writer.append(delta.frame(spark, place).limit(3), step="s", batch_id=1)
     assert len(stream()) == len(SHOPS) + 3
-    assert delta.Writer(fleet.config, place, "ingest", "c").done("s", 1)
+    assert delta.Writer(place, "ingest", "c").done("s", 1)
 
 
 def test_appends_of_spark_and_merges_in_another_thread_lose_nothing(spark, world) -> None:
     """As in a running stream: Spark appends under the query's lock, files are rewritten beside it."""
     fleet = world()
     place, lock, stop, errors, merged = (
-        directory(fleet.config, tables.EVENTS),
+        FleetStore.of(fleet.config).directory(tables.EVENTS),
         threading.Lock(),
         threading.Event(),
         [],
@@ -92,7 +92,7 @@ def test_appends_of_spark_and_merges_in_another_thread_lose_nothing(spark, world
 
     thread = threading.Thread(target=keep_merging)
     thread.start()
-    writer = delta.Writer(fleet.config, place, "ingest", "c")
+    writer = delta.Writer(place, "ingest", "c")
     frame = spark.createDataFrame(delta.dataset(DeltaTable(place.uri)).to_table().slice(0, 5))
     for batch in range(8):
         with lock:
@@ -115,7 +115,7 @@ def test_appends_of_spark_and_merges_in_another_thread_lose_nothing(spark, world
 )
 def test_files_that_tidy_puts_together_hold_the_same_rows_to_spark(spark, world, base, part, values) -> None:
     fleet = world()
-    place = directory(fleet.config, base, part)
+    place = FleetStore.of(fleet.config).directory(base, part)
     for batch in range(4):
         row = {"shard": 3, "group_key": f'["ü{batch % 2}","1"]', "batch_id": batch, **values}
         fleet.put(base, [row, {**row, **({"probabilities": None} if base is tables.PREDICTIONS else {})}], part)

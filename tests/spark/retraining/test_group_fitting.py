@@ -32,6 +32,7 @@ from spinney.retraining.round_fitting import fit
 from spinney.retraining.round_order import READ
 from spinney.retraining.training_tables import TrainingTables, counts_of
 from spinney.spark.session import errors_of_tasks
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.snapshot import Shards, snapshots
 
@@ -93,14 +94,16 @@ class Stored:
     def fit(self, recipe: Recipe, champions: pd.DataFrame | None = None, events: dict[str, int] | None = None) -> Any:
         """events: as the plan counted them; by default as they are."""
         config = self.fleet.config
-        source = TrainingTables.of(config, delta.pins(config, *READ), CLOCK.to_pydatetime())
+        source = TrainingTables.of(config, delta.pins(FleetStore.of(config), *READ), CLOCK.to_pydatetime())
         counted = {**counts_of(source, KEYS), **(events or {})}
         known = {} if champions is None else dict(zip(champions["group_key"], champions["model_id"], strict=True))
         plan = pd.DataFrame({"group_key": KEYS[::-1]})
         plan["shard"] = [keys.shard_of(key, 4) for key in plan["group_key"]]
         plan["champion_id"] = [known.get(key) for key in plan["group_key"]]
         plan["events"] = [counted[key] for key in plan["group_key"]]
-        fitting = Fitter(recipe, SIGNER, CLOCK.to_pydatetime(), source, tuple(snapshots(config, tables.MODELS)))
+        fitting = Fitter(
+            recipe, SIGNER, CLOCK.to_pydatetime(), source, tuple(snapshots(FleetStore.of(config), tables.MODELS))
+        )
         found = fit(self.spark, plan, fitting)
         assert found.columns == list(FITTED)
         return found.toArrow().to_pandas().set_index("group_key").sort_index()
@@ -209,7 +212,11 @@ def test_a_champion_is_its_newest_row_and_never_that_of_another_group(stored) ->
             "events": pa.array([0] * 6, pa.int64()),
         }
     )
-    files = [path for each in snapshots(made.fleet.config, tables.MODELS) for path in each.files_for(Shards(0, 3))]
+    files = [
+        path
+        for each in snapshots(FleetStore.of(made.fleet.config), tables.MODELS)
+        for path in each.files_for(Shards(0, 3))
+    ]
     whole = Champions(files, asked)
     assert whole.of(0, 6).column("champion_signature").to_pylist() == [b"new", None, None, None, None, None]
     assert whole.of(0, 6).column("champion_id").to_pylist() == ["m1", None, None, None, None, None]
@@ -222,7 +229,11 @@ def test_payloads_that_do_not_fit_together_are_read_block_by_block(stored, monke
     made.keep(pd.DataFrame([{"group_key": key, "model_id": key, "payload": key.encode(), **base} for key in SIZES]))
     shards = pa.array([keys.shard_of(key, 4) for key in SIZES], pa.int32())
     asked = pa.table({"shard": shards, "group_key": [*SIZES], "champion_id": [*SIZES]})
-    files = [path for each in snapshots(made.fleet.config, tables.MODELS) for path in each.files_for(Shards(0, 3))]
+    files = [
+        path
+        for each in snapshots(FleetStore.of(made.fleet.config), tables.MODELS)
+        for path in each.files_for(Shards(0, 3))
+    ]
     at_once = Champions(files, asked).of(1, 4)
     monkeypatch.setattr(fit_requests, "AT_ONCE_BYTES", 0)
     assert Champions(files, asked).of(1, 4).equals(at_once)

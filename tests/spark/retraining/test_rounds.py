@@ -24,7 +24,7 @@ from spinney.retraining import group_fitting, rounds
 from spinney.retraining.round_order import READ, Ordered
 from spinney.retraining.rounds import Rounds
 from spinney.storage import crashpoints
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -60,7 +60,7 @@ def plan(fleet, runner: Rounds, batch_id: int, *group_keys: str, pinned: str = "
     ordered = Ordered(
         round_id=f"stream-{batch_id}", groups_in=len(group_keys) + deferred, deferred=deferred,
         reasons={"asked": len(group_keys)}, clock=CLOCK, now=NOW + timedelta(hours=batch_id), budget_seconds=5.0,
-        predicted_seconds=1.5, pins=delta.pins(fleet.config, *READ),
+        predicted_seconds=1.5, pins=delta.pins(FleetStore.of(fleet.config), *READ),
     )  # fmt: skip
     whole = [{name: row.get(name) for name in names} for row in rows]
     runner.plan(pa.Table.from_pylist(whole, schema=schema), ordered, batch_id)
@@ -289,7 +289,7 @@ def test_rows_that_the_plan_counted_and_that_are_not_there_stop_the_round(spark,
     plan(fleet, runner, 0, A, B, THIN, ALL)
     row = next(row for row in fleet.rows(tables.VERDICTS) if row["group_key"] == B and row["decision"] == "fit")
     assert json.loads(row["numbers"]) == {"pinned": False, "events": 20}
-    (log,) = Path(directory(fleet.config, tables.EVENTS).uri, "_delta_log").glob("*1.json")
+    (log,) = Path(FleetStore.of(fleet.config).directory(tables.EVENTS).uri, "_delta_log").glob("*1.json")
     actions = [json.loads(line) for line in log.read_text().splitlines()]
     lost = [action for action in actions if "add" not in action]
     log.write_text("\n".join(map(json.dumps, lost)))

@@ -30,7 +30,7 @@ from spinney.retraining.training_tables import (
     ranges_of,
     rows_of_groups,
 )
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, snapshot
 from spinney.tables.snapshot import Shards
 from spinney.tables.table_files import GroupIndex
@@ -42,7 +42,7 @@ BY_DEPT, ALL = '{"dept":"1"}', "{}"
 
 def chosen(config: Config, *group_keys: str, pins=None, clock: datetime = CLOCK, wanted=None) -> pd.DataFrame:
     """The rows of groups and parents, these out of the samples of two shard ranges."""
-    source = TrainingTables.of(config, pins or delta.pins(config, *READ), clock.to_pydatetime())
+    source = TrainingTables.of(config, pins or delta.pins(FleetStore.of(config), *READ), clock.to_pydatetime())
     groups = [key for key in group_keys if not keys.is_parent(key)]
     parents = [key for key in group_keys if keys.is_parent(key)]
     names = ["group_key", "event_id", "event_time", "price", "stock", "label"]
@@ -131,18 +131,20 @@ def test_the_window_ends_in_the_table_where_it_ends_for_the_fit(world) -> None:
 
 def test_a_file_of_labels_older_than_the_window_is_not_opened(fleet) -> None:
     before = chosen(fleet.config, '["b","1"]')
-    files = {each.name for each in Path(directory(fleet.config, tables.OUTCOMES).uri).rglob("*.parquet")}
+    files = {each.name for each in Path(FleetStore.of(fleet.config).directory(tables.OUTCOMES).uri).rglob("*.parquet")}
     old = fleet.event("b", 1, "old", CLOCK - timedelta(days=11))
     fleet.put(tables.OUTCOMES, [fleet.outcome(old, 1.0, CLOCK - timedelta(days=10, hours=1))])
     (added,) = [
-        each for each in Path(directory(fleet.config, tables.OUTCOMES).uri).rglob("*.parquet") if each.name not in files
+        each
+        for each in Path(FleetStore.of(fleet.config).directory(tables.OUTCOMES).uri).rglob("*.parquet")
+        if each.name not in files
     ]
     added.unlink()  # who opens it now, fails
     pd.testing.assert_frame_equal(chosen(fleet.config, '["b","1"]'), before)
 
 
 def test_what_is_appended_after_the_pins_does_not_count(fleet) -> None:
-    pins = delta.pins(fleet.config, *READ)
+    pins = delta.pins(FleetStore.of(fleet.config), *READ)
     before = chosen(fleet.config, '["b","1"]', BY_DEPT)
     fleet.sell("b", 1, 15, since=START + timedelta(days=8))
     pd.testing.assert_frame_equal(chosen(fleet.config, '["b","1"]', BY_DEPT, pins=pins), before)
@@ -175,14 +177,14 @@ def test_of_rows_of_one_time_at_the_edge_of_the_window_those_with_the_greatest_i
 
 
 def test_a_file_that_is_gone_since_the_plan_is_an_error_and_not_fewer_rows(fleet) -> None:
-    (path,) = list(Path(directory(fleet.config, tables.EVENTS).uri).rglob("*.parquet"))[:1]
+    (path,) = list(Path(FleetStore.of(fleet.config).directory(tables.EVENTS).uri).rglob("*.parquet"))[:1]
     path.unlink()
     with pytest.raises(StoreError, match="table events: a file of the version that this round was planned with is"):
         chosen(fleet.config, '["a","1"]', '["a","2"]', '["b","1"]', wanted=Shards(0, 3))
 
 
 def test_the_events_in_the_window_are_counted_for_every_group_and_parent(fleet) -> None:
-    source = TrainingTables.of(fleet.config, delta.pins(fleet.config, *READ), CLOCK.to_pydatetime())
+    source = TrainingTables.of(fleet.config, delta.pins(FleetStore.of(fleet.config), *READ), CLOCK.to_pydatetime())
     counts = event_counts(source, Shards(0, 3))
     events = pd.DataFrame(fleet.rows(tables.EVENTS))
     inside = events["event_time"].between(CLOCK - timedelta(days=10), CLOCK - timedelta(hours=1))
@@ -203,12 +205,12 @@ def test_counting_opens_no_file_of_other_groups_or_of_times_outside_the_window(w
     others = [shop for shop in "bcdfg" if keys.shard_of(keys.encode([shop, 1]), 4) != keys.shard_of(mine, 4)]
     assert len(others) == 5
     made.sell("a", 1, 12, since=CLOCK - timedelta(days=2))
-    kept = {each.name for each in Path(directory(made.config, tables.EVENTS).uri).rglob("*.parquet")}
+    kept = {each.name for each in Path(FleetStore.of(made.config).directory(tables.EVENTS).uri).rglob("*.parquet")}
     made.sell("a", 1, 12, since=CLOCK - timedelta(days=20))
     for shop in others:
         made.sell(shop, 1, 12, since=CLOCK - timedelta(days=2))
-    source = TrainingTables.of(made.config, delta.pins(made.config, *READ), CLOCK.to_pydatetime())
-    for file in Path(directory(made.config, tables.EVENTS).uri).rglob("*.parquet"):
+    source = TrainingTables.of(made.config, delta.pins(FleetStore.of(made.config), *READ), CLOCK.to_pydatetime())
+    for file in Path(FleetStore.of(made.config).directory(tables.EVENTS).uri).rglob("*.parquet"):
         if file.name not in kept:
             file.unlink()  # who opens it now, fails
     if by_shard:
@@ -303,7 +305,7 @@ def test_of_a_giant_parent_no_more_than_a_few_samples_are_held(giant, held, labe
 
 def test_the_events_of_a_giant_group_are_all_counted_however_often_they_are_read(giant, held) -> None:
     made = giant(150)
-    source = TrainingTables.of(made.config, delta.pins(made.config, *READ), CLOCK.to_pydatetime())
+    source = TrainingTables.of(made.config, delta.pins(FleetStore.of(made.config), *READ), CLOCK.to_pydatetime())
     read = rows_of_groups(source, pa.array(['["a","1"]', '["b","1"]']), Shards(0, 3))
     assert read.events.tolist() == [3_000, 12]
     assert parent_rows(source, [ALL], Shards(0, 3))[1].tolist() == [3_012]

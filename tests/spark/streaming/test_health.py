@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from spinney.core.training.loss import LOSSES
-from spinney.storage.layout import contract
+from spinney.storage.layout import FleetStore
 from streaming.health import deltas, of_answers
 
 AT = datetime(2024, 5, 2, tzinfo=UTC)
@@ -95,7 +95,7 @@ def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool)
         found = found.filter(pc.is_valid(found["group_key"]))
     else:
         found = deltas(rows, config, "scored_at", 7).toArrow()
-    assert tuple(found.column_names) == contract(config, tables.HEALTH).names
+    assert tuple(found.column_names) == FleetStore.of(config).contract(tables.HEALTH).names
     expected = oracle(answers(), answered=answered)
     got = {}
     for row in found.to_pylist():

@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from schemas import tables
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables.row_writing import ARRIVED_AT, KIND
 from streaming import ingest, source
 from streaming.ingest import STEPS, Batches
@@ -53,5 +53,5 @@ def test_a_replay_writes_only_the_steps_that_are_not_stored(spark, world) -> Non
     Batches(fleet.config, "c")(batch, 0)
 
     assert (len(fleet.rows(tables.EVENTS)), len(fleet.rows(tables.DEAD_LETTERS))) == (1, 1)
-    files = list(Path(directory(fleet.config, tables.EVENTS).uri).glob("**/*.parquet"))
+    files = list(Path(FleetStore.of(fleet.config).directory(tables.EVENTS).uri).glob("**/*.parquet"))
     assert len(files) == 1, "the replay wrote no file of events"

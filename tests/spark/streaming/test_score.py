@@ -8,7 +8,7 @@ import pytest
 
 from schemas import tables
 from spinney.storage import crashpoints
-from spinney.storage.layout import contract
+from spinney.storage.layout import FleetStore
 from streaming import score
 from streaming.score import Batches
 
@@ -22,7 +22,9 @@ class Crash(Exception):  # noqa: N818 - said as what is so
 
 def answered(spark, fleet, model_id: str, prediction: float):
     """One event of A, answered by this model."""
-    columns = [each for each in contract(fleet.config, tables.PREDICTIONS).columns if each.name != "batch_id"]
+    columns = [
+        each for each in FleetStore.of(fleet.config).contract(tables.PREDICTIONS).columns if each.name != "batch_id"
+    ]
     row = {
         "shard": 0, "group_key": A, "event_id": "e", "event_time": AT, "prediction": prediction, "label": 5.0,
         "model_id": model_id, "answered_by": "own", "topic": "t", "kafka_partition": 0, "kafka_offset": 0,
@@ -63,7 +65,9 @@ def test_a_fleets_own_columns_stand_beside_those_of_promotions(spark, configured
     own = ('price = "double"\n', 'price = "double"\npayload = "double"\nepoch = "date"\n')
     fleet = world(own, ('["price", "stock"]', '["payload", "epoch"]'))
     names = score.query(spark, fleet.config, fleet.signer, ()).plan.columns
-    assert names == [each for each in contract(fleet.config, tables.PREDICTIONS).names if each != "batch_id"]
+    assert names == [
+        each for each in FleetStore.of(fleet.config).contract(tables.PREDICTIONS).names if each != "batch_id"
+    ]
 
 
 def test_a_worker_gets_times_as_whole_numbers_however_far_they_lie(spark) -> None:

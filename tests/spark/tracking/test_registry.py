@@ -25,6 +25,7 @@ from spinney.core.errors import Busy, StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.serving.model_cache import cache
 from spinney.storage import charter, leases
+from spinney.storage.layout import FleetStore
 from spinney.tracking import registry
 from spinney.tracking.registry import Registered
 from spinney.tracking.server import Server
@@ -264,7 +265,10 @@ def test_an_alias_of_another_fleet_of_the_same_name_is_taken_only_when_that_is_s
 def test_two_do_not_register_at_once(fleet) -> None:
     shops = fleet()
     shops.round(30, A)
-    with leases.held(shops.past.config, [leases.REGISTRY]), pytest.raises(Busy, match="another process runs it"):
+    with (
+        leases.held(FleetStore.of(shops.past.config), [leases.REGISTRY]),
+        pytest.raises(Busy, match="another process runs it"),
+    ):
         registered(shops)
 
 

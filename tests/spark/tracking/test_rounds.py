@@ -25,6 +25,7 @@ from spinney.core.config import parse
 from spinney.core.errors import Busy
 from spinney.core.recipes.recipe import Recipe
 from spinney.storage import charter, leases, signing_key
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_store
 from spinney.tracking import Deliverer, deliver, plots
 from spinney.tracking.group_runs import GROUP
@@ -147,7 +148,7 @@ def test_a_fleet_started_anew_under_the_same_name_is_delivered_from_its_first_ro
 
 def test_one_process_delivers_at_a_time_and_the_other_leaves_it_to_it(fleet, caplog) -> None:
     took_place(fleet, "batch", 0, DAY)
-    with leases.held(fleet.config, [leases.TRACKING]):
+    with leases.held(FleetStore.of(fleet.config), [leases.TRACKING]):
         with pytest.raises(Busy):
             deliver(fleet.config)
         tracking.deliver_now(fleet.config)
@@ -245,7 +246,7 @@ def test_a_recipe_edited_during_a_day_begins_another_run_with_its_own_parameters
 
 def test_a_recipe_that_was_kept_is_told_whole_after_it_was_edited(fleet) -> None:
     before = replace(Recipe.of(fleet.config), estimator="constant", params=(("statistic", '"median"'),))
-    recipe_store.keep(fleet.config, fleet.signer, before)
+    recipe_store.keep(FleetStore.of(fleet.config), fleet.signer, before)
     took_place(fleet, "batch", 0, DAY, recipe_id=before.recipe_id)
     deliver(fleet.config)
     (run,) = runs(fleet).values()

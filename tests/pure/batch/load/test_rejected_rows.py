@@ -26,7 +26,7 @@ from spinney.core.errors import Busy, ContractError, StoreError
 from spinney.sources import Options
 from spinney.sources.rejections import MostRejected
 from spinney.storage import crashpoints, leases
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -48,7 +48,7 @@ def configured(root: Path, *changes: tuple[str, str], late: bool = False) -> Con
 
 
 def rows_of(config: Config, base: Contract) -> list[dict[str, Any]]:
-    return [dict(row) for row in delta.read(config, base).to_pylist()]
+    return [dict(row) for row in delta.read(FleetStore.of(config), base).to_pylist()]
 
 
 def events(config: Config) -> dict[str, dict[str, Any]]:
@@ -65,7 +65,7 @@ def parquet(place: Path, rows: list[Mapping[str, Any]] | pa.Table) -> str:
 
 
 def put(config: Config, base: Contract, *rows: Mapping[str, Any]) -> None:
-    place = directory(config, base)
+    place = FleetStore.of(config).directory(base)
     schema = arrow_schema(place.contract)
     whole = [{name: row.get(name) for name in schema.names} for row in rows]
     write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
@@ -376,7 +376,7 @@ def test_outcomes_are_loaded_by_themselves(config: Config, tmp_path: Path) -> No
 def test_nothing_there_or_a_running_ingest_is_said(config: Config, source: str) -> None:
     with pytest.raises(ContractError, match=r"nowhere: expected a file that ends in \.parquet, .*; nothing is there"):
         load(config, "nowhere")
-    with leases.held(config, ["ingest"]), pytest.raises(Busy, match="query ingest"):
+    with leases.held(FleetStore.of(config), ["ingest"]), pytest.raises(Busy, match="query ingest"):
         load(config, source)
 
 

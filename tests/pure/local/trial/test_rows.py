@@ -21,7 +21,7 @@ from spinney.core.errors import ContractError, StoreError
 from spinney.core.features.encoding import DAY_US, microseconds
 from spinney.local.trial.rows import Rows, of_file, open_rows, stored
 from spinney.sources import Options
-from spinney.storage.layout import directory
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -195,7 +195,7 @@ def test_a_file_without_a_column_that_is_needed_is_refused_by_its_name(tmp_path:
 
 
 def put(config: Config, base: Contract, *rows: Mapping[str, Any]) -> None:
-    place = directory(config, base)
+    place = FleetStore.of(config).directory(base)
     schema = arrow_schema(place.contract)
     whole = [{name: row.get(name) for name in schema.names} for row in rows]
     write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
@@ -235,7 +235,7 @@ def test_tables_give_the_rows_of_the_window_that_are_mature_and_labelled(tmp_pat
 def test_dates_at_the_ends_of_the_calendar_and_beyond_stop_no_trial(tmp_path: Path) -> None:
     config = configured(tmp_path)
     delta.create_tables(config)
-    place = directory(config, tables.EVENTS)
+    place = FleetStore.of(config).directory(tables.EVENTS)
     schema = arrow_schema(place.contract)
     for at, day in enumerate([-719_528, 2_932_896]):  # 0000-01-01, which Python has not, and 9999-12-31
         row = event(A, f"{at}", hour(1), price=1.0, sold=1.0)

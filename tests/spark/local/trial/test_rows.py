@@ -16,6 +16,7 @@ from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import stored
 from spinney.retraining import training_tables
 from spinney.retraining.round_order import READ
+from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.table_files import GroupIndex
 
@@ -45,7 +46,7 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) ->
         )
     key = '["a","1"]'
     found = stored(config, key)
-    source = training_tables.TrainingTables.of(config, delta.pins(config, *READ), found.clock)
+    source = training_tables.TrainingTables.of(config, delta.pins(FleetStore.of(config), *READ), found.clock)
     read = training_tables.rows_of_groups(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
     rows = read.table.to_pandas().assign(group_key=key)
     trial = fit(config, found)
