@@ -65,8 +65,9 @@ class View:
     @classmethod
     def now_of(cls, config: Config) -> View:
         """Raises StoreError for a fleet without events."""
-        pins = delta.pins(FleetStore.of(config), *READ, tables.PROMOTIONS)
-        clock = fleet_clock(FleetStore.of(config))
+        store = FleetStore.of(config)
+        pins = delta.pins(store, *READ, tables.PROMOTIONS)
+        clock = fleet_clock(store)
         if clock is None:
             raise StoreError(
                 f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first"
@@ -85,7 +86,7 @@ def verdicts(start: Start, config: Config, scope: Scope, view: View) -> pa.Table
     said = "the batch refits every group" if scope.which == ALL else "asked for by name"
     if not groups.num_rows:
         raise StoreError(f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first")
-    known = _champions(config, view, groups)
+    known = _champions(FleetStore.of(config), view, groups)
     pinned = ["true" if value else "false" for value in known.column("pinned").to_pylist()]
     counted = groups.column(EVENTS).to_pylist()
     numbers = [f'{{"pinned":{pin},"{EVENTS}":{events}}}' for pin, events in zip(pinned, counted, strict=True)]
@@ -117,10 +118,10 @@ def _planned(columns: Mapping[str, Any], view: View, *, stale_since: datetime | 
     return pa.table([whole.get(name, pa.nulls(rows, schema.field(name).type)) for name in names], names).cast(schema)
 
 
-def _champions(config: Config, view: View, groups: pa.Table) -> pa.Table:
+def _champions(store: FleetStore, view: View, groups: pa.Table) -> pa.Table:
     """Of each of these groups: model_id, epoch, pinned and fit_ms; null where no promotion names it."""
-    wanted = wanted_of(groups.column("group_key").to_pylist(), config.fleet.shards)
-    known = current_champions.current(FleetStore.of(config), view.pins, wanted)
+    wanted = wanted_of(groups.column("group_key").to_pylist(), store.fleet.shards)
+    known = current_champions.current(store, view.pins, wanted)
     place = pc.index_in(groups.column("group_key"), value_set=known.column("group_key").combine_chunks())
     return known.take(place)
 

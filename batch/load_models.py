@@ -46,12 +46,16 @@ def load_models(
     """
     wanted = read_index(config, Path(index))
     source = Source(Path(index).parent, config.tracking.uri, allow_pickle)
-    recipe, signer = Recipe.of(config), signing_key.signer(FleetStore.of(config))
+    store = FleetStore.of(config)
+    recipe, signer = Recipe.of(config), signing_key.signer(store)
     if not dry_run:
         delta.create_tables(config)
     told: list[Told] = []
     for many in _in_parts(wanted, AT_ONCE):
-        clock, rows = model_import.now_of(config), model_import.sample(config, [each.group_key for each in many])
+        clock, rows = (
+            model_import.now_of(store),
+            model_import.sample(store, [each.group_key for each in many]),
+        )
         for some in _in_parts(many, WRITTEN_AT_ONCE):
             models: list[Made] = []
             refused: dict[str, Told] = {}

@@ -57,7 +57,7 @@ def evidence(config: Config, signer: Signer, view: View, mine: pa.Table, today: 
     groups = mine.filter(pa.array([not is_parent(key) for key in mine.column("group_key").to_pylist()], pa.bool_()))
     if not groups.num_rows:
         return Evidence(0, 0, 0)
-    why = _why_none(config, signer, view, groups.slice(0, ASKED), today)
+    why = _why_none(FleetStore.of(config), signer, view, groups.slice(0, ASKED), today)
     if why is not None:
         return Evidence(0, 0, groups.num_rows, why)
     found = np.concatenate(list(_rows_to_compare(config, view, groups)))
@@ -65,13 +65,11 @@ def evidence(config: Config, signer: Signer, view: View, mine: pa.Table, today: 
     return Evidence(enough, some - enough, groups.num_rows - some)
 
 
-def _why_none(config: Config, signer: Signer, view: View, groups: pa.Table, today: Recipe) -> str | None:
+def _why_none(store: FleetStore, signer: Signer, view: View, groups: pa.Table, today: Recipe) -> str | None:
     """Why the models of these groups cannot be asked about today's rows; None if one of them can."""
     requests = groups.rename_columns({"model_id": "champion_id"}).select(["shard", "group_key", "champion_id"])
-    wanted = fit_requests.wanted(requests, config.fleet.shards)
-    files = [
-        path for table in snapshots(FleetStore.of(config), tables.MODELS, view.pins) for path in table.files_for(wanted)
-    ]
+    wanted = fit_requests.wanted(requests, store.fleet.shards)
+    files = [path for table in snapshots(store, tables.MODELS, view.pins) for path in table.files_for(wanted)]
     why = None
     for ask in asks_of(Champions(files, requests).of(0, requests.num_rows).to_pandas()):
         try:

@@ -91,14 +91,15 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
     mine = plan.filter(pc.and_(pc.is_valid(plan.column("model_id")), pc.invert(pc.fill_null(pinned, False))))
     if not mine.num_rows:
         return RecipeChanges((), 0)
-    today = recipe_store.with_renamed(FleetStore.of(config), Recipe.of(config))
+    store = FleetStore.of(config)
+    today = recipe_store.with_renamed(store, Recipe.of(config))
     wanted = wanted_of(mine.column("group_key").to_pylist(), config.fleet.shards)
-    known = recipe_store.of_models(FleetStore.of(config), mine.column("model_id").combine_chunks(), wanted)
+    known = recipe_store.of_models(store, mine.column("model_id").combine_chunks(), wanted)
     both = mine.select(["shard", "group_key", "model_id"]).append_column("recipe_id", known.column("recipe_id"))
     both = both.append_column("trained_through", known.column("trained_through"))
     changed = both.filter(pc.fill_null(pc.not_equal(both.column("recipe_id"), today.recipe_id), True))
     counts = Counter(changed.column("recipe_id").to_pylist())
-    earlier = recipe_store.stored(FleetStore.of(config), signer)
+    earlier = recipe_store.stored(store, signer)
 
     def newer(name: str | None) -> Evidence:
         ids = changed.column("recipe_id")
@@ -109,7 +110,7 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
     by_recipe = [asked.changed(name, count, earlier.get(name or "")) for name, count in counts.most_common()]
     changes = RecipeChanges(tuple(by_recipe), 0)
     # Few are never too many: to count the fleet, all its champions would be read.
-    return replace(changes, fleet=_fleet(config, plan, scope, view)) if changes.unproven > FEW_GROUPS else changes
+    return replace(changes, fleet=_fleet(store, plan, scope, view)) if changes.unproven > FEW_GROUPS else changes
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,12 @@ class _Asked:
         return f"{compared}, {found.nothing:,} with nothing{why}"
 
 
-def _fleet(config: Config, plan: pa.Table, scope: Scope, view: View) -> int:
+def _fleet(store: FleetStore, plan: pa.Table, scope: Scope, view: View) -> int:
     def keys() -> Iterator[str]:
         if scope.which == ALL:
             yield from plan.column("group_key").to_pylist()
         else:
-            every = Shards(0, config.fleet.shards - 1)
-            yield from (
-                current_champions.current(FleetStore.of(config), view.pins, every).column("group_key").to_pylist()
-            )
+            every = Shards(0, store.fleet.shards - 1)
+            yield from (current_champions.current(store, view.pins, every).column("group_key").to_pylist())
 
     return sum(not is_parent(key) for key in keys())

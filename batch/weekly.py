@@ -66,19 +66,20 @@ def retrain(
     """
     start = OnDemand(config, spark)
     scope = Scope.of(groups, stale=stale)
-    with leases.held(FleetStore.of(config), [NAME]):
+    store = FleetStore.of(config)
+    with leases.held(store, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
-        if scope.which == ALL and largest_round(config, RoundKind.BATCH) > FEW:
+        if scope.which == ALL and largest_round(store, RoundKind.BATCH) > FEW:
             start.start_ahead()  # it takes as long as the plan
-        rounds = Rounds(start, config, signing_key.signer(FleetStore.of(config)), RoundKind.BATCH, NAME)
+        rounds = Rounds(start, config, signing_key.signer(store), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
             pace = _plan(start, config, rounds, _Batch(batch_id, scope, unproven, show))
             ordered = rounds.carry_out(batch_id, pace, _shown(f"batch-{batch_id}", show))
     tracking.deliver_now(config)
-    return None if ordered is None else recorded(config, ordered.round_id)
+    return None if ordered is None else recorded(store, ordered.round_id)
 
 
 def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | None) -> Ordered | None:
@@ -148,9 +149,9 @@ def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | Non
     return None if show is None else lambda progress: show(round_id, progress)
 
 
-def recorded(config: Config, round_id: str) -> dict[str, object] | None:
+def recorded(store: FleetStore, round_id: str) -> dict[str, object] | None:
     """The round's row of `rounds`, its JSON columns as objects."""
-    for row in delta.read(FleetStore.of(config), tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
+    for row in delta.read(store, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
         written = ("reasons", "seconds", "pins")
         return {name: json.loads(value) if name in written else value for name, value in row.items()}
     return None

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from schemas import tables
-from schemas.contract import Contract
-from spinney.core.config import Config
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from streaming import ingest, labels, retrain, score
@@ -26,17 +24,11 @@ def settled(application: Application, sent: Mapping[str, int]) -> bool:
     events = {config.kafka.events: sent.get(config.kafka.events, 0)}
     if not _consumed(application, ingest.NAME, {**events, **late}) or not _consumed(application, score.NAME, events):
         return False
-    if labels.NAME in application.names and not _has_read(
-        application,
-        labels.NAME,
-        [FleetStore.of(config).directory(tables.OUTCOMES), FleetStore.of(config).directory(tables.PREDICTIONS)],
-    ):
+    store = FleetStore.of(config)
+    joined = [store.directory(tables.OUTCOMES), store.directory(tables.PREDICTIONS)]
+    if labels.NAME in application.names and not _has_read(application, labels.NAME, joined):
         return False
-    return _has_read(application, retrain.NAME, _of(config, tables.HEALTH))
-
-
-def _of(config: Config, base: Contract) -> list[Directory]:
-    return list(FleetStore.of(config).directories(base))
+    return _has_read(application, retrain.NAME, list(store.directories(tables.HEALTH)))
 
 
 def _consumed(application: Application, query: str, wanted: Mapping[str, int]) -> bool:

@@ -68,6 +68,7 @@ class Fleet:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._store = FleetStore.of(config)
 
     @classmethod
     def open(cls, path: str | Path = "fleet.toml") -> Fleet:
@@ -92,12 +93,10 @@ class Fleet:
 
         at = self._moment(as_of)
         decided, judged, fitted = (_until(name, at) for name in ("decided_at", "judged_at", "fitted_at"))
-        seen = lookup.group_keys(FleetStore.of(self.config), tables.EVENTS, _until("ingested_at", at))
-        of_parents = lookup.every(
-            FleetStore.of(self.config), tables.PROMOTIONS, fleet_status.PROMOTION, decided, OfParents()
-        )
+        seen = lookup.group_keys(self._store, tables.EVENTS, _until("ingested_at", at))
+        of_parents = lookup.every(self._store, tables.PROMOTIONS, fleet_status.PROMOTION, decided, OfParents())
         answering = fleet_status.answering(of_parents)
-        estimators = recipe_names.estimators(FleetStore.of(self.config))
+        estimators = recipe_names.estimators(self._store)
 
         def has_ancestor(key: str) -> bool:
             return not answering.isdisjoint(self._ancestors(key))
@@ -105,9 +104,9 @@ class Fleet:
         found = [
             fleet_status.standings(
                 pa.array(group_keys, pa.string()),
-                lookup.every(FleetStore.of(self.config), tables.PROMOTIONS, fleet_status.PROMOTION, decided, shards),
-                lookup.every(FleetStore.of(self.config), tables.VERDICTS, fleet_status.VERDICT, judged, shards),
-                lookup.every(FleetStore.of(self.config), tables.MODELS, fleet_status.ATTEMPT, fitted, shards),
+                lookup.every(self._store, tables.PROMOTIONS, fleet_status.PROMOTION, decided, shards),
+                lookup.every(self._store, tables.VERDICTS, fleet_status.VERDICT, judged, shards),
+                lookup.every(self._store, tables.MODELS, fleet_status.ATTEMPT, fitted, shards),
                 has_ancestor,
                 estimators,
             )
@@ -121,7 +120,7 @@ class Fleet:
         Shards: None for all.
         """
         shards = self.config.fleet.shards
-        pieces = min(shards, 1 + lookup.count(FleetStore.of(self.config), tables.PROMOTIONS) // ROWS_AT_ONCE)
+        pieces = min(shards, 1 + lookup.count(self._store, tables.PROMOTIONS) // ROWS_AT_ONCE)
         if pieces == 1:
             yield None, group_keys
             return
@@ -151,7 +150,7 @@ class Fleet:
         found = self._champions(self._moment(as_of), [key])
         if not found.histories and not keys.is_parent(key):
             self._refuse_unknown(key)
-        return answers.own_model(key, found, self.config, signing_key.signer(FleetStore.of(self.config)))
+        return answers.own_model(key, found, self.config, signing_key.signer(self._store))
 
     def predict(self, frame: pd.DataFrame, as_of: datetime | str | None = None) -> pd.DataFrame:
         """What the stream would answer to each row, now or then: in the frame's order, with its index.
@@ -180,8 +179,8 @@ class Fleet:
             frame,
             champions_of,
             self.config,
-            signing_key.signer(FleetStore.of(self.config)),
-            former=charter.former(FleetStore.of(self.config)),
+            signing_key.signer(self._store),
+            former=charter.former(self._store),
         )
 
     def incumbent(self) -> Comparison:
@@ -192,7 +191,7 @@ class Fleet:
         """
         from spinney.tables import incumbent_answers
 
-        return incumbent_answers.compared(FleetStore.of(self.config), self.champions())
+        return incumbent_answers.compared(self._store, self.champions())
 
     def summary(self) -> Summary:
         """How many groups stand where, and the champions beside a constant answer and the incumbent.
@@ -204,7 +203,7 @@ class Fleet:
         from spinney.tables import fit_metrics
 
         rows = lookup.dicts(self.table())
-        fits = fit_metrics.of_models(FleetStore.of(self.config), [row["model_id"] for row in rows if row["model_id"]])
+        fits = fit_metrics.of_models(self._store, [row["model_id"] for row in rows if row["model_id"]])
         fleet = self.config.fleet
         return summary(fleet.name, str(fleet.loss), rows, fits, self.incumbent())
 
@@ -220,7 +219,7 @@ class Fleet:
         from spinney.tables import delta
 
         watched = pc.match_substring(ds.field("metrics"), '"shadow"')
-        return pairs(delta.read(FleetStore.of(self.config), tables.MODELS, _WATCHED, watched).to_pylist())
+        return pairs(delta.read(self._store, tables.MODELS, _WATCHED, watched).to_pylist())
 
     def why(self, key: str) -> Story:
         """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""
@@ -228,7 +227,7 @@ class Fleet:
         verdicts, attempts = (self._of_groups(base, _light(base), key) for base in (tables.VERDICTS, tables.MODELS))
         decided = self._of_groups(tables.PROMOTIONS, _light(tables.PROMOTIONS), key, *ancestors)
         mine = [row for row in decided if row["group_key"] == key]
-        estimators = recipe_names.estimators(FleetStore.of(self.config))
+        estimators = recipe_names.estimators(self._store)
         happened = explanation.told(verdicts, attempts, mine, estimators)
         if not happened:
             self._refuse_unknown(key)
@@ -242,21 +241,21 @@ class Fleet:
             return None
         from spinney.tables.as_of import moment_of
 
-        return moment_of(FleetStore.of(self.config), as_of)
+        return moment_of(self._store, as_of)
 
     def _champions(self, at: datetime | None, of: list[str] | None = None) -> Champions:
         """of: the groups and parents that are wanted; None: all."""
         until = _until("decided_at", at)
         if of is None:
-            rows = lookup.every(FleetStore.of(self.config), tables.PROMOTIONS, _PROMOTION, until)
+            rows = lookup.every(self._store, tables.PROMOTIONS, _PROMOTION, until)
         else:
-            rows = lookup.rows(FleetStore.of(self.config), tables.PROMOTIONS, _PROMOTION, Wanted.of_groups(of, until))
+            rows = lookup.rows(self._store, tables.PROMOTIONS, _PROMOTION, Wanted.of_groups(of, until))
         return Champions.of_rows(lookup.dicts(rows))
 
     def _refuse_unknown(self, key: str) -> None:
         """Raises StoreError, naming the nearest, for a group that has no event."""
         if not self._of_groups(tables.EVENTS, ["group_key"], key):
-            known = lookup.group_keys(FleetStore.of(self.config), tables.EVENTS)
+            known = lookup.group_keys(self._store, tables.EVENTS)
             raise StoreError(keys.unknown(key, known, "nothing was ever stored of it"))
 
     def _ancestors(self, key: str) -> tuple[str, ...]:
@@ -265,7 +264,7 @@ class Fleet:
         return () if keys.is_parent(key) else keys.ancestors(fleet.group, fleet.parents, key)
 
     def _of_groups(self, base: Contract, columns: Iterable[str], *group_keys: str) -> list[dict[str, Any]]:
-        return lookup.dicts(lookup.rows(FleetStore.of(self.config), base, [*columns], Wanted.of_groups(group_keys)))
+        return lookup.dicts(lookup.rows(self._store, base, [*columns], Wanted.of_groups(group_keys)))
 
 
 _PROMOTION = (

@@ -51,7 +51,7 @@ class Activity:
     """Counts from the moment it is made, and then from each report to the next, batches that have ended."""
 
     def __init__(self, config: Config, names: Iterable[str]) -> None:
-        self._config = config
+        self._config, self._store = config, FleetStore.of(config)
         self._names = tuple(names)
         self._ended = {name: self._newest(name) for name in self._names}
         self._read = {
@@ -87,11 +87,11 @@ class Activity:
 
     def _version(self, name: str, what: str) -> int:
         base, part = _COUNTED[name][what]
-        return delta.version(FleetStore.of(self._config).directory(base, part))
+        return delta.version(self._store.directory(base, part))
 
     def _newest(self, name: str) -> int:
         """The newest batch that ended; -1 before the first."""
-        ended = checkpoints.newest(FleetStore.of(self._config).checkpoint(name), "commits")
+        ended = checkpoints.newest(self._store.checkpoint(name), "commits")
         return -1 if ended is None else ended
 
     def _rows(self, name: str, what: str, until: int) -> int:
@@ -99,7 +99,7 @@ class Activity:
         base, part = _COUNTED[name][what]
         first, last = self._read[name, what] + 1, self._version(name, what)
         rows = 0
-        for commit in appended(FleetStore.of(self._config).directory(base, part), first, last):
+        for commit in appended(self._store.directory(base, part), first, last):
             if commit.query == name and commit.batch_id is not None and commit.batch_id > until:
                 last = commit.version - 1
                 break
@@ -110,7 +110,7 @@ class Activity:
     def _sums(self, name: str, since: int, until: int) -> dict[str, int]:
         base, part, columns = _SUMMED[name]
         where = (ds.field("batch_id") > since) & (ds.field("batch_id") <= until)
-        place = FleetStore.of(self._config).directory(base, part)
+        place = self._store.directory(base, part)
         table = delta.opened(place)
         if table is None:
             raise delta.not_made(place)

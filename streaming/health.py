@@ -128,7 +128,8 @@ def _step(config: Config) -> str:
 
 def _complete(rows: DataFrame, config: Config, at: str, batch_id: int) -> DataFrame:
     filled = rows.withColumn("observed_on", F.to_date(at)).withColumn("batch_id", F.lit(batch_id).cast("bigint"))
-    for column in FleetStore.of(config).contract(tables.HEALTH).columns:
+    store = FleetStore.of(config)
+    for column in store.contract(tables.HEALTH).columns:
         if column.name not in filled.columns:
             filled = filled.withColumn(column.name, F.lit(0 if column.type == "bigint" else None).cast(column.type))
-    return filled.select(*FleetStore.of(config).contract(tables.HEALTH).names)
+    return filled.select(*store.contract(tables.HEALTH).names)

@@ -20,9 +20,10 @@ STEP = "health"
 
 
 def query(spark: SparkSession, config: Config) -> Query:
+    store = FleetStore.of(config)
     plan = matched(
-        appended(spark, FleetStore.of(config).directory(tables.PREDICTIONS)),
-        appended(spark, FleetStore.of(config).directory(tables.OUTCOMES)),
+        appended(spark, store.directory(tables.PREDICTIONS)),
+        appended(spark, store.directory(tables.OUTCOMES)),
         config,
     )
     return Query(NAME, plan, lambda checkpoint: Batches(config, checkpoint), trigger="2 seconds")

@@ -34,9 +34,10 @@ def unread(config: Config, names: Sequence[str]) -> str | None:
 
     names: as `names.named` gives them. Raises what their start would: StoreError, Busy.
     """
-    if found := next(_unfinished(config, names), None):
+    store = FleetStore.of(config)
+    if found := next(_unfinished(store, names), None):
         return found
-    with leases.held(FleetStore.of(config), names):
+    with leases.held(store, names):
         charter.ensure_kept(config)
         try:
             return next(_left(config, names), None)
@@ -44,9 +45,9 @@ def unread(config: Config, names: Sequence[str]) -> str | None:
             return f"what was read cannot be told without Spark ({type(error).__name__}: {error})"
 
 
-def _unfinished(config: Config, names: Sequence[str]) -> Iterator[str]:
+def _unfinished(store: FleetStore, names: Sequence[str]) -> Iterator[str]:
     for name in names:
-        location = FleetStore.of(config).checkpoint(name)
+        location = store.checkpoint(name)
         newest, ended = (checkpoints.newest(location, log) for log in ("offsets", "commits"))
         if newest is None:
             yield f"query {name} has not begun"
@@ -55,16 +56,17 @@ def _unfinished(config: Config, names: Sequence[str]) -> Iterator[str]:
 
 
 def _left(config: Config, names: Sequence[str]) -> Iterator[str]:
+    store = FleetStore.of(config)
     for name in names:
-        refuse_the_past(name, FleetStore.of(config).checkpoint(name), datetime.now(UTC), tolerance(config))
+        refuse_the_past(name, store.checkpoint(name), datetime.now(UTC), tolerance(config))
     found = topics.required(config, client.topics_of(config))
     topic_ids.ensure_same(config, found)
     for name in names:
         for topic in _topics(config, name):
             yield from _records(config, name, found[topic])
-    opened = _opened(config, names)
+    opened = _opened(store, names)
     for name in names:
-        yield from _rows(config, name, opened)
+        yield from _rows(store, name, opened)
 
 
 def _topics(config: Config, name: str) -> tuple[str, ...]:
@@ -82,10 +84,10 @@ def _records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
         yield f"topic {topic.name}: read by {name} up to {read}, ends at {end}"
 
 
-def _opened(config: Config, names: Sequence[str]) -> Tables:
+def _opened(store: FleetStore, names: Sequence[str]) -> Tables:
     """The tables that these queries read as streams. Raises StoreError: one was never made."""
     found: Tables = {}
-    for directory in (each for each in FleetStore.of(config).every_directory() if set(readers(each)) & set(names)):
+    for directory in (each for each in store.every_directory() if set(readers(each)) & set(names)):
         table = delta.opened(directory)
         if table is None:
             raise delta.not_made(directory)
@@ -93,8 +95,8 @@ def _opened(config: Config, names: Sequence[str]) -> Tables:
     return found
 
 
-def _rows(config: Config, name: str, opened: Tables) -> Iterator[str]:
-    location = FleetStore.of(config).checkpoint(name)
+def _rows(store: FleetStore, name: str, opened: Tables) -> Iterator[str]:
+    location = store.checkpoint(name)
     newest = checkpoints.newest(location, "offsets")
     lines = checkpoints.offsets(location, newest) if newest is not None else []
     reached = [offset for line in lines if line is not None and "reservoirId" in (offset := json.loads(line))]

@@ -52,9 +52,10 @@ class Batches:
     """Plans a round from what the judge reports, unless this batch's plan is stored, and carries it out."""
 
     def __init__(self, spark: SparkSession, config: Config, signer: Signer, checkpoint: str) -> None:
-        self._config = config
+        store = FleetStore.of(config)
+        self._config, self._store = config, store
         self._rounds = Rounds(spark, config, signer, RoundKind.STREAM, checkpoint)
-        self._experience = Experience.of(past_rounds(config, RoundKind.STREAM), cores_of(spark))
+        self._experience = Experience.of(past_rounds(store, RoundKind.STREAM), cores_of(spark))
         self._is_warm = False
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
@@ -86,7 +87,7 @@ class Batches:
             now=moment(now),
             budget_seconds=budget.seconds,
             predicted_seconds=cost.predicted([each.predicted_ms for each in plan.chosen]),
-            pins=delta.pins(FleetStore.of(self._config), *READ),
+            pins=delta.pins(self._store, *READ),
         )
         self._rounds.plan(plan.verdicts, ordered, batch_id)
         return len(plan.chosen)
@@ -97,5 +98,5 @@ class Batches:
             self._is_warm = True
             return
         none = (0.0, 0.0)  # all were kept
-        fits = fit_times(self._config, RoundKind.STREAM, [batch_id]).get(batch_id, none)
+        fits = fit_times(self._store, RoundKind.STREAM, [batch_id]).get(batch_id, none)
         self._experience.add(PastRound(groups, *fits, seconds))

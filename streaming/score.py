@@ -36,45 +36,47 @@ _OF_THE_BATCH = ("scored_on", "batch_id")
 
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
     rows = events(spark, config, editions).unionByName(promotions(spark, config), allowMissingColumns=True)
-    scorer = Scorer(config, signer, charter.former(FleetStore.of(config)))
+    store = FleetStore.of(config)
+    scorer = Scorer(config, signer, charter.former(store))
     answered = (
         with_whole_times(rows)
         .groupBy("shard")
-        .applyInPandasWithState(scorer.function(), answer_ddl(config), STATE, "append", "NoTimeout")
+        .applyInPandasWithState(scorer.function(), answer_ddl(store), STATE, "append", "NoTimeout")
         .withColumn("event_time", F.timestamp_micros("event_time"))
-        .withColumns({column.name: F.lit(None).cast(column.type) for column in unanswered(config)})
+        .withColumns({column.name: F.lit(None).cast(column.type) for column in unanswered(store)})
         .withColumn("scored_at", F.timestamp_micros("scored_at"))
         .withColumn("scored_on", F.to_date("scored_at"))
-        .select(*(name for name in FleetStore.of(config).contract(tables.PREDICTIONS).names if name != "batch_id"))
+        .select(*(name for name in store.contract(tables.PREDICTIONS).names if name != "batch_id"))
     )
     return Query(NAME, answered, lambda checkpoint: Batches(config, checkpoint))
 
 
-def answer_ddl(config: Config) -> str:
+def answer_ddl(store: FleetStore) -> str:
     """What the scorer returns: `predictions` without what the batch adds and what no model gives.
 
     Times are in microseconds.
     """
-    others = {*_OF_THE_BATCH, *(column.name for column in unanswered(config))}
+    others = {*_OF_THE_BATCH, *(column.name for column in unanswered(store))}
     whole = {"event_time": "bigint", "scored_at": "bigint"}
-    columns = FleetStore.of(config).contract(tables.PREDICTIONS).columns
+    columns = store.contract(tables.PREDICTIONS).columns
     return ", ".join(f"`{each.name}` {whole.get(each.name, each.type)}" for each in columns if each.name not in others)
 
 
-def unanswered(config: Config) -> list[Column]:
+def unanswered(store: FleetStore) -> list[Column]:
     """Columns of `predictions` that no model of this fleet fills.
 
     Spark's worker joins the answers of a batch's shards by pandas, which looks at each value of a column that is all
     null: a fifth of its time.
     """
-    names = {"lower", "upper"} | ({"probabilities"} if config.fleet.task == "regression" else set())
-    return [column for column in FleetStore.of(config).contract(tables.PREDICTIONS).columns if column.name in names]
+    names = {"lower", "upper"} | ({"probabilities"} if store.fleet.task == "regression" else set())
+    return [column for column in store.contract(tables.PREDICTIONS).columns if column.name in names]
 
 
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """Valid events, distinct, with what scoring needs of them."""
     valid = source.distinct(source.events(spark, config, editions).filter(F.col(REASON).isNull()), config)
     label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
+    store = FleetStore.of(config)
     return valid.select(
         F.lit(EVENT).alias(KIND),
         "shard",
@@ -82,8 +84,8 @@ def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame
         "event_id",
         "event_time",
         # Not only today's features: a champion fitted before they were edited goes on answering.
-        *(F.expr(each) for each in possible_features(FleetStore.of(config))),
-        label.cast(FleetStore.of(config).answer_type).alias("label"),
+        *(F.expr(each) for each in possible_features(store)),
+        label.cast(store.answer_type).alias("label"),
         "topic",
         "kafka_partition",
         "kafka_offset",
@@ -131,9 +133,9 @@ class Batches:
     """
 
     def __init__(self, config: Config, checkpoint: str) -> None:
-        self._config = config
-        self._predictions = Writer(FleetStore.of(config).directory(tables.PREDICTIONS), NAME, checkpoint)
-        self._health = Writer(FleetStore.of(config).directory(tables.HEALTH, "score"), NAME, checkpoint)
+        self._config, self._store = config, FleetStore.of(config)
+        self._predictions = Writer(self._store.directory(tables.PREDICTIONS), NAME, checkpoint)
+        self._health = Writer(self._store.directory(tables.HEALTH, "score"), NAME, checkpoint)
         topic = config.kafka.predictions
         self._publisher = Publisher(config, topic) if topic is not None else None
 
@@ -141,7 +143,7 @@ class Batches:
         # Always computed: the state advances with it.
         answers = (batch if self._publisher is None else messages_of(batch)).toArrow()
         if self._predictions.done("predictions", batch_id):
-            stored = delta.frame(batch.sparkSession, FleetStore.of(self._config).directory(tables.PREDICTIONS))
+            stored = delta.frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
         elif answers.num_rows:
             self._answer(answers, batch_id)

@@ -17,7 +17,7 @@ from spinney.core.config import Config
 from spinney.operations import clustering, maintenance
 from spinney.operations.clustering import CommitGuard
 from spinney.operations.dead_letters import purge
-from spinney.storage.layout import Directory
+from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from spinney.tables.file_rewriting import Interrupted
 
@@ -61,7 +61,7 @@ class Tidier:
     """Clusters what its queries write, and serves requests to tidy and to purge, in a thread of its own."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        self._config, self._store = config, FleetStore.of(config)
         self._writing: dict[str, threading.Lock] = {}
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
         self._clusterers: list[Clusterer] = []
@@ -72,7 +72,7 @@ class Tidier:
         """writing: is held by the query while it writes a batch."""
         self._writing[query] = writing
         guard = CommitGuard(writing, self._stopping.is_set)
-        for directory in maintenance.owned(self._config, query):
+        for directory in maintenance.owned(self._store, query):
             if directory.contract.name in clustering.SORT_BY:
                 self._clusterers.append(Clusterer(self._config, directory, guard))
 
@@ -150,11 +150,12 @@ def serve(config: Config, query: str, writing: threading.Lock, stopping: Callabl
     """Serve requests that this query has not served yet."""
     if query == QueryName.INGEST:
         purge.serve(config, writing)
-    request = maintenance.requested(config, query)
+    store = FleetStore.of(config)
+    request = maintenance.requested(store, query)
     if request is None:
         return
     done, error = [], None
-    for directory in maintenance.owned(config, query):
+    for directory in maintenance.owned(store, query):
         if stopping():
             return  # it is served at the next start
         try:
@@ -164,4 +165,4 @@ def serve(config: Config, query: str, writing: threading.Lock, stopping: Callabl
         except Exception as failed:
             error = f"{directory.name}: {failed}"
             log.warning("tidying %s", error)
-    maintenance.serve(config, query, maintenance.Served(request, tuple(done), error))
+    maintenance.serve(store, query, maintenance.Served(request, tuple(done), error))

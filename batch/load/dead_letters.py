@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from batch.load import parquet_files
 from schemas import tables
 from schemas.vocabulary import QueryName
-from spinney.core.config import Config
 from spinney.storage.atomic_files import folder
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -57,7 +56,7 @@ class DeadLetters:
         self._writer.write_table(pa.Table.from_pylist(self._rows, schema=_SCHEMA))
         self._rows, self._bytes = [], 0
 
-    def store(self, config: Config, moment: datetime) -> int:
+    def store(self, fleet_store: FleetStore, moment: datetime) -> int:
         """Append those that the table does not have; return their number.
 
         A dead letter is known by its topic and value: an interrupted load may have written some of them.
@@ -67,14 +66,14 @@ class DeadLetters:
         if self._writer is None:
             return 0
         self._writer.close()
-        place = FleetStore.of(config).directory(tables.DEAD_LETTERS)
+        place = fleet_store.directory(tables.DEAD_LETTERS)
         writer = Writer(place, NAME, NAME)
         last = writer.last(NAME)
         batch_id = last.batch_id + 1 if last else 0
         schema = arrow_schema(place.contract)
         stamps = {"kafka_partition": 0, "ingested_at": moment, "batch_id": batch_id}
         added, rows = [], 0
-        for part in self._fresh(self._known(config)):
+        for part in self._fresh(self._known(fleet_store)):
             added.append(parquet_files.write(folder(place.uri), _finished(part, schema, stamps), {}))
             rows += part.num_rows
         if added:
@@ -89,9 +88,9 @@ class DeadLetters:
                 if any(is_fresh):
                     yield pa.Table.from_batches([batch]).filter(pa.array(is_fresh))
 
-    def _known(self, config: Config) -> set[tuple[str, bytes]]:
+    def _known(self, fleet_store: FleetStore) -> set[tuple[str, bytes]]:
         topics = pq.read_table(self._file, columns=["topic"])["topic"].unique()
-        table = delta.opened(FleetStore.of(config).directory(tables.DEAD_LETTERS))
+        table = delta.opened(fleet_store.directory(tables.DEAD_LETTERS))
         if table is None or not table.file_uris():
             return set()
         there = delta.dataset(table).to_table(["topic", "value"], filter=ds.field("topic").isin(topics))

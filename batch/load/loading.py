@@ -30,7 +30,6 @@ from spinney.sources import Batch, Options, Source
 from spinney.sources.messages import number_fields, open_wanted, wanted_by
 from spinney.sources.rejections import Rejections
 from spinney.storage import charter, leases
-from spinney.storage.atomic_files import folder
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
@@ -105,10 +104,11 @@ def load(
     options = options or Options()
     found = open_for_load(config, source, options, outcomes=outcomes) if isinstance(source, str) else source
     # The directories are ingest's: it must not run meanwhile.
-    with leases.held(FleetStore.of(config), [QueryName.INGEST]):
+    store = FleetStore.of(config)
+    with leases.held(store, [QueryName.INGEST]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
-        with _scratch(config) as scratch:
+        with _scratch(store) as scratch:
             this = _Load(config, found, scratch, Rejections(options.most_rejected), show or _no_progress)
             this.read(outcomes=outcomes)
             return this.store()
@@ -119,9 +119,9 @@ def _no_progress(progress: Progress) -> None:
 
 
 @contextmanager
-def _scratch(config: Config) -> Iterator[Path]:
+def _scratch(store: FleetStore) -> Iterator[Path]:
     """An empty temporary folder. Files left by a killed load are deleted; the lease excludes a running one."""
-    place = folder(FleetStore.of(config).root) / SCRATCH
+    place = store.folder / SCRATCH
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     try:
@@ -170,7 +170,7 @@ class _Load:
                 self._loaded.added[tables.INCUMBENT.name] = rows
         if late is not None:
             self._write(writer, late, None)
-        self._loaded.added[tables.DEAD_LETTERS.name] = self._dead.store(self._config, self._moment)
+        self._loaded.added[tables.DEAD_LETTERS.name] = self._dead.store(FleetStore.of(self._config), self._moment)
         return self._loaded
 
     def _write(self, writer: TableWriter, kind: Kind, answered: Spool | None) -> None:

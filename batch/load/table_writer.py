@@ -45,7 +45,7 @@ class TableWriter:
     """Writes spools, one commit each. groups: complete. moment: the time of this load."""
 
     def __init__(self, config: Config, groups: Groups, moment: datetime) -> None:
-        self._config = config
+        self._store = FleetStore.of(config)
         self._moment = moment
         self._merger = Merger(groups)
         self._of_groups = {
@@ -60,7 +60,7 @@ class TableWriter:
         answered: receives every distinct row with an answer, whether the table has its event or not. show: called with
         the rows written so far and the rows of the spool.
         """
-        place = FleetStore.of(self._config).directory(target.contract)
+        place = self._store.directory(target.contract)
         writer = Writer(place, NAME, NAME)
         last = writer.last(NAME)
         batch_id = last.batch_id + 1 if last else 0
@@ -82,7 +82,7 @@ class TableWriter:
         return rows
 
     def _there(self, target: Target) -> ds.Dataset | None:
-        table = delta.opened(FleetStore.of(self._config).directory(target.contract))
+        table = delta.opened(self._store.directory(target.contract))
         return delta.dataset(table) if table is not None and table.file_uris() else None
 
     def _slices(

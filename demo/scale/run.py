@@ -242,13 +242,14 @@ def _run(config: Config, traffic: Traffic, found: tuple[int, dict[str, object], 
 
 def _tables(config: Config) -> Tables:
     """The tables without payloads; of events and predictions those of the stream's events, by their ids."""
+    store = FleetStore.of(config)
 
     def frame(base: Contract, where: ds.Expression | None = None) -> Any:
         names = [name for name in base.names if name not in ("payload", "signature")]
-        return delta.read(FleetStore.of(config), base, names, where).to_pandas()
+        return delta.read(store, base, names, where).to_pandas()
 
     streamed = pc.starts_with(ds.field("event_id"), "e")
-    events = delta.read(FleetStore.of(config), contracts.EVENTS, ["group_key", "event_id"], streamed).to_pandas()
+    events = delta.read(store, contracts.EVENTS, ["group_key", "event_id"], streamed).to_pandas()
     return Tables(
         events=events,
         outcomes=frame(contracts.OUTCOMES),

@@ -138,13 +138,14 @@ def _decide(ask: Ask, deciding: _Deciding) -> None:
     said = interventions.Said(person_of(deciding.by), reason_of(deciding.reason))
     sure = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
-    proposed = interventions.propose(config, signer(FleetStore.of(config)), ask)
+    store = FleetStore.of(config)
+    proposed = interventions.propose(store, signer(store), ask)
     if not deciding.as_json:
         _show(proposed)
     if proposed.steps and not deciding.dry_run:
         if not sure:
             click.confirm(f"{_count(proposed)} change, by {said.by}. Write it?", abort=True, err=True)
-        proposed = interventions.carry_out(config, signer(FleetStore.of(config)), ask, said, None if sure else proposed)
+        proposed = interventions.carry_out(config, signer(store), ask, said, None if sure else proposed)
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
     if deciding.as_json:
         written = bool(proposed.steps) and not deciding.dry_run

@@ -11,6 +11,7 @@ import click
 
 from schemas.vocabulary import DeadLetterReason
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
+from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.operations.dead_letters.letters import Choice
@@ -50,7 +51,7 @@ def list_(config_path: str, as_json: bool, **choosing: Any) -> None:
     from spinney.operations.dead_letters.letters import Letters, kinds
 
     config = load_config(config_path)
-    found = kinds(Letters.opened(config, _choice(**choosing)), ledger.replayed(config))
+    found = kinds(Letters.opened(config, _choice(**choosing)), ledger.replayed(FleetStore.of(config)))
     if as_json:
         write_json(found)
     elif found:

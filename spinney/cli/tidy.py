@@ -55,24 +55,25 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
 
 def _carried_out(config: Config, seconds: float) -> tuple[list[Survey], dict[str, str]]:
     """What was done, and by lease what was not."""
-    from spinney.operations import maintenance as store
+    from spinney.operations import maintenance
 
-    request = store.ask(config)
+    store = FleetStore.of(config)
+    request = maintenance.ask(store)
     until = time.monotonic() + seconds
-    waiting = set(store.names(config))
+    waiting = set(maintenance.names(store))
     while waiting:
         # Whoever holds a lease may serve the request, or end and leave it to us.
         for name in sorted(waiting):
-            answered = store.served(config, name)
-            if (answered and answered.request == request) or store.serve_here(config, name, request):
+            answered = maintenance.served(store, name)
+            if (answered and answered.request == request) or maintenance.serve_here(config, name, request):
                 waiting.discard(name)
         if not waiting or time.monotonic() >= until:
             break
         time.sleep(LOOK_SECONDS)
     left = dict.fromkeys(sorted(waiting), "a process runs it that did not serve in time; try again, or use --wait")
     done: list[Survey] = []
-    for name in store.names(config):
-        answered = store.served(config, name)
+    for name in maintenance.names(store):
+        answered = maintenance.served(store, name)
         if name not in waiting and answered:
             done += answered.done
             left |= {name: answered.error} if answered.error else {}

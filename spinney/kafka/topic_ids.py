@@ -33,18 +33,19 @@ class Acceptance(StrEnum):
     NO_ID = "has no id (Kafka before 2.8), so whether it is the one that was read before is not known; nothing changed"
 
 
-def known(config: Config) -> dict[str, str]:
+def known(store: FleetStore) -> dict[str, str]:
     """Return topic -> id, of those that were read before."""
-    file = _file(config)
+    file = _file(store)
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
 
 
 def made_again(config: Config, found: Mapping[str, Topic | Absence]) -> list[Topic]:
     """Topics that have another id than when they were read. Kafka before 2.8 has none, and nothing is found."""
-    before = known(config)
+    store = FleetStore.of(config)
+    before = known(store)
     topics = (found.get(name) for name in client.topics_read(config))
     return [
-        topic for topic in topics if isinstance(topic, Topic) and _differs(before, topic) and _was_read(config, topic)
+        topic for topic in topics if isinstance(topic, Topic) and _differs(before, topic) and _was_read(store, topic)
     ]
 
 
@@ -55,7 +56,7 @@ def ensure_same(config: Config, found: Mapping[str, Topic]) -> None:
     """
     for topic in made_again(config, found):
         raise StoreError(explained(config, topic))
-    _remember(config, {name: found[name] for name in client.topics_read(config) if name in found})
+    _remember(FleetStore.of(config), {name: found[name] for name in client.topics_read(config) if name in found})
 
 
 def accept(config: Config, name: str) -> Acceptance:
@@ -69,18 +70,19 @@ def accept(config: Config, name: str) -> Acceptance:
     if name not in read:
         raise StoreError(f"--accept-topic {name}: expected a topic that the fleet reads: {', '.join(read)}")
     topic = required(config, [name])[name]
-    with leases.held(FleetStore.of(config), READERS):
-        if not _was_read(config, topic):
+    store = FleetStore.of(config)
+    with leases.held(store, READERS):
+        if not _was_read(store, topic):
             return Acceptance.NOT_READ
         if topic.id is None:
             return Acceptance.NO_ID
-        if known(config).get(name) == topic.id:
+        if known(store).get(name) == topic.id:
             return Acceptance.SAME
         first = extent(config, topic).first
         for query in READERS:
-            checkpoints.rewind(FleetStore.of(config).checkpoint(query), name, first)
-        charter.begin_topic(FleetStore.of(config), name)
-        _remember(config, {name: topic})  # last: until then a start is refused
+            checkpoints.rewind(store.checkpoint(query), name, first)
+        charter.begin_topic(store, name)
+        _remember(store, {name: topic})  # last: until then a start is refused
     return Acceptance.REWOUND
 
 
@@ -93,14 +95,15 @@ def accepted(config: Config, names: Iterable[str]) -> Iterator[str]:
 def explained(config: Config, topic: Topic) -> str:
     """What happened to a topic that was made again, and what to do."""
     name, now = topic.name, extent(config, topic)
-    read = {query: checkpoints.kafka_offsets(FleetStore.of(config).checkpoint(query), name) for query in READERS}
+    store = FleetStore.of(config)
+    read = {query: checkpoints.kafka_offsets(store.checkpoint(query), name) for query in READERS}
     until = "; ".join(f"{query} up to {_said(offsets)}" for query, offsets in read.items() if offsets is not None)
     return (
         f"topic {name} on {config.kafka.bootstrap_servers}: expected the one that was read before (id "
-        f"{known(config)[name]}; {until}); found another of that name, made since (id {topic.id}), with {now.records} "
-        "records, none of them read. What the old topic held beyond those offsets is lost. To read the new one from "
-        f"its start: `spinney stream --accept-topic {name}` (an event whose id came within kafka.duplicates_within is "
-        "a duplicate)"
+        f"{known(store)[name]}; {until}); found another of that name, made since (id {topic.id}), with "
+        f"{now.records} records, none of them read. What the old topic held beyond those offsets is lost. To read the "
+        f"new one from its start: `spinney stream --accept-topic {name}` (an event whose id came within "
+        "kafka.duplicates_within is a duplicate)"
     )
 
 
@@ -112,17 +115,17 @@ def _differs(before: Mapping[str, str], topic: Topic) -> bool:
     return topic.id is not None and before.get(topic.name, topic.id) != topic.id
 
 
-def _was_read(config: Config, topic: Topic) -> bool:
-    locations = [FleetStore.of(config).checkpoint(query) for query in READERS]
+def _was_read(store: FleetStore, topic: Topic) -> bool:
+    locations = [store.checkpoint(query) for query in READERS]
     return any(checkpoints.kafka_offsets(location, topic.name) is not None for location in locations)
 
 
-def _remember(config: Config, topics: Mapping[str, Topic]) -> None:
-    before = known(config)
+def _remember(store: FleetStore, topics: Mapping[str, Topic]) -> None:
+    before = known(store)
     now = before | {name: topic.id for name, topic in topics.items() if topic.id is not None}
     if now != before:
-        atomic_files.replace(_file(config), json.dumps(now, indent=1).encode())
+        atomic_files.replace(_file(store), json.dumps(now, indent=1).encode())
 
 
-def _file(config: Config) -> Path:
-    return atomic_files.folder(FleetStore.of(config).root) / FILE
+def _file(store: FleetStore) -> Path:
+    return store.folder / FILE

@@ -131,14 +131,15 @@ def fleet(config: Config) -> list[Result]:
     from spinney.core.migration.config_changes import Effect, changes
     from spinney.storage import charter, last_configuration
 
-    made = charter.standing(FleetStore.of(config))
+    store = FleetStore.of(config)
+    made = charter.standing(store)
     if made is None:
         return []
     if made.begun is not None:
         said = f"a migration was begun at {made.begun.at} and has not ended"
         return [Result("fleet", "finding", said, f"{advice.END_IT}.")]
-    renamed = {name: each.now for name, each in charter.former(FleetStore.of(config)).items() if each.now is not None}
-    found = changes(config, made.fixed, last_configuration.last(FleetStore.of(config)), renamed)
+    renamed = {name: each.now for name, each in charter.former(store).items() if each.now is not None}
+    found = changes(config, made.fixed, last_configuration.last(store), renamed)
     if not found:
         return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]
     return [

@@ -56,11 +56,11 @@ def expired_rows(config: Config, directory: Directory, now: datetime) -> Expired
         dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.files(table))
         old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
         return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
-    parts = [each for each in _named_parts(config, directory, since) if each.num_rows]
+    parts = [each for each in _named_parts(FleetStore.of(config), directory, since) if each.num_rows]
     return ExpiredRows(sum(each.num_rows for each in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
 
 
-def _named_parts(config: Config, directory: Directory, since: datetime) -> Iterator[pa.Table]:
+def _named_parts(store: FleetStore, directory: Directory, since: datetime) -> Iterator[pa.Table]:
     """What names the rows that go, of some shards after the others: memory does not grow with the fleet."""
     kind, table = directory.contract.name, delta.dataset(delta.existing(directory))
     columns, at = _NAMED[kind]
@@ -69,18 +69,18 @@ def _named_parts(config: Config, directory: Directory, since: datetime) -> Itera
         # What machines wrote last may be of a round that was cut off: its plan, or what it has to decide about and
         # count.
         old &= ds.field("batch_id") != newest
-    for within in _some_shards(config):
+    for within in _some_shards(store):
         rows = table.to_table(list(columns), filter=_both(old, within))
         if not rows.num_rows:
             continue
         if kind == tables.VERDICTS.name:
-            mask = _verdicts_gone(config, rows, since, within)
+            mask = _verdicts_gone(store, rows, since, within)
         elif kind == tables.PROMOTIONS.name:
-            keep = {key: {_name(each) for each in history} for key, history in _wanted(config, since, within).items()}
+            keep = {key: {_name(each) for each in history} for key, history in _wanted(store, since, within).items()}
             mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
         else:
-            models = {row.model_id for history in _wanted(config, since, within).values() for row in history}
-            last = _last_attempts(config, within)
+            models = {row.model_id for history in _wanted(store, since, within).values() for row in history}
+            last = _last_attempts(store, within)
             mask = [
                 row["model_id"] not in models and last[row["group_key"]] != (row["fitted_at"], row["round_id"])
                 for row in rows.to_pylist()
@@ -88,15 +88,15 @@ def _named_parts(config: Config, directory: Directory, since: datetime) -> Itera
         yield rows.filter(pa.array(mask, pa.bool_())).select(list(_NAMES[kind]))
 
 
-def _some_shards(config: Config) -> list[ds.Expression | None]:
+def _some_shards(store: FleetStore) -> list[ds.Expression | None]:
     """Conditions that part the rows of the tables with rules by shard; [None]: all at once."""
     opened = (
         delta.existing(each)
         for base in (tables.PROMOTIONS, tables.MODELS, tables.VERDICTS)
-        for each in FleetStore.of(config).directories(base)
+        for each in store.directories(base)
     )
     rows = max(sum(file.rows for file in table_files.files(table)) for table in opened)
-    shards = config.fleet.shards
+    shards = store.fleet.shards
     parts = min(shards, -(-rows // ROWS_AT_ONCE))
     if parts <= 1:
         return [None]
@@ -109,11 +109,9 @@ def _both(one: ds.Expression, other: ds.Expression | None) -> ds.Expression:
     return one if other is None else one & other
 
 
-def _verdicts_gone(config: Config, rows: pa.Table, since: datetime, within: ds.Expression | None) -> list[bool]:
+def _verdicts_gone(store: FleetStore, rows: pa.Table, since: datetime, within: ds.Expression | None) -> list[bool]:
     """Not the last that was said of a group before `since`, which held then."""
-    old = delta.read(
-        FleetStore.of(config), tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within)
-    )
+    old = delta.read(store, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within))
     last = dict(
         zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
     )
@@ -145,21 +143,19 @@ def _name(row: Promotion) -> tuple[str, str, str]:
     return (row.round_id, row.model_id, row.decision)
 
 
-def _wanted(config: Config, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
+def _wanted(store: FleetStore, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
     """Of each group the decisions that a rollback may need, from all directories."""
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(FleetStore.of(config), tables.PROMOTIONS, list(_DECISION), within).to_pylist():
+    for row in delta.read(store, tables.PROMOTIONS, list(_DECISION), within).to_pylist():
         histories[row["group_key"]].append(Promotion.of_row(row))
     at = Promotion.of_row({"decided_at": since}).decided_at
     return {key: reachable(history, at) for key, history in histories.items()}
 
 
-def _last_attempts(config: Config, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:
+def _last_attempts(store: FleetStore, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:
     """Of each group the newest attempt, which says whether it is failing."""
     newest: dict[str, tuple[datetime, str]] = {}
-    for row in delta.read(
-        FleetStore.of(config), tables.MODELS, ["group_key", "fitted_at", "round_id"], within
-    ).to_pylist():
+    for row in delta.read(store, tables.MODELS, ["group_key", "fitted_at", "round_id"], within).to_pylist():
         mine = (row["fitted_at"], row["round_id"])
         newest[row["group_key"]] = max(newest.get(row["group_key"], mine), mine)
     return newest

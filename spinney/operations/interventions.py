@@ -107,13 +107,13 @@ class _Known:
     clock: datetime | None
 
 
-def propose(config: Config, signer: Signer, ask: Ask) -> Proposed:
+def propose(store: FleetStore, signer: Signer, ask: Ask) -> Proposed:
     """What would change; nothing is written.
 
     Raises StoreError or GroupError when something named cannot be done; of a whole fleet, such groups are left.
     """
-    version = delta.version(FleetStore.of(config).directory(tables.PROMOTIONS, PEOPLE))
-    proposed, _ = _proposed(config, signer, ask, _known(config, ask.group_keys))
+    version = delta.version(store.directory(tables.PROMOTIONS, PEOPLE))
+    proposed, _ = _proposed(store, signer, ask, _known(store, ask.group_keys))
     return replace(proposed, version=version)
 
 
@@ -125,8 +125,9 @@ def carry_out(
     shown: what was agreed to. What machines did meanwhile is taken in; after another person's step there is nothing to
     agree to any more. Raises like `propose`, and Busy while another person's step is being written.
     """
-    place = FleetStore.of(config).directory(tables.PROMOTIONS, PEOPLE)
-    with leases.held(FleetStore.of(config), [PEOPLE]):
+    store = FleetStore.of(config)
+    place = store.directory(tables.PROMOTIONS, PEOPLE)
+    with leases.held(store, [PEOPLE]):
         charter.ensure_fixed(config)
         version = delta.version(place)
         if shown is not None and shown.version != version:
@@ -134,8 +135,8 @@ def carry_out(
                 f"fleet {config.fleet.name}: another person's step was taken since these changes were shown; nothing "
                 "was written. Look again, and repeat the command"
             )
-        known = _known(config, ask.group_keys)
-        proposed, models = _proposed(config, signer, ask, known)
+        known = _known(store, ask.group_keys)
+        proposed, models = _proposed(store, signer, ask, known)
         if proposed.steps:
             writer = Writer(place, PEOPLE, PEOPLE)
             last = writer.last(STEP)
@@ -161,7 +162,9 @@ def _words(ask: Ask) -> str:
     return "rolled back" if ask.at is None else f"rolled back to {ask.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _proposed(config: Config, signer: Signer, ask: Ask, known: _Known) -> tuple[Proposed, Mapping[str, dict[str, Any]]]:
+def _proposed(
+    store: FleetStore, signer: Signer, ask: Ask, known: _Known
+) -> tuple[Proposed, Mapping[str, dict[str, Any]]]:
     """The changes, and the models that they name, by model_id."""
     found, left = [], []
     for key in sorted(known.histories) if ask.group_keys is None else ask.group_keys:
@@ -169,7 +172,7 @@ def _proposed(config: Config, signer: Signer, ask: Ask, known: _Known) -> tuple[
         current = champion(history)
         name = current.model_id if current else None
         try:
-            step = _step(config, ask, key, history)
+            step = _step(store, ask, key, history)
         except GroupError as error:
             if ask.group_keys is not None:
                 raise
@@ -181,7 +184,7 @@ def _proposed(config: Config, signer: Signer, ask: Ask, known: _Known) -> tuple[
         else:
             found.append(step)
     targets = {step.after: step.group_key for step in found if step.after is not None}
-    models, wrong = _models(config, signer, targets)
+    models, wrong = _models(store, signer, targets)
     if ask.verb == Verb.UNPIN:
         wrong = {}  # it answers, or fails to, as it did while it was pinned
     for step in found:
@@ -193,24 +196,24 @@ def _proposed(config: Config, signer: Signer, ask: Ask, known: _Known) -> tuple[
     return Proposed(usable, tuple(sorted(left, key=lambda each: each.group_key)), 0), models
 
 
-def _step(config: Config, ask: Ask, key: str, history: Sequence[Promotion]) -> Step | None:
+def _step(store: FleetStore, ask: Ask, key: str, history: Sequence[Promotion]) -> Step | None:
     if ask.verb == Verb.ROLLBACK:
         return interventions.rollback(key, history, None if ask.at is None else timestamps.microseconds(ask.at))
     if ask.verb == Verb.UNPIN:
         return interventions.unpin(key, history)
-    target = _named(config, key, ask.model) if ask.model else None
+    target = _named(store, key, ask.model) if ask.model else None
     if ask.verb == Verb.PIN:
         return interventions.pin(key, history, target)
     assert target is not None, "a promotion names its model"
     return interventions.promote(key, history, target)
 
 
-def _known(config: Config, group_keys: Sequence[str] | None) -> _Known:
+def _known(store: FleetStore, group_keys: Sequence[str] | None) -> _Known:
     """Raises StoreError when one of the groups has no promotion at all, naming the nearest that have."""
     if group_keys is None:
-        rows = lookup.every(FleetStore.of(config), tables.PROMOTIONS, _HISTORY)
+        rows = lookup.every(store, tables.PROMOTIONS, _HISTORY)
     else:
-        rows = lookup.rows(FleetStore.of(config), tables.PROMOTIONS, _HISTORY, Wanted.of_groups(group_keys))
+        rows = lookup.rows(store, tables.PROMOTIONS, _HISTORY, Wanted.of_groups(group_keys))
     histories: dict[str, list[Promotion]] = defaultdict(list)
     clock: datetime | None = None
     for row in lookup.dicts(rows):
@@ -218,15 +221,15 @@ def _known(config: Config, group_keys: Sequence[str] | None) -> _Known:
         clock = row["clock"] if clock is None else max(clock, row["clock"] or clock)
     for key in group_keys or ():
         if key not in histories:
-            known = lookup.group_keys(FleetStore.of(config), tables.PROMOTIONS)
+            known = lookup.group_keys(store, tables.PROMOTIONS)
             raise StoreError(keys.unknown(key, known, "no model of it is known"))
     return _Known(histories, clock)
 
 
-def _named(config: Config, key: str, model: str) -> Promotion:
+def _named(store: FleetStore, key: str, model: str) -> Promotion:
     """The group's model of that name, or whose name begins so. Raises GroupError."""
     columns = ["group_key", "model_id", "trained_through", "fitted_at", "status"]
-    attempts = lookup.dicts(lookup.rows(FleetStore.of(config), tables.MODELS, columns, Wanted.of_groups([key])))
+    attempts = lookup.dicts(lookup.rows(store, tables.MODELS, columns, Wanted.of_groups([key])))
     mine = [row for row in attempts if row["status"] == ModelStatus.FITTED]
     found = {row["model_id"]: row for row in mine if row["model_id"].startswith(model)}
     if len(found) == 1:
@@ -237,7 +240,7 @@ def _named(config: Config, key: str, model: str) -> Promotion:
     import pyarrow.dataset as ds
 
     theirs = (ds.field("status") == ModelStatus.FITTED.value) & (ds.field("model_id") == model)
-    others = delta.read(FleetStore.of(config), tables.MODELS, columns, theirs).to_pylist()
+    others = delta.read(store, tables.MODELS, columns, theirs).to_pylist()
     if others:
         raise GroupError(
             key,
@@ -250,12 +253,12 @@ def _named(config: Config, key: str, model: str) -> Promotion:
 
 
 def _models(
-    config: Config, signer: Signer, owners: Mapping[str, str]
+    store: FleetStore, signer: Signer, owners: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Of these models (model_id -> group_key) the stored rows that hold, and of the others why they cannot answer."""
     found: dict[str, dict[str, Any]] = {}
     held: set[str] = set()
-    for batch in lookup.batches(FleetStore.of(config), tables.MODELS, _MODEL, Wanted.of_models(owners)):
+    for batch in lookup.batches(store, tables.MODELS, _MODEL, Wanted.of_models(owners)):
         for row in lookup.dicts(batch):
             name = row["model_id"]
             if name in held:  # stored by several, who did the same work

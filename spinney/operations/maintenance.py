@@ -94,19 +94,19 @@ def owner(directory: Directory) -> str:
     return OWNERS.get(directory.name) or by_path[directory.name.rpartition("/")[2]]
 
 
-def owned(config: Config, name: str) -> list[Directory]:
-    return [each for each in FleetStore.of(config).every_directory() if owner(each) == name]
+def owned(store: FleetStore, name: str) -> list[Directory]:
+    return [each for each in store.every_directory() if owner(each) == name]
 
 
 def survey(config: Config, directory: Directory, now: datetime) -> Survey:
     """What there is to tidy; changes nothing. Raises StoreError when the table was never made."""
-    return _surveyed(config, directory, now, expired_rows(config, directory, now).rows)
+    return _surveyed(FleetStore.of(config), directory, now, expired_rows(config, directory, now).rows)
 
 
-def _surveyed(config: Config, directory: Directory, now: datetime, forgotten: int) -> Survey:
+def _surveyed(store: FleetStore, directory: Directory, now: datetime, forgotten: int) -> Survey:
     table = delta.existing(directory)
     files = table_files.files(table)
-    late = _behind(config, directory, now)
+    late = _behind(store, directory, now)
     return Survey(
         directory=directory.name,
         files=len(files),
@@ -137,11 +137,12 @@ def carry_out(
     guard: keeps a running query's writes and ours apart. Raises rewriting.Interrupted.
     """
     forgets_models = directory.contract.name == tables.MODELS.name and owner(directory) != PEOPLE
-    with leases.held(FleetStore.of(config), [PEOPLE]) if forgets_models else nullcontext():
+    store = FleetStore.of(config)
+    with leases.held(store, [PEOPLE]) if forgets_models else nullcontext():
         # No person goes back to a model while it is being forgotten. Machines may add rows meanwhile: those of the
         # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
         rows = expired_rows(config, directory, now)
-        found = _surveyed(config, directory, now, rows.rows)
+        found = _surveyed(store, directory, now, rows.rows)
         table = delta.existing(directory)
         if rows.until is not None:
             with guard.lock:
@@ -199,21 +200,21 @@ def _vacuumed(table: DeltaTable, *, dry_run: bool) -> list[str]:
     return list(table.vacuum(retention_hours=KEPT_HOURS, dry_run=dry_run, full=True))
 
 
-def _behind(config: Config, directory: Directory, now: datetime) -> str | None:
+def _behind(store: FleetStore, directory: Directory, now: datetime) -> str | None:
     """A query that reads this directory and has not ended a batch for long; one that never began reads it anew."""
     for query in readers(directory):
-        place = FleetStore.of(config).checkpoint(query)
+        place = store.checkpoint(query)
         begun, ended = (checkpoints.newest(place, log) for log in ("offsets", "commits"))
         if begun is None:
             continue
         if ended is None or checkpoints.begun(place, ended).at < now - BEHIND:
             return query
-    return _cut_off(config, now) if directory.contract.name in {each.name for each in READ} else None
+    return _cut_off(store, now) if directory.contract.name in {each.name for each in READ} else None
 
 
-def _cut_off(config: Config, now: datetime) -> str | None:
+def _cut_off(store: FleetStore, now: datetime) -> str | None:
     """A path whose round was planned long ago and has not ended: it goes on with the versions that its plan named."""
-    paths = (FleetStore.of(config).directories(base) for base in (tables.VERDICTS, tables.ROUNDS))
+    paths = (store.directories(base) for base in (tables.VERDICTS, tables.ROUNDS))
     for plans, rounds in zip(*paths, strict=True):
         planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
         ended = newest_batch(delta.dataset(delta.existing(rounds)))
@@ -233,30 +234,30 @@ class Served:
     error: str | None = None
 
 
-def ask(config: Config) -> str:
+def ask(store: FleetStore) -> str:
     """Ask whoever runs a query to tidy its directories. Returns the request's id."""
     made = uuid.uuid4().hex
-    atomic_files.replace(_place(config) / "request", json.dumps({"id": made}).encode())
+    atomic_files.replace(_place(store) / "request", json.dumps({"id": made}).encode())
     return made
 
 
-def requested(config: Config, name: str) -> str | None:
+def requested(store: FleetStore, name: str) -> str | None:
     """The id of a request that this query has not served yet."""
     try:
-        made = str(json.loads((_place(config) / "request").read_text())["id"])
+        made = str(json.loads((_place(store) / "request").read_text())["id"])
     except OSError:
         return None
-    answer = served(config, name)
+    answer = served(store, name)
     return None if answer is not None and answer.request == made else made
 
 
-def serve(config: Config, name: str, answer: Served) -> None:
-    atomic_files.replace(_place(config) / f"{name}.served", json.dumps(asdict(answer)).encode())
+def serve(store: FleetStore, name: str, answer: Served) -> None:
+    atomic_files.replace(_place(store) / f"{name}.served", json.dumps(asdict(answer)).encode())
 
 
-def served(config: Config, name: str) -> Served | None:
+def served(store: FleetStore, name: str) -> Served | None:
     try:
-        said = json.loads((_place(config) / f"{name}.served").read_text())
+        said = json.loads((_place(store) / f"{name}.served").read_text())
     except OSError:
         return None
     return Served(said["request"], tuple(Survey(**each) for each in said["done"]), said["error"])
@@ -264,19 +265,20 @@ def served(config: Config, name: str) -> Served | None:
 
 def serve_here(config: Config, name: str, request: str) -> bool:
     """Tidy the directories of a query that nobody runs; whether that was so."""
+    store = FleetStore.of(config)
     try:
-        with leases.held(FleetStore.of(config), [name]):
-            done = tuple(carry_out(config, each, datetime.now(UTC)) for each in owned(config, name))
-            serve(config, name, Served(request, done))
+        with leases.held(store, [name]):
+            done = tuple(carry_out(config, each, datetime.now(UTC)) for each in owned(store, name))
+            serve(store, name, Served(request, done))
     except Busy:
         return False
     return True
 
 
-def names(config: Config) -> Iterable[str]:
+def names(store: FleetStore) -> Iterable[str]:
     """The leases that there are directories of."""
-    return dict.fromkeys(owner(each) for each in FleetStore.of(config).every_directory())
+    return dict.fromkeys(owner(each) for each in store.every_directory())
 
 
-def _place(config: Config) -> Path:
-    return atomic_files.folder(FleetStore.of(config).root) / "tidy"
+def _place(store: FleetStore) -> Path:
+    return store.folder / "tidy"

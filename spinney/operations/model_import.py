@@ -89,12 +89,12 @@ class Made:
     note: str | None
 
 
-def sample(config: Config, group_keys: Collection[str]) -> dict[str, pd.DataFrame]:
+def sample(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.DataFrame]:
     """The features of a few stored events of each of these groups, where there are any. One pass over `events`."""
-    table = delta.opened(FleetStore.of(config).directory(tables.EVENTS))
+    table = delta.opened(store.directory(tables.EVENTS))
     if table is None:
         return {}
-    fleet = config.fleet
+    fleet = store.fleet
     columns = {name: ds.field("event_time" if name == fleet.event_time else name) for name in fleet.features}
     found: dict[str, list[pd.DataFrame]] = defaultdict(list)
     open_groups = set(group_keys)
@@ -111,15 +111,15 @@ def sample(config: Config, group_keys: Collection[str]) -> dict[str, pd.DataFram
     return {key: pd.concat(parts, ignore_index=True).head(TRIED_ROWS) for key, parts in found.items()}
 
 
-def now_of(config: Config) -> datetime:
+def now_of(store: FleetStore) -> datetime:
     """The fleet's clock, from which imported models age. Raises StoreError: it is the events', and none is stored.
 
     Never beyond the newest stored event, whatever the models say: the judge takes it over, and it does not run back.
     """
-    now = fleet_clock(FleetStore.of(config))
+    now = fleet_clock(store)
     if now is None:
         raise StoreError(
-            f"fleet {config.fleet.name}: expected a stored event, to know when models arrive by the fleet's clock, "
+            f"fleet {store.fleet.name}: expected a stored event, to know when models arrive by the fleet's clock, "
             "which is the events'; got none. Load the history first"
         )
     return now
@@ -158,8 +158,9 @@ def store(
 
     Raises Busy while another person's step is being written.
     """
-    with nullcontext() if dry_run else leases.held(FleetStore.of(config), [PEOPLE]):
-        known = _known(config, [each.wanted.group_key for each in models])
+    store = FleetStore.of(config)
+    with nullcontext() if dry_run else leases.held(store, [PEOPLE]):
+        known = _known(store, [each.wanted.group_key for each in models])
         told = [_told(each, known.histories.get(each.wanted.group_key, [])) for each in models]
         fresh = [each for each, one in zip(models, told, strict=True) if one.what == What.IMPORTED]
         if fresh and not dry_run:
@@ -179,12 +180,12 @@ class _Known:
 _HISTORY = ["group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id"]
 
 
-def _known(config: Config, group_keys: Sequence[str]) -> _Known:
+def _known(store: FleetStore, group_keys: Sequence[str]) -> _Known:
     mine = ds.field("group_key").isin(pa.array(group_keys, pa.string()))
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(FleetStore.of(config), tables.PROMOTIONS, _HISTORY, mine).to_pylist():
+    for row in delta.read(store, tables.PROMOTIONS, _HISTORY, mine).to_pylist():
         histories[row["group_key"]].append(Promotion.of_row(row))
-    models = delta.read(FleetStore.of(config), tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
+    models = delta.read(store, tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
     return _Known(histories, set(models))
 
 

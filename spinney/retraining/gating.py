@@ -41,15 +41,16 @@ def with_elsewhere(models: pd.DataFrame, config: Config, kind: RoundKind) -> pd.
     # The same model was trained through the same time: what is older than all of these need not be read.
     mine = (ds.field("trained_through") >= through.min()) & (ds.field("trained_through") <= through.max())
     named = ds.field("model_id").isin(pa.array(models["model_id"].dropna(), pa.string()))
-    found = _promotions(config, _other(kind), named & mine & ds.field("decision").isin(_ANSWERING))
-    struck = _promotions(config, PEOPLE, named & (ds.field("decision") == Decision.WITHDRAWN.value))
+    store = FleetStore.of(config)
+    found = _promotions(store, _other(kind), named & mine & ds.field("decision").isin(_ANSWERING))
+    struck = _promotions(store, PEOPLE, named & (ds.field("decision") == Decision.WITHDRAWN.value))
     found = found[~found["model_id"].isin(struck["model_id"])]
     standing = found.groupby(list(_MODEL))["epoch"].max().rename(ELSEWHERE).reset_index()
     return models.merge(standing, on=list(_MODEL), how="left")
 
 
-def _promotions(config: Config, part: str, where: ds.Expression) -> pd.DataFrame:
-    table = delta.opened(FleetStore.of(config).directory(tables.PROMOTIONS, part))
+def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFrame:
+    table = delta.opened(store.directory(tables.PROMOTIONS, part))
     assert table is not None, "promotions were made before any round"
     found: pd.DataFrame = delta.dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
     return found

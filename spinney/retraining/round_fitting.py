@@ -28,8 +28,9 @@ from spinney.workers.worker_process import Limits
 def fitting_of(config: Config, signer: Signer, ordered: Ordered) -> group_fitting.Fitter:
     """How the groups of a round are fitted: as of its pins and its clock."""
     rows = TrainingTables.of(config, ordered.pins, ordered.clock)
-    models = tuple(snapshots(FleetStore.of(config), tables.MODELS))
-    recipe = recipe_store.with_earlier(FleetStore.of(config), signer, Recipe.of(config))
+    store = FleetStore.of(config)
+    models = tuple(snapshots(store, tables.MODELS))
+    recipe = recipe_store.with_earlier(store, signer, Recipe.of(config))
     return group_fitting.Fitter(recipe, signer, ordered.clock, rows, models, Limits.of(config))
 
 

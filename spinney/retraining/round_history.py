@@ -11,7 +11,6 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import RoundKind
-from spinney.core.config import Config
 from spinney.core.planning.round_cost import PastRound
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -23,15 +22,15 @@ PLAN = "plan"
 """The first stage. A round that was cut off has the seconds of its last run alone, whose plan was stored before."""
 
 
-def past_rounds(config: Config, kind: RoundKind) -> list[PastRound]:
+def past_rounds(store: FleetStore, kind: RoundKind) -> list[PastRound]:
     """The last rounds of a path that one run carried out from beginning to end, the oldest first."""
-    table = delta.opened(FleetStore.of(config).directory(tables.ROUNDS, kind.value))
+    table = delta.opened(store.directory(tables.ROUNDS, kind.value))
     if table is None:
         return []
     columns = ["batch_id", "groups_in", "deferred", "seconds"]
     rows = delta.dataset(table).to_table(columns).sort_by("batch_id")
     last = rows.slice(max(0, rows.num_rows - LAST)).to_pylist()
-    spent = fit_times(config, kind, [row["batch_id"] for row in last])
+    spent = fit_times(store, kind, [row["batch_id"] for row in last])
     found = []
     for row in last:
         seconds = json.loads(row["seconds"] or "{}")
@@ -42,17 +41,17 @@ def past_rounds(config: Config, kind: RoundKind) -> list[PastRound]:
     return found
 
 
-def largest_round(config: Config, kind: RoundKind) -> int:
+def largest_round(store: FleetStore, kind: RoundKind) -> int:
     """Groups of the largest round of a path; 0 before the first."""
-    table = delta.opened(FleetStore.of(config).directory(tables.ROUNDS, kind.value))
+    table = delta.opened(store.directory(tables.ROUNDS, kind.value))
     if table is None:
         return 0
     return int(pc.max(delta.dataset(table).to_table(["groups_in"])["groups_in"]).as_py() or 0)
 
 
-def fit_times(config: Config, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
+def fit_times(store: FleetStore, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
     """Of each batch that fitted anything: what all its fits took and what the longest took, milliseconds."""
-    table = delta.opened(FleetStore.of(config).directory(tables.MODELS, kind.value))
+    table = delta.opened(store.directory(tables.MODELS, kind.value))
     if table is None or not batch_ids:
         return {}
     of_them = (ds.field("batch_id") >= min(batch_ids)) & (ds.field("batch_id") <= max(batch_ids))

@@ -68,13 +68,14 @@ class Rounds:
     ) -> None:
         """spark: what starts a session if it is not needed for anything else: then few groups are fitted without it."""
         self._spark = spark
-        self._config = config
+        store = FleetStore.of(config)
+        self._config, self._store = config, store
         self._signer = signer
         self._kind = kind
         query = (QueryName.RETRAIN if kind == RoundKind.STREAM else QueryName.WEEKLY).value
         bases = {PLAN: tables.VERDICTS, FIT: tables.MODELS, GATE: tables.PROMOTIONS, RECORD: tables.ROUNDS}
         self._writers = {
-            step: Writer(FleetStore.of(config).directory(base, kind.value), query, checkpoint)
+            step: Writer(store.directory(base, kind.value), query, checkpoint)
             for step, base in bases.items()
         }
         self._seconds: dict[str, float] = {}
@@ -195,9 +196,9 @@ class Rounds:
                 "clock": ordered.clock,
                 "batch_id": batch_id,
             }
-            place = FleetStore.of(self._config).directory(tables.MODELS, self._kind.value)
+            place = self._store.directory(tables.MODELS, self._kind.value)
             writing = ModelWriting(folder(place.uri), constants, self._config.fleet.shards)
-            recipe_store.keep(FleetStore.of(self._config), self._signer, recipe)
+            recipe_store.keep(self._store, self._signer, recipe)
             fitting = fitting_of(self._config, self._signer, ordered)
             with errors_of_tasks():
                 report = self._written(plan, fitting, writing)
@@ -247,7 +248,7 @@ class Rounds:
     def _decided(self, gate: gating.Gating, plan: pd.DataFrame, batch_id: int, schema: pa.Schema) -> pa.Table:
         """The gate's decisions about some groups of the plan."""
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
-        stored = stored_payloads.with_small_payloads(self._config, self._kind.value, batch_id, shards).to_pandas()
+        stored = stored_payloads.with_small_payloads(self._store, self._kind.value, batch_id, shards).to_pandas()
         mine = stored[stored["group_key"].isin(plan["group_key"])]
         decided = gate.decided(gating.with_elsewhere(mine, self._config, self._kind), plan)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
@@ -297,7 +298,7 @@ class Rounds:
 
     def _stored(self, base: Contract, columns: list[str], batch_id: int) -> pa.Table:
         """A few columns of what this round has stored, read without a Spark job."""
-        table = delta.opened(FleetStore.of(self._config).directory(base, self._kind.value))
+        table = delta.opened(self._store.directory(base, self._kind.value))
         if table is None:
             return pa.table({name: [] for name in columns})
         return delta.dataset(table).to_table(columns, filter=ds.field("batch_id") == batch_id)

@@ -7,7 +7,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
-from spinney.core.config import Config
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
@@ -26,12 +25,12 @@ _WITHOUT_PAYLOAD = (
 _PAYLOAD = ("model_id", "codec", "payload", "signature")
 
 
-def with_small_payloads(config: Config, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
+def with_small_payloads(store: FleetStore, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
     """What a round stored in `models`, as far as the gate looks at it; payloads only where promotions carry them.
 
     shards: the first and the last that are wanted.
     """
-    directory = FleetStore.of(config).directory(tables.MODELS, kind)
+    directory = store.directory(tables.MODELS, kind)
     within = (ds.field("shard") >= shards[0]) & (ds.field("shard") <= shards[1])
     mine = (ds.field("batch_id") == batch_id) & within
     rows = _read(directory, _WITHOUT_PAYLOAD, mine)

@@ -57,9 +57,10 @@ class TrainingTables:
     @classmethod
     def of(cls, config: Config, pins: Mapping[str, int], clock: datetime) -> TrainingTables:
         """clock: the fleet's: rows younger than `label_delay` are not mature, older than `recipe.window` not wanted."""
+        store = FleetStore.of(config)
         events, outcomes = (
-            FleetStore.of(config).directory(tables.EVENTS),
-            FleetStore.of(config).directory(tables.OUTCOMES),
+            store.directory(tables.EVENTS),
+            store.directory(tables.OUTCOMES),
         )
         return cls(
             events=snapshot(events, pins.get(events.name)),

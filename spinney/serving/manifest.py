@@ -92,9 +92,10 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
 
     Raises StoreError when a champion is stored nowhere, SetupError when there is no signing key.
     """
-    signer = signing_key.signer(FleetStore.of(config))
+    store = FleetStore.of(config)
+    signer = signing_key.signer(store)
     (folder / CONFIG).write_text(without_secrets(config), encoding="utf-8")
-    former = charter.former(FleetStore.of(config))
+    former = charter.former(store)
     if former:
         said = {name: asdict(mine) for name, mine in sorted(former.items())}
         (folder / FORMER).write_text(json.dumps(said), encoding="utf-8")

@@ -143,11 +143,12 @@ def stored(config: Config, owners: Mapping[str, str]) -> dict[str, list[Signed]]
     owners: model_id -> group_key. What is nowhere is left out.
     """
     found: dict[str, list[Signed]] = defaultdict(list)
-    for directory in FleetStore.of(config).directories(tables.MODELS) if owners else ():
+    store = FleetStore.of(config)
+    for directory in store.directories(tables.MODELS) if owners else ():
         table = delta.opened(directory)
         if table is None:
             continue
-        for batch in lookup.in_directory(FleetStore.of(config), table, directory, _STORED, Wanted.of_models(owners)):
+        for batch in lookup.in_directory(store, table, directory, _STORED, Wanted.of_models(owners)):
             for row in batch.to_pylist():
                 found[row["model_id"]].append(Signed(row["codec"], row["payload"], row["signature"]))
     return dict(found)

@@ -56,7 +56,7 @@ class Deliverer:
         self._config = config
         self._stopping = threading.Event()
         self._watch = Watch()
-        self._lookout = backlog.Lookout(config)
+        self._lookout = backlog.Lookout(FleetStore.of(config))
         self._told = ""
         self._ends_stream = False
         self._thread = threading.Thread(target=self._deliver_until_stopped, name="tracking", daemon=True)
@@ -133,10 +133,11 @@ def deliver(config: Config, watch: Watch | None = None, *, ends_stream: bool = F
 
     Raises what MLflow raises, Busy while another process delivers, Left when it is told to leave.
     """
-    recorded = backlog.opened(config)
+    store = FleetStore.of(config)
+    recorded = backlog.opened(store)
     if config.tracking.mode == "off" or backlog.is_empty(recorded):
         return 0
-    with leases.held(FleetStore.of(config), [leases.TRACKING]), Server(config, watch or Watch()) as server:
+    with leases.held(store, [leases.TRACKING]), Server(config, watch or Watch()) as server:
         return _deliver(config, recorded, server, ends_stream=ends_stream)
 
 

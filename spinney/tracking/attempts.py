@@ -13,7 +13,6 @@ import pyarrow.dataset as ds
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import Decision
-from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
@@ -35,14 +34,14 @@ COLUMNS = (*_ATTEMPT[:3], "decision", "reason", *_ATTEMPT[3:], *_METRICS)
 """The columns that are always there, in their order."""
 
 
-def of_round(config: Config, row: Mapping[str, Any]) -> pa.Table:
+def of_round(store: FleetStore, row: Mapping[str, Any]) -> pa.Table:
     """One row per group of the round, by key: COLUMNS, then whatever else its metrics hold.
 
     row: of `rounds`. status: of the attempt, `kept` where the champion needed none. A group that was left for later has
     no row.
     """
-    tried = _read(config, tables.MODELS, row, (*_ATTEMPT, "metrics"))
-    decided = _read(config, tables.PROMOTIONS, row, ("group_key", "model_id", "decision", "reason"))
+    tried = _read(store, tables.MODELS, row, (*_ATTEMPT, "metrics"))
+    decided = _read(store, tables.PROMOTIONS, row, ("group_key", "model_id", "decision", "reason"))
     both = tried.join(decided, "group_key", join_type="full outer", right_suffix="_decided").sort_by("group_key")
     columns = {name: both.column(name) for name in (*_ATTEMPT, "decision", "reason")}
     columns["model_id"] = pc.coalesce(both.column("model_id"), both.column("model_id_decided"))
@@ -53,9 +52,9 @@ def of_round(config: Config, row: Mapping[str, Any]) -> pa.Table:
     return pa.table({**{name: columns[name] for name in COLUMNS}, **others})
 
 
-def payloads(config: Config, row: Mapping[str, Any], at_once: int = 64) -> Iterator[dict[str, Any]]:
+def payloads(store: FleetStore, row: Mapping[str, Any], at_once: int = 64) -> Iterator[dict[str, Any]]:
     """group_key, model_id, codec, payload and signature of each attempt of the round: a few in memory at a time."""
-    stored = delta.opened(FleetStore.of(config).directory(tables.MODELS, str(row["kind"])))
+    stored = delta.opened(store.directory(tables.MODELS, str(row["kind"])))
     assert stored is not None, "made before any round"
     names = ["group_key", "model_id", "codec", "payload", "signature"]
     batches = delta.dataset(stored).to_batches(
@@ -73,8 +72,8 @@ def flat(metrics: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return found
 
 
-def _read(config: Config, base: Contract, row: Mapping[str, Any], names: tuple[str, ...]) -> pa.Table:
-    stored = delta.opened(FleetStore.of(config).directory(base, str(row["kind"])))
+def _read(store: FleetStore, base: Contract, row: Mapping[str, Any], names: tuple[str, ...]) -> pa.Table:
+    stored = delta.opened(store.directory(base, str(row["kind"])))
     assert stored is not None, "made before any round"
     kinds = arrow_schema(base)
     found = delta.dataset(stored).to_table(list(names), filter=_mine(row))

@@ -10,7 +10,6 @@ from deltalake import DeltaTable
 
 from schemas import tables
 from schemas.vocabulary import RoundKind
-from spinney.core.config import Config
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, lookup
 from spinney.tracking.rounds import kind_of, today
@@ -22,8 +21,8 @@ Opened = Mapping[RoundKind, tuple[Directory, DeltaTable]]
 class Lookout:
     """Tells whether a delivery can have anything to do, without asking MLflow or reading a row."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, store: FleetStore) -> None:
+        self._store = store
         self._opened: Opened | None = None
 
     def look(self) -> tuple[date, tuple[int, ...]] | None:
@@ -32,7 +31,7 @@ class Lookout:
         None: that cannot be known, so a delivery has to find out.
         """
         try:
-            self._opened = self._opened or opened(self._config)
+            self._opened = self._opened or opened(self._store)
             for _, table in self._opened.values():
                 table.update_incremental()
         except Exception:
@@ -41,14 +40,11 @@ class Lookout:
         return today(), tuple(table.version() for _, table in self._opened.values())
 
 
-def opened(config: Config) -> Opened:
+def opened(store: FleetStore) -> Opened:
     """The directories of `rounds`, by who writes them. Raises StoreError when one was never made."""
     found = {}
-    for directory in FleetStore.of(config).directories(tables.ROUNDS):
-        table = delta.opened(directory)
-        if table is None:
-            raise delta.not_made(directory)
-        found[RoundKind(directory.name.rpartition("/")[2])] = (directory, table)
+    for directory in store.directories(tables.ROUNDS):
+        found[RoundKind(directory.name.rpartition("/")[2])] = (directory, delta.existing(directory))
     return found
 
 

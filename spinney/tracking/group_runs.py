@@ -60,15 +60,16 @@ class Nest:
 
     def deliver(self) -> None:
         """Deliver every attempt of the round that is not there yet. Raises what MLflow raises, Left, SetupError."""
-        groups = attempts.of_round(self.config, self.row).to_pylist()
+        store = FleetStore.of(self.config)
+        groups = attempts.of_round(store, self.row).to_pylist()
         tried = {row["group_key"]: row for row in groups if row["status"] in set(ModelStatus)}
         there = self._there()
         left = {key for key in tried if key not in there or unfinished(there[key])}
         if not left:
             return
-        signer = signing_key.signer(FleetStore.of(self.config))
+        signer = signing_key.signer(store)
         shared = parameters(self.config, self.row)
-        for stored in attempts.payloads(self.config, self.row):
+        for stored in attempts.payloads(store, self.row):
             key = stored["group_key"]
             if key in left:
                 done = len(tried) - len(left)

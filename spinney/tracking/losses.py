@@ -10,14 +10,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from schemas import tables
-from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 _COLUMNS = ["round_id", "model_id", "challenger_loss"]
 
 
-def of_rounds(config: Config, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """round_id -> mean_loss and measured. rows: of `rounds`, all of one kind.
 
     mean_loss: over the models that the round decided about, each by its evaluation fit; a champion that was kept counts
@@ -26,8 +25,8 @@ def of_rounds(config: Config, rows: Sequence[Mapping[str, Any]]) -> dict[str, di
     batches, names = ([row[name] for row in rows] for name in ("batch_id", "round_id"))
     mine = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
     mine &= ds.field("round_id").isin(pa.array(names, pa.string()))
-    decided = _read(config, str(rows[0]["kind"]), mine)
-    known = _of_kept(config, {row["model_id"] for row in decided if row["challenger_loss"] is None})
+    decided = _read(store, str(rows[0]["kind"]), mine)
+    known = _of_kept(store, {row["model_id"] for row in decided if row["challenger_loss"] is None})
     losses: dict[str, list[float]] = defaultdict(list)
     for row in decided:
         loss = row["challenger_loss"] if row["challenger_loss"] is not None else known.get(row["model_id"])
@@ -36,18 +35,16 @@ def of_rounds(config: Config, rows: Sequence[Mapping[str, Any]]) -> dict[str, di
     return {name: {"mean_loss": sum(each) / len(each), "measured": float(len(each))} for name, each in losses.items()}
 
 
-def _of_kept(config: Config, model_ids: set[str]) -> dict[str, float]:
+def _of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
     if not model_ids:
         return {}
     wanted = ds.field("model_id").isin(pa.array(sorted(model_ids), pa.string()))
-    found = delta.read(
-        FleetStore.of(config), tables.PROMOTIONS, _COLUMNS, wanted & ds.field("challenger_loss").is_valid()
-    )
+    found = delta.read(store, tables.PROMOTIONS, _COLUMNS, wanted & ds.field("challenger_loss").is_valid())
     return {row["model_id"]: row["challenger_loss"] for row in found.to_pylist()}
 
 
-def _read(config: Config, kind: str, where: ds.Expression) -> list[dict[str, Any]]:
-    stored = delta.opened(FleetStore.of(config).directory(tables.PROMOTIONS, kind))
+def _read(store: FleetStore, kind: str, where: ds.Expression) -> list[dict[str, Any]]:
+    stored = delta.opened(store.directory(tables.PROMOTIONS, kind))
     assert stored is not None, "made before any round"
     found: list[dict[str, Any]] = delta.dataset(stored).to_table(_COLUMNS, filter=where).to_pylist()
     return found

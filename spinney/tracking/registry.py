@@ -105,6 +105,7 @@ def register(
     Raises StoreError when nobody is champion, one is stored nowhere, the alias is another's or MLflow refuses; Busy
     while another process registers; SetupError when there is no signing key.
     """
+    store = FleetStore.of(config)
     with tempfile.TemporaryDirectory(prefix="spinney-") as temporary:
         folder = Path(temporary) / manifest.FOLDER
         folder.mkdir()
@@ -117,9 +118,9 @@ def register(
         found = Registered(config.fleet.name, alias, as_of, written)
         if dry_run:
             return found
-        with leases.held(FleetStore.of(config), [leases.REGISTRY]):
+        with leases.held(store, [leases.REGISTRY]):
             try:
-                return _register(config, found, folder, _recipes(config, champions), take_over=take_over)
+                return _register(config, found, folder, _recipes(store, champions), take_over=take_over)
             except Exception as error:
                 if isinstance(error, SpinneyError):
                     raise
@@ -130,20 +131,19 @@ def register(
                 ) from error
 
 
-def _recipes(config: Config, champions: Champions) -> list[str]:
+def _recipes(store: FleetStore, champions: Champions) -> list[str]:
     """The recipes that the champions were fitted by, the most used first."""
     answering = [row.model_id for row in map(champion, champions.histories.values()) if row]
     fitted = ds.field("model_id").isin(pa.array(answering, pa.string()))
-    found = delta.read(FleetStore.of(config), tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(
-        ["model_id", "recipe_id"]
-    )
+    found = delta.read(store, tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(["model_id", "recipe_id"])
     return [name for name, _ in Counter(found.aggregate([]).column("recipe_id").to_pylist()).most_common()]
 
 
 def _register(config: Config, wanted: Registered, folder: Path, recipes: list[str], *, take_over: bool) -> Registered:
     identity = charter.ensure_fixed(config).fleet_id
     requirements = pinned()
-    asked_by = [json.dumps(signature(config).to_dict()), CODE.read_text(encoding="utf-8")]
+    store = FleetStore.of(config)
+    asked_by = [json.dumps(signature(store).to_dict()), CODE.read_text(encoding="utf-8")]
     digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements, *asked_by]).encode()).hexdigest()
     with Server(config, Watch()) as server:
         if not take_over:
@@ -154,7 +154,7 @@ def _register(config: Config, wanted: Registered, folder: Path, recipes: list[st
         made = set()
         if not found:
             place = folder.with_name(MODEL)
-            _save(config, folder, place, requirements)
+            _save(store, folder, place, requirements)
             tags = _tags(wanted, identity, digest, recipes)
             run = run or _new_run(server, experiment, tags, wanted.model)
             made = {_new_version(server, place, tags, wanted.model, run, described(config))}
@@ -246,7 +246,7 @@ def pinned() -> list[str]:
     return [f"{name}=={metadata.version(name)}" for name in ("spinney", *needed)]
 
 
-def signature(config: Config) -> ModelSignature:
+def signature(store: FleetStore) -> ModelSignature:
     """The group and the features are required; other declared columns are for models fitted on other features.
 
     The inputs have names and no types: each of MLflow's own types changes or refuses rows that the fleet answers
@@ -257,11 +257,11 @@ def signature(config: Config) -> ModelSignature:
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType, Map
 
-    fleet = config.fleet
+    fleet = store.fleet
     required = dict.fromkeys((*fleet.group, *fleet.features))
-    possible = {fleet.event_time, *config.event_columns} - {fleet.target, *required}
+    possible = {fleet.event_time, *store.event_columns} - {fleet.target, *required}
     inputs = [ColSpec(AnyType(), name, required=name in required) for name in (*required, *sorted(possible))]
-    answer = FleetStore.of(config).answer_type
+    answer = store.answer_type
     answers = [ColSpec(answer, "prediction", required=False)]
     if fleet.task == "classification":
         answers.append(ColSpec(Map(value_type="double"), "probabilities", required=False))
@@ -284,7 +284,7 @@ def described(config: Config) -> str:
     return text
 
 
-def _save(config: Config, folder: Path, place: Path, requirements: list[str]) -> None:
+def _save(store: FleetStore, folder: Path, place: Path, requirements: list[str]) -> None:
     from mlflow import pyfunc
 
     with warnings.catch_warnings():
@@ -294,8 +294,8 @@ def _save(config: Config, folder: Path, place: Path, requirements: list[str]) ->
             place,
             python_model=str(CODE),
             artifacts={manifest.FOLDER: str(folder)},
-            signature=signature(config),
-            metadata={"columns": {name: declared(kind) for name, kind in config.fleet.columns.items()}},
+            signature=signature(store),
+            metadata={"columns": {name: declared(kind) for name, kind in store.fleet.columns.items()}},
             pip_requirements=requirements,
         )
 

@@ -96,7 +96,7 @@ def today() -> date:
 
 def tell(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, Any]]) -> None:
     """Log these rounds of one run, and then that they are."""
-    measured = losses.of_rounds(config, fresh)
+    measured = losses.of_rounds(FleetStore.of(config), fresh)
     metrics = [each for row in fresh for each in step(row, numbers(row) | measured.get(row["round_id"], {}))]
     fitted = next((row for row in fresh if row["recipe_id"]), fresh[0])
     log(server, run.run_id, parameters(config, fitted) if run.through < 0 or run.recipe_id is None else {}, metrics)
@@ -169,7 +169,7 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def write_files(config: Config, row: Mapping[str, Any], folder: Path) -> None:
     """What there is of a weekly batch beyond its numbers: every group, the round with its recipe, the figures."""
-    groups = attempts.of_round(config, row)
+    groups = attempts.of_round(FleetStore.of(config), row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     said = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
     if recipe := _recipe(config, row["recipe_id"]):

@@ -20,6 +20,7 @@ from spinney.kafka import client as kafka
 from spinney.kafka import topic_reading
 from spinney.operations.dead_letters import ledger, replay
 from spinney.operations.dead_letters.letters import Choice, Letters, kinds
+from spinney.storage.layout import FleetStore
 
 Record = tuple[bytes | None, bytes | None]
 
@@ -81,7 +82,7 @@ def test_key_and_value_are_sent_as_they_came_and_only_once(past: Past) -> None:
     again = replay.carry_out(past.config, letters(past))
     assert (again.count, again.left) == (0, {replay.REPLAYED: 3, "would be rejected again: null_value": 1})
     assert sorted(received(past), key=str) == sorted(sent, key=str)
-    assert [kind.replayed for kind in kinds(letters(past), ledger.replayed(past.config))] == [3]
+    assert [kind.replayed for kind in kinds(letters(past), ledger.replayed(FleetStore.of(past.config)))] == [3]
 
 
 def test_of_a_replay_that_was_killed_only_what_the_topic_does_not_have_is_sent(
@@ -104,7 +105,7 @@ def test_of_a_replay_that_was_killed_only_what_the_topic_does_not_have_is_sent(
     monkeypatch.undo()
     arrived = len(received(past))
     assert 0 < arrived < 10
-    assert len(ledger.unfinished(past.config)) == 1
+    assert len(ledger.unfinished(FleetStore.of(past.config))) == 1
     assert replay.carry_out(past.config, letters(past)).count == 10 - arrived
     assert sorted(received(past), key=str) == sorted(sent, key=str)
 

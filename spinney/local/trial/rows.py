@@ -63,8 +63,9 @@ def stored(config: Config, group_key: str) -> Rows:
     mine = ds.field("group_key") == group_key
     features = [name for name in fleet.features if name != fleet.event_time]
     names = ["event_id", "event_time", *features, *([fleet.target] if config.label_inside else [])]
-    events = _read(config, tables.EVENTS, names, mine & _between("event_time", oldest, newest))
-    if not len(events) and not len(_read(config, tables.EVENTS, ["event_id"], mine)):
+    store = FleetStore.of(config)
+    events = _read(store, tables.EVENTS, names, mine & _between("event_time", oldest, newest))
+    if not len(events) and not len(_read(store, tables.EVENTS, ["event_id"], mine)):
         raise StoreError(
             f"group {group_key}: no event of it in the tables below {config.storage.root}; `spinney fleet` lists the "
             f"groups, and --rows FILE takes rows that are not there"
@@ -73,7 +74,7 @@ def stored(config: Config, group_key: str) -> Rows:
         labelled = events.rename(columns={fleet.target: "label"}).dropna(subset=["label"])
     else:
         seen = mine & _between("observed_at", oldest, clock)
-        outcomes = _read(config, tables.OUTCOMES, ["event_id", "label", "observed_at"], seen)
+        outcomes = _read(store, tables.OUTCOMES, ["event_id", "label", "observed_at"], seen)
         first = outcomes.sort_values(["observed_at", "label"]).drop_duplicates("event_id")
         labelled = events.merge(first[["event_id", "label"]], on="event_id")
     left_out = {NO_LABEL: len(events) - len(labelled)} if len(labelled) < len(events) else {}
@@ -253,7 +254,7 @@ def _stored_clock(config: Config) -> datetime:
     if (wall := fleet_wall(config)) is not None:
         return wall
     newest = None
-    for batch in _dataset(config, tables.EVENTS).to_batches(columns=["event_time"]):
+    for batch in _dataset(FleetStore.of(config), tables.EVENTS).to_batches(columns=["event_time"]):
         greatest = pc.max(batch.column("event_time")).as_py()
         newest = greatest if newest is None or (greatest is not None and greatest > newest) else newest
     if newest is None:
@@ -264,21 +265,21 @@ def _stored_clock(config: Config) -> datetime:
     return at
 
 
-def _dataset(config: Config, base: Contract) -> Any:
+def _dataset(store: FleetStore, base: Contract) -> Any:
     from spinney.tables import delta  # it knows Spark's frames too: half a second that a file's rows do not need
 
-    (place,) = FleetStore.of(config).directories(base)
+    (place,) = store.directories(base)
     table = delta.opened(place)
     if table is None:
         raise StoreError(
-            f"fleet {config.fleet.name}: no table {place.name} at {place.uri}; run `spinney init` and `spinney load`, "
+            f"fleet {store.fleet.name}: no table {place.name} at {place.uri}; run `spinney init` and `spinney load`, "
             f"or name a file with --rows"
         )
     return delta.dataset(table)
 
 
-def _read(config: Config, base: Contract, columns: list[str], where: ds.Expression) -> pd.DataFrame:
-    return to_pandas(_dataset(config, base).to_table(columns, filter=where))
+def _read(store: FleetStore, base: Contract, columns: list[str], where: ds.Expression) -> pd.DataFrame:
+    return to_pandas(_dataset(store, base).to_table(columns, filter=where))
 
 
 def _between(name: str, low: datetime, high: datetime) -> ds.Expression:

@@ -61,20 +61,20 @@ class Assessor:
         return Name(base.name, keys.encode([found.values[name] for name in fleet.group]), found.values[fleet.event_id])
 
 
-def stored(config: Config, names: Collection[Name]) -> set[Name]:
+def stored(store: FleetStore, names: Collection[Name]) -> set[Name]:
     """Those that the tables have already."""
-    return {each for base in (tables.EVENTS, tables.OUTCOMES) for each in _stored_in(config, base, names)}
+    return {each for base in (tables.EVENTS, tables.OUTCOMES) for each in _stored_in(store, base, names)}
 
 
-def _stored_in(config: Config, base: Contract, names: Collection[Name]) -> set[Name]:
+def _stored_in(store: FleetStore, base: Contract, names: Collection[Name]) -> set[Name]:
     mine: Mapping[tuple[str, str], Name] = {
         (each.group_key, each.event_id): each for each in names if each.table == base.name
     }
-    table = delta.opened(FleetStore.of(config).directory(base)) if mine else None
+    table = delta.opened(store.directory(base)) if mine else None
     if table is None:
         return set()
     columns = ["group_key", "event_id"]
     same_id = ds.field("event_id").isin(sorted({event_id for _, event_id in mine}))
-    rows = table_files.read_groups(table, columns, {key for key, _ in mine}, config.fleet.shards, same_id)
+    rows = table_files.read_groups(table, columns, {key for key, _ in mine}, store.fleet.shards, same_id)
     there = zip(*(rows[name].to_pylist() for name in columns), strict=True)
     return {mine[pair] for pair in there if pair in mine}

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spinney.core.config import Config
 from spinney.operations.dead_letters.letters import IDENTITY, identities
 from spinney.storage import atomic_files
 from spinney.storage.layout import FleetStore
@@ -38,25 +37,25 @@ class Replay:
     beginnings: Offsets
 
 
-def replayed(config: Config) -> pa.Array:
+def replayed(store: FleetStore) -> pa.Array:
     """The identities of all dead letters that were sent again."""
-    place = _place(config)
+    place = _place(store)
     files = [file for file in place.glob(f"*{_SENT}") if not file.name.endswith(_SENDING)]
     texts = [identities(pq.read_table(file, columns=list(IDENTITY))) for file in sorted(files)]
     return pa.concat_arrays(texts) if texts else pa.array([], pa.string())
 
 
-def begin(config: Config, replay: Replay) -> None:
+def begin(store: FleetStore, replay: Replay) -> None:
     """Write down what is about to be sent."""
     said = {topic: {str(at): offset for at, offset in offsets.items()} for topic, offsets in replay.beginnings.items()}
     rows = replay.rows.replace_schema_metadata({_BEGINNINGS: json.dumps(said).encode()})
-    atomic_files.replace(_place(config) / f"{replay.replay_id}{_SENDING}", _bytes(rows))
+    atomic_files.replace(_place(store) / f"{replay.replay_id}{_SENDING}", _bytes(rows))
 
 
-def unfinished(config: Config) -> list[Replay]:
+def unfinished(store: FleetStore) -> list[Replay]:
     """Replays that were begun and of which nobody has said what arrived."""
     found = []
-    for file in sorted(_place(config).glob(f"*{_SENDING}")):
+    for file in sorted(_place(store).glob(f"*{_SENDING}")):
         if file.with_name(file.name.removesuffix(_SENDING) + _SENT).exists():
             continue  # killed between the last two steps of `end`
         rows = pq.read_table(file)
@@ -66,11 +65,11 @@ def unfinished(config: Config) -> list[Replay]:
     return found
 
 
-def end(config: Config, replay: Replay, arrived: Iterable[int]) -> None:
+def end(store: FleetStore, replay: Replay, arrived: Iterable[int]) -> None:
     """Keep what arrived. arrived: rows of the replay, by number."""
     kept = replay.rows.take(pa.array(sorted(arrived), pa.int64()))
-    atomic_files.replace(_place(config) / f"{replay.replay_id}{_SENT}", _bytes(kept))
-    (_place(config) / f"{replay.replay_id}{_SENDING}").unlink(missing_ok=True)
+    atomic_files.replace(_place(store) / f"{replay.replay_id}{_SENT}", _bytes(kept))
+    (_place(store) / f"{replay.replay_id}{_SENDING}").unlink(missing_ok=True)
 
 
 def _bytes(rows: pa.Table) -> bytes:
@@ -79,5 +78,5 @@ def _bytes(rows: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _place(config: Config) -> Path:
-    return atomic_files.folder(FleetStore.of(config).root) / FOLDER
+def _place(store: FleetStore) -> Path:
+    return store.folder / FOLDER

@@ -39,19 +39,20 @@ def purge(config: Config, choice: Choice, wait_seconds: float = 60.0) -> int:
     try:
         return _answered(config, choice, request, wait_seconds)
     finally:
-        _withdraw(config, request)  # however this ends: nobody waits for the answer any more
+        _withdraw(FleetStore.of(config), request)  # however this ends: nobody waits for the answer any more
 
 
 def _answered(config: Config, choice: Choice, request: str, wait_seconds: float) -> int:
     until = time.monotonic() + wait_seconds
+    store = FleetStore.of(config)
     while True:
         try:
-            with leases.held(FleetStore.of(config), [QueryName.INGEST]):
-                answer: dict[str, Any] | None = _read(_place(config, "served"))
+            with leases.held(store, [QueryName.INGEST]):
+                answer: dict[str, Any] | None = _read(_place(store, "served"))
                 if answer is None or answer["id"] != request:
                     answer = _carried_out(config, choice, request)
         except Busy as error:
-            answer = _read(_place(config, "served"))
+            answer = _read(_place(store, "served"))
             if time.monotonic() >= until and (answer is None or answer["id"] != request):
                 raise Busy(f"dead letters: {error}; it did not answer within {wait_seconds:g} s") from error
         if answer is not None and answer["id"] == request:
@@ -66,14 +67,15 @@ def serve(config: Config, writing: threading.Lock) -> None:
 
     Only for who holds the lease of `ingest`. writing: held for the commit.
     """
-    said = _read(_place(config, "request"))
+    store = FleetStore.of(config)
+    said = _read(_place(store, "request"))
     if said is None:
         return
     if datetime.now(UTC) <= datetime.fromisoformat(said["until"]):
         with writing:
             answer = _carried_out(config, _choice(said["choice"]), said["id"])
-        atomic_files.replace(_place(config, "served"), json.dumps(answer).encode())
-    _withdraw(config, said["id"])
+        atomic_files.replace(_place(store, "served"), json.dumps(answer).encode())
+    _withdraw(store, said["id"])
 
 
 def _carried_out(config: Config, choice: Choice, request: str) -> dict[str, Any]:
@@ -122,15 +124,17 @@ def _ask(config: Config, choice: Choice, until: datetime) -> str:
     """
     made = uuid.uuid4().hex
     said = {"id": made, "until": until, "choice": asdict(choice)}
-    atomic_files.replace(_place(config, "request"), json.dumps(said, default=datetime.isoformat).encode())
+    atomic_files.replace(
+        _place(FleetStore.of(config), "request"), json.dumps(said, default=datetime.isoformat).encode()
+    )
     return made
 
 
-def _withdraw(config: Config, request: str) -> None:
+def _withdraw(store: FleetStore, request: str) -> None:
     """Remove the request, unless somebody else's has taken its place."""
-    said = _read(_place(config, "request"))
+    said = _read(_place(store, "request"))
     if said is not None and said["id"] == request:
-        _place(config, "request").unlink(missing_ok=True)
+        _place(store, "request").unlink(missing_ok=True)
 
 
 def _choice(said: dict[str, Any]) -> Choice:
@@ -145,5 +149,5 @@ def _read(file: Path) -> dict[str, Any] | None:
         return None
 
 
-def _place(config: Config, what: str) -> Path:
-    return atomic_files.folder(FleetStore.of(config).root) / "purge" / what
+def _place(store: FleetStore, what: str) -> Path:
+    return store.folder / "purge" / what

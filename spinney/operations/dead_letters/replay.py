@@ -55,7 +55,8 @@ def plan(config: Config, letters: Letters) -> Plan:
     Raises StoreError: the configuration has columns that the fleet does not have.
     """
     charter.ensure_kept(config)
-    assessor, refusals = Assessor(config), _refusals(config)
+    store = FleetStore.of(config)
+    assessor, refusals = Assessor(config), _refusals(store)
     left: Counter[str] = Counter()
     names: list[Name] = []
     parts = [arrow_schema(DEAD_LETTERS).empty_table().select(IDENTITY)]
@@ -65,16 +66,16 @@ def plan(config: Config, letters: Letters) -> Plan:
         left.update(each for each in found if isinstance(each, str))
         names += [each for each in found if isinstance(each, Name)]
         parts.append(rows.filter(pa.array([isinstance(each, Name) for each in found])).select(IDENTITY))
-    whys = _name_objections(config, names)
+    whys = _name_objections(store, names)
     left.update(why for why in whys if why is not None)
     sendable = pa.concat_tables(parts).filter(pa.array([why is None for why in whys], pa.bool_()))
     return Plan(sendable, dict(left.most_common()))
 
 
-def _refusals(config: Config) -> dict[str, pa.Array]:
+def _refusals(store: FleetStore) -> dict[str, pa.Array]:
     """Why not -> the identities of those that are not sent for this reason."""
-    begun = [identities(each.rows) for each in ledger.unfinished(config)]
-    return {REPLAYED: ledger.replayed(config), UNSETTLED: pa.concat_arrays([pa.array([], pa.string()), *begun])}
+    begun = [identities(each.rows) for each in ledger.unfinished(store)]
+    return {REPLAYED: ledger.replayed(store), UNSETTLED: pa.concat_arrays([pa.array([], pa.string()), *begun])}
 
 
 def _refused(rows: pa.Table, refusals: Mapping[str, pa.Array]) -> list[str | None]:
@@ -86,9 +87,9 @@ def _refused(rows: pa.Table, refusals: Mapping[str, pa.Array]) -> list[str | Non
     return found
 
 
-def _name_objections(config: Config, names: Sequence[Name]) -> list[str | None]:
+def _name_objections(store: FleetStore, names: Sequence[Name]) -> list[str | None]:
     """An id is stored once: its second copy would be dropped, or be an event of its own where ids are forgotten."""
-    there = stored(config, set(names))
+    there = stored(store, set(names))
     seen: set[Name] = set()
     found: list[str | None] = []
     for name in names:
@@ -103,26 +104,28 @@ def carry_out(config: Config, letters: Letters) -> Plan:
     Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: as `plan`; or the broker
     did not take every record, and those that it has are not sent again by the next replay.
     """
-    with leases.held(FleetStore.of(config), [leases.REPLAY]):
+    store = FleetStore.of(config)
+    with leases.held(store, [leases.REPLAY]):
         charter.ensure_kept(config)
         _refuse_other_rules(config)
         settle(config)
         found = plan(config, letters)
         if found.count:
             replay = Replay(uuid.uuid4().hex, found.rows, ends(config, set(found.rows["topic"].to_pylist())))
-            ledger.begin(config, replay)
+            ledger.begin(store, replay)
             _send(config, letters, replay)
-            ledger.end(config, replay, range(found.count))
+            ledger.end(store, replay, range(found.count))
     return found
 
 
 def _refuse_other_rules(config: Config) -> None:
     """Rules that were edited hold from a stream's next start on. Raises Busy where one runs that has not seen them."""
-    there = charter.standing(FleetStore.of(config))
+    store = FleetStore.of(config)
+    there = charter.standing(store)
     if there is None or there.editions[-1].basis == basis_of(config):
         return
     try:
-        with leases.held(FleetStore.of(config), charter.JUDGING):
+        with leases.held(store, charter.JUDGING):
             return
     except Busy as error:
         raise Busy(
@@ -136,13 +139,14 @@ def settle(config: Config) -> None:
 
     Where the topic does not tell any more, all counts as sent: it may have been read before it went.
     """
-    for replay in ledger.unfinished(config):
+    store = FleetStore.of(config)
+    for replay in ledger.unfinished(store):
         own = f"{replay.replay_id}/"
         texts = (text for text in headers_since(config, replay.beginnings, HEADER) if text.startswith(own))
         arrived = {int(text.removeprefix(own)) for text in texts}
         lost = lost_since(config, replay.beginnings)  # after reading: retention may remove records meanwhile
         arrived |= {at for at, topic in enumerate(replay.rows["topic"].to_pylist()) if topic in lost}
-        ledger.end(config, replay, arrived)
+        ledger.end(store, replay, arrived)
 
 
 def _send(config: Config, letters: Letters, replay: Replay) -> None:

@@ -23,8 +23,9 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
     renames: old name -> new name. Raises Busy while a process of the fleet runs, StoreError for a change that no
     migration makes or that has to wait.
     """
-    with leases.held(FleetStore.of(config), leases.EVERY):
-        there, present = settled(config), charter.standing(FleetStore.of(config))
+    store = FleetStore.of(config)
+    with leases.held(store, leases.EVERY):
+        there, present = settled(config), charter.standing(store)
         made = planned(config, there, renames)
         if made.obstacles:
             raise StoreError(f"fleet {config.fleet.name}: not now: {'; '.join(made.obstacles)}")
@@ -33,11 +34,11 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
             made = replace(made, notes=(f"the migration that was begun at {begun.at} is ended", *made.notes))
         if made.migration is None:
             if begun is not None:
-                charter.keep(FleetStore.of(config), replace(there, begun=None))
+                charter.keep(store, replace(there, begun=None))
             return made
-        charter.keep(FleetStore.of(config), replace(there, begun=made.migration))
+        charter.keep(store, replace(there, begun=made.migration))
         crashpoints.reached("migrate.begun", 0)
         events_table.alter(made.alteration, made.migration.id)
         crashpoints.reached("migrate.table", 0)
-        charter.keep(FleetStore.of(config), charter.migrated(config, there, made.migration))
+        charter.keep(store, charter.migrated(config, there, made.migration))
     return made

@@ -18,7 +18,6 @@ from deltalake.exceptions import DeltaError
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.migration import advice
 from spinney.operations import clustering
@@ -58,12 +57,12 @@ class Alteration:
         return list(self.schema)[: len(self.there)] != list(self.there)
 
 
-def alteration(config: Config, renamed: Mapping[str, str]) -> Alteration:
+def alteration(store: FleetStore, renamed: Mapping[str, str]) -> Alteration:
     """What makes the table as this configuration has it; its columns stay in their order, new ones stand last.
 
     renamed: old name -> new name. Raises StoreError when the table was never made.
     """
-    place = FleetStore.of(config).directory(tables.EVENTS)
+    place = store.directory(tables.EVENTS)
     table = delta.opened(place)
     if table is None:
         raise delta.not_made(place)

@@ -62,19 +62,20 @@ def settled(config: Config) -> Charter:
 
     Raises StoreError where no fleet has begun.
     """
-    there = charter.standing(FleetStore.of(config))
+    store = FleetStore.of(config)
+    there = charter.standing(store)
     if there is None:
         raise StoreError(
-            f"fleet {config.fleet.name} at {FleetStore.of(config).root}: nothing to migrate: no fleet has begun there. "
+            f"fleet {config.fleet.name} at {store.root}: nothing to migrate: no fleet has begun there. "
             "Check storage.root, or run `spinney init`"
         )
-    if there.begun is None or not _is_committed(config, there.begun):
+    if there.begun is None or not _is_committed(store, there.begun):
         return there
     return charter.migrated(config, there, there.begun)
 
 
-def _is_committed(config: Config, migration: Migration) -> bool:
-    table = delta.opened(FleetStore.of(config).directory(tables.EVENTS))
+def _is_committed(store: FleetStore, migration: Migration) -> bool:
+    table = delta.opened(store.directory(tables.EVENTS))
     if table is None or migration.version is None:
         return False
     return events_table.is_altered(table, migration.id, migration.version)
@@ -87,7 +88,8 @@ def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
     renames = _left(there, now, renames)
     found = changes(before, now, renames, former_columns(there.migrations), retired(there.migrations))
     _refuse_wider_outcomes(config, found)
-    change = events_table.alteration(config, _stored(config, renames))
+    store = FleetStore.of(config)
+    change = events_table.alteration(store, _stored(config, renames))
     files = table_files.files(change.table)
     rows, size = sum(each.rows for each in files), sum(each.bytes for each in files)
     migration = None
@@ -99,7 +101,7 @@ def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
         changes=tuple(found),
         tables=(TableChange(tables.EVENTS.name, rows, len(files), size, _what(change, differs=bool(found))),),
         notes=tuple(notes(config, found, size if change.rewrites else 0)),
-        obstacles=tuple(readiness.obstacles(config)) if found else (),
+        obstacles=tuple(readiness.obstacles(store)) if found else (),
         migration=migration,
         alteration=change,
     )

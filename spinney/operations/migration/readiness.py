@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from schemas.vocabulary import QueryName
-from spinney.core.config import Config
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
 
 _QUERIES = (QueryName.INGEST, QueryName.SCORE, QueryName.LABELS, QueryName.RETRAIN)
 
 
-def obstacles(config: Config) -> Iterator[str]:
+def obstacles(store: FleetStore) -> Iterator[str]:
     """What has to be done first, each in a sentence."""
     for query in _QUERIES:
-        begun = checkpoints.newest_begun(FleetStore.of(config).checkpoint(query))
+        begun = checkpoints.newest_begun(store.checkpoint(query))
         if begun is not None and not begun.ended:
             yield (
                 f"query {query}: batch {begun.batch_id} was begun and has not ended; it will be repeated, and must see "

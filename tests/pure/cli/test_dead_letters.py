@@ -162,8 +162,8 @@ def test_a_replay_says_what_it_would_send_and_why_the_rest_stays(past: Past) -> 
     loaded = letter(1, topic="load:a.parquet")
     put(past, letter(0), loaded, letter(2, topic="other"), letter(3))
     begun = ledger.Replay("r", plan_of(past, past_offset=3), {})
-    ledger.begin(past.config, begun)
-    ledger.end(past.config, begun, [0])
+    ledger.begin(FleetStore.of(past.config), begun)
+    ledger.end(FleetStore.of(past.config), begun, [0])
     done = run("replay", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {
@@ -252,8 +252,8 @@ def plan_of(past: Past, past_offset: int) -> pa.Table:
 
 def test_the_same_position_of_a_topic_that_was_made_anew_is_another_letter(past: Past) -> None:
     begun = ledger.Replay("r", plan_of(past, past_offset=3), {})
-    ledger.begin(past.config, begun)
-    ledger.end(past.config, begun, [0])
+    ledger.begin(FleetStore.of(past.config), begun)
+    ledger.end(FleetStore.of(past.config), begun, [0])
     put(past, letter(3, ingested_at=hour(99)))
     assert json.loads(run("replay", "--json").stdout)["would_be_sent"] == 1
 
@@ -263,7 +263,7 @@ def cut_off(past: Past) -> ledger.Replay:
     """A replay of the letters 0 to 2 that was begun and not ended."""
     put(past, *(letter(n) for n in range(3)))
     made = ledger.Replay("r", pa.concat_tables([plan_of(past, n) for n in range(3)]), {"sales": {0: 10}})
-    ledger.begin(past.config, made)
+    ledger.begin(FleetStore.of(past.config), made)
     return made
 
 
@@ -276,8 +276,8 @@ def test_a_replay_that_was_killed_after_it_was_told_what_arrived_is_not_settled_
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
-            ledger.end(past.config, cut_off, range(3))
-    assert ledger.unfinished(past.config) == []
+            ledger.end(FleetStore.of(past.config), cut_off, range(3))
+    assert ledger.unfinished(FleetStore.of(past.config)) == []
     replay.settle(past.config)
     assert [kind["replayed"] for kind in listed()] == [3]
 
@@ -290,7 +290,7 @@ def test_what_the_topic_does_not_tell_any_more_counts_as_sent(
     monkeypatch.setattr(replay, "lost_since", lambda *_: lost)
     replay.settle(past.config)
     assert [kind["replayed"] for kind in listed()] == [replayed]
-    assert ledger.unfinished(past.config) == []
+    assert ledger.unfinished(FleetStore.of(past.config)) == []
 
 
 @pytest.mark.usefixtures("cut_off")

@@ -48,9 +48,9 @@ def read(configured: Any, broker: dict[str, Topic]) -> Config:
 
 
 def test_ids_are_kept_when_a_topic_is_first_read(read: Config, tmp_path: Path) -> None:
-    assert known(read) == {"sales": "first", "sold": "other"}
+    assert known(FleetStore.of(read)) == {"sales": "first", "sold": "other"}
     (file,) = tmp_path.rglob("topics.json")
-    assert json.loads(file.read_text()) == known(read)
+    assert json.loads(file.read_text()) == known(FleetStore.of(read))
 
 
 def test_the_same_topic_goes_on(read: Config, broker: dict[str, Topic]) -> None:
@@ -69,7 +69,7 @@ def test_a_topic_made_again_is_refused_with_what_was_read_what_is_there_and_what
     assert "id first; ingest up to offset 10 of partition 0, offset 4 of partition 1; score up to offset 8" in text
     assert "id second), with 25 records, none of them read" in text
     assert "`spinney stream --accept-topic sales`" in text
-    assert known(read)["sales"] == "first"
+    assert known(FleetStore.of(read))["sales"] == "first"
 
 
 def test_an_accepted_topic_is_read_from_its_first_record_and_the_other_one_goes_on(
@@ -81,7 +81,7 @@ def test_an_accepted_topic_is_read_from_its_first_record_and_the_other_one_goes_
         assert kafka_offsets(FleetStore.of(read).checkpoint(query), "sales") == {"0": 3, "1": 0}
     assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sold") == {"0": 7}
     ensure_same(read, broker)
-    assert known(read) == {"sales": "second", "sold": "other"}
+    assert known(FleetStore.of(read)) == {"sales": "second", "sold": "other"}
 
 
 def test_what_became_of_each_accepted_topic_is_told(read: Config, broker: dict[str, Topic]) -> None:
@@ -121,9 +121,9 @@ def test_a_topic_made_again_before_it_was_read_and_one_without_an_id_are_no_loss
     config = configured()
     ensure_same(config, broker)
     ensure_same(config, {**broker, "sales": topic("sales", "second")})
-    assert known(config)["sales"] == "second"
+    assert known(FleetStore.of(config))["sales"] == "second"
     ensure_same(config, {**broker, "sales": topic("sales", None)})  # a broker before 2.8
-    assert known(config)["sales"] == "second"
+    assert known(FleetStore.of(config))["sales"] == "second"
 
 
 def test_a_topic_that_was_read_before_ids_were_kept_is_read_from_its_start_once(
@@ -133,7 +133,7 @@ def test_a_topic_that_was_read_before_ids_were_kept_is_read_from_its_start_once(
     file.unlink()
     assert accept(read, "sales") == Acceptance.REWOUND
     assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 3, "1": 0}
-    assert known(read) == {"sales": "first"}
+    assert known(FleetStore.of(read)) == {"sales": "first"}
     assert accept(read, "sales") == Acceptance.SAME
 
 

@@ -37,7 +37,7 @@ def decide(past: Past, *words, now: float = 4, **more):
 
 def test_what_is_proposed_names_group_both_models_and_why_and_writes_nothing(past) -> None:
     before = delta.version(FleetStore.of(past.config).directory(tables.PROMOTIONS, "people"))
-    found = propose(past.config, past.signer, Ask(Verb.PROMOTE, (A,), past.first[A]))
+    found = propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), past.first[A]))
     ((group, left, to, why),) = [(step.group_key, step.before, step.after, step.why) for step in found.steps]
     assert (group, left, to, why) == (A, past.third[A], past.first[A], "asked for by name")
     assert (found.left, past.decided()) == ((), [])
@@ -70,15 +70,15 @@ def test_a_small_model_is_carried_and_verifies_and_a_large_one_is_left_in_models
 
 
 def test_the_beginning_of_a_models_name_is_enough_when_only_one_begins_so(past) -> None:
-    found = propose(past.config, past.signer, Ask(Verb.PROMOTE, (A,), past.first[A][:8]))
+    found = propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), past.first[A][:8]))
     assert found.steps[0].after == past.first[A]
     with pytest.raises(GroupError, match="3 of its models begin with '9'; give more of the name"):
-        propose(past.config, past.signer, Ask(Verb.PROMOTE, (A,), "9"))
+        propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), "9"))
 
 
 def test_a_model_that_is_not_of_this_group_is_refused_and_its_owner_named(past) -> None:
     with pytest.raises(GroupError) as refused:
-        propose(past.config, past.signer, Ask(Verb.PROMOTE, (A,), past.second[B]))
+        propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), past.second[B]))
     assert str(refused.value) == (
         f"group {A}: model {past.second[B]} was fitted for {B}; a model answers only for its own group. "
         "`spinney why` shows a group's models"
@@ -87,7 +87,7 @@ def test_a_model_that_is_not_of_this_group_is_refused_and_its_owner_named(past) 
 
 def test_a_model_that_nobody_knows_is_refused_with_the_newest_there_are(past) -> None:
     with pytest.raises(GroupError) as refused:
-        propose(past.config, past.signer, Ask(Verb.PROMOTE, (A,), "nothing"))
+        propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), "nothing"))
     newest = ", ".join(
         f"{each[A]} (2024-05-01 0{at}:00)" for at, each in ((3, past.third), (2, past.second), (1, past.first))
     )
@@ -96,7 +96,7 @@ def test_a_model_that_nobody_knows_is_refused_with_the_newest_there_are(past) ->
 
 def test_a_group_that_nobody_knows_is_refused_with_the_nearest_there_are(past) -> None:
     with pytest.raises(StoreError) as refused:
-        propose(past.config, past.signer, Ask(Verb.PIN, ('["a","2"]',)))
+        propose(FleetStore.of(past.config), past.signer, Ask(Verb.PIN, ('["a","2"]',)))
     assert str(refused.value).startswith(f'group ["a","2"]: no model of it is known; the nearest are {A}, {B}')
     assert str(refused.value).endswith("; `spinney fleet` lists the groups")
 
@@ -104,8 +104,10 @@ def test_a_group_that_nobody_knows_is_refused_with_the_nearest_there_are(past) -
 def test_a_model_whose_signature_does_not_hold_is_refused_and_one_by_an_older_key_is_not(past) -> None:
     other = Signer(b"o" * 32)
     with pytest.raises(GroupError, match=rf"{past.first[A]}: the model's signature does not hold.*spinney retrain"):
-        propose(past.config, other, Ask(Verb.PROMOTE, (A,), past.first[A]))
-    assert propose(past.config, Signer(b"o" * 32, (b"k" * 32,)), Ask(Verb.PROMOTE, (A,), past.first[A])).steps
+        propose(FleetStore.of(past.config), other, Ask(Verb.PROMOTE, (A,), past.first[A]))
+    assert propose(
+        FleetStore.of(past.config), Signer(b"o" * 32, (b"k" * 32,)), Ask(Verb.PROMOTE, (A,), past.first[A])
+    ).steps
 
 
 def test_a_model_whose_bytes_are_gone_is_refused(past) -> None:
@@ -113,7 +115,7 @@ def test_a_model_whose_bytes_are_gone_is_refused(past) -> None:
         f"model_id = '{past.first[A]}'"
     )
     with pytest.raises(GroupError, match=rf"{past.first[A]}: the model is stored nowhere any more. Restore the table"):
-        propose(past.config, past.signer, Ask(Verb.ROLLBACK, (A,), at=hour(1)))
+        propose(FleetStore.of(past.config), past.signer, Ask(Verb.ROLLBACK, (A,), at=hour(1)))
 
 
 def test_the_whole_fleet_goes_back_to_a_time_parents_too_and_newcomers_to_none_of_their_own(past) -> None:
@@ -185,7 +187,7 @@ def test_what_would_change_nothing_is_left_and_nothing_is_written(past) -> None:
 
 def test_after_another_persons_step_what_was_shown_is_not_written(past) -> None:
     ask = Ask(Verb.PROMOTE, (A,), past.first[A])
-    shown = propose(past.config, past.signer, ask)
+    shown = propose(FleetStore.of(past.config), past.signer, ask)
     decide(past, Verb.PIN, (B,))
     with pytest.raises(StoreError, match=r"another person's step was taken since .*; nothing was written"):
         carry_out(past.config, past.signer, ask, ADA, shown)
@@ -194,7 +196,7 @@ def test_after_another_persons_step_what_was_shown_is_not_written(past) -> None:
 
 def test_what_machines_promote_after_it_was_shown_is_taken_in(past) -> None:
     ask = Ask(Verb.ROLLBACK, None, at=hour(2))
-    shown = propose(past.config, past.signer, ask)
+    shown = propose(FleetStore.of(past.config), past.signer, ask)
     fourth = past.round(4, {B: 24.0})
     carry_out(past.config, past.signer, ask, ADA, shown, now=hour(5))
     assert past.answers() == {A: past.second[A], B: past.second[B], DEPT: past.second[DEPT]}

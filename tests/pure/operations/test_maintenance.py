@@ -61,7 +61,7 @@ def test_every_directory_has_an_owner_and_every_lease_its_directories(past) -> N
     assert set(owners.values()) == {"ingest", "score", "labels", "retrain", "weekly", "people"}
     assert owners["models/stream"] == "retrain"
     assert owners["models/batch"] == "weekly"
-    assert [each.name for each in maintenance.owned(past.config, "labels")] == ["health/labels"]
+    assert [each.name for each in maintenance.owned(FleetStore.of(past.config), "labels")] == ["health/labels"]
 
 
 def test_a_survey_says_what_there_is_to_do_and_changes_nothing(past) -> None:
@@ -100,7 +100,7 @@ def test_old_models_go_but_never_one_that_answers_or_that_a_rollback_within_the_
     all_tidied(past, now)
     assert models(past) == {past.names[0][B], *(past.names[day - 1][A] for day in (6, 7, 8, 9, 10))}
     assert [Fleet(past.config).groups(at) for at in moments] == stood
-    found = propose(past.config, past.signer, Ask(Verb.ROLLBACK, None, at=now - timedelta(days=3)))
+    found = propose(FleetStore.of(past.config), past.signer, Ask(Verb.ROLLBACK, None, at=now - timedelta(days=3)))
     assert [(step.group_key, step.after) for step in found.steps] == [(A, past.names[7][A])]
     assert [each.wanting for each in found.left] == [False]
 
@@ -110,9 +110,9 @@ def test_a_pinned_model_and_the_way_back_from_it_are_kept_however_old(past) -> N
     all_tidied(past, hour(100 * DAY))
     assert past.answers() == {A: past.names[1][A], B: past.names[0][B]}
     assert {past.names[1][A], past.names[9][A], past.names[0][B]} <= models(past)
-    assert propose(past.config, past.signer, Ask(Verb.UNPIN, (A,))).steps
+    assert propose(FleetStore.of(past.config), past.signer, Ask(Verb.UNPIN, (A,))).steps
     carry_out(past.config, past.signer, Ask(Verb.UNPIN, (A,)), ADA, now=hour(101 * DAY))
-    found = propose(past.config, past.signer, Ask(Verb.ROLLBACK, (A,)))
+    found = propose(FleetStore.of(past.config), past.signer, Ask(Verb.ROLLBACK, (A,)))
     assert found.steps[0].after == past.names[9][A]
 
 
@@ -380,37 +380,37 @@ def checkpoint(past: Past, query: str, *, at, ended: bool) -> None:
 
 
 def test_where_nobody_holds_the_lease_a_request_is_served_here_and_elsewhere_not(past) -> None:
-    request = maintenance.ask(past.config)
+    request = maintenance.ask(FleetStore.of(past.config))
     with leases.held(FleetStore.of(past.config), ["retrain"]):
         version = delta.version(place(past, "stream"))
         assert not maintenance.serve_here(past.config, "retrain", request)
         assert delta.version(place(past, "stream")) == version
-        assert maintenance.requested(past.config, "retrain") == request
+        assert maintenance.requested(FleetStore.of(past.config), "retrain") == request
     assert maintenance.serve_here(past.config, "retrain", request)
-    assert maintenance.requested(past.config, "retrain") is None
-    assert maintenance.served(past.config, "retrain").request == request
+    assert maintenance.requested(FleetStore.of(past.config), "retrain") is None
+    assert maintenance.served(FleetStore.of(past.config), "retrain").request == request
 
 
 def test_a_running_process_tidies_only_while_its_query_writes_nothing(past) -> None:
-    maintenance.ask(past.config)
+    maintenance.ask(FleetStore.of(past.config))
     writing = threading.Lock()
     with writing:
         thread = threading.Thread(target=serve, args=(past.config, "retrain", writing, lambda: False))
         thread.start()
         thread.join(0.5)
         assert thread.is_alive()
-        assert maintenance.served(past.config, "retrain") is None
+        assert maintenance.served(FleetStore.of(past.config), "retrain") is None
         assert maintenance.survey(past.config, place(past, "stream"), hour(0)).files == 10
     thread.join()
-    assert maintenance.served(past.config, "retrain").error is None
+    assert maintenance.served(FleetStore.of(past.config), "retrain").error is None
     assert maintenance.survey(past.config, place(past, "stream"), hour(0)).files == 1
 
 
 def test_no_model_is_forgotten_while_a_person_decides_and_who_asked_is_told(past) -> None:
-    maintenance.ask(past.config)
+    maintenance.ask(FleetStore.of(past.config))
     with leases.held(FleetStore.of(past.config), ["people"]):
         serve(past.config, "retrain", threading.Lock(), lambda: False)
-    assert "models/stream: query people" in maintenance.served(past.config, "retrain").error
+    assert "models/stream: query people" in maintenance.served(FleetStore.of(past.config), "retrain").error
     assert len(models(past)) == 11
 
 
@@ -418,13 +418,13 @@ def test_a_tidier_that_is_stopped_ends_and_serves_what_was_asked_before(past) ->
     tidier = Tidier(past.config)
     tidier.add("retrain", threading.Lock())
     tidier.start()
-    request = maintenance.ask(past.config)
+    request = maintenance.ask(FleetStore.of(past.config))
     deadline = time.monotonic() + 60
-    while maintenance.requested(past.config, "retrain"):
+    while maintenance.requested(FleetStore.of(past.config), "retrain"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     tidier.stop()
-    assert maintenance.served(past.config, "retrain").request == request
+    assert maintenance.served(FleetStore.of(past.config), "retrain").request == request
     assert os.listdir(Path(past.config.storage.root) / "tidy")
 
 

@@ -43,7 +43,7 @@ def fitted(batch_id: int, *times: float | None) -> list[dict[str, Any]]:
 def test_past_rounds_are_those_of_one_path_that_one_run_carried_out_with_what_their_fits_took(tmp_path: Path) -> None:
     config = parse(fleet_toml(tmp_path, parents="[[]]"), "fleet.toml", {})
     delta.create_tables(config)
-    assert past_rounds(config, RoundKind.STREAM) == []
+    assert past_rounds(FleetStore.of(config), RoundKind.STREAM) == []
     put(
         config, tables.ROUNDS, "stream",
         recorded(5, 9, 6, plan=0.5, fit=2.0, gate=0.25), recorded(3, 2, 0, plan=1.0, fit=1.0, gate=1.0),
@@ -53,16 +53,19 @@ def test_past_rounds_are_those_of_one_path_that_one_run_carried_out_with_what_th
     put(config, tables.ROUNDS, "batch", recorded(4, 100, 0, plan=1.0, fit=50.0, gate=9.0))
     put(config, tables.MODELS, "stream", *fitted(5, 10.0, 30.0, None), *fitted(3, 4.0, 4.0), *fitted(7, 1.0))
     put(config, tables.MODELS, "batch", *fitted(5, 999.0))
-    assert past_rounds(config, RoundKind.STREAM) == [PastRound(2, 8.0, 4.0, 3.0), PastRound(3, 40.0, 30.0, 2.75)]
-    assert fit_times(config, RoundKind.STREAM, [5]) == {5: (40.0, 30.0)}
-    assert fit_times(config, RoundKind.STREAM, [6]) == {}
+    assert past_rounds(FleetStore.of(config), RoundKind.STREAM) == [
+        PastRound(2, 8.0, 4.0, 3.0),
+        PastRound(3, 40.0, 30.0, 2.75),
+    ]
+    assert fit_times(FleetStore.of(config), RoundKind.STREAM, [5]) == {5: (40.0, 30.0)}
+    assert fit_times(FleetStore.of(config), RoundKind.STREAM, [6]) == {}
 
 
 def test_the_largest_round_of_a_path_is_told_in_groups(tmp_path: Path) -> None:
     config = parse(fleet_toml(tmp_path, parents="[[]]"), "fleet.toml", {})
-    assert largest_round(config, RoundKind.BATCH) == 0, "without tables"
+    assert largest_round(FleetStore.of(config), RoundKind.BATCH) == 0, "without tables"
     delta.create_tables(config)
-    assert largest_round(config, RoundKind.BATCH) == 0, "before the first round"
+    assert largest_round(FleetStore.of(config), RoundKind.BATCH) == 0, "before the first round"
     put(config, tables.ROUNDS, "batch", recorded(4, 100, 0), recorded(5, 3, 0))
     put(config, tables.ROUNDS, "stream", recorded(6, 999, 0))
-    assert largest_round(config, RoundKind.BATCH) == 100
+    assert largest_round(FleetStore.of(config), RoundKind.BATCH) == 100

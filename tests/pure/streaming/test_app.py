@@ -150,7 +150,7 @@ def test_a_stop_gives_the_leases_back_only_after_the_directory_that_is_being_tid
     monkeypatch.setattr(maintenance, "carry_out", carry_out)
     application = Application(object(), config, ("ingest",))  # type: ignore[arg-type]
     application.start()
-    maintenance.ask(config)
+    maintenance.ask(FleetStore.of(config))
     assert began.wait(60)
     stop = threading.Thread(target=application.stop)
     stop.start()

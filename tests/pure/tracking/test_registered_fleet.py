@@ -23,6 +23,7 @@ from spinney.core.config import parse
 from spinney.core.errors import StoreError
 from spinney.serving import manifest
 from spinney.serving.model_cache import cache
+from spinney.storage.layout import FleetStore
 from spinney.tracking import registry
 
 SERVED = "_MLFLOW_IS_IN_SERVING_ENVIRONMENT"
@@ -41,7 +42,7 @@ class Served(Doors):
         super().__init__(folder)
         (folder / manifest.FOLDER).mkdir()
         manifest.write(self.past.config, self.fleet.champions(), folder / manifest.FOLDER)
-        registry._save(self.past.config, folder / manifest.FOLDER, folder / "model", registry.pinned())
+        registry._save(FleetStore.of(self.past.config), folder / manifest.FOLDER, folder / "model", registry.pinned())
         self.model = mlflow.pyfunc.load_model(str(folder / "model"))
 
     def invoke(self, body: Any, content_type: str = "application/json") -> list[dict[str, Any]]:

@@ -104,7 +104,7 @@ def test_the_same_models_asked_in_another_way_are_another_version(fleet, tmp_pat
         monkeypatch.setattr(registry, "CODE", other)
     else:
         mended = registry.signature(
-            parse(shops.text.replace('price = "double"', 'price = "double"\nx = "int"'), "", {})
+            FleetStore.of(parse(shops.text.replace('price = "double"', 'price = "double"\nx = "int"'), "", {}))
         )
         monkeypatch.setattr(registry, "signature", lambda _: mended)
     again = registered(shops)

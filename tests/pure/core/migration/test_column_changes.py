@@ -89,9 +89,7 @@ def test_a_column_that_may_have_got_another_name_is_pointed_out() -> None:
 )
 def test_what_cannot_be_carried_out_is_refused(now: dict[str, str], renames: dict[str, str], says: str) -> None:
     with pytest.raises(StoreError, match=says):
-        changes(
-            BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"}
-        )
+        changes(BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"})
 
 
 @pytest.mark.parametrize(
@@ -108,9 +106,7 @@ def test_a_name_that_differs_in_case_alone_from_an_earlier_one_is_refused(
     now: dict[str, str], renames: dict[str, str], there: str
 ) -> None:
     with pytest.raises(StoreError, match=rf"differs in more than case.*; it had {there}, .*Call it {there}, or"):
-        changes(
-            BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"}
-        )
+        changes(BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"})
 
 
 def migration(before: dict[str, str], after: dict[str, str], **renamed: str) -> Migration:
