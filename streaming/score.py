@@ -16,7 +16,7 @@ from spinney.core.config import Config
 from spinney.core.features.encoding import DAY_US, NULL_TIME
 from spinney.core.models.signing import Signer
 from spinney.kafka.publishing import Publisher
-from spinney.storage import charter, crashpoints
+from spinney.storage import charter, step_observer
 from spinney.storage.layout import FleetStore, possible_features
 from spinney.tables import delta
 from spinney.tables.delta import Writer
@@ -154,7 +154,7 @@ class Batches:
     def _answer(self, answers: pa.Table, batch_id: int) -> None:
         if self._publisher is not None:
             publish(self._publisher, answers)
-            crashpoints.reached(f"{NAME}.publish", batch_id)
+            step_observer.announce(f"{NAME}.publish", batch_id)
         answers = answers.append_column("batch_id", pa.repeat(pa.scalar(batch_id, pa.int64()), answers.num_rows))
         self._predictions.append(answers, step="predictions", batch_id=batch_id)
 

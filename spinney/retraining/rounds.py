@@ -75,8 +75,7 @@ class Rounds:
         query = (QueryName.RETRAIN if kind == RoundKind.STREAM else QueryName.WEEKLY).value
         bases = {PLAN: tables.VERDICTS, FIT: tables.MODELS, GATE: tables.PROMOTIONS, RECORD: tables.ROUNDS}
         self._writers = {
-            step: Writer(store.directory(base, kind.value), query, checkpoint)
-            for step, base in bases.items()
+            step: Writer(store.directory(base, kind.value), query, checkpoint) for step, base in bases.items()
         }
         self._seconds: dict[str, float] = {}
         self._fits_here = False

@@ -22,7 +22,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.storage import charter, crashpoints
+from spinney.storage import charter, step_observer
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -298,9 +298,8 @@ class Writer:
 
     def _stored(self, commit: Commit) -> None:
         self._last[commit.step] = commit
-        crashpoints.reached(
-            f"{self._query}.{commit.step}" + (f".{commit.part}" if commit.part else ""), commit.batch_id
-        )
+        part = f".{commit.part}" if commit.part else ""
+        step_observer.announce(f"{self._query}.{commit.step}{part}", commit.batch_id)
 
     def _as_declared(self, rows: DataFrame) -> DataFrame:
         from pyspark.sql import functions as F

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from shop import Shops
 
 from spinney.cli import main
-from spinney.storage import crashpoints
 
 SECONDS = 300
 PROJECT = Path(__file__).parents[2]
@@ -25,22 +24,23 @@ queries are compiled, which the Spark session of the tests does.
 """
 
 
-def command(shops: Shops, verb: str, *words: str) -> list[str]:
-    run = "from spinney.cli import main; main()"
-    return [sys.executable, "-c", run, verb, "--config", str(shops.file), *words]
+def command(shops: Shops, verb: str, *words: str, crash_at: str = "") -> list[str]:
+    """What runs it. crash_at: the step after which it is killed with SIGKILL."""
+    run = ["-m", "spinney.testing.crash", crash_at] if crash_at else ["-c", "from spinney.cli import main; main()"]
+    return [sys.executable, *run, verb, "--config", str(shops.file), *words]
 
 
-def environment(crash_at: str = "") -> dict[str, str]:
+def environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     java = " ".join(filter(None, [os.environ.get("SPARK_SUBMIT_OPTS"), INTERPRETED]))
-    return {**os.environ, "PYTHONPATH": path, "SPARK_SUBMIT_OPTS": java, crashpoints.VARIABLE: crash_at}
+    return {**os.environ, "PYTHONPATH": path, "SPARK_SUBMIT_OPTS": java}
 
 
 def spinney(shops: Shops, verb: str, *words: str, crash_at: str = "") -> subprocess.CompletedProcess[str]:
-    """Run it to its end. crash_at: a crash point that kills it with SIGKILL."""
+    """Run it to its end. crash_at: the step after which it is killed with SIGKILL."""
     return subprocess.run(
-        command(shops, verb, *words),
-        env=environment(crash_at),
+        command(shops, verb, *words, crash_at=crash_at),
+        env=environment(),
         cwd=shops.folder,
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.operations.migration import events_table
 from spinney.operations.migration.planning import Plan, planned, settled
-from spinney.storage import charter, crashpoints, leases
+from spinney.storage import charter, leases, step_observer
 from spinney.storage.layout import FleetStore
 
 
@@ -37,8 +37,8 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
                 charter.keep(store, replace(there, begun=None))
             return made
         charter.keep(store, replace(there, begun=made.migration))
-        crashpoints.reached("migrate.begun", 0)
+        step_observer.announce("migrate.begun", 0)
         events_table.alter(made.alteration, made.migration.id)
-        crashpoints.reached("migrate.table", 0)
+        step_observer.announce("migrate.table", 0)
         charter.keep(store, charter.migrated(config, there, made.migration))
     return made

@@ -21,7 +21,7 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.errors import StoreError
 from spinney.core.migration import advice
 from spinney.operations import clustering
-from spinney.storage import crashpoints
+from spinney.storage import step_observer
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, file_rewriting, table_files
 from spinney.tables.file_rewriting import Source, Target
@@ -103,7 +103,7 @@ def _alter(change: Alteration, said: Mapping[str, str]) -> None:
             file_rewriting.rewrite(change.table, sources, target, place, lambda: False)
             for sources, target in _parts(change)
         ]
-        crashpoints.reached("migrate.files", 0)
+        step_observer.announce("migrate.files", 0)
         file_rewriting.commit_whole(change.table, prepared, change.schema, said)
     file_rewriting.checkpoint_if_due(change.table)
 

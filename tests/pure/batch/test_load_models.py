@@ -31,8 +31,9 @@ from spinney.fleet import Fleet
 from spinney.operations import maintenance
 from spinney.operations.interventions import Ask, Said, Verb, carry_out
 from spinney.serving.model_cache import cache
-from spinney.storage import crashpoints, leases, signing_key
+from spinney.storage import leases, signing_key
 from spinney.storage.layout import FleetStore
+from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
 
 TEXT = """\
@@ -160,10 +161,8 @@ def test_an_import_cut_off_after_its_models_is_completed_by_the_next(past: Past,
     def crash(name: str, batch_id: int) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(crashpoints, "reached", crash)
-        with pytest.raises(KeyboardInterrupt):
-            load_models(past.config, str(index), SAID)
+    with observed_by(crash), pytest.raises(KeyboardInterrupt):
+        load_models(past.config, str(index), SAID)
     assert stored(past, tables.PROMOTIONS) == []
     assert whats(load_models(past.config, str(index), SAID)) == dict.fromkeys((A, B, C), "imported")
     assert [len(stored(past, base)) for base in (tables.MODELS, tables.PROMOTIONS)] == [3, 3]

@@ -450,17 +450,11 @@ def test_a_record_is_judged_by_the_columns_of_its_offset_whichever_query_reads_i
     assert judged(now, size=3, rate="much") == (None, "rate")
 
 
-CALL = """
-import os, sys
-from spinney.cli import main
-main(["migrate", "--config", sys.argv[1], "--rename", "x=size", "--yes"])
-"""
-
-
 def called(place: Path, crash_at: str = "") -> subprocess.CompletedProcess[str]:
+    run = ["-m", "spinney.testing.crash", crash_at] if crash_at else ["-c", "from spinney.cli import main; main()"]
     return subprocess.run(
-        [sys.executable, "-c", CALL, str(place / "fleet.toml")],
-        env={**os.environ, "SPINNEY_CRASH_AT": crash_at},
+        [sys.executable, *run, "migrate", "--config", str(place / "fleet.toml"), "--rename", "x=size", "--yes"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
         check=False,

@@ -12,8 +12,8 @@ from deltalake import DeltaTable, write_deltalake
 
 from schemas import tables
 from spinney.core.errors import StoreError
-from spinney.storage import crashpoints
 from spinney.storage.layout import FleetStore
+from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
@@ -222,14 +222,14 @@ def test_a_foreign_checkpoint_is_refused_before_anything_is_written(configured) 
     writer(config, "labels", "c2")
 
 
-def test_a_writer_reaches_its_crash_point_after_its_write(configured, monkeypatch) -> None:
+def test_a_writer_announces_a_step_once_after_it_was_stored(configured) -> None:
     config = configured()
     delta.create_tables(config)
-    reached = []
-    monkeypatch.setattr(crashpoints, "reached", lambda name, batch: reached.append((name, batch, ids(config))))
-    writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=2)
-    writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=2)
-    assert reached == [("ingest.s", 2, ["e1"])]
+    stored = []
+    with observed_by(lambda name, batch: stored.append((name, batch, ids(config)))):
+        writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=2)
+        writer(config).append(arrow(config, tables.OUTCOMES, outcome()), step="s", batch_id=2)
+    assert stored == [("ingest.s", 2, ["e1"])]
 
 
 def test_columns_declared_in_another_order_are_the_same_columns(configured) -> None:

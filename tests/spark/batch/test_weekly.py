@@ -14,8 +14,9 @@ from spinney import tracking
 from spinney.core.champions.champion import Promotion, champion
 from spinney.core.errors import Busy, StoreError
 from spinney.serving.model_cache import ModelCache
-from spinney.storage import crashpoints, leases, signing_key
+from spinney.storage import leases, signing_key
 from spinney.storage.layout import FleetStore
+from spinney.storage.step_observer import observed_by
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 A, B, THIN, DEPT, ALL = '["a","1"]', '["b","1"]', '["thin","1"]', '{"dept":"1"}', "{}"
@@ -79,10 +80,8 @@ def test_a_batch_that_was_cut_off_is_ended_by_the_next_one(spark, fleet, monkeyp
         if name == "weekly.fit":
             raise Crash
 
-    with monkeypatch.context() as patch:
-        patch.setattr(crashpoints, "reached", crash)
-        with pytest.raises(Crash):
-            weekly.retrain(fleet.config, [A, B], spark=spark)
+    with observed_by(crash), pytest.raises(Crash):
+        weekly.retrain(fleet.config, [A, B], spark=spark)
     assert fleet.rows(tables.ROUNDS) == []
     last = weekly.retrain(fleet.config, [A], spark=spark)
     rounds = {row["round_id"]: counts(row) for row in fleet.rows(tables.ROUNDS)}

@@ -21,8 +21,9 @@ from spinney.core import keys
 from spinney.core.config import parse
 from spinney.retraining.round_order import READ, Ordered
 from spinney.retraining.rounds import Rounds
-from spinney.storage import crashpoints, signing_key
+from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
+from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -88,10 +89,8 @@ def test_wherever_it_was_killed_nothing_is_fitted_twice_and_the_end_is_that_of_a
             if name == at:
                 raise Crash
 
-        with monkeypatch.context() as patch:
-            patch.setattr(crashpoints, "reached", crash)
-            with pytest.raises(Crash):
-                weekly.retrain(killed.config, spark=spark)
+        with observed_by(crash), pytest.raises(Crash):
+            weekly.retrain(killed.config, spark=spark)
     before = Counter(row["group_key"] for row in killed.rows(tables.MODELS))
     assert len(before) == 5  # the parents, and three groups
     assert killed.rows(tables.ROUNDS) == []
@@ -112,10 +111,8 @@ def test_a_round_that_nobody_asks_for_any_more_is_closed_as_far_as_it_came(
         if name == "weekly.fit.1":
             raise Crash
 
-    with monkeypatch.context() as patch:
-        patch.setattr(crashpoints, "reached", crash)
-        with pytest.raises(Crash):
-            weekly.retrain(fleet.config, spark=spark)
+    with observed_by(crash), pytest.raises(Crash):
+        weekly.retrain(fleet.config, spark=spark)
     fleet = whole_part(fleet)
     if because == "it is old":
         monkeypatch.setattr(weekly, "GOES_ON", timedelta(0))
@@ -208,14 +205,14 @@ def test_whoever_decides_first_the_newest_data_answers_and_no_model_is_promoted_
     at_the_barrier = {"": ["plan"], "stream": ["sell", "plan"], "batch": []}[newer]
     at_the_barrier += ["end"] if first == "stream" else []
 
-    def reached(name: str, batch_id: int) -> None:
+    def at_barrier(name: str, batch_id: int) -> None:
         for step in at_the_barrier if name == "weekly.plan" else ():
             steps[step]()
 
     for step in planned_before:
         steps[step]()
-    monkeypatch.setattr(crashpoints, "reached", reached)
-    ended = weekly.retrain(fleet.config, list(groups), spark=spark)
+    with observed_by(at_barrier):
+        ended = weekly.retrain(fleet.config, list(groups), spark=spark)
     stream.carry_out(0)
     promotions = pd.DataFrame(fleet.rows(tables.PROMOTIONS))
     answering = promotions[promotions["decision"].isin(ANSWERING)]

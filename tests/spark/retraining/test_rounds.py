@@ -23,8 +23,8 @@ from spinney.fleet import Fleet
 from spinney.retraining import group_fitting, rounds
 from spinney.retraining.round_order import READ, Ordered
 from spinney.retraining.rounds import Rounds
-from spinney.storage import crashpoints
 from spinney.storage.layout import FleetStore
+from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -182,8 +182,7 @@ def test_a_round_cut_off_after_any_write_ends_as_if_it_had_not_been(spark, fleet
             if name == at:
                 raise Crash
 
-        with monkeypatch.context() as patch:
-            patch.setattr(crashpoints, "reached", crash)
+        with observed_by(crash):
             runner = runner_of(spark, mine)
             with pytest.raises(Crash):
                 whole_round(mine, runner)

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from schemas import tables
-from spinney.storage import crashpoints
 from spinney.storage.layout import FleetStore
+from spinney.storage.step_observer import observed_by
 from streaming import score
 from streaming.score import Batches
 
@@ -43,10 +43,8 @@ def test_a_replay_counts_the_answers_that_are_stored_and_not_those_of_an_edited_
         if name == "score.predictions":
             raise Crash
 
-    with monkeypatch.context() as patch:
-        patch.setattr(crashpoints, "reached", crash)
-        with pytest.raises(Crash):
-            Batches(fleet.config, "c1")(answered(spark, fleet, "own", 4.0), 3)
+    with observed_by(crash), pytest.raises(Crash):
+        Batches(fleet.config, "c1")(answered(spark, fleet, "own", 4.0), 3)
     published = []
     monkeypatch.setattr(score, "publish", lambda *_: published.append("again"))
     to_kafka = fleet.config.kafka.model_copy(update={"predictions": "answers"})

@@ -25,8 +25,9 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, ContractError, StoreError
 from spinney.sources import Options
 from spinney.sources.rejections import MostRejected
-from spinney.storage import crashpoints, leases
+from spinney.storage import leases
 from spinney.storage.layout import FleetStore
+from spinney.storage.step_observer import observed_by
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -350,10 +351,8 @@ def test_a_load_cut_off_between_events_and_outcomes_is_completed_by_the_next(
     def crash(name: str, batch_id: int) -> None:
         raise Crash
 
-    with monkeypatch.context() as patch:
-        patch.setattr(crashpoints, "reached", crash)
-        with pytest.raises(Crash):
-            load(config, source)
+    with observed_by(crash), pytest.raises(Crash):
+        load(config, source)
     assert len(events(config)) == 5
     assert rows_of(config, tables.OUTCOMES) == []
     assert load(config, source).added == {**LOADED, "events": 0}

@@ -8,7 +8,7 @@ from spinney.local.estimator_check import POINTS
 from spinney.storage.config_file import read_config
 from spinney.testing import estimator_points
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
 @pytest.fixture

@@ -1,12 +1,4 @@
-"""For your own tests: what `spinney check` asks of the estimator of a `fleet.toml`, point by point.
-
-import pytest
-from spinney.testing import estimator_points
-
-@pytest.mark.parametrize("point", estimator_points("fleet.toml"), ids=str)
-def test_my_estimator_keeps(point):
-    point()
-"""
+"""What `spinney check` asks of an estimator, as tests that can be called."""
 
 from __future__ import annotations
 

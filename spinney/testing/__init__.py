@@ -1,0 +1,23 @@
+"""For your own tests: what `spinney check` asks of the estimator of a `fleet.toml`, point by point.
+
+import pytest
+from spinney.testing import estimator_points
+
+@pytest.mark.parametrize("point", estimator_points("fleet.toml"), ids=str)
+def test_my_estimator_keeps(point):
+    point()
+
+And a fleet in a temporary folder, with its tables and without a broker:
+
+from spinney.testing import new_fleet
+
+def test_something_of_mine(tmp_path):
+    config = new_fleet("fleet.toml", tmp_path)
+"""
+
+from __future__ import annotations
+
+from spinney.testing.estimator_points import EstimatorPoint, estimator_points
+from spinney.testing.new_fleet import new_fleet
+
+__all__ = ["EstimatorPoint", "estimator_points", "new_fleet"]

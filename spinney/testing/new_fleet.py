@@ -1,0 +1,27 @@
+"""An empty fleet in a folder of a test."""
+
+from __future__ import annotations
+
+import os
+
+from spinney.core.config import Config
+from spinney.storage import charter, signing_key
+from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
+from spinney.tables import delta
+
+
+def new_fleet(config: Config | str | os.PathLike[str], folder: str | os.PathLike[str]) -> Config:
+    """Make a fleet's tables, charter and signing key below a folder, as `spinney init` does.
+
+    config: read already, or its file. Returns it with `storage.root` in that folder and tracking off. No broker, Spark
+    or MLflow is needed. Raises ConfigError, StoreError.
+    """
+    read = config if isinstance(config, Config) else read_config(os.fspath(config))
+    storage = read.storage.model_copy(update={"root": os.path.join(os.path.abspath(folder), "fleet")})  # noqa: PTH100, PTH118
+    tracking = read.tracking.model_copy(update={"mode": "off"})
+    made = read.model_copy(update={"storage": storage, "tracking": tracking})
+    charter.ensure_fixed(made)
+    delta.create_tables(made)
+    signing_key.ensure_key(FleetStore.of(made))
+    return made
