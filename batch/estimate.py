@@ -90,7 +90,7 @@ def estimate(
     scope = Scope.of(groups, stale=stale)
     rows = verdicts(lambda: spark, config, scope, view)
     changes = recipe_changes(config, signing_key.signer(FleetStore.of(config)), rows, scope, view)
-    plan, mean_ms = _sampled(rows)
+    plan, mean_ms = sampling_order(rows)
     planning = time.perf_counter() - began
     if not len(plan):
         return Estimate(0, planning, 0, 0, 0, 0, 0)
@@ -113,12 +113,17 @@ def estimate(
     )
 
 
-def _sampled(rows: pa.Table) -> tuple[pd.DataFrame, float | None]:
-    """gating.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any."""
+def sampling_order(rows: pa.Table) -> tuple[pd.DataFrame, float | None]:
+    """gating.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any.
+
+    Whole shards one after the other: the tables are clustered by shard, and groups from everywhere would each cost a
+    row group of their own to read (measured with a million groups: an estimate of 66 times the time).
+    """
     known = rows.select(["shard", "group_key", "epoch", "predicted_ms", "model_id"])
     plan = known.rename_columns({"model_id": "champion_id"}).to_pandas()
+    plan["shard_lot"] = [xxhash.xxh64_intdigest(f"sample {shard}".encode()) for shard in plan["shard"]]
     plan["lot"] = [xxhash.xxh64_intdigest(f"sample {key}".encode()) for key in plan["group_key"]]
-    plan = plan.sort_values(["lot", "group_key"], ignore_index=True)
+    plan = plan.sort_values(["shard_lot", "lot", "group_key"], ignore_index=True)
     plan[EVENTS] = pd.array([None] * len(plan), dtype="Int64")
     mean_ms = plan["predicted_ms"].mean()
     return plan.assign(pinned=False)[[*gating.ASKED, EVENTS]], None if pd.isna(mean_ms) else float(mean_ms)
