@@ -81,7 +81,7 @@ class DeadLetters:
         return rows
 
     def _fresh(self, known: set[tuple[str, bytes]]) -> Iterator[pa.Table]:
-        with pq.ParquetFile(self._file) as opened:
+        with pq.ParquetFile(self._file, pre_buffer=False) as opened:
             for batch in opened.iter_batches(_KEPT_ROWS):
                 topics, values = batch["topic"].to_pylist(), batch["value"].to_pylist()
                 is_fresh = [each not in known for each in zip(topics, values, strict=True)]

@@ -129,7 +129,7 @@ class Manifest:
     def __init__(self, folder: Path) -> None:
         self.config = parse((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG), {})
         self._former = _former(folder / FORMER)
-        self._file = pq.ParquetFile(folder / CHAMPIONS, memory_map=True)
+        self._file = pq.ParquetFile(folder / CHAMPIONS, memory_map=True, pre_buffer=False)
         if not self._file.schema_arrow.equals(_SCHEMA):
             raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as spinney writes it; got other columns")
         ends = [self._file.metadata.row_group(at).num_rows for at in range(self._file.num_row_groups)]

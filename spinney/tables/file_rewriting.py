@@ -153,8 +153,8 @@ class _Input:
 
     def batches(self) -> Iterator[pa.Table]:
         for file in self._files:
-            # Spark writes times as INT96, which would become nanoseconds.
-            with pq.ParquetFile(file, coerce_int96_timestamp_unit="us") as opened:
+            # Spark writes times as INT96, which would become nanoseconds. Buffered, the whole file would stay in memory.
+            with pq.ParquetFile(file, coerce_int96_timestamp_unit="us", pre_buffer=False) as opened:
                 meta = opened.metadata
                 size = sum(meta.row_group(at).total_byte_size for at in range(meta.num_row_groups))
                 rows = int(self.BATCH_BYTES * max(meta.num_rows, 1) / max(size, 1))

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -249,6 +250,17 @@ def test_the_first_and_last_moments_of_any_zone_are_read_inside_objects_too(tmp_
     assert read(tmp_path / "a.parquet") == [
         {"at": end, "inside": {"at": end, "x": x}} for x, end in enumerate(ends, start=1)
     ]
+
+
+def test_what_was_read_of_a_parquet_file_does_not_stay_in_memory(tmp_path: Path) -> None:
+    rows, row_groups = 1_600_000, 32
+    numbers = np.random.default_rng(1).normal(size=rows)
+    file = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({f"x{at}": numbers for at in range(4)}), file, row_group_size=rows // row_groups)
+    before = pa.total_allocated_bytes()
+    allocated = [pa.total_allocated_bytes() - before for _ in open_source(str(file), Options()).batches()]
+    assert len(allocated) > 1
+    assert max(allocated) < file.stat().st_size / 2
 
 
 def test_columns_that_are_not_wanted_are_left_out_whatever_they_are(tmp_path: Path) -> None:
