@@ -153,7 +153,7 @@ class _Input:
 
     def batches(self) -> Iterator[pa.Table]:
         for file in self._files:
-            # Spark writes times as INT96, which would become nanoseconds. Buffered, the whole file would stay in memory.
+            # Spark writes times as INT96, which would become nanoseconds. pre_buffer keeps a whole file in memory.
             with pq.ParquetFile(file, coerce_int96_timestamp_unit="us", pre_buffer=False) as opened:
                 meta = opened.metadata
                 size = sum(meta.row_group(at).total_byte_size for at in range(meta.num_row_groups))
