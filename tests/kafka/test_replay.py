@@ -43,7 +43,7 @@ def reject(past: Past, offset: int, key: bytes | None, value: bytes | None) -> N
 
 
 def letters(past: Past) -> Letters:
-    return Letters.opened(past.config, Choice())
+    return Letters.opened(FleetStore.of(past.config), Choice())
 
 
 def received(past: Past) -> list[Record]:
