@@ -135,7 +135,7 @@ def _stale(spark: SparkSession, config: Config, view: View) -> pa.Table:
         shard = hindsight(judge_input.of_frames([frame]), terms, clock, now)
         return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
 
-    seen = judge_input.frame(config, partial(delta.frame, spark)).filter(F.col("group_key").isNotNull())
+    seen = judge_input.frame(FleetStore.of(config), partial(delta.frame, spark)).filter(F.col("group_key").isNotNull())
     due = (
         seen.groupBy("shard")
         .applyInPandas(judged, judge_input.VERDICTS)

@@ -66,7 +66,7 @@ def load_models(
                 except (ContractError, Corrupt) as error:
                     why = str(error)[:MAX_ERROR_CHARACTERS]
                     refused[each.group_key] = Told(each.group_key, each.named, What.REFUSED, why=why)
-            done = model_import.store(config, signer, models, said, clock, dry_run=dry_run)
+            done = model_import.store_models(config, signer, models, said, clock, dry_run=dry_run)
             stored = {each.group_key: each for each in done}
             told += [{**stored, **refused}[each.group_key] for each in some]
     return told

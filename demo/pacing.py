@@ -60,7 +60,7 @@ class Sender(threading.Thread):
 
     def _send(self, part: list[Message]) -> bool:
         """Send one step and wait for the loop; False when a stop was asked for meanwhile."""
-        producer = client.producer(self._config)
+        producer = client.producer(self._config.kafka)
         for message in part:
             producer.produce(
                 message.topic, message.value, message.key, timestamp=message.timestamp_ms, on_delivery=self._delivered

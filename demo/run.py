@@ -139,7 +139,7 @@ def prepare(options: Options, servers: str, stage: Stage) -> Play:
 
 def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
     config, story = play.config, play.story
-    client.ensure_topics(config, PARTITIONS, retention_ms=-1)
+    client.ensure_topics(config.kafka, PARTITIONS, retention_ms=-1)
     delta.create_tables(config)
     signing_key.ensure_key(FleetStore.of(config))
     with stage.act(f"History: {story.history.since} to {story.history.until} is loaded"):

@@ -150,7 +150,7 @@ class Fleet:
         found = self._champions(self._moment(as_of), [key])
         if not found.histories and not keys.is_parent(key):
             self._refuse_unknown(key)
-        return answers.own_model(key, found, self.config, signing_key.signer(self._store))
+        return answers.own_model(key, found, self._store, signing_key.signer(self._store))
 
     def predict(self, frame: pd.DataFrame, as_of: datetime | str | None = None) -> pd.DataFrame:
         """What the stream would answer to each row, now or then: in the frame's order, with its index.

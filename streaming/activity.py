@@ -120,5 +120,5 @@ class Activity:
 
     def _dead(self, since: int) -> tuple[Kind, ...]:
         """Dead letters of later batches, by kind; among them may be some of the batch that is under way."""
-        letters = Letters.opened(self._config, Choice(after_batch=since))
+        letters = Letters.opened(self._store, Choice(after_batch=since))
         return tuple(kinds(letters, pa.array([], pa.string())))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from spinney.core.config import Config
+from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.storage import checkpoints
 from spinney.storage.checkpoints import Begun
@@ -21,13 +21,13 @@ CORRECTION, LEAP = timedelta(seconds=1), timedelta(minutes=10)
 Seconds = Callable[[], float]
 
 
-def watermark_delay(config: Config) -> timedelta:
+def watermark_delay(kafka: Kafka) -> timedelta:
     """How far the watermark of duplicates stays behind the newest arrival.
 
     Spark forgets an id once the watermark has reached its arrival plus this delay, so when the newest arrival is twice
     the delay after its own: half of `duplicates_within`, to remember for as long as was asked.
     """
-    return config.kafka.duplicates_within / 2
+    return kafka.duplicates_within / 2
 
 
 def interval(length: timedelta) -> str:
@@ -35,9 +35,9 @@ def interval(length: timedelta) -> str:
     return f"{length // timedelta(milliseconds=1)} milliseconds"
 
 
-def tolerance(config: Config) -> timedelta:
+def tolerance(kafka: Kafka) -> timedelta:
     """What the clock may leap: half of what the shortest watermark is behind, so that it may leap back as well."""
-    return max(CORRECTION, min(LEAP, watermark_delay(config) / 2, config.kafka.label_horizon / 2))
+    return max(CORRECTION, min(LEAP, watermark_delay(kafka) / 2, kafka.label_horizon / 2))
 
 
 def since_boot() -> float:

@@ -13,7 +13,7 @@ from typing import Any
 from deltalake import DeltaTable
 
 from schemas.vocabulary import QueryName
-from spinney.core.config import Config
+from spinney.core.config import Config, Kafka
 from spinney.kafka import client, topic_ids, topics
 from spinney.storage import charter, checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
@@ -58,27 +58,27 @@ def _unfinished(store: FleetStore, names: Sequence[str]) -> Iterator[str]:
 def _left(config: Config, names: Sequence[str]) -> Iterator[str]:
     store = FleetStore.of(config)
     for name in names:
-        refuse_the_past(name, store.checkpoint(name), datetime.now(UTC), tolerance(config))
-    found = topics.required(config, client.topics_of(config))
+        refuse_the_past(name, store.checkpoint(name), datetime.now(UTC), tolerance(config.kafka))
+    found = topics.required(config.kafka, client.topics_of(config.kafka))
     topic_ids.ensure_same(config, found)
     for name in names:
-        for topic in _topics(config, name):
+        for topic in _topics(config.kafka, name):
             yield from _records(config, name, found[topic])
     opened = _opened(store, names)
     for name in names:
         yield from _rows(store, name, opened)
 
 
-def _topics(config: Config, name: str) -> tuple[str, ...]:
+def _topics(kafka: Kafka, name: str) -> tuple[str, ...]:
     """The topics that a query reads."""
     if name == QueryName.SCORE:
-        return (config.kafka.events,)
-    return client.topics_read(config) if name == QueryName.INGEST else ()
+        return (kafka.events,)
+    return client.topics_read(kafka) if name == QueryName.INGEST else ()
 
 
 def _records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
     read = checkpoints.kafka_offsets(FleetStore.of(config).checkpoint(name), topic.name)
-    end = topics.extent(config, topic).end
+    end = topics.extent(config.kafka, topic).end
     if read != end:
         # The markers of transactions have offsets too, so how many records they are is not said.
         yield f"topic {topic.name}: read by {name} up to {read}, ends at {end}"

@@ -46,9 +46,9 @@ class Query:
         location = FleetStore.of(config).checkpoint(self.name)
         identity = checkpoints.identity(location)
         write = self.writes(identity)
-        refuse_the_past(self.name, location, datetime.now(UTC), tolerance(config))
+        refuse_the_past(self.name, location, datetime.now(UTC), tolerance(config.kafka))
         checkpoints.keep(location, identity)
-        clock = Clock(self.name, tolerance(config))
+        clock = Clock(self.name, tolerance(config.kafka))
 
         def each(batch: DataFrame, batch_id: int) -> None:
             if stopping.is_set():

@@ -137,7 +137,7 @@ class Batches:
         self._predictions = Writer(self._store.directory(tables.PREDICTIONS), NAME, checkpoint)
         self._health = Writer(self._store.directory(tables.HEALTH, "score"), NAME, checkpoint)
         topic = config.kafka.predictions
-        self._publisher = Publisher(config, topic) if topic is not None else None
+        self._publisher = Publisher(config.kafka, topic) if topic is not None else None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         # Always computed: the state advances with it.

@@ -19,6 +19,7 @@ from spinney.core.config import Config
 from spinney.core.migration import Former, with_former
 from spinney.core.models.signing import Signer
 from spinney.serving.answers import answer_rows
+from spinney.storage.layout import FleetStore
 
 STATE = "champions binary"
 KIND, EVENT, PROMOTION = own("kind"), "event", "promotion"
@@ -107,7 +108,7 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
     """One row per event, in the events' order, columns of `predictions` that the scorer fills."""
     config = scorer.config
     rows = with_former(events, scorer.former)
-    answered = answer_rows(rows, events["group_key"], champions, config, scorer.signer)
+    answered = answer_rows(rows, events["group_key"], champions, FleetStore.of(config), scorer.signer)
     is_number = config.fleet.task == "regression"
     columns = {
         "shard": np.full(len(events), shard, dtype=np.int32),

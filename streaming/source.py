@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from spinney.core.column_names import own
-from spinney.core.config import Config
+from spinney.core.config import Config, Kafka
 from spinney.spark.session import cores_of, is_on_one_machine
 from spinney.tables.row_writing import ARRIVED_AT, KIND
 from streaming.clock import interval, watermark_delay
@@ -19,10 +19,10 @@ EVENT, OUTCOME, DEAD = "event", "outcome", "dead"
 _DISTINCT_IN, _DISTINCT_ID = own("distinct_in"), own("distinct_id")
 
 
-def kafka_options(config: Config) -> dict[str, str]:
+def kafka_options(kafka: Kafka) -> dict[str, str]:
     """What Spark's Kafka source and sink need to reach the cluster: the client's own names behind ``kafka.``"""
-    options = {f"kafka.{name}": value for name, value in config.kafka.options.items()}
-    return {"kafka.bootstrap.servers": config.kafka.bootstrap_servers, **options}
+    options = {f"kafka.{name}": value for name, value in kafka.options.items()}
+    return {"kafka.bootstrap.servers": kafka.bootstrap_servers, **options}
 
 
 def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
@@ -32,7 +32,7 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
         # A batch reads up to an offset that is already there, yet each task's first fetch waits out this long poll: at
         # the client's own 500 ms that was more than half of a small batch.
         .option("kafka.fetch.max.wait.ms", 50)
-        .options(**kafka_options(config))
+        .options(**kafka_options(config.kafka))
         # Records of an aborted transaction are none. What is read ends before the first open transaction.
         .option("kafka.isolation.level", "read_committed")
         .option("subscribe", topic)
@@ -82,7 +82,7 @@ def distinct(rows: DataFrame, config: Config) -> DataFrame:
     return (
         rows.withColumn(_DISTINCT_IN, F.when(dead, F.lit("")).otherwise(F.col("group_key")))
         .withColumn(_DISTINCT_ID, F.when(dead, position).otherwise(F.col("event_id")))
-        .withWatermark(ARRIVED_AT, interval(watermark_delay(config)))
+        .withWatermark(ARRIVED_AT, interval(watermark_delay(config.kafka)))
         .dropDuplicatesWithinWatermark([KIND, _DISTINCT_IN, _DISTINCT_ID])
         .drop(_DISTINCT_IN, _DISTINCT_ID)
     )

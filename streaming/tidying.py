@@ -148,9 +148,9 @@ class Clusterer:
 
 def serve(config: Config, query: str, writing: threading.Lock, stopping: Callable[[], bool]) -> None:
     """Serve requests that this query has not served yet."""
-    if query == QueryName.INGEST:
-        purge.serve(config, writing)
     store = FleetStore.of(config)
+    if query == QueryName.INGEST:
+        purge.serve(store, writing)
     request = maintenance.requested(store, query)
     if request is None:
         return

@@ -29,7 +29,7 @@ def serving(folder: Path, given: str) -> Iterator[str]:
 
 
 def make_topics(config: Config, *others: str) -> None:
-    ensure_topics(config, PARTITIONS, topics=[config.kafka.events, config.kafka.predictions or "", *others])
+    ensure_topics(config.kafka, PARTITIONS, topics=[config.kafka.events, config.kafka.predictions or "", *others])
 
 
 def records(servers: str, topic: str) -> Iterator[tuple[int, bytes]]:

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     traffic = Traffic(*map(int, arguments[1:4]))
     try:
         config = read_config(arguments[0])
-        producer = client.producer(config, {"queue.buffering.max.messages": QUEUED_RECORDS, "linger.ms": 5})
+        producer = client.producer(config.kafka, {"queue.buffering.max.messages": QUEUED_RECORDS, "linger.ms": 5})
         sender = Sender(producer, config.kafka.events)
         began = time.monotonic()
         for number, block in enumerate(blocks(traffic)):

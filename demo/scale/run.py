@@ -125,7 +125,7 @@ def demo(options: Options) -> dict[str, Any]:
 
 def _history(config: Config, traffic: Traffic, stage: Stage) -> int:
     """Write and load the history. Returns how many rows were stored."""
-    client.ensure_topics(config, PARTITIONS, retention_ms=-1)
+    client.ensure_topics(config.kafka, PARTITIONS, retention_ms=-1)
     delta.create_tables(config)
     signing_key.ensure_key(FleetStore.of(config))
     with stage.act(HISTORY):
@@ -164,7 +164,7 @@ def _send_first(application: Application, traffic: Traffic) -> None:
     """Send a few events, and wait for their answers: what starts with the first batch has started then."""
     config = application.config
     group, truth = np.arange(FIRST) % traffic.groups, Truth(traffic.groups, traffic.seed)
-    sender = Sender(client.producer(config), config.kafka.events)
+    sender = Sender(client.producer(config.kafka), config.kafka.events)
     random = np.random.default_rng([traffic.seed, 6])
     sender.send(messages(truth, group, [f"f{at}" for at in range(FIRST)], random, changed=False))
     sender.finish()

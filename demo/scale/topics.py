@@ -80,7 +80,7 @@ def _records(config: Config, topic: str) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def _consumer(config: Config) -> Iterator[Any]:
-    consumer = Consumer(consumer_settings(config, "spinney-demo-scale"))
+    consumer = Consumer(consumer_settings(config.kafka, "spinney-demo-scale"))
     try:
         yield consumer
     finally:

@@ -105,7 +105,7 @@ def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any
 
     config = load_config(config_path)
     options, name = options_of(how), _topic(config, topic)
-    opened = open_for(config, source, options, outcomes=is_outcomes(config, name))
+    opened = open_for(config, source, options, outcomes=is_outcomes(config.kafka, name))
     say_notes("produce", opened.notes)
     sent = send(config, opened, name, Pace(**how), _progress(), options.most_rejected)
     if as_json:

@@ -51,7 +51,7 @@ def list_(config_path: str, as_json: bool, **choosing: Any) -> None:
     from spinney.operations.dead_letters.letters import Letters, kinds
 
     config = load_config(config_path)
-    found = kinds(Letters.opened(config, _choice(**choosing)), ledger.replayed(FleetStore.of(config)))
+    found = kinds(Letters.opened(FleetStore.of(config), _choice(**choosing)), ledger.replayed(FleetStore.of(config)))
     if as_json:
         write_json(found)
     elif found:
@@ -71,7 +71,7 @@ def show(config_path: str, as_json: bool, limit: int, **choosing: Any) -> None:
     from spinney.operations.dead_letters.letters import Letters, newest
 
     config = load_config(config_path)
-    found = [_record(row) for row in newest(Letters.opened(config, _choice(**choosing)), limit)]
+    found = [_record(row) for row in newest(Letters.opened(FleetStore.of(config), _choice(**choosing)), limit)]
     if as_json:
         write_json(found)
         return
@@ -94,7 +94,7 @@ def replay(config_path: str, as_json: bool, yes: bool, **choosing: Any) -> None:
     from spinney.operations.dead_letters.replay import carry_out, plan
 
     config = load_config(config_path)
-    letters = Letters.opened(config, _choice(**choosing))
+    letters = Letters.opened(FleetStore.of(config), _choice(**choosing))
     done = carry_out(config, letters) if yes else plan(config, letters)
     if as_json:
         write_json({"sent": done.count if yes else 0, "would_be_sent": 0 if yes else done.count, "left": done.left})
@@ -121,7 +121,11 @@ def purge(config_path: str, as_json: bool, older_than: str | None, yes: bool, **
     if not (choice.reasons or choice.fields or choice.since or choice.before):
         raise click.UsageError("expected at least one of: --older-than, --reason, --field, --since")
     config = load_config(config_path)
-    count = purging.purge(config, choice) if yes else purging.count(Letters.opened(config, choice))
+    count = (
+        purging.purge(FleetStore.of(config), choice)
+        if yes
+        else purging.count(Letters.opened(FleetStore.of(config), choice))
+    )
     if as_json:
         write_json({"forgotten": count if yes else 0, "would_be_forgotten": 0 if yes else count})
     else:

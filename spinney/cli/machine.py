@@ -98,7 +98,7 @@ def init(
     if made["signing_key"]:
         click.echo(f"signing key: made, {config.storage.root}/signing.key; whoever has it can forge models", err=True)
     # Last: who only loads and retrains needs no broker, but the tables and the key.
-    made["topics"] = ensure_topics(config, partitions, retention_ms)
+    made["topics"] = ensure_topics(config.kafka, partitions, retention_ms)
     for topic, new in made["topics"].items():
         click.echo(f"topic {topic}: {'made' if new else 'was there'}", err=True)
     if as_json:

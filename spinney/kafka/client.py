@@ -10,7 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas.messages import MAX_FUTURE_SECONDS
-from spinney.core.config import Config
+from spinney.core.config import Kafka
 from spinney.core.errors import Busy, ConfigError, Finding, StoreError
 from spinney.kafka.client_options import client_settings, producer_settings
 
@@ -37,55 +37,55 @@ _QUIET = {"log_level": 0}
 """librdkafka writes to standard error by itself; what matters comes as an exception."""
 
 
-def admin(config: Config) -> AdminClient:
+def admin(kafka: Kafka) -> AdminClient:
     """Return a client that makes and describes topics; it connects when it is first used.
 
     Raises ConfigError: an option that librdkafka does not know.
     """
-    return _client(AdminClient, {**client_settings(config), **_QUIET})
+    return _client(AdminClient, {**client_settings(kafka), **_QUIET})
 
 
-def producer(config: Config, settings: Mapping[str, Any] | None = None) -> Producer:
+def producer(kafka: Kafka, settings: Mapping[str, Any] | None = None) -> Producer:
     """Return an idempotent producer. settings: librdkafka's, in place of ours.
 
     Raises ConfigError: an option that librdkafka does not know.
     """
-    return _client(Producer, {**producer_settings(config), **_QUIET, **(settings or {})})
+    return _client(Producer, {**producer_settings(kafka), **_QUIET, **(settings or {})})
 
 
-def topics_of(config: Config) -> tuple[str, ...]:
+def topics_of(kafka: Kafka) -> tuple[str, ...]:
     """The topics that a configuration names."""
-    named = (config.kafka.events, config.kafka.outcomes, config.kafka.predictions)
+    named = (kafka.events, kafka.outcomes, kafka.predictions)
     return tuple(topic for topic in named if topic is not None)
 
 
-def topics_read(config: Config) -> tuple[str, ...]:
+def topics_read(kafka: Kafka) -> tuple[str, ...]:
     """The topics that the fleet reads."""
-    return tuple(topic for topic in (config.kafka.events, config.kafka.outcomes) if topic is not None)
+    return tuple(topic for topic in (kafka.events, kafka.outcomes) if topic is not None)
 
 
-def existing_topics(config: Config, seconds: float = SECONDS) -> dict[str, int]:
+def existing_topics(kafka: Kafka, seconds: float = SECONDS) -> dict[str, int]:
     """Return topic -> number of partitions, of all topics there are.
 
     Raises Busy: no broker answered within `seconds`.
     """
     try:
-        metadata = admin(config).list_topics(timeout=seconds)
+        metadata = admin(kafka).list_topics(timeout=seconds)
     except KafkaException as error:
-        raise unreachable(config, error) from error
+        raise unreachable(kafka, error) from error
     return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
 
 
 def ensure_topics(
-    config: Config, partitions: int = 4, retention_ms: int | None = None, topics: Iterable[str] | None = None
+    kafka: Kafka, partitions: int = 4, retention_ms: int | None = None, topics: Iterable[str] | None = None
 ) -> dict[str, bool]:
     """Make the topics that are missing; return topic -> whether it was made now. Safe to repeat.
 
     retention_ms: of the topics made now; -1 keeps for ever; None leaves it to the broker. Those take no record dated
     more than FUTURE_MS ahead. Raises Busy: no broker; StoreError: the broker refuses.
     """
-    wanted = tuple(topics_of(config) if topics is None else topics)
-    there = existing_topics(config)
+    wanted = tuple(topics_of(kafka) if topics is None else topics)
+    there = existing_topics(kafka)
     settings = {_AHEAD: str(FUTURE_MS)} | ({} if retention_ms is None else {"retention.ms": str(retention_ms)})
     missing = [
         NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=settings)
@@ -95,22 +95,22 @@ def ensure_topics(
     made = dict.fromkeys(wanted, False)
     if not missing:
         return made
-    client = admin(config)  # kept by name: its futures die with it
+    client = admin(kafka)  # kept by name: its futures die with it
     for topic, future in client.create_topics(missing, operation_timeout=SECONDS).items():
         made[topic] = _made(topic, future)
-    _wait_for(config, [topic for topic, new in made.items() if new])
+    _wait_for(kafka, [topic for topic, new in made.items() if new])
     return made
 
 
-def retention_ms(config: Config, topic: str) -> int:
+def retention_ms(kafka: Kafka, topic: str) -> int:
     """Return how long a topic keeps its records, in milliseconds; -1: for ever. Raises StoreError."""
-    return int(topic_settings(config, topic)["retention.ms"])
+    return int(topic_settings(kafka, topic)["retention.ms"])
 
 
-def topic_settings(config: Config, topic: str) -> dict[str, str]:
+def topic_settings(kafka: Kafka, topic: str) -> dict[str, str]:
     """Return a topic's settings in effect, the broker's defaults among them: name -> value. Raises StoreError."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
-    client = admin(config)  # kept by name: its futures die with it
+    client = admin(kafka)  # kept by name: its futures die with it
     try:
         found = client.describe_configs([resource], request_timeout=SECONDS)[resource].result()
     except KafkaException as error:
@@ -131,10 +131,10 @@ def _made(topic: str, future: Any) -> bool:
     return True
 
 
-def _wait_for(config: Config, topics: Sequence[str]) -> None:
+def _wait_for(kafka: Kafka, topics: Sequence[str]) -> None:
     """A topic just made is not known to every broker at once; who writes to it next would be told it does not exist."""
     deadline = time.monotonic() + SECONDS
-    while not set(topics) <= existing_topics(config).keys():
+    while not set(topics) <= existing_topics(kafka).keys():
         if time.monotonic() > deadline:
             names = ", ".join(topics)
             raise Busy(f"topics {names}: made, but after {SECONDS:g} s not yet listed by the broker. Try again.")
@@ -152,9 +152,9 @@ def _client(kind: Callable[[dict[str, Any]], C], settings: dict[str, Any]) -> C:
         raise ConfigError([Finding("fleet.toml", None, "kafka.options", expected, got, remedy)]) from error
 
 
-def unreachable(config: Config, error: KafkaException) -> Busy:
+def unreachable(kafka: Kafka, error: KafkaException) -> Busy:
     """The error of a cluster that does not answer."""
-    servers = config.kafka.bootstrap_servers
+    servers = kafka.bootstrap_servers
     return Busy(
         f"Kafka at {servers}: expected a broker, got {error.args[0].str()}. "
         "Start one (`spinney kafka`), or correct kafka.bootstrap_servers"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from schemas.messages import MAX_RECORD_BYTES
-from spinney.core.config import Config
+from spinney.core.config import Kafka
 from spinney.core.errors import ConfigError, Finding
 
 ROOM_BYTES = 64 * 1024
@@ -20,12 +20,12 @@ _DROPPED = ("ssl.truststore.type", "ssl.truststore.password", "ssl.keystore.type
 _LOGIN = re.compile(r"""\b(username|password)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s;"']+))""")
 
 
-def producer_settings(config: Config) -> dict[str, str | int | bool]:
+def producer_settings(kafka: Kafka) -> dict[str, str | int | bool]:
     """Return librdkafka's settings of a producer: idempotent, all replicas, the partitions of Java's clients."""
     return {
         # What a valid record may be, with room for its key: librdkafka's own default is less.
         "message.max.bytes": MAX_RECORD_BYTES + ROOM_BYTES,
-        **client_settings(config),
+        **client_settings(kafka),
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "zstd",
@@ -35,14 +35,14 @@ def producer_settings(config: Config) -> dict[str, str | int | bool]:
     }
 
 
-def consumer_settings(config: Config, group: str) -> dict[str, str | int | bool]:
+def consumer_settings(kafka: Kafka, group: str) -> dict[str, str | int | bool]:
     """Return librdkafka's settings of a consumer that reads assigned partitions and stores no offsets.
 
     Aborted transactions are not read, and each partition says its end (`_PARTITION_EOF`): its last offsets may be
     markers of transactions, which no message has.
     """
     return {
-        **client_settings(config),
+        **client_settings(kafka),
         "group.id": group,
         "enable.auto.commit": False,
         "isolation.level": "read_committed",
@@ -50,12 +50,12 @@ def consumer_settings(config: Config, group: str) -> dict[str, str | int | bool]
     }
 
 
-def client_settings(config: Config) -> dict[str, str | int | bool]:
+def client_settings(kafka: Kafka) -> dict[str, str | int | bool]:
     """Return librdkafka's settings to reach the cluster of `config`.
 
     Raises ConfigError: an option that exists only in Java and cannot be said otherwise.
     """
-    return {"bootstrap.servers": config.kafka.bootstrap_servers, **from_java(config.kafka.options)}
+    return {"bootstrap.servers": kafka.bootstrap_servers, **from_java(kafka.options)}
 
 
 def from_java(options: Mapping[str, str]) -> dict[str, str | int | bool]:

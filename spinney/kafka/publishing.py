@@ -7,7 +7,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
-from spinney.core.config import Config
+from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.kafka import client
 
@@ -26,8 +26,8 @@ class Publisher:
     the next batch's messages nor counted as theirs.
     """
 
-    def __init__(self, config: Config, topic: str) -> None:
-        self._config, self._topic = config, topic
+    def __init__(self, kafka: Kafka, topic: str) -> None:
+        self._kafka, self._topic = kafka, topic
         self._producer: Producer | None = None
         self._refused: list[str] = []
 
@@ -66,11 +66,9 @@ class Publisher:
                     refused.append(str(error.str()))
 
             # Compressed only if asked for: not every consumer knows the codec that our own records are sent with.
-            compression = self._config.kafka.options.get("compression.type", "none")
+            compression = self._kafka.options.get("compression.type", "none")
             only_errors = {"delivery.report.only.error": True, "on_delivery": answered}
-            self._producer = client.producer(
-                self._config, {**_SETTINGS, **only_errors, "compression.type": compression}
-            )
+            self._producer = client.producer(self._kafka, {**_SETTINGS, **only_errors, "compression.type": compression})
             self._refused = refused
         return self._producer
 

@@ -43,7 +43,7 @@ def made_again(config: Config, found: Mapping[str, Topic | Absence]) -> list[Top
     """Topics that have another id than when they were read. Kafka before 2.8 has none, and nothing is found."""
     store = FleetStore.of(config)
     before = known(store)
-    topics = (found.get(name) for name in client.topics_read(config))
+    topics = (found.get(name) for name in client.topics_read(config.kafka))
     return [
         topic for topic in topics if isinstance(topic, Topic) and _differs(before, topic) and _was_read(store, topic)
     ]
@@ -56,7 +56,7 @@ def ensure_same(config: Config, found: Mapping[str, Topic]) -> None:
     """
     for topic in made_again(config, found):
         raise StoreError(explained(config, topic))
-    _remember(FleetStore.of(config), {name: found[name] for name in client.topics_read(config) if name in found})
+    _remember(FleetStore.of(config), {name: found[name] for name in client.topics_read(config.kafka) if name in found})
 
 
 def accept(config: Config, name: str) -> Acceptance:
@@ -66,10 +66,10 @@ def accept(config: Config, name: str) -> Acceptance:
     their state and what they have read of the other topic. Safe to repeat after a crash.
     Raises StoreError: not a topic that the fleet reads. Busy: a query that reads it runs.
     """
-    read = client.topics_read(config)
+    read = client.topics_read(config.kafka)
     if name not in read:
         raise StoreError(f"--accept-topic {name}: expected a topic that the fleet reads: {', '.join(read)}")
-    topic = required(config, [name])[name]
+    topic = required(config.kafka, [name])[name]
     store = FleetStore.of(config)
     with leases.held(store, READERS):
         if not _was_read(store, topic):
@@ -78,7 +78,7 @@ def accept(config: Config, name: str) -> Acceptance:
             return Acceptance.NO_ID
         if known(store).get(name) == topic.id:
             return Acceptance.SAME
-        first = extent(config, topic).first
+        first = extent(config.kafka, topic).first
         for query in READERS:
             checkpoints.rewind(store.checkpoint(query), name, first)
         charter.begin_topic(store, name)
@@ -94,7 +94,7 @@ def accepted(config: Config, names: Iterable[str]) -> Iterator[str]:
 
 def explained(config: Config, topic: Topic) -> str:
     """What happened to a topic that was made again, and what to do."""
-    name, now = topic.name, extent(config, topic)
+    name, now = topic.name, extent(config.kafka, topic)
     store = FleetStore.of(config)
     read = {query: checkpoints.kafka_offsets(store.checkpoint(query), name) for query in READERS}
     until = "; ".join(f"{query} up to {_said(offsets)}" for query, offsets in read.items() if offsets is not None)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from spinney.core.config import Config
+from spinney.core.config import Kafka
 from spinney.core.errors import Busy, StoreError
 from spinney.kafka import client
 from spinney.kafka.client_options import consumer_settings
@@ -20,14 +20,14 @@ Offsets = Mapping[str, Mapping[int, int]]
 """topic -> partition -> offset."""
 
 
-def ends(config: Config, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+def ends(kafka: Kafka, topics: Iterable[str]) -> dict[str, dict[int, int]]:
     """Return topic -> partition -> the offset that the next record gets.
 
     Raises Busy: no broker. StoreError: a topic that does not exist.
     """
-    there = client.existing_topics(config)
+    there = client.existing_topics(kafka)
     found: dict[str, dict[int, int]] = {}
-    consumer = _consumer(config)
+    consumer = _consumer(kafka)
     try:
         for topic in sorted(topics):
             if topic not in there:
@@ -48,14 +48,14 @@ def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int
     return int(first), int(end)
 
 
-def lost_since(config: Config, beginnings: Offsets) -> set[str]:
+def lost_since(kafka: Kafka, beginnings: Offsets) -> set[str]:
     """Return the topics of which records from these offsets on may be gone: by retention, or with the topic itself.
 
     Raises Busy: no broker.
     """
-    there = client.existing_topics(config)
+    there = client.existing_topics(kafka)
     found = set()
-    consumer = _consumer(config)
+    consumer = _consumer(kafka)
     try:
         for partition in _partitions(beginnings):
             if partition.partition >= there.get(partition.topic, 0):
@@ -69,16 +69,16 @@ def lost_since(config: Config, beginnings: Offsets) -> set[str]:
     return found
 
 
-def headers_since(config: Config, beginnings: Offsets, name: str) -> Iterator[str]:
+def headers_since(kafka: Kafka, beginnings: Offsets, name: str) -> Iterator[str]:
     """The values of a header in all records from these offsets on, to the end as it is.
 
     Partitions that do not exist any more have none. Records of transactions that are open or were aborted are read too:
     behind an open one there may be others that are in the topic for good. Raises Busy: a partition cannot be read.
     """
-    there = client.existing_topics(config)
+    there = client.existing_topics(kafka)
     partitions = [each for each in _partitions(beginnings) if each.partition < there.get(each.topic, 0)]
     open_ = {(each.topic, each.partition) for each in partitions}
-    consumer = _consumer(config, "read_uncommitted")
+    consumer = _consumer(kafka, "read_uncommitted")
     try:
         consumer.assign(partitions)
         while open_:
@@ -101,6 +101,6 @@ def _partitions(offsets: Offsets) -> list[TopicPartition]:
     return [TopicPartition(topic, at, start) for topic, each in offsets.items() for at, start in each.items()]
 
 
-def _consumer(config: Config, isolation: str = "read_committed") -> Consumer:
-    settings = {**consumer_settings(config, GROUP), "isolation.level": isolation}
+def _consumer(kafka: Kafka, isolation: str = "read_committed") -> Consumer:
+    settings = {**consumer_settings(kafka, GROUP), "isolation.level": isolation}
     return Consumer({**settings, "auto.offset.reset": "earliest", "log_level": 0})

@@ -9,9 +9,9 @@ from enum import Enum
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import OffsetSpec, TopicDescription
 
-from spinney.core.config import Config
+from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
-from spinney.kafka import client as kafka
+from spinney.kafka.client import SECONDS, admin, unreachable
 
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """Sixteen zero bytes: what a broker before Kafka 2.8 has for a topic's id."""
@@ -43,12 +43,12 @@ _ABSENT = {
 }
 
 
-def described(config: Config, names: Iterable[str], seconds: float = kafka.SECONDS) -> dict[str, Topic | Absence]:
+def described(kafka: Kafka, names: Iterable[str], seconds: float = SECONDS) -> dict[str, Topic | Absence]:
     """Return each topic's description, or why there is none; no topic is made by asking.
 
     Raises Busy: no broker answered within `seconds`.
     """
-    client = kafka.admin(config)  # kept by name: its futures die with it
+    client = admin(kafka)  # kept by name: its futures die with it
     wanted = list(names)
     asked = client.describe_topics(TopicCollection(wanted), include_authorized_operations=True, request_timeout=seconds)
     found: dict[str, Topic | Absence] = {}
@@ -58,19 +58,19 @@ def described(config: Config, names: Iterable[str], seconds: float = kafka.SECON
         except KafkaException as error:
             absence = _ABSENT.get(error.args[0].code())
             if absence is None:
-                raise kafka.unreachable(config, error) from error
+                raise unreachable(kafka, error) from error
             found[name] = absence
     return found
 
 
-def required(config: Config, names: Iterable[str]) -> dict[str, Topic]:
+def required(kafka: Kafka, names: Iterable[str]) -> dict[str, Topic]:
     """Return each topic's description.
 
     Raises StoreError: a topic that does not exist or that this user may not see. Busy: as `described`.
     """
     found: dict[str, Topic] = {}
-    for name, topic in described(config, names).items():
-        servers = config.kafka.bootstrap_servers
+    for name, topic in described(kafka, names).items():
+        servers = kafka.bootstrap_servers
         if topic is Absence.UNAUTHORISED:
             raise StoreError(f"topic {name} on {servers}: this user may not see it; let it Describe and Read the topic")
         if isinstance(topic, Absence):
@@ -92,20 +92,20 @@ class Extent:
         return sum(self.end[partition] - first for partition, first in self.first.items())
 
 
-def extent(config: Config, topic: Topic) -> Extent:
+def extent(kafka: Kafka, topic: Topic) -> Extent:
     """Return what a topic holds; records of open transactions do not count. Raises Busy: the broker does not answer."""
-    first, end = (_offsets(config, topic, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
+    first, end = (_offsets(kafka, topic, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
     return Extent(first, end)
 
 
-def _offsets(config: Config, topic: Topic, spec: OffsetSpec) -> dict[str, int]:
-    client = kafka.admin(config)  # kept by name: its futures die with it
+def _offsets(kafka: Kafka, topic: Topic, spec: OffsetSpec) -> dict[str, int]:
+    client = admin(kafka)  # kept by name: its futures die with it
     parts = {TopicPartition(topic.name, partition): spec for partition in range(topic.partitions)}
-    asked = client.list_offsets(parts, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=kafka.SECONDS)
+    asked = client.list_offsets(parts, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=SECONDS)
     try:
         return {str(part.partition): future.result().offset for part, future in asked.items()}
     except KafkaException as error:
-        raise kafka.unreachable(config, error) from error
+        raise unreachable(kafka, error) from error
 
 
 def _topic(said: TopicDescription) -> Topic:

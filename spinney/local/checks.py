@@ -79,7 +79,7 @@ def kafka(config: Config) -> Result:
     """A broker answers. Raises Busy, ConfigError."""
     from spinney.kafka.client import existing_topics
 
-    there = existing_topics(config, BROKER_SECONDS)
+    there = existing_topics(config.kafka, BROKER_SECONDS)
     return Result("kafka", "ok", f"{config.kafka.bootstrap_servers} answers; {len(there)} topics")
 
 
@@ -90,7 +90,7 @@ def topics(config: Config) -> list[Result]:
     from spinney.kafka.topics import Topic, described
     from spinney.local.topic_checks import problems
 
-    found = described(config, topics_of(config), BROKER_SECONDS)
+    found = described(config.kafka, topics_of(config.kafka), BROKER_SECONDS)
     wrong = [
         Result(
             "topics",
@@ -100,7 +100,8 @@ def topics(config: Config) -> list[Result]:
         )
         for topic in topic_ids.made_again(config, found)
     ]
-    wrong += [Result("topics", "finding", *each) for each in problems(config, found, partial(topic_settings, config))]
+    settings_of = partial(topic_settings, config.kafka)
+    wrong += [Result("topics", "finding", *problem) for problem in problems(config.kafka, found, settings_of)]
     there = [f"{topic.name} ({topic.partitions} partitions)" for topic in found.values() if isinstance(topic, Topic)]
     return wrong or [Result("topics", "ok", ", ".join(there))]
 

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaException, Message, Producer
 
 from schemas import messages
 from spinney.core import keys
-from spinney.core.config import Config
+from spinney.core.config import Config, Kafka
 from spinney.core.errors import SetupError, SpinneyError, StoreError
 from spinney.core.records.rules import rules_of
 from spinney.kafka import client
@@ -68,9 +68,9 @@ class Sent:
         self.first_failure = self.first_failure or why
 
 
-def is_outcomes(config: Config, topic: str) -> bool:
+def is_outcomes(kafka: Kafka, topic: str) -> bool:
     """Whether a topic's records are outcomes; those of any other topic are events."""
-    return topic == config.kafka.outcomes
+    return topic == kafka.outcomes
 
 
 def send(
@@ -90,9 +90,9 @@ def send(
     the fleet does not have.
     """
     charter.ensure_kept(config)
-    if topic not in client.existing_topics(config):
+    if topic not in client.existing_topics(config.kafka):
         raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
-    rules = rules_of(config, messages.OUTCOME if is_outcomes(config, topic) else messages.EVENT)
+    rules = rules_of(config, messages.OUTCOME if is_outcomes(config.kafka, topic) else messages.EVENT)
     sent = Sent(source.rows if source.exact else None, Rejections(most))
     sender = _Sender(config, topic, pace or Pace(), sent, show)
     try:
@@ -114,14 +114,14 @@ class _Sender:
     show: Callable[[Sent], None]
 
     def __post_init__(self) -> None:
-        self.producer: Producer = client.producer(self.config)
+        self.producer: Producer = client.producer(self.config.kafka)
         self.started = time.monotonic()
         self.shown = 0.0
         self.first: datetime | None = None
 
     def take(self, row: ValidRow, at: datetime) -> None:
         if self.pace.by_event_time and self.first is None:
-            _refuse_records_too_old(self.config, self.topic, at)
+            _refuse_records_too_old(self.config.kafka, self.topic, at)
         self.first = self.first or at
         self.wait_until(self.pace.due(self.sent.handed_over, (at - self.first).total_seconds()))
         self.sent.handed_over += 1
@@ -172,9 +172,9 @@ class _Sender:
         self.show(self.sent)
 
 
-def _refuse_records_too_old(config: Config, topic: str, first: datetime) -> None:
+def _refuse_records_too_old(kafka: Kafka, topic: str, first: datetime) -> None:
     """A broker deletes by the records' own time: those of last year are gone before they are read."""
-    kept = client.retention_ms(config, topic)
+    kept = client.retention_ms(kafka, topic)
     age_ms = (datetime.now(UTC) - first).total_seconds() * 1000
     if 0 <= kept < age_ms:
         days = 86_400_000

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from schemas.messages import MAX_RECORD_BYTES
 from spinney.core import durations
-from spinney.core.config import Config
+from spinney.core.config import Kafka
 from spinney.kafka.client import FUTURE_MS, topics_read
 from spinney.kafka.topics import Absence, Topic
 
@@ -36,47 +36,47 @@ def absent(found: Mapping[str, Topic | Absence]) -> Iterator[Problem]:
         yield Problem(text, "Let it Describe and DescribeConfigs all, Read events and outcomes, Write predictions.")
 
 
-def forbidden(config: Config, topic: Topic) -> Iterator[Problem]:
+def forbidden(kafka: Kafka, topic: Topic) -> Iterator[Problem]:
     """Operations that a running fleet needs and this user lacks. A broker without access control allows all."""
-    needed = "READ" if topic.name in topics_read(config) else "WRITE"
+    needed = "READ" if topic.name in topics_read(kafka) else "WRITE"
     if topic.operations and needed not in topic.operations:
         verb = needed.title()
         yield Problem(f"{topic.name}: this user may not {verb.lower()} it", f"Let it {verb}.")
 
 
-def unfit(config: Config, name: str, settings: Settings) -> Iterator[Problem]:
+def unfit(kafka: Kafka, name: str, settings: Settings) -> Iterator[Problem]:
     """Settings of a topic that is read which lose records or let a wrong one spoil the fleet."""
     for point in (_compacted, _kept_too_short, _too_small):
-        yield from point(config, name, settings)
+        yield from point(kafka, name, settings)
 
 
-def _compacted(config: Config, name: str, settings: Settings) -> Iterator[Problem]:
-    del config
+def _compacted(kafka: Kafka, name: str, settings: Settings) -> Iterator[Problem]:
+    del kafka
     if "compact" in settings["cleanup.policy"]:
         policy = settings["cleanup.policy"]
         text = f"{name}: cleanup.policy={policy} keeps only the newest record of a key (a group); others are lost"
         yield Problem(text, "Set cleanup.policy=delete.")
 
 
-def _kept_too_short(config: Config, name: str, settings: Settings) -> Iterator[Problem]:
+def _kept_too_short(kafka: Kafka, name: str, settings: Settings) -> Iterator[Problem]:
     kept_ms = int(settings["retention.ms"])
     if settings["cleanup.policy"] == "compact" or kept_ms < 0:
         return
-    needed = needed_retention(config)
+    needed = needed_retention(kafka)
     if kept_ms < needed / timedelta(milliseconds=1):
         kept = durations.render(timedelta(milliseconds=kept_ms))
         text = f"{name}: keeps records {kept}; what a stream has not read until then is lost"
         yield Problem(text, f"Set retention.ms={needed // timedelta(milliseconds=1)} or more, or -1 for ever.")
 
 
-def needed_retention(config: Config) -> timedelta:
+def needed_retention(kafka: Kafka) -> timedelta:
     """How long a topic has to keep records: a night, the memory of duplicates, and the time in which labels come."""
-    horizon = [config.kafka.label_horizon] if config.kafka.outcomes else []
-    return max([SHORTEST_KEPT, config.kafka.duplicates_within, *horizon])
+    horizon = [kafka.label_horizon] if kafka.outcomes else []
+    return max([SHORTEST_KEPT, kafka.duplicates_within, *horizon])
 
 
-def _too_small(config: Config, name: str, settings: Settings) -> Iterator[Problem]:
-    del config
+def _too_small(kafka: Kafka, name: str, settings: Settings) -> Iterator[Problem]:
+    del kafka
     if int(settings["max.message.bytes"]) < MAX_RECORD_BYTES:
         text = f"{name}: max.message.bytes={settings['max.message.bytes']} refuses records that the fleet would take"
         yield Problem(text, f"Set max.message.bytes={2 * MAX_RECORD_BYTES} or more.")
@@ -101,7 +101,7 @@ def open_ended(settings: Mapping[str, Settings]) -> Iterator[Problem]:
 Read = Callable[[str], Settings]
 
 
-def problems(config: Config, found: Mapping[str, Topic | Absence], settings_of: Read) -> Iterator[Problem]:
+def problems(kafka: Kafka, found: Mapping[str, Topic | Absence], settings_of: Read) -> Iterator[Problem]:
     """Every problem of the topics, those that stop the fleet first. settings_of: asks the broker.
 
     Raises StoreError: as `settings_of`.
@@ -109,10 +109,10 @@ def problems(config: Config, found: Mapping[str, Topic | Absence], settings_of: 
     yield from absent(found)
     there = [topic for topic in found.values() if isinstance(topic, Topic)]
     for topic in there:
-        yield from forbidden(config, topic)
+        yield from forbidden(kafka, topic)
     settings = {}
     for topic in there:
-        if topic.name not in topics_read(config):
+        if topic.name not in topics_read(kafka):
             continue
         if topic.operations and "DESCRIBE_CONFIGS" not in topic.operations:
             text = f"{topic.name}: this user may not read its settings, so they are not checked"
@@ -120,5 +120,5 @@ def problems(config: Config, found: Mapping[str, Topic | Absence], settings_of: 
         else:
             settings[topic.name] = settings_of(topic.name)
     for name, said in settings.items():
-        yield from unfit(config, name, said)
+        yield from unfit(kafka, name, said)
     yield from open_ended(settings)

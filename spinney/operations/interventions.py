@@ -22,7 +22,7 @@ from spinney.core import keys, timestamps
 from spinney.core.champions import interventions
 from spinney.core.champions.champion import PEOPLE, Promotion, champion, is_pinned
 from spinney.core.champions.interventions import SHOWN, Step
-from spinney.core.config import Config
+from spinney.core.config import Config, Fleet
 from spinney.core.errors import Corrupt, GroupError, StoreError
 from spinney.core.models import codec
 from spinney.core.models.signing import Claim, Signer
@@ -150,7 +150,7 @@ def carry_out(
                 "clock": now if config.fleet.clock == "wall" else known.clock or now,
                 "batch_id": batch_id,
             }
-            rows = [row for step in proposed.steps for row in _rows(config, step, known, models)]
+            rows = [row for step in proposed.steps for row in _rows(config.fleet, step, known, models)]
             table = pa.Table.from_pylist([row | common for row in rows], schema=arrow_schema(place.contract))
             writer.append(table, step=STEP, batch_id=batch_id)
     return replace(proposed, version=version)
@@ -278,16 +278,14 @@ def _holds(signer: Signer, owner: str, row: Mapping[str, Any]) -> bool:
     return False
 
 
-def _rows(
-    config: Config, step: Step, known: _Known, models: Mapping[str, Mapping[str, Any]]
-) -> Iterable[dict[str, Any]]:
+def _rows(fleet: Fleet, step: Step, known: _Known, models: Mapping[str, Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
     """The rows of `promotions` that say what the step says, but for what all rows of one ask have in common."""
     for name, decision in step.rows:
         model = models.get(name, {})
         metrics = json.loads(model.get("metrics") or "{}")
         carried = model if decision != Decision.WITHDRAWN and model.get("payload") is not None else {}
         yield {
-            "shard": keys.shard_of(step.group_key, config.fleet.shards),
+            "shard": keys.shard_of(step.group_key, fleet.shards),
             "group_key": step.group_key,
             "epoch": step.epoch,
             "model_id": name,

@@ -27,7 +27,7 @@ from schemas.vocabulary import Decision, ModelStatus
 from spinney.core import keys
 from spinney.core.champions.champion import PEOPLE, Promotion, champion
 from spinney.core.champions.interventions import SHOWN
-from spinney.core.config import Config
+from spinney.core.config import Config, Fleet
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, StoreError
 from spinney.core.features.encoding import convert
 from spinney.core.models import codec
@@ -151,7 +151,7 @@ def refuse_ahead(wanted: Wanted, clock: datetime) -> None:
         )
 
 
-def store(
+def store_models(
     config: Config, signer: Signer, models: Sequence[Made], said: Said, clock: datetime, *, dry_run: bool = False
 ) -> list[Told]:
     """Store what is not there yet; said of each model, in their order. dry_run: say it only.
@@ -165,7 +165,7 @@ def store(
         fresh = [each for each, one in zip(models, told, strict=True) if one.what == What.IMPORTED]
         if fresh and not dry_run:
             charter.ensure_fixed(config)
-            _write(config, signer, fresh, known, said, clock)
+            _write(store, signer, fresh, known, said, clock)
     return told
 
 
@@ -209,14 +209,16 @@ def _withdrawn(mine: Sequence[Promotion]) -> bool:
     return struck >= max((row.epoch for row in mine if row.decision != Decision.WITHDRAWN), default=0)
 
 
-def _write(config: Config, signer: Signer, fresh: Sequence[Made], known: _Known, said: Said, clock: datetime) -> None:
+def _write(
+    store: FleetStore, signer: Signer, fresh: Sequence[Made], known: _Known, said: Said, clock: datetime
+) -> None:
     """The models first: a promotion that is lost is made up for by the next import."""
-    places = [FleetStore.of(config).directory(base, PEOPLE) for base in (tables.MODELS, tables.PROMOTIONS)]
+    places = [store.directory(base, PEOPLE) for base in (tables.MODELS, tables.PROMOTIONS)]
     writers = [Writer(place, PEOPLE, PEOPLE) for place in places]
     last = [commit.batch_id for writer in writers if (commit := writer.last(STEP)) is not None]
     batch_id, now = max(last, default=-1) + 1, datetime.now(UTC)
     of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": clock}
-    models = [of_all | _model(config, signer, each, now) for each in fresh]
+    models = [of_all | _model(store.fleet, signer, each, now) for each in fresh]
     decided = {"decision": Decision.UNPROVEN.value, "reason": f"imported: {said.reason}", "by": said.by}
     promotions = [model | decided | {"decided_at": now} | _epoch_and_payload(model, known) for model in models]
     fresh_models = [model for model in models if model["model_id"] not in known.models]
@@ -226,10 +228,10 @@ def _write(config: Config, signer: Signer, fresh: Sequence[Made], known: _Known,
             writer.append(table, step=STEP, batch_id=batch_id)
 
 
-def _model(config: Config, signer: Signer, each: Made, now: datetime) -> dict[str, Any]:
+def _model(fleet: Fleet, signer: Signer, each: Made, now: datetime) -> dict[str, Any]:
     key = each.wanted.group_key
     return {
-        "shard": keys.shard_of(key, config.fleet.shards),
+        "shard": keys.shard_of(key, fleet.shards),
         "group_key": key,
         "model_id": each.model_id,
         "recipe_id": each.recipe_id,

@@ -14,7 +14,7 @@ from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, RoundKind
 from spinney.core.champions.champion import ANSWERING, PEOPLE
 from spinney.core.champions.gate import Uncompared, decide
-from spinney.core.config import Config, Gate
+from spinney.core.config import Gate
 from spinney.core.keys import is_parent
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage.layout import FleetStore
@@ -29,7 +29,7 @@ ELSEWHERE = "epoch_elsewhere"
 """The greatest epoch in which the other path has promoted this very model; null where it has not."""
 
 
-def with_elsewhere(models: pd.DataFrame, config: Config, kind: RoundKind) -> pd.DataFrame:
+def with_elsewhere(models: pd.DataFrame, store: FleetStore, kind: RoundKind) -> pd.DataFrame:
     """The rows of `models` with ELSEWHERE.
 
     Both paths fit the same rows to the same model; whoever decides second finds that it answers already. Read when the
@@ -41,7 +41,6 @@ def with_elsewhere(models: pd.DataFrame, config: Config, kind: RoundKind) -> pd.
     # The same model was trained through the same time: what is older than all of these need not be read.
     mine = (ds.field("trained_through") >= through.min()) & (ds.field("trained_through") <= through.max())
     named = ds.field("model_id").isin(pa.array(models["model_id"].dropna(), pa.string()))
-    store = FleetStore.of(config)
     found = _promotions(store, _other(kind), named & mine & ds.field("decision").isin(_ANSWERING))
     struck = _promotions(store, PEOPLE, named & (ds.field("decision") == Decision.WITHDRAWN.value))
     found = found[~found["model_id"].isin(struck["model_id"])]

@@ -16,7 +16,6 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import MACHINES, QueryName
 from spinney.core.champions.champion import Promotion
-from spinney.core.config import Config
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
 from spinney.storage.layout import Directory, FleetStore
@@ -41,7 +40,7 @@ them that were `withheld`, and the `rows` that came with it.
 """
 
 
-def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
+def frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFrame:
     """Everything the judge takes in, as one frame: `kind` says which table a row is of. Times are microseconds.
 
     Columns: kind, shard, HEALTH, DECIDED, UNFITTED.
@@ -50,7 +49,7 @@ def frame(config: Config, read: Callable[[Directory], DataFrame]) -> DataFrame:
     """
 
     def rows(base: Contract) -> DataFrame:
-        wanted = [each for each in FleetStore.of(config).directories(base) if QueryName.RETRAIN in readers(each)]
+        wanted = [each for each in store.directories(base) if QueryName.RETRAIN in readers(each)]
         return reduce(DataFrame.unionByName, map(read, wanted))
 
     health = rows(tables.HEALTH).select(

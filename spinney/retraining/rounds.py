@@ -249,7 +249,7 @@ class Rounds:
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
         stored = stored_payloads.with_small_payloads(self._store, self._kind.value, batch_id, shards).to_pandas()
         mine = stored[stored["group_key"].isin(plan["group_key"])]
-        decided = gate.decided(gating.with_elsewhere(mine, self._config, self._kind), plan)
+        decided = gate.decided(gating.with_elsewhere(mine, self._store, self._kind), plan)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
 
     def _record(self, ordered: Ordered, batch_id: int, left: int = 0) -> None:

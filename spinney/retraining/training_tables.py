@@ -58,10 +58,7 @@ class TrainingTables:
     def of(cls, config: Config, pins: Mapping[str, int], clock: datetime) -> TrainingTables:
         """clock: the fleet's: rows younger than `label_delay` are not mature, older than `recipe.window` not wanted."""
         store = FleetStore.of(config)
-        events, outcomes = (
-            store.directory(tables.EVENTS),
-            store.directory(tables.OUTCOMES),
-        )
+        events, outcomes = store.directory(tables.EVENTS), store.directory(tables.OUTCOMES)
         return cls(
             events=snapshot(events, pins.get(events.name)),
             outcomes=None if config.label_inside else snapshot(outcomes, pins.get(outcomes.name)),

@@ -16,13 +16,14 @@ from spinney.core import keys
 from spinney.core.champions.champion import Promotion
 from spinney.core.champions.routing import NOBODY, Ask, Route, routes
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.config import Config
+from spinney.core.config import Config, Fleet
 from spinney.core.features import frames
 from spinney.core.migration import Former, with_former
 from spinney.core.models import batch_scoring
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.serving.model_cache import Fetch, cache
+from spinney.storage.layout import FleetStore
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def answer_frame(
     """
     group_keys, rows = frames.typed(frame, config)
     rows = with_former(rows, former)
-    found = answer_rows(rows, group_keys, champions_of(group_keys), config, signer, fetched_by)
+    found = answer_rows(rows, group_keys, champions_of(group_keys), FleetStore.of(config), signer, fetched_by)
     said = {"prediction": found.prediction, "probabilities": found.probabilities}
     if config.fleet.task == "regression":
         del said["probabilities"]
@@ -73,7 +74,7 @@ def answer_rows(
     rows: pd.DataFrame,
     group_keys: Iterable[str],
     champions: Champions,
-    config: Config,
+    store: FleetStore,
     signer: Signer,
     fetched_by: Fetch | None = None,
 ) -> Answered:
@@ -84,17 +85,17 @@ def answer_rows(
     model is stored nowhere.
     """
     probabilities = np.full(len(rows), None, dtype=object)
-    numbers = config.fleet.task == "regression"
+    numbers = store.fleet.task == "regression"
     prediction: npt.NDArray[Any] = np.full(len(rows), np.nan) if numbers else probabilities.copy()
     model_ids = probabilities.copy()
     answered_by = np.full(len(rows), NOBODY.answered_by.value, dtype=object)
     unusable: set[str] = set()
-    load = partial(cache().load, config=config, signer=signer, fetched_by=fetched_by)
+    load = partial(cache().load, store=store, signer=signer, fetched_by=fetched_by)
     # Rows are asked by the number of their ask: of the thousands of rows of a batch, a few hundred are distinct asks.
     of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
     asks, places = [Ask(key) for key in distinct], np.arange(len(rows))
     while len(places):
-        routed, models = _usable_routes(asks, champions, config, load, unusable)
+        routed, models = _usable_routes(asks, champions, store.fleet, load, unusable)
         taken = [routed[ask] for ask in asks]
         ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
         found = batch_scoring.answer_numbered(
@@ -116,18 +117,18 @@ def answer_rows(
     return Answered(prediction, probabilities, model_ids, answered_by)
 
 
-def own_model(key: str, champions: Champions, config: Config, signer: Signer) -> Model | None:
+def own_model(key: str, champions: Champions, store: FleetStore, signer: Signer) -> Model | None:
     """The model of this very group or parent: the first in line that verifies, None where there is none."""
     mine = Champions({key: champions.histories.get(key, ())})
     ask = Ask(key)
-    routed, models = _usable_routes([ask], mine, config, partial(cache().load, config=config, signer=signer), set())
+    routed, models = _usable_routes([ask], mine, store.fleet, partial(cache().load, store=store, signer=signer), set())
     promotion = routed[ask].promotion
     return models[promotion.model_id] if promotion else None
 
 
-def ancestors(config: Config, key: str) -> tuple[str, ...]:
+def ancestors(fleet: Fleet, key: str) -> tuple[str, ...]:
     """The parents that may answer for a group, nearest first; a parent has none."""
-    return () if keys.is_parent(key) else keys.ancestors(config.fleet.group, config.fleet.parents, key)
+    return () if keys.is_parent(key) else keys.ancestors(fleet.group, fleet.parents, key)
 
 
 def _say_once(owner: str, model_id: str, got: str) -> None:
@@ -138,14 +139,14 @@ def _say_once(owner: str, model_id: str, got: str) -> None:
 
 
 def _usable_routes(
-    asks: list[Ask], champions: Champions, config: Config, load: _Load, unusable: set[str]
+    asks: list[Ask], champions: Champions, fleet: Fleet, load: _Load, unusable: set[str]
 ) -> tuple[dict[Ask, Route], dict[str, Model]]:
     """Routes whose models load. A model whose signature does not hold is passed over for the one before it.
 
     load: the models of promotions, and the ids refused. unusable: model_ids known not to hold; found ones are added.
     """
     while True:
-        found = routes(asks, champions, lambda key: ancestors(config, key), unusable)
+        found = routes(asks, champions, lambda key: ancestors(fleet, key), unusable)
         wanted: dict[str, tuple[str, Promotion]] = {}
         twice: set[str] = set()
         for route in found.values():

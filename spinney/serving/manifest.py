@@ -103,7 +103,7 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
     count = refused = 0
     plain = [name for name in _SCHEMA.names if name not in {"payload", "signature"}]
     with pq.ParquetWriter(folder / CHAMPIONS, _SCHEMA, compression="zstd", write_statistics=plain) as file:
-        for rows in _parts(_groups(config, answering, signer)):
+        for rows in _parts(_groups(store, answering, signer)):
             count += sum(row["payload"] is not None for row in rows)
             first = [row for row in rows if row["rank"] == 0]
             refused += sum(not _holds(row["group_key"], row["model_id"], _of_row(row), signer) for row in first)
@@ -242,13 +242,13 @@ class _Histories(Mapping[str, tuple[Promotion, ...]]):
 
 
 def _groups(
-    config: Config, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer
+    store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer
 ) -> Iterator[list[dict[str, Any]]]:
     """The rows of each group. How many are fetched at once goes by the payloads of those before."""
     listed = list(histories.items())
     at, fetched = 0, min(FIRST_FETCHED, PART_GROUPS)
     while at < len(listed):
-        rows = _rows(config, dict(listed[at : at + fetched]), signer)
+        rows = _rows(store, dict(listed[at : at + fetched]), signer)
         for _, mine in groupby(rows, key=lambda row: row["group_key"]):
             yield list(mine)
         at += fetched
@@ -283,11 +283,11 @@ def _in_line(history: tuple[Promotion, ...]) -> list[Promotion]:
     return line
 
 
-def _rows(config: Config, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer) -> list[dict[str, Any]]:
+def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer) -> list[dict[str, Any]]:
     """Each group's promotions; those that may answer have a rank and carry their payloads."""
     lines = {key: _in_line(mine) for key, mine in histories.items()}
     elsewhere = {row.model_id: key for key, line in lines.items() for row in line if row.payload is None}
-    fetched = model_cache.stored(config, elsewhere)
+    fetched = model_cache.stored(store, elsewhere)
     rows = []
     for key, mine in histories.items():
         ranks = {id(row): rank for rank, row in enumerate(lines[key])}

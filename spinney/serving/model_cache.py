@@ -10,7 +10,6 @@ from functools import lru_cache
 
 from schemas import tables
 from spinney.core.champions.champion import Promotion
-from spinney.core.config import Config
 from spinney.core.errors import Corrupt, StoreError
 from spinney.core.models import codec
 from spinney.core.models.model import Model
@@ -66,7 +65,7 @@ class ModelCache:
     def load(
         self,
         wanted: Mapping[str, tuple[str, Promotion]],
-        config: Config,
+        store: FleetStore,
         signer: Signer,
         fetched_by: Fetch | None = None,
     ) -> tuple[dict[str, Model], set[str]]:
@@ -79,7 +78,7 @@ class ModelCache:
         refused: set[str] = set()
         missing = {name: ask for name, ask in wanted.items() if (ask[0], name) not in self._models}
         elsewhere = {name: owner for name, (owner, row) in missing.items() if row.payload is None}
-        fetched = fetched_by(elsewhere) if fetched_by else fetch(config, elsewhere)
+        fetched = fetched_by(elsewhere) if fetched_by else fetch(store, elsewhere)
         filling = self._bytes > self._limit // 2  # counting takes 3 us a model, and before that nothing has to go
         for name, (owner, _) in wanted.items():
             if filling:
@@ -130,20 +129,19 @@ def cache() -> ModelCache:
     return ModelCache()
 
 
-def fetch(config: Config, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
+def fetch(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
     """As `stored`. Raises StoreError when one is nowhere: it was promoted and never stored, or was forgotten."""
-    found = stored(config, owners)
+    found = stored(store, owners)
     _refuse_missing(owners, found)
     return found
 
 
-def stored(config: Config, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
+def stored(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
     """Payloads by model_id from all directories of `models`: several where the same work was done under several keys.
 
     owners: model_id -> group_key. What is nowhere is left out.
     """
     found: dict[str, list[Signed]] = defaultdict(list)
-    store = FleetStore.of(config)
     for directory in store.directories(tables.MODELS) if owners else ():
         table = delta.opened(directory)
         if table is None:

@@ -137,7 +137,7 @@ def deliver(config: Config, watch: Watch | None = None, *, ends_stream: bool = F
     recorded = backlog.opened(store)
     if config.tracking.mode == "off" or backlog.is_empty(recorded):
         return 0
-    with leases.held(store, [leases.TRACKING]), Server(config, watch or Watch()) as server:
+    with leases.held(store, [leases.TRACKING]), Server(config.tracking, watch or Watch()) as server:
         return _deliver(config, recorded, server, ends_stream=ends_stream)
 
 

@@ -145,7 +145,7 @@ def _register(config: Config, wanted: Registered, folder: Path, recipes: list[st
     store = FleetStore.of(config)
     asked_by = [json.dumps(signature(store).to_dict()), CODE.read_text(encoding="utf-8")]
     digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements, *asked_by]).encode()).hexdigest()
-    with Server(config, Watch()) as server:
+    with Server(config.tracking, Watch()) as server:
         if not take_over:
             _refuse_anothers(server, wanted, identity)
         found = _versions(server, wanted.model, digest)

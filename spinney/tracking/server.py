@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyrate_limiter import Duration, Limiter, Rate
 
-from spinney.core.config import Config
+from spinney.core.config import Tracking
 from spinney.core.errors import StoreError
 
 if TYPE_CHECKING:
@@ -69,17 +69,17 @@ class Watch:
 
 
 class Server:
-    """To be closed: `with Server(config, watch) as server`."""
+    """To be closed: `with Server(config.tracking, watch) as server`."""
 
-    def __init__(self, config: Config, watch: Watch) -> None:
+    def __init__(self, tracking: Tracking, watch: Watch) -> None:
         # Else each run's address is printed on standard output, which is the commands' own.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         # MLflow takes seconds to import and a place in memory: only who delivers pays for it.
         from mlflow import MlflowClient
 
-        self._uri = config.tracking.uri
+        self._uri = tracking.uri
         self._client = MlflowClient(tracking_uri=self._uri)
-        self._pace = Limiter(Rate(config.tracking.calls_per_second, Duration.SECOND))
+        self._pace = Limiter(Rate(tracking.calls_per_second, Duration.SECOND))
         self.watch = watch
 
     def __enter__(self) -> Self:

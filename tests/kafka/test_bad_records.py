@@ -16,6 +16,7 @@ from shop import Sent, Shops
 from schemas import tables
 from spinney.operations.dead_letters.letters import Choice, Letters
 from spinney.operations.dead_letters.replay import Plan, carry_out
+from spinney.storage.layout import FleetStore
 from streaming.app import Application
 from streaming.pending_work import unread
 from streaming.reporting import JsonReporter
@@ -251,7 +252,7 @@ class Story:
     def _replay_after_a_fix(self) -> Plan:
         """The range of `x` was too narrow; who sent the records does not send them again."""
         self.shops.edit(-100.0, 200.0)
-        letters = Letters.opened(self.shops.config, Choice(reasons=("out_of_range",)))
+        letters = Letters.opened(FleetStore.of(self.shops.config), Choice(reasons=("out_of_range",)))
         done = carry_out(self.shops.config, letters)
         if done.count:
             mended = replace(self.bad["event", "above its range"], event_id="bad", key='["north","7"]')

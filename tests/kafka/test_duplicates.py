@@ -84,7 +84,7 @@ class Story:
         topic = f"{self.shops.name}.events"
         client = AdminClient({"bootstrap.servers": self.shops.broker})
         client.delete_topics([topic], operation_timeout=SECONDS_TO_SEND)[topic].result()
-        while topic in kafka.existing_topics(self.shops.config):
+        while topic in kafka.existing_topics(self.shops.config.kafka):
             time.sleep(0.05)
         self.shops.init(partitions=3)
         producer = Producer({"bootstrap.servers": self.shops.broker, "log_level": 0})

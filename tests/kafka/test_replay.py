@@ -29,7 +29,7 @@ Record = tuple[bytes | None, bytes | None]
 def past(tmp_path: Path, broker: str) -> Past:
     text = fleet_toml(tmp_path / "root", kafka=f'bootstrap_servers = "{broker}"')
     made = Past(parse(text.replace('"sales"', f'"sales-{uuid.uuid4().hex[:8]}"'), "fleet.toml", {}))
-    kafka.ensure_topics(made.config, partitions=2)
+    kafka.ensure_topics(made.config.kafka, partitions=2)
     return made
 
 
@@ -43,7 +43,7 @@ def reject(past: Past, offset: int, key: bytes | None, value: bytes | None) -> N
 
 
 def letters(past: Past) -> Letters:
-    return Letters.opened(past.config, Choice())
+    return Letters.opened(FleetStore.of(past.config), Choice())
 
 
 def received(past: Past) -> list[Record]:
@@ -53,7 +53,7 @@ def received(past: Past) -> list[Record]:
 
 def _messages(past: Past) -> Iterator[Any]:
     topic = past.config.kafka.events
-    ends = topic_reading.ends(past.config, [topic])[topic]
+    ends = topic_reading.ends(past.config.kafka, [topic])[topic]
     left = sum(ends.values())
     consumer = Consumer({"bootstrap.servers": past.config.kafka.bootstrap_servers, "group.id": "test", "log_level": 0})
     consumer.assign([TopicPartition(topic, number, 0) for number in ends])
@@ -113,7 +113,7 @@ def test_of_a_replay_that_was_killed_only_what_the_topic_does_not_have_is_sent(
 def test_a_record_that_the_broker_refuses_is_told_and_the_others_are_not_sent_again(past: Past) -> None:
     topic = ConfigResource(ResourceType.TOPIC, past.config.kafka.events)
     topic.add_incremental_config(ConfigEntry("max.message.bytes", "1000", incremental_operation=AlterConfigOpType.SET))
-    client = kafka.admin(past.config)  # kept by name: its futures die with it
+    client = kafka.admin(past.config.kafka)  # kept by name: its futures die with it
     client.incremental_alter_configs([topic])[topic].result()
     # No codec makes these small.
     large = sale(1, f',"note":"{os.urandom(2_000).hex()}"')

@@ -22,6 +22,7 @@ from spinney.operations.interventions import Ask as Asked
 from spinney.operations.interventions import Said, Verb, carry_out
 from spinney.serving.model_cache import ModelCache
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 
 A, B, C, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '{"dept":"1"}'
 ADA = Said("ada", "so")
@@ -67,7 +68,7 @@ def answers(past: Past, as_of: object) -> list[float]:
     asks = [Ask(A), Ask(B)]
     found = routes(asks, champions, lambda key: keys.ancestors(fleet.group, fleet.parents, key))
     wanted = {each.promotion.model_id: (each.owner, each.promotion) for each in found.values() if each.promotion}
-    models, refused = ModelCache().load(wanted, past.config, past.signer)
+    models, refused = ModelCache().load(wanted, FleetStore.of(past.config), past.signer)
     assert refused == set()
     ids = [promotion.model_id if (promotion := found[ask].promotion) else None for ask in asks]
     return [float(each) for each in batch_scoring.answer(pd.DataFrame({"price": [5.0, 5.0]}), ids, models).prediction]

@@ -160,7 +160,7 @@ class Shops:
         from spinney.kafka.client import ensure_topics
         from spinney.storage.signing_key import ensure_key
 
-        ensure_topics(self.config, partitions=partitions)
+        ensure_topics(self.config.kafka, partitions=partitions)
         delta.create_tables(self.config)
         ensure_key(FleetStore.of(self.config), {})
 

@@ -18,7 +18,7 @@ from schemas import messages, tables
 from schemas.contract import Contract
 from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
-from spinney.core.config import Config
+from spinney.core.config import Config, Fleet
 from spinney.core.errors import ContractError, StoreError
 from spinney.core.records.rules import Rules, rules_of
 from spinney.core.records.validation import Judgement, RejectedError, judge, read_message, value_of
@@ -56,7 +56,7 @@ class Rows:
 
 def stored(config: Config, group_key: str) -> Rows:
     """The rows that the fleet's tables hold. Raises StoreError: no tables, or nothing of this group."""
-    _check_key(config, group_key)
+    _check_key(config.fleet, group_key)
     clock = _stored_clock(config)
     fleet = config.fleet
     newest, oldest = clock - fleet.label_delay, clock - config.recipe.window
@@ -102,7 +102,7 @@ def of_file(config: Config, source: Source, group_key: str) -> Rows:
     The clock is the newest event time of the valid rows, whichever group's. Raises ContractError: the group is not in
     the source.
     """
-    _check_key(config, group_key)
+    _check_key(config.fleet, group_key)
     found = _FileRows(config, group_key)
     now = datetime.now(UTC)
     sieve = None
@@ -117,7 +117,7 @@ def of_file(config: Config, source: Source, group_key: str) -> Rows:
             found.add(message, now)
     if sieve is not None:
         found.also(sieve.newest, sieve.others)
-    clock = fleet_wall(config) or found.clock
+    clock = fleet_wall(config.fleet) or found.clock
     if not found.is_there or clock is None:
         known = (
             f"those of {', '.join(sorted(found.others)[:MOST_NAMED])} …" if found.others else "no rows that are valid"
@@ -236,13 +236,13 @@ def _column(values: list[Any], kind: str | None) -> pd.Series[Any]:
     return pd.Series(pd.DatetimeIndex(np.array(naive, dtype="datetime64[us]"), tz="UTC"))
 
 
-def fleet_wall(config: Config) -> datetime | None:
+def fleet_wall(fleet: Fleet) -> datetime | None:
     """Now, where the fleet's clock is the wall's; None where it runs on event time."""
-    return datetime.now(UTC) if config.fleet.clock == "wall" else None
+    return datetime.now(UTC) if fleet.clock == "wall" else None
 
 
-def _check_key(config: Config, group_key: str) -> None:
-    group = config.fleet.group
+def _check_key(fleet: Fleet, group_key: str) -> None:
+    group = fleet.group
     got = "a parent" if keys.is_parent(group_key) else f"{len(keys.decode(group_key))}"
     if got != str(len(group)):
         wanted = f"{len(group)} columns, {', '.join(group)}, as a JSON list" if len(group) > 1 else f"one {group[0]}"
@@ -251,7 +251,7 @@ def _check_key(config: Config, group_key: str) -> None:
 
 def _stored_clock(config: Config) -> datetime:
     """Now, by the fleet's clock: the wall's, or the greatest event time stored, as the weekly batch has it."""
-    if (wall := fleet_wall(config)) is not None:
+    if (wall := fleet_wall(config.fleet)) is not None:
         return wall
     newest = None
     for batch in _dataset(FleetStore.of(config), tables.EVENTS).to_batches(columns=["event_time"]):

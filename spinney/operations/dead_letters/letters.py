@@ -14,7 +14,6 @@ import pyarrow.dataset as ds
 from deltalake import DeltaTable
 
 from schemas.tables import DEAD_LETTERS
-from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
@@ -61,13 +60,9 @@ class Letters:
     choice: Choice
 
     @classmethod
-    def opened(cls, config: Config, choice: Choice) -> Letters:
+    def opened(cls, store: FleetStore, choice: Choice) -> Letters:
         """Raises StoreError when the table was never made."""
-        place = FleetStore.of(config).directory(DEAD_LETTERS)
-        table = delta.opened(place)
-        if table is None:
-            raise delta.not_made(place)
-        return cls(table, choice)
+        return cls(delta.existing(store.directory(DEAD_LETTERS)), choice)
 
     @cached_property
     def _dataset(self) -> ds.Dataset:

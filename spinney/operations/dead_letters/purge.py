@@ -18,7 +18,6 @@ from typing import Any
 
 from schemas.vocabulary import QueryName
 from spinney.core import timestamps
-from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.operations.dead_letters.letters import IDENTITY, Choice, Letters
 from spinney.storage import atomic_files, leases
@@ -27,7 +26,7 @@ from spinney.storage.layout import FleetStore
 LOOK_SECONDS = 0.2
 
 
-def purge(config: Config, choice: Choice, wait_seconds: float = 60.0) -> int:
+def purge(store: FleetStore, choice: Choice, wait_seconds: float = 60.0) -> int:
     """Forget the chosen dead letters that there are now; return how many. `spinney tidy` removes their files, a week
     later.
 
@@ -35,22 +34,21 @@ def purge(config: Config, choice: Choice, wait_seconds: float = 60.0) -> int:
     """
     asked_at = datetime.now(UTC)
     choice = replace(choice, before=min(choice.before or asked_at, asked_at))
-    request = _ask(config, choice, asked_at + timedelta(seconds=wait_seconds))
+    request = _ask(store, choice, asked_at + timedelta(seconds=wait_seconds))
     try:
-        return _answered(config, choice, request, wait_seconds)
+        return _answered(store, choice, request, wait_seconds)
     finally:
-        _withdraw(FleetStore.of(config), request)  # however this ends: nobody waits for the answer any more
+        _withdraw(store, request)  # however this ends: nobody waits for the answer any more
 
 
-def _answered(config: Config, choice: Choice, request: str, wait_seconds: float) -> int:
+def _answered(store: FleetStore, choice: Choice, request: str, wait_seconds: float) -> int:
     until = time.monotonic() + wait_seconds
-    store = FleetStore.of(config)
     while True:
         try:
             with leases.held(store, [QueryName.INGEST]):
                 answer: dict[str, Any] | None = _read(_place(store, "served"))
                 if answer is None or answer["id"] != request:
-                    answer = _carried_out(config, choice, request)
+                    answer = _carried_out(store, choice, request)
         except Busy as error:
             answer = _read(_place(store, "served"))
             if time.monotonic() >= until and (answer is None or answer["id"] != request):
@@ -62,27 +60,26 @@ def _answered(config: Config, choice: Choice, request: str, wait_seconds: float)
         time.sleep(LOOK_SECONDS)
 
 
-def serve(config: Config, writing: threading.Lock) -> None:
+def serve(store: FleetStore, writing: threading.Lock) -> None:
     """Carry out a request, if there is one whose deadline is still to come.
 
     Only for who holds the lease of `ingest`. writing: held for the commit.
     """
-    store = FleetStore.of(config)
     said = _read(_place(store, "request"))
     if said is None:
         return
     if datetime.now(UTC) <= datetime.fromisoformat(said["until"]):
         with writing:
-            answer = _carried_out(config, _choice(said["choice"]), said["id"])
+            answer = _carried_out(store, _choice(said["choice"]), said["id"])
         atomic_files.replace(_place(store, "served"), json.dumps(answer).encode())
     _withdraw(store, said["id"])
 
 
-def _carried_out(config: Config, choice: Choice, request: str) -> dict[str, Any]:
+def _carried_out(store: FleetStore, choice: Choice, request: str) -> dict[str, Any]:
     """The answer to a request."""
     answer: dict[str, Any] = {"id": request, "forgotten": 0, "error": None}
     try:
-        answer["forgotten"] = _forget(config, choice)
+        answer["forgotten"] = _forget(store, choice)
     except Exception as error:  # told to whoever asked; a stream goes on
         answer["error"] = str(error)
     return answer
@@ -93,8 +90,8 @@ def count(letters: Letters) -> int:
     return sum(rows.num_rows for rows in letters.batches(IDENTITY[:1]))
 
 
-def _forget(config: Config, choice: Choice) -> int:
-    letters = Letters.opened(config, choice)
+def _forget(store: FleetStore, choice: Choice) -> int:
+    letters = Letters.opened(store, choice)
     rows = count(letters)
     if rows:
         letters.table.delete(" AND ".join(_conditions(choice)) or None)
@@ -117,16 +114,14 @@ def _texts(values: Sequence[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
-def _ask(config: Config, choice: Choice, until: datetime) -> str:
+def _ask(store: FleetStore, choice: Choice, until: datetime) -> str:
     """Write the request. Returns its id. Of two that ask at once, the later one's request stands.
 
     until: it is not carried out after this time, should the one who asks be killed before it is withdrawn.
     """
     made = uuid.uuid4().hex
     said = {"id": made, "until": until, "choice": asdict(choice)}
-    atomic_files.replace(
-        _place(FleetStore.of(config), "request"), json.dumps(said, default=datetime.isoformat).encode()
-    )
+    atomic_files.replace(_place(store, "request"), json.dumps(said, default=datetime.isoformat).encode())
     return made
 
 

@@ -111,7 +111,7 @@ def carry_out(config: Config, letters: Letters) -> Plan:
         settle(config)
         found = plan(config, letters)
         if found.count:
-            replay = Replay(uuid.uuid4().hex, found.rows, ends(config, set(found.rows["topic"].to_pylist())))
+            replay = Replay(uuid.uuid4().hex, found.rows, ends(config.kafka, set(found.rows["topic"].to_pylist())))
             ledger.begin(store, replay)
             _send(config, letters, replay)
             ledger.end(store, replay, range(found.count))
@@ -142,16 +142,16 @@ def settle(config: Config) -> None:
     store = FleetStore.of(config)
     for replay in ledger.unfinished(store):
         own = f"{replay.replay_id}/"
-        texts = (text for text in headers_since(config, replay.beginnings, HEADER) if text.startswith(own))
+        texts = (text for text in headers_since(config.kafka, replay.beginnings, HEADER) if text.startswith(own))
         arrived = {int(text.removeprefix(own)) for text in texts}
-        lost = lost_since(config, replay.beginnings)  # after reading: retention may remove records meanwhile
+        lost = lost_since(config.kafka, replay.beginnings)  # after reading: retention may remove records meanwhile
         arrived |= {at for at, topic in enumerate(replay.rows["topic"].to_pylist()) if topic in lost}
         ledger.end(store, replay, arrived)
 
 
 def _send(config: Config, letters: Letters, replay: Replay) -> None:
     # The broker refuses batches whole: one record that is too large for the topic would take others with it.
-    producer = client.producer(config, {"batch.num.messages": 1})
+    producer = client.producer(config.kafka, {"batch.num.messages": 1})
     numbers = {text: at for at, text in enumerate(identities(replay.rows).to_pylist())}
     refused: list[str] = []
 

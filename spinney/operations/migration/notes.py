@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from spinney.core.config import Config
+from spinney.core.config import Fleet
 from spinney.core.migration import Change, Kind, likely_renames
 
 MIB = 1024**2
 
 
-def notes(config: Config, found: Sequence[Change], rewritten: int) -> Iterator[str]:
+def notes(fleet: Fleet, found: Sequence[Change], rewritten: int) -> Iterator[str]:
     """rewritten: bytes of the files that are written again; 0 for none."""
     for each in found:
-        yield _of_column(config, each)
+        yield _of_column(fleet, each)
     for old, new in likely_renames(list(found)):
         yield (
             f"{old} is dropped and {new} added, both of one type: if it is one column under another name, use "
             f"--rename {old}={new}, and its values stay"
         )
-    mine = [each for each in found if {each.name, each.old_name} & set(config.fleet.features)]
+    mine = [each for each in found if {each.name, each.old_name} & set(fleet.features)]
     if any(each.kind != Kind.DROPPED for each in mine):
         yield (
             f"the recipe changes with {', '.join(each.name for each in mine)}: a group is fitted by it when it next "
@@ -34,8 +34,8 @@ def notes(config: Config, found: Sequence[Change], rewritten: int) -> Iterator[s
         yield "versions of the fleet that were registered before answer as before; register again for the new columns"
 
 
-def _of_column(config: Config, change: Change) -> str:
-    field = config.fleet.fields.get(change.name, change.name)
+def _of_column(fleet: Fleet, change: Change) -> str:
+    field = fleet.fields.get(change.name, change.name)
     if change.kind == Kind.ADDED and change.returns:
         return f"{change.name}: was dropped before; its values of then are there again, and it is read from {field}"
     if change.kind == Kind.ADDED:

@@ -100,7 +100,7 @@ def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
     return Plan(
         changes=tuple(found),
         tables=(TableChange(tables.EVENTS.name, rows, len(files), size, _what(change, differs=bool(found))),),
-        notes=tuple(notes(config, found, size if change.rewrites else 0)),
+        notes=tuple(notes(config.fleet, found, size if change.rewrites else 0)),
         obstacles=tuple(readiness.obstacles(store)) if found else (),
         migration=migration,
         alteration=change,

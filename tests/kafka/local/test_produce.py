@@ -65,7 +65,7 @@ def records(config: Config, topic: str, count: int) -> list[Message]:
     consumer = Consumer(
         {"bootstrap.servers": config.kafka.bootstrap_servers, "group.id": uuid4().hex, "enable.auto.commit": False}
     )
-    partitions = range(kafka.existing_topics(config)[topic])
+    partitions = range(kafka.existing_topics(config.kafka)[topic])
     consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
     found = consumer.consume(count + 1, timeout=3)
     consumer.close()
@@ -74,30 +74,30 @@ def records(config: Config, topic: str, count: int) -> list[Message]:
 
 def test_topics_are_made_once_and_left_alone_after(config: Config) -> None:
     events, outcomes = config.kafka.events, config.kafka.outcomes
-    assert kafka.ensure_topics(config, partitions=3) == {events: True, outcomes: True}
-    assert kafka.ensure_topics(config, partitions=5) == {events: False, outcomes: False}
-    assert kafka.existing_topics(config)[events] == 3
+    assert kafka.ensure_topics(config.kafka, partitions=3) == {events: True, outcomes: True}
+    assert kafka.ensure_topics(config.kafka, partitions=5) == {events: False, outcomes: False}
+    assert kafka.existing_topics(config.kafka)[events] == 3
 
 
 def test_a_topic_keeps_its_records_as_long_as_asked(config: Config) -> None:
-    kafka.ensure_topics(config, retention_ms=60_000)
-    assert kafka.retention_ms(config, config.kafka.events) == 60_000
+    kafka.ensure_topics(config.kafka, retention_ms=60_000)
+    assert kafka.retention_ms(config.kafka, config.kafka.events) == 60_000
 
 
 def make(config: Config, topic: str, **settings: str) -> None:
-    client = kafka.admin(config)  # kept by name: its futures die with it
+    client = kafka.admin(config.kafka)  # kept by name: its futures die with it
     dotted = {name.replace("_", "."): value for name, value in settings.items()}
     client.create_topics([NewTopic(topic, 1, 1, config=dotted)], operation_timeout=30)[topic].result()
-    while not isinstance(described(config, [topic])[topic], Topic):
+    while not isinstance(described(config.kafka, [topic])[topic], Topic):
         time.sleep(0.05)
 
 
 def test_a_topic_made_here_takes_no_record_dated_years_ahead_whatever_the_broker_would(config: Config) -> None:
-    kafka.ensure_topics(config)
-    assert kafka.topic_settings(config, config.kafka.events)["message.timestamp.after.max.ms"] == "3600000"
+    kafka.ensure_topics(config.kafka)
+    assert kafka.topic_settings(config.kafka, config.kafka.events)["message.timestamp.after.max.ms"] == "3600000"
     ahead = round((datetime.now(UTC) + timedelta(hours=2)).timestamp() * 1000)
     answers: list[Any] = []
-    client = kafka.producer(config)
+    client = kafka.producer(config.kafka)
     client.produce(config.kafka.events, b"{}", timestamp=ahead, on_delivery=lambda error, _: answers.append(error))
     client.flush(30)
     assert [error.name() for error in answers] == ["INVALID_TIMESTAMP"]
@@ -115,7 +115,7 @@ def test_a_topic_that_takes_records_dated_years_ahead_is_a_finding(config: Confi
 
 
 def test_every_row_arrives_once_keyed_by_its_group(config: Config, tmp_path: Path) -> None:
-    kafka.ensure_topics(config)
+    kafka.ensure_topics(config.kafka)
     shown: list[tuple[int, bool]] = []
 
     def show(sent: Sent) -> None:
@@ -133,7 +133,7 @@ def test_every_row_arrives_once_keyed_by_its_group(config: Config, tmp_path: Pat
 
 
 def test_by_event_time_records_carry_it_and_come_at_its_distances(config: Config, tmp_path: Path) -> None:
-    kafka.ensure_topics(config, partitions=1, retention_ms=-1)
+    kafka.ensure_topics(config.kafka, partitions=1, retention_ms=-1)
     sent = send_file(config, lines(tmp_path, 5), config.kafka.events, Pace(by_event_time=True, speed=36_000.0))
     assert sent.acknowledged == 5
     assert sent.seconds >= 0.4  # four hours, ten hours a second
@@ -142,12 +142,12 @@ def test_by_event_time_records_carry_it_and_come_at_its_distances(config: Config
 
 
 def test_a_rate_is_kept(config: Config, tmp_path: Path) -> None:
-    kafka.ensure_topics(config)
+    kafka.ensure_topics(config.kafka)
     assert send_file(config, lines(tmp_path, 11), config.kafka.events, Pace(rate=20.0)).seconds >= 0.5
 
 
 def test_a_topic_that_would_delete_records_that_old_is_refused(config: Config, tmp_path: Path) -> None:
-    kafka.ensure_topics(config, retention_ms=7 * 86_400_000)
+    kafka.ensure_topics(config.kafka, retention_ms=7 * 86_400_000)
     with pytest.raises(SetupError, match="--retention-ms -1"):
         send_file(config, lines(tmp_path, 1), config.kafka.events, Pace(by_event_time=True))
 
@@ -158,7 +158,7 @@ def test_a_topic_that_is_not_there_is_refused(config: Config, tmp_path: Path) ->
 
 
 def test_a_row_that_is_not_valid_is_not_sent_and_the_others_are(config: Config, tmp_path: Path) -> None:
-    kafka.ensure_topics(config)
+    kafka.ensure_topics(config.kafka)
     file = lines(tmp_path, 3)
     file.write_text(f'{file.read_text()}\n{{"id": "x"}}\n{{"shop": "a", "price": Infinity}}\n')
     sent = send_file(config, file, config.kafka.events)
@@ -167,7 +167,7 @@ def test_a_row_that_is_not_valid_is_not_sent_and_the_others_are(config: Config, 
 
 
 def test_a_record_too_large_is_not_sent_and_the_others_are(config: Config, tmp_path: Path) -> None:
-    kafka.ensure_topics(config)
+    kafka.ensure_topics(config.kafka)
     file = lines(tmp_path, 1)
     file.write_text(f"{file.read_text()}\n{json.dumps({'shop': 'a', 'note': 'x' * 2_000_000})}\n")
     sent = send_file(config, file, config.kafka.events)
@@ -176,7 +176,7 @@ def test_a_record_too_large_is_not_sent_and_the_others_are(config: Config, tmp_p
 
 def test_the_command_ends_with_1_when_a_row_was_not_sent_and_says_which(config: Config, tmp_path: Path) -> None:
     (tmp_path / "fleet.toml").write_text(config.text)
-    kafka.ensure_topics(config)
+    kafka.ensure_topics(config.kafka)
     file = lines(tmp_path, 2, sold=1, observed_at="2024-05-01")
     words = ["produce", str(file), "--config", str(tmp_path / "fleet.toml"), "--topic", "outcomes"]
     done = CliRunner().invoke(main, words)
@@ -192,7 +192,7 @@ def test_check_sees_the_broker_and_misses_the_topics(config: Config) -> None:
     assert checks.kafka(config).state == "ok"
     (missing,) = checks.topics(config)
     assert (missing.state, missing.remedy) == ("finding", "Make them: spinney init")
-    kafka.ensure_topics(config)
+    kafka.ensure_topics(config.kafka)
     assert [found.state for found in checks.topics(config)] == ["ok"]
 
 
@@ -211,7 +211,7 @@ def test_check_finds_what_a_topic_would_lose(config: Config) -> None:
 def test_a_broker_that_is_not_there_is_busy() -> None:
     config = parse(CONFIG.replace("SERVERS", "127.0.0.1:1"), "fleet.toml", {})
     with pytest.raises(Busy, match="expected a broker"):
-        kafka.existing_topics(config, seconds=1)
+        kafka.existing_topics(config.kafka, seconds=1)
 
 
 def test_an_option_that_the_client_does_not_know_is_a_wrong_configuration() -> None:
@@ -219,4 +219,4 @@ def test_an_option_that_the_client_does_not_know_is_a_wrong_configuration() -> N
         "[storage]", 'options = { "max.poll.cats" = "1" }\n[storage]'
     )
     with pytest.raises(ConfigError, match=r"kafka\.options"):
-        kafka.producer(parse(text, "fleet.toml", {}))
+        kafka.producer(parse(text, "fleet.toml", {}).kafka)

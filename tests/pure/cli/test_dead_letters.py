@@ -357,7 +357,7 @@ def test_a_running_stream_forgets_what_it_is_asked_to_holding_off_its_batches(
 def test_what_a_running_stream_cannot_forget_is_told(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     put(past, letter(0))
     monkeypatch.setattr(purge, "_forget", lambda config, choice: 1 / 0)
-    with running(past, monkeypatch, lambda: purge.serve(past.config, threading.Lock())):
+    with running(past, monkeypatch, lambda: purge.serve(FleetStore.of(past.config), threading.Lock())):
         done = run("purge", "--older-than", "1d", "--yes")
     assert (done.exit_code, done.stderr) == (
         1,
@@ -370,8 +370,8 @@ def test_a_stream_that_does_not_answer_is_not_waited_for_for_ever_nor_asked_any_
 ) -> None:
     put(past, letter(0))
     with running(past, monkeypatch, lambda: None), pytest.raises(Busy, match="did not answer within 0 s"):
-        purge.purge(past.config, Choice(reasons=("wrong_type",)), wait_seconds=0.0)
-    purge.serve(past.config, threading.Lock())
+        purge.purge(FleetStore.of(past.config), Choice(reasons=("wrong_type",)), wait_seconds=0.0)
+    purge.serve(FleetStore.of(past.config), threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
 
 
@@ -384,8 +384,8 @@ def test_a_purge_that_is_interrupted_is_not_carried_out_later(past: Past, monkey
     with running(past, monkeypatch, lambda: None), monkeypatch.context() as patched:
         patched.setattr(time, "sleep", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            purge.purge(past.config, Choice(reasons=("wrong_type",)))
-    purge.serve(past.config, threading.Lock())
+            purge.purge(FleetStore.of(past.config), Choice(reasons=("wrong_type",)))
+    purge.serve(FleetStore.of(past.config), threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
 
 
@@ -395,8 +395,8 @@ def test_the_request_of_a_purge_that_was_killed_ends_with_its_deadline(
     put(past, letter(0))
     monkeypatch.setattr(purge, "_withdraw", lambda config, request: None)
     with running(past, monkeypatch, lambda: None), pytest.raises(Busy):
-        purge.purge(past.config, Choice(reasons=("wrong_type",)), wait_seconds=0.0)
-    purge.serve(past.config, threading.Lock())
+        purge.purge(FleetStore.of(past.config), Choice(reasons=("wrong_type",)), wait_seconds=0.0)
+    purge.serve(FleetStore.of(past.config), threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
 
 
@@ -405,10 +405,10 @@ def test_what_is_rejected_after_a_purge_was_asked_for_stays(past: Past, monkeypa
 
     def serves() -> None:
         put(past, letter(1, ingested_at=datetime.now(UTC) + timedelta(seconds=1)))
-        purge.serve(past.config, threading.Lock())
+        purge.serve(FleetStore.of(past.config), threading.Lock())
 
     with running(past, monkeypatch, serves):
-        assert purge.purge(past.config, Choice(reasons=("wrong_type",))) == 1
+        assert purge.purge(FleetStore.of(past.config), Choice(reasons=("wrong_type",))) == 1
     assert sum(kind["count"] for kind in listed()) == 1
 
 
@@ -420,9 +420,9 @@ def test_who_holds_the_lease_forgets_what_was_chosen_though_another_request_took
 
     def overtaken(*args: Any) -> str:
         mine = ask(*args)
-        ask(past.config, Choice(fields=("sold",)), datetime.now(UTC) + timedelta(hours=1))
+        ask(FleetStore.of(past.config), Choice(fields=("sold",)), datetime.now(UTC) + timedelta(hours=1))
         return mine
 
     monkeypatch.setattr(purge, "_ask", overtaken)
-    assert purge.purge(past.config, Choice(fields=("price",))) == 1
+    assert purge.purge(FleetStore.of(past.config), Choice(fields=("price",))) == 1
     assert [kind["field"] for kind in listed()] == ["sold"]

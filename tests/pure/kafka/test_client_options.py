@@ -92,13 +92,13 @@ def test_what_has_one_name_in_both_goes_through() -> None:
 
 def test_a_producer_waits_for_all_replicas_and_doubles_nothing() -> None:
     config = parse(MINIMAL, "fleet.toml", {})
-    assert client_settings(config) == {"bootstrap.servers": "one:1,two:2"}
-    settings = producer_settings(config)
+    assert client_settings(config.kafka) == {"bootstrap.servers": "one:1,two:2"}
+    settings = producer_settings(config.kafka)
     assert (settings["acks"], settings["enable.idempotence"]) == ("all", True)
 
 
 def test_a_producer_takes_the_largest_record_that_is_valid() -> None:
-    client = producer(parse(MINIMAL, "fleet.toml", {}), {"test.mock.num.brokers": 1})
+    client = producer(parse(MINIMAL, "fleet.toml", {}).kafka, {"test.mock.num.brokers": 1})
     client.produce("sales", bytes(MAX_RECORD_BYTES), "x" * 10_000)
     assert client.flush(30) == 0
 
@@ -122,7 +122,7 @@ def test_a_key_goes_to_the_partition_that_javas_clients_choose() -> None:
         partitions[message.key().decode()] = message.partition()
 
     # librdkafka's own stand-in for a broker, in this process; a topic has four partitions there.
-    client = producer(parse(MINIMAL, "fleet.toml", {}), {"test.mock.num.brokers": 1})
+    client = producer(parse(MINIMAL, "fleet.toml", {}).kafka, {"test.mock.num.brokers": 1})
     for key in MURMUR2:
         client.produce("sales", b"{}", key, on_delivery=acknowledged)
     assert client.flush(30) == 0

@@ -59,7 +59,7 @@ def made(configured, monkeypatch) -> Callable[..., tuple[Publisher, list[Client]
             return clients[-1]
 
         monkeypatch.setattr(kafka, "producer", producer)
-        return Publisher(configured(), "answers"), clients
+        return Publisher(configured().kafka, "answers"), clients
 
     return make
 

@@ -44,7 +44,7 @@ def found(settings: dict[str, str] | None = None, **topics: Any) -> list[tuple[s
     """The problems where the events topic has `settings` in place of sound ones. topics: descriptions of others."""
     described = {name: topics.get(name, Topic(name, "an id", 2, ALL)) for name in ("sales", "till", "answers")}
     said = {"sales": SOUND | (settings or {}), "till": SOUND}
-    return [tuple(each) for each in problems(configured(), described, said.__getitem__)]
+    return [tuple(each) for each in problems(configured().kafka, described, said.__getitem__)]
 
 
 def test_topics_that_keep_their_records_and_may_be_used_have_no_problem() -> None:
@@ -93,14 +93,16 @@ def test_a_compacted_topic_is_told_once_whatever_its_unused_retention() -> None:
 def test_a_broker_before_3_6_has_no_limit_on_the_future() -> None:
     old = {name: value for name, value in SOUND.items() if name != "message.timestamp.after.max.ms"}
     topics = {"sales": Topic("sales", "an id", 2, ALL)}
-    ((text, _),) = problems(configured(), topics, lambda _: old)
+    ((text, _),) = problems(configured().kafka, topics, lambda _: old)
     assert text.startswith("one wrong clock")
 
 
 def test_a_topic_is_kept_as_long_as_the_longest_of_a_day_duplicates_and_labels() -> None:
-    assert needed_retention(configured()).days == 2
-    assert needed_retention(configured(CONFIG.replace('outcomes = "till"\n', ""))).days == 1
-    assert needed_retention(configured(CONFIG.replace("[storage]", 'duplicates_within = "9d"\n[storage]'))).days == 9
+    assert needed_retention(configured().kafka).days == 2
+    assert needed_retention(configured(CONFIG.replace('outcomes = "till"\n', "")).kafka).days == 1
+    assert (
+        needed_retention(configured(CONFIG.replace("[storage]", 'duplicates_within = "9d"\n[storage]')).kafka).days == 9
+    )
 
 
 def test_topics_that_are_missing_or_hidden_are_told_apart() -> None:

@@ -62,7 +62,9 @@ def test_a_promotion_by_hand_is_a_row_with_name_reason_a_new_epoch_and_what_the_
 def test_a_small_model_is_carried_and_verifies_and_a_large_one_is_left_in_models(past, monkeypatch) -> None:
     decide(past, Verb.PROMOTE, (A,), past.first[A])
     row = past.decided()[0]
-    loaded, refused = ModelCache().load({row["model_id"]: (A, Promotion.of_row(row))}, past.config, past.signer)
+    loaded, refused = ModelCache().load(
+        {row["model_id"]: (A, Promotion.of_row(row))}, FleetStore.of(past.config), past.signer
+    )
     assert (list(loaded), refused) == ([past.first[A]], set())
     monkeypatch.setattr("spinney.operations.interventions.CARRIED_BYTES", 10)
     decide(past, Verb.PROMOTE, (A,), past.second[A], now=5)

@@ -171,7 +171,10 @@ def test_an_old_keys_model_loads_while_that_key_is_listed_and_is_refused_after_i
     loaded, refused = ModelCache().load(wanted, config, both)
     assert (set(loaded), refused) == ({row["model_id"]}, set())
     monkeypatch.setattr(codec, "load", lambda *_, **__: pytest.fail("parsed"))
-    assert ModelCache().load(wanted, config, signer(FleetStore.of(config), today)) == ({}, {row["model_id"]})
+    assert ModelCache().load(wanted, FleetStore.of(config), signer(FleetStore.of(config), today)) == (
+        {},
+        {row["model_id"]},
+    )
 
 
 @pytest.mark.parametrize("first", [A, B])

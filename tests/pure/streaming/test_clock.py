@@ -97,8 +97,8 @@ def test_a_short_memory_tolerates_only_short_leaps(
     duplicates_within: str, label_horizon: str, behind: timedelta, tolerated: timedelta
 ) -> None:
     config = configured(duplicates_within, label_horizon)
-    assert watermark_delay(config) == behind
-    assert tolerance(config) == tolerated
+    assert watermark_delay(config.kafka) == behind
+    assert tolerance(config.kafka) == tolerated
 
 
 def test_an_interval_is_whole_milliseconds() -> None:

@@ -86,7 +86,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
         topics, "required", lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names}
     )
     monkeypatch.setattr(topics, "extent", lambda config, topic: Extent({}, made.ends[topic.name]))
-    topic_ids.ensure_same(past.config, topics.required(past.config, ["sales", "till"]))
+    topic_ids.ensure_same(past.config, topics.required(past.config.kafka, ["sales", "till"]))
     made.drained()
     return made
 
