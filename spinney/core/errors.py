@@ -10,6 +10,7 @@ SpinneyError
  ├─ StoreError        a table, topic or tracking server
  │   ├─ Busy            transient: try again
  │   └─ Corrupt         terminal: a person has to look
+ │       └─ UnknownFormat  a later version of Spinney wrote it
  └─ SetupError        the machine: Java, jars, ports, disk, network
 
 Messages read: what, which group, topic, table or key; expected; got; do this.
@@ -155,6 +156,10 @@ class Busy(StoreError):
 
 class Corrupt(StoreError):
     """Terminal: what is stored is not what was written, or its signature does not hold. Never retried."""
+
+
+class UnknownFormat(Corrupt):
+    """What is stored has a format that this version of Spinney does not read. Never overwritten."""
 
 
 class SetupError(SpinneyError):

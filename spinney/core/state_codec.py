@@ -1,19 +1,56 @@
 """State as bytes: Arrow tables in one binary column.
 
 Array and map fields in a state schema break on later Spark versions, so a state is scalars and one blob whose first
-byte is its format.
+byte is the version of its format. A checkpoint outlives an update of Spinney, so the versions before are read too.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from spinney.core.errors import Corrupt
+from spinney.core.stored_formats import FIRST, StoredFormat
 
-REMEDY = "Start from a new checkpoint"
+REMEDY = "Restore the fleet's root from a backup, or start the fleet anew under another storage.root"
+
+Body = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class StateCodec:
+    """A state's bytes: one byte with the version of its format, then the body.
+
+    upgrades: version -> function from a body of that version to one of the next. There is one for each version before
+    the present one.
+    """
+
+    format: StoredFormat
+    upgrades: Mapping[int, Callable[[Body], Body]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        missing = [number for number in range(FIRST, self.format.version) if number not in self.upgrades]
+        if missing:
+            raise ValueError(f"{self.format.name}: expected a function that upgrades each of the versions {missing}")
+
+    def pack(self, body: bytes) -> bytes:
+        """Return the bytes to store."""
+        return bytes([self.format.version]) + body
+
+    def unpack(self, blob: Body) -> memoryview:
+        """Return the body as the present version has it, without a copy unless it is upgraded.
+
+        Raises UnknownFormat for a version that is not read here, Corrupt for no bytes at all.
+        """
+        if not len(blob):
+            raise Corrupt(f"{self.format.name}: expected a format; got no bytes. {REMEDY}")
+        body: Body = memoryview(blob)[1:]
+        for version in range(self.format.check(blob[0], self.format.name), self.format.version):
+            body = self.upgrades[version](body)
+        return memoryview(body)
 
 
 def ipc_bytes(batch: pa.RecordBatch) -> bytes:
@@ -34,14 +71,6 @@ def ipc_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
         got = ", ".join(f"{field.name} {field.type}" for field in batch.schema)
         raise Corrupt(f"state: expected columns {', '.join(schema.names)}; got {got}. {REMEDY}")
     return batch
-
-
-def unformatted(blob: bytes | memoryview, expected: bytes, what: str) -> memoryview:
-    """The blob without its format byte. Raises Corrupt when it is another one."""
-    got = bytes(blob[:1])
-    if got != expected:
-        raise Corrupt(f"state of {what}: expected format {expected!r}; got {got!r}. {REMEDY}")
-    return memoryview(blob)[1:]
 
 
 def join(sections: Sequence[bytes]) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.stored_formats import KEY, TOPICS
 from spinney.kafka import client
 from spinney.kafka.topics import Absence, Topic, extent, required
 from spinney.storage import atomic_files, charter, checkpoints, leases
@@ -36,7 +37,13 @@ class Acceptance(StrEnum):
 def known(store: FleetStore) -> dict[str, str]:
     """Return topic -> id, of those that were read before."""
     file = _file(store)
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    if not file.exists():
+        return {}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(content.get(KEY), int):  # the first version was the ids alone; a topic may be named as the key is
+        return dict(content)
+    TOPICS.check_object(content, file)
+    return dict(content["topics"])
 
 
 def made_again(config: Config, found: Mapping[str, Topic | Absence]) -> list[Topic]:
@@ -124,7 +131,7 @@ def _remember(store: FleetStore, topics: Mapping[str, Topic]) -> None:
     before = known(store)
     now = before | {name: topic.id for name, topic in topics.items() if topic.id is not None}
     if now != before:
-        atomic_files.replace(_file(store), json.dumps(now, indent=1).encode())
+        atomic_files.replace(_file(store), json.dumps({KEY: TOPICS.version, "topics": now}, indent=1).encode())
 
 
 def _file(store: FleetStore) -> Path:

@@ -34,6 +34,7 @@ from schemas.vocabulary import Staleness
 from spinney.core.champions.champion import PEOPLE
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
+from spinney.core.stored_formats import KEY, REQUEST
 from spinney.operations import clustering
 from spinney.operations.clustering import Merge
 from spinney.operations.expired_rows import DATES, expired_rows, newest_batch
@@ -237,28 +238,28 @@ class Served:
 def ask(store: FleetStore) -> str:
     """Ask whoever runs a query to tidy its directories. Returns the request's id."""
     made = uuid.uuid4().hex
-    atomic_files.replace(_place(store) / "request", json.dumps({"id": made}).encode())
+    atomic_files.replace(_place(store) / "request", json.dumps({KEY: REQUEST.version, "id": made}).encode())
     return made
 
 
 def requested(store: FleetStore, name: str) -> str | None:
     """The id of a request that this query has not served yet."""
-    try:
-        made = str(json.loads((_place(store) / "request").read_text())["id"])
-    except OSError:
+    content = _read(_place(store) / "request")
+    if content is None:
         return None
+    made = str(content["id"])
     answer = served(store, name)
     return None if answer is not None and answer.request == made else made
 
 
 def serve(store: FleetStore, name: str, answer: Served) -> None:
-    atomic_files.replace(_place(store) / f"{name}.served", json.dumps(asdict(answer)).encode())
+    content = {KEY: REQUEST.version, **asdict(answer)}
+    atomic_files.replace(_place(store) / f"{name}.served", json.dumps(content).encode())
 
 
-def served(store: FleetStore, name: str) -> Served | None:
-    try:
-        said = json.loads((_place(store) / f"{name}.served").read_text())
-    except OSError:
+def served(store: Config, name: str) -> Served | None:
+    said = _read(_place(store) / f"{name}.served")
+    if said is None:
         return None
     return Served(said["request"], tuple(Survey(**each) for each in said["done"]), said["error"])
 
@@ -278,6 +279,16 @@ def serve_here(config: Config, name: str, request: str) -> bool:
 def names(store: FleetStore) -> Iterable[str]:
     """The leases that there are directories of."""
     return dict.fromkeys(owner(each) for each in store.every_directory())
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """The request or answer; None where there is none. Raises UnknownFormat."""
+    try:
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
+    except OSError:
+        return None
+    REQUEST.check_object(content, file)
+    return content
 
 
 def _place(store: FleetStore) -> Path:

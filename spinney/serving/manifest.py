@@ -29,6 +29,7 @@ from spinney.core.config.without_secrets import without_secrets
 from spinney.core.errors import Corrupt, SetupError, StoreError
 from spinney.core.migration import Former
 from spinney.core.models.signing import Claim, Signer
+from spinney.core.stored_formats import MANIFEST
 from spinney.serving import model_cache
 from spinney.serving.answers import answer_frame
 from spinney.serving.model_cache import Signed
@@ -102,7 +103,8 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
     answering = {key: mine for key, mine in sorted(champions.histories.items()) if champion(mine)}
     count = refused = 0
     plain = [name for name in _SCHEMA.names if name not in {"payload", "signature"}]
-    with pq.ParquetWriter(folder / CHAMPIONS, _SCHEMA, compression="zstd", write_statistics=plain) as file:
+    schema = _SCHEMA.with_metadata(MANIFEST.metadata)
+    with pq.ParquetWriter(folder / CHAMPIONS, schema, compression="zstd", write_statistics=plain) as file:
         for rows in _parts(_groups(store, answering, signer)):
             count += sum(row["payload"] is not None for row in rows)
             first = [row for row in rows if row["rank"] == 0]
@@ -127,9 +129,10 @@ class Manifest:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._file = pq.ParquetFile(folder / CHAMPIONS, memory_map=True, pre_buffer=False)
+        MANIFEST.check_metadata(self._file.schema_arrow.metadata, folder)
         self.config = parse((folder / CONFIG).read_text(encoding="utf-8"), str(folder / CONFIG), {})
         self._former = _former(folder / FORMER)
-        self._file = pq.ParquetFile(folder / CHAMPIONS, memory_map=True, pre_buffer=False)
         if not self._file.schema_arrow.equals(_SCHEMA):
             raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as spinney writes it; got other columns")
         ends = [self._file.metadata.row_group(at).num_rows for at in range(self._file.num_row_groups)]

@@ -22,6 +22,7 @@ from spinney.core.migration import Former, Migration, advice, basis_before, form
 from spinney.core.migration import retired as retired_by
 from spinney.core.migration.config_changes import lasting
 from spinney.core.records.rules import Basis, basis_of
+from spinney.core.stored_formats import CHARTER, KEY
 from spinney.storage import atomic_files, checkpoints, leases
 from spinney.storage.layout import FleetStore
 
@@ -255,6 +256,7 @@ def _file(store: FleetStore) -> Path:
 
 def _read(store: FleetStore) -> Charter:
     said = json.loads(_file(store).read_text(encoding="utf-8"))
+    CHARTER.check_object(said, _file(store))
     editions = tuple(Edition(_basis(each), each["since"]) for each in said["editions"])
     migrations = tuple(map(Migration.from_data, said.get("migrations", ())))
     begun = said.get("begun")
@@ -279,7 +281,12 @@ def _basis(said: Mapping[str, Any]) -> Basis:
 
 def _text(charter: Charter) -> bytes:
     editions = [{**asdict(each.basis), "since": {**each.since}} for each in charter.editions]
-    said: dict[str, Any] = {"fleet_id": charter.fleet_id, "fixed": charter.fixed, "editions": editions}
+    said: dict[str, Any] = {
+        KEY: CHARTER.version,
+        "fleet_id": charter.fleet_id,
+        "fixed": charter.fixed,
+        "editions": editions,
+    }
     if charter.migrations:
         said["migrations"] = [each.as_data() for each in charter.migrations]
     if charter.begun is not None:

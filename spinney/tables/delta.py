@@ -22,6 +22,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.stored_formats import COMMIT, KEY
 from spinney.storage import charter, step_observer
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
@@ -220,7 +221,7 @@ class Writer:
         entries = self._table.history(commits)
         self._saw_all = commits is None or len(entries) < commits
         for entry in entries:
-            commit = _commit(entry.get("userMetadata"))
+            commit = _commit(entry.get("userMetadata"), f"table {self.name}, version {entry.get('version')}")
             if commit is not None and commit.query == self._query:
                 self._last.setdefault(commit.step, commit)
         foreign = [commit for commit in self._last.values() if commit.checkpoint != self._checkpoint]
@@ -344,13 +345,15 @@ def _properties(commit: Commit) -> CommitProperties:
 
 
 def _text(commit: Commit) -> str:
-    return json.dumps(commit.__dict__, separators=(",", ":"), default=str)
+    return json.dumps({KEY: COMMIT.version, **commit.__dict__}, separators=(",", ":"), default=str)
 
 
-def _commit(text: str | None) -> Commit | None:
-    """A commit's own words; None for a commit that is nobody's step (creation, compaction)."""
+def _commit(text: str | None, where: str) -> Commit | None:
+    """A commit's own words; None for a commit that is nobody's step (creation, compaction). Raises UnknownFormat."""
     try:
         said = json.loads(text or "")
+        if isinstance(said, dict) and "query" in said:  # others are not ours
+            COMMIT.check_object(said, where)
         named = (said["query"], said["step"], int(said["batch_id"]), said["checkpoint"])
         return Commit(*named, said.get("notes", {}), int(said.get("part", 0)))
     except (ValueError, KeyError, TypeError):

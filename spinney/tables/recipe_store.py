@@ -18,23 +18,25 @@ from spinney.core.errors import Corrupt
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.recipes.recipe_change import as_now, obstacle
+from spinney.core.stored_formats import KEY, RECIPE
 from spinney.storage import atomic_files, charter
 from spinney.storage.layout import FleetStore
-from spinney.tables.recipe_names import FOLDER
+from spinney.tables.recipe_names import FOLDER, read_file
 from spinney.tables.snapshot import Wanted, snapshots
 
 
 def keep(store: FleetStore, signer: Signer, recipe: Recipe) -> None:
-    """Store a recipe, unless it is there already under one of the signer's keys."""
+    """Store a recipe, unless it is there already under one of the signer's keys. Raises UnknownFormat."""
     file = folder(store) / f"{recipe.recipe_id}.json"
     if _read(file, signer) is None:
         text = recipe.text
         signature = signer.sign(_claim(recipe.recipe_id), text.encode())
-        atomic_files.replace(file, json.dumps({"recipe": text, "signature": signature.hex()}).encode())
+        content = {KEY: RECIPE.version, "recipe": text, "signature": signature.hex()}
+        atomic_files.replace(file, json.dumps(content).encode())
 
 
 def stored(store: FleetStore, signer: Signer) -> dict[str, Recipe]:
-    """All recipes by recipe_id whose signature holds."""
+    """All recipes by recipe_id whose signature holds. Raises UnknownFormat."""
     found = {file.stem: _read(file, signer) for file in sorted(folder(store).glob("*.json"))}
     return {name: recipe for name, recipe in found.items() if recipe is not None}
 
@@ -75,9 +77,12 @@ def _claim(recipe_id: str) -> Claim:
 
 
 def _read(file: Path, signer: Signer) -> Recipe | None:
-    """None: not there, not signed by this fleet, or of a version of Spinney that knows more."""
-    with suppress(FileNotFoundError, Corrupt, ValueError, KeyError, TypeError):
-        said = json.loads(file.read_text(encoding="utf-8"))
-        signer.verify(_claim(file.stem), said["recipe"].encode(), bytes.fromhex(said["signature"]))
-        return Recipe.of_text(said["recipe"])
+    """None: not there, not signed by this fleet, or its text has fields that are not known here.
+
+    Raises UnknownFormat.
+    """
+    content = read_file(file)
+    with suppress(Corrupt, ValueError, KeyError, TypeError):
+        signer.verify(_claim(file.stem), content["recipe"].encode(), bytes.fromhex(content["signature"]))
+        return Recipe.of_text(content["recipe"])
     return None

@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from spinney.core.champions.champion import Promotion, champion, condense
-from spinney.core.state_codec import ipc_batch, ipc_bytes, unformatted
+from spinney.core.state_codec import StateCodec, ipc_batch, ipc_bytes
+from spinney.core.stored_formats import CHAMPIONS_STATE
 
-FORMAT = b"\x01"
+CODEC = StateCodec(CHAMPIONS_STATE)
 SCHEMA = pa.schema(
     [
         ("group_key", pa.string()),
@@ -72,12 +73,12 @@ class Champions:
         rows = [(key, row) for key in sorted(self.histories) for row in self.histories[key]]
         columns = [pa.array([key for key, _ in rows], pa.string())]
         columns += [pa.array([getattr(row, name) for _, row in rows], SCHEMA.field(name).type) for name in _FIELDS]
-        return FORMAT + ipc_bytes(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
+        return CODEC.pack(ipc_bytes(pa.RecordBatch.from_arrays(columns, schema=SCHEMA)))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Champions:
         """Raises Corrupt when the blob is of another format, or broken."""
-        body = unformatted(blob, FORMAT, "champions")
+        body = CODEC.unpack(blob)
         histories: dict[str, list[Promotion]] = {}
         batch = ipc_batch(body, SCHEMA)
         columns = [batch.column(name).to_pylist() for name in SCHEMA.names]

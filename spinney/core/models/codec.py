@@ -28,11 +28,11 @@ from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
 from spinney.core.models.seasonal_table import Cells, Seasonal
 from spinney.core.models.signing import Claim, Signer
+from spinney.core.stored_formats import MODEL
 
 LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE = "linear", "seasonal", "sklearn-arrays", "skops", "pickle"
 CODECS = (LINEAR, SEASONAL, ARRAYS, SKOPS, PICKLE)
 
-_FORMAT = 1
 _LINEAR = struct.Struct("<BBHII")
 _SEASONAL = struct.Struct("<BHIHIII")
 _OTHER = struct.Struct("<BI")
@@ -51,7 +51,7 @@ def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
         return LINEAR, _dump_linear(model.estimator, header)
     if isinstance(model.estimator, Seasonal):
         return SEASONAL, _dump_seasonal(model.estimator, header)
-    start = _OTHER.pack(_FORMAT, len(header)) + header
+    start = _OTHER.pack(MODEL.version, len(header)) + header
     if allow_pickle:
         return PICKLE, start + pickle.dumps(model.estimator, protocol=5)
     # Its imports are a second of scikit-learn's trees, which a worker that knows linear models only never pays.
@@ -69,6 +69,8 @@ def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
     if codec == PICKLE and not allow_pickle:
         raise Corrupt("codec pickle: expected one that is allowed here. Allow it, or refit the group with another")
     try:
+        if codec in CODECS and payload:
+            MODEL.check(payload[0], f"codec {codec}")
         if codec == LINEAR:
             return _load_linear(payload)
         if codec == SEASONAL:
@@ -93,14 +95,14 @@ def open_signed(
 def _dump_linear(linear: Linear, header: bytes) -> bytes:
     scores, width = linear.coefficients.shape
     numbers = np.concatenate([linear.intercept, linear.coefficients.ravel(), linear.fill]).astype("<f8")
-    return _LINEAR.pack(_FORMAT, linear.link, scores, width, len(header)) + header + numbers.tobytes()
+    return _LINEAR.pack(MODEL.version, linear.link, scores, width, len(header)) + header + numbers.tobytes()
 
 
 def _load_linear(payload: bytes) -> Model:
-    version, link, scores, width, length = _LINEAR.unpack_from(payload)
+    _, link, scores, width, length = _LINEAR.unpack_from(payload)
     body = _LINEAR.size + length
-    if version != _FORMAT or len(payload) != body + 8 * (scores + scores * width + width):
-        raise Corrupt(f"codec linear: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
+    if len(payload) != (whole := body + 8 * (scores + scores * width + width)):
+        raise Corrupt(f"codec linear: expected {whole} bytes; got {len(payload)}")
     encoder, classes, columns = _header(payload[_LINEAR.size : body])
     linked = Link(link)
     answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
@@ -115,15 +117,15 @@ def _load_linear(payload: bytes) -> Model:
 def _dump_seasonal(seasonal: Seasonal, header: bytes) -> bytes:
     cells, scores = seasonal.cells, seasonal.values.shape[1]
     place = seasonal.column, seasonal.columns
-    start = _SEASONAL.pack(_FORMAT, scores, *place, cells.period, cells.step, len(header))
+    start = _SEASONAL.pack(MODEL.version, scores, *place, cells.period, cells.step, len(header))
     return start + header + seasonal.values.astype("<f8").tobytes()
 
 
 def _load_seasonal(payload: bytes) -> Model:
-    version, scores, column, columns, period, step, length = _SEASONAL.unpack_from(payload)
+    _, scores, column, columns, period, step, length = _SEASONAL.unpack_from(payload)
     body, cells = _SEASONAL.size + length, Cells(period, step)
-    if version != _FORMAT or len(payload) != body + 8 * scores * (len(cells) + 1):
-        raise Corrupt(f"codec seasonal: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
+    if len(payload) != (whole := body + 8 * scores * (len(cells) + 1)):
+        raise Corrupt(f"codec seasonal: expected {whole} bytes; got {len(payload)}")
     encoder, classes, width = _header(payload[_SEASONAL.size : body])
     answers = 1 if classes is None else len(classes)
     if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > width:
@@ -133,10 +135,10 @@ def _load_seasonal(payload: bytes) -> Model:
 
 
 def _load_other(codec: str, payload: bytes) -> Model:
-    version, length = _OTHER.unpack_from(payload)
+    _, length = _OTHER.unpack_from(payload)
     body = _OTHER.size + length
-    if version != _FORMAT or body > len(payload):
-        raise Corrupt(f"codec {codec}: expected format {_FORMAT} of whole length; got {version}, {len(payload)} bytes")
+    if body > len(payload):
+        raise Corrupt(f"codec {codec}: expected at least {body} bytes; got {len(payload)}")
     encoder, classes, _ = _header(payload[_OTHER.size : body])
     return Model(encoder, _estimator(codec, payload[body:]), classes)
 

@@ -25,6 +25,7 @@ from spinney.core.staleness.group_state import NEVER, Groups
 from spinney.core.staleness.lazy_section import Section
 from spinney.core.staleness.pending_labels import Pending
 from spinney.core.staleness.verdicts import UNKNOWN_COST_MS, VERDICT_COLUMNS, Said, Stale, decide, verdicts
+from spinney.core.stored_formats import JUDGE_STATE
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -36,7 +37,7 @@ __all__ = [
     "advance", "judge", "report",
 ]  # fmt: skip
 
-FORMAT = b"\x01"
+CODEC = state_codec.StateCodec(JUDGE_STATE)
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,14 @@ class Shard:
 
     def to_bytes(self) -> bytes:
         clock = self.clock.to_bytes(8, "little", signed=True)
-        return FORMAT + state_codec.join([clock, *self.sections])
+        return CODEC.pack(state_codec.join([clock, *self.sections]))
 
     @classmethod
     def clock_of(cls, blob: bytes) -> int:
         """The clock in the bytes of a shard; NEVER in none."""
         if not blob:
             return NEVER
-        clock, *_ = state_codec.split(state_codec.unformatted(blob, FORMAT, "the judge"))
+        clock, *_ = state_codec.split(CODEC.unpack(blob))
         return int.from_bytes(clock, "little", signed=True)
 
     def sealed(self) -> Shard:
@@ -122,7 +123,7 @@ class Shard:
     @classmethod
     def from_bytes(cls, blob: bytes) -> Shard:
         """Raises Corrupt when the blob is of another format, or broken; of champions, when they are asked for."""
-        clock, groups, champions, pending = state_codec.split(state_codec.unformatted(blob, FORMAT, "the judge"))
+        clock, groups, champions, pending = state_codec.split(CODEC.unpack(blob))
         return cls(
             Groups.from_bytes(groups).sealed(bytes(groups)),
             Histories(bytes(champions)),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from spinney.core.stored_formats import REPLAY
 from spinney.operations.dead_letters.letters import IDENTITY, identities
 from spinney.storage import atomic_files
 from spinney.storage.layout import FleetStore
@@ -41,14 +42,15 @@ def replayed(store: FleetStore) -> pa.Array:
     """The identities of all dead letters that were sent again."""
     place = _place(store)
     files = [file for file in place.glob(f"*{_SENT}") if not file.name.endswith(_SENDING)]
-    texts = [identities(pq.read_table(file, columns=list(IDENTITY))) for file in sorted(files)]
+    texts = [identities(_read(file, list(IDENTITY))) for file in sorted(files)]
     return pa.concat_arrays(texts) if texts else pa.array([], pa.string())
 
 
 def begin(store: FleetStore, replay: Replay) -> None:
     """Write down what is about to be sent."""
     said = {topic: {str(at): offset for at, offset in offsets.items()} for topic, offsets in replay.beginnings.items()}
-    rows = replay.rows.replace_schema_metadata({_BEGINNINGS: json.dumps(said).encode()})
+    metadata = {**REPLAY.metadata, _BEGINNINGS: json.dumps(said).encode()}
+    rows = replay.rows.replace_schema_metadata(metadata)
     atomic_files.replace(_place(store) / f"{replay.replay_id}{_SENDING}", _bytes(rows))
 
 
@@ -58,7 +60,7 @@ def unfinished(store: FleetStore) -> list[Replay]:
     for file in sorted(_place(store).glob(f"*{_SENDING}")):
         if file.with_name(file.name.removesuffix(_SENDING) + _SENT).exists():
             continue  # killed between the last two steps of `end`
-        rows = pq.read_table(file)
+        rows = _read(file)
         said = json.loads(rows.schema.metadata[_BEGINNINGS])
         beginnings = {topic: {int(at): offset for at, offset in offsets.items()} for topic, offsets in said.items()}
         found.append(Replay(file.name.removesuffix(_SENDING), rows, beginnings))
@@ -67,9 +69,15 @@ def unfinished(store: FleetStore) -> list[Replay]:
 
 def end(store: FleetStore, replay: Replay, arrived: Iterable[int]) -> None:
     """Keep what arrived. arrived: rows of the replay, by number."""
-    kept = replay.rows.take(pa.array(sorted(arrived), pa.int64()))
+    kept = replay.rows.take(pa.array(sorted(arrived), pa.int64())).replace_schema_metadata(REPLAY.metadata)
     atomic_files.replace(_place(store) / f"{replay.replay_id}{_SENT}", _bytes(kept))
     (_place(store) / f"{replay.replay_id}{_SENDING}").unlink(missing_ok=True)
+
+
+def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
+    """Raises UnknownFormat."""
+    REPLAY.check_metadata(pq.read_schema(file).metadata, file)
+    return pq.read_table(file, columns=columns)
 
 
 def _bytes(rows: pa.Table) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any
 from schemas.vocabulary import QueryName
 from spinney.core import timestamps
 from spinney.core.errors import Busy, StoreError
+from spinney.core.stored_formats import KEY, REQUEST
 from spinney.operations.dead_letters.letters import IDENTITY, Choice, Letters
 from spinney.storage import atomic_files, leases
 from spinney.storage.layout import FleetStore
@@ -77,7 +78,7 @@ def serve(store: FleetStore, writing: threading.Lock) -> None:
 
 def _carried_out(store: FleetStore, choice: Choice, request: str) -> dict[str, Any]:
     """The answer to a request."""
-    answer: dict[str, Any] = {"id": request, "forgotten": 0, "error": None}
+    answer: dict[str, Any] = {KEY: REQUEST.version, "id": request, "forgotten": 0, "error": None}
     try:
         answer["forgotten"] = _forget(store, choice)
     except Exception as error:  # told to whoever asked; a stream goes on
@@ -120,7 +121,7 @@ def _ask(store: FleetStore, choice: Choice, until: datetime) -> str:
     until: it is not carried out after this time, should the one who asks be killed before it is withdrawn.
     """
     made = uuid.uuid4().hex
-    said = {"id": made, "until": until, "choice": asdict(choice)}
+    said = {KEY: REQUEST.version, "id": made, "until": until, "choice": asdict(choice)}
     atomic_files.replace(_place(store, "request"), json.dumps(said, default=datetime.isoformat).encode())
     return made
 
@@ -138,10 +139,13 @@ def _choice(said: dict[str, Any]) -> Choice:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
+    """The request or answer; None where there is none. Raises UnknownFormat."""
     try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        content = dict(json.loads(file.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
+    REQUEST.check_object(content, file)
+    return content
 
 
 def _place(store: FleetStore, what: str) -> Path:

@@ -18,6 +18,7 @@ from spinney.core.errors import (
     StoreError,
     TimedOut,
     TooFewRows,
+    UnknownFormat,
 )
 
 FINDING = Finding("fleet.toml", 7, "fleet.task", '"regression" or "classification"', '"regresion"', "Correct it.")
@@ -33,6 +34,7 @@ ONE_OF_EACH: list[SpinneyError] = [
     StoreError("table events"),
     Busy("lease held"),
     Corrupt("signature"),
+    UnknownFormat("state in format 2"),
     SetupError("no Java"),
 ]
 

@@ -50,7 +50,7 @@ def read(configured: Any, broker: dict[str, Topic]) -> Config:
 def test_ids_are_kept_when_a_topic_is_first_read(read: Config, tmp_path: Path) -> None:
     assert known(FleetStore.of(read)) == {"sales": "first", "sold": "other"}
     (file,) = tmp_path.rglob("topics.json")
-    assert json.loads(file.read_text()) == known(FleetStore.of(read))
+    assert json.loads(file.read_text()) == {"format": 2, "topics": known(FleetStore.of(read))}
 
 
 def test_the_same_topic_goes_on(read: Config, broker: dict[str, Topic]) -> None:

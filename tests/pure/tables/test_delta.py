@@ -196,6 +196,7 @@ def test_a_commit_says_whose_it_is_in_the_field_that_spark_uses(configured) -> N
         action["commitInfo"] for action in map(json.loads, log.read_text().splitlines()) if "commitInfo" in action
     ]
     assert json.loads(info["userMetadata"]) == {
+        "format": 1,
         "query": "ingest", "step": "s", "batch_id": 5, "checkpoint": "c1", "notes": {"rows": 1, "at": str(AT)},
         "part": 0,
     }  # fmt: skip

@@ -68,6 +68,7 @@ def test_every_way_of_writing_leaves_the_same_rows_and_the_same_words(spark, wor
     by_spark = union(spark, fleet.config, tables.PREDICTIONS).orderBy(F.desc("event_id")).toArrow()
     assert by_spark.select(table(fleet).column_names).cast(table(fleet).schema).to_pylist() == by_delta_rs
     assert said(fleet) == {
+        "format": 1,
         "query": "score", "step": "predictions", "batch_id": 4, "checkpoint": "c", "notes": {"at": str(AT)},
         "part": 0,
     }  # fmt: skip

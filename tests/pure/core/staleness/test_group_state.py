@@ -71,7 +71,7 @@ def test_no_groups_survive_as_bytes() -> None:
 
 def test_bytes_of_groups_with_other_things_known_are_refused() -> None:
     fewer = pa.RecordBatch.from_pydict({"group_key": ["a"], "epoch": [1]})
-    with pytest.raises(Corrupt, match=r"got group_key string, epoch int64\. Start from a new checkpoint"):
+    with pytest.raises(Corrupt, match=r"got group_key string, epoch int64\. Restore the fleet's root"):
         Groups.from_bytes(ipc_bytes(fewer))
 
 
