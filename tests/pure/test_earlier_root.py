@@ -1,0 +1,107 @@
+"""A root that an earlier version has written is opened, and says what it said then."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from earlier_root import EarlierRoot
+
+from batch.weekly import retrain
+from schemas import tables
+from spinney import Fleet
+from spinney.cli import main
+from spinney.core.stored_formats import CHARTER
+from spinney.operations.dead_letters import ledger
+from spinney.serving.model_cache import cache
+from spinney.storage import charter, last_configuration
+from spinney.storage.layout import FleetStore
+from spinney.tables import delta
+
+COUNTS = ("fitted", "failed", "too_few_rows", "kept", "deferred")
+
+
+@pytest.fixture
+def earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EarlierRoot:
+    monkeypatch.delenv("SPINNEY_SIGNING_KEY", raising=False)
+    cache.cache_clear()
+    return EarlierRoot.unpack(tmp_path)
+
+
+def said(earlier: EarlierRoot, *arguments: str) -> Any:
+    done = CliRunner().invoke(main, [*arguments, "--config", str(earlier.file), "--json"])
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+def records(answers: pd.DataFrame) -> list[dict[str, Any]]:
+    return list(answers.astype(object).where(answers.notna(), None).to_dict("records"))
+
+
+def test_its_models_are_of_every_codec_but_pickle(earlier: EarlierRoot) -> None:
+    models = delta.read(FleetStore.of(earlier.config), tables.MODELS).to_pandas()
+    assert set(models["codec"].dropna()) == {"linear", "seasonal", "sklearn-arrays", "skops"}
+
+
+def test_the_fleet_stands_as_it_stood(earlier: EarlierRoot) -> None:
+    assert said(earlier, "fleet") == earlier.expected["fleet"]
+    assert said(earlier, "fleet", "--as-of", "batch-0") == earlier.expected["as_of"]
+
+
+def test_each_groups_life_is_told_as_it_was(earlier: EarlierRoot) -> None:
+    for key, story in earlier.expected["why"].items():
+        assert said(earlier, "why", key) == story
+
+
+def test_each_row_is_answered_as_it_was_to_the_bit(earlier: EarlierRoot) -> None:
+    rows = pd.DataFrame(earlier.expected["asked"])
+    assert records(Fleet.open(earlier.file).predict(rows)) == earlier.expected["answers"]
+    answered = Counter(each["answered_by"] for each in earlier.expected["answers"])
+    assert answered == {"own": 15, "global": 3}
+
+
+def test_a_registered_version_is_loaded_by_its_own_code_and_answers_the_same(
+    earlier: EarlierRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("SPINNEY_SIGNING_KEY", earlier.signing_key)
+    code = (earlier.folder / "registered" / "registered_fleet.py").read_text()
+    assert "from spinney.stores.manifest import" in code
+    (earlier.folder / "root").rename(earlier.folder / "gone")
+    model = mlflow.pyfunc.load_model(str(earlier.folder / "registered"))
+    assert records(model.predict(pd.DataFrame(earlier.expected["asked"]))) == earlier.expected["answers"]
+
+
+def test_retraining_goes_on(earlier: EarlierRoot) -> None:
+    before = delta.read(FleetStore.of(earlier.config), tables.ROUNDS).to_pandas()
+    row = retrain(earlier.config)
+    assert row is not None
+    assert row["round_id"] not in set(before["round_id"])
+    assert sum(row[name] for name in COUNTS) == row["groups_in"] == 8  # 5 groups, 2 regions, all together
+    assert row["failed"] == row["deferred"] == 0
+    after = delta.read(FleetStore.of(earlier.config), tables.ROUNDS).to_pandas()
+    assert len(after) == len(before) + 1
+    answers = Fleet.open(earlier.file).predict(pd.DataFrame(earlier.expected["asked"]))
+    assert answers["prediction"].notna().all()
+
+
+def test_files_beside_the_tables_are_read_and_get_a_version_when_they_change(earlier: EarlierRoot) -> None:
+    store = FleetStore.of(earlier.config)
+    file = store.folder / "charter.json"
+    assert "format" not in json.loads(file.read_text())
+    made = charter.ensure_fixed(earlier.config)
+    assert len(made.editions) == 2  # the ranges were edited once
+    assert len(ledger.replayed(store)) == 1
+    assert ledger.unfinished(store) == []
+    before = last_configuration.last(store)
+    assert before is not None
+    assert before.fleet.ranges["x"] == (-100.0, 2e9)
+    charter.settled(earlier.config)
+    assert json.loads(file.read_text())["format"] == CHARTER.version
+    assert charter.ensure_fixed(earlier.config).fleet_id == made.fleet_id

@@ -1,0 +1,225 @@
+"""What a later version of Spinney stored is refused by name, and none of it is overwritten."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from deltalake import CommitProperties, write_deltalake
+from past import constant, fleet_toml
+
+from schemas import tables
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.config import Config, parse
+from spinney.core.errors import Corrupt, UnknownFormat
+from spinney.core.models import codec
+from spinney.core.models.signing import Signer
+from spinney.core.recipes.recipe import Recipe
+from spinney.core.staleness.judge import Shard
+from spinney.core.stored_formats import ALL, METADATA_KEY, StoredFormat
+from spinney.kafka import topic_ids
+from spinney.operations import maintenance
+from spinney.operations.dead_letters import ledger, purge
+from spinney.operations.dead_letters.letters import IDENTITY
+from spinney.serving import manifest
+from spinney.serving.manifest import Manifest
+from spinney.storage import charter, last_configuration, signing_key
+from spinney.storage.layout import FleetStore
+from spinney.tables import delta, recipe_names, recipe_store
+from spinney.tables.arrow_schemas import arrow_schema
+
+FUTURE = 99
+DOCS = Path(__file__).parents[2] / "docs" / "formats.md"
+Reader = Callable[[], Any]
+
+
+@dataclass
+class Root:
+    """The root of a fleet whose tables are made."""
+
+    config: Config
+    signer: Signer
+
+    @property
+    def store(self) -> FleetStore:
+        return FleetStore.of(self.config)
+
+    @property
+    def edited(self) -> Config:
+        """The configuration with another range and another recipe."""
+        more = "[fleet.ranges]\nprice = [0, 10]\n[recipe]\nmin_rows = 7\n"
+        return parse(fleet_toml(self.config.storage.root, more=more), "fleet.toml", {})
+
+    def write_json(self, name: str, content: Any) -> None:
+        file = self.store.folder / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({**content, "format": FUTURE}), encoding="utf-8")
+
+    def files(self) -> dict[Path, bytes]:
+        return {file: file.read_bytes() for file in self.store.folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Root:
+    config = parse(fleet_toml(tmp_path / "root"), "fleet.toml", {})
+    delta.create_tables(config)
+    charter.ensure_fixed(config)
+    signing_key.ensure_key(config, {})
+    return Root(config, signing_key.signer(config, {}))
+
+
+def of_charter(root: Root) -> list[Reader]:
+    root.write_json("charter.json", {"rules": []})
+    return [partial(each, root.edited) for each in (charter.settled, charter.ensure_kept, delta.create_tables)]
+
+
+def of_topics(root: Root) -> list[Reader]:
+    root.write_json("topics.json", {"ids": {"sales": "first"}})
+    return [partial(topic_ids.known, root.store), partial(topic_ids.ensure_same, root.config, {})]
+
+
+def of_last_configuration(root: Root) -> list[Reader]:
+    last_configuration.remember(root.config)
+    file = root.store.folder / "last.toml"
+    file.write_text(file.read_text().replace("Format: 1", f"Format: {FUTURE}"))
+    return [partial(last_configuration.last, root.store), partial(last_configuration.remember, root.edited)]
+
+
+def of_recipes(root: Root) -> list[Reader]:
+    recipe = Recipe.of(root.config)
+    root.write_json(f"recipes/{recipe.recipe_id}.json", {"text": recipe.text})
+    return [
+        partial(recipe_store.keep, root.store, root.signer, recipe),
+        partial(recipe_store.stored, root.store, root.signer),
+        partial(recipe_names.estimators, root.store),
+    ]
+
+
+def of_replays(root: Root) -> list[Reader]:
+    place = root.store.folder / "replays"
+    place.mkdir()
+    rows = pa.table({name: ["other"] for name in IDENTITY}).replace_schema_metadata({METADATA_KEY: b"99"})
+    for name in ("a.parquet", "b.sending.parquet"):
+        pq.write_table(rows, place / name)
+    return [partial(ledger.replayed, root.store), partial(ledger.unfinished, root.store)]
+
+
+def of_requests(root: Root) -> list[Reader]:
+    root.write_json("purge/request", {"id": "a"})
+    root.write_json("tidy/request", {"id": "a"})
+    root.write_json("tidy/score.served", {"id": "a"})
+    return [
+        partial(purge.serve, root.config, threading.Lock()),
+        partial(maintenance.requested, root.store, "ingest"),
+        partial(maintenance.served, root.store, "score"),
+    ]
+
+
+def of_commits(root: Root) -> list[Reader]:
+    place = root.store.directory(tables.OUTCOMES)
+    said = {"format": FUTURE, "query": "ingest", "steps": ["outcomes", "events"]}
+    rows = arrow_schema(place.contract).empty_table()
+    properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(said)})
+    write_deltalake(place.uri, rows, mode="append", commit_properties=properties)
+    return [partial(delta.Writer, place, "ingest", "c1")]
+
+
+def of_the_judges_state(root: Root) -> list[Reader]:
+    blob = bytes([FUTURE]) + Shard.empty().to_bytes()[1:]
+    return [partial(Shard.from_bytes, blob), partial(Shard.clock_of, blob)]
+
+
+def of_the_champions_state(root: Root) -> list[Reader]:
+    return [partial(Champions.from_bytes, bytes([FUTURE]) + Champions.empty().to_bytes()[1:])]
+
+
+def of_models(root: Root) -> list[Reader]:
+    _, payload = codec.dump(constant(2.5))
+    return [partial(codec.load, each, bytes([FUTURE]) + payload[1:], allow_pickle=True) for each in codec.CODECS]
+
+
+def of_manifests(root: Root) -> list[Reader]:
+    folder = root.store.folder / "a manifest"
+    folder.mkdir()
+    manifest.write(root.config, Champions.empty(), folder)
+    file = folder / manifest.CHAMPIONS
+    pq.write_table(pq.read_table(file).replace_schema_metadata({METADATA_KEY: b"99"}), file)
+    return [partial(Manifest, folder)]
+
+
+STORED_LATER = {
+    "charter.json": of_charter,
+    "topics.json": of_topics,
+    "last.toml": of_last_configuration,
+    "recipes": of_recipes,
+    "replays": of_replays,
+    "requests": of_requests,
+    "commits": of_commits,
+    "state of the judge": of_the_judges_state,
+    "state of champions": of_the_champions_state,
+    "models": of_models,
+    "manifest": of_manifests,
+}
+
+
+@pytest.mark.parametrize("name", [each.name for each in ALL])
+def test_a_later_version_is_refused_by_every_reader_and_nothing_is_overwritten(root: Root, name: str) -> None:
+    readers = STORED_LATER[name](root)
+    before = root.files()
+    for read in readers:
+        with pytest.raises(UnknownFormat) as raised:
+            read()
+        text = str(raised.value)
+        assert re.search(rf"expected {name} in format 1.*, which this version of Spinney reads; got format 99\. ", text)
+        assert text.endswith("A later version of Spinney wrote it: upgrade Spinney to that version or a later one")
+    assert root.files() == before
+
+
+def test_the_page_lists_every_format_with_the_version_that_is_written() -> None:
+    rows = re.findall(r"^\| `?([^|`]+?)`? \| (\d+) \|", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == [(each.name, str(each.version)) for each in ALL]
+
+
+@pytest.mark.parametrize("found", [None, 1, 2, "1", "2"])
+def test_every_version_up_to_the_present_one_is_read(found: object) -> None:
+    assert StoredFormat("things", 2).check(found, "here") == int(str(found or 1))
+
+
+@pytest.mark.parametrize("found", [0, -1, "", "two", True, 1.0, b"1"])
+def test_what_is_no_version_is_damaged(found: object) -> None:
+    with pytest.raises(
+        Corrupt, match=r"^here: expected things in format 1 to 2, .*Restore it from a backup$"
+    ) as raised:
+        StoredFormat("things", 2).check(found, "here")
+    assert not isinstance(raised.value, UnknownFormat)
+
+
+def test_ids_of_topics_from_before_they_had_a_version_are_read_and_stored_anew(root: Root) -> None:
+    file = root.store.folder / "topics.json"
+    file.write_text('{"sales": "first", "format": "second"}')  # a topic may have this name
+    assert topic_ids.known(root.store) == {"sales": "first", "format": "second"}
+
+
+def test_a_last_configuration_from_before_it_had_a_version_is_read(root: Root) -> None:
+    last_configuration.remember(root.config)
+    file = root.store.folder / "last.toml"
+    file.write_text(file.read_text().split("\n", 1)[1])
+    assert last_configuration.last(root.store) == root.config
+    last_configuration.remember(root.config)
+    assert file.read_text().startswith("# Spinney stores this file. Format: 1\n[fleet]\n")
+
+
+def test_commits_of_others_are_passed_over_whatever_they_say_of_a_format(root: Root) -> None:
+    place = root.store.directory(tables.OUTCOMES)
+    properties = CommitProperties(custom_metadata={"userMetadata": '{"format": "parquet"}'})
+    write_deltalake(place.uri, arrow_schema(place.contract).empty_table(), mode="append", commit_properties=properties)
+    assert delta.Writer(place, "ingest", "c1").last("outcomes") is None
