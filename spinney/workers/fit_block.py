@@ -1,4 +1,4 @@
-"""Rows and fit requests of some groups that one process fits, and what has become of them."""
+"""A block: the training rows and fit requests of some groups, and the results so far."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from spinney.core.column_names import own
 IS_ASK = own("is_ask")
 
 Piece = list[int]
-"""Places of groups among a block's asks."""
+"""Groups that are fitted together, as positions among a block's requests."""
 
 Parted = Callable[[pa.Table], tuple[pd.DataFrame, pd.DataFrame]]
-"""The rows and the asks in a table of both, which IS_ASK tells apart."""
+"""Splits a table of both into rows and requests by the column IS_REQUEST."""
 
 
 @dataclass(frozen=True)
 class FitBlock:
-    """Rows and asks of some groups, and what has become of them. short: of those that lacked memory beside others."""
+    """Rows and requests of some groups, and their results.
+
+    table: both, told apart by IS_REQUEST. results: each fitted piece with its rows of `fit_groups`. out_of_memory:
+    place -> result of groups that ran out of memory while they were fitted with others.
+    """
 
     table: pa.Table
     parted: Parted
@@ -34,7 +38,7 @@ class FitBlock:
 
     @property
     def count(self) -> int:
-        """Groups asked for."""
+        """How many groups are requested."""
         return int(pc.sum(self.table.column(IS_ASK)).as_py() or 0)
 
     @property
@@ -50,14 +54,14 @@ class FitBlock:
         return self.parted(self.table)
 
     def prepare(self) -> None:
-        """Do once, before a fork, what each child would do."""
+        """Compute, before a fork, what each worker would compute again."""
         len(self._rows_of)
 
     def key(self, place: int) -> str:
         return str(self.asks["group_key"].iat[place])
 
     def part(self, piece: Piece) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The rows and asks of a piece."""
+        """The rows and requests of a piece."""
         if len(piece) == len(self.asks):
             return self.rows, self.asks
         asks = self.asks.iloc[piece]
@@ -65,7 +69,10 @@ class FitBlock:
         return self.rows.iloc[np.concatenate(places) if places else []], asks
 
     def take(self, piece: Piece, fitted: pd.DataFrame, *, is_alone: bool) -> None:
-        """Keep what was fitted, but for those that lacked memory: a neighbour may have taken it."""
+        """Keep the results of a piece.
+
+        Unless the group was alone, a result without memory goes to `out_of_memory`: another group may have used it up.
+        """
         lacked = lacked_memory(fitted)
         if is_alone or not lacked.any():
             self.fitted.append((piece, fitted))
@@ -75,14 +82,14 @@ class FitBlock:
         self.fitted.append((kept, fitted[~lacked]))
 
     def taken_short(self) -> dict[int, pd.DataFrame]:
-        """Those that lacked memory, and what they gave; they are forgotten here."""
+        """Return `out_of_memory` and clear it."""
         short = self.short.copy()
         self.short.clear()
         return short
 
     @cached_property
     def sizes(self) -> list[int]:
-        """How many rows each group has."""
+        """Number of rows of each requested group."""
         return [len(self._rows_of.get(str(key), ())) for key in self.asks["group_key"]]
 
     @cached_property
@@ -91,5 +98,5 @@ class FitBlock:
 
 
 def lacked_memory(fitted: pd.DataFrame) -> pd.Series[bool]:
-    """Which fits failed, or lost their champion or shadow, for want of memory."""
+    """Which groups ran out of memory, in their fit or in a comparison. results: rows of `fit_groups`."""
     return fitted["error_class"].eq("MemoryError") | fitted["metrics"].str.contains("MemoryError")

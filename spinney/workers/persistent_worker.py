@@ -1,7 +1,7 @@
-"""A supervised child that takes one block after the other, for as long as it lives.
+"""A supervised worker process that is reused for one block after the other.
 
-A fork pays for every page that it touches anew: for a block that takes a tenth of a second, half as much again. So the
-rows of each block are handed over in shared memory, and the child is kept.
+Forking for each block costs a copy of every page that is touched, half of the time of a block that takes 0.1 s. So the
+worker is kept, and the rows of each block are passed to it in shared memory.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import pyarrow as pa
 from spinney.workers.worker_process import IDLE, Limits, Line, supervised
 
 LEAST_ROOM = 32 << 20
-"""Bytes shared with a child at least. None of them is taken before it is used."""
+"""Smallest size of the memory shared with a worker. The system allocates its pages when they are first written."""
 
 _LENGTH = struct.Struct("=Q")
 
 Work = Callable[[Line, Iterator[pa.Table]], None]
-"""What the child does: it sends one result for each table."""
+"""What the worker runs: it sends one result for each table."""
 
 
 class Steady:
-    """One child, made when it is first asked."""
+    """A worker that starts at the first call of `run` and is replaced after it died."""
 
     def __init__(self, work: Work, limits: Limits) -> None:
         self._work = work
@@ -37,7 +37,10 @@ class Steady:
         self._asked = self._asking = -1
 
     def ask(self, table: pa.Table) -> Any:
-        """What the child makes of this. Raises what `supervised` raises; the next one is then asked of a new child."""
+        """Send a table to the worker and return its result. Raises what `run_supervised` raises.
+
+        After an error the next call starts a new worker.
+        """
         told = _written(table)
         if self._made is None or len(told) > self._room:
             self.close()
@@ -53,7 +56,7 @@ class Steady:
             raise
 
     def close(self) -> None:
-        """End the child."""
+        """Stop the worker. It may be called again."""
         if self._made is not None:
             self._made.close()
             for end in (self._asked, self._asking):
@@ -78,7 +81,7 @@ def _written(table: pa.Table) -> memoryview:
 
 
 def _tables(line: Line, asked: int, shared: mmap.mmap) -> Iterator[pa.Table]:
-    """Each table as it is asked about; they share the memory, so each holds until the next one."""
+    """Yield each table that the parent sends. A table is valid until the next one: they share the memory."""
     line.turn(None, IDLE)
     while told := os.read(asked, _LENGTH.size):
         line.turn(None, "")

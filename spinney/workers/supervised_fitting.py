@@ -1,17 +1,20 @@
-"""Fits of many groups, where what one group's estimator does to its process costs no other group its model.
+"""Fit many groups in worker processes, so that a crash, a hang or a leak in one group's fit costs no other its model.
 
-One child is kept, and fits block after block, each in one piece. When it dies or hangs, the group whose turn it was is
-tried again alone, in a child of its own, and the rest goes on in smaller pieces; where it was nobody's turn, the piece
-is halved. A group is marked failed only after it has ended two children, the second of them while it was alone.
+A persistent worker fits block after block, each block in one piece. When it dies or exceeds the time limit:
 
-The worst is bounded. Each bad group ends two children (two time limits if it hangs), and some 2 log2(MOST_AT_RISK) more
-where it was nobody's turn; each death undoes the work on one piece. An estimator that ends every process is given up
-after `HOPELESS` groups and as many more that are spread over what is left, and the rest of the task fails untried, but
-for one group of each block: let that be fitted, and all are tried again. Memory that still lacks alone in `REPEATED`
-groups, one after the other, is believed where it lacks beside others. A shadow that ends its process, or lacks memory
-alone, costs its group nothing but its own text, and is given up after `SPOILED` groups, or at once where it ended the
-process in nobody's turn. A champion or its recipe that ends the process costs its group the comparison and not its new
-model; a recipe that does so in `SPOILED` groups of a task is not fitted again in the others.
+- If the death can be attributed to a group, that group is fitted alone in a new worker, and the rest in smaller pieces.
+- If not, the piece is halved.
+- A group is marked failed only after it has killed two workers, the second time while it was alone.
+
+The cost is bounded. A bad group kills two workers, and about 2 log2(MAX_PIECE_AFTER_DEATH) more if its deaths cannot be
+attributed. Each death repeats the work on one piece.
+
+- An estimator that kills every worker: after MAX_GROUPS_GIVEN_UP failed groups and no success, as many groups spread
+  over the rest are probed, later one per block. If none is fitted, the others fail untried. One success ends this.
+- Out of memory: a group that ran out of memory beside others is fitted again alone. After TRUSTED_AFTER consecutive
+  groups that ran out of memory alone too, one group per piece is retried and the other results are trusted.
+- A shadow recipe, champion or refitted recipe that kills the worker costs its group that comparison, not its model. A
+  shadow or refitted recipe that does so in MAX_COMPARISON_DEATHS groups of a task is not tried in the others.
 """
 
 from __future__ import annotations
@@ -40,29 +43,29 @@ from spinney.workers.persistent_worker import Steady
 from spinney.workers.worker_process import IDLE, Died, Limits, Line, supervised
 
 MOST_AT_RISK = 64
-"""Groups of one piece, once a child has died."""
+"""Most groups of one piece after a worker has died."""
 
 MOST_HANDED_BYTES = 64 << 20
-"""A larger block, of many large champions, is not copied: its child is forked from the process that holds it."""
+"""A larger block (many large champions) is not copied to the persistent worker but fitted in a fork that shares it."""
 
 HOPELESS = 10
-"""Once so many groups have ended processes and none was fitted, as many are tried elsewhere before it is given up."""
+"""Failed groups, with none fitted, after which only probes are fitted."""
 
 REPEATED = 10
-"""Once memory lacked alone as it did beside others in so many groups running, one of each piece is tried alone."""
+"""Consecutive groups that ran out of memory alone too, after which such results of a piece are trusted."""
 
 SPOILED = 3
-"""Once the shadow has ended its process, or lacked memory, alone in so many groups, it is not tried in others."""
+"""Groups in which a shadow or refitted recipe killed its worker, after which it is not tried in other groups."""
 
 MAKING = "while recipe.estimator was called"
 _COMPARISONS = (current_group.REFIT, current_group.READ_CHAMPION, current_group.ASK_CHAMPION, current_group.SHADOW)
-"""What a group's own model does not need."""
+"""Activities without which a group still gets its model."""
 _TRIED = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
 
 
 @dataclass(frozen=True)
 class Fits:
-    """How groups are fitted: as `fit_groups` takes it, and within which limits."""
+    """How groups are fitted: the arguments of `fit_groups` and the limits of its worker."""
 
     recipe: Recipe
     clock: datetime
@@ -70,7 +73,7 @@ class Fits:
     limits: Limits = field(default_factory=Limits)
 
     def work(self, line: Line, block: FitBlock, pieces: list[Piece]) -> None:
-        """What the child does."""
+        """Fit the pieces of a block and send each result. Runs in the worker."""
         line.turn(None, MAKING)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
         for piece in pieces:
@@ -79,7 +82,7 @@ class Fits:
                 line.send(fit_groups(*block.part(piece), self.recipe, self.clock, self.signer))
 
     def work_on(self, line: Line, tables: Iterator[pa.Table], parted: Parted) -> None:
-        """What the child does that is kept."""
+        """Fit each table as one block and send its result. Runs in the persistent worker."""
         line.turn(None, MAKING)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
         for table in tables:
@@ -88,19 +91,19 @@ class Fits:
                 line.send(fit_groups(block.rows, block.asks, self.recipe, self.clock, self.signer))
 
     def spoiled(self, group_key: str, died: Died) -> Fits:
-        """The same, where the shadow is not tried in this group, which it has ended."""
+        """These settings, with the shadow recorded as failed in this group and not tried there again."""
         return self._with_shadow(spoiled=((group_key, f"{died.error_class}: {died.text}"),))
 
     def without_shadow(self, why: str) -> Fits:
-        """The same, where the shadow is not tried any more."""
+        """These settings, with the shadow tried in no group. reason: recorded in each group."""
         return self._with_shadow(given_up=f"not tried: elsewhere {why}")
 
     def without_earlier(self, died: Died, where: str = "") -> Fits:
-        """The same, where no champion's recipe is fitted again: one that ends its process costs no group its model."""
+        """These settings, with no champion's recipe fitted again. prefix: put before the recorded error."""
         return replace(self, recipe=replace(self.recipe, refit_error=f"{where}{died.error_class}: {died.text}"))
 
     def without_champions(self, died: Died) -> Fits:
-        """The same, where no champion is asked: one that ends whoever reads or asks it cannot answer."""
+        """These settings, with no champion loaded or called for a comparison."""
         return replace(self, recipe=replace(self.recipe, champion_error=f"{died.error_class}: {died.text}"))
 
     def _with_shadow(self, **changed: Any) -> Fits:
@@ -110,7 +113,7 @@ class Fits:
 
 @dataclass
 class Supervised:
-    """Fits one block after the other. One a task: what it has seen die counts for all of its blocks."""
+    """Fits one block after the other. Deaths are counted over all blocks, so a task has one of these."""
 
     fits: Fits
     parted: Parted
@@ -123,9 +126,9 @@ class Supervised:
     _works: bool = False
 
     def fit(self, table: pa.Table) -> list[tuple[Piece, pd.DataFrame]]:
-        """What `fit_groups` gives for a block, piece by piece, each with the places of its groups among the asks.
+        """Fit a block: the results of `fit_groups` by piece, each with its groups' positions among the requests.
 
-        Raises what `fit_groups` raises, and ContractError when `recipe.estimator` itself ends the process.
+        Raises what `fit_groups` raises, and ContractError if making `recipe.estimator` kills the worker.
         """
         _warm(self.fits.recipe)
         block = FitBlock(table, self.parted)
@@ -138,7 +141,7 @@ class Supervised:
                 again, size = self._try_short(block, len(pieces[done - 1]))
                 rest = [*again, *rest]
             elif died is None or died.doing == IDLE:
-                continue  # all is done, or it had ended before it was given anything
+                continue  # all is done, or the worker died before it received the block
             elif died.doing == current_group.SHADOW and died.at is None:
                 self._without_shadow(died.text)
             elif rest:
@@ -156,7 +159,10 @@ class Supervised:
         return not self._works and self._given_up >= HOPELESS
 
     def _finds_hope(self, block: FitBlock, rest: Piece) -> bool:
-        """Whether one of some groups, spread over the rest, is fitted alone. Who ends no process leaves the rest."""
+        """Fit some groups, spread over the remaining ones, each alone. Return whether one was fitted.
+
+        Groups that did not kill their worker are removed from `remaining`.
+        """
         able = [place for place in rest if block.sizes[place] >= max(1, self.fits.recipe.min_rows)]
         count = min(self._to_try, len(able))
         for nth in range(count):
@@ -170,12 +176,13 @@ class Supervised:
         return False
 
     def _try_short(self, block: FitBlock, size: int) -> tuple[Piece, int]:
-        """Try one alone of those that lacked memory in a piece of `size`. Gives who is tried again, how many at once.
+        """Fit one of the groups that ran out of memory alone. Return which ones to fit again, and the piece size.
 
-        Where it has always repeated and does so again, nobody is: what was seen beside others is believed.
+        size: groups of the piece in which they ran out. If enough such results were confirmed before, and this one is
+        too, the results of the others are trusted and none is fitted again.
         """
         short, believes = block.taken_short(), self._repeated >= REPEATED
-        suspect = list(short)[-1 if believes else 0]  # who comes last has the most neighbours
+        suspect = list(short)[-1 if believes else 0]  # the last one had the most groups before it in the worker
         del short[suspect]
         self._alone(block, suspect)
         self._note_repeated(block.fitted[-1][1])
@@ -193,7 +200,7 @@ class Supervised:
                 self._without_shadow("it lacked memory. Fit fewer rows, or raise recipe.memory_limit_mib")
 
     def close(self) -> None:
-        """End the child that is kept."""
+        """Stop the persistent worker."""
         if self._steady is not None:
             self._steady.close()
         self._steady = None
@@ -201,13 +208,13 @@ class Supervised:
     def _try(
         self, block: FitBlock, pieces: list[Piece], fits: Fits | None = None, *, at_once: bool = False
     ) -> tuple[int, Died | None]:
-        """How many of the pieces one child has fitted, and what ended it, if it was not the end of its work.
+        """Fit pieces in one worker. Return how many it fitted, and how it died, if it did.
 
-        at_once: by the child that is kept, which is given the whole block.
+        is_whole: the pieces are the whole block; the persistent worker fits it.
         """
         fits = fits or self.fits
         done, died = self._try_once(block, pieces, fits, at_once=at_once)
-        if died is not None and died.doing == MAKING:  # once may be the system's doing, as memory was short
+        if died is not None and died.doing == MAKING:  # a single death may have an outside cause, such as short memory
             done, died = self._try_once(block, pieces, fits, at_once=at_once)
         if died is not None and died.doing == MAKING:
             name = fits.recipe.estimator
@@ -227,7 +234,7 @@ class Supervised:
                     block.take(pieces[done], fitted, is_alone=is_alone)
                     self._works = self._works or bool(_TRIED & set(fitted["status"]))
                     done += 1
-                    if block.short:  # the child's memory is taken: it ends
+                    if block.short:  # the worker has no memory left: stop it
                         self.close()
                         break
         except Died as died:
@@ -246,7 +253,10 @@ class Supervised:
         self.fits = self.fits.without_shadow(why)
 
     def _alone(self, block: FitBlock, place: int, died: Died | None = None) -> None:
-        """Try a group by itself. died: how it has ended a child before."""
+        """Fit a group alone, and record its failure if that kills the worker.
+
+        died: how it killed a worker before; without it, it has to kill two.
+        """
         for _ in range(2 if died is None else 1):
             _, died = self._try(block, [[place]])
             if died is None:
@@ -264,9 +274,10 @@ class Supervised:
         self._given_up += 1
 
     def _without_comparison(self, fits: Fits, group_key: str, died: Died) -> Fits:
-        """The same fits without what ended the process; after SPOILED groups the rest of the task goes without it too.
+        """The settings without the comparison that killed the worker.
 
-        Not so for champions: each is a model of its own.
+        After MAX_COMPARISON_DEATHS groups the rest of the task goes without it too, except for champions: each is a
+        different model.
         """
         if died.doing == current_group.SHADOW:
             self._spoiled += 1
@@ -298,20 +309,23 @@ def _half(size: int) -> int:
 
 
 def _told(line: Line, block: FitBlock, piece: Piece) -> current_group.Listener:
-    """Hears whose turn it is, and says their places."""
+    """A listener that reports each group to the parent by its position in the block."""
     places = {block.key(place): place for place in piece}
     return lambda key, doing: line.turn(None if key is None else places[key], doing)
 
 
 def _suspect(piece: Piece, died: Died) -> int | None:
-    """Whose turn it was. Where memory was short, what a child said last may be of a piece before."""
+    """The group that killed the worker; None if unknown.
+
+    When memory was short, the last status may be of an earlier piece.
+    """
     if len(piece) == 1:
         return piece[0]
     return died.at if died.at in piece else None
 
 
 def _pieces(rest: Piece, size: int) -> list[Piece]:
-    """Cut into pieces of `size` groups, then of twice as many each time up to MOST_AT_RISK."""
+    """Cut into pieces of `size` groups, then of twice as many each time up to MAX_PIECE_AFTER_DEATH."""
     pieces, at = [], 0
     while at < len(rest):
         pieces.append(rest[at : at + size])
@@ -321,7 +335,7 @@ def _pieces(rest: Piece, size: int) -> list[Piece]:
 
 
 def _warm(recipe: Recipe) -> None:
-    """Import here what each child would import anew. A user's function is called only in a child."""
+    """Import what each worker needs, so that a fork has it. A user's function is only called in a worker."""
     import_module("spinney.core.models.arrays.arrays_codec")
     names = [recipe.estimator, *candidates(recipe.arguments)]
     theirs = [name for name in names if ":" in name]
@@ -331,5 +345,5 @@ def _warm(recipe: Recipe) -> None:
         kernel_for(recipe.estimator, recipe.task, recipe.arguments)
     beside = [each for _, each in recipe.earlier] + ([recipe.shadow.recipe] if recipe.shadow is not None else [])
     for each in beside:
-        with suppress(ConfigError, ContractError):  # their trouble is their groups' alone
+        with suppress(ConfigError, ContractError):  # an error in one of these is recorded by group
             _warm(each)

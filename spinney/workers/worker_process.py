@@ -1,8 +1,8 @@
-"""A child process that does what may go wrong: a fork of this one, under a deadline and a memory limit.
+"""A forked worker process with a time limit per group and a memory limit.
 
-Forking costs a few milliseconds and gives the child every row without a copy. It hands back what it makes over a pipe;
-whose turn it is stands in shared memory, with the time at which it began. The pipe is read without ever waiting for
-the rest of a message, so a child that dies or stops in the middle of one holds nobody up.
+A fork takes a few milliseconds and shares the parent's rows without copying them. The worker sends results over a
+pipe. It writes its status (which group, which activity, since when) to shared memory. The parent never blocks on the
+rest of a message, so a worker that dies or hangs while sending does not block it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from spinney.core.config import Config
 from spinney.core.errors import SpinneyError, TimedOut
 
 POLL_SECONDS = 0.05
-"""How often the parent looks whether the child still lives, and its deadline."""
+"""Seconds between the parent's checks that the worker is alive and within its time limit."""
 
 IDLE = "while it had nothing to do"
-"""What is done while a child waits for its parent, for as long as that takes: its time begins when it is asked."""
+"""Activity of a worker that waits for its next request. Its time limit starts when the request is sent."""
 
 TIMED_OUT = TimedOut.__name__
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")
@@ -42,7 +42,7 @@ _READ_BYTES = 1 << 20
 _LENGTH = struct.Struct("=Q")
 _TURN = struct.Struct("=dq48s")
 _AT = 1
-"""Where the turn stands; the byte before it is odd while it is written."""
+"""Offset of the status in the shared memory. The byte before it is a version: odd while the status is being written."""
 _NOBODY = -1
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
@@ -50,7 +50,11 @@ _libc = ctypes.CDLL(None)
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds: of one turn, on the wall clock. memory_bytes: of address space that the child may take besides."""
+    """Limits of a worker.
+
+    time_limit_s: wall-clock seconds for one group. memory_limit_bytes: address space beyond what the parent had mapped
+    when the worker was forked.
+    """
 
     seconds: float = 30.0
     memory_bytes: int = 2 << 30
@@ -62,10 +66,11 @@ class Limits:
 
 
 @dataclass(eq=False)
-class Died(Exception):  # noqa: N818 - said as what is so
-    """The child ended before its work did. at, doing: the turn that it ended in; at: None if it was nobody's own.
+class Died(Exception):  # noqa: N818 - an event, not a fault of the caller
+    """The worker ended before its work was done.
 
-    ms: how long the turn had lasted. error_class, text: what happened, and what to do.
+    place, activity: the group it was working on and what it did; place is None if it was not working on one group.
+    elapsed_ms: how long it had worked on that. error_class, text: what happened and what to do.
     """
 
     at: int | None
@@ -81,16 +86,16 @@ class Died(Exception):  # noqa: N818 - said as what is so
 
 class _Kind(Enum):
     MADE = auto()
-    """What the work gave."""
+    """A result of the work."""
     RAISED = auto()
-    """An error that is no turn's own: it goes on in the parent."""
+    """An error that concerns no single group: the parent raises it again."""
     BROKE = auto()
-    """What a turn raised that no guard of a fit holds: class and text."""
+    """An error outside of a fit's own error handling, while the worker was working on a group: class and text."""
     DONE = auto()
 
 
 class Line:
-    """The child's end. Only the child itself is heard: a process that it forks in turn ends where it would speak."""
+    """The worker's end of the connection to its parent. A process that the worker forks exits when it uses it."""
 
     def __init__(self, fd: int, turns: mmap.mmap) -> None:
         self.fd = fd
@@ -104,7 +109,10 @@ class Line:
         self._pid = os.getpid()
 
     def turn(self, at: int | None, doing: str) -> None:
-        """A turn begins, and with it the deadline anew."""
+        """Report that work on a group begins. The time limit starts again.
+
+        place: the group's position in its block; None for work that concerns no single group.
+        """
         self._check()
         self.at, self.doing, self._count = at, doing, (self._count + 2) % 256
         self._turns[0] = self._count + 1
@@ -112,7 +120,7 @@ class Line:
         self._turns[0] = self._count
 
     def send(self, made: Any) -> None:
-        """Hand something over to the parent. It ends the turn."""
+        """Send a result to the parent and end the work on the current group."""
         self.say(_Kind.MADE, made)
         self.turn(None, "")
 
@@ -129,16 +137,17 @@ class Line:
 
 
 def supervised(work: Callable[[Line], None], limits: Limits, keeps: Collection[int] = ()) -> Generator[Any, None, None]:
-    """Do `work` in a child, and give what it sends. Raises what it raises, and Died when the child ends before it.
+    """Run `work` in a forked worker and yield what it sends.
 
-    keeps: open files that the child has, too.
+    inherited_fds: file descriptors that stay open in the worker. Raises what `work` raises, and WorkerDied if the
+    worker ends before `work` returns.
     """
     turns = mmap.mmap(-1, _AT + _TURN.size)
     _TURN.pack_into(turns, _AT, time.monotonic(), _NOBODY, b"")
     reading, writing = os.pipe()
     line, parent = Line(writing, turns), os.getpid()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: the child starts none of them again
+        warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the worker does not use the parent's
         pid = os.fork()
     if pid == 0:
         _live(work, line, limits, _Of(parent, {writing, *keeps}))
@@ -146,7 +155,7 @@ def supervised(work: Callable[[Line], None], limits: Limits, keeps: Collection[i
     try:
         os.close(writing)
         with suppress(OSError):
-            os.setpgid(pid, pid)  # the child does it too: whoever comes first
+            os.setpgid(pid, pid)  # the worker does it too; whichever runs first
         yield from _heard(process, reading, turns, limits)
     finally:
         process.end()
@@ -160,7 +169,7 @@ def _heard(process: _Process, reading: int, turns: mmap.mmap, limits: Limits) ->
     turn = _Turn(asked, None, "")
     while True:
         wait([reading] if is_open else [], POLL_SECONDS)
-        status = process.status()  # before the pipe is read: what a dead child said is there
+        status = process.status()  # before reading the pipe: all that a dead worker sent is in it
         is_open = is_open and _fill(buffer, reading)
         now = _turn(turns)
         turn = now or turn
@@ -181,7 +190,7 @@ def _heard(process: _Process, reading: int, turns: mmap.mmap, limits: Limits) ->
 
 
 def _fill(buffer: bytearray, reading: int) -> bool:
-    """Read all that is there. False at the end of the pipe, which a grandchild may keep open."""
+    """Append what the pipe holds to the buffer. Return False at its end, which a grandchild may delay."""
     with suppress(BlockingIOError):
         while came := os.read(reading, _READ_BYTES):
             buffer += came
@@ -190,7 +199,7 @@ def _fill(buffer: bytearray, reading: int) -> bool:
 
 
 def _messages(buffer: bytearray) -> Iterator[tuple[_Kind, Any]]:
-    """Those that are whole; taken from the buffer."""
+    """Remove the complete messages from the buffer and yield them."""
     while len(buffer) >= _LENGTH.size:
         end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
         if len(buffer) < end:
@@ -202,13 +211,16 @@ def _messages(buffer: bytearray) -> Iterator[tuple[_Kind, Any]]:
 
 @dataclass
 class _Process:
-    """The child, as its parent has it. ended: with what, where that can be known only by reaping it."""
+    """The worker process, seen from its parent.
+
+    reaped_status: its exit status, on systems where it can only be read by reaping the process.
+    """
 
     pid: int
     ended: int | None = None
 
     def status(self) -> int | None:
-        """What it ended with: a code, or minus a signal. None while it lives."""
+        """Its exit code, or minus the signal that killed it; None while it runs."""
         if self.ended is not None:
             return self.ended
         try:
@@ -217,14 +229,14 @@ class _Process:
                 self.ended = os.waitstatus_to_exitcode(status) if pid else None
                 return self.ended
             found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # somebody else has reaped it
+        except ChildProcessError:  # another part of this program has reaped it
             return 0
         if found is None:
             return None
         return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
     def end(self) -> None:
-        """Kill it with all that it has started, then reap it: until then its number is nobody else's."""
+        """Kill it and its process group, then reap it. Until it is reaped, no other process gets its id."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         if self.ended is None:
@@ -236,7 +248,7 @@ class _Process:
 
 @dataclass(frozen=True)
 class _Turn:
-    """Whose it is, what is done, and since when."""
+    """What the worker is doing: for which group, and since when (monotonic seconds)."""
 
     since: float
     at: int | None
@@ -247,7 +259,7 @@ class _Turn:
 
 
 def _turn(turns: mmap.mmap) -> _Turn | None:
-    """None while it is being written: half of it would name the wrong one, or a time long ago."""
+    """The worker's status; None while it is being written, when its fields may not belong together."""
     count = turns[0]
     since, at, doing = _TURN.unpack_from(turns, _AT)
     if count % 2 or turns[0] != count:
@@ -278,20 +290,20 @@ def _ended(status: int, doing: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Of:
-    """What a child has of its parent: its number and the files that it keeps."""
+    """What a worker has from its parent: the parent's process id and the file descriptors that stay open."""
 
     parent: int
     files: Collection[int]
 
 
 def _live(work: Callable[[Line], None], line: Line, limits: Limits, of: _Of) -> NoReturn:
-    """The child's whole life. It never returns into what the parent was doing, and runs none of its exits."""
+    """Run the worker and exit. It never returns into the parent's code and runs none of its exit handlers."""
     try:
         line.open()
         _leash(of.parent)
         _shut(of.files)
         _limit(limits)
-        gc.freeze()  # what was there before is shared as long as nobody visits it
+        gc.freeze()  # collecting the parent's objects would copy their pages
         work(line)
         line.say(_Kind.DONE)
     except BaseException as error:
@@ -303,7 +315,10 @@ def _live(work: Callable[[Line], None], line: Line, limits: Limits, of: _Of) -> 
 
 
 def _report(error: BaseException, line: Line) -> tuple[_Kind, Any]:
-    """An error of ours, or one that came in nobody's turn, goes on in the parent; anything else is the turn's."""
+    """The message about an error that ended the work.
+
+    A SpinneyError, or an error outside of the work on a group, is raised again in the parent. Any other is the group's.
+    """
     name, doing = type(error).__name__, line.doing
     if isinstance(error, MemoryError):
         return _Kind.BROKE, ("MemoryError", f"no more memory {doing}. Fit fewer rows, or raise recipe.memory_limit_mib")
@@ -322,7 +337,10 @@ def _report(error: BaseException, line: Line) -> tuple[_Kind, Any]:
 
 
 def _leash(parent: int) -> None:
-    """End with the parent (Linux), die first when memory is short, and be one group with all that is started here."""
+    """Make the kernel kill this process with its parent, and first when memory is short (both on Linux only).
+
+    It becomes the leader of a process group, so that the processes it starts are killed with it.
+    """
     os.setpgid(0, 0)
     if sys.platform == "linux":
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
@@ -336,7 +354,7 @@ def _leash(parent: int) -> None:
 
 
 def _shut(kept: Collection[int]) -> None:
-    """Nothing is read or shown, and nothing of the parent's is held open: a socket, a lock, a file."""
+    """Redirect the standard streams to /dev/null and close the parent's sockets, locks and files."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nowhere, fd)

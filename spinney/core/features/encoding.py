@@ -1,4 +1,4 @@
-"""Features as numbers: what a recipe's columns become before an estimator sees them.
+"""Encode features as numbers for estimators.
 
 ======================  ==================================================================================
 numbers, decimals       one float64 column; null, NaN and infinite are NaN, minus zero is zero
@@ -10,7 +10,7 @@ string                  one column of 0 and 1 for each of the group's most frequ
                         null and values not seen in fitting are 0 in all of them
 ======================  ==================================================================================
 
-The columns of strings come after all others. Only they are learned, from one group's own rows.
+The columns of strings come after all others. Only they are learned, from the group's own rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 MAX_WORDS = 32
-"""Values of one string feature that get a column of their own in a group."""
+"""Most values of one string feature that get a column in a group."""
 
 NULL_TIME = int(np.iinfo(np.int64).min)
 """A missing time, in microseconds: NumPy's NaT."""
@@ -45,17 +45,17 @@ _CYCLES = (("minute_of_day", 1440), ("day_of_week", 7), ("day_of_year", 366))
 
 def _circle(steps: int) -> Floats:
     turns = [2 * math.pi * step / steps for step in range(steps)]
-    # A last row of NaN: what index -1, a missing time, finds.
+    # A last row of NaN for index -1, a missing time.
     return np.array([[math.sin(turn), math.cos(turn)] for turn in turns] + [[math.nan, math.nan]])
 
 
-# Looked up, not computed: a value must not depend on where in an array it stands.
+# Looked up, not computed: vectorised sine may give different bits depending on a value's position in an array.
 _TABLES = {name: _circle(steps) for name, steps in _CYCLES}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """A frame's features, each converted once: what any group's encoder works on.
+    """A frame's features, each converted once: the input of every group's encoder.
 
     numbers: shape (n_rows, n_numbers), C order: all but the strings, in declared order.
     codes: shape (n_rows, n_strings): index into that feature's `words`, -1 where null.
@@ -74,7 +74,7 @@ class Columns:
         return Columns(self.features, self.numbers[rows], self.codes[rows], self.words)
 
     def only(self, features: tuple[Feature, ...]) -> Columns:
-        """These features alone, in this order. Raises ContractError for one that is not there."""
+        """These features only, in this order. Raises ContractError if one is missing."""
         if missing := [feature.name for feature in features if feature not in self.features]:
             raise ContractError(f"features: expected {missing} among them; got {[each.name for each in self.features]}")
         begins, at = {}, 0
@@ -88,7 +88,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class Encoder:
-    """One group's way from features to a matrix. Plain data; equal encoders give equal matrices.
+    """Encodes one group's features as a matrix. Plain data; equal encoders give equal matrices.
 
     vocabularies: for each string feature, in declared order, the values that have a column.
     """
@@ -127,7 +127,7 @@ class Encoder:
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Encoder:
-        """The encoder that gave this JSON object. Raises KeyError, TypeError or ValueError for another."""
+        """The encoder from `as_data`. Raises KeyError, TypeError or ValueError for any other object."""
         features = tuple(Feature(str(name), str(type_)) for name, type_ in data["features"])
         words = tuple(tuple(map(str, vocabulary)) for vocabulary in data.get("words", ()))
         if len(words) != len(strings(features)):
@@ -136,9 +136,9 @@ class Encoder:
 
 
 def convert(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
-    """A frame's features as columns. The frame may have others and is left unchanged.
+    """Convert a frame's features to Columns. The frame may have other columns and is left unchanged.
 
-    Raises ContractError if a feature is missing, of an unknown type, or holds what its type does not allow.
+    Raises ContractError if a feature is missing, of an unknown type, or has a value that its type does not allow.
     """
     features = tuple(features)
     missing = [feature.name for feature in features if feature.name not in frame]
@@ -156,7 +156,7 @@ def convert(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
 
 @lru_cache(maxsize=64)
 def static_names(features: tuple[Feature, ...]) -> tuple[str, ...]:
-    """The names of the matrix' columns that do not depend on a group."""
+    """The names of the matrix' columns that are the same in every group: all but those of strings."""
     return tuple(name for feature in features for name in _names(feature))
 
 
@@ -167,7 +167,7 @@ def strings(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
 
 
 def floats(values: pd.Series[Any]) -> Floats:
-    """Any numbers, booleans or decimals as float64: null, NaN and infinite are NaN, minus zero is zero."""
+    """Numbers, booleans or decimals as float64: null, NaN and infinity become NaN, minus zero becomes zero."""
     out = values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True) + 0.0
     out[~np.isfinite(out)] = np.nan
     return out
@@ -183,9 +183,9 @@ def microseconds(values: pd.Series[Any]) -> Integers:
 
 
 def minutes_of_week(circles: Floats) -> Integers:
-    """The minute of the week, Monday 00:00 UTC first, that the columns of one timestamp or date stand for; -1: none.
+    """Decode the minute of the week, from Monday 00:00 UTC, of an encoded timestamp or date; -1 if it is missing.
 
-    circles: shape (n_rows, 6) of a timestamp, (n_rows, 4) of a date, as `convert` makes them.
+    cycle_columns: shape (n_rows, 6) of a timestamp, (n_rows, 4) of a date, as `to_columns` makes them.
     """
     steps = dict(_CYCLES)
     cycles = ("minute_of_day", "day_of_week") if circles.shape[1] == 6 else ("day_of_week",)

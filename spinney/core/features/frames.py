@@ -1,4 +1,4 @@
-"""A person's frame as the stream would hold its rows: each row's group, and every column of its declared type."""
+"""Convert a user's data frame to the declared column types, as if its rows had come as records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _HELD = {
     "timestamp": _TIMES,
     "date": _TIMES | {"date"},
 }
-"""Type -> what pandas may call values of it."""
+"""Type -> the names that pandas' infer_dtype may give to its values."""
 
 _DIGITS = 28
 """Python's default precision of decimals."""
@@ -43,14 +43,13 @@ _FORMS = {"timestamp": f"a time is {_TIME_LIKE}", "date": "a date is written lik
 
 
 def typed(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]:
-    """Each row's group_key, and the frame's declared columns but the target, in its order and with its index.
+    """Return each row's group_key, and the frame's declared columns without the target, in its order, with its index.
 
-    A text in a column that is not a string stands for what it would stand for in a record, see `records.values`, and so
-    does a number in a column of times: it counts the unit that `fleet.columns` declares, and is refused where none is
-    declared. ISO 8601 texts are read in every column of times. Times without a zone are UTC. Values outside
-    `[fleet.ranges]` are let through.
+    Texts in columns that are not strings are parsed as in a record, see `records.values`. A number in a column of times
+    is in the unit that `fleet.columns` declares, and an error if none is declared. ISO 8601 texts are parsed in every
+    column of times. Times without a zone are UTC. Values outside `[fleet.ranges]` are accepted.
 
-    Raises ContractError: a column of the group or a feature is missing, or one that is there holds what its type does
+    Raises ContractError if a column of the group or a feature is missing, or a column has a value that its type does
     not allow.
     """
     fleet = config.fleet
@@ -78,7 +77,7 @@ def _plain(values: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _read(values: pd.Series[Any], rule: FieldRule, missing: Collection[str]) -> pd.Series[Any]:
-    """The same values, where texts, and numbers in a column of times, are what they stand for."""
+    """The values with texts parsed, and in a column of times numbers too."""
     family = _family(rule)
     if family == "string" or infer_dtype(values, skipna=True) in _HELD[family] | {"empty"}:
         return values
@@ -102,7 +101,7 @@ def _read(values: pd.Series[Any], rule: FieldRule, missing: Collection[str]) -> 
 
 
 def _value(value: Any, rule: FieldRule, missing: Collection[str]) -> Any:
-    """What a text or a number stands for. Raises UnfitError, NotFiniteError."""
+    """Parse a text or a number. Raises UnfitError, NotFiniteError."""
     if not isinstance(value, str):
         return records.typed(NumberText(str(value)), rule)
     if value in missing:
@@ -110,7 +109,7 @@ def _value(value: Any, rule: FieldRule, missing: Collection[str]) -> Any:
     try:
         return records.typed(value, rule)
     except records.UnfitError:
-        # A record of a column with a unit has numbers alone; whoever asks may write either.
+        # In a record, a column with a unit has numbers only; in a frame it may have texts too.
         at = instant_of_text(value) if rule.type == "timestamp" else None
         if at is None:
             raise
@@ -143,7 +142,7 @@ def _typed(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
 
 
 def _fractions(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
-    """A float has 32 bits in the tables, and so in what models are fitted on. NaN is missing; infinity is no number."""
+    """Floats of the declared width (a float has 32 bits, as in the tables). NaN is missing; infinity is an error."""
     kind = np.float32 if rule.type == "float" else np.float64
     given = values.to_numpy(dtype=np.float64, na_value=np.nan)
     with np.errstate(over="ignore"):
@@ -157,7 +156,7 @@ def _fractions(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
 def _whole(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     limit = 2 ** (_BITS[rule.type] - 1)
     if is_integer_dtype(values.dtype):
-        # As float64 the greatest bigints would be rounded to a number that is none.
+        # Not as float64, which would round the greatest bigints out of their range.
         numbers = values.fillna(0).to_numpy()
         fits = (numbers >= -limit) & (numbers <= limit - 1)
     elif values.dtype == object:
@@ -180,7 +179,7 @@ def _is_whole(value: Any, limit: int) -> bool:
 
 
 def _decimals(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
-    """Rounded as Spark does: half away from zero."""
+    """Decimals, rounded as Spark does: half away from zero."""
     precision, *scale = map(int, re.findall(r"\d+", rule.type))
     step = Decimal(1).scaleb(-scale[0] if scale else 0)
     digits = Context(prec=max(precision, _DIGITS))  # by default it refuses longer numbers
@@ -213,7 +212,7 @@ def _family(rule: FieldRule) -> str:
 
 
 def _is_null(value: Any) -> bool:
-    """Whether it is a missing value; a list, which a JSON row may have in place of one, is not."""
+    """Whether the value is missing. A list, which a JSON row may have, is not."""
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
@@ -227,7 +226,7 @@ def _told(values: pd.Series[Any], place: int) -> str:
 
 
 def _refusal(rule: FieldRule, got: str, why: str = "", remedy: str = "Convert the column") -> ContractError:
-    """why: what is wrong with the value beyond its type; without one, a time's forms are named."""
+    """The error about a value. why: what is wrong with it; by default the accepted forms of a time are named."""
     kind = rule.type if rule.unit is None else f"{rule.type}({rule.unit})"
     forms = f"a time is a number of {rule.unit} since 1970, or {_TIME_LIKE}" if rule.unit else _FORMS.get(rule.type, "")
     said = f": {why or forms}" if why or forms else ""

@@ -1,1 +1,1 @@
-"""Fitted models: their answers, their codecs, their signatures."""
+"""Fitted models: predictions, codecs, signatures."""

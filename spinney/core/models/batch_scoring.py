@@ -1,4 +1,4 @@
-"""Answers of many groups' models for one frame of mixed rows."""
+"""Predictions of many groups' models for one frame with rows of many groups."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from spinney.core.models.model import Model, labels_of
 NOBODY = -1
 
 MAX_RAISED = 64
-"""How often a model may raise for parts of a batch: the rows not yet answered then get no answer. One that raises
-whatever it is given would be asked twice for each row."""
+"""Errors of one model in a batch after which its remaining rows get no prediction. Without a limit, a model that always
+raises would be called twice for each row."""
 
 
 @dataclass(frozen=True)
 class Answers:
-    """One answer per row, in the frame's order.
+    """One prediction per row, in the frame's order.
 
-    prediction: shape (n_rows,): float64 for regression, NaN where nobody answers; texts for classification, None where
-    nobody answers. All None (dtype object) if there is no model at all.
+    prediction: shape (n_rows,): float64 for regression, NaN if there is none; texts for classification, None if there
+    is none. All None (dtype object) if there is no model at all.
     probabilities: for classification, per row class -> probability, or None; None for regression.
-    errors: model_id -> what its estimator raised; the rows that it raised for are answered by nobody.
+    errors: model_id -> the first error of its estimator; the rows that it raised for have no prediction.
     """
 
     prediction: npt.NDArray[Any]
@@ -40,10 +40,10 @@ class Answers:
 
 @dataclass(frozen=True)
 class Part:
-    """The answers of models that answer alike.
+    """Predictions of one model, or of several linear models with the same classes.
 
-    rows: places in the frame. raw: as Model.raw. model: which one it is, or the first of several. error: what a single
-    model's estimator raised first; the rows that it raised for are NaN.
+    rows: positions in the frame. raw: as of Model.raw_predictions. model: index of the model, or of the first of
+    several. error: the first error of a single model's estimator; the rows that it raised for are NaN.
     """
 
     rows: Integers
@@ -54,10 +54,10 @@ class Part:
 
 
 def answer(frame: pd.DataFrame, model_ids: Sequence[str | None], models: Mapping[str, Model]) -> Answers:
-    """Ask each row's own model.
+    """Predict each row with its own model.
 
-    frame: the features, any other columns, any index; left unchanged. model_ids: shape (n_rows,), null for nobody; one
-    that is not in `models` is nobody too. Raises ContractError if a feature is missing or of another type.
+    frame: the features; other columns and any index are allowed. Left unchanged. model_ids: shape (n_rows,); rows whose
+    id is null or not in `models` get no prediction. Raises ContractError if a feature is missing or of another type.
     """
     numbers, names = pd.factorize(np.asarray(model_ids, dtype=object))
     return answer_numbered(frame, numbers, names.tolist(), models)
@@ -66,12 +66,11 @@ def answer(frame: pd.DataFrame, model_ids: Sequence[str | None], models: Mapping
 def answer_numbered(
     frame: pd.DataFrame, of_row: Integers, model_ids: Sequence[str | None], models: Mapping[str, Model]
 ) -> Answers:
-    """As `answer`, of rows that name their model by its place.
+    """As `predict_by_id`, for rows that name their model by its position in `model_ids`.
 
-    of_row: shape (n_rows,), places in model_ids; -1: nobody. model_ids: may name a model several times, and nobody as
-    null.
+    model_index: shape (n_rows,), positions in model_ids; -1: no model. model_ids: may be null or occur several times.
     """
-    # A parent's model that answers for many groups is asked once.
+    # A parent's model that serves many groups is called once.
     of_name, names = pd.factorize(np.asarray(model_ids, dtype=object))
     numbers = np.append(of_name, NOBODY)[of_row]
     known = [models.get(name) for name in names]
@@ -93,10 +92,10 @@ def answer_numbered(
 def parts(
     models: Sequence[Model], which: Integers, columns: Columns, begin: Callable[[int], None] = lambda _: None
 ) -> Iterator[Part]:
-    """Ask models that all have the features of `columns`.
+    """Predict with models that all have the features of `columns`.
 
-    which: shape (n_rows,), each row's model, NOBODY where there is none. Linear models are asked together.
-    begin: told of each other one before it is asked.
+    model_index: shape (n_rows,), each row's model, or NO_MODEL. Linear models predict together in one call.
+    on_begin: called with the index of each other model before it predicts.
     """
     linear_only = all(isinstance(model.estimator, Linear) for model in models)
     rows_of = [] if linear_only else _rows_of(which, len(models))
@@ -124,7 +123,7 @@ def _rows_of(which: Integers, models: int) -> list[Integers]:
 
 
 def _alone(model: Model, m: int, rows: Integers, columns: Columns) -> Part:
-    """One model's answers. Where it raises for the rows together, only those that it raises for get none."""
+    """One model's predictions. If it raises, halves of the rows are tried, so that only the rows at fault have none."""
     raw = np.full((len(rows), len(model.classes or ("",))), np.nan)
     error: Exception | None = None
     raised = 0
@@ -144,10 +143,9 @@ def _alone(model: Model, m: int, rows: Integers, columns: Columns) -> Part:
 
 
 def _by_magnitude(columns: Columns) -> Integers:
-    """The rows' places, by their largest value; those with a missing one last.
+    """Positions of the rows, ordered by their largest absolute value; rows with a missing value last.
 
-    An estimator mostly raises for values that are too large or missing: those then stand together, and few halvings
-    separate them from the rest.
+    Estimators mostly raise for values that are too large or missing. In this order few halvings separate such rows.
     """
     if not columns.numbers.shape[1]:
         return np.arange(len(columns))
@@ -155,7 +153,7 @@ def _by_magnitude(columns: Columns) -> Integers:
 
 
 class _Collected:
-    """The parts' answers, put where their rows are."""
+    """Collects the predictions of all parts in the order of the frame's rows."""
 
     def __init__(self, rows: int, models: Sequence[Model]) -> None:
         self._probabilities: list[dict[str, float] | None] | None = None

@@ -1,14 +1,15 @@
-"""A model as bytes and back. The set of codecs is closed.
+"""Serialize models to bytes and back. The set of codecs is closed.
 
 linear    arrays: little-endian, ``format, link, scores, width, header length``, a JSON header (features, words of
           strings, classes), then float64: intercepts, coefficients, fill values. A few hundred bytes.
 seasonal  arrays: ``format, scores, first column, columns, period, step, header length``, the header, then float64: the
-          answers of each cell and of a missing time.
+          values of each cell and of a missing time.
 sklearn-arrays  other scikit-learn estimators, as the arrays that they hold: `arrays/arrays_codec.py`.
-skops     those that are not of the classes which that allows, under our own list of types.
-pickle    anything, and only where it is allowed in so many words: loading one runs what it holds.
+skops     estimators of classes that sklearn-arrays does not allow, with our own list of allowed types.
+pickle    anything, but only if a caller passes allow_pickle: loading a pickle runs code that it names.
 
-`load` trusts its bytes as little as it can, but verify their signature first: `open_signed` does both.
+`load` validates the bytes, but compiled code may still trust them: verify their signature first. `load_signed` does
+both.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ Header = tuple[Encoder, tuple[str, ...] | None, int]
 
 
 def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
-    """The codec that suits the model, and its payload: equal models give equal bytes (not promised for pickle).
+    """Choose a codec for the model and return its name and the payload. Equal models give equal bytes, except by pickle.
 
-    Raises ContractError if only pickle could hold it and that is not allowed.
+    Raises ContractError if no codec but pickle can store it and pickle is not allowed.
     """
     header = _header_bytes(model.encoder, model.classes)
     if isinstance(model.estimator, Linear):
@@ -54,7 +55,7 @@ def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
     start = _OTHER.pack(MODEL.version, len(header)) + header
     if allow_pickle:
         return PICKLE, start + pickle.dumps(model.estimator, protocol=5)
-    # Its imports are a second of scikit-learn's trees, which a worker that knows linear models only never pays.
+    # Importing it takes a second (scikit-learn's trees): a process with linear models only does not need it.
     from spinney.core.models.arrays import arrays_codec
     from spinney.core.models.arrays.packed_trees import InexpressibleError
 
@@ -65,9 +66,14 @@ def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
 
 
 def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
-    """The model that was dumped. Raises Corrupt for any other bytes, and for a pickle where it is not allowed."""
+    """Load a model from the payload of `dump`.
+
+    Raises Corrupt for any other bytes, and for a pickle unless it is allowed.
+    """
     if codec == PICKLE and not allow_pickle:
-        raise Corrupt("codec pickle: expected one that is allowed here. Allow it, or refit the group with another")
+        raise Corrupt(
+            "codec pickle: expected one that is allowed here. Refit the group with another estimator: spinney retrain --group"
+        )
     try:
         if codec in CODECS and payload:
             MODEL.check(payload[0], f"codec {codec}")
@@ -87,7 +93,7 @@ def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
 def open_signed(
     signer: Signer, claim: Claim, payload: bytes, signature: bytes | None, *, allow_pickle: bool = False
 ) -> Model:
-    """Verify, then load. Raises Corrupt; in that case nothing of the payload was parsed unless its signature holds."""
+    """Verify the signature, then load. Raises Corrupt; no byte is parsed unless the signature verifies."""
     signer.verify(claim, payload, signature)
     return load(claim.codec, payload, allow_pickle=allow_pickle)
 
@@ -152,7 +158,7 @@ def _estimator(codec: str, payload: bytes) -> Any:
 
 
 _RECENT: list[tuple[Encoder | None, tuple[str, ...] | None, bytes]] = [(None, None, b"")]
-"""The last header and whose it was: groups without words share one encoder, whose hash takes longer than the rest."""
+"""The last encoder and classes with their header. Groups often share an encoder, and hashing it is the slowest part."""
 
 
 def _header_bytes(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
@@ -171,7 +177,7 @@ def _header_text(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _header(text: bytes) -> Header:
-    """Models of one recipe mostly have one header: parsed once, their encoder is one object."""
+    """Parse a header. Models of one recipe mostly share one: it is parsed once and their encoder is one object."""
     data = json.loads(text)
     classes = data.get("classes")
     encoder = Encoder.from_data(data)

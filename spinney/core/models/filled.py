@@ -1,7 +1,7 @@
-"""A scikit-learn estimator behind means that take the place of missing values.
+"""A scikit-learn estimator with mean imputation of missing values.
 
-What `SimpleImputer(strategy="mean", keep_empty_features=True)` does in front of an estimator, to the bit, without its
-milliseconds: it validates its input at each fit and each prediction.
+Gives the same bits as `SimpleImputer(strategy="mean", keep_empty_features=True)` before the estimator, without the
+milliseconds that it takes to validate its input at each fit and prediction.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from spinney.core.features.encoding import Floats
 
 
 class Filled:
-    """What stands in a Model's place of an estimator that does not take NaN. fill: shape (width,)."""
+    """The estimator of a Model whose scikit-learn estimator does not accept NaN. fill: shape (width,)."""
 
     def __init__(self, estimator: Any, fill: Floats) -> None:
         self.estimator = estimator
         self.fill = fill
 
     def filled(self, matrix: Floats) -> Floats:
-        """The matrix with its missing values replaced; itself where there are none."""
+        """The matrix with its missing values replaced; the matrix itself if there are none."""
         missing = np.isnan(matrix)
         return np.where(missing, self.fill, matrix) if missing.any() else matrix
 
 
 def means(matrix: Floats) -> Floats:
-    """Each column's mean over the rows that have a value; 0 where none has."""
+    """Each column's mean over the rows that have a value; 0 if none has."""
     missing = np.isnan(matrix)
     if not missing.any():
         return np.asarray(matrix.mean(axis=0))

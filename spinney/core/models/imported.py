@@ -1,8 +1,9 @@
-"""A scikit-learn estimator that was fitted elsewhere, asked as it was fitted.
+"""A scikit-learn estimator that was fitted elsewhere, called with input of the form that it was fitted on.
 
-By a frame where it was fitted on one with named columns (each must be a feature that is a number, a boolean or a
-string: numbers and booleans come as float64, strings as they are, None where missing), else by the matrix of the
-features in their declared order, which must all be numbers or booleans then. Times have no one form to hand over.
+An estimator fitted on a frame with named columns gets a frame. Each column must be a feature that is a number, a
+boolean or a string: numbers and booleans are passed as float64, strings unchanged, None if missing. Any other estimator
+gets the matrix of all features in their declared order, which must be numbers or booleans. Times are not supported, as
+there is no single form to pass them in.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from spinney.core.features.encoding import Columns, Floats, static_names, string
 
 
 class Imported:
-    """What stands in a Model's place of an estimator. Stored by skops, whose files name this class and its attributes.
+    """The estimator of a Model that was imported. skops stores the names of this class and its attributes: keep them.
 
     names: the columns of the frame that it takes; None: it takes the matrix.
     """
@@ -27,7 +28,7 @@ class Imported:
         self.names = names
 
     def raw(self, columns: Columns, ask: Callable[[Any, Any, int], Floats]) -> Floats:
-        """What `ask(estimator, given, rows)` answers."""
+        """The result of `ask(estimator, input, number of rows)`."""
         return ask(self.estimator, self._given(columns), len(columns))
 
     def _given(self, columns: Columns) -> Any:

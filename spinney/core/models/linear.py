@@ -1,7 +1,7 @@
-"""A linear model as arrays, and the answers of many of them at once.
+"""Linear models as arrays, and predictions of many of them in one call.
 
-Every sum runs over the columns one after the other, in their order, element by element: no matrix product.
-So a row's answer is the same bits whether it is asked alone or among a million.
+Sums run over the columns in their order, element by element, without a matrix product. So a row's prediction is the
+same bits whether it is predicted alone or among a million rows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spinney.core.features.encoding import Columns, Encoder, Floats, Integers
 
 
 class Link(IntEnum):
-    """From a score to the answer. The numbers are part of the codec."""
+    """How scores become predictions. The numbers are part of the codec."""
 
     IDENTITY = 0  # the score is the prediction
     LOGISTIC = 1  # one score: the log odds of the second of two classes
@@ -26,8 +26,9 @@ class Link(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """intercept: shape (k,), k the number of scores. coefficients: shape (k, width). fill: shape (width,),
-    what takes the place of a missing value.
+    """A linear model with k scores.
+
+    intercept: shape (k,). coefficients: shape (k, width). fill: shape (width,), replaces missing values.
     """
 
     link: Link
@@ -37,25 +38,26 @@ class Linear:
 
 
 def constant(values: Sequence[float], width: int, link: Link) -> Linear:
-    """The model that always answers `values`: one number, or with Link.CONSTANT each class' probability."""
+    """A model that always predicts `values`: one number, or with Link.CONSTANT each class' probability."""
     k = len(values)
     return Linear(link, np.array(values, dtype=np.float64), np.zeros((k, width)), np.zeros(width))
 
 
 def evaluate(encoders: Sequence[Encoder], models: Sequence[Linear], which: Integers, columns: Columns) -> Floats:
-    """The answers of the models, all with the same features, link and number of scores.
+    """Predict each row with its model; all models have the same features, link and number of scores.
 
-    which: shape (n_rows,), each row's model. Returns shape (n_rows, 1) for Link.IDENTITY, else (n_rows, n_classes).
+    model_index: shape (n_rows,), each row's model. Returns shape (n_rows, 1) for Link.IDENTITY, else (n_rows,
+    n_classes).
     """
     link, fixed = models[0].link, columns.numbers.shape[1]
     scores = _stacked([model.intercept for model in models])[which].T.copy()
     if link is Link.CONSTANT:
         return np.ascontiguousarray(scores.T)
-    worded = bool(columns.words)  # then models differ in width
+    worded = bool(columns.words)  # then the models' widths may differ
     weighing = [model.coefficients[:, :fixed] if worded else model.coefficients for model in models]
     coefficients = _stacked(weighing).transpose(1, 2, 0).copy()
     fill = _stacked([model.fill[:fixed] if worded else model.fill for model in models]).T.copy()
-    with np.errstate(all="ignore"):  # a model that overflows answers NaN, which is nobody's answer
+    with np.errstate(all="ignore"):  # a model that overflows gives NaN, which is no prediction
         for i in range(fixed):
             column = np.ascontiguousarray(columns.numbers[:, i])
             missing = np.isnan(column)
@@ -68,14 +70,14 @@ def evaluate(encoders: Sequence[Encoder], models: Sequence[Linear], which: Integ
 
 
 def _stacked(arrays: Sequence[Floats]) -> Floats:
-    """As np.stack, in a third of its time for thousands of small arrays."""
+    """As np.stack, in a third of the time for thousands of small arrays."""
     return np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
 
 
 def _add_words(
     scores: Floats, encoders: Sequence[Encoder], models: Sequence[Linear], which: Integers, columns: Columns
 ) -> None:
-    """Add the coefficient of each row's word, for each string feature; nothing where its model has no such word."""
+    """Add the coefficient of each row's word, for each string feature, if its model has one for the word."""
     start = [columns.numbers.shape[1]] * len(models)
     for j, words in enumerate(columns.words):
         place = {word: code for code, word in enumerate(words)}
@@ -93,7 +95,7 @@ def _add_words(
 
 
 def _found(known: Integers, base: Integers, codes: Integers) -> Integers:
-    """For each row 1 + the index in `known` of base + code; 0 where it is not there or the code is null."""
+    """For each row 1 + the index in `known` of base + code; 0 if it does not occur or the code is null."""
     order = np.argsort(known)
     asked = np.where(codes < 0, -1, base + codes)
     at = np.minimum(np.searchsorted(known[order], asked), len(known) - 1)

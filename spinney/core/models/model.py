@@ -1,4 +1,4 @@
-"""What a payload becomes: one group's fitted model, from features to answers."""
+"""One group's fitted model, from features to predictions."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from spinney.core.models.linear import Linear, evaluate
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """An encoder and what answers behind it.
+    """An encoder and an estimator that takes its matrix.
 
-    estimator: `Linear`, a fitted scikit-learn estimator that takes the encoder's matrix, a `Filled` one that takes it
-    without missing values, or an `Imported` one.
-    classes: for classification the labels, as text, in the order of the probabilities; None for regression.
+    estimator: `Linear`, `Seasonal`, a fitted scikit-learn estimator, a `Filled` one, or an `Imported` one, which takes
+    the columns instead of the matrix. classes: for classification the labels, as text, in the order of the
+    probabilities; None for regression.
     """
 
     encoder: Encoder
@@ -29,9 +29,9 @@ class Model:
     classes: tuple[str, ...] | None = None
 
     def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        """Shape (n_rows,): float64 for regression, NaN where there is no answer; texts for classification.
+        """Shape (n_rows,): float64 for regression, NaN without a prediction; texts for classification.
 
-        Raises ContractError if the frame lacks a feature or holds one of another type.
+        Raises ContractError if the frame lacks a feature or has one of another type.
         """
         raw = self.raw(convert(frame, self.encoder.features))
         return raw[:, 0] if self.classes is None else labels_of(raw, self.classes)
@@ -66,7 +66,7 @@ class Model:
 
 
 def labels_of(probabilities: Floats, classes: tuple[str, ...]) -> npt.NDArray[np.object_]:
-    """The likeliest class of each row, the first of equals; None where a probability is not finite."""
+    """The most probable class of each row, the first if several are equal; None if a probability is not finite."""
     labels: npt.NDArray[np.object_] = np.array(classes, dtype=object)[np.argmax(probabilities, axis=1)]
     labels[~np.isfinite(probabilities).all(axis=1)] = None
     return labels

@@ -1,4 +1,4 @@
-"""A table of answers by the place of a moment in the week, and how such places are named."""
+"""Seasonal models: a table of predictions by cells of the week, and how cells are named."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from spinney.core import durations
 from spinney.core.features.encoding import Floats, Integers, minutes_of_week
 
 WEEK = 7 * 24 * 60
-"""Minutes of a week: what the encoding of a time keeps of it, besides the day of the year."""
+"""Minutes of a week."""
 
 NAMED = {"hour_of_week": (WEEK, 60), "day_of_week": (WEEK, 24 * 60), "hour_of_day": (24 * 60, 60)}
 
 
 @dataclass(frozen=True)
 class Cells:
-    """The week cut into `period` minutes that repeat, those into cells of `step` minutes; Monday 00:00 UTC first.
+    """A repeating period of `period` minutes divided into cells of `step` minutes, from Monday 00:00 UTC.
 
-    Raises ValueError unless the one divides the week and the other the period.
+    Raises ValueError unless `period` divides the week and `step` divides `period`.
     """
 
     period: int
@@ -33,7 +33,7 @@ class Cells:
 
     @classmethod
     def named(cls, text: object) -> Cells:
-        """``"hour_of_week"``, ``"day_of_week"``, ``"hour_of_day"``, or ``"PERIOD/STEP"`` as in ``"12h/30m"``.
+        """The cells of ``"hour_of_week"``, ``"day_of_week"``, ``"hour_of_day"`` or ``"PERIOD/STEP"`` (``"12h/30m"``).
 
         Raises ValueError for anything else.
         """
@@ -46,11 +46,11 @@ class Cells:
         return self.period // self.step
 
     def of(self, minutes: Integers) -> Integers:
-        """The cell of each minute of the week; `len(self)`, which is none of them, for -1."""
+        """The cell of each minute of the week; `len(self)` for -1, a missing time."""
         return np.where(minutes < 0, len(self), minutes % self.period // self.step)
 
     def refine(self, coarser: Cells) -> bool:
-        """Whether each of these cells lies in one of the coarser."""
+        """Whether each of these cells lies within one cell of `coarser`."""
         return self.period % coarser.period == 0 and coarser.step % self.step == 0
 
     @property
@@ -61,11 +61,11 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Seasonal:
-    """Answers by the cell of one time.
+    """Predictions by the cell of one time feature.
 
-    column, columns: the first of that time's columns in the encoder's matrix, and how many: 6, of a date 4.
-    values: shape (n_cells + 1, 1) of predictions or (n_cells + 1, n_classes) of probabilities; the last row is the
-    answer where the time is missing.
+    column, columns: the first of the feature's columns in the encoder's matrix, and how many: 6, or 4 for a date.
+    values: shape (n_cells + 1, 1) of predictions or (n_cells + 1, n_classes) of probabilities; the last row is for a
+    missing time.
     """
 
     cells: Cells

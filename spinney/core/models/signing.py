@@ -1,4 +1,4 @@
-"""Who made a payload, and for whom. Checked before a byte of it is parsed."""
+"""Signatures of models. They are verified before a byte of a payload is parsed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_KEY_BYTES = 16
 
 @dataclass(frozen=True)
 class Claim:
-    """What a payload says it is. The features that it was fitted on stand in the payload itself."""
+    """What a signature binds a payload to: its group, model and codec."""
 
     group_key: str
     model_id: str
@@ -23,7 +23,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Signer:
-    """Signs with one key, verifies with that and with older ones, so that a key can be replaced while models live.
+    """Signs with one key and verifies with it and older keys, so that a key can be replaced while models are in use.
 
     key, old: at least 16 bytes each. Raises ContractError for a shorter one.
     """
@@ -40,11 +40,11 @@ class Signer:
                 )
 
     def sign(self, claim: Claim, payload: bytes) -> bytes:
-        """32 bytes: HMAC-SHA-256 over the claim and the payload's digest."""
+        """The signature: 32 bytes, HMAC-SHA-256 over the claim and the payload's digest."""
         return hmac.digest(self.key, _message(claim, payload), "sha256")
 
     def verify(self, claim: Claim, payload: bytes, signature: bytes | None) -> None:
-        """Return if one of the keys signed exactly this. Raises Corrupt."""
+        """Check that one of the keys signed this claim and payload. Raises Corrupt."""
         message = _message(claim, payload)
         for key in (self.key, *self.old):
             if hmac.compare_digest(hmac.digest(key, message, "sha256"), bytes(signature or b"")):
@@ -58,5 +58,5 @@ class Signer:
 
 def _message(claim: Claim, payload: bytes) -> bytes:
     digest = hashlib.sha256(payload).hexdigest()
-    # The text of a JSON list: an encoder is set up anew for each list, which takes longer than the digest.
+    # A JSON list written by hand: json.dumps sets up an encoder for each call, which takes longer than the digest.
     return f'[{quoted(claim.group_key)}, {quoted(claim.model_id)}, {quoted(claim.codec)}, "{digest}"]'.encode()

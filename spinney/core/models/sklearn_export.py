@@ -1,4 +1,4 @@
-"""A group's model as an object of scikit-learn's kind, for those who know nothing of fleets."""
+"""A group's model as a scikit-learn estimator, for use without a fleet."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from spinney.core.models.model import Model
 
 
 class GroupModel(BaseEstimator):  # type: ignore[misc]
-    """Answers as the fleet does, to the bit, from a frame with the features as columns. It is fitted already.
+    """A fitted estimator with the same predictions as the fleet's, bit for bit, from a frame with the features.
 
-    codec, payload: as stored. Whoever makes one has verified their signature. They are opened at the first answer,
-    a pickle never.
+    codec, payload: as stored; the caller has verified their signature. They are loaded at the first prediction. Pickles
+    are refused.
     """
 
     def __init__(self, codec: str = "", payload: bytes = b"", group_key: str = "", model_id: str = "") -> None:
@@ -31,11 +31,11 @@ class GroupModel(BaseEstimator):  # type: ignore[misc]
 
     @property
     def model(self) -> Model:
-        """The encoder and what answers behind it: coefficients, trees."""
+        """The loaded model: its encoder and estimator."""
         return _opened(self.codec, self.payload)
 
     def fit(self, X: object, y: object = None) -> GroupModel:
-        """Nothing: it stays what it is, as scikit-learn's own frozen estimators do."""
+        """Do nothing and return self, as scikit-learn's FrozenEstimator does."""
         del X, y
         return self
 

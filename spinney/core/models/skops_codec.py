@@ -1,7 +1,7 @@
-"""A fitted scikit-learn estimator as bytes, by skops, and back under our own list of types.
+"""Serialize fitted scikit-learn estimators with skops, and load them under our own list of allowed types.
 
-skops writes memory addresses, times and the padding of structs into its file, so the same estimator gives other bytes
-each time. They are taken out here: equal estimators are equal bytes.
+skops writes memory addresses, times and struct padding into its file, so equal estimators would give different bytes.
+They are removed here.
 """
 
 from __future__ import annotations
@@ -28,27 +28,28 @@ ALLOWED = frozenset(
         "sklearn.neighbors._kd_tree.KDTree",
         "sklearn.tree._tree.Tree",
         "sklearn.utils._bunch.Bunch",
-        "spinney.core.filled.Filled",  # as stored before the module moved
+        "spinney.core.filled.Filled",  # module names in stored models, from before the modules moved
         "spinney.core.imported.Imported",
         "spinney.core.models.filled.Filled",
         "spinney.core.models.imported.Imported",
     }
 )
-"""Types allowed beyond those that skops itself trusts (scikit-learn's public estimators, NumPy, SciPy's functions).
+"""Types allowed besides those that skops trusts (scikit-learn's public estimators, NumPy, SciPy's functions).
 
-Never taken from a file. Trees are among them only because a payload's signature is verified first: a forged tree can
-crash the process.
+The list is never taken from a file. Trees are included only because a payload's signature is verified first: a forged
+tree can crash the process.
 """
 
 MAX_BYTES = 1 << 28
-"""Of one estimator, unpacked."""
+"""Largest size of one unpacked estimator."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_REMEDY = "Use an estimator whose fitted state consists of scikit-learn and NumPy objects: pickle is not supported"
 
 
 def pack(estimator: Any) -> bytes:
-    """Raises ContractError if the estimator holds what skops cannot write or ALLOWED does not name."""
-    from skops import io as skops_io  # half a second: a worker that knows linear models only never pays it
+    """Serialize an estimator. Raises ContractError if skops cannot write it or it holds types that are not allowed."""
+    from skops import io as skops_io  # takes half a second: a process with linear models only does not need it
     from skops.io.exceptions import UnsupportedTypeException
 
     name = type(estimator).__name__
@@ -56,16 +57,14 @@ def pack(estimator: Any) -> bytes:
         raw = skops_io.dumps(estimator)
         strange = sorted(set(skops_io.get_untrusted_types(data=raw)) - ALLOWED)
     except (UnsupportedTypeException, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ContractError(
-            f"codec skops: {name}: expected one that can be written; got {error}. Allow pickle for it"
-        ) from error
+        raise ContractError(f"codec skops: {name}: expected one that can be written; got {error}. {_REMEDY}") from error
     if strange:
-        raise ContractError(f"codec skops: {name}: expected allowed types; got {strange}. Allow pickle for it")
+        raise ContractError(f"codec skops: {name}: expected allowed types; got {strange}. {_REMEDY}")
     return zlib.compress(_canonical(raw), 6)
 
 
 def unpack(payload: bytes) -> Any:
-    """Raises Corrupt for anything that is not an estimator of allowed types. No type is imported before that."""
+    """Load an estimator. Raises Corrupt for anything else, or types that are not allowed, before importing a type."""
     try:
         unpacking = zlib.decompressobj()
         raw = unpacking.decompress(payload, MAX_BYTES)
@@ -77,7 +76,7 @@ def unpack(payload: bytes) -> Any:
 
 
 def read(raw: bytes) -> Any:
-    """The estimator in a file as skops writes it. Raises like `unpack`; what the file says it may hold is not asked."""
+    """Load an estimator from a file as skops writes it. Raises like `unpack`."""
     from skops import io as skops_io
     from skops.io.exceptions import UntrustedTypesFoundException
 
@@ -85,12 +84,12 @@ def read(raw: bytes) -> Any:
         return skops_io.loads(raw, trusted=sorted(ALLOWED))
     except UntrustedTypesFoundException as error:
         raise Corrupt(f"codec skops: expected allowed types; got {error}") from error
-    except Exception as error:  # a hostile file may fail anywhere in the parser
+    except Exception as error:  # an invalid file may fail anywhere in the parser
         raise Corrupt(f"codec skops: expected bytes that can be read; got {type(error).__name__}: {error}") from error
 
 
 def _canonical(raw: bytes) -> bytes:
-    """The same skops file with numbers for addresses, no times and no stray bytes."""
+    """The same skops file with consecutive numbers instead of addresses, without times and padding."""
     with zipfile.ZipFile(io.BytesIO(raw)) as archive:
         schema = json.loads(archive.read("schema.json"))
         files = {name: archive.read(name) for name in archive.namelist() if name != "schema.json"}
@@ -105,7 +104,7 @@ def _canonical(raw: bytes) -> bytes:
 
 
 def _renumber(node: Any, ids: dict[Any, int], renamed: dict[str, str], files: dict[str, bytes]) -> None:
-    """Name ids and files, in place, by the order in which they come."""
+    """Number ids and files, in place, in the order in which they occur."""
     if isinstance(node, list):
         for child in node:
             _renumber(child, ids, renamed, files)
@@ -129,7 +128,7 @@ def _is_npy(name: str) -> bool:
 
 
 def _without_padding(npy: bytes) -> bytes:
-    """A structured array's bytes with zeros between its fields; any other array's as they are."""
+    """A structured array with zeros as padding; any other array unchanged."""
     array = np.load(io.BytesIO(npy), allow_pickle=False)
     if not array.dtype.names:
         return npy

@@ -1,1 +1,1 @@
-"""What to fit and how, as a value with an id, and how two recipes differ."""
+"""Recipes: what to fit and how, as a value with an id; and how two recipes differ."""

@@ -1,18 +1,18 @@
-"""A recipe as people read it: its estimator, and how its id begins."""
+"""A recipe's name for display: its estimator and the beginning of its id."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 SHORT = 8
-"""Characters of a recipe_id that are enough for people."""
+"""Characters of a recipe_id that are displayed."""
 
 IMPORTED = "imported:"
-"""What the recipe_id of a model from elsewhere begins with; its class follows."""
+"""Prefix of the recipe_id of an imported model; the class of its estimator follows."""
 
 
 def shown(recipe_id: str | None, estimators: Mapping[str, str]) -> str | None:
-    """``ridge 3f9c2ab0``; ``imported Ridge``; the beginning alone where the recipe is not known; None for None.
+    """``ridge 3f9c2ab0`` or ``imported Ridge``; the short id alone if the recipe is not known; None for None.
 
     estimators: recipe_id -> the recipe's estimator.
     """

@@ -1,4 +1,4 @@
-"""What to fit and how, as one value with a name that any process computes alike."""
+"""A recipe: what to fit and how, as one value with an id that is the same in every process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from spinney.core.config import models as config_models
 
 FITTING = 2
-"""Raised whenever our own fitting of the same rows would give another model."""
+"""Version of our fitting code: increased whenever the same rows and settings would give a different model."""
 
 LIBRARIES = ("numpy", "scikit-learn")
-"""What a fitted model depends on besides our code."""
+"""Libraries whose versions are part of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,15 @@ class Feature:
 class Recipe:
     """What to fit on one group's rows.
 
-    params: (name, JSON text), sorted by name. min_rows, window_rows: rows; of a group, the newest `window_rows`
-    not older than `window` are fitted. weight_half_life: age at which a row weighs half as much as the group's
-    newest; None: all weigh the same. source: SHA-256 of the user's code, empty for built-in estimators.
-    versions: (library, version), sorted. Five are no part of its name: shadow, fitted beside it in some groups and
-    compared; earlier, recipe_id -> recipe that champions may have been fitted by, fitted again to compare with;
-    refit_error, why none of those is fitted again; champion_error, why no champion is asked; renamed, (old name, new
-    name) of columns that they may have been fitted on.
+    params: (name, JSON text), sorted by name. min_rows, window_rows: rows; the newest `window_rows` of a group that are
+    not older than `window` are fitted. weight_half_life: age relative to the group's newest row at which a row has half
+    its weight; None: all weights are equal. source: SHA-256 of the user's code, empty for built-in estimators.
+    versions: (library, version), sorted.
+
+    Five fields are not part of the id. shadow: a recipe that is compared in some groups. earlier: (recipe_id, recipe)
+    of recipes that champions may have been fitted by, fitted again for comparisons. refit_error: if given, none of them
+    is fitted again, for this reason. champion_error: if given, no champion is called, for this reason. renamed: (old
+    name, new name) of columns that champions may have been fitted on.
     """
 
     estimator: str
@@ -68,9 +70,9 @@ class Recipe:
 
     @classmethod
     def of(cls, config: Config, versions: Mapping[str, str] | None = None) -> Recipe:
-        """The recipe a configuration asks for.
+        """The recipe of a configuration.
 
-        versions: library -> version; by default those installed here. Raises ContractError if the code of a
+        versions: library -> version; by default those installed here. Raises ContractError if the source of a
         ``module:function`` estimator cannot be read.
         """
         fleet, asked = config.fleet, config.recipe
@@ -92,19 +94,19 @@ class Recipe:
 
     @cached_property
     def recipe_id(self) -> str:
-        """SHA-256 in hex: equal in every process for the same recipe, code and library versions."""
+        """SHA-256 in hex of `text`: equal in every process for the same recipe, code and library versions."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def text(self) -> str:
-        """What the name is made of, as JSON."""
+        """The recipe as JSON, without the fields that are not part of its id."""
         own = asdict(replace(self, shadow=None, earlier=(), renamed=()))
         del own["shadow"], own["earlier"], own["renamed"], own["refit_error"], own["champion_error"]
         return canonical({"fitting": FITTING, **own})
 
     @classmethod
     def of_text(cls, text: str) -> Recipe:
-        """The recipe with this text, also of an earlier version of our fitting."""
+        """The recipe with this `text`, which may be of an earlier FITTING_VERSION."""
         own = json.loads(text)
         del own["fitting"]
         lifetimes = {name: own[name] and timedelta(microseconds=own[name]) for name in ("window", "weight_half_life")}
@@ -113,7 +115,10 @@ class Recipe:
         return cls(**{**own, **lifetimes, **pairs, "features": features, "target": Feature(**own["target"])})
 
     def feature_now(self, feature: Feature) -> Feature:
-        """The feature of this recipe that has the values of one of an earlier recipe; that one where there is none."""
+        """This recipe's feature with the values of an earlier recipe's feature; the given feature if there is none.
+
+        Follows renamed columns and widened types.
+        """
         name = dict(self.renamed).get(feature.name, feature.name)
         mine = next((each for each in self.features if each.name == name), feature)
         return mine if mine.type == feature.type or is_widening(feature.type, mine.type) else feature
@@ -126,10 +131,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Shadow:
-    """A second recipe, compared in a share of the groups, never answering.
+    """A second recipe that is compared in a share of the groups. Its models are never served.
 
-    spoiled: (group_key, error) of groups in which it ended the process; it is not tried there again. given_up: why it
-    is tried nowhere any more.
+    failed_groups: (group_key, error) of groups in which it killed the worker; it is not tried there again.
+    disabled_reason: if given, it is tried in no group, for this reason.
     """
 
     recipe: Recipe
@@ -139,21 +144,21 @@ class Shadow:
 
     @classmethod
     def of(cls, asked: config_models.Shadow, beside: Recipe) -> Shadow | None:
-        """The shadow a configuration asks for: the recipe beside it with another estimator. None: none is asked for."""
+        """The shadow of a configuration: `recipe` with another estimator. None if none is configured."""
         if asked.estimator is None:
             return None
         try:
             source = source_of(asked.estimator, asked.params)
         except ContractError:
-            # What cannot be imported fails in each group's comparison, and nowhere else.
+            # A module that cannot be imported fails in each group's comparison, not here.
             source = "unreadable"
         params = _written(asked.params)
         return cls(replace(beside, estimator=asked.estimator, params=params, source=source), asked.share)
 
     def watches(self, group_key: str) -> bool:
-        """Whether this group is in the share: by a hash of its key, so in every process alike. A parent never is.
+        """Whether this group is in the share, by a hash of its key. Parents never are.
 
-        A greater share holds the groups of a smaller one.
+        A larger share includes the groups of a smaller one.
         """
         drawn = int.from_bytes(hashlib.sha256(f"shadow\x00{group_key}".encode()).digest()[:8]) / 2**64
         return drawn < self.share and not is_parent(group_key)
@@ -167,7 +172,7 @@ def canonical(value: object) -> str:
 def source_digest(estimator: str) -> str:
     """SHA-256 of the source of the module of a ``module:function``; empty for a built-in name.
 
-    The whole module counts, so that a changed function beside the named one makes another recipe.
+    It covers the whole module, so a change of a helper function there gives another recipe.
     """
     module, colon, _ = estimator.partition(":")
     if not colon:
@@ -187,23 +192,23 @@ def _written(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def candidates(params: Mapping[str, Any]) -> list[str]:
-    """The estimators that parameters name: of recipes to choose from."""
+    """The names of the estimators among `candidates` in an estimator's parameters, as of best_of."""
     listed = params.get("candidates")
     found = [each.get("estimator") for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
     return [name for name in found if isinstance(name, str)]
 
 
 def source_of(estimator: str, params: Mapping[str, Any]) -> str:
-    """The digest of all code of users that an estimator and its candidates name; of one alone `source_digest`.
+    """The digest of all user code that an estimator and its candidates name; empty if there is none.
 
-    Raises ContractError if some of it cannot be read.
+    Raises ContractError if a source cannot be read.
     """
     digests = [digest for digest in map(source_digest, [estimator, *candidates(params)]) if digest]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
 
 
 def installed() -> dict[str, str]:
-    """The versions of LIBRARIES installed here. The one look outside that core takes: into package metadata."""
+    """The versions of LIBRARIES installed here, from package metadata."""
     return {name: metadata.version(name) for name in LIBRARIES}
 
 

@@ -1,4 +1,4 @@
-"""How the recipe that a champion was fitted by differs from today's, and whether it can be fitted again."""
+"""How a champion's recipe differs from the current one, and whether it can be fitted again."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ARROW = "→"
 
 
 def difference(earlier: Recipe, today: Recipe) -> str:
-    """In words, with both values: ``ridge → constant``, ``alpha 1.0 → 10.0, window 90d → 30d``."""
+    """The differences as text: ``ridge → constant``, ``alpha 1.0 → 10.0, window 90d → 30d``."""
     return ", ".join(_differences(earlier, today)) or "Spinney's own fitting"
 
 
 def obstacle(earlier: Recipe, today: Recipe) -> str | None:
-    """Why the earlier recipe cannot be fitted again on the rows that are read for today's; None where it can.
+    """Why the earlier recipe cannot be fitted again on the rows read for the current one; None if it can.
 
-    Reads the code of its estimator. Other versions of libraries are no obstacle: it is fitted with those of today.
+    Reads the source of its estimator. Other library versions do not matter: it is fitted with the installed ones.
     """
     if names := lost(earlier, today):
         return f"it was fitted on {', '.join(names)}, no longer among fleet.features"
@@ -37,12 +37,12 @@ def obstacle(earlier: Recipe, today: Recipe) -> str | None:
 
 
 def lost(earlier: Recipe, today: Recipe) -> list[str]:
-    """The features of the earlier recipe that today's rows do not have; by name."""
+    """The names of the earlier recipe's features that the current rows do not have."""
     return [each.name for each in as_now(earlier, today).features if each not in today.features]
 
 
 def as_now(earlier: Recipe, today: Recipe) -> Recipe:
-    """The earlier recipe with its features as they are called, and of the type that they have, in today's."""
+    """The earlier recipe with its features' current names and types."""
     return replace(earlier, features=tuple(map(today.feature_now, earlier.features)))
 
 

@@ -1,4 +1,4 @@
-"""Estimators from elsewhere as models of a fleet: what is asked of them before they may answer."""
+"""Import fitted estimators from elsewhere as models of a fleet, after checks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Rows = tuple[pd.DataFrame, Floats]
 
 
 def adopted(estimator: Any, recipe: Recipe) -> Model:
-    """The estimator as a model of a fleet with this recipe's features, target and task; its `n_jobs` becomes 1.
+    """The estimator as a model of a fleet with this recipe's features, target and task. Sets its `n_jobs` to 1.
 
-    Raises ContractError if it is none, is not fitted, or takes or answers something else than the fleet's.
+    Raises ContractError if it is not a fitted estimator, or its features, task or classes do not match the fleet's.
     """
     kind = type(estimator).__name__
     if not isinstance(estimator, BaseEstimator) or not hasattr(estimator, "predict"):
@@ -42,15 +42,15 @@ def adopted(estimator: Any, recipe: Recipe) -> Model:
     if jobs:
         estimator.set_params(**dict.fromkeys(jobs, 1))
     classes = _classes(estimator, recipe.target) if recipe.task == "classification" else None
-    # It needs no words: the frame has the strings themselves.
+    # Without vocabularies: an imported estimator gets strings as they are.
     encoder = Encoder(recipe.features, ((),) * len(strings(recipe.features)))
     return Model(encoder, Imported(estimator, names), classes)
 
 
 def tried(model: Model, rows: pd.DataFrame) -> Rows:
-    """Ask it on what of these rows has all that it takes, on two toy rows if that is none; those rows, and its answers.
+    """Predict the complete rows, or two made-up ones if none is complete. Return these rows and the predictions.
 
-    rows: the features. Raises ContractError if it raises or has no finite answer.
+    rows: the features. Raises ContractError if the model raises or a prediction is not finite.
     """
     features = model.encoder.features
     names = model.estimator.names or tuple(each.name for each in features)
@@ -77,7 +77,7 @@ def _toy(feature: Feature) -> list[Any]:
 
 
 def _names(estimator: Any, features: Sequence[Feature]) -> tuple[str, ...] | None:
-    """The columns of its frame; None where it takes the matrix."""
+    """The columns of the frame that the estimator takes; None if it takes a matrix."""
     plain = {each.name: static_names((each,)) == (each.name,) for each in features}
     if hasattr(estimator, "feature_names_in_"):
         names = tuple(map(str, estimator.feature_names_in_))
@@ -99,7 +99,7 @@ def _names(estimator: Any, features: Sequence[Feature]) -> tuple[str, ...] | Non
 
 
 def _classes(estimator: Any, target: Feature) -> tuple[str, ...]:
-    """Its classes as the fleet writes them, in its own order."""
+    """The estimator's classes as texts of the fleet, in the estimator's order."""
     found = getattr(estimator, "classes_", None)
     if not isinstance(found, np.ndarray) or found.ndim != 1:
         raise ContractError(f"expected an estimator with one list of classes; got {found!r:.80}")

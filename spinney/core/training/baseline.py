@@ -1,7 +1,7 @@
-"""What a constant answer would have lost: the group's own past, told to every newer row. The model to beat.
+"""The loss of a constant prediction made from each group's older labels: the baseline of every model.
 
-For the absolute loss the median of the older labels, for the squared one their mean, for log loss how often each class
-came; all rows weigh the same. One pass over all groups: a median a group would cost more than many a fit.
+The prediction is the median for the absolute loss, the mean for the squared loss and the class shares for log loss,
+without weights. Computed for all groups in one pass: one call per group would take longer than many a fit.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from spinney.core.training.training_rows import History, ranges
 
 
 def constant_losses(history: History, begins: Integers, stops: Integers, rows: Rows, loss: Loss) -> Floats:
-    """The loss of each of these rows. begins, stops: where the older rows of each group lie, at least one each."""
+    """The loss of each of these rows. begins, stops: the range of each group's older rows, at least one row each."""
     sizes = stops - begins
     older, of = ranges(begins, stops), np.repeat(np.arange(len(begins)), sizes)
     labels = history.labels[rows.places]
     if loss.task == "classification":
         return _of_shares(history.labels[older], of, labels, rows.which, sizes)
     numbers = history.labels[older].astype(np.float64)
-    with np.errstate(over="ignore"):  # a group's trouble is its own: its loss is none
+    with np.errstate(over="ignore"):  # an overflow gives this group no loss
         if loss.name == "absolute":
             middle = _medians(numbers, of, sizes)
         else:

@@ -1,4 +1,4 @@
-"""From a name in the configuration to the object: a built-in one, or ``"module:name"`` of the user's own."""
+"""Resolve a name in the configuration to an object: a built-in one, or a user's ``"module:name"``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Asked:
-    """Who asks, for the message. key: of the configuration. kind: what is looked for, in one word."""
+    """Where a name comes from, for error messages. key: its configuration key. kind: what it should name."""
 
     key: str = "recipe.estimator"
     kind: str = "estimator"
@@ -23,9 +23,9 @@ class Asked:
 
 
 def resolve(name: str, builtin: Mapping[str, T], asked: Asked | None = None) -> T:
-    """Return the object that `name` stands for. A user's module is imported now, and not before.
+    """Return the object that `name` refers to. Imports a user's module.
 
-    Raises ConfigError: no such name, or a module that is missing, fails, or has no such thing.
+    Raises ConfigError if the name is unknown, or the module is missing, fails to import or lacks the attribute.
     """
     asked = asked or Asked()
     if name in builtin:

@@ -1,4 +1,4 @@
-"""A fit request's champion as a model that can be asked about rows of today's recipe."""
+"""The champion of a fit request as a model that predicts rows of the current recipe."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from spinney.core.training.fit_request import Ask
 
 
 def opened(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
-    """The champion, on its own features as they are called now.
+    """Verify and load the champion, with its features under their current names.
 
-    Raises ContractError where it was fitted on a column that is no feature of this recipe, whose rows do not have it;
-    Corrupt where it is not stored with a signature that holds.
+    Raises ContractError if it was fitted on a column that is not a feature of `recipe`, and Corrupt if its payload is
+    missing or its signature does not verify.
     """
     claim, payload = claim_of(ask)
     model = codec.open_signed(signer, claim, payload, ask.signature)
@@ -30,7 +30,7 @@ def opened(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
 
 
 def claim_of(ask: Ask) -> tuple[Claim, bytes]:
-    """What its signature is of. Raises Corrupt where its payload is not known."""
+    """What the champion's signature covers, and its payload. Raises Corrupt if the payload is missing."""
     if ask.champion_id is None or ask.codec is None or ask.payload is None:
         raise Corrupt(f"champion {ask.champion_id} of group {ask.group_key}: expected its codec and payload; got none")
     return Claim(ask.group_key, ask.champion_id, ask.codec), bytes(ask.payload)

@@ -1,6 +1,7 @@
-"""Whose turn it is: said before code of others runs, so that a process that hangs or dies names one group.
+"""Report which group is being worked on, so that a crash or hang can be attributed to it.
 
-Nobody listens unless `heard_by` says who; what is fitted does not depend on it.
+Call `report` before code runs that may end the process: an estimator, a champion, a codec. Reports go to the listener
+that `reported_to` sets, by default to none. Results do not depend on them.
 """
 
 from __future__ import annotations
@@ -22,20 +23,23 @@ REFIT = "while its champion's recipe was fitted again"
 
 
 def _nobody(group_key: str | None, doing: str) -> None:
-    """Listens to nothing."""
+    """The default listener."""
 
 
 _listener: ContextVar[Listener] = ContextVar("listener", default=_nobody)
 
 
 def begin(group_key: str | None, doing: str) -> None:
-    """Say that this group's turn begins, and what is done. None: work on many at once, nobody's own."""
+    """Report that work on a group begins. group_key: None for work on many groups at once. activity: a text for errors.
+
+    The text becomes part of a stored error.
+    """
     _listener.get()(group_key, doing)
 
 
 @contextmanager
 def heard_by(listener: Listener) -> Iterator[None]:
-    """While it lasts, `listener` is told."""
+    """A context in which reports go to `listener`."""
     token = _listener.set(listener)
     try:
         yield
@@ -45,7 +49,7 @@ def heard_by(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def said_as(doing: str) -> Iterator[None]:
-    """While it lasts, this is what is done in every turn."""
+    """A context in which every report has this activity."""
     outer = _listener.get()
     with heard_by(lambda group_key, _: outer(group_key, doing)):
         yield

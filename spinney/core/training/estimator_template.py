@@ -1,7 +1,7 @@
-"""An unfitted estimator from which each group gets its own copy, cheaply.
+"""Cheap copies of an unfitted estimator, one for each group.
 
-`sklearn.base.clone` and `get_params` read signatures, and every `fit` validates the parameters anew: together a third
-of what fitting a scaler and a ridge on fifty rows takes. All groups of a call have the same parameters: once is enough.
+`sklearn.base.clone` and `get_params` inspect signatures, and every `fit` validates the parameters: together a third of
+the time to fit a scaler and a ridge on fifty rows. All groups of a call have the same parameters, so once is enough.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 _COMPOSED = (Pipeline, FeatureUnion, ColumnTransformer)
-"""Estimators that fit others as they were given; any other may set their parameters while it fits."""
+"""Estimators that fit their parts unchanged. Others may set parameters of their parts during a fit."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """estimator: a clone of what was given, with `n_jobs` 1. free: the names of its `random_state`s that are None.
+    """A prepared estimator.
 
-    frozen: a pickle of the estimator and of those of its parts that have a `random_state` to set; None for classes that
-    are not scikit-learn's own, which are cloned. is_valid: its parameters were validated, and no fit changes them.
+    estimator: a clone of the given one, with `n_jobs` 1. unseeded: the names of its `random_state`s that are None.
+    pickled: the estimator and its unseeded parts; None for classes that are not scikit-learn's own, which are cloned.
+    is_valid: its parameters were validated, and no fit changes them.
     """
 
     estimator: Any
@@ -35,7 +36,7 @@ class Template:
 
     @classmethod
     def of(cls, template: Any) -> Template:
-        """Raises what a constructor does that scikit-learn cannot repeat."""
+        """Prepare an unfitted estimator. Raises what its constructor raises when scikit-learn clones it."""
         estimator = clone(template)
         estimator.set_params(**dict.fromkeys(_named(estimator.get_params(deep=True), "n_jobs"), 1))
         parameters = estimator.get_params(deep=True)
@@ -46,7 +47,7 @@ class Template:
         return cls(estimator, free, _pickled(estimator, seeded) if plain else None, plain and _is_valid(parts))
 
     def copy(self, seed: int) -> Any:
-        """An unfitted estimator of one's own, its free random states set to the seed."""
+        """An unfitted copy, its unseeded random states set to `seed`."""
         if self.frozen is None:
             estimator = clone(self.estimator)
             return estimator.set_params(**dict.fromkeys(self.free, seed)) if self.free else estimator
@@ -56,7 +57,7 @@ class Template:
         return estimator
 
     def as_validated(self) -> AbstractContextManager[Any]:
-        """While it lasts, copies are fitted without their parameters being validated again, where that is the same."""
+        """A context in which fits skip the validation of parameters, if it was done already."""
         context: AbstractContextManager[Any] = (
             sklearn.config_context(skip_parameter_validation=True) if self.is_valid else nullcontext()
         )
@@ -90,6 +91,6 @@ def _is_valid(parts: list[Any]) -> bool:
             return False
         try:
             part._validate_params()  # noqa: SLF001 - what each `fit` calls first
-        except Exception:  # it is raised again by each group's fit, which is where it is told
+        except Exception:  # each group's fit raises it again and reports it
             return False
     return True

@@ -1,4 +1,4 @@
-"""One group's attempt at a model: what is known of it when it begins, and the row of the result that it becomes."""
+"""One group's attempt to fit a model, from its fit request to its row of the result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from spinney.core.training.training_rows import History
 NOTHING_NEWER = "no held-out row is newer than the champion"
 
 HELD_OUT = 5
-"""One row in so many is held out: the newest fifth."""
+"""The newest 1 / HELD_OUT_ONE_IN of a group's rows are held out."""
 
 COLUMNS = (
     "group_key",
@@ -59,7 +59,11 @@ COLUMNS = (
 
 @dataclass
 class Attempt:
-    """What becomes one row of the result."""
+    """The state of one group's fit; becomes one row of the result.
+
+    group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
+    signature. elapsed_ms: of its fits. compared_places: positions of the held-out rows that were compared.
+    """
 
     ask: Ask
     g: int
@@ -80,7 +84,7 @@ class Attempt:
         self.error, self.model_id, self.model, self.sealed = error, None, None, None
 
     def refuse_comparison(self, why: str, *, refit_failed: bool) -> None:
-        """Note why the champion, or its recipe fitted again, is not compared."""
+        """Record why the champion, or its recipe fitted again, is not compared."""
         self.metrics["champion_error"] = why[:MAX_ERROR_CHARACTERS]
         if known := self.metrics.get("uncompared"):
             known["refit_failed"] |= refit_failed
@@ -114,9 +118,9 @@ def attempt_of(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signe
 
 
 def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_id: str | None = None) -> str:
-    """SHA-256 in hex. Equal for the same work, whoever does it, whenever."""
+    """SHA-256 in hex over the arguments: equal in every process for the same group, rows and recipe."""
     parent = "null" if parent_model_id is None else quoted(parent_model_id)
-    # The text of a JSON list: an encoder is set up anew for each list, which takes longer than the digest.
+    # A JSON list written by hand: json.dumps sets up an encoder for each call, which takes longer than the digest.
     text = f"[{quoted(group_key)}, {quoted(fingerprint)}, {quoted(recipe_id)}, {parent}]"
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -134,24 +138,24 @@ def take_fit(attempt: Attempt, fit: Fit) -> None:
 
 
 def seen_through(ask: Ask) -> int:
-    """Through when the champion has seen rows. One that does not say may have seen them all."""
+    """The time of the newest row that the champion has seen, microseconds. If unknown, it may have seen all rows."""
     return (
         np.iinfo(np.int64).max if ask.champion_id is None or ask.trained_through == NULL_TIME else ask.trained_through
     )
 
 
 def _stands_uncompared(ask: Ask, signer: Signer) -> bool:
-    """Whether a champion of another recipe is to be kept where nothing can be compared with it.
+    """Whether a champion of another recipe is kept if it cannot be compared.
 
-    Not one that cannot answer. Nor an imported model that does not say through when it was trained: it could never be
-    compared, and is a group's first model only until one is fitted.
+    Not if its signature does not verify, nor if it is imported without `trained_through`: it could never be compared,
+    so it is only used until a model is fitted.
     """
     is_imported = str(ask.recipe_id).startswith(IMPORTED)
     return not (is_imported and ask.trained_through == NULL_TIME) and _signed(ask, signer)
 
 
 def _signed(ask: Ask, signer: Signer) -> bool:
-    """Whether the champion can answer: one whose key was lost is fitted again, on the same rows too."""
+    """Whether the champion can be served. If its signing key was lost, it is fitted again even on the same rows."""
     try:
         claim, payload = champion_model.claim_of(ask)
         signer.verify(claim, payload, ask.signature)

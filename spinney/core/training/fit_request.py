@@ -1,4 +1,4 @@
-"""Which groups are to be fitted, each with what is known of its champion."""
+"""A fit request as the fitting code sees it: one group and its champion. Requests in tables: `spinney.retraining`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ CHAMPION = ("id", "codec", "payload", "signature", "trained_through", "recipe_id
 
 @dataclass(frozen=True)
 class Ask:
-    """A group to fit, and its champion if it has one. trained_through: microseconds, NULL_TIME if not known.
+    """A group to fit, and its champion if it has one: the champion's fields are None without one.
 
-    recipe_id: what the champion was fitted by; None if not known.
+    trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
+    recipe_id: of the recipe that the champion was fitted by, None if not known.
     """
 
     group_key: str
@@ -30,7 +31,10 @@ class Ask:
 
 
 def asks_of(asks: pd.DataFrame) -> list[Ask]:
-    """The asks of a frame as `fit_groups` takes it. Raises ContractError for a group that stands there twice."""
+    """The fit requests in a frame as `fit_groups` takes it.
+
+    Raises ContractError if a group_key is null or occurs twice.
+    """
     if "group_key" not in asks or asks["group_key"].isna().any() or asks["group_key"].duplicated().any():
         raise ContractError("asks: group_key: expected one row per group; got a group twice or none")
     lacking = {f"champion_{name}": None for name in CHAMPION if f"champion_{name}" not in asks}

@@ -1,8 +1,8 @@
-"""Many groups' rows and champions in, one attempt per group out.
+"""Fit many groups: rows and champions in, one result per group out.
 
-For each group: choose and order its rows; name the model they would give; fit a challenger on all but the newest rows,
-compare it with the champion on those; refit on all of them; sign; compare the shadow, where there is one. One group's
-trouble is one row, never an exception.
+For each group: select and order its rows; compute the model's id; fit a challenger on all but the newest rows; compare
+it with the champion on those; fit on all rows; sign; compare the shadow recipe, if there is one. An error of one group
+is a row of the result, never an exception.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from spinney.core.training.recipe_comparison import Refit, as_metrics, refitted
 from spinney.core.training.training_rows import History, ranges, select
 
 OLDER_ROWS = 100
-"""The newest rows before the held-out ones. A champion that answers none of these either cannot answer at all."""
+"""Newest rows before the held-out ones that a champion is tried on if it predicts none of the held-out ones."""
 
 
 def fit_groups(
@@ -45,33 +45,32 @@ def fit_groups(
     signer: Signer,
     timer: Timer = time.perf_counter,
 ) -> pd.DataFrame:
-    """Fit each asked group.
+    """Fit each requested group.
 
-    rows: group_key, event_id, event_time (UTC), the features and `label`; any order, other columns and groups too.
-    asks: one row per group: group_key and, nullable or absent, champion_id, champion_codec, champion_payload,
-    champion_signature, champion_trained_through, champion_recipe_id. Neither is changed. clock: what `recipe.window`
-    runs back from. timer: seconds, for fit_ms only: the shadow's is in it, since a round's budget pays for both.
+    rows: group_key, event_id, event_time (UTC), the features and `label`; in any order, may have other columns and
+    groups. requests: one row per group: group_key and, nullable or absent, champion_id, champion_codec,
+    champion_payload, champion_signature, champion_trained_through, champion_recipe_id. Neither is changed. clock: end
+    of `recipe.window`. timer: seconds, for fit_ms only, which includes the shadow: a round's budget pays for both.
 
-    Returns exactly one row per ask, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept where
-    the rows and the recipe are the champion's own and its signature holds. metrics is a JSON object:
+    Returns exactly one row per request, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept if
+    the rows and the recipe are the champion's own and its signature verifies. metrics is a JSON object:
 
-    heldout_rows     rows compared: with a champion only those newer than its trained_through, and answered by both
+    heldout_rows     rows compared; with a champion only those newer than its trained_through and predicted by both
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
-    constant_loss    of a constant answer by the older rows, on the same rows: see `spinney.core.training.baseline`
-    champion_loss    the champion's on the same rows; champion_id its id; champion_error why it could not answer
-    changed_from     the champion's recipe_id, where that is known and not this recipe's
-    uncompared       where such a champion answers and no row was compared: why, and refit_failed: whether a comparison
-                     was to be expected and failed: its recipe could have been fitted again, or there were newer rows,
-                     none of which it answered. Not of an imported model that may have seen all rows
-    refitted         where the champion was fitted by one of `recipe.earlier` and has seen some of the held-out rows, or
-                     answers none of them:
-                     that recipe's estimator and recipe_id. It was fitted on the older rows too, and champion_loss is
-                     this model's, on all held-out rows
+    constant_loss    loss on them of a constant made from the older rows: see `spinney.core.training.baseline`
+    champion_loss    the champion's loss on them; champion_id: its id; champion_error: why it was not compared
+    changed_from     the champion's recipe_id, if it is known and not this recipe's
+    uncompared       if such a champion can be served and no row was compared: why, and refit_failed: whether a
+                     comparison was possible and failed (its recipe could have been fitted again, or it predicted none
+                     of the newer rows). Absent for an imported model that may have seen all rows
+    refitted         if the champion was fitted by one of `recipe.earlier` and has seen some of the held-out rows or
+                     predicts none of them: that recipe's estimator and recipe_id. It was fitted on the older rows too,
+                     and champion_loss is that model's, on all held-out rows
     train_loss       mean loss of the final model on all its rows
     chosen           of `best_of`: the candidate that was fitted; candidates: each one's mean loss when it was chosen
-    shadow           of groups that `recipe.shadow` watches: estimator, recipe_id, and loss and rows, or error
+    shadow           of groups in the share of `recipe.shadow`: estimator, recipe_id, and loss and rows, or error
 
-    Raises ContractError (data or parameters not as promised) and ConfigError (no such estimator).
+    Raises ContractError (invalid data or parameters) and ConfigError (no such estimator).
     """
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     asked = asks_of(asks)
@@ -90,7 +89,7 @@ def fit_groups(
 
 
 def failed(rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, ms: float) -> pd.DataFrame:
-    """The row of a group whose fit cannot give one, for it ended its process. rows: as of `fit_groups`."""
+    """The row of a group whose fit killed its process. rows: as of `fit_groups`."""
     history = select(rows, [error.group_key], recipe, clock)
     attempt = Attempt(Ask(error.group_key, None, None, None, None, NULL_TIME), 0, len(history.times), ms=ms)
     attempt.fail(error)
@@ -99,7 +98,7 @@ def failed(rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetim
 
 @dataclass(frozen=True)
 class _Work:
-    """The two fits of the groups that are still open."""
+    """The fits of one call of `fit_groups`, for the groups that have not failed yet."""
 
     history: History
     recipe: Recipe
@@ -108,7 +107,7 @@ class _Work:
     timer: Timer
 
     def compare(self, attempts: Sequence[Attempt], signer: Signer) -> None:
-        """Fit on the older rows, and measure that and the champion on the newer ones."""
+        """Fit challengers on the older rows, and measure them and the champions on the held-out rows."""
         self._note_too_short(attempts)
         attempts = [attempt for attempt in attempts if attempt.heldout < attempt.rows]
         fitted = self._fitted(attempts, self._stops(attempts, leave_out=True))
@@ -127,7 +126,7 @@ class _Work:
                 continue
             if counts[at]:
                 attempt.metrics.pop("uncompared", None)
-            attempt.metrics["champion_loss"] = other[at]  # null without a champion: its losses are NaN
+            attempt.metrics["champion_loss"] = other[at]  # null without a champion
             attempt.metrics |= {"heldout_rows": int(counts[at]), "challenger_loss": own[at], "constant_loss": plain[at]}
         if fitted and self.recipe.shadow is not None:
             for attempt, places in zip(fitted, np.split(rows[both], np.cumsum(counts)[:-1]), strict=True):
@@ -149,7 +148,7 @@ class _Work:
                 attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
 
     def watch(self, attempts: Sequence[Attempt]) -> None:
-        """Measure the shadow where the challengers were, in its share of the groups."""
+        """Measure the shadow recipe on the rows the challengers were measured on, in its share of the groups."""
         asked = self.recipe.shadow
         if asked is None:
             return
@@ -168,7 +167,7 @@ class _Work:
         return self.history.starts[[attempt.g + 1 for attempt in attempts]] - np.array(held, dtype=np.int64)
 
     def _fitted(self, attempts: Sequence[Attempt], stops: Integers) -> list[Attempt]:
-        """Those of the attempts that now have a model; the others have failed."""
+        """Fit the rows up to `stops` of each attempt. Return the attempts that have a model; the others have failed."""
         if not attempts:
             return []
         stack = self.history.stack([attempt.g for attempt in attempts], stops, self.recipe)
@@ -179,7 +178,7 @@ class _Work:
         return [attempt for attempt in attempts if attempt.model is not None]
 
     def _newest(self, attempts: Sequence[Attempt]) -> tuple[Integers, Integers]:
-        """The places of the held-out rows, and whose they are."""
+        """Positions of the held-out rows, and the index of each one's attempt."""
         stops = self.history.starts[[attempt.g + 1 for attempt in attempts]]
         held = np.array([attempt.heldout for attempt in attempts], dtype=np.int64)
         return ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
@@ -189,17 +188,17 @@ class _Work:
         return constant_losses(self.history, begins, self._stops(attempts, leave_out=True), rows, self.loss)
 
     def _note_too_short(self, attempts: Sequence[Attempt]) -> None:
-        """A group of one row has none to fit on beside the held-out one: whatever was announced is not compared."""
+        """Record that a group with a single row, which is held out, is not compared."""
         earlier = dict(self.recipe.earlier)
         for attempt in attempts:
             if attempt.heldout >= attempt.rows and attempt.ask.recipe_id in earlier:
                 attempt.refuse_comparison("its recipe: no row lies before the held-out row", refit_failed=True)
 
     def _their_losses(self, attempts: Sequence[Attempt], which: Integers, rows: Integers, signer: Signer) -> Floats:
-        """The losses that challengers are compared with; NaN where there is none.
+        """The losses that challengers are compared with; NaN if there is none.
 
-        Of the champion's recipe, fitted again without these rows, where that is known and the champion has seen some of
-        them or answers none of them; else of the champion.
+        They are the champion's, unless it has seen some of these rows or predicts none of them and its recipe is known:
+        then those of its recipe, fitted again without these rows.
         """
         earlier = dict(self.recipe.earlier)
         able = [at for at, attempt in enumerate(attempts) if attempt.ask.recipe_id in earlier]
@@ -219,9 +218,9 @@ class _Work:
     def _refitted_losses(
         self, attempts: Sequence[Attempt], wanted: Sequence[int], which: Integers, rows: Integers
     ) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Losses of champions' own recipes, fitted again without these rows; and of which rows there are any.
+        """Losses of champions' own recipes, fitted again without these rows; and which rows have one.
 
-        wanted: places of attempts whose champion was fitted by one of `recipe.earlier`.
+        wanted: indices of attempts whose champion was fitted by one of `recipe.earlier`.
         """
         out, known, earlier = np.full(len(rows), np.nan), np.zeros(len(rows), dtype=np.bool_), dict(self.recipe.earlier)
         starts = np.searchsorted(which, np.arange(len(attempts) + 1)).tolist()
@@ -243,10 +242,9 @@ class _Work:
     def _champion_losses(
         self, attempts: Sequence[Attempt], which: Integers, rows: Integers, signer: Signer
     ) -> tuple[Floats, dict[int, Model | None]]:
-        """NaN where a champion has seen the row, cannot answer, or is not there.
+        """The champions' losses; NaN if there is no champion, it has seen the row, or has no finite prediction.
 
-        And the champions that answered none of the rows that they were asked about, by the attempt's place; None for
-        one that must not be asked.
+        Also the champions that predicted none of their rows, by the attempt's index; None for one that is not called.
         """
         out = np.full(len(rows), np.nan)
         through = np.array([seen_through(attempt.ask) for attempt in attempts], dtype=np.int64)
@@ -272,7 +270,7 @@ class _Work:
         return out, silent
 
     def _note_silent(self, attempt: Attempt, model: Model | None) -> None:
-        """A champion that answers none of the rows to compare on is kept only if it answers others."""
+        """A champion that predicted none of the rows to compare on is kept only if it predicts older rows."""
         if "uncompared" not in attempt.metrics:
             return
         if model is None or not self._answers_older_rows(attempt, model):
@@ -294,7 +292,7 @@ class _Work:
     def _champions(
         self, attempts: Sequence[Attempt], wanted: Sequence[int], signer: Signer
     ) -> dict[tuple[Feature, ...], dict[int, Model]]:
-        """The champions of the wanted attempts that can be asked: by their features, by the attempt's place."""
+        """Load the champions of the wanted attempts: by their features, then by the attempt's index."""
         found: dict[tuple[Feature, ...], dict[int, Model]] = {}
         for at in wanted:
             current_group.begin(attempts[at].ask.group_key, current_group.READ_CHAMPION)

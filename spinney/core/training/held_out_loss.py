@@ -1,4 +1,4 @@
-"""How wrong many groups' models are on rows of their histories."""
+"""Losses of many groups' models on rows of a TrainingSet."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spinney.core.training.training_rows import History
 
 @dataclass(frozen=True)
 class Rows:
-    """places: in the history. which: of the models is asked about each, or NOBODY."""
+    """Rows to predict. places: positions in the TrainingSet. model_index: the model of each row, or NO_MODEL."""
 
     places: Integers
     which: Integers
@@ -29,7 +29,10 @@ class Rows:
 def losses(
     history: History, models: Sequence[Model], rows: Rows, loss: Loss, begin: Callable[[int], None]
 ) -> tuple[Floats, dict[int, Exception]]:
-    """The loss of each row's model, NaN for nobody and no answer; and what models raised. begin: told of each model."""
+    """The loss of each row, NaN without a model or a finite prediction; and each model's first error, by its index.
+
+    on_begin: called with the index of a model before it predicts.
+    """
     out, errors = np.full(len(rows.places), np.nan), {}
     columns, labels = history.columns.take(rows.places), history.labels[rows.places]
     for part in parts(models, rows.which, columns, begin):
@@ -41,7 +44,7 @@ def losses(
 
 
 def means(of: Floats, counts: Integers) -> list[float | None]:
-    """`mean` of the first counts[0] values, of the next counts[1] and so on, the same bits."""
+    """The mean of the first counts[0] values, of the next counts[1] and so on; the same bits as `finite_mean`."""
     begins, out = np.cumsum(counts) - counts, np.full(len(counts), np.nan)
     for size in np.unique(counts[counts > 0]).tolist():
         alike = np.flatnonzero(counts == size)
@@ -50,23 +53,23 @@ def means(of: Floats, counts: Integers) -> list[float | None]:
 
 
 def any_of(marks: npt.NDArray[np.bool_], which: Integers, groups: int) -> npt.NDArray[np.bool_]:
-    """Shape (groups,): whether one of the group's rows is marked."""
+    """Shape (groups,): whether any of the group's rows is marked."""
     return np.bincount(which[marks], minlength=groups) > 0
 
 
 def split(values: npt.NDArray[Any], which: Integers) -> list[npt.NDArray[Any]]:
-    """The values of each group; `which` ascends and names every one."""
+    """The values of each group. group_index: ascending, and every group occurs."""
     return np.split(values, np.flatnonzero(np.diff(which)) + 1) if len(which) else []
 
 
 def mean(of: Floats) -> float | None:
-    """None for no loss, or one that is not finite."""
+    """The mean; None if there are no values or it is not finite."""
     found = float(np.add.reduce(of) / len(of)) if len(of) else math.nan
     return found if math.isfinite(found) else None
 
 
 def no_answer(group_key: str, error: Exception | None) -> FitFailed:
-    """error: what the model raised, if it did."""
+    """The error of a model that has no finite prediction for some row. error: what the model raised, if it did."""
     if error is not None:
         return FitFailed.of(group_key, error)
     return FitFailed(group_key, "NotFinite", "the fitted model answered NaN or infinity for rows it was asked about")

@@ -1,7 +1,7 @@
-"""How many groups are fitted in one call.
+"""Kernels: estimators that fit many groups in one call.
 
-A kernel takes the rows of many groups, one group after the other, and gives back one model or one error per group.
-A group's model must not depend on which other groups are in the call: not in one bit.
+A kernel takes the rows of many groups, one group after the other, and returns a model or an error for each. A group's
+model must be the same bits whichever other groups are in the call.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from spinney.core.training.estimator_template import Template
 
 @dataclass(frozen=True)
 class Stack:
-    """The training rows of many groups, each group's together and sorted by (event_time, event_id).
+    """The training rows of many groups: each group's rows are adjacent and sorted by (event_time, event_id).
 
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one.
     labels: shape (n_rows,): finite float64, or texts for classification. weights: shape (n_rows,), or None.
-    loss: the fleet's, by name, for kernels that choose.
+    loss: name of the fleet's loss, for kernels that compare candidates.
     """
 
     keys: tuple[str, ...]
@@ -51,15 +51,15 @@ class Stack:
         return len(self.keys)
 
     def rows(self, g: int) -> slice:
-        """Where group g's rows are."""
+        """The rows of the group at position g."""
         return slice(int(self.starts[g]), int(self.starts[g + 1]))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One group's attempt: a model, or what the estimator raised.
+    """The result for one group: a model, or the error that the estimator raised.
 
-    ms: milliseconds it took. scores: what is to be kept of a choice, as JSON.
+    ms: duration in milliseconds. scores: JSON values that are stored with the metrics, such as candidates' losses.
     """
 
     ms: float
@@ -72,19 +72,19 @@ Timer = Callable[[], float]
 
 
 class Kernel(Protocol):
-    """Fits every group of a stack. timer: seconds, as time.perf_counter."""
+    """Fits every group of its input. timer: seconds, as time.perf_counter."""
 
     def fit(self, stack: Stack, timer: Timer) -> list[Fit]: ...
 
 
 @dataclass(frozen=True)
 class OneByOne:
-    """The default kernel: a loop of scikit-learn fits, each behind its own guard.
+    """The kernel of any scikit-learn estimator: fits group by group, and catches each group's errors.
 
     template: an unfitted estimator or pipeline; cloned for each group. Missing values are replaced by the column's
-    mean unless it deals with them itself. A `random_state` left None is seeded from the group's key, and
-    `n_jobs` is 1. In classification a group with one class is answered by that class.
-    fold: turns a fitted estimator that deals with missing values into arrays; None leaves it as it is.
+    mean unless the estimator accepts them. A `random_state` of None is seeded from the group's key; `n_jobs` is 1. In
+    classification a group with a single class gets a constant model.
+    to_linear: converts a fitted estimator that accepts missing values to a Linear model; None: no conversion.
     """
 
     template: Any
@@ -105,7 +105,7 @@ class OneByOne:
             fills = not handles_missing(template.estimator)
         except Exception as error:  # a constructor that scikit-learn cannot repeat
             return [Fit(0.0, error=error)] * len(stack)
-        # Of numbers alone there is nothing to learn: one encoder for all.
+        # Without string features an encoder learns nothing: all groups share one.
         shared = None if stack.columns.words else Encoder(stack.columns.features)
         with template.as_validated():
             return [self._fit_group(_Asked(template, fills, shared), stack, g, timer) for g in range(len(stack))]
@@ -118,7 +118,7 @@ class OneByOne:
                 warnings.simplefilter("ignore")
                 model = self._model(asked, stack, g)
         except Exception as error:
-            # Without its frames: they would hold on to what it has allocated.
+            # Without its frames: they would keep alive what it has allocated.
             return Fit((timer() - began) * 1e3, error=error.with_traceback(None))
         return Fit((timer() - began) * 1e3, model)
 
@@ -134,7 +134,7 @@ class OneByOne:
         fill = means(matrix)
         missing = np.isnan(matrix)
         if missing.any():
-            # Boosted trees find no bins in a column of nothing: they would fail for a sensor that one group lacks.
+            # Boosted trees fail on a column without any value, such as a sensor that one group does not have.
             matrix[:, missing.all(axis=0)] = 0.0
             if asked.fills:
                 matrix = np.where(missing, fill, matrix)
@@ -147,7 +147,10 @@ class OneByOne:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What all groups of a call share. fills: the estimator takes no NaN. encoder: None where each group learns one."""
+    """What all groups of a call share.
+
+    needs_fill: the estimator does not accept NaN. encoder: None if each group learns its own.
+    """
 
     template: Template
     fills: bool
@@ -155,7 +158,7 @@ class _Asked:
 
 
 def on_one_thread() -> AbstractContextManager[Any]:
-    """While it lasts, BLAS and OpenMP use one thread: from about 100 columns on, sums over more give other bits."""
+    """A context in which BLAS and OpenMP use one thread: more threads change the bits of sums over many columns."""
     limit: AbstractContextManager[Any] = _pools().limit(limits=1)
     return limit
 
@@ -166,7 +169,7 @@ def _pools() -> Any:
 
 
 def handles_missing(estimator: Any) -> bool:
-    """Whether an estimator takes NaN: a pipeline does if an imputer comes before the first step that does not."""
+    """Whether an estimator accepts NaN. A pipeline does if an imputer precedes the first step that does not."""
     if not isinstance(estimator, Pipeline):
         return isinstance(estimator, SimpleImputer | KNNImputer) or bool(get_tags(estimator).input_tags.allow_nan)
     for _, step in estimator.steps:
@@ -178,7 +181,7 @@ def handles_missing(estimator: Any) -> bool:
 
 
 def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
-    """The arguments of `fit` that hand `weights` to the last step; none where it does not weigh rows."""
+    """The arguments of `fit` that pass `weights` to the last step; empty if it takes no weights."""
     steps = []
     while isinstance(estimator, Pipeline):
         step, estimator = estimator.steps[-1]
@@ -188,5 +191,5 @@ def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
 
 
 def seed_of(group_key: str) -> int:
-    """A seed of 32 bits that is the group's own, in every process."""
+    """A 32-bit seed that depends on the group's key only."""
     return int.from_bytes(hashlib.sha256(group_key.encode()).digest()[:4], "big")

@@ -1,4 +1,4 @@
-r"""How wrong an answer was: one loss for gate, health, staleness and backtest, in pandas and in Spark SQL.
+r"""Losses of predictions, shared by gate, health, staleness and comparisons, in NumPy and in Spark SQL.
 
 ========  ========================================  =========
 absolute  \|label - prediction\|                      regression
@@ -6,8 +6,8 @@ squared   (label - prediction)²                     regression
 log       -ln(probability of the label), clipped    classification
 ========  ========================================  =========
 
-Null, NaN or infinite in anything that goes in or comes out is no loss at all: NaN here, null in Spark; it is never
-counted. A class that the model does not know has probability 0, which is clipped to SMALLEST.
+If an input or the result is null, NaN or infinite, there is no loss: NaN here, null in Spark. It is not counted. A
+class that the model does not know has probability 0, which is clipped to MIN_PROBABILITY.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Floats
 
 SMALLEST = 1e-15
-"""The least probability that is believed: log loss is at most 34.54."""
+"""Lower bound of a probability in log loss, which is then at most 34.54."""
 
 Answered = npt.NDArray[Any] | tuple[tuple[str, ...], Floats] | Sequence[Mapping[str, float] | None]
 """Predictions, shape (n_rows,); or classes and probabilities, shape (n_rows, n_classes); or a mapping per row."""
@@ -39,13 +39,13 @@ class Loss:
     _sql: Callable[[str, str, str], str]
 
     def per_row(self, label: npt.NDArray[Any], answered: Answered) -> Floats:
-        """The loss of each row, NaN where there is none. label: numbers, or texts for `log`."""
+        """Shape (n_rows,): the loss of each row, NaN if there is none. label: numbers, or texts for `log`."""
         with np.errstate(all="ignore"):
             out = self._per_row(label, answered)
         return np.where(np.isfinite(out), out, np.nan)
 
     def sql(self, label: str = "label", prediction: str = "prediction", probabilities: str = "probabilities") -> str:
-        """The same as a Spark SQL expression over three columns; null where there is no loss.
+        """The loss as a Spark SQL expression over three columns; null if there is none.
 
         label, prediction: expressions of type double, label of type string for `log`; probabilities:
         map<string,double>.
@@ -54,7 +54,7 @@ class Loss:
 
 
 def loss_named(name: str) -> Loss:
-    """Raises ContractError for a name that is none of LOSSES."""
+    """The loss with this name. Raises ContractError for a name that is not in LOSSES."""
     if name not in LOSSES:
         raise ContractError(f"fleet.loss: expected one of {', '.join(LOSSES)}; got {name!r}")
     return LOSSES[name]
@@ -86,7 +86,7 @@ def _of_label(label: npt.NDArray[Any], classes: tuple[str, ...], probabilities: 
     at = np.array([place.get(text, -1) for text in label], dtype=np.int64)
     out = np.where(at < 0, 0.0, probabilities[np.arange(len(label)), at])
     out[[not isinstance(text, str) for text in label]] = np.nan
-    # An answer with a hole in it is no answer, even if the hole is another class'.
+    # A row with a probability that is not finite has no loss, even if it is another class'.
     out[~np.isfinite(probabilities).all(axis=1)] = np.nan
     return out
 
@@ -104,7 +104,7 @@ def _in_mappings(label: npt.NDArray[Any], answered: Sequence[Mapping[str, float]
 
 
 def _if_finite(expression: str) -> str:
-    # In Spark NaN is greater than everything, infinity too: one comparison turns both away.
+    # In Spark NaN is greater than every number, as is infinity: one comparison excludes both.
     return f"CASE WHEN abs({expression}) < double('infinity') THEN {expression} END"
 
 

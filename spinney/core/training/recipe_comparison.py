@@ -1,7 +1,7 @@
-"""A champion's own recipe, fitted again on older rows, to compare it with a changed recipe on rows that neither saw.
+"""Fit a champion's own recipe again on older rows, to compare it with a changed recipe on rows that neither has seen.
 
-A champion that has seen the held-out rows cannot be measured on them. Where today's recipe is another than the one it
-was fitted by, that one is fitted on the rows before the held-out ones, as the challenger is, and measured in its place.
+A champion that has seen the held-out rows cannot be measured on them. If the recipe was changed since, the champion's
+recipe is fitted on the rows before the held-out ones, as the challenger is, and measured in the champion's place.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class Refit:
-    """A group to fit again. stop: the place of its oldest held-out row; places: of the rows to measure on."""
+    """A group to fit again by recipe `recipe_id`.
+
+    stop: position of its oldest held-out row. places: positions of the rows to measure on.
+    """
 
     g: int
     recipe_id: str
@@ -39,7 +42,7 @@ class Refit:
 
 @dataclass(frozen=True)
 class Refitted:
-    """losses: of each of `places`; None where there is none, and error says why. ms: what it took."""
+    """losses: of each of the request's `places`; None if there is none, then `error` says why."""
 
     estimator: str
     losses: Floats | None
@@ -54,9 +57,9 @@ def refitted(
     timer: Timer,
     known_error: str | None = None,
 ) -> list[Refitted]:
-    """What each group's earlier recipe is wrong by on its held-out rows. recipes: by recipe_id. Never raises.
+    """Fit each group's earlier recipe and measure its losses on the held-out rows. Never raises.
 
-    known_error: why none is tried.
+    recipes: by recipe_id. known_error: if given, nothing is fitted and each result has this error.
     """
     if known_error is not None:
         return [_failed(recipes[each.recipe_id], known_error) for each in refits]
@@ -67,7 +70,7 @@ def refitted(
             with current_group.said_as(current_group.REFIT):
                 current_group.begin(None, current_group.FIT)
                 measured = _measured(history, alike, recipes[name], timer)
-        except Exception as error:  # of the recipe as a whole: no such estimator any more, another column
+        except Exception as error:  # the recipe as a whole fails: no such estimator any more, or no such column
             measured = [_failed(recipes[name], fit_error_text(history.keys[each.g], error)) for each in alike]
         found |= {each.g: said for each, said in zip(alike, measured, strict=True)}
     return [found[each.g] for each in refits]
@@ -88,7 +91,7 @@ def _measured(history: History, refits: Sequence[Refit], recipe: Recipe, timer: 
 
 
 def _begin(history: History, refit: Refit, recipe: Recipe) -> int:
-    """Where the rows begin that this recipe would have been fitted on when the oldest held-out row came."""
+    """Position of the first row that this recipe would have been fitted on when the oldest held-out row arrived."""
     begin, stop = int(history.starts[refit.g]), refit.stop
     if not is_parent(history.keys[refit.g]):
         begin = max(begin, stop - recipe.window_rows)
@@ -129,5 +132,5 @@ def _failed(recipe: Recipe, error: str, ms: float = 0.0) -> Refitted:
 
 
 def as_metrics(refit: Refit, found: Refitted) -> dict[str, Any]:
-    """What a fit's metrics say of it."""
+    """The entry `refitted` of a fit's metrics."""
     return {"estimator": found.estimator, "recipe_id": refit.recipe_id}

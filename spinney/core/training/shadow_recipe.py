@@ -1,6 +1,6 @@
-"""A second recipe in shadow: fitted on a challenger's older rows, measured where the challenger was, and thrown away.
+"""Fit a shadow recipe on a challenger's older rows and measure it on the rows the challenger was measured on.
 
-Whatever it does, the group's own attempt stands: it comes last, and what it raises is a text in the metrics.
+Its models are discarded. It runs after the group's own fit and cannot change it: its errors are texts in the metrics.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from spinney.core.training.training_rows import History
 
 @dataclass(frozen=True)
 class Watched:
-    """A group whose challenger was measured. stop: where the rows end that it was fitted on; places: of the others."""
+    """A group whose challenger was measured.
+
+    stop: end of the rows that the challenger was fitted on. places: positions of the rows that it was measured on.
+    """
 
     g: int
     stop: int
@@ -34,7 +37,10 @@ class Watched:
 def measure(
     history: History, watched: Sequence[Watched], shadow: Shadow, timer: Timer
 ) -> list[tuple[dict[str, Any], float]]:
-    """What the metrics of each group say (estimator, recipe_id, and loss and rows, or error), and its milliseconds."""
+    """The entry `shadow` of each group's metrics, and its milliseconds.
+
+    The entry has estimator, recipe_id, and either loss and rows or error.
+    """
     names = {"estimator": shadow.recipe.estimator, "recipe_id": shadow.recipe.recipe_id}
     known = {history.keys[each.g]: shadow.given_up for each in watched if shadow.given_up} | dict(shadow.spoiled)
     trusted = [each for each in watched if history.keys[each.g] not in known]
@@ -42,7 +48,7 @@ def measure(
         with current_group.said_as(current_group.SHADOW):
             current_group.begin(None, current_group.FIT)
             measured = _measured(history, trusted, shadow.recipe, timer) if trusted else []
-    except Exception as error:  # of the estimator as a whole: no such name, parameters it does not take
+    except Exception as error:  # the estimator as a whole fails: no such name, or parameters it does not take
         measured = [({"error": fit_error_text(history.keys[each.g], error)}, 0.0) for each in trusted]
     found = {each.g: said for each, said in zip(trusted, measured, strict=True)}
     of_all = [found.get(each.g, ({"error": known.get(history.keys[each.g])}, 0.0)) for each in watched]

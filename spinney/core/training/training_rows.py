@@ -1,4 +1,7 @@
-"""The rows that groups are fitted on: chosen, put in order, and named by a fingerprint."""
+"""Training sets: the rows that groups are fitted on, selected, ordered and identified by a fingerprint.
+
+`spinney.retraining.training_row_reader` reads the rows from tables.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,10 @@ _MICROSECOND = pd.Timedelta(1, "us")
 
 @dataclass(frozen=True)
 class History:
-    """Each group's training rows together, oldest first: by (event_time, event_id).
+    """The training rows of some groups: each group's rows are adjacent and sorted by (event_time, event_id).
 
-    starts: shape (n_groups + 1,). times: microseconds since 1970, UTC. labels: float64, or texts.
+    starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1]. times: microseconds since 1970, UTC.
+    labels: float64, or texts for classification.
     """
 
     keys: tuple[str, ...]
@@ -37,7 +41,7 @@ class History:
     labels: npt.NDArray[Any]
 
     def fingerprint(self, g: int) -> str:
-        """SHA-256 in hex over what a model sees of group g's rows, and their names and times."""
+        """SHA-256 in hex over the features, labels, ids and times of the rows of the group at position g."""
         rows = slice(int(self.starts[g]), int(self.starts[g + 1]))
         labels = self.labels[rows]
         digest = hashlib.sha256(json.dumps(self.ids[rows].tolist()).encode())
@@ -50,13 +54,14 @@ class History:
         return digest.hexdigest()
 
     def with_features(self, features: tuple[Feature, ...]) -> History:
-        """The same rows with these of the features only. Raises ContractError for one that is not there."""
+        """The same rows with these features only. Raises ContractError for a feature that they do not have."""
         return self if features == self.columns.features else replace(self, columns=self.columns.only(features))
 
     def stack(self, groups: Sequence[int], stops: Integers, recipe: Recipe, begins: Integers | None = None) -> Stack:
-        """What a kernel fits. stops: for each of the groups, where its rows end (to leave its newest out).
+        """The input of a kernel. groups: positions of the groups to fit.
 
-        begins: where they begin (to leave its oldest out); None: with its first.
+        stops: shape (len(groups),): the end of each group's rows, to leave its newest out. begins: their beginning, to
+        leave its oldest out; None: its first row.
         """
         begins = self.starts[list(groups)] if begins is None else begins
         rows = ranges(begins, stops)
@@ -70,7 +75,7 @@ class History:
 
 
 def ranges(begins: Integers, stops: Integers) -> Integers:
-    """The places begins[0] … stops[0] - 1, begins[1] … one after the other."""
+    """The concatenation of range(begins[0], stops[0]), range(begins[1], stops[1]) and so on."""
     sizes = stops - begins
     shift = begins - (np.cumsum(sizes) - sizes)
     places: Integers = np.arange(int(sizes.sum()), dtype=np.int64) + np.repeat(shift, sizes)
@@ -78,7 +83,7 @@ def ranges(begins: Integers, stops: Integers) -> Integers:
 
 
 def select(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datetime) -> History:
-    """The rows that the recipe fits of each of these groups; `rows` is left unchanged.
+    """Select the rows that the recipe fits of each of these groups. `rows` is left unchanged.
 
     Left out, in this order: rows of other groups, rows without a (finite) label, rows older than `window` before
     `clock`, second rows of one event_id (the first by (event_time, event_id) stays), and all but the newest
@@ -106,7 +111,7 @@ def select(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datet
 
 @dataclass(frozen=True)
 class _Texts:
-    """What orders rows of one time: the event_id, and for copies of one event what they hold."""
+    """Orders rows of the same time: by event_id, and copies of one event by their values."""
 
     ids: npt.NDArray[np.object_]
     columns: Columns
@@ -121,7 +126,7 @@ class _Texts:
 
 
 def _ties_broken(order: Integers, group: Integers, times: Integers, texts: _Texts) -> Integers:
-    """Rows of one group and time, put in the order of their event_ids."""
+    """Reorder rows of the same group and time with `texts`."""
     same = (np.diff(group[order]) == 0) & (np.diff(times[order]) == 0)
     if not same.any():
         return order
@@ -165,7 +170,7 @@ def _us(clock: datetime) -> int:
 
 
 def _labels(values: pd.Series[Any], recipe: Recipe) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """The labels as the estimator sees them, and which rows have one."""
+    """The labels as the estimator gets them, and whether each row has one."""
     if recipe.task == "regression":
         try:
             numbers: Floats = floats(values)
@@ -179,7 +184,7 @@ def _labels(values: pd.Series[Any], recipe: Recipe) -> tuple[npt.NDArray[Any], n
 
 
 def label_text(value: Any, target: Feature) -> str:
-    """A class as text, as Spark's cast to string writes it. Raises ContractError for another type of target."""
+    """A class as text, written as Spark's cast to string does. Raises ContractError for an unsupported target type."""
     kind = target.type.partition("(")[0]
     if kind == "string":
         return str(value)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xxhash
 
@@ -110,10 +111,22 @@ def test_groups_and_parents_get_the_rows_that_pandas_chooses(fleet) -> None:
     assert got.loc[got["event_id"] == "no price", "label"].tolist()[:1] == [9.0]  # known first; of two then, the least
 
 
-def test_without_parents_only_the_asked_groups_are_read(fleet) -> None:
-    got = chosen(fleet.config, '["a","2"]', '["b","1"]')
-    pd.testing.assert_frame_equal(got, oracle(fleet, '["a","2"]', '["b","1"]'), check_dtype=False)
+def test_without_parents_only_the_requested_groups_are_read(fleet) -> None:
+    requested = ['["a","2"]', '["b","1"]']
+    expected = oracle(fleet, *requested)
+    removed = 0
+    for base in (tables.EVENTS, tables.OUTCOMES):
+        for path in Path(directory(fleet.config, base).uri).rglob("*.parquet"):
+            keys_in_file = pq.read_table(path, columns=["group_key"], partitioning=None).column(0).to_pylist()
+            if not set(requested) & set(keys_in_file):
+                path.unlink()  # opening it fails from here on
+                removed += 1
+    assert removed >= 2
+    got = chosen(fleet.config, *requested)
+    pd.testing.assert_frame_equal(got, expected, check_dtype=False)
     assert len(got[got["group_key"] == '["a","2"]']) == 9  # 12 but for the first three: the fourth is as old as allowed
+    with pytest.raises(StoreError, match="a file of the version"):
+        chosen(fleet.config, *requested, wanted=Shards(0, 3))
 
 
 def test_the_window_ends_in_the_table_where_it_ends_for_the_fit(world) -> None:

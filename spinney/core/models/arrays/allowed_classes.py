@@ -1,8 +1,8 @@
-"""The classes that a payload of the codec `sklearn-arrays` may name, a frozen list.
+"""The classes that a payload of the codec `sklearn-arrays` may contain: a fixed list.
 
-A class is on it if its predictions read its fitted attributes through NumPy, which checks bounds, or if
+A class is listed if its predictions read its fitted attributes through NumPy, which checks bounds, or if
 `tree_checks.py` checks what its compiled code reads. Estimators whose compiled code trusts its state (support vector
-machines, k-d trees, k-means) are not: they are stored by skops.
+machines, k-d trees, k-means) are not listed: they are stored by skops.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ _OF_MODULES = {
 }
 
 ALLOWED = frozenset(f"{module}:{name}" for module, names in _OF_MODULES.items() for name in names.split())
-"""``module:class`` of objects that are plain Python: their state is their `__dict__`."""
+"""``module:class`` of plain Python objects, whose state is their `__dict__`."""
 
 EARLIER = {
     "spinney.core.filled:Filled": "spinney.core.models.filled:Filled",
     "spinney.core.imported:Imported": "spinney.core.models.imported:Imported",
 }
-"""Classes under the names that they were stored by before their modules moved."""
+"""Former name of a class in stored models -> its present name. Entries are never removed."""
 
 COMPILED_LOSSES = frozenset(
     f"Cy{name}"
@@ -93,18 +93,18 @@ COMPILED_LOSSES = frozenset(
         "PinballLoss",
     )
 )
-"""Classes of `sklearn._loss._loss`, made again from at most one number."""
+"""Classes of `sklearn._loss._loss`, rebuilt from at most one number."""
 
 
 def name_of(kind: type[Any]) -> str | None:
-    """The name under which ALLOWED lists this class, None if it does not."""
+    """The name of this class in ALLOWED, None if it is not allowed."""
     name = f"{kind.__module__}:{kind.__qualname__}"
     return name if name in ALLOWED else None
 
 
 @lru_cache(maxsize=512)
 def class_named(name: str) -> type[Any]:
-    """Raises LookupError for a name that ALLOWED does not list (nothing is imported), or that is not installed."""
+    """The class with this name. Raises LookupError if it is not in ALLOWED (before importing it) or not installed."""
     name = EARLIER.get(name, name)
     if name not in ALLOWED:
         raise LookupError(f"expected an allowed class; got {name[:200]!r}")

@@ -10,7 +10,7 @@ import numpy as np
 from spinney.core.models.arrays.packed_trees import InexpressibleError
 
 PLAIN = (bool, int, float, str)
-"""Types of values that stand in the description as they are."""
+"""Types of values that are written into the description unchanged."""
 
 KINDS = "biufSU"
 """Kinds of NumPy types that an array may have: no objects, no structures, no times."""
@@ -20,14 +20,14 @@ TYPES = {name: getattr(np, name) for name in ("float64", "float32", "int64", "in
 
 
 def checked(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The type. Raises InexpressibleError for one that an array may not have."""
+    """Return the type if an array may have it. Raises InexpressibleError otherwise."""
     if dtype.kind not in KINDS or not dtype.isnative or dtype.names or dtype.subdtype or not dtype.itemsize:
         raise InexpressibleError(f"the type {dtype}")
     return dtype
 
 
 def product(shape: Sequence[int]) -> int:
-    """How many values an array of this shape has, without overflow."""
+    """The number of values of an array of this shape, as a Python integer, which cannot overflow."""
     values = 1
     for size in shape:
         values *= size

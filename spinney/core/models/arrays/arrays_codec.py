@@ -1,17 +1,17 @@
-"""A fitted scikit-learn estimator as a description in JSON and the bytes of its arrays, and back.
+"""Serialize a fitted scikit-learn estimator as a JSON description and the bytes of its arrays, and load it.
 
 Layout, little-endian: checksum, length of what follows when unpacked, then compressed by zstd: length of the
 description, the description, the arrays one after the other. The description: `sklearn`, the version that wrote it;
-`arrays`, each one's type, shape and order; `root`, the estimator. There a JSON list is a tag and what it needs:
+`arrays`, each one's type, shape and order; `root`, the estimator. There a JSON list is a tag and its arguments:
 
-    ["object", class, {attribute: node}]        an object of one of `estimator_classes.ALLOWED`
+    ["object", class, {attribute: node}]        an object of one of `allowed_classes.ALLOWED`
     ["objects", class, n, {attribute: column}]  n of one class; a column is ["same", node] or ["each", node]
     ["array", i]  ["scalar", i]  ["stack", i]   an array, a NumPy number, a list of arrays of one shape
     ["trees", …]  ["predictors", …]             lists of trees: see `packed_trees`
 
-and other tags for tuples, lists, dicts, slices, types of numbers and random states. Reading runs nothing that the bytes
-name: classes come from the frozen list, their attributes are set one by one, all else is built here. The same estimator
-is the same bytes in every process.
+and other tags for tuples, lists, dicts, slices, types of numbers and random states. Reading does not call anything that
+the bytes name: classes come from a fixed list, their attributes are set one by one, all else is built here. Equal
+estimators give the same bytes in every process.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from spinney.core.models.arrays.reader import Reader
 from spinney.core.models.arrays.writer import Writer
 
 MAX_BYTES = 1 << 28
-"""Of one estimator, unpacked."""
+"""Largest size of one unpacked estimator."""
 
 _START = struct.Struct("<II")
 _DESCRIPTION = struct.Struct("<I")
 _LEVEL = 1
-"""Of zstd. Level 3 takes twice the time for 6 % fewer bytes of a forest."""
+"""Compression level of zstd. Level 3 takes twice the time for 6 % fewer bytes of a forest."""
 
 
 def pack(estimator: Any) -> bytes:
-    """The estimator as bytes. Raises InexpressibleError for what this codec does not hold: skops may."""
+    """Serialize an estimator. Raises InexpressibleError for one that this codec cannot hold; skops may."""
     writer = Writer()
     try:
         root = writer.node(estimator)
@@ -57,7 +57,7 @@ def pack(estimator: Any) -> bytes:
 
 
 def unpack(payload: bytes) -> Any:
-    """The estimator. Raises Corrupt for bytes that `pack` did not write, or that this scikit-learn cannot hold.
+    """Load an estimator. Raises Corrupt for bytes that `pack` did not write, or that this scikit-learn cannot load.
 
     Warns InconsistentVersionWarning, as scikit-learn does, if another version of it wrote them.
     """
@@ -82,7 +82,7 @@ def _built(about: Any, raw: Any, start: int) -> Any:
         reader = Reader(about["arrays"], raw, start)
         estimator = reader.value(about["root"])
         reader.end()
-    except Exception as error:  # hostile bytes may fail anywhere
+    except Exception as error:  # invalid bytes may fail anywhere
         raise _corrupt(error, _versions(version)) from error
     if version != sklearn.__version__:
         warnings.warn(

@@ -1,8 +1,8 @@
-"""Many decision trees as a few arrays: one array for each field of their nodes, all trees one after the other.
+"""Pack many decision trees into a few arrays: one array for each field of their nodes, concatenated over the trees.
 
 Children are stored as distances from their parent, thresholds and features of inner nodes only, whole numbers in the
 smallest unsigned type. scikit-learn's compiled code follows children and reads features without checking bounds, so
-what is read back is checked here: each tree must be one, its children inside it, its features among those it names.
+unpacking validates them: each tree must be connected, its children within it, its features below its feature count.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ _NODE_FIELDS = (
     "missing_go_to_left",
 )
 _PREDICTOR_FIELDS = ("value", "count", "num_threshold", "missing_go_to_left", "gain", "depth", "bin_threshold")
-"""Fields of a boosted tree's nodes that are stored as they are, beside feature_idx, left, right and is_leaf."""
+"""Fields of a boosted tree's nodes that are stored unchanged, besides feature_idx, left, right and is_leaf."""
 
 _BITSET = (0, 8)
 """Shape of a boosted tree's sets of categories where no feature is categorical."""
 
 
 class InexpressibleError(Exception):
-    """This object cannot be written by the codec `sklearn-arrays`; another one has to take it."""
+    """The codec `sklearn-arrays` cannot store this object; another codec is used."""
 
 
 def pack_trees(trees: Sequence[Any], put: Put) -> list[Any]:
-    """What `unpack_trees` takes, made of JSON values. put: stores an array and returns its number.
+    """The trees as JSON values for `unpack_trees`. put: stores an array and returns its number.
 
-    Raises InexpressibleError: nodes of another layout than this module knows.
+    Raises InexpressibleError if the nodes have an unknown layout.
     """
     states = [tree.__getstate__() for tree in trees]
     sizes = np.array([len(state["nodes"]) for state in states], dtype=np.int64)
@@ -83,7 +83,7 @@ def pack_trees(trees: Sequence[Any], put: Put) -> list[Any]:
 
 
 def unpack_trees(stored: Sequence[Any], take: Take) -> list[Any]:
-    """The trees. take: an array by its number. Raises ValueError for what is no tree, in any of them."""
+    """Rebuild the trees. take: returns an array by its number. Raises ValueError if any of them is not a valid tree."""
     about, n_classes = take(stored[0]), take(stored[1])
     _expect(about.ndim == 2 and about.shape[1] == 3 and n_classes.ndim == 2 and len(n_classes) == len(about) > 0)
     _expect(about.dtype == n_classes.dtype == np.int64 and (n_classes >= 1).all() and n_classes.shape[1] >= 1)
@@ -118,7 +118,7 @@ def unpack_trees(stored: Sequence[Any], take: Take) -> list[Any]:
 
 
 def pack_predictors(predictors: Sequence[Any], put: Put) -> list[Any]:
-    """As `pack_trees`, of the trees of histogram gradient boosting. Raises InexpressibleError for categories."""
+    """As `pack_trees`, for trees of histogram gradient boosting. Raises InexpressibleError for categorical splits."""
     nodes = np.concatenate([predictor.nodes for predictor in predictors])
     known = {*_PREDICTOR_FIELDS, "feature_idx", "left", "right", "is_leaf", "is_categorical", "bitset_idx"}
     sets = {name: getattr(predictors[0], name) for name in ("binned_left_cat_bitsets", "raw_left_cat_bitsets")}
@@ -146,7 +146,7 @@ def pack_predictors(predictors: Sequence[Any], put: Put) -> list[Any]:
 
 
 def unpack_predictors(stored: Sequence[Any], take: Take) -> list[Any]:
-    """The boosted trees. Raises ValueError like `unpack_trees`; features are checked by `tree_checks`."""
+    """Rebuild boosted trees. Raises ValueError like `unpack_trees`; features are checked by `tree_checks`."""
     sets = np.dtype(stored[0])
     _expect(sets == np.uint32)
     counts = take(stored[1])
@@ -186,9 +186,9 @@ def _trees(about: Integers, n_classes: Integers, nodes: Array, values: Floats) -
 
 
 def _depths(sizes: Integers, inner: Integers, left: Integers, right: Integers) -> Integers:
-    """Each tree's depth. left, right: how far after each inner node its children stand.
+    """Each tree's depth. left, right: distance from each inner node to its children.
 
-    Raises ValueError unless every node but a tree's first is the child of exactly one node before it.
+    Raises ValueError unless every node except the roots is the child of exactly one earlier node.
     """
     total, stops = int(sizes.sum()), np.cumsum(sizes)
     owner = np.repeat(np.arange(len(sizes)), sizes)
@@ -210,14 +210,14 @@ def _depths(sizes: Integers, inner: Integers, left: Integers, right: Integers) -
 
 
 def _sizes(sizes: Integers) -> Integers:
-    # Each node takes more than a byte of a payload whose length is bounded: more of them cannot be meant.
+    # A node takes more than a byte of a payload of bounded length: a valid payload cannot have more nodes.
     _expect(sizes.ndim == 1 and len(sizes) > 0 and (sizes >= 1).all() and (sizes < 2**31).all())
     _expect(int(sizes.sum()) < 2**28)
     return sizes
 
 
 def _local(sizes: Integers) -> Integers:
-    """Each node's place in its own tree."""
+    """Each node's position in its own tree."""
     return np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 

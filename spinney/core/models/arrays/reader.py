@@ -1,4 +1,4 @@
-"""From a description to the estimator, which is built here: nothing that the bytes name is run."""
+"""Rebuild an estimator from its description. Nothing that the bytes name is called."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from spinney.core.models.arrays.allowed_classes import COMPILED_LOSSES, class_na
 from spinney.core.models.arrays.array_types import PLAIN, TYPES, checked, product
 
 MAX_OBJECTS = 1 << 20
-"""Objects that one payload may ask for."""
+"""Most objects of one payload."""
 
 Node = Any
 Array = npt.NDArray[Any]
 
 
 class Reader:
-    """Builds what a description says from the arrays behind it. Raises anything for one that `Writer` did not make."""
+    """Rebuilds the objects of a description. May raise any exception for one that `Writer` did not make."""
 
     def __init__(self, table: Sequence[Any], raw: Any, start: int) -> None:
         self._raw = raw
@@ -74,7 +74,7 @@ class Reader:
         return self._tags[tag](*rest)
 
     def end(self) -> None:
-        """Raises ValueError if an array was not asked for."""
+        """Check that every array was used. Raises ValueError."""
         if any(place is not None for place in self._places):
             raise ValueError("arrays that nothing names")
 
@@ -89,7 +89,7 @@ class Reader:
         return values
 
     def _take(self, at: object) -> Array:
-        """An array of its own memory, each only once: a copy can be written to, and keeps no other alive."""
+        """Copy an array, each only once: a copy is writable and does not keep the payload alive."""
         if type(at) is not int or not 0 <= at < len(self._places):
             raise ValueError(f"no array {at!r}")
         place = self._places[at]
@@ -134,7 +134,7 @@ class Reader:
     def _of_objects(self, shape: Sequence[int], node: Node) -> Array:
         values = self._list(node)
         array = np.empty(len(values), dtype=object)
-        for at, value in enumerate(values):  # one by one: NumPy would unpack lists and arrays
+        for at, value in enumerate(values):  # one by one: NumPy would nest lists and arrays
             array[at] = value
         return array.reshape(tuple(map(int, shape)))
 

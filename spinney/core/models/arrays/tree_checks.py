@@ -1,8 +1,8 @@
-"""What scikit-learn's compiled predictions take for granted of the estimators that hold trees.
+"""Check estimators with trees for what scikit-learn's compiled predictions assume.
 
-They compare the rows' width with the estimator's own `n_features_in_` and then read what the trees name, and gradient
-boosting writes into as many columns as it has trees each round. All of it is compared here, once, when such an
-estimator is written and when it is read.
+They compare the rows' width with the estimator's own `n_features_in_` and then read the features that the trees name,
+and gradient boosting writes as many columns as it has trees per round. These are checked once, when such an estimator
+is written and when it is read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BINNED = {"HistGradientBoostingClassifier", "HistGradientBoostingRegressor"}
 
 
 def check(estimator: Any) -> None:
-    """Return for an estimator whose trees fit it, and for any other object. Raises ValueError."""
+    """Check that an estimator's trees are consistent with it. Other objects pass. Raises ValueError."""
     name = type(estimator).__name__
     if name in _TREES:
         _check_tree(estimator)
@@ -57,7 +57,7 @@ def _check_boosted(estimator: Any) -> None:
 
 
 def _check_shares(held: Any, first: Any, answers: int) -> None:
-    """Of a classifier: it begins with as many shares as it has columns, two where it has one."""
+    """Check a boosted classifier: its initial class shares match its columns (two shares for one column)."""
     _expect(type(first).__name__ == "DummyClassifier")
     state = vars(first)
     shares, classes = state.get("class_prior_"), max(2, answers)

@@ -1,4 +1,4 @@
-"""From a fitted estimator to its description: what `estimator_arrays` says it is."""
+"""Describe a fitted estimator in the format of `arrays_codec`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 
 class Writer:
-    """Collects the arrays of one estimator while its description is made."""
+    """Writes the description of one estimator and collects its arrays in `table` and `buffers`."""
 
     def __init__(self) -> None:
         self.table: list[list[Any]] = []
@@ -43,7 +43,7 @@ class Writer:
         }
 
     def put(self, array: Array) -> int:
-        """Store an array; its number."""
+        """Store an array and return its number."""
         checked(array.dtype)
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
         self.table.append([array.dtype.str, list(array.shape), "F" if fortran else "C"])
@@ -80,7 +80,7 @@ class Writer:
         return [self._items(list(held)), self._items(list(held.values()))]
 
     def _random(self, source: Any) -> Node:
-        """A random state is written once, where it comes first; thousands of trees may share it."""
+        """The description of a random state. It is written once, where it first occurs: many trees may share it."""
         known = self._shared.get(id(source))
         if known is not None:
             return ["again", known[0]]
@@ -97,7 +97,7 @@ class Writer:
         return ["random state", self.put(keys), int(position), int(has_gauss), float(cached)]
 
     def _items(self, values: list[Any]) -> Node:
-        """The description of a list, by column where its values are alike."""
+        """The description of a list, by column if its values have the same type."""
         kinds = {type(value) for value in values}
         kind = next(iter(kinds)) if len(kinds) == 1 else None
         if kind is Tree:
@@ -138,7 +138,7 @@ def _type_name(kind: type) -> Node:
 
 
 def _is_plain(arrays: Sequence[Array]) -> bool:
-    """Whether a stack of them can be stored, and comes back with the same layout."""
+    """Whether a stack of them can be stored and restored with the same layout."""
     return arrays[0].dtype != object and all(array.flags.c_contiguous for array in arrays)
 
 

@@ -1,7 +1,7 @@
-"""What to fit: one module per estimator that has a name of its own.
+"""Built-in estimators: one module each.
 
-Adding one is adding a module here with ``NAME``, ``TASKS`` and ``kernel(task, params) -> Kernel``; nothing else is
-edited. Users name theirs ``"module:function"``: any function that returns an unfitted scikit-learn estimator.
+To add one, add a module here with ``NAME``, ``TASKS`` and ``kernel(task, params) -> Kernel``. Users name theirs
+``"module:function"``: a function that returns an unfitted scikit-learn estimator.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BuiltIn:
 
 @lru_cache(maxsize=1)
 def builtins() -> Mapping[str, BuiltIn]:
-    """Name -> estimator, of every module beside this one."""
+    """Name -> estimator, of every module in this folder."""
     modules = [import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__)]
     return {module.NAME: BuiltIn(module.NAME, module.TASKS, module.kernel) for module in modules}
 
@@ -39,8 +39,8 @@ def builtins() -> Mapping[str, BuiltIn]:
 def kernel_for(estimator: str, task: str, params: Params) -> Kernel:
     """The kernel of a recipe's estimator: a built-in name or ``"module:function"``.
 
-    Raises ConfigError for a name that cannot be found, ContractError for a task or params it does not take and for a
-    function that raises or returns no estimator.
+    Raises ConfigError if the name cannot be resolved, and ContractError if the task or params do not suit the estimator
+    or a user's function raises or returns no estimator.
     """
     found: object = resolve(estimator, cast(Mapping[str, object], builtins()))
     try:

@@ -1,10 +1,10 @@
-"""One of a short list of recipes for each group: the one that lost least on the newest of its rows.
+"""Choose the best of a short list of estimators for each group.
 
-Each candidate is fitted on the older rows and judged by the fleet's loss on the newest fifth; the winner is fitted on
-all. The gate sees a choice made without the rows that it compares on: those are held out before a kernel is called. A
-group with fewer than `compared_rows` rows to judge by takes the first candidate: of few rows chance would choose. The
-scores of all candidates stand in the attempt's metrics. Want of memory is the group's failure, no candidate's: it may
-be a neighbour's doing, and the choice must be the group's own.
+Each candidate is fitted on the older rows and measured by the fleet's loss on the newest fifth; the one with the lowest
+mean loss is fitted on all rows. The gate's held-out rows are removed before a kernel is called, so the choice does not
+see them. A group with fewer than `compared_rows` rows to compare on takes the first candidate, as chance would decide
+on few rows. All candidates' losses are in the metrics. Running out of memory fails the group, not the candidate: other
+groups in the process may have caused it, and the choice must depend on the group's rows only.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ NAME = "best_of"
 TASKS = ("regression", "classification")
 
 JUDGED = 5
-"""One row in so many is judged on: the newest fifth."""
+"""Candidates are compared on the newest 1 / JUDGED_ONE_IN of a group's rows."""
 
 COMPARED_ROWS = 10
 _NONE = -1
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """params:
+    """The kernel. params:
 
-    candidates     two or more tables of `estimator` and, where it needs them, `params`; the first wins a tie
-    compared_rows  rows to judge by that a choice needs, 10 by default: a group then has five times as many
+    candidates     two or more tables of `estimator` and, if needed, `params`; the first wins a tie
+    compared_rows  fewest rows to compare on, 10 by default; a group then has five times as many rows
     """
     listed, rows = params.get("candidates"), params.get("compared_rows", COMPARED_ROWS)
     sound = isinstance(listed, list) and len(listed) > 1 and all(map(_is_candidate, listed))
@@ -65,7 +65,7 @@ def _is_candidate(each: Any) -> bool:
 
 
 def _names(listed: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The estimators' names, with their parameters where one comes twice."""
+    """The estimators' names, with their parameters if a name occurs twice."""
     names = [each["estimator"] for each in listed]
     return [
         name if names.count(name) == 1 else f"{name} {canonical(each.get('params', {}))}"
@@ -75,14 +75,14 @@ def _names(listed: Sequence[Mapping[str, Any]]) -> list[str]:
 
 @dataclass(frozen=True)
 class BestOf:
-    """The kernel. candidates: name and kernel, the first first."""
+    """The kernel. candidates: name and kernel, in the order of the configuration."""
 
     candidates: tuple[tuple[str, Kernel], ...]
     compared_rows: int
 
     def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
         scores, spent, lacked = self._scores(stack, timer)
-        best = np.argmin(scores, axis=1)  # the first of equals, and the first where none could be judged
+        best = np.argmin(scores, axis=1)  # the first if several are equal or none could be compared
         fits: list[Fit] = [Fit(0.0)] * len(stack)
         for g, error in lacked.items():
             best[g], fits[g] = _NONE, Fit(float(spent[g]), error=error)
@@ -97,7 +97,7 @@ class BestOf:
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
-        """The candidates' own."""
+        """The candidates' kernels."""
         return tuple(kernel for _, kernel in self.candidates)
 
     def _told(self, chosen: str, scores: Any) -> dict[str, Any]:
@@ -108,7 +108,10 @@ class BestOf:
         return {"chosen": chosen, "candidates": told}
 
     def _scores(self, stack: Stack, timer: Timer) -> tuple[Any, Any, dict[int, MemoryError]]:
-        """Mean losses, shape (n_groups, n_candidates), infinite where there is none; their milliseconds; who lacked."""
+        """Mean losses, milliseconds, and the groups that ran out of memory.
+
+        Losses: shape (n_groups, n_candidates), infinite if there is none.
+        """
         scores, spent = np.full((len(stack), len(self.candidates)), np.inf), np.zeros(len(stack))
         lacked: dict[int, MemoryError] = {}
         judged = np.diff(stack.starts) // JUDGED
@@ -130,12 +133,12 @@ class BestOf:
                 try:
                     scores[g, at] = _mean_loss(fit.model, stack, newest, loss)
                 except MemoryError as error:
-                    lacked[g] = error.with_traceback(None)  # its frames would hold on to what was taken there
+                    lacked[g] = error.with_traceback(None)  # its frames would keep the allocated memory alive
         return scores, spent, lacked
 
 
 def _part(stack: Stack, groups: Integers, stops: Integers) -> Stack:
-    """These groups' rows up to the stops, weighed as if the newest of them were a group's newest."""
+    """These groups' rows up to `stops`, with weights relative to the newest of the remaining rows."""
     begins = stack.starts[groups]
     rows, sizes = ranges(begins, stops), stops - begins
     weights = stack.weights
@@ -148,12 +151,12 @@ def _part(stack: Stack, groups: Integers, stops: Integers) -> Stack:
 
 
 def _mean_loss(model: Model, stack: Stack, rows: slice, loss: Loss) -> float:
-    """Infinite for a model that has no answer for one of the rows. Raises MemoryError."""
+    """The model's mean loss; infinite if a row has no finite prediction. Raises MemoryError."""
     try:
         raw = model.raw(stack.columns.take(rows))
     except MemoryError:
         raise
-    except Exception:  # what it raises is told if it is chosen all the same
+    except Exception:  # reported by its final fit, if it is chosen all the same
         return math.inf
     lost = loss.per_row(stack.labels[rows], raw[:, 0] if model.classes is None else (model.classes, raw))
     return float(lost.mean()) if np.isfinite(lost).all() else math.inf

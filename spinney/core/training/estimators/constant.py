@@ -1,6 +1,6 @@
-"""The group's own past as the answer: its (weighted) mean or median, or how often each class came.
+"""A constant prediction: the (weighted) mean or median of the group's labels, or the share of each class.
 
-The model to beat: an estimator that loses to it has learned nothing.
+A baseline: an estimator that does not beat it has learned nothing from the features.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TASKS = ("regression", "classification")
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """params: statistic, "mean" (by default) or "median"; classification has none."""
+    """The kernel. params: statistic, "mean" (default) or "median"; classification has none."""
     allowed = {"statistic"} if task == "regression" else set()
     statistic = params.get("statistic", "mean")
     if set(params) - allowed or statistic not in {"mean", "median"}:
@@ -35,7 +35,7 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
 
 @dataclass(frozen=True)
 class Constant:
-    """The kernel."""
+    """The kernel of constant models. statistic: "mean" or "median", for regression."""
 
     task: str
     statistic: str
@@ -52,7 +52,7 @@ class Constant:
         labels = stack.labels[rows]
         weights = np.ones(len(labels)) if stack.weights is None else stack.weights[rows]
         columns = stack.columns.take(rows)
-        # No words: a constant does not look at them.
+        # No vocabularies: a constant does not use the features.
         encoder = Encoder(columns.features, ((),) * len(columns.words))
         if self.task == "regression":
             middle = weighted_median if self.statistic == "median" else _mean

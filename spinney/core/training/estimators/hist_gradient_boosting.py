@@ -1,4 +1,4 @@
-"""Gradient boosted trees over binned features; missing values are a branch of their own."""
+"""Gradient boosted trees over binned features, with native support of missing values."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ TASKS = ("regression", "classification")
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """params: those of scikit-learn's HistGradientBoostingRegressor or …Classifier."""
+    """The kernel. params: those of scikit-learn's HistGradientBoostingRegressor or …Classifier."""
     kind = HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
     return OneByOne(kind(**params), task)

@@ -18,7 +18,7 @@ TASKS = ("classification",)
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """params: those of scikit-learn's LogisticRegression."""
+    """The kernel. params: those of scikit-learn's LogisticRegression."""
     template = Pipeline(
         [
             ("impute", SimpleImputer(strategy="mean", keep_empty_features=True)),
@@ -30,7 +30,7 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
 
 
 def fold(pipeline: Any) -> Linear:
-    """The fitted pipeline as arrays, the scaler folded into the coefficients."""
+    """The fitted pipeline as one Linear model, with the scaling included in its coefficients."""
     imputer, scaler, model = (step for _, step in pipeline.steps)
     coefficients = model.coef_ / scaler.scale_
     intercept = model.intercept_ - (coefficients * scaler.mean_).sum(axis=1)

@@ -1,4 +1,4 @@
-"""A forest of trees, seeded from the group's key."""
+"""A random forest, seeded from the group's key."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ TASKS = ("regression", "classification")
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """params: those of scikit-learn's RandomForestRegressor or …Classifier."""
+    """The kernel. params: those of scikit-learn's RandomForestRegressor or …Classifier."""
     kind = RandomForestRegressor if task == "regression" else RandomForestClassifier
     return OneByOne(kind(**params), task)

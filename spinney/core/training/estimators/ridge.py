@@ -1,8 +1,8 @@
-"""Ridge regression on standardised features, all groups in one call.
+"""Ridge regression on standardised features, for many groups in one call.
 
-The model is that of ``SimpleImputer(mean) → StandardScaler → Ridge(alpha)``, weights given to the last step alone.
-Per group the sums of products about its own mean, then one stacked solve. Nothing is padded and each sum runs over
-one group's rows only, so that a group's model is the same bits whoever its neighbours are.
+The model is that of ``SimpleImputer(mean) → StandardScaler → Ridge(alpha)``, with weights in the last step only. Each
+group's normal equations are summed about its own mean, then solved in one stacked call. Nothing is padded and each sum
+runs over one group's rows only, so a group's model is the same bits whichever groups are in the call.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ NAME = "ridge"
 TASKS = ("regression",)
 
 CHUNK_ROWS = 16_384
-"""Rows worked on at a time: the columns of that many stay in the processor's cache."""
+"""Rows per chunk: their columns fit into the processor's cache."""
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """params: alpha, a number not below zero, 1.0 by default."""
+    """The kernel. params: alpha, a number not below zero, 1.0 by default."""
     del task  # there is only one
     unknown = sorted(set(params) - {"alpha"})
     alpha = params.get("alpha", 1.0)
@@ -52,7 +52,7 @@ class StackedRidge:
         return [Fit(ms, error=fit) if isinstance(fit, Exception) else Fit(ms, fit) for fit in fits]
 
     def _solve(self, part: _Part) -> Iterator[Linear | Exception]:
-        with np.errstate(all="ignore"):  # an overflow ends as a model that is not finite, which is found and named
+        with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
             sums = _sums(part)
             a = sums.products + self.alpha * np.eye(sums.products.shape[1])
             betas, errors = _solved(a, sums.moments)
@@ -67,7 +67,7 @@ class StackedRidge:
 
 @dataclass(frozen=True)
 class _Part:
-    """Groups whose matrices are equally wide. groups: their places in the stack; matrix: (width, n_rows)."""
+    """Groups whose matrices have the same width. groups: positions in the input; matrix: shape (width, n_rows)."""
 
     groups: list[int]
     encoders: Mapping[int, Encoder]
@@ -168,7 +168,7 @@ def _sums(part: _Part) -> _Sums:
 def _filled(
     column: Floats, sizes: Integers, of_row: Integers, per_group: Callable[[Floats], Floats]
 ) -> tuple[Floats, Floats]:
-    """The column with its missing values replaced by the group's mean, and that mean; 0 where all are missing."""
+    """The column with missing values replaced by the group's mean, and that mean; 0 if all are missing."""
     missing = np.isnan(column)
     there = np.where(missing, 0.0, column)
     present = sizes - per_group(missing.astype(np.float64))
@@ -177,14 +177,14 @@ def _filled(
 
 
 def _scale(variance: Floats, mean: Floats, sizes: Integers) -> Floats:
-    """Standard deviations; 1 for a column that is constant but for rounding, by scikit-learn's own bound."""
+    """Standard deviations; 1 for a column that is constant up to rounding, by the bound of scikit-learn."""
     eps = np.finfo(np.float64).eps
     is_constant = variance <= sizes * eps * variance + (sizes * mean * eps) ** 2
     return np.where(is_constant, 1.0, np.sqrt(variance))
 
 
 def _solved(a: Floats, b: Floats) -> tuple[Floats, dict[int, Exception]]:
-    """Solve each system; where one is singular, each by itself, and that one by least squares."""
+    """Solve each system. If one is singular, solve one by one, and the singular ones by least squares."""
     try:
         return _solve(a, b), {}
     except np.linalg.LinAlgError:

@@ -1,14 +1,13 @@
-"""The group's own past at that time of the week as the answer: a mean or median for each cell of its calendar.
+"""A mean or median of the group's labels for each cell of the week, such as each hour.
 
-The model to beat wherever there are office hours or weekends. A cell with fewer than `cell_rows` rows answers as the
-next coarser cell does, and where none has as many, as all rows together (the estimator `constant`). The regression is
+A baseline for data with daily or weekly patterns. A cell with fewer than `cell_rows` rows takes the value of the next
+coarser cell, and if none has enough, that of all rows (the estimator `constant`). The regression is
 the *mean method* taken season by season (Hyndman and Athanasopoulos, Forecasting: Principles and Practice, 3rd edition,
-section 5.2). A class' probability is its share in the cell, with one row of the coarser cell's shares put to it: the
-m-estimate with m = 1 (Cestnik, Estimating Probabilities, ECAI 1990), so that a class not seen in a cell is not thought
-impossible.
+section 5.2). A class' probability is its share in the cell, with the coarser cell's shares added as one row: the
+m-estimate with m = 1 (Cestnik, Estimating Probabilities, ECAI 1990), so that a class not seen in a cell has a
+probability above 0.
 
-The time is a feature of the fleet, mostly the event's own: ``features = ["read_at", …]``. Like every encoded time it is
-read in UTC.
+The time is a feature of the fleet, usually the event's own time: ``features = ["read_at", …]``. It is read in UTC.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ CELL_ROWS = 5
 
 
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
-    """params, none of them needed:
+    """The kernel. params, all optional:
 
     cells      the finest first, then coarser ones to fall back to: "hour_of_week", "day_of_week", "hour_of_day", or a
                period that divides the week and a step that divides it, as "12h/30m". ["hour_of_week", "hour_of_day"]
@@ -98,7 +97,7 @@ class SeasonalKernel:
         return fits
 
     def _place(self, features: tuple[Feature, ...]) -> tuple[int, int]:
-        """The first of the time's columns in the matrix, and how many they are."""
+        """The first column of the time in the matrix, and the number of its columns."""
         times = {feature.name: feature.type for feature in features if feature.type in {"timestamp", "date"}}
         name = self.time or min(times, key=lambda name: times[name] != "timestamp", default=None)
         if name is None or name not in times:
@@ -131,7 +130,7 @@ class SeasonalKernel:
         return Model(encoder, Seasonal(self.cells[0], column, columns, values), tuple(classes))
 
     def _table(self, minutes: Integers, labels: Sequence[Floats], weights: Floats) -> Floats:
-        """Shape (n_cells + 1, k): every finest cell's answer, from the coarsest cells to the finest."""
+        """Shape (n_cells + 1, k): the values of every finest cell, filled from the coarsest cells to the finest."""
         finest = self.cells[0]
         table = np.empty((len(finest) + 1, len(labels)))
         table[:] = [self._answer(values, weights) for values in labels]
@@ -166,7 +165,7 @@ class SeasonalKernel:
 
 @dataclass(frozen=True)
 class _Rows:
-    """One group's rows by their cell. cell, weights: shape (n_rows,). counts, totals: rows and weight of each cell."""
+    """One group's rows by cell. cell, weights: shape (n_rows,). cells: how many there are."""
 
     cell: Integers
     weights: Floats

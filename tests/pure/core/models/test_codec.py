@@ -196,7 +196,7 @@ def test_hostile_skops_is_refused_before_its_module_is_imported(tmp_path: Path, 
 
 def test_a_type_that_skops_was_told_to_trust_by_nobody_is_refused() -> None:
     fitted = make_pipeline(FunctionTransformer(test_classes_come_back), Ridge())
-    with pytest.raises(ContractError, match=r"expected allowed types; got .*\. Allow pickle"):
+    with pytest.raises(ContractError, match=r"expected allowed types; got .*\. Use an estimator whose"):
         codec.dump(Model(Encoder(NUMBERS), fitted))
     raw = skops.io.dumps(fitted)
     with pytest.raises(Corrupt, match="expected allowed types"):
@@ -205,7 +205,7 @@ def test_a_type_that_skops_was_told_to_trust_by_nobody_is_refused() -> None:
 
 def test_an_estimator_of_anybodys_class_needs_pickle() -> None:
     model = Model(Encoder(NUMBERS), Anybody())
-    with pytest.raises(ContractError, match="Allow pickle"):
+    with pytest.raises(ContractError, match="pickle is not supported"):
         codec.dump(model)
     used, payload = codec.dump(model, allow_pickle=True)
     assert used == "pickle"

@@ -470,7 +470,7 @@ def test_one_group_that_raises_is_one_failed_row(shop: str) -> None:
     assert result["error_class"].tolist() == ["ContractError", "ZeroDivisionError", "ContractError"]
     assert result["status"].tolist() == ["failed"] * 3
     assert result["error"].iloc[1] == "x" * 500
-    assert "Allow pickle" in result["error"].iloc[0]
+    assert "pickle is not supported" in result["error"].iloc[0]
     assert result["model_id"].isna().all()
 
 
