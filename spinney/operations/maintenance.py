@@ -257,7 +257,7 @@ def serve(store: FleetStore, name: str, answer: Served) -> None:
     atomic_files.replace(_place(store) / f"{name}.served", json.dumps(content).encode())
 
 
-def served(store: Config, name: str) -> Served | None:
+def served(store: FleetStore, name: str) -> Served | None:
     said = _read(_place(store) / f"{name}.served")
     if said is None:
         return None

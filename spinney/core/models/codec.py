@@ -43,7 +43,7 @@ Header = tuple[Encoder, tuple[str, ...] | None, int]
 
 
 def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
-    """Choose a codec for the model and return its name and the payload. Equal models give equal bytes, except by pickle.
+    """Choose a codec for the model and return its name and the payload. Equal models give equal bytes (not by pickle).
 
     Raises ContractError if no codec but pickle can store it and pickle is not allowed.
     """
@@ -72,7 +72,8 @@ def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
     """
     if codec == PICKLE and not allow_pickle:
         raise Corrupt(
-            "codec pickle: expected one that is allowed here. Refit the group with another estimator: spinney retrain --group"
+            "codec pickle: expected one that is allowed here. Refit the group with another estimator: "
+            "spinney retrain --group"
         )
     try:
         if codec in CODECS and payload:

@@ -116,7 +116,7 @@ def test_without_parents_only_the_requested_groups_are_read(fleet) -> None:
     expected = oracle(fleet, *requested)
     removed = 0
     for base in (tables.EVENTS, tables.OUTCOMES):
-        for path in Path(directory(fleet.config, base).uri).rglob("*.parquet"):
+        for path in Path(FleetStore.of(fleet.config).directory(base).uri).rglob("*.parquet"):
             keys_in_file = pq.read_table(path, columns=["group_key"], partitioning=None).column(0).to_pylist()
             if not set(requested) & set(keys_in_file):
                 path.unlink()  # opening it fails from here on
