@@ -73,8 +73,8 @@ def root(tmp_path: Path) -> Root:
     config = parse(fleet_toml(tmp_path / "root"), "fleet.toml", {})
     delta.create_tables(config)
     charter.ensure_fixed(config)
-    signing_key.ensure_key(config, {})
-    return Root(config, signing_key.signer(config, {}))
+    signing_key.ensure_key(FleetStore.of(config), {})
+    return Root(config, signing_key.signer(FleetStore.of(config), {}))
 
 
 def of_charter(root: Root) -> list[Reader]:
@@ -118,7 +118,7 @@ def of_requests(root: Root) -> list[Reader]:
     root.write_json("tidy/request", {"id": "a"})
     root.write_json("tidy/score.served", {"id": "a"})
     return [
-        partial(purge.serve, root.config, threading.Lock()),
+        partial(purge.serve, root.store, threading.Lock()),
         partial(maintenance.requested, root.store, "ingest"),
         partial(maintenance.served, root.store, "score"),
     ]
