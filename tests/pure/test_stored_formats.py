@@ -6,25 +6,32 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, write_deltalake
 from past import constant, fleet_toml
 
 from schemas import tables
+from spinney.core import state_codec
+from spinney.core.champions import shard_champions
+from spinney.core.champions.champion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, parse
 from spinney.core.errors import Corrupt, UnknownFormat
 from spinney.core.models import codec
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
+from spinney.core.staleness import champion_histories, judge
+from spinney.core.staleness.champion_histories import Histories
 from spinney.core.staleness.judge import Shard
+from spinney.core.state_codec import Body, StateCodec
 from spinney.core.stored_formats import ALL, METADATA_KEY, StoredFormat
 from spinney.kafka import topic_ids
 from spinney.operations import maintenance
@@ -223,3 +230,38 @@ def test_commits_of_others_are_passed_over_whatever_they_say_of_a_format(root: R
     properties = CommitProperties(custom_metadata={"userMetadata": '{"format": "parquet"}'})
     write_deltalake(place.uri, arrow_schema(place.contract).empty_table(), mode="append", commit_properties=properties)
     assert delta.Writer(place, "ingest", "c1").last("outcomes") is None
+
+
+def clock_in_seconds(body: Body) -> Body:
+    """What a version 2 could make of a state of the judge."""
+    clock, *others = state_codec.split(body)
+    seconds = int.from_bytes(clock, "little", signed=True) // 1_000_000
+    return state_codec.join([seconds.to_bytes(8, "little", signed=True), *map(bytes, others)])
+
+
+def named_rounds(body: Body) -> Body:
+    """What a version 2 could make of a state of champions."""
+    batch = state_codec.ipc_batch(body, shard_champions.SCHEMA)
+    place = batch.schema.get_field_index("round_id")
+    rounds = pc.fill_null(batch.column(place), "before")
+    return state_codec.ipc_bytes(batch.set_column(place, batch.schema.field(place), rounds))
+
+
+def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    champions = Champions.empty().after([("a", Promotion(0, "m", "promoted", 1, 2))])
+    judged = replace(Shard.empty(), clock=5_000_000, histories=Histories.of(champions)).to_bytes()
+    scored = champions.to_bytes()
+    assert (judged[0], scored[0]) == (1, 1)
+    monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 2), {1: clock_in_seconds}))
+    for module in (shard_champions, champion_histories):
+        monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 2), {1: named_rounds}))
+
+    changed = {"a": (Promotion(0, "m", "promoted", 1, 2, round_id="before"),)}
+    shard = Shard.from_bytes(judged)
+    assert (shard.clock, Shard.clock_of(judged), shard.champions.histories) == (5, 5, changed)
+    assert shard.histories.some(["a"]).histories == Champions.from_bytes(scored).histories == changed
+    again = Shard.from_bytes(shard.to_bytes())
+    assert (shard.to_bytes()[0], again.clock, again.champions.histories) == (2, 5, changed)
+    assert Champions.from_bytes(scored).to_bytes()[0] == 2
