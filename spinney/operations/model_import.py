@@ -25,8 +25,10 @@ import pyarrow.dataset as ds
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core import keys
-from spinney.core.champions.champion import PEOPLE, Promotion, champion
-from spinney.core.champions.interventions import SHOWN
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.interventions import SHORT_ID_LENGTH
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, PEOPLE, Promotion
+from spinney.core.champions.withdrawals import is_still_withdrawn
 from spinney.core.config import Config, Fleet
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, StoreError
 from spinney.core.features.encoding import convert
@@ -177,36 +179,28 @@ class _Known:
     models: Collection[str]
 
 
-_HISTORY = ["group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id"]
-
-
 def _known(store: FleetStore, group_keys: Sequence[str]) -> _Known:
     mine = ds.field("group_key").isin(pa.array(group_keys, pa.string()))
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(store, tables.PROMOTIONS, _HISTORY, mine).to_pylist():
-        histories[row["group_key"]].append(Promotion.of_row(row))
+    for row in delta.read(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], mine).to_pylist():
+        histories[row["group_key"]].append(Promotion.from_row(row))
     models = delta.read(store, tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
     return _Known(histories, set(models))
 
 
 def _told(made: Made, history: Sequence[Promotion]) -> Told:
     key, named = made.wanted.group_key, made.wanted.named
-    current = champion(history)
+    current = select_champion(history)
     if mine := [row for row in history if row.model_id == made.model_id]:
-        if current is None or _withdrawn(mine):
-            why = f"a person withdrew it; `spinney promote --model {made.model_id[:SHOWN]}` brings it back"
+        if current is None or is_still_withdrawn(mine):
+            why = f"a person withdrew it; `spinney promote --model {made.model_id[:SHORT_ID_LENGTH]}` brings it back"
             return Told(key, named, What.REFUSED, made.model_id, why)
         return Told(key, named, What.THERE, made.model_id, made.note)
     if current is not None:
-        why = f"model {current.model_id[:SHOWN]} answers for it already; imported models are first champions only"
+        name = current.model_id[:SHORT_ID_LENGTH]
+        why = f"model {name} answers for it already; imported models are first champions only"
         return Told(key, named, What.REFUSED, made.model_id, why)
     return Told(key, named, What.IMPORTED, made.model_id, made.note)
-
-
-def _withdrawn(mine: Sequence[Promotion]) -> bool:
-    """Whether nobody brought it back since. mine: the rows that name the model."""
-    struck = max((row.epoch for row in mine if row.decision == Decision.WITHDRAWN), default=-1)
-    return struck >= max((row.epoch for row in mine if row.decision != Decision.WITHDRAWN), default=0)
 
 
 def _write(
@@ -247,6 +241,6 @@ def _model(fleet: Fleet, signer: Signer, each: Made, now: datetime) -> dict[str,
 
 
 def _epoch_and_payload(model: Mapping[str, Any], known: _Known) -> dict[str, Any]:
-    epoch = max((row.epoch for row in known.histories.get(model["group_key"], ())), default=0)
+    epoch = max((row.revision for row in known.histories.get(model["group_key"], ())), default=0)
     carried = len(model["payload"]) <= CARRIED_BYTES
-    return {"epoch": epoch} if carried else {"epoch": epoch, **dict.fromkeys(("codec", "payload", "signature"))}
+    return {"epoch": epoch} if carried else {"epoch": epoch, **dict.fromkeys(PAYLOAD_COLUMNS)}

@@ -12,8 +12,8 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, RoundKind
-from spinney.core.champions.champion import ANSWERING, PEOPLE
-from spinney.core.champions.gate import Uncompared, decide
+from spinney.core.champions.gate import UncomparedPolicy, decide
+from spinney.core.champions.promotion import PEOPLE, PROMOTING_DECISIONS
 from spinney.core.config import Gate
 from spinney.core.keys import is_parent
 from spinney.serving.model_cache import CARRIED_BYTES
@@ -56,7 +56,7 @@ def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFr
 
 
 _MODEL = ("group_key", "model_id")
-_ANSWERING = [each.value for each in ANSWERING]
+_ANSWERING = [each.value for each in PROMOTING_DECISIONS]
 
 
 def _other(kind: RoundKind) -> str:
@@ -68,7 +68,7 @@ class Gating:
     """Decides about what a round stored. uncompared: which may be promoted with nothing to compare them by."""
 
     gate: Gate
-    uncompared: Uncompared = Uncompared.FORESEEN
+    uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN
 
     def decided(self, models: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
         """Columns COLUMNS, one row per group of the plan that was fitted or kept.
@@ -82,9 +82,11 @@ class Gating:
         rows += [_kept(row) for row in asked[~asked["group_key"].isin(models["group_key"])].to_dict("records")]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def _uncompared(self, group_key: str) -> Uncompared:
+    def _uncompared(self, group_key: str) -> UncomparedPolicy:
         """Nobody counts beforehand what a parent can be compared on: it is no foreseen case."""
-        return Uncompared.NONE if self.uncompared is Uncompared.FORESEEN and is_parent(group_key) else self.uncompared
+        if self.uncompared is UncomparedPolicy.FORESEEN and is_parent(group_key):
+            return UncomparedPolicy.NONE
+        return self.uncompared
 
     def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")

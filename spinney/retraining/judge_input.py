@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import MACHINES, QueryName
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
 from spinney.storage.layout import Directory, FleetStore
@@ -123,7 +123,7 @@ def _dtype(name: str) -> str:
 
 def _decided(key: str, row: Mapping[str, Any]) -> Decided:
     loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
-    return Decided(key, Promotion.of_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
+    return Decided(key, Promotion.from_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
 
 
 def _whole(value: Any) -> int:

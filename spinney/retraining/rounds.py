@@ -34,7 +34,7 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import Decision, ModelStatus, QueryName, RoundKind, Staleness
-from spinney.core.champions.gate import Uncompared
+from spinney.core.champions.gate import UncomparedPolicy
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.keys import is_parent
@@ -309,11 +309,11 @@ class Rounds:
         self._seconds[step] = self._seconds.get(step, 0.0) + time.perf_counter() - began
 
 
-def _uncompared(kind: RoundKind, ordered: Ordered) -> Uncompared:
+def _uncompared(kind: RoundKind, ordered: Ordered) -> UncomparedPolicy:
     """A batch has said, before it planned, what cannot be compared; of a stream's rounds nobody has been told."""
     if ordered.unproven:
-        return Uncompared.ALL
-    return Uncompared.NONE if kind == RoundKind.STREAM else Uncompared.FORESEEN
+        return UncomparedPolicy.ALL
+    return UncomparedPolicy.NONE if kind == RoundKind.STREAM else UncomparedPolicy.FORESEEN
 
 
 def _refuse_missing(round_id: str, asked: int, report: pa.Table) -> None:

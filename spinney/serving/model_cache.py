@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from schemas import tables
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt, StoreError
 from spinney.core.models import codec
 from spinney.core.models.model import Model

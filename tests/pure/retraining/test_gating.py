@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from schemas import tables
-from spinney.core.champions.gate import Uncompared
+from spinney.core.champions.gate import UncomparedPolicy
 from spinney.retraining.gating import ASKED, COLUMNS, ELSEWHERE, Gating
 from spinney.tables.arrow_schemas import arrow_schema
 
@@ -70,8 +70,8 @@ def test_a_parent_with_nothing_to_compare_keeps_its_champion_since_a_batch_count
     uncompared = {"why": "no held-out row is newer than the champion", "refit_failed": False}
     metrics = {"heldout_rows": 0, "champion_id": "old", "changed_from": "ab", "uncompared": uncompared}
     rows = pd.DataFrame([model(key) | {"metrics": json.dumps(metrics)}])
-    assert Gating(GATE, Uncompared.FORESEEN).decided(rows, asked(key))["decision"].tolist() == [decision]
-    assert Gating(GATE, Uncompared.ALL).decided(rows, asked(key))["decision"].tolist() == ["unproven"]
+    assert Gating(GATE, UncomparedPolicy.FORESEEN).decided(rows, asked(key))["decision"].tolist() == [decision]
+    assert Gating(GATE, UncomparedPolicy.ALL).decided(rows, asked(key))["decision"].tolist() == ["unproven"]
 
 
 def test_a_large_payload_is_not_carried() -> None:

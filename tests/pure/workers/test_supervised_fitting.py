@@ -20,7 +20,7 @@ from misbehaving import HELD, Moody, Trouble
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.gate import Uncompared, decide
+from spinney.core.champions.gate import UncomparedPolicy, decide
 from spinney.core.column_names import own
 from spinney.core.config.models import Gate
 from spinney.core.errors import ConfigError, ContractError
@@ -332,7 +332,7 @@ def test_a_champion_that_ends_whoever_reads_or_asks_it_costs_its_group_the_compa
     told = json.loads(result.loc[1, "metrics"])
     assert f"while its champion was {'asked' if is_asked else 'read'}" in told["champion_error"]
     assert (told["champion_loss"], told["heldout_rows"], "uncompared" in told) == (None, 0, False)
-    decision, _ = decide(told, Gate(), Uncompared.NONE)
+    decision, _ = decide(told, Gate(), UncomparedPolicy.NONE)
     assert decision is Decision.UNPROVEN
 
 
