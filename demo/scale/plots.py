@@ -56,8 +56,9 @@ def memory(summary: Mapping[str, Any]) -> str:
     line = [(at, mb / 1024) for at, mb in summary["memory"]["line"]]
     chart = Chart(NARROW, 300, top=40)
     _set_scales(chart, [line], "GB")
-    chart.axes.plot(*zip(*line, strict=True), color=GREEN, linewidth=2.4)
-    chart.axes.fill_between(*zip(*line, strict=True), color=GREEN, alpha=0.12, linewidth=0)
+    seconds, gigabytes = [at for at, _ in line], [size for _, size in line]
+    chart.axes.plot(seconds, gigabytes, color=GREEN, linewidth=2.4)
+    chart.axes.fill_between(seconds, gigabytes, color=GREEN, alpha=0.12, linewidth=0)
     return chart.svg(f"Memory of the process tree over the stream: peak {summary['memory']['peak_mb'] / 1024:.1f} GB")
 
 

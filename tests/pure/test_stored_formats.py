@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, write_deltalake
 from past import constant, fleet_toml
+from spinney.core.champions.champion import Promotion
 
 from schemas import tables
 from spinney.core import state_codec
 from spinney.core.champions import shard_champions
-from spinney.core.champions.champion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, parse
 from spinney.core.errors import Corrupt, UnknownFormat
