@@ -272,7 +272,7 @@ def _models(
 def _holds(signer: Signer, owner: str, row: Mapping[str, Any]) -> bool:
     with suppress(Corrupt):
         claim = Claim(owner, row["model_id"], row["codec"])
-        codec.open_signed(signer, claim, row["payload"] or b"", row["signature"])
+        codec.load_signed(signer, claim, row["payload"] or b"", row["signature"])
         return True
     return False
 

@@ -31,11 +31,11 @@ from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, 
 from spinney.core.champions.withdrawals import is_still_withdrawn
 from spinney.core.config import Config, Fleet
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, StoreError
-from spinney.core.features.encoding import convert
+from spinney.core.features.encoding import to_columns
 from spinney.core.models import codec
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.adoption import adopted, tried
+from spinney.core.training.estimator_import import import_estimator, try_model
 from spinney.core.training.fit_attempt import model_id_of
 from spinney.operations import model_files
 from spinney.operations.interventions import STEP, Said
@@ -130,16 +130,16 @@ def now_of(store: FleetStore) -> datetime:
 def made(wanted: Wanted, rows: pd.DataFrame | None, recipe: Recipe, signer: Signer, source: Source) -> Made:
     """The model, read, tried on these rows and read back from its own bytes. Raises ContractError or Corrupt."""
     read = model_files.read(wanted.named, source)
-    model = adopted(read.estimator, recipe)
+    model = import_estimator(read.estimator, recipe)
     features = pd.DataFrame({each.name: [] for each in recipe.features})
-    asked, answers = tried(model, features if rows is None else rows)
+    asked, answers = try_model(model, features if rows is None else rows)
     kind, payload = codec.dump(model)
     kind_of = type(read.estimator)
     recipe_id = f"imported:{kind_of.__module__}.{kind_of.__qualname__}"
     model_id = model_id_of(wanted.group_key, hashlib.sha256(payload).hexdigest(), recipe_id)
     claim = Claim(wanted.group_key, model_id, kind)
-    stored = codec.open_signed(signer, claim, payload, signer.sign(claim, payload))
-    if not np.array_equal(stored.raw(convert(asked, recipe.features)), answers):
+    stored = codec.load_signed(signer, claim, payload, signer.sign(claim, payload))
+    if not np.array_equal(stored.raw_predictions(to_columns(asked, recipe.features)), answers):
         raise ContractError("expected the same answers from its stored bytes; got others")
     return Made(wanted, model_id, recipe_id, kind, payload, "; ".join(read.notes)[:MAX_ERROR_CHARACTERS] or None)
 

@@ -60,7 +60,7 @@ def answer_frame(
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
     """
-    group_keys, rows = frames.typed(frame, config)
+    group_keys, rows = frames.to_typed_rows(frame, config)
     rows = with_former(rows, former)
     found = answer_rows(rows, group_keys, champions_of(group_keys), FleetStore.of(config), signer, fetched_by)
     said = {"prediction": found.prediction, "probabilities": found.probabilities}
@@ -98,7 +98,7 @@ def answer_rows(
         routed, models = _usable_routes(asks, champions, store.fleet, load, unusable)
         taken = [routed[ask] for ask in asks]
         ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
-        found = batch_scoring.answer_numbered(
+        found = batch_scoring.predict_by_index(
             rows if len(places) == len(rows) else rows.iloc[places], of_row, ids, models
         )
         there = pd.notna(found.prediction)

@@ -119,7 +119,7 @@ def _opened(owner: str, model_id: str, stored: Iterable[Signed], signer: Signer)
     for each in stored:
         with suppress(Corrupt):
             claim = Claim(owner, model_id, each.codec)
-            return codec.open_signed(signer, claim, each.payload, each.signature), len(each.payload)
+            return codec.load_signed(signer, claim, each.payload, each.signature), len(each.payload)
     return None
 
 

@@ -23,7 +23,7 @@ from spinney.core.reporting.incumbent_comparison import (
     comparison,
     measure_of,
 )
-from spinney.core.training.training_rows import label_text
+from spinney.core.training.training_set import label_text
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 

@@ -71,7 +71,9 @@ def answers(past: Past, as_of: object) -> list[float]:
     models, refused = ModelCache().load(wanted, FleetStore.of(past.config), past.signer)
     assert refused == set()
     ids = [promotion.model_id if (promotion := found[ask].promotion) else None for ask in asks]
-    return [float(each) for each in batch_scoring.answer(pd.DataFrame({"price": [5.0, 5.0]}), ids, models).prediction]
+    return [
+        float(each) for each in batch_scoring.predict_by_id(pd.DataFrame({"price": [5.0, 5.0]}), ids, models).prediction
+    ]
 
 
 def test_the_fleet_of_then_answers_as_it_did(past: Past) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from schemas.vocabulary import Decision
 from spinney.core.errors import ContractError
 from spinney.core.number_format import figure
-from spinney.core.recipes.display_name import shown
+from spinney.core.recipes.display_name import recipe_display_name
 
 
 class GateSettings(Protocol):
@@ -92,7 +92,7 @@ def _passes_uncompared(why: Mapping[str, Any], uncompared: UncomparedPolicy) -> 
 
 def _recipe_name(refitted: Mapping[str, Any]) -> str:
     name = str(refitted["recipe_id"])
-    return shown(name, {name: str(refitted["estimator"])}) or name
+    return recipe_display_name(name, {name: str(refitted["estimator"])}) or name
 
 
 def _decide_first_model(rows: int, loss: float | None, gate: GateSettings) -> tuple[Decision, str]:

@@ -43,7 +43,7 @@ Header = tuple[Encoder, tuple[str, ...] | None, int]
 
 
 def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
-    """Choose a codec for the model and return its name and the payload. Equal models give equal bytes (not by pickle).
+    """Choose a codec and return its name and the payload. Equal models give equal bytes, except by pickle.
 
     Raises ContractError if no codec but pickle can store it and pickle is not allowed.
     """
@@ -91,7 +91,7 @@ def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
     raise Corrupt(f"codec: expected one of {', '.join(CODECS)}; got {codec!r}")
 
 
-def open_signed(
+def load_signed(
     signer: Signer, claim: Claim, payload: bytes, signature: bytes | None, *, allow_pickle: bool = False
 ) -> Model:
     """Verify the signature, then load. Raises Corrupt; no byte is parsed unless the signature verifies."""
@@ -158,15 +158,15 @@ def _estimator(codec: str, payload: bytes) -> Any:
     return pickle.loads(payload) if codec == PICKLE else skops_codec.unpack(payload)  # noqa: S301 - allowed by the caller
 
 
-_RECENT: list[tuple[Encoder | None, tuple[str, ...] | None, bytes]] = [(None, None, b"")]
+_LAST_HEADER: list[tuple[Encoder | None, tuple[str, ...] | None, bytes]] = [(None, None, b"")]
 """The last encoder and classes with their header. Groups often share an encoder, and hashing it is the slowest part."""
 
 
 def _header_bytes(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
-    known, its_classes, header = _RECENT[0]
+    known, its_classes, header = _LAST_HEADER[0]
     if encoder is not known or classes is not its_classes:
         header = _header_text(encoder, classes)
-        _RECENT[0] = (encoder, classes, header)
+        _LAST_HEADER[0] = (encoder, classes, header)
     return header
 
 

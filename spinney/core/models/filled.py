@@ -26,7 +26,7 @@ class Filled:
         return np.where(missing, self.fill, matrix) if missing.any() else matrix
 
 
-def means(matrix: Floats) -> Floats:
+def column_means(matrix: Floats) -> Floats:
     """Each column's mean over the rows that have a value; 0 if none has."""
     missing = np.isnan(matrix)
     if not missing.any():

@@ -13,7 +13,7 @@ from spinney.core.champions.interventions import SHORT_ID_LENGTH
 from spinney.core.champions.promotion import Promotion
 from spinney.core.durations import as_words
 from spinney.core.number_format import figure
-from spinney.core.recipes.display_name import shown
+from spinney.core.recipes.display_name import recipe_display_name
 
 Row = Mapping[str, Any]
 
@@ -82,7 +82,7 @@ def _attempt(row: Row, estimators: Mapping[str, str]) -> str:
         return f"{kind}: {row['error']}" if kind and not row["error"].startswith(kind) else str(row["error"])
     if origin := json.loads(row.get("metrics") or "{}").get("origin"):
         return f"{short(row['model_id'])}, imported from {origin}, trained through {day(row['trained_through'])}"
-    recipe = shown(row.get("recipe_id"), estimators)
+    recipe = recipe_display_name(row.get("recipe_id"), estimators)
     by = f" by {recipe}" if recipe else ""
     since = f"of {day(row['trained_from'])} " if row.get("trained_from") else ""
     return (

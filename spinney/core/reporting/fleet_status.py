@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.champions.fleet_champions import integer_values, locate_champions
 from spinney.core.champions.promotion import CHAMPION_COLUMNS
-from spinney.core.recipes.display_name import shown
+from spinney.core.recipes.display_name import recipe_display_name
 from spinney.core.reporting.status import UNFITTED, State
 
 PROMOTION = (*CHAMPION_COLUMNS, "rows", "challenger_loss")
@@ -76,7 +76,7 @@ def _recipes(champions: pa.Array, attempts: pa.Table, estimators: Mapping[str, s
     """How each champion's recipe is shown; null where its attempt is not known. A fleet has a handful of recipes."""
     place = pc.index_in(champions, value_set=_text(attempts, "model_id"), skip_nulls=True)
     coded = _text(attempts, "recipe_id").take(place).dictionary_encode()
-    names = pa.array([shown(each, estimators) for each in coded.dictionary.to_pylist()], pa.string())
+    names = pa.array([recipe_display_name(each, estimators) for each in coded.dictionary.to_pylist()], pa.string())
     return names.take(coded.indices)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.promotion import Promotion
-from spinney.core.recipes.display_name import shown
+from spinney.core.recipes.display_name import recipe_display_name
 
 
 class State(StrEnum):
@@ -107,7 +107,9 @@ def standing(
         group_key=group_key,
         state=state(Last(model_id, ancestor_answers, is_pinned(history), said, outcome)),
         model_id=model_id,
-        recipe=shown(next((each["recipe_id"] for each in attempts if each["model_id"] == model_id), None), estimators)
+        recipe=recipe_display_name(
+            next((each["recipe_id"] for each in attempts if each["model_id"] == model_id), None), estimators
+        )
         if current
         else None,
         trained_through=row.get("trained_through"),

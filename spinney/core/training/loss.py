@@ -22,10 +22,10 @@ import numpy.typing as npt
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Floats
 
-SMALLEST = 1e-15
+MIN_PROBABILITY = 1e-15
 """Lower bound of a probability in log loss, which is then at most 34.54."""
 
-Answered = npt.NDArray[Any] | tuple[tuple[str, ...], Floats] | Sequence[Mapping[str, float] | None]
+Predictions = npt.NDArray[Any] | tuple[tuple[str, ...], Floats] | Sequence[Mapping[str, float] | None]
 """Predictions, shape (n_rows,); or classes and probabilities, shape (n_rows, n_classes); or a mapping per row."""
 
 
@@ -38,7 +38,7 @@ class Loss:
     _per_row: Callable[[npt.NDArray[Any], Any], Floats]
     _sql: Callable[[str, str, str], str]
 
-    def per_row(self, label: npt.NDArray[Any], answered: Answered) -> Floats:
+    def per_row(self, label: npt.NDArray[Any], answered: Predictions) -> Floats:
         """Shape (n_rows,): the loss of each row, NaN if there is none. label: numbers, or texts for `log`."""
         with np.errstate(all="ignore"):
             out = self._per_row(label, answered)
@@ -78,7 +78,7 @@ def _squared(label: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Floats:
 def _log(label: npt.NDArray[Any], answered: Any) -> Floats:
     probability = _of_label(label, *answered) if isinstance(answered, tuple) else _in_mappings(label, answered)
     probability[~np.isfinite(probability)] = np.nan
-    return -np.log(np.maximum(probability, SMALLEST))
+    return -np.log(np.maximum(probability, MIN_PROBABILITY))
 
 
 def _of_label(label: npt.NDArray[Any], classes: tuple[str, ...], probabilities: Floats) -> Floats:
@@ -113,7 +113,7 @@ def _log_sql(label: str, prediction: str, probabilities: str) -> str:
     # try_element_at: a missing class is null, also under ANSI.
     probability = f"coalesce(try_element_at({probabilities}, {label}), 0D)"
     there = f"({label}) IS NOT NULL AND ({probabilities}) IS NOT NULL AND abs({probability}) < double('infinity')"
-    return f"CASE WHEN {there} THEN -ln(greatest({SMALLEST!r}D, {probability})) END"
+    return f"CASE WHEN {there} THEN -ln(greatest({MIN_PROBABILITY!r}D, {probability})) END"
 
 
 LOSSES: Mapping[str, Loss] = {

@@ -16,54 +16,58 @@ from spinney.core.features.encoding import Integers
 from spinney.core.recipes.recipe import Recipe, Shadow
 from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.held_out_loss import Rows, losses, mean, no_answer, split
+from spinney.core.training.held_out_loss import RowsToPredict, finite_mean, not_finite_error, row_losses, split_by_group
 from spinney.core.training.kernels import Timer
 from spinney.core.training.loss import loss_named
-from spinney.core.training.training_rows import History
+from spinney.core.training.training_set import TrainingSet
 
 
 @dataclass(frozen=True)
-class Watched:
+class ShadowedGroup:
     """A group whose challenger was measured.
 
     stop: end of the rows that the challenger was fitted on. places: positions of the rows that it was measured on.
     """
 
-    g: int
+    group_index: int
     stop: int
     places: Integers
 
 
-def measure(
-    history: History, watched: Sequence[Watched], shadow: Shadow, timer: Timer
+def measure_shadow(
+    history: TrainingSet, watched: Sequence[ShadowedGroup], shadow: Shadow, timer: Timer
 ) -> list[tuple[dict[str, Any], float]]:
     """The entry `shadow` of each group's metrics, and its milliseconds.
 
     The entry has estimator, recipe_id, and either loss and rows or error.
     """
     names = {"estimator": shadow.recipe.estimator, "recipe_id": shadow.recipe.recipe_id}
-    known = {history.keys[each.g]: shadow.given_up for each in watched if shadow.given_up} | dict(shadow.spoiled)
-    trusted = [each for each in watched if history.keys[each.g] not in known]
+    known = {
+        history.keys[each.group_index]: shadow.disabled_reason for each in watched if shadow.disabled_reason
+    } | dict(shadow.failed_groups)
+    trusted = [each for each in watched if history.keys[each.group_index] not in known]
     try:
-        with current_group.said_as(current_group.SHADOW):
-            current_group.begin(None, current_group.FIT)
-            measured = _measured(history, trusted, shadow.recipe, timer) if trusted else []
+        with current_group.reported_as(current_group.SHADOW):
+            current_group.report(None, current_group.FIT)
+            measured = _fit_and_measure(history, trusted, shadow.recipe, timer) if trusted else []
     except Exception as error:  # the estimator as a whole fails: no such name, or parameters it does not take
-        measured = [({"error": fit_error_text(history.keys[each.g], error)}, 0.0) for each in trusted]
-    found = {each.g: said for each, said in zip(trusted, measured, strict=True)}
-    of_all = [found.get(each.g, ({"error": known.get(history.keys[each.g])}, 0.0)) for each in watched]
+        measured = [({"error": fit_error_text(history.keys[each.group_index], error)}, 0.0) for each in trusted]
+    found = {each.group_index: said for each, said in zip(trusted, measured, strict=True)}
+    of_all = [
+        found.get(each.group_index, ({"error": known.get(history.keys[each.group_index])}, 0.0)) for each in watched
+    ]
     return [(names | said, ms) for said, ms in of_all]
 
 
-def _measured(
-    history: History, watched: Sequence[Watched], recipe: Recipe, timer: Timer
+def _fit_and_measure(
+    history: TrainingSet, watched: Sequence[ShadowedGroup], recipe: Recipe, timer: Timer
 ) -> list[tuple[dict[str, Any], float]]:
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     stops = np.array([each.stop for each in watched], dtype=np.int64)
-    current_group.begin(None, current_group.FIT)
-    fits = kernel.fit(history.stack([each.g for each in watched], stops, recipe), timer)
+    current_group.report(None, current_group.FIT)
+    fits = kernel.fit(history.kernel_input([each.group_index for each in watched], stops, recipe), timer)
     said: list[dict[str, Any]] = [
-        {} if fit.model else {"error": fit_error_text(history.keys[each.g], fit.error)}
+        {} if fit.model else {"error": fit_error_text(history.keys[each.group_index], fit.error)}
         for each, fit in zip(watched, fits, strict=True)
     ]
     able = [at for at, fit in enumerate(fits) if fit.model is not None]
@@ -72,14 +76,14 @@ def _measured(
     models = [fit.model for fit in fits if fit.model is not None]
 
     def begin(at: int) -> None:
-        current_group.begin(history.keys[watched[able[at]].g], current_group.ASK)
+        current_group.report(history.keys[watched[able[at]].group_index], current_group.PREDICT)
 
-    of_all, errors = losses(history, models, Rows(places, which), loss, begin)
-    for nth, own in enumerate(split(of_all, which)):
+    of_all, errors = row_losses(history, models, RowsToPredict(places, which), loss, begin)
+    for nth, own in enumerate(split_by_group(of_all, which)):
         if np.isnan(own).any():
             raised = errors.get(nth)
-            key = history.keys[watched[able[nth]].g]
-            said[able[nth]]["error"] = fit_error_text(key, raised) if raised else no_answer(key, None).cause
+            key = history.keys[watched[able[nth]].group_index]
+            said[able[nth]]["error"] = fit_error_text(key, raised) if raised else not_finite_error(key, None).cause
         else:
-            said[able[nth]] |= {"loss": mean(own), "rows": len(own)}
+            said[able[nth]] |= {"loss": finite_mean(own), "rows": len(own)}
     return [(of, fit.ms) for of, fit in zip(said, fits, strict=True)]

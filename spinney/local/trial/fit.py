@@ -18,14 +18,14 @@ from spinney.core.models import codec
 from spinney.core.models.model import Model, labels_of
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.fit_attempt import HELD_OUT
+from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
 from spinney.core.training.fitting import fit_groups
 from spinney.core.training.loss import loss_named
-from spinney.core.training.training_rows import History, select
+from spinney.core.training.training_set import TrainingSet, select_training_set
 from spinney.local.trial.rows import TrialRows
 
 HELD_OUT_NOTE = (
-    f"The newest 1 in {HELD_OUT} rows by event time. All dots and losses are of the model fitted on the rows "
+    f"The newest 1 in {HELD_OUT_ONE_IN} rows by event time. All dots and losses are of the model fitted on the rows "
     "before them. The fleet's gate compares a challenger with the champion in the same way. The stored model is fitted "
     "on all rows."
 )
@@ -91,7 +91,7 @@ def fit_trial(config: Config, rows: TrialRows) -> Trial:
     """Fit the group as a round would. Raises TooFewRows, FitFailed, and ConfigError or ContractError for the recipe."""
     recipe = replace(Recipe.of(config), shadow=None)
     fitted = _fit(rows, recipe)
-    history = select(rows.frame, [rows.group_key], recipe, rows.clock)
+    history = select_training_set(rows.frame, [rows.group_key], recipe, rows.clock)
     metrics = json.loads(fitted["metrics"])
     heldout = int(metrics["heldout_rows"])
     older = rows.frame[rows.frame["event_id"].isin(history.ids[: len(history.ids) - heldout])]
@@ -143,11 +143,11 @@ def _fit(rows: TrialRows, recipe: Recipe) -> dict[str, Any]:
 def _fit_model(rows: TrialRows, recipe: Recipe) -> Model:
     row = _fit(rows, recipe)
     claim = Claim(rows.group_key, row["model_id"], row["codec"])
-    return codec.open_signed(_SIGNER, claim, row["payload"], row["signature"])
+    return codec.load_signed(_SIGNER, claim, row["payload"], row["signature"])
 
 
-def _points(model: Model, history: History, recipe: Recipe, heldout: int) -> pd.DataFrame:
-    raw = model.raw(history.columns)
+def _points(model: Model, history: TrainingSet, recipe: Recipe, heldout: int) -> pd.DataFrame:
+    raw = model.raw_predictions(history.columns)
     count = len(history.ids)
     points = pd.DataFrame(
         {

@@ -14,7 +14,7 @@ import xxhash
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.features.encoding import NULL_TIME
-from spinney.core.models.codec import open_signed
+from spinney.core.models.codec import load_signed
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
@@ -214,7 +214,7 @@ def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured
     carried = {name: fitted[name] for name in ("model_id", "codec", "payload", "signature")}
     champion = Promotion(revision=0, decision="promoted", trained_through=1, fitted_at=1, **carried)
     claim = Claim(A, carried["model_id"], carried["codec"])
-    model = open_signed(SIGNER, claim, carried["payload"], carried["signature"])
+    model = load_signed(SIGNER, claim, carried["payload"], carried["signature"])
     # Microseconds since 1970, as Python counts them; null is the least whole number.
     at = [1_714_521_600_000_000] * 3
     whole = {"valid_to": [253_402_300_799_000_000, -62_135_596_380_000_000, NULL_TIME]}

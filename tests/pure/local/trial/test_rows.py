@@ -18,7 +18,7 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError, StoreError
-from spinney.core.features.encoding import DAY_US, microseconds
+from spinney.core.features.encoding import DAY_US, to_microseconds
 from spinney.local.trial.rows import TrialRows, open_rows, read_file_rows, read_stored_rows
 from spinney.sources import Options
 from spinney.storage.layout import FleetStore
@@ -244,7 +244,7 @@ def test_dates_at_the_ends_of_the_calendar_and_beyond_stop_no_trial(tmp_path: Pa
         write_deltalake(place.uri, whole.set_column(schema.names.index("opened"), "opened", opened), mode="append")
     put(config, tables.EVENTS, event(A, "young", hour(9), price=1.0, sold=1.0))
     found = read_stored_rows(config, A)
-    assert sorted(microseconds(found.frame["opened"])) == [-719_528 * DAY_US, 2_932_896 * DAY_US]
+    assert sorted(to_microseconds(found.frame["opened"])) == [-719_528 * DAY_US, 2_932_896 * DAY_US]
 
 
 def test_late_labels_count_once_they_are_observed_and_the_first_of_several(tmp_path: Path) -> None:

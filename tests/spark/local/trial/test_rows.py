@@ -14,7 +14,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
 from spinney.local.trial.fit import fit_trial
 from spinney.local.trial.rows import read_stored_rows
-from spinney.retraining import training_tables
+from spinney.retraining import training_row_reader
 from spinney.retraining.round_order import READ
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -46,8 +46,8 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) ->
         )
     key = '["a","1"]'
     found = read_stored_rows(config, key)
-    source = training_tables.TrainingTables.of(config, delta.pins(FleetStore.of(config), *READ), found.clock)
-    read = training_tables.rows_of_groups(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
+    source = training_row_reader.TrainingTables.of(config, delta.pins(FleetStore.of(config), *READ), found.clock)
+    read = training_row_reader.read_group_rows(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
     rows = read.table.to_pandas().assign(group_key=key)
     trial = fit_trial(config, found)
     row = fit_groups(

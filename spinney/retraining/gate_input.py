@@ -1,4 +1,4 @@
-"""What the gate reads of the models that its round stored."""
+"""Read the models of a round for the gate."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PAYLOAD = ("model_id", "codec", "payload", "signature")
 
 
 def with_small_payloads(store: FleetStore, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
-    """What a round stored in `models`, as far as the gate looks at it; payloads only where promotions carry them.
+    """The columns of a round's models that the gate uses, with payloads small enough to be copied to promotions.
 
-    shards: the first and the last that are wanted.
+    shards: the first and the last wanted shard.
     """
     directory = store.directory(tables.MODELS, kind)
     within = (ds.field("shard") >= shards[0]) & (ds.field("shard") <= shards[1])
