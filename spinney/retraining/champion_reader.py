@@ -76,9 +76,13 @@ class StoredChampions:
     def _within(self, first: int, stop: int) -> list[_ChampionRows]:
         chosen = []
         for hit in self._row_groups:
-            mine = (hit.champions >= first) & (hit.champions < stop)
-            if mine.any():
-                chosen.append(_ChampionRows(hit.path, hit.row_group, hit.rows[mine], hit.champions[mine], hit.bytes))
+            is_requested = (hit.champions >= first) & (hit.champions < stop)
+            if is_requested.any():
+                chosen.append(
+                    _ChampionRows(
+                        hit.path, hit.row_group, hit.rows[is_requested], hit.champions[is_requested], hit.bytes
+                    )
+                )
         return chosen
 
     def _read(self, hits: list[_ChampionRows]) -> pa.Table:

@@ -32,9 +32,9 @@ def with_small_payloads(store: FleetStore, kind: str, batch_id: int, shards: tup
     """
     directory = store.directory(tables.MODELS, kind)
     within = (ds.field("shard") >= shards[0]) & (ds.field("shard") <= shards[1])
-    mine = (ds.field("batch_id") == batch_id) & within
-    rows = _read(directory, _WITHOUT_PAYLOAD, mine)
-    carried = _read(directory, _PAYLOAD, mine & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES))
+    is_of_round = (ds.field("batch_id") == batch_id) & within
+    rows = _read(directory, _WITHOUT_PAYLOAD, is_of_round)
+    carried = _read(directory, _PAYLOAD, is_of_round & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES))
     return rows.join(carried, "model_id", join_type="left outer")
 
 

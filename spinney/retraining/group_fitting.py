@@ -202,11 +202,11 @@ def split_block(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def fit_one_block(block: pa.Table, worker: SupervisedFitter) -> pa.Table:
     """Fit a block: one row per request, in their order. Raises StoreError if one is missing."""
-    found = worker.fit(block)
-    parts = [pa.Table.from_pandas(each[list(FITTED)], schema=_SCHEMA, preserve_index=False) for _, each in found]
-    places = [place for piece, _ in found for place in piece]
-    asked = int(pc.sum(block.column(IS_REQUEST)).as_py() or 0)
-    if sorted(places) != list(range(asked)):
-        raise StoreError(f"fit: expected one result for each of {asked} requests; got {len(places)}. Report this")
+    results = worker.fit(block)
+    parts = [pa.Table.from_pandas(frame[list(FITTED)], schema=_SCHEMA, preserve_index=False) for _, frame in results]
+    places = [place for piece, _ in results for place in piece]
+    n_requests = int(pc.sum(block.column(IS_REQUEST)).as_py() or 0)
+    if sorted(places) != list(range(n_requests)):
+        raise StoreError(f"fit: expected one result for each of {n_requests} requests; got {len(places)}. Report this")
     whole = pa.concat_tables([_SCHEMA.empty_table(), *parts])
     return whole.take(pa.array(np.argsort(places), pa.int64()))

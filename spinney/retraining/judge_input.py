@@ -139,11 +139,11 @@ def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFr
     return frame
 
 
-def report_rows(shard: int, said: Report, clock: int) -> pd.DataFrame:
+def report_rows(shard: int, report: Report, clock: int) -> pd.DataFrame:
     """What the judge of a stream says of a shard, its summary first: rows of VERDICTS. clock: the shard's."""
     summary = dict.fromkeys(VERDICT_COLUMNS) | {
         "decision": SUMMARY,
-        "numbers": {"due": said.due, "withheld": said.withheld, "rows": len(said.rows)},
+        "numbers": {"due": report.due, "withheld": report.withheld, "rows": len(report.rows)},
         "epoch": 0,
         "stale_since": NEVER,
         "clock": clock,
@@ -151,4 +151,4 @@ def report_rows(shard: int, said: Report, clock: int) -> pd.DataFrame:
         "urgency": 0.0,
         "repeats": 0,
     }
-    return verdict_rows(shard, [summary, *said.rows])
+    return verdict_rows(shard, [summary, *report.rows])

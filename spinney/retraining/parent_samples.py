@@ -115,14 +115,16 @@ class _Reading:
         for events in event_batches(self.source, self.wanted, self.numbered):
             parents = np.array(self._parents, dtype=np.int64).reshape(-1, len(self.source.parents))
             hashed = events.append_column(_HASH, pa.array(_hashes(events.column("event_id")), pa.int64()))
-            hashes, of = to_int64(hashed.column(_HASH)), to_int64(events.column(GROUP))
+            hashes, group_of_row = to_int64(hashed.column(_HASH)), to_int64(events.column(GROUP))
             for level in range(len(self.source.parents)):
-                mine = parents[of, level]
+                parent_of_row = parents[group_of_row, level]
                 if above is None:
-                    np.add.at(self.events, mine[mine >= 0], 1)
-                wanted = mine >= 0 if above is None else (mine >= 0) & (hashes > above[mine])
-                rows = hashed.append_column(PARENT, pa.array(mine, pa.int64()))
-                yield rows.filter(pa.array(wanted))
+                    np.add.at(self.events, parent_of_row[parent_of_row >= 0], 1)
+                is_wanted = (
+                    parent_of_row >= 0 if above is None else (parent_of_row >= 0) & (hashes > above[parent_of_row])
+                )
+                rows = hashed.append_column(PARENT, pa.array(parent_of_row, pa.int64()))
+                yield rows.filter(pa.array(is_wanted))
 
 
 def cut_samples(rows: pa.Table, most: int) -> pa.Table:

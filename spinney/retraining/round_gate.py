@@ -39,12 +39,14 @@ def with_other_path_epoch(models: pd.DataFrame, store: FleetStore, kind: RoundKi
     if not len(through):
         return models.assign(**{OTHER_PATH_EPOCH: None})
     # The same model was trained through the same time, so promotions of other times need not be read.
-    mine = (ds.field("trained_through") >= through.min()) & (ds.field("trained_through") <= through.max())
-    named = ds.field("model_id").isin(pa.array(models["model_id"].dropna(), pa.string()))
-    found = _promotions(store, _other_path(kind), named & mine & ds.field("decision").isin(_ANSWERING))
-    withdrawn = _promotions(store, PEOPLE, named & (ds.field("decision") == Decision.WITHDRAWN.value))
-    found = found[~found["model_id"].isin(withdrawn["model_id"])]
-    epochs = found.groupby(list(_MODEL))["epoch"].max().rename(OTHER_PATH_EPOCH).reset_index()
+    is_of_same_time = (ds.field("trained_through") >= through.min()) & (ds.field("trained_through") <= through.max())
+    is_of_models = ds.field("model_id").isin(pa.array(models["model_id"].dropna(), pa.string()))
+    promoted = _promotions(
+        store, _other_path(kind), is_of_models & is_of_same_time & ds.field("decision").isin(_ANSWERING)
+    )
+    withdrawn = _promotions(store, PEOPLE, is_of_models & (ds.field("decision") == Decision.WITHDRAWN.value))
+    promoted = promoted[~promoted["model_id"].isin(withdrawn["model_id"])]
+    epochs = promoted.groupby(list(_MODEL))["epoch"].max().rename(OTHER_PATH_EPOCH).reset_index()
     return models.merge(epochs, on=list(_MODEL), how="left")
 
 

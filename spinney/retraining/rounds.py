@@ -225,9 +225,9 @@ class Rounds:
         plan["pinned"] = [bool(each.get("pinned")) for each in numbers]
         plan[EVENTS] = pd.array([each.get(EVENTS) for each in numbers], dtype="Int64")
         plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
-        ordered = plan.sort_values(["is_group", "shard", "group_key"])
-        asked: pd.DataFrame = ordered[[*round_gate.PLAN_COLUMNS, EVENTS, "is_group"]].reset_index(drop=True)
-        return asked
+        in_order = plan.sort_values(["is_group", "shard", "group_key"])
+        groups: pd.DataFrame = in_order[[*round_gate.PLAN_COLUMNS, EVENTS, "is_group"]].reset_index(drop=True)
+        return groups
 
     def _gate(self, order: RoundOrder, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         if self._writers[GATE].done(GATE, batch_id, part.number):
@@ -259,8 +259,8 @@ class Rounds:
         """The gate's decisions about some groups of the plan, as rows of `promotions`."""
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
         stored = gate_input.with_small_payloads(self._store, self._kind.value, batch_id, shards).to_pandas()
-        mine = stored[stored["group_key"].isin(plan["group_key"])]
-        decided = gate.decide_all(round_gate.with_other_path_epoch(mine, self._store, self._kind), plan)
+        models = stored[stored["group_key"].isin(plan["group_key"])]
+        decided = gate.decide_all(round_gate.with_other_path_epoch(models, self._store, self._kind), plan)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
 
     def _record(self, order: RoundOrder, batch_id: int, untried: int = 0) -> None:

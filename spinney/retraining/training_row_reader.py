@@ -166,8 +166,8 @@ class _OlderEvents:
     def oldest_of(cls, rows: pa.Table, numbers: Sequence[int]) -> _OlderEvents:
         """Older than these rows. rows: with the columns GROUP, event_time and event_id; each of `numbers` has some."""
         names = [GROUP, "event_time", "event_id"]
-        mine = rows.select(names).filter(pc.is_in(rows.column(GROUP), pa.array(numbers, pa.int32())))
-        in_order = mine.sort_by([(name, "ascending") for name in names])
+        processed = rows.select(names).filter(pc.is_in(rows.column(GROUP), pa.array(numbers, pa.int32())))
+        in_order = processed.sort_by([(name, "ascending") for name in names])
         first = in_order.take(pa.array(np.searchsorted(to_int64(in_order.column(GROUP)), numbers), pa.int64()))
         return cls(tuple(numbers), *(first.column(name).combine_chunks() for name in names[1:]))
 
@@ -249,23 +249,27 @@ def first_labels(source: TrainingTables, wanted: Wanted, numbered: NumberGroups,
     columns = {GROUP: "group_key", "event_id": "event_id", "observed_at": "observed_at", "label": "label"}
     # A label is never observed before its event, so files older than the window need not be opened.
     known = _between("observed_at", source.oldest, source.clock)
-    asked = events.select([GROUP, "event_id"])
-    owners = 1 + (pc.max(asked[GROUP]).as_py() or 0)
-    selected = Selection(_numbered_schema(source.outcomes, columns), GROUP, owners, lambda rows: _firsts(rows, asked))
+    wanted_events = events.select([GROUP, "event_id"])
+    owners = 1 + (pc.max(wanted_events[GROUP]).as_py() or 0)
+    selected = Selection(
+        _numbered_schema(source.outcomes, columns), GROUP, owners, lambda rows: _firsts(rows, wanted_events)
+    )
     for outcomes in _numbered(source.outcomes, columns, wanted, known, numbered):
         selected.add(outcomes.filter(pc.less(outcomes[GROUP], owners)))
     return selected.table().select([GROUP, "event_id", "label"])
 
 
-def _firsts(outcomes: pa.Table, asked: pa.Table) -> Integers:
+def _firsts(outcomes: pa.Table, wanted_events: pa.Table) -> Integers:
     """Positions of the first label of each event; of other events too if there are few. asked: GROUP and event_id."""
-    mine, places = outcomes, np.arange(outcomes.num_rows)
-    if outcomes.num_rows > 2 * asked.num_rows:  # else filtering costs more than it saves
+    candidates, places = outcomes, np.arange(outcomes.num_rows)
+    if outcomes.num_rows > 2 * wanted_events.num_rows:  # else filtering costs more than it saves
         placed = outcomes.select([GROUP, "event_id"]).append_column(_PLACE, pa.array(places))
-        places = to_int64(placed.join(asked, [GROUP, "event_id"], join_type="left semi").column(_PLACE))
-        mine = outcomes.take(pa.array(places))
-    order = pc.sort_indices(mine, sort_keys=[("observed_at", "ascending"), ("label", "ascending")])
-    in_order = mine.select([GROUP, "event_id"]).take(order).append_column(_PLACE, pa.array(np.arange(len(places))))
+        places = to_int64(placed.join(wanted_events, [GROUP, "event_id"], join_type="left semi").column(_PLACE))
+        candidates = outcomes.take(pa.array(places))
+    order = pc.sort_indices(candidates, sort_keys=[("observed_at", "ascending"), ("label", "ascending")])
+    in_order = (
+        candidates.select([GROUP, "event_id"]).take(order).append_column(_PLACE, pa.array(np.arange(len(places))))
+    )
     # By position, as Arrow has no "first" of decimals.
     first = in_order.group_by([GROUP, "event_id"]).aggregate([(_PLACE, "min")]).column(f"{_PLACE}_min")
     chosen: Integers = places[np.asarray(order)[to_int64(first)]]

@@ -81,23 +81,23 @@ def _parse_texts(values: pd.Series[Any], rule: FieldRule, missing: Collection[st
     family = _family(rule)
     if family == "string" or infer_dtype(values, skipna=True) in _PANDAS_TYPES[family] | {"empty"}:
         return values
-    known: dict[tuple[type, Any], Any] = {}
-    found = []
+    cache: dict[tuple[type, Any], Any] = {}
+    parsed = []
     for place, value in enumerate(values):
-        stands = isinstance(value, str) or (_is_number(value) and family in _FORMS)
-        if not stands or _is_null(value):
-            found.append(value)
+        is_parsed = isinstance(value, str) or (_is_number(value) and family in _FORMS)
+        if not is_parsed or _is_null(value):
+            parsed.append(value)
             continue
         key = type(value), value
-        if key not in known:
+        if key not in cache:
             try:
-                known[key] = _parse_value(value, rule, missing)
+                cache[key] = _parse_value(value, rule, missing)
             except records.UnfitError as error:
                 raise _type_error(rule, _describe_value(values, place), error.why) from error
             except records.NotFiniteError as error:
                 raise _type_error(rule, _describe_value(values, place), "the number must be finite") from error
-        found.append(known[key])
-    return pd.Series(found, index=values.index, dtype=object) if known else values
+        parsed.append(cache[key])
+    return pd.Series(parsed, index=values.index, dtype=object) if cache else values
 
 
 def _parse_value(value: Any, rule: FieldRule, missing: Collection[str]) -> Any:

@@ -76,19 +76,19 @@ def predict_by_index(
     of_name, names = pd.factorize(np.asarray(model_ids, dtype=object))
     numbers = np.append(of_name, NO_MODEL)[model_index]
     known = [models.get(name) for name in names]
-    out = _Collected(len(frame), [model for model in known if model is not None])
+    collected = _Collected(len(frame), [model for model in known if model is not None])
     by_features: dict[Hashable, list[int]] = defaultdict(list)
-    for at, model in enumerate(known):
+    for position, model in enumerate(known):
         if model is not None:
-            by_features[model.encoder.features].append(at)
+            by_features[model.encoder.features].append(position)
     for places in by_features.values():
-        asked = [model for at in places if (model := known[at]) is not None]
-        which = np.full(len(names) + 1, NO_MODEL, dtype=np.int64)  # the last: of a null model_id
-        which[places] = np.arange(len(places))
-        columns = to_columns(frame, asked[0].encoder.features)
-        for part in predict_parts(asked, which[numbers], columns):
-            out.add(part, str(names[places[part.model]]))
-    return out.answers()
+        group_models = [model for position in places if (model := known[position]) is not None]
+        index_in_group = np.full(len(names) + 1, NO_MODEL, dtype=np.int64)  # the last: of a null model_id
+        index_in_group[places] = np.arange(len(places))
+        columns = to_columns(frame, group_models[0].encoder.features)
+        for part in predict_parts(group_models, index_in_group[numbers], columns):
+            collected.add(part, str(names[places[part.model]]))
+    return collected.answers()
 
 
 def predict_parts(
@@ -112,10 +112,10 @@ def predict_parts(
         place = np.full(len(models) + 1, NO_MODEL, dtype=np.int64)
         place[members] = np.arange(len(members))
         rows = np.flatnonzero(place[model_index] != NO_MODEL)
-        asked = [models[m] for m in members]
-        encoders, linear = [model.encoder for model in asked], [model.estimator for model in asked]
+        member_models = [models[m] for m in members]
+        encoders, linear = [model.encoder for model in member_models], [model.estimator for model in member_models]
         raw = predict_linear(encoders, linear, place[model_index[rows]], columns.take(rows))
-        yield ModelPredictions(rows, raw, asked[0].classes, members[0])
+        yield ModelPredictions(rows, raw, member_models[0].classes, members[0])
 
 
 def _rows_of(which: Integers, models: int) -> list[Integers]:

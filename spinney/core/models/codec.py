@@ -112,8 +112,8 @@ def _load_linear(payload: bytes) -> Model:
         raise Corrupt(f"codec linear: expected {whole} bytes; got {len(payload)}")
     encoder, classes, columns = _header(payload[_LINEAR.size : body])
     linked = Link(link)
-    answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
-    if columns != width or (None if classes is None else len(classes)) != answers or scores < 1:
+    n_classes = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
+    if columns != width or (None if classes is None else len(classes)) != n_classes or scores < 1:
         raise Corrupt("codec linear: expected arrays that fit the features and classes; got others")
     numbers = np.frombuffer(payload, dtype="<f8", offset=body)
     middle = scores + scores * width
@@ -134,8 +134,8 @@ def _load_seasonal(payload: bytes) -> Model:
     if len(payload) != (whole := body + 8 * scores * (len(cells) + 1)):
         raise Corrupt(f"codec seasonal: expected {whole} bytes; got {len(payload)}")
     encoder, classes, width = _header(payload[_SEASONAL.size : body])
-    answers = 1 if classes is None else len(classes)
-    if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > width:
+    n_scores = 1 if classes is None else len(classes)
+    if scores != n_scores or scores < 1 or columns not in {4, 6} or column + columns > width:
         raise Corrupt("codec seasonal: expected arrays that fit the features and classes; got others")
     values = np.frombuffer(payload, dtype="<f8", offset=body).reshape(len(cells) + 1, scores)
     return Model(encoder, Seasonal(cells, column, columns, values), classes)

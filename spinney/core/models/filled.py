@@ -31,6 +31,6 @@ def column_means(matrix: Floats) -> Floats:
     missing = np.isnan(matrix)
     if not missing.any():
         return np.asarray(matrix.mean(axis=0))
-    there = len(matrix) - missing.sum(axis=0)
+    n_known = len(matrix) - missing.sum(axis=0)
     sums: Floats = np.where(missing, 0.0, matrix).sum(axis=0)
-    return np.where(there > 0, sums / np.maximum(there, 1), 0.0)
+    return np.where(n_known > 0, sums / np.maximum(n_known, 1), 0.0)

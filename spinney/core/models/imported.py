@@ -27,9 +27,9 @@ class Imported:
         self.estimator = estimator
         self.names = names
 
-    def raw(self, columns: Columns, ask: Callable[[Any, Any, int], Floats]) -> Floats:
-        """The result of `ask(estimator, input, number of rows)`."""
-        return ask(self.estimator, self._given(columns), len(columns))
+    def raw(self, columns: Columns, predict: Callable[[Any, Any, int], Floats]) -> Floats:
+        """The result of `predict(estimator, input, number of rows)`."""
+        return predict(self.estimator, self._given(columns), len(columns))
 
     def _given(self, columns: Columns) -> Any:
         if self.names is None:

@@ -99,9 +99,9 @@ def _add_words(
 def _lookup(known: Integers, base: Integers, codes: Integers) -> Integers:
     """For each row 1 + the index in `known` of base + code; 0 if it does not occur or the code is null."""
     order = np.argsort(known)
-    asked = np.where(codes < 0, -1, base + codes)
-    at = np.minimum(np.searchsorted(known[order], asked), len(known) - 1)
-    return np.where(known[order][at] == asked, order[at] + 1, 0)
+    keys = np.where(codes < 0, -1, base + codes)
+    position = np.minimum(np.searchsorted(known[order], keys), len(known) - 1)
+    return np.where(known[order][position] == keys, order[position] + 1, 0)
 
 
 def _apply_link(scores: Floats, link: Link) -> Floats:

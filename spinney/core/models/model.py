@@ -60,8 +60,8 @@ class Model:
             return _reshape(estimator.predict(given), rows, 1)
         if hasattr(estimator, "predict_proba"):
             return _reshape(estimator.predict_proba(given), rows, len(self.classes))
-        answers = np.asarray(estimator.predict(given), dtype=object)
-        certain: Floats = (answers[:, None] == np.array(self.classes, dtype=object)).astype(np.float64)
+        labels = np.asarray(estimator.predict(given), dtype=object)
+        certain: Floats = (labels[:, None] == np.array(self.classes, dtype=object)).astype(np.float64)
         return certain
 
 

@@ -75,14 +75,14 @@ class Seasonal:
 
     def predict(self, matrix: Floats) -> Floats:
         """Shape (n_rows,)."""
-        answers: Floats = self.predict_proba(matrix)[:, 0]
-        return answers
+        predictions: Floats = self.predict_proba(matrix)[:, 0]
+        return predictions
 
     def predict_proba(self, matrix: Floats) -> Floats:
         """Shape (n_rows, n_classes)."""
-        circles = matrix[:, self.column : self.column + self.columns]
-        answers: Floats = self.values[self.cells.of(minutes_of_week(circles))]
-        return answers
+        cycle_columns = matrix[:, self.column : self.column + self.columns]
+        predictions: Floats = self.values[self.cells.of(minutes_of_week(cycle_columns))]
+        return predictions
 
 
 def _minutes(text: str) -> int:

@@ -38,10 +38,12 @@ def _medians(numbers: Floats, of: Integers, sizes: Integers) -> Floats:
     return medians
 
 
-def _of_shares(older: np.ndarray, of: Integers, labels: np.ndarray, which: Integers, sizes: Integers) -> Floats:
+def _of_shares(
+    older: np.ndarray, group_index: Integers, labels: np.ndarray, row_group: Integers, sizes: Integers
+) -> Floats:
     codes, known = pd.factorize(np.concatenate([older, labels]))
-    counted = pd.Series(of * len(known) + codes[: len(older)]).value_counts()
-    asked = which * len(known) + codes[len(older) :]
-    counts = counted.reindex(asked, fill_value=0).to_numpy(dtype=np.float64)
-    losses: Floats = -np.log(np.maximum(counts / sizes[which], MIN_PROBABILITY))
+    counted = pd.Series(group_index * len(known) + codes[: len(older)]).value_counts()
+    wanted = row_group * len(known) + codes[len(older) :]
+    counts = counted.reindex(wanted, fill_value=0).to_numpy(dtype=np.float64)
+    losses: Floats = -np.log(np.maximum(counts / sizes[row_group], MIN_PROBABILITY))
     return losses

@@ -87,9 +87,9 @@ def fit_groups(
     Raises ContractError (invalid data or parameters) and ConfigError (no such estimator).
     """
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
-    fit_requests = requests_of_frame(requests)
-    history = select_training_set(rows, [ask.group_key for ask in fit_requests], recipe, clock)
-    attempts = [start_attempt(ask, g, history, recipe, signer) for g, ask in enumerate(fit_requests)]
+    parsed = requests_of_frame(requests)
+    history = select_training_set(rows, [request.group_key for request in parsed], recipe, clock)
+    attempts = [start_attempt(request, g, history, recipe, signer) for g, request in enumerate(parsed)]
     fitting = _Fitting(history, recipe, kernel, loss, timer)
     with single_threaded():
         fitting.compare([attempt for attempt in attempts if is_pending(attempt)], signer)
@@ -131,31 +131,31 @@ class _Fitting:
         fitted = self._fit(attempts, self._stops(attempts, leave_out=True))
         rows, attempt_index = self._held_out(fitted)
         challenger_losses, errors = self._losses(
-            _models(fitted), RowsToPredict(rows, attempt_index), _reporter(fitted, current_group.PREDICT)
+            _models(fitted),
+            RowsToPredict(rows, attempt_index),
+            _reporter(fitted, current_group.PREDICT),
         )
         reference_losses = self._reference_losses(fitted, attempt_index, rows, signer)
         has_no_champion = np.array([attempt.request.champion_id is None for attempt in fitted], dtype=np.bool_)
         compared = np.flatnonzero(np.isfinite(reference_losses) | has_no_champion[attempt_index])
         counts = np.bincount(attempt_index[compared], minlength=len(fitted))
-        challenger_means, reference_means = (
-            mean_per_group(challenger_losses[compared], counts),
-            mean_per_group(reference_losses[compared], counts),
-        )
+        challenger_means = mean_per_group(challenger_losses[compared], counts)
+        reference_means = mean_per_group(reference_losses[compared], counts)
         constant_means = mean_per_group(
             self._constant_losses(fitted, RowsToPredict(rows[compared], attempt_index[compared])), counts
         )
-        silent = any_per_group(np.isnan(challenger_losses), attempt_index, len(fitted))
-        for at, attempt in enumerate(fitted):
-            if silent[at]:
-                attempt.fail(not_finite_error(attempt.request.group_key, errors.get(at)))
+        has_failed = any_per_group(np.isnan(challenger_losses), attempt_index, len(fitted))
+        for index, attempt in enumerate(fitted):
+            if has_failed[index]:
+                attempt.fail(not_finite_error(attempt.request.group_key, errors.get(index)))
                 continue
-            if counts[at]:
+            if counts[index]:
                 attempt.metrics.pop("uncompared", None)
-            attempt.metrics["champion_loss"] = reference_means[at]  # null without a champion
+            attempt.metrics["champion_loss"] = reference_means[index]  # null without a champion
             attempt.metrics |= {
-                "heldout_rows": int(counts[at]),
-                "challenger_loss": challenger_means[at],
-                "constant_loss": constant_means[at],
+                "heldout_rows": int(counts[index]),
+                "challenger_loss": challenger_means[index],
+                "constant_loss": constant_means[index],
             }
         if fitted and self.recipe.shadow is not None:
             for attempt, places in zip(fitted, np.split(rows[compared], np.cumsum(counts)[:-1]), strict=True):
@@ -167,14 +167,14 @@ class _Fitting:
         fitted = self._fit(attempts, stops)
         begins = self.history.starts[[attempt.group_index for attempt in fitted]]
         sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
-        which = np.repeat(np.arange(len(fitted)), sizes)
-        rows = RowsToPredict(concatenated_ranges(begins, begins + sizes), which)
-        of_all, errors = self._losses(_models(fitted), rows, _reporter(fitted, current_group.PREDICT))
-        silent = any_per_group(np.isnan(of_all), which, len(fitted))
-        for at, (attempt, own) in enumerate(zip(fitted, mean_per_group(of_all, sizes), strict=True)):
-            attempt.metrics["train_loss"] = own
-            if silent[at]:
-                attempt.fail(not_finite_error(attempt.request.group_key, errors.get(at)))
+        attempt_index = np.repeat(np.arange(len(fitted)), sizes)
+        rows = RowsToPredict(concatenated_ranges(begins, begins + sizes), attempt_index)
+        row_loss, errors = self._losses(_models(fitted), rows, _reporter(fitted, current_group.PREDICT))
+        has_failed = any_per_group(np.isnan(row_loss), attempt_index, len(fitted))
+        for index, (attempt, mean_loss) in enumerate(zip(fitted, mean_per_group(row_loss, sizes), strict=True)):
+            attempt.metrics["train_loss"] = mean_loss
+            if has_failed[index]:
+                attempt.fail(not_finite_error(attempt.request.group_key, errors.get(index)))
 
     def compare_shadow(self, attempts: Sequence[FitAttempt]) -> None:
         """Measure the shadow recipe on the rows the challengers were measured on, in its share of the groups."""
@@ -193,10 +193,10 @@ class _Fitting:
             and len(each.compared_places)
             and shadow.includes(each.request.group_key)
         ]
-        measured = shadow_recipe.measure_shadow(self.history, [rows for _, rows in watched], shadow, self.timer)
-        for (attempt, _), (found, ms) in zip(watched, measured, strict=True):
-            attempt.metrics["shadow"] = found
-            attempt.elapsed_ms += ms
+        measured = shadow_recipe.measure_shadow(self.history, [group for _, group in watched], shadow, self.timer)
+        for (attempt, _), (entry, elapsed_ms) in zip(watched, measured, strict=True):
+            attempt.metrics["shadow"] = entry
+            attempt.elapsed_ms += elapsed_ms
 
     def _stops(self, attempts: Sequence[FitAttempt], *, leave_out: bool) -> Integers:
         held = [attempt.heldout_rows if leave_out else 0 for attempt in attempts]
@@ -239,18 +239,18 @@ class _Fitting:
         then those of its recipe, fitted again without these rows.
         """
         earlier = dict(self.recipe.earlier)
-        able = [at for at, attempt in enumerate(attempts) if attempt.request.recipe_id in earlier]
+        refittable = [index for index, attempt in enumerate(attempts) if attempt.request.recipe_id in earlier]
         starts = np.searchsorted(attempt_index, np.arange(len(attempts) + 1))
         oldest = self.history.times[rows[starts[:-1]]] if len(rows) else np.empty(0, dtype=np.int64)
-        seen = [at for at in able if oldest[at] <= seen_through(attempts[at].request)]
-        out, known = self._refit_losses(attempts, seen, attempt_index, rows)
-        out[~known], silent = self._champion_losses(attempts, attempt_index[~known], rows[~known], signer)
-        untried = sorted(silent.keys() & set(able) - set(seen))
-        again, known = self._refit_losses(attempts, untried, attempt_index, rows)
-        out[known] = again[known]
-        for at, model in silent.items():
-            if "refitted" not in attempts[at].metrics:
-                self._note_unanswered(attempts[at], model)
+        needs_refit = [index for index in refittable if oldest[index] <= seen_through(attempts[index].request)]
+        out, has_loss = self._refit_losses(attempts, needs_refit, attempt_index, rows)
+        out[~has_loss], unanswered = self._champion_losses(attempts, attempt_index[~has_loss], rows[~has_loss], signer)
+        unanswered_refittable = sorted(unanswered.keys() & set(refittable) - set(needs_refit))
+        refit_losses, has_loss = self._refit_losses(attempts, unanswered_refittable, attempt_index, rows)
+        out[has_loss] = refit_losses[has_loss]
+        for index, model in unanswered.items():
+            if "refitted" not in attempts[index].metrics:
+                self._note_unanswered(attempts[index], model)
         return out
 
     def _refit_losses(
@@ -260,55 +260,54 @@ class _Fitting:
 
         wanted: indices of attempts whose champion was fitted by one of `recipe.earlier`.
         """
-        out, known, earlier = np.full(len(rows), np.nan), np.zeros(len(rows), dtype=np.bool_), dict(self.recipe.earlier)
+        out, has_loss = np.full(len(rows), np.nan), np.zeros(len(rows), dtype=np.bool_)
+        earlier = dict(self.recipe.earlier)
         starts = np.searchsorted(which, np.arange(len(attempts) + 1)).tolist()
-        refits, asked = [], []
+        refits, targets = [], []
         for at in wanted:
             attempt, places = attempts[at], rows[starts[at] : starts[at + 1]]
             refits.append(RefitRequest(attempt.group_index, str(attempt.request.recipe_id), int(places[0]), places))
-            asked.append((attempt, slice(starts[at], starts[at + 1])))
-        found = refit_and_measure(self.history, refits, earlier, self.timer, self.recipe.refit_error)
-        for refit, each, (attempt, mine) in zip(refits, found, asked, strict=True):
-            attempt.elapsed_ms += each.elapsed_ms
-            if each.losses is None:
-                attempt.refuse_comparison(f"its recipe: {each.error}", refit_failed=True)
+            targets.append((attempt, slice(starts[at], starts[at + 1])))
+        results = refit_and_measure(self.history, refits, earlier, self.timer, self.recipe.refit_error)
+        for refit, result, (attempt, span) in zip(refits, results, targets, strict=True):
+            attempt.elapsed_ms += result.elapsed_ms
+            if result.losses is None:
+                attempt.refuse_comparison(f"its recipe: {result.error}", refit_failed=True)
                 continue
-            attempt.metrics["refitted"] = as_metrics(refit, each)
-            out[mine], known[mine] = each.losses, True
-        return out, known
+            attempt.metrics["refitted"] = as_metrics(refit, result)
+            out[span], has_loss[span] = result.losses, True
+        return out, has_loss
 
     def _champion_losses(
-        self, attempts: Sequence[FitAttempt], which: Integers, rows: Integers, signer: Signer
+        self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers, signer: Signer
     ) -> tuple[Floats, dict[int, Model | None]]:
         """The champions' losses; NaN if there is no champion, it has seen the row, or has no finite prediction.
 
         Also the champions that predicted none of their rows, by the attempt's index; None for one that is not called.
         """
         out = np.full(len(rows), np.nan)
-        through = np.array([seen_through(attempt.request) for attempt in attempts], dtype=np.int64)
-        fresh = np.flatnonzero(self.history.times[rows] > through[which])
-        wanted = np.unique(which[fresh]).tolist()
+        seen_until = np.array([seen_through(attempt.request) for attempt in attempts], dtype=np.int64)
+        fresh = np.flatnonzero(self.history.times[rows] > seen_until[attempt_index])
+        wanted = np.unique(attempt_index[fresh]).tolist()
         if self.recipe.champion_error is not None:
-            for at in wanted:
-                attempts[at].metrics["champion_error"] = self.recipe.champion_error[:MAX_ERROR_CHARACTERS]
+            for index in wanted:
+                attempts[index].metrics["champion_error"] = self.recipe.champion_error[:MAX_ERROR_CHARACTERS]
             return out, dict.fromkeys(wanted)
-        silent: dict[int, Model | None] = {}
-        for features, found in self._load_champions(attempts, wanted, signer).items():
+        unanswered: dict[int, Model | None] = {}
+        for features, models in self._load_champions(attempts, wanted, signer).items():
             place = np.full(len(attempts), NO_MODEL, dtype=np.int64)
-            place[list(found)] = np.arange(len(found))
-            mine = fresh[place[which[fresh]] != NO_MODEL]
-            owners, own = [attempts[at] for at in found], self.history.with_features(features)
-            of_rows, asked = (
-                RowsToPredict(rows[mine], place[which[mine]]),
-                _reporter(owners, current_group.PREDICT_CHAMPION),
-            )
-            out[mine], errors = row_losses(own, list(found.values()), of_rows, self.loss, asked)
-            for at, raised in errors.items():
-                owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
-            answered = np.bincount(of_rows.model_index[np.isfinite(out[mine])], minlength=len(owners))
-            places = list(found)
-            silent |= {places[at]: found[places[at]] for at in np.flatnonzero(answered == 0).tolist()}
-        return out, silent
+            place[list(models)] = np.arange(len(models))
+            asked_rows = fresh[place[attempt_index[fresh]] != NO_MODEL]
+            owners, own = [attempts[index] for index in models], self.history.with_features(features)
+            of_rows = RowsToPredict(rows[asked_rows], place[attempt_index[asked_rows]])
+            reporter = _reporter(owners, current_group.PREDICT_CHAMPION)
+            out[asked_rows], errors = row_losses(own, list(models.values()), of_rows, self.loss, reporter)
+            for index, raised in errors.items():
+                owners[index].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
+            n_predicted = np.bincount(of_rows.model_index[np.isfinite(out[asked_rows])], minlength=len(owners))
+            places = list(models)
+            unanswered |= {places[index]: models[places[index]] for index in np.flatnonzero(n_predicted == 0).tolist()}
+        return out, unanswered
 
     def _note_unanswered(self, attempt: FitAttempt, model: Model | None) -> None:
         """A champion that predicted none of the rows to compare on is kept only if it predicts older rows."""
@@ -325,25 +324,27 @@ class _Fitting:
     def _answers_older_rows(self, attempt: FitAttempt, model: Model) -> bool:
         begin, stop = int(self.history.starts[attempt.group_index]), int(self._stops([attempt], leave_out=True)[0])
         places = np.arange(max(begin, stop - OLDER_ROWS), stop)
-        own = self.history.with_features(model.encoder.features)
+        training_set = self.history.with_features(model.encoder.features)
         of_rows = RowsToPredict(places, np.zeros(len(places), dtype=np.int64))
-        answered, _ = row_losses(own, [model], of_rows, self.loss, _reporter([attempt], current_group.PREDICT_CHAMPION))
-        return bool(np.isfinite(answered).any())
+        predicted_losses, _ = row_losses(
+            training_set, [model], of_rows, self.loss, _reporter([attempt], current_group.PREDICT_CHAMPION)
+        )
+        return bool(np.isfinite(predicted_losses).any())
 
     def _load_champions(
         self, attempts: Sequence[FitAttempt], wanted: Sequence[int], signer: Signer
     ) -> dict[tuple[Feature, ...], dict[int, Model]]:
         """Load the champions of the wanted attempts: by their features, then by the attempt's index."""
-        found: dict[tuple[Feature, ...], dict[int, Model]] = {}
-        for at in wanted:
-            current_group.report(attempts[at].request.group_key, current_group.READ_CHAMPION)
+        champions: dict[tuple[Feature, ...], dict[int, Model]] = {}
+        for index in wanted:
+            current_group.report(attempts[index].request.group_key, current_group.READ_CHAMPION)
             try:
-                model = champion_model.load_champion(attempts[at].request, self.recipe, signer)
+                model = champion_model.load_champion(attempts[index].request, self.recipe, signer)
             except SpinneyError as error:
-                attempts[at].refuse_comparison(str(error), refit_failed=False)
+                attempts[index].refuse_comparison(str(error), refit_failed=False)
                 continue
-            found.setdefault(model.encoder.features, {})[at] = model
-        return found
+            champions.setdefault(model.encoder.features, {})[index] = model
+        return champions
 
     def _losses(
         self, models: Sequence[Model], rows: RowsToPredict, begin: Callable[[int], None]

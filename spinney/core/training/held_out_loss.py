@@ -36,8 +36,8 @@ def row_losses(
     out, errors = np.full(len(rows.places), np.nan), {}
     columns, labels = history.columns.take(rows.places), history.labels[rows.places]
     for part in predict_parts(models, rows.model_index, columns, on_begin):
-        answered = part.raw[:, 0] if part.classes is None else (part.classes, part.raw)
-        out[part.rows] = loss.per_row(labels[part.rows], answered)
+        predictions = part.raw[:, 0] if part.classes is None else (part.classes, part.raw)
+        out[part.rows] = loss.per_row(labels[part.rows], predictions)
         if part.error is not None:
             errors[part.model] = part.error
     return out, errors

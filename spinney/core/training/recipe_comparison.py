@@ -62,36 +62,39 @@ def refit_and_measure(
     recipes: by recipe_id. known_error: if given, nothing is fitted and each result has this error.
     """
     if known_error is not None:
-        return [_failure(recipes[each.recipe_id], known_error) for each in refits]
-    found: dict[int, RefitResult] = {}
-    for name in dict.fromkeys(each.recipe_id for each in refits):
-        alike = [each for each in refits if each.recipe_id == name]
+        return [_failure(recipes[request.recipe_id], known_error) for request in refits]
+    results: dict[int, RefitResult] = {}
+    for name in dict.fromkeys(request.recipe_id for request in refits):
+        requests = [request for request in refits if request.recipe_id == name]
         try:
             with current_group.reported_as(current_group.REFIT):
                 current_group.report(None, current_group.FIT)
-                measured = _measure_recipe(history, alike, recipes[name], timer)
+                measured = _measure_recipe(history, requests, recipes[name], timer)
         except Exception as error:  # the recipe as a whole fails: no such estimator any more, or no such column
             measured = [
-                _failure(recipes[name], fit_error_text(history.keys[each.group_index], error)) for each in alike
+                _failure(recipes[name], fit_error_text(history.keys[request.group_index], error))
+                for request in requests
             ]
-        found |= {each.group_index: said for each, said in zip(alike, measured, strict=True)}
-    return [found[each.group_index] for each in refits]
+        results |= {request.group_index: result for request, result in zip(requests, measured, strict=True)}
+    return [results[request.group_index] for request in refits]
 
 
 def _measure_recipe(
     history: TrainingSet, refits: Sequence[RefitRequest], recipe: Recipe, timer: Timer
 ) -> list[RefitResult]:
-    own = history.with_features(recipe.features)
+    training_set = history.with_features(recipe.features)
     begins = np.array([_first_row(history, each, recipe) for each in refits], dtype=np.int64)
     stops = np.array([each.stop for each in refits], dtype=np.int64)
     fits: list[KernelResult | None] = [None] * len(refits)
-    able = np.flatnonzero(begins < stops).tolist()
-    if able:
+    fittable = np.flatnonzero(begins < stops).tolist()
+    if fittable:
         kernel = kernel_for(recipe.estimator, recipe.task, recipe.arguments)
-        stack = own.kernel_input([refits[at].group_index for at in able], stops[able], recipe, begins[able])
-        for at, fit in zip(able, kernel.fit(stack, timer), strict=True):
-            fits[at] = fit
-    return _measure_fits(own, refits, fits, recipe)
+        stack = training_set.kernel_input(
+            [refits[index].group_index for index in fittable], stops[fittable], recipe, begins[fittable]
+        )
+        for index, fit in zip(fittable, kernel.fit(stack, timer), strict=True):
+            fits[index] = fit
+    return _measure_fits(training_set, refits, fits, recipe)
 
 
 def _first_row(history: TrainingSet, refit: RefitRequest, recipe: Recipe) -> int:
@@ -106,30 +109,32 @@ def _first_row(history: TrainingSet, refit: RefitRequest, recipe: Recipe) -> int
 def _measure_fits(
     history: TrainingSet, refits: Sequence[RefitRequest], fits: Sequence[KernelResult | None], recipe: Recipe
 ) -> list[RefitResult]:
-    made = [(at, fit.model) for at, fit in enumerate(fits) if fit is not None and fit.model is not None]
-    which = np.repeat(np.arange(len(made)), [len(refits[at].places) for at, _ in made])
-    places = np.concatenate([refits[at].places for at, _ in made]) if made else np.empty(0, dtype=np.int64)
+    fitted = [(index, fit.model) for index, fit in enumerate(fits) if fit is not None and fit.model is not None]
+    row_model = np.repeat(np.arange(len(fitted)), [len(refits[index].places) for index, _ in fitted])
+    places = np.concatenate([refits[index].places for index, _ in fitted]) if fitted else np.empty(0, dtype=np.int64)
 
-    def begin(nth: int) -> None:
-        current_group.report(history.keys[refits[made[nth][0]].group_index], current_group.PREDICT)
+    def begin(model_index: int) -> None:
+        current_group.report(history.keys[refits[fitted[model_index][0]].group_index], current_group.PREDICT)
 
-    rows = RowsToPredict(places, which)
-    of_all, raised = row_losses(history, [model for _, model in made], rows, loss_named(recipe.loss), begin)
-    parts = enumerate(zip(made, split_by_group(of_all, which), strict=True))
-    answered = {at: (own, raised.get(nth)) for nth, ((at, _), own) in parts}
+    rows = RowsToPredict(places, row_model)
+    all_losses, raised = row_losses(history, [model for _, model in fitted], rows, loss_named(recipe.loss), begin)
+    by_model = enumerate(zip(fitted, split_by_group(all_losses, row_model), strict=True))
+    losses_and_errors = {
+        index: (own_losses, raised.get(model_index)) for model_index, ((index, _), own_losses) in by_model
+    }
     out = []
-    for at, (refit, fit) in enumerate(zip(refits, fits, strict=True)):
+    for index, (refit, fit) in enumerate(zip(refits, fits, strict=True)):
         key = history.keys[refit.group_index]
         if fit is None:
             out.append(_failure(recipe, "no row of its window lies before the held-out rows"))
             continue
-        own, error = answered.get(at, (None, fit.error))
-        if own is None or error is not None:
+        own_losses, error = losses_and_errors.get(index, (None, fit.error))
+        if own_losses is None or error is not None:
             out.append(_failure(recipe, fit_error_text(key, error), fit.ms))
-        elif np.isnan(own).any():
+        elif np.isnan(own_losses).any():
             out.append(_failure(recipe, not_finite_error(key, None).cause, fit.ms))
         else:
-            out.append(RefitResult(recipe.estimator, own, None, fit.ms))
+            out.append(RefitResult(recipe.estimator, own_losses, None, fit.ms))
     return out
 
 

@@ -42,21 +42,22 @@ def measure_shadow(
     The entry has estimator, recipe_id, and either loss and rows or error.
     """
     names = {"estimator": shadow.recipe.estimator, "recipe_id": shadow.recipe.recipe_id}
-    known = {
-        history.keys[each.group_index]: shadow.disabled_reason for each in watched if shadow.disabled_reason
+    known_errors = {
+        history.keys[group.group_index]: shadow.disabled_reason for group in watched if shadow.disabled_reason
     } | dict(shadow.failed_groups)
-    trusted = [each for each in watched if history.keys[each.group_index] not in known]
+    trusted = [group for group in watched if history.keys[group.group_index] not in known_errors]
     try:
         with current_group.reported_as(current_group.SHADOW):
             current_group.report(None, current_group.FIT)
             measured = _fit_and_measure(history, trusted, shadow.recipe, timer) if trusted else []
     except Exception as error:  # the estimator as a whole fails: no such name, or parameters it does not take
-        measured = [({"error": fit_error_text(history.keys[each.group_index], error)}, 0.0) for each in trusted]
-    found = {each.group_index: said for each, said in zip(trusted, measured, strict=True)}
-    of_all = [
-        found.get(each.group_index, ({"error": known.get(history.keys[each.group_index])}, 0.0)) for each in watched
+        measured = [({"error": fit_error_text(history.keys[group.group_index], error)}, 0.0) for group in trusted]
+    entries = {group.group_index: entry for group, entry in zip(trusted, measured, strict=True)}
+    results = [
+        entries.get(group.group_index, ({"error": known_errors.get(history.keys[group.group_index])}, 0.0))
+        for group in watched
     ]
-    return [(names | said, ms) for said, ms in of_all]
+    return [(names | entry, ms) for entry, ms in results]
 
 
 def _fit_and_measure(
@@ -66,24 +67,26 @@ def _fit_and_measure(
     stops = np.array([each.stop for each in watched], dtype=np.int64)
     current_group.report(None, current_group.FIT)
     fits = kernel.fit(history.kernel_input([each.group_index for each in watched], stops, recipe), timer)
-    said: list[dict[str, Any]] = [
+    entries: list[dict[str, Any]] = [
         {} if fit.model else {"error": fit_error_text(history.keys[each.group_index], fit.error)}
         for each, fit in zip(watched, fits, strict=True)
     ]
-    able = [at for at, fit in enumerate(fits) if fit.model is not None]
-    which = np.repeat(np.arange(len(able)), [len(watched[at].places) for at in able])
-    places = np.concatenate([watched[at].places for at in able]) if able else np.empty(0, dtype=np.int64)
+    fitted = [at for at, fit in enumerate(fits) if fit.model is not None]
+    row_model = np.repeat(np.arange(len(fitted)), [len(watched[at].places) for at in fitted])
+    places = np.concatenate([watched[at].places for at in fitted]) if fitted else np.empty(0, dtype=np.int64)
     models = [fit.model for fit in fits if fit.model is not None]
 
     def begin(at: int) -> None:
-        current_group.report(history.keys[watched[able[at]].group_index], current_group.PREDICT)
+        current_group.report(history.keys[watched[fitted[at]].group_index], current_group.PREDICT)
 
-    of_all, errors = row_losses(history, models, RowsToPredict(places, which), loss, begin)
-    for nth, own in enumerate(split_by_group(of_all, which)):
-        if np.isnan(own).any():
-            raised = errors.get(nth)
-            key = history.keys[watched[able[nth]].group_index]
-            said[able[nth]]["error"] = fit_error_text(key, raised) if raised else not_finite_error(key, None).cause
+    all_losses, errors = row_losses(history, models, RowsToPredict(places, row_model), loss, begin)
+    for model_index, own_losses in enumerate(split_by_group(all_losses, row_model)):
+        if np.isnan(own_losses).any():
+            raised = errors.get(model_index)
+            key = history.keys[watched[fitted[model_index]].group_index]
+            entries[fitted[model_index]]["error"] = (
+                fit_error_text(key, raised) if raised else not_finite_error(key, None).cause
+            )
         else:
-            said[able[nth]] |= {"loss": finite_mean(own), "rows": len(own)}
-    return [(of, fit.ms) for of, fit in zip(said, fits, strict=True)]
+            entries[fitted[model_index]] |= {"loss": finite_mean(own_losses), "rows": len(own_losses)}
+    return [(entry, fit.ms) for entry, fit in zip(entries, fits, strict=True)]

@@ -171,9 +171,9 @@ def _filled(
 ) -> tuple[Floats, Floats]:
     """The column with missing values replaced by the group's mean, and that mean; 0 if all are missing."""
     missing = np.isnan(column)
-    there = np.where(missing, 0.0, column)
+    known_values = np.where(missing, 0.0, column)
     present = sizes - per_group(missing.astype(np.float64))
-    fill = per_group(there) / np.maximum(present, 1.0)
+    fill = per_group(known_values) / np.maximum(present, 1.0)
     return np.where(missing, fill[of_row], column), fill
 
 

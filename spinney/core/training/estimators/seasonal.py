@@ -55,15 +55,15 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     return SeasonalKernel(task, _cells(params.get("cells", CELLS)), rows, statistic, time)
 
 
-def _cells(asked: object) -> tuple[Cells, ...]:
+def _cells(value: object) -> tuple[Cells, ...]:
     try:
-        texts = [asked] if isinstance(asked, str) else list(asked)  # type: ignore[call-overload]
+        texts = [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
         finest, *coarser = cells = [Cells.named(text) for text in texts]
     except (TypeError, ValueError) as error:
         known = ", ".join(f'"{name}"' for name in NAMED_CELLS)
         raise ContractError(
             f'recipe.params.cells of seasonal: expected a list of {known} or a period and a step, "12h/30m", that '
-            f"divide the week and the period; got {asked!r}: {error}"
+            f"divide the week and the period; got {value!r}: {error}"
         ) from error
     for at, other in enumerate(coarser, start=1):
         if not finest.is_refinement_of(other):
@@ -148,14 +148,14 @@ class SeasonalKernel:
             table[:-1] = np.where((own.counts >= self.cell_rows)[of_finest, None], answers, table[:-1])
         return table
 
-    def _answers(self, own: _Rows, values: Floats) -> Floats:
+    def _answers(self, cells: _Rows, values: Floats) -> Floats:
         """Shape (n_cells,): each cell's mean or median; 0 where it has no rows."""
         if self.statistic == "mean":
-            return own.sums(values) / np.where(own.counts > 0, own.totals, 1.0)
-        medians = np.zeros(len(own.counts))
-        for cell in np.flatnonzero(own.counts >= self.cell_rows).tolist():
-            mine = own.cell == cell
-            medians[cell] = weighted_median(values[mine], own.weights[mine])
+            return cells.sums(values) / np.where(cells.counts > 0, cells.totals, 1.0)
+        medians = np.zeros(len(cells.counts))
+        for cell in np.flatnonzero(cells.counts >= self.cell_rows).tolist():
+            is_in_cell = cells.cell == cell
+            medians[cell] = weighted_median(values[is_in_cell], cells.weights[is_in_cell])
         return medians
 
     def _answer(self, values: Floats, weights: Floats) -> float:
