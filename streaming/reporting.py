@@ -15,7 +15,7 @@ Write = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Report:
+class QueryReport:
     """What one query did since the report before. counts: what -> how many. dead: rejected records, by kind."""
 
     query: str
@@ -39,7 +39,7 @@ class Reporter(Protocol):
     def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """The newest batch of each query, as Spark reports it; every few seconds."""
 
-    def did(self, reports: Sequence[Report]) -> None:
+    def did(self, reports: Sequence[QueryReport]) -> None:
         """What the queries did; every minute, and at the end."""
 
 
@@ -58,7 +58,7 @@ class TextReporter:
     def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """Nothing: where lines stay, a minute's report says enough."""
 
-    def did(self, reports: Sequence[Report]) -> None:
+    def did(self, reports: Sequence[QueryReport]) -> None:
         for report in reports:
             for line in lines(report):
                 self.write(line)
@@ -79,7 +79,7 @@ class JsonReporter:
     def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """Nothing: a minute's report says enough."""
 
-    def did(self, reports: Sequence[Report]) -> None:
+    def did(self, reports: Sequence[QueryReport]) -> None:
         for each in reports:
             dead = {"dead_letters": [asdict(kind) for kind in each.dead]} if each.dead else {}
             self._say({"event": "report", "query": each.query, **each.counts, **dead})
@@ -93,7 +93,7 @@ def _text(value: object) -> str:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
-def lines(report: Report) -> list[str]:
+def lines(report: QueryReport) -> list[str]:
     """A line of counts, and one for each kind of dead letter with one of them as an example."""
     counts = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in report.counts.items())
     found = [f"{report.query}: {counts}"]

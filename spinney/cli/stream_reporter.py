@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from streaming.reporting import JsonReporter, Report, Reporter, TextReporter
+from streaming.reporting import JsonReporter, QueryReport, Reporter, TextReporter
 
 _CLEAR = "\r\x1b[K"
 
@@ -34,7 +34,7 @@ class TerminalReporter:
             parts.append(f"{batch.get('name')} {rate:,.0f} rows/s, batches of {seconds:.1f} s")
         click.echo(f"{_CLEAR}{' · '.join(parts)}", err=True, nl=False)
 
-    def did(self, reports: Sequence[Report]) -> None:
+    def did(self, reports: Sequence[QueryReport]) -> None:
         self.lines.did(reports)
 
 

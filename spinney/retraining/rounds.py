@@ -46,7 +46,8 @@ from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
 from spinney.retraining.round_order import RoundOrder, read_settings
 from spinney.retraining.round_record import RoundRecord, failed_count, require_complete, require_kept
 from spinney.retraining.training_row_reader import TrainingTables
-from spinney.spark.session import Start, errors_of_tasks, is_started
+from spinney.spark.session import Start, is_started
+from spinney.spark.task_errors import unwrap_task_errors
 from spinney.storage.atomic_files import folder
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_store
@@ -202,7 +203,7 @@ class Rounds:
             writing = ModelWriter(folder(place.uri), constants, self._config.fleet.shards)
             recipe_store.keep(self._store, self._signer, recipe)
             fitting = fitter_of(self._config, self._signer, order)
-            with errors_of_tasks():
+            with unwrap_task_errors():
                 report = self._fit_and_write(plan, fitting, writing)
             kept = require_complete(order.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}

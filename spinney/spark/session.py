@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark import SparkConf, SparkContext
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from spinney.core.errors import SetupError, StoreError
+from spinney.core.errors import SetupError
 from spinney.spark.interrupts import deferred
 
 if TYPE_CHECKING:
@@ -278,26 +277,6 @@ def cores_of(spark: SparkSession) -> int:
 def is_on_one_machine(spark: SparkSession) -> bool:
     """Whether the tasks run in this process."""
     return str(spark.sparkContext.master).startswith("local")
-
-
-@contextmanager
-def errors_of_tasks() -> Iterator[None]:
-    """Raises StoreError with our own sentence where a task raised one of our errors; any other error as it is."""
-    try:
-        yield
-    except PySparkException as error:
-        text = our_words(str(error))
-        if text is None:
-            raise
-        raise StoreError(text) from error
-
-
-def our_words(text: str) -> str | None:
-    """The message of our own error inside the JVM's or a worker's stack trace; None where it holds none."""
-    for line in text.splitlines():
-        if "spinney.core.errors." in line:
-            return line.partition("spinney.core.errors.")[2].partition(": ")[2]
-    return None
 
 
 def packaged(name: str) -> Path:
