@@ -173,7 +173,7 @@ def worker_peak(spark: SparkSession) -> int:
     """The most bytes that a Python worker, or the child that fits for it, has had resident so far."""
     tasks = cores_of(spark)
     found = spark.range(0, tasks, 1, tasks).mapInArrow(_peaks, "peak bigint").collect()
-    return max(row["peak"] for row in found)
+    return max(int(row["peak"]) for row in found)
 
 
 def _peaks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -211,7 +211,7 @@ class _Line:
         """What grows with a group: never more than all that the larger sample took."""
         more = getattr(self.large, what) - getattr(self.small, what)
         slope = more / max(self.large.groups - self.small.groups, 1)
-        return min(max(slope, 0.0), getattr(self.large, what) / max(self.large.groups, 1))
+        return float(min(max(slope, 0.0), getattr(self.large, what) / max(self.large.groups, 1)))
 
     def fixed(self, what: str) -> float:
         """What a part has, whatever its size."""

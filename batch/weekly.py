@@ -119,8 +119,9 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
     view = View.now_of(config)
     rows = verdicts(start, config, batch.scope, view)
     changes = recipe_changes(config, signing_key.signer(FleetStore.of(config)), rows, batch.scope, view)
-    for line in changes.lines if batch.show else ():
-        batch.show(batch.round_id, line)
+    if batch.show is not None:
+        for line in changes.lines:
+            batch.show(batch.round_id, line)
     if not batch.unproven:
         changes.require_evidence()
     predicted = rows.column("predicted_ms")

@@ -12,6 +12,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from deltalake import DeltaTable
+
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.operations import clustering, maintenance
@@ -114,7 +116,7 @@ class Clusterer:
 
     def __init__(self, config: Config, directory: Directory, guard: CommitGuard) -> None:
         self._config, self._directory, self._guard = config, directory, guard
-        self._table: delta.DeltaTable | None = None
+        self._table: DeltaTable | None = None
         self._seen = -1
         self._backoff = Backoff()
 
