@@ -34,9 +34,9 @@ from streaming import ingest, labels, retrain, score
 from streaming.progress import ProgressListener
 from streaming.query import Query, RunningQuery, StopRequested
 from streaming.query_counters import QueryCounters
-from streaming.query_names import NAMES, named
+from streaming.query_names import QUERY_NAMES, select_queries
 from streaming.reporting import Reporter, TextReporter
-from streaming.tidying import Tidier
+from streaming.table_maintenance import MaintenanceThread
 from streaming.validated_records import Editions
 
 CHECK_INTERVAL_S = 1.0
@@ -71,15 +71,15 @@ class Application:
     editions: Editions = ()
     _leases: ExitStack = field(default_factory=ExitStack)
     _tracking: tracking.Deliverer = field(init=False)
-    _tidier: Tidier = field(init=False)
+    _maintenance: MaintenanceThread = field(init=False)
     names: tuple[str, ...] = field(init=False)
     progress: ProgressListener = field(init=False)
     _counters: QueryCounters | None = None
 
     def __post_init__(self) -> None:
         self._tracking = tracking.Deliverer(self.config)
-        self._tidier = Tidier(self.config)
-        self.names = named(self.config, self.only)
+        self._maintenance = MaintenanceThread(self.config)
+        self.names = select_queries(self.config, self.only)
         self.progress = ProgressListener(self._receive_progress)
 
     def prepare(self) -> None:
@@ -104,8 +104,8 @@ class Application:
             query = self._query(name, once=False)
             query = replace(query, trigger=self.triggers.get(name, query.trigger))
             self.running[name] = query.start(self.config, self.stop_requested, self.progress, once=False)
-            self._tidier.add(name, query.writing)
-        self._tidier.start()
+            self._maintenance.add(name, query.writing)
+        self._maintenance.start()
         if retrain.NAME in self.names:
             self._tracking.start()
 
@@ -153,7 +153,7 @@ class Application:
         if reporter is None or self._counters is None:
             return
         try:
-            reporter.did([each for each in self._counters.reports() if whole or not each.is_empty])
+            reporter.report([each for each in self._counters.reports() if whole or not each.is_empty])
         except Exception as error:
             # The queries go on without a report, and an error that ends them is not hidden by this one.
             log.warning("what the queries did cannot be told: %s", error)
@@ -237,7 +237,7 @@ class Application:
         finally:
             self.running = ended
             self.progress.detach()
-            self._tidier.stop()
+            self._maintenance.stop()
             self._tracking.stop()
             self._leases.close()
 
@@ -293,7 +293,9 @@ def _signals(stop_requested: threading.Event) -> ExitStack:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="streaming/app.py", description=__doc__)
     parser.add_argument("--config", default="fleet.toml", help="the fleet's configuration")
-    parser.add_argument("--only", action="append", default=[], choices=NAMES, help="this query alone; may be repeated")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=QUERY_NAMES, help="this query alone; may be repeated"
+    )
     parser.add_argument("--once", action="store_true", help="drain what is there, then exit")
     accept = "this topic was deleted and made again: read the new one from its start; may be repeated"
     parser.add_argument("--accept-topic", action="append", default=[], metavar="TOPIC", help=accept)

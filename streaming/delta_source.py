@@ -1,4 +1,4 @@
-"""What is appended to a directory, as a stream."""
+"""Streams of the rows appended to Delta tables."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from spinney.core.config import Config
 from spinney.storage.layout import Directory, FleetStore
 
 
-def appended(spark: SparkSession, directory: Directory) -> DataFrame:
-    """Every row appended to the directory, once, from its beginning. Retention that removes rows is passed over."""
+def read_appended(spark: SparkSession, directory: Directory) -> DataFrame:
+    """Return a stream of every row appended to the directory, once, from its start.
+
+    Commits that remove or rewrite rows (retention, compaction) are skipped.
+    """
     return spark.readStream.format("delta").option("skipChangeCommits", "true").load(directory.uri)
 
 
-def appended_all(spark: SparkSession, config: Config, base: Contract) -> DataFrame:
-    """The same of all directories of a table."""
-    return reduce(DataFrame.unionByName, (appended(spark, each) for each in FleetStore.of(config).directories(base)))
+def read_appended_union(spark: SparkSession, config: Config, base: Contract) -> DataFrame:
+    """Return a stream of the rows appended to all directories of a table."""
+    directories = FleetStore.of(config).directories(base)
+    return reduce(DataFrame.unionByName, (read_appended(spark, directory) for directory in directories))

@@ -16,7 +16,12 @@ from spinney.core.config import Config
 from spinney.spark.session import in_pool, with_required
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
-from streaming.clock import Clock, refuse_late, refuse_the_past, tolerance
+from streaming.clock_checks import (
+    ClockLeapCheck,
+    clock_tolerance,
+    refuse_batch_before_watermark,
+    refuse_clock_behind_checkpoint,
+)
 from streaming.progress import ProgressListener
 
 WriteBatch = Callable[[DataFrame, int], None]
@@ -53,9 +58,10 @@ class Query:
         location = FleetStore.of(config).checkpoint(self.name)
         identity = checkpoints.identity(location)
         write = self.writes(identity)
-        refuse_the_past(self.name, location, datetime.now(UTC), tolerance(config.kafka))
+        refuse_clock_behind_checkpoint(self.name, location, datetime.now(UTC), clock_tolerance(config.kafka))
         checkpoints.keep(location, identity)
-        batches = _GuardedBatches(self, write, location, Clock(self.name, tolerance(config.kafka)), stop_requested)
+        clock = ClockLeapCheck(self.name, clock_tolerance(config.kafka))
+        batches = _GuardedBatches(self, write, location, clock, stop_requested)
         writer = (
             self.plan.writeStream.queryName(self.name)
             .outputMode(self.mode)
@@ -78,7 +84,7 @@ class _GuardedBatches:
     query: Query
     write: WriteBatch
     location: str
-    clock: Clock
+    clock: ClockLeapCheck
     stop_requested: threading.Event
     error: Exception | None = None
 
@@ -92,7 +98,7 @@ class _GuardedBatches:
     def _write(self, batch: DataFrame, batch_id: int) -> None:
         if self.stop_requested.is_set():
             raise StopRequested
-        refuse_late(self.query.name, self.location, checkpoints.begun(self.location, batch_id))
+        refuse_batch_before_watermark(self.query.name, self.location, checkpoints.begun(self.location, batch_id))
         self.clock.check()
         with self.query.writing:
             self.write(batch, batch_id)

@@ -25,7 +25,7 @@ from spinney.retraining.rounds import Rounds
 from spinney.spark.session import cores_of, session_for
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from streaming.delta_source import appended
+from streaming.delta_source import read_appended
 from streaming.judging import STATE, Judging
 from streaming.planning import Due, planned
 from streaming.query import Query
@@ -38,7 +38,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
     # Timers need batches without data; a query that only drains has to end.
     session = session_for(spark, no_data_batches=not once)
     judged = (
-        judge_input.frame(FleetStore.of(config), partial(appended, session))
+        judge_input.frame(FleetStore.of(config), partial(read_appended, session))
         .groupBy("shard")
         .applyInPandasWithState(
             Judging.of(config).function(), judge_input.VERDICTS, STATE, "append", "ProcessingTimeTimeout"

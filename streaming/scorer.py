@@ -52,20 +52,20 @@ class Scorer:
             if not is_event.all():  # in most batches a shard has none
                 events = arrived[is_event].reset_index(drop=True)
                 promotions = _promotions(arrived[arrived[KIND] == PROMOTION])
-            champions = champions_of(shard, state, promotions)
+            champions = update_champions(shard, state, promotions)
             if len(events):
                 # The event's time goes back as it came: in microseconds.
                 at = events["event_time"]
                 # The batch's timestamp, so that a batch that is replayed says the same.
                 now = np.full(len(events), state.getCurrentProcessingTimeMs() * 1000, dtype=np.int64)
-                yield answers(shard, with_times(events, self.config), champions, self).assign(
+                yield answers(shard, restore_times(events, self.config), champions, self).assign(
                     event_time=at, scored_at=now
                 )
 
         return score_shard
 
 
-def with_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
+def restore_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
     """The events with times in place of the microseconds that they came as."""
     types = {"event_time": "timestamp", config.fleet.event_time: "timestamp", **config.event_columns}
     times = [name for name, kind in types.items() if kind in ("timestamp", "date") and name in events]
@@ -79,7 +79,7 @@ def _promotions(rows: pd.DataFrame) -> pd.DataFrame:
     return unpacked.assign(group_key=rows["group_key"])
 
 
-def champions_of(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:
+def update_champions(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:
     """The shard's champions with these promotions seen, kept in the state when they changed anything."""
     champions = _read(shard, bytes(state.get[0])) if state.exists else Champions.empty()
     if len(rows):

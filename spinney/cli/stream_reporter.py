@@ -1,4 +1,4 @@
-"""How `spinney stream` tells what its queries do: a terminal, a log or a program."""
+"""Reports of `spinney stream` on a terminal, in a log or for a program."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TerminalReporter:
             parts.append(f"{batch.get('name')} {rate:,.0f} rows/s, batches of {seconds:.1f} s")
         click.echo(f"{_CLEAR}{' · '.join(parts)}", err=True, nl=False)
 
-    def did(self, reports: Sequence[QueryReport]) -> None:
+    def report(self, reports: Sequence[QueryReport]) -> None:
         self.lines.did(reports)
 
 

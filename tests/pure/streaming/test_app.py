@@ -123,7 +123,7 @@ class Told:
     def progress(self, batches: Any) -> None:
         self.said.append("progress")
 
-    def did(self, reports: Any) -> None:
+    def report(self, reports: Any) -> None:
         self.said.append([report.query for report in reports])
 
 

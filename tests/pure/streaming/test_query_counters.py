@@ -20,8 +20,8 @@ from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
 from streaming.query_counters import QueryCounters
-from streaming.query_names import NAMES
-from streaming.reporting import JsonReporter, QueryReport, TextReporter, lines
+from streaming.query_names import QUERY_NAMES
+from streaming.reporting import JsonReporter, QueryReport, TextReporter, format_report
 
 A = '["a","1"]'
 
@@ -70,7 +70,7 @@ def test_ingest_counts_what_was_stored_what_was_dropped_and_what_was_rejected(pa
     counters.add_progress([progress(0, 5), progress(1, 6)])
     [report] = counters.reports()
     assert report.counts == {"events": 2, "outcomes": 1, "dead": 3, "duplicates": 5}
-    assert [(kind.reason, kind.count, kind.example) for kind in report.dead] == [
+    assert [(kind.reason, kind.count, kind.example) for kind in report.dead_letters] == [
         ("wrong_type", 2, "price: got 1"),
         ("not_json", 1, "x"),
     ]
@@ -89,7 +89,7 @@ def test_what_was_there_before_and_what_others_write_does_not_count(past: Past) 
     counters.add_progress([progress(0, 7), progress(1, 2)])
     [report] = counters.reports()
     assert report.counts == {"events": 1, "outcomes": 0, "dead": 1, "duplicates": 0}
-    assert [(kind.source, kind.count) for kind in report.dead] == [("sales", 1)]
+    assert [(kind.source, kind.count) for kind in report.dead_letters] == [("sales", 1)]
 
 
 def test_a_batch_that_is_under_way_counts_when_it_has_ended(past: Past) -> None:
@@ -111,7 +111,7 @@ def test_a_batch_that_is_under_way_counts_when_it_has_ended(past: Past) -> None:
 
 
 def test_labels_and_rounds_are_added_up(past: Past) -> None:
-    counters = QueryCounters(past.config, NAMES)
+    counters = QueryCounters(past.config, QUERY_NAMES)
     health = {"shard": 0, "group_key": A, "model_id": "m", "rows": 0, "loss": 1.0}
     store(past, "labels", tables.HEALTH, {**health, "labelled": 3}, {**health, "labelled": 4}, batch=0, part="labels")
     rounds = {"round_id": "r", "kind": "stream", "fitted": 5, "promoted": 2, "unproven": 1, "refused": 2, "failed": 1}
@@ -131,19 +131,19 @@ KIND = Kind("sales", "wrong_type", "price", 2, 0, hour(1), hour(2), 'price: doub
 
 
 def test_people_read_a_line_of_counts_and_one_for_each_kind_of_dead_letter() -> None:
-    assert lines(QueryReport("ingest", {"events": 1_204, "dead": 2}, (KIND,))) == [
+    assert format_report(QueryReport("ingest", {"events": 1_204, "dead": 2}, (KIND,))) == [
         "ingest: events 1,204, dead 2",
         'ingest: 2 dead from sales: wrong_type (price): price: double expected, got STRING "1,5"',
         "ingest: `spinney dead-letters show` has them whole; after a fix, `replay` sends them again",
     ]
-    assert lines(QueryReport("score", {"answers": 0})) == ["score: answers 0"]
+    assert format_report(QueryReport("score", {"answers": 0})) == ["score: answers 0"]
 
 
 def test_programs_read_one_object_a_line() -> None:
     said: list[str] = []
     reporter = JsonReporter(said.append)
     reporter.ready(("ingest", "score"))
-    reporter.did([QueryReport("ingest", {"events": 1, "dead": 2}, (KIND,)), QueryReport("score", {"answers": 0})])
+    reporter.report([QueryReport("ingest", {"events": 1, "dead": 2}, (KIND,)), QueryReport("score", {"answers": 0})])
     reporter.nothing_to_do()
     ready, ingest, score, nothing = (json.loads(line) for line in said)
     assert (ready["event"], ready["queries"]) == ("ready", ["ingest", "score"])
