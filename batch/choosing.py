@@ -28,7 +28,7 @@ from spinney.retraining import judge_input, training_row_reader
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.round_order import READ
 from spinney.retraining.training_row_reader import TrainingTables
-from spinney.spark.session import Start
+from spinney.spark.session import SessionFactory
 from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, delta
 from spinney.tables.arrow_schemas import arrow_schema
@@ -75,7 +75,7 @@ class View:
         return cls(pins, clock, datetime.now(UTC))
 
 
-def verdicts(start: Start, config: Config, scope: Scope, view: View) -> pa.Table:
+def verdicts(start: SessionFactory, config: Config, scope: Scope, view: View) -> pa.Table:
     """The rows of a plan: columns of `verdicts` but for round_id, pins and batch_id.
 
     Raises StoreError when a group is named of which no event was ever stored.

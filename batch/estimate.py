@@ -33,7 +33,7 @@ from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
 from spinney.retraining.round_fitting import fit_plan, fitter_of
 from spinney.retraining.round_order import RoundOrder
-from spinney.spark.session import cores_of, session, with_required
+from spinney.spark.session import apply_required_settings, cores_of, session
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
@@ -83,7 +83,7 @@ def estimate(
     config: Config, groups: Sequence[str] | None = None, *, stale: bool = False, spark: SparkSession | None = None
 ) -> Estimate:
     """What `weekly.retrain` with the same arguments would take. Raises what that raises, but never Busy."""
-    spark = with_required(spark) if spark else session(config)
+    spark = apply_required_settings(spark) if spark else session(config)
     charter.ensure_kept(config)
     began = time.perf_counter()
     view = View.now_of(config)

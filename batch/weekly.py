@@ -32,7 +32,7 @@ from spinney.retraining.local_fitting import MAX_GROUPS
 from spinney.retraining.round_history import largest_round_groups
 from spinney.retraining.round_order import RoundOrder
 from spinney.retraining.rounds import Rounds
-from spinney.spark.session import OnDemand, Start, cores_of
+from spinney.spark.session import LazySession, SessionFactory, cores_of
 from spinney.storage import charter, last_configuration, leases, signing_key
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
@@ -53,7 +53,7 @@ def retrain(
     *,
     stale: bool = False,
     unproven: bool = False,
-    spark: SparkSession | Start | None = None,
+    spark: SparkSession | SessionFactory | None = None,
     show: Show | None = None,
 ) -> dict[str, object] | None:
     """Retrain these groups; or all of them and their parents; or those that are stale.
@@ -64,14 +64,14 @@ def retrain(
 
     spark: a session, or what starts one: a few groups are fitted without it.
     """
-    start = OnDemand(config, spark)
+    start = LazySession(config, spark)
     scope = Scope.of(groups, stale=stale)
     store = FleetStore.of(config)
     with leases.held(store, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
         if scope.which == ALL and largest_round_groups(store, RoundKind.BATCH) > MAX_GROUPS:
-            start.start_ahead()  # it takes as long as the plan
+            start.start_in_background()  # it takes as long as the plan
         rounds = Rounds(start, config, signing_key.signer(store), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
@@ -82,7 +82,7 @@ def retrain(
     return None if ordered is None else recorded(store, ordered.round_id)
 
 
-def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | None) -> RoundOrder | None:
+def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show: Show | None) -> RoundOrder | None:
     """Carry out the rest of a round that was cut off, and return it.
 
     None when there was none to go on with. One of another recipe, or of old rows, is only closed: going on would fit
@@ -114,7 +114,7 @@ class _Batch:
         return f"batch-{self.batch_id}"
 
 
-def _plan(start: Start, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
+def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
     """Store the plan. Returns how fast it should go by what is known."""
     view = View.now_of(config)
     rows = verdicts(start, config, batch.scope, view)

@@ -7,7 +7,7 @@ from pyspark.sql import functions as F
 
 from spinney.core.column_names import own
 from spinney.core.config import Config, Kafka
-from spinney.spark.session import cores_of, is_on_one_machine
+from spinney.spark.session import cores_of, is_local
 from spinney.tables.row_writing import ARRIVED_AT, KIND
 from streaming.validated_records import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, classified
 from streaming.watermarks import interval, watermark_delay
@@ -41,7 +41,7 @@ def read_records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
         .option("maxOffsetsPerTrigger", MAX_RECORDS_PER_BATCH)
         .load()
     )
-    if is_on_one_machine(spark):
+    if is_local(spark):
         # Each task generates code before its first record, which takes longer than the records of a second: have no
         # more tasks than cores. Not on a cluster, whose executors may not have started yet.
         raw = raw.coalesce(cores_of(spark))

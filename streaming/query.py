@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.core.config import Config
-from spinney.spark.session import in_pool, with_required
+from spinney.spark.session import apply_required_settings, in_pool
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
 from streaming.clock_checks import (
@@ -70,7 +70,7 @@ class Query:
         )
         writer = writer.trigger(availableNow=True) if once else writer.trigger(processingTime=self.trigger)
         progress.attach(self.plan.sparkSession)
-        with in_pool(with_required(self.plan.sparkSession), self.name):
+        with in_pool(apply_required_settings(self.plan.sparkSession), self.name):
             return RunningQuery(writer.start(), batches)
 
 

@@ -46,7 +46,7 @@ from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
 from spinney.retraining.round_order import RoundOrder, read_settings
 from spinney.retraining.round_record import RoundRecord, failed_count, require_complete, require_kept
 from spinney.retraining.training_row_reader import TrainingTables
-from spinney.spark.session import Start, is_started
+from spinney.spark.session import SessionFactory, is_started
 from spinney.spark.task_errors import unwrap_task_errors
 from spinney.storage.atomic_files import folder
 from spinney.storage.layout import FleetStore
@@ -63,7 +63,7 @@ class Rounds:
     """Runs the rounds of one path, stream or batch, and writes its directories."""
 
     def __init__(
-        self, spark: SparkSession | Start, config: Config, signer: Signer, kind: RoundKind, checkpoint: str
+        self, spark: SparkSession | SessionFactory, config: Config, signer: Signer, kind: RoundKind, checkpoint: str
     ) -> None:
         """spark: what starts a session if it is not needed for anything else: then few groups are fitted without it."""
         self._spark = spark

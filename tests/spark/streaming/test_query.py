@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from spinney.core.errors import StoreError
-from spinney.spark.session import session_for
+from spinney.spark.session import sibling_session
 from spinney.spark.task_errors import error_summary
 from streaming.progress import ProgressListener
 from streaming.query import Query, RunningQuery, StopRequested
@@ -47,7 +47,7 @@ def test_a_query_lets_no_one_else_commit_while_it_writes_a_batch_and_only_then(s
 def test_progress_is_complete_once_a_query_has_ended_also_in_a_session_of_its_own(spark, start) -> None:
     received = []
     progress = ProgressListener(received.append)
-    query = start(lambda query, batch: batch.collect(), progress, session=session_for(spark, no_data_batches=False))
+    query = start(lambda query, batch: batch.collect(), progress, session=sibling_session(spark, no_data_batches=False))
     query.wait()
     assert query.error() is None
     assert progress.wait_until_complete("probe", 60)
