@@ -250,9 +250,13 @@ def run(
     spark: SparkSession | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Run the application until SIGTERM or Ctrl-C; with once, until what is there is drained.
+    """Run the queries until SIGTERM or Ctrl-C. once: until they have processed the available data.
 
-    Raises StoreError when a query fails, while it stops too.
+    only: names of the queries, all by default. spark: the session of this process by default.
+
+    Raises:
+        StoreError: a query has failed, also while it stopped.
+        Busy: another process runs one of the queries.
     """
     application = Application(spark or session(config), config, tuple(only))
     with _signals(application.stop_requested):
@@ -278,19 +282,20 @@ def _run_on(application: Application, reporter: Reporter | None) -> None:
 
 
 def _signals(stop_requested: threading.Event) -> ExitStack:
-    """SIGTERM and SIGINT ask for a stop; the handlers before are put back at the end."""
+    """Request a stop at SIGTERM and SIGINT; the returned context restores the previous handlers at its end."""
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def request_stop(number: int, frame: FrameType | None) -> None:
         del number, frame
         stop_requested.set()
 
     stack = ExitStack()
     for number in (signal.SIGTERM, signal.SIGINT):
-        stack.callback(signal.signal, number, signal.signal(number, ask))
+        stack.callback(signal.signal, number, signal.signal(number, request_stop))
     return stack
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the queries as ``streaming/app.py`` and return the exit code. arguments: of the command line by default."""
     parser = argparse.ArgumentParser(prog="streaming/app.py", description=__doc__)
     parser.add_argument("--config", default="fleet.toml", help="the fleet's configuration")
     parser.add_argument(
@@ -299,21 +304,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--once", action="store_true", help="drain what is there, then exit")
     accept = "this topic was deleted and made again: read the new one from its start; may be repeated"
     parser.add_argument("--accept-topic", action="append", default=[], metavar="TOPIC", help=accept)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        config = read_config(asked.config)
+        config = read_config(options.config)
         if (sentence := charter.beginning(FleetStore.of(config))) is not None:
-            _say(sentence)
-        for said in topic_ids.accepted(config, asked.accept_topic):
-            _say(said)
-        run(config, asked.only, once=asked.once, reporter=TextReporter(_say))
+            _write_stderr(sentence)
+        for sentence in topic_ids.accepted(config, options.accept_topic):
+            _write_stderr(sentence)
+        run(config, options.only, once=options.once, reporter=TextReporter(_write_stderr))
     except SpinneyError as error:
-        _say(f"spinney: {error}")
+        _write_stderr(f"spinney: {error}")
         return exit_code(error)
     return 0
 
 
-def _say(line: str) -> None:
+def _write_stderr(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 

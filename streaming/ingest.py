@@ -62,6 +62,7 @@ class IngestBatchWriter:
         }
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        """Write a batch, except what an earlier attempt at it has stored."""
         open_steps = [(step, kind) for step, kind, _ in STEPS if not self._writers[step].done(step, batch_id)]
         writing = RowWriting({kind: self._targets[step] for step, kind in open_steps}, batch_id)
         # Computed even if all is already stored: the state of duplicates must advance.

@@ -70,6 +70,7 @@ class LabelsBatchWriter:
         self._writer = Writer(FleetStore.of(config).directory(tables.HEALTH, "labels"), NAME, checkpoint)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        """Write a batch, except what an earlier attempt at it has stored."""
         # Computed even if it is already stored: the state of the join must advance.
         rows = deltas(batch, self._config, "batch_at", batch_id).toArrow()
         if rows.num_rows:

@@ -51,15 +51,18 @@ class TextReporter:
     write: WriteLine
 
     def ready(self, names: Sequence[str]) -> None:
+        """Write which queries run."""
         self.write(f"stream: ready: {', '.join(names)}; Ctrl-C stops between batches")
 
     def nothing_to_do(self) -> None:
+        """Write that no work is pending."""
         self.write("stream: nothing to do: all topics and tables are read, and every batch has ended")
 
     def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """Print nothing: a log gets the report of every minute only."""
 
     def report(self, reports: Sequence[QueryReport]) -> None:
+        """Write what each query did."""
         for report in reports:
             for line in format_report(report):
                 self.write(line)
@@ -72,15 +75,18 @@ class JsonReporter:
     write: WriteLine
 
     def ready(self, names: Sequence[str]) -> None:
+        """Write which queries run."""
         self._write_event({"event": "ready", "queries": list(names)})
 
     def nothing_to_do(self) -> None:
+        """Write that no work is pending."""
         self._write_event({"event": "nothing_to_do"})
 
     def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """Print nothing: programs get the report of every minute only."""
 
     def report(self, reports: Sequence[QueryReport]) -> None:
+        """Write what each query did."""
         for report in reports:
             letters = {"dead_letters": [asdict(kind) for kind in report.dead_letters]} if report.dead_letters else {}
             self._write_event({"event": "report", "query": report.query, **report.counts, **letters})

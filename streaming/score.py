@@ -151,6 +151,7 @@ class ScoreBatchWriter:
         self._publisher = Publisher(config.kafka, topic) if topic is not None else None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        """Write a batch, except what an earlier attempt at it has stored."""
         # Computed even if it is already stored: the state must advance.
         answers = (batch if self._publisher is None else with_messages(batch)).toArrow()
         if self._predictions.done("predictions", batch_id):

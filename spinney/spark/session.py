@@ -206,6 +206,7 @@ class LazySession:
         return isinstance(self._spark, SparkSession) or self._session is not None or self._starting is not None
 
     def __call__(self) -> SparkSession:
+        """Return the session; start Spark at the first call."""
         if self._session is None:
             self._session = self._start() if self._starting is None else self._starting.result()
         return self._session
