@@ -35,7 +35,7 @@ class TerminalReporter:
         click.echo(f"{_CLEAR}{' · '.join(parts)}", err=True, nl=False)
 
     def report(self, reports: Sequence[QueryReport]) -> None:
-        self.lines.did(reports)
+        self.lines.report(reports)
 
 
 def reporter_for(*, as_json: bool) -> Reporter:
