@@ -163,7 +163,7 @@ def session(
 
 
 def _start_jvm(settings: Mapping[str, str]) -> None:
-    """Start the JVM if it does not run. A Ctrl-C is defer_interrupt until it has started.
+    """Start the JVM if it does not run. A Ctrl-C is deferred until it has started.
 
     When it is interrupted, PySpark removes the folder in which the JVM is to write its port. The JVM then fails to
     write before it checks whether its parent still runs, and never ends.
