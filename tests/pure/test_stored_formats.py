@@ -19,6 +19,7 @@ from deltalake import CommitProperties, write_deltalake
 from past import constant, fleet_toml
 
 from schemas import tables
+from spinney import Fleet
 from spinney.core import state_codec
 from spinney.core.champions import shard_champions
 from spinney.core.champions.promotion import Promotion
@@ -86,7 +87,10 @@ def root(tmp_path: Path) -> Root:
 
 def of_charter(root: Root) -> list[Reader]:
     root.write_json("charter.json", {"rules": []})
-    return [partial(each, root.edited) for each in (charter.settled, charter.ensure_kept, delta.create_tables)]
+    fleet = Fleet(root.config)
+    writing = (charter.settled, charter.ensure_kept, delta.create_tables)
+    reading = (fleet.groups, fleet.champions, fleet.shadow, partial(fleet.why, '["a","1"]'))
+    return [*(partial(each, root.edited) for each in writing), *reading]
 
 
 def of_topics(root: Root) -> list[Reader]:
