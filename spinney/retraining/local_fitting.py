@@ -29,8 +29,8 @@ def is_faster_than_spark(keys: Collection[str], events: int, predicted_seconds: 
     return events <= group_fitting.TASK_EVENTS or not any(map(is_parent, keys))
 
 
-def fit(requests: pa.Table, fitting: Fitter) -> Iterator[pa.RecordBatch]:
-    """Fit requests of groups and parents: one row FITTED per request, as from Spark's tasks.
+def fit_locally(requests: pa.Table, fitting: Fitter) -> Iterator[pa.RecordBatch]:
+    """Fit requests of groups and parents: one row of RESULT_TYPES per request, as from Spark's tasks.
 
     Raises StoreError if another number of events is read than the plan counted.
     """

@@ -31,13 +31,13 @@ def fitter_of(config: Config, signer: Signer, order: RoundOrder) -> group_fittin
     store = FleetStore.of(config)
     models = tuple(snapshots(store, tables.MODELS))
     recipe = recipe_store.with_earlier(store, signer, Recipe.of(config))
-    return group_fitting.Fitter(recipe, signer, order.clock, rows, models, Limits.of(config))
+    return group_fitting.Fitter(recipe, signer, order.clock, rows, models, Limits.of(config.recipe))
 
 
 def fit_plan(
     spark: SparkSession, plan: pd.DataFrame, fitting: group_fitting.Fitter, output: TaskOutput | None = None
 ) -> DataFrame:
-    """A lazy Spark frame that fits the groups and parents of a plan and returns `output`, by default rows FITTED.
+    """A lazy Spark frame that fits the groups and parents of a plan and returns `output`, by default the results.
 
     plan: the columns of REQUEST_SCHEMA. Its tasks raise StoreError if rows are missing that the plan counted.
     """

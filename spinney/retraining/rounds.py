@@ -213,7 +213,7 @@ class Rounds:
     def _fit_and_write(self, plan: pd.DataFrame, fitting: group_fitting.Fitter, writing: ModelWriter) -> pa.Table:
         """Fit and write the models of a plan. Returns the report, rows of REPORT_DDL."""
         if self._fits_locally:
-            return pa.Table.from_batches(writing.write(local_fitting.fit(requests_of(plan), fitting)))
+            return pa.Table.from_batches(writing.write(local_fitting.fit_locally(requests_of(plan), fitting)))
         spark = self._spark if isinstance(self._spark, SparkSession) else self._spark()
         return fit_plan(spark, plan, fitting, TaskOutput(REPORT_DDL, writing.write)).toArrow()
 
@@ -259,7 +259,7 @@ class Rounds:
     def _decisions(self, gate: round_gate.RoundGate, plan: pd.DataFrame, batch_id: int, schema: pa.Schema) -> pa.Table:
         """The gate's decisions about some groups of the plan, as rows of `promotions`."""
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
-        stored = gate_input.with_small_payloads(self._store, self._kind.value, batch_id, shards).to_pandas()
+        stored = gate_input.read_round_models(self._store, self._kind.value, batch_id, shards).to_pandas()
         models = stored[stored["group_key"].isin(plan["group_key"])]
         decided = gate.decide_all(round_gate.with_other_path_epoch(models, self._store, self._kind), plan)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
