@@ -132,10 +132,12 @@ def _stale(spark: SparkSession, config: Config, view: View) -> pa.Table:
     clock, now = microseconds(view.clock), microseconds(view.now)
 
     def judged(frame: pd.DataFrame) -> pd.DataFrame:
-        shard = hindsight(judge_input.of_frames([frame]), terms, clock, now)
+        shard = hindsight(judge_input.parse_frames([frame]), terms, clock, now)
         return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
 
-    seen = judge_input.frame(FleetStore.of(config), partial(delta.frame, spark)).filter(F.col("group_key").isNotNull())
+    seen = judge_input.union_frame(FleetStore.of(config), partial(delta.frame, spark)).filter(
+        F.col("group_key").isNotNull()
+    )
     due = (
         seen.groupBy("shard")
         .applyInPandas(judged, judge_input.VERDICTS)

@@ -38,7 +38,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) ->
     # Timers need batches without data; a query that only drains has to end.
     session = sibling_session(spark, no_data_batches=not once)
     judged = (
-        judge_input.frame(FleetStore.of(config), partial(read_appended, session))
+        judge_input.union_frame(FleetStore.of(config), partial(read_appended, session))
         .groupBy("shard")
         .applyInPandasWithState(
             Judging.of(config).function(), judge_input.VERDICTS, STATE, "append", "ProcessingTimeTimeout"

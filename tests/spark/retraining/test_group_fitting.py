@@ -27,7 +27,7 @@ from spinney.core.recipes.recipe import Recipe, Shadow
 from spinney.core.training.fitting import fit_groups
 from spinney.retraining import champion_reader, group_fitting
 from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.group_fitting import FITTED, Fitter, block_ranges, cut_into_tasks
+from spinney.retraining.group_fitting import RESULT_TYPES, Fitter, block_ranges, cut_into_tasks
 from spinney.retraining.round_fitting import fit_plan
 from spinney.retraining.round_order import READ
 from spinney.retraining.training_row_reader import TrainingTables, events_per_key
@@ -105,7 +105,7 @@ class Stored:
             recipe, SIGNER, CLOCK.to_pydatetime(), source, tuple(snapshots(FleetStore.of(config), tables.MODELS))
         )
         found = fit_plan(self.spark, plan, fitting)
-        assert found.columns == list(FITTED)
+        assert found.columns == list(RESULT_TYPES)
         return found.toArrow().to_pandas().set_index("group_key").sort_index()
 
 
