@@ -104,7 +104,7 @@ class Application:
             query = self._query(name, once=False)
             query = replace(query, trigger=self.triggers.get(name, query.trigger))
             self.running[name] = query.start(self.config, self.stop_requested, self.progress, once=False)
-            self._maintenance.add(name, query.writing)
+            self._maintenance.add(name, query.write_lock)
         self._maintenance.start()
         if retrain.NAME in self.names:
             self._tracking.start()

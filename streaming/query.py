@@ -35,17 +35,17 @@ class StopRequested(Exception):  # noqa: N818 - not an error: it ends the query 
 class Query:
     """One streaming query before it runs.
 
-    writes: given the id of the checkpoint, returns the function that writes each batch. trigger: interval between
-    batches, as Spark reads it. mode: output mode. writing: held while a batch is written, so that no other thread of
-    this process commits to the same directories.
+    batch_writer: given the id of the checkpoint, returns the function that writes each batch. trigger: interval between
+    batches, in Spark's syntax. output_mode: of Spark. write_lock: held while a batch is written, so that no other
+    thread of this process commits to the same directories.
     """
 
     name: str
     plan: DataFrame
-    writes: Callable[[str], WriteBatch]
+    batch_writer: Callable[[str], WriteBatch]
     trigger: str = "1 second"
-    mode: str = "append"
-    writing: threading.Lock = field(default_factory=threading.Lock)
+    output_mode: str = "append"
+    write_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(
         self, config: Config, stop_requested: threading.Event, progress: ProgressListener, *, once: bool
@@ -57,14 +57,14 @@ class Query:
         """
         location = FleetStore.of(config).checkpoint(self.name)
         identity = checkpoints.identity(location)
-        write = self.writes(identity)
+        write = self.batch_writer(identity)
         refuse_clock_behind_checkpoint(self.name, location, datetime.now(UTC), clock_tolerance(config.kafka))
         checkpoints.keep(location, identity)
         clock = ClockLeapCheck(self.name, clock_tolerance(config.kafka))
         batches = _GuardedBatches(self, write, location, clock, stop_requested)
         writer = (
             self.plan.writeStream.queryName(self.name)
-            .outputMode(self.mode)
+            .outputMode(self.output_mode)
             .option("checkpointLocation", location)
             .foreachBatch(batches)
         )
@@ -100,7 +100,7 @@ class _GuardedBatches:
             raise StopRequested
         refuse_batch_before_watermark(self.query.name, self.location, checkpoints.begun(self.location, batch_id))
         self.clock.check()
-        with self.query.writing:
+        with self.query.write_lock:
             self.write(batch, batch_id)
 
 

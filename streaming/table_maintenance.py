@@ -67,16 +67,16 @@ class MaintenanceThread:
 
     def __init__(self, config: Config) -> None:
         self._config, self._store = config, FleetStore.of(config)
-        self._writing: dict[str, threading.Lock] = {}
+        self._write_locks: dict[str, threading.Lock] = {}
         self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
         self._clusterers: list[Clusterer] = []
-        self._stopping = threading.Event()
+        self._stop_requested = threading.Event()
         self._thread = threading.Thread(target=self._serve_until_stopped, name="tidying", daemon=True)
 
-    def add(self, query: str, writing: threading.Lock) -> None:
-        """Maintain the directories of a query. writing: the lock that the query holds while it writes a batch."""
-        self._writing[query] = writing
-        guard = CommitGuard(writing, self._stopping.is_set)
+    def add(self, query: str, write_lock: threading.Lock) -> None:
+        """Maintain the directories of a query. write_lock: the lock that the query holds while it writes a batch."""
+        self._write_locks[query] = write_lock
+        guard = CommitGuard(write_lock, self._stop_requested.is_set)
         for directory in maintenance.owned(self._store, query):
             if directory.contract.name in clustering.SORT_BY:
                 self._clusterers.append(Clusterer(directory, guard))
@@ -87,26 +87,26 @@ class MaintenanceThread:
 
     def stop(self) -> None:
         """End the thread after its current commit: the leases must be held until the last write."""
-        self._stopping.set()
+        self._stop_requested.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def _serve_until_stopped(self) -> None:
         clustered_at = time.monotonic()
-        while not self._stopping.wait(REQUEST_CHECK_INTERVAL_S):
-            for query, writing in self._writing.items():
-                self._serve(query, writing)
+        while not self._stop_requested.wait(REQUEST_CHECK_INTERVAL_S):
+            for query, write_lock in self._write_locks.items():
+                self._serve(query, write_lock)
             if time.monotonic() - clustered_at >= CLUSTER_CHECK_INTERVAL_S:
                 for clusterer in self._clusterers:
                     clusterer.cluster_if_due()
                 clustered_at = time.monotonic()
 
-    def _serve(self, query: str, writing: threading.Lock) -> None:
+    def _serve(self, query: str, write_lock: threading.Lock) -> None:
         backoff = self._backoffs[query]
         if backoff.should_skip():
             return
         try:
-            serve_requests(self._config, query, writing, self._stopping.is_set)
+            serve_requests(self._config, query, write_lock, self._stop_requested.is_set)
         except Exception as error:
             # The queries go on. The command that sent the request reports that it was not served in time.
             log.warning("tidying what query %s writes: %s", query, error)
@@ -152,11 +152,11 @@ class Clusterer:
             self._backoff.record_success()
 
 
-def serve_requests(config: Config, query: str, writing: threading.Lock, should_stop: Callable[[], bool]) -> None:
+def serve_requests(config: Config, query: str, write_lock: threading.Lock, should_stop: Callable[[], bool]) -> None:
     """Serve the requests that this query has not served yet. should_stop: asked between two directories."""
     store = FleetStore.of(config)
     if query == QueryName.INGEST:
-        purge.serve(store, writing)
+        purge.serve(store, write_lock)
     request = maintenance.requested(store, query)
     if request is None:
         return
@@ -165,7 +165,9 @@ def serve_requests(config: Config, query: str, writing: threading.Lock, should_s
         if should_stop():
             return  # the request is served at the next start
         try:
-            done.append(maintenance.carry_out(config, directory, datetime.now(UTC), CommitGuard(writing, should_stop)))
+            done.append(
+                maintenance.carry_out(config, directory, datetime.now(UTC), CommitGuard(write_lock, should_stop))
+            )
         except Interrupted:
             return
         except Exception as failed:

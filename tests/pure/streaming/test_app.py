@@ -80,7 +80,7 @@ class Ready:
     name: str
     running: Running | None
     trigger: str = "1 second"
-    writing: threading.Lock = field(default_factory=threading.Lock)
+    write_lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, config: Config, stop_requested: Any, progress: ProgressListener, *, once: bool) -> Running:
         if self.running is None:

@@ -47,10 +47,10 @@ def test_a_running_ingest_clusters_its_events_unasked_and_holds_the_query_s_lock
     monkeypatch.setattr(table_maintenance, "REQUEST_CHECK_INTERVAL_S", 0.01)
     monkeypatch.setattr(table_maintenance, "CLUSTER_CHECK_INTERVAL_S", 0.02)
     sell(past, 3)
-    maintenance, writing = MaintenanceThread(past.config), threading.Lock()
-    maintenance.add("ingest", writing)
+    maintenance, write_lock = MaintenanceThread(past.config), threading.Lock()
+    maintenance.add("ingest", write_lock)
     maintenance.add("score", threading.Lock())
-    with writing:
+    with write_lock:
         maintenance.start()
         time.sleep(0.5)
         assert clustered(past) == [False] * 3
@@ -59,7 +59,7 @@ def test_a_running_ingest_clusters_its_events_unasked_and_holds_the_query_s_lock
         time.sleep(0.02)
     maintenance.stop()
     assert clustered(past) == [True]
-    assert not writing.locked()
+    assert not write_lock.locked()
 
 
 def test_a_look_changes_nothing_while_too_few_files_are_new_and_goes_on_when_there_are_more(past) -> None:
@@ -130,7 +130,7 @@ def test_requests_that_cannot_be_looked_for_are_not_looked_for_at_every_poll(pas
         raise OSError("the folder is gone")
 
     monkeypatch.setattr(table_maintenance, "serve_requests", broken)
-    monkeypatch.setattr(maintenance, "_stopping", Stopping())
+    monkeypatch.setattr(maintenance, "_stop_requested", Stopping())
     maintenance.add("score", threading.Lock())
     with caplog.at_level(logging.WARNING):
         maintenance._serve_until_stopped()

@@ -36,12 +36,12 @@ def test_a_query_lets_no_one_else_commit_while_it_writes_a_batch_and_only_then(s
     seen, queries = [], []
 
     def write(query: Query, batch: Any) -> None:
-        seen.append((batch.count(), query.writing.locked()))
+        seen.append((batch.count(), query.write_lock.locked()))
         queries.append(query)
 
     start(write, ProgressListener()).wait()
     assert seen == [(3, True)]
-    assert not queries[0].writing.locked()
+    assert not queries[0].write_lock.locked()
 
 
 def test_progress_is_complete_once_a_query_has_ended_also_in_a_session_of_its_own(spark, start) -> None:
