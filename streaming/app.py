@@ -95,7 +95,7 @@ class Application:
         self._leases.enter_context(leases.held(FleetStore.of(self.config), self.names))
         self.editions = charter.amended(self.config, self.names).editions
         last_configuration.remember(self.config)
-        self._counters = QueryCounters(self.config, self.names)
+        self._counters = QueryCounters(FleetStore.of(self.config), self.names)
 
     def start(self) -> None:
         """Start every query. If it raises, `stop` ends those that were started."""

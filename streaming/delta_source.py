@@ -7,7 +7,6 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas.contract import Contract
-from spinney.core.config import Config
 from spinney.storage.layout import Directory, FleetStore
 
 
@@ -19,7 +18,7 @@ def read_appended(spark: SparkSession, directory: Directory) -> DataFrame:
     return spark.readStream.format("delta").option("skipChangeCommits", "true").load(directory.uri)
 
 
-def read_appended_union(spark: SparkSession, config: Config, base: Contract) -> DataFrame:
+def read_appended_union(spark: SparkSession, store: FleetStore, base: Contract) -> DataFrame:
     """Return a stream of the rows appended to all directories of a table."""
-    directories = FleetStore.of(config).directories(base)
+    directories = store.directories(base)
     return reduce(DataFrame.unionByName, (read_appended(spark, directory) for directory in directories))

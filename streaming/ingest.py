@@ -45,15 +45,15 @@ def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
     # Bytes are stored of dead letters only: those of valid rows need not pass the shuffle.
     rows = rows.withColumns({name: F.when(F.col(KIND) == kafka_source.DEAD, F.col(name)) for name in (KEY, VALUE)})
     rows = rows.observe("arrivals", F.count(F.lit(1)).alias("records"), F.sum(UNKNOWN_FIELDS).alias("unknown_fields"))
-    rows = kafka_source.drop_duplicates(rows, config)
-    return Query(NAME, rows, lambda checkpoint: IngestBatchWriter(config, checkpoint), trigger=TRIGGER)
+    rows = kafka_source.drop_duplicates(rows, config.kafka)
+    return Query(NAME, rows, lambda checkpoint: IngestBatchWriter(FleetStore.of(config), checkpoint), trigger=TRIGGER)
 
 
 class IngestBatchWriter:
     """Writes the rows of each KIND to their table, except steps that an earlier attempt at the batch has stored."""
 
-    def __init__(self, config: Config, checkpoint: str) -> None:
-        directories = {step: FleetStore.of(config).directory(contract) for step, _, contract in STEPS}
+    def __init__(self, store: FleetStore, checkpoint: str) -> None:
+        directories = {step: store.directory(contract) for step, _, contract in STEPS}
         self._writers = {step: Writer(directory, NAME, checkpoint) for step, directory in directories.items()}
         renamed = {"dead_letters": DEAD_LETTER}
         self._targets = {

@@ -67,7 +67,7 @@ def read_outcomes(spark: SparkSession, config: Config, editions: Editions) -> Da
     return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), OUTCOME).otherwise(DEAD))
 
 
-def drop_duplicates(rows: DataFrame, config: Config) -> DataFrame:
+def drop_duplicates(rows: DataFrame, kafka: Kafka) -> DataFrame:
     """Return valid rows once per (KIND, group_key, event_id) for at least `kafka.duplicates_within`, and all dead ones.
 
     The watermark follows ARRIVED_AT, not the producers' clocks: no record is ever too late, and a repeated batch has
@@ -82,7 +82,7 @@ def drop_duplicates(rows: DataFrame, config: Config) -> DataFrame:
     return (
         rows.withColumn(_DISTINCT_IN, F.when(dead, F.lit("")).otherwise(F.col("group_key")))
         .withColumn(_DISTINCT_ID, F.when(dead, position).otherwise(F.col("event_id")))
-        .withWatermark(ARRIVED_AT, interval(watermark_delay(config.kafka)))
+        .withWatermark(ARRIVED_AT, interval(watermark_delay(kafka)))
         .dropDuplicatesWithinWatermark([KIND, _DISTINCT_IN, _DISTINCT_ID])
         .drop(_DISTINCT_IN, _DISTINCT_ID)
     )

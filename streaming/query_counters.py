@@ -13,7 +13,6 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
-from spinney.core.config import Config
 from spinney.operations.dead_letters.letters import Choice, Kind, Letters, kinds
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
@@ -51,11 +50,11 @@ _SUMMED_COLUMNS: dict[str, tuple[Contract, str, dict[str, str]]] = {
 class QueryCounters:
     """Counts what each query did in the batches that have ended since the last report, or since this was created.
 
-    config: of the fleet. names: of the queries.
+    names: of the queries.
     """
 
-    def __init__(self, config: Config, names: Iterable[str]) -> None:
-        self._store = FleetStore.of(config)
+    def __init__(self, store: FleetStore, names: Iterable[str]) -> None:
+        self._store = store
         self._names = tuple(names)
         self._reported_batch = {name: self._newest_ended_batch(name) for name in self._names}
         self._read_version = {

@@ -83,7 +83,7 @@ def unfilled_columns(store: FleetStore) -> list[Column]:
 def events_to_score(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """Return valid, distinct events with the columns that scoring needs."""
     valid = kafka_source.read_events(spark, config, editions).filter(F.col(REASON).isNull())
-    distinct = kafka_source.drop_duplicates(valid, config)
+    distinct = kafka_source.drop_duplicates(valid, config.kafka)
     label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
     store = FleetStore.of(config)
     return distinct.select(
@@ -119,7 +119,7 @@ def times_as_microseconds(rows: DataFrame) -> DataFrame:
 
 def promotions_by_shard(spark: SparkSession, config: Config) -> DataFrame:
     """Return every promotion row by shard. A parent's goes to all shards: any of them may hold groups below it."""
-    rows = read_appended_union(spark, config, tables.PROMOTIONS)
+    rows = read_appended_union(spark, FleetStore.of(config), tables.PROMOTIONS)
     everywhere = F.sequence(F.lit(0), F.lit(config.fleet.shards - 1))
     is_parent = F.col("group_key").startswith("{")
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))

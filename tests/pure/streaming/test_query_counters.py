@@ -62,7 +62,7 @@ def dead(offset: int, **changed: Any) -> dict[str, Any]:
 
 
 def test_ingest_counts_what_was_stored_what_was_dropped_and_what_was_rejected(past: Past) -> None:
-    counters = QueryCounters(past.config, ("ingest",))
+    counters = QueryCounters(FleetStore.of(past.config), ("ingest",))
     store(past, "ingest", tables.EVENTS, *events("e1", "e2"), batch=0)
     store(past, "ingest", tables.OUTCOMES, *events("e1"), batch=1)
     store(past, "ingest", tables.DEAD_LETTERS, dead(1), dead(2), dead(3, reason="not_json", detail="x"), batch=1)
@@ -82,7 +82,7 @@ def test_what_was_there_before_and_what_others_write_does_not_count(past: Past) 
     store(past, "load", tables.EVENTS, *events("e2"), batch=9)
     store(past, "load", tables.DEAD_LETTERS, dead(1, topic="load:a.parquet"), batch=9)
     end(past, "ingest", 0)
-    counters = QueryCounters(past.config, ("ingest",))
+    counters = QueryCounters(FleetStore.of(past.config), ("ingest",))
     past.put(tables.EVENTS, "", *events("e3"))
     store(past, "ingest", tables.EVENTS, *events("e4"), batch=1)
     store(past, "ingest", tables.DEAD_LETTERS, dead(2), batch=1)
@@ -93,7 +93,7 @@ def test_what_was_there_before_and_what_others_write_does_not_count(past: Past) 
 
 
 def test_a_batch_that_is_under_way_counts_when_it_has_ended(past: Past) -> None:
-    counters = QueryCounters(past.config, ("ingest", "score"))
+    counters = QueryCounters(FleetStore.of(past.config), ("ingest", "score"))
     store(past, "ingest", tables.EVENTS, *events("e1"), batch=0)
     store(past, "ingest", tables.EVENTS, *events("e2", "e3"), batch=1)
     store(past, "score", tables.PREDICTIONS, *events("e1"), batch=0)
@@ -111,7 +111,7 @@ def test_a_batch_that_is_under_way_counts_when_it_has_ended(past: Past) -> None:
 
 
 def test_labels_and_rounds_are_added_up(past: Past) -> None:
-    counters = QueryCounters(past.config, QUERY_NAMES)
+    counters = QueryCounters(FleetStore.of(past.config), QUERY_NAMES)
     health = {"shard": 0, "group_key": A, "model_id": "m", "rows": 0, "loss": 1.0}
     store(past, "labels", tables.HEALTH, {**health, "labelled": 3}, {**health, "labelled": 4}, batch=0, part="labels")
     rounds = {"round_id": "r", "kind": "stream", "fitted": 5, "promoted": 2, "unproven": 1, "refused": 2, "failed": 1}
