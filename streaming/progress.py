@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from uuid import UUID
 
 from pyspark.sql import SparkSession
@@ -51,7 +52,8 @@ class ProgressListener(StreamingQueryListener):
     def detach(self) -> None:
         """Stop listening; what was collected stays."""
         while self._sessions:
-            self._sessions.pop().streams.removeListener(self)
+            with suppress(Exception):  # if the JVM has ended, there is nothing to detach from
+                self._sessions.pop().streams.removeListener(self)
 
     def latest(self, query: str) -> StreamingQueryProgress | None:
         """Return the progress of the newest finished batch; None before the first."""
