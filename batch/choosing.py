@@ -32,8 +32,8 @@ from spinney.spark.session import SessionFactory
 from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, delta
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.fleet_clock import fleet_clock
-from spinney.tables.snapshot import Shards, wanted_of
+from spinney.tables.fleet_clock import read_fleet_clock
+from spinney.tables.snapshot import ShardRange, filter_of_groups
 from spinney.tables.table_files import GroupIndex
 
 ALL, STALE, NAMED = "all", "stale", "asked"
@@ -66,8 +66,8 @@ class View:
     def now_of(cls, config: Config) -> View:
         """Raises StoreError for a fleet without events."""
         store = FleetStore.of(config)
-        pins = delta.pins(store, *READ, tables.PROMOTIONS)
-        clock = fleet_clock(store)
+        pins = delta.pin_versions(store, *READ, tables.PROMOTIONS)
+        clock = read_fleet_clock(store)
         if clock is None:
             raise StoreError(
                 f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first"
@@ -120,8 +120,8 @@ def _planned(columns: Mapping[str, Any], view: View, *, stale_since: datetime | 
 
 def _champions(store: FleetStore, view: View, groups: pa.Table) -> pa.Table:
     """Of each of these groups: model_id, epoch, pinned and fit_ms; null where no promotion names it."""
-    wanted = wanted_of(groups.column("group_key").to_pylist(), store.fleet.shards)
-    known = current_champions.current(store, view.pins, wanted)
+    wanted = filter_of_groups(groups.column("group_key").to_pylist(), store.fleet.shards)
+    known = current_champions.read_champions(store, view.pins, wanted)
     place = pc.index_in(groups.column("group_key"), value_set=known.column("group_key").combine_chunks())
     return known.take(place)
 
@@ -135,7 +135,7 @@ def _stale(spark: SparkSession, config: Config, view: View) -> pa.Table:
         shard = hindsight(judge_input.parse_frames([frame]), terms, clock, now)
         return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
 
-    seen = judge_input.union_frame(FleetStore.of(config), partial(delta.frame, spark)).filter(
+    seen = judge_input.union_frame(FleetStore.of(config), partial(delta.spark_frame, spark)).filter(
         F.col("group_key").isNotNull()
     )
     due = (
@@ -163,7 +163,7 @@ _OF_THE_JUDGE = ("shard", "group_key", "policy", "reason", "numbers", "model_id"
 def every_group(config: Config, view: View) -> pa.Table:
     """Every group that has an event, and every parent of theirs: shard, group_key, and EVENTS in the window."""
     source = TrainingTables.of(config, view.pins, view.clock)
-    groups = training_row_reader.events_per_group(source, Shards(0, source.shards - 1))
+    groups = training_row_reader.events_per_group(source, ShardRange(0, source.shards - 1))
     return pa.concat_tables([groups, _of_parents(source, groups)])
 
 

@@ -84,12 +84,12 @@ def estimate(
 ) -> Estimate:
     """What `weekly.retrain` with the same arguments would take. Raises what that raises, but never Busy."""
     spark = apply_required_settings(spark) if spark else session(config)
-    charter.ensure_kept(config)
+    charter.check_unchanged(config)
     began = time.perf_counter()
     view = View.now_of(config)
     scope = Scope.of(groups, stale=stale)
     rows = verdicts(lambda: spark, config, scope, view)
-    changes = recipe_changes(config, signing_key.signer(FleetStore.of(config)), rows, scope, view)
+    changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, scope, view)
     plan, mean_ms = sampling_order(rows)
     planning = time.perf_counter() - began
     if not len(plan):
@@ -153,7 +153,7 @@ class _Sampling:
         view = self.view
         ordered = RoundOrder("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
-        signer = signing_key.signer(FleetStore.of(self.config))
+        signer = signing_key.load_signer(FleetStore.of(self.config))
         fitted = fit_plan(self.spark, plan, fitter_of(self.config, signer, ordered)).toArrow().to_pandas()
         fitted = fitted[fitted["status"] != KEPT]
         models = fitted.assign(shard=0, fitted_at=view.now)

@@ -24,7 +24,7 @@ from spinney.retraining import fit_request_table, training_row_reader
 from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
-from spinney.tables.snapshot import snapshots, wanted_of
+from spinney.tables.snapshot import filter_of_groups, take_snapshots
 
 EVENTS_AT_ONCE = 5_000_000
 """Events whose ids, times and labels are held in memory together."""
@@ -69,7 +69,7 @@ def _why_none(store: FleetStore, signer: Signer, view: View, groups: pa.Table, t
     """Why the models of these groups cannot be asked about today's rows; None if one of them can."""
     requests = groups.rename_columns({"model_id": "champion_id"}).select(["shard", "group_key", "champion_id"])
     wanted = fit_request_table.shards_of(requests, store.fleet.shards)
-    files = [path for table in snapshots(store, tables.MODELS, view.pins) for path in table.files_for(wanted)]
+    files = [path for table in take_snapshots(store, tables.MODELS, view.pins) for path in table.files_for(wanted)]
     why = None
     for ask in requests_of_frame(StoredChampions(files, requests).of(0, requests.num_rows).to_pandas()):
         try:
@@ -90,7 +90,7 @@ def _rows_to_compare(config: Config, view: View, groups: pa.Table) -> Iterator[I
         mine = groups.filter(pa.array((shards >= each.first) & (shards <= each.last)))
         if mine.num_rows:
             keys = mine.column("group_key").combine_chunks()
-            wanted = wanted_of(keys.to_pylist(), config.fleet.shards)
+            wanted = filter_of_groups(keys.to_pylist(), config.fleet.shards)
             yield _counts(training_row_reader.read_group_rows(source, keys, wanted), mine.column("trained_through"))
 
 

@@ -68,11 +68,11 @@ def retrain(
     scope = Scope.of(groups, stale=stale)
     store = FleetStore.of(config)
     with leases.held(store, [NAME]):
-        charter.ensure_fixed(config)
+        charter.ensure_charter(config)
         delta.create_tables(config)
         if scope.which == ALL and largest_round_groups(store, RoundKind.BATCH) > MAX_GROUPS:
             start.start_in_background()  # it takes as long as the plan
-        rounds = Rounds(start, config, signing_key.signer(store), RoundKind.BATCH, NAME)
+        rounds = Rounds(start, config, signing_key.load_signer(store), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
@@ -96,7 +96,7 @@ def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show:
     if is_old or ordered.recipe_id != Recipe.of(config).recipe_id:
         rounds.close(batch_id)
         return None
-    last_configuration.remember(config)
+    last_configuration.write_last_configuration(config)
     return rounds.carry_out(batch_id, pace_of(cores_of(start()), config, None), _shown(ordered.round_id, show))
 
 
@@ -118,7 +118,7 @@ def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _Batch) 
     """Store the plan. Returns how fast it should go by what is known."""
     view = View.now_of(config)
     rows = verdicts(start, config, batch.scope, view)
-    changes = recipe_changes(config, signing_key.signer(FleetStore.of(config)), rows, batch.scope, view)
+    changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, batch.scope, view)
     if batch.show is not None:
         for line in changes.lines:
             batch.show(batch.round_id, line)
@@ -142,7 +142,9 @@ def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _Batch) 
         unproven=batch.unproven,
     )
     rounds.plan(rows, ordered, batch.batch_id)
-    last_configuration.remember(config)  # not before: a refused batch leaves the earlier configuration in effect
+    last_configuration.write_last_configuration(
+        config
+    )  # not before: a refused batch leaves the earlier configuration in effect
     return pace_of(1 if rounds.is_fitted_locally(batch.batch_id) else cores_of(start()), config, mean_ms)
 
 
@@ -152,7 +154,7 @@ def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | Non
 
 def recorded(store: FleetStore, round_id: str) -> dict[str, object] | None:
     """The round's row of `rounds`, its JSON columns as objects."""
-    for row in delta.read(store, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
+    for row in delta.read_table(store, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
         written = ("reasons", "seconds", "pins")
         return {name: json.loads(value) if name in written else value for name, value in row.items()}
     return None

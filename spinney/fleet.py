@@ -27,7 +27,7 @@ from spinney.storage import charter
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup, recipe_names
-from spinney.tables.lookup import OfParents, Shards, Until, Wanted
+from spinney.tables.lookup import InShards, NotAfter, OfParent, RowFilter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ class Fleet:
         name. Times are of the wall clock on which models were promoted, not of events. Raises StoreError, also for a
         moment before the first decision or after now.
         """
-        rows = lookup.dicts(self.table(as_of))
+        rows = lookup.to_dicts(self.table(as_of))
         return [Standing(**{**row, "state": State(row["state"])}) for row in rows]
 
     def table(self, as_of: datetime | str | None = None) -> pa.Table:
@@ -95,10 +95,10 @@ class Fleet:
 
         at = self._moment(as_of)
         decided, judged, fitted = (_until(name, at) for name in ("decided_at", "judged_at", "fitted_at"))
-        seen = lookup.group_keys(self._store, tables.EVENTS, _until("ingested_at", at))
-        of_parents = lookup.every(self._store, tables.PROMOTIONS, fleet_status.PROMOTION, decided, OfParents())
+        seen = lookup.read_group_keys(self._store, tables.EVENTS, _until("ingested_at", at))
+        of_parents = lookup.read_where(self._store, tables.PROMOTIONS, fleet_status.PROMOTION, decided, OfParent())
         answering = fleet_status.answering(of_parents)
-        estimators = recipe_names.estimators(self._store)
+        estimators = recipe_names.read_estimators(self._store)
 
         def has_ancestor(key: str) -> bool:
             return not answering.isdisjoint(self._ancestors(key))
@@ -106,9 +106,9 @@ class Fleet:
         found = [
             fleet_status.standings(
                 pa.array(group_keys, pa.string()),
-                lookup.every(self._store, tables.PROMOTIONS, fleet_status.PROMOTION, decided, shards),
-                lookup.every(self._store, tables.VERDICTS, fleet_status.VERDICT, judged, shards),
-                lookup.every(self._store, tables.MODELS, fleet_status.ATTEMPT, fitted, shards),
+                lookup.read_where(self._store, tables.PROMOTIONS, fleet_status.PROMOTION, decided, shards),
+                lookup.read_where(self._store, tables.VERDICTS, fleet_status.VERDICT, judged, shards),
+                lookup.read_where(self._store, tables.MODELS, fleet_status.ATTEMPT, fitted, shards),
                 has_ancestor,
                 estimators,
             )
@@ -116,13 +116,13 @@ class Fleet:
         ]
         return pa.concat_tables(found).sort_by("group_key")
 
-    def _pieces(self, group_keys: list[str]) -> Iterator[tuple[Shards | None, list[str]]]:
+    def _pieces(self, group_keys: list[str]) -> Iterator[tuple[InShards | None, list[str]]]:
         """The groups by shards, so that a large fleet's history is not in memory at once; in one piece if it is small.
 
         Shards: None for all.
         """
         shards = self.config.fleet.shards
-        pieces = min(shards, 1 + lookup.count(self._store, tables.PROMOTIONS) // ROWS_AT_ONCE)
+        pieces = min(shards, 1 + lookup.count_rows(self._store, tables.PROMOTIONS) // ROWS_AT_ONCE)
         if pieces == 1:
             yield None, group_keys
             return
@@ -131,7 +131,7 @@ class Fleet:
             by_piece[keys.shard_of(key, shards) * pieces // shards].append(key)
         for piece, mine in enumerate(by_piece):
             first, end = (-(-shards * each // pieces) for each in (piece, piece + 1))
-            yield Shards(first, end - 1), mine
+            yield InShards(first, end - 1), mine
 
     def champions(self, as_of: datetime | str | None = None) -> Champions:
         """Who answers in the whole fleet, parents too, or who did then; small models are carried.
@@ -152,7 +152,7 @@ class Fleet:
         found = self._champions(self._moment(as_of), [key])
         if not found.promotions and not keys.is_parent(key):
             self._refuse_unknown(key)
-        return answers.own_model(key, found, self._store, signing_key.signer(self._store))
+        return answers.own_model(key, found, self._store, signing_key.load_signer(self._store))
 
     def predict(self, frame: pd.DataFrame, as_of: datetime | str | None = None) -> pd.DataFrame:
         """What the stream would answer to each row, now or then: in the frame's order, with its index.
@@ -181,8 +181,8 @@ class Fleet:
             frame,
             champions_of,
             self.config,
-            signing_key.signer(self._store),
-            former=charter.former(self._store),
+            signing_key.load_signer(self._store),
+            former=charter.former_columns_of(self._store),
         )
 
     def incumbent(self) -> Comparison:
@@ -193,7 +193,7 @@ class Fleet:
         """
         from spinney.tables import incumbent_answers
 
-        return incumbent_answers.compared(self._store, self.champions())
+        return incumbent_answers.compare_with_incumbent(self._store, self.champions())
 
     def summary(self) -> Summary:
         """How many groups stand where, and the champions beside a constant answer and the incumbent.
@@ -204,8 +204,8 @@ class Fleet:
         from spinney.core.reporting.summary import summary
         from spinney.tables import fit_metrics
 
-        rows = lookup.dicts(self.table())
-        fits = fit_metrics.of_models(self._store, [row["model_id"] for row in rows if row["model_id"]])
+        rows = lookup.to_dicts(self.table())
+        fits = fit_metrics.read_fit_metrics(self._store, [row["model_id"] for row in rows if row["model_id"]])
         fleet = self.config.fleet
         return summary(fleet.name, str(fleet.loss), rows, fits, self.incumbent())
 
@@ -222,7 +222,7 @@ class Fleet:
 
         self._require_known_format()
         watched = pc.match_substring(ds.field("metrics"), '"shadow"')
-        return pairs(delta.read(self._store, tables.MODELS, _WATCHED, watched).to_pylist())
+        return pairs(delta.read_table(self._store, tables.MODELS, _WATCHED, watched).to_pylist())
 
     def why(self, key: str) -> Story:
         """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""
@@ -231,7 +231,7 @@ class Fleet:
         verdicts, attempts = (self._of_groups(base, _light(base), key) for base in (tables.VERDICTS, tables.MODELS))
         decided = self._of_groups(tables.PROMOTIONS, _light(tables.PROMOTIONS), key, *ancestors)
         mine = [row for row in decided if row["group_key"] == key]
-        estimators = recipe_names.estimators(self._store)
+        estimators = recipe_names.read_estimators(self._store)
         happened = explanation.told(verdicts, attempts, mine, estimators)
         if not happened:
             self._refuse_unknown(key)
@@ -244,27 +244,27 @@ class Fleet:
         self._require_known_format()
         if as_of is None:
             return None
-        from spinney.tables.as_of import moment_of
+        from spinney.tables.as_of import resolve_as_of
 
-        return moment_of(self._store, as_of)
+        return resolve_as_of(self._store, as_of)
 
     def _require_known_format(self) -> None:
         """The charter's version stands for the tables. Raises UnknownFormat."""
-        charter.standing(self._store)
+        charter.load_charter(self._store)
 
     def _champions(self, at: datetime | None, of: list[str] | None = None) -> Champions:
         """of: the groups and parents that are wanted; None: all."""
         until = _until("decided_at", at)
         if of is None:
-            rows = lookup.every(self._store, tables.PROMOTIONS, _PROMOTION, until)
+            rows = lookup.read_where(self._store, tables.PROMOTIONS, _PROMOTION, until)
         else:
-            rows = lookup.rows(self._store, tables.PROMOTIONS, _PROMOTION, Wanted.of_groups(of, until))
-        return Champions.from_rows(lookup.dicts(rows))
+            rows = lookup.read_rows(self._store, tables.PROMOTIONS, _PROMOTION, RowFilter.of_groups(of, until))
+        return Champions.from_rows(lookup.to_dicts(rows))
 
     def _refuse_unknown(self, key: str) -> None:
         """Raises StoreError, naming the nearest, for a group that has no event."""
         if not self._of_groups(tables.EVENTS, ["group_key"], key):
-            known = lookup.group_keys(self._store, tables.EVENTS)
+            known = lookup.read_group_keys(self._store, tables.EVENTS)
             raise StoreError(keys.unknown(key, known, "nothing was ever stored of it"))
 
     def _ancestors(self, key: str) -> tuple[str, ...]:
@@ -273,7 +273,7 @@ class Fleet:
         return () if keys.is_parent(key) else keys.ancestors(fleet.group, fleet.parents, key)
 
     def _of_groups(self, base: Contract, columns: Iterable[str], *group_keys: str) -> list[dict[str, Any]]:
-        return lookup.dicts(lookup.rows(self._store, base, [*columns], Wanted.of_groups(group_keys)))
+        return lookup.to_dicts(lookup.read_rows(self._store, base, [*columns], RowFilter.of_groups(group_keys)))
 
 
 _PROMOTION = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)
@@ -285,5 +285,5 @@ def _light(base: Contract) -> list[str]:
     return [name for name in base.names if name not in PAYLOAD_COLUMNS[1:]]
 
 
-def _until(column: str, at: datetime | None) -> Until | None:
-    return None if at is None else Until(column, at)
+def _until(column: str, at: datetime | None) -> NotAfter | None:
+    return None if at is None else NotAfter(column, at)

@@ -9,7 +9,7 @@ from schemas import tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
-from spinney.tables.delta import Writer
+from spinney.tables.delta import DirectoryWriter
 from streaming.delta_source import read_appended
 from streaming.health import deltas
 from streaming.query import Query
@@ -67,7 +67,7 @@ class LabelsBatchWriter:
 
     def __init__(self, config: Config, checkpoint: str) -> None:
         self._config = config
-        self._writer = Writer(FleetStore.of(config).directory(tables.HEALTH, "labels"), NAME, checkpoint)
+        self._writer = DirectoryWriter(FleetStore.of(config).directory(tables.HEALTH, "labels"), NAME, checkpoint)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write a batch, except what an earlier attempt at it has stored."""

@@ -87,7 +87,7 @@ class Batches:
             now=moment(now),
             budget_seconds=budget.seconds,
             predicted_seconds=cost.predicted([each.predicted_ms for each in plan.chosen]),
-            pins=delta.pins(self._store, *READ),
+            pins=delta.pin_versions(self._store, *READ),
         )
         self._rounds.plan(plan.verdicts, ordered, batch_id)
         return len(plan.chosen)

@@ -106,7 +106,7 @@ def load(
     # The directories are ingest's: it must not run meanwhile.
     store = FleetStore.of(config)
     with leases.held(store, [QueryName.INGEST]):
-        charter.ensure_fixed(config)
+        charter.ensure_charter(config)
         delta.create_tables(config)
         with _scratch(store) as scratch:
             this = _Load(config, found, scratch, Rejections(options.most_rejected), show or _no_progress)

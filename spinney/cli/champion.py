@@ -21,7 +21,6 @@ from spinney.cli.options import (
     table,
     write_json,
 )
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.operations.interventions import Ask, Proposed
@@ -89,7 +88,8 @@ def rollback(
     KEY as for `spinney why`. What is left behind is withdrawn: machines do not bring it back from the same rows.
     """
     from spinney.operations.interventions import Ask, Verb
-    from spinney.tables.as_of import moment_of, shown
+    from spinney.storage.layout import FleetStore
+    from spinney.tables.as_of import format_as_of, resolve_as_of
 
     if bool(key) + bool(groups) + everything != 1:
         raise click.UsageError("expected one of: KEY, at least one --group KEY, --all")
@@ -97,9 +97,9 @@ def rollback(
         raise click.UsageError("expected --as-of with several groups: a time, or a round")
     named = (key_of(key),) if key else tuple(dict.fromkeys(key_of((group,)) for group in groups))
     config = load_config(deciding["config_path"])
-    at = None if as_of is None else moment_of(FleetStore.of(config), as_of)
+    at = None if as_of is None else resolve_as_of(FleetStore.of(config), as_of)
     if at is not None:
-        click.echo(f"back to {shown(at)}", err=True)
+        click.echo(f"back to {format_as_of(at)}", err=True)
     _decide(Ask(Verb.ROLLBACK, None if everything else named, at=at), _Deciding(**deciding))
 
 
@@ -133,19 +133,20 @@ def unpin(key: tuple[str, ...], **deciding: Any) -> None:
 def _decide(ask: Ask, deciding: _Deciding) -> None:
     """Show what would change, ask, write, and say what was done."""
     from spinney.operations import interventions
-    from spinney.storage.signing_key import signer
+    from spinney.storage.layout import FleetStore
+    from spinney.storage.signing_key import load_signer
 
     said = interventions.Said(person_of(deciding.by), reason_of(deciding.reason))
     sure = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
     store = FleetStore.of(config)
-    proposed = interventions.propose(store, signer(store), ask)
+    proposed = interventions.propose(store, load_signer(store), ask)
     if not deciding.as_json:
         _show(proposed)
     if proposed.steps and not deciding.dry_run:
         if not sure:
             click.confirm(f"{_count(proposed)} change, by {said.by}. Write it?", abort=True, err=True)
-        proposed = interventions.carry_out(config, signer(store), ask, said, None if sure else proposed)
+        proposed = interventions.carry_out(config, load_signer(store), ask, said, None if sure else proposed)
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
     if deciding.as_json:
         written = bool(proposed.steps) and not deciding.dry_run

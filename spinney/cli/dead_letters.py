@@ -11,7 +11,6 @@ import click
 
 from schemas.vocabulary import DeadLetterReason
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.operations.dead_letters.letters import Choice
@@ -49,9 +48,11 @@ def list_(config_path: str, as_json: bool, **choosing: Any) -> None:
     """How many there are of each source, reason and field; when they came; one of them in words. Reads only."""
     from spinney.operations.dead_letters import ledger
     from spinney.operations.dead_letters.letters import Letters, kinds
+    from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
-    found = kinds(Letters.opened(FleetStore.of(config), _choice(**choosing)), ledger.replayed(FleetStore.of(config)))
+    store = FleetStore.of(config)
+    found = kinds(Letters.opened(store, _choice(**choosing)), ledger.replayed(store))
     if as_json:
         write_json(found)
     elif found:
@@ -69,6 +70,7 @@ def show(config_path: str, as_json: bool, limit: int, **choosing: Any) -> None:
     Key and value are text where they are UTF-8, else base64.
     """
     from spinney.operations.dead_letters.letters import Letters, newest
+    from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
     found = [_record(row) for row in newest(Letters.opened(FleetStore.of(config), _choice(**choosing)), limit)]
@@ -92,6 +94,7 @@ def replay(config_path: str, as_json: bool, yes: bool, **choosing: Any) -> None:
     """
     from spinney.operations.dead_letters.letters import Letters
     from spinney.operations.dead_letters.replay import carry_out, plan
+    from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
     letters = Letters.opened(FleetStore.of(config), _choice(**choosing))
@@ -116,16 +119,13 @@ def purge(config_path: str, as_json: bool, older_than: str | None, yes: bool, **
     """Forget dead letters for good: those chosen, at least by one option. A running stream does it itself."""
     from spinney.operations.dead_letters import purge as purging
     from spinney.operations.dead_letters.letters import Letters
+    from spinney.storage.layout import FleetStore
 
     choice = _choice(**choosing, older_than=older_than)
     if not (choice.reasons or choice.fields or choice.since or choice.before):
         raise click.UsageError("expected at least one of: --older-than, --reason, --field, --since")
-    config = load_config(config_path)
-    count = (
-        purging.purge(FleetStore.of(config), choice)
-        if yes
-        else purging.count(Letters.opened(FleetStore.of(config), choice))
-    )
+    store = FleetStore.of(load_config(config_path))
+    count = purging.purge(store, choice) if yes else purging.count(Letters.opened(store, choice))
     if as_json:
         write_json({"forgotten": count if yes else 0, "would_be_forgotten": 0 if yes else count})
     else:

@@ -8,7 +8,6 @@ import click
 
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, plain, table, write_json
 from spinney.core.reporting.status import State
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -45,7 +44,7 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
             _summarized(config_path, as_json=as_json, limit=limit)
         return
     from spinney.fleet import Fleet
-    from spinney.tables.lookup import dicts
+    from spinney.tables.lookup import to_dicts
 
     config = load_config(config_path)
     rows = Fleet(config).table(_moment(config, as_of))
@@ -53,21 +52,23 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
         rows = rows.filter([each == state for each in rows.column("state").to_pylist()])
     shown = rows if as_json or not limit else rows.slice(0, limit)
     if as_json:
-        write_json(dicts(shown))
+        write_json(to_dicts(shown))
         return
-    table("fleet", dicts(shown))
+    table("fleet", to_dicts(shown))
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown)} more; --limit 0 shows all", err=True)
 
 
 def _moment(config: Config, as_of: str | None) -> datetime | None:
     """The moment that is meant; it is told, with its clock."""
+    from spinney.storage.layout import FleetStore
+
     if as_of is None:
         return None
-    from spinney.tables.as_of import moment_of, shown
+    from spinney.tables.as_of import format_as_of, resolve_as_of
 
-    at = moment_of(FleetStore.of(config), as_of)
-    click.echo(f"as of {shown(at)}", err=True)
+    at = resolve_as_of(FleetStore.of(config), as_of)
+    click.echo(f"as of {format_as_of(at)}", err=True)
     return at
 
 

@@ -17,7 +17,6 @@ from spinney.cli.options import (
     write_json,
 )
 from spinney.cli.reading import format_options, options_of, say_notes
-from spinney.storage.layout import FleetStore
 
 
 @click.command(epilog=example("spinney check --config fleet.toml --show"))
@@ -77,6 +76,8 @@ def init(
 
     With --from: propose a configuration for data that you have, and make nothing.
     """
+    from spinney.storage.layout import FleetStore
+
     if data is not None:
         proposal = _proposed(data, said)
         write_json({"fleet_toml": proposal}) if as_json else click.echo(proposal, nl=False)
@@ -86,12 +87,12 @@ def init(
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
     from spinney.kafka.client import ensure_topics
-    from spinney.storage.charter import ensure_fixed
+    from spinney.storage.charter import ensure_charter
     from spinney.storage.signing_key import ensure_key
     from spinney.tables.delta import create_tables
 
     made: dict[str, Any] = {"root": config.storage.root}
-    ensure_fixed(config)
+    ensure_charter(config)
     made["tables"] = create_tables(config)
     click.echo(f"tables below {config.storage.root}: {len(made['tables'])} made, the others were there", err=True)
     made["signing_key"] = ensure_key(FleetStore.of(config))

@@ -15,7 +15,6 @@ import click
 
 from schemas.vocabulary import MACHINES
 from spinney.core.number_format import figure
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -101,9 +100,10 @@ def load_config(path: str) -> Config:
 
 def say_where_a_fleet_begins(config: Config) -> None:
     """Say on standard error that this command is the first of its fleet, and where; nothing where there is one."""
-    from spinney.storage.charter import beginning
+    from spinney.storage.charter import describe_new_fleet
+    from spinney.storage.layout import FleetStore
 
-    if (sentence := beginning(FleetStore.of(config))) is not None:
+    if (sentence := describe_new_fleet(FleetStore.of(config))) is not None:
         click.echo(sentence, err=True)
 
 

@@ -7,7 +7,6 @@ import sys
 import click
 
 from spinney.cli.options import config_option, example, json_option, load_config, write_json
-from spinney.storage.layout import FleetStore
 
 
 @click.command(epilog=example("spinney register --alias champion"))
@@ -25,11 +24,12 @@ def register(config_path: str, as_json: bool, as_of: str | None, alias: str, tak
     from datetime import UTC, datetime
 
     from spinney.fleet import Fleet
-    from spinney.tables.as_of import moment_of
+    from spinney.storage.layout import FleetStore
+    from spinney.tables.as_of import resolve_as_of
     from spinney.tracking import registry
 
     config = load_config(config_path)
-    at = moment_of(FleetStore.of(config), as_of) if as_of else datetime.now(UTC)
+    at = resolve_as_of(FleetStore.of(config), as_of) if as_of else datetime.now(UTC)
     champions = Fleet(config).champions(at)
     done = registry.register(config, champions, at, alias, dry_run=dry_run, take_over=take_over)
     if as_json:

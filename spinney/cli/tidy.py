@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from spinney.cli.options import config_option, confirmed, example, json_option, load_config, table, write_json
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -36,6 +35,7 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
     from datetime import UTC, datetime
 
     from spinney.operations.maintenance import survey
+    from spinney.storage.layout import FleetStore
 
     sure = confirmed(yes or dry_run, as_json=as_json)
     config = load_config(config_path)
@@ -56,6 +56,7 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
 def _carried_out(config: Config, seconds: float) -> tuple[list[Survey], dict[str, str]]:
     """What was done, and by lease what was not."""
     from spinney.operations import maintenance
+    from spinney.storage.layout import FleetStore
 
     store = FleetStore.of(config)
     request = maintenance.ask(store)

@@ -88,7 +88,7 @@ def accept(config: Config, name: str) -> Acceptance:
         first = extent(config.kafka, topic).first
         for query in READERS:
             checkpoints.rewind(store.checkpoint(query), name, first)
-        charter.begin_topic(store, name)
+        charter.restart_topic(store, name)
         _remember(store, {name: topic})  # last: until then a start is refused
     return Acceptance.REWOUND
 
@@ -103,7 +103,7 @@ def explained(config: Config, topic: Topic) -> str:
     """What happened to a topic that was made again, and what to do."""
     name, now = topic.name, extent(config.kafka, topic)
     store = FleetStore.of(config)
-    read = {query: checkpoints.kafka_offsets(store.checkpoint(query), name) for query in READERS}
+    read = {query: checkpoints.kafka_end_offsets(store.checkpoint(query), name) for query in READERS}
     until = "; ".join(f"{query} up to {_said(offsets)}" for query, offsets in read.items() if offsets is not None)
     return (
         f"topic {name} on {config.kafka.bootstrap_servers}: expected the one that was read before (id "
@@ -124,14 +124,14 @@ def _differs(before: Mapping[str, str], topic: Topic) -> bool:
 
 def _was_read(store: FleetStore, topic: Topic) -> bool:
     locations = [store.checkpoint(query) for query in READERS]
-    return any(checkpoints.kafka_offsets(location, topic.name) is not None for location in locations)
+    return any(checkpoints.kafka_end_offsets(location, topic.name) is not None for location in locations)
 
 
 def _remember(store: FleetStore, topics: Mapping[str, Topic]) -> None:
     before = known(store)
     now = before | {name: topic.id for name, topic in topics.items() if topic.id is not None}
     if now != before:
-        atomic_files.replace(_file(store), json.dumps({KEY: TOPICS.version, "topics": now}, indent=1).encode())
+        atomic_files.replace_file(_file(store), json.dumps({KEY: TOPICS.version, "topics": now}, indent=1).encode())
 
 
 def _file(store: FleetStore) -> Path:

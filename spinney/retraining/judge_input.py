@@ -19,7 +19,7 @@ from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import readers
+from spinney.storage.stream_sources import reading_queries
 
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
 DECIDED, UNFITTED = "decided", "unfitted"
@@ -47,7 +47,7 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
     """
 
     def rows(base: Contract) -> DataFrame:
-        wanted = [each for each in store.directories(base) if QueryName.RETRAIN in readers(each)]
+        wanted = [each for each in store.directories(base) if QueryName.RETRAIN in reading_queries(each)]
         return reduce(DataFrame.unionByName, map(read, wanted))
 
     health = rows(tables.HEALTH).select(

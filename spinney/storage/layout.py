@@ -52,7 +52,7 @@ class FleetStore:
     @property
     def folder(self) -> Path:
         """The root as an absolute path. Raises StoreError when it is not on a file system of this machine."""
-        return atomic_files.folder(self.root)
+        return atomic_files.local_folder(self.root)
 
     @property
     def answer_type(self) -> str:

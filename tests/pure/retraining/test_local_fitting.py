@@ -41,7 +41,7 @@ def planned(config: Config, start: Callable[[], Any], predicted_seconds: float =
     view = View.now_of(config)
     plan = verdicts(no_spark, config, Scope(), view)
     assert plan.num_rows >= GROUPS
-    rounds = Rounds(start, config, signing_key.signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
+    rounds = Rounds(start, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
     ordered = RoundOrder("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)
     rounds.plan(plan, ordered, 0)
     return rounds
