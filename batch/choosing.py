@@ -19,10 +19,10 @@ from schemas.vocabulary import Staleness
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.planning.chunks import Pace
-from spinney.core.staleness.initial_state import hindsight
-from spinney.core.staleness.judge import UNKNOWN_COST_MS, Terms, judge
-from spinney.core.staleness.policies import NewGroup, configured
+from spinney.core.planning.parts import PartPacing
+from spinney.core.staleness.initial_state import reconstruct_state
+from spinney.core.staleness.judge import UNKNOWN_COST_MS, JudgeSettings, judge
+from spinney.core.staleness.policies import NewGroup, configured_policies
 from spinney.core.timestamps import microseconds
 from spinney.retraining import judge_input, training_row_reader
 from spinney.retraining.event_counting import EVENTS
@@ -128,11 +128,11 @@ def _champions(store: FleetStore, view: View, groups: pa.Table) -> pa.Table:
 
 def _stale(spark: SparkSession, config: Config, view: View) -> pa.Table:
     """Whom the judge finds due, by all that is stored; and groups that nobody has ever tried to fit."""
-    terms = Terms.of(config, configured(config))
+    terms = JudgeSettings.from_config(config, configured_policies(config))
     clock, now = microseconds(view.clock), microseconds(view.now)
 
     def judged(frame: pd.DataFrame) -> pd.DataFrame:
-        shard = hindsight(judge_input.parse_frames([frame]), terms, clock, now)
+        shard = reconstruct_state(judge_input.parse_frames([frame]), terms, clock, now)
         return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
 
     seen = judge_input.union_frame(FleetStore.of(config), partial(delta.spark_frame, spark)).filter(
@@ -190,7 +190,7 @@ def _named(config: Config, view: View, groups: Sequence[str]) -> pa.Table:
     return found.take(place)
 
 
-def pace_of(cores: int, config: Config, mean_ms: float | None) -> Pace:
+def pace_of(cores: int, config: Config, mean_ms: float | None) -> PartPacing:
     """How fast a batch should go. mean_ms: of a group's last fit; None when none was ever fitted."""
     cost = UNKNOWN_COST_MS if mean_ms is None else mean_ms
-    return Pace(config.budget.part_seconds, cost / 1000 / cores, known=mean_ms is not None)
+    return PartPacing(config.budget.part_seconds, cost / 1000 / cores, is_measured=mean_ms is not None)

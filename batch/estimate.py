@@ -27,7 +27,7 @@ from schemas.vocabulary import ModelStatus
 from spinney.core.config import Config
 from spinney.core.durations import in_words
 from spinney.core.keys import is_parent
-from spinney.core.planning.chunks import Pace, next_part
+from spinney.core.planning.parts import PartPacing, next_part
 from spinney.retraining import round_gate
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
@@ -232,7 +232,7 @@ def _along(lines: Sequence[_Line], parts: int, what: str) -> float:
     return of_parts + sum(line.each(what) * line.groups for line in lines)
 
 
-def _parts(total: int, parents: int, groups: _Line, pace: Pace) -> int:
+def _parts(total: int, parents: int, groups: _Line, pace: PartPacing) -> int:
     """How many parts a batch will have that begins at this pace and learns as it goes."""
     part, count = None, 0
     while part := next_part(part, total, parents, pace):

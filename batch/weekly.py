@@ -25,7 +25,7 @@ from schemas.vocabulary import QueryName, RoundKind
 from spinney import tracking
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError, exit_code
-from spinney.core.planning.chunks import Pace, Progress
+from spinney.core.planning.parts import PartPacing, Progress
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.staleness.judge import UNKNOWN_COST_MS
 from spinney.retraining.local_fitting import MAX_GROUPS
@@ -114,7 +114,7 @@ class _Batch:
         return f"batch-{self.batch_id}"
 
 
-def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _Batch) -> Pace:
+def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _Batch) -> PartPacing:
     """Store the plan. Returns how fast it should go by what is known."""
     view = View.now_of(config)
     rows = verdicts(start, config, batch.scope, view)

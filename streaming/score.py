@@ -23,7 +23,7 @@ from spinney.tables import delta
 from spinney.tables.delta import DirectoryWriter
 from streaming import kafka_source
 from streaming.delta_source import read_appended_union
-from streaming.health import ANSWER_COLUMNS, of_answers
+from streaming.health import ANSWER_COLUMNS, sum_answers
 from streaming.query import Query
 from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, STATE, Scorer
 from streaming.validated_records import AS_MESSAGE, REASON, Editions
@@ -161,7 +161,7 @@ class ScoreBatchWriter:
             self._answer(answers, batch_id)
         if not answers.num_rows:
             return
-        self._health.append(of_answers(answers, self._config, batch_id), step="health", batch_id=batch_id)
+        self._health.append(sum_answers(answers, self._config, batch_id), step="health", batch_id=batch_id)
 
     def _answer(self, answers: pa.Table, batch_id: int) -> None:
         if self._publisher is not None:

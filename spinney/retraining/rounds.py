@@ -36,7 +36,7 @@ from spinney.core.champions.gate import UncomparedPolicy
 from spinney.core.config import Config
 from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
-from spinney.core.planning.chunks import Pace, Part, Progress, next_part
+from spinney.core.planning.parts import Part, PartPacing, Progress, next_part
 from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import gate_input, group_fitting, local_fitting, round_gate
 from spinney.retraining.event_counting import EVENTS, EventCounter
@@ -117,7 +117,7 @@ class Rounds:
             self._writers[PLAN].append(_with_constants(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
     def carry_out(
-        self, batch_id: int, pace: Pace | None = None, show: Callable[[Progress], None] | None = None
+        self, batch_id: int, pace: PartPacing | None = None, show: Callable[[Progress], None] | None = None
     ) -> RoundOrder | None:
         """Fit, gate and record the planned round. Returns its order; None if nothing was planned for this batch.
 
@@ -153,7 +153,7 @@ class Rounds:
         return local_fitting.is_faster_than_spark(plan["group_key"].tolist(), events, order.predicted_seconds)
 
     def _fit_and_gate(
-        self, order: RoundOrder, batch_id: int, pace: Pace | None, show: Callable[[Progress], None]
+        self, order: RoundOrder, batch_id: int, pace: PartPacing | None, show: Callable[[Progress], None]
     ) -> None:
         plan = self._planned_groups(batch_id)
         self._fits_locally = self._is_small(order, plan)

@@ -16,12 +16,12 @@ from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.recipes.recipe import Feature
 from spinney.core.reporting.incumbent_comparison import (
-    Comparison,
-    HeldOut,
-    by_answers,
-    by_held_out,
-    comparison,
-    measure_of,
+    HeldOutFit,
+    IncumbentComparison,
+    compare_answers,
+    compare_held_out,
+    measure_for,
+    summarize,
 )
 from spinney.core.training.training_set import label_text
 from spinney.storage.layout import FleetStore
@@ -30,23 +30,23 @@ from spinney.tables import delta
 _IDENTITY = ["group_key", "event_id"]
 
 
-def compare_with_incumbent(store: FleetStore, champions: Champions) -> Comparison:
+def compare_with_incumbent(store: FleetStore, champions: Champions) -> IncumbentComparison:
     """Compare the incumbent and the fleet on the same rows. champions: the current ones."""
-    measure, per_row = measure_of(str(store.fleet.task), str(store.fleet.loss))
+    measure, per_row = measure_for(str(store.fleet.task), str(store.fleet.loss))
     said = delta.read_table(store, tables.INCUMBENT, [*_IDENTITY, "prediction"]).to_pandas()
     said = said.rename(columns={"prediction": "incumbent"})
     if said.empty:
-        return comparison(measure, [])
+        return summarize(measure, [])
     labels = _read_labels(store, said)
-    found = by_answers(_answered_by_both(store, said, labels), per_row)
+    found = compare_answers(_answered_by_both(store, said, labels), per_row)
     if store.fleet.task == "regression":
         fits = _held_out_fits(store, champions)
         mine = labels[labels["group_key"].isin(list(fits))].merge(said, on=_IDENTITY, how="left")
         for key, rows in mine.groupby("group_key"):
             fit, row = fits[str(key)]
-            one = by_held_out(_rows_seen_by_fit(rows, row), fit, per_row)
+            one = compare_held_out(_rows_seen_by_fit(rows, row), fit, per_row)
             found += [] if one is None else [one]
-    return comparison(measure, found)
+    return summarize(measure, found)
 
 
 def _read_labels(store: FleetStore, said: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def _as_answers(store: FleetStore, labels: pd.Series[Any]) -> pd.Series[Any]:
 
 
 def _answered_by_both(store: FleetStore, said: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """Return the mature rows that both answered, as `by_answers` takes them."""
+    """Return the mature rows that both answered, as `compare_answers` takes them."""
     mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
     answered = delta.read_table(
         store, tables.PREDICTIONS, [*_IDENTITY, "event_time", "prediction", "model_id"], mine
@@ -100,7 +100,7 @@ def _answered_by_both(store: FleetStore, said: pd.DataFrame, labels: pd.DataFram
 _FIT_COLUMNS = ["group_key", "model_id", "rows", "trained_from", "trained_through", "fitted_at", "clock", "metrics"]
 
 
-def _held_out_fits(store: FleetStore, champions: Champions) -> dict[str, tuple[HeldOut, Mapping[str, Any]]]:
+def _held_out_fits(store: FleetStore, champions: Champions) -> dict[str, tuple[HeldOutFit, Mapping[str, Any]]]:
     """Return group -> its champion's fit, for champions that were not selected by their held-out rows."""
     current = {key: row.model_id for key, history in champions.promotions.items() if (row := select_champion(history))}
     stored = delta.read_table(store, tables.MODELS, _FIT_COLUMNS, ds.field("model_id").is_valid()).to_pylist()
@@ -111,13 +111,15 @@ def _held_out_fits(store: FleetStore, champions: Champions) -> dict[str, tuple[H
     }
 
 
-def _held_out(row: Mapping[str, Any]) -> HeldOut | None:
+def _held_out(row: Mapping[str, Any]) -> HeldOutFit | None:
     metrics = json.loads(row["metrics"] or "{}")
     if metrics.get("champion_id") or not metrics.get("heldout_rows") or row["rows"] is None:
         return None
     if metrics.get("challenger_loss") is None:
         return None
-    return HeldOut(row["group_key"], int(row["rows"]), int(metrics["heldout_rows"]), float(metrics["challenger_loss"]))
+    return HeldOutFit(
+        row["group_key"], int(row["rows"]), int(metrics["heldout_rows"]), float(metrics["challenger_loss"])
+    )
 
 
 def _rows_seen_by_fit(rows: pd.DataFrame, fit: Mapping[str, Any]) -> pd.DataFrame:

@@ -29,9 +29,9 @@ from spinney.core.errors import Corrupt, UnknownFormat
 from spinney.core.models import codec
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.staleness import champion_histories, judge
-from spinney.core.staleness.champion_histories import Histories
-from spinney.core.staleness.judge import Shard
+from spinney.core.staleness import encoded_champions, judge
+from spinney.core.staleness.encoded_champions import EncodedChampions
+from spinney.core.staleness.judge import ShardState
 from spinney.core.state_codec import Body, StateCodec
 from spinney.core.stored_formats import ALL, METADATA_KEY, StoredFormat
 from spinney.kafka import topic_ids
@@ -148,8 +148,8 @@ def of_commits(root: Root) -> list[Reader]:
 
 
 def of_the_judges_state(root: Root) -> list[Reader]:
-    blob = bytes([FUTURE]) + Shard.empty().to_bytes()[1:]
-    return [partial(Shard.from_bytes, blob), partial(Shard.clock_of, blob)]
+    blob = bytes([FUTURE]) + ShardState.empty().to_bytes()[1:]
+    return [partial(ShardState.from_bytes, blob), partial(ShardState.clock_of, blob)]
 
 
 def of_the_champions_state(root: Root) -> list[Reader]:
@@ -311,17 +311,17 @@ def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     champions = Champions.empty().with_promotions([("a", Promotion(0, "m", "promoted", 1, 2))])
-    judged = replace(Shard.empty(), clock=5_000_000, histories=Histories.of(champions)).to_bytes()
+    judged = replace(ShardState.empty(), clock=5_000_000, encoded_champions=EncodedChampions.of(champions)).to_bytes()
     scored = champions.to_bytes()
     assert (judged[0], scored[0]) == (1, 1)
     monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 2), {1: clock_in_seconds}))
-    for module in (shard_champions, champion_histories):
+    for module in (shard_champions, encoded_champions):
         monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 2), {1: without_null_codecs}))
 
     changed = {"a": (Promotion(0, "m", "promoted", 1, 2, codec="stored"),)}
-    shard = Shard.from_bytes(judged)
-    assert (shard.clock, Shard.clock_of(judged), shard.champions.promotions) == (5, 5, changed)
-    assert shard.histories.some(["a"]).promotions == Champions.from_bytes(scored).promotions == changed
-    again = Shard.from_bytes(shard.to_bytes())
+    shard = ShardState.from_bytes(judged)
+    assert (shard.clock, ShardState.clock_of(judged), shard.champions.promotions) == (5, 5, changed)
+    assert shard.encoded_champions.select(["a"]).promotions == Champions.from_bytes(scored).promotions == changed
+    again = ShardState.from_bytes(shard.to_bytes())
     assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (2, 5, changed)
     assert Champions.from_bytes(scored).to_bytes()[0] == 2

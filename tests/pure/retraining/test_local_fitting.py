@@ -13,7 +13,7 @@ from edited_fleet import editor, sell
 from batch.choosing import Scope, View, verdicts
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
-from spinney.core.planning.chunks import Pace
+from spinney.core.planning.parts import PartPacing
 from spinney.retraining import local_fitting
 from spinney.retraining.round_order import RoundOrder
 from spinney.retraining.rounds import Rounds
@@ -22,7 +22,7 @@ from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 
 GROUPS = 3
-ONE_BY_ONE = Pace(seconds=0.001, each=1.0, known=True)
+ONE_BY_ONE = PartPacing(target_s=0.001, seconds_per_group=1.0, is_measured=True)
 
 
 def no_spark() -> Any:
