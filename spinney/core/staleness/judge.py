@@ -310,7 +310,7 @@ def _select_forward(groups: GroupStates, stale: StalenessResult, due: np.ndarray
     places = np.flatnonzero(due)
     if len(places) <= limits.by_rank:
         return due
-    ranks = np.array([POLICY_RANKS[each] for each in stale.policy[places]])
+    ranks = np.array([POLICY_RANKS[policy] for policy in stale.policy[places]])
     keys = [groups.keys[i] for i in places]
     queues = (
         (limits.by_rank, [ranks, -stale.urgency[places]]),

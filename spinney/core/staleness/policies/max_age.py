@@ -41,7 +41,7 @@ class MaxAge:
 
     def describe(self, value: float, limit: float) -> str:
         """As `Policy.describe`."""
-        age, deadline, latest = (as_words(timedelta(microseconds=each)) for each in (value, limit, self.limit))
+        age, deadline, latest = (as_words(timedelta(microseconds=duration)) for duration in (value, limit, self.limit))
         if not self.spread:
             return f"{age} since the last attempt (limit {latest})"
         return f"{age} since the last attempt (its deadline is {deadline}, at most {latest})"
