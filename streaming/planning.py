@@ -55,7 +55,7 @@ class DueSummary:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """The groups that a round takes, and all its verdicts: columns of `verdicts` but OF_THE_ROUND."""
+    """The groups that a round takes, and all its verdicts: columns of `verdicts` except ROUND_COLUMNS."""
 
     chosen: Sequence[Candidate]
     verdicts: DataFrame | pa.Table
