@@ -12,15 +12,17 @@ Every caller that asks whether a model is withdrawn uses a function of this modu
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.promotion import Promotion
 
-_Ints = npt.NDArray[np.int64]
-_Bools = npt.NDArray[np.bool_]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    _Ints = npt.NDArray[np.int64]
+    _Bools = npt.NDArray[np.bool_]
 
 
 def without_withdrawn(promotions: Iterable[Promotion], withdrawals: Iterable[Promotion]) -> list[Promotion]:
@@ -46,6 +48,8 @@ def mark_withdrawn(model: _Ints, is_withdrawal: _Bools, is_current: _Bools, is_b
     model: a number for the row's group and model_id. is_withdrawal: whether its decision is `withdrawn`. is_current:
     whether it is of its group's greatest revision. All have shape (n_rows,).
     """
+    import numpy as np  # `spinney --help` imports this module and must not load NumPy
+
     same_revision = np.isin(model, model[is_withdrawal & is_current])
     any_revision = np.isin(model, model[is_withdrawal])
     return np.where(is_by_person, same_revision, any_revision)
