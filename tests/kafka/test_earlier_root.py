@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 from earlier_root import EarlierRoot
 
 from schemas import tables
@@ -41,6 +43,7 @@ class GoneOn:
     def fill_topics(self) -> None:
         """The topics as they were. Kafka gave them other ids, so topics.json gets those, as it was written then."""
         config = self.root.config
+        delete_topics(config.kafka.bootstrap_servers)
         ensure_topics(config.kafka, partitions=1)
         for record in self.root.records:
             self.send(**record)
@@ -75,6 +78,18 @@ class GoneOn:
         assert after.is_unique
         assert set(before) <= set(after)
         return set(after) - set(before)
+
+
+def delete_topics(servers: str) -> None:
+    """Delete what a run before this one has left on a broker that outlives it."""
+    admin = AdminClient({"bootstrap.servers": servers})
+    there = [name for name in admin.list_topics(timeout=30).topics if name.startswith("earlier.")]
+    for deleted in admin.delete_topics(there).values() if there else ():
+        deleted.result()
+    until = time.monotonic() + 30
+    while any(name in admin.list_topics(timeout=30).topics for name in there):
+        assert time.monotonic() < until, "topics of an earlier run are still there"
+        time.sleep(0.2)
 
 
 def sale(event_id: str, region: str, shop: int, x: float, minutes: float) -> dict[str, Any]:
