@@ -15,7 +15,7 @@ from spinney.tables.delta import Writer
 from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
 from streaming import source
 from streaming.query import Query
-from streaming.validated_records import DEAD_LETTER, KEY, UNKNOWN_FIELDS, VALUE, Editions
+from streaming.validated_records import DEAD_LETTER_COLUMNS, KEY, UNKNOWN_FIELDS, VALUE, Editions
 
 NAME = QueryName.INGEST.value
 TRIGGER = "5 seconds"
@@ -47,7 +47,7 @@ class Batches:
     def __init__(self, config: Config, checkpoint: str) -> None:
         places = {step: FleetStore.of(config).directory(contract) for step, _, contract in STEPS}
         self._writers = {step: Writer(place, NAME, checkpoint) for step, place in places.items()}
-        named = {"dead_letters": DEAD_LETTER}
+        named = {"dead_letters": DEAD_LETTER_COLUMNS}
         self._targets = {
             step: Target(folder(place.uri), place.contract, named.get(step, {})) for step, place in places.items()
         }

@@ -1,6 +1,6 @@
-"""Judge the records of an Arrow batch, in Spark's Python workers: plain ones together, others one by one.
+"""Validate the records of an Arrow batch, in Spark's Python workers: plain ones together, others one by one.
 
-No single record can fail a batch: one that `judge` or Arrow stumbles over is a dead letter, and the stream goes on.
+No single record can fail a batch: one that `validate` or Arrow stumbles over is a dead letter, and the stream goes on.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from spinney.core.records.column_checks import doubtful_rows
 from spinney.core.records.columns import Mask
 from spinney.core.records.json_columns import JsonColumns, read
 from spinney.core.records.rules import FieldRule, Rules
-from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, Judgement, judge
+from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, ValidationResult, validate
 
 log = logging.getLogger(__name__)
 
-JUDGEMENT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unknown_fields INT"
+RESULT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unknown_fields INT"
 """What is returned of each record, the fields of a valid one being put in."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_FUTURE_SECONDS)
-_REFUSALS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
+_ARROW_ERRORS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
 """What Arrow raises for a value that it cannot hold."""
 
 
@@ -41,8 +41,8 @@ def value_ddl(fields: Sequence[FieldRule]) -> str:
 
 
 @dataclass(frozen=True)
-class Judging:
-    """What judging needs to know; pickled into the workers.
+class RecordValidator:
+    """What validating needs to know; pickled into the workers.
 
     editions: oldest first. Each has at least the columns of the last, whose types hold all that theirs do.
     """
@@ -53,26 +53,28 @@ class Judging:
         """What Spark calls with batches of (value, record time in microseconds, place of the edition)."""
 
         # By these types Spark knows what kind of function it is.
-        def judged(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+        def validate_batches(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
             for values, times, editions in batches:
-                yield self.judged(values, times, editions)
+                yield self.validate(values, times, editions)
 
-        return judged
+        return validate_batches
 
-    def judged(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
-        """One JUDGEMENT_DDL for each record; plain records of the last edition are read together."""
+    def validate(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
+        """One RESULT_DDL for each record; plain records of the last edition are read together."""
         try:
-            plain, doubtful = self._together(values, times, editions)
+            plain, doubtful = self._validate_columns(values, times, editions)
         except Exception as error:  # one value must not stop the query at each attempt: `_judge` finds it
             _warn_of_slow_blocks(type(error).__name__, str(error))
-            return self._one_by_one(values, times, editions)
+            return self._validate_one_by_one(values, times, editions)
         if not doubtful.any():
             return plain
-        judged = self._one_by_one(*(column.filter(pa.array(doubtful)) for column in (values, times, editions)))
+        validated = self._validate_one_by_one(
+            *(column.filter(pa.array(doubtful)) for column in (values, times, editions))
+        )
         places = np.where(doubtful, len(doubtful) - 1 + np.cumsum(doubtful), np.arange(len(doubtful)))
-        return pa.concat_arrays([plain, judged]).take(pa.array(places))
+        return pa.concat_arrays([plain, validated]).take(pa.array(places))
 
-    def _together(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> tuple[pa.StructArray, Mask]:
+    def _validate_columns(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> tuple[pa.StructArray, Mask]:
         """The answers of `_plain`, and the mask of the records for which they do not count, shape (rows,)."""
         last, micros = self.editions[-1], np.asarray(times)
         older = np.asarray(editions) != len(self.editions) - 1
@@ -80,24 +82,24 @@ class Judging:
         found = read([None if old else record for record, old in zip(records, older, strict=True)], last)
         latest = micros + MAX_FUTURE_SECONDS * 1_000_000
         doubtful = older | found.unread | doubtful_rows(last, lambda rule: found.columns[rule.name], latest, len(older))
-        return self._plain(found), doubtful
+        return self._valid_structs(found), doubtful
 
-    def _one_by_one(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
+    def _validate_one_by_one(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
         records = zip(values.to_pylist(), times.to_pylist(), editions.to_pylist(), strict=True)
-        return self._structs([self._judge(*each) for each in records])
+        return self._result_structs([self._validate_record(*each) for each in records])
 
-    def _plain(self, found: JsonColumns) -> pa.StructArray:
-        """As `judge` answers valid records."""
+    def _valid_structs(self, found: JsonColumns) -> pa.StructArray:
+        """As `validate` answers valid records."""
         columns = [found.columns[rule.name].values for rule in self._fields]
         value = pa.StructArray.from_arrays(columns, [rule.name for rule in self._fields])
         texts = [pa.nulls(len(found.unread), pa.string())] * 3
         return pa.StructArray.from_arrays([value, *texts, pa.array(found.unknown_fields)], fields=list(self._type))
 
-    def _judge(self, value: bytes | None, micros: int, edition: int) -> Judgement:
+    def _validate_record(self, value: bytes | None, micros: int, edition: int) -> ValidationResult:
         try:
-            return judge(value, _instant(micros), self.editions[edition])
+            return validate(value, _record_time(micros), self.editions[edition])
         except Exception as error:  # a record must never stop the stream, whatever is wrong with it or with us
-            return _refused(error)
+            return _rejected_by_error(error)
 
     @property
     def _fields(self) -> tuple[FieldRule, ...]:
@@ -109,36 +111,36 @@ class Judging:
         texts = [(name, pa.string()) for name in ("reason", "detail", "field")]
         return pa.struct([("value", value), *texts, ("unknown_fields", pa.int32())])
 
-    def _structs(self, found: list[Judgement]) -> pa.StructArray:
+    def _result_structs(self, found: list[ValidationResult]) -> pa.StructArray:
         columns = [self._column(rule, found) for rule in self._fields]
         # A value that Arrow refused has made its record a dead letter, whose other values do not count.
         is_dead = pa.array([each.values is None for each in found])
         value = pa.StructArray.from_arrays(columns, [rule.name for rule in self._fields], mask=is_dead)
         texts = [
             pa.array([None if each.reason is None else each.reason.value for each in found], pa.string()),
-            pa.array([_text(each.detail) for each in found], pa.string()),
+            pa.array([_storable_text(each.detail) for each in found], pa.string()),
             pa.array([each.field for each in found], pa.string()),
         ]
         unknown = pa.array([each.unknown_fields for each in found], pa.int32())
         return pa.StructArray.from_arrays([value, *texts, unknown], fields=list(self._type))
 
-    def _column(self, rule: FieldRule, found: list[Judgement]) -> pa.Array:
+    def _column(self, rule: FieldRule, found: list[ValidationResult]) -> pa.Array:
         """The values of a field, null where there is none. A record whose value Arrow refuses is dead in `found`."""
         kind = arrow_type(rule.type)
         try:
-            return pa.array(_values(rule, found), kind)
-        except _REFUSALS:
-            for at, value in enumerate(_values(rule, found)):
+            return pa.array(_field_values(rule, found), kind)
+        except _ARROW_ERRORS:
+            for at, value in enumerate(_field_values(rule, found)):
                 try:
                     pa.array([value], kind)
-                except _REFUSALS as error:
-                    found[at] = replace(_refused(error), field=rule.name)
-            return pa.array(_values(rule, found), kind)
+                except _ARROW_ERRORS as error:
+                    found[at] = replace(_rejected_by_error(error), field=rule.name)
+            return pa.array(_field_values(rule, found), kind)
 
 
 @cache
 def _warn_of_slow_blocks(kind: str, text: str) -> None:
-    """Once for each error of a worker: a block with it is judged correctly, but ten times as slowly."""
+    """Once for each error of a worker: a block with it is validated correctly, but ten times as slowly."""
     log.warning(
         "records: expected a block that can be read together; got %s: %s. Its records are validated one by one, which "
         "is slower. Please report this message",
@@ -147,21 +149,21 @@ def _warn_of_slow_blocks(kind: str, text: str) -> None:
     )
 
 
-def _values(rule: FieldRule, found: list[Judgement]) -> list[Any]:
+def _field_values(rule: FieldRule, found: list[ValidationResult]) -> list[Any]:
     return [None if each.values is None else each.values[rule.name] for each in found]
 
 
-def _refused(error: Exception) -> Judgement:
-    detail = f"expected a record that can be judged; got {type(error).__name__}: {error}"
-    return Judgement(None, DeadLetterReason.WRONG_TYPE, detail=detail[:MAX_DETAIL_CHARACTERS])
+def _rejected_by_error(error: Exception) -> ValidationResult:
+    detail = f"expected a record that can be validated; got {type(error).__name__}: {error}"
+    return ValidationResult(None, DeadLetterReason.WRONG_TYPE, detail=detail[:MAX_DETAIL_CHARACTERS])
 
 
-def _text(detail: str | None) -> str | None:
+def _storable_text(detail: str | None) -> str | None:
     """The text without anything that UTF-8 cannot write."""
     return None if detail is None else detail.encode(errors="replace").decode()
 
 
-def _instant(micros: int) -> datetime:
+def _record_time(micros: int) -> datetime:
     """A record's own timestamp; the nearest that Python can add an hour to."""
     try:
         return min(_EPOCH + timedelta(microseconds=micros), _LATEST)

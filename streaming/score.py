@@ -25,7 +25,7 @@ from streaming.delta_source import appended_all
 from streaming.health import ANSWER_COLUMNS, of_answers
 from streaming.query import Query
 from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, PROMOTION_TIMES, STATE, Scorer
-from streaming.validated_records import AS_MESSAGE, REASON, Editions
+from streaming.validated_records import MESSAGE_JSON_OPTIONS, REASON, Editions
 
 NAME = QueryName.SCORE.value
 VALUE = "message value"
@@ -162,7 +162,7 @@ class Batches:
 def messages_of(rows: DataFrame) -> DataFrame:
     """The rows, each with its message to the predictions topic in VALUE."""
     fields = [column.name for column in messages.PREDICTION.columns]
-    return rows.withColumn(VALUE, F.to_json(F.struct(*fields), AS_MESSAGE))
+    return rows.withColumn(VALUE, F.to_json(F.struct(*fields), MESSAGE_JSON_OPTIONS))
 
 
 def publish(publisher: Publisher, answers: pa.Table) -> None:

@@ -1,4 +1,4 @@
-"""Kafka records as judged, deduplicated rows: the same for every query that reads a topic."""
+"""Kafka records as validated, deduplicated rows: the same for every query that reads a topic."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from spinney.core.config import Config, Kafka
 from spinney.spark.session import cores_of, is_on_one_machine
 from spinney.tables.row_writing import ARRIVED_AT, KIND
 from streaming.clock import interval, watermark_delay
-from streaming.validated_records import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, classified
+from streaming.validated_records import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, validate_records
 
 MAX_RECORDS_A_BATCH = 200_000
 """Per topic. A backlog is worked off in batches of seconds, so that a stop never waits long."""
@@ -54,17 +54,19 @@ def records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
 
 
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
-    """The events topic, judged: see `classified`, with KIND EVENT or DEAD."""
-    judged = classified(records(spark, config, config.kafka.events), config, outcomes=False, editions=editions)
-    return judged.withColumn(KIND, F.when(F.col(REASON).isNull(), EVENT).otherwise(DEAD))
+    """The validated events topic: see `validate_records`, with KIND EVENT or DEAD."""
+    validated = validate_records(records(spark, config, config.kafka.events), config, outcomes=False, editions=editions)
+    return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), EVENT).otherwise(DEAD))
 
 
 def outcomes(spark: SparkSession, config: Config, editions: Editions) -> DataFrame | None:
-    """The outcomes topic, judged; None when labels are inside the events."""
+    """The outcomes topic, validated; None when labels are inside the events."""
     if config.kafka.outcomes is None:
         return None
-    judged = classified(records(spark, config, config.kafka.outcomes), config, outcomes=True, editions=editions)
-    return judged.withColumn(KIND, F.when(F.col(REASON).isNull(), OUTCOME).otherwise(DEAD))
+    validated = validate_records(
+        records(spark, config, config.kafka.outcomes), config, outcomes=True, editions=editions
+    )
+    return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), OUTCOME).otherwise(DEAD))
 
 
 def distinct(rows: DataFrame, config: Config) -> DataFrame:

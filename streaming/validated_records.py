@@ -1,4 +1,4 @@
-"""Records of a topic as typed, judged rows."""
+"""Records of a topic as typed, validated rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spinney.core.column_names import own, quoted
 from spinney.core.config import Config
 from spinney.core.records.rules import Rules, rules_of
 from spinney.storage.charter import Edition
-from streaming.record_validation import JUDGEMENT_DDL, Judging, value_ddl
+from streaming.record_validation import RESULT_DDL, RecordValidator, value_ddl
 
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
 """What a source gives: as Kafka has it, record_time being the record's own timestamp."""
@@ -23,10 +23,10 @@ KEY, VALUE, RECORD_TIME = map(own, ("key", "value", "record_time"))
 REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(own, ("reason", "detail", "field", "unknown_fields"))
 """Columns of ours beside those that a fleet declares."""
 
-DEAD_LETTER = {"key": KEY, "value": VALUE, "reason": REASON, "detail": DETAIL, "field": FIELD}
-"""Columns of `dead_letters` that have another name in a judged row."""
+DEAD_LETTER_COLUMNS = {"key": KEY, "value": VALUE, "reason": REASON, "detail": DETAIL, "field": FIELD}
+"""Columns of `dead_letters` that have another name in a validated row."""
 
-AS_MESSAGE = {
+MESSAGE_JSON_OPTIONS = {
     "ignoreNullFields": "false",
     # By itself Spark writes milliseconds: a time would be another one than the tables have.
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
@@ -36,23 +36,23 @@ AS_MESSAGE = {
 
 Editions = Sequence[Edition]
 
-_EDITION, _JUDGED = map(own, ("edition", "judged"))
+_EDITION, _RESULT = map(own, ("edition", "validated"))
 
 
-def group_key(config: Config, of: str = "") -> str:
+def group_key_sql(config: Config, of: str = "") -> str:
     """The canonical key as SQL, equal to `spinney.core.keys.encode`. of: a table alias with its dot."""
     return f"to_json(array({', '.join(f'CAST({of}`{name}` AS STRING)' for name in config.fleet.group)}))"
 
 
-def shard(config: Config, key: str = "group_key") -> str:
+def shard_sql(config: Config, key: str = "group_key") -> str:
     return f"CAST(pmod(xxhash64({key}), {config.fleet.shards}L) AS INT)"
 
 
-def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
-    """Records of one topic, typed and judged.
+def validate_records(records: DataFrame, config: Config, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
+    """The records of one topic, validated and with typed columns.
 
-    records: RECORD_COLUMNS, and others that are kept. editions: of what judging depends on, by offset; without them the
-    configuration holds.
+    records: RECORD_COLUMNS, and others that are kept. editions: the validation settings by offset; without them those
+    of the configuration apply.
 
     Returns topic, kafka_partition, kafka_offset, KEY, VALUE, RECORD_TIME, REASON (null: valid), DETAIL, FIELD,
     UNKNOWN_FIELDS, shard, group_key, event_id and, of an event, event_time and the declared columns, of an outcome,
@@ -61,21 +61,26 @@ def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: 
     message = messages.OUTCOME if outcomes else messages.EVENT
     rules = [rules_of(config, message, each.basis) for each in editions] or [rules_of(config, message)]
     more = [name for name in records.columns if name not in RECORD_COLUMNS]
-    judged = _judged(records, rules, editions)
-    typed = judged.selectExpr(
+    validated = _with_results(records, rules, editions)
+    typed = validated.selectExpr(
         f"key AS {KEY}",
         f"value AS {VALUE}",
         f"record_time AS {RECORD_TIME}",
         *("topic", "kafka_partition", "kafka_offset", *(f"`{name}`" for name in more)),
-        *(f"{_JUDGED}.{name} AS {own(name)}" for name in ("reason", "detail", "field")),
-        f"{_JUDGED}.unknown_fields AS {UNKNOWN_FIELDS}",
-        *(f"{_JUDGED}.value.{quoted(field)} AS `{name}`" for name, field in _named(config, outcomes=outcomes).items()),
+        *(f"{_RESULT}.{name} AS {own(name)}" for name in ("reason", "detail", "field")),
+        f"{_RESULT}.unknown_fields AS {UNKNOWN_FIELDS}",
+        *(
+            f"{_RESULT}.value.{quoted(field)} AS `{name}`"
+            for name, field in _message_columns(config, outcomes=outcomes).items()
+        ),
     )
-    return typed.selectExpr("*", f"{group_key(config)} AS group_key").selectExpr("*", f"{shard(config)} AS shard")
+    return typed.selectExpr("*", f"{group_key_sql(config)} AS group_key").selectExpr(
+        "*", f"{shard_sql(config)} AS shard"
+    )
 
 
-def _named(config: Config, *, outcomes: bool) -> dict[str, str]:
-    """Column of a judged row -> the message's."""
+def _message_columns(config: Config, *, outcomes: bool) -> dict[str, str]:
+    """Column of a validated row -> the message's."""
     fleet = config.fleet
     if outcomes:
         named = {"event_id": fleet.event_id, "label": fleet.target, "observed_at": "observed_at"}
@@ -83,22 +88,22 @@ def _named(config: Config, *, outcomes: bool) -> dict[str, str]:
     return {"event_id": fleet.event_id, "event_time": fleet.event_time, **{name: name for name in config.event_columns}}
 
 
-def _judged(records: DataFrame, rules: Sequence[Rules], editions: Editions) -> DataFrame:
+def _with_results(records: DataFrame, rules: Sequence[Rules], editions: Editions) -> DataFrame:
     """The records with _JUDGED. rules: of each edition."""
     as_udf: Any = arrow_udf  # PySpark's stubs know no functions of iterators of tuples
-    judge = as_udf(Judging(tuple(rules)).function(), JUDGEMENT_DDL.format(value_ddl(rules[-1].fields)))
-    asked = (F.expr(each) for each in ("value", "unix_micros(record_time)", _edition(editions)))
+    validate = as_udf(RecordValidator(tuple(rules)).function(), RESULT_DDL.format(value_ddl(rules[-1].fields)))
+    asked = (F.expr(each) for each in ("value", "unix_micros(record_time)", _edition_index_sql(editions)))
     # Nondeterministic, so that no rule of the optimiser repeats or moves it.
-    return records.select("*", judge.asNondeterministic()(*asked).alias(_JUDGED))
+    return records.select("*", validate.asNondeterministic()(*asked).alias(_RESULT))
 
 
-def _edition(editions: Editions) -> str:
+def _edition_index_sql(editions: Editions) -> str:
     """SQL: the place of the edition that holds for a record: the last whose first offset it stands at or behind."""
-    cases = " ".join(f"WHEN {_reached(editions[at])} THEN {at}" for at in range(len(editions) - 1, 0, -1))
+    cases = " ".join(f"WHEN {_is_at_or_after_sql(editions[at])} THEN {at}" for at in range(len(editions) - 1, 0, -1))
     return f"CASE {cases} ELSE 0 END" if cases else "0"
 
 
-def _reached(edition: Edition) -> str:
+def _is_at_or_after_sql(edition: Edition) -> str:
     """SQL: the record stands at or behind the offset from which this edition holds."""
     cases = " ".join(
         f"WHEN topic = '{topic}' AND kafka_partition = {partition} THEN {offset}L"

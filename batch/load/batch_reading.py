@@ -15,16 +15,16 @@ from batch.load.column_checks import Checker
 from batch.load.dead_letters import DeadLetters
 from batch.load.incumbent_answers import ANSWER, Answers
 from batch.load.late_labels import labelled
-from batch.load.row_judging import LateLabels, ValidRows
+from batch.load.row_validation import LateLabels, ValidRows
 from batch.load.spool import Spool
 from batch.load.typed_batch import TypedBatch
 from spinney.core.config import Config
 from spinney.core.records.columns import Mask
-from spinney.core.records.validation import Judgement, RejectedError, judge, read_message
+from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate
 from spinney.sources import BadRow, Batch
-from spinney.sources.judging import rejection_of, rejection_of_bad
 from spinney.sources.messages import messages_of
 from spinney.sources.rejections import Rejections
+from spinney.sources.row_validation import rejection_of_malformed_row, rejection_of_row
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,16 @@ class Reader:
         places = self._places(batch)
         for bad in batch.bad:
             self.rows += 1
-            self._rejections.add(rejection_of_bad(bad))
+            self._rejections.add(rejection_of_malformed_row(bad))
             self._dead.add(_of_bad(bad), topic=self._kinds.main.topic, place=self._first + bad.number - 1)
         if batch.columns is None:
             answers = self._answers_of_lines(batch)
-            self._judge(batch, places, self._check_lines(batch, places, answers), answers, source)
+            self._validate(batch, places, self._check_lines(batch, places, answers), answers, source)
         else:
             typed = TypedBatch(batch, self._rules)
             answers = self._kinds.answers.of_columns(typed) if self._kinds.answers is not None else None
             doubtful = self._check(typed, places, answers)
-            self._judge(batch, places, doubtful, answers, source)
+            self._validate(batch, places, doubtful, answers, source)
         self._rejections.check(source, self.rows)
 
     def _places(self, batch: Batch) -> np.ndarray:
@@ -107,7 +107,7 @@ class Reader:
         return checked.doubtful, also.doubtful
 
     def _check_lines(self, batch: Batch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
-        """As `_check`, of JSON lines. Where one may hold a late label too, every line is judged."""
+        """As `_check`, of JSON lines. Where one may hold a late label too, every line is validated."""
         every, none = np.ones(len(batch), dtype=np.bool_), np.zeros(len(batch), dtype=np.bool_)
         if self._kinds.late is not None:
             return every, every
@@ -117,10 +117,10 @@ class Reader:
         self.rows += checked.valid.num_rows
         return checked.doubtful, none
 
-    def _judge(
+    def _validate(
         self, batch: Batch, places: np.ndarray, doubtful: tuple[Mask, Mask], answers: pa.Array | None, source: str
     ) -> None:
-        """Judge the rows that are doubtful as one or the other message."""
+        """Validate the rows that are doubtful as one or the other message."""
         rows = np.flatnonzero(doubtful[0] | doubtful[1])
         if not len(rows):
             return
@@ -131,37 +131,37 @@ class Reader:
             place, is_dead = int(places[row]), False
             if doubtful[0][row]:
                 self.rows += 1
-                judgement = judge(message, self._moment, self._rules)
-                is_dead = judgement.values is None
-                if judgement.values is None:
-                    self._reject(batch, number, message, judgement, (self._kinds.main.topic, place))
+                result = validate(message, self._moment, self._rules)
+                is_dead = result.values is None
+                if result.values is None:
+                    self._reject(batch, number, message, result, (self._kinds.main.topic, place))
                     self._rejections.check(source, self.rows)
                 else:
-                    main.add(place, judgement.values)
+                    main.add(place, result.values)
                     kept.append(row)
             if late is not None and doubtful[1][row]:
-                self._judge_label(batch, (number, place), message, late, is_dead=is_dead)
+                self._validate_label(batch, (number, place), message, late, is_dead=is_dead)
         extra = {ANSWER: answers.take(pa.array(kept, pa.int64()))} if answers is not None else None
         if len(main):
             self._kinds.main.spool.add(main.table(extra))
         if self._kinds.late is not None and late is not None and len(late):
             self._kinds.late.spool.add(late.table())
 
-    def _judge_label(
+    def _validate_label(
         self, batch: Batch, where: tuple[int, int], message: bytes, valid: ValidRows, *, is_dead: bool
     ) -> None:
         """where: number in the file, place in the source. is_dead: the event is rejected, and the row told already."""
         number, place = where
         if self._late is None or self._kinds.late is None:
             return
-        found = self._late.judged(message, self._moment, is_observed=self._late.is_observed(batch))
+        found = self._late.validate(message, self._moment, is_observed=self._late.is_observed(batch))
         if found is None:
             return
-        outcome, judgement = found
-        if judgement.values is not None:
-            valid.add(place, judgement.values)
+        outcome, result = found
+        if result.values is not None:
+            valid.add(place, result.values)
         elif not is_dead:
-            self._reject(batch, number, outcome, judgement, (self._kinds.late.topic, place))
+            self._reject(batch, number, outcome, result, (self._kinds.late.topic, place))
 
     def _messages(self, batch: Batch, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
         numbers = [batch.numbers[row] for row in rows.tolist()]
@@ -171,10 +171,12 @@ class Reader:
             part = replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), bad=())
         return messages_of(part, self._late.message_rules if self._late is not None else self._rules)
 
-    def _reject(self, batch: Batch, number: int, message: bytes, judgement: Judgement, where: tuple[str, int]) -> None:
+    def _reject(
+        self, batch: Batch, number: int, message: bytes, result: ValidationResult, where: tuple[str, int]
+    ) -> None:
         """where: topic and place."""
-        self._rejections.add(rejection_of(batch, number, judgement))
-        found = {"value": message, "reason": judgement.reason, "field": judgement.field, "detail": judgement.detail}
+        self._rejections.add(rejection_of_row(batch, number, result))
+        found = {"value": message, "reason": result.reason, "field": result.field, "detail": result.detail}
         self._dead.add(found, topic=where[0], place=where[1])
 
     def _answers_of_lines(self, batch: Batch) -> pa.Array | None:
@@ -195,6 +197,6 @@ def _object(line: bytes) -> Mapping[str, Any]:
 
 def _of_bad(row: BadRow) -> dict[str, Any]:
     """A row without columns as a dead letter: its text as a JSON string, since it is no object."""
-    rejection = rejection_of_bad(row)
+    rejection = rejection_of_malformed_row(row)
     value = json.dumps(row.text, ensure_ascii=False).encode()
     return {"value": value, "reason": rejection.reason, "field": None, "detail": rejection.words}

@@ -1,4 +1,4 @@
-"""Find the rows that are surely valid, column by column. The others are doubtful: they are judged one by one."""
+"""Find the rows that are surely valid, column by column. The others are doubtful: they are validated one by one."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def label_rules(config: Config) -> tuple[FieldRule, ...]:
 
 @dataclass(frozen=True)
 class Checked:
-    """valid: the rows that surely are. doubtful: the mask of those that have to be judged, shape (rows,)."""
+    """valid: the rows that surely are. doubtful: the mask of those that have to be validated, shape (rows,)."""
 
     valid: pa.Table
     doubtful: Mask

@@ -75,7 +75,7 @@ class Groups:
         return number
 
     def of_keys(self, columns: Sequence[pa.Array]) -> Numbers:
-        """As `numbers`, for rows that were judged valid. Raises ContractError for an invalid key."""
+        """As `numbers`, for rows that were validated valid. Raises ContractError for an invalid key."""
         numbers = self.numbers(columns)
         if (numbers == NONE).any():
             raise ContractError("load: expected the keys of valid rows; got one that is null, empty or too long")

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.load.row_judging import OBSERVED_AT
+from batch.load.row_validation import OBSERVED_AT
 from batch.load.typed_batch import TypedBatch
 from spinney.core.config import Config
 from spinney.core.records.columns import Mask, Typed

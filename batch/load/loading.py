@@ -1,4 +1,4 @@
-"""The steps of a load: read and judge, merge, write."""
+"""The steps of a load: read and validate, merge, write."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class _Load:
         self._loaded = Loaded(rejections=rejections)
 
     def read(self, *, outcomes: bool) -> None:
-        """Check or judge every row. Raises ContractError: too many are not valid."""
+        """Check or validate every row. Raises ContractError: too many are not valid."""
         self._kinds = self._kinds_of(outcomes=outcomes)
         reader = Reader(self._config, self._kinds, self._dead, self._loaded.rejections, self._moment)
         name, of = self._source.name, self._source.rows

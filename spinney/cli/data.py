@@ -24,7 +24,7 @@ from spinney.cli.options import (
     table,
     write_json,
 )
-from spinney.cli.reading import READING, judging_options, options_of, say_notes, say_rejections
+from spinney.cli.reading import READING, options_of, say_notes, say_rejections, validation_options
 
 if TYPE_CHECKING:
     from batch.load import Progress
@@ -93,7 +93,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     show_default=True,
     help="Seconds of event time per second.",
 )
-@judging_options
+@validation_options
 def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any) -> None:
     """Send the rows of files to a topic, keyed by group; wait until every record is acknowledged.
 
@@ -163,7 +163,7 @@ def _words(sent: Sent) -> str:
 @click.option("--dry-run", is_flag=True, help="Read and try the models; write nothing.")
 @click.option("--reason", help="Why these models, for whoever asks later.")
 @click.option("--by", help="Who decides [your login name].")
-@judging_options
+@validation_options
 def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: bool, **importing: Any) -> None:
     """History without Kafka: files through the same validation, to events and outcomes.
 

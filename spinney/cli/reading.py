@@ -38,7 +38,7 @@ def reading_options(verb: F) -> F:
     return _all(verb, (*_FORMAT, _FOLDER))
 
 
-def judging_options(verb: F) -> F:
+def validation_options(verb: F) -> F:
     """Those of `reading_options`, and --max-rejected."""
     return _all(verb, (*_FORMAT, _FOLDER, _LIMIT))
 

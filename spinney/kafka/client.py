@@ -30,7 +30,7 @@ __all__ = [
 C = TypeVar("C")
 SECONDS = 10.0
 FUTURE_MS = MAX_FUTURE_SECONDS * 1000
-"""How far ahead of the broker a record's own time may be; events are judged by that time."""
+"""How far ahead of the broker a record's own time may be; events are validated by that time."""
 
 _AHEAD = "message.timestamp.after.max.ms"
 _QUIET = {"log_level": 0}

@@ -17,8 +17,8 @@ from spinney.core.errors import SetupError, SpinneyError, StoreError
 from spinney.core.records.rules import rules_of
 from spinney.kafka import client
 from spinney.sources.batch import Source
-from spinney.sources.judging import ValidRow, valid_rows
 from spinney.sources.rejections import MostRejected, Rejections
+from spinney.sources.row_validation import ValidRow, valid_rows
 from spinney.storage import charter
 
 SHOW_SECONDS = 0.5

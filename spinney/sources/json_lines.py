@@ -19,7 +19,7 @@ from spinney.sources.options import Options
 
 BATCH_LINES = 10_000
 LOOKED_AT = 1_000
-"""Lines of a file whose fields are looked at before any is judged."""
+"""Lines of a file whose fields are looked at before any is validated."""
 
 _MAX_DEPTH = 32
 

@@ -1,4 +1,4 @@
-"""Rows of files as the messages that `produce` sends: each file is judged as those."""
+"""Rows of files as the messages that `produce` sends: each file is validated as those."""
 
 from __future__ import annotations
 

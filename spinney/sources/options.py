@@ -71,7 +71,7 @@ class Wanted:
 class Options:
     """text: of CSV. wanted: None takes every column, whatever it is called. missing_as_null: a column that some files
     of a folder lack is null in their rows, unless it is required; otherwise such a folder is refused. most_rejected:
-    when a reader that judges rows gives up.
+    when a reader that validates rows gives up.
     """
 
     text: TextFormat = TextFormat()

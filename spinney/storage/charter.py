@@ -1,9 +1,9 @@
 """What a fleet's root was made with, and which edition of the rules for records holds from which Kafka offset on.
 
-Two queries judge the same records, each at its own pace, and a crash makes either judge some of them again. Were an
-edited rule to hold from a query's next batch on, they would disagree: a record could be a dead letter to ingest and be
-answered by score. So an edit holds from an offset on, the same for both: the first that neither has begun. A record's
-validity depends on the record, its offset and this file, never on when it is read.
+Two queries validate the same records, each at its own pace, and repeat some of them after a crash. If an edited rule
+took effect at a query's next batch, they would disagree: a record could be a dead letter in ingest and be answered by
+score. So an edit takes effect at an offset that is the same for both: the first that neither query has begun. Whether
+a record is valid depends on the record, its offset and this file, never on when it is read.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from spinney.storage import atomic_files, checkpoints, leases
 from spinney.storage.layout import FleetStore
 
 FILE = "charter.json"
-JUDGING = (QueryName.INGEST, QueryName.SCORE)
-"""The queries that judge records."""
+VALIDATING_QUERIES = (QueryName.INGEST, QueryName.SCORE)
+"""The queries that validate records."""
 
 Offsets = Mapping[str, Mapping[str, int]]
 """topic -> partition -> the first offset."""
@@ -36,7 +36,7 @@ Offsets = Mapping[str, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Edition:
-    """What judging depends on from some offsets on; a partition not named counts from its start."""
+    """What validation depends on from some offsets on; a partition not named counts from its start."""
 
     basis: Basis
     since: Offsets = field(default_factory=dict)
@@ -71,7 +71,7 @@ def settled(config: Config) -> Charter:
 
 
 def ensure_fixed(config: Config) -> Charter:
-    """For who does not judge records: make the charter when there is none, and leave its editions alone.
+    """For who does not validate records: make the charter when there is none, and leave its editions alone.
 
     Raises StoreError when something fixed was changed.
     """
@@ -112,7 +112,7 @@ def keep(store: FleetStore, charter: Charter) -> None:
 
 
 def migrated(config: Config, there: Charter, migration: Migration) -> Charter:
-    """The charter after a migration: records that were begun before it are judged by the columns of then."""
+    """The charter after a migration: records that were begun before it are validated by the columns of then."""
     earlier = (replace(each, basis=basis_before(each.basis, migration)) for each in there.editions)
     return replace(
         there,
@@ -136,22 +136,22 @@ def retired(store: FleetStore) -> dict[str, str]:
 
 
 def amended(config: Config, mine: tuple[str, ...]) -> Charter:
-    """`settled` for a process that holds the leases `mine`: an edit waits until nobody judges by the old ranges.
+    """`settled` for a process that holds the leases `mine`: an edit waits until nobody validates by the old ranges.
 
-    Raises StoreError when something fixed was changed, Busy while another process judges by the old ranges.
+    Raises StoreError when something fixed was changed, Busy while another process validates by the old ranges.
     """
     there = ensure_fixed(config)
     basis, before = basis_of(config), there.editions[-1].basis
     if before == basis:
         return there
     try:
-        with leases.held(FleetStore.of(config), [name for name in JUDGING if name not in mine]):
+        with leases.held(FleetStore.of(config), [name for name in VALIDATING_QUERIES if name not in mine]):
             return settled(config)
     except Busy as error:
         raise Busy(
             f"fleet {config.fleet.name}: {' and '.join(_edited(before, basis))} was edited, and the new rules begin at "
-            f"one offset for {' and '.join(JUDGING)} together: expected both to have stopped; got {error}. Then start "
-            "both again"
+            f"one offset for {' and '.join(VALIDATING_QUERIES)} together: expected both to have stopped; got {error}. "
+            "Then start both again"
         ) from error
 
 
@@ -231,7 +231,7 @@ def changed(name: str, before: Any, now: Any) -> str:
 def _begun(store: FleetStore) -> dict[str, dict[str, int]]:
     """Per topic and partition, the greatest end offset of any batch that ingest or score has begun."""
     begun: dict[str, dict[str, int]] = {}
-    for query in JUDGING:
+    for query in VALIDATING_QUERIES:
         location = store.checkpoint(query)
         newest = checkpoints.newest(location, "offsets")
         for text in checkpoints.offsets(location, newest) if newest is not None else ():

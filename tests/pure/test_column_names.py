@@ -29,7 +29,7 @@ from spinney.retraining.training_tables import TrainingTables
 from spinney.storage.layout import FleetStore
 from spinney.tables.delta import Writer
 from spinney.tables.row_writing import ARRIVED_AT, KIND, RowWriting, Target, actions
-from streaming.record_validation import Judging
+from streaming.record_validation import RecordValidator
 
 NAMES = (
     *("key", "value", "record_time", "reason", "detail", "field", "unknown_fields", "kind", "arrived_at"),
@@ -87,7 +87,7 @@ def stored(config: Config, rows: list[dict[str, Any]]) -> None:
     """As the stream would: judged in a worker, and written by the task that has the rows."""
     texts = pa.array([json.dumps(row).encode() for row in rows], pa.binary())
     micros = pa.array([int(START.timestamp() * 1e6) + 86_400_000_000] * len(rows), pa.int64())
-    judging = Judging((rules_of(config, messages.EVENT),))
+    judging = RecordValidator((rules_of(config, messages.EVENT),))
     judged = judging.judged(texts, micros, pa.array([0] * len(rows), pa.int32()))
     assert judged.field("reason").to_pylist() == [None] * len(rows)
     of_event = {"event_id": "sale", "event_time": "when"}

@@ -1,4 +1,4 @@
-"""What judging depended on before a migration, said of the columns as they are called after it."""
+"""What validation depended on before a migration, said of the columns as they are called after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the rows whose typed columns may break a rule. They are *doubtful*: `judge` decides about each of them."""
+"""Find the rows whose typed columns may break a rule. They are *doubtful*: `validate` decides about each of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Convert columns to their declared types, where the result surely equals that of judging each row.
+"""Convert columns to their declared types where the result certainly equals that of validating each row.
 
-Other values are *doubtful*: their rows are judged one by one by `judge`, the only definition of validity. A rule here
-may call too many values doubtful, which costs time, but never too few.
+All other values are *doubtful*: their rows are validated one by one by `validate`, the only definition of validity. A
+check here may call too many values doubtful, which costs time, but never too few.
 """
 
 from __future__ import annotations

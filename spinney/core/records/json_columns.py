@@ -1,9 +1,9 @@
 """Read many JSON records at once, as typed columns of the fields that rules declare.
 
-A record is read here only where its values surely equal those that `judge` gives. All others are *doubtful*, for
-`judge` to decide: whether a record is read here changes its cost (10 µs instead of 24 to 40), never its verdict.
+A record is read here only where its values surely equal those that `validate` gives. All others are *doubtful*, for
+`validate` to decide: whether a record is read here changes its cost (10 µs instead of 24 to 40), never the result.
 
-The parser (`pydantic_core.from_json`) is strict: UTF-8, no NaN, nothing after the object. It differs from `judge` in
+The parser (`pydantic_core.from_json`) is strict: UTF-8, no NaN, nothing after the object. It differs from `validate` in
 what it keeps, and each difference is caught. Of two fields of one name it keeps the last: in a record without
 backslashes each quote begins or ends a name or a text, so the record has 2 * (names + texts) quotes where no name is
 repeated, and more where one is. Numbers lose their text: a number with a fraction or an exponent is read for `float`
@@ -39,7 +39,7 @@ Values = list[Any]
 
 @dataclass(frozen=True)
 class JsonColumns:
-    """columns: by column name; values of unread records do not matter. unknown_fields: as `Judgement` has it, shape
+    """columns: by column name; values of unread records do not matter. unknown_fields: as in `ValidationResult`, shape
     (rows,).
 
     unread: mask of the records that were not read, shape (rows,).
@@ -67,7 +67,7 @@ def read(records: Sequence[bytes | None], rules: Rules) -> JsonColumns:
 
 
 def _object(record: bytes | None) -> dict[str, Any] | None:
-    """The object that a record is; None where it is none, or must be read by `judge`."""
+    """The object that a record is; None where it is none, or must be read by `validate`."""
     if record is None or len(record) > MAX_RECORD_BYTES or b"\\" in record:
         return None
     try:

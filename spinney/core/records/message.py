@@ -1,4 +1,4 @@
-"""A row of a file as the JSON message that `produce` sends: every file is judged as that message."""
+"""A row of a file as the JSON message that `produce` sends: every file is validated as that message."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def message_of(row: Mapping[str, Any], rules: Rules, *, texts: Container[str] = 
     row: field -> value as Arrow gives it to Python. texts: the fields that are text only because the file has no types
     (a CSV, the partitions of a path). Of these, a text in `missing` is null whatever the column's type, and a number or
     a truth is written as such where the type says so.
-    A declared value that JSON cannot say is written as something that `judge` rejects with its name.
+    A declared value that JSON cannot say is written as something that `validate` rejects with its name.
     """
     declared = {rule.source: rule for rule in rules.fields}
-    # As `judge` reads it: a field of the row that has the whole dotted name hides the nested one.
+    # As `validate` reads it: a field of the row that has the whole dotted name hides the nested one.
     nested = {tuple(source.split(".")): rule for source, rule in declared.items() if source not in row}
     parts = []
     for name, value in row.items():

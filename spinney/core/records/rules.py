@@ -22,7 +22,7 @@ class Basis:
 
     The others are of before a migration. undeclared: columns that were not declared then, so that a field of their name
     was not read. types: column -> Spark SQL type that it had. dropped: column -> type, of those that are declared no
-    more and were judged then.
+    more and were validated then.
     """
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Basis:
 
 
 def basis_of(config: Config) -> Basis:
-    """Return what judging records depends on in this configuration, in one order whatever the file's."""
+    """Return what validating records depends on in this configuration, in one order whatever the file's."""
     fleet = config.fleet
     units = {name: unit for name, kind in sorted(fleet.columns.items()) if (unit := time_unit(kind)) is not None}
     ranges = {name: (float(low), float(high)) for name, (low, high) in sorted(fleet.ranges.items())}

@@ -1,4 +1,4 @@
-"""The verdict on one record, from the record alone."""
+"""Validate one record, from the record alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_FUTURE: Final = timedelta(seconds=MAX_FUTURE_SECONDS)
 
 
 @dataclass(frozen=True)
-class Judgement:
+class ValidationResult:
     """What a record is: valid with values, or dead with a reason.
 
     values: column -> value as `values.typed` gives it, None where it has none; None for a dead record. field: the
@@ -45,8 +45,8 @@ class RejectedError(Exception):
         self.field = field
 
 
-def judge(value: bytes | None, recorded_at: datetime, rules: Rules) -> Judgement:
-    """Return the verdict on a record's value, as Kafka has it or as `message_of` made it of a file's row.
+def validate(value: bytes | None, recorded_at: datetime, rules: Rules) -> ValidationResult:
+    """Validate a record's value, as Kafka has it or as `message_of` made it of a file's row.
 
     recorded_at: the record's own timestamp, aware; its event may lie at most an hour after it.
     The first field that fails, in the contract's order, gives the reason.
@@ -58,8 +58,8 @@ def judge(value: bytes | None, recorded_at: datetime, rules: Rules) -> Judgement
         found = {rule.name: value_of(message, rule, rules) for rule in rules.fields}
         _check_time(found[rules.time], recorded_at, rules)
     except RejectedError as error:
-        return Judgement(None, error.reason, error.field, error.detail[:MAX_DETAIL_CHARACTERS], unknown)
-    return Judgement(found, unknown_fields=unknown)
+        return ValidationResult(None, error.reason, error.field, error.detail[:MAX_DETAIL_CHARACTERS], unknown)
+    return ValidationResult(found, unknown_fields=unknown)
 
 
 def read_message(value: bytes | None) -> dict[str, Any]:

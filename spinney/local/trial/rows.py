@@ -21,7 +21,7 @@ from spinney.core import keys
 from spinney.core.config import Config, Fleet
 from spinney.core.errors import ContractError, StoreError
 from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.validation import Judgement, RejectedError, judge, read_message, value_of
+from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
 from spinney.sources import Options, Source, Wanted
 from spinney.sources.messages import messages_of, number_fields, open_wanted
 from spinney.storage.layout import FleetStore
@@ -146,18 +146,18 @@ class _FileRows:
         self.clock: datetime | None = None
 
     def add(self, message: bytes, now: datetime) -> None:
-        judgement = judge(message, now, self.rules)
-        if judgement.values is None:
+        result = validate(message, now, self.rules)
+        if result.values is None:
             if self._key_of_dead(message) == self._group_key:
                 self.is_there = True
-                self.left_out[_words(judgement, self._config)] += 1
+                self.left_out[_words(result, self._config)] += 1
             return
-        at = judgement.values[self._config.fleet.event_time]
+        at = result.values[self._config.fleet.event_time]
         self.clock = at if self.clock is None else max(at, self.clock)
-        key = keys.encode([judgement.values[name] for name in self._config.fleet.group])
+        key = keys.encode([result.values[name] for name in self._config.fleet.group])
         if key == self._group_key:
             self.is_there = True
-            self._keep(dict(judgement.values), message)
+            self._keep(dict(result.values), message)
         elif len(self.others) < MOST_NAMED:
             self.others.add(key)
 
@@ -203,9 +203,9 @@ def _rules(config: Config) -> Rules:
     return replace(rules, fields=(*rules.fields, replace(label, required=False)))
 
 
-def _words(judgement: Judgement, config: Config) -> str:
+def _words(result: ValidationResult, config: Config) -> str:
     """Why a row is not valid, the same for all rows with the same fault."""
-    reason, name = judgement.reason, judgement.field
+    reason, name = result.reason, result.field
     if reason is DeadLetterReason.OUT_OF_RANGE:
         return OUTSIDE
     if reason in _NOTHING and name in (config.fleet.event_id, config.fleet.event_time):

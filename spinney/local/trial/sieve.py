@@ -1,4 +1,4 @@
-"""Skip the rows of a file that are surely valid and of another group, without judging each."""
+"""Skip the rows of a file that are surely valid and of another group, without validating each."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Sieve:
         return [key for key in keys if key != self._key][:MOST_NAMED]
 
     def passed(self, batch: Batch) -> Batch:
-        """The rows of the group, and those that have to be judged to know."""
+        """The rows of the group, and those that have to be validated to know."""
         if batch.columns is None:
             return batch
         typed = TypedBatch(batch, self._checker.columns.rules)

@@ -13,7 +13,7 @@ from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.validation import judge
+from spinney.core.records.validation import validate
 from spinney.operations.dead_letters.letters import LOADED
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
@@ -53,7 +53,7 @@ class Assessor:
         if topic not in self._kinds:
             return OTHER_TOPIC
         base, rules = self._kinds[topic]
-        found = judge(value, self._now, rules)
+        found = validate(value, self._now, rules)
         if found.values is None:
             about = f" ({found.field})" if found.field else ""
             return f"would be rejected again: {found.reason}{about}"

@@ -101,7 +101,7 @@ def _name_objections(store: FleetStore, names: Sequence[Name]) -> list[str | Non
 def carry_out(config: Config, letters: Letters) -> Plan:
     """Send what `plan` finds; return that plan.
 
-    Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: as `plan`; or the broker
+    Raises Busy: another replay runs, the stream uses other rules, no broker. StoreError: as `plan`; or the broker
     did not take every record, and those that it has are not sent again by the next replay.
     """
     store = FleetStore.of(config)

@@ -25,9 +25,9 @@ from spinney.core.records.rules import rules_of
 from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import OUTSIDE, UNSPLIT, of_file, open_rows
 from spinney.sources import Options, open_source
-from spinney.sources.judging import ValidRow, valid_rows
 from spinney.sources.messages import open_for
 from spinney.sources.rejections import Rejections
+from spinney.sources.row_validation import ValidRow, valid_rows
 from spinney.sources.sample import read_sample
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore

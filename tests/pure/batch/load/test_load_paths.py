@@ -1,6 +1,6 @@
-"""The check by columns accepts a row exactly when `judge` takes its message, and stores the same.
+"""The check by columns accepts a row exactly when `validate` takes its message, and stores the same.
 
-The oracle is the other path of `load`: every row is doubtful, so that each is judged by itself.
+The oracle is the other path of `load`: every row is doubtful, so that each is validated by itself.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ def loaded(root: Path, source: str, moment: datetime, patch: Any, coerce: bool) 
         def now(cls, tz: Any = None) -> datetime:
             return moment
 
-    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were judged
+    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were validated
     text = TEXT.format(root=root).replace("shards = 4", f"shards = 4\ncoerce = {str(coerce).lower()}")
     config = parse(text, "fleet.toml", {})
     return load(config, source).added, stored(config)

@@ -235,7 +235,7 @@ def test_a_label_whose_time_is_not_in_its_object_is_observed_after_the_delay_wha
 ) -> None:
     config = configured(tmp_path / "root", SEEN_INSIDE, late=True)
     row = {"shop": "a", "dept": 1, "at": "2024-05-01T00:00:00Z", "price": 1.0, "meta": {"z": 1}}
-    # By columns a plain number is surely valid, and a text with blanks or letters is judged by itself.
+    # By columns a plain number is surely valid, and a text with blanks or letters is validated by itself.
     rows = [{**row, "sale": f"s{n}", "sold": sold} for n, sold in enumerate(["2", " 3 ", "many"])]
     place = tmp_path / f"rows.{kind}"
     if kind == "parquet":

@@ -171,7 +171,7 @@ def test_rules_of_before_are_said_of_the_columns_of_after() -> None:
         types={"size": "int"},
         dropped={"y": "double"},
     )
-    # What is declared again was judged then, and what is dropped now was not there then.
+    # What is declared again was validated then, and what is dropped now was not there then.
     again = migration({"size": "bigint", "new": "int"}, {"size": "double", "y": "double"})
     later = basis_before(found, again)
     assert (later.undeclared, later.types, later.dropped) == ((), {"size": "int"}, {})

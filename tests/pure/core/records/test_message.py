@@ -1,4 +1,4 @@
-"""A row of a file becomes the message that is judged."""
+"""A row of a file becomes the message that is validated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core.records.message import message_of
 from spinney.core.records.rules import rules_of
-from spinney.core.records.validation import judge
+from spinney.core.records.validation import validate
 from tests.pure.core.records.test_validation import GOOD, RECORDED_AT, fleet
 
 RULES = rules_of(fleet(columns='seen = "timestamp(ms)"'), messages.EVENT)
@@ -28,7 +28,7 @@ LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def values_of(row: dict[str, Any], *, texts: bool = False) -> Any:
-    found = judge(message_of(row, RULES, texts=row.keys() if texts else ()), RECORDED_AT, RULES)
+    found = validate(message_of(row, RULES, texts=row.keys() if texts else ()), RECORDED_AT, RULES)
     return found.values if found.values is not None else (found.reason, found.field)
 
 
@@ -51,7 +51,7 @@ ROWS: list[tuple[str, str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "field", "value", "expected"), ROWS, ids=[each[0] for each in ROWS])
-def test_a_cell_of_a_typed_file_is_judged_as_its_json(name: str, field: str, value: Any, expected: Any) -> None:
+def test_a_cell_of_a_typed_file_is_validated_as_its_json(name: str, field: str, value: Any, expected: Any) -> None:
     found = values_of({**GOOD, field: value})
     assert (found if isinstance(found, tuple) else found[field]) == expected
 
@@ -61,7 +61,7 @@ def test_a_field_inside_objects_is_written_by_its_rule_too(name: str, field: str
     fields = (replace(rule, source=f"after.deep.{field}") if rule.name == field else rule for rule in RULES.fields)
     rules = replace(RULES, fields=tuple(fields))
     good = {name: each for name, each in GOOD.items() if name != field}
-    found = judge(message_of({**good, "after": {"deep": {field: value}}}, rules), RECORDED_AT, rules)
+    found = validate(message_of({**good, "after": {"deep": {field: value}}}, rules), RECORDED_AT, rules)
     assert ((found.reason, found.field) if found.values is None else found.values[field]) == expected
 
 

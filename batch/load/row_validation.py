@@ -1,4 +1,4 @@
-"""Judge rows one by one: the doubtful ones, and all JSON lines where a line may hold a late label too."""
+"""Validate rows one by one: the doubtful ones, and all JSON lines where a line may hold a late label too."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from batch.load.typed_batch import TypedBatch
 from schemas.messages import OUTCOME
 from spinney.core.config import Config
 from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.validation import Judgement, RejectedError, judge, read_message, value_of
+from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
 from spinney.sources import Batch
 
 OBSERVED_AT = "observed_at"
 
 
 class ValidRows:
-    """Collects the values of judged rows of one kind of message, for its spool."""
+    """Collects the values of validated rows of one kind of message, for its spool."""
 
     def __init__(self, columns: Columns, groups: Groups, group: tuple[str, ...]) -> None:
         self._columns, self._groups, self._group = columns, groups, group
@@ -74,7 +74,9 @@ class LateLabels:
             return None
         return TypedBatch(batch, self._given).column_of(self._given.field_of(OBSERVED_AT)) is not None
 
-    def judged(self, message: bytes, moment: datetime, *, is_observed: bool | None) -> tuple[bytes, Judgement] | None:
+    def validate(
+        self, message: bytes, moment: datetime, *, is_observed: bool | None
+    ) -> tuple[bytes, ValidationResult] | None:
         """The message of the outcome and what it is; None where the row has no label, or no time to observe it.
 
         is_observed: as of the row's batch.
@@ -89,14 +91,14 @@ class LateLabels:
         except RejectedError:
             pass  # there is a label, of the wrong type
         if _has(said, self._given.field_of(OBSERVED_AT).source) if is_observed is None else is_observed:
-            return message, judge(message, moment, self._given)
+            return message, validate(message, moment, self._given)
         try:
             at = value_of(said, self._events.field_of(self._events.time), self._events)
             observed = min(at + self._delay, moment).isoformat()
         except (RejectedError, OverflowError):
             return None
         derived = message.rstrip()[:-1] + f',"{OBSERVED_AT}":"{observed}"}}'.encode()
-        return derived, judge(derived, moment, self._derived)
+        return derived, validate(derived, moment, self._derived)
 
 
 def _has(message: Mapping[str, Any], source: str) -> bool:

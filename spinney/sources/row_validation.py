@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.records.rules import Rules
-from spinney.core.records.validation import Judgement, judge
+from spinney.core.records.validation import ValidationResult, validate
 from spinney.sources.batch import BadRow, Batch, Source
 from spinney.sources.messages import messages_of
 from spinney.sources.rejections import Rejection, Rejections
@@ -35,25 +35,25 @@ def valid_rows(source: Source, rules: Rules, rejections: Rejections) -> Iterator
         now = datetime.now(UTC)
         for bad in batch.bad:
             read += 1
-            rejections.add(rejection_of_bad(bad))
+            rejections.add(rejection_of_malformed_row(bad))
             rejections.check(source.name, read)
         for number, message in messages_of(batch, rules):
             read += 1
-            judgement = judge(message, now, rules)
-            if judgement.values is not None:
-                yield ValidRow(batch.file, number, message, judgement.values)
+            result = validate(message, now, rules)
+            if result.values is not None:
+                yield ValidRow(batch.file, number, message, result.values)
             else:
-                rejections.add(rejection_of(batch, number, judgement))
+                rejections.add(rejection_of_row(batch, number, result))
                 rejections.check(source.name, read)
     rejections.check(source.name, read, ended=True)
 
 
-def rejection_of(batch: Batch, number: int, judgement: Judgement) -> Rejection:
-    """judgement: of a row that is not valid."""
-    reason = judgement.reason.value if judgement.reason is not None else ""
-    return Rejection(batch.file, number, reason, judgement.field, judgement.detail or "")
+def rejection_of_row(batch: Batch, number: int, result: ValidationResult) -> Rejection:
+    """Describe a row that is not valid."""
+    reason = result.reason.value if result.reason is not None else ""
+    return Rejection(batch.file, number, reason, result.field, result.detail or "")
 
 
-def rejection_of_bad(row: BadRow) -> Rejection:
+def rejection_of_malformed_row(row: BadRow) -> Rejection:
     """A row that is not split into columns has no fields, so it is no object."""
     return Rejection(row.file, row.number, DeadLetterReason.NOT_AN_OBJECT.value, None, row.why)
