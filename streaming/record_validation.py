@@ -19,10 +19,10 @@ from schemas.messages import MAX_FUTURE_SECONDS
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
 from spinney.core.column_names import quoted
-from spinney.core.records.column_checks import doubtful_rows
+from spinney.core.records.column_checks import doubtful_mask
 from spinney.core.records.columns import Mask
-from spinney.core.records.json_columns import JsonColumns, read
-from spinney.core.records.rules import FieldRule, Rules
+from spinney.core.records.json_columns import JsonColumns, read_json_columns
+from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, ValidationResult, validate
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class RecordValidator:
     editions: oldest first. Each has at least the columns of the last, whose types hold all that theirs do.
     """
 
-    editions: tuple[Rules, ...]
+    editions: tuple[RecordRules, ...]
 
     def function(self) -> Callable[[Iterator[tuple[pa.Array, ...]]], Iterator[pa.Array]]:
         """What Spark calls with batches of (value, record time in microseconds, place of the edition)."""
@@ -79,9 +79,9 @@ class RecordValidator:
         last, micros = self.editions[-1], np.asarray(times)
         older = np.asarray(editions) != len(self.editions) - 1
         records = values.to_pylist()
-        found = read([None if old else record for record, old in zip(records, older, strict=True)], last)
+        found = read_json_columns([None if old else record for record, old in zip(records, older, strict=True)], last)
         latest = micros + MAX_FUTURE_SECONDS * 1_000_000
-        doubtful = older | found.unread | doubtful_rows(last, lambda rule: found.columns[rule.name], latest, len(older))
+        doubtful = older | found.unread | doubtful_mask(last, lambda rule: found.columns[rule.name], latest, len(older))
         return self._valid_structs(found), doubtful
 
     def _validate_one_by_one(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:

@@ -12,7 +12,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 from schemas import messages
 from spinney.core.column_names import own, quoted
 from spinney.core.config import Config
-from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.rules import RecordRules, build_rules
 from spinney.storage.charter import Edition
 from streaming.record_validation import RESULT_DDL, RecordValidator, value_ddl
 
@@ -59,7 +59,7 @@ def validate_records(records: DataFrame, config: Config, *, outcomes: bool, edit
     label and observed_at.
     """
     message = messages.OUTCOME if outcomes else messages.EVENT
-    rules = [rules_of(config, message, each.basis) for each in editions] or [rules_of(config, message)]
+    rules = [build_rules(config, message, each.settings) for each in editions] or [build_rules(config, message)]
     more = [name for name in records.columns if name not in RECORD_COLUMNS]
     validated = _with_results(records, rules, editions)
     typed = validated.selectExpr(
@@ -88,7 +88,7 @@ def _message_columns(config: Config, *, outcomes: bool) -> dict[str, str]:
     return {"event_id": fleet.event_id, "event_time": fleet.event_time, **{name: name for name in config.event_columns}}
 
 
-def _with_results(records: DataFrame, rules: Sequence[Rules], editions: Editions) -> DataFrame:
+def _with_results(records: DataFrame, rules: Sequence[RecordRules], editions: Editions) -> DataFrame:
     """The records with _JUDGED. rules: of each edition."""
     as_udf: Any = arrow_udf  # PySpark's stubs know no functions of iterators of tuples
     validate = as_udf(RecordValidator(tuple(rules)).function(), RESULT_DDL.format(value_ddl(rules[-1].fields)))

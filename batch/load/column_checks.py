@@ -18,10 +18,10 @@ from schemas.contract import Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
-from spinney.core.records.column_checks import doubtful_rows
-from spinney.core.records.columns import Mask, Typed, union
-from spinney.core.records.json_columns import read
-from spinney.core.records.rules import FieldRule, Rules, rules_of
+from spinney.core.records.column_checks import doubtful_mask
+from spinney.core.records.columns import Mask, TypedColumn, union_masks
+from spinney.core.records.json_columns import read_json_columns
+from spinney.core.records.rules import FieldRule, RecordRules, build_rules
 
 GROUP, PLACE = "load.group", "load.place"
 """Additional columns of checked rows: number of the group, and row number in the source, from 0."""
@@ -42,7 +42,7 @@ class Columns:
     """
 
     base: Contract
-    rules: Rules
+    rules: RecordRules
     stored_as: dict[str, str]
 
     def schema(self, *extra: pa.Field) -> pa.Schema:
@@ -60,13 +60,13 @@ def event_columns(config: Config) -> Columns:
     fleet = config.fleet
     stored = {fleet.event_id: "event_id", fleet.event_time: "event_time"}
     stored |= {name: name for name in config.event_columns if name not in fleet.group}
-    return Columns(tables.EVENTS, rules_of(config, messages.EVENT), stored)
+    return Columns(tables.EVENTS, build_rules(config, messages.EVENT), stored)
 
 
 def outcome_columns(config: Config) -> Columns:
     fleet = config.fleet
     stored = {fleet.event_id: "event_id", fleet.target: "label", "observed_at": "observed_at"}
-    return Columns(tables.OUTCOMES, rules_of(config, messages.OUTCOME), stored)
+    return Columns(tables.OUTCOMES, build_rules(config, messages.OUTCOME), stored)
 
 
 def label_rules(config: Config) -> tuple[FieldRule, ...]:
@@ -102,12 +102,12 @@ class Checker:
 
     def check_lines(self, lines: Sequence[bytes], place: pa.Array, extra: dict[str, pa.Array] | None = None) -> Checked:
         """The same of JSON lines, each of which has such a message."""
-        found = read(lines, self.columns.rules)
+        found = read_json_columns(lines, self.columns.rules)
         return self._checked(found.columns, place, extra or {}, found.unread)
 
     def _checked(
         self,
-        found: Mapping[str, Typed],
+        found: Mapping[str, TypedColumn],
         place: pa.Array,
         extra: Mapping[str, pa.Array],
         unsure: Mask | None,
@@ -115,8 +115,8 @@ class Checker:
     ) -> Checked:
         """unsure: the rows that are doubtful whatever their columns say."""
         numbers = self.groups.numbers([found[name].values for name in self._config.fleet.group])
-        broken = doubtful_rows(self.columns.rules, lambda rule: found[rule.name], self._latest, len(place))
-        doubtful = union([broken, unsure, numbers == NONE], len(place))
+        broken = doubtful_mask(self.columns.rules, lambda rule: found[rule.name], self._latest, len(place))
+        doubtful = union_masks([broken, unsure, numbers == NONE], len(place))
         own = {stored: found[name].values for name, stored in self.columns.stored_as.items()}
         whole = pa.table({GROUP: pa.array(numbers), PLACE: place, **own, **extra})
         sure = ~doubtful if among is None else ~doubtful & among

@@ -15,9 +15,9 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.records.json_text import described
-from spinney.core.records.message import message_of
-from spinney.core.records.rules import FieldRule, Rules
+from spinney.core.records.json_text import describe_value
+from spinney.core.records.message_encoding import encode_message
+from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import RejectedError, read_message, value_of
 from spinney.sources import Wanted, python_values
 from spinney.storage.layout import FleetStore
@@ -42,7 +42,7 @@ class Answers:
     rules: of the events. source: what is loaded, for messages.
     """
 
-    def __init__(self, config: Config, rules: Rules, source: str) -> None:
+    def __init__(self, config: Config, rules: RecordRules, source: str) -> None:
         self._config, self._rules, self._source = config, rules, source
         self._is_number = config.fleet.task == "regression"
         self._rule = FieldRule(ANSWER, ANSWER, "double" if self._is_number else config.target_type)
@@ -62,7 +62,7 @@ class Answers:
         rules = replace(self._rules, fields=(self._rule,))
         texts = frozenset({ANSWER} if batch.is_text(self._rule) else ())
         raw = python_values.values(batch.column_of(self._rule).filter(doubtful))
-        said = [read_message(message_of({ANSWER: each}, rules, texts=texts)) for each in raw]
+        said = [read_message(encode_message({ANSWER: each}, rules, texts=texts)) for each in raw]
         return pc.replace_with_mask(values, doubtful, self.of_messages(said))
 
     def of_messages(self, messages: Iterable[Mapping[str, Any]]) -> pa.Array:
@@ -75,7 +75,7 @@ class Answers:
         except RejectedError as error:
             if self._is_number and error.reason is DeadLetterReason.NOT_FINITE:
                 return None
-            raise self._no_answer(described(message[ANSWER])) from error
+            raise self._no_answer(describe_value(message[ANSWER])) from error
         if value is None or self._is_number:
             return value
         return str(value).lower() if isinstance(value, bool) else str(value)

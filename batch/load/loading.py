@@ -189,7 +189,7 @@ class _Load:
         answers = Answers(self._config, events.rules, self._source.name) if is_answered else None
         main = self._kind(events, "", *([answers.field] if answers is not None else []))
         outcomes_ = outcome_columns(self._config)
-        label = outcomes_.rules.field_of(self._config.fleet.target)
+        label = outcomes_.rules.rule_of(self._config.fleet.target)
         is_late = not self._config.label_inside and self._has(label.source)
         return Kinds(main, self._kind(outcomes_, "#outcomes") if is_late else None, answers)
 

@@ -14,7 +14,7 @@ from batch.load.groups import Groups
 from batch.load.typed_batch import TypedBatch
 from schemas.messages import OUTCOME
 from spinney.core.config import Config
-from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
 from spinney.sources import Batch
 
@@ -54,12 +54,12 @@ class LateLabels:
     Such a row is observed at its `observed_at`; where the file has none, `label_delay` after the event, at latest now.
     """
 
-    def __init__(self, config: Config, events: Rules) -> None:
+    def __init__(self, config: Config, events: RecordRules) -> None:
         self._events = events
         self._delay: timedelta = config.fleet.label_delay
-        self._given = rules_of(config, OUTCOME)
-        label = self._given.field_of(config.fleet.target)
-        observed = replace(self._given.field_of(OBSERVED_AT), source=OBSERVED_AT, unit=None)
+        self._given = build_rules(config, OUTCOME)
+        label = self._given.rule_of(config.fleet.target)
+        observed = replace(self._given.rule_of(OBSERVED_AT), source=OBSERVED_AT, unit=None)
         fields = tuple(observed if rule.name == OBSERVED_AT else rule for rule in self._given.fields)
         self._derived = replace(self._given, fields=fields)
         self._label = replace(label, required=False)
@@ -72,7 +72,7 @@ class LateLabels:
         """Whether the batch has a column `observed_at`, so that each of its rows has one; None: each line by itself."""
         if batch.columns is None:
             return None
-        return TypedBatch(batch, self._given).column_of(self._given.field_of(OBSERVED_AT)) is not None
+        return TypedBatch(batch, self._given).column_of(self._given.rule_of(OBSERVED_AT)) is not None
 
     def validate(
         self, message: bytes, moment: datetime, *, is_observed: bool | None
@@ -90,10 +90,10 @@ class LateLabels:
                 return None
         except RejectedError:
             pass  # there is a label, of the wrong type
-        if _has(said, self._given.field_of(OBSERVED_AT).source) if is_observed is None else is_observed:
+        if _has(said, self._given.rule_of(OBSERVED_AT).source) if is_observed is None else is_observed:
             return message, validate(message, moment, self._given)
         try:
-            at = value_of(said, self._events.field_of(self._events.time), self._events)
+            at = value_of(said, self._events.rule_of(self._events.time), self._events)
             observed = min(at + self._delay, moment).isoformat()
         except (RejectedError, OverflowError):
             return None

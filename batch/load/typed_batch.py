@@ -7,22 +7,22 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spinney.core.arrow_types import arrow_type
-from spinney.core.records.columns import Typed, plain, typed
-from spinney.core.records.rules import FieldRule, Rules
-from spinney.core.records.text_columns import typed_text, without_missing
+from spinney.core.records.columns import TypedColumn, convert_column, decode_column
+from spinney.core.records.rules import FieldRule, RecordRules
+from spinney.core.records.text_columns import convert_text_column, null_missing_texts
 from spinney.sources import Batch
 
 
 class TypedBatch:
     """Columns of a batch that has them. rules: which texts mean no value."""
 
-    def __init__(self, batch: Batch, rules: Rules) -> None:
+    def __init__(self, batch: Batch, rules: RecordRules) -> None:
         if batch.columns is None:
             raise TypeError("JSON lines have no columns")
         self._batch = batch
         self._columns: pa.RecordBatch = batch.columns
         self._missing = pa.array(sorted(rules.missing), pa.string())
-        self._found: dict[str, Typed] = {}
+        self._found: dict[str, TypedColumn] = {}
 
     @property
     def rows(self) -> int:
@@ -42,27 +42,27 @@ class TypedBatch:
     def names(self) -> list[str]:
         return list(self._columns.schema.names)
 
-    def put(self, name: str, values: Typed) -> None:
+    def put(self, name: str, values: TypedColumn) -> None:
         """Give a column that the file does not have."""
         self._found[name] = values
 
-    def get(self, rule: FieldRule) -> Typed:
+    def get(self, rule: FieldRule) -> TypedColumn:
         """The column of a rule; all null where the file has none."""
         if rule.name not in self._found:
             self._found[rule.name] = self._typed(rule)
         return self._found[rule.name]
 
-    def _typed(self, rule: FieldRule) -> Typed:
+    def _typed(self, rule: FieldRule) -> TypedColumn:
         found = self.column_of(rule)
         if found is None:
-            return Typed(pa.nulls(self.rows, arrow_type(rule.type)))
-        column = plain(found)
+            return TypedColumn(pa.nulls(self.rows, arrow_type(rule.type)))
+        column = decode_column(found)
         if not types.is_string(column.type):
-            return typed(column, rule)
+            return convert_column(column, rule)
         texts = self.is_text(rule)
         if texts or rule.type != "string":
-            column = without_missing(column, self._missing)
-        return typed_text(column, rule, texts=texts)
+            column = null_missing_texts(column, self._missing)
+        return convert_text_column(column, rule, texts=texts)
 
     def column_of(self, rule: FieldRule) -> pa.Array | None:
         """As the file has it: the column of this whole name, or what its dotted path reaches inside nested ones."""

@@ -14,7 +14,7 @@ from schemas import messages
 from spinney.core import keys
 from spinney.core.config import Config, Kafka
 from spinney.core.errors import SetupError, SpinneyError, StoreError
-from spinney.core.records.rules import rules_of
+from spinney.core.records.rules import build_rules
 from spinney.kafka import client
 from spinney.sources.batch import Source
 from spinney.sources.rejections import MostRejected, Rejections
@@ -92,7 +92,7 @@ def send(
     charter.ensure_kept(config)
     if topic not in client.existing_topics(config.kafka):
         raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
-    rules = rules_of(config, messages.OUTCOME if is_outcomes(config.kafka, topic) else messages.EVENT)
+    rules = build_rules(config, messages.OUTCOME if is_outcomes(config.kafka, topic) else messages.EVENT)
     sent = Sent(source.rows if source.exact else None, Rejections(most))
     sender = _Sender(config, topic, pace or Pace(), sent, show)
     try:

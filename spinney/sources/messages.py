@@ -9,8 +9,8 @@ from pathlib import Path
 from schemas import messages
 from spinney.core.config import Config
 from spinney.core.config.values import is_number
-from spinney.core.records.message import message_of
-from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.message_encoding import encode_message
+from spinney.core.records.rules import RecordRules, build_rules
 from spinney.sources import python_values
 from spinney.sources.batch import Batch, Source
 from spinney.sources.opening import open_source
@@ -22,12 +22,12 @@ def wanted_by(config: Config, *, outcomes: bool, only: bool = False) -> Wanted:
 
     Required are the id, the time and the group, of outcomes the label too. only: leave other columns out.
     """
-    rules = rules_of(config, messages.OUTCOME if outcomes else messages.EVENT)
+    rules = build_rules(config, messages.OUTCOME if outcomes else messages.EVENT)
     required = frozenset(rule.source for rule in rules.fields if rule.required)
     return Wanted(tuple(rule.source for rule in rules.fields), required, only, number_fields(rules))
 
 
-def number_fields(rules: Rules) -> frozenset[str]:
+def number_fields(rules: RecordRules) -> frozenset[str]:
     """The fields that are numbers in messages and files, by their names there."""
     return frozenset(rule.source for rule in rules.fields if is_number(rule.type) or rule.unit is not None)
 
@@ -45,10 +45,10 @@ def open_wanted(place: str | Path, options: Options, wanted: Wanted) -> Source:
     return open_source(place, replace(options, wanted=wanted))
 
 
-def messages_of(batch: Batch, rules: Rules) -> Iterator[tuple[int, bytes]]:
+def messages_of(batch: Batch, rules: RecordRules) -> Iterator[tuple[int, bytes]]:
     """Number and message of each row of a batch."""
     if batch.columns is None:
         yield from zip(batch.numbers, batch.lines, strict=True)
         return
     for number, row in zip(batch.numbers, python_values.rows(batch.columns), strict=True):
-        yield number, message_of(row, rules, texts=batch.texts)
+        yield number, encode_message(row, rules, texts=batch.texts)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from schemas.vocabulary import DeadLetterReason
-from spinney.core.records.rules import Rules
+from spinney.core.records.rules import RecordRules
 from spinney.core.records.validation import ValidationResult, validate
 from spinney.sources.batch import BadRow, Batch, Source
 from spinney.sources.messages import messages_of
@@ -25,7 +25,7 @@ class ValidRow:
     values: Mapping[str, Any]
 
 
-def valid_rows(source: Source, rules: Rules, rejections: Rejections) -> Iterator[ValidRow]:
+def valid_rows(source: Source, rules: RecordRules, rejections: Rejections) -> Iterator[ValidRow]:
     """Yield the valid rows, and count the others in `rejections`.
 
     Raises RejectionLimitError: too many of them. ContractError: a damaged file.

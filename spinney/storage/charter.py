@@ -18,10 +18,10 @@ from typing import Any
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
-from spinney.core.migration import Former, Migration, advice, basis_before, former_columns
+from spinney.core.migration import Former, Migration, advice, former_columns, settings_before
 from spinney.core.migration import retired as retired_by
 from spinney.core.migration.config_changes import lasting
-from spinney.core.records.rules import Basis, basis_of
+from spinney.core.records.rules import ValidationSettings, validation_settings
 from spinney.core.stored_formats import CHARTER, KEY
 from spinney.storage import atomic_files, checkpoints, leases
 from spinney.storage.layout import FleetStore
@@ -38,7 +38,7 @@ Offsets = Mapping[str, Mapping[str, int]]
 class Edition:
     """What validation depends on from some offsets on; a partition not named counts from its start."""
 
-    basis: Basis
+    settings: ValidationSettings
     since: Offsets = field(default_factory=dict)
 
 
@@ -61,11 +61,11 @@ def settled(config: Config) -> Charter:
 
     Raises StoreError when something fixed was changed.
     """
-    there, basis = ensure_fixed(config), basis_of(config)
-    if there.editions[-1].basis == basis:
+    there, settings = ensure_fixed(config), validation_settings(config)
+    if there.editions[-1].settings == settings:
         return there
     store = FleetStore.of(config)
-    amended_ = replace(there, editions=(*there.editions, Edition(basis, _begun(store))))
+    amended_ = replace(there, editions=(*there.editions, Edition(settings, _begun(store))))
     keep(store, amended_)
     return amended_
 
@@ -77,7 +77,7 @@ def ensure_fixed(config: Config) -> Charter:
     """
     store = FleetStore.of(config)
     if not _file(store).exists():
-        made = Charter(str(uuid.uuid4()), fixed(config), (Edition(basis_of(config)),))
+        made = Charter(str(uuid.uuid4()), fixed(config), (Edition(validation_settings(config)),))
         atomic_files.create(_file(store), _text(made))
     there = _read(store)
     _refuse_changes(config, there)
@@ -113,11 +113,11 @@ def keep(store: FleetStore, charter: Charter) -> None:
 
 def migrated(config: Config, there: Charter, migration: Migration) -> Charter:
     """The charter after a migration: records that were begun before it are validated by the columns of then."""
-    earlier = (replace(each, basis=basis_before(each.basis, migration)) for each in there.editions)
+    earlier = (replace(each, settings=settings_before(each.settings, migration)) for each in there.editions)
     return replace(
         there,
         fixed={**there.fixed, COLUMNS: dict(migration.after)},
-        editions=(*earlier, Edition(basis_of(config), _begun(FleetStore.of(config)))),
+        editions=(*earlier, Edition(validation_settings(config), _begun(FleetStore.of(config)))),
         migrations=(*there.migrations, migration),
         begun=None,
     )
@@ -136,22 +136,22 @@ def retired(store: FleetStore) -> dict[str, str]:
 
 
 def amended(config: Config, mine: tuple[str, ...]) -> Charter:
-    """`settled` for a process that holds the leases `mine`: an edit waits until nobody validates by the old ranges.
+    """`settled` for a process that holds the leases `mine`: an edit waits until no other process uses the old ranges.
 
     Raises StoreError when something fixed was changed, Busy while another process validates by the old ranges.
     """
     there = ensure_fixed(config)
-    basis, before = basis_of(config), there.editions[-1].basis
-    if before == basis:
+    settings, before = validation_settings(config), there.editions[-1].settings
+    if before == settings:
         return there
     try:
         with leases.held(FleetStore.of(config), [name for name in VALIDATING_QUERIES if name not in mine]):
             return settled(config)
     except Busy as error:
         raise Busy(
-            f"fleet {config.fleet.name}: {' and '.join(_edited(before, basis))} was edited, and the new rules begin at "
-            f"one offset for {' and '.join(VALIDATING_QUERIES)} together: expected both to have stopped; got {error}. "
-            "Then start both again"
+            f"fleet {config.fleet.name}: {' and '.join(_edited(before, settings))} was edited, and the new rules begin "
+            f"at one offset for {' and '.join(VALIDATING_QUERIES)} together: expected both to have stopped; got "
+            f"{error}. Then start both again"
         ) from error
 
 
@@ -193,10 +193,10 @@ def fixed(config: Config) -> dict[str, Any]:
 
 
 _KEYS = {"ranges": "ranges", "sources": "fields", "units": "columns", "coerce": "coerce", "missing": "missing"}
-"""Of a `Basis`: where the configuration has it."""
+"""Of `ValidationSettings`: where the configuration has it."""
 
 
-def _edited(before: Basis, now: Basis) -> list[str]:
+def _edited(before: ValidationSettings, now: ValidationSettings) -> list[str]:
     return [f"fleet.{key}" for name, key in _KEYS.items() if getattr(before, name) != getattr(now, name)]
 
 
@@ -265,9 +265,9 @@ def _read(store: FleetStore) -> Charter:
     )
 
 
-def _basis(said: Mapping[str, Any]) -> Basis:
+def _basis(said: Mapping[str, Any]) -> ValidationSettings:
     """What an edition says. The first ones had ranges alone: a value had to have its declared type then."""
-    return Basis(
+    return ValidationSettings(
         ranges={name: (float(low), float(high)) for name, (low, high) in said["ranges"].items()},
         sources=said.get("sources", {}),
         units=said.get("units", {}),
@@ -280,7 +280,7 @@ def _basis(said: Mapping[str, Any]) -> Basis:
 
 
 def _text(charter: Charter) -> bytes:
-    editions = [{**asdict(each.basis), "since": {**each.since}} for each in charter.editions]
+    editions = [{**asdict(each.settings), "since": {**each.since}} for each in charter.editions]
     said: dict[str, Any] = {
         KEY: CHARTER.version,
         "fleet_id": charter.fleet_id,

@@ -21,7 +21,7 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import ConfigError
 from spinney.core.keys import shard_of
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.records.rules import rules_of
+from spinney.core.records.rules import build_rules
 from spinney.fleet import Fleet
 from spinney.retraining import fit_requests, group_fitting
 from spinney.retraining.group_fitting import Fitter
@@ -87,7 +87,7 @@ def stored(config: Config, rows: list[dict[str, Any]]) -> None:
     """As the stream would: judged in a worker, and written by the task that has the rows."""
     texts = pa.array([json.dumps(row).encode() for row in rows], pa.binary())
     micros = pa.array([int(START.timestamp() * 1e6) + 86_400_000_000] * len(rows), pa.int64())
-    judging = RecordValidator((rules_of(config, messages.EVENT),))
+    judging = RecordValidator((build_rules(config, messages.EVENT),))
     judged = judging.judged(texts, micros, pa.array([0] * len(rows), pa.int32()))
     assert judged.field("reason").to_pylist() == [None] * len(rows)
     of_event = {"event_id": "sale", "event_time": "when"}

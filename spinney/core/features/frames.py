@@ -17,9 +17,9 @@ from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import floats
-from spinney.core.records import values as records
+from spinney.core.records import value_conversion as records
 from spinney.core.records.json_text import NumberText
-from spinney.core.records.rules import FieldRule, rules_of
+from spinney.core.records.rules import FieldRule, build_rules
 from spinney.core.records.times import instant_of_text
 
 _BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
@@ -60,7 +60,7 @@ def typed(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]
                 f"frame: column {name}: expected it once, a {'key' if name in fleet.group else 'feature'} of type "
                 f"{fleet.type_of(name)}; got columns {columns}. Add or rename it"
             )
-    of_event = {rule.name: rule for rule in rules_of(config, messages.EVENT).fields}
+    of_event = {rule.name: rule for rule in build_rules(config, messages.EVENT).fields}
     wanted = dict.fromkeys([fleet.event_time, *config.event_columns])
     wanted.pop(fleet.target, None)
     rules = {name: of_event[name] for name in wanted if columns.count(name) == 1}

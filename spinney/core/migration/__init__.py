@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from spinney.core.migration.basis import basis_before
 from spinney.core.migration.column_changes import Change, Kind, changes, likely_renames
 from spinney.core.migration.earlier_columns import Former, former_columns, retired, with_former
+from spinney.core.migration.earlier_settings import settings_before
 from spinney.core.migration.migration_record import Migration
 from spinney.core.migration.type_widening import is_widening
 
@@ -13,11 +13,11 @@ __all__ = [
     "Former",
     "Kind",
     "Migration",
-    "basis_before",
     "changes",
     "former_columns",
     "is_widening",
     "likely_renames",
     "retired",
+    "settings_before",
     "with_former",
 ]

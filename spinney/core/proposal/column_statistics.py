@@ -15,7 +15,7 @@ from pandas.api import types
 from spinney.core.config.rules import OBSERVED_AT
 from spinney.core.config.values import INTEGERS
 from spinney.core.records.times import date_of_text, instant_of_text
-from spinney.core.records.values import INTEGER, NUMBER, TRUTHS
+from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, NUMBER
 
 WORDS_FOR_NOTHING = ("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-", "?")
 """Texts that people write where a number is missing."""
@@ -147,7 +147,7 @@ def _type_of_objects(values: pd.Series[Any]) -> str:
     if (number := _number_type(unique)) is not None:
         return number
     kinds = {_type_of(value) for value in unique}
-    if kinds <= {"boolean", "string"} and all(value in TRUTHS or isinstance(value, bool) for value in unique):
+    if kinds <= {"boolean", "string"} and all(value in BOOLEAN_TEXTS or isinstance(value, bool) for value in unique):
         return "boolean" if "boolean" in kinds else "string"
     found = _common(kinds)
     if found != "string" or kinds <= {"string", "bigint", "date", "timestamp"}:
@@ -238,7 +238,7 @@ def _type_of_texts(texts: list[str]) -> tuple[str, frozenset[str]]:
 
 def _type_of_text(text: str) -> str:
     """Leading zeros are no part of a number: such a text is a name."""
-    if text in TRUTHS:
+    if text in BOOLEAN_TEXTS:
         return "boolean"
     digits = text.strip(" ").lstrip("+-")
     if digits[:1] == "0" and digits[1:2].isdigit():

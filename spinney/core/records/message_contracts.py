@@ -1,4 +1,4 @@
-"""The contracts of messages as a fleet has them: its names and its declared columns put in."""
+"""The contracts of messages with a fleet's own field names and declared columns."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
 from spinney.core.config import Config, Fleet
 from spinney.core.errors import ContractError, StoreError
-from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
 from spinney.sources import Options, Source, Wanted
 from spinney.sources.messages import messages_of, number_fields, open_wanted
@@ -137,7 +137,7 @@ class _FileRows:
 
     def __init__(self, config: Config, group_key: str) -> None:
         self._config, self._group_key = config, group_key
-        self.rules = rules_of(config, messages.EVENT)
+        self.rules = build_rules(config, messages.EVENT)
         self._label = next(rule for rule in _rules(config).fields if rule.name == config.fleet.target)
         self.rows: dict[str, dict[str, Any]] = {}
         self.left_out: Counter[str] = Counter()
@@ -188,18 +188,18 @@ class _FileRows:
         try:
             said = read_message(message)
             return keys.encode(
-                [value_of(said, self.rules.field_of(name), self.rules) for name in self._config.fleet.group]
+                [value_of(said, self.rules.rule_of(name), self.rules) for name in self._config.fleet.group]
             )
         except RejectedError:
             return None
 
 
-def _rules(config: Config) -> Rules:
+def _rules(config: Config) -> RecordRules:
     """Those of events, with the label where it usually comes later."""
-    rules = rules_of(config, messages.EVENT)
+    rules = build_rules(config, messages.EVENT)
     if config.label_inside:
         return rules
-    label = rules_of(config, messages.OUTCOME).field_of(config.fleet.target)
+    label = build_rules(config, messages.OUTCOME).rule_of(config.fleet.target)
     return replace(rules, fields=(*rules.fields, replace(label, required=False)))
 
 

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaException, Message, Producer
 from schemas.tables import DEAD_LETTERS
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
-from spinney.core.records.rules import basis_of
+from spinney.core.records.rules import validation_settings
 from spinney.kafka import client
 from spinney.kafka.topic_reading import ends, headers_since, lost_since
 from spinney.operations.dead_letters import ledger
@@ -122,10 +122,10 @@ def _refuse_other_rules(config: Config) -> None:
     """Rules that were edited hold from a stream's next start on. Raises Busy where one runs that has not seen them."""
     store = FleetStore.of(config)
     there = charter.standing(store)
-    if there is None or there.editions[-1].basis == basis_of(config):
+    if there is None or there.editions[-1].settings == validation_settings(config):
         return
     try:
-        with leases.held(store, charter.JUDGING):
+        with leases.held(store, charter.VALIDATING_QUERIES):
             return
     except Busy as error:
         raise Busy(

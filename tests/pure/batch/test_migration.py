@@ -28,7 +28,7 @@ from schemas import tables
 from schemas.messages import EVENT
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, StoreError
-from spinney.core.records.rules import rules_of
+from spinney.core.records.rules import build_rules
 from spinney.core.records.validation import validate
 from spinney.fleet import Fleet
 from spinney.operations import clustering
@@ -441,7 +441,7 @@ def test_a_record_is_validated_by_the_columns_of_its_offset_whichever_query_read
 
     def validated(edition: charter.Edition, **fields: Any) -> Any:
         message = {"store": "s", "id": "e", "at": "2024-05-01T00:00:00Z", "sold": 1.0, **fields}
-        rules = rules_of(config, EVENT, edition.basis)
+        rules = build_rules(config, EVENT, edition.settings)
         found = validate(json.dumps(message).encode(), START, rules)
         return found.values and {name: found.values[name] for name in ("size", "rate")}, found.field
 

@@ -21,7 +21,7 @@ from schemas import messages, tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.proposal import Choices, propose
-from spinney.core.records.rules import rules_of
+from spinney.core.records.rules import build_rules
 from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import OUTSIDE, UNSPLIT, of_file, open_rows
 from spinney.sources import Options, open_source
@@ -55,7 +55,7 @@ def sent(config: Config, place: Path, case: Case) -> tuple[list[ValidRow], Rejec
     """What `produce` hands to its client."""
     rejections = Rejections()
     source = open_for(config, place, case.options, outcomes=False)
-    return list(valid_rows(source, rules_of(config, messages.EVENT), rejections)), rejections
+    return list(valid_rows(source, build_rules(config, messages.EVENT), rejections)), rejections
 
 
 @of_each_case
@@ -129,14 +129,14 @@ def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made
     sample = read_sample(open_source(place, case.options))
     choices = Choices((chosen["group"],), chosen["target"], chosen["identity"], chosen["time"])
     proposal = parse(propose(sample.frame, "proposed", sample.texts, choices), "proposed", {})
-    rules = rules_of(proposal, messages.EVENT)
+    rules = build_rules(proposal, messages.EVENT)
     kinds = {rule.source: rule.type if rule.unit is None else f"{rule.type}({rule.unit})" for rule in rules.fields}
     assert {name: kinds.get(name) for name in case.proposed} == dict(case.proposed)
     rows, rejections = sent(proposal, place, case)
     expected = case.expected(config)
     taken = {str(row.values[proposal.fleet.event_id]): row for row in rows}
     assert set(taken) == {*expected, *case.also}, json.dumps(rejections.listed(), default=str)
-    sources = {rule.source: rule.name for rule in rules_of(config, messages.EVENT).fields}
+    sources = {rule.source: rule.name for rule in build_rules(config, messages.EVENT).fields}
     for one, row in expected.items():
         assert keys.encode([taken[one].values[name] for name in proposal.fleet.group]) == keys.encode([row["store"]])
         for rule in rules.fields:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from schemas import messages
 from spinney.core.config import parse
-from spinney.core.records.column_checks import doubtful_rows
-from spinney.core.records.json_columns import JsonColumns, read
-from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.column_checks import doubtful_mask
+from spinney.core.records.json_columns import JsonColumns, read_json_columns
+from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import validate
 from streaming.record_validation import RecordValidator
 
@@ -100,8 +100,8 @@ AROUND = [*[("", "")] * 6, ("", " "), ("", "x"), ("", ",{}"), ("", "}"), ("\n", 
 KINDS = ["", "coerce = false", 'missing = ["", "null", "7", "2024-05-01"]', "missing = []"]
 
 
-def rules(more: str = "") -> Rules:
-    return rules_of(parse(FLEET.format(more=more), "fleet.toml", {}), messages.EVENT)
+def rules(more: str = "") -> RecordRules:
+    return build_rules(parse(FLEET.format(more=more), "fleet.toml", {}), messages.EVENT)
 
 
 def altered(random: Random) -> bytes:
@@ -120,7 +120,7 @@ def altered(random: Random) -> bytes:
     return (before + "{" + comma.join(f'"{name}"{colon}{value}' for name, value in fields) + "}" + after).encode()
 
 
-def together(records: list[bytes | None], held: Rules) -> list[dict[str, Any]]:
+def together(records: list[bytes | None], held: RecordRules) -> list[dict[str, Any]]:
     micros, edition = pa.array([RECORDED_US] * len(records)), pa.array([0] * len(records), pa.int32())
     found: list[dict[str, Any]] = (
         RecordValidator((held,)).validate(pa.array(records, pa.binary()), micros, edition).to_pylist()
@@ -128,7 +128,7 @@ def together(records: list[bytes | None], held: Rules) -> list[dict[str, Any]]:
     return found
 
 
-def one_by_one(records: list[bytes | None], held: Rules) -> list[dict[str, Any]]:
+def one_by_one(records: list[bytes | None], held: RecordRules) -> list[dict[str, Any]]:
     results = [validate(record, RECORDED_AT, held) for record in records]
     return [
         {
@@ -148,10 +148,10 @@ def exact(rows: list[dict[str, Any]]) -> list[str]:
     return [zones.sub("UTC", repr(row)) for row in rows]
 
 
-def doubtful(records: list[bytes | None], held: Rules) -> tuple[JsonColumns, np.ndarray[Any, Any]]:
-    found = read(records, held)
+def doubtful(records: list[bytes | None], held: RecordRules) -> tuple[JsonColumns, np.ndarray[Any, Any]]:
+    found = read_json_columns(records, held)
     latest = np.full(len(records), RECORDED_US)
-    return found, found.unread | doubtful_rows(held, lambda rule: found.columns[rule.name], latest, len(records))
+    return found, found.unread | doubtful_mask(held, lambda rule: found.columns[rule.name], latest, len(records))
 
 
 @pytest.mark.parametrize("more", KINDS)

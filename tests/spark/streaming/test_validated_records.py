@@ -17,7 +17,7 @@ from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core import keys
 from spinney.core.config import parse
-from spinney.core.records.rules import Basis, rules_of
+from spinney.core.records.rules import ValidationSettings, build_rules
 from spinney.sources.messages import messages_of, open_for
 from spinney.storage.charter import Edition
 from streaming.validated_records import (
@@ -225,9 +225,9 @@ def test_an_outcome_needs_its_label_and_when_it_was_seen(spark, configured) -> N
 
 def test_an_edited_range_holds_from_its_offset_on_in_each_topic_and_partition(spark, configured) -> None:
     editions = (
-        Edition(Basis({"stock": (0, 10)})),
-        Edition(Basis({"stock": (0, 20)}), {"sales": {"0": 5, "1": 100}}),
-        Edition(Basis(), {"sales": {"0": 8, "1": 100}}),
+        Edition(ValidationSettings({"stock": (0, 10)})),
+        Edition(ValidationSettings({"stock": (0, 20)}), {"sales": {"0": 5, "1": 100}}),
+        Edition(ValidationSettings(), {"sales": {"0": 8, "1": 100}}),
     )
     expected = {
         ("sales", 0, 4, 15): "out_of_range", ("sales", 0, 5, 15): None, ("sales", 0, 7, 21): "out_of_range",
@@ -256,9 +256,9 @@ def test_what_judging_depends_on_holds_by_offset_and_records_are_read_under_the_
         ("[recipe]", f"[fleet.fields]\n{fields}\n[recipe]"),
     )
     editions = (
-        Edition(Basis({"stock": (0, 10)}, coerce=False)),
-        Edition(Basis({}, {"price": "cost"}, {"seen": "ms"}), {"sales": {"0": 1}}),
-        Edition(Basis({}, NESTED, {"seen": "s"}, missing=("n/a",)), {"sales": {"0": 3}}),
+        Edition(ValidationSettings({"stock": (0, 10)}, coerce=False)),
+        Edition(ValidationSettings({}, {"price": "cost"}, {"seen": "ms"}), {"sales": {"0": 1}}),
+        Edition(ValidationSettings({}, NESTED, {"seen": "s"}, missing=("n/a",)), {"sales": {"0": 3}}),
     )
     values = [
         event(price="1.5"),
@@ -279,7 +279,7 @@ def test_the_messages_of_each_file_give_the_rows_and_reasons_that_its_other_ways
 ) -> None:
     """The stream's half of tests/pure/sources/test_ways_in.py: all files of one configuration in one job."""
     config, cases = fleet.config(tmp_path / "root"), [case for case in CASES if case.fleet is fleet]
-    rules, values, positions = rules_of(config, messages.EVENT), [], []
+    rules, values, positions = build_rules(config, messages.EVENT), [], []
     for number, case in enumerate(cases):
         (folder := tmp_path / str(number)).mkdir()
         for batch in open_for(config, case.write(folder), case.options, outcomes=False).batches():

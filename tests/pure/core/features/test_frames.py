@@ -18,7 +18,7 @@ from spinney.core.errors import ContractError
 from spinney.core.features.encoding import NULL_TIME, convert
 from spinney.core.features.frames import typed
 from spinney.core.recipes.recipe import Feature
-from spinney.core.records.rules import rules_of
+from spinney.core.records.rules import build_rules
 from spinney.core.records.validation import validate
 
 TYPES = {
@@ -147,7 +147,7 @@ def test_a_number_without_a_declared_unit_is_refused_for_the_reason_that_a_recor
     recorded = validate(
         json.dumps({"id": "e", "at": "2024-05-01", "s": "k", "stamp": SECONDS}).encode(),
         NOON,
-        rules_of(config("stamp"), messages.EVENT),
+        build_rules(config("stamp"), messages.EVENT),
     )
     assert recorded.detail is not None
     why = recorded.detail.partition(f"the number {SECONDS}: ")[2]

@@ -11,15 +11,15 @@ from spinney.core.migration import (
     Former,
     Kind,
     Migration,
-    basis_before,
     changes,
     former_columns,
     is_widening,
     likely_renames,
     retired,
+    settings_before,
     with_former,
 )
-from spinney.core.records.rules import Basis
+from spinney.core.records.rules import ValidationSettings
 
 BEFORE = {"shop": "string", "x": "int", "y": "double"}
 
@@ -159,11 +159,11 @@ def test_a_model_of_before_gets_its_columns_by_their_old_names() -> None:
 
 
 def test_rules_of_before_are_said_of_the_columns_of_after() -> None:
-    basis = Basis(ranges={"x": (0, 9), "y": (0, 1)}, sources={"y": "a.y"}, units={"t": "ms"})
+    basis = ValidationSettings(ranges={"x": (0, 9), "y": (0, 1)}, sources={"y": "a.y"}, units={"t": "ms"})
     before = {"x": "int", "y": "double", "t": "timestamp"}
     after = {"size": "bigint", "when": "timestamp", "new": "int"}
-    found = basis_before(basis, migration(before, after, x="size", t="when"))
-    assert found == Basis(
+    found = settings_before(basis, migration(before, after, x="size", t="when"))
+    assert found == ValidationSettings(
         ranges={"size": (0, 9), "y": (0, 1)},
         sources={"size": "x", "when": "t", "y": "a.y"},
         units={"when": "ms"},
@@ -173,6 +173,6 @@ def test_rules_of_before_are_said_of_the_columns_of_after() -> None:
     )
     # What is declared again was validated then, and what is dropped now was not there then.
     again = migration({"size": "bigint", "new": "int"}, {"size": "double", "y": "double"})
-    later = basis_before(found, again)
+    later = settings_before(found, again)
     assert (later.undeclared, later.types, later.dropped) == ((), {"size": "int"}, {})
     assert later.sources == found.sources

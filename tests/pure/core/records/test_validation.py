@@ -12,7 +12,7 @@ import pytest
 from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core.config import Config, parse
-from spinney.core.records.rules import Basis, rules_of
+from spinney.core.records.rules import ValidationSettings, build_rules
 from spinney.core.records.validation import ValidationResult, validate
 
 RECORDED_AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -52,8 +52,10 @@ def fleet(more: str = "", columns: str = "") -> Config:
     return parse(FLEET.format(more=more, columns=columns), "fleet.toml", {})
 
 
-def validated(value: bytes | None, config: Config | None = None, basis: Basis | None = None) -> ValidationResult:
-    return validate(value, RECORDED_AT, rules_of(config or fleet(), messages.EVENT, basis))
+def validated(
+    value: bytes | None, config: Config | None = None, settings: ValidationSettings | None = None
+) -> ValidationResult:
+    return validate(value, RECORDED_AT, build_rules(config or fleet(), messages.EVENT, settings))
 
 
 def record(**changes: Any) -> bytes:
@@ -272,9 +274,9 @@ def test_leading_zeros_of_a_key_are_never_lost() -> None:
 
 
 def test_an_older_basis_validates_by_what_held_then() -> None:
-    basis = Basis(ranges={"n": (0.0, 5.0)}, coerce=False)
-    assert validated(record(n=6), basis=basis).reason == Reason.OUT_OF_RANGE
-    assert validated(record(x="1"), basis=basis).reason == Reason.WRONG_TYPE
+    settings = ValidationSettings(ranges={"n": (0.0, 5.0)}, coerce=False)
+    assert validated(record(n=6), settings=settings).reason == Reason.OUT_OF_RANGE
+    assert validated(record(x="1"), settings=settings).reason == Reason.WRONG_TYPE
     assert validated(record(n=6)).reason is None
 
 
@@ -282,7 +284,7 @@ def test_an_outcome_needs_its_group_its_label_and_when_it_was_seen() -> None:
     text = FLEET.format(more="", columns='observed_at = "timestamp(ms)"').replace(
         'events = "e"', 'events = "e"\noutcomes = "o"'
     )
-    rules = rules_of(parse(text, "fleet.toml", {}), messages.OUTCOME)
+    rules = build_rules(parse(text, "fleet.toml", {}), messages.OUTCOME)
     good = {"id": "1", "store": "a", "sold": 3, "observed_at": 1714557600000}
     assert [rule.name for rule in rules.fields] == ["id", "store", "sold", "observed_at"]
     found = validate(json.dumps(good).encode(), RECORDED_AT, rules)
