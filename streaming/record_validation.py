@@ -63,7 +63,7 @@ class RecordValidator:
         """One RESULT_DDL for each record; plain records of the last edition are read together."""
         try:
             plain, doubtful = self._validate_columns(values, times, editions)
-        except Exception as error:  # one value must not stop the query at each attempt: `_judge` finds it
+        except Exception as error:  # one value must not stop the query at each attempt: `_validate_record` finds it
             _warn_of_slow_blocks(type(error).__name__, str(error))
             return self._validate_one_by_one(values, times, editions)
         if not doubtful.any():

@@ -21,8 +21,8 @@ from batch.load.typed_batch import TypedBatch
 from spinney.core.config import Config
 from spinney.core.records.columns import Mask
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate
-from spinney.sources import BadRow, Batch
-from spinney.sources.messages import messages_of
+from spinney.sources import MalformedRow, RowBatch
+from spinney.sources.fleet_files import messages_of
 from spinney.sources.rejections import Rejections
 from spinney.sources.row_validation import rejection_of_malformed_row, rejection_of_row
 
@@ -64,10 +64,10 @@ class Reader:
         self.rows = 0
         self._file, self._first, self._last = "", 0, 0
 
-    def read(self, batch: Batch, source: str) -> None:
+    def read(self, batch: RowBatch, source: str) -> None:
         """Raises RejectionLimitError: too many rows that are not valid."""
         places = self._places(batch)
-        for bad in batch.bad:
+        for bad in batch.malformed:
             self.rows += 1
             self._rejections.add(rejection_of_malformed_row(bad))
             self._dead.add(_of_bad(bad), topic=self._kinds.main.topic, place=self._first + bad.number - 1)
@@ -81,14 +81,14 @@ class Reader:
             self._validate(batch, places, doubtful, answers, source)
         self._rejections.check(source, self.rows)
 
-    def _places(self, batch: Batch) -> np.ndarray:
+    def _places(self, batch: RowBatch) -> np.ndarray:
         """Each row's number in the source, from 0: that in its file, after all rows of the files before."""
         if batch.file != self._file:
             self._file, self._first = batch.file, self._last
         numbers = batch.numbers
         places = np.arange(numbers.start, numbers.stop) if isinstance(numbers, range) else np.array(numbers, np.int64)
         places = places + (self._first - 1)
-        highest = max([self._last, *places[-1:] + 1, *(self._first + bad.number for bad in batch.bad)])
+        highest = max([self._last, *places[-1:] + 1, *(self._first + bad.number for bad in batch.malformed)])
         self._last = int(highest)
         return places
 
@@ -106,7 +106,7 @@ class Reader:
         late.spool.add(also.valid)
         return checked.doubtful, also.doubtful
 
-    def _check_lines(self, batch: Batch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
+    def _check_lines(self, batch: RowBatch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
         """As `_check`, of JSON lines. Where one may hold a late label too, every line is validated."""
         every, none = np.ones(len(batch), dtype=np.bool_), np.zeros(len(batch), dtype=np.bool_)
         if self._kinds.late is not None:
@@ -118,7 +118,7 @@ class Reader:
         return checked.doubtful, none
 
     def _validate(
-        self, batch: Batch, places: np.ndarray, doubtful: tuple[Mask, Mask], answers: pa.Array | None, source: str
+        self, batch: RowBatch, places: np.ndarray, doubtful: tuple[Mask, Mask], answers: pa.Array | None, source: str
     ) -> None:
         """Validate the rows that are doubtful as one or the other message."""
         rows = np.flatnonzero(doubtful[0] | doubtful[1])
@@ -148,7 +148,7 @@ class Reader:
             self._kinds.late.spool.add(late.table())
 
     def _validate_label(
-        self, batch: Batch, where: tuple[int, int], message: bytes, valid: ValidRows, *, is_dead: bool
+        self, batch: RowBatch, where: tuple[int, int], message: bytes, valid: ValidRows, *, is_dead: bool
     ) -> None:
         """where: number in the file, place in the source. is_dead: the event is rejected, and the row told already."""
         number, place = where
@@ -163,23 +163,23 @@ class Reader:
         elif not is_dead:
             self._reject(batch, number, outcome, result, (self._kinds.late.topic, place))
 
-    def _messages(self, batch: Batch, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
+    def _messages(self, batch: RowBatch, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
         numbers = [batch.numbers[row] for row in rows.tolist()]
         if batch.columns is None:
-            part = replace(batch, numbers=numbers, lines=[batch.lines[row] for row in rows.tolist()], bad=())
+            part = replace(batch, numbers=numbers, lines=[batch.lines[row] for row in rows.tolist()], malformed=())
         else:
-            part = replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), bad=())
+            part = replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), malformed=())
         return messages_of(part, self._late.message_rules if self._late is not None else self._rules)
 
     def _reject(
-        self, batch: Batch, number: int, message: bytes, result: ValidationResult, where: tuple[str, int]
+        self, batch: RowBatch, number: int, message: bytes, result: ValidationResult, where: tuple[str, int]
     ) -> None:
         """where: topic and place."""
         self._rejections.add(rejection_of_row(batch, number, result))
         found = {"value": message, "reason": result.reason, "field": result.field, "detail": result.detail}
         self._dead.add(found, topic=where[0], place=where[1])
 
-    def _answers_of_lines(self, batch: Batch) -> pa.Array | None:
+    def _answers_of_lines(self, batch: RowBatch) -> pa.Array | None:
         if self._kinds.answers is None:
             return None
         return self._kinds.answers.of_messages(_object(line) for line in batch.lines)
@@ -195,8 +195,8 @@ def _object(line: bytes) -> Mapping[str, Any]:
         return {}
 
 
-def _of_bad(row: BadRow) -> dict[str, Any]:
+def _of_bad(row: MalformedRow) -> dict[str, Any]:
     """A row without columns as a dead letter: its text as a JSON string, since it is no object."""
     rejection = rejection_of_malformed_row(row)
     value = json.dumps(row.text, ensure_ascii=False).encode()
-    return {"value": value, "reason": rejection.reason, "field": None, "detail": rejection.words}
+    return {"value": value, "reason": rejection.reason, "field": None, "detail": rejection.description}

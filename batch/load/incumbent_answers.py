@@ -19,7 +19,7 @@ from spinney.core.records.json_text import describe_value
 from spinney.core.records.message_encoding import encode_message
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import RejectedError, read_message, value_of
-from spinney.sources import Wanted, python_values
+from spinney.sources import ColumnSelection, python_values
 from spinney.storage.layout import FleetStore
 
 ANSWER = "prediction"
@@ -32,8 +32,8 @@ def may_be_answer(config: Config, columns: Iterable[str] | None) -> bool:
     """
     if config.fleet.type_of(ANSWER) is not None:
         return False
-    read = Wanted(tuple(rule.source for rule in (*event_columns(config).rules.fields, *label_rules(config))))
-    return ANSWER not in read.columns_of([ANSWER, *(columns or ())])
+    read = ColumnSelection(tuple(rule.source for rule in (*event_columns(config).rules.fields, *label_rules(config))))
+    return ANSWER not in read.select([ANSWER, *(columns or ())])
 
 
 class Answers:
@@ -61,7 +61,7 @@ class Answers:
         doubtful = pa.array(found.doubtful)
         rules = replace(self._rules, fields=(self._rule,))
         texts = frozenset({ANSWER} if batch.is_text(self._rule) else ())
-        raw = python_values.values(batch.column_of(self._rule).filter(doubtful))
+        raw = python_values.to_values(batch.column_of(self._rule).filter(doubtful))
         said = [read_message(encode_message({ANSWER: each}, rules, texts=texts)) for each in raw]
         return pc.replace_with_mask(values, doubtful, self.of_messages(said))
 

@@ -26,8 +26,8 @@ from schemas.vocabulary import QueryName
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import ContractError, StoreError
-from spinney.sources import Batch, Options, Source
-from spinney.sources.messages import number_fields, open_wanted, wanted_by
+from spinney.sources import ReadOptions, RowBatch, Source
+from spinney.sources.fleet_files import columns_for, number_fields, open_columns
 from spinney.sources.rejections import Rejections
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
@@ -61,13 +61,13 @@ class Progress:
 Show = Callable[[Progress], None]
 
 
-def open_for_load(config: Config, place: str, options: Options | None = None, *, outcomes: bool = False) -> Source:
+def open_for_load(config: Config, place: str, options: ReadOptions | None = None, *, outcomes: bool = False) -> Source:
     """Open the files of a load: of their columns only those that the fleet has a use for.
 
     Raises ContractError: nothing there, none of the kinds that are read, files that disagree, a column of the id, the
     time or the group is missing.
     """
-    wanted = wanted_by(config, outcomes=outcomes, only=True)
+    wanted = columns_for(config, outcomes=outcomes, is_exclusive=True)
     if not outcomes:
         label = label_rules(config)
         # Whether a dotted name is a column or a path is known once the files are open; until then all are columns.
@@ -77,7 +77,7 @@ def open_for_load(config: Config, place: str, options: Options | None = None, *,
         optional = (*(rule.source for rule in label), *answer)
         also = number_fields(replace(outcome_columns(config).rules, fields=label)) | {*answer}
         wanted = replace(wanted, names=(*wanted.names, *optional), numbers=numbers | also, optional=frozenset(optional))
-    return open_wanted(place, options or Options(), wanted)
+    return open_columns(place, options or ReadOptions(), wanted)
 
 
 def load(
@@ -85,7 +85,7 @@ def load(
     source: Source | str,
     *,
     outcomes: bool = False,
-    options: Options | None = None,
+    options: ReadOptions | None = None,
     show: Show | None = None,
 ) -> Loaded:
     """Load the rows of files.
@@ -101,7 +101,7 @@ def load(
     Raises ContractError: as `open_for_load`; a damaged file; more rows than `options.most_rejected` are not valid. Then
     nothing is stored. Busy: ingest is running.
     """
-    options = options or Options()
+    options = options or ReadOptions()
     found = open_for_load(config, source, options, outcomes=outcomes) if isinstance(source, str) else source
     # The directories are ingest's: it must not run meanwhile.
     store = FleetStore.of(config)
@@ -109,7 +109,7 @@ def load(
         charter.ensure_fixed(config)
         delta.create_tables(config)
         with _scratch(store) as scratch:
-            this = _Load(config, found, scratch, Rejections(options.most_rejected), show or _no_progress)
+            this = _Load(config, found, scratch, Rejections(options.rejection_limit), show or _no_progress)
             this.read(outcomes=outcomes)
             return this.store()
 
@@ -149,11 +149,11 @@ class _Load:
         try:
             for batch in _prefetched(self._source):
                 reader.read(batch, name)
-                self._show(Progress("read", reader.rows, of if self._source.exact else max(of, reader.rows)))
+                self._show(Progress("read", reader.rows, of if self._source.is_exact else max(of, reader.rows)))
             self._loaded.rejections.check(name, reader.rows, ended=True)
         except ContractError as error:
             raise type(error)(f"load: {error}. Nothing was loaded") from error
-        if self._source.exact and reader.rows != of:
+        if self._source.is_exact and reader.rows != of:
             raise StoreError(f"load: {name}: expected {of} rows by its metadata; got {reader.rows}. Nothing was loaded")
 
     def store(self) -> Loaded:
@@ -213,7 +213,7 @@ class _Load:
         return lambda rows, of: self._show(Progress(base.name, rows, of))
 
 
-def _prefetched(source: Source) -> Iterator[Batch]:
+def _prefetched(source: Source) -> Iterator[RowBatch]:
     """The source's batches, read one ahead in a thread. Raises ContractError for a damaged file."""
     batches = source.batches()
     with ThreadPoolExecutor(1) as pool:

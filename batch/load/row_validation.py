@@ -16,7 +16,7 @@ from schemas.messages import OUTCOME
 from spinney.core.config import Config
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
-from spinney.sources import Batch
+from spinney.sources import RowBatch
 
 OBSERVED_AT = "observed_at"
 
@@ -68,7 +68,7 @@ class LateLabels:
             fields=(*events.fields, *(rule for rule in self._given.fields if rule.name in (label.name, OBSERVED_AT))),
         )
 
-    def is_observed(self, batch: Batch) -> bool | None:
+    def is_observed(self, batch: RowBatch) -> bool | None:
         """Whether the batch has a column `observed_at`, so that each of its rows has one; None: each line by itself."""
         if batch.columns is None:
             return None

@@ -10,13 +10,13 @@ from spinney.core.arrow_types import arrow_type
 from spinney.core.records.columns import TypedColumn, convert_column, decode_column
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.text_columns import convert_text_column, null_missing_texts
-from spinney.sources import Batch
+from spinney.sources import RowBatch
 
 
 class TypedBatch:
     """Columns of a batch that has them. rules: which texts mean no value."""
 
-    def __init__(self, batch: Batch, rules: RecordRules) -> None:
+    def __init__(self, batch: RowBatch, rules: RecordRules) -> None:
         if batch.columns is None:
             raise TypeError("JSON lines have no columns")
         self._batch = batch

@@ -101,16 +101,16 @@ def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any
     reject are not sent: they are counted by reason, with an example each, and the exit code is 1.
     """
     from spinney.local.produce import Pace, is_outcomes, send
-    from spinney.sources.messages import open_for
+    from spinney.sources.fleet_files import open_fleet_file
 
     config = load_config(config_path)
     options, name = options_of(how), _topic(config, topic)
-    opened = open_for(config, source, options, outcomes=is_outcomes(config.kafka, name))
+    opened = open_fleet_file(config, source, options, outcomes=is_outcomes(config.kafka, name))
     say_notes("produce", opened.notes)
-    sent = send(config, opened, name, Pace(**how), _progress(), options.most_rejected)
+    sent = send(config, opened, name, Pace(**how), _progress(), options.rejection_limit)
     if as_json:
         counts = {"sent": sent.acknowledged, "failed": sent.failed, "rejected": sent.rejections.rejected}
-        write_json({**counts, "seconds": sent.seconds, "rejections": sent.rejections.listed()})
+        write_json({**counts, "seconds": sent.seconds, "rejections": sent.rejections.as_dicts()})
     say_rejections("produce", sent.rejections)
     if sent.failed:
         raise click.ClickException(
@@ -193,7 +193,7 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     found = loaded.rejections
     if as_json:
         counts = {"added": loaded.added, "duplicates": loaded.duplicates, "rejected": found.rejected}
-        write_json({**counts, "rejections": found.listed()})
+        write_json({**counts, "rejections": found.as_dicts()})
     else:
         duplicates: dict[str, Any] = loaded.duplicates
         shown = [

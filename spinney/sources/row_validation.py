@@ -1,4 +1,4 @@
-"""Judge the rows of a source: the valid ones with their values, the others counted with what is wrong with them."""
+"""Validate the rows of a source: yield the valid ones with their values, count the others by reason."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.records.rules import RecordRules
 from spinney.core.records.validation import ValidationResult, validate
-from spinney.sources.batch import BadRow, Batch, Source
-from spinney.sources.messages import messages_of
+from spinney.sources.fleet_files import messages_of
 from spinney.sources.rejections import Rejection, Rejections
+from spinney.sources.row_batch import MalformedRow, RowBatch, Source
 
 
 @dataclass(frozen=True)
 class ValidRow:
-    """A row that the fleet takes. message: as `produce` sends it. values: of the fleet's columns."""
+    """A valid row. message: as `produce` sends it. values: of the fleet's columns."""
 
     file: str
     number: int
@@ -28,12 +28,12 @@ class ValidRow:
 def valid_rows(source: Source, rules: RecordRules, rejections: Rejections) -> Iterator[ValidRow]:
     """Yield the valid rows, and count the others in `rejections`.
 
-    Raises RejectionLimitError: too many of them. ContractError: a damaged file.
+    Raises RejectionLimitError: too many rejected rows. ContractError: a damaged file.
     """
     read = 0
     for batch in source.batches():
         now = datetime.now(UTC)
-        for bad in batch.bad:
+        for bad in batch.malformed:
             read += 1
             rejections.add(rejection_of_malformed_row(bad))
             rejections.check(source.name, read)
@@ -48,12 +48,12 @@ def valid_rows(source: Source, rules: RecordRules, rejections: Rejections) -> It
     rejections.check(source.name, read, ended=True)
 
 
-def rejection_of_row(batch: Batch, number: int, result: ValidationResult) -> Rejection:
-    """Describe a row that is not valid."""
+def rejection_of_row(batch: RowBatch, number: int, result: ValidationResult) -> Rejection:
+    """Return the rejection of a row that is not valid. result: of its validation."""
     reason = result.reason.value if result.reason is not None else ""
     return Rejection(batch.file, number, reason, result.field, result.detail or "")
 
 
-def rejection_of_malformed_row(row: BadRow) -> Rejection:
-    """A row that is not split into columns has no fields, so it is no object."""
-    return Rejection(row.file, row.number, DeadLetterReason.NOT_AN_OBJECT.value, None, row.why)
+def rejection_of_malformed_row(row: MalformedRow) -> Rejection:
+    """Return the rejection of a row that could not be split: it has no fields, so it counts as not an object."""
+    return Rejection(row.file, row.number, DeadLetterReason.NOT_AN_OBJECT.value, None, row.problem)

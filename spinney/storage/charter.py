@@ -57,7 +57,7 @@ class Charter:
 
 
 def settled(config: Config) -> Charter:
-    """The charter in force, written or amended when need be. An edit is only for who holds the leases of JUDGING.
+    """The charter in force, written or amended when need be. An edit is only for who holds the leases of VALIDATING_QUERIES.
 
     Raises StoreError when something fixed was changed.
     """
@@ -158,7 +158,7 @@ def amended(config: Config, mine: tuple[str, ...]) -> Charter:
 def begin_topic(store: FleetStore, topic: str) -> None:
     """For a topic that was made again: the newest edition holds from its start, whatever the old topic's offsets were.
 
-    Only for who holds the leases of JUDGING.
+    Only for who holds the leases of VALIDATING_QUERIES.
     """
     if not _file(store).exists():
         return

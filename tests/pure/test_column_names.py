@@ -84,15 +84,15 @@ def events(names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def stored(config: Config, rows: list[dict[str, Any]]) -> None:
-    """As the stream would: judged in a worker, and written by the task that has the rows."""
+    """As the stream would: validated in a worker, and written by the task that has the rows."""
     texts = pa.array([json.dumps(row).encode() for row in rows], pa.binary())
     micros = pa.array([int(START.timestamp() * 1e6) + 86_400_000_000] * len(rows), pa.int64())
-    judging = RecordValidator((build_rules(config, messages.EVENT),))
-    judged = judging.judged(texts, micros, pa.array([0] * len(rows), pa.int32()))
-    assert judged.field("reason").to_pylist() == [None] * len(rows)
+    validator = RecordValidator((build_rules(config, messages.EVENT),))
+    results = validator.validate(texts, micros, pa.array([0] * len(rows), pa.int32()))
+    assert results.field("reason").to_pylist() == [None] * len(rows)
     of_event = {"event_id": "sale", "event_time": "when"}
     place = FleetStore.of(config).directory(tables.EVENTS)
-    values = judged.field("value")
+    values = results.field("value")
     constants = {
         "shard": shard_of(KEY, config.fleet.shards), "group_key": KEY, "topic": "sales", "kafka_partition": 0,
         "kafka_offset": 0, KIND: "event",

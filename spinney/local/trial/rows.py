@@ -22,8 +22,8 @@ from spinney.core.config import Config, Fleet
 from spinney.core.errors import ContractError, StoreError
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
-from spinney.sources import Options, Source, Wanted
-from spinney.sources.messages import messages_of, number_fields, open_wanted
+from spinney.sources import ColumnSelection, ReadOptions, Source
+from spinney.sources.fleet_files import messages_of, number_fields, open_columns
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import to_pandas
 
@@ -84,7 +84,7 @@ def stored(config: Config, group_key: str) -> Rows:
     return Rows(group_key, labelled, clock, f"the tables below {config.storage.root}", left_out)
 
 
-def open_rows(config: Config, place: str, options: Options) -> Source:
+def open_rows(config: Config, place: str, options: ReadOptions) -> Source:
     """Open a file whose rows have their labels.
 
     Raises ContractError: nothing that can be read, or without the label, the id, the time or a column of the group.
@@ -93,7 +93,9 @@ def open_rows(config: Config, place: str, options: Options) -> Source:
     rules = _rules(config)
     names = tuple(rule.source for rule in rules.fields)
     required = frozenset(rule.source for rule in rules.fields if rule.required or rule.name == config.fleet.target)
-    return open_wanted(place, options, Wanted(names, required, only=True, numbers=number_fields(rules)))
+    return open_columns(
+        place, options, ColumnSelection(names, required, is_exclusive=True, numbers=number_fields(rules))
+    )
 
 
 def of_file(config: Config, source: Source, group_key: str) -> Rows:
@@ -111,8 +113,8 @@ def of_file(config: Config, source: Source, group_key: str) -> Rows:
 
         sieve = Sieve(config, group_key, now)
     for batch in source.batches():
-        if batch.bad:
-            found.left_out[UNSPLIT] += len(batch.bad)
+        if batch.malformed:
+            found.left_out[UNSPLIT] += len(batch.malformed)
         for _, message in messages_of(batch if sieve is None else sieve.passed(batch), found.rules):
             found.add(message, now)
     if sieve is not None:

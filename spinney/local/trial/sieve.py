@@ -15,7 +15,7 @@ from batch.load.groups import Groups
 from batch.load.typed_batch import TypedBatch
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
-from spinney.sources import Batch
+from spinney.sources import RowBatch
 
 MOST_NAMED = 3
 
@@ -36,7 +36,7 @@ class Sieve:
         keys: list[str] = self._groups.keys().slice(0, MOST_NAMED + 1).to_pylist()
         return [key for key in keys if key != self._key][:MOST_NAMED]
 
-    def passed(self, batch: Batch) -> Batch:
+    def passed(self, batch: RowBatch) -> RowBatch:
         """The rows of the group, and those that have to be validated to know."""
         if batch.columns is None:
             return batch
@@ -50,4 +50,4 @@ class Sieve:
         kept[np.asarray(skipped[PLACE])] = False
         rows = np.flatnonzero(kept)
         numbers = [batch.numbers[row] for row in rows.tolist()]
-        return replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), bad=())
+        return replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), malformed=())

@@ -19,8 +19,8 @@ from spinney.kafka import client as kafka
 from spinney.kafka.topics import Topic, described
 from spinney.local import checks
 from spinney.local.produce import Pace, Sent, send
-from spinney.sources import Options
-from spinney.sources.messages import open_for
+from spinney.sources import ReadOptions
+from spinney.sources.fleet_files import open_fleet_file
 
 CONFIG = """\
 [fleet]
@@ -58,7 +58,9 @@ def lines(folder: Path, count: int, **more: object) -> Path:
 
 
 def send_file(config: Config, file: Path, topic: str, *how: Any) -> Sent:
-    return send(config, open_for(config, file, Options(), outcomes=topic == config.kafka.outcomes), topic, *how)
+    return send(
+        config, open_fleet_file(config, file, ReadOptions(), outcomes=topic == config.kafka.outcomes), topic, *how
+    )
 
 
 def records(config: Config, topic: str, count: int) -> list[Message]:

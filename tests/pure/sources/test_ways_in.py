@@ -24,8 +24,8 @@ from spinney.core.proposal import Choices, propose
 from spinney.core.records.rules import build_rules
 from spinney.local.trial.fit import fit
 from spinney.local.trial.rows import OUTSIDE, UNSPLIT, of_file, open_rows
-from spinney.sources import Options, open_source
-from spinney.sources.messages import open_for
+from spinney.sources import ReadOptions, open_source
+from spinney.sources.fleet_files import open_fleet_file
 from spinney.sources.rejections import Rejections
 from spinney.sources.row_validation import ValidRow, valid_rows
 from spinney.sources.sample import read_sample
@@ -54,7 +54,7 @@ def kinds(dead: tuple[Dead, ...]) -> dict[tuple[str, str | None], int]:
 def sent(config: Config, place: Path, case: Case) -> tuple[list[ValidRow], Rejections]:
     """What `produce` hands to its client."""
     rejections = Rejections()
-    source = open_for(config, place, case.options, outcomes=False)
+    source = open_fleet_file(config, place, case.options, outcomes=False)
     return list(valid_rows(source, build_rules(config, messages.EVENT), rejections)), rejections
 
 
@@ -135,7 +135,7 @@ def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made
     rows, rejections = sent(proposal, place, case)
     expected = case.expected(config)
     taken = {str(row.values[proposal.fleet.event_id]): row for row in rows}
-    assert set(taken) == {*expected, *case.also}, json.dumps(rejections.listed(), default=str)
+    assert set(taken) == {*expected, *case.also}, json.dumps(rejections.as_dicts(), default=str)
     sources = {rule.source: rule.name for rule in build_rules(config, messages.EVENT).fields}
     for one, row in expected.items():
         assert keys.encode([taken[one].values[name] for name in proposal.fleet.group]) == keys.encode([row["store"]])
@@ -174,7 +174,7 @@ def test_try_of_a_file_and_retrain_after_its_load_give_one_model_whatever_the_ki
     for kind in ("parquet", "csv", "jsonl"):
         config = RANGED.config(tmp_path / f"root of {kind}")
         place = str(_history(tmp_path, kind))
-        trial = fit(config, of_file(config, open_rows(config, place, Options()), key))
+        trial = fit(config, of_file(config, open_rows(config, place, ReadOptions()), key))
         assert load(config, place).rejections.counts == {("out_of_range", "x"): 9, ("null_key", "store"): 9}
         retrain(config, [key], spark=None)
         (fitted,) = delta.read(FleetStore.of(config), tables.MODELS).to_pylist()

@@ -230,7 +230,7 @@ def test_usual_events_of_a_fleet_that_coerces_nothing_are_read_together_too() ->
     assert [record for record, is_odd in zip(records, odd.tolist(), strict=True) if is_odd] == []
 
 
-@pytest.mark.parametrize("name", ["read", "doubtful_rows", "Validating._plain"])
+@pytest.mark.parametrize("name", ["read_json_columns", "doubtful_mask", "RecordValidator._valid_structs"])
 def test_a_block_that_cannot_be_read_together_is_validated_record_by_record(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

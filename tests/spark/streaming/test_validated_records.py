@@ -18,7 +18,7 @@ from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core import keys
 from spinney.core.config import parse
 from spinney.core.records.rules import ValidationSettings, build_rules
-from spinney.sources.messages import messages_of, open_for
+from spinney.sources.fleet_files import messages_of, open_fleet_file
 from spinney.storage.charter import Edition
 from streaming.validated_records import (
     DETAIL,
@@ -282,7 +282,7 @@ def test_the_messages_of_each_file_give_the_rows_and_reasons_that_its_other_ways
     rules, values, positions = build_rules(config, messages.EVENT), [], []
     for number, case in enumerate(cases):
         (folder := tmp_path / str(number)).mkdir()
-        for batch in open_for(config, case.write(folder), case.options, outcomes=False).batches():
+        for batch in open_fleet_file(config, case.write(folder), case.options, outcomes=False).batches():
             values += [value for _, value in messages_of(batch, rules)]
         positions += [("stores.events", number, at) for at in range(len(values) - len(positions))]
     rows = validate_records(records(spark, values, positions), config, outcomes=False).toArrow().to_pylist()
