@@ -57,7 +57,7 @@ class Charter:
 
 
 def settled(config: Config) -> Charter:
-    """The charter in force, written or amended when need be. An edit is only for who holds the leases of VALIDATING_QUERIES.
+    """Return the charter in force, written or amended if needed. To amend it, hold the leases of VALIDATING_QUERIES.
 
     Raises StoreError when something fixed was changed.
     """

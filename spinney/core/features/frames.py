@@ -17,7 +17,7 @@ from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import floats
-from spinney.core.records import value_conversion as records
+from spinney.core.records import value_conversion
 from spinney.core.records.json_text import NumberText
 from spinney.core.records.rules import FieldRule, build_rules
 from spinney.core.records.times import instant_of_text
@@ -92,18 +92,18 @@ def _read(values: pd.Series[Any], rule: FieldRule, missing: Collection[str]) -> 
         if key not in known:
             try:
                 known[key] = _value(value, rule, missing)
-            except records.UnfitError as error:
-                raise _refusal(rule, _told(values, place), error.why) from error
-            except records.NotFiniteError as error:
+            except value_conversion.WrongTypeError as error:
+                raise _refusal(rule, _told(values, place), error.explanation) from error
+            except value_conversion.NotFiniteError as error:
                 raise _refusal(rule, _told(values, place), "the number must be finite") from error
         found.append(known[key])
     return pd.Series(found, index=values.index, dtype=object) if known else values
 
 
 def _value(value: Any, rule: FieldRule, missing: Collection[str]) -> Any:
-    """Parse a text or a number. Raises UnfitError, NotFiniteError."""
+    """Parse a text or a number. Raises WrongTypeError, NotFiniteError."""
     if not isinstance(value, str):
-        return records.typed(NumberText(str(value)), rule)
+        return value_conversion.convert_value(NumberText(str(value)), rule)
     if value in missing:
         return None
     try:
