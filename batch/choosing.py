@@ -23,7 +23,7 @@ from spinney.core.planning.chunks import Pace
 from spinney.core.staleness.initial_state import hindsight
 from spinney.core.staleness.judge import UNKNOWN_COST_MS, Terms, judge
 from spinney.core.staleness.policies import NewGroup, configured
-from spinney.core.timestamps import microseconds
+from spinney.core.timestamps import to_microseconds
 from spinney.retraining import judge_input, training_tables
 from spinney.retraining.round_order import READ
 from spinney.retraining.row_counts import EVENTS
@@ -51,7 +51,7 @@ class Scope:
         """groups: keys with spaces in their JSON or without; None: all, or all that are stale."""
         if groups is None:
             return cls(STALE if stale else ALL)
-        return cls(NAMED, tuple(dict.fromkeys(map(keys.typed, groups))))
+        return cls(NAMED, tuple(dict.fromkeys(map(keys.parse_key_arguments, groups))))
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _champions(store: FleetStore, view: View, groups: pa.Table) -> pa.Table:
 def _stale(spark: SparkSession, config: Config, view: View) -> pa.Table:
     """Whom the judge finds due, by all that is stored; and groups that nobody has ever tried to fit."""
     terms = Terms.of(config, configured(config))
-    clock, now = microseconds(view.clock), microseconds(view.now)
+    clock, now = to_microseconds(view.clock), to_microseconds(view.now)
 
     def judged(frame: pd.DataFrame) -> pd.DataFrame:
         shard = hindsight(judge_input.of_frames([frame]), terms, clock, now)

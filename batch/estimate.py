@@ -25,7 +25,7 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import ModelStatus
 from spinney.core.config import Config
-from spinney.core.durations import in_words
+from spinney.core.durations import format_seconds
 from spinney.core.keys import is_parent
 from spinney.core.planning.chunks import Pace, next_part
 from spinney.retraining import gating
@@ -71,9 +71,9 @@ class Estimate:
     def __str__(self) -> str:
         parts = "1 part" if self.parts == 1 else f"{self.parts} parts"
         whole = (
-            f"{self.groups:,} groups: about {in_words(self.seconds)} in {parts}, {self.memory_bytes / 1e6:,.0f} MB of "
-            f"memory in Python workers, {self.table_bytes / 1e6:,.1f} MB more in tables; by a sample of "
-            f"{self.sample:,}, of which {self.failed:,} failed"
+            f"{self.groups:,} groups: about {format_seconds(self.seconds)} in {parts}, "
+            f"{self.memory_bytes / 1e6:,.0f} MB of memory in Python workers, {self.table_bytes / 1e6:,.1f} MB more in "
+            f"tables; by a sample of {self.sample:,}, of which {self.failed:,} failed"
         )
         refused = [f"it would be refused: {self.refusal}"] if self.refusal else []
         return "\n".join([whole, *self.changes, *refused])

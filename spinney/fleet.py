@@ -19,7 +19,7 @@ from spinney.core.champions.champion import champion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.number_format import figure
+from spinney.core.number_format import format_number
 from spinney.core.reporting import explanation
 from spinney.core.reporting.status import Standing, State, standing
 from spinney.storage.config_file import read_config
@@ -58,7 +58,7 @@ class Story:
             through = explanation.day(now.trained_through)
             head += f", answered by {explanation.short(now.model_id)}{by} trained through {through}"
             head += "" if now.rows is None else f" on {now.rows} rows"
-            head += "" if now.loss is None else f", held-out loss {figure(now.loss)}"
+            head += "" if now.loss is None else f", held-out loss {format_number(now.loss)}"
         lines = (f"  {explanation.day(each['at'])}  {each['what']}: {each['said']}" for each in self.happened)
         return "\n".join([head, *lines])
 
@@ -256,7 +256,7 @@ class Fleet:
         """Raises StoreError, naming the nearest, for a group that has no event."""
         if not self._of_groups(tables.EVENTS, ["group_key"], key):
             known = lookup.group_keys(self._store, tables.EVENTS)
-            raise StoreError(keys.unknown(key, known, "nothing was ever stored of it"))
+            raise StoreError(keys.unknown_group_message(key, known, "nothing was ever stored of it"))
 
     def _ancestors(self, key: str) -> tuple[str, ...]:
         """The parents that may answer for a group, nearest first; a parent has none."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 from schemas.messages import MAX_FUTURE_SECONDS
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import quoted
+from spinney.core.column_names import quote_identifier
 from spinney.core.records.column_checks import doubtful_mask
 from spinney.core.records.columns import Mask
 from spinney.core.records.json_columns import JsonColumns, read_json_columns
@@ -37,7 +37,7 @@ _ARROW_ERRORS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
 
 
 def value_ddl(fields: Sequence[FieldRule]) -> str:
-    return ", ".join(f"{quoted(rule.name)}: {rule.type}" for rule in fields)
+    return ", ".join(f"{quote_identifier(rule.name)}: {rule.type}" for rule in fields)
 
 
 @dataclass(frozen=True)

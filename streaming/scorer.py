@@ -14,7 +14,7 @@ from pyspark.sql.streaming.state import GroupState
 
 from spinney.core.champions.champion import Promotion
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.config import Config
 from spinney.core.migration import Former, with_former
 from spinney.core.models.signing import Signer
@@ -22,8 +22,8 @@ from spinney.serving.answers import answer_rows
 from spinney.storage.layout import FleetStore
 
 STATE = "champions binary"
-KIND, EVENT, PROMOTION = own("kind"), "event", "promotion"
-PROMOTION_STRUCT = own("promotion")
+KIND, EVENT, PROMOTION = internal_name("kind"), "event", "promotion"
+PROMOTION_STRUCT = internal_name("promotion")
 """The column with a promotion as one struct, null in events: for each column that a shard's rows have, Spark's worker
 takes as long as for scoring them."""
 

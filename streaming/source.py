@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.config import Config, Kafka
 from spinney.spark.session import cores_of, is_on_one_machine
 from spinney.tables.row_writing import ARRIVED_AT, KIND
@@ -16,7 +16,7 @@ MAX_RECORDS_A_BATCH = 200_000
 """Per topic. A backlog is worked off in batches of seconds, so that a stop never waits long."""
 
 EVENT, OUTCOME, DEAD = "event", "outcome", "dead"
-_DISTINCT_IN, _DISTINCT_ID = own("distinct_in"), own("distinct_id")
+_DISTINCT_IN, _DISTINCT_ID = internal_name("distinct_in"), internal_name("distinct_id")
 
 
 def kafka_options(kafka: Kafka) -> dict[str, str]:

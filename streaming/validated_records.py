@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 
 from schemas import messages
-from spinney.core.column_names import own, quoted
+from spinney.core.column_names import internal_name, quote_identifier
 from spinney.core.config import Config
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.storage.charter import Edition
@@ -19,8 +19,8 @@ from streaming.record_validation import RESULT_DDL, RecordValidator, value_ddl
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
 """What a source gives: as Kafka has it, record_time being the record's own timestamp."""
 
-KEY, VALUE, RECORD_TIME = map(own, ("key", "value", "record_time"))
-REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(own, ("reason", "detail", "field", "unknown_fields"))
+KEY, VALUE, RECORD_TIME = map(internal_name, ("key", "value", "record_time"))
+REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(internal_name, ("reason", "detail", "field", "unknown_fields"))
 """Columns of ours beside those that a fleet declares."""
 
 DEAD_LETTER_COLUMNS = {"key": KEY, "value": VALUE, "reason": REASON, "detail": DETAIL, "field": FIELD}
@@ -36,7 +36,7 @@ MESSAGE_JSON_OPTIONS = {
 
 Editions = Sequence[Edition]
 
-_EDITION, _RESULT = map(own, ("edition", "validated"))
+_EDITION, _RESULT = map(internal_name, ("edition", "validated"))
 
 
 def group_key_sql(config: Config, of: str = "") -> str:
@@ -67,10 +67,10 @@ def validate_records(records: DataFrame, config: Config, *, outcomes: bool, edit
         f"value AS {VALUE}",
         f"record_time AS {RECORD_TIME}",
         *("topic", "kafka_partition", "kafka_offset", *(f"`{name}`" for name in more)),
-        *(f"{_RESULT}.{name} AS {own(name)}" for name in ("reason", "detail", "field")),
+        *(f"{_RESULT}.{name} AS {internal_name(name)}" for name in ("reason", "detail", "field")),
         f"{_RESULT}.unknown_fields AS {UNKNOWN_FIELDS}",
         *(
-            f"{_RESULT}.value.{quoted(field)} AS `{name}`"
+            f"{_RESULT}.value.{quote_identifier(field)} AS `{name}`"
             for name, field in _message_columns(config, outcomes=outcomes).items()
         ),
     )

@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.errors import StoreError
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
@@ -171,10 +171,10 @@ def block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa.Table
     rows: training columns; group_keys: of each row; champions: group_key and CHAMPION, one row per request.
     """
     of_rows = rows.add_column(0, "group_key", group_keys)
-    told = champions.rename_columns({name: own(name) for name in CHAMPION})
+    told = champions.rename_columns({name: internal_name(name) for name in CHAMPION})
     flag = {True: pa.array([True] * champions.num_rows), False: pa.array([False] * rows.num_rows)}
     parts = [of_rows.append_column(IS_ASK, flag[False]), told.append_column(IS_ASK, flag[True])]
-    names = [*of_rows.column_names, *map(own, CHAMPION), IS_ASK]
+    names = [*of_rows.column_names, *map(internal_name, CHAMPION), IS_ASK]
     whole = pa.concat_tables(parts, promote_options="default")
     return whole.select(names)
 
@@ -182,7 +182,7 @@ def block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa.Table
 def parted(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows and the requests of a block. By one thread: a forked process has no others."""
     is_ask = block.column(IS_ASK)
-    champion = {own(name): name for name in CHAMPION if own(name) in block.column_names}
+    champion = {internal_name(name): name for name in CHAMPION if internal_name(name) in block.column_names}
     rows = block.filter(pc.invert(is_ask)).drop_columns([IS_ASK, *champion])
     requests = block.filter(is_ask).select(["group_key", *champion]).rename_columns(champion)
     return to_pandas(rows), to_pandas(requests)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.errors import StoreError
 from spinney.retraining import fit_requests, parent_samples, training_tables
 from spinney.retraining.group_fitting import (
@@ -35,7 +35,7 @@ from spinney.retraining.training_tables import TrainingTables
 from spinney.tables.snapshot import Shards
 from spinney.workers.supervised_fitting import Supervised
 
-_TASK, _KEY, _COUNTED = own("task"), "group_key", own("events")
+_TASK, _KEY, _COUNTED = internal_name("task"), "group_key", internal_name("events")
 
 BATCH_ROWS = 10_000
 """Rows of a batch where one process reads all, as Spark hands them to a task. Blocks are cut between batches."""

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
 from spinney.retraining.row_selection import Integers, Selection, integers, lowest
 from spinney.retraining.training_tables import (
@@ -27,10 +27,10 @@ from spinney.retraining.training_tables import (
 )
 from spinney.tables.snapshot import Wanted
 
-PARENT, ORIGIN = own("parent"), own("origin")
+PARENT, ORIGIN = internal_name("parent"), internal_name("origin")
 """Of a row in a parent's sample: the parent's place among the keys asked for, and the group it is of."""
 
-_HASH = own("hash")
+_HASH = internal_name("hash")
 
 
 def parent_rows(source: TrainingTables, parent_keys: Sequence[str], wanted: Wanted) -> tuple[pa.Table, Integers]:

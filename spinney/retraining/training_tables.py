@@ -18,17 +18,17 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.config import Config
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining.row_selection import Integers, Selection, counts_by, integers, newest
 from spinney.storage.layout import FleetStore, feature_sources
 from spinney.tables.snapshot import Shards, Snapshot, Wanted, snapshot, wanted_of
 
-GROUP = own("group")
+GROUP = internal_name("group")
 """A group's place among the keys that were asked for."""
 
-_PLACE = own("place")
+_PLACE = internal_name("place")
 _TIME = pa.timestamp("us", "UTC")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spinney.core.timestamps import moment
+from spinney.core.timestamps import from_microseconds
 from spinney.storage.atomic_files import create, folder, replace
 
 METADATA = "metadata"
@@ -61,7 +61,7 @@ def newest_begun(location: str) -> Begun | None:
 def begun(location: str, batch_id: int) -> Begun:
     """A batch that was begun."""
     said = json.loads(_lines(location, batch_id)[1])
-    at, watermark = (moment(int(said[name]) * 1000) for name in ("batchTimestampMs", "batchWatermarkMs"))
+    at, watermark = (from_microseconds(int(said[name]) * 1000) for name in ("batchTimestampMs", "batchWatermarkMs"))
     ended = newest(location, "commits")
     return Begun(batch_id, at, watermark, ended is not None and ended >= batch_id)
 

@@ -117,7 +117,7 @@ def _known(value: Any) -> Any:
 def _whole(value: Any) -> int:
     if _is_null(value):
         return 0
-    return timestamps.microseconds(value) if isinstance(value, datetime) else int(value)
+    return timestamps.to_microseconds(value) if isinstance(value, datetime) else int(value)
 
 
 def _is_null(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from spinney.core.champions.champion import Promotion, champion, condense
-from spinney.core.state_codec import StateCodec, ipc_batch, ipc_bytes
+from spinney.core.state_codec import StateCodec, decode_batch, encode_batch
 from spinney.core.stored_formats import CHAMPIONS_STATE
 
 CODEC = StateCodec(CHAMPIONS_STATE)
@@ -73,14 +73,14 @@ class Champions:
         rows = [(key, row) for key in sorted(self.histories) for row in self.histories[key]]
         columns = [pa.array([key for key, _ in rows], pa.string())]
         columns += [pa.array([getattr(row, name) for _, row in rows], SCHEMA.field(name).type) for name in _FIELDS]
-        return CODEC.pack(ipc_bytes(pa.RecordBatch.from_arrays(columns, schema=SCHEMA)))
+        return CODEC.pack(encode_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA)))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Champions:
         """Raises Corrupt when the blob is of another format, or broken."""
         body = CODEC.unpack(blob)
         histories: dict[str, list[Promotion]] = {}
-        batch = ipc_batch(body, SCHEMA)
+        batch = decode_batch(body, SCHEMA)
         columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
         for key, *values in zip(*columns, strict=True):
             row = Promotion(**dict(zip(_FIELDS, values, strict=True)))

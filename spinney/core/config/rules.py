@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from schemas.tables import EVENTS, OUTCOMES
 from spinney.core import durations
-from spinney.core.column_names import PREFIX, is_own
+from spinney.core.column_names import PREFIX, is_internal_name
 from spinney.core.config.client_options import SET_BY_THE_FLEET
 from spinney.core.config.models import Budget, Fleet, Gate, Kafka, Recipe, Shadow
 from spinney.core.config.secrets import shown
@@ -134,7 +134,7 @@ def kept_names(fleet: Fleet) -> Iterator[Problem]:
     named = {"fleet.event_id": fleet.event_id, "fleet.event_time": fleet.event_time}
     named |= {f"fleet.columns.{name}": name for name in fleet.columns}
     for key, name in named.items():
-        if is_own(name):
+        if is_internal_name(name):
             remedy = "Such names are kept for Spinney's own columns: rename it."
             yield Problem(key, f"a name that does not begin with {PREFIX}", toml(name), remedy)
 

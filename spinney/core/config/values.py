@@ -117,7 +117,7 @@ def _duration(value: Any) -> timedelta:
     try:
         return durations.parse(value)
     except ValueError as error:
-        meant = durations.nearest(value)
+        meant = durations.suggest_spelling(value)
         if str(error).startswith("expected at most"):
             raise refusal(_NOT_SO_LONG, value) from error
         raise refusal(durations.EXPECTED, value, f'Did you mean "{meant}"?' if meant else "") from error

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from unicodedata import combining, normalize
 
-from spinney.core.column_names import is_own
+from spinney.core.column_names import is_internal_name
 from spinney.core.config.rules import RESERVED, storable
 
 
@@ -19,7 +19,7 @@ def stored_names(sources: Iterable[str], own: Mapping[str, str]) -> dict[str, st
     found: dict[str, str] = {}
     for source in sources:
         name = source if storable(source) else _near(source)
-        if is_own(name):
+        if is_internal_name(name):
             name = name.lower().lstrip("_")
         if name.lower() in RESERVED and own.get(source) != name:
             name += "_"

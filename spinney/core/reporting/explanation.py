@@ -10,8 +10,8 @@ from typing import Any
 from schemas.vocabulary import Decision
 from spinney.core.champions.champion import Promotion, champion, known_at
 from spinney.core.champions.interventions import SHOWN
-from spinney.core.durations import as_words
-from spinney.core.number_format import figure
+from spinney.core.durations import format_duration
+from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import shown
 
 Row = Mapping[str, Any]
@@ -71,8 +71,8 @@ def _verdict(row: Row) -> str:
 def _said_of(name: str, value: float, policy: str | None) -> str:
     """A number of a verdict. Lengths of time are in words."""
     if policy == _OF_AGE and name in ("measure", "limit"):
-        return as_words(timedelta(microseconds=value))
-    return figure(value)
+        return format_duration(timedelta(microseconds=value))
+    return format_number(value)
 
 
 def _attempt(row: Row, estimators: Mapping[str, str]) -> str:
@@ -86,7 +86,7 @@ def _attempt(row: Row, estimators: Mapping[str, str]) -> str:
     since = f"of {day(row['trained_from'])} " if row.get("trained_from") else ""
     return (
         f"{short(row['model_id'])}{by}, {row['rows']} rows {since}through {day(row['trained_through'])}, "
-        f"{figure(row.get('fit_ms') or 0)} ms{_shadow(json.loads(row.get('metrics') or '{}'))}"
+        f"{format_number(row.get('fit_ms') or 0)} ms{_shadow(json.loads(row.get('metrics') or '{}'))}"
     )
 
 
@@ -98,7 +98,7 @@ def _shadow(metrics: Row) -> str:
     if "error" in shadow:
         return f"; in shadow {shadow['estimator']}: {shadow['error']}"
     mine = metrics["challenger_loss"]
-    losses = f"loss {figure(shadow['loss'])} against {figure(mine)}"
+    losses = f"loss {format_number(shadow['loss'])} against {format_number(mine)}"
     return f"; in shadow {shadow['estimator']}: {losses} on {shadow['rows']} rows"
 
 

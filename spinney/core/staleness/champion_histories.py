@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spinney.core.champions.shard_champions import CODEC, SCHEMA, Champions
-from spinney.core.state_codec import ipc_batch, ipc_bytes
+from spinney.core.state_codec import decode_batch, encode_batch
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Histories:
         """Those of these groups, as far as they have any. Raises Corrupt like `champions`."""
         batch = _batch(self.blob)
         mine = pc.is_in(batch.column("group_key"), pa.array(sorted(keys), pa.string()))
-        return Champions.from_bytes(CODEC.pack(ipc_bytes(batch.filter(mine))))
+        return Champions.from_bytes(CODEC.pack(encode_batch(batch.filter(mine))))
 
     def replaced(self, some: Champions) -> Histories:
         """With the champions of these groups in place of what they had."""
@@ -43,9 +43,9 @@ class Histories:
         rows = pa.Table.from_batches([batch.filter(others), new])
         order = pc.sort_indices(rows, [("group_key", "ascending")])  # stable: a group's own rows keep their order
         whole = rows.take(order).combine_chunks().to_batches() or [new]
-        return Histories(CODEC.pack(ipc_bytes(whole[0])))
+        return Histories(CODEC.pack(encode_batch(whole[0])))
 
 
 def _batch(blob: bytes) -> pa.RecordBatch:
     """Raises Corrupt when these are no bytes of champions."""
-    return ipc_batch(CODEC.unpack(blob), SCHEMA)
+    return decode_batch(CODEC.unpack(blob), SCHEMA)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import xxhash
 
 from schemas.vocabulary import Staleness
-from spinney.core.state_codec import ipc_batch, ipc_bytes
+from spinney.core.state_codec import decode_batch, encode_batch
 
 NEVER = -(2**62)
 """A time that has not come, in microseconds."""
@@ -137,7 +137,7 @@ class Groups:
             return self._blob
         arrays = [pa.array(self.keys, pa.string())]
         arrays += [pa.array(self._columns[known.name], known.type) for known in KNOWN]
-        return ipc_bytes(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
+        return encode_batch(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
 
     def sealed(self, blob: bytes | None = None) -> Groups:
         """These groups, which from now on remember their bytes and cannot be written into in place.
@@ -152,7 +152,7 @@ class Groups:
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Groups:
         """Raises Corrupt when these are not the bytes of groups with all of KNOWN."""
-        batch = ipc_batch(blob, _SCHEMA)
+        batch = decode_batch(blob, _SCHEMA)
         columns: dict[str, npt.NDArray[Any]] = {}
         for known in KNOWN:
             columns[known.name] = np.array(batch.column(known.name).to_numpy(zero_copy_only=False))

@@ -6,7 +6,7 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
-from spinney.core.durations import as_words
+from spinney.core.durations import format_duration
 from spinney.core.staleness.group_state import NEVER, Groups
 
 
@@ -37,7 +37,7 @@ class MaxAge:
         return np.where(has_age, (clock - groups["attempted_at"]).astype(np.float64), np.nan)
 
     def words(self, value: float, limit: float) -> str:
-        age, deadline, latest = (as_words(timedelta(microseconds=each)) for each in (value, limit, self.limit))
+        age, deadline, latest = (format_duration(timedelta(microseconds=each)) for each in (value, limit, self.limit))
         if not self.spread:
             return f"{age} since the last attempt (limit {latest})"
         return f"{age} since the last attempt (its deadline is {deadline}, at most {latest})"
