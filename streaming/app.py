@@ -292,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = read_config(asked.config)
         if (sentence := charter.beginning(FleetStore.of(config))) is not None:
             _say(sentence)
-        for said in topic_ids.accepted(config, asked.accept_topic):
+        for said in topic_ids.accept_topics(config, asked.accept_topic):
             _say(said)
         run(config, asked.only, once=asked.once, reporter=TextReporter(_say))
     except SpinneyError as error:

@@ -21,7 +21,9 @@ def named(config: Config, only: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(NAMES)}")
     asked = only or NAMES
-    found = tuple(name for name in NAMES if name in asked and (name != QueryName.LABELS or not config.label_inside))
+    found = tuple(
+        name for name in NAMES if name in asked and (name != QueryName.LABELS or not config.has_label_in_event)
+    )
     if not found:
         raise StoreError(
             f"--only {QueryName.LABELS}: expected a fleet with late labels (kafka.outcomes); got one whose labels are "

@@ -75,7 +75,7 @@ def unanswered(store: FleetStore) -> list[Column]:
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """Valid events, distinct, with what scoring needs of them."""
     valid = source.distinct(source.events(spark, config, editions).filter(F.col(REASON).isNull()), config)
-    label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
+    label = F.col(config.fleet.target) if config.has_label_in_event else F.lit(None)
     store = FleetStore.of(config)
     return valid.select(
         F.lit(EVENT).alias(KIND),

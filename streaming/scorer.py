@@ -16,7 +16,7 @@ from spinney.core.champions.champion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.column_names import internal_name
 from spinney.core.config import Config
-from spinney.core.migration import Former, with_former
+from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models.signing import Signer
 from spinney.serving.answers import answer_rows
 from spinney.storage.layout import FleetStore
@@ -41,7 +41,7 @@ class Scorer:
 
     config: Config
     signer: Signer
-    former: Mapping[str, Former] = field(default_factory=dict)
+    former: Mapping[str, FormerColumn] = field(default_factory=dict)
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
         def score_shard(key: tuple[Any, ...], frames: Rows, state: GroupState) -> Rows:
@@ -107,7 +107,7 @@ def _read(shard: int, blob: bytes) -> Champions:
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> pd.DataFrame:
     """One row per event, in the events' order, columns of `predictions` that the scorer fills."""
     config = scorer.config
-    rows = with_former(events, scorer.former)
+    rows = add_former_columns(events, scorer.former)
     answered = answer_rows(rows, events["group_key"], champions, FleetStore.of(config), scorer.signer)
     is_number = config.fleet.task == "regression"
     columns = {

@@ -71,7 +71,7 @@ def outcome_columns(config: Config) -> Columns:
 
 def label_rules(config: Config) -> tuple[FieldRule, ...]:
     """Of the outcomes that rows of events hold as well where labels come late; none where they are inside."""
-    late = () if config.label_inside else outcome_columns(config).rules.fields
+    late = () if config.has_label_in_event else outcome_columns(config).rules.fields
     return tuple(rule for rule in late if rule.name in (config.fleet.target, "observed_at"))
 
 

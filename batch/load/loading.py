@@ -190,7 +190,7 @@ class _Load:
         main = self._kind(events, "", *([answers.field] if answers is not None else []))
         outcomes_ = outcome_columns(self._config)
         label = outcomes_.rules.rule_of(self._config.fleet.target)
-        is_late = not self._config.label_inside and self._has(label.source)
+        is_late = not self._config.has_label_in_event and self._has(label.source)
         return Kinds(main, self._kind(outcomes_, "#outcomes") if is_late else None, answers)
 
     def _has(self, source: str) -> bool:

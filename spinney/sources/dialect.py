@@ -133,16 +133,16 @@ def _lines(sample: str) -> io.StringIO:
 
 
 def _split_rows(sample: str, delimiter: str) -> list[list[str]]:
-    found = []
+    rows = []
     try:
         for row in csv.reader(_lines(sample), delimiter=delimiter):
             if row:
-                found.append(row)
-            if len(found) > SAMPLE_ROWS:
+                rows.append(row)
+            if len(rows) > SAMPLE_ROWS:
                 break
     except csv.Error:  # a cell longer than the module allows: the rows before it are enough
         pass
-    return found or [[]]
+    return rows or [[]]
 
 
 def _detect_delimiter(sample: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from spinney.core.config.values import local_path
+from spinney.core.config.value_types import local_path
 from spinney.core.errors import ContractError
 from spinney.core.records.json_text import UnreadableError, read_object
 from spinney.sources import column_checks

@@ -18,9 +18,9 @@ from typing import Any
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
-from spinney.core.migration import Former, Migration, advice, former_columns, settings_before
-from spinney.core.migration import retired as retired_by
-from spinney.core.migration.config_changes import lasting
+from spinney.core.migration import FormerColumn, Migration, advice, former_columns, settings_before
+from spinney.core.migration import retired_columns as retired_by
+from spinney.core.migration.config_changes import fixed_columns
 from spinney.core.records.rules import ValidationSettings, validation_settings
 from spinney.core.stored_formats import CHARTER, KEY
 from spinney.storage import atomic_files, checkpoints, leases
@@ -123,7 +123,7 @@ def migrated(config: Config, there: Charter, migration: Migration) -> Charter:
     )
 
 
-def former(store: FleetStore) -> dict[str, Former]:
+def former(store: FleetStore) -> dict[str, FormerColumn]:
     """What became of the columns that were declared once and are not any more, by name."""
     there = standing(store)
     return {} if there is None else former_columns(there.migrations)
@@ -186,7 +186,7 @@ def fixed(config: Config) -> dict[str, Any]:
         "fleet.loss": fleet.loss,
         "fleet.clock": fleet.clock,
         "fleet.shards": fleet.shards,
-        COLUMNS: lasting(config, fleet.columns),
+        COLUMNS: fixed_columns(config, fleet.columns),
         "kafka.events": kafka.events,
         "kafka.outcomes": kafka.outcomes,
     }
@@ -207,7 +207,7 @@ def _refuse_changes(config: Config, there: Charter) -> None:
             f"fleet {config.fleet.name} at {root}: a migration of its columns was begun at {there.begun.at} and has "
             f"not ended. {advice.END_IT}"
         )
-    was = {**there.fixed, COLUMNS: lasting(config, there.fixed.get(COLUMNS, {}))}
+    was = {**there.fixed, COLUMNS: fixed_columns(config, there.fixed.get(COLUMNS, {}))}
     for name, value in fixed(config).items():
         if was.get(name) != value:
             raise StoreError(

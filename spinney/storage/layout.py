@@ -40,14 +40,14 @@ class FleetStore:
     fleet: Fleet
     root: str
     event_columns: Mapping[str, str]
-    label_inside: bool
+    has_label_in_event: bool
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, config: Config) -> FleetStore:
         """The store that a configuration names."""
         root, options = config.storage.root.rstrip("/"), config.storage.options
-        return cls(config.fleet, root, config.event_columns, config.label_inside, options)
+        return cls(config.fleet, root, config.event_columns, config.has_label_in_event, options)
 
     @property
     def folder(self) -> Path:

@@ -53,9 +53,9 @@ def _labels(store: FleetStore, said: pd.DataFrame) -> pd.DataFrame:
     """_IDENTITY, event_time, ingested_at, label, observed_at (null where it was inside) of groups with an incumbent."""
     fleet = store.fleet
     mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
-    inside = [fleet.target] if store.label_inside else []
+    inside = [fleet.target] if store.has_label_in_event else []
     events = delta.read(store, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], mine).to_pandas()
-    if store.label_inside:
+    if store.has_label_in_event:
         never = pd.Series(pd.NaT, index=events.index, dtype="datetime64[us, UTC]")
         labels = events.rename(columns={fleet.target: "label"}).assign(observed_at=never)
     else:

@@ -1,4 +1,4 @@
-"""What validation depended on before a migration, said of the columns as they are called after it."""
+"""Express validation settings from before a migration in terms of the columns after it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,34 @@ from spinney.core.records.rules import ValidationSettings
 
 
 def settings_before(settings: ValidationSettings, migration: Migration) -> ValidationSettings:
-    """The same rules for records of before, whose values go into the columns of after.
+    """Return the same settings for earlier records, whose values go into the columns after the migration.
 
-    basis: of the columns before this migration; migrations are taken one after the other, oldest first.
+    settings: in terms of the columns before this migration. Apply migrations one by one, oldest first.
     """
-    now = migration.renamed
-    types = {now.get(name, name): kind for name, kind in settings.types.items() if name not in migration.dropped}
+    new_name_of = migration.renamed
+    types = {
+        new_name_of.get(name, name): kind for name, kind in settings.types.items() if name not in migration.dropped
+    }
     for name, kind in migration.before.items():
-        mine = now.get(name, name)
-        if migration.after.get(mine, kind) != kind:
-            types.setdefault(mine, kind)
+        new_name = new_name_of.get(name, name)
+        if migration.after.get(new_name, kind) != kind:
+            types.setdefault(new_name, kind)
     dropped = dict(settings.dropped)
     for name in migration.dropped:
         if name not in settings.undeclared:
             dropped[name] = settings.types.get(name, migration.before[name])
-    undeclared = [now.get(name, name) for name in settings.undeclared if name not in migration.dropped]
+    undeclared = [new_name_of.get(name, name) for name in settings.undeclared if name not in migration.dropped]
     for name in migration.added:
         if name not in dropped:
             undeclared.append(name)
         elif (kind := dropped.pop(name)) != migration.after[name]:
             types[name] = kind
-    implied = {new: old for old, new in now.items() if old not in settings.sources}
+    implied = {new: old for old, new in new_name_of.items() if old not in settings.sources}
     return replace(
         settings,
-        ranges={now.get(name, name): ends for name, ends in settings.ranges.items()},
-        sources=implied | {now.get(name, name): source for name, source in settings.sources.items()},
-        units={now.get(name, name): unit for name, unit in settings.units.items()},
+        ranges={new_name_of.get(name, name): ends for name, ends in settings.ranges.items()},
+        sources=implied | {new_name_of.get(name, name): source for name, source in settings.sources.items()},
+        units={new_name_of.get(name, name): unit for name, unit in settings.units.items()},
         undeclared=tuple(undeclared),
         types=types,
         dropped=dropped,

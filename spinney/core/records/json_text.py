@@ -89,14 +89,14 @@ def has_surrogate(text: str) -> bool:
 
 
 def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names: set[str] = set()
         for name, _ in pairs:
-            if name in seen:
+            if name in names:
                 raise _RepeatedNameError(name)
-            seen.add(name)
-    return found
+            names.add(name)
+    return result
 
 
 def _is_too_deep(text: str) -> bool:

@@ -9,7 +9,7 @@ from schemas import messages
 from schemas.contract import Column, Contract
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Config
-from spinney.core.config.values import time_unit
+from spinney.core.config.value_types import time_unit
 from spinney.core.records.message_contracts import message_contract
 
 

@@ -20,7 +20,7 @@ from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.core.records.rules import validation_settings
 from spinney.kafka import client
-from spinney.kafka.topic_reading import ends, headers_since, lost_since
+from spinney.kafka.topic_reading import end_offsets, read_headers, topics_with_lost_records
 from spinney.operations.dead_letters import ledger
 from spinney.operations.dead_letters.assessment import REPEATED, STORED, Assessor, Name, stored
 from spinney.operations.dead_letters.ledger import Replay
@@ -111,7 +111,7 @@ def carry_out(config: Config, letters: Letters) -> Plan:
         settle(config)
         found = plan(config, letters)
         if found.count:
-            replay = Replay(uuid.uuid4().hex, found.rows, ends(config.kafka, set(found.rows["topic"].to_pylist())))
+            replay = Replay(uuid.uuid4().hex, found.rows, end_offsets(config.kafka, set(found.rows["topic"].to_pylist())))
             ledger.begin(store, replay)
             _send(config, letters, replay)
             ledger.end(store, replay, range(found.count))
@@ -142,9 +142,9 @@ def settle(config: Config) -> None:
     store = FleetStore.of(config)
     for replay in ledger.unfinished(store):
         own = f"{replay.replay_id}/"
-        texts = (text for text in headers_since(config.kafka, replay.beginnings, HEADER) if text.startswith(own))
+        texts = (text for text in read_headers(config.kafka, replay.beginnings, HEADER) if text.startswith(own))
         arrived = {int(text.removeprefix(own)) for text in texts}
-        lost = lost_since(config.kafka, replay.beginnings)  # after reading: retention may remove records meanwhile
+        lost = topics_with_lost_records(config.kafka, replay.beginnings)  # after reading: retention may remove records meanwhile
         arrived |= {at for at, topic in enumerate(replay.rows["topic"].to_pylist()) if topic in lost}
         ledger.end(store, replay, arrived)
 

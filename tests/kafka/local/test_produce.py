@@ -16,7 +16,7 @@ from spinney.cli import main
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
 from spinney.kafka import client as kafka
-from spinney.kafka.topics import Topic, described
+from spinney.kafka.topics import Topic, describe_topics
 from spinney.local import checks
 from spinney.local.produce import Pace, Sent, send
 from spinney.sources import ReadOptions
@@ -90,7 +90,7 @@ def make(config: Config, topic: str, **settings: str) -> None:
     client = kafka.admin(config.kafka)  # kept by name: its futures die with it
     dotted = {name.replace("_", "."): value for name, value in settings.items()}
     client.create_topics([NewTopic(topic, 1, 1, config=dotted)], operation_timeout=30)[topic].result()
-    while not isinstance(described(config.kafka, [topic])[topic], Topic):
+    while not isinstance(describe_topics(config.kafka, [topic])[topic], Topic):
         time.sleep(0.05)
 
 

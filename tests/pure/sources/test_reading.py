@@ -404,7 +404,7 @@ def test_files_that_disagree_are_refused_by_name_and_column(tmp_path: Path, othe
 def test_a_column_that_one_file_lacks_is_null_there_if_that_is_asked_for_or_nobody_wants_it(tmp_path: Path) -> None:
     pq.write_table(INTS, tmp_path / "a.parquet")
     pq.write_table(pa.table({"k": ["b"], "other": [1]}), tmp_path / "b.parquet")
-    allowed = ReadOptions(selection=ColumnSelection(("k", "x"), frozenset({"k"}), only=True), missing_as_null=True)
+    allowed = ReadOptions(selection=ColumnSelection(("k", "x"), frozenset({"k"}), is_exclusive=True), missing_as_null=True)
     assert read(tmp_path, allowed) == [{"k": "a", "x": 1}, {"k": "b"}]
     assert read(tmp_path, wanted("k")) == [{"k": "a"}, {"k": "b"}]
 

@@ -35,7 +35,7 @@ def quoted(rows: list[str], *places: tuple[int, int]) -> str:
 
 def batches(place: Path, content: str, only: tuple[str, ...] = ()) -> list[RowBatch]:
     place.write_text(content, newline="")
-    options = ReadOptions(selection=ColumnSelection(only, only=True)) if only else None
+    options = ReadOptions(selection=ColumnSelection(only, is_exclusive=True)) if only else None
     return list(open_source(place, options).batches())
 
 

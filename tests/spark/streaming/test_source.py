@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from spinney.core.column_names import is_internal_name
-from spinney.core.config.rules import RESERVED
+from spinney.core.config.cross_checks import RESERVED_NAMES
 from streaming import source
 
 
@@ -12,4 +12,4 @@ def test_every_column_that_stands_beside_a_fleets_own_is_a_name_that_no_fleet_ma
     events, outcomes = source.events(spark, config, ()), source.outcomes(spark, config, ())
     own = {*config.fleet.columns, config.fleet.event_time}
     found = {*source.distinct(events, config).columns, *source.distinct(outcomes, config).columns} - own
-    assert {name for name in found if not is_internal_name(name)} <= RESERVED
+    assert {name for name in found if not is_internal_name(name)} <= RESERVED_NAMES
