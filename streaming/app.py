@@ -80,7 +80,7 @@ class Application:
     def prepare(self) -> None:
         """Tables and topics are there, the same as before, and the leases are ours. Raises StoreError, Busy."""
         delta.create_tables(self.config)
-        found = topics.required(self.config.kafka, client.topics_of(self.config.kafka))
+        found = topics.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
         topic_ids.ensure_same(self.config, found)
         self._leases.enter_context(leases.held(FleetStore.of(self.config), self.names))
         self.editions = charter.amended(self.config, self.names).editions
@@ -174,9 +174,9 @@ class Application:
     def check_topics(self) -> None:
         """Raises StoreError when a topic was made again; a broker that does not answer is the queries' own concern."""
         with suppress(Busy):
-            found = topics.described(self.config.kafka, client.topics_read(self.config.kafka))
-            for topic in topic_ids.made_again(self.config, found):
-                raise StoreError(topic_ids.explained(self.config, topic))
+            found = topics.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
+            for topic in topic_ids.recreated_topics(self.config, found):
+                raise StoreError(topic_ids.explain_recreated(self.config, topic))
 
     def _refuse_failure(self, name: str, query: StreamingQuery) -> None:
         error = query.exception()

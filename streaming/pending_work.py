@@ -59,7 +59,7 @@ def _left(config: Config, names: Sequence[str]) -> Iterator[str]:
     store = FleetStore.of(config)
     for name in names:
         refuse_the_past(name, store.checkpoint(name), datetime.now(UTC), tolerance(config.kafka))
-    found = topics.required(config.kafka, client.topics_of(config.kafka))
+    found = topics.require_topics(config.kafka, client.topics_of(config.kafka))
     topic_ids.ensure_same(config, found)
     for name in names:
         for topic in _topics(config.kafka, name):
@@ -78,7 +78,7 @@ def _topics(kafka: Kafka, name: str) -> tuple[str, ...]:
 
 def _records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
     read = checkpoints.kafka_offsets(FleetStore.of(config).checkpoint(name), topic.name)
-    end = topics.extent(config.kafka, topic).end
+    end = topics.topic_extent(config.kafka, topic).end
     if read != end:
         # The markers of transactions have offsets too, so how many records they are is not said.
         yield f"topic {topic.name}: read by {name} up to {read}, ends at {end}"

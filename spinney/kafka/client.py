@@ -30,7 +30,7 @@ __all__ = [
 C = TypeVar("C")
 TIMEOUT_S = 10.0
 MAX_FUTURE_MS = MAX_FUTURE_SECONDS * 1000
-"""How far ahead of the broker a record's own time may be; events are validated by that time."""
+"""How far ahead of the broker a record's own time may be; events are judged by that time."""
 
 _MAX_FUTURE_OPTION = "message.timestamp.after.max.ms"
 _QUIET = {"log_level": 0}
@@ -38,7 +38,7 @@ _QUIET = {"log_level": 0}
 
 
 def admin(kafka: Kafka) -> AdminClient:
-    """Return a client that makes and describes topics; it connects when it is first used.
+    """Return a client that creates and describes topics; it connects on first use.
 
     Raises ConfigError: an option that librdkafka does not know.
     """
@@ -46,7 +46,7 @@ def admin(kafka: Kafka) -> AdminClient:
 
 
 def producer(kafka: Kafka, settings: Mapping[str, Any] | None = None) -> Producer:
-    """Return an idempotent producer. settings: librdkafka's, in place of ours.
+    """Return an idempotent producer. settings: librdkafka's, which override ours.
 
     Raises ConfigError: an option that librdkafka does not know.
     """
@@ -54,23 +54,23 @@ def producer(kafka: Kafka, settings: Mapping[str, Any] | None = None) -> Produce
 
 
 def topics_of(kafka: Kafka) -> tuple[str, ...]:
-    """The topics that a configuration names."""
+    """Return the topics that a configuration names."""
     named = (kafka.events, kafka.outcomes, kafka.predictions)
     return tuple(topic for topic in named if topic is not None)
 
 
 def topics_read(kafka: Kafka) -> tuple[str, ...]:
-    """The topics that the fleet reads."""
+    """Return the topics that the fleet reads."""
     return tuple(topic for topic in (kafka.events, kafka.outcomes) if topic is not None)
 
 
-def existing_topics(kafka: Kafka, seconds: float = TIMEOUT_S) -> dict[str, int]:
-    """Return topic -> number of partitions, of all topics there are.
+def existing_topics(kafka: Kafka, timeout_s: float = TIMEOUT_S) -> dict[str, int]:
+    """Return topic -> number of partitions, for all topics of the cluster.
 
     Raises Busy: no broker answered within `timeout_s`.
     """
     try:
-        metadata = admin(kafka).list_topics(timeout=seconds)
+        metadata = admin(kafka).list_topics(timeout=timeout_s)
     except KafkaException as error:
         raise unreachable_error(kafka, error) from error
     return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
@@ -85,8 +85,10 @@ def ensure_topics(
     records dated more than MAX_FUTURE_MS ahead. Raises Busy: no broker; StoreError: the broker refuses.
     """
     wanted = tuple(topics_of(kafka) if topics is None else topics)
-    there = existing_topics(kafka)
-    settings = {_MAX_FUTURE_OPTION: str(MAX_FUTURE_MS)} | ({} if retention_ms is None else {"retention.ms": str(retention_ms)})
+    existing = existing_topics(kafka)
+    settings = {_MAX_FUTURE_OPTION: str(MAX_FUTURE_MS)} | (
+        {} if retention_ms is None else {"retention.ms": str(retention_ms)}
+    )
     missing = [
         NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=settings)
         for topic in wanted
@@ -94,21 +96,21 @@ def ensure_topics(
     ]
     created = dict.fromkeys(wanted, False)
     if not missing:
-        return made
+        return created
     client = admin(kafka)  # kept by name: its futures die with it
     for topic, future in client.create_topics(missing, operation_timeout=TIMEOUT_S).items():
-        made[topic] = _is_created(topic, future)
-    _wait_until_listed(kafka, [topic for topic, new in made.items() if new])
-    return made
+        created[topic] = _is_created(topic, future)
+    _wait_until_listed(kafka, [topic for topic, new in created.items() if new])
+    return created
 
 
 def retention_ms(kafka: Kafka, topic: str) -> int:
-    """Return how long a topic keeps its records, in milliseconds; -1: for ever. Raises StoreError."""
+    """Return how long a topic keeps its records, in milliseconds; -1 for ever. Raises StoreError."""
     return int(topic_settings(kafka, topic)["retention.ms"])
 
 
 def topic_settings(kafka: Kafka, topic: str) -> dict[str, str]:
-    """Return a topic's settings in effect, the broker's defaults among them: name -> value. Raises StoreError."""
+    """Return a topic's settings in effect, including the broker's defaults: name -> value. Raises StoreError."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     client = admin(kafka)  # kept by name: its futures die with it
     try:
@@ -132,7 +134,7 @@ def _is_created(topic: str, future: Any) -> bool:
 
 
 def _wait_until_listed(kafka: Kafka, topics: Sequence[str]) -> None:
-    """A topic just made is not known to every broker at once; who writes to it next would be told it does not exist."""
+    """Wait until the broker lists the topics: a topic just created is not known to every broker at once."""
     deadline = time.monotonic() + TIMEOUT_S
     while not set(topics) <= existing_topics(kafka).keys():
         if time.monotonic() > deadline:
@@ -155,7 +157,7 @@ def _client(kind: Callable[[dict[str, Any]], C], settings: dict[str, Any]) -> C:
 
 
 def unreachable_error(kafka: Kafka, error: KafkaException) -> Busy:
-    """The error of a cluster that does not answer."""
+    """Return the error for a cluster that does not answer."""
     servers = kafka.bootstrap_servers
     return Busy(
         f"Kafka at {servers}: expected a broker, got {error.args[0].str()}. "

@@ -23,7 +23,7 @@ _LOGIN = re.compile(r"""\b(username|password)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:
 
 
 def producer_settings(kafka: Kafka) -> dict[str, str | int | bool]:
-    """Return librdkafka's settings of a producer: idempotent, all replicas, the partitions of Java's clients."""
+    """Return librdkafka's settings of a producer: idempotent, all replicas, partitioned like Java's clients."""
     return {
         # What a valid record may be, with room for its key: librdkafka's own default is less.
         "message.max.bytes": MAX_RECORD_BYTES + KEY_BYTES,
@@ -38,7 +38,7 @@ def producer_settings(kafka: Kafka) -> dict[str, str | int | bool]:
 
 
 def consumer_settings(kafka: Kafka, group: str) -> dict[str, str | int | bool]:
-    """Return librdkafka's settings of a consumer that reads assigned partitions and stores no offsets.
+    """Return librdkafka's settings of a consumer that reads assigned partitions and commits no offsets.
 
     Aborted transactions are not read. Each partition reports its end (`_PARTITION_EOF`), since its last offsets may be
     transaction markers, which are not messages.

@@ -67,9 +67,9 @@ class Publisher:
 
             # Compressed only if asked for: not every consumer knows the codec that our own records are sent with.
             compression = self._kafka.options.get("compression.type", "none")
-            only_errors = {"delivery.report.only.error": True, "on_delivery": answered}
+            only_errors = {"delivery.report.only.error": True, "on_delivery": on_delivery}
             self._producer = client.producer(self._kafka, {**_SETTINGS, **only_errors, "compression.type": compression})
-            self._errors = refused
+            self._errors = errors
         return self._producer
 
     def _error(self, got: str) -> StoreError:

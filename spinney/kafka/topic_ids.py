@@ -102,7 +102,7 @@ def accept_topics(config: Config, names: Iterable[str]) -> Iterator[str]:
 
 
 def explain_recreated(config: Config, topic: Topic) -> str:
-    """What happened to a topic that was made again, and what to do."""
+    """Return what happened to a recreated topic, and what to do."""
     name, now = topic.name, topic_extent(config.kafka, topic)
     store = FleetStore.of(config)
     read = {query: checkpoints.kafka_offsets(store.checkpoint(query), name) for query in READERS}

@@ -21,11 +21,11 @@ Offsets = Mapping[str, Mapping[int, int]]
 
 
 def end_offsets(kafka: Kafka, topics: Iterable[str]) -> dict[str, dict[int, int]]:
-    """Return topic -> partition -> the offset that the next record gets.
+    """Return topic -> partition -> the offset of the next record.
 
     Raises Busy: no broker. StoreError: a topic that does not exist.
     """
-    there = client.existing_topics(kafka)
+    partitions_of = client.existing_topics(kafka)
     found: dict[str, dict[int, int]] = {}
     consumer = _consumer(kafka)
     try:
@@ -48,13 +48,13 @@ def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int
     return int(first), int(end)
 
 
-def topics_with_lost_records(kafka: Kafka, beginnings: Offsets) -> set[str]:
-    """Return the topics of which records from these offsets on may be gone: by retention, or with the topic itself.
+def topics_with_lost_records(kafka: Kafka, start_offsets: Offsets) -> set[str]:
+    """Return the topics that may have lost records from these offsets on, by retention or by deletion of the topic.
 
     Raises Busy: no broker.
     """
-    there = client.existing_topics(kafka)
-    found = set()
+    partitions_of = client.existing_topics(kafka)
+    topics = set()
     consumer = _consumer(kafka)
     try:
         for partition in _partitions(start_offsets):
@@ -69,14 +69,14 @@ def topics_with_lost_records(kafka: Kafka, beginnings: Offsets) -> set[str]:
     return topics
 
 
-def read_headers(kafka: Kafka, beginnings: Offsets, name: str) -> Iterator[str]:
-    """The values of a header in all records from these offsets on, to the end as it is.
+def read_headers(kafka: Kafka, start_offsets: Offsets, name: str) -> Iterator[str]:
+    """Yield the values of a header in all records from these offsets to the present end.
 
     Partitions that no longer exist have none. Records of open or aborted transactions are read too: behind an open one
     there may be committed records. Raises Busy: a partition cannot be read.
     """
-    there = client.existing_topics(kafka)
-    partitions = [each for each in _partitions(beginnings) if each.partition < there.get(each.topic, 0)]
+    partitions_of = client.existing_topics(kafka)
+    partitions = [each for each in _partitions(start_offsets) if each.partition < partitions_of.get(each.topic, 0)]
     open_ = {(each.topic, each.partition) for each in partitions}
     consumer = _consumer(kafka, "read_uncommitted")
     try:

@@ -11,7 +11,7 @@ from confluent_kafka.admin import OffsetSpec, TopicDescription
 
 from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
-from spinney.kafka.client import SECONDS, admin, unreachable
+from spinney.kafka.client import TIMEOUT_S, admin, unreachable_error
 
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """Sixteen zero bytes: what a broker before Kafka 2.8 has for a topic's id."""
@@ -43,8 +43,8 @@ _ABSENT = {
 }
 
 
-def describe_topics(kafka: Kafka, names: Iterable[str], seconds: float = TIMEOUT_S) -> dict[str, Topic | Absence]:
-    """Return each topic's description, or why there is none; no topic is made by asking.
+def describe_topics(kafka: Kafka, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, Topic | Absence]:
+    """Return each topic's description, or why there is none; no topic is created by asking.
 
     Raises Busy: no broker answered within `timeout_s`.
     """
@@ -95,7 +95,7 @@ class TopicExtent:
 
 
 def topic_extent(kafka: Kafka, topic: Topic) -> TopicExtent:
-    """Return what a topic holds; records of open transactions do not count. Raises Busy: the broker does not answer."""
+    """Return what a topic holds, without records of open transactions. Raises Busy: the broker does not answer."""
     first, end = (_offsets(kafka, topic, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
     return TopicExtent(first, end)
 
@@ -103,7 +103,7 @@ def topic_extent(kafka: Kafka, topic: Topic) -> TopicExtent:
 def _offsets(kafka: Kafka, topic: Topic, spec: OffsetSpec) -> dict[str, int]:
     client = admin(kafka)  # kept by name: its futures die with it
     parts = {TopicPartition(topic.name, partition): spec for partition in range(topic.partitions)}
-    asked = client.list_offsets(parts, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=TIMEOUT_S)
+    futures = client.list_offsets(parts, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=TIMEOUT_S)
     try:
         return {str(part.partition): future.result().offset for part, future in futures.items()}
     except KafkaException as error:

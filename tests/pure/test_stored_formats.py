@@ -84,7 +84,7 @@ def of_charter(root: Root) -> list[Reader]:
 
 def of_topics(root: Root) -> list[Reader]:
     root.write_json("topics.json", {"ids": {"sales": "first"}})
-    return [partial(topic_ids.known, root.store), partial(topic_ids.ensure_same, root.config, {})]
+    return [partial(topic_ids.known_ids, root.store), partial(topic_ids.ensure_same, root.config, {})]
 
 
 def of_last_configuration(root: Root) -> list[Reader]:
@@ -206,7 +206,7 @@ def test_what_is_no_version_is_damaged(found: object) -> None:
 def test_ids_of_topics_from_before_they_had_a_version_are_read_and_stored_anew(root: Root) -> None:
     file = root.store.folder / "topics.json"
     file.write_text('{"sales": "first", "format": "second"}')  # a topic may have this name
-    assert topic_ids.known(root.store) == {"sales": "first", "format": "second"}
+    assert topic_ids.known_ids(root.store) == {"sales": "first", "format": "second"}
 
 
 def test_a_last_configuration_from_before_it_had_a_version_is_read(root: Root) -> None:

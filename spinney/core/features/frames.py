@@ -45,7 +45,7 @@ _FORMS = {"timestamp": f"a time is {_TIME_LIKE}", "date": "a date is written lik
 def typed(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]:
     """Return each row's group_key, and the frame's declared columns without the target, in its order, with its index.
 
-    Texts in columns that are not strings are parsed as in a record, see `records.values`. A number in a column of times
+    Texts in columns that are not strings are parsed as in a record (`value_conversion`). A number in a column of times
     is in the unit that `fleet.columns` declares, and an error if none is declared. ISO 8601 texts are parsed in every
     column of times. Times without a zone are UTC. Values outside `[fleet.ranges]` are accepted.
 
@@ -107,8 +107,8 @@ def _value(value: Any, rule: FieldRule, missing: Collection[str]) -> Any:
     if value in missing:
         return None
     try:
-        return records.typed(value, rule)
-    except records.UnfitError:
+        return value_conversion.convert_value(value, rule)
+    except value_conversion.WrongTypeError:
         # In a record, a column with a unit has numbers only; in a frame it may have texts too.
         at = instant_of_text(value) if rule.type == "timestamp" else None
         if at is None:

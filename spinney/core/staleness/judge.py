@@ -103,14 +103,14 @@ class Shard:
 
     def to_bytes(self) -> bytes:
         clock = self.clock.to_bytes(8, "little", signed=True)
-        return CODEC.pack(state_codec.join([clock, *self.sections]))
+        return CODEC.pack(state_codec.join_sections([clock, *self.sections]))
 
     @classmethod
     def clock_of(cls, blob: bytes) -> int:
         """The clock in the bytes of a shard; NEVER in none."""
         if not blob:
             return NEVER
-        clock, *_ = state_codec.split(CODEC.unpack(blob))
+        clock, *_ = state_codec.split_sections(CODEC.unpack(blob))
         return int.from_bytes(clock, "little", signed=True)
 
     def sealed(self) -> Shard:
@@ -123,7 +123,7 @@ class Shard:
     @classmethod
     def from_bytes(cls, blob: bytes) -> Shard:
         """Raises Corrupt when the blob is of another format, or broken; of champions, when they are asked for."""
-        clock, groups, champions, pending = state_codec.split(CODEC.unpack(blob))
+        clock, groups, champions, pending = state_codec.split_sections(CODEC.unpack(blob))
         return cls(
             Groups.from_bytes(groups).sealed(bytes(groups)),
             Histories(bytes(champions)),

@@ -111,7 +111,8 @@ def carry_out(config: Config, letters: Letters) -> Plan:
         settle(config)
         found = plan(config, letters)
         if found.count:
-            replay = Replay(uuid.uuid4().hex, found.rows, end_offsets(config.kafka, set(found.rows["topic"].to_pylist())))
+            ends = end_offsets(config.kafka, set(found.rows["topic"].to_pylist()))
+            replay = Replay(uuid.uuid4().hex, found.rows, ends)
             ledger.begin(store, replay)
             _send(config, letters, replay)
             ledger.end(store, replay, range(found.count))
@@ -144,7 +145,8 @@ def settle(config: Config) -> None:
         own = f"{replay.replay_id}/"
         texts = (text for text in read_headers(config.kafka, replay.beginnings, HEADER) if text.startswith(own))
         arrived = {int(text.removeprefix(own)) for text in texts}
-        lost = topics_with_lost_records(config.kafka, replay.beginnings)  # after reading: retention may remove records meanwhile
+        # After reading: retention may remove records meanwhile.
+        lost = topics_with_lost_records(config.kafka, replay.beginnings)
         arrived |= {at for at, topic in enumerate(replay.rows["topic"].to_pylist()) if topic in lost}
         ledger.end(store, replay, arrived)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from spinney.core.config import Fleet
-from spinney.core.migration import Change, ColumnChangeKind, likely_renames
+from spinney.core.migration import ColumnChange, ColumnChangeKind, likely_renames
 
 MIB = 1024**2
 
 
-def notes(fleet: Fleet, found: Sequence[Change], rewritten: int) -> Iterator[str]:
+def notes(fleet: Fleet, found: Sequence[ColumnChange], rewritten: int) -> Iterator[str]:
     """rewritten: bytes of the files that are written again; 0 for none."""
     for each in found:
         yield _of_column(fleet, each)
@@ -34,7 +34,7 @@ def notes(fleet: Fleet, found: Sequence[Change], rewritten: int) -> Iterator[str
         yield "versions of the fleet that were registered before answer as before; register again for the new columns"
 
 
-def _of_column(fleet: Fleet, change: Change) -> str:
+def _of_column(fleet: Fleet, change: ColumnChange) -> str:
     field = fleet.fields.get(change.name, change.name)
     if change.kind == ColumnChangeKind.ADDED and change.returns:
         return f"{change.name}: was dropped before; its values of then are there again, and it is read from {field}"

@@ -258,7 +258,7 @@ def test_what_was_read_of_a_parquet_file_does_not_stay_in_memory(tmp_path: Path)
     file = tmp_path / "rows.parquet"
     pq.write_table(pa.table({f"x{at}": numbers for at in range(4)}), file, row_group_size=rows // row_groups)
     before = pa.total_allocated_bytes()
-    allocated = [pa.total_allocated_bytes() - before for _ in open_source(str(file), Options()).batches()]
+    allocated = [pa.total_allocated_bytes() - before for _ in open_source(str(file), ReadOptions()).batches()]
     assert len(allocated) > 1
     assert max(allocated) < file.stat().st_size / 2
 
@@ -404,7 +404,8 @@ def test_files_that_disagree_are_refused_by_name_and_column(tmp_path: Path, othe
 def test_a_column_that_one_file_lacks_is_null_there_if_that_is_asked_for_or_nobody_wants_it(tmp_path: Path) -> None:
     pq.write_table(INTS, tmp_path / "a.parquet")
     pq.write_table(pa.table({"k": ["b"], "other": [1]}), tmp_path / "b.parquet")
-    allowed = ReadOptions(selection=ColumnSelection(("k", "x"), frozenset({"k"}), is_exclusive=True), missing_as_null=True)
+    selection = ColumnSelection(("k", "x"), frozenset({"k"}), is_exclusive=True)
+    allowed = ReadOptions(selection=selection, missing_as_null=True)
     assert read(tmp_path, allowed) == [{"k": "a", "x": 1}, {"k": "b"}]
     assert read(tmp_path, wanted("k")) == [{"k": "a"}, {"k": "b"}]
 
