@@ -6,6 +6,6 @@ kept by ranges of shards (`spool`), compared with the stored rows (`merging`) an
 table (`table_writer`, `parquet_files`). The others become dead letters (`dead_letters`).
 """
 
-from batch.load.loading import Loaded, Progress, load, open_for_load
+from batch.load.loading import LoadProgress, LoadResult, load, open_for_load
 
-__all__ = ["Loaded", "Progress", "load", "open_for_load"]
+__all__ = ["LoadProgress", "LoadResult", "load", "open_for_load"]

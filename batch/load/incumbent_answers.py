@@ -1,4 +1,4 @@
-"""What the present system answered, out of the column `prediction` of loaded events."""
+"""Read the present system's answers from the column `prediction` of loaded events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.load.column_checks import event_columns, label_rules
+from batch.load.column_validation import event_columns, label_rules
 from batch.load.typed_batch import TypedBatch
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
@@ -26,9 +26,9 @@ ANSWER = "prediction"
 
 
 def may_be_answer(config: Config, columns: Iterable[str] | None) -> bool:
-    """Whether a column `prediction` of events holds answers: no column of the fleet has its name or is read from it.
+    """Return whether a column `prediction` of events holds answers: no column of the fleet has its name or reads it.
 
-    columns: of the source; None where they are not known.
+    columns: of the source; None if not known.
     """
     if config.fleet.type_of(ANSWER) is not None:
         return False
@@ -36,8 +36,8 @@ def may_be_answer(config: Config, columns: Iterable[str] | None) -> bool:
     return ANSWER not in read.select([ANSWER, *(columns or ())])
 
 
-class Answers:
-    """Reads answers and gives them as the table has them; null where the present system said nothing.
+class IncumbentAnswers:
+    """Converts answers to the type of the table; null if the present system gave none.
 
     rules: of the events. source: what is loaded, for messages.
     """
@@ -50,10 +50,13 @@ class Answers:
 
     @property
     def field(self) -> pa.Field:
+        """The column as the table has it."""
         return pa.field(ANSWER, self._stored)
 
     def of_columns(self, batch: TypedBatch) -> pa.Array:
-        """Of each row, shape (rows,). Raises StoreError for what is no answer of the fleet's kind."""
+        """Return the answer of each row, shape (rows,). Raises StoreError for a value that cannot be an answer of this
+        fleet.
+        """
         found = batch.get(self._rule)
         values = found.values.cast(self._stored)
         if found.doubtful is None:
@@ -62,11 +65,11 @@ class Answers:
         rules = replace(self._rules, fields=(self._rule,))
         texts = frozenset({ANSWER} if batch.is_text(self._rule) else ())
         raw = python_values.to_values(batch.column_of(self._rule).filter(doubtful))
-        said = [read_message(encode_message({ANSWER: each}, rules, texts=texts)) for each in raw]
-        return pc.replace_with_mask(values, doubtful, self.of_messages(said))
+        messages = [read_message(encode_message({ANSWER: each}, rules, texts=texts)) for each in raw]
+        return pc.replace_with_mask(values, doubtful, self.of_messages(messages))
 
     def of_messages(self, messages: Iterable[Mapping[str, Any]]) -> pa.Array:
-        """Of rows of JSON lines, each an object as `read_message` gives it. Raises StoreError, as `of_columns`."""
+        """Return the answers of JSON objects as `read_message` returns them. Raises StoreError, as `of_columns`."""
         return pa.array([self._of(each) for each in messages], self._stored)
 
     def _of(self, message: Mapping[str, Any]) -> Any:

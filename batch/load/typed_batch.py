@@ -1,4 +1,4 @@
-"""One batch's columns under the fleet's names and types, each converted once."""
+"""The columns of a batch under the fleet's names and types, each converted once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from spinney.sources import RowBatch
 
 
 class TypedBatch:
-    """Columns of a batch that has them. rules: which texts mean no value."""
+    """The columns of a batch. rules: which texts mean no value."""
 
     def __init__(self, batch: RowBatch, rules: RecordRules) -> None:
         if batch.columns is None:
@@ -26,28 +26,31 @@ class TypedBatch:
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return int(self._columns.num_rows)
 
     def has(self, name: str) -> bool:
+        """Return whether the file has a column of this name."""
         return name in self._columns.schema.names
 
     def is_text(self, rule: FieldRule) -> bool:
-        """Whether the column is text only because the file has no types."""
+        """Return whether the column is text only because the file has no types."""
         return rule.source in self._batch.texts
 
     def raw(self) -> list[pa.Array]:
-        """The columns as the file has them, to estimate how long a row is."""
+        """Return the columns as the file has them, to estimate the length of a row."""
         return list(self._columns.columns)
 
     def names(self) -> list[str]:
+        """Return the names of the file's columns."""
         return list(self._columns.schema.names)
 
     def put(self, name: str, values: TypedColumn) -> None:
-        """Give a column that the file does not have."""
+        """Add a column that the file does not have."""
         self._found[name] = values
 
     def get(self, rule: FieldRule) -> TypedColumn:
-        """The column of a rule; all null where the file has none."""
+        """Return the column of a rule; all null if the file has none."""
         if rule.name not in self._found:
             self._found[rule.name] = self._typed(rule)
         return self._found[rule.name]
@@ -65,16 +68,18 @@ class TypedBatch:
         return convert_text_column(column, rule, texts=texts)
 
     def column_of(self, rule: FieldRule) -> pa.Array | None:
-        """As the file has it: the column of this whole name, or what its dotted path reaches inside nested ones."""
+        """Return the file's column of this whole name, or what its dotted path reaches inside nested columns; None if
+        there is none.
+        """
         source = rule.source
         if self.has(source):
             return self._columns.column(source)
         parts = source.split(".")
         if len(parts) == 1 or not self.has(parts[0]):
             return None
-        found = self._columns.column(parts[0])
+        column = self._columns.column(parts[0])
         for part in parts[1:]:
-            if not types.is_struct(found.type) or found.type.get_field_index(part) < 0:
+            if not types.is_struct(column.type) or column.type.get_field_index(part) < 0:
                 return None
-            found = pc.struct_field(found, [found.type.get_field_index(part)])
-        return found
+            column = pc.struct_field(column, [column.type.get_field_index(part)])
+        return column

@@ -27,7 +27,7 @@ from spinney.cli.options import (
 from spinney.cli.reading import READING, options_of, say_notes, say_rejections, validation_options
 
 if TYPE_CHECKING:
-    from batch.load import Progress
+    from batch.load import LoadProgress
     from spinney.core.config import Config
     from spinney.local.produce import Sent
     from spinney.operations.model_import import Told
@@ -204,12 +204,12 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     sys.exit(1 if found.rejected else 0)
 
 
-def _load_progress() -> Callable[[Progress], None]:
+def _load_progress() -> Callable[[LoadProgress], None]:
     """A line that renews itself on a terminal; elsewhere a line every so often, so that a short load says nothing."""
     on_terminal = sys.stderr.isatty()
     said = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def show(progress: LoadProgress) -> None:
         nonlocal said
         text = f"load: {progress.stage}: {progress.rows:,} of {progress.of:,} rows"
         if on_terminal:

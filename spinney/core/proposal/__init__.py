@@ -144,7 +144,7 @@ def _missing_words(used: list[ColumnStatistics], kept: tuple[ColumnStatistics, .
     values: set[Any] = set()
     for column in kept:
         if column.type == "string":
-            values |= set(column.values.dropna().is_unique()) & words
+            values |= set(column.values.dropna().unique()) & words
     return tuple(sorted(words - values))
 
 

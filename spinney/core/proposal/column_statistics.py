@@ -92,13 +92,13 @@ def examine_column(source: str, values: pd.Series[Any], *, is_text: bool) -> Col
     missing_words: frozenset[str] = frozenset()
     if is_text:
         values = values.mask(values == "", None)
-        kind, missing_words = _type_of_texts(list(values.dropna().is_unique()))
+        kind, missing_words = _type_of_texts(list(values.dropna().unique()))
         values = values.mask(values.isin(list(missing_words)), None)
     else:
         values = _without_empty(values)
         kind = _type_of_series(values)
     try:
-        distinct = int(values.nunique()) if all(map(_is_json_value, values.dropna().is_unique())) else -1
+        distinct = int(values.nunique()) if all(map(_is_json_value, values.dropna().unique())) else -1
     except TypeError:  # lists and tables in cells
         distinct = -1
     has_whole_texts = not is_text and kind == "string" and distinct > 0 and _are_whole_texts(values)
@@ -112,7 +112,7 @@ def as_number(column: ColumnStatistics) -> ColumnStatistics:
     if all are 0 or 1.
     """
     values = pd.to_numeric(column.values.mask(column.values == "", None))
-    kind = "bigint" if set(values.dropna().is_unique()) <= {0, 1} else "double"
+    kind = "bigint" if set(values.dropna().unique()) <= {0, 1} else "double"
     return replace(column, values=values, type=kind, distinct=int(values.nunique()), filled=int(values.notna().sum()))
 
 
@@ -150,7 +150,7 @@ def _type_of_objects(values: pd.Series[Any]) -> str:
 
     Raises TypeError: values that cannot be compared.
     """
-    unique = list(values.dropna().is_unique())
+    unique = list(values.dropna().unique())
     if (number := _number_type(unique)) is not None:
         return number
     kinds = {_type_of(value) for value in unique}
@@ -181,7 +181,7 @@ def _are_amounts(values: pd.Series[Any]) -> bool:
 
 
 def _are_whole_texts(values: pd.Series[Any]) -> bool:
-    texts = [value for value in values.dropna().is_unique() if value != ""]
+    texts = [value for value in values.dropna().unique() if value != ""]
     return bool(texts) and all(isinstance(text, str) and _type_of_text(text) == "bigint" for text in texts)
 
 

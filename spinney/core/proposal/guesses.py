@@ -167,7 +167,7 @@ def is_classes(column: ColumnStatistics) -> bool:
     """Return whether a target is classified rather than estimated: texts, booleans, or only 0 and 1."""
     if not is_number(column.type):
         return True
-    return column.type in INTEGERS and set(column.values.dropna().is_unique()) <= {0, 1, "0", "1"}
+    return column.type in INTEGERS and set(column.values.dropna().unique()) <= {0, 1, "0", "1"}
 
 
 def is_measure(column: ColumnStatistics) -> bool:

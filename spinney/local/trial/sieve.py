@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.load.column_checks import GROUP, PLACE, Checker, event_columns
-from batch.load.groups import Groups
+from batch.load.column_validation import GROUP, PLACE, ColumnValidator, event_columns
+from batch.load.groups import GroupNumbers
 from batch.load.typed_batch import TypedBatch
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
@@ -26,8 +26,8 @@ class Sieve:
     def __init__(self, config: Config, group_key: str, now: datetime) -> None:
         fleet = config.fleet
         self._key = group_key
-        self._groups = Groups([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
-        self._checker = Checker(config, event_columns(config), self._groups, now)
+        self._groups = GroupNumbers([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
+        self._checker = ColumnValidator(config, event_columns(config), self._groups, now)
         self.newest: datetime | None = None
 
     @property
