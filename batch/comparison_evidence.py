@@ -17,12 +17,12 @@ from spinney.core.errors import SpinneyError
 from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.champion_model import opened
-from spinney.core.training.fit_attempt import HELD_OUT
-from spinney.core.training.fit_request import asks_of
-from spinney.retraining import fit_requests, training_tables
-from spinney.retraining.fit_requests import Champions
-from spinney.retraining.training_tables import TrainingTables
+from spinney.core.training.champion_model import load_champion
+from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
+from spinney.core.training.fit_request import requests_of_frame
+from spinney.retraining import fit_request_table, training_row_reader
+from spinney.retraining.champion_reader import StoredChampions
+from spinney.retraining.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
 from spinney.tables.snapshot import snapshots, wanted_of
 
@@ -71,12 +71,12 @@ def count_evidence(config: Config, signer: Signer, view: BatchView, candidates: 
 def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Table, today: Recipe) -> str | None:
     """Return why the models of these groups cannot predict today's rows; None if one of them can."""
     requests = groups.rename_columns({"model_id": "champion_id"}).select(["shard", "group_key", "champion_id"])
-    wanted = fit_requests.wanted(requests, store.fleet.shards)
+    wanted = fit_request_table.shards_of(requests, store.fleet.shards)
     files = [path for table in snapshots(store, tables.MODELS, view.pins) for path in table.files_for(wanted)]
     why = None
-    for request in asks_of(Champions(files, requests).of(0, requests.num_rows).to_pandas()):
+    for request in requests_of_frame(StoredChampions(files, requests).of(0, requests.num_rows).to_pandas()):
         try:
-            opened(request, today, signer)
+            load_champion(request, today, signer)
         except SpinneyError as error:
             why = str(error)
         else:
@@ -89,15 +89,17 @@ def _rows_to_compare(config: Config, view: BatchView, groups: pa.Table) -> Itera
     # The features are not needed.
     source = replace(TrainingTables.of(config, view.pins, view.clock), features={})
     shards = np.asarray(groups.column("shard").to_numpy())
-    for each in training_tables.ranges_of(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
+    for each in training_row_reader.shard_ranges(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
         candidates = groups.filter(pa.array((shards >= each.first) & (shards <= each.last)))
         if candidates.num_rows:
             keys = candidates.column("group_key").combine_chunks()
             wanted = wanted_of(keys.to_pylist(), config.fleet.shards)
-            yield _counts(training_tables.rows_of_groups(source, keys, wanted), candidates.column("trained_through"))
+            yield _counts(
+                training_row_reader.read_group_rows(source, keys, wanted), candidates.column("trained_through")
+            )
 
 
-def _counts(rows: training_tables.GroupRows, through: pa.ChunkedArray) -> Integers:
+def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray) -> Integers:
     """Return, for each group, the number of rows that are held out and newer than its champion. Both are its newest
     rows.
     """
@@ -110,5 +112,5 @@ def _counts(rows: training_tables.GroupRows, through: pa.ChunkedArray) -> Intege
         np.bincount(of_row[np.asarray(each.to_numpy(), dtype=np.bool_)], minlength=len(through))
         for each in (counts, pc.and_(counts, newer))
     )
-    heldout = np.where(total > 0, np.maximum(1, total // HELD_OUT), 0)
+    heldout = np.where(total > 0, np.maximum(1, total // HELD_OUT_ONE_IN), 0)
     return np.minimum(unseen, heldout).astype(np.int64)

@@ -28,11 +28,11 @@ from spinney.core.config import Config
 from spinney.core.durations import format_seconds
 from spinney.core.keys import is_parent
 from spinney.core.planning.chunks import Pace, next_part
-from spinney.retraining import gating
+from spinney.retraining import round_gate
+from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
-from spinney.retraining.round_fitting import fit, fitting_of
-from spinney.retraining.round_order import Ordered
-from spinney.retraining.row_counts import EVENTS
+from spinney.retraining.round_fitting import fit_plan, fitter_of
+from spinney.retraining.round_order import RoundOrder
 from spinney.spark.session import cores_of, session, with_required
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
@@ -114,7 +114,7 @@ def estimate(
 
 
 def sampling_order(rows: pa.Table) -> tuple[pd.DataFrame, float | None]:
-    """gating.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any.
+    """round_gate.ASKED, in an order by lot that is always the same; and the mean cost of the last fits, if any.
 
     Whole shards one after the other: the tables are clustered by shard, and groups from everywhere would each cost a
     row group of their own to read (measured with a million groups: an estimate of 66 times the time).
@@ -126,7 +126,7 @@ def sampling_order(rows: pa.Table) -> tuple[pd.DataFrame, float | None]:
     plan = plan.sort_values(["shard_lot", "lot", "group_key"], ignore_index=True)
     plan[EVENTS] = pd.array([None] * len(plan), dtype="Int64")
     mean_ms = plan["predicted_ms"].mean()
-    return plan.assign(pinned=False)[[*gating.ASKED, EVENTS]], None if pd.isna(mean_ms) else float(mean_ms)
+    return plan.assign(pinned=False)[[*round_gate.PLAN_COLUMNS, EVENTS]], None if pd.isna(mean_ms) else float(mean_ms)
 
 
 @dataclass(frozen=True)
@@ -151,13 +151,13 @@ class _Sampler:
 
     def sample(self, plan: pd.DataFrame) -> _Sample:
         view = self.view
-        ordered = Ordered("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
+        ordered = RoundOrder("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
         signer = signing_key.signer(FleetStore.of(self.config))
-        fitted = fit(self.spark, plan, fitting_of(self.config, signer, ordered)).toArrow().to_pandas()
+        fitted = fit_plan(self.spark, plan, fitter_of(self.config, signer, ordered)).toArrow().to_pandas()
         fitted = fitted[fitted["status"] != KEPT]
         models = fitted.assign(shard=0, fitted_at=view.now)
-        decided = gating.Gating(self.config.gate).decided(models, plan)
+        decided = round_gate.RoundGate(self.config.gate).decide_all(models, plan)
         size = _parquet_bytes(models, tables.MODELS) + _parquet_bytes(decided, tables.PROMOTIONS)
         return _Sample(
             groups=len(plan),

@@ -24,10 +24,10 @@ from spinney.core.staleness.initial_state import hindsight
 from spinney.core.staleness.judge import UNKNOWN_COST_MS, Terms, judge
 from spinney.core.staleness.policies import NewGroup, configured
 from spinney.core.timestamps import to_microseconds
-from spinney.retraining import judge_input, training_tables
+from spinney.retraining import judge_input, training_row_reader
+from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.round_order import READ
-from spinney.retraining.row_counts import EVENTS
-from spinney.retraining.training_tables import TrainingTables
+from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import Start
 from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, delta
@@ -167,13 +167,13 @@ _JUDGED_COLUMNS = ("shard", "group_key", "policy", "reason", "numbers", "model_i
 def all_groups(config: Config, view: BatchView) -> pa.Table:
     """Return every group with an event, and every parent of theirs: shard, group_key, and EVENTS in the window."""
     source = TrainingTables.of(config, view.pins, view.clock)
-    groups = training_tables.event_counts(source, Shards(0, source.shards - 1))
+    groups = training_row_reader.events_per_group(source, Shards(0, source.shards - 1))
     return pa.concat_tables([groups, _parents_of(source, groups)])
 
 
 def _parents_of(source: TrainingTables, groups: pa.Table) -> pa.Table:
     """Return the parents of these groups, as `all_groups` does."""
-    found = training_tables.parent_counts(source, groups)
+    found = training_row_reader.events_per_parent(source, groups)
     shards = [keys.shard_of(key, source.shards) for key in found]
     return pa.table([pa.array(each) for each in (shards, list(found), list(found.values()))], groups.column_names).cast(
         groups.schema
@@ -188,7 +188,7 @@ def _named(config: Config, view: BatchView, groups: Sequence[str]) -> pa.Table:
     if any(map(keys.is_parent, groups)):
         found = all_groups(config, view)
     else:
-        found = training_tables.event_counts(source, GroupIndex(groups, source.shards))
+        found = training_row_reader.events_per_group(source, GroupIndex(groups, source.shards))
     place = pc.index_in(pa.array(groups, pa.string()), value_set=found.column("group_key").combine_chunks())
     unknown = [key for key, at in zip(groups, place.to_pylist(), strict=True) if at is None]
     if unknown:

@@ -21,9 +21,9 @@ from spinney.core.config import Config
 from spinney.core.errors import ContractError
 from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.display_name import IMPORTED, SHORT
+from spinney.core.recipes.display_name import IMPORTED_PREFIX, SHORT_ID_CHARACTERS
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.recipes.recipe_change import difference, lost, obstacle
+from spinney.core.recipes.recipe_change import describe_change, missing_features, refit_obstacle
 from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, recipe_store
 from spinney.tables.snapshot import Shards, wanted_of
@@ -134,17 +134,17 @@ class _ChangeDescriber:
 
     def describe(self, name: str | None, count: int, earlier: Recipe | None) -> RecipeChange:
         if earlier is not None:
-            what, why = f"recipe changed ({difference(earlier, self.today)})", obstacle(earlier, self.today)
+            what, why = f"recipe changed ({describe_change(earlier, self.today)})", refit_obstacle(earlier, self.today)
             if why is None:
                 return RecipeChange(count, what, "each compared on its newest rows with a refit of the old recipe")
             what += f", and the old one cannot be fitted again: {why}"
-        elif name is not None and name.startswith(IMPORTED):
-            what = f"imported models ({name.removeprefix(IMPORTED)})"
+        elif name is not None and name.startswith(IMPORTED_PREFIX):
+            what = f"imported models ({name.removeprefix(IMPORTED_PREFIX)})"
         else:
-            short = (name or "unknown")[:SHORT]
+            short = (name or "unknown")[:SHORT_ID_CHARACTERS]
             what = f"recipe changed, and the old one ({short}) is not stored with a signature that holds"
         found = self.newer(name)
-        has_lost = earlier is not None and lost(earlier, self.today)  # `what` has said it
+        has_lost = earlier is not None and missing_features(earlier, self.today)  # `what` has said it
         return RecipeChange(
             count, what, self._words(replace(found, why=None) if has_lost else found), found.without_rows
         )

@@ -28,9 +28,9 @@ from spinney.core.errors import SpinneyError, exit_code
 from spinney.core.planning.chunks import Pace, Progress
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.staleness.judge import UNKNOWN_COST_MS
-from spinney.retraining.local_fitting import FEW
-from spinney.retraining.round_history import largest_round
-from spinney.retraining.round_order import Ordered
+from spinney.retraining.local_fitting import MAX_GROUPS
+from spinney.retraining.round_history import largest_round_groups
+from spinney.retraining.round_order import RoundOrder
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import OnDemand, Start, cores_of
 from spinney.storage import charter, last_configuration, leases, signing_key
@@ -69,7 +69,7 @@ def retrain(
     with leases.held(store, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
-        if scope.which == ALL and largest_round(store, RoundKind.BATCH) > FEW:
+        if scope.which == ALL and largest_round_groups(store, RoundKind.BATCH) > MAX_GROUPS:
             start.start_ahead()  # it takes as long as the plan
         rounds = Rounds(start, config, signing_key.signer(store), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(start, config, rounds, show)
@@ -81,7 +81,7 @@ def retrain(
     return None if ordered is None else recorded_round(store, ordered.round_id)
 
 
-def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | None) -> Ordered | None:
+def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | None) -> RoundOrder | None:
     """Carry out the rest of an interrupted round, and return it; None if there was none to continue.
 
     A round of another recipe, or of old rows, is only closed: continuing it would fit an outdated plan.
@@ -127,7 +127,7 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch: _BatchPlan) -> Pa
     predicted = rows.column("predicted_ms")
     mean_ms = pc.mean(predicted).as_py()
     by_policy = rows.group_by("policy").aggregate([("group_key", "count")])
-    ordered = Ordered(
+    ordered = RoundOrder(
         round_id=batch.round_id,
         groups_in=rows.num_rows,
         deferred=0,
@@ -143,7 +143,7 @@ def _plan(start: Start, config: Config, rounds: Rounds, batch: _BatchPlan) -> Pa
     )
     rounds.plan(rows, ordered, batch.batch_id)
     last_configuration.remember(config)  # not before: a refused batch leaves the earlier configuration in effect
-    return initial_pace(1 if rounds.fits_here(batch.batch_id) else cores_of(start()), config, mean_ms)
+    return initial_pace(1 if rounds.is_fitted_locally(batch.batch_id) else cores_of(start()), config, mean_ms)
 
 
 def _progress_callback(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:

@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from spinney.core.features.encoding import convert
+from spinney.core.features.encoding import to_columns
 from spinney.core.models import codec, skops_codec
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim
@@ -140,7 +140,7 @@ def stored_by(case: Case, base: Recipe, frame: pd.DataFrame) -> Iterator[list[St
 def peer_of(case: Case, model: Model, rows: pd.DataFrame) -> Any:
     if case.peer is None:
         return model.estimator
-    matrix = model.encoder.matrix(convert(rows, model.encoder.features))
+    matrix = model.encoder.matrix(to_columns(rows, model.encoder.features))
     return case.peer().fit(matrix, rows["label"].to_numpy())
 
 
@@ -161,7 +161,7 @@ def signed(each: Stored) -> None:
 
 
 def opened(each: Stored) -> Model:
-    return codec.open_signed(SIGNER, each.claim, each.payload, each.signature, allow_pickle=each.allow_pickle)
+    return codec.load_signed(SIGNER, each.claim, each.payload, each.signature, allow_pickle=each.allow_pickle)
 
 
 def calls(kept: list[Stored]) -> dict[str, Callable[[], object]]:

@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 import pandas as pd
 
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.judge import Decided, News, Shard, Terms, advance, judge
 from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows
 

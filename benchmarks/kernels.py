@@ -32,12 +32,12 @@ from sklearn.preprocessing import StandardScaler
 
 from spinney.core.column_names import internal_name
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Feature, Recipe, installed
+from spinney.core.recipes.recipe import Feature, Recipe, installed_versions
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.kernels import on_one_thread
-from spinney.retraining.group_fitting import parted
-from spinney.workers.fit_block import IS_ASK
-from spinney.workers.supervised_fitting import Fits, Supervised
+from spinney.core.training.kernels import single_threaded
+from spinney.retraining.group_fitting import split_block
+from spinney.workers.fit_block import IS_REQUEST
+from spinney.workers.supervised_fitting import FitSettings, SupervisedFitter
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 SIGNER = Signer(b"a key only for this benchmark")
@@ -78,7 +78,7 @@ def fleet(groups: int, rows: int, features: int) -> tuple[pd.DataFrame, Recipe]:
         min_rows=10,
         window_rows=2000,
         window=timedelta(days=90),
-        versions=tuple(sorted(installed().items())),
+        versions=tuple(sorted(installed_versions().items())),
     )
     return frame.sample(frac=1, random_state=7).reset_index(drop=True), recipe
 
@@ -136,7 +136,7 @@ def one_by_one_over_bare_calls(frame: pd.DataFrame, recipe: Recipe, groups: int,
             scaled_ridge().fit(each[:older], label[:older]).predict(each[older:])
             scaled_ridge().fit(each, label)
 
-    with on_one_thread():
+    with single_threaded():
         took = [(_processor(lambda: seconds_of(whole, asks, recipe)), _processor(bare)) for _ in range(repeats)]
     return median(ours / theirs for ours, theirs in took)
 
@@ -145,18 +145,18 @@ def supervised(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe, repeats:
     """Processor time of a block in a child over that in this process; milliseconds that its first takes more."""
     rows = frame.sort_values(["group_key", "event_time"])
     asked = asks.rename(columns={name: internal_name(name) for name in asks if name != "group_key"})
-    both = pd.concat([rows.assign(**{IS_ASK: False}), asked.assign(**{IS_ASK: True})], ignore_index=True)
-    block = pa.Table.from_pandas(both.astype({IS_ASK: bool}), preserve_index=False)
-    fits = Fits(recipe, START + timedelta(days=30), SIGNER)
-    here = [_processor(lambda: fit_groups(*parted(block), recipe, fits.clock, SIGNER)) for _ in range(repeats)]
+    both = pd.concat([rows.assign(**{IS_REQUEST: False}), asked.assign(**{IS_REQUEST: True})], ignore_index=True)
+    block = pa.Table.from_pandas(both.astype({IS_REQUEST: bool}), preserve_index=False)
+    fits = FitSettings(recipe, START + timedelta(days=30), SIGNER)
+    here = [_processor(lambda: fit_groups(*split_block(block), recipe, fits.clock, SIGNER)) for _ in range(repeats)]
     # What a child takes is known when it has ended: a block of it, by the difference.
     one, more = (min(_processor(lambda n=n: _in_child(block, n, fits)) for _ in range(2)) for n in (1, 1 + repeats))
     each = (more - one) / repeats
     return each / (sum(here) / repeats), (one - each) * 1e3
 
 
-def _in_child(block: pa.Table, times: int, fits: Fits) -> None:
-    with closing(Supervised(fits, parted)) as child:
+def _in_child(block: pa.Table, times: int, fits: FitSettings) -> None:
+    with closing(SupervisedFitter(fits, split_block)) as child:
         for _ in range(times):
             child.fit(block)
 

@@ -49,7 +49,7 @@ class RecipeFitter:
 
     def answer(self, frame: pd.DataFrame, ids: Sequence[str | None]) -> npt.NDArray[Any]:
         """Predictions, or for a loss on probabilities a map of class to probability each."""
-        answers = batch_scoring.answer(frame, list(ids), self.models)
+        answers = batch_scoring.predict_by_id(frame, list(ids), self.models)
         wanted = answers.prediction if answers.probabilities is None else answers.probabilities
         found = np.full(len(frame), None, dtype=object)
         found[:] = list(wanted)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from demo import words
+from spinney.core.reporting.palette import CSS_VARIABLES, GREY
 
 _UNIT = re.compile(r"(\d) (%|s|h|min|days)(?![\w=])")
 """A number and its unit stay on one line."""
@@ -38,12 +39,14 @@ def card(content: str, title: str = "", said: str = "") -> str:
     return f'<div class="card">{head}{note}{content}</div>'
 
 
-def key(kind: str, numbers: Mapping[str, int], names: Mapping[str, str]) -> str:
+def legend(numbers: Mapping[str, int], names: Mapping[str, str], colours: Mapping[str, str]) -> str:
+    """Return a list of coloured squares with a number and a name each. colours: of the palette; grey without one."""
     items = "".join(
-        f'<li><i class="{kind} {name}"></i><b>{words.count(n)}</b> {html.escape(names.get(name, name))}</li>'
-        for name, n in numbers.items()
+        f'<li><i style="background: var(--{CSS_VARIABLES[colours.get(name, GREY)]})"></i><b>{words.count(number)}</b> '
+        f"{html.escape(names.get(name, name))}</li>"
+        for name, number in numbers.items()
     )
-    return f'<ul class="key">{items}</ul>'
+    return f'<ul class="legend">{items}</ul>'
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, plain: bool = True) -> str:

@@ -1,235 +1,333 @@
-"""The figures of the report, each from the summary alone."""
+"""The charts of the demo's report, each drawn from the summary alone and returned as an SVG element."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from demo import svg, words
-from demo.recovery import RECOVERED
-from demo.svg import Canvas, Scale, tag, text, title
-from demo.worth import NAMES
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-DRAWN = tuple(reversed(NAMES))
-"""In drawing order: the fleet itself last, on top."""
+from demo import words
+from demo.recovery import RECOVERED
+from demo.worth import NAMES
+from spinney.core.reporting.palette import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT_GREEN,
+    MUTED,
+    ORANGE,
+    PURPLE,
+    RED,
+    TEXT,
+    TRACK,
+)
+from spinney.local.chart import FONT_PX, LABEL_PX, Chart
+
+LINES: Mapping[str, Mapping[str, Any]] = {
+    "fleet": {"color": GREEN, "linewidth": 3.2, "zorder": 6},
+    "daily": {"color": BLUE, "linewidth": 2, "linestyle": (0, (3.5, 2)), "zorder": 5},
+    "weekly": {"color": ORANGE, "linewidth": 2, "zorder": 4},
+    "never": {"color": GREY, "linewidth": 2, "linestyle": (0, (1, 1.6)), "zorder": 3},
+}
+"""How the line of each of the four fleets is drawn."""
+
+STATE_COLOURS = {
+    "fresh": GREEN,
+    "stale": ORANGE,
+    "refused": PURPLE,
+    "held": BLUE,
+    "failed": RED,
+    "parent": LIGHT_GREEN,
+    "none": GREY,
+}
+POLICY_COLOURS = {"new_rows": GREEN, "error_rise": ORANGE, "new_group": PURPLE, "max_age": BLUE}
+"""Other policies are grey."""
+
+CHART, WIDE, NARROW = 640, 1040, 380
+"""Widths in pixels: beside a narrow chart, alone in its row, beside a wide one."""
+
+RUNNING_MEAN_EVENTS = 15
+RUNNING_MEAN_LEAST = 5
 
 
 def daily_error(measures: Mapping[str, Any]) -> str:
-    """Mean loss of each day, a line for each of the four. Without the groups of the injected change: only what was."""
+    """Mean loss of each day, a line for each of the four fleets, without the groups of the injected change."""
     days = measures["worth"]["daily_without_injected"]
-    canvas = Canvas(1040, 330, right=150, top=34)
-    x = canvas.x(0, max(len(days) - 1, 1))
-    y = canvas.y(_top(day[name] for day in days for name in NAMES))
-    parts = canvas.grid(y, _unit(measures))
-    parts += _days(canvas, x, [day["day"] for day in days])
-    parts += _lines(canvas, {name: [(x(at), y(day[name])) for at, day in enumerate(days)] for name in NAMES})
-    width = (x.stop - x.start) / max(len(days), 1)
+    chart = Chart(WIDE, 340, right=150)
+    lines = {name: [(at, day[name]) for at, day in enumerate(days)] for name in NAMES}
+    chart.axes.set_xlim(-0.1, max(len(days) - 1, 1))
+    _draw_lines(chart, lines, _loss_title(measures))
+    _label_days(chart, [day["day"] for day in days])
     for at, day in enumerate(days):
-        said = "\n".join(f"{words.NAMES[name]}: {words.number(day[name])}" for name in NAMES)
-        tip = title(f"{words.day(day['day'])}: {words.count(day['events'])} events\n{said}")
-        height = canvas.height - canvas.top - canvas.bottom
-        parts.append(tag("rect", tip, x=x(at) - width / 2, y=canvas.top, width=width, height=height, class_="hit"))
-    return canvas.drawing(parts, "Mean loss per day of this fleet, daily, weekly and never refitted")
+        losses = "\n".join(f"{words.NAMES[name]}: {words.number(day[name])}" for name in NAMES)
+        hover = chart.axes.axvspan(at - 0.5, at + 0.5, color=TEXT, alpha=0, linewidth=0, zorder=9)
+        chart.add_tooltip(hover, f"{words.day(day['day'])}: {words.count(day['events'])} events\n{losses}")
+    return chart.svg(f"Mean loss per day. {_last_values(lines, 'On the last day')}")
 
 
 def recovery_lines(measures: Mapping[str, Any]) -> str:
     """The changed groups' mean loss of the last 24 hours, from a day before the change on."""
     injected = measures["worth"]["injected"]
-    canvas = Canvas(640, 330, right=128, top=34)
+    chart = Chart(CHART, 340, right=128)
     lines = injected["line"]
-    hours = [hour for line in lines.values() for hour, _ in line] or [0, 24]
-    x = canvas.x(min(hours), max(hours))
-    y = canvas.y(_top(loss for line in lines.values() for _, loss in line))
-    parts = canvas.grid(y, _unit(measures))
-    parts += _change(canvas, x(0), "change")
-    for hour in range(0, max(hours) + 1, 96):
-        parts.append(text(x(hour), canvas.height - 8, f"{hour // 24} d", anchor="middle"))
+    hours = [hour for points in lines.values() for hour, _ in points] or [0, 24]
+    chart.axes.set_xlim(min(hours), max(hours))
+    _draw_lines(chart, lines, _loss_title(measures))
+    ticks = range(0, max(hours) + 1, 96)
+    chart.axes.set_xticks(ticks, [f"{hour // 24} d" for hour in ticks])
+    chart.mark_moment(0, "change")
     before = injected["before"]["fleet"]
-    if before is not None and RECOVERED * before <= y.high:
-        at = y(RECOVERED * before)
-        parts.append(tag("line", x1=canvas.left, x2=canvas.width - canvas.right, y1=at, y2=at, class_="limit"))
-        parts.append(text(canvas.width - canvas.right - 4, at - 6, f"{RECOVERED} times before", anchor="end"))
-    parts += _lines(canvas, {name: [(x(hour), y(loss)) for hour, loss in lines[name]] for name in NAMES})
-    return canvas.drawing(parts, "Error of the changed groups before and after the injected change")
+    if before is not None and RECOVERED * before <= chart.axes.get_ylim()[1]:
+        chart.mark_level(RECOVERED * before, f"{RECOVERED} times before")
+    return chart.svg(f"Error of the changed groups before and after the injected change. {_last_values(lines)}")
 
 
 def recovery_bars(measures: Mapping[str, Any]) -> str:
-    """Hours until the error had recovered; an open bar: not within the demo."""
-    worth = measures["worth"]
-    found = worth["injected"]["hours_to_recover"]
-    change = datetime.fromisoformat(worth["injected"]["change_at"])
+    """Hours of event time until the error had recovered. An empty, dashed bar: not within the demo."""
+    injected = measures["worth"]["injected"]
+    recovered = injected["hours_to_recover"]
+    change = datetime.fromisoformat(injected["change_at"])
     whole = (datetime.fromisoformat(measures["span"]["end"]) - change).total_seconds() / 3600
-    canvas = Canvas(380, 330, left=8, right=8, top=34)
-    x = Scale(0, whole, canvas.left, canvas.width - canvas.right)
-    parts = []
+    chart = Chart(NARROW, 340, left=4, right=4, top=10, bottom=30)
+    axes = chart.axes
+    chart.hide_axes()
+    axes.set(xlim=(0, whole), ylim=(len(NAMES) - 0.42, -0.42))
     for at, name in enumerate(NAMES):
-        top = canvas.top + at * 68
-        value = found[name]
-        parts.append(text(canvas.left, top + 12, words.NAMES[name], class_="label"))
-        parts.append(text(canvas.width - canvas.right, top + 12, words.hours(value), anchor="end", class_="value"))
-        parts.append(tag("rect", x=x(0), y=top + 22, width=x(whole) - x(0), height=14, rx=3, class_="track"))
-        end = x(whole if value is None else value)
-        kind = f"bar {name}" if value is not None else "bar open"
-        parts.append(tag("rect", x=x(0), y=top + 22, width=end - x(0), height=14, rx=3, class_=kind))
-    parts.append(text(canvas.left, canvas.height - 10, f"of {whole:.0f} h of event time after the change"))
-    return canvas.drawing(parts, "Hours of event time until the error had recovered")
+        hours = recovered[name]
+        axes.barh(at + 0.12, whole, height=0.2, color=TRACK, linewidth=0)
+        if hours is None:
+            axes.barh(at + 0.12, whole, height=0.2, fill=False, edgecolor=GREY, linewidth=1.2, linestyle=(0, (3, 3)))
+        else:
+            axes.barh(at + 0.12, hours, height=0.2, color=LINES[name]["color"], linewidth=0)
+        axes.text(0, at - 0.16, words.NAMES[name], fontsize=LABEL_PX, color=TEXT, va="center")
+        axes.text(
+            whole, at - 0.16, words.hours(hours), fontsize=LABEL_PX, color=TEXT, fontweight="bold", ha="right",
+            va="center",
+        )  # fmt: skip
+    scale = f"The whole bar: {whole:.0f} h of event time after the change"
+    axes.annotate(
+        scale, (0, 0), (0, -14), xycoords="axes fraction", textcoords="offset points", fontsize=FONT_PX, color=MUTED
+    )
+    values = ", ".join(f"{words.NAMES[name]} {words.hours(recovered[name])}" for name in NAMES)
+    return chart.svg(f"Hours of event time until the error had recovered: {values}")
 
 
 def states(measures: Mapping[str, Any]) -> str:
-    """One strip of all groups, by state."""
-    by_state = measures["groups"]["by_state"]
+    """One strip of all groups, divided by state."""
+    by_state = {state: groups for state, groups in measures["groups"]["by_state"].items() if groups}
     total = max(sum(by_state.values()), 1)
-    canvas = Canvas(1040, 44, left=0, right=0, top=0, bottom=0)
-    x, parts = canvas.x(0, total), []
-    done = 0
+    chart = Chart(WIDE, 40, left=0, right=0, top=0, bottom=0)
+    chart.hide_axes()
+    chart.axes.set(xlim=(0, WIDE), ylim=(0, 40))
+    left = 0.0
     for state, groups in by_state.items():
-        if groups:
-            tip = title(f"{words.STATES[state]}: {words.count(groups)} groups")
-            width = max(x(done + groups) - x(done) - 2, 1.5)
-            parts.append(tag("rect", tip, x=x(done), y=4, width=width, height=36, rx=3, class_=f"state {state}"))
-        done += groups
-    return canvas.drawing(parts, "Groups by state")
+        width = groups / total * WIDE
+        colour = STATE_COLOURS.get(state, GREY)
+        box = FancyBboxPatch(
+            (left, 2), max(width - 2, 1.5), 36, boxstyle="round,pad=0,rounding_size=3" if width > 8 else "square,pad=0",
+            facecolor=colour, linewidth=0,
+        )  # fmt: skip
+        chart.axes.add_patch(box)
+        chart.add_tooltip(box, f"{words.STATES[state]}: {words.count(groups)} groups")
+        left += width
+    values = ", ".join(f"{words.STATES[state]} {words.count(groups)}" for state, groups in by_state.items())
+    return chart.svg(f"Groups by state: {values}")
 
 
 def reasons(measures: Mapping[str, Any]) -> str:
-    """Groups retrained on each day of event time, stacked by reason."""
+    """Groups retrained on each day of event time, stacked by the policy that gave the reason."""
     days = measures["retrained"]["by_day"]
-    order = list(measures["retrained"]["by_reason"])
-    canvas = Canvas(640, 300, top=30)
-    x = canvas.x(-0.5, max(len(days), 1) - 0.5)
-    y = canvas.y(_top(sum(day["reasons"].values()) for day in days))
-    width = (x.stop - x.start) / max(len(days), 1) * 0.78
-    parts = canvas.grid(y, "fits a day")
-    for at, day in enumerate(days):
-        done = 0
-        for reason in order:
-            fits = day["reasons"].get(reason, 0)
-            if fits:
-                tip = title(f"{words.day(day['day'])}: {words.count(fits)} for {words.REASONS.get(reason, reason)}")
-                height = y(done) - y(done + fits)
-                place = {"x": x(at) - width / 2, "y": y(done + fits), "width": width, "height": height}
-                parts.append(tag("rect", tip, **place, class_=f"reason {reason}"))
-            done += fits
-    parts += _days(canvas, x, [day["day"] for day in days])
-    return canvas.drawing(parts, "Groups retrained per day of event time, by reason")
+    by_policy = measures["retrained"]["by_reason"]
+    chart = Chart(CHART, 300, top=40)
+    chart.axes.set_xlim(-0.5, max(len(days), 1) - 0.5)
+    bottoms = [0] * len(days)
+    for policy in by_policy:
+        fits = [day["reasons"].get(policy, 0) for day in days]
+        bars = chart.axes.bar(
+            range(len(days)), fits, 0.78, bottoms, color=POLICY_COLOURS.get(policy, GREY), linewidth=0
+        )
+        for day, count, bar in zip(days, fits, bars, strict=True):
+            if count:
+                reason = words.REASONS.get(policy, policy)
+                chart.add_tooltip(bar, f"{words.day(day['day'])}: {words.count(count)} for {reason}")
+        bottoms = [bottom + count for bottom, count in zip(bottoms, fits, strict=True)]
+    chart.axes.set_ylim(0, _limit(bottoms))
+    chart.axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    chart.set_y_title("fits per day")
+    _label_days(chart, [day["day"] for day in days])
+    values = ", ".join(f"{words.REASONS.get(name, name)} {words.count(fits)}" for name, fits in by_policy.items())
+    return chart.svg(f"Groups retrained per day of event time, by reason. In all: {values or 'none'}")
 
 
 def freshness(measures: Mapping[str, Any]) -> str:
-    """How long it took from stale to a new champion answering: a distribution, median and 95th percentile marked."""
+    """Distribution of the seconds from stale to a new champion answering; median and 95th percentile are marked."""
     fresh = measures["freshness"]
-    bins = fresh["histogram"]
-    canvas = Canvas(380, 300, top=30)
-    if not bins:
-        return canvas.drawing([text(20, 60, "No new champion has answered yet.")], "No data")
-    x, y = canvas.x(0, bins[-1]["to"]), canvas.y(_top(one["count"] for one in bins))
-    parts = canvas.grid(y, "promotions")
-    for one in bins:
-        tip = title(f"{words.seconds(one['from'])} to {words.seconds(one['to'])}: {words.count(one['count'])}")
-        place = {"x": x(one["from"]) + 0.5, "width": max(x(one["to"]) - x(one["from"]) - 1, 0.5)}
-        parts.append(tag("rect", tip, **place, y=y(one["count"]), height=y(0) - y(one["count"]), class_="bar fleet"))
-    for value in svg.ticks(0, bins[-1]["to"], 4):
-        parts.append(text(x(value), canvas.height - 8, f"{value:g} s", anchor="middle"))
-    for level, name in (("p50", "median"), ("p95", "95 %")):
-        at = x(min(fresh["stale_to_answer"][level], bins[-1]["to"]))
-        parts.append(tag("line", x1=at, x2=at, y1=canvas.top, y2=y(0), class_="mark"))
-        parts.append(text(at + 4, canvas.top + 10 + (16 if level == "p95" else 0), name))
-    return canvas.drawing(parts, "Seconds from stale to a new champion answering")
+    chart = Chart(NARROW, 300, top=40)
+    if not fresh["histogram"]:
+        return empty_chart(chart, "No new champion has answered yet.")
+    draw_histogram(chart, fresh["histogram"], "promotions")
+    last = fresh["histogram"][-1]["to"]
+    for at, (level, name) in enumerate((("p50", "median"), ("p95", "95 %"))):
+        seconds = min(fresh["stale_to_answer"][level], last)
+        chart.axes.axvline(seconds, color=TEXT, linewidth=1, linestyle=(0, (2, 3)))
+        is_right = seconds > 0.8 * last
+        chart.axes.annotate(
+            name, (seconds, 1), (-5 if is_right else 5, -6 - 16 * at), xycoords=("data", "axes fraction"),
+            textcoords="offset points", va="center", ha="right" if is_right else "left", fontsize=FONT_PX, color=TEXT,
+        )  # fmt: skip
+    timing = fresh["stale_to_answer"]
+    return chart.svg(
+        f"Seconds from stale to a new champion answering: median {words.seconds(timing['p50'])}, "
+        f"95 % within {words.seconds(timing['p95'])}"
+    )
 
 
 def life(measures: Mapping[str, Any]) -> str:
     """One group: the loss of each event, its running mean, and the rounds that retrained it."""
-    one = measures["life"]
+    group = measures["life"]
     start = datetime.fromisoformat(measures["span"]["start"])
     end = datetime.fromisoformat(measures["span"]["end"])
-    canvas = Canvas(1040, 300, right=150, top=34, bottom=52)
-    x = canvas.x(0, (end - start).total_seconds() / 86400)
 
-    def days(when: str) -> float:
-        return (datetime.fromisoformat(when) - start).total_seconds() / 86400
+    def days_since(when: str | datetime) -> float:
+        moment = datetime.fromisoformat(when) if isinstance(when, str) else when
+        return (moment - start) / timedelta(days=1)
 
-    own = [(days(when), loss) for when, loss, _ in one["points"]]
-    never = [(days(when), loss) for when, _, loss in one["points"]]
+    own = [(days_since(when), loss) for when, loss, _ in group["points"]]
+    never = [(days_since(when), loss) for when, _, loss in group["points"]]
+    chart = Chart(WIDE, 320, right=150, bottom=58)
+    axes = chart.axes
+    axes.set_xlim(0, days_since(end))
     lines = {"fleet": running(own), "never": running(never)}
-    # A few wild events would flatten all the others: the dots above are drawn at the top.
+    # A few extreme events would flatten all the others: dots above the limit are drawn at the limit.
     losses = sorted(loss for _, loss in own)
-    y = canvas.y(_top([losses[int(0.98 * (len(losses) - 1))], *(loss for line in lines.values() for _, loss in line)]))
-    parts = canvas.grid(y, _unit(measures))
+    limit = _limit([losses[int(0.98 * (len(losses) - 1))], *(loss for line in lines.values() for _, loss in line)])
+    dots = axes.scatter(
+        [at for at, _ in own], [min(loss, limit) for _, loss in own], s=22, color=GREEN, alpha=0.32, linewidths=0,
+        clip_on=False, zorder=3,
+    )  # fmt: skip
+    chart.add_tooltip(
+        dots, [f"{words.day(when)}: error {words.number(loss)}" for when, loss, _ in group["points"]]
+    )  # fmt: skip
+    _draw_lines(chart, lines, _loss_title(measures), limit)
     injected = measures["worth"]["injected"]
-    if injected and one["injected"]:
-        parts += _change(canvas, x(days(injected["change_at"])), "injected change")
-    for (at, loss), (when, _, _) in zip(own, one["points"], strict=True):
-        tip = title(f"{words.day(when)}: error {words.number(loss)}")
-        parts.append(tag("circle", tip, cx=x(at), cy=y(min(loss, y.high)), r=2.6, class_="dot"))
-    parts += _lines(canvas, {name: [(x(at), y(loss)) for at, loss in line] for name, line in lines.items()})
-    for step in one["rounds"]:
-        at = x(min(max(days(step["at"]), 0.0), x.high))
-        why = words.REASONS.get(step["policy"], step["policy"])
-        tip = title(f"{words.day(step['at'])}: {why}: {step['reason']}\n{step['decision']}: {step['gate']}")
-        low = canvas.height - canvas.bottom + 6
-        kind = f"round reason {step['policy']}" + (" refused" if step["decision"] == "refused" else "")
-        parts.append(tag("rect", tip, x=at - 1.5, y=low, width=3, height=12, rx=1.5, class_=kind))
-    parts.append(
-        text(canvas.width - canvas.right + 10, canvas.height - canvas.bottom + 16, "retrained", class_="label")
+    if injected and group["injected"]:
+        chart.mark_moment(days_since(injected["change_at"]), "injected change")
+    _draw_rounds(chart, group["rounds"], days_since)
+    days = range(0, int(days_since(end)) + 1, 4)
+    axes.set_xticks(days, [words.day((start + timedelta(days=day)).isoformat()) for day in days])
+    axes.tick_params(axis="x", pad=29)
+    return chart.svg(
+        f"One group: error of each of {len(own)} events and the {len(group['rounds'])} rounds that retrained it. "
+        f"{_last_values(lines, 'Mean of the last events')}"
     )
-    for at in range(0, int(x.high) + 1, 4):
-        parts.append(text(x(at), canvas.height - 8, _date(start, at), anchor="middle"))
-    return canvas.drawing(parts, "One group: error of each event and the rounds that retrained it")
 
 
-def running(points: Sequence[tuple[float, float]], width: int = 15) -> list[tuple[float, float]]:
-    """The mean of the last `width` values at each point, from the fifth on."""
-    out = []
-    for at in range(4, len(points)):
+def _draw_rounds(chart: Chart, rounds: Iterable[Mapping[str, Any]], days_since: Any) -> None:
+    """Draw a short bar below the axis for each round that retrained the group; those of refused models are pale."""
+    axes = chart.axes
+    _, last = axes.get_xlim()
+    below = axes.get_xaxis_transform()
+    for step in rounds:
+        at = min(max(days_since(step["at"]), 0.0), last)
+        (mark,) = axes.plot(
+            [at, at], [-0.095, -0.045], transform=below, clip_on=False, linewidth=3.4, solid_capstyle="round",
+            color=POLICY_COLOURS.get(step["policy"], GREY), alpha=0.35 if step["decision"] == "refused" else 1,
+        )  # fmt: skip
+        reason = words.REASONS.get(step["policy"], step["policy"])
+        chart.add_tooltip(
+            mark, f"{words.day(step['at'])}: {reason}: {step['reason']}\n{step['decision']}: {step['gate']}"
+        )
+    axes.annotate(
+        "retrained", (1, -0.07), (10, 0), xycoords="axes fraction", textcoords="offset points", va="center",
+        fontsize=LABEL_PX, color=TEXT, annotation_clip=False,
+    )  # fmt: skip
+
+
+def running(points: Sequence[tuple[float, float]], width: int = RUNNING_MEAN_EVENTS) -> list[tuple[float, float]]:
+    """Return the mean of the last `width` values at each point, from the fifth point on."""
+    means = []
+    for at in range(RUNNING_MEAN_LEAST - 1, len(points)):
         last = [loss for _, loss in points[max(0, at + 1 - width) : at + 1]]
-        out.append((points[at][0], sum(last) / len(last)))
-    return out
+        means.append((points[at][0], sum(last) / len(last)))
+    return means
 
 
 def batch_line(batches: Mapping[str, Any], top: float) -> str:
     """The durations of one query's batches, in their order. top: seconds at the top, the same for all queries."""
-    line = batches["line"]
-    canvas = Canvas(300, 120, left=0, right=0, top=4, bottom=4)
-    x, y = canvas.x(-0.5, max(len(line), 1) - 0.5), canvas.y(top)
-    width = (x.stop - x.start) / max(len(line), 1)
-    parts = [tag("line", x1=0, x2=300, y1=y(0), y2=y(0), class_="grid")]
-    for at, (batch, seconds) in enumerate(line):
-        height = y(0) - y(min(seconds, top))
-        place = {"x": x(at) - width / 2, "y": y(0) - height, "width": max(width - 0.8, 0.6), "height": height}
-        tip = title(f"batch {batch}: {words.seconds(seconds)}")
-        parts.append(tag("rect", tip, **place, class_="bar fleet" if seconds <= top else "bar over"))
-    return canvas.drawing(parts, "Batch durations")
+    durations = batches["line"]
+    chart = Chart(300, 120, left=0, right=0, top=4, bottom=4)
+    chart.axes.set(xlim=(-0.5, max(len(durations), 1) - 0.5), ylim=(0, top))
+    chart.axes.tick_params(labelleft=False, labelbottom=False)
+    chart.axes.grid(visible=False)
+    heights = [min(seconds, top) for _, seconds in durations]
+    colours = [ORANGE if seconds > top else GREEN for _, seconds in durations]
+    bars = chart.axes.bar(range(len(durations)), heights, 0.86, color=colours, linewidth=0)
+    for (batch, seconds), bar in zip(durations, bars, strict=True):
+        chart.add_tooltip(bar, f"batch {batch}: {words.seconds(seconds)}")
+    timing = batches["seconds"]
+    return chart.svg(
+        f"Durations of {words.count(batches['batches'])} batches: median {words.seconds(timing['p50'])}, "
+        f"longest {words.seconds(timing['max'])}"
+    )
 
 
-def _lines(canvas: Canvas, lines: Mapping[str, Sequence[svg.Point]]) -> list[str]:
-    """A line for each name, labelled at its end."""
-    named = [name for name in DRAWN if lines.get(name)]
-    parts = [svg.path(lines[name], f"line {name}") for name in named]
-    places = svg.apart([lines[name][-1][1] for name in named], 17)
-    for name, place in zip(named, places, strict=True):
-        x = canvas.width - canvas.right + 10
-        parts.append(text(x, place + 4, words.NAMES[name], class_=f"end {name}"))
-    return parts
+def draw_histogram(chart: Chart, bins: Sequence[Mapping[str, float]], counted: str) -> None:
+    """Draw bars of seconds. bins: from, to, count. counted: what is counted, the title of the y-axis."""
+    axes = chart.axes
+    widths = [one["to"] - one["from"] for one in bins]
+    bars = axes.bar(
+        [one["from"] + width / 2 for one, width in zip(bins, widths, strict=True)], [one["count"] for one in bins],
+        [0.92 * width for width in widths], color=GREEN, linewidth=0,
+    )  # fmt: skip
+    for one, bar in zip(bins, bars, strict=True):
+        chart.add_tooltip(
+            bar, f"{words.seconds(one['from'])} to {words.seconds(one['to'])}: {words.count(one['count'])} {counted}"
+        )
+    axes.set(xlim=(0, bins[-1]["to"]), ylim=(0, _limit(one["count"] for one in bins)))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} s"))
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    chart.set_y_title(counted)
 
 
-def _change(canvas: Canvas, x: float, said: str) -> list[str]:
-    top, low = canvas.top - 12, canvas.height - canvas.bottom
-    return [tag("line", x1=x, x2=x, y1=top, y2=low, class_="change"), text(x + 6, top + 8, said, class_="said")]
+def empty_chart(chart: Chart, reason: str) -> str:
+    """Return a chart that says why there is nothing to draw."""
+    chart.hide_axes()
+    chart.axes.text(0, 0.9, reason, transform=chart.axes.transAxes, fontsize=LABEL_PX, color=MUTED)
+    return chart.svg(f"Nothing to draw: {reason}")
 
 
-def _days(canvas: Canvas, x: Scale, days: Sequence[str]) -> list[str]:
-    step = max(1, round(len(days) / 7))
-    return [text(x(at), canvas.height - 8, words.day(days[at]), anchor="middle") for at in range(0, len(days), step)]
+def _draw_lines(
+    chart: Chart, lines: Mapping[str, Sequence[Sequence[float]]], y_title: str, limit: float | None = None
+) -> None:
+    """Draw a line for each fleet and label its end. limit: of the y-axis; None: a little above the greatest value."""
+    drawn = [name for name in reversed(NAMES) if lines.get(name)]
+    for name in drawn:
+        chart.axes.plot(*zip(*lines[name], strict=True), **LINES[name], solid_capstyle="round", dash_capstyle="round")
+    chart.axes.set_ylim(0, limit or _limit(value for name in drawn for _, value in lines[name]))
+    chart.set_y_title(y_title)
+    chart.label_line_ends({words.NAMES[name]: (lines[name][-1][1], LINES[name]["color"]) for name in drawn})
 
 
-def _date(start: datetime, days: int) -> str:
-    return words.day(datetime.fromtimestamp(start.timestamp() + days * 86400, tz=start.tzinfo).isoformat())
+def _last_values(lines: Mapping[str, Sequence[Sequence[float]]], when: str = "At the end") -> str:
+    """The last value of each line, in words."""
+    values = [f"{words.NAMES[name]} {words.number(lines[name][-1][1])}" for name in NAMES if lines.get(name)]
+    return f"{when}: {', '.join(values) or 'no values'}"
 
 
-def _top(values: Any) -> float:
-    """A little above the greatest."""
-    return max(list(values), default=1.0) * 1.06 or 1.0
+def _label_days(chart: Chart, days: Sequence[str]) -> None:
+    """Label about seven of the days; day n is at x = n."""
+    places = range(0, len(days), max(1, round(len(days) / 7)))
+    chart.axes.set_xticks(places, [words.day(days[at]) for at in places])
 
 
-def _unit(measures: Mapping[str, Any]) -> str:
+def _limit(values: Iterable[float]) -> float:
+    """A little above the greatest value; 1 if there is none above 0."""
+    return max(values, default=1.0) * 1.06 or 1.0
+
+
+def _loss_title(measures: Mapping[str, Any]) -> str:
     return str(measures["worth"]["unit"] or f"{measures['fleet']['loss']} error")

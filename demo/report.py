@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from demo import notes, plots, words
-from demo.markup import card, document, key, section, table
+from demo.markup import card, document, legend, section, table
 from demo.worth import NAMES
 
 Summary = Mapping[str, Any]
@@ -99,11 +99,11 @@ def _retraining(measures: Summary) -> str:
     )
     by_state = {state: n for state, n in groups["by_state"].items() if n}
     strip = card(
-        plots.states(measures) + key("state", by_state, words.STATES),
+        plots.states(measures) + legend(by_state, words.STATES, plots.STATE_COLOURS),
         f"{words.count(groups['total'])} groups, by their state at the end",
     )
     why = card(
-        plots.reasons(measures) + key("reason", retrained["by_reason"], words.REASONS),
+        plots.reasons(measures) + legend(retrained["by_reason"], words.REASONS, plots.POLICY_COLOURS),
         "Retrained, and why",
         "Fits on each day of event time.",
     )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core import keys
-from spinney.core.champions.champion import champion
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
@@ -148,7 +149,7 @@ class Fleet:
         from spinney.storage import signing_key
 
         found = self._champions(self._moment(as_of), [key])
-        if not found.histories and not keys.is_parent(key):
+        if not found.promotions and not keys.is_parent(key):
             self._refuse_unknown(key)
         return answers.own_model(key, found, self._store, signing_key.signer(self._store))
 
@@ -231,8 +232,8 @@ class Fleet:
         happened = explanation.told(verdicts, attempts, mine, estimators)
         if not happened:
             self._refuse_unknown(key)
-        answered = Champions.of_rows(row for row in decided if row["group_key"] != key)
-        ancestor_answers = any(champion(answered.histories.get(each, ())) for each in ancestors)
+        answered = Champions.from_rows(row for row in decided if row["group_key"] != key)
+        ancestor_answers = any(select_champion(answered.promotions.get(each, ())) for each in ancestors)
         now = standing(key, mine, verdicts, attempts, ancestor_answers=ancestor_answers, estimators=estimators)
         return Story(key, now, happened)
 
@@ -250,7 +251,7 @@ class Fleet:
             rows = lookup.every(self._store, tables.PROMOTIONS, _PROMOTION, until)
         else:
             rows = lookup.rows(self._store, tables.PROMOTIONS, _PROMOTION, Wanted.of_groups(of, until))
-        return Champions.of_rows(lookup.dicts(rows))
+        return Champions.from_rows(lookup.dicts(rows))
 
     def _refuse_unknown(self, key: str) -> None:
         """Raises StoreError, naming the nearest, for a group that has no event."""
@@ -267,16 +268,13 @@ class Fleet:
         return lookup.dicts(lookup.rows(self._store, base, [*columns], Wanted.of_groups(group_keys)))
 
 
-_PROMOTION = (
-    *("group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id"),
-    *("codec", "payload", "signature"),
-)
+_PROMOTION = (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)
 _WATCHED = ["group_key", "model_id", "recipe_id", "metrics", "fitted_at"]
 
 
 def _light(base: Contract) -> list[str]:
     """All columns but a model's bytes."""
-    return [name for name in base.names if name not in ("payload", "signature")]
+    return [name for name in base.names if name not in PAYLOAD_COLUMNS[1:]]
 
 
 def _until(column: str, at: datetime | None) -> Until | None:

@@ -20,7 +20,7 @@ from spinney.core.planning.round_cost import Experience, PastRound
 from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
 from spinney.retraining.round_history import fit_times, past_rounds
-from spinney.retraining.round_order import READ, Ordered
+from spinney.retraining.round_order import READ, RoundOrder
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import cores_of, session_for
 from spinney.storage.layout import FleetStore
@@ -65,7 +65,7 @@ class Batches:
             summaries = reported.filter(F.col("decision") == judge_input.SUMMARY).collect()
             began = time.perf_counter()
             groups = 0
-            if summaries and not self._rounds.planned(batch_id):
+            if summaries and not self._rounds.is_planned(batch_id):
                 groups = self._plan(reported, summaries, batch_id)
         finally:
             reported.unpersist()
@@ -78,7 +78,7 @@ class Batches:
         budget, cost = self._config.budget, self._experience.cost()
         due, now = Due.of(summaries), summaries[0]["judged_at"]
         plan = planned(reported, due, cost.allowance(budget), lot=str(now))
-        ordered = Ordered(
+        ordered = RoundOrder(
             round_id=f"stream-{batch_id}",
             groups_in=due.groups,
             deferred=due.groups - len(plan.chosen),

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 from schemas import messages, tables
 from schemas.contract import Column
 from schemas.vocabulary import QueryName
+from spinney.core.champions.promotion import TIME_COLUMNS
 from spinney.core.config import Config
 from spinney.core.features.encoding import DAY_US, NULL_TIME
 from spinney.core.models.signing import Signer
@@ -24,7 +25,7 @@ from streaming import source
 from streaming.delta_source import appended_all
 from streaming.health import ANSWER_COLUMNS, of_answers
 from streaming.query import Query
-from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, PROMOTION_TIMES, STATE, Scorer
+from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, STATE, Scorer
 from streaming.validated_records import MESSAGE_JSON_OPTIONS, REASON, Editions
 
 NAME = QueryName.SCORE.value
@@ -75,7 +76,7 @@ def unanswered(store: FleetStore) -> list[Column]:
 def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
     """Valid events, distinct, with what scoring needs of them."""
     valid = source.distinct(source.events(spark, config, editions).filter(F.col(REASON).isNull()), config)
-    label = F.col(config.fleet.target) if config.has_label_in_event else F.lit(None)
+    label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
     store = FleetStore.of(config)
     return valid.select(
         F.lit(EVENT).alias(KIND),
@@ -114,7 +115,7 @@ def promotions(spark: SparkSession, config: Config) -> DataFrame:
     everywhere = F.sequence(F.lit(0), F.lit(config.fleet.shards - 1))
     is_parent = F.col("group_key").startswith("{")
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
-    columns = (F.expr(f"unix_micros({name})" if name in PROMOTION_TIMES else name) for name in PROMOTION_COLUMNS)
+    columns = (F.expr(f"unix_micros({name})" if name in TIME_COLUMNS else name) for name in PROMOTION_COLUMNS)
     packed = F.struct(*(column.alias(name) for name, column in zip(PROMOTION_COLUMNS, columns, strict=True)))
     return rows.select(
         F.lit(PROMOTION).alias(KIND),

@@ -12,7 +12,7 @@ import pandas as pd
 import xxhash
 from pyspark.sql.streaming.state import GroupState
 
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.column_names import internal_name
 from spinney.core.config import Config
@@ -27,8 +27,7 @@ PROMOTION_STRUCT = internal_name("promotion")
 """The column with a promotion as one struct, null in events: for each column that a shard's rows have, Spark's worker
 takes as long as for scoring them."""
 
-PROMOTION_TIMES = ("trained_through", "fitted_at", "decided_at")
-PROMOTION_COLUMNS = ("epoch", "model_id", "decision", *PROMOTION_TIMES, "round_id", "codec", "payload", "signature")
+PROMOTION_COLUMNS = (*CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS)
 Rows = Iterable[pd.DataFrame]
 
 _decoded: dict[int, tuple[int, Champions]] = {}
@@ -84,7 +83,8 @@ def champions_of(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions
     """The shard's champions with these promotions seen, kept in the state when they changed anything."""
     champions = _read(shard, bytes(state.get[0])) if state.exists else Champions.empty()
     if len(rows):
-        champions = champions.after((row["group_key"], Promotion.of_row(row)) for row in rows.to_dict("records"))
+        added = ((row["group_key"], Promotion.from_row(row)) for row in rows.to_dict("records"))
+        champions = champions.with_promotions(added)
         blob = champions.to_bytes()
         _decoded[shard] = (xxhash.xxh64_intdigest(blob), champions)
         state.update((blob,))

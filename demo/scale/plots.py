@@ -1,88 +1,84 @@
-"""The figures of the report at scale, each from the summary alone."""
+"""The charts of the report at scale, each drawn from the summary alone and returned as an SVG element."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from demo import svg, words
-from demo.svg import Canvas, Scale, tag, text, title
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-LINES = {"changed": "fleet", "as_busy": "daily", "others": "never"}
-"""Kind of group -> class of its line in the style sheet."""
+from demo import words
+from demo.plots import CHART, LINES, NARROW, WIDE, draw_histogram, empty_chart
+from spinney.core.reporting.palette import GREEN, ORANGE
+from spinney.local.chart import Chart
 
-LABELS = {"changed": "changed", "as_busy": "as busy", "others": "others"}
+KIND_LINES = {"changed": LINES["fleet"], "as_busy": LINES["daily"], "others": LINES["never"]}
+"""How the line of each kind of group is drawn."""
+
+KIND_LABELS = {"changed": "changed", "as_busy": "as busy", "others": "others"}
 Points = Sequence[Sequence[float]]
 
 
 def errors(summary: Mapping[str, Any]) -> str:
     """Mean error every few seconds, a line for each kind of group; the change is marked."""
-    lines = summary["errors"]["line"]
-    canvas = Canvas(1040, 330, right=120, top=34)
-    x, y = _scales(canvas, [line for line in lines.values() if line])
-    parts = canvas.grid(y, "mean absolute error") + _seconds(canvas, x) + _change(canvas, x)
-    named = [kind for kind in reversed(LINES) if lines[kind]]
-    for kind in named:
-        parts.append(svg.path([(x(at), y(loss)) for at, loss in lines[kind]], f"line {LINES[kind]}"))
-    for kind, place in zip(named, svg.apart([y(lines[kind][-1][1]) for kind in named], 17), strict=True):
-        at = canvas.width - canvas.right + 10
-        parts.append(text(at, place + 4, LABELS[kind], class_=f"end {LINES[kind]}"))
-    return canvas.drawing(parts, "Mean error of changed and unchanged groups over the stream")
+    lines = {kind: summary["errors"]["line"][kind] for kind in KIND_LINES if summary["errors"]["line"][kind]}
+    chart = Chart(WIDE, 340, right=120)
+    _set_scales(chart, list(lines.values()), "mean absolute error")
+    for kind in reversed(lines):
+        chart.axes.plot(*zip(*lines[kind], strict=True), **KIND_LINES[kind])
+    chart.label_line_ends({KIND_LABELS[kind]: (line[-1][1], KIND_LINES[kind]["color"]) for kind, line in lines.items()})
+    chart.mark_moment(0, "change")
+    values = ", ".join(f"{KIND_LABELS[kind]} {words.number(line[-1][1])}" for kind, line in lines.items())
+    return chart.svg(f"Mean error of changed and unchanged groups over the stream. At the end: {values}")
 
 
 def latency(summary: Mapping[str, Any]) -> str:
     """Median and 95th percentile of the latency of the events sent every few seconds."""
     line = summary["latency"]["line"]
-    canvas = Canvas(640, 300, right=70, top=34)
+    chart = Chart(CHART, 300, right=74, top=40)
     lines = {"median": [(at, p50) for at, p50, _ in line], "95 %": [(at, p95) for at, _, p95 in line]}
-    x, y = _scales(canvas, list(lines.values()))
-    parts = canvas.grid(y, "seconds") + _seconds(canvas, x) + _change(canvas, x)
-    for (name, points), kind in zip(lines.items(), ("fleet", "weekly"), strict=True):
-        parts.append(svg.path([(x(at), y(value)) for at, value in points], f"line {kind}"))
+    colours = {"median": GREEN, "95 %": ORANGE}
+    _set_scales(chart, list(lines.values()), "seconds")
+    for name, points in lines.items():
         if points:
-            place = canvas.width - canvas.right + 8
-            parts.append(text(place, y(points[-1][1]) + 4, name, class_=f"end {kind}"))
-    return canvas.drawing(parts, "Seconds from an event to its prediction over the stream")
+            chart.axes.plot(*zip(*points, strict=True), color=colours[name], linewidth=2.4)
+    chart.label_line_ends({name: (points[-1][1], colours[name]) for name, points in lines.items() if points})
+    chart.mark_moment(0, "change")
+    p50, p99 = summary["latency"]["p50"], summary["latency"]["p99"]
+    return chart.svg(
+        f"Seconds from an event to its prediction over the stream: median {words.seconds(p50)}, "
+        f"99 % within {words.seconds(p99)}"
+    )
 
 
 def memory(summary: Mapping[str, Any]) -> str:
     """Memory of the process tree over the stream."""
     line = [(at, mb / 1024) for at, mb in summary["memory"]["line"]]
-    canvas = Canvas(380, 300, top=34)
-    x, y = _scales(canvas, [line])
-    parts = canvas.grid(y, "GB") + _seconds(canvas, x)
-    parts.append(svg.path([(x(at), y(gb)) for at, gb in line], "line fleet"))
-    return canvas.drawing(parts, "Memory of the process tree over the stream")
+    chart = Chart(NARROW, 300, top=40)
+    _set_scales(chart, [line], "GB")
+    seconds, gigabytes = [at for at, _ in line], [size for _, size in line]
+    chart.axes.plot(seconds, gigabytes, color=GREEN, linewidth=2.4)
+    chart.axes.fill_between(seconds, gigabytes, color=GREEN, alpha=0.12, linewidth=0)
+    return chart.svg(f"Memory of the process tree over the stream: peak {summary['memory']['peak_mb'] / 1024:.1f} GB")
 
 
 def to_answer(summary: Mapping[str, Any]) -> str:
-    """A distribution over the changed groups: seconds from the change to the new champion's first answer."""
+    """Distribution over the changed groups: seconds from the change to the new champion's first answer."""
     bins = summary["refits"]["histogram"]
-    canvas = Canvas(1040, 260, top=34)
+    chart = Chart(WIDE, 260, top=40)
     if not bins:
-        return canvas.drawing([text(20, 60, "No new champion of a changed group has answered yet.")], "No data")
-    x, y = canvas.x(0, bins[-1]["to"]), canvas.y(max(one["count"] for one in bins) * 1.06)
-    parts = canvas.grid(y, "groups") + _seconds(canvas, x)
-    for one in bins:
-        tip = title(f"{words.seconds(one['from'])} to {words.seconds(one['to'])}: {words.count(one['count'])} groups")
-        place = {"x": x(one["from"]) + 0.5, "width": max(x(one["to"]) - x(one["from"]) - 1, 0.5)}
-        parts.append(tag("rect", tip, **place, y=y(one["count"]), height=y(0) - y(one["count"]), class_="bar fleet"))
-    return canvas.drawing(parts, "Seconds from the change to the first answer of a new champion")
+        return empty_chart(chart, "No new champion of a changed group has answered yet.")
+    draw_histogram(chart, bins, "groups")
+    median = words.seconds(summary["refits"]["to_answer"]["p50"])
+    return chart.svg(f"Seconds from the change to the first answer of a new champion: median {median}")
 
 
-def _scales(canvas: Canvas, lines: Sequence[Points]) -> tuple[Scale, Scale]:
-    at = [point[0] for line in lines for point in line] or [0.0]
+def _set_scales(chart: Chart, lines: Sequence[Points], y_title: str) -> None:
+    """Let both axes hold every point. x: seconds; 0 is the change."""
+    seconds = [point[0] for line in lines for point in line] or [0.0, 1.0]
     values = [point[1] for line in lines for point in line] or [1.0]
-    return canvas.x(min(at), max(at)), canvas.y(max(values) * 1.06)
-
-
-def _seconds(canvas: Canvas, x: Scale) -> list[str]:
-    """Labels of the time axis; 0 is the change."""
-    marks = svg.ticks(x.low, x.high, 6)
-    return [text(x(value), canvas.height - 8, f"{value:g} s", anchor="middle") for value in marks]
-
-
-def _change(canvas: Canvas, x: Scale) -> list[str]:
-    top, low = canvas.top - 12, canvas.height - canvas.bottom
-    line = tag("line", x1=x(0), x2=x(0), y1=top, y2=low, class_="change")
-    return [line, text(x(0) + 6, top + 8, "change", class_="said")]
+    axes = chart.axes
+    axes.set(xlim=(min(seconds), max(seconds) + (max(seconds) == min(seconds))), ylim=(0, max(values) * 1.06 or 1.0))
+    axes.xaxis.set_major_locator(MaxNLocator(7))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} s"))
+    chart.set_y_title(y_title)

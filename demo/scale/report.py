@@ -6,7 +6,7 @@ import html
 
 from demo import plots as common
 from demo import words
-from demo.markup import card, document, key, section, table
+from demo.markup import card, document, legend, section, table
 from demo.report import batches, checks
 from demo.scale import plots
 from demo.scale.words import KINDS, REFITS, Summary, definitions, figures, headline, reasons, repeated, subline
@@ -80,7 +80,7 @@ def _refits(summary: Summary) -> str:
     who = card(table(["groups", "there are", "refitted", "with a new champion", "fits, and why"], rows))
     by_state = {state: n for state, n in summary["groups"]["by_state"].items() if n}
     strip = card(
-        common.states(summary) + key("state", by_state, words.STATES),
+        common.states(summary) + legend(by_state, words.STATES, common.STATE_COLOURS),
         f"{words.count(summary['groups']['total'])} groups, by their state at the end",
     )
     stale, answer = refits["to_stale"], refits["to_answer"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from demo import words
 from demo.scale.fleet import CHANGE, NOISE, ROWS
-from spinney.core.training.fit_attempt import HELD_OUT
+from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
 
 KINDS = {
     "changed": "changed",
@@ -157,9 +157,9 @@ def definitions(summary: Summary) -> list[tuple[str, str]]:
             "model's error, and for the group's next event."
         ),
         "Refitted, but unchanged": (
-            f"False alarms: a model's own error is known from {ROWS // HELD_OUT} held-out rows, and by chance some of "
-            "these means are a third of what they should be. A changed group's refit is one as well if the group was "
-            "found stale before the change."
+            f"False alarms: a model's own error is known from {ROWS // HELD_OUT_ONE_IN} held-out rows, and by "
+            "chance some of these means are a third of what they should be. A changed group's refit is one as "
+            "well if the group was found stale before the change."
         ),
         "Error": (
             "Absolute, of the predictions that the stream gave, by the model that gave them. After a change the old "

@@ -158,10 +158,10 @@ def _count(proposed: Proposed) -> str:
 
 
 def _show(proposed: Proposed) -> None:
-    from spinney.core.champions.interventions import SHOWN
+    from spinney.core.champions.interventions import SHORT_ID_LENGTH
 
     def short(name: str | None) -> str:
-        return name[:SHOWN] if name else "none of its own"
+        return name[:SHORT_ID_LENGTH] if name else "none of its own"
 
     if proposed.steps:
         rows = [

@@ -99,7 +99,7 @@ def _compare(config_path: str, *, as_json: bool, limit: int) -> None:
 
 
 def _shadowed(config_path: str, *, as_json: bool) -> None:
-    from spinney.core.champions.interventions import SHOWN
+    from spinney.core.champions.interventions import SHORT_ID_LENGTH
     from spinney.fleet import Fleet
 
     found = Fleet(load_config(config_path)).shadow()
@@ -110,7 +110,7 @@ def _shadowed(config_path: str, *, as_json: bool) -> None:
         click.echo("nothing to compare: no group was retrained with a [shadow] beside it", err=True)
         return
     names = ("recipe_id", "shadow_recipe_id")
-    table("shadow", ({**each, **{name: each[name][:SHOWN] for name in names}} for each in plain(found)))
+    table("shadow", ({**each, **{name: each[name][:SHORT_ID_LENGTH] for name in names}} for each in plain(found)))
 
 
 MOST_WORST = 10

@@ -29,24 +29,24 @@ def try_(key: str, config_path: str, as_json: bool, rows: str | None, out: str, 
     """
     from pathlib import Path
 
-    from spinney.local.trial import words
-    from spinney.local.trial.fit import fit
-    from spinney.local.trial.output import write
-    from spinney.local.trial.rows import of_file, open_rows, stored
+    from spinney.local.trial import report_text
+    from spinney.local.trial.fit import fit_trial
+    from spinney.local.trial.output import write_files
+    from spinney.local.trial.rows import open_rows, read_file_rows, read_stored_rows
 
     config, group_key, options = load_config(config_path), key_of((key,)), options_of(how)
     if rows is None:
-        trial = fit(config, stored(config, group_key))
+        trial = fit_trial(config, read_stored_rows(config, group_key))
     else:
         source = open_rows(config, rows, options)
         say_notes("try", source.notes)
-        trial = fit(config, of_file(config, source, group_key))
-    files = write(trial, Path(out))
+        trial = fit_trial(config, read_file_rows(config, source, group_key))
+    files = write_files(trial, Path(out))
     if as_json:
-        write_json(words.document(trial, files))
+        write_json(report_text.to_json(trial, files))
         return
-    for word, said in words.lines(trial):
-        click.echo(f"{word:<9} {said}")
+    for term, text in report_text.summary_lines(trial):
+        click.echo(f"{term:<9} {text}")
     for kind, path in files.items():
         click.echo(f"{kind:<9} {path}")
 

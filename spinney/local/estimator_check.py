@@ -18,15 +18,15 @@ from sklearn.base import clone
 
 from spinney.core.config import Config
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError
-from spinney.core.features.encoding import Columns, Floats, convert
+from spinney.core.features.encoding import Columns, Floats, to_columns
 from spinney.core.models import codec
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.estimators.best_of import BestOf
-from spinney.core.training.fit_attempt import HELD_OUT
-from spinney.core.training.kernels import Fit, Kernel, OneByOne, Timer, on_one_thread, weight_arguments
-from spinney.core.training.training_rows import History, label_text, select
+from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
+from spinney.core.training.kernels import Kernel, KernelResult, PerGroupKernel, Timer, single_threaded, weight_arguments
+from spinney.core.training.training_set import TrainingSet, label_text, select_training_set
 from spinney.local.toy_group import NEWEST, classes, toy_rows
 
 ROUNDING = 1e-9
@@ -68,27 +68,27 @@ class Case:
     @property
     def columns(self) -> Columns:
         """The toy group's features."""
-        return convert(self.rows, self.recipe.features)
+        return to_columns(self.rows, self.recipe.features)
 
     @property
     def templates(self) -> list[Any]:
         """The unfitted estimators of scikit-learn among what is fitted."""
         kernels = self.kernel.kernels if isinstance(self.kernel, BestOf) else (self.kernel,)
-        return [kernel.template for kernel in kernels if isinstance(kernel, OneByOne)]
+        return [kernel.template for kernel in kernels if isinstance(kernel, PerGroupKernel)]
 
     def texts(self, labels: Iterable[object]) -> set[str]:
         """The labels as an estimator sees them."""
         return {label_text(label, self.recipe.target) for label in labels}
 
-    def history(self, rows: pd.DataFrame) -> History:
+    def history(self, rows: pd.DataFrame) -> TrainingSet:
         """The rows as the fleet would choose and order them."""
-        return select(rows, [str(self.rows["group_key"].iloc[0])], self.recipe, NEWEST)
+        return select_training_set(rows, [str(self.rows["group_key"].iloc[0])], self.recipe, NEWEST)
 
-    def attempt(self, rows: pd.DataFrame) -> Fit:
+    def attempt(self, rows: pd.DataFrame) -> KernelResult:
         """One fit, as in a round."""
         history = self.history(rows)
-        stack = history.stack([0], history.starts[1:], self.recipe)
-        with on_one_thread():
+        stack = history.kernel_input([0], history.starts[1:], self.recipe)
+        with single_threaded():
             return self.kernel.fit(stack, self.timer)[0]
 
     def model(self, rows: pd.DataFrame, what: str = "the toy group") -> Model:
@@ -106,12 +106,12 @@ class Case:
         try:
             return codec.dump(model)[1]
         except ContractError:
-            return model.raw(self.columns).tobytes()
+            return model.raw_predictions(self.columns).tobytes()
 
     def answers(self, model: Model, columns: Columns, what: str) -> Floats:
         """The model's answers, all finite. Raises DoesNotHold."""
         try:
-            raw = model.raw(columns)
+            raw = model.raw_predictions(columns)
         except Exception as error:
             verb = (
                 "predict" if model.classes is None or not hasattr(model.estimator, "predict_proba") else "predict_proba"
@@ -191,7 +191,7 @@ def _payload(case: Case) -> None:
     model = case.model(case.rows)
     name, payload = _dumped(model)
     back = case.answers(codec.load(name, payload), case.columns, "a model that was stored and read")
-    if not np.array_equal(back, model.raw(case.columns)):
+    if not np.array_equal(back, model.raw_predictions(case.columns)):
         raise DoesNotHold(
             f"a model stored with codec {name} and read again answers otherwise",
             "Keep all that predict needs in attributes set by fit: numbers, arrays, texts, scikit-learn's objects",
@@ -216,9 +216,11 @@ def _row_order(case: Case) -> None:
             "fit gets rows by (event_time, event_id): let nothing else decide, no clock and no global random state",
         )
     columns = case.columns
-    whole = model.raw(columns)
-    alone = np.concatenate([model.raw(columns.take(slice(row, row + 1))) for row in range(0, len(columns), 7)])
-    backwards = model.raw(columns.take(np.arange(len(columns))[::-1]))[::-1]
+    whole = model.raw_predictions(columns)
+    alone = np.concatenate(
+        [model.raw_predictions(columns.take(slice(row, row + 1))) for row in range(0, len(columns), 7)]
+    )
+    backwards = model.raw_predictions(columns.take(np.arange(len(columns))[::-1]))[::-1]
     for other, same in ((alone, whole[::7]), (backwards, whole)):
         if not np.allclose(other, same, rtol=ROUNDING, atol=ROUNDING):
             raise DoesNotHold(
@@ -232,9 +234,9 @@ def _missing(case: Case) -> None:
     gaps = case.rows.copy()
     for at, name in enumerate(names):
         gaps[name] = gaps[name].astype(object).where(np.arange(len(gaps)) % 5 != at % 5, None)
-    case.answers(case.model(gaps, "rows with gaps"), convert(gaps, case.recipe.features), "rows with gaps")
+    case.answers(case.model(gaps, "rows with gaps"), to_columns(gaps, case.recipe.features), "rows with gaps")
     empty = case.rows.assign(**{name: pd.Series([None] * len(gaps), dtype=object) for name in names})
-    columns = convert(empty, case.recipe.features)
+    columns = to_columns(empty, case.recipe.features)
     case.answers(case.model(case.rows), columns, "rows of which nothing is known")
     case.answers(case.model(empty, "rows of which nothing is known"), columns, "rows of which nothing is known")
 
@@ -270,7 +272,7 @@ def _classes(case: Case) -> None:
 
 def _fewest_rows(case: Case) -> None:
     least = max(1, case.recipe.min_rows)
-    fewest = max(1, least - max(1, least // HELD_OUT))
+    fewest = max(1, least - max(1, least // HELD_OUT_ONE_IN))
     what = f"a group of {fewest} rows, the fewest that recipe.min_rows lets through once the newest are held out,"
     rows = case.rows.iloc[:fewest]
     if case.recipe.task == "classification" and fewest > 1:

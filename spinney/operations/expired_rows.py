@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from schemas import tables
-from spinney.core.champions.champion import PEOPLE, Promotion
-from spinney.core.champions.retention import reachable
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PEOPLE, Promotion
+from spinney.core.champions.retention import reachable_promotions
 from spinney.core.config import Config
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta, table_files
@@ -77,7 +77,7 @@ def _named_parts(store: FleetStore, directory: Directory, since: datetime) -> It
             mask = _verdicts_gone(store, rows, since, within)
         elif kind == tables.PROMOTIONS.name:
             keep = {key: {_name(each) for each in history} for key, history in _wanted(store, since, within).items()}
-            mask = [_name(Promotion.of_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
+            mask = [_name(Promotion.from_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
         else:
             models = {row.model_id for history in _wanted(store, since, within).values() for row in history}
             last = _last_attempts(store, within)
@@ -119,13 +119,9 @@ def _verdicts_gone(store: FleetStore, rows: pa.Table, since: datetime, within: d
 
 
 _ATTEMPT = ("group_key", "round_id", "model_id", "fitted_at")
-_DECISION = (
-    "group_key", "round_id", "model_id", "decision", "epoch", "trained_through", "fitted_at", "decided_at",
-)  # fmt: skip
-
 _NAMED = {
     tables.VERDICTS.name: (("group_key", "round_id", "judged_at"), "judged_at"),
-    tables.PROMOTIONS.name: (_DECISION, "decided_at"),
+    tables.PROMOTIONS.name: (CHAMPION_COLUMNS, "decided_at"),
     tables.MODELS.name: (_ATTEMPT, "fitted_at"),
 }
 """Table -> the columns that its rule looks at, and which of them is the row's age."""
@@ -146,10 +142,10 @@ def _name(row: Promotion) -> tuple[str, str, str]:
 def _wanted(store: FleetStore, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
     """Of each group the decisions that a rollback may need, from all directories."""
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(store, tables.PROMOTIONS, list(_DECISION), within).to_pylist():
-        histories[row["group_key"]].append(Promotion.of_row(row))
-    at = Promotion.of_row({"decided_at": since}).decided_at
-    return {key: reachable(history, at) for key, history in histories.items()}
+    for row in delta.read(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], within).to_pylist():
+        histories[row["group_key"]].append(Promotion.from_row(row))
+    at = Promotion.from_row({"decided_at": since}).decided_at
+    return {key: reachable_promotions(history, at) for key, history in histories.items()}
 
 
 def _last_attempts(store: FleetStore, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:

@@ -20,8 +20,9 @@ from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core import keys, timestamps
 from spinney.core.champions import interventions
-from spinney.core.champions.champion import PEOPLE, Promotion, champion, is_pinned
-from spinney.core.champions.interventions import SHOWN, Step
+from spinney.core.champions.champion_selection import is_pinned, select_champion
+from spinney.core.champions.interventions import SHORT_ID_LENGTH, ChampionChange
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, PEOPLE, Promotion
 from spinney.core.config import Config, Fleet
 from spinney.core.errors import Corrupt, GroupError, StoreError
 from spinney.core.models import codec
@@ -36,9 +37,7 @@ from spinney.tables.lookup import Wanted
 
 STEP = "decide"
 
-_HISTORY = [
-    "group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id", "clock",
-]  # fmt: skip
+_HISTORY = [*CHAMPION_COLUMNS, "clock"]
 _MODEL = [
     "group_key", "model_id", "trained_through", "fitted_at", "rows", "metrics", "fit_ms",
     "codec", "payload", "signature",
@@ -94,7 +93,7 @@ class Left:
 class Proposed:
     """What would change. version: of people's directory; whoever decides later must have seen it."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[ChampionChange, ...]
     left: tuple[Left, ...]
     version: int
 
@@ -169,7 +168,7 @@ def _proposed(
     found, left = [], []
     for key in sorted(known.histories) if ask.group_keys is None else ask.group_keys:
         history = known.histories[key]
-        current = champion(history)
+        current = select_champion(history)
         name = current.model_id if current else None
         try:
             step = _step(store, ask, key, history)
@@ -190,13 +189,13 @@ def _proposed(
     for step in found:
         if step.after in wrong:
             if ask.group_keys is not None and step.after:
-                raise GroupError(step.group_key, f"{step.after[:SHOWN]}: {wrong[step.after]}")
+                raise GroupError(step.group_key, f"{step.after[:SHORT_ID_LENGTH]}: {wrong[step.after]}")
             left.append(Left(step.group_key, step.before, wrong[step.after], wanting=True))
     usable = tuple(step for step in found if step.after not in wrong)
     return Proposed(usable, tuple(sorted(left, key=lambda each: each.group_key)), 0), models
 
 
-def _step(store: FleetStore, ask: Ask, key: str, history: Sequence[Promotion]) -> Step | None:
+def _step(store: FleetStore, ask: Ask, key: str, history: Sequence[Promotion]) -> ChampionChange | None:
     if ask.verb == Verb.ROLLBACK:
         return interventions.rollback(key, history, None if ask.at is None else timestamps.to_microseconds(ask.at))
     if ask.verb == Verb.UNPIN:
@@ -217,7 +216,7 @@ def _known(store: FleetStore, group_keys: Sequence[str] | None) -> _Known:
     histories: dict[str, list[Promotion]] = defaultdict(list)
     clock: datetime | None = None
     for row in lookup.dicts(rows):
-        histories[row["group_key"]].append(Promotion.of_row(row))
+        histories[row["group_key"]].append(Promotion.from_row(row))
         clock = row["clock"] if clock is None else max(clock, row["clock"] or clock)
     for key in group_keys or ():
         if key not in histories:
@@ -234,7 +233,7 @@ def _named(store: FleetStore, key: str, model: str) -> Promotion:
     found = {row["model_id"]: row for row in mine if row["model_id"].startswith(model)}
     if len(found) == 1:
         ((name, row),) = found.items()
-        return Promotion.of_row({**row, "model_id": name, "decision": Decision.PROMOTED})
+        return Promotion.from_row({**row, "model_id": name, "decision": Decision.PROMOTED})
     if found:
         raise GroupError(key, f"{len(found)} of its models begin with {model!r}; give more of the name")
     import pyarrow.dataset as ds
@@ -244,11 +243,11 @@ def _named(store: FleetStore, key: str, model: str) -> Promotion:
     if others:
         raise GroupError(
             key,
-            f"model {model[:SHOWN]} was fitted for {others[0]['group_key']}; a model answers only for its own group. "
-            "`spinney why` shows a group's models",
+            f"model {model[:SHORT_ID_LENGTH]} was fitted for {others[0]['group_key']}; a model answers only for its "
+            "own group. `spinney why` shows a group's models",
         )
     newest = sorted({row["model_id"]: row["fitted_at"] for row in mine}.items(), key=lambda each: each[1])[-5:]
-    there = ", ".join(f"{name[:SHOWN]} ({at:%Y-%m-%d %H:%M})" for name, at in reversed(newest)) or "none"
+    there = ", ".join(f"{name[:SHORT_ID_LENGTH]} ({at:%Y-%m-%d %H:%M})" for name, at in reversed(newest)) or "none"
     raise GroupError(key, f"expected one of its models; got {model!r}. Its newest, by when they were fitted: {there}")
 
 
@@ -273,12 +272,14 @@ def _models(
 def _holds(signer: Signer, owner: str, row: Mapping[str, Any]) -> bool:
     with suppress(Corrupt):
         claim = Claim(owner, row["model_id"], row["codec"])
-        codec.open_signed(signer, claim, row["payload"] or b"", row["signature"])
+        codec.load_signed(signer, claim, row["payload"] or b"", row["signature"])
         return True
     return False
 
 
-def _rows(fleet: Fleet, step: Step, known: _Known, models: Mapping[str, Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+def _rows(
+    fleet: Fleet, step: ChampionChange, known: _Known, models: Mapping[str, Mapping[str, Any]]
+) -> Iterable[dict[str, Any]]:
     """The rows of `promotions` that say what the step says, but for what all rows of one ask have in common."""
     for name, decision in step.rows:
         model = models.get(name, {})
@@ -295,7 +296,7 @@ def _rows(fleet: Fleet, step: Step, known: _Known, models: Mapping[str, Mapping[
             "fit_ms": model.get("fit_ms"),
             "challenger_loss": metrics.get("challenger_loss"),
             "rows_compared": metrics.get("heldout_rows"),
-            **{column: carried.get(column) for column in ("codec", "payload", "signature")},
+            **{column: carried.get(column) for column in PAYLOAD_COLUMNS},
         }
 
 

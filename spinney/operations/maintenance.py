@@ -31,7 +31,7 @@ from deltalake import DeltaTable
 
 from schemas import tables
 from schemas.vocabulary import Staleness
-from spinney.core.champions.champion import PEOPLE
+from spinney.core.champions.promotion import PEOPLE
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.core.stored_formats import KEY, REQUEST

@@ -25,15 +25,17 @@ import pyarrow.dataset as ds
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus
 from spinney.core import keys
-from spinney.core.champions.champion import PEOPLE, Promotion, champion
-from spinney.core.champions.interventions import SHOWN
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.interventions import SHORT_ID_LENGTH
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, PEOPLE, Promotion
+from spinney.core.champions.withdrawals import is_still_withdrawn
 from spinney.core.config import Config, Fleet
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, StoreError
-from spinney.core.features.encoding import convert
+from spinney.core.features.encoding import to_columns
 from spinney.core.models import codec
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.adoption import adopted, tried
+from spinney.core.training.estimator_import import import_estimator, try_model
 from spinney.core.training.fit_attempt import model_id_of
 from spinney.operations import model_files
 from spinney.operations.interventions import STEP, Said
@@ -128,16 +130,16 @@ def now_of(store: FleetStore) -> datetime:
 def made(wanted: Wanted, rows: pd.DataFrame | None, recipe: Recipe, signer: Signer, source: Source) -> Made:
     """The model, read, tried on these rows and read back from its own bytes. Raises ContractError or Corrupt."""
     read = model_files.read(wanted.named, source)
-    model = adopted(read.estimator, recipe)
+    model = import_estimator(read.estimator, recipe)
     features = pd.DataFrame({each.name: [] for each in recipe.features})
-    asked, answers = tried(model, features if rows is None else rows)
+    asked, answers = try_model(model, features if rows is None else rows)
     kind, payload = codec.dump(model)
     kind_of = type(read.estimator)
     recipe_id = f"imported:{kind_of.__module__}.{kind_of.__qualname__}"
     model_id = model_id_of(wanted.group_key, hashlib.sha256(payload).hexdigest(), recipe_id)
     claim = Claim(wanted.group_key, model_id, kind)
-    stored = codec.open_signed(signer, claim, payload, signer.sign(claim, payload))
-    if not np.array_equal(stored.raw(convert(asked, recipe.features)), answers):
+    stored = codec.load_signed(signer, claim, payload, signer.sign(claim, payload))
+    if not np.array_equal(stored.raw_predictions(to_columns(asked, recipe.features)), answers):
         raise ContractError("expected the same answers from its stored bytes; got others")
     return Made(wanted, model_id, recipe_id, kind, payload, "; ".join(read.notes)[:MAX_ERROR_CHARACTERS] or None)
 
@@ -177,36 +179,28 @@ class _Known:
     models: Collection[str]
 
 
-_HISTORY = ["group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id"]
-
-
 def _known(store: FleetStore, group_keys: Sequence[str]) -> _Known:
     mine = ds.field("group_key").isin(pa.array(group_keys, pa.string()))
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(store, tables.PROMOTIONS, _HISTORY, mine).to_pylist():
-        histories[row["group_key"]].append(Promotion.of_row(row))
+    for row in delta.read(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], mine).to_pylist():
+        histories[row["group_key"]].append(Promotion.from_row(row))
     models = delta.read(store, tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
     return _Known(histories, set(models))
 
 
 def _told(made: Made, history: Sequence[Promotion]) -> Told:
     key, named = made.wanted.group_key, made.wanted.named
-    current = champion(history)
+    current = select_champion(history)
     if mine := [row for row in history if row.model_id == made.model_id]:
-        if current is None or _withdrawn(mine):
-            why = f"a person withdrew it; `spinney promote --model {made.model_id[:SHOWN]}` brings it back"
+        if current is None or is_still_withdrawn(mine):
+            why = f"a person withdrew it; `spinney promote --model {made.model_id[:SHORT_ID_LENGTH]}` brings it back"
             return Told(key, named, What.REFUSED, made.model_id, why)
         return Told(key, named, What.THERE, made.model_id, made.note)
     if current is not None:
-        why = f"model {current.model_id[:SHOWN]} answers for it already; imported models are first champions only"
+        name = current.model_id[:SHORT_ID_LENGTH]
+        why = f"model {name} answers for it already; imported models are first champions only"
         return Told(key, named, What.REFUSED, made.model_id, why)
     return Told(key, named, What.IMPORTED, made.model_id, made.note)
-
-
-def _withdrawn(mine: Sequence[Promotion]) -> bool:
-    """Whether nobody brought it back since. mine: the rows that name the model."""
-    struck = max((row.epoch for row in mine if row.decision == Decision.WITHDRAWN), default=-1)
-    return struck >= max((row.epoch for row in mine if row.decision != Decision.WITHDRAWN), default=0)
 
 
 def _write(
@@ -247,6 +241,6 @@ def _model(fleet: Fleet, signer: Signer, each: Made, now: datetime) -> dict[str,
 
 
 def _epoch_and_payload(model: Mapping[str, Any], known: _Known) -> dict[str, Any]:
-    epoch = max((row.epoch for row in known.histories.get(model["group_key"], ())), default=0)
+    epoch = max((row.revision for row in known.histories.get(model["group_key"], ())), default=0)
     carried = len(model["payload"]) <= CARRIED_BYTES
-    return {"epoch": epoch} if carried else {"epoch": epoch, **dict.fromkeys(("codec", "payload", "signature"))}
+    return {"epoch": epoch} if carried else {"epoch": epoch, **dict.fromkeys(PAYLOAD_COLUMNS)}

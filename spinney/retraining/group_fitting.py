@@ -1,8 +1,8 @@
-"""Fitting many groups in one call, in supervised worker processes: fit requests in, one row a group out.
+"""Fit many groups in Spark tasks with supervised worker processes: fit requests in, one row per group out.
 
-Spark only hands out the work. A task reads the rows of its groups and their champions itself, from the files that the
-driver named, so that no plan of Spark's can bring rows and requests to different tasks; and it counts what it read
-against what the round's plan counted.
+Spark only distributes the requests. A task reads its groups' rows and champions itself, from the files that the driver
+named, so rows cannot be separated from their request by a Spark plan. It compares the number of rows it read with the
+number that the round's plan counted.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ from spinney.core.errors import StoreError
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fit_attempt import COLUMNS
-from spinney.retraining import fit_requests, training_tables
-from spinney.retraining.fit_requests import CHAMPION, Champions
-from spinney.retraining.training_tables import TrainingTables
+from spinney.retraining import fit_request_table, training_row_reader
+from spinney.retraining.champion_reader import StoredChampions
+from spinney.retraining.fit_request_table import CHAMPION_TYPES
+from spinney.retraining.training_row_reader import TrainingTables
 from spinney.tables.arrow_schemas import to_pandas
 from spinney.tables.snapshot import Snapshot
-from spinney.workers.fit_block import IS_ASK
-from spinney.workers.supervised_fitting import Fits, Supervised
+from spinney.workers.fit_block import IS_REQUEST
+from spinney.workers.supervised_fitting import FitSettings, SupervisedFitter
 from spinney.workers.worker_process import Limits
 
 BLOCK_ROWS = 50_000
-"""Rows handed to a kernel at once: large enough for its per-call cost to vanish, small enough for a worker's memory."""
+"""Rows per call of a kernel: enough to make the cost per call negligible, few enough for a worker's memory."""
 
 BLOCK_GROUPS = 5_000
-"""Groups handed to a kernel at once, where they have few rows."""
+"""Groups per call of a kernel, if they have few rows."""
 
 TASK_EVENTS = 2_000_000
-"""Events that a task reads, as the plan counted them: some 300 MB of rows of ten columns."""
+"""Events per task, as the plan counted them: about 300 MB of rows of ten columns."""
 
 TASK_GROUPS = 20_000
-"""Groups of a task, where the plan did not count their events."""
+"""Groups per task, if the plan did not count their events."""
 
 FITTED = {name: tables.MODELS.column(name).type for name in COLUMNS}
 KEPT = "kept"
-"""Status of a group whose rows and recipe are its champion's own: nothing was fitted, no row of `models` is written."""
+"""Status of a group whose rows and recipe are its champion's: nothing is fitted and no row of `models` is written."""
 
 _SCHEMA = pa.schema([(name, arrow_type(type_)) for name, type_ in FITTED.items()])
 FITTED_DDL = ", ".join(f"{name} {type_}" for name, type_ in FITTED.items())
@@ -60,7 +61,10 @@ Batches = Iterable[pa.RecordBatch]
 
 @dataclass(frozen=True)
 class Fitter:
-    """What fitting needs to know; pickled into the workers. models: the tables that hold the champions."""
+    """Fits the requests of a task. Pickled into Spark's workers.
+
+    rows: the tables with the training rows. models: the tables with the champions. limits: of a worker process.
+    """
 
     recipe: Recipe
     signer: Signer
@@ -70,80 +74,88 @@ class Fitter:
     limits: Limits = field(default_factory=Limits)
 
     def fit_tasks(self, batches: Batches) -> Iterator[pa.RecordBatch]:
-        """The tasks of a partition, rows of TASK_DDL: one row FITTED per request, in their order."""
-        with closing(self.supervised()) as worker:
+        """Fit the tasks of a partition, rows of TASK_DDL. Yields one row FITTED per request, in their order."""
+        with closing(self.make_worker()) as worker:
             for batch in batches:
                 for value in batch.column("requests").to_pylist():
-                    yield from self._fit_task(fit_requests.read(value), worker)
+                    yield from self._fit_task(fit_request_table.deserialize(value), worker)
 
-    def _fit_task(self, requests: pa.Table, worker: Supervised) -> Iterator[pa.RecordBatch]:
+    def _fit_task(self, requests: pa.Table, worker: SupervisedFitter) -> Iterator[pa.RecordBatch]:
         keys = requests.column("group_key").combine_chunks()
-        rows = training_tables.rows_of_groups(self.rows, keys, fit_requests.wanted(requests, self.rows.shards))
-        refuse_missing(keys.to_pylist(), requests.column("events").to_pylist(), rows.events.tolist())
+        rows = training_row_reader.read_group_rows(
+            self.rows, keys, fit_request_table.shards_of(requests, self.rows.shards)
+        )
+        require_planned_events(keys.to_pylist(), requests.column("events").to_pylist(), rows.events.tolist())
         champions = self.champions(requests)
-        for first, stop in pieces(np.diff(rows.starts)):
-            mine = rows.table.slice(int(rows.starts[first]), int(rows.starts[stop] - rows.starts[first]))
+        for first, stop in block_ranges(np.diff(rows.starts)):
+            block_rows = rows.table.slice(int(rows.starts[first]), int(rows.starts[stop] - rows.starts[first]))
             owners = np.repeat(np.arange(first, stop), np.diff(rows.starts[first : stop + 1]))
-            yield from fitted(block(mine, keys.take(pa.array(owners)), champions.of(first, stop)), worker).to_batches()
+            yield from fit_one_block(
+                build_block(block_rows, keys.take(pa.array(owners)), champions.of(first, stop)), worker
+            ).to_batches()
 
-    def champions(self, requests: pa.Table) -> Champions:
-        mine = fit_requests.wanted(requests, self.rows.shards)
-        files = [path for table in self.models for path in table.files_for(mine)]
-        return Champions(files, requests)
+    def champions(self, requests: pa.Table) -> StoredChampions:
+        """The stored champions of these requests."""
+        shards = fit_request_table.shards_of(requests, self.rows.shards)
+        files = [path for table in self.models for path in table.files_for(shards)]
+        return StoredChampions(files, requests)
 
-    def supervised(self) -> Supervised:
-        return Supervised(Fits(self.recipe, self.clock, self.signer, self.limits), parted)
+    def make_worker(self) -> SupervisedFitter:
+        """A worker that fits blocks of `build_block`."""
+        return SupervisedFitter(FitSettings(self.recipe, self.clock, self.signer, self.limits), split_block)
 
 
 @dataclass(frozen=True)
-class Output:
-    """What a task makes of the rows FITTED of its groups: the rows themselves, unless said otherwise."""
+class TaskOutput:
+    """What a task returns, given the rows FITTED of its groups: by default these rows. ddl: the columns it returns."""
 
     ddl: str = FITTED_DDL
-    made_of: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter
+    transform: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter
 
 
-def fit_groups(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: Output) -> DataFrame:
-    """What `output` makes of FITTED, one row per request, lazily. requests: fit_requests.REQUEST, of groups.
+def fit_groups(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: TaskOutput) -> DataFrame:
+    """A lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, of groups only.
 
-    Raises StoreError in its tasks when a group's events are not those that the plan counted.
+    Its tasks raise StoreError if they read another number of a group's events than the plan counted.
     """
-    made_of = output.made_of
-    return _sent(spark, tasks(requests, cores)).mapInArrow(lambda rows: made_of(fitter.fit_tasks(rows)), output.ddl)
+    made_of = output.transform
+    return _one_partition_per_task(spark, cut_into_tasks(requests, cores)).mapInArrow(
+        lambda rows: made_of(fitter.fit_tasks(rows)), output.ddl
+    )
 
 
-def tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
-    """The requests, sorted by shard and key and cut into tasks: as few as the cores need, unless they grow too large.
+def cut_into_tasks(requests: pa.Table, cores: int) -> list[pa.Table]:
+    """Sort the requests by shard and key and cut them into tasks: one per core, or more if tasks would be too large.
 
-    A task reads every file that its shards may be in, so fewer tasks read less.
+    A task reads every file that may have its shards, so fewer tasks read less in total.
     """
     ordered = requests.sort_by([("shard", "ascending"), ("group_key", "ascending")])
     events = ordered.column("events").fill_null(TASK_EVENTS // TASK_GROUPS).to_numpy().astype(np.int64)
     total = int(events.sum())
     few = 1 if len(events) < cores * 10 else cores
     count = max(few, min(len(events), -(-total // TASK_EVENTS)))
-    # By events, and every group has a share: one with none must not be left out.
+    # Weighted by events, plus one so that a group without events is included.
     weight = np.cumsum(events + 1)
     edges = np.searchsorted(weight, weight[-1] * np.arange(1, count) / count).tolist()
     cuts = sorted({0, *edges, len(events)})
     return [ordered.slice(first, stop - first) for first, stop in pairwise(cuts)]
 
 
-def _sent(spark: SparkSession, parts: Sequence[pa.Table]) -> DataFrame:
-    """One partition per task. By its number: a hash would put two tasks into one partition and none into another."""
-    values = [fit_requests.written(each) for each in parts]
+def _one_partition_per_task(spark: SparkSession, parts: Sequence[pa.Table]) -> DataFrame:
+    """A frame with one partition per task. By number: a hash would put several tasks into one partition."""
+    values = [fit_request_table.serialize(each) for each in parts]
     frame = spark.createDataFrame(list(enumerate(values)), TASK_DDL)
     return frame.repartitionById(len(values), "task")
 
 
-def tasks_here(requests: pa.Table) -> list[pa.RecordBatch]:
-    """The requests as `Fitter.fit_tasks` takes them, for this process."""
-    values = [fit_requests.written(each) for each in tasks(requests, cores=1)]
+def task_batches(requests: pa.Table) -> list[pa.RecordBatch]:
+    """The requests as input of `Fitter.fit_tasks` in this process."""
+    values = [fit_request_table.serialize(each) for each in cut_into_tasks(requests, cores=1)]
     return [pa.RecordBatch.from_pydict({"requests": pa.array([value], pa.binary())}) for value in values]
 
 
-def refuse_missing(keys: Sequence[str], planned: Sequence[int | None], read: Sequence[int]) -> None:
-    """Raises StoreError where not as many events were read of a group as the plan counted."""
+def require_planned_events(keys: Sequence[str], planned: Sequence[int | None], read: Sequence[int]) -> None:
+    """Check that as many events were read of each group as the plan counted. Raises StoreError."""
     for key, expected, found in zip(keys, planned, read, strict=True):
         if expected is not None and expected != found:
             raise StoreError(
@@ -153,8 +165,8 @@ def refuse_missing(keys: Sequence[str], planned: Sequence[int | None], read: Seq
             )
 
 
-def pieces(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Consecutive groups whose rows are handed over together: from the first to before the stop. sizes: rows each."""
+def block_ranges(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Ranges (first, stop) of consecutive groups that are fitted in one call. sizes: rows of each group."""
     first = rows = 0
     for at, size in enumerate(sizes.tolist()):
         if at > first and (rows + size > BLOCK_ROWS or at - first >= BLOCK_GROUPS):
@@ -165,36 +177,36 @@ def pieces(sizes: np.ndarray) -> Iterator[tuple[int, int]]:
         yield first, len(sizes)
 
 
-def block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa.Table:
-    """Rows and requests of some groups in one table, as `parted` takes it apart.
+def build_block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa.Table:
+    """Rows and requests of some groups in one table, as `split_block` takes it apart.
 
-    rows: training columns; group_keys: of each row; champions: group_key and CHAMPION, one row per request.
+    rows: training columns. group_keys: of each row. champions: group_key and CHAMPION_TYPES, one row per request.
     """
     of_rows = rows.add_column(0, "group_key", group_keys)
-    told = champions.rename_columns({name: internal_name(name) for name in CHAMPION})
+    requests = champions.rename_columns({name: internal_name(name) for name in CHAMPION_TYPES})
     flag = {True: pa.array([True] * champions.num_rows), False: pa.array([False] * rows.num_rows)}
-    parts = [of_rows.append_column(IS_ASK, flag[False]), told.append_column(IS_ASK, flag[True])]
-    names = [*of_rows.column_names, *map(internal_name, CHAMPION), IS_ASK]
+    parts = [of_rows.append_column(IS_REQUEST, flag[False]), requests.append_column(IS_REQUEST, flag[True])]
+    names = [*of_rows.column_names, *map(internal_name, CHAMPION_TYPES), IS_REQUEST]
     whole = pa.concat_tables(parts, promote_options="default")
     return whole.select(names)
 
 
-def parted(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows and the requests of a block. By one thread: a forked process has no others."""
-    is_ask = block.column(IS_ASK)
-    champion = {internal_name(name): name for name in CHAMPION if internal_name(name) in block.column_names}
-    rows = block.filter(pc.invert(is_ask)).drop_columns([IS_ASK, *champion])
-    requests = block.filter(is_ask).select(["group_key", *champion]).rename_columns(champion)
+def split_block(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split a block into its rows and requests. Uses one thread: a forked process has no others."""
+    is_request = block.column(IS_REQUEST)
+    champion = {internal_name(name): name for name in CHAMPION_TYPES if internal_name(name) in block.column_names}
+    rows = block.filter(pc.invert(is_request)).drop_columns([IS_REQUEST, *champion])
+    requests = block.filter(is_request).select(["group_key", *champion]).rename_columns(champion)
     return to_pandas(rows), to_pandas(requests)
 
 
-def fitted(block: pa.Table, worker: Supervised) -> pa.Table:
-    """One row per request of the block, in their order. Raises StoreError when one is missing."""
-    found = worker.fit(block)
-    parts = [pa.Table.from_pandas(each[list(FITTED)], schema=_SCHEMA, preserve_index=False) for _, each in found]
-    places = [place for piece, _ in found for place in piece]
-    asked = int(pc.sum(block.column(IS_ASK)).as_py() or 0)
-    if sorted(places) != list(range(asked)):
-        raise StoreError(f"fit: expected one result for each of {asked} requests; got {len(places)}. Report this")
+def fit_one_block(block: pa.Table, worker: SupervisedFitter) -> pa.Table:
+    """Fit a block: one row per request, in their order. Raises StoreError if one is missing."""
+    results = worker.fit(block)
+    parts = [pa.Table.from_pandas(frame[list(FITTED)], schema=_SCHEMA, preserve_index=False) for _, frame in results]
+    places = [place for piece, _ in results for place in piece]
+    n_requests = int(pc.sum(block.column(IS_REQUEST)).as_py() or 0)
+    if sorted(places) != list(range(n_requests)):
+        raise StoreError(f"fit: expected one result for each of {n_requests} requests; got {len(places)}. Report this")
     whole = pa.concat_tables([_SCHEMA.empty_table(), *parts])
     return whole.take(pa.array(np.argsort(places), pa.int64()))

@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import MACHINES, QueryName
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
 from spinney.storage.layout import Directory, FleetStore
@@ -123,7 +123,7 @@ def _dtype(name: str) -> str:
 
 def _decided(key: str, row: Mapping[str, Any]) -> Decided:
     loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
-    return Decided(key, Promotion.of_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
+    return Decided(key, Promotion.from_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
 
 
 def _whole(value: Any) -> int:
@@ -139,11 +139,11 @@ def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFr
     return frame
 
 
-def report_rows(shard: int, said: Report, clock: int) -> pd.DataFrame:
+def report_rows(shard: int, report: Report, clock: int) -> pd.DataFrame:
     """What the judge of a stream says of a shard, its summary first: rows of VERDICTS. clock: the shard's."""
     summary = dict.fromkeys(VERDICT_COLUMNS) | {
         "decision": SUMMARY,
-        "numbers": {"due": said.due, "withheld": said.withheld, "rows": len(said.rows)},
+        "numbers": {"due": report.due, "withheld": report.withheld, "rows": len(report.rows)},
         "epoch": 0,
         "stale_since": NEVER,
         "clock": clock,
@@ -151,4 +151,4 @@ def report_rows(shard: int, said: Report, clock: int) -> pd.DataFrame:
         "urgency": 0.0,
         "repeats": 0,
     }
-    return verdict_rows(shard, [summary, *said.rows])
+    return verdict_rows(shard, [summary, *report.rows])

@@ -1,4 +1,4 @@
-"""Fitting a few groups and parents in this process, where Spark is not running: to start it takes longer."""
+"""Fit a small round in this process if Spark is not running, since starting Spark would take longer."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from spinney.core.keys import is_parent
 from spinney.retraining import group_fitting, parent_fitting
 from spinney.retraining.group_fitting import Fitter
 
-FEW = 1_000
-"""Groups and parents that are fitted in this process."""
+MAX_GROUPS = 1_000
+"""Most groups and parents of a round that is fitted in this process."""
 
-FEW_SECONDS = 20.0
-"""Predicted seconds of all fits on one core. Two cores halve them, and to start Spark takes about the other half."""
+MAX_PREDICTED_S = 20.0
+"""Longest predicted time of all fits on one core. Two cores would halve it, but starting Spark takes the other half."""
 
 
-def is_sooner(keys: Collection[str], events: int, predicted_seconds: float) -> bool:
-    """Whether this process alone fits a round about as soon as Spark would have started.
+def is_faster_than_spark(keys: Collection[str], events: int, predicted_seconds: float) -> bool:
+    """Whether this process fits a round in about the time that Spark takes to start.
 
-    keys: of all groups and parents of the round. events: rows of the table of events; they count where there is a
-    parent, which has the rows of all groups. predicted_seconds: of all fits, on one core.
+    keys: of all groups and parents of the round. events: rows of the table `events`, which matter if there is a parent,
+    as it has the rows of all its groups. predicted_seconds: of all fits, on one core.
     """
-    if len(keys) > FEW or predicted_seconds > FEW_SECONDS:
+    if len(keys) > MAX_GROUPS or predicted_seconds > MAX_PREDICTED_S:
         return False
     return events <= group_fitting.TASK_EVENTS or not any(map(is_parent, keys))
 
 
 def fit(requests: pa.Table, fitting: Fitter) -> Iterator[pa.RecordBatch]:
-    """FITTED, one row per request, as Spark's tasks make them.
+    """Fit requests of groups and parents: one row FITTED per request, as from Spark's tasks.
 
-    Raises StoreError when the events of a group or parent are not those that the plan counted.
+    Raises StoreError if another number of events is read than the plan counted.
     """
     are_parents = pa.array(map(is_parent, requests.column("group_key").to_pylist()), pa.bool_())
     of_groups, of_parents = requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
     if of_groups.num_rows:
-        yield from fitting.fit_tasks(group_fitting.tasks_here(of_groups))
+        yield from fitting.fit_tasks(group_fitting.task_batches(of_groups))
     if of_parents.num_rows:
-        yield from parent_fitting.fit_parents_here(of_parents, fitting)
+        yield from parent_fitting.fit_parents_locally(of_parents, fitting)

@@ -1,8 +1,8 @@
-"""Fitting parents: the one place where the rows of a request come from several tasks, unless one process reads all.
+"""Fit parents. Their groups are in all shards, so their rows come from several tasks, unless one process reads all.
 
-The rows of a parent are those of its groups, which lie in all shards. Each task samples some shards, and the samples of
-a parent meet in one task, named by number. Each sample comes with a count of the events it was drawn from, so a task
-that lacks one, or reads fewer events than the plan counted, fails the round.
+Each reading task samples some shards, and all samples of a parent are sent to one task, by its number. Each sample has
+the number of events that it was drawn from. If a sample is missing, or fewer events were read than the plan counted,
+the round fails.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from pyspark.sql import DataFrame, SparkSession
 from spinney.core.arrow_types import arrow_type
 from spinney.core.column_names import internal_name
 from spinney.core.errors import StoreError
-from spinney.retraining import fit_requests, parent_samples, training_tables
+from spinney.retraining import fit_request_table, parent_samples, training_row_reader
 from spinney.retraining.group_fitting import (
     BLOCK_ROWS,
     TASK_EVENTS,
     Batches,
     Fitter,
-    Output,
-    block,
-    fitted,
-    refuse_missing,
+    TaskOutput,
+    build_block,
+    fit_one_block,
+    require_planned_events,
 )
-from spinney.retraining.training_tables import TrainingTables
+from spinney.retraining.training_row_reader import TrainingTables
 from spinney.tables.snapshot import Shards
-from spinney.workers.supervised_fitting import Supervised
+from spinney.workers.supervised_fitting import SupervisedFitter
 
 _TASK, _KEY, _COUNTED = internal_name("task"), "group_key", internal_name("events")
 
 BATCH_ROWS = 10_000
-"""Rows of a batch where one process reads all, as Spark hands them to a task. Blocks are cut between batches."""
+"""Rows per batch if one process reads all; the size that Spark uses. Blocks are cut between batches."""
 
 
 @dataclass(frozen=True)
 class _ParentSampling:
-    """Reads what one shard range has of each parent's sample. of_task: the task that fits each parent."""
+    """Reads each parent's sample from a range of shards. of_task: the number of the task that fits each parent."""
 
     rows: TrainingTables
     parents: tuple[str, ...]
@@ -63,14 +63,14 @@ class _ParentSampling:
         return ", ".join(f"`{name}` {kind}" for name, kind in self.types.items())
 
     def read(self, batches: Batches) -> Iterator[pa.RecordBatch]:
-        """Rows of samples, and of each parent a row that only says how many events there were, be it none."""
+        """Yield the rows of the samples, and for each parent a row with the number of events, which may be 0."""
         for batch in batches:
             for first, last in zip(batch["first"].to_pylist(), batch["last"].to_pylist(), strict=True):
-                rows, counts = parent_samples.parent_rows(self.rows, self.parents, Shards(first, last))
-                yield from self._told(rows.column(parent_samples.PARENT).to_numpy(), None, rows).to_batches()
-                yield from self._told(np.arange(len(self.parents)), counts, None).to_batches()
+                rows, counts = parent_samples.read_parent_rows(self.rows, self.parents, Shards(first, last))
+                yield from self._sample_rows(rows.column(parent_samples.PARENT).to_numpy(), None, rows).to_batches()
+                yield from self._sample_rows(np.arange(len(self.parents)), counts, None).to_batches()
 
-    def _told(self, parents: np.ndarray, counts: np.ndarray | None, rows: pa.Table | None) -> pa.Table:
+    def _sample_rows(self, parents: np.ndarray, counts: np.ndarray | None, rows: pa.Table | None) -> pa.Table:
         place = pa.array(parents, pa.int64())
         columns: dict[str, pa.Array] = {
             _TASK: pa.array(self.of_task, pa.int32()).take(place),
@@ -90,7 +90,7 @@ def _or_null(rows: pa.Table, wanted: pa.Field) -> pa.ChunkedArray | pa.Array:
 
 @dataclass(frozen=True)
 class _ParentFitting:
-    """Fits the parents whose samples a partition was sent. counts: shard ranges that report about each parent."""
+    """Fits the parents whose samples a partition received. counts: number of shard ranges that report each parent."""
 
     fitter: Fitter
     requests: bytes
@@ -98,73 +98,75 @@ class _ParentFitting:
     counts: int
 
     def fit(self, batches: Batches) -> Iterator[pa.RecordBatch]:
-        with closing(self.fitter.supervised()) as worker:
+        with closing(self.fitter.make_worker()) as worker:
             for rows in whole_groups(batches):
                 yield from self._fit_some(rows, worker)
 
-    def _fit_some(self, rows: pa.Table, worker: Supervised) -> Iterator[pa.RecordBatch]:
+    def _fit_some(self, rows: pa.Table, worker: SupervisedFitter) -> Iterator[pa.RecordBatch]:
         """rows: all rows of some parents, sorted by key."""
         keys = pc.unique(rows.column(_KEY))
         if len({self.of_task[key] for key in keys.to_pylist()}) > 1:
             raise StoreError("parents: expected the parents of one task; got others too. Report this")
-        requests = fit_requests.read(self.requests)
-        mine = requests.take(pc.index_in(keys, value_set=requests.column("group_key").combine_chunks()))
-        self._refuse_missing(keys, mine, rows.filter(rows.column(_COUNTED).is_valid()))
+        requests = fit_request_table.deserialize(self.requests)
+        parent_requests = requests.take(pc.index_in(keys, value_set=requests.column("group_key").combine_chunks()))
+        self._require_complete(keys, parent_requests, rows.filter(rows.column(_COUNTED).is_valid()))
         data = rows.filter(rows.column(_COUNTED).is_null())
         place = pc.index_in(data.column(_KEY), value_set=keys).cast(pa.int64())
-        chosen = parent_samples.sampled(data.append_column(parent_samples.PARENT, place), self.fitter.rows.max_rows)
+        chosen = parent_samples.cut_samples(data.append_column(parent_samples.PARENT, place), self.fitter.rows.max_rows)
         owners = chosen.column(_KEY).combine_chunks()
-        champions = self.fitter.champions(mine).of(0, mine.num_rows)
+        champions = self.fitter.champions(parent_requests).of(0, parent_requests.num_rows)
         training_rows = chosen.select(self.fitter.rows.schema.names)
-        yield from fitted(block(training_rows, owners, champions), worker).to_batches()
+        yield from fit_one_block(build_block(training_rows, owners, champions), worker).to_batches()
 
-    def _refuse_missing(self, keys: pa.Array, requests: pa.Table, counts: pa.Table) -> None:
-        told = counts.group_by(_KEY).aggregate([(_COUNTED, "sum"), (_COUNTED, "count")])
-        order = pc.index_in(keys, value_set=told.column(_KEY).combine_chunks())
-        reports = told.column(f"{_COUNTED}_count").take(order).to_pylist()
+    def _require_complete(self, keys: pa.Array, requests: pa.Table, counts: pa.Table) -> None:
+        totals = counts.group_by(_KEY).aggregate([(_COUNTED, "sum"), (_COUNTED, "count")])
+        order = pc.index_in(keys, value_set=totals.column(_KEY).combine_chunks())
+        reports = totals.column(f"{_COUNTED}_count").take(order).to_pylist()
         for key, reported in zip(keys.to_pylist(), reports, strict=True):
             if reported != self.counts:
                 raise StoreError(
                     f"parent {key}: expected {self.counts} shard ranges to report its rows to one task; got {reported}."
                     " Nothing was decided about it: the round stops here. Report this"
                 )
-        events = told.column(f"{_COUNTED}_sum").take(order).to_pylist()
-        refuse_missing(keys.to_pylist(), requests.column("events").to_pylist(), events)
+        events = totals.column(f"{_COUNTED}_sum").take(order).to_pylist()
+        require_planned_events(keys.to_pylist(), requests.column("events").to_pylist(), events)
 
 
-def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: Output) -> DataFrame:
-    """What `output` makes of FITTED, one row per request, lazily. requests: fit_requests.REQUEST, of parents.
+def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: int, output: TaskOutput) -> DataFrame:
+    """A lazy Spark frame that fits the requests and returns `output`. requests: REQUEST_SCHEMA, of parents only.
 
-    Raises StoreError in its tasks when a parent's samples or events are not all there.
+    Its tasks raise StoreError if samples or events of a parent are missing.
     """
     parents = tuple(requests.column("group_key").to_pylist())
     count = min(cores, len(parents))
     of_task = tuple(at % count for at in range(len(parents)))
     stored = fitter.rows.events.rows
-    ranges = list(training_tables.ranges_of(fitter.rows.shards, max(cores, -(-stored // TASK_EVENTS))))
+    ranges = list(training_row_reader.shard_ranges(fitter.rows.shards, max(cores, -(-stored // TASK_EVENTS))))
     sampling = _ParentSampling(fitter.rows, parents, of_task)
     read = [(at, each.first, each.last) for at, each in enumerate(ranges)]
     frame = spark.createDataFrame(read, "task int, first int, last int").repartitionById(len(read), "task")
     samples = frame.mapInArrow(sampling.read, sampling.ddl)
     fitting = _ParentFitting(
-        fitter, fit_requests.written(requests), dict(zip(parents, of_task, strict=True)), len(ranges)
+        fitter, fit_request_table.serialize(requests), dict(zip(parents, of_task, strict=True)), len(ranges)
     )
     ordered = samples.repartitionById(count, f"`{_TASK}`").sortWithinPartitions(_KEY)
-    made_of = output.made_of
+    made_of = output.transform
     return ordered.mapInArrow(lambda rows: made_of(fitting.fit(rows)), output.ddl)
 
 
-def fit_parents_here(requests: pa.Table, fitter: Fitter) -> Iterator[pa.RecordBatch]:
-    """FITTED, one row per request, in this process: the same samples and models as by `fit_parents`.
+def fit_parents_locally(requests: pa.Table, fitter: Fitter) -> Iterator[pa.RecordBatch]:
+    """Fit parents in this process: one row FITTED per request, with the same samples and models as by `fit_parents`.
 
-    Raises StoreError when a parent's events are not those that the plan counted.
+    Raises StoreError if another number of a parent's events is read than the plan counted.
     """
     parents = tuple(requests.column("group_key").to_pylist())
     of_task = (0,) * len(parents)
     sampling = _ParentSampling(fitter.rows, parents, of_task)
-    every = pa.RecordBatch.from_pydict({"first": [0], "last": [fitter.rows.shards - 1]})
-    samples = pa.Table.from_batches(sampling.read([every]), sampling.schema).sort_by(_KEY)
-    fitting = _ParentFitting(fitter, fit_requests.written(requests), dict(zip(parents, of_task, strict=True)), counts=1)
+    all_shards = pa.RecordBatch.from_pydict({"first": [0], "last": [fitter.rows.shards - 1]})
+    samples = pa.Table.from_batches(sampling.read([all_shards]), sampling.schema).sort_by(_KEY)
+    fitting = _ParentFitting(
+        fitter, fit_request_table.serialize(requests), dict(zip(parents, of_task, strict=True)), counts=1
+    )
     yield from fitting.fit(samples.to_batches(max_chunksize=BATCH_ROWS))
 
 
@@ -187,7 +189,7 @@ def whole_groups(batches: Batches, block_rows: int = BLOCK_ROWS) -> Iterator[pa.
 
 
 def _start_of_last_group(table: pa.Table) -> int:
-    """Where the last group begins, by bisection: the keys are sorted by their bytes, as Spark sorts them."""
+    """The first row of the last group, by bisection: the keys are sorted by their bytes, as Spark sorts them."""
     keys = table.column("group_key").combine_chunks()
     last = keys[len(keys) - 1].as_py().encode()
     return bisect_left(range(len(keys)), last, key=lambda at: keys[at].as_py().encode())

@@ -1,6 +1,6 @@
-"""The rows that a parent is fitted on: a sample of its groups' training rows, drawn alike by every path.
+"""The rows that a parent is fitted on: a sample of its groups' training rows, the same in every process.
 
-A sample is the `max_rows` rows whose event_id hashes lowest.
+A sample is the `max_rows` rows with the lowest hashes of event_id.
 """
 
 from __future__ import annotations
@@ -14,36 +14,36 @@ import xxhash
 
 from spinney.core.column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
-from spinney.retraining.row_selection import Integers, Selection, integers, lowest
-from spinney.retraining.training_tables import (
-    AHEAD,
+from spinney.retraining.row_selection import Integers, Selection, lowest, to_int64
+from spinney.retraining.training_row_reader import (
     GROUP,
+    LOOKUP_FACTOR,
     TrainingTables,
     event_batches,
     event_schema,
     first_labels,
-    labelled_inside,
+    with_inline_label,
     with_labels,
 )
 from spinney.tables.snapshot import Wanted
 
 PARENT, ORIGIN = internal_name("parent"), internal_name("origin")
-"""Of a row in a parent's sample: the parent's place among the keys asked for, and the group it is of."""
+"""Columns of a row in a parent's sample: the parent's position among the requested keys, and the row's group."""
 
 _HASH = internal_name("hash")
 
 
-def parent_rows(source: TrainingTables, parent_keys: Sequence[str], wanted: Wanted) -> tuple[pa.Table, Integers]:
-    """What these shards have for a sample of each parent's rows, and how many events of the window each parent has.
+def read_parent_rows(source: TrainingTables, parent_keys: Sequence[str], wanted: Wanted) -> tuple[pa.Table, Integers]:
+    """Read the candidates for each parent's sample from some shards, and count the parents' events in the window.
 
-    `sampled` cuts what several shard ranges have. Memory follows the samples, not the parents' events. Returns PARENT,
-    ORIGIN and the columns of `schema`; shape (n_parents,).
+    `cut_samples` reduces the candidates of several shard ranges. Memory grows with the samples, not with the events.
+    Returns a table with PARENT, ORIGIN and the columns of `source.schema`, and counts of shape (n_parents,).
     """
     reading = _Reading(source, parent_keys, wanted)
     kept = reading.selection(source.max_rows, label_is_inside=True)
     if source.outcomes is None:
         for rows in reading.rows():
-            kept.add(labelled_inside(rows).select(kept.schema.names))
+            kept.add(with_inline_label(rows).select(kept.schema.names))
     else:
         _add_labelled_late(reading, kept)
     found = kept.table()
@@ -52,32 +52,32 @@ def parent_rows(source: TrainingTables, parent_keys: Sequence[str], wanted: Want
 
 
 def _add_labelled_late(reading: _Reading, kept: Selection) -> None:
-    """Add rows that have a label in `outcomes` until each parent has its sample: as `training` does for groups."""
+    """Add rows with a label in `outcomes` until each parent has its sample."""
     source = reading.source
     found = np.zeros(len(reading.parent_keys), dtype=np.int64)
     above: Integers | None = None
-    while above is None or (above < _GREATEST).any():
-        candidates = reading.selection(AHEAD * source.max_rows, label_is_inside=False)
+    while above is None or (above < _MAX_HASH).any():
+        candidates = reading.selection(LOOKUP_FACTOR * source.max_rows, label_is_inside=False)
         for rows in reading.rows(above):
             candidates.add(rows)
         some = candidates.table()
         labelled = with_labels(some, first_labels(source, reading.wanted, reading.numbered, some))
         kept.add(labelled.select(kept.schema.names))
-        np.add.at(found, integers(labelled.column(PARENT)), 1)
-        above = np.full(len(found), _GREATEST)
+        np.add.at(found, to_int64(labelled.column(PARENT)), 1)
+        above = np.full(len(found), _MAX_HASH)
         hashes = np.full(len(found), np.iinfo(np.int64).min)
-        np.maximum.at(hashes, integers(some.column(PARENT)), integers(some.column(_HASH)))
+        np.maximum.at(hashes, to_int64(some.column(PARENT)), to_int64(some.column(_HASH)))
         short = candidates.dropped & (found < source.max_rows)
         above[short] = hashes[short]
 
 
-_GREATEST = np.iinfo(np.int64).max
+_MAX_HASH = np.iinfo(np.int64).max
 
 
 class _Reading:
-    """Events of the parents' groups, each once for every parent it is of.
+    """Reads the events of the parents' groups, each once for every parent of its group.
 
-    events: how many there are of each parent, once `rows` has given all. numbers: the groups met, numbered.
+    events: number of events of each parent, complete after `rows`. numbers: each group's number, as they occurred.
     """
 
     def __init__(self, source: TrainingTables, parent_keys: Sequence[str], wanted: Wanted) -> None:
@@ -88,7 +88,7 @@ class _Reading:
         self._parents: list[list[int]] = []
 
     def selection(self, most: int, *, label_is_inside: bool) -> Selection:
-        """What keeps the rows of each parent that hash lowest."""
+        """A Selection of the rows with the lowest hashes of each parent."""
         label = [self.source.schema.field("label")] if label_is_inside else []
         names = [field for field in event_schema(self.source) if field.name != "label"]
         schema = pa.schema([*names, *label, (_HASH, pa.int64()), (PARENT, pa.int64())])
@@ -108,26 +108,31 @@ class _Reading:
         return known
 
     def rows(self, above: Integers | None = None) -> Iterator[pa.Table]:
-        """Batch by batch, with _HASH and PARENT. above: of each parent, only rows that hash higher; counts nothing."""
+        """Read rows batch by batch, with _HASH and PARENT.
+
+        above: only rows with a greater hash, for each parent; then `events` is not counted again.
+        """
         for events in event_batches(self.source, self.wanted, self.numbered):
             parents = np.array(self._parents, dtype=np.int64).reshape(-1, len(self.source.parents))
             hashed = events.append_column(_HASH, pa.array(_hashes(events.column("event_id")), pa.int64()))
-            hashes, of = integers(hashed.column(_HASH)), integers(events.column(GROUP))
+            hashes, group_of_row = to_int64(hashed.column(_HASH)), to_int64(events.column(GROUP))
             for level in range(len(self.source.parents)):
-                mine = parents[of, level]
+                parent_of_row = parents[group_of_row, level]
                 if above is None:
-                    np.add.at(self.events, mine[mine >= 0], 1)
-                wanted = mine >= 0 if above is None else (mine >= 0) & (hashes > above[mine])
-                rows = hashed.append_column(PARENT, pa.array(mine, pa.int64()))
-                yield rows.filter(pa.array(wanted))
+                    np.add.at(self.events, parent_of_row[parent_of_row >= 0], 1)
+                is_wanted = (
+                    parent_of_row >= 0 if above is None else (parent_of_row >= 0) & (hashes > above[parent_of_row])
+                )
+                rows = hashed.append_column(PARENT, pa.array(parent_of_row, pa.int64()))
+                yield rows.filter(pa.array(is_wanted))
 
 
-def sampled(rows: pa.Table, most: int) -> pa.Table:
-    """The sample of each parent, out of what all shard ranges have. rows: PARENT, ORIGIN and training columns."""
+def cut_samples(rows: pa.Table, most: int) -> pa.Table:
+    """Cut each parent's sample from the candidates of all shard ranges. rows: PARENT, ORIGIN and training columns."""
     hashed = rows.append_column(_HASH, pa.array(_hashes(rows.column("event_id")), pa.int64()))
     by = [(PARENT, "ascending"), (_HASH, "ascending"), ("event_id", "ascending"), (ORIGIN, "ascending")]
     order = pc.sort_indices(hashed, sort_keys=[*by, ("event_time", "ascending")]).to_numpy()
-    of = integers(rows.column(PARENT))[order]
+    of = to_int64(rows.column(PARENT))[order]
     place = np.arange(len(order)) - np.searchsorted(of, of, side="left")
     return rows.take(pa.array(order[place < most]))
 

@@ -1,4 +1,4 @@
-"""What the rounds of a path took: the experience that a new round's cost is predicted from."""
+"""Durations of past rounds, from which a new round's cost is predicted."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from spinney.core.planning.round_cost import PastRound
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
-LAST = 200
-"""Rounds looked back for at the start of a query."""
+MAX_ROUNDS = 200
+"""Most rounds that are read at the start of a query."""
 
-PLAN = "plan"
-"""The first stage. A round that was cut off has the seconds of its last run alone, whose plan was stored before."""
+PLAN_STAGE = "plan"
+"""The first stage. A resumed round has only the seconds of its last run, which do not include the plan."""
 
 
 def past_rounds(store: FleetStore, kind: RoundKind) -> list[PastRound]:
-    """The last rounds of a path that one run carried out from beginning to end, the oldest first."""
+    """The last rounds of a path that were completed in one run, oldest first."""
     table = delta.opened(store.directory(tables.ROUNDS, kind.value))
     if table is None:
         return []
     columns = ["batch_id", "groups_in", "deferred", "seconds"]
     rows = delta.dataset(table).to_table(columns).sort_by("batch_id")
-    last = rows.slice(max(0, rows.num_rows - LAST)).to_pylist()
+    last = rows.slice(max(0, rows.num_rows - MAX_ROUNDS)).to_pylist()
     spent = fit_times(store, kind, [row["batch_id"] for row in last])
     found = []
     for row in last:
         seconds = json.loads(row["seconds"] or "{}")
         fits = spent.get(row["batch_id"])
-        if PLAN in seconds and fits is not None:
+        if PLAN_STAGE in seconds and fits is not None:
             groups = row["groups_in"] - row["deferred"]
             found.append(PastRound(groups, *fits, sum(seconds.values())))
     return found
 
 
-def largest_round(store: FleetStore, kind: RoundKind) -> int:
-    """Groups of the largest round of a path; 0 before the first."""
+def largest_round_groups(store: FleetStore, kind: RoundKind) -> int:
+    """Number of groups of the largest round of a path; 0 before the first."""
     table = delta.opened(store.directory(tables.ROUNDS, kind.value))
     if table is None:
         return 0
@@ -50,7 +50,7 @@ def largest_round(store: FleetStore, kind: RoundKind) -> int:
 
 
 def fit_times(store: FleetStore, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
-    """Of each batch that fitted anything: what all its fits took and what the longest took, milliseconds."""
+    """The total and the longest fit of each batch with fits, in milliseconds."""
     table = delta.opened(store.directory(tables.MODELS, kind.value))
     if table is None or not batch_ids:
         return {}

@@ -1,4 +1,4 @@
-"""What a round is ordered to do: kept with its plan, so that a replay needs no other source."""
+"""A round's order: what it was asked to do. Stored with its plan, so that a replay needs no other source."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from schemas import tables
 from spinney.core.config import Config
 
 READ = (tables.EVENTS, tables.OUTCOMES)
-"""The tables that a round reads as of its pins; of `models` it reads champions, which never change, by their ids."""
+"""The tables of which a round reads pinned versions. It reads champions, which never change, by their ids."""
 
 
 @dataclass(frozen=True)
-class Ordered:
-    """What a round was ordered to do: the notes of its plan's commit, so a replay needs no other source.
+class RoundOrder:
+    """A round's order, stored as the notes of its plan's commit: the field names are part of that format.
 
-    groups_in: groups found stale or asked for; deferred: of them, left for later. clock: the fleet's; now: the wall's.
-    asked_for: what the batch was asked to retrain; recipe_id: what it was to fit. reads: which events its plan counted,
-    by `reads_of`. unproven: whether it was told to promote another recipe without evidence too.
+    groups_in: groups that are stale or requested; deferred: how many of them are left for later. clock: the fleet's;
+    now: wall clock. asked_for: the groups that a batch was asked to retrain; recipe_id: of the recipe to fit. reads:
+    `read_settings` when the plan counted events. unproven: whether another recipe may be promoted without evidence.
     """
 
     round_id: str
@@ -39,15 +39,17 @@ class Ordered:
     unproven: bool = False
 
     def notes(self) -> dict[str, Any]:
+        """The order as notes of a commit."""
         return {**self.__dict__, "clock": self.clock.isoformat(), "now": self.now.isoformat()}
 
     @classmethod
-    def of_notes(cls, notes: Mapping[str, Any]) -> Ordered:
+    def of_notes(cls, notes: Mapping[str, Any]) -> RoundOrder:
+        """The order that `notes` gave."""
         times = {name: datetime.fromisoformat(notes[name]) for name in ("clock", "now")}
         return cls(**{**notes, **times})
 
 
-def reads_of(config: Config) -> str:
-    """Which events a round reads, as far as the configuration says it and may be edited under one root."""
+def read_settings(config: Config) -> str:
+    """The settings that determine which events a round reads and that may be edited, as one text."""
     fleet = config.fleet
     return json.dumps([str(config.recipe.window), str(fleet.label_delay), [list(level) for level in fleet.parents]])

@@ -1,7 +1,7 @@
-"""The first rows of each group in some order, out of rows that come batch by batch: memory follows what is kept.
+"""Select the first rows of each group in some order from batches of rows, with memory for the selected rows only.
 
-A group may have a hundred times more rows than its window. What cannot be among the kept rows any more is dropped while
-the rest is read.
+A group may have a hundred times more rows than its window. Rows that can no longer be selected are dropped while
+further batches are read.
 """
 
 from __future__ import annotations
@@ -13,70 +13,74 @@ import numpy.typing as npt
 import pyarrow as pa
 
 HELD_ROWS = 2_000_000
-"""Rows that are held before the first are dropped: what the plan of a round counts for a task."""
+"""Rows that are held before rows are dropped: as many as a task has events."""
 
 Integers = npt.NDArray[np.int64]
 Choose = Callable[[pa.Table], Integers]
 
 
 class Selection:
-    """Keeps what `choose` keeps of all rows that were added.
+    """Keeps the rows that `choose` selects from all rows that were added.
 
-    choose: the places of the rows to keep, in the order in which they are to stand; what it drops once it drops with
-    more rows beside it too. owner: the column with the number of a row's group, from 0 to before `owners`. most: rows
-    up to which `choose` keeps all of a group's; where no group has more, the rows stay as they came. None: not known.
+    choose: returns the positions of the rows to keep, in their final order. A row that it drops must also be dropped
+    when more rows are added. owner: the column with the number of a row's group, below `owners`.
+    max_per_group: `choose` keeps all rows of a group with at most so many; if no group has more, the rows keep their
+    order. None: not known.
     """
 
-    def __init__(self, schema: pa.Schema, owner: str, owners: int, choose: Choose, most: int | None = None) -> None:
+    def __init__(
+        self, schema: pa.Schema, owner: str, owners: int, choose: Choose, max_per_group: int | None = None
+    ) -> None:
         self.schema = schema
-        self._enough = most
+        self._max_per_group = max_per_group
         self._choose, self._owner, self._owners = choose, owner, owners
         self._held = [schema.empty_table()]
-        self.held_rows, self._most = 0, HELD_ROWS
+        self.held_rows, self._drop_above_rows = 0, HELD_ROWS
         self.dropped: npt.NDArray[np.bool_] = np.zeros(owners, dtype=np.bool_)
-        """Of each group, whether some of its rows were dropped. Final once `table` was asked for."""
+        """Whether rows of each group were dropped. Final after `table` was called."""
 
     def add(self, rows: pa.Table) -> None:
+        """Add rows, and drop rows that cannot be selected if too many are held."""
         if not rows.num_rows:
             return
         self._held.append(rows)
         self.held_rows += rows.num_rows
-        if self.held_rows > self._most:
+        if self.held_rows > self._drop_above_rows:
             self._drop()
 
     def table(self) -> pa.Table:
-        """The kept rows of all that were added."""
+        """The selected rows of all that were added."""
         self._drop()
         return self._held[0]
 
     def _drop(self) -> None:
         whole = pa.concat_tables(self._held)
-        counts = counts_by(whole, self._owner, self._owners)
-        if self._enough is not None and counts.max(initial=0) <= self._enough:
+        counts = rows_per_group(whole, self._owner, self._owners)
+        if self._max_per_group is not None and counts.max(initial=0) <= self._max_per_group:
             kept = whole
         else:
             kept = whole.take(pa.array(self._choose(whole)))
-            self.dropped |= counts > counts_by(kept, self._owner, self._owners)
+            self.dropped |= counts > rows_per_group(kept, self._owner, self._owners)
         self._held, self.held_rows = [kept], kept.num_rows
-        # Twice as many, so that what is kept is not chosen again for every few rows.
-        self._most = max(HELD_ROWS, 2 * kept.num_rows)
+        # Twice as many, so that the selection does not run again after every few rows.
+        self._drop_above_rows = max(HELD_ROWS, 2 * kept.num_rows)
 
 
-def counts_by(rows: pa.Table, owner: str, owners: int) -> Integers:
+def rows_per_group(rows: pa.Table, owner: str, owners: int) -> Integers:
     """How many rows each group has, shape (owners,)."""
-    return np.bincount(integers(rows.column(owner)), minlength=owners).astype(np.int64)
+    return np.bincount(to_int64(rows.column(owner)), minlength=owners).astype(np.int64)
 
 
-def newest(owner: str, owners: int, most: int) -> Choose:
-    """The newest `most` rows of each group, in the order (group, event_time).
+def newest(owner: str, owners: int, max_rows: int) -> Choose:
+    """Select the newest `max_rows` rows of each group, in the order (group, event_time).
 
-    Of rows of one time that do not all fit, those with the greatest event_ids stay.
+    Among rows of the same time, those with the greatest event_ids are kept.
     """
-    return lambda rows: _newest(rows, owner, owners, most)
+    return lambda rows: _newest(rows, owner, owners, max_rows)
 
 
 def _newest(rows: pa.Table, owner: str, owners: int, most: int) -> Integers:
-    of, times = integers(rows.column(owner)), integers(rows.column("event_time").cast(pa.int64()))
+    of, times = to_int64(rows.column(owner)), to_int64(rows.column("event_time").cast(pa.int64()))
     order = np.lexsort((times, of))
     of, times = of[order], times[order]
     starts = np.searchsorted(of, np.arange(owners + 1))
@@ -91,9 +95,9 @@ def _newest(rows: pa.Table, owner: str, owners: int, most: int) -> Integers:
     return order[np.arange(len(order)) >= np.repeat(begins, np.diff(starts))]
 
 
-def lowest(owner: str, by: str, most: int) -> Choose:
-    """Of each group the `most` rows with the lowest integers in column `by`, and those that equal the last of them."""
-    return lambda rows: _lowest(integers(rows.column(owner)), integers(rows.column(by)), most)
+def lowest(owner: str, by: str, max_rows: int) -> Choose:
+    """Select the `max_rows` rows of each group with the lowest integers in column `by`, and ties of the last one."""
+    return lambda rows: _lowest(to_int64(rows.column(owner)), to_int64(rows.column(by)), max_rows)
 
 
 def _lowest(of: Integers, by: Integers, most: int) -> Integers:
@@ -106,5 +110,6 @@ def _lowest(of: Integers, by: Integers, most: int) -> Integers:
     return kept
 
 
-def integers(column: pa.ChunkedArray) -> Integers:
+def to_int64(column: pa.ChunkedArray) -> Integers:
+    """A column as int64."""
     return np.asarray(column.to_numpy(), dtype=np.int64)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core import keys
-from spinney.core.champions.champion import Promotion
-from spinney.core.champions.routing import NOBODY, Ask, Route, routes
+from spinney.core.champions.promotion import Promotion
+from spinney.core.champions.routing import NO_ROUTE, Route, RouteKey, find_routes
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, Fleet
 from spinney.core.features import frames
@@ -60,7 +60,7 @@ def answer_frame(
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
     """
-    group_keys, rows = frames.typed(frame, config)
+    group_keys, rows = frames.to_typed_rows(frame, config)
     rows = add_former_columns(rows, former)
     found = answer_rows(rows, group_keys, champions_of(group_keys), FleetStore.of(config), signer, fetched_by)
     said = {"prediction": found.prediction, "probabilities": found.probabilities}
@@ -88,17 +88,17 @@ def answer_rows(
     numbers = store.fleet.task == "regression"
     prediction: npt.NDArray[Any] = np.full(len(rows), np.nan) if numbers else probabilities.copy()
     model_ids = probabilities.copy()
-    answered_by = np.full(len(rows), NOBODY.answered_by.value, dtype=object)
+    answered_by = np.full(len(rows), NO_ROUTE.answered_by.value, dtype=object)
     unusable: set[str] = set()
     load = partial(cache().load, store=store, signer=signer, fetched_by=fetched_by)
     # Rows are asked by the number of their ask: of the thousands of rows of a batch, a few hundred are distinct asks.
     of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
-    asks, places = [Ask(key) for key in distinct], np.arange(len(rows))
+    asks, places = [RouteKey(key) for key in distinct], np.arange(len(rows))
     while len(places):
         routed, models = _usable_routes(asks, champions, store.fleet, load, unusable)
         taken = [routed[ask] for ask in asks]
         ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
-        found = batch_scoring.answer_numbered(
+        found = batch_scoring.predict_by_index(
             rows if len(places) == len(rows) else rows.iloc[places], of_row, ids, models
         )
         there = pd.notna(found.prediction)
@@ -113,14 +113,14 @@ def answer_rows(
         places = places[silent]
         for at in again:
             _say_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
-        asks = [Ask(asks[at].group_key, asks[at].passed | {ids[at]}) for at in again]
+        asks = [RouteKey(asks[at].group_key, asks[at].passed | {ids[at]}) for at in again]
     return Answered(prediction, probabilities, model_ids, answered_by)
 
 
 def own_model(key: str, champions: Champions, store: FleetStore, signer: Signer) -> Model | None:
     """The model of this very group or parent: the first in line that verifies, None where there is none."""
-    mine = Champions({key: champions.histories.get(key, ())})
-    ask = Ask(key)
+    mine = Champions({key: champions.promotions.get(key, ())})
+    ask = RouteKey(key)
     routed, models = _usable_routes([ask], mine, store.fleet, partial(cache().load, store=store, signer=signer), set())
     promotion = routed[ask].promotion
     return models[promotion.model_id] if promotion else None
@@ -139,14 +139,14 @@ def _say_once(owner: str, model_id: str, got: str) -> None:
 
 
 def _usable_routes(
-    asks: list[Ask], champions: Champions, fleet: Fleet, load: _Load, unusable: set[str]
-) -> tuple[dict[Ask, Route], dict[str, Model]]:
+    asks: list[RouteKey], champions: Champions, fleet: Fleet, load: _Load, unusable: set[str]
+) -> tuple[dict[RouteKey, Route], dict[str, Model]]:
     """Routes whose models load. A model whose signature does not hold is passed over for the one before it.
 
     load: the models of promotions, and the ids refused. unusable: model_ids known not to hold; found ones are added.
     """
     while True:
-        found = routes(asks, champions, lambda key: ancestors(fleet, key), unusable)
+        found = find_routes(asks, champions, lambda key: ancestors(fleet, key), unusable)
         wanted: dict[str, tuple[str, Promotion]] = {}
         twice: set[str] = set()
         for route in found.values():

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from spinney.core import keys
-from spinney.core.champions.champion import Promotion, champion
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, parse
 from spinney.core.config.without_secrets import without_secrets
@@ -69,8 +70,6 @@ _SCHEMA = pa.schema(
         ("signature", pa.binary()),
     ]
 )
-_SAID = ("epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id")
-"""The fields of a Promotion besides its payload."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
     if former:
         said = {name: asdict(mine) for name, mine in sorted(former.items())}
         (folder / FORMER).write_text(json.dumps(said), encoding="utf-8")
-    answering = {key: mine for key, mine in sorted(champions.histories.items()) if champion(mine)}
+    answering = {key: mine for key, mine in sorted(champions.promotions.items()) if select_champion(mine)}
     count = refused = 0
     plain = [name for name in _SCHEMA.names if name not in {"payload", "signature"}]
     schema = _SCHEMA.with_metadata(MANIFEST.metadata)
@@ -137,7 +136,7 @@ class Manifest:
             raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as spinney writes it; got other columns")
         ends = [self._file.metadata.row_group(at).num_rows for at in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *ends])
-        self._histories = _Histories(self._file.read(["group_key", *_SAID]))
+        self._histories = _Histories(self._file.read([*CHAMPION_COLUMNS]))
         self._signer = self._key()
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
@@ -217,7 +216,7 @@ class _Histories(Mapping[str, tuple[Promotion, ...]]):
 
     def __init__(self, rows: pa.Table) -> None:
         group_keys = rows.column("group_key").to_pylist()
-        columns = [rows.column(name) for name in _SAID]
+        columns = [rows.column(name) for name in CHAMPION_COLUMNS[1:]]
         self._columns = [each.cast(pa.int64()) if each.type == _TIME else each for each in columns]
         self._slices: dict[str, tuple[int, int]] = {}
         for at, key in enumerate(group_keys):
@@ -230,7 +229,7 @@ class _Histories(Mapping[str, tuple[Promotion, ...]]):
             first, end = self._slices[key]
             values = [column.slice(first, end - first).to_pylist() for column in self._columns]
             rows = zip(*values, strict=True)
-            self._made[key] = tuple(Promotion(**dict(zip(_SAID, row, strict=True))) for row in rows)
+            self._made[key] = tuple(Promotion(*row) for row in rows)
         return self._made[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -281,7 +280,7 @@ def _bytes(rows: Iterable[Mapping[str, Any]]) -> int:
 def _in_line(history: tuple[Promotion, ...]) -> list[Promotion]:
     """Who answers, then who answers where that one cannot, and so on."""
     line: list[Promotion] = []
-    while (row := champion(history, [each.model_id for each in line])) is not None:
+    while (row := select_champion(history, [each.model_id for each in line])) is not None:
         line.append(row)
     return line
 
@@ -302,7 +301,7 @@ def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], sig
                     f"models: expected model {row.model_id} of group {key}, which answers; it is stored nowhere. "
                     "Restore the table, or fit the group again: spinney retrain --group"
                 )
-            said = {name: getattr(row, name) for name in _SAID}
+            said = {name: row.column(name) for name in CHAMPION_COLUMNS[1:]}
             rows.append({"group_key": key, "rank": rank, **said, **(asdict(signed) if signed else {})})
     return [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
 

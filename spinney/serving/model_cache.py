@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from schemas import tables
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt, StoreError
 from spinney.core.models import codec
 from spinney.core.models.model import Model
@@ -119,7 +119,7 @@ def _opened(owner: str, model_id: str, stored: Iterable[Signed], signer: Signer)
     for each in stored:
         with suppress(Corrupt):
             claim = Claim(owner, model_id, each.codec)
-            return codec.open_signed(signer, claim, each.payload, each.signature), len(each.payload)
+            return codec.load_signed(signer, claim, each.payload, each.signature), len(each.payload)
     return None
 
 

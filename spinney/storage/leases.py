@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from schemas.vocabulary import STREAMING, QueryName
-from spinney.core.champions.champion import PEOPLE
+from spinney.core.champions.promotion import PEOPLE
 from spinney.core.errors import Busy
 from spinney.storage.layout import FleetStore
 

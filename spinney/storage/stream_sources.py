@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.vocabulary import QueryName
-from spinney.core.champions.champion import PEOPLE
+from spinney.core.champions.promotion import PEOPLE
 from spinney.storage.layout import Directory
 
 _BY_TABLE = {

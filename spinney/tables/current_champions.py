@@ -17,6 +17,6 @@ def current(store: FleetStore, pins: Mapping[str, int], wanted: Wanted) -> pa.Ta
 
     fit_ms: of its last fit that was decided about; null if none was.
     """
-    names = {name: name for name in fleet_champions.INPUT}
+    names = {name: name for name in fleet_champions.INPUT_COLUMNS}
     rows = [table.read(names, wanted) for table in snapshots(store, tables.PROMOTIONS, pins)]
-    return fleet_champions.champions_of(pa.concat_tables(rows))
+    return fleet_champions.select_champions(pa.concat_tables(rows))

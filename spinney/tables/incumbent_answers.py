@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from schemas import tables
-from spinney.core.champions.champion import champion
+from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.recipes.recipe import Feature
 from spinney.core.reporting.incumbent_comparison import (
@@ -23,7 +23,7 @@ from spinney.core.reporting.incumbent_comparison import (
     comparison,
     measure_of,
 )
-from spinney.core.training.training_rows import label_text
+from spinney.core.training.training_set import label_text
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
@@ -97,7 +97,7 @@ _FIT = ["group_key", "model_id", "rows", "trained_from", "trained_through", "fit
 
 def _fits(store: FleetStore, champions: Champions) -> dict[str, tuple[HeldOut, Mapping[str, Any]]]:
     """Group -> what is stored of its champion's fit, where no gate chose it by the rows held out."""
-    current = {key: row.model_id for key, history in champions.histories.items() if (row := champion(history))}
+    current = {key: row.model_id for key, history in champions.promotions.items() if (row := select_champion(history))}
     stored = delta.read(store, tables.MODELS, _FIT, ds.field("model_id").is_valid()).to_pylist()
     return {
         row["group_key"]: (fit, row)

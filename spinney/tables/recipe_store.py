@@ -17,7 +17,7 @@ from schemas import tables
 from spinney.core.errors import Corrupt
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.recipes.recipe_change import as_now, obstacle
+from spinney.core.recipes.recipe_change import refit_obstacle, with_current_features
 from spinney.core.stored_formats import KEY, RECIPE
 from spinney.storage import atomic_files, charter
 from spinney.storage.layout import FleetStore
@@ -45,7 +45,11 @@ def with_earlier(store: FleetStore, signer: Signer, today: Recipe) -> Recipe:
     """Today's recipe with all earlier ones that can be fitted again, on the columns as they are now."""
     others, today = stored(store, signer), with_renamed(store, today)
     others.pop(today.recipe_id, None)
-    able = ((name, as_now(each, today)) for name, each in others.items() if obstacle(each, today) is None)
+    able = (
+        (name, with_current_features(each, today))
+        for name, each in others.items()
+        if refit_obstacle(each, today) is None
+    )
     return replace(today, earlier=tuple(able))
 
 

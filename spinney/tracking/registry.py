@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from schemas import tables
-from spinney.core.champions.champion import champion
+from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
 from spinney.core.config.secrets import display_value, mask_passwords
@@ -134,7 +134,7 @@ def register(
 
 def _recipes(store: FleetStore, champions: Champions) -> list[str]:
     """The recipes that the champions were fitted by, the most used first."""
-    answering = [row.model_id for row in map(champion, champions.histories.values()) if row]
+    answering = [row.model_id for row in map(select_champion, champions.promotions.values()) if row]
     fitted = ds.field("model_id").isin(pa.array(answering, pa.string()))
     found = delta.read(store, tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(["model_id", "recipe_id"])
     return [name for name, _ in Counter(found.aggregate([]).column("recipe_id").to_pylist()).most_common()]

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
-from spinney.core.recipes.recipe import Recipe, canonical
+from spinney.core.recipes.recipe import Recipe, canonical_json
 from spinney.storage.layout import FleetStore
 from spinney.tables import recipe_names
 from spinney.tracking import attempts, losses, plots
@@ -173,7 +173,7 @@ def write_files(config: Config, row: Mapping[str, Any], folder: Path) -> None:
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     said = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
     if recipe := _recipe(config, row["recipe_id"]):
-        said["recipe"] = json.loads(canonical(asdict(recipe)))
+        said["recipe"] = json.loads(canonical_json(asdict(recipe)))
         del said["recipe"]["earlier"]
     (folder / ROUND_FILE).write_text(json.dumps(said, indent=1, default=str), encoding="utf-8")
     title = f"{config.fleet.name}, {row['round_id']}, {row['started_at']:%Y-%m-%d %H:%M} UTC"

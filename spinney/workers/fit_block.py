@@ -14,12 +14,15 @@ import pyarrow.compute as pc
 
 from spinney.core.column_names import internal_name
 
-IS_ASK = internal_name("is_ask")
+IS_REQUEST = internal_name("is_ask")
 
 Piece = list[int]
 """Groups that are fitted together, as positions among a block's requests."""
 
-Parted = Callable[[pa.Table], tuple[pd.DataFrame, pd.DataFrame]]
+MAX_PIECE_AFTER_DEATH = 64
+"""Most groups of one piece after a worker has died."""
+
+SplitBlock = Callable[[pa.Table], tuple[pd.DataFrame, pd.DataFrame]]
 """Splits a table of both into rows and requests by the column IS_REQUEST."""
 
 
@@ -32,71 +35,86 @@ class FitBlock:
     """
 
     table: pa.Table
-    parted: Parted
-    fitted: list[tuple[Piece, pd.DataFrame]] = field(default_factory=list)
-    short: dict[int, pd.DataFrame] = field(default_factory=dict)
+    split: SplitBlock
+    results: list[tuple[Piece, pd.DataFrame]] = field(default_factory=list)
+    out_of_memory: dict[int, pd.DataFrame] = field(default_factory=dict)
 
     @property
-    def count(self) -> int:
+    def n_groups(self) -> int:
         """How many groups are requested."""
-        return int(pc.sum(self.table.column(IS_ASK)).as_py() or 0)
+        return int(pc.sum(self.table.column(IS_REQUEST)).as_py() or 0)
 
     @property
     def rows(self) -> pd.DataFrame:
-        return self._parts[0]
+        """The training rows of all groups."""
+        return self._rows_and_requests[0]
 
     @property
-    def asks(self) -> pd.DataFrame:
-        return self._parts[1]
+    def requests(self) -> pd.DataFrame:
+        """The fit requests of all groups, one row each."""
+        return self._rows_and_requests[1]
 
     @cached_property
-    def _parts(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        return self.parted(self.table)
+    def _rows_and_requests(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        return self.split(self.table)
 
     def prepare(self) -> None:
         """Compute, before a fork, what each worker would compute again."""
-        len(self._rows_of)
+        len(self._places_of_rows)
 
     def key(self, place: int) -> str:
-        return str(self.asks["group_key"].iat[place])
+        """The group_key of a request."""
+        return str(self.requests["group_key"].iat[place])
 
-    def part(self, piece: Piece) -> tuple[pd.DataFrame, pd.DataFrame]:
+    def rows_and_requests_of(self, piece: Piece) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The rows and requests of a piece."""
-        if len(piece) == len(self.asks):
-            return self.rows, self.asks
-        asks = self.asks.iloc[piece]
-        places = [self._rows_of[key] for key in asks["group_key"] if key in self._rows_of]
-        return self.rows.iloc[np.concatenate(places) if places else []], asks
+        if len(piece) == len(self.requests):
+            return self.rows, self.requests
+        requests = self.requests.iloc[piece]
+        places = [self._places_of_rows[key] for key in requests["group_key"] if key in self._places_of_rows]
+        return self.rows.iloc[np.concatenate(places) if places else []], requests
 
-    def take(self, piece: Piece, fitted: pd.DataFrame, *, is_alone: bool) -> None:
+    def add_results(self, piece: Piece, results: pd.DataFrame, *, is_alone: bool) -> None:
         """Keep the results of a piece.
 
         Unless the group was alone, a result without memory goes to `out_of_memory`: another group may have used it up.
         """
-        lacked = lacked_memory(fitted)
-        if is_alone or not lacked.any():
-            self.fitted.append((piece, fitted))
+        is_out_of_memory = ran_out_of_memory(results)
+        if is_alone or not is_out_of_memory.any():
+            self.results.append((piece, results))
             return
-        self.short.update({place: fitted.iloc[[at]] for at, place in enumerate(piece) if lacked.iat[at]})
-        kept = [place for place, lacks in zip(piece, lacked, strict=True) if not lacks]
-        self.fitted.append((kept, fitted[~lacked]))
+        self.out_of_memory.update(
+            {place: results.iloc[[at]] for at, place in enumerate(piece) if is_out_of_memory.iat[at]}
+        )
+        others = [place for place, ran_out in zip(piece, is_out_of_memory, strict=True) if not ran_out]
+        self.results.append((others, results[~is_out_of_memory]))
 
-    def taken_short(self) -> dict[int, pd.DataFrame]:
+    def pop_out_of_memory(self) -> dict[int, pd.DataFrame]:
         """Return `out_of_memory` and clear it."""
-        short = self.short.copy()
-        self.short.clear()
-        return short
+        results = self.out_of_memory.copy()
+        self.out_of_memory.clear()
+        return results
 
     @cached_property
-    def sizes(self) -> list[int]:
+    def rows_per_group(self) -> list[int]:
         """Number of rows of each requested group."""
-        return [len(self._rows_of.get(str(key), ())) for key in self.asks["group_key"]]
+        return [len(self._places_of_rows.get(str(key), ())) for key in self.requests["group_key"]]
 
     @cached_property
-    def _rows_of(self) -> Mapping[str, Any]:
+    def _places_of_rows(self) -> Mapping[str, Any]:
         return {str(key): places for key, places in self.rows.groupby("group_key", sort=False).indices.items()}
 
 
-def lacked_memory(fitted: pd.DataFrame) -> pd.Series[bool]:
+def ran_out_of_memory(results: pd.DataFrame) -> pd.Series[bool]:
     """Which groups ran out of memory, in their fit or in a comparison. results: rows of `fit_groups`."""
-    return fitted["error_class"].eq("MemoryError") | fitted["metrics"].str.contains("MemoryError")
+    return results["error_class"].eq("MemoryError") | results["metrics"].str.contains("MemoryError")
+
+
+def cut_pieces(places: Piece, size: int) -> list[Piece]:
+    """Cut into pieces of `size` groups, then of twice as many each time up to MAX_PIECE_AFTER_DEATH."""
+    pieces, at = [], 0
+    while at < len(places):
+        pieces.append(places[at : at + size])
+        at += size
+        size = max(size, min(2 * size, MAX_PIECE_AFTER_DEATH))
+    return pieces

@@ -14,77 +14,81 @@ from typing import Any
 
 import pyarrow as pa
 
-from spinney.workers.worker_process import IDLE, Limits, Line, supervised
+from spinney.workers.worker_process import IDLE, Limits, WorkerChannel, run_supervised
 
-LEAST_ROOM = 32 << 20
+MIN_SHARED_BYTES = 32 << 20
 """Smallest size of the memory shared with a worker. The system allocates its pages when they are first written."""
 
-_LENGTH = struct.Struct("=Q")
+_REQUEST_LENGTH = struct.Struct("=Q")
 
-Work = Callable[[Line, Iterator[pa.Table]], None]
+Work = Callable[[WorkerChannel, Iterator[pa.Table]], None]
 """What the worker runs: it sends one result for each table."""
 
 
-class Steady:
+class PersistentWorker:
     """A worker that starts at the first call of `run` and is replaced after it died."""
 
     def __init__(self, work: Work, limits: Limits) -> None:
         self._work = work
         self._limits = limits
-        self._room = 0
-        self._made: Generator[Any, None, None] | None = None
-        self._shared: mmap.mmap | None = None
-        self._asked = self._asking = -1
+        self._capacity_bytes = 0
+        self._results: Generator[Any, None, None] | None = None
+        self._shared_memory: mmap.mmap | None = None
+        self._request_reader = self._request_writer = -1
 
-    def ask(self, table: pa.Table) -> Any:
+    def run(self, table: pa.Table) -> Any:
         """Send a table to the worker and return its result. Raises what `run_supervised` raises.
 
         After an error the next call starts a new worker.
         """
-        told = _written(table)
-        if self._made is None or len(told) > self._room:
+        request = _serialize(table)
+        if self._results is None or len(request) > self._capacity_bytes:
             self.close()
-            self._open(max(LEAST_ROOM, 2 * len(told)))
-        assert self._made is not None
-        assert self._shared is not None
-        self._shared[: len(told)] = told
+            self._open(max(MIN_SHARED_BYTES, 2 * len(request)))
+        assert self._results is not None
+        assert self._shared_memory is not None
+        self._shared_memory[: len(request)] = request
         try:
-            os.write(self._asking, _LENGTH.pack(len(told)))
-            return next(self._made)
+            os.write(self._request_writer, _REQUEST_LENGTH.pack(len(request)))
+            return next(self._results)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         """Stop the worker. It may be called again."""
-        if self._made is not None:
-            self._made.close()
-            for end in (self._asked, self._asking):
+        if self._results is not None:
+            self._results.close()
+            for end in (self._request_reader, self._request_writer):
                 os.close(end)
-        if self._shared is not None:
-            self._shared.close()
-        self._made = self._shared = None
+        if self._shared_memory is not None:
+            self._shared_memory.close()
+        self._results = self._shared_memory = None
 
-    def _open(self, room: int) -> None:
-        shared, self._room = mmap.mmap(-1, room), room
-        asked, asking = os.pipe()
+    def _open(self, capacity_bytes: int) -> None:
+        memory, self._capacity_bytes = mmap.mmap(-1, capacity_bytes), capacity_bytes
+        reader, writer = os.pipe()
         work = self._work
-        self._shared, self._asked, self._asking = shared, asked, asking
-        self._made = supervised(lambda line: work(line, _tables(line, asked, shared)), self._limits, keeps=[asked])
+        self._shared_memory, self._request_reader, self._request_writer = memory, reader, writer
+        self._results = run_supervised(
+            lambda channel: work(channel, _received_tables(channel, reader, memory)),
+            self._limits,
+            inherited_fds=[reader],
+        )
 
 
-def _written(table: pa.Table) -> memoryview:
+def _serialize(table: pa.Table) -> memoryview:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
     return memoryview(sink.getvalue())
 
 
-def _tables(line: Line, asked: int, shared: mmap.mmap) -> Iterator[pa.Table]:
+def _received_tables(channel: WorkerChannel, reader: int, memory: mmap.mmap) -> Iterator[pa.Table]:
     """Yield each table that the parent sends. A table is valid until the next one: they share the memory."""
-    line.turn(None, IDLE)
-    while told := os.read(asked, _LENGTH.size):
-        line.turn(None, "")
-        whole = pa.py_buffer(shared).slice(0, _LENGTH.unpack(told)[0])
+    channel.begin(None, IDLE)
+    while length := os.read(reader, _REQUEST_LENGTH.size):
+        channel.begin(None, "")
+        whole = pa.py_buffer(memory).slice(0, _REQUEST_LENGTH.unpack(length)[0])
         yield pa.ipc.open_stream(whole).read_all()
-        line.turn(None, IDLE)
+        channel.begin(None, IDLE)

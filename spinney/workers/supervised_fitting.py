@@ -33,38 +33,35 @@ import pyarrow as pa
 from schemas.vocabulary import ModelStatus
 from spinney.core.errors import ConfigError, ContractError, FitFailed, TimedOut
 from spinney.core.models.signing import Signer
-from spinney.core.recipes.recipe import Recipe, candidates
+from spinney.core.recipes.recipe import Recipe, candidate_estimators
 from spinney.core.training import current_group
-from spinney.core.training.catalog import resolve
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.fitting import failed, fit_groups
-from spinney.workers.fit_block import FitBlock, Parted, Piece, lacked_memory
-from spinney.workers.persistent_worker import Steady
-from spinney.workers.worker_process import IDLE, Died, Limits, Line, supervised
+from spinney.core.training.fitting import failed_result, fit_groups
+from spinney.core.training.name_resolution import resolve
+from spinney.workers.fit_block import MAX_PIECE_AFTER_DEATH, FitBlock, Piece, SplitBlock, cut_pieces, ran_out_of_memory
+from spinney.workers.persistent_worker import PersistentWorker
+from spinney.workers.worker_process import IDLE, Limits, WorkerChannel, WorkerDied, run_supervised
 
-MOST_AT_RISK = 64
-"""Most groups of one piece after a worker has died."""
-
-MOST_HANDED_BYTES = 64 << 20
+MAX_COPIED_BYTES = 64 << 20
 """A larger block (many large champions) is not copied to the persistent worker but fitted in a fork that shares it."""
 
-HOPELESS = 10
+MAX_GROUPS_GIVEN_UP = 10
 """Failed groups, with none fitted, after which only probes are fitted."""
 
-REPEATED = 10
+TRUSTED_AFTER = 10
 """Consecutive groups that ran out of memory alone too, after which such results of a piece are trusted."""
 
-SPOILED = 3
+MAX_COMPARISON_DEATHS = 3
 """Groups in which a shadow or refitted recipe killed its worker, after which it is not tried in other groups."""
 
-MAKING = "while recipe.estimator was called"
-_COMPARISONS = (current_group.REFIT, current_group.READ_CHAMPION, current_group.ASK_CHAMPION, current_group.SHADOW)
+MAKE_ESTIMATOR = "while recipe.estimator was called"
+_COMPARISONS = (current_group.REFIT, current_group.READ_CHAMPION, current_group.PREDICT_CHAMPION, current_group.SHADOW)
 """Activities without which a group still gets its model."""
-_TRIED = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
+_STATUSES_OF_FITS = {ModelStatus.FITTED.value, ModelStatus.FAILED.value}
 
 
 @dataclass(frozen=True)
-class Fits:
+class FitSettings:
     """How groups are fitted: the arguments of `fit_groups` and the limits of its worker."""
 
     recipe: Recipe
@@ -72,278 +69,274 @@ class Fits:
     signer: Signer
     limits: Limits = field(default_factory=Limits)
 
-    def work(self, line: Line, block: FitBlock, pieces: list[Piece]) -> None:
+    def fit_pieces(self, channel: WorkerChannel, block: FitBlock, pieces: list[Piece]) -> None:
         """Fit the pieces of a block and send each result. Runs in the worker."""
-        line.turn(None, MAKING)
+        channel.begin(None, MAKE_ESTIMATOR)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
         for piece in pieces:
-            line.turn(None, current_group.FIT)
-            with current_group.heard_by(_told(line, block, piece)):
-                line.send(fit_groups(*block.part(piece), self.recipe, self.clock, self.signer))
+            channel.begin(None, current_group.FIT)
+            with current_group.reported_to(_report_progress(channel, block, piece)):
+                channel.send(fit_groups(*block.rows_and_requests_of(piece), self.recipe, self.clock, self.signer))
 
-    def work_on(self, line: Line, tables: Iterator[pa.Table], parted: Parted) -> None:
+    def fit_tables(self, channel: WorkerChannel, tables: Iterator[pa.Table], split: SplitBlock) -> None:
         """Fit each table as one block and send its result. Runs in the persistent worker."""
-        line.turn(None, MAKING)
+        channel.begin(None, MAKE_ESTIMATOR)
         kernel_for(self.recipe.estimator, self.recipe.task, self.recipe.arguments)
         for table in tables:
-            block = FitBlock(table, parted)
-            with current_group.heard_by(_told(line, block, list(range(block.count)))):
-                line.send(fit_groups(block.rows, block.asks, self.recipe, self.clock, self.signer))
+            block = FitBlock(table, split)
+            with current_group.reported_to(_report_progress(channel, block, list(range(block.n_groups)))):
+                channel.send(fit_groups(block.rows, block.requests, self.recipe, self.clock, self.signer))
 
-    def spoiled(self, group_key: str, died: Died) -> Fits:
+    def with_failed_shadow(self, group_key: str, died: WorkerDied) -> FitSettings:
         """These settings, with the shadow recorded as failed in this group and not tried there again."""
-        return self._with_shadow(spoiled=((group_key, f"{died.error_class}: {died.text}"),))
+        return self._with_shadow(failed_groups=((group_key, f"{died.error_class}: {died.text}"),))
 
-    def without_shadow(self, why: str) -> Fits:
+    def without_shadow(self, reason: str) -> FitSettings:
         """These settings, with the shadow tried in no group. reason: recorded in each group."""
-        return self._with_shadow(given_up=f"not tried: elsewhere {why}")
+        return self._with_shadow(disabled_reason=f"not tried: elsewhere {reason}")
 
-    def without_earlier(self, died: Died, where: str = "") -> Fits:
+    def without_refits(self, died: WorkerDied, prefix: str = "") -> FitSettings:
         """These settings, with no champion's recipe fitted again. prefix: put before the recorded error."""
-        return replace(self, recipe=replace(self.recipe, refit_error=f"{where}{died.error_class}: {died.text}"))
+        return replace(self, recipe=replace(self.recipe, refit_error=f"{prefix}{died.error_class}: {died.text}"))
 
-    def without_champions(self, died: Died) -> Fits:
+    def without_champions(self, died: WorkerDied) -> FitSettings:
         """These settings, with no champion loaded or called for a comparison."""
         return replace(self, recipe=replace(self.recipe, champion_error=f"{died.error_class}: {died.text}"))
 
-    def _with_shadow(self, **changed: Any) -> Fits:
+    def _with_shadow(self, **changed: Any) -> FitSettings:
         assert self.recipe.shadow is not None
         return replace(self, recipe=replace(self.recipe, shadow=replace(self.recipe.shadow, **changed)))
 
 
 @dataclass
-class Supervised:
+class SupervisedFitter:
     """Fits one block after the other. Deaths are counted over all blocks, so a task has one of these."""
 
-    fits: Fits
-    parted: Parted
-    _steady: Steady | None = None
-    _given_up: int = 0
-    _spoiled: int = 0
-    _refits_died: int = 0
-    _repeated: int = 0
-    _to_try: int = HOPELESS
-    _works: bool = False
+    settings: FitSettings
+    split: SplitBlock
+    _persistent_worker: PersistentWorker | None = None
+    _groups_given_up: int = 0
+    _shadow_failures: int = 0
+    _refit_failures: int = 0
+    _confirmed_out_of_memory: int = 0
+    _probes_left: int = MAX_GROUPS_GIVEN_UP
+    _has_fitted: bool = False
 
     def fit(self, table: pa.Table) -> list[tuple[Piece, pd.DataFrame]]:
         """Fit a block: the results of `fit_groups` by piece, each with its groups' positions among the requests.
 
         Raises what `fit_groups` raises, and ContractError if making `recipe.estimator` kills the worker.
         """
-        _warm(self.fits.recipe)
-        block = FitBlock(table, self.parted)
-        rest, size, at_once = list(range(block.count)), block.count, table.nbytes <= MOST_HANDED_BYTES
-        while rest and (not self._hopeless or self._finds_hope(block, rest)):
-            pieces = _pieces(rest, size)
-            done, died = self._try(block, pieces, at_once=at_once and len(rest) == block.count)
-            at_once, rest = False, rest[sum(map(len, pieces[:done])) :]
-            if block.short:
-                again, size = self._try_short(block, len(pieces[done - 1]))
-                rest = [*again, *rest]
-            elif died is None or died.doing == IDLE:
+        _preload(self.settings.recipe)
+        block = FitBlock(table, self.split)
+        remaining, size, is_whole = list(range(block.n_groups)), block.n_groups, table.nbytes <= MAX_COPIED_BYTES
+        while remaining and (not self._is_estimator_doubtful or self._probe(block, remaining)):
+            pieces = cut_pieces(remaining, size)
+            done, died = self._fit_in_worker(block, pieces, is_whole=is_whole and len(remaining) == block.n_groups)
+            is_whole, remaining = False, remaining[sum(map(len, pieces[:done])) :]
+            if block.out_of_memory:
+                again, size = self._retry_out_of_memory(block, len(pieces[done - 1]))
+                remaining = [*again, *remaining]
+            elif died is None or died.activity == IDLE:
                 continue  # all is done, or the worker died before it received the block
-            elif died.doing == current_group.SHADOW and died.at is None:
-                self._without_shadow(died.text)
-            elif rest:
-                suspect = _suspect(pieces[done], died)
+            elif died.activity == current_group.SHADOW and died.place is None:
+                self._give_up_shadow(died.text)
+            elif remaining:
+                suspect = attributed_group(pieces[done], died)
                 if suspect is not None:
-                    rest.remove(suspect)
-                    self._alone(block, suspect, died)
+                    remaining.remove(suspect)
+                    self._fit_alone(block, suspect, died)
                 size = _half(len(pieces[done]))
-        for place in rest:
-            self._give_up(block, self._untried(block.key(place)), place)
-        return block.fitted
+        for place in remaining:
+            self._add_failure(block, self._not_tried(block.key(place)), place)
+        return block.results
 
     @property
-    def _hopeless(self) -> bool:
-        return not self._works and self._given_up >= HOPELESS
+    def _is_estimator_doubtful(self) -> bool:
+        return not self._has_fitted and self._groups_given_up >= MAX_GROUPS_GIVEN_UP
 
-    def _finds_hope(self, block: FitBlock, rest: Piece) -> bool:
+    def _probe(self, block: FitBlock, remaining: Piece) -> bool:
         """Fit some groups, spread over the remaining ones, each alone. Return whether one was fitted.
 
         Groups that did not kill their worker are removed from `remaining`.
         """
-        able = [place for place in rest if block.sizes[place] >= max(1, self.fits.recipe.min_rows)]
-        count = min(self._to_try, len(able))
+        able = [place for place in remaining if block.rows_per_group[place] >= max(1, self.settings.recipe.min_rows)]
+        count = min(self._probes_left, len(able))
         for nth in range(count):
             place = able[(2 * nth + 1) * len(able) // (2 * count)]
-            _, died = self._try(block, [[place]])
+            _, died = self._fit_in_worker(block, [[place]])
             if died is None:
-                rest.remove(place)
-            if self._works:
+                remaining.remove(place)
+            if self._has_fitted:
                 return True
-        self._to_try = max(1, self._to_try - count)
+        self._probes_left = max(1, self._probes_left - count)
         return False
 
-    def _try_short(self, block: FitBlock, size: int) -> tuple[Piece, int]:
+    def _retry_out_of_memory(self, block: FitBlock, size: int) -> tuple[Piece, int]:
         """Fit one of the groups that ran out of memory alone. Return which ones to fit again, and the piece size.
 
         size: groups of the piece in which they ran out. If enough such results were confirmed before, and this one is
         too, the results of the others are trusted and none is fitted again.
         """
-        short, believes = block.taken_short(), self._repeated >= REPEATED
-        suspect = list(short)[-1 if believes else 0]  # the last one had the most groups before it in the worker
-        del short[suspect]
-        self._alone(block, suspect)
-        self._note_repeated(block.fitted[-1][1])
-        if not believes or not self._repeated:
-            return list(short), _half(size)
-        block.fitted.extend(([place], fitted) for place, fitted in short.items())
-        return [], min(2 * size, MOST_AT_RISK)
+        out_of_memory, is_trusted = block.pop_out_of_memory(), self._confirmed_out_of_memory >= TRUSTED_AFTER
+        # The last one had the most groups before it in the worker.
+        suspect = list(out_of_memory)[-1 if is_trusted else 0]
+        del out_of_memory[suspect]
+        self._fit_alone(block, suspect)
+        self._count_confirmation(block.results[-1][1])
+        if not is_trusted or not self._confirmed_out_of_memory:
+            return list(out_of_memory), _half(size)
+        block.results.extend(([place], fitted) for place, fitted in out_of_memory.items())
+        return [], min(2 * size, MAX_PIECE_AFTER_DEATH)
 
-    def _note_repeated(self, alone: pd.DataFrame) -> None:
-        self._repeated = self._repeated + 1 if lacked_memory(alone).any() else 0
+    def _count_confirmation(self, alone: pd.DataFrame) -> None:
+        self._confirmed_out_of_memory = self._confirmed_out_of_memory + 1 if ran_out_of_memory(alone).any() else 0
         shadow = json.loads(str(alone["metrics"].iat[0])).get("shadow", {}).get("error") or ""
         if "MemoryError" in shadow:
-            self._spoiled += 1
-            if self._spoiled == SPOILED:
-                self._without_shadow("it lacked memory. Fit fewer rows, or raise recipe.memory_limit_mib")
+            self._shadow_failures += 1
+            if self._shadow_failures == MAX_COMPARISON_DEATHS:
+                self._give_up_shadow("it lacked memory. Fit fewer rows, or raise recipe.memory_limit_mib")
 
     def close(self) -> None:
         """Stop the persistent worker."""
-        if self._steady is not None:
-            self._steady.close()
-        self._steady = None
+        if self._persistent_worker is not None:
+            self._persistent_worker.close()
+        self._persistent_worker = None
 
-    def _try(
-        self, block: FitBlock, pieces: list[Piece], fits: Fits | None = None, *, at_once: bool = False
-    ) -> tuple[int, Died | None]:
+    def _fit_in_worker(
+        self, block: FitBlock, pieces: list[Piece], settings: FitSettings | None = None, *, is_whole: bool = False
+    ) -> tuple[int, WorkerDied | None]:
         """Fit pieces in one worker. Return how many it fitted, and how it died, if it did.
 
         is_whole: the pieces are the whole block; the persistent worker fits it.
         """
-        fits = fits or self.fits
-        done, died = self._try_once(block, pieces, fits, at_once=at_once)
-        if died is not None and died.doing == MAKING:  # a single death may have an outside cause, such as short memory
-            done, died = self._try_once(block, pieces, fits, at_once=at_once)
-        if died is not None and died.doing == MAKING:
-            name = fits.recipe.estimator
+        settings = settings or self.settings
+        done, died = self._fit_in_worker_once(block, pieces, settings, is_whole=is_whole)
+        if died is not None and died.activity == MAKE_ESTIMATOR:
+            # A single death may have an outside cause, such as short memory.
+            done, died = self._fit_in_worker_once(block, pieces, settings, is_whole=is_whole)
+        if died is not None and died.activity == MAKE_ESTIMATOR:
+            name = settings.recipe.estimator
             raise ContractError(f"recipe.estimator {name}: expected an estimator; got none: {died.text}") from died
         return done, died
 
-    def _try_once(self, block: FitBlock, pieces: list[Piece], fits: Fits, *, at_once: bool) -> tuple[int, Died | None]:
-        is_alone, done = pieces == [pieces[0][:1]] and not at_once, 0
-        if at_once:
-            made = self._kept(block)
+    def _fit_in_worker_once(
+        self, block: FitBlock, pieces: list[Piece], settings: FitSettings, *, is_whole: bool
+    ) -> tuple[int, WorkerDied | None]:
+        is_alone, done = pieces == [pieces[0][:1]] and not is_whole, 0
+        if is_whole:
+            made = self._persistent_results(block)
         else:
             block.prepare()
-            made = supervised(lambda line: fits.work(line, block, pieces), fits.limits)
+            made = run_supervised(lambda channel: settings.fit_pieces(channel, block, pieces), settings.limits)
         try:
             with closing(made):
                 for fitted in made:
-                    block.take(pieces[done], fitted, is_alone=is_alone)
-                    self._works = self._works or bool(_TRIED & set(fitted["status"]))
+                    block.add_results(pieces[done], fitted, is_alone=is_alone)
+                    self._has_fitted = self._has_fitted or bool(_STATUSES_OF_FITS & set(fitted["status"]))
                     done += 1
-                    if block.short:  # the worker has no memory left: stop it
+                    if block.out_of_memory:  # the worker has no memory left: stop it
                         self.close()
                         break
-        except Died as died:
-            self._works = self._works or died.doing == current_group.SHADOW  # which comes last
+        except WorkerDied as died:
+            self._has_fitted = self._has_fitted or died.activity == current_group.SHADOW  # which comes last
             return done, died
         return done, None
 
-    def _kept(self, block: FitBlock) -> Generator[pd.DataFrame, None, None]:
-        if self._steady is None:
-            fits, parted = self.fits, self.parted
-            self._steady = Steady(lambda line, tables: fits.work_on(line, tables, parted), fits.limits)
-        yield self._steady.ask(block.table)
+    def _persistent_results(self, block: FitBlock) -> Generator[pd.DataFrame, None, None]:
+        if self._persistent_worker is None:
+            settings, split = self.settings, self.split
+            self._persistent_worker = PersistentWorker(
+                lambda channel, tables: settings.fit_tables(channel, tables, split), settings.limits
+            )
+        yield self._persistent_worker.run(block.table)
 
-    def _without_shadow(self, why: str) -> None:
+    def _give_up_shadow(self, reason: str) -> None:
         self.close()
-        self.fits = self.fits.without_shadow(why)
+        self.settings = self.settings.without_shadow(reason)
 
-    def _alone(self, block: FitBlock, place: int, died: Died | None = None) -> None:
+    def _fit_alone(self, block: FitBlock, place: int, died: WorkerDied | None = None) -> None:
         """Fit a group alone, and record its failure if that kills the worker.
 
         died: how it killed a worker before; without it, it has to kill two.
         """
         for _ in range(2 if died is None else 1):
-            _, died = self._try(block, [[place]])
+            _, died = self._fit_in_worker(block, [[place]])
             if died is None:
                 return
-        key, fits, optional = block.key(place), self.fits, set(_COMPARISONS)
-        while died is not None and died.doing in optional:
-            optional.remove(died.doing)
-            fits = self._without_comparison(fits, key, died)
-            _, died = self._try(block, [[place]], fits)
+        key, settings, comparisons = block.key(place), self.settings, set(_COMPARISONS)
+        while died is not None and died.activity in comparisons:
+            comparisons.remove(died.activity)
+            settings = self._without_comparison(settings, key, died)
+            _, died = self._fit_in_worker(block, [[place]], settings)
         if died is None:
             return
         words = died.text
-        error = TimedOut(key, words) if died.timed_out else FitFailed(key, died.error_class, words)
-        self._give_up(block, error, place, died.ms)
-        self._given_up += 1
+        error = TimedOut(key, words) if died.has_timed_out else FitFailed(key, died.error_class, words)
+        self._add_failure(block, error, place, died.elapsed_ms)
+        self._groups_given_up += 1
 
-    def _without_comparison(self, fits: Fits, group_key: str, died: Died) -> Fits:
+    def _without_comparison(self, settings: FitSettings, group_key: str, died: WorkerDied) -> FitSettings:
         """The settings without the comparison that killed the worker.
 
         After MAX_COMPARISON_DEATHS groups the rest of the task goes without it too, except for champions: each is a
         different model.
         """
-        if died.doing == current_group.SHADOW:
-            self._spoiled += 1
-            if self._spoiled == SPOILED:
-                self._without_shadow(died.text)
-            return fits.spoiled(group_key, died)
-        if died.doing == current_group.REFIT:
-            self._refits_died += 1
-            if self._refits_died == SPOILED:
+        if died.activity == current_group.SHADOW:
+            self._shadow_failures += 1
+            if self._shadow_failures == MAX_COMPARISON_DEATHS:
+                self._give_up_shadow(died.text)
+            return settings.with_failed_shadow(group_key, died)
+        if died.activity == current_group.REFIT:
+            self._refit_failures += 1
+            if self._refit_failures == MAX_COMPARISON_DEATHS:
                 self.close()
-                self.fits = self.fits.without_earlier(died, "not tried: elsewhere ")
-            return fits.without_earlier(died)
-        return fits.without_champions(died)
+                self.settings = self.settings.without_refits(died, "not tried: elsewhere ")
+            return settings.without_refits(died)
+        return settings.without_champions(died)
 
-    def _give_up(self, block: FitBlock, error: FitFailed, place: int, ms: float = 0.0) -> None:
-        rows, _ = block.part([place])
-        block.fitted.append(([place], failed(rows, error, self.fits.recipe, self.fits.clock, ms)))
+    def _add_failure(self, block: FitBlock, error: FitFailed, place: int, ms: float = 0.0) -> None:
+        rows, _ = block.rows_and_requests_of([place])
+        block.results.append(([place], failed_result(rows, error, self.settings.recipe, self.settings.clock, ms)))
 
-    def _untried(self, group_key: str) -> FitFailed:
+    def _not_tried(self, group_key: str) -> FitFailed:
         text = (
-            f"not tried, or only once: the first {self._given_up} groups ended their processes or did not end in time, "
-            "and of others here and there none was fitted. Mend the estimator, or raise recipe.time_limit"
+            f"not tried, or only once: the first {self._groups_given_up} groups ended their processes or did not end "
+            "in time, and of others here and there none was fitted. Mend the estimator, or raise recipe.time_limit"
         )
         return FitFailed(group_key, "NotTried", text)
 
 
 def _half(size: int) -> int:
-    return max(1, min(size, MOST_AT_RISK) // 2)
+    return max(1, min(size, MAX_PIECE_AFTER_DEATH) // 2)
 
 
-def _told(line: Line, block: FitBlock, piece: Piece) -> current_group.Listener:
+def _report_progress(channel: WorkerChannel, block: FitBlock, piece: Piece) -> current_group.Listener:
     """A listener that reports each group to the parent by its position in the block."""
     places = {block.key(place): place for place in piece}
-    return lambda key, doing: line.turn(None if key is None else places[key], doing)
+    return lambda key, doing: channel.begin(None if key is None else places[key], doing)
 
 
-def _suspect(piece: Piece, died: Died) -> int | None:
+def attributed_group(piece: Piece, died: WorkerDied) -> int | None:
     """The group that killed the worker; None if unknown.
 
     When memory was short, the last status may be of an earlier piece.
     """
     if len(piece) == 1:
         return piece[0]
-    return died.at if died.at in piece else None
+    return died.place if died.place in piece else None
 
 
-def _pieces(rest: Piece, size: int) -> list[Piece]:
-    """Cut into pieces of `size` groups, then of twice as many each time up to MAX_PIECE_AFTER_DEATH."""
-    pieces, at = [], 0
-    while at < len(rest):
-        pieces.append(rest[at : at + size])
-        at += size
-        size = max(size, min(2 * size, MOST_AT_RISK))
-    return pieces
-
-
-def _warm(recipe: Recipe) -> None:
+def _preload(recipe: Recipe) -> None:
     """Import what each worker needs, so that a fork has it. A user's function is only called in a worker."""
     import_module("spinney.core.models.arrays.arrays_codec")
-    names = [recipe.estimator, *candidates(recipe.arguments)]
-    theirs = [name for name in names if ":" in name]
-    for name in theirs:
+    names = [recipe.estimator, *candidate_estimators(recipe.arguments)]
+    user_functions = [name for name in names if ":" in name]
+    for name in user_functions:
         resolve(name, {})
-    if not theirs:
+    if not user_functions:
         kernel_for(recipe.estimator, recipe.task, recipe.arguments)
-    beside = [each for _, each in recipe.earlier] + ([recipe.shadow.recipe] if recipe.shadow is not None else [])
-    for each in beside:
+    compared = [each for _, each in recipe.earlier] + ([recipe.shadow.recipe] if recipe.shadow is not None else [])
+    for each in compared:
         with suppress(ConfigError, ContractError):  # an error in one of these is recorded by group
-            _warm(each)
+            _preload(each)

@@ -30,20 +30,20 @@ from typing import Any, NoReturn
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError, TimedOut
 
-POLL_SECONDS = 0.05
+POLL_INTERVAL_S = 0.05
 """Seconds between the parent's checks that the worker is alive and within its time limit."""
 
 IDLE = "while it had nothing to do"
 """Activity of a worker that waits for its next request. Its time limit starts when the request is sent."""
 
-TIMED_OUT = TimedOut.__name__
-FAULTS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")
+TIMED_OUT_CLASS = TimedOut.__name__
+FAULT_SIGNALS = ("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL")
 _READ_BYTES = 1 << 20
 _LENGTH = struct.Struct("=Q")
-_TURN = struct.Struct("=dq48s")
-_AT = 1
+_STATUS = struct.Struct("=dq48s")
+_STATUS_OFFSET = 1
 """Offset of the status in the shared memory. The byte before it is a version: odd while the status is being written."""
-_NOBODY = -1
+_NO_GROUP = -1
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None)
 
@@ -56,157 +56,169 @@ class Limits:
     when the worker was forked.
     """
 
-    seconds: float = 30.0
-    memory_bytes: int = 2 << 30
+    time_limit_s: float = 30.0
+    memory_limit_bytes: int = 2 << 30
 
     @classmethod
     def of(cls, config: Config) -> Limits:
+        """The limits that a configuration sets."""
         recipe = config.recipe
         return cls(recipe.time_limit.total_seconds(), recipe.memory_limit_mib << 20)
 
 
 @dataclass(eq=False)
-class Died(Exception):  # noqa: N818 - an event, not a fault of the caller
+class WorkerDied(Exception):  # noqa: N818 - an event, not a fault of the caller
     """The worker ended before its work was done.
 
     place, activity: the group it was working on and what it did; place is None if it was not working on one group.
     elapsed_ms: how long it had worked on that. error_class, text: what happened and what to do.
     """
 
-    at: int | None
-    doing: str
-    ms: float
+    place: int | None
+    activity: str
+    elapsed_ms: float
     error_class: str
     text: str
 
     @property
-    def timed_out(self) -> bool:
-        return self.error_class == TIMED_OUT
+    def has_timed_out(self) -> bool:
+        """Whether the worker was killed because it exceeded the time limit."""
+        return self.error_class == TIMED_OUT_CLASS
 
 
-class _Kind(Enum):
-    MADE = auto()
+class _MessageType(Enum):
+    RESULT = auto()
     """A result of the work."""
-    RAISED = auto()
+    ERROR = auto()
     """An error that concerns no single group: the parent raises it again."""
-    BROKE = auto()
+    GROUP_FAILED = auto()
     """An error outside of a fit's own error handling, while the worker was working on a group: class and text."""
     DONE = auto()
 
 
-class Line:
+class WorkerChannel:
     """The worker's end of the connection to its parent. A process that the worker forks exits when it uses it."""
 
-    def __init__(self, fd: int, turns: mmap.mmap) -> None:
+    def __init__(self, fd: int, status_memory: mmap.mmap) -> None:
         self.fd = fd
-        self.at: int | None = None
-        self.doing = ""
-        self._turns = turns
-        self._count = 0
+        self.place: int | None = None
+        self.activity = ""
+        self._status_memory = status_memory
+        self._version = 0
         self._pid = 0
 
     def open(self) -> None:
+        """Bind the channel to this process: call it in the worker."""
         self._pid = os.getpid()
 
-    def turn(self, at: int | None, doing: str) -> None:
+    def begin(self, place: int | None, activity: str) -> None:
         """Report that work on a group begins. The time limit starts again.
 
         place: the group's position in its block; None for work that concerns no single group.
         """
-        self._check()
-        self.at, self.doing, self._count = at, doing, (self._count + 2) % 256
-        self._turns[0] = self._count + 1
-        _TURN.pack_into(self._turns, _AT, time.monotonic(), _NOBODY if at is None else at, doing.encode())
-        self._turns[0] = self._count
+        self._exit_if_forked()
+        self.place, self.activity, self._version = place, activity, (self._version + 2) % 256
+        self._status_memory[0] = self._version + 1
+        _STATUS.pack_into(
+            self._status_memory,
+            _STATUS_OFFSET,
+            time.monotonic(),
+            _NO_GROUP if place is None else place,
+            activity.encode(),
+        )
+        self._status_memory[0] = self._version
 
-    def send(self, made: Any) -> None:
+    def send(self, result: Any) -> None:
         """Send a result to the parent and end the work on the current group."""
-        self.say(_Kind.MADE, made)
-        self.turn(None, "")
+        self.send_message(_MessageType.RESULT, result)
+        self.begin(None, "")
 
-    def say(self, kind: _Kind, content: Any = None) -> None:
-        self._check()
-        told = pickle.dumps((kind, content), protocol=5)
-        view = memoryview(_LENGTH.pack(len(told)) + told)
+    def send_message(self, message_type: _MessageType, content: Any = None) -> None:
+        """Send a message of any type to the parent."""
+        self._exit_if_forked()
+        message = pickle.dumps((message_type, content), protocol=5)
+        view = memoryview(_LENGTH.pack(len(message)) + message)
         while view:
             view = view[os.write(self.fd, view) :]
 
-    def _check(self) -> None:
+    def _exit_if_forked(self) -> None:
         if os.getpid() != self._pid:
             os._exit(0)
 
 
-def supervised(work: Callable[[Line], None], limits: Limits, keeps: Collection[int] = ()) -> Generator[Any, None, None]:
+def run_supervised(
+    work: Callable[[WorkerChannel], None], limits: Limits, inherited_fds: Collection[int] = ()
+) -> Generator[Any, None, None]:
     """Run `work` in a forked worker and yield what it sends.
 
     inherited_fds: file descriptors that stay open in the worker. Raises what `work` raises, and WorkerDied if the
     worker ends before `work` returns.
     """
-    turns = mmap.mmap(-1, _AT + _TURN.size)
-    _TURN.pack_into(turns, _AT, time.monotonic(), _NOBODY, b"")
-    reading, writing = os.pipe()
-    line, parent = Line(writing, turns), os.getpid()
+    status_memory = mmap.mmap(-1, _STATUS_OFFSET + _STATUS.size)
+    _STATUS.pack_into(status_memory, _STATUS_OFFSET, time.monotonic(), _NO_GROUP, b"")
+    reader, writer = os.pipe()
+    channel, parent_pid = WorkerChannel(writer, status_memory), os.getpid()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # about threads: the worker does not use the parent's
         pid = os.fork()
     if pid == 0:
-        _live(work, line, limits, _Of(parent, {writing, *keeps}))
+        _run_child(work, channel, limits, _Inherited(parent_pid, {writer, *inherited_fds}))
     process = _Process(pid)
     try:
-        os.close(writing)
+        os.close(writer)
         with suppress(OSError):
             os.setpgid(pid, pid)  # the worker does it too; whichever runs first
-        yield from _heard(process, reading, turns, limits)
+        yield from _receive(process, reader, status_memory, limits)
     finally:
         process.end()
-        os.close(reading)
-        turns.close()
+        os.close(reader)
+        status_memory.close()
 
 
-def _heard(process: _Process, reading: int, turns: mmap.mmap, limits: Limits) -> Iterator[Any]:
-    os.set_blocking(reading, False)
-    buffer, is_open, asked = bytearray(), True, time.monotonic()
-    turn = _Turn(asked, None, "")
+def _receive(process: _Process, reader: int, status_memory: mmap.mmap, limits: Limits) -> Iterator[Any]:
+    os.set_blocking(reader, False)
+    buffer, is_open, last_received = bytearray(), True, time.monotonic()
+    last_status = _Status(last_received, None, "")
     while True:
-        wait([reading] if is_open else [], POLL_SECONDS)
-        status = process.status()  # before reading the pipe: all that a dead worker sent is in it
-        is_open = is_open and _fill(buffer, reading)
-        now = _turn(turns)
-        turn = now or turn
-        for kind, content in _messages(buffer):
-            if kind is _Kind.DONE:
+        wait([reader] if is_open else [], POLL_INTERVAL_S)
+        exit_status = process.exit_status()  # before reading the pipe: all that a dead worker sent is in it
+        is_open = is_open and _read_available(buffer, reader)
+        current_status = _read_status(status_memory)
+        last_status = current_status or last_status
+        for message_type, content in _complete_messages(buffer):
+            if message_type is _MessageType.DONE:
                 return
-            if kind is _Kind.RAISED:
+            if message_type is _MessageType.ERROR:
                 raise content
-            if kind is _Kind.BROKE:
-                raise turn.died(*content)
+            if message_type is _MessageType.GROUP_FAILED:
+                raise last_status.worker_died(*content)
             yield content
-            asked, now = time.monotonic(), None
-        if status is not None:
-            raise turn.died(*_ended(status, turn.doing))
-        since = max(turn.since, asked) if turn.doing == IDLE else turn.since
-        if now is not None and time.monotonic() - since > limits.seconds:
-            raise turn.died(TIMED_OUT, _overdue(limits, turn.doing))
+            last_received, current_status = time.monotonic(), None
+        if exit_status is not None:
+            raise last_status.worker_died(*_exit_text(exit_status, last_status.activity))
+        since = max(last_status.since, last_received) if last_status.activity == IDLE else last_status.since
+        if current_status is not None and time.monotonic() - since > limits.time_limit_s:
+            raise last_status.worker_died(TIMED_OUT_CLASS, _timeout_text(limits, last_status.activity))
 
 
-def _fill(buffer: bytearray, reading: int) -> bool:
+def _read_available(buffer: bytearray, reader: int) -> bool:
     """Append what the pipe holds to the buffer. Return False at its end, which a grandchild may delay."""
     with suppress(BlockingIOError):
-        while came := os.read(reading, _READ_BYTES):
-            buffer += came
+        while chunk := os.read(reader, _READ_BYTES):
+            buffer += chunk
         return False
     return True
 
 
-def _messages(buffer: bytearray) -> Iterator[tuple[_Kind, Any]]:
+def _complete_messages(buffer: bytearray) -> Iterator[tuple[_MessageType, Any]]:
     """Remove the complete messages from the buffer and yield them."""
     while len(buffer) >= _LENGTH.size:
         end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
         if len(buffer) < end:
             return
-        told = bytes(buffer[_LENGTH.size : end])
+        message = bytes(buffer[_LENGTH.size : end])
         del buffer[:end]
-        yield pickle.loads(told)  # noqa: S301 - by our own fork
+        yield pickle.loads(message)  # noqa: S301 - by our own fork
 
 
 @dataclass
@@ -217,29 +229,29 @@ class _Process:
     """
 
     pid: int
-    ended: int | None = None
+    reaped_status: int | None = None
 
-    def status(self) -> int | None:
+    def exit_status(self) -> int | None:
         """Its exit code, or minus the signal that killed it; None while it runs."""
-        if self.ended is not None:
-            return self.ended
+        if self.reaped_status is not None:
+            return self.reaped_status
         try:
             if not hasattr(os, "waitid"):  # macOS before Python 3.13
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-                self.ended = os.waitstatus_to_exitcode(status) if pid else None
-                return self.ended
-            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                self.reaped_status = os.waitstatus_to_exitcode(status) if pid else None
+                return self.reaped_status
+            state = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:  # another part of this program has reaped it
             return 0
-        if found is None:
+        if state is None:
             return None
-        return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+        return state.si_status if state.si_code == os.CLD_EXITED else -state.si_status
 
     def end(self) -> None:
         """Kill it and its process group, then reap it. Until it is reaped, no other process gets its id."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        if self.ended is None:
+        if self.reaped_status is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(self.pid, signal.SIGKILL)
             with suppress(ChildProcessError):
@@ -247,96 +259,101 @@ class _Process:
 
 
 @dataclass(frozen=True)
-class _Turn:
+class _Status:
     """What the worker is doing: for which group, and since when (monotonic seconds)."""
 
     since: float
-    at: int | None
-    doing: str
+    place: int | None
+    activity: str
 
-    def died(self, error_class: str, text: str) -> Died:
-        return Died(self.at, self.doing, (time.monotonic() - self.since) * 1e3, error_class, text)
+    def worker_died(self, error_class: str, text: str) -> WorkerDied:
+        return WorkerDied(self.place, self.activity, (time.monotonic() - self.since) * 1e3, error_class, text)
 
 
-def _turn(turns: mmap.mmap) -> _Turn | None:
+def _read_status(status_memory: mmap.mmap) -> _Status | None:
     """The worker's status; None while it is being written, when its fields may not belong together."""
-    count = turns[0]
-    since, at, doing = _TURN.unpack_from(turns, _AT)
-    if count % 2 or turns[0] != count:
+    version = status_memory[0]
+    since, place, activity = _STATUS.unpack_from(status_memory, _STATUS_OFFSET)
+    if version % 2 or status_memory[0] != version:
         return None
-    return _Turn(since, None if at == _NOBODY else at, doing.rstrip(b"\0").decode())
+    return _Status(since, None if place == _NO_GROUP else place, activity.rstrip(b"\0").decode())
 
 
-def _overdue(limits: Limits, doing: str) -> str:
+def _timeout_text(limits: Limits, activity: str) -> str:
     return (
-        f"no end within {limits.seconds:g} s (recipe.time_limit) {doing}; its process was killed. Mend the estimator "
-        "for such rows, or raise the limit"
+        f"no end within {limits.time_limit_s:g} s (recipe.time_limit) {activity}; its process was killed. Mend the "
+        "estimator for such rows, or raise the limit"
     )
 
 
-def _ended(status: int, doing: str) -> tuple[str, str]:
+def _exit_text(status: int, activity: str) -> tuple[str, str]:
     if status >= 0:
-        text = f"its process ended with code {status} {doing}. An estimator must raise an error, not exit"
+        text = f"its process ended with code {status} {activity}. An estimator must raise an error, not exit"
         return "Exited", text
     name = signal.Signals(-status).name
     if name == "SIGKILL":
         cause = "out of memory, or by itself. Fit fewer rows, lower recipe.memory_limit_mib, or mend the estimator"
-    elif name in FAULTS:
+    elif name in FAULT_SIGNALS:
         cause = "a fault in compiled code. Mend the estimator for such rows, or its library"
     else:
         cause = "by itself or by hand. Mend the estimator for such rows"
-    return "Killed", f"its process was killed by {name} {doing}: {cause}"
+    return "Killed", f"its process was killed by {name} {activity}: {cause}"
 
 
 @dataclass(frozen=True)
-class _Of:
+class _Inherited:
     """What a worker has from its parent: the parent's process id and the file descriptors that stay open."""
 
-    parent: int
-    files: Collection[int]
+    parent_pid: int
+    fds: Collection[int]
 
 
-def _live(work: Callable[[Line], None], line: Line, limits: Limits, of: _Of) -> NoReturn:
+def _run_child(
+    work: Callable[[WorkerChannel], None], channel: WorkerChannel, limits: Limits, inherited: _Inherited
+) -> NoReturn:
     """Run the worker and exit. It never returns into the parent's code and runs none of its exit handlers."""
     try:
-        line.open()
-        _leash(of.parent)
-        _shut(of.files)
-        _limit(limits)
+        channel.open()
+        _tie_to_parent(inherited.parent_pid)
+        _close_inherited_files(inherited.fds)
+        _limit_memory(limits)
         gc.freeze()  # collecting the parent's objects would copy their pages
-        work(line)
-        line.say(_Kind.DONE)
+        work(channel)
+        channel.send_message(_MessageType.DONE)
     except BaseException as error:
         with suppress(BaseException):
-            _unlimit()
-            line.say(*_report(error, line))
+            _lift_memory_limit()
+            channel.send_message(*_failure_message(error, channel))
     finally:
         os._exit(1)
 
 
-def _report(error: BaseException, line: Line) -> tuple[_Kind, Any]:
+def _failure_message(error: BaseException, channel: WorkerChannel) -> tuple[_MessageType, Any]:
     """The message about an error that ended the work.
 
     A SpinneyError, or an error outside of the work on a group, is raised again in the parent. Any other is the group's.
     """
-    name, doing = type(error).__name__, line.doing
+    name, activity = type(error).__name__, channel.activity
     if isinstance(error, MemoryError):
-        return _Kind.BROKE, ("MemoryError", f"no more memory {doing}. Fit fewer rows, or raise recipe.memory_limit_mib")
+        return _MessageType.GROUP_FAILED, (
+            "MemoryError",
+            f"no more memory {activity}. Fit fewer rows, or raise recipe.memory_limit_mib",
+        )
     if not isinstance(error, Exception):
-        text = f"{name}({str(error)[:200]}) was raised {doing}. An estimator must raise an error, not exit"
-        return _Kind.BROKE, (name, text)
-    if line.at is not None and not isinstance(error, SpinneyError):
-        return _Kind.BROKE, (name, f"{str(error)[:300]} ({doing})")
+        text = f"{name}({str(error)[:200]}) was raised {activity}. An estimator must raise an error, not exit"
+        return _MessageType.GROUP_FAILED, (name, text)
+    if channel.place is not None and not isinstance(error, SpinneyError):
+        return _MessageType.GROUP_FAILED, (name, f"{str(error)[:300]} ({activity})")
     trace = "".join(traceback.format_exception(error))
     try:
         error.add_note(f"in the child:\n{trace}")
         pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
     except Exception:
         error = RuntimeError(f"in the child:\n{trace}")
-    return _Kind.RAISED, error
+    return _MessageType.ERROR, error
 
 
-def _leash(parent: int) -> None:
+def _tie_to_parent(parent_pid: int) -> None:
     """Make the kernel kill this process with its parent, and first when memory is short (both on Linux only).
 
     It becomes the leader of a process group, so that the processes it starts are killed with it.
@@ -346,33 +363,36 @@ def _leash(parent: int) -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    if os.getppid() != parent:
+    if os.getppid() != parent_pid:
         os._exit(1)
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _shut(kept: Collection[int]) -> None:
+def _close_inherited_files(kept_fds: Collection[int]) -> None:
     """Redirect the standard streams to /dev/null and close the parent's sockets, locks and files."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
+    null_fd = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
-        os.dup2(nowhere, fd)
+        os.dup2(null_fd, fd)
     sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
     for fd in map(int, os.listdir("/dev/fd")):
-        if fd > 2 and fd not in {*kept, nowhere, sys.stdout.fileno()}:
+        if fd > 2 and fd not in {*kept_fds, null_fd, sys.stdout.fileno()}:
             with suppress(OSError):
                 os.close(fd)
 
 
-def _limit(limits: Limits) -> None:
+def _limit_memory(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if sys.platform == "linux":  # elsewhere the size at the start is not known, nor is the limit enforced
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        wanted, hard = pages * resource.getpagesize() + limits.memory_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]
-        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard < 0 else min(wanted, hard), hard))
+        limit, hard = (
+            pages * resource.getpagesize() + limits.memory_limit_bytes,
+            resource.getrlimit(resource.RLIMIT_AS)[1],
+        )
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard < 0 else min(limit, hard), hard))
 
 
-def _unlimit() -> None:
+def _lift_memory_limit() -> None:
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))

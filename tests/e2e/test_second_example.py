@@ -24,7 +24,7 @@ from process import called, environment
 
 from schemas import tables
 from spinney.core.config import Config
-from spinney.core.training.loss import SMALLEST
+from spinney.core.training.loss import MIN_PROBABILITY
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
@@ -177,7 +177,7 @@ def test_health_counts_every_label_once_and_ticks_the_clock_of_every_shard(machi
     told = rows.groupby("group_key")["loss"].sum()
     pairs = zip(answers["probabilities"], answers["label"], strict=True)
     said = pd.Series([probabilities.get(label, 0.0) for probabilities, label in pairs], index=answers["group_key"])
-    by_hand = -said.clip(lower=SMALLEST).map(math.log).groupby(level=0).sum()
+    by_hand = -said.clip(lower=MIN_PROBABILITY).map(math.log).groupby(level=0).sum()
     pd.testing.assert_series_equal(told.sort_index(), by_hand.sort_index(), check_names=False, rtol=1e-6)
 
 

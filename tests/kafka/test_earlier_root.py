@@ -41,11 +41,11 @@ class GoneOn:
     def fill_topics(self) -> None:
         """The topics as they were. Kafka gave them other ids, so topics.json gets those, as it was written then."""
         config = self.root.config
-        ensure_topics(config, partitions=1)
+        ensure_topics(config.kafka, partitions=1)
         for record in self.root.records:
             self.send(**record)
         assert self.producer.flush(30) == 0
-        found = topics.require_topics(config, [EVENTS, OUTCOMES])
+        found = topics.require_topics(config.kafka, [EVENTS, OUTCOMES])
         file = FleetStore.of(config).folder / "topics.json"
         assert json.loads(file.read_text()).keys() == {EVENTS, OUTCOMES}
         file.write_text(json.dumps({name: topic.id for name, topic in found.items()}))

@@ -102,6 +102,7 @@ def test_files_beside_the_tables_are_read_and_get_a_version_when_they_change(ear
     before = last_configuration.last(store)
     assert before is not None
     assert before.fleet.ranges["x"] == (-100.0, 2e9)
-    charter.settled(earlier.config)
+    earlier.file.write_text(earlier.file.read_text().replace("x = [-100.0, 2000000000.0]", "x = [-5.0, 5.0]"))
+    assert len(charter.settled(earlier.config).editions) == 3
     assert json.loads(file.read_text())["format"] == CHARTER.version
     assert charter.ensure_fixed(earlier.config).fleet_id == made.fleet_id

@@ -13,7 +13,7 @@ from past import Past, fleet_toml, hour
 from schemas import tables
 from spinney.cli import main
 from spinney.core import keys
-from spinney.core.champions.routing import Ask, routes
+from spinney.core.champions.routing import RouteKey, find_routes
 from spinney.core.errors import StoreError
 from spinney.core.models import batch_scoring
 from spinney.core.reporting.status import State
@@ -65,13 +65,15 @@ def answers(past: Past, as_of: object) -> list[float]:
     """What A and B were told then for one row each, by the champions of then and nothing else."""
     champions = Fleet(past.config).champions(as_of)  # type: ignore[arg-type]
     fleet = past.config.fleet
-    asks = [Ask(A), Ask(B)]
-    found = routes(asks, champions, lambda key: keys.ancestors(fleet.group, fleet.parents, key))
+    asks = [RouteKey(A), RouteKey(B)]
+    found = find_routes(asks, champions, lambda key: keys.ancestors(fleet.group, fleet.parents, key))
     wanted = {each.promotion.model_id: (each.owner, each.promotion) for each in found.values() if each.promotion}
     models, refused = ModelCache().load(wanted, FleetStore.of(past.config), past.signer)
     assert refused == set()
     ids = [promotion.model_id if (promotion := found[ask].promotion) else None for ask in asks]
-    return [float(each) for each in batch_scoring.answer(pd.DataFrame({"price": [5.0, 5.0]}), ids, models).prediction]
+    return [
+        float(each) for each in batch_scoring.predict_by_id(pd.DataFrame({"price": [5.0, 5.0]}), ids, models).prediction
+    ]
 
 
 def test_the_fleet_of_then_answers_as_it_did(past: Past) -> None:

@@ -6,25 +6,32 @@ import json
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import CommitProperties, write_deltalake
 from past import constant, fleet_toml
 
 from schemas import tables
+from spinney.core import state_codec
+from spinney.core.champions import shard_champions
+from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, parse
 from spinney.core.errors import Corrupt, UnknownFormat
 from spinney.core.models import codec
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
+from spinney.core.staleness import champion_histories, judge
+from spinney.core.staleness.champion_histories import Histories
 from spinney.core.staleness.judge import Shard
+from spinney.core.state_codec import Body, StateCodec
 from spinney.core.stored_formats import ALL, METADATA_KEY, StoredFormat
 from spinney.kafka import topic_ids
 from spinney.operations import maintenance
@@ -73,8 +80,8 @@ def root(tmp_path: Path) -> Root:
     config = parse(fleet_toml(tmp_path / "root"), "fleet.toml", {})
     delta.create_tables(config)
     charter.ensure_fixed(config)
-    signing_key.ensure_key(config, {})
-    return Root(config, signing_key.signer(config, {}))
+    signing_key.ensure_key(FleetStore.of(config), {})
+    return Root(config, signing_key.signer(FleetStore.of(config), {}))
 
 
 def of_charter(root: Root) -> list[Reader]:
@@ -118,7 +125,7 @@ def of_requests(root: Root) -> list[Reader]:
     root.write_json("tidy/request", {"id": "a"})
     root.write_json("tidy/score.served", {"id": "a"})
     return [
-        partial(purge.serve, root.config, threading.Lock()),
+        partial(purge.serve, root.store, threading.Lock()),
         partial(maintenance.requested, root.store, "ingest"),
         partial(maintenance.served, root.store, "score"),
     ]
@@ -212,10 +219,14 @@ def test_ids_of_topics_from_before_they_had_a_version_are_read_and_stored_anew(r
 def test_a_last_configuration_from_before_it_had_a_version_is_read(root: Root) -> None:
     last_configuration.remember(root.config)
     file = root.store.folder / "last.toml"
-    file.write_text(file.read_text().split("\n", 1)[1])
-    assert last_configuration.last(root.store) == root.config
+    first, rest = file.read_text().split("\n", 1)
+    assert first == "# Spinney stores this file. Format: 1"
+    file.write_text(rest)
+    found = last_configuration.last(root.store)
+    assert found is not None
+    assert found.fleet == root.config.fleet
     last_configuration.remember(root.config)
-    assert file.read_text().startswith("# Spinney stores this file. Format: 1\n[fleet]\n")
+    assert file.read_text() == f"{first}\n{rest}"
 
 
 def test_commits_of_others_are_passed_over_whatever_they_say_of_a_format(root: Root) -> None:
@@ -223,3 +234,38 @@ def test_commits_of_others_are_passed_over_whatever_they_say_of_a_format(root: R
     properties = CommitProperties(custom_metadata={"userMetadata": '{"format": "parquet"}'})
     write_deltalake(place.uri, arrow_schema(place.contract).empty_table(), mode="append", commit_properties=properties)
     assert delta.Writer(place, "ingest", "c1").last("outcomes") is None
+
+
+def clock_in_seconds(body: Body) -> Body:
+    """What a version 2 could make of a state of the judge."""
+    clock, *others = state_codec.split_sections(body)
+    seconds = int.from_bytes(clock, "little", signed=True) // 1_000_000
+    return state_codec.join_sections([seconds.to_bytes(8, "little", signed=True), *map(bytes, others)])
+
+
+def without_null_codecs(body: Body) -> Body:
+    """What a version 2 could make of a state of champions."""
+    batch = state_codec.decode_batch(body, shard_champions.SCHEMA)
+    place = batch.schema.get_field_index("codec")
+    codecs = pc.fill_null(batch.column(place), "stored")
+    return state_codec.encode_batch(batch.set_column(place, batch.schema.field(place), codecs))
+
+
+def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    champions = Champions.empty().after([("a", Promotion(0, "m", "promoted", 1, 2))])
+    judged = replace(Shard.empty(), clock=5_000_000, histories=Histories.of(champions)).to_bytes()
+    scored = champions.to_bytes()
+    assert (judged[0], scored[0]) == (1, 1)
+    monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 2), {1: clock_in_seconds}))
+    for module in (shard_champions, champion_histories):
+        monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 2), {1: without_null_codecs}))
+
+    changed = {"a": (Promotion(0, "m", "promoted", 1, 2, codec="stored"),)}
+    shard = Shard.from_bytes(judged)
+    assert (shard.clock, Shard.clock_of(judged), shard.champions.histories) == (5, 5, changed)
+    assert shard.histories.some(["a"]).histories == Champions.from_bytes(scored).histories == changed
+    again = Shard.from_bytes(shard.to_bytes())
+    assert (shard.to_bytes()[0], again.clock, again.champions.histories) == (2, 5, changed)
+    assert Champions.from_bytes(scored).to_bytes()[0] == 2

@@ -1,4 +1,8 @@
-"""The fleet that an earlier version of Spinney has written (`tests/data/earlier_root/make.py` made it)."""
+"""The fleet that an earlier version of Spinney has written (`tests/data/earlier_root/make.py` made it).
+
+Its signing key and its models are of no other use. Its times are of November 2026: a clock before that is refused by
+the stream.
+"""
 
 from __future__ import annotations
 

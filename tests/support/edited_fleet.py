@@ -14,7 +14,8 @@ from deltalake import write_deltalake
 
 from schemas import tables
 from spinney.core import keys
-from spinney.core.champions.champion import Promotion, champion
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.config import Config, parse
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
@@ -105,6 +106,6 @@ def estimators(config: Config) -> Counter[str]:
     }
     histories: dict[str, list[Promotion]] = {}
     for row in delta.read(FleetStore.of(config), tables.PROMOTIONS).to_pylist():
-        histories.setdefault(row["group_key"], []).append(Promotion.of_row(row))
-    answering = [champion(rows) for rows in histories.values()]
+        histories.setdefault(row["group_key"], []).append(Promotion.from_row(row))
+    answering = [select_champion(rows) for rows in histories.values()]
     return Counter(known[of_model[each.model_id]].estimator for each in answering if each)

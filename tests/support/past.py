@@ -14,7 +14,8 @@ from deltalake import write_deltalake
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core import keys
-from spinney.core.champions.champion import Promotion, champion
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.config import Config
 from spinney.core.features.encoding import Encoder
 from spinney.core.models import codec
@@ -118,8 +119,8 @@ class Past:
         rows = delta.read(FleetStore.of(self.config), tables.PROMOTIONS).to_pylist()
         histories: dict[str, list[Promotion]] = {}
         for row in rows:
-            histories.setdefault(row["group_key"], []).append(Promotion.of_row(row))
-        found = {key: champion(history) for key, history in histories.items()}
+            histories.setdefault(row["group_key"], []).append(Promotion.from_row(row))
+        found = {key: select_champion(history) for key, history in histories.items()}
         return {key: each.model_id if each else None for key, each in found.items()}
 
     def decided(self) -> list[dict[str, Any]]:

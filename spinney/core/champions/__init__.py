@@ -1,1 +1,1 @@
-"""Which model answers for a group: the order of its promotions, people's interventions, routing, the gate."""
+"""Which model answers for a group: selection among promotions, interventions by people, routing, the gate."""

@@ -1,4 +1,4 @@
-"""Which model answers for a group: its own, else its nearest parent's, else the global one, else nobody."""
+"""Which model answers for a group: its own, else that of the nearest parent that has one, else the global one."""
 
 from __future__ import annotations
 
@@ -8,57 +8,66 @@ from typing import NamedTuple
 
 from schemas.vocabulary import AnsweredBy
 from spinney.core import keys
-from spinney.core.champions.champion import Promotion, champion
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 
 
-class Ask(NamedTuple):
-    """Whose answer is wanted. passed: model_ids that were asked already and had none."""
+class RouteKey(NamedTuple):
+    """What a route is looked up by. excluded: model_ids that had no answer and must be passed over."""
 
     group_key: str
-    passed: frozenset[str] = frozenset()
+    excluded: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Route:
-    """promotion: of the model that answers; None where nobody does. owner: the key of the group or parent it is of."""
+    """The model that answers. promotion: None where no model may answer. owner: key of the model's group or parent."""
 
     promotion: Promotion | None
     answered_by: AnsweredBy
     owner: str = ""
 
 
-NOBODY = Route(None, AnsweredBy.NONE)
+NO_ROUTE = Route(None, AnsweredBy.NONE)
 
 
-def routes(
-    asks: Iterable[Ask],
+def find_routes(
+    route_keys: Iterable[RouteKey],
     champions: Champions,
     ancestors: Callable[[str], tuple[str, ...]],
     unusable: Collection[str] = (),
-) -> dict[Ask, Route]:
-    """The route of each ask. unusable: model_ids whose bytes do not verify; the model before them answers."""
-    found: dict[Ask, Route] = {}
-    for ask in asks:
-        if ask in found:
+) -> dict[RouteKey, Route]:
+    """Return the route of each key.
+
+    ancestors: the parents of a group, nearest first. unusable: model_ids whose bytes do not verify; for these the
+    group's next best model answers.
+    """
+    routes: dict[RouteKey, Route] = {}
+    for route_key in route_keys:
+        if route_key in routes:
             continue
-        found[ask] = NOBODY
-        for key in _in_line(ask.group_key, ancestors):
-            passed = ask.passed.union(unusable)
-            promotion = champion(champions.histories.get(key, ()), passed) if passed else champions.champion_of(key)
+        routes[route_key] = NO_ROUTE
+        for owner in _owners(route_key.group_key, ancestors):
+            excluded = route_key.excluded.union(unusable)
+            promotion = (
+                select_champion(champions.promotions.get(owner, ()), excluded)
+                if excluded
+                else champions.champion_of(owner)
+            )
             if promotion is not None:
-                found[ask] = Route(promotion, _rung(key), key)
+                routes[route_key] = Route(promotion, _answered_by(owner), owner)
                 break
-    return found
+    return routes
 
 
-def _in_line(group_key: str, ancestors: Callable[[str], tuple[str, ...]]) -> Iterator[str]:
-    """The group, then its parents, which most groups with a model of their own never ask for."""
+def _owners(group_key: str, ancestors: Callable[[str], tuple[str, ...]]) -> Iterator[str]:
+    """The group, then its parents. A generator, since the parents of most groups are not needed."""
     yield group_key
     yield from ancestors(group_key)
 
 
-def _rung(key: str) -> AnsweredBy:
-    if not keys.is_parent(key):
+def _answered_by(owner: str) -> AnsweredBy:
+    if not keys.is_parent(owner):
         return AnsweredBy.OWN
-    return AnsweredBy.GLOBAL if key == keys.GLOBAL else AnsweredBy.PARENT
+    return AnsweredBy.GLOBAL if owner == keys.GLOBAL else AnsweredBy.PARENT

@@ -1,4 +1,4 @@
-"""Each shard's champions, as the scoring state holds them: rows of promotions, condensed, in one binary column."""
+"""The champions of a shard, as the scoring state stores them: condensed promotions in one binary column."""
 
 from __future__ import annotations
 
@@ -8,81 +8,70 @@ from typing import Any
 
 import pyarrow as pa
 
-from spinney.core.champions.champion import Promotion, champion, condense
+from spinney.core.champions.champion_selection import condense, select_champion
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, TIME_COLUMNS, Promotion
 from spinney.core.state_codec import StateCodec, decode_batch, encode_batch
 from spinney.core.stored_formats import CHAMPIONS_STATE
 
 CODEC = StateCodec(CHAMPIONS_STATE)
-SCHEMA = pa.schema(
-    [
-        ("group_key", pa.string()),
-        ("epoch", pa.int64()),
-        ("model_id", pa.string()),
-        ("decision", pa.string()),
-        ("trained_through", pa.int64()),
-        ("fitted_at", pa.int64()),
-        ("decided_at", pa.int64()),
-        ("round_id", pa.string()),
-        ("codec", pa.string()),
-        ("payload", pa.binary()),
-        ("signature", pa.binary()),
-    ]
-)
-_FIELDS = tuple(SCHEMA.names[1:])
-"""The fields of a Promotion, as the blob has them in order."""
+_TYPES = dict.fromkeys(("epoch", *TIME_COLUMNS), pa.int64()) | dict.fromkeys(PAYLOAD_COLUMNS[1:], pa.binary())
+SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in (*CHAMPION_COLUMNS, *PAYLOAD_COLUMNS)])
+"""Of the stored bytes. Its columns after group_key are the fields of a Promotion in their order."""
 
 
 @dataclass(frozen=True)
 class Champions:
-    """Who answers in one shard. Immutable: `after` gives the next one.
+    """The promotions of some groups and parents, and by them their champions. Immutable.
 
-    histories: group_key -> its condensed promotions.
+    promotions: group_key -> its condensed promotions.
     """
 
-    histories: Mapping[str, tuple[Promotion, ...]]
-    _known: dict[str, Promotion | None] = field(default_factory=dict, compare=False, repr=False)
+    promotions: Mapping[str, tuple[Promotion, ...]]
+    _champions: dict[str, Promotion | None] = field(default_factory=dict, compare=False, repr=False)
 
     def champion_of(self, key: str) -> Promotion | None:
-        """The champion of a group or parent, all its models being usable; looked for once."""
-        if key not in self._known:
-            self._known[key] = champion(self.histories.get(key, ()))
-        return self._known[key]
+        """The champion of a group or parent if all its models are usable, else None. Cached."""
+        if key not in self._champions:
+            self._champions[key] = select_champion(self.promotions.get(key, ()))
+        return self._champions[key]
 
     @classmethod
     def empty(cls) -> Champions:
+        """No promotions."""
         return cls({})
 
     @classmethod
-    def of_rows(cls, rows: Iterable[Mapping[Any, Any]]) -> Champions:
-        """From rows of `promotions`: all that there are, or all that had been decided by some moment."""
-        return cls.empty().after((row["group_key"], Promotion.of_row(row)) for row in rows)
+    def from_rows(cls, rows: Iterable[Mapping[Any, Any]]) -> Champions:
+        """From rows of `promotions` with CHAMPION_COLUMNS and, where they have them, PAYLOAD_COLUMNS."""
+        return cls.empty().with_promotions((row["group_key"], Promotion.from_row(row)) for row in rows)
 
-    def after(self, promotions: Iterable[tuple[str, Promotion]]) -> Champions:
-        """With these promotions seen; seeing one twice, or in another order, changes nothing."""
-        fresh: dict[str, list[Promotion]] = {}
-        for group_key, row in promotions:
-            fresh.setdefault(group_key, []).append(row)
-        histories = dict(self.histories)
-        for group_key, rows in fresh.items():
-            history = condense([*histories.get(group_key, ()), *rows])
-            if history:
-                histories[group_key] = history
-        return Champions(histories, {key: row for key, row in self._known.items() if key not in fresh})
+    def with_promotions(self, promotions: Iterable[tuple[str, Promotion]]) -> Champions:
+        """Add (group_key, promotion) pairs. Neither their order nor repeated pairs change the result."""
+        added: dict[str, list[Promotion]] = {}
+        for group_key, promotion in promotions:
+            added.setdefault(group_key, []).append(promotion)
+        merged = dict(self.promotions)
+        for group_key, rows in added.items():
+            condensed = condense([*merged.get(group_key, ()), *rows])
+            if condensed:
+                merged[group_key] = condensed
+        return Champions(merged, {key: row for key, row in self._champions.items() if key not in added})
 
     def to_bytes(self) -> bytes:
-        rows = [(key, row) for key in sorted(self.histories) for row in self.histories[key]]
+        """Encode as one Arrow batch of SCHEMA, with the version of its format."""
+        rows = [(key, row) for key in sorted(self.promotions) for row in self.promotions[key]]
         columns = [pa.array([key for key, _ in rows], pa.string())]
-        columns += [pa.array([getattr(row, name) for _, row in rows], SCHEMA.field(name).type) for name in _FIELDS]
+        columns += [
+            pa.array([row.column(name) for _, row in rows], SCHEMA.field(name).type) for name in SCHEMA.names[1:]
+        ]
         return CODEC.pack(encode_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA)))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Champions:
-        """Raises Corrupt when the blob is of another format, or broken."""
-        body = CODEC.unpack(blob)
-        histories: dict[str, list[Promotion]] = {}
-        batch = decode_batch(body, SCHEMA)
+        """Decode what `to_bytes` encoded. Raises Corrupt when the blob is of another format, or broken."""
+        batch = decode_batch(CODEC.unpack(blob), SCHEMA)
+        promotions: dict[str, list[Promotion]] = {}
         columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
         for key, *values in zip(*columns, strict=True):
-            row = Promotion(**dict(zip(_FIELDS, values, strict=True)))
-            histories.setdefault(key, []).append(row)
-        return cls({key: tuple(rows) for key, rows in histories.items()})
+            promotions.setdefault(key, []).append(Promotion(*values))
+        return cls({key: tuple(rows) for key, rows in promotions.items()})

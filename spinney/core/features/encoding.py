@@ -43,14 +43,14 @@ _MINUTE_US = 60_000_000
 _CYCLES = (("minute_of_day", 1440), ("day_of_week", 7), ("day_of_year", 366))
 
 
-def _circle(steps: int) -> Floats:
-    turns = [2 * math.pi * step / steps for step in range(steps)]
+def _sines_and_cosines(steps: int) -> Floats:
+    angles = [2 * math.pi * step / steps for step in range(steps)]
     # A last row of NaN for index -1, a missing time.
-    return np.array([[math.sin(turn), math.cos(turn)] for turn in turns] + [[math.nan, math.nan]])
+    return np.array([[math.sin(angle), math.cos(angle)] for angle in angles] + [[math.nan, math.nan]])
 
 
 # Looked up, not computed: vectorised sine may give different bits depending on a value's position in an array.
-_TABLES = {name: _circle(steps) for name, steps in _CYCLES}
+_TABLES = {name: _sines_and_cosines(steps) for name, steps in _CYCLES}
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,18 @@ class Columns:
         """The rows at these positions, under this mask or in this slice."""
         return Columns(self.features, self.numbers[rows], self.codes[rows], self.words)
 
-    def only(self, features: tuple[Feature, ...]) -> Columns:
+    def select(self, features: tuple[Feature, ...]) -> Columns:
         """These features only, in this order. Raises ContractError if one is missing."""
         if missing := [feature.name for feature in features if feature not in self.features]:
             raise ContractError(f"features: expected {missing} among them; got {[each.name for each in self.features]}")
         begins, at = {}, 0
         for feature in self.features:
             begins[feature] = at
-            at += 0 if feature.type == "string" else len(static_names((feature,)))
-        numbers = [begins[each] + n for each in features if each.type != "string" for n in range(len(_names(each)))]
-        texts = [strings(self.features).index(each) for each in strings(features)]
+            at += 0 if feature.type == "string" else len(static_column_names((feature,)))
+        numbers = [
+            begins[each] + n for each in features if each.type != "string" for n in range(len(_column_names(each)))
+        ]
+        texts = [string_features(self.features).index(each) for each in string_features(features)]
         return Columns(features, self.numbers[:, numbers], self.codes[:, texts], tuple(self.words[j] for j in texts))
 
 
@@ -107,7 +109,7 @@ class Encoder:
     @property
     def width(self) -> int:
         """Columns of the matrix."""
-        return len(static_names(self.features)) + sum(map(len, self.vocabularies))
+        return len(static_column_names(self.features)) + sum(map(len, self.vocabularies))
 
     def matrix(self, columns: Columns) -> Floats:
         """Shape (n_rows, width), C order. `columns` is left unchanged but may share its memory."""
@@ -130,12 +132,12 @@ class Encoder:
         """The encoder from `as_data`. Raises KeyError, TypeError or ValueError for any other object."""
         features = tuple(Feature(str(name), str(type_)) for name, type_ in data["features"])
         words = tuple(tuple(map(str, vocabulary)) for vocabulary in data.get("words", ()))
-        if len(words) != len(strings(features)):
-            raise ValueError(f"{len(strings(features))} string features but {len(words)} vocabularies")
+        if len(words) != len(string_features(features)):
+            raise ValueError(f"{len(string_features(features))} string features but {len(words)} vocabularies")
         return cls(features, words)
 
 
-def convert(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
+def to_columns(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
     """Convert a frame's features to Columns. The frame may have other columns and is left unchanged.
 
     Raises ContractError if a feature is missing, of an unknown type, or has a value that its type does not allow.
@@ -145,7 +147,7 @@ def convert(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
     if missing:
         raise ContractError(f"features: expected {missing} as columns; got {list(frame.columns)}")
     numbers = [part for feature in features if feature.type != "string" for part in _converted(frame, feature)]
-    factors = [_factorized(frame[feature.name]) for feature in strings(features)]
+    factors = [_factorized(frame[feature.name]) for feature in string_features(features)]
     return Columns(
         features,
         np.column_stack(numbers) if numbers else np.empty((len(frame), 0)),
@@ -155,25 +157,25 @@ def convert(frame: pd.DataFrame, features: Sequence[Feature]) -> Columns:
 
 
 @lru_cache(maxsize=64)
-def static_names(features: tuple[Feature, ...]) -> tuple[str, ...]:
+def static_column_names(features: tuple[Feature, ...]) -> tuple[str, ...]:
     """The names of the matrix' columns that are the same in every group: all but those of strings."""
-    return tuple(name for feature in features for name in _names(feature))
+    return tuple(name for feature in features for name in _column_names(feature))
 
 
 @lru_cache(maxsize=64)
-def strings(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
+def string_features(features: tuple[Feature, ...]) -> tuple[Feature, ...]:
     """The features of type string, in declared order."""
     return tuple(feature for feature in features if feature.type == "string")
 
 
-def floats(values: pd.Series[Any]) -> Floats:
+def to_float64(values: pd.Series[Any]) -> Floats:
     """Numbers, booleans or decimals as float64: null, NaN and infinity become NaN, minus zero becomes zero."""
     out = values.to_numpy(dtype=np.float64, na_value=np.nan, copy=True) + 0.0
     out[~np.isfinite(out)] = np.nan
     return out
 
 
-def microseconds(values: pd.Series[Any]) -> Integers:
+def to_microseconds(values: pd.Series[Any]) -> Integers:
     """Timestamps or dates as microseconds since 1970 in UTC, NULL_TIME where null. Naive ones are read as UTC."""
     if isinstance(values.dtype, pd.DatetimeTZDtype):
         values = values.dt.tz_convert("UTC").dt.tz_localize(None)
@@ -182,19 +184,24 @@ def microseconds(values: pd.Series[Any]) -> Integers:
     return np.array([_naive(value) for value in values], dtype="datetime64[us]").astype(np.int64)
 
 
-def minutes_of_week(circles: Floats) -> Integers:
+def minutes_of_week(cycle_columns: Floats) -> Integers:
     """Decode the minute of the week, from Monday 00:00 UTC, of an encoded timestamp or date; -1 if it is missing.
 
     cycle_columns: shape (n_rows, 6) of a timestamp, (n_rows, 4) of a date, as `to_columns` makes them.
     """
     steps = dict(_CYCLES)
-    cycles = ("minute_of_day", "day_of_week") if circles.shape[1] == 6 else ("day_of_week",)
-    missing = np.isnan(circles).any(axis=1)
+    cycles = ("minute_of_day", "day_of_week") if cycle_columns.shape[1] == 6 else ("day_of_week",)
+    missing = np.isnan(cycle_columns).any(axis=1)
     of = {}
     for at, name in enumerate(cycles):
-        sine, cosine = np.where(missing, 0.0, circles[:, 2 * at]), np.where(missing, 1.0, circles[:, 2 * at + 1])
+        sine, cosine = (
+            np.where(missing, 0.0, cycle_columns[:, 2 * at]),
+            np.where(missing, 1.0, cycle_columns[:, 2 * at + 1]),
+        )
         of[name] = np.rint(np.arctan2(sine, cosine) / (2 * math.pi) * steps[name]).astype(np.int64) % steps[name]
-    minutes = of["day_of_week"] * steps["minute_of_day"] + of.get("minute_of_day", np.zeros(len(circles), np.int64))
+    minutes = of["day_of_week"] * steps["minute_of_day"] + of.get(
+        "minute_of_day", np.zeros(len(cycle_columns), np.int64)
+    )
     return np.where(missing, -1, minutes)
 
 
@@ -209,16 +216,16 @@ def _naive(value: object) -> datetime | date | None:
 
 
 def _converted(frame: pd.DataFrame, feature: Feature) -> list[Floats]:
-    kind = _kind(feature)
+    kind = _encoding_kind(feature)
     try:
         if kind == "number":
-            return [floats(frame[feature.name])]
-        return _cycles(microseconds(frame[feature.name]), with_minutes=kind == "timestamp")
+            return [to_float64(frame[feature.name])]
+        return _cycles(to_microseconds(frame[feature.name]), with_minutes=kind == "timestamp")
     except (TypeError, ValueError, OverflowError) as error:
         raise ContractError(f"feature {feature.name}: expected {feature.type}; got {error}") from error
 
 
-def _kind(feature: Feature) -> str:
+def _encoding_kind(feature: Feature) -> str:
     plain = feature.type.partition("(")[0]
     if plain in {"boolean", "tinyint", "smallint", "int", "bigint", "float", "double", "decimal"}:
         return "number"
@@ -229,10 +236,10 @@ def _kind(feature: Feature) -> str:
     )
 
 
-def _names(feature: Feature) -> tuple[str, ...]:
+def _column_names(feature: Feature) -> tuple[str, ...]:
     if feature.type == "string":
         return ()
-    if _kind(feature) == "number":
+    if _encoding_kind(feature) == "number":
         return (feature.name,)
     cycles = _CYCLES if feature.type == "timestamp" else _CYCLES[1:]
     return tuple(f"{feature.name}.{cycle}.{part}" for cycle, _ in cycles for part in ("sin", "cos"))

@@ -16,7 +16,7 @@ from schemas import messages
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import floats
+from spinney.core.features.encoding import to_float64
 from spinney.core.records import value_conversion
 from spinney.core.records.json_text import NumberText
 from spinney.core.records.rules import FieldRule, build_rules
@@ -25,7 +25,7 @@ from spinney.core.records.times import instant_of_text
 _BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
 _NUMBERS = frozenset({"integer", "floating", "mixed-integer-float"})
 _TIMES = frozenset({"datetime64", "datetime"})
-_HELD = {
+_PANDAS_TYPES = {
     **dict.fromkeys((*_BITS, "float", "double"), _NUMBERS | {"decimal"}),
     "decimal": _NUMBERS | {"decimal"},
     "boolean": frozenset({"boolean"}),
@@ -42,7 +42,7 @@ _TIME_LIKE = "ISO 8601 like 2024-05-31T10:00:00Z"
 _FORMS = {"timestamp": f"a time is {_TIME_LIKE}", "date": "a date is written like 2024-05-31"}
 
 
-def typed(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]:
+def to_typed_rows(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]:
     """Return each row's group_key, and the frame's declared columns without the target, in its order, with its index.
 
     Texts in columns that are not strings are parsed as in a record (`value_conversion`). A number in a column of times
@@ -65,42 +65,42 @@ def typed(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]
     wanted.pop(fleet.target, None)
     rules = {name: of_event[name] for name in wanted if columns.count(name) == 1}
     missing = frozenset(fleet.missing)
-    given = {name: _read(_plain(frame[name]), rule, missing) for name, rule in rules.items()}
-    rows = pd.DataFrame({name: _typed(given[name], rule) for name, rule in rules.items()}, index=frame.index)
+    given = {name: _parse_texts(_without_categories(frame[name]), rule, missing) for name, rule in rules.items()}
+    rows = pd.DataFrame({name: _convert_column(given[name], rule) for name, rule in rules.items()}, index=frame.index)
     return _group_keys(rows, fleet.group, rules), rows
 
 
-def _plain(values: pd.Series[Any]) -> pd.Series[Any]:
+def _without_categories(values: pd.Series[Any]) -> pd.Series[Any]:
     if isinstance(values.dtype, pd.CategoricalDtype):
         return values.astype(values.cat.categories.dtype)
     return values
 
 
-def _read(values: pd.Series[Any], rule: FieldRule, missing: Collection[str]) -> pd.Series[Any]:
+def _parse_texts(values: pd.Series[Any], rule: FieldRule, missing: Collection[str]) -> pd.Series[Any]:
     """The values with texts parsed, and in a column of times numbers too."""
     family = _family(rule)
-    if family == "string" or infer_dtype(values, skipna=True) in _HELD[family] | {"empty"}:
+    if family == "string" or infer_dtype(values, skipna=True) in _PANDAS_TYPES[family] | {"empty"}:
         return values
-    known: dict[tuple[type, Any], Any] = {}
-    found = []
+    cache: dict[tuple[type, Any], Any] = {}
+    parsed = []
     for place, value in enumerate(values):
-        stands = isinstance(value, str) or (_is_number(value) and family in _FORMS)
-        if not stands or _is_null(value):
-            found.append(value)
+        is_parsed = isinstance(value, str) or (_is_number(value) and family in _FORMS)
+        if not is_parsed or _is_null(value):
+            parsed.append(value)
             continue
         key = type(value), value
-        if key not in known:
+        if key not in cache:
             try:
-                known[key] = _value(value, rule, missing)
+                cache[key] = _parse_value(value, rule, missing)
             except value_conversion.WrongTypeError as error:
-                raise _refusal(rule, _told(values, place), error.explanation) from error
+                raise _type_error(rule, _describe_value(values, place), error.explanation) from error
             except value_conversion.NotFiniteError as error:
-                raise _refusal(rule, _told(values, place), "the number must be finite") from error
-        found.append(known[key])
-    return pd.Series(found, index=values.index, dtype=object) if known else values
+                raise _type_error(rule, _describe_value(values, place), "the number must be finite") from error
+        parsed.append(cache[key])
+    return pd.Series(parsed, index=values.index, dtype=object) if cache else values
 
 
-def _value(value: Any, rule: FieldRule, missing: Collection[str]) -> Any:
+def _parse_value(value: Any, rule: FieldRule, missing: Collection[str]) -> Any:
     """Parse a text or a number. Raises WrongTypeError, NotFiniteError."""
     if not isinstance(value, str):
         return value_conversion.convert_value(NumberText(str(value)), rule)
@@ -120,28 +120,28 @@ def _group_keys(rows: pd.DataFrame, group: tuple[str, ...], rules: dict[str, Fie
     for name in group:
         if rows[name].isna().any():
             place = int(np.flatnonzero(rows[name].isna())[0])
-            raise _refusal(rules[name], f"null in row {place}, and every row has a group", remedy="Drop such rows")
+            raise _type_error(rules[name], f"null in row {place}, and every row has a group", remedy="Drop such rows")
     values = list(zip(*(rows[name].tolist() for name in group), strict=True))
     known = {each: keys.encode(each) for each in set(values)}
     return [known[each] for each in values]
 
 
-def _typed(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+def _convert_column(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     if values.isna().all():
         return pd.Series(None, index=values.index, dtype=object)
     family = _family(rule)
-    if infer_dtype(values, skipna=True) not in _HELD[family]:
-        _refuse_first(values, rule, lambda value: infer_dtype([value], skipna=False) in _HELD[family])
+    if infer_dtype(values, skipna=True) not in _PANDAS_TYPES[family]:
+        _refuse_first(values, rule, lambda value: infer_dtype([value], skipna=False) in _PANDAS_TYPES[family])
     if family in _BITS:
-        return _whole(values, rule)
+        return _to_integers(values, rule)
     if family in ("float", "double"):
-        return _fractions(values, rule)
+        return _to_floats(values, rule)
     if family == "decimal":
-        return _decimals(values, rule)
-    return _days(values, rule) if family == "date" else values
+        return _to_decimals(values, rule)
+    return _to_dates(values, rule) if family == "date" else values
 
 
-def _fractions(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+def _to_floats(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     """Floats of the declared width (a float has 32 bits, as in the tables). NaN is missing; infinity is an error."""
     kind = np.float32 if rule.type == "float" else np.float64
     given = values.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -149,11 +149,13 @@ def _fractions(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
         is_infinite = np.isinf(given.astype(kind))
     if is_infinite.any():
         place = int(np.flatnonzero(is_infinite)[0])
-        raise _refusal(rule, _told(values, place), "the number must be finite", "Correct it, or leave it missing")
-    return pd.Series(floats(values).astype(kind), index=values.index)
+        raise _type_error(
+            rule, _describe_value(values, place), "the number must be finite", "Correct it, or leave it missing"
+        )
+    return pd.Series(to_float64(values).astype(kind), index=values.index)
 
 
-def _whole(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+def _to_integers(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     limit = 2 ** (_BITS[rule.type] - 1)
     if is_integer_dtype(values.dtype):
         # Not as float64, which would round the greatest bigints out of their range.
@@ -165,7 +167,7 @@ def _whole(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
         fits = np.isnan(numbers) | ((numbers == np.floor(numbers)) & (numbers >= -limit) & (numbers < limit))
     if not fits.all():
-        raise _refusal(rule, _told(values, int(np.flatnonzero(~fits)[0])))
+        raise _type_error(rule, _describe_value(values, int(np.flatnonzero(~fits)[0])))
     if values.dtype == object:  # pandas would read integers beside fractions as float64
         values = pd.Series(
             [None if _is_null(value) else int(value) for value in values], index=values.index, dtype=object
@@ -178,7 +180,7 @@ def _is_whole(value: Any, limit: int) -> bool:
     return bool(-limit <= value < limit) and value == int(value)
 
 
-def _decimals(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+def _to_decimals(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     """Decimals, rounded as Spark does: half away from zero."""
     precision, *scale = map(int, re.findall(r"\d+", rule.type))
     step = Decimal(1).scaleb(-scale[0] if scale else 0)
@@ -189,11 +191,11 @@ def _decimals(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
             found.append(None if pd.isna(value) else Decimal(str(value)).quantize(step, ROUND_HALF_UP, digits))
         except InvalidOperation as error:
             why = "the number has too many digits, or is infinite"
-            raise _refusal(rule, _told(values, place), why, "Correct it") from error
+            raise _type_error(rule, _describe_value(values, place), why, "Correct it") from error
     return pd.Series(found, index=values.index, dtype=object)
 
 
-def _days(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
+def _to_dates(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
     if infer_dtype(values, skipna=True) == "date":
         return values
     _refuse_first(values, rule, lambda value: pd.Timestamp(value) == pd.Timestamp(value).normalize())
@@ -204,7 +206,7 @@ def _days(values: pd.Series[Any], rule: FieldRule) -> pd.Series[Any]:
 def _refuse_first(values: pd.Series[Any], rule: FieldRule, fits: Callable[[Any], bool]) -> None:
     for place, value in enumerate(values):
         if not _is_null(value) and not fits(value):
-            raise _refusal(rule, _told(values, place))
+            raise _type_error(rule, _describe_value(values, place))
 
 
 def _family(rule: FieldRule) -> str:
@@ -220,14 +222,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Number) and not isinstance(value, bool | np.bool_)
 
 
-def _told(values: pd.Series[Any], place: int) -> str:
+def _describe_value(values: pd.Series[Any], place: int) -> str:
     value = values.iloc[place]
     return f"{type(value).__name__} {str(value)[:40]!r} in row {place}"
 
 
-def _refusal(rule: FieldRule, got: str, why: str = "", remedy: str = "Convert the column") -> ContractError:
+def _type_error(rule: FieldRule, got: str, why: str = "", remedy: str = "Convert the column") -> ContractError:
     """The error about a value. why: what is wrong with it; by default the accepted forms of a time are named."""
     kind = rule.type if rule.unit is None else f"{rule.type}({rule.unit})"
     forms = f"a time is a number of {rule.unit} since 1970, or {_TIME_LIKE}" if rule.unit else _FORMS.get(rule.type, "")
-    said = f": {why or forms}" if why or forms else ""
-    return ContractError(f"frame: column {rule.name}: expected {kind}; got {got}{said}. {remedy}")
+    explanation = f": {why or forms}" if why or forms else ""
+    return ContractError(f"frame: column {rule.name}: expected {kind}; got {got}{explanation}. {remedy}")

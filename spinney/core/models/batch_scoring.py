@@ -12,19 +12,19 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.errors import MAX_ERROR_CHARACTERS
-from spinney.core.features.encoding import Columns, Floats, Integers, convert
-from spinney.core.models.linear import Linear, evaluate
+from spinney.core.features.encoding import Columns, Floats, Integers, to_columns
+from spinney.core.models.linear import Linear, predict_linear
 from spinney.core.models.model import Model, labels_of
 
-NOBODY = -1
+NO_MODEL = -1
 
-MAX_RAISED = 64
+MAX_ERRORS_PER_MODEL = 64
 """Errors of one model in a batch after which its remaining rows get no prediction. Without a limit, a model that always
 raises would be called twice for each row."""
 
 
 @dataclass(frozen=True)
-class Answers:
+class BatchPredictions:
     """One prediction per row, in the frame's order.
 
     prediction: shape (n_rows,): float64 for regression, NaN if there is none; texts for classification, None if there
@@ -39,7 +39,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Part:
+class ModelPredictions:
     """Predictions of one model, or of several linear models with the same classes.
 
     rows: positions in the frame. raw: as of Model.raw_predictions. model: index of the model, or of the first of
@@ -53,67 +53,69 @@ class Part:
     error: Exception | None = None
 
 
-def answer(frame: pd.DataFrame, model_ids: Sequence[str | None], models: Mapping[str, Model]) -> Answers:
+def predict_by_id(
+    frame: pd.DataFrame, model_ids: Sequence[str | None], models: Mapping[str, Model]
+) -> BatchPredictions:
     """Predict each row with its own model.
 
     frame: the features; other columns and any index are allowed. Left unchanged. model_ids: shape (n_rows,); rows whose
     id is null or not in `models` get no prediction. Raises ContractError if a feature is missing or of another type.
     """
     numbers, names = pd.factorize(np.asarray(model_ids, dtype=object))
-    return answer_numbered(frame, numbers, names.tolist(), models)
+    return predict_by_index(frame, numbers, names.tolist(), models)
 
 
-def answer_numbered(
-    frame: pd.DataFrame, of_row: Integers, model_ids: Sequence[str | None], models: Mapping[str, Model]
-) -> Answers:
+def predict_by_index(
+    frame: pd.DataFrame, model_index: Integers, model_ids: Sequence[str | None], models: Mapping[str, Model]
+) -> BatchPredictions:
     """As `predict_by_id`, for rows that name their model by its position in `model_ids`.
 
     model_index: shape (n_rows,), positions in model_ids; -1: no model. model_ids: may be null or occur several times.
     """
     # A parent's model that serves many groups is called once.
     of_name, names = pd.factorize(np.asarray(model_ids, dtype=object))
-    numbers = np.append(of_name, NOBODY)[of_row]
+    numbers = np.append(of_name, NO_MODEL)[model_index]
     known = [models.get(name) for name in names]
-    out = _Collected(len(frame), [model for model in known if model is not None])
+    collected = _Collected(len(frame), [model for model in known if model is not None])
     by_features: dict[Hashable, list[int]] = defaultdict(list)
-    for at, model in enumerate(known):
+    for position, model in enumerate(known):
         if model is not None:
-            by_features[model.encoder.features].append(at)
+            by_features[model.encoder.features].append(position)
     for places in by_features.values():
-        asked = [model for at in places if (model := known[at]) is not None]
-        which = np.full(len(names) + 1, NOBODY, dtype=np.int64)  # the last: of a null model_id
-        which[places] = np.arange(len(places))
-        columns = convert(frame, asked[0].encoder.features)
-        for part in parts(asked, which[numbers], columns):
-            out.add(part, str(names[places[part.model]]))
-    return out.answers()
+        group_models = [model for position in places if (model := known[position]) is not None]
+        index_in_group = np.full(len(names) + 1, NO_MODEL, dtype=np.int64)  # the last: of a null model_id
+        index_in_group[places] = np.arange(len(places))
+        columns = to_columns(frame, group_models[0].encoder.features)
+        for part in predict_parts(group_models, index_in_group[numbers], columns):
+            collected.add(part, str(names[places[part.model]]))
+    return collected.answers()
 
 
-def parts(
-    models: Sequence[Model], which: Integers, columns: Columns, begin: Callable[[int], None] = lambda _: None
-) -> Iterator[Part]:
+def predict_parts(
+    models: Sequence[Model], model_index: Integers, columns: Columns, on_begin: Callable[[int], None] = lambda _: None
+) -> Iterator[ModelPredictions]:
     """Predict with models that all have the features of `columns`.
 
     model_index: shape (n_rows,), each row's model, or NO_MODEL. Linear models predict together in one call.
     on_begin: called with the index of each other model before it predicts.
     """
     linear_only = all(isinstance(model.estimator, Linear) for model in models)
-    rows_of = [] if linear_only else _rows_of(which, len(models))
+    rows_of = [] if linear_only else _rows_of(model_index, len(models))
     together: dict[Hashable, list[int]] = defaultdict(list)
     for m, model in enumerate(models):
         if isinstance(model.estimator, Linear):
             together[(model.estimator.link, len(model.estimator.intercept), model.classes)].append(m)
         elif len(rows_of[m]):
-            begin(m)
-            yield _alone(model, m, rows_of[m], columns)
+            on_begin(m)
+            yield _predict_with_one(model, m, rows_of[m], columns)
     for members in together.values():
-        place = np.full(len(models) + 1, NOBODY, dtype=np.int64)
+        place = np.full(len(models) + 1, NO_MODEL, dtype=np.int64)
         place[members] = np.arange(len(members))
-        rows = np.flatnonzero(place[which] != NOBODY)
-        asked = [models[m] for m in members]
-        encoders, linear = [model.encoder for model in asked], [model.estimator for model in asked]
-        raw = evaluate(encoders, linear, place[which[rows]], columns.take(rows))
-        yield Part(rows, raw, asked[0].classes, members[0])
+        rows = np.flatnonzero(place[model_index] != NO_MODEL)
+        member_models = [models[m] for m in members]
+        encoders, linear = [model.encoder for model in member_models], [model.estimator for model in member_models]
+        raw = predict_linear(encoders, linear, place[model_index[rows]], columns.take(rows))
+        yield ModelPredictions(rows, raw, member_models[0].classes, members[0])
 
 
 def _rows_of(which: Integers, models: int) -> list[Integers]:
@@ -122,16 +124,16 @@ def _rows_of(which: Integers, models: int) -> list[Integers]:
     return [order[starts[m] : starts[m + 1]] for m in range(models)]
 
 
-def _alone(model: Model, m: int, rows: Integers, columns: Columns) -> Part:
+def _predict_with_one(model: Model, m: int, rows: Integers, columns: Columns) -> ModelPredictions:
     """One model's predictions. If it raises, halves of the rows are tried, so that only the rows at fault have none."""
     raw = np.full((len(rows), len(model.classes or ("",))), np.nan)
     error: Exception | None = None
     raised = 0
     waiting = [np.arange(len(rows))]
-    while waiting and raised < MAX_RAISED:
+    while waiting and raised < MAX_ERRORS_PER_MODEL:
         places = waiting.pop()
         try:
-            raw[places] = model.raw(columns.take(rows[places]))
+            raw[places] = model.raw_predictions(columns.take(rows[places]))
         except Exception as reason:
             if error is None:
                 error, places = reason, _by_magnitude(columns.take(rows))
@@ -139,7 +141,7 @@ def _alone(model: Model, m: int, rows: Integers, columns: Columns) -> Part:
             if len(places) > 1:
                 half = len(places) // 2
                 waiting += [places[half:], places[:half]]
-    return Part(rows, raw, model.classes, m, error)
+    return ModelPredictions(rows, raw, model.classes, m, error)
 
 
 def _by_magnitude(columns: Columns) -> Integers:
@@ -163,7 +165,7 @@ class _Collected:
         numbers = bool(models) and self._probabilities is None
         self._prediction: npt.NDArray[Any] = np.full(rows, np.nan) if numbers else np.full(rows, None, dtype=object)
 
-    def add(self, part: Part, model_id: str) -> None:
+    def add(self, part: ModelPredictions, model_id: str) -> None:
         if part.error is not None:
             self._errors[model_id] = f"{type(part.error).__name__}: {part.error}"[:MAX_ERROR_CHARACTERS]
         if part.classes is None or self._probabilities is None:
@@ -175,5 +177,5 @@ class _Collected:
             if label is not None:
                 self._probabilities[row] = dict(zip(part.classes, values, strict=True))
 
-    def answers(self) -> Answers:
-        return Answers(self._prediction, self._probabilities, self._errors)
+    def answers(self) -> BatchPredictions:
+        return BatchPredictions(self._prediction, self._probabilities, self._errors)

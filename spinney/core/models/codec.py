@@ -43,7 +43,7 @@ Header = tuple[Encoder, tuple[str, ...] | None, int]
 
 
 def dump(model: Model, *, allow_pickle: bool = False) -> tuple[str, bytes]:
-    """Choose a codec for the model and return its name and the payload. Equal models give equal bytes (not by pickle).
+    """Choose a codec and return its name and the payload. Equal models give equal bytes, except by pickle.
 
     Raises ContractError if no codec but pickle can store it and pickle is not allowed.
     """
@@ -91,7 +91,7 @@ def load(codec: str, payload: bytes, *, allow_pickle: bool = False) -> Model:
     raise Corrupt(f"codec: expected one of {', '.join(CODECS)}; got {codec!r}")
 
 
-def open_signed(
+def load_signed(
     signer: Signer, claim: Claim, payload: bytes, signature: bytes | None, *, allow_pickle: bool = False
 ) -> Model:
     """Verify the signature, then load. Raises Corrupt; no byte is parsed unless the signature verifies."""
@@ -112,8 +112,8 @@ def _load_linear(payload: bytes) -> Model:
         raise Corrupt(f"codec linear: expected {whole} bytes; got {len(payload)}")
     encoder, classes, columns = _header(payload[_LINEAR.size : body])
     linked = Link(link)
-    answers = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
-    if columns != width or (None if classes is None else len(classes)) != answers or scores < 1:
+    n_classes = {Link.IDENTITY: None, Link.LOGISTIC: 2}.get(linked, scores)
+    if columns != width or (None if classes is None else len(classes)) != n_classes or scores < 1:
         raise Corrupt("codec linear: expected arrays that fit the features and classes; got others")
     numbers = np.frombuffer(payload, dtype="<f8", offset=body)
     middle = scores + scores * width
@@ -134,8 +134,8 @@ def _load_seasonal(payload: bytes) -> Model:
     if len(payload) != (whole := body + 8 * scores * (len(cells) + 1)):
         raise Corrupt(f"codec seasonal: expected {whole} bytes; got {len(payload)}")
     encoder, classes, width = _header(payload[_SEASONAL.size : body])
-    answers = 1 if classes is None else len(classes)
-    if scores != answers or scores < 1 or columns not in {4, 6} or column + columns > width:
+    n_scores = 1 if classes is None else len(classes)
+    if scores != n_scores or scores < 1 or columns not in {4, 6} or column + columns > width:
         raise Corrupt("codec seasonal: expected arrays that fit the features and classes; got others")
     values = np.frombuffer(payload, dtype="<f8", offset=body).reshape(len(cells) + 1, scores)
     return Model(encoder, Seasonal(cells, column, columns, values), classes)
@@ -158,15 +158,15 @@ def _estimator(codec: str, payload: bytes) -> Any:
     return pickle.loads(payload) if codec == PICKLE else skops_codec.unpack(payload)  # noqa: S301 - allowed by the caller
 
 
-_RECENT: list[tuple[Encoder | None, tuple[str, ...] | None, bytes]] = [(None, None, b"")]
+_LAST_HEADER: list[tuple[Encoder | None, tuple[str, ...] | None, bytes]] = [(None, None, b"")]
 """The last encoder and classes with their header. Groups often share an encoder, and hashing it is the slowest part."""
 
 
 def _header_bytes(encoder: Encoder, classes: tuple[str, ...] | None) -> bytes:
-    known, its_classes, header = _RECENT[0]
+    known, its_classes, header = _LAST_HEADER[0]
     if encoder is not known or classes is not its_classes:
         header = _header_text(encoder, classes)
-        _RECENT[0] = (encoder, classes, header)
+        _LAST_HEADER[0] = (encoder, classes, header)
     return header
 
 

@@ -26,11 +26,11 @@ class Filled:
         return np.where(missing, self.fill, matrix) if missing.any() else matrix
 
 
-def means(matrix: Floats) -> Floats:
+def column_means(matrix: Floats) -> Floats:
     """Each column's mean over the rows that have a value; 0 if none has."""
     missing = np.isnan(matrix)
     if not missing.any():
         return np.asarray(matrix.mean(axis=0))
-    there = len(matrix) - missing.sum(axis=0)
+    n_known = len(matrix) - missing.sum(axis=0)
     sums: Floats = np.where(missing, 0.0, matrix).sum(axis=0)
-    return np.where(there > 0, sums / np.maximum(there, 1), 0.0)
+    return np.where(n_known > 0, sums / np.maximum(n_known, 1), 0.0)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from spinney.core.features.encoding import Columns, Floats, static_names, strings
+from spinney.core.features.encoding import Columns, Floats, static_column_names, string_features
 
 
 class Imported:
@@ -27,14 +27,17 @@ class Imported:
         self.estimator = estimator
         self.names = names
 
-    def raw(self, columns: Columns, ask: Callable[[Any, Any, int], Floats]) -> Floats:
-        """The result of `ask(estimator, input, number of rows)`."""
-        return ask(self.estimator, self._given(columns), len(columns))
+    def raw(self, columns: Columns, predict: Callable[[Any, Any, int], Floats]) -> Floats:
+        """The result of `predict(estimator, input, number of rows)`."""
+        return predict(self.estimator, self._given(columns), len(columns))
 
     def _given(self, columns: Columns) -> Any:
         if self.names is None:
             return columns.numbers
-        numbers, words = static_names(columns.features), [each.name for each in strings(columns.features)]
+        numbers, words = (
+            static_column_names(columns.features),
+            [each.name for each in string_features(columns.features)],
+        )
         given = {}
         for name in self.names:
             if name in words:

@@ -37,36 +37,38 @@ class Linear:
     fill: Floats
 
 
-def constant(values: Sequence[float], width: int, link: Link) -> Linear:
+def constant_linear(values: Sequence[float], width: int, link: Link) -> Linear:
     """A model that always predicts `values`: one number, or with Link.CONSTANT each class' probability."""
     k = len(values)
     return Linear(link, np.array(values, dtype=np.float64), np.zeros((k, width)), np.zeros(width))
 
 
-def evaluate(encoders: Sequence[Encoder], models: Sequence[Linear], which: Integers, columns: Columns) -> Floats:
+def predict_linear(
+    encoders: Sequence[Encoder], models: Sequence[Linear], model_index: Integers, columns: Columns
+) -> Floats:
     """Predict each row with its model; all models have the same features, link and number of scores.
 
     model_index: shape (n_rows,), each row's model. Returns shape (n_rows, 1) for Link.IDENTITY, else (n_rows,
     n_classes).
     """
     link, fixed = models[0].link, columns.numbers.shape[1]
-    scores = _stacked([model.intercept for model in models])[which].T.copy()
+    scores = _stacked([model.intercept for model in models])[model_index].T.copy()
     if link is Link.CONSTANT:
         return np.ascontiguousarray(scores.T)
-    worded = bool(columns.words)  # then the models' widths may differ
-    weighing = [model.coefficients[:, :fixed] if worded else model.coefficients for model in models]
+    has_words = bool(columns.words)  # then the models' widths may differ
+    weighing = [model.coefficients[:, :fixed] if has_words else model.coefficients for model in models]
     coefficients = _stacked(weighing).transpose(1, 2, 0).copy()
-    fill = _stacked([model.fill[:fixed] if worded else model.fill for model in models]).T.copy()
+    fill = _stacked([model.fill[:fixed] if has_words else model.fill for model in models]).T.copy()
     with np.errstate(all="ignore"):  # a model that overflows gives NaN, which is no prediction
         for i in range(fixed):
             column = np.ascontiguousarray(columns.numbers[:, i])
             missing = np.isnan(column)
             if missing.any():
-                column = np.where(missing, fill[i][which], column)
+                column = np.where(missing, fill[i][model_index], column)
             for k, weights in enumerate(coefficients):
-                scores[k] += weights[i][which] * column
-        _add_words(scores, encoders, models, which, columns)
-        return _linked(scores, link)
+                scores[k] += weights[i][model_index] * column
+        _add_words(scores, encoders, models, model_index, columns)
+        return _apply_link(scores, link)
 
 
 def _stacked(arrays: Sequence[Floats]) -> Floats:
@@ -91,18 +93,18 @@ def _add_words(
                     weights.append(model.coefficients[:, at])
             start[m] += len(vocabulary)
         if known:
-            scores += np.stack(weights)[_found(np.array(known), which * len(words), columns.codes[:, j])].T
+            scores += np.stack(weights)[_lookup(np.array(known), which * len(words), columns.codes[:, j])].T
 
 
-def _found(known: Integers, base: Integers, codes: Integers) -> Integers:
+def _lookup(known: Integers, base: Integers, codes: Integers) -> Integers:
     """For each row 1 + the index in `known` of base + code; 0 if it does not occur or the code is null."""
     order = np.argsort(known)
-    asked = np.where(codes < 0, -1, base + codes)
-    at = np.minimum(np.searchsorted(known[order], asked), len(known) - 1)
-    return np.where(known[order][at] == asked, order[at] + 1, 0)
+    keys = np.where(codes < 0, -1, base + codes)
+    position = np.minimum(np.searchsorted(known[order], keys), len(known) - 1)
+    return np.where(known[order][position] == keys, order[position] + 1, 0)
 
 
-def _linked(scores: Floats, link: Link) -> Floats:
+def _apply_link(scores: Floats, link: Link) -> Floats:
     if link is Link.IDENTITY:
         return np.ascontiguousarray(scores.T)
     if link is Link.LOGISTIC:

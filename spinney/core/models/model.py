@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from spinney.core.features.encoding import Columns, Encoder, Floats, convert
+from spinney.core.features.encoding import Columns, Encoder, Floats, to_columns
 from spinney.core.models.filled import Filled
 from spinney.core.models.imported import Imported
-from spinney.core.models.linear import Linear, evaluate
+from spinney.core.models.linear import Linear, predict_linear
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,35 +33,35 @@ class Model:
 
         Raises ContractError if the frame lacks a feature or has one of another type.
         """
-        raw = self.raw(convert(frame, self.encoder.features))
+        raw = self.raw_predictions(to_columns(frame, self.encoder.features))
         return raw[:, 0] if self.classes is None else labels_of(raw, self.classes)
 
     def probabilities(self, frame: pd.DataFrame) -> tuple[tuple[str, ...], Floats] | None:
         """The classes and a matrix of shape (n_rows, n_classes); None for regression. Raises like `predict`."""
         if self.classes is None:
             return None
-        return self.classes, self.raw(convert(frame, self.encoder.features))
+        return self.classes, self.raw_predictions(to_columns(frame, self.encoder.features))
 
-    def raw(self, columns: Columns) -> Floats:
+    def raw_predictions(self, columns: Columns) -> Floats:
         """Shape (n_rows, 1) of predictions, or (n_rows, n_classes) of probabilities."""
         if isinstance(self.estimator, Linear):
-            return evaluate([self.encoder], [self.estimator], np.zeros(len(columns), dtype=np.int64), columns)
+            return predict_linear([self.encoder], [self.estimator], np.zeros(len(columns), dtype=np.int64), columns)
         if not len(columns):
             return np.empty((0, len(self.classes or ("",))))
         if isinstance(self.estimator, Imported):
-            return self.estimator.raw(columns, self._asked)
+            return self.estimator.raw(columns, self._predict)
         if isinstance(self.estimator, Filled):
             matrix = self.estimator.filled(self.encoder.matrix(columns))
-            return self._asked(self.estimator.estimator, matrix, len(columns))
-        return self._asked(self.estimator, self.encoder.matrix(columns), len(columns))
+            return self._predict(self.estimator.estimator, matrix, len(columns))
+        return self._predict(self.estimator, self.encoder.matrix(columns), len(columns))
 
-    def _asked(self, estimator: Any, given: Any, rows: int) -> Floats:
+    def _predict(self, estimator: Any, given: Any, rows: int) -> Floats:
         if self.classes is None:
-            return _shaped(estimator.predict(given), rows, 1)
+            return _reshape(estimator.predict(given), rows, 1)
         if hasattr(estimator, "predict_proba"):
-            return _shaped(estimator.predict_proba(given), rows, len(self.classes))
-        answers = np.asarray(estimator.predict(given), dtype=object)
-        certain: Floats = (answers[:, None] == np.array(self.classes, dtype=object)).astype(np.float64)
+            return _reshape(estimator.predict_proba(given), rows, len(self.classes))
+        labels = np.asarray(estimator.predict(given), dtype=object)
+        certain: Floats = (labels[:, None] == np.array(self.classes, dtype=object)).astype(np.float64)
         return certain
 
 
@@ -72,7 +72,7 @@ def labels_of(probabilities: Floats, classes: tuple[str, ...]) -> npt.NDArray[np
     return labels
 
 
-def _shaped(values: Any, rows: int, width: int) -> Floats:
+def _reshape(values: Any, rows: int, width: int) -> Floats:
     out = np.asarray(values, dtype=np.float64)
     if out.size != rows * width or len(out) != rows:
         raise ValueError(f"answers of shape {out.shape}, expected {rows} rows and {width} columns")

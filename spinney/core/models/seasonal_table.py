@@ -14,7 +14,7 @@ from spinney.core.features.encoding import Floats, Integers, minutes_of_week
 WEEK = 7 * 24 * 60
 """Minutes of a week."""
 
-NAMED = {"hour_of_week": (WEEK, 60), "day_of_week": (WEEK, 24 * 60), "hour_of_day": (24 * 60, 60)}
+NAMED_CELLS = {"hour_of_week": (WEEK, 60), "day_of_week": (WEEK, 24 * 60), "hour_of_day": (24 * 60, 60)}
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Cells:
 
         Raises ValueError for anything else.
         """
-        if text in NAMED:
-            return cls(*NAMED[str(text)])
+        if text in NAMED_CELLS:
+            return cls(*NAMED_CELLS[str(text)])
         period, _, step = str(text).partition("/")
         return cls(_minutes(period), _minutes(step))
 
@@ -49,7 +49,7 @@ class Cells:
         """The cell of each minute of the week; `len(self)` for -1, a missing time."""
         return np.where(minutes < 0, len(self), minutes % self.period // self.step)
 
-    def refine(self, coarser: Cells) -> bool:
+    def is_refinement_of(self, coarser: Cells) -> bool:
         """Whether each of these cells lies within one cell of `coarser`."""
         return self.period % coarser.period == 0 and coarser.step % self.step == 0
 
@@ -75,14 +75,14 @@ class Seasonal:
 
     def predict(self, matrix: Floats) -> Floats:
         """Shape (n_rows,)."""
-        answers: Floats = self.predict_proba(matrix)[:, 0]
-        return answers
+        predictions: Floats = self.predict_proba(matrix)[:, 0]
+        return predictions
 
     def predict_proba(self, matrix: Floats) -> Floats:
         """Shape (n_rows, n_classes)."""
-        circles = matrix[:, self.column : self.column + self.columns]
-        answers: Floats = self.values[self.cells.of(minutes_of_week(circles))]
-        return answers
+        cycle_columns = matrix[:, self.column : self.column + self.columns]
+        predictions: Floats = self.values[self.cells.of(minutes_of_week(cycle_columns))]
+        return predictions
 
 
 def _minutes(text: str) -> int:

@@ -32,7 +32,7 @@ class GroupModel(BaseEstimator):  # type: ignore[misc]
     @property
     def model(self) -> Model:
         """The loaded model: its encoder and estimator."""
-        return _opened(self.codec, self.payload)
+        return _load(self.codec, self.payload)
 
     def fit(self, X: object, y: object = None) -> GroupModel:
         """Do nothing and return self, as scikit-learn's FrozenEstimator does."""
@@ -60,5 +60,5 @@ class GroupModel(BaseEstimator):  # type: ignore[misc]
 
 
 @lru_cache(maxsize=64)
-def _opened(codec: str, payload: bytes) -> Model:
+def _load(codec: str, payload: bytes) -> Model:
     return codecs.load(codec, payload)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spinney.core.config import Config
     from spinney.core.config import models as config_models
 
-FITTING = 2
+FITTING_VERSION = 2
 """Version of our fitting code: increased whenever the same rows and settings would give a different model."""
 
 LIBRARIES = ("numpy", "scikit-learn")
@@ -75,22 +75,22 @@ class Recipe:
         versions: library -> version; by default those installed here. Raises ContractError if the source of a
         ``module:function`` estimator cannot be read.
         """
-        fleet, asked = config.fleet, config.recipe
-        made = cls(
-            estimator=asked.estimator,
-            params=_written(asked.params),
-            features=tuple(_declared(config, name) for name in fleet.features),
-            target=_declared(config, fleet.target),
+        fleet, settings = config.fleet, config.recipe
+        recipe = cls(
+            estimator=settings.estimator,
+            params=_params_as_json(settings.params),
+            features=tuple(_declared_feature(config, name) for name in fleet.features),
+            target=_declared_feature(config, fleet.target),
             task=str(fleet.task),
             loss=str(fleet.loss),
-            min_rows=asked.min_rows,
-            window_rows=asked.window_rows,
-            window=asked.window,
-            weight_half_life=asked.weight_half_life,
-            source=source_of(asked.estimator, asked.params),
-            versions=tuple(sorted((installed() if versions is None else versions).items())),
+            min_rows=settings.min_rows,
+            window_rows=settings.window_rows,
+            window=settings.window,
+            weight_half_life=settings.weight_half_life,
+            source=user_code_digest(settings.estimator, settings.params),
+            versions=tuple(sorted((installed_versions() if versions is None else versions).items())),
         )
-        return replace(made, shadow=Shadow.of(config.shadow, made))
+        return replace(recipe, shadow=Shadow.of(config.shadow, recipe))
 
     @cached_property
     def recipe_id(self) -> str:
@@ -102,7 +102,7 @@ class Recipe:
         """The recipe as JSON, without the fields that are not part of its id."""
         own = asdict(replace(self, shadow=None, earlier=(), renamed=()))
         del own["shadow"], own["earlier"], own["renamed"], own["refit_error"], own["champion_error"]
-        return canonical({"fitting": FITTING, **own})
+        return canonical_json({"fitting": FITTING_VERSION, **own})
 
     @classmethod
     def of_text(cls, text: str) -> Recipe:
@@ -114,14 +114,14 @@ class Recipe:
         pairs = {name: tuple((key, value) for key, value in own[name]) for name in ("params", "versions")}
         return cls(**{**own, **lifetimes, **pairs, "features": features, "target": Feature(**own["target"])})
 
-    def feature_now(self, feature: Feature) -> Feature:
+    def current_feature(self, feature: Feature) -> Feature:
         """This recipe's feature with the values of an earlier recipe's feature; the given feature if there is none.
 
         Follows renamed columns and widened types.
         """
         name = dict(self.renamed).get(feature.name, feature.name)
-        mine = next((each for each in self.features if each.name == name), feature)
-        return mine if mine.type == feature.type or is_widening(feature.type, mine.type) else feature
+        current = next((each for each in self.features if each.name == name), feature)
+        return current if current.type == feature.type or is_widening(feature.type, current.type) else feature
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -139,23 +139,23 @@ class Shadow:
 
     recipe: Recipe
     share: float
-    spoiled: tuple[tuple[str, str], ...] = ()
-    given_up: str | None = None
+    failed_groups: tuple[tuple[str, str], ...] = ()
+    disabled_reason: str | None = None
 
     @classmethod
-    def of(cls, asked: config_models.Shadow, beside: Recipe) -> Shadow | None:
+    def of(cls, settings: config_models.Shadow, recipe: Recipe) -> Shadow | None:
         """The shadow of a configuration: `recipe` with another estimator. None if none is configured."""
-        if asked.estimator is None:
+        if settings.estimator is None:
             return None
         try:
-            source = source_of(asked.estimator, asked.params)
+            source = user_code_digest(settings.estimator, settings.params)
         except ContractError:
             # A module that cannot be imported fails in each group's comparison, not here.
             source = "unreadable"
-        params = _written(asked.params)
-        return cls(replace(beside, estimator=asked.estimator, params=params, source=source), asked.share)
+        params = _params_as_json(settings.params)
+        return cls(replace(recipe, estimator=settings.estimator, params=params, source=source), settings.share)
 
-    def watches(self, group_key: str) -> bool:
+    def includes(self, group_key: str) -> bool:
         """Whether this group is in the share, by a hash of its key. Parents never are.
 
         A larger share includes the groups of a smaller one.
@@ -164,12 +164,12 @@ class Shadow:
         return drawn < self.share and not is_parent(group_key)
 
 
-def canonical(value: object) -> str:
+def canonical_json(value: object) -> str:
     """JSON with sorted keys and no spaces. A duration is its number of microseconds."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_microseconds)
 
 
-def source_digest(estimator: str) -> str:
+def module_digest(estimator: str) -> str:
     """SHA-256 of the source of the module of a ``module:function``; empty for a built-in name.
 
     It covers the whole module, so a change of a helper function there gives another recipe.
@@ -187,32 +187,32 @@ def source_digest(estimator: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _written(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((name, canonical(value)) for name, value in params.items()))
+def _params_as_json(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, canonical_json(value)) for name, value in params.items()))
 
 
-def candidates(params: Mapping[str, Any]) -> list[str]:
+def candidate_estimators(params: Mapping[str, Any]) -> list[str]:
     """The names of the estimators among `candidates` in an estimator's parameters, as of best_of."""
     listed = params.get("candidates")
     found = [each.get("estimator") for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
     return [name for name in found if isinstance(name, str)]
 
 
-def source_of(estimator: str, params: Mapping[str, Any]) -> str:
+def user_code_digest(estimator: str, params: Mapping[str, Any]) -> str:
     """The digest of all user code that an estimator and its candidates name; empty if there is none.
 
     Raises ContractError if a source cannot be read.
     """
-    digests = [digest for digest in map(source_digest, [estimator, *candidates(params)]) if digest]
+    digests = [digest for digest in map(module_digest, [estimator, *candidate_estimators(params)]) if digest]
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest() if digests else ""
 
 
-def installed() -> dict[str, str]:
+def installed_versions() -> dict[str, str]:
     """The versions of LIBRARIES installed here, from package metadata."""
     return {name: metadata.version(name) for name in LIBRARIES}
 
 
-def _declared(config: Config, name: str) -> Feature:
+def _declared_feature(config: Config, name: str) -> Feature:
     type_ = config.fleet.type_of(name)
     if type_ is None:
         raise ContractError(

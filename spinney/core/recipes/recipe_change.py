@@ -8,49 +8,49 @@ from typing import Any
 
 from spinney.core.durations import render
 from spinney.core.errors import ContractError
-from spinney.core.recipes.recipe import Recipe, source_of
+from spinney.core.recipes.recipe import Recipe, user_code_digest
 
 ARROW = "→"
 
 
-def difference(earlier: Recipe, today: Recipe) -> str:
+def describe_change(earlier: Recipe, today: Recipe) -> str:
     """The differences as text: ``ridge → constant``, ``alpha 1.0 → 10.0, window 90d → 30d``."""
-    return ", ".join(_differences(earlier, today)) or "Spinney's own fitting"
+    return ", ".join(_changes(earlier, today)) or "Spinney's own fitting"
 
 
-def obstacle(earlier: Recipe, today: Recipe) -> str | None:
+def refit_obstacle(earlier: Recipe, today: Recipe) -> str | None:
     """Why the earlier recipe cannot be fitted again on the rows read for the current one; None if it can.
 
     Reads the source of its estimator. Other library versions do not matter: it is fitted with the installed ones.
     """
-    if names := lost(earlier, today):
+    if names := missing_features(earlier, today):
         return f"it was fitted on {', '.join(names)}, no longer among fleet.features"
     for name in ("window_rows", "window"):
         before, now = getattr(earlier, name), getattr(today, name)
         if before > now:
-            return f"its {name} was {_shown(before)}, and with {_shown(now)} its older rows are not read"
+            return f"its {name} was {_value_text(before)}, and with {_value_text(now)} its older rows are not read"
     try:
-        source = source_of(earlier.estimator, earlier.arguments)
+        source = user_code_digest(earlier.estimator, earlier.arguments)
     except ContractError:
         return f"the code of {earlier.estimator} cannot be imported any more"
     return None if source == earlier.source else f"the code of {earlier.estimator} was changed since"
 
 
-def lost(earlier: Recipe, today: Recipe) -> list[str]:
+def missing_features(earlier: Recipe, today: Recipe) -> list[str]:
     """The names of the earlier recipe's features that the current rows do not have."""
-    return [each.name for each in as_now(earlier, today).features if each not in today.features]
+    return [each.name for each in with_current_features(earlier, today).features if each not in today.features]
 
 
-def as_now(earlier: Recipe, today: Recipe) -> Recipe:
+def with_current_features(earlier: Recipe, today: Recipe) -> Recipe:
     """The earlier recipe with its features' current names and types."""
-    return replace(earlier, features=tuple(map(today.feature_now, earlier.features)))
+    return replace(earlier, features=tuple(map(today.current_feature, earlier.features)))
 
 
-def _differences(earlier: Recipe, today: Recipe) -> Iterator[str]:
+def _changes(earlier: Recipe, today: Recipe) -> Iterator[str]:
     if earlier.estimator != today.estimator:
         yield f"{earlier.estimator} {ARROW} {today.estimator}"
     else:
-        yield from _of_values(earlier.arguments, today.arguments)
+        yield from _value_changes(earlier.arguments, today.arguments)
         if earlier.source != today.source:
             yield f"the code of {today.estimator}"
     names = [each.name for each in earlier.features], [each.name for each in today.features]
@@ -61,17 +61,17 @@ def _differences(earlier: Recipe, today: Recipe) -> Iterator[str]:
     if not more and not less and earlier.features != today.features:
         yield "order or types of features"
     settings = ("min_rows", "window_rows", "window", "weight_half_life")
-    yield from _of_values(*({name: getattr(each, name) for name in settings} for each in (earlier, today)))
-    yield from _of_values(dict(earlier.versions), dict(today.versions))
+    yield from _value_changes(*({name: getattr(each, name) for name in settings} for each in (earlier, today)))
+    yield from _value_changes(dict(earlier.versions), dict(today.versions))
 
 
-def _of_values(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _value_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
-            yield f"{name} {_shown(before.get(name))} {ARROW} {_shown(now.get(name))}"
+            yield f"{name} {_value_text(before.get(name))} {ARROW} {_value_text(now.get(name))}"
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is None:
         return "none"
     return render(value) if hasattr(value, "total_seconds") else str(value)

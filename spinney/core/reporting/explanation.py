@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.champion import Promotion, champion, known_at
-from spinney.core.champions.interventions import SHOWN
+from spinney.core.champions.champion_selection import decided_until, select_champion
+from spinney.core.champions.interventions import SHORT_ID_LENGTH
+from spinney.core.champions.promotion import Promotion
 from spinney.core.durations import format_duration
 from spinney.core.number_format import format_number
-from spinney.core.recipes.display_name import shown
+from spinney.core.recipes.display_name import recipe_display_name
 
 Row = Mapping[str, Any]
 
@@ -50,7 +51,7 @@ def told(
 
 
 def short(model_id: str | None) -> str:
-    return f"model {model_id[:SHOWN]}" if model_id else "no model of its own"
+    return f"model {model_id[:SHORT_ID_LENGTH]}" if model_id else "no model of its own"
 
 
 def day(moment: datetime | None) -> str:
@@ -81,7 +82,7 @@ def _attempt(row: Row, estimators: Mapping[str, str]) -> str:
         return f"{kind}: {row['error']}" if kind and not row["error"].startswith(kind) else str(row["error"])
     if origin := json.loads(row.get("metrics") or "{}").get("origin"):
         return f"{short(row['model_id'])}, imported from {origin}, trained through {day(row['trained_through'])}"
-    recipe = shown(row.get("recipe_id"), estimators)
+    recipe = recipe_display_name(row.get("recipe_id"), estimators)
     by = f" by {recipe}" if recipe else ""
     since = f"of {day(row['trained_from'])} " if row.get("trained_from") else ""
     return (
@@ -105,12 +106,12 @@ def _shadow(metrics: Row) -> str:
 def _decisions(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
     """One entry a machine's decision; one for all that a person's step wrote."""
     for row in rows:
-        if not Promotion.of_row(row).by_person:
+        if not Promotion.from_row(row).is_by_person:
             said = f"{short(row['model_id'])}: {row['reason']} ({row['by']})"
             yield _entry(row, "decided_at", 2, str(row["decision"]), said)
     people: dict[str, list[Row]] = {}
     for row in rows:
-        if Promotion.of_row(row).by_person:
+        if Promotion.from_row(row).is_by_person:
             people.setdefault(str(row["round_id"]), []).append(row)
     for of_step in people.values():
         # What is withdrawn with it stands in the sentence; alone, it is the step.
@@ -119,8 +120,8 @@ def _decisions(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 
 def _step(main: Row, of_step: Sequence[Row], rows: Sequence[Row]) -> str:
-    earlier = (Promotion.of_row(row) for row in rows if row["epoch"] < main["epoch"])
-    before = champion(known_at(earlier, Promotion.of_row(main).decided_at))
+    earlier = (Promotion.from_row(row) for row in rows if row["epoch"] < main["epoch"])
+    before = select_champion(decided_until(earlier, Promotion.from_row(main).decided_at))
     withdrawn = [row["model_id"] for row in of_step if row["decision"] == Decision.WITHDRAWN]
     now = None if main["decision"] == Decision.WITHDRAWN else str(main["model_id"])
     left = before.model_id if before else None

@@ -13,14 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.vocabulary import Decision, ModelStatus, Staleness
-from spinney.core.champions.fleet_champions import rulings, whole
-from spinney.core.recipes.display_name import shown
+from spinney.core.champions.fleet_champions import integer_values, locate_champions
+from spinney.core.champions.promotion import CHAMPION_COLUMNS
+from spinney.core.recipes.display_name import recipe_display_name
 from spinney.core.reporting.status import UNFITTED, State
 
-PROMOTION = (
-    "group_key", "epoch", "model_id", "decision", "trained_through", "fitted_at", "decided_at", "round_id", "rows",
-    "challenger_loss",
-)  # fmt: skip
+PROMOTION = (*CHAMPION_COLUMNS, "rows", "challenger_loss")
 VERDICT = ("group_key", "decision", "round_id", "reason", "judged_at")
 ATTEMPT = ("group_key", "status", "error", "fitted_at", "round_id", "model_id", "recipe_id")
 """The columns of `promotions`, `verdicts` and `models` that are read."""
@@ -31,8 +29,8 @@ _Bools = npt.NDArray[np.bool_]
 
 def answering(promotions: pa.Table) -> set[str]:
     """The keys of the groups and parents that have a champion by these rows, of columns PROMOTION."""
-    ruling = rulings(promotions)
-    return set(ruling.group_keys.filter(pa.array(ruling.champion >= 0)).to_pylist())
+    ruling = locate_champions(promotions)
+    return set(ruling.group_keys.filter(pa.array(ruling.champion_row >= 0)).to_pylist())
 
 
 def standings(
@@ -49,16 +47,16 @@ def standings(
     ATTEMPT; rows of others are passed over. has_ancestor: whether a parent answers for a group that has no champion of
     its own. estimators: by recipe_id.
     """
-    ruling = rulings(promotions)
+    ruling = locate_champions(promotions)
     place = _positions(ruling.group_keys, group_keys)
-    champion = _at(ruling.champion, place)
-    decided = _at(_newest(len(ruling.group_keys), ruling.group, whole(promotions, "decided_at")), place)
+    champion = _at(ruling.champion_row, place)
+    decided = _at(_newest(len(ruling.group_keys), ruling.group_index, integer_values(promotions, "decided_at")), place)
     verdict, attempt = _newest_of(group_keys, verdicts, "judged_at"), _newest_of(group_keys, attempts, "fitted_at")
     said, outcome = _said_last((promotions, decided), (verdicts, verdict), (attempts, attempt))
     orphan = np.flatnonzero(champion < 0)
     parented = np.zeros(len(group_keys), dtype=np.bool_)
     parented[orphan] = [has_ancestor(key) for key in group_keys.take(pa.array(orphan)).to_pylist()]
-    shown = _at(_shown(promotions, ruling.group, ruling.champion), place)
+    shown = _at(_shown(promotions, ruling.group_index, ruling.champion_row), place)
     pinned = _at(ruling.is_pinned.astype(np.int64), place) > 0
     return pa.table(
         {
@@ -78,7 +76,7 @@ def _recipes(champions: pa.Array, attempts: pa.Table, estimators: Mapping[str, s
     """How each champion's recipe is shown; null where its attempt is not known. A fleet has a handful of recipes."""
     place = pc.index_in(champions, value_set=_text(attempts, "model_id"), skip_nulls=True)
     coded = _text(attempts, "recipe_id").take(place).dictionary_encode()
-    names = pa.array([shown(each, estimators) for each in coded.dictionary.to_pylist()], pa.string())
+    names = pa.array([recipe_display_name(each, estimators) for each in coded.dictionary.to_pylist()], pa.string())
     return names.take(coded.indices)
 
 
@@ -105,7 +103,7 @@ def _said_last(
 ) -> tuple[pa.Array, pa.Array]:
     """The verdict and the outcome of each group's `Last`. Each: a table, and of each group its newest row there."""
     decided_at, judged_at, fitted_at = (
-        _at(whole(table, name), row, empty=np.iinfo(np.int64).min)
+        _at(integer_values(table, name), row, empty=np.iinfo(np.int64).min)
         for (table, row), name in ((promotions, "decided_at"), (verdicts, "judged_at"), (attempts, "fitted_at"))
     )
     status = _take(attempts[0], "status", attempts[1])
@@ -130,13 +128,13 @@ def _shown(promotions: pa.Table, group: _Ints, champion: _Ints) -> _Ints:
     name = np.asarray(names.indices, dtype=np.int64)
     of_champion = (champion[group] >= 0) & (name == name[champion[group]]) if len(name) else np.zeros(0, np.bool_)
     told = of_champion & np.asarray(promotions.column("fitted_at").combine_chunks().is_valid())
-    return _newest(len(champion), group, whole(promotions, "decided_at"), np.flatnonzero(told))
+    return _newest(len(champion), group, integer_values(promotions, "decided_at"), np.flatnonzero(told))
 
 
 def _newest_of(group_keys: pa.Array, table: pa.Table, by: str) -> _Ints:
     """Of each group the position of its newest row in a table; -1 where it has none."""
     group = _positions(group_keys, _text(table, "group_key"))
-    return _newest(len(group_keys), group, whole(table, by), np.flatnonzero(group >= 0))
+    return _newest(len(group_keys), group, integer_values(table, by), np.flatnonzero(group >= 0))
 
 
 def _newest(groups: int, group: _Ints, at: _Ints, rows: _Ints | None = None) -> _Ints:

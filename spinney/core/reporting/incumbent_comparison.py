@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.features.encoding import Floats
-from spinney.core.training.fit_attempt import HELD_OUT
+from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
 from spinney.core.training.loss import loss_named
 
 WRONG = "wrong"
@@ -109,7 +109,7 @@ def by_held_out(rows: pd.DataFrame, fit: HeldOut, per_row: PerRow) -> Compared |
     known = rows.sort_values(["event_time", "event_id"]).drop_duplicates("event_id")
     if len(known) != fit.rows:
         return None
-    newest = known.tail(max(1, fit.rows // HELD_OUT))
+    newest = known.tail(max(1, fit.rows // HELD_OUT_ONE_IN))
     losses = per_row(newest["label"].to_numpy(), newest["incumbent"].to_numpy())
     if not fit.compared or len(newest) != fit.compared or not np.isfinite(losses).all():
         return None

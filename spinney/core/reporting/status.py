@@ -9,8 +9,9 @@ from enum import StrEnum
 from typing import Any
 
 from schemas.vocabulary import Decision, ModelStatus, Staleness
-from spinney.core.champions.champion import Promotion, champion, is_pinned
-from spinney.core.recipes.display_name import shown
+from spinney.core.champions.champion_selection import is_pinned, select_champion
+from spinney.core.champions.promotion import Promotion
+from spinney.core.recipes.display_name import recipe_display_name
 
 
 class State(StrEnum):
@@ -93,8 +94,8 @@ def standing(
     """
     attempts = [*attempts]
     decided = sorted(promotions, key=lambda row: row["decided_at"])
-    history = [Promotion.of_row(row) for row in decided]
-    current = champion(history)
+    history = [Promotion.from_row(row) for row in decided]
+    current = select_champion(history)
     verdict = max(reversed([*verdicts]), key=lambda row: row["judged_at"], default=None)
     attempt = max(reversed(attempts), key=lambda row: row["fitted_at"], default=None)
     said, outcome = _said_last(verdict, decided, attempt)
@@ -106,7 +107,9 @@ def standing(
         group_key=group_key,
         state=state(Last(model_id, ancestor_answers, is_pinned(history), said, outcome)),
         model_id=model_id,
-        recipe=shown(next((each["recipe_id"] for each in attempts if each["model_id"] == model_id), None), estimators)
+        recipe=recipe_display_name(
+            next((each["recipe_id"] for each in attempts if each["model_id"] == model_id), None), estimators
+        )
         if current
         else None,
         trained_through=row.get("trained_through"),

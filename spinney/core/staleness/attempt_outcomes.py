@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.vocabulary import Decision, ModelStatus
-from spinney.core.champions.champion import ANSWERING, Promotion
+from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.staleness.group_state import NEVER, Groups
 
@@ -85,7 +85,7 @@ def in_time(row: Decided | Unfitted) -> tuple[int | str, ...]:
         return (row.at, "", row.clock, row.status, row.rows)
     told = row.promotion
     numbers = f"{row.fit_ms} {row.loss}"
-    return (told.decided_at, told.model_id, row.clock, told.decision, told.epoch, numbers, row.by_machine)
+    return (told.decided_at, told.model_id, row.clock, told.decision, told.revision, numbers, row.by_machine)
 
 
 def _as_it_stands(row: Decided, champions: Champions) -> str:
@@ -93,9 +93,9 @@ def _as_it_stands(row: Decided, champions: Champions) -> str:
     told = row.promotion
     struck = any(
         each.decision == Decision.WITHDRAWN and each.model_id == told.model_id and each.decided_at <= told.decided_at
-        for each in champions.histories.get(row.group_key, ())
+        for each in champions.promotions.get(row.group_key, ())
     )
-    return Decision.REFUSED if struck and told.decision in ANSWERING else told.decision
+    return Decision.REFUSED if struck and told.decision in PROMOTING_DECISIONS else told.decision
 
 
 def _take_machine(groups: Groups, at: int, row: Decided) -> None:
@@ -112,7 +112,7 @@ def _take_decision(groups: Groups, at: int, decision: str, min_rows: int) -> Non
         groups["refusals"][at] += 1
         doublings = min(int(groups["refusals"][at]) - 1, MOST_DOUBLINGS)
         groups["wait_rows"][at] = max(1, min_rows // 2) * 2**doublings
-    elif decision in ANSWERING:
+    elif decision in PROMOTING_DECISIONS:
         groups["refusals"][at] = 0
     elif decision == Decision.KEPT:
         groups["wait_rows"][at] = 1

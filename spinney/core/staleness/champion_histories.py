@@ -39,7 +39,7 @@ class Histories:
     def replaced(self, some: Champions) -> Histories:
         """With the champions of these groups in place of what they had."""
         batch, new = _batch(self.blob), _batch(some.to_bytes())
-        others = pc.invert(pc.is_in(batch.column("group_key"), pa.array(sorted(some.histories), pa.string())))
+        others = pc.invert(pc.is_in(batch.column("group_key"), pa.array(sorted(some.promotions), pa.string())))
         rows = pa.Table.from_batches([batch.filter(others), new])
         order = pc.sort_indices(rows, [("group_key", "ascending")])  # stable: a group's own rows keep their order
         whole = rows.take(order).combine_chunks().to_batches() or [new]

@@ -16,7 +16,7 @@ import pandas as pd
 
 from schemas.vocabulary import Staleness
 from spinney.core import state_codec
-from spinney.core.champions.champion import champion, is_pinned
+from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.planning.budget import RANKS, draw
 from spinney.core.staleness.attempt_outcomes import SECOND, Decided, Unfitted, in_time, take_attempts
@@ -149,7 +149,7 @@ def advance(shard: Shard, news: News, terms: Terms, now: int) -> Shard:
     histories = shard.histories
     if told:
         decided = ((row.group_key, replace(row.promotion, payload=None)) for row in news.decided)
-        champions = histories.some(told).after(decided)
+        champions = histories.some(told).with_promotions(decided)
         histories = histories.replaced(champions) if news.decided else histories
         take_attempts(groups, champions, (*news.decided, *news.unfitted), terms.min_rows)
         _take_champions(groups, champions, news.decided)
@@ -173,10 +173,10 @@ def _take_champions(groups: Groups, champions: Champions, decided: Sequence[Deci
     losses = {row.promotion.model_id: row.loss for row in sorted(decided, key=in_time) if np.isfinite(row.loss)}
     epochs: dict[str, int] = {}
     for row in decided:
-        epochs[row.group_key] = max(epochs.get(row.group_key, 0), row.promotion.epoch)
+        epochs[row.group_key] = max(epochs.get(row.group_key, 0), row.promotion.revision)
     for at, (group_key, epoch) in zip(groups.rows_of(epochs), epochs.items(), strict=True):
-        history = champions.histories.get(group_key, ())
-        current = champion(history)
+        history = champions.promotions.get(group_key, ())
+        current = select_champion(history)
         model_id = current.model_id if current else ""
         groups["epoch"][at] = max(int(groups["epoch"][at]), epoch)
         groups["pinned"][at] = is_pinned(history)

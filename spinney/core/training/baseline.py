@@ -10,25 +10,25 @@ import numpy as np
 import pandas as pd
 
 from spinney.core.features.encoding import Floats, Integers
-from spinney.core.training.held_out_loss import Rows
-from spinney.core.training.loss import SMALLEST, Loss
-from spinney.core.training.training_rows import History, ranges
+from spinney.core.training.held_out_loss import RowsToPredict
+from spinney.core.training.loss import MIN_PROBABILITY, Loss
+from spinney.core.training.training_set import TrainingSet, concatenated_ranges
 
 
-def constant_losses(history: History, begins: Integers, stops: Integers, rows: Rows, loss: Loss) -> Floats:
+def constant_losses(history: TrainingSet, begins: Integers, stops: Integers, rows: RowsToPredict, loss: Loss) -> Floats:
     """The loss of each of these rows. begins, stops: the range of each group's older rows, at least one row each."""
     sizes = stops - begins
-    older, of = ranges(begins, stops), np.repeat(np.arange(len(begins)), sizes)
+    older, of = concatenated_ranges(begins, stops), np.repeat(np.arange(len(begins)), sizes)
     labels = history.labels[rows.places]
     if loss.task == "classification":
-        return _of_shares(history.labels[older], of, labels, rows.which, sizes)
+        return _of_shares(history.labels[older], of, labels, rows.model_index, sizes)
     numbers = history.labels[older].astype(np.float64)
     with np.errstate(over="ignore"):  # an overflow gives this group no loss
         if loss.name == "absolute":
             middle = _medians(numbers, of, sizes)
         else:
             middle = np.bincount(of, numbers, len(sizes)) / sizes
-    return loss.per_row(labels, middle[rows.which])
+    return loss.per_row(labels, middle[rows.model_index])
 
 
 def _medians(numbers: Floats, of: Integers, sizes: Integers) -> Floats:
@@ -38,10 +38,12 @@ def _medians(numbers: Floats, of: Integers, sizes: Integers) -> Floats:
     return medians
 
 
-def _of_shares(older: np.ndarray, of: Integers, labels: np.ndarray, which: Integers, sizes: Integers) -> Floats:
+def _of_shares(
+    older: np.ndarray, group_index: Integers, labels: np.ndarray, row_group: Integers, sizes: Integers
+) -> Floats:
     codes, known = pd.factorize(np.concatenate([older, labels]))
-    counted = pd.Series(of * len(known) + codes[: len(older)]).value_counts()
-    asked = which * len(known) + codes[len(older) :]
-    counts = counted.reindex(asked, fill_value=0).to_numpy(dtype=np.float64)
-    losses: Floats = -np.log(np.maximum(counts / sizes[which], SMALLEST))
+    counted = pd.Series(group_index * len(known) + codes[: len(older)]).value_counts()
+    wanted = row_group * len(known) + codes[len(older) :]
+    counts = counted.reindex(wanted, fill_value=0).to_numpy(dtype=np.float64)
+    losses: Floats = -np.log(np.maximum(counts / sizes[row_group], MIN_PROBABILITY))
     return losses

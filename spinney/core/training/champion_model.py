@@ -9,28 +9,30 @@ from spinney.core.models import codec
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.fit_request import Ask
+from spinney.core.training.fit_request import FitRequest
 
 
-def opened(ask: Ask, recipe: Recipe, signer: Signer) -> Model:
+def load_champion(request: FitRequest, recipe: Recipe, signer: Signer) -> Model:
     """Verify and load the champion, with its features under their current names.
 
     Raises ContractError if it was fitted on a column that is not a feature of `recipe`, and Corrupt if its payload is
     missing or its signature does not verify.
     """
-    claim, payload = claim_of(ask)
-    model = codec.open_signed(signer, claim, payload, ask.signature)
-    features = tuple(map(recipe.feature_now, model.encoder.features))
-    if gone := [feature.name for feature in features if feature not in recipe.features]:
+    claim, payload = champion_claim(request)
+    model = codec.load_signed(signer, claim, payload, request.signature)
+    features = tuple(map(recipe.current_feature, model.encoder.features))
+    if unknown := [feature.name for feature in features if feature not in recipe.features]:
         raise ContractError(
-            f"champion {ask.champion_id} of group {ask.group_key}: expected features of today's recipe; it was fitted "
-            f"on {', '.join(gone)} too. It is not compared"
+            f"champion {request.champion_id} of group {request.group_key}: expected features of today's recipe; it was "
+            f"fitted on {', '.join(unknown)} too. It is not compared"
         )
     return replace(model, encoder=replace(model.encoder, features=features))
 
 
-def claim_of(ask: Ask) -> tuple[Claim, bytes]:
+def champion_claim(request: FitRequest) -> tuple[Claim, bytes]:
     """What the champion's signature covers, and its payload. Raises Corrupt if the payload is missing."""
-    if ask.champion_id is None or ask.codec is None or ask.payload is None:
-        raise Corrupt(f"champion {ask.champion_id} of group {ask.group_key}: expected its codec and payload; got none")
-    return Claim(ask.group_key, ask.champion_id, ask.codec), bytes(ask.payload)
+    if request.champion_id is None or request.codec is None or request.payload is None:
+        raise Corrupt(
+            f"champion {request.champion_id} of group {request.group_key}: expected its codec and payload; got none"
+        )
+    return Claim(request.group_key, request.champion_id, request.codec), bytes(request.payload)

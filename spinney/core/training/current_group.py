@@ -14,31 +14,31 @@ Listener = Callable[[str | None, str], None]
 
 FIT = "while it was fitted"
 COMPARE = "while its candidates were compared"
-ASK = "while its new model was asked"
+PREDICT = "while its new model was asked"
 READ_CHAMPION = "while its champion was read"
-ASK_CHAMPION = "while its champion was asked"
+PREDICT_CHAMPION = "while its champion was asked"
 STORE = "while its model was stored"
 SHADOW = "while its shadow was compared"
 REFIT = "while its champion's recipe was fitted again"
 
 
-def _nobody(group_key: str | None, doing: str) -> None:
+def _ignore(group_key: str | None, doing: str) -> None:
     """The default listener."""
 
 
-_listener: ContextVar[Listener] = ContextVar("listener", default=_nobody)
+_listener: ContextVar[Listener] = ContextVar("listener", default=_ignore)
 
 
-def begin(group_key: str | None, doing: str) -> None:
+def report(group_key: str | None, activity: str) -> None:
     """Report that work on a group begins. group_key: None for work on many groups at once. activity: a text for errors.
 
     The text becomes part of a stored error.
     """
-    _listener.get()(group_key, doing)
+    _listener.get()(group_key, activity)
 
 
 @contextmanager
-def heard_by(listener: Listener) -> Iterator[None]:
+def reported_to(listener: Listener) -> Iterator[None]:
     """A context in which reports go to `listener`."""
     token = _listener.set(listener)
     try:
@@ -48,8 +48,8 @@ def heard_by(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
-def said_as(doing: str) -> Iterator[None]:
+def reported_as(activity: str) -> Iterator[None]:
     """A context in which every report has this activity."""
     outer = _listener.get()
-    with heard_by(lambda group_key, _: outer(group_key, doing)):
+    with reported_to(lambda group_key, _: outer(group_key, activity)):
         yield

@@ -21,7 +21,7 @@ _COMPOSED = (Pipeline, FeatureUnion, ColumnTransformer)
 
 
 @dataclass(frozen=True)
-class Template:
+class EstimatorTemplate:
     """A prepared estimator.
 
     estimator: a clone of the given one, with `n_jobs` 1. unseeded: the names of its `random_state`s that are None.
@@ -30,17 +30,17 @@ class Template:
     """
 
     estimator: Any
-    free: tuple[str, ...]
-    frozen: bytes | None
+    unseeded: tuple[str, ...]
+    pickled: bytes | None
     is_valid: bool
 
     @classmethod
-    def of(cls, template: Any) -> Template:
+    def of(cls, template: Any) -> EstimatorTemplate:
         """Prepare an unfitted estimator. Raises what its constructor raises when scikit-learn clones it."""
         estimator = clone(template)
-        estimator.set_params(**dict.fromkeys(_named(estimator.get_params(deep=True), "n_jobs"), 1))
+        estimator.set_params(**dict.fromkeys(_parameters_named(estimator.get_params(deep=True), "n_jobs"), 1))
         parameters = estimator.get_params(deep=True)
-        free = tuple(name for name in _named(parameters, "random_state") if parameters[name] is None)
+        free = tuple(name for name in _parameters_named(parameters, "random_state") if parameters[name] is None)
         parts = [estimator, *(value for value in parameters.values() if hasattr(value, "get_params"))]
         plain = all(_is_plain(part) for part in parts)
         seeded = [estimator if name == "random_state" else parameters[name[: -len("__random_state")]] for name in free]
@@ -48,15 +48,15 @@ class Template:
 
     def copy(self, seed: int) -> Any:
         """An unfitted copy, its unseeded random states set to `seed`."""
-        if self.frozen is None:
+        if self.pickled is None:
             estimator = clone(self.estimator)
-            return estimator.set_params(**dict.fromkeys(self.free, seed)) if self.free else estimator
-        estimator, seeded = pickle.loads(self.frozen)  # noqa: S301 - made here, a moment ago
+            return estimator.set_params(**dict.fromkeys(self.unseeded, seed)) if self.unseeded else estimator
+        estimator, seeded = pickle.loads(self.pickled)  # noqa: S301 - made here, a moment ago
         for part in seeded:
             part.random_state = seed
         return estimator
 
-    def as_validated(self) -> AbstractContextManager[Any]:
+    def without_validation(self) -> AbstractContextManager[Any]:
         """A context in which fits skip the validation of parameters, if it was done already."""
         context: AbstractContextManager[Any] = (
             sklearn.config_context(skip_parameter_validation=True) if self.is_valid else nullcontext()
@@ -64,7 +64,7 @@ class Template:
         return context
 
 
-def _named(parameters: dict[str, Any], name: str) -> list[str]:
+def _parameters_named(parameters: dict[str, Any], name: str) -> list[str]:
     return [full for full in parameters if full == name or full.endswith(f"__{name}")]
 
 

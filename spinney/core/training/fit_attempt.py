@@ -26,16 +26,16 @@ from spinney.core.features.encoding import NULL_TIME, Integers
 from spinney.core.models import codec
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
-from spinney.core.recipes.display_name import IMPORTED
+from spinney.core.recipes.display_name import IMPORTED_PREFIX
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import champion_model, current_group
-from spinney.core.training.fit_request import Ask
-from spinney.core.training.kernels import Fit
-from spinney.core.training.training_rows import History
+from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.kernels import KernelResult
+from spinney.core.training.training_set import TrainingSet
 
 NOTHING_NEWER = "no held-out row is newer than the champion"
 
-HELD_OUT = 5
+HELD_OUT_ONE_IN = 5
 """The newest 1 / HELD_OUT_ONE_IN of a group's rows are held out."""
 
 COLUMNS = (
@@ -58,30 +58,31 @@ COLUMNS = (
 
 
 @dataclass
-class Attempt:
+class FitAttempt:
     """The state of one group's fit; becomes one row of the result.
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
     signature. elapsed_ms: of its fits. compared_places: positions of the held-out rows that were compared.
     """
 
-    ask: Ask
-    g: int
+    request: FitRequest
+    group_index: int
     rows: int
-    heldout: int = 0
+    heldout_rows: int = 0
     status: str = ModelStatus.FITTED
     model_id: str | None = None
     error: GroupError | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     model: Model | None = None
-    sealed: tuple[str, bytes, bytes] | None = None
-    ms: float = 0.0
-    compared: Integers | None = None
+    signed_payload: tuple[str, bytes, bytes] | None = None
+    elapsed_ms: float = 0.0
+    compared_places: Integers | None = None
 
     def fail(self, error: GroupError) -> None:
+        """Record an error; its class determines the status."""
         statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}
         self.status = statuses.get(type(error), ModelStatus.FAILED)
-        self.error, self.model_id, self.model, self.sealed = error, None, None, None
+        self.error, self.model_id, self.model, self.signed_payload = error, None, None, None
 
     def refuse_comparison(self, why: str, *, refit_failed: bool) -> None:
         """Record why the champion, or its recipe fitted again, is not compared."""
@@ -91,28 +92,34 @@ class Attempt:
             known["why"] = self.metrics["champion_error"]
 
 
-def attempt_of(ask: Ask, g: int, history: History, recipe: Recipe, signer: Signer) -> Attempt:
-    rows = int(history.starts[g + 1] - history.starts[g])
-    attempt = Attempt(ask, g, rows)
+def start_attempt(
+    request: FitRequest, group_index: int, history: TrainingSet, recipe: Recipe, signer: Signer
+) -> FitAttempt:
+    """Start the attempt of a request: check the number of rows, compute the model's id, decide whether to fit.
+
+    g: the group's position in `history`.
+    """
+    rows = int(history.starts[group_index + 1] - history.starts[group_index])
+    attempt = FitAttempt(request, group_index, rows)
     if rows < max(1, recipe.min_rows):
-        attempt.fail(TooFewRows(ask.group_key, rows, max(1, recipe.min_rows)))
+        attempt.fail(TooFewRows(request.group_key, rows, max(1, recipe.min_rows)))
         return attempt
-    attempt.model_id = model_id_of(ask.group_key, history.fingerprint(g), recipe.recipe_id)
-    if attempt.model_id == ask.champion_id and _signed(ask, signer):
+    attempt.model_id = model_id_of(request.group_key, history.fingerprint(group_index), recipe.recipe_id)
+    if attempt.model_id == request.champion_id and _has_valid_signature(request, signer):
         attempt.status = Decision.KEPT
         return attempt
-    attempt.heldout = max(1, rows // HELD_OUT)
+    attempt.heldout_rows = max(1, rows // HELD_OUT_ONE_IN)
     attempt.metrics = {
         "heldout_rows": 0,
         "challenger_loss": None,
         "constant_loss": None,
         "champion_loss": None,
-        "champion_id": ask.champion_id,
+        "champion_id": request.champion_id,
         "train_loss": None,
     }
-    if ask.recipe_id not in (None, recipe.recipe_id):
-        attempt.metrics["changed_from"] = ask.recipe_id
-        if _stands_uncompared(ask, signer):
+    if request.recipe_id not in (None, recipe.recipe_id):
+        attempt.metrics["changed_from"] = request.recipe_id
+        if _is_kept_if_uncompared(request, signer):
             attempt.metrics["uncompared"] = {"why": NOTHING_NEWER, "refit_failed": False}
     return attempt
 
@@ -125,67 +132,75 @@ def model_id_of(group_key: str, fingerprint: str, recipe_id: str, parent_model_i
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def is_open(attempt: Attempt) -> bool:
+def is_pending(attempt: FitAttempt) -> bool:
+    """Whether the group is still to be fitted: it has not failed and was not kept."""
     return attempt.status == ModelStatus.FITTED
 
 
-def take_fit(attempt: Attempt, fit: Fit) -> None:
-    attempt.ms += fit.ms
-    attempt.model = fit.model
-    attempt.metrics |= fit.scores
-    if fit.model is None:
-        attempt.fail(FitFailed.of(attempt.ask.group_key, fit.error or RuntimeError("the kernel gave no model")))
+def apply_kernel_result(attempt: FitAttempt, result: KernelResult) -> None:
+    """Add a kernel's result to an attempt."""
+    attempt.elapsed_ms += result.ms
+    attempt.model = result.model
+    attempt.metrics |= result.scores
+    if result.model is None:
+        attempt.fail(FitFailed.of(attempt.request.group_key, result.error or RuntimeError("the kernel gave no model")))
 
 
-def seen_through(ask: Ask) -> int:
+def seen_through(request: FitRequest) -> int:
     """The time of the newest row that the champion has seen, microseconds. If unknown, it may have seen all rows."""
     return (
-        np.iinfo(np.int64).max if ask.champion_id is None or ask.trained_through == NULL_TIME else ask.trained_through
+        np.iinfo(np.int64).max
+        if request.champion_id is None or request.trained_through == NULL_TIME
+        else request.trained_through
     )
 
 
-def _stands_uncompared(ask: Ask, signer: Signer) -> bool:
+def _is_kept_if_uncompared(request: FitRequest, signer: Signer) -> bool:
     """Whether a champion of another recipe is kept if it cannot be compared.
 
     Not if its signature does not verify, nor if it is imported without `trained_through`: it could never be compared,
     so it is only used until a model is fitted.
     """
-    is_imported = str(ask.recipe_id).startswith(IMPORTED)
-    return not (is_imported and ask.trained_through == NULL_TIME) and _signed(ask, signer)
+    is_imported = str(request.recipe_id).startswith(IMPORTED_PREFIX)
+    return not (is_imported and request.trained_through == NULL_TIME) and _has_valid_signature(request, signer)
 
 
-def _signed(ask: Ask, signer: Signer) -> bool:
+def _has_valid_signature(request: FitRequest, signer: Signer) -> bool:
     """Whether the champion can be served. If its signing key was lost, it is fitted again even on the same rows."""
     try:
-        claim, payload = champion_model.claim_of(ask)
-        signer.verify(claim, payload, ask.signature)
+        claim, payload = champion_model.champion_claim(request)
+        signer.verify(claim, payload, request.signature)
     except Corrupt:
         return False
     return True
 
 
-def seal(attempt: Attempt, signer: Signer) -> None:
-    key = attempt.ask.group_key
+def sign_model(attempt: FitAttempt, signer: Signer) -> None:
+    """Serialize and sign the attempt's model. The attempt fails if no codec can store it."""
+    key = attempt.request.group_key
     if attempt.model is None or attempt.model_id is None:
         raise AssertionError(f"group {key} is fitted without a model")
-    current_group.begin(key, current_group.STORE)
+    current_group.report(key, current_group.STORE)
     try:
         name, payload = codec.dump(attempt.model)
     except ContractError as error:
         attempt.fail(FitFailed.of(key, error))
         return
     claim = Claim(key, attempt.model_id, name)
-    attempt.sealed = (name, payload, signer.sign(claim, payload))
+    attempt.signed_payload = (name, payload, signer.sign(claim, payload))
 
 
-def results(attempts: Sequence[Attempt], history: History, recipe: Recipe) -> pd.DataFrame:
+def results_frame(attempts: Sequence[FitAttempt], history: TrainingSet, recipe: Recipe) -> pd.DataFrame:
+    """One row per attempt, with COLUMNS."""
     times, starts = history.times, history.starts
-    sealed: list[tuple[str | None, bytes | None, bytes | None]] = [a.sealed or (None, None, None) for a in attempts]
-    errors = [_words(attempt.error) for attempt in attempts]
-    first = [int(times[starts[a.g]]) if a.rows else NULL_TIME for a in attempts]
-    last = [int(times[starts[a.g + 1] - 1]) if a.rows else NULL_TIME for a in attempts]
+    signed_payload: list[tuple[str | None, bytes | None, bytes | None]] = [
+        a.signed_payload or (None, None, None) for a in attempts
+    ]
+    errors = [_error_class_and_text(attempt.error) for attempt in attempts]
+    first = [int(times[starts[a.group_index]]) if a.rows else NULL_TIME for a in attempts]
+    last = [int(times[starts[a.group_index + 1] - 1]) if a.rows else NULL_TIME for a in attempts]
     values: Mapping[str, Any] = {
-        "group_key": [a.ask.group_key for a in attempts],
+        "group_key": [a.request.group_key for a in attempts],
         "status": [str(a.status) for a in attempts],
         "model_id": [a.model_id for a in attempts],
         "parent_model_id": [None] * len(attempts),
@@ -193,24 +208,24 @@ def results(attempts: Sequence[Attempt], history: History, recipe: Recipe) -> pd
         "error_class": [error_class for error_class, _ in errors],
         "error": [text for _, text in errors],
         "rows": np.array([a.rows for a in attempts], dtype=np.int64),
-        "trained_from": _stamps(first),
-        "trained_through": _stamps(last),
+        "trained_from": _timestamps(first),
+        "trained_through": _timestamps(last),
         "metrics": [json.dumps(a.metrics) for a in attempts],
-        "codec": [name for name, _, _ in sealed],
-        "payload": [payload for _, payload, _ in sealed],
-        "signature": [signature for _, _, signature in sealed],
-        "fit_ms": np.array([a.ms for a in attempts], dtype=np.float64),
+        "codec": [name for name, _, _ in signed_payload],
+        "payload": [payload for _, payload, _ in signed_payload],
+        "signature": [signature for _, _, signature in signed_payload],
+        "fit_ms": np.array([a.elapsed_ms for a in attempts], dtype=np.float64),
     }
     objects = {name: pd.Series(list(of), dtype=object) for name, of in values.items() if isinstance(of, list)}
     return pd.DataFrame({**values, **objects}, columns=list(COLUMNS))
 
 
-def _words(error: GroupError | None) -> tuple[str | None, str | None]:
+def _error_class_and_text(error: GroupError | None) -> tuple[str | None, str | None]:
     if isinstance(error, FitFailed):
         return error.error_class, error.error
     return (None, None) if error is None else (type(error).__name__, str(error)[:MAX_ERROR_CHARACTERS])
 
 
-def _stamps(microseconds_: Sequence[int]) -> pd.Series[Any]:
+def _timestamps(microseconds_: Sequence[int]) -> pd.Series[Any]:
     stamps = np.array(microseconds_, dtype=np.int64).astype("datetime64[us]")
     return pd.Series(stamps).dt.tz_localize("UTC")

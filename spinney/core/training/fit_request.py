@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import microseconds
+from spinney.core.features.encoding import to_microseconds
 
-CHAMPION = ("id", "codec", "payload", "signature", "trained_through", "recipe_id")
+CHAMPION_COLUMNS = ("id", "codec", "payload", "signature", "trained_through", "recipe_id")
 
 
 @dataclass(frozen=True)
-class Ask:
+class FitRequest:
     """A group to fit, and its champion if it has one: the champion's fields are None without one.
 
     trained_through: microseconds since 1970 of the newest row the champion was fitted on, NULL_TIME if not known.
@@ -30,20 +30,20 @@ class Ask:
     recipe_id: str | None = None
 
 
-def asks_of(asks: pd.DataFrame) -> list[Ask]:
+def requests_of_frame(frame: pd.DataFrame) -> list[FitRequest]:
     """The fit requests in a frame as `fit_groups` takes it.
 
     Raises ContractError if a group_key is null or occurs twice.
     """
-    if "group_key" not in asks or asks["group_key"].isna().any() or asks["group_key"].duplicated().any():
+    if "group_key" not in frame or frame["group_key"].isna().any() or frame["group_key"].duplicated().any():
         raise ContractError("asks: group_key: expected one row per group; got a group twice or none")
-    lacking = {f"champion_{name}": None for name in CHAMPION if f"champion_{name}" not in asks}
-    full = asks.assign(**lacking)
-    through = microseconds(full["champion_trained_through"])
+    absent = {f"champion_{name}": None for name in CHAMPION_COLUMNS if f"champion_{name}" not in frame}
+    full = frame.assign(**absent)
+    through = to_microseconds(full["champion_trained_through"])
     texts = [_objects(full[name]) for name in ("group_key", "champion_id", "champion_codec")]
     blobs = [_objects(full[name]) for name in ("champion_payload", "champion_signature")]
     recipes = _objects(full["champion_recipe_id"])
-    return [Ask(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), recipes, strict=True)]
+    return [FitRequest(key, *rest) for key, *rest in zip(*texts, *blobs, through.tolist(), recipes, strict=True)]
 
 
 def _objects(values: pd.Series[Any]) -> list[Any]:

@@ -18,20 +18,34 @@ import pandas as pd
 
 from spinney.core.errors import MAX_ERROR_CHARACTERS, GroupError, SpinneyError
 from spinney.core.features.encoding import NULL_TIME, Floats, Integers
-from spinney.core.models.batch_scoring import NOBODY
+from spinney.core.models.batch_scoring import NO_MODEL
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training import champion_model, current_group, shadow_recipe
 from spinney.core.training.baseline import constant_losses
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.fit_attempt import Attempt, attempt_of, is_open, results, seal, seen_through, take_fit
-from spinney.core.training.fit_request import Ask, asks_of
-from spinney.core.training.held_out_loss import Rows, any_of, losses, means, no_answer
-from spinney.core.training.kernels import Kernel, Timer, on_one_thread
+from spinney.core.training.fit_attempt import (
+    FitAttempt,
+    apply_kernel_result,
+    is_pending,
+    results_frame,
+    seen_through,
+    sign_model,
+    start_attempt,
+)
+from spinney.core.training.fit_request import FitRequest, requests_of_frame
+from spinney.core.training.held_out_loss import (
+    RowsToPredict,
+    any_per_group,
+    mean_per_group,
+    not_finite_error,
+    row_losses,
+)
+from spinney.core.training.kernels import Kernel, Timer, single_threaded
 from spinney.core.training.loss import Loss, loss_named
-from spinney.core.training.recipe_comparison import Refit, as_metrics, refitted
-from spinney.core.training.training_rows import History, ranges, select
+from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
+from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set
 
 OLDER_ROWS = 100
 """Newest rows before the held-out ones that a champion is tried on if it predicts none of the held-out ones."""
@@ -39,7 +53,7 @@ OLDER_ROWS = 100
 
 def fit_groups(
     rows: pd.DataFrame,
-    asks: pd.DataFrame,
+    requests: pd.DataFrame,
     recipe: Recipe,
     clock: datetime,
     signer: Signer,
@@ -73,203 +87,229 @@ def fit_groups(
     Raises ContractError (invalid data or parameters) and ConfigError (no such estimator).
     """
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
-    asked = asks_of(asks)
-    history = select(rows, [ask.group_key for ask in asked], recipe, clock)
-    attempts = [attempt_of(ask, g, history, recipe, signer) for g, ask in enumerate(asked)]
-    work = _Work(history, recipe, kernel, loss, timer)
-    with on_one_thread():
-        work.compare([attempt for attempt in attempts if is_open(attempt)], signer)
-        work.fit([attempt for attempt in attempts if is_open(attempt)])
+    parsed = requests_of_frame(requests)
+    history = select_training_set(rows, [request.group_key for request in parsed], recipe, clock)
+    attempts = [start_attempt(request, g, history, recipe, signer) for g, request in enumerate(parsed)]
+    fitting = _Fitting(history, recipe, kernel, loss, timer)
+    with single_threaded():
+        fitting.compare([attempt for attempt in attempts if is_pending(attempt)], signer)
+        fitting.fit_all_rows([attempt for attempt in attempts if is_pending(attempt)])
     for attempt in attempts:
-        if is_open(attempt):
-            seal(attempt, signer)
-    with on_one_thread():
-        work.watch([attempt for attempt in attempts if is_open(attempt)])
-    return results(attempts, history, recipe)
+        if is_pending(attempt):
+            sign_model(attempt, signer)
+    with single_threaded():
+        fitting.compare_shadow([attempt for attempt in attempts if is_pending(attempt)])
+    return results_frame(attempts, history, recipe)
 
 
-def failed(rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, ms: float) -> pd.DataFrame:
+def failed_result(
+    rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, elapsed_ms: float
+) -> pd.DataFrame:
     """The row of a group whose fit killed its process. rows: as of `fit_groups`."""
-    history = select(rows, [error.group_key], recipe, clock)
-    attempt = Attempt(Ask(error.group_key, None, None, None, None, NULL_TIME), 0, len(history.times), ms=ms)
+    history = select_training_set(rows, [error.group_key], recipe, clock)
+    attempt = FitAttempt(
+        FitRequest(error.group_key, None, None, None, None, NULL_TIME), 0, len(history.times), elapsed_ms=elapsed_ms
+    )
     attempt.fail(error)
-    return results([attempt], history, recipe)
+    return results_frame([attempt], history, recipe)
 
 
 @dataclass(frozen=True)
-class _Work:
+class _Fitting:
     """The fits of one call of `fit_groups`, for the groups that have not failed yet."""
 
-    history: History
+    history: TrainingSet
     recipe: Recipe
     kernel: Kernel
     loss: Loss
     timer: Timer
 
-    def compare(self, attempts: Sequence[Attempt], signer: Signer) -> None:
+    def compare(self, attempts: Sequence[FitAttempt], signer: Signer) -> None:
         """Fit challengers on the older rows, and measure them and the champions on the held-out rows."""
-        self._note_too_short(attempts)
-        attempts = [attempt for attempt in attempts if attempt.heldout < attempt.rows]
-        fitted = self._fitted(attempts, self._stops(attempts, leave_out=True))
-        rows, which = self._newest(fitted)
-        mine, errors = self._losses(_models(fitted), Rows(rows, which), _turns(fitted, current_group.ASK))
-        theirs = self._their_losses(fitted, which, rows, signer)
-        alone = np.array([attempt.ask.champion_id is None for attempt in fitted], dtype=np.bool_)
-        both = np.flatnonzero(np.isfinite(theirs) | alone[which])
-        counts = np.bincount(which[both], minlength=len(fitted))
-        own, other = means(mine[both], counts), means(theirs[both], counts)
-        plain = means(self._constant_losses(fitted, Rows(rows[both], which[both])), counts)
-        silent = any_of(np.isnan(mine), which, len(fitted))
-        for at, attempt in enumerate(fitted):
-            if silent[at]:
-                attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
+        self._refuse_single_rows(attempts)
+        attempts = [attempt for attempt in attempts if attempt.heldout_rows < attempt.rows]
+        fitted = self._fit(attempts, self._stops(attempts, leave_out=True))
+        rows, attempt_index = self._held_out(fitted)
+        challenger_losses, errors = self._losses(
+            _models(fitted),
+            RowsToPredict(rows, attempt_index),
+            _reporter(fitted, current_group.PREDICT),
+        )
+        reference_losses = self._reference_losses(fitted, attempt_index, rows, signer)
+        has_no_champion = np.array([attempt.request.champion_id is None for attempt in fitted], dtype=np.bool_)
+        compared = np.flatnonzero(np.isfinite(reference_losses) | has_no_champion[attempt_index])
+        counts = np.bincount(attempt_index[compared], minlength=len(fitted))
+        challenger_means = mean_per_group(challenger_losses[compared], counts)
+        reference_means = mean_per_group(reference_losses[compared], counts)
+        constant_means = mean_per_group(
+            self._constant_losses(fitted, RowsToPredict(rows[compared], attempt_index[compared])), counts
+        )
+        has_failed = any_per_group(np.isnan(challenger_losses), attempt_index, len(fitted))
+        for index, attempt in enumerate(fitted):
+            if has_failed[index]:
+                attempt.fail(not_finite_error(attempt.request.group_key, errors.get(index)))
                 continue
-            if counts[at]:
+            if counts[index]:
                 attempt.metrics.pop("uncompared", None)
-            attempt.metrics["champion_loss"] = other[at]  # null without a champion
-            attempt.metrics |= {"heldout_rows": int(counts[at]), "challenger_loss": own[at], "constant_loss": plain[at]}
+            attempt.metrics["champion_loss"] = reference_means[index]  # null without a champion
+            attempt.metrics |= {
+                "heldout_rows": int(counts[index]),
+                "challenger_loss": challenger_means[index],
+                "constant_loss": constant_means[index],
+            }
         if fitted and self.recipe.shadow is not None:
-            for attempt, places in zip(fitted, np.split(rows[both], np.cumsum(counts)[:-1]), strict=True):
-                attempt.compared = places
+            for attempt, places in zip(fitted, np.split(rows[compared], np.cumsum(counts)[:-1]), strict=True):
+                attempt.compared_places = places
 
-    def fit(self, attempts: Sequence[Attempt]) -> None:
+    def fit_all_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Fit on all rows."""
         stops = self._stops(attempts, leave_out=False)
-        fitted = self._fitted(attempts, stops)
-        begins = self.history.starts[[attempt.g for attempt in fitted]]
+        fitted = self._fit(attempts, stops)
+        begins = self.history.starts[[attempt.group_index for attempt in fitted]]
         sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
-        which = np.repeat(np.arange(len(fitted)), sizes)
-        rows = Rows(ranges(begins, begins + sizes), which)
-        of_all, errors = self._losses(_models(fitted), rows, _turns(fitted, current_group.ASK))
-        silent = any_of(np.isnan(of_all), which, len(fitted))
-        for at, (attempt, own) in enumerate(zip(fitted, means(of_all, sizes), strict=True)):
-            attempt.metrics["train_loss"] = own
-            if silent[at]:
-                attempt.fail(no_answer(attempt.ask.group_key, errors.get(at)))
+        attempt_index = np.repeat(np.arange(len(fitted)), sizes)
+        rows = RowsToPredict(concatenated_ranges(begins, begins + sizes), attempt_index)
+        row_loss, errors = self._losses(_models(fitted), rows, _reporter(fitted, current_group.PREDICT))
+        has_failed = any_per_group(np.isnan(row_loss), attempt_index, len(fitted))
+        for index, (attempt, mean_loss) in enumerate(zip(fitted, mean_per_group(row_loss, sizes), strict=True)):
+            attempt.metrics["train_loss"] = mean_loss
+            if has_failed[index]:
+                attempt.fail(not_finite_error(attempt.request.group_key, errors.get(index)))
 
-    def watch(self, attempts: Sequence[Attempt]) -> None:
+    def compare_shadow(self, attempts: Sequence[FitAttempt]) -> None:
         """Measure the shadow recipe on the rows the challengers were measured on, in its share of the groups."""
-        asked = self.recipe.shadow
-        if asked is None:
+        shadow = self.recipe.shadow
+        if shadow is None:
             return
         watched = [
-            (each, shadow_recipe.Watched(each.g, int(self._stops([each], leave_out=True)[0]), each.compared))
+            (
+                each,
+                shadow_recipe.ShadowedGroup(
+                    each.group_index, int(self._stops([each], leave_out=True)[0]), each.compared_places
+                ),
+            )
             for each in attempts
-            if each.compared is not None and len(each.compared) and asked.watches(each.ask.group_key)
+            if each.compared_places is not None
+            and len(each.compared_places)
+            and shadow.includes(each.request.group_key)
         ]
-        said = shadow_recipe.measure(self.history, [rows for _, rows in watched], asked, self.timer)
-        for (attempt, _), (found, ms) in zip(watched, said, strict=True):
-            attempt.metrics["shadow"] = found
-            attempt.ms += ms
+        measured = shadow_recipe.measure_shadow(self.history, [group for _, group in watched], shadow, self.timer)
+        for (attempt, _), (entry, elapsed_ms) in zip(watched, measured, strict=True):
+            attempt.metrics["shadow"] = entry
+            attempt.elapsed_ms += elapsed_ms
 
-    def _stops(self, attempts: Sequence[Attempt], *, leave_out: bool) -> Integers:
-        held = [attempt.heldout if leave_out else 0 for attempt in attempts]
-        return self.history.starts[[attempt.g + 1 for attempt in attempts]] - np.array(held, dtype=np.int64)
+    def _stops(self, attempts: Sequence[FitAttempt], *, leave_out: bool) -> Integers:
+        held = [attempt.heldout_rows if leave_out else 0 for attempt in attempts]
+        return self.history.starts[[attempt.group_index + 1 for attempt in attempts]] - np.array(held, dtype=np.int64)
 
-    def _fitted(self, attempts: Sequence[Attempt], stops: Integers) -> list[Attempt]:
+    def _fit(self, attempts: Sequence[FitAttempt], stops: Integers) -> list[FitAttempt]:
         """Fit the rows up to `stops` of each attempt. Return the attempts that have a model; the others have failed."""
         if not attempts:
             return []
-        stack = self.history.stack([attempt.g for attempt in attempts], stops, self.recipe)
-        current_group.begin(None, current_group.FIT)
+        stack = self.history.kernel_input([attempt.group_index for attempt in attempts], stops, self.recipe)
+        current_group.report(None, current_group.FIT)
         fits = self.kernel.fit(stack, self.timer)
         for attempt, fit in zip(attempts, fits, strict=True):
-            take_fit(attempt, fit)
+            apply_kernel_result(attempt, fit)
         return [attempt for attempt in attempts if attempt.model is not None]
 
-    def _newest(self, attempts: Sequence[Attempt]) -> tuple[Integers, Integers]:
+    def _held_out(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
         """Positions of the held-out rows, and the index of each one's attempt."""
-        stops = self.history.starts[[attempt.g + 1 for attempt in attempts]]
-        held = np.array([attempt.heldout for attempt in attempts], dtype=np.int64)
-        return ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
+        stops = self.history.starts[[attempt.group_index + 1 for attempt in attempts]]
+        held = np.array([attempt.heldout_rows for attempt in attempts], dtype=np.int64)
+        return concatenated_ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
 
-    def _constant_losses(self, attempts: Sequence[Attempt], rows: Rows) -> Floats:
-        begins = self.history.starts[[attempt.g for attempt in attempts]]
+    def _constant_losses(self, attempts: Sequence[FitAttempt], rows: RowsToPredict) -> Floats:
+        begins = self.history.starts[[attempt.group_index for attempt in attempts]]
         return constant_losses(self.history, begins, self._stops(attempts, leave_out=True), rows, self.loss)
 
-    def _note_too_short(self, attempts: Sequence[Attempt]) -> None:
+    def _refuse_single_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Record that a group with a single row, which is held out, is not compared."""
         earlier = dict(self.recipe.earlier)
         for attempt in attempts:
-            if attempt.heldout >= attempt.rows and attempt.ask.recipe_id in earlier:
+            if attempt.heldout_rows >= attempt.rows and attempt.request.recipe_id in earlier:
                 attempt.refuse_comparison("its recipe: no row lies before the held-out row", refit_failed=True)
 
-    def _their_losses(self, attempts: Sequence[Attempt], which: Integers, rows: Integers, signer: Signer) -> Floats:
+    def _reference_losses(
+        self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers, signer: Signer
+    ) -> Floats:
         """The losses that challengers are compared with; NaN if there is none.
 
         They are the champion's, unless it has seen some of these rows or predicts none of them and its recipe is known:
         then those of its recipe, fitted again without these rows.
         """
         earlier = dict(self.recipe.earlier)
-        able = [at for at, attempt in enumerate(attempts) if attempt.ask.recipe_id in earlier]
-        starts = np.searchsorted(which, np.arange(len(attempts) + 1))
+        refittable = [index for index, attempt in enumerate(attempts) if attempt.request.recipe_id in earlier]
+        starts = np.searchsorted(attempt_index, np.arange(len(attempts) + 1))
         oldest = self.history.times[rows[starts[:-1]]] if len(rows) else np.empty(0, dtype=np.int64)
-        seen = [at for at in able if oldest[at] <= seen_through(attempts[at].ask)]
-        out, known = self._refitted_losses(attempts, seen, which, rows)
-        out[~known], silent = self._champion_losses(attempts, which[~known], rows[~known], signer)
-        untried = sorted(silent.keys() & set(able) - set(seen))
-        again, known = self._refitted_losses(attempts, untried, which, rows)
-        out[known] = again[known]
-        for at, model in silent.items():
-            if "refitted" not in attempts[at].metrics:
-                self._note_silent(attempts[at], model)
+        needs_refit = [index for index in refittable if oldest[index] <= seen_through(attempts[index].request)]
+        out, has_loss = self._refit_losses(attempts, needs_refit, attempt_index, rows)
+        out[~has_loss], unanswered = self._champion_losses(attempts, attempt_index[~has_loss], rows[~has_loss], signer)
+        unanswered_refittable = sorted(unanswered.keys() & set(refittable) - set(needs_refit))
+        refit_losses, has_loss = self._refit_losses(attempts, unanswered_refittable, attempt_index, rows)
+        out[has_loss] = refit_losses[has_loss]
+        for index, model in unanswered.items():
+            if "refitted" not in attempts[index].metrics:
+                self._note_unanswered(attempts[index], model)
         return out
 
-    def _refitted_losses(
-        self, attempts: Sequence[Attempt], wanted: Sequence[int], which: Integers, rows: Integers
+    def _refit_losses(
+        self, attempts: Sequence[FitAttempt], wanted: Sequence[int], which: Integers, rows: Integers
     ) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Losses of champions' own recipes, fitted again without these rows; and which rows have one.
 
         wanted: indices of attempts whose champion was fitted by one of `recipe.earlier`.
         """
-        out, known, earlier = np.full(len(rows), np.nan), np.zeros(len(rows), dtype=np.bool_), dict(self.recipe.earlier)
+        out, has_loss = np.full(len(rows), np.nan), np.zeros(len(rows), dtype=np.bool_)
+        earlier = dict(self.recipe.earlier)
         starts = np.searchsorted(which, np.arange(len(attempts) + 1)).tolist()
-        refits, asked = [], []
+        refits, targets = [], []
         for at in wanted:
             attempt, places = attempts[at], rows[starts[at] : starts[at + 1]]
-            refits.append(Refit(attempt.g, str(attempt.ask.recipe_id), int(places[0]), places))
-            asked.append((attempt, slice(starts[at], starts[at + 1])))
-        found = refitted(self.history, refits, earlier, self.timer, self.recipe.refit_error)
-        for refit, each, (attempt, mine) in zip(refits, found, asked, strict=True):
-            attempt.ms += each.ms
-            if each.losses is None:
-                attempt.refuse_comparison(f"its recipe: {each.error}", refit_failed=True)
+            refits.append(RefitRequest(attempt.group_index, str(attempt.request.recipe_id), int(places[0]), places))
+            targets.append((attempt, slice(starts[at], starts[at + 1])))
+        results = refit_and_measure(self.history, refits, earlier, self.timer, self.recipe.refit_error)
+        for refit, result, (attempt, span) in zip(refits, results, targets, strict=True):
+            attempt.elapsed_ms += result.elapsed_ms
+            if result.losses is None:
+                attempt.refuse_comparison(f"its recipe: {result.error}", refit_failed=True)
                 continue
-            attempt.metrics["refitted"] = as_metrics(refit, each)
-            out[mine], known[mine] = each.losses, True
-        return out, known
+            attempt.metrics["refitted"] = as_metrics(refit, result)
+            out[span], has_loss[span] = result.losses, True
+        return out, has_loss
 
     def _champion_losses(
-        self, attempts: Sequence[Attempt], which: Integers, rows: Integers, signer: Signer
+        self, attempts: Sequence[FitAttempt], attempt_index: Integers, rows: Integers, signer: Signer
     ) -> tuple[Floats, dict[int, Model | None]]:
         """The champions' losses; NaN if there is no champion, it has seen the row, or has no finite prediction.
 
         Also the champions that predicted none of their rows, by the attempt's index; None for one that is not called.
         """
         out = np.full(len(rows), np.nan)
-        through = np.array([seen_through(attempt.ask) for attempt in attempts], dtype=np.int64)
-        fresh = np.flatnonzero(self.history.times[rows] > through[which])
-        wanted = np.unique(which[fresh]).tolist()
+        seen_until = np.array([seen_through(attempt.request) for attempt in attempts], dtype=np.int64)
+        fresh = np.flatnonzero(self.history.times[rows] > seen_until[attempt_index])
+        wanted = np.unique(attempt_index[fresh]).tolist()
         if self.recipe.champion_error is not None:
-            for at in wanted:
-                attempts[at].metrics["champion_error"] = self.recipe.champion_error[:MAX_ERROR_CHARACTERS]
+            for index in wanted:
+                attempts[index].metrics["champion_error"] = self.recipe.champion_error[:MAX_ERROR_CHARACTERS]
             return out, dict.fromkeys(wanted)
-        silent: dict[int, Model | None] = {}
-        for features, found in self._champions(attempts, wanted, signer).items():
-            place = np.full(len(attempts), NOBODY, dtype=np.int64)
-            place[list(found)] = np.arange(len(found))
-            mine = fresh[place[which[fresh]] != NOBODY]
-            owners, own = [attempts[at] for at in found], self.history.with_features(features)
-            of_rows, asked = Rows(rows[mine], place[which[mine]]), _turns(owners, current_group.ASK_CHAMPION)
-            out[mine], errors = losses(own, list(found.values()), of_rows, self.loss, asked)
-            for at, raised in errors.items():
-                owners[at].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
-            answered = np.bincount(of_rows.which[np.isfinite(out[mine])], minlength=len(owners))
-            places = list(found)
-            silent |= {places[at]: found[places[at]] for at in np.flatnonzero(answered == 0).tolist()}
-        return out, silent
+        unanswered: dict[int, Model | None] = {}
+        for features, models in self._load_champions(attempts, wanted, signer).items():
+            place = np.full(len(attempts), NO_MODEL, dtype=np.int64)
+            place[list(models)] = np.arange(len(models))
+            asked_rows = fresh[place[attempt_index[fresh]] != NO_MODEL]
+            owners, own = [attempts[index] for index in models], self.history.with_features(features)
+            of_rows = RowsToPredict(rows[asked_rows], place[attempt_index[asked_rows]])
+            reporter = _reporter(owners, current_group.PREDICT_CHAMPION)
+            out[asked_rows], errors = row_losses(own, list(models.values()), of_rows, self.loss, reporter)
+            for index, raised in errors.items():
+                owners[index].metrics["champion_error"] = f"{type(raised).__name__}: {raised}"[:MAX_ERROR_CHARACTERS]
+            n_predicted = np.bincount(of_rows.model_index[np.isfinite(out[asked_rows])], minlength=len(owners))
+            places = list(models)
+            unanswered |= {places[index]: models[places[index]] for index in np.flatnonzero(n_predicted == 0).tolist()}
+        return out, unanswered
 
-    def _note_silent(self, attempt: Attempt, model: Model | None) -> None:
+    def _note_unanswered(self, attempt: FitAttempt, model: Model | None) -> None:
         """A champion that predicted none of the rows to compare on is kept only if it predicts older rows."""
         if "uncompared" not in attempt.metrics:
             return
@@ -281,38 +321,40 @@ class _Work:
             f"it answers older rows and none of the held-out rows to compare on: {why}", refit_failed=True
         )
 
-    def _answers_older_rows(self, attempt: Attempt, model: Model) -> bool:
-        begin, stop = int(self.history.starts[attempt.g]), int(self._stops([attempt], leave_out=True)[0])
+    def _answers_older_rows(self, attempt: FitAttempt, model: Model) -> bool:
+        begin, stop = int(self.history.starts[attempt.group_index]), int(self._stops([attempt], leave_out=True)[0])
         places = np.arange(max(begin, stop - OLDER_ROWS), stop)
-        own = self.history.with_features(model.encoder.features)
-        of_rows = Rows(places, np.zeros(len(places), dtype=np.int64))
-        answered, _ = losses(own, [model], of_rows, self.loss, _turns([attempt], current_group.ASK_CHAMPION))
-        return bool(np.isfinite(answered).any())
+        training_set = self.history.with_features(model.encoder.features)
+        of_rows = RowsToPredict(places, np.zeros(len(places), dtype=np.int64))
+        predicted_losses, _ = row_losses(
+            training_set, [model], of_rows, self.loss, _reporter([attempt], current_group.PREDICT_CHAMPION)
+        )
+        return bool(np.isfinite(predicted_losses).any())
 
-    def _champions(
-        self, attempts: Sequence[Attempt], wanted: Sequence[int], signer: Signer
+    def _load_champions(
+        self, attempts: Sequence[FitAttempt], wanted: Sequence[int], signer: Signer
     ) -> dict[tuple[Feature, ...], dict[int, Model]]:
         """Load the champions of the wanted attempts: by their features, then by the attempt's index."""
-        found: dict[tuple[Feature, ...], dict[int, Model]] = {}
-        for at in wanted:
-            current_group.begin(attempts[at].ask.group_key, current_group.READ_CHAMPION)
+        champions: dict[tuple[Feature, ...], dict[int, Model]] = {}
+        for index in wanted:
+            current_group.report(attempts[index].request.group_key, current_group.READ_CHAMPION)
             try:
-                model = champion_model.opened(attempts[at].ask, self.recipe, signer)
+                model = champion_model.load_champion(attempts[index].request, self.recipe, signer)
             except SpinneyError as error:
-                attempts[at].refuse_comparison(str(error), refit_failed=False)
+                attempts[index].refuse_comparison(str(error), refit_failed=False)
                 continue
-            found.setdefault(model.encoder.features, {})[at] = model
-        return found
+            champions.setdefault(model.encoder.features, {})[index] = model
+        return champions
 
     def _losses(
-        self, models: Sequence[Model], rows: Rows, begin: Callable[[int], None]
+        self, models: Sequence[Model], rows: RowsToPredict, begin: Callable[[int], None]
     ) -> tuple[Floats, dict[int, Exception]]:
-        return losses(self.history, models, rows, self.loss, begin)
+        return row_losses(self.history, models, rows, self.loss, begin)
 
 
-def _models(attempts: Sequence[Attempt]) -> list[Model]:
+def _models(attempts: Sequence[FitAttempt]) -> list[Model]:
     return [attempt.model for attempt in attempts if attempt.model is not None]
 
 
-def _turns(attempts: Sequence[Attempt], doing: str) -> Callable[[int], None]:
-    return lambda at: current_group.begin(attempts[at].ask.group_key, doing)
+def _reporter(attempts: Sequence[FitAttempt], activity: str) -> Callable[[int], None]:
+    return lambda at: current_group.report(attempts[at].request.group_key, activity)

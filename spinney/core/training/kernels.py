@@ -24,15 +24,15 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Columns, Encoder, Floats, Integers
-from spinney.core.models.filled import Filled, means
-from spinney.core.models.linear import Linear, Link, constant
+from spinney.core.models.filled import Filled, column_means
+from spinney.core.models.linear import Linear, Link, constant_linear
 from spinney.core.models.model import Model
 from spinney.core.training import current_group
-from spinney.core.training.estimator_template import Template
+from spinney.core.training.estimator_template import EstimatorTemplate
 
 
 @dataclass(frozen=True)
-class Stack:
+class KernelInput:
     """The training rows of many groups: each group's rows are adjacent and sorted by (event_time, event_id).
 
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1], at least one.
@@ -56,7 +56,7 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class Fit:
+class KernelResult:
     """The result for one group: a model, or the error that the estimator raised.
 
     ms: duration in milliseconds. scores: JSON values that are stored with the metrics, such as candidates' losses.
@@ -74,11 +74,13 @@ Timer = Callable[[], float]
 class Kernel(Protocol):
     """Fits every group of its input. timer: seconds, as time.perf_counter."""
 
-    def fit(self, stack: Stack, timer: Timer) -> list[Fit]: ...
+    def fit(self, stack: KernelInput, timer: Timer) -> list[KernelResult]:
+        """One result per group, in the order of the input."""
+        ...
 
 
 @dataclass(frozen=True)
-class OneByOne:
+class PerGroupKernel:
     """The kernel of any scikit-learn estimator: fits group by group, and catches each group's errors.
 
     template: an unfitted estimator or pipeline; cloned for each group. Missing values are replaced by the column's
@@ -89,75 +91,76 @@ class OneByOne:
 
     template: Any
     task: str
-    fold: Callable[[Any], Linear] | None = None
+    to_linear: Callable[[Any], Linear] | None = None
 
     def __post_init__(self) -> None:
-        lacking = [verb for verb in ("fit", "predict", "get_params") if not hasattr(self.template, verb)]
-        if lacking or isinstance(self.template, type):
+        missing_methods = [verb for verb in ("fit", "predict", "get_params") if not hasattr(self.template, verb)]
+        if missing_methods or isinstance(self.template, type):
             raise ContractError(
                 f"recipe.estimator: expected an unfitted scikit-learn estimator or pipeline; got {self.template!r} "
-                f"without {', '.join(lacking) or 'being an instance'}. Return such an object from the function"
+                f"without {', '.join(missing_methods) or 'being an instance'}. Return such an object from the function"
             )
 
-    def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
+    def fit(self, stack: KernelInput, timer: Timer) -> list[KernelResult]:
+        """Fit each group with a copy of the template."""
         try:
-            template = Template.of(self.template)
-            fills = not handles_missing(template.estimator)
+            template = EstimatorTemplate.of(self.template)
+            needs_fill = not accepts_missing_values(template.estimator)
         except Exception as error:  # a constructor that scikit-learn cannot repeat
-            return [Fit(0.0, error=error)] * len(stack)
+            return [KernelResult(0.0, error=error)] * len(stack)
         # Without string features an encoder learns nothing: all groups share one.
         shared = None if stack.columns.words else Encoder(stack.columns.features)
-        with template.as_validated():
-            return [self._fit_group(_Asked(template, fills, shared), stack, g, timer) for g in range(len(stack))]
+        with template.without_validation():
+            return [self._fit_group(_Setup(template, needs_fill, shared), stack, g, timer) for g in range(len(stack))]
 
-    def _fit_group(self, asked: _Asked, stack: Stack, g: int, timer: Timer) -> Fit:
-        current_group.begin(stack.keys[g], current_group.FIT)
+    def _fit_group(self, setup: _Setup, stack: KernelInput, g: int, timer: Timer) -> KernelResult:
+        current_group.report(stack.keys[g], current_group.FIT)
         began = timer()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                model = self._model(asked, stack, g)
+                model = self._model(setup, stack, g)
         except Exception as error:
             # Without its frames: they would keep alive what it has allocated.
-            return Fit((timer() - began) * 1e3, error=error.with_traceback(None))
-        return Fit((timer() - began) * 1e3, model)
+            return KernelResult((timer() - began) * 1e3, error=error.with_traceback(None))
+        return KernelResult((timer() - began) * 1e3, model)
 
-    def _model(self, asked: _Asked, stack: Stack, g: int) -> Model:
+    def _model(self, setup: _Setup, stack: KernelInput, g: int) -> Model:
         rows = stack.rows(g)
         columns, labels = stack.columns.take(rows), stack.labels[rows]
-        encoder = asked.encoder or Encoder.learn(columns)
+        encoder = setup.encoder or Encoder.learn(columns)
         if self.task == "classification" and (labels == labels[0]).all():
-            return Model(encoder, constant([1.0], encoder.width, Link.CONSTANT), (str(labels[0]),))
-        estimator = asked.template.copy(seed_of(stack.keys[g]))
+            return Model(encoder, constant_linear([1.0], encoder.width, Link.CONSTANT), (str(labels[0]),))
+        estimator = setup.template.copy(seed_for(stack.keys[g]))
         weights = {} if stack.weights is None else weight_arguments(estimator, stack.weights[rows])
         matrix = encoder.matrix(columns).copy()
-        fill = means(matrix)
+        fill = column_means(matrix)
         missing = np.isnan(matrix)
         if missing.any():
             # Boosted trees fail on a column without any value, such as a sensor that one group does not have.
             matrix[:, missing.all(axis=0)] = 0.0
-            if asked.fills:
+            if setup.needs_fill:
                 matrix = np.where(missing, fill, matrix)
         estimator.fit(matrix, labels.copy(), **weights)
         classes = tuple(map(str, estimator.classes_)) if self.task == "classification" else None
-        if self.fold:
-            return Model(encoder, self.fold(estimator), classes)
-        return Model(encoder, Filled(estimator, fill) if asked.fills else estimator, classes)
+        if self.to_linear:
+            return Model(encoder, self.to_linear(estimator), classes)
+        return Model(encoder, Filled(estimator, fill) if setup.needs_fill else estimator, classes)
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Setup:
     """What all groups of a call share.
 
     needs_fill: the estimator does not accept NaN. encoder: None if each group learns its own.
     """
 
-    template: Template
-    fills: bool
+    template: EstimatorTemplate
+    needs_fill: bool
     encoder: Encoder | None
 
 
-def on_one_thread() -> AbstractContextManager[Any]:
+def single_threaded() -> AbstractContextManager[Any]:
     """A context in which BLAS and OpenMP use one thread: more threads change the bits of sums over many columns."""
     limit: AbstractContextManager[Any] = _pools().limit(limits=1)
     return limit
@@ -168,14 +171,14 @@ def _pools() -> Any:
     return ThreadpoolController()
 
 
-def handles_missing(estimator: Any) -> bool:
+def accepts_missing_values(estimator: Any) -> bool:
     """Whether an estimator accepts NaN. A pipeline does if an imputer precedes the first step that does not."""
     if not isinstance(estimator, Pipeline):
         return isinstance(estimator, SimpleImputer | KNNImputer) or bool(get_tags(estimator).input_tags.allow_nan)
     for _, step in estimator.steps:
         if isinstance(step, SimpleImputer | KNNImputer):
             return True
-        if step not in {None, "passthrough"} and not handles_missing(step):
+        if step not in {None, "passthrough"} and not accepts_missing_values(step):
             return False
     return True
 
@@ -190,6 +193,6 @@ def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
     return {name: weights} if has_fit_parameter(estimator, "sample_weight") else {}
 
 
-def seed_of(group_key: str) -> int:
+def seed_for(group_key: str) -> int:
     """A 32-bit seed that depends on the group's key only."""
     return int.from_bytes(hashlib.sha256(group_key.encode()).digest()[:4], "big")

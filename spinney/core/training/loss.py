@@ -22,10 +22,10 @@ import numpy.typing as npt
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Floats
 
-SMALLEST = 1e-15
+MIN_PROBABILITY = 1e-15
 """Lower bound of a probability in log loss, which is then at most 34.54."""
 
-Answered = npt.NDArray[Any] | tuple[tuple[str, ...], Floats] | Sequence[Mapping[str, float] | None]
+Predictions = npt.NDArray[Any] | tuple[tuple[str, ...], Floats] | Sequence[Mapping[str, float] | None]
 """Predictions, shape (n_rows,); or classes and probabilities, shape (n_rows, n_classes); or a mapping per row."""
 
 
@@ -38,10 +38,10 @@ class Loss:
     _per_row: Callable[[npt.NDArray[Any], Any], Floats]
     _sql: Callable[[str, str, str], str]
 
-    def per_row(self, label: npt.NDArray[Any], answered: Answered) -> Floats:
+    def per_row(self, label: npt.NDArray[Any], predictions: Predictions) -> Floats:
         """Shape (n_rows,): the loss of each row, NaN if there is none. label: numbers, or texts for `log`."""
         with np.errstate(all="ignore"):
-            out = self._per_row(label, answered)
+            out = self._per_row(label, predictions)
         return np.where(np.isfinite(out), out, np.nan)
 
     def sql(self, label: str = "label", prediction: str = "prediction", probabilities: str = "probabilities") -> str:
@@ -75,10 +75,10 @@ def _squared(label: npt.NDArray[Any], prediction: npt.NDArray[Any]) -> Floats:
     return difference * difference
 
 
-def _log(label: npt.NDArray[Any], answered: Any) -> Floats:
-    probability = _of_label(label, *answered) if isinstance(answered, tuple) else _in_mappings(label, answered)
+def _log(label: npt.NDArray[Any], predictions: Any) -> Floats:
+    probability = _of_label(label, *predictions) if isinstance(predictions, tuple) else _in_mappings(label, predictions)
     probability[~np.isfinite(probability)] = np.nan
-    return -np.log(np.maximum(probability, SMALLEST))
+    return -np.log(np.maximum(probability, MIN_PROBABILITY))
 
 
 def _of_label(label: npt.NDArray[Any], classes: tuple[str, ...], probabilities: Floats) -> Floats:
@@ -91,7 +91,7 @@ def _of_label(label: npt.NDArray[Any], classes: tuple[str, ...], probabilities: 
     return out
 
 
-def _in_mappings(label: npt.NDArray[Any], answered: Sequence[Mapping[str, float] | None]) -> Floats:
+def _in_mappings(label: npt.NDArray[Any], predictions: Sequence[Mapping[str, float] | None]) -> Floats:
     def probability(text: object, known: Mapping[str, float] | None) -> float:
         if known is None or not isinstance(text, str):
             return np.nan
@@ -99,7 +99,7 @@ def _in_mappings(label: npt.NDArray[Any], answered: Sequence[Mapping[str, float]
         # As coalesce() in SQL: a null probability is none.
         return 0.0 if found is None else float(found)
 
-    pairs = zip(label, answered, strict=True)
+    pairs = zip(label, predictions, strict=True)
     return np.array([probability(text, known) for text, known in pairs], dtype=np.float64)
 
 
@@ -112,8 +112,8 @@ def _log_sql(label: str, prediction: str, probabilities: str) -> str:
     del prediction
     # try_element_at: a missing class is null, also under ANSI.
     probability = f"coalesce(try_element_at({probabilities}, {label}), 0D)"
-    there = f"({label}) IS NOT NULL AND ({probabilities}) IS NOT NULL AND abs({probability}) < double('infinity')"
-    return f"CASE WHEN {there} THEN -ln(greatest({SMALLEST!r}D, {probability})) END"
+    is_known = f"({label}) IS NOT NULL AND ({probabilities}) IS NOT NULL AND abs({probability}) < double('infinity')"
+    return f"CASE WHEN {is_known} THEN -ln(greatest({MIN_PROBABILITY!r}D, {probability})) END"
 
 
 LOSSES: Mapping[str, Loss] = {

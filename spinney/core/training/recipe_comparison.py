@@ -19,118 +19,129 @@ from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.held_out_loss import Rows, losses, no_answer, split
-from spinney.core.training.kernels import Fit, Timer
+from spinney.core.training.held_out_loss import RowsToPredict, not_finite_error, row_losses, split_by_group
+from spinney.core.training.kernels import KernelResult, Timer
 from spinney.core.training.loss import loss_named
-from spinney.core.training.training_rows import History
+from spinney.core.training.training_set import TrainingSet
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
-class Refit:
+class RefitRequest:
     """A group to fit again by recipe `recipe_id`.
 
     stop: position of its oldest held-out row. places: positions of the rows to measure on.
     """
 
-    g: int
+    group_index: int
     recipe_id: str
     stop: int
     places: Integers
 
 
 @dataclass(frozen=True)
-class Refitted:
+class RefitResult:
     """losses: of each of the request's `places`; None if there is none, then `error` says why."""
 
     estimator: str
     losses: Floats | None
     error: str | None
-    ms: float
+    elapsed_ms: float
 
 
-def refitted(
-    history: History,
-    refits: Sequence[Refit],
+def refit_and_measure(
+    history: TrainingSet,
+    refits: Sequence[RefitRequest],
     recipes: Mapping[str, Recipe],
     timer: Timer,
     known_error: str | None = None,
-) -> list[Refitted]:
+) -> list[RefitResult]:
     """Fit each group's earlier recipe and measure its losses on the held-out rows. Never raises.
 
     recipes: by recipe_id. known_error: if given, nothing is fitted and each result has this error.
     """
     if known_error is not None:
-        return [_failed(recipes[each.recipe_id], known_error) for each in refits]
-    found: dict[int, Refitted] = {}
-    for name in dict.fromkeys(each.recipe_id for each in refits):
-        alike = [each for each in refits if each.recipe_id == name]
+        return [_failure(recipes[request.recipe_id], known_error) for request in refits]
+    results: dict[int, RefitResult] = {}
+    for name in dict.fromkeys(request.recipe_id for request in refits):
+        requests = [request for request in refits if request.recipe_id == name]
         try:
-            with current_group.said_as(current_group.REFIT):
-                current_group.begin(None, current_group.FIT)
-                measured = _measured(history, alike, recipes[name], timer)
+            with current_group.reported_as(current_group.REFIT):
+                current_group.report(None, current_group.FIT)
+                measured = _measure_recipe(history, requests, recipes[name], timer)
         except Exception as error:  # the recipe as a whole fails: no such estimator any more, or no such column
-            measured = [_failed(recipes[name], fit_error_text(history.keys[each.g], error)) for each in alike]
-        found |= {each.g: said for each, said in zip(alike, measured, strict=True)}
-    return [found[each.g] for each in refits]
+            measured = [
+                _failure(recipes[name], fit_error_text(history.keys[request.group_index], error))
+                for request in requests
+            ]
+        results |= {request.group_index: result for request, result in zip(requests, measured, strict=True)}
+    return [results[request.group_index] for request in refits]
 
 
-def _measured(history: History, refits: Sequence[Refit], recipe: Recipe, timer: Timer) -> list[Refitted]:
-    own = history.with_features(recipe.features)
-    begins = np.array([_begin(history, each, recipe) for each in refits], dtype=np.int64)
+def _measure_recipe(
+    history: TrainingSet, refits: Sequence[RefitRequest], recipe: Recipe, timer: Timer
+) -> list[RefitResult]:
+    training_set = history.with_features(recipe.features)
+    begins = np.array([_first_row(history, each, recipe) for each in refits], dtype=np.int64)
     stops = np.array([each.stop for each in refits], dtype=np.int64)
-    fits: list[Fit | None] = [None] * len(refits)
-    able = np.flatnonzero(begins < stops).tolist()
-    if able:
+    fits: list[KernelResult | None] = [None] * len(refits)
+    fittable = np.flatnonzero(begins < stops).tolist()
+    if fittable:
         kernel = kernel_for(recipe.estimator, recipe.task, recipe.arguments)
-        stack = own.stack([refits[at].g for at in able], stops[able], recipe, begins[able])
-        for at, fit in zip(able, kernel.fit(stack, timer), strict=True):
-            fits[at] = fit
-    return _asked(own, refits, fits, recipe)
+        stack = training_set.kernel_input(
+            [refits[index].group_index for index in fittable], stops[fittable], recipe, begins[fittable]
+        )
+        for index, fit in zip(fittable, kernel.fit(stack, timer), strict=True):
+            fits[index] = fit
+    return _measure_fits(training_set, refits, fits, recipe)
 
 
-def _begin(history: History, refit: Refit, recipe: Recipe) -> int:
+def _first_row(history: TrainingSet, refit: RefitRequest, recipe: Recipe) -> int:
     """Position of the first row that this recipe would have been fitted on when the oldest held-out row arrived."""
-    begin, stop = int(history.starts[refit.g]), refit.stop
-    if not is_parent(history.keys[refit.g]):
+    begin, stop = int(history.starts[refit.group_index]), refit.stop
+    if not is_parent(history.keys[refit.group_index]):
         begin = max(begin, stop - recipe.window_rows)
     oldest = int(history.times[stop]) - recipe.window // _MICROSECOND
     return begin + int(np.searchsorted(history.times[begin:stop], oldest, side="left"))
 
 
-def _asked(history: History, refits: Sequence[Refit], fits: Sequence[Fit | None], recipe: Recipe) -> list[Refitted]:
-    made = [(at, fit.model) for at, fit in enumerate(fits) if fit is not None and fit.model is not None]
-    which = np.repeat(np.arange(len(made)), [len(refits[at].places) for at, _ in made])
-    places = np.concatenate([refits[at].places for at, _ in made]) if made else np.empty(0, dtype=np.int64)
+def _measure_fits(
+    history: TrainingSet, refits: Sequence[RefitRequest], fits: Sequence[KernelResult | None], recipe: Recipe
+) -> list[RefitResult]:
+    fitted = [(index, fit.model) for index, fit in enumerate(fits) if fit is not None and fit.model is not None]
+    row_model = np.repeat(np.arange(len(fitted)), [len(refits[index].places) for index, _ in fitted])
+    places = np.concatenate([refits[index].places for index, _ in fitted]) if fitted else np.empty(0, dtype=np.int64)
 
-    def begin(nth: int) -> None:
-        current_group.begin(history.keys[refits[made[nth][0]].g], current_group.ASK)
+    def begin(model_index: int) -> None:
+        current_group.report(history.keys[refits[fitted[model_index][0]].group_index], current_group.PREDICT)
 
-    rows = Rows(places, which)
-    of_all, raised = losses(history, [model for _, model in made], rows, loss_named(recipe.loss), begin)
-    parts = enumerate(zip(made, split(of_all, which), strict=True))
-    answered = {at: (own, raised.get(nth)) for nth, ((at, _), own) in parts}
+    rows = RowsToPredict(places, row_model)
+    all_losses, raised = row_losses(history, [model for _, model in fitted], rows, loss_named(recipe.loss), begin)
+    by_model = enumerate(zip(fitted, split_by_group(all_losses, row_model), strict=True))
+    losses_and_errors = {
+        index: (own_losses, raised.get(model_index)) for model_index, ((index, _), own_losses) in by_model
+    }
     out = []
-    for at, (refit, fit) in enumerate(zip(refits, fits, strict=True)):
-        key = history.keys[refit.g]
+    for index, (refit, fit) in enumerate(zip(refits, fits, strict=True)):
+        key = history.keys[refit.group_index]
         if fit is None:
-            out.append(_failed(recipe, "no row of its window lies before the held-out rows"))
+            out.append(_failure(recipe, "no row of its window lies before the held-out rows"))
             continue
-        own, error = answered.get(at, (None, fit.error))
-        if own is None or error is not None:
-            out.append(_failed(recipe, fit_error_text(key, error), fit.ms))
-        elif np.isnan(own).any():
-            out.append(_failed(recipe, no_answer(key, None).cause, fit.ms))
+        own_losses, error = losses_and_errors.get(index, (None, fit.error))
+        if own_losses is None or error is not None:
+            out.append(_failure(recipe, fit_error_text(key, error), fit.ms))
+        elif np.isnan(own_losses).any():
+            out.append(_failure(recipe, not_finite_error(key, None).cause, fit.ms))
         else:
-            out.append(Refitted(recipe.estimator, own, None, fit.ms))
+            out.append(RefitResult(recipe.estimator, own_losses, None, fit.ms))
     return out
 
 
-def _failed(recipe: Recipe, error: str, ms: float = 0.0) -> Refitted:
-    return Refitted(recipe.estimator, None, error, ms)
+def _failure(recipe: Recipe, error: str, ms: float = 0.0) -> RefitResult:
+    return RefitResult(recipe.estimator, None, error, ms)
 
 
-def as_metrics(refit: Refit, found: Refitted) -> dict[str, Any]:
+def as_metrics(refit: RefitRequest, found: RefitResult) -> dict[str, Any]:
     """The entry `refitted` of a fit's metrics."""
     return {"estimator": found.estimator, "recipe_id": refit.recipe_id}

@@ -16,70 +16,77 @@ from spinney.core.features.encoding import Integers
 from spinney.core.recipes.recipe import Recipe, Shadow
 from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.held_out_loss import Rows, losses, mean, no_answer, split
+from spinney.core.training.held_out_loss import RowsToPredict, finite_mean, not_finite_error, row_losses, split_by_group
 from spinney.core.training.kernels import Timer
 from spinney.core.training.loss import loss_named
-from spinney.core.training.training_rows import History
+from spinney.core.training.training_set import TrainingSet
 
 
 @dataclass(frozen=True)
-class Watched:
+class ShadowedGroup:
     """A group whose challenger was measured.
 
     stop: end of the rows that the challenger was fitted on. places: positions of the rows that it was measured on.
     """
 
-    g: int
+    group_index: int
     stop: int
     places: Integers
 
 
-def measure(
-    history: History, watched: Sequence[Watched], shadow: Shadow, timer: Timer
+def measure_shadow(
+    history: TrainingSet, watched: Sequence[ShadowedGroup], shadow: Shadow, timer: Timer
 ) -> list[tuple[dict[str, Any], float]]:
     """The entry `shadow` of each group's metrics, and its milliseconds.
 
     The entry has estimator, recipe_id, and either loss and rows or error.
     """
     names = {"estimator": shadow.recipe.estimator, "recipe_id": shadow.recipe.recipe_id}
-    known = {history.keys[each.g]: shadow.given_up for each in watched if shadow.given_up} | dict(shadow.spoiled)
-    trusted = [each for each in watched if history.keys[each.g] not in known]
+    known_errors = {
+        history.keys[group.group_index]: shadow.disabled_reason for group in watched if shadow.disabled_reason
+    } | dict(shadow.failed_groups)
+    trusted = [group for group in watched if history.keys[group.group_index] not in known_errors]
     try:
-        with current_group.said_as(current_group.SHADOW):
-            current_group.begin(None, current_group.FIT)
-            measured = _measured(history, trusted, shadow.recipe, timer) if trusted else []
+        with current_group.reported_as(current_group.SHADOW):
+            current_group.report(None, current_group.FIT)
+            measured = _fit_and_measure(history, trusted, shadow.recipe, timer) if trusted else []
     except Exception as error:  # the estimator as a whole fails: no such name, or parameters it does not take
-        measured = [({"error": fit_error_text(history.keys[each.g], error)}, 0.0) for each in trusted]
-    found = {each.g: said for each, said in zip(trusted, measured, strict=True)}
-    of_all = [found.get(each.g, ({"error": known.get(history.keys[each.g])}, 0.0)) for each in watched]
-    return [(names | said, ms) for said, ms in of_all]
+        measured = [({"error": fit_error_text(history.keys[group.group_index], error)}, 0.0) for group in trusted]
+    entries = {group.group_index: entry for group, entry in zip(trusted, measured, strict=True)}
+    results = [
+        entries.get(group.group_index, ({"error": known_errors.get(history.keys[group.group_index])}, 0.0))
+        for group in watched
+    ]
+    return [(names | entry, ms) for entry, ms in results]
 
 
-def _measured(
-    history: History, watched: Sequence[Watched], recipe: Recipe, timer: Timer
+def _fit_and_measure(
+    history: TrainingSet, watched: Sequence[ShadowedGroup], recipe: Recipe, timer: Timer
 ) -> list[tuple[dict[str, Any], float]]:
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     stops = np.array([each.stop for each in watched], dtype=np.int64)
-    current_group.begin(None, current_group.FIT)
-    fits = kernel.fit(history.stack([each.g for each in watched], stops, recipe), timer)
-    said: list[dict[str, Any]] = [
-        {} if fit.model else {"error": fit_error_text(history.keys[each.g], fit.error)}
+    current_group.report(None, current_group.FIT)
+    fits = kernel.fit(history.kernel_input([each.group_index for each in watched], stops, recipe), timer)
+    entries: list[dict[str, Any]] = [
+        {} if fit.model else {"error": fit_error_text(history.keys[each.group_index], fit.error)}
         for each, fit in zip(watched, fits, strict=True)
     ]
-    able = [at for at, fit in enumerate(fits) if fit.model is not None]
-    which = np.repeat(np.arange(len(able)), [len(watched[at].places) for at in able])
-    places = np.concatenate([watched[at].places for at in able]) if able else np.empty(0, dtype=np.int64)
+    fitted = [at for at, fit in enumerate(fits) if fit.model is not None]
+    row_model = np.repeat(np.arange(len(fitted)), [len(watched[at].places) for at in fitted])
+    places = np.concatenate([watched[at].places for at in fitted]) if fitted else np.empty(0, dtype=np.int64)
     models = [fit.model for fit in fits if fit.model is not None]
 
     def begin(at: int) -> None:
-        current_group.begin(history.keys[watched[able[at]].g], current_group.ASK)
+        current_group.report(history.keys[watched[fitted[at]].group_index], current_group.PREDICT)
 
-    of_all, errors = losses(history, models, Rows(places, which), loss, begin)
-    for nth, own in enumerate(split(of_all, which)):
-        if np.isnan(own).any():
-            raised = errors.get(nth)
-            key = history.keys[watched[able[nth]].g]
-            said[able[nth]]["error"] = fit_error_text(key, raised) if raised else no_answer(key, None).cause
+    all_losses, errors = row_losses(history, models, RowsToPredict(places, row_model), loss, begin)
+    for model_index, own_losses in enumerate(split_by_group(all_losses, row_model)):
+        if np.isnan(own_losses).any():
+            raised = errors.get(model_index)
+            key = history.keys[watched[fitted[model_index]].group_index]
+            entries[fitted[model_index]]["error"] = (
+                fit_error_text(key, raised) if raised else not_finite_error(key, None).cause
+            )
         else:
-            said[able[nth]] |= {"loss": mean(own), "rows": len(own)}
-    return [(of, fit.ms) for of, fit in zip(said, fits, strict=True)]
+            entries[fitted[model_index]] |= {"loss": finite_mean(own_losses), "rows": len(own_losses)}
+    return [(entry, fit.ms) for entry, fit in zip(entries, fits, strict=True)]

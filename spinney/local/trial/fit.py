@@ -1,4 +1,4 @@
-"""A trial: one group fitted by the code that fits fleets, and asked for its own rows, the newest of them held out."""
+"""A trial: one group fitted by the code that fits fleets, with predictions for its own rows."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from spinney.core.models import codec
 from spinney.core.models.model import Model, labels_of
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.fit_attempt import HELD_OUT
+from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
 from spinney.core.training.fitting import fit_groups
 from spinney.core.training.loss import loss_named
-from spinney.core.training.training_rows import History, select
-from spinney.local.trial.rows import Rows
+from spinney.core.training.training_set import TrainingSet, select_training_set
+from spinney.local.trial.rows import TrialRows
 
-HELD_OUT_WORDS = (
-    f"The newest 1 in {HELD_OUT} rows by event time. All dots and losses are of the model fitted on the rows "
-    "before them; the fleet's gate compares a challenger with the champion in the same way, and stores one fitted on "
-    "all rows."
+HELD_OUT_NOTE = (
+    f"The newest 1 in {HELD_OUT_ONE_IN} rows by event time. All dots and losses are of the model fitted on the rows "
+    "before them. The fleet's gate compares a challenger with the champion in the same way. The stored model is fitted "
+    "on all rows."
 )
-BEYOND = "beyond recipe.window or window_rows"
+BEYOND_WINDOW = "beyond recipe.window or window_rows"
 _SIGNER = Signer(b"a trial's key: nothing it signs is kept")
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean losses of one model, fitted on the older rows. constant: of the best single answer for all rows.
+    """Mean losses of the model of the older rows.
 
-    train: on the rows it was fitted on. heldout, constant: on the newest rows; None where there are none.
+    train: on the rows it was fitted on. heldout: on the held-out rows. constant: of the best constant prediction, on
+    the held-out rows. None if no row is held out.
     """
 
     train: float
@@ -47,12 +48,13 @@ class Losses:
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of the group.
+    """The result of a trial.
 
-    group: the names of its columns. heldout_rows: the newest of `rows`. model_id, codec, payload_bytes, fit_ms: of the
-    model on all rows, which the fleet would store. chosen, candidates: of `best_of`, which recipe that model is, and
-    what each lost. points: one row per fitted row, oldest first: event_id, event_time, actual, predicted, heldout, loss
-    and, for classification, probability (of the class that came), all by the model of the older rows.
+    group: names of the key columns. heldout_rows: how many of `rows` are held out, the newest. model_id, codec,
+    payload_bytes, fit_ms: of the model of all rows, which the fleet would store. chosen, candidates: with `best_of`,
+    the recipe of that model, and the loss of each. points: one row per fitted row, oldest first: event_id, event_time,
+    actual, predicted, heldout, loss and, for classification, probability (of the actual class), predicted by the model
+    of the older rows.
     """
 
     group_key: str
@@ -74,26 +76,28 @@ class Trial:
 
     @property
     def trained_from(self) -> datetime:
+        """Event time of the oldest fitted row."""
         at: datetime = self.points["event_time"].iloc[0].to_pydatetime()
         return at
 
     @property
     def trained_through(self) -> datetime:
+        """Event time of the newest fitted row."""
         at: datetime = self.points["event_time"].iloc[-1].to_pydatetime()
         return at
 
 
-def fit(config: Config, rows: Rows) -> Trial:
+def fit_trial(config: Config, rows: TrialRows) -> Trial:
     """Fit the group as a round would. Raises TooFewRows, FitFailed, and ConfigError or ContractError for the recipe."""
     recipe = replace(Recipe.of(config), shadow=None)
-    whole = _fitted(rows, recipe)
-    history = select(rows.frame, [rows.group_key], recipe, rows.clock)
-    metrics = json.loads(whole["metrics"])
+    fitted = _fit(rows, recipe)
+    history = select_training_set(rows.frame, [rows.group_key], recipe, rows.clock)
+    metrics = json.loads(fitted["metrics"])
     heldout = int(metrics["heldout_rows"])
     older = rows.frame[rows.frame["event_id"].isin(history.ids[: len(history.ids) - heldout])]
-    part = replace(rows, frame=older)
-    # Fitted alone, the older rows give the very model that the whole fit compares on the newer ones.
-    points = _points(_model(part, replace(recipe, min_rows=1)), history, recipe, heldout)
+    # The model of the older rows alone is the one that the fit on all rows evaluates on the held-out rows.
+    model = _fit_model(replace(rows, frame=older), replace(recipe, min_rows=1))
+    points = _points(model, history, recipe, heldout)
     losses = Losses(
         train=float(points.loc[~points["heldout"], "loss"].mean()),
         heldout=float(points.loc[points["heldout"], "loss"].mean()) if heldout else None,
@@ -108,10 +112,10 @@ def fit(config: Config, rows: Rows) -> Trial:
         clock=rows.clock,
         rows=len(history.ids),
         heldout_rows=heldout,
-        model_id=whole["model_id"],
-        codec=whole["codec"],
-        payload_bytes=len(whole["payload"]),
-        fit_ms=float(whole["fit_ms"]),
+        model_id=fitted["model_id"],
+        codec=fitted["codec"],
+        payload_bytes=len(fitted["payload"]),
+        fit_ms=float(fitted["fit_ms"]),
         losses=losses,
         chosen=metrics.get("chosen"),
         candidates=metrics.get("candidates", {}),
@@ -119,15 +123,15 @@ def fit(config: Config, rows: Rows) -> Trial:
     )
 
 
-def _left_out(rows: Rows, fitted: int) -> dict[str, int]:
+def _left_out(rows: TrialRows, fitted: int) -> dict[str, int]:
     beyond = len(rows.frame) - fitted
-    return {**rows.left_out, **({BEYOND: beyond} if beyond else {})}
+    return {**rows.left_out, **({BEYOND_WINDOW: beyond} if beyond else {})}
 
 
-def _fitted(rows: Rows, recipe: Recipe) -> dict[str, Any]:
-    """The row of `models` that a round would write."""
-    asks = pd.DataFrame({"group_key": [rows.group_key]})
-    fitted = fit_groups(rows.frame, asks, recipe, rows.clock, _SIGNER)
+def _fit(rows: TrialRows, recipe: Recipe) -> dict[str, Any]:
+    """Return the row of `models` that a round would write. Raises TooFewRows, FitFailed."""
+    requests = pd.DataFrame({"group_key": [rows.group_key]})
+    fitted = fit_groups(rows.frame, requests, recipe, rows.clock, _SIGNER)
     row = {str(name): value for name, value in fitted.iloc[0].items()}
     if row["status"] == ModelStatus.TOO_FEW_ROWS:
         raise TooFewRows(rows.group_key, int(row["rows"]), max(1, recipe.min_rows))
@@ -136,14 +140,14 @@ def _fitted(rows: Rows, recipe: Recipe) -> dict[str, Any]:
     return row
 
 
-def _model(rows: Rows, recipe: Recipe) -> Model:
-    row = _fitted(rows, recipe)
+def _fit_model(rows: TrialRows, recipe: Recipe) -> Model:
+    row = _fit(rows, recipe)
     claim = Claim(rows.group_key, row["model_id"], row["codec"])
-    return codec.open_signed(_SIGNER, claim, row["payload"], row["signature"])
+    return codec.load_signed(_SIGNER, claim, row["payload"], row["signature"])
 
 
-def _points(model: Model, history: History, recipe: Recipe, heldout: int) -> pd.DataFrame:
-    raw = model.raw(history.columns)
+def _points(model: Model, history: TrainingSet, recipe: Recipe, heldout: int) -> pd.DataFrame:
+    raw = model.raw_predictions(history.columns)
     count = len(history.ids)
     points = pd.DataFrame(
         {
@@ -158,16 +162,16 @@ def _points(model: Model, history: History, recipe: Recipe, heldout: int) -> pd.
         }
     )
     if model.classes is not None:
-        place = {name: at for at, name in enumerate(model.classes)}
-        at = np.array([place.get(label, -1) for label in history.labels])
-        points["probability"] = np.where(at < 0, 0.0, raw[np.arange(count), at])
+        columns = {name: column for column, name in enumerate(model.classes)}
+        column = np.array([columns.get(label, -1) for label in history.labels])
+        points["probability"] = np.where(column < 0, 0.0, raw[np.arange(count), column])
     return points
 
 
-def _constant_loss(rows: Rows, recipe: Recipe) -> float | None:
-    """What the best single answer would have lost on the held-out rows: the least that a model has to beat."""
+def _constant_loss(rows: TrialRows, recipe: Recipe) -> float | None:
+    """Return the held-out loss of the best constant prediction: a model has to be better than that."""
     statistic = (("statistic", '"median"' if recipe.loss == "absolute" else '"mean"'),)
     params = statistic if recipe.task == "regression" else ()
-    row = _fitted(rows, replace(recipe, estimator="constant", params=params, source=""))
-    found = json.loads(row["metrics"])["challenger_loss"]
-    return None if found is None else float(found)
+    row = _fit(rows, replace(recipe, estimator="constant", params=params, source=""))
+    loss = json.loads(row["metrics"])["challenger_loss"]
+    return None if loss is None else float(loss)

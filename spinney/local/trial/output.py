@@ -1,4 +1,4 @@
-"""Where a trial's drawing and page are put."""
+"""Write a trial's chart and page to a folder."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from spinney.core import keys
 from spinney.core.errors import SetupError
 from spinney.local.trial.fit import Trial
 from spinney.local.trial.page import page
-from spinney.local.trial.pictures import png
+from spinney.local.trial.plots import png
 
 
-def write(trial: Trial, folder: Path) -> dict[str, str]:
-    """Write GROUP.png and GROUP.html into a folder, made if need be. Returns kind -> path. Raises SetupError."""
-    paths = {kind: folder / f"{stem(trial.group_key)}.{kind}" for kind in ("png", "html")}
+def write_files(trial: Trial, folder: Path) -> dict[str, str]:
+    """Write GROUP.png and GROUP.html into a folder, which is created if needed. Returns kind -> path.
+
+    Raises SetupError: the folder cannot be written.
+    """
+    paths = {kind: folder / f"{file_stem(trial.group_key)}.{kind}" for kind in ("png", "html")}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths["png"].write_bytes(png(trial))
@@ -26,8 +29,8 @@ def write(trial: Trial, folder: Path) -> dict[str, str]:
     return {kind: str(path) for kind, path in paths.items()}
 
 
-def stem(group_key: str) -> str:
-    """A file's name for a group: its parts, where they can stand in one, and a digest where they cannot."""
+def file_stem(group_key: str) -> str:
+    """Return a file name for a group: the parts of its key, and a digest of it if a part had to be changed."""
     parts = keys.decode(group_key)
     safe = ["null" if part is None else re.sub(r"[^A-Za-z0-9._]", "_", part).lstrip(".")[:40] for part in parts]
     if safe != list(parts) or not all(safe):

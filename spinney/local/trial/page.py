@@ -1,4 +1,4 @@
-"""A trial as one HTML file that needs nothing else: the figures, the drawing, the worst rows, how it was measured."""
+"""The report of a trial: one HTML file without references to others."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ import html
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
-from spinney.core.reporting.units import loss_unit, loss_words, plain
-from spinney.local.trial import pictures, words
-from spinney.local.trial.fit import HELD_OUT_WORDS, Trial
-from spinney.local.trial.pictures import amount
+from spinney.core.reporting.loss_labels import loss_label
+from spinney.local.trial import plots, report_text
+from spinney.local.trial.fit import HELD_OUT_NOTE, Trial
+from spinney.local.trial.plots import format_number
 
 WORST = 10
 STYLE = """
-.drawing { background: #fbfaf7; padding: 8px 10px; } .drawing svg { width: 100%; height: auto; }
+.chart { padding: 8px 10px; }
 main { padding-top: 44px; } h1 { margin-bottom: 10px; } .lead { margin-bottom: 28px; }
 section { margin-top: 44px; } dl { display: grid; grid-template-columns: 8em 1fr; gap: 8px 20px; margin: 0; }
-dt { color: var(--soft); } dd { margin: 0; }
+dt { color: var(--muted); } dd { margin: 0; }
 @media (max-width: 760px) { .figures { grid-template-columns: 1fr 1fr; } main { padding: 28px 18px; } }
 """
 
 
 def page(trial: Trial) -> str:
-    """The whole document."""
-    title = html.escape(pictures.title(trial))
-    name, unit = plain(trial.recipe.target.name)
-    what = f"{name[:1].upper()}{name[1:]}{f' in {unit}' if unit else ''}, by {trial.recipe.estimator}"
+    """Return the whole document."""
+    title = html.escape(plots.group_title(trial))
+    target = f"{trial.recipe.target.name}, by {trial.recipe.estimator}"
     css = files("spinney.local").joinpath("report.css").read_text(encoding="utf-8") + STYLE
     body = "".join(
         (
             f'<p class="name">spinney <span>try</span></p><h1>{title}</h1>',
-            f'<p class="lead">{html.escape(what)}. {html.escape(pictures.beaten(trial))}</p>',
+            f'<p class="lead">{html.escape(target)}. {html.escape(plots.compare_with_constant(trial))}</p>',
             _figures(trial),
-            f'<section><div class="card drawing">{pictures.svg(trial)}</div></section>',
+            f'<section><div class="card chart">{plots.svg(trial)}</div></section>',
             _worst(trial),
             _notes(trial),
         )
@@ -45,39 +44,36 @@ def page(trial: Trial) -> str:
 
 
 def _figures(trial: Trial) -> str:
-    recipe, losses = trial.recipe, trial.losses
-    unit, name = loss_unit(recipe.loss, recipe.target.name), loss_words(recipe.loss)
+    losses, name = trial.losses, loss_label(trial.recipe.loss)
     shown = (
-        (amount(losses.heldout, unit), f"{name} on the newest {trial.heldout_rows:,} rows, held out"),
-        (amount(losses.train, unit), f"on the {trial.rows - trial.heldout_rows:,} older rows it was fitted on"),
-        (amount(losses.constant, unit), "held out by one answer for all: the least to beat"),
+        (format_number(losses.heldout), f"{name} on the newest {trial.heldout_rows:,} rows, held out"),
+        (format_number(losses.train), f"on the {trial.rows - trial.heldout_rows:,} older rows it was fitted on"),
+        (format_number(losses.constant), "on the held-out rows by the best constant prediction"),
         (f"{trial.rows:,}", f"rows, {trial.trained_from:%d %b %Y} to {trial.trained_through:%d %b %Y}"),
     )
-    cells = "".join(f"<div><b>{html.escape(b)}</b><span>{html.escape(said)}</span></div>" for b, said in shown)
+    cells = "".join(f"<div><b>{html.escape(value)}</b><span>{html.escape(text)}</span></div>" for value, text in shown)
     return f'<div class="figures">{cells}</div>'
 
 
 def _worst(trial: Trial) -> str:
-    rows = words.worst(trial, WORST)
+    rows = report_text.worst_rows(trial, WORST)
     if not rows:
         return ""
     regression = trial.recipe.task == "regression"
-    unit = plain(trial.recipe.target.name)[1]
-    of = f", {unit}" if unit else ""
-    last = f"actual less predicted{of}" if regression else "probability of the actual"
+    last = "actual minus predicted" if regression else "probability of the actual class"
     cells = [
         [
             f"{row['event_time']:%Y-%m-%d %H:%M}",
             str(row["event_id"]),
-            amount(row["actual"]) if regression else str(row["actual"]),
-            amount(row["predicted"]) if regression else str(row["predicted"]),
-            amount(row["actual"] - row["predicted"]) if regression else amount(row["probability"]),
+            format_number(row["actual"]) if regression else str(row["actual"]),
+            format_number(row["predicted"]) if regression else str(row["predicted"]),
+            format_number(row["actual"] - row["predicted"]) if regression else format_number(row["probability"]),
         ]
         for row in rows
     ]
-    heads = ["time, UTC", "event", f"actual{of}", f"predicted{of}", last]
+    heads = ["time, UTC", "event", f"actual {trial.recipe.target.name}", "predicted", last]
     return (
-        f"<section><h2>Where it was furthest off</h2><p>The {len(rows)} held-out rows with the greatest loss.</p>"
+        f"<section><h2>Largest errors</h2><p>The {len(rows)} held-out rows with the greatest loss.</p>"
         f'<div class="card">{_table(heads, cells)}</div></section>'
     )
 
@@ -94,11 +90,12 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _notes(trial: Trial) -> str:
-    said = "".join(f"<dt>{html.escape(word)}</dt><dd>{html.escape(text)}</dd>" for word, text in _measured(trial))
-    return f"<section><h2>How this was measured</h2><dl>{said}</dl></section>"
+    entries = "".join(f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>" for term, text in _definitions(trial))
+    return f"<section><h2>How this was measured</h2><dl>{entries}</dl></section>"
 
 
-def _measured(trial: Trial) -> Iterator[tuple[str, str]]:
-    yield from ((word or "baseline", text) for word, text in words.lines(trial) if word not in {"group", "target"})
+def _definitions(trial: Trial) -> Iterator[tuple[str, str]]:
+    lines = report_text.summary_lines(trial)
+    yield from ((term or "baseline", text) for term, text in lines if term not in {"group", "target"})
     yield "features", ", ".join(feature.name for feature in trial.recipe.features)
-    yield "held out", HELD_OUT_WORDS
+    yield "held out", HELD_OUT_NOTE

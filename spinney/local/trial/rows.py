@@ -1,4 +1,4 @@
-"""The rows of one group that the fleet would fit on, without Spark: from its tables, or from a file."""
+"""Read the rows of one group that the fleet would fit on, without Spark: from its tables, or from a file."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import to_pandas
 
 NO_ID, NO_LABEL = "without an id or a time", "without a label"
-OUTSIDE, YOUNG = "outside fleet.ranges", "younger than fleet.label_delay"
-AGAIN = "with the id of another row"
-UNSPLIT = "of no known group, since their cells are not those of the header"
+OUT_OF_RANGES, IMMATURE = "outside fleet.ranges", "younger than fleet.label_delay"
+DUPLICATE_ID = "with the id of another row"
+BAD_CELLS = "of no known group, since their cells are not those of the header"
 MOST_NAMED = 3
 FEW_ROWS = 5_000
-"""Judged one by one in less time than it takes to import what skips those of other groups."""
+"""Validating so many rows one by one takes less time than importing the filter of other groups."""
 
-_NOTHING = (DeadLetterReason.MISSING_FIELD, DeadLetterReason.EMPTY_ID)
+_MISSING = (DeadLetterReason.MISSING_FIELD, DeadLetterReason.EMPTY_ID)
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrialRows:
     """One group's mature rows with a label, in any order.
 
     frame: group_key, event_id, event_time, the features and label, as `fit_groups` takes them. clock: the fleet's.
-    source: where they are from, for people. left_out: rows that the fleet would not fit, by reason: of the group, and
-    those of a file whose group nobody can tell.
+    source: for messages. left_out: reason -> rows that the fleet would not fit: those of the group, and those of a
+    file whose group cannot be read.
     """
 
     group_key: str
@@ -54,87 +54,89 @@ class Rows:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
-def stored(config: Config, group_key: str) -> Rows:
-    """The rows that the fleet's tables hold. Raises StoreError: no tables, or nothing of this group."""
+def read_stored_rows(config: Config, group_key: str) -> TrialRows:
+    """Return the rows in the fleet's tables. Raises StoreError: no tables, or no event of this group."""
     _check_key(config.fleet, group_key)
     clock = _stored_clock(config)
     fleet = config.fleet
     newest, oldest = clock - fleet.label_delay, clock - config.recipe.window
-    mine = ds.field("group_key") == group_key
+    is_of_group = ds.field("group_key") == group_key
     features = [name for name in fleet.features if name != fleet.event_time]
-    names = ["event_id", "event_time", *features, *([fleet.target] if config.has_label_in_event else [])]
+    names = ["event_id", "event_time", *features, *([fleet.target] if config.label_inside else [])]
     store = FleetStore.of(config)
-    events = _read(store, tables.EVENTS, names, mine & _between("event_time", oldest, newest))
-    if not len(events) and not len(_read(store, tables.EVENTS, ["event_id"], mine)):
+    events = _read(store, tables.EVENTS, names, is_of_group & _between("event_time", oldest, newest))
+    if not len(events) and not len(_read(store, tables.EVENTS, ["event_id"], is_of_group)):
         raise StoreError(
             f"group {group_key}: no event of it in the tables below {config.storage.root}; `spinney fleet` lists the "
             f"groups, and --rows FILE takes rows that are not there"
         )
-    if config.has_label_in_event:
+    if config.label_inside:
         labelled = events.rename(columns={fleet.target: "label"}).dropna(subset=["label"])
     else:
-        seen = mine & _between("observed_at", oldest, clock)
-        outcomes = _read(store, tables.OUTCOMES, ["event_id", "label", "observed_at"], seen)
+        is_known = is_of_group & _between("observed_at", oldest, clock)
+        outcomes = _read(store, tables.OUTCOMES, ["event_id", "label", "observed_at"], is_known)
         first = outcomes.sort_values(["observed_at", "label"]).drop_duplicates("event_id")
         labelled = events.merge(first[["event_id", "label"]], on="event_id")
     left_out = {NO_LABEL: len(events) - len(labelled)} if len(labelled) < len(events) else {}
     labelled = labelled.assign(group_key=group_key)
     if fleet.event_time in fleet.features:
         labelled[fleet.event_time] = labelled["event_time"]
-    return Rows(group_key, labelled, clock, f"the tables below {config.storage.root}", left_out)
+    return TrialRows(group_key, labelled, clock, f"the tables below {config.storage.root}", left_out)
 
 
 def open_rows(config: Config, place: str, options: ReadOptions) -> Source:
     """Open a file whose rows have their labels.
 
-    Raises ContractError: nothing that can be read, or without the label, the id, the time or a column of the group.
-    Features that are in no file are null in every row, as `load` has them.
+    Features that are in no file are null in every row, as for `load`. Raises ContractError: the file cannot be read,
+    or the label, the id, the time or a column of the group is missing.
     """
     rules = _rules(config)
     names = tuple(rule.source for rule in rules.fields)
     required = frozenset(rule.source for rule in rules.fields if rule.required or rule.name == config.fleet.target)
-    return open_columns(
-        place, options, ColumnSelection(names, required, is_exclusive=True, numbers=number_fields(rules))
-    )
+    selection = ColumnSelection(names, required, is_exclusive=True, numbers=number_fields(rules))
+    return open_columns(place, options, selection)
 
 
-def of_file(config: Config, source: Source, group_key: str) -> Rows:
-    """The rows of a source of `open_rows` that the fleet would fit on.
+def read_file_rows(config: Config, source: Source, group_key: str) -> TrialRows:
+    """Return the rows of a source, opened by `open_rows`, that the fleet would fit on.
 
-    The clock is the newest event time of the valid rows, whichever group's. Raises ContractError: the group is not in
-    the source.
+    The clock is the newest event time of the valid rows of all groups. Raises ContractError: the group is not in the
+    source.
     """
     _check_key(config.fleet, group_key)
-    found = _FileRows(config, group_key)
+    collected = _RowCollector(config, group_key)
     now = datetime.now(UTC)
-    sieve = None
+    others_filter = None
     if source.rows > FEW_ROWS and source.columns is not None:
-        from spinney.local.trial.sieve import Sieve  # half a second that few rows do not need
+        from spinney.local.trial.row_filter import OtherGroupsFilter  # the import takes half a second
 
-        sieve = Sieve(config, group_key, now)
+        others_filter = OtherGroupsFilter(config, group_key, now)
     for batch in source.batches():
         if batch.malformed:
-            found.left_out[UNSPLIT] += len(batch.malformed)
-        for _, message in messages_of(batch if sieve is None else sieve.passed(batch), found.rules):
-            found.add(message, now)
-    if sieve is not None:
-        found.also(sieve.newest, sieve.others)
-    clock = fleet_wall(config.fleet) or found.clock
-    if not found.is_there or clock is None:
-        known = (
-            f"those of {', '.join(sorted(found.others)[:MOST_NAMED])} …" if found.others else "no rows that are valid"
-        )
+            collected.left_out[BAD_CELLS] += len(batch.malformed)
+        candidates = batch if others_filter is None else others_filter.keep_candidates(batch)
+        for _, message in messages_of(candidates, collected.rules):
+            collected.add(message, now)
+    if others_filter is not None:
+        collected.add_removed(others_filter.newest, others_filter.other_keys)
+    clock = wall_clock(config.fleet) or collected.clock
+    if not collected.has_group or clock is None:
+        others = ", ".join(sorted(collected.other_keys)[:MOST_NAMED])
+        known = f"those of {others} …" if others else "no rows that are valid"
         raise ContractError(f"{source.name}: expected rows of group {group_key}; got {known}. Name one that is there")
-    mature = [row for row in found.rows.values() if row[config.fleet.event_time] <= clock - config.fleet.label_delay]
-    if young := len(found.rows) - len(mature):
-        found.left_out[YOUNG] += young
-    return Rows(group_key, _frame(mature, config, group_key), clock, source.name, dict(found.left_out))
+    mature = [
+        row for row in collected.rows.values() if row[config.fleet.event_time] <= clock - config.fleet.label_delay
+    ]
+    if immature := len(collected.rows) - len(mature):
+        collected.left_out[IMMATURE] += immature
+    return TrialRows(group_key, _frame(mature, config, group_key), clock, source.name, dict(collected.left_out))
 
 
-class _FileRows:
-    """Judges a file's rows one by one and keeps those of one group that have a label, of each id the earliest.
+class _RowCollector:
+    """Validates rows one by one and keeps those of one group that have a label; of each id the earliest row.
 
-    others: up to three keys of other groups. left_out: rows of the group, by why they are not kept.
+    rows: event id -> row. left_out: reason -> rows of the group that were not kept. other_keys: keys of other groups.
+    clock: the greatest event time of the valid rows.
     """
 
     def __init__(self, config: Config, group_key: str) -> None:
@@ -143,31 +145,32 @@ class _FileRows:
         self._label = next(rule for rule in _rules(config).fields if rule.name == config.fleet.target)
         self.rows: dict[str, dict[str, Any]] = {}
         self.left_out: Counter[str] = Counter()
-        self.others: set[str] = set()
-        self.is_there = False
+        self.other_keys: set[str] = set()
+        self.has_group = False
         self.clock: datetime | None = None
 
     def add(self, message: bytes, now: datetime) -> None:
+        """Validate a row, given as a message, and keep or count it."""
         result = validate(message, now, self.rules)
         if result.values is None:
-            if self._key_of_dead(message) == self._group_key:
-                self.is_there = True
-                self.left_out[_words(result, self._config)] += 1
+            if self._key_of_invalid(message) == self._group_key:
+                self.has_group = True
+                self.left_out[_reason(result, self._config)] += 1
             return
         at = result.values[self._config.fleet.event_time]
         self.clock = at if self.clock is None else max(at, self.clock)
         key = keys.encode([result.values[name] for name in self._config.fleet.group])
         if key == self._group_key:
-            self.is_there = True
+            self.has_group = True
             self._keep(dict(result.values), message)
-        elif len(self.others) < MOST_NAMED:
-            self.others.add(key)
+        elif len(self.other_keys) < MOST_NAMED:
+            self.other_keys.add(key)
 
-    def also(self, newest: datetime | None, others: Iterable[str]) -> None:
-        """Rows of other groups that were not added. newest: their greatest time. others: their keys."""
+    def add_removed(self, newest: datetime | None, other_keys: Iterable[str]) -> None:
+        """Take note of rows that `OtherGroupsFilter` has removed. newest: their greatest event time."""
         times = [at for at in (newest, self.clock) if at is not None]
         self.clock = max(times, default=None)
-        self.others |= {*others}
+        self.other_keys |= {*other_keys}
 
     def _keep(self, row: dict[str, Any], message: bytes) -> None:
         fleet = self._config.fleet
@@ -181,36 +184,36 @@ class _FileRows:
             return
         before = self.rows.get(row[fleet.event_id])
         if before is not None:
-            self.left_out[AGAIN] += 1
+            self.left_out[DUPLICATE_ID] += 1
         if before is None or row[fleet.event_time] < before[fleet.event_time]:
             self.rows[row[fleet.event_id]] = row
 
-    def _key_of_dead(self, message: bytes) -> str | None:
-        """The group of a row that is not valid, where at least that is."""
+    def _key_of_invalid(self, message: bytes) -> str | None:
+        """Return the group of an invalid row; None if its key columns are invalid too."""
         try:
-            said = read_message(message)
+            record = read_message(message)
             return keys.encode(
-                [value_of(said, self.rules.rule_of(name), self.rules) for name in self._config.fleet.group]
+                [value_of(record, self.rules.rule_of(name), self.rules) for name in self._config.fleet.group]
             )
         except RejectedError:
             return None
 
 
 def _rules(config: Config) -> RecordRules:
-    """Those of events, with the label where it usually comes later."""
+    """Return the rules of events, with the label added if it is not a column of the event."""
     rules = build_rules(config, messages.EVENT)
-    if config.has_label_in_event:
+    if config.label_inside:
         return rules
     label = build_rules(config, messages.OUTCOME).rule_of(config.fleet.target)
     return replace(rules, fields=(*rules.fields, replace(label, required=False)))
 
 
-def _words(result: ValidationResult, config: Config) -> str:
-    """Why a row is not valid, the same for all rows with the same fault."""
+def _reason(result: ValidationResult, config: Config) -> str:
+    """Return why a row is invalid, the same text for all rows with the same fault."""
     reason, name = result.reason, result.field
     if reason is DeadLetterReason.OUT_OF_RANGE:
-        return OUTSIDE
-    if reason in _NOTHING and name in (config.fleet.event_id, config.fleet.event_time):
+        return OUT_OF_RANGES
+    if reason in _MISSING and name in (config.fleet.event_id, config.fleet.event_time):
         return NO_ID
     return f"rejected: {reason}{f' in {name}' if name else ''}"
 
@@ -231,15 +234,15 @@ def _frame(rows: list[dict[str, Any]], config: Config, group_key: str) -> pd.Dat
 
 
 def _column(values: list[Any], kind: str | None) -> pd.Series[Any]:
-    """A feature as the tables would hold it; times in microseconds, since nanoseconds end in 2262."""
+    """Return a feature as the tables would hold it; times in microseconds, since nanoseconds end in 2262."""
     if kind != "timestamp":
         return pd.Series(values, dtype=object)
     naive = [None if value is None else value.replace(tzinfo=None) for value in values]
     return pd.Series(pd.DatetimeIndex(np.array(naive, dtype="datetime64[us]"), tz="UTC"))
 
 
-def fleet_wall(fleet: Fleet) -> datetime | None:
-    """Now, where the fleet's clock is the wall's; None where it runs on event time."""
+def wall_clock(fleet: Fleet) -> datetime | None:
+    """Return the current time if the fleet runs on the wall clock; None if it runs on event time."""
     return datetime.now(UTC) if fleet.clock == "wall" else None
 
 
@@ -252,8 +255,8 @@ def _check_key(fleet: Fleet, group_key: str) -> None:
 
 
 def _stored_clock(config: Config) -> datetime:
-    """Now, by the fleet's clock: the wall's, or the greatest event time stored, as the weekly batch has it."""
-    if (wall := fleet_wall(config.fleet)) is not None:
+    """Return the fleet's clock: the current time, or the greatest stored event time, as in the weekly batch."""
+    if (wall := wall_clock(config.fleet)) is not None:
         return wall
     newest = None
     for batch in _dataset(FleetStore.of(config), tables.EVENTS).to_batches(columns=["event_time"]):
@@ -268,7 +271,7 @@ def _stored_clock(config: Config) -> datetime:
 
 
 def _dataset(store: FleetStore, base: Contract) -> Any:
-    from spinney.tables import delta  # it knows Spark's frames too: half a second that a file's rows do not need
+    from spinney.tables import delta  # the import takes half a second; a file's rows do not need it
 
     (place,) = store.directories(base)
     table = delta.opened(place)

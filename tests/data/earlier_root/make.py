@@ -284,7 +284,7 @@ def main(checkout: Path, archive: Path) -> None:
             records = fleet.records()
         (folder / "topics.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in records))
         (folder / "expected.json").write_text(json.dumps(expected(fleet), indent=1))
-        (model,) = folder.glob("mlruns/**/MLmodel")
+        (model,) = folder.glob("**/MLmodel")
         shutil.copytree(model.parent, folder / "registered")
         names = ("fleet.toml", "my_estimators.py", "root", "registered", "topics.jsonl", "expected.json")
         with tarfile.open(archive, "w:gz") as tar:

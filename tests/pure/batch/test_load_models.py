@@ -26,7 +26,7 @@ from spinney.core.config import parse
 from spinney.core.errors import Busy, ContractError, StoreError
 from spinney.core.models import codec
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.adoption import adopted
+from spinney.core.training.estimator_import import import_estimator
 from spinney.fleet import Fleet
 from spinney.operations import maintenance
 from spinney.operations.interventions import Ask, Said, Verb, carry_out
@@ -245,7 +245,7 @@ def test_one_of_a_type_that_may_not_be_stored_is_refused_and_the_others_go_on(pa
 
 
 def test_one_that_answers_otherwise_from_its_stored_bytes_is_refused(past: Past, index: Path, monkeypatch) -> None:
-    monkeypatch.setattr(codec, "load", lambda *_, **__: adopted(MODELS["c"], Recipe.of(past.config)))
+    monkeypatch.setattr(codec, "load", lambda *_, **__: import_estimator(MODELS["c"], Recipe.of(past.config)))
     told = load_models(past.config, str(index), SAID)
     assert whats(told) == {A: "refused", B: "refused", C: "imported"}
     assert told[0].why == "expected the same answers from its stored bytes; got others"

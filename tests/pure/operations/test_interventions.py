@@ -8,7 +8,7 @@ from past import Past, hour
 
 from schemas import tables
 from spinney.core import keys
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Busy, GroupError, StoreError
 from spinney.core.models.signing import Signer
 from spinney.operations.interventions import Ask, Left, Said, Verb, carry_out, propose
@@ -63,7 +63,7 @@ def test_a_small_model_is_carried_and_verifies_and_a_large_one_is_left_in_models
     decide(past, Verb.PROMOTE, (A,), past.first[A])
     row = past.decided()[0]
     loaded, refused = ModelCache().load(
-        {row["model_id"]: (A, Promotion.of_row(row))}, FleetStore.of(past.config), past.signer
+        {row["model_id"]: (A, Promotion.from_row(row))}, FleetStore.of(past.config), past.signer
     )
     assert (list(loaded), refused) == ([past.first[A]], set())
     monkeypatch.setattr("spinney.operations.interventions.CARRIED_BYTES", 10)

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from past import Past, hour
 
 from schemas import tables
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.keys import encode, shard_of
 from spinney.fleet import Fleet
 from spinney.operations import expired_rows, maintenance
@@ -123,7 +123,7 @@ def test_what_is_left_of_a_large_file_can_still_be_looked_up_by_group(past, monk
         past.round((11 + later) * DAY, {A: 40.0 + later})
     all_tidied(past, hour(20 * DAY))
     fleet = Fleet(past.config)
-    assert fleet.why(B).standing.model_id == fleet.champions().histories[B][-1].model_id == names[B]
+    assert fleet.why(B).standing.model_id == fleet.champions().promotions[B][-1].model_id == names[B]
     kept = delta.read(FleetStore.of(past.config), tables.MODELS, ["model_id"], ds.field("group_key") == B)
     assert set(kept.column("model_id").to_pylist()) == {past.names[0][B], names[B]}
 
@@ -431,4 +431,4 @@ def test_a_tidier_that_is_stopped_ends_and_serves_what_was_asked_before(past) ->
 def test_decisions_that_no_one_can_go_back_to_go_too(past) -> None:
     all_tidied(past, hour(11 * DAY))
     rows = delta.read(FleetStore.of(past.config), tables.PROMOTIONS).to_pylist()
-    assert {Promotion.of_row(row).model_id for row in rows} == models(past)
+    assert {Promotion.from_row(row).model_id for row in rows} == models(past)

@@ -15,7 +15,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.core.planning.chunks import Pace
 from spinney.retraining import local_fitting
-from spinney.retraining.round_order import Ordered
+from spinney.retraining.round_order import RoundOrder
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import OnDemand
 from spinney.storage import signing_key
@@ -42,22 +42,22 @@ def planned(config: Config, start: Callable[[], Any], predicted_seconds: float =
     plan = plan_verdicts(no_spark, config, Scope(), view)
     assert plan.num_rows >= GROUPS
     rounds = Rounds(start, config, signing_key.signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
-    ordered = Ordered("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)
+    ordered = RoundOrder("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)
     rounds.plan(plan, ordered, 0)
     return rounds
 
 
 def test_the_small_parts_of_a_large_round_are_not_fitted_here(config, monkeypatch) -> None:
-    monkeypatch.setattr(local_fitting, "FEW", GROUPS - 1)
+    monkeypatch.setattr(local_fitting, "MAX_GROUPS", GROUPS - 1)
     rounds = planned(config, no_spark)
-    assert not rounds.fits_here(0)
+    assert not rounds.is_fitted_locally(0)
     with pytest.raises(AssertionError, match="Spark was started"):
         rounds.carry_out(0, ONE_BY_ONE)
 
 
 def test_a_small_round_is_fitted_here_in_all_of_its_parts(config) -> None:
     rounds = planned(config, no_spark)
-    assert rounds.fits_here(0)
+    assert rounds.is_fitted_locally(0)
     done: list[int] = []
     assert rounds.carry_out(0, ONE_BY_ONE, lambda progress: done.append(progress.done)) is not None
     assert len(done) > 1
@@ -67,20 +67,20 @@ def test_a_small_round_is_fitted_here_in_all_of_its_parts(config) -> None:
 def test_nothing_is_fitted_here_once_spark_was_started(config, ahead: bool) -> None:
     start = OnDemand(config, MagicMock)
     rounds = planned(config, start)
-    assert rounds.fits_here(0)
+    assert rounds.is_fitted_locally(0)
     if ahead:
         start.start_ahead()
     else:
         start()
-    assert not rounds.fits_here(0)
+    assert not rounds.is_fitted_locally(0)
 
 
 @pytest.mark.parametrize(("more_seconds", "is_here"), [(0, True), (1, False)])
 def test_few_groups_that_take_long_are_fitted_by_spark(config, more_seconds: int, is_here: bool) -> None:
-    assert planned(config, no_spark, local_fitting.FEW_SECONDS + more_seconds).fits_here(0) is is_here
+    assert planned(config, no_spark, local_fitting.MAX_PREDICTED_S + more_seconds).is_fitted_locally(0) is is_here
 
 
 def test_a_parent_of_many_events_is_left_to_spark_though_the_groups_are_few() -> None:
-    assert local_fitting.is_sooner(['["a"]'], 2_000_001, 1.0)
-    assert local_fitting.is_sooner(['["a"]', "{}"], 2_000_000, 1.0)
-    assert not local_fitting.is_sooner(['["a"]', "{}"], 2_000_001, 1.0)
+    assert local_fitting.is_faster_than_spark(['["a"]'], 2_000_001, 1.0)
+    assert local_fitting.is_faster_than_spark(['["a"]', "{}"], 2_000_000, 1.0)
+    assert not local_fitting.is_faster_than_spark(['["a"]', "{}"], 2_000_001, 1.0)

@@ -15,7 +15,7 @@ from schemas.contract import Contract
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config, parse
 from spinney.core.planning.round_cost import PastRound
-from spinney.retraining.round_history import fit_times, largest_round, past_rounds
+from spinney.retraining.round_history import fit_times, largest_round_groups, past_rounds
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
@@ -63,9 +63,9 @@ def test_past_rounds_are_those_of_one_path_that_one_run_carried_out_with_what_th
 
 def test_the_largest_round_of_a_path_is_told_in_groups(tmp_path: Path) -> None:
     config = parse(fleet_toml(tmp_path, parents="[[]]"), "fleet.toml", {})
-    assert largest_round(FleetStore.of(config), RoundKind.BATCH) == 0, "without tables"
+    assert largest_round_groups(FleetStore.of(config), RoundKind.BATCH) == 0, "without tables"
     delta.create_tables(config)
-    assert largest_round(FleetStore.of(config), RoundKind.BATCH) == 0, "before the first round"
+    assert largest_round_groups(FleetStore.of(config), RoundKind.BATCH) == 0, "before the first round"
     put(config, tables.ROUNDS, "batch", recorded(4, 100, 0), recorded(5, 3, 0))
     put(config, tables.ROUNDS, "stream", recorded(6, 999, 0))
-    assert largest_round(FleetStore.of(config), RoundKind.BATCH) == 100
+    assert largest_round_groups(FleetStore.of(config), RoundKind.BATCH) == 100

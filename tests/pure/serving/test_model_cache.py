@@ -11,8 +11,8 @@ import pytest
 from past import constant
 
 from schemas import tables
-from spinney.core.champions.champion import Promotion
-from spinney.core.champions.routing import Ask, routes
+from spinney.core.champions.promotion import Promotion
+from spinney.core.champions.routing import RouteKey, find_routes
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.errors import StoreError
 from spinney.core.models import codec
@@ -146,7 +146,7 @@ def test_two_groups_payloads_swapped_are_refused_unparsed_and_the_models_before_
     )
 
     def asked(unusable: set[str]) -> tuple[dict[str, Model], set[str]]:
-        found = routes([Ask(A), Ask(B)], champions, lambda _: (), unusable)
+        found = find_routes([RouteKey(A), RouteKey(B)], champions, lambda _: (), unusable)
         wanted = {route.promotion.model_id: (route.owner, route.promotion) for route in found.values()}
         return cache.load(wanted, config, SIGNER)
 

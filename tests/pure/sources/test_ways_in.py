@@ -22,8 +22,8 @@ from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.proposal import Choices, propose
 from spinney.core.records.rules import build_rules
-from spinney.local.trial.fit import fit
-from spinney.local.trial.rows import OUTSIDE, UNSPLIT, of_file, open_rows
+from spinney.local.trial.fit import fit_trial
+from spinney.local.trial.rows import BAD_CELLS, OUT_OF_RANGES, open_rows, read_file_rows
 from spinney.sources import ReadOptions, open_source
 from spinney.sources.fleet_files import open_fleet_file
 from spinney.sources.rejections import Rejections
@@ -95,7 +95,7 @@ def test_try_takes_the_groups_rows_that_are_expected_and_says_why_not_the_others
     config, place = made
     expected = case.expected(config)
     for store in {row["store"] for row in expected.values()}:
-        found = of_file(config, open_rows(config, str(place), case.options), keys.encode([store]))
+        found = read_file_rows(config, open_rows(config, str(place), case.options), keys.encode([store]))
         mine = {one: row for one, row in expected.items() if row["store"] == store}
         frame = found.frame.set_index("event_id")
         assert set(frame.index) == set(mine)
@@ -114,9 +114,9 @@ def test_try_takes_the_groups_rows_that_are_expected_and_says_why_not_the_others
 def _left_out(dead: Dead) -> str:
     """As `try` says it."""
     if dead.is_unsplit:
-        return UNSPLIT
+        return BAD_CELLS
     if dead.reason == "out_of_range":
-        return OUTSIDE
+        return OUT_OF_RANGES
     if dead.reason == "missing_field" and dead.field in ("id", "at"):
         return "without an id or a time"
     return f"rejected: {dead.reason}" + (f" in {dead.field}" if dead.field else "")
@@ -135,7 +135,7 @@ def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made
     rows, rejections = sent(proposal, place, case)
     expected = case.expected(config)
     taken = {str(row.values[proposal.fleet.event_id]): row for row in rows}
-    assert set(taken) == {*expected, *case.also}, json.dumps(rejections.as_dicts(), default=str)
+    assert set(taken) == {*expected, *case.also}, json.dumps(rejections.listed(), default=str)
     sources = {rule.source: rule.name for rule in build_rules(config, messages.EVENT).fields}
     for one, row in expected.items():
         assert keys.encode([taken[one].values[name] for name in proposal.fleet.group]) == keys.encode([row["store"]])
@@ -174,7 +174,7 @@ def test_try_of_a_file_and_retrain_after_its_load_give_one_model_whatever_the_ki
     for kind in ("parquet", "csv", "jsonl"):
         config = RANGED.config(tmp_path / f"root of {kind}")
         place = str(_history(tmp_path, kind))
-        trial = fit(config, of_file(config, open_rows(config, place, ReadOptions()), key))
+        trial = fit_trial(config, read_file_rows(config, open_rows(config, place, ReadOptions()), key))
         assert load(config, place).rejections.counts == {("out_of_range", "x"): 9, ("null_key", "store"): 9}
         retrain(config, [key], spark=None)
         (fitted,) = delta.read(FleetStore.of(config), tables.MODELS).to_pylist()

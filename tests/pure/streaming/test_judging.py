@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt
 from spinney.core.planning.budget import Queues
 from spinney.core.staleness.judge import VERDICT_COLUMNS, Shard, Terms, Unfitted

@@ -5,7 +5,7 @@ import pytest
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.features.encoding import DAY_US, NULL_TIME, microseconds
+from spinney.core.features.encoding import DAY_US, NULL_TIME, to_microseconds
 from spinney.tables.arrow_schemas import arrow_schema, to_pandas
 
 
@@ -44,5 +44,5 @@ def test_times_and_dates_of_any_century_become_a_frame() -> None:
     days = [2_932_897, -719_893, None]  # the first day of 10000, the last of the year before the year 0
     rows = pa.table({"at": pa.array(ends, pa.timestamp("us", "UTC")), "day": pa.array(days, pa.int32()).cast("date32")})
     frame = to_pandas(rows)
-    assert microseconds(frame["at"]).tolist() == [*ends[:2], NULL_TIME]
-    assert microseconds(frame["day"]).tolist() == [2_932_897 * DAY_US, -719_893 * DAY_US, NULL_TIME]
+    assert to_microseconds(frame["at"]).tolist() == [*ends[:2], NULL_TIME]
+    assert to_microseconds(frame["day"]).tolist() == [2_932_897 * DAY_US, -719_893 * DAY_US, NULL_TIME]

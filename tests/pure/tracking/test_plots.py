@@ -54,7 +54,7 @@ def bars(axes: Axes) -> list[float]:
     return [patch.get_height() for patch in axes.patches if hasattr(patch, "get_height") and patch.get_height()]
 
 
-def test_the_losses_of_groups_that_have_both_are_drawn_in_their_unit(drawn) -> None:
+def test_the_losses_of_groups_that_have_both_are_drawn_with_the_names_of_loss_and_target(drawn) -> None:
     draw(ROUND)
     figure = drawn[0]
     (axes,) = figure.axes
@@ -64,7 +64,7 @@ def test_the_losses_of_groups_that_have_both_are_drawn_in_their_unit(drawn) -> N
         "challenger, median 3",
         "champion, median 3",
     ]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("mean absolute error on held-out rows, minutes", "groups")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("mean absolute error of delay_min on held-out rows", "groups")
     assert sum(bars(axes)) == 2
 
 
@@ -74,7 +74,7 @@ def test_without_a_champion_the_challengers_are_drawn_alone(drawn) -> None:
         "Challengers: 1; none had a champion to be compared with.",
         "challenger, median 3",
     ]
-    assert drawn[0].axes[0].get_xlabel() == "mean squared error on held-out rows, km²"
+    assert drawn[0].axes[0].get_xlabel() == "mean squared error of range_km on held-out rows"
 
 
 def test_times_that_span_magnitudes_are_drawn_by_magnitude_and_only_those_of_fits(drawn) -> None:

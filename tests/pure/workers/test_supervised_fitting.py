@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ from misbehaving import HELD, Moody, Trouble
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.gate import Uncompared, decide
+from spinney.core.champions.gate import UncomparedPolicy, decide
 from spinney.core.column_names import internal_name
 from spinney.core.config.models import Gate
 from spinney.core.errors import ConfigError, ContractError
@@ -30,12 +31,19 @@ from spinney.core.recipes.recipe import Feature, Recipe, Shadow
 from spinney.core.training import current_group, kernels
 from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fitting import fit_groups
-from spinney.retraining.fit_requests import CHAMPION as ASK
-from spinney.retraining.group_fitting import parted
+from spinney.retraining.fit_request_table import CHAMPION_TYPES as ASK
+from spinney.retraining.group_fitting import split_block
 from spinney.workers import supervised_fitting
-from spinney.workers.fit_block import IS_ASK, FitBlock
-from spinney.workers.supervised_fitting import HOPELESS, MOST_AT_RISK, REPEATED, SPOILED, Fits, Supervised
-from spinney.workers.worker_process import Died, Limits
+from spinney.workers.fit_block import IS_REQUEST, MAX_PIECE_AFTER_DEATH, FitBlock, cut_pieces
+from spinney.workers.supervised_fitting import (
+    MAX_COMPARISON_DEATHS,
+    MAX_GROUPS_GIVEN_UP,
+    TRUSTED_AFTER,
+    FitSettings,
+    SupervisedFitter,
+    attributed_group,
+)
+from spinney.workers.worker_process import Limits, WorkerChannel, WorkerDied
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK = START + timedelta(days=30)
@@ -52,8 +60,8 @@ RECIPE = Recipe(
     window=timedelta(days=90),
 )
 RIDGE_OF_ALL = replace(RECIPE, estimator="ridge")
-LIMITS = Limits(seconds=0.5, memory_bytes=256 << 20)
-PATIENT = replace(LIMITS, seconds=30.0)
+LIMITS = Limits(time_limit_s=0.5, memory_limit_bytes=256 << 20)
+PATIENT = replace(LIMITS, time_limit_s=30.0)
 COSTS = {
     Trouble.RAISES: ("failed", "ZeroDivisionError", "one by nothing \\udc80"),
     Trouble.RAISES_IN_WORDS: ("failed", "RuntimeError", "no words (while it was fitted)"),
@@ -109,15 +117,15 @@ def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> pa.Table:
     """As Spark hands it to a worker."""
     asked = (asks(rows) if asked is None else asked).reindex(columns=["group_key", *ASK])
     asked = asked.rename(columns={name: internal_name(name) for name in ASK})
-    parts = [rows.assign(**{IS_ASK: False}), asked.assign(**{IS_ASK: True}).astype(object)]
-    return pa.Table.from_pandas(pd.concat(parts, ignore_index=True).astype({IS_ASK: bool}), preserve_index=False)
+    parts = [rows.assign(**{IS_REQUEST: False}), asked.assign(**{IS_REQUEST: True}).astype(object)]
+    return pa.Table.from_pandas(pd.concat(parts, ignore_index=True).astype({IS_REQUEST: bool}), preserve_index=False)
 
 
 def fitted(
     rows: pd.DataFrame, asked: pd.DataFrame | None = None, recipe: Recipe = RECIPE, limits: Limits = PATIENT
 ) -> pd.DataFrame:
     """In the order of the asks, however the pieces came."""
-    with closing(Supervised(Fits(recipe, CLOCK, SIGNER, limits), parted)) as supervising:
+    with closing(SupervisedFitter(FitSettings(recipe, CLOCK, SIGNER, limits), split_block)) as supervising:
         pieces = supervising.fit(block(rows, asked))
     order = np.argsort([place for piece, _ in pieces for place in piece])
     return (
@@ -134,17 +142,53 @@ def same(left: pd.DataFrame, right: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(left[columns].reset_index(drop=True), right[columns].reset_index(drop=True))
 
 
+class Given(Sequence[list[list[int]]]):
+    """The pieces that each worker was given, in the order in which they began, as the workers themselves noted them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def note(self, pieces: list[list[int]]) -> None:
+        with self._path.open("a") as file:
+            file.write(f"{json.dumps(pieces)}\n")
+
+    def _read(self) -> list[list[list[int]]]:
+        return [json.loads(line) for line in self._path.read_text().splitlines()] if self._path.exists() else []
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._read()[at]
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+    def __eq__(self, other: object) -> bool:
+        return self._read() == other
+
+    def __repr__(self) -> str:
+        return repr(self._read())
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
-    """The pieces that each child was given."""
-    given: list[list[list[int]]] = []
-    tried = Supervised._try
+def children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
+    """The pieces that each worker was given. A persistent worker is given each block as one piece."""
+    given, work, work_on = Given(tmp_path / "given"), FitSettings.fit_pieces, FitSettings.fit_tables
 
-    def count(self: Supervised, block: Any, pieces: list[list[int]], *rest: Any, **more: Any) -> Any:
-        given.append(pieces)
-        return tried(self, block, pieces, *rest, **more)
+    def noted_work(self: FitSettings, line: WorkerChannel, block: FitBlock, pieces: list[list[int]]) -> None:
+        given.note(pieces)
+        work(self, line, block, pieces)
 
-    monkeypatch.setattr(Supervised, "_try", count)
+    def noted_work_on(self: FitSettings, line: WorkerChannel, tables: Iterator[pa.Table], parted: Any) -> None:
+        def noted() -> Iterator[pa.Table]:
+            for table in tables:
+                given.note([list(range(FitBlock(table, parted).n_groups))])
+                yield table
+
+        work_on(self, line, noted(), split_block)
+
+    monkeypatch.setattr(FitSettings, "fit_pieces", noted_work)
+    monkeypatch.setattr(FitSettings, "fit_tables", noted_work_on)
     return given
 
 
@@ -175,7 +219,7 @@ def test_all_kinds_at_once_cost_each_its_own_group() -> None:
     assert result[bad]["error_class"].tolist() == [COSTS[trouble][1] for trouble in kinds]
 
 
-def test_without_trouble_one_child_fits_the_block_in_one_piece(children: list[Any]) -> None:
+def test_without_trouble_one_child_fits_the_block_in_one_piece(children: Given) -> None:
     rows = fleet([0] * 5)
     same(fitted(rows), plain(rows))
     assert children == [[[0, 1, 2, 3, 4]]]
@@ -184,7 +228,7 @@ def test_without_trouble_one_child_fits_the_block_in_one_piece(children: list[An
 def test_one_child_is_kept_from_block_to_block(monkeypatch: pytest.MonkeyPatch) -> None:
     forks, fork = [], os.fork
     monkeypatch.setattr(os, "fork", lambda: forks.append(1) or fork())
-    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
+    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT), split_block)) as supervising:
         for size in (3, 5, 2):
             rows = fleet([0] * size)
             ((piece, frame),) = supervising.fit(block(rows))
@@ -193,23 +237,21 @@ def test_one_child_is_kept_from_block_to_block(monkeypatch: pytest.MonkeyPatch) 
     assert len(forks) == 1
 
 
-def test_a_child_that_died_between_blocks_is_no_groups_fault(
-    children: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_child_that_died_between_blocks_is_no_groups_fault(children: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, pids, fork = fleet([0]), [], os.fork
     monkeypatch.setattr(os, "fork", lambda: pids.append(fork()) or pids[-1])
-    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
+    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT), split_block)) as supervising:
         supervising.fit(block(rows))
         while not Path(f"/proc/{pids[0]}/stat").read_text().rpartition(")")[2].startswith(" S"):
             time.sleep(0.01)  # until it waits
         os.kill(pids[0], signal.SIGKILL)
         supervising.fit(block(fleet([Trouble.KILLED])))
-    assert children[1:] == [[[0]]] * 3
+    assert children[1:] == [[[0]]] * 2  # the dead one was given nothing
 
 
-def test_a_large_block_is_not_copied_but_forked_with(children: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervised_fitting, "MOST_HANDED_BYTES", 0)
-    monkeypatch.setattr(supervised_fitting, "Steady", None)
+def test_a_large_block_is_not_copied_but_forked_with(children: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised_fitting, "MAX_COPIED_BYTES", 0)
+    monkeypatch.setattr(supervised_fitting, "PersistentWorker", None)
     rows = fleet([0, Trouble.KILLED, 0])
     result = fitted(rows)
     assert result["error_class"].tolist() == [None, "Killed", None]
@@ -219,21 +261,21 @@ def test_a_large_block_is_not_copied_but_forked_with(children: list[Any], monkey
 
 @pytest.mark.parametrize("trouble", [Trouble.HANGS_IN_C, Trouble.KILLED])
 def test_whose_turn_it_was_is_tried_alone_once_and_the_rest_in_smaller_pieces(
-    children: list[Any], trouble: Trouble
+    children: Given, trouble: Trouble
 ) -> None:
     fitted(fleet([0, 0, trouble, *[0] * 7]), limits=LIMITS)
     rest = [0, 1, *range(3, 10)]
     assert children == [[list(range(10))], [[2]], [rest[:5], rest[5:]]]
 
 
-def test_a_group_that_is_alone_from_the_start_is_tried_twice_all_the_same(children: list[Any]) -> None:
+def test_a_group_that_is_alone_from_the_start_is_tried_twice_all_the_same(children: Given) -> None:
     result = fitted(fleet([Trouble.KILLED]))
     assert (result["error_class"].tolist(), children) == (["Killed"], [[[0]], [[0]]])
 
 
 def test_who_was_near_when_the_system_killed_is_never_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when memory is short for a moment: whose turn it was is fitted when it is tried alone."""
-    once, begin = tmp_path / "once", current_group.begin
+    once, begin = tmp_path / "once", current_group.report
 
     def kill_once(key: str | None, doing: str) -> None:
         begin(key, doing)
@@ -243,12 +285,12 @@ def test_who_was_near_when_the_system_killed_is_never_blamed(tmp_path: Path, mon
 
     rows = fleet([0] * 4)
     expected = plain(rows)
-    monkeypatch.setattr(current_group, "begin", kill_once)
+    monkeypatch.setattr(current_group, "report", kill_once)
     same(fitted(rows), expected)
     assert once.exists()
 
 
-def test_the_memory_that_one_group_keeps_is_not_another_ones_failure(children: list[Any]) -> None:
+def test_the_memory_that_one_group_keeps_is_not_another_ones_failure(children: Given) -> None:
     """What comes after the leak in the same child has none left: it is fitted again alone."""
     rows = fleet([0, Trouble.LEAKS, *[0] * 20])
     result = fitted(rows)
@@ -259,30 +301,44 @@ def test_the_memory_that_one_group_keeps_is_not_another_ones_failure(children: l
     assert HELD == []
 
 
-def test_one_that_lacked_memory_ends_two_children_before_it_is_given_up(children: list[Any]) -> None:
+def test_one_that_lacked_memory_ends_two_children_before_it_is_given_up(
+    children: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """That it lacked memory beside others is not the first of them."""
-    supervising, one = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted), fleet([Trouble.KILLED])
-    supervising._alone(FitBlock(block(one), parted), 0)
-    assert children == [[[0]], [[0]]]
+    fitted_before, fit_of = [], Moody.fit
+
+    def fit(self: Moody, x: Any, y: Any, sample_weight: Any = None) -> Moody:
+        if x[0, -1]:
+            if fitted_before:
+                raise MemoryError
+            os.kill(os.getpid(), signal.SIGKILL)
+        fitted_before.append(1)
+        return fit_of(self, x, y, sample_weight)
+
+    monkeypatch.setattr(Moody, "fit", fit)
+    result = fitted(fleet([0, 1]))
+    assert result["error_class"].tolist() == [None, "Killed"]
+    assert children == [[[0, 1]], [[1]], [[1]]]
 
 
-def test_a_turn_that_was_another_pieces_names_nobody() -> None:
-    died = Died(at=2, doing="", ms=0.0, error_class="MemoryError", text="")
-    assert supervised_fitting._suspect([2, 3], died) == 2
-    assert supervised_fitting._suspect([4, 5], died) is None
-    assert supervised_fitting._suspect([4], died) == 4
+def test_a_death_is_attributed_to_a_group_of_the_piece_only() -> None:
+    """When memory is short, the last status may be of an earlier piece."""
+    died = WorkerDied(place=2, activity="", elapsed_ms=0.0, error_class="MemoryError", text="")
+    assert attributed_group([2, 3], died) == 2
+    assert attributed_group([4, 5], died) is None
+    assert attributed_group([4], died) == 4
 
 
 @pytest.mark.parametrize("bad", [0, 5, 15])
 def test_where_it_is_nobodys_turn_the_piece_is_halved_until_one_is_left(
-    children: list[Any], monkeypatch: pytest.MonkeyPatch, bad: int
+    children: Given, monkeypatch: pytest.MonkeyPatch, bad: int
 ) -> None:
     """A kernel that fits all in one call, and dies for one group without a word."""
     rows, recipe = fleet([0] * 16), replace(RECIPE, estimator="ridge")
     expected = plain(rows, recipe=recipe)
     fit = StackedRidge.fit
 
-    def deadly(self: StackedRidge, stack: kernels.Stack, timer: Any) -> Any:
+    def deadly(self: StackedRidge, stack: kernels.KernelInput, timer: Any) -> Any:
         if keys(16)[bad] in stack.keys:
             os.kill(os.getpid(), signal.SIGKILL)
         return fit(self, stack, timer)
@@ -305,7 +361,7 @@ def test_a_champion_that_ends_whoever_reads_or_asks_it_costs_its_group_the_compa
     names["trained_through"] = "trained_through"
     asked = asks(rows).assign(**{f"champion_{name}": before[column] for name, column in names.items()})
     expected = plain(rows, asked)
-    opened = codec.open_signed
+    opened = codec.load_signed
 
     def deadly(signer: Signer, claim: Any, *rest: Any) -> Any:
         if claim.group_key == '["g001"]' and not is_asked:
@@ -319,20 +375,20 @@ def test_a_champion_that_ends_whoever_reads_or_asks_it_costs_its_group_the_compa
 
     def begin(key: str | None, doing: str) -> None:
         begun(key, doing)
-        if (key, doing, is_asked) == ('["g001"]', current_group.ASK_CHAMPION, True):
+        if (key, doing, is_asked) == ('["g001"]', current_group.PREDICT_CHAMPION, True):
             end()
 
-    begun = current_group.begin
-    monkeypatch.setattr(codec, "open_signed", deadly)
-    monkeypatch.setattr(current_group, "begin", begin)
-    result = fitted(rows, asked, limits=replace(LIMITS, seconds=2.0))
+    begun = current_group.report
+    monkeypatch.setattr(codec, "load_signed", deadly)
+    monkeypatch.setattr(current_group, "report", begin)
+    result = fitted(rows, asked, limits=replace(LIMITS, time_limit_s=2.0))
     same(result.drop(index=1), expected.drop(index=1))
     for name in ("status", "model_id", "payload", "signature"):
         assert result.loc[1, name] == expected.loc[1, name]
     told = json.loads(result.loc[1, "metrics"])
     assert f"while its champion was {'asked' if is_asked else 'read'}" in told["champion_error"]
     assert (told["champion_loss"], told["heldout_rows"], "uncompared" in told) == (None, 0, False)
-    decision, _ = decide(told, Gate(), Uncompared.NONE)
+    decision, _ = decide(told, Gate(), UncomparedPolicy.NONE)
     assert decision is Decision.UNPROVEN
 
 
@@ -361,29 +417,29 @@ def test_an_earlier_recipe_that_ends_the_process_costs_its_group_the_comparison_
     assert said[1]["champion_error"].startswith("its recipe: Killed: its process was killed by SIGKILL")
 
 
-def test_an_earlier_recipe_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:
+def test_an_earlier_recipe_that_ends_its_process_in_every_group_is_given_up(children: Given) -> None:
     plainly = replace(RIDGE_OF_ALL, earlier=((RECIPE.recipe_id, RECIPE),))
-    rows = fleet([Trouble.KILLED] * (SPOILED + 5))
+    rows = fleet([Trouble.KILLED] * (MAX_COMPARISON_DEATHS + 5))
     asked = asks(rows).assign(champion_id="before", champion_recipe_id=RECIPE.recipe_id)
     result = fitted(rows, asked, plainly)
     assert result["payload"].tolist() == plain(rows, recipe=RIDGE_OF_ALL)["payload"].tolist()
     said = [json.loads(metrics)["champion_error"].split(":")[1] for metrics in result["metrics"]]
-    assert said == [" Killed"] * SPOILED + [" not tried"] * 5
-    assert len(children) <= 3 * SPOILED + 1
+    assert said == [" Killed"] * MAX_COMPARISON_DEATHS + [" not tried"] * 5
+    assert len(children) <= 3 * MAX_COMPARISON_DEATHS + 1
 
 
-def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: list[Any]) -> None:
+def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: Given) -> None:
     plainly = replace(RECIPE, estimator="ridge")
-    rows = fleet([Trouble.KILLED] * (SPOILED + 5))
+    rows = fleet([Trouble.KILLED] * (MAX_COMPARISON_DEATHS + 5))
     result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
     assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
     said = [json.loads(metrics)["shadow"]["error"].partition(":")[0] for metrics in result["metrics"]]
-    assert said == ["Killed"] * SPOILED + ["not tried"] * 5
+    assert said == ["Killed"] * MAX_COMPARISON_DEATHS + ["not tried"] * 5
     # Each of the three: with the others, alone, and alone without it; then all the rest.
-    assert len(children) <= 3 * SPOILED + 1
+    assert len(children) <= 3 * MAX_COMPARISON_DEATHS + 1
 
 
-def test_a_shadow_that_ends_the_process_before_any_groups_turn_is_given_up_at_once(children: list[Any]) -> None:
+def test_a_shadow_that_ends_the_process_before_any_groups_turn_is_given_up_at_once(children: Given) -> None:
     plainly = replace(RECIPE, estimator="ridge")
     rows = fleet([0] * 5)
     result = fitted(
@@ -397,50 +453,50 @@ def test_a_shadow_that_ends_the_process_before_any_groups_turn_is_given_up_at_on
     assert len(children) == 2
 
 
-def test_groups_without_enough_rows_or_any_are_as_they_would_be(children: list[Any]) -> None:
+def test_groups_without_enough_rows_or_any_are_as_they_would_be(children: Given) -> None:
     rows = pd.concat([fleet([0, Trouble.KILLED]), rows_of('["thin"]', n=3)], ignore_index=True)
     asked = pd.DataFrame({"group_key": ['["none"]', *keys(2), '["thin"]']})
     result = fitted(rows, asked)
     assert result["group_key"].tolist() == asked["group_key"].tolist()
     assert result["status"].tolist() == ["too_few_rows", "fitted", "failed", "too_few_rows"]
-    assert Supervised(Fits(RECIPE, CLOCK, SIGNER), parted).fit(block(rows, asked.head(0))) == []
+    assert SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER), split_block).fit(block(rows, asked.head(0))) == []
 
 
-def test_an_estimator_that_ends_every_process_is_not_tried_in_every_group(children: list[Any]) -> None:
-    rows = fleet([Trouble.KILLED] * (HOPELESS + 5))
-    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)
+def test_an_estimator_that_ends_every_process_is_not_tried_in_every_group(children: Given) -> None:
+    rows = fleet([Trouble.KILLED] * (MAX_GROUPS_GIVEN_UP + 5))
+    supervising = SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER), split_block)
     errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(block(rows))]
-    assert (errors.count("Killed"), errors.count("NotTried")) == (HOPELESS, 5)
-    assert len(children) == 2 * HOPELESS + 5
+    assert (errors.count("Killed"), errors.count("NotTried")) == (MAX_GROUPS_GIVEN_UP, 5)
+    assert len(children) == 2 * MAX_GROUPS_GIVEN_UP + 5
     for _ in range(7):
         ((_, untried), *_) = supervising.fit(block(rows.head(24)))
         assert (
             untried["error"]
             .iloc[0]
-            .startswith(f"not tried, or only once: the first {HOPELESS} groups ended their processes")
+            .startswith(f"not tried, or only once: the first {MAX_GROUPS_GIVEN_UP} groups ended their processes")
         )
-    assert len(children) == 2 * HOPELESS + HOPELESS + 4
+    assert len(children) == 2 * MAX_GROUPS_GIVEN_UP + MAX_GROUPS_GIVEN_UP + 4
 
 
-def test_ten_bad_groups_that_come_first_take_no_healthy_one_with_them(children: list[Any]) -> None:
-    rows = fleet([*[Trouble.KILLED] * HOPELESS, *[0] * 40])
+def test_ten_bad_groups_that_come_first_take_no_healthy_one_with_them(children: Given) -> None:
+    rows = fleet([*[Trouble.KILLED] * MAX_GROUPS_GIVEN_UP, *[0] * 40])
     result = fitted(rows)
-    assert result["error_class"].tolist() == ["Killed"] * HOPELESS + [None] * 40
-    same(result.iloc[HOPELESS:], plain(rows[rows["trouble"] == 0]))
-    assert len(children) == 2 * HOPELESS + 2
+    assert result["error_class"].tolist() == ["Killed"] * MAX_GROUPS_GIVEN_UP + [None] * 40
+    same(result.iloc[MAX_GROUPS_GIVEN_UP:], plain(rows[rows["trouble"] == 0]))
+    assert len(children) == 2 * MAX_GROUPS_GIVEN_UP + 2
 
 
-def test_after_all_hope_one_group_that_is_fitted_is_enough_for_its_block(children: list[Any]) -> None:
+def test_after_all_hope_one_group_that_is_fitted_is_enough_for_its_block(children: Given) -> None:
     """It is not fitted twice, nor is one that is too thin to be a sign."""
     healthy = pd.concat([fleet([0] * 5), rows_of('["g000"]', n=3).assign(group_key='["thin"]')], ignore_index=True)
-    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)) as supervising:
-        supervising.fit(block(fleet([Trouble.KILLED] * (2 * HOPELESS))))
-        assert len(children) == 3 * HOPELESS
+    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER), split_block)) as supervising:
+        supervising.fit(block(fleet([Trouble.KILLED] * (2 * MAX_GROUPS_GIVEN_UP))))
+        assert len(children) == 3 * MAX_GROUPS_GIVEN_UP
         pieces = supervising.fit(block(healthy))
     result = pd.concat([frame.astype(object) for _, frame in pieces], ignore_index=True)
     assert sorted(place for piece, _ in pieces for place in piece) == list(range(6))
     assert sorted(result["status"]) == ["fitted"] * 5 + ["too_few_rows"]
-    assert children[3 * HOPELESS] == [[2]]
+    assert children[3 * MAX_GROUPS_GIVEN_UP] == [[2]]
 
 
 @pytest.fixture
@@ -459,50 +515,50 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("greedy")
-def test_memory_that_lacks_in_every_group_alone_too_does_not_cost_two_children_each(children: list[Any]) -> None:
+def test_memory_that_lacks_in_every_group_alone_too_does_not_cost_two_children_each(children: Given) -> None:
     result = fitted(fleet([1] * 150))
     assert result["error_class"].tolist() == ["MemoryError"] * 150
     # Two of each that repeats, then of each piece: of 2, 4 and so on to 64.
-    assert len(children) <= 2 * (REPEATED + 1) + 2 * 8
+    assert len(children) <= 2 * (TRUSTED_AFTER + 1) + 2 * 8
 
 
 @pytest.mark.usefixtures("greedy")
 def test_what_lacks_beside_others_is_tried_alone_again_once_one_was_fitted(
-    children: list[Any], monkeypatch: pytest.MonkeyPatch
+    children: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervised_fitting, "REPEATED", 2)
-    with closing(Supervised(Fits(RECIPE, CLOCK, SIGNER, PATIENT), parted)) as supervising:
-        supervising.fit(block(fleet([1] * 4)))
-        assert supervising._repeated > 2
+    monkeypatch.setattr(supervised_fitting, "TRUSTED_AFTER", 2)
+    with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT), split_block)) as supervising:
+        supervising.fit(block(fleet([1] * 20)))
+        assert len(children) < 20  # else each would have been tried alone
         pieces = supervising.fit(block(fleet([1, *[0] * 7])))
     result = pd.concat([frame.astype(object) for _, frame in pieces], ignore_index=True)
     assert sorted(result["status"]) == ["failed", *["fitted"] * 7]
 
 
 @pytest.mark.usefixtures("greedy")
-def test_a_shadow_that_lacks_memory_in_every_group_is_given_up(children: list[Any]) -> None:
+def test_a_shadow_that_lacks_memory_in_every_group_is_given_up(children: Given) -> None:
     plainly = replace(RECIPE, estimator="ridge")
-    rows = fleet([1] * (SPOILED + 20))
+    rows = fleet([1] * (MAX_COMPARISON_DEATHS + 20))
     result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
     assert result["payload"].tolist() == plain(rows, recipe=plainly)["payload"].tolist()
     said = [json.loads(metrics)["shadow"]["error"] for metrics in result["metrics"]]
-    assert [each.partition(":")[0] for each in said] == ["MemoryError"] * SPOILED + ["not tried"] * 20
+    assert [each.partition(":")[0] for each in said] == ["MemoryError"] * MAX_COMPARISON_DEATHS + ["not tried"] * 20
     assert said[-1].startswith("not tried: elsewhere it lacked memory. Fit fewer rows")
-    assert len(children) == 2 * SPOILED + 1
+    assert len(children) == 2 * MAX_COMPARISON_DEATHS + 1
 
 
 def test_one_group_that_was_fitted_is_enough_to_try_all_of_them() -> None:
-    rows = fleet([*[Trouble.KILLED] * (HOPELESS + 2), 0])
-    supervising = Supervised(Fits(RECIPE, CLOCK, SIGNER), parted)
+    rows = fleet([*[Trouble.KILLED] * (MAX_GROUPS_GIVEN_UP + 2), 0])
+    supervising = SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER), split_block)
     supervising.fit(block(rows_of('["first"]')))
     errors = [frame["error_class"].iloc[0] for _, frame in supervising.fit(block(rows))]
-    assert errors.count("Killed") == HOPELESS + 2
+    assert errors.count("Killed") == MAX_GROUPS_GIVEN_UP + 2
 
 
 def test_the_pieces_after_a_death_grow_again_as_they_are_fitted() -> None:
-    sizes = [len(piece) for piece in supervised_fitting._pieces(list(range(200)), 3)]
-    assert sizes == [3, 6, 12, 24, 48, MOST_AT_RISK, 43]
-    assert supervised_fitting._pieces(list(range(200)), 200) == [list(range(200))]
+    sizes = [len(piece) for piece in cut_pieces(list(range(200)), 3)]
+    assert sizes == [3, 6, 12, 24, 48, MAX_PIECE_AFTER_DEATH, 43]
+    assert cut_pieces(list(range(200)), 200) == [list(range(200))]
 
 
 def test_what_is_no_groups_fault_goes_on_as_it_is() -> None:
@@ -546,14 +602,14 @@ def test_a_parent_that_has_used_many_threads_has_children_that_end() -> None:
     np.linalg.svd(random.normal(size=(300, 300)))
     boosted = replace(RECIPE, estimator="hist_gradient_boosting", params=(("max_iter", "5"),))
     rows = fleet([0, 0])
-    result = fitted(rows, recipe=boosted, limits=replace(LIMITS, seconds=5.0))
+    result = fitted(rows, recipe=boosted, limits=replace(LIMITS, time_limit_s=5.0))
     assert result["status"].tolist() == ["fitted", "fitted"]
     same(result, plain(rows, recipe=boosted))
 
 
 def test_a_hang_is_waited_for_in_full_each_time() -> None:
     began = time.monotonic()
-    result = fitted(fleet([*[0] * 10, Trouble.HANGS_IN_C, *[0] * 10]), limits=replace(LIMITS, seconds=1.0))
+    result = fitted(fleet([*[0] * 10, Trouble.HANGS_IN_C, *[0] * 10]), limits=replace(LIMITS, time_limit_s=1.0))
     assert result["status"].value_counts().to_dict() == {"fitted": 20, "timed_out": 1}
     assert result.loc[10, "fit_ms"] >= 1000
     assert time.monotonic() - began >= 2.0

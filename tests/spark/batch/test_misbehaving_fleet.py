@@ -23,7 +23,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.reporting.status import State
 from spinney.core.training.fit_attempt import model_id_of
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.training_rows import select
+from spinney.core.training.training_set import select_training_set
 from spinney.fleet import Fleet
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
@@ -164,7 +164,7 @@ def test_every_group_is_accounted_for_and_only_those_that_misbehave_have_failed(
     healthy = frame[frame["group_key"].isin(mine["group_key"][mine["status"] == "fitted"])]
     healthy = healthy.rename(columns={"wear": "label"})
     whose = healthy["group_key"].unique().tolist()
-    history = select(healthy, whose, recipe, clock)
+    history = select_training_set(healthy, whose, recipe, clock)
     by_hand = {key: model_id_of(key, history.fingerprint(g), recipe.recipe_id) for g, key in enumerate(whose)}
     fitted = mine[mine["status"] == "fitted"].set_index("group_key")
     assert fitted["model_id"].to_dict() == by_hand

@@ -11,7 +11,8 @@ from batch import group_selection, weekly
 from batch.estimate import Estimate
 from schemas import tables
 from spinney import tracking
-from spinney.core.champions.champion import Promotion, champion
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Busy, StoreError
 from spinney.serving.model_cache import ModelCache
 from spinney.storage import leases, signing_key
@@ -103,10 +104,10 @@ def test_a_lost_key_is_repaired_by_fitting_the_same_rows_again(spark, fleet, mon
     monkeypatch.setenv(signing_key.KEY, "n" * 32)
     assert counts(weekly.retrain(fleet.config, spark=spark)) == {"groups_in": 5, "fitted": 4, "too_few_rows": 1}
     rows = [row for row in fleet.rows(tables.PROMOTIONS) if row["group_key"] == A]
-    newest = Promotion.of_row(max(rows, key=lambda row: row["batch_id"]))
+    newest = Promotion.from_row(max(rows, key=lambda row: row["batch_id"]))
     assert newest.model_id == before["model_id"]
     assert newest.payload == before["payload"]
-    assert champion([Promotion.of_row(row) for row in rows]) == newest
+    assert select_champion([Promotion.from_row(row) for row in rows]) == newest
     _, refused = ModelCache().load(
         {newest.model_id: (A, newest)}, fleet.config, signing_key.signer(FleetStore.of(fleet.config))
     )

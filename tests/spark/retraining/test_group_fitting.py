@@ -25,12 +25,12 @@ from spinney.core.models.codec import load
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe, Shadow
 from spinney.core.training.fitting import fit_groups
-from spinney.retraining import fit_requests, group_fitting
-from spinney.retraining.fit_requests import Champions
-from spinney.retraining.group_fitting import FITTED, Fitter, pieces, tasks
-from spinney.retraining.round_fitting import fit
+from spinney.retraining import champion_reader, group_fitting
+from spinney.retraining.champion_reader import StoredChampions
+from spinney.retraining.group_fitting import FITTED, Fitter, block_ranges, cut_into_tasks
+from spinney.retraining.round_fitting import fit_plan
 from spinney.retraining.round_order import READ
-from spinney.retraining.training_tables import TrainingTables, counts_of
+from spinney.retraining.training_row_reader import TrainingTables, events_per_key
 from spinney.spark.session import errors_of_tasks
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -95,7 +95,7 @@ class Stored:
         """events: as the plan counted them; by default as they are."""
         config = self.fleet.config
         source = TrainingTables.of(config, delta.pins(FleetStore.of(config), *READ), CLOCK.to_pydatetime())
-        counted = {**counts_of(source, KEYS), **(events or {})}
+        counted = {**events_per_key(source, KEYS), **(events or {})}
         known = {} if champions is None else dict(zip(champions["group_key"], champions["model_id"], strict=True))
         plan = pd.DataFrame({"group_key": KEYS[::-1]})
         plan["shard"] = [keys.shard_of(key, 4) for key in plan["group_key"]]
@@ -104,7 +104,7 @@ class Stored:
         fitting = Fitter(
             recipe, SIGNER, CLOCK.to_pydatetime(), source, tuple(snapshots(FleetStore.of(config), tables.MODELS))
         )
-        found = fit(self.spark, plan, fitting)
+        found = fit_plan(self.spark, plan, fitting)
         assert found.columns == list(FITTED)
         return found.toArrow().to_pandas().set_index("group_key").sort_index()
 
@@ -180,7 +180,9 @@ def test_a_shadow_is_compared_in_the_workers_as_in_one_call_and_gives_no_other_m
 
 @pytest.mark.parametrize("at_once", [256 << 20, 0])
 def test_champions_are_compared_and_the_same_rows_are_kept(stored, monkeypatch, at_once: int) -> None:
-    monkeypatch.setattr(fit_requests, "AT_ONCE_BYTES", at_once)  # of this process: the workers read all at once
+    monkeypatch.setattr(
+        champion_reader, "MAX_HELD_PAYLOAD_BYTES", at_once
+    )  # of this process: the workers read all at once
     rows = sales()
     made = stored(rows)
     recipe = Recipe.of(made.fleet.config)
@@ -217,7 +219,7 @@ def test_a_champion_is_its_newest_row_and_never_that_of_another_group(stored) ->
         for each in snapshots(FleetStore.of(made.fleet.config), tables.MODELS)
         for path in each.files_for(Shards(0, 3))
     ]
-    whole = Champions(files, asked)
+    whole = StoredChampions(files, asked)
     assert whole.of(0, 6).column("champion_signature").to_pylist() == [b"new", None, None, None, None, None]
     assert whole.of(0, 6).column("champion_id").to_pylist() == ["m1", None, None, None, None, None]
     assert whole.of(0, 2).column("champion_payload").to_pylist() == [b"1", None]
@@ -234,9 +236,9 @@ def test_payloads_that_do_not_fit_together_are_read_block_by_block(stored, monke
         for each in snapshots(FleetStore.of(made.fleet.config), tables.MODELS)
         for path in each.files_for(Shards(0, 3))
     ]
-    at_once = Champions(files, asked).of(1, 4)
-    monkeypatch.setattr(fit_requests, "AT_ONCE_BYTES", 0)
-    assert Champions(files, asked).of(1, 4).equals(at_once)
+    at_once = StoredChampions(files, asked).of(1, 4)
+    monkeypatch.setattr(champion_reader, "MAX_HELD_PAYLOAD_BYTES", 0)
+    assert StoredChampions(files, asked).of(1, 4).equals(at_once)
     assert at_once.column("champion_payload").to_pylist() == [key.encode() for key in [*SIZES][1:4]]
 
 
@@ -291,11 +293,11 @@ def test_tasks_hold_every_request_once_in_order_and_none_is_too_large(monkeypatc
             "events": pa.array(events, pa.int64()),
         }
     )
-    cut = tasks(requests, cores=2)
+    cut = cut_into_tasks(requests, cores=2)
     assert [key for each in cut for key in each.column("group_key").to_pylist()] == [key for _, key in sorted(named)]
     assert all(each.num_rows for each in cut)
     of_tasks = [each.column("events").fill_null(0).to_pylist() for each in cut]
     assert all(sum(events) - max(events) <= 100 for events in of_tasks)  # one group alone may have more
     monkeypatch.setattr(group_fitting, "TASK_EVENTS", 1_000)
-    assert len(tasks(requests, cores=2)) == 1  # too few groups to be worth a second task
-    assert list(pieces(np.array([30_000, 30_000, 10_000, 70_000, 0, 0]))) == [(0, 1), (1, 3), (3, 4), (4, 6)]
+    assert len(cut_into_tasks(requests, cores=2)) == 1  # too few groups to be worth a second task
+    assert list(block_ranges(np.array([30_000, 30_000, 10_000, 70_000, 0, 0]))) == [(0, 1), (1, 3), (3, 4), (4, 6)]

@@ -21,7 +21,7 @@ from spinney.core.errors import StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
 from spinney.retraining import group_fitting, rounds
-from spinney.retraining.round_order import READ, Ordered
+from spinney.retraining.round_order import READ, RoundOrder
 from spinney.retraining.rounds import Rounds
 from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
@@ -57,7 +57,7 @@ def plan(fleet, runner: Rounds, batch_id: int, *group_keys: str, pinned: str = "
     rows.append({**rows[0], "group_key": '["fresh","9"]', "decision": "deferred"})
     names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
     schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
-    ordered = Ordered(
+    ordered = RoundOrder(
         round_id=f"stream-{batch_id}", groups_in=len(group_keys) + deferred, deferred=deferred,
         reasons={"asked": len(group_keys)}, clock=CLOCK, now=NOW + timedelta(hours=batch_id), budget_seconds=5.0,
         predicted_seconds=1.5, pins=delta.pins(FleetStore.of(fleet.config), *READ),
@@ -195,7 +195,7 @@ def test_a_round_cut_off_after_any_write_ends_as_if_it_had_not_been(spark, fleet
         edited = parse(mine.config.text.replace("[recipe]\n", "[recipe]\nparams = { alpha = 7.0 }\n"), "fleet.toml", {})
         now = mine.config if step == "plan" else edited
         again = Rounds(spark, now, mine.signer, RoundKind.STREAM, "c1")
-        assert again.planned(0)
+        assert again.is_planned(0)
         assert (again.unfinished() is None) == (step == "record")
         again.carry_out(0)
         again.carry_out(0)
@@ -232,10 +232,10 @@ def test_few_groups_and_many_are_decided_and_written_alike(spark, fleet, monkeyp
     first.carry_out(0)
     fleet.sell("a", 1, 10, since=START + timedelta(days=3))
     found = []
-    for few in (rounds.GATED_TOGETHER, 2):
+    for few in (rounds.MAX_GATED_GROUPS, 2):
         mine = world_copy(fleet, tmp_path, f"few{few}")
         with monkeypatch.context() as patch:
-            patch.setattr(rounds, "GATED_TOGETHER", few)
+            patch.setattr(rounds, "MAX_GATED_GROUPS", few)
             patch.setattr(group_fitting, "TASK_EVENTS", few)
             runner = runner_of(spark, mine)
             plan(mine, runner, 1, *EVERY, pinned=C)

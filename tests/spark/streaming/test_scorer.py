@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import xxhash
 
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.features.encoding import NULL_TIME
-from spinney.core.models.codec import open_signed
+from spinney.core.models.codec import load_signed
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
@@ -54,7 +54,7 @@ def promoted(scorer: Scorer, key: str, day: int = 1, slope: float | None = None,
         "records"
     )
     carried = {name: row[name] for name in ("model_id", "codec", "payload", "signature")}
-    return Promotion(epoch=0, decision="promoted", trained_through=day, fitted_at=day, **carried)
+    return Promotion(revision=0, decision="promoted", trained_through=day, fitted_at=day, **carried)
 
 
 def changed(row: Promotion, **changes) -> Promotion:
@@ -72,7 +72,7 @@ def asked(
     scorer: Scorer, promotions: list[tuple[str, Promotion]], *group_keys: str, price: float = 1.0
 ) -> pd.DataFrame:
     events = priced(list(group_keys), price)
-    answered = answers(0, events, Champions.empty().after(promotions), scorer)
+    answered = answers(0, events, Champions.empty().with_promotions(promotions), scorer)
     assert answered["event_id"].tolist() == events["event_id"].tolist()
     return answered
 
@@ -143,7 +143,7 @@ def test_a_model_is_passed_over_only_for_the_rows_that_it_cannot_answer(scorer: 
     own, dept = promoted(scorer, A, slope=1e150), promoted(scorer, DEPT, slope=1e100)
     world = promoted(scorer, ALL)
     events = priced([A, A, B], [1e200, 1.0, 1e250])
-    answered = answers(0, events, Champions.empty().after([(A, own), (DEPT, dept), (ALL, world)]), scorer)
+    answered = answers(0, events, Champions.empty().with_promotions([(A, own), (DEPT, dept), (ALL, world)]), scorer)
     assert answered["model_id"].tolist() == [dept.model_id, own.model_id, world.model_id]
     assert answered["answered_by"].tolist() == ["parent", "own", "global"]
 
@@ -212,9 +212,9 @@ def test_times_beyond_nanoseconds_are_asked_about_as_they_were_fitted(configured
     asks = pd.DataFrame({"group_key": [A]})
     (fitted,) = fit_groups(rows, asks, Recipe.of(config), START + timedelta(days=1), SIGNER).to_dict("records")
     carried = {name: fitted[name] for name in ("model_id", "codec", "payload", "signature")}
-    champion = Promotion(epoch=0, decision="promoted", trained_through=1, fitted_at=1, **carried)
+    champion = Promotion(revision=0, decision="promoted", trained_through=1, fitted_at=1, **carried)
     claim = Claim(A, carried["model_id"], carried["codec"])
-    model = open_signed(SIGNER, claim, carried["payload"], carried["signature"])
+    model = load_signed(SIGNER, claim, carried["payload"], carried["signature"])
     # Microseconds since 1970, as Python counts them; null is the least whole number.
     at = [1_714_521_600_000_000] * 3
     whole = {"valid_to": [253_402_300_799_000_000, -62_135_596_380_000_000, NULL_TIME]}
@@ -255,4 +255,4 @@ def test_a_worker_keeps_one_generation_of_champions_for_each_shard(scorer: Score
     assert [digest for digest, _ in _decoded.values()] == [xxhash.xxh64_intdigest(state.get[0])]
     found = champions_of(7, state, pd.DataFrame())
     assert found is _decoded[7][1]
-    assert found.histories == Champions.empty().after([(A, row) for row in rows]).histories
+    assert found.promotions == Champions.empty().with_promotions([(A, row) for row in rows]).promotions

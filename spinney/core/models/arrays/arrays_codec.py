@@ -72,10 +72,10 @@ def unpack(payload: bytes) -> Any:
         about = json.loads(bytes(memoryview(raw)[_DESCRIPTION.size : start]))
     except Exception as error:
         raise _corrupt(error) from error
-    return _built(about, raw, start)
+    return _build(about, raw, start)
 
 
-def _built(about: Any, raw: Any, start: int) -> Any:
+def _build(about: Any, raw: Any, start: int) -> Any:
     version = sklearn.__version__
     try:
         version = about["sklearn"]

@@ -55,7 +55,7 @@ def pack_trees(trees: Sequence[Any], put: Put) -> list[Any]:
     nodes = np.concatenate([state["nodes"] for state in states])
     if nodes.dtype.names != _NODE_FIELDS or any(state["node_count"] < 1 for state in states):
         raise InexpressibleError("trees whose nodes have other fields, or none")
-    leaf, local = nodes["left_child"] == -1, _local(sizes)
+    leaf, local = nodes["left_child"] == -1, _places_in_trees(sizes)
     inner = ~leaf
     at_leaf = {"right_child": -1, "feature": -2, "threshold": -2.0}
     if any((nodes[name][leaf] != value).any() for name, value in at_leaf.items()):
@@ -70,14 +70,14 @@ def pack_trees(trees: Sequence[Any], put: Put) -> list[Any]:
         put(np.array(about, dtype=np.int64)),
         put(np.array([tree.n_classes for tree in trees], dtype=np.int64)),
         put(np.packbits(leaf)),
-        put(_small(nodes["left_child"][inner] - local[inner])),
-        put(_small(nodes["right_child"][inner] - local[inner])),
-        put(_small(nodes["feature"][inner])),
+        put(_smallest_unsigned(nodes["left_child"][inner] - local[inner])),
+        put(_smallest_unsigned(nodes["right_child"][inner] - local[inner])),
+        put(_smallest_unsigned(nodes["feature"][inner])),
         put(nodes["threshold"][inner]),
         put(np.packbits(nodes["missing_go_to_left"][inner] != 0)),
         put(np.ascontiguousarray(nodes["impurity"])),
-        put(_small(nodes["n_node_samples"])),
-        put(_small_if_whole(nodes["weighted_n_node_samples"])),
+        put(_smallest_unsigned(nodes["n_node_samples"])),
+        put(_unsigned_if_whole(nodes["weighted_n_node_samples"])),
         put(np.concatenate([state["values"] for state in states])),
     ]
 
@@ -85,9 +85,9 @@ def pack_trees(trees: Sequence[Any], put: Put) -> list[Any]:
 def unpack_trees(stored: Sequence[Any], take: Take) -> list[Any]:
     """Rebuild the trees. take: returns an array by its number. Raises ValueError if any of them is not a valid tree."""
     about, n_classes = take(stored[0]), take(stored[1])
-    _expect(about.ndim == 2 and about.shape[1] == 3 and n_classes.ndim == 2 and len(n_classes) == len(about) > 0)
-    _expect(about.dtype == n_classes.dtype == np.int64 and (n_classes >= 1).all() and n_classes.shape[1] >= 1)
-    _expect((about >= 0).all() and (about < 2**31).all() and (n_classes < 2**31).all())
+    _require(about.ndim == 2 and about.shape[1] == 3 and n_classes.ndim == 2 and len(n_classes) == len(about) > 0)
+    _require(about.dtype == n_classes.dtype == np.int64 and (n_classes >= 1).all() and n_classes.shape[1] >= 1)
+    _require((about >= 0).all() and (about < 2**31).all() and (n_classes < 2**31).all())
     sizes = _sizes(about[:, 2])
     total = int(sizes.sum())
     leaf = _bits(take(stored[2]), total)
@@ -95,9 +95,9 @@ def unpack_trees(stored: Sequence[Any], take: Take) -> list[Any]:
     left, right = (_whole(take(at), len(inner)) for at in stored[3:5])
     features = _whole(take(stored[5]), len(inner))
     depths = _depths(sizes, inner, left, right)
-    _expect((features < np.repeat(about[:, 0], sizes)[inner]).all())
-    _expect((depths <= about[:, 1]).all())
-    local = _local(sizes)
+    _require((features < np.repeat(about[:, 0], sizes)[inner]).all())
+    _require((depths <= about[:, 1]).all())
+    local = _places_in_trees(sizes)
     nodes = np.zeros(total, dtype=_node_dtype())
     for name, value in (("left_child", -1), ("right_child", -1), ("feature", -2), ("threshold", -2.0)):
         nodes[name] = value
@@ -112,8 +112,8 @@ def unpack_trees(stored: Sequence[Any], take: Take) -> list[Any]:
     nodes["weighted_n_node_samples"] = _floats(weights, total) if weights.dtype.kind == "f" else _whole(weights, total)
     values = take(stored[11])
     widest = n_classes.max(axis=1)
-    _expect(values.dtype == np.float64 and values.shape == (total, n_classes.shape[1], int(widest[0])))
-    _expect((widest == widest[0]).all() and values.flags.c_contiguous)
+    _require(values.dtype == np.float64 and values.shape == (total, n_classes.shape[1], int(widest[0])))
+    _require((widest == widest[0]).all() and values.flags.c_contiguous)
     return _trees(about, n_classes, nodes, values)
 
 
@@ -130,17 +130,17 @@ def pack_predictors(predictors: Sequence[Any], put: Put) -> list[Any]:
             if found.shape != _BITSET or found.dtype != of_first.dtype or set(vars(predictor)) != {"nodes", *sets}:
                 raise InexpressibleError("boosted trees with sets of categories, or other attributes")
     sizes = np.array([len(predictor.nodes) for predictor in predictors], dtype=np.int64)
-    leaf, local = nodes["is_leaf"] != 0, _local(sizes)
+    leaf, local = nodes["is_leaf"] != 0, _places_in_trees(sizes)
     inner = ~leaf
     if nodes["left"][leaf].any() or nodes["right"][leaf].any() or nodes["bitset_idx"].any():
         raise InexpressibleError("boosted trees whose leaves have children")
     return [
         sets["raw_left_cat_bitsets"].dtype.str,
-        put(_small(sizes)),
+        put(_smallest_unsigned(sizes)),
         put(np.packbits(leaf)),
-        put(_small(nodes["left"][inner] - local[inner])),
-        put(_small(nodes["right"][inner] - local[inner])),
-        put(_small(nodes["feature_idx"])),
+        put(_smallest_unsigned(nodes["left"][inner] - local[inner])),
+        put(_smallest_unsigned(nodes["right"][inner] - local[inner])),
+        put(_smallest_unsigned(nodes["feature_idx"])),
         *(put(_stored(nodes[name])) for name in _PREDICTOR_FIELDS),
     ]
 
@@ -148,7 +148,7 @@ def pack_predictors(predictors: Sequence[Any], put: Put) -> list[Any]:
 def unpack_predictors(stored: Sequence[Any], take: Take) -> list[Any]:
     """Rebuild boosted trees. Raises ValueError like `unpack_trees`; features are checked by `tree_checks`."""
     sets = np.dtype(stored[0])
-    _expect(sets == np.uint32)
+    _require(sets == np.uint32)
     counts = take(stored[1])
     sizes = _sizes(_whole(counts, len(counts)))
     total = int(sizes.sum())
@@ -157,7 +157,7 @@ def unpack_predictors(stored: Sequence[Any], take: Take) -> list[Any]:
     left, right = (_whole(take(at), len(inner)) for at in stored[3:5])
     _depths(sizes, inner, left, right)
     nodes = np.zeros(total, dtype=PREDICTOR_RECORD_DTYPE)
-    local = _local(sizes)
+    local = _places_in_trees(sizes)
     nodes["is_leaf"] = leaf
     nodes["left"][inner] = local[inner] + left
     nodes["right"][inner] = local[inner] + right
@@ -192,65 +192,65 @@ def _depths(sizes: Integers, inner: Integers, left: Integers, right: Integers) -
     """
     total, stops = int(sizes.sum()), np.cumsum(sizes)
     owner = np.repeat(np.arange(len(sizes)), sizes)
-    _expect((left >= 1).all() and (right >= 1).all())
-    _expect((inner + left < stops[owner[inner]]).all() and (inner + right < stops[owner[inner]]).all())
+    _require((left >= 1).all() and (right >= 1).all())
+    _require((inner + left < stops[owner[inner]]).all() and (inner + right < stops[owner[inner]]).all())
     parents = np.bincount(np.concatenate([inner + left, inner + right]), minlength=total)
     roots = stops - sizes
     expected = np.ones(total, dtype=np.int64)
     expected[roots] = 0
-    _expect((parents == expected).all())
+    _require((parents == expected).all())
     children = np.full((2, total), -1, dtype=np.int64)
     children[0, inner], children[1, inner] = inner + left, inner + right
-    depths, level, there = np.zeros(len(sizes), dtype=np.int64), 0, roots
-    while len(there):
-        depths[owner[there]] = level
-        below = children[:, there].ravel()
-        there, level = below[below >= 0], level + 1
+    depths, level, nodes = np.zeros(len(sizes), dtype=np.int64), 0, roots
+    while len(nodes):
+        depths[owner[nodes]] = level
+        below = children[:, nodes].ravel()
+        nodes, level = below[below >= 0], level + 1
     return depths
 
 
 def _sizes(sizes: Integers) -> Integers:
     # A node takes more than a byte of a payload of bounded length: a valid payload cannot have more nodes.
-    _expect(sizes.ndim == 1 and len(sizes) > 0 and (sizes >= 1).all() and (sizes < 2**31).all())
-    _expect(int(sizes.sum()) < 2**28)
+    _require(sizes.ndim == 1 and len(sizes) > 0 and (sizes >= 1).all() and (sizes < 2**31).all())
+    _require(int(sizes.sum()) < 2**28)
     return sizes
 
 
-def _local(sizes: Integers) -> Integers:
+def _places_in_trees(sizes: Integers) -> Integers:
     """Each node's position in its own tree."""
     return np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
 
 
-def _small(values: Array) -> Array:
+def _smallest_unsigned(values: Array) -> Array:
     """The same whole numbers in the smallest unsigned type of at most 32 bits. Raises InexpressibleError."""
     if len(values) and (values.min() < 0 or values.max() >= 2**32):
         raise InexpressibleError("trees with a field below zero or above 32 bits, or children before their parents")
     return values.astype(np.min_scalar_type(int(values.max()) if len(values) else 0))
 
 
-def _small_if_whole(values: Floats) -> Array:
+def _unsigned_if_whole(values: Floats) -> Array:
     whole = np.isfinite(values).all() and (values >= 0).all() and (values < 2**32).all()
     if whole and (values == np.floor(values)).all():
-        return _small(values.astype(np.int64))
+        return _smallest_unsigned(values.astype(np.int64))
     return np.ascontiguousarray(values)
 
 
 def _stored(values: Array) -> Array:
-    return np.ascontiguousarray(values) if values.dtype.kind == "f" else _small(values)
+    return np.ascontiguousarray(values) if values.dtype.kind == "f" else _smallest_unsigned(values)
 
 
 def _whole(values: Array, length: int) -> Integers:
-    _expect(values.shape == (length,) and values.dtype.kind == "u" and values.dtype.itemsize <= 4)
+    _require(values.shape == (length,) and values.dtype.kind == "u" and values.dtype.itemsize <= 4)
     return values.astype(np.int64)
 
 
 def _floats(values: Array, length: int) -> Floats:
-    _expect(values.shape == (length,) and values.dtype == np.float64)
+    _require(values.shape == (length,) and values.dtype == np.float64)
     return values
 
 
 def _bits(values: Array, length: int) -> Bools:
-    _expect(values.shape == ((length + 7) // 8,) and values.dtype == np.uint8)
+    _require(values.shape == ((length + 7) // 8,) and values.dtype == np.uint8)
     return np.unpackbits(values, count=length).astype(np.bool_)
 
 
@@ -262,6 +262,6 @@ def _node_dtype() -> Any:
     return dtype
 
 
-def _expect(holds: Any) -> None:
+def _require(holds: Any) -> None:
     if not holds:
         raise ValueError("trees whose nodes do not fit each other")

@@ -12,7 +12,7 @@ from sklearn.utils import Bunch
 
 from spinney.core.models.arrays import packed_trees, tree_checks
 from spinney.core.models.arrays.allowed_classes import COMPILED_LOSSES, class_named
-from spinney.core.models.arrays.array_types import PLAIN, TYPES, checked, product
+from spinney.core.models.arrays.array_types import PLAIN, TYPES, n_values, require_supported
 
 MAX_OBJECTS = 1 << 20
 """Most objects of one payload."""
@@ -27,15 +27,15 @@ class Reader:
     def __init__(self, table: Sequence[Any], raw: Any, start: int) -> None:
         self._raw = raw
         self._places: list[tuple[np.dtype[Any], tuple[int, ...], str, int] | None] = []
-        self._left = MAX_OBJECTS
+        self._objects_left = MAX_OBJECTS
         self._shared: list[Any] = []
         for text, shape, order in table:
-            dtype = checked(np.dtype(text))
+            dtype = require_supported(np.dtype(text))
             sizes = tuple(map(int, shape))
             if any(not 0 <= size < 2**31 for size in sizes) or order not in ("C", "F"):
                 raise ValueError(f"an array of shape {sizes}")
             self._places.append((dtype, sizes, order, start))
-            start += dtype.itemsize * product(sizes)
+            start += dtype.itemsize * n_values(sizes)
         if start != len(raw):
             raise ValueError(f"{len(raw)} bytes where {start} are described")
         self._tags: dict[str, Callable[..., Any]] = {
@@ -51,7 +51,7 @@ class Reader:
             "first": lambda node: self._list(node)[0],
             "of objects": self._of_objects,
             "type": lambda name: TYPES[name],
-            "dtype": lambda text: checked(np.dtype(text)),
+            "dtype": lambda text: require_supported(np.dtype(text)),
             "loss": _compiled_loss,
             "again": lambda at: self._shared[at],
             "random state": self._random_state,
@@ -59,11 +59,11 @@ class Reader:
         }
         self._lists: dict[str, Callable[..., list[Any]]] = {
             "items": lambda *nodes: [self.value(node) for node in nodes],
-            "stack": lambda at: [each.copy() for each in self._spent(self._take(at))],
+            "stack": lambda at: [each.copy() for each in self._count_objects(self._take(at))],
             "nested": self._nested,
             "objects": self._objects,
-            "trees": lambda *stored: self._spent(packed_trees.unpack_trees(stored, self._take)),
-            "predictors": lambda *stored: self._spent(packed_trees.unpack_predictors(stored, self._take)),
+            "trees": lambda *stored: self._count_objects(packed_trees.unpack_trees(stored, self._take)),
+            "predictors": lambda *stored: self._count_objects(packed_trees.unpack_predictors(stored, self._take)),
         }
 
     def value(self, node: Node) -> Any:
@@ -82,9 +82,9 @@ class Reader:
         tag, *rest = node
         return self._lists[tag](*rest)
 
-    def _spent(self, values: Any) -> Any:
-        self._left -= len(values)
-        if self._left < 0:
+    def _count_objects(self, values: Any) -> Any:
+        self._objects_left -= len(values)
+        if self._objects_left < 0:
             raise ValueError(f"more than {MAX_OBJECTS} objects")
         return values
 
@@ -97,18 +97,18 @@ class Reader:
             raise ValueError(f"array {at} twice")
         self._places[at] = None
         dtype, shape, order, start = place
-        flat = np.frombuffer(self._raw, dtype=np.uint8, offset=start, count=dtype.itemsize * product(shape))
+        flat = np.frombuffer(self._raw, dtype=np.uint8, offset=start, count=dtype.itemsize * n_values(shape))
         if dtype.kind == "b" and flat.size and flat.max() > 1:
             raise ValueError("truth values other than 0 and 1")
-        values = np.empty(product(shape), dtype=dtype)
+        values = np.empty(n_values(shape), dtype=dtype)
         values.view(np.uint8)[:] = flat
         return values.reshape(shape, order="F" if order == "F" else "C")
 
     def _object(self, name: str, held: Mapping[str, Node]) -> Any:
-        return self._built(name, {attribute: self.value(node) for attribute, node in held.items()})
+        return self._build(name, {attribute: self.value(node) for attribute, node in held.items()})
 
     def _objects(self, name: str, count: int, columns: Mapping[str, Node]) -> list[Any]:
-        self._spent(range(count))
+        self._count_objects(range(count))
         held = []
         for how, node in columns.values():
             values = [self.value(node)] * count if how == "same" else self._list(node)
@@ -116,9 +116,9 @@ class Reader:
                 raise ValueError(f"a column of {len(values)} values for {count} objects")
             held.append(values)
         rows = zip(*held, strict=True) if held else [()] * count
-        return [self._built(name, dict(zip(columns, row, strict=True))) for row in rows]
+        return [self._build(name, dict(zip(columns, row, strict=True))) for row in rows]
 
-    def _built(self, name: str, state: dict[str, Any]) -> Any:
+    def _build(self, name: str, state: dict[str, Any]) -> Any:
         kind = class_named(name)
         made: Any = object.__new__(kind)
         vars(made).update(state)

@@ -32,40 +32,40 @@ def _check_tree(estimator: Any) -> None:
     held = vars(estimator)
     tree = held.get("tree_")
     if tree is not None:
-        _expect(type(tree) is Tree and _number(held.get("n_features_in_")) == tree.n_features)
+        _require(type(tree) is Tree and _number(held.get("n_features_in_")) == tree.n_features)
 
 
 def _check_boosted(estimator: Any) -> None:
-    held = vars(estimator)
-    stages = held.get("estimators_")
+    state = vars(estimator)
+    stages = state.get("estimators_")
     if stages is None:
         return
-    _expect(type(stages) is np.ndarray and stages.dtype == object and stages.ndim == 2 and stages.shape[1] >= 1)
-    width, answers = _number(held.get("n_features_in_")), stages.shape[1]
+    _require(type(stages) is np.ndarray and stages.dtype == object and stages.ndim == 2 and stages.shape[1] >= 1)
+    width, n_outputs = _number(state.get("n_features_in_")), stages.shape[1]
     for stage in stages.flat:
-        _expect(type(stage).__name__ == "DecisionTreeRegressor" and "tree_" in vars(stage))
-        _expect(stage.tree_.n_features == width)
-    _expect(_number(held.get("n_trees_per_iteration_")) == answers)
-    first = held.get("init_")
+        _require(type(stage).__name__ == "DecisionTreeRegressor" and "tree_" in vars(stage))
+        _require(stage.tree_.n_features == width)
+    _require(_number(state.get("n_trees_per_iteration_")) == n_outputs)
+    first = state.get("init_")
     if type(first) is str:
-        _expect(first == "zero")
+        _require(first == "zero")
     elif type(estimator).__name__ == "GradientBoostingRegressor":
-        _expect(type(first).__name__ == "DummyRegressor" and answers == 1)
-        _expect(_number(vars(first).get("n_outputs_")) == 1)
+        _require(type(first).__name__ == "DummyRegressor" and n_outputs == 1)
+        _require(_number(vars(first).get("n_outputs_")) == 1)
     else:
-        _check_shares(held, first, answers)
+        _check_shares(state, first, n_outputs)
 
 
-def _check_shares(held: Any, first: Any, answers: int) -> None:
+def _check_shares(held: Any, first: Any, n_outputs: int) -> None:
     """Check a boosted classifier: its initial class shares match its columns (two shares for one column)."""
-    _expect(type(first).__name__ == "DummyClassifier")
+    _require(type(first).__name__ == "DummyClassifier")
     state = vars(first)
-    shares, classes = state.get("class_prior_"), max(2, answers)
-    _expect(state.get("_strategy") == "prior" and type(shares) is np.ndarray and shares.shape == (classes,))
-    _expect(_number(state.get("n_classes_")) == classes and _number(state.get("n_outputs_")) == 1)
+    shares, classes = state.get("class_prior_"), max(2, n_outputs)
+    _require(state.get("_strategy") == "prior" and type(shares) is np.ndarray and shares.shape == (classes,))
+    _require(_number(state.get("n_classes_")) == classes and _number(state.get("n_outputs_")) == 1)
     loss = held.get("_loss")
-    if answers > 1:
-        _expect(type(loss).__name__ == "HalfMultinomialLoss" and _number(vars(loss).get("n_classes")) == answers)
+    if n_outputs > 1:
+        _require(type(loss).__name__ == "HalfMultinomialLoss" and _number(vars(loss).get("n_classes")) == n_outputs)
 
 
 def _check_binned(estimator: Any) -> None:
@@ -74,18 +74,18 @@ def _check_binned(estimator: Any) -> None:
     if rounds is None:
         return
     width = _number(held.get("_n_features"))
-    _expect(held.get("_preprocessor") is None and _number(held.get("n_features_in_")) == width)
+    _require(held.get("_preprocessor") is None and _number(held.get("n_features_in_")) == width)
     categorical = vars(held["_bin_mapper"]).get("is_categorical_")
-    _expect(type(categorical) is np.ndarray and categorical.shape == (width,) and not categorical.any())
+    _require(type(categorical) is np.ndarray and categorical.shape == (width,) and not categorical.any())
     for predictor in (each for trees in rounds for each in trees):
-        _expect(type(predictor).__name__ == "TreePredictor" and int(predictor.nodes["feature_idx"].max()) < width)
+        _require(type(predictor).__name__ == "TreePredictor" and int(predictor.nodes["feature_idx"].max()) < width)
 
 
 def _number(value: Any) -> int:
-    _expect(type(value) in (int, np.int64, np.int32))
+    _require(type(value) in (int, np.int64, np.int32))
     return int(value)
 
 
-def _expect(holds: Any) -> None:
+def _require(holds: Any) -> None:
     if not holds:
         raise ValueError("an estimator that its own trees do not fit")

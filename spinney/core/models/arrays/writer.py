@@ -14,7 +14,7 @@ from sklearn.utils import Bunch
 
 from spinney.core.models.arrays import packed_trees, tree_checks
 from spinney.core.models.arrays.allowed_classes import COMPILED_LOSSES, name_of
-from spinney.core.models.arrays.array_types import PLAIN, TYPES, checked
+from spinney.core.models.arrays.array_types import PLAIN, TYPES, require_supported
 from spinney.core.models.arrays.packed_trees import InexpressibleError
 
 Node = Any
@@ -44,7 +44,7 @@ class Writer:
 
     def put(self, array: Array) -> int:
         """Store an array and return its number."""
-        checked(array.dtype)
+        require_supported(array.dtype)
         fortran = array.flags.f_contiguous and not array.flags.c_contiguous
         self.table.append([array.dtype.str, list(array.shape), "F" if fortran else "C"])
         self.buffers.append(array.tobytes(order="F" if fortran else "C"))
@@ -61,7 +61,7 @@ class Writer:
         if isinstance(value, np.generic):
             return ["scalar", self.put(np.asarray(value))]
         if isinstance(value, np.dtype):
-            return ["dtype", checked(value).str]
+            return ["dtype", require_supported(value).str]
         if kind.__name__ in COMPILED_LOSSES and kind is getattr(_loss, kind.__name__, None):
             made, arguments = value.__reduce__()[:2]
             return ["loss", kind.__name__, *(arguments if made is kind else ())]  # the others have no state

@@ -14,8 +14,8 @@ from pkgutil import iter_modules
 from typing import Any, cast
 
 from spinney.core.errors import ContractError, SpinneyError
-from spinney.core.training.catalog import resolve
-from spinney.core.training.kernels import Kernel, OneByOne
+from spinney.core.training.kernels import Kernel, PerGroupKernel
+from spinney.core.training.name_resolution import resolve
 
 Params = Mapping[str, Any]
 
@@ -45,7 +45,7 @@ def kernel_for(estimator: str, task: str, params: Params) -> Kernel:
     found: object = resolve(estimator, cast(Mapping[str, object], builtins()))
     try:
         if not isinstance(found, BuiltIn):
-            return OneByOne(cast(Callable[..., Any], found)(**params), task)
+            return PerGroupKernel(cast(Callable[..., Any], found)(**params), task)
         if task in found.tasks:
             return found.kernel(task, params)
     except SpinneyError:

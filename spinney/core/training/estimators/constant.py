@@ -13,9 +13,9 @@ import numpy as np
 
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Encoder, Floats
-from spinney.core.models.linear import Link, constant
+from spinney.core.models.linear import Link, constant_linear
 from spinney.core.models.model import Model
-from spinney.core.training.kernels import Fit, Kernel, Stack, Timer
+from spinney.core.training.kernels import Kernel, KernelInput, KernelResult, Timer
 
 NAME = "constant"
 TASKS = ("regression", "classification")
@@ -40,15 +40,16 @@ class Constant:
     task: str
     statistic: str
 
-    def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
+    def fit(self, stack: KernelInput, timer: Timer) -> list[KernelResult]:
+        """Fit each group's constant."""
         fits = []
         for g in range(len(stack)):
             began = timer()
             model = self._model(stack, stack.rows(g))
-            fits.append(Fit((timer() - began) * 1e3, model))
+            fits.append(KernelResult((timer() - began) * 1e3, model))
         return fits
 
-    def _model(self, stack: Stack, rows: slice) -> Model:
+    def _model(self, stack: KernelInput, rows: slice) -> Model:
         labels = stack.labels[rows]
         weights = np.ones(len(labels)) if stack.weights is None else stack.weights[rows]
         columns = stack.columns.take(rows)
@@ -57,10 +58,10 @@ class Constant:
         if self.task == "regression":
             middle = weighted_median if self.statistic == "median" else _mean
             value = middle(labels, weights)
-            return Model(encoder, constant([value], encoder.width, Link.IDENTITY))
+            return Model(encoder, constant_linear([value], encoder.width, Link.IDENTITY))
         classes = sorted(set(labels.tolist()))
         shares = [float(weights[labels == label].sum() / weights.sum()) for label in classes]
-        return Model(encoder, constant(shares, encoder.width, Link.CONSTANT), tuple(classes))
+        return Model(encoder, constant_linear(shares, encoder.width, Link.CONSTANT), tuple(classes))
 
 
 def _mean(labels: Floats, weights: Floats) -> float:

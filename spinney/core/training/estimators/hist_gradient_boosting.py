@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from spinney.core.training.kernels import Kernel, OneByOne
+from spinney.core.training.kernels import Kernel, PerGroupKernel
 
 NAME = "hist_gradient_boosting"
 TASKS = ("regression", "classification")
@@ -16,4 +16,4 @@ TASKS = ("regression", "classification")
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     """The kernel. params: those of scikit-learn's HistGradientBoostingRegressor or …Classifier."""
     kind = HistGradientBoostingRegressor if task == "regression" else HistGradientBoostingClassifier
-    return OneByOne(kind(**params), task)
+    return PerGroupKernel(kind(**params), task)

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spinney.core.models.linear import Linear, Link
-from spinney.core.training.kernels import Kernel, OneByOne
+from spinney.core.training.kernels import Kernel, PerGroupKernel
 
 NAME = "logistic_regression"
 TASKS = ("classification",)
@@ -26,10 +26,10 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
             ("model", LogisticRegression(**{"max_iter": 1000, **params})),
         ]
     )
-    return OneByOne(template, task, fold)
+    return PerGroupKernel(template, task, to_linear)
 
 
-def fold(pipeline: Any) -> Linear:
+def to_linear(pipeline: Any) -> Linear:
     """The fitted pipeline as one Linear model, with the scaling included in its coefficients."""
     imputer, scaler, model = (step for _, step in pipeline.steps)
     coefficients = model.coef_ / scaler.scale_

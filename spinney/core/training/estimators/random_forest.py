@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from spinney.core.training.kernels import Kernel, OneByOne
+from spinney.core.training.kernels import Kernel, PerGroupKernel
 
 NAME = "random_forest"
 TASKS = ("regression", "classification")
@@ -16,4 +16,4 @@ TASKS = ("regression", "classification")
 def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     """The kernel. params: those of scikit-learn's RandomForestRegressor or …Classifier."""
     kind = RandomForestRegressor if task == "regression" else RandomForestClassifier
-    return OneByOne(kind(**params), task)
+    return PerGroupKernel(kind(**params), task)

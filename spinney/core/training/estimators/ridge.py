@@ -17,7 +17,7 @@ from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Encoder, Floats, Integers
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
-from spinney.core.training.kernels import Fit, Kernel, Stack, Timer
+from spinney.core.training.kernels import Kernel, KernelInput, KernelResult, Timer
 
 NAME = "ridge"
 TASKS = ("regression",)
@@ -42,14 +42,15 @@ class StackedRidge:
 
     alpha: float
 
-    def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
+    def fit(self, stack: KernelInput, timer: Timer) -> list[KernelResult]:
+        """Fit all groups. The time is divided equally among them."""
         began = timer()
         fits: list[Model | Exception] = [ValueError("not fitted")] * len(stack)
         for part in _parts(stack):
             for g, fitted in zip(part.groups, self._solve(part), strict=True):
                 fits[g] = fitted if isinstance(fitted, Exception) else Model(part.encoders[g], fitted)
         ms = (timer() - began) * 1e3 / max(1, len(stack))
-        return [Fit(ms, error=fit) if isinstance(fit, Exception) else Fit(ms, fit) for fit in fits]
+        return [KernelResult(ms, error=fit) if isinstance(fit, Exception) else KernelResult(ms, fit) for fit in fits]
 
     def _solve(self, part: _Part) -> Iterator[Linear | Exception]:
         with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
@@ -89,7 +90,7 @@ class _Sums:
     label_mean: Floats
 
 
-def _parts(stack: Stack) -> Iterator[_Part]:
+def _parts(stack: KernelInput) -> Iterator[_Part]:
     encoders = _encoders(stack)
     learned = stack.columns.words  # without, all have one encoder
     widths = np.array([encoder.width for encoder in (encoders if learned else encoders[:1])], dtype=np.int64)
@@ -108,13 +109,13 @@ def _parts(stack: Stack) -> Iterator[_Part]:
             yield _part(stack, encoders, chunk)
 
 
-def _encoders(stack: Stack) -> list[Encoder]:
+def _encoders(stack: KernelInput) -> list[Encoder]:
     if not stack.columns.words:  # nothing to learn: one for all
         return [Encoder(stack.columns.features)] * len(stack)
     return [Encoder.learn(stack.columns.take(stack.rows(g))) for g in range(len(stack))]
 
 
-def _part(stack: Stack, encoders: list[Encoder], groups: list[int]) -> _Part:
+def _part(stack: KernelInput, encoders: list[Encoder], groups: list[int]) -> _Part:
     sizes = np.array([stack.starts[g + 1] - stack.starts[g] for g in groups])
     if groups[-1] - groups[0] + 1 == len(groups):  # neighbours
         rows: Any = slice(int(stack.starts[groups[0]]), int(stack.starts[groups[-1] + 1]))
@@ -170,9 +171,9 @@ def _filled(
 ) -> tuple[Floats, Floats]:
     """The column with missing values replaced by the group's mean, and that mean; 0 if all are missing."""
     missing = np.isnan(column)
-    there = np.where(missing, 0.0, column)
+    known_values = np.where(missing, 0.0, column)
     present = sizes - per_group(missing.astype(np.float64))
-    fill = per_group(there) / np.maximum(present, 1.0)
+    fill = per_group(known_values) / np.maximum(present, 1.0)
     return np.where(missing, fill[of_row], column), fill
 
 

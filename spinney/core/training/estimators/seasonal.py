@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import Encoder, Floats, Integers, minutes_of_week, static_names
+from spinney.core.features.encoding import Encoder, Floats, Integers, minutes_of_week, static_column_names
 from spinney.core.models.model import Model
-from spinney.core.models.seasonal_table import NAMED, Cells, Seasonal
+from spinney.core.models.seasonal_table import NAMED_CELLS, Cells, Seasonal
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training.estimators.constant import weighted_median
-from spinney.core.training.kernels import Fit, Kernel, Stack, Timer
+from spinney.core.training.kernels import Kernel, KernelInput, KernelResult, Timer
 
 NAME = "seasonal"
 TASKS = ("regression", "classification")
@@ -46,8 +46,8 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     """
     allowed = {"cells", "cell_rows", "time"} | ({"statistic"} if task == "regression" else set())
     statistic, rows, time = params.get("statistic", "mean"), params.get("cell_rows", CELL_ROWS), params.get("time")
-    sound = isinstance(rows, int) and not isinstance(rows, bool) and rows >= 1 and isinstance(time, str | None)
-    if set(params) - allowed or statistic not in {"mean", "median"} or not sound:
+    is_valid = isinstance(rows, int) and not isinstance(rows, bool) and rows >= 1 and isinstance(time, str | None)
+    if set(params) - allowed or statistic not in {"mean", "median"} or not is_valid:
         raise ContractError(
             f"recipe.params of seasonal for {task}: expected {', '.join(sorted(allowed))}: cell_rows a whole number "
             f'from 1, statistic "mean" or "median", time a feature\'s name; got {dict(params)}'
@@ -55,18 +55,18 @@ def kernel(task: str, params: Mapping[str, Any]) -> Kernel:
     return SeasonalKernel(task, _cells(params.get("cells", CELLS)), rows, statistic, time)
 
 
-def _cells(asked: object) -> tuple[Cells, ...]:
+def _cells(value: object) -> tuple[Cells, ...]:
     try:
-        texts = [asked] if isinstance(asked, str) else list(asked)  # type: ignore[call-overload]
+        texts = [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
         finest, *coarser = cells = [Cells.named(text) for text in texts]
     except (TypeError, ValueError) as error:
-        known = ", ".join(f'"{name}"' for name in NAMED)
+        known = ", ".join(f'"{name}"' for name in NAMED_CELLS)
         raise ContractError(
             f'recipe.params.cells of seasonal: expected a list of {known} or a period and a step, "12h/30m", that '
-            f"divide the week and the period; got {asked!r}: {error}"
+            f"divide the week and the period; got {value!r}: {error}"
         ) from error
     for at, other in enumerate(coarser, start=1):
-        if not finest.refine(other):
+        if not finest.is_refinement_of(other):
             raise ContractError(
                 f"recipe.params.cells of seasonal: expected cells made up of those of {texts[0]!r}, the first and "
                 f"finest; got {texts[at]!r}. Remove it or put the finest first"
@@ -84,16 +84,17 @@ class SeasonalKernel:
     statistic: str
     time: str | None
 
-    def fit(self, stack: Stack, timer: Timer) -> list[Fit]:
+    def fit(self, stack: KernelInput, timer: Timer) -> list[KernelResult]:
+        """Fit each group's table."""
         try:
             column, columns = self._place(stack.columns.features)
         except ContractError as error:
-            return [Fit(0.0, error=error)] * len(stack)
+            return [KernelResult(0.0, error=error)] * len(stack)
         fits = []
         for g in range(len(stack)):
             began = timer()
             model = self._model(stack, g, column, columns)
-            fits.append(Fit((timer() - began) * 1e3, model))
+            fits.append(KernelResult((timer() - began) * 1e3, model))
         return fits
 
     def _place(self, features: tuple[Feature, ...]) -> tuple[int, int]:
@@ -111,11 +112,11 @@ class SeasonalKernel:
                 f"recipe.params.cells of seasonal: expected whole days, since {name} is a date; got shorter ones. Set "
                 f'cells = ["day_of_week"], or name a timestamp'
             )
-        names = static_names(features)
+        names = static_column_names(features)
         columns = [at for at, column in enumerate(names) if column.startswith(f"{name}.")]
         return columns[0], len(columns)
 
-    def _model(self, stack: Stack, g: int, column: int, columns: int) -> Model:
+    def _model(self, stack: KernelInput, g: int, column: int, columns: int) -> Model:
         rows = stack.rows(g)
         own = stack.columns.take(rows)
         weights = np.ones(len(own)) if stack.weights is None else stack.weights[rows]
@@ -147,14 +148,14 @@ class SeasonalKernel:
             table[:-1] = np.where((own.counts >= self.cell_rows)[of_finest, None], answers, table[:-1])
         return table
 
-    def _answers(self, own: _Rows, values: Floats) -> Floats:
+    def _answers(self, cells: _Rows, values: Floats) -> Floats:
         """Shape (n_cells,): each cell's mean or median; 0 where it has no rows."""
         if self.statistic == "mean":
-            return own.sums(values) / np.where(own.counts > 0, own.totals, 1.0)
-        medians = np.zeros(len(own.counts))
-        for cell in np.flatnonzero(own.counts >= self.cell_rows).tolist():
-            mine = own.cell == cell
-            medians[cell] = weighted_median(values[mine], own.weights[mine])
+            return cells.sums(values) / np.where(cells.counts > 0, cells.totals, 1.0)
+        medians = np.zeros(len(cells.counts))
+        for cell in np.flatnonzero(cells.counts >= self.cell_rows).tolist():
+            is_in_cell = cells.cell == cell
+            medians[cell] = weighted_median(values[is_in_cell], cells.weights[is_in_cell])
         return medians
 
     def _answer(self, values: Floats, weights: Floats) -> float:

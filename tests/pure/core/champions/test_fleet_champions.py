@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.champion import Promotion, champion, is_pinned
-from spinney.core.champions.fleet_champions import INPUT, SCHEMA, champions_of
+from spinney.core.champions.champion_selection import is_pinned, select_champion
+from spinney.core.champions.fleet_champions import INPUT_COLUMNS, SCHEMA, select_champions
+from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import ContractError
 
 TYPES = {
@@ -45,7 +46,7 @@ HISTORIES = st.lists(
 
 
 def table(rows: list[dict[str, Any]]) -> pa.Table:
-    return pa.table({name: pa.array([row.get(name) for row in rows], TYPES[name]) for name in INPUT})
+    return pa.table({name: pa.array([row.get(name) for row in rows], TYPES[name]) for name in INPUT_COLUMNS})
 
 
 def row(model_id: str, decision: str = "promoted", **more: Any) -> dict[str, Any]:
@@ -59,20 +60,20 @@ def test_every_history_has_the_champion_that_the_rules_for_one_group_give(rows: 
         grouped[each["group_key"]].append(each)
     expected = []
     for key in sorted(grouped):
-        history = [Promotion.of_row(each) for each in grouped[key]]
-        current = champion(history)
+        history = [Promotion.from_row(each) for each in grouped[key]]
+        current = select_champion(history)
         costs = [(each["decided_at"], each["fit_ms"]) for each in grouped[key] if each["fit_ms"] is not None]
         expected.append(
             {
                 "shard": 3,
                 "group_key": key,
                 "model_id": current.model_id if current else None,
-                "epoch": max(each.epoch for each in history),
+                "epoch": max(each.revision for each in history),
                 "pinned": is_pinned(history),
                 "fit_ms": max(costs)[1] if costs else None,
             }
         )
-    found = champions_of(table(rows))
+    found = select_champions(table(rows))
     assert found.schema == SCHEMA
     assert found.to_pylist() == expected
 
@@ -84,19 +85,19 @@ def test_times_may_be_timestamps_of_any_unit() -> None:
         for name in ("trained_through", "fitted_at", "decided_at"):
             times = pa.array(at, pa.timestamp("us", "UTC")).cast(pa.timestamp(unit, "UTC"))
             rows = rows.set_column(rows.column_names.index(name), name, times)
-        assert champions_of(rows).column("model_id").to_pylist() == ["new"]
+        assert select_champions(rows).column("model_id").to_pylist() == ["new"]
 
 
 def test_of_models_alike_in_their_times_the_greater_name_answers_in_whatever_pieces_the_rows_come() -> None:
     pieces = [table([row("b", group_key="g"), row("z", group_key="h")]), table([row("c", group_key="g")]), table([])]
-    found = champions_of(pa.concat_tables(pieces))
+    found = select_champions(pa.concat_tables(pieces))
     assert found.column("model_id").to_pylist() == ["c", "z"]
 
 
 def test_no_rows_are_no_groups() -> None:
-    assert champions_of(table([])).to_pylist() == []
+    assert select_champions(table([])).to_pylist() == []
 
 
 def test_a_row_of_no_group_is_refused() -> None:
     with pytest.raises(ContractError, match="promotions: expected a group_key in each of 2 rows; got null in 1"):
-        champions_of(table([row("a"), row("b", group_key=None)]))
+        select_champions(table([row("a"), row("b", group_key=None)]))

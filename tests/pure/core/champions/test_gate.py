@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.gate import Uncompared, decide
+from spinney.core.champions.gate import UncomparedPolicy, decide
 from spinney.core.errors import ContractError
 
 
@@ -140,12 +140,12 @@ def test_another_recipe_is_refused_by_few_newer_rows_too_if_it_is_worse_and_neve
 
 
 @pytest.mark.parametrize("refit_failed", [False, True])
-@pytest.mark.parametrize("uncompared", list(Uncompared))
+@pytest.mark.parametrize("uncompared", list(UncomparedPolicy))
 def test_another_recipe_is_promoted_without_a_comparison_only_where_that_was_foreseen_or_asked_for(
-    refit_failed: bool, uncompared: Uncompared
+    refit_failed: bool, uncompared: UncomparedPolicy
 ) -> None:
     changed = {"changed_from": "ab", "uncompared": {"why": "no row is newer", "refit_failed": refit_failed}}
-    passes = uncompared is Uncompared.ALL or (uncompared is Uncompared.FORESEEN and not refit_failed)
+    passes = uncompared is UncomparedPolicy.ALL or (uncompared is UncomparedPolicy.FORESEEN and not refit_failed)
     decision, reason = decide(metrics(0, None, None, "c") | changed, Gate(), uncompared)
     assert decision is (Decision.UNPROVEN if passes else Decision.REFUSED)
     assert passes or reason == (
@@ -154,8 +154,10 @@ def test_another_recipe_is_promoted_without_a_comparison_only_where_that_was_for
     )
 
 
-@pytest.mark.parametrize("uncompared", list(Uncompared))
+@pytest.mark.parametrize("uncompared", list(UncomparedPolicy))
 @pytest.mark.parametrize("changed", [{}, {"changed_from": "ab"}])
-def test_first_models_and_champions_that_do_not_answer_need_no_comparison(changed, uncompared: Uncompared) -> None:
+def test_first_models_and_champions_that_do_not_answer_need_no_comparison(
+    changed, uncompared: UncomparedPolicy
+) -> None:
     assert decide(metrics(0, None), Gate(), uncompared)[0] is Decision.UNPROVEN
     assert decide(metrics(0, None, None, "c") | changed, Gate(), uncompared)[0] is Decision.UNPROVEN

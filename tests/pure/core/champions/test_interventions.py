@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.champion import Promotion, champion, condense, is_pinned
-from spinney.core.champions.interventions import Step, before, pin, promote, rollback, unpin
+from spinney.core.champions.champion_selection import condense, is_pinned, select_champion
+from spinney.core.champions.interventions import ChampionChange, pin, previous_champion, promote, rollback, unpin
+from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import GroupError
 
 KEY = '["a"]'
@@ -20,7 +21,7 @@ def row(model_id: str, at: int, *, through: int = 0, epoch: int = 0, by: str = "
     return Promotion(epoch, model_id, "promoted", through or at, at, decided_at=at, round_id=f"{by}-{at}")
 
 
-def taken(history: list[Promotion], step: Step | None, at: int) -> list[Promotion]:
+def taken(history: list[Promotion], step: ChampionChange | None, at: int) -> list[Promotion]:
     """The history with the rows of a step, as they are written: each names the data that its model has seen."""
     assert step is not None
     seen = {each.model_id: (each.trained_through, each.fitted_at) for each in history if each.trained_through}
@@ -34,14 +35,14 @@ def taken(history: list[Promotion], step: Step | None, at: int) -> list[Promotio
 
 
 def answers(history: list[Promotion]) -> str | None:
-    found = champion(history)
+    found = select_champion(history)
     return found.model_id if found else None
 
 
 def test_an_older_model_that_is_promoted_answers_and_the_newer_one_it_replaces_is_withdrawn() -> None:
     history = [row("a", 1), row("b", 2)]
     step = promote(KEY, history, history[0])
-    assert step == Step(KEY, 1, "b", "a", Decision.PROMOTED, "b", "asked for by name")
+    assert step == ChampionChange(KEY, 1, "b", "a", Decision.PROMOTED, "b", "asked for by name")
     assert answers(taken(history, step, 3)) == "a"
 
 
@@ -87,7 +88,7 @@ def test_a_rollback_to_a_time_brings_back_what_another_rollback_withdrew() -> No
 def test_a_rollback_to_a_time_before_the_first_model_leaves_the_group_without_one() -> None:
     history = [row("a", 5)]
     step = rollback(KEY, history, 4)
-    assert step == Step(KEY, 1, "a", None, None, "a", "had no model of its own then")
+    assert step == ChampionChange(KEY, 1, "a", None, None, "a", "had no model of its own then")
     history = taken(history, step, 6)
     assert answers(history) is None
     assert answers([*history, row("a", 7, through=5, epoch=1)]) is None
@@ -130,7 +131,7 @@ def test_what_is_not_pinned_cannot_be_unpinned() -> None:
 def test_the_model_before_is_told_by_who_answered_not_by_what_was_fitted() -> None:
     refused = Promotion(0, "bad", "refused", 2, 2, 2, "stream-2")
     history = [row("a", 1), refused, row("b", 3)]
-    found = before(history)
+    found = previous_champion(history)
     assert found is not None
     assert found.model_id == "a"
 
@@ -152,7 +153,7 @@ class World:
     def gate(self, machine: str, decision: str, model: int) -> None:
         """A decision about a model of rows so old, by what was known at the plan."""
         known = self.rows[: self.seen[machine]]
-        epoch = max((each.epoch for each in known), default=0)
+        epoch = max((each.revision for each in known), default=0)
         self.write(Promotion(epoch, f"m{model}", decision, model, self.at, self.at, f"{machine}-{self.at}"))
 
     def person(self, verb: str, model: int) -> None:
@@ -180,14 +181,14 @@ class World:
         assert answers(self.rows) == step.after
 
     def write(self, new: Promotion) -> None:
-        had = champion(self.rows)
-        epoch = max((each.epoch for each in self.rows), default=0)
+        had = select_champion(self.rows)
+        epoch = max((each.revision for each in self.rows), default=0)
         self.rows.append(new)
-        has = champion(self.rows)
-        if had is not None and new.decision != "withdrawn" and new.epoch <= epoch:
+        has = select_champion(self.rows)
+        if had is not None and new.decision != "withdrawn" and new.revision <= epoch:
             assert has is not None
             assert has.trained_through >= had.trained_through, "newer data lost to older"
-        if new.decision == "withdrawn" and new.epoch == epoch:
+        if new.decision == "withdrawn" and new.revision == epoch:
             self.struck |= {new.model_id}
 
     def laws(self) -> None:
@@ -216,7 +217,7 @@ def test_whatever_stream_batch_and_people_do_the_laws_hold_and_every_order_of_ar
         getattr(world, what)(*words)
         world.laws()
     told = data.draw(st.permutations(world.rows))
-    assert champion(told) == champion(world.rows)
+    assert select_champion(told) == select_champion(world.rows)
     state: tuple[Promotion, ...] = ()
     while told:
         size = data.draw(st.integers(1, len(told)))

@@ -4,9 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.champion import Promotion, champion, is_pinned, known_at
-from spinney.core.champions.interventions import before
-from spinney.core.champions.retention import reachable
+from spinney.core.champions.champion_selection import decided_until, is_pinned, select_champion
+from spinney.core.champions.interventions import previous_champion
+from spinney.core.champions.promotion import Promotion
+from spinney.core.champions.retention import reachable_promotions
 
 
 def row(model_id: str, at: int, decision: str = "promoted", *, epoch: int = 0) -> Promotion:
@@ -20,18 +21,18 @@ def names(rows: list[Promotion]) -> set[str]:
 
 def test_of_a_long_life_the_champions_since_then_and_a_few_before_are_kept() -> None:
     history = [row(f"m{at}", at) for at in range(1, 11)]
-    assert names(reachable(history, 8)) == {"m6", "m7", "m8", "m9", "m10"}
+    assert names(reachable_promotions(history, 8)) == {"m6", "m7", "m8", "m9", "m10"}
 
 
 def test_what_never_answered_is_kept_only_if_it_is_young() -> None:
     history = [row("a", 1), row("refused", 2, "refused"), row("b", 3), row("held", 9, "held")]
-    assert names(reachable(history, 5)) == {"a", "b", "held"}
+    assert names(reachable_promotions(history, 5)) == {"a", "b", "held"}
 
 
 def test_a_pin_however_old_a_withdrawal_however_old_and_the_model_before_the_pin_are_kept() -> None:
     history = [row("a", 1), row("b", 2), row("a", 3, "promoted", epoch=1), row("b", 3, "withdrawn", epoch=1)]
     history += [row("c", 4, "pinned", epoch=2)]
-    kept = reachable(history, 100)
+    kept = reachable_promotions(history, 100)
     assert names(kept) == {"a", "b", "c"}
     assert {each.decision for each in kept if each.model_id == "b"} == {Decision.WITHDRAWN}
 
@@ -58,10 +59,10 @@ def test_whoever_was_champion_since_then_still_was_and_there_is_a_way_back_as_be
         history.append(
             Promotion(epoch, f"m{model}", decision, rank, rank, at, f"{'people' if by_person else 'stream'}-{at}")
         )
-    kept = reachable(history, since)
+    kept = reachable_promotions(history, since)
     for at in range(since, len(life) + 2):
-        assert champion(known_at(kept, at)) == champion(known_at(history, at))
-        assert is_pinned(known_at(kept, at)) == is_pinned(known_at(history, at))
-    assert (before(kept) is None) == (before(history) is None)
-    there = before(kept)
+        assert select_champion(decided_until(kept, at)) == select_champion(decided_until(history, at))
+        assert is_pinned(decided_until(kept, at)) == is_pinned(decided_until(history, at))
+    assert (previous_champion(kept) is None) == (previous_champion(history) is None)
+    there = previous_champion(kept)
     assert there is None or there.model_id in names(kept)

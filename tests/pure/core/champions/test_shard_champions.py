@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.champions.champion import Promotion, champion
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.errors import Corrupt
 
@@ -14,7 +15,7 @@ FETCHED = Promotion(0, "m2", "unproven", 11, 21)
 
 
 def champion_of(champions: Champions, group_key: str) -> Promotion | None:
-    return champion(champions.histories.get(group_key, ()))
+    return select_champion(champions.promotions.get(group_key, ()))
 
 
 def test_no_group_has_a_champion_at_first() -> None:
@@ -22,28 +23,28 @@ def test_no_group_has_a_champion_at_first() -> None:
 
 
 def test_each_group_has_its_own_champion() -> None:
-    champions = Champions.empty().after([(A, CARRIED), (B, FETCHED)])
+    champions = Champions.empty().with_promotions([(A, CARRIED), (B, FETCHED)])
     assert (champion_of(champions, A), champion_of(champions, B)) == (CARRIED, FETCHED)
 
 
 def test_the_next_champions_leave_the_ones_before_as_they_were() -> None:
-    before = Champions.empty().after([(A, CARRIED)])
-    before.after([(A, Promotion(3, "m3", "promoted", 1, 1))])
+    before = Champions.empty().with_promotions([(A, CARRIED)])
+    before.with_promotions([(A, Promotion(3, "m3", "promoted", 1, 1))])
     assert champion_of(before, A) == CARRIED
 
 
 def test_promotions_seen_twice_change_nothing() -> None:
-    once = Champions.empty().after([(A, CARRIED), (B, FETCHED)])
-    assert once.after([(B, FETCHED), (A, CARRIED)]) == once
+    once = Champions.empty().with_promotions([(A, CARRIED), (B, FETCHED)])
+    assert once.with_promotions([(B, FETCHED), (A, CARRIED)]) == once
 
 
 def test_a_group_that_was_only_refused_takes_no_place() -> None:
-    assert Champions.empty().after([(A, Promotion(0, "m", "refused", 1, 1))]) == Champions.empty()
+    assert Champions.empty().with_promotions([(A, Promotion(0, "m", "refused", 1, 1))]) == Champions.empty()
 
 
 @pytest.mark.parametrize(
     "champions",
-    [Champions.empty(), Champions.empty().after([(A, CARRIED), (A, FETCHED), ('["ü\\"",null]', FETCHED)])],
+    [Champions.empty(), Champions.empty().with_promotions([(A, CARRIED), (A, FETCHED), ('["ü\\"",null]', FETCHED)])],
 )
 def test_champions_survive_as_bytes(champions: Champions) -> None:
     assert Champions.from_bytes(champions.to_bytes()) == champions
@@ -67,7 +68,7 @@ PROMOTIONS = st.builds(
 
 @given(st.lists(st.tuples(st.text(max_size=5), PROMOTIONS)))
 def test_any_champions_survive_as_bytes(told: list[tuple[str, Promotion]]) -> None:
-    champions = Champions.empty().after(told)
+    champions = Champions.empty().with_promotions(told)
     assert Champions.from_bytes(champions.to_bytes()) == champions
 
 
@@ -79,4 +80,4 @@ def test_bytes_of_another_format_are_refused(blob: bytes) -> None:
 
 def test_broken_bytes_are_refused() -> None:
     with pytest.raises(Corrupt):
-        Champions.from_bytes(Champions.empty().after([(A, CARRIED)]).to_bytes()[:-200])
+        Champions.from_bytes(Champions.empty().with_promotions([(A, CARRIED)]).to_bytes()[:-200])

@@ -13,13 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import MAX_WORDS, NULL_TIME, Encoder, convert, microseconds, static_names
+from spinney.core.features.encoding import (
+    MAX_WORDS,
+    NULL_TIME,
+    Encoder,
+    static_column_names,
+    to_columns,
+    to_microseconds,
+)
 from spinney.core.recipes.recipe import Feature
 
 
 def encoded(values: list[object], type_: str, dtype: object = object) -> list[list[float]]:
     frame = pd.DataFrame({"x": pd.Series(values, dtype=dtype)})
-    columns = convert(frame, (Feature("x", type_),))
+    columns = to_columns(frame, (Feature("x", type_),))
     return Encoder.learn(columns).matrix(columns).tolist()
 
 
@@ -68,14 +75,14 @@ def test_every_pandas_timestamp_gives_the_same(dtype: str) -> None:
     values = pd.Series(naive).astype("datetime64[us]")
     values = (values.dt.tz_localize("UTC") if "UTC" in dtype else values).astype(dtype)
     same(encoded(list(values), "timestamp"), expected)
-    columns = convert(pd.DataFrame({"x": values}), (Feature("x", "timestamp"),))
+    columns = to_columns(pd.DataFrame({"x": values}), (Feature("x", "timestamp"),))
     same(columns.numbers.tolist(), expected)
 
 
 @pytest.mark.parametrize("type_", [pa.timestamp("us", "UTC"), pa.timestamp("ms"), pa.date32()])
 def test_arrows_own_times_are_read_too(type_: pa.DataType) -> None:
     values = pd.Series([pd.Timestamp("2024-01-01"), None]).astype(pd.ArrowDtype(type_))
-    assert microseconds(values).tolist() == [1_704_067_200_000_000, NULL_TIME]
+    assert to_microseconds(values).tolist() == [1_704_067_200_000_000, NULL_TIME]
 
 
 def circle(step: int, steps: int) -> list[float]:
@@ -96,24 +103,26 @@ def test_a_string_becomes_a_column_for_each_value_the_most_frequent_first() -> N
 
 def test_a_value_not_seen_in_fitting_is_zero_everywhere() -> None:
     feature = (Feature("x", "string"),)
-    encoder = Encoder.learn(convert(pd.DataFrame({"x": ["a", "b"]}), feature))
+    encoder = Encoder.learn(to_columns(pd.DataFrame({"x": ["a", "b"]}), feature))
     assert encoder.vocabularies == (("a", "b"),)
-    same(encoder.matrix(convert(pd.DataFrame({"x": ["b", "new", None]}), feature)).tolist(), [[0, 1], [0, 0], [0, 0]])
+    same(
+        encoder.matrix(to_columns(pd.DataFrame({"x": ["b", "new", None]}), feature)).tolist(), [[0, 1], [0, 0], [0, 0]]
+    )
 
 
 def test_only_the_most_frequent_values_get_a_column() -> None:
     many = [f"v{i:02}" for i in range(MAX_WORDS + 5)]
     frame = pd.DataFrame({"x": [*many, *many[5:]]})
-    encoder = Encoder.learn(convert(frame, (Feature("x", "string"),)))
+    encoder = Encoder.learn(to_columns(frame, (Feature("x", "string"),)))
     assert encoder.vocabularies == (tuple(many[5:]),)
 
 
 def test_strings_come_after_all_others() -> None:
     features = (Feature("s", "string"), Feature("n", "double"), Feature("t", "date"))
     frame = pd.DataFrame({"s": ["a"], "n": [7.0], "t": [date(2024, 1, 1)]})
-    columns = convert(frame, features)
+    columns = to_columns(frame, features)
     week, year = ("t.day_of_week.sin", "t.day_of_week.cos"), ("t.day_of_year.sin", "t.day_of_year.cos")
-    assert static_names(features) == ("n", *week, *year)
+    assert static_column_names(features) == ("n", *week, *year)
     same(Encoder.learn(columns).matrix(columns).tolist(), [[7.0, 0.0, 1.0, 0.0, 1.0, 1.0]])  # a Monday, the first day
 
 
@@ -125,7 +134,7 @@ def test_the_order_of_rows_changes_no_encoder(words: list[str | None], random: o
     shuffled = list(words)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     feature = (Feature("x", "string"),)
-    one, other = (Encoder.learn(convert(pd.DataFrame({"x": w}, dtype=object), feature)) for w in (words, shuffled))
+    one, other = (Encoder.learn(to_columns(pd.DataFrame({"x": w}, dtype=object), feature)) for w in (words, shuffled))
     assert one == other
 
 
@@ -133,15 +142,15 @@ def test_the_order_of_rows_changes_no_encoder(words: list[str | None], random: o
 def test_an_encoder_survives_json(words: list[str | None]) -> None:
     features = (Feature("n", "double"), Feature("x", "string"))
     frame = pd.DataFrame({"n": 1.0, "x": pd.Series(words, dtype=object)})
-    encoder = Encoder.learn(convert(frame, features))
+    encoder = Encoder.learn(to_columns(frame, features))
     assert Encoder.from_data(json.loads(json.dumps(encoder.as_data()))) == encoder
-    assert encoder.width == encoder.matrix(convert(frame, features)).shape[1]
+    assert encoder.width == encoder.matrix(to_columns(frame, features)).shape[1]
 
 
 def test_the_frame_is_left_unchanged() -> None:
     frame = pd.DataFrame({"x": [1.0, math.inf, -0.0], "s": ["a", None, "b"]}, index=[5, 5, 1])
     before = frame.copy(deep=True)
-    columns = convert(frame, (Feature("x", "double"), Feature("s", "string")))
+    columns = to_columns(frame, (Feature("x", "double"), Feature("s", "string")))
     Encoder.learn(columns).matrix(columns)
     pd.testing.assert_frame_equal(frame, before)
 
@@ -161,9 +170,9 @@ def test_what_a_type_does_not_allow_is_refused(values: list[object], type_: str,
 
 def test_a_missing_feature_is_named() -> None:
     with pytest.raises(ContractError, match=r"\['y'\]"):
-        convert(pd.DataFrame({"x": [1.0]}), (Feature("x", "double"), Feature("y", "double")))
+        to_columns(pd.DataFrame({"x": [1.0]}), (Feature("x", "double"), Feature("y", "double")))
 
 
 def test_no_rows_are_no_rows() -> None:
-    columns = convert(pd.DataFrame({"x": [], "s": []}), (Feature("x", "double"), Feature("s", "string")))
+    columns = to_columns(pd.DataFrame({"x": [], "s": []}), (Feature("x", "double"), Feature("s", "string")))
     assert Encoder.learn(columns).matrix(columns).shape == (0, 1)

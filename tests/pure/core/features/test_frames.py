@@ -15,8 +15,8 @@ import pytest
 from schemas import messages
 from spinney.core.config import parse
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import NULL_TIME, convert
-from spinney.core.features.frames import typed
+from spinney.core.features.encoding import NULL_TIME, to_columns
+from spinney.core.features.frames import to_typed_rows
 from spinney.core.recipes.recipe import Feature
 from spinney.core.records.rules import build_rules
 from spinney.core.records.validation import validate
@@ -54,19 +54,19 @@ def config(feature: str = "d", group: str = "s"):
 def of(feature: str, values: Any) -> pd.Series:
     """The column after it was read; the rows are of one group."""
     group, key = ("n", 1) if feature == "s" else ("s", "k")
-    return typed(pd.DataFrame({feature: values}).assign(**{group: key}), config(feature, group))[1][feature]
+    return to_typed_rows(pd.DataFrame({feature: values}).assign(**{group: key}), config(feature, group))[1][feature]
 
 
 def numbers(feature: str, values: Any) -> list[float]:
     """As an estimator gets them."""
-    return convert(of(feature, values).to_frame(), [Feature(feature, TYPES[feature])]).numbers[:, 0].tolist()
+    return to_columns(of(feature, values).to_frame(), [Feature(feature, TYPES[feature])]).numbers[:, 0].tolist()
 
 
 def test_decimals_of_all_digits_that_the_type_has_are_kept() -> None:
     wide = [Decimal("9" * 38), Decimal("-" + "9" * 29 + ".4")]
     held = parse(text("m").replace("decimal(5,2)", "decimal(38,0)"), "fleet.toml", {})
     frame = pd.DataFrame({"m": pd.Series(wide, dtype=object), "s": "k"})
-    assert typed(frame, held)[1]["m"].tolist() == [Decimal("9" * 38), Decimal("-" + "9" * 29)]
+    assert to_typed_rows(frame, held)[1]["m"].tolist() == [Decimal("9" * 38), Decimal("-" + "9" * 29)]
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_times_of_any_century_are_the_numbers_that_the_stream_has(feature: str, 
     if kind == "date":
         micros = [253_402_214_400_000_000, -62_135_596_800_000_000, NULL_TIME]
     streamed = pd.DataFrame({feature: np.array(micros).view("datetime64[us]")})
-    expected = convert(streamed, [Feature(feature, kind)]).numbers
-    found = convert(of(feature, values).to_frame(), [Feature(feature, kind)]).numbers
+    expected = to_columns(streamed, [Feature(feature, kind)]).numbers
+    found = to_columns(of(feature, values).to_frame(), [Feature(feature, kind)]).numbers
     np.testing.assert_array_equal(found, expected)
 
 
@@ -257,12 +257,12 @@ def test_a_text_that_a_record_could_not_have_is_refused(feature: str, values: An
 def test_texts_stand_for_nothing_else_where_a_fleet_does_not_coerce() -> None:
     strict = parse(text().replace('features = ["d"]', 'features = ["d"]\ncoerce = false'), "fleet.toml", {})
     with pytest.raises(ContractError, match=r"column d: expected double; got str '1.5' in row 0"):
-        typed(pd.DataFrame({"d": ["1.5"], "s": "k"}), strict)
+        to_typed_rows(pd.DataFrame({"d": ["1.5"], "s": "k"}), strict)
 
 
 def test_a_key_with_leading_zeros_is_not_merged_with_another() -> None:
     with pytest.raises(ContractError, match="str '007' in row 1: its leading zeros would be lost"):
-        typed(pd.DataFrame({"n": ["7", "007"], "d": 1.0}), config(group="n"))
+        to_typed_rows(pd.DataFrame({"n": ["7", "007"], "d": 1.0}), config(group="n"))
 
 
 @pytest.mark.parametrize(
@@ -320,10 +320,10 @@ def test_a_bigint_beside_a_fraction_without_places_keeps_its_digits() -> None:
 
 def test_a_column_that_is_missing_or_there_twice_is_named() -> None:
     with pytest.raises(ContractError, match=r"column s: expected it once, a key of type string; got columns \['d'\]"):
-        typed(pd.DataFrame({"d": [1.0]}), config())
+        to_typed_rows(pd.DataFrame({"d": [1.0]}), config())
     twice = pd.DataFrame([[1.0, 2.0, "a"]], columns=["d", "d", "s"])
     with pytest.raises(ContractError, match=r"column d: expected it once, a feature of type double; got columns"):
-        typed(twice, config())
+        to_typed_rows(twice, config())
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_a_column_that_is_missing_or_there_twice_is_named() -> None:
 )
 def test_a_key_is_the_streams_whatever_pandas_made_of_its_column(group: str, values: Any, expected: list[str]) -> None:
     frame = pd.DataFrame({group: values, "d": 1.0})
-    assert typed(frame, config(group=group))[0] == expected
+    assert to_typed_rows(frame, config(group=group))[0] == expected
 
 
 def test_a_row_without_a_group_is_refused() -> None:
@@ -346,11 +346,11 @@ def test_a_row_without_a_group_is_refused() -> None:
     with pytest.raises(
         ContractError, match=r"frame: column s: expected string; got null in row 1, and every row has a"
     ):
-        typed(frame, config())
+        to_typed_rows(frame, config())
 
 
 def test_the_target_is_left_out_and_what_is_not_declared_too() -> None:
     frame = pd.DataFrame({"s": ["a"], "d": 1.0, "y": ["anything"], "remark": [object()], "n": [3]}, index=[9])
-    rows = typed(frame, config())[1]
+    rows = to_typed_rows(frame, config())[1]
     assert set(rows.columns) == {"s", "d", "n"}
     assert rows.index.tolist() == [9]

@@ -228,13 +228,13 @@ def test_nothing_is_parsed_before_its_signature_holds(monkeypatch: pytest.Monkey
     name, payload = codec.dump(LINEAR)
     claim = Claim('["AA"]', "m", name)
     signature = signer.sign(claim, payload)
-    opened = codec.open_signed(signer, claim, payload, signature)
+    opened = codec.load_signed(signer, claim, payload, signature)
     np.testing.assert_array_equal(opened.predict(FRAME), LINEAR.predict(FRAME))
     parsed: list[str] = []
     monkeypatch.setattr(codec, "load", lambda *_args, **_: parsed.append("parsed"))
     swapped = Claim('["BB"]', "m", name)
     with pytest.raises(Corrupt, match="signature"):
-        codec.open_signed(signer, swapped, payload, signature)
+        codec.load_signed(signer, swapped, payload, signature)
     with pytest.raises(Corrupt, match="signature"):
-        codec.open_signed(signer, claim, bytes([payload[0] ^ 1]) + payload[1:], signature)
+        codec.load_signed(signer, claim, bytes([payload[0] ^ 1]) + payload[1:], signature)
     assert parsed == []

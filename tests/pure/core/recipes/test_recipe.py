@@ -13,7 +13,7 @@ import pytest
 
 from spinney.core.errors import ContractError
 from spinney.core.recipes import recipe as module
-from spinney.core.recipes.recipe import Feature, Recipe, Shadow, installed
+from spinney.core.recipes.recipe import Feature, Recipe, Shadow, installed_versions
 
 BASE = Recipe(
     estimator="ridge",
@@ -53,7 +53,7 @@ def test_whatever_changes_a_model_changes_the_recipes_name(change: dict[str, Any
 
 def test_our_own_change_of_fitting_changes_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
     before = BASE.recipe_id
-    monkeypatch.setattr(module, "FITTING", module.FITTING + 1)
+    monkeypatch.setattr(module, "FITTING_VERSION", module.FITTING_VERSION + 1)
     assert replace(BASE).recipe_id != before
 
 
@@ -117,7 +117,7 @@ def test_the_order_of_parameters_does_not_matter() -> None:
 
 
 def test_by_default_the_versions_are_those_installed_here() -> None:
-    assert Recipe.of(config()).versions == tuple(sorted(installed().items()))
+    assert Recipe.of(config()).versions == tuple(sorted(installed_versions().items()))
 
 
 def test_a_users_code_is_part_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,10 +167,10 @@ def test_a_shadow_that_cannot_be_imported_stops_no_recipe() -> None:
 def test_a_share_of_the_groups_is_watched_the_same_in_every_process_and_no_parent() -> None:
     groups = [f'["g{n}"]' for n in range(4000)]
     tenth, half = (Shadow(BASE, share) for share in (0.1, 0.5))
-    watched = [key for key in groups if tenth.watches(key)]
+    watched = [key for key in groups if tenth.includes(key)]
     # 400 expected, standard deviation 19.
     assert 310 < len(watched) < 490
-    assert all(half.watches(key) for key in watched)
-    assert [key for key in groups[:40] if tenth.watches(key)] == WATCHED
-    assert all(Shadow(BASE, 1.0).watches(key) for key in groups)
-    assert not any(Shadow(BASE, 1.0).watches(key) for key in ("{}", '{"region":"north"}'))
+    assert all(half.includes(key) for key in watched)
+    assert [key for key in groups[:40] if tenth.includes(key)] == WATCHED
+    assert all(Shadow(BASE, 1.0).includes(key) for key in groups)
+    assert not any(Shadow(BASE, 1.0).includes(key) for key in ("{}", '{"region":"north"}'))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spinney.core.recipes.recipe import Feature, Recipe, source_of
-from spinney.core.recipes.recipe_change import difference, obstacle
+from spinney.core.recipes.recipe import Feature, Recipe, user_code_digest
+from spinney.core.recipes.recipe_change import describe_change, refit_obstacle
 
 DAYS = timedelta(days=3)
 TODAY = Recipe(
@@ -37,7 +37,7 @@ TODAY = Recipe(
     ],
 )  # fmt: skip
 def test_a_change_is_told_by_both_values(earlier: Recipe, words: str) -> None:
-    assert set(difference(earlier, TODAY).split(", ")) == set(words.split(", "))
+    assert set(describe_change(earlier, TODAY).split(", ")) == set(words.split(", "))
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_a_change_is_told_by_both_values(earlier: Recipe, words: str) -> None:
     ],
 )  # fmt: skip
 def test_a_recipe_can_be_fitted_again_where_columns_rows_and_code_are_there(earlier: Recipe, why: str | None) -> None:
-    assert obstacle(earlier, TODAY) == why
+    assert refit_obstacle(earlier, TODAY) == why
 
 
 def test_code_that_was_edited_is_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "change_shop.py").write_text("def forest(): ...\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    mine = replace(TODAY, estimator="change_shop:forest", params=(), source=source_of("change_shop:forest", {}))
-    assert obstacle(mine, TODAY) is None
-    assert obstacle(replace(mine, source="5f" * 32), TODAY) == "the code of change_shop:forest was changed since"
-    assert difference(replace(mine, source="5f" * 32), mine) == "the code of change_shop:forest"
+    mine = replace(TODAY, estimator="change_shop:forest", params=(), source=user_code_digest("change_shop:forest", {}))
+    assert refit_obstacle(mine, TODAY) is None
+    assert refit_obstacle(replace(mine, source="5f" * 32), TODAY) == "the code of change_shop:forest was changed since"
+    assert describe_change(replace(mine, source="5f" * 32), mine) == "the code of change_shop:forest"

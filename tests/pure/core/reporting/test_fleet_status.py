@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, Staleness
-from spinney.core.champions.champion import Promotion, champion
+from spinney.core.champions.champion_selection import select_champion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.reporting.fleet_status import ATTEMPT, PROMOTION, VERDICT, answering, standings
 from spinney.core.reporting.status import standing
 from spinney.tables.arrow_schemas import arrow_schema
@@ -91,7 +92,7 @@ def test_every_group_stands_where_the_rules_for_one_group_put_it(
     promotions = [named(row) for row in promotions]
 
     def answers(key: str) -> bool:
-        return champion(Promotion.of_row(row) for row in promotions if row["group_key"] == key) is not None
+        return select_champion(Promotion.from_row(row) for row in promotions if row["group_key"] == key) is not None
 
     expected = [
         standing(

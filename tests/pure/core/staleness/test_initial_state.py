@@ -12,7 +12,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.initial_state import hindsight
 from spinney.core.staleness.judge import Decided, News, Shard, Terms, Unfitted, advance, judge

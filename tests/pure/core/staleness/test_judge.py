@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt
 from spinney.core.staleness.group_state import KNOWN, NEVER
 from spinney.core.staleness.judge import VERDICT_COLUMNS, Decided, News, Shard, Terms, Unfitted, advance, judge
@@ -690,7 +690,7 @@ def test_no_payload_of_a_model_is_kept_in_the_judges_state() -> None:
     row = decided("m1")
     bench = Bench()
     bench.tick(replace(row, promotion=replace(row.promotion, codec="linear", payload=b"x" * 4000, signature=b"s")))
-    assert [row.payload for row in bench.shard.champions.histories[A]] == [None]
+    assert [row.payload for row in bench.shard.champions.promotions[A]] == [None]
 
 
 def test_a_machine_and_a_person_who_say_the_same_at_once_are_heard_in_one_order() -> None:

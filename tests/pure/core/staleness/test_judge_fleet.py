@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.champions.champion import Promotion
+from spinney.core.champions.promotion import Promotion
 from spinney.core.durations import format_duration
 from spinney.core.planning.budget import Allowance, Candidate, Queues, choose, draw
 from spinney.core.staleness.initial_state import hindsight

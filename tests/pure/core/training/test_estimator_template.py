@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
-from spinney.core.training.estimator_template import Template
+from spinney.core.training.estimator_template import EstimatorTemplate
 
 
 class Own(Ridge):
@@ -43,7 +43,7 @@ def test_a_copy_has_the_parameters_of_a_clone_with_its_free_seeds_and_one_job(na
     seeds = {key: 7 for key in parameters if key.endswith("random_state") and parameters[key] is None}
     jobs = {key: 1 for key in parameters if key.endswith("n_jobs")}
     expected = clone(given).set_params(**seeds, **jobs)
-    template = Template.of(given)
+    template = EstimatorTemplate.of(given)
     copies = [template.copy(7), template.copy(7)]
     for copy in copies:
         assert type(copy) is type(given)
@@ -66,11 +66,11 @@ def test_a_copy_has_the_parameters_of_a_clone_with_its_free_seeds_and_one_job(na
     ],
 )
 def test_validation_is_left_out_only_where_it_was_done(given: Any, skips: bool) -> None:
-    with Template.of(given).as_validated():
+    with EstimatorTemplate.of(given).without_validation():
         assert sklearn.get_config()["skip_parameter_validation"] is skips
     assert sklearn.get_config()["skip_parameter_validation"] is False
     if skips:
         x = np.arange(6.0)[:, None]
         np.testing.assert_array_equal(
-            Template.of(given).copy(1).fit(x, x).predict(x), clone(given).fit(x, x).predict(x)
+            EstimatorTemplate.of(given).copy(1).fit(x, x).predict(x), clone(given).fit(x, x).predict(x)
         )

@@ -565,22 +565,22 @@ def test_each_turn_is_said_before_code_of_others_runs() -> None:
     rows = fleet(2)
     before = one(rows[(rows["group_key"] == '["g0"]') & (rows["event_id"] < "e030")], recipe)
     asks = pd.concat([ask('["g0"]', **champion_of(before)), ask('["g1"]')])
-    with current_group.heard_by(lambda key, doing: heard.append((key, doing))):
+    with current_group.reported_to(lambda key, doing: heard.append((key, doing))):
         fit(rows, asks, recipe)
     fit(rows, asks, recipe)  # nobody listens any more
     both = ['["g0"]', '["g1"]']
     fits = [
         (None, current_group.FIT),
         *((key, current_group.FIT) for key in both),
-        *((key, current_group.ASK) for key in both),
+        *((key, current_group.PREDICT) for key in both),
     ]
-    champions = [('["g0"]', current_group.READ_CHAMPION), ('["g0"]', current_group.ASK_CHAMPION)]
+    champions = [('["g0"]', current_group.READ_CHAMPION), ('["g0"]', current_group.PREDICT_CHAMPION)]
     assert heard == [*fits, *champions, *fits, *((key, current_group.STORE) for key in both)]
 
 
 def test_a_group_that_ended_its_process_has_a_row_like_any_that_failed() -> None:
     failure = fit_groups(rows_of('["a"]'), ask('["a"]'), replace(RECIPE, window_rows=30), CLOCK, SIGNER).iloc[0]
-    row = fitting.failed(
+    row = fitting.failed_result(
         rows_of('["a"]'), TimedOut('["a"]', "no end"), replace(RECIPE, window_rows=30), CLOCK, 7.0
     ).iloc[0]
     for name in ("group_key", "rows", "trained_from", "trained_through"):

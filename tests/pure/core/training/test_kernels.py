@@ -17,18 +17,25 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import convert
+from spinney.core.features.encoding import to_columns
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.kernels import Fit, OneByOne, Stack, handles_missing, seed_of, weight_arguments
+from spinney.core.training.kernels import (
+    KernelInput,
+    KernelResult,
+    PerGroupKernel,
+    accepts_missing_values,
+    seed_for,
+    weight_arguments,
+)
 
 FEATURES = (Feature("x", "double"),)
 FRAME = pd.DataFrame({"x": [1.0, 2.0, np.nan, 4.0, 5.0, 6.0]})
 LABEL = np.array([1.0, 2.0, 3.0, 5.0, 5.0, 7.0])
 
 
-def stack(weights: np.ndarray | None = None) -> Stack:
-    return Stack(('["a"]', '["b"]'), convert(FRAME, FEATURES), np.array([0, 3, 6]), LABEL.copy(), weights)
+def stack(weights: np.ndarray | None = None) -> KernelInput:
+    return KernelInput(('["a"]', '["b"]'), to_columns(FRAME, FEATURES), np.array([0, 3, 6]), LABEL.copy(), weights)
 
 
 def ticking() -> Any:
@@ -51,7 +58,7 @@ class Choosy(BaseEstimator):  # type: ignore[misc]
 
 def test_one_group_that_raises_leaves_the_others_alone_and_nothing_is_spoilt() -> None:
     of = stack()
-    failed, good = OneByOne(Choosy(), "regression").fit(of, ticking())
+    failed, good = PerGroupKernel(Choosy(), "regression").fit(of, ticking())
     assert failed.model is None
     assert str(failed.error) == "not these"
     assert good.model is not None
@@ -60,12 +67,12 @@ def test_one_group_that_raises_leaves_the_others_alone_and_nothing_is_spoilt() -
 
 
 def test_each_fit_says_how_long_it_took() -> None:
-    fits = OneByOne(LinearRegression(), "regression").fit(stack(), ticking())
+    fits = PerGroupKernel(LinearRegression(), "regression").fit(stack(), ticking())
     assert [round(fit.ms, 9) for fit in fits] == [2.0, 2.0]
 
 
 def test_missing_values_become_the_groups_own_mean() -> None:
-    first, _ = OneByOne(KNeighborsRegressor(1), "regression").fit(stack(), ticking())
+    first, _ = PerGroupKernel(KNeighborsRegressor(1), "regression").fit(stack(), ticking())
     assert first.model is not None
     # The missing x of the group's third row counts as (1 + 2) / 2.
     assert first.model.predict(pd.DataFrame({"x": [1.45, 0.9, np.nan]})).tolist() == [3.0, 1.0, 3.0]
@@ -75,8 +82,8 @@ def test_a_column_of_which_a_group_knows_nothing_is_fitted_by_boosted_trees_as_w
     """scikit-learn's find no bins in it: "window shape cannot be larger than input array shape"."""
     frame = pd.DataFrame({"x": [0.0, 1.0] * 30, "off": [np.nan] * 60})
     features = (Feature("x", "double"), Feature("off", "double"))
-    of = Stack(("a",), convert(frame, features), np.array([0, 60]), frame["x"].to_numpy() * 10, None)
-    (fit,) = OneByOne(HistGradientBoostingRegressor(min_samples_leaf=2), "regression").fit(of, ticking())
+    of = KernelInput(("a",), to_columns(frame, features), np.array([0, 60]), frame["x"].to_numpy() * 10, None)
+    (fit,) = PerGroupKernel(HistGradientBoostingRegressor(min_samples_leaf=2), "regression").fit(of, ticking())
     assert fit.model is not None
     answers = fit.model.predict(pd.DataFrame({"x": [0.0, 1.0], "off": [7.0, np.nan]}))
     np.testing.assert_allclose(answers, [0, 10], atol=0.1)
@@ -87,7 +94,7 @@ def test_an_estimator_that_cannot_be_cloned_fails_its_groups_and_not_the_call() 
         def __init__(self, depth: int = 1) -> None:
             self.depth = depth + 1
 
-    fits = OneByOne(Deeper(), "regression").fit(stack(), ticking())
+    fits = PerGroupKernel(Deeper(), "regression").fit(stack(), ticking())
     assert [type(fit.error) for fit in fits] == [RuntimeError, RuntimeError]
 
 
@@ -103,7 +110,7 @@ def test_an_estimator_that_cannot_be_cloned_fails_its_groups_and_not_the_call() 
     ],
 )
 def test_an_imputer_is_added_only_where_it_is_needed(estimator: Any, handles: bool) -> None:
-    assert handles_missing(estimator) is handles
+    assert accepts_missing_values(estimator) is handles
 
 
 def test_weights_go_to_the_last_step_if_it_weighs_rows() -> None:
@@ -118,7 +125,7 @@ def test_weights_are_heeded() -> None:
     # All weight on the first and last row of each group: the line through these two.
     weights = np.array([1.0, 0.0, 0.0] * 2)
     weights[[0, 1, 3, 5]] = 1.0
-    first, second = OneByOne(LinearRegression(), "regression").fit(stack(weights), ticking())
+    first, second = PerGroupKernel(LinearRegression(), "regression").fit(stack(weights), ticking())
     assert first.model is not None
     assert second.model is not None
     np.testing.assert_allclose(first.model.predict(pd.DataFrame({"x": [3.0]})), [3.0])
@@ -126,17 +133,17 @@ def test_weights_are_heeded() -> None:
 
 
 def test_a_seed_is_the_first_four_bytes_of_the_keys_digest() -> None:
-    assert seed_of('["a"]') == int(hashlib.sha256(b'["a"]').hexdigest()[:8], 16)
+    assert seed_for('["a"]') == int(hashlib.sha256(b'["a"]').hexdigest()[:8], 16)
 
 
 def test_seeds_left_open_are_the_groups_own_and_work_is_not_spread() -> None:
-    (first, second) = OneByOne(BaggingRegressor(n_jobs=-1), "regression").fit(stack(), ticking())
+    (first, second) = PerGroupKernel(BaggingRegressor(n_jobs=-1), "regression").fit(stack(), ticking())
     assert first.model is not None
     assert second.model is not None
-    assert first.model.estimator.random_state == seed_of('["a"]')
-    assert second.model.estimator.random_state == seed_of('["b"]')
+    assert first.model.estimator.random_state == seed_for('["a"]')
+    assert second.model.estimator.random_state == seed_for('["b"]')
     assert first.model.estimator.n_jobs == 1
-    (kept, _) = OneByOne(BaggingRegressor(random_state=5), "regression").fit(stack(), ticking())
+    (kept, _) = PerGroupKernel(BaggingRegressor(random_state=5), "regression").fit(stack(), ticking())
     assert kept.model is not None
     assert kept.model.estimator.random_state == 5
 
@@ -144,7 +151,7 @@ def test_seeds_left_open_are_the_groups_own_and_work_is_not_spread() -> None:
 @pytest.mark.parametrize("wrong", [object(), LinearRegression, 7])
 def test_what_is_no_estimator_is_refused(wrong: object) -> None:
     with pytest.raises(ContractError, match="unfitted scikit-learn estimator"):
-        OneByOne(wrong, "regression")
+        PerGroupKernel(wrong, "regression")
 
 
 @pytest.fixture
@@ -162,12 +169,12 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_users_function_gives_the_estimator(shop: str) -> None:
     kernel = kernel_for(f"{shop}:lasso", "regression", {"alpha": 0.25})
-    assert isinstance(kernel, OneByOne)
+    assert isinstance(kernel, PerGroupKernel)
     assert kernel.template.alpha == 0.25
 
 
 def test_a_function_that_gives_one_object_every_time_still_gives_each_group_its_own(shop: str) -> None:
-    fits: list[Fit] = kernel_for(f"{shop}:shared", "regression", {}).fit(stack(), ticking())
+    fits: list[KernelResult] = kernel_for(f"{shop}:shared", "regression", {}).fit(stack(), ticking())
     one, other = (fit.model.estimator.estimator for fit in fits if fit.model is not None)
     assert one is not other
     assert one.coef_ != other.coef_

@@ -122,7 +122,7 @@ def test_only_groups_whose_champion_has_another_recipe_are_fitted_once_more() ->
     older = fit(rows[rows["group_key"] == A], forest)
     newer = fit(rows[rows["group_key"] == B], CONSTANT).assign(model_id="another")
     heard: list[tuple[str | None, str]] = []
-    with current_group.heard_by(lambda key, doing: heard.append((key, doing))):
+    with current_group.reported_to(lambda key, doing: heard.append((key, doing))):
         found = fit(rows, after(CONSTANT, forest), pd.concat([older, newer], ignore_index=True))
     assert "refitted" in metrics(found.iloc[0])
     assert "refitted" not in metrics(found.iloc[1])
@@ -312,13 +312,13 @@ def test_a_champion_that_answers_none_of_the_rows_is_compared_by_its_recipe_fitt
     raw = Model.raw
 
     def broken(self: Model, columns: Columns) -> Any:
-        if heard[-1] == current_group.ASK_CHAMPION:
+        if heard[-1] == current_group.PREDICT_CHAMPION:
             raise ValueError("made by another version")
         return raw(self, columns)
 
     heard = [""]
     monkeypatch.setattr(Model, "raw", broken)
-    with current_group.heard_by(lambda _, doing: heard.append(doing)):
+    with current_group.reported_to(lambda _, doing: heard.append(doing)):
         got = metrics(fit(rows, after(CONSTANT, forest), before).iloc[0])
         alone = metrics(fit(rows, CONSTANT, before).iloc[0])
     assert got["heldout_rows"] == 10

@@ -215,7 +215,7 @@ def test_only_a_share_of_the_groups_and_no_parent_is_watched() -> None:
     recipe = with_shadow(share=0.3)
     assert recipe.shadow is not None
     watched = [bool(each) for each in said(fit(recipe, pd.DataFrame({"group_key": keys}), rows))]
-    assert watched == [recipe.shadow.watches(key) for key in keys]
+    assert watched == [recipe.shadow.includes(key) for key in keys]
     assert 0 < sum(watched) < 40
     assert not watched[-1]
 
@@ -242,16 +242,16 @@ def test_the_cost_of_a_fit_is_with_its_shadows() -> None:
 def test_a_group_whose_shadow_ended_the_process_is_fitted_without_it_and_says_why() -> None:
     recipe = with_shadow("own_shadows:Deaf")
     assert recipe.shadow is not None
-    spoiled = replace(recipe, shadow=replace(recipe.shadow, spoiled=((KEYS[1], "Killed: by itself"),)))
+    spoiled = replace(recipe, shadow=replace(recipe.shadow, failed_groups=((KEYS[1], "Killed: by itself"),)))
     errors = [found["error"] for found in said(fit(spoiled))]
     assert errors == ["Killed: by itself" if key == KEYS[1] else "OSError: not listening" for key in KEYS]
-    nowhere = replace(spoiled, shadow=replace(recipe.shadow, given_up="not tried: it hangs"))
+    nowhere = replace(spoiled, shadow=replace(recipe.shadow, disabled_reason="not tried: it hangs"))
     assert [found["error"] for found in said(fit(nowhere))] == ["not tried: it hangs"] * len(KEYS)
 
 
 def test_a_turn_of_a_shadow_is_told_from_the_groups_own() -> None:
     heard: list[tuple[str | None, str]] = []
-    with current_group.heard_by(lambda key, doing: heard.append((key, doing))):
+    with current_group.reported_to(lambda key, doing: heard.append((key, doing))):
         fit(with_shadow("random_forest", (("n_estimators", "1"),)), ASKS.head(1))
     begins = heard.index((KEYS[0], current_group.STORE)) + 1
     assert current_group.SHADOW not in {doing for _, doing in heard[:begins]}

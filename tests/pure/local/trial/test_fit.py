@@ -16,9 +16,9 @@ from spinney.core.errors import FitFailed, TooFewRows
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
-from spinney.local.trial.fit import fit
-from spinney.local.trial.rows import Rows
-from spinney.local.trial.words import document, lines
+from spinney.local.trial.fit import fit_trial
+from spinney.local.trial.report_text import summary_lines, to_json
+from spinney.local.trial.rows import TrialRows
 
 TEXT = """\
 [fleet]
@@ -49,7 +49,7 @@ def configured(fleet: str = "", recipe: str = "", kind: str = "double") -> Confi
     return parse(TEXT.format(fleet=fleet, recipe=recipe, kind=kind), "fleet.toml", {})
 
 
-def rows(n: int = N, labels: list[str] | None = None) -> Rows:
+def rows(n: int = N, labels: list[str] | None = None) -> TrialRows:
     draw = np.random.default_rng(5)
     price, stock = draw.normal(size=n), draw.normal(size=n)
     frame = pd.DataFrame(
@@ -62,15 +62,15 @@ def rows(n: int = N, labels: list[str] | None = None) -> Rows:
             "label": 3 * price - stock + 10 + draw.normal(size=n) if labels is None else labels,
         }
     )
-    return Rows('["a"]', frame.sample(frac=1, random_state=2), NOW, "a test", {"without a label": 2})
+    return TrialRows('["a"]', frame.sample(frac=1, random_state=2), NOW, "a test", {"without a label": 2})
 
 
-def in_order(of: Rows) -> pd.DataFrame:
+def in_order(of: TrialRows) -> pd.DataFrame:
     return of.frame.sort_values("event_time", ignore_index=True)
 
 
 def test_the_losses_are_those_of_plain_scikit_learn_on_the_newest_fifth() -> None:
-    trial = fit(configured(), rows())
+    trial = fit_trial(configured(), rows())
     frame = in_order(rows())
     older, newest = frame[: N - 20], frame[N - 20 :]  # 103 // 5
     oracle = make_pipeline(StandardScaler(), Ridge(1.0)).fit(older[["price", "stock"]], older["label"])
@@ -90,7 +90,7 @@ def test_the_losses_are_those_of_plain_scikit_learn_on_the_newest_fifth() -> Non
 )
 def test_the_model_and_its_held_out_loss_are_those_that_a_round_would_store(recipe: str) -> None:
     config = configured(recipe=recipe)
-    trial = fit(config, rows())
+    trial = fit_trial(config, rows())
     asks = pd.DataFrame({"group_key": ['["a"]', '["b"]']})
     fleet = rows().frame
     both = pd.concat([fleet, fleet.assign(group_key='["b"]', label=1.0)])
@@ -105,7 +105,7 @@ def test_the_model_and_its_held_out_loss_are_those_that_a_round_would_store(reci
 def test_classes_are_judged_by_the_probability_of_what_came() -> None:
     labels = ["yes" if at % 3 else "no" for at in range(N)]
     config = configured('task = "classification"', 'estimator = "logistic_regression"', "string")
-    trial = fit(config, rows(labels=labels))
+    trial = fit_trial(config, rows(labels=labels))
     frame = in_order(rows(labels=labels))
     older, newest = frame[: N - 20], frame[N - 20 :]
     oracle = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(
@@ -124,25 +124,25 @@ def test_classes_are_judged_by_the_probability_of_what_came() -> None:
 def test_a_class_first_seen_in_the_held_out_rows_was_given_no_probability() -> None:
     labels = ["no" if at % 2 else "yes" for at in range(N - 1)] + ["perhaps"]
     config = configured('task = "classification"', 'estimator = "logistic_regression"', "string")
-    assert fit(config, rows(labels=labels)).points["probability"].iloc[-1] == 0
+    assert fit_trial(config, rows(labels=labels)).points["probability"].iloc[-1] == 0
 
 
 def test_what_is_beyond_the_window_is_told_with_what_was_left_out_before() -> None:
-    trial = fit(configured(recipe="window_rows = 50"), rows())
+    trial = fit_trial(configured(recipe="window_rows = 50"), rows())
     assert trial.left_out == {"without a label": 2, "beyond recipe.window or window_rows": 53}
     assert trial.trained_from == START + timedelta(hours=53)
     assert trial.trained_through == START + timedelta(hours=102)
 
 
 def test_a_squared_loss_has_the_mean_to_beat() -> None:
-    trial = fit(configured('loss = "squared"'), rows())
+    trial = fit_trial(configured('loss = "squared"'), rows())
     frame = in_order(rows())
     expected = ((frame["label"][N - 20 :] - frame["label"][: N - 20].mean()) ** 2).mean()
     assert trial.losses.constant == pytest.approx(expected, rel=1e-9)
 
 
 def test_one_row_is_fitted_with_nothing_held_out() -> None:
-    trial = fit(configured(recipe="min_rows = 1"), rows(1))
+    trial = fit_trial(configured(recipe="min_rows = 1"), rows(1))
     assert (trial.rows, trial.heldout_rows, trial.losses.heldout, trial.losses.constant) == (1, 0, None, None)
 
 
@@ -150,7 +150,7 @@ def test_too_few_rows_and_a_fit_that_fails_are_told_as_a_round_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(TooFewRows, match="20 rows needed"):
-        fit(configured(), rows(19))
+        fit_trial(configured(), rows(19))
     (tmp_path / "sullen.py").write_text(
         "from sklearn.linear_model import LinearRegression\n"
         "class Sullen(LinearRegression):\n"
@@ -159,17 +159,17 @@ def test_too_few_rows_and_a_fit_that_fails_are_told_as_a_round_would(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(FitFailed, match="RuntimeError: not today"):
-        fit(configured(recipe='estimator = "sullen:Sullen"'), rows())
+        fit_trial(configured(recipe='estimator = "sullen:Sullen"'), rows())
 
 
 def test_of_a_short_list_of_recipes_the_one_chosen_is_told_with_what_each_lost() -> None:
     recipe = 'estimator = "best_of"\nparams = { candidates = [{ estimator = "constant" }, { estimator = "ridge" }] }'
-    trial = fit(configured(recipe=recipe), rows())
+    trial = fit_trial(configured(recipe=recipe), rows())
     assert trial.chosen == "ridge"
     assert list(trial.candidates) == ["constant", "ridge"]
     # Both are chosen for all rows and for the older ones alone: what is drawn is the ridge.
-    assert trial.losses == fit(configured(), rows()).losses
-    said = dict(lines(trial))
+    assert trial.losses == fit_trial(configured(), rows()).losses
+    said = dict(summary_lines(trial))
     assert said["recipe"] == "best_of"
     assert said["chosen"].startswith("ridge for the model on all rows, by the newest fifth: constant ")
-    assert document(trial, {})["chosen"] == "ridge"
+    assert to_json(trial, {})["chosen"] == "ridge"

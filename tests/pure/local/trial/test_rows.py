@@ -18,8 +18,8 @@ from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError, StoreError
-from spinney.core.features.encoding import DAY_US, microseconds
-from spinney.local.trial.rows import Rows, of_file, open_rows, stored
+from spinney.core.features.encoding import DAY_US, to_microseconds
+from spinney.local.trial.rows import TrialRows, open_rows, read_file_rows, read_stored_rows
 from spinney.sources import ReadOptions
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -64,8 +64,8 @@ def hour(n: float) -> datetime:
     return START + timedelta(hours=n)
 
 
-def of(config: Config, place: Path, group_key: str) -> Rows:
-    return of_file(config, open_rows(config, str(place), ReadOptions()), group_key)
+def of(config: Config, place: Path, group_key: str) -> TrialRows:
+    return read_file_rows(config, open_rows(config, str(place), ReadOptions()), group_key)
 
 
 CSV = """\
@@ -222,7 +222,7 @@ def test_tables_give_the_rows_of_the_window_that_are_mature_and_labelled(tmp_pat
         event(A, "too young", hour(clock - 0.9), price=6.0, sold=6.0),
         event(B, "another's", hour(clock), price=7.0, sold=7.0),
     )
-    found = stored(config, A)
+    found = read_stored_rows(config, A)
     assert found.clock == hour(clock)
     frame = found.frame.sort_values("event_time")
     assert frame["event_id"].tolist() == ["oldest", "nothing known", "newest"]
@@ -243,8 +243,8 @@ def test_dates_at_the_ends_of_the_calendar_and_beyond_stop_no_trial(tmp_path: Pa
         opened = pa.array([day], pa.int32()).cast(pa.date32())
         write_deltalake(place.uri, whole.set_column(schema.names.index("opened"), "opened", opened), mode="append")
     put(config, tables.EVENTS, event(A, "young", hour(9), price=1.0, sold=1.0))
-    found = stored(config, A)
-    assert sorted(microseconds(found.frame["opened"])) == [-719_528 * DAY_US, 2_932_896 * DAY_US]
+    found = read_stored_rows(config, A)
+    assert sorted(to_microseconds(found.frame["opened"])) == [-719_528 * DAY_US, 2_932_896 * DAY_US]
 
 
 def test_late_labels_count_once_they_are_observed_and_the_first_of_several(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_late_labels_count_once_they_are_observed_and_the_first_of_several(tmp_p
 
     put(config, tables.OUTCOMES, outcome("a", 9.0, 20), outcome("a", 1.0, 10), outcome("b", 2.0, 51))
     put(config, tables.OUTCOMES, outcome("c", 3.0, 50))
-    found = stored(config, A)
+    found = read_stored_rows(config, A)
     assert dict(zip(found.frame["event_id"], found.frame["label"], strict=True)) == {"a": 1.0, "c": 3.0}
     assert found.left_out == {"without a label": 1}
 
@@ -268,10 +268,10 @@ def test_tables_that_are_not_there_or_empty_or_without_the_group_say_what_to_do(
     with pytest.raises(
         StoreError, match=r"no table events at .*; run `spinney init` and `spinney load`, or name a file"
     ):
-        stored(config, A)
+        read_stored_rows(config, A)
     delta.create_tables(config)
     with pytest.raises(StoreError, match="is empty"):
-        stored(config, A)
+        read_stored_rows(config, A)
     put(config, tables.EVENTS, event(B, "b", hour(0), price=1.0, sold=1.0))
     with pytest.raises(StoreError, match=r'group \["a","1"\]: no event of it'):
-        stored(config, A)
+        read_stored_rows(config, A)

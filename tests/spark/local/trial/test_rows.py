@@ -12,9 +12,9 @@ import pytest
 from schemas import tables
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
-from spinney.local.trial.fit import fit
-from spinney.local.trial.rows import stored
-from spinney.retraining import training_tables
+from spinney.local.trial.fit import fit_trial
+from spinney.local.trial.rows import read_stored_rows
+from spinney.retraining import training_row_reader
 from spinney.retraining.round_order import READ
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -45,11 +45,11 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) ->
             tables.EVENTS, [{**row, "event_id": row["event_id"] + "x", "sold": row["price"] * 2} for row in again]
         )
     key = '["a","1"]'
-    found = stored(config, key)
-    source = training_tables.TrainingTables.of(config, delta.pins(FleetStore.of(config), *READ), found.clock)
-    read = training_tables.rows_of_groups(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
+    found = read_stored_rows(config, key)
+    source = training_row_reader.TrainingTables.of(config, delta.pins(FleetStore.of(config), *READ), found.clock)
+    read = training_row_reader.read_group_rows(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
     rows = read.table.to_pandas().assign(group_key=key)
-    trial = fit(config, found)
+    trial = fit_trial(config, found)
     row = fit_groups(
         rows, pd.DataFrame({"group_key": [key]}), Recipe.of(config), found.clock, fleet.signer, lambda: 0.0
     ).iloc[0]

@@ -11,13 +11,13 @@ import pytest
 
 from spinney.core.config import parse
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import convert
+from spinney.core.features.encoding import to_columns
 from spinney.core.models.codec import dump, load
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.kernels import Fit, Stack
+from spinney.core.training.kernels import KernelInput, KernelResult
 
 FEATURES = (Feature("x", "double"), Feature("s", "string"))
 RIDGE = {"estimator": "ridge", "params": {"alpha": 1.0}}
@@ -37,25 +37,25 @@ def frame(n: int, seed: int, slope: float) -> pd.DataFrame:
 SLOPED, FLAT, THIN = frame(100, 1, 4.0), frame(100, 2, 0.0), frame(49, 3, 4.0)
 
 
-def stack(*frames: pd.DataFrame, weights: bool = False, loss: str = "absolute", labels: Any = None) -> Stack:
+def stack(*frames: pd.DataFrame, weights: bool = False, loss: str = "absolute", labels: Any = None) -> KernelInput:
     whole = pd.concat(frames, ignore_index=True)
     starts = np.cumsum([0, *map(len, frames)])
     age = np.concatenate([np.arange(len(each))[::-1] for each in frames])
     values = whole["label"].to_numpy() if labels is None else labels
     keys = tuple(f'["{len(each)}-{each["x"].iloc[0]:.3f}"]' for each in frames)
-    return Stack(keys, convert(whole, FEATURES), starts, values, np.exp2(-age / 10) if weights else None, loss)
+    return KernelInput(keys, to_columns(whole, FEATURES), starts, values, np.exp2(-age / 10) if weights else None, loss)
 
 
-def fit(of: Stack, *candidates: Any, task: str = "regression", **params: Any) -> list[Fit]:
+def fit(of: KernelInput, *candidates: Any, task: str = "regression", **params: Any) -> list[KernelResult]:
     return kernel_for("best_of", task, {"candidates": list(candidates), **params}).fit(of, lambda: 0.0)
 
 
-def alone(of: Stack, candidate: dict[str, Any], task: str = "regression") -> Fit:
+def alone(of: KernelInput, candidate: dict[str, Any], task: str = "regression") -> KernelResult:
     (found,) = kernel_for(candidate["estimator"], task, candidate.get("params", {})).fit(of, lambda: 0.0)
     return found
 
 
-def payload(found: Fit) -> tuple[str, bytes]:
+def payload(found: KernelResult) -> tuple[str, bytes]:
     assert found.model is not None, found.error
     return dump(found.model)
 

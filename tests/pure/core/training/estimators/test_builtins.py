@@ -19,14 +19,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spinney.core.errors import ConfigError, ContractError
-from spinney.core.features.encoding import convert
+from spinney.core.features.encoding import to_columns
 from spinney.core.models.codec import dump, load
 from spinney.core.models.linear import Linear
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training import estimators
 from spinney.core.training.estimators import builtins, kernel_for
-from spinney.core.training.kernels import Stack, seed_of
+from spinney.core.training.kernels import KernelInput, seed_for
 
 FEATURES = (Feature("x", "double"), Feature("z", "double"), Feature("s", "string"), Feature("at", "timestamp"))
 RANDOM = np.random.default_rng(8)
@@ -44,12 +44,14 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
-def stack(labels: np.ndarray, weights: np.ndarray | None = None, key: str = '["AA"]') -> Stack:
+def stack(labels: np.ndarray, weights: np.ndarray | None = None, key: str = '["AA"]') -> KernelInput:
     loss = "absolute" if labels.dtype == float else "log"
-    return Stack((key,), convert(FRAME[: len(labels)], FEATURES), np.array([0, len(labels)]), labels, weights, loss)
+    return KernelInput(
+        (key,), to_columns(FRAME[: len(labels)], FEATURES), np.array([0, len(labels)]), labels, weights, loss
+    )
 
 
-def fit(name: str, task: str, of: Stack, params: dict[str, Any] | None = None) -> Model:
+def fit(name: str, task: str, of: KernelInput, params: dict[str, Any] | None = None) -> Model:
     (result,) = kernel_for(name, task, SMALL.get(name, {}) if params is None else params).fit(of, lambda: 0.0)
     if result.error:
         raise result.error
@@ -104,7 +106,7 @@ def test_logistic_regression_is_scikit_learns_folded_into_arrays(labels: np.ndar
     weights = np.linspace(0.1, 1, 60) if weighted else None
     model = fit("logistic_regression", "classification", stack(labels, weights))
     assert isinstance(model.estimator, Linear)
-    matrix = model.encoder.matrix(convert(FRAME, FEATURES))
+    matrix = model.encoder.matrix(to_columns(FRAME, FEATURES))
     oracle = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression(max_iter=1000))
     arguments = {"logisticregression__sample_weight": weights} if weighted else {}
     oracle.fit(matrix, labels, **arguments)
@@ -118,8 +120,8 @@ def test_logistic_regression_is_scikit_learns_folded_into_arrays(labels: np.ndar
 @pytest.mark.parametrize(
     ("name", "oracle"),
     [
-        ("random_forest", RandomForestRegressor(n_estimators=5, random_state=seed_of('["AA"]'))),
-        ("random_forest", RandomForestClassifier(n_estimators=5, random_state=seed_of('["AA"]'))),
+        ("random_forest", RandomForestRegressor(n_estimators=5, random_state=seed_for('["AA"]'))),
+        ("random_forest", RandomForestClassifier(n_estimators=5, random_state=seed_for('["AA"]'))),
         ("hist_gradient_boosting", HistGradientBoostingRegressor(max_iter=5)),
         ("hist_gradient_boosting", HistGradientBoostingClassifier(max_iter=5)),
     ],
@@ -128,7 +130,7 @@ def test_trees_are_scikit_learns_on_the_encoded_features(name: str, oracle: Any,
     task = "classification" if is_classifier(oracle) else "regression"
     labels, weights = (THREE if task == "classification" else NUMBER), (np.linspace(0.1, 1, 60) if weighted else None)
     model = fit(name, task, stack(labels, weights))
-    matrix = model.encoder.matrix(convert(FRAME, FEATURES))
+    matrix = model.encoder.matrix(to_columns(FRAME, FEATURES))
     plain = clone(oracle).fit(matrix, labels, sample_weight=weights)
     if task == "regression":
         np.testing.assert_allclose(model.predict(FRAME), plain.predict(matrix), rtol=1e-12)

@@ -11,13 +11,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import convert
+from spinney.core.features.encoding import to_columns
 from spinney.core.models.codec import dump
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.estimators.ridge import StackedRidge
-from spinney.core.training.kernels import Stack
+from spinney.core.training.kernels import KernelInput
 
 
 def rows(sizes: list[int], width: int, seed: int) -> pd.DataFrame:
@@ -33,7 +33,7 @@ def rows(sizes: list[int], width: int, seed: int) -> pd.DataFrame:
     return frame.assign(label=label, g=np.repeat(np.arange(len(sizes)), sizes))
 
 
-def stack(frame: pd.DataFrame, weights: np.ndarray | None = None, groups: list[int] | None = None) -> Stack:
+def stack(frame: pd.DataFrame, weights: np.ndarray | None = None, groups: list[int] | None = None) -> KernelInput:
     features = tuple(
         Feature(str(name), "string" if str(name).startswith("s") else "double")
         for name in frame.columns
@@ -44,11 +44,11 @@ def stack(frame: pd.DataFrame, weights: np.ndarray | None = None, groups: list[i
     starts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
     together = pd.concat(parts)
     chosen = None if weights is None else np.concatenate([weights[(frame["g"] == g).to_numpy()] for g in asked])
-    columns = convert(together, features)
-    return Stack(tuple(map(str, asked)), columns, starts, together["label"].to_numpy(), chosen)
+    columns = to_columns(together, features)
+    return KernelInput(tuple(map(str, asked)), columns, starts, together["label"].to_numpy(), chosen)
 
 
-def fitted(of: Stack, alpha: float = 1.0) -> list[Model]:
+def fitted(of: KernelInput, alpha: float = 1.0) -> list[Model]:
     fits = StackedRidge(alpha).fit(of, lambda: 0.0)
     assert [fit.error for fit in fits] == [None] * len(fits)
     return [fit.model for fit in fits if fit.model is not None]

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from spinney.core.errors import ContractError, Corrupt
-from spinney.core.features.encoding import convert, minutes_of_week
+from spinney.core.features.encoding import minutes_of_week, to_columns
 from spinney.core.models.codec import dump, load
 from spinney.core.models.model import Model
 from spinney.core.models.seasonal_table import Cells
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.kernels import Fit, Stack
+from spinney.core.training.kernels import KernelInput, KernelResult
 
 FEATURES = (Feature("x", "double"), Feature("s", "string"), Feature("at", "timestamp"), Feature("day", "date"))
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -32,17 +32,17 @@ def rows(seed: int = 4, n: int = 1500) -> pd.DataFrame:
     return frame
 
 
-def stack(frame: pd.DataFrame, labels: Any = None, weights: Any = None) -> Stack:
+def stack(frame: pd.DataFrame, labels: Any = None, weights: Any = None) -> KernelInput:
     values = frame["label"].to_numpy() if labels is None else np.asarray(labels)
-    return Stack(('["a"]',), convert(frame, FEATURES), np.array([0, len(frame)]), values, weights)
+    return KernelInput(('["a"]',), to_columns(frame, FEATURES), np.array([0, len(frame)]), values, weights)
 
 
-def attempt(of: Stack, task: str = "regression", **params: Any) -> Fit:
+def attempt(of: KernelInput, task: str = "regression", **params: Any) -> KernelResult:
     (result,) = kernel_for("seasonal", task, params).fit(of, lambda: 0.0)
     return result
 
 
-def fit(of: Stack, task: str = "regression", **params: Any) -> Model:
+def fit(of: KernelInput, task: str = "regression", **params: Any) -> Model:
     model = attempt(of, task, **params).model
     assert model is not None
     return model
@@ -159,7 +159,9 @@ def test_cells_that_nobody_could_hold_are_corrupt_before_memory_is_taken() -> No
 
 
 def test_without_a_time_among_the_features_it_says_what_to_do() -> None:
-    of = Stack(('["a"]',), convert(rows(), FEATURES[:2]), np.array([0, 1500]), rows()["label"].to_numpy(), None)
+    of = KernelInput(
+        ('["a"]',), to_columns(rows(), FEATURES[:2]), np.array([0, 1500]), rows()["label"].to_numpy(), None
+    )
     assert "ame the event's time in fleet.features" in str(attempt(of).error)
     assert "got 'x'" in str(attempt(stack(rows()), time="x").error)
 
@@ -187,6 +189,6 @@ def test_wrong_params_are_refused_in_a_sentence(params: dict[str, Any], said: st
 def test_every_minute_of_a_year_finds_its_hour_of_the_week() -> None:
     minutes = pd.date_range("2024-01-01", "2025-01-01", freq="min", tz="UTC", inclusive="left")
     frame = pd.DataFrame({"at": minutes})
-    columns = convert(frame, (Feature("at", "timestamp"),))
+    columns = to_columns(frame, (Feature("at", "timestamp"),))
     expected = minutes.dayofweek * 24 + minutes.hour
     np.testing.assert_array_equal(Cells.named("hour_of_week").of(minutes_of_week(columns.numbers)), expected)

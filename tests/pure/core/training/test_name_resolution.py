@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spinney.core.errors import ConfigError, Finding
-from spinney.core.training.catalog import Asked, resolve
+from spinney.core.training.name_resolution import NameOrigin, resolve
 
 BUILTIN = {"ridge": 1, "random_forest": 2}
 
@@ -81,4 +81,4 @@ def test_a_malformed_name_is_refused(name: str) -> None:
 
 def test_the_message_names_who_asks() -> None:
     with pytest.raises(ConfigError, match=r"gate\.rule: expected a built-in rule"):
-        resolve("x", {}, Asked("gate.rule", "rule"))
+        resolve("x", {}, NameOrigin("gate.rule", "rule"))

@@ -18,18 +18,18 @@ from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.training_rows import select
+from spinney.core.training.training_set import select_training_set
 from spinney.retraining import row_selection
-from spinney.retraining.parent_samples import PARENT, parent_rows, sampled
+from spinney.retraining.parent_samples import PARENT, cut_samples, read_parent_rows
 from spinney.retraining.round_order import READ
 from spinney.retraining.row_selection import Selection
-from spinney.retraining.training_tables import (
+from spinney.retraining.training_row_reader import (
     TrainingTables,
-    counts_of,
-    event_counts,
-    parent_counts,
-    ranges_of,
-    rows_of_groups,
+    events_per_group,
+    events_per_key,
+    events_per_parent,
+    read_group_rows,
+    shard_ranges,
 )
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, snapshot
@@ -47,11 +47,11 @@ def chosen(config: Config, *group_keys: str, pins=None, clock: datetime = CLOCK,
     groups = [key for key in group_keys if not keys.is_parent(key)]
     parents = [key for key in group_keys if keys.is_parent(key)]
     names = ["group_key", "event_id", "event_time", "price", "stock", "label"]
-    own = rows_of_groups(source, pa.array(groups, pa.string()), wanted or GroupIndex(groups, 4))
+    own = read_group_rows(source, pa.array(groups, pa.string()), wanted or GroupIndex(groups, 4))
     found = [own.table.to_pandas().assign(group_key=np.repeat(groups, np.diff(own.starts)))]
     if parents:
-        samples = [parent_rows(source, parents, shards)[0] for shards in ranges_of(4, 2)]
-        drawn = sampled(pa.concat_tables(samples), source.max_rows).to_pandas()
+        samples = [read_parent_rows(source, parents, shards)[0] for shards in shard_ranges(4, 2)]
+        drawn = cut_samples(pa.concat_tables(samples), source.max_rows).to_pandas()
         found.append(drawn.assign(group_key=[parents[at] for at in drawn[PARENT]]))
     return in_order(pd.concat(found)[names])
 
@@ -138,7 +138,7 @@ def test_the_window_ends_in_the_table_where_it_ends_for_the_fit(world) -> None:
     made.put(tables.OUTCOMES, [made.outcome(row, 1.0, max(row["event_time"], edge)) for row in events])
     by_table = chosen(made.config, '["a","1"]')
     frame = pd.DataFrame(events).assign(label=1.0)
-    by_core = select(frame, ['["a","1"]'], Recipe.of(made.config), CLOCK.to_pydatetime())
+    by_core = select_training_set(frame, ['["a","1"]'], Recipe.of(made.config), CLOCK.to_pydatetime())
     assert by_table["event_id"].tolist() == by_core.ids.tolist() == ["at the edge", "younger"]
 
 
@@ -198,17 +198,17 @@ def test_a_file_that_is_gone_since_the_plan_is_an_error_and_not_fewer_rows(fleet
 
 def test_the_events_in_the_window_are_counted_for_every_group_and_parent(fleet) -> None:
     source = TrainingTables.of(fleet.config, delta.pins(FleetStore.of(fleet.config), *READ), CLOCK.to_pydatetime())
-    counts = event_counts(source, Shards(0, 3))
+    counts = events_per_group(source, Shards(0, 3))
     events = pd.DataFrame(fleet.rows(tables.EVENTS))
     inside = events["event_time"].between(CLOCK - timedelta(days=10), CLOCK - timedelta(hours=1))
     expected = inside.groupby(events["group_key"]).sum().to_dict()
     assert dict(zip(*(counts.column(name).to_pylist() for name in ("group_key", "events")), strict=True)) == expected
     assert sum(expected.values()) > 0
     named = {BY_DEPT: events["dept"] == 1, '{"dept":"2"}': events["dept"] == 2, ALL: events["dept"] > 0}
-    assert parent_counts(source, counts) == {key: int((inside & mine).sum()) for key, mine in named.items()}
+    assert events_per_parent(source, counts) == {key: int((inside & mine).sum()) for key, mine in named.items()}
     asked = ['["a","2"]', '["nobody","1"]']
-    assert counts_of(source, asked) == {'["a","2"]': expected['["a","2"]'], '["nobody","1"]': 0}
-    assert counts_of(source, [ALL, *asked])[ALL] == int(inside.sum())
+    assert events_per_key(source, asked) == {'["a","2"]': expected['["a","2"]'], '["nobody","1"]': 0}
+    assert events_per_key(source, [ALL, *asked])[ALL] == int(inside.sum())
 
 
 @pytest.mark.parametrize("by_shard", [False, True])
@@ -228,7 +228,7 @@ def test_counting_opens_no_file_of_other_groups_or_of_times_outside_the_window(w
             file.unlink()  # who opens it now, fails
     if by_shard:
         monkeypatch.setattr(snapshot, "WHOLE_SHARDS_FROM", 1)
-    assert counts_of(source, [mine]) == {mine: 12}
+    assert events_per_key(source, [mine]) == {mine: 12}
 
 
 @pytest.mark.parametrize("kind", ["decimal(10,2)", "int", "float"])
@@ -319,7 +319,7 @@ def test_of_a_giant_parent_no_more_than_a_few_samples_are_held(giant, held, labe
 def test_the_events_of_a_giant_group_are_all_counted_however_often_they_are_read(giant, held) -> None:
     made = giant(150)
     source = TrainingTables.of(made.config, delta.pins(FleetStore.of(made.config), *READ), CLOCK.to_pydatetime())
-    read = rows_of_groups(source, pa.array(['["a","1"]', '["b","1"]']), Shards(0, 3))
+    read = read_group_rows(source, pa.array(['["a","1"]', '["b","1"]']), Shards(0, 3))
     assert read.events.tolist() == [3_000, 12]
-    assert parent_rows(source, [ALL], Shards(0, 3))[1].tolist() == [3_012]
+    assert read_parent_rows(source, [ALL], Shards(0, 3))[1].tolist() == [3_012]
     assert len(held) > 30

@@ -1,8 +1,8 @@
-"""Models are written where they are fitted: a task writes Parquet files into the table's folder and reports them.
+"""Write models in the tasks that fit them: a task writes Parquet files into the table's folder and reports them.
 
-The driver commits all files of a part at once. A file of a task that was repeated, or of a run that was killed, is part
-of no commit, and `spinney tidy` removes it. Bringing models to the driver, or through Spark's own writer, took as long
-as fitting them: a part of 4,000 groups 23 s, of which 10 s were that writer's first use.
+The driver commits all files of a part at once. Files of a repeated task or a killed run are in no commit, and `spinney
+tidy` removes them. Collecting models on the driver, or Spark's own writer, took as long as fitting them: 23 s for a
+part of 4,000 groups, of which 10 s were that writer's first use.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _REPORT = pa.schema(
 
 
 @dataclass(frozen=True)
-class ModelWriting:
-    """Writes rows FITTED as rows of `models`; pickled into the workers.
+class ModelWriter:
+    """Writes rows FITTED as rows of `models`. Pickled into Spark's workers.
 
-    folder: of the table. constants: the columns of `models` that a fit does not know. shards: the fleet's number.
+    folder: of the table. constants: values of the columns of `models` that FITTED lacks. shards: the fleet's number.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class ModelWriting:
     shards: int
 
     def write(self, fitted: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """Rows of REPORT_DDL: one for each file, and one that only says how many groups were kept."""
+        """Write the models. Yields rows of REPORT_DDL: one for each file, and one with the number of kept groups."""
         schema, kept = arrow_schema(tables.MODELS), 0
         with FileWriter(self.folder, f"part-{uuid.uuid4()}", schema) as writer:
             for batch in fitted:
@@ -51,10 +51,10 @@ class ModelWriting:
                 kept += int(pc.sum(is_kept).as_py() or 0)
                 rows = pa.table(batch).filter(pc.invert(is_kept))
                 if rows.num_rows:
-                    writer.write(self._whole(rows, schema))
-        yield _report([*(_row(each) for each in writer.written), {"kept": kept}])
+                    writer.write(self._as_models(rows, schema))
+        yield _report([*(_file_row(each) for each in writer.written), {"kept": kept}])
 
-    def _whole(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    def _as_models(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         shards = pa.array([shard_of(key, self.shards) for key in rows.column("group_key").to_pylist()], pa.int32())
         columns = {name: rows.column(name) for name in rows.column_names} | {"shard": shards}
         for name, value in self.constants.items():
@@ -62,7 +62,7 @@ class ModelWriting:
         return pa.table([columns[each.name] for each in schema], schema=schema)
 
 
-def _row(written: Written) -> dict[str, Any]:
+def _file_row(written: Written) -> dict[str, Any]:
     stats = json.dumps(written.stats)
     return {"path": written.path.name, "bytes": written.bytes, "rows": written.rows, "stats": stats, "kept": 0}
 
@@ -71,8 +71,8 @@ def _report(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([{"rows": 0, **row} for row in rows], schema=_REPORT)
 
 
-def actions(report: pa.Table) -> list[AddAction]:
-    """What commits the files of a report."""
+def add_actions(report: pa.Table) -> list[AddAction]:
+    """The Delta actions that add the files of a report to the table."""
     now = int(time.time() * 1000)
     files = report.filter(pc.is_valid(report.column("path"))).to_pylist()
     return [AddAction(row["path"], row["bytes"], {}, now, True, row["stats"]) for row in files]

@@ -12,24 +12,24 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, RoundKind
-from spinney.core.champions.champion import ANSWERING, PEOPLE
-from spinney.core.champions.gate import Uncompared, decide
+from spinney.core.champions.gate import UncomparedPolicy, decide
+from spinney.core.champions.promotion import PEOPLE, PROMOTING_DECISIONS
 from spinney.core.config import Gate
 from spinney.core.keys import is_parent
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
-_OF_THE_ROUND = ("round_id", "decided_at", "clock", "by", "batch_id")
-COLUMNS = tuple(name for name in tables.PROMOTIONS.names if name not in _OF_THE_ROUND)
-ASKED = ("shard", "group_key", "champion_id", "epoch", "pinned")
-"""What the plan knows of a group: champion_id is the champion's then."""
+_ROUND_COLUMNS = ("round_id", "decided_at", "clock", "by", "batch_id")
+COLUMNS = tuple(name for name in tables.PROMOTIONS.names if name not in _ROUND_COLUMNS)
+PLAN_COLUMNS = ("shard", "group_key", "champion_id", "epoch", "pinned")
+"""The columns of the plan that the gate uses. champion_id: the champion when the round was planned."""
 
-ELSEWHERE = "epoch_elsewhere"
-"""The greatest epoch in which the other path has promoted this very model; null where it has not."""
+OTHER_PATH_EPOCH = "epoch_elsewhere"
+"""The greatest epoch in which the other path (stream or batch) has promoted the same model; null if it has not."""
 
 
-def with_elsewhere(models: pd.DataFrame, store: FleetStore, kind: RoundKind) -> pd.DataFrame:
+def with_other_path_epoch(models: pd.DataFrame, store: FleetStore, kind: RoundKind) -> pd.DataFrame:
     """The rows of `models` with ELSEWHERE.
 
     Both paths fit the same rows to the same model; whoever decides second finds that it answers already. Read when the
@@ -37,15 +37,17 @@ def with_elsewhere(models: pd.DataFrame, store: FleetStore, kind: RoundKind) -> 
     """
     through = models["trained_through"].dropna()
     if not len(through):
-        return models.assign(**{ELSEWHERE: None})
-    # The same model was trained through the same time: what is older than all of these need not be read.
-    mine = (ds.field("trained_through") >= through.min()) & (ds.field("trained_through") <= through.max())
-    named = ds.field("model_id").isin(pa.array(models["model_id"].dropna(), pa.string()))
-    found = _promotions(store, _other(kind), named & mine & ds.field("decision").isin(_ANSWERING))
-    struck = _promotions(store, PEOPLE, named & (ds.field("decision") == Decision.WITHDRAWN.value))
-    found = found[~found["model_id"].isin(struck["model_id"])]
-    standing = found.groupby(list(_MODEL))["epoch"].max().rename(ELSEWHERE).reset_index()
-    return models.merge(standing, on=list(_MODEL), how="left")
+        return models.assign(**{OTHER_PATH_EPOCH: None})
+    # The same model was trained through the same time, so promotions of other times need not be read.
+    is_of_same_time = (ds.field("trained_through") >= through.min()) & (ds.field("trained_through") <= through.max())
+    is_of_models = ds.field("model_id").isin(pa.array(models["model_id"].dropna(), pa.string()))
+    promoted = _promotions(
+        store, _other_path(kind), is_of_models & is_of_same_time & ds.field("decision").isin(_ANSWERING)
+    )
+    withdrawn = _promotions(store, PEOPLE, is_of_models & (ds.field("decision") == Decision.WITHDRAWN.value))
+    promoted = promoted[~promoted["model_id"].isin(withdrawn["model_id"])]
+    epochs = promoted.groupby(list(_MODEL))["epoch"].max().rename(OTHER_PATH_EPOCH).reset_index()
+    return models.merge(epochs, on=list(_MODEL), how="left")
 
 
 def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFrame:
@@ -56,43 +58,45 @@ def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFr
 
 
 _MODEL = ("group_key", "model_id")
-_ANSWERING = [each.value for each in ANSWERING]
+_ANSWERING = [each.value for each in PROMOTING_DECISIONS]
 
 
-def _other(kind: RoundKind) -> str:
+def _other_path(kind: RoundKind) -> str:
     return (RoundKind.STREAM if kind == RoundKind.BATCH else RoundKind.BATCH).value
 
 
 @dataclass(frozen=True)
-class Gating:
-    """Decides about what a round stored. uncompared: which may be promoted with nothing to compare them by."""
+class RoundGate:
+    """Applies the gate to the models of a round. uncompared: which models may be promoted without a comparison."""
 
     gate: Gate
-    uncompared: Uncompared = Uncompared.FORESEEN
+    uncompared: UncomparedPolicy = UncomparedPolicy.FORESEEN
 
-    def decided(self, models: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
+    def decide_all(self, models: pd.DataFrame, plan: pd.DataFrame) -> pd.DataFrame:
         """Columns COLUMNS, one row per group of the plan that was fitted or kept.
 
-        models: rows of `models`, ELSEWHERE among them or not; asked: columns ASKED, one row per group. A group without
-        any row in `models` was kept: its rows and recipe are its champion's own.
+        models: rows of `models`, with OTHER_PATH_EPOCH or without. plan: PLAN_COLUMNS, one row per group. A group
+        without a row in `models` was kept: its rows and recipe are its champion's.
         """
-        known = {row["group_key"]: row for row in asked[list(ASKED)].to_dict("records")}
+        known = {row["group_key"]: row for row in plan[list(PLAN_COLUMNS)].to_dict("records")}
         fitted = models[models["status"] == ModelStatus.FITTED.value]
         rows = [self._row(row, known[row["group_key"]]) for row in fitted.to_dict("records")]
-        rows += [_kept(row) for row in asked[~asked["group_key"].isin(models["group_key"])].to_dict("records")]
+        rows += [_kept_row(row) for row in plan[~plan["group_key"].isin(models["group_key"])].to_dict("records")]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 
-    def _uncompared(self, group_key: str) -> Uncompared:
-        """Nobody counts beforehand what a parent can be compared on: it is no foreseen case."""
-        return Uncompared.NONE if self.uncompared is Uncompared.FORESEEN and is_parent(group_key) else self.uncompared
+    def _uncompared(self, group_key: str) -> UncomparedPolicy:
+        """What may be promoted uncompared. The estimate does not count parents, so FORESEEN does not cover them."""
+        if self.uncompared is UncomparedPolicy.FORESEEN and is_parent(group_key):
+            return UncomparedPolicy.NONE
+        return self.uncompared
 
     def _row(self, model: dict[Any, Any], plan: dict[Any, Any]) -> dict[str, Any]:
         metrics = json.loads(model["metrics"] or "{}")
         decision, reason = decide(metrics, self.gate, self._uncompared(model["group_key"]))
-        # The champion of the plan is fitted again only where its signature was lost: then this one has to answer.
-        elsewhere = model.get(ELSEWHERE)
-        stands = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])
-        if stands and model["model_id"] != plan["champion_id"]:
+        # The plan's champion is only fitted again if its signature does not verify: then the new one must replace it.
+        elsewhere = model.get(OTHER_PATH_EPOCH)
+        is_promoted_already = pd.notna(elsewhere) and elsewhere >= _epoch(plan["epoch"])
+        if is_promoted_already and model["model_id"] != plan["champion_id"]:
             decision, reason = Decision.KEPT, "the very same model was promoted meanwhile by the other path"
         if plan["pinned"]:
             decision, reason = Decision.HELD, f"pinned by a person; without the pin: {decision.value}, {reason}"
@@ -111,7 +115,7 @@ class Gating:
         }
 
 
-def _kept(plan: dict[Any, Any]) -> dict[str, Any]:
+def _kept_row(plan: dict[Any, Any]) -> dict[str, Any]:
     return {
         "shard": plan["shard"],
         "group_key": plan["group_key"],

@@ -1,4 +1,4 @@
-"""What the gate reads of the models that its round stored."""
+"""Read the models of a round for the gate."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _PAYLOAD = ("model_id", "codec", "payload", "signature")
 
 
 def with_small_payloads(store: FleetStore, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
-    """What a round stored in `models`, as far as the gate looks at it; payloads only where promotions carry them.
+    """The columns of a round's models that the gate uses, with payloads small enough to be copied to promotions.
 
-    shards: the first and the last that are wanted.
+    shards: the first and the last wanted shard.
     """
     directory = store.directory(tables.MODELS, kind)
     within = (ds.field("shard") >= shards[0]) & (ds.field("shard") <= shards[1])
-    mine = (ds.field("batch_id") == batch_id) & within
-    rows = _read(directory, _WITHOUT_PAYLOAD, mine)
-    carried = _read(directory, _PAYLOAD, mine & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES))
+    is_of_round = (ds.field("batch_id") == batch_id) & within
+    rows = _read(directory, _WITHOUT_PAYLOAD, is_of_round)
+    carried = _read(directory, _PAYLOAD, is_of_round & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES))
     return rows.join(carried, "model_id", join_type="left outer")
 
 

@@ -13,16 +13,16 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import Encoder, Floats, convert, static_names, strings
+from spinney.core.features.encoding import Encoder, Floats, static_column_names, string_features, to_columns
 from spinney.core.models.imported import Imported
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training.training_rows import label_text
+from spinney.core.training.training_set import label_text
 
 Rows = tuple[pd.DataFrame, Floats]
 
 
-def adopted(estimator: Any, recipe: Recipe) -> Model:
+def import_estimator(estimator: Any, recipe: Recipe) -> Model:
     """The estimator as a model of a fleet with this recipe's features, target and task. Sets its `n_jobs` to 1.
 
     Raises ContractError if it is not a fitted estimator, or its features, task or classes do not match the fleet's.
@@ -43,32 +43,36 @@ def adopted(estimator: Any, recipe: Recipe) -> Model:
         estimator.set_params(**dict.fromkeys(jobs, 1))
     classes = _classes(estimator, recipe.target) if recipe.task == "classification" else None
     # Without vocabularies: an imported estimator gets strings as they are.
-    encoder = Encoder(recipe.features, ((),) * len(strings(recipe.features)))
+    encoder = Encoder(recipe.features, ((),) * len(string_features(recipe.features)))
     return Model(encoder, Imported(estimator, names), classes)
 
 
-def tried(model: Model, rows: pd.DataFrame) -> Rows:
+def try_model(model: Model, rows: pd.DataFrame) -> Rows:
     """Predict the complete rows, or two made-up ones if none is complete. Return these rows and the predictions.
 
     rows: the features. Raises ContractError if the model raises or a prediction is not finite.
     """
     features = model.encoder.features
     names = model.estimator.names or tuple(each.name for each in features)
-    whole = rows[rows[list(names)].notna().all(axis=1)]
-    asked = whole if len(whole) else pd.DataFrame({each.name: _toy(each) for each in features})
-    of = (
-        f"on {len(whole)} stored rows of its group" if len(whole) else "on toy rows, as no event of its group is stored"
+    complete_rows = rows[rows[list(names)].notna().all(axis=1)]
+    tried_rows = (
+        complete_rows if len(complete_rows) else pd.DataFrame({each.name: _toy_values(each) for each in features})
+    )
+    where = (
+        f"on {len(complete_rows)} stored rows of its group"
+        if len(complete_rows)
+        else "on toy rows, as no event of its group is stored"
     )
     try:
-        answers = model.raw(convert(asked, features))
+        answers = model.raw_predictions(to_columns(tried_rows, features))
     except Exception as error:  # whatever an estimator raises
-        raise ContractError(f"tried {of}: expected answers; got {type(error).__name__}: {error}") from error
+        raise ContractError(f"tried {where}: expected answers; got {type(error).__name__}: {error}") from error
     if not np.isfinite(answers).all():
-        raise ContractError(f"tried {of}: expected finite answers; got NaN or infinity")
-    return asked, answers
+        raise ContractError(f"tried {where}: expected finite answers; got NaN or infinity")
+    return tried_rows, answers
 
 
-def _toy(feature: Feature) -> list[Any]:
+def _toy_values(feature: Feature) -> list[Any]:
     if feature.type == "string":
         return ["", ""]
     if feature.type == "date":
@@ -78,10 +82,10 @@ def _toy(feature: Feature) -> list[Any]:
 
 def _names(estimator: Any, features: Sequence[Feature]) -> tuple[str, ...] | None:
     """The columns of the frame that the estimator takes; None if it takes a matrix."""
-    plain = {each.name: static_names((each,)) == (each.name,) for each in features}
+    plain = {each.name: static_column_names((each,)) == (each.name,) for each in features}
     if hasattr(estimator, "feature_names_in_"):
         names = tuple(map(str, estimator.feature_names_in_))
-        words = {each.name for each in strings(tuple(features))}
+        words = {each.name for each in string_features(tuple(features))}
         if strangers := [name for name in names if name not in plain]:
             raise ContractError(f"it was fitted on {', '.join(names)}: expected features of the fleet; got {strangers}")
         if times := [name for name in names if not plain[name] and name not in words]:

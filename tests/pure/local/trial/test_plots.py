@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 
 from spinney.core.errors import SetupError
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.reporting.units import plain
-from spinney.local.trial import output, pictures, words
+from spinney.local.trial import output, plots, report_text
 from spinney.local.trial.fit import Losses, Trial
 from spinney.local.trial.page import page
-from spinney.local.trial.pictures import amount
+from spinney.local.trial.plots import compare_with_constant, describe_losses, format_number
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -76,7 +75,7 @@ def trial(n: int = 40, heldout: int = 8, task: str = "regression", **changes: An
 
 
 def drawn(of: Trial) -> Figure:
-    return pictures._with_head(of)
+    return plots._with_head(of)
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
@@ -106,27 +105,27 @@ def test_predicted_stands_against_actual_on_equal_axes_and_residuals_against_tim
     residuals = np.asarray(right.collections[-1].get_offsets())[:, 1]
     np.testing.assert_allclose(residuals, held["actual"] - held["predicted"])
     assert [axes.get_xlabel() or axes.get_title(loc="left") for axes in (left, right)] == [
-        "actual, minutes",
-        "Residuals over time: actual less predicted, minutes",
+        "actual air_time_min",
+        "Residuals over time: actual minus predicted air_time_min",
     ]
 
 
-def test_the_head_says_the_losses_their_unit_the_rows_and_what_there_is_to_beat() -> None:
+def test_the_head_says_the_losses_the_rows_and_the_loss_of_a_constant_prediction() -> None:
     of = trial(losses=Losses(10.38, 12.89, 10.65))
     said = [text.get_text() for text in drawn(of).texts]
     assert said == [
         "AA · JFK · <b>LAX</b>",
-        "air time in minutes, by ridge",
-        "Mean absolute error in minutes: 12.9 on the newest 8, held out; 10.4 on the 32 rows it was fitted on.",
+        "air_time_min, by ridge",
+        "Mean absolute error: 12.9 on the newest 8, held out; 10.4 on the 32 rows it was fitted on.",
         "The model is no better than the median of the older rows alone: 10.7 held out.",
     ]
-    assert "The model is better" in pictures.beaten(trial(losses=Losses(10.0, 10.6, 10.7)))
+    assert "The model is better" in compare_with_constant(trial(losses=Losses(10.0, 10.6, 10.7)))
 
 
 @pytest.mark.parametrize("task", ["regression", "classification"])
 def test_the_same_trial_is_the_same_png_of_a_size_and_the_same_page(task: str) -> None:
-    one = pictures.png(trial(task=task))
-    assert one == pictures.png(trial(task=task))
+    one = plots.png(trial(task=task))
+    assert one == plots.png(trial(task=task))
     assert one[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", one[16:24]) == (1980, 990)
     assert page(trial(task=task)) == page(trial(task=task))
@@ -137,22 +136,22 @@ def test_the_same_trial_is_the_same_png_of_a_size_and_the_same_page(task: str) -
 def test_a_trial_of_one_row_or_of_thousands_is_drawn_as_well(n: int, heldout: int, task: str) -> None:
     losses = Losses(1.0, 1.0 if heldout else None, 1.0 if heldout else None)
     of = trial(n, heldout, task, losses=losses)
-    assert pictures.png(of)
+    assert plots.png(of)
     assert "</html>" in page(of)
-    assert ("too few to hold any out" in pictures.headline(of)) is (heldout == 0)
+    assert ("too few to hold any out" in describe_losses(of)) is (heldout == 0)
 
 
 @pytest.mark.parametrize("hours", [1, 20, 60, 80, 97, 200, 5_000])
 def test_rows_of_hours_days_or_months_are_drawn_without_a_warning(hours: int, recwarn: pytest.WarningsRecorder) -> None:
     of = trial()
     times = pd.date_range(START, START + timedelta(hours=hours), len(of.points))
-    assert pictures.png(replace(of, points=of.points.assign(event_time=times)))
+    assert plots.png(replace(of, points=of.points.assign(event_time=times)))
     assert [str(each.message) for each in recwarn] == []
 
 
 def test_a_group_whose_target_never_moves_is_drawn_as_well() -> None:
     of = trial()
-    assert pictures.png(replace(of, points=of.points.assign(actual=5.0, predicted=5.0, loss=0.0)))
+    assert plots.png(replace(of, points=of.points.assign(actual=5.0, predicted=5.0, loss=0.0)))
 
 
 def test_the_page_needs_nothing_else_and_shows_foreign_text_as_text() -> None:
@@ -167,40 +166,25 @@ def test_the_page_needs_nothing_else_and_shows_foreign_text_as_text() -> None:
 def test_the_page_lists_the_held_out_rows_that_it_got_most_wrong() -> None:
     of = trial()
     expected = of.points[of.points["heldout"]].nlargest(8, "loss")["event_id"].tolist()
-    assert [row["event_id"] for row in words.worst(of, 10)] == expected
+    assert [row["event_id"] for row in report_text.worst_rows(of, 10)] == expected
     assert re.findall(r"<td>&lt;(\d+)&gt;</td>", page(of)) == [name.strip("<>") for name in expected]
 
 
 @pytest.mark.parametrize(
-    ("column", "said"),
-    [
-        ("air_time_min", ("air time", "minutes")),
-        ("vibration_mm_s", ("vibration", "mm/s")),
-        ("temp_F", ("temp", "°F")),
-        ("wear", ("wear", "")),
-        ("min", ("min", "")),
-        ("sold_units", ("sold units", "")),
-    ],
-)
-def test_a_columns_name_says_its_unit_where_it_ends_in_one(column: str, said: tuple[str, str]) -> None:
-    assert plain(column) == said
-
-
-@pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "text"),
     [(0, "0"), (1234.5, "1,234"), (-25.07, "−25.1"), (0.0951, "0.10"), (0.038, "0.038"), (None, "–"), (7.123, "7.12")],
 )
-def test_numbers_have_the_digits_that_matter(value: float | None, said: str) -> None:
-    assert amount(value) == said
+def test_numbers_have_the_digits_that_matter(value: float | None, text: str) -> None:
+    assert format_number(value) == text
 
 
 def test_files_are_named_by_the_group_and_never_leave_the_folder(tmp_path: Path) -> None:
-    assert output.stem('["AA","JFK","LAX"]') == "AA-JFK-LAX"
+    assert output.file_stem('["AA","JFK","LAX"]') == "AA-JFK-LAX"
     keys = ['["../../etc/passwd"]', '["a/b"]', '["a_b"]', '["a","b"]', '["a-b"]', "[null]", '["null"]', '[""]']
-    stems = [output.stem(key) for key in keys]
+    stems = [output.file_stem(key) for key in keys]
     assert len(set(stems)) == len(stems)
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", stem) and not stem.startswith(".") for stem in stems)
-    files = output.write(trial(group_key='["../x","y"]'), tmp_path / "deep" / "out")
+    files = output.write_files(trial(group_key='["../x","y"]'), tmp_path / "deep" / "out")
     assert {Path(path).parent for path in files.values()} == {tmp_path / "deep" / "out"}
     assert all(Path(path).stat().st_size > 1000 for path in files.values())
 
@@ -208,4 +192,4 @@ def test_files_are_named_by_the_group_and_never_leave_the_folder(tmp_path: Path)
 def test_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SetupError, match="Name another with --out"):
-        output.write(trial(), tmp_path / "file")
+        output.write_files(trial(), tmp_path / "file")

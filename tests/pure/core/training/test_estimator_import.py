@@ -15,9 +15,9 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from spinney.core.errors import ContractError
 from spinney.core.models import codec
-from spinney.core.models.batch_scoring import answer
+from spinney.core.models.batch_scoring import predict_by_id
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training.adoption import adopted, tried
+from spinney.core.training.estimator_import import import_estimator, try_model
 
 PRICE, STOCK, BRAND, AT = (
     Feature("price", "double"),
@@ -51,14 +51,14 @@ def stored(model):
 
 def test_a_matrix_is_given_in_the_order_of_the_features_and_the_answers_are_its_own() -> None:
     estimator = LinearRegression().fit(ROWS[["price", "stock"]].to_numpy(), SOLD)
-    model = stored(adopted(estimator, recipe(PRICE, STOCK)))
+    model = stored(import_estimator(estimator, recipe(PRICE, STOCK)))
     assert model.predict(ROWS).tolist() == estimator.predict(ROWS[["price", "stock"]].to_numpy()).tolist()
 
 
 def test_a_frame_is_given_the_columns_that_it_was_fitted_on_in_its_own_order(recwarn) -> None:
     names = ["stock", "price"]
     pipeline = make_pipeline(StandardScaler(), RandomForestRegressor(5, random_state=0)).fit(ROWS[names], SOLD)
-    model = stored(adopted(pipeline, recipe(PRICE, BRAND, STOCK, AT)))
+    model = stored(import_estimator(pipeline, recipe(PRICE, BRAND, STOCK, AT)))
     assert model.predict(ROWS).tolist() == pipeline.predict(ROWS[names]).tolist()
     assert [str(each.message) for each in recwarn if "feature names" in str(each.message)] == []
 
@@ -67,7 +67,7 @@ def test_strings_are_given_as_they_are_to_a_pipeline_that_knows_them() -> None:
     encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["brand"]), remainder="passthrough")
     known = ROWS.assign(brand=["x", "y", None, "y", "x"])  # nothing is a brand of its own
     pipeline = make_pipeline(encode, LinearRegression()).fit(known[["price", "brand"]], SOLD)
-    model = stored(adopted(pipeline, recipe(PRICE, BRAND)))
+    model = stored(import_estimator(pipeline, recipe(PRICE, BRAND)))
     asked = pd.concat([ROWS, ROWS.assign(brand=["y", "x", "new", None, "x"])], ignore_index=True)
     assert model.predict(asked).tolist() == pipeline.predict(asked[["price", "brand"]]).tolist()
 
@@ -75,7 +75,9 @@ def test_strings_are_given_as_they_are_to_a_pipeline_that_knows_them() -> None:
 def test_classes_are_named_as_the_fleet_names_them_and_stand_in_the_estimators_order() -> None:
     labels = np.array([7, 10, 7, 10, 7])
     estimator = LogisticRegression().fit(ROWS[["price", "stock"]], labels)
-    model = stored(adopted(estimator, recipe(PRICE, STOCK, target=Feature("kind", "int"), task="classification")))
+    model = stored(
+        import_estimator(estimator, recipe(PRICE, STOCK, target=Feature("kind", "int"), task="classification"))
+    )
     assert model.classes == ("7", "10")
     assert model.predict(ROWS).tolist() == [str(each) for each in estimator.predict(ROWS[["price", "stock"]])]
     assert model.probabilities(ROWS)[1].tolist() == estimator.predict_proba(ROWS[["price", "stock"]]).tolist()
@@ -83,10 +85,10 @@ def test_classes_are_named_as_the_fleet_names_them_and_stand_in_the_estimators_o
 
 def test_a_row_that_the_estimator_cannot_bear_costs_only_its_own_answer() -> None:
     estimator = LinearRegression().fit(ROWS[["price", "stock"]], SOLD)
-    model = adopted(estimator, recipe(PRICE, STOCK))
+    model = import_estimator(estimator, recipe(PRICE, STOCK))
     gaps = ROWS.assign(price=[1.0, np.nan, 3.0, 4.5, 6.0])
     expected = estimator.predict(ROWS[["price", "stock"]])
-    answers = answer(gaps, ["m"] * len(gaps), {"m": model}).prediction
+    answers = predict_by_id(gaps, ["m"] * len(gaps), {"m": model}).prediction
     assert np.isnan(answers).tolist() == [False, True, False, False, False]
     # One row asked alone may be another last bit than among others.
     assert answers[[0, 2, 3, 4]] == pytest.approx(expected[[0, 2, 3, 4]], rel=1e-14)
@@ -98,7 +100,7 @@ def test_a_row_that_the_estimator_cannot_bear_costs_only_its_own_answer() -> Non
 
 def test_it_is_asked_on_one_thread() -> None:
     estimator = make_pipeline(RandomForestRegressor(2, n_jobs=-1)).fit(ROWS[["price", "stock"]], SOLD)
-    assert adopted(estimator, recipe(PRICE, STOCK)).estimator.estimator[0].n_jobs == 1
+    assert import_estimator(estimator, recipe(PRICE, STOCK)).estimator.estimator[0].n_jobs == 1
 
 
 FITTED = LinearRegression().fit(ROWS[["price", "stock"]], SOLD)
@@ -122,14 +124,14 @@ CLASSES = {"target": Feature("kind", "boolean"), "task": "classification"}
 )
 def test_what_cannot_answer_for_the_fleet_is_refused(estimator: object, of: Recipe, why: str) -> None:
     with pytest.raises(ContractError, match=why):
-        adopted(estimator, of)
+        import_estimator(estimator, of)
 
 
 def test_a_time_has_no_one_form_to_hand_over() -> None:
     encode = make_column_transformer((FunctionTransformer(lambda at: at.dt.hour.to_frame()), "at"))
     hours = make_pipeline(encode, RandomForestRegressor(2)).fit(ROWS[["price", "at"]], SOLD)
     with pytest.raises(ContractError, match=r"fitted on \['at'\]: expected numbers, booleans or strings; got times"):
-        adopted(hours, recipe(PRICE, AT))
+        import_estimator(hours, recipe(PRICE, AT))
 
 
 @pytest.mark.parametrize(
@@ -160,16 +162,16 @@ def test_a_time_has_no_one_form_to_hand_over() -> None:
 def test_classes_that_are_not_the_targets_are_refused(estimator, labels, target: str, why: str) -> None:
     fitted = estimator.fit(ROWS[["price", "stock"]], labels)
     with pytest.raises(ContractError, match=why):
-        adopted(fitted, recipe(PRICE, STOCK, target=Feature("kind", target), task="classification"))
+        import_estimator(fitted, recipe(PRICE, STOCK, target=Feature("kind", target), task="classification"))
 
 
 def test_it_is_tried_on_the_rows_that_have_all_that_it_takes_else_on_a_toy() -> None:
-    model = adopted(LinearRegression().fit(ROWS[["price", "stock"]], SOLD), recipe(PRICE, STOCK, BRAND, AT))
+    model = import_estimator(LinearRegression().fit(ROWS[["price", "stock"]], SOLD), recipe(PRICE, STOCK, BRAND, AT))
     rows = ROWS.assign(price=[1.0, np.nan, 3.0, np.nan, 6.0], brand=None, stock=[1, 2, None, 4, 5])
-    asked, answers = tried(model, rows)
+    asked, answers = try_model(model, rows)
     assert asked["price"].tolist() == [1.0, 6.0]
     assert answers[:, 0].tolist() == model.predict(asked).tolist()
-    toys, _ = tried(model, NONE)
+    toys, _ = try_model(model, NONE)
     assert toys["price"].tolist() == [0.0, 1.0]
 
 
@@ -188,7 +190,7 @@ def test_one_that_raises_or_answers_nothing_when_it_is_tried_is_refused(rows: pd
     with pytest.raises(
         ContractError, match=rf"tried {how}: expected answers; got ValueError: Found unknown categories"
     ):
-        tried(adopted(strict, recipe(BRAND)), rows)
-    silent = adopted(Silent().fit(ROWS[["price"]], SOLD), recipe(PRICE))
+        try_model(import_estimator(strict, recipe(BRAND)), rows)
+    silent = import_estimator(Silent().fit(ROWS[["price"]], SOLD), recipe(PRICE))
     with np.errstate(all="ignore"), pytest.raises(ContractError, match=f"tried {how}: expected finite answers"):
-        tried(silent, rows)
+        try_model(silent, rows)

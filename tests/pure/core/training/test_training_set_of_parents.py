@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training.training_rows import select
+from spinney.core.training.training_set import select_training_set
 
 CLOCK = datetime(2026, 1, 31, tzinfo=UTC)
 RECIPE = Recipe(
@@ -32,10 +32,10 @@ def rows_of(group_key: str, count: int) -> pd.DataFrame:
 
 def test_a_group_keeps_its_newest_rows_and_a_parent_all_that_were_sampled() -> None:
     rows = pd.concat([rows_of('["a"]', 5), rows_of("{}", 5)], ignore_index=True)
-    history = select(rows, ['["a"]', "{}"], RECIPE, CLOCK)
+    history = select_training_set(rows, ['["a"]', "{}"], RECIPE, CLOCK)
     assert list(history.starts) == [0, 3, 8]
 
 
 def test_without_a_parent_nothing_changes() -> None:
-    history = select(rows_of('["a"]', 5), ['["a"]'], replace(RECIPE, window_rows=2), CLOCK)
+    history = select_training_set(rows_of('["a"]', 5), ['["a"]'], replace(RECIPE, window_rows=2), CLOCK)
     assert list(history.starts) == [0, 2]

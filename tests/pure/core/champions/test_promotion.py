@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.champion import KEPT_CANDIDATES, Promotion, champion, condense, is_pinned
+from spinney.core.champions.champion_selection import KEPT_CANDIDATES, condense, is_pinned, select_champion
+from spinney.core.champions.promotion import Promotion
 
 
 def row(
@@ -19,12 +20,12 @@ def row(
 
 
 def answers(*rows: Promotion) -> str | None:
-    found = champion(rows)
+    found = select_champion(rows)
     return found.model_id if found else None
 
 
 def test_nobody_answers_for_a_group_without_promotions() -> None:
-    assert champion([]) is None
+    assert select_champion([]) is None
     assert condense([]) == ()
     assert not is_pinned([])
 
@@ -92,13 +93,13 @@ def test_a_pin_ends_with_its_epoch() -> None:
 
 def test_the_model_before_answers_for_one_that_does_not_verify() -> None:
     rows = [row("a", through=1), row("b", through=2), row("p", "pinned", at=3)]
-    assert champion(rows, unusable={"p"}) == rows[1]
-    assert champion(rows, unusable={"p", "b"}) == rows[0]
-    assert champion(rows, unusable={"a", "b", "p"}) is None
+    assert select_champion(rows, unusable={"p"}) == rows[1]
+    assert select_champion(rows, unusable={"p", "b"}) == rows[0]
+    assert select_champion(rows, unusable={"a", "b", "p"}) is None
 
 
 def test_an_ended_epoch_does_not_come_back_when_no_model_of_the_new_one_verifies() -> None:
-    assert champion([row("old", epoch=0), row("new", epoch=1)], unusable={"new"}) is None
+    assert select_champion([row("old", epoch=0), row("new", epoch=1)], unusable={"new"}) is None
 
 
 def test_condensing_keeps_a_few_candidates_and_the_pin() -> None:
@@ -152,7 +153,7 @@ def test_a_promotion_told_twice_takes_no_place_from_another() -> None:
 def test_of_two_equal_rows_the_one_with_its_payload_is_kept() -> None:
     bare, carried = row("a"), replace(row("a"), codec="linear", payload=b"x", signature=b"s")
     assert condense([bare, carried]) == condense([carried, bare]) == (carried,)
-    assert champion([bare, carried]) == champion([carried, bare]) == carried
+    assert select_champion([bare, carried]) == select_champion([carried, bare]) == carried
 
 
 MODELS = [f"m{i}" for i in range(7)]
@@ -189,17 +190,17 @@ def test_any_order_any_repetition_and_any_chunks_give_the_same_champion(
     while told:
         size = data.draw(st.integers(1, len(told)))
         state, told = condense([*state, *told[:size]]), told[size:]
-    assert champion(state) == champion(rows)
+    assert select_champion(state) == select_champion(rows)
     assert is_pinned(state) == is_pinned(rows)
 
 
 @given(st.lists(ROWS.filter(lambda each: each.decision != "pinned"), min_size=1), st.data())
 def test_newer_data_never_loses_to_older(rows: list[Promotion], data: st.DataObject) -> None:
-    before = champion(rows)
+    before = select_champion(rows)
     more = data.draw(
-        ROWS.filter(lambda each: each.decision != "pinned" and (before is None or each.epoch <= before.epoch))
+        ROWS.filter(lambda each: each.decision != "pinned" and (before is None or each.revision <= before.revision))
     )
-    after = champion([*rows, more])
+    after = select_champion([*rows, more])
     if before is not None:
         assert after is not None
         assert after.trained_through >= before.trained_through
@@ -209,7 +210,7 @@ def test_newer_data_never_loses_to_older(rows: list[Promotion], data: st.DataObj
 def test_a_machine_never_overrides_a_pin(rows: list[Promotion], order: list[int]) -> None:
     pin = row("pinned-model", "pinned", epoch=3)
     later = [row(f"new{i}", "promoted", epoch=3, through=100 + i, at=100) for i in order]
-    assert champion([*rows, pin, *later]) == pin
+    assert select_champion([*rows, pin, *later]) == pin
 
 
 def test_a_promotion_is_read_alike_from_microseconds_and_from_datetimes_to_the_last_microsecond() -> None:
@@ -225,10 +226,10 @@ def test_a_promotion_is_read_alike_from_microseconds_and_from_datetimes_to_the_l
             "fitted_at": pd.Timestamp(at),
         }
         expected = Promotion(3, "m", "promoted", micros, micros, 0)
-        assert Promotion.of_row({**row, "decided_at": None}) == expected
-        assert Promotion.of_row({**row, "trained_through": micros, "fitted_at": float(micros)}) == expected
+        assert Promotion.from_row({**row, "decided_at": None}) == expected
+        assert Promotion.from_row({**row, "trained_through": micros, "fitted_at": float(micros)}) == expected
 
 
 def test_each_way_to_say_null_is_read_as_nothing() -> None:
     nulls = {"epoch": float("nan"), "model_id": None, "trained_through": pd.NaT, "fitted_at": None, "payload": pd.NA}
-    assert Promotion.of_row({"decision": "withdrawn", **nulls}) == Promotion(0, "", "withdrawn", 0, 0)
+    assert Promotion.from_row({"decision": "withdrawn", **nulls}) == Promotion(0, "", "withdrawn", 0, 0)

@@ -17,16 +17,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from spinney.core.errors import ContractError
-from spinney.core.features.encoding import NULL_TIME, Columns, Floats, Integers, convert, floats, microseconds
+from spinney.core.features.encoding import NULL_TIME, Columns, Floats, Integers, to_columns, to_float64, to_microseconds
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training.kernels import Stack
+from spinney.core.training.kernels import KernelInput
 
 _MICROSECOND = pd.Timedelta(1, "us")
 
 
 @dataclass(frozen=True)
-class History:
+class TrainingSet:
     """The training rows of some groups: each group's rows are adjacent and sorted by (event_time, event_id).
 
     starts: shape (n_groups + 1,): group g has rows starts[g] to starts[g + 1]. times: microseconds since 1970, UTC.
@@ -53,28 +53,30 @@ class History:
             digest.update(json.dumps(texts).encode())
         return digest.hexdigest()
 
-    def with_features(self, features: tuple[Feature, ...]) -> History:
+    def with_features(self, features: tuple[Feature, ...]) -> TrainingSet:
         """The same rows with these features only. Raises ContractError for a feature that they do not have."""
-        return self if features == self.columns.features else replace(self, columns=self.columns.only(features))
+        return self if features == self.columns.features else replace(self, columns=self.columns.select(features))
 
-    def stack(self, groups: Sequence[int], stops: Integers, recipe: Recipe, begins: Integers | None = None) -> Stack:
+    def kernel_input(
+        self, groups: Sequence[int], stops: Integers, recipe: Recipe, begins: Integers | None = None
+    ) -> KernelInput:
         """The input of a kernel. groups: positions of the groups to fit.
 
         stops: shape (len(groups),): the end of each group's rows, to leave its newest out. begins: their beginning, to
         leave its oldest out; None: its first row.
         """
         begins = self.starts[list(groups)] if begins is None else begins
-        rows = ranges(begins, stops)
+        rows = concatenated_ranges(begins, stops)
         starts = np.concatenate([[0], np.cumsum(stops - begins)]).astype(np.int64)
         weights = None
         if recipe.weight_half_life is not None:
             age = np.repeat(self.times[stops - 1], stops - begins) - self.times[rows]
             weights = np.exp2(-age / (recipe.weight_half_life / _MICROSECOND))
         keys, columns = tuple(self.keys[g] for g in groups), self.columns.take(rows)
-        return Stack(keys, columns, starts, self.labels[rows], weights, recipe.loss)
+        return KernelInput(keys, columns, starts, self.labels[rows], weights, recipe.loss)
 
 
-def ranges(begins: Integers, stops: Integers) -> Integers:
+def concatenated_ranges(begins: Integers, stops: Integers) -> Integers:
     """The concatenation of range(begins[0], stops[0]), range(begins[1], stops[1]) and so on."""
     sizes = stops - begins
     shift = begins - (np.cumsum(sizes) - sizes)
@@ -82,7 +84,7 @@ def ranges(begins: Integers, stops: Integers) -> Integers:
     return places
 
 
-def select(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datetime) -> History:
+def select_training_set(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datetime) -> TrainingSet:
     """Select the rows that the recipe fits of each of these groups. `rows` is left unchanged.
 
     Left out, in this order: rows of other groups, rows without a (finite) label, rows older than `window` before
@@ -96,28 +98,28 @@ def select(rows: pd.DataFrame, keys: Sequence[str], recipe: Recipe, clock: datet
     group = pd.Index(keys).get_indexer(pd.Index(rows["group_key"], dtype=object)).astype(np.int64)
     times = _times(rows)
     labels, labelled = _labels(rows["label"], recipe)
-    horizon = _us(clock) - recipe.window // _MICROSECOND
+    horizon = _microseconds_of(clock) - recipe.window // _MICROSECOND
     chosen = np.flatnonzero((group >= 0) & labelled & (times >= horizon))
-    columns = convert(rows, recipe.features)
+    columns = to_columns(rows, recipe.features)
     ids = rows["event_id"].to_numpy(dtype=object)
     order = chosen[np.lexsort((times[chosen], group[chosen]))]
-    order = _ties_broken(order, group, times, _Texts(ids, columns, labels))
-    order = order[~_repeated(group[order], ids[order])]
+    order = _break_ties(order, group, times, _TieBreaker(ids, columns, labels))
+    order = order[~_is_repeated(group[order], ids[order])]
     parents = np.fromiter((is_parent(key) for key in keys), dtype=np.bool_, count=len(keys))
-    order = order[parents[group[order]] | _newest(order, group, recipe.window_rows)]
+    order = order[parents[group[order]] | _is_within_window_rows(order, group, recipe.window_rows)]
     starts = np.searchsorted(group[order], np.arange(len(keys) + 1)).astype(np.int64)
-    return History(tuple(keys), columns.take(order), starts, times[order], ids[order], labels[order])
+    return TrainingSet(tuple(keys), columns.take(order), starts, times[order], ids[order], labels[order])
 
 
 @dataclass(frozen=True)
-class _Texts:
+class _TieBreaker:
     """Orders rows of the same time: by event_id, and copies of one event by their values."""
 
     ids: npt.NDArray[np.object_]
     columns: Columns
     labels: npt.NDArray[Any]
 
-    def of(self, row: int) -> tuple[str, bytes, str]:
+    def sort_key(self, row: int) -> tuple[str, bytes, str]:
         words = [
             known[code] if code >= 0 else None
             for known, code in zip(self.columns.words, self.columns.codes[row], strict=True)
@@ -125,7 +127,7 @@ class _Texts:
         return str(self.ids[row]), self.columns.numbers[row].tobytes(), json.dumps([words, self.labels[row]])
 
 
-def _ties_broken(order: Integers, group: Integers, times: Integers, texts: _Texts) -> Integers:
+def _break_ties(order: Integers, group: Integers, times: Integers, texts: _TieBreaker) -> Integers:
     """Reorder rows of the same group and time with `texts`."""
     same = (np.diff(group[order]) == 0) & (np.diff(times[order]) == 0)
     if not same.any():
@@ -133,11 +135,11 @@ def _ties_broken(order: Integers, group: Integers, times: Integers, texts: _Text
     edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
     out = order.copy()
     for begin, last in edges.reshape(-1, 2).tolist():
-        out[begin : last + 1] = sorted(order[begin : last + 1].tolist(), key=texts.of)
+        out[begin : last + 1] = sorted(order[begin : last + 1].tolist(), key=texts.sort_key)
     return out
 
 
-def _repeated(group: Integers, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+def _is_repeated(group: Integers, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
     codes, known = pd.factorize(ids)
     if (codes < 0).any():
         raise ContractError("rows: event_id: expected a text in every row; got null")
@@ -146,7 +148,7 @@ def _repeated(group: Integers, ids: npt.NDArray[np.object_]) -> npt.NDArray[np.b
     return pd.Series(group * len(known) + codes).duplicated().to_numpy()
 
 
-def _newest(order: Integers, group: Integers, window_rows: int) -> npt.NDArray[np.bool_]:
+def _is_within_window_rows(order: Integers, group: Integers, window_rows: int) -> npt.NDArray[np.bool_]:
     of = group[order]
     stops = np.searchsorted(of, of, side="right")
     newest: npt.NDArray[np.bool_] = stops - np.arange(len(order)) <= window_rows
@@ -155,7 +157,7 @@ def _newest(order: Integers, group: Integers, window_rows: int) -> npt.NDArray[n
 
 def _times(rows: pd.DataFrame) -> Integers:
     try:
-        times = microseconds(rows["event_time"])
+        times = to_microseconds(rows["event_time"])
     except TypeError as error:
         raise ContractError(f"rows: event_time: {error}") from error
     if (times == NULL_TIME).any():
@@ -163,7 +165,7 @@ def _times(rows: pd.DataFrame) -> Integers:
     return times
 
 
-def _us(clock: datetime) -> int:
+def _microseconds_of(clock: datetime) -> int:
     stamp = pd.Timestamp(clock)
     aware = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp
     return int((aware - pd.Timestamp(0, tz="UTC")) // _MICROSECOND)
@@ -173,14 +175,14 @@ def _labels(values: pd.Series[Any], recipe: Recipe) -> tuple[npt.NDArray[Any], n
     """The labels as the estimator gets them, and whether each row has one."""
     if recipe.task == "regression":
         try:
-            numbers: Floats = floats(values)
+            numbers: Floats = to_float64(values)
         except (TypeError, ValueError) as error:
             raise ContractError(f"rows: label: expected {recipe.target.type}; got {error}") from error
         return numbers, np.isfinite(numbers)
-    there = values.notna().to_numpy(dtype=np.bool_)
+    has_label = values.notna().to_numpy(dtype=np.bool_)
     texts = np.full(len(values), None, dtype=object)
-    texts[there] = [label_text(value, recipe.target) for value in values.to_numpy(dtype=object)[there]]
-    return texts, there
+    texts[has_label] = [label_text(value, recipe.target) for value in values.to_numpy(dtype=object)[has_label]]
+    return texts, has_label
 
 
 def label_text(value: Any, target: Feature) -> str:

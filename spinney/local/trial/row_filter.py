@@ -1,4 +1,4 @@
-"""Skip the rows of a file that are surely valid and of another group, without validating each."""
+"""Skip the rows of a file that are valid and of another group, without validating them one by one."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from spinney.sources import RowBatch
 MOST_NAMED = 3
 
 
-class Sieve:
-    """newest: the greatest time of the rows that were skipped."""
+class OtherGroupsFilter:
+    """Removes rows of other groups from batches, if the column checks show that they are valid.
+
+    newest: the greatest event time of the removed rows.
+    """
 
     def __init__(self, config: Config, group_key: str, now: datetime) -> None:
         fleet = config.fleet
@@ -31,13 +34,13 @@ class Sieve:
         self.newest: datetime | None = None
 
     @property
-    def others(self) -> Sequence[str]:
-        """Some keys of other groups."""
+    def other_keys(self) -> Sequence[str]:
+        """Up to three keys of other groups."""
         keys: list[str] = self._groups.keys().slice(0, MOST_NAMED + 1).to_pylist()
         return [key for key in keys if key != self._key][:MOST_NAMED]
 
-    def passed(self, batch: RowBatch) -> RowBatch:
-        """The rows of the group, and those that have to be validated to know."""
+    def keep_candidates(self, batch: RowBatch) -> RowBatch:
+        """Return the rows of the group, and those that need a validation of their own."""
         if batch.columns is None:
             return batch
         typed = TypedBatch(batch, self._checker.columns.rules)

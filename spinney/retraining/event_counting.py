@@ -1,4 +1,4 @@
-"""The plan counts what each fit will read, so that a fit that reads less fails its round instead of its groups."""
+"""Count the events of each group when a round is planned, so that a fit that reads fewer fails the round."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas.vocabulary import Staleness
-from spinney.retraining import training_tables
-from spinney.retraining.training_tables import TrainingTables
+from spinney.retraining import training_row_reader
+from spinney.retraining.training_row_reader import TrainingTables
 
 EVENTS = "events"
-"""Among a verdict's numbers: how many events of the window its group had when the round was planned."""
+"""Key in a verdict's numbers: events of its group in the window when the round was planned."""
 
 
 @dataclass(frozen=True)
-class EventCounting:
-    """Adds EVENTS to the numbers of verdicts whose groups are to be fitted. tables: what the round will read."""
+class EventCounter:
+    """Adds EVENTS to the numbers of verdicts whose groups are to be fitted. tables: the tables that the round reads."""
 
     tables: TrainingTables
 
-    def in_rows(self, verdicts: pa.Table) -> pa.Table:
-        """verdicts: group_key, decision and numbers among the columns. Numbers that have EVENTS stay."""
+    def add_to_table(self, verdicts: pa.Table) -> pa.Table:
+        """Add EVENTS to a table with the columns group_key, decision and numbers. Existing values are kept."""
         numbers = [json.loads(text or "{}") for text in verdicts.column("numbers").to_pylist()]
         to_fit = pc.equal(verdicts.column("decision"), Staleness.FIT.value).to_pylist()
-        lacking = [at for at, is_due in enumerate(to_fit) if is_due and EVENTS not in numbers[at]]
-        if not lacking:
+        uncounted = [at for at, is_due in enumerate(to_fit) if is_due and EVENTS not in numbers[at]]
+        if not uncounted:
             return verdicts
         keys = verdicts.column("group_key").to_pylist()
-        counts = training_tables.counts_of(self.tables, [keys[at] for at in lacking])
-        for at in lacking:
+        counts = training_row_reader.events_per_key(self.tables, [keys[at] for at in uncounted])
+        for at in uncounted:
             numbers[at][EVENTS] = counts[keys[at]]
         texts = pa.array([json.dumps(each, separators=(",", ":")) for each in numbers], pa.string())
         return verdicts.set_column(verdicts.column_names.index("numbers"), "numbers", texts)
 
-    def in_frame(self, verdicts: DataFrame) -> DataFrame:
-        """The same where the verdicts of a fleet stay in Spark. Only the keys of the groups to fit come here."""
+    def add_to_frame(self, verdicts: DataFrame) -> DataFrame:
+        """The same for a Spark frame. Only the keys of the groups to fit are collected."""
         is_due = F.col("decision") == Staleness.FIT.value
         keys = verdicts.filter(is_due).select("group_key").toArrow().column("group_key").to_pylist()
         if not keys:
             return verdicts
-        counts = list(training_tables.counts_of(self.tables, keys).items())
+        counts = list(training_row_reader.events_per_key(self.tables, keys).items())
         counted = verdicts.sparkSession.createDataFrame(counts, f"group_key string, `#{EVENTS}` bigint")
         # An object with at least one member, as the judge writes it.
         numbers = F.expr(f"concat(left(numbers, length(numbers) - 1), ',\"{EVENTS}\":', `#{EVENTS}`, '}}')")

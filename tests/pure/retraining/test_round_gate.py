@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from schemas import tables
-from spinney.core.champions.gate import Uncompared
-from spinney.retraining.gating import ASKED, COLUMNS, ELSEWHERE, Gating
+from spinney.core.champions.gate import UncomparedPolicy
+from spinney.retraining.round_gate import COLUMNS, OTHER_PATH_EPOCH, PLAN_COLUMNS, RoundGate
 from spinney.tables.arrow_schemas import arrow_schema
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -29,12 +29,12 @@ def model(key: str, status: str = "fitted", payload: bytes | None = b"small") ->
 
 
 def asked(*keys: str, pinned: bool = False) -> pd.DataFrame:
-    return pd.DataFrame([(0, key, "old", 0, pinned) for key in keys], columns=list(ASKED))
+    return pd.DataFrame([(0, key, "old", 0, pinned) for key in keys], columns=list(PLAN_COLUMNS))
 
 
 def stored(models: list[dict[str, Any]], plan: pd.DataFrame) -> list[dict[str, Any]]:
     frame = pd.DataFrame(models, columns=list(model("x")))
-    decided = Gating(GATE).decided(frame, plan)
+    decided = RoundGate(GATE).decide_all(frame, plan)
     rows: list[dict[str, Any]] = pa.Table.from_pandas(decided, schema=SCHEMA, preserve_index=False).to_pylist()
     return rows
 
@@ -70,8 +70,8 @@ def test_a_parent_with_nothing_to_compare_keeps_its_champion_since_a_batch_count
     uncompared = {"why": "no held-out row is newer than the champion", "refit_failed": False}
     metrics = {"heldout_rows": 0, "champion_id": "old", "changed_from": "ab", "uncompared": uncompared}
     rows = pd.DataFrame([model(key) | {"metrics": json.dumps(metrics)}])
-    assert Gating(GATE, Uncompared.FORESEEN).decided(rows, asked(key))["decision"].tolist() == [decision]
-    assert Gating(GATE, Uncompared.ALL).decided(rows, asked(key))["decision"].tolist() == ["unproven"]
+    assert RoundGate(GATE, UncomparedPolicy.FORESEEN).decide_all(rows, asked(key))["decision"].tolist() == [decision]
+    assert RoundGate(GATE, UncomparedPolicy.ALL).decide_all(rows, asked(key))["decision"].tolist() == ["unproven"]
 
 
 def test_a_large_payload_is_not_carried() -> None:
@@ -97,6 +97,6 @@ def test_a_pinned_group_is_held_and_told_what_would_have_been() -> None:
 )
 def test_what_the_other_path_has_promoted_is_not_promoted_again(elsewhere, incumbent: str, expected: str) -> None:
     plan = asked('["a"]').assign(champion_id=incumbent)
-    frame = pd.DataFrame([{**model('["a"]'), ELSEWHERE: elsewhere}])
-    (row,) = Gating(GATE).decided(frame, plan).to_dict("records")
+    frame = pd.DataFrame([{**model('["a"]'), OTHER_PATH_EPOCH: elsewhere}])
+    (row,) = RoundGate(GATE).decide_all(frame, plan).to_dict("records")
     assert row["decision"] == expected

@@ -1,0 +1,114 @@
+"""Read the stored champions that challengers are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from schemas import tables
+from spinney.core.arrow_types import arrow_type
+from spinney.retraining.fit_request_table import CHAMPION_TYPES
+from spinney.tables.arrow_schemas import arrow_schema
+
+MAX_HELD_PAYLOAD_BYTES = 256 << 20
+"""Payloads of one task up to which they are read at once; beyond, they are read block by block."""
+
+_STORED = ("group_key", "model_id", "codec", "payload", "signature", "trained_through", "recipe_id", "fitted_at")
+_TYPES = pa.schema([(name, arrow_schema(tables.MODELS).field(name).type) for name in _STORED])
+
+
+@dataclass(frozen=True)
+class _ChampionRows:
+    """The wanted champions in one row group of a file.
+
+    rows: their positions in it. champions: their positions among the requests. bytes: of their payloads, estimated.
+    """
+
+    path: str
+    row_group: int
+    rows: np.ndarray
+    champions: np.ndarray
+    bytes: int
+
+
+class StoredChampions:
+    """Reads the stored champions of some requests.
+
+    Most stored models are of older rounds, so only the column model_id is read of all row groups, and other columns of
+    those with a wanted model. Payloads that do not fit into memory together are read block by block.
+    """
+
+    def __init__(self, files: Sequence[str], requests: pa.Table) -> None:
+        """files: of the table `models`, which may have rows of the requests' shards."""
+        self._keys = requests.column("group_key").combine_chunks()
+        self._ids = requests.column("champion_id").combine_chunks()
+        names = self._ids.drop_null()
+        self._row_groups = list(_find_champions(files, self._ids, names)) if len(names) else []
+        self._all_rows = (
+            self._read(self._row_groups)
+            if sum(hit.bytes for hit in self._row_groups) <= MAX_HELD_PAYLOAD_BYTES
+            else None
+        )
+
+    def of(self, first: int, stop: int) -> pa.Table:
+        """group_key and CHAMPION_TYPES of the requests `first` to before `stop`; null if no champion is stored."""
+        keys, ids = self._keys.slice(first, stop - first), self._ids.slice(first, stop - first)
+        stored = self._read(self._within(first, stop)) if self._all_rows is None else self._all_rows
+        # A model_id is a hash of the group's key too, but a row could have another's: both must match the request.
+        place = pc.index_in(ids, value_set=stored.column("model_id").combine_chunks(), skip_nulls=True)
+        same_group = pc.equal(stored.column("group_key").take(place), keys)
+        found = stored.take(pc.if_else(same_group, place, None))
+        columns = {
+            name: found.column(name.removeprefix("champion_")) for name in CHAMPION_TYPES if name != "champion_id"
+        }
+        known = pc.if_else(found.column("model_id").is_valid(), ids, None)
+        schema = pa.schema(
+            [("group_key", pa.string()), *((name, arrow_type(of)) for name, of in CHAMPION_TYPES.items())]
+        )
+        return pa.table({"group_key": keys, "champion_id": known, **columns}, schema=schema)
+
+    def _within(self, first: int, stop: int) -> list[_ChampionRows]:
+        chosen = []
+        for hit in self._row_groups:
+            is_requested = (hit.champions >= first) & (hit.champions < stop)
+            if is_requested.any():
+                chosen.append(
+                    _ChampionRows(
+                        hit.path, hit.row_group, hit.rows[is_requested], hit.champions[is_requested], hit.bytes
+                    )
+                )
+        return chosen
+
+    def _read(self, hits: list[_ChampionRows]) -> pa.Table:
+        """One row per model_id: the newest, as a model may have been signed again with another key."""
+        parts = [_TYPES.empty_table()]
+        for hit in hits:
+            with pq.ParquetFile(hit.path, coerce_int96_timestamp_unit="us") as file:
+                rows = file.read_row_group(hit.row_group, columns=list(_STORED)).take(pa.array(hit.rows))
+            parts.append(pa.table([rows.column(each.name).cast(each.type) for each in _TYPES], schema=_TYPES))
+        rows = pa.concat_tables(parts)
+        order = pc.sort_indices(rows, sort_keys=[("fitted_at", "descending")])
+        names = rows.column("model_id").take(order)
+        newest = ~pd.Series(names.to_pylist(), dtype=object).duplicated().to_numpy()
+        return rows.take(order.filter(pa.array(newest)))
+
+
+def _find_champions(files: Sequence[str], ids: pa.Array, names: pa.Array) -> Iterator[_ChampionRows]:
+    places = {name: at for at, name in enumerate(ids.to_pylist()) if name is not None}
+    for path in files:
+        with pq.ParquetFile(path, coerce_int96_timestamp_unit="us") as file:
+            payload = file.schema_arrow.get_field_index("payload")
+            for number in range(file.num_row_groups):
+                stored = file.read_row_group(number, columns=["model_id"]).column(0).cast(pa.string())
+                rows = np.flatnonzero(pc.is_in(stored, value_set=names).to_numpy())
+                if len(rows):
+                    found = stored.take(pa.array(rows)).to_pylist()
+                    group = file.metadata.row_group(number)
+                    size = group.column(payload).total_uncompressed_size * len(rows) // max(group.num_rows, 1)
+                    yield _ChampionRows(path, number, rows, np.array([places[name] for name in found]), size)

@@ -1,0 +1,43 @@
+"""Fit requests as Arrow tables: their schema, and how they are sent to tasks.
+
+`spinney.core.training.fit_request` has one request as the fitting code sees it.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from spinney.tables.snapshot import Wanted, wanted_of
+
+REQUEST_SCHEMA = pa.schema(
+    [("shard", pa.int32()), ("group_key", pa.string()), ("champion_id", pa.string()), ("events", pa.int64())]
+)
+"""Fit requests as they are sent to a task. events: of the window, as the plan counted them; null if it did not."""
+
+CHAMPION_TYPES = {
+    "champion_id": "string",
+    "champion_codec": "string",
+    "champion_payload": "binary",
+    "champion_signature": "binary",
+    "champion_trained_through": "timestamp",
+    "champion_recipe_id": "string",
+}
+"""The columns about the champion that a challenger is compared with, and their Spark SQL types."""
+
+
+def serialize(requests: pa.Table) -> bytes:
+    """Requests as one binary value of a Spark row."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, REQUEST_SCHEMA) as writer:
+        writer.write_table(requests.cast(REQUEST_SCHEMA))
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def shards_of(requests: pa.Table, shards: int) -> Wanted:
+    """Where the tables have the rows of these requests. shards: the fleet's number of shards."""
+    return wanted_of(requests.column("group_key").to_pylist(), shards)
+
+
+def deserialize(value: bytes) -> pa.Table:
+    """The requests that `serialize` wrote."""
+    return pa.ipc.open_stream(value).read_all()

@@ -1,0 +1,128 @@
+"""The row of `rounds`: count what became of each group of a round and check that the counts add up. No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.vocabulary import Decision, ModelStatus, RoundKind
+from spinney.core.errors import StoreError
+from spinney.retraining.round_order import RoundOrder
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """What a round stored.
+
+    models: group_key and status of its rows of `models`. promotions: group_key, decision, challenger_loss and
+    champion_loss of its rows of `promotions`. recipe_id: the recipe it was fitted by, None if nothing was fitted.
+    seconds: of each step. untried: groups of the plan that were not tried.
+    """
+
+    order: RoundOrder
+    kind: RoundKind
+    batch_id: int
+    models: pd.DataFrame
+    promotions: pd.DataFrame
+    recipe_id: str | None
+    seconds: Mapping[str, float]
+    untried: int = 0
+
+    def row(self) -> dict[str, Any]:
+        """The row of `rounds`. Raises StoreError if the counts of its groups do not add up."""
+        order = self.order
+        row = {
+            "round_id": order.round_id,
+            "kind": self.kind.value,
+            "groups_in": order.groups_in,
+            **self._groups(),
+            **self._decisions(),
+            "reasons": json.dumps(dict(order.reasons), sort_keys=True),
+            "seconds": json.dumps({step: round(value, 3) for step, value in self.seconds.items()}, sort_keys=True),
+            "budget_seconds": order.budget_seconds,
+            "predicted_seconds": order.predicted_seconds,
+            **self._mean_losses(),
+            "clock": order.clock,
+            "started_at": order.now,
+            "pins": json.dumps(dict(order.pins), sort_keys=True),
+            "recipe_id": self.recipe_id,
+            "batch_id": self.batch_id,
+        }
+        require_sum(row)
+        return row
+
+    def _groups(self) -> dict[str, int]:
+        """How many groups were fitted, failed, kept and so on."""
+        status = Counter(self.models["status"])
+        # A group with a model is KEPT too if the other path has promoted the same model: it counts as fitted.
+        has_model = self.promotions["group_key"].isin(self.models["group_key"])
+        return {
+            "fitted": status[ModelStatus.FITTED],
+            "failed": failed_count(self.models["status"]),
+            "too_few_rows": status[ModelStatus.TOO_FEW_ROWS],
+            "kept": int(((self.promotions["decision"] == Decision.KEPT) & ~has_model).sum()),
+            "deferred": self.order.deferred + self.untried,
+        }
+
+    def _decisions(self) -> dict[str, int]:
+        counts = Counter(self.promotions["decision"])
+        names = (Decision.PROMOTED, Decision.UNPROVEN, Decision.REFUSED, Decision.HELD)
+        return {name.value: counts[name] for name in names}
+
+    def _mean_losses(self) -> dict[str, float | None]:
+        names = ["champion_loss", "challenger_loss"]
+        compared = self.promotions.dropna(subset=names)
+        return {f"mean_{name}": float(compared[name].mean()) if len(compared) else None for name in names}
+
+
+def failed_count(status: pd.Series[Any]) -> int:
+    """How many of these statuses are failures."""
+    return int(status.isin([ModelStatus.FAILED.value, ModelStatus.TIMED_OUT.value]).sum())
+
+
+def require_sum(row: Mapping[str, Any]) -> None:
+    """Check that the counts of a round add up to its groups. row: of `rounds`. Raises StoreError."""
+    parts = {name: row[name] for name in ("fitted", "failed", "too_few_rows", "kept", "deferred")}
+    if sum(parts.values()) != row["groups_in"]:
+        text = ", ".join(f"{name} {count}" for name, count in parts.items())
+        raise StoreError(
+            f"round {row['round_id']}: expected its {row['groups_in']} groups to be fitted, failed, too few rows, kept "
+            f"or deferred; got {text}, together {sum(parts.values())}. Its models and promotions are stored, the round "
+            "is not recorded. Report this with the tables models, promotions and verdicts"
+        )
+
+
+def require_complete(round_id: str, n_requests: int, report: pa.Table) -> int:
+    """Check that the tasks account for every fit request. report: rows of REPORT_DDL. Returns the kept groups.
+
+    Raises StoreError.
+    """
+    stored, kept = (int(pc.sum(report.column(name)).as_py() or 0) for name in ("rows", "kept"))
+    if stored + kept != n_requests:
+        raise StoreError(
+            f"round {round_id}: expected a result for each of {n_requests} fit requests; got {stored} models and "
+            f"{kept} kept. Nothing was stored: the round stops here. Run the command again; if it happens again, "
+            "report it"
+        )
+    return kept
+
+
+def require_kept(round_id: str, expected: int | None, promotions: pa.Table) -> None:
+    """Check that as many groups have no model as the fit kept. Raises StoreError.
+
+    A kept group has no row of `models`: without this check, a lost row would look like one. expected: None if the fit
+    did not store the number. promotions: with the column fitted_at, which is null for a group without a model.
+    """
+    kept = promotions.column("fitted_at").null_count
+    if expected is not None and kept != expected:
+        raise StoreError(
+            f"round {round_id}: expected {expected} groups without a model, whose champions were kept; got {kept}. "
+            "Nothing was decided: the round stops here. Report this with the tables models and verdicts"
+        )

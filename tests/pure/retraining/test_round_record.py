@@ -1,0 +1,77 @@
+"""The row of `rounds`, counted by hand from what a round stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from schemas.vocabulary import RoundKind
+from spinney.core.errors import StoreError
+from spinney.retraining.round_order import RoundOrder
+from spinney.retraining.round_record import RoundRecord, require_complete, require_kept
+
+AT = datetime(2024, 5, 1, tzinfo=UTC)
+ORDER = RoundOrder("r", 10, 2, {"max_age": 8}, AT, AT, 60.0, 12.5, {"events": 3})
+MODELS = pd.DataFrame(
+    {
+        "group_key": ["a", "b", "c", "d", "e", "f"],
+        "status": ["fitted", "fitted", "fitted", "failed", "timed_out", "too_few_rows"],
+    }
+)
+PROMOTIONS = pd.DataFrame(
+    {
+        "group_key": ["a", "b", "c", "g"],
+        "decision": ["promoted", "refused", "kept", "kept"],  # c: the other path had promoted the same model
+        "challenger_loss": [1.0, 3.0, 2.0, None],
+        "champion_loss": [2.0, 2.0, None, None],
+    }
+)
+RECORD = RoundRecord(ORDER, RoundKind.BATCH, 7, MODELS, PROMOTIONS, "id", {"plan": 1.23456, "fit": 2.0}, untried=1)
+
+
+def test_every_group_is_counted_once() -> None:
+    row = RECORD.row()
+    counts = {name: row[name] for name in ("groups_in", "fitted", "failed", "too_few_rows", "kept", "deferred")}
+    assert counts == {"groups_in": 10, "fitted": 3, "failed": 2, "too_few_rows": 1, "kept": 1, "deferred": 3}
+    decisions = {name: row[name] for name in ("promoted", "unproven", "refused", "held")}
+    assert decisions == {"promoted": 1, "unproven": 0, "refused": 1, "held": 0}
+    assert (row["mean_champion_loss"], row["mean_challenger_loss"]) == (2.0, 2.0)
+    assert (row["kind"], row["batch_id"], row["recipe_id"]) == ("batch", 7, "id")
+    assert (row["seconds"], row["reasons"], row["pins"]) == (
+        '{"fit": 2.0, "plan": 1.235}',
+        '{"max_age": 8}',
+        '{"events": 3}',
+    )
+
+
+def test_a_round_that_stored_nothing_has_no_losses() -> None:
+    nothing = replace(
+        RECORD, order=replace(ORDER, groups_in=3), models=MODELS.head(0), promotions=PROMOTIONS.head(0), recipe_id=None
+    )
+    row = nothing.row()
+    assert (row["fitted"], row["failed"], row["kept"], row["deferred"]) == (0, 0, 0, 3)
+    assert (row["mean_champion_loss"], row["mean_challenger_loss"]) == (None, None)
+
+
+def test_counts_that_do_not_add_up_are_an_error() -> None:
+    with pytest.raises(StoreError, match=r"expected its 10 groups .* got fitted 3, .* kept 1, deferred 2, together 9"):
+        replace(RECORD, untried=0).row()
+
+
+def test_a_report_must_account_for_every_request() -> None:
+    report = pa.table({"rows": [3, 0], "kept": [0, 2]})
+    assert require_complete("r", 5, report) == 2
+    with pytest.raises(StoreError, match="round r: expected a result for each of 6 fit requests; got 3 models and 2"):
+        require_complete("r", 6, report)
+
+
+def test_a_group_without_a_model_must_be_one_that_was_kept() -> None:
+    promotions = pa.table({"fitted_at": pa.array([AT, None, None], pa.timestamp("us", "UTC"))})
+    require_kept("r", 2, promotions)
+    require_kept("r", None, promotions)  # a fit of an earlier version has not stored the number
+    with pytest.raises(StoreError, match=r"round r: expected 1 groups without a model, .* got 2"):
+        require_kept("r", 1, promotions)
