@@ -34,7 +34,7 @@ check: lint types imports ## what needs no test run
 lint: $(VENV)/.project ## ruff
 	@$(BIN)/ruff check .
 
-types: $(VENV)/.project ## mypy --strict for spinney and schemas
+types: $(VENV)/.project ## mypy --strict
 	@$(BIN)/mypy
 
 imports: $(VENV)/.project ## the layers of docs/design.md

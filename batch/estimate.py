@@ -33,7 +33,7 @@ from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
 from spinney.retraining.round_fitting import fit_plan, fitter_of
 from spinney.retraining.round_order import RoundOrder
-from spinney.spark.session import cores_of, session, with_required
+from spinney.spark.session import apply_required_settings, cores_of, session
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
@@ -83,7 +83,7 @@ def estimate(
     config: Config, groups: Sequence[str] | None = None, *, stale: bool = False, spark: SparkSession | None = None
 ) -> Estimate:
     """Return the estimate of `weekly.retrain` with the same arguments. Raises the same errors, except Busy."""
-    spark = with_required(spark) if spark else session(config)
+    spark = apply_required_settings(spark) if spark else session(config)
     charter.ensure_kept(config)
     start = time.perf_counter()
     view = BatchView.now_of(config)
@@ -173,7 +173,7 @@ def worker_peak_bytes(spark: SparkSession) -> int:
     """Return the largest resident memory so far of a Python worker, or of the child process that fits for it."""
     tasks = cores_of(spark)
     found = spark.range(0, tasks, 1, tasks).mapInArrow(_peaks, "peak bigint").collect()
-    return max(row["peak"] for row in found)
+    return max(int(row["peak"]) for row in found)
 
 
 def _peaks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -216,7 +216,7 @@ class _CostModel:
         """Return the cost per group, at most that of the larger sample divided by its groups."""
         more = getattr(self.large_sample, measure) - getattr(self.small_sample, measure)
         slope = more / max(self.large_sample.groups - self.small_sample.groups, 1)
-        return min(max(slope, 0.0), getattr(self.large_sample, measure) / max(self.large_sample.groups, 1))
+        return float(min(max(slope, 0.0), getattr(self.large_sample, measure) / max(self.large_sample.groups, 1)))
 
     def per_part(self, measure: str) -> float:
         """Return the cost per part, whatever its size."""

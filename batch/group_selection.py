@@ -28,7 +28,7 @@ from spinney.retraining import judge_input, training_row_reader
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.round_order import READ
 from spinney.retraining.training_row_reader import TrainingTables
-from spinney.spark.session import Start
+from spinney.spark.session import SessionFactory
 from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, delta
 from spinney.tables.arrow_schemas import arrow_schema
@@ -79,7 +79,7 @@ class BatchView:
         return cls(pins, clock, datetime.now(UTC))
 
 
-def plan_verdicts(start: Start, config: Config, scope: Scope, view: BatchView) -> pa.Table:
+def plan_verdicts(start: SessionFactory, config: Config, scope: Scope, view: BatchView) -> pa.Table:
     """Return the rows of a plan: the columns of `verdicts` except round_id, pins and batch_id.
 
     Raises StoreError if a named group has no stored event.
@@ -136,10 +136,10 @@ def _stale(spark: SparkSession, config: Config, view: BatchView) -> pa.Table:
     clock, now = to_microseconds(view.clock), to_microseconds(view.now)
 
     def judged(frame: pd.DataFrame) -> pd.DataFrame:
-        shard = hindsight(judge_input.of_frames([frame]), terms, clock, now)
+        shard = hindsight(judge_input.parse_frames([frame]), terms, clock, now)
         return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
 
-    inputs = judge_input.frame(FleetStore.of(config), partial(delta.frame, spark)).filter(
+    inputs = judge_input.union_frame(FleetStore.of(config), partial(delta.frame, spark)).filter(
         F.col("group_key").isNotNull()
     )
     due = (

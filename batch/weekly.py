@@ -32,7 +32,7 @@ from spinney.retraining.local_fitting import MAX_GROUPS
 from spinney.retraining.round_history import largest_round_groups
 from spinney.retraining.round_order import RoundOrder
 from spinney.retraining.rounds import Rounds
-from spinney.spark.session import OnDemand, Start, cores_of
+from spinney.spark.session import LazySession, SessionFactory, cores_of
 from spinney.storage import charter, last_configuration, leases, signing_key
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
@@ -53,7 +53,7 @@ def retrain(
     *,
     stale: bool = False,
     unproven: bool = False,
-    spark: SparkSession | Start | None = None,
+    spark: SparkSession | SessionFactory | None = None,
     show: Show | None = None,
 ) -> dict[str, object] | None:
     """Retrain these groups, or all of them and their parents, or the stale ones.
@@ -63,14 +63,14 @@ def retrain(
     fitted without it. Returns the round as recorded; None if there was nothing to do. Raises StoreError: a group was
     never seen. Busy: another batch runs. ContractError: evidence is missing.
     """
-    start = OnDemand(config, spark)
+    start = LazySession(config, spark)
     scope = Scope.of(groups, stale=stale)
     store = FleetStore.of(config)
     with leases.held(store, [NAME]):
         charter.ensure_fixed(config)
         delta.create_tables(config)
         if scope.which == ALL and largest_round_groups(store, RoundKind.BATCH) > MAX_GROUPS:
-            start.start_ahead()  # it takes as long as the plan
+            start.start_in_background()  # it takes as long as the plan
         rounds = Rounds(start, config, signing_key.signer(store), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
@@ -81,7 +81,7 @@ def retrain(
     return None if ordered is None else recorded_round(store, ordered.round_id)
 
 
-def _end_unfinished(start: Start, config: Config, rounds: Rounds, show: Show | None) -> RoundOrder | None:
+def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show: Show | None) -> RoundOrder | None:
     """Carry out the rest of an interrupted round, and return it; None if there was none to continue.
 
     A round of another recipe, or of old rows, is only closed: continuing it would fit an outdated plan.
@@ -115,13 +115,14 @@ class _BatchPlan:
         return f"batch-{self.batch_id}"
 
 
-def _plan(start: Start, config: Config, rounds: Rounds, batch: _BatchPlan) -> Pace:
+def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPlan) -> Pace:
     """Store the plan, and return the initial pace."""
     view = BatchView.now_of(config)
     rows = plan_verdicts(start, config, batch.scope, view)
     changes = recipe_changes(config, signing_key.signer(FleetStore.of(config)), rows, batch.scope, view)
-    for line in changes.lines if batch.show else ():
-        batch.show(batch.round_id, line)
+    if batch.show is not None:
+        for line in changes.lines:
+            batch.show(batch.round_id, line)
     if not batch.unproven:
         changes.require_evidence()
     predicted = rows.column("predicted_ms")

@@ -53,7 +53,7 @@ def _has_read(application: Application, query: str, places: list[Directory]) -> 
 
 
 def _ends(application: Application, query: str) -> list[tuple[str, dict[str, Any]]]:
-    last = application.running[query].lastProgress
+    last = application.progress.latest(query)
     if last is None:
         return []
     sources = json.loads(last.json)["sources"]

@@ -54,7 +54,7 @@ class Watch:
         self._looked = time.monotonic()
         self.fits = self._fits()
         for query in list(self.application.running.values()):
-            for progress in query.recentProgress:
+            for progress in query.spark_query.recentProgress:
                 if progress.batchId >= 0 and progress.durationMs.get("addBatch") is not None:
                     self.batches[str(progress.name), int(progress.batchId)] = _batch(progress)
 

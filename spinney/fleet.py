@@ -23,6 +23,7 @@ from spinney.core.errors import StoreError
 from spinney.core.number_format import format_number
 from spinney.core.reporting import explanation
 from spinney.core.reporting.status import Standing, State, standing
+from spinney.storage import charter
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup, recipe_names
@@ -167,7 +168,7 @@ class Fleet:
         no signing key.
         """
         from spinney.serving import answers
-        from spinney.storage import charter, signing_key
+        from spinney.storage import signing_key
 
         at = self._moment(as_of)
 
@@ -219,11 +220,13 @@ class Fleet:
         from spinney.core.reporting.shadow_comparison import pairs
         from spinney.tables import delta
 
+        self._require_known_format()
         watched = pc.match_substring(ds.field("metrics"), '"shadow"')
         return pairs(delta.read(self._store, tables.MODELS, _WATCHED, watched).to_pylist())
 
     def why(self, key: str) -> Story:
         """One group's verdicts, attempts and decisions in words. Raises StoreError: no such group."""
+        self._require_known_format()
         ancestors = self._ancestors(key)
         verdicts, attempts = (self._of_groups(base, _light(base), key) for base in (tables.VERDICTS, tables.MODELS))
         decided = self._of_groups(tables.PROMOTIONS, _light(tables.PROMOTIONS), key, *ancestors)
@@ -238,11 +241,16 @@ class Fleet:
         return Story(key, now, happened)
 
     def _moment(self, as_of: datetime | str | None) -> datetime | None:
+        self._require_known_format()
         if as_of is None:
             return None
         from spinney.tables.as_of import moment_of
 
         return moment_of(self._store, as_of)
+
+    def _require_known_format(self) -> None:
+        """The charter's version stands for the tables. Raises UnknownFormat."""
+        charter.standing(self._store)
 
     def _champions(self, at: datetime | None, of: list[str] | None = None) -> Champions:
         """of: the groups and parents that are wanted; None: all."""

@@ -11,115 +11,132 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.listener import StreamingQueryProgress
-from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney import tracking
 from spinney.core.config import Config
 from spinney.core.errors import Busy, SpinneyError, StoreError, exit_code
 from spinney.kafka import client, topic_ids, topics
 from spinney.spark.session import session
+from spinney.spark.task_errors import error_summary
 from spinney.storage import charter, last_configuration, leases, signing_key
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming import ingest, labels, retrain, score
-from streaming.activity import Activity
-from streaming.query import Query, Stopping
-from streaming.query_names import NAMES, named
+from streaming.progress import ProgressListener
+from streaming.query import Query, RunningQuery, StopRequested
+from streaming.query_counters import QueryCounters
+from streaming.query_names import QUERY_NAMES, select_queries
 from streaming.reporting import Reporter, TextReporter
-from streaming.tidying import Tidier
+from streaming.table_maintenance import MaintenanceThread
 from streaming.validated_records import Editions
 
-POLL_SECONDS = 1.0
-"""Between two looks at the queries: each asks the JVM for the progress of all of them."""
+CHECK_INTERVAL_S = 1.0
+"""How often the queries are checked: each check asks the JVM whether they still run."""
 
-STOP_POLL_SECONDS = 0.05
-LOOK_SECONDS = 5.0
-"""Between two looks at a draining query: Spark keeps the progress of its last hundred batches."""
+STOP_CHECK_INTERVAL_S = 0.05
+TOPIC_CHECK_INTERVAL_S = 60.0
+"""How often the topics are compared with those that were read before."""
 
-SECONDS_BETWEEN_TOPICS = 60.0
-"""Between two looks whether the topics are still the same ones."""
-
-REPORT_SECONDS = 60.0
-SHOW_SECONDS = 5.0
+REPORT_INTERVAL_S = 60.0
+PROGRESS_INTERVAL_S = 5.0
+LAST_PROGRESS_TIMEOUT_S = 10.0
+"""How long to wait for the progress of the last batch of a query that has ended; it comes within milliseconds."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Application:
-    """Queries that run together and stop between two batches. triggers: by query, in place of its own."""
+    """Queries that run together and stop between two batches.
+
+    only: names of the queries, all by default. triggers: by query, instead of its own. stop_requested: set to stop.
+    editions: of the rules for valid records, known once prepared.
+    """
 
     spark: SparkSession
     config: Config
     only: tuple[str, ...] = ()
     triggers: Mapping[str, str] = field(default_factory=dict)
-    stopping: threading.Event = field(default_factory=threading.Event)
-    running: dict[str, StreamingQuery] = field(default_factory=dict)
+    stop_requested: threading.Event = field(default_factory=threading.Event)
+    running: dict[str, RunningQuery] = field(default_factory=dict)
     editions: Editions = ()
     _leases: ExitStack = field(default_factory=ExitStack)
     _tracking: tracking.Deliverer = field(init=False)
-    _tidier: Tidier = field(init=False)
+    _maintenance: MaintenanceThread = field(init=False)
     names: tuple[str, ...] = field(init=False)
-    _activity: Activity | None = None
+    progress: ProgressListener = field(init=False)
+    _counters: QueryCounters | None = None
 
     def __post_init__(self) -> None:
         self._tracking = tracking.Deliverer(self.config)
-        self._tidier = Tidier(self.config)
-        self.names = named(self.config, self.only)
+        self._maintenance = MaintenanceThread(self.config)
+        self.names = select_queries(self.config, self.only)
+        self.progress = ProgressListener(self._receive_progress)
 
     def prepare(self) -> None:
-        """Tables and topics are there, the same as before, and the leases are ours. Raises StoreError, Busy."""
+        """Create missing tables, check the topics and take the leases.
+
+        Raises:
+            StoreError: a topic is missing or was made again.
+            Busy: another process holds a lease.
+        """
         delta.create_tables(self.config)
         found = topics.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
         topic_ids.ensure_same(self.config, found)
         self._leases.enter_context(leases.held(FleetStore.of(self.config), self.names))
         self.editions = charter.amended(self.config, self.names).editions
         last_configuration.remember(self.config)
-        self._activity = Activity(self.config, self.names)
+        self._counters = QueryCounters(FleetStore.of(self.config), self.names)
 
     def start(self) -> None:
-        """Start every query. Whatever it raises, `stop` ends what was started."""
+        """Start every query. If it raises, `stop` ends those that were started."""
         self.prepare()
         for name in self.names:
             query = self._query(name, once=False)
             query = replace(query, trigger=self.triggers.get(name, query.trigger))
-            self.running[name] = query.start(self.config, self.stopping, once=False)
-            self._tidier.add(name, query.writing)
-        self._tidier.start()
+            self.running[name] = query.start(self.config, self.stop_requested, self.progress, once=False)
+            self._maintenance.add(name, query.write_lock)
+        self._maintenance.start()
         if retrain.NAME in self.names:
             self._tracking.start()
 
     def drain(self) -> None:
-        """Each query works off what is there, in the order of the flow, and ends; a stop ends it between two batches.
+        """Run each query until it has processed the available data, in the order of the flow.
 
-        Raises StoreError when a query has failed, or dropped a row as too late.
+        A stop request ends it between two batches.
+
+        Raises:
+            StoreError: a query has failed, or dropped a row as too late.
         """
         with self._leases:
             self.prepare()
-            for name in self.names:
-                if self.stopping.is_set():
-                    return
-                query = self._query(name, once=True).start(self.config, self.stopping, once=True)
-                self.running[name] = query
-                with suppress(PySparkException):  # said in a sentence by the next line
-                    while not query.awaitTermination(LOOK_SECONDS):
-                        self._take_in(name, query)
-                self._take_in(name, query)
-                self._refuse_failure(name, query)
-                _refuse_dropped(name, query.recentProgress)
+            try:
+                for name in self.names:
+                    if self.stop_requested.is_set():
+                        return
+                    self._drain_query(name)
+            finally:
+                self.progress.detach()
         # Without the leases: it may take long, and the next drain need not wait for MLflow.
-        if retrain.NAME in self.names and not self.stopping.is_set():
-            tracking.deliver_now(self.config, self.stopping, ends_stream=True)
+        if retrain.NAME in self.names and not self.stop_requested.is_set():
+            tracking.deliver_now(self.config, self.stop_requested, ends_stream=True)
+
+    def _drain_query(self, name: str) -> None:
+        query = self._query(name, once=True).start(self.config, self.stop_requested, self.progress, once=True)
+        self.running[name] = query
+        query.wait()
+        self.progress.wait_until_complete(name, LAST_PROGRESS_TIMEOUT_S)
+        self._refuse_failure(name, query)
+        self._refuse_dropped_rows(name)
 
     def _query(self, name: str, *, once: bool) -> Query:
         if name == ingest.NAME:
@@ -132,104 +149,97 @@ class Application:
         return retrain.query(self.spark, self.config, signer, once=once)
 
     def report(self, reporter: Reporter | None, *, whole: bool = False) -> None:
-        """Tell what the queries did since the last call, or since they began. whole: of idle queries too."""
-        if reporter is None or self._activity is None:
+        """Report what the queries did since the last call, or since they began. whole: of idle queries too."""
+        if reporter is None or self._counters is None:
             return
-        for name, query in self.running.items():
-            self._take_in(name, query)
         try:
-            reporter.did([each for each in self._activity.reports() if whole or not each.is_empty])
+            reporter.report([each for each in self._counters.reports() if whole or not each.is_empty])
         except Exception as error:
-            # The fleet goes on untold, and an error that ends it is not hidden by this one.
+            # The queries go on without a report, and an error that ends them is not hidden by this one.
             log.warning("what the queries did cannot be told: %s", error)
 
-    def _take_in(self, name: str, query: StreamingQuery) -> None:
-        if name == ingest.NAME and self._activity is not None:
-            with suppress(Exception):  # of a JVM that is gone
-                self._activity.saw(query.recentProgress)
+    def _receive_progress(self, progress: StreamingQueryProgress) -> None:
+        if progress.name == ingest.NAME and self._counters is not None:
+            self._counters.add_progress([progress])
 
     def watch(self, reporter: Reporter | None = None) -> None:
-        """Until a stop is asked for, a query fails or a topic is made again. Raises StoreError with what failed."""
-        shown = looked = reported = time.monotonic()
-        while not self.stopping.wait(POLL_SECONDS):
+        """Wait until a stop is requested.
+
+        Raises:
+            StoreError: a query has failed or dropped a row as too late, or a topic was made again.
+        """
+        progress_at = topics_at = report_at = time.monotonic()
+        while not self.stop_requested.wait(CHECK_INTERVAL_S):
             self.check()
-            if time.monotonic() - looked >= SECONDS_BETWEEN_TOPICS:
+            if time.monotonic() - topics_at >= TOPIC_CHECK_INTERVAL_S:
                 self.check_topics()
-                looked = time.monotonic()
-            if reporter and time.monotonic() - shown >= SHOW_SECONDS:
-                reporter.progress(self.progress())
-                shown = time.monotonic()
-            if reporter and time.monotonic() - reported >= REPORT_SECONDS:
+                topics_at = time.monotonic()
+            if reporter and time.monotonic() - progress_at >= PROGRESS_INTERVAL_S:
+                reporter.progress(self.latest_progress())
+                progress_at = time.monotonic()
+            if reporter and time.monotonic() - report_at >= REPORT_INTERVAL_S:
                 self.report(reporter)
-                reported = time.monotonic()
+                report_at = time.monotonic()
 
     def check(self) -> None:
         """Raises StoreError when a query has failed, or dropped a row as too late."""
         for name, query in self.running.items():
-            if not query.isActive:
+            if not query.is_active:
                 self._refuse_failure(name, query)
-            last = query.lastProgress
-            _refuse_dropped(name, [last] if last else [])
+        for name in self.names:
+            self._refuse_dropped_rows(name)
 
     def check_topics(self) -> None:
-        """Raises StoreError when a topic was made again; a broker that does not answer is the queries' own concern."""
+        """Raises StoreError when a topic was made again. If no broker answers, the queries themselves will fail."""
         with suppress(Busy):
             found = topics.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
             for topic in topic_ids.recreated_topics(self.config, found):
                 raise StoreError(topic_ids.explain_recreated(self.config, topic))
 
-    def _refuse_failure(self, name: str, query: StreamingQuery) -> None:
-        error = query.exception()
-        asked_to_stop = self.stopping.is_set() and f"{Stopping.__module__}.{Stopping.__name__}" in str(error)
-        if error is not None and not asked_to_stop:
-            raise StoreError(f"query {name}: {_first_words(error)}") from error
+    def _refuse_failure(self, name: str, query: RunningQuery) -> None:
+        error = query.error()
+        if error is None or (self.stop_requested.is_set() and isinstance(error, StopRequested)):
+            return
+        summary = error_summary(error).removeprefix(f"query {name}: ")
+        raise StoreError(f"query {name}: {summary}") from error
 
-    def progress(self) -> list[dict[str, Any]]:
-        """The newest finished batch of each query, as Spark reports it; empty before the first."""
-        return [dict(last) for query in self.running.values() if (last := query.lastProgress) is not None]
+    def _refuse_dropped_rows(self, name: str) -> None:
+        """Watermarks follow arrival, so a row can be too late only if the machine's clock was wrong."""
+        if dropped := self.progress.dropped_rows(name):
+            raise StoreError(
+                f"query {name}: {dropped} rows were dropped as too late; this machine's clock must have leapt. "
+                "Set it right, and start the fleet anew from its topics under another storage.root"
+            )
 
-    def stop(self, patience_seconds: float = 120.0) -> None:
-        """Stop every query between two batches; one that is still in a batch after the patience is cut off there.
+    def latest_progress(self) -> list[dict[str, Any]]:
+        """The newest finished batch of each query, as Spark reports it; none of a query before its first."""
+        newest = (self.progress.latest(name) for name in self.running)
+        return [dict(progress) for progress in newest if progress is not None]
 
-        A batch that is cut off is replayed at the next start and changes nothing twice. What ended by itself stays in
-        `running`, for `check` to say why.
+    def stop(self, timeout_s: float = 120.0) -> None:
+        """Stop every query between two batches, or in the middle of a batch that lasts longer than `timeout_s`.
+
+        An interrupted batch is repeated at the next start and writes nothing twice. Queries that had ended by
+        themselves stay in `running`, so that `check` reports why.
         """
-        self.stopping.set()
-        until = time.monotonic() + patience_seconds
+        self.stop_requested.set()
+        deadline = time.monotonic() + timeout_s
         ended = {}
         try:
             for name, query in self.running.items():
-                # A batch that begins now ends before its first write, by Stopping.
-                while query.isActive and query.status["isTriggerActive"] and time.monotonic() < until:
-                    time.sleep(STOP_POLL_SECONDS)
-                if not query.isActive:
+                # A batch that begins now ends before its first write, by StopRequested.
+                while query.is_active and query.is_in_batch and time.monotonic() < deadline:
+                    time.sleep(STOP_CHECK_INTERVAL_S)
+                if not query.is_active:
                     ended[name] = query
                 query.stop()
-                self._take_in(name, query)
+                self.progress.wait_until_complete(name, LAST_PROGRESS_TIMEOUT_S)
         finally:
             self.running = ended
-            self._tidier.stop()
+            self.progress.detach()
+            self._maintenance.stop()
             self._tracking.stop()
             self._leases.close()
-
-
-def _refuse_dropped(name: str, batches: Iterable[StreamingQueryProgress]) -> None:
-    """The watermarks follow arrival, so nothing can be too late: a row that was is a clock gone wrong."""
-    dropped = sum(each.numRowsDroppedByWatermark for batch in batches for each in batch.stateOperators)
-    if dropped:
-        raise StoreError(
-            f"query {name}: {dropped} rows were dropped as too late; this machine's clock must have leapt. "
-            "Set it right, and start the fleet anew from its topics under another storage.root"
-        )
-
-
-def _first_words(error: PySparkException) -> str:
-    """The sentence a person can act on: our own error where there is one in the JVM's long story."""
-    text = str(error)
-    for line in text.splitlines():
-        if "spinney.core.errors." in line:
-            return line.partition("spinney.core.errors.")[2]
-    return text.splitlines()[0] if text else type(error).__name__
 
 
 def run(
@@ -240,12 +250,16 @@ def run(
     spark: SparkSession | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Run the application until SIGTERM or Ctrl-C; with once, until what is there is drained.
+    """Run the queries until SIGTERM or Ctrl-C. once: until they have processed the available data.
 
-    Raises StoreError when a query fails, while it stops too.
+    only: names of the queries, all by default. spark: the session of this process by default.
+
+    Raises:
+        StoreError: a query has failed, also while it stopped.
+        Busy: another process runs one of the queries.
     """
     application = Application(spark or session(config), config, tuple(only))
-    with _signals(application.stopping):
+    with _signals(application.stop_requested):
         try:
             if once:
                 application.drain()
@@ -267,41 +281,44 @@ def _run_on(application: Application, reporter: Reporter | None) -> None:
         application.stop()
 
 
-def _signals(stopping: threading.Event) -> ExitStack:
-    """SIGTERM and SIGINT ask for a stop; the handlers before are put back at the end."""
+def _signals(stop_requested: threading.Event) -> ExitStack:
+    """Request a stop at SIGTERM and SIGINT; the returned context restores the previous handlers at its end."""
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def request_stop(number: int, frame: FrameType | None) -> None:
         del number, frame
-        stopping.set()
+        stop_requested.set()
 
     stack = ExitStack()
     for number in (signal.SIGTERM, signal.SIGINT):
-        stack.callback(signal.signal, number, signal.signal(number, ask))
+        stack.callback(signal.signal, number, signal.signal(number, request_stop))
     return stack
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the queries as ``streaming/app.py`` and return the exit code. arguments: of the command line by default."""
     parser = argparse.ArgumentParser(prog="streaming/app.py", description=__doc__)
     parser.add_argument("--config", default="fleet.toml", help="the fleet's configuration")
-    parser.add_argument("--only", action="append", default=[], choices=NAMES, help="this query alone; may be repeated")
+    parser.add_argument(
+        "--only", action="append", default=[], choices=QUERY_NAMES, help="this query alone; may be repeated"
+    )
     parser.add_argument("--once", action="store_true", help="drain what is there, then exit")
     accept = "this topic was deleted and made again: read the new one from its start; may be repeated"
     parser.add_argument("--accept-topic", action="append", default=[], metavar="TOPIC", help=accept)
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        config = read_config(asked.config)
+        config = read_config(options.config)
         if (sentence := charter.beginning(FleetStore.of(config))) is not None:
-            _say(sentence)
-        for said in topic_ids.accept_topics(config, asked.accept_topic):
-            _say(said)
-        run(config, asked.only, once=asked.once, reporter=TextReporter(_say))
+            _write_stderr(sentence)
+        for sentence in topic_ids.accept_topics(config, options.accept_topic):
+            _write_stderr(sentence)
+        run(config, options.only, once=options.once, reporter=TextReporter(_write_stderr))
     except SpinneyError as error:
-        _say(f"spinney: {error}")
+        _write_stderr(f"spinney: {error}")
         return exit_code(error)
     return 0
 
 
-def _say(line: str) -> None:
+def _write_stderr(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 

@@ -1,4 +1,4 @@
-"""What is appended to a directory, as a stream."""
+"""Streams of the rows appended to Delta tables."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas.contract import Contract
-from spinney.core.config import Config
 from spinney.storage.layout import Directory, FleetStore
 
 
-def appended(spark: SparkSession, directory: Directory) -> DataFrame:
-    """Every row appended to the directory, once, from its beginning. Retention that removes rows is passed over."""
+def read_appended(spark: SparkSession, directory: Directory) -> DataFrame:
+    """Return a stream of every row appended to the directory, once, from its start.
+
+    Commits that remove or rewrite rows (retention, compaction) are skipped.
+    """
     return spark.readStream.format("delta").option("skipChangeCommits", "true").load(directory.uri)
 
 
-def appended_all(spark: SparkSession, config: Config, base: Contract) -> DataFrame:
-    """The same of all directories of a table."""
-    return reduce(DataFrame.unionByName, (appended(spark, each) for each in FleetStore.of(config).directories(base)))
+def read_appended_union(spark: SparkSession, store: FleetStore, base: Contract) -> DataFrame:
+    """Return a stream of the rows appended to all directories of a table."""
+    directories = store.directories(base)
+    return reduce(DataFrame.unionByName, (read_appended(spark, directory) for directory in directories))

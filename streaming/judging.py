@@ -98,7 +98,7 @@ class Judging:
             blob = bytes(state.get[0]) if state.exists else b""
             shard = _decoded.take(number, blob) if blob else Shard.empty()
             before = shard.sections
-            shard = advance(shard, judge_input.of_frames(rows), self.terms, now)
+            shard = advance(shard, judge_input.parse_frames(rows), self.terms, now)
             said = report(shard, self.terms, now, self._most(now))
             if shard.sections != before or shard.clock >= Shard.clock_of(blob) + CLOCK_STEP:
                 blob = shard.to_bytes()

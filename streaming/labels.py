@@ -1,4 +1,4 @@
-"""Late labels: outcomes joined with predictions, whichever comes first → health/labels."""
+"""The query `labels`: late outcomes joined with predictions, in either order of arrival → health/labels."""
 
 from __future__ import annotations
 
@@ -10,31 +10,37 @@ from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
 from spinney.tables.delta import Writer
-from streaming.clock import interval
-from streaming.delta_source import appended
+from streaming.delta_source import read_appended
 from streaming.health import deltas
 from streaming.query import Query
+from streaming.watermarks import interval
 
 NAME = QueryName.LABELS.value
 STEP = "health"
 
 
 def query(spark: SparkSession, config: Config) -> Query:
+    """Return the query `labels`, in append mode.
+
+    In: rows appended to `predictions` and `outcomes`. Out: the columns of `predictions` with `label`, and batch_at, the
+    timestamp of the batch; `LabelsBatchWriter` stores their sums in health/labels. State: predictions and outcomes of
+    the last `kafka.label_horizon` that wait for each other, and the ids of outcomes.
+    """
     store = FleetStore.of(config)
-    plan = matched(
-        appended(spark, store.directory(tables.PREDICTIONS)),
-        appended(spark, store.directory(tables.OUTCOMES)),
+    plan = join_labels(
+        read_appended(spark, store.directory(tables.PREDICTIONS)),
+        read_appended(spark, store.directory(tables.OUTCOMES)),
         config,
     )
-    return Query(NAME, plan, lambda checkpoint: Batches(config, checkpoint), trigger="2 seconds")
+    return Query(NAME, plan, lambda checkpoint: LabelsBatchWriter(config, checkpoint), trigger="2 seconds")
 
 
-def matched(predictions: DataFrame, outcomes: DataFrame, config: Config) -> DataFrame:
-    """Each prediction with its outcome, once both are there, if they came within `kafka.label_horizon` of each other.
+def join_labels(predictions: DataFrame, outcomes: DataFrame, config: Config) -> DataFrame:
+    """Return each prediction with its outcome if they arrived within `kafka.label_horizon` of each other.
 
-    The horizon runs on arrival, so that neither side is ever too late for a watermark that the other one moved. Of a
-    label that comes again the first counts: ids are remembered for twice the horizon, as long as a prediction may wait
-    from before one to after the other.
+    predictions, outcomes: streams of the tables. The watermarks follow arrival, so that neither side is too late
+    because the other one moved its watermark. The first outcome of an id counts: ids are remembered for twice the
+    horizon, the longest time between the first outcome that a prediction can match and the last.
     """
     horizon = interval(config.kafka.label_horizon)
     left = (
@@ -50,21 +56,22 @@ def matched(predictions: DataFrame, outcomes: DataFrame, config: Config) -> Data
         .dropDuplicatesWithinWatermark(["group_key", "event_id"])
         .alias("o")
     )
-    met = f"""p.group_key = o.group_key AND p.event_id = o.event_id
+    condition = f"""p.group_key = o.group_key AND p.event_id = o.event_id
         AND o.seen_at BETWEEN p.predicted_at - INTERVAL {horizon} AND p.predicted_at + INTERVAL {horizon}"""
-    joined = left.join(right, F.expr(met), "inner").withColumn("batch_at", F.current_timestamp())
+    joined = left.join(right, F.expr(condition), "inner").withColumn("batch_at", F.current_timestamp())
     return joined.select("p.*", "o.label", "batch_at")
 
 
-class Batches:
-    """Adds up what the labels say of each model, once a batch."""
+class LabelsBatchWriter:
+    """Appends the sums of each batch to health/labels, by `streaming.health.deltas`."""
 
     def __init__(self, config: Config, checkpoint: str) -> None:
         self._config = config
         self._writer = Writer(FleetStore.of(config).directory(tables.HEALTH, "labels"), NAME, checkpoint)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        # Computed even if it is stored already: the state of the join must advance all the same.
+        """Write a batch, except what an earlier attempt at it has stored."""
+        # Computed even if it is already stored: the state of the join must advance.
         rows = deltas(batch, self._config, "batch_at", batch_id).toArrow()
         if rows.num_rows:
             self._writer.append(rows, step=STEP, batch_id=batch_id)

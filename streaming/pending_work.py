@@ -1,6 +1,6 @@
-"""Whether `stream --once` would find anything to do: asked of checkpoints, topics and logs, without Java.
+"""Find out whether `stream --once` has anything to do, from checkpoints, topics and logs, without Java.
 
-Spark takes half a minute to find out that there is nothing. What is not surely read counts as unread.
+Spark takes half a minute to find nothing. Whatever is not certain to have been read counts as pending.
 """
 
 from __future__ import annotations
@@ -20,32 +20,35 @@ from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import readers
 from spinney.tables import delta
 from spinney.tables.table_log import appended
-from streaming.clock import refuse_the_past, tolerance
+from streaming.clock_checks import clock_tolerance, refuse_clock_behind_checkpoint
 
 BASE_INDEX = -1
-"""Of an offset in a Delta table: nothing of its version is read yet."""
+"""Index of an offset in a Delta table when nothing of its version was read."""
 
-Tables = dict[str, tuple[Directory, DeltaTable]]
-"""Delta's own id of a table -> the table."""
+TablesById = dict[str, tuple[Directory, DeltaTable]]
+"""Delta's id of a table -> directory and table."""
 
 
-def unread(config: Config, names: Sequence[str]) -> str | None:
-    """Return the first thing that these queries have left to do, in words; None where there is nothing.
+def find_pending_work(config: Config, names: Sequence[str]) -> str | None:
+    """Return the first thing that these queries have left to do, as a phrase; None if there is nothing.
 
-    names: as `names.named` gives them. Raises what their start would: StoreError, Busy.
+    names: as `select_queries` returns them.
+
+    Raises:
+        StoreError, Busy: starting the queries would raise it too.
     """
     store = FleetStore.of(config)
-    if found := next(_unfinished(store, names), None):
-        return found
+    if unfinished := next(_unfinished_batches(store, names), None):
+        return unfinished
     with leases.held(store, names):
         charter.ensure_kept(config)
         try:
-            return next(_left(config, names), None)
+            return next(_unread_sources(config, names), None)
         except (OSError, ValueError, KeyError, IndexError) as error:
             return f"what was read cannot be told without Spark ({type(error).__name__}: {error})"
 
 
-def _unfinished(store: FleetStore, names: Sequence[str]) -> Iterator[str]:
+def _unfinished_batches(store: FleetStore, names: Sequence[str]) -> Iterator[str]:
     for name in names:
         location = store.checkpoint(name)
         newest, ended = (checkpoints.newest(location, log) for log in ("offsets", "commits"))
@@ -55,63 +58,65 @@ def _unfinished(store: FleetStore, names: Sequence[str]) -> Iterator[str]:
             yield f"query {name}: batch {newest} has not ended"
 
 
-def _left(config: Config, names: Sequence[str]) -> Iterator[str]:
+def _unread_sources(config: Config, names: Sequence[str]) -> Iterator[str]:
     store = FleetStore.of(config)
     for name in names:
-        refuse_the_past(name, store.checkpoint(name), datetime.now(UTC), tolerance(config.kafka))
-    found = topics.require_topics(config.kafka, client.topics_of(config.kafka))
-    topic_ids.ensure_same(config, found)
+        refuse_clock_behind_checkpoint(name, store.checkpoint(name), datetime.now(UTC), clock_tolerance(config.kafka))
+    topic_by_name = topics.require_topics(config.kafka, client.topics_of(config.kafka))
+    topic_ids.ensure_same(config, topic_by_name)
     for name in names:
         for topic in _topics(config.kafka, name):
-            yield from _records(config, name, found[topic])
-    opened = _opened(store, names)
+            yield from _unread_records(config, name, topic_by_name[topic])
+    opened = _open_source_tables(store, names)
     for name in names:
-        yield from _rows(store, name, opened)
+        yield from _unread_commits(store, name, opened)
 
 
 def _topics(kafka: Kafka, name: str) -> tuple[str, ...]:
-    """The topics that a query reads."""
+    """Return the topics that a query reads."""
     if name == QueryName.SCORE:
         return (kafka.events,)
     return client.topics_read(kafka) if name == QueryName.INGEST else ()
 
 
-def _records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
+def _unread_records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
     read = checkpoints.kafka_offsets(FleetStore.of(config).checkpoint(name), topic.name)
     end = topics.topic_extent(config.kafka, topic).end
     if read != end:
-        # The markers of transactions have offsets too, so how many records they are is not said.
+        # Markers of transactions have offsets too, so the number of records is unknown.
         yield f"topic {topic.name}: read by {name} up to {read}, ends at {end}"
 
 
-def _opened(store: FleetStore, names: Sequence[str]) -> Tables:
-    """The tables that these queries read as streams. Raises StoreError: one was never made."""
-    found: Tables = {}
-    for directory in (each for each in store.every_directory() if set(readers(each)) & set(names)):
+def _open_source_tables(store: FleetStore, names: Sequence[str]) -> TablesById:
+    """Return the tables that these queries read as streams. Raises StoreError if one was never created."""
+    tables: TablesById = {}
+    for directory in store.every_directory():
+        if not set(readers(directory)) & set(names):
+            continue
         table = delta.opened(directory)
         if table is None:
             raise delta.not_made(directory)
-        found[str(table.metadata().id)] = (directory, table)
-    return found
+        tables[str(table.metadata().id)] = (directory, table)
+    return tables
 
 
-def _rows(store: FleetStore, name: str, opened: Tables) -> Iterator[str]:
+def _unread_commits(store: FleetStore, name: str, opened: TablesById) -> Iterator[str]:
     location = store.checkpoint(name)
     newest = checkpoints.newest(location, "offsets")
     lines = checkpoints.offsets(location, newest) if newest is not None else []
-    reached = [offset for line in lines if line is not None and "reservoirId" in (offset := json.loads(line))]
-    for offset in reached:
-        yield from _rows_of(name, offset, opened)
+    offsets = [offset for line in lines if line is not None and "reservoirId" in (offset := json.loads(line))]
+    for offset in offsets:
+        yield from _unread_commits_from(name, offset, opened)
     if None in lines:
-        # A source that has given nothing yet does not say which one it is.
-        known = {str(offset["reservoirId"]) for offset in reached}
+        # A source without an offset, since it was empty, does not name its table.
+        known = {str(offset["reservoirId"]) for offset in offsets}
         for table_id, (directory, table) in opened.items():
             if table_id not in known and table.file_uris() and name in readers(directory):
                 yield f"table {directory.name} was empty when {name} read it last"
 
 
-def _rows_of(name: str, offset: dict[str, Any], opened: Tables) -> Iterator[str]:
-    """offset: of the next thing to read in one table."""
+def _unread_commits_from(name: str, offset: dict[str, Any], opened: TablesById) -> Iterator[str]:
+    """Say what a query has not read of one table. offset: Spark's, of what to read next."""
     if offset["reservoirId"] not in opened:
         yield f"query {name} has read a table that is none of the fleet's now"
         return

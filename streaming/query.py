@@ -4,66 +4,133 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql.streaming.query import StreamingQuery
 
 from spinney.core.config import Config
-from spinney.spark.session import in_pool, with_required
+from spinney.spark.session import apply_required_settings, in_pool
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
-from streaming.clock import Clock, refuse_late, refuse_the_past, tolerance
+from streaming.clock_checks import (
+    ClockLeapCheck,
+    clock_tolerance,
+    refuse_batch_before_watermark,
+    refuse_clock_behind_checkpoint,
+)
+from streaming.progress import ProgressListener
 
-Write = Callable[[DataFrame, int], None]
+WriteBatch = Callable[[DataFrame, int], None]
 
 
-class Stopping(Exception):  # noqa: N818 - said as what is so
-    """A stop was asked for: raised before the first write of a batch, so that the batch is replayed whole."""
+class StopRequested(Exception):  # noqa: N818 - not an error: it ends the query before the batch is written
+    """Raised before the first write of a batch after a stop was requested. The next start repeats the whole batch."""
 
 
 @dataclass(frozen=True)
 class Query:
     """One streaming query before it runs.
 
-    writes: given the id of the checkpoint, what to do with each batch. writing: held meanwhile, so that no one else in
-    this process commits to the same directories.
+    batch_writer: given the id of the checkpoint, returns the function that writes each batch. trigger: interval between
+    batches, in Spark's syntax. output_mode: of Spark. write_lock: held while a batch is written, so that no other
+    thread of this process commits to the same directories.
     """
 
     name: str
     plan: DataFrame
-    writes: Callable[[str], Write]
+    batch_writer: Callable[[str], WriteBatch]
     trigger: str = "1 second"
-    mode: str = "append"
-    writing: threading.Lock = field(default_factory=threading.Lock)
+    output_mode: str = "append"
+    write_lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, config: Config, stopping: threading.Event, *, once: bool) -> StreamingQuery:
-        """Start it. once: work off what is there, then end.
+    def start(
+        self, config: Config, stop_requested: threading.Event, progress: ProgressListener, *, once: bool
+    ) -> RunningQuery:
+        """Start the query. once: process the available data, then end. progress: listens to it from its first batch.
 
-        Raises StoreError: its checkpoint is not the one its tables were written from, or is dated in the future.
+        Raises:
+            StoreError: the checkpoint is not the one that the tables were written from, or is dated in the future.
         """
         location = FleetStore.of(config).checkpoint(self.name)
         identity = checkpoints.identity(location)
-        write = self.writes(identity)
-        refuse_the_past(self.name, location, datetime.now(UTC), tolerance(config.kafka))
+        write = self.batch_writer(identity)
+        refuse_clock_behind_checkpoint(self.name, location, datetime.now(UTC), clock_tolerance(config.kafka))
         checkpoints.keep(location, identity)
-        clock = Clock(self.name, tolerance(config.kafka))
-
-        def each(batch: DataFrame, batch_id: int) -> None:
-            if stopping.is_set():
-                raise Stopping
-            refuse_late(self.name, location, checkpoints.begun(location, batch_id))
-            clock.check()
-            with self.writing:
-                write(batch, batch_id)
-
+        clock = ClockLeapCheck(self.name, clock_tolerance(config.kafka))
+        batches = _GuardedBatches(self, write, location, clock, stop_requested)
         writer = (
             self.plan.writeStream.queryName(self.name)
-            .outputMode(self.mode)
+            .outputMode(self.output_mode)
             .option("checkpointLocation", location)
-            .foreachBatch(each)
+            .foreachBatch(batches)
         )
         writer = writer.trigger(availableNow=True) if once else writer.trigger(processingTime=self.trigger)
-        with in_pool(with_required(self.plan.sparkSession), self.name):
-            return writer.start()
+        progress.attach(self.plan.sparkSession)
+        with in_pool(apply_required_settings(self.plan.sparkSession), self.name):
+            return RunningQuery(writer.start(), batches)
+
+
+@dataclass
+class _GuardedBatches:
+    """Writes batches unless a stop was requested or the clock is wrong.
+
+    Spark passes on a Python exception as the text of its traceback only, so `error` keeps the exception itself.
+    """
+
+    query: Query
+    write: WriteBatch
+    location: str
+    clock: ClockLeapCheck
+    stop_requested: threading.Event
+    error: Exception | None = None
+
+    def __call__(self, batch: DataFrame, batch_id: int) -> None:
+        try:
+            self._write(batch, batch_id)
+        except Exception as error:
+            self.error = error
+            raise
+
+    def _write(self, batch: DataFrame, batch_id: int) -> None:
+        if self.stop_requested.is_set():
+            raise StopRequested
+        refuse_batch_before_watermark(self.query.name, self.location, checkpoints.begun(self.location, batch_id))
+        self.clock.check()
+        with self.query.write_lock:
+            self.write(batch, batch_id)
+
+
+@dataclass(frozen=True)
+class RunningQuery:
+    """A query that was started. spark_query: Spark's own handle of it."""
+
+    spark_query: StreamingQuery
+    _batches: _GuardedBatches
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended."""
+        return self.spark_query.isActive
+
+    @property
+    def is_in_batch(self) -> bool:
+        """Whether a batch is being processed."""
+        return bool(self.spark_query.status["isTriggerActive"])
+
+    def error(self) -> Exception | None:
+        """Return what ended the query: the exception of its batch function, else Spark's. None if it did not fail."""
+        failure = self.spark_query.exception()
+        return None if failure is None else self._batches.error or failure
+
+    def wait(self) -> None:
+        """Wait until the query has ended. Raises nothing: `error` says why it ended."""
+        with suppress(PySparkException):
+            self.spark_query.awaitTermination()
+
+    def stop(self) -> None:
+        """End the query at once, in the middle of a batch too."""
+        self.spark_query.stop()

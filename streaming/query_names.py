@@ -1,4 +1,4 @@
-"""The queries' names, for who must not import Spark yet."""
+"""Names of the queries, without an import of Spark."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from schemas.vocabulary import STREAMING, QueryName
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 
-NAMES = tuple(each.value for each in STREAMING)
-"""In the order in which records flow; `--once` drains them so."""
+QUERY_NAMES = tuple(query.value for query in STREAMING)
+"""In the order in which records pass through them, which is the order of `--once`."""
 
 
-def named(config: Config, only: Sequence[str]) -> tuple[str, ...]:
-    """Return those of a fleet that are asked for; only: none is all.
+def select_queries(config: Config, only: Sequence[str]) -> tuple[str, ...]:
+    """Return the queries of a fleet to run, in order. only: their names; all if empty.
 
-    Raises StoreError: a query that there is not, or that this fleet does not need.
+    Raises:
+        StoreError: a name is unknown, or no query is left because the fleet does not need `labels`.
     """
-    unknown = [name for name in only if name not in NAMES]
+    unknown = [name for name in only if name not in QUERY_NAMES]
     if unknown:
-        raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(NAMES)}")
-    asked = only or NAMES
-    found = tuple(
-        name for name in NAMES if name in asked and (name != QueryName.LABELS or not config.has_label_in_event)
-    )
-    if not found:
+        raise StoreError(f"--only: no query named {unknown[0]!r}; there are {', '.join(QUERY_NAMES)}")
+    requested = only or QUERY_NAMES
+    unneeded = {QueryName.LABELS.value} if config.has_label_in_event else set()
+    selected = tuple(name for name in QUERY_NAMES if name in requested and name not in unneeded)
+    if not selected:
         raise StoreError(
             f"--only {QueryName.LABELS}: expected a fleet with late labels (kafka.outcomes); got one whose labels are "
             f"inside its events; {QueryName.SCORE} counts those"
         )
-    return found
+    return selected

@@ -1,4 +1,4 @@
-"""What the queries did, told to a person or a program."""
+"""Reports of what the queries did, for people or programs."""
 
 from __future__ import annotations
 
@@ -11,96 +11,103 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from spinney.operations.dead_letters.letters import Kind
 
-Write = Callable[[str], None]
+WriteLine = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Report:
-    """What one query did since the report before. counts: what -> how many. dead: rejected records, by kind."""
+class QueryReport:
+    """What one query did since the last report. counts: by name. dead_letters: rejected records, by kind."""
 
     query: str
     counts: Mapping[str, int]
-    dead: tuple[Kind, ...] = ()
+    dead_letters: tuple[Kind, ...] = ()
 
     @property
     def is_empty(self) -> bool:
+        """Whether every count is zero."""
         return not any(self.counts.values())
 
 
 class Reporter(Protocol):
-    """Who is told."""
+    """Receives what happens to the queries."""
 
     def ready(self, names: Sequence[str]) -> None:
-        """These queries run."""
+        """Report that these queries run."""
 
     def nothing_to_do(self) -> None:
-        """All is read, and Spark is not started."""
+        """Report that no work is pending, so that Spark is not started."""
 
     def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
-        """The newest batch of each query, as Spark reports it; every few seconds."""
+        """Show the newest batch of each query, as Spark reports it. Called every few seconds."""
 
-    def did(self, reports: Sequence[Report]) -> None:
-        """What the queries did; every minute, and at the end."""
+    def report(self, reports: Sequence[QueryReport]) -> None:
+        """Report what the queries did. Called every minute and at the end."""
 
 
 @dataclass(frozen=True)
 class TextReporter:
-    """Lines for people. write: takes one line."""
+    """Writes lines for people. write: called with each line."""
 
-    write: Write
+    write: WriteLine
 
     def ready(self, names: Sequence[str]) -> None:
+        """Write which queries run."""
         self.write(f"stream: ready: {', '.join(names)}; Ctrl-C stops between batches")
 
     def nothing_to_do(self) -> None:
+        """Write that no work is pending."""
         self.write("stream: nothing to do: all topics and tables are read, and every batch has ended")
 
     def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
-        """Nothing: where lines stay, a minute's report says enough."""
+        """Print nothing: a log gets the report of every minute only."""
 
-    def did(self, reports: Sequence[Report]) -> None:
+    def report(self, reports: Sequence[QueryReport]) -> None:
+        """Write what each query did."""
         for report in reports:
-            for line in lines(report):
+            for line in format_report(report):
                 self.write(line)
 
 
 @dataclass(frozen=True)
 class JsonReporter:
-    """One JSON object a line. write: takes one line."""
+    """Writes one JSON object per line. write: called with each line."""
 
-    write: Write
+    write: WriteLine
 
     def ready(self, names: Sequence[str]) -> None:
-        self._say({"event": "ready", "queries": list(names)})
+        """Write which queries run."""
+        self._write_event({"event": "ready", "queries": list(names)})
 
     def nothing_to_do(self) -> None:
-        self._say({"event": "nothing_to_do"})
+        """Write that no work is pending."""
+        self._write_event({"event": "nothing_to_do"})
 
     def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
-        """Nothing: a minute's report says enough."""
+        """Print nothing: programs get the report of every minute only."""
 
-    def did(self, reports: Sequence[Report]) -> None:
-        for each in reports:
-            dead = {"dead_letters": [asdict(kind) for kind in each.dead]} if each.dead else {}
-            self._say({"event": "report", "query": each.query, **each.counts, **dead})
+    def report(self, reports: Sequence[QueryReport]) -> None:
+        """Write what each query did."""
+        for report in reports:
+            letters = {"dead_letters": [asdict(kind) for kind in report.dead_letters]} if report.dead_letters else {}
+            self._write_event({"event": "report", "query": report.query, **report.counts, **letters})
 
-    def _say(self, what: Mapping[str, Any]) -> None:
+    def _write_event(self, fields: Mapping[str, Any]) -> None:
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        self.write(json.dumps({"at": now, **what}, ensure_ascii=False, default=_text))
+        self.write(json.dumps({"at": now, **fields}, ensure_ascii=False, default=_json_text))
 
 
-def _text(value: object) -> str:
+def _json_text(value: object) -> str:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else str(value)
 
 
-def lines(report: Report) -> list[str]:
-    """A line of counts, and one for each kind of dead letter with one of them as an example."""
-    counts = ", ".join(f"{what.replace('_', ' ')} {count:,}" for what, count in report.counts.items())
-    found = [f"{report.query}: {counts}"]
-    for kind in report.dead:
+def format_report(report: QueryReport) -> list[str]:
+    """Return a line of counts, and a line with an example for each kind of dead letter."""
+    counts = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in report.counts.items())
+    lines = [f"{report.query}: {counts}"]
+    for kind in report.dead_letters:
         about = f" ({kind.field})" if kind.field else ""
-        found.append(f"{report.query}: {kind.count:,} dead from {kind.source}: {kind.reason}{about}: {kind.example}")
-    if report.dead:
+        lines.append(f"{report.query}: {kind.count:,} dead from {kind.source}: {kind.reason}{about}: {kind.example}")
+    if report.dead_letters:
         remedy = "`spinney dead-letters show` has them whole; after a fix, `replay` sends them again"
-        found.append(f"{report.query}: {remedy}")
-    return found
+        lines.append(f"{report.query}: {remedy}")
+    return lines

@@ -22,10 +22,10 @@ from spinney.retraining import judge_input
 from spinney.retraining.round_history import fit_times, past_rounds
 from spinney.retraining.round_order import READ, RoundOrder
 from spinney.retraining.rounds import Rounds
-from spinney.spark.session import cores_of, session_for
+from spinney.spark.session import cores_of, sibling_session
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from streaming.delta_source import appended
+from streaming.delta_source import read_appended
 from streaming.judging import STATE, Judging
 from streaming.planning import Due, planned
 from streaming.query import Query
@@ -36,9 +36,9 @@ TRIGGER = "5 seconds"
 
 def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) -> Query:
     # Timers need batches without data; a query that only drains has to end.
-    session = session_for(spark, no_data_batches=not once)
+    session = sibling_session(spark, no_data_batches=not once)
     judged = (
-        judge_input.frame(FleetStore.of(config), partial(appended, session))
+        judge_input.union_frame(FleetStore.of(config), partial(read_appended, session))
         .groupBy("shard")
         .applyInPandasWithState(
             Judging.of(config).function(), judge_input.VERDICTS, STATE, "append", "ProcessingTimeTimeout"

@@ -1,6 +1,6 @@
-"""Events × champions → predictions (topic and table) and health.
+"""The query `score`: events and promotions → predictions (topic and table) and health/score.
 
-The champions arrive as a stream of promotions beside the events, so a replayed batch answers with the same models.
+Promotions are a second input, so that a repeated batch answers with the same models.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from spinney.storage import charter, step_observer
 from spinney.storage.layout import FleetStore, possible_features
 from spinney.tables import delta
 from spinney.tables.delta import Writer
-from streaming import source
-from streaming.delta_source import appended_all
+from streaming import kafka_source
+from streaming.delta_source import read_appended_union
 from streaming.health import ANSWER_COLUMNS, of_answers
 from streaming.query import Query
 from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, STATE, Scorer
@@ -30,62 +30,70 @@ from streaming.validated_records import MESSAGE_JSON_OPTIONS, REASON, Editions
 
 NAME = QueryName.SCORE.value
 VALUE = "message value"
-"""A column beside those of `predictions`: what is published."""
+"""Column beside those of `predictions`: the message that is published."""
 
-_OF_THE_BATCH = ("scored_on", "batch_id")
+_BATCH_COLUMNS = ("scored_on", "batch_id")
 
 
 def query(spark: SparkSession, config: Config, signer: Signer, editions: Editions) -> Query:
-    rows = events(spark, config, editions).unionByName(promotions(spark, config), allowMissingColumns=True)
+    """Return the query `score`, in append mode.
+
+    In: the events topic, and rows appended to `promotions`. Out: the columns of `predictions` without batch_id, one row
+    per valid distinct event. State: ids of `kafka.duplicates_within`; by shard, the champions of its groups and of
+    all parents. signer: verifies models. editions: of the rules for valid records.
+    """
+    events, promotions = events_to_score(spark, config, editions), promotions_by_shard(spark, config)
+    rows = events.unionByName(promotions, allowMissingColumns=True)
     store = FleetStore.of(config)
     scorer = Scorer(config, signer, charter.former(store))
     answered = (
-        with_whole_times(rows)
+        times_as_microseconds(rows)
         .groupBy("shard")
-        .applyInPandasWithState(scorer.function(), answer_ddl(store), STATE, "append", "NoTimeout")
+        .applyInPandasWithState(scorer.function(), scored_ddl(store), STATE, "append", "NoTimeout")
         .withColumn("event_time", F.timestamp_micros("event_time"))
-        .withColumns({column.name: F.lit(None).cast(column.type) for column in unanswered(store)})
+        .withColumns({column.name: F.lit(None).cast(column.type) for column in unfilled_columns(store)})
         .withColumn("scored_at", F.timestamp_micros("scored_at"))
         .withColumn("scored_on", F.to_date("scored_at"))
         .select(*(name for name in store.contract(tables.PREDICTIONS).names if name != "batch_id"))
     )
-    return Query(NAME, answered, lambda checkpoint: Batches(config, checkpoint))
+    return Query(NAME, answered, lambda checkpoint: ScoreBatchWriter(config, checkpoint))
 
 
-def answer_ddl(store: FleetStore) -> str:
-    """What the scorer returns: `predictions` without what the batch adds and what no model gives.
+def scored_ddl(store: FleetStore) -> str:
+    """Return the columns that the scorer fills: those of `predictions` except the batch's and `unfilled_columns`.
 
     Times are in microseconds.
     """
-    others = {*_OF_THE_BATCH, *(column.name for column in unanswered(store))}
+    others = {*_BATCH_COLUMNS, *(column.name for column in unfilled_columns(store))}
     whole = {"event_time": "bigint", "scored_at": "bigint"}
     columns = store.contract(tables.PREDICTIONS).columns
     return ", ".join(f"`{each.name}` {whole.get(each.name, each.type)}" for each in columns if each.name not in others)
 
 
-def unanswered(store: FleetStore) -> list[Column]:
-    """Columns of `predictions` that no model of this fleet fills.
+def unfilled_columns(store: FleetStore) -> list[Column]:
+    """Return the columns of `predictions` that no model of this fleet fills.
 
-    Spark's worker joins the answers of a batch's shards by pandas, which looks at each value of a column that is all
-    null: a fifth of its time.
+    They are added by Spark: its worker concatenates the answers of a batch's shards in pandas, which looks at each
+    value of a column that is all null. That was a fifth of the worker's time.
     """
     names = {"lower", "upper"} | ({"probabilities"} if store.fleet.task == "regression" else set())
     return [column for column in store.contract(tables.PREDICTIONS).columns if column.name in names]
 
 
-def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
-    """Valid events, distinct, with what scoring needs of them."""
-    valid = source.distinct(source.events(spark, config, editions).filter(F.col(REASON).isNull()), config)
-    label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
+def events_to_score(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
+    """Return valid, distinct events with the columns that scoring needs."""
+    valid = kafka_source.read_events(spark, config, editions).filter(F.col(REASON).isNull())
+    distinct = kafka_source.drop_duplicates(valid, config.kafka)
+    label = F.col(config.fleet.target) if config.has_label_in_event else F.lit(None)
     store = FleetStore.of(config)
-    return valid.select(
+    return distinct.select(
         F.lit(EVENT).alias(KIND),
         "shard",
         "group_key",
         "event_id",
         "event_time",
-        # Not only today's features: a champion fitted before they were edited goes on answering.
-        *(F.expr(each) for each in possible_features(store)),
+        # Not only the current features: a champion that was fitted before an edit of the features still answers.
+        *(F.expr(feature) for feature in possible_features(store)),
         label.cast(store.answer_type).alias("label"),
         "topic",
         "kafka_partition",
@@ -93,11 +101,11 @@ def events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame
     )
 
 
-def with_whole_times(rows: DataFrame) -> DataFrame:
-    """Times and dates as microseconds since 1970, NULL_TIME for null.
+def times_as_microseconds(rows: DataFrame) -> DataFrame:
+    """Return the rows with times and dates as microseconds since 1970, NULL_TIME for null.
 
-    Spark makes nanoseconds of a worker's times, which end in 2262: a batch with a later one would fail, again and
-    again. Null would make floats of the whole numbers.
+    Spark passes times to a worker as nanoseconds, which end in 2262: a batch with a later time would fail at each
+    attempt. Null would turn the integers into floats.
     """
     micros = {"timestamp": "unix_micros(`{}`)", "date": f"CAST(unix_date(`{{}}`) AS BIGINT) * {DAY_US}L"}
     return rows.withColumns(
@@ -109,9 +117,9 @@ def with_whole_times(rows: DataFrame) -> DataFrame:
     )
 
 
-def promotions(spark: SparkSession, config: Config) -> DataFrame:
-    """Every promotion row; a parent's goes to all shards, since any of them may hold its children."""
-    rows = appended_all(spark, config, tables.PROMOTIONS)
+def promotions_by_shard(spark: SparkSession, config: Config) -> DataFrame:
+    """Return every promotion row by shard. A parent's goes to all shards: any of them may hold groups below it."""
+    rows = read_appended_union(spark, FleetStore.of(config), tables.PROMOTIONS)
     everywhere = F.sequence(F.lit(0), F.lit(config.fleet.shards - 1))
     is_parent = F.col("group_key").startswith("{")
     shards = F.when(is_parent, everywhere).otherwise(F.array(F.col("shard")))
@@ -125,12 +133,14 @@ def promotions(spark: SparkSession, config: Config) -> DataFrame:
     )
 
 
-class Batches:
-    """Kafka first, then `predictions`, then `health`: what was answered is known before it is counted.
+class ScoreBatchWriter:
+    """Writes each batch: to Kafka, then to `predictions`, then the sums to health/score.
 
-    The batch's answers come to the driver by one job, which also advances the state, and every sink is written from
-    there: a cached frame and a Spark job for each sink cost more than the answers (MAX_RECORDS_A_BATCH bounds them).
-    A replay that finds `predictions` stored counts those: after an edit the same events may be answered otherwise.
+    One job brings the batch's answers to the driver and advances the state; every sink is written from there. A cached
+    frame and a Spark job per sink cost more than the answers, whose number MAX_RECORDS_PER_BATCH bounds.
+
+    If `predictions` already has the batch, `health` counts those rows: after an edit of the configuration the same
+    events may be answered differently.
     """
 
     def __init__(self, config: Config, checkpoint: str) -> None:
@@ -141,8 +151,9 @@ class Batches:
         self._publisher = Publisher(config.kafka, topic) if topic is not None else None
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
-        # Always computed: the state advances with it.
-        answers = (batch if self._publisher is None else messages_of(batch)).toArrow()
+        """Write a batch, except what an earlier attempt at it has stored."""
+        # Computed even if it is already stored: the state must advance.
+        answers = (batch if self._publisher is None else with_messages(batch)).toArrow()
         if self._predictions.done("predictions", batch_id):
             stored = delta.frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
@@ -154,19 +165,19 @@ class Batches:
 
     def _answer(self, answers: pa.Table, batch_id: int) -> None:
         if self._publisher is not None:
-            publish(self._publisher, answers)
+            publish_answers(self._publisher, answers)
             step_observer.announce(f"{NAME}.publish", batch_id)
         answers = answers.append_column("batch_id", pa.repeat(pa.scalar(batch_id, pa.int64()), answers.num_rows))
         self._predictions.append(answers, step="predictions", batch_id=batch_id)
 
 
-def messages_of(rows: DataFrame) -> DataFrame:
-    """The rows, each with its message to the predictions topic in VALUE."""
+def with_messages(rows: DataFrame) -> DataFrame:
+    """Return the rows with VALUE, their message to the predictions topic."""
     fields = [column.name for column in messages.PREDICTION.columns]
     return rows.withColumn(VALUE, F.to_json(F.struct(*fields), MESSAGE_JSON_OPTIONS))
 
 
-def publish(publisher: Publisher, answers: pa.Table) -> None:
-    """The answers to the predictions topic, keyed by group. At least once; a copy is equal byte for byte."""
+def publish_answers(publisher: Publisher, answers: pa.Table) -> None:
+    """Publish the answers to the predictions topic, keyed by group, at least once. A copy is equal byte for byte."""
     columns = (answers[name].cast(pa.binary()).combine_chunks().to_pylist() for name in ("group_key", VALUE))
     publisher.publish(zip(*columns, strict=True))

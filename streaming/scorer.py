@@ -24,64 +24,72 @@ from spinney.storage.layout import FleetStore
 STATE = "champions binary"
 KIND, EVENT, PROMOTION = internal_name("kind"), "event", "promotion"
 PROMOTION_STRUCT = internal_name("promotion")
-"""The column with a promotion as one struct, null in events: for each column that a shard's rows have, Spark's worker
-takes as long as for scoring them."""
+"""Column with a promotion as one struct, null in events. Each column more costs Spark's worker as much time as scoring
+the rows."""
 
 PROMOTION_COLUMNS = (*CHAMPION_COLUMNS[1:], *PAYLOAD_COLUMNS)
 Rows = Iterable[pd.DataFrame]
 
 _decoded: dict[int, tuple[int, Champions]] = {}
-"""By shard the digest of the state's bytes and its champions: a worker outlives its tasks; most batches change none."""
+"""Shard -> digest of the state's bytes and its champions. A worker outlives its tasks, and most batches change none."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What scoring needs to know; pickled into the workers. former: what became of columns of before a migration."""
+    """Scores the events of a shard. Pickled into the workers.
+
+    signer: verifies models. former: names and types of columns before a migration, by column.
+    """
 
     config: Config
     signer: Signer
     former: Mapping[str, FormerColumn] = field(default_factory=dict)
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
+        """Return the function for `applyInPandasWithState` by shard.
+
+        It takes events and promotions (KIND), times in microseconds. It yields the columns of `scored_ddl`, one row per
+        event, and keeps the shard's champions in its state.
+        """
+
         def score_shard(key: tuple[Any, ...], frames: Rows, state: GroupState) -> Rows:
             shard = int(key[0])
             rows = [frame for frame in frames if len(frame)]
             arrived = pd.concat(rows, ignore_index=True) if len(rows) > 1 else rows[0]
             is_event = arrived[KIND].to_numpy() == EVENT
             events, promotions = arrived, arrived.iloc[:0]
-            if not is_event.all():  # in most batches a shard has none
+            if not is_event.all():  # most batches of a shard have no promotion
                 events = arrived[is_event].reset_index(drop=True)
-                promotions = _promotions(arrived[arrived[KIND] == PROMOTION])
-            champions = champions_of(shard, state, promotions)
+                promotions = _unpack_promotions(arrived[arrived[KIND] == PROMOTION])
+            champions = update_champions(shard, state, promotions)
             if len(events):
-                # The event's time goes back as it came: in microseconds.
-                at = events["event_time"]
-                # The batch's timestamp, so that a batch that is replayed says the same.
+                event_time = events["event_time"]  # in microseconds, as the output has it
+                # The timestamp of the batch, which is the same when it is repeated.
                 now = np.full(len(events), state.getCurrentProcessingTimeMs() * 1000, dtype=np.int64)
-                yield answers(shard, with_times(events, self.config), champions, self).assign(
-                    event_time=at, scored_at=now
+                yield answers(shard, restore_times(events, self.config), champions, self).assign(
+                    event_time=event_time, scored_at=now
                 )
 
         return score_shard
 
 
-def with_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
-    """The events with times in place of the microseconds that they came as."""
+def restore_times(events: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """Return the events with times instead of microseconds."""
     types = {"event_time": "timestamp", config.fleet.event_time: "timestamp", **config.event_columns}
     times = [name for name, kind in types.items() if kind in ("timestamp", "date") and name in events]
     stamps = {name: events[name].to_numpy(np.int64).view("datetime64[us]") for name in times}
     return events.assign(**stamps) if stamps else events
 
 
-def _promotions(rows: pd.DataFrame) -> pd.DataFrame:
+def _unpack_promotions(rows: pd.DataFrame) -> pd.DataFrame:
     structs = rows[PROMOTION_STRUCT].tolist()
     unpacked = pd.DataFrame(structs, columns=list(PROMOTION_COLUMNS), index=rows.index, dtype=object)
     return unpacked.assign(group_key=rows["group_key"])
 
 
-def champions_of(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:
-    """The shard's champions with these promotions seen, kept in the state when they changed anything."""
-    champions = _read(shard, bytes(state.get[0])) if state.exists else Champions.empty()
+def update_champions(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions:
+    """Return the shard's champions after these promotions, and store them in the state if there are any."""
+    champions = _decode_champions(shard, bytes(state.get[0])) if state.exists else Champions.empty()
     if len(rows):
         added = ((row["group_key"], Promotion.from_row(row)) for row in rows.to_dict("records"))
         champions = champions.with_promotions(added)
@@ -91,21 +99,20 @@ def champions_of(shard: int, state: GroupState, rows: pd.DataFrame) -> Champions
     return champions
 
 
-def _read(shard: int, blob: bytes) -> Champions:
+def _decode_champions(shard: int, blob: bytes) -> Champions:
     digest = xxhash.xxh64_intdigest(blob)
     known = _decoded.get(shard)
     if known is None or known[0] != digest:
         known = _decoded[shard] = (digest, Champions.from_bytes(blob))
-        # Spark has the collector visit every object of a worker after each task: a fleet's promotions were a third of a
-        # scoring worker's time. These hold no cycles, so nothing is lost when the collector does not look at them; what
-        # else is young garbage goes before.
+        # Spark runs the garbage collector after each task, which visited every promotion: a third of the worker's time.
+        # Champions have no cycles, so they can be exempt. Collect other young garbage first.
         gc.collect(1)
         gc.freeze()
     return known[1]
 
 
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> pd.DataFrame:
-    """One row per event, in the events' order, columns of `predictions` that the scorer fills."""
+    """Return one row per event, in their order: the columns of `predictions` that the scorer fills."""
     config = scorer.config
     rows = add_former_columns(events, scorer.former)
     answered = answer_rows(rows, events["group_key"], champions, FleetStore.of(config), scorer.signer)

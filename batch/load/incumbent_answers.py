@@ -64,7 +64,9 @@ class IncumbentAnswers:
         doubtful = pa.array(found.doubtful)
         rules = replace(self._rules, fields=(self._rule,))
         texts = frozenset({ANSWER} if batch.is_text(self._rule) else ())
-        raw = python_values.to_values(batch.column_of(self._rule).filter(doubtful))
+        column = batch.column_of(self._rule)
+        assert column is not None, "a batch without the column has no doubtful values"
+        raw = python_values.to_values(column.filter(doubtful))
         messages = [read_message(encode_message({ANSWER: each}, rules, texts=texts)) for each in raw]
         return pc.replace_with_mask(values, doubtful, self.of_messages(messages))
 

@@ -76,7 +76,8 @@ def _statistics(rows: pa.Table) -> dict[str, Any]:
 
 
 def _has_bounds(kind: pa.DataType) -> bool:
-    return types.is_string(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_temporal(kind)
+    checks = (types.is_string, types.is_integer, types.is_floating, types.is_temporal)
+    return any(check(kind) for check in checks)
 
 
 def _as_json(value: Any) -> Any:

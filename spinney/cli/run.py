@@ -130,13 +130,13 @@ def stream(config_path: str, as_json: bool, only: tuple[str, ...], once: bool, a
 
 def _is_drained(config: Config, only: Sequence[str], reporter: Reporter) -> bool:
     """Whether there is nothing to do for these queries, which takes no Java to find out. MLflow gets what is left."""
-    from streaming.pending_work import unread
-    from streaming.query_names import named
+    from streaming.pending_work import find_pending_work
+    from streaming.query_names import select_queries
 
-    names = named(config, only)
-    left = unread(config, names)
-    if left is not None:
-        click.echo(f"stream: {left}: Spark starts", err=True)
+    names = select_queries(config, only)
+    pending = find_pending_work(config, names)
+    if pending is not None:
+        click.echo(f"stream: {pending}: Spark starts", err=True)
         return False
     reporter.nothing_to_do()
     if QueryName.RETRAIN in names:

@@ -1,4 +1,4 @@
-"""How `spinney stream` tells what its queries do: a terminal, a log or a program."""
+"""Reports of `spinney stream` on a terminal, in a log or for a program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from streaming.reporting import JsonReporter, Report, Reporter, TextReporter
+from streaming.reporting import JsonReporter, QueryReport, Reporter, TextReporter
 
 _CLEAR = "\r\x1b[K"
 
@@ -34,8 +34,8 @@ class TerminalReporter:
             parts.append(f"{batch.get('name')} {rate:,.0f} rows/s, batches of {seconds:.1f} s")
         click.echo(f"{_CLEAR}{' · '.join(parts)}", err=True, nl=False)
 
-    def did(self, reports: Sequence[Report]) -> None:
-        self.lines.did(reports)
+    def report(self, reports: Sequence[QueryReport]) -> None:
+        self.lines.report(reports)
 
 
 def reporter_for(*, as_json: bool) -> Reporter:

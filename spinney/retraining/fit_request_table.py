@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from spinney.core.keys import is_parent
 from spinney.tables.snapshot import Wanted, wanted_of
 
 REQUEST_SCHEMA = pa.schema(
@@ -23,6 +25,12 @@ CHAMPION_TYPES = {
     "champion_recipe_id": "string",
 }
 """The columns about the champion that a challenger is compared with, and their Spark SQL types."""
+
+
+def split_parents(requests: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The requests of groups, and those of parents."""
+    are_parents = pa.array(map(is_parent, requests.column("group_key").to_pylist()), pa.bool_())
+    return requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
 
 
 def serialize(requests: pa.Table) -> bytes:

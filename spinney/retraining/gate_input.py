@@ -25,7 +25,7 @@ _WITHOUT_PAYLOAD = (
 _PAYLOAD = ("model_id", "codec", "payload", "signature")
 
 
-def with_small_payloads(store: FleetStore, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
+def read_round_models(store: FleetStore, kind: str, batch_id: int, shards: tuple[int, int]) -> pa.Table:
     """The columns of a round's models that the gate uses, with payloads small enough to be copied to promotions.
 
     shards: the first and the last wanted shard.

@@ -48,12 +48,12 @@ TASK_EVENTS = 2_000_000
 TASK_GROUPS = 20_000
 """Groups per task, if the plan did not count their events."""
 
-FITTED = {name: tables.MODELS.column(name).type for name in COLUMNS}
+RESULT_TYPES = {name: tables.MODELS.column(name).type for name in COLUMNS}
 KEPT = "kept"
 """Status of a group whose rows and recipe are its champion's: nothing is fitted and no row of `models` is written."""
 
-_SCHEMA = pa.schema([(name, arrow_type(type_)) for name, type_ in FITTED.items()])
-FITTED_DDL = ", ".join(f"{name} {type_}" for name, type_ in FITTED.items())
+_SCHEMA = pa.schema([(name, arrow_type(type_)) for name, type_ in RESULT_TYPES.items()])
+RESULT_DDL = ", ".join(f"{name} {type_}" for name, type_ in RESULT_TYPES.items())
 TASK_DDL = "task int, requests binary"
 
 Batches = Iterable[pa.RecordBatch]
@@ -74,7 +74,7 @@ class Fitter:
     limits: Limits = field(default_factory=Limits)
 
     def fit_tasks(self, batches: Batches) -> Iterator[pa.RecordBatch]:
-        """Fit the tasks of a partition, rows of TASK_DDL. Yields one row FITTED per request, in their order."""
+        """Fit the tasks of a partition, rows of TASK_DDL. Yields one result per request, in their order."""
         with closing(self.make_worker()) as worker:
             for batch in batches:
                 for value in batch.column("requests").to_pylist():
@@ -107,9 +107,9 @@ class Fitter:
 
 @dataclass(frozen=True)
 class TaskOutput:
-    """What a task returns, given the rows FITTED of its groups: by default these rows. ddl: the columns it returns."""
+    """What a task returns, given the results of its groups: by default these. ddl: the columns it returns."""
 
-    ddl: str = FITTED_DDL
+    ddl: str = RESULT_DDL
     transform: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter
 
 
@@ -203,7 +203,9 @@ def split_block(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
 def fit_one_block(block: pa.Table, worker: SupervisedFitter) -> pa.Table:
     """Fit a block: one row per request, in their order. Raises StoreError if one is missing."""
     results = worker.fit(block)
-    parts = [pa.Table.from_pandas(frame[list(FITTED)], schema=_SCHEMA, preserve_index=False) for _, frame in results]
+    parts = [
+        pa.Table.from_pandas(frame[list(RESULT_TYPES)], schema=_SCHEMA, preserve_index=False) for _, frame in results
+    ]
     places = [place for piece, _ in results for place in piece]
     n_requests = int(pc.sum(block.column(IS_REQUEST)).as_py() or 0)
     if sorted(places) != list(range(n_requests)):

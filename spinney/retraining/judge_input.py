@@ -1,4 +1,4 @@
-"""What happened to groups, as the judge reads it from the tables, and what it says of them."""
+"""The judge's input, read from tables, and its verdicts as rows."""
 
 from __future__ import annotations
 
@@ -23,29 +23,27 @@ from spinney.storage.stream_sources import readers
 
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
 DECIDED, UNFITTED = "decided", "unfitted"
-"""Columns with a promotion, or a failed fit, as one struct. A batch has a few of them or none, and Spark's worker takes
-as long for each column that it brings a shard as the judge takes for it."""
+"""Columns with a promotion, or a failed fit, as one struct: most batches have few of them, and each column that Spark
+passes to a worker costs as much time per shard as the judge."""
 
 SUMMARY = "summary"
-"""In place of a decision, in the row that says what is due in a shard."""
+"""The value of `decision` in the row that summarises a shard."""
 
 VERDICTS = (
     "shard int, group_key string, policy string, decision string, reason string, numbers string, model_id string, "
     "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, repeats bigint"
 )
-"""A verdict as a row; times are microseconds, NEVER where there is none.
+"""Columns of a verdict. Times are microseconds, NEVER if there is none.
 
-Of a stream, a row whose decision is SUMMARY counts for its shard, in `numbers`, the groups that are `due`, those of
-them that were `withheld`, and the `rows` that came with it.
+In a stream, a row with the decision SUMMARY has counts of its shard in `numbers`: groups that are `due`, those of them
+that were `withheld`, and the number of `rows` that follow.
 """
 
 
-def frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFrame:
-    """Everything the judge takes in, as one frame: `kind` says which table a row is of. Times are microseconds.
+def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFrame:
+    """The judge's input from all tables as one frame: kind (the table of a row), shard, HEALTH, DECIDED, UNFITTED.
 
-    Columns: kind, shard, HEALTH, DECIDED, UNFITTED.
-
-    read: a directory; as a stream or as it stands.
+    Times are microseconds. read: reads a directory, as a stream or as a static frame.
     """
 
     def rows(base: Contract) -> DataFrame:
@@ -70,7 +68,7 @@ def frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFram
             "epoch",
             "decision",
             "round_id",
-            *_micros("trained_through", "fitted_at", "decided_at", "clock"),
+            *_microsecond_columns("trained_through", "fitted_at", "decided_at", "clock"),
             F.col("challenger_loss").alias("loss"),
             "by",
             "fit_ms",
@@ -83,28 +81,28 @@ def frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> DataFram
             F.lit("unfitted").alias("kind"),
             "shard",
             "group_key",
-            F.struct("status", "rows", *_micros("fitted_at", "clock")).alias(UNFITTED),
+            F.struct("status", "rows", *_microsecond_columns("fitted_at", "clock")).alias(UNFITTED),
         )
     )
     return health.unionByName(promotions, allowMissingColumns=True).unionByName(unfitted, allowMissingColumns=True)
 
 
-def _micros(*names: str) -> list[Column]:
+def _microsecond_columns(*names: str) -> list[Column]:
     return [F.expr(f"unix_micros({name})").alias(name) for name in names]
 
 
-def of_frames(frames: list[pd.DataFrame]) -> News:
-    """The rows of some frames of `frame`, told apart by the table they are of."""
+def parse_frames(frames: list[pd.DataFrame]) -> News:
+    """Parse frames of `union_frame` into the judge's input."""
     if not frames:
         return News((), (), pd.DataFrame({name: pd.Series(dtype=_dtype(name)) for name in HEALTH}))
     rows = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     kinds = rows["kind"].to_numpy(object)
     is_health = kinds == "health"
-    # Column by column, and nothing for kinds that did not come: most batches bring a shard a few rows of health alone.
+    # Column by column, and nothing for absent kinds: most batches have a few rows of health per shard only.
     health = pd.DataFrame({name: rows[name].to_numpy()[is_health].astype(_dtype(name)) for name in HEALTH})
-    decided = [_decided(key, row) for key, row in _structs(rows, kinds == "promotion", DECIDED)]
+    decided = [_parse_promotion(key, row) for key, row in _structs(rows, kinds == "promotion", DECIDED)]
     unfitted = [
-        Unfitted(key, row["status"], _whole(row["rows"]), _whole(row["fitted_at"]), _whole(row["clock"]))
+        Unfitted(key, row["status"], _to_int(row["rows"]), _to_int(row["fitted_at"]), _to_int(row["clock"]))
         for key, row in _structs(rows, kinds == "unfitted", UNFITTED)
     ]
     return News(decided, unfitted, health)
@@ -121,12 +119,12 @@ def _dtype(name: str) -> str:
     return {"labelled": "int64", "loss": "float64", "last_event_time": "int64"}.get(name, "object")
 
 
-def _decided(key: str, row: Mapping[str, Any]) -> Decided:
+def _parse_promotion(key: str, row: Mapping[str, Any]) -> Decided:
     loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
-    return Decided(key, Promotion.from_row(row), row["by"] in MACHINES, _whole(row["clock"]), loss, fit_ms)
+    return Decided(key, Promotion.from_row(row), row["by"] in MACHINES, _to_int(row["clock"]), loss, fit_ms)
 
 
-def _whole(value: Any) -> int:
+def _to_int(value: Any) -> int:
     return 0 if value is None or pd.isna(value) else int(value)
 
 
@@ -140,7 +138,7 @@ def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFr
 
 
 def report_rows(shard: int, report: Report, clock: int) -> pd.DataFrame:
-    """What the judge of a stream says of a shard, its summary first: rows of VERDICTS. clock: the shard's."""
+    """The judge's report about a shard of a stream as rows of VERDICTS, the summary first. clock: the shard's."""
     summary = dict.fromkeys(VERDICT_COLUMNS) | {
         "decision": SUMMARY,
         "numbers": {"due": report.due, "withheld": report.withheld, "rows": len(report.rows)},

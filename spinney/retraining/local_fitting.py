@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from spinney.core.keys import is_parent
 from spinney.retraining import group_fitting, parent_fitting
+from spinney.retraining.fit_request_table import split_parents
 from spinney.retraining.group_fitting import Fitter
 
 MAX_GROUPS = 1_000
@@ -29,13 +29,12 @@ def is_faster_than_spark(keys: Collection[str], events: int, predicted_seconds: 
     return events <= group_fitting.TASK_EVENTS or not any(map(is_parent, keys))
 
 
-def fit(requests: pa.Table, fitting: Fitter) -> Iterator[pa.RecordBatch]:
-    """Fit requests of groups and parents: one row FITTED per request, as from Spark's tasks.
+def fit_locally(requests: pa.Table, fitting: Fitter) -> Iterator[pa.RecordBatch]:
+    """Fit requests of groups and parents: one row of RESULT_TYPES per request, as from Spark's tasks.
 
     Raises StoreError if another number of events is read than the plan counted.
     """
-    are_parents = pa.array(map(is_parent, requests.column("group_key").to_pylist()), pa.bool_())
-    of_groups, of_parents = requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
+    of_groups, of_parents = split_parents(requests)
     if of_groups.num_rows:
         yield from fitting.fit_tasks(group_fitting.task_batches(of_groups))
     if of_parents.num_rows:

@@ -33,9 +33,9 @@ _REPORT = pa.schema(
 
 @dataclass(frozen=True)
 class ModelWriter:
-    """Writes rows FITTED as rows of `models`. Pickled into Spark's workers.
+    """Writes rows of RESULT_TYPES as rows of `models`. Pickled into Spark's workers.
 
-    folder: of the table. constants: values of the columns of `models` that FITTED lacks. shards: the fleet's number.
+    folder: of the table. constants: values of the other columns of `models`. shards: the fleet's number.
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class ModelWriter:
                 rows = pa.table(batch).filter(pc.invert(is_kept))
                 if rows.num_rows:
                     writer.write(self._as_models(rows, schema))
-        yield _report([*(_file_row(each) for each in writer.written), {"kept": kept}])
+        yield _report_batch([*(_file_row(each) for each in writer.written), {"kept": kept}])
 
     def _as_models(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         shards = pa.array([shard_of(key, self.shards) for key in rows.column("group_key").to_pylist()], pa.int32())
@@ -67,7 +67,7 @@ def _file_row(written: Written) -> dict[str, Any]:
     return {"path": written.path.name, "bytes": written.bytes, "rows": written.rows, "stats": stats, "kept": 0}
 
 
-def _report(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+def _report_batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([{"rows": 0, **row} for row in rows], schema=_REPORT)
 
 

@@ -155,7 +155,7 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
 
 
 def fit_parents_locally(requests: pa.Table, fitter: Fitter) -> Iterator[pa.RecordBatch]:
-    """Fit parents in this process: one row FITTED per request, with the same samples and models as by `fit_parents`.
+    """Fit parents in this process: one result per request, with the same samples and models as by `fit_parents`.
 
     Raises StoreError if another number of a parent's events is read than the plan counted.
     """

@@ -6,15 +6,14 @@ from functools import reduce
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas import tables
 from spinney.core.config import Config
-from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.retraining import fit_request_table, group_fitting, parent_fitting
+from spinney.retraining import group_fitting, parent_fitting
+from spinney.retraining.fit_request_table import REQUEST_SCHEMA, split_parents
 from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.round_order import RoundOrder
 from spinney.retraining.training_row_reader import TrainingTables
@@ -31,19 +30,17 @@ def fitter_of(config: Config, signer: Signer, order: RoundOrder) -> group_fittin
     store = FleetStore.of(config)
     models = tuple(snapshots(store, tables.MODELS))
     recipe = recipe_store.with_earlier(store, signer, Recipe.of(config))
-    return group_fitting.Fitter(recipe, signer, order.clock, rows, models, Limits.of(config))
+    return group_fitting.Fitter(recipe, signer, order.clock, rows, models, Limits.of(config.recipe))
 
 
 def fit_plan(
     spark: SparkSession, plan: pd.DataFrame, fitting: group_fitting.Fitter, output: TaskOutput | None = None
 ) -> DataFrame:
-    """A lazy Spark frame that fits the groups and parents of a plan and returns `output`, by default rows FITTED.
+    """A lazy Spark frame that fits the groups and parents of a plan and returns `output`, by default the results.
 
     plan: the columns of REQUEST_SCHEMA. Its tasks raise StoreError if rows are missing that the plan counted.
     """
-    requests = requests_of(plan)
-    are_parents = pa.array(plan["group_key"].map(is_parent), pa.bool_())
-    of_groups, of_parents = requests.filter(pc.invert(are_parents)), requests.filter(are_parents)
+    of_groups, of_parents = split_parents(requests_of(plan))
     cores, made, frames = cores_of(spark), output or TaskOutput(), []
     if of_groups.num_rows:
         frames.append(group_fitting.fit_groups(spark, of_groups, fitting, cores, made))
@@ -54,6 +51,4 @@ def fit_plan(
 
 def requests_of(plan: pd.DataFrame) -> pa.Table:
     """The fit requests of a plan, which has the columns of REQUEST_SCHEMA and may have others."""
-    return pa.Table.from_pandas(
-        plan[fit_request_table.REQUEST_SCHEMA.names], fit_request_table.REQUEST_SCHEMA, preserve_index=False
-    )
+    return pa.Table.from_pandas(plan[REQUEST_SCHEMA.names], REQUEST_SCHEMA, preserve_index=False)

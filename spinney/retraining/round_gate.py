@@ -30,10 +30,10 @@ OTHER_PATH_EPOCH = "epoch_elsewhere"
 
 
 def with_other_path_epoch(models: pd.DataFrame, store: FleetStore, kind: RoundKind) -> pd.DataFrame:
-    """The rows of `models` with ELSEWHERE.
+    """The rows of `models` with the column OTHER_PATH_EPOCH.
 
-    Both paths fit the same rows to the same model; whoever decides second finds that it answers already. Read when the
-    gate decides, without a lock: of two at the same moment both promote it, and the order of champions makes them one.
+    Both paths fit the same model on the same rows, so the second one may find it promoted already. This is read without
+    a lock: if both decide at the same time, both promote it, which the order of champions resolves.
     """
     through = models["trained_through"].dropna()
     if not len(through):
@@ -42,7 +42,7 @@ def with_other_path_epoch(models: pd.DataFrame, store: FleetStore, kind: RoundKi
     is_of_same_time = (ds.field("trained_through") >= through.min()) & (ds.field("trained_through") <= through.max())
     is_of_models = ds.field("model_id").isin(pa.array(models["model_id"].dropna(), pa.string()))
     promoted = _promotions(
-        store, _other_path(kind), is_of_models & is_of_same_time & ds.field("decision").isin(_ANSWERING)
+        store, _other_path(kind), is_of_models & is_of_same_time & ds.field("decision").isin(_PROMOTING)
     )
     withdrawn = _promotions(store, PEOPLE, is_of_models & (ds.field("decision") == Decision.WITHDRAWN.value))
     promoted = promoted[~promoted["model_id"].isin(withdrawn["model_id"])]
@@ -58,7 +58,7 @@ def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFr
 
 
 _MODEL = ("group_key", "model_id")
-_ANSWERING = [each.value for each in PROMOTING_DECISIONS]
+_PROMOTING = [each.value for each in PROMOTING_DECISIONS]
 
 
 def _other_path(kind: RoundKind) -> str:

@@ -1,4 +1,4 @@
-"""A round: plan → fit → gate → record. The stream and the weekly batch both retrain by this, and by nothing else.
+"""A round: plan → fit → gate → record. The stream and the weekly batch both retrain by these steps.
 
 =======  ===================  =======================================================================
 step     writes               derived from
@@ -9,9 +9,9 @@ gate     promotions/<kind>    the stored plan and the stored models of this roun
 record   rounds/<kind>        the stored plan, models and promotions of this round
 =======  ===================  =======================================================================
 
-A replay finds what is stored, derives the rest from that, and changes nothing twice, whatever happened to the world
-or to the configuration meanwhile. A large round does fit and gate part by part: what was stored before it was killed is
-not fitted again.
+A replay reads what is stored, derives the rest from that and writes nothing twice, even if data or the configuration
+have changed since. A large round runs fit and gate in parts: parts that were stored before it was killed are not fitted
+again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pyspark.sql import functions as F
 
 from schemas import tables
 from schemas.contract import Contract
-from schemas.vocabulary import QueryName, RoundKind, Staleness
+from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.champions.gate import UncomparedPolicy
 from spinney.core.config import Config
 from spinney.core.keys import is_parent
@@ -44,9 +44,11 @@ from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
 from spinney.retraining.round_order import RoundOrder, read_settings
+from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit
 from spinney.retraining.round_record import RoundRecord, failed_count, require_complete, require_kept
 from spinney.retraining.training_row_reader import TrainingTables
-from spinney.spark.session import Start, errors_of_tasks, is_started
+from spinney.spark.session import SessionFactory, is_started
+from spinney.spark.task_errors import unwrap_task_errors
 from spinney.storage.atomic_files import folder
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_store
@@ -62,9 +64,9 @@ class Rounds:
     """Runs the rounds of one path, stream or batch, and writes its directories."""
 
     def __init__(
-        self, spark: SparkSession | Start, config: Config, signer: Signer, kind: RoundKind, checkpoint: str
+        self, spark: SparkSession | SessionFactory, config: Config, signer: Signer, kind: RoundKind, checkpoint: str
     ) -> None:
-        """spark: what starts a session if it is not needed for anything else: then few groups are fitted without it."""
+        """spark: a session, or a function that starts one, so that a small round can be fitted without Spark."""
         self._spark = spark
         store = FleetStore.of(config)
         self._config, self._store = config, store
@@ -83,7 +85,7 @@ class Rounds:
         return self._writers[PLAN].done(PLAN, batch_id)
 
     def unfinished(self) -> tuple[int, RoundOrder] | None:
-        """The batch whose plan is stored but whose round is not recorded; None when the last one ended."""
+        """The batch whose plan is stored but whose round is not recorded; None if the last one is recorded."""
         plan = self._writers[PLAN].last(PLAN)
         if plan is None or self._writers[RECORD].done(RECORD, plan.batch_id) or not plan.notes["groups_in"]:
             return None
@@ -104,16 +106,13 @@ class Rounds:
             "pins": json.dumps(dict(order.pins), separators=(",", ":")),
             "batch_id": batch_id,
         }
-        self._seconds.clear()  # of batches that ordered nothing
+        self._seconds.clear()  # a batch without a round leaves its seconds
         with self._timed(PLAN):
             rows = verdicts
-            if order.groups_in > order.deferred:  # most ticks of the judge fit nothing: their tables stay unopened
+            if order.groups_in > order.deferred:  # most ticks of the judge fit nothing and open no table
                 counting = EventCounter(TrainingTables.of(self._config, order.pins, order.clock))
-                rows = (
-                    counting.add_to_table(verdicts)
-                    if isinstance(verdicts, pa.Table)
-                    else counting.add_to_frame(verdicts)
-                )
+                is_table = isinstance(verdicts, pa.Table)
+                rows = counting.add_to_table(verdicts) if is_table else counting.add_to_frame(verdicts)
             notes = replace(order, reads=read_settings(self._config)).notes()
             self._writers[PLAN].append(_with_constants(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
@@ -168,7 +167,7 @@ class Rounds:
             self._gate(order, plan, batch_id, part)
             if pace is None:
                 continue
-            if part.begin >= parents:  # a parent has the rows of all its children: it says nothing of groups
+            if part.begin >= parents:  # parents take longer than groups: their pace does not count
                 pace = pace.after(part.end - part.begin, time.perf_counter() - began)
             failed = failed_count(self._stored_rows(tables.MODELS, ["status"], batch_id).column("status").to_pandas())
             show(Progress(part.end, failed, len(plan), pace.seconds_for(len(plan) - part.end)))
@@ -187,7 +186,7 @@ class Rounds:
 
     def _fit(self, order: RoundOrder, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         plan = whole.iloc[part.begin : part.end]
-        if order.reads != read_settings(self._config):  # edited since: the plan counted other events than will be read
+        if order.reads != read_settings(self._config):  # edited since: the plan counted other events than are read now
             plan = plan.assign(**{EVENTS: pd.array([None] * len(plan), dtype="Int64")})
         with self._timed(FIT):
             recipe = Recipe.of(self._config)
@@ -202,7 +201,7 @@ class Rounds:
             writing = ModelWriter(folder(place.uri), constants, self._config.fleet.shards)
             recipe_store.keep(self._store, self._signer, recipe)
             fitting = fitter_of(self._config, self._signer, order)
-            with errors_of_tasks():
+            with unwrap_task_errors():
                 report = self._fit_and_write(plan, fitting, writing)
             kept = require_complete(order.round_id, len(plan), report)
             notes = {"recipe_id": recipe.recipe_id, "begin": part.begin, "end": part.end, "kept": kept}
@@ -212,22 +211,13 @@ class Rounds:
     def _fit_and_write(self, plan: pd.DataFrame, fitting: group_fitting.Fitter, writing: ModelWriter) -> pa.Table:
         """Fit and write the models of a plan. Returns the report, rows of REPORT_DDL."""
         if self._fits_locally:
-            return pa.Table.from_batches(writing.write(local_fitting.fit(requests_of(plan), fitting)))
+            return pa.Table.from_batches(writing.write(local_fitting.fit_locally(requests_of(plan), fitting)))
         spark = self._spark if isinstance(self._spark, SparkSession) else self._spark()
         return fit_plan(spark, plan, fitting, TaskOutput(REPORT_DDL, writing.write)).toArrow()
 
     def _planned_groups(self, batch_id: int) -> pd.DataFrame:
-        """The groups of the stored plan, parents first: PLAN_COLUMNS and EVENTS. A fleet's keys fit into memory."""
-        columns = ["shard", "group_key", "model_id", "epoch", "numbers", "decision"]
-        plan = self._stored_rows(tables.VERDICTS, columns, batch_id).to_pandas()
-        plan = plan[plan["decision"] == Staleness.FIT.value].rename(columns={"model_id": "champion_id"})
-        numbers = [json.loads(text or "{}") for text in plan["numbers"]]
-        plan["pinned"] = [bool(each.get("pinned")) for each in numbers]
-        plan[EVENTS] = pd.array([each.get(EVENTS) for each in numbers], dtype="Int64")
-        plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
-        in_order = plan.sort_values(["is_group", "shard", "group_key"])
-        groups: pd.DataFrame = in_order[[*round_gate.PLAN_COLUMNS, EVENTS, "is_group"]].reset_index(drop=True)
-        return groups
+        """The groups of the stored plan. A fleet's keys fit into memory."""
+        return groups_to_fit(self._stored_rows(tables.VERDICTS, list(VERDICT_COLUMNS), batch_id).to_pandas())
 
     def _gate(self, order: RoundOrder, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         if self._writers[GATE].done(GATE, batch_id, part.number):
@@ -258,13 +248,13 @@ class Rounds:
     def _decisions(self, gate: round_gate.RoundGate, plan: pd.DataFrame, batch_id: int, schema: pa.Schema) -> pa.Table:
         """The gate's decisions about some groups of the plan, as rows of `promotions`."""
         shards = (int(plan["shard"].min()), int(plan["shard"].max()))
-        stored = gate_input.with_small_payloads(self._store, self._kind.value, batch_id, shards).to_pandas()
+        stored = gate_input.read_round_models(self._store, self._kind.value, batch_id, shards).to_pandas()
         models = stored[stored["group_key"].isin(plan["group_key"])]
         decided = gate.decide_all(round_gate.with_other_path_epoch(models, self._store, self._kind), plan)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
 
     def _record(self, order: RoundOrder, batch_id: int, untried: int = 0) -> None:
-        """Write the row of `rounds`. left: groups of the plan that were not tried."""
+        """Write the row of `rounds`. untried: groups of the plan that were not tried."""
         names = ["group_key", "decision", "challenger_loss", "champion_loss"]
         fit = self._writers[FIT].last(FIT)
         record = RoundRecord(

@@ -61,7 +61,7 @@ class TrainingTables:
         events, outcomes = store.directory(tables.EVENTS), store.directory(tables.OUTCOMES)
         return cls(
             events=snapshot(events, pins.get(events.name)),
-            outcomes=None if config.label_inside else snapshot(outcomes, pins.get(outcomes.name)),
+            outcomes=None if config.has_label_in_event else snapshot(outcomes, pins.get(outcomes.name)),
             features=feature_sources(config.fleet),
             label=config.fleet.target,
             clock=clock,

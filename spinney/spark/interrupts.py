@@ -1,4 +1,4 @@
-"""A Ctrl-C that waits: for what must not be left half done."""
+"""Defer a Ctrl-C until a step is complete."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """A SIGINT that comes inside is delivered at the end, to the handler that was there before.
+def defer_interrupt() -> Iterator[None]:
+    """Deliver a SIGINT that arrives inside at the end, to the handler that was installed before.
 
-    Nothing changes outside the main thread: Python interrupts only that one.
+    Does nothing outside the main thread, since Python interrupts the main thread only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    interrupted = False
 
     def remember(*_: object) -> None:
-        nonlocal asked
-        asked = True
+        nonlocal interrupted
+        interrupted = True
 
     before = signal.signal(signal.SIGINT, remember)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-        if asked:
+        if interrupted:
             signal.raise_signal(signal.SIGINT)

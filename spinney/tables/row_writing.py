@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, date
@@ -69,7 +69,7 @@ class RowWriting:
     targets: Mapping[str, Target]
     batch_id: int
 
-    def write(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def write(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """One row of REPORT_DDL for each file.
 
         batches: KIND, ARRIVED_AT (the batch's timestamp, the same in all rows) and the columns of the tables, but for

@@ -18,7 +18,7 @@ from spinney.operations.dead_letters.letters import Choice, Letters
 from spinney.operations.dead_letters.replay import Plan, carry_out
 from spinney.storage.layout import FleetStore
 from streaming.app import Application
-from streaming.pending_work import unread
+from streaming.pending_work import find_pending_work
 from streaming.reporting import JsonReporter
 
 FIELDS = {
@@ -237,9 +237,9 @@ class Story:
         self.last = [shop.sale("later", "north", 1, 1.0, 0.0)]
         shops.events(self.last)
         Application(spark, shops.config, ("ingest",)).drain()
-        self.unread = [unread(shops.config, ("ingest", "score"))]
+        self.unread = [find_pending_work(shops.config, ("ingest", "score"))]
         Application(spark, shops.config, ("score",)).drain()
-        self.unread.append(unread(shops.config, ("ingest", "score")))
+        self.unread.append(find_pending_work(shops.config, ("ingest", "score")))
         self.dead = shops.table(tables.DEAD_LETTERS)
         self.by_position = {
             (row.topic, row.kafka_partition, row.kafka_offset): row for row in self.dead.itertuples(index=False)

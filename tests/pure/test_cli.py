@@ -141,7 +141,7 @@ def test_a_drain_with_nothing_to_do_starts_no_spark(flights: Path, monkeypatch: 
     def deliver_now(config: object, *, ends_stream: bool) -> None:
         delivered.append(ends_stream)
 
-    stand_in(monkeypatch, "streaming.pending_work", unread=lambda config, names: None)
+    stand_in(monkeypatch, "streaming.pending_work", find_pending_work=lambda config, names: None)
     stand_in(monkeypatch, "spinney.tracking", deliver_now=deliver_now)
     done = run("stream", "--once", "--only", "retrain", "--only", "score")
     assert done.exit_code == 0

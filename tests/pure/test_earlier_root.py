@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from deltalake import DeltaTable
 from earlier_root import EarlierRoot
 
 from batch.weekly import retrain
@@ -18,10 +19,11 @@ from spinney import Fleet
 from spinney.cli import main
 from spinney.core.stored_formats import CHARTER
 from spinney.operations.dead_letters import ledger
+from spinney.retraining.round_order import RoundOrder
 from spinney.serving.model_cache import cache
-from spinney.storage import charter, last_configuration
+from spinney.storage import charter, last_configuration, signing_key
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta
+from spinney.tables import delta, recipe_store
 
 COUNTS = ("fitted", "failed", "too_few_rows", "kept", "deferred")
 
@@ -89,6 +91,31 @@ def test_retraining_goes_on(earlier: EarlierRoot) -> None:
     assert len(after) == len(before) + 1
     answers = Fleet.open(earlier.file).predict(pd.DataFrame(earlier.expected["asked"]))
     assert answers["prediction"].notna().all()
+
+
+def test_its_recipes_are_fitted_again_where_they_are_asked_for(earlier: EarlierRoot) -> None:
+    store = FleetStore.of(earlier.config)
+    found = recipe_store.stored(store, signing_key.signer(store))
+    assert set(found) == {file.stem for file in (store.folder / "recipes").glob("*.json")}
+    assert {recipe.estimator for recipe in found.values()} == {
+        "ridge", "seasonal", "my_estimators:scaled", "my_estimators:neighbours",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "query"), [("batch", "weekly"), ("stream", "retrain")])
+def test_the_plan_of_its_last_round_is_read_from_its_commit(earlier: EarlierRoot, kind: str, query: str) -> None:
+    store = FleetStore.of(earlier.config)
+    place = store.directory(tables.VERDICTS, kind)
+    (said,) = {
+        each["checkpoint"]
+        for each in (json.loads(entry.get("userMetadata") or "{}") for entry in DeltaTable(place.uri).history())
+        if "checkpoint" in each
+    }
+    plan = delta.Writer(place, query, said).last("plan")
+    assert plan is not None
+    order = RoundOrder.of_notes(plan.notes)
+    assert order.round_id == f"{kind}-{plan.batch_id}"
+    assert set(order.pins) == {"events", "outcomes"}
 
 
 def test_files_beside_the_tables_are_read_and_get_a_version_when_they_change(earlier: EarlierRoot) -> None:

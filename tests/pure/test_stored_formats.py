@@ -19,6 +19,7 @@ from deltalake import CommitProperties, write_deltalake
 from past import constant, fleet_toml
 
 from schemas import tables
+from spinney import Fleet
 from spinney.core import state_codec
 from spinney.core.champions import shard_champions
 from spinney.core.champions.promotion import Promotion
@@ -86,7 +87,10 @@ def root(tmp_path: Path) -> Root:
 
 def of_charter(root: Root) -> list[Reader]:
     root.write_json("charter.json", {"rules": []})
-    return [partial(each, root.edited) for each in (charter.settled, charter.ensure_kept, delta.create_tables)]
+    fleet = Fleet(root.config)
+    writing = (charter.settled, charter.ensure_kept, delta.create_tables)
+    reading = (fleet.groups, fleet.champions, fleet.shadow, partial(fleet.why, '["a","1"]'))
+    return [*(partial(each, root.edited) for each in writing), *reading]
 
 
 def of_topics(root: Root) -> list[Reader]:
@@ -229,6 +233,55 @@ def test_a_last_configuration_from_before_it_had_a_version_is_read(root: Root) -
     assert file.read_text() == f"{first}\n{rest}"
 
 
+CHARTER_OF_THEN = """{
+ "fleet_id": "5aff241a-f02f-4a26-af80-79a260701dcb",
+ "fixed": {"fleet.group": ["shop", "dept"], "fleet.columns": {"price": "double"}},
+ "editions": [
+  {"ranges": {}, "since": {}},
+  {"ranges": {"price": [0, 10]}, "sources": {"price": "p"}, "units": {"at": "s"}, "coerce": true, "missing": ["NA"],
+   "undeclared": ["size"], "types": {"stock": "int"}, "dropped": {"old": "string"}, "since": {"sales": {"0": 7}}}],
+ "migrations": [{"id": "m1", "at": "2026-05-01T12:00:00+00:00", "before": {"cost": "float", "old": "string"},
+                 "after": {"price": "double"}, "renamed": {"cost": "price"}, "version": 4}],
+ "begun": {"id": "m2", "at": "2026-05-02T12:00:00+00:00", "before": {"price": "double"},
+           "after": {"price": "double", "size": "int"}, "renamed": {}, "version": null}
+}"""
+"""As the first version wrote it. Its names are those of fields in the code; they stay what they are."""
+
+
+def test_a_charter_with_migrations_from_before_it_had_a_version_is_read(root: Root) -> None:
+    (root.store.folder / "charter.json").write_text(CHARTER_OF_THEN)
+    found = charter.standing(root.store)
+    assert found is not None
+    first, second = found.editions
+    assert (dict(first.basis.ranges), first.basis.coerce, dict(first.since)) == ({}, False, {})
+    basis = second.basis
+    assert (dict(basis.ranges), dict(basis.sources), dict(basis.units)) == (
+        {"price": (0.0, 10.0)}, {"price": "p"}, {"at": "s"},
+    )  # fmt: skip
+    assert (basis.coerce, basis.missing, basis.undeclared) == (True, ("NA",), ("size",))
+    assert (dict(basis.types), dict(basis.dropped), second.since) == (
+        {"stock": "int"}, {"old": "string"}, {"sales": {"0": 7}},
+    )  # fmt: skip
+    (ended,) = found.migrations
+    assert (ended.id, ended.renamed, ended.version) == ("m1", {"cost": "price"}, 4)
+    assert charter.former(root.store)["cost"].now == "price"
+    assert found.begun is not None
+    assert found.begun.added == ("size",)
+
+
+def test_a_charter_is_written_with_the_names_of_then(root: Root) -> None:
+    file = root.store.folder / "charter.json"
+    file.write_text(CHARTER_OF_THEN)
+    found = charter.standing(root.store)
+    assert found is not None
+    charter.keep(root.store, found)
+    written, then = json.loads(file.read_text()), json.loads(CHARTER_OF_THEN)
+    assert written.pop("format") == 1
+    assert written.keys() == then.keys()
+    assert written["editions"][1] == then["editions"][1]
+    assert (written["migrations"], written["begun"]) == (then["migrations"], then["begun"])
+
+
 def test_commits_of_others_are_passed_over_whatever_they_say_of_a_format(root: Root) -> None:
     place = root.store.directory(tables.OUTCOMES)
     properties = CommitProperties(custom_metadata={"userMetadata": '{"format": "parquet"}'})
@@ -254,7 +307,7 @@ def without_null_codecs(body: Body) -> Body:
 def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    champions = Champions.empty().after([("a", Promotion(0, "m", "promoted", 1, 2))])
+    champions = Champions.empty().with_promotions([("a", Promotion(0, "m", "promoted", 1, 2))])
     judged = replace(Shard.empty(), clock=5_000_000, histories=Histories.of(champions)).to_bytes()
     scored = champions.to_bytes()
     assert (judged[0], scored[0]) == (1, 1)
@@ -264,8 +317,8 @@ def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_o
 
     changed = {"a": (Promotion(0, "m", "promoted", 1, 2, codec="stored"),)}
     shard = Shard.from_bytes(judged)
-    assert (shard.clock, Shard.clock_of(judged), shard.champions.histories) == (5, 5, changed)
-    assert shard.histories.some(["a"]).histories == Champions.from_bytes(scored).histories == changed
+    assert (shard.clock, Shard.clock_of(judged), shard.champions.promotions) == (5, 5, changed)
+    assert shard.histories.some(["a"]).promotions == Champions.from_bytes(scored).promotions == changed
     again = Shard.from_bytes(shard.to_bytes())
-    assert (shard.to_bytes()[0], again.clock, again.champions.histories) == (2, 5, changed)
+    assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (2, 5, changed)
     assert Champions.from_bytes(scored).to_bytes()[0] == 2

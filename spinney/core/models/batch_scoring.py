@@ -76,7 +76,7 @@ def predict_by_index(
     of_name, names = pd.factorize(np.asarray(model_ids, dtype=object))
     numbers = np.append(of_name, NO_MODEL)[model_index]
     known = [models.get(name) for name in names]
-    collected = _Collected(len(frame), [model for model in known if model is not None])
+    collected = _Collector(len(frame), [model for model in known if model is not None])
     by_features: dict[Hashable, list[int]] = defaultdict(list)
     for position, model in enumerate(known):
         if model is not None:
@@ -136,7 +136,7 @@ def _predict_with_one(model: Model, m: int, rows: Integers, columns: Columns) ->
             raw[places] = model.raw_predictions(columns.take(rows[places]))
         except Exception as reason:
             if error is None:
-                error, places = reason, _by_magnitude(columns.take(rows))
+                error, places = reason, _order_by_magnitude(columns.take(rows))
             raised += 1
             if len(places) > 1:
                 half = len(places) // 2
@@ -144,7 +144,7 @@ def _predict_with_one(model: Model, m: int, rows: Integers, columns: Columns) ->
     return ModelPredictions(rows, raw, model.classes, m, error)
 
 
-def _by_magnitude(columns: Columns) -> Integers:
+def _order_by_magnitude(columns: Columns) -> Integers:
     """Positions of the rows, ordered by their largest absolute value; rows with a missing value last.
 
     Estimators mostly raise for values that are too large or missing. In this order few halvings separate such rows.
@@ -154,7 +154,7 @@ def _by_magnitude(columns: Columns) -> Integers:
     return np.argsort(np.abs(columns.numbers).max(axis=1), kind="stable")
 
 
-class _Collected:
+class _Collector:
     """Collects the predictions of all parts in the order of the frame's rows."""
 
     def __init__(self, rows: int, models: Sequence[Model]) -> None:

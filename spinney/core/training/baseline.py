@@ -15,14 +15,16 @@ from spinney.core.training.loss import MIN_PROBABILITY, Loss
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges
 
 
-def constant_losses(history: TrainingSet, begins: Integers, stops: Integers, rows: RowsToPredict, loss: Loss) -> Floats:
+def constant_losses(
+    training_set: TrainingSet, begins: Integers, stops: Integers, rows: RowsToPredict, loss: Loss
+) -> Floats:
     """The loss of each of these rows. begins, stops: the range of each group's older rows, at least one row each."""
     sizes = stops - begins
     older, of = concatenated_ranges(begins, stops), np.repeat(np.arange(len(begins)), sizes)
-    labels = history.labels[rows.places]
+    labels = training_set.labels[rows.places]
     if loss.task == "classification":
-        return _of_shares(history.labels[older], of, labels, rows.model_index, sizes)
-    numbers = history.labels[older].astype(np.float64)
+        return _of_shares(training_set.labels[older], of, labels, rows.model_index, sizes)
+    numbers = training_set.labels[older].astype(np.float64)
     with np.errstate(over="ignore"):  # an overflow gives this group no loss
         if loss.name == "absolute":
             middle = _medians(numbers, of, sizes)

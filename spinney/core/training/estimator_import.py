@@ -36,7 +36,7 @@ def import_estimator(estimator: Any, recipe: Recipe) -> Model:
         raise ContractError(f"expected a fitted estimator; got a {kind} that is not") from error
     if not (is_regressor(estimator) if recipe.task == "regression" else is_classifier(estimator)):
         raise ContractError(f"expected an estimator for {recipe.task}, which is fleet.task; got {kind}, for another")
-    names = _names(estimator, recipe.features)
+    names = _input_columns(estimator, recipe.features)
     parameters = estimator.get_params(deep=True)
     jobs = [name for name in parameters if name == "n_jobs" or name.endswith("__n_jobs")]
     if jobs:
@@ -80,7 +80,7 @@ def _toy_values(feature: Feature) -> list[Any]:
     return [pd.Timestamp(0, tz="UTC")] * 2 if feature.type == "timestamp" else [0.0, 1.0]
 
 
-def _names(estimator: Any, features: Sequence[Feature]) -> tuple[str, ...] | None:
+def _input_columns(estimator: Any, features: Sequence[Feature]) -> tuple[str, ...] | None:
     """The columns of the frame that the estimator takes; None if it takes a matrix."""
     plain = {each.name: static_column_names((each,)) == (each.name,) for each in features}
     if hasattr(estimator, "feature_names_in_"):
@@ -108,7 +108,7 @@ def _classes(estimator: Any, target: Feature) -> tuple[str, ...]:
     if not isinstance(found, np.ndarray) or found.ndim != 1:
         raise ContractError(f"expected an estimator with one list of classes; got {found!r:.80}")
     try:
-        classes = tuple(_class(value, target) for value in found.tolist())
+        classes = tuple(_class_text(value, target) for value in found.tolist())
     except ValueError as error:
         raise ContractError(f"its classes are {found.tolist()}: expected classes of type {target.type}") from error
     if len(set(classes)) < len(classes):
@@ -118,7 +118,7 @@ def _classes(estimator: Any, target: Feature) -> tuple[str, ...]:
     return classes
 
 
-def _class(value: Any, target: Feature) -> str:
+def _class_text(value: Any, target: Feature) -> str:
     if target.type == "boolean" and value not in (True, False):  # 0 and 1 too
         raise ValueError("a class that is no boolean")
     if target.type != "string" and isinstance(value, float) and not value.is_integer():

@@ -93,18 +93,18 @@ class FitAttempt:
 
 
 def start_attempt(
-    request: FitRequest, group_index: int, history: TrainingSet, recipe: Recipe, signer: Signer
+    request: FitRequest, group_index: int, training_set: TrainingSet, recipe: Recipe, signer: Signer
 ) -> FitAttempt:
     """Start the attempt of a request: check the number of rows, compute the model's id, decide whether to fit.
 
-    g: the group's position in `history`.
+    g: the group's position in `training_set`.
     """
-    rows = int(history.starts[group_index + 1] - history.starts[group_index])
+    rows = int(training_set.starts[group_index + 1] - training_set.starts[group_index])
     attempt = FitAttempt(request, group_index, rows)
     if rows < max(1, recipe.min_rows):
         attempt.fail(TooFewRows(request.group_key, rows, max(1, recipe.min_rows)))
         return attempt
-    attempt.model_id = model_id_of(request.group_key, history.fingerprint(group_index), recipe.recipe_id)
+    attempt.model_id = model_id_of(request.group_key, training_set.fingerprint(group_index), recipe.recipe_id)
     if attempt.model_id == request.champion_id and _has_valid_signature(request, signer):
         attempt.status = Decision.KEPT
         return attempt
@@ -190,9 +190,9 @@ def sign_model(attempt: FitAttempt, signer: Signer) -> None:
     attempt.signed_payload = (name, payload, signer.sign(claim, payload))
 
 
-def results_frame(attempts: Sequence[FitAttempt], history: TrainingSet, recipe: Recipe) -> pd.DataFrame:
+def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, recipe: Recipe) -> pd.DataFrame:
     """One row per attempt, with COLUMNS."""
-    times, starts = history.times, history.starts
+    times, starts = training_set.times, training_set.starts
     signed_payload: list[tuple[str | None, bytes | None, bytes | None]] = [
         a.signed_payload or (None, None, None) for a in attempts
     ]

@@ -88,9 +88,9 @@ def fit_groups(
     """
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     parsed = requests_of_frame(requests)
-    history = select_training_set(rows, [request.group_key for request in parsed], recipe, clock)
-    attempts = [start_attempt(request, g, history, recipe, signer) for g, request in enumerate(parsed)]
-    fitting = _Fitting(history, recipe, kernel, loss, timer)
+    training_set = select_training_set(rows, [request.group_key for request in parsed], recipe, clock)
+    attempts = [start_attempt(request, g, training_set, recipe, signer) for g, request in enumerate(parsed)]
+    fitting = _Fitting(training_set, recipe, kernel, loss, timer)
     with single_threaded():
         fitting.compare([attempt for attempt in attempts if is_pending(attempt)], signer)
         fitting.fit_all_rows([attempt for attempt in attempts if is_pending(attempt)])
@@ -99,26 +99,29 @@ def fit_groups(
             sign_model(attempt, signer)
     with single_threaded():
         fitting.compare_shadow([attempt for attempt in attempts if is_pending(attempt)])
-    return results_frame(attempts, history, recipe)
+    return results_frame(attempts, training_set, recipe)
 
 
 def failed_result(
     rows: pd.DataFrame, error: GroupError, recipe: Recipe, clock: datetime, elapsed_ms: float
 ) -> pd.DataFrame:
     """The row of a group whose fit killed its process. rows: as of `fit_groups`."""
-    history = select_training_set(rows, [error.group_key], recipe, clock)
+    training_set = select_training_set(rows, [error.group_key], recipe, clock)
     attempt = FitAttempt(
-        FitRequest(error.group_key, None, None, None, None, NULL_TIME), 0, len(history.times), elapsed_ms=elapsed_ms
+        FitRequest(error.group_key, None, None, None, None, NULL_TIME),
+        0,
+        len(training_set.times),
+        elapsed_ms=elapsed_ms,
     )
     attempt.fail(error)
-    return results_frame([attempt], history, recipe)
+    return results_frame([attempt], training_set, recipe)
 
 
 @dataclass(frozen=True)
 class _Fitting:
     """The fits of one call of `fit_groups`, for the groups that have not failed yet."""
 
-    history: TrainingSet
+    training_set: TrainingSet
     recipe: Recipe
     kernel: Kernel
     loss: Loss
@@ -165,7 +168,7 @@ class _Fitting:
         """Fit on all rows."""
         stops = self._stops(attempts, leave_out=False)
         fitted = self._fit(attempts, stops)
-        begins = self.history.starts[[attempt.group_index for attempt in fitted]]
+        begins = self.training_set.starts[[attempt.group_index for attempt in fitted]]
         sizes = np.array([attempt.rows for attempt in fitted], dtype=np.int64)
         attempt_index = np.repeat(np.arange(len(fitted)), sizes)
         rows = RowsToPredict(concatenated_ranges(begins, begins + sizes), attempt_index)
@@ -193,20 +196,22 @@ class _Fitting:
             and len(each.compared_places)
             and shadow.includes(each.request.group_key)
         ]
-        measured = shadow_recipe.measure_shadow(self.history, [group for _, group in watched], shadow, self.timer)
+        measured = shadow_recipe.measure_shadow(self.training_set, [group for _, group in watched], shadow, self.timer)
         for (attempt, _), (entry, elapsed_ms) in zip(watched, measured, strict=True):
             attempt.metrics["shadow"] = entry
             attempt.elapsed_ms += elapsed_ms
 
     def _stops(self, attempts: Sequence[FitAttempt], *, leave_out: bool) -> Integers:
         held = [attempt.heldout_rows if leave_out else 0 for attempt in attempts]
-        return self.history.starts[[attempt.group_index + 1 for attempt in attempts]] - np.array(held, dtype=np.int64)
+        return self.training_set.starts[[attempt.group_index + 1 for attempt in attempts]] - np.array(
+            held, dtype=np.int64
+        )
 
     def _fit(self, attempts: Sequence[FitAttempt], stops: Integers) -> list[FitAttempt]:
         """Fit the rows up to `stops` of each attempt. Return the attempts that have a model; the others have failed."""
         if not attempts:
             return []
-        stack = self.history.kernel_input([attempt.group_index for attempt in attempts], stops, self.recipe)
+        stack = self.training_set.kernel_input([attempt.group_index for attempt in attempts], stops, self.recipe)
         current_group.report(None, current_group.FIT)
         fits = self.kernel.fit(stack, self.timer)
         for attempt, fit in zip(attempts, fits, strict=True):
@@ -215,13 +220,13 @@ class _Fitting:
 
     def _held_out(self, attempts: Sequence[FitAttempt]) -> tuple[Integers, Integers]:
         """Positions of the held-out rows, and the index of each one's attempt."""
-        stops = self.history.starts[[attempt.group_index + 1 for attempt in attempts]]
+        stops = self.training_set.starts[[attempt.group_index + 1 for attempt in attempts]]
         held = np.array([attempt.heldout_rows for attempt in attempts], dtype=np.int64)
         return concatenated_ranges(stops - held, stops), np.repeat(np.arange(len(attempts)), held)
 
     def _constant_losses(self, attempts: Sequence[FitAttempt], rows: RowsToPredict) -> Floats:
-        begins = self.history.starts[[attempt.group_index for attempt in attempts]]
-        return constant_losses(self.history, begins, self._stops(attempts, leave_out=True), rows, self.loss)
+        begins = self.training_set.starts[[attempt.group_index for attempt in attempts]]
+        return constant_losses(self.training_set, begins, self._stops(attempts, leave_out=True), rows, self.loss)
 
     def _refuse_single_rows(self, attempts: Sequence[FitAttempt]) -> None:
         """Record that a group with a single row, which is held out, is not compared."""
@@ -241,7 +246,7 @@ class _Fitting:
         earlier = dict(self.recipe.earlier)
         refittable = [index for index, attempt in enumerate(attempts) if attempt.request.recipe_id in earlier]
         starts = np.searchsorted(attempt_index, np.arange(len(attempts) + 1))
-        oldest = self.history.times[rows[starts[:-1]]] if len(rows) else np.empty(0, dtype=np.int64)
+        oldest = self.training_set.times[rows[starts[:-1]]] if len(rows) else np.empty(0, dtype=np.int64)
         needs_refit = [index for index in refittable if oldest[index] <= seen_through(attempts[index].request)]
         out, has_loss = self._refit_losses(attempts, needs_refit, attempt_index, rows)
         out[~has_loss], unanswered = self._champion_losses(attempts, attempt_index[~has_loss], rows[~has_loss], signer)
@@ -268,7 +273,7 @@ class _Fitting:
             attempt, places = attempts[at], rows[starts[at] : starts[at + 1]]
             refits.append(RefitRequest(attempt.group_index, str(attempt.request.recipe_id), int(places[0]), places))
             targets.append((attempt, slice(starts[at], starts[at + 1])))
-        results = refit_and_measure(self.history, refits, earlier, self.timer, self.recipe.refit_error)
+        results = refit_and_measure(self.training_set, refits, earlier, self.timer, self.recipe.refit_error)
         for refit, result, (attempt, span) in zip(refits, results, targets, strict=True):
             attempt.elapsed_ms += result.elapsed_ms
             if result.losses is None:
@@ -287,7 +292,7 @@ class _Fitting:
         """
         out = np.full(len(rows), np.nan)
         seen_until = np.array([seen_through(attempt.request) for attempt in attempts], dtype=np.int64)
-        fresh = np.flatnonzero(self.history.times[rows] > seen_until[attempt_index])
+        fresh = np.flatnonzero(self.training_set.times[rows] > seen_until[attempt_index])
         wanted = np.unique(attempt_index[fresh]).tolist()
         if self.recipe.champion_error is not None:
             for index in wanted:
@@ -298,7 +303,7 @@ class _Fitting:
             place = np.full(len(attempts), NO_MODEL, dtype=np.int64)
             place[list(models)] = np.arange(len(models))
             asked_rows = fresh[place[attempt_index[fresh]] != NO_MODEL]
-            owners, own = [attempts[index] for index in models], self.history.with_features(features)
+            owners, own = [attempts[index] for index in models], self.training_set.with_features(features)
             of_rows = RowsToPredict(rows[asked_rows], place[attempt_index[asked_rows]])
             reporter = _reporter(owners, current_group.PREDICT_CHAMPION)
             out[asked_rows], errors = row_losses(own, list(models.values()), of_rows, self.loss, reporter)
@@ -322,12 +327,12 @@ class _Fitting:
         )
 
     def _answers_older_rows(self, attempt: FitAttempt, model: Model) -> bool:
-        begin, stop = int(self.history.starts[attempt.group_index]), int(self._stops([attempt], leave_out=True)[0])
+        begin, stop = int(self.training_set.starts[attempt.group_index]), int(self._stops([attempt], leave_out=True)[0])
         places = np.arange(max(begin, stop - OLDER_ROWS), stop)
-        training_set = self.history.with_features(model.encoder.features)
+        with_own_features = self.training_set.with_features(model.encoder.features)
         of_rows = RowsToPredict(places, np.zeros(len(places), dtype=np.int64))
         predicted_losses, _ = row_losses(
-            training_set, [model], of_rows, self.loss, _reporter([attempt], current_group.PREDICT_CHAMPION)
+            with_own_features, [model], of_rows, self.loss, _reporter([attempt], current_group.PREDICT_CHAMPION)
         )
         return bool(np.isfinite(predicted_losses).any())
 
@@ -349,7 +354,7 @@ class _Fitting:
     def _losses(
         self, models: Sequence[Model], rows: RowsToPredict, begin: Callable[[int], None]
     ) -> tuple[Floats, dict[int, Exception]]:
-        return row_losses(self.history, models, rows, self.loss, begin)
+        return row_losses(self.training_set, models, rows, self.loss, begin)
 
 
 def _models(attempts: Sequence[FitAttempt]) -> list[Model]:

@@ -27,14 +27,14 @@ class RowsToPredict:
 
 
 def row_losses(
-    history: TrainingSet, models: Sequence[Model], rows: RowsToPredict, loss: Loss, on_begin: Callable[[int], None]
+    training_set: TrainingSet, models: Sequence[Model], rows: RowsToPredict, loss: Loss, on_begin: Callable[[int], None]
 ) -> tuple[Floats, dict[int, Exception]]:
     """The loss of each row, NaN without a model or a finite prediction; and each model's first error, by its index.
 
     on_begin: called with the index of a model before it predicts.
     """
     out, errors = np.full(len(rows.places), np.nan), {}
-    columns, labels = history.columns.take(rows.places), history.labels[rows.places]
+    columns, labels = training_set.columns.take(rows.places), training_set.labels[rows.places]
     for part in predict_parts(models, rows.model_index, columns, on_begin):
         predictions = part.raw[:, 0] if part.classes is None else (part.classes, part.raw)
         out[part.rows] = loss.per_row(labels[part.rows], predictions)

@@ -51,7 +51,7 @@ class RefitResult:
 
 
 def refit_and_measure(
-    history: TrainingSet,
+    training_set: TrainingSet,
     refits: Sequence[RefitRequest],
     recipes: Mapping[str, Recipe],
     timer: Timer,
@@ -69,10 +69,10 @@ def refit_and_measure(
         try:
             with current_group.reported_as(current_group.REFIT):
                 current_group.report(None, current_group.FIT)
-                measured = _measure_recipe(history, requests, recipes[name], timer)
+                measured = _measure_recipe(training_set, requests, recipes[name], timer)
         except Exception as error:  # the recipe as a whole fails: no such estimator any more, or no such column
             measured = [
-                _failure(recipes[name], fit_error_text(history.keys[request.group_index], error))
+                _failure(recipes[name], fit_error_text(training_set.keys[request.group_index], error))
                 for request in requests
             ]
         results |= {request.group_index: result for request, result in zip(requests, measured, strict=True)}
@@ -80,51 +80,51 @@ def refit_and_measure(
 
 
 def _measure_recipe(
-    history: TrainingSet, refits: Sequence[RefitRequest], recipe: Recipe, timer: Timer
+    training_set: TrainingSet, refits: Sequence[RefitRequest], recipe: Recipe, timer: Timer
 ) -> list[RefitResult]:
-    training_set = history.with_features(recipe.features)
-    begins = np.array([_first_row(history, each, recipe) for each in refits], dtype=np.int64)
+    with_own_features = training_set.with_features(recipe.features)
+    begins = np.array([_first_row(training_set, each, recipe) for each in refits], dtype=np.int64)
     stops = np.array([each.stop for each in refits], dtype=np.int64)
     fits: list[KernelResult | None] = [None] * len(refits)
     fittable = np.flatnonzero(begins < stops).tolist()
     if fittable:
         kernel = kernel_for(recipe.estimator, recipe.task, recipe.arguments)
-        stack = training_set.kernel_input(
+        stack = with_own_features.kernel_input(
             [refits[index].group_index for index in fittable], stops[fittable], recipe, begins[fittable]
         )
         for index, fit in zip(fittable, kernel.fit(stack, timer), strict=True):
             fits[index] = fit
-    return _measure_fits(training_set, refits, fits, recipe)
+    return _measure_fits(with_own_features, refits, fits, recipe)
 
 
-def _first_row(history: TrainingSet, refit: RefitRequest, recipe: Recipe) -> int:
+def _first_row(training_set: TrainingSet, refit: RefitRequest, recipe: Recipe) -> int:
     """Position of the first row that this recipe would have been fitted on when the oldest held-out row arrived."""
-    begin, stop = int(history.starts[refit.group_index]), refit.stop
-    if not is_parent(history.keys[refit.group_index]):
+    begin, stop = int(training_set.starts[refit.group_index]), refit.stop
+    if not is_parent(training_set.keys[refit.group_index]):
         begin = max(begin, stop - recipe.window_rows)
-    oldest = int(history.times[stop]) - recipe.window // _MICROSECOND
-    return begin + int(np.searchsorted(history.times[begin:stop], oldest, side="left"))
+    oldest = int(training_set.times[stop]) - recipe.window // _MICROSECOND
+    return begin + int(np.searchsorted(training_set.times[begin:stop], oldest, side="left"))
 
 
 def _measure_fits(
-    history: TrainingSet, refits: Sequence[RefitRequest], fits: Sequence[KernelResult | None], recipe: Recipe
+    training_set: TrainingSet, refits: Sequence[RefitRequest], fits: Sequence[KernelResult | None], recipe: Recipe
 ) -> list[RefitResult]:
     fitted = [(index, fit.model) for index, fit in enumerate(fits) if fit is not None and fit.model is not None]
     row_model = np.repeat(np.arange(len(fitted)), [len(refits[index].places) for index, _ in fitted])
     places = np.concatenate([refits[index].places for index, _ in fitted]) if fitted else np.empty(0, dtype=np.int64)
 
     def begin(model_index: int) -> None:
-        current_group.report(history.keys[refits[fitted[model_index][0]].group_index], current_group.PREDICT)
+        current_group.report(training_set.keys[refits[fitted[model_index][0]].group_index], current_group.PREDICT)
 
     rows = RowsToPredict(places, row_model)
-    all_losses, raised = row_losses(history, [model for _, model in fitted], rows, loss_named(recipe.loss), begin)
+    all_losses, raised = row_losses(training_set, [model for _, model in fitted], rows, loss_named(recipe.loss), begin)
     by_model = enumerate(zip(fitted, split_by_group(all_losses, row_model), strict=True))
     losses_and_errors = {
         index: (own_losses, raised.get(model_index)) for model_index, ((index, _), own_losses) in by_model
     }
     out = []
     for index, (refit, fit) in enumerate(zip(refits, fits, strict=True)):
-        key = history.keys[refit.group_index]
+        key = training_set.keys[refit.group_index]
         if fit is None:
             out.append(_failure(recipe, "no row of its window lies before the held-out rows"))
             continue

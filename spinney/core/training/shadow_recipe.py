@@ -35,7 +35,7 @@ class ShadowedGroup:
 
 
 def measure_shadow(
-    history: TrainingSet, watched: Sequence[ShadowedGroup], shadow: Shadow, timer: Timer
+    training_set: TrainingSet, watched: Sequence[ShadowedGroup], shadow: Shadow, timer: Timer
 ) -> list[tuple[dict[str, Any], float]]:
     """The entry `shadow` of each group's metrics, and its milliseconds.
 
@@ -43,32 +43,32 @@ def measure_shadow(
     """
     names = {"estimator": shadow.recipe.estimator, "recipe_id": shadow.recipe.recipe_id}
     known_errors = {
-        history.keys[group.group_index]: shadow.disabled_reason for group in watched if shadow.disabled_reason
+        training_set.keys[group.group_index]: shadow.disabled_reason for group in watched if shadow.disabled_reason
     } | dict(shadow.failed_groups)
-    trusted = [group for group in watched if history.keys[group.group_index] not in known_errors]
+    trusted = [group for group in watched if training_set.keys[group.group_index] not in known_errors]
     try:
         with current_group.reported_as(current_group.SHADOW):
             current_group.report(None, current_group.FIT)
-            measured = _fit_and_measure(history, trusted, shadow.recipe, timer) if trusted else []
+            measured = _fit_and_measure(training_set, trusted, shadow.recipe, timer) if trusted else []
     except Exception as error:  # the estimator as a whole fails: no such name, or parameters it does not take
-        measured = [({"error": fit_error_text(history.keys[group.group_index], error)}, 0.0) for group in trusted]
+        measured = [({"error": fit_error_text(training_set.keys[group.group_index], error)}, 0.0) for group in trusted]
     entries = {group.group_index: entry for group, entry in zip(trusted, measured, strict=True)}
     results = [
-        entries.get(group.group_index, ({"error": known_errors.get(history.keys[group.group_index])}, 0.0))
+        entries.get(group.group_index, ({"error": known_errors.get(training_set.keys[group.group_index])}, 0.0))
         for group in watched
     ]
     return [(names | entry, ms) for entry, ms in results]
 
 
 def _fit_and_measure(
-    history: TrainingSet, watched: Sequence[ShadowedGroup], recipe: Recipe, timer: Timer
+    training_set: TrainingSet, watched: Sequence[ShadowedGroup], recipe: Recipe, timer: Timer
 ) -> list[tuple[dict[str, Any], float]]:
     kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     stops = np.array([each.stop for each in watched], dtype=np.int64)
     current_group.report(None, current_group.FIT)
-    fits = kernel.fit(history.kernel_input([each.group_index for each in watched], stops, recipe), timer)
+    fits = kernel.fit(training_set.kernel_input([each.group_index for each in watched], stops, recipe), timer)
     entries: list[dict[str, Any]] = [
-        {} if fit.model else {"error": fit_error_text(history.keys[each.group_index], fit.error)}
+        {} if fit.model else {"error": fit_error_text(training_set.keys[each.group_index], fit.error)}
         for each, fit in zip(watched, fits, strict=True)
     ]
     fitted = [at for at, fit in enumerate(fits) if fit.model is not None]
@@ -77,13 +77,13 @@ def _fit_and_measure(
     models = [fit.model for fit in fits if fit.model is not None]
 
     def begin(at: int) -> None:
-        current_group.report(history.keys[watched[fitted[at]].group_index], current_group.PREDICT)
+        current_group.report(training_set.keys[watched[fitted[at]].group_index], current_group.PREDICT)
 
-    all_losses, errors = row_losses(history, models, RowsToPredict(places, row_model), loss, begin)
+    all_losses, errors = row_losses(training_set, models, RowsToPredict(places, row_model), loss, begin)
     for model_index, own_losses in enumerate(split_by_group(all_losses, row_model)):
         if np.isnan(own_losses).any():
             raised = errors.get(model_index)
-            key = history.keys[watched[fitted[model_index]].group_index]
+            key = training_set.keys[watched[fitted[model_index]].group_index]
             entries[fitted[model_index]]["error"] = (
                 fit_error_text(key, raised) if raised else not_finite_error(key, None).cause
             )

@@ -62,7 +62,7 @@ def read_stored_rows(config: Config, group_key: str) -> TrialRows:
     newest, oldest = clock - fleet.label_delay, clock - config.recipe.window
     is_of_group = ds.field("group_key") == group_key
     features = [name for name in fleet.features if name != fleet.event_time]
-    names = ["event_id", "event_time", *features, *([fleet.target] if config.label_inside else [])]
+    names = ["event_id", "event_time", *features, *([fleet.target] if config.has_label_in_event else [])]
     store = FleetStore.of(config)
     events = _read(store, tables.EVENTS, names, is_of_group & _between("event_time", oldest, newest))
     if not len(events) and not len(_read(store, tables.EVENTS, ["event_id"], is_of_group)):
@@ -70,7 +70,7 @@ def read_stored_rows(config: Config, group_key: str) -> TrialRows:
             f"group {group_key}: no event of it in the tables below {config.storage.root}; `spinney fleet` lists the "
             f"groups, and --rows FILE takes rows that are not there"
         )
-    if config.label_inside:
+    if config.has_label_in_event:
         labelled = events.rename(columns={fleet.target: "label"}).dropna(subset=["label"])
     else:
         is_known = is_of_group & _between("observed_at", oldest, clock)
@@ -202,7 +202,7 @@ class _RowCollector:
 def _rules(config: Config) -> RecordRules:
     """Return the rules of events, with the label added if it is not a column of the event."""
     rules = build_rules(config, messages.EVENT)
-    if config.label_inside:
+    if config.has_label_in_event:
         return rules
     label = build_rules(config, messages.OUTCOME).rule_of(config.fleet.target)
     return replace(rules, fields=(*rules.fields, replace(label, required=False)))

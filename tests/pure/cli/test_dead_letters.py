@@ -29,7 +29,7 @@ from spinney.storage import charter, leases
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
-from streaming import tidying
+from streaming import table_maintenance
 
 
 @pytest.fixture(autouse=True)
@@ -344,8 +344,8 @@ def test_a_running_stream_forgets_what_it_is_asked_to_holding_off_its_batches(
     writing = threading.Lock()
 
     def serves() -> None:
-        tidying.serve(past.config, "score", writing, lambda: False)
-        tidying.serve(past.config, "ingest", writing, lambda: False)
+        table_maintenance.serve_requests(past.config, "score", writing, lambda: False)
+        table_maintenance.serve_requests(past.config, "ingest", writing, lambda: False)
 
     with running(past, monkeypatch, serves):
         done = run("purge", "--field", "sold", "--since", "2024-05-01", "--older-than", "1d", "--yes")

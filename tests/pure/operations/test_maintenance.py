@@ -24,7 +24,7 @@ from spinney.operations.interventions import Ask, Said, Verb, carry_out, propose
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from streaming.tidying import Tidier, serve
+from streaming.table_maintenance import MaintenanceThread, serve_requests
 
 A, B, DEPT = '["a","1"]', '["b","1"]', '{"dept":"1"}'
 DAY = 24
@@ -395,7 +395,7 @@ def test_a_running_process_tidies_only_while_its_query_writes_nothing(past) -> N
     maintenance.ask(FleetStore.of(past.config))
     writing = threading.Lock()
     with writing:
-        thread = threading.Thread(target=serve, args=(past.config, "retrain", writing, lambda: False))
+        thread = threading.Thread(target=serve_requests, args=(past.config, "retrain", writing, lambda: False))
         thread.start()
         thread.join(0.5)
         assert thread.is_alive()
@@ -409,13 +409,13 @@ def test_a_running_process_tidies_only_while_its_query_writes_nothing(past) -> N
 def test_no_model_is_forgotten_while_a_person_decides_and_who_asked_is_told(past) -> None:
     maintenance.ask(FleetStore.of(past.config))
     with leases.held(FleetStore.of(past.config), ["people"]):
-        serve(past.config, "retrain", threading.Lock(), lambda: False)
+        serve_requests(past.config, "retrain", threading.Lock(), lambda: False)
     assert "models/stream: query people" in maintenance.served(FleetStore.of(past.config), "retrain").error
     assert len(models(past)) == 11
 
 
 def test_a_tidier_that_is_stopped_ends_and_serves_what_was_asked_before(past) -> None:
-    tidier = Tidier(past.config)
+    tidier = MaintenanceThread(past.config)
     tidier.add("retrain", threading.Lock())
     tidier.start()
     request = maintenance.ask(FleetStore.of(past.config))

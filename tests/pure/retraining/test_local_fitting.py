@@ -17,7 +17,7 @@ from spinney.core.planning.chunks import Pace
 from spinney.retraining import local_fitting
 from spinney.retraining.round_order import RoundOrder
 from spinney.retraining.rounds import Rounds
-from spinney.spark.session import OnDemand
+from spinney.spark.session import LazySession
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 
@@ -65,11 +65,11 @@ def test_a_small_round_is_fitted_here_in_all_of_its_parts(config) -> None:
 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_nothing_is_fitted_here_once_spark_was_started(config, ahead: bool) -> None:
-    start = OnDemand(config, MagicMock)
+    start = LazySession(config, MagicMock)
     rounds = planned(config, start)
     assert rounds.is_fitted_locally(0)
     if ahead:
-        start.start_ahead()
+        start.start_in_background()
     else:
         start()
     assert not rounds.is_fitted_locally(0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spinney.spark.interrupts import deferred
+from spinney.spark.interrupts import defer_interrupt
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def python_handles_ctrl_c() -> Iterator[None]:
 
 
 def interrupted(done: list[str], error: Exception | None = None) -> None:
-    with deferred():
+    with defer_interrupt():
         signal.raise_signal(signal.SIGINT)
         done.append("the rest of the block")
         if error:
@@ -35,7 +35,7 @@ def test_a_ctrl_c_inside_is_raised_at_the_end_whatever_the_end_is(error: Excepti
 
 
 def test_without_a_ctrl_c_nothing_is_raised_and_the_handler_is_put_back() -> None:
-    with deferred():
+    with defer_interrupt():
         pass
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -44,7 +44,7 @@ def test_another_thread_may_use_it() -> None:
     done = []
 
     def work() -> None:
-        with deferred():
+        with defer_interrupt():
             done.append("work")
 
     thread = threading.Thread(target=work)

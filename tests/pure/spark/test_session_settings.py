@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from spinney.spark.session import DRIVER_JAVA_OPTIONS, _overrides
+from spinney.spark.session import DRIVER_JAVA_OPTIONS, _with_user_settings
 
 OURS = {DRIVER_JAVA_OPTIONS: "-Dours=1 -XX:+UseParallelGC"}
 
@@ -14,20 +14,22 @@ def no_options_of_java(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_java_options_of_a_user_stand_behind_ours() -> None:
-    assert _overrides(OURS, {DRIVER_JAVA_OPTIONS: "-Xss4m"}) == {
+    assert _with_user_settings(OURS, {DRIVER_JAVA_OPTIONS: "-Xss4m"}) == {
         DRIVER_JAVA_OPTIONS: "-Dours=1 -XX:+UseParallelGC -Xss4m"
     }
 
 
 def test_a_collector_that_a_user_names_takes_the_place_of_ours() -> None:
-    assert _overrides(OURS, {DRIVER_JAVA_OPTIONS: "-XX:+UseZGC"}) == {DRIVER_JAVA_OPTIONS: "-Dours=1 -XX:+UseZGC"}
+    assert _with_user_settings(OURS, {DRIVER_JAVA_OPTIONS: "-XX:+UseZGC"}) == {
+        DRIVER_JAVA_OPTIONS: "-Dours=1 -XX:+UseZGC"
+    }
 
 
 def test_so_does_one_that_the_environment_gives_to_every_jvm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-Xmx1g -XX:+UseG1GC")
-    assert _overrides(OURS, {}) == {DRIVER_JAVA_OPTIONS: "-Dours=1"}
+    assert _with_user_settings(OURS, {}) == {DRIVER_JAVA_OPTIONS: "-Dours=1"}
 
 
 def test_so_does_one_of_sparks_default_options() -> None:
     given = {"spark.driver.defaultJavaOptions": "-XX:+UseSerialGC"}
-    assert _overrides(OURS, given) == {**given, DRIVER_JAVA_OPTIONS: "-Dours=1"}
+    assert _with_user_settings(OURS, given) == {**given, DRIVER_JAVA_OPTIONS: "-Dours=1"}

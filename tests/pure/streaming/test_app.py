@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from past import fleet_toml
@@ -22,62 +23,69 @@ from spinney.operations import maintenance
 from spinney.storage import checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
 from streaming import app
-from streaming.activity import Activity
 from streaming.app import Application, run
+from streaming.progress import ProgressListener
+from streaming.query import StopRequested
+from streaming.query_counters import QueryCounters
 
 OFF = '[tracking]\nmode = "off"'
-STOPPED = "Traceback …\nstreaming.query.Stopping\n"
+STOPPED = StopRequested()
 
 
 @dataclass
 class Running:
-    """A streaming query as Spark hands it out. ends: what happens to it when a drain waits for it."""
+    """Stands in for a `RunningQuery`. ends: called when a drain waits for it. dropped: rows dropped in each batch."""
 
-    isActive: bool = True  # noqa: N815 - Spark's name
-    error: str | None = None
+    active: bool = True
+    failure: Exception | None = None
     dropped: tuple[int, ...] = ()
-    looks: int = 0
+    checks: int = 0
     ends: Callable[[], None] = lambda: None
-    status: dict[str, bool] = field(default_factory=lambda: {"isTriggerActive": False})
+    is_in_batch: bool = False
+    progress: ProgressListener = field(default_factory=ProgressListener)
+    run_id: UUID = field(default_factory=uuid4)
+
+    def begin(self, name: str, progress: ProgressListener) -> None:
+        self.progress = progress
+        progress.onQueryStarted(SimpleNamespace(runId=self.run_id, name=name))  # type: ignore[arg-type]
 
     @property
-    def lastProgress(self) -> Any:  # noqa: N802
-        self.looks += 1
-        return self.recentProgress[-1] if self.dropped else None
+    def is_active(self) -> bool:
+        self.checks += 1
+        return self.active
 
-    @property
-    def recentProgress(self) -> list[Any]:  # noqa: N802
-        return [
-            SimpleNamespace(batchId=-1, stateOperators=[SimpleNamespace(numRowsDroppedByWatermark=n)])
-            for n in self.dropped
-        ]
+    def error(self) -> Exception | None:
+        return self.failure
 
-    def exception(self) -> Exception | None:
-        return None if self.error is None else RuntimeError(self.error)
+    def fail(self, error: Exception) -> None:
+        self.active, self.failure = False, error
 
-    def fail(self, error: str) -> None:
-        self.isActive, self.error = False, error
+    def wait(self) -> None:
+        self.ends()
+        for batch, rows in enumerate(self.dropped):
+            operator = SimpleNamespace(numRowsDroppedByWatermark=rows)
+            batch_progress = SimpleNamespace(name="", batchId=batch, runId=self.run_id, stateOperators=[operator])
+            self.progress.onQueryProgress(SimpleNamespace(progress=batch_progress))  # type: ignore[arg-type]
+        self.stop()
 
     def stop(self) -> None:
-        self.isActive = False
-
-    def awaitTermination(self, timeout: float) -> bool:  # noqa: N802
-        self.ends()
-        self.isActive = False
-        return True
+        self.active = False
+        self.progress.onQueryTerminated(SimpleNamespace(runId=self.run_id))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Ready:
     """A query before it runs; one without `running` cannot be started."""
 
+    name: str
     running: Running | None
     trigger: str = "1 second"
-    writing: threading.Lock = field(default_factory=threading.Lock)
+    write_lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, *_: Any, once: bool) -> Running:
+    def start(self, config: Config, stop_requested: Any, progress: ProgressListener, *, once: bool) -> Running:
         if self.running is None:
             raise SetupError("no signing key")
+        self.running.begin(self.name, progress)
         return self.running
 
 
@@ -98,7 +106,7 @@ def queries(monkeypatch) -> Queries:
         "require_topics",
         lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names},
     )
-    monkeypatch.setattr(Application, "_query", lambda self, name, once: Ready(made[name]))
+    monkeypatch.setattr(Application, "_query", lambda self, name, once: Ready(name, made[name]))
     return made
 
 
@@ -117,7 +125,7 @@ class Told:
     def progress(self, batches: Any) -> None:
         self.said.append("progress")
 
-    def did(self, reports: Any) -> None:
+    def report(self, reports: Any) -> None:
         self.said.append([report.query for report in reports])
 
 
@@ -134,7 +142,7 @@ def test_a_start_that_fails_ends_what_was_started_and_gives_the_leases_back(conf
     queries |= {"ingest": Running(), "score": None}
     with pytest.raises(SetupError, match="no signing key"):
         go(config, queries)
-    assert not queries["ingest"].isActive
+    assert not queries["ingest"].active
     assert are_free(config, "ingest", "score")
 
 
@@ -165,7 +173,7 @@ def test_a_stop_gives_the_leases_back_only_after_the_directory_that_is_being_tid
     assert tidied == ["events"]
 
 
-@pytest.mark.parametrize("second", [None, Running(error="disk full")])
+@pytest.mark.parametrize("second", [None, Running(failure=RuntimeError("disk full"))])
 def test_a_drain_that_fails_gives_the_leases_back(config, queries, second) -> None:
     queries |= {"ingest": Running(), "score": second}
     with pytest.raises((SetupError, StoreError), match=r"no signing key|query score: disk full"):
@@ -202,50 +210,54 @@ def test_a_drain_that_is_asked_to_stop_ends_between_two_batches_without_an_error
 
     def asked() -> None:
         signal.raise_signal(number)
-        queries["ingest"].error = STOPPED  # what its next batch ends with
+        queries["ingest"].failure = STOPPED  # what its next batch ends with
 
     queries |= {"ingest": Running(ends=asked), "score": score}
     before = signal.getsignal(number)
     go(config, queries, once=True)
-    assert score.isActive, "it was begun all the same"
+    assert score.active, "it was begun all the same"
     assert signal.getsignal(number) is before
 
 
-@pytest.mark.parametrize("error", [STOPPED, "Stopping: the disk is full"])
-def test_a_query_that_ends_unasked_is_a_failure_whatever_it_says(config, queries, error: str) -> None:
+@pytest.mark.parametrize("error", [STOPPED, RuntimeError("StopRequested: the disk is full")])
+def test_a_query_that_ends_unasked_is_a_failure_whatever_it_says(config, queries, error: Exception) -> None:
     ingest = Running()
     queries |= {"ingest": ingest}
     ingest.fail(error)
-    with pytest.raises(StoreError, match=r"query ingest: (Traceback|Stopping)"):
+    with pytest.raises(StoreError, match=r"query ingest: StopRequested"):
         go(config, queries)
     assert are_free(config, "ingest")
 
 
-@pytest.mark.parametrize(("error", "is_told"), [(STOPPED, False), ("Stopping: the disk is full", True)])
-def test_a_query_that_fails_while_it_stops_is_told(config, queries, monkeypatch, error: str, is_told: bool) -> None:
+@pytest.mark.parametrize(
+    ("error", "is_told"), [(STOPPED, False), (RuntimeError("StopRequested: the disk is full"), True)]
+)
+def test_a_query_that_fails_while_it_stops_is_told(
+    config, queries, monkeypatch, error: Exception, is_told: bool
+) -> None:
     ingest, score = Running(), Running()
     queries |= {"ingest": ingest, "score": score}
 
     def asked(self, *_: Any) -> None:
-        self.stopping.set()
+        self.stop_requested.set()
         ingest.fail(error)
 
     monkeypatch.setattr(Application, "watch", asked)
     if is_told:
-        with pytest.raises(StoreError, match="query ingest: Stopping: the disk is full"):
+        with pytest.raises(StoreError, match="query ingest: StopRequested: the disk is full"):
             go(config, queries)
     else:
         go(config, queries)
-    assert not score.isActive
+    assert not score.active
     assert are_free(config, "ingest", "score")
 
 
 def test_a_batch_that_is_cut_off_when_patience_ends_is_no_failure(config, queries) -> None:
     """It is replayed at the next start."""
-    ingest = Running(status={"isTriggerActive": True})
+    ingest = Running(is_in_batch=True)
     application = Application(object(), config, ("ingest",), running={"ingest": ingest})  # type: ignore[arg-type]
-    ingest.stop = lambda: ingest.fail("interrupted")  # type: ignore[method-assign]
-    application.stop(patience_seconds=0)
+    ingest.stop = lambda: ingest.fail(RuntimeError("interrupted"))  # type: ignore[method-assign]
+    application.stop(timeout_s=0)
     application.check()
 
 
@@ -260,10 +272,10 @@ def test_the_queries_are_looked_at_once_a_second_and_a_stop_is_heard_at_once(con
             return len(waits) == 4
 
     ingest = Running()
-    application = Application(object(), config, ("ingest",), stopping=Stop(), running={"ingest": ingest})  # type: ignore[arg-type]
+    application = Application(object(), config, ("ingest",), stop_requested=Stop(), running={"ingest": ingest})  # type: ignore[arg-type]
     application.watch()
     assert waits == [1.0] * 4  # an event's wait ends when it is set, not after the second
-    assert ingest.looks == 3
+    assert ingest.checks == 3
 
 
 def test_a_running_stream_stops_when_a_topic_is_made_again_and_not_when_no_broker_answers(
@@ -278,15 +290,15 @@ def test_a_running_stream_stops_when_a_topic_is_made_again_and_not_when_no_broke
             raise answer
         return answer
 
-    monkeypatch.setattr(app, "SECONDS_BETWEEN_TOPICS", 0.0)
-    monkeypatch.setattr(app, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(app, "TOPIC_CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(app, "CHECK_INTERVAL_S", 0.0)
     monkeypatch.setattr(topics, "describe_topics", described)
     monkeypatch.setattr(topic_ids, "topic_extent", lambda config, topic: TopicExtent({"0": 0}, {"0": 3}))
     monkeypatch.setattr(checkpoints, "kafka_offsets", lambda location, topic: {"0": 9})
     with pytest.raises(StoreError, match=r"topic sales .*id of sales; ingest up to offset 9.*another.*with 3 records"):
         go(config, queries)
     assert answers == []
-    assert not queries["ingest"].isActive
+    assert not queries["ingest"].active
 
 
 def test_labels_alone_are_refused_where_they_are_inside_the_events(tmp_path) -> None:
@@ -312,8 +324,8 @@ def test_a_stream_tells_that_it_is_ready_and_at_its_end_what_its_queries_did(con
 
 
 def test_a_report_that_fails_hides_no_error_and_stops_no_stream(config, queries, monkeypatch, caplog) -> None:
-    queries |= {"ingest": Running(error="no disk", isActive=False)}
-    monkeypatch.setattr(Activity, "reports", lambda self: 1 / 0)
+    queries |= {"ingest": Running(failure=RuntimeError("no disk"), active=False)}
+    monkeypatch.setattr(QueryCounters, "reports", lambda self: 1 / 0)
     with pytest.raises(StoreError, match="query ingest: no disk"):
         run(config, list(queries), once=True, spark=object(), reporter=Told())  # type: ignore[arg-type]
     assert "what the queries did cannot be told" in caplog.text

@@ -16,7 +16,7 @@ from spinney.core.errors import Corrupt
 from spinney.core.planning.budget import Queues
 from spinney.core.staleness.judge import VERDICT_COLUMNS, Shard, Terms, Unfitted
 from spinney.core.staleness.policies import MaxAge, NewGroup
-from spinney.retraining.judge_input import VERDICTS, of_frames
+from spinney.retraining.judge_input import VERDICTS, parse_frames
 from streaming.judging import IDLE_MS, TICK_MS, Decoded, Judging
 
 A = '["a"]'
@@ -57,26 +57,26 @@ def frame(*rows: dict[str, Any]) -> pd.DataFrame:
 
 
 def test_no_frames_are_no_of_frames() -> None:
-    told = of_frames([])
+    told = parse_frames([])
     assert (len(told.decided), len(told.unfitted), len(told.health)) == (0, 0, 0)
     assert told.health["labelled"].dtype == np.int64
 
 
 def test_health_keeps_its_sums_and_whole_microseconds() -> None:
-    told = of_frames([frame(HEALTH, TICK)])
+    told = parse_frames([frame(HEALTH, TICK)])
     assert told.health.values.tolist() == [[A, "m1", 3, 1.5, START], [None, None, 0, 0.0, START + 5]]
     assert told.health["last_event_time"].dtype == np.int64
 
 
 def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
-    (row,) = of_frames([frame(PROMOTION)]).decided
+    (row,) = parse_frames([frame(PROMOTION)]).decided
     assert row.promotion == Promotion(2, "m1", "promoted", START + 1, START + 2, START + 3)
     assert (row.group_key, row.by_machine, row.clock, row.loss, row.fit_ms) == (A, True, START + 4, 0.25, 7.5)
 
 
 def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
     bare = dict.fromkeys(DECIDED) | {"model_id": "m1", "epoch": 1, "decision": "pinned", "by": "Ada"}
-    (row,) = of_frames([frame({**PROMOTION, "decided": {**bare, "decided_at": START, "clock": START}})]).decided
+    (row,) = parse_frames([frame({**PROMOTION, "decided": {**bare, "decided_at": START, "clock": START}})]).decided
     assert not row.by_machine
     assert np.isnan(row.loss)
     assert np.isnan(row.fit_ms)
@@ -84,11 +84,11 @@ def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
 
 
 def test_a_failed_fit_is_read_with_its_rows_and_both_clocks() -> None:
-    assert of_frames([frame(UNFITTED)]).unfitted == [Unfitted(A, "failed", 9, START, START + 4)]
+    assert parse_frames([frame(UNFITTED)]).unfitted == [Unfitted(A, "failed", 9, START, START + 4)]
 
 
 def test_frames_of_one_batch_are_read_as_one() -> None:
-    told = of_frames([frame(HEALTH), frame(PROMOTION, HEALTH), frame(UNFITTED)])
+    told = parse_frames([frame(HEALTH), frame(PROMOTION, HEALTH), frame(UNFITTED)])
     assert (len(told.health), len(told.decided), len(told.unfitted)) == (2, 1, 1)
 
 

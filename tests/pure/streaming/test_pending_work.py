@@ -24,8 +24,8 @@ from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
 from spinney.tables.table_log import Appended, appended
-from streaming.pending_work import unread
-from streaming.query_names import NAMES, named
+from streaming.pending_work import find_pending_work
+from streaming.query_names import QUERY_NAMES, select_queries
 
 A = '["a","1"]'
 READ: dict[str, tuple[Contract, ...]] = {
@@ -45,11 +45,11 @@ class Fleet:
     ends: dict[str, dict[str, int]]
 
     def unread(self, *only: str) -> str | None:
-        return unread(self.past.config, named(self.past.config, only))
+        return find_pending_work(self.past.config, select_queries(self.past.config, only))
 
     def drained(self, *names: str, batch: int = 4, ended: bool = True) -> None:
         """Each query has ended this batch, which read all that there is."""
-        for name in names or NAMES:
+        for name in names or QUERY_NAMES:
             sources: list[Any] = [{topic: self.ends[topic]} for topic in TOPICS[name]]
             self.write(name, [*sources, *self.delta(READ[name])], batch, ended=ended)
 
@@ -97,15 +97,15 @@ def test_where_all_is_read_and_every_batch_has_ended_there_is_nothing_to_do(flee
     assert fleet.unread() is None
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUERY_NAMES)
 def test_a_query_that_has_not_begun_has_something_to_do(fleet: Fleet, name: str) -> None:
     place = Path(FleetStore.of(fleet.past.config).checkpoint(name))
     place.rename(place.with_name("aside"))
     assert fleet.unread() == f"query {name} has not begun"
-    assert fleet.unread(*(other for other in NAMES if other != name)) is None
+    assert fleet.unread(*(other for other in QUERY_NAMES if other != name)) is None
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", QUERY_NAMES)
 def test_a_batch_that_was_cut_off_is_done_again(fleet: Fleet, name: str) -> None:
     fleet.drained(name, batch=5, ended=False)
     assert fleet.unread() == f"query {name}: batch 5 has not ended"

@@ -16,7 +16,7 @@ from spinney.operations import clustering, maintenance
 from spinney.operations.clustering import CommitGuard, cluster
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, file_rewriting, sorted_files
-from streaming.delta_source import appended
+from streaming.delta_source import read_appended
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SHOPS = [f"s{at}" for at in range(40)]
@@ -46,7 +46,7 @@ def test_spark_reads_streams_and_appends_as_if_no_file_had_been_clustered(spark,
         """What comes out of a stream of the table, from where it was left."""
         seen: list = []
         query = (
-            appended(spark, place).writeStream.foreachBatch(lambda frame, _: seen.extend(frame.collect()))
+            read_appended(spark, place).writeStream.foreachBatch(lambda frame, _: seen.extend(frame.collect()))
         ).option("checkpointLocation", str(tmp_path / "checkpoint")).trigger(availableNow=True).start()  # fmt: skip
         query.awaitTermination()
         return ids(seen)

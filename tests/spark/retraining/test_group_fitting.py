@@ -27,11 +27,11 @@ from spinney.core.recipes.recipe import Recipe, Shadow
 from spinney.core.training.fitting import fit_groups
 from spinney.retraining import champion_reader, group_fitting
 from spinney.retraining.champion_reader import StoredChampions
-from spinney.retraining.group_fitting import FITTED, Fitter, block_ranges, cut_into_tasks
+from spinney.retraining.group_fitting import RESULT_TYPES, Fitter, block_ranges, cut_into_tasks
 from spinney.retraining.round_fitting import fit_plan
 from spinney.retraining.round_order import READ
 from spinney.retraining.training_row_reader import TrainingTables, events_per_key
-from spinney.spark.session import errors_of_tasks
+from spinney.spark.task_errors import unwrap_task_errors
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.snapshot import Shards, snapshots
@@ -105,7 +105,7 @@ class Stored:
             recipe, SIGNER, CLOCK.to_pydatetime(), source, tuple(snapshots(FleetStore.of(config), tables.MODELS))
         )
         found = fit_plan(self.spark, plan, fitting)
-        assert found.columns == list(FITTED)
+        assert found.columns == list(RESULT_TYPES)
         return found.toArrow().to_pandas().set_index("group_key").sort_index()
 
 
@@ -161,7 +161,7 @@ def test_any_tasks_and_any_order_give_the_models_of_one_group_at_a_time(stored, 
 def test_a_request_without_the_rows_that_the_plan_counted_fails_the_round(stored, key: str) -> None:
     made = stored(sales())
     expected = f"group {re.escape(key)}: expected the 99 events that the round's plan counted in the table events; read"
-    with pytest.raises(StoreError, match=expected), errors_of_tasks():
+    with pytest.raises(StoreError, match=expected), unwrap_task_errors():
         made.fit(Recipe.of(made.fleet.config), events={key: 99})
 
 

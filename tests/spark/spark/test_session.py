@@ -15,11 +15,11 @@ from spinney.spark.session import (
     NO_DATA_BATCHES,
     PARTITIONS,
     POOL,
+    apply_required_settings,
     cores_of,
     in_pool,
     session,
-    session_for,
-    with_required,
+    sibling_session,
 )
 
 UNION = "spark.sql.unionOutputPartitioning"
@@ -88,7 +88,7 @@ def test_state_is_kept_in_rocksdb_with_changelogs(spark) -> None:
 
 
 def test_one_query_may_have_batches_without_data_and_the_others_not(spark) -> None:
-    ticking = session_for(spark, no_data_batches=True)
+    ticking = sibling_session(spark, no_data_batches=True)
     assert ticking.conf.get(NO_DATA_BATCHES) == "true"
     assert ticking.conf.get(PARTITIONS) == spark.conf.get(PARTITIONS)
     assert spark.conf.get(NO_DATA_BATCHES) == "false"
@@ -97,7 +97,10 @@ def test_one_query_may_have_batches_without_data_and_the_others_not(spark) -> No
 def test_a_union_claims_no_partitioning_in_any_session_also_not_in_one_that_was_given(spark) -> None:
     given = spark.newSession()
     given.conf.set(UNION, "true")
-    found = [each.conf.get(UNION) for each in (spark, session_for(given, no_data_batches=False), with_required(given))]
+    found = [
+        each.conf.get(UNION)
+        for each in (spark, sibling_session(given, no_data_batches=False), apply_required_settings(given))
+    ]
     assert found == ["false", "false", "false"]
     with pytest.raises(SetupError, match=f"{UNION}: expected false; got true"):
         session(options={UNION: "true"})

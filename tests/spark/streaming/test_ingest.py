@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from schemas import tables
 from spinney.storage.layout import FleetStore
 from spinney.tables.row_writing import ARRIVED_AT, KIND
-from streaming import ingest, source
-from streaming.ingest import STEPS, Batches
+from streaming import ingest, kafka_source
+from streaming.ingest import STEPS, IngestBatchWriter
 from streaming.validated_records import REASON, validate_records
 
 AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -23,15 +23,15 @@ LARGE = b"x" * 2000
 
 def batch_of(spark, fleet, values: list[bytes]):
     rows = [(None, bytearray(value), "sales", 0, n, AT) for n, value in enumerate(values)]
-    judged = validate_records(spark.createDataFrame(rows, SCHEMA), fleet.config, outcomes=False)
-    kind = F.when(F.col(REASON).isNull(), source.EVENT).otherwise(source.DEAD)
-    return judged.withColumn(KIND, kind).withColumn(ARRIVED_AT, F.lit(AT))
+    validated = validate_records(spark.createDataFrame(rows, SCHEMA), fleet.config, outcomes=False)
+    kind = F.when(F.col(REASON).isNull(), kafka_source.EVENT).otherwise(kafka_source.DEAD)
+    return validated.withColumn(KIND, kind).withColumn(ARRIVED_AT, F.lit(AT))
 
 
 def test_the_rows_of_a_batch_are_in_their_tables_with_the_time_and_number_of_the_batch(spark, world) -> None:
     fleet = world()
 
-    Batches(fleet.config, "c")(batch_of(spark, fleet, [GOOD, LARGE, LARGE]), 5)
+    IngestBatchWriter(FleetStore.of(fleet.config), "c")(batch_of(spark, fleet, [GOOD, LARGE, LARGE]), 5)
 
     (event,) = fleet.rows(tables.EVENTS)
     assert (event["event_id"], event["ingested_at"], event["ingested_on"]) == ("s", AT, AT.date())
@@ -42,7 +42,7 @@ def test_the_rows_of_a_batch_are_in_their_tables_with_the_time_and_number_of_the
 def test_a_replay_writes_only_the_steps_that_are_not_stored(spark, world) -> None:
     fleet = world()
     batch = batch_of(spark, fleet, [GOOD, LARGE])
-    stopped = Batches(fleet.config, "c")
+    stopped = IngestBatchWriter(FleetStore.of(fleet.config), "c")
     stopped._targets.pop("dead_letters")  # as if it had been killed after the events
     steps = [each for each in STEPS if each[0] != "dead_letters"]
     with pytest.MonkeyPatch.context() as patch:
@@ -50,7 +50,7 @@ def test_a_replay_writes_only_the_steps_that_are_not_stored(spark, world) -> Non
         stopped(batch, 0)
     assert (len(fleet.rows(tables.EVENTS)), len(fleet.rows(tables.DEAD_LETTERS))) == (1, 0)
 
-    Batches(fleet.config, "c")(batch, 0)
+    IngestBatchWriter(FleetStore.of(fleet.config), "c")(batch, 0)
 
     assert (len(fleet.rows(tables.EVENTS)), len(fleet.rows(tables.DEAD_LETTERS))) == (1, 1)
     files = list(Path(FleetStore.of(fleet.config).directory(tables.EVENTS).uri).glob("**/*.parquet"))

@@ -10,7 +10,7 @@ from schemas import tables
 from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
 from streaming import score
-from streaming.score import Batches
+from streaming.score import ScoreBatchWriter
 
 AT = datetime(2024, 5, 2, tzinfo=UTC)
 A = '["a","1"]'
@@ -44,12 +44,12 @@ def test_a_replay_counts_the_answers_that_are_stored_and_not_those_of_an_edited_
             raise Crash
 
     with observed_by(crash), pytest.raises(Crash):
-        Batches(fleet.config, "c1")(answered(spark, fleet, "own", 4.0), 3)
+        ScoreBatchWriter(fleet.config, "c1")(answered(spark, fleet, "own", 4.0), 3)
     published = []
     monkeypatch.setattr(score, "publish", lambda *_: published.append("again"))
     to_kafka = fleet.config.kafka.model_copy(update={"predictions": "answers"})
     again = fleet.config.model_copy(update={"kafka": to_kafka})
-    Batches(again, "c1")(answered(spark, fleet, "parents", 1.0), 3)
+    ScoreBatchWriter(again, "c1")(answered(spark, fleet, "parents", 1.0), 3)
     (stored,) = fleet.rows(tables.PREDICTIONS)
     assert (stored["model_id"], stored["prediction"]) == ("own", 4.0)
     counted = [(row["model_id"], row["rows"], row["loss"]) for row in fleet.rows(tables.HEALTH) if row["group_key"]]
@@ -74,7 +74,7 @@ def test_a_worker_gets_times_as_whole_numbers_however_far_they_lie(spark) -> Non
         (1, TIMESTAMP '9999-12-31 23:59:59.999999Z', DATE '9999-12-31'),
         (2, TIMESTAMP '0001-01-01 00:00:00Z', DATE '0001-01-01'), (3, NULL, NULL) AS t(`event id`, `valid to`, born)"""
     )
-    found = score.with_whole_times(rows).orderBy("event id").toArrow()
+    found = score.times_as_microseconds(rows).orderBy("event id").toArrow()
     never = -(2**63)
     assert found["valid to"].to_pylist() == [253_402_300_799_999_999, -62_135_596_800_000_000, never]
     assert found["born"].to_pylist() == [253_402_214_400_000_000, -62_135_596_800_000_000, never]

@@ -20,7 +20,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
 from spinney.serving.answers import _silent
 from spinney.serving.model_cache import cache
-from streaming.scorer import KIND, PROMOTION_STRUCT, Scorer, _decoded, answers, champions_of
+from streaming.scorer import KIND, PROMOTION_STRUCT, Scorer, _decoded, answers, update_champions
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 SIGNER = Signer(b"k" * 32)
@@ -251,8 +251,8 @@ def test_a_worker_keeps_one_generation_of_champions_for_each_shard(scorer: Score
     state, rows = State(), [promoted(scorer, A, day=day) for day in (1, 2, 3)]
     for row in rows:
         promotions = pd.DataFrame([{"group_key": A, **{name: getattr(row, name) for name in Promotion.__slots__}}])
-        champions_of(7, state, promotions)
+        update_champions(7, state, promotions)
     assert [digest for digest, _ in _decoded.values()] == [xxhash.xxh64_intdigest(state.get[0])]
-    found = champions_of(7, state, pd.DataFrame())
+    found = update_champions(7, state, pd.DataFrame())
     assert found is _decoded[7][1]
     assert found.promotions == Champions.empty().with_promotions([(A, row) for row in rows]).promotions

@@ -190,10 +190,10 @@ def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, co
 
 def test_a_filter_on_the_reason_judges_no_record_again(spark, configured, capsys) -> None:
     """Pushed below the projections, it would bring every step of the checks with it: twenty times the work, unseen."""
-    judged = validate_records(records(spark, [event()]), configured(), outcomes=False)
-    judged.filter(f"{REASON} IS NULL").explain("extended")
+    validated = validate_records(records(spark, [event()]), configured(), outcomes=False)
+    validated.filter(f"{REASON} IS NULL").explain("extended")
     optimised = capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2].partition("==")[0]
-    assert optimised.count("judged(") == 1
+    assert optimised.count("validate_batches(") == 1
 
 
 def test_a_valid_event_is_typed_keyed_and_its_unknown_fields_are_counted(spark, configured) -> None:
@@ -232,15 +232,15 @@ def test_an_edited_range_holds_from_its_offset_on_in_each_topic_and_partition(sp
     expected = {
         ("sales", 0, 4, 15): "out_of_range", ("sales", 0, 5, 15): None, ("sales", 0, 7, 21): "out_of_range",
         ("sales", 0, 8, 21): None, ("sales", 1, 99, 15): "out_of_range", ("sales", 1, 100, 99): None,
-        # A partition or topic that no edition names is judged by the last one from its start.
+        # A partition or topic that no edition names is validated by the last one from its start.
         ("sales", 2, 0, 99): None, ("other", 0, 0, 99): None,
     }  # fmt: skip
     values = [event(stock=stock) for *_, stock in expected]
     positions = [(topic, partition, offset) for topic, partition, offset, _ in expected]
-    judged = validate_records(
+    validated = validate_records(
         records(spark, values, positions), configured(), outcomes=False, editions=editions
     ).collect()
-    got = {(row.topic, row.kafka_partition, row.kafka_offset): row[REASON] for row in judged}
+    got = {(row.topic, row.kafka_partition, row.kafka_offset): row[REASON] for row in validated}
     assert got == {position[:3]: reason for position, reason in expected.items()}
 
 

@@ -46,17 +46,17 @@ class StackedRidge:
         """Fit all groups. The time is divided equally among them."""
         began = timer()
         fits: list[Model | Exception] = [ValueError("not fitted")] * len(stack)
-        for part in _parts(stack):
+        for part in _chunks(stack):
             for g, fitted in zip(part.groups, self._solve(part), strict=True):
                 fits[g] = fitted if isinstance(fitted, Exception) else Model(part.encoders[g], fitted)
         ms = (timer() - began) * 1e3 / max(1, len(stack))
         return [KernelResult(ms, error=fit) if isinstance(fit, Exception) else KernelResult(ms, fit) for fit in fits]
 
-    def _solve(self, part: _Part) -> Iterator[Linear | Exception]:
+    def _solve(self, part: _Chunk) -> Iterator[Linear | Exception]:
         with np.errstate(all="ignore"):  # after an overflow the model is not finite, which the caller reports
             sums = _sums(part)
             a = sums.products + self.alpha * np.eye(sums.products.shape[1])
-            betas, errors = _solved(a, sums.moments)
+            betas, errors = _solve_all(a, sums.moments)
             coefficients = betas / sums.scale
             intercept = sums.label_mean.copy()
             for i in range(coefficients.shape[1]):
@@ -67,7 +67,7 @@ class StackedRidge:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Chunk:
     """Groups whose matrices have the same width. groups: positions in the input; matrix: shape (width, n_rows)."""
 
     groups: list[int]
@@ -90,7 +90,7 @@ class _Sums:
     label_mean: Floats
 
 
-def _parts(stack: KernelInput) -> Iterator[_Part]:
+def _chunks(stack: KernelInput) -> Iterator[_Chunk]:
     encoders = _encoders(stack)
     learned = stack.columns.words  # without, all have one encoder
     widths = np.array([encoder.width for encoder in (encoders if learned else encoders[:1])], dtype=np.int64)
@@ -103,10 +103,10 @@ def _parts(stack: KernelInput) -> Iterator[_Part]:
             chunk.append(g)
             rows += sizes[g]
             if rows >= CHUNK_ROWS:
-                yield _part(stack, encoders, chunk)
+                yield _chunk(stack, encoders, chunk)
                 chunk, rows = [], 0
         if chunk:
-            yield _part(stack, encoders, chunk)
+            yield _chunk(stack, encoders, chunk)
 
 
 def _encoders(stack: KernelInput) -> list[Encoder]:
@@ -115,7 +115,7 @@ def _encoders(stack: KernelInput) -> list[Encoder]:
     return [Encoder.learn(stack.columns.take(stack.rows(g))) for g in range(len(stack))]
 
 
-def _part(stack: KernelInput, encoders: list[Encoder], groups: list[int]) -> _Part:
+def _chunk(stack: KernelInput, encoders: list[Encoder], groups: list[int]) -> _Chunk:
     sizes = np.array([stack.starts[g + 1] - stack.starts[g] for g in groups])
     if groups[-1] - groups[0] + 1 == len(groups):  # neighbours
         rows: Any = slice(int(stack.starts[groups[0]]), int(stack.starts[groups[-1] + 1]))
@@ -125,7 +125,7 @@ def _part(stack: KernelInput, encoders: list[Encoder], groups: list[int]) -> _Pa
         matrix = np.concatenate([encoders[g].matrix(stack.columns.take(stack.rows(g))) for g in groups])
     else:
         matrix = stack.columns.numbers[rows]
-    return _Part(
+    return _Chunk(
         groups,
         {g: encoders[g] for g in groups},
         np.ascontiguousarray(matrix.T),
@@ -135,7 +135,7 @@ def _part(stack: KernelInput, encoders: list[Encoder], groups: list[int]) -> _Pa
     )
 
 
-def _sums(part: _Part) -> _Sums:
+def _sums(part: _Chunk) -> _Sums:
     width, sizes = len(part.matrix), np.diff(part.starts)
     of_row = np.repeat(np.arange(len(sizes)), sizes)
 
@@ -149,7 +149,7 @@ def _sums(part: _Part) -> _Sums:
     fill, center, scale = (np.empty((len(sizes), width)) for _ in range(3))
     columns = []
     for i, column in enumerate(part.matrix):
-        filled, fill[:, i] = _filled(column, sizes, of_row, per_group)
+        filled, fill[:, i] = _fill_column(column, sizes, of_row, per_group)
         mean = per_group(filled) / sizes
         apart = filled - mean[of_row]
         scale[:, i] = _scale(per_group(apart * apart) / sizes, mean, sizes)
@@ -166,7 +166,7 @@ def _sums(part: _Part) -> _Sums:
     return _Sums(fill, center, scale, products, moments, label_mean)
 
 
-def _filled(
+def _fill_column(
     column: Floats, sizes: Integers, of_row: Integers, per_group: Callable[[Floats], Floats]
 ) -> tuple[Floats, Floats]:
     """The column with missing values replaced by the group's mean, and that mean; 0 if all are missing."""
@@ -184,7 +184,7 @@ def _scale(variance: Floats, mean: Floats, sizes: Integers) -> Floats:
     return np.where(is_constant, 1.0, np.sqrt(variance))
 
 
-def _solved(a: Floats, b: Floats) -> tuple[Floats, dict[int, Exception]]:
+def _solve_all(a: Floats, b: Floats) -> tuple[Floats, dict[int, Exception]]:
     """Solve each system. If one is singular, solve one by one, and the singular ones by least squares."""
     try:
         return _solve(a, b), {}
@@ -193,7 +193,7 @@ def _solved(a: Floats, b: Floats) -> tuple[Floats, dict[int, Exception]]:
     errors: dict[int, Exception] = {}
     for g in range(len(a)):
         try:
-            out[g] = _solved_alone(a[g], b[g])
+            out[g] = _solve_one(a[g], b[g])
         except np.linalg.LinAlgError as error:
             errors[g] = error
     return out, errors
@@ -203,7 +203,7 @@ def _solve(a: Floats, b: Floats) -> Floats:
     return np.asarray(np.linalg.solve(a, b[..., None])[..., 0], dtype=np.float64)
 
 
-def _solved_alone(a: Floats, b: Floats) -> Floats:
+def _solve_one(a: Floats, b: Floats) -> Floats:
     try:
         solution: Floats = _solve(a[None], b[None])[0]
         return solution

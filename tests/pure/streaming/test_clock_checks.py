@@ -12,8 +12,15 @@ from past import fleet_toml
 from spinney.core.config import Config, parse
 from spinney.core.errors import StoreError
 from spinney.storage import checkpoints
-from streaming import clock
-from streaming.clock import LEAP, Clock, interval, refuse_late, refuse_the_past, tolerance, watermark_delay
+from streaming import clock_checks
+from streaming.clock_checks import (
+    MAX_TOLERANCE,
+    ClockLeapCheck,
+    clock_tolerance,
+    refuse_batch_before_watermark,
+    refuse_clock_behind_checkpoint,
+)
+from streaming.watermarks import interval, watermark_delay
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -27,8 +34,8 @@ class Time:
         self.steady += seconds
 
 
-def clock_of(time: Time) -> Clock:
-    return Clock("score", LEAP, lambda: time.wall, lambda: time.steady)
+def clock_of(time: Time) -> ClockLeapCheck:
+    return ClockLeapCheck("score", MAX_TOLERANCE, lambda: time.wall, lambda: time.steady)
 
 
 def configured(duplicates_within: str, label_horizon: str = "24h") -> Config:
@@ -76,12 +83,12 @@ def test_a_leap_in_either_direction_is_refused_with_the_query_and_what_to_do(lea
 def test_a_sleeping_machine_is_no_leap(monkeypatch) -> None:
     """Its monotonic clock stands still meanwhile; the one since boot does not."""
     read: list[int] = []
-    monkeypatch.setattr(clock.time, "clock_gettime", lambda which: read.append(which) or 5.0)
-    assert clock.since_boot() == 5.0
-    assert read == [clock.time.CLOCK_BOOTTIME]
-    monkeypatch.delattr(clock.time, "CLOCK_BOOTTIME")
-    clock.since_boot()
-    assert read[1:] == [clock.time.CLOCK_MONOTONIC]
+    monkeypatch.setattr(clock_checks.time, "clock_gettime", lambda which: read.append(which) or 5.0)
+    assert clock_checks.seconds_since_boot() == 5.0
+    assert read == [clock_checks.time.CLOCK_BOOTTIME]
+    monkeypatch.delattr(clock_checks.time, "CLOCK_BOOTTIME")
+    clock_checks.seconds_since_boot()
+    assert read[1:] == [clock_checks.time.CLOCK_MONOTONIC]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +105,7 @@ def test_a_short_memory_tolerates_only_short_leaps(
 ) -> None:
     config = configured(duplicates_within, label_horizon)
     assert watermark_delay(config.kafka) == behind
-    assert tolerance(config.kafka) == tolerated
+    assert clock_tolerance(config.kafka) == tolerated
 
 
 def test_an_interval_is_whole_milliseconds() -> None:
@@ -110,30 +117,32 @@ def test_a_batch_dated_up_to_its_watermark_is_refused_whatever_leaps_led_there(t
     location = checkpoint(tmp_path, at=NOW, ended=False, late=late)
     says = r"query score: its batch 7 is dated 2026-03-01 12:00:00 UTC, .*set the clock right, remove .*/offsets/7"
     with pytest.raises(StoreError, match=says):
-        refuse_late("score", location, checkpoints.begun(location, 7))
+        refuse_batch_before_watermark("score", location, checkpoints.begun(location, 7))
     with pytest.raises(StoreError, match=says):
-        refuse_the_past("score", location, NOW + timedelta(hours=1), LEAP)
+        refuse_clock_behind_checkpoint("score", location, NOW + timedelta(hours=1), MAX_TOLERANCE)
 
 
 def test_a_batch_dated_after_its_watermark_is_fine(tmp_path: Path) -> None:
     location = checkpoint(tmp_path, at=NOW, ended=False, late=timedelta(milliseconds=-1))
-    refuse_late("score", location, checkpoints.begun(location, 7))
-    refuse_the_past("score", location, NOW, LEAP)
+    refuse_batch_before_watermark("score", location, checkpoints.begun(location, 7))
+    refuse_clock_behind_checkpoint("score", location, NOW, MAX_TOLERANCE)
 
 
 def test_a_batch_begun_in_the_future_and_never_ended_may_be_removed(tmp_path: Path) -> None:
     location = checkpoint(tmp_path, at=NOW + timedelta(days=365), ended=False)
     with pytest.raises(StoreError, match=r"nothing of it was written: .*remove .*/offsets/7"):
-        refuse_the_past("score", location, NOW, LEAP)
+        refuse_clock_behind_checkpoint("score", location, NOW, MAX_TOLERANCE)
 
 
 def test_a_batch_ended_in_the_future_is_waited_for(tmp_path: Path) -> None:
     location = checkpoint(tmp_path, at=NOW + timedelta(minutes=2), ended=True)
-    refuse_the_past("score", location, NOW, timedelta(minutes=2))
+    refuse_clock_behind_checkpoint("score", location, NOW, timedelta(minutes=2))
     with pytest.raises(StoreError, match="or wait until then: until"):
-        refuse_the_past("score", location, NOW, timedelta(minutes=1))
+        refuse_clock_behind_checkpoint("score", location, NOW, timedelta(minutes=1))
 
 
 def test_a_checkpoint_of_yesterday_and_none_at_all_are_fine(tmp_path: Path) -> None:
-    refuse_the_past("score", checkpoint(tmp_path / "there", at=NOW - timedelta(days=1), ended=True), NOW, LEAP)
-    refuse_the_past("score", str(tmp_path / "nothing"), NOW, LEAP)
+    refuse_clock_behind_checkpoint(
+        "score", checkpoint(tmp_path / "there", at=NOW - timedelta(days=1), ended=True), NOW, MAX_TOLERANCE
+    )
+    refuse_clock_behind_checkpoint("score", str(tmp_path / "nothing"), NOW, MAX_TOLERANCE)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from spinney.core.column_names import is_internal_name
 from spinney.core.config.cross_checks import RESERVED_NAMES
-from streaming import source
+from streaming import kafka_source
 
 
 def test_every_column_that_stands_beside_a_fleets_own_is_a_name_that_no_fleet_may_use(spark, configured) -> None:
     config = configured()
-    events, outcomes = source.events(spark, config, ()), source.outcomes(spark, config, ())
+    events, outcomes = kafka_source.read_events(spark, config, ()), kafka_source.read_outcomes(spark, config, ())
     own = {*config.fleet.columns, config.fleet.event_time}
-    found = {*source.distinct(events, config).columns, *source.distinct(outcomes, config).columns} - own
+    distinct = [kafka_source.drop_duplicates(rows, config.kafka) for rows in (events, outcomes)]
+    found = {name for rows in distinct for name in rows.columns} - own
     assert {name for name in found if not is_internal_name(name)} <= RESERVED_NAMES

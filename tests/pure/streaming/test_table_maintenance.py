@@ -18,8 +18,8 @@ from spinney.operations.clustering import UNGUARDED
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
 from spinney.tables.merge_selection import Rule
-from streaming import tidying
-from streaming.tidying import Clusterer, Tidier
+from streaming import table_maintenance
+from streaming.table_maintenance import Clusterer, MaintenanceThread
 
 
 @pytest.fixture
@@ -44,42 +44,42 @@ def clustered(past: Past) -> list[bool]:
 def test_a_running_ingest_clusters_its_events_unasked_and_holds_the_query_s_lock_for_commits_only(
     past, monkeypatch
 ) -> None:
-    monkeypatch.setattr(tidying, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(tidying, "CLUSTER_SECONDS", 0.02)
+    monkeypatch.setattr(table_maintenance, "REQUEST_CHECK_INTERVAL_S", 0.01)
+    monkeypatch.setattr(table_maintenance, "CLUSTER_CHECK_INTERVAL_S", 0.02)
     sell(past, 3)
-    tidier, writing = Tidier(past.config), threading.Lock()
-    tidier.add("ingest", writing)
-    tidier.add("score", threading.Lock())
-    with writing:
-        tidier.start()
+    maintenance, write_lock = MaintenanceThread(past.config), threading.Lock()
+    maintenance.add("ingest", write_lock)
+    maintenance.add("score", threading.Lock())
+    with write_lock:
+        maintenance.start()
         time.sleep(0.5)
         assert clustered(past) == [False] * 3
     until = time.monotonic() + 60
     while clustered(past) != [True] and time.monotonic() < until:
         time.sleep(0.02)
-    tidier.stop()
+    maintenance.stop()
     assert clustered(past) == [True]
-    assert not writing.locked()
+    assert not write_lock.locked()
 
 
 def test_a_look_changes_nothing_while_too_few_files_are_new_and_goes_on_when_there_are_more(past) -> None:
-    clusterer = Clusterer(past.config, FleetStore.of(past.config).directory(tables.EVENTS), UNGUARDED)
+    clusterer = Clusterer(FleetStore.of(past.config).directory(tables.EVENTS), UNGUARDED)
     sell(past, 2)
-    clusterer.look()
-    clusterer.look()
+    clusterer.cluster_if_due()
+    clusterer.cluster_if_due()
     assert clustered(past) == [False, False]
     sell(past, 1)
-    clusterer.look()
+    clusterer.cluster_if_due()
     assert clustered(past) == [True]
     version = delta.version(FleetStore.of(past.config).directory(tables.EVENTS))
-    clusterer.look()
+    clusterer.cluster_if_due()
     assert delta.version(FleetStore.of(past.config).directory(tables.EVENTS)) == version
 
 
 def test_looks_that_fail_are_logged_and_tried_again_ever_more_rarely_until_one_succeeds(
     past, monkeypatch, caplog
 ) -> None:
-    clusterer = Clusterer(past.config, FleetStore.of(past.config).directory(tables.EVENTS), UNGUARDED)
+    clusterer = Clusterer(FleetStore.of(past.config).directory(tables.EVENTS), UNGUARDED)
     sell(past, 3)
     whole = clustering.rewrite
     looks: list[int] = []
@@ -93,28 +93,28 @@ def test_looks_that_fail_are_logged_and_tried_again_ever_more_rarely_until_one_s
     with caplog.at_level(logging.WARNING):
         for look in range(400):
             looks.append(look)
-            clusterer.look()
+            clusterer.cluster_if_due()
     # 1, 3, 7, 15, 31 and 63 looks are left out, then always 127.
     assert tried == [0, 2, 6, 14, 30, 62, 126, 254, 382]
     assert caplog.text.count("clustering events: no space left on device") == len(tried)
     assert clustered(past) == [False] * 3
     monkeypatch.setattr(clustering, "rewrite", whole)
     for _ in range(128):
-        clusterer.look()
+        clusterer.cluster_if_due()
     assert clustered(past) == [True]
     monkeypatch.setattr(clustering, "rewrite", full)
     tried.clear()
     sell(past, 3)
     for look in range(3):
         looks.append(look)
-        clusterer.look()
+        clusterer.cluster_if_due()
     assert tried == [0, 2], "a success forgets the failures before it"
 
 
 def test_requests_that_cannot_be_looked_for_are_not_looked_for_at_every_poll(past, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(tidying, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(table_maintenance, "REQUEST_CHECK_INTERVAL_S", 0.001)
     polls: list[str] = []
-    tidier = Tidier(past.config)
+    maintenance = MaintenanceThread(past.config)
 
     class Stopping:
         """Asks for a stop after 400 polls."""
@@ -129,9 +129,9 @@ def test_requests_that_cannot_be_looked_for_are_not_looked_for_at_every_poll(pas
     def broken(*_: object) -> None:
         raise OSError("the folder is gone")
 
-    monkeypatch.setattr(tidying, "serve", broken)
-    monkeypatch.setattr(tidier, "_stopping", Stopping())
-    tidier.add("score", threading.Lock())
+    monkeypatch.setattr(table_maintenance, "serve_requests", broken)
+    monkeypatch.setattr(maintenance, "_stop_requested", Stopping())
+    maintenance.add("score", threading.Lock())
     with caplog.at_level(logging.WARNING):
-        tidier._serve_until_stopped()
+        maintenance._serve_until_stopped()
     assert caplog.text.count("tidying what query score writes: the folder is gone") == 9

@@ -19,9 +19,9 @@ from spinney.operations.dead_letters.letters import Kind
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import Writer
-from streaming.activity import Activity
-from streaming.query_names import NAMES
-from streaming.reporting import JsonReporter, Report, TextReporter, lines
+from streaming.query_counters import QueryCounters
+from streaming.query_names import QUERY_NAMES
+from streaming.reporting import JsonReporter, QueryReport, TextReporter, format_report
 
 A = '["a","1"]'
 
@@ -62,19 +62,19 @@ def dead(offset: int, **changed: Any) -> dict[str, Any]:
 
 
 def test_ingest_counts_what_was_stored_what_was_dropped_and_what_was_rejected(past: Past) -> None:
-    activity = Activity(past.config, ("ingest",))
+    counters = QueryCounters(FleetStore.of(past.config), ("ingest",))
     store(past, "ingest", tables.EVENTS, *events("e1", "e2"), batch=0)
     store(past, "ingest", tables.OUTCOMES, *events("e1"), batch=1)
     store(past, "ingest", tables.DEAD_LETTERS, dead(1), dead(2), dead(3, reason="not_json", detail="x"), batch=1)
-    activity.saw([progress(0, 5), progress(1, 6)])
-    activity.saw([progress(0, 5), progress(1, 6)])
-    [report] = activity.reports()
+    counters.add_progress([progress(0, 5), progress(1, 6)])
+    counters.add_progress([progress(0, 5), progress(1, 6)])
+    [report] = counters.reports()
     assert report.counts == {"events": 2, "outcomes": 1, "dead": 3, "duplicates": 5}
-    assert [(kind.reason, kind.count, kind.example) for kind in report.dead] == [
+    assert [(kind.reason, kind.count, kind.example) for kind in report.dead_letters] == [
         ("wrong_type", 2, "price: got 1"),
         ("not_json", 1, "x"),
     ]
-    assert activity.reports()[0].is_empty
+    assert counters.reports()[0].is_empty
 
 
 def test_what_was_there_before_and_what_others_write_does_not_count(past: Past) -> None:
@@ -82,36 +82,36 @@ def test_what_was_there_before_and_what_others_write_does_not_count(past: Past) 
     store(past, "load", tables.EVENTS, *events("e2"), batch=9)
     store(past, "load", tables.DEAD_LETTERS, dead(1, topic="load:a.parquet"), batch=9)
     end(past, "ingest", 0)
-    activity = Activity(past.config, ("ingest",))
+    counters = QueryCounters(FleetStore.of(past.config), ("ingest",))
     past.put(tables.EVENTS, "", *events("e3"))
     store(past, "ingest", tables.EVENTS, *events("e4"), batch=1)
     store(past, "ingest", tables.DEAD_LETTERS, dead(2), batch=1)
-    activity.saw([progress(0, 7), progress(1, 2)])
-    [report] = activity.reports()
+    counters.add_progress([progress(0, 7), progress(1, 2)])
+    [report] = counters.reports()
     assert report.counts == {"events": 1, "outcomes": 0, "dead": 1, "duplicates": 0}
-    assert [(kind.source, kind.count) for kind in report.dead] == [("sales", 1)]
+    assert [(kind.source, kind.count) for kind in report.dead_letters] == [("sales", 1)]
 
 
 def test_a_batch_that_is_under_way_counts_when_it_has_ended(past: Past) -> None:
-    activity = Activity(past.config, ("ingest", "score"))
+    counters = QueryCounters(FleetStore.of(past.config), ("ingest", "score"))
     store(past, "ingest", tables.EVENTS, *events("e1"), batch=0)
     store(past, "ingest", tables.EVENTS, *events("e2", "e3"), batch=1)
     store(past, "score", tables.PREDICTIONS, *events("e1"), batch=0)
-    activity.saw([progress(0, 1)])
-    assert [dict(each.counts) for each in activity.reports()] == [
+    counters.add_progress([progress(0, 1)])
+    assert [dict(each.counts) for each in counters.reports()] == [
         {"events": 1, "outcomes": 0, "dead": 0, "duplicates": 0},
         {"answers": 0},
     ]
-    activity.saw([progress(0, 1), progress(1, 3), progress(2, None)])
+    counters.add_progress([progress(0, 1), progress(1, 3), progress(2, None)])
     end(past, "score", 0)
-    assert [dict(each.counts) for each in activity.reports()] == [
+    assert [dict(each.counts) for each in counters.reports()] == [
         {"events": 2, "outcomes": 0, "dead": 0, "duplicates": 1},
         {"answers": 1},
     ]
 
 
 def test_labels_and_rounds_are_added_up(past: Past) -> None:
-    activity = Activity(past.config, NAMES)
+    counters = QueryCounters(FleetStore.of(past.config), QUERY_NAMES)
     health = {"shard": 0, "group_key": A, "model_id": "m", "rows": 0, "loss": 1.0}
     store(past, "labels", tables.HEALTH, {**health, "labelled": 3}, {**health, "labelled": 4}, batch=0, part="labels")
     rounds = {"round_id": "r", "kind": "stream", "fitted": 5, "promoted": 2, "unproven": 1, "refused": 2, "failed": 1}
@@ -119,31 +119,31 @@ def test_labels_and_rounds_are_added_up(past: Past) -> None:
         store(past, "retrain", tables.ROUNDS, rounds, batch=batch, part="stream")
     end(past, "labels", 0)
     end(past, "retrain", 1)
-    found = {each.query: dict(each.counts) for each in activity.reports()}
+    found = {each.query: dict(each.counts) for each in counters.reports()}
     assert found["labels"] == {"labels": 7}
     assert found["retrain"] == {
         "rounds": 2, "groups_refitted": 10, "promoted": 4, "promoted_unproven": 2, "refused": 4, "failed": 2,
     }  # fmt: skip
-    assert all(each.is_empty for each in activity.reports())
+    assert all(each.is_empty for each in counters.reports())
 
 
 KIND = Kind("sales", "wrong_type", "price", 2, 0, hour(1), hour(2), 'price: double expected, got STRING "1,5"')
 
 
 def test_people_read_a_line_of_counts_and_one_for_each_kind_of_dead_letter() -> None:
-    assert lines(Report("ingest", {"events": 1_204, "dead": 2}, (KIND,))) == [
+    assert format_report(QueryReport("ingest", {"events": 1_204, "dead": 2}, (KIND,))) == [
         "ingest: events 1,204, dead 2",
         'ingest: 2 dead from sales: wrong_type (price): price: double expected, got STRING "1,5"',
         "ingest: `spinney dead-letters show` has them whole; after a fix, `replay` sends them again",
     ]
-    assert lines(Report("score", {"answers": 0})) == ["score: answers 0"]
+    assert format_report(QueryReport("score", {"answers": 0})) == ["score: answers 0"]
 
 
 def test_programs_read_one_object_a_line() -> None:
     said: list[str] = []
     reporter = JsonReporter(said.append)
     reporter.ready(("ingest", "score"))
-    reporter.did([Report("ingest", {"events": 1, "dead": 2}, (KIND,)), Report("score", {"answers": 0})])
+    reporter.report([QueryReport("ingest", {"events": 1, "dead": 2}, (KIND,)), QueryReport("score", {"answers": 0})])
     reporter.nothing_to_do()
     ready, ingest, score, nothing = (json.loads(line) for line in said)
     assert (ready["event"], ready["queries"]) == ("ready", ["ingest", "score"])

@@ -1,0 +1,30 @@
+"""The groups of a round's plan, from its stored verdicts. No I/O."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from schemas.vocabulary import Staleness
+from spinney.core.keys import is_parent
+from spinney.retraining.event_counting import EVENTS
+from spinney.retraining.round_gate import PLAN_COLUMNS
+
+VERDICT_COLUMNS = ("shard", "group_key", "model_id", "epoch", "numbers", "decision")
+"""The columns of `verdicts` that make up a plan."""
+
+
+def groups_to_fit(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The groups to fit, parents first, then by shard and key: PLAN_COLUMNS, EVENTS and is_group.
+
+    verdicts: VERDICT_COLUMNS of one batch.
+    """
+    plan = verdicts[verdicts["decision"] == Staleness.FIT.value].rename(columns={"model_id": "champion_id"})
+    numbers = [json.loads(text or "{}") for text in plan["numbers"]]
+    plan["pinned"] = [bool(each.get("pinned")) for each in numbers]
+    plan[EVENTS] = pd.array([each.get(EVENTS) for each in numbers], dtype="Int64")
+    plan["is_group"] = ~plan["group_key"].map(is_parent).astype(bool)
+    in_order = plan.sort_values(["is_group", "shard", "group_key"])
+    groups: pd.DataFrame = in_order[[*PLAN_COLUMNS, EVENTS, "is_group"]].reset_index(drop=True)
+    return groups

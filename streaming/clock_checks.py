@@ -1,0 +1,98 @@
+"""Refuse a batch under a wrong clock before it writes.
+
+Duplicates and joins expire by a watermark that follows the batches' timestamps. A single batch dated a year ahead would
+make every record after the clock was corrected too late, and Spark would drop them without a message.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from spinney.core.config import Kafka
+from spinney.core.errors import StoreError
+from spinney.storage import checkpoints
+from spinney.storage.checkpoints import Begun
+from streaming.watermarks import watermark_delay
+
+MIN_TOLERANCE, MAX_TOLERANCE = timedelta(seconds=1), timedelta(minutes=10)
+"""Bounds of what the wall clock may leap between two batches."""
+
+ReadClock = Callable[[], float]
+"""Returns seconds."""
+
+
+def clock_tolerance(kafka: Kafka) -> timedelta:
+    """Return what the clock may leap: half the shortest watermark delay, so that it may leap back as well."""
+    return max(MIN_TOLERANCE, min(MAX_TOLERANCE, watermark_delay(kafka) / 2, kafka.label_horizon / 2))
+
+
+def seconds_since_boot() -> float:
+    """Return seconds of a monotonic clock that includes sleep, which on Linux is not the usual monotonic clock."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+class ClockLeapCheck:
+    """Compares the wall clock with the machine's monotonic clock from batch to batch.
+
+    query: named in the error. tolerance: see `clock_tolerance`.
+    """
+
+    def __init__(
+        self,
+        query: str,
+        tolerance: timedelta,
+        wall: ReadClock = time.time,
+        monotonic: ReadClock = seconds_since_boot,
+    ) -> None:
+        self._query, self._tolerance, self._wall, self._monotonic = query, tolerance, wall, monotonic
+        self._offset_s = wall() - monotonic()
+
+    def check(self) -> None:
+        """Raises StoreError when the wall clock leapt since the last check, forwards or backwards."""
+        offset_s = self._wall() - self._monotonic()
+        leap = timedelta(seconds=offset_s - self._offset_s)
+        if abs(leap) > self._tolerance:
+            raise StoreError(
+                f"query {self._query}: this machine's clock leapt by {leap} between two batches, to "
+                f"{datetime.fromtimestamp(self._wall(), UTC):%Y-%m-%d %H:%M} UTC; the batch was not written. Set the "
+                "clock right, then start again; if it is right (the machine was paused), start again at once"
+            )
+        self._offset_s = offset_s
+
+
+def refuse_batch_before_watermark(query: str, location: str, begun: Begun) -> None:
+    """Raises StoreError when a batch is dated before its watermark: Spark would drop all its records as too late."""
+    if begun.at > begun.watermark:
+        return
+    raise StoreError(
+        f"query {query}: its batch {begun.batch_id} is dated {_utc_text(begun.at)}, and after the batches before it "
+        f"all up to {_utc_text(begun.watermark)} counts as late; this machine's clock was set back. Nothing of the "
+        f"batch was written: set the clock right, remove {location}/offsets/{begun.batch_id}, and start again after "
+        "that time"
+    )
+
+
+def refuse_clock_behind_checkpoint(query: str, location: str, now: datetime, tolerance: timedelta) -> None:
+    """Raises StoreError when the checkpoint's newest batch was begun later than it is now, or before its watermark."""
+    began = checkpoints.newest_begun(location)
+    if began is None:
+        return
+    if not began.ended:
+        refuse_batch_before_watermark(query, location, began)
+    if began.at <= now + tolerance:
+        return
+    remedy = (
+        f"nothing of it was written: set the clock right, remove {location}/offsets/{began.batch_id}, and start again"
+        if not began.ended
+        else "set the clock right, or wait until then: until then every record would count as late"
+    )
+    raise StoreError(
+        f"query {query}: its newest batch ({began.batch_id}) is dated {_utc_text(began.at)}, and this machine's clock "
+        f"says {_utc_text(now)}; {remedy}"
+    )
+
+
+def _utc_text(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,93 @@
+"""Progress of running queries, as Spark reports it after each batch."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from uuid import UUID
+
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.listener import (
+    QueryProgressEvent,
+    QueryStartedEvent,
+    QueryTerminatedEvent,
+    StreamingQueryListener,
+    StreamingQueryProgress,
+)
+
+Receive = Callable[[StreamingQueryProgress], None]
+
+
+def ignore_progress(progress: StreamingQueryProgress) -> None:
+    """Do nothing with it."""
+    del progress
+
+
+class ProgressListener(StreamingQueryListener):
+    """Collects the progress of every batch of the queries that start while it is attached.
+
+    Spark calls `onQueryStarted` while the query starts, and the other methods in a thread of its own, some time after
+    the batch was committed. The events of a query arrive in order, so its progress is complete once `onQueryTerminated`
+    was called. Spark logs an exception of these methods and goes on.
+
+    receive: called in Spark's thread with the progress of each batch.
+    """
+
+    def __init__(self, receive: Receive = ignore_progress) -> None:
+        self._receive = receive
+        self._sessions: list[SparkSession] = []
+        self._changed = threading.Condition()
+        self._running: dict[UUID, str] = {}  # run id -> query
+        self._latest: dict[str, StreamingQueryProgress] = {}
+        self._dropped_rows: Counter[str] = Counter()
+
+    def attach(self, spark: SparkSession) -> None:
+        """Listen to the queries of a session. Each session reports its own queries only."""
+        if spark not in self._sessions:
+            spark.streams.addListener(self)
+            self._sessions.append(spark)
+
+    def detach(self) -> None:
+        """Stop listening; what was collected stays."""
+        while self._sessions:
+            with suppress(Exception):  # if the JVM has ended, there is nothing to detach from
+                self._sessions.pop().streams.removeListener(self)
+
+    def latest(self, query: str) -> StreamingQueryProgress | None:
+        """Return the progress of the newest finished batch; None before the first."""
+        with self._changed:
+            return self._latest.get(query)
+
+    def dropped_rows(self, query: str) -> int:
+        """Return how many rows the query has dropped as later than its watermark."""
+        with self._changed:
+            return self._dropped_rows[query]
+
+    def wait_until_complete(self, query: str, timeout_s: float) -> bool:
+        """Wait until all progress of a query that has ended was received. Returns False when the time is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: query not in self._running.values(), timeout_s)
+
+    def onQueryStarted(self, event: QueryStartedEvent) -> None:  # noqa: N802
+        """Remember the run: events of other runs are ignored."""
+        with self._changed:
+            self._running[event.runId] = str(event.name)
+
+    def onQueryProgress(self, event: QueryProgressEvent) -> None:  # noqa: N802
+        """Collect the progress of a batch."""
+        progress = event.progress
+        with self._changed:
+            query = self._running.get(progress.runId)
+            if query is None:
+                return
+            self._latest[query] = progress
+            self._dropped_rows[query] += sum(each.numRowsDroppedByWatermark for each in progress.stateOperators)
+        self._receive(progress)
+
+    def onQueryTerminated(self, event: QueryTerminatedEvent) -> None:  # noqa: N802
+        """Note that no more progress of this run will come."""
+        with self._changed:
+            self._running.pop(event.runId, None)
+            self._changed.notify_all()

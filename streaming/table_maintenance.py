@@ -1,0 +1,176 @@
+"""Compaction, retention and purging of dead letters, in a thread beside the running queries.
+
+Each directory is rewritten by the process that writes it. A query's lock is held for commits and deletions only, so
+that no batch waits while files are rewritten.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from deltalake import DeltaTable
+
+from schemas.vocabulary import QueryName
+from spinney.core.config import Config
+from spinney.operations import clustering, maintenance
+from spinney.operations.clustering import CommitGuard
+from spinney.operations.dead_letters import purge
+from spinney.storage.layout import Directory, FleetStore
+from spinney.tables import delta
+from spinney.tables.file_rewriting import Interrupted
+
+REQUEST_CHECK_INTERVAL_S = 1.0
+"""Each check reads a file."""
+
+CLUSTER_CHECK_INTERVAL_S = 30.0
+"""Each check reads the new commits, which takes milliseconds."""
+
+MAX_SKIPPED_CALLS = 127
+"""Between two attempts that fail: clustering waits an hour at most, requests two minutes."""
+
+log = logging.getLogger(__name__)
+
+
+class Backoff:
+    """Skips calls of a function that fails: one after the first failure, then 3, 7, 15 …, up to MAX_SKIPPED_CALLS.
+
+    It counts calls instead of seconds, so that it works the same at any interval.
+    """
+
+    def __init__(self) -> None:
+        self._failures = self._calls_to_skip = 0
+
+    def should_skip(self) -> bool:
+        """Whether to skip this call; counts it as skipped."""
+        if not self._calls_to_skip:
+            return False
+        self._calls_to_skip -= 1
+        return True
+
+    def record_failure(self) -> None:
+        """Skip more calls from now on."""
+        self._failures += 1
+        self._calls_to_skip = min(2 ** min(self._failures, 30) - 1, MAX_SKIPPED_CALLS)
+
+    def record_success(self) -> None:
+        """Skip no more calls."""
+        self._failures = 0
+
+
+class MaintenanceThread:
+    """Clusters the files that the queries write, and serves requests of `tidy` and `dead-letters purge`."""
+
+    def __init__(self, config: Config) -> None:
+        self._config, self._store = config, FleetStore.of(config)
+        self._write_locks: dict[str, threading.Lock] = {}
+        self._backoffs: defaultdict[str, Backoff] = defaultdict(Backoff)
+        self._clusterers: list[Clusterer] = []
+        self._stop_requested = threading.Event()
+        self._thread = threading.Thread(target=self._serve_until_stopped, name="tidying", daemon=True)
+
+    def add(self, query: str, write_lock: threading.Lock) -> None:
+        """Maintain the directories of a query. write_lock: the lock that the query holds while it writes a batch."""
+        self._write_locks[query] = write_lock
+        guard = CommitGuard(write_lock, self._stop_requested.is_set)
+        for directory in maintenance.owned(self._store, query):
+            if directory.contract.name in clustering.SORT_BY:
+                self._clusterers.append(Clusterer(directory, guard))
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread after its current commit: the leases must be held until the last write."""
+        self._stop_requested.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _serve_until_stopped(self) -> None:
+        clustered_at = time.monotonic()
+        while not self._stop_requested.wait(REQUEST_CHECK_INTERVAL_S):
+            for query, write_lock in self._write_locks.items():
+                self._serve(query, write_lock)
+            if time.monotonic() - clustered_at >= CLUSTER_CHECK_INTERVAL_S:
+                for clusterer in self._clusterers:
+                    clusterer.cluster_if_due()
+                clustered_at = time.monotonic()
+
+    def _serve(self, query: str, write_lock: threading.Lock) -> None:
+        backoff = self._backoffs[query]
+        if backoff.should_skip():
+            return
+        try:
+            serve_requests(self._config, query, write_lock, self._stop_requested.is_set)
+        except Exception as error:
+            # The queries go on. The command that sent the request reports that it was not served in time.
+            log.warning("tidying what query %s writes: %s", query, error)
+            backoff.record_failure()
+        else:
+            backoff.record_success()
+
+
+class Clusterer:
+    """Clusters the files of one directory as it grows. guard: of its commits."""
+
+    def __init__(self, directory: Directory, guard: CommitGuard) -> None:
+        self._directory, self._guard = directory, guard
+        self._table: DeltaTable | None = None
+        self._clustered_version = -1
+        self._backoff = Backoff()
+
+    def cluster_if_due(self) -> None:
+        """Carry out the merges that are due. Errors are logged: without a merge, refits read more files.
+
+        A rewrite that fails may have read and sorted a whole partition, so it is not repeated at every call.
+        """
+        if self._backoff.should_skip():
+            return
+        try:
+            if self._table is None:
+                self._table = delta.opened(self._directory)
+            else:
+                self._table.update_incremental()
+            if self._table is None or self._table.version() == self._clustered_version or self._guard.interrupted():
+                return
+            version = self._table.version()
+            for merge in clustering.cluster(self._table, self._directory.contract.name, self._guard):
+                log.info("clustered %s: %d files, %d rows", self._directory.name, len(merge.old), merge.rows)
+            self._clustered_version = version
+        except Interrupted:
+            return
+        except Exception as error:
+            log.warning("clustering %s: %s", self._directory.name, error)
+            self._table = None  # open it again: its list of files may be the cause
+            self._backoff.record_failure()
+        else:
+            self._backoff.record_success()
+
+
+def serve_requests(config: Config, query: str, write_lock: threading.Lock, should_stop: Callable[[], bool]) -> None:
+    """Serve the requests that this query has not served yet. should_stop: asked between two directories."""
+    store = FleetStore.of(config)
+    if query == QueryName.INGEST:
+        purge.serve(store, write_lock)
+    request = maintenance.requested(store, query)
+    if request is None:
+        return
+    done, error = [], None
+    for directory in maintenance.owned(store, query):
+        if should_stop():
+            return  # the request is served at the next start
+        try:
+            done.append(
+                maintenance.carry_out(config, directory, datetime.now(UTC), CommitGuard(write_lock, should_stop))
+            )
+        except Interrupted:
+            return
+        except Exception as failed:
+            error = f"{directory.name}: {failed}"
+            log.warning("tidying %s", error)
+    maintenance.serve(store, query, maintenance.Served(request, tuple(done), error))
