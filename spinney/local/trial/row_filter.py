@@ -30,7 +30,7 @@ class OtherGroupsFilter:
         fleet = config.fleet
         self._key = group_key
         self._groups = GroupNumbers([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
-        self._checker = ColumnValidator(config, event_columns(config), self._groups, now)
+        self._validator = ColumnValidator(config, event_columns(config), self._groups, now)
         self.newest: datetime | None = None
 
     @property
@@ -43,10 +43,10 @@ class OtherGroupsFilter:
         """Return the rows of the group, and those that need a validation of their own."""
         if batch.columns is None:
             return batch
-        typed = TypedBatch(batch, self._checker.columns.rules)
-        valid = self._checker.check(typed, pa.array(np.arange(typed.rows))).valid
+        typed = TypedBatch(batch, self._validator.columns.rules)
+        valid = self._validator.validate(typed, pa.array(np.arange(typed.rows))).valid
         skipped = valid.filter(pc.not_equal(valid[GROUP], pc.index(self._groups.keys(), self._key)))
-        newest = pc.max(skipped[self._checker.columns.stored_time]).as_py()
+        newest = pc.max(skipped[self._validator.columns.stored_time]).as_py()
         if newest is not None:
             self.newest = newest if self.newest is None else max(newest, self.newest)
         kept = np.ones(typed.rows, dtype=np.bool_)
