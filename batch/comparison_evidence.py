@@ -24,7 +24,7 @@ from spinney.retraining import fit_request_table, training_row_reader
 from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
-from spinney.tables.snapshot import snapshots, wanted_of
+from spinney.tables.snapshot import filter_of_groups, take_snapshots
 
 EVENTS_AT_ONCE = 5_000_000
 """Events whose ids, times and labels are held in memory together."""
@@ -72,7 +72,7 @@ def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Tab
     """Return why the models of these groups cannot predict today's rows; None if one of them can."""
     requests = groups.rename_columns({"model_id": "champion_id"}).select(["shard", "group_key", "champion_id"])
     wanted = fit_request_table.shards_of(requests, store.fleet.shards)
-    files = [path for table in snapshots(store, tables.MODELS, view.pins) for path in table.files_for(wanted)]
+    files = [path for table in take_snapshots(store, tables.MODELS, view.pins) for path in table.files_for(wanted)]
     why = None
     for request in requests_of_frame(StoredChampions(files, requests).of(0, requests.num_rows).to_pandas()):
         try:
@@ -90,13 +90,11 @@ def _rows_to_compare(config: Config, view: BatchView, groups: pa.Table) -> Itera
     source = replace(TrainingTables.of(config, view.pins, view.clock), features={})
     shards = np.asarray(groups.column("shard").to_numpy())
     for each in training_row_reader.shard_ranges(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
-        candidates = groups.filter(pa.array((shards >= each.first) & (shards <= each.last)))
-        if candidates.num_rows:
-            keys = candidates.column("group_key").combine_chunks()
-            wanted = wanted_of(keys.to_pylist(), config.fleet.shards)
-            yield _counts(
-                training_row_reader.read_group_rows(source, keys, wanted), candidates.column("trained_through")
-            )
+        mine = groups.filter(pa.array((shards >= each.first) & (shards <= each.last)))
+        if mine.num_rows:
+            keys = mine.column("group_key").combine_chunks()
+            wanted = filter_of_groups(keys.to_pylist(), config.fleet.shards)
+            yield _counts(training_row_reader.read_group_rows(source, keys, wanted), mine.column("trained_through"))
 
 
 def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray) -> Integers:

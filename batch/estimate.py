@@ -27,7 +27,7 @@ from schemas.vocabulary import ModelStatus
 from spinney.core.config import Config
 from spinney.core.durations import format_seconds
 from spinney.core.keys import is_parent
-from spinney.core.planning.chunks import Pace, next_part
+from spinney.core.planning.parts import PartPacing, next_part
 from spinney.retraining import round_gate
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
@@ -84,12 +84,12 @@ def estimate(
 ) -> Estimate:
     """Return the estimate of `weekly.retrain` with the same arguments. Raises the same errors, except Busy."""
     spark = apply_required_settings(spark) if spark else session(config)
-    charter.ensure_kept(config)
+    charter.check_unchanged(config)
     start = time.perf_counter()
     view = BatchView.now_of(config)
     scope = Scope.of(groups, stale=stale)
     rows = plan_verdicts(lambda: spark, config, scope, view)
-    changes = recipe_changes(config, signing_key.signer(FleetStore.of(config)), rows, scope, view)
+    changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, scope, view)
     plan, mean_ms = sampling_order(rows)
     planning = time.perf_counter() - start
     if not len(plan):
@@ -153,7 +153,7 @@ class _Sampler:
         view = self.view
         ordered = RoundOrder("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
-        signer = signing_key.signer(FleetStore.of(self.config))
+        signer = signing_key.load_signer(FleetStore.of(self.config))
         fitted = fit_plan(self.spark, plan, fitter_of(self.config, signer, ordered)).toArrow().to_pandas()
         fitted = fitted[fitted["status"] != KEPT]
         models = fitted.assign(shard=0, fitted_at=view.now)
@@ -239,8 +239,8 @@ def _total_cost(models: Sequence[_CostModel], parts: int, measure: str) -> float
     return of_parts + sum(model.per_group(measure) * model.groups for model in models)
 
 
-def _count_parts(total: int, parents: int, groups: _CostModel, pace: Pace) -> int:
-    """Return the number of parts of a batch that begins at this pace and adapts it as it goes."""
+def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing) -> int:
+    """How many parts a batch will have that begins at this pace and learns as it goes."""
     part, count = None, 0
     while part := next_part(part, total, parents, pace):
         count += 1

@@ -19,10 +19,10 @@ from schemas.vocabulary import Staleness
 from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.planning.chunks import Pace
-from spinney.core.staleness.initial_state import hindsight
-from spinney.core.staleness.judge import UNKNOWN_COST_MS, Terms, judge
-from spinney.core.staleness.policies import NewGroup, configured
+from spinney.core.planning.parts import PartPacing
+from spinney.core.staleness.initial_state import reconstruct_state
+from spinney.core.staleness.judge import UNKNOWN_COST_MS, JudgeSettings, judge
+from spinney.core.staleness.policies import NewGroup, configured_policies
 from spinney.core.timestamps import to_microseconds
 from spinney.retraining import judge_input, training_row_reader
 from spinney.retraining.event_counting import EVENTS
@@ -32,8 +32,8 @@ from spinney.spark.session import SessionFactory
 from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, delta
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.fleet_clock import fleet_clock
-from spinney.tables.snapshot import Shards, wanted_of
+from spinney.tables.fleet_clock import read_fleet_clock
+from spinney.tables.snapshot import ShardRange, filter_of_groups
 from spinney.tables.table_files import GroupIndex
 
 ALL, STALE, NAMED = "all", "stale", "asked"
@@ -70,8 +70,8 @@ class BatchView:
     def now_of(cls, config: Config) -> BatchView:
         """Return the present view of a fleet. Raises StoreError for a fleet without events."""
         store = FleetStore.of(config)
-        pins = delta.pins(store, *READ, tables.PROMOTIONS)
-        clock = fleet_clock(store)
+        pins = delta.pin_versions(store, *READ, tables.PROMOTIONS)
+        clock = read_fleet_clock(store)
         if clock is None:
             raise StoreError(
                 f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first"
@@ -123,23 +123,23 @@ def _verdict_table(columns: Mapping[str, Any], view: BatchView, *, stale_since: 
 
 
 def _champions_of(store: FleetStore, view: BatchView, groups: pa.Table) -> pa.Table:
-    """Return model_id, epoch, pinned and fit_ms for each of these groups; null if no promotion names it."""
-    wanted = wanted_of(groups.column("group_key").to_pylist(), store.fleet.shards)
-    known = current_champions.current(store, view.pins, wanted)
+    """Of each of these groups: model_id, epoch, pinned and fit_ms; null where no promotion names it."""
+    wanted = filter_of_groups(groups.column("group_key").to_pylist(), store.fleet.shards)
+    known = current_champions.read_champions(store, view.pins, wanted)
     place = pc.index_in(groups.column("group_key"), value_set=known.column("group_key").combine_chunks())
     return known.take(place)
 
 
 def _stale(spark: SparkSession, config: Config, view: BatchView) -> pa.Table:
-    """Return the groups that the judge finds due by all stored data, and those that were never attempted."""
-    terms = Terms.of(config, configured(config))
+    """Whom the judge finds due, by all that is stored; and groups that nobody has ever tried to fit."""
+    terms = JudgeSettings.from_config(config, configured_policies(config))
     clock, now = to_microseconds(view.clock), to_microseconds(view.now)
 
     def judged(frame: pd.DataFrame) -> pd.DataFrame:
-        shard = hindsight(judge_input.parse_frames([frame]), terms, clock, now)
+        shard = reconstruct_state(judge_input.parse_frames([frame]), terms, clock, now)
         return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
 
-    inputs = judge_input.union_frame(FleetStore.of(config), partial(delta.frame, spark)).filter(
+    inputs = judge_input.union_frame(FleetStore.of(config), partial(delta.spark_frame, spark)).filter(
         F.col("group_key").isNotNull()
     )
     due = (
@@ -167,7 +167,7 @@ _JUDGED_COLUMNS = ("shard", "group_key", "policy", "reason", "numbers", "model_i
 def all_groups(config: Config, view: BatchView) -> pa.Table:
     """Return every group with an event, and every parent of theirs: shard, group_key, and EVENTS in the window."""
     source = TrainingTables.of(config, view.pins, view.clock)
-    groups = training_row_reader.events_per_group(source, Shards(0, source.shards - 1))
+    groups = training_row_reader.events_per_group(source, ShardRange(0, source.shards - 1))
     return pa.concat_tables([groups, _parents_of(source, groups)])
 
 
@@ -196,9 +196,7 @@ def _named(config: Config, view: BatchView, groups: Sequence[str]) -> pa.Table:
     return found.take(place)
 
 
-def initial_pace(cores: int, config: Config, mean_ms: float | None) -> Pace:
-    """Return the pace at which a batch begins. mean_ms: mean time of a group's last fit; None if none was ever
-    fitted.
-    """
+def initial_pace(cores: int, config: Config, mean_ms: float | None) -> PartPacing:
+    """How fast a batch should go. mean_ms: of a group's last fit; None when none was ever fitted."""
     cost = UNKNOWN_COST_MS if mean_ms is None else mean_ms
-    return Pace(config.budget.part_seconds, cost / 1000 / cores, known=mean_ms is not None)
+    return PartPacing(config.budget.part_seconds, cost / 1000 / cores, is_measured=mean_ms is not None)

@@ -47,7 +47,7 @@ def load_models(
     wanted = read_index(config, Path(index))
     source = Source(Path(index).parent, config.tracking.uri, allow_pickle)
     store = FleetStore.of(config)
-    recipe, signer = Recipe.of(config), signing_key.signer(store)
+    recipe, signer = Recipe.of(config), signing_key.load_signer(store)
     if not dry_run:
         delta.create_tables(config)
     told: list[Told] = []

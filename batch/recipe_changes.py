@@ -26,7 +26,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.recipes.recipe_change import describe_change, missing_features, refit_obstacle
 from spinney.storage.layout import FleetStore
 from spinney.tables import current_champions, recipe_store
-from spinney.tables.snapshot import Shards, wanted_of
+from spinney.tables.snapshot import ShardRange, filter_of_groups
 
 MIN_GROUPS_TO_REFUSE = 20
 MAX_UNPROVEN_SHARE = 0.1
@@ -95,16 +95,15 @@ def recipe_changes(config: Config, signer: Signer, plan: pa.Table, scope: Scope,
     if not with_champion.num_rows:
         return RecipeChanges((), 0)
     store = FleetStore.of(config)
-    today = recipe_store.with_renamed(store, Recipe.of(config))
-    wanted = wanted_of(with_champion.column("group_key").to_pylist(), config.fleet.shards)
-    known = recipe_store.of_models(store, with_champion.column("model_id").combine_chunks(), wanted)
-    both = with_champion.select(["shard", "group_key", "model_id"]).append_column(
-        "recipe_id", known.column("recipe_id")
-    )
-    both = both.append_column("trained_through", known.column("trained_through"))
+    today = recipe_store.with_renamed_features(store, Recipe.of(config))
+    wanted = filter_of_groups(with_champion.column("group_key").to_pylist(), config.fleet.shards)
+    known = recipe_store.recipes_of_models(store, with_champion.column("model_id").combine_chunks(), wanted)
+    both = with_champion.select(["shard", "group_key", "model_id"])
+    for name in ("recipe_id", "trained_through"):
+        both = both.append_column(name, known.column(name))
     changed = both.filter(pc.fill_null(pc.not_equal(both.column("recipe_id"), today.recipe_id), True))
     counts = Counter(changed.column("recipe_id").to_pylist())
-    earlier = recipe_store.stored(store, signer)
+    earlier = recipe_store.load_recipes(store, signer)
 
     def newer(name: str | None) -> Evidence:
         ids = changed.column("recipe_id")
@@ -165,7 +164,7 @@ def _count_fleet(store: FleetStore, plan: pa.Table, scope: Scope, view: BatchVie
         if scope.which == ALL:
             yield from plan.column("group_key").to_pylist()
         else:
-            every = Shards(0, store.fleet.shards - 1)
-            yield from (current_champions.current(store, view.pins, every).column("group_key").to_pylist())
+            every = ShardRange(0, store.fleet.shards - 1)
+            yield from (current_champions.read_champions(store, view.pins, every).column("group_key").to_pylist())
 
     return sum(not is_parent(key) for key in keys())

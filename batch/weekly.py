@@ -25,7 +25,7 @@ from schemas.vocabulary import QueryName, RoundKind
 from spinney import tracking
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError, exit_code
-from spinney.core.planning.chunks import Pace, Progress
+from spinney.core.planning.parts import PartPacing, Progress
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.staleness.judge import UNKNOWN_COST_MS
 from spinney.retraining.local_fitting import MAX_GROUPS
@@ -67,11 +67,11 @@ def retrain(
     scope = Scope.of(groups, stale=stale)
     store = FleetStore.of(config)
     with leases.held(store, [NAME]):
-        charter.ensure_fixed(config)
+        charter.ensure_charter(config)
         delta.create_tables(config)
         if scope.which == ALL and largest_round_groups(store, RoundKind.BATCH) > MAX_GROUPS:
             start.start_in_background()  # it takes as long as the plan
-        rounds = Rounds(start, config, signing_key.signer(store), RoundKind.BATCH, NAME)
+        rounds = Rounds(start, config, signing_key.load_signer(store), RoundKind.BATCH, NAME)
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
@@ -94,10 +94,9 @@ def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show:
     if is_old or ordered.recipe_id != Recipe.of(config).recipe_id:
         rounds.close(batch_id)
         return None
-    last_configuration.remember(config)
-    return rounds.carry_out(
-        batch_id, initial_pace(cores_of(start()), config, None), _progress_callback(ordered.round_id, show)
-    )
+    last_configuration.write_last_configuration(config)
+    pace = initial_pace(cores_of(start()), config, None)
+    return rounds.carry_out(batch_id, pace, _progress_callback(ordered.round_id, show))
 
 
 @dataclass(frozen=True)
@@ -115,11 +114,11 @@ class _BatchPlan:
         return f"batch-{self.batch_id}"
 
 
-def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPlan) -> Pace:
-    """Store the plan, and return the initial pace."""
+def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPlan) -> PartPacing:
+    """Store the plan. Returns how fast it should go by what is known."""
     view = BatchView.now_of(config)
     rows = plan_verdicts(start, config, batch.scope, view)
-    changes = recipe_changes(config, signing_key.signer(FleetStore.of(config)), rows, batch.scope, view)
+    changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, batch.scope, view)
     if batch.show is not None:
         for line in changes.lines:
             batch.show(batch.round_id, line)
@@ -143,7 +142,9 @@ def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPl
         unproven=batch.unproven,
     )
     rounds.plan(rows, ordered, batch.batch_id)
-    last_configuration.remember(config)  # not before: a refused batch leaves the earlier configuration in effect
+    last_configuration.write_last_configuration(
+        config
+    )  # not before: a refused batch leaves the earlier configuration in effect
     return initial_pace(1 if rounds.is_fitted_locally(batch.batch_id) else cores_of(start()), config, mean_ms)
 
 
@@ -152,8 +153,8 @@ def _progress_callback(round_id: str, show: Show | None) -> Callable[[Progress],
 
 
 def recorded_round(store: FleetStore, round_id: str) -> dict[str, object] | None:
-    """Return the round's row of `rounds`, with its JSON columns parsed."""
-    for row in delta.read(store, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
+    """The round's row of `rounds`, its JSON columns as objects."""
+    for row in delta.read_table(store, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
         written = ("reasons", "seconds", "pins")
         return {name: json.loads(value) if name in written else value for name, value in row.items()}
     return None

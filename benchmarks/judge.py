@@ -18,17 +18,17 @@ import numpy as np
 import pandas as pd
 
 from spinney.core.champions.promotion import Promotion
-from spinney.core.staleness.judge import Decided, News, Shard, Terms, advance, judge
+from spinney.core.staleness.judge import DecisionRecord, JudgeInput, JudgeSettings, ShardState, advance, judge
 from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
-TERMS = Terms(
+SETTINGS = JudgeSettings(
     policies=(NewGroup(20), ErrorRise(2.0, 30), NewRows(200), MaxAge(timedelta(days=7))),
     min_rows=20,
     label_delay=3_600 * SECOND,
-    memory=30,
-    wall=False,
+    error_memory_rows=30,
+    is_wall_clock=False,
 )
 
 
@@ -59,16 +59,16 @@ def health(load: Load, rows: int, clock: int) -> pd.DataFrame:
     )
 
 
-def promoted(n: int, clock: int) -> Decided:
+def promoted(n: int, clock: int) -> DecisionRecord:
     promotion = Promotion(0, f"{n:064x}", "promoted", clock, clock, clock)
-    return Decided(key(n), promotion, by_machine=True, clock=clock, loss=0.5, fit_ms=2.0)
+    return DecisionRecord(key(n), promotion, by_machine=True, clock=clock, loss=0.5, fit_ms=2.0)
 
 
-def full_shard(load: Load) -> Shard:
+def full_shard(load: Load) -> ShardState:
     """Every group has its champion; the newest deltas wait to mature."""
-    news = News([promoted(n, START) for n in range(load.groups)], [], health(load, load.waiting, START))
-    shard = advance(Shard.empty(), news, TERMS, START)
-    judge(shard, TERMS, START)
+    news = JudgeInput([promoted(n, START) for n in range(load.groups)], [], health(load, load.waiting, START))
+    shard = advance(ShardState.empty(), news, SETTINGS, START)
+    judge(shard, SETTINGS, START)
     return shard
 
 
@@ -92,20 +92,20 @@ def main() -> None:
     shard, clock = full_shard(load), START + 3_600 * SECOND
     blob = shard.to_bytes()
     deltas = health(load, load.news, clock)
-    quiet = News([], [], deltas[:0])
-    busy = News([promoted(n, clock) for n in range(min(10, load.groups))], [], deltas)
+    quiet = JudgeInput([], [], deltas[:0])
+    busy = JudgeInput([promoted(n, clock) for n in range(min(10, load.groups))], [], deltas)
 
-    def tick(news: News) -> bytes:
-        after = advance(Shard.from_bytes(blob), news, TERMS, clock)
-        judge(after, TERMS, clock)
+    def tick(news: JudgeInput) -> bytes:
+        after = advance(ShardState.from_bytes(blob), news, SETTINGS, clock)
+        judge(after, SETTINGS, clock)
         return after.to_bytes()
 
     parts: dict[str, Callable[[], object]] = {
-        "from bytes": lambda: Shard.from_bytes(blob),
-        "advance": lambda: advance(shard, busy, TERMS, clock),
-        "judge": lambda: judge(shard, TERMS, clock),
+        "from bytes": lambda: ShardState.from_bytes(blob),
+        "advance": lambda: advance(shard, busy, SETTINGS, clock),
+        "judge": lambda: judge(shard, SETTINGS, clock),
         "to bytes": shard.to_bytes,
-        "advance + judge": lambda: judge(advance(shard, busy, TERMS, clock), TERMS, clock),
+        "advance + judge": lambda: judge(advance(shard, busy, SETTINGS, clock), SETTINGS, clock),
         "whole tick": lambda: tick(busy),
         "quiet tick": lambda: tick(quiet),
     }

@@ -43,7 +43,7 @@ def rate_of(batches: Batches, whole_s: float) -> float:
 
 def batches_of(config: Config, table: Contract, timestamp: str) -> Batches:
     """As the table has them."""
-    columns = delta.read(FleetStore.of(config), table, ["batch_id", timestamp]).to_pydict()
+    columns = delta.read_table(FleetStore.of(config), table, ["batch_id", timestamp]).to_pydict()
     rows = Counter(columns["batch_id"])
     began = dict(zip(columns["batch_id"], columns[timestamp], strict=True))
     return [(began[batch].timestamp(), rows[batch]) for batch in sorted(rows)]

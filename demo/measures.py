@@ -34,7 +34,7 @@ from demo.story import Story
 from demo.tables import Tables
 from demo.worth import FLEET, Compared, Span, summary
 from spinney.core.config import Config
-from spinney.fleet import Standing
+from spinney.fleet import GroupStatus
 
 FORMAT = 1
 POINTS = 400
@@ -51,7 +51,7 @@ class Run:
     """
 
     tables: Tables
-    standings: Sequence[Standing]
+    standings: Sequence[GroupStatus]
     ledger: Ledger
     batches: Sequence[Mapping[str, Any]]
     wall_seconds: float

@@ -14,14 +14,14 @@ from demo.tables import Tables
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.features.encoding import Floats
 from spinney.core.reporting.status import State
-from spinney.fleet import Standing
+from spinney.fleet import GroupStatus
 
 ANSWERING = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
 BINS = 24
 """Bars of a distribution."""
 
 
-def groups(standings: Sequence[Standing]) -> dict[str, Any]:
+def groups(standings: Sequence[GroupStatus]) -> dict[str, Any]:
     """Groups by state, each state in its place, those without any group too."""
     found = Counter(each.state for each in standings)
     return {"total": len(standings), "by_state": {state.value: found[state] for state in State}}

@@ -185,7 +185,7 @@ def _stream(application: Application, sender: Sender, story: Story, watch: Watch
 def _tables(config: Config) -> Tables:
     def frame(base: Contract) -> Any:
         names = [name for name in base.names if name not in ("payload", "signature")]
-        return delta.read(FleetStore.of(config), base, names).to_pandas()
+        return delta.read_table(FleetStore.of(config), base, names).to_pandas()
 
     return Tables(
         events=frame(contracts.EVENTS),

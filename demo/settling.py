@@ -49,7 +49,7 @@ def _has_read(application: Application, query: str, places: list[Directory]) -> 
             if f"/tables/{place.name}]" in description:
                 ends[place.name] = int(offset["reservoirVersion"])
     # Delta's end offset names the version to read next.
-    return all(ends.get(place.name, -1) > delta.version(place) for place in places)
+    return all(ends.get(place.name, -1) > delta.current_version(place) for place in places)
 
 
 def _ends(application: Application, query: str) -> list[tuple[str, dict[str, Any]]]:

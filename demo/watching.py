@@ -90,8 +90,8 @@ class Watch:
         return f"{where} | {', '.join(parts)}"
 
     def _fits(self) -> int:
-        table = delta.opened(FleetStore.of(self.application.config).directory(tables.ROUNDS, "stream"))
-        return 0 if table is None else sum(delta.dataset(table).to_table(["fitted"]).column("fitted").to_pylist())
+        table = delta.open_table(FleetStore.of(self.application.config).directory(tables.ROUNDS, "stream"))
+        return 0 if table is None else sum(delta.open_dataset(table).to_table(["fitted"]).column("fitted").to_pylist())
 
     def _newest(self, name: str) -> Mapping[str, Any] | None:
         numbers = [batch for query, batch in self.batches if query == name]

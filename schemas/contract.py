@@ -1,6 +1,6 @@
-"""A contract: the columns of one table or message, said once.
+"""Contracts: the columns of a table or message.
 
-The Spark schema, the validation, the page in the docs and the tests are derived from it.
+Spark schemas, validation, docs/tables.md and tests are derived from them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ class Column:
     """One column of a contract.
 
     type: a Spark SQL type as DDL writes it (``"string"``, ``"bigint"``, ``"array<double>"``).
-    unit: what a number counts or measures; None where the type says it all.
+    doc: its meaning. unit: of a number; None if the type says enough.
     """
 
     name: str
@@ -24,6 +24,7 @@ class Column:
 
     @property
     def ddl(self) -> str:
+        """The column in a schema of Spark SQL DDL."""
         null = "" if self.nullable else " NOT NULL"
         return f"`{self.name}` {self.type}{null}"
 
@@ -32,8 +33,8 @@ class Column:
 class Contract:
     """The columns of one table or message, in order.
 
-    directories: below ``tables/<name>/``, the directories whose union is the table. One writing
-    process each; empty where the table is its own single directory.
+    doc: the meaning of a row. partitioned_by: names of columns. directories: names of the directories below
+    ``tables/<name>/`` whose union is the table, with one writing process each; empty if the table is one directory.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Contract:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the columns, in order."""
         return tuple(column.name for column in self.columns)
 
     @property
@@ -52,7 +54,7 @@ class Contract:
         return ", ".join(f"`{column.name}` {column.type}" for column in self.columns)
 
     def column(self, name: str) -> Column:
-        """Raises KeyError when there is none of that name."""
+        """Return the column of this name. Raises KeyError if there is none."""
         for column in self.columns:
             if column.name == name:
                 return column
@@ -60,9 +62,10 @@ class Contract:
         raise KeyError(msg)
 
     def with_columns(self, *extra: Column, after: str) -> Contract:
-        """This contract with a fleet's own columns put in after the column named `after`.
+        """Return this contract with more columns after the column named `after`.
 
-        Raises KeyError when there is none of that name.
+        Raises:
+            KeyError: there is no column of that name.
         """
         at = self.columns.index(self.column(after)) + 1
         columns = self.columns[:at] + extra + self.columns[at:]

@@ -66,16 +66,18 @@ class Staleness(StrEnum):
 
 
 class RoundKind(StrEnum):
+    """Which process runs a round: the query `retrain` or the weekly batch."""
+
     STREAM = "stream"
     BATCH = "batch"
 
 
 MACHINES = frozenset(RoundKind)
-"""Who decides besides people, as `promotions.by` has it."""
+"""Values of `promotions.by` for decisions that no person made."""
 
 
 class QueryName(StrEnum):
-    """Who writes tables."""
+    """Processes that write tables."""
 
     INGEST = "ingest"
     SCORE = "score"

@@ -93,8 +93,8 @@ class Application:
         found = topics.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
         topic_ids.ensure_same(self.config, found)
         self._leases.enter_context(leases.held(FleetStore.of(self.config), self.names))
-        self.editions = charter.amended(self.config, self.names).editions
-        last_configuration.remember(self.config)
+        self.editions = charter.amend_when_idle(self.config, self.names).editions
+        last_configuration.write_last_configuration(self.config)
         self._counters = QueryCounters(FleetStore.of(self.config), self.names)
 
     def start(self) -> None:
@@ -143,7 +143,7 @@ class Application:
             return ingest.query(self.spark, self.config, self.editions)
         if name == labels.NAME:
             return labels.query(self.spark, self.config)
-        signer = signing_key.signer(FleetStore.of(self.config))
+        signer = signing_key.load_signer(FleetStore.of(self.config))
         if name == score.NAME:
             return score.query(self.spark, self.config, signer, self.editions)
         return retrain.query(self.spark, self.config, signer, once=once)
@@ -307,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         config = read_config(options.config)
-        if (sentence := charter.beginning(FleetStore.of(config))) is not None:
+        if (sentence := charter.describe_new_fleet(FleetStore.of(config))) is not None:
             _write_stderr(sentence)
         for sentence in topic_ids.accept_topics(config, options.accept_topic):
             _write_stderr(sentence)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.storage import checkpoints
-from spinney.storage.checkpoints import Begun
+from spinney.storage.checkpoints import StartedBatch
 from streaming.watermarks import watermark_delay
 
 MIN_TOLERANCE, MAX_TOLERANCE = timedelta(seconds=1), timedelta(minutes=10)
@@ -62,35 +62,35 @@ class ClockLeapCheck:
         self._offset_s = offset_s
 
 
-def refuse_batch_before_watermark(query: str, location: str, begun: Begun) -> None:
+def refuse_batch_before_watermark(query: str, location: str, begun: StartedBatch) -> None:
     """Raises StoreError when a batch is dated before its watermark: Spark would drop all its records as too late."""
-    if begun.at > begun.watermark:
+    if begun.started_at > begun.watermark:
         return
     raise StoreError(
-        f"query {query}: its batch {begun.batch_id} is dated {_utc_text(begun.at)}, and after the batches before it "
-        f"all up to {_utc_text(begun.watermark)} counts as late; this machine's clock was set back. Nothing of the "
-        f"batch was written: set the clock right, remove {location}/offsets/{begun.batch_id}, and start again after "
-        "that time"
+        f"query {query}: its batch {begun.batch_id} is dated {_utc_text(begun.started_at)}, and after the batches "
+        f"before it all up to {_utc_text(begun.watermark)} counts as late; this machine's clock was set back. "
+        f"Nothing of the batch was written: set the clock right, remove {location}/offsets/{begun.batch_id}, and start "
+        "again after that time"
     )
 
 
 def refuse_clock_behind_checkpoint(query: str, location: str, now: datetime, tolerance: timedelta) -> None:
     """Raises StoreError when the checkpoint's newest batch was begun later than it is now, or before its watermark."""
-    began = checkpoints.newest_begun(location)
+    began = checkpoints.newest_started_batch(location)
     if began is None:
         return
-    if not began.ended:
+    if not began.is_committed:
         refuse_batch_before_watermark(query, location, began)
-    if began.at <= now + tolerance:
+    if began.started_at <= now + tolerance:
         return
     remedy = (
         f"nothing of it was written: set the clock right, remove {location}/offsets/{began.batch_id}, and start again"
-        if not began.ended
+        if not began.is_committed
         else "set the clock right, or wait until then: until then every record would count as late"
     )
     raise StoreError(
-        f"query {query}: its newest batch ({began.batch_id}) is dated {_utc_text(began.at)}, and this machine's clock "
-        f"says {_utc_text(now)}; {remedy}"
+        f"query {query}: its newest batch ({began.batch_id}) is dated {_utc_text(began.started_at)}, and this "
+        f"machine's clock says {_utc_text(now)}; {remedy}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Health: what answers and labels add up to, as rows that can be added in any order."""
+"""Health: sums over answers and labels, as rows that can be added in any order."""
 
 from __future__ import annotations
 
@@ -15,31 +15,33 @@ from spinney.core.training.loss import loss_named
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
-BUCKETS_A_DELAY = 4
-"""Labels mature together by event time, in so many steps of `label_delay`."""
+BUCKETS_PER_LABEL_DELAY = 4
+"""Steps of event time per `label_delay` in which labels mature together."""
 
 
 ANSWER_COLUMNS = ("shard", "group_key", "model_id", "event_time", "prediction", "probabilities", "label", "scored_at")
-"""What `of_answers` needs of predictions."""
+"""Columns of predictions that `sum_answers` reads."""
 
 
-def of_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
-    """The health of one scoring batch: sums per (group, model, step of maturity), and one tick a shard.
+def sum_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
+    """Return the health of one scoring batch, as rows of `health`; none where there are no answers.
 
-    The same sums as `deltas` without a Spark job: for a batch that is in memory already. answers: ANSWER_COLUMNS, all
-    with the same scored_at. Returns the columns of `health`; no rows where there are no answers.
+    One row per (group, model, maturity step) with sums, and one row per shard with the newest event time. The sums are
+    those of `sum_late_labels`, computed without a Spark job for a batch that is in memory already.
+
+    answers: ANSWER_COLUMNS, all rows with the same scored_at.
     """
     if not answers.num_rows:
         return arrow_schema(tables.HEALTH).empty_table()
     loss = _losses(answers, config)
     has_label, has_loss = pc.is_valid(answers["label"]), pa.array(np.isfinite(loss))
     known = np.where(np.isfinite(loss), loss, 0.0)
-    believed = pc.or_(pc.invert(has_label), has_loss)
+    is_creditable = pc.or_(pc.invert(has_label), has_loss)
     counted = pa.table(
         {
             "shard": answers["shard"],
             "group_key": answers["group_key"],
-            "model_id": pc.if_else(believed, answers["model_id"], pa.scalar(None, pa.string())),
+            "model_id": pc.if_else(is_creditable, answers["model_id"], pa.scalar(None, pa.string())),
             "step": _steps(answers["event_time"], config),
             "labelled": pc.cast(has_label, pa.int64()),
             "loss": known,
@@ -47,11 +49,11 @@ def of_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
             "last_event_time": answers["event_time"],
         }
     )
-    kinds = {"labelled": "sum", "loss": "sum", "squared_loss": "sum", "last_event_time": "max"}
+    aggregations = {"labelled": "sum", "loss": "sum", "squared_loss": "sum", "last_event_time": "max"}
     sums = counted.group_by(["shard", "group_key", "model_id", "step"], use_threads=False).aggregate(
-        [([], "count_all"), *kinds.items()]
+        [([], "count_all"), *aggregations.items()]
     )
-    renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in kinds.items()}}
+    renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in aggregations.items()}}
     names = [renamed.get(name, name) for name in sums.column_names]
     newest = pc.max(answers["event_time"])
     shards = config.fleet.shards
@@ -66,7 +68,7 @@ def of_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
 
 
 def _losses(answers: pa.Table, config: Config) -> Floats:
-    """Shape (n_rows,), NaN where there is none."""
+    """The loss of each answer, shape (n_rows,); NaN without a label or a loss."""
     loss = loss_named(config.fleet.loss)
     if loss.task == "regression":
         label, prediction = (answers[name].to_numpy().astype(np.float64) for name in ("label", "prediction"))
@@ -74,13 +76,13 @@ def _losses(answers: pa.Table, config: Config) -> Floats:
     out = np.full(answers.num_rows, np.nan)
     places = np.flatnonzero(pc.is_valid(answers["label"]).to_numpy())
     labelled = answers.select(["label", "probabilities"]).take(pa.array(places))
-    told = [None if pairs is None else dict(pairs) for pairs in labelled["probabilities"].to_pylist()]
-    out[places] = loss.per_row(np.array(labelled["label"].to_pylist(), dtype=object), told)
+    probabilities = [None if items is None else dict(items) for items in labelled["probabilities"].to_pylist()]
+    out[places] = loss.per_row(np.array(labelled["label"].to_pylist(), dtype=object), probabilities)
     return out
 
 
 def _steps(event_time: pa.ChunkedArray, config: Config) -> pa.Array:
-    seconds = config.fleet.label_delay.total_seconds() / BUCKETS_A_DELAY
+    seconds = config.fleet.label_delay.total_seconds() / BUCKETS_PER_LABEL_DELAY
     micros = event_time.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
     return pa.array(micros // int(seconds * 1e6) if seconds >= 1 else np.zeros_like(micros))
 
@@ -98,15 +100,15 @@ def _as_health(rows: pa.Table, answers: pa.Table, batch_id: int) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def deltas(answers: DataFrame, config: Config, at: str, batch_id: int) -> DataFrame:
-    """What late labels add: sums per (group, model, step of maturity), columns of `health`, in Spark.
+def sum_late_labels(answers: DataFrame, config: Config, at: str, batch_id: int) -> DataFrame:
+    """Return the health of late labels: sums per (group, model, maturity step), columns of `health`, in Spark.
 
-    answers: rows of predictions with `label`; as answered they were counted when they were scored. at: the column with
-    the batch's timestamp.
+    answers: rows of predictions with `label`; `rows` is 0, since they were counted when they were scored. at: the
+    column with the batch's timestamp.
     """
     loss = F.expr(loss_named(config.fleet.loss).sql())
-    # A label counts for its group whoever answered: that is how a new group earns its first model. Where the answer
-    # has no loss, the label says nothing of the model that gave it.
+    # A label counts for its group whichever model answered, so that a new group gets its first model. Without a loss
+    # it does not count for the model.
     credited = F.expr("CASE WHEN label IS NULL OR loss IS NOT NULL THEN model_id END")
     counted = (
         answers.withColumn("loss", loss).withColumn("model_id", credited).withColumn("step", F.expr(_step(config)))
@@ -122,7 +124,7 @@ def deltas(answers: DataFrame, config: Config, at: str, batch_id: int) -> DataFr
 
 
 def _step(config: Config) -> str:
-    seconds = config.fleet.label_delay.total_seconds() / BUCKETS_A_DELAY
+    seconds = config.fleet.label_delay.total_seconds() / BUCKETS_PER_LABEL_DELAY
     return f"floor(unix_micros(event_time) / {int(seconds * 1e6)}L)" if seconds >= 1 else "0L"
 
 

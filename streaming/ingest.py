@@ -9,10 +9,10 @@ from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.storage.atomic_files import folder
+from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import FleetStore
-from spinney.tables.delta import Writer
-from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
+from spinney.tables.delta import DirectoryWriter
+from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, TargetTable, add_actions
 from streaming import kafka_source
 from streaming.query import Query
 from streaming.validated_records import DEAD_LETTER_COLUMNS, KEY, UNKNOWN_FIELDS, VALUE, Editions
@@ -54,24 +54,24 @@ class IngestBatchWriter:
 
     def __init__(self, store: FleetStore, checkpoint: str) -> None:
         directories = {step: store.directory(contract) for step, _, contract in STEPS}
-        self._writers = {step: Writer(directory, NAME, checkpoint) for step, directory in directories.items()}
+        self._writers = {step: DirectoryWriter(directory, NAME, checkpoint) for step, directory in directories.items()}
         renamed = {"dead_letters": DEAD_LETTER_COLUMNS}
         self._targets = {
-            step: Target(folder(directory.uri), directory.contract, renamed.get(step, {}))
+            step: TargetTable(local_folder(directory.uri), directory.contract, renamed.get(step, {}))
             for step, directory in directories.items()
         }
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write a batch, except what an earlier attempt at it has stored."""
-        open_steps = [(step, kind) for step, kind, _ in STEPS if not self._writers[step].done(step, batch_id)]
+        open_steps = [(step, kind) for step, kind, _ in STEPS if not self._writers[step].is_stored(step, batch_id)]
         writing = RowWriting({kind: self._targets[step] for step, kind in open_steps}, batch_id)
         # Computed even if all is already stored: the state of duplicates must advance.
         report = self._stored_columns(batch).mapInArrow(writing.write, REPORT_DDL).toArrow()
         for step, kind in open_steps:
-            if files := actions(report, kind):
+            if files := add_actions(report, kind):
                 self._writers[step].append_files(files, step=step, batch_id=batch_id)
 
     def _stored_columns(self, batch: DataFrame) -> DataFrame:
         targets = self._targets.values()
-        stored = {target.named.get(name, name) for target in targets for name in target.contract.names}
+        stored = {target.source_names.get(name, name) for target in targets for name in target.contract.names}
         return batch.select(*(name for name in batch.columns if name in {KIND, ARRIVED_AT, *stored}))

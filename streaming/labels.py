@@ -9,9 +9,9 @@ from schemas import tables
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
-from spinney.tables.delta import Writer
+from spinney.tables.delta import DirectoryWriter
 from streaming.delta_source import read_appended
-from streaming.health import deltas
+from streaming.health import sum_late_labels
 from streaming.query import Query
 from streaming.watermarks import interval
 
@@ -63,15 +63,15 @@ def join_labels(predictions: DataFrame, outcomes: DataFrame, config: Config) -> 
 
 
 class LabelsBatchWriter:
-    """Appends the sums of each batch to health/labels, by `streaming.health.deltas`."""
+    """Appends the sums of each batch to health/labels, by `streaming.health.sum_late_labels`."""
 
     def __init__(self, config: Config, checkpoint: str) -> None:
         self._config = config
-        self._writer = Writer(FleetStore.of(config).directory(tables.HEALTH, "labels"), NAME, checkpoint)
+        self._writer = DirectoryWriter(FleetStore.of(config).directory(tables.HEALTH, "labels"), NAME, checkpoint)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write a batch, except what an earlier attempt at it has stored."""
         # Computed even if it is already stored: the state of the join must advance.
-        rows = deltas(batch, self._config, "batch_at", batch_id).toArrow()
+        rows = sum_late_labels(batch, self._config, "batch_at", batch_id).toArrow()
         if rows.num_rows:
             self._writer.append(rows, step=STEP, batch_id=batch_id)

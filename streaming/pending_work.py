@@ -17,9 +17,9 @@ from spinney.core.config import Config, Kafka
 from spinney.kafka import client, topic_ids, topics
 from spinney.storage import charter, checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import readers
+from spinney.storage.stream_sources import reading_queries
 from spinney.tables import delta
-from spinney.tables.table_log import appended
+from spinney.tables.table_log import read_appends
 from streaming.clock_checks import clock_tolerance, refuse_clock_behind_checkpoint
 
 BASE_INDEX = -1
@@ -41,7 +41,7 @@ def find_pending_work(config: Config, names: Sequence[str]) -> str | None:
     if unfinished := next(_unfinished_batches(store, names), None):
         return unfinished
     with leases.held(store, names):
-        charter.ensure_kept(config)
+        charter.check_unchanged(config)
         try:
             return next(_unread_sources(config, names), None)
         except (OSError, ValueError, KeyError, IndexError) as error:
@@ -51,7 +51,7 @@ def find_pending_work(config: Config, names: Sequence[str]) -> str | None:
 def _unfinished_batches(store: FleetStore, names: Sequence[str]) -> Iterator[str]:
     for name in names:
         location = store.checkpoint(name)
-        newest, ended = (checkpoints.newest(location, log) for log in ("offsets", "commits"))
+        newest, ended = (checkpoints.newest_batch_id(location, log) for log in ("offsets", "commits"))
         if newest is None:
             yield f"query {name} has not begun"
         elif newest != ended:
@@ -80,7 +80,7 @@ def _topics(kafka: Kafka, name: str) -> tuple[str, ...]:
 
 
 def _unread_records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
-    read = checkpoints.kafka_offsets(FleetStore.of(config).checkpoint(name), topic.name)
+    read = checkpoints.kafka_end_offsets(FleetStore.of(config).checkpoint(name), topic.name)
     end = topics.topic_extent(config.kafka, topic).end
     if read != end:
         # Markers of transactions have offsets too, so the number of records is unknown.
@@ -91,19 +91,19 @@ def _open_source_tables(store: FleetStore, names: Sequence[str]) -> TablesById:
     """Return the tables that these queries read as streams. Raises StoreError if one was never created."""
     tables: TablesById = {}
     for directory in store.every_directory():
-        if not set(readers(directory)) & set(names):
+        if not set(reading_queries(directory)) & set(names):
             continue
-        table = delta.opened(directory)
+        table = delta.open_table(directory)
         if table is None:
-            raise delta.not_made(directory)
+            raise delta.missing_table(directory)
         tables[str(table.metadata().id)] = (directory, table)
     return tables
 
 
 def _unread_commits(store: FleetStore, name: str, opened: TablesById) -> Iterator[str]:
     location = store.checkpoint(name)
-    newest = checkpoints.newest(location, "offsets")
-    lines = checkpoints.offsets(location, newest) if newest is not None else []
+    newest = checkpoints.newest_batch_id(location, "offsets")
+    lines = checkpoints.end_offsets(location, newest) if newest is not None else []
     offsets = [offset for line in lines if line is not None and "reservoirId" in (offset := json.loads(line))]
     for offset in offsets:
         yield from _unread_commits_from(name, offset, opened)
@@ -111,7 +111,7 @@ def _unread_commits(store: FleetStore, name: str, opened: TablesById) -> Iterato
         # A source without an offset, since it was empty, does not name its table.
         known = {str(offset["reservoirId"]) for offset in offsets}
         for table_id, (directory, table) in opened.items():
-            if table_id not in known and table.file_uris() and name in readers(directory):
+            if table_id not in known and table.file_uris() and name in reading_queries(directory):
                 yield f"table {directory.name} was empty when {name} read it last"
 
 
@@ -124,5 +124,5 @@ def _unread_commits_from(name: str, offset: dict[str, Any], opened: TablesById) 
     if offset["index"] != BASE_INDEX or offset["isStartingVersion"]:
         yield f"table {directory.name}: {name} has read a part of version {offset['reservoirVersion']}"
         return
-    for commit in appended(directory, int(offset["reservoirVersion"]), int(table.version())):
+    for commit in read_appends(directory, int(offset["reservoirVersion"]), int(table.version())):
         yield f"table {directory.name}: version {commit.version} is not read by {name}"

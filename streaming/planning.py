@@ -1,7 +1,7 @@
-"""From what the judge reports of all shards to the plan of one round: what is brought here does not grow with a fleet.
+"""Plans a streaming round from the reports of all shards. The driver's memory does not grow with the fleet.
 
-A few rows are brought here and planned at once. Of many, Spark ranks the due groups and hands over only as many as a
-round could take; the verdicts of all are written by Spark from where they are.
+A few rows are collected and planned in the driver. For many rows Spark ranks the due groups, only as many as a round
+could take are collected, and Spark writes all verdicts.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.vocabulary import Staleness
 from spinney.core.errors import StoreError
-from spinney.core.planning.budget import RANKS, Allowance, Candidate, Queues, choose
+from spinney.core.planning.budget import POLICY_RANKS, Candidate, QueueLengths, RoundAllowance, choose_groups
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import FEW_ROWS
 
-OF_THE_ROUND = ("round_id", "pins", "batch_id")
-AS_REPORTED = ("shard", "group_key", "policy", "model_id", "epoch", "predicted_ms")
+ROUND_COLUMNS = ("round_id", "pins", "batch_id")
+REPORTED_COLUMNS = ("shard", "group_key", "policy", "model_id", "epoch", "predicted_ms")
 _CANDIDATE = ("group_key", "policy", "urgency", "stale_since", "predicted_ms")
-_NOT_TAKEN = "; deferred: the round takes no more groups, and others come before it"
+_NOT_CHOSEN_REASON = "; deferred: the round takes no more groups, and others come before it"
 
 
 @dataclass(frozen=True)
-class Due:
-    """What the shards report together.
+class DueSummary:
+    """Sums over the reports of all shards.
 
-    groups: that are due. withheld: of them, those that were not put forward. rows: of verdicts that came. clock: the
-    fleet's, microseconds.
+    groups: number of due groups. withheld: those of them that were not put forward. rows: number of verdicts. clock:
+    the fleet's, microseconds.
     """
 
     groups: int
@@ -46,93 +46,96 @@ class Due:
     clock: int
 
     @classmethod
-    def of(cls, summaries: Sequence[Row]) -> Due:
-        """summaries: at least one."""
-        said = [json.loads(row["numbers"]) for row in summaries]
-        groups, withheld, rows = (sum(each[name] for each in said) for name in ("due", "withheld", "rows"))
+    def of(cls, summaries: Sequence[Row]) -> DueSummary:
+        """Add up the summary rows of a batch, at least one."""
+        numbers = [json.loads(row["numbers"]) for row in summaries]
+        groups, withheld, rows = (sum(counts[name] for counts in numbers) for name in ("due", "withheld", "rows"))
         return cls(groups, withheld, rows, max(row["clock"] for row in summaries))
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundPlan:
     """The groups that a round takes, and all its verdicts: columns of `verdicts` but OF_THE_ROUND."""
 
     chosen: Sequence[Candidate]
     verdicts: DataFrame | pa.Table
 
 
-def planned(reported: DataFrame, due: Due, allowance: Allowance, lot: str, few: int = FEW_ROWS) -> Plan:
-    """Which of the due groups are fitted now, and what is recorded of all that were reported.
+def plan_round(
+    reported: DataFrame, due: DueSummary, allowance: RoundAllowance, seed: str, few: int = FEW_ROWS
+) -> RoundPlan:
+    """Choose the due groups to fit in this round, and derive all verdicts to record.
 
-    reported: news.VERDICTS with judged_at, kept in memory. Raises StoreError when the rows are not those counted.
+    reported: judge_input.VERDICTS with judged_at, persisted. seed: of the random selection. few: up to this many rows
+    are planned in the driver. Raises StoreError when the numbers of rows differ from those that the shards counted.
     """
     verdicts = reported.filter(F.col("decision") != judge_input.SUMMARY)
     if due.rows <= few:
-        return _planned_here(verdicts, due, allowance, lot)
-    return _planned_by_spark(verdicts, due, allowance, lot)
+        return _plan_in_driver(verdicts, due, allowance, seed)
+    return _plan_in_spark(verdicts, due, allowance, seed)
 
 
-def _planned_here(verdicts: DataFrame, due: Due, allowance: Allowance, lot: str) -> Plan:
+def _plan_in_driver(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowance, seed: str) -> RoundPlan:
     rows = verdicts.toArrow().to_pylist()
     candidates = [_candidate(row) for row in rows if row["decision"] == Staleness.FIT]
-    _refuse_other_counts("due groups", due.groups - due.withheld, len(candidates))
-    _refuse_other_counts("verdicts", due.rows, len(rows))
-    chosen = _chosen(candidates, allowance, lot)
+    _require_count("due groups", due.groups - due.withheld, len(candidates))
+    _require_count("verdicts", due.rows, len(rows))
+    chosen = _choose(candidates, allowance, seed)
     names = {each.group_key for each in chosen}
-    stored = [verdict(row, chosen=row["group_key"] in names) for row in rows]
-    schema = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in OF_THE_ROUND])
-    return Plan(chosen, pa.Table.from_pylist([row for row in stored if row is not None], schema=schema))
+    stored = [make_verdict(row, chosen=row["group_key"] in names) for row in rows]
+    schema = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in ROUND_COLUMNS])
+    return RoundPlan(chosen, pa.Table.from_pylist([row for row in stored if row is not None], schema=schema))
 
 
-def _planned_by_spark(verdicts: DataFrame, due: Due, allowance: Allowance, lot: str) -> Plan:
-    candidates = [_candidate(row) for row in shortlist(verdicts, allowance, lot).toArrow().to_pylist()]
-    chosen = _chosen({each.group_key: each for each in candidates}.values(), allowance, lot)
+def _plan_in_spark(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowance, seed: str) -> RoundPlan:
+    candidates = [_candidate(row) for row in shortlist_candidates(verdicts, allowance, seed).toArrow().to_pylist()]
+    chosen = _choose({each.group_key: each for each in candidates}.values(), allowance, seed)
     names = pd.DataFrame({"group_key": pd.Series([each.group_key for each in chosen], dtype=object)})
     taken = verdicts.sparkSession.createDataFrame(names, "group_key string").withColumn("is_chosen", F.lit(True))
     marked = verdicts.join(F.broadcast(taken), "group_key", "left")
     counted = {row["decision"]: row for row in marked.groupBy("decision").agg(
         F.count("*").alias("rows"), F.count("is_chosen").alias("chosen")
     ).collect()}  # fmt: skip
-    _refuse_other_counts("verdicts", due.rows, sum(row["rows"] for row in counted.values()))
+    _require_count("verdicts", due.rows, sum(row["rows"] for row in counted.values()))
     if due.groups:
         found = counted[Staleness.FIT.value]
-        _refuse_other_counts("due groups", due.groups - due.withheld, found["rows"])
-        _refuse_other_counts("groups of the plan", len(chosen), found["chosen"])
-    return Plan(chosen, _recorded(marked))
+        _require_count("due groups", due.groups - due.withheld, found["rows"])
+        _require_count("groups of the plan", len(chosen), found["chosen"])
+    return RoundPlan(chosen, _verdict_rows(marked))
 
 
-def shortlist(verdicts: DataFrame, allowance: Allowance, lot: str) -> DataFrame:
-    """The due groups among which `choose` chooses: a group may come more than once, the others it cannot reach."""
-    queues = Queues.of(allowance)
+def shortlist_candidates(verdicts: DataFrame, allowance: RoundAllowance, seed: str) -> DataFrame:
+    """The due groups that `choose_groups` can reach; a group may occur more than once."""
+    queues = QueueLengths.for_allowance(allowance)
     assert queues is not None, "a round takes budget.max_groups at most"
     due = verdicts.filter(F.col("decision") == Staleness.FIT.value).select(*_CANDIDATE)
-    ranks = " ".join(f"WHEN '{policy}' THEN {rank}" for policy, rank in RANKS.items())
-    drawn = F.xxhash64(F.concat(F.lit(lot), F.col("group_key")))
+    ranks = " ".join(f"WHEN '{policy}' THEN {rank}" for policy, rank in POLICY_RANKS.items())
+    drawn = F.xxhash64(F.concat(F.lit(seed), F.col("group_key")))
     found = due.orderBy(F.expr(f"CASE policy {ranks} END"), F.desc("urgency"), "group_key").limit(queues.by_rank)
-    for order, length in (("stale_since", queues.oldest), (drawn, queues.by_lot)):
+    for order, length in (("stale_since", queues.oldest), (drawn, queues.random)):
         if length:
             found = found.unionByName(due.orderBy(order, "group_key").limit(length))
     return found
 
 
-def _chosen(candidates: Iterable[Candidate], allowance: Allowance, lot: str) -> list[Candidate]:
+def _choose(candidates: Iterable[Candidate], allowance: RoundAllowance, seed: str) -> list[Candidate]:
     by_key = {each.group_key: each for each in candidates}
-    return [by_key[key] for key in choose(list(by_key.values()), allowance, lot)]
+    return [by_key[key] for key in choose_groups(list(by_key.values()), allowance, seed)]
 
 
 def _candidate(row: Mapping[str, Any]) -> Candidate:
     return Candidate(*(row[name] for name in _CANDIDATE))
 
 
-def verdict(row: Mapping[str, Any], *, chosen: bool) -> dict[str, Any] | None:
-    """A row of `verdicts` for what the judge reported; None for a group deferred before and deferred again."""
+def make_verdict(row: Mapping[str, Any], *, chosen: bool) -> dict[str, Any] | None:
+    """Return the row of `verdicts` for a reported row; None for a group that was deferred before and is again."""
     decision, reason = row["decision"], row["reason"]
     if decision == Staleness.FIT and not chosen:
         if row["repeats"]:
             return None
-        decision, reason = Staleness.DEFERRED.value, f"{reason}{_NOT_TAKEN}"
+        decision, reason = Staleness.DEFERRED.value, f"{reason}{_NOT_CHOSEN_REASON}"
     return {
-        **{name: row[name] for name in AS_REPORTED},
+        **{name: row[name] for name in REPORTED_COLUMNS},
         "decision": decision,
         "reason": reason,
         "numbers": row["numbers"],
@@ -142,26 +145,26 @@ def verdict(row: Mapping[str, Any], *, chosen: bool) -> dict[str, Any] | None:
     }
 
 
-def _recorded(marked: DataFrame) -> DataFrame:
-    """The same of many: `verdict` for each row. marked: is_chosen is null where a group was not."""
+def _verdict_rows(marked: DataFrame) -> DataFrame:
+    """`make_verdict` for each row, in Spark. marked: is_chosen is null where a group was not chosen."""
     is_deferred = (F.col("decision") == Staleness.FIT.value) & F.col("is_chosen").isNull()
     rows = marked.filter(~is_deferred | (F.col("repeats") == 0))
     return rows.select(
-        *AS_REPORTED,
+        *REPORTED_COLUMNS,
         F.when(is_deferred, Staleness.DEFERRED.value).otherwise(F.col("decision")).alias("decision"),
-        F.when(is_deferred, F.concat("reason", F.lit(_NOT_TAKEN))).otherwise(F.col("reason")).alias("reason"),
+        F.when(is_deferred, F.concat("reason", F.lit(_NOT_CHOSEN_REASON))).otherwise(F.col("reason")).alias("reason"),
         "numbers",
-        _moment("stale_since"),
-        _moment("clock"),
-        _moment("judged_at"),
+        _timestamp("stale_since"),
+        _timestamp("clock"),
+        _timestamp("judged_at"),
     )
 
 
-def _moment(name: str) -> Column:
+def _timestamp(name: str) -> Column:
     return F.when(F.col(name) != NEVER, F.timestamp_micros(name)).alias(name)
 
 
-def _refuse_other_counts(what: str, expected: int, found: int) -> None:
+def _require_count(what: str, expected: int, found: int) -> None:
     if expected != found:
         raise StoreError(
             f"query retrain: expected {expected} {what}, by the shards' own counts; got {found} in the batch. Nothing "

@@ -56,10 +56,10 @@ class Query:
             StoreError: the checkpoint is not the one that the tables were written from, or is dated in the future.
         """
         location = FleetStore.of(config).checkpoint(self.name)
-        identity = checkpoints.identity(location)
+        identity = checkpoints.query_id(location)
         write = self.batch_writer(identity)
         refuse_clock_behind_checkpoint(self.name, location, datetime.now(UTC), clock_tolerance(config.kafka))
-        checkpoints.keep(location, identity)
+        checkpoints.write_query_id(location, identity)
         clock = ClockLeapCheck(self.name, clock_tolerance(config.kafka))
         batches = _GuardedBatches(self, write, location, clock, stop_requested)
         writer = (
@@ -98,7 +98,9 @@ class _GuardedBatches:
     def _write(self, batch: DataFrame, batch_id: int) -> None:
         if self.stop_requested.is_set():
             raise StopRequested
-        refuse_batch_before_watermark(self.query.name, self.location, checkpoints.begun(self.location, batch_id))
+        refuse_batch_before_watermark(
+            self.query.name, self.location, checkpoints.started_batch(self.location, batch_id)
+        )
         self.clock.check()
         with self.query.write_lock:
             self.write(batch, batch_id)

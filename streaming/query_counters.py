@@ -17,7 +17,7 @@ from spinney.operations.dead_letters.letters import Choice, Kind, Letters, kinds
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.table_log import appended
+from spinney.tables.table_log import read_appends
 from streaming.reporting import QueryReport
 
 _COUNTED_ROWS: dict[str, dict[str, tuple[Contract, str]]] = {
@@ -102,11 +102,11 @@ class QueryCounters:
 
     def _table_version(self, name: str, count: str) -> int:
         base, part = _COUNTED_ROWS[name][count]
-        return delta.version(self._store.directory(base, part))
+        return delta.current_version(self._store.directory(base, part))
 
     def _newest_ended_batch(self, name: str) -> int:
         """The newest batch that ended; -1 before the first."""
-        ended = checkpoints.newest(self._store.checkpoint(name), "commits")
+        ended = checkpoints.newest_batch_id(self._store.checkpoint(name), "commits")
         return -1 if ended is None else ended
 
     def _appended_rows(self, name: str, count: str, until: int) -> int:
@@ -114,7 +114,7 @@ class QueryCounters:
         base, part = _COUNTED_ROWS[name][count]
         first, last = self._read_version[name, count] + 1, self._table_version(name, count)
         rows = 0
-        for commit in appended(self._store.directory(base, part), first, last):
+        for commit in read_appends(self._store.directory(base, part), first, last):
             if commit.query == name and commit.batch_id is not None and commit.batch_id > until:
                 last = commit.version - 1
                 break
@@ -126,10 +126,10 @@ class QueryCounters:
         base, part, columns = _SUMMED_COLUMNS[name]
         where = (ds.field("batch_id") > since) & (ds.field("batch_id") <= until)
         place = self._store.directory(base, part)
-        table = delta.opened(place)
+        table = delta.open_table(place)
         if table is None:
-            raise delta.not_made(place)
-        rows = delta.dataset(table).to_table(list(columns.values()), filter=where)
+            raise delta.missing_table(place)
+        rows = delta.open_dataset(table).to_table(list(columns.values()), filter=where)
         counts = {count: int(pc.sum(rows[column]).as_py() or 0) for count, column in columns.items()}
         return {"rounds": int(rows.num_rows), **counts} if name == QueryName.RETRAIN else counts
 

@@ -20,10 +20,10 @@ from spinney.kafka.publishing import Publisher
 from spinney.storage import charter, step_observer
 from spinney.storage.layout import FleetStore, possible_features
 from spinney.tables import delta
-from spinney.tables.delta import Writer
+from spinney.tables.delta import DirectoryWriter
 from streaming import kafka_source
 from streaming.delta_source import read_appended_union
-from streaming.health import ANSWER_COLUMNS, of_answers
+from streaming.health import ANSWER_COLUMNS, sum_answers
 from streaming.query import Query
 from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, STATE, Scorer
 from streaming.validated_records import MESSAGE_JSON_OPTIONS, REASON, Editions
@@ -45,7 +45,7 @@ def query(spark: SparkSession, config: Config, signer: Signer, editions: Edition
     events, promotions = events_to_score(spark, config, editions), promotions_by_shard(spark, config)
     rows = events.unionByName(promotions, allowMissingColumns=True)
     store = FleetStore.of(config)
-    scorer = Scorer(config, signer, charter.former(store))
+    scorer = Scorer(config, signer, charter.former_columns_of(store))
     answered = (
         times_as_microseconds(rows)
         .groupBy("shard")
@@ -145,8 +145,8 @@ class ScoreBatchWriter:
 
     def __init__(self, config: Config, checkpoint: str) -> None:
         self._config, self._store = config, FleetStore.of(config)
-        self._predictions = Writer(self._store.directory(tables.PREDICTIONS), NAME, checkpoint)
-        self._health = Writer(self._store.directory(tables.HEALTH, "score"), NAME, checkpoint)
+        self._predictions = DirectoryWriter(self._store.directory(tables.PREDICTIONS), NAME, checkpoint)
+        self._health = DirectoryWriter(self._store.directory(tables.HEALTH, "score"), NAME, checkpoint)
         topic = config.kafka.predictions
         self._publisher = Publisher(config.kafka, topic) if topic is not None else None
 
@@ -154,14 +154,14 @@ class ScoreBatchWriter:
         """Write a batch, except what an earlier attempt at it has stored."""
         # Computed even if it is already stored: the state must advance.
         answers = (batch if self._publisher is None else with_messages(batch)).toArrow()
-        if self._predictions.done("predictions", batch_id):
-            stored = delta.frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
+        if self._predictions.is_stored("predictions", batch_id):
+            stored = delta.spark_frame(batch.sparkSession, self._store.directory(tables.PREDICTIONS))
             answers = stored.filter(F.col("batch_id") == batch_id).select(*ANSWER_COLUMNS).toArrow()
         elif answers.num_rows:
             self._answer(answers, batch_id)
         if not answers.num_rows:
             return
-        self._health.append(of_answers(answers, self._config, batch_id), step="health", batch_id=batch_id)
+        self._health.append(sum_answers(answers, self._config, batch_id), step="health", batch_id=batch_id)
 
     def _answer(self, answers: pa.Table, batch_id: int) -> None:
         if self._publisher is not None:

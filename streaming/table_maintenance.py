@@ -22,7 +22,7 @@ from spinney.operations.clustering import CommitGuard
 from spinney.operations.dead_letters import purge
 from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
-from spinney.tables.file_rewriting import Interrupted
+from spinney.tables.file_rewriting import RewriteInterrupted
 
 REQUEST_CHECK_INTERVAL_S = 1.0
 """Each check reads a file."""
@@ -133,7 +133,7 @@ class Clusterer:
             return
         try:
             if self._table is None:
-                self._table = delta.opened(self._directory)
+                self._table = delta.open_table(self._directory)
             else:
                 self._table.update_incremental()
             if self._table is None or self._table.version() == self._clustered_version or self._guard.interrupted():
@@ -142,7 +142,7 @@ class Clusterer:
             for merge in clustering.cluster(self._table, self._directory.contract.name, self._guard):
                 log.info("clustered %s: %d files, %d rows", self._directory.name, len(merge.old), merge.rows)
             self._clustered_version = version
-        except Interrupted:
+        except RewriteInterrupted:
             return
         except Exception as error:
             log.warning("clustering %s: %s", self._directory.name, error)
@@ -168,7 +168,7 @@ def serve_requests(config: Config, query: str, write_lock: threading.Lock, shoul
             done.append(
                 maintenance.carry_out(config, directory, datetime.now(UTC), CommitGuard(write_lock, should_stop))
             )
-        except Interrupted:
+        except RewriteInterrupted:
             return
         except Exception as failed:
             error = f"{directory.name}: {failed}"

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 from batch.load import parquet_files
 from schemas import tables
 from schemas.vocabulary import QueryName
-from spinney.storage.atomic_files import folder
+from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.delta import Writer
+from spinney.tables.delta import DirectoryWriter
 
 NAME = QueryName.LOAD.value
 _KEPT_ROWS, _KEPT_BYTES = 20_000, 32 << 20
@@ -67,14 +67,14 @@ class DeadLetters:
             return 0
         self._writer.close()
         place = fleet_store.directory(tables.DEAD_LETTERS)
-        writer = Writer(place, NAME, NAME)
-        last = writer.last(NAME)
+        writer = DirectoryWriter(place, NAME, NAME)
+        last = writer.last_commit(NAME)
         batch_id = last.batch_id + 1 if last else 0
         schema = arrow_schema(place.contract)
         stamps = {"kafka_partition": 0, "ingested_at": moment, "batch_id": batch_id}
         added, rows = [], 0
         for part in self._fresh(self._known(fleet_store)):
-            added.append(parquet_files.write(folder(place.uri), _finished(part, schema, stamps), {}))
+            added.append(parquet_files.write(local_folder(place.uri), _finished(part, schema, stamps), {}))
             rows += part.num_rows
         if added:
             writer.append_files(added, step=NAME, batch_id=batch_id)
@@ -90,10 +90,10 @@ class DeadLetters:
 
     def _known(self, fleet_store: FleetStore) -> set[tuple[str, bytes]]:
         topics = pq.read_table(self._file, columns=["topic"])["topic"].unique()
-        table = delta.opened(fleet_store.directory(tables.DEAD_LETTERS))
+        table = delta.open_table(fleet_store.directory(tables.DEAD_LETTERS))
         if table is None or not table.file_uris():
             return set()
-        there = delta.dataset(table).to_table(["topic", "value"], filter=ds.field("topic").isin(topics))
+        there = delta.open_dataset(table).to_table(["topic", "value"], filter=ds.field("topic").isin(topics))
         return set(zip(there["topic"].to_pylist(), there["value"].to_pylist(), strict=True))
 
 

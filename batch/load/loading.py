@@ -115,7 +115,7 @@ def load(
     # The directories are ingest's: it must not run meanwhile.
     store = FleetStore.of(config)
     with leases.held(store, [QueryName.INGEST]):
-        charter.ensure_fixed(config)
+        charter.ensure_charter(config)
         delta.create_tables(config)
         with _scratch(store) as scratch:
             run = _LoadRun(config, found, scratch, Rejections(options.rejection_limit), show or _no_progress)

@@ -21,11 +21,11 @@ from batch.load.spool import Spool
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
-from spinney.storage.atomic_files import folder
+from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.delta import Writer
+from spinney.tables.delta import DirectoryWriter
 
 NAME = QueryName.LOAD.value
 
@@ -61,8 +61,8 @@ class TableWriter:
         with the number of rows written so far and the number of rows in the spool.
         """
         place = self._store.directory(target.contract)
-        writer = Writer(place, NAME, NAME)
-        last = writer.last(NAME)
+        writer = DirectoryWriter(place, NAME, NAME)
+        last = writer.last_commit(NAME)
         batch_id = last.batch_id + 1 if last else 0
         partition = {name: self._moment.date() for name in place.contract.partitioned_by}
         stamps = {"topic": target.topic, "kafka_partition": 0, "ingested_at": self._moment, "batch_id": batch_id}
@@ -70,7 +70,7 @@ class TableWriter:
         rows = 0
         for action, count in _write_ahead(
             lambda part: parquet_files.write(
-                folder(place.uri), self._finished(part, place.contract, stamps, partition), partition
+                local_folder(place.uri), self._finished(part, place.contract, stamps, partition), partition
             ),
             self._slices(spool, target, self._stored_table(target), answered),
         ):
@@ -81,9 +81,9 @@ class TableWriter:
             writer.append_files(added, step=NAME, batch_id=batch_id)
         return rows
 
-    def _stored_table(self, target: Target) -> ds.Dataset | None:
-        table = delta.opened(self._store.directory(target.contract))
-        return delta.dataset(table) if table is not None and table.file_uris() else None
+    def _there(self, target: Target) -> ds.Dataset | None:
+        table = delta.open_table(self._store.directory(target.contract))
+        return delta.open_dataset(table) if table is not None and table.file_uris() else None
 
     def _slices(
         self, spool: Spool, target: Target, stored_table: ds.Dataset | None, answered: Spool | None

@@ -246,10 +246,10 @@ def _tables(config: Config) -> Tables:
 
     def frame(base: Contract, where: ds.Expression | None = None) -> Any:
         names = [name for name in base.names if name not in ("payload", "signature")]
-        return delta.read(store, base, names, where).to_pandas()
+        return delta.read_table(store, base, names, where).to_pandas()
 
     streamed = pc.starts_with(ds.field("event_id"), "e")
-    events = delta.read(store, contracts.EVENTS, ["group_key", "event_id"], streamed).to_pandas()
+    events = delta.read_table(store, contracts.EVENTS, ["group_key", "event_id"], streamed).to_pandas()
     return Tables(
         events=events,
         outcomes=frame(contracts.OUTCOMES),

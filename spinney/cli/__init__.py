@@ -1,6 +1,6 @@
-"""The command line. Thin: each verb reads the configuration, calls one function and shows what came back.
+"""The command line. Each command reads the configuration, calls one function and shows the result.
 
-What is heavy (pydantic, pandas, Spark) is imported inside the verbs, so that ``spinney --help`` answers at once.
+pydantic, pandas and Spark are imported inside the commands, so that ``spinney --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from spinney.core.errors import SpinneyError, exit_code
 
 
 class Root(click.Group):
-    """The verbs in the order in which a stranger meets them, and one place where errors become exit codes."""
+    """The root command: lists commands in the order of a first use, and turns errors into exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
+        """Names of the commands, in the order in which they were added."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; print a SpinneyError as one message and exit with its code."""
         try:
             return super().invoke(ctx)
         except SpinneyError as error:
@@ -32,11 +34,11 @@ class Root(click.Group):
 
 @click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="spinney")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error; SPINNEY_DEBUG=1 does the same.")
+@click.option("--debug", is_flag=True, help="Show tracebacks of errors, as SPINNEY_DEBUG=1 does.")
 def main(debug: bool) -> None:
-    """Keeps a fleet of small models fresh: one per group, refitted when it goes stale.
+    """Fit, serve and monitor one small model per group; refit models that have gone stale.
 
-    Exit codes: 0 done, 1 a finding or failure, 2 wrong usage or configuration.
+    Exit codes: 0 success, 1 a finding or failure, 2 wrong usage or configuration.
     """
     del debug  # read by Root.invoke
 

@@ -1,4 +1,4 @@
-"""promote, rollback, pin, unpin: moving champions by hand."""
+"""Commands promote, rollback, pin and unpin: change champions by hand."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from spinney.cli.options import (
     table,
     write_json,
 )
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.operations.interventions import Ask, Proposed
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MOST_SHOWN = 50
-MODEL = "Its name, or how it begins: `spinney why` shows the names."
+MAX_SHOWN = 50
+MODEL = "The model's id or the first characters of it, as shown by `spinney why`."
 
 
 @dataclass(frozen=True)
-class _Deciding:
-    """What the options say that all of these verbs have."""
+class _DecisionOptions:
+    """The values of the options that these commands share."""
 
     config_path: str
     as_json: bool
@@ -44,15 +43,15 @@ class _Deciding:
     yes: bool
 
 
-def _deciding(verb: F) -> F:
-    """The options of whatever decides about champions."""
+def _decision_options(verb: F) -> F:
+    """Add the options that promote, rollback, pin and unpin share."""
     options = (
         config_option,
         json_option,
-        click.option("--reason", required=True, help="Why, for whoever asks later."),
-        click.option("--by", help="Who decides [your login name]."),
-        click.option("--dry-run", is_flag=True, help="Show what would change; write nothing."),
-        click.option("--yes", is_flag=True, help="Do not ask before it is written."),
+        click.option("--reason", required=True, help="Why, recorded with the decision."),
+        click.option("--by", help="Who decides [default: your login name]."),
+        click.option("--dry-run", is_flag=True, help="Show the changes without writing them."),
+        click.option("--yes", is_flag=True, help="Write without asking for confirmation."),
     )
     for option in reversed(options):
         verb = option(verb)
@@ -62,34 +61,39 @@ def _deciding(verb: F) -> F:
 @click.command(epilog=example("spinney promote AA JFK LAX --model 3f9c2a --reason 'the new one overshoots'"))
 @click.argument("key", nargs=-1, required=True)
 @click.option("--model", required=True, help=MODEL)
-@_deciding
+@_decision_options
 def promote(key: tuple[str, ...], model: str, **deciding: Any) -> None:
-    """Another model of this group answers, from the stream's next batch on. A newer one may take its place.
+    """Make another model of a group its champion, from the stream's next batch on.
 
-    KEY as for `spinney why`.
+    A model fitted on newer data may replace it later; `spinney pin` prevents that. KEY is given as for `spinney why`.
     """
     from spinney.operations.interventions import Ask, Verb
 
-    _decide(Ask(Verb.PROMOTE, (key_of(key),), model), _Deciding(**deciding))
+    _decide(Ask(Verb.PROMOTE, (key_of(key),), model), _DecisionOptions(**deciding))
 
 
 @click.command(epilog=example("spinney rollback --all --as-of 2026-11-20T18:00Z --reason 'bad feed since then'"))
 @click.argument("key", nargs=-1)
-@click.option("--group", "groups", multiple=True, metavar="KEY", help="This group; may be repeated.")
-@click.option("--all", "everything", is_flag=True, help="Every group and every parent.")
+@click.option("--group", "groups", multiple=True, metavar="KEY", help="A group to roll back; may be repeated.")
+@click.option("--all", "everything", is_flag=True, help="Roll back every group and every parent.")
 @click.option(
-    "--as-of", metavar="TIME|ROUND", help="To the champions of then, by the wall clock [one group: the model before]."
+    "--as-of",
+    metavar="TIME|ROUND",
+    help="Go back to the champions at this time (wall clock) or after this round [default for KEY: the previous one].",
 )
-@_deciding
+@_decision_options
 def rollback(
     key: tuple[str, ...], groups: tuple[str, ...], everything: bool, as_of: str | None, **deciding: Any
 ) -> None:
-    """An older champion answers again: of one group, several, or the whole fleet. Pinned groups are left alone.
+    """Go back to an earlier champion.
 
-    KEY as for `spinney why`. What is left behind is withdrawn: machines do not bring it back from the same rows.
+    Of one group (KEY), several groups (--group) or the whole fleet (--all). The model that is replaced is withdrawn:
+    machines do not promote it again, even if they fit the same rows again. Models fitted on newer rows may be promoted.
+    A pinned group is refused; with --all it is skipped. KEY is given as for `spinney why`.
     """
     from spinney.operations.interventions import Ask, Verb
-    from spinney.tables.as_of import moment_of, shown
+    from spinney.storage.layout import FleetStore
+    from spinney.tables.as_of import format_as_of, resolve_as_of
 
     if bool(key) + bool(groups) + everything != 1:
         raise click.UsageError("expected one of: KEY, at least one --group KEY, --all")
@@ -97,55 +101,56 @@ def rollback(
         raise click.UsageError("expected --as-of with several groups: a time, or a round")
     named = (key_of(key),) if key else tuple(dict.fromkeys(key_of((group,)) for group in groups))
     config = load_config(deciding["config_path"])
-    at = None if as_of is None else moment_of(FleetStore.of(config), as_of)
+    at = None if as_of is None else resolve_as_of(FleetStore.of(config), as_of)
     if at is not None:
-        click.echo(f"back to {shown(at)}", err=True)
-    _decide(Ask(Verb.ROLLBACK, None if everything else named, at=at), _Deciding(**deciding))
+        click.echo(f"back to {format_as_of(at)}", err=True)
+    _decide(Ask(Verb.ROLLBACK, None if everything else named, at=at), _DecisionOptions(**deciding))
 
 
 @click.command(epilog=example("spinney pin AA JFK LAX --reason 'under dispute until Friday'"))
 @click.argument("key", nargs=-1, required=True)
-@click.option("--model", help=f"{MODEL} [the champion]")
-@_deciding
+@click.option("--model", help=f"{MODEL} [default: the champion]")
+@_decision_options
 def pin(key: tuple[str, ...], model: str | None, **deciding: Any) -> None:
-    """The champion, or another model of this group, answers until it is unpinned, whatever machines fit.
+    """Keep the champion of a group, or another of its models, as champion until `spinney unpin`.
 
-    KEY as for `spinney why`.
+    No model fitted meanwhile replaces it. KEY is given as for `spinney why`.
     """
     from spinney.operations.interventions import Ask, Verb
 
-    _decide(Ask(Verb.PIN, (key_of(key),), model), _Deciding(**deciding))
+    _decide(Ask(Verb.PIN, (key_of(key),), model), _DecisionOptions(**deciding))
 
 
 @click.command(epilog=example("spinney unpin AA JFK LAX --reason 'settled'"))
 @click.argument("key", nargs=-1, required=True)
-@_deciding
+@_decision_options
 def unpin(key: tuple[str, ...], **deciding: Any) -> None:
-    """The pinned model goes on answering, and a newer one may take its place.
+    """End a pin. The pinned model stays champion until a newer model is promoted.
 
-    KEY as for `spinney why`.
+    KEY is given as for `spinney why`.
     """
     from spinney.operations.interventions import Ask, Verb
 
-    _decide(Ask(Verb.UNPIN, (key_of(key),)), _Deciding(**deciding))
+    _decide(Ask(Verb.UNPIN, (key_of(key),)), _DecisionOptions(**deciding))
 
 
-def _decide(ask: Ask, deciding: _Deciding) -> None:
-    """Show what would change, ask, write, and say what was done."""
+def _decide(ask: Ask, deciding: _DecisionOptions) -> None:
+    """Show the changes, ask for confirmation, write them, and report what was written."""
     from spinney.operations import interventions
-    from spinney.storage.signing_key import signer
+    from spinney.storage.layout import FleetStore
+    from spinney.storage.signing_key import load_signer
 
     said = interventions.Said(person_of(deciding.by), reason_of(deciding.reason))
     sure = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
     store = FleetStore.of(config)
-    proposed = interventions.propose(store, signer(store), ask)
+    proposed = interventions.propose(store, load_signer(store), ask)
     if not deciding.as_json:
         _show(proposed)
     if proposed.steps and not deciding.dry_run:
         if not sure:
             click.confirm(f"{_count(proposed)} change, by {said.by}. Write it?", abort=True, err=True)
-        proposed = interventions.carry_out(config, signer(store), ask, said, None if sure else proposed)
+        proposed = interventions.carry_out(config, load_signer(store), ask, said, None if sure else proposed)
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
     if deciding.as_json:
         written = bool(proposed.steps) and not deciding.dry_run
@@ -171,7 +176,7 @@ def _show(proposed: Proposed) -> None:
                 "to": short(step.after),
                 "why": f"{step.why}; {short(step.withdrawn)} is withdrawn" if step.withdrawn else step.why,
             }
-            for step in proposed.steps[:MOST_SHOWN]
+            for step in proposed.steps[:MAX_SHOWN]
         ]
         table("changes", rows)
         if len(rows) < len(proposed.steps):

@@ -1,4 +1,4 @@
-"""kafka, produce, load: how data comes in."""
+"""Commands kafka, produce and load: a local broker, sending files, loading history and models."""
 
 from __future__ import annotations
 
@@ -33,19 +33,25 @@ if TYPE_CHECKING:
     from spinney.operations.model_import import Told
 
 
-LOOK_SECONDS = 0.5
-MOST_SHOWN = 50
+POLL_SECONDS = 0.5
+MAX_SHOWN = 50
 PROGRESS_SECONDS = 10.0
 
 
 @click.command(epilog=example("spinney kafka --port 9092 --data work/kafka"))
 @json_lines_option
-@click.option("--port", type=click.IntRange(1, 65_535), default=9092, show_default=True, help="Where clients connect.")
 @click.option(
-    "--data", type=click.Path(file_okay=False), default="work/kafka", show_default=True, help="Where records are kept."
+    "--port", type=click.IntRange(1, 65_535), default=9092, show_default=True, help="Port that clients connect to."
+)
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False),
+    default="work/kafka",
+    show_default=True,
+    help="Folder for the broker's records.",
 )
 def kafka(as_json: bool, port: int, data: str) -> None:
-    """Run a real Kafka broker on this machine, in the foreground, until Ctrl-C or SIGTERM."""
+    """Run a Kafka broker on this machine, in the foreground, until Ctrl-C or SIGTERM."""
     from pathlib import Path
 
     from spinney.local.broker import Broker
@@ -62,7 +68,7 @@ def kafka(as_json: bool, port: int, data: str) -> None:
             servers = broker.bootstrap_servers
             say("ready", f"ready at {servers}; Ctrl-C stops it", bootstrap_servers=servers)
             while broker.running:
-                time.sleep(LOOK_SECONDS)
+                time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
         say("stopped", "stopped")
         return
@@ -82,23 +88,25 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     "--topic",
     default="events",
     show_default=True,
-    help="`events` or `outcomes` of the configuration, or a topic's name.",
+    help="`events` or `outcomes`, as configured, or the name of a topic.",
 )
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Records per second at most.")
-@click.option("--by-event-time", is_flag=True, help="Send as time went by, records stamped with their event time.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Largest number of records per second.")
+@click.option("--by-event-time", is_flag=True, help="Replay by event time; records get it as timestamp.")
 @click.option(
     "--speed",
     type=click.FloatRange(min=0, min_open=True),
     default=3600.0,
     show_default=True,
-    help="Seconds of event time per second.",
+    help="With --by-event-time: seconds of event time per second.",
 )
 @validation_options
 def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any) -> None:
-    """Send the rows of files to a topic, keyed by group; wait until every record is acknowledged.
+    """Send the rows of files to a topic, keyed by group.
 
-    SOURCE is a CSV, JSON lines or Parquet file, a folder of such files, or a Delta table. Rows that the fleet would
-    reject are not sent: they are counted by reason, with an example each, and the exit code is 1.
+    Returns once the broker has acknowledged every record.
+
+    SOURCE is a CSV, JSON lines or Parquet file, a folder of such files, or a Delta table. Rows that are not valid are
+    not sent: they are counted by reason, with an example each, and the exit code is 1.
     """
     from spinney.local.produce import Pace, is_outcomes, send
     from spinney.sources.fleet_files import open_fleet_file
@@ -131,7 +139,7 @@ def _topic(config: Config, name: str) -> str:
 
 
 def _progress() -> Callable[[Sent], None]:
-    """A line that renews itself on a terminal; on a pipe only the last word is said."""
+    """Show progress on one line of a terminal, which is overwritten; elsewhere print only the last line."""
     on_terminal = sys.stderr.isatty()
 
     def show(sent: Sent) -> None:
@@ -157,24 +165,26 @@ def _words(sent: Sent) -> str:
 @click.argument("source", type=click.Path())
 @config_option
 @json_option
-@click.option("--outcomes", is_flag=True, help="The rows are outcomes, not events.")
-@click.option("--models", is_flag=True, help="SOURCE is an index of fitted scikit-learn models.")
-@click.option("--allow-pickle", is_flag=True, help="Models may be pickles. Reading one runs whatever code it holds.")
-@click.option("--dry-run", is_flag=True, help="Read and try the models; write nothing.")
-@click.option("--reason", help="Why these models, for whoever asks later.")
-@click.option("--by", help="Who decides [your login name].")
+@click.option("--outcomes", is_flag=True, help="Load the rows as outcomes instead of events.")
+@click.option("--models", is_flag=True, help="Load fitted scikit-learn models, listed in SOURCE.")
+@click.option("--allow-pickle", is_flag=True, help="Accept pickled models. Reading a pickle can run any code.")
+@click.option("--dry-run", is_flag=True, help="With --models: read and try the models without writing them.")
+@click.option("--reason", help="With --models: why, recorded with the decision.")
+@click.option("--by", help="With --models: who decides [default: your login name].")
 @validation_options
 def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: bool, **importing: Any) -> None:
-    """History without Kafka: files through the same validation, to events and outcomes.
+    """Load history from files into the fleet's tables, without Kafka.
 
-    SOURCE is a CSV, JSON lines or Parquet file, a folder of such files, or a Delta table. Rows that are there already
-    are not added again; rows that are not valid become dead letters, and the exit code is 1.
+    The rows are validated as in the stream and added to the tables events and outcomes.
 
-    Where labels come late and the rows of events have the target, they are loaded as outcomes too. A column
-    `prediction` is what your present system answered: `spinney fleet --incumbent` compares.
+    SOURCE is a CSV, JSON lines or Parquet file, a folder of such files, or a Delta table. Rows that are stored already
+    are not added again. Rows that are not valid become dead letters, and the exit code is 1.
 
-    With --models: existing models become first champions. SOURCE is a CSV, JSON lines or Parquet file with the group's
-    columns and `model`: a path, or an MLflow URI.
+    If labels arrive late and the rows have the target column, the labels are loaded as outcomes too. A column
+    `prediction` holds the answers of your present system; `spinney fleet --incumbent` compares them.
+
+    With --models, fitted models become the first champions of their groups. SOURCE is then a CSV, JSON lines or Parquet
+    file with the group's columns and `model`: a path or an MLflow URI.
     """
     reading = {name: importing.pop(name) for name in READING}
     if models:
@@ -205,17 +215,17 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
 
 
 def _load_progress() -> Callable[[LoadProgress], None]:
-    """A line that renews itself on a terminal; elsewhere a line every so often, so that a short load says nothing."""
+    """Show progress on one line of a terminal, which is overwritten; elsewhere print a line every PROGRESS_SECONDS."""
     on_terminal = sys.stderr.isatty()
-    said = time.monotonic()
+    printed_at = time.monotonic()
 
     def show(progress: LoadProgress) -> None:
-        nonlocal said
+        nonlocal printed_at
         text = f"load: {progress.stage}: {progress.rows:,} of {progress.of:,} rows"
         if on_terminal:
             click.echo(f"\r\x1b[K{text}", err=True, nl=progress.rows >= progress.of)
-        elif time.monotonic() - said >= PROGRESS_SECONDS:
-            said = time.monotonic()
+        elif time.monotonic() - printed_at >= PROGRESS_SECONDS:
+            printed_at = time.monotonic()
             click.echo(text, err=True)
 
     return show
@@ -245,9 +255,9 @@ def _load_models(source: str, config_path: str, *, as_json: bool, outcomes: bool
 
 
 def _say_why(told: Sequence[Told]) -> None:
-    for each in [each for each in told if each.why][:MOST_SHOWN]:
+    for each in [each for each in told if each.why][:MAX_SHOWN]:
         click.echo(f"group {each.group_key}: {each.named}: {each.what}: {each.why}", err=True)
-    if (more := sum(each.why is not None for each in told) - MOST_SHOWN) > 0:
+    if (more := sum(each.why is not None for each in told) - MAX_SHOWN) > 0:
         click.echo(f"{more:,} more; --json shows all", err=True)
 
 

@@ -1,4 +1,4 @@
-"""dead-letters: rejected records listed, shown, sent again after a fix, forgotten."""
+"""Commands dead-letters list, show, replay and purge: rejected records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import click
 
 from schemas.vocabulary import DeadLetterReason
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.operations.dead_letters.letters import Choice
@@ -22,15 +21,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 REASONS = tuple(each.value for each in DeadLetterReason)
 
 
-def _choosing(verb: F) -> F:
-    """The options that choose some of the dead letters."""
+def _selection_options(verb: F) -> F:
+    """Add the options that select dead letters."""
     options = (
         config_option,
         json_option,
-        click.option("--reason", "reasons", multiple=True, type=click.Choice(REASONS), help="Only these; repeatable."),
-        click.option("--field", "fields", multiple=True, help="Only those of this column; may be repeated."),
         click.option(
-            "--since", metavar="TIME|DURATION", help="Only those of this time or later: 2026-11-20T18:00Z, 2h."
+            "--reason", "reasons", multiple=True, type=click.Choice(REASONS), help="Only this reason; may be repeated."
+        ),
+        click.option("--field", "fields", multiple=True, help="Only this column; may be repeated."),
+        click.option(
+            "--since",
+            metavar="TIME|DURATION",
+            help="Only those since this time, or a duration ago: 2026-11-20T18:00Z, 2h.",
         ),
     )
     for option in reversed(options):
@@ -40,18 +43,20 @@ def _choosing(verb: F) -> F:
 
 @click.group(name="dead-letters", epilog=example("spinney dead-letters list --since 1d"))
 def dead_letters() -> None:
-    """Rejected records: what there is and why, sent again after a fix, forgotten. No Java is needed."""
+    """List, show, send again or delete rejected records. Needs no Java."""
 
 
 @dead_letters.command(name="list", epilog=example("spinney dead-letters list --since 1d"))
-@_choosing
-def list_(config_path: str, as_json: bool, **choosing: Any) -> None:
-    """How many there are of each source, reason and field; when they came; one of them in words. Reads only."""
+@_selection_options
+def list_(config_path: str, as_json: bool, **selection: Any) -> None:
+    """Count dead letters by source, reason and field, with their times and an example each. Reads only."""
     from spinney.operations.dead_letters import ledger
     from spinney.operations.dead_letters.letters import Letters, kinds
+    from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
-    found = kinds(Letters.opened(FleetStore.of(config), _choice(**choosing)), ledger.replayed(FleetStore.of(config)))
+    store = FleetStore.of(config)
+    found = kinds(Letters.opened(store, _choice(**selection)), ledger.replayed(store))
     if as_json:
         write_json(found)
     elif found:
@@ -61,17 +66,24 @@ def list_(config_path: str, as_json: bool, **choosing: Any) -> None:
 
 
 @dead_letters.command(epilog=example("spinney dead-letters show --reason wrong_type --field price --limit 5"))
-@_choosing
-@click.option("--limit", type=click.IntRange(min=0), default=20, show_default=True, help="Newest first; 0 is all.")
-def show(config_path: str, as_json: bool, limit: int, **choosing: Any) -> None:
-    """The records as they came, with why they were rejected, newest first. Reads only.
+@_selection_options
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Largest number of records shown; 0 shows all.",
+)
+def show(config_path: str, as_json: bool, limit: int, **selection: Any) -> None:
+    """Show rejected records and why they were rejected, newest first. Reads only.
 
-    Key and value are text where they are UTF-8, else base64.
+    Key and value are shown as text if they are UTF-8, otherwise in base64.
     """
     from spinney.operations.dead_letters.letters import Letters, newest
+    from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
-    found = [_record(row) for row in newest(Letters.opened(FleetStore.of(config), _choice(**choosing)), limit)]
+    found = [_record(row) for row in newest(Letters.opened(FleetStore.of(config), _choice(**selection)), limit)]
     if as_json:
         write_json(found)
         return
@@ -82,50 +94,51 @@ def show(config_path: str, as_json: bool, limit: int, **choosing: Any) -> None:
 
 
 @dead_letters.command(epilog=example("spinney dead-letters replay --reason out_of_range --yes"))
-@_choosing
-@click.option("--yes", is_flag=True, help="Send them. Without it: show what would be sent.")
-def replay(config_path: str, as_json: bool, yes: bool, **choosing: Any) -> None:
-    """Send them to their topics again, key and value as they came, each at most once.
+@_selection_options
+@click.option("--yes", is_flag=True, help="Send them. Without it, only show what would be sent.")
+def replay(config_path: str, as_json: bool, yes: bool, **selection: Any) -> None:
+    """Send dead letters to their topics again, with unchanged key and value, each at most once.
 
-    For after a fix, of the configuration say: start the stream with it first. What `spinney load` rejected came from no
-    topic: load the corrected file.
+    Use it after a fix, for example of the configuration: first restart the stream with it. Rows rejected by `spinney
+    load` came from no topic; load the corrected file instead.
     """
     from spinney.operations.dead_letters.letters import Letters
     from spinney.operations.dead_letters.replay import carry_out, plan
+    from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
-    letters = Letters.opened(FleetStore.of(config), _choice(**choosing))
+    letters = Letters.opened(FleetStore.of(config), _choice(**selection))
     done = carry_out(config, letters) if yes else plan(config, letters)
     if as_json:
         write_json({"sent": done.count if yes else 0, "would_be_sent": 0 if yes else done.count, "left": done.left})
         return
-    _tell(done, sent=yes)
+    _show_replay(done, sent=yes)
 
 
-def _tell(done: Plan, *, sent: bool) -> None:
+def _show_replay(done: Plan, *, sent: bool) -> None:
     click.echo(f"{done.count:,} {'sent' if sent else 'would be sent: add --yes'}", err=True)
     for why, count in done.left.items():
         click.echo(f"{count:,} left: {why}", err=True)
 
 
 @dead_letters.command(epilog=example("spinney dead-letters purge --older-than 90d --yes"))
-@_choosing
-@click.option("--older-than", metavar="DURATION", help="Only those that came before: 90d.")
-@click.option("--yes", is_flag=True, help="Forget them. Without it: show how many.")
-def purge(config_path: str, as_json: bool, older_than: str | None, yes: bool, **choosing: Any) -> None:
-    """Forget dead letters for good: those chosen, at least by one option. A running stream does it itself."""
+@_selection_options
+@click.option("--older-than", metavar="DURATION", help="Only those older than this: 90d.")
+@click.option("--yes", is_flag=True, help="Delete them. Without it, only show how many.")
+def purge(config_path: str, as_json: bool, older_than: str | None, yes: bool, **selection: Any) -> None:
+    """Delete the selected dead letters permanently. At least one option must select them.
+
+    If a stream is running, it carries out the deletion.
+    """
     from spinney.operations.dead_letters import purge as purging
     from spinney.operations.dead_letters.letters import Letters
+    from spinney.storage.layout import FleetStore
 
-    choice = _choice(**choosing, older_than=older_than)
+    choice = _choice(**selection, older_than=older_than)
     if not (choice.reasons or choice.fields or choice.since or choice.before):
         raise click.UsageError("expected at least one of: --older-than, --reason, --field, --since")
-    config = load_config(config_path)
-    count = (
-        purging.purge(FleetStore.of(config), choice)
-        if yes
-        else purging.count(Letters.opened(FleetStore.of(config), choice))
-    )
+    store = FleetStore.of(load_config(config_path))
+    count = purging.purge(store, choice) if yes else purging.count(Letters.opened(store, choice))
     if as_json:
         write_json({"forgotten": count if yes else 0, "would_be_forgotten": 0 if yes else count})
     else:
@@ -143,7 +156,7 @@ def _choice(
 
 
 def _time(text: str) -> datetime:
-    """A time, UTC where it names no zone; or so long ago."""
+    """A time (UTC without a zone), or the time a duration ago."""
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -161,7 +174,7 @@ def _ago(text: str, option: str) -> datetime:
 
 
 def _record(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A dead letter as JSON has it: bytes as text, or base64 under a name that says so."""
+    """A dead letter as JSON: bytes as text, or as base64 in a field named `…_base64`."""
     found: dict[str, Any] = {}
     for name, value in row.items():
         if not isinstance(value, bytes):

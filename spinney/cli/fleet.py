@@ -1,4 +1,4 @@
-"""fleet, why: reading what is."""
+"""Commands fleet and why: the status of groups."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import click
 
 from spinney.cli.options import config_option, example, json_option, key_of, load_config, plain, table, write_json
 from spinney.core.reporting.status import State
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,32 +19,37 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 @click.option("--state", type=click.Choice([state.value for state in State]), help="Only groups in this state.")
-@click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time of the wall clock, or after a round.")
-@click.option("--incumbent", is_flag=True, help="Beside the system before it, on rows that both answered.")
-@click.option("--shadow", is_flag=True, help="The recipe beside its shadow, on the same held-out rows.")
-@click.option("--summary", is_flag=True, help="One screen: states, error against a constant, worst groups.")
-@click.option("--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Lines to show; 0 is all.")
+@click.option("--as-of", metavar="TIME|ROUND", help="The status at this time (wall clock) or after this round.")
+@click.option("--incumbent", is_flag=True, help="Compare with the former system.")
+@click.option("--shadow", is_flag=True, help="Compare the recipe with its shadow.")
+@click.option("--summary", is_flag=True, help="Show states, errors and the worst groups on one screen.")
+@click.option(
+    "--limit", type=click.IntRange(min=0), default=50, show_default=True, help="Largest number of lines; 0 shows all."
+)
 def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of: str | None, **views: bool) -> None:
-    """The fleet at a glance, one line per group. Reads only.
+    """Show the status of the fleet, one line per group. Reads only.
 
-    --incumbent: what your system before answered (the column `prediction` of loaded history) beside what the fleet did,
-    by their mean errors on the same rows, none of which the answering model was fitted on.
-    --shadow: the challengers of [recipe] beside the estimator of [shadow], by the fleet's loss; each group counts once.
-    --summary: groups by state, the champions' mean error beside that of a constant answer (and of the incumbent) on the
-    same held-out rows, and the groups that a constant beats, the worst first.
+    --incumbent compares your former system (the column `prediction` of loaded history) with the fleet, by mean errors
+    on the same rows, none of which the answering model was fitted on.
+
+    --shadow compares the challengers of [recipe] with the estimator of [shadow], by the fleet's loss. Each group counts
+    once.
+
+    --summary shows groups by state, the champions' mean error beside that of a constant answer (and of the former
+    system) on the same held-out rows, and the groups in which a constant is better, worst first.
     """
     if asked := [name for name, is_asked in views.items() if is_asked]:
         if state is not None or as_of is not None or len(asked) > 1:
             raise click.UsageError(f"expected --{asked[0]} alone: it compares all groups as they are now")
         if asked == ["incumbent"]:
-            _compare(config_path, as_json=as_json, limit=limit)
+            _show_incumbent(config_path, as_json=as_json, limit=limit)
         elif asked == ["shadow"]:
-            _shadowed(config_path, as_json=as_json)
+            _show_shadow(config_path, as_json=as_json)
         else:
-            _summarized(config_path, as_json=as_json, limit=limit)
+            _show_summary(config_path, as_json=as_json, limit=limit)
         return
     from spinney.fleet import Fleet
-    from spinney.tables.lookup import dicts
+    from spinney.tables.lookup import to_dicts
 
     config = load_config(config_path)
     rows = Fleet(config).table(_moment(config, as_of))
@@ -53,21 +57,23 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
         rows = rows.filter([each == state for each in rows.column("state").to_pylist()])
     shown = rows if as_json or not limit else rows.slice(0, limit)
     if as_json:
-        write_json(dicts(shown))
+        write_json(to_dicts(shown))
         return
-    table("fleet", dicts(shown))
+    table("fleet", to_dicts(shown))
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown)} more; --limit 0 shows all", err=True)
 
 
 def _moment(config: Config, as_of: str | None) -> datetime | None:
-    """The moment that is meant; it is told, with its clock."""
+    """The time that --as-of means; it is printed with its clock."""
+    from spinney.storage.layout import FleetStore
+
     if as_of is None:
         return None
-    from spinney.tables.as_of import moment_of, shown
+    from spinney.tables.as_of import format_as_of, resolve_as_of
 
-    at = moment_of(FleetStore.of(config), as_of)
-    click.echo(f"as of {shown(at)}", err=True)
+    at = resolve_as_of(FleetStore.of(config), as_of)
+    click.echo(f"as of {format_as_of(at)}", err=True)
     return at
 
 
@@ -77,7 +83,7 @@ BASES = {
 }
 
 
-def _compare(config_path: str, *, as_json: bool, limit: int) -> None:
+def _show_incumbent(config_path: str, *, as_json: bool, limit: int) -> None:
     from spinney.fleet import Fleet
 
     found = Fleet(load_config(config_path)).incumbent()
@@ -98,7 +104,7 @@ def _compare(config_path: str, *, as_json: bool, limit: int) -> None:
         click.echo(f"{len(rows) - len(shown)} more; --limit 0 shows all", err=True)
 
 
-def _shadowed(config_path: str, *, as_json: bool) -> None:
+def _show_shadow(config_path: str, *, as_json: bool) -> None:
     from spinney.core.champions.interventions import SHORT_ID_LENGTH
     from spinney.fleet import Fleet
 
@@ -113,11 +119,11 @@ def _shadowed(config_path: str, *, as_json: bool) -> None:
     table("shadow", ({**each, **{name: each[name][:SHORT_ID_LENGTH] for name in names}} for each in plain(found)))
 
 
-MOST_WORST = 10
-"""Groups that a constant beats, on one screen."""
+MAX_WORST = 10
+"""Groups listed by --summary unless --limit is given."""
 
 
-def _summarized(config_path: str, *, as_json: bool, limit: int) -> None:
+def _show_summary(config_path: str, *, as_json: bool, limit: int) -> None:
     from spinney.fleet import Fleet
 
     found = Fleet(load_config(config_path)).summary()
@@ -135,7 +141,7 @@ def _summarized(config_path: str, *, as_json: bool, limit: int) -> None:
             err=True,
         )
     chosen = click.get_current_context().get_parameter_source("limit") is not click.core.ParameterSource.DEFAULT
-    most = (limit if chosen else MOST_WORST) or len(found.worst)
+    most = (limit if chosen else MAX_WORST) or len(found.worst)
     if found.worst:
         click.echo()
         rows = [{**plain(each), "ratio": each.ratio} for each in found.worst[:most]]
@@ -149,17 +155,18 @@ def _summarized(config_path: str, *, as_json: bool, limit: int) -> None:
 @config_option
 @json_option
 def why(key: tuple[str, ...], config_path: str, as_json: bool) -> None:
-    """One group's verdicts, models and promotions in words. Reads only.
+    """Show the history of a group in words: verdicts, fits, promotions and changes by people. Reads only.
 
-    KEY: the group's columns in their order (AA JFK LAX), or its key as tables have it ('["AA","JFK","LAX"]').
+    KEY is either the values of the group's columns in their order (AA JFK LAX), or the group_key as in the tables
+    ('["AA","JFK","LAX"]').
     """
     from spinney.fleet import Fleet
 
-    story = Fleet(load_config(config_path)).why(key_of(key))
+    history = Fleet(load_config(config_path)).why(key_of(key))
     if as_json:
-        write_json(story)
+        write_json(history)
     else:
-        click.echo(story if isinstance(story, str) else str(story))
+        click.echo(str(history))
 
 
 VERBS = (fleet, why)

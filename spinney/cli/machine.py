@@ -1,4 +1,4 @@
-"""check, init: is everything there, and make what is not."""
+"""Commands check and init: find what is missing, and create it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from spinney.cli.options import (
     write_json,
 )
 from spinney.cli.reading import format_options, options_of, say_notes
-from spinney.storage.layout import FleetStore
 
 
 @click.command(epilog=example("spinney check --config fleet.toml --show"))
 @config_option
 @json_option
-@click.option("--show", is_flag=True, help="The values in effect and where each came from; secrets are masked.")
+@click.option("--show", is_flag=True, help="Show the values in effect and where each comes from; secrets are masked.")
 def check(config_path: str, as_json: bool, show: bool) -> None:
-    """Configuration, Java, jars, Kafka, topics, storage, estimator: each finding with its remedy. Changes nothing."""
+    """Check that everything a fleet needs is in place.
+
+    Checks the configuration, Java, jars, Kafka, topics, storage and estimator, and prints each finding with its remedy.
+    Changes nothing. The exit code is 1 if there is a finding.
+    """
     from spinney.core.errors import ConfigError
     from spinney.local import checks
 
@@ -54,50 +57,56 @@ def check(config_path: str, as_json: bool, show: bool) -> None:
 @click.command(epilog=example("spinney init --from history.csv > fleet.toml"))
 @config_option
 @json_option
-@click.option("--partitions", type=click.IntRange(min=1), default=4, show_default=True, help="Of topics made now.")
 @click.option(
-    "--retention-ms", type=click.IntRange(min=-1), help="Of topics made now; -1 keeps for ever. [broker's own]"
+    "--partitions", type=click.IntRange(min=1), default=4, show_default=True, help="Partitions of new topics."
+)
+@click.option(
+    "--retention-ms",
+    type=click.IntRange(min=-1),
+    help="Retention of new topics; -1 is unlimited [default: the broker's].",
 )
 @click.option(
     "--from",
     "data",
     type=click.Path(),
-    help="Propose a fleet.toml for this file, folder or Delta table on standard output; make nothing.",
+    help="Print a proposed fleet.toml for this file, folder or Delta table; create nothing.",
 )
-@click.option("--target", help="With --from: the column to predict. [guessed]")
-@click.option("--group", multiple=True, help="With --from: a column that owns a model; up to five times. [guessed]")
-@click.option("--id", "identity", help="With --from: the column with each event's id. [guessed]")
-@click.option("--time", help="With --from: the column that says when it happened. [guessed]")
-@click.option("--name", help="With --from: of the fleet. [the file's]")
+@click.option("--target", help="With --from: the column to predict [default: guessed].")
+@click.option("--group", multiple=True, help="With --from: a column of the group; up to five [default: guessed].")
+@click.option("--id", "identity", help="With --from: the column with each event's id [default: guessed].")
+@click.option("--time", help="With --from: the column with the event time [default: guessed].")
+@click.option("--name", help="With --from: name of the fleet [default: the file's].")
 @format_options
 def init(
-    config_path: str, as_json: bool, partitions: int, retention_ms: int | None, data: str | None, **said: Any
+    config_path: str, as_json: bool, partitions: int, retention_ms: int | None, data: str | None, **choices: Any
 ) -> None:
-    """Make the topics, the tables and the signing key that are missing. Safe to repeat.
+    """Create the topics, tables and signing key that do not exist yet. Safe to repeat.
 
-    With --from: propose a configuration for data that you have, and make nothing.
+    With --from, print a proposed configuration for your data instead, and create nothing.
     """
+    from spinney.storage.layout import FleetStore
+
     if data is not None:
-        proposal = _proposed(data, said)
+        proposal = _propose(data, choices)
         write_json({"fleet_toml": proposal}) if as_json else click.echo(proposal, nl=False)
         return
-    if given := [name for name, value in said.items() if value]:
+    if given := [name for name, value in choices.items() if value]:
         raise click.UsageError(f"--{given[0].replace('identity', 'id')} is for --from")
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
     from spinney.kafka.client import ensure_topics
-    from spinney.storage.charter import ensure_fixed
+    from spinney.storage.charter import ensure_charter
     from spinney.storage.signing_key import ensure_key
     from spinney.tables.delta import create_tables
 
     made: dict[str, Any] = {"root": config.storage.root}
-    ensure_fixed(config)
+    ensure_charter(config)
     made["tables"] = create_tables(config)
     click.echo(f"tables below {config.storage.root}: {len(made['tables'])} made, the others were there", err=True)
     made["signing_key"] = ensure_key(FleetStore.of(config))
     if made["signing_key"]:
         click.echo(f"signing key: made, {config.storage.root}/signing.key; whoever has it can forge models", err=True)
-    # Last: who only loads and retrains needs no broker, but the tables and the key.
+    # Last: without a broker the tables and the key are still created, which is enough to load and retrain.
     made["topics"] = ensure_topics(config.kafka, partitions, retention_ms)
     for topic, new in made["topics"].items():
         click.echo(f"topic {topic}: {'made' if new else 'was there'}", err=True)
@@ -105,19 +114,19 @@ def init(
         write_json(made)
 
 
-def _proposed(data: str, said: dict[str, Any]) -> str:
+def _propose(data: str, choices: dict[str, Any]) -> str:
     from pathlib import Path
 
     from spinney.core.proposal import Choices, propose
     from spinney.sources import open_source
     from spinney.sources.sample import read_sample
 
-    source = open_source(data, options_of(said))
+    source = open_source(data, options_of(choices))
     say_notes("init", source.notes)
     sample = read_sample(source)
     say_notes("init", sample.notes)
-    choices = Choices(tuple(said["group"]), said["target"], said["identity"], said["time"])
-    return propose(sample.frame, said["name"] or Path(data).stem, sample.texts, choices)
+    chosen = Choices(tuple(choices["group"]), choices["target"], choices["identity"], choices["time"])
+    return propose(sample.frame, choices["name"] or Path(data).stem, sample.texts, chosen)
 
 
 VERBS = (check, init)

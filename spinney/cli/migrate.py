@@ -1,4 +1,4 @@
-"""migrate: the columns of a fleet that has stored events are changed."""
+"""Command migrate: changes the columns of a fleet that has stored events."""
 
 from __future__ import annotations
 
@@ -17,15 +17,13 @@ if TYPE_CHECKING:
 @click.command(epilog=example("spinney migrate --rename sqft=area --yes"))
 @config_option
 @json_option
-@click.option(
-    "--rename", "renames", multiple=True, metavar="OLD=NEW", help="A column with another name now; may be repeated."
-)
-@click.option("--yes", is_flag=True, help="Carry it out. Without it: show what would change, and change nothing.")
+@click.option("--rename", "renames", multiple=True, metavar="OLD=NEW", help="Rename a column; may be repeated.")
+@click.option("--yes", is_flag=True, help="Carry it out. Without it, only show what would change.")
 def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool) -> None:
-    """Change the columns of a fleet that has stored events to those of the edited configuration.
+    """Change the columns of stored events to those of the edited configuration.
 
-    Columns may be added, dropped, renamed, and given a wider type. Every process of the fleet has to be stopped. Killed
-    at any moment, the same call again ends it.
+    Columns can be added, dropped, renamed (--rename), or given a wider type. Stop every process of the fleet first. If
+    the command is killed, run it again to finish.
     """
     config, names = load_config(config_path), _names(renames)
     from spinney.operations import migration

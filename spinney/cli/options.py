@@ -1,4 +1,4 @@
-"""Options that several verbs share, and how results are written."""
+"""Options that several commands share, and how results are printed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import click
 
 from schemas.vocabulary import MACHINES
 from spinney.core.number_format import format_number
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -26,6 +25,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def config_option(verb: F) -> F:
+    """Add --config."""
     option = click.option(
         "--config",
         "config_path",
@@ -38,12 +38,15 @@ def config_option(verb: F) -> F:
 
 
 def json_option(verb: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")(verb)
+    """Add --json to a command that prints one result."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")(verb)
 
 
 def json_lines_option(verb: F) -> F:
-    """For what runs until it is stopped."""
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")(verb)
+    """Add --json to a command that runs until it is stopped."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON objects on standard output, one per line.")(
+        verb
+    )
 
 
 def example(text: str) -> str:
@@ -52,7 +55,7 @@ def example(text: str) -> str:
 
 
 def key_of(words: tuple[str, ...]) -> str:
-    """The group that a person typed. Raises BadParameter."""
+    """Return the group_key of a group as typed. Raises BadParameter."""
     from spinney.core import keys
     from spinney.core.errors import ContractError
 
@@ -63,14 +66,14 @@ def key_of(words: tuple[str, ...]) -> str:
 
 
 def reason_of(words: str) -> str:
-    """Why a person decides. Raises BadParameter."""
+    """Return the stripped reason. Raises BadParameter when it is empty."""
     if not words.strip():
         raise click.BadParameter("expected words", param_hint="--reason")
     return words.strip()
 
 
 def person_of(by: str | None) -> str:
-    """Who decides: the name given, or the login name. Raises BadParameter, UsageError."""
+    """Return who decides: the name given, or the login name. Raises BadParameter, UsageError."""
     try:
         name = (getpass.getuser() if by is None else by).strip()
     except (OSError, KeyError) as error:
@@ -81,7 +84,10 @@ def person_of(by: str | None) -> str:
 
 
 def confirmed(beforehand: bool, *, as_json: bool) -> bool:
-    """Whether it needs no asking. Raises UsageError when it does and there is nobody to ask."""
+    """Whether the change needs no confirmation. Raises UsageError when it does and no terminal is there.
+
+    beforehand: confirmed by --yes, or nothing is written.
+    """
     if not beforehand and (as_json or not somebody_is_there()):
         where = "with --json nothing is asked" if as_json else "no terminal to ask on"
         raise click.UsageError(f"{where}: add --yes, or --dry-run to look only")
@@ -89,6 +95,7 @@ def confirmed(beforehand: bool, *, as_json: bool) -> bool:
 
 
 def somebody_is_there() -> bool:
+    """Whether standard input is a terminal."""
     return sys.stdin.isatty()
 
 
@@ -100,15 +107,16 @@ def load_config(path: str) -> Config:
 
 
 def say_where_a_fleet_begins(config: Config) -> None:
-    """Say on standard error that this command is the first of its fleet, and where; nothing where there is one."""
-    from spinney.storage.charter import beginning
+    """Print on standard error that this command creates the fleet, and where; nothing if the fleet exists."""
+    from spinney.storage.charter import describe_new_fleet
+    from spinney.storage.layout import FleetStore
 
-    if (sentence := beginning(FleetStore.of(config))) is not None:
+    if (sentence := describe_new_fleet(FleetStore.of(config))) is not None:
         click.echo(sentence, err=True)
 
 
 def spark_session(config: Config) -> SparkSession:
-    """Start Spark in this process; jars that are missing are fetched. Raises SetupError."""
+    """Start Spark in this process and fetch missing jars. Raises SetupError."""
     from spinney.local.setup import runtime
     from spinney.spark.session import session
 
@@ -124,7 +132,7 @@ def write_json(value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Return a dataclass, a frame or a sequence of them as what JSON knows."""
+    """Return a dataclass, a frame or a sequence of them as values that JSON can hold."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if hasattr(value, "to_dict") and hasattr(value, "columns"):
@@ -137,7 +145,7 @@ def plain(value: Any) -> Any:
 
 
 def table(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Draw rows as a table on a terminal; on a pipe as lines with tabs, headed by the columns' names."""
+    """Print rows: as a table on a terminal; otherwise as tab-separated lines under the names of the columns."""
     listed = list(rows)
     names = list(listed[0]) if listed else []
     if not sys.stdout.isatty():
@@ -166,7 +174,7 @@ def _cell(value: Any) -> str:
 
 
 def _known(value: Any) -> Any:
-    """What is not a number, or not there, is nothing: JSON has no NaN."""
+    """The value, with None for NaN, infinity and NaT, which JSON cannot hold."""
     unknown = isinstance(value, float) and not math.isfinite(value)
     return None if unknown or type(value).__name__ in ("NaTType", "NAType") else value
 

@@ -1,4 +1,4 @@
-"""Options of every verb that reads files, and what such verbs say about the rows."""
+"""Options of the commands that read files, and messages about their rows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _FORMAT = (
-    click.option("--delimiter", help="Between the cells of a CSV: one character, or `tab`. [detected]"),
-    click.option("--encoding", help="Of a CSV or JSON lines: `utf-8`, `cp1252` … [detected]"),
-    click.option("--decimal", type=click.Choice([".", ","]), help="Decimal mark of a CSV's numbers. [detected]"),
+    click.option("--delimiter", help="Delimiter of a CSV: one character, or `tab` [default: detected]."),
+    click.option("--encoding", help="Encoding of a CSV or JSON lines: `utf-8`, `cp1252` … [default: detected]."),
+    click.option(
+        "--decimal", type=click.Choice([".", ","]), help="Decimal mark of a CSV's numbers [default: detected]."
+    ),
 )
 _FOLDER = click.option(
-    "--missing-as-null", is_flag=True, help="A column that some files of a folder lack is null in their rows."
+    "--missing-as-null", is_flag=True, help="Read a column that some files of a folder lack as null."
 )
-_LIMIT = click.option("--max-rejected", metavar="N|N%", help="Stop when more rows than this are not valid.")
+_LIMIT = click.option(
+    "--max-rejected", metavar="N|N%", help="Stop when more rows than this number or share are not valid."
+)
 
 
 READING = ("delimiter", "encoding", "decimal", "missing_as_null", "max_rejected")
@@ -64,12 +68,13 @@ def options_of(reading: dict[str, Any]) -> ReadOptions:
 
 
 def say_notes(verb: str, notes: Sequence[str]) -> None:
+    """Print notes about a source on standard error."""
     for note in notes:
         click.echo(f"{verb}: {note}", err=True)
 
 
 def say_rejections(verb: str, rejections: Rejections) -> None:
-    """A line for each reason and column, with its first row; nothing where all rows are valid."""
+    """Print a line for each reason and column, with its first row; nothing if all rows are valid."""
     for each in rejections.as_dicts():
         of = f" in {each['field']}" if each["field"] else ""
         click.echo(

@@ -1,4 +1,4 @@
-"""register: the fleet as a version of one registered model."""
+"""Command register: the fleet as a version of one registered model."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import sys
 import click
 
 from spinney.cli.options import config_option, example, json_option, load_config, write_json
-from spinney.storage.layout import FleetStore
 
 
 @click.command(epilog=example("spinney register --alias champion"))
 @config_option
 @json_option
-@click.option("--as-of", metavar="TIME|ROUND", help="As it stood then: a time of the wall clock, or after a round.")
-@click.option("--alias", default="champion", show_default=True, help="The name that this version gets.")
-@click.option("--take-over", is_flag=True, help="Also an alias that names another fleet's version.")
-@click.option("--dry-run", is_flag=True, help="Show what a version would hold; MLflow is not asked.")
+@click.option("--as-of", metavar="TIME|ROUND", help="The champions at this time (wall clock) or after this round.")
+@click.option("--alias", default="champion", show_default=True, help="Alias to set on this version.")
+@click.option("--take-over", is_flag=True, help="Move the alias even if another fleet uses it.")
+@click.option("--dry-run", is_flag=True, help="Show what the version would hold, without calling MLflow.")
 def register(config_path: str, as_json: bool, as_of: str | None, alias: str, take_over: bool, dry_run: bool) -> None:
-    """Register the fleet in MLflow: one model that answers rows of any groups.
+    """Register the fleet in MLflow as a version of one model that answers rows of any group.
 
-    A version holds every group's champion, signed, and needs none of the fleet's tables.
+    A version holds every group's champion, signed, and works without the fleet's tables.
     """
     from datetime import UTC, datetime
 
     from spinney.fleet import Fleet
-    from spinney.tables.as_of import moment_of
+    from spinney.storage.layout import FleetStore
+    from spinney.tables.as_of import resolve_as_of
     from spinney.tracking import registry
 
     config = load_config(config_path)
-    at = moment_of(FleetStore.of(config), as_of) if as_of else datetime.now(UTC)
+    at = resolve_as_of(FleetStore.of(config), as_of) if as_of else datetime.now(UTC)
     champions = Fleet(config).champions(at)
     done = registry.register(config, champions, at, alias, dry_run=dry_run, take_over=take_over)
     if as_json:

@@ -1,4 +1,4 @@
-"""demo, stream, retrain: what does the work."""
+"""Commands demo, stream and retrain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spinney.cli.options import (
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
-    from spinney.core.planning.chunks import Progress
+    from spinney.core.planning.parts import Progress
     from streaming.reporting import Reporter
 
 QUERIES = tuple(each.value for each in STREAMING)
@@ -33,20 +33,26 @@ QUERIES = tuple(each.value for each in STREAMING)
 @click.command(epilog=example("spinney demo --report work/demo/report.html"))
 @json_option
 @click.option(
-    "--report", type=click.Path(dir_okay=False), help="Where the HTML report goes [report.html beside the tables]."
+    "--report",
+    type=click.Path(dir_okay=False),
+    help="Path of the HTML report [default: report.html beside the tables].",
 )
-@click.option("--days", type=click.IntRange(min=1), help="Days of event time to stream [the example's own].")
-@click.option("--example", type=click.Path(exists=True, file_okay=False), help="Another example's folder.")
-@click.option("--seed", type=click.IntRange(min=0), help="Of all that is drawn by lot [the example's own; --scale: 0].")
-@click.option("--scale", is_flag=True, help="Synthetic groups of which 1 % change; 2,000 events a second. No example.")
-@click.option("--groups", type=click.IntRange(200, 100_000), help="With --scale: how many groups [50,000].")
-@click.option("--seconds", type=click.IntRange(10, 3_600), help="With --scale: how long events are sent [120].")
+@click.option("--days", type=click.IntRange(min=1), help="Days of event time to stream [default: the example's].")
+@click.option("--example", type=click.Path(exists=True, file_okay=False), help="Folder of another example.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Seed of random choices [default: the example's; with --scale 0]."
+)
+@click.option("--scale", is_flag=True, help="Run synthetic groups at 2,000 events per second; 1 % of them change.")
+@click.option("--groups", type=click.IntRange(200, 100_000), help="With --scale: number of groups [default: 50,000].")
+@click.option(
+    "--seconds", type=click.IntRange(10, 3_600), help="With --scale: seconds of sending events [default: 120]."
+)
 def demo(*, as_json: bool, report: str | None, seed: int | None, scale: bool, **only: Any) -> None:
-    """The whole loop on real flights: a Kafka broker, the four queries, a report.
+    """Run an example on real flights: a Kafka broker, the four queries and an HTML report.
 
-    With --scale: 50,000 synthetic groups, a weekly round, then 2,000 events a second, in less than five minutes.
-    Leaves its tables under work/demo, or work/demo-scale. With --json: one object on standard output, all else on
-    standard error.
+    With --scale, run 50,000 synthetic groups instead: a weekly round, then 2,000 events per second, in less than five
+    minutes. The tables stay in work/demo or work/demo-scale. With --json, one object is printed on standard output and
+    everything else on standard error.
     """
     _refuse_other_options(only, refused=("days", "example") if scale else ("groups", "seconds"), scale=scale)
     asked = {name: value for name, value in {**only, "seed": seed}.items() if value is not None}
@@ -60,7 +66,7 @@ def demo(*, as_json: bool, report: str | None, seed: int | None, scale: bool, **
 
 
 def _refuse_other_options(only: Mapping[str, Any], *, refused: Sequence[str], scale: bool) -> None:
-    """Raises UsageError: an option of the other kind of demo."""
+    """Raise UsageError for options of the other kind of demo."""
     for name in refused:
         if only[name] is not None:
             raise click.UsageError(f"--{name} {'cannot be used with' if scale else 'needs'} --scale")
@@ -101,19 +107,20 @@ def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[
 @click.command(epilog=example("spinney stream --config fleet.toml --only ingest --only score"))
 @config_option
 @json_lines_option
-@click.option("--only", multiple=True, type=click.Choice(QUERIES), help="Run this query alone; may be repeated.")
-@click.option("--once", is_flag=True, help="Drain what is there, then exit 0: for a cron job or a test.")
+@click.option("--only", multiple=True, type=click.Choice(QUERIES), help="Run only this query; may be repeated.")
+@click.option("--once", is_flag=True, help="Process what is there and exit; for cron jobs and tests.")
 @click.option(
     "--accept-topic",
     "accept_topics",
     multiple=True,
     metavar="TOPIC",
-    help="This topic was deleted and made again: read the new one from its start. May be repeated.",
+    help="Read this topic from its start after it was deleted and created again; may be repeated.",
 )
 def stream(config_path: str, as_json: bool, only: tuple[str, ...], once: bool, accept_topics: tuple[str, ...]) -> None:
-    """The four queries: ingest, score, labels, retrain. SIGTERM and Ctrl-C stop between batches.
+    """Run the four queries: ingest, score, labels and retrain.
 
-    Says when they run, and every minute and at the end what they did.
+    Runs until Ctrl-C or SIGTERM, which stop it between batches. Prints when the queries are running, and every minute
+    and at the end what they did.
     """
     config = load_config(config_path)
     say_where_a_fleet_begins(config)
@@ -129,7 +136,7 @@ def stream(config_path: str, as_json: bool, only: tuple[str, ...], once: bool, a
 
 
 def _is_drained(config: Config, only: Sequence[str], reporter: Reporter) -> bool:
-    """Whether there is nothing to do for these queries, which takes no Java to find out. MLflow gets what is left."""
+    """Whether these queries have nothing to do, found out without Java. Pending rounds are delivered to MLflow."""
     from streaming.pending_work import find_pending_work
     from streaming.query_names import select_queries
 
@@ -158,18 +165,18 @@ def _accept(config: Config, names: Sequence[str]) -> None:
 @click.command(epilog=example("""spinney retrain --group '["AA","JFK","LAX"]'"""))
 @config_option
 @json_option
-@click.option("--all", "everything", is_flag=True, help="Every group and every parent.")
-@click.option("--stale", is_flag=True, help="The groups that are stale by the fleet's policies, or were never tried.")
-@click.option("--group", "groups", multiple=True, metavar="KEY", help="This group alone; may be repeated.")
-@click.option("--dry-run", is_flag=True, help="Fit a sample, store nothing, say what the whole would take.")
-@click.option("--unproven", is_flag=True, help="Change the recipe of much of the fleet without evidence too.")
+@click.option("--all", "everything", is_flag=True, help="Retrain every group and every parent.")
+@click.option("--stale", is_flag=True, help="Retrain groups that are stale or were never fitted.")
+@click.option("--group", "groups", multiple=True, metavar="KEY", help="Retrain this group; may be repeated.")
+@click.option("--dry-run", is_flag=True, help="Fit a sample and print an estimate for all groups; store nothing.")
+@click.option("--unproven", is_flag=True, help="Promote an edited recipe even where nothing could be compared.")
 def retrain(
     *, config_path: str, as_json: bool, everything: bool, stale: bool, groups: tuple[str, ...], **how: bool
 ) -> None:
-    """The weekly batch: plan, fit, gate, record. Safe to run beside the stream.
+    """Retrain groups in a batch: plan, fit, gate and record. Safe to run beside the stream.
 
-    What is done is stored part by part: a run that was killed is ended by the next one, from where it stood. Where the
-    recipe was changed it says beforehand what each group's new model is compared with.
+    Finished parts are stored, so the next run continues a run that was killed. If the recipe was edited, the command
+    first prints what the new models will be compared with.
     """
     if everything + stale + bool(groups) != 1:
         raise click.UsageError("expected one of --all, --stale, or --group KEY (at least one)")
@@ -207,7 +214,7 @@ def _estimate(config: Config, groups: list[str] | None, *, stale: bool, as_json:
 
 
 def _progress() -> Callable[[str, Progress | str], None]:
-    """A line that renews itself on a terminal; on a pipe one a part."""
+    """Show progress on one line of a terminal, which is overwritten; elsewhere print a line per part."""
     on_terminal = sys.stderr.isatty()
 
     def show(round_id: str, progress: Progress | str) -> None:

@@ -16,17 +16,20 @@ _CLEAR = "\r\x1b[K"
 
 @dataclass(frozen=True)
 class TerminalReporter:
-    """Each query's newest batch on one line that renews itself; reports as lines that stay."""
+    """Shows each query's newest batch on one line that is overwritten; reports are lines that stay."""
 
     lines: TextReporter
 
     def ready(self, names: Sequence[str]) -> None:
+        """Print that the queries are running."""
         self.lines.ready(names)
 
     def nothing_to_do(self) -> None:
+        """Print that there is nothing to do."""
         self.lines.nothing_to_do()
 
     def progress(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Overwrite the line with the newest batches. batches: Spark's progress objects."""
         parts = []
         for batch in batches:
             seconds = (batch.get("durationMs") or {}).get("triggerExecution", 0) / 1000
@@ -35,6 +38,7 @@ class TerminalReporter:
         click.echo(f"{_CLEAR}{' · '.join(parts)}", err=True, nl=False)
 
     def report(self, reports: Sequence[QueryReport]) -> None:
+        """Print what the queries did."""
         self.lines.report(reports)
 
 

@@ -1,4 +1,4 @@
-"""tidy: few files instead of many, and nothing that the retention rules have let go."""
+"""Command tidy: compacts tables and applies the retention rules."""
 
 from __future__ import annotations
 
@@ -10,32 +10,38 @@ from typing import TYPE_CHECKING
 import click
 
 from spinney.cli.options import config_option, confirmed, example, json_option, load_config, table, write_json
-from spinney.storage.layout import FleetStore
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
     from spinney.operations.maintenance import Survey
 
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 @click.command(epilog=example("spinney tidy --dry-run"))
 @config_option
 @json_option
-@click.option("--dry-run", is_flag=True, help="Show what would go; change nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask before it is done.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done without doing it.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
-    "--wait", type=click.FloatRange(min=0), default=300.0, show_default=True, help="Seconds, for those who run queries."
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    help="Seconds to wait for running queries.",
 )
 def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float) -> None:
-    """Put small files together, forget what [retention] lets go, remove files that no one reads any more.
+    """Compact small files and apply the rules of [retention].
 
-    Beside a running stream: each directory by the process that writes it. Never a model that answers, is pinned, or
-    that a rollback may reach.
+    Rows that the rules no longer keep are deleted, and files that nothing reads any more are removed.
+
+    Can run beside a stream: each directory is tidied by the process that writes it. A model that answers, is pinned, or
+    may be needed by a rollback is never deleted.
     """
     from datetime import UTC, datetime
 
     from spinney.operations.maintenance import survey
+    from spinney.storage.layout import FleetStore
 
     sure = confirmed(yes or dry_run, as_json=as_json)
     config = load_config(config_path)
@@ -46,30 +52,31 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
     if not sure:
         _show(found, as_json=False)
         click.confirm("Tidy these?", abort=True, err=True)
-    done, left = _carried_out(config, wait)
+    done, left = _carry_out(config, wait)
     _show(done, as_json=as_json)
     for name, why in left.items():
         click.echo(f"left as it is: what {name} writes: {why}", err=True)
     sys.exit(1 if left else 0)
 
 
-def _carried_out(config: Config, seconds: float) -> tuple[list[Survey], dict[str, str]]:
-    """What was done, and by lease what was not."""
+def _carry_out(config: Config, seconds: float) -> tuple[list[Survey], dict[str, str]]:
+    """Return what was done, and why not for each lease that was not served."""
     from spinney.operations import maintenance
+    from spinney.storage.layout import FleetStore
 
     store = FleetStore.of(config)
     request = maintenance.ask(store)
     until = time.monotonic() + seconds
     waiting = set(maintenance.names(store))
     while waiting:
-        # Whoever holds a lease may serve the request, or end and leave it to us.
+        # The process that holds a lease serves the request; if it ends, this process does.
         for name in sorted(waiting):
             answered = maintenance.served(store, name)
             if (answered and answered.request == request) or maintenance.serve_here(config, name, request):
                 waiting.discard(name)
         if not waiting or time.monotonic() >= until:
             break
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
     left = dict.fromkeys(sorted(waiting), "a process runs it that did not serve in time; try again, or use --wait")
     done: list[Survey] = []
     for name in maintenance.names(store):

@@ -1,4 +1,4 @@
-"""try: one group, in plain pandas."""
+"""Command try: fits one group in plain pandas."""
 
 from __future__ import annotations
 
@@ -12,20 +12,30 @@ from spinney.cli.reading import options_of, reading_options, say_notes
 
 @click.command(name="try", epilog=example("""spinney try --group '["AA","LGA","DFW"]' --rows departures.parquet"""))
 @click.option(
-    "--group", "key", metavar="KEY", required=True, help="The group's key as tables have it; one column: its value."
+    "--group",
+    "key",
+    metavar="KEY",
+    required=True,
+    help="The group_key as in the tables; for a single column, its value.",
 )
 @config_option
 @json_option
-@click.option("--rows", type=click.Path(), help="A file, folder or Delta table whose rows have their labels.")
 @click.option(
-    "--out", type=click.Path(file_okay=False), default="work/try", show_default=True, help="Where the PNG and HTML go."
+    "--rows", type=click.Path(), help="A file, folder or Delta table of labelled rows [default: the fleet's tables]."
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False),
+    default="work/try",
+    show_default=True,
+    help="Folder of the PNG and HTML files.",
 )
 @reading_options
 def try_(key: str, config_path: str, as_json: bool, rows: str | None, out: str, **how: Any) -> None:
-    """Fit one group in plain pandas, no Spark and no Kafka; print its losses, draw what it predicts.
+    """Fit one group with pandas only, print its losses and draw its predictions. Needs no Spark and no Kafka.
 
-    The rows are those that the fleet would fit on, from its tables or from a file, the newest held out, by the code
-    that fits fleets. Stores nothing but the two pictures.
+    The rows are those that a round would use, from the tables or a file, and the newest are held out. Stores nothing
+    except a PNG and an HTML page.
     """
     from pathlib import Path
 

@@ -90,7 +90,7 @@ def accept_topic(config: Config, name: str) -> Acceptance:
         first = topic_extent(config.kafka, topic).first
         for query in READERS:
             checkpoints.rewind(store.checkpoint(query), name, first)
-        charter.begin_topic(store, name)
+        charter.restart_topic(store, name)
         _store_ids(store, {name: topic})  # last: until then a start is refused
     return Acceptance.REWOUND
 
@@ -105,7 +105,7 @@ def explain_recreated(config: Config, topic: Topic) -> str:
     """Return what happened to a recreated topic, and what to do."""
     name, now = topic.name, topic_extent(config.kafka, topic)
     store = FleetStore.of(config)
-    read = {query: checkpoints.kafka_offsets(store.checkpoint(query), name) for query in READERS}
+    read = {query: checkpoints.kafka_end_offsets(store.checkpoint(query), name) for query in READERS}
     until = "; ".join(
         f"{query} up to {_describe_offsets(offsets)}" for query, offsets in read.items() if offsets is not None
     )
@@ -128,14 +128,14 @@ def _has_other_id(before: Mapping[str, str], topic: Topic) -> bool:
 
 def _was_read(store: FleetStore, topic: Topic) -> bool:
     locations = [store.checkpoint(query) for query in READERS]
-    return any(checkpoints.kafka_offsets(location, topic.name) is not None for location in locations)
+    return any(checkpoints.kafka_end_offsets(location, topic.name) is not None for location in locations)
 
 
 def _store_ids(store: FleetStore, topics: Mapping[str, Topic]) -> None:
     before = known_ids(store)
     now = before | {name: topic.id for name, topic in topics.items() if topic.id is not None}
     if now != before:
-        atomic_files.replace(_file(store), json.dumps({KEY: TOPICS.version, "topics": now}, indent=1).encode())
+        atomic_files.replace_file(_file(store), json.dumps({KEY: TOPICS.version, "topics": now}, indent=1).encode())
 
 
 def _file(store: FleetStore) -> Path:

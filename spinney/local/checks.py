@@ -108,9 +108,9 @@ def topics(config: Config) -> list[Result]:
 
 def storage(config: Config) -> Result:
     """The root of the tables can be written, with room to spare. Raises StoreError."""
-    from spinney.storage.atomic_files import folder
+    from spinney.storage.atomic_files import local_folder
 
-    root = folder(config.storage.root)
+    root = local_folder(config.storage.root)
     there = next(parent for parent in (root, *root.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
@@ -133,14 +133,14 @@ def fleet(config: Config) -> list[Result]:
     from spinney.storage import charter, last_configuration
 
     store = FleetStore.of(config)
-    made = charter.standing(store)
+    made = charter.load_charter(store)
     if made is None:
         return []
-    if made.begun is not None:
-        said = f"a migration was begun at {made.begun.at} and has not ended"
+    if made.unfinished_migration is not None:
+        said = f"a migration was begun at {made.unfinished_migration.at} and has not ended"
         return [Result("fleet", "finding", said, f"{advice.END_IT}.")]
-    renamed = {name: each.now for name, each in charter.former(store).items() if each.now is not None}
-    found = config_changes(config, made.fixed, last_configuration.last(store), renamed)
+    renamed = {name: each.now for name, each in charter.former_columns_of(store).items() if each.now is not None}
+    found = config_changes(config, made.fixed, last_configuration.read_last_configuration(store), renamed)
     if not found:
         return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]
     return [

@@ -89,7 +89,7 @@ def send(
     SetupError: the topic would drop records this old. StoreError: no such topic, or the configuration has columns that
     the fleet does not have.
     """
-    charter.ensure_kept(config)
+    charter.check_unchanged(config)
     if topic not in client.existing_topics(config.kafka):
         raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
     rules = build_rules(config, messages.OUTCOME if is_outcomes(config.kafka, topic) else messages.EVENT)

@@ -18,8 +18,16 @@ from deltalake import DeltaTable
 
 from schemas import tables
 from spinney.tables import table_files
-from spinney.tables.file_rewriting import Rewrite, Source, Target, checkpoint_if_due, commit, rewrite, workspace
-from spinney.tables.merge_selection import AT_REST, WHILE_WRITTEN, Rule, Run, choose
+from spinney.tables.file_rewriting import (
+    Rewrite,
+    RewriteSource,
+    RewriteTarget,
+    checkpoint_if_due,
+    commit_rewrite,
+    rewrite,
+    workspace,
+)
+from spinney.tables.merge_selection import AT_REST, GROWING, MergeRule, Run, choose_runs
 from spinney.tables.table_files import CLUSTERED, TableFile
 
 SORT_BY = {
@@ -48,7 +56,7 @@ UNGUARDED = CommitGuard(nullcontext(), lambda: False)
 class Merge:
     """Files of one partition that are to become one run."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[RewriteSource, ...]
 
     @property
     def files(self) -> int:
@@ -58,27 +66,25 @@ class Merge:
 def due(table: DeltaTable, *, asked: bool) -> list[Merge]:
     """What to merge now. asked: all that helps; else what pays while the table grows."""
     partitions: dict[tuple[Any, ...], list[TableFile]] = defaultdict(list)
-    for file in table_files.files(table):
+    for file in table_files.list_files(table):
         partitions[tuple(file.partition.values())].append(file)
     # Rows go into the partition of the day on which they came: only the newest still grows.
     newest = max((key for key in partitions if None not in key), default=None)
-    merges = (
-        _merge(files, WHILE_WRITTEN if key == newest and not asked else AT_REST) for key, files in partitions.items()
-    )
+    merges = (_merge(files, GROWING if key == newest and not asked else AT_REST) for key, files in partitions.items())
     return [each for each in merges if each is not None]
 
 
-def _merge(files: list[TableFile], rule: Rule) -> Merge | None:
+def _merge(files: list[TableFile], rule: MergeRule) -> Merge | None:
     by_run: dict[str, list[TableFile]] = defaultdict(list)
     for file in sorted(files, key=lambda each: each.path):
         by_run[run_of(file.path)].append(file)
     runs = {
         name: Run(name, tuple(f.path for f in found), sum(f.bytes for f in found)) for name, found in by_run.items()
     }
-    chosen = choose(runs.pop("", Run("", (), 0)), list(runs.values()), rule)
+    chosen = choose_runs(runs.pop("", Run("", (), 0)), list(runs.values()), rule)
     if not chosen:
         return None
-    return Merge(tuple(Source(tuple(by_run[run.name]), is_sorted=bool(run.name)) for run in chosen))
+    return Merge(tuple(RewriteSource(tuple(by_run[run.name]), is_sorted=bool(run.name)) for run in chosen))
 
 
 def run_of(path: str) -> str:
@@ -89,10 +95,10 @@ def run_of(path: str) -> str:
 
 def cluster(table: DeltaTable, name: str, guard: CommitGuard = UNGUARDED, *, asked: bool = False) -> list[Rewrite]:
     """Carry out the merges that are due; what was done. name: the table's, a key of SORT_BY."""
-    return carry_out(table, due(table, asked=asked), Target(SORT_BY[name], CLUSTERED), guard)
+    return carry_out(table, due(table, asked=asked), RewriteTarget(SORT_BY[name], CLUSTERED), guard)
 
 
-def carry_out(table: DeltaTable, merges: Sequence[Merge], target: Target, guard: CommitGuard) -> list[Rewrite]:
+def carry_out(table: DeltaTable, merges: Sequence[Merge], target: RewriteTarget, guard: CommitGuard) -> list[Rewrite]:
     """Rewrite these files; what was done. Only for whoever holds the directory's lease. Raises rewriting.Interrupted.
 
     A merge one of whose files is gone when it is committed is left out: the next call finds what is due then.
@@ -104,7 +110,7 @@ def carry_out(table: DeltaTable, merges: Sequence[Merge], target: Target, guard:
         for each in merges:
             prepared = rewrite(table, each.sources, target, place, guard.interrupted)
             with guard.lock:
-                committed = commit(table, prepared, target.prefix.rstrip("-"))
+                committed = commit_rewrite(table, prepared, target.prefix.rstrip("-"))
             if committed:
                 checkpoint_if_due(table)
                 done.append(prepared)

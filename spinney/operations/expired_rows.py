@@ -51,9 +51,9 @@ def expired_rows(config: Config, directory: Directory, now: datetime) -> Expired
     kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
     if kept_for is None:
         return ExpiredRows()
-    table, since = delta.existing(directory), now - max(kept_for, LEAST)
+    table, since = delta.open_existing(directory), now - max(kept_for, LEAST)
     if kind in DATES:
-        dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.files(table))
+        dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.list_files(table))
         old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
         return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
     parts = [each for each in _named_parts(FleetStore.of(config), directory, since) if each.num_rows]
@@ -62,7 +62,7 @@ def expired_rows(config: Config, directory: Directory, now: datetime) -> Expired
 
 def _named_parts(store: FleetStore, directory: Directory, since: datetime) -> Iterator[pa.Table]:
     """What names the rows that go, of some shards after the others: memory does not grow with the fleet."""
-    kind, table = directory.contract.name, delta.dataset(delta.existing(directory))
+    kind, table = directory.contract.name, delta.open_dataset(delta.open_existing(directory))
     columns, at = _NAMED[kind]
     old, newest = ds.field(at) < since, None if directory.name.endswith(f"/{PEOPLE}") else newest_batch(table)
     if newest is not None:
@@ -91,11 +91,11 @@ def _named_parts(store: FleetStore, directory: Directory, since: datetime) -> It
 def _some_shards(store: FleetStore) -> list[ds.Expression | None]:
     """Conditions that part the rows of the tables with rules by shard; [None]: all at once."""
     opened = (
-        delta.existing(each)
+        delta.open_existing(each)
         for base in (tables.PROMOTIONS, tables.MODELS, tables.VERDICTS)
         for each in store.directories(base)
     )
-    rows = max(sum(file.rows for file in table_files.files(table)) for table in opened)
+    rows = max(sum(file.rows for file in table_files.list_files(table)) for table in opened)
     shards = store.fleet.shards
     parts = min(shards, -(-rows // ROWS_AT_ONCE))
     if parts <= 1:
@@ -111,7 +111,9 @@ def _both(one: ds.Expression, other: ds.Expression | None) -> ds.Expression:
 
 def _verdicts_gone(store: FleetStore, rows: pa.Table, since: datetime, within: ds.Expression | None) -> list[bool]:
     """Not the last that was said of a group before `since`, which held then."""
-    old = delta.read(store, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within))
+    old = delta.read_table(
+        store, tables.VERDICTS, ["group_key", "judged_at"], _both(ds.field("judged_at") < since, within)
+    )
     last = dict(
         zip(*(each.to_pylist() for each in old.group_by("group_key").aggregate([("judged_at", "max")])), strict=True)
     )
@@ -142,7 +144,7 @@ def _name(row: Promotion) -> tuple[str, str, str]:
 def _wanted(store: FleetStore, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
     """Of each group the decisions that a rollback may need, from all directories."""
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], within).to_pylist():
+    for row in delta.read_table(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], within).to_pylist():
         histories[row["group_key"]].append(Promotion.from_row(row))
     at = Promotion.from_row({"decided_at": since}).decided_at
     return {key: reachable_promotions(history, at) for key, history in histories.items()}
@@ -151,7 +153,7 @@ def _wanted(store: FleetStore, since: datetime, within: ds.Expression | None) ->
 def _last_attempts(store: FleetStore, within: ds.Expression | None) -> dict[str, tuple[datetime, str]]:
     """Of each group the newest attempt, which says whether it is failing."""
     newest: dict[str, tuple[datetime, str]] = {}
-    for row in delta.read(store, tables.MODELS, ["group_key", "fitted_at", "round_id"], within).to_pylist():
+    for row in delta.read_table(store, tables.MODELS, ["group_key", "fitted_at", "round_id"], within).to_pylist():
         mine = (row["fitted_at"], row["round_id"])
         newest[row["group_key"]] = max(newest.get(row["group_key"], mine), mine)
     return newest

@@ -32,8 +32,8 @@ from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.delta import Writer
-from spinney.tables.lookup import Wanted
+from spinney.tables.delta import DirectoryWriter
+from spinney.tables.lookup import RowFilter
 
 STEP = "decide"
 
@@ -111,7 +111,7 @@ def propose(store: FleetStore, signer: Signer, ask: Ask) -> Proposed:
 
     Raises StoreError or GroupError when something named cannot be done; of a whole fleet, such groups are left.
     """
-    version = delta.version(store.directory(tables.PROMOTIONS, PEOPLE))
+    version = delta.current_version(store.directory(tables.PROMOTIONS, PEOPLE))
     proposed, _ = _proposed(store, signer, ask, _known(store, ask.group_keys))
     return replace(proposed, version=version)
 
@@ -127,8 +127,8 @@ def carry_out(
     store = FleetStore.of(config)
     place = store.directory(tables.PROMOTIONS, PEOPLE)
     with leases.held(store, [PEOPLE]):
-        charter.ensure_fixed(config)
-        version = delta.version(place)
+        charter.ensure_charter(config)
+        version = delta.current_version(place)
         if shown is not None and shown.version != version:
             raise StoreError(
                 f"fleet {config.fleet.name}: another person's step was taken since these changes were shown; nothing "
@@ -137,8 +137,8 @@ def carry_out(
         known = _known(store, ask.group_keys)
         proposed, models = _proposed(store, signer, ask, known)
         if proposed.steps:
-            writer = Writer(place, PEOPLE, PEOPLE)
-            last = writer.last(STEP)
+            writer = DirectoryWriter(place, PEOPLE, PEOPLE)
+            last = writer.last_commit(STEP)
             batch_id = 0 if last is None else last.batch_id + 1
             now = now or datetime.now(UTC)
             common = {
@@ -210,17 +210,17 @@ def _step(store: FleetStore, ask: Ask, key: str, history: Sequence[Promotion]) -
 def _known(store: FleetStore, group_keys: Sequence[str] | None) -> _Known:
     """Raises StoreError when one of the groups has no promotion at all, naming the nearest that have."""
     if group_keys is None:
-        rows = lookup.every(store, tables.PROMOTIONS, _HISTORY)
+        rows = lookup.read_where(store, tables.PROMOTIONS, _HISTORY)
     else:
-        rows = lookup.rows(store, tables.PROMOTIONS, _HISTORY, Wanted.of_groups(group_keys))
+        rows = lookup.read_rows(store, tables.PROMOTIONS, _HISTORY, RowFilter.of_groups(group_keys))
     histories: dict[str, list[Promotion]] = defaultdict(list)
     clock: datetime | None = None
-    for row in lookup.dicts(rows):
+    for row in lookup.to_dicts(rows):
         histories[row["group_key"]].append(Promotion.from_row(row))
         clock = row["clock"] if clock is None else max(clock, row["clock"] or clock)
     for key in group_keys or ():
         if key not in histories:
-            known = lookup.group_keys(store, tables.PROMOTIONS)
+            known = lookup.read_group_keys(store, tables.PROMOTIONS)
             raise StoreError(keys.unknown_group_message(key, known, "no model of it is known"))
     return _Known(histories, clock)
 
@@ -228,7 +228,7 @@ def _known(store: FleetStore, group_keys: Sequence[str] | None) -> _Known:
 def _named(store: FleetStore, key: str, model: str) -> Promotion:
     """The group's model of that name, or whose name begins so. Raises GroupError."""
     columns = ["group_key", "model_id", "trained_through", "fitted_at", "status"]
-    attempts = lookup.dicts(lookup.rows(store, tables.MODELS, columns, Wanted.of_groups([key])))
+    attempts = lookup.to_dicts(lookup.read_rows(store, tables.MODELS, columns, RowFilter.of_groups([key])))
     mine = [row for row in attempts if row["status"] == ModelStatus.FITTED]
     found = {row["model_id"]: row for row in mine if row["model_id"].startswith(model)}
     if len(found) == 1:
@@ -239,7 +239,7 @@ def _named(store: FleetStore, key: str, model: str) -> Promotion:
     import pyarrow.dataset as ds
 
     theirs = (ds.field("status") == ModelStatus.FITTED.value) & (ds.field("model_id") == model)
-    others = delta.read(store, tables.MODELS, columns, theirs).to_pylist()
+    others = delta.read_table(store, tables.MODELS, columns, theirs).to_pylist()
     if others:
         raise GroupError(
             key,
@@ -257,8 +257,8 @@ def _models(
     """Of these models (model_id -> group_key) the stored rows that hold, and of the others why they cannot answer."""
     found: dict[str, dict[str, Any]] = {}
     held: set[str] = set()
-    for batch in lookup.batches(store, tables.MODELS, _MODEL, Wanted.of_models(owners)):
-        for row in lookup.dicts(batch):
+    for batch in lookup.read_batches(store, tables.MODELS, _MODEL, RowFilter.of_models(owners)):
+        for row in lookup.to_dicts(batch):
             name = row["model_id"]
             if name in held:  # stored by several, who did the same work
                 continue

@@ -41,9 +41,9 @@ from spinney.operations.expired_rows import DATES, expired_rows, newest_batch
 from spinney.retraining.round_order import READ
 from spinney.storage import atomic_files, checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import readers
+from spinney.storage.stream_sources import reading_queries
 from spinney.tables import delta, table_files
-from spinney.tables.file_rewriting import Source, Target
+from spinney.tables.file_rewriting import RewriteSource, RewriteTarget
 from spinney.tables.table_files import TableFile
 
 SMALL_BYTES = 32 * 1024**2
@@ -105,8 +105,8 @@ def survey(config: Config, directory: Directory, now: datetime) -> Survey:
 
 
 def _surveyed(store: FleetStore, directory: Directory, now: datetime, forgotten: int) -> Survey:
-    table = delta.existing(directory)
-    files = table_files.files(table)
+    table = delta.open_existing(directory)
+    files = table_files.list_files(table)
     late = _behind(store, directory, now)
     return Survey(
         directory=directory.name,
@@ -124,10 +124,10 @@ def _merges(table: DeltaTable, directory: Directory) -> list[Merge]:
     if directory.contract.name in clustering.SORT_BY:
         return clustering.due(table, asked=True)
     by_partition: dict[Any, list[TableFile]] = defaultdict(list)
-    for file in table_files.files(table):
+    for file in table_files.list_files(table):
         if file.bytes < SMALL_BYTES:
             by_partition[tuple(file.partition.values())].append(file)
-    return [Merge((Source(tuple(small)),)) for small in by_partition.values() if len(small) > 1]
+    return [Merge((RewriteSource(tuple(small)),)) for small in by_partition.values() if len(small) > 1]
 
 
 def carry_out(
@@ -144,7 +144,7 @@ def carry_out(
         # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
         rows = expired_rows(config, directory, now)
         found = _surveyed(store, directory, now, rows.rows)
-        table = delta.existing(directory)
+        table = delta.open_existing(directory)
         if rows.until is not None:
             with guard.lock:
                 table.update_incremental()
@@ -167,27 +167,27 @@ def carry_out(
     return found
 
 
-def _target(directory: Directory) -> Target:
+def _target(directory: Directory) -> RewriteTarget:
     """What rewritten files are like: rows of a group lie together wherever a row belongs to one."""
     if directory.contract.name in clustering.SORT_BY:
-        return Target(clustering.SORT_BY[directory.contract.name], table_files.CLUSTERED)
+        return RewriteTarget(clustering.SORT_BY[directory.contract.name], table_files.CLUSTERED)
     by = tuple(name for name in ("shard", "group_key") if name in directory.contract.names)
-    return Target(by, "compacted-")
+    return RewriteTarget(by, "compacted-")
 
 
 def _without(table: DeltaTable, names: pa.Table) -> list[Merge]:
     """The files with rows of these names, to be rewritten without them. names: columns that tell a row from others."""
-    base, columns = table_files.folder(table), names.column_names
+    base, columns = table_files.table_folder(table), names.column_names
     gone = _joined(names)
     files, drop = [], {}
-    for file in table_files.files(table):
+    for file in table_files.list_files(table):
         # deltalake's merge once left texts as views, which no kernel joins or compares.
         read = pq.read_table(base / file.path, columns=columns, partitioning=None, use_threads=False)
         mask = pc.is_in(_joined(read.cast(pa.schema([(name, pa.string()) for name in columns]))), value_set=gone)
         if mask.true_count:
             files.append(file)
             drop[file.path] = mask
-    return [Merge((Source(tuple(files), drop=drop),))] if files else []
+    return [Merge((RewriteSource(tuple(files), drop=drop),))] if files else []
 
 
 def _joined(names: pa.Table) -> pa.Array:
@@ -203,12 +203,12 @@ def _vacuumed(table: DeltaTable, *, dry_run: bool) -> list[str]:
 
 def _behind(store: FleetStore, directory: Directory, now: datetime) -> str | None:
     """A query that reads this directory and has not ended a batch for long; one that never began reads it anew."""
-    for query in readers(directory):
+    for query in reading_queries(directory):
         place = store.checkpoint(query)
-        begun, ended = (checkpoints.newest(place, log) for log in ("offsets", "commits"))
+        begun, ended = (checkpoints.newest_batch_id(place, log) for log in ("offsets", "commits"))
         if begun is None:
             continue
-        if ended is None or checkpoints.begun(place, ended).at < now - BEHIND:
+        if ended is None or checkpoints.started_batch(place, ended).started_at < now - BEHIND:
             return query
     return _cut_off(store, now) if directory.contract.name in {each.name for each in READ} else None
 
@@ -218,10 +218,10 @@ def _cut_off(store: FleetStore, now: datetime) -> str | None:
     paths = (store.directories(base) for base in (tables.VERDICTS, tables.ROUNDS))
     for plans, rounds in zip(*paths, strict=True):
         planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
-        ended = newest_batch(delta.dataset(delta.existing(rounds)))
+        ended = newest_batch(delta.open_dataset(delta.open_existing(rounds)))
         if ended is not None:
             planned &= ds.field("batch_id") > ended
-        if delta.dataset(delta.existing(plans)).count_rows(filter=planned):
+        if delta.open_dataset(delta.open_existing(plans)).count_rows(filter=planned):
             return owner(plans)
     return None
 
@@ -238,7 +238,7 @@ class Served:
 def ask(store: FleetStore) -> str:
     """Ask whoever runs a query to tidy its directories. Returns the request's id."""
     made = uuid.uuid4().hex
-    atomic_files.replace(_place(store) / "request", json.dumps({KEY: REQUEST.version, "id": made}).encode())
+    atomic_files.replace_file(_place(store) / "request", json.dumps({KEY: REQUEST.version, "id": made}).encode())
     return made
 
 
@@ -254,7 +254,7 @@ def requested(store: FleetStore, name: str) -> str | None:
 
 def serve(store: FleetStore, name: str, answer: Served) -> None:
     content = {KEY: REQUEST.version, **asdict(answer)}
-    atomic_files.replace(_place(store) / f"{name}.served", json.dumps(content).encode())
+    atomic_files.replace_file(_place(store) / f"{name}.served", json.dumps(content).encode())
 
 
 def served(store: FleetStore, name: str) -> Served | None:

@@ -45,8 +45,8 @@ from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema, to_pandas
-from spinney.tables.delta import Writer
-from spinney.tables.fleet_clock import fleet_clock
+from spinney.tables.delta import DirectoryWriter
+from spinney.tables.fleet_clock import read_fleet_clock
 
 TRIED_ROWS = 5
 """Stored events of its group that each model is tried on."""
@@ -93,7 +93,7 @@ class Made:
 
 def sample(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.DataFrame]:
     """The features of a few stored events of each of these groups, where there are any. One pass over `events`."""
-    table = delta.opened(store.directory(tables.EVENTS))
+    table = delta.open_table(store.directory(tables.EVENTS))
     if table is None:
         return {}
     fleet = store.fleet
@@ -101,7 +101,7 @@ def sample(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.DataF
     found: dict[str, list[pd.DataFrame]] = defaultdict(list)
     open_groups = set(group_keys)
     mine = ds.field("group_key").isin(pa.array(sorted(open_groups), pa.string()))
-    for batch in delta.dataset(table).to_batches({"group_key": ds.field("group_key"), **columns}, filter=mine):
+    for batch in delta.open_dataset(table).to_batches({"group_key": ds.field("group_key"), **columns}, filter=mine):
         for name, rows in to_pandas(pa.Table.from_batches([batch])).groupby("group_key", sort=False):
             key = str(name)
             if key in open_groups:
@@ -118,7 +118,7 @@ def now_of(store: FleetStore) -> datetime:
 
     Never beyond the newest stored event, whatever the models say: the judge takes it over, and it does not run back.
     """
-    now = fleet_clock(store)
+    now = read_fleet_clock(store)
     if now is None:
         raise StoreError(
             f"fleet {store.fleet.name}: expected a stored event, to know when models arrive by the fleet's clock, "
@@ -166,7 +166,7 @@ def store_models(
         told = [_told(each, known.histories.get(each.wanted.group_key, [])) for each in models]
         fresh = [each for each, one in zip(models, told, strict=True) if one.what == What.IMPORTED]
         if fresh and not dry_run:
-            charter.ensure_fixed(config)
+            charter.ensure_charter(config)
             _write(store, signer, fresh, known, said, clock)
     return told
 
@@ -182,9 +182,9 @@ class _Known:
 def _known(store: FleetStore, group_keys: Sequence[str]) -> _Known:
     mine = ds.field("group_key").isin(pa.array(group_keys, pa.string()))
     histories: dict[str, list[Promotion]] = defaultdict(list)
-    for row in delta.read(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], mine).to_pylist():
+    for row in delta.read_table(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], mine).to_pylist():
         histories[row["group_key"]].append(Promotion.from_row(row))
-    models = delta.read(store, tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
+    models = delta.read_table(store, tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
     return _Known(histories, set(models))
 
 
@@ -208,8 +208,8 @@ def _write(
 ) -> None:
     """The models first: a promotion that is lost is made up for by the next import."""
     places = [store.directory(base, PEOPLE) for base in (tables.MODELS, tables.PROMOTIONS)]
-    writers = [Writer(place, PEOPLE, PEOPLE) for place in places]
-    last = [commit.batch_id for writer in writers if (commit := writer.last(STEP)) is not None]
+    writers = [DirectoryWriter(place, PEOPLE, PEOPLE) for place in places]
+    last = [commit.batch_id for writer in writers if (commit := writer.last_commit(STEP)) is not None]
     batch_id, now = max(last, default=-1) + 1, datetime.now(UTC)
     of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": clock}
     models = [of_all | _model(store.fleet, signer, each, now) for each in fresh]

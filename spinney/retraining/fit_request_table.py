@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spinney.core.keys import is_parent
-from spinney.tables.snapshot import Wanted, wanted_of
+from spinney.tables.snapshot import GroupFilter, filter_of_groups
 
 REQUEST_SCHEMA = pa.schema(
     [("shard", pa.int32()), ("group_key", pa.string()), ("champion_id", pa.string()), ("events", pa.int64())]
@@ -41,9 +41,9 @@ def serialize(requests: pa.Table) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def shards_of(requests: pa.Table, shards: int) -> Wanted:
+def shards_of(requests: pa.Table, shards: int) -> GroupFilter:
     """Where the tables have the rows of these requests. shards: the fleet's number of shards."""
-    return wanted_of(requests.column("group_key").to_pylist(), shards)
+    return filter_of_groups(requests.column("group_key").to_pylist(), shards)
 
 
 def deserialize(value: bytes) -> pa.Table:

@@ -39,6 +39,6 @@ def read_round_models(store: FleetStore, kind: str, batch_id: int, shards: tuple
 
 
 def _read(directory: Directory, columns: tuple[str, ...], where: ds.Expression) -> pa.Table:
-    table = delta.opened(directory)
+    table = delta.open_table(directory)
     assert table is not None, f"{directory.name} was made before any round"
-    return delta.dataset(table).to_table(list(columns), filter=where)
+    return delta.open_dataset(table).to_table(list(columns), filter=where)

@@ -17,9 +17,9 @@ from schemas.contract import Contract
 from schemas.vocabulary import MACHINES, QueryName
 from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.judge import VERDICT_COLUMNS, Decided, News, Report, Unfitted
+from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeInput, ShardReport, UnfittedAttempt
 from spinney.storage.layout import Directory, FleetStore
-from spinney.storage.stream_sources import readers
+from spinney.storage.stream_sources import reading_queries
 
 HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
 DECIDED, UNFITTED = "decided", "unfitted"
@@ -47,7 +47,7 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
     """
 
     def rows(base: Contract) -> DataFrame:
-        wanted = [each for each in store.directories(base) if QueryName.RETRAIN in readers(each)]
+        wanted = [each for each in store.directories(base) if QueryName.RETRAIN in reading_queries(each)]
         return reduce(DataFrame.unionByName, map(read, wanted))
 
     health = rows(tables.HEALTH).select(
@@ -91,10 +91,10 @@ def _microsecond_columns(*names: str) -> list[Column]:
     return [F.expr(f"unix_micros({name})").alias(name) for name in names]
 
 
-def parse_frames(frames: list[pd.DataFrame]) -> News:
+def parse_frames(frames: list[pd.DataFrame]) -> JudgeInput:
     """Parse frames of `union_frame` into the judge's input."""
     if not frames:
-        return News((), (), pd.DataFrame({name: pd.Series(dtype=_dtype(name)) for name in HEALTH}))
+        return JudgeInput((), (), pd.DataFrame({name: pd.Series(dtype=_dtype(name)) for name in HEALTH}))
     rows = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     kinds = rows["kind"].to_numpy(object)
     is_health = kinds == "health"
@@ -102,10 +102,10 @@ def parse_frames(frames: list[pd.DataFrame]) -> News:
     health = pd.DataFrame({name: rows[name].to_numpy()[is_health].astype(_dtype(name)) for name in HEALTH})
     decided = [_parse_promotion(key, row) for key, row in _structs(rows, kinds == "promotion", DECIDED)]
     unfitted = [
-        Unfitted(key, row["status"], _to_int(row["rows"]), _to_int(row["fitted_at"]), _to_int(row["clock"]))
+        UnfittedAttempt(key, row["status"], _to_int(row["rows"]), _to_int(row["fitted_at"]), _to_int(row["clock"]))
         for key, row in _structs(rows, kinds == "unfitted", UNFITTED)
     ]
-    return News(decided, unfitted, health)
+    return JudgeInput(decided, unfitted, health)
 
 
 def _structs(rows: pd.DataFrame, wanted: np.ndarray, column: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -119,9 +119,9 @@ def _dtype(name: str) -> str:
     return {"labelled": "int64", "loss": "float64", "last_event_time": "int64"}.get(name, "object")
 
 
-def _parse_promotion(key: str, row: Mapping[str, Any]) -> Decided:
+def _parse_promotion(key: str, row: Mapping[str, Any]) -> DecisionRecord:
     loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
-    return Decided(key, Promotion.from_row(row), row["by"] in MACHINES, _to_int(row["clock"]), loss, fit_ms)
+    return DecisionRecord(key, Promotion.from_row(row), row["by"] in MACHINES, _to_int(row["clock"]), loss, fit_ms)
 
 
 def _to_int(value: Any) -> int:
@@ -137,7 +137,7 @@ def verdict_rows(shard: int, verdicts: Sequence[Mapping[str, Any]]) -> pd.DataFr
     return frame
 
 
-def report_rows(shard: int, report: Report, clock: int) -> pd.DataFrame:
+def report_rows(shard: int, report: ShardReport, clock: int) -> pd.DataFrame:
     """The judge's report about a shard of a stream as rows of VERDICTS, the summary first. clock: the shard's."""
     summary = dict.fromkeys(VERDICT_COLUMNS) | {
         "decision": SUMMARY,

@@ -23,7 +23,7 @@ from schemas import tables
 from spinney.core.keys import shard_of
 from spinney.retraining.group_fitting import KEPT
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.sorted_files import FileWriter, Written
+from spinney.tables.sorted_files import FileWriter, WrittenFile
 
 REPORT_DDL = "path string, bytes bigint, rows bigint, stats string, kept bigint"
 _REPORT = pa.schema(
@@ -62,7 +62,7 @@ class ModelWriter:
         return pa.table([columns[each.name] for each in schema], schema=schema)
 
 
-def _file_row(written: Written) -> dict[str, Any]:
+def _file_row(written: WrittenFile) -> dict[str, Any]:
     stats = json.dumps(written.stats)
     return {"path": written.path.name, "bytes": written.bytes, "rows": written.rows, "stats": stats, "kept": 0}
 

@@ -32,7 +32,7 @@ from spinney.retraining.group_fitting import (
     require_planned_events,
 )
 from spinney.retraining.training_row_reader import TrainingTables
-from spinney.tables.snapshot import Shards
+from spinney.tables.snapshot import ShardRange
 from spinney.workers.supervised_fitting import SupervisedFitter
 
 _TASK, _KEY, _COUNTED = internal_name("task"), "group_key", internal_name("events")
@@ -66,7 +66,7 @@ class _ParentSampling:
         """Yield the rows of the samples, and for each parent a row with the number of events, which may be 0."""
         for batch in batches:
             for first, last in zip(batch["first"].to_pylist(), batch["last"].to_pylist(), strict=True):
-                rows, counts = parent_samples.read_parent_rows(self.rows, self.parents, Shards(first, last))
+                rows, counts = parent_samples.read_parent_rows(self.rows, self.parents, ShardRange(first, last))
                 yield from self._sample_rows(rows.column(parent_samples.PARENT).to_numpy(), None, rows).to_batches()
                 yield from self._sample_rows(np.arange(len(self.parents)), counts, None).to_batches()
 

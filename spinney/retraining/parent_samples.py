@@ -25,7 +25,7 @@ from spinney.retraining.training_row_reader import (
     with_inline_label,
     with_labels,
 )
-from spinney.tables.snapshot import Wanted
+from spinney.tables.snapshot import GroupFilter
 
 PARENT, ORIGIN = internal_name("parent"), internal_name("origin")
 """Columns of a row in a parent's sample: the parent's position among the requested keys, and the row's group."""
@@ -33,7 +33,9 @@ PARENT, ORIGIN = internal_name("parent"), internal_name("origin")
 _HASH = internal_name("hash")
 
 
-def read_parent_rows(source: TrainingTables, parent_keys: Sequence[str], wanted: Wanted) -> tuple[pa.Table, Integers]:
+def read_parent_rows(
+    source: TrainingTables, parent_keys: Sequence[str], wanted: GroupFilter
+) -> tuple[pa.Table, Integers]:
     """Read the candidates for each parent's sample from some shards, and count the parents' events in the window.
 
     `cut_samples` reduces the candidates of several shard ranges. Memory grows with the samples, not with the events.
@@ -80,7 +82,7 @@ class _Reading:
     events: number of events of each parent, complete after `rows`. numbers: each group's number, as they occurred.
     """
 
-    def __init__(self, source: TrainingTables, parent_keys: Sequence[str], wanted: Wanted) -> None:
+    def __init__(self, source: TrainingTables, parent_keys: Sequence[str], wanted: GroupFilter) -> None:
         self.source, self.parent_keys, self.wanted = source, parent_keys, wanted
         self.events = np.zeros(len(parent_keys), dtype=np.int64)
         self.numbers: dict[str, int] = {}

@@ -20,7 +20,7 @@ from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import cores_of
 from spinney.storage.layout import FleetStore
 from spinney.tables import recipe_store
-from spinney.tables.snapshot import snapshots
+from spinney.tables.snapshot import take_snapshots
 from spinney.workers.worker_process import Limits
 
 
@@ -28,8 +28,8 @@ def fitter_of(config: Config, signer: Signer, order: RoundOrder) -> group_fittin
     """The Fitter of a round: it reads the pinned versions, as of the round's clock."""
     rows = TrainingTables.of(config, order.pins, order.clock)
     store = FleetStore.of(config)
-    models = tuple(snapshots(store, tables.MODELS))
-    recipe = recipe_store.with_earlier(store, signer, Recipe.of(config))
+    models = tuple(take_snapshots(store, tables.MODELS))
+    recipe = recipe_store.with_earlier_recipes(store, signer, Recipe.of(config))
     return group_fitting.Fitter(recipe, signer, order.clock, rows, models, Limits.of(config.recipe))
 
 

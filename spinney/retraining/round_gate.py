@@ -51,9 +51,9 @@ def with_other_path_epoch(models: pd.DataFrame, store: FleetStore, kind: RoundKi
 
 
 def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFrame:
-    table = delta.opened(store.directory(tables.PROMOTIONS, part))
+    table = delta.open_table(store.directory(tables.PROMOTIONS, part))
     assert table is not None, "promotions were made before any round"
-    found: pd.DataFrame = delta.dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
+    found: pd.DataFrame = delta.open_dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
     return found
 
 

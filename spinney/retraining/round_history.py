@@ -24,11 +24,11 @@ PLAN_STAGE = "plan"
 
 def past_rounds(store: FleetStore, kind: RoundKind) -> list[PastRound]:
     """The last rounds of a path that were completed in one run, oldest first."""
-    table = delta.opened(store.directory(tables.ROUNDS, kind.value))
+    table = delta.open_table(store.directory(tables.ROUNDS, kind.value))
     if table is None:
         return []
     columns = ["batch_id", "groups_in", "deferred", "seconds"]
-    rows = delta.dataset(table).to_table(columns).sort_by("batch_id")
+    rows = delta.open_dataset(table).to_table(columns).sort_by("batch_id")
     last = rows.slice(max(0, rows.num_rows - MAX_ROUNDS)).to_pylist()
     spent = fit_times(store, kind, [row["batch_id"] for row in last])
     found = []
@@ -43,19 +43,19 @@ def past_rounds(store: FleetStore, kind: RoundKind) -> list[PastRound]:
 
 def largest_round_groups(store: FleetStore, kind: RoundKind) -> int:
     """Number of groups of the largest round of a path; 0 before the first."""
-    table = delta.opened(store.directory(tables.ROUNDS, kind.value))
+    table = delta.open_table(store.directory(tables.ROUNDS, kind.value))
     if table is None:
         return 0
-    return int(pc.max(delta.dataset(table).to_table(["groups_in"])["groups_in"]).as_py() or 0)
+    return int(pc.max(delta.open_dataset(table).to_table(["groups_in"])["groups_in"]).as_py() or 0)
 
 
 def fit_times(store: FleetStore, kind: RoundKind, batch_ids: Sequence[int]) -> dict[int, tuple[float, float]]:
     """The total and the longest fit of each batch with fits, in milliseconds."""
-    table = delta.opened(store.directory(tables.MODELS, kind.value))
+    table = delta.open_table(store.directory(tables.MODELS, kind.value))
     if table is None or not batch_ids:
         return {}
     of_them = (ds.field("batch_id") >= min(batch_ids)) & (ds.field("batch_id") <= max(batch_ids))
-    rows = delta.dataset(table).to_table(["batch_id", "fit_ms"], filter=of_them)
+    rows = delta.open_dataset(table).to_table(["batch_id", "fit_ms"], filter=of_them)
     times = pa.table({"batch_id": rows["batch_id"], "fit_ms": pc.fill_null(rows["fit_ms"], 0.0)})
     sums = times.group_by("batch_id").aggregate([("fit_ms", "sum"), ("fit_ms", "max")])
     return {row["batch_id"]: (row["fit_ms_sum"], row["fit_ms_max"]) for row in sums.to_pylist()}

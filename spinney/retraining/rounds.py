@@ -36,7 +36,7 @@ from spinney.core.champions.gate import UncomparedPolicy
 from spinney.core.config import Config
 from spinney.core.keys import is_parent
 from spinney.core.models.signing import Signer
-from spinney.core.planning.chunks import Pace, Part, Progress, next_part
+from spinney.core.planning.parts import Part, PartPacing, Progress, next_part
 from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import gate_input, group_fitting, local_fitting, round_gate
 from spinney.retraining.event_counting import EVENTS, EventCounter
@@ -49,11 +49,11 @@ from spinney.retraining.round_record import RoundRecord, failed_count, require_c
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory, is_started
 from spinney.spark.task_errors import unwrap_task_errors
-from spinney.storage.atomic_files import folder
+from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_store
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.delta import Writer
+from spinney.tables.delta import DirectoryWriter
 
 PLAN, FIT, GATE, RECORD = "plan", "fit", "gate", "record"
 MAX_GATED_GROUPS = 20_000
@@ -75,25 +75,25 @@ class Rounds:
         query = (QueryName.RETRAIN if kind == RoundKind.STREAM else QueryName.WEEKLY).value
         bases = {PLAN: tables.VERDICTS, FIT: tables.MODELS, GATE: tables.PROMOTIONS, RECORD: tables.ROUNDS}
         self._writers = {
-            step: Writer(store.directory(base, kind.value), query, checkpoint) for step, base in bases.items()
+            step: DirectoryWriter(store.directory(base, kind.value), query, checkpoint) for step, base in bases.items()
         }
         self._seconds: dict[str, float] = {}
         self._fits_locally = False
 
     def is_planned(self, batch_id: int) -> bool:
         """Whether the plan of this batch is stored."""
-        return self._writers[PLAN].done(PLAN, batch_id)
+        return self._writers[PLAN].is_stored(PLAN, batch_id)
 
     def unfinished(self) -> tuple[int, RoundOrder] | None:
         """The batch whose plan is stored but whose round is not recorded; None if the last one is recorded."""
-        plan = self._writers[PLAN].last(PLAN)
-        if plan is None or self._writers[RECORD].done(RECORD, plan.batch_id) or not plan.notes["groups_in"]:
+        plan = self._writers[PLAN].last_commit(PLAN)
+        if plan is None or self._writers[RECORD].is_stored(RECORD, plan.batch_id) or not plan.notes["groups_in"]:
             return None
         return plan.batch_id, RoundOrder.of_notes(plan.notes)
 
     def next_batch(self) -> int:
         """The number of a new batch, for the weekly path. Spark numbers those of the stream."""
-        plan = self._writers[PLAN].last(PLAN)
+        plan = self._writers[PLAN].last_commit(PLAN)
         return 0 if plan is None else plan.batch_id + 1
 
     def plan(self, verdicts: DataFrame | pa.Table, order: RoundOrder, batch_id: int) -> None:
@@ -117,7 +117,7 @@ class Rounds:
             self._writers[PLAN].append(_with_constants(rows, constants), step=PLAN, batch_id=batch_id, notes=notes)
 
     def carry_out(
-        self, batch_id: int, pace: Pace | None = None, show: Callable[[Progress], None] | None = None
+        self, batch_id: int, pace: PartPacing | None = None, show: Callable[[Progress], None] | None = None
     ) -> RoundOrder | None:
         """Fit, gate and record the planned round. Returns its order; None if nothing was planned for this batch.
 
@@ -126,7 +126,7 @@ class Rounds:
         order = self._order(batch_id)
         if order is None or order.groups_in == 0:
             return None
-        if not self._writers[RECORD].done(RECORD, batch_id):
+        if not self._writers[RECORD].is_stored(RECORD, batch_id):
             self._fit_and_gate(order, batch_id, pace, show or (lambda _: None))
             self._record(order, batch_id)
         return order
@@ -153,7 +153,7 @@ class Rounds:
         return local_fitting.is_faster_than_spark(plan["group_key"].tolist(), events, order.predicted_seconds)
 
     def _fit_and_gate(
-        self, order: RoundOrder, batch_id: int, pace: Pace | None, show: Callable[[Progress], None]
+        self, order: RoundOrder, batch_id: int, pace: PartPacing | None, show: Callable[[Progress], None]
     ) -> None:
         plan = self._planned_groups(batch_id)
         self._fits_locally = self._is_small(order, plan)
@@ -174,12 +174,12 @@ class Rounds:
 
     def _order(self, batch_id: int) -> RoundOrder | None:
         """The order of this batch, if it is the newest that is planned; else None."""
-        commit = self._writers[PLAN].last(PLAN)
+        commit = self._writers[PLAN].last_commit(PLAN)
         return None if commit is None or commit.batch_id != batch_id else RoundOrder.of_notes(commit.notes)
 
     def _stored_part(self, batch_id: int, total: int) -> Part | None:
         """The part of this batch that was fitted last; None before the first."""
-        fit = self._writers[FIT].last(FIT)
+        fit = self._writers[FIT].last_commit(FIT)
         if fit is None or fit.batch_id != batch_id:
             return None
         return Part(fit.part, fit.notes.get("begin", 0), fit.notes.get("end", total))
@@ -198,8 +198,8 @@ class Rounds:
                 "batch_id": batch_id,
             }
             place = self._store.directory(tables.MODELS, self._kind.value)
-            writing = ModelWriter(folder(place.uri), constants, self._config.fleet.shards)
-            recipe_store.keep(self._store, self._signer, recipe)
+            writing = ModelWriter(local_folder(place.uri), constants, self._config.fleet.shards)
+            recipe_store.store_recipe(self._store, self._signer, recipe)
             fitting = fitter_of(self._config, self._signer, order)
             with unwrap_task_errors():
                 report = self._fit_and_write(plan, fitting, writing)
@@ -220,7 +220,7 @@ class Rounds:
         return groups_to_fit(self._stored_rows(tables.VERDICTS, list(VERDICT_COLUMNS), batch_id).to_pandas())
 
     def _gate(self, order: RoundOrder, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
-        if self._writers[GATE].done(GATE, batch_id, part.number):
+        if self._writers[GATE].is_stored(GATE, batch_id, part.number):
             return
         with self._timed(GATE):
             plan = whole.iloc[part.begin : part.end]
@@ -241,7 +241,7 @@ class Rounds:
 
     def _kept_count(self, batch_id: int, part: Part) -> int | None:
         """How many groups of a part were kept; None if its fit was stored by an earlier version."""
-        fit = self._writers[FIT].last(FIT)
+        fit = self._writers[FIT].last_commit(FIT)
         is_of_part = fit is not None and (fit.batch_id, fit.part) == (batch_id, part.number)
         return fit.notes.get("kept") if fit is not None and is_of_part else None
 
@@ -256,7 +256,7 @@ class Rounds:
     def _record(self, order: RoundOrder, batch_id: int, untried: int = 0) -> None:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
         names = ["group_key", "decision", "challenger_loss", "champion_loss"]
-        fit = self._writers[FIT].last(FIT)
+        fit = self._writers[FIT].last_commit(FIT)
         record = RoundRecord(
             order,
             self._kind,
@@ -274,10 +274,10 @@ class Rounds:
 
     def _stored_rows(self, base: Contract, columns: list[str], batch_id: int) -> pa.Table:
         """Columns of the rows that this round has stored in a table, read without Spark."""
-        table = delta.opened(self._store.directory(base, self._kind.value))
+        table = delta.open_table(self._store.directory(base, self._kind.value))
         if table is None:
             return pa.table({name: [] for name in columns})
-        return delta.dataset(table).to_table(columns, filter=ds.field("batch_id") == batch_id)
+        return delta.open_dataset(table).to_table(columns, filter=ds.field("batch_id") == batch_id)
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

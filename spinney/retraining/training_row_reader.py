@@ -23,7 +23,7 @@ from spinney.core.config import Config
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining.row_selection import Integers, Selection, newest, rows_per_group, to_int64
 from spinney.storage.layout import FleetStore, feature_sources
-from spinney.tables.snapshot import Shards, Snapshot, Wanted, snapshot, wanted_of
+from spinney.tables.snapshot import GroupFilter, ShardRange, Snapshot, filter_of_groups, take_snapshot
 
 GROUP = internal_name("group")
 """Column: a group's position among the requested keys."""
@@ -60,8 +60,8 @@ class TrainingTables:
         store = FleetStore.of(config)
         events, outcomes = store.directory(tables.EVENTS), store.directory(tables.OUTCOMES)
         return cls(
-            events=snapshot(events, pins.get(events.name)),
-            outcomes=None if config.has_label_in_event else snapshot(outcomes, pins.get(outcomes.name)),
+            events=take_snapshot(events, pins.get(events.name)),
+            outcomes=None if config.has_label_in_event else take_snapshot(outcomes, pins.get(outcomes.name)),
             features=feature_sources(config.fleet),
             label=config.fleet.target,
             clock=clock,
@@ -101,7 +101,7 @@ class GroupRows:
     events: Integers
 
 
-def read_group_rows(source: TrainingTables, group_keys: pa.Array, wanted: Wanted) -> GroupRows:
+def read_group_rows(source: TrainingTables, group_keys: pa.Array, wanted: GroupFilter) -> GroupRows:
     """Read the newest `window_rows` mature, labelled rows of each group. Memory does not grow with a group's size.
 
     group_keys: distinct. wanted: where their rows are.
@@ -124,7 +124,7 @@ LOOKUP_FACTOR = 2
 """Labels are looked up for this multiple of the wanted rows first, as most events have a label."""
 
 
-def _add_labelled_late(source: TrainingTables, group_keys: pa.Array, wanted: Wanted, kept: Selection) -> Integers:
+def _add_labelled_late(source: TrainingTables, group_keys: pa.Array, wanted: GroupFilter, kept: Selection) -> Integers:
     """Add rows with a label in `outcomes` until each group has its window. Return the number of events read per group.
 
     Both tables may be many times the window. So labels of the newest events are looked up first, and those of older
@@ -147,7 +147,7 @@ def _add_labelled_late(source: TrainingTables, group_keys: pa.Array, wanted: Wan
         short = np.flatnonzero(candidates.dropped & (found < source.window_rows)).tolist()
         before = _OlderEvents.oldest_of(rows, short)
         if short:
-            wanted = wanted_of(group_keys.take(pa.array(short)).to_pylist(), source.shards)
+            wanted = filter_of_groups(group_keys.take(pa.array(short)).to_pylist(), source.shards)
     return read
 
 
@@ -210,7 +210,7 @@ def event_schema(source: TrainingTables) -> pa.Schema:
 
 
 def event_batches(
-    source: TrainingTables, wanted: Wanted, numbered: NumberGroups, until: datetime | None = None
+    source: TrainingTables, wanted: GroupFilter, numbered: NumberGroups, until: datetime | None = None
 ) -> Iterator[pa.Table]:
     """Read the events of the window that are not newer than `until`, batch by batch, in `event_schema`."""
     within = _between("event_time", source.oldest, source.newest if until is None else min(until, source.newest))
@@ -218,7 +218,7 @@ def event_batches(
 
 
 def _numbered(
-    table: Snapshot, columns: Mapping[str, str], wanted: Wanted, where: ds.Expression, numbered: NumberGroups
+    table: Snapshot, columns: Mapping[str, str], wanted: GroupFilter, where: ds.Expression, numbered: NumberGroups
 ) -> Iterator[pa.Table]:
     """Read the rows of the groups that `numbered` knows, batch by batch, with their number as GROUP."""
     schema = _numbered_schema(table, columns)
@@ -239,7 +239,7 @@ def with_inline_label(events: pa.Table) -> pa.Table:
     return events.filter(pc.is_valid(events.column("label")))
 
 
-def first_labels(source: TrainingTables, wanted: Wanted, numbered: NumberGroups, events: pa.Table) -> pa.Table:
+def first_labels(source: TrainingTables, wanted: GroupFilter, numbered: NumberGroups, events: pa.Table) -> pa.Table:
     """The first label in `outcomes` of each of these events: GROUP, event_id and label. May have other events too.
 
     An id may have several labels if its copies are further apart than `duplicates_within`: the one observed first is
@@ -281,7 +281,7 @@ def with_labels(events: pa.Table, labels: pa.Table) -> pa.Table:
     return events.join(labels, [GROUP, "event_id"], join_type="inner").combine_chunks()
 
 
-def events_per_group(source: TrainingTables, wanted: Wanted, where: ds.Expression | None = None) -> pa.Table:
+def events_per_group(source: TrainingTables, wanted: GroupFilter, where: ds.Expression | None = None) -> pa.Table:
     """Count events in the window: shard, group_key and events, for every wanted group that has rows of `where`."""
     columns = {"shard": "shard", "group_key": "group_key", "at": "event_time"}
     parts: list[pa.Table] = [_COUNTS.empty_table()]
@@ -313,7 +313,7 @@ def events_per_key(source: TrainingTables, keys: Sequence[str]) -> dict[str, int
     """The number of events in the window of each of these groups and parents."""
     parents = {key for key in keys if is_parent(key)}
     # A parent has groups in all shards.
-    wanted = Shards(0, source.shards - 1) if parents else wanted_of(keys, source.shards)
+    wanted = ShardRange(0, source.shards - 1) if parents else filter_of_groups(keys, source.shards)
     counts = events_per_group(source, wanted, _between("event_time", source.oldest, source.newest))
     found = dict(zip(counts.column("group_key").to_pylist(), counts.column("events").to_pylist(), strict=True))
     of_parents = events_per_parent(source, counts) if parents else {}
@@ -333,7 +333,7 @@ def _between(column: str, first: datetime, last: datetime) -> ds.Expression:
     return (ds.field(column) >= pa.scalar(first, _TIME)) & (ds.field(column) <= pa.scalar(last, _TIME))
 
 
-def shard_ranges(shards: int, count: int) -> Iterator[Shards]:
+def shard_ranges(shards: int, count: int) -> Iterator[ShardRange]:
     """All shards, as `count` ranges of about the same length."""
     edges = [shards * at // count for at in range(count + 1)]
-    return (Shards(first, stop - 1) for first, stop in pairwise(edges) if stop > first)
+    return (ShardRange(first, stop - 1) for first, stop in pairwise(edges) if stop > first)

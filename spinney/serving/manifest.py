@@ -93,9 +93,9 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
     Raises StoreError when a champion is stored nowhere, SetupError when there is no signing key.
     """
     store = FleetStore.of(config)
-    signer = signing_key.signer(store)
+    signer = signing_key.load_signer(store)
     (folder / CONFIG).write_text(without_secrets(config), encoding="utf-8")
-    former = charter.former(store)
+    former = charter.former_columns_of(store)
     if former:
         said = {name: asdict(mine) for name, mine in sorted(former.items())}
         (folder / FORMER).write_text(json.dumps(said), encoding="utf-8")
@@ -174,7 +174,7 @@ class Manifest:
         named = f"fleet {fleet}: expected the key that its models were signed with in {signing_key.KEY}"
         remedy = "Set it where models are loaded (for Spark's workers: extra_env of spark_udf, or spark.executorEnv)"
         try:
-            signer = signing_key.signer(FleetStore.of(self.config))
+            signer = signing_key.load_signer(FleetStore.of(self.config))
         except SetupError as error:
             raise SetupError(f"{named}; got none. {remedy}") from error
         looked_at = 0

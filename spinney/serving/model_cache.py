@@ -17,7 +17,7 @@ from spinney.core.models.signing import Claim, Signer
 from spinney.serving.frequency_sketch import Frequencies
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup
-from spinney.tables.lookup import Wanted
+from spinney.tables.lookup import RowFilter
 
 CARRIED_BYTES = 4096
 """A payload up to this size travels with its promotion; a larger one is fetched by model_id."""
@@ -143,10 +143,10 @@ def stored(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[Signe
     """
     found: dict[str, list[Signed]] = defaultdict(list)
     for directory in store.directories(tables.MODELS) if owners else ():
-        table = delta.opened(directory)
+        table = delta.open_table(directory)
         if table is None:
             continue
-        for batch in lookup.in_directory(store, table, directory, _STORED, Wanted.of_models(owners)):
+        for batch in lookup.read_directory(store, table, directory, _STORED, RowFilter.of_models(owners)):
             for row in batch.to_pylist():
                 found[row["model_id"]].append(Signed(row["codec"], row["payload"], row["signature"]))
     return dict(found)

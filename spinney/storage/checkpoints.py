@@ -1,7 +1,7 @@
-"""Spark's checkpoints, as far as we look into them: whose they are and which batch is unfinished.
+"""Reads the parts of Spark's checkpoints that this project needs: the query's id, and which batches started and ended.
 
-A checkpoint is a folder with ``metadata`` (the query's id), ``offsets/N`` (batch N was begun) and ``commits/N`` (it
-ended).
+A checkpoint is a folder with ``metadata`` (the query's id), ``offsets/N`` (batch N was started) and ``commits/N`` (it
+was committed).
 """
 
 from __future__ import annotations
@@ -15,109 +15,114 @@ from datetime import datetime
 from pathlib import Path
 
 from spinney.core.timestamps import from_microseconds
-from spinney.storage.atomic_files import create, folder, replace
+from spinney.storage.atomic_files import create_file, local_folder, replace_file
 
 METADATA = "metadata"
 
 
-def identity(location: str) -> str:
-    """The id of the query that owns this checkpoint; a new one, which is not written yet, when there is none."""
-    file = folder(location) / METADATA
+def query_id(location: str) -> str:
+    """Return the id of the query that owns this checkpoint; if it has none, a new id, which is not written."""
+    file = local_folder(location) / METADATA
     return str(json.loads(file.read_text())["id"]) if file.is_file() else str(uuid.uuid4())
 
 
-def keep(location: str, name: str) -> None:
-    """Write the id of a checkpoint that has none yet.
+def write_query_id(location: str, name: str) -> None:
+    """Write the query's id unless the checkpoint has one.
 
-    Spark takes the id from ``metadata`` when that is there, so writing it first lets tables name their checkpoint from
-    the first batch on. Not before the tables agree to it: a checkpoint that is refused must stay free to be put back.
+    Spark takes the id from ``metadata`` if that exists, so writing it first lets tables record their checkpoint from
+    the first batch on. Call it after the writers have accepted the id: a refused checkpoint must stay untouched, so
+    that the right one can be put back.
     """
-    create(folder(location) / METADATA, json.dumps({"id": name}, separators=(",", ":")).encode())
+    create_file(local_folder(location) / METADATA, json.dumps({"id": name}, separators=(",", ":")).encode())
 
 
-def newest(location: str, log: str) -> int | None:
-    """The greatest batch in ``offsets`` or ``commits``; None before the first."""
-    place = folder(location) / log
+def newest_batch_id(location: str, log: str) -> int | None:
+    """Return the greatest batch id in a log; None before the first. log: ``offsets`` or ``commits``."""
+    place = local_folder(location) / log
     names = os.listdir(place) if place.is_dir() else ()
     return max((int(name) for name in names if name.isdigit()), default=None)
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A batch of a checkpoint. at: its timestamp; watermark: what came before it is late; ended: it was committed."""
+class StartedBatch:
+    """A batch of a checkpoint.
+
+    started_at: its timestamp. watermark: records with an earlier time are late. is_committed: it has ended.
+    """
 
     batch_id: int
-    at: datetime
+    started_at: datetime
     watermark: datetime
-    ended: bool
+    is_committed: bool
 
 
-def newest_begun(location: str) -> Begun | None:
-    """The newest batch that was begun; None before the first."""
-    batch_id = newest(location, "offsets")
-    return None if batch_id is None else begun(location, batch_id)
+def newest_started_batch(location: str) -> StartedBatch | None:
+    """Return the newest batch that was started; None before the first."""
+    batch_id = newest_batch_id(location, "offsets")
+    return None if batch_id is None else started_batch(location, batch_id)
 
 
-def begun(location: str, batch_id: int) -> Begun:
-    """A batch that was begun."""
-    said = json.loads(_lines(location, batch_id)[1])
-    at, watermark = (from_microseconds(int(said[name]) * 1000) for name in ("batchTimestampMs", "batchWatermarkMs"))
-    ended = newest(location, "commits")
-    return Begun(batch_id, at, watermark, ended is not None and ended >= batch_id)
+def started_batch(location: str, batch_id: int) -> StartedBatch:
+    """Return a batch that was started. Raises FileNotFoundError: Spark keeps the files of about 100 batches."""
+    metadata = json.loads(_offset_file_lines(location, batch_id)[1])
+    names = ("batchTimestampMs", "batchWatermarkMs")
+    started_at, watermark = (from_microseconds(int(metadata[name]) * 1000) for name in names)
+    committed = newest_batch_id(location, "commits")
+    return StartedBatch(batch_id, started_at, watermark, committed is not None and committed >= batch_id)
 
 
-def offsets(location: str, batch_id: int) -> list[str | None]:
-    """The end offsets of each source of a batch, as the JSON text that the source wrote; None for an untouched one."""
-    # "-" stands for no offset.
-    return [None if line == "-" else line for line in _lines(location, batch_id)[2:]]
+def end_offsets(location: str, batch_id: int) -> list[str | None]:
+    """Return the end offsets of a batch, for each source the JSON text that it wrote; None where it has no offset."""
+    # Spark writes "-" for no offset.
+    return [None if line == "-" else line for line in _offset_file_lines(location, batch_id)[2:]]
 
 
-def _lines(location: str, batch_id: int) -> list[str]:
-    """A version line, the batch's own metadata, then one line a source."""
-    return (folder(location) / "offsets" / str(batch_id)).read_text(encoding="utf-8").splitlines()
+def _offset_file_lines(location: str, batch_id: int) -> list[str]:
+    """Return a version line, the batch's metadata, then one line per source."""
+    return (local_folder(location) / "offsets" / str(batch_id)).read_text(encoding="utf-8").splitlines()
 
 
-def kafka_offsets(location: str, topic: str) -> dict[str, int] | None:
-    """Partition -> end offset of the newest batch begun; None when no batch has touched the topic."""
-    batch_id = newest(location, "offsets")
-    for text in offsets(location, batch_id) if batch_id is not None else ():
-        if text and _is_of(topic, text):
+def kafka_end_offsets(location: str, topic: str) -> dict[str, int] | None:
+    """Return partition -> end offset of the newest started batch; None when no batch has read the topic."""
+    batch_id = newest_batch_id(location, "offsets")
+    for text in end_offsets(location, batch_id) if batch_id is not None else ():
+        if text and _has_only_topic(topic, text):
             return {str(partition): int(offset) for partition, offset in json.loads(text)[topic].items()}
     return None
 
 
 def rewind(location: str, topic: str, to: Mapping[str, int]) -> None:
-    """Let the next batch read `topic` from these offsets on, and all else from where it stands. Safe to repeat.
+    """Let the next batch read `topic` from these offsets on, and other sources from where they are. Safe to repeat.
 
-    to: partition -> offset. Only for who holds the query's lease. The query keeps its state, its identity and the
-    offsets of other sources; a batch that was begun and not ended is replayed without records of the topic.
+    to: partition -> offset. The caller must hold the query's lease. The query keeps its state, its id and the offsets
+    of other sources. A batch that was started and not committed is replayed without records of the topic.
     """
     for file, before_sources in _offset_files(location):
         lines = file.read_text(encoding="utf-8").split("\n")
         rewound = [*lines[:before_sources]]
         rewound += [
-            json.dumps({topic: dict(to)}, separators=(",", ":")) if _is_of(topic, line) else line
+            json.dumps({topic: dict(to)}, separators=(",", ":")) if _has_only_topic(topic, line) else line
             for line in lines[before_sources:]
         ]
-        # Hadoop compares a file on a local disk with this one where it is there.
+        # Hadoop checks a file on a local disk against this checksum if it exists.
         file.with_name(f".{file.name}.crc").unlink(missing_ok=True)
-        replace(file, "\n".join(rewound).encode())
+        replace_file(file, "\n".join(rewound).encode())
 
 
 def _offset_files(location: str) -> Iterator[tuple[Path, int]]:
-    """The files Spark starts a query from, each with the number of its lines before those of sources."""
-    place, last = folder(location), newest(location, "offsets")
+    """Yield the files that Spark starts a query from, each with the number of lines before those of sources."""
+    place, last = local_folder(location), newest_batch_id(location, "offsets")
     for batch_id in (last - 1, last) if last is not None else ():
         if (file := place / "offsets" / str(batch_id)).is_file():
             yield file, 2
-    for file in sorted(place.glob("sources/*/0")):  # what each source began with
+    for file in sorted(place.glob("sources/*/0")):  # the initial offsets of each source
         yield file, 1
 
 
-def _is_of(topic: str, text: str) -> bool:
-    """Whether these are Kafka's offsets of this topic; a source reads one."""
+def _has_only_topic(topic: str, text: str) -> bool:
+    """Whether these are Kafka offsets of this topic; a source reads only one."""
     try:
-        said = json.loads(text)
+        data = json.loads(text)
     except ValueError:  # "-", or an empty line at the end
         return False
-    return isinstance(said, dict) and said.keys() == {topic} and isinstance(said[topic], dict)
+    return isinstance(data, dict) and data.keys() == {topic} and isinstance(data[topic], dict)

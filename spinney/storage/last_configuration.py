@@ -1,4 +1,4 @@
-"""The configuration that a fleet ran with last, beside its tables: what an edit is compared with."""
+"""Stores the configuration that a fleet last ran with, so that edits can be compared with it."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ FILE = "last.toml"
 _FIRST_LINE = "# Spinney stores this file. Format: {}\n"
 
 
-def remember(config: Config) -> None:
+def write_last_configuration(config: Config) -> None:
     """Write it down, without what may hold a credential. For who puts a configuration into effect."""
     content = _FIRST_LINE.format(LAST_CONFIGURATION.version) + without_secrets(config)
     store = FleetStore.of(config)
-    if not _file(store).exists() or _text(store) != content:
-        atomic_files.replace(_file(store), content.encode())
+    if not _last_file(store).exists() or _read_text(store) != content:
+        atomic_files.replace_file(_last_file(store), content.encode())
 
 
-def last(store: FleetStore) -> Config | None:
-    """The configuration that the fleet at this root ran with last; None where that is not known."""
-    file = _file(store)
+def read_last_configuration(store: FleetStore) -> Config | None:
+    """Return the configuration that the fleet last ran with; None if it is unknown or of another version of Spinney."""
+    file = _last_file(store)
     if not file.exists():
         return None
     try:
-        return parse(_text(store), str(file), {})
+        return parse(_read_text(store), str(file), {})
     except ConfigError:  # of another version of this program
         return None
 
 
-def _text(store: FleetStore) -> str:
+def _read_text(store: FleetStore) -> str:
     """The stored text. Raises UnknownFormat."""
-    text = _file(store).read_text(encoding="utf-8")
+    text = _last_file(store).read_text(encoding="utf-8")
     found = re.match(_FIRST_LINE.format(r"(.*)"), text)
-    LAST_CONFIGURATION.check(None if found is None else found[1], _file(store))
+    LAST_CONFIGURATION.check(None if found is None else found[1], _last_file(store))
     return text
 
 
-def _file(store: FleetStore) -> Path:
+def _last_file(store: FleetStore) -> Path:
     return store.folder / FILE

@@ -33,7 +33,7 @@ class FleetStore:
     Functions that read or write tables take this in place of the whole configuration. Nothing is opened by making one.
 
     fleet: the section `[fleet]`. root: URI or path, without a slash at its end. event_columns: name -> Spark SQL type
-    of what an event carries besides its id and time. label_inside: whether the label is a field of the event.
+    of what an event carries besides its id and time. has_label_in_event: whether the label is a field of the event.
     storage_options: credentials and settings of the store; left out of `repr`.
     """
 
@@ -52,7 +52,7 @@ class FleetStore:
     @property
     def folder(self) -> Path:
         """The root as an absolute path. Raises StoreError when it is not on a file system of this machine."""
-        return atomic_files.folder(self.root)
+        return atomic_files.local_folder(self.root)
 
     @property
     def answer_type(self) -> str:

@@ -1,8 +1,8 @@
-"""Who writes: one process a query, so one a directory.
+"""Leases: each query is run by one process at a time, so each directory of a table has one writer.
 
-Delta's local log store does not keep two processes from overwriting each other's commit, so a second one is refused
-before it writes. A lease is a lock held by the operating system on a file below the root: whoever writes there finds
-it, and it ends with its process, however that ends.
+Delta's local log store does not keep two processes from overwriting each other's commit, so a second writer is refused
+before it writes. A lease is an operating-system lock on a file below the root. It ends with its process, also when that
+is killed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from spinney.core.errors import Busy
 from spinney.storage.layout import FleetStore
 
 REGISTRY, REPLAY, TRACKING = "registry", "replay", "tracking"
-"""Of those who write elsewhere: MLflow's registered model, dead letters sent again, MLflow's runs."""
+"""Leases for what is written elsewhere: MLflow's registered model, replayed dead letters, MLflow's runs."""
 
-EVERY = (*(each.value for each in (*STREAMING, QueryName.WEEKLY)), PEOPLE, REGISTRY, REPLAY, TRACKING)
-"""All that there are: who holds them is alone."""
+ALL_LEASES = (*(each.value for each in (*STREAMING, QueryName.WEEKLY)), PEOPLE, REGISTRY, REPLAY, TRACKING)
+"""All leases. A process that holds them runs alone."""
 
 
 @contextmanager
 def held(store: FleetStore, names: Iterable[str]) -> Iterator[None]:
-    """Hold the leases of these queries. Raises Busy when another process holds one, ValueError for one not in EVERY."""
+    """Hold these leases meanwhile. Raises Busy if another process holds one, ValueError for one not in ALL_LEASES."""
     names = list(names)
-    if unknown := [name for name in names if name not in EVERY]:
-        raise ValueError(f"leases {', '.join(unknown)}: expected names of EVERY")
+    if unknown := [name for name in names if name not in ALL_LEASES]:
+        raise ValueError(f"leases {', '.join(unknown)}: expected names of ALL_LEASES")
     place = store.folder / "leases"
     place.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
@@ -41,14 +41,14 @@ def held(store: FleetStore, names: Iterable[str]) -> Iterator[None]:
                 stack.enter_context(FileLock(file).acquire(timeout=0))
             except Timeout as error:
                 raise Busy(
-                    f"query {name} of fleet {store.fleet.name}: another process runs it ({_holder(place, name)}, "
+                    f"query {name} of fleet {store.fleet.name}: another process runs it ({_read_holder(place, name)}, "
                     f"lease {file}); stop that one first"
                 ) from error
             (place / f"{name}.holder").write_text(f"pid {os.getpid()}")
         yield
 
 
-def _holder(place: Path, name: str) -> str:
+def _read_holder(place: Path, name: str) -> str:
     try:
         return (place / f"{name}.holder").read_text()
     except OSError:

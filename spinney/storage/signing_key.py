@@ -1,4 +1,4 @@
-"""The key that models are signed with: from the environment, or from a file below the fleet's root."""
+"""The key that models are signed with: from the environment, else from a file below the fleet's root."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from spinney.core.errors import SetupError
 from spinney.core.models.signing import Signer
-from spinney.storage.atomic_files import FOR_ME, create
+from spinney.storage.atomic_files import OWNER_ONLY, create_file
 from spinney.storage.layout import FleetStore
 
 KEY = "SPINNEY_SIGNING_KEY"
@@ -17,16 +17,16 @@ OLD_KEYS = "SPINNEY_SIGNING_KEYS_OLD"
 FILE = "signing.key"
 
 
-def signer(store: FleetStore, environment: Mapping[str, str] | None = None) -> Signer:
-    """The signer of a fleet. Older keys, separated by commas, still verify.
+def load_signer(store: FleetStore, environment: Mapping[str, str] | None = None) -> Signer:
+    """Return the signer of a fleet. The keys in SPINNEY_SIGNING_KEYS_OLD, separated by commas, still verify.
 
-    Raises SetupError when there is no key.
+    environment: os.environ if None. Raises SetupError when there is no key.
     """
     environment = os.environ if environment is None else environment
     old = tuple(key.strip().encode() for key in environment.get(OLD_KEYS, "").split(",") if key.strip())
-    if named := _named(environment):
+    if named := _key_of_environment(environment):
         return Signer(named, old)
-    file = _file(store)
+    file = _key_file(store)
     if not file.is_file():
         raise SetupError(
             f"signing key: none in {KEY} and no file {file}; "
@@ -36,16 +36,17 @@ def signer(store: FleetStore, environment: Mapping[str, str] | None = None) -> S
 
 
 def ensure_key(store: FleetStore, environment: Mapping[str, str] | None = None) -> bool:
-    """Make the file when neither it nor the variable is there; whether it was made."""
-    if _named(os.environ if environment is None else environment):
+    """Make the key's file unless it exists or the variable is set; return whether it was made."""
+    if _key_of_environment(os.environ if environment is None else environment):
         return False
-    return create(_file(store), secrets.token_hex(32).encode(), FOR_ME)
+    return create_file(_key_file(store), secrets.token_hex(32).encode(), OWNER_ONLY)
 
 
-def _named(environment: Mapping[str, str]) -> bytes:
-    # A secret often comes with the newline of the file that it was kept in.
+def _key_of_environment(environment: Mapping[str, str]) -> bytes:
+    """The key in the variable; empty if it is not set."""
+    # A secret often ends with the newline of the file it was kept in.
     return environment.get(KEY, "").strip().encode()
 
 
-def _file(store: FleetStore) -> Path:
+def _key_file(store: FleetStore) -> Path:
     return store.folder / FILE

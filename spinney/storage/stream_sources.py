@@ -1,4 +1,4 @@
-"""Which directories each query reads as a stream."""
+"""Which queries read each directory as a stream."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from schemas.vocabulary import QueryName
 from spinney.core.champions.promotion import PEOPLE
 from spinney.storage.layout import Directory
 
-_BY_TABLE = {
+_QUERIES_OF_TABLE = {
     "predictions": (QueryName.LABELS,),
     "outcomes": (QueryName.LABELS,),
     "health": (QueryName.RETRAIN,),
@@ -14,10 +14,10 @@ _BY_TABLE = {
     "promotions": (QueryName.SCORE, QueryName.RETRAIN),
 }
 
-_BY_NOBODY = (f"models/{PEOPLE}",)
-"""Of a table that is read otherwise: retrain looks for fits that failed, and people's models are all fitted ones."""
+_NOT_STREAMED = (f"models/{PEOPLE}",)
+"""Retrain reads `models` for fits that failed; the models that people import are never such."""
 
 
-def readers(directory: Directory) -> tuple[QueryName, ...]:
+def reading_queries(directory: Directory) -> tuple[QueryName, ...]:
     """Return the queries that read what is appended to this directory."""
-    return () if directory.name in _BY_NOBODY else _BY_TABLE.get(directory.contract.name, ())
+    return () if directory.name in _NOT_STREAMED else _QUERIES_OF_TABLE.get(directory.contract.name, ())

@@ -1,1 +1,1 @@
-"""Delta tables: made, appended to once a step, read at a version, rewritten in bounded memory. No JVM is needed."""
+"""Delta tables without a JVM: made, appended to once per step, read at a version, rewritten in bounded memory."""

@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 
 def arrow_schema(contract: Contract) -> pa.Schema:
+    """Return the columns of a contract as an Arrow schema."""
     return pa.schema([pa.field(column.name, arrow_type(column.type)) for column in contract.columns])
 
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
-    """The rows for pandas, by one thread: a forked process has no others.
+    """Return the rows as a pandas frame, converted by one thread: a forked process has no others.
 
-    Dates become times at midnight, since Python's end in the year 9999; times keep their unit, since nanoseconds end
-    in 2262.
+    Dates become timestamps at midnight, since Python's dates end in the year 9999. Timestamps keep their unit, since
+    nanoseconds end in 2262.
     """
     dates = {at: each for at, each in enumerate(table.schema) if pa.types.is_date(each.type)}
     for at, each in dates.items():

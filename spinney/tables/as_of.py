@@ -1,8 +1,7 @@
-"""A moment as a person names it: a time, or a round.
+"""Resolves `as_of`, a time or the name of a round, to a time of the wall clock.
 
-Moments are of the wall clock on which models were promoted (`decided_at`), whatever clock the fleet runs on: an event's
-time says nothing about which model answered it. A moment of which nothing can be known is an error: before the first
-decision no model answered, and what will answer is not known.
+The clock is the one on which models were promoted (`decided_at`), also if the fleet runs on event time: the time of an
+event does not tell which model answered it. Times before the first decision and in the future are errors.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from schemas import tables
 from spinney.core.errors import StoreError
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup
-from spinney.tables.lookup import Equal
+from spinney.tables.lookup import HasText
 
-SHOWN = 3
+SUGGESTED_ROUNDS = 3
 CLOCK = "the wall clock on which models were promoted, in UTC"
 
 
-def moment_of(store: FleetStore, named: str | datetime) -> datetime:
-    """The wall-clock time that is meant. A round, or a person's step, stands for the moment at which it decided.
+def resolve_as_of(store: FleetStore, named: str | datetime) -> datetime:
+    """Return the wall-clock time that is meant. A round or a manual override means the time of its decision.
 
-    named: a time, in UTC where it names no zone, or as ISO 8601 (``2026-11-20``, ``2026-11-20T18:00Z``), or a round_id
-    (``batch-7``). Raises StoreError: neither, before the first decision, or not yet.
+    named: a time (UTC if it has no zone), ISO 8601 text (``2026-11-20``, ``2026-11-20T18:00Z``), or a round_id
+    (``batch-7``). Raises StoreError: neither a time nor a round; before the first decision; in the future.
     """
     if isinstance(named, datetime):
         at = named
@@ -32,19 +31,19 @@ def moment_of(store: FleetStore, named: str | datetime) -> datetime:
         try:
             at = datetime.fromisoformat(named)
         except ValueError:
-            return _of_round(store, named)
+            return _time_of_round(store, named)
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    _refuse_unknown(store, at)
+    _require_known(store, at)
     return at
 
 
-def shown(at: datetime) -> str:
-    """A moment with its clock, for people."""
+def format_as_of(at: datetime) -> str:
+    """Return a time and its clock as text for people."""
     return f"{at.astimezone(UTC).isoformat(sep=' ', timespec='seconds').removesuffix('+00:00')}, by {CLOCK}"
 
 
-def _refuse_unknown(store: FleetStore, at: datetime) -> None:
-    now, first = datetime.now(UTC), lookup.least(store, tables.PROMOTIONS, "decided_at")
+def _require_known(store: FleetStore, at: datetime) -> None:
+    now, first = datetime.now(UTC), lookup.earliest_time(store, tables.PROMOTIONS, "decided_at")
     if first is None:
         expected, remedy = "a moment at which some model answered", "none was ever promoted: run spinney retrain --all"
     elif at < first:
@@ -59,14 +58,14 @@ def _refuse_unknown(store: FleetStore, at: datetime) -> None:
     )
 
 
-def _of_round(store: FleetStore, named: str) -> datetime:
+def _time_of_round(store: FleetStore, named: str) -> datetime:
     for base, column in ((tables.ROUNDS, "started_at"), (tables.PROMOTIONS, "decided_at")):
-        found = lookup.dicts(lookup.every(store, base, [column], Equal("round_id", named)))
+        found = lookup.to_dicts(lookup.read_where(store, base, [column], HasText("round_id", named)))
         if found:
             at: datetime = max(row[column] for row in found)
             return at
-    known = lookup.every(store, tables.ROUNDS, ["round_id"]).column("round_id").to_pylist()
-    near = ", ".join(difflib.get_close_matches(named, known, n=SHOWN, cutoff=0.0)) or "none yet"
+    known = lookup.read_where(store, tables.ROUNDS, ["round_id"]).column("round_id").to_pylist()
+    near = ", ".join(difflib.get_close_matches(named, known, n=SUGGESTED_ROUNDS, cutoff=0.0)) or "none yet"
     raise StoreError(
         f"fleet {store.fleet.name}: expected a time like 2026-11-20T18:00Z, or a round that was recorded; got "
         f"{named!r}. The nearest rounds are: {near}"

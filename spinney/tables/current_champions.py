@@ -1,4 +1,4 @@
-"""Who answers: the fleet's champions, from its promotions."""
+"""The champions of a fleet, selected from its promotions."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import pyarrow as pa
 from schemas import tables
 from spinney.core.champions import fleet_champions
 from spinney.storage.layout import FleetStore
-from spinney.tables.snapshot import Wanted, snapshots
+from spinney.tables.snapshot import GroupFilter, take_snapshots
 
 
-def current(store: FleetStore, pins: Mapping[str, int], wanted: Wanted) -> pa.Table:
-    """One row per wanted group that any promotion names: champion_table.SCHEMA.
+def read_champions(store: FleetStore, pins: Mapping[str, int], wanted: GroupFilter) -> pa.Table:
+    """Return one row per wanted group that any promotion names: fleet_champions.SCHEMA.
+
+    pins: directory name -> version of the table `promotions` to read.
 
     fit_ms: of its last fit that was decided about; null if none was.
     """
     names = {name: name for name in fleet_champions.INPUT_COLUMNS}
-    rows = [table.read(names, wanted) for table in snapshots(store, tables.PROMOTIONS, pins)]
+    rows = [table.read(names, wanted) for table in take_snapshots(store, tables.PROMOTIONS, pins)]
     return fleet_champions.select_champions(pa.concat_tables(rows))

@@ -1,8 +1,8 @@
-"""Delta tables: made and inspected without a JVM, written by exactly one process a directory.
+"""Delta tables, made and read without a JVM. Each directory is written by one process.
 
-A write is an append whose ``userMetadata`` names query, step and batch. Before its first write a `Writer` reads which
-steps its directory already has, so a replayed batch writes nothing twice; with one writer a directory that is exact.
-Delta's own ``txnAppId`` would do the same and reads the whole state at every commit.
+A write is an append whose ``userMetadata`` names query, step and batch. A `DirectoryWriter` first reads which steps its
+directory has, so a replayed batch writes nothing twice; with one writer per directory that is exact. Delta's own
+``txnAppId`` would do the same, but it reads the table's whole state at every commit.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ if TYPE_CHECKING:  # commands that only look something up need neither Spark nor
     from pyspark.sql import DataFrame, SparkSession
 
 FEW_ROWS = 400_000
-"""Of verdicts: so many are brought to the driver and written there."""
+"""Verdicts up to this number are collected by the driver and written from there."""
 
-HISTORY = 400
-"""Commits looked back for the last of each step, before all that the log still has: a month of them."""
+HISTORY_COMMITS = 400
+"""Newest commits searched for the last one of each step, before all commits that the log has: a month of them."""
 
-REOPEN_SECONDS = 3600.0
-"""How long a writer goes on from the version that it opened. An append reads what was committed since, by Spark or by
-`tidy`; that may be in the log no more once it is older than `delta.logRetentionDuration`."""
+REOPEN_AFTER_S = 3600.0
+"""A writer opens its table again after this time. An append reads the commits made since, by Spark or `spinney tidy`;
+ones older than `delta.logRetentionDuration` may be gone from the log."""
 
-PROPERTIES = {
-    # A checkpoint of the log is a pause of seconds in a streaming batch; maintenance makes them in its own time.
+TABLE_PROPERTIES = {
+    # A checkpoint of the log takes seconds, in a streaming batch; maintenance makes them while no batch waits.
     "delta.checkpointInterval": "200",
     "delta.logRetentionDuration": "interval 30 days",
 }
 
 
 def create_tables(config: Config) -> list[str]:
-    """Make the directories that are not there. Returns the names of those made; safe to repeat.
+    """Make the tables that do not exist; return the names of the directories made. Safe to repeat.
 
-    A table that was made by an earlier version gets the columns of ours that have come since, null in its rows.
+    A table made by an earlier version of Spinney gets the columns added since, null in its rows.
 
-    Raises StoreError when a table is there with other columns, or something fixed was changed.
+    Raises StoreError when a table has other columns than the configuration, or something fixed was changed.
     """
-    charter.ensure_kept(config)
+    charter.check_unchanged(config)
     store = FleetStore.of(config)
     made = []
     for directory in store.every_directory():
-        table = opened(directory)
+        table = open_table(directory)
         if table is None:
-            _create(directory)
+            _create_table(directory)
             made.append(directory.name)
             continue
         _refuse_other_columns(store, directory, table)
@@ -69,19 +69,19 @@ def create_tables(config: Config) -> list[str]:
     return made
 
 
-def _create(directory: Directory) -> None:
+def _create_table(directory: Directory) -> None:
     DeltaTable.create(
         directory.uri,
         Schema.from_arrow(arrow_schema(directory.contract)),
         mode="ignore",
         partition_by=list(directory.contract.partitioned_by) or None,
-        configuration=dict(PROPERTIES),
+        configuration=dict(TABLE_PROPERTIES),
         storage_options=dict(directory.storage_options) or None,
     )
 
 
 def _new_columns(directory: Directory, table: DeltaTable) -> list[Field]:
-    """Nullable columns of the table's own contract, none of a fleet's, that this table does not have."""
+    """Nullable columns of the contract, not those a fleet declares, that this table does not have."""
     there = {each.name for each in table.schema().fields}
     base = next(each for each in tables.ALL if each.name == directory.contract.name)
     ours = {each.name for each in base.columns if each.nullable}
@@ -96,7 +96,7 @@ def _add_new_columns(directory: Directory, table: DeltaTable) -> None:
 
 def _refuse_other_columns(store: FleetStore, directory: Directory, table: DeltaTable) -> None:
     new = {each.name for each in _new_columns(directory, table)}
-    retired = charter.retired(store) if directory.contract.name == tables.EVENTS.name else {}
+    retired = charter.retired_columns_of(store) if directory.contract.name == tables.EVENTS.name else {}
     there = {each.name: each.type for each in table.schema().fields if each.name not in retired}
     fields = Schema.from_arrow(arrow_schema(directory.contract)).fields
     wanted = {each.name: each.type for each in fields if each.name not in new}
@@ -105,7 +105,9 @@ def _refuse_other_columns(store: FleetStore, directory: Directory, table: DeltaT
     missing = [name for name in wanted if name not in there]
     extra = [name for name in there if name not in wanted]
     other = [name for name in wanted if name in there and there[name] != wanted[name]]
-    of_types = ", ".join(f"{name} {_said(there[name])} there, {_said(wanted[name])} declared" for name in other)
+    of_types = ", ".join(
+        f"{name} {_type_name(there[name])} there, {_type_name(wanted[name])} declared" for name in other
+    )
     msg = (
         f"table {directory.name} at {directory.uri}: its columns are not those of the configuration "
         f"(not in the table: {', '.join(missing) or 'none'}; not declared: {', '.join(extra) or 'none'}; "
@@ -115,79 +117,76 @@ def _refuse_other_columns(store: FleetStore, directory: Directory, table: DeltaT
     raise StoreError(msg)
 
 
-def _said(kind: Any) -> str:
-    """A type's name, as far as it has a short one."""
+def _type_name(kind: Any) -> str:
+    """The short name of a Delta type, else its text."""
     return str(getattr(kind, "type", kind))
 
 
-def opened(directory: Directory) -> DeltaTable | None:
-    """The table as it stands, or None when it was never made."""
+def open_table(directory: Directory) -> DeltaTable | None:
+    """Return the newest version of a directory's table; None when it was never made."""
     try:
         return DeltaTable(directory.uri, storage_options=dict(directory.storage_options) or None)
     except TableNotFoundError:
         return None
 
 
-def dataset(table: DeltaTable) -> ds.Dataset:
-    """The table for Arrow to read."""
+def open_dataset(table: DeltaTable) -> ds.Dataset:
+    """Return the table as an Arrow dataset."""
     from spinney.tables import table_files  # not needed to look something up, and it imports pandas
 
-    return table_files.dataset(table)
+    return table_files.open_dataset(table)
 
 
-def version(directory: Directory) -> int:
-    """Its newest version. Raises StoreError when the table was never made."""
-    return int(existing(directory).version())
+def current_version(directory: Directory) -> int:
+    """Return the number of the newest version. Raises StoreError when the table was never made."""
+    return int(open_existing(directory).version())
 
 
-def existing(directory: Directory) -> DeltaTable:
-    """A directory as it is now. Raises StoreError when it was never made."""
-    table = opened(directory)
+def open_existing(directory: Directory) -> DeltaTable:
+    """Return the newest version of a directory's table. Raises StoreError when it was never made."""
+    table = open_table(directory)
     if table is None:
-        raise not_made(directory)
+        raise missing_table(directory)
     return table
 
 
-def not_made(directory: Directory) -> StoreError:
-    """What is raised for a table that was never made."""
+def missing_table(directory: Directory) -> StoreError:
+    """Return the error about a table that was never made."""
     return StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
 
 
-def read(
+def read_table(
     store: FleetStore, base: Contract, columns: list[str] | None = None, where: ds.Expression | None = None
 ) -> pa.Table:
-    """A table as Arrow, all its directories: whole, or some of it. Spark reads the large ones.
+    """Return the rows of all directories of a table, in no order. For small tables: Spark reads large ones.
 
-    Raises StoreError when one was never made.
+    columns: None for all. where: None for all rows. Raises StoreError when a directory was never made.
     """
     parts = []
     for directory in store.directories(base):
-        part = dataset(existing(directory)).to_table(columns, filter=where)
+        part = open_dataset(open_existing(directory)).to_table(columns, filter=where)
         wanted = arrow_schema(directory.contract)
         names = columns or wanted.names
         parts.append(pa.table([part.column(name).cast(wanted.field(name).type) for name in names], names=names))
     return pa.concat_tables(parts)
 
 
-def frame(spark: SparkSession, directory: Directory, at: int | None = None) -> DataFrame:
-    """A directory as a Spark frame. at: its version; None: the newest."""
+def spark_frame(spark: SparkSession, directory: Directory, at: int | None = None) -> DataFrame:
+    """Return a directory as a Spark frame. at: a version; None for the newest."""
     reader = spark.read.format("delta")
     if at is not None:
         reader = reader.option("versionAsOf", at)
     return reader.load(directory.uri)
 
 
-def pins(store: FleetStore, *bases: Contract) -> dict[str, int]:
-    """Directory name -> its version now, for every directory of these tables."""
-    return {each.name: version(each) for base in bases for each in store.directories(base)}
+def pin_versions(store: FleetStore, *bases: Contract) -> dict[str, int]:
+    """Return directory name -> its newest version, for every directory of these tables."""
+    return {each.name: current_version(each) for base in bases for each in store.directories(base)}
 
 
 @dataclass(frozen=True)
-class Commit:
-    """What the last commit of a step said of itself. notes: what the writer added.
-
-    part: of a step that is written in parts, from 0 on.
-    """
+class StepCommit:
+    """What a commit records of its step. notes: added by the writer. part: of a step written in parts, from 0 on."""
 
     query: str
     step: str
@@ -197,10 +196,11 @@ class Commit:
     part: int = 0
 
 
-class Writer:
-    """The one writer of a directory, for one query.
+class DirectoryWriter:
+    """Appends the steps of one query to a directory, each once.
 
-    checkpoint: the id of the query's checkpoint; batch ids mean nothing outside it.
+    checkpoint: id of the query's checkpoint, within which batch ids are unique. Raises StoreError when the table was
+    never made, or was written by this query from another checkpoint.
     """
 
     def __init__(self, directory: Directory, query: str, checkpoint: str) -> None:
@@ -208,20 +208,20 @@ class Writer:
         self._open()
         self._query = query
         self._checkpoint = checkpoint
-        self._last: dict[str, Commit] = {}
-        self._look_back(HISTORY)
+        self._last: dict[str, StepCommit] = {}
+        self._look_back(HISTORY_COMMITS)
         if not self._last:
             self._look_back(None)
 
     def _open(self) -> None:
-        self._table, self._opened_at = existing(self._directory), time.monotonic()
+        self._table, self._opened_at = open_existing(self._directory), time.monotonic()
 
     def _look_back(self, commits: int | None) -> None:
-        """Read the last commit of each step out of so many of the newest; None: all that there are."""
+        """Read the last commit of each step. commits: how many of the newest to search; None for all."""
         entries = self._table.history(commits)
         self._saw_all = commits is None or len(entries) < commits
         for entry in entries:
-            commit = _commit(entry.get("userMetadata"), f"table {self.name}, version {entry.get('version')}")
+            commit = _decode_commit(entry.get("userMetadata"), f"table {self.name}, version {entry.get('version')}")
             if commit is not None and commit.query == self._query:
                 self._last.setdefault(commit.step, commit)
         foreign = [commit for commit in self._last.values() if commit.checkpoint != self._checkpoint]
@@ -235,15 +235,16 @@ class Writer:
 
     @property
     def name(self) -> str:
+        """The directory's."""
         return self._directory.name
 
-    def done(self, step: str, batch_id: int, part: int = 0) -> bool:
-        """Whether this step of this batch is already stored; parts are written in their order."""
-        commit = self.last(step)
+    def is_stored(self, step: str, batch_id: int, part: int = 0) -> bool:
+        """Whether this step of this batch is stored. Parts are written in order, so a later one implies the earlier."""
+        commit = self.last_commit(step)
         return commit is not None and (batch_id, part) <= (commit.batch_id, commit.part)
 
-    def last(self, step: str) -> Commit | None:
-        """The newest commit of a step; None when it was never written."""
+    def last_commit(self, step: str) -> StepCommit | None:
+        """Return the newest commit of a step; None when it was never written."""
         if step not in self._last and not self._saw_all:
             self._look_back(None)
         return self._last.get(step)
@@ -257,13 +258,14 @@ class Writer:
         part: int = 0,
         notes: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Append the rows unless the step is stored already; whether anything was written.
+        """Append the rows unless the step is stored; return whether anything was written.
 
-        rows: a Spark frame, or what is small as an Arrow table: that takes milliseconds in place of some hundred.
+        rows: a Spark frame is written by Spark's tasks, so that its rows never reach the driver. An Arrow table is
+        written by delta-rs within milliseconds, where a Spark job takes a tenth of a second or more.
         """
-        if self.done(step, batch_id, part):
+        if self.is_stored(step, batch_id, part):
             return False
-        commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
+        commit = StepCommit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
         if isinstance(rows, pa.Table):
             self._append_arrow(rows, commit)
         else:
@@ -280,10 +282,10 @@ class Writer:
         part: int = 0,
         notes: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Commit Parquet files that lie in the directory already, unless the step is stored; whether it was done."""
-        if self.done(step, batch_id, part):
+        """Commit Parquet files that are in the directory, unless the step is stored; return whether it was done."""
+        if self.is_stored(step, batch_id, part):
             return False
-        commit = Commit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
+        commit = StepCommit(self._query, step, batch_id, self._checkpoint, dict(notes or {}), part)
         contract = self._directory.contract
         self._reopen_if_old()
         self._table.update_incremental()
@@ -292,12 +294,12 @@ class Writer:
             "append",
             Schema.from_arrow(arrow_schema(contract)),
             list(contract.partitioned_by) or None,
-            commit_properties=_properties(commit),
+            commit_properties=_commit_properties(commit),
         )
         self._stored(commit)
         return True
 
-    def _stored(self, commit: Commit) -> None:
+    def _stored(self, commit: StepCommit) -> None:
         self._last[commit.step] = commit
         part = f".{commit.part}" if commit.part else ""
         step_observer.announce(f"{self._query}.{commit.step}{part}", commit.batch_id)
@@ -307,54 +309,54 @@ class Writer:
 
         return rows.select(*(F.col(each.name).cast(each.type) for each in self._directory.contract.columns))
 
-    def _append_spark(self, rows: DataFrame, commit: Commit) -> None:
+    def _append_spark(self, rows: DataFrame, commit: StepCommit) -> None:
         (
             self._as_declared(rows)
             .write.format("delta")
             .mode("append")
-            .option("userMetadata", _text(commit))
+            .option("userMetadata", _encode_commit(commit))
             .save(self._directory.uri)
         )
 
     def _reopen_if_old(self) -> None:
-        if time.monotonic() - self._opened_at > REOPEN_SECONDS:
+        if time.monotonic() - self._opened_at > REOPEN_AFTER_S:
             self._open()
 
-    def _append_arrow(self, rows: pa.Table, commit: Commit) -> None:
+    def _append_arrow(self, rows: pa.Table, commit: StepCommit) -> None:
         self._reopen_if_old()
         mine = rows.select(self._directory.contract.names).cast(arrow_schema(self._directory.contract))
         write_deltalake(
             self._table,
-            _with_nulls(mine, self._table),
+            _with_retired_columns(mine, self._table),
             mode="append",
-            commit_properties=_properties(commit),
+            commit_properties=_commit_properties(commit),
         )
 
 
-def _with_nulls(rows: pa.Table, table: DeltaTable) -> pa.Table:
-    """The rows with the columns that the table has and the configuration no longer: null."""
+def _with_retired_columns(rows: pa.Table, table: DeltaTable) -> pa.Table:
+    """Return the rows with null in the columns that the table has and the configuration no longer declares."""
     for each in pa.schema(table.schema().to_arrow(as_large_types=False)):
         if each.name not in rows.column_names:
             rows = rows.append_column(each, pa.nulls(rows.num_rows, each.type))
     return rows
 
 
-def _properties(commit: Commit) -> CommitProperties:
-    """The same field of the log that Spark's option writes."""
-    return CommitProperties(custom_metadata={"userMetadata": _text(commit)})
+def _commit_properties(commit: StepCommit) -> CommitProperties:
+    """The commit in the field of the log that Spark's option `userMetadata` writes."""
+    return CommitProperties(custom_metadata={"userMetadata": _encode_commit(commit)})
 
 
-def _text(commit: Commit) -> str:
+def _encode_commit(commit: StepCommit) -> str:
     return json.dumps({KEY: COMMIT.version, **commit.__dict__}, separators=(",", ":"), default=str)
 
 
-def _commit(text: str | None, where: str) -> Commit | None:
-    """A commit's own words; None for a commit that is nobody's step (creation, compaction). Raises UnknownFormat."""
+def _decode_commit(text: str | None, where: str) -> StepCommit | None:
+    """Return what a commit records; None for one that is no step (creation, compaction). Raises UnknownFormat."""
     try:
         said = json.loads(text or "")
         if isinstance(said, dict) and "query" in said:  # others are not ours
             COMMIT.check_object(said, where)
         named = (said["query"], said["step"], int(said["batch_id"]), said["checkpoint"])
-        return Commit(*named, said.get("notes", {}), int(said.get("part", 0)))
+        return StepCommit(*named, said.get("notes", {}), int(said.get("part", 0)))
     except (ValueError, KeyError, TypeError):
         return None

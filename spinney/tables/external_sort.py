@@ -1,7 +1,7 @@
-"""Rows sorted in bounded memory: chunks are sorted and spilled to disk, and all sorted sequences merged.
+"""Sorts rows in bounded memory: chunks are sorted and spilled to disk, then all sorted sequences are merged.
 
-The merge is by batches: of what every sequence has next, the rows up to the least of their last rows are complete, so
-they are sorted and passed on. It holds for any skew, one group with most of the rows too.
+The merge works on batches. It takes the next batch of every sequence and the least of their last rows. All rows up to
+that one are known by then, so they are sorted and passed on. Memory stays bounded also if one group has most rows.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ import pyarrow.compute as pc
 from spinney.core.errors import StoreError
 
 CHUNK_BYTES = 192 * 1024**2
-"""Of rows that are sorted at once. Sorting takes about three times as much memory."""
+"""Size of a chunk that is sorted at once. Sorting takes about three times as much memory."""
 
 SPILL_BATCH_BYTES = 2 * 1024**2
-"""Of a spilled batch: the merge holds one of each sequence."""
+"""Size of a spilled batch. The merge holds one of each sequence."""
 
 Key = tuple[tuple[bool, Any], ...]
 
 
-def merged(
+def merge_sorted(
     ordered: Sequence[Iterable[pa.Table]], loose: Iterable[pa.Table], by: Sequence[str], place: Path
 ) -> Iterator[pa.Table]:
-    """All rows in the order of these columns, nulls last.
+    """Yield all rows ordered by these columns, nulls last.
 
-    ordered: sequences whose rows are in this order already. loose: rows in any. place: a folder for spills, made and
-    removed here. Raises StoreError when an ordered sequence is not in order.
+    ordered: sequences whose rows are in this order. loose: rows in any order. place: a folder for spilled chunks, made
+    and removed here. Raises StoreError when a sequence in `ordered` is not in order.
     """
     place.mkdir(parents=True)
     try:
@@ -42,7 +42,7 @@ def merged(
 
 
 def _spilled(rows: Iterable[pa.Table], by: Sequence[str], place: Path) -> Iterator[Iterator[pa.Table]]:
-    """Sorted sequences of these rows: on disk all but the last."""
+    """Yield sorted sequences of these rows. All but the last are on disk."""
     parts: list[pa.Table] = []
     size = number = 0
     for part in rows:
@@ -75,7 +75,7 @@ def _read_back(file: Path) -> Iterator[pa.Table]:
 
 
 class _Cursor:
-    """A sorted sequence, and of it the batch that the merge is at."""
+    """A sorted sequence and the position of the merge in it. last: the key of the current batch's last row."""
 
     def __init__(self, batches: Iterator[pa.Table], by: tuple[str, ...]) -> None:
         self._batches, self._by = batches, by
@@ -83,7 +83,7 @@ class _Cursor:
         self._advance()
 
     def _advance(self) -> None:
-        """To the next batch with rows; `last` is None behind the end."""
+        """Go to the next batch with rows; at the end `last` becomes None."""
         before, self.last = self.last, None
         for rows in self._batches:
             if len(rows):
@@ -99,7 +99,7 @@ class _Cursor:
         return tuple((value is None, value) for value in values)
 
     def take(self, bound: Key) -> pa.Table | None:
-        """The rows up to this key; of this batch, so all of the sequence's when its last is not below the bound."""
+        """Take the rows of the current batch up to this key; None if there are none."""
         low, high = self._at, len(self._rows)
         if self.last is not None and self.last > bound:
             while low < high:

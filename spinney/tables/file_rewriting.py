@@ -1,12 +1,12 @@
-"""Files of a table put together into new ones, sorted if asked, in bounded memory, and committed in one step.
+"""Rewrites files of a table into new ones, sorted on request, in bounded memory, with one commit.
 
-Rewriting changes no row (`dataChange=false`), so streams do not see it, unless rows are to be dropped. New files are
-written beside the table's, in a folder whose name hides it from every reader. `commit` alone needs the directory's
-lock: it moves them to where the log names them, and takes milliseconds.
+Rewriting changes no row (`dataChange=false`), so streams do not see it, unless rows are dropped. New files are first
+written into a folder that readers ignore. Only `commit_rewrite` needs the directory's lock: it moves the files to where
+the log names them, which takes milliseconds.
 
-Why a lock at all: deltalake 1.6 commits on a local disk by link(2), which never replaces a file. Spark's HDFSLogStore,
-which Delta 4.4 uses there, asks whether the file exists and then renames over it: what another writer commits between
-these two steps is lost without a word.
+Why a lock: deltalake 1.6 commits on a local disk by link(2), which never replaces a file. Spark's HDFSLogStore, which
+Delta 4.4 uses there, checks whether the file exists and then renames over it. A commit that another writer makes
+between these two steps is lost silently.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from spinney.core.errors import StoreError
 from spinney.tables import external_sort
-from spinney.tables.sorted_files import FileWriter, Written
-from spinney.tables.table_files import TableFile, arrow_schema_of, files, folder
+from spinney.tables.sorted_files import FileWriter, WrittenFile
+from spinney.tables.table_files import TableFile, arrow_schema_of, list_files, table_folder
 
 WORK = "_rewriting"
-"""Below a table's folder. Readers of Delta and Parquet pass over names that begin with an underscore."""
+"""Folder below a table's. Readers of Delta and Parquet ignore names that begin with an underscore."""
 
 
-class Interrupted(Exception):  # noqa: N818
-    """The process is about to stop; nothing was changed."""
+class RewriteInterrupted(Exception):  # noqa: N818
+    """Raised when the process is about to stop. Nothing was changed."""
 
 
 @dataclass(frozen=True)
-class Source:
+class RewriteSource:
     """Files to be rewritten together.
 
-    is_sorted: their rows, file after file, are one sorted sequence already. drop: path -> of each row in the file
-    whether to leave it out.
+    is_sorted: their rows, file after file, are one sorted sequence. drop: path -> shape (n_rows,): which rows of the
+    file to leave out.
     """
 
     files: tuple[TableFile, ...]
@@ -54,15 +54,16 @@ class Source:
 
     @property
     def dropped(self) -> int:
+        """How many rows are left out."""
         return sum(mask.true_count for mask in self.drop.values())
 
 
 @dataclass(frozen=True)
-class Target:
+class RewriteTarget:
     """What the new files are like.
 
-    sort_by: columns, none to keep the rows as they come. prefix: of their names. schema: None for the table's own.
-    old_names: of columns that are called otherwise in the files that are there.
+    sort_by: columns; empty to keep the order. prefix: of the files' names. schema: None for the table's. old_names:
+    column -> its name in the old files, where that differs.
     """
 
     sort_by: tuple[str, ...]
@@ -73,22 +74,26 @@ class Target:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """New files, ready to take the place of others; all of one partition."""
+    """New files, ready to replace the old ones; all of one partition. dropped: rows left out."""
 
     old: tuple[TableFile, ...]
-    new: tuple[Written, ...]
+    new: tuple[WrittenFile, ...]
     partition: dict[str, str | None] = field(default_factory=dict)
     dropped: int = 0
 
     @property
     def rows(self) -> int:
+        """Rows of the new files."""
         return sum(each.rows for each in self.new)
 
 
 @contextmanager
 def workspace(table: DeltaTable) -> Iterator[Path]:
-    """A hidden folder for new files, without what a crash left there. Only for whoever holds the directory's lease."""
-    place = folder(table) / WORK
+    """Provide an empty hidden folder for new files; remove it afterwards.
+
+    The caller must hold the directory's lease.
+    """
+    place = table_folder(table) / WORK
     shutil.rmtree(place, ignore_errors=True)
     try:
         yield place
@@ -97,53 +102,59 @@ def workspace(table: DeltaTable) -> Iterator[Path]:
 
 
 def rewrite(
-    table: DeltaTable, sources: Sequence[Source], target: Target, place: Path, interrupted: Callable[[], bool]
+    table: DeltaTable,
+    sources: Sequence[RewriteSource],
+    target: RewriteTarget,
+    place: Path,
+    interrupted: Callable[[], bool],
 ) -> Rewrite:
     """Write the rows of these files, all of one partition, into new files; nothing is committed.
 
-    place: a `workspace`. Raises Interrupted once `interrupted` says so, StoreError when rows got lost on the way.
+    place: a `workspace`. interrupted: asked between batches. Raises RewriteInterrupted once it returns true, StoreError
+    when the number of rows differs.
     """
     old = tuple(file for source in sources for file in source.files)
     partitions = {tuple(file.partition.items()) for file in old}
     if len(partitions) != 1:
-        raise StoreError(f"table at {folder(table)}: expected files of one partition; got {len(partitions)}")
+        raise StoreError(f"table at {table_folder(table)}: expected files of one partition; got {len(partitions)}")
     schema = target.schema or arrow_schema_of(table)
     schema = pa.schema([each for each in schema if each.name not in old[0].partition])
-    inputs = [_Input(folder(table), source, schema, target.old_names) for source in sources]
-    # One folder a rewrite: names of new files are unique, spills are removed when it is done.
+    inputs = [_SourceReader(table_folder(table), source, schema, target.old_names) for source in sources]
+    # The random part keeps the names of several rewrites apart.
     writer = FileWriter(place, f"{target.prefix}{uuid.uuid4().hex[:12]}", schema)
     if target.sort_by:
         ordered = [each.batches() for each in inputs if each.is_sorted]
         loose = (batch for each in inputs if not each.is_sorted for batch in each.batches())
-        merged = external_sort.merged(ordered, loose, target.sort_by, place / uuid.uuid4().hex)
+        merged = external_sort.merge_sorted(ordered, loose, target.sort_by, place / uuid.uuid4().hex)
     else:
         merged = (batch for each in inputs for batch in each.batches())
     with writer:
         for part in merged:
             if interrupted():
-                raise Interrupted
+                raise RewriteInterrupted
             writer.write(part)
     dropped = sum(source.dropped for source in sources)
     expected, new = sum(each.rows for each in inputs) - dropped, tuple(writer.written)
-    if expected != sum(each.rows for each in new):
+    written = sum(file.rows for file in new)
+    if expected != written:
         raise StoreError(
-            f"table at {folder(table)}: {expected} rows of {len(old)} files became {sum(each.rows for each in new)} "
-            f"rows of {len(new)} new ones; nothing was changed. This is a fault of Spinney; please report it"
+            f"table at {table_folder(table)}: {expected} rows of {len(old)} files became {written} rows of {len(new)} "
+            "new ones; nothing was changed. This is a fault of Spinney; please report it"
         )
-    return Rewrite(old, new, {name: _text(value) for name, value in old[0].partition.items()}, dropped)
+    return Rewrite(old, new, {name: _partition_text(value) for name, value in old[0].partition.items()}, dropped)
 
 
-def _text(value: Any) -> str | None:
-    """A partition's value as the log has it; those of this project's tables are dates."""
+def _partition_text(value: Any) -> str | None:
+    """A partition's value as the log has it. In this project's tables partitions are dates."""
     return None if value is None else str(value)
 
 
-class _Input:
-    """The rows of a source, a few megabytes at a time. rows: that its files hold."""
+class _SourceReader:
+    """Reads the rows of a source, a few megabytes at a time. rows: that its files have."""
 
     BATCH_BYTES = 4 * 1024**2
 
-    def __init__(self, base: Path, source: Source, schema: pa.Schema, old_names: Mapping[str, str]) -> None:
+    def __init__(self, base: Path, source: RewriteSource, schema: pa.Schema, old_names: Mapping[str, str]) -> None:
         self._files = [base / file.path for file in source.files]
         self._drop = {base / path: mask for path, mask in source.drop.items()}
         self._schema = schema
@@ -165,9 +176,9 @@ class _Input:
                     at += len(read)
 
     def _as_declared(self, rows: pa.Table, file: Path) -> pa.Table:
-        """In the columns and types wanted: a file may hold texts as views, or lack a column that was added later.
+        """Cast to the target's schema: a file may store texts as views, or lack a column that was added later.
 
-        Raises StoreError for a value that the type wanted does not have.
+        Raises StoreError for a value that cannot be cast exactly.
         """
         columns = []
         for each in self._schema:
@@ -185,11 +196,11 @@ class _Input:
         return pa.table(columns, schema=self._schema)
 
 
-def commit(table: DeltaTable, prepared: Rewrite, reason: str) -> bool:
-    """Put the new files into the old ones' place; whether it was done.
+def commit_rewrite(table: DeltaTable, prepared: Rewrite, reason: str) -> bool:
+    """Replace the old files by the new ones in one commit; return whether it was done.
 
-    It is not when one of the old files is no part of the table any more. Only for who may write the directory now:
-    nobody else commits meanwhile. reason: for the log.
+    It is not done if an old file is no longer part of the table. The caller must keep other writers from committing
+    meanwhile. reason: for the log.
     """
     table.update_incremental()
     there = set(pa.table(table.get_add_actions(flatten=True)).column("path").to_pylist())
@@ -211,25 +222,27 @@ def commit(table: DeltaTable, prepared: Rewrite, reason: str) -> bool:
 
 
 def _put_in_place(table: DeltaTable, prepared: Rewrite, now: int) -> Iterator[AddAction]:
-    """Move the new files to where the log is about to name them. now: milliseconds since 1970."""
+    """Move the new files to their final names and yield the actions that add them. now: milliseconds since 1970."""
     below = Path(prepared.old[0].path).parent
     for file in prepared.new:
         name = str(below / file.path.name)
-        file.path.rename(folder(table) / name)
+        file.path.rename(table_folder(table) / name)
         yield AddAction(name, file.bytes, prepared.partition, now, prepared.dropped > 0, json.dumps(file.stats))
 
 
-def commit_whole(table: DeltaTable, prepared: Sequence[Rewrite], schema: pa.Schema, said: Mapping[str, Any]) -> None:
-    """Put new files with other columns into the place of all that the table has: one commit.
+def commit_full_rewrite(
+    table: DeltaTable, prepared: Sequence[Rewrite], schema: pa.Schema, notes: Mapping[str, Any]
+) -> None:
+    """Replace all files of the table by new ones, with another schema, in one commit.
 
-    schema: of the table from then on. said: of the commit, for the log. Only for whoever holds the lease of the
-    directory. Raises StoreError when the files are not those that were rewritten.
+    schema: the table's new one. notes: for the log. The caller must hold the directory's lease. Raises StoreError when
+    the table's files are not exactly those that were rewritten.
     """
-    there = {file.path for file in files(table)}
+    there = {file.path for file in list_files(table)}
     old = {file.path for each in prepared for file in each.old}
     if there != old:
         raise StoreError(
-            f"table at {folder(table)}: expected the {len(old)} files that were rewritten; got {len(there)}, for "
+            f"table at {table_folder(table)}: expected the {len(old)} files that were rewritten; got {len(there)}, for "
             "another process wrote there meanwhile. Nothing was changed; run it again"
         )
     now = int(time.time() * 1000)
@@ -239,13 +252,13 @@ def commit_whole(table: DeltaTable, prepared: Sequence[Rewrite], schema: pa.Sche
         "overwrite",
         Schema.from_arrow(schema),
         list(table.metadata().partition_columns) or None,
-        commit_properties=CommitProperties(custom_metadata={"userMetadata": json.dumps(dict(said))}),
+        commit_properties=CommitProperties(custom_metadata={"userMetadata": json.dumps(dict(notes))}),
         post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
     )
 
 
 def checkpoint_if_due(table: DeltaTable) -> None:
-    """Make the checkpoint of the log that `commit` has left out."""
+    """Make the log's checkpoint, which `commit_rewrite` omits, if the table's interval is reached."""
     table.update_incremental()
     every = int(table.metadata().configuration.get("delta.checkpointInterval", "10"))
     if table.version() and table.version() % every == 0:

@@ -1,4 +1,4 @@
-"""What was measured of models when they were fitted."""
+"""The metrics that were stored with fitted models."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 
-def of_models(store: FleetStore, model_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """model_id -> its attempt's metrics; a model that is stored nowhere is left out."""
+def read_fit_metrics(store: FleetStore, model_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return model_id -> its metrics; models that are not stored are left out."""
     wanted = ds.field("model_id").isin(pa.array([*model_ids], pa.string()))
-    rows = delta.read(store, tables.MODELS, ["model_id", "metrics"], wanted).to_pylist()
+    rows = delta.read_table(store, tables.MODELS, ["model_id", "metrics"], wanted).to_pylist()
     return {row["model_id"]: json.loads(row["metrics"] or "{}") for row in rows}

@@ -1,4 +1,4 @@
-"""Now, by the fleet's clock: the wall's, or the greatest event time stored."""
+"""The current time by the fleet's clock: the wall clock, or the greatest stored event time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from datetime import UTC, datetime
 from schemas import tables
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.snapshot import Shards, snapshot
+from spinney.tables.snapshot import ShardRange, take_snapshot
 
 
-def fleet_clock(store: FleetStore) -> datetime | None:
-    """None before the first event, where the clock is the events'. Opens only the files that may hold the newest."""
+def read_fleet_clock(store: FleetStore) -> datetime | None:
+    """Return the current time by the fleet's clock; None on event time before the first event.
+
+    Opens only the files that may have the newest event.
+    """
     if store.fleet.clock == "wall":
         return datetime.now(UTC)
     place = store.directory(tables.EVENTS)
-    if delta.opened(place) is None:
+    if delta.open_table(place) is None:
         return None
-    newest: datetime | None = snapshot(place).greatest("event_time", Shards(0, store.fleet.shards - 1))
+    newest: datetime | None = take_snapshot(place).greatest("event_time", ShardRange(0, store.fleet.shards - 1))
     return newest

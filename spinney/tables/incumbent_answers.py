@@ -1,4 +1,4 @@
-"""What the system before the fleet answered, beside what the fleet did: read from the tables, without Spark."""
+"""Compares the answers of the incumbent, the system before the fleet, with the fleet's. Needs no Spark."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.recipes.recipe import Feature
 from spinney.core.reporting.incumbent_comparison import (
-    Comparison,
-    HeldOut,
-    by_answers,
-    by_held_out,
-    comparison,
-    measure_of,
+    HeldOutFit,
+    IncumbentComparison,
+    compare_answers,
+    compare_held_out,
+    measure_for,
+    summarize,
 )
 from spinney.core.training.training_set import label_text
 from spinney.storage.layout import FleetStore
@@ -30,37 +30,42 @@ from spinney.tables import delta
 _IDENTITY = ["group_key", "event_id"]
 
 
-def compared(store: FleetStore, champions: Champions) -> Comparison:
-    """The incumbent and the fleet on the same rows. champions: those of now."""
-    measure, per_row = measure_of(str(store.fleet.task), str(store.fleet.loss))
-    said = delta.read(store, tables.INCUMBENT, [*_IDENTITY, "prediction"]).to_pandas()
+def compare_with_incumbent(store: FleetStore, champions: Champions) -> IncumbentComparison:
+    """Compare the incumbent and the fleet on the same rows. champions: the current ones."""
+    measure, per_row = measure_for(str(store.fleet.task), str(store.fleet.loss))
+    said = delta.read_table(store, tables.INCUMBENT, [*_IDENTITY, "prediction"]).to_pandas()
     said = said.rename(columns={"prediction": "incumbent"})
     if said.empty:
-        return comparison(measure, [])
-    labels = _labels(store, said)
-    found = by_answers(_both(store, said, labels), per_row)
+        return summarize(measure, [])
+    labels = _read_labels(store, said)
+    found = compare_answers(_answered_by_both(store, said, labels), per_row)
     if store.fleet.task == "regression":
-        fits = _fits(store, champions)
+        fits = _held_out_fits(store, champions)
         mine = labels[labels["group_key"].isin(list(fits))].merge(said, on=_IDENTITY, how="left")
         for key, rows in mine.groupby("group_key"):
             fit, row = fits[str(key)]
-            one = by_held_out(_fitted_rows(rows, row), fit, per_row)
+            one = compare_held_out(_rows_seen_by_fit(rows, row), fit, per_row)
             found += [] if one is None else [one]
-    return comparison(measure, found)
+    return summarize(measure, found)
 
 
-def _labels(store: FleetStore, said: pd.DataFrame) -> pd.DataFrame:
-    """_IDENTITY, event_time, ingested_at, label, observed_at (null where it was inside) of groups with an incumbent."""
+def _read_labels(store: FleetStore, said: pd.DataFrame) -> pd.DataFrame:
+    """Read the labels of groups with incumbent answers.
+
+    Returns _IDENTITY, event_time, ingested_at, label, observed_at (null if the label is a field of the event).
+    """
     fleet = store.fleet
     mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
     inside = [fleet.target] if store.has_label_in_event else []
-    events = delta.read(store, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], mine).to_pandas()
+    events = delta.read_table(
+        store, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], mine
+    ).to_pandas()
     if store.has_label_in_event:
         never = pd.Series(pd.NaT, index=events.index, dtype="datetime64[us, UTC]")
         labels = events.rename(columns={fleet.target: "label"}).assign(observed_at=never)
     else:
-        outcomes = delta.read(store, tables.OUTCOMES, [*_IDENTITY, "label", "observed_at"], mine).to_pandas()
-        # Of a label that came twice the first counts, as in the fit.
+        outcomes = delta.read_table(store, tables.OUTCOMES, [*_IDENTITY, "label", "observed_at"], mine).to_pandas()
+        # If a label came twice the first counts, as in fitting.
         first = outcomes.sort_values(["observed_at", "label"]).drop_duplicates(_IDENTITY)
         labels = events.merge(first, on=_IDENTITY)
     known: pd.DataFrame = labels[labels["label"].notna()]
@@ -68,22 +73,22 @@ def _labels(store: FleetStore, said: pd.DataFrame) -> pd.DataFrame:
 
 
 def _as_answers(store: FleetStore, labels: pd.Series[Any]) -> pd.Series[Any]:
-    """Of the type of answers: numbers, or the names of classes."""
+    """Convert labels to the type of answers: numbers, or names of classes."""
     if store.fleet.task == "regression":
         return labels.astype("float64")
     target = Feature(store.fleet.target, store.fleet.columns[store.fleet.target])
     return labels.map(lambda value: label_text(value, target)).astype(object)
 
 
-def _both(store: FleetStore, said: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
-    """Mature rows that both answered, as `by_answers` takes them."""
+def _answered_by_both(store: FleetStore, said: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Return the mature rows that both answered, as `compare_answers` takes them."""
     mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
-    answered = delta.read(
+    answered = delta.read_table(
         store, tables.PREDICTIONS, [*_IDENTITY, "event_time", "prediction", "model_id"], mine
     ).to_pandas()
     clock = datetime.now(UTC) if store.fleet.clock == "wall" else answered["event_time"].max()
     answered = answered[answered["event_time"] + store.fleet.label_delay <= clock].drop_duplicates(_IDENTITY)
-    models = delta.read(store, tables.MODELS, ["model_id", "trained_through"], ds.field("model_id").is_valid())
+    models = delta.read_table(store, tables.MODELS, ["model_id", "trained_through"], ds.field("model_id").is_valid())
     through = models.to_pandas().drop_duplicates("model_id")
     both = answered.merge(said, on=_IDENTITY).merge(
         labels[[*_IDENTITY, "label"]].drop_duplicates(_IDENTITY), on=_IDENTITY
@@ -92,13 +97,13 @@ def _both(store: FleetStore, said: pd.DataFrame, labels: pd.DataFrame) -> pd.Dat
     return whole
 
 
-_FIT = ["group_key", "model_id", "rows", "trained_from", "trained_through", "fitted_at", "clock", "metrics"]
+_FIT_COLUMNS = ["group_key", "model_id", "rows", "trained_from", "trained_through", "fitted_at", "clock", "metrics"]
 
 
-def _fits(store: FleetStore, champions: Champions) -> dict[str, tuple[HeldOut, Mapping[str, Any]]]:
-    """Group -> what is stored of its champion's fit, where no gate chose it by the rows held out."""
+def _held_out_fits(store: FleetStore, champions: Champions) -> dict[str, tuple[HeldOutFit, Mapping[str, Any]]]:
+    """Return group -> its champion's fit, for champions that were not selected by their held-out rows."""
     current = {key: row.model_id for key, history in champions.promotions.items() if (row := select_champion(history))}
-    stored = delta.read(store, tables.MODELS, _FIT, ds.field("model_id").is_valid()).to_pylist()
+    stored = delta.read_table(store, tables.MODELS, _FIT_COLUMNS, ds.field("model_id").is_valid()).to_pylist()
     return {
         row["group_key"]: (fit, row)
         for row in stored
@@ -106,17 +111,19 @@ def _fits(store: FleetStore, champions: Champions) -> dict[str, tuple[HeldOut, M
     }
 
 
-def _held_out(row: Mapping[str, Any]) -> HeldOut | None:
+def _held_out(row: Mapping[str, Any]) -> HeldOutFit | None:
     metrics = json.loads(row["metrics"] or "{}")
     if metrics.get("champion_id") or not metrics.get("heldout_rows") or row["rows"] is None:
         return None
     if metrics.get("challenger_loss") is None:
         return None
-    return HeldOut(row["group_key"], int(row["rows"]), int(metrics["heldout_rows"]), float(metrics["challenger_loss"]))
+    return HeldOutFit(
+        row["group_key"], int(row["rows"]), int(metrics["heldout_rows"]), float(metrics["challenger_loss"])
+    )
 
 
-def _fitted_rows(rows: pd.DataFrame, fit: Mapping[str, Any]) -> pd.DataFrame:
-    """Those that the fit may have seen: of its time, and known when it was made."""
+def _rows_seen_by_fit(rows: pd.DataFrame, fit: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the rows that the fit may have seen: of its time range, and known when it was made."""
     then = rows["event_time"].between(fit["trained_from"], fit["trained_through"])
     known = ~(rows["ingested_at"] > fit["fitted_at"]) & ~(rows["observed_at"] > fit["clock"])
     mine: pd.DataFrame = rows[then & known]

@@ -1,9 +1,9 @@
-"""Tables read for a person or a model: some groups' rows, or some columns of all.
+"""Reads a few groups' rows, or a few columns of all rows, fast enough for a command or a request. Rows have no order.
 
-For a few groups files, row groups and pages are skipped by their statistics. `delta-rs` reads through DataFusion, which
-decodes the key columns first and then only those pages of the other columns that have a matching row. One model of
-10,000 of 40 kB each: 8 ms of CPU, where a scan by Arrow takes 450 ms or more. It also needs neither `pyarrow.dataset`
-nor pandas, whose import takes a third of a second. Rows come in no order.
+delta-rs reads through DataFusion, which skips files, row groups and pages by their statistics: it decodes the key
+columns first, then only those pages of other columns that have a matching row. One of 10,000 models of 40 kB takes 8 ms
+of CPU; a scan by Arrow takes 450 ms or more. `pyarrow.dataset` and pandas, which take a third of a second to import,
+are not needed.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from spinney.storage.layout import Directory, FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
 
-AT_ONCE = 200
-"""Groups of one query: the time to plan one grows faster than its literals, and 50,000 of them overflow the stack."""
+GROUPS_PER_QUERY = 200
+"""Groups in one query. Planning time grows faster than the number of literals, and 50,000 overflow the stack."""
 
-MOST = 1_000
-"""Groups that are looked up; for more, one scan of the whole table costs less."""
+MAX_LOOKUP_GROUPS = 1_000
+"""Groups up to which they are looked up. For more, one scan of the whole table costs less."""
 
-SCANNED_ROWS = 1_024
-"""Rows of one batch of a scan: of payloads of 50 kB each 50 MB, and a few batches are in memory."""
+SCAN_BATCH_ROWS = 1_024
+"""Rows in one batch of a scan. With payloads of 50 kB that is 50 MB, and a few batches are in memory."""
 
 _US = """'Timestamp(Microsecond, Some("UTC"))'"""
 
 
 @dataclass(frozen=True)
-class Until:
-    """Rows whose time in this column is not after a moment."""
+class NotAfter:
+    """Rows whose time in a column is not after `at`."""
 
     column: str
     at: datetime
@@ -46,8 +46,8 @@ class Until:
 
 
 @dataclass(frozen=True)
-class Shards:
-    """Rows of groups in these shards, both ends included."""
+class InShards:
+    """Rows of the shards `first` to `last`, both included."""
 
     first: int
     last: int
@@ -57,8 +57,8 @@ class Shards:
 
 
 @dataclass(frozen=True)
-class Equal:
-    """Rows with this text in this column."""
+class HasText:
+    """Rows with a text in a column."""
 
     column: str
     text: str
@@ -67,42 +67,44 @@ class Equal:
         return f"{_quoted(self.column)} = {_literal(self.text)}"
 
 
-class OfParents:
+class OfParent:
     """Rows of parents, whose keys are JSON objects."""
 
     def __str__(self) -> str:
         return "group_key LIKE '{%'"
 
 
-Condition = Until | Shards | Equal | OfParents
-"""What rows are read, as SQL when it is made text."""
+Condition = NotAfter | InShards | HasText | OfParent
+"""A condition on rows. `str` gives its SQL."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which rows: those of these groups or parents; of these models alone, where any are named.
+class RowFilter:
+    """Selects the rows of some groups or parents, or of some of their models.
 
-    group_keys: sorted. model_ids: none, or one beside each of group_keys, which then may repeat.
+    group_keys: sorted. model_ids: empty, or one for each of group_keys, which then may repeat. until: a further
+    condition.
     """
 
     group_keys: tuple[str, ...]
     model_ids: tuple[str, ...] = ()
-    until: Until | None = None
+    until: NotAfter | None = None
 
     @classmethod
-    def of_groups(cls, group_keys: Iterable[str], until: Until | None = None) -> Wanted:
+    def of_groups(cls, group_keys: Iterable[str], until: NotAfter | None = None) -> RowFilter:
+        """Select the rows of these groups or parents."""
         return cls(tuple(sorted(set(group_keys))), until=until)
 
     @classmethod
-    def of_models(cls, owners: Mapping[str, str]) -> Wanted:
-        """owners: model_id -> group_key."""
+    def of_models(cls, owners: Mapping[str, str]) -> RowFilter:
+        """Select the rows of these models. owners: model_id -> group_key."""
         pairs = sorted((key, name) for name, key in owners.items())
         return cls(tuple(key for key, _ in pairs), tuple(name for _, name in pairs))
 
     def conditions(self, shards: int) -> Iterator[str]:
-        """As SQL, AT_ONCE groups each."""
-        for start in range(0, len(self.group_keys), AT_ONCE):
-            mine, models = (names[start : start + AT_ONCE] for names in (self.group_keys, self.model_ids))
+        """Yield SQL conditions, each for GROUPS_PER_QUERY groups at most. shards: the fleet's `shards`."""
+        for start in range(0, len(self.group_keys), GROUPS_PER_QUERY):
+            mine, models = (names[start : start + GROUPS_PER_QUERY] for names in (self.group_keys, self.model_ids))
             listed = {
                 "shard": sorted({str(keys.shard_of(key, shards)) for key in mine}),
                 "group_key": map(_literal, dict.fromkeys(mine)),
@@ -112,46 +114,48 @@ class Wanted:
             yield " AND ".join(all_of + ([str(self.until)] if self.until else []))
 
 
-def rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: Wanted) -> pa.Table:
-    """These rows from every directory of a table, in no order.
+def read_rows(store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter) -> pa.Table:
+    """Return the selected rows from all directories of a table.
 
     Raises StoreError when the table was never made.
     """
-    found = list(batches(store, base, columns, wanted))
+    found = list(read_batches(store, base, columns, wanted))
     return pa.Table.from_batches(found, _schema(store.contract(base), columns))
 
 
-def batches(store: FleetStore, base: Contract, columns: Sequence[str], wanted: Wanted) -> Iterator[pa.RecordBatch]:
-    """The same batch by batch, for what may be large."""
-    for directory, table in _opened(store, base):
-        yield from in_directory(store, table, directory, columns, wanted)
+def read_batches(
+    store: FleetStore, base: Contract, columns: Sequence[str], wanted: RowFilter
+) -> Iterator[pa.RecordBatch]:
+    """As `read_rows`, batch by batch, for rows that may be large together."""
+    for directory, table in _open_tables(store, base):
+        yield from read_directory(store, table, directory, columns, wanted)
 
 
-def every(store: FleetStore, base: Contract, columns: Sequence[str], *where: Condition | None) -> pa.Table:
-    """All rows of a table that meet all conditions. Raises StoreError when it was never made."""
+def read_where(store: FleetStore, base: Contract, columns: Sequence[str], *where: Condition | None) -> pa.Table:
+    """Return the rows of a table that meet all conditions. Raises StoreError when it was never made."""
     schema = _schema(store.contract(base), columns)
     found: list[pa.RecordBatch] = []
-    for _, table in _opened(store, base):
-        found += (batch.cast(schema) for batch in _query(table, _names(columns), _all_of(where)))
+    for _, table in _open_tables(store, base):
+        found += (batch.cast(schema) for batch in _run_query(table, _column_list(columns), _conjunction(where)))
     return pa.Table.from_batches(found, schema)
 
 
-def count(store: FleetStore, base: Contract) -> int:
-    """How many rows a table has, by its log alone. Raises StoreError when it was never made."""
-    return sum(int(table.count()) for _, table in _opened(store, base))
+def count_rows(store: FleetStore, base: Contract) -> int:
+    """Return the number of rows of a table, from its log alone. Raises StoreError when it was never made."""
+    return sum(int(table.count()) for _, table in _open_tables(store, base))
 
 
-def least(store: FleetStore, base: Contract, column: str) -> datetime | None:
-    """The least time in a column; None where the table has none. Raises StoreError when it was never made."""
+def earliest_time(store: FleetStore, base: Contract, column: str) -> datetime | None:
+    """Return the earliest time in a column; None if it has none. Raises StoreError when the table was never made."""
     found: list[datetime] = []
-    for _, table in _opened(store, base):
-        for batch in _query(table, f"min({_quoted(column)}) AS least", ""):
-            found += [row["least"] for row in dicts(batch) if row["least"] is not None]
+    for _, table in _open_tables(store, base):
+        for batch in _run_query(table, f"min({_quoted(column)}) AS earliest", ""):
+            found += [row["earliest"] for row in to_dicts(batch) if row["earliest"] is not None]
     return min(found, default=None)
 
 
-def dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
-    """Its rows, times in UTC. As `to_pylist`, which imports pandas where there is a time."""
+def to_dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+    """Return the rows as dictionaries, times in UTC. Like `to_pylist`, which would import pandas for times."""
     columns = {}
     for field, column in zip(table.schema, table.columns, strict=True):
         if pa.types.is_timestamp(field.type):
@@ -162,39 +166,39 @@ def dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def group_keys(store: FleetStore, base: Contract, *where: Condition | None) -> list[str]:
-    """The keys that stand in such rows, each once, sorted: groups and parents. In memory are the keys alone.
+def read_group_keys(store: FleetStore, base: Contract, *where: Condition | None) -> list[str]:
+    """Return the distinct keys of the rows that meet all conditions, sorted: groups and parents.
 
     Raises StoreError when the table was never made.
     """
     found: set[str] = set()
-    for _, table in _opened(store, base):
-        for batch in _query(table, "DISTINCT group_key", _all_of(where)):
+    for _, table in _open_tables(store, base):
+        for batch in _run_query(table, "DISTINCT group_key", _conjunction(where)):
             found.update(batch.column(0).to_pylist())
     return sorted(found - {None})
 
 
-def _opened(store: FleetStore, base: Contract) -> Iterator[tuple[Directory, DeltaTable]]:
+def _open_tables(store: FleetStore, base: Contract) -> Iterator[tuple[Directory, DeltaTable]]:
     for directory in store.directories(base):
-        yield directory, delta.existing(directory)
+        yield directory, delta.open_existing(directory)
 
 
-def in_directory(
-    store: FleetStore, table: DeltaTable, directory: Directory, columns: Sequence[str], wanted: Wanted
+def read_directory(
+    store: FleetStore, table: DeltaTable, directory: Directory, columns: Sequence[str], wanted: RowFilter
 ) -> Iterator[pa.RecordBatch]:
-    """These rows of one opened directory, batch by batch."""
+    """Yield the selected rows of one opened directory, batch by batch."""
     schema = _schema(directory.contract, columns)
-    if len(wanted.group_keys) > MOST:
-        yield from (batch.cast(schema) for batch in _scanned(table, columns, wanted))
+    if len(wanted.group_keys) > MAX_LOOKUP_GROUPS:
+        yield from (batch.cast(schema) for batch in _scan(table, columns, wanted))
         return
     for where in wanted.conditions(store.fleet.shards):
-        yield from (batch.cast(schema) for batch in _query(table, _names(columns), where))
+        yield from (batch.cast(schema) for batch in _run_query(table, _column_list(columns), where))
 
 
-def newer(table: DeltaTable, directory: Directory, columns: Sequence[str], batch_id: int) -> pa.Table:
-    """The rows of one opened directory that a later batch than this one wrote."""
+def read_rows_after(table: DeltaTable, directory: Directory, columns: Sequence[str], batch_id: int) -> pa.Table:
+    """Return the rows of one opened directory that were written by batches after `batch_id`."""
     schema = _schema(directory.contract, columns)
-    found = _query(table, _names(columns), f"batch_id > {batch_id:d}")
+    found = _run_query(table, _column_list(columns), f"batch_id > {batch_id:d}")
     return pa.Table.from_batches([each.cast(schema) for each in found], schema)
 
 
@@ -203,20 +207,20 @@ def _schema(contract: Contract, columns: Sequence[str]) -> pa.Schema:
     return pa.schema([kinds.field(name) for name in columns])
 
 
-def _query(table: DeltaTable, what: str, where: str) -> Iterator[pa.RecordBatch]:
+def _run_query(table: DeltaTable, what: str, where: str) -> Iterator[pa.RecordBatch]:
     found = QueryBuilder().register("t", table).execute(f"SELECT {what} FROM t" + (f" WHERE {where}" if where else ""))
     yield from pa.RecordBatchReader.from_stream(found)
 
 
-def _all_of(where: Iterable[Condition | None]) -> str:
+def _conjunction(where: Iterable[Condition | None]) -> str:
     return " AND ".join(str(each) for each in where if each is not None)
 
 
-def _names(columns: Sequence[str]) -> str:
+def _column_list(columns: Sequence[str]) -> str:
     return ", ".join(map(_quoted, columns))
 
 
-def _scanned(table: DeltaTable, columns: Sequence[str], wanted: Wanted) -> Iterator[pa.RecordBatch]:
+def _scan(table: DeltaTable, columns: Sequence[str], wanted: RowFilter) -> Iterator[pa.RecordBatch]:
     import pyarrow.dataset as ds
 
     mine = ds.field("group_key").isin(pa.array(wanted.group_keys, pa.string()))
@@ -224,8 +228,8 @@ def _scanned(table: DeltaTable, columns: Sequence[str], wanted: Wanted) -> Itera
         mine &= ds.field("model_id").isin(pa.array(wanted.model_ids, pa.string()))
     if wanted.until:
         mine &= ds.field(wanted.until.column) <= wanted.until.at
-    found = delta.dataset(table).to_batches(
-        list(columns), filter=mine, batch_size=SCANNED_ROWS, batch_readahead=2, fragment_readahead=1
+    found = delta.open_dataset(table).to_batches(
+        list(columns), filter=mine, batch_size=SCAN_BATCH_ROWS, batch_readahead=2, fragment_readahead=1
     )
     yield from found
 

@@ -1,9 +1,9 @@
-"""Which files of a table to merge into sorted ones, so that few runs are left and no row is rewritten often.
+"""Selects which files of a table to merge, so that few sorted runs remain and no row is rewritten often.
 
-A run is a set of files that are sorted as a whole: together they are one sorted sequence of rows. New files are sorted
-into a run of their own (level 0). Runs of one level, all of similar size, are merged into one of the next level once
-there are `tier` of them: size-tiered compaction of a log-structured merge tree. With n times the bytes of a level-0 run
-in a table, a row is rewritten about log(n) / log(tier) times, and at most (tier - 1) runs per level remain.
+A run is a set of files that together are one sorted sequence of rows. New files are sorted into a run of level 0. Once
+there are `tier` runs of one level, all of similar size, they are merged into one run of the next level: size-tiered
+compaction, as in log-structured merge trees. In a table of n times the size of a level-0 run, a row is rewritten about
+log(n) / log(tier) times, and at most (tier - 1) runs per level remain.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 LEVEL_BYTES = 64 * 1024**2
-"""Runs below LEVEL_BYTES × GROWTH are level 0, each further level is GROWTH times as large."""
+"""Runs below LEVEL_BYTES × GROWTH have level 0. Each further level is GROWTH times as large."""
 
 GROWTH = 8
 
 
 @dataclass(frozen=True)
 class Run:
-    """Files that are one sorted sequence, in their order. name: "" for files that are not sorted."""
+    """Files that are one sorted sequence, in order. name: "" for files that are not sorted."""
 
     name: str
     paths: tuple[str, ...]
@@ -29,10 +29,11 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """When to merge. Unsorted files wait until there are so many, or so many bytes of them.
+class MergeRule:
+    """When to merge.
 
-    tier: runs of one level that are merged into one, at least 2.
+    Unsorted files wait until there are `unsorted_files` or `unsorted_bytes` of them. tier: number of runs of one level
+    that are merged into one; at least 2.
     """
 
     unsorted_files: int
@@ -40,16 +41,16 @@ class Rule:
     tier: int
 
 
-WHILE_WRITTEN = Rule(unsorted_files=200, unsorted_bytes=LEVEL_BYTES, tier=GROWTH)
-"""For a partition that still grows. 200 small files take half a second to open; replaced files stay on disk for a week,
-so a row should not be rewritten more than two or three times."""
+GROWING = MergeRule(unsorted_files=200, unsorted_bytes=LEVEL_BYTES, tier=GROWTH)
+"""For a partition that still grows. Opening 200 small files takes half a second. Replaced files stay on disk for a
+week, so a row should not be rewritten more than two or three times."""
 
-AT_REST = Rule(unsorted_files=1, unsorted_bytes=0, tier=2)
-"""For a partition that grows no more, or when someone asked: one run a level at most."""
+AT_REST = MergeRule(unsorted_files=1, unsorted_bytes=0, tier=2)
+"""For a partition that no longer grows, or on request: leaves at most one run per level."""
 
 
-def choose(unsorted: Run, runs: Sequence[Run], rule: Rule) -> list[Run]:
-    """What to merge into one new run; nothing when no merge is due. unsorted: may be without files."""
+def choose_runs(unsorted: Run, runs: Sequence[Run], rule: MergeRule) -> list[Run]:
+    """Return the runs to merge into one; empty when no merge is due. unsorted: may have no files."""
     chosen: list[Run] = []
     if unsorted.paths and (len(unsorted.paths) >= rule.unsorted_files or unsorted.bytes >= rule.unsorted_bytes):
         chosen.append(unsorted)
@@ -64,16 +65,16 @@ def choose(unsorted: Run, runs: Sequence[Run], rule: Rule) -> list[Run]:
 
 
 def _peers(total: int | None, rest: Sequence[Run]) -> list[Run]:
-    """Runs of the level of what is chosen so far or below it; without that: of the lowest level with more than one."""
+    """Return the runs up to the level of the chosen bytes; without these, of the lowest level with two or more."""
     if total is not None:
-        return [run for run in rest if level(run.bytes) <= level(total)]
-    levels = [level(run.bytes) for run in rest]
+        return [run for run in rest if level_of(run.bytes) <= level_of(total)]
+    levels = [level_of(run.bytes) for run in rest]
     crowded = [each for each in levels if levels.count(each) > 1]
-    return [run for run in rest if level(run.bytes) <= min(crowded)] if crowded else []
+    return [run for run in rest if level_of(run.bytes) <= min(crowded)] if crowded else []
 
 
-def level(size: int) -> int:
-    """The level of a run of so many bytes."""
+def level_of(size: int) -> int:
+    """Return the level of a run of `size` bytes."""
     found, limit = 0, LEVEL_BYTES * GROWTH
     while size >= limit:
         found, limit = found + 1, limit * GROWTH
@@ -81,10 +82,10 @@ def level(size: int) -> int:
 
 
 def row_group_rows(shards: np.ndarray, rows: int) -> int:
-    """How many of these rows make the next row group of a sorted file: about `rows`.
+    """Return the number of rows of the next row group of a sorted file, about `rows`.
 
-    shards: the sorted shards of the rows that are there. The group ends where a shard ends, if one does between half
-    and one and a half times `rows`: statistics of a row group of one shard tell its keys exactly.
+    shards: shape (n_rows,), sorted: the shards of the rows at hand. The group ends at the end of a shard, if there is
+    one between 0.5 and 1.5 times `rows`: with one shard per row group the key statistics are exact.
     """
     if len(shards) <= rows // 2:
         return len(shards)

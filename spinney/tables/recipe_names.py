@@ -1,4 +1,4 @@
-"""The estimators of stored recipes, for who only shows them: without a signing key or anything heavy to import."""
+"""Reads the estimators of stored recipes to show them, without a signing key and without heavy imports."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from spinney.core.stored_formats import RECIPE
 from spinney.storage.layout import FleetStore
 
 FOLDER = "recipes"
-"""Below the root: a file for each recipe, named by its recipe_id."""
+"""Folder below the root with one file per recipe, named by its recipe_id."""
 
 
-def read_file(file: Path) -> Mapping[str, Any]:
-    """The content of a stored recipe; empty where there is no such file, or one that is no JSON object.
+def read_recipe_file(file: Path) -> Mapping[str, Any]:
+    """Return the content of a recipe's file; empty if there is no such file or it is not a JSON object.
 
     Raises UnknownFormat.
     """
@@ -28,19 +28,19 @@ def read_file(file: Path) -> Mapping[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def text_of(store: FleetStore, recipe_id: str) -> str | None:
-    """The text that `Recipe.of_text` takes; None where this recipe is not stored. To be shown: no key is asked.
+def read_recipe_text(store: FleetStore, recipe_id: str) -> str | None:
+    """Return the text that `Recipe.of_text` takes; None if the recipe is not stored. Its signature is not verified.
 
     Raises UnknownFormat.
     """
-    text = str(read_file(store.folder / FOLDER / f"{recipe_id}.json").get("recipe", ""))
+    text = str(read_recipe_file(store.folder / FOLDER / f"{recipe_id}.json").get("recipe", ""))
     return text if sha256(text.encode()).hexdigest() == recipe_id else None
 
 
-def estimators(store: FleetStore) -> dict[str, str]:
-    """recipe_id -> estimator. A recipe_id is its recipe's hash: a file that says something else is passed over."""
+def read_estimators(store: FleetStore) -> dict[str, str]:
+    """Return recipe_id -> estimator. A file whose content does not have the hash in its name is ignored."""
     found = {}
     for file in (store.folder / FOLDER).glob("*.json"):
-        if text := text_of(store, file.stem):
+        if text := read_recipe_text(store, file.stem):
             found[file.stem] = str(json.loads(text)["estimator"])
     return found

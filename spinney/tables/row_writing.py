@@ -1,7 +1,7 @@
-"""The rows of a batch are written where they are: each task writes Parquet files, one commit a table by the driver.
+"""Writes the rows of a batch from Spark's tasks: each task writes Parquet files, the driver commits once per table.
 
-To bring them to the driver, their sizes had to be known first, so a batch was computed into a cache and read twice. A
-file of a task that was repeated, or of a batch that was killed, is part of no commit; `spinney tidy` removes it.
+Collecting the rows on the driver would need their size in advance, so the batch would be cached and read twice. Files
+of a repeated task or a killed batch are part of no commit; `spinney tidy` removes them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from deltalake.transaction import AddAction
 from schemas.contract import Contract
 from spinney.core.column_names import internal_name
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.sorted_files import FileWriter, Written
+from spinney.tables.sorted_files import FileWriter, WrittenFile
 
 KIND, ARRIVED_AT = internal_name("kind"), internal_name("arrived_at")
-"""The column that says which table a row belongs to, and the one with the batch's timestamp."""
+"""Columns of the rows: which table a row belongs to; the batch's timestamp."""
 
 REPORT_DDL = f"{KIND} string, path string, bytes bigint, rows bigint, partition string, stats string"
 _REPORT = pa.schema(
@@ -44,38 +44,39 @@ _REPORT = pa.schema(
 
 
 @dataclass(frozen=True)
-class Target:
+class TargetTable:
     """A table that rows of one kind belong to.
 
-    folder: the table's. named: its columns that have another name in the rows.
+    folder: the table's. source_names: column of the table -> column of the rows, where that has another name.
     """
 
     folder: Path
     contract: Contract
-    named: Mapping[str, str] = field(default_factory=dict)
+    source_names: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def schema(self) -> pa.Schema:
+        """The table's columns."""
         return arrow_schema(self.contract)
 
 
 @dataclass(frozen=True)
 class RowWriting:
-    """Writes the rows of each kind to its table; pickled into the workers.
+    """Writes the rows of each kind to its table. Pickled into Spark's workers.
 
-    targets: by kind; rows of other kinds are passed over.
+    targets: by kind; rows of other kinds are ignored.
     """
 
-    targets: Mapping[str, Target]
+    targets: Mapping[str, TargetTable]
     batch_id: int
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """One row of REPORT_DDL for each file.
 
-        batches: KIND, ARRIVED_AT (the batch's timestamp, the same in all rows) and the columns of the tables, but for
-        those that a batch gives its rows.
+        batches: KIND, ARRIVED_AT (the same in all rows) and the columns of the tables, without `ingested_at`,
+        `ingested_on` and `batch_id`, which are the same for a whole batch.
         """
-        with _Files(self.targets, self.batch_id) as files:
+        with _TaskFiles(self.targets, self.batch_id) as files:
             for batch in batches:
                 rows = pa.table(batch)
                 for kind in pc.unique(rows.column(KIND)).to_pylist():
@@ -84,10 +85,10 @@ class RowWriting:
         yield pa.RecordBatch.from_pylist(list(files.report()), schema=_REPORT)
 
 
-class _Files:
-    """The files of one task, a writer for each kind that came. To be used in a `with`; `report` afterwards."""
+class _TaskFiles:
+    """The files of one task, one writer per kind. Use it in a `with` block and call `report` afterwards."""
 
-    def __init__(self, targets: Mapping[str, Target], batch_id: int) -> None:
+    def __init__(self, targets: Mapping[str, TargetTable], batch_id: int) -> None:
         self._targets, self._batch_id = targets, batch_id
         self._writers: dict[str, FileWriter] = {}
         self._partitions: dict[str, dict[str, date]] = {}
@@ -102,7 +103,7 @@ class _Files:
         self._open.__exit__(kind, error, trace)
 
     def write(self, kind: str, rows: pa.Table) -> None:
-        """rows: at least one."""
+        """Write rows of one kind. rows: at least one."""
         target = self._targets[kind]
         at = rows.column(ARRIVED_AT)[0].as_py().astimezone(UTC)
         constants = {"ingested_at": at, "ingested_on": at.date(), "batch_id": self._batch_id}
@@ -115,17 +116,18 @@ class _Files:
         columns = [
             pa.repeat(pa.scalar(constants[each.name], each.type), rows.num_rows)
             if each.name in constants
-            else rows.column(target.named.get(each.name, each.name)).cast(each.type)
+            else rows.column(target.source_names.get(each.name, each.name)).cast(each.type)
             for each in schema
         ]
         self._writers[kind].write(pa.table(columns, schema=schema))
 
     def report(self) -> Iterator[dict[str, Any]]:
+        """Yield one row of REPORT_DDL per file."""
         for kind, writer in self._writers.items():
             for each in writer.written:
                 yield self._row(kind, each)
 
-    def _row(self, kind: str, written: Written) -> dict[str, Any]:
+    def _row(self, kind: str, written: WrittenFile) -> dict[str, Any]:
         partition = {name: value.isoformat() for name, value in self._partitions[kind].items()}
         return {
             KIND: kind,
@@ -137,8 +139,8 @@ class _Files:
         }
 
 
-def actions(report: pa.Table, kind: str) -> list[AddAction]:
-    """What commits the files of one kind."""
+def add_actions(report: pa.Table, kind: str) -> list[AddAction]:
+    """Return the actions that commit the files of one kind. report: rows of REPORT_DDL."""
     now = int(time.time() * 1000)
     files = report.filter(pc.equal(report.column(KIND), kind)).to_pylist()
     return [

@@ -1,6 +1,6 @@
-"""A Delta table at one version, as any process can read it: the driver names the files, workers open them with Arrow.
+"""A Delta table at one version, for any process to read: the driver lists its files, workers open them with Arrow.
 
-Workers never open a Delta log: deltalake panics in a process that was forked after it had been used.
+Workers never open a Delta log: deltalake panics in a process that was forked after deltalake had been used.
 """
 
 from __future__ import annotations
@@ -26,32 +26,33 @@ from spinney.tables.table_files import (
     Bounds,
     GroupIndex,
     TableFile,
-    files,
-    folder,
-    fragment_of,
-    row_groups_for,
+    fragment_of_file,
+    list_files,
+    matching_row_groups,
+    table_folder,
 )
 
 WHOLE_SHARDS_FROM = 2_000
-"""Groups from which on the rows of all their shards are read: looking each one up would cost more."""
+"""From this number of groups on, all rows of their shards are read: looking up each group would cost more."""
 
 
-class Wanted(Protocol):
-    """Which groups' rows are wanted: a range of shards, or a GroupIndex."""
+class GroupFilter(Protocol):
+    """Which groups' rows to read: a ShardRange or a GroupIndex."""
 
     def overlaps(self, bounds: Bounds) -> bool:
-        """Whether a file or row group within these bounds may hold such rows."""
+        """Whether a file or row group with these bounds may have such rows."""
         ...
 
 
 @dataclass(frozen=True)
-class Shards:
-    """All groups of the shards first to last, both included."""
+class ShardRange:
+    """All groups of the shards `first` to `last`, both included."""
 
     first: int
     last: int
 
     def overlaps(self, bounds: Bounds) -> bool:
+        """Whether a file or row group with these bounds may have rows of these shards."""
         return (bounds.last_shard is None or bounds.last_shard >= self.first) and (
             bounds.first_shard is None or bounds.first_shard <= self.last
         )
@@ -59,7 +60,7 @@ class Shards:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The files of a table at one version. Small and picklable: it travels with a task."""
+    """The files of a table at one version. Small, so that it can be pickled with a task."""
 
     name: str
     contract: Contract
@@ -68,26 +69,27 @@ class Snapshot:
 
     @property
     def rows(self) -> int:
-        """Of all files whose log entry says it."""
+        """Rows of all files, as far as the log has their number."""
         return sum(each.rows for each in self.files)
 
-    def files_for(self, wanted: Wanted) -> list[str]:
-        """The files that may hold rows of these groups, by the statistics in the log."""
+    def files_for(self, wanted: GroupFilter) -> list[str]:
+        """Return the paths of the files that may have rows of these groups, by the statistics in the log."""
         return [str(self.folder / each.path) for each in self.files if wanted.overlaps(each.bounds)]
 
-    def read(self, columns: Mapping[str, str], wanted: Wanted, where: ds.Expression | None = None) -> pa.Table:
-        """The rows of these groups, in no particular order. columns: name in the result -> column of the table.
+    def read(self, columns: Mapping[str, str], wanted: GroupFilter, where: ds.Expression | None = None) -> pa.Table:
+        """Return the rows of these groups, in no order.
 
-        Raises StoreError when a file of this version is gone.
+        columns: name in the result -> column of the table. where: a further condition. Raises StoreError when a file of
+        this version no longer exists.
         """
         return pa.Table.from_batches(self.batches(columns, wanted, where), self._schema(columns))
 
     def batches(
-        self, columns: Mapping[str, str], wanted: Wanted, where: ds.Expression | None = None
+        self, columns: Mapping[str, str], wanted: GroupFilter, where: ds.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
         """As `read`, batch by batch."""
         schema, stored = self._schema(columns), arrow_schema(self.contract)
-        mine = _rows_of(wanted)
+        mine = _filter_expression(wanted)
         try:
             scanned = self._dataset(wanted, stored, where).to_batches(
                 columns={name: ds.field(of) for name, of in columns.items()},
@@ -105,30 +107,30 @@ class Snapshot:
                 "files are kept for 168 h: the round is older, or somebody removed the file. Put it back"
             ) from error
 
-    def greatest(self, column: str, wanted: Wanted) -> Any:
-        """The greatest value of a column in these groups' rows; None where there is none.
+    def greatest(self, column: str, wanted: GroupFilter) -> Any:
+        """Return the greatest value of a column in these groups' rows; None without rows.
 
-        By the log's statistics only the files are opened that may hold it.
+        Opens only the files that may have it by the log's statistics.
         """
         found: Any = None
-        for file in sorted(self.files, key=lambda each: _bound(each, column), reverse=True):
+        for file in sorted(self.files, key=lambda each: _greatest_known(each, column), reverse=True):
             bound = file.ranges.get(column)
             if found is not None and bound is not None and bound[1] <= found:
-                break  # the bounds of all others are no greater
+                break  # no other file has a greater bound
             newer = None if found is None else ds.field(column) > pa.scalar(found)
             for batch in replace(self, files=(file,)).batches({column: column}, wanted, newer):
                 most = pc.max(batch[column]).as_py()
                 found = most if found is None or (most is not None and most > found) else found
         return found
 
-    def _dataset(self, wanted: Wanted, schema: pa.Schema, where: ds.Expression | None) -> ds.FileSystemDataset:
-        """What has to be opened. Of a file in which groups are looked up, only the row groups that may have them."""
-        files = [fragment_of(self.folder, each, schema) for each in self.files if wanted.overlaps(each.bounds)]
+    def _dataset(self, wanted: GroupFilter, schema: pa.Schema, where: ds.Expression | None) -> ds.FileSystemDataset:
+        """The files to read. If groups are looked up, only the row groups that may have them."""
+        files = [fragment_of_file(self.folder, each, schema) for each in self.files if wanted.overlaps(each.bounds)]
         if not isinstance(wanted, GroupIndex):
             return ds.FileSystemDataset(files, schema, FORMAT)
         chosen = []
         for each in ds.FileSystemDataset(files, schema, FORMAT).get_fragments(filter=where):
-            row_groups = row_groups_for(each.metadata, wanted)
+            row_groups = matching_row_groups(each.metadata, wanted)
             if row_groups:
                 chosen.append(each.subset(row_group_ids=row_groups))
         return ds.FileSystemDataset(chosen, schema, FORMAT)
@@ -137,36 +139,36 @@ class Snapshot:
         return pa.schema([(name, arrow_type(self.contract.column(of).type)) for name, of in columns.items()])
 
 
-def _bound(file: TableFile, column: str) -> tuple[bool, Any]:
-    """What files are ordered by: those whose values are not known are greater than all others."""
+def _greatest_known(file: TableFile, column: str) -> tuple[bool, Any]:
+    """Sort key of files by their greatest value. Files without that statistic come last, as if it were infinite."""
     known = file.ranges.get(column)
     return (True, 0) if known is None else (False, known[1])
 
 
-def wanted_of(group_keys: Sequence[str], shards: int) -> Wanted:
-    """Where the rows of these groups and parents are. shards: the fleet's number of them."""
+def filter_of_groups(group_keys: Sequence[str], shards: int) -> GroupFilter:
+    """Return the filter that finds the rows of these groups and parents. shards: the fleet's `shards`."""
     if len(group_keys) < WHOLE_SHARDS_FROM:
         return GroupIndex(group_keys, shards)
-    mine = {shard_of(key, shards) for key in group_keys}
-    return Shards(min(mine), max(mine))
+    found = {shard_of(key, shards) for key in group_keys}
+    return ShardRange(min(found), max(found))
 
 
-def snapshot(directory: Directory, at: int | None = None) -> Snapshot:
-    """A directory as of a version; None: the newest. Raises StoreError when it was never made."""
-    table = delta.existing(directory)
+def take_snapshot(directory: Directory, at: int | None = None) -> Snapshot:
+    """Return a directory at a version; None for the newest. Raises StoreError when it was never made."""
+    table = delta.open_existing(directory)
     if at is not None and at != table.version():
         table.load_as_version(at)
-    return Snapshot(directory.name, directory.contract, folder(table), tuple(files(table)))
+    return Snapshot(directory.name, directory.contract, table_folder(table), tuple(list_files(table)))
 
 
-def snapshots(store: FleetStore, base: Contract, pins: Mapping[str, int] | None = None) -> list[Snapshot]:
-    """The directories of a table, each as of its pinned version."""
-    return [snapshot(each, (pins or {}).get(each.name)) for each in store.directories(base)]
+def take_snapshots(store: FleetStore, base: Contract, pins: Mapping[str, int] | None = None) -> list[Snapshot]:
+    """Return the directories of a table, each at its pinned version. pins: by directory name; others: the newest."""
+    return [take_snapshot(each, (pins or {}).get(each.name)) for each in store.directories(base)]
 
 
-def _rows_of(wanted: Wanted) -> ds.Expression:
+def _filter_expression(wanted: GroupFilter) -> ds.Expression:
     if isinstance(wanted, GroupIndex):
         return ds.field("group_key").isin(pa.array(wanted.keys(), pa.string()))
-    if isinstance(wanted, Shards):
+    if isinstance(wanted, ShardRange):
         return (ds.field("shard") >= wanted.first) & (ds.field("shard") <= wanted.last)
     raise TypeError(f"expected Shards or a GroupIndex; got {wanted!r}")

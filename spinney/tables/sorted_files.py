@@ -1,7 +1,7 @@
-"""Parquet files in which the rows of a group are found without reading the rest.
+"""Writes Parquet files in which a group's rows are found without reading the rest.
 
-Row groups are small and end where a shard ends, if one ends near; files too. The statistics for the table's log are
-never narrower than the values: long texts are cut off, and times rounded, outwards.
+Row groups are small, and like files they end where a shard ends, if one ends nearby. The statistics for the table's log
+are never narrower than the values: long texts are cut off, and times rounded, outwards.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from spinney.tables.merge_selection import row_group_rows
 ROW_GROUP_ROWS = 10_000
 """Measured with 2.5M rows of 50,000 groups: 100 scattered groups take 0.7 times the CPU that 16,384 rows take."""
 ROW_GROUP_BYTES = 32 * 1024**2
-"""Of rows in memory; rows with large payloads make smaller row groups."""
+"""Size of a row group in memory. Rows with large payloads make smaller row groups."""
 
 FILE_BYTES = 64 * 1024**2
 
 LONGEST_TEXT = 1_024
-"""Characters of a text in the statistics; a greatest one that is longer is cut off and a greater character put on."""
+"""Characters of a text in the statistics. A longer maximum is cut off and the greatest character appended."""
 
 _MANY_VALUES = ("event_id", "event_time", "kafka_offset")
-"""Columns whose values rarely repeat, so that a dictionary only costs."""
+"""Columns whose values rarely repeat, so that a dictionary would only cost."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """A file that is not part of a table yet. stats: as the log of a Delta table has them."""
+class WrittenFile:
+    """A file that is not part of a table yet. stats: as in the log of a Delta table."""
 
     path: Path
     bytes: int
@@ -48,13 +48,13 @@ class Written:
 
 
 class FileWriter:
-    """Writes rows into files `<name>-<number>.parquet`. To be used in a `with`; `written` is whole afterwards.
+    """Writes rows into files `<name>-<number>.parquet`. Use it in a `with` block; `written` is complete afterwards.
 
     schema: of the rows, without partition columns.
     """
 
     def __init__(self, place: Path, name: str, schema: pa.Schema) -> None:
-        self.written: list[Written] = []
+        self.written: list[WrittenFile] = []
         self._place, self._name, self._schema = place, name, schema
         self._waiting: list[pa.Table] = []
         self._rows = 0
@@ -79,20 +79,21 @@ class FileWriter:
             raise
 
     def _discard(self) -> None:
-        """What failed leaves no files."""
+        """Remove all files after a failure."""
         if self._open is not None:
             self._open.discard()
         for each in self.written:
             each.path.unlink(missing_ok=True)
 
     def write(self, rows: pa.Table) -> None:
+        """Write rows, which must follow those written before in the order of shards."""
         self._waiting.append(rows)
         self._rows += len(rows)
         if self._rows >= 4 * ROW_GROUP_ROWS or sum(each.nbytes for each in self._waiting) >= 2 * ROW_GROUP_BYTES:
             self._flush(at_end=False)
 
     def _flush(self, *, at_end: bool) -> None:
-        """Write row groups; one and a half of them wait for the rows that follow, unless it is the end."""
+        """Write row groups. Up to 1.5 of them wait for further rows, unless it is the end."""
         if not self._rows:
             return
         waiting = pa.concat_tables(self._waiting).combine_chunks()
@@ -147,15 +148,15 @@ class _OpenFile:
         return int(self._sink.tell())
 
     def discard(self) -> None:
-        with suppress(OSError):  # a full disk, say: the reason for this
+        with suppress(OSError):  # for example a full disk, which may be why this is called
             self._writer.close()
         self._sink.close()
         self._path.unlink(missing_ok=True)
 
-    def close(self) -> Written:
+    def close(self) -> WrittenFile:
         self._writer.close()
         self._sink.close()
-        # The files that this one replaces were on disk long ago: it must not be in the page cache alone.
+        # The files that this one replaces are safe on disk, so it must be, too, and not in the page cache alone.
         with open(self._path, "rb+") as stream:
             os.fsync(stream.fileno())
         known = {name: ends for name, seen in self._ranges.items() if (ends := seen.logged()) is not None}
@@ -165,23 +166,25 @@ class _OpenFile:
             "maxValues": {name: greatest for name, (_, greatest) in known.items()},
             "nullCount": {name: seen.nulls for name, seen in self._ranges.items()},
         }
-        return Written(self._path, self._path.stat().st_size, self._rows, stats)
+        return WrittenFile(self._path, self._path.stat().st_size, self._rows, stats)
 
 
 def _has_statistics(column: pa.Field) -> bool:
-    """Every column with an order but binaries. deltalake's dataset loses the rows of a file if its log has statistics
-    and none of a column that a filter asks for, so they are given even where no one is likely to filter.
+    """Whether statistics are written: for every column with an order but binaries.
+
+    deltalake's dataset loses a file's rows if the log has statistics and none of the column that is filtered by. So
+    they are written also for columns that nobody is likely to filter by.
     """
     is_plain = not pa.types.is_nested(column.type) and not pa.types.is_binary(column.type)
     return bool(is_plain and not pa.types.is_null(column.type))
 
 
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=999)
-"""The last time that can be rounded up: readers allow for a maximum that was cut to milliseconds."""
+"""The latest time that can be rounded up. Readers allow for a maximum that was cut to milliseconds."""
 
 
 class _Range:
-    """Least and greatest of a column; NaN is neither, as in what deltalake writes."""
+    """The least and greatest value of a column; NaN is ignored, as by deltalake."""
 
     def __init__(self) -> None:
         self.nulls = 0
@@ -193,7 +196,7 @@ class _Range:
         self.nulls += column.null_count
         try:
             ends = pc.min_max(column).as_py()
-        except (OverflowError, ValueError):  # a date or time that Python has not
+        except (OverflowError, ValueError):  # a date or time that Python cannot represent
             self._is_known = False
             return
         if ends["min"] is None or ends["min"] != ends["min"]:
@@ -202,7 +205,7 @@ class _Range:
         self._greatest = ends["max"] if self._greatest is None else max(self._greatest, ends["max"])
 
     def logged(self) -> tuple[Any, Any] | None:
-        """As Delta's log has them, rounded outwards where it is coarser; None where JSON cannot say it."""
+        """Return both as in Delta's log, rounded outwards where it is coarser; None if JSON cannot represent them."""
         least, greatest = self._least, self._greatest
         if not self._is_known or least is None:
             return None

@@ -1,7 +1,7 @@
-"""The files of a table that can hold rows of given groups, and a reader that opens no other.
+"""Finds the files and row groups of a table that may have rows of given groups, and reads no others.
 
-Two levels of statistics are used: those of the table's log name the files, those in a file's footer name its row
-groups. They only help where rows of one group lie together: `spinney.operations.clustering` sorts files so.
+Statistics in the table's log select the files, those in a file's footer select its row groups. They help only if the
+rows of a group are close together: `spinney.operations.clustering` sorts files so.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from spinney.core.keys import shard_of
 from spinney.core.records.times import FIRST_DAY, LAST_DAY
 
 CLUSTERED = "clustered-"
-"""How the name of a clustered file begins. Texts in its statistics are bounds as they are, however long."""
+"""Prefix of a clustered file's name. The texts in its statistics are exact bounds, however long."""
 
 TRUNCATED_FROM = 32
-"""Length in UTF-16 units from which a text in a log's statistics may be cut off (Spark's Delta cuts there)."""
+"""Length in UTF-16 units from which a text in the log's statistics may be cut off, as Spark's Delta does."""
 
 _PARTITION = "partition."
 _MILLISECOND = timedelta(milliseconds=1)
@@ -37,9 +37,9 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 @dataclass(frozen=True)
 class Bounds:
-    """Smallest and greatest `shard` and `group_key` of some rows. None: unknown, so unbounded.
+    """Least and greatest `shard` and `group_key` of some rows. None: unknown, so unbounded.
 
-    prefix: of `last_key` only a prefix may be known: a key whose beginning equals it is within the bounds.
+    prefix: `last_key` may be cut off, so every key that begins with it is within the bounds.
     """
 
     first_shard: int | None = None
@@ -51,10 +51,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class TableFile:
-    """A file of a table. path: below the table's folder. rows: 0 where the log does not say.
+    """A file of a table.
 
-    partition: the values of its partition columns. ranges: least and greatest value of those numeric, date and time
-    columns that have no null in this file; a time may be rounded outwards.
+    path: below the table's folder. rows: 0 if the log does not have it. partition: values of the partition columns.
+    ranges: least and greatest value of the numeric, date and time columns without nulls; times may be rounded outwards.
     """
 
     path: str
@@ -66,15 +66,16 @@ class TableFile:
 
     @property
     def is_clustered(self) -> bool:
+        """Whether the file was sorted by group."""
         return Path(self.path).name.startswith(CLUSTERED)
 
 
 _MICROSECONDS = (FIRST_DAY * 86_400_000_000, (LAST_DAY + 1) * 86_400_000_000 - 1_001)
-"""Python's first time, and its last to which a millisecond can be added."""
+"""The first time that Python can represent, and the last one to which a millisecond can be added."""
 
 
 class GroupIndex:
-    """Wanted groups, sorted by shard and key, so that a range of both is looked up in logarithmic time.
+    """Groups sorted by shard and key, so that a range of both is looked up in logarithmic time.
 
     shards: the fleet's `shards`.
     """
@@ -87,17 +88,18 @@ class GroupIndex:
         self._shards = sorted(by_shard)
 
     def overlaps(self, bounds: Bounds) -> bool:
-        """Whether some wanted group lies within the bounds."""
+        """Whether one of the groups is within the bounds."""
         first = 0 if bounds.first_shard is None else bisect_left(self._shards, bounds.first_shard)
         end = len(self._shards) if bounds.last_shard is None else bisect_right(self._shards, bounds.last_shard)
         return any(_any_within(self._keys[shard], bounds) for shard in self._shards[first:end])
 
     def keys(self) -> list[str]:
+        """Return the groups' keys, by shard."""
         return [key for shard in self._shards for key in self._keys[shard]]
 
 
 def _any_within(keys: Sequence[str], bounds: Bounds) -> bool:
-    """keys: sorted. Only the first one that is not below the bounds can be the smallest within them."""
+    """Whether one of the keys is within the bounds: the first one that is not below them decides. keys: sorted."""
     at = 0 if bounds.first_key is None else bisect_left(keys, bounds.first_key)
     if at == len(keys):
         return False
@@ -106,31 +108,34 @@ def _any_within(keys: Sequence[str], bounds: Bounds) -> bool:
     return (keys[at][: len(bounds.last_key)] if bounds.prefix else keys[at]) <= bounds.last_key
 
 
-def dataset(table: DeltaTable) -> ds.Dataset:
-    """The table for Arrow to read, by Arrow's own file system.
+def open_dataset(table: DeltaTable) -> ds.Dataset:
+    """Return the table as an Arrow dataset on Arrow's own file system.
 
-    Not deltalake's, for two reasons. Its file system is Python, called from Arrow's threads: one of them that comes
-    back while the interpreter ends aborts the process. And of a column without statistics it tells Arrow that every
-    value is null, so that a filter by that column loses all rows of a file (deltalake 1.6; Spark's Delta writes
-    statistics of a table's first 32 columns).
+    deltalake's dataset has two faults (version 1.6). Its file system is Python called from Arrow's threads: a thread
+    that returns while the interpreter ends aborts the process. And it tells Arrow that all values of a column without
+    statistics are null, so that a filter by that column loses the file's rows; Spark's Delta writes statistics of the
+    first 32 columns only.
     """
-    if table.protocol().min_reader_version > 1:
+    version = table.protocol().min_reader_version
+    if version > 1:
         raise StoreError(
-            f"table at {folder(table)}: expected reader version 1; got {table.protocol().min_reader_version}. Its rows "
-            "cannot be read from its files alone; write it without deletion vectors and column mapping"
+            f"table at {table_folder(table)}: expected reader version 1; got {version}. Its rows cannot be "
+            "read from its files alone; write it without deletion vectors and column mapping"
         )
     schema = arrow_schema_of(table)
-    return ds.FileSystemDataset([fragment_of(folder(table), each, schema) for each in files(table)], schema, FORMAT)
+    return ds.FileSystemDataset(
+        [fragment_of_file(table_folder(table), each, schema) for each in list_files(table)], schema, FORMAT
+    )
 
 
-def files(table: DeltaTable) -> list[TableFile]:
-    """Every file of the table as it is opened. Reads the log's state, no file."""
+def list_files(table: DeltaTable) -> list[TableFile]:
+    """Return the files of the table at its opened version. Reads the log's state and opens no file."""
     actions = pa.table(table.get_add_actions(flatten=True))
-    return [_file(row) for row in _within_python(actions.select(_used(actions.schema))).to_pylist()]
+    return [_file(row) for row in _within_python(actions.select(_used_columns(actions.schema))).to_pylist()]
 
 
 def _within_python(actions: pa.Table) -> pa.Table:
-    """Statistics with null in place of dates and times that Python has not, or not a millisecond later."""
+    """Return the statistics with null for dates and times that Python cannot represent, or not a millisecond later."""
     for at, (name, column) in enumerate(zip(actions.column_names, actions.columns, strict=True)):
         if pa.types.is_date(column.type):
             whole, (first, last) = column.cast(pa.int32()), (FIRST_DAY, LAST_DAY)
@@ -143,8 +148,8 @@ def _within_python(actions: pa.Table) -> pa.Table:
     return actions
 
 
-def _used(schema: pa.Schema) -> list[str]:
-    """What `_file` looks at: a wide table has many more statistics, and turning them into objects takes the time."""
+def _used_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns that `_file` uses. Wide tables have many more, and converting them takes most of the time."""
     ranged = {
         each.name.partition(".")[2]
         for each in schema
@@ -162,15 +167,14 @@ def _is_ranged(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_date(kind) or pa.types.is_timestamp(kind))
 
 
-def files_for(
+def files_of_groups(
     table: DeltaTable, group_keys: Iterable[str], shards: int, where: ds.Expression | None = None
 ) -> list[str]:
-    """The files that can hold rows of these groups, as paths below the table's folder.
+    """Return the files that may have rows of these groups, as paths below the table's folder.
 
-    shards: the fleet's `shards`. where: a further condition on the rows. A file is named too where the log has no
-    statistics that speak against it.
+    shards: the fleet's `shards`. where: a further condition on the rows. Files without statistics are included.
     """
-    return [each.path for each in _candidates(table, GroupIndex(group_keys, shards), where)]
+    return [each.path for each in _candidate_files(table, GroupIndex(group_keys, shards), where)]
 
 
 def read_groups(
@@ -180,15 +184,15 @@ def read_groups(
     shards: int,
     where: ds.Expression | None = None,
 ) -> pa.Table:
-    """The rows of these groups, in no particular order, out of no more files and row groups than may hold some.
+    """Return the rows of these groups, in no order, reading only files and row groups that may have some.
 
     columns: None for all, in the table's order. shards: the fleet's `shards`. where: a further condition on the rows.
     """
     wanted, schema = GroupIndex(group_keys, shards), arrow_schema_of(table)
     parts = []
-    for file in _candidates(table, wanted, where):
-        fragment = fragment_of(folder(table), file, schema)
-        chosen = row_groups_for(fragment.metadata, wanted)
+    for file in _candidate_files(table, wanted, where):
+        fragment = fragment_of_file(table_folder(table), file, schema)
+        chosen = matching_row_groups(fragment.metadata, wanted)
         if chosen:
             parts.append(fragment.subset(row_group_ids=chosen))
     within = ds.field("group_key").isin(pa.array(wanted.keys(), pa.string()))
@@ -196,18 +200,18 @@ def read_groups(
     return rows.to_table(None if columns is None else list(columns), filter=within if where is None else within & where)
 
 
-def _candidates(table: DeltaTable, wanted: GroupIndex, where: ds.Expression | None) -> list[TableFile]:
-    found = {each.path: each for each in files(table) if wanted.overlaps(each.bounds)}
+def _candidate_files(table: DeltaTable, wanted: GroupIndex, where: ds.Expression | None) -> list[TableFile]:
+    found = {each.path: each for each in list_files(table) if wanted.overlaps(each.bounds)}
     if where is None:
         return list(found.values())
-    schema, base = arrow_schema_of(table), folder(table)
-    fragments = [fragment_of(base, each, schema) for each in found.values()]
+    schema, base = arrow_schema_of(table), table_folder(table)
+    fragments = [fragment_of_file(base, each, schema) for each in found.values()]
     kept = ds.FileSystemDataset(fragments, schema, FORMAT).get_fragments(filter=where)
     return [found[str(Path(each.path).relative_to(base))] for each in kept]
 
 
-def row_groups_for(metadata: Any, wanted: GroupIndex) -> list[int]:
-    """The row groups of a Parquet file that can hold rows of the wanted groups. metadata: of its footer."""
+def matching_row_groups(metadata: Any, wanted: GroupIndex) -> list[int]:
+    """Return the row groups of a Parquet file that may have rows of these groups. metadata: of its footer."""
     place = {metadata.schema.column(at).path: at for at in range(metadata.num_columns)}
     shard, key = place.get("shard"), place.get("group_key")
     chosen = []
@@ -220,7 +224,7 @@ def row_groups_for(metadata: Any, wanted: GroupIndex) -> list[int]:
 
 
 def _least_and_greatest(part: Any, column: int | None, kind: type) -> tuple[Any, Any]:
-    """Of one column of a row group; None where its statistics do not say."""
+    """Return the bounds of a column in a row group; None without statistics."""
     said = None if column is None else part.column(column).statistics
     if said is None or not said.has_min_max or not isinstance(said.min, kind) or not isinstance(said.max, kind):
         return None, None
@@ -235,17 +239,20 @@ FORMAT = ds.ParquetFileFormat(
 
 
 def arrow_schema_of(table: DeltaTable) -> pa.Schema:
-    """The table's columns as Arrow's; partition columns, which no file holds, among them."""
+    """Return the table's schema, with the partition columns, which files do not have."""
     return pa.schema(table.schema().to_arrow(as_large_types=False))
 
 
-def folder(table: DeltaTable) -> Path:
-    """Where a table lies on this machine; `spinney.storage.atomic_files` refuses roots that are elsewhere."""
+def table_folder(table: DeltaTable) -> Path:
+    """Return the local folder of a table. `spinney.storage.atomic_files` refuses roots on other file systems."""
     return Path(unquote(urlsplit(table.table_uri).path))
 
 
-def fragment_of(base: Path, file: TableFile, schema: pa.Schema) -> ds.ParquetFileFragment:
-    """A file to be read, with what the log guarantees of its rows. base: the table's folder. Opens nothing."""
+def fragment_of_file(base: Path, file: TableFile, schema: pa.Schema) -> ds.ParquetFileFragment:
+    """Return a file as an Arrow fragment with the bounds that the log guarantees. Opens nothing.
+
+    base: the table's folder.
+    """
     known = ds.scalar(True)
     for name, value in file.partition.items():
         same = (
@@ -253,7 +260,7 @@ def fragment_of(base: Path, file: TableFile, schema: pa.Schema) -> ds.ParquetFil
         )
         known = known & same
     for name, (least, greatest) in file.ranges.items():
-        if name not in schema.names:  # a column that is declared no more
+        if name not in schema.names:  # a column that is no longer declared
             continue
         kind = schema.field(name).type
         known = known & (ds.field(name) >= pa.scalar(least, kind)) & (ds.field(name) <= pa.scalar(greatest, kind))
@@ -291,5 +298,5 @@ def _utf16(text: str) -> int:
 
 
 def _first_utf16(text: str, units: int) -> str:
-    """At most so many UTF-16 units of a text; half a surrogate pair is left out."""
+    """Return the first `units` UTF-16 units of a text, without half a surrogate pair."""
     return text.encode("utf-16-le")[: 2 * units].decode("utf-16-le", errors="ignore")

@@ -1,4 +1,4 @@
-"""What commits appended to a table, from the files of its log: no file of data is opened."""
+"""Reads which rows commits appended to a table, from its log alone."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from spinney.storage.atomic_files import folder
+from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import Directory
 
 
 @dataclass(frozen=True)
-class Appended:
-    """A commit that appended rows. query, batch_id: who wrote it and in which batch, where that was a `Writer`.
+class Append:
+    """A commit that appended rows.
 
-    rows: None where the log does not say.
+    query, batch_id: None if it was not made by a `DirectoryWriter`. rows: None if the log does not have their number.
     """
 
     version: int
@@ -24,18 +24,17 @@ class Appended:
     rows: int | None
 
 
-def appended(directory: Directory, first: int, last: int) -> Iterator[Appended]:
-    """Yield the appends among these versions, both ends included.
+def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append]:
+    """Yield the appends among these versions, both ends included. Compactions and deletions are no appends.
 
-    Files put together in another way, and rows forgotten, are no appends.
-    Raises FileNotFoundError: a version is in the log no more.
+    Raises FileNotFoundError: a version is no longer in the log.
     """
-    log = folder(directory.uri) / "_delta_log"
+    log = local_folder(directory.uri) / "_delta_log"
     for version in range(first, last + 1):
         actions = [json.loads(line) for line in (log / f"{version:020d}.json").read_bytes().splitlines() if line]
         added = [each["add"] for each in actions if each.get("add", {}).get("dataChange")]
         if added and not any(each.get("remove", {}).get("dataChange") for each in actions):
-            yield Appended(version, *_batch(actions), _rows(added))
+            yield Append(version, *_batch(actions), _rows(added))
 
 
 def _rows(added: list[dict[str, Any]]) -> int | None:
@@ -44,7 +43,7 @@ def _rows(added: list[dict[str, Any]]) -> int | None:
 
 
 def _batch(actions: list[dict[str, Any]]) -> tuple[str | None, int | None]:
-    """Query and batch. Spark and delta-rs keep the writer's words under the same name."""
+    """Return query and batch of a commit; None for both if it is no step. Spark and delta-rs store them alike."""
     info: dict[str, Any] = next((each["commitInfo"] for each in actions if "commitInfo" in each), {})
     try:
         said = json.loads(info.get("userMetadata") or "{}")

@@ -143,7 +143,7 @@ def deliver(config: Config, watch: Watch | None = None, *, ends_stream: bool = F
 
 def _deliver(config: Config, recorded: backlog.Opened, server: Server, *, ends_stream: bool) -> int:
     experiment = server.experiment(config.fleet.name)
-    shelf = Shelf(server, config, experiment, charter.ensure_fixed(config).fleet_id)
+    shelf = Shelf(server, config, experiment, charter.ensure_charter(config).fleet_id)
     known = shelf.known()
     named = by_run(backlog.after(recorded, known), known)
     runs = shelf.with_runs(known, {name: rows[0] for name, rows in named.items()})

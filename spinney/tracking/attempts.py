@@ -54,10 +54,10 @@ def of_round(store: FleetStore, row: Mapping[str, Any]) -> pa.Table:
 
 def payloads(store: FleetStore, row: Mapping[str, Any], at_once: int = 64) -> Iterator[dict[str, Any]]:
     """group_key, model_id, codec, payload and signature of each attempt of the round: a few in memory at a time."""
-    stored = delta.opened(store.directory(tables.MODELS, str(row["kind"])))
+    stored = delta.open_table(store.directory(tables.MODELS, str(row["kind"])))
     assert stored is not None, "made before any round"
     names = ["group_key", "model_id", "codec", "payload", "signature"]
-    batches = delta.dataset(stored).to_batches(
+    batches = delta.open_dataset(stored).to_batches(
         names, filter=_mine(row), batch_size=at_once, batch_readahead=1, fragment_readahead=1
     )
     for batch in batches:
@@ -73,10 +73,10 @@ def flat(metrics: Mapping[str, Any], before: str = "") -> dict[str, Any]:
 
 
 def _read(store: FleetStore, base: Contract, row: Mapping[str, Any], names: tuple[str, ...]) -> pa.Table:
-    stored = delta.opened(store.directory(base, str(row["kind"])))
+    stored = delta.open_table(store.directory(base, str(row["kind"])))
     assert stored is not None, "made before any round"
     kinds = arrow_schema(base)
-    found = delta.dataset(stored).to_table(list(names), filter=_mine(row))
+    found = delta.open_dataset(stored).to_table(list(names), filter=_mine(row))
     return found.cast(pa.schema([kinds.field(name) for name in names]))
 
 

@@ -44,7 +44,7 @@ def opened(store: FleetStore) -> Opened:
     """The directories of `rounds`, by who writes them. Raises StoreError when one was never made."""
     found = {}
     for directory in store.directories(tables.ROUNDS):
-        found[RoundKind(directory.name.rpartition("/")[2])] = (directory, delta.existing(directory))
+        found[RoundKind(directory.name.rpartition("/")[2])] = (directory, delta.open_existing(directory))
     return found
 
 
@@ -57,7 +57,7 @@ def after(recorded: Opened, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     rows = []
     for kind, (directory, table) in recorded.items():
         through = delivered_through(run for name, run in runs.items() if kind_of(name) == kind)
-        rows += lookup.newer(table, directory, tables.ROUNDS.names, through).to_pylist()
+        rows += lookup.read_rows_after(table, directory, tables.ROUNDS.names, through).to_pylist()
     return rows
 
 

@@ -67,7 +67,7 @@ class Nest:
         left = {key for key in tried if key not in there or unfinished(there[key])}
         if not left:
             return
-        signer = signing_key.signer(store)
+        signer = signing_key.load_signer(store)
         shared = parameters(self.config, self.row)
         for stored in attempts.payloads(store, self.row):
             key = stored["group_key"]

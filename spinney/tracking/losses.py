@@ -39,12 +39,12 @@ def _of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
     if not model_ids:
         return {}
     wanted = ds.field("model_id").isin(pa.array(sorted(model_ids), pa.string()))
-    found = delta.read(store, tables.PROMOTIONS, _COLUMNS, wanted & ds.field("challenger_loss").is_valid())
+    found = delta.read_table(store, tables.PROMOTIONS, _COLUMNS, wanted & ds.field("challenger_loss").is_valid())
     return {row["model_id"]: row["challenger_loss"] for row in found.to_pylist()}
 
 
 def _read(store: FleetStore, kind: str, where: ds.Expression) -> list[dict[str, Any]]:
-    stored = delta.opened(store.directory(tables.PROMOTIONS, kind))
+    stored = delta.open_table(store.directory(tables.PROMOTIONS, kind))
     assert stored is not None, "made before any round"
-    found: list[dict[str, Any]] = delta.dataset(stored).to_table(_COLUMNS, filter=where).to_pylist()
+    found: list[dict[str, Any]] = delta.open_dataset(stored).to_table(_COLUMNS, filter=where).to_pylist()
     return found

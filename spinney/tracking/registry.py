@@ -136,12 +136,14 @@ def _recipes(store: FleetStore, champions: Champions) -> list[str]:
     """The recipes that the champions were fitted by, the most used first."""
     answering = [row.model_id for row in map(select_champion, champions.promotions.values()) if row]
     fitted = ds.field("model_id").isin(pa.array(answering, pa.string()))
-    found = delta.read(store, tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(["model_id", "recipe_id"])
+    found = delta.read_table(store, tables.MODELS, ["model_id", "recipe_id"], fitted).group_by(
+        ["model_id", "recipe_id"]
+    )
     return [name for name, _ in Counter(found.aggregate([]).column("recipe_id").to_pylist()).most_common()]
 
 
 def _register(config: Config, wanted: Registered, folder: Path, recipes: list[str], *, take_over: bool) -> Registered:
-    identity = charter.ensure_fixed(config).fleet_id
+    identity = charter.ensure_charter(config).fleet_id
     requirements = pinned()
     store = FleetStore.of(config)
     asked_by = [json.dumps(signature(store).to_dict()), CODE.read_text(encoding="utf-8")]

@@ -153,7 +153,7 @@ def _recipe(config: Config, recipe_id: str | None) -> Recipe | None:
     today = Recipe.of(config)
     if recipe_id is None or recipe_id == today.recipe_id:
         return None if recipe_id is None else today
-    text = recipe_names.text_of(FleetStore.of(config), recipe_id)
+    text = recipe_names.read_recipe_text(FleetStore.of(config), recipe_id)
     return None if text is None else Recipe.of_text(text)
 
 

@@ -93,9 +93,9 @@ def test_the_stream_and_the_weekly_batch_run_by_spark_submit(tmp_path: Path, bro
         done = run(tmp_path, *words)
         assert done.returncode == 0, f"{words}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     config = read_config(file, {})
-    assert delta.read(FleetStore.of(config), tables.EVENTS).num_rows == len(SHOPS) * SALES
-    assert delta.read(FleetStore.of(config), tables.PREDICTIONS).num_rows == len(SHOPS) * SALES
-    fitted = delta.read(FleetStore.of(config), tables.ROUNDS).to_pylist()
+    assert delta.read_table(FleetStore.of(config), tables.EVENTS).num_rows == len(SHOPS) * SALES
+    assert delta.read_table(FleetStore.of(config), tables.PREDICTIONS).num_rows == len(SHOPS) * SALES
+    fitted = delta.read_table(FleetStore.of(config), tables.ROUNDS).to_pylist()
     assert [(row["kind"], row["groups_in"], row["fitted"]) for row in fitted] == [("stream", 2, 2)]
 
     done = run(tmp_path, "spark-submit", str(ROOT / "batch" / "weekly.py"), "--config", str(file))

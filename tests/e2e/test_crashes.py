@@ -23,7 +23,7 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from spinney.core.errors import StoreError
-from spinney.tables.delta import Writer
+from spinney.tables.delta import DirectoryWriter
 from streaming.app import Application
 
 GROUPS = [("north", 1), ("north", 2), ("north", 3), ("south", 4), ("south", 5), ("south", 6)]
@@ -103,7 +103,7 @@ class World:
         """What the comparison says of a copy of this fleet, as it is now, that goes on without the replay guard."""
         copied = World(self.shops.copy(f"without-guard-{query}"), self.spark)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Writer, "done", lambda *_: False)
+            patch.setattr(DirectoryWriter, "is_stored", lambda *_: False)
             with suppress(StoreError):  # a round that was planned twice does not even get fitted
                 copied.drain(query)
         return ledger.differences(copied.shops)

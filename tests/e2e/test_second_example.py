@@ -71,7 +71,7 @@ class Run:
         return read_config(self.file, root)
 
     def table(self, contract: Any) -> pd.DataFrame:
-        return delta.read(FleetStore.of(self.config), contract).to_pandas(maps_as_pydicts="strict")
+        return delta.read_table(FleetStore.of(self.config), contract).to_pandas(maps_as_pydicts="strict")
 
 
 def loop(name: str, folder: Path, broker: str, call: Call) -> Run:

@@ -67,7 +67,7 @@ class GoneOn:
         assert self.producer.flush(30) == 0
 
     def rows(self, base: Contract) -> pd.DataFrame:
-        return delta.read(FleetStore.of(self.root.config), base).to_pandas()
+        return delta.read_table(FleetStore.of(self.root.config), base).to_pandas()
 
     def added(self, base: Contract) -> set[str]:
         """Ids of the rows that came, each once and none again."""

@@ -77,7 +77,7 @@ class Story:
         return {each["directory"]: each for each in json.loads(done.stdout)}
 
     def count_files(self) -> dict[str, int]:
-        opened = ((each.name, delta.opened(each)) for each in FleetStore.of(self.shops.config).every_directory())
+        opened = ((each.name, delta.open_table(each)) for each in FleetStore.of(self.shops.config).every_directory())
         return {name: len(table.file_uris()) for name, table in opened if table is not None}
 
     def vacuumed(self) -> int:

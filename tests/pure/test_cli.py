@@ -206,9 +206,9 @@ def test_init_from_proposes_a_configuration_and_makes_nothing(flights: Path) -> 
 def test_init_makes_topics_and_tables(flights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def ensure_topics(config: Any, partitions: int, retention_ms: int | None) -> dict[str, bool]:
+    def ensure_topics(kafka: Any, partitions: int, retention_ms: int | None) -> dict[str, bool]:
         asked.append((partitions, retention_ms))
-        return {config.kafka.events: True, config.kafka.outcomes: False}
+        return {kafka.events: True, kafka.outcomes: False}
 
     stand_in(monkeypatch, "spinney.kafka.client", ensure_topics=ensure_topics)
     stand_in(monkeypatch, "spinney.tables.delta", create_tables=lambda config: ["events"])

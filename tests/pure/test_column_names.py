@@ -27,8 +27,8 @@ from spinney.retraining import fit_request_table, group_fitting
 from spinney.retraining.group_fitting import Fitter
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
-from spinney.tables.delta import Writer
-from spinney.tables.row_writing import ARRIVED_AT, KIND, RowWriting, Target, actions
+from spinney.tables.delta import DirectoryWriter
+from spinney.tables.row_writing import ARRIVED_AT, KIND, RowWriting, TargetTable, add_actions
 from streaming.record_validation import RecordValidator
 
 NAMES = (
@@ -104,10 +104,10 @@ def stored(config: Config, rows: list[dict[str, Any]]) -> None:
     }
     columns[ARRIVED_AT] = pa.array([START] * len(rows), pa.timestamp("us", "UTC"))
     folder = Path(place.uri)
-    writing = RowWriting({"event": Target(folder, place.contract)}, 0)
+    writing = RowWriting({"event": TargetTable(folder, place.contract)}, 0)
     (report,) = writing.write(iter([pa.record_batch(columns)]))
-    files = actions(pa.Table.from_batches([report]), "event")
-    Writer(place, "ingest", "c").append_files(files, step="events", batch_id=0)
+    files = add_actions(pa.Table.from_batches([report]), "event")
+    DirectoryWriter(place, "ingest", "c").append_files(files, step="events", batch_id=0)
 
 
 def answered(root: Path, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:

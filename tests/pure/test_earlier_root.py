@@ -46,7 +46,7 @@ def records(answers: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def test_its_models_are_of_every_codec_but_pickle(earlier: EarlierRoot) -> None:
-    models = delta.read(FleetStore.of(earlier.config), tables.MODELS).to_pandas()
+    models = delta.read_table(FleetStore.of(earlier.config), tables.MODELS).to_pandas()
     assert set(models["codec"].dropna()) == {"linear", "seasonal", "sklearn-arrays", "skops"}
 
 
@@ -81,13 +81,13 @@ def test_a_registered_version_is_loaded_by_its_own_code_and_answers_the_same(
 
 
 def test_retraining_goes_on(earlier: EarlierRoot) -> None:
-    before = delta.read(FleetStore.of(earlier.config), tables.ROUNDS).to_pandas()
+    before = delta.read_table(FleetStore.of(earlier.config), tables.ROUNDS).to_pandas()
     row = retrain(earlier.config)
     assert row is not None
     assert row["round_id"] not in set(before["round_id"])
     assert sum(row[name] for name in COUNTS) == row["groups_in"] == 8  # 5 groups, 2 regions, all together
     assert row["failed"] == row["deferred"] == 0
-    after = delta.read(FleetStore.of(earlier.config), tables.ROUNDS).to_pandas()
+    after = delta.read_table(FleetStore.of(earlier.config), tables.ROUNDS).to_pandas()
     assert len(after) == len(before) + 1
     answers = Fleet.open(earlier.file).predict(pd.DataFrame(earlier.expected["asked"]))
     assert answers["prediction"].notna().all()
@@ -95,7 +95,7 @@ def test_retraining_goes_on(earlier: EarlierRoot) -> None:
 
 def test_its_recipes_are_fitted_again_where_they_are_asked_for(earlier: EarlierRoot) -> None:
     store = FleetStore.of(earlier.config)
-    found = recipe_store.stored(store, signing_key.signer(store))
+    found = recipe_store.load_recipes(store, signing_key.load_signer(store))
     assert set(found) == {file.stem for file in (store.folder / "recipes").glob("*.json")}
     assert {recipe.estimator for recipe in found.values()} == {
         "ridge", "seasonal", "my_estimators:scaled", "my_estimators:neighbours",
@@ -111,7 +111,7 @@ def test_the_plan_of_its_last_round_is_read_from_its_commit(earlier: EarlierRoot
         for each in (json.loads(entry.get("userMetadata") or "{}") for entry in DeltaTable(place.uri).history())
         if "checkpoint" in each
     }
-    plan = delta.Writer(place, query, said).last("plan")
+    plan = delta.DirectoryWriter(place, query, said).last("plan")
     assert plan is not None
     order = RoundOrder.of_notes(plan.notes)
     assert order.round_id == f"{kind}-{plan.batch_id}"
@@ -122,14 +122,14 @@ def test_files_beside_the_tables_are_read_and_get_a_version_when_they_change(ear
     store = FleetStore.of(earlier.config)
     file = store.folder / "charter.json"
     assert "format" not in json.loads(file.read_text())
-    made = charter.ensure_fixed(earlier.config)
+    made = charter.ensure_charter(earlier.config)
     assert len(made.editions) == 2  # the ranges were edited once
     assert len(ledger.replayed(store)) == 1
     assert ledger.unfinished(store) == []
-    before = last_configuration.last(store)
+    before = last_configuration.read_last_configuration(store)
     assert before is not None
     assert before.fleet.ranges["x"] == (-100.0, 2e9)
     earlier.file.write_text(earlier.file.read_text().replace("x = [-100.0, 2000000000.0]", "x = [-5.0, 5.0]"))
-    assert len(charter.settled(earlier.config).editions) == 3
+    assert len(charter.amend_charter(earlier.config).editions) == 3
     assert json.loads(file.read_text())["format"] == CHARTER.version
-    assert charter.ensure_fixed(earlier.config).fleet_id == made.fleet_id
+    assert charter.ensure_charter(earlier.config).fleet_id == made.fleet_id

@@ -21,13 +21,15 @@ def texts() -> dict[str, str]:
 
 
 def function_lines(text: str) -> Iterator[tuple[str, int]]:
-    """Name and length of each function, without its docstring."""
+    """Name of each function and its number of lines, without blank lines and its docstring."""
+    lines = text.splitlines()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
             is_documented = ast.get_docstring(node, clean=False) is not None
-            docstring_lines = (first.end_lineno or 0) - first.lineno + 1 if is_documented else 0
-            yield node.name, (node.end_lineno or 0) - node.lineno + 1 - docstring_lines
+            docstring = range(first.lineno, (first.end_lineno or 0) + 1) if is_documented else ()
+            numbers = range(node.lineno, (node.end_lineno or 0) + 1)
+            yield node.name, sum(1 for number in numbers if lines[number - 1].strip() and number not in docstring)
 
 
 def test_no_module_is_longer_than_400_lines(texts: dict[str, str]) -> None:

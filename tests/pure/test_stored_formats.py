@@ -29,9 +29,9 @@ from spinney.core.errors import Corrupt, UnknownFormat
 from spinney.core.models import codec
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.staleness import champion_histories, judge
-from spinney.core.staleness.champion_histories import Histories
-from spinney.core.staleness.judge import Shard
+from spinney.core.staleness import encoded_champions, judge
+from spinney.core.staleness.encoded_champions import EncodedChampions
+from spinney.core.staleness.judge import ShardState
 from spinney.core.state_codec import Body, StateCodec
 from spinney.core.stored_formats import ALL, METADATA_KEY, StoredFormat
 from spinney.kafka import topic_ids
@@ -80,15 +80,15 @@ class Root:
 def root(tmp_path: Path) -> Root:
     config = parse(fleet_toml(tmp_path / "root"), "fleet.toml", {})
     delta.create_tables(config)
-    charter.ensure_fixed(config)
+    charter.ensure_charter(config)
     signing_key.ensure_key(FleetStore.of(config), {})
-    return Root(config, signing_key.signer(FleetStore.of(config), {}))
+    return Root(config, signing_key.load_signer(FleetStore.of(config), {}))
 
 
 def of_charter(root: Root) -> list[Reader]:
     root.write_json("charter.json", {"rules": []})
     fleet = Fleet(root.config)
-    writing = (charter.settled, charter.ensure_kept, delta.create_tables)
+    writing = (charter.amend_charter, charter.check_unchanged, delta.create_tables)
     reading = (fleet.groups, fleet.champions, fleet.shadow, partial(fleet.why, '["a","1"]'))
     return [*(partial(each, root.edited) for each in writing), *reading]
 
@@ -99,19 +99,22 @@ def of_topics(root: Root) -> list[Reader]:
 
 
 def of_last_configuration(root: Root) -> list[Reader]:
-    last_configuration.remember(root.config)
+    last_configuration.write_last_configuration(root.config)
     file = root.store.folder / "last.toml"
     file.write_text(file.read_text().replace("Format: 1", f"Format: {FUTURE}"))
-    return [partial(last_configuration.last, root.store), partial(last_configuration.remember, root.edited)]
+    return [
+        partial(last_configuration.read_last_configuration, root.store),
+        partial(last_configuration.write_last_configuration, root.edited),
+    ]
 
 
 def of_recipes(root: Root) -> list[Reader]:
     recipe = Recipe.of(root.config)
     root.write_json(f"recipes/{recipe.recipe_id}.json", {"text": recipe.text})
     return [
-        partial(recipe_store.keep, root.store, root.signer, recipe),
-        partial(recipe_store.stored, root.store, root.signer),
-        partial(recipe_names.estimators, root.store),
+        partial(recipe_store.store_recipe, root.store, root.signer, recipe),
+        partial(recipe_store.load_recipes, root.store, root.signer),
+        partial(recipe_names.read_estimators, root.store),
     ]
 
 
@@ -141,12 +144,12 @@ def of_commits(root: Root) -> list[Reader]:
     rows = arrow_schema(place.contract).empty_table()
     properties = CommitProperties(custom_metadata={"userMetadata": json.dumps(said)})
     write_deltalake(place.uri, rows, mode="append", commit_properties=properties)
-    return [partial(delta.Writer, place, "ingest", "c1")]
+    return [partial(delta.DirectoryWriter, place, "ingest", "c1")]
 
 
 def of_the_judges_state(root: Root) -> list[Reader]:
-    blob = bytes([FUTURE]) + Shard.empty().to_bytes()[1:]
-    return [partial(Shard.from_bytes, blob), partial(Shard.clock_of, blob)]
+    blob = bytes([FUTURE]) + ShardState.empty().to_bytes()[1:]
+    return [partial(ShardState.from_bytes, blob), partial(ShardState.clock_of, blob)]
 
 
 def of_the_champions_state(root: Root) -> list[Reader]:
@@ -221,15 +224,15 @@ def test_ids_of_topics_from_before_they_had_a_version_are_read_and_stored_anew(r
 
 
 def test_a_last_configuration_from_before_it_had_a_version_is_read(root: Root) -> None:
-    last_configuration.remember(root.config)
+    last_configuration.write_last_configuration(root.config)
     file = root.store.folder / "last.toml"
     first, rest = file.read_text().split("\n", 1)
     assert first == "# Spinney stores this file. Format: 1"
     file.write_text(rest)
-    found = last_configuration.last(root.store)
+    found = last_configuration.read_last_configuration(root.store)
     assert found is not None
     assert found.fleet == root.config.fleet
-    last_configuration.remember(root.config)
+    last_configuration.write_last_configuration(root.config)
     assert file.read_text() == f"{first}\n{rest}"
 
 
@@ -250,7 +253,7 @@ CHARTER_OF_THEN = """{
 
 def test_a_charter_with_migrations_from_before_it_had_a_version_is_read(root: Root) -> None:
     (root.store.folder / "charter.json").write_text(CHARTER_OF_THEN)
-    found = charter.standing(root.store)
+    found = charter.load_charter(root.store)
     assert found is not None
     first, second = found.editions
     assert (dict(first.basis.ranges), first.basis.coerce, dict(first.since)) == ({}, False, {})
@@ -264,7 +267,7 @@ def test_a_charter_with_migrations_from_before_it_had_a_version_is_read(root: Ro
     )  # fmt: skip
     (ended,) = found.migrations
     assert (ended.id, ended.renamed, ended.version) == ("m1", {"cost": "price"}, 4)
-    assert charter.former(root.store)["cost"].now == "price"
+    assert charter.former_columns_of(root.store)["cost"].now == "price"
     assert found.begun is not None
     assert found.begun.added == ("size",)
 
@@ -272,9 +275,9 @@ def test_a_charter_with_migrations_from_before_it_had_a_version_is_read(root: Ro
 def test_a_charter_is_written_with_the_names_of_then(root: Root) -> None:
     file = root.store.folder / "charter.json"
     file.write_text(CHARTER_OF_THEN)
-    found = charter.standing(root.store)
+    found = charter.load_charter(root.store)
     assert found is not None
-    charter.keep(root.store, found)
+    charter.write_charter(root.store, found)
     written, then = json.loads(file.read_text()), json.loads(CHARTER_OF_THEN)
     assert written.pop("format") == 1
     assert written.keys() == then.keys()
@@ -286,7 +289,7 @@ def test_commits_of_others_are_passed_over_whatever_they_say_of_a_format(root: R
     place = root.store.directory(tables.OUTCOMES)
     properties = CommitProperties(custom_metadata={"userMetadata": '{"format": "parquet"}'})
     write_deltalake(place.uri, arrow_schema(place.contract).empty_table(), mode="append", commit_properties=properties)
-    assert delta.Writer(place, "ingest", "c1").last("outcomes") is None
+    assert delta.DirectoryWriter(place, "ingest", "c1").last_commit("outcomes") is None
 
 
 def clock_in_seconds(body: Body) -> Body:
@@ -308,17 +311,17 @@ def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     champions = Champions.empty().with_promotions([("a", Promotion(0, "m", "promoted", 1, 2))])
-    judged = replace(Shard.empty(), clock=5_000_000, histories=Histories.of(champions)).to_bytes()
+    judged = replace(ShardState.empty(), clock=5_000_000, encoded_champions=EncodedChampions.of(champions)).to_bytes()
     scored = champions.to_bytes()
     assert (judged[0], scored[0]) == (1, 1)
     monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 2), {1: clock_in_seconds}))
-    for module in (shard_champions, champion_histories):
+    for module in (shard_champions, encoded_champions):
         monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 2), {1: without_null_codecs}))
 
     changed = {"a": (Promotion(0, "m", "promoted", 1, 2, codec="stored"),)}
-    shard = Shard.from_bytes(judged)
-    assert (shard.clock, Shard.clock_of(judged), shard.champions.promotions) == (5, 5, changed)
-    assert shard.histories.some(["a"]).promotions == Champions.from_bytes(scored).promotions == changed
-    again = Shard.from_bytes(shard.to_bytes())
+    shard = ShardState.from_bytes(judged)
+    assert (shard.clock, ShardState.clock_of(judged), shard.champions.promotions) == (5, 5, changed)
+    assert shard.encoded_champions.select(["a"]).promotions == Champions.from_bytes(scored).promotions == changed
+    again = ShardState.from_bytes(shard.to_bytes())
     assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (2, 5, changed)
     assert Champions.from_bytes(scored).to_bytes()[0] == 2

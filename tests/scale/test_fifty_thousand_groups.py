@@ -61,7 +61,7 @@ class Story:
     answers: list[pd.DataFrame] = field(default_factory=list)
 
     def rows(self, base: Any, columns: list[str]) -> pd.DataFrame:
-        return delta.read(FleetStore.of(self.devices.config), base, columns).to_pandas()
+        return delta.read_table(FleetStore.of(self.devices.config), base, columns).to_pandas()
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,7 @@ class World:
         write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
 
     def rows(self, base: Contract) -> list[dict[str, Any]]:
-        return delta.read(FleetStore.of(self.config), base).to_pylist()
+        return delta.read_table(FleetStore.of(self.config), base).to_pylist()
 
     def event(self, shop: str, dept: int, event_id: str, at: datetime, **values: Any) -> dict[str, Any]:
         key = keys.encode([shop, dept])

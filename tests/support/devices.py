@@ -79,9 +79,9 @@ class Devices:
 
     def __post_init__(self) -> None:
         delta.create_tables(self.config)
-        charter.ensure_fixed(self.config)
+        charter.ensure_charter(self.config)
         signing_key.ensure_key(FleetStore.of(self.config))
-        self.signer = signing_key.signer(FleetStore.of(self.config))
+        self.signer = signing_key.load_signer(FleetStore.of(self.config))
         named = [(f"r{at % REGIONS}", f"d{at}") for at in range(DEVICES)]
         self.keys = [keys.encode(each) for each in named]
         self.shards = np.array([keys.shard_of(key, self.config.fleet.shards) for key in self.keys], dtype=np.int32)

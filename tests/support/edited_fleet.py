@@ -93,19 +93,19 @@ def sell(config: Config, stores: int | range, rows: int = 30, first: int = 0, *,
 
 def decided(config: Config) -> list[dict[str, Any]]:
     """The decisions of the newest batch."""
-    rows = delta.read(FleetStore.of(config), tables.PROMOTIONS).to_pylist()
+    rows = delta.read_table(FleetStore.of(config), tables.PROMOTIONS).to_pylist()
     newest = max(row["batch_id"] for row in rows)
     return [row for row in rows if row["batch_id"] == newest]
 
 
 def estimators(config: Config) -> Counter[str]:
     """How many groups each estimator answers in."""
-    known = recipe_store.stored(FleetStore.of(config), signing_key.signer(FleetStore.of(config)))
+    known = recipe_store.load_recipes(FleetStore.of(config), signing_key.load_signer(FleetStore.of(config)))
     of_model = {
-        row["model_id"]: row["recipe_id"] for row in delta.read(FleetStore.of(config), tables.MODELS).to_pylist()
+        row["model_id"]: row["recipe_id"] for row in delta.read_table(FleetStore.of(config), tables.MODELS).to_pylist()
     }
     histories: dict[str, list[Promotion]] = {}
-    for row in delta.read(FleetStore.of(config), tables.PROMOTIONS).to_pylist():
+    for row in delta.read_table(FleetStore.of(config), tables.PROMOTIONS).to_pylist():
         histories.setdefault(row["group_key"], []).append(Promotion.from_row(row))
     answering = [select_champion(rows) for rows in histories.values()]
     return Counter(known[of_model[each.model_id]].estimator for each in answering if each)

@@ -116,7 +116,7 @@ class Past:
 
     def answers(self) -> dict[str, str | None]:
         """Each group's champion, by its model_id, from all rows that are there."""
-        rows = delta.read(FleetStore.of(self.config), tables.PROMOTIONS).to_pylist()
+        rows = delta.read_table(FleetStore.of(self.config), tables.PROMOTIONS).to_pylist()
         histories: dict[str, list[Promotion]] = {}
         for row in rows:
             histories.setdefault(row["group_key"], []).append(Promotion.from_row(row))
@@ -125,6 +125,6 @@ class Past:
 
     def decided(self) -> list[dict[str, Any]]:
         """What people wrote, oldest first."""
-        rows = delta.read(FleetStore.of(self.config), tables.PROMOTIONS).to_pylist()
+        rows = delta.read_table(FleetStore.of(self.config), tables.PROMOTIONS).to_pylist()
         people = [row for row in rows if row["round_id"].startswith("people-")]
         return sorted(people, key=lambda row: (row["decided_at"], row["group_key"], row["decision"]))

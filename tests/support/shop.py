@@ -203,7 +203,7 @@ class Shops:
 
     def table(self, contract: Contract, *, streamed: bool = False) -> pd.DataFrame:
         """A table as it stands. streamed: without what `spinney load` brought."""
-        rows = delta.read(FleetStore.of(self.config), contract).to_pandas()
+        rows = delta.read_table(FleetStore.of(self.config), contract).to_pandas()
         return rows[~rows["topic"].str.startswith("load:")] if streamed else rows
 
     def predictions(self) -> list[bytes]:
@@ -229,7 +229,7 @@ class Shops:
     def versions(self) -> dict[str, int]:
         """Every directory's Delta version."""
         config = self.config
-        return {each.name: delta.version(each) for each in FleetStore.of(config).every_directory()}
+        return {each.name: delta.current_version(each) for each in FleetStore.of(config).every_directory()}
 
     def copy(self, root_name: str) -> Shops:
         """The same topics and ledger with a copy of everything stored, as it is now."""

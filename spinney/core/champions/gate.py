@@ -14,18 +14,19 @@ from spinney.core.recipes.display_name import recipe_display_name
 
 
 class GateSettings(Protocol):
-    """The configuration's section `gate`.
-
-    evidence: held-out rows needed for a decision that counts as proven.
-    margin: how much worse, as a share of the champion's loss, a challenger may measure and still pass; not below 0.
-    """
+    """The configuration's section `gate`."""
 
     @property
-    def rule(self) -> str: ...
+    def rule(self) -> str:
+        """Name of the rule."""
+
     @property
-    def evidence(self) -> int: ...
+    def evidence(self) -> int:
+        """Held-out rows needed for a decision that counts as proven."""
+
     @property
-    def margin(self) -> float: ...
+    def margin(self) -> float:
+        """How much worse a challenger may be and still pass, as a share of the champion's loss; at least 0."""
 
 
 class UncomparedPolicy(Enum):

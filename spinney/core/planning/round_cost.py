@@ -1,12 +1,11 @@
-"""What a round takes on the wall clock, learned from the rounds before it.
+"""The duration of a round on the wall clock, predicted from earlier rounds.
 
-    seconds = fixed + each × groups + the fits, as many at once as there are cores
+    seconds = fixed_s + seconds_per_group × groups + fits / cores
 
-`fixed` is what every round costs (plan, scan, gate, commits), `each` what a group costs besides its fit. Both are
-found by least absolute error of the logarithm: a round that took a hundred times as long as its like pulls no harder
-than one that took twice as long. Rounds of one size together weigh as much as those of any other, and a size that was
-seen once weighs less than what is assumed before the first round. So one odd round, however large or small, changes
-next to nothing; the second like it is believed.
+`fixed_s` is what every round costs (plan, scan, gate, commits), `seconds_per_group` what a group costs besides its fit.
+Both minimise the absolute error of the logarithm, so that an outlier of a hundred times the usual duration weighs no
+more than one of twice the usual. Rounds of similar size are averaged. A size seen once weighs less than the assumed
+values, so a single unusual round changes almost nothing; a second one of that size does.
 """
 
 from __future__ import annotations
@@ -18,39 +17,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spinney.core.planning.budget import Allowance, parallel
-from spinney.core.planning.chunks import FIRST, GROWTH
+from spinney.core.planning.budget import RoundAllowance, parallel_duration
+from spinney.core.planning.parts import FIRST_PART_GROUPS, MAX_GROWTH
 
 if TYPE_CHECKING:
     from spinney.core.config import Budget
 
-ASSUMED_FIXED = 2.0
-"""Seconds of a round without groups, before any was seen."""
+ASSUMED_FIXED_S = 2.0
+"""Seconds of a round without groups, before any was measured."""
 
-ASSUMED_EACH = 0.0024
-"""Seconds of one core that a group costs besides its fit, before any round was seen.
+ASSUMED_SECONDS_PER_GROUP = 0.0024
+"""Core seconds of a group besides its fit, before any round was measured.
 
-Measured: a streaming round of 43,087 groups took 59 s on two cores, of which some 5 s were not the groups'.
+Measured: a streaming round of 43,087 groups took 59 s on two cores, of which about 5 s were not the groups'.
 """
 
-REMEMBERED = 8
-"""Rounds remembered of each size. Sizes are powers of two, so that many small rounds push no large one out."""
+ROUNDS_PER_SIZE = 8
+"""Rounds remembered of each size. Sizes are powers of two, so that many small rounds displace no large one."""
 
 ASSUMED_WEIGHT = 0.1
-ONCE, TWICE, OFTEN = 0.05, 0.3, 1.0
-"""Weight of a size that was seen once, twice, more often."""
+SEEN_ONCE_WEIGHT, SEEN_TWICE_WEIGHT, SEEN_OFTEN_WEIGHT = 0.05, 0.3, 1.0
+"""Weight of a size by how many of its rounds are remembered."""
 
-GROUPS_SHARE = 0.25
-"""Share of a budget that goes to groups even where the fixed cost alone takes it all: rounds of one group never end."""
+MIN_GROUPS_SHARE = 0.25
+"""Share of a budget that goes to groups even where fixed_s exceeds it; else every round would have a single group."""
 
-_FIXED = np.geomspace(0.01, 600.0, 80)[:, None, None]
-_EACH = np.geomspace(1e-6, 10.0, 117)[None, :, None]
-"""What is tried, seconds: 15 % from one to the next."""
+_FIXED_GRID = np.geomspace(0.01, 600.0, 80)[:, None, None]
+_PER_GROUP_GRID = np.geomspace(1e-6, 10.0, 117)[None, :, None]
+"""The values tried, in seconds: 15 % from one to the next."""
 
 
 @dataclass(frozen=True)
 class PastRound:
-    """What one round did. fit_ms: of all its fits; longest_ms: of the longest. seconds: on the wall clock."""
+    """A finished round. fit_ms: sum over its fits. longest_ms: of the longest fit. seconds: wall clock."""
 
     groups: int
     fit_ms: float
@@ -60,73 +59,80 @@ class PastRound:
 
 @dataclass(frozen=True)
 class RoundCost:
-    """Seconds on the wall clock. largest: groups of the largest round seen more than once, 0 without any."""
+    """Predicts the wall-clock seconds of a round.
 
-    fixed: float
-    each: float
+    largest_groups: groups of the largest round of a size seen more than once; 0 without any.
+    """
+
+    fixed_s: float
+    seconds_per_group: float
     cores: int
-    largest: int = 0
+    largest_groups: int = 0
 
     def seconds(self, groups: int, fit_ms: float, longest_ms: float = 0.0) -> float:
-        """What a round of so many groups takes. fit_ms: predicted for all of them; longest_ms: for the longest."""
-        return self.fixed + self.each * groups + parallel(fit_ms, longest_ms, self.cores) / 1000.0
+        """Return the predicted seconds. fit_ms: predicted sum over the fits. longest_ms: of the longest fit."""
+        fits_ms = parallel_duration(fit_ms, longest_ms, self.cores)
+        return self.fixed_s + self.seconds_per_group * groups + fits_ms / 1000.0
 
-    def predicted(self, fit_ms: Sequence[float]) -> float:
-        """What a round takes whose fits take so long each; nothing without any."""
+    def predict(self, fit_ms: Sequence[float]) -> float:
+        """Return the predicted seconds of a round with these fits; 0 without any."""
         return self.seconds(len(fit_ms), sum(fit_ms), max(fit_ms)) if fit_ms else 0.0
 
-    def for_groups(self, budget_seconds: float) -> float:
-        """What a round of this length may spend on its groups, seconds."""
-        return max(budget_seconds - self.fixed, budget_seconds * GROUPS_SHARE)
+    def seconds_for_groups(self, budget_s: float) -> float:
+        """Return the part of a budget that may be spent on groups."""
+        return max(budget_s - self.fixed_s, budget_s * MIN_GROUPS_SHARE)
 
-    def allowance(self, budget: Budget) -> Allowance:
-        """What the next round may spend. Rounds grow step by step: none has more than GROWTH times what was seen."""
-        return Allowance(
-            self.for_groups(budget.seconds),
-            budget.oldest_first_share,
-            budget.random_share,
-            min(budget.max_groups, max(FIRST, GROWTH * self.largest)),
-            self.each * 1000.0,
-            self.cores,
+    def allowance(self, budget: Budget) -> RoundAllowance:
+        """Return what the next round may spend: at most MAX_GROWTH times the groups of the largest round seen twice."""
+        return RoundAllowance(
+            seconds=self.seconds_for_groups(budget.seconds),
+            oldest_first_share=budget.oldest_first_share,
+            random_share=budget.random_share,
+            groups=min(budget.max_groups, max(FIRST_PART_GROUPS, MAX_GROWTH * self.largest_groups)),
+            overhead_ms=self.seconds_per_group * 1000.0,
+            cores=self.cores,
         )
 
 
 @dataclass
-class Experience:
-    """The rounds that the cost is learned from: the last few of each size."""
+class RoundCostEstimator:
+    """Learns RoundCost from the last ROUNDS_PER_SIZE rounds of each size."""
 
     cores: int
     _rounds: dict[int, list[PastRound]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
-    def of(cls, rounds: Iterable[PastRound], cores: int) -> Experience:
-        """rounds: the oldest first."""
-        made = cls(cores)
-        for each in rounds:
-            made.add(each)
-        return made
+    def from_rounds(cls, rounds: Iterable[PastRound], cores: int) -> RoundCostEstimator:
+        """Return an estimator that has seen these rounds. rounds: the oldest first."""
+        estimator = cls(cores)
+        for done in rounds:
+            estimator.add(done)
+        return estimator
 
     def __len__(self) -> int:
         return sum(map(len, self._rounds.values()))
 
     def add(self, done: PastRound) -> None:
+        """Remember a round; one without groups or duration is ignored."""
         if done.groups > 0 and done.seconds > 0:
-            of_size = self._rounds[done.groups.bit_length()]
-            of_size.append(done)
-            del of_size[:-REMEMBERED]
+            same_size = self._rounds[done.groups.bit_length()]
+            same_size.append(done)
+            del same_size[:-ROUNDS_PER_SIZE]
 
-    def cost(self) -> RoundCost:
-        assumed = np.array([ASSUMED_FIXED, ASSUMED_EACH / self.cores])
-        misfit = ASSUMED_WEIGHT * (np.abs(np.log(_FIXED / assumed[0])) + np.abs(np.log(_EACH / assumed[1])))[..., 0]
+    def estimate(self) -> RoundCost:
+        """Return the cost that fits the remembered rounds best."""
+        fixed_error = np.abs(np.log(_FIXED_GRID / ASSUMED_FIXED_S))
+        per_group_error = np.abs(np.log(_PER_GROUP_GRID / (ASSUMED_SECONDS_PER_GROUP / self.cores)))
+        error = ASSUMED_WEIGHT * (fixed_error + per_group_error)[..., 0]
         largest = 0
-        for of_size in self._rounds.values():
-            groups = np.array([each.groups for each in of_size], dtype=np.float64)
-            took = np.array([each.seconds for each in of_size])
-            fits = np.array([parallel(each.fit_ms, each.longest_ms, self.cores) / 1000.0 for each in of_size])
-            weight = {1: ONCE, 2: TWICE}.get(len(of_size), OFTEN)
-            predicted = _FIXED + _EACH * groups + fits
-            misfit = misfit + weight * np.abs(np.log(predicted / took)).mean(axis=2)
-            if len(of_size) > 1:
+        for same_size in self._rounds.values():
+            groups = np.array([done.groups for done in same_size], dtype=np.float64)
+            elapsed_s = np.array([done.seconds for done in same_size])
+            fits_ms = [parallel_duration(done.fit_ms, done.longest_ms, self.cores) for done in same_size]
+            weight = {1: SEEN_ONCE_WEIGHT, 2: SEEN_TWICE_WEIGHT}.get(len(same_size), SEEN_OFTEN_WEIGHT)
+            predicted_s = _FIXED_GRID + _PER_GROUP_GRID * groups + np.array(fits_ms) / 1000.0
+            error = error + weight * np.abs(np.log(predicted_s / elapsed_s)).mean(axis=2)
+            if len(same_size) > 1:
                 largest = max(largest, int(groups.max()))
-        i, j = np.unravel_index(int(misfit.argmin()), misfit.shape)
-        return RoundCost(float(_FIXED[i, 0, 0]), float(_EACH[0, j, 0]), self.cores, largest)
+        i, j = np.unravel_index(int(error.argmin()), error.shape)
+        return RoundCost(float(_FIXED_GRID[i, 0, 0]), float(_PER_GROUP_GRID[0, j, 0]), self.cores, largest)

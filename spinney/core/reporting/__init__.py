@@ -1,1 +1,1 @@
-"""What people are told of a fleet: status of groups, explanations, comparisons, summaries."""
+"""Reports on a fleet: status of groups, explanations, comparisons, summaries."""

@@ -1,4 +1,4 @@
-"""One group's life in words: verdicts, attempts and decisions with the numbers behind them, people's steps by name."""
+"""The history of one group in words: verdicts, attempts, decisions and interventions, with their numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spinney.core.recipes.display_name import recipe_display_name
 Row = Mapping[str, Any]
 
 _OF_AGE = "max_age"
-"""The policy whose measure and limit are lengths of time, in microseconds."""
+"""The policy whose measure and limit are durations, in microseconds."""
 
 _NUMBERS = (
     "round_id",
@@ -34,15 +34,19 @@ _NUMBERS = (
     "epoch",
     "by",
 )
-"""What an entry has beside its words, for those who read it as JSON."""
+"""Fields of an entry in `--json` besides its words."""
 
 
-def told(
+def explain(
     verdicts: Iterable[Row], attempts: Iterable[Row], decisions: Sequence[Row], estimators: Mapping[str, str]
 ) -> tuple[dict[str, Any], ...]:
-    """What happened, oldest first: at, what, said, clock, and numbers. All rows are of one group.
+    """Return the history of one group, oldest first.
 
-    estimators: by recipe_id.
+    verdicts, attempts (rows of `models`), decisions (rows of `promotions`): all rows of the group. estimators:
+    recipe_id -> estimator.
+
+    An entry has `at` (wall clock), `what` (kind), `said` (a sentence), `clock` (the fleet's) and numbers, by the names
+    that `spinney why --json` uses.
     """
     entries = [_entry(row, "judged_at", 0, f"judged {row['decision']}", _verdict(row)) for row in verdicts]
     entries += [_entry(row, "fitted_at", 1, str(row["status"]), _attempt(row, estimators)) for row in attempts]
@@ -50,27 +54,31 @@ def told(
     return tuple(sorted(entries, key=lambda each: (each["at"], each["order"])))
 
 
-def short(model_id: str | None) -> str:
+def model_label(model_id: str | None) -> str:
+    """Return a model's shortened id as part of a sentence."""
     return f"model {model_id[:SHORT_ID_LENGTH]}" if model_id else "no model of its own"
 
 
-def day(moment: datetime | None) -> str:
+def format_minute(moment: datetime | None) -> str:
+    """Return a time in UTC to the minute; "never" for None."""
     return "never" if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
-def _entry(row: Row, at: str, order: int, what: str, said: str) -> dict[str, Any]:
+def _entry(row: Row, at: str, order: int, what: str, sentence: str) -> dict[str, Any]:
     numbers = {name: row[name] for name in _NUMBERS if row.get(name) is not None}
-    return {"at": row[at], "order": order, "what": what, "said": said, "clock": row.get("clock"), **numbers}
+    return {"at": row[at], "order": order, "what": what, "said": sentence, "clock": row.get("clock"), **numbers}
 
 
 def _verdict(row: Row) -> str:
     numbers = json.loads(row.get("numbers") or "{}")
-    listed = ", ".join(f"{name} {_said_of(name, value, row.get('policy'))}" for name, value in numbers.items() if value)
+    listed = ", ".join(
+        f"{name} {_format_number(name, value, row.get('policy'))}" for name, value in numbers.items() if value
+    )
     return f"{row['reason']} [{listed}]" if listed else str(row["reason"])
 
 
-def _said_of(name: str, value: float, policy: str | None) -> str:
-    """A number of a verdict. Lengths of time are in words."""
+def _format_number(name: str, value: float, policy: str | None) -> str:
+    """A number of a verdict as text. Durations are in words."""
     if policy == _OF_AGE and name in ("measure", "limit"):
         return format_duration(timedelta(microseconds=value))
     return format_number(value)
@@ -81,53 +89,57 @@ def _attempt(row: Row, estimators: Mapping[str, str]) -> str:
         kind = row.get("error_class")
         return f"{kind}: {row['error']}" if kind and not row["error"].startswith(kind) else str(row["error"])
     if origin := json.loads(row.get("metrics") or "{}").get("origin"):
-        return f"{short(row['model_id'])}, imported from {origin}, trained through {day(row['trained_through'])}"
+        through = format_minute(row["trained_through"])
+        return f"{model_label(row['model_id'])}, imported from {origin}, trained through {through}"
     recipe = recipe_display_name(row.get("recipe_id"), estimators)
     by = f" by {recipe}" if recipe else ""
-    since = f"of {day(row['trained_from'])} " if row.get("trained_from") else ""
+    since = f"of {format_minute(row['trained_from'])} " if row.get("trained_from") else ""
+    through = format_minute(row["trained_through"])
     return (
-        f"{short(row['model_id'])}{by}, {row['rows']} rows {since}through {day(row['trained_through'])}, "
+        f"{model_label(row['model_id'])}{by}, {row['rows']} rows {since}through {through}, "
         f"{format_number(row.get('fit_ms') or 0)} ms{_shadow(json.loads(row.get('metrics') or '{}'))}"
     )
 
 
 def _shadow(metrics: Row) -> str:
-    """What the second recipe did on the rows that the challenger was measured on."""
+    """The shadow's loss on the challenger's held-out rows, as part of a sentence."""
     shadow = metrics.get("shadow")
     if shadow is None:
         return ""
     if "error" in shadow:
         return f"; in shadow {shadow['estimator']}: {shadow['error']}"
-    mine = metrics["challenger_loss"]
-    losses = f"loss {format_number(shadow['loss'])} against {format_number(mine)}"
+    challenger_loss = metrics["challenger_loss"]
+    losses = f"loss {format_number(shadow['loss'])} against {format_number(challenger_loss)}"
     return f"; in shadow {shadow['estimator']}: {losses} on {shadow['rows']} rows"
 
 
 def _decisions(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """One entry a machine's decision; one for all that a person's step wrote."""
+    """One entry per decision of a machine, and one per intervention of a person."""
     for row in rows:
         if not Promotion.from_row(row).is_by_person:
-            said = f"{short(row['model_id'])}: {row['reason']} ({row['by']})"
-            yield _entry(row, "decided_at", 2, str(row["decision"]), said)
+            sentence = f"{model_label(row['model_id'])}: {row['reason']} ({row['by']})"
+            yield _entry(row, "decided_at", 2, str(row["decision"]), sentence)
     people: dict[str, list[Row]] = {}
     for row in rows:
         if Promotion.from_row(row).is_by_person:
             people.setdefault(str(row["round_id"]), []).append(row)
-    for of_step in people.values():
-        # What is withdrawn with it stands in the sentence; alone, it is the step.
-        main = min(of_step, key=lambda row: row["decision"] == Decision.WITHDRAWN)
-        yield _entry(main, "decided_at", 2, str(main["decision"]), _step(main, of_step, rows))
+    for same_intervention in people.values():
+        # A withdrawal is part of the intervention's sentence, unless it is all that was written.
+        main = min(same_intervention, key=lambda row: row["decision"] == Decision.WITHDRAWN)
+        yield _entry(main, "decided_at", 2, str(main["decision"]), _intervention(main, same_intervention, rows))
 
 
-def _step(main: Row, of_step: Sequence[Row], rows: Sequence[Row]) -> str:
+def _intervention(main: Row, same_intervention: Sequence[Row], rows: Sequence[Row]) -> str:
     earlier = (Promotion.from_row(row) for row in rows if row["epoch"] < main["epoch"])
     before = select_champion(decided_until(earlier, Promotion.from_row(main).decided_at))
-    withdrawn = [row["model_id"] for row in of_step if row["decision"] == Decision.WITHDRAWN]
+    withdrawn = [row["model_id"] for row in same_intervention if row["decision"] == Decision.WITHDRAWN]
     now = None if main["decision"] == Decision.WITHDRAWN else str(main["model_id"])
     left = before.model_id if before else None
-    words = f"{short(now)} goes on" if now == left else f"{short(now)} answers in place of {short(left)}"
+    words = (
+        f"{model_label(now)} goes on" if now == left else f"{model_label(now)} answers in place of {model_label(left)}"
+    )
     if now is None:
-        words = f"{short(left)} is withdrawn, and none of its own answers"
+        words = f"{model_label(left)} is withdrawn, and none of its own answers"
     elif withdrawn:
-        words += ", which is withdrawn" if withdrawn == [left] else f"; {short(withdrawn[0])} is withdrawn"
+        words += ", which is withdrawn" if withdrawn == [left] else f"; {model_label(withdrawn[0])} is withdrawn"
     return f"by {main['by']}: {main['reason']}; {words} (epoch {main['epoch']})"

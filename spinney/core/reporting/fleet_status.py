@@ -1,6 +1,6 @@
-"""Where every group of a fleet stands, in one vectorised pass over rows of its tables.
+"""The status of every group of a fleet, in one vectorised pass over rows of its tables.
 
-The same rules as `spinney.core.reporting.status`, which takes one group at a time: a property test holds them equal.
+The same rules as `status`, which takes one group at a time. A property test compares the two.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.champions.fleet_champions import integer_values, locate_champions
 from spinney.core.champions.promotion import CHAMPION_COLUMNS
 from spinney.core.recipes.display_name import recipe_display_name
-from spinney.core.reporting.status import UNFITTED, State
+from spinney.core.reporting.status import FAILED_STATUSES, State
 
-PROMOTION = (*CHAMPION_COLUMNS, "rows", "challenger_loss")
-VERDICT = ("group_key", "decision", "round_id", "reason", "judged_at")
-ATTEMPT = ("group_key", "status", "error", "fitted_at", "round_id", "model_id", "recipe_id")
-"""The columns of `promotions`, `verdicts` and `models` that are read."""
+PROMOTION_COLUMNS = (*CHAMPION_COLUMNS, "rows", "challenger_loss")
+VERDICT_COLUMNS = ("group_key", "decision", "round_id", "reason", "judged_at")
+ATTEMPT_COLUMNS = ("group_key", "status", "error", "fitted_at", "round_id", "model_id", "recipe_id")
+"""Columns of `promotions`, `verdicts` and `models` that are read."""
 
 _Ints = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
 
 
-def answering(promotions: pa.Table) -> set[str]:
-    """The keys of the groups and parents that have a champion by these rows, of columns PROMOTION."""
-    ruling = locate_champions(promotions)
-    return set(ruling.group_keys.filter(pa.array(ruling.champion_row >= 0)).to_pylist())
+def owners_with_champion(promotions: pa.Table) -> set[str]:
+    """Return the keys of groups and parents that have a champion. promotions: rows with PROMOTION_COLUMNS."""
+    champions = locate_champions(promotions)
+    return set(champions.group_keys.filter(pa.array(champions.champion_row >= 0)).to_pylist())
 
 
-def standings(
+def derive_statuses(
     group_keys: pa.Array,
     promotions: pa.Table,
     verdicts: pa.Table,
@@ -41,56 +41,64 @@ def standings(
     has_ancestor: Callable[[str], bool],
     estimators: Mapping[str, str],
 ) -> pa.Table:
-    """One row per group, in the order of group_keys: the fields of a `Standing` as columns.
+    """Return one row per group, in the order of group_keys: the fields of GroupStatus as columns.
 
-    group_keys: distinct. promotions, verdicts, attempts: all their rows, with the columns PROMOTION, VERDICT and
-    ATTEMPT; rows of others are passed over. has_ancestor: whether a parent answers for a group that has no champion of
-    its own. estimators: by recipe_id.
+    group_keys: distinct. promotions, verdicts, attempts: all rows of these groups, with PROMOTION_COLUMNS,
+    VERDICT_COLUMNS and ATTEMPT_COLUMNS; rows of other groups are ignored. has_ancestor: whether a parent of a group has
+    a champion; called only for groups without one. estimators: recipe_id -> estimator.
     """
-    ruling = locate_champions(promotions)
-    place = _positions(ruling.group_keys, group_keys)
-    champion = _at(ruling.champion_row, place)
-    decided = _at(_newest(len(ruling.group_keys), ruling.group_index, integer_values(promotions, "decided_at")), place)
+    champions = locate_champions(promotions)
+    position = _positions(champions.group_keys, group_keys)
+    champion_row = _at(champions.champion_row, position)
+    decided = _at(
+        _newest(len(champions.group_keys), champions.group_index, integer_values(promotions, "decided_at")), position
+    )
     verdict, attempt = _newest_of(group_keys, verdicts, "judged_at"), _newest_of(group_keys, attempts, "fitted_at")
-    said, outcome = _said_last((promotions, decided), (verdicts, verdict), (attempts, attempt))
-    orphan = np.flatnonzero(champion < 0)
-    parented = np.zeros(len(group_keys), dtype=np.bool_)
-    parented[orphan] = [has_ancestor(key) for key in group_keys.take(pa.array(orphan)).to_pylist()]
-    shown = _at(_shown(promotions, ruling.group_index, ruling.champion_row), place)
-    pinned = _at(ruling.is_pinned.astype(np.int64), place) > 0
+    verdict_decision, outcome = _latest_verdicts_and_outcomes(
+        (promotions, decided), (verdicts, verdict), (attempts, attempt)
+    )
+    without_model = np.flatnonzero(champion_row < 0)
+    has_parent = np.zeros(len(group_keys), dtype=np.bool_)
+    has_parent[without_model] = [has_ancestor(key) for key in group_keys.take(pa.array(without_model)).to_pylist()]
+    fit_row = _at(_fit_rows(promotions, champions.group_index, champions.champion_row), position)
+    pinned = _at(champions.is_pinned.astype(np.int64), position) > 0
     return pa.table(
         {
             "group_key": group_keys,
-            "state": _states(champion >= 0, parented, pinned, said, outcome),
-            "model_id": _take(promotions, "model_id", champion),
-            "recipe": _recipes(_take(promotions, "model_id", champion), attempts, estimators),
-            **{name: _take(promotions, name, shown) for name in ("trained_through", "fitted_at", "rows")},
-            "loss": _take(promotions, "challenger_loss", shown),
+            "state": _states(champion_row >= 0, has_parent, pinned, verdict_decision, outcome),
+            "model_id": _take(promotions, "model_id", champion_row),
+            "recipe": _recipes(_take(promotions, "model_id", champion_row), attempts, estimators),
+            **{name: _take(promotions, name, fit_row) for name in ("trained_through", "fitted_at", "rows")},
+            "loss": _take(promotions, "challenger_loss", fit_row),
             "reason": _take(verdicts, "reason", verdict),
             "error": _take(attempts, "error", attempt),
         }
     )
 
 
-def _recipes(champions: pa.Array, attempts: pa.Table, estimators: Mapping[str, str]) -> pa.Array:
-    """How each champion's recipe is shown; null where its attempt is not known. A fleet has a handful of recipes."""
-    place = pc.index_in(champions, value_set=_text(attempts, "model_id"), skip_nulls=True)
-    coded = _text(attempts, "recipe_id").take(place).dictionary_encode()
+def _recipes(model_ids: pa.Array, attempts: pa.Table, estimators: Mapping[str, str]) -> pa.Array:
+    """The display name of each champion's recipe; null where its attempt is not known."""
+    position = pc.index_in(model_ids, value_set=_text(attempts, "model_id"), skip_nulls=True)
+    coded = _text(attempts, "recipe_id").take(position).dictionary_encode()
     names = pa.array([recipe_display_name(each, estimators) for each in coded.dictionary.to_pylist()], pa.string())
     return names.take(coded.indices)
 
 
-def _states(has_champion: _Bools, parented: _Bools, pinned: _Bools, said: pa.Array, outcome: pa.Array) -> pa.Array:
-    """As `standing.state`, of arrays."""
+def _states(
+    has_champion: _Bools, has_parent: _Bools, pinned: _Bools, verdict_decision: pa.Array, outcome: pa.Array
+) -> pa.Array:
+    """As `status.derive_state`, for arrays."""
     is_refused = np.where(
-        np.asarray(said.is_null()), _among(outcome, {Decision.REFUSED}), _among(said, {Staleness.REFUSED})
+        np.asarray(verdict_decision.is_null()),
+        _among(outcome, {Decision.REFUSED}),
+        _among(verdict_decision, {Staleness.REFUSED}),
     )
     cases = [
-        (_among(outcome, UNFITTED), State.FAILED),
-        (~has_champion & parented, State.PARENT),
+        (_among(outcome, FAILED_STATUSES), State.FAILED),
+        (~has_champion & has_parent, State.PARENT),
         (~has_champion, State.NONE),
         (pinned, State.HELD),
-        (_among(said, {Staleness.FIT, Staleness.DEFERRED}), State.STALE),
+        (_among(verdict_decision, {Staleness.FIT, Staleness.DEFERRED}), State.STALE),
         (is_refused, State.REFUSED),
         (np.ones(len(has_champion), dtype=np.bool_), State.FRESH),
     ]
@@ -98,10 +106,10 @@ def _states(has_champion: _Bools, parented: _Bools, pinned: _Bools, said: pa.Arr
     return pa.array([state.value for _, state in cases]).take(pa.array(code))
 
 
-def _said_last(
+def _latest_verdicts_and_outcomes(
     promotions: tuple[pa.Table, _Ints], verdicts: tuple[pa.Table, _Ints], attempts: tuple[pa.Table, _Ints]
 ) -> tuple[pa.Array, pa.Array]:
-    """The verdict and the outcome of each group's `Last`. Each: a table, and of each group its newest row there."""
+    """Verdict and outcome of LatestRecords per group. Arguments: a table and each group's newest row in it."""
     decided_at, judged_at, fitted_at = (
         _at(integer_values(table, name), row, empty=np.iinfo(np.int64).min)
         for (table, row), name in ((promotions, "decided_at"), (verdicts, "judged_at"), (attempts, "fitted_at"))
@@ -122,23 +130,23 @@ def _said_last(
     return _take(verdicts[0], "decision", np.where(is_settled, -1, verdicts[1])), outcome
 
 
-def _shown(promotions: pa.Table, group: _Ints, champion: _Ints) -> _Ints:
-    """Of each group the newest row of its champion that says what it was fitted on; -1 where there is none."""
+def _fit_rows(promotions: pa.Table, group: _Ints, champion: _Ints) -> _Ints:
+    """For each group the newest row of its champion that has what it was fitted on; -1 without one."""
     names = pc.fill_null(_text(promotions, "model_id"), "").dictionary_encode()
     name = np.asarray(names.indices, dtype=np.int64)
     of_champion = (champion[group] >= 0) & (name == name[champion[group]]) if len(name) else np.zeros(0, np.bool_)
-    told = of_champion & np.asarray(promotions.column("fitted_at").combine_chunks().is_valid())
-    return _newest(len(champion), group, integer_values(promotions, "decided_at"), np.flatnonzero(told))
+    has_fit = of_champion & np.asarray(promotions.column("fitted_at").combine_chunks().is_valid())
+    return _newest(len(champion), group, integer_values(promotions, "decided_at"), np.flatnonzero(has_fit))
 
 
 def _newest_of(group_keys: pa.Array, table: pa.Table, by: str) -> _Ints:
-    """Of each group the position of its newest row in a table; -1 where it has none."""
+    """For each group the position of its newest row in a table; -1 without one."""
     group = _positions(group_keys, _text(table, "group_key"))
     return _newest(len(group_keys), group, integer_values(table, by), np.flatnonzero(group >= 0))
 
 
 def _newest(groups: int, group: _Ints, at: _Ints, rows: _Ints | None = None) -> _Ints:
-    """Of each group the last of these rows that has its greatest time; -1 where it has none. rows: all if None."""
+    """For each group the last of these rows with the greatest time; -1 without one. rows: None for all."""
     rows = np.arange(len(at)) if rows is None else rows
     newest = np.full(groups, np.iinfo(np.int64).min)
     np.maximum.at(newest, group[rows], at[rows])
@@ -149,15 +157,15 @@ def _newest(groups: int, group: _Ints, at: _Ints, rows: _Ints | None = None) -> 
 
 
 def _positions(among: pa.Array, wanted: pa.Array) -> _Ints:
-    """Where each value stands; -1 where it does not."""
+    """The position of each wanted value in `among`; -1 where it is missing."""
     return np.asarray(pc.fill_null(pc.index_in(wanted, value_set=among), -1), dtype=np.int64)
 
 
-def _at(values: _Ints, place: _Ints, empty: int = -1) -> _Ints:
-    """The values at these places; `empty` where the place is -1."""
+def _at(values: _Ints, position: _Ints, empty: int = -1) -> _Ints:
+    """The values at these positions; `empty` where the position is -1."""
     if not len(values):
-        return np.full(len(place), empty, dtype=np.int64)
-    return np.where(place >= 0, values[place], empty)
+        return np.full(len(position), empty, dtype=np.int64)
+    return np.where(position >= 0, values[position], empty)
 
 
 def _take(table: pa.Table, name: str, rows: _Ints) -> pa.Array:

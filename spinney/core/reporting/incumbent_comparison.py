@@ -1,14 +1,14 @@
-"""The system before the fleet, and the fleet: what both were wrong by on the same rows, none of them fitted on.
+"""Mean errors of the incumbent (the system before the fleet) and the fleet, on rows no compared model was fitted on.
 
 ======== ==========================================================================================================
 answered rows that both answered: the fleet in its stream, by a model whose training ended before the row
-held_out the held-out rows of a champion that is its group's first model, all answered by the incumbent too: there
-         stands, for the champion, the model that was fitted without them to measure it (its recipe, its older rows).
-         Not of later ones: those became champions because they did well on these very rows
+held_out the held-out rows of a champion that is its group's first model, all answered by the incumbent too. The
+         fleet's loss is that of the evaluation fit, which never saw these rows. Later champions are left out, since
+         they were chosen by these very rows
 ======== ==========================================================================================================
 
-The measure is the fleet's loss; for classification the share of wrong answers, since of the incumbent only the class is
-known, and so nothing of held-out rows, where only the loss was kept.
+The measure is the fleet's loss. For classification it is the share of wrong answers, since only classes are known of
+the incumbent; there is no held_out comparison then, since only losses are stored of held-out rows.
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ INCUMBENT, FLEET = "incumbent", "fleet"
 
 
 class Basis(StrEnum):
+    """Which rows are compared."""
+
     ANSWERED = "answered"
     HELD_OUT = "held_out"
 
 
 @dataclass(frozen=True)
-class Compared:
-    """Means over the same rows, of the incumbent and of the fleet. group_key: None for all groups together."""
+class ComparedErrors:
+    """Mean errors of the incumbent and the fleet on the same rows. group_key: None for all groups together."""
 
     group_key: str | None
     basis: Basis
@@ -47,19 +49,19 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """measure: absolute, squared or wrong. whole: one row a basis; groups: worst for the fleet first. Empty: no row."""
+class IncumbentComparison:
+    """measure: absolute, squared or wrong. whole: one per basis. groups: worst for the fleet first; may be empty."""
 
     measure: str
-    whole: tuple[Compared, ...]
-    groups: tuple[Compared, ...]
+    whole: tuple[ComparedErrors, ...]
+    groups: tuple[ComparedErrors, ...]
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What is stored of a first model's fit: the rows it was fitted on, and how many of the newest were compared.
+class HeldOutFit:
+    """A first model's fit. rows: it was fitted on. compared: of these, the newest, which the evaluation fit never saw.
 
-    loss: the mean on those compared, of the model fitted on the others.
+    loss: mean of the evaluation fit on the compared rows.
     """
 
     group_key: str
@@ -68,22 +70,22 @@ class HeldOut:
     loss: float
 
 
-PerRow = Callable[[npt.NDArray[Any], npt.NDArray[Any]], Floats]
+RowLoss = Callable[[npt.NDArray[Any], npt.NDArray[Any]], Floats]
 """(labels, answers) -> the measure of each row; NaN where there is none."""
 
 
-def measure_of(task: str, loss: str) -> tuple[str, PerRow]:
-    """Its name, and how it is taken."""
+def measure_for(task: str, loss: str) -> tuple[str, RowLoss]:
+    """Return the name of the measure, and the function that computes it per row."""
     if task == "regression":
         return loss, loss_named(loss).per_row
     return WRONG, lambda labels, answers: (labels != answers).astype(np.float64)
 
 
-def by_answers(rows: pd.DataFrame, per_row: PerRow) -> list[Compared]:
-    """Each group's rows that both answered.
+def compare_answers(rows: pd.DataFrame, per_row: RowLoss) -> list[ComparedErrors]:
+    """Compare the rows that both answered, per group.
 
-    rows: group_key, label, prediction, incumbent, event_time and trained_through of the model that answered; one with a
-    null is left out.
+    rows: group_key, label, prediction, incumbent, event_time and trained_through of the model that answered. Rows with
+    a null are left out.
     """
     whole = rows.dropna(subset=["label", "prediction", "incumbent", "trained_through"])
     whole = whole[whole["event_time"] > whole["trained_through"]]
@@ -96,15 +98,18 @@ def by_answers(rows: pd.DataFrame, per_row: PerRow) -> list[Compared]:
         }
     ).dropna()
     return [
-        Compared(str(key), Basis.ANSWERED, len(part), float(part["incumbent"].mean()), float(part["fleet"].mean()))
+        ComparedErrors(
+            str(key), Basis.ANSWERED, len(part), float(part["incumbent"].mean()), float(part["fleet"].mean())
+        )
         for key, part in losses.groupby("group_key")
     ]
 
 
-def by_held_out(rows: pd.DataFrame, fit: HeldOut, per_row: PerRow) -> Compared | None:
-    """One group's. None where the rows that were held out cannot be told, or the incumbent did not answer all of them.
+def compare_held_out(rows: pd.DataFrame, fit: HeldOutFit, per_row: RowLoss) -> ComparedErrors | None:
+    """Compare the held-out rows of one group's first model.
 
-    rows: event_id, event_time, label, incumbent (null: no answer) of all rows that it may have been fitted on.
+    rows: event_id, event_time, label and incumbent (null: no answer) of all rows that it may have been fitted on.
+    Returns None where the held-out rows cannot be identified or the incumbent did not answer all of them.
     """
     known = rows.sort_values(["event_time", "event_id"]).drop_duplicates("event_id")
     if len(known) != fit.rows:
@@ -113,17 +118,19 @@ def by_held_out(rows: pd.DataFrame, fit: HeldOut, per_row: PerRow) -> Compared |
     losses = per_row(newest["label"].to_numpy(), newest["incumbent"].to_numpy())
     if not fit.compared or len(newest) != fit.compared or not np.isfinite(losses).all():
         return None
-    return Compared(fit.group_key, Basis.HELD_OUT, len(newest), float(losses.mean()), fit.loss)
+    return ComparedErrors(fit.group_key, Basis.HELD_OUT, len(newest), float(losses.mean()), fit.loss)
 
 
-def comparison(measure: str, groups: Sequence[Compared]) -> Comparison:
-    """With the sums over all groups: each row counts alike."""
+def summarize(measure: str, groups: Sequence[ComparedErrors]) -> IncumbentComparison:
+    """Return the comparison with means over all groups, weighted by rows."""
     whole = []
     for basis in Basis:
-        mine = [each for each in groups if each.basis == basis]
-        if mine:
-            weights = [each.rows for each in mine]
-            means = (np.average([getattr(each, name) for each in mine], weights=weights) for name in (INCUMBENT, FLEET))
-            whole.append(Compared(None, basis, sum(weights), *map(float, means)))
+        compared = [group for group in groups if group.basis == basis]
+        if compared:
+            weights = [group.rows for group in compared]
+            means = (
+                np.average([getattr(group, name) for group in compared], weights=weights) for name in (INCUMBENT, FLEET)
+            )
+            whole.append(ComparedErrors(None, basis, sum(weights), *map(float, means)))
     worst_first = sorted(groups, key=lambda each: (each.incumbent - each.fleet, str(each.group_key), each.basis))
-    return Comparison(measure, tuple(whole), tuple(worst_first))
+    return IncumbentComparison(measure, tuple(whole), tuple(worst_first))

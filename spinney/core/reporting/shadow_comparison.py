@@ -1,7 +1,7 @@
-"""Two recipes on the same rows: what the challengers of one lost, and the shadow beside them.
+"""A recipe and its shadow on the same held-out rows, over all groups.
 
-A group counts once, by its mean over the rows of all its attempts: attempts of one group share rows, so that they are
-no evidence of their own.
+A group counts once, by its mean over the rows of all its attempts: attempts of one group share rows, so they are no
+independent evidence.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A recipe and its shadow.
+class ShadowComparison:
+    """A recipe and its shadow. The field names are those of `spinney fleet --shadow --json`.
 
-    estimator: the shadow's. groups, rows: compared. recipe_loss, shadow_loss: means over the groups. difference: the
-    shadow's less the recipe's; standard_error: of it, None for one group. wins: groups in which the shadow lost less.
-    failed: groups in which it never answered, and error one of its texts. All None where no group was compared.
+    estimator: of the shadow. groups, rows: compared. recipe_loss, shadow_loss: means over the groups; difference: their
+    difference (shadow - recipe); standard_error: of the difference, None for one group. All None without a group. wins:
+    groups in which the shadow's loss is lower. failed: groups in which the shadow gave no loss. error: one of its
+    errors.
     """
 
     recipe_id: str
@@ -41,50 +42,53 @@ class Pair:
     last_at: datetime
 
 
-def pairs(attempts: Iterable[Mapping[str, Any]]) -> list[Pair]:
-    """Of each two recipes one, the newest first.
+def compare_with_shadow(attempts: Iterable[Mapping[str, Any]]) -> list[ShadowComparison]:
+    """Return one comparison per pair of recipes, the newest first.
 
-    attempts: rows of `models`: group_key, model_id, recipe_id, metrics, fitted_at; one without a shadow is passed over.
+    attempts: rows of `models` with group_key, model_id, recipe_id, metrics and fitted_at; those without a shadow are
+    ignored.
     """
     of_pair: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = defaultdict(dict)
     for row in sorted(attempts, key=lambda row: row["fitted_at"]):
         metrics = json.loads(row["metrics"] or "{}")
         if shadow := metrics.get("shadow"):
-            said = {**shadow, "mine": metrics["challenger_loss"], "at": row["fitted_at"]}
-            # Stream and batch may have fitted the same rows.
-            of_pair[row["recipe_id"], shadow["recipe_id"]][row["group_key"], row["model_id"]] = said
-    found = [_pair(*names, said) for names, said in of_pair.items()]
+            losses = {**shadow, "recipe_loss": metrics["challenger_loss"], "at": row["fitted_at"]}
+            # Stream and batch may have fitted the same model.
+            of_pair[row["recipe_id"], shadow["recipe_id"]][row["group_key"], row["model_id"]] = losses
+    found = [_compare(*names, losses) for names, losses in of_pair.items()]
     return sorted(found, key=lambda pair: pair.last_at, reverse=True)
 
 
-def _pair(recipe_id: str, shadow_recipe_id: str, said: Mapping[tuple[str, str], Mapping[str, Any]]) -> Pair:
+def _compare(
+    recipe_id: str, shadow_recipe_id: str, losses: Mapping[tuple[str, str], Mapping[str, Any]]
+) -> ShadowComparison:
     of_group: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for (group_key, _), each in said.items():
+    for (group_key, _), each in losses.items():
         of_group[group_key]
-        if each.get("loss") is not None and each["mine"] is not None:
+        if each.get("loss") is not None and each["recipe_loss"] is not None:
             of_group[group_key].append(each)
     compared = [each for each in of_group.values() if each]
-    mine, theirs = (np.array([_mean(each, name) for each in compared]) for name in ("mine", "loss"))
-    apart = theirs - mine
-    last = max(said.values(), key=lambda each: each["at"])
-    return Pair(
+    recipe_loss, shadow_loss = (np.array([_mean(each, name) for each in compared]) for name in ("recipe_loss", "loss"))
+    difference = shadow_loss - recipe_loss
+    last = max(losses.values(), key=lambda each: each["at"])
+    return ShadowComparison(
         recipe_id=recipe_id,
         shadow_recipe_id=shadow_recipe_id,
         estimator=last["estimator"],
         groups=len(compared),
         rows=sum(part["rows"] for each in compared for part in each),
-        recipe_loss=float(mine.mean()) if compared else None,
-        shadow_loss=float(theirs.mean()) if compared else None,
-        difference=float(apart.mean()) if compared else None,
-        standard_error=float(apart.std(ddof=1) / math.sqrt(len(apart))) if len(compared) > 1 else None,
-        wins=int((apart < 0).sum()),
+        recipe_loss=float(recipe_loss.mean()) if compared else None,
+        shadow_loss=float(shadow_loss.mean()) if compared else None,
+        difference=float(difference.mean()) if compared else None,
+        standard_error=float(difference.std(ddof=1) / math.sqrt(len(difference))) if len(compared) > 1 else None,
+        wins=int((difference < 0).sum()),
         failed=len(of_group) - len(compared),
-        error=next((each["error"] for each in said.values() if "error" in each), None),
+        error=next((each["error"] for each in losses.values() if "error" in each), None),
         last_at=last["at"],
     )
 
 
 def _mean(attempts: Iterable[Mapping[str, Any]], name: str) -> float:
-    """Each row counts alike."""
+    """The mean over attempts, weighted by rows."""
     rows, values = zip(*((each["rows"], each[name]) for each in attempts), strict=True)
     return float(np.average(values, weights=rows))

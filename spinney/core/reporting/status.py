@@ -1,4 +1,4 @@
-"""Where each group stands: exactly one state a group, from what the tables say of it."""
+"""The status of a group: exactly one state, derived from its rows in the tables."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from spinney.core.recipes.display_name import recipe_display_name
 
 
 class State(StrEnum):
-    """Every group is in exactly one."""
+    """The state of a group. Every group is in exactly one."""
 
-    FRESH = "fresh"  # its own model answers, and no policy asks for another
-    STALE = "stale"  # found stale, waiting for its round
-    REFUSED = "refused"  # the last challenger was refused; it waits for new evidence
+    FRESH = "fresh"  # its own model answers, and no policy calls it stale
+    STALE = "stale"  # stale, waiting for a round
+    REFUSED = "refused"  # the last challenger was refused; it waits for new rows
     HELD = "held"  # pinned by a person
     FAILED = "failed"  # the last fit failed; an older model answers, if there is one
     PARENT = "parent"  # no model of its own: a parent answers
-    NONE = "none"  # nobody answers
+    NONE = "none"  # no model answers
 
 
 @dataclass(frozen=True)
-class Last:
-    """What was said last of one group; None where nothing was.
+class LatestRecords:
+    """The latest records of one group; None where there is none.
 
-    outcome: a Decision, or the ModelStatus of an attempt that gave no model, whichever came later. verdict: a
-    Staleness; None, too, once an outcome of its round or a later one has settled it. pinned: by a person, whatever was
-    said since.
+    champion_id: model_id of its champion. ancestor_answers: whether a parent has a champion. pinned: by a person.
+    verdict: a Staleness; None, too, once an outcome of the same round or a later one followed. outcome: a Decision, or
+    the ModelStatus of an attempt that gave no model, whichever is later.
     """
 
     champion_id: str | None = None
@@ -43,11 +43,12 @@ class Last:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """One group at a glance.
+class GroupStatus:
+    """The status of one group. The field names are those of `spinney fleet --json`.
 
-    Of its champion: recipe: what fitted it, as `recipe_name.shown` has it; trained_through, in event time; rows: it was
-    fitted on.
+    Of its champion, None without one: model_id; recipe (display name); trained_through (event time of its newest
+    training row); fitted_at (wall clock); rows (it was fitted on); loss (mean on its held-out rows). reason: of the
+    last verdict. error: of the last attempt.
     """
 
     group_key: str
@@ -62,12 +63,12 @@ class Standing:
     error: str | None
 
 
-UNFITTED = frozenset({ModelStatus.FAILED, ModelStatus.TIMED_OUT})
+FAILED_STATUSES = frozenset({ModelStatus.FAILED, ModelStatus.TIMED_OUT})
 
 
-def state(last: Last) -> State:
-    """The state of a group."""
-    if last.outcome in UNFITTED:
+def derive_state(last: LatestRecords) -> State:
+    """Return the state of a group."""
+    if last.outcome in FAILED_STATUSES:
         return State.FAILED
     if last.champion_id is None:
         return State.PARENT if last.ancestor_answers else State.NONE
@@ -79,7 +80,7 @@ def state(last: Last) -> State:
     return State.REFUSED if refused else State.FRESH
 
 
-def standing(
+def derive_status(
     group_key: str,
     promotions: Iterable[Mapping[str, Any]],
     verdicts: Iterable[Mapping[str, Any]],
@@ -87,30 +88,31 @@ def standing(
     *,
     ancestor_answers: bool,
     estimators: Mapping[str, str],
-) -> Standing:
-    """Where one group stands, by all of its own rows of these tables, in any order. estimators: by recipe_id.
+) -> GroupStatus:
+    """Return the status of one group.
 
-    The rules that `spinney.core.reporting.fleet_status` follows for a whole fleet.
+    promotions, verdicts, attempts (rows of `models`): all rows of the group, in any order. ancestor_answers: whether a
+    parent has a champion. estimators: recipe_id -> estimator. `fleet_status` applies the same rules to a whole fleet.
     """
     attempts = [*attempts]
     decided = sorted(promotions, key=lambda row: row["decided_at"])
     history = [Promotion.from_row(row) for row in decided]
-    current = select_champion(history)
+    champion = select_champion(history)
     verdict = max(reversed([*verdicts]), key=lambda row: row["judged_at"], default=None)
     attempt = max(reversed(attempts), key=lambda row: row["fitted_at"], default=None)
-    said, outcome = _said_last(verdict, decided, attempt)
-    model_id = current.model_id if current else None
-    # A row that only keeps or pins a model does not say again what it was fitted on.
+    open_verdict, outcome = _latest_verdict_and_outcome(verdict, decided, attempt)
+    model_id = champion.model_id if champion else None
+    # Rows that keep or pin a model do not repeat what it was fitted on.
     of_champion = (row for row in reversed(decided) if row["model_id"] == model_id and row["fitted_at"] is not None)
-    row: Mapping[str, Any] = next(of_champion, {}) if current else {}
-    return Standing(
+    row: Mapping[str, Any] = next(of_champion, {}) if champion else {}
+    return GroupStatus(
         group_key=group_key,
-        state=state(Last(model_id, ancestor_answers, is_pinned(history), said, outcome)),
+        state=derive_state(LatestRecords(model_id, ancestor_answers, is_pinned(history), open_verdict, outcome)),
         model_id=model_id,
         recipe=recipe_display_name(
             next((each["recipe_id"] for each in attempts if each["model_id"] == model_id), None), estimators
         )
-        if current
+        if champion
         else None,
         trained_through=row.get("trained_through"),
         fitted_at=row.get("fitted_at"),
@@ -121,10 +123,10 @@ def standing(
     )
 
 
-def _said_last(
+def _latest_verdict_and_outcome(
     verdict: Mapping[str, Any] | None, promotions: Sequence[Mapping[str, Any]], attempt: Mapping[str, Any] | None
 ) -> tuple[str | None, str | None]:
-    """The verdict and the outcome of a `Last`. promotions: oldest first; attempt: the newest."""
+    """Verdict and outcome of LatestRecords. promotions: oldest first. verdict, attempt: the newest."""
     outcomes = [(row["decided_at"], row["round_id"], row["decision"]) for row in promotions[-1:]]
     if attempt and attempt["status"] != ModelStatus.FITTED:
         outcomes.append((attempt["fitted_at"], attempt["round_id"], attempt["status"]))

@@ -1,4 +1,4 @@
-"""A fleet on one screen: how many groups stand where, and whether their models are worth more than a constant."""
+"""A fleet on one screen: groups by state, and the champions' errors beside a constant answer and the incumbent."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spinney.core.reporting.incumbent_comparison import Compared, Comparison
+from spinney.core.reporting.incumbent_comparison import ComparedErrors, IncumbentComparison
 from spinney.core.reporting.status import State
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A group's champion on its held-out rows, by the model that was fitted on the older ones.
+class MeasuredChampion:
+    """A group's champion measured on its held-out rows, by its evaluation fit.
 
-    rows: held out. loss, constant_loss: mean losses of that model, and of a constant answer, on these rows.
+    rows: held out. loss, constant_loss: mean losses of the evaluation fit and of a constant answer on these rows.
     """
 
     group_key: str
@@ -27,15 +27,15 @@ class Measured:
 
     @property
     def ratio(self) -> float:
-        """Above 1: worse than a constant."""
+        """Loss / constant_loss: above 1 the champion is worse than a constant."""
         if self.constant_loss:
             return self.loss / self.constant_loss
         return 1.0 if not self.loss else float("inf")
 
 
 @dataclass(frozen=True)
-class Against:
-    """The fleet beside something else on the same rows, each row counting alike. basis: which rows."""
+class BaselineComparison:
+    """The fleet and a baseline on the same rows, weighted by rows. basis: which rows."""
 
     other: str
     basis: str
@@ -48,8 +48,10 @@ class Against:
 
 @dataclass(frozen=True)
 class Summary:
-    """measure: the loss. states: of every state, 0 too. unmeasured: champions without a loss of their own and a
-    constant's. against: a constant, then the incumbent where there is one. worst: groups that a constant beats, the
+    """The summary of a fleet. The field names are those of `spinney fleet --summary --json`.
+
+    measure: the loss. states: number of groups per state, 0 included. unmeasured: champions without a loss or without a
+    constant's. against: a constant, then the incumbent if there is one. worst: groups in which a constant is better,
     worst first.
     """
 
@@ -58,21 +60,27 @@ class Summary:
     measure: str
     states: Mapping[str, int]
     unmeasured: int
-    against: tuple[Against, ...]
-    worst: tuple[Measured, ...]
+    against: tuple[BaselineComparison, ...]
+    worst: tuple[MeasuredChampion, ...]
 
 
-def summary(
-    fleet: str, measure: str, standings: Iterable[Mapping[str, Any]], fits: Mapping[str, Mapping[str, Any]],
-    incumbent: Comparison,
+def summarize_fleet(
+    fleet: str, measure: str, statuses: Iterable[Mapping[str, Any]], fits: Mapping[str, Mapping[str, Any]],
+    incumbent: IncumbentComparison,
 ) -> Summary:  # fmt: skip
-    """standings: rows with the fields of a `Standing`. fits: model_id -> metrics of its attempt, of the champions."""
-    rows = [*standings]
+    """Return the summary of a fleet.
+
+    statuses: rows with the fields of GroupStatus. fits: model_id -> metrics of the champion's attempt.
+    """
+    rows = [*statuses]
     counts = Counter(str(row["state"]) for row in rows)
     answering = [row for row in rows if row["model_id"] is not None]
     measured = [each for row in answering if (each := _measured(row, fits.get(row["model_id"], {}))) is not None]
     worst = sorted((each for each in measured if each.ratio > 1), key=lambda each: (-each.ratio, each.group_key))
-    against = [*_against_constant(measured), *(_against_incumbent(each, incumbent) for each in incumbent.whole)]
+    against = [
+        *_compare_with_constant(measured),
+        *(_compare_with_incumbent(each, incumbent) for each in incumbent.whole),
+    ]
     return Summary(
         fleet=fleet,
         groups=len(rows),
@@ -84,23 +92,23 @@ def summary(
     )
 
 
-def _measured(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> Measured | None:
+def _measured(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> MeasuredChampion | None:
     loss, constant, rows = (metrics.get(name) for name in ("challenger_loss", "constant_loss", "heldout_rows"))
     if loss is None or constant is None or not rows:
         return None
-    return Measured(row["group_key"], str(row["state"]), row["recipe"], int(rows), float(loss), float(constant))
+    return MeasuredChampion(row["group_key"], str(row["state"]), row["recipe"], int(rows), float(loss), float(constant))
 
 
-def _against_constant(measured: list[Measured]) -> Iterable[Against]:
+def _compare_with_constant(measured: list[MeasuredChampion]) -> Iterable[BaselineComparison]:
     rows = sum(each.rows for each in measured)
     if rows:
         mean = sum(each.loss * each.rows for each in measured) / rows
         constant = sum(each.constant_loss * each.rows for each in measured) / rows
         worse = sum(each.ratio > 1 for each in measured)
-        yield Against("constant", "held_out", len(measured), rows, mean, constant, worse)
+        yield BaselineComparison("constant", "held_out", len(measured), rows, mean, constant, worse)
 
 
-def _against_incumbent(whole: Compared, found: Comparison) -> Against:
+def _compare_with_incumbent(whole: ComparedErrors, found: IncumbentComparison) -> BaselineComparison:
     groups = [each for each in found.groups if each.basis == whole.basis]
     worse = sum(each.fleet > each.incumbent for each in groups)
-    return Against("incumbent", whole.basis, len(groups), whole.rows, whole.fleet, whole.incumbent, worse)
+    return BaselineComparison("incumbent", whole.basis, len(groups), whole.rows, whole.fleet, whole.incumbent, worse)

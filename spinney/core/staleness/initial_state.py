@@ -1,11 +1,9 @@
-"""What the judge would know of groups now, had it watched from the beginning: from what is stored, all at once.
+"""The judge's state computed at once from everything that is stored, without a running stream.
 
-The stream's judge takes in what happens as it happens. Whoever asks without a running stream has the tables: every
-attempt and every delta of health, in no order. Label arrival times are not stored, so a row counts as new if it matured
-after the last attempt: an event that was mature at the attempt counts as one that the attempt had, although its label
-came later. The judge that watched counts such late labels as new rows and, where an attempt had
-found too few, towards a first model; here they count for neither, so a group may be stale to that judge and not here.
-What matures while a weekly round runs counts here and not there.
+The stream's judge updates its state batch by batch. `retrain --stale` has the tables instead: every attempt and every
+row of health, in no order. Label arrival times are not stored, so a row counts as new if it matured after the last
+attempt. The stream also counts late labels of events that were mature before the attempt, so a group may be stale
+there and not here. Rows that mature while a weekly round runs count here and not there.
 """
 
 from __future__ import annotations
@@ -16,54 +14,51 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.vocabulary import ModelStatus
-from spinney.core.staleness.group_state import NEVER, Groups
-from spinney.core.staleness.judge import News, Shard, Terms, advance
+from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.judge import JudgeInput, JudgeSettings, ShardState, advance
 
 
-def hindsight(news: News, terms: Terms, clock: int, now: int) -> Shard:
-    """A shard of which all that was ever stored is news at once.
-
-    clock: the fleet's, now: the wall's; microseconds.
-    """
-    shard = advance(replace(Shard.empty(), clock=clock), news, terms, now)
-    health = news.health[news.health["group_key"].notna()]
-    mature_at = health["last_event_time"].to_numpy(np.int64) + terms.label_delay
-    ripe = mature_at <= shard.clock
-    at = shard.groups.rows_of(health["group_key"])[ripe]
-    counted = _Counted(at, mature_at[ripe], health["labelled"].to_numpy(np.int64)[ripe])
-    counted.since_attempts(shard.groups)
-    counted.beside_reports(shard.groups, news)
+def reconstruct_state(inputs: JudgeInput, settings: JudgeSettings, clock: int, now: int) -> ShardState:
+    """Return the state of a shard. inputs: everything stored of it. clock: the fleet's, now: wall; microseconds."""
+    shard = advance(replace(ShardState.empty(), clock=clock), inputs, settings, now)
+    health = inputs.health[inputs.health["group_key"].notna()]
+    mature_at = health["last_event_time"].to_numpy(np.int64) + settings.label_delay
+    is_mature = mature_at <= shard.clock
+    at = shard.groups.positions_of(health["group_key"])[is_mature]
+    mature = _MatureRows(at, mature_at[is_mature], health["labelled"].to_numpy(np.int64)[is_mature])
+    mature.count_since_attempts(shard.groups)
+    mature.count_labelled(shard.groups, inputs)
     return shard
 
 
 @dataclass(frozen=True)
-class _Counted:
-    """Mature labelled rows: of which group (its place), when they matured, how many."""
+class _MatureRows:
+    """Numbers of mature labelled rows. at: position of the group. mature_at: microseconds. All of one length."""
 
     at: npt.NDArray[np.int64]
     mature_at: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
 
-    def since_attempts(self, groups: Groups) -> None:
-        """Rows count for the next attempt that were not mature at the last one."""
+    def count_since_attempts(self, groups: GroupStates) -> None:
+        """Set rows_since: the rows that matured after the last attempt."""
         attempted = groups["attempted_at"][self.at]
         after = (attempted == NEVER) | (self.mature_at > attempted)
         groups["rows_since"][:] = 0
         np.add.at(groups["rows_since"], self.at[after], self.rows[after])
 
-    def beside_reports(self, groups: Groups, news: News) -> None:
-        """An attempt that found too few rows said how many it found: they may be more than were ever labelled here."""
+    def count_labelled(self, groups: GroupStates, inputs: JudgeInput) -> None:
+        """Set labelled: all mature rows, or more if an attempt with too few rows reported more."""
         groups["labelled"][:] = 0
         np.add.at(groups["labelled"], self.at, self.rows)
-        few = [row for row in news.unfitted if row.status == ModelStatus.TOO_FEW_ROWS]
+        few = [row for row in inputs.unfitted if row.status == ModelStatus.TOO_FEW_ROWS]
         if not few:
             return
         order = np.lexsort((self.mature_at, self.at))
         at, mature_at = self.at[order], self.mature_at[order]
         sums = np.concatenate([[0], np.cumsum(self.rows[order])])
-        places = groups.rows_of([row.group_key for row in few])
-        begins, ends = (np.searchsorted(at, places, side) for side in ("left", "right"))
-        for place, begin, end, row in zip(places, begins, ends, few, strict=True):
+        positions = groups.positions_of([row.group_key for row in few])
+        begins, ends = (np.searchsorted(at, positions, side) for side in ("left", "right"))
+        for position, begin, end, row in zip(positions, begins, ends, few, strict=True):
             later = begin + np.searchsorted(mature_at[begin:end], row.clock, "right")
             known = row.rows + int(sums[end] - sums[later])
-            groups["labelled"][place] = max(int(groups["labelled"][place]), known)
+            groups["labelled"][position] = max(int(groups["labelled"][position]), known)

@@ -1,8 +1,8 @@
-"""Which groups of a shard are stale, and what is known of them: the state behind every verdict.
+"""The staleness judge: the state of a shard's groups, and the verdicts that follow from it.
 
-`advance` takes in what happened since (promotions, failed fits, health) and leaves the shard it was given alone;
-`judge` says what follows and marks in the shard what it said. The clock is a parameter, and the order in which the news
-of one batch comes does not matter.
+`advance` returns the state updated with new promotions, failed fits and health, and leaves the given state unchanged.
+`judge` and `report` return verdicts and mark in the state what was reported. The clock is a parameter. The order of
+the rows in one batch does not matter.
 """
 
 from __future__ import annotations
@@ -18,13 +18,20 @@ from schemas.vocabulary import Staleness
 from spinney.core import state_codec
 from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.planning.budget import RANKS, draw
-from spinney.core.staleness.attempt_outcomes import SECOND, Decided, Unfitted, in_time, take_attempts
-from spinney.core.staleness.champion_histories import Histories
-from spinney.core.staleness.group_state import NEVER, Groups
-from spinney.core.staleness.lazy_section import Section
-from spinney.core.staleness.pending_labels import Pending
-from spinney.core.staleness.verdicts import UNKNOWN_COST_MS, VERDICT_COLUMNS, Said, Stale, decide, verdicts
+from spinney.core.planning.budget import POLICY_RANKS, lottery_number
+from spinney.core.staleness.attempt_outcomes import SECOND, DecisionRecord, UnfittedAttempt, apply_attempts, time_order
+from spinney.core.staleness.encoded_champions import EncodedChampions
+from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.lazy_section import LazySection
+from spinney.core.staleness.pending_labels import PendingLabels
+from spinney.core.staleness.verdicts import (
+    UNKNOWN_COST_MS,
+    VERDICT_COLUMNS,
+    StalenessResult,
+    VerdictContext,
+    decide_staleness,
+    make_verdicts,
+)
 from spinney.core.stored_formats import JUDGE_STATE
 
 if TYPE_CHECKING:
@@ -32,154 +39,171 @@ if TYPE_CHECKING:
     from spinney.core.staleness.policies import Policy
 
 __all__ = [
-    "UNKNOWN_COST_MS", "VERDICT_COLUMNS",
-    "Decided", "Most", "News", "Report", "Shard", "Terms", "Unfitted",
-    "advance", "judge", "report",
+    "UNKNOWN_COST_MS",
+    "VERDICT_COLUMNS",
+    "DecisionRecord",
+    "DueLimits",
+    "JudgeInput",
+    "JudgeSettings",
+    "ShardReport",
+    "ShardState",
+    "UnfittedAttempt",
+    "advance",
+    "judge",
+    "report",
 ]  # fmt: skip
 
 CODEC = state_codec.StateCodec(JUDGE_STATE)
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What the judge judges by.
+class JudgeSettings:
+    """Settings of the judge.
 
-    label_delay: microseconds. memory: rows of recent error remembered.
-    wall: the fleet's clock is the wall's; otherwise it is the greatest event time that any shard reported.
+    min_rows: of the recipe. label_delay: microseconds. error_memory_rows: rows that the recent error is averaged over.
+    is_wall_clock: whether the fleet's clock is the wall clock; otherwise it is the greatest event time that any shard
+    has reported.
     """
 
     policies: tuple[Policy, ...]
     min_rows: int
     label_delay: int
-    memory: int
-    wall: bool
+    error_memory_rows: int
+    is_wall_clock: bool
 
     @classmethod
-    def of(cls, config: Config, policies: tuple[Policy, ...]) -> Terms:
+    def from_config(cls, config: Config, policies: tuple[Policy, ...]) -> JudgeSettings:
+        """Return the settings of a configuration file."""
         return cls(
             policies=policies,
             min_rows=config.recipe.min_rows,
             label_delay=int(config.fleet.label_delay.total_seconds() * SECOND),
-            memory=config.staleness.error_rise.rows,
-            wall=config.fleet.clock == "wall",
+            error_memory_rows=config.staleness.error_rise.rows,
+            is_wall_clock=config.fleet.clock == "wall",
         )
 
 
 @dataclass(frozen=True)
-class News:
-    """What happened since the last tick. health: columns group_key, model_id, labelled, loss, last_event_time (us)."""
+class JudgeInput:
+    """What happened since the last call.
 
-    decided: Sequence[Decided]
-    unfitted: Sequence[Unfitted]
+    decided: rows of `promotions`. unfitted: rows of `models` without a model. health: columns group_key (null: only
+    the time), model_id, labelled, loss, last_event_time (microseconds).
+    """
+
+    decided: Sequence[DecisionRecord]
+    unfitted: Sequence[UnfittedAttempt]
     health: pd.DataFrame
 
 
 @dataclass(frozen=True)
-class Shard:
-    """All that the judge knows of one shard."""
+class ShardState:
+    """The judge's state of one shard. clock: the fleet's, microseconds."""
 
-    groups: Groups
-    histories: Histories
-    waiting: Section[Pending]
+    groups: GroupStates
+    encoded_champions: EncodedChampions
+    encoded_pending: LazySection[PendingLabels]
     clock: int
 
     @classmethod
-    def empty(cls) -> Shard:
-        pending = Section(Pending.from_bytes, Pending.to_bytes, Pending.empty())
-        return cls(Groups.empty(), Histories.of(Champions.empty()), pending, NEVER)
+    def empty(cls) -> ShardState:
+        """The state of a shard without groups."""
+        pending = LazySection(PendingLabels.from_bytes, PendingLabels.to_bytes, PendingLabels.empty())
+        return cls(GroupStates.empty(), EncodedChampions.of(Champions.empty()), pending, NEVER)
 
     @property
     def champions(self) -> Champions:
-        return self.histories.champions
+        """All champions of the shard, decoded."""
+        return self.encoded_champions.champions
 
     @property
-    def pending(self) -> Pending:
-        return self.waiting.value
+    def pending(self) -> PendingLabels:
+        """Labels that are not mature yet, decoded on first use."""
+        return self.encoded_pending.value
 
     @property
     def sections(self) -> tuple[bytes, bytes, bytes]:
-        """The bytes of everything but the clock: the same objects as long as nothing changes."""
-        return self.groups.to_bytes(), self.histories.blob, self.waiting.blob
+        """The encoded parts without the clock. Returns the same objects as long as nothing changes."""
+        return self.groups.to_bytes(), self.encoded_champions.blob, self.encoded_pending.blob
 
     def to_bytes(self) -> bytes:
+        """Encode the clock and the sections, with the version of the format."""
         clock = self.clock.to_bytes(8, "little", signed=True)
         return CODEC.pack(state_codec.join_sections([clock, *self.sections]))
 
     @classmethod
     def clock_of(cls, blob: bytes) -> int:
-        """The clock in the bytes of a shard; NEVER in none."""
+        """Return the clock of an encoded state without decoding the rest; NEVER for empty bytes."""
         if not blob:
             return NEVER
         clock, *_ = state_codec.split_sections(CODEC.unpack(blob))
         return int.from_bytes(clock, "little", signed=True)
 
-    def sealed(self) -> Shard:
-        """The same shard, to be kept between batches: what does not change is not encoded again.
-
-        Its groups cannot be written into in place, since their bytes are remembered.
-        """
+    def sealed(self) -> ShardState:
+        """Return the state for keeping between batches: its groups keep their bytes and become read-only."""
         return replace(self, groups=self.groups.sealed())
 
     @classmethod
-    def from_bytes(cls, blob: bytes) -> Shard:
-        """Raises Corrupt when the blob is of another format, or broken; of champions, when they are asked for."""
+    def from_bytes(cls, blob: bytes) -> ShardState:
+        """Decode what `to_bytes` encoded. Raises Corrupt for other bytes; for champions only once they are read."""
         clock, groups, champions, pending = state_codec.split_sections(CODEC.unpack(blob))
         return cls(
-            Groups.from_bytes(groups).sealed(bytes(groups)),
-            Histories(bytes(champions)),
-            Section(Pending.from_bytes, Pending.to_bytes, blob=bytes(pending)),
+            GroupStates.from_bytes(groups).sealed(bytes(groups)),
+            EncodedChampions(bytes(champions)),
+            LazySection(PendingLabels.from_bytes, PendingLabels.to_bytes, blob=bytes(pending)),
             int.from_bytes(clock, "little", signed=True),
         )
 
 
-def advance(shard: Shard, news: News, terms: Terms, now: int) -> Shard:
-    """The shard with the news taken in. now: wall clock of the batch, microseconds.
+def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now: int) -> ShardState:
+    """Return the state updated with these inputs. now: wall clock of the batch, microseconds.
 
-    Attempts come before health, so that the first labels of a new champion are counted as its own and the rows that
-    came with the news of an attempt count as new. What nothing happened to is shared with the shard before.
+    Attempts are applied before health, so that the first labels of a new champion count for it and rows that arrive
+    together with an attempt count as new. Unchanged parts are shared with the given state.
     """
-    clock = _ticked(shard.clock, news, terms, now)
-    deltas = news.health[news.health["group_key"].notna()] if len(news.health) else news.health
-    told = {*(row.group_key for row in news.decided), *(row.group_key for row in news.unfitted)}
-    mature, pending = shard.pending.after(deltas, terms.label_delay).split(clock)
-    changes = bool(told) or len(deltas) > 0 or len(mature) > 0
-    groups = shard.groups.copy() if changes else shard.groups
-    if changes:
-        groups.rows_of(sorted({*deltas["group_key"], *told}))
-    histories = shard.histories
-    if told:
-        decided = ((row.group_key, replace(row.promotion, payload=None)) for row in news.decided)
-        champions = histories.some(told).with_promotions(decided)
-        histories = histories.replaced(champions) if news.decided else histories
-        take_attempts(groups, champions, (*news.decided, *news.unfitted), terms.min_rows)
-        _take_champions(groups, champions, news.decided)
-    _count(groups, mature, terms.memory)
-    waiting = shard.waiting if pending is shard.pending else shard.waiting.with_value(pending)
-    return Shard(groups, histories, waiting, clock)
+    clock = _advance_clock(shard.clock, inputs, settings, now)
+    deltas = inputs.health[inputs.health["group_key"].notna()] if len(inputs.health) else inputs.health
+    attempted = {*(row.group_key for row in inputs.decided), *(row.group_key for row in inputs.unfitted)}
+    mature, pending = shard.pending.with_labels(deltas, settings.label_delay).split(clock)
+    is_changed = bool(attempted) or len(deltas) > 0 or len(mature) > 0
+    groups = shard.groups.copy() if is_changed else shard.groups
+    if is_changed:
+        groups.positions_of(sorted({*deltas["group_key"], *attempted}))
+    encoded = shard.encoded_champions
+    if attempted:
+        decided = ((row.group_key, replace(row.promotion, payload=None)) for row in inputs.decided)
+        champions = encoded.select(attempted).with_promotions(decided)
+        encoded = encoded.with_replaced(champions) if inputs.decided else encoded
+        apply_attempts(groups, champions, (*inputs.decided, *inputs.unfitted), settings.min_rows)
+        _update_champions(groups, champions, inputs.decided)
+    _count_labelled_rows(groups, mature, settings.error_memory_rows)
+    if pending is shard.pending:
+        return ShardState(groups, encoded, shard.encoded_pending, clock)
+    return ShardState(groups, encoded, shard.encoded_pending.with_value(pending), clock)
 
 
-def _ticked(clock: int, news: News, terms: Terms, now: int) -> int:
-    """The fleet's clock. It never runs backwards, and runs for quiet groups by what the others report."""
-    if terms.wall:
+def _advance_clock(clock: int, inputs: JudgeInput, settings: JudgeSettings, now: int) -> int:
+    """Return the fleet's clock, which never runs backwards. Groups without events age by the events of others."""
+    if settings.is_wall_clock:
         return max(clock, now)
-    decided = (row.clock for row in news.decided)
-    unfitted = (row.clock for row in news.unfitted)
-    newest = [int(news.health["last_event_time"].max())] if len(news.health) else []
+    decided = (row.clock for row in inputs.decided)
+    unfitted = (row.clock for row in inputs.unfitted)
+    newest = [int(inputs.health["last_event_time"].max())] if len(inputs.health) else []
     return max([clock, *decided, *unfitted, *newest])
 
 
-def _take_champions(groups: Groups, champions: Champions, decided: Sequence[Decided]) -> None:
-    """Who answers now. A new champion's error is counted from nothing; sums of another model say nothing about it."""
-    losses = {row.promotion.model_id: row.loss for row in sorted(decided, key=in_time) if np.isfinite(row.loss)}
-    epochs: dict[str, int] = {}
+def _update_champions(groups: GroupStates, champions: Champions, decided: Sequence[DecisionRecord]) -> None:
+    """Store the present champion of each group. The recent error starts anew with a new champion."""
+    losses = {row.promotion.model_id: row.loss for row in sorted(decided, key=time_order) if np.isfinite(row.loss)}
+    revisions: dict[str, int] = {}
     for row in decided:
-        epochs[row.group_key] = max(epochs.get(row.group_key, 0), row.promotion.revision)
-    for at, (group_key, epoch) in zip(groups.rows_of(epochs), epochs.items(), strict=True):
-        history = champions.promotions.get(group_key, ())
-        current = select_champion(history)
-        model_id = current.model_id if current else ""
-        groups["epoch"][at] = max(int(groups["epoch"][at]), epoch)
-        groups["pinned"][at] = is_pinned(history)
+        revisions[row.group_key] = max(revisions.get(row.group_key, 0), row.promotion.revision)
+    for at, (group_key, revision) in zip(groups.positions_of(revisions), revisions.items(), strict=True):
+        promotions = champions.promotions.get(group_key, ())
+        champion = select_champion(promotions)
+        model_id = champion.model_id if champion else ""
+        groups["epoch"][at] = max(int(groups["epoch"][at]), revision)
+        groups["pinned"][at] = is_pinned(promotions)
         if model_id != groups["champion_id"][at]:
             groups["champion_id"][at] = model_id
             groups["baseline"][at] = losses.get(model_id, np.nan)
@@ -187,44 +211,45 @@ def _take_champions(groups: Groups, champions: Champions, decided: Sequence[Deci
                 groups[name][at] = 0
 
 
-def _count(groups: Groups, mature: pd.DataFrame, memory: int) -> None:
-    """Add labelled rows that have matured, oldest first: sums are exact, the recent error forgets by rows."""
+def _count_labelled_rows(groups: GroupStates, mature: pd.DataFrame, memory: int) -> None:
+    """Add matured labelled rows, oldest first: to the exact counts, and to the exponentially weighted recent error."""
     if not len(mature):
         return
-    at = groups.rows_of(mature["group_key"])
+    at = groups.positions_of(mature["group_key"])
     labelled = mature["labelled"].to_numpy(np.int64)
     losses = mature["loss"].to_numpy(np.float64)
     np.add.at(groups["rows_since"], at, labelled)
     np.add.at(groups["labelled"], at, labelled)
-    own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & np.isfinite(losses)
-    own &= groups["champion_id"][at] != ""
-    at, labelled, losses = at[own], labelled[own], losses[own]
-    for turn in _turns(at):
-        # As if each of the rows had come alone with their mean loss: weights 1, 1 - 1/memory, (1 - 1/memory)² …
-        rows, i = labelled[turn], at[turn]
+    is_own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & np.isfinite(losses)
+    is_own &= groups["champion_id"][at] != ""
+    at, labelled, losses = at[is_own], labelled[is_own], losses[is_own]
+    for block in _blocks_of_distinct_groups(at):
+        # As if the rows had arrived one by one with their mean loss: weights 1, 1 - 1/memory, (1 - 1/memory)² …
+        rows, i = labelled[block], at[block]
         kept = (1 - 1 / memory) ** rows
         added = (1 - kept) * memory
         groups["champion_rows"][i] += rows
         groups["recent_weight"][i] = groups["recent_weight"][i] * kept + added
-        groups["recent_loss"][i] = groups["recent_loss"][i] * kept + added * losses[turn] / rows
+        groups["recent_loss"][i] = groups["recent_loss"][i] * kept + added * losses[block] / rows
 
 
-def _turns(at: np.ndarray) -> Iterator[np.ndarray]:
-    """Split positions so that no group stands twice in one turn, and each group's own stay in their order."""
+def _blocks_of_distinct_groups(at: np.ndarray) -> Iterator[np.ndarray]:
+    """Split rows so that no group occurs twice in a block, keeping the order of each group's own rows."""
     order = np.argsort(at, kind="stable")
     first = np.flatnonzero(np.diff(at[order], prepend=-1))
-    turn = np.empty(len(at), dtype=np.int64)
-    turn[order] = np.arange(len(at)) - np.repeat(first, np.diff(first, append=len(at)))
-    for n in range(int(turn.max(initial=-1)) + 1):
-        yield np.flatnonzero(turn == n)
+    block = np.empty(len(at), dtype=np.int64)
+    block[order] = np.arange(len(at)) - np.repeat(first, np.diff(first, append=len(at)))
+    for n in range(int(block.max(initial=-1)) + 1):
+        yield np.flatnonzero(block == n)
 
 
 @dataclass(frozen=True)
-class Report:
-    """What the judge says of a shard. rows: verdicts, VERDICT_COLUMNS.
+class ShardReport:
+    """The verdicts of a shard, and how many groups are due.
 
-    due: groups that are due, those without a row too. withheld: of them, those not put forward: a round cannot take so
-    many of one shard. Of these only the ones that are due for the first time have a row, `deferred`.
+    rows: verdicts, VERDICT_COLUMNS. due: number of due groups, including those without a row. withheld: those of them
+    that are not put forward because a round cannot take so many of one shard. A withheld group has a row, `deferred`,
+    only when it becomes due.
     """
 
     rows: Sequence[dict[str, object]]
@@ -233,63 +258,64 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Most:
-    """How many due groups of a shard are put forward at most: by rank, by how long they have been due, by lot."""
+class DueLimits:
+    """How many due groups of a shard are put forward at most: by rank, by time since they became due, at random."""
 
     by_rank: int
     oldest: int
-    by_lot: int
-    lot: str
+    random: int
+    seed: str
 
 
-def judge(shard: Shard, terms: Terms, now: int) -> list[dict[str, object]]:
-    """The verdicts to report: every group that is due, and any whose decision or policy changed.
+def judge(shard: ShardState, settings: JudgeSettings, now: int) -> list[dict[str, object]]:
+    """Return the verdicts to report: of every due group, and of groups whose decision or policy changed.
 
-    Rows have VERDICT_COLUMNS; times are microseconds, NEVER where there is none. Marks in the shard what was reported.
+    now: wall clock, microseconds. Rows have VERDICT_COLUMNS; times are microseconds, NEVER where there is none. Marks
+    in the state what was reported.
     """
-    return list(_judged(shard, terms, now, None).rows)
+    return list(_judged(shard, settings, now, None).rows)
 
 
-def report(shard: Shard, terms: Terms, now: int, most: Most) -> Report:
-    """The same for a stream: of the due groups no more than `most`, and how many there are."""
-    return _judged(shard, terms, now, most)
+def report(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLimits) -> ShardReport:
+    """Return the verdicts of `judge` with no more due groups than `limits`, and counts of all due groups."""
+    return _judged(shard, settings, now, limits)
 
 
-def _judged(shard: Shard, terms: Terms, now: int, most: Most | None) -> Report:
+def _judged(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLimits | None) -> ShardReport:
     groups = shard.groups
     if not len(groups):
-        return Report([], 0, 0)
-    stale = Stale.of(groups, terms.policies, shard.clock)
-    decision = decide(groups, stale.found, now)
+        return ShardReport([], 0, 0)
+    stale = StalenessResult.of(groups, settings.policies, shard.clock)
+    decision = decide_staleness(groups, stale.is_stale, now)
     policy = np.where(decision == Staleness.FRESH, "", stale.policy)
     changed = (decision != groups["decision"]) | (policy != groups["policy"])
-    # That a group is fresh at first sight, or right after an attempt, is what its promotion says already.
-    is_news = changed & ~((groups["decision"] == "") & (decision == Staleness.FRESH))
+    # A new group's first verdict `fresh`, or one right after an attempt, adds nothing to its promotion.
+    is_reportable = changed & ~((groups["decision"] == "") & (decision == Staleness.FRESH))
     due = decision == Staleness.FIT
     repeats = np.where(changed, 0, groups["repeats"])
-    since = np.where(stale.found & (groups["stale_since"] == NEVER), now, groups["stale_since"])
-    since = np.where(stale.found, since, NEVER)
-    groups.mark(repeats=repeats, stale_since=since)
-    forward = due if most is None else _forward(groups, stale, due, most)
+    since = np.where(stale.is_stale & (groups["stale_since"] == NEVER), now, groups["stale_since"])
+    since = np.where(stale.is_stale, since, NEVER)
+    groups.update(repeats=repeats, stale_since=since)
+    forward = due if limits is None else _select_forward(groups, stale, due, limits)
     withheld = due & ~forward
-    told = np.flatnonzero(forward | (is_news & ~due) | (withheld & (repeats == 0)))
-    said = np.where(withheld, Staleness.DEFERRED.value, decision)
-    rows = verdicts(groups, terms.policies, stale, told, Said(said, shard.clock, now))
-    groups.mark(repeats=np.where(due, 1, repeats), decision=decision, policy=policy)
-    return Report(rows, int(due.sum()), int(withheld.sum()))
+    reported = np.flatnonzero(forward | (is_reportable & ~due) | (withheld & (repeats == 0)))
+    shown_decision = np.where(withheld, Staleness.DEFERRED.value, decision)
+    rows = make_verdicts(groups, settings.policies, stale, reported, VerdictContext(shown_decision, shard.clock, now))
+    groups.update(repeats=np.where(due, 1, repeats), decision=decision, policy=policy)
+    return ShardReport(rows, int(due.sum()), int(withheld.sum()))
 
 
-def _forward(groups: Groups, stale: Stale, due: np.ndarray, most: Most) -> np.ndarray:
-    """Which of the due groups a round could take, if it took `most` of each queue."""
+def _select_forward(groups: GroupStates, stale: StalenessResult, due: np.ndarray, limits: DueLimits) -> np.ndarray:
+    """Mark the due groups to put forward: the first of each queue, up to its limit."""
     places = np.flatnonzero(due)
-    if len(places) <= most.by_rank:
+    if len(places) <= limits.by_rank:
         return due
-    ranks = np.array([RANKS[each] for each in stale.policy[places]])
+    ranks = np.array([POLICY_RANKS[each] for each in stale.policy[places]])
     keys = [groups.keys[i] for i in places]
     queues = (
-        (most.by_rank, [ranks, -stale.urgency[places]]),
-        (most.oldest, [groups["stale_since"][places]]),
-        (most.by_lot, [np.array([draw(most.lot, key) for key in keys])] if most.by_lot else []),
+        (limits.by_rank, [ranks, -stale.urgency[places]]),
+        (limits.oldest, [groups["stale_since"][places]]),
+        (limits.random, [np.array([lottery_number(limits.seed, key) for key in keys])] if limits.random else []),
     )
     forward = np.zeros(len(groups), dtype=np.bool_)
     for length, order in queues:

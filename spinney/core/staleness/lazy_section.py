@@ -1,4 +1,4 @@
-"""A part of a state that is decoded and encoded only when somebody asks for it."""
+"""A part of a state that is decoded and encoded only when it is read."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Section(Generic[T]):
+class LazySection(Generic[T]):
     """An immutable value, its bytes, or both.
 
-    read, write: from bytes and to bytes.
+    read: decodes bytes. write: encodes a value.
     """
 
     def __init__(
@@ -21,6 +21,7 @@ class Section(Generic[T]):
 
     @property
     def value(self) -> T:
+        """The value, decoded on first use."""
         if self._value is None:
             assert self._blob is not None, "a section has bytes or a value"
             self._value = self._read(self._blob)
@@ -28,9 +29,11 @@ class Section(Generic[T]):
 
     @property
     def blob(self) -> bytes:
+        """The bytes, encoded on first use."""
         if self._blob is None:
             self._blob = self._write(self.value)
         return self._blob
 
-    def with_value(self, value: T) -> Section[T]:
-        return Section(self._read, self._write, value)
+    def with_value(self, value: T) -> LazySection[T]:
+        """Return a section with another value."""
+        return LazySection(self._read, self._write, value)

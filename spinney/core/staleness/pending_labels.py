@@ -1,7 +1,7 @@
-"""Labels that came but are not mature yet.
+"""Labels that have arrived but are not mature yet.
 
-A flight that lands early is labelled early: fresh labels are a biased sample. They are counted only once every label of
-their time would have come, `label_delay` after the event.
+Fresh labels are a biased sample: a flight that lands early is labelled early. A label is counted `label_delay` after
+its event, when every label of that time should have arrived.
 """
 
 from __future__ import annotations
@@ -28,46 +28,48 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Pending:
-    """Health deltas that wait to mature. rows: columns COLUMNS; times in microseconds."""
+class PendingLabels:
+    """Rows of health that are not mature. rows: COLUMNS; times are microseconds."""
 
     rows: pd.DataFrame
 
     @classmethod
-    def empty(cls) -> Pending:
+    def empty(cls) -> PendingLabels:
+        """No labels."""
         return _EMPTY
 
-    def after(self, health: pd.DataFrame, label_delay: int) -> Pending:
-        """With these deltas added, in whatever order they stand; those without a labelled row have nothing to count."""
+    def with_labels(self, health: pd.DataFrame, label_delay: int) -> PendingLabels:
+        """Add rows of health, in any order; those without a labelled row are ignored. label_delay: microseconds."""
         if not len(health):
             return self
         fresh = health[health["labelled"] > 0]
         if not len(fresh):
             return self
-        fresh = in_order(fresh.assign(mature_at=fresh["last_event_time"] + label_delay)[list(COLUMNS)])
-        return Pending(pd.concat([self.rows, fresh], ignore_index=True) if len(self.rows) else fresh)
+        fresh = sort_by_time(fresh.assign(mature_at=fresh["last_event_time"] + label_delay)[list(COLUMNS)])
+        return PendingLabels(pd.concat([self.rows, fresh], ignore_index=True) if len(self.rows) else fresh)
 
-    def split(self, clock: int) -> tuple[pd.DataFrame, Pending]:
-        """What is mature at this clock, oldest first, and the rest."""
+    def split(self, clock: int) -> tuple[pd.DataFrame, PendingLabels]:
+        """Return the rows that are mature at this clock (microseconds), oldest first, and the others."""
         ready = self.rows["mature_at"].to_numpy(np.int64) <= clock
         if not ready.any():
             return self.rows[:0], self
         if ready.all():
-            return in_order(self.rows), Pending.empty()
-        return in_order(self.rows[ready]), Pending(self.rows[~ready].reset_index(drop=True))
+            return sort_by_time(self.rows), PendingLabels.empty()
+        return sort_by_time(self.rows[ready]), PendingLabels(self.rows[~ready].reset_index(drop=True))
 
     def to_bytes(self) -> bytes:
+        """Encode as one Arrow batch."""
         return encode_batch(pa.RecordBatch.from_pandas(self.rows, schema=_SCHEMA, preserve_index=False))
 
     @classmethod
-    def from_bytes(cls, blob: bytes | memoryview) -> Pending:
-        """Raises Corrupt when these are not the bytes of pending labels."""
+    def from_bytes(cls, blob: bytes | memoryview) -> PendingLabels:
+        """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
         batch = decode_batch(blob, _SCHEMA)
         return cls(batch.to_pandas()) if batch.num_rows else cls.empty()
 
 
-def in_order(rows: pd.DataFrame) -> pd.DataFrame:
-    """Oldest first, and the same whatever order they came in."""
+def sort_by_time(rows: pd.DataFrame) -> pd.DataFrame:
+    """Sort by event time, then by the other columns, so that the order of arrival does not matter."""
     times = rows["last_event_time"].to_numpy(np.int64)
     order = np.argsort(times, kind="stable")
     if not (np.diff(times[order]) > 0).all():
@@ -81,4 +83,4 @@ def in_order(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.take(order).reset_index(drop=True)
 
 
-_EMPTY = Pending(_SCHEMA.empty_table().to_pandas())
+_EMPTY = PendingLabels(_SCHEMA.empty_table().to_pandas())

@@ -1,4 +1,4 @@
-"""Which groups of a shard are stale, and what is said of them: in words, as numbers, one row a group."""
+"""Verdicts: which groups of a shard are stale, why, and what they wait for. One row per group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from schemas.vocabulary import Staleness
 from spinney.core.durations import format_duration
 from spinney.core.staleness.attempt_outcomes import SECOND
-from spinney.core.staleness.group_state import NEVER, Groups
+from spinney.core.staleness.group_state import NEVER, GroupStates
 
 if TYPE_CHECKING:
     from spinney.core.staleness.policies import Policy
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 UNKNOWN_COST_MS = 5.0
 """Predicted cost of a fit in a shard where none has been measured yet."""
 
-WITHHELD = "; deferred: a round takes fewer groups than are due in its shard"
+WITHHELD_REASON = "; deferred: a round takes fewer groups than are due in its shard"
 
-NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "failures")
-"""What is known of a group and stands in its verdict as a number."""
+VERDICT_NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "failures")
+"""Columns of the state that a verdict carries as numbers."""
 
 VERDICT_COLUMNS = (
     "group_key",
@@ -41,46 +41,55 @@ VERDICT_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Stale:
-    """Which groups are stale, by which policy (the first that speaks), and how far beyond its limit."""
+class StalenessResult:
+    """The result of the policies, one value per group.
 
-    found: np.ndarray
+    policy, policy_index: the first policy that applies; empty and -1 where the group is not stale. value, limit: its
+    measure and limit; NaN where not stale. urgency: value / limit; 0 where not stale.
+    """
+
+    is_stale: np.ndarray
     policy: np.ndarray
-    at: np.ndarray
+    policy_index: np.ndarray
     value: np.ndarray
     limit: np.ndarray
     urgency: np.ndarray
 
     @classmethod
-    def of(cls, groups: Groups, policies: tuple[Policy, ...], clock: int) -> Stale:
+    def of(cls, groups: GroupStates, policies: tuple[Policy, ...], clock: int) -> StalenessResult:
+        """Apply the policies to all groups. clock: the fleet's, microseconds."""
         found = np.zeros(len(groups), dtype=np.bool_)
         policy = np.full(len(groups), "", dtype=object)
         at = np.full(len(groups), -1, dtype=np.int64)
         value = np.full(len(groups), np.nan)
         limit = np.full(len(groups), np.nan)
         urgency = np.zeros(len(groups))
-        for i, each in enumerate(policies):
-            measure, limits = each.measure(groups, clock), each.limits(groups)
+        for i, rule in enumerate(policies):
+            measure, limits = rule.measure(groups, clock), rule.limits(groups)
             with np.errstate(invalid="ignore"):
-                speaks = (measure >= limits) & ~found
-            if not speaks.any():
+                applies = (measure >= limits) & ~found
+            if not applies.any():
                 continue
-            found |= speaks
-            policy[speaks] = each.name
-            at[speaks] = i
-            value[speaks] = measure[speaks]
-            limit[speaks] = limits[speaks]
-            urgency[speaks] = measure[speaks] / np.maximum(limits[speaks], 1e-12)
+            found |= applies
+            policy[applies] = rule.name
+            at[applies] = i
+            value[applies] = measure[applies]
+            limit[applies] = limits[applies]
+            urgency[applies] = measure[applies] / np.maximum(limits[applies], 1e-12)
         return cls(found, policy, at, value, limit, urgency)
 
 
-def decide(groups: Groups, stale: np.ndarray, now: int) -> np.ndarray:
-    # Parents have no rows of their own to wait for: their children's count for the children.
-    lacks = (groups["rows_since"] < groups["wait_rows"]) & ~groups.are_parents
+def decide_staleness(groups: GroupStates, stale: np.ndarray, now: int) -> np.ndarray:
+    """Return the decision for each group: fresh, fit, refused (it waits) or held (pinned).
+
+    stale: whether a policy applies, shape (n_groups,). now: wall clock, microseconds.
+    """
+    # Parents have no rows of their own to wait for.
+    lacks_rows = (groups["rows_since"] < groups["wait_rows"]) & ~groups.are_parents
     is_early = now < groups["retry_at"]
-    # After too few rows either is enough: new ones, or time in which those that were counted are stored.
-    found_few = (groups["wait_rows"] > 0) & (groups["retry_at"] != NEVER)
-    waits = np.where(found_few, lacks & is_early, lacks | is_early)
+    # After an attempt with too few rows either is enough: new rows, or time for the counted ones to be stored.
+    had_too_few = (groups["wait_rows"] > 0) & (groups["retry_at"] != NEVER)
+    waits = np.where(had_too_few, lacks_rows & is_early, lacks_rows | is_early)
     decision = np.full(len(groups), Staleness.FRESH.value, dtype=object)
     decision[stale] = Staleness.FIT.value
     decision[stale & waits] = Staleness.REFUSED.value
@@ -89,64 +98,73 @@ def decide(groups: Groups, stale: np.ndarray, now: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Said:
-    """What is said of each group. clock: the fleet's, now: the wall's; microseconds."""
+class VerdictContext:
+    """What verdicts are made from. decision: one per group. clock: the fleet's, now: wall clock; microseconds."""
 
     decision: np.ndarray
     clock: int
     now: int
 
 
-def verdicts(
-    groups: Groups, policies: tuple[Policy, ...], stale: Stale, told: np.ndarray, said: Said
+def make_verdicts(
+    groups: GroupStates,
+    policies: tuple[Policy, ...],
+    stale: StalenessResult,
+    reported: np.ndarray,
+    context: VerdictContext,
 ) -> list[dict[str, object]]:
-    """One row for each of these places, VERDICT_COLUMNS."""
-    if not len(told):
+    """Return one row with VERDICT_COLUMNS for each of the groups at the positions `reported`."""
+    if not len(reported):
         return []
     costs = groups["fit_ms"]
     known = costs[np.isfinite(costs)]
-    usual = float(known.mean()) if len(known) else UNKNOWN_COST_MS
-    decisions = said.decision[told].tolist()
-    words = zip(stale.at[told].tolist(), stale.value[told].tolist(), stale.limit[told].tolist(), strict=True)
+    usual_ms = float(known.mean()) if len(known) else UNKNOWN_COST_MS
+    decisions = context.decision[reported].tolist()
+    words = zip(
+        stale.policy_index[reported].tolist(),
+        stale.value[reported].tolist(),
+        stale.limit[reported].tolist(),
+        strict=True,
+    )
     columns = {
-        "group_key": [groups.keys[i] for i in told.tolist()],
-        "policy": [each or None for each in stale.policy[told].tolist()],
+        "group_key": [groups.keys[i] for i in reported.tolist()],
+        "policy": [each or None for each in stale.policy[reported].tolist()],
         "decision": decisions,
-        "reason": [policies[at].words(*each) if at >= 0 else "no policy asks for a refit" for at, *each in words],
-        "numbers": _numbers(groups, told, stale),
-        "model_id": [each or None for each in groups["champion_id"][told].tolist()],
-        "epoch": groups["epoch"][told].tolist(),
-        "stale_since": groups["stale_since"][told].tolist(),
-        "clock": [said.clock] * len(told),
-        "predicted_ms": np.where(np.isfinite(costs), costs, usual)[told].tolist(),
-        "urgency": stale.urgency[told].tolist(),
-        "repeats": groups["repeats"][told].tolist(),
+        "reason": [policies[at].describe(*each) if at >= 0 else "no policy asks for a refit" for at, *each in words],
+        "numbers": _numbers(groups, reported, stale),
+        "model_id": [each or None for each in groups["champion_id"][reported].tolist()],
+        "epoch": groups["epoch"][reported].tolist(),
+        "stale_since": groups["stale_since"][reported].tolist(),
+        "clock": [context.clock] * len(reported),
+        "predicted_ms": np.where(np.isfinite(costs), costs, usual_ms)[reported].tolist(),
+        "urgency": stale.urgency[reported].tolist(),
+        "repeats": groups["repeats"][reported].tolist(),
     }
     for n, decision in enumerate(decisions):
         if decision not in (Staleness.FIT, Staleness.FRESH):
-            columns["reason"][n] += _hindrance(groups, int(told[n]), decision, said.now)
+            columns["reason"][n] += _reason_to_wait(groups, int(reported[n]), decision, context.now)
     return [dict(zip(VERDICT_COLUMNS, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _numbers(groups: Groups, told: np.ndarray, stale: Stale) -> list[dict[str, float]]:
-    """What stands in each verdict as numbers: NUMBERS, and, of a stale group, its measure and its limit."""
-    known = zip(*(groups[name][told].tolist() for name in NUMBERS), strict=True)
-    rows: list[dict[str, float]] = [dict(zip(NUMBERS, row, strict=True)) for row in known]
+def _numbers(groups: GroupStates, reported: np.ndarray, stale: StalenessResult) -> list[dict[str, float]]:
+    """The numbers of each verdict: VERDICT_NUMBERS, and for stale groups the measure and its limit."""
+    known = zip(*(groups[name][reported].tolist() for name in VERDICT_NUMBERS), strict=True)
+    rows: list[dict[str, float]] = [dict(zip(VERDICT_NUMBERS, row, strict=True)) for row in known]
     for row in rows:
-        if row["wait_rows"]:  # it counts attempts that found too few rows: no fit has failed
+        if row["wait_rows"]:  # then it counts attempts with too few rows, not failed fits
             row["failures"] = 0
-    measured = (np.round(values[told], 6).tolist() for values in (stale.value, stale.limit))
-    for row, found, measure, limit in zip(rows, stale.found[told].tolist(), *measured, strict=True):
+    measured = (np.round(values[reported], 6).tolist() for values in (stale.value, stale.limit))
+    for row, found, measure, limit in zip(rows, stale.is_stale[reported].tolist(), *measured, strict=True):
         if found:
             row["measure"], row["limit"] = measure, limit
     return rows
 
 
-def _hindrance(groups: Groups, i: int, decision: str, now: int) -> str:
+def _reason_to_wait(groups: GroupStates, i: int, decision: str, now: int) -> str:
     if decision == Staleness.HELD:
         return "; pinned by a person"
     if decision == Staleness.DEFERRED:
-        return WITHHELD
+        return WITHHELD_REASON
     retry_in = int(groups["retry_at"][i]) - now
     wait = format_duration(timedelta(seconds=round(max(retry_in, 0) / SECOND)))
     if retry_in > 0 and not groups["wait_rows"][i]:

@@ -274,13 +274,13 @@ def _dataset(store: FleetStore, base: Contract) -> Any:
     from spinney.tables import delta  # the import takes half a second; a file's rows do not need it
 
     (place,) = store.directories(base)
-    table = delta.opened(place)
+    table = delta.open_table(place)
     if table is None:
         raise StoreError(
             f"fleet {store.fleet.name}: no table {place.name} at {place.uri}; run `spinney init` and `spinney load`, "
             f"or name a file with --rows"
         )
-    return delta.dataset(table)
+    return delta.open_dataset(table)
 
 
 def _read(store: FleetStore, base: Contract, columns: list[str], where: ds.Expression) -> pd.DataFrame:

@@ -70,7 +70,7 @@ def _stored_in(store: FleetStore, base: Contract, names: Collection[Name]) -> se
     mine: Mapping[tuple[str, str], Name] = {
         (each.group_key, each.event_id): each for each in names if each.table == base.name
     }
-    table = delta.opened(store.directory(base)) if mine else None
+    table = delta.open_table(store.directory(base)) if mine else None
     if table is None:
         return set()
     columns = ["group_key", "event_id"]

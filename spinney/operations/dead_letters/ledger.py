@@ -51,7 +51,7 @@ def begin(store: FleetStore, replay: Replay) -> None:
     said = {topic: {str(at): offset for at, offset in offsets.items()} for topic, offsets in replay.beginnings.items()}
     metadata = {**REPLAY.metadata, _BEGINNINGS: json.dumps(said).encode()}
     rows = replay.rows.replace_schema_metadata(metadata)
-    atomic_files.replace(_place(store) / f"{replay.replay_id}{_SENDING}", _bytes(rows))
+    atomic_files.replace_file(_place(store) / f"{replay.replay_id}{_SENDING}", _bytes(rows))
 
 
 def unfinished(store: FleetStore) -> list[Replay]:
@@ -70,7 +70,7 @@ def unfinished(store: FleetStore) -> list[Replay]:
 def end(store: FleetStore, replay: Replay, arrived: Iterable[int]) -> None:
     """Keep what arrived. arrived: rows of the replay, by number."""
     kept = replay.rows.take(pa.array(sorted(arrived), pa.int64())).replace_schema_metadata(REPLAY.metadata)
-    atomic_files.replace(_place(store) / f"{replay.replay_id}{_SENT}", _bytes(kept))
+    atomic_files.replace_file(_place(store) / f"{replay.replay_id}{_SENT}", _bytes(kept))
     (_place(store) / f"{replay.replay_id}{_SENDING}").unlink(missing_ok=True)
 
 

@@ -62,11 +62,11 @@ class Letters:
     @classmethod
     def opened(cls, store: FleetStore, choice: Choice) -> Letters:
         """Raises StoreError when the table was never made."""
-        return cls(delta.existing(store.directory(DEAD_LETTERS)), choice)
+        return cls(delta.open_existing(store.directory(DEAD_LETTERS)), choice)
 
     @cached_property
     def _dataset(self) -> ds.Dataset:
-        return delta.dataset(self.table)
+        return delta.open_dataset(self.table)
 
     @property
     def has_fields(self) -> bool:

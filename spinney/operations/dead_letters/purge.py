@@ -72,7 +72,7 @@ def serve(store: FleetStore, writing: threading.Lock) -> None:
     if datetime.now(UTC) <= datetime.fromisoformat(said["until"]):
         with writing:
             answer = _carried_out(store, _choice(said["choice"]), said["id"])
-        atomic_files.replace(_place(store, "served"), json.dumps(answer).encode())
+        atomic_files.replace_file(_place(store, "served"), json.dumps(answer).encode())
     _withdraw(store, said["id"])
 
 
@@ -122,7 +122,7 @@ def _ask(store: FleetStore, choice: Choice, until: datetime) -> str:
     """
     made = uuid.uuid4().hex
     said = {KEY: REQUEST.version, "id": made, "until": until, "choice": asdict(choice)}
-    atomic_files.replace(_place(store, "request"), json.dumps(said, default=datetime.isoformat).encode())
+    atomic_files.replace_file(_place(store, "request"), json.dumps(said, default=datetime.isoformat).encode())
     return made
 
 

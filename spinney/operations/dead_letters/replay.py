@@ -54,7 +54,7 @@ def plan(config: Config, letters: Letters) -> Plan:
 
     Raises StoreError: the configuration has columns that the fleet does not have.
     """
-    charter.ensure_kept(config)
+    charter.check_unchanged(config)
     store = FleetStore.of(config)
     assessor, refusals = Assessor(config), _refusals(store)
     left: Counter[str] = Counter()
@@ -106,7 +106,7 @@ def carry_out(config: Config, letters: Letters) -> Plan:
     """
     store = FleetStore.of(config)
     with leases.held(store, [leases.REPLAY]):
-        charter.ensure_kept(config)
+        charter.check_unchanged(config)
         _refuse_other_rules(config)
         settle(config)
         found = plan(config, letters)
@@ -122,7 +122,7 @@ def carry_out(config: Config, letters: Letters) -> Plan:
 def _refuse_other_rules(config: Config) -> None:
     """Rules that were edited hold from a stream's next start on. Raises Busy where one runs that has not seen them."""
     store = FleetStore.of(config)
-    there = charter.standing(store)
+    there = charter.load_charter(store)
     if there is None or there.editions[-1].settings == validation_settings(config):
         return
     try:

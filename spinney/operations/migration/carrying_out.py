@@ -24,21 +24,21 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
     migration makes or that has to wait.
     """
     store = FleetStore.of(config)
-    with leases.held(store, leases.EVERY):
-        there, present = settled(config), charter.standing(store)
+    with leases.held(store, leases.ALL_LEASES):
+        there, present = settled(config), charter.load_charter(store)
         made = planned(config, there, renames)
         if made.obstacles:
             raise StoreError(f"fleet {config.fleet.name}: not now: {'; '.join(made.obstacles)}")
-        begun = None if present is None else present.begun
+        begun = None if present is None else present.unfinished_migration
         if begun is not None and begun in there.migrations:
             made = replace(made, notes=(f"the migration that was begun at {begun.at} is ended", *made.notes))
         if made.migration is None:
             if begun is not None:
-                charter.keep(store, replace(there, begun=None))
+                charter.write_charter(store, replace(there, unfinished_migration=None))
             return made
-        charter.keep(store, replace(there, begun=made.migration))
+        charter.write_charter(store, replace(there, unfinished_migration=made.migration))
         step_observer.announce("migrate.begun", 0)
         events_table.alter(made.alteration, made.migration.id)
         step_observer.announce("migrate.table", 0)
-        charter.keep(store, charter.migrated(config, there, made.migration))
+        charter.write_charter(store, charter.after_migration(config, there, made.migration))
     return made

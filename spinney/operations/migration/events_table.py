@@ -24,7 +24,7 @@ from spinney.operations import clustering
 from spinney.storage import step_observer
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, file_rewriting, table_files
-from spinney.tables.file_rewriting import Source, Target
+from spinney.tables.file_rewriting import RewriteSource, RewriteTarget
 from spinney.tables.table_files import CLUSTERED
 
 MIGRATED = "migrated"
@@ -63,9 +63,9 @@ def alteration(store: FleetStore, renamed: Mapping[str, str]) -> Alteration:
     renamed: old name -> new name. Raises StoreError when the table was never made.
     """
     place = store.directory(tables.EVENTS)
-    table = delta.opened(place)
+    table = delta.open_table(place)
     if table is None:
-        raise delta.not_made(place)
+        raise delta.missing_table(place)
     wanted = {each.name: arrow_type(each.type) for each in place.contract.columns}
     fields = []
     for each in table_files.arrow_schema_of(table):
@@ -84,7 +84,7 @@ def alter(change: Alteration, migration_id: str) -> None:
         _alter(change, {MIGRATED: migration_id})
     except DeltaError as error:
         raise StoreError(
-            f"table at {table_files.folder(change.table)}: expected Delta to take the columns "
+            f"table at {table_files.table_folder(change.table)}: expected Delta to take the columns "
             f"{', '.join(change.schema.names)}; got {error}. {advice.END_IT}"
         ) from error
 
@@ -104,7 +104,7 @@ def _alter(change: Alteration, said: Mapping[str, str]) -> None:
             for sources, target in _parts(change)
         ]
         step_observer.announce("migrate.files", 0)
-        file_rewriting.commit_whole(change.table, prepared, change.schema, said)
+        file_rewriting.commit_full_rewrite(change.table, prepared, change.schema, said)
     file_rewriting.checkpoint_if_due(change.table)
 
 
@@ -122,13 +122,13 @@ def _migrated(entry: Mapping[str, Any]) -> str | None:
     return said.get(MIGRATED) if isinstance(said, dict) else None
 
 
-def _parts(change: Alteration) -> list[tuple[list[Source], Target]]:
+def _parts(change: Alteration) -> list[tuple[list[RewriteSource], RewriteTarget]]:
     """Files to be written again together: of each partition each sorted run, which stays one, and the rest."""
     found: dict[tuple[Any, ...], list[table_files.TableFile]] = defaultdict(list)
-    for file in sorted(table_files.files(change.table), key=lambda each: each.path):
+    for file in sorted(table_files.list_files(change.table), key=lambda each: each.path):
         found[(*file.partition.values(), clustering.run_of(file.path))].append(file)
-    parts: list[tuple[list[Source], Target]] = []
+    parts: list[tuple[list[RewriteSource], RewriteTarget]] = []
     for (*_, run), files in found.items():
         prefix = CLUSTERED if run else PREFIX
-        parts.append(([Source(tuple(files))], Target((), prefix, change.schema, change.old_names)))
+        parts.append(([RewriteSource(tuple(files))], RewriteTarget((), prefix, change.schema, change.old_names)))
     return parts

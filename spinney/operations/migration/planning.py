@@ -70,19 +70,19 @@ def settled(config: Config) -> Charter:
     Raises StoreError where no fleet has begun.
     """
     store = FleetStore.of(config)
-    there = charter.standing(store)
+    there = charter.load_charter(store)
     if there is None:
         raise StoreError(
             f"fleet {config.fleet.name} at {store.root}: nothing to migrate: no fleet has begun there. "
             "Check storage.root, or run `spinney init`"
         )
-    if there.begun is None or not _is_committed(store, there.begun):
+    if there.unfinished_migration is None or not _is_committed(store, there.unfinished_migration):
         return there
-    return charter.migrated(config, there, there.begun)
+    return charter.after_migration(config, there, there.unfinished_migration)
 
 
 def _is_committed(store: FleetStore, migration: Migration) -> bool:
-    table = delta.opened(store.directory(tables.EVENTS))
+    table = delta.open_table(store.directory(tables.EVENTS))
     if table is None or migration.version is None:
         return False
     return events_table.is_altered(table, migration.id, migration.version)
@@ -97,7 +97,7 @@ def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
     _refuse_wider_outcomes(config, found)
     store = FleetStore.of(config)
     change = events_table.alteration(store, _stored(config, renames))
-    files = table_files.files(change.table)
+    files = table_files.list_files(change.table)
     rows, size = sum(each.rows for each in files), sum(each.bytes for each in files)
     migration = None
     if found:
@@ -116,8 +116,8 @@ def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
 
 def _left(there: Charter, now: Mapping[str, str], renames: Mapping[str, str]) -> dict[str, str]:
     """The renames that are still to be made: without those of an earlier call, with those of one that was cut off."""
-    if there.begun is not None and not renames and dict(there.begun.after) == now:
-        return dict(there.begun.renamed)
+    if there.unfinished_migration is not None and not renames and dict(there.unfinished_migration.after) == now:
+        return dict(there.unfinished_migration.renamed)
     former = former_columns(there.migrations)
     return {old: new for old, new in renames.items() if old not in former or former[old].now != new}
 
@@ -143,10 +143,10 @@ def _refuse_fixed(config: Config, there: Charter) -> None:
 
 
 def _refusals(config: Config, there: Charter) -> Iterator[str]:
-    for name, value in charter.fixed(config).items():
+    for name, value in charter.fixed_values(config).items():
         before = there.fixed.get(name)
         if name != COLUMNS and before != value:
-            yield f"{charter.changed(name, before, value)} no migration changes it: {WHY_FIXED[name]}."
+            yield f"{charter.describe_change(name, before, value)} no migration changes it: {WHY_FIXED[name]}."
 
 
 def _refuse_wider_outcomes(config: Config, found: list[ColumnChange]) -> None:

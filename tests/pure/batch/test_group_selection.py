@@ -19,7 +19,7 @@ from spinney.core.errors import StoreError
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, snapshot
-from spinney.tables.table_files import GroupIndex, files, folder
+from spinney.tables.table_files import GroupIndex, list_files, table_folder
 
 ASKED = ['["s000"]', '["s002"]']
 
@@ -35,13 +35,13 @@ def remove_all_but(config: Config, base: Contract, *group_keys: str) -> int:
     """Remove the files that cannot hold these groups; how many are left."""
     left = 0
     for each in FleetStore.of(config).directories(base):
-        table = delta.opened(each)
+        table = delta.open_table(each)
         assert table is not None
-        for file in files(table):
+        for file in list_files(table):
             if GroupIndex(group_keys, config.fleet.shards).overlaps(file.bounds):
                 left += 1
             else:
-                (folder(table) / file.path).unlink()
+                (table_folder(table) / file.path).unlink()
     return left
 
 
@@ -59,10 +59,10 @@ def test_of_two_named_groups_only_their_files_and_the_newest_events_are_opened(e
     plan = plan_verdicts(no_spark, after, scope, view)
     assert plan.column("group_key").to_pylist() == ASKED
     assert plan.column("model_id").null_count == 0
-    (line,) = recipe_changes(after, signing_key.signer(FleetStore.of(after)), plan, scope, view).lines
+    (line,) = recipe_changes(after, signing_key.load_signer(FleetStore.of(after)), plan, scope, view).lines
     assert line.startswith("2 groups: recipe changed (ridge → constant)")
     with pytest.raises(FileNotFoundError):
-        delta.read(FleetStore.of(config), tables.PROMOTIONS)
+        delta.read_table(FleetStore.of(config), tables.PROMOTIONS)
 
 
 def test_a_changed_recipe_without_newer_rows_opens_no_other_groups_events_either(edited: Edit) -> None:
@@ -74,7 +74,7 @@ def test_a_changed_recipe_without_newer_rows_opens_no_other_groups_events_either
         assert remove_all_but(config, base, *ASKED) == 2
     view, scope = BatchView.now_of(without), Scope.of(ASKED)
     plan = plan_verdicts(no_spark, without, scope, view)
-    changes = recipe_changes(without, signing_key.signer(FleetStore.of(without)), plan, scope, view)
+    changes = recipe_changes(without, signing_key.load_signer(FleetStore.of(without)), plan, scope, view)
     assert (changes.unproven, changes.refusal) == (2, None)
 
 
@@ -94,4 +94,4 @@ def test_a_fleet_without_an_event_has_no_clock(edited: Edit, monkeypatch: pytest
     delta.create_tables(edited())
     with pytest.raises(StoreError, match="fleet stores: no events in"):
         BatchView.now_of(edited())
-    assert group_selection.fleet_clock(FleetStore.of(edited())) is None
+    assert group_selection.read_fleet_clock(FleetStore.of(edited())) is None

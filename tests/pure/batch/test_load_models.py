@@ -100,7 +100,9 @@ def whats(told) -> dict[str, str]:
 
 def stored(past: Past, base) -> list[dict]:
     rows = [
-        row for row in delta.read(FleetStore.of(past.config), base).to_pylist() if row["round_id"].startswith("people-")
+        row
+        for row in delta.read_table(FleetStore.of(past.config), base).to_pylist()
+        if row["round_id"].startswith("people-")
     ]
     return sorted(rows, key=lambda row: row["group_key"])
 
@@ -258,7 +260,7 @@ def test_a_large_model_is_not_carried_by_its_promotion_and_answers_all_the_same(
     load_models(past.config, str(index), SAID)
     carried = {
         row["group_key"]: row["payload"]
-        for row in delta.read(FleetStore.of(past.config), tables.PROMOTIONS).to_pylist()
+        for row in delta.read_table(FleetStore.of(past.config), tables.PROMOTIONS).to_pylist()
     }
     assert [carried[key] is None for key in (A, B, C)] == [True, False, False]
     assert answers(past)["prediction"][:3].tolist() == forest.predict(ROWS).tolist()
@@ -267,7 +269,7 @@ def test_a_large_model_is_not_carried_by_its_promotion_and_answers_all_the_same(
 def test_a_flipped_byte_is_refused_and_the_group_has_no_answer_of_its_own(past: Past, index: Path) -> None:
     load_models(past.config, str(index), SAID)
     mine = ds.field("group_key") == A
-    (row,) = delta.read(FleetStore.of(past.config), tables.PROMOTIONS, where=mine).to_pylist()
+    (row,) = delta.read_table(FleetStore.of(past.config), tables.PROMOTIONS, where=mine).to_pylist()
     flipped = bytearray(row["payload"])
     flipped[-1] ^= 1
     past.put(tables.PROMOTIONS, "people", {**row, "payload": bytes(flipped), "decided_at": datetime.now(UTC)})

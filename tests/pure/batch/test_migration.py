@@ -39,7 +39,7 @@ from spinney.storage import charter, leases, signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.delta import Writer
+from spinney.tables.delta import DirectoryWriter
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 TEXT = """\
@@ -142,7 +142,7 @@ def living(edited: Edit, tmp_path: Path) -> Config:
 def made(edited: Edit) -> Config:
     """A fleet that has begun and has no events."""
     config = edited()
-    charter.ensure_fixed(config)
+    charter.ensure_charter(config)
     delta.create_tables(config)
     return config
 
@@ -189,7 +189,7 @@ def test_a_dropped_column_stays_in_the_table_and_its_models_answer_as_where_it_i
     # Declared again, its values of before are there.
     config = edited(*both, features=("x", "z"))
     carry_out(config, {})
-    read = delta.read(FleetStore.of(config), tables.EVENTS, ["z"]).column("z")
+    read = delta.read_table(FleetStore.of(config), tables.EVENTS, ["z"]).column("z")
     assert (read.null_count, len(read)) == (120, 240)
 
 
@@ -221,9 +221,9 @@ def test_a_widened_column_keeps_each_value_and_its_models_are_compared(
     stored = [float(n % 7) for n in range(40)] + [n % 7 + 0.5 for n in range(40, 80)]
     assert [row["x"] for row in events(config)] == stored
     fit(config)
-    decided = delta.read(FleetStore.of(config), tables.PROMOTIONS, ["group_key", "fitted_at", "champion_loss"]).sort_by(
-        "fitted_at"
-    )
+    decided = delta.read_table(
+        FleetStore.of(config), tables.PROMOTIONS, ["group_key", "fitted_at", "champion_loss"]
+    ).sort_by("fitted_at")
     assert [row["champion_loss"] is not None for row in decided.to_pylist()] == [False] * 3 + [True] * 3
 
 
@@ -245,7 +245,7 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(living: Config, ed
 
     there = all_files()
     (table,) = plan(edited('size = "int"', features=("size",)), {"x": "size"}).tables
-    (file,) = table_files.files(DeltaTable(FleetStore.of(living).directory(tables.EVENTS).uri))
+    (file,) = table_files.list_files(DeltaTable(FleetStore.of(living).directory(tables.EVENTS).uri))
     assert (table.table, table.rows, table.files, table.bytes) == ("events", 120, 1, file.bytes)
     assert table.what == "every file is written again, in one commit"
     found = plan(edited(X, 'rate = "double"'), {})
@@ -264,12 +264,12 @@ def test_files_keep_their_order_their_partitions_and_their_statistics_when_they_
     sell(living, tmp_path, 40, x=lambda n: n)
     clustering.cluster(DeltaTable(place.uri), "events", asked=True)
     sell(living, tmp_path, 80, x=lambda n: n)
-    before = {file.path for file in table_files.files(DeltaTable(place.uri))}
+    before = {file.path for file in table_files.list_files(DeltaTable(place.uri))}
     rows = DeltaTable(place.uri).to_pyarrow_table().sort_by([("group_key", "ascending"), ("event_time", "ascending")])
     config = edited('x = "bigint"')
     carry_out(config, {})
     table = DeltaTable(place.uri)
-    files = table_files.files(table)
+    files = table_files.list_files(table)
     assert len(files) == 2
     assert not before & {file.path for file in files}
     assert sorted((file.is_clustered, file.rows, file.ranges["x"]) for file in files) == [
@@ -278,7 +278,7 @@ def test_files_keep_their_order_their_partitions_and_their_statistics_when_they_
     ]
     assert all(file.partition["ingested_on"] is not None for file in files)
     for file in files:
-        read = pq.read_table(table_files.folder(table) / file.path, partitioning=None)
+        read = pq.read_table(table_files.table_folder(table) / file.path, partitioning=None)
         order = read.select(["shard", "group_key", "event_time", "event_id"]).to_pylist()
         assert order == sorted(order, key=lambda row: tuple(row.values()))
     now = table.to_pyarrow_table().sort_by([("group_key", "ascending"), ("event_time", "ascending")])
@@ -293,14 +293,14 @@ def test_a_batch_that_was_stored_before_the_migration_is_not_stored_again(living
     row["ingested_on"] = START.date()
     schema = arrow_schema(place.contract)
     rows = pa.Table.from_pylist([{name: row.get(name) for name in schema.names}], schema=schema)
-    assert Writer(place, "ingest", "c").append(rows, step="events", batch_id=7, notes={"seen": 1})
+    assert DirectoryWriter(place, "ingest", "c").append(rows, step="events", batch_id=7, notes={"seen": 1})
     config = edited('size = "bigint"', features=("size",))
     carry_out(config, {"x": "size"})
     place = FleetStore.of(config).directory(tables.EVENTS)
-    later = Writer(place, "ingest", "c")
-    assert later.done("events", 7)
-    assert not later.done("events", 8)
-    last = later.last("events")
+    later = DirectoryWriter(place, "ingest", "c")
+    assert later.is_stored("events", 7)
+    assert not later.is_stored("events", 8)
+    last = later.last_commit("events")
     assert last is not None
     assert last.notes == {"seen": 1}
 
@@ -350,7 +350,7 @@ def test_a_whole_number_without_a_double_stops_the_migration_before_it_changes_a
     assert DeltaTable(FleetStore.of(config).directory(tables.EVENTS).uri).version() == there
     # What was begun is forgotten with the configuration as it was.
     carry_out(edited('x = "bigint"'), {})
-    assert charter.ensure_fixed(edited('x = "bigint"')).begun is None
+    assert charter.ensure_charter(edited('x = "bigint"')).unfinished_migration is None
 
 
 def test_a_migration_waits_for_every_process_of_the_fleet(made: Config, edited: Edit) -> None:
@@ -371,7 +371,7 @@ def test_a_dropped_column_declared_with_other_case_is_refused_before_anything_is
     carry_out(edited(), {})
     with pytest.raises(StoreError, match="Call it size, or choose another name"):
         carry_out(edited(X, 'Size = "double"'), {})
-    assert charter.ensure_fixed(edited()).begun is None
+    assert charter.ensure_charter(edited()).unfinished_migration is None
 
 
 def test_what_delta_refuses_is_said_and_the_columns_may_be_put_back(
@@ -386,9 +386,9 @@ def test_what_delta_refuses_is_said_and_the_columns_may_be_put_back(
         with pytest.raises(StoreError, match=r"got no such column mapping. Run `spinney migrate --yes` with"):
             carry_out(config, {})
     with pytest.raises(StoreError, match=r"or put \[fleet.columns\] back and run it"):
-        charter.ensure_kept(config)
+        charter.check_unchanged(config)
     assert carry_out(edited(), {}).changes == ()
-    charter.ensure_kept(edited())
+    charter.check_unchanged(edited())
 
 
 def test_nobody_begins_to_write_while_a_fleet_is_migrated(
@@ -426,7 +426,7 @@ def test_a_batch_that_will_be_repeated_sees_the_columns_that_it_began_with(made:
     assert len(plan(config, {}).obstacles) == 1
     begun(config, "score", 2, {"0": 10}, ended=True)
     carry_out(config, {})
-    charter.ensure_fixed(config)
+    charter.ensure_charter(config)
 
 
 def test_a_record_is_validated_by_the_columns_of_its_offset_whichever_query_reads_it(
@@ -436,7 +436,7 @@ def test_a_record_is_validated_by_the_columns_of_its_offset_whichever_query_read
     begun(made, "score", 1, {"0": 7}, ended=True)
     config = edited('size = "double"', 'rate = "double"', features=("size",))
     carry_out(config, {"x": "size"})
-    before, now = charter.settled(config).editions
+    before, now = charter.amend_charter(config).editions
     assert now.since == {"t.events": {"0": 10}}
 
     def validated(edition: charter.Edition, **fields: Any) -> Any:
@@ -470,13 +470,13 @@ def test_killed_anywhere_the_same_call_again_ends_it(living: Config, edited: Edi
         assert called(tmp_path, crash_at).returncode == -signal.SIGKILL
         for each in (living, config):
             with pytest.raises(StoreError, match=r"a migration of its columns was begun .* `spinney migrate --yes`"):
-                charter.ensure_fixed(each)
+                charter.ensure_charter(each)
     again = called(tmp_path)
     assert again.returncode == 0, again.stderr
     assert "is ended" in again.stderr
     assert [row["size"] for row in events(config)] == [float(n % 7) for n in range(40)]
     assert answers(config, size=[1, 2]) == before
-    there = charter.ensure_fixed(config)
+    there = charter.ensure_charter(config)
     assert [dict(each.renamed) for each in there.migrations] == [{"x": "size"}]
     assert not list((tmp_path / "root").rglob("_rewriting"))
     assert plan(config, {"x": "size"}).changes == ()

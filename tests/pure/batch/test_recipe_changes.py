@@ -16,7 +16,7 @@ from schemas import tables
 from spinney.cli import main
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
-from spinney.core.planning.chunks import Progress
+from spinney.core.planning.parts import Progress
 from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
 from spinney.storage import last_configuration, signing_key
@@ -44,7 +44,7 @@ def run(config: Config, **how: Any) -> list[str]:
 
 
 def features_of_last(config: Config) -> tuple[str, ...]:
-    found = last_configuration.last(FleetStore.of(config))
+    found = last_configuration.read_last_configuration(FleetStore.of(config))
     assert found is not None
     return tuple(found.fleet.features)
 
@@ -105,7 +105,7 @@ def test_a_fleet_is_not_changed_where_nothing_can_be_compared_unless_that_is_sai
 def test_newer_rows_are_evidence_where_the_earlier_recipe_is_lost(edited: Edit) -> None:
     sell(edited(), 21)
     run(edited())
-    for file in recipe_store.folder(FleetStore.of(edited())).glob("*.json"):
+    for file in recipe_store.recipe_folder(FleetStore.of(edited())).glob("*.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"signature": "00" * 32}))
     sell(edited(), 21, rows=40, first=30)
     (told,) = run(edited("constant"))
@@ -219,7 +219,7 @@ def test_one_screen_says_how_many_stand_where_and_what_a_constant_would_have_los
     assert (told["groups"], told["states"]["fresh"], told["unmeasured"], told["worst"]) == (3, 3, 0, [])
     (against,) = told["against"]
     assert (against["other"], against["groups"], against["rows"], against["groups_worse"]) == ("constant", 3, 18, 0)
-    rows = [json.loads(row["metrics"]) for row in delta.read(FleetStore.of(edited()), tables.MODELS).to_pylist()]
+    rows = [json.loads(row["metrics"]) for row in delta.read_table(FleetStore.of(edited()), tables.MODELS).to_pylist()]
     assert against["fleet_loss"] == pytest.approx(np.mean([row["challenger_loss"] for row in rows]))
     assert against["other_loss"] == pytest.approx(np.mean([row["constant_loss"] for row in rows]))
     lines = CliRunner().invoke(main, words, catch_exceptions=False).stdout.splitlines()

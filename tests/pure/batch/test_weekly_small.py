@@ -43,7 +43,7 @@ def test_every_group_and_the_parent_of_all_are_fitted_without_spark_and_kept_the
     first, second = retrain(fleet, spark=refuse), retrain(fleet, spark=refuse)
     assert (first["groups_in"], first["fitted"], first["failed"]) == (STORES + 1, STORES + 1, 0)
     assert (second["groups_in"], second["kept"], second["fitted"]) == (STORES + 1, STORES + 1, 0)
-    rows = {row["group_key"]: row["rows"] for row in delta.read(FleetStore.of(fleet), tables.MODELS).to_pylist()}
+    rows = {row["group_key"]: row["rows"] for row in delta.read_table(FleetStore.of(fleet), tables.MODELS).to_pylist()}
     assert rows == {'["0"]': 40, '["1"]': 40, '["2"]': 40, "{}": 120}
     assert sum(map(is_parent, rows)) == 1
 
@@ -63,7 +63,7 @@ def test_the_rows_of_all_parents_are_not_handed_over_as_one_batch(fleet, monkeyp
     assert retrain(fleet, ["{}"], spark=refuse)["fitted"] == 1
     assert max(handed) <= 50
     assert sum(handed) == ROWS + 1  # and one row that counts them
-    (row,) = delta.read(FleetStore.of(fleet), tables.MODELS).to_pylist()
+    (row,) = delta.read_table(FleetStore.of(fleet), tables.MODELS).to_pylist()
     assert row["rows"] == ROWS
 
 

@@ -26,7 +26,7 @@ def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     (tmp_path / "fleet.toml").write_text(fleet_toml(), encoding="utf-8")
     config = read_config("fleet.toml")
     signing_key.ensure_key(FleetStore.of(config))
-    made = Past(config, signing_key.signer(FleetStore.of(config)))
+    made = Past(config, signing_key.load_signer(FleetStore.of(config)))
     made.first = made.round(1, {A: 1.0, B: 21.0})
     made.second = made.round(2, {A: 2.0, B: 22.0})
     return made

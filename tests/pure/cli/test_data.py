@@ -43,7 +43,7 @@ def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     Path("fleet.toml").write_text(TEXT)
     config = read_config("fleet.toml")
     signing_key.ensure_key(FleetStore.of(config))
-    made = Past(config, signing_key.signer(FleetStore.of(config)))
+    made = Past(config, signing_key.load_signer(FleetStore.of(config)))
     made.put(tables.EVENTS, "", {"group_key": '["a"]', "event_id": "e", "event_time": hour(0), "price": 2.0})
     model = LinearRegression().fit([[1.0], [2.0]], [2.0, 4.0])
     Path("a.skops").write_bytes(skops_io.dumps(model))

@@ -202,7 +202,7 @@ def test_an_id_that_is_stored_or_comes_twice_is_not_sent_a_second_time(past: Pas
 def test_nothing_is_sent_to_a_stream_that_would_reject_it_by_rules_edited_since(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    charter.settled(past.config)
+    charter.amend_charter(past.config)
     put(past, letter(0))
     Path("fleet.toml").write_text(fleet_toml("root", more="[fleet.ranges]\nprice = [0, 9]\n"))
     held = leases.held
@@ -221,7 +221,7 @@ def test_nothing_is_sent_to_a_stream_that_would_reject_it_by_rules_edited_since(
 
 @pytest.mark.parametrize("words", [("replay",), ("replay", "--yes")])
 def test_nothing_is_judged_by_columns_that_were_edited_and_not_migrated(past: Past, words: tuple[str, ...]) -> None:
-    charter.settled(past.config)
+    charter.amend_charter(past.config)
     put(past, letter(0))
     Path("fleet.toml").write_text(fleet_toml("root").replace('dept = "int"', 'dept = "bigint"'))
     done = run(*words)
@@ -232,11 +232,12 @@ def test_nothing_is_judged_by_columns_that_were_edited_and_not_migrated(past: Pa
 
 @pytest.mark.parametrize("words", [("replay",), ("replay", "--yes")])
 def test_nothing_is_sent_while_a_migration_has_not_ended(past: Past, words: tuple[str, ...]) -> None:
-    there = charter.settled(past.config)
+    there = charter.amend_charter(past.config)
     put(past, letter(0))
     columns = there.fixed[charter.COLUMNS]
-    charter.keep(
-        FleetStore.of(past.config), replace(there, begun=Migration("m", "2026-11-20T18:00:00+00:00", columns, columns))
+    charter.write_charter(
+        FleetStore.of(past.config),
+        replace(there, unfinished_migration=Migration("m", "2026-11-20T18:00:00+00:00", columns, columns)),
     )
     done = run(*words)
     assert done.exit_code == 1

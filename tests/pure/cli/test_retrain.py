@@ -12,7 +12,7 @@ import batch.estimate
 import batch.weekly
 from batch.estimate import Estimate
 from spinney.cli import main, run
-from spinney.core.planning.chunks import Progress
+from spinney.core.planning.parts import Progress
 
 KEY = '["AA","JFK","LAX"]'
 

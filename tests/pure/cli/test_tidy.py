@@ -32,7 +32,7 @@ def run(*words: str) -> Result:
 
 
 def versions(past: Past) -> dict[str, int]:
-    return {each.name: delta.version(each) for each in FleetStore.of(past.config).every_directory()}
+    return {each.name: delta.current_version(each) for each in FleetStore.of(past.config).every_directory()}
 
 
 def test_a_dry_run_says_what_would_go_and_changes_nothing(past: Past) -> None:

@@ -185,10 +185,10 @@ def tables():
 def standings():
     """The same three groups: A1's last round promoted it, A2's refused; B1 has no model, its hall answers."""
     from spinney.core.reporting.status import State
-    from spinney.fleet import Standing
+    from spinney.fleet import GroupStatus
 
     states = {A1: State.FRESH, A2: State.REFUSED, B1: State.PARENT}
-    return [Standing(key, state, *[None] * 8) for key, state in states.items()]
+    return [GroupStatus(key, state, *[None] * 8) for key, state in states.items()]
 
 
 @pytest.fixture

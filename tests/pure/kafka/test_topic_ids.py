@@ -14,7 +14,7 @@ from spinney.kafka import topic_ids
 from spinney.kafka.topic_ids import Acceptance, accept_topic, accept_topics, ensure_same, known_ids
 from spinney.kafka.topics import Topic, TopicExtent
 from spinney.storage import charter
-from spinney.storage.checkpoints import kafka_offsets
+from spinney.storage.checkpoints import kafka_end_offsets
 from spinney.storage.layout import FleetStore
 from spinney.storage.leases import held
 
@@ -38,7 +38,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> dict[str, Topic]:
 def read(configured: Any, broker: dict[str, Topic]) -> Config:
     """A fleet whose queries have read both topics."""
     config = configured(ranges="price = [0, 10]")
-    charter.settled(config)
+    charter.amend_charter(config)
     for query, sources in READ.items():
         place = Path(FleetStore.of(config).checkpoint(query)) / "offsets"
         place.mkdir(parents=True)
@@ -56,7 +56,7 @@ def test_ids_are_kept_when_a_topic_is_first_read(read: Config, tmp_path: Path) -
 def test_the_same_topic_goes_on(read: Config, broker: dict[str, Topic]) -> None:
     ensure_same(read, broker)
     assert accept_topic(read, "sales") == Acceptance.SAME
-    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
+    assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
 
 
 def test_a_topic_made_again_is_refused_with_what_was_read_what_is_there_and_what_to_do(
@@ -78,8 +78,8 @@ def test_an_accepted_topic_is_read_from_its_first_record_and_the_other_one_goes_
     broker["sales"] = topic("sales", "second")
     assert accept_topic(read, "sales") == Acceptance.REWOUND
     for query in READ:
-        assert kafka_offsets(FleetStore.of(read).checkpoint(query), "sales") == {"0": 3, "1": 0}
-    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sold") == {"0": 7}
+        assert kafka_end_offsets(FleetStore.of(read).checkpoint(query), "sales") == {"0": 3, "1": 0}
+    assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sold") == {"0": 7}
     ensure_same(read, broker)
     assert known_ids(FleetStore.of(read)) == {"sales": "second", "sold": "other"}
 
@@ -96,18 +96,18 @@ def test_the_newest_ranges_hold_for_all_of_an_accepted_topic(
     read: Config, broker: dict[str, Topic], configured: Any
 ) -> None:
     edited = configured(ranges="price = [0, 20]")
-    since = charter.settled(edited).editions[-1].since
+    since = charter.amend_charter(edited).editions[-1].since
     assert since == {"sales": {"0": 10, "1": 4}, "sold": {"0": 7}}
     broker["sales"] = topic("sales", "second")
     accept_topic(edited, "sales")
-    assert [each.since for each in charter.settled(edited).editions] == [{}, {"sold": {"0": 7}}]
+    assert [each.since for each in charter.amend_charter(edited).editions] == [{}, {"sold": {"0": 7}}]
 
 
 def test_a_topic_is_not_accepted_while_a_query_reads_it(read: Config, broker: dict[str, Topic]) -> None:
     broker["sales"] = topic("sales", "second")
     with held(FleetStore.of(read), ["score"]), pytest.raises(Busy, match="query score"):
         accept_topic(read, "sales")
-    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
+    assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
 
 
 def test_a_topic_that_nobody_reads_is_not_accepted(read: Config) -> None:
@@ -132,7 +132,7 @@ def test_a_topic_that_was_read_before_ids_were_kept_is_read_from_its_start_once(
     (file,) = tmp_path.rglob("topics.json")
     file.unlink()
     assert accept_topic(read, "sales") == Acceptance.REWOUND
-    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 3, "1": 0}
+    assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 3, "1": 0}
     assert known_ids(FleetStore.of(read)) == {"sales": "first"}
     assert accept_topic(read, "sales") == Acceptance.SAME
 
@@ -145,7 +145,7 @@ def test_a_topic_without_an_id_or_that_was_never_read_is_not_said_to_be_the_same
     assert said.startswith(
         "topic sales: has no id (Kafka before 2.8), so whether it is the one that was read before is "
     )
-    assert kafka_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
+    assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
     for query in READ:
         Path(FleetStore.of(read).checkpoint(query)).rename(tmp_path / query)
     assert accept_topic(read, "sales") == Acceptance.NOT_READ

@@ -157,8 +157,8 @@ def test_jars_that_are_missing_are_counted_and_not_fetched(tmp_path: Path, monke
 def test_an_edit_of_a_living_fleet_is_told_with_what_it_means(tmp_path: Path) -> None:
     config = configured(tmp_path)
     assert checks.fleet(config) == []
-    charter.ensure_fixed(config)
-    last_configuration.remember(config)
+    charter.ensure_charter(config)
+    last_configuration.write_last_configuration(config)
     assert [found.state for found in checks.fleet(config)] == ["ok"]
     edited = configured(tmp_path, SPINNEY_RECIPE__MIN_ROWS="7", SPINNEY_KAFKA__EVENTS="tills")
     refused, taken = checks.fleet(edited)
@@ -171,11 +171,11 @@ def test_what_a_fleet_ran_with_is_kept_without_credentials(tmp_path: Path) -> No
     config = configured(
         tmp_path, SPINNEY_KAFKA__OPTIONS='{ "ssl.key.password" = "hush" }', SPINNEY_RECIPE__MIN_ROWS="7"
     )
-    last_configuration.remember(config)
+    last_configuration.write_last_configuration(config)
     (file,) = tmp_path.glob("last.toml")
     assert "hush" not in file.read_text()
-    found = last_configuration.last(FleetStore.of(config))
+    found = last_configuration.read_last_configuration(FleetStore.of(config))
     assert found is not None
     assert found.recipe.min_rows == 7
     file.write_text("[flet]\n")  # of another version
-    assert last_configuration.last(FleetStore.of(config)) is None
+    assert last_configuration.read_last_configuration(FleetStore.of(config)) is None

@@ -220,7 +220,7 @@ def test_nothing_is_sent_by_columns_that_were_edited_and_not_migrated(
     tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    charter.ensure_fixed(configured("int"))
+    charter.ensure_charter(configured("int"))
     (tmp_path / "new.csv").write_text(f"{HEADER}1,2024-05-01T12:00:00Z,a,1.5\n")
     with pytest.raises(StoreError, match="carry it out with `spinney migrate --yes`"):
         sent(configured("string"), tmp_path / "new.csv")

@@ -23,7 +23,7 @@ from spinney.operations.clustering import UNGUARDED, CommitGuard, cluster, due
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, external_sort, file_rewriting, sorted_files, table_files
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.merge_selection import Rule
+from spinney.tables.merge_selection import MergeRule
 
 SHARDS = 4
 MIB = 1024**2
@@ -38,7 +38,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(external_sort, "SPILL_BATCH_BYTES", 5_000)
     monkeypatch.setattr(sorted_files, "ROW_GROUP_ROWS", 100)
     monkeypatch.setattr(sorted_files, "FILE_BYTES", 4_000)
-    monkeypatch.setattr(file_rewriting._Input, "BATCH_BYTES", 10_000)
+    monkeypatch.setattr(file_rewriting._SourceReader, "BATCH_BYTES", 10_000)
 
 
 class Events:
@@ -74,7 +74,7 @@ class Events:
         return DeltaTable(self.place.uri)
 
     def rows(self, version: int | None = None) -> list[dict[str, Any]]:
-        found = delta.dataset(DeltaTable(self.place.uri, version=version)).to_table().to_pylist()
+        found = delta.open_dataset(DeltaTable(self.place.uri, version=version)).to_table().to_pylist()
         return sorted(found, key=lambda row: int(row["event_id"][1:]))
 
     def on_disk(self) -> set[str]:
@@ -99,7 +99,7 @@ def test_clustered_files_hold_the_same_rows_in_order_and_the_old_version_stays(e
     assert events.rows() == before
     assert events.rows(version) == before
     by_day: dict[Any, list[table_files.TableFile]] = {}
-    for file in sorted(table_files.files(events.table), key=lambda each: each.path):
+    for file in sorted(table_files.list_files(events.table), key=lambda each: each.path):
         assert file.is_clustered
         by_day.setdefault(file.partition["ingested_on"], []).append(file)
     for day, files in by_day.items():
@@ -128,15 +128,15 @@ def test_of_scattered_groups_few_files_and_row_groups_are_read(events, small) ->
         events.append(1000)
     before = events.rows()
     wanted = events.chance.sample(KEYS[1:], 4)
-    assert len(table_files.files_for(events.table, wanted, SHARDS)) == 8
+    assert len(table_files.files_of_groups(events.table, wanted, SHARDS)) == 8
     cluster(events.table, "events", asked=True)
-    every = table_files.files(events.table)
-    named = table_files.files_for(events.table, wanted, SHARDS)
+    every = table_files.list_files(events.table)
+    named = table_files.files_of_groups(events.table, wanted, SHARDS)
     assert len(every) > 20
     assert len(named) <= 10
     footers = [pq.read_metadata(Path(events.place.uri, path)) for path in named]
     index = table_files.GroupIndex(wanted, SHARDS)
-    groups = sum(len(table_files.row_groups_for(footer, index)) for footer in footers)
+    groups = sum(len(table_files.matching_row_groups(footer, index)) for footer in footers)
     assert groups <= 2 * len(wanted) + SHARDS
     for path in events.on_disk() - set(named):
         Path(events.place.uri, path).unlink()
@@ -152,7 +152,7 @@ def test_filters_on_the_log_s_statistics_lose_no_row(events, small) -> None:
     cluster(events.table, "events", asked=True)
     for at in {max(row["event_time"] for row in before), min(row["event_time"] for row in before)}:
         same = sorted(row["event_id"] for row in before if row["event_time"] == at)
-        dataset = delta.dataset(events.table)
+        dataset = delta.open_dataset(events.table)
         by_arrow = dataset.to_table(["event_id"], filter=ds.field("event_time") == pa.scalar(at))[
             "event_id"
         ].to_pylist()
@@ -205,10 +205,10 @@ def test_statistics_are_never_narrower_than_the_values(tmp_path, values, kind, l
 
 
 def test_only_new_files_are_rewritten_and_a_table_with_nothing_to_do_is_not_touched(events, monkeypatch) -> None:
-    monkeypatch.setattr(clustering, "WHILE_WRITTEN", Rule(unsorted_files=20, unsorted_bytes=MIB, tier=8))
+    monkeypatch.setattr(clustering, "GROWING", MergeRule(unsorted_files=20, unsorted_bytes=MIB, tier=8))
     events.append(2000)
     cluster(events.table, "events", asked=True)
-    first = {each.path for each in table_files.files(events.table)}
+    first = {each.path for each in table_files.list_files(events.table)}
     version = events.table.version()
     assert cluster(events.table, "events", asked=True) == []
     for _ in range(19):
@@ -219,7 +219,7 @@ def test_only_new_files_are_rewritten_and_a_table_with_nothing_to_do_is_not_touc
     before = events.rows()
     [done] = cluster(events.table, "events")
     assert (len(done.old), done.rows) == (20, 40)
-    assert first < {each.path for each in table_files.files(events.table)}
+    assert first < {each.path for each in table_files.list_files(events.table)}
     assert events.rows() == before
 
 
@@ -250,7 +250,7 @@ def test_outcomes_are_clustered_too(configured) -> None:
         whole = [{name: row.get(name) for name in schema.names} for row in rows]
         write_deltalake(place.uri, pa.Table.from_pylist(whole, schema=schema), mode="append")
     [done] = cluster(DeltaTable(place.uri), "outcomes", asked=True)
-    read = pq.ParquetFile(Path(place.uri, table_files.files(DeltaTable(place.uri))[0].path)).read().to_pylist()
+    read = pq.ParquetFile(Path(place.uri, table_files.list_files(DeltaTable(place.uri))[0].path)).read().to_pylist()
     names = ("shard", "group_key", "event_id")
     expected = sorted((shard_of(key, SHARDS), key, f"e{part}") for key in KEYS for part in range(3))
     assert [tuple(row[name] for name in names) for row in read] == expected
@@ -282,11 +282,11 @@ def test_the_query_s_lock_is_held_for_the_commit_alone_and_what_it_wrote_meanwhi
     assert len(held) > 10
     assert not any(held)
     assert len(events.rows()) == 2007
-    assert [each.rows for each in table_files.files(events.table) if not each.is_clustered] == [7]
+    assert [each.rows for each in table_files.list_files(events.table) if not each.is_clustered] == [7]
 
 
 def test_a_checkpoint_of_the_log_that_falls_due_with_a_merge_is_made_without_the_lock(configured, monkeypatch) -> None:
-    monkeypatch.setitem(delta.PROPERTIES, "delta.checkpointInterval", "2")
+    monkeypatch.setitem(delta.TABLE_PROPERTIES, "delta.checkpointInterval", "2")
     events = Events(configured())
     events.append(10)
     made = Path(events.place.uri, "_delta_log", f"{2:020}.checkpoint.parquet")
@@ -311,7 +311,7 @@ def test_an_interrupted_merge_and_one_that_a_crash_cut_off_leave_nothing_behind(
     left.parent.mkdir()
     left.write_bytes(b"half a file")
     looks = iter([False, False, True])
-    with pytest.raises(file_rewriting.Interrupted):
+    with pytest.raises(file_rewriting.RewriteInterrupted):
         cluster(events.table, "events", CommitGuard(UNGUARDED.lock, lambda: next(looks)), asked=True)
     assert (events.rows(), events.on_disk(), events.table.version()) == (before, files, version)
     assert not left.parent.exists()
@@ -335,14 +335,14 @@ def test_a_merge_one_of_whose_files_is_gone_when_it_is_committed_is_left_out(eve
 def test_rows_that_got_lost_on_the_way_are_an_error_and_change_nothing(events, small, monkeypatch) -> None:
     events.append(500)
     before, version = events.rows(), events.table.version()
-    whole = external_sort.merged
+    whole = external_sort.merge_sorted
 
     def lossy(*words: Any) -> Any:
         parts = whole(*words)
         next(parts)
         return parts
 
-    monkeypatch.setattr(external_sort, "merged", lossy)
+    monkeypatch.setattr(external_sort, "merge_sorted", lossy)
     with pytest.raises(StoreError, match="500 rows of 1 files became"):
         cluster(events.table, "events", asked=True)
     assert (events.rows(), events.table.version()) == (before, version)

@@ -36,12 +36,12 @@ def decide(past: Past, *words, now: float = 4, **more):
 
 
 def test_what_is_proposed_names_group_both_models_and_why_and_writes_nothing(past) -> None:
-    before = delta.version(FleetStore.of(past.config).directory(tables.PROMOTIONS, "people"))
+    before = delta.current_version(FleetStore.of(past.config).directory(tables.PROMOTIONS, "people"))
     found = propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), past.first[A]))
     ((group, left, to, why),) = [(step.group_key, step.before, step.after, step.why) for step in found.steps]
     assert (group, left, to, why) == (A, past.third[A], past.first[A], "asked for by name")
     assert (found.left, past.decided()) == ((), [])
-    assert delta.version(FleetStore.of(past.config).directory(tables.PROMOTIONS, "people")) == before
+    assert delta.current_version(FleetStore.of(past.config).directory(tables.PROMOTIONS, "people")) == before
 
 
 def test_a_promotion_by_hand_is_a_row_with_name_reason_a_new_epoch_and_what_the_model_had_seen(past) -> None:

@@ -53,7 +53,9 @@ def all_tidied(past: Past, now) -> dict[str, maintenance.Survey]:
 
 
 def models(past: Past) -> set[str]:
-    return {row["model_id"] for row in delta.read(FleetStore.of(past.config), tables.MODELS, ["model_id"]).to_pylist()}
+    return {
+        row["model_id"] for row in delta.read_table(FleetStore.of(past.config), tables.MODELS, ["model_id"]).to_pylist()
+    }
 
 
 def test_every_directory_has_an_owner_and_every_lease_its_directories(past) -> None:
@@ -65,12 +67,12 @@ def test_every_directory_has_an_owner_and_every_lease_its_directories(past) -> N
 
 
 def test_a_survey_says_what_there_is_to_do_and_changes_nothing(past) -> None:
-    version = delta.version(place(past, "stream"))
+    version = delta.current_version(place(past, "stream"))
     found = maintenance.survey(past.config, place(past, "stream"), hour(11 * DAY))
     assert (found.directory, found.files, found.small, found.gone, found.behind) == ("models/stream", 10, 10, 0, None)
     # Of A's ten models those of days 9 and 10 are young; of what was known by day 8 three are the way back.
     assert found.forgotten == 5
-    assert delta.version(place(past, "stream")) == version
+    assert delta.current_version(place(past, "stream")) == version
 
 
 def test_what_is_put_together_is_the_same_rows_in_one_file(configured) -> None:
@@ -78,13 +80,13 @@ def test_what_is_put_together_is_the_same_rows_in_one_file(configured) -> None:
     for at in range(1, 5):
         made.round(at, {A: float(at), B: 20.0 + at})
     before = sorted(
-        delta.read(FleetStore.of(made.config), tables.MODELS).to_pylist(),
+        delta.read_table(FleetStore.of(made.config), tables.MODELS).to_pylist(),
         key=lambda row: (row["fitted_at"], row["group_key"]),
     )
     found = maintenance.carry_out(made.config, FleetStore.of(made.config).directory(tables.MODELS, "stream"), hour(9))
     assert (found.files, found.small, found.forgotten) == (4, 4, 0)
     after = sorted(
-        delta.read(FleetStore.of(made.config), tables.MODELS).to_pylist(),
+        delta.read_table(FleetStore.of(made.config), tables.MODELS).to_pylist(),
         key=lambda row: (row["fitted_at"], row["group_key"]),
     )
     assert after == before
@@ -124,7 +126,7 @@ def test_what_is_left_of_a_large_file_can_still_be_looked_up_by_group(past, monk
     all_tidied(past, hour(20 * DAY))
     fleet = Fleet(past.config)
     assert fleet.why(B).standing.model_id == fleet.champions().promotions[B][-1].model_id == names[B]
-    kept = delta.read(FleetStore.of(past.config), tables.MODELS, ["model_id"], ds.field("group_key") == B)
+    kept = delta.read_table(FleetStore.of(past.config), tables.MODELS, ["model_id"], ds.field("group_key") == B)
     assert set(kept.column("model_id").to_pylist()) == {past.names[0][B], names[B]}
 
 
@@ -133,7 +135,7 @@ def test_the_last_attempt_of_a_group_that_fails_is_kept_and_older_ones_go(past) 
         failed = {"group_key": '["f","1"]', "status": "failed", "error": "no", "fitted_at": hour(at), "clock": hour(at)}
         past.put(tables.MODELS, "batch", {**failed, "round_id": f"batch-{at}"})
     all_tidied(past, hour(50 * DAY))
-    rows = delta.read(FleetStore.of(past.config), tables.MODELS, ["group_key", "round_id"]).to_pylist()
+    rows = delta.read_table(FleetStore.of(past.config), tables.MODELS, ["group_key", "round_id"]).to_pylist()
     assert [row["round_id"] for row in rows if row["group_key"] == '["f","1"]'] == ["batch-2"]
 
 
@@ -160,7 +162,7 @@ def test_a_large_fleet_is_looked_through_some_shards_at_a_time_and_the_same_rows
         made.put(tables.VERDICTS, "stream", *({**row, "decision": "fit"} for row in rows))
     for base in (tables.MODELS, tables.PROMOTIONS, tables.VERDICTS):
         made.put(base, "stream", {"group_key": DEPT, "shard": 0, "round_id": "stream-9", "batch_id": 9})
-    read, at_once = delta.read, []
+    read, at_once = delta.read_table, []
 
     def reading(*words, **more):
         found = read(*words, **more)
@@ -168,12 +170,12 @@ def test_a_large_fleet_is_looked_through_some_shards_at_a_time_and_the_same_rows
         return found
 
     monkeypatch.setattr(expired_rows, "ROWS_AT_ONCE", 20)
-    monkeypatch.setattr(maintenance.delta, "read", reading)
+    monkeypatch.setattr(maintenance.delta, "read_table", reading)
     done = all_tidied(made, hour(3 * DAY))
     monkeypatch.undo()
     assert max(at_once) < 100  # of 201
     for base, left in ((tables.MODELS, {3, 4, 5, 9}), (tables.PROMOTIONS, {3, 4, 5, 9}), (tables.VERDICTS, {5, 9})):
-        rows = delta.read(FleetStore.of(made.config), base, ["group_key", "round_id"]).to_pylist()
+        rows = delta.read_table(FleetStore.of(made.config), base, ["group_key", "round_id"]).to_pylist()
         rounds = {int(row["round_id"].removeprefix("stream-")) for row in rows}
         assert (base.name, rounds) == (base.name, left)
         assert len(rows) == 40 * (len(left) - 1) + 1
@@ -213,9 +215,11 @@ def test_whole_dates_of_predictions_go_and_what_has_no_rule_stays(past) -> None:
     past.put(tables.HEALTH, "score", *health)
     done = all_tidied(past, hour(4.5 * DAY))
     assert done["predictions"].forgotten == 2
-    stored = delta.read(FleetStore.of(past.config), tables.PREDICTIONS, ["event_id"]).column("event_id").to_pylist()
+    stored = (
+        delta.read_table(FleetStore.of(past.config), tables.PREDICTIONS, ["event_id"]).column("event_id").to_pylist()
+    )
     assert sorted(stored) == ["e2", "e3", "e4"]
-    assert delta.read(FleetStore.of(past.config), tables.HEALTH).num_rows == 1
+    assert delta.read_table(FleetStore.of(past.config), tables.HEALTH).num_rows == 1
 
 
 def verdict(key: str, day: float, decision: str, batch_id: int) -> dict[str, object]:
@@ -234,7 +238,7 @@ def judged(configured) -> Past:
 
 
 def verdicts(past: Past) -> set[tuple[str, float]]:
-    rows = delta.read(FleetStore.of(past.config), tables.VERDICTS, ["group_key", "judged_at"]).to_pylist()
+    rows = delta.read_table(FleetStore.of(past.config), tables.VERDICTS, ["group_key", "judged_at"]).to_pylist()
     return {(row["group_key"], (row["judged_at"] - hour(0)) / timedelta(days=1)) for row in rows}
 
 
@@ -280,7 +284,7 @@ def test_a_round_that_was_cut_off_finds_all_that_it_stored_and_one_that_is_not_t
 
     def stored() -> tuple[list[str], list[str]]:
         found = (
-            delta.dataset(delta.opened(place(made, "batch", base))).to_table(["round_id"])
+            delta.open_dataset(delta.open_table(place(made, "batch", base))).to_table(["round_id"])
             for base in (tables.MODELS, tables.PROMOTIONS)
         )
         models, promotions = (sorted(rows.column("round_id").to_pylist()) for rows in found)
@@ -308,9 +312,9 @@ def test_without_rules_nothing_is_forgotten(configured) -> None:
 
 def test_a_repeated_tidying_changes_nothing(past) -> None:
     all_tidied(past, hour(11 * DAY))
-    versions = {each.name: delta.version(each) for each in FleetStore.of(past.config).every_directory()}
+    versions = {each.name: delta.current_version(each) for each in FleetStore.of(past.config).every_directory()}
     assert all(each.is_tidy for each in all_tidied(past, hour(11 * DAY)).values())
-    assert {each.name: delta.version(each) for each in FleetStore.of(past.config).every_directory()} == versions
+    assert {each.name: delta.current_version(each) for each in FleetStore.of(past.config).every_directory()} == versions
 
 
 def test_files_stay_for_a_week_after_they_were_put_together_and_for_readers_that_are_behind(past, monkeypatch) -> None:
@@ -334,7 +338,7 @@ def test_what_a_round_reads_that_was_cut_off_stays_until_it_has_ended(configured
     for number in range(3):
         made.put(tables.EVENTS, "", {"group_key": A, "event_id": f"e{number}", "ingested_at": hour(0)})
     events = place(made, "", tables.EVENTS)
-    pinned = delta.version(events)
+    pinned = delta.current_version(events)
     monkeypatch.setattr(maintenance, "KEPT_HOURS", 0)
     monkeypatch.setattr(DeltaTable, "vacuum", _without_enforcement(DeltaTable.vacuum))
     made.put(tables.ROUNDS, path, {"round_id": "r0", "kind": path, "started_at": hour(0), "batch_id": 0})
@@ -342,7 +346,7 @@ def test_what_a_round_reads_that_was_cut_off_stays_until_it_has_ended(configured
     said = {name: each.behind for name, each in all_tidied(made, now).items() if each.behind}
     assert said == {"events": query, "outcomes": query}
     assert maintenance.carry_out(made.config, events, now).gone == 0
-    assert delta.dataset(DeltaTable(events.uri, version=pinned)).to_table().num_rows == 3
+    assert delta.open_dataset(DeltaTable(events.uri, version=pinned)).to_table().num_rows == 3
     assert (
         maintenance.survey(made.config, events, hour(6 * DAY)).behind is None
     )  # what it needs has not been gone for a week
@@ -382,9 +386,9 @@ def checkpoint(past: Past, query: str, *, at, ended: bool) -> None:
 def test_where_nobody_holds_the_lease_a_request_is_served_here_and_elsewhere_not(past) -> None:
     request = maintenance.ask(FleetStore.of(past.config))
     with leases.held(FleetStore.of(past.config), ["retrain"]):
-        version = delta.version(place(past, "stream"))
+        version = delta.current_version(place(past, "stream"))
         assert not maintenance.serve_here(past.config, "retrain", request)
-        assert delta.version(place(past, "stream")) == version
+        assert delta.current_version(place(past, "stream")) == version
         assert maintenance.requested(FleetStore.of(past.config), "retrain") == request
     assert maintenance.serve_here(past.config, "retrain", request)
     assert maintenance.requested(FleetStore.of(past.config), "retrain") is None
@@ -430,5 +434,5 @@ def test_a_tidier_that_is_stopped_ends_and_serves_what_was_asked_before(past) ->
 
 def test_decisions_that_no_one_can_go_back_to_go_too(past) -> None:
     all_tidied(past, hour(11 * DAY))
-    rows = delta.read(FleetStore.of(past.config), tables.PROMOTIONS).to_pylist()
+    rows = delta.read_table(FleetStore.of(past.config), tables.PROMOTIONS).to_pylist()
     assert {Promotion.from_row(row).model_id for row in rows} == models(past)

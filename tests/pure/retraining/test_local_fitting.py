@@ -13,7 +13,7 @@ from edited_fleet import editor, sell
 from batch.group_selection import BatchView, Scope, plan_verdicts
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
-from spinney.core.planning.chunks import Pace
+from spinney.core.planning.parts import PartPacing
 from spinney.retraining import local_fitting
 from spinney.retraining.round_order import RoundOrder
 from spinney.retraining.rounds import Rounds
@@ -22,7 +22,7 @@ from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 
 GROUPS = 3
-ONE_BY_ONE = Pace(seconds=0.001, each=1.0, known=True)
+ONE_BY_ONE = PartPacing(target_s=0.001, seconds_per_group=1.0, is_measured=True)
 
 
 def no_spark() -> Any:
@@ -41,7 +41,7 @@ def planned(config: Config, start: Callable[[], Any], predicted_seconds: float =
     view = BatchView.now_of(config)
     plan = plan_verdicts(no_spark, config, Scope(), view)
     assert plan.num_rows >= GROUPS
-    rounds = Rounds(start, config, signing_key.signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
+    rounds = Rounds(start, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
     ordered = RoundOrder("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)
     rounds.plan(plan, ordered, 0)
     return rounds

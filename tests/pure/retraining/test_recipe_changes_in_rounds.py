@@ -44,12 +44,12 @@ def streamed(config: Config) -> dict[str, dict[str, Any]]:
     """What a round of the stream decides about every group."""
     view = BatchView.now_of(config)
     plan = plan_verdicts(no_spark, config, Scope(), view)
-    runner = Rounds(no_spark, config, signing_key.signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
+    runner = Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
     batch_id = runner.next_batch()
     ordered = RoundOrder(f"stream-{batch_id}", plan.num_rows, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins)
     runner.plan(plan, ordered, batch_id)
     runner.carry_out(batch_id)
-    rows = delta.read(FleetStore.of(config), tables.PROMOTIONS).to_pylist()
+    rows = delta.read_table(FleetStore.of(config), tables.PROMOTIONS).to_pylist()
     return {row["group_key"]: row for row in rows if row["round_id"] == ordered.round_id}
 
 
@@ -57,12 +57,12 @@ def batched(config: Config, **how: Any) -> list[str]:
     """What a batch decides about every group."""
     done = retrain(config, spark=no_spark, **how)
     assert done is not None
-    rows = delta.read(FleetStore.of(config), tables.PROMOTIONS).to_pylist()
+    rows = delta.read_table(FleetStore.of(config), tables.PROMOTIONS).to_pylist()
     return [row["decision"] for row in rows if row["round_id"] == done["round_id"]]
 
 
 def forget_recipes(config: Config) -> None:
-    for file in recipe_store.folder(FleetStore.of(config)).glob("*.json"):
+    for file in recipe_store.recipe_folder(FleetStore.of(config)).glob("*.json"):
         file.write_text(json.dumps(json.loads(file.read_text()) | {"signature": "00" * 32}))
 
 

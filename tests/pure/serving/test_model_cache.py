@@ -22,7 +22,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
 from spinney.serving.model_cache import ModelCache, fetch
 from spinney.storage.layout import FleetStore
-from spinney.storage.signing_key import signer
+from spinney.storage.signing_key import load_signer
 from spinney.tables import delta
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
@@ -62,7 +62,9 @@ def fitted_on(config, hours: int) -> dict[str, dict]:
 
 def promotion(row: dict, **changes) -> Promotion:
     carried = {name: row[name] for name in ("model_id", "codec", "payload", "signature")}
-    return Promotion(**{"epoch": 0, "decision": "promoted", "trained_through": 1, "fitted_at": 1, **carried, **changes})
+    return Promotion(
+        **{"revision": 0, "decision": "promoted", "trained_through": 1, "fitted_at": 1, **carried, **changes}
+    )
 
 
 def stored(put, config, row: dict, part: str = "batch") -> None:
@@ -75,9 +77,9 @@ def answer(model, price: float) -> float:
 
 
 def test_a_carried_model_is_loaded_without_looking_into_any_table(config, fitted, monkeypatch) -> None:
-    monkeypatch.setattr(delta, "opened", lambda *_: pytest.fail("a table was opened"))
+    monkeypatch.setattr(delta, "open_table", lambda *_: pytest.fail("a table was opened"))
     row = fitted[A]
-    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row))}, config, SIGNER)
+    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row))}, FleetStore.of(config), SIGNER)
     assert refused == set()
     # 2 x price, but for the ridge's pull towards the mean of 19.
     assert answer(loaded[row["model_id"]], 19.0) == pytest.approx(38.0, rel=0.05)
@@ -88,7 +90,7 @@ def test_a_model_that_is_not_carried_is_fetched_from_whichever_directory_has_it(
     stored(put, config, fitted[B], "stream")
     bare = {"codec": None, "payload": None, "signature": None}
     wanted = {row["model_id"]: (key, promotion(row, **bare)) for key, row in fitted.items()}
-    loaded, refused = ModelCache().load(wanted, config, SIGNER)
+    loaded, refused = ModelCache().load(wanted, FleetStore.of(config), SIGNER)
     assert refused == set()
     assert answer(loaded[fitted[A]["model_id"]], 10.0) > 0 > answer(loaded[fitted[B]["model_id"]], 10.0)
 
@@ -101,9 +103,9 @@ def test_a_model_is_fetched_and_parsed_once(config, fitted, put, monkeypatch) ->
     )
     cache = ModelCache()
     wanted = {fitted[A]["model_id"]: (A, promotion(fitted[A], codec=None, payload=None, signature=None))}
-    first, _ = cache.load(wanted, config, SIGNER)
-    monkeypatch.setattr(delta, "opened", lambda *_: pytest.fail("fetched again"))
-    again, _ = cache.load(wanted, config, SIGNER)
+    first, _ = cache.load(wanted, FleetStore.of(config), SIGNER)
+    monkeypatch.setattr(delta, "open_table", lambda *_: pytest.fail("fetched again"))
+    again, _ = cache.load(wanted, FleetStore.of(config), SIGNER)
     assert again == first
     assert parsed == ["linear"]
 
@@ -112,10 +114,10 @@ def test_the_least_recently_used_models_are_dropped_first(config, fitted) -> Non
     sizes = {key: len(row["payload"]) for key, row in fitted.items()}
     cache = ModelCache(limit=sizes[A] + sizes[B] - 1)
     of = {key: {row["model_id"]: (key, promotion(row))} for key, row in fitted.items()}
-    first = cache.load(of[A], config, SIGNER)[0]
-    cache.load(of[B], config, SIGNER)
-    assert cache.load(of[B], config, SIGNER)[0].keys() == of[B].keys()
-    assert cache.load(of[A], config, SIGNER)[0] != first, "it was still there"
+    first = cache.load(of[A], FleetStore.of(config), SIGNER)[0]
+    cache.load(of[B], FleetStore.of(config), SIGNER)
+    assert cache.load(of[B], FleetStore.of(config), SIGNER)[0].keys() == of[B].keys()
+    assert cache.load(of[A], FleetStore.of(config), SIGNER)[0] != first, "it was still there"
 
 
 @pytest.mark.parametrize("part", ["payload", "signature"])
@@ -126,7 +128,7 @@ def test_a_flipped_byte_anywhere_is_refused_before_a_byte_is_parsed(config, fitt
         flipped = bytearray(row[part])
         flipped[at] ^= 0xFF
         wanted = {row["model_id"]: (A, promotion(row, **{part: bytes(flipped)}))}
-        assert ModelCache().load(wanted, config, SIGNER) == ({}, {row["model_id"]}), f"byte {at}"
+        assert ModelCache().load(wanted, FleetStore.of(config), SIGNER) == ({}, {row["model_id"]}), f"byte {at}"
 
 
 @pytest.mark.parametrize("swapped", [("payload",), ("codec", "payload", "signature")])
@@ -148,7 +150,7 @@ def test_two_groups_payloads_swapped_are_refused_unparsed_and_the_models_before_
     def asked(unusable: set[str]) -> tuple[dict[str, Model], set[str]]:
         found = find_routes([RouteKey(A), RouteKey(B)], champions, lambda _: (), unusable)
         wanted = {route.promotion.model_id: (route.owner, route.promotion) for route in found.values()}
-        return cache.load(wanted, config, SIGNER)
+        return cache.load(wanted, FleetStore.of(config), SIGNER)
 
     newest = {fitted[A]["model_id"], fitted[B]["model_id"]}
     assert asked(set()) == ({}, newest)
@@ -167,11 +169,11 @@ def test_an_old_keys_model_loads_while_that_key_is_listed_and_is_refused_after_i
     row = fitted[A]
     wanted = {row["model_id"]: (A, promotion(row))}
     today = {"SPINNEY_SIGNING_KEY": "n" * 32}
-    both = signer(FleetStore.of(config), {**today, "SPINNEY_SIGNING_KEYS_OLD": SIGNER.key.decode()})
-    loaded, refused = ModelCache().load(wanted, config, both)
+    both = load_signer(FleetStore.of(config), {**today, "SPINNEY_SIGNING_KEYS_OLD": SIGNER.key.decode()})
+    loaded, refused = ModelCache().load(wanted, FleetStore.of(config), both)
     assert (set(loaded), refused) == ({row["model_id"]}, set())
     monkeypatch.setattr(codec, "load", lambda *_, **__: pytest.fail("parsed"))
-    assert ModelCache().load(wanted, FleetStore.of(config), signer(FleetStore.of(config), today)) == (
+    assert ModelCache().load(wanted, FleetStore.of(config), load_signer(FleetStore.of(config), today)) == (
         {},
         {row["model_id"]},
     )
@@ -183,15 +185,15 @@ def test_another_groups_model_is_refused_even_when_it_is_loaded_for_its_own_grou
     theirs, row = {fitted[B]["model_id"]: (B, promotion(fitted[B]))}, fitted[B]
     swapped = {row["model_id"]: (A, promotion(row))}
     if first == B:
-        assert cache.load(theirs, config, SIGNER)[1] == set()
-    assert cache.load(swapped, config, SIGNER) == ({}, {row["model_id"]})
-    assert cache.load(theirs, config, SIGNER)[1] == set()
+        assert cache.load(theirs, FleetStore.of(config), SIGNER)[1] == set()
+    assert cache.load(swapped, FleetStore.of(config), SIGNER) == ({}, {row["model_id"]})
+    assert cache.load(theirs, FleetStore.of(config), SIGNER)[1] == set()
 
 
 def test_a_payload_under_another_models_name_is_refused(config, fitted) -> None:
     other = {name: fitted[B][name] for name in ("codec", "payload", "signature")}
     wanted = {fitted[A]["model_id"]: (A, promotion(fitted[A], **other))}
-    assert ModelCache().load(wanted, config, SIGNER) == ({}, {fitted[A]["model_id"]})
+    assert ModelCache().load(wanted, FleetStore.of(config), SIGNER) == ({}, {fitted[A]["model_id"]})
 
 
 def test_a_promoted_model_that_is_nowhere_stops_with_its_name(config, fitted, put) -> None:
@@ -199,14 +201,14 @@ def test_a_promoted_model_that_is_nowhere_stops_with_its_name(config, fitted, pu
     with pytest.raises(
         StoreError, match=r"model gone of group \[\"a\",\"1\"\] is promoted but stored nowhere \(1 such\)"
     ):
-        fetch(config, {"gone": A, fitted[B]["model_id"]: B})
-    assert fetch(config, {}) == {}
+        fetch(FleetStore.of(config), {"gone": A, fitted[B]["model_id"]: B})
+    assert fetch(FleetStore.of(config), {}) == {}
 
 
 def test_a_model_goes_on_answering_after_the_features_were_edited(configured, fitted) -> None:
     edited = configured(('features = ["price", "brand"]', 'features = ["dept"]'))
     row = fitted[A]
-    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row))}, edited, SIGNER)
+    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row))}, FleetStore.of(edited), SIGNER)
     assert refused == set()
     assert answer(loaded[row["model_id"]], 19.0) == pytest.approx(38.0, rel=0.05)
 
@@ -215,7 +217,7 @@ def test_the_signature_binds_the_features_that_a_payload_says_it_was_fitted_on(c
     row = fitted[A]
     assert row["payload"].count(b"price") == 1
     renamed = promotion(row, payload=row["payload"].replace(b"price", b"stock"))
-    assert ModelCache().load({row["model_id"]: (A, renamed)}, config, SIGNER) == ({}, {row["model_id"]})
+    assert ModelCache().load({row["model_id"]: (A, renamed)}, FleetStore.of(config), SIGNER) == ({}, {row["model_id"]})
 
 
 @pytest.mark.parametrize("order", ["old first", "new first"])
@@ -229,11 +231,10 @@ def test_of_two_signatures_of_one_model_that_of_todays_key_is_found(config, fitt
     ):
         stored(put, config, each, part)
     bare = {"codec": None, "payload": None, "signature": None}
-    loaded, refused = ModelCache().load({row["model_id"]: (A, promotion(row, **bare))}, config, Signer(b"n" * 32))
+    wanted, store = {row["model_id"]: (A, promotion(row, **bare))}, FleetStore.of(config)
+    loaded, refused = ModelCache().load(wanted, store, Signer(b"n" * 32))
     assert (set(loaded), refused) == ({row["model_id"]}, set())
-    assert ModelCache().load({row["model_id"]: (A, promotion(row, **bare))}, config, Signer(b"x" * 32)) == (
-        {}, {row["model_id"]},
-    )  # fmt: skip
+    assert ModelCache().load(wanted, store, Signer(b"x" * 32)) == ({}, {row["model_id"]})
 
 
 def test_a_second_pass_over_more_models_than_the_cache_holds_finds_those_that_it_holds(config) -> None:
@@ -245,7 +246,9 @@ def test_a_second_pass_over_more_models_than_the_cache_holds_finds_those_that_it
         made[f"m{n}"] = (A, Promotion(0, f"m{n}", "promoted", 1, 1, 1, "", kind, payload, signature))
     size = len(made["m0"][1].payload)
     cache = ModelCache(limit=5 * size)
-    passes = [[cache.load({name: made[name]}, config, SIGNER)[0][name] for name in made] for _ in range(3)]
+    passes = [
+        [cache.load({name: made[name]}, FleetStore.of(config), SIGNER)[0][name] for name in made] for _ in range(3)
+    ]
     assert [len({*map(id, a)} & {*map(id, b)}) for a, b in itertools.pairwise(passes)] == [5, 5]
     assert [answer(model, 0.0) for model in passes[2]] == list(map(float, range(20)))
 
@@ -258,15 +261,20 @@ def test_a_model_that_is_asked_for_more_often_takes_the_place_of_another(config)
         made[n] = {f"m{n}": (A, Promotion(0, f"m{n}", "promoted", 1, 1, 1, "", kind, payload, signature))}
     cache = ModelCache(limit=2 * len(made[0]["m0"][1].payload))
     for n in (0, 1, 0, 0, 0, 2, 2, 2):
-        cache.load(made[n], config, SIGNER)
-    kept = cache.load(made[2], config, SIGNER)[0]
-    assert cache.load(made[2], config, SIGNER)[0]["m2"] is kept["m2"]
-    assert cache.load(made[0], config, SIGNER)[0]["m0"] is cache.load(made[0], config, SIGNER)[0]["m0"]
+        cache.load(made[n], FleetStore.of(config), SIGNER)
+    kept = cache.load(made[2], FleetStore.of(config), SIGNER)[0]
+    assert cache.load(made[2], FleetStore.of(config), SIGNER)[0]["m2"] is kept["m2"]
+    assert (
+        cache.load(made[0], FleetStore.of(config), SIGNER)[0]["m0"]
+        is cache.load(made[0], FleetStore.of(config), SIGNER)[0]["m0"]
+    )
 
 
 def test_a_model_larger_than_the_cache_is_loaded_and_not_kept(config, fitted) -> None:
     row = fitted[A]
     cache = ModelCache(limit=len(row["payload"]) - 1)
     wanted = {row["model_id"]: (A, promotion(row))}
-    assert answer(cache.load(wanted, config, SIGNER)[0][row["model_id"]], 19.0) == pytest.approx(38.0, rel=0.05)
+    assert answer(cache.load(wanted, FleetStore.of(config), SIGNER)[0][row["model_id"]], 19.0) == pytest.approx(
+        38.0, rel=0.05
+    )
     assert cache._models == {}

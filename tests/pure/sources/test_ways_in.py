@@ -75,7 +75,7 @@ def test_produce_sends_the_rows_that_are_expected_and_counts_the_others_by_reaso
 def test_load_stores_the_rows_that_are_expected_and_the_others_as_dead_letters(case: Case, made) -> None:
     config, place = made
     loaded = load(config, str(place), options=case.options)
-    stored = delta.read(FleetStore.of(config), tables.EVENTS).to_pylist()
+    stored = delta.read_table(FleetStore.of(config), tables.EVENTS).to_pylist()
     names = [name for name in config.event_columns if name not in ("id", "at")]
     got = {
         row["event_id"]: typed({"id": row["event_id"], "at": row["event_time"], **{name: row[name] for name in names}})
@@ -86,7 +86,7 @@ def test_load_stores_the_rows_that_are_expected_and_the_others_as_dead_letters(c
     assert len(stored) == len(expected)
     assert {row["group_key"] for row in stored} == {keys.encode([row["store"]]) for row in expected.values()}
     assert loaded.rejections.counts == kinds(case.dead)
-    dead = delta.read(FleetStore.of(config), tables.DEAD_LETTERS, ["reason", "field"]).to_pylist()
+    dead = delta.read_table(FleetStore.of(config), tables.DEAD_LETTERS, ["reason", "field"]).to_pylist()
     assert Counter((row["reason"], row["field"]) for row in dead) == kinds(case.dead)
 
 
@@ -177,7 +177,7 @@ def test_try_of_a_file_and_retrain_after_its_load_give_one_model_whatever_the_ki
         trial = fit_trial(config, read_file_rows(config, open_rows(config, place, ReadOptions()), key))
         assert load(config, place).rejections.counts == {("out_of_range", "x"): 9, ("null_key", "store"): 9}
         retrain(config, [key], spark=None)
-        (fitted,) = delta.read(FleetStore.of(config), tables.MODELS).to_pylist()
+        (fitted,) = delta.read_table(FleetStore.of(config), tables.MODELS).to_pylist()
         assert trial.rows == fitted["rows"] == ROWS - 3 * 9
         models |= {trial.model_id, fitted["model_id"]}
     assert len(models) == 1

@@ -3,45 +3,53 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from spinney.storage.checkpoints import begun, identity, kafka_offsets, keep, newest, offsets, rewind
+from spinney.storage.checkpoints import (
+    end_offsets,
+    kafka_end_offsets,
+    newest_batch_id,
+    query_id,
+    rewind,
+    started_batch,
+    write_query_id,
+)
 
 
 def test_an_identity_is_written_once_and_as_spark_writes_it(tmp_path: Path) -> None:
     place = f"{tmp_path}/checkpoints/ingest"
-    name = identity(place)
-    keep(place, name)
-    assert identity(place) == name
-    keep(place, "another")
+    name = query_id(place)
+    write_query_id(place, name)
+    assert query_id(place) == name
+    write_query_id(place, "another")
     assert json.loads((Path(place) / "metadata").read_text()) == {"id": name}
-    assert identity(f"{tmp_path}/checkpoints/score") != name
+    assert query_id(f"{tmp_path}/checkpoints/score") != name
 
 
 def test_a_new_identity_leaves_no_trace_until_it_is_kept(tmp_path: Path) -> None:
     """A start that is refused must leave room for the folder that is put back."""
-    identity(f"{tmp_path}/checkpoints/ingest")
+    query_id(f"{tmp_path}/checkpoints/ingest")
     assert not (tmp_path / "checkpoints").exists()
 
 
 def test_sparks_own_identity_is_taken(tmp_path: Path) -> None:
     (tmp_path / "metadata").write_text('{"id":"5a1c"}')
-    assert identity(str(tmp_path)) == "5a1c"
+    assert query_id(str(tmp_path)) == "5a1c"
 
 
 def test_the_newest_batch_is_the_greatest_number_and_not_the_last_name(tmp_path: Path) -> None:
-    assert newest(str(tmp_path), "offsets") is None
+    assert newest_batch_id(str(tmp_path), "offsets") is None
     (tmp_path / "offsets").mkdir()
-    assert newest(str(tmp_path), "offsets") is None
+    assert newest_batch_id(str(tmp_path), "offsets") is None
     for name in ("9", "10", ".10.crc", "10.tmp"):
         (tmp_path / "offsets" / name).write_text("")
-    assert newest(str(tmp_path), "offsets") == 10
-    assert newest(str(tmp_path), "commits") is None
+    assert newest_batch_id(str(tmp_path), "offsets") == 10
+    assert newest_batch_id(str(tmp_path), "commits") is None
 
 
 def test_the_end_offsets_of_each_source_are_read_and_an_untouched_one_has_none(tmp_path: Path) -> None:
     (tmp_path / "offsets").mkdir()
     lines = ["v1", '{"batchWatermarkMs":0}', '{"sales":{"0":12,"1":7}}', "-", '{"sourceVersion":1}']
     (tmp_path / "offsets" / "3").write_text("\n".join(lines))
-    assert offsets(str(tmp_path), 3) == ['{"sales":{"0":12,"1":7}}', None, '{"sourceVersion":1}']
+    assert end_offsets(str(tmp_path), 3) == ['{"sales":{"0":12,"1":7}}', None, '{"sourceVersion":1}']
 
 
 METADATA = '{"batchWatermarkMs":0,"batchTimestampMs":1700000000000,"conf":{"sales":{"0":1}}}'
@@ -67,10 +75,10 @@ def test_a_topic_that_is_rewound_is_read_from_there_and_the_others_from_where_th
     place = checkpoint(tmp_path, (SALES, TILL, DELTA), (SALES, TILL, DELTA), (SALES, TILL, DELTA), ended=2)
     rewind(place, "sales", {"0": 0, "1": 2, "2": 0})
     rewound = '{"sales":{"0":0,"1":2,"2":0}}'
-    assert offsets(place, 2) == offsets(place, 1) == [rewound, TILL, DELTA]
-    assert offsets(place, 0) == [SALES, TILL, DELTA]
-    assert kafka_offsets(place, "sales") == {"0": 0, "1": 2, "2": 0}
-    assert kafka_offsets(place, "till") == {"0": 3}
+    assert end_offsets(place, 2) == end_offsets(place, 1) == [rewound, TILL, DELTA]
+    assert end_offsets(place, 0) == [SALES, TILL, DELTA]
+    assert kafka_end_offsets(place, "sales") == {"0": 0, "1": 2, "2": 0}
+    assert kafka_end_offsets(place, "till") == {"0": 3}
     assert (tmp_path / "offsets" / "2").read_text().splitlines()[:2] == ["v1", METADATA]
     assert (tmp_path / "sources" / "0" / "0").read_bytes() == b"\0v1\n" + rewound.encode()
     assert (tmp_path / "sources" / "1" / "0").read_bytes() == b'\0v1\n{"till":{"0":0}}'
@@ -81,12 +89,12 @@ def test_a_topic_that_is_rewound_is_read_from_there_and_the_others_from_where_th
 def test_a_batch_under_way_is_replayed_without_the_topic_that_was_rewound(tmp_path: Path) -> None:
     place = checkpoint(tmp_path, (SALES, TILL), ('{"sales":{"0":20,"1":9}}', '{"till":{"0":8}}'), ended=0)
     rewind(place, "sales", {"0": 0})
-    assert not begun(place, 1).ended
-    assert offsets(place, 0) == ['{"sales":{"0":0}}', TILL]
-    assert offsets(place, 1) == ['{"sales":{"0":0}}', '{"till":{"0":8}}']
+    assert not started_batch(place, 1).is_committed
+    assert end_offsets(place, 0) == ['{"sales":{"0":0}}', TILL]
+    assert end_offsets(place, 1) == ['{"sales":{"0":0}}', '{"till":{"0":8}}']
 
 
 def test_a_query_that_never_ran_has_nothing_to_rewind(tmp_path: Path) -> None:
     rewind(str(tmp_path / "score"), "sales", {"0": 0})
-    assert kafka_offsets(str(tmp_path / "score"), "sales") is None
+    assert kafka_end_offsets(str(tmp_path / "score"), "sales") is None
     assert not (tmp_path / "score").exists()

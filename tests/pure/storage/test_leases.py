@@ -14,9 +14,10 @@ from spinney.storage.leases import held
 HOLD = """
 import sys
 from spinney.storage.config_file import read_config
+from spinney.storage.layout import FleetStore
 from spinney.storage.leases import held
 
-with held(read_config(sys.argv[1]), ["ingest", "score"]):
+with held(FleetStore.of(read_config(sys.argv[1])), ["ingest", "score"]):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -87,7 +88,7 @@ def test_one_root_has_one_lease_whatever_it_and_its_fleet_are_called(configured,
 
 def test_a_lease_that_a_migration_would_not_take_is_refused(configured) -> None:
     with (
-        pytest.raises(ValueError, match="leases nobody: expected names of EVERY"),
+        pytest.raises(ValueError, match="leases nobody: expected names of ALL_LEASES"),
         held(FleetStore.of(configured()), ["nobody"]),
     ):
         pass

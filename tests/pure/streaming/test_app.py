@@ -294,7 +294,7 @@ def test_a_running_stream_stops_when_a_topic_is_made_again_and_not_when_no_broke
     monkeypatch.setattr(app, "CHECK_INTERVAL_S", 0.0)
     monkeypatch.setattr(topics, "describe_topics", described)
     monkeypatch.setattr(topic_ids, "topic_extent", lambda config, topic: TopicExtent({"0": 0}, {"0": 3}))
-    monkeypatch.setattr(checkpoints, "kafka_offsets", lambda location, topic: {"0": 9})
+    monkeypatch.setattr(checkpoints, "kafka_end_offsets", lambda location, topic: {"0": 9})
     with pytest.raises(StoreError, match=r"topic sales .*id of sales; ingest up to offset 9.*another.*with 3 records"):
         go(config, queries)
     assert answers == []

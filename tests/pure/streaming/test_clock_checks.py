@@ -117,14 +117,14 @@ def test_a_batch_dated_up_to_its_watermark_is_refused_whatever_leaps_led_there(t
     location = checkpoint(tmp_path, at=NOW, ended=False, late=late)
     says = r"query score: its batch 7 is dated 2026-03-01 12:00:00 UTC, .*set the clock right, remove .*/offsets/7"
     with pytest.raises(StoreError, match=says):
-        refuse_batch_before_watermark("score", location, checkpoints.begun(location, 7))
+        refuse_batch_before_watermark("score", location, checkpoints.started_batch(location, 7))
     with pytest.raises(StoreError, match=says):
         refuse_clock_behind_checkpoint("score", location, NOW + timedelta(hours=1), MAX_TOLERANCE)
 
 
 def test_a_batch_dated_after_its_watermark_is_fine(tmp_path: Path) -> None:
     location = checkpoint(tmp_path, at=NOW, ended=False, late=timedelta(milliseconds=-1))
-    refuse_batch_before_watermark("score", location, checkpoints.begun(location, 7))
+    refuse_batch_before_watermark("score", location, checkpoints.started_batch(location, 7))
     refuse_clock_behind_checkpoint("score", location, NOW, MAX_TOLERANCE)
 
 

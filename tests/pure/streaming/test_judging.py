@@ -13,11 +13,11 @@ import pytest
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt
-from spinney.core.planning.budget import Queues
-from spinney.core.staleness.judge import VERDICT_COLUMNS, Shard, Terms, Unfitted
+from spinney.core.planning.budget import QueueLengths
+from spinney.core.staleness.judge import VERDICT_COLUMNS, JudgeSettings, ShardState, UnfittedAttempt
 from spinney.core.staleness.policies import MaxAge, NewGroup
 from spinney.retraining.judge_input import VERDICTS, parse_frames
-from streaming.judging import IDLE_MS, TICK_MS, Decoded, Judging
+from streaming.judging import IDLE_MS, TICK_MS, ShardCache, ShardJudge
 
 A = '["a"]'
 START = 1_400_000_000_000_000
@@ -84,7 +84,7 @@ def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
 
 
 def test_a_failed_fit_is_read_with_its_rows_and_both_clocks() -> None:
-    assert parse_frames([frame(UNFITTED)]).unfitted == [Unfitted(A, "failed", 9, START, START + 4)]
+    assert parse_frames([frame(UNFITTED)]).unfitted == [UnfittedAttempt(A, "failed", 9, START, START + 4)]
 
 
 def test_frames_of_one_batch_are_read_as_one() -> None:
@@ -120,14 +120,16 @@ class State:
         return self.now_ms
 
 
-TERMS = Terms((NewGroup(3), MaxAge(timedelta(days=7))), min_rows=3, label_delay=0, memory=30, wall=False)
+SETTINGS = JudgeSettings(
+    (NewGroup(3), MaxAge(timedelta(days=7))), min_rows=3, label_delay=0, error_memory_rows=30, is_wall_clock=False
+)
 
 
-QUEUES = Queues(100, 20, 5)
+QUEUES = QueueLengths(100, 20, 5)
 
 
 def judged(state: State, *frames: pd.DataFrame) -> list[pd.DataFrame]:
-    return list(Judging(TERMS, QUEUES).function()((5,), iter(frames), state))
+    return list(ShardJudge(SETTINGS, QUEUES).function()((5,), iter(frames), state))
 
 
 def test_a_shards_verdicts_have_the_columns_that_are_declared() -> None:
@@ -187,7 +189,11 @@ def test_a_shard_in_which_only_news_can_change_a_verdict_is_woken_seldom() -> No
     judged(state, failed)
     assert state.timeout == TICK_MS, "a failed fit waits for the wall clock"
     by_the_wall = State()
-    list(Judging(replace(TERMS, wall=True), QUEUES).function()((5,), iter([frame(PROMOTION)]), by_the_wall))
+    list(
+        ShardJudge(replace(SETTINGS, is_wall_clock=True), QUEUES).function()(
+            (5,), iter([frame(PROMOTION)]), by_the_wall
+        )
+    )
     assert by_the_wall.timeout == TICK_MS
 
 
@@ -219,9 +225,9 @@ def test_a_batch_that_failed_half_way_leaves_nothing_behind_in_its_worker(monkey
 
 
 def test_a_worker_keeps_no_more_state_decoded_than_it_may() -> None:
-    kept = Decoded(most_bytes=250)
+    kept = ShardCache(max_bytes=250)
     for n in range(3):
-        kept.put(n, bytes([n]) * 100, Shard.empty())
+        kept.put(n, bytes([n]) * 100, ShardState.empty())
     assert len(kept.take(2, b"\x02" * 100).groups) == 0
     with pytest.raises(Corrupt):  # the first was dropped, so its bytes are read, and these are none
         kept.take(0, b"\x00" * 100)

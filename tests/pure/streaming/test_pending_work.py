@@ -22,8 +22,8 @@ from spinney.kafka.topics import Topic, TopicExtent
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.delta import Writer
-from spinney.tables.table_log import Appended, appended
+from spinney.tables.delta import DirectoryWriter
+from spinney.tables.table_log import Append, read_appends
 from streaming.pending_work import find_pending_work
 from streaming.query_names import QUERY_NAMES, select_queries
 
@@ -228,5 +228,5 @@ def test_a_row_count_and_a_writer_are_read_from_a_commit_of_ours(fleet: Fleet) -
     rows = pa.Table.from_pylist([{"group_key": A, "event_id": str(at)} for at in range(3)])
     empty = arrow_schema(place.contract).empty_table()
     whole = pa.concat_tables([empty, rows], promote_options="default").select(empty.column_names)
-    Writer(place, "score", "c").append(whole, step="predictions", batch_id=7)
-    assert list(appended(place, before + 1, before + 1)) == [Appended(before + 1, "score", 7, 3)]
+    DirectoryWriter(place, "score", "c").append(whole, step="predictions", batch_id=7)
+    assert list(read_appends(place, before + 1, before + 1)) == [Append(before + 1, "score", 7, 3)]

@@ -18,7 +18,7 @@ from spinney.core.config import parse
 from spinney.operations.dead_letters.letters import Kind
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.delta import Writer
+from spinney.tables.delta import DirectoryWriter
 from streaming.query_counters import QueryCounters
 from streaming.query_names import QUERY_NAMES
 from streaming.reporting import JsonReporter, QueryReport, TextReporter, format_report
@@ -37,7 +37,7 @@ def store(past: Past, query: str, base: Contract, *rows: Mapping[str, Any], batc
     schema = arrow_schema(place.contract)
     whole = [{name: row.get(name) for name in schema.names} | {"batch_id": batch} for row in rows]
     table = pa.Table.from_pylist(whole, schema=schema)
-    Writer(place, query, "c").append(table, step=base.name, batch_id=batch)
+    DirectoryWriter(place, query, "c").append(table, step=base.name, batch_id=batch)
 
 
 def end(past: Past, query: str, batch: int) -> None:

@@ -17,14 +17,14 @@ from spinney.operations import clustering
 from spinney.operations.clustering import UNGUARDED
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
-from spinney.tables.merge_selection import Rule
+from spinney.tables.merge_selection import MergeRule
 from streaming import table_maintenance
 from streaming.table_maintenance import Clusterer, MaintenanceThread
 
 
 @pytest.fixture
 def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
-    monkeypatch.setattr(clustering, "WHILE_WRITTEN", Rule(unsorted_files=3, unsorted_bytes=1024**3, tier=8))
+    monkeypatch.setattr(clustering, "GROWING", MergeRule(unsorted_files=3, unsorted_bytes=1024**3, tier=8))
     return Past(parse(fleet_toml(tmp_path / "root", kafka='outcomes = "late"'), "fleet.toml", {}))
 
 
@@ -37,8 +37,8 @@ def sell(past: Past, files: int) -> None:
 
 
 def clustered(past: Past) -> list[bool]:
-    table = delta.opened(FleetStore.of(past.config).directory(tables.EVENTS))
-    return sorted(each.is_clustered for each in table_files.files(table))
+    table = delta.open_table(FleetStore.of(past.config).directory(tables.EVENTS))
+    return sorted(each.is_clustered for each in table_files.list_files(table))
 
 
 def test_a_running_ingest_clusters_its_events_unasked_and_holds_the_query_s_lock_for_commits_only(
@@ -71,9 +71,9 @@ def test_a_look_changes_nothing_while_too_few_files_are_new_and_goes_on_when_the
     sell(past, 1)
     clusterer.cluster_if_due()
     assert clustered(past) == [True]
-    version = delta.version(FleetStore.of(past.config).directory(tables.EVENTS))
+    version = delta.current_version(FleetStore.of(past.config).directory(tables.EVENTS))
     clusterer.cluster_if_due()
-    assert delta.version(FleetStore.of(past.config).directory(tables.EVENTS)) == version
+    assert delta.current_version(FleetStore.of(past.config).directory(tables.EVENTS)) == version
 
 
 def test_looks_that_fail_are_logged_and_tried_again_ever_more_rarely_until_one_succeeds(

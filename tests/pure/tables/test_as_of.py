@@ -8,7 +8,7 @@ from past import Past, hour
 from spinney.core.errors import StoreError
 from spinney.operations.interventions import Ask, Said, Verb, carry_out
 from spinney.storage.layout import FleetStore
-from spinney.tables.as_of import moment_of, shown
+from spinney.tables.as_of import format_as_of, resolve_as_of
 
 A = '["a","1"]'
 
@@ -33,18 +33,18 @@ def past(configured) -> Past:
     ],
 )
 def test_a_time_is_in_utc_unless_it_says_otherwise(past, named, meant) -> None:
-    assert moment_of(FleetStore.of(past.config), named) == meant
+    assert resolve_as_of(FleetStore.of(past.config), named) == meant
 
 
 def test_a_round_stands_for_the_moment_at_which_it_decided_and_so_does_a_persons_step(past) -> None:
-    assert moment_of(FleetStore.of(past.config), "stream-2") == hour(2)
+    assert resolve_as_of(FleetStore.of(past.config), "stream-2") == hour(2)
     carry_out(past.config, past.signer, Ask(Verb.PIN, (A,)), Said("ada", "so"), now=hour(5))
-    assert moment_of(FleetStore.of(past.config), "people-0") == hour(5)
+    assert resolve_as_of(FleetStore.of(past.config), "people-0") == hour(5)
 
 
 def test_what_is_neither_is_refused_with_the_nearest_rounds(past) -> None:
     with pytest.raises(StoreError) as refused:
-        moment_of(FleetStore.of(past.config), "stream-22")
+        resolve_as_of(FleetStore.of(past.config), "stream-22")
     assert str(refused.value) == (
         "fleet shops: expected a time like 2026-11-20T18:00Z, or a round that was recorded; got 'stream-22'. "
         "The nearest rounds are: stream-2, stream-1"
@@ -58,19 +58,19 @@ WALL = "by the wall clock on which models were promoted, in UTC"
 def test_before_the_first_decision_nothing_is_known(past, named) -> None:
     said = rf"a moment from 2024-05-01T01:00:00\+00:00 on, {WALL}; got .* no model answered"
     with pytest.raises(StoreError, match=said):
-        moment_of(FleetStore.of(past.config), named)
+        resolve_as_of(FleetStore.of(past.config), named)
 
 
 def test_what_will_answer_is_not_known(past) -> None:
     said = rf"expected a moment until now, .*, {WALL}; got 2199-01-01T00:00:00\+00:00: what"
     with pytest.raises(StoreError, match=said):
-        moment_of(FleetStore.of(past.config), "2199-01-01")
+        resolve_as_of(FleetStore.of(past.config), "2199-01-01")
 
 
 def test_a_fleet_in_which_no_model_ever_answered_has_no_such_moment(configured) -> None:
     with pytest.raises(StoreError, match="none was ever promoted"):
-        moment_of(FleetStore.of(Past(configured()).config), "2024-05-01")
+        resolve_as_of(FleetStore.of(Past(configured()).config), "2024-05-01")
 
 
 def test_a_moment_is_shown_with_its_clock() -> None:
-    assert shown(hour(1.5)) == "2024-05-01 01:30:00, by the wall clock on which models were promoted, in UTC"
+    assert format_as_of(hour(1.5)) == "2024-05-01 01:30:00, by the wall clock on which models were promoted, in UTC"

@@ -12,7 +12,7 @@ from past import Past, fleet_toml, hour
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import parse
-from spinney.core.reporting.incumbent_comparison import Basis, Compared
+from spinney.core.reporting.incumbent_comparison import Basis, ComparedErrors
 from spinney.fleet import Fleet
 from spinney.storage import signing_key
 
@@ -47,7 +47,7 @@ def fitted(past: Past, key: str, champion_id: str | None) -> None:
 
 def test_where_labels_are_inside_the_events_held_out_rows_are_compared(past: Past) -> None:
     fitted(past, FIRST, champion_id=None)
-    assert Fleet(past.config).incumbent().groups == (Compared(FIRST, Basis.HELD_OUT, 2, 8.5, 1.5),)
+    assert Fleet(past.config).incumbent().groups == (ComparedErrors(FIRST, Basis.HELD_OUT, 2, 8.5, 1.5),)
 
 
 def test_a_champion_that_a_gate_chose_by_those_rows_is_not_measured_on_them(past: Past) -> None:
@@ -55,5 +55,5 @@ def test_a_champion_that_a_gate_chose_by_those_rows_is_not_measured_on_them(past
     fitted(past, CHOSEN, champion_id="before")
     past.put(tables.MODELS, "people", {"group_key": CHOSEN, "model_id": "before", "trained_through": hour(2)})
     found = Fleet(past.config).incumbent()
-    assert found.whole == (Compared(None, Basis.HELD_OUT, 2, 8.5, 1.5),)
+    assert found.whole == (ComparedErrors(None, Basis.HELD_OUT, 2, 8.5, 1.5),)
     assert [each.group_key for each in found.groups] == [FIRST]

@@ -17,7 +17,7 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup
-from spinney.tables.lookup import Until, Wanted
+from spinney.tables.lookup import NotAfter, RowFilter
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 COLUMNS = ["group_key", "model_id", "fitted_at", "payload"]
@@ -38,8 +38,8 @@ def model(key: str, n: int) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
-def found(config: Config, wanted: Wanted) -> list[tuple[Any, ...]]:
-    rows = lookup.dicts(lookup.rows(FleetStore.of(config), tables.MODELS, COLUMNS, wanted))
+def found(config: Config, wanted: RowFilter) -> list[tuple[Any, ...]]:
+    rows = lookup.to_dicts(lookup.read_rows(FleetStore.of(config), tables.MODELS, COLUMNS, wanted))
     return sorted(tuple(row.values()) for row in rows)
 
 
@@ -52,34 +52,34 @@ def test_rows_of_groups_come_from_every_directory_whatever_their_keys_hold(confi
     for n, part in enumerate(("stream", "batch", "people")):
         put(config, tables.MODELS, made[n::3], part)
     for key in ODD:
-        assert found(config, Wanted.of_groups([key])) == expected(*(row for row in made if row["group_key"] == key))
-    assert found(config, Wanted.of_groups(ODD)) == expected(*made)
+        assert found(config, RowFilter.of_groups([key])) == expected(*(row for row in made if row["group_key"] == key))
+    assert found(config, RowFilter.of_groups(ODD)) == expected(*made)
     one = {made[7]["model_id"]: made[7]["group_key"], "of nobody": ODD[0]}
-    assert found(config, Wanted.of_models(one)) == expected(made[7])
-    assert found(config, Wanted.of_groups(ODD[:1], Until("fitted_at", START + timedelta(hours=1)))) == expected(
+    assert found(config, RowFilter.of_models(one)) == expected(made[7])
+    assert found(config, RowFilter.of_groups(ODD[:1], NotAfter("fitted_at", START + timedelta(hours=1)))) == expected(
         *made[:2]
     )
-    assert found(config, Wanted.of_groups(["nobody"])) == []
+    assert found(config, RowFilter.of_groups(["nobody"])) == []
 
 
 def test_many_groups_are_scanned_for_the_same_rows(config, put, monkeypatch) -> None:
     made = [model(key, n) for key, n in itertools.product(ODD, range(3))]
     put(config, tables.MODELS, made, "batch")
-    until = Until("fitted_at", START + timedelta(hours=1))
-    cases = [Wanted.of_groups(ODD[1:4]), Wanted.of_groups(ODD, until)]
-    cases += [Wanted.of_models({row["model_id"]: row["group_key"] for row in made[::2]})]
+    until = NotAfter("fitted_at", START + timedelta(hours=1))
+    cases = [RowFilter.of_groups(ODD[1:4]), RowFilter.of_groups(ODD, until)]
+    cases += [RowFilter.of_models({row["model_id"]: row["group_key"] for row in made[::2]})]
     few = [found(config, each) for each in cases]
-    monkeypatch.setattr(lookup, "MOST", 0)
+    monkeypatch.setattr(lookup, "MAX_LOOKUP_GROUPS", 0)
     assert [found(config, each) for each in cases] == few
     assert few[2] == expected(*made[::2])
 
 
 def test_more_groups_than_one_query_names_are_asked_for_in_several(config, put, monkeypatch) -> None:
-    monkeypatch.setattr(lookup, "AT_ONCE", 2)
+    monkeypatch.setattr(lookup, "GROUPS_PER_QUERY", 2)
     made = [model(key, n) for key, n in itertools.product(ODD, range(2))]
     put(config, tables.MODELS, made, "batch")
-    assert found(config, Wanted.of_groups(ODD)) == expected(*made)
-    assert found(config, Wanted.of_models({row["model_id"]: row["group_key"] for row in made})) == expected(*made)
+    assert found(config, RowFilter.of_groups(ODD)) == expected(*made)
+    assert found(config, RowFilter.of_models({row["model_id"]: row["group_key"] for row in made})) == expected(*made)
 
 
 @pytest.mark.parametrize("by", ["group", "shard"])
@@ -95,45 +95,50 @@ def test_files_that_cannot_hold_the_group_are_not_opened(config, put, by: str) -
         put(config, tables.MODELS, [model(key, 1) for key in names if keys.shard_of(key, 8) == shard], "batch")
         others = [[key for key in names if keys.shard_of(key, 8) == other] for other in range(8) if other != shard]
     place = FleetStore.of(config).directory(tables.MODELS, "batch")
-    kept = set(delta.opened(place).file_uris())
+    kept = set(delta.open_table(place).file_uris())
     for group_keys in others:
         put(config, tables.MODELS, [model(key, 1) for key in group_keys], "batch")
-    for uri in set(delta.opened(place).file_uris()) - kept:
+    for uri in set(delta.open_table(place).file_uris()) - kept:
         Path(unquote(urlsplit(uri).path)).unlink()
-    assert found(config, Wanted.of_groups([mine])) == expected(model(mine, 1))
+    assert found(config, RowFilter.of_groups([mine])) == expected(model(mine, 1))
 
 
 def test_a_column_without_statistics_loses_no_row(config, put) -> None:
     """Spark's Delta writes them of a table's first columns only; Arrow would take such a column for all nulls."""
     place = FleetStore.of(config).directory(tables.MODELS, "batch")
     for columns in (1, 32):
-        delta.opened(place).alter.set_table_properties({"delta.dataSkippingNumIndexedCols": str(columns)})
+        delta.open_table(place).alter.set_table_properties({"delta.dataSkippingNumIndexedCols": str(columns)})
         put(config, tables.MODELS, [model(key, columns) for key in ODD], "batch")
     made = [model(ODD[2], columns) for columns in (1, 32)]
-    assert found(config, Wanted.of_groups([ODD[2]], Until("fitted_at", START + timedelta(hours=32)))) == expected(*made)
-    assert found(config, Wanted.of_models({made[0]["model_id"]: ODD[2]})) == expected(made[0])
-    assert lookup.newer(delta.opened(place), place, ["model_id"], 0).num_rows == 2 * len(ODD)
+    assert found(config, RowFilter.of_groups([ODD[2]], NotAfter("fitted_at", START + timedelta(hours=32)))) == expected(
+        *made
+    )
+    assert found(config, RowFilter.of_models({made[0]["model_id"]: ODD[2]})) == expected(made[0])
+    assert lookup.read_rows_after(delta.open_table(place), place, ["model_id"], 0).num_rows == 2 * len(ODD)
 
 
 def test_every_row_and_every_key_once(config, put) -> None:
     made = [model(key, n) for key, n in itertools.product(ODD, range(3))]
     put(config, tables.MODELS, made[:7], "batch")
     put(config, tables.MODELS, made[7:], "stream")
-    rows = lookup.every(FleetStore.of(config), tables.MODELS, COLUMNS)
-    assert sorted(tuple(row.values()) for row in lookup.dicts(rows)) == expected(*made)
-    until = Until("fitted_at", START + timedelta(minutes=90))
-    assert lookup.every(FleetStore.of(config), tables.MODELS, COLUMNS, until).num_rows == 10
-    assert lookup.group_keys(FleetStore.of(config), tables.MODELS) == sorted(ODD)
-    assert lookup.group_keys(FleetStore.of(config), tables.MODELS, Until("fitted_at", START - timedelta(hours=1))) == []
+    rows = lookup.read_where(FleetStore.of(config), tables.MODELS, COLUMNS)
+    assert sorted(tuple(row.values()) for row in lookup.to_dicts(rows)) == expected(*made)
+    until = NotAfter("fitted_at", START + timedelta(minutes=90))
+    assert lookup.read_where(FleetStore.of(config), tables.MODELS, COLUMNS, until).num_rows == 10
+    assert lookup.read_group_keys(FleetStore.of(config), tables.MODELS) == sorted(ODD)
+    assert (
+        lookup.read_group_keys(FleetStore.of(config), tables.MODELS, NotAfter("fitted_at", START - timedelta(hours=1)))
+        == []
+    )
 
 
 def test_what_later_batches_wrote(config, put) -> None:
     place = FleetStore.of(config).directory(tables.MODELS, "batch")
     put(config, tables.MODELS, [model(ODD[0], n) for n in range(5)], "batch")
-    rows = lookup.newer(delta.opened(place), place, ["model_id"], 2)
+    rows = lookup.read_rows_after(delta.open_table(place), place, ["model_id"], 2)
     assert sorted(rows.column("model_id").to_pylist()) == [f"{ODD[0]} 3", f"{ODD[0]} 4"]
 
 
 def test_a_table_that_was_never_made_is_named(configured) -> None:
     with pytest.raises(StoreError, match=r"table models/stream: nothing at .*spinney init"):
-        lookup.rows(FleetStore.of(configured()), tables.MODELS, COLUMNS, Wanted.of_groups(ODD))
+        lookup.read_rows(FleetStore.of(configured()), tables.MODELS, COLUMNS, RowFilter.of_groups(ODD))

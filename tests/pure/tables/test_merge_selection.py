@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from spinney.tables.merge_selection import AT_REST, GROWTH, LEVEL_BYTES, WHILE_WRITTEN, Run, choose, row_group_rows
+from spinney.tables.merge_selection import AT_REST, GROWING, GROWTH, LEVEL_BYTES, Run, choose_runs, row_group_rows
 
 MIB = 1024**2
 NOTHING = Run("", (), 0)
@@ -26,7 +26,7 @@ def test_a_table_that_grows_for_long_keeps_few_runs_and_rewrites_each_byte_few_t
     runs: list[Run] = []
     rewritten = most = 0
     for number in range(500):
-        chosen = choose(fresh(200, LEVEL_BYTES), runs, WHILE_WRITTEN)
+        chosen = choose_runs(fresh(200, LEVEL_BYTES), runs, GROWING)
         rewritten += sum(each.bytes for each in chosen)
         runs = [each for each in runs if each not in chosen] + [run(f"r{number}", sum(each.bytes for each in chosen))]
         most = max(most, len(runs))
@@ -36,25 +36,25 @@ def test_a_table_that_grows_for_long_keeps_few_runs_and_rewrites_each_byte_few_t
 
 
 def test_new_files_wait_until_there_are_enough_of_them_or_someone_asks() -> None:
-    assert choose(fresh(199, MIB), [], WHILE_WRITTEN) == []
+    assert choose_runs(fresh(199, MIB), [], GROWING) == []
     for new in (fresh(200, MIB), fresh(2, LEVEL_BYTES)):
-        assert choose(new, [], WHILE_WRITTEN) == [new]
-    assert choose(fresh(1, 1), [], AT_REST) == [fresh(1, 1)]
+        assert choose_runs(new, [], GROWING) == [new]
+    assert choose_runs(fresh(1, 1), [], AT_REST) == [fresh(1, 1)]
 
 
 def test_a_large_run_is_left_alone_when_little_is_new() -> None:
     large, small = run("large", 2000 * MIB), run("small", 30 * MIB)
-    assert choose(fresh(200, MIB), [large, small], WHILE_WRITTEN) == [fresh(200, MIB)]
-    assert choose(fresh(1, MIB), [large, small], AT_REST) == [fresh(1, MIB), small]
+    assert choose_runs(fresh(200, MIB), [large, small], GROWING) == [fresh(200, MIB)]
+    assert choose_runs(fresh(1, MIB), [large, small], AT_REST) == [fresh(1, MIB), small]
 
 
 def test_a_table_at_rest_has_one_run_a_level_and_then_nothing_to_do() -> None:
-    assert choose(NOTHING, [run("a", MIB), run("b", 3 * MIB), run("c", 600 * MIB)], AT_REST) == [
+    assert choose_runs(NOTHING, [run("a", MIB), run("b", 3 * MIB), run("c", 600 * MIB)], AT_REST) == [
         run("a", MIB),
         run("b", 3 * MIB),
     ]
-    assert choose(NOTHING, [run("b", 3 * MIB), run("c", 600 * MIB)], AT_REST) == []
-    assert choose(NOTHING, [], AT_REST) == []
+    assert choose_runs(NOTHING, [run("b", 3 * MIB), run("c", 600 * MIB)], AT_REST) == []
+    assert choose_runs(NOTHING, [], AT_REST) == []
 
 
 @pytest.mark.parametrize("each", [3, 60, 130, 1000])

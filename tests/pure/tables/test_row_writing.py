@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.contract import Column, Contract
-from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, Target, actions
+from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, TargetTable, add_actions
 
 AT = datetime(2024, 5, 1, 23, 59, tzinfo=UTC)
 BY_DAY = Contract(
@@ -28,7 +28,7 @@ PLAIN = Contract("dead_letters", "Rows.", (Column("value", "binary", ""), Column
 
 @pytest.fixture
 def writing(tmp_path: Path) -> RowWriting:
-    targets = {"event": Target(tmp_path / "events", BY_DAY), "dead": Target(tmp_path / "dead_letters", PLAIN)}
+    targets = {"event": TargetTable(tmp_path / "events", BY_DAY), "dead": TargetTable(tmp_path / "dead_letters", PLAIN)}
     return RowWriting(targets, 7)
 
 
@@ -67,10 +67,10 @@ def test_rows_of_each_kind_are_in_files_of_their_table_with_what_the_batch_gives
 def test_what_is_reported_commits_the_files_with_their_partition(writing: RowWriting, tmp_path: Path) -> None:
     report = report_of(writing, batch(("event", "a", None)))
 
-    (action,) = actions(report, "event")
+    (action,) = add_actions(report, "event")
     assert action.partition_values == {"ingested_on": date(2024, 5, 1).isoformat()}
     assert (tmp_path / "events" / action.path).stat().st_size == action.size
-    assert actions(report, "dead") == []
+    assert add_actions(report, "dead") == []
 
 
 def test_rows_of_a_kind_that_is_not_asked_for_are_passed_over(writing: RowWriting, tmp_path: Path) -> None:

@@ -12,10 +12,10 @@ from schemas import tables
 from spinney.core.config import Config
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.snapshot import Shards, Snapshot, snapshot
+from spinney.tables.snapshot import ShardRange, Snapshot, take_snapshot
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
-EVERY = Shards(0, 3)
+EVERY = ShardRange(0, 3)
 MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -28,7 +28,7 @@ def filled(config: Config, put, *newest: datetime) -> Snapshot:
             for n in (0, 1)
         ]
         put(config, tables.EVENTS, [{**row, "ingested_on": START.date()} for row in rows])
-    found = snapshot(FleetStore.of(config).directory(tables.EVENTS))
+    found = take_snapshot(FleetStore.of(config).directory(tables.EVENTS))
     cut = []
     for file in found.files:
         least, greatest = file.ranges["event_time"]
@@ -66,4 +66,4 @@ def test_a_file_whose_log_entry_says_nothing_is_opened(configured, put, unknown:
 
 def test_an_empty_table_has_none(configured) -> None:
     delta.create_tables(configured())
-    assert snapshot(FleetStore.of(configured()).directory(tables.EVENTS)).greatest("event_time", EVERY) is None
+    assert take_snapshot(FleetStore.of(configured()).directory(tables.EVENTS)).greatest("event_time", EVERY) is None

@@ -18,7 +18,7 @@ from deltalake.transaction import AddAction
 
 from spinney.core.keys import encode, shard_of
 from spinney.tables import delta
-from spinney.tables.table_files import Bounds, GroupIndex, files_for, read_groups
+from spinney.tables.table_files import Bounds, GroupIndex, files_of_groups, read_groups
 
 SHARDS = 8
 SCHEMA = pa.schema(
@@ -105,7 +105,7 @@ def test_only_files_that_can_hold_a_wanted_group_are_named_and_opened(table, key
             path = table.add(part, f"part-{len(held)}")
             held[path] = set(part["group_key"].to_pylist())
     wanted = random.Random(7).sample(keys, 3)
-    named = set(files_for(table.now, wanted, SHARDS))
+    named = set(files_of_groups(table.now, wanted, SHARDS))
     assert named == {path for path, there in held.items() if there & set(wanted)}
     for path in set(held) - named:
         (table.place / path).unlink()
@@ -139,11 +139,11 @@ def test_only_row_groups_that_can_hold_a_wanted_group_are_read(table, keys) -> N
 def test_a_condition_on_time_or_partition_leaves_files_out_without_opening_them(table, keys) -> None:
     early = table.add(rows_of(keys[:3], 5), "early")
     late = table.add(rows_of(keys[:3], 5, DAY + timedelta(days=1)), "late")
-    assert files_for(table.now, keys[:1], SHARDS, ds.field("ingested_on") > DAY) == [late]
+    assert files_of_groups(table.now, keys[:1], SHARDS, ds.field("ingested_on") > DAY) == [late]
     # The greatest event_time is 1 µs after minute 4; the log says minute 4.
     end = START + timedelta(minutes=4)
-    assert set(files_for(table.now, keys[:1], SHARDS, ds.field("event_time") > end)) == {early, late}
-    assert files_for(table.now, keys[:1], SHARDS, ds.field("event_time") > end + timedelta(seconds=1)) == []
+    assert set(files_of_groups(table.now, keys[:1], SHARDS, ds.field("event_time") > end)) == {early, late}
+    assert files_of_groups(table.now, keys[:1], SHARDS, ds.field("event_time") > end + timedelta(seconds=1)) == []
     found = read_groups(table.now, ["event_id", "ingested_on"], keys[:1], SHARDS, ds.field("event_time") > end)
     assert sorted(row["ingested_on"] for row in found.to_pylist()) == [DAY, DAY + timedelta(days=1)]
     assert set(found["event_id"].to_pylist()) == {"e4"}
@@ -155,7 +155,7 @@ def test_a_file_without_statistics_is_wanted_whatever_is_asked(table, keys) -> N
         table.add(rows_of(keys[:2], 3), "half", stats={"numRecords": 6, "minValues": {"shard": 0}, "maxValues": {}}),
         table.add(rows_of(keys[:2], 3), "nothing", stats={}),
     ]
-    assert sorted(files_for(table.now, [keys[0]], SHARDS)) == sorted(paths)
+    assert sorted(files_of_groups(table.now, [keys[0]], SHARDS)) == sorted(paths)
     assert len(read_groups(table.now, None, [keys[0]], SHARDS)) == 9
 
 
@@ -173,9 +173,9 @@ def test_a_greatest_key_that_the_log_cut_off_still_covers_the_key(table, key, ti
     said = {"shard": shard, "group_key": cut}
     stats = {"numRecords": 2, "minValues": said, "maxValues": {**said, "group_key": cut + tie}}
     path = table.add(rows_of([key], 2), "part-0", stats=stats)
-    assert files_for(table.now, [key], SHARDS) == [path]
+    assert files_of_groups(table.now, [key], SHARDS) == [path]
     below = next(each for at in range(100) if shard_of(each := encode([f"a{at}"]), SHARDS) == shard)
-    assert files_for(table.now, [below], SHARDS) == []
+    assert files_of_groups(table.now, [below], SHARDS) == []
     assert len(read_groups(table.now, None, [key], SHARDS)) == 2
 
 
@@ -205,7 +205,7 @@ def test_of_no_groups_and_of_groups_that_are_not_there_nothing_is_read(table, ke
 def test_a_filter_by_a_column_without_statistics_finds_its_rows(table, keys) -> None:
     """Spark's Delta has none of a column behind the 32nd; deltalake's own dataset loses such rows."""
     table.add(rows_of(keys[:3], 5), "part-0")
-    dataset = delta.dataset(table.now)
+    dataset = delta.open_dataset(table.now)
     for condition, rows in (
         (ds.field("x") > 3, 3),
         (ds.field("event_id") == "e1", 3),

@@ -135,7 +135,7 @@ def test_every_group_is_accounted_for_and_only_those_that_misbehave_have_failed(
     put(fleet, frame)
     done = weekly.retrain(fleet, spark=spark)
     columns = ["group_key", "status", "error_class", "error", "model_id", "payload", "fit_ms", "rows"]
-    attempts = delta.read(FleetStore.of(fleet), tables.MODELS, columns).to_pandas()
+    attempts = delta.read_table(FleetStore.of(fleet), tables.MODELS, columns).to_pandas()
 
     # Every group once.
     machines = [keys.encode([number]) for number in range(GROUPS)]
@@ -170,7 +170,7 @@ def test_every_group_is_accounted_for_and_only_those_that_misbehave_have_failed(
     assert fitted["model_id"].to_dict() == by_hand
     some = pd.DataFrame({"group_key": [key for key in whose if of_group[int(key[2:-2])] == 0][::30]})
     few = healthy[healthy["group_key"].isin(some["group_key"])]
-    alone = fit_groups(few, some, recipe, clock, signing_key.signer(FleetStore.of(fleet))).set_index("group_key")
+    alone = fit_groups(few, some, recipe, clock, signing_key.load_signer(FleetStore.of(fleet))).set_index("group_key")
     assert fitted.loc[some["group_key"], ["model_id", "payload"]].equals(alone[["model_id", "payload"]])
 
     # They are listed and told, and tried again when they are named.

@@ -93,7 +93,7 @@ def test_a_batch_that_was_cut_off_is_ended_by_the_next_one(spark, fleet, monkeyp
 def test_a_fleet_without_events_and_a_batch_that_runs_are_said(spark, world, fleet, monkeypatch) -> None:
     with leases.held(FleetStore.of(fleet.config), ["weekly"]), pytest.raises(Busy, match="query weekly"):
         weekly.retrain(fleet.config, spark=spark)
-    monkeypatch.setattr(group_selection, "fleet_clock", lambda *_: None)
+    monkeypatch.setattr(group_selection, "read_fleet_clock", lambda *_: None)
     with pytest.raises(StoreError, match=r"fleet shops: no events in .*; load or ingest some first"):
         weekly.retrain(fleet.config, spark=spark)
 
@@ -109,7 +109,7 @@ def test_a_lost_key_is_repaired_by_fitting_the_same_rows_again(spark, fleet, mon
     assert newest.payload == before["payload"]
     assert select_champion([Promotion.from_row(row) for row in rows]) == newest
     _, refused = ModelCache().load(
-        {newest.model_id: (A, newest)}, fleet.config, signing_key.signer(FleetStore.of(fleet.config))
+        {newest.model_id: (A, newest)}, fleet.config, signing_key.load_signer(FleetStore.of(fleet.config))
     )
     assert refused == set()
     assert counts(weekly.retrain(fleet.config, spark=spark)) == {"groups_in": 5, "too_few_rows": 1, "kept": 4}

@@ -181,7 +181,7 @@ def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> RoundOrder:
         now,
         5.0,
         1.0,
-        delta.pins(FleetStore.of(fleet.config), *READ),
+        delta.pin_versions(FleetStore.of(fleet.config), *READ),
     )
     whole = [{name: row.get(name) for name in names} for row in rows]
     runner.plan(pa.Table.from_pylist(whole, schema=schema), ordered, 0)

@@ -40,7 +40,7 @@ def test_spark_reads_streams_and_appends_as_if_no_file_had_been_clustered(spark,
     monkeypatch.setattr(sorted_files, "FILE_BYTES", 1_000)
     fleet = world()
     place = FleetStore.of(fleet.config).directory(tables.EVENTS)
-    writer = delta.Writer(place, "ingest", "c")
+    writer = delta.DirectoryWriter(place, "ingest", "c")
 
     def stream() -> list[str]:
         """What comes out of a stream of the table, from where it was left."""
@@ -52,23 +52,23 @@ def test_spark_reads_streams_and_appends_as_if_no_file_had_been_clustered(spark,
         return ids(seen)
 
     fleet.put(tables.EVENTS, events(fleet, 0, 4))
-    writer.append(spark.createDataFrame(delta.dataset(DeltaTable(place.uri)).to_table()), step="s", batch_id=0)
+    writer.append(spark.createDataFrame(delta.open_dataset(DeltaTable(place.uri)).to_table()), step="s", batch_id=0)
     before = fleet.rows(tables.EVENTS)
-    version = delta.version(place)
+    version = delta.current_version(place)
     assert stream() == ids(before)
     [done] = cluster(DeltaTable(place.uri), "events", asked=True)
     assert len(done.new) > 2
-    assert delta.version(place) == version + 1
+    assert delta.current_version(place) == version + 1
     assert stream() == []
     for at in (version, None):
-        assert ids(delta.frame(spark, place, at).collect()) == ids(before)
+        assert ids(delta.spark_frame(spark, place, at).collect()) == ids(before)
     key, last = keys.encode(["s7", 1]), START + timedelta(hours=3, microseconds=3)
-    found = delta.frame(spark, place).filter((F.col("group_key") == key) & (F.col("event_time") == F.lit(last)))
+    found = delta.spark_frame(spark, place).filter((F.col("group_key") == key) & (F.col("event_time") == F.lit(last)))
     assert ids(found.collect()) == ["s7-0103"] * 2
     fleet.put(tables.EVENTS, events(fleet, 10, 1))
-    assert writer.append(delta.frame(spark, place).limit(3), step="s", batch_id=1)
+    assert writer.append(delta.spark_frame(spark, place).limit(3), step="s", batch_id=1)
     assert len(stream()) == len(SHOPS) + 3
-    assert delta.Writer(place, "ingest", "c").done("s", 1)
+    assert delta.DirectoryWriter(place, "ingest", "c").is_stored("s", 1)
 
 
 def test_appends_of_spark_and_merges_in_another_thread_lose_nothing(spark, world) -> None:
@@ -92,8 +92,8 @@ def test_appends_of_spark_and_merges_in_another_thread_lose_nothing(spark, world
 
     thread = threading.Thread(target=keep_merging)
     thread.start()
-    writer = delta.Writer(place, "ingest", "c")
-    frame = spark.createDataFrame(delta.dataset(DeltaTable(place.uri)).to_table().slice(0, 5))
+    writer = delta.DirectoryWriter(place, "ingest", "c")
+    frame = spark.createDataFrame(delta.open_dataset(DeltaTable(place.uri)).to_table().slice(0, 5))
     for batch in range(8):
         with lock:
             assert writer.append(frame, step="s", batch_id=batch)
@@ -102,7 +102,7 @@ def test_appends_of_spark_and_merges_in_another_thread_lose_nothing(spark, world
     assert errors == []
     assert len(merged) > 1
     assert len(fleet.rows(tables.EVENTS)) == 2 * len(SHOPS) + 8 * 5
-    assert delta.frame(spark, place).count() == 2 * len(SHOPS) + 8 * 5
+    assert delta.spark_frame(spark, place).count() == 2 * len(SHOPS) + 8 * 5
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_files_that_tidy_puts_together_hold_the_same_rows_to_spark(spark, world,
         fleet.put(base, [row, {**row, **({"probabilities": None} if base is tables.PREDICTIONS else {})}], part)
 
     def by_spark() -> list[tuple]:
-        return sorted((tuple(row) for row in delta.frame(spark, place).collect()), key=repr)
+        return sorted((tuple(row) for row in delta.spark_frame(spark, place).collect()), key=repr)
 
     before = by_spark()
     done = maintenance.carry_out(fleet.config, place, START + timedelta(days=1))

@@ -34,7 +34,7 @@ from spinney.retraining.training_row_reader import TrainingTables, events_per_ke
 from spinney.spark.task_errors import unwrap_task_errors
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tables.snapshot import Shards, snapshots
+from spinney.tables.snapshot import ShardRange, take_snapshots
 
 SIGNER = Signer(b"k" * 32)
 START = pd.Timestamp("2024-05-01", tz="UTC")
@@ -94,7 +94,7 @@ class Stored:
     def fit(self, recipe: Recipe, champions: pd.DataFrame | None = None, events: dict[str, int] | None = None) -> Any:
         """events: as the plan counted them; by default as they are."""
         config = self.fleet.config
-        source = TrainingTables.of(config, delta.pins(FleetStore.of(config), *READ), CLOCK.to_pydatetime())
+        source = TrainingTables.of(config, delta.pin_versions(FleetStore.of(config), *READ), CLOCK.to_pydatetime())
         counted = {**events_per_key(source, KEYS), **(events or {})}
         known = {} if champions is None else dict(zip(champions["group_key"], champions["model_id"], strict=True))
         plan = pd.DataFrame({"group_key": KEYS[::-1]})
@@ -102,7 +102,7 @@ class Stored:
         plan["champion_id"] = [known.get(key) for key in plan["group_key"]]
         plan["events"] = [counted[key] for key in plan["group_key"]]
         fitting = Fitter(
-            recipe, SIGNER, CLOCK.to_pydatetime(), source, tuple(snapshots(FleetStore.of(config), tables.MODELS))
+            recipe, SIGNER, CLOCK.to_pydatetime(), source, tuple(take_snapshots(FleetStore.of(config), tables.MODELS))
         )
         found = fit_plan(self.spark, plan, fitting)
         assert found.columns == list(RESULT_TYPES)
@@ -216,8 +216,8 @@ def test_a_champion_is_its_newest_row_and_never_that_of_another_group(stored) ->
     )
     files = [
         path
-        for each in snapshots(FleetStore.of(made.fleet.config), tables.MODELS)
-        for path in each.files_for(Shards(0, 3))
+        for each in take_snapshots(FleetStore.of(made.fleet.config), tables.MODELS)
+        for path in each.files_for(ShardRange(0, 3))
     ]
     whole = StoredChampions(files, asked)
     assert whole.of(0, 6).column("champion_signature").to_pylist() == [b"new", None, None, None, None, None]
@@ -233,8 +233,8 @@ def test_payloads_that_do_not_fit_together_are_read_block_by_block(stored, monke
     asked = pa.table({"shard": shards, "group_key": [*SIZES], "champion_id": [*SIZES]})
     files = [
         path
-        for each in snapshots(FleetStore.of(made.fleet.config), tables.MODELS)
-        for path in each.files_for(Shards(0, 3))
+        for each in take_snapshots(FleetStore.of(made.fleet.config), tables.MODELS)
+        for path in each.files_for(ShardRange(0, 3))
     ]
     at_once = StoredChampions(files, asked).of(1, 4)
     monkeypatch.setattr(champion_reader, "MAX_HELD_PAYLOAD_BYTES", 0)

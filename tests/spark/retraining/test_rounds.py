@@ -60,7 +60,7 @@ def plan(fleet, runner: Rounds, batch_id: int, *group_keys: str, pinned: str = "
     ordered = RoundOrder(
         round_id=f"stream-{batch_id}", groups_in=len(group_keys) + deferred, deferred=deferred,
         reasons={"asked": len(group_keys)}, clock=CLOCK, now=NOW + timedelta(hours=batch_id), budget_seconds=5.0,
-        predicted_seconds=1.5, pins=delta.pins(FleetStore.of(fleet.config), *READ),
+        predicted_seconds=1.5, pins=delta.pin_versions(FleetStore.of(fleet.config), *READ),
     )  # fmt: skip
     whole = [{name: row.get(name) for name in names} for row in rows]
     runner.plan(pa.Table.from_pylist(whole, schema=schema), ordered, batch_id)

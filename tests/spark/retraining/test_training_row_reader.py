@@ -33,7 +33,7 @@ from spinney.retraining.training_row_reader import (
 )
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, snapshot
-from spinney.tables.snapshot import Shards
+from spinney.tables.snapshot import ShardRange
 from spinney.tables.table_files import GroupIndex
 
 START = pd.Timestamp("2024-05-01", tz="UTC")
@@ -43,7 +43,7 @@ BY_DEPT, ALL = '{"dept":"1"}', "{}"
 
 def chosen(config: Config, *group_keys: str, pins=None, clock: datetime = CLOCK, wanted=None) -> pd.DataFrame:
     """The rows of groups and parents, these out of the samples of two shard ranges."""
-    source = TrainingTables.of(config, pins or delta.pins(FleetStore.of(config), *READ), clock.to_pydatetime())
+    source = TrainingTables.of(config, pins or delta.pin_versions(FleetStore.of(config), *READ), clock.to_pydatetime())
     groups = [key for key in group_keys if not keys.is_parent(key)]
     parents = [key for key in group_keys if keys.is_parent(key)]
     names = ["group_key", "event_id", "event_time", "price", "stock", "label"]
@@ -126,7 +126,7 @@ def test_without_parents_only_the_requested_groups_are_read(fleet) -> None:
     pd.testing.assert_frame_equal(got, expected, check_dtype=False)
     assert len(got[got["group_key"] == '["a","2"]']) == 9  # 12 but for the first three: the fourth is as old as allowed
     with pytest.raises(StoreError, match="a file of the version"):
-        chosen(fleet.config, *requested, wanted=Shards(0, 3))
+        chosen(fleet.config, *requested, wanted=ShardRange(0, 3))
 
 
 def test_the_window_ends_in_the_table_where_it_ends_for_the_fit(world) -> None:
@@ -157,7 +157,7 @@ def test_a_file_of_labels_older_than_the_window_is_not_opened(fleet) -> None:
 
 
 def test_what_is_appended_after_the_pins_does_not_count(fleet) -> None:
-    pins = delta.pins(FleetStore.of(fleet.config), *READ)
+    pins = delta.pin_versions(FleetStore.of(fleet.config), *READ)
     before = chosen(fleet.config, '["b","1"]', BY_DEPT)
     fleet.sell("b", 1, 15, since=START + timedelta(days=8))
     pd.testing.assert_frame_equal(chosen(fleet.config, '["b","1"]', BY_DEPT, pins=pins), before)
@@ -174,7 +174,7 @@ def test_labels_inside_the_events_need_no_outcomes(world) -> None:
     assert got[["group_key", "event_id", "label"]].to_numpy().tolist() == [['["a","1"]', "e0", 2.5], [ALL, "e0", 2.5]]
 
 
-@pytest.mark.parametrize("wanted", [Shards(0, 3), GroupIndex(['["a","2"]', '["b","1"]'], 4)])
+@pytest.mark.parametrize("wanted", [ShardRange(0, 3), GroupIndex(['["a","2"]', '["b","1"]'], 4)])
 def test_reading_whole_shards_and_looking_groups_up_give_the_same_rows(fleet, wanted) -> None:
     got = chosen(fleet.config, '["a","2"]', '["b","1"]', wanted=wanted)
     pd.testing.assert_frame_equal(got, oracle(fleet, '["a","2"]', '["b","1"]'), check_dtype=False)
@@ -193,12 +193,14 @@ def test_a_file_that_is_gone_since_the_plan_is_an_error_and_not_fewer_rows(fleet
     (path,) = list(Path(FleetStore.of(fleet.config).directory(tables.EVENTS).uri).rglob("*.parquet"))[:1]
     path.unlink()
     with pytest.raises(StoreError, match="table events: a file of the version that this round was planned with is"):
-        chosen(fleet.config, '["a","1"]', '["a","2"]', '["b","1"]', wanted=Shards(0, 3))
+        chosen(fleet.config, '["a","1"]', '["a","2"]', '["b","1"]', wanted=ShardRange(0, 3))
 
 
 def test_the_events_in_the_window_are_counted_for_every_group_and_parent(fleet) -> None:
-    source = TrainingTables.of(fleet.config, delta.pins(FleetStore.of(fleet.config), *READ), CLOCK.to_pydatetime())
-    counts = events_per_group(source, Shards(0, 3))
+    source = TrainingTables.of(
+        fleet.config, delta.pin_versions(FleetStore.of(fleet.config), *READ), CLOCK.to_pydatetime()
+    )
+    counts = events_per_group(source, ShardRange(0, 3))
     events = pd.DataFrame(fleet.rows(tables.EVENTS))
     inside = events["event_time"].between(CLOCK - timedelta(days=10), CLOCK - timedelta(hours=1))
     expected = inside.groupby(events["group_key"]).sum().to_dict()
@@ -222,7 +224,9 @@ def test_counting_opens_no_file_of_other_groups_or_of_times_outside_the_window(w
     made.sell("a", 1, 12, since=CLOCK - timedelta(days=20))
     for shop in others:
         made.sell(shop, 1, 12, since=CLOCK - timedelta(days=2))
-    source = TrainingTables.of(made.config, delta.pins(FleetStore.of(made.config), *READ), CLOCK.to_pydatetime())
+    source = TrainingTables.of(
+        made.config, delta.pin_versions(FleetStore.of(made.config), *READ), CLOCK.to_pydatetime()
+    )
     for file in Path(FleetStore.of(made.config).directory(tables.EVENTS).uri).rglob("*.parquet"):
         if file.name not in kept:
             file.unlink()  # who opens it now, fails
@@ -318,8 +322,10 @@ def test_of_a_giant_parent_no_more_than_a_few_samples_are_held(giant, held, labe
 
 def test_the_events_of_a_giant_group_are_all_counted_however_often_they_are_read(giant, held) -> None:
     made = giant(150)
-    source = TrainingTables.of(made.config, delta.pins(FleetStore.of(made.config), *READ), CLOCK.to_pydatetime())
-    read = read_group_rows(source, pa.array(['["a","1"]', '["b","1"]']), Shards(0, 3))
+    source = TrainingTables.of(
+        made.config, delta.pin_versions(FleetStore.of(made.config), *READ), CLOCK.to_pydatetime()
+    )
+    read = read_group_rows(source, pa.array(['["a","1"]', '["b","1"]']), ShardRange(0, 3))
     assert read.events.tolist() == [3_000, 12]
-    assert read_parent_rows(source, [ALL], Shards(0, 3))[1].tolist() == [3_012]
+    assert read_parent_rows(source, [ALL], ShardRange(0, 3))[1].tolist() == [3_012]
     assert len(held) > 30

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 from schemas import tables
 from spinney.core.training.loss import LOSSES
 from spinney.storage.layout import FleetStore
-from streaming.health import deltas, of_answers
+from streaming.health import sum_answers, sum_late_labels
 
 AT = datetime(2024, 5, 2, tzinfo=UTC)
 INF, NAN = float("inf"), float("nan")
@@ -91,10 +91,10 @@ def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool)
     config = configured()
     rows = sent(spark, answers())
     if answered:
-        found = of_answers(rows.toArrow(), config, 7)
+        found = sum_answers(rows.toArrow(), config, 7)
         found = found.filter(pc.is_valid(found["group_key"]))
     else:
-        found = deltas(rows, config, "scored_at", 7).toArrow()
+        found = sum_late_labels(rows, config, "scored_at", 7).toArrow()
     assert tuple(found.column_names) == FleetStore.of(config).contract(tables.HEALTH).names
     expected = oracle(answers(), answered=answered)
     got = {}
@@ -115,8 +115,8 @@ def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool)
 def test_batches_add_up_however_they_are_cut(spark, configured) -> None:
     config, frame = configured(), answers()
     cut = frame.sample(frac=1.0, random_state=4)
-    parts = [of_answers(sent(spark, part).toArrow(), config, n) for n, part in enumerate((cut[:25], cut[25:]))]
-    whole = of_answers(sent(spark, frame).toArrow(), config, 0)
+    parts = [sum_answers(sent(spark, part).toArrow(), config, n) for n, part in enumerate((cut[:25], cut[25:]))]
+    whole = sum_answers(sent(spark, frame).toArrow(), config, 0)
     names = ("rows", "labelled", "loss", "squared_loss")
 
     def totals(rows) -> dict:
@@ -130,7 +130,7 @@ def test_batches_add_up_however_they_are_cut(spark, configured) -> None:
 
 
 def test_a_tick_is_one_row_a_shard_with_the_newest_time(spark, configured) -> None:
-    found = of_answers(sent(spark, answers()).toArrow(), configured(), 3).to_pylist()
+    found = sum_answers(sent(spark, answers()).toArrow(), configured(), 3).to_pylist()
     found = [row for row in found if row["group_key"] is None]
     assert sorted(row["shard"] for row in found) == [0, 1, 2, 3]
     for row in found:

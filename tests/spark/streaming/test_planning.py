@@ -10,12 +10,12 @@ import pytest
 
 from schemas import tables
 from spinney.core.errors import StoreError
-from spinney.core.planning.budget import Allowance, Queues
+from spinney.core.planning.budget import QueueLengths, RoundAllowance
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.judge import Report
+from spinney.core.staleness.judge import ShardReport
 from spinney.retraining import judge_input
 from spinney.tables.arrow_schemas import arrow_schema
-from streaming.planning import OF_THE_ROUND, Due, planned, shortlist
+from streaming.planning import ROUND_COLUMNS, DueSummary, plan_round, shortlist_candidates
 
 NOW = 1_700_000_000_000_000
 POLICIES = ("new_group", "error_rise", "new_rows", "max_age")
@@ -39,7 +39,7 @@ def frame(spark):
     for shard in range(SHARDS):
         rows = [row(n) for n in range(shard * EACH, (shard + 1) * EACH)]
         due = sum(each["decision"] == "fit" for each in rows)
-        parts.append(judge_input.report_rows(shard, Report(rows, due + 10, 10), NOW - 5))
+        parts.append(judge_input.report_rows(shard, ShardReport(rows, due + 10, 10), NOW - 5))
     whole = pd.concat(parts, ignore_index=True).astype(object)
     reported = spark.createDataFrame(whole.where(whole.notna(), None), judge_input.VERDICTS)
     return reported.selectExpr("*", f"{NOW}L AS judged_at")
@@ -47,13 +47,13 @@ def frame(spark):
 
 def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_take(spark) -> None:
     reported = frame(spark).persist()
-    due = Due.of(reported.filter(f"decision = '{judge_input.SUMMARY}'").collect())
-    assert due == Due(groups=940, withheld=40, rows=1_000, clock=NOW - 5)
-    allowance = Allowance(0.5, 0.2, 0.1, groups=20_000, each_ms=4.0, cores=2)
-    few, many = (planned(reported, due, allowance, "lot", limit) for limit in (1_000, 999))
+    due = DueSummary.of(reported.filter(f"decision = '{judge_input.SUMMARY}'").collect())
+    assert due == DueSummary(groups=940, withheld=40, rows=1_000, clock=NOW - 5)
+    allowance = RoundAllowance(0.5, 0.2, 0.1, groups=20_000, overhead_ms=4.0, cores=2)
+    few, many = (plan_round(reported, due, allowance, "lot", limit) for limit in (1_000, 999))
     assert few.chosen == many.chosen
     assert 40 < len(few.chosen) < 125
-    names = [name for name in tables.VERDICTS.names if name not in OF_THE_ROUND]
+    names = [name for name in tables.VERDICTS.names if name not in ROUND_COLUMNS]
     schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
     tables_of = [few.verdicts, many.verdicts.select(*names).toArrow().cast(schema)]
     stored, same = (sorted(each.select(names).to_pylist(), key=lambda row: row["group_key"]) for each in tables_of)
@@ -67,11 +67,11 @@ def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_
     (one, *_) = (row for row in stored if row["decision"] == "deferred")
     assert one["reason"].endswith("; deferred: the round takes no more groups, and others come before it")
 
-    queues = Queues.of(allowance)
+    queues = QueueLengths.for_allowance(allowance)
     assert queues is not None
-    assert shortlist(reported, allowance, "lot").count() == queues.total == 126 + 27 + 40
-    more = Due(due.groups, due.withheld, due.rows + 4, due.clock)
+    assert shortlist_candidates(reported, allowance, "lot").count() == queues.total == 126 + 27 + 40
+    more = DueSummary(due.groups, due.withheld, due.rows + 4, due.clock)
     for limit in (1_004, 4):
         with pytest.raises(StoreError, match=r"expected 1004 verdicts, by the shards' own counts; got 1000"):
-            planned(reported, more, allowance, "lot", limit)
+            plan_round(reported, more, allowance, "lot", limit)
     reported.unpersist()

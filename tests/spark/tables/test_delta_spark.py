@@ -17,8 +17,8 @@ from spinney.core import keys
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, lookup
 from spinney.tables.arrow_schemas import arrow_schema
-from spinney.tables.delta import Writer
-from spinney.tables.lookup import Until, Wanted
+from spinney.tables.delta import DirectoryWriter
+from spinney.tables.lookup import NotAfter, RowFilter
 
 AT = datetime(2024, 5, 1, 23, 59, 59, 999999, tzinfo=UTC)
 ROWS = [
@@ -35,7 +35,9 @@ WAYS = ("arrow", "spark")
 
 def union(spark, config, base, pins=None):
     """All directories of a table, each as of its pinned version."""
-    parts = [delta.frame(spark, each, (pins or {}).get(each.name)) for each in FleetStore.of(config).directories(base)]
+    parts = [
+        delta.spark_frame(spark, each, (pins or {}).get(each.name)) for each in FleetStore.of(config).directories(base)
+    ]
     return reduce(DataFrame.unionByName, parts)
 
 
@@ -48,7 +50,7 @@ def write(spark, world, way: str) -> None:
     rows = table(world)
     # Columns in another order and of another width: the writer puts both right.
     frame = spark.createDataFrame(rows).select(*reversed(rows.column_names)).withColumn("batch_id", F.lit(4))
-    writer = Writer(FleetStore.of(world.config).directory(tables.PREDICTIONS), "score", "c")
+    writer = DirectoryWriter(FleetStore.of(world.config).directory(tables.PREDICTIONS), "score", "c")
     given = {"arrow": {"rows": rows}, "spark": {"rows": frame}}[way]
     assert writer.append(**given, step="predictions", batch_id=4, notes={"at": AT})
 
@@ -72,15 +74,15 @@ def test_every_way_of_writing_leaves_the_same_rows_and_the_same_words(spark, wor
         "query": "score", "step": "predictions", "batch_id": 4, "checkpoint": "c", "notes": {"at": str(AT)},
         "part": 0,
     }  # fmt: skip
-    again = Writer(FleetStore.of(fleet.config).directory(tables.PREDICTIONS), "score", "c")
+    again = DirectoryWriter(FleetStore.of(fleet.config).directory(tables.PREDICTIONS), "score", "c")
     assert not again.append(table(fleet), step="predictions", batch_id=4)
-    assert again.last("predictions").notes == {"at": str(AT)}
+    assert again.last_commit("predictions").notes == {"at": str(AT)}
 
 
 def test_a_pin_reads_the_table_as_it_was(spark, world) -> None:
     fleet = world()
     fleet.put(tables.PROMOTIONS, [{"group_key": "{}", "model_id": "old"}], "stream")
-    pins = delta.pins(FleetStore.of(fleet.config), tables.PROMOTIONS)
+    pins = delta.pin_versions(FleetStore.of(fleet.config), tables.PROMOTIONS)
     fleet.put(tables.PROMOTIONS, [{"group_key": "{}", "model_id": "new"}], "people")
     now = union(spark, fleet.config, tables.PROMOTIONS)
     then = union(spark, fleet.config, tables.PROMOTIONS, pins)
@@ -94,14 +96,14 @@ def test_long_keys_that_spark_cuts_off_in_its_statistics_are_looked_up(spark, wo
     group_keys = [keys.encode([shared + end, 1]) for end in ("", "a", "zz", "\x7f", "é", "\uffff", "\U0001f600")]
     place = FleetStore.of(fleet.config).directory(tables.MODELS, "batch")
     schema = arrow_schema(place.contract)
-    writer = Writer(place, "weekly", "c")
+    writer = DirectoryWriter(place, "weekly", "c")
     for batch_id, key in enumerate(group_keys):
         row = {"group_key": key, "shard": keys.shard_of(key, 4), "model_id": key, "fitted_at": AT, "batch_id": batch_id}
         rows = pa.Table.from_pylist([{**dict.fromkeys(schema.names), **row}], schema=schema)
         writer.append(spark.createDataFrame(rows), step="fit", batch_id=batch_id)
-    actions = pa.table(delta.opened(place).get_add_actions(flatten=True))
+    actions = pa.table(delta.open_table(place).get_add_actions(flatten=True))
     assert max(map(len, actions.column("min.group_key").to_pylist())) <= 32
     for key in group_keys:
-        wanted = Wanted.of_groups([key], Until("fitted_at", AT))
-        found = lookup.rows(FleetStore.of(fleet.config), tables.MODELS, ["group_key", "fitted_at"], wanted)
-        assert lookup.dicts(found) == [{"group_key": key, "fitted_at": AT}]
+        wanted = RowFilter.of_groups([key], NotAfter("fitted_at", AT))
+        found = lookup.read_rows(FleetStore.of(fleet.config), tables.MODELS, ["group_key", "fitted_at"], wanted)
+        assert lookup.to_dicts(found) == [{"group_key": key, "fitted_at": AT}]

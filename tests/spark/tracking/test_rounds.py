@@ -246,7 +246,7 @@ def test_a_recipe_edited_during_a_day_begins_another_run_with_its_own_parameters
 
 def test_a_recipe_that_was_kept_is_told_whole_after_it_was_edited(fleet) -> None:
     before = replace(Recipe.of(fleet.config), estimator="constant", params=(("statistic", '"median"'),))
-    recipe_store.keep(FleetStore.of(fleet.config), fleet.signer, before)
+    recipe_store.store_recipe(FleetStore.of(fleet.config), fleet.signer, before)
     took_place(fleet, "batch", 0, DAY, recipe_id=before.recipe_id)
     deliver(fleet.config)
     (run,) = runs(fleet).values()
@@ -339,7 +339,7 @@ def test_a_run_that_the_server_made_although_it_said_otherwise_stands_once(fleet
     there = type(fleet)(at(fleet.config, uri))
     assert deliver(there.config) == 1
     assert (layer.calls["runs/create"], layer.calls["runs/delete"]) == (2, 1)
-    mine = {FLEET: charter.ensure_fixed(fleet.config).fleet_id}
+    mine = {FLEET: charter.ensure_charter(fleet.config).fleet_id}
     client = client_of(there)
     found = client.search_runs([client.get_experiment_by_name("shops").experiment_id], "tags.`spinney.run` = 'batch-0'")
     (run,) = [run for run in found if mine.items() <= run.data.tags.items()]

@@ -21,23 +21,33 @@ Node = Any
 Array = npt.NDArray[Any]
 
 
+Place = tuple[np.dtype[Any], tuple[int, ...], str, int]
+"""Type, shape, order ("C" or "F") and first byte of an array."""
+
+
+def _array_places(table: Sequence[Any], start: int, end: int) -> list[Place | None]:
+    """Return where each array of the table lies. Raises ValueError: they do not fill the bytes from start to end."""
+    places: list[Place | None] = []
+    for text, shape, order in table:
+        dtype = require_supported(np.dtype(text))
+        sizes = tuple(map(int, shape))
+        if any(not 0 <= size < 2**31 for size in sizes) or order not in ("C", "F"):
+            raise ValueError(f"an array of shape {sizes}")
+        places.append((dtype, sizes, order, start))
+        start += dtype.itemsize * n_values(sizes)
+    if start != end:
+        raise ValueError(f"{end} bytes where {start} are described")
+    return places
+
+
 class Reader:
     """Rebuilds the objects of a description. May raise any exception for one that `Writer` did not make."""
 
     def __init__(self, table: Sequence[Any], raw: Any, start: int) -> None:
         self._raw = raw
-        self._places: list[tuple[np.dtype[Any], tuple[int, ...], str, int] | None] = []
+        self._places = _array_places(table, start, len(raw))
         self._objects_left = MAX_OBJECTS
         self._shared: list[Any] = []
-        for text, shape, order in table:
-            dtype = require_supported(np.dtype(text))
-            sizes = tuple(map(int, shape))
-            if any(not 0 <= size < 2**31 for size in sizes) or order not in ("C", "F"):
-                raise ValueError(f"an array of shape {sizes}")
-            self._places.append((dtype, sizes, order, start))
-            start += dtype.itemsize * n_values(sizes)
-        if start != len(raw):
-            raise ValueError(f"{len(raw)} bytes where {start} are described")
         self._tags: dict[str, Callable[..., Any]] = {
             "object": self._object,
             "objects": self._objects,

@@ -1,7 +1,7 @@
-"""When is a model too old? One module per policy.
+"""The staleness policies, one module each.
 
-A policy measures every group of a shard at once and has a limit for each: a group is stale once its measure reaches it.
-Adding a policy is adding a module here and its place in `configured`.
+A policy measures all groups of a shard at once. A group is stale once its measure reaches the policy's limit for it. To
+add a policy, add a module here and its place in `configured_policies`.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ from spinney.core.staleness.policies.new_rows import NewRows
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
-    from spinney.core.staleness.group_state import Groups
+    from spinney.core.staleness.group_state import GroupStates
 
 
 class Policy(Protocol):
-    """A staleness policy. Pure: the same groups and clock give the same measures."""
+    """A staleness policy: a pure function of the groups and the clock."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name in verdicts and in the configuration."""
 
-    def limits(self, groups: Groups) -> npt.NDArray[np.float64]:
-        """One number per group, greater than 0: a group is stale once its measure is at least this."""
+    def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
+        """Return the limit of each group, above 0: a group is stale once its measure is at least this."""
 
-    def measure(self, groups: Groups, clock: int) -> npt.NDArray[np.float64]:
-        """One number per group, NaN where the policy has nothing to say. clock: microseconds."""
+    def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
+        """Return the measure of each group, NaN where the policy does not apply. clock: the fleet's, microseconds."""
 
-    def words(self, value: float, limit: float) -> str:
-        """A group's measure and its limit as part of a sentence."""
+    def describe(self, value: float, limit: float) -> str:
+        """Return a group's measure and limit as part of a sentence."""
 
 
-def configured(config: Config) -> tuple[Policy, ...]:
-    """The policies of a fleet, the most urgent first: the first that speaks gives the reason."""
+def configured_policies(config: Config) -> tuple[Policy, ...]:
+    """Return the policies of a fleet. The first that applies to a group gives the reason."""
     staleness = config.staleness
     return (
         NewGroup(config.recipe.min_rows),
@@ -48,4 +49,4 @@ def configured(config: Config) -> tuple[Policy, ...]:
     )
 
 
-__all__ = ["ErrorRise", "MaxAge", "NewGroup", "NewRows", "Policy", "configured"]
+__all__ = ["ErrorRise", "MaxAge", "NewGroup", "NewRows", "Policy", "configured_policies"]

@@ -60,7 +60,7 @@ def distinct(frame: pd.DataFrame) -> pd.DataFrame:
 
 def stored(config: Config, base: Any) -> pd.DataFrame:
     """As the files have it, in their order."""
-    table = delta.opened(FleetStore.of(config).directory(base))
+    table = delta.open_table(FleetStore.of(config).directory(base))
     assert table is not None
     found = [pq.read_table(uri.removeprefix("file://")) for uri in table.file_uris()]
     whole = pa.concat_tables(sorted(found, key=lambda part: part["shard"][0].as_py())) if found else None
@@ -114,7 +114,7 @@ def test_each_event_its_label_and_its_old_answer_are_stored_once_and_sorted(
     longer = pd.concat([frame, history(500, seed=1).assign(sale=lambda rows: "new" + rows["sale"])])
     added = load(config, parquet(longer, tmp_path / "longer.parquet")).added
     assert added["events"] == len(distinct(longer)) - len(wanted)
-    key = delta.read(FleetStore.of(config), tables.EVENTS, ["group_key", "event_id"]).to_pandas()
+    key = delta.read_table(FleetStore.of(config), tables.EVENTS, ["group_key", "event_id"]).to_pandas()
     assert len(key) == len(key.drop_duplicates()) == len(distinct(longer))
 
 
@@ -122,7 +122,7 @@ def test_files_are_cut_so_that_readers_of_one_group_skip_the_rest(config: Config
     rows = 45_000
     frame = history(rows).assign(sale=[f"s{n}" for n in range(rows)])
     load(config, parquet(frame, tmp_path / "history.parquet"))
-    table = delta.opened(FleetStore.of(config).directory(tables.EVENTS))
+    table = delta.open_table(FleetStore.of(config).directory(tables.EVENTS))
     assert table is not None
     (file,) = table.file_uris()
     metadata = pq.read_metadata(file.removeprefix("file://"))
@@ -134,7 +134,7 @@ def test_files_are_cut_so_that_readers_of_one_group_skip_the_rest(config: Config
     assert said["null_count.price"] == frame["price"].isna().sum()
     assert said["min.price"] == frame["price"].min()
     one = keys.encode(["a", 1])
-    found = delta.read(FleetStore.of(config), tables.EVENTS, ["event_id"], pa.dataset.field("group_key") == one)
+    found = delta.read_table(FleetStore.of(config), tables.EVENTS, ["event_id"], pa.dataset.field("group_key") == one)
     mine = (frame["shop"] == "a") & (frame["dept"] == 1)
     assert sorted(found["event_id"].to_pylist()) == sorted(frame["sale"][mine])
     (commit,) = [each for each in table.history() if "userMetadata" in each]
@@ -171,7 +171,7 @@ def test_times_of_96_bits_are_points_in_time_however_far(config: Config, tmp_pat
     pq.write_table(table, tmp_path / "old.parquet", use_deprecated_int96_timestamps=True)
     changed = parse(text, "fleet.toml", {})
     assert load(changed, str(tmp_path / "old.parquet")).added == {"events": 1, "dead_letters": 0}
-    (row,) = delta.read(FleetStore.of(changed), tables.EVENTS, ["seen", "event_time"]).to_pylist()
+    (row,) = delta.read_table(FleetStore.of(changed), tables.EVENTS, ["seen", "event_time"]).to_pylist()
     assert row == {"seen": far, "event_time": START.to_pydatetime()}
 
 

@@ -188,7 +188,7 @@ def stored(config: Any) -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table that load writes, as sorted text, so that NaN, -0.0 and types are told apart."""
     found = {}
     for base in (tables.EVENTS, tables.OUTCOMES, tables.INCUMBENT, tables.DEAD_LETTERS):
-        rows = delta.read(FleetStore.of(config), base)
+        rows = delta.read_table(FleetStore.of(config), base)
         names = [name for name in rows.column_names if name not in NOT_COMPARED]
         found[base.name] = sorted(repr({name: row[name] for name in names}) for row in rows.to_pylist())
     return found

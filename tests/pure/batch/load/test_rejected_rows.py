@@ -49,7 +49,7 @@ def configured(root: Path, *changes: tuple[str, str], late: bool = False) -> Con
 
 
 def rows_of(config: Config, base: Contract) -> list[dict[str, Any]]:
-    return [dict(row) for row in delta.read(FleetStore.of(config), base).to_pylist()]
+    return [dict(row) for row in delta.read_table(FleetStore.of(config), base).to_pylist()]
 
 
 def events(config: Config) -> dict[str, dict[str, Any]]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from spinney.core.config import Budget
-from spinney.core.planning.budget import Candidate, choose
-from spinney.core.planning.round_cost import REMEMBERED, Experience, PastRound, RoundCost
+from spinney.core.planning.budget import Candidate, choose_groups
+from spinney.core.planning.round_cost import ROUNDS_PER_SIZE, PastRound, RoundCost, RoundCostEstimator
 
 CORES = 2
 Truth = Callable[[int, float], float]
@@ -25,17 +25,17 @@ def done(groups: int, seconds: float, fit_ms: float = 0.0) -> PastRound:
 
 
 def test_before_any_round_a_sane_cost_is_assumed_and_few_groups_are_taken() -> None:
-    cost = Experience(CORES).cost()
-    assert 1.0 < cost.fixed < 4.0
-    assert 43_087 * cost.each == pytest.approx(53, rel=0.1), "59 s, of which some 5 s were not the groups'"
+    cost = RoundCostEstimator(CORES).estimate()
+    assert 1.0 < cost.fixed_s < 4.0
+    assert 43_087 * cost.seconds_per_group == pytest.approx(53, rel=0.1), "59 s, of which some 5 s were not the groups'"
     assert cost.allowance(Budget()).groups == 1_000
 
 
 def test_fits_run_as_many_at_once_as_there_are_cores_and_take_no_less_than_the_longest() -> None:
-    cost = RoundCost(fixed=1.0, each=0.01, cores=4)
-    assert cost.predicted([1_000.0] * 8) == pytest.approx(1 + 0.08 + 2)
-    assert cost.predicted([8_000.0, 100.0]) == pytest.approx(1 + 0.02 + 8)
-    assert cost.predicted([]) == 0.0
+    cost = RoundCost(fixed_s=1.0, seconds_per_group=0.01, cores=4)
+    assert cost.predict([1_000.0] * 8) == pytest.approx(1 + 0.08 + 2)
+    assert cost.predict([8_000.0, 100.0]) == pytest.approx(1 + 0.02 + 8)
+    assert cost.predict([]) == 0.0
 
 
 @pytest.mark.parametrize(("fixed", "each"), [(0.5, 0.0002), (2.0, 0.001), (4.0, 0.02), (1.0, 0.0001)])
@@ -43,7 +43,7 @@ def test_the_cost_is_learned_from_noisy_rounds_of_many_sizes(fixed: float, each:
     random, true = np.random.default_rng(7), truth(fixed, each)
     sizes = [1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000] * 4
     rounds = [done(n, true(n, 5.0 * n) * random.lognormal(0, 0.2), 5.0 * n) for n in sizes]
-    cost = Experience.of(rounds, CORES).cost()
+    cost = RoundCostEstimator.from_rounds(rounds, CORES).estimate()
     for n in (2, 200, 2_000, 8_000):
         assert cost.seconds(n, 5.0 * n) == pytest.approx(true(n, 5.0 * n), rel=0.3)
 
@@ -52,25 +52,27 @@ def test_the_cost_is_learned_from_noisy_rounds_of_many_sizes(fixed: float, each:
 def test_one_odd_round_huge_or_tiny_slow_or_fast_changes_next_to_nothing(odd: PastRound) -> None:
     true = truth(1.0, 0.001)
     rounds = [done(n, true(n, 0.0)) for n in [1, 4, 300, 2_000] * 3]
-    before, after = (Experience.of(each, CORES).cost() for each in (rounds, [*rounds, odd]))
+    before, after = (RoundCostEstimator.from_rounds(each, CORES).estimate() for each in (rounds, [*rounds, odd]))
     for n in (1, 300, 2_000, 5_000):
         assert after.seconds(n, 0.0) == pytest.approx(before.seconds(n, 0.0), rel=0.2)
-    assert after.largest == before.largest == 2_000
+    assert after.largest_groups == before.largest_groups == 2_000
 
 
 def test_a_first_round_that_is_odd_is_not_believed_and_what_comes_again_is() -> None:
-    alone = Experience.of([done(900, 90.0)], CORES).cost()
-    assert alone.seconds(900, 0.0) == pytest.approx(Experience(CORES).cost().seconds(900, 0.0), rel=0.2)
-    again = Experience.of([done(900, 90.0), done(900, 90.0), done(2, 2.0), done(2, 2.0)], CORES).cost()
+    alone = RoundCostEstimator.from_rounds([done(900, 90.0)], CORES).estimate()
+    assert alone.seconds(900, 0.0) == pytest.approx(RoundCostEstimator(CORES).estimate().seconds(900, 0.0), rel=0.2)
+    again = RoundCostEstimator.from_rounds(
+        [done(900, 90.0), done(900, 90.0), done(2, 2.0), done(2, 2.0)], CORES
+    ).estimate()
     assert again.seconds(900, 0.0) == pytest.approx(90.0, rel=0.2)
 
 
 def test_many_small_rounds_push_no_large_one_out() -> None:
     true = truth(1.0, 0.002)
     large = [done(4_000, true(4_000, 0.0))] * 3
-    experience = Experience.of([*large, *[done(3, true(3, 0.0))] * 1_000], CORES)
-    assert experience.cost().seconds(4_000, 0.0) == pytest.approx(9.0, rel=0.3)
-    assert len(experience) == REMEMBERED + 3
+    experience = RoundCostEstimator.from_rounds([*large, *[done(3, true(3, 0.0))] * 1_000], CORES)
+    assert experience.estimate().seconds(4_000, 0.0) == pytest.approx(9.0, rel=0.3)
+    assert len(experience) == ROUNDS_PER_SIZE + 3
 
 
 @pytest.mark.parametrize(("fixed", "each", "fit_ms"), [(1.0, 0.001, 0.1), (0.3, 0.0001, 5.0), (3.0, 0.005, 20.0)])
@@ -78,14 +80,14 @@ def test_rounds_keep_within_twice_their_budget_while_the_cost_is_learned(
     fixed: float, each: float, fit_ms: float
 ) -> None:
     """Thirty thousand groups are due at once; what a round really takes is unlike what is assumed at first."""
-    random, true, experience = np.random.default_rng(3), truth(fixed, each), Experience(CORES)
+    random, true, experience = np.random.default_rng(3), truth(fixed, each), RoundCostEstimator(CORES)
     left = [Candidate(f"g{i}", "max_age", 1.0, i, fit_ms * random.lognormal(0, 0.5)) for i in range(30_000)]
     took, sizes = [], []
     for n in range(14):
         if not left:
             break
-        allowance = experience.cost().allowance(Budget(seconds=10.0))
-        taken = set(choose(left, allowance, f"r{n}"))
+        allowance = experience.estimate().allowance(Budget(seconds=10.0))
+        taken = set(choose_groups(left, allowance, f"r{n}"))
         fits = [each.predicted_ms for each in left if each.group_key in taken]
         seconds = true(len(taken), sum(fits)) * random.lognormal(0, 0.15)
         experience.add(PastRound(len(taken), sum(fits), max(fits), seconds))
@@ -99,15 +101,20 @@ def test_rounds_keep_within_twice_their_budget_while_the_cost_is_learned(
 
 
 def test_a_budget_below_the_fixed_cost_still_takes_more_than_one_group_a_round() -> None:
-    experience = Experience.of([done(n, 8.0 + 0.001 * n) for n in [1, 5, 50, 400] * 4], CORES)
-    allowance = experience.cost().allowance(Budget(seconds=5.0))
+    experience = RoundCostEstimator.from_rounds([done(n, 8.0 + 0.001 * n) for n in [1, 5, 50, 400] * 4], CORES)
+    allowance = experience.estimate().allowance(Budget(seconds=5.0))
     assert allowance.seconds == pytest.approx(1.25)
     many = [Candidate(f"g{i}", "new_rows", 1.0, 0, 0.1) for i in range(5_000)]
-    assert 500 <= len(choose(many, allowance, "r")) <= 2_000
+    assert 500 <= len(choose_groups(many, allowance, "r")) <= 2_000
 
 
 def test_a_round_grows_no_faster_than_fourfold_beyond_what_was_seen_twice() -> None:
     quick = [done(n, 0.1) for n in [5, 900, 900]]
-    assert Experience.of(quick, CORES).cost().allowance(Budget()).groups == 3_600
-    assert Experience.of([*quick, done(9_000, 0.1)], CORES).cost().allowance(Budget()).groups == 3_600
-    assert Experience.of([*quick, *[done(9_000, 0.1)] * 2], CORES).cost().allowance(Budget()).groups == 20_000
+    assert RoundCostEstimator.from_rounds(quick, CORES).estimate().allowance(Budget()).groups == 3_600
+    assert (
+        RoundCostEstimator.from_rounds([*quick, done(9_000, 0.1)], CORES).estimate().allowance(Budget()).groups == 3_600
+    )
+    assert (
+        RoundCostEstimator.from_rounds([*quick, *[done(9_000, 0.1)] * 2], CORES).estimate().allowance(Budget()).groups
+        == 20_000
+    )

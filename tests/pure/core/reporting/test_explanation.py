@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from spinney.core.reporting.explanation import told
+from spinney.core.reporting.explanation import explain
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 OLD, NEW = "0123456789abcdef", "fedcba9876543210"
@@ -21,13 +21,13 @@ def decided(at: int, decision: str, model_id: str, round_id: str, **more: Any) -
 
 
 def said(*decisions: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(each["what"], each["said"]) for each in told((), (), decisions, {})]
+    return [(each["what"], each["said"]) for each in explain((), (), decisions, {})]
 
 
 def test_a_verdict_says_its_reason_and_the_numbers_that_are_not_nothing() -> None:
     numbers = '{"rows_since": 12, "refusals": 0, "measure": 12.0, "limit": 8.5}'
     row = {"judged_at": hour(1), "decision": "fit", "reason": "12 new rows (limit 8.5)", "numbers": numbers}
-    (entry,) = told([{**row, "clock": hour(0)}], (), (), {})
+    (entry,) = explain([{**row, "clock": hour(0)}], (), (), {})
     assert entry["what"] == "judged fit"
     assert entry["said"] == "12 new rows (limit 8.5) [rows_since 12, measure 12, limit 8.5]"
     assert (entry["at"], entry["clock"], entry["numbers"]) == (hour(1), hour(0), numbers)
@@ -36,7 +36,7 @@ def test_a_verdict_says_its_reason_and_the_numbers_that_are_not_nothing() -> Non
 def test_the_measure_of_an_age_is_in_words() -> None:
     numbers = json.dumps({"rows_since": 3, "measure": 6.5 * 86_400e6, "limit": 6.07 * 86_400e6})
     row = {"judged_at": hour(1), "decision": "fit", "reason": "old", "numbers": numbers, "policy": "max_age"}
-    (entry,) = told([row], (), (), {})
+    (entry,) = explain([row], (), (), {})
     assert entry["said"] == "old [rows_since 3, measure 6 days 12 hours, limit 6 days 1 hour]"
 
 
@@ -44,7 +44,7 @@ def test_an_attempt_says_which_model_of_which_rows_or_why_there_is_none() -> Non
     row = {"fitted_at": hour(2), "status": "fitted", "model_id": OLD, "rows": 40, "fit_ms": 2.34, "error": None}
     times = {"trained_from": hour(-48), "trained_through": hour(0)}
     failed = {"fitted_at": hour(1), "status": "failed", "error_class": "ValueError", "error": "no"}
-    assert [each["said"] for each in told((), [row | times, failed], (), {})] == [
+    assert [each["said"] for each in explain((), [row | times, failed], (), {})] == [
         "ValueError: no",
         "model 0123456789ab, 40 rows of 2024-04-29 00:00 through 2024-05-01 00:00, 2.34 ms",
     ]
@@ -53,7 +53,7 @@ def test_an_attempt_says_which_model_of_which_rows_or_why_there_is_none() -> Non
 def test_an_attempt_says_by_which_recipe_where_that_is_known_and_else_how_its_name_begins() -> None:
     row = {"fitted_at": hour(2), "status": "fitted", "model_id": OLD, "rows": 40, "trained_through": hour(0)}
     attempts = [{**row, "recipe_id": name * 8} for name in ("3f9c2ab0", "deadbeef")]
-    first, second = told((), attempts, (), {"3f9c2ab0" * 8: "ridge"})
+    first, second = explain((), attempts, (), {"3f9c2ab0" * 8: "ridge"})
     assert first["said"].startswith("model 0123456789ab by ridge 3f9c2ab0, 40 rows through ")
     assert second["said"].startswith("model 0123456789ab by deadbeef, 40 rows through ")
     assert first["recipe_id"] == "3f9c2ab0" * 8
@@ -63,7 +63,7 @@ def test_an_attempt_says_what_the_shadow_lost_beside_it_or_why_it_did_not() -> N
     row = {"fitted_at": hour(2), "status": "fitted", "model_id": OLD, "rows": 40, "trained_through": hour(0)}
     better = {"shadow": {"estimator": "constant", "recipe_id": "r", "loss": 1.25, "rows": 8}, "challenger_loss": 1.5}
     broken = {"shadow": {"estimator": "my:model", "recipe_id": "r", "error": "ValueError: no"}, "challenger_loss": 1.5}
-    told_of = told((), [{**row, "metrics": json.dumps(metrics)} for metrics in (better, broken)], (), {})
+    told_of = explain((), [{**row, "metrics": json.dumps(metrics)} for metrics in (better, broken)], (), {})
     assert [each["said"].partition("; ")[2] for each in told_of] == [
         "in shadow constant: loss 1.25 against 1.5 on 8 rows",
         "in shadow my:model: ValueError: no",

@@ -13,8 +13,14 @@ from schemas import tables
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.promotion import Promotion
-from spinney.core.reporting.fleet_status import ATTEMPT, PROMOTION, VERDICT, answering, standings
-from spinney.core.reporting.status import standing
+from spinney.core.reporting.fleet_status import (
+    ATTEMPT_COLUMNS,
+    PROMOTION_COLUMNS,
+    VERDICT_COLUMNS,
+    derive_statuses,
+    owners_with_champion,
+)
+from spinney.core.reporting.status import derive_status
 from spinney.tables.arrow_schemas import arrow_schema
 
 GROUPS = ['["a"]', '["b"]', '["c"]', '["é"]']
@@ -95,7 +101,7 @@ def test_every_group_stands_where_the_rules_for_one_group_put_it(
         return select_champion(Promotion.from_row(row) for row in promotions if row["group_key"] == key) is not None
 
     expected = [
-        standing(
+        derive_status(
             key,
             *([row for row in rows if row["group_key"] == key] for rows in (promotions, verdicts, attempts)),
             ancestor_answers=any(answers(parent) for parent in PARENTS.get(key, ())),
@@ -103,14 +109,16 @@ def test_every_group_stands_where_the_rules_for_one_group_put_it(
         )
         for key in GROUPS
     ]
-    found = standings(
+    found = derive_statuses(
         pa.array(GROUPS),
-        table(promotions, tables.PROMOTIONS, PROMOTION),
-        table(verdicts, tables.VERDICTS, VERDICT),
-        table(attempts, tables.MODELS, ATTEMPT),
+        table(promotions, tables.PROMOTIONS, PROMOTION_COLUMNS),
+        table(verdicts, tables.VERDICTS, VERDICT_COLUMNS),
+        table(attempts, tables.MODELS, ATTEMPT_COLUMNS),
         lambda key: any(answers(parent) for parent in PARENTS.get(key, ())),
         ESTIMATORS,
     )
     keys = {row["group_key"] for row in promotions}
-    assert answering(table(promotions, tables.PROMOTIONS, PROMOTION)) == {key for key in keys if answers(key)}
+    assert owners_with_champion(table(promotions, tables.PROMOTIONS, PROMOTION_COLUMNS)) == {
+        key for key in keys if answers(key)
+    }
     assert found.to_pylist() == [{name: getattr(each, name) for name in found.column_names} for each in expected]

@@ -11,16 +11,16 @@ import pytest
 
 from spinney.core.reporting.incumbent_comparison import (
     Basis,
-    Compared,
-    HeldOut,
-    by_answers,
-    by_held_out,
-    comparison,
-    measure_of,
+    ComparedErrors,
+    HeldOutFit,
+    compare_answers,
+    compare_held_out,
+    measure_for,
+    summarize,
 )
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
-_, ABSOLUTE = measure_of("regression", "absolute")
+_, ABSOLUTE = measure_for("regression", "absolute")
 
 
 def hour(n: float) -> datetime:
@@ -44,14 +44,14 @@ def test_only_rows_newer_than_the_answering_models_training_are_compared() -> No
         ("a", hour(8), hour(4), 10.0, 10.0, None),
         ("b", hour(9), hour(1), 1.0, 1.5, 1.0),
     )
-    assert by_answers(rows, ABSOLUTE) == [
-        Compared("a", Basis.ANSWERED, 2, 2.0, 1.5),
-        Compared("b", Basis.ANSWERED, 1, 0.0, 0.5),
+    assert compare_answers(rows, ABSOLUTE) == [
+        ComparedErrors("a", Basis.ANSWERED, 2, 2.0, 1.5),
+        ComparedErrors("b", Basis.ANSWERED, 1, 0.0, 0.5),
     ]
 
 
 def test_of_classes_the_share_of_wrong_answers_is_compared() -> None:
-    measure, per_row = measure_of("classification", "log")
+    measure, per_row = measure_for("classification", "log")
     assert measure == "wrong"
     rows = answered(
         ("a", hour(5), hour(4), "x", "x", "y"),
@@ -59,7 +59,7 @@ def test_of_classes_the_share_of_wrong_answers_is_compared() -> None:
         ("a", hour(7), hour(4), "y", "y", "x"),
         ("a", hour(8), hour(4), "y", "y", "y"),
     )
-    assert by_answers(rows, per_row) == [Compared("a", Basis.ANSWERED, 4, 0.5, 0.25)]
+    assert compare_answers(rows, per_row) == [ComparedErrors("a", Basis.ANSWERED, 4, 0.5, 0.25)]
 
 
 def fitted(count: int = 14) -> pd.DataFrame:
@@ -68,11 +68,11 @@ def fitted(count: int = 14) -> pd.DataFrame:
     return frame.assign(label=100.0, incumbent=100.0 - np.arange(count)).sample(frac=1, random_state=1)
 
 
-FIT = HeldOut("a", rows=14, compared=2, loss=0.25)
+FIT = HeldOutFit("a", rows=14, compared=2, loss=0.25)
 
 
 def test_a_first_model_is_measured_on_the_newest_fifth() -> None:
-    assert by_held_out(fitted(), FIT, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 2, 12.5, 0.25)
+    assert compare_held_out(fitted(), FIT, ABSOLUTE) == ComparedErrors("a", Basis.HELD_OUT, 2, 12.5, 0.25)
 
 
 def without_answer() -> pd.DataFrame:
@@ -90,21 +90,24 @@ def without_answer() -> pd.DataFrame:
         (fitted(), replace(FIT, compared=0)),
     ],
 )
-def test_where_the_rows_cannot_be_told_or_were_not_all_answered_nothing_is_compared(rows, fit: HeldOut) -> None:
-    assert by_held_out(rows, fit, ABSOLUTE) is None
+def test_where_the_rows_cannot_be_told_or_were_not_all_answered_nothing_is_compared(rows, fit: HeldOutFit) -> None:
+    assert compare_held_out(rows, fit, ABSOLUTE) is None
 
 
 def test_of_an_event_that_came_twice_the_first_counts() -> None:
     twice = fitted()
     twice = pd.concat([twice, twice[twice["event_id"] == "e3"].assign(event_time=hour(13), incumbent=0.0)])
-    assert by_held_out(twice, FIT, ABSOLUTE) == Compared("a", Basis.HELD_OUT, 2, 12.5, 0.25)
+    assert compare_held_out(twice, FIT, ABSOLUTE) == ComparedErrors("a", Basis.HELD_OUT, 2, 12.5, 0.25)
 
 
 def test_the_whole_counts_each_row_alike_and_the_groups_worst_for_the_fleet_come_first() -> None:
-    a = Compared("a", Basis.ANSWERED, 3, 2.0, 1.0)
-    b = Compared("b", Basis.ANSWERED, 1, 1.0, 5.0)
-    c = Compared("c", Basis.HELD_OUT, 4, 3.0, 3.5)
-    found = comparison("absolute", [a, b, c])
-    assert found.whole == (Compared(None, Basis.ANSWERED, 4, 1.75, 2.0), Compared(None, Basis.HELD_OUT, 4, 3.0, 3.5))
+    a = ComparedErrors("a", Basis.ANSWERED, 3, 2.0, 1.0)
+    b = ComparedErrors("b", Basis.ANSWERED, 1, 1.0, 5.0)
+    c = ComparedErrors("c", Basis.HELD_OUT, 4, 3.0, 3.5)
+    found = summarize("absolute", [a, b, c])
+    assert found.whole == (
+        ComparedErrors(None, Basis.ANSWERED, 4, 1.75, 2.0),
+        ComparedErrors(None, Basis.HELD_OUT, 4, 3.0, 3.5),
+    )
     assert found.groups == (b, c, a)
-    assert comparison("absolute", []).whole == ()
+    assert summarize("absolute", []).whole == ()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spinney.core.reporting.shadow_comparison import pairs
+from spinney.core.reporting.shadow_comparison import compare_with_shadow
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -33,7 +33,7 @@ BROKEN = {"estimator": "constant", "recipe_id": "s", "error": "ValueError: no"}
 
 
 def test_a_group_counts_once_by_its_mean_over_the_rows_of_its_attempts() -> None:
-    (pair,) = pairs(
+    (pair,) = compare_with_shadow(
         [
             # Group a: (2·10 + 5·20) / 30 = 4 against (1·10 + 4·20) / 30 = 3: one less.
             attempt("a", 1, 2.0, shadow(1.0, 10)),
@@ -55,23 +55,25 @@ def test_a_group_counts_once_by_its_mean_over_the_rows_of_its_attempts() -> None
 
 def test_the_same_fit_of_stream_and_batch_counts_once() -> None:
     both = [attempt("a", 1, 2.0, shadow(1.0, 10)), attempt("a", 1, 2.0, shadow(1.0, 10))]
-    (pair,) = pairs(both)
+    (pair,) = compare_with_shadow(both)
     assert (pair.rows, pair.groups, pair.standard_error) == (10, 1, None)
 
 
 def test_a_group_without_an_answer_has_failed_and_one_with_some_is_compared_on_those() -> None:
-    (pair,) = pairs([attempt("a", 1, 2.0, shadow(1.0, 10)), attempt("a", 2, 2.0, BROKEN), attempt("b", 1, 2.0, BROKEN)])
+    (pair,) = compare_with_shadow(
+        [attempt("a", 1, 2.0, shadow(1.0, 10)), attempt("a", 2, 2.0, BROKEN), attempt("b", 1, 2.0, BROKEN)]
+    )
     assert (pair.groups, pair.rows, pair.failed, pair.error) == (1, 10, 1, "ValueError: no")
 
 
 def test_a_shadow_that_never_answered_has_no_losses() -> None:
-    (pair,) = pairs([attempt("a", 1, 2.0, BROKEN)])
+    (pair,) = compare_with_shadow([attempt("a", 1, 2.0, BROKEN)])
     assert (pair.groups, pair.rows, pair.wins, pair.failed) == (0, 0, 0, 1)
     assert (pair.recipe_loss, pair.shadow_loss, pair.difference, pair.standard_error) == (None, None, None, None)
 
 
 def test_each_two_recipes_are_compared_by_themselves_the_newest_first() -> None:
     old, new = shadow(1.0, 10), shadow(1.0, 10, "t")
-    found = pairs([attempt("a", 3, 2.0, new), attempt("a", 1, 2.0, old), attempt("b", 2, 2.0, old, "q")])
+    found = compare_with_shadow([attempt("a", 3, 2.0, new), attempt("a", 1, 2.0, old), attempt("b", 2, 2.0, old, "q")])
     assert [(pair.recipe_id, pair.shadow_recipe_id) for pair in found] == [("r", "t"), ("q", "s"), ("r", "s")]
-    assert pairs([attempt("a", 1, 2.0, None)]) == []
+    assert compare_with_shadow([attempt("a", 1, 2.0, None)]) == []

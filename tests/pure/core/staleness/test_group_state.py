@@ -5,84 +5,84 @@ import pyarrow as pa
 import pytest
 
 from spinney.core.errors import Corrupt
-from spinney.core.staleness.group_state import KNOWN, NEVER, Groups
+from spinney.core.staleness.group_state import NEVER, STATE_COLUMNS, GroupStates
 from spinney.core.state_codec import encode_batch
 
 
 def test_a_new_group_starts_with_what_is_said_of_each_thing_known() -> None:
-    groups = Groups.empty()
-    assert groups.rows_of(["a"]).tolist() == [0]
-    for known in KNOWN:
-        np.testing.assert_array_equal(groups[known.name], np.array([known.start], dtype=groups[known.name].dtype))
+    groups = GroupStates.empty()
+    assert groups.positions_of(["a"]).tolist() == [0]
+    for known in STATE_COLUMNS:
+        np.testing.assert_array_equal(groups[known.name], np.array([known.initial], dtype=groups[known.name].dtype))
 
 
 def test_groups_are_found_where_they_stand_and_new_ones_come_last() -> None:
-    groups = Groups.empty()
-    groups.rows_of(["b", "a"])
-    assert groups.rows_of(["a", "c", "b", "c"]).tolist() == [1, 2, 0, 2]
+    groups = GroupStates.empty()
+    groups.positions_of(["b", "a"])
+    assert groups.positions_of(["a", "c", "b", "c"]).tolist() == [1, 2, 0, 2]
     assert groups.keys == ["b", "a", "c"]
     assert len(groups) == 3
 
 
 def test_a_new_group_leaves_what_is_known_of_others() -> None:
-    groups = Groups.empty()
-    groups.rows_of(["a"])
+    groups = GroupStates.empty()
+    groups.positions_of(["a"])
     groups["rows_since"][0] = 7
-    groups.rows_of(["b"])
+    groups.positions_of(["b"])
     assert groups["rows_since"].tolist() == [7, 0]
 
 
 def test_a_copy_changes_alone() -> None:
-    groups = Groups.empty()
-    groups.rows_of(["a"])
+    groups = GroupStates.empty()
+    groups.positions_of(["a"])
     copy = groups.copy()
     copy["rows_since"][0] = 7
-    copy.rows_of(["b"])
+    copy.positions_of(["b"])
     assert groups.keys == ["a"]
     assert groups["rows_since"].tolist() == [0]
-    assert groups.rows_of(["c"]).tolist() == [1]
+    assert groups.positions_of(["c"]).tolist() == [1]
 
 
 def test_parents_are_told_from_groups_by_their_keys() -> None:
-    groups = Groups.empty()
-    groups.rows_of(['["AA"]', '{"dest":"LAX"}', "{}", '["{}"]'])
+    groups = GroupStates.empty()
+    groups.positions_of(['["AA"]', '{"dest":"LAX"}', "{}", '["{}"]'])
     assert groups.are_parents.tolist() == [False, True, True, False]
 
 
 def test_groups_survive_as_bytes_and_can_be_written_to() -> None:
-    groups = Groups.empty()
-    groups.rows_of(['["ü"]', "{}"])
+    groups = GroupStates.empty()
+    groups.positions_of(['["ü"]', "{}"])
     groups["champion_id"][0] = "m1"
     groups["baseline"][0] = 0.1
     groups["pinned"][1] = True
     groups["retry_at"][1] = 2**60
-    again = Groups.from_bytes(groups.to_bytes())
+    again = GroupStates.from_bytes(groups.to_bytes())
     assert again.keys == groups.keys
-    for known in KNOWN:
+    for known in STATE_COLUMNS:
         np.testing.assert_array_equal(again[known.name], groups[known.name])
         assert again[known.name].dtype == groups[known.name].dtype
     again["refusals"][0] += 1
-    assert again.rows_of(["{}", "new"]).tolist() == [1, 2]
+    assert again.positions_of(["{}", "new"]).tolist() == [1, 2]
 
 
 def test_no_groups_survive_as_bytes() -> None:
-    assert len(Groups.from_bytes(Groups.empty().to_bytes())) == 0
+    assert len(GroupStates.from_bytes(GroupStates.empty().to_bytes())) == 0
 
 
 def test_bytes_of_groups_with_other_things_known_are_refused() -> None:
     fewer = pa.RecordBatch.from_pydict({"group_key": ["a"], "epoch": [1]})
     with pytest.raises(Corrupt, match=r"got group_key string, epoch int64\. Restore the fleet's root"):
-        Groups.from_bytes(encode_batch(fewer))
+        GroupStates.from_bytes(encode_batch(fewer))
 
 
 def test_broken_bytes_are_refused() -> None:
     with pytest.raises(Corrupt):
-        Groups.from_bytes(b"\x00\x01")
+        GroupStates.from_bytes(b"\x00\x01")
 
 
 def test_every_thing_known_is_explained() -> None:
-    assert all(known.doc for known in KNOWN)
-    assert len({known.name for known in KNOWN}) == len(KNOWN)
+    assert all(known.doc for known in STATE_COLUMNS)
+    assert len({known.name for known in STATE_COLUMNS}) == len(STATE_COLUMNS)
 
 
 def test_the_time_that_has_not_come_can_be_subtracted_from_any_other() -> None:

@@ -14,16 +14,24 @@ from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.staleness.initial_state import hindsight
-from spinney.core.staleness.judge import Decided, News, Shard, Terms, Unfitted, advance, judge
+from spinney.core.staleness.initial_state import reconstruct_state
+from spinney.core.staleness.judge import (
+    DecisionRecord,
+    JudgeInput,
+    JudgeSettings,
+    ShardState,
+    UnfittedAttempt,
+    advance,
+    judge,
+)
 from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows
 
 HOUR = 3_600_000_000
 START = 1_400_000_000_000_000
 GROUPS = ('["a"]', '["b"]', '["c"]')
-TERMS = Terms(
+SETTINGS = JudgeSettings(
     policies=(NewGroup(20), ErrorRise(2.0, 30), NewRows(200), MaxAge(timedelta(days=7))),
-    min_rows=20, label_delay=2 * HOUR, memory=30, wall=False,
+    min_rows=20, label_delay=2 * HOUR, error_memory_rows=30, is_wall_clock=False,
 )  # fmt: skip
 COLUMNS = ["group_key", "model_id", "labelled", "loss", "last_event_time"]
 
@@ -33,11 +41,11 @@ def health(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS).astype({**types, "last_event_time": "int64"})
 
 
-def attempt(key: str, hour: int, outcome: str, n: int) -> Decided | Unfitted:
+def attempt(key: str, hour: int, outcome: str, n: int) -> DecisionRecord | UnfittedAttempt:
     at = START + (hour - 1) * HOUR  # the judge hears of a round when the next batch comes
     if outcome in ("failed", "too_few_rows"):
-        return Unfitted(key, outcome, 7, at, at)
-    return Decided(key, Promotion(0, f"{key}{n}", outcome, at - HOUR, at, at), True, at, 1.0, 4.0)
+        return UnfittedAttempt(key, outcome, 7, at, at)
+    return DecisionRecord(key, Promotion(0, f"{key}{n}", outcome, at - HOUR, at, at), True, at, 1.0, 4.0)
 
 
 OUTCOMES = ("promoted", "unproven", "refused", "kept", "failed", "too_few_rows")
@@ -80,11 +88,11 @@ happenings = st.lists(happened_to, max_size=30)
 def test_all_at_once_is_known_what_was_known_hour_by_hour_but_for_labels_that_came_late(
     happened: list[tuple[str, str, int, int]],
 ) -> None:
-    watched, told, deltas, champions = Shard.empty(), [], [], dict.fromkeys(GROUPS, "")
+    watched, told, deltas, champions = ShardState.empty(), [], [], dict.fromkeys(GROUPS, "")
     late = {key: Late() for key in GROUPS}
     for hour, (key, what, rows, back) in enumerate(happened):
         at = START + hour * HOUR
-        mine: list[Decided | Unfitted] = []
+        mine: list[DecisionRecord | UnfittedAttempt] = []
         seen = []
         if what == "health":
             # Events of this hour or some before, answered by who is champion now, mature two hours after they were.
@@ -96,24 +104,24 @@ def test_all_at_once_is_known_what_was_known_hour_by_hour_but_for_labels_that_ca
             if what in ("promoted", "unproven"):
                 champions[key] = f"{key}{hour}"
         clock = (None, None, 0, 0.0, at)
-        news = News(
-            [each for each in mine if isinstance(each, Decided)],
-            [each for each in mine if isinstance(each, Unfitted)],
+        news = JudgeInput(
+            [each for each in mine if isinstance(each, DecisionRecord)],
+            [each for each in mine if isinstance(each, UnfittedAttempt)],
             health([*seen, clock]),
         )
-        watched = advance(watched, news, TERMS, at)
+        watched = advance(watched, news, SETTINGS, at)
         told += mine
         deltas += [*seen, clock]
-    decided = [each for each in told if isinstance(each, Decided)]
-    unfitted = [each for each in told if isinstance(each, Unfitted)]
+    decided = [each for each in told if isinstance(each, DecisionRecord)]
+    unfitted = [each for each in told if isinstance(each, UnfittedAttempt)]
     now = START + len(happened) * HOUR
-    found = hindsight(News(decided, unfitted, health(deltas[::-1])), TERMS, START, now)
+    found = reconstruct_state(JudgeInput(decided, unfitted, health(deltas[::-1])), SETTINGS, START, now)
     assert found.clock == (watched.clock if happened else START)
     for key in GROUPS:
         if key not in watched.groups.keys:
             assert key not in found.groups.keys
             continue
-        mine, other = (int(shard.groups.rows_of([key])[0]) for shard in (watched, found))
+        mine, other = (int(shard.groups.positions_of([key])[0]) for shard in (watched, found))
         for name in ALIKE:
             np.testing.assert_array_equal(
                 found.groups[name][other], watched.groups[name][mine], err_msg=f"{key} {name}"
@@ -126,42 +134,45 @@ def test_all_at_once_is_known_what_was_known_hour_by_hour_but_for_labels_that_ca
 
 def test_what_matured_after_a_report_of_too_few_rows_is_added_to_it_group_by_group() -> None:
     few = [
-        Unfitted(key, "too_few_rows", rows, START + hour * HOUR, START + hour * HOUR)
+        UnfittedAttempt(key, "too_few_rows", rows, START + hour * HOUR, START + hour * HOUR)
         for key, rows, hour in ((GROUPS[0], 5, 10), (GROUPS[1], 9, 10), (GROUPS[0], 12, 20), (GROUPS[2], 1, 20))
     ]
     matured = [(GROUPS[0], 9, 1), (GROUPS[0], 10, 2), (GROUPS[0], 15, 9), (GROUPS[1], 11, 4), (GROUPS[0], 21, 1)]
     deltas = health([(key, None, rows, 1.0, START + (hour - 2) * HOUR) for key, hour, rows in matured])
-    found = hindsight(News([], few, deltas), TERMS, START + 30 * HOUR, START).groups
+    found = reconstruct_state(JudgeInput([], few, deltas), SETTINGS, START + 30 * HOUR, START).groups
     # a: 5 + 9 + 1 by the first report, 12 + 1 by the second, 13 in all; b: 9 + 4; c: 1, and no label ever came.
-    assert found["labelled"][found.rows_of(GROUPS)].tolist() == [15, 13, 1]
+    assert found["labelled"][found.positions_of(GROUPS)].tolist() == [15, 13, 1]
 
 
 def test_a_label_that_came_after_an_attempt_of_an_event_mature_at_it_is_no_new_row_in_hindsight() -> None:
-    decided = [Decided(GROUPS[0], Promotion(0, "m", "promoted", START, START, START), True, START, 1.0, 4.0)]
+    decided = [DecisionRecord(GROUPS[0], Promotion(0, "m", "promoted", START, START, START), True, START, 1.0, 4.0)]
     came = health([(GROUPS[0], "m", 500, 500.0, START - 5 * HOUR)])
-    before = advance(Shard.empty(), News(decided, [], health([])), TERMS, START)
-    watched = advance(before, News([], [], came), TERMS, START)
-    found = hindsight(News(decided, [], came), TERMS, START, START)
+    before = advance(ShardState.empty(), JudgeInput(decided, [], health([])), SETTINGS, START)
+    watched = advance(before, JudgeInput([], [], came), SETTINGS, START)
+    found = reconstruct_state(JudgeInput(decided, [], came), SETTINGS, START, START)
     assert (watched.groups["rows_since"].tolist(), found.groups["rows_since"].tolist()) == ([500], [0])
 
 
 def test_an_old_model_and_many_new_rows_are_found_due_and_a_fresh_one_is_not() -> None:
     decided = [
-        Decided(key, Promotion(0, f"m{key}", "promoted", at, at, at), True, at, 1.0, nan)
+        DecisionRecord(key, Promotion(0, f"m{key}", "promoted", at, at, at), True, at, 1.0, nan)
         for key, at in ((GROUPS[0], START), (GROUPS[1], START + 150 * HOUR), (GROUPS[2], START + 150 * HOUR))
     ]
     deltas = health(
         [(GROUPS[1], f"m{GROUPS[1]}", 200, 200.0, START + 151 * HOUR), (GROUPS[2], None, 500, 1.0, START + 2 * HOUR)]
     )
     clock = START + 24 * 7 * HOUR
-    found = judge(hindsight(News(decided, [], deltas), TERMS, clock, clock), TERMS, clock)
+    found = judge(reconstruct_state(JudgeInput(decided, [], deltas), SETTINGS, clock, clock), SETTINGS, clock)
     due = {row["group_key"]: row["policy"] for row in found if row["decision"] == "fit"}
     assert due == {GROUPS[0]: "max_age", GROUPS[1]: "new_rows"}
 
 
 def test_the_fleets_clock_ages_a_shard_that_is_quiet() -> None:
-    decided = [Decided(GROUPS[0], Promotion(0, "m", "promoted", START, START, START), True, START, 1.0, 4.0)]
-    news = News(decided, [], health([]))
-    assert hindsight(news, TERMS, START, START).clock == START
-    assert hindsight(news, TERMS, START + HOUR, START).clock == START + HOUR
-    assert hindsight(news, replace(TERMS, wall=True), START, START + 5 * HOUR).clock == START + 5 * HOUR
+    decided = [DecisionRecord(GROUPS[0], Promotion(0, "m", "promoted", START, START, START), True, START, 1.0, 4.0)]
+    news = JudgeInput(decided, [], health([]))
+    assert reconstruct_state(news, SETTINGS, START, START).clock == START
+    assert reconstruct_state(news, SETTINGS, START + HOUR, START).clock == START + HOUR
+    assert (
+        reconstruct_state(news, replace(SETTINGS, is_wall_clock=True), START, START + 5 * HOUR).clock
+        == START + 5 * HOUR
+    )

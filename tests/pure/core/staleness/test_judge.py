@@ -15,8 +15,17 @@ from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Corrupt
-from spinney.core.staleness.group_state import KNOWN, NEVER
-from spinney.core.staleness.judge import VERDICT_COLUMNS, Decided, News, Shard, Terms, Unfitted, advance, judge
+from spinney.core.staleness.group_state import NEVER, STATE_COLUMNS
+from spinney.core.staleness.judge import (
+    VERDICT_COLUMNS,
+    DecisionRecord,
+    JudgeInput,
+    JudgeSettings,
+    ShardState,
+    UnfittedAttempt,
+    advance,
+    judge,
+)
 from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows
 
 SECOND = 1_000_000
@@ -24,14 +33,14 @@ HOUR = 3_600 * SECOND
 DAY = 24 * HOUR
 START = 1_400_000_000 * SECOND
 A, B, PARENT = '["a"]', '["b"]', '{"dest":"LAX"}'
-EVENT_CLOCK = Terms(
+EVENT_CLOCK = JudgeSettings(
     policies=(NewGroup(20), ErrorRise(2.0, 30), NewRows(200), MaxAge(timedelta(days=7))),
     min_rows=20,
     label_delay=0,
-    memory=30,
-    wall=False,
+    error_memory_rows=30,
+    is_wall_clock=False,
 )
-WALL_CLOCK = replace(EVENT_CLOCK, wall=True)
+WALL_CLOCK = replace(EVENT_CLOCK, is_wall_clock=True)
 
 Delta = tuple[str | None, str | None, int, float, int]
 Verdict = dict[str, Any]
@@ -43,11 +52,11 @@ def health(*rows: Delta) -> pd.DataFrame:
     return frame.astype({**types, "last_event_time": "int64"})
 
 
-def decided(model_id: str, decision: str = "promoted", **told: Any) -> Decided:
+def decided(model_id: str, decision: str = "promoted", **told: Any) -> DecisionRecord:
     """A decision about a model of group A. told: group_key, epoch, through, at, clock, loss, fit_ms, by_machine."""
     at = told.get("at", START)
     promotion = Promotion(told.get("epoch", 0), model_id, decision, told.get("through", at), at, at)
-    return Decided(
+    return DecisionRecord(
         told.get("group_key", A),
         promotion,
         told.get("by_machine", True),
@@ -57,25 +66,27 @@ def decided(model_id: str, decision: str = "promoted", **told: Any) -> Decided:
     )
 
 
-def unfitted(status: str, rows: int = 0, *, at: int = START, clock: int | None = None, group_key: str = A) -> Unfitted:
-    return Unfitted(group_key, status, rows, at, at if clock is None else clock)
+def unfitted(
+    status: str, rows: int = 0, *, at: int = START, clock: int | None = None, group_key: str = A
+) -> UnfittedAttempt:
+    return UnfittedAttempt(group_key, status, rows, at, at if clock is None else clock)
 
 
 @dataclass
 class Bench:
     """A shard and its ticks."""
 
-    terms: Terms = EVENT_CLOCK
-    shard: Shard = field(default_factory=Shard.empty)
+    terms: JudgeSettings = EVENT_CLOCK
+    shard: ShardState = field(default_factory=ShardState.empty)
 
-    def tick(self, *news: Decided | Unfitted | Delta, now: int = START) -> list[Verdict]:
+    def tick(self, *news: DecisionRecord | UnfittedAttempt | Delta, now: int = START) -> list[Verdict]:
         """One batch; the state goes through its bytes, as between any two batches."""
-        told = News(
-            [row for row in news if isinstance(row, Decided)],
-            [row for row in news if isinstance(row, Unfitted)],
+        told = JudgeInput(
+            [row for row in news if isinstance(row, DecisionRecord)],
+            [row for row in news if isinstance(row, UnfittedAttempt)],
             health(*(row for row in news if isinstance(row, tuple))),
         )
-        shard = advance(Shard.from_bytes(self.shard.to_bytes()), told, self.terms, now)
+        shard = advance(ShardState.from_bytes(self.shard.to_bytes()), told, self.terms, now)
         verdicts = judge(shard, self.terms, now)
         self.shard = shard
         return verdicts
@@ -297,7 +308,7 @@ def test_news_of_an_older_attempt_does_not_make_a_group_older() -> None:
 
 
 def test_the_clock_starts_with_the_first_news() -> None:
-    assert Shard.empty().clock == NEVER
+    assert ShardState.empty().clock == NEVER
     bench = Bench()
     bench.tick()
     assert bench.shard.clock == NEVER
@@ -353,7 +364,7 @@ def test_only_the_champions_own_answers_accuse_it() -> None:
 
 
 def test_the_recent_error_forgets_by_rows() -> None:
-    bench = Bench(replace(EVENT_CLOCK, memory=2))
+    bench = Bench(replace(EVENT_CLOCK, error_memory_rows=2))
     bench.tick(decided("m1"))
     bench.tick(rows(1, model="m1", loss=8.0))
     assert (bench.known("recent_weight"), bench.known("recent_loss")) == (1.0, 8.0)
@@ -363,7 +374,7 @@ def test_the_recent_error_forgets_by_rows() -> None:
 
 
 def test_labels_that_come_together_are_counted_from_the_oldest() -> None:
-    bench = Bench(replace(EVENT_CLOCK, memory=2))
+    bench = Bench(replace(EVENT_CLOCK, error_memory_rows=2))
     bench.tick(decided("m1"))
     bench.tick(rows(1, model="m1", loss=2.0, at=START + 2), rows(1, model="m1", loss=8.0, at=START + 1))
     assert bench.known("recent_loss") == 6.0  # 2 + 8/2
@@ -556,7 +567,7 @@ def test_no_group_is_refitted_in_a_loop_however_often_it_is_refused() -> None:
     bench = Bench()
     bench.tick(decided("m1", loss=0.5))
     attempts = []
-    answer: list[Decided] = []
+    answer: list[DecisionRecord] = []
     for tick in range(200):
         now = START + tick * 10 * SECOND
         verdicts = bench.tick(rows(10, model="m1", loss=9.0, at=now), *answer, now=now)
@@ -570,7 +581,7 @@ def test_no_group_is_refitted_in_a_loop_however_often_it_is_refused() -> None:
 def test_no_group_is_refitted_in_a_loop_when_its_only_model_is_withdrawn() -> None:
     bench = Bench()
     bench.tick(rows(20), decided("m1"))
-    answer: list[Decided] = [decided("m1", "withdrawn", at=START + 1)]
+    answer: list[DecisionRecord] = [decided("m1", "withdrawn", at=START + 1)]
     attempts = 0
     for tick in range(2, 100):
         verdicts = bench.tick(*answer, now=START + tick)
@@ -586,7 +597,7 @@ def test_no_group_is_refitted_in_a_loop_when_its_only_model_is_withdrawn() -> No
 # --- people -----------------------------------------------------------------------------------------------------------
 
 
-def pin(model_id: str, **told: Any) -> Decided:
+def pin(model_id: str, **told: Any) -> DecisionRecord:
     return decided(model_id, "pinned", by_machine=False, loss=nan, fit_ms=nan, **told)
 
 
@@ -665,25 +676,25 @@ def test_advancing_leaves_the_shard_before_as_it_was() -> None:
     bench = Bench()
     bench.tick(decided("m1"), rows(5))
     before = bench.shard.to_bytes()
-    advance(bench.shard, News([decided("m2", at=START + 1)], [], health(rows(3, group=B))), EVENT_CLOCK, START)
+    advance(bench.shard, JudgeInput([decided("m2", at=START + 1)], [], health(rows(3, group=B))), EVENT_CLOCK, START)
     assert bench.shard.to_bytes() == before
 
 
 def test_a_shard_survives_as_bytes() -> None:
     bench = Bench(replace(EVENT_CLOCK, label_delay=HOUR))
     bench.tick(decided("m1"), pin("m1", group_key=B), unfitted("failed", group_key=PARENT), rows(5), rows(1, group=B))
-    again = Shard.from_bytes(bench.shard.to_bytes())
+    again = ShardState.from_bytes(bench.shard.to_bytes())
     assert (again.clock, again.champions, again.groups.keys) == (START, bench.shard.champions, bench.shard.groups.keys)
-    for known in KNOWN:
+    for known in STATE_COLUMNS:
         np.testing.assert_array_equal(again.groups[known.name], bench.shard.groups[known.name])
     pd.testing.assert_frame_equal(again.pending.rows, bench.shard.pending.rows)
     assert again.to_bytes() == bench.shard.to_bytes()
 
 
-@pytest.mark.parametrize("blob", [b"", b"\x02" + Shard.empty().to_bytes()[1:], Shard.empty().to_bytes()[:-1]])
+@pytest.mark.parametrize("blob", [b"", b"\x02" + ShardState.empty().to_bytes()[1:], ShardState.empty().to_bytes()[:-1]])
 def test_bytes_of_another_format_and_broken_ones_are_refused(blob: bytes) -> None:
     with pytest.raises(Corrupt, match=r"upgrade Spinney|Restore the fleet's root"):
-        Shard.from_bytes(blob)
+        ShardState.from_bytes(blob)
 
 
 def test_no_payload_of_a_model_is_kept_in_the_judges_state() -> None:
@@ -715,7 +726,9 @@ DECIDED = st.builds(
     st.booleans(),
     st.sampled_from([nan, 0.1, 0.7]),
 )
-UNFITTED = st.builds(Unfitted, KEYS, st.sampled_from(["failed", "too_few_rows"]), st.integers(0, 19), TIMES, TIMES)
+UNFITTED = st.builds(
+    UnfittedAttempt, KEYS, st.sampled_from(["failed", "too_few_rows"]), st.integers(0, 19), TIMES, TIMES
+)
 HEALTH = st.tuples(
     st.sampled_from([A, B, None]),
     st.sampled_from(["m1", "m2", None]),
@@ -730,7 +743,7 @@ NEWS = st.lists(st.one_of(DECIDED, UNFITTED, HEALTH), max_size=12)
 def test_the_order_of_news_within_a_batch_does_not_matter(
     batches: list[tuple[list[Any], int]], wall: bool, data: st.DataObject
 ) -> None:
-    terms = replace(EVENT_CLOCK, label_delay=HOUR, wall=wall)
+    terms = replace(EVENT_CLOCK, label_delay=HOUR, is_wall_clock=wall)
     one, other = Bench(terms), Bench(terms)
     now = START
     for news, later in batches:

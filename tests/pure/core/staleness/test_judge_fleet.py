@@ -16,9 +16,18 @@ from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
 from spinney.core.durations import format_duration
-from spinney.core.planning.budget import Allowance, Candidate, Queues, choose, draw
-from spinney.core.staleness.initial_state import hindsight
-from spinney.core.staleness.judge import Decided, Most, News, Shard, Terms, advance, judge, report
+from spinney.core.planning.budget import Candidate, QueueLengths, RoundAllowance, choose_groups, lottery_number
+from spinney.core.staleness.initial_state import reconstruct_state
+from spinney.core.staleness.judge import (
+    DecisionRecord,
+    DueLimits,
+    JudgeInput,
+    JudgeSettings,
+    ShardState,
+    advance,
+    judge,
+    report,
+)
 from spinney.core.staleness.policies import MaxAge, NewGroup, NewRows
 
 HOUR = 3_600_000_000
@@ -26,7 +35,9 @@ DAY = 24 * HOUR
 START = 1_400_000_000_000_000
 GROUPS, SHARDS = 50_000, 8
 SPREAD = 0.15
-TERMS = Terms((NewGroup(20), NewRows(200), MaxAge(timedelta(days=7), SPREAD)), 20, 0, 30, wall=False)
+SETTINGS = JudgeSettings(
+    (NewGroup(20), NewRows(200), MaxAge(timedelta(days=7), SPREAD)), 20, 0, 30, is_wall_clock=False
+)
 KEYS = [json.dumps([f"store-{n:05d}"]) for n in range(GROUPS)]
 HEALTH = pd.DataFrame(
     {
@@ -37,13 +48,13 @@ HEALTH = pd.DataFrame(
 )  # fmt: skip
 
 
-def promoted(keys: list[str], at: int = START) -> list[Decided]:
-    return [Decided(key, Promotion(0, "m", "promoted", at, at, at), True, at, nan, 1.0) for key in keys]
+def promoted(keys: list[str], at: int = START) -> list[DecisionRecord]:
+    return [DecisionRecord(key, Promotion(0, "m", "promoted", at, at, at), True, at, nan, 1.0) for key in keys]
 
 
-def clock(at: int) -> News:
+def clock(at: int) -> JudgeInput:
     row = {"group_key": None, "model_id": None, "labelled": 0, "loss": 0.0, "last_event_time": at}
-    return News([], [], pd.DataFrame([row]).astype(HEALTH.dtypes.to_dict()))
+    return JudgeInput([], [], pd.DataFrame([row]).astype(HEALTH.dtypes.to_dict()))
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +62,8 @@ def after_the_batch() -> list[bytes]:
     """The shards after one weekly batch that fitted every group at START, as bytes."""
     shards = []
     for n in range(SHARDS):
-        shard = advance(Shard.empty(), News(promoted(KEYS[n::SHARDS]), [], HEALTH), TERMS, START)
-        assert judge(shard, TERMS, START) == []
+        shard = advance(ShardState.empty(), JudgeInput(promoted(KEYS[n::SHARDS]), [], HEALTH), SETTINGS, START)
+        assert judge(shard, SETTINGS, START) == []
         shards.append(shard.to_bytes())
     return shards
 
@@ -60,13 +71,13 @@ def after_the_batch() -> list[bytes]:
 def test_a_fleet_of_one_batch_falls_due_evenly_in_the_last_part_of_its_age_and_nobody_after(
     after_the_batch: list[bytes],
 ) -> None:
-    shards = [Shard.from_bytes(blob) for blob in after_the_batch]
+    shards = [ShardState.from_bytes(blob) for blob in after_the_batch]
     first = START + 7 * DAY - int(SPREAD * 7 * DAY)  # 25.2 hours before the seven days are over
     steps = [first + n * HOUR * 12 // 10 for n in range(22)]  # 21 steps of 1.2 hours
     due = [0]
     for at in steps:
-        shards = [Shard.from_bytes(advance(shard, clock(at), TERMS, at).to_bytes()) for shard in shards]
-        due.append(sum(report(shard, TERMS, at, Most(1, 0, 0, "r")).due for shard in shards))
+        shards = [ShardState.from_bytes(advance(shard, clock(at), SETTINGS, at).to_bytes()) for shard in shards]
+        due.append(sum(report(shard, SETTINGS, at, DueLimits(1, 0, 0, "r")).due for shard in shards))
     new = np.diff(due).tolist()
     assert new[0] <= 10, "at the earliest deadline"
     assert sum(new) == GROUPS, "after seven days all were due"
@@ -78,9 +89,9 @@ def test_a_fleet_of_one_batch_falls_due_evenly_in_the_last_part_of_its_age_and_n
 
 def test_a_deadline_is_the_groups_own_whoever_asks_and_stands_in_its_verdict(after_the_batch: list[bytes]) -> None:
     at = START + 6 * DAY + 12 * HOUR
-    watched = judge(advance(Shard.from_bytes(after_the_batch[3]), clock(at), TERMS, at), TERMS, at)
-    told = hindsight(News(promoted(KEYS[3::SHARDS][::-1]), [], HEALTH), TERMS, at, at)
-    found = judge(told, TERMS, at)
+    watched = judge(advance(ShardState.from_bytes(after_the_batch[3]), clock(at), SETTINGS, at), SETTINGS, at)
+    told = reconstruct_state(JudgeInput(promoted(KEYS[3::SHARDS][::-1]), [], HEALTH), SETTINGS, at, at)
+    found = judge(told, SETTINGS, at)
     limits = {row["group_key"]: row["numbers"]["limit"] for row in watched}
     assert limits == {row["group_key"]: row["numbers"]["limit"] for row in found}
     assert 0.45 * GROUPS / SHARDS < len(limits) < 0.55 * GROUPS / SHARDS, "of 25.2 hours 13.2 are over"
@@ -93,25 +104,25 @@ def test_a_deadline_is_the_groups_own_whoever_asks_and_stands_in_its_verdict(aft
     assert row["urgency"] == pytest.approx(6.5 / days)
 
 
-MOST = Most(by_rank=100, oldest=20, by_lot=10, lot="r")
+MOST = DueLimits(by_rank=100, oldest=20, random=10, seed="r")
 
 
 def test_a_shard_puts_forward_what_a_round_could_take_and_counts_the_others(after_the_batch: list[bytes]) -> None:
     at, total = START + 8 * DAY, GROUPS // SHARDS
-    shard = advance(Shard.from_bytes(after_the_batch[0]), clock(at), TERMS, at)
-    first = report(shard, TERMS, at, MOST)
+    shard = advance(ShardState.from_bytes(after_the_batch[0]), clock(at), SETTINGS, at)
+    first = report(shard, SETTINGS, at, MOST)
     said = Counter(row["decision"] for row in first.rows)
     assert (first.due, said["fit"] + first.withheld, said["deferred"]) == (total, total, first.withheld)
     assert 100 <= said["fit"] <= 130
     deferred = next(row for row in first.rows if row["decision"] == "deferred")
     assert deferred["reason"].endswith("7 days); deferred: a round takes fewer groups than are due in its shard")
 
-    again = report(Shard.from_bytes(shard.to_bytes()), TERMS, at, MOST)
+    again = report(ShardState.from_bytes(shard.to_bytes()), SETTINGS, at, MOST)
     assert (again.due, again.withheld) == (total, total - len(again.rows))
     assert {(row["decision"], row["repeats"]) for row in again.rows} == {("fit", 1)}, "the others were said to be"
 
     fronts = sorted(first.rows, key=lambda row: (-row["urgency"], row["group_key"]))[:100]
-    drawn = sorted(first.rows, key=lambda row: (draw("r", row["group_key"]), row["group_key"]))[:10]
+    drawn = sorted(first.rows, key=lambda row: (lottery_number("r", row["group_key"]), row["group_key"]))[:10]
     oldest = sorted(row["group_key"] for row in first.rows)[:20]
     wanted = {row["group_key"] for row in (*fronts, *drawn)} | set(oldest)
     assert {row["group_key"] for row in again.rows} == wanted
@@ -120,18 +131,18 @@ def test_a_shard_puts_forward_what_a_round_could_take_and_counts_the_others(afte
 def test_the_best_of_every_shard_make_the_round_that_all_would_make(after_the_batch: list[bytes]) -> None:
     """Of 50,000 due groups the driver sees a few; the round is that of a driver that sees them all."""
     at = START + 8 * DAY
-    allowance = Allowance(5.0, 0.2, 0.05, groups=20_000, each_ms=10.0, cores=2)  # 476 groups of 10.5 ms
-    queues = Queues.of(allowance)
-    assert queues == Queues(501, 102, 128)  # 5 s / 10 ms and one more; a fifth and one; a quarter and two
-    most = Most(queues.by_rank, queues.oldest, queues.by_lot, "r")
+    allowance = RoundAllowance(5.0, 0.2, 0.05, groups=20_000, overhead_ms=10.0, cores=2)  # 476 groups of 10.5 ms
+    queues = QueueLengths.for_allowance(allowance)
+    assert queues == QueueLengths(501, 102, 128)  # 5 s / 10 ms and one more; a fifth and one; a quarter and two
+    most = DueLimits(queues.by_rank, queues.oldest, queues.random, "r")
     all_due, few = [], []
     for blob in after_the_batch:
-        shard = advance(Shard.from_bytes(blob), clock(at), TERMS, at)
-        all_due += judge(replace(shard, groups=shard.groups.copy()), TERMS, at)
-        few += [row for row in report(shard, TERMS, at, most).rows if row["decision"] == "fit"]
+        shard = advance(ShardState.from_bytes(blob), clock(at), SETTINGS, at)
+        all_due += judge(replace(shard, groups=shard.groups.copy()), SETTINGS, at)
+        few += [row for row in report(shard, SETTINGS, at, most).rows if row["decision"] == "fit"]
     assert (len(all_due), len(few) <= SHARDS * queues.total) == (GROUPS, True)
-    chosen = choose([candidate(row) for row in few], allowance, "r")
-    assert chosen == choose([candidate(row) for row in all_due], allowance, "r")
+    chosen = choose_groups([candidate(row) for row in few], allowance, "r")
+    assert chosen == choose_groups([candidate(row) for row in all_due], allowance, "r")
     assert len(chosen) == 477  # the last one taken goes beyond the budget
 
 
@@ -147,35 +158,36 @@ CANDIDATES = st.lists(
     unique_by=lambda each: each.group_key, max_size=40,
 )  # fmt: skip
 ALLOWANCES = st.builds(
-    Allowance, st.sampled_from([0.001, 0.05, 0.2, 1.0]), st.sampled_from([0.0, 0.2, 0.5]), st.sampled_from([0.0, 0.3]),
+    RoundAllowance,
+    st.sampled_from([0.001, 0.05, 0.2, 1.0]), st.sampled_from([0.0, 0.2, 0.5]), st.sampled_from([0.0, 0.3]),
     st.sampled_from([1, 3, 10, 1_000]), st.sampled_from([5.0, 20.0]), st.sampled_from([1, 4]),
 )  # fmt: skip
 
 
 @given(CANDIDATES, ALLOWANCES)
 def test_what_is_beyond_the_front_of_every_queue_changes_no_round(
-    candidates: list[Candidate], allowance: Allowance
+    candidates: list[Candidate], allowance: RoundAllowance
 ) -> None:
-    queues = Queues.of(allowance)
+    queues = QueueLengths.for_allowance(allowance)
     ranks = {"new_group": 0, "new_rows": 2, "max_age": 3}
     by_rank = sorted(candidates, key=lambda each: (ranks[each.policy], -each.urgency, each.group_key))
     oldest = sorted(candidates, key=lambda each: (each.stale_since, each.group_key))
-    drawn = sorted(candidates, key=lambda each: (draw("lot", each.group_key), each.group_key))
-    fronts = {*by_rank[: queues.by_rank], *oldest[: queues.oldest], *drawn[: queues.by_lot]}
-    chosen = choose(sorted(fronts, key=lambda each: each.group_key), allowance, "lot")
-    assert chosen == choose(candidates, allowance, "lot")
+    drawn = sorted(candidates, key=lambda each: (lottery_number("lot", each.group_key), each.group_key))
+    fronts = {*by_rank[: queues.by_rank], *oldest[: queues.oldest], *drawn[: queues.random]}
+    chosen = choose_groups(sorted(fronts, key=lambda each: each.group_key), allowance, "lot")
+    assert chosen == choose_groups(candidates, allowance, "lot")
     assert len(chosen) <= allowance.groups
     assert bool(chosen) == bool(candidates)
 
 
 def test_sealed_groups_refuse_to_be_changed_behind_their_bytes() -> None:
-    shard = advance(Shard.empty(), News(promoted(KEYS[:3]), [], HEALTH), TERMS, START).sealed()
+    shard = advance(ShardState.empty(), JudgeInput(promoted(KEYS[:3]), [], HEALTH), SETTINGS, START).sealed()
     before = shard.to_bytes()
     with pytest.raises(ValueError, match="read-only"):
         shard.groups["rows_since"][0] = 7
     copied = shard.groups.copy()
     copied["rows_since"][0] = 7
     assert (shard.to_bytes(), shard.groups.to_bytes() != copied.to_bytes()) == (before, True)
-    late = advance(shard, clock(START + 9 * DAY), TERMS, START + 9 * DAY)
-    judge(late, TERMS, START + 9 * DAY)
-    assert np.array_equal(Shard.from_bytes(late.to_bytes()).groups["decision"], ["fit"] * 3), "marks are no secret"
+    late = advance(shard, clock(START + 9 * DAY), SETTINGS, START + 9 * DAY)
+    judge(late, SETTINGS, START + 9 * DAY)
+    assert np.array_equal(ShardState.from_bytes(late.to_bytes()).groups["decision"], ["fit"] * 3), "marks are no secret"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.errors import Corrupt
-from spinney.core.staleness.pending_labels import COLUMNS, Pending
+from spinney.core.staleness.pending_labels import COLUMNS, PendingLabels
 
 Delta = tuple[str, str | None, int, float, int]
 
@@ -20,7 +20,7 @@ def deltas(*rows: Delta) -> pd.DataFrame:
 
 
 def test_a_delta_matures_a_label_delay_after_its_event() -> None:
-    pending = Pending.empty().after(deltas(("a", "m", 2, 0.5, 100)), label_delay=10)
+    pending = PendingLabels.empty().with_labels(deltas(("a", "m", 2, 0.5, 100)), label_delay=10)
     early, rest = pending.split(109)
     assert len(early) == 0
     assert len(rest.rows) == 1
@@ -30,42 +30,46 @@ def test_a_delta_matures_a_label_delay_after_its_event() -> None:
 
 
 def test_without_a_delay_a_delta_is_mature_at_its_own_time() -> None:
-    mature, _ = Pending.empty().after(deltas(("a", "m", 1, 0.5, 100)), label_delay=0).split(100)
+    mature, _ = PendingLabels.empty().with_labels(deltas(("a", "m", 1, 0.5, 100)), label_delay=0).split(100)
     assert len(mature) == 1
 
 
 def test_answers_without_a_label_are_not_kept() -> None:
-    assert len(Pending.empty().after(deltas(("a", "m", 0, 0.0, 100)), label_delay=0).rows) == 0
+    assert len(PendingLabels.empty().with_labels(deltas(("a", "m", 0, 0.0, 100)), label_delay=0).rows) == 0
 
 
 def test_what_waited_longer_comes_first() -> None:
-    pending = Pending.empty().after(deltas(("late", "m", 1, 1.0, 30)), 0).after(deltas(("early", "m", 1, 1.0, 20)), 0)
+    pending = (
+        PendingLabels.empty()
+        .with_labels(deltas(("late", "m", 1, 1.0, 30)), 0)
+        .with_labels(deltas(("early", "m", 1, 1.0, 20)), 0)
+    )
     assert pending.split(30)[0]["group_key"].tolist() == ["early", "late"]
 
 
 def test_adding_leaves_the_pending_before_as_it_was() -> None:
-    before = Pending.empty().after(deltas(("a", "m", 1, 1.0, 1)), 0)
-    before.after(deltas(("b", "m", 1, 1.0, 1)), 0)
+    before = PendingLabels.empty().with_labels(deltas(("a", "m", 1, 1.0, 1)), 0)
+    before.with_labels(deltas(("b", "m", 1, 1.0, 1)), 0)
     assert before.rows["group_key"].tolist() == ["a"]
 
 
 def test_pending_labels_survive_as_bytes() -> None:
-    pending = Pending.empty().after(deltas(("a", None, 1, 0.1, 5), ("b", "m", 2**40, 1e300, 6)), 1)
-    again = Pending.from_bytes(pending.to_bytes())
+    pending = PendingLabels.empty().with_labels(deltas(("a", None, 1, 0.1, 5), ("b", "m", 2**40, 1e300, 6)), 1)
+    again = PendingLabels.from_bytes(pending.to_bytes())
     pd.testing.assert_frame_equal(again.rows, pending.rows)
     assert again.to_bytes() == pending.to_bytes()
     assert tuple(again.rows.columns) == COLUMNS
 
 
 def test_no_pending_labels_survive_as_bytes_and_take_new_ones() -> None:
-    again = Pending.from_bytes(Pending.empty().to_bytes())
+    again = PendingLabels.from_bytes(PendingLabels.empty().to_bytes())
     assert len(again.split(0)[0]) == 0
-    assert len(again.after(deltas(("a", "m", 1, 0.5, 100)), 0).rows) == 1
+    assert len(again.with_labels(deltas(("a", "m", 1, 0.5, 100)), 0).rows) == 1
 
 
 def test_broken_bytes_are_refused() -> None:
     with pytest.raises(Corrupt):
-        Pending.from_bytes(Pending.empty().to_bytes()[:20])
+        PendingLabels.from_bytes(PendingLabels.empty().to_bytes()[:20])
 
 
 DELTAS = st.tuples(
@@ -76,7 +80,7 @@ DELTAS = st.tuples(
 @given(st.lists(DELTAS, min_size=1), st.data())
 def test_the_order_of_deltas_does_not_matter(rows: list[Delta], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(rows))
-    one = Pending.empty().after(deltas(*rows), 1)
-    other = Pending.empty().after(deltas(*shuffled), 1)
+    one = PendingLabels.empty().with_labels(deltas(*rows), 1)
+    other = PendingLabels.empty().with_labels(deltas(*shuffled), 1)
     assert one.to_bytes() == other.to_bytes()
     pd.testing.assert_frame_equal(one.split(2)[0], other.split(2)[0])

@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 
 from spinney.core.config import Config
-from spinney.core.staleness.group_state import NEVER, Groups
-from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, Policy, configured
+from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, Policy, configured_policies
 
 DAY = 86_400_000_000
 
 
-def group(key: str = '["a"]', **known: object) -> Groups:
-    groups = Groups.empty()
-    groups.rows_of([key])
+def group(key: str = '["a"]', **known: object) -> GroupStates:
+    groups = GroupStates.empty()
+    groups.positions_of([key])
     for name, value in known.items():
         groups[name][0] = value
     return groups
 
 
-def measured(policy: Policy, groups: Groups, clock: int = 0) -> float:
+def measured(policy: Policy, groups: GroupStates, clock: int = 0) -> float:
     found = policy.measure(groups, clock)
     assert found.shape == (len(groups),)
     assert found.dtype == np.float64
@@ -80,7 +80,7 @@ def test_error_says_nothing_before_it_can(known: dict[str, float]) -> None:
 
 def test_no_groups_measure_as_nothing() -> None:
     for policy in (NewGroup(1), NewRows(1), MaxAge(timedelta(days=1)), ErrorRise(2.0, 30)):
-        assert policy.measure(Groups.empty(), 0).shape == (0,)
+        assert policy.measure(GroupStates.empty(), 0).shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_no_groups_measure_as_nothing() -> None:
 )
 def test_a_policy_says_its_measure_and_limit_in_words(policy: Policy, value: float, words: str) -> None:
     (limit,) = policy.limits(group())
-    assert policy.words(value, limit) == words
+    assert policy.describe(value, limit) == words
 
 
 def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_first() -> None:
@@ -110,7 +110,7 @@ def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_fir
             max_age=timedelta(days=7), age_spread=0.15, new_rows=200, error_rise=SimpleNamespace(factor=2.0, rows=30)
         ),
     )
-    assert configured(cast("Config", config)) == (
+    assert configured_policies(cast("Config", config)) == (
         NewGroup(20),
         ErrorRise(2.0, 30),
         NewRows(200),

@@ -46,7 +46,9 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) ->
         )
     key = '["a","1"]'
     found = read_stored_rows(config, key)
-    source = training_row_reader.TrainingTables.of(config, delta.pins(FleetStore.of(config), *READ), found.clock)
+    source = training_row_reader.TrainingTables.of(
+        config, delta.pin_versions(FleetStore.of(config), *READ), found.clock
+    )
     read = training_row_reader.read_group_rows(source, pa.array([key]), GroupIndex([key], config.fleet.shards))
     rows = read.table.to_pandas().assign(group_key=key)
     trial = fit_trial(config, found)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.planning.chunks import FIRST, GROWTH, Pace, Part, Progress, next_part
+from spinney.core.planning.parts import FIRST_PART_GROUPS, MAX_GROWTH, Part, PartPacing, Progress, next_part
 
 
-def cuts(total: int, parents: int, pace: Pace | None) -> list[tuple[int, int, int]]:
+def cuts(total: int, parents: int, pace: PartPacing | None) -> list[tuple[int, int, int]]:
     found, part = [], None
     while part := next_part(part, total, parents, pace):
         found.append((part.number, part.begin, part.end))
@@ -22,37 +22,37 @@ def test_without_a_pace_one_part_takes_all() -> None:
 
 
 def test_parents_are_a_part_of_their_own_unless_one_part_takes_all() -> None:
-    assert cuts(10, 3, Pace(6.0, 1.0, known=True)) == [(0, 0, 3), (1, 3, 9), (2, 9, 10)]
+    assert cuts(10, 3, PartPacing(6.0, 1.0, is_measured=True)) == [(0, 0, 3), (1, 3, 9), (2, 9, 10)]
     two = [(2, 3, 5), (3, 5, 7), (4, 7, 9), (5, 9, 10)]
-    assert cuts(10, 3, Pace(2.0, 1.0, known=True)) == [(0, 0, 2), (1, 2, 3), *two]
-    assert cuts(10, 3, Pace(10.0, 1.0, known=True)) == [(0, 0, 10)]
+    assert cuts(10, 3, PartPacing(2.0, 1.0, is_measured=True)) == [(0, 0, 2), (1, 2, 3), *two]
+    assert cuts(10, 3, PartPacing(10.0, 1.0, is_measured=True)) == [(0, 0, 10)]
 
 
 def test_a_cost_that_nobody_measured_takes_a_small_first_part_and_none_takes_a_huge_one() -> None:
-    guessed = Pace(60.0, 0.0025, known=False)
-    assert (guessed.size(50_000), guessed.size(300)) == (FIRST, 300)
+    guessed = PartPacing(60.0, 0.0025, is_measured=False)
+    assert (guessed.next_size(50_000), guessed.next_size(300)) == (FIRST_PART_GROUPS, 300)
     # A thousand groups took 20 s: a minute is 3,000 of them.
-    assert guessed.after(1_000, 20.0).size(50_000) == 3_000
-    assert Pace(60.0, 1e-4, known=True).size(50_000) == GROWTH * FIRST
-    assert guessed.after(1_000, 1.0).size(50_000) == GROWTH * 1_000
+    assert guessed.after(1_000, 20.0).next_size(50_000) == 3_000
+    assert PartPacing(60.0, 1e-4, is_measured=True).next_size(50_000) == MAX_GROWTH * FIRST_PART_GROUPS
+    assert guessed.after(1_000, 1.0).next_size(50_000) == MAX_GROWTH * 1_000
 
 
 def test_what_a_part_costs_before_it_begins_makes_parts_no_smaller() -> None:
     """90 s a part and 10 ms a group: a part has 60 s of groups in it, however long it takes."""
-    pace, sizes = Pace(60.0, 0.0025, known=False), []
+    pace, sizes = PartPacing(60.0, 0.0025, is_measured=False), []
     for _ in range(6):
-        size = pace.size(50_000)
+        size = pace.next_size(50_000)
         sizes.append(size)
         pace = pace.after(size, 90.0 + 0.01 * size)
     assert sizes == [1_000, 600, 2_400, 6_000, 6_000, 6_000]
-    assert pace.fixed == pytest.approx(90.0)
+    assert pace.fixed_s == pytest.approx(90.0)
     assert pace.seconds_for(12_000) == pytest.approx(300.0)
     assert pace.seconds_for(0) == 0.0
-    assert Pace(60.0, 0.0025, known=False).seconds_for(5) is None
+    assert PartPacing(60.0, 0.0025, is_measured=False).seconds_for(5) is None
 
 
 def test_a_cost_beyond_the_part_still_takes_one_group() -> None:
-    assert Pace(1.0, 1_000.0, known=True).size(7) == 1
+    assert PartPacing(1.0, 1_000.0, is_measured=True).next_size(7) == 1
 
 
 @given(st.integers(1, 500), st.data(), st.floats(1e-4, 100.0), st.booleans())
@@ -60,7 +60,7 @@ def test_parts_cover_the_plan_once_in_order_wherever_a_run_went_on(
     total: int, data: st.DataObject, each: float, known: bool
 ) -> None:
     parents = data.draw(st.integers(0, total))
-    found = cuts(total, parents, Pace(1.0, each, known=known))
+    found = cuts(total, parents, PartPacing(1.0, each, is_measured=known))
     assert [number for number, _, _ in found] == list(range(len(found)))
     assert [begin for _, begin, _ in found] == [0, *(end for _, _, end in found[:-1])]
     assert found[-1][2] == total
