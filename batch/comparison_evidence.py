@@ -89,12 +89,14 @@ def _rows_to_compare(config: Config, view: BatchView, groups: pa.Table) -> Itera
     # The features are not needed.
     source = replace(TrainingTables.of(config, view.pins, view.clock), features={})
     shards = np.asarray(groups.column("shard").to_numpy())
-    for each in training_row_reader.shard_ranges(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
-        mine = groups.filter(pa.array((shards >= each.first) & (shards <= each.last)))
-        if mine.num_rows:
-            keys = mine.column("group_key").combine_chunks()
+    for shard_range in training_row_reader.shard_ranges(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
+        candidates = groups.filter(pa.array((shards >= shard_range.first) & (shards <= shard_range.last)))
+        if candidates.num_rows:
+            keys = candidates.column("group_key").combine_chunks()
             wanted = filter_of_groups(keys.to_pylist(), config.fleet.shards)
-            yield _counts(training_row_reader.read_group_rows(source, keys, wanted), mine.column("trained_through"))
+            yield _counts(
+                training_row_reader.read_group_rows(source, keys, wanted), candidates.column("trained_through")
+            )
 
 
 def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray) -> Integers:
@@ -107,8 +109,8 @@ def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray) -> In
     # Without its time a champion may have seen every row.
     newer = pc.fill_null(pc.greater(rows.table.column("event_time"), through.take(pa.array(of_row))), False)
     total, unseen = (
-        np.bincount(of_row[np.asarray(each.to_numpy(), dtype=np.bool_)], minlength=len(through))
-        for each in (counts, pc.and_(counts, newer))
+        np.bincount(of_row[np.asarray(is_counted.to_numpy(), dtype=np.bool_)], minlength=len(through))
+        for is_counted in (counts, pc.and_(counts, newer))
     )
     heldout = np.where(total > 0, np.maximum(1, total // HELD_OUT_ONE_IN), 0)
     return np.minimum(unseen, heldout).astype(np.int64)

@@ -187,8 +187,8 @@ def _peaks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _parquet_bytes(rows: pd.DataFrame, contract: Contract) -> int:
     schema = arrow_schema(contract)
-    there = [name for name in contract.names if name in rows]
-    table = pa.Table.from_pandas(rows[there], schema=pa.schema([schema.field(n) for n in there]), preserve_index=False)
+    names = [name for name in contract.names if name in rows]
+    table = pa.Table.from_pandas(rows[names], schema=pa.schema([schema.field(n) for n in names]), preserve_index=False)
     file = io.BytesIO()
     pq.write_table(table, file, compression="snappy")
     return file.tell()

@@ -175,9 +175,9 @@ def _parents_of(source: TrainingTables, groups: pa.Table) -> pa.Table:
     """Return the parents of these groups, as `all_groups` does."""
     found = training_row_reader.events_per_parent(source, groups)
     shards = [keys.shard_of(key, source.shards) for key in found]
-    return pa.table([pa.array(each) for each in (shards, list(found), list(found.values()))], groups.column_names).cast(
-        groups.schema
-    )
+    return pa.table(
+        [pa.array(column) for column in (shards, list(found), list(found.values()))], groups.column_names
+    ).cast(groups.schema)
 
 
 def _named(config: Config, view: BatchView, groups: Sequence[str]) -> pa.Table:

@@ -60,7 +60,7 @@ class RecipeChanges:
     @property
     def unproven(self) -> int:
         """Number of groups for which nothing can be compared."""
-        return sum(each.unproven for each in self.by_recipe)
+        return sum(change.unproven for change in self.by_recipe)
 
     @property
     def lines(self) -> tuple[str, ...]:

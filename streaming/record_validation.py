@@ -1,6 +1,7 @@
-"""Validate the records of an Arrow batch, in Spark's Python workers: plain ones together, others one by one.
+"""Validate the records of an Arrow batch in Spark's Python workers: most records together, the others one by one.
 
-No single record can fail a batch: one that `validate` or Arrow stumbles over is a dead letter, and the stream goes on.
+No single record can fail a batch: one on which `validate` or Arrow fails becomes a dead letter, and the stream
+continues.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, ValidationRes
 log = logging.getLogger(__name__)
 
 RESULT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unknown_fields INT"
-"""What is returned of each record, the fields of a valid one being put in."""
+"""DDL of the result of each record, to be formatted with the fields of a valid one."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_FUTURE_SECONDS)
@@ -37,20 +38,24 @@ _ARROW_ERRORS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
 
 
 def value_ddl(fields: Sequence[FieldRule]) -> str:
+    """Return the DDL of a struct with these fields."""
     return ", ".join(f"{quote_identifier(rule.name)}: {rule.type}" for rule in fields)
 
 
 @dataclass(frozen=True)
 class RecordValidator:
-    """What validating needs to know; pickled into the workers.
+    """Validates records; pickled into the workers.
 
-    editions: oldest first. Each has at least the columns of the last, whose types hold all that theirs do.
+    editions: rules, oldest first. Each edition has at least the columns of the last, whose types hold all values of
+    theirs.
     """
 
     editions: tuple[RecordRules, ...]
 
     def function(self) -> Callable[[Iterator[tuple[pa.Array, ...]]], Iterator[pa.Array]]:
-        """What Spark calls with batches of (value, record time in microseconds, place of the edition)."""
+        """Return the function that Spark calls with batches of (value, record time in microseconds, index of the
+        edition).
+        """
 
         # By these types Spark knows what kind of function it is.
         def validate_batches(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
@@ -60,7 +65,7 @@ class RecordValidator:
         return validate_batches
 
     def validate(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
-        """One RESULT_DDL for each record; plain records of the last edition are read together."""
+        """Return one RESULT_DDL per record. Records of the last edition are read together where possible."""
         try:
             plain, doubtful = self._validate_columns(values, times, editions)
         except Exception as error:  # one value must not stop the query at each attempt: `_validate_record` finds it
@@ -75,25 +80,28 @@ class RecordValidator:
         return pa.concat_arrays([plain, validated]).take(pa.array(places))
 
     def _validate_columns(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> tuple[pa.StructArray, Mask]:
-        """The answers of `_plain`, and the mask of the records for which they do not count, shape (rows,)."""
+        """Return the results of `_valid_structs`, and the mask of the records for which they do not count, shape
+        (rows,).
+        """
         last, micros = self.editions[-1], np.asarray(times)
         older = np.asarray(editions) != len(self.editions) - 1
         records = values.to_pylist()
-        found = read_json_columns([None if old else record for record, old in zip(records, older, strict=True)], last)
+        read = read_json_columns([None if old else record for record, old in zip(records, older, strict=True)], last)
         latest = micros + MAX_FUTURE_SECONDS * 1_000_000
-        doubtful = older | found.unread | doubtful_mask(last, lambda rule: found.columns[rule.name], latest, len(older))
-        return self._valid_structs(found), doubtful
+        doubtful = doubtful_mask(last, lambda rule: read.columns[rule.name], latest, len(older))
+        doubtful |= older | read.unread
+        return self._valid_structs(read), doubtful
 
     def _validate_one_by_one(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
         records = zip(values.to_pylist(), times.to_pylist(), editions.to_pylist(), strict=True)
-        return self._result_structs([self._validate_record(*each) for each in records])
+        return self._result_structs([self._validate_record(*record) for record in records])
 
-    def _valid_structs(self, found: JsonColumns) -> pa.StructArray:
-        """As `validate` answers valid records."""
-        columns = [found.columns[rule.name].values for rule in self._fields]
+    def _valid_structs(self, read: JsonColumns) -> pa.StructArray:
+        """Return the results of valid records, as `validate` gives them."""
+        columns = [read.columns[rule.name].values for rule in self._fields]
         value = pa.StructArray.from_arrays(columns, [rule.name for rule in self._fields])
-        texts = [pa.nulls(len(found.unread), pa.string())] * 3
-        return pa.StructArray.from_arrays([value, *texts, pa.array(found.unknown_fields)], fields=list(self._type))
+        texts = [pa.nulls(len(read.unread), pa.string())] * 3
+        return pa.StructArray.from_arrays([value, *texts, pa.array(read.unknown_fields)], fields=list(self._type))
 
     def _validate_record(self, value: bytes | None, micros: int, edition: int) -> ValidationResult:
         try:
@@ -111,36 +119,38 @@ class RecordValidator:
         texts = [(name, pa.string()) for name in ("reason", "detail", "field")]
         return pa.struct([("value", value), *texts, ("unknown_fields", pa.int32())])
 
-    def _result_structs(self, found: list[ValidationResult]) -> pa.StructArray:
-        columns = [self._column(rule, found) for rule in self._fields]
+    def _result_structs(self, results: list[ValidationResult]) -> pa.StructArray:
+        columns = [self._column(rule, results) for rule in self._fields]
         # A value that Arrow refused has made its record a dead letter, whose other values do not count.
-        is_dead = pa.array([each.values is None for each in found])
+        is_dead = pa.array([result.values is None for result in results])
         value = pa.StructArray.from_arrays(columns, [rule.name for rule in self._fields], mask=is_dead)
         texts = [
-            pa.array([None if each.reason is None else each.reason.value for each in found], pa.string()),
-            pa.array([_storable_text(each.detail) for each in found], pa.string()),
-            pa.array([each.field for each in found], pa.string()),
+            pa.array([None if result.reason is None else result.reason.value for result in results], pa.string()),
+            pa.array([_storable_text(result.detail) for result in results], pa.string()),
+            pa.array([result.field for result in results], pa.string()),
         ]
-        unknown = pa.array([each.unknown_fields for each in found], pa.int32())
+        unknown = pa.array([result.unknown_fields for result in results], pa.int32())
         return pa.StructArray.from_arrays([value, *texts, unknown], fields=list(self._type))
 
-    def _column(self, rule: FieldRule, found: list[ValidationResult]) -> pa.Array:
-        """The values of a field, null where there is none. A record whose value Arrow refuses is dead in `found`."""
+    def _column(self, rule: FieldRule, results: list[ValidationResult]) -> pa.Array:
+        """Return the values of a field, null where there is none. A record whose value Arrow refuses becomes rejected
+        in `results`.
+        """
         kind = arrow_type(rule.type)
         try:
-            return pa.array(_field_values(rule, found), kind)
+            return pa.array(_field_values(rule, results), kind)
         except _ARROW_ERRORS:
-            for at, value in enumerate(_field_values(rule, found)):
+            for at, value in enumerate(_field_values(rule, results)):
                 try:
                     pa.array([value], kind)
                 except _ARROW_ERRORS as error:
-                    found[at] = replace(_rejected_by_error(error), field=rule.name)
-            return pa.array(_field_values(rule, found), kind)
+                    results[at] = replace(_rejected_by_error(error), field=rule.name)
+            return pa.array(_field_values(rule, results), kind)
 
 
 @cache
 def _warn_of_slow_blocks(kind: str, text: str) -> None:
-    """Once for each error of a worker: a block with it is validated correctly, but ten times as slowly."""
+    """Warn once per worker and error: a block with it is validated correctly, but ten times as slowly."""
     log.warning(
         "records: expected a block that can be read together; got %s: %s. Its records are validated one by one, which "
         "is slower. Please report this message",
@@ -149,8 +159,8 @@ def _warn_of_slow_blocks(kind: str, text: str) -> None:
     )
 
 
-def _field_values(rule: FieldRule, found: list[ValidationResult]) -> list[Any]:
-    return [None if each.values is None else each.values[rule.name] for each in found]
+def _field_values(rule: FieldRule, results: list[ValidationResult]) -> list[Any]:
+    return [None if result.values is None else result.values[rule.name] for result in results]
 
 
 def _rejected_by_error(error: Exception) -> ValidationResult:
@@ -159,12 +169,12 @@ def _rejected_by_error(error: Exception) -> ValidationResult:
 
 
 def _storable_text(detail: str | None) -> str | None:
-    """The text without anything that UTF-8 cannot write."""
+    """Return the text without anything that UTF-8 cannot encode."""
     return None if detail is None else detail.encode(errors="replace").decode()
 
 
 def _record_time(micros: int) -> datetime:
-    """A record's own timestamp; the nearest that Python can add an hour to."""
+    """Return a record's own timestamp, or the nearest one to which Python can add an hour."""
     try:
         return min(_EPOCH + timedelta(microseconds=micros), _LATEST)
     except OverflowError:

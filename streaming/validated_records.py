@@ -17,11 +17,11 @@ from spinney.storage.charter import Edition
 from streaming.record_validation import RESULT_DDL, RecordValidator, value_ddl
 
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
-"""What a source gives: as Kafka has it, record_time being the record's own timestamp."""
+"""The columns of a source, as in Kafka. record_time is the record's own timestamp."""
 
 KEY, VALUE, RECORD_TIME = map(internal_name, ("key", "value", "record_time"))
 REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(internal_name, ("reason", "detail", "field", "unknown_fields"))
-"""Columns of ours beside those that a fleet declares."""
+"""Internal columns beside those that a fleet declares."""
 
 DEAD_LETTER_COLUMNS = {"key": KEY, "value": VALUE, "reason": REASON, "detail": DETAIL, "field": FIELD}
 """Columns of `dead_letters` that have another name in a validated row."""
@@ -32,7 +32,7 @@ MESSAGE_JSON_OPTIONS = {
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
-"""How Spark writes a row as the JSON of a message."""
+"""Options with which Spark writes a row as the JSON of a message."""
 
 Editions = Sequence[Edition]
 
@@ -40,11 +40,12 @@ _EDITION, _RESULT = map(internal_name, ("edition", "validated"))
 
 
 def group_key_sql(config: Config, of: str = "") -> str:
-    """The canonical key as SQL, equal to `spinney.core.keys.encode`. of: a table alias with its dot."""
+    """Return the canonical key as SQL, equal to `spinney.core.keys.encode`. of: a table alias with its dot."""
     return f"to_json(array({', '.join(f'CAST({of}`{name}` AS STRING)' for name in config.fleet.group)}))"
 
 
 def shard_sql(config: Config, key: str = "group_key") -> str:
+    """Return the shard of a key as SQL, equal to `spinney.core.keys.shard_of`."""
     return f"CAST(pmod(xxhash64({key}), {config.fleet.shards}L) AS INT)"
 
 
@@ -59,14 +60,14 @@ def validate_records(records: DataFrame, config: Config, *, outcomes: bool, edit
     label and observed_at.
     """
     message = messages.OUTCOME if outcomes else messages.EVENT
-    rules = [build_rules(config, message, each.settings) for each in editions] or [build_rules(config, message)]
-    more = [name for name in records.columns if name not in RECORD_COLUMNS]
+    rules = [build_rules(config, message, edition.settings) for edition in editions] or [build_rules(config, message)]
+    extra_columns = [name for name in records.columns if name not in RECORD_COLUMNS]
     validated = _with_results(records, rules, editions)
     typed = validated.selectExpr(
         f"key AS {KEY}",
         f"value AS {VALUE}",
         f"record_time AS {RECORD_TIME}",
-        *("topic", "kafka_partition", "kafka_offset", *(f"`{name}`" for name in more)),
+        *("topic", "kafka_partition", "kafka_offset", *(f"`{name}`" for name in extra_columns)),
         *(f"{_RESULT}.{name} AS {internal_name(name)}" for name in ("reason", "detail", "field")),
         f"{_RESULT}.unknown_fields AS {UNKNOWN_FIELDS}",
         *(
@@ -80,7 +81,7 @@ def validate_records(records: DataFrame, config: Config, *, outcomes: bool, edit
 
 
 def _message_columns(config: Config, *, outcomes: bool) -> dict[str, str]:
-    """Column of a validated row -> the message's."""
+    """Return column of a validated row -> column of the message."""
     fleet = config.fleet
     if outcomes:
         named = {"event_id": fleet.event_id, "label": fleet.target, "observed_at": "observed_at"}
@@ -89,22 +90,24 @@ def _message_columns(config: Config, *, outcomes: bool) -> dict[str, str]:
 
 
 def _with_results(records: DataFrame, rules: Sequence[RecordRules], editions: Editions) -> DataFrame:
-    """The records with _JUDGED. rules: of each edition."""
+    """Return the records with the column _RESULT. rules: of each edition."""
     as_udf: Any = arrow_udf  # PySpark's stubs know no functions of iterators of tuples
     validate = as_udf(RecordValidator(tuple(rules)).function(), RESULT_DDL.format(value_ddl(rules[-1].fields)))
-    asked = (F.expr(each) for each in ("value", "unix_micros(record_time)", _edition_index_sql(editions)))
+    arguments = (F.expr(sql) for sql in ("value", "unix_micros(record_time)", _edition_index_sql(editions)))
     # Nondeterministic, so that no rule of the optimiser repeats or moves it.
-    return records.select("*", validate.asNondeterministic()(*asked).alias(_RESULT))
+    return records.select("*", validate.asNondeterministic()(*arguments).alias(_RESULT))
 
 
 def _edition_index_sql(editions: Editions) -> str:
-    """SQL: the place of the edition that holds for a record: the last whose first offset it stands at or behind."""
+    """Return, as SQL, the index of the edition that applies to a record: the last one whose first offset it has
+    reached.
+    """
     cases = " ".join(f"WHEN {_is_at_or_after_sql(editions[at])} THEN {at}" for at in range(len(editions) - 1, 0, -1))
     return f"CASE {cases} ELSE 0 END" if cases else "0"
 
 
 def _is_at_or_after_sql(edition: Edition) -> str:
-    """SQL: the record stands at or behind the offset from which this edition holds."""
+    """Return, as SQL, whether a record has reached the offset from which this edition applies."""
     cases = " ".join(
         f"WHEN topic = '{topic}' AND kafka_partition = {partition} THEN {offset}L"
         for topic, partitions in edition.since.items()

@@ -84,7 +84,7 @@ class DeadLetters:
         with pq.ParquetFile(self._file, pre_buffer=False) as opened:
             for batch in opened.iter_batches(_KEPT_ROWS):
                 topics, values = batch["topic"].to_pylist(), batch["value"].to_pylist()
-                is_fresh = [each not in known for each in zip(topics, values, strict=True)]
+                is_fresh = [letter not in known for letter in zip(topics, values, strict=True)]
                 if any(is_fresh):
                     yield pa.Table.from_batches([batch]).filter(pa.array(is_fresh))
 
@@ -93,8 +93,8 @@ class DeadLetters:
         table = delta.open_table(fleet_store.directory(tables.DEAD_LETTERS))
         if table is None or not table.file_uris():
             return set()
-        there = delta.open_dataset(table).to_table(["topic", "value"], filter=ds.field("topic").isin(topics))
-        return set(zip(there["topic"].to_pylist(), there["value"].to_pylist(), strict=True))
+        stored = delta.open_dataset(table).to_table(["topic", "value"], filter=ds.field("topic").isin(topics))
+        return set(zip(stored["topic"].to_pylist(), stored["value"].to_pylist(), strict=True))
 
 
 def _finished(rows: pa.Table, schema: pa.Schema, stamps: dict[str, Any]) -> pa.Table:

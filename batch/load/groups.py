@@ -44,8 +44,8 @@ class GroupNumbers:
         control character. columns: the key columns as declared, each of shape (rows,).
         """
         encoded = [column.dictionary_encode() for column in columns]
-        codes = [np.asarray(each.indices.fill_null(len(each.dictionary)), dtype=np.int64) for each in encoded]
-        texts = [[*each.dictionary.to_pylist(), None] for each in encoded]
+        codes = [np.asarray(column.indices.fill_null(len(column.dictionary)), dtype=np.int64) for column in encoded]
+        texts = [[*column.dictionary.to_pylist(), None] for column in encoded]
         if len(columns) == 1:
             return self._of(texts[0])[codes[0]]
         combined = codes[0]
@@ -93,7 +93,7 @@ class GroupNumbers:
         """Return the key columns, each by the group's number."""
         if len(self.types) == 1:
             return [pa.array(self._values, self.types[0])]
-        return [pa.array([each[at] for each in self._values], kind) for at, kind in enumerate(self.types)]
+        return [pa.array([values[at] for values in self._values], kind) for at, kind in enumerate(self.types)]
 
     def ranks(self) -> Numbers:
         """Return the place of each group, by its number, in the order of (shard, group_key)."""

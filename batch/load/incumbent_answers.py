@@ -67,12 +67,12 @@ class IncumbentAnswers:
         column = batch.column_of(self._rule)
         assert column is not None, "a batch without the column has no doubtful values"
         raw = python_values.to_values(column.filter(doubtful))
-        messages = [read_message(encode_message({ANSWER: each}, rules, texts=texts)) for each in raw]
+        messages = [read_message(encode_message({ANSWER: answer}, rules, texts=texts)) for answer in raw]
         return pc.replace_with_mask(values, doubtful, self.of_messages(messages))
 
     def of_messages(self, messages: Iterable[Mapping[str, Any]]) -> pa.Array:
         """Return the answers of JSON objects as `read_message` returns them. Raises StoreError, as `of_columns`."""
-        return pa.array([self._of(each) for each in messages], self._stored)
+        return pa.array([self._of(message) for message in messages], self._stored)
 
     def _of(self, message: Mapping[str, Any]) -> Any:
         try:

@@ -76,8 +76,12 @@ def read_headers(kafka: Kafka, start_offsets: Offsets, name: str) -> Iterator[st
     there may be committed records. Raises Busy: a partition cannot be read.
     """
     partitions_of = client.existing_topics(kafka)
-    partitions = [each for each in _partitions(start_offsets) if each.partition < partitions_of.get(each.topic, 0)]
-    open_ = {(each.topic, each.partition) for each in partitions}
+    partitions = [
+        partition
+        for partition in _partitions(start_offsets)
+        if partition.partition < partitions_of.get(partition.topic, 0)
+    ]
+    open_ = {(partition.topic, partition.partition) for partition in partitions}
     consumer = _consumer(kafka, "read_uncommitted")
     try:
         consumer.assign(partitions)

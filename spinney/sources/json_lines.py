@@ -49,9 +49,9 @@ def _fields(file: Path, name: str, encoding: str | None) -> dict[str, pa.DataTyp
     lines = (line for _, line in islice(_lines(file, name, encoding), SAMPLE_LINES))
     objects = [value for line in lines if (value := parse_line(line)) is not None]
     names: dict[str, Any] = {}
-    for each in objects:
-        _add_names(names, each)
-    return {each: _arrow_type(inner) for each, inner in names.items()} if objects else None
+    for record in objects:
+        _add_names(names, record)
+    return {name: _arrow_type(inner) for name, inner in names.items()} if objects else None
 
 
 def _add_names(names: dict[str, Any], record: Mapping[str, Any], depth: int = 1) -> None:

@@ -61,9 +61,9 @@ class ColumnSelection:
         """Return the column of a file that holds `name`: by the whole name, or by its path's first part; None if
         neither.
         """
-        there = set(columns)
+        present = set(columns)
         root = name.partition(".")[0]
-        return name if name in there else root if root in there else None
+        return name if name in present else root if root in present else None
 
     def select(self, columns: Iterable[str]) -> list[str]:
         """Return the columns of a file that hold a selected name, in the file's order."""

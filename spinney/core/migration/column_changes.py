@@ -71,11 +71,11 @@ def column_changes(
 
 def likely_renames(found: list[ColumnChange]) -> Iterator[tuple[str, str]]:
     """Yield pairs of a dropped and an added column of the same type, which may be one renamed column."""
-    dropped = [each for each in found if each.kind == ColumnChangeKind.DROPPED]
-    for each in (each for each in found if each.kind == ColumnChangeKind.ADDED and not each.returns):
-        alike = [other for other in dropped if other.was == each.becomes]
+    dropped = [change for change in found if change.kind == ColumnChangeKind.DROPPED]
+    for change in (change for change in found if change.kind == ColumnChangeKind.ADDED and not change.returns):
+        alike = [other for other in dropped if other.was == change.becomes]
         if len(alike) == 1:
-            yield alike[0].name, each.name
+            yield alike[0].name, change.name
 
 
 def _added(name: str, kind: str, former: Mapping[str, FormerColumn], retired: Mapping[str, str]) -> ColumnChange:

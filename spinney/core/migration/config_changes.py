@@ -195,7 +195,7 @@ def _compared_values(config: Config, fixed: Mapping[str, Any], columns: set[str]
     return {
         key: to_toml(value)
         for key, value in leaves(config)
-        if value not in ({}, None) and (key in columns or not any(_is_within(key, each) for each in left_out))
+        if value not in ({}, None) and (key in columns or not any(_is_within(key, section) for section in left_out))
     }
 
 

@@ -69,7 +69,7 @@ def add_former_columns(rows: pd.DataFrame, former: Mapping[str, FormerColumn]) -
 
     Columns that are already there are kept.
     """
-    there = {name: column for name, column in former.items() if name not in rows}
-    if not there:
+    missing = {name: column for name, column in former.items() if name not in rows}
+    if not missing:
         return rows
-    return rows.assign(**{name: rows.get(column.now) for name, column in there.items()})
+    return rows.assign(**{name: rows.get(column.now) for name, column in missing.items()})

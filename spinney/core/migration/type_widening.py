@@ -21,5 +21,5 @@ def is_widening(before: str, now: str) -> bool:
     old, new = _DECIMAL.fullmatch(before), _DECIMAL.fullmatch(now)
     if old is None or new is None or before == now:
         return False
-    (precision, scale), (wider, finer) = (tuple(map(int, each.groups())) for each in (old, new))
+    (precision, scale), (wider, finer) = (tuple(map(int, match.groups())) for match in (old, new))
     return finer >= scale and wider - finer >= precision - scale

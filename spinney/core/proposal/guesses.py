@@ -138,7 +138,7 @@ def _why_no_id(columns: Sequence[ColumnStatistics]) -> str:
 def _is_id_in(column: ColumnStatistics, group: Sequence[ColumnStatistics]) -> bool:
     if not group or column.type not in ("string", "bigint") or column.filled < column.rows:
         return False
-    keys = pd.DataFrame({at: each.values for at, each in enumerate((*group, column))})
+    keys = pd.DataFrame({at: part.values for at, part in enumerate((*group, column))})
     return not bool(keys.astype(str).duplicated().any())
 
 
@@ -227,7 +227,7 @@ def _group_sizes(columns: Sequence[ColumnStatistics]) -> str:
     if len(columns) == 1:
         distinct, filled = columns[0].distinct, columns[0].filled
     else:
-        keys = pd.DataFrame({at: each.values for at, each in enumerate(columns)}).dropna().astype(str)
+        keys = pd.DataFrame({at: part.values for at, part in enumerate(columns)}).dropna().astype(str)
         distinct, filled = len(keys.drop_duplicates()), len(keys)
     return f"{distinct} values, about {filled // max(1, distinct)} rows each"
 
@@ -239,7 +239,7 @@ def _time_name_hint(columns: Sequence[ColumnStatistics]) -> str:
     if not texts:
         return ""
     example = str(texts[0].values.dropna().iloc[0])[:40]
-    printable = "".join(each if each.isprintable() else "?" for each in example)
+    printable = "".join(character if character.isprintable() else "?" for character in example)
     return f"; {texts[0].source!a} has values like {printable!a}, which is no such time"
 
 

@@ -67,7 +67,7 @@ def _fleet(plan: Proposal) -> Iterator[str]:
 
 def _unused_name(wanted: str, names: Mapping[str, str]) -> str:
     """Return a column name that no source and no other column has."""
-    taken = {each.lower() for each in (*names, *names.values())}
+    taken = {taken_name.lower() for taken_name in (*names, *names.values())}
     name, number = wanted, 1
     while name in taken:
         number += 1
@@ -119,13 +119,13 @@ def _remarks(column: ColumnStatistics | None) -> str:
     """Return a comment about unusual values of a column; empty if there are none."""
     if column is None:
         return ""
-    said = [f"missing in {column.rows - column.filled} of {column.rows} rows"] if column.filled < column.rows else []
+    remarks = [f"missing in {column.rows - column.filled} of {column.rows} rows"] if column.filled < column.rows else []
     if column.has_whole_texts:
         taken = "names as they are" if column.type == "string" else "numbers"
-        said.append(f"texts of whole numbers, {column.distinct} different ones, taken for {taken}")
+        remarks.append(f"texts of whole numbers, {column.distinct} different ones, taken for {taken}")
     if column.is_like_amounts:
-        said.append("different in each row, but looks like amounts: or is it an id?")
-    return f"  # {'; '.join(said)}" if said else ""
+        remarks.append("different in each row, but looks like amounts: or is it an id?")
+    return f"  # {'; '.join(remarks)}" if remarks else ""
 
 
 def _kafka_and_storage(plan: Proposal) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _kafka_and_storage(plan: Proposal) -> Iterator[str]:
 
 def _printable(text: str) -> str:
     """Return the text as one line of printable characters, for a comment."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def reason_left_out(column: ColumnStatistics, expected: Collection[str]) -> str:

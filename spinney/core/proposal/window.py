@@ -55,7 +55,7 @@ def choose_window(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
             reason = f"the newest {DEFAULT_WINDOW.days} days hold {usual} rows of a typical group, these {held}"
             return Window(durations.render(window), reason=reason)
     whole = int(frame["key"].value_counts().median())
-    window = next((each for each in (DEFAULT_WINDOW, *_WINDOWS) if each >= age.max()), durations.LONGEST)
+    window = next((candidate for candidate in (DEFAULT_WINDOW, *_WINDOWS) if candidate >= age.max()), durations.LONGEST)
     reason = f"a typical group has {whole} rows here: too few to judge a model well"
     return Window(durations.render(window), max(1, whole // 2), reason)
 
