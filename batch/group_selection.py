@@ -22,7 +22,7 @@ from spinney.core.errors import StoreError
 from spinney.core.planning.parts import PartPacing
 from spinney.core.staleness.initial_state import reconstruct_state
 from spinney.core.staleness.judge import UNKNOWN_COST_MS, JudgeSettings, judge
-from spinney.core.staleness.policies import NewGroup, configured_policies
+from spinney.core.staleness.policies import NewGroup
 from spinney.core.timestamps import to_microseconds
 from spinney.retraining import judge_input, training_row_reader
 from spinney.retraining.event_counting import EVENTS
@@ -132,12 +132,12 @@ def _champions_of(store: FleetStore, view: BatchView, groups: pa.Table) -> pa.Ta
 
 def _stale(spark: SparkSession, config: Config, view: BatchView) -> pa.Table:
     """Whom the judge finds due, by all that is stored; and groups that nobody has ever tried to fit."""
-    terms = JudgeSettings.from_config(config, configured_policies(config))
+    settings = JudgeSettings.from_config(config)
     clock, now = to_microseconds(view.clock), to_microseconds(view.now)
 
     def judged(frame: pd.DataFrame) -> pd.DataFrame:
-        shard = reconstruct_state(judge_input.parse_frames([frame]), terms, clock, now)
-        return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, terms, now))
+        shard = reconstruct_state(judge_input.parse_frames([frame]), settings, clock, now)
+        return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, settings, now))
 
     inputs = judge_input.union_frame(FleetStore.of(config), partial(delta.spark_frame, spark)).filter(
         F.col("group_key").isNotNull()

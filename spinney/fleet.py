@@ -65,7 +65,9 @@ class GroupHistory:
             head += f", answered by {explanation.model_label(status.model_id)}{by} trained through {through}"
             head += "" if status.rows is None else f" on {status.rows} rows"
             head += "" if status.loss is None else f", held-out loss {format_number(status.loss)}"
-        lines = (f"  {explanation.format_minute(each['at'])}  {each['what']}: {each['said']}" for each in self.happened)
+        lines = (
+            f"  {explanation.format_minute(entry['at'])}  {entry['what']}: {entry['said']}" for entry in self.happened
+        )
         return "\n".join([head, *lines])
 
 
@@ -143,7 +145,7 @@ class Fleet:
         for key in group_keys:
             by_piece[keys.shard_of(key, shards) * pieces // shards].append(key)
         for piece, keys_of_piece in enumerate(by_piece):
-            first, end = (-(-shards * each // pieces) for each in (piece, piece + 1))
+            first, end = (-(-shards * index // pieces) for index in (piece, piece + 1))
             yield InShards(first, end - 1), keys_of_piece
 
     def champions(self, as_of: datetime | str | None = None) -> Champions:
@@ -257,7 +259,7 @@ class Fleet:
         if not entries:
             self._require_known(key)
         parents = Champions.from_rows(row for row in decided if row["group_key"] != key)
-        ancestor_answers = any(select_champion(parents.promotions.get(each, ())) for each in ancestors)
+        ancestor_answers = any(select_champion(parents.promotions.get(ancestor, ())) for ancestor in ancestors)
         status = derive_status(key, own, verdicts, attempts, ancestor_answers=ancestor_answers, estimators=estimators)
         return GroupHistory(key, status, entries)
 

@@ -9,10 +9,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from schemas import tables
-from spinney.core.config import Config
+from spinney.core.config import Fleet
 from spinney.core.features.encoding import Floats
 from spinney.core.training.loss import loss_named
-from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
 BUCKETS_PER_LABEL_DELAY = 4
@@ -23,17 +22,17 @@ ANSWER_COLUMNS = ("shard", "group_key", "model_id", "event_time", "prediction", 
 """Columns of predictions that `sum_answers` reads."""
 
 
-def sum_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
+def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
     """Return the health of one scoring batch, as rows of `health`; none where there are no answers.
 
     One row per (group, model, maturity step) with sums, and one row per shard with the newest event time. The sums are
     those of `sum_late_labels`, computed without a Spark job for a batch that is in memory already.
 
-    answers: ANSWER_COLUMNS, all rows with the same scored_at.
+    answers: ANSWER_COLUMNS, all rows with the same scored_at. fleet: the section `[fleet]`.
     """
     if not answers.num_rows:
         return arrow_schema(tables.HEALTH).empty_table()
-    loss = _losses(answers, config)
+    loss = _losses(answers, fleet)
     has_label, has_loss = pc.is_valid(answers["label"]), pa.array(np.isfinite(loss))
     known = np.where(np.isfinite(loss), loss, 0.0)
     is_creditable = pc.or_(pc.invert(has_label), has_loss)
@@ -42,7 +41,7 @@ def sum_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
             "shard": answers["shard"],
             "group_key": answers["group_key"],
             "model_id": pc.if_else(is_creditable, answers["model_id"], pa.scalar(None, pa.string())),
-            "step": _steps(answers["event_time"], config),
+            "step": _steps(answers["event_time"], fleet),
             "labelled": pc.cast(has_label, pa.int64()),
             "loss": known,
             "squared_loss": known * known,
@@ -56,7 +55,7 @@ def sum_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
     renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in aggregations.items()}}
     names = [renamed.get(name, name) for name in sums.column_names]
     newest = pc.max(answers["event_time"])
-    shards = config.fleet.shards
+    shards = fleet.shards
     quiet = pa.table(
         {
             "shard": pa.array(range(shards), pa.int32()),
@@ -67,9 +66,9 @@ def sum_answers(answers: pa.Table, config: Config, batch_id: int) -> pa.Table:
     return pa.concat_tables([_as_health(part, answers, batch_id) for part in (sums.rename_columns(names), quiet)])
 
 
-def _losses(answers: pa.Table, config: Config) -> Floats:
+def _losses(answers: pa.Table, fleet: Fleet) -> Floats:
     """The loss of each answer, shape (n_rows,); NaN without a label or a loss."""
-    loss = loss_named(config.fleet.loss)
+    loss = loss_named(fleet.loss)
     if loss.task == "regression":
         label, prediction = (answers[name].to_numpy().astype(np.float64) for name in ("label", "prediction"))
         return loss.per_row(label, prediction)
@@ -81,8 +80,8 @@ def _losses(answers: pa.Table, config: Config) -> Floats:
     return out
 
 
-def _steps(event_time: pa.ChunkedArray, config: Config) -> pa.Array:
-    seconds = config.fleet.label_delay.total_seconds() / BUCKETS_PER_LABEL_DELAY
+def _steps(event_time: pa.ChunkedArray, fleet: Fleet) -> pa.Array:
+    seconds = fleet.label_delay.total_seconds() / BUCKETS_PER_LABEL_DELAY
     micros = event_time.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
     return pa.array(micros // int(seconds * 1e6) if seconds >= 1 else np.zeros_like(micros))
 
@@ -100,19 +99,17 @@ def _as_health(rows: pa.Table, answers: pa.Table, batch_id: int) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def sum_late_labels(answers: DataFrame, config: Config, at: str, batch_id: int) -> DataFrame:
+def sum_late_labels(answers: DataFrame, fleet: Fleet, at: str, batch_id: int) -> DataFrame:
     """Return the health of late labels: sums per (group, model, maturity step), columns of `health`, in Spark.
 
     answers: rows of predictions with `label`; `rows` is 0, since they were counted when they were scored. at: the
-    column with the batch's timestamp.
+    column with the batch's timestamp. fleet: the section `[fleet]`.
     """
-    loss = F.expr(loss_named(config.fleet.loss).sql())
+    loss = F.expr(loss_named(fleet.loss).sql())
     # A label counts for its group whichever model answered, so that a new group gets its first model. Without a loss
     # it does not count for the model.
     credited = F.expr("CASE WHEN label IS NULL OR loss IS NOT NULL THEN model_id END")
-    counted = (
-        answers.withColumn("loss", loss).withColumn("model_id", credited).withColumn("step", F.expr(_step(config)))
-    )
+    counted = answers.withColumn("loss", loss).withColumn("model_id", credited).withColumn("step", F.expr(_step(fleet)))
     sums = counted.groupBy("shard", "group_key", "model_id", "step", at).agg(
         F.lit(0).cast("bigint").alias("rows"),
         F.count("label").alias("labelled"),
@@ -120,18 +117,17 @@ def sum_late_labels(answers: DataFrame, config: Config, at: str, batch_id: int) 
         F.coalesce(F.sum(F.col("loss") * F.col("loss")), F.lit(0.0)).alias("squared_loss"),
         F.max("event_time").alias("last_event_time"),
     )
-    return _complete(sums, config, at, batch_id)
+    return _complete(sums, at, batch_id)
 
 
-def _step(config: Config) -> str:
-    seconds = config.fleet.label_delay.total_seconds() / BUCKETS_PER_LABEL_DELAY
+def _step(fleet: Fleet) -> str:
+    seconds = fleet.label_delay.total_seconds() / BUCKETS_PER_LABEL_DELAY
     return f"floor(unix_micros(event_time) / {int(seconds * 1e6)}L)" if seconds >= 1 else "0L"
 
 
-def _complete(rows: DataFrame, config: Config, at: str, batch_id: int) -> DataFrame:
+def _complete(rows: DataFrame, at: str, batch_id: int) -> DataFrame:
     filled = rows.withColumn("observed_on", F.to_date(at)).withColumn("batch_id", F.lit(batch_id).cast("bigint"))
-    store = FleetStore.of(config)
-    for column in store.contract(tables.HEALTH).columns:
+    for column in tables.HEALTH.columns:
         if column.name not in filled.columns:
             filled = filled.withColumn(column.name, F.lit(0 if column.type == "bigint" else None).cast(column.type))
-    return filled.select(*store.contract(tables.HEALTH).names)
+    return filled.select(*tables.HEALTH.names)

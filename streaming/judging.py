@@ -15,7 +15,6 @@ from schemas.vocabulary import Staleness
 from spinney.core.config import Config
 from spinney.core.planning.budget import QueueLengths, RoundAllowance
 from spinney.core.staleness.judge import DueLimits, JudgeSettings, ShardState, advance, report
-from spinney.core.staleness.policies import configured_policies
 from spinney.retraining import judge_input
 
 STATE_SCHEMA = "groups binary"
@@ -90,7 +89,7 @@ class ShardJudge:
         limits = RoundAllowance(None, budget.oldest_first_share, budget.random_share, budget.max_groups)
         queues = QueueLengths.for_allowance(limits)
         assert queues is not None, "budget.max_groups is a limit"
-        return cls(JudgeSettings.from_config(config, configured_policies(config)), queues, config.fleet.shards)
+        return cls(JudgeSettings.from_config(config), queues, config.fleet.shards)
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
         """Return the function for `applyInPandasWithState`: rows of `judge_input.frame` to rows of VERDICTS.

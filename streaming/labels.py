@@ -30,19 +30,20 @@ def query(spark: SparkSession, config: Config) -> Query:
     plan = join_labels(
         read_appended(spark, store.directory(tables.PREDICTIONS)),
         read_appended(spark, store.directory(tables.OUTCOMES)),
-        config,
+        answer_type=store.answer_type,
+        horizon=interval(config.kafka.label_horizon),
     )
-    return Query(NAME, plan, lambda checkpoint: LabelsBatchWriter(config, checkpoint), trigger="2 seconds")
+    return Query(NAME, plan, lambda checkpoint: LabelsBatchWriter(store, checkpoint), trigger="2 seconds")
 
 
-def join_labels(predictions: DataFrame, outcomes: DataFrame, config: Config) -> DataFrame:
-    """Return each prediction with its outcome if they arrived within `kafka.label_horizon` of each other.
+def join_labels(predictions: DataFrame, outcomes: DataFrame, *, answer_type: str, horizon: str) -> DataFrame:
+    """Return each prediction with its outcome if they arrived within a horizon of each other.
 
-    predictions, outcomes: streams of the tables. The watermarks follow arrival, so that neither side is too late
+    predictions, outcomes: streams of the tables. answer_type: Spark SQL type of the labels. horizon: interval as Spark
+    SQL, such as `5 minutes`. The watermarks follow arrival, so that neither side is too late
     because the other one moved its watermark. The first outcome of an id counts: ids are remembered for twice the
     horizon, the longest time between the first outcome that a prediction can match and the last.
     """
-    horizon = interval(config.kafka.label_horizon)
     left = (
         predictions.drop("label")
         .withColumn("predicted_at", F.current_timestamp())
@@ -50,7 +51,7 @@ def join_labels(predictions: DataFrame, outcomes: DataFrame, config: Config) -> 
         .alias("p")
     )
     right = (
-        outcomes.select("group_key", "event_id", F.col("label").cast(FleetStore.of(config).answer_type).alias("label"))
+        outcomes.select("group_key", "event_id", F.col("label").cast(answer_type).alias("label"))
         .withColumn("seen_at", F.current_timestamp())
         .withWatermark("seen_at", horizon)
         .dropDuplicatesWithinWatermark(["group_key", "event_id"])
@@ -65,13 +66,13 @@ def join_labels(predictions: DataFrame, outcomes: DataFrame, config: Config) -> 
 class LabelsBatchWriter:
     """Appends the sums of each batch to health/labels, by `streaming.health.sum_late_labels`."""
 
-    def __init__(self, config: Config, checkpoint: str) -> None:
-        self._config = config
-        self._writer = DirectoryWriter(FleetStore.of(config).directory(tables.HEALTH, "labels"), NAME, checkpoint)
+    def __init__(self, store: FleetStore, checkpoint: str) -> None:
+        self._fleet = store.fleet
+        self._writer = DirectoryWriter(store.directory(tables.HEALTH, "labels"), NAME, checkpoint)
 
     def __call__(self, batch: DataFrame, batch_id: int) -> None:
         """Write a batch, except what an earlier attempt at it has stored."""
         # Computed even if it is already stored: the state of the join must advance.
-        rows = sum_late_labels(batch, self._config, "batch_at", batch_id).toArrow()
+        rows = sum_late_labels(batch, self._fleet, "batch_at", batch_id).toArrow()
         if rows.num_rows:
             self._writer.append(rows, step=STEP, batch_id=batch_id)

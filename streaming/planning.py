@@ -55,7 +55,7 @@ class DueSummary:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """The groups that a round takes, and all its verdicts: columns of `verdicts` but OF_THE_ROUND."""
+    """The groups that a round takes, and all its verdicts: columns of `verdicts` except ROUND_COLUMNS."""
 
     chosen: Sequence[Candidate]
     verdicts: DataFrame | pa.Table
@@ -81,7 +81,7 @@ def _plan_in_driver(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowa
     _require_count("due groups", due.groups - due.withheld, len(candidates))
     _require_count("verdicts", due.rows, len(rows))
     chosen = _choose(candidates, allowance, seed)
-    names = {each.group_key for each in chosen}
+    names = {candidate.group_key for candidate in chosen}
     stored = [make_verdict(row, chosen=row["group_key"] in names) for row in rows]
     schema = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in ROUND_COLUMNS])
     return RoundPlan(chosen, pa.Table.from_pylist([row for row in stored if row is not None], schema=schema))
@@ -89,18 +89,18 @@ def _plan_in_driver(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowa
 
 def _plan_in_spark(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowance, seed: str) -> RoundPlan:
     candidates = [_candidate(row) for row in shortlist_candidates(verdicts, allowance, seed).toArrow().to_pylist()]
-    chosen = _choose({each.group_key: each for each in candidates}.values(), allowance, seed)
-    names = pd.DataFrame({"group_key": pd.Series([each.group_key for each in chosen], dtype=object)})
-    taken = verdicts.sparkSession.createDataFrame(names, "group_key string").withColumn("is_chosen", F.lit(True))
-    marked = verdicts.join(F.broadcast(taken), "group_key", "left")
-    counted = {row["decision"]: row for row in marked.groupBy("decision").agg(
+    chosen = _choose({candidate.group_key: candidate for candidate in candidates}.values(), allowance, seed)
+    names = pd.DataFrame({"group_key": pd.Series([candidate.group_key for candidate in chosen], dtype=object)})
+    chosen_frame = verdicts.sparkSession.createDataFrame(names, "group_key string").withColumn("is_chosen", F.lit(True))
+    marked = verdicts.join(F.broadcast(chosen_frame), "group_key", "left")
+    counts = {row["decision"]: row for row in marked.groupBy("decision").agg(
         F.count("*").alias("rows"), F.count("is_chosen").alias("chosen")
     ).collect()}  # fmt: skip
-    _require_count("verdicts", due.rows, sum(row["rows"] for row in counted.values()))
+    _require_count("verdicts", due.rows, sum(row["rows"] for row in counts.values()))
     if due.groups:
-        found = counted[Staleness.FIT.value]
-        _require_count("due groups", due.groups - due.withheld, found["rows"])
-        _require_count("groups of the plan", len(chosen), found["chosen"])
+        due_counts = counts[Staleness.FIT.value]
+        _require_count("due groups", due.groups - due.withheld, due_counts["rows"])
+        _require_count("groups of the plan", len(chosen), due_counts["chosen"])
     return RoundPlan(chosen, _verdict_rows(marked))
 
 
@@ -111,15 +111,15 @@ def shortlist_candidates(verdicts: DataFrame, allowance: RoundAllowance, seed: s
     due = verdicts.filter(F.col("decision") == Staleness.FIT.value).select(*_CANDIDATE)
     ranks = " ".join(f"WHEN '{policy}' THEN {rank}" for policy, rank in POLICY_RANKS.items())
     drawn = F.xxhash64(F.concat(F.lit(seed), F.col("group_key")))
-    found = due.orderBy(F.expr(f"CASE policy {ranks} END"), F.desc("urgency"), "group_key").limit(queues.by_rank)
+    shortlist = due.orderBy(F.expr(f"CASE policy {ranks} END"), F.desc("urgency"), "group_key").limit(queues.by_rank)
     for order, length in (("stale_since", queues.oldest), (drawn, queues.random)):
         if length:
-            found = found.unionByName(due.orderBy(order, "group_key").limit(length))
-    return found
+            shortlist = shortlist.unionByName(due.orderBy(order, "group_key").limit(length))
+    return shortlist
 
 
 def _choose(candidates: Iterable[Candidate], allowance: RoundAllowance, seed: str) -> list[Candidate]:
-    by_key = {each.group_key: each for each in candidates}
+    by_key = {candidate.group_key: candidate for candidate in candidates}
     return [by_key[key] for key in choose_groups(list(by_key.values()), allowance, seed)]
 
 
@@ -164,9 +164,9 @@ def _timestamp(name: str) -> Column:
     return F.when(F.col(name) != NEVER, F.timestamp_micros(name)).alias(name)
 
 
-def _require_count(what: str, expected: int, found: int) -> None:
-    if expected != found:
+def _require_count(what: str, expected: int, got: int) -> None:
+    if expected != got:
         raise StoreError(
-            f"query retrain: expected {expected} {what}, by the shards' own counts; got {found} in the batch. Nothing "
+            f"query retrain: expected {expected} {what}, by the shards' own counts; got {got} in the batch. Nothing "
             "was planned. Start the stream again: the batch is repeated; if this comes again, report it"
         )

@@ -93,11 +93,11 @@ class Batches:
             round_id=f"stream-{batch_id}",
             groups_in=due.groups,
             deferred=due.groups - len(plan.chosen),
-            reasons=dict(Counter(each.policy for each in plan.chosen)),
+            reasons=dict(Counter(candidate.policy for candidate in plan.chosen)),
             clock=from_microseconds(due.clock),
             now=from_microseconds(now),
             budget_seconds=budget.seconds,
-            predicted_seconds=cost.predict([each.predicted_ms for each in plan.chosen]),
+            predicted_seconds=cost.predict([candidate.predicted_ms for candidate in plan.chosen]),
             pins=delta.pin_versions(self._store, *READ),
         )
         self._rounds.plan(plan.verdicts, ordered, batch_id)

@@ -161,7 +161,7 @@ class ScoreBatchWriter:
             self._answer(answers, batch_id)
         if not answers.num_rows:
             return
-        self._health.append(sum_answers(answers, self._config, batch_id), step="health", batch_id=batch_id)
+        self._health.append(sum_answers(answers, self._config.fleet, batch_id), step="health", batch_id=batch_id)
 
     def _answer(self, answers: pa.Table, batch_id: int) -> None:
         if self._publisher is not None:

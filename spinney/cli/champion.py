@@ -140,22 +140,24 @@ def _decide(ask: Ask, deciding: _DecisionOptions) -> None:
     from spinney.storage.layout import FleetStore
     from spinney.storage.signing_key import load_signer
 
-    said = interventions.Said(person_of(deciding.by), reason_of(deciding.reason))
-    sure = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
+    decision_by = interventions.Said(person_of(deciding.by), reason_of(deciding.reason))
+    is_confirmed = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
     store = FleetStore.of(config)
     proposed = interventions.propose(store, load_signer(store), ask)
     if not deciding.as_json:
         _show(proposed)
     if proposed.steps and not deciding.dry_run:
-        if not sure:
-            click.confirm(f"{_count(proposed)} change, by {said.by}. Write it?", abort=True, err=True)
-        proposed = interventions.carry_out(config, load_signer(store), ask, said, None if sure else proposed)
+        if not is_confirmed:
+            click.confirm(f"{_count(proposed)} change, by {decision_by.by}. Write it?", abort=True, err=True)
+        proposed = interventions.carry_out(
+            config, load_signer(store), ask, decision_by, None if is_confirmed else proposed
+        )
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
     if deciding.as_json:
         written = bool(proposed.steps) and not deciding.dry_run
         write_json({"written": written, "changes": proposed.steps, "left": proposed.left})
-    sys.exit(1 if any(each.wanting for each in proposed.left) else 0)
+    sys.exit(1 if any(unchanged.wanting for unchanged in proposed.left) else 0)
 
 
 def _count(proposed: Proposed) -> str:
@@ -184,8 +186,8 @@ def _show(proposed: Proposed) -> None:
     else:
         click.echo("nothing to change", err=True)
     reasons: dict[str, list[str]] = {}
-    for each in proposed.left:
-        reasons.setdefault(each.why, []).append(each.group_key)
+    for unchanged in proposed.left:
+        reasons.setdefault(unchanged.why, []).append(unchanged.group_key)
     for why, keys in reasons.items():
         more = f" and {len(keys) - 1:,} more" if len(keys) > 1 else ""
         click.echo(f"left as it is: {keys[0]}{more}: {why}", err=True)

@@ -200,18 +200,18 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     say_where_a_fleet_begins(config)
     say_notes("load", opened.notes)
     loaded = run_load(config, opened, outcomes=outcomes, options=options, show=_load_progress())
-    found = loaded.rejections
+    rejections = loaded.rejections
     if as_json:
-        counts = {"added": loaded.added, "duplicates": loaded.duplicates, "rejected": found.rejected}
-        write_json({**counts, "rejections": found.as_dicts()})
+        counts = {"added": loaded.added, "duplicates": loaded.duplicates, "rejected": rejections.rejected}
+        write_json({**counts, "rejections": rejections.as_dicts()})
     else:
         duplicates: dict[str, Any] = loaded.duplicates
         shown = [
             {"table": name, "rows": rows, "duplicates": duplicates.get(name)} for name, rows in loaded.added.items()
         ]
         table("added", shown)
-    say_rejections("load", found)
-    sys.exit(1 if found.rejected else 0)
+    say_rejections("load", rejections)
+    sys.exit(1 if rejections.rejected else 0)
 
 
 def _load_progress() -> Callable[[LoadProgress], None]:
@@ -240,24 +240,25 @@ def _load_models(source: str, config_path: str, *, as_json: bool, outcomes: bool
     from spinney.operations.interventions import Said
     from spinney.operations.model_import import What
 
-    said = Said(person_of(importing["by"]), reason_of(importing["reason"]))
+    decision_by = Said(person_of(importing["by"]), reason_of(importing["reason"]))
     allow_pickle, dry_run = importing["allow_pickle"], importing["dry_run"]
     if allow_pickle:
         click.echo("load: pickles are allowed: reading one runs whatever code it holds", err=True)
-    told = load_models(load_config(config_path), source, said, allow_pickle=allow_pickle, dry_run=dry_run)
-    counts = {what.value: sum(each.what == what for each in told) for what in What}
+    results = load_models(load_config(config_path), source, decision_by, allow_pickle=allow_pickle, dry_run=dry_run)
+    counts = {what.value: sum(result.what == what for result in results) for what in What}
     if as_json:
-        write_json({"written": not dry_run, "counts": counts, "models": told})
+        write_json({"written": not dry_run, "counts": counts, "models": results})
     else:
         table("models", [{"what": what, "models": number} for what, number in counts.items()])
-        _say_why(told)
+        _say_why(results)
     sys.exit(1 if counts[What.REFUSED] else 0)
 
 
-def _say_why(told: Sequence[Told]) -> None:
-    for each in [each for each in told if each.why][:MAX_SHOWN]:
-        click.echo(f"group {each.group_key}: {each.named}: {each.what}: {each.why}", err=True)
-    if (more := sum(each.why is not None for each in told) - MAX_SHOWN) > 0:
+def _say_why(results: Sequence[Told]) -> None:
+    explained = [result for result in results if result.why]
+    for result in explained[:MAX_SHOWN]:
+        click.echo(f"group {result.group_key}: {result.named}: {result.what}: {result.why}", err=True)
+    if (more := sum(result.why is not None for result in results) - MAX_SHOWN) > 0:
         click.echo(f"{more:,} more; --json shows all", err=True)
 
 

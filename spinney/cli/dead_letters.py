@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-REASONS = tuple(each.value for each in DeadLetterReason)
+REASONS = tuple(reason.value for reason in DeadLetterReason)
 
 
 def _selection_options(verb: F) -> F:
@@ -56,11 +56,11 @@ def list_(config_path: str, as_json: bool, **selection: Any) -> None:
 
     config = load_config(config_path)
     store = FleetStore.of(config)
-    found = kinds(Letters.opened(store, _choice(**selection)), ledger.replayed(store))
+    rows = kinds(Letters.opened(store, _choice(**selection)), ledger.replayed(store))
     if as_json:
-        write_json(found)
-    elif found:
-        table("dead letters", [vars(kind) for kind in found])
+        write_json(rows)
+    elif rows:
+        table("dead letters", [vars(kind) for kind in rows])
     else:
         click.echo("no dead letters", err=True)
 
@@ -83,13 +83,13 @@ def show(config_path: str, as_json: bool, limit: int, **selection: Any) -> None:
     from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
-    found = [_record(row) for row in newest(Letters.opened(FleetStore.of(config), _choice(**selection)), limit)]
+    records = [_record(row) for row in newest(Letters.opened(FleetStore.of(config), _choice(**selection)), limit)]
     if as_json:
-        write_json(found)
+        write_json(records)
         return
-    for record in found:
+    for record in records:
         click.echo("\n".join(_lines(record)))
-    if not found:
+    if not records:
         click.echo("no dead letters", err=True)
 
 
@@ -175,16 +175,16 @@ def _ago(text: str, option: str) -> datetime:
 
 def _record(row: Mapping[str, Any]) -> dict[str, Any]:
     """A dead letter as JSON: bytes as text, or as base64 in a field named `…_base64`."""
-    found: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for name, value in row.items():
         if not isinstance(value, bytes):
-            found[name] = value
+            record[name] = value
             continue
         try:
-            found[name] = value.decode()
+            record[name] = value.decode()
         except UnicodeDecodeError:
-            found[f"{name}_base64"] = base64.b64encode(value).decode()
-    return found
+            record[f"{name}_base64"] = base64.b64encode(value).decode()
+    return record
 
 
 def _lines(record: Mapping[str, Any]) -> list[str]:

@@ -38,12 +38,12 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
     --summary shows groups by state, the champions' mean error beside that of a constant answer (and of the former
     system) on the same held-out rows, and the groups in which a constant is better, worst first.
     """
-    if asked := [name for name, is_asked in views.items() if is_asked]:
-        if state is not None or as_of is not None or len(asked) > 1:
-            raise click.UsageError(f"expected --{asked[0]} alone: it compares all groups as they are now")
-        if asked == ["incumbent"]:
+    if selected_views := [name for name, is_asked in views.items() if is_asked]:
+        if state is not None or as_of is not None or len(selected_views) > 1:
+            raise click.UsageError(f"expected --{selected_views[0]} alone: it compares all groups as they are now")
+        if selected_views == ["incumbent"]:
             _show_incumbent(config_path, as_json=as_json, limit=limit)
-        elif asked == ["shadow"]:
+        elif selected_views == ["shadow"]:
             _show_shadow(config_path, as_json=as_json)
         else:
             _show_summary(config_path, as_json=as_json, limit=limit)
@@ -54,7 +54,7 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
     config = load_config(config_path)
     rows = Fleet(config).table(_moment(config, as_of))
     if state is not None:
-        rows = rows.filter([each == state for each in rows.column("state").to_pylist()])
+        rows = rows.filter([value == state for value in rows.column("state").to_pylist()])
     shown = rows if as_json or not limit else rows.slice(0, limit)
     if as_json:
         write_json(to_dicts(shown))
@@ -86,20 +86,20 @@ BASES = {
 def _show_incumbent(config_path: str, *, as_json: bool, limit: int) -> None:
     from spinney.fleet import Fleet
 
-    found = Fleet(load_config(config_path)).incumbent()
+    comparison = Fleet(load_config(config_path)).incumbent()
     if as_json:
-        write_json(found)
+        write_json(comparison)
         return
-    if not found.whole:
+    if not comparison.whole:
         click.echo(
             "nothing to compare: no row that the incumbent answered and no model was fitted on or chosen by", err=True
         )
         return
-    rows = [{**each, "group_key": each["group_key"] or "all"} for each in plain([*found.whole, *found.groups])]
-    shown = rows[: limit + len(found.whole)] if limit else rows
-    table(f"mean error, {found.measure}", shown)
-    for each in found.whole:
-        click.echo(f"{each.basis}: {BASES[each.basis]} ({found.measure})", err=True)
+    rows = [{**row, "group_key": row["group_key"] or "all"} for row in plain([*comparison.whole, *comparison.groups])]
+    shown = rows[: limit + len(comparison.whole)] if limit else rows
+    table(f"mean error, {comparison.measure}", shown)
+    for errors in comparison.whole:
+        click.echo(f"{errors.basis}: {BASES[errors.basis]} ({comparison.measure})", err=True)
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown)} more; --limit 0 shows all", err=True)
 
@@ -108,15 +108,15 @@ def _show_shadow(config_path: str, *, as_json: bool) -> None:
     from spinney.core.champions.interventions import SHORT_ID_LENGTH
     from spinney.fleet import Fleet
 
-    found = Fleet(load_config(config_path)).shadow()
+    comparisons = Fleet(load_config(config_path)).shadow()
     if as_json:
-        write_json(found)
+        write_json(comparisons)
         return
-    if not found:
+    if not comparisons:
         click.echo("nothing to compare: no group was retrained with a [shadow] beside it", err=True)
         return
     names = ("recipe_id", "shadow_recipe_id")
-    table("shadow", ({**each, **{name: each[name][:SHORT_ID_LENGTH] for name in names}} for each in plain(found)))
+    table("shadow", ({**row, **{name: row[name][:SHORT_ID_LENGTH] for name in names}} for row in plain(comparisons)))
 
 
 MAX_WORST = 10
@@ -126,28 +126,32 @@ MAX_WORST = 10
 def _show_summary(config_path: str, *, as_json: bool, limit: int) -> None:
     from spinney.fleet import Fleet
 
-    found = Fleet(load_config(config_path)).summary()
+    summary = Fleet(load_config(config_path)).summary()
     if as_json:
-        write_json(found)
+        write_json(summary)
         return
-    table(f"{found.fleet}: {found.groups:,} groups", ({"state": name, "groups": n} for name, n in found.states.items()))
-    if found.against:
+    table(
+        f"{summary.fleet}: {summary.groups:,} groups",
+        ({"state": name, "groups": n} for name, n in summary.states.items()),
+    )
+    if summary.against:
         click.echo()
-        table(f"mean error, {found.measure}", plain(found.against))
-    if found.unmeasured:
+        table(f"mean error, {summary.measure}", plain(summary.against))
+    if summary.unmeasured:
         click.echo(
-            f"{found.unmeasured:,} groups have a model that was never measured beside a constant: imported, fitted on "
-            "too few rows, or before this was measured; their next fit may be",
+            f"{summary.unmeasured:,} groups have a model that was never measured beside a constant: imported, fitted "
+            "on too few rows, or before this was measured; their next fit may be",
             err=True,
         )
-    chosen = click.get_current_context().get_parameter_source("limit") is not click.core.ParameterSource.DEFAULT
-    most = (limit if chosen else MAX_WORST) or len(found.worst)
-    if found.worst:
+    source = click.get_current_context().get_parameter_source("limit")
+    is_limit_given = source is not click.core.ParameterSource.DEFAULT
+    max_groups = (limit if is_limit_given else MAX_WORST) or len(summary.worst)
+    if summary.worst:
         click.echo()
-        rows = [{**plain(each), "ratio": each.ratio} for each in found.worst[:most]]
+        rows = [{**plain(group), "ratio": group.ratio} for group in summary.worst[:max_groups]]
         table("worse than a constant, the worst first", rows)
-    if len(found.worst) > most:
-        click.echo(f"{len(found.worst) - most:,} more; --limit 0 shows all", err=True)
+    if len(summary.worst) > max_groups:
+        click.echo(f"{len(summary.worst) - max_groups:,} more; --limit 0 shows all", err=True)
 
 
 @click.command(epilog=example("spinney why AA JFK LAX"))

@@ -99,19 +99,19 @@ def init(
     from spinney.storage.signing_key import ensure_key
     from spinney.tables.delta import create_tables
 
-    made: dict[str, Any] = {"root": config.storage.root}
+    created: dict[str, Any] = {"root": config.storage.root}
     ensure_charter(config)
-    made["tables"] = create_tables(config)
-    click.echo(f"tables below {config.storage.root}: {len(made['tables'])} made, the others were there", err=True)
-    made["signing_key"] = ensure_key(FleetStore.of(config))
-    if made["signing_key"]:
+    created["tables"] = create_tables(config)
+    click.echo(f"tables below {config.storage.root}: {len(created['tables'])} made, the others were there", err=True)
+    created["signing_key"] = ensure_key(FleetStore.of(config))
+    if created["signing_key"]:
         click.echo(f"signing key: made, {config.storage.root}/signing.key; whoever has it can forge models", err=True)
     # Last: without a broker the tables and the key are still created, which is enough to load and retrain.
-    made["topics"] = ensure_topics(config.kafka, partitions, retention_ms)
-    for topic, new in made["topics"].items():
+    created["topics"] = ensure_topics(config.kafka, partitions, retention_ms)
+    for topic, new in created["topics"].items():
         click.echo(f"topic {topic}: {'made' if new else 'was there'}", err=True)
     if as_json:
-        write_json(made)
+        write_json(created)
 
 
 def _propose(data: str, choices: dict[str, Any]) -> str:

@@ -28,16 +28,16 @@ def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool
     config, names = load_config(config_path), _names(renames)
     from spinney.operations import migration
 
-    made = migration.carry_out(config, names) if yes else migration.plan(config, names)
+    plan = migration.carry_out(config, names) if yes else migration.plan(config, names)
     if as_json:
-        write_json(_as_data(made, done=yes))
+        write_json(_as_data(plan, done=yes))
     else:
-        _show(made)
-    if made.obstacles:
+        _show(plan)
+    if plan.obstacles:
         sys.exit(1)
     if as_json:
         return
-    if not made.changes:
+    if not plan.changes:
         click.echo("migrate: the columns are as the configuration says", err=True)
     elif yes:
         click.echo("migrate: done", err=True)
@@ -46,33 +46,33 @@ def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool
 
 
 def _names(renames: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for each in renames:
-        old, equals, new = each.partition("=")
-        if not (old and equals and new) or old in found:
-            raise click.BadParameter(f"expected OLD=NEW, each OLD once; got {each!r}", param_hint="--rename")
-        found[old] = new
-    return found
+    new_names = {}
+    for rename in renames:
+        old, equals, new = rename.partition("=")
+        if not (old and equals and new) or old in new_names:
+            raise click.BadParameter(f"expected OLD=NEW, each OLD once; got {rename!r}", param_hint="--rename")
+        new_names[old] = new
+    return new_names
 
 
-def _as_data(made: Plan, *, done: bool) -> dict[str, Any]:
+def _as_data(plan: Plan, *, done: bool) -> dict[str, Any]:
     return {
         "done": done,
-        "changes": [asdict(each) for each in made.changes],
-        "tables": [asdict(each) for each in made.tables],
-        "notes": made.notes,
-        "obstacles": made.obstacles,
+        "changes": [asdict(change) for change in plan.changes],
+        "tables": [asdict(table_change) for table_change in plan.tables],
+        "notes": plan.notes,
+        "obstacles": plan.obstacles,
     }
 
 
-def _show(made: Plan) -> None:
+def _show(plan: Plan) -> None:
     columns = ("kind", "name", "old_name", "was", "becomes")
-    table("columns", [{name: getattr(each, name) for name in columns} for each in made.changes])
-    table("tables", [asdict(each) for each in made.tables])
-    for each in made.notes:
-        click.echo(f"- {each}", err=True)
-    for each in made.obstacles:
-        click.echo(f"not now: {each}", err=True)
+    table("columns", [{name: getattr(change, name) for name in columns} for change in plan.changes])
+    table("tables", [asdict(table_change) for table_change in plan.tables])
+    for note in plan.notes:
+        click.echo(f"- {note}", err=True)
+    for obstacle in plan.obstacles:
+        click.echo(f"not now: {obstacle}", err=True)
 
 
 VERBS = (migrate,)

@@ -75,10 +75,10 @@ def say_notes(verb: str, notes: Sequence[str]) -> None:
 
 def say_rejections(verb: str, rejections: Rejections) -> None:
     """Print a line for each reason and column, with its first row; nothing if all rows are valid."""
-    for each in rejections.as_dicts():
-        of = f" in {each['field']}" if each["field"] else ""
+    for rejection in rejections.as_dicts():
+        of = f" in {rejection['field']}" if rejection["field"] else ""
+        first = f"{rejection['file']} row {rejection['row']:,}: {rejection['example']}"
         click.echo(
-            f"{verb}: {each['rows']:,} rejected: {each['reason']}{of}; the first: {each['file']} row {each['row']:,}: "
-            f"{each['example']}",
+            f"{verb}: {rejection['rows']:,} rejected: {rejection['reason']}{of}; the first: {first}",
             err=True,
         )

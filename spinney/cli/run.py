@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from spinney.core.planning.parts import Progress
     from streaming.reporting import Reporter
 
-QUERIES = tuple(each.value for each in STREAMING)
+QUERIES = tuple(query.value for query in STREAMING)
 
 
 @click.command(epilog=example("spinney demo --report work/demo/report.html"))
@@ -55,8 +55,8 @@ def demo(*, as_json: bool, report: str | None, seed: int | None, scale: bool, **
     everything else on standard error.
     """
     _refuse_other_options(only, refused=("days", "example") if scale else ("groups", "seconds"), scale=scale)
-    asked = {name: value for name, value in {**only, "seed": seed}.items() if value is not None}
-    summary = (_scale if scale else _example)(as_json, report, asked)
+    options = {name: value for name, value in {**only, "seed": seed}.items() if value is not None}
+    summary = (_scale if scale else _example)(as_json, report, options)
     if as_json:
         write_json(summary)
     if scale:
@@ -181,15 +181,15 @@ def retrain(
     if everything + stale + bool(groups) != 1:
         raise click.UsageError("expected one of --all, --stale, or --group KEY (at least one)")
     config = load_config(config_path)
-    asked = None if everything or stale else list(groups)
+    group_keys = None if everything or stale else list(groups)
     if how["dry_run"]:
-        _estimate(config, asked, stale=stale, as_json=as_json)
+        _estimate(config, group_keys, stale=stale, as_json=as_json)
         return
     from batch.weekly import retrain as run_retrain
 
     result = run_retrain(
         config,
-        asked,
+        group_keys,
         stale=stale,
         unproven=how["unproven"],
         spark=lambda: spark_session(config),
@@ -206,11 +206,11 @@ def retrain(
 def _estimate(config: Config, groups: list[str] | None, *, stale: bool, as_json: bool) -> None:
     from batch.estimate import estimate
 
-    found = estimate(config, groups, stale=stale, spark=spark_session(config))
+    estimated = estimate(config, groups, stale=stale, spark=spark_session(config))
     if as_json:
-        write_json(found)
+        write_json(estimated)
     else:
-        click.echo(str(found))
+        click.echo(str(estimated))
 
 
 def _progress() -> Callable[[str, Progress | str], None]:

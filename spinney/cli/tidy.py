@@ -43,14 +43,14 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
     from spinney.operations.maintenance import survey
     from spinney.storage.layout import FleetStore
 
-    sure = confirmed(yes or dry_run, as_json=as_json)
+    is_confirmed = confirmed(yes or dry_run, as_json=as_json)
     config = load_config(config_path)
-    found = [survey(config, each, datetime.now(UTC)) for each in FleetStore.of(config).every_directory()]
+    surveys = [survey(config, directory, datetime.now(UTC)) for directory in FleetStore.of(config).every_directory()]
     if dry_run:
-        _show(found, as_json=as_json)
+        _show(surveys, as_json=as_json)
         return
-    if not sure:
-        _show(found, as_json=False)
+    if not is_confirmed:
+        _show(surveys, as_json=False)
         click.confirm("Tidy these?", abort=True, err=True)
     done, left = _carry_out(config, wait)
     _show(done, as_json=as_json)
@@ -87,8 +87,8 @@ def _carry_out(config: Config, seconds: float) -> tuple[list[Survey], dict[str, 
     return done, left
 
 
-def _show(found: list[Survey], *, as_json: bool) -> None:
-    rows = [asdict(each) for each in found]
+def _show(surveys: list[Survey], *, as_json: bool) -> None:
+    rows = [asdict(survey) for survey in surveys]
     if as_json:
         write_json(rows)
     else:

@@ -111,7 +111,7 @@ def test_the_plan_of_its_last_round_is_read_from_its_commit(earlier: EarlierRoot
         for each in (json.loads(entry.get("userMetadata") or "{}") for entry in DeltaTable(place.uri).history())
         if "checkpoint" in each
     }
-    plan = delta.DirectoryWriter(place, query, said).last("plan")
+    plan = delta.DirectoryWriter(place, query, said).last_commit("plan")
     assert plan is not None
     order = RoundOrder.of_notes(plan.notes)
     assert order.round_id == f"{kind}-{plan.batch_id}"

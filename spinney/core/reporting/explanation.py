@@ -51,7 +51,7 @@ def explain(
     entries = [_entry(row, "judged_at", 0, f"judged {row['decision']}", _verdict(row)) for row in verdicts]
     entries += [_entry(row, "fitted_at", 1, str(row["status"]), _attempt(row, estimators)) for row in attempts]
     entries += _decisions(decisions)
-    return tuple(sorted(entries, key=lambda each: (each["at"], each["order"])))
+    return tuple(sorted(entries, key=lambda entry: (entry["at"], entry["order"])))
 
 
 def model_label(model_id: str | None) -> str:

@@ -80,7 +80,9 @@ def _recipes(model_ids: pa.Array, attempts: pa.Table, estimators: Mapping[str, s
     """The display name of each champion's recipe; null where its attempt is not known."""
     position = pc.index_in(model_ids, value_set=_text(attempts, "model_id"), skip_nulls=True)
     coded = _text(attempts, "recipe_id").take(position).dictionary_encode()
-    names = pa.array([recipe_display_name(each, estimators) for each in coded.dictionary.to_pylist()], pa.string())
+    names = pa.array(
+        [recipe_display_name(recipe_id, estimators) for recipe_id in coded.dictionary.to_pylist()], pa.string()
+    )
     return names.take(coded.indices)
 
 
@@ -151,9 +153,9 @@ def _newest(groups: int, group: _Ints, at: _Ints, rows: _Ints | None = None) -> 
     newest = np.full(groups, np.iinfo(np.int64).min)
     np.maximum.at(newest, group[rows], at[rows])
     rows = rows[at[rows] == newest[group[rows]]]
-    found = np.full(groups, -1, dtype=np.int64)
-    found[group[rows]] = rows
-    return found
+    newest_row = np.full(groups, -1, dtype=np.int64)
+    newest_row[group[rows]] = rows
+    return newest_row
 
 
 def _positions(among: pa.Array, wanted: pa.Array) -> _Ints:
@@ -179,4 +181,4 @@ def _text(table: pa.Table, name: str) -> pa.Array:
 
 
 def _among(texts: pa.Array, wanted: Collection[str]) -> _Bools:
-    return np.asarray(pc.is_in(texts, pa.array([str(each) for each in sorted(wanted)])))
+    return np.asarray(pc.is_in(texts, pa.array([str(value) for value in sorted(wanted)])))

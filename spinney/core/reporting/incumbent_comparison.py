@@ -87,14 +87,14 @@ def compare_answers(rows: pd.DataFrame, per_row: RowLoss) -> list[ComparedErrors
     rows: group_key, label, prediction, incumbent, event_time and trained_through of the model that answered. Rows with
     a null are left out.
     """
-    whole = rows.dropna(subset=["label", "prediction", "incumbent", "trained_through"])
-    whole = whole[whole["event_time"] > whole["trained_through"]]
-    labels = whole["label"].to_numpy()
+    complete = rows.dropna(subset=["label", "prediction", "incumbent", "trained_through"])
+    complete = complete[complete["event_time"] > complete["trained_through"]]
+    labels = complete["label"].to_numpy()
     losses = pd.DataFrame(
         {
-            "group_key": whole["group_key"].to_numpy(),
-            "incumbent": per_row(labels, whole["incumbent"].to_numpy()),
-            "fleet": per_row(labels, whole["prediction"].to_numpy()),
+            "group_key": complete["group_key"].to_numpy(),
+            "incumbent": per_row(labels, complete["incumbent"].to_numpy()),
+            "fleet": per_row(labels, complete["prediction"].to_numpy()),
         }
     ).dropna()
     return [
@@ -111,10 +111,10 @@ def compare_held_out(rows: pd.DataFrame, fit: HeldOutFit, per_row: RowLoss) -> C
     rows: event_id, event_time, label and incumbent (null: no answer) of all rows that it may have been fitted on.
     Returns None where the held-out rows cannot be identified or the incumbent did not answer all of them.
     """
-    known = rows.sort_values(["event_time", "event_id"]).drop_duplicates("event_id")
-    if len(known) != fit.rows:
+    seen_rows = rows.sort_values(["event_time", "event_id"]).drop_duplicates("event_id")
+    if len(seen_rows) != fit.rows:
         return None
-    newest = known.tail(max(1, fit.rows // HELD_OUT_ONE_IN))
+    newest = seen_rows.tail(max(1, fit.rows // HELD_OUT_ONE_IN))
     losses = per_row(newest["label"].to_numpy(), newest["incumbent"].to_numpy())
     if not fit.compared or len(newest) != fit.compared or not np.isfinite(losses).all():
         return None
@@ -132,5 +132,5 @@ def summarize(measure: str, groups: Sequence[ComparedErrors]) -> IncumbentCompar
                 np.average([getattr(group, name) for group in compared], weights=weights) for name in (INCUMBENT, FLEET)
             )
             whole.append(ComparedErrors(None, basis, sum(weights), *map(float, means)))
-    worst_first = sorted(groups, key=lambda each: (each.incumbent - each.fleet, str(each.group_key), each.basis))
+    worst_first = sorted(groups, key=lambda group: (group.incumbent - group.fleet, str(group.group_key), group.basis))
     return IncumbentComparison(measure, tuple(whole), tuple(worst_first))

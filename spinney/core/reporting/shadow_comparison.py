@@ -55,40 +55,42 @@ def compare_with_shadow(attempts: Iterable[Mapping[str, Any]]) -> list[ShadowCom
             losses = {**shadow, "recipe_loss": metrics["challenger_loss"], "at": row["fitted_at"]}
             # Stream and batch may have fitted the same model.
             of_pair[row["recipe_id"], shadow["recipe_id"]][row["group_key"], row["model_id"]] = losses
-    found = [_compare(*names, losses) for names, losses in of_pair.items()]
-    return sorted(found, key=lambda pair: pair.last_at, reverse=True)
+    comparisons = [_compare(*names, losses) for names, losses in of_pair.items()]
+    return sorted(comparisons, key=lambda pair: pair.last_at, reverse=True)
 
 
 def _compare(
     recipe_id: str, shadow_recipe_id: str, losses: Mapping[tuple[str, str], Mapping[str, Any]]
 ) -> ShadowComparison:
     of_group: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for (group_key, _), each in losses.items():
+    for (group_key, _), attempt in losses.items():
         of_group[group_key]
-        if each.get("loss") is not None and each["recipe_loss"] is not None:
-            of_group[group_key].append(each)
-    compared = [each for each in of_group.values() if each]
-    recipe_loss, shadow_loss = (np.array([_mean(each, name) for each in compared]) for name in ("recipe_loss", "loss"))
+        if attempt.get("loss") is not None and attempt["recipe_loss"] is not None:
+            of_group[group_key].append(attempt)
+    compared = [group_losses for group_losses in of_group.values() if group_losses]
+    recipe_loss, shadow_loss = (
+        np.array([_mean(group_losses, name) for group_losses in compared]) for name in ("recipe_loss", "loss")
+    )
     difference = shadow_loss - recipe_loss
-    last = max(losses.values(), key=lambda each: each["at"])
+    last = max(losses.values(), key=lambda attempt: attempt["at"])
     return ShadowComparison(
         recipe_id=recipe_id,
         shadow_recipe_id=shadow_recipe_id,
         estimator=last["estimator"],
         groups=len(compared),
-        rows=sum(part["rows"] for each in compared for part in each),
+        rows=sum(part["rows"] for group_losses in compared for part in group_losses),
         recipe_loss=float(recipe_loss.mean()) if compared else None,
         shadow_loss=float(shadow_loss.mean()) if compared else None,
         difference=float(difference.mean()) if compared else None,
         standard_error=float(difference.std(ddof=1) / math.sqrt(len(difference))) if len(compared) > 1 else None,
         wins=int((difference < 0).sum()),
         failed=len(of_group) - len(compared),
-        error=next((each["error"] for each in losses.values() if "error" in each), None),
+        error=next((attempt["error"] for attempt in losses.values() if "error" in attempt), None),
         last_at=last["at"],
     )
 
 
 def _mean(attempts: Iterable[Mapping[str, Any]], name: str) -> float:
     """The mean over attempts, weighted by rows."""
-    rows, values = zip(*((each["rows"], each[name]) for each in attempts), strict=True)
+    rows, values = zip(*((attempt["rows"], attempt[name]) for attempt in attempts), strict=True)
     return float(np.average(values, weights=rows))

@@ -110,7 +110,7 @@ def derive_status(
         state=derive_state(LatestRecords(model_id, ancestor_answers, is_pinned(history), open_verdict, outcome)),
         model_id=model_id,
         recipe=recipe_display_name(
-            next((each["recipe_id"] for each in attempts if each["model_id"] == model_id), None), estimators
+            next((attempt["recipe_id"] for attempt in attempts if attempt["model_id"] == model_id), None), estimators
         )
         if champion
         else None,
@@ -130,7 +130,7 @@ def _latest_verdict_and_outcome(
     outcomes = [(row["decided_at"], row["round_id"], row["decision"]) for row in promotions[-1:]]
     if attempt and attempt["status"] != ModelStatus.FITTED:
         outcomes.append((attempt["fitted_at"], attempt["round_id"], attempt["status"]))
-    at, round_id, outcome = max(outcomes, key=lambda each: each[0], default=(None, None, None))
+    at, round_id, outcome = max(outcomes, key=lambda latest: latest[0], default=(None, None, None))
     if verdict is None or (at is not None and (round_id == verdict["round_id"] or at > verdict["judged_at"])):
         return None, outcome
     return verdict["decision"], outcome

@@ -76,10 +76,13 @@ def summarize_fleet(
     counts = Counter(str(row["state"]) for row in rows)
     answering = [row for row in rows if row["model_id"] is not None]
     measured = [each for row in answering if (each := _measured(row, fits.get(row["model_id"], {}))) is not None]
-    worst = sorted((each for each in measured if each.ratio > 1), key=lambda each: (-each.ratio, each.group_key))
+    worst = sorted(
+        (champion for champion in measured if champion.ratio > 1),
+        key=lambda champion: (-champion.ratio, champion.group_key),
+    )
     against = [
         *_compare_with_constant(measured),
-        *(_compare_with_incumbent(each, incumbent) for each in incumbent.whole),
+        *(_compare_with_incumbent(errors, incumbent) for errors in incumbent.whole),
     ]
     return Summary(
         fleet=fleet,
@@ -100,15 +103,15 @@ def _measured(row: Mapping[str, Any], metrics: Mapping[str, Any]) -> MeasuredCha
 
 
 def _compare_with_constant(measured: list[MeasuredChampion]) -> Iterable[BaselineComparison]:
-    rows = sum(each.rows for each in measured)
+    rows = sum(champion.rows for champion in measured)
     if rows:
-        mean = sum(each.loss * each.rows for each in measured) / rows
-        constant = sum(each.constant_loss * each.rows for each in measured) / rows
-        worse = sum(each.ratio > 1 for each in measured)
+        mean = sum(champion.loss * champion.rows for champion in measured) / rows
+        constant = sum(champion.constant_loss * champion.rows for champion in measured) / rows
+        worse = sum(champion.ratio > 1 for champion in measured)
         yield BaselineComparison("constant", "held_out", len(measured), rows, mean, constant, worse)
 
 
-def _compare_with_incumbent(whole: ComparedErrors, found: IncumbentComparison) -> BaselineComparison:
-    groups = [each for each in found.groups if each.basis == whole.basis]
-    worse = sum(each.fleet > each.incumbent for each in groups)
+def _compare_with_incumbent(whole: ComparedErrors, comparison: IncumbentComparison) -> BaselineComparison:
+    groups = [group for group in comparison.groups if group.basis == whole.basis]
+    worse = sum(group.fleet > group.incumbent for group in groups)
     return BaselineComparison("incumbent", whole.basis, len(groups), whole.rows, whole.fleet, whole.incumbent, worse)

@@ -24,6 +24,7 @@ from spinney.core.staleness.encoded_champions import EncodedChampions
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.lazy_section import LazySection
 from spinney.core.staleness.pending_labels import PendingLabels
+from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.verdicts import (
     UNKNOWN_COST_MS,
     VERDICT_COLUMNS,
@@ -36,7 +37,6 @@ from spinney.core.stored_formats import JUDGE_STATE
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
-    from spinney.core.staleness.policies import Policy
 
 __all__ = [
     "UNKNOWN_COST_MS",
@@ -72,10 +72,10 @@ class JudgeSettings:
     is_wall_clock: bool
 
     @classmethod
-    def from_config(cls, config: Config, policies: tuple[Policy, ...]) -> JudgeSettings:
+    def from_config(cls, config: Config) -> JudgeSettings:
         """Return the settings of a configuration file."""
         return cls(
-            policies=policies,
+            policies=configured_policies(config.staleness, config.recipe.min_rows),
             min_rows=config.recipe.min_rows,
             label_delay=int(config.fleet.label_delay.total_seconds() * SECOND),
             error_memory_rows=config.staleness.error_rise.rows,
@@ -310,7 +310,7 @@ def _select_forward(groups: GroupStates, stale: StalenessResult, due: np.ndarray
     places = np.flatnonzero(due)
     if len(places) <= limits.by_rank:
         return due
-    ranks = np.array([POLICY_RANKS[each] for each in stale.policy[places]])
+    ranks = np.array([POLICY_RANKS[policy] for policy in stale.policy[places]])
     keys = [groups.keys[i] for i in places]
     queues = (
         (limits.by_rank, [ranks, -stale.urgency[places]]),

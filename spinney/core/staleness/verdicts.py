@@ -58,25 +58,25 @@ class StalenessResult:
     @classmethod
     def of(cls, groups: GroupStates, policies: tuple[Policy, ...], clock: int) -> StalenessResult:
         """Apply the policies to all groups. clock: the fleet's, microseconds."""
-        found = np.zeros(len(groups), dtype=np.bool_)
+        is_stale = np.zeros(len(groups), dtype=np.bool_)
         policy = np.full(len(groups), "", dtype=object)
-        at = np.full(len(groups), -1, dtype=np.int64)
+        policy_index = np.full(len(groups), -1, dtype=np.int64)
         value = np.full(len(groups), np.nan)
         limit = np.full(len(groups), np.nan)
         urgency = np.zeros(len(groups))
         for i, rule in enumerate(policies):
             measure, limits = rule.measure(groups, clock), rule.limits(groups)
             with np.errstate(invalid="ignore"):
-                applies = (measure >= limits) & ~found
+                applies = (measure >= limits) & ~is_stale
             if not applies.any():
                 continue
-            found |= applies
+            is_stale |= applies
             policy[applies] = rule.name
-            at[applies] = i
+            policy_index[applies] = i
             value[applies] = measure[applies]
             limit[applies] = limits[applies]
             urgency[applies] = measure[applies] / np.maximum(limits[applies], 1e-12)
-        return cls(found, policy, at, value, limit, urgency)
+        return cls(is_stale, policy, policy_index, value, limit, urgency)
 
 
 def decide_staleness(groups: GroupStates, stale: np.ndarray, now: int) -> np.ndarray:
@@ -120,7 +120,7 @@ def make_verdicts(
     known = costs[np.isfinite(costs)]
     usual_ms = float(known.mean()) if len(known) else UNKNOWN_COST_MS
     decisions = context.decision[reported].tolist()
-    words = zip(
+    measures = zip(
         stale.policy_index[reported].tolist(),
         stale.value[reported].tolist(),
         stale.limit[reported].tolist(),
@@ -128,11 +128,13 @@ def make_verdicts(
     )
     columns = {
         "group_key": [groups.keys[i] for i in reported.tolist()],
-        "policy": [each or None for each in stale.policy[reported].tolist()],
+        "policy": [value or None for value in stale.policy[reported].tolist()],
         "decision": decisions,
-        "reason": [policies[at].describe(*each) if at >= 0 else "no policy asks for a refit" for at, *each in words],
+        "reason": [
+            policies[at].describe(*measured) if at >= 0 else "no policy asks for a refit" for at, *measured in measures
+        ],
         "numbers": _numbers(groups, reported, stale),
-        "model_id": [each or None for each in groups["champion_id"][reported].tolist()],
+        "model_id": [model_id or None for model_id in groups["champion_id"][reported].tolist()],
         "epoch": groups["epoch"][reported].tolist(),
         "stale_since": groups["stale_since"][reported].tolist(),
         "clock": [context.clock] * len(reported),
@@ -154,8 +156,8 @@ def _numbers(groups: GroupStates, reported: np.ndarray, stale: StalenessResult) 
         if row["wait_rows"]:  # then it counts attempts with too few rows, not failed fits
             row["failures"] = 0
     measured = (np.round(values[reported], 6).tolist() for values in (stale.value, stale.limit))
-    for row, found, measure, limit in zip(rows, stale.is_stale[reported].tolist(), *measured, strict=True):
-        if found:
+    for row, is_stale, measure, limit in zip(rows, stale.is_stale[reported].tolist(), *measured, strict=True):
+        if is_stale:
             row["measure"], row["limit"] = measure, limit
     return rows
 

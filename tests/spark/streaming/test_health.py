@@ -91,10 +91,10 @@ def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool)
     config = configured()
     rows = sent(spark, answers())
     if answered:
-        found = sum_answers(rows.toArrow(), config, 7)
+        found = sum_answers(rows.toArrow(), config.fleet, 7)
         found = found.filter(pc.is_valid(found["group_key"]))
     else:
-        found = sum_late_labels(rows, config, "scored_at", 7).toArrow()
+        found = sum_late_labels(rows, config.fleet, "scored_at", 7).toArrow()
     assert tuple(found.column_names) == FleetStore.of(config).contract(tables.HEALTH).names
     expected = oracle(answers(), answered=answered)
     got = {}
@@ -115,8 +115,8 @@ def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool)
 def test_batches_add_up_however_they_are_cut(spark, configured) -> None:
     config, frame = configured(), answers()
     cut = frame.sample(frac=1.0, random_state=4)
-    parts = [sum_answers(sent(spark, part).toArrow(), config, n) for n, part in enumerate((cut[:25], cut[25:]))]
-    whole = sum_answers(sent(spark, frame).toArrow(), config, 0)
+    parts = [sum_answers(sent(spark, part).toArrow(), config.fleet, n) for n, part in enumerate((cut[:25], cut[25:]))]
+    whole = sum_answers(sent(spark, frame).toArrow(), config.fleet, 0)
     names = ("rows", "labelled", "loss", "squared_loss")
 
     def totals(rows) -> dict:
@@ -130,7 +130,7 @@ def test_batches_add_up_however_they_are_cut(spark, configured) -> None:
 
 
 def test_a_tick_is_one_row_a_shard_with_the_newest_time(spark, configured) -> None:
-    found = sum_answers(sent(spark, answers()).toArrow(), configured(), 3).to_pylist()
+    found = sum_answers(sent(spark, answers()).toArrow(), configured().fleet, 3).to_pylist()
     found = [row for row in found if row["group_key"] is None]
     assert sorted(row["shard"] for row in found) == [0, 1, 2, 3]
     for row in found:

@@ -17,7 +17,7 @@ from spinney.core.staleness.policies.new_group import NewGroup
 from spinney.core.staleness.policies.new_rows import NewRows
 
 if TYPE_CHECKING:
-    from spinney.core.config import Config
+    from spinney.core.config import Staleness
     from spinney.core.staleness.group_state import GroupStates
 
 
@@ -38,11 +38,13 @@ class Policy(Protocol):
         """Return a group's measure and limit as part of a sentence."""
 
 
-def configured_policies(config: Config) -> tuple[Policy, ...]:
-    """Return the policies of a fleet. The first that applies to a group gives the reason."""
-    staleness = config.staleness
+def configured_policies(staleness: Staleness, min_rows: int) -> tuple[Policy, ...]:
+    """Return the policies of a fleet. The first that applies to a group gives the reason.
+
+    staleness: the section `[staleness]`. min_rows: of the recipe.
+    """
     return (
-        NewGroup(config.recipe.min_rows),
+        NewGroup(min_rows),
         ErrorRise(staleness.error_rise.factor, staleness.error_rise.rows),
         NewRows(staleness.new_rows),
         MaxAge(staleness.max_age, staleness.age_spread),

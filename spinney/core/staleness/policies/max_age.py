@@ -39,9 +39,10 @@ class MaxAge:
         has_age = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER)
         return np.where(has_age, (clock - groups["attempted_at"]).astype(np.float64), np.nan)
 
-    def format_duration(self, value: float, limit: float) -> str:
+    def describe(self, value: float, limit: float) -> str:
         """As `Policy.describe`."""
-        age, deadline, latest = (format_duration(timedelta(microseconds=each)) for each in (value, limit, self.limit))
+        durations = (timedelta(microseconds=duration) for duration in (value, limit, self.limit))
+        age, deadline, latest = map(format_duration, durations)
         if not self.spread:
             return f"{age} since the last attempt (limit {latest})"
         return f"{age} since the last attempt (its deadline is {deadline}, at most {latest})"

@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
-from spinney.core.config import Config
+from spinney.core.config import Staleness
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, Policy, configured_policies
 
@@ -104,13 +104,10 @@ def test_a_policy_says_its_measure_and_limit_in_words(policy: Policy, value: flo
 
 
 def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_first() -> None:
-    config = SimpleNamespace(
-        recipe=SimpleNamespace(min_rows=20),
-        staleness=SimpleNamespace(
-            max_age=timedelta(days=7), age_spread=0.15, new_rows=200, error_rise=SimpleNamespace(factor=2.0, rows=30)
-        ),
+    staleness = SimpleNamespace(
+        max_age=timedelta(days=7), age_spread=0.15, new_rows=200, error_rise=SimpleNamespace(factor=2.0, rows=30)
     )
-    assert configured_policies(cast("Config", config)) == (
+    assert configured_policies(cast("Staleness", staleness), min_rows=20) == (
         NewGroup(20),
         ErrorRise(2.0, 30),
         NewRows(200),

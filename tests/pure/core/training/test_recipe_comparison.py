@@ -309,7 +309,7 @@ def test_a_champion_that_answers_none_of_the_rows_is_compared_by_its_recipe_fitt
     rows = rows_of(A)
     forest = replace(RIDGE, estimator="random_forest", params=(("n_estimators", "2"),))
     before = fit(rows[:30], forest)
-    raw = Model.raw
+    raw = Model.raw_predictions
 
     def broken(self: Model, columns: Columns) -> Any:
         if heard[-1] == current_group.PREDICT_CHAMPION:
@@ -317,7 +317,7 @@ def test_a_champion_that_answers_none_of_the_rows_is_compared_by_its_recipe_fitt
         return raw(self, columns)
 
     heard = [""]
-    monkeypatch.setattr(Model, "raw", broken)
+    monkeypatch.setattr(Model, "raw_predictions", broken)
     with current_group.reported_to(lambda _, doing: heard.append(doing)):
         got = metrics(fit(rows, after(CONSTANT, forest), before).iloc[0])
         alone = metrics(fit(rows, CONSTANT, before).iloc[0])
