@@ -54,16 +54,20 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
     )
     renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in aggregations.items()}}
     names = [renamed.get(name, name) for name in sums.column_names]
-    newest = pc.max(answers["event_time"])
-    shards = fleet.shards
-    quiet = pa.table(
+    parts = (sums.rename_columns(names), _clock_rows(answers["event_time"], fleet.shards))
+    return pa.concat_tables([_as_health(part, answers, batch_id) for part in parts])
+
+
+def _clock_rows(event_time: pa.ChunkedArray, shards: int) -> pa.Table:
+    """One row per shard with the newest event time, so that the clocks of quiet shards advance."""
+    newest = pc.max(event_time)
+    return pa.table(
         {
             "shard": pa.array(range(shards), pa.int32()),
             **{name: pa.array([0] * shards, pa.int64()) for name in ("rows", "labelled")},
             "last_event_time": pa.array([newest.as_py()] * shards, newest.type),
         }
     )
-    return pa.concat_tables([_as_health(part, answers, batch_id) for part in (sums.rename_columns(names), quiet)])
 
 
 def _losses(answers: pa.Table, fleet: Fleet) -> Floats:

@@ -66,13 +66,7 @@ def decide(
         return _decide_first_model(rows, challenger_loss, gate)
     champion_loss = _finite_or_none(metrics.get("champion_loss"))
     if challenger_loss is None or champion_loss is None:
-        why = metrics.get("uncompared")
-        if why and not _passes_uncompared(why, uncompared):
-            return Decision.REFUSED, (
-                f"not compared: the champion was fitted by another recipe, and {why['why']}. "
-                "`spinney retrain --unproven` promotes without evidence"
-            )
-        return Decision.UNPROVEN, f"thin evidence: no rows compared with the champion, {gate.evidence} needed"
+        return _decide_uncompared(metrics.get("uncompared"), gate, uncompared)
     is_worse, refitted = challenger_loss > champion_loss * (1 + gate.margin), metrics.get("refitted")
     is_changed = metrics.get("changed_from") is not None
     if rows < gate.evidence and not (is_worse and is_changed):
@@ -87,6 +81,18 @@ def decide(
     if is_worse:
         return Decision.REFUSED, f"worse: {losses}"
     return Decision.PROMOTED, f"not worse: {losses}"
+
+
+def _decide_uncompared(
+    why: Mapping[str, Any] | None, gate: GateSettings, uncompared: UncomparedPolicy
+) -> tuple[Decision, str]:
+    """The decision where no rows were compared. why: set if the champion is of another recipe."""
+    if why and not _passes_uncompared(why, uncompared):
+        return Decision.REFUSED, (
+            f"not compared: the champion was fitted by another recipe, and {why['why']}. "
+            "`spinney retrain --unproven` promotes without evidence"
+        )
+    return Decision.UNPROVEN, f"thin evidence: no rows compared with the champion, {gate.evidence} needed"
 
 
 def _passes_uncompared(why: Mapping[str, Any], uncompared: UncomparedPolicy) -> bool:

@@ -50,9 +50,8 @@ def derive_statuses(
     champions = locate_champions(promotions)
     position = _positions(champions.group_keys, group_keys)
     champion_row = _at(champions.champion_row, position)
-    decided = _at(
-        _newest(len(champions.group_keys), champions.group_index, integer_values(promotions, "decided_at")), position
-    )
+    newest = _newest(len(champions.group_keys), champions.group_index, integer_values(promotions, "decided_at"))
+    decided = _at(newest, position)
     verdict, attempt = _newest_of(group_keys, verdicts, "judged_at"), _newest_of(group_keys, attempts, "fitted_at")
     verdict_decision, outcome = _latest_verdicts_and_outcomes(
         (promotions, decided), (verdicts, verdict), (attempts, attempt)

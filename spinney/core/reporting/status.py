@@ -109,11 +109,7 @@ def derive_status(
         group_key=group_key,
         state=derive_state(LatestRecords(model_id, ancestor_answers, is_pinned(history), open_verdict, outcome)),
         model_id=model_id,
-        recipe=recipe_display_name(
-            next((attempt["recipe_id"] for attempt in attempts if attempt["model_id"] == model_id), None), estimators
-        )
-        if champion
-        else None,
+        recipe=recipe_display_name(_recipe_id(attempts, model_id), estimators) if champion else None,
         trained_through=row.get("trained_through"),
         fitted_at=row.get("fitted_at"),
         rows=row.get("rows"),
@@ -121,6 +117,11 @@ def derive_status(
         reason=verdict["reason"] if verdict else None,
         error=attempt["error"] if attempt else None,
     )
+
+
+def _recipe_id(attempts: Iterable[Mapping[str, Any]], model_id: str | None) -> str | None:
+    """The recipe that fitted a model; None where its attempt is not stored."""
+    return next((row["recipe_id"] for row in attempts if row["model_id"] == model_id), None)
 
 
 def _latest_verdict_and_outcome(
