@@ -1,6 +1,6 @@
-"""Memory of this process with all its descendants while something runs (Linux; elsewhere nothing is sampled).
+"""Sample the memory of this process and all its descendants (Linux only; elsewhere there are no samples).
 
-PSS counts a page that n processes share as 1/n in each, so that the sum over a tree is what it takes.
+PSS counts a page that n processes share as 1/n in each, so that the sum over a process tree is its memory.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-SECONDS_BETWEEN_SAMPLES = 2.0
+SAMPLE_INTERVAL_S = 2.0
 
 
-class Sampler:
-    """Samples in the background, as a context manager.
+class MemorySampler:
+    """Samples in a thread while its context is open.
 
-    without: ids of processes that are left out, with all below them. samples: (seconds since the epoch, MB).
+    excluded: ids of processes that are not counted, nor their descendants. samples: (seconds since the epoch, MB).
     """
 
-    def __init__(self, without: Iterable[int] = ()) -> None:
+    def __init__(self, excluded: Iterable[int] = ()) -> None:
         self.samples: list[tuple[float, float]] = []
-        self._without = set(without)
+        self._excluded = set(excluded)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
 
@@ -35,33 +35,34 @@ class Sampler:
         self._ended.set()
         self._thread.join()
 
-    def leave_out(self, pid: int) -> None:
-        self._without.add(pid)
+    def exclude(self, pid: int) -> None:
+        """Do not count this process and its descendants from now on."""
+        self._excluded.add(pid)
 
     def _run(self) -> None:
-        while not self._ended.wait(SECONDS_BETWEEN_SAMPLES):
-            if mb := sum(map(pss_mb, tree(os.getpid(), self._without))):
+        while not self._ended.wait(SAMPLE_INTERVAL_S):
+            if mb := sum(map(pss_mb, process_tree(os.getpid(), self._excluded))):
                 self.samples.append((time.time(), mb))
 
 
-def tree(root: int, without: Iterable[int] = ()) -> list[int]:
-    """`root` and all below it; empty where there is no /proc."""
+def process_tree(root: int, excluded: Iterable[int] = ()) -> list[int]:
+    """Return `root` and its descendants, without `excluded` ones and theirs; empty without /proc."""
     children: dict[int, list[int]] = {}
     for pid in _pids():
         parent = _parent(pid)
         if parent is not None:
             children.setdefault(parent, []).append(pid)
-    left_out, found, todo = set(without), [], [root] if children else []
+    left_out, members, todo = set(excluded), [], [root] if children else []
     while todo:
         pid = todo.pop()
         if pid not in left_out:
-            found.append(pid)
+            members.append(pid)
             todo += children.get(pid, [])
-    return found
+    return members
 
 
 def pss_mb(pid: int) -> float:
-    """Of one process; 0 when it has ended."""
+    """Return the proportional set size of a process in MB; 0 if it has ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
@@ -77,7 +78,7 @@ def _pids() -> list[int]:
 
 
 def _parent(pid: int) -> int | None:
-    """None when it has ended. The command's name, in brackets, may hold anything: the last bracket ends it."""
+    """Return the parent's id; None if the process has ended. The last bracket ends the command's name."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
