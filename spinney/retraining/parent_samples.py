@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
 from spinney.retraining.row_selection import Integers, Selection, lowest, to_int64
 from spinney.retraining.training_row_reader import (
@@ -27,10 +27,10 @@ from spinney.retraining.training_row_reader import (
 )
 from spinney.tables.snapshot import GroupFilter
 
-PARENT, ORIGIN = own("parent"), own("origin")
+PARENT, ORIGIN = internal_name("parent"), internal_name("origin")
 """Columns of a row in a parent's sample: the parent's position among the requested keys, and the row's group."""
 
-_HASH = own("hash")
+_HASH = internal_name("hash")
 
 
 def read_parent_rows(

@@ -18,17 +18,17 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.config import Config
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining.row_selection import Integers, Selection, newest, rows_per_group, to_int64
 from spinney.storage.layout import FleetStore, feature_sources
 from spinney.tables.snapshot import GroupFilter, ShardRange, Snapshot, filter_of_groups, take_snapshot
 
-GROUP = own("group")
+GROUP = internal_name("group")
 """Column: a group's position among the requested keys."""
 
-_PLACE = own("place")
+_PLACE = internal_name("place")
 _TIME = pa.timestamp("us", "UTC")
 
 
@@ -61,7 +61,7 @@ class TrainingTables:
         events, outcomes = store.directory(tables.EVENTS), store.directory(tables.OUTCOMES)
         return cls(
             events=take_snapshot(events, pins.get(events.name)),
-            outcomes=None if config.label_inside else take_snapshot(outcomes, pins.get(outcomes.name)),
+            outcomes=None if config.has_label_in_event else take_snapshot(outcomes, pins.get(outcomes.name)),
             features=feature_sources(config.fleet),
             label=config.fleet.target,
             clock=clock,

@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 
-IS_REQUEST = own("is_ask")
+IS_REQUEST = internal_name("is_ask")
 
 Piece = list[int]
 """Groups that are fitted together, as positions among a block's requests."""

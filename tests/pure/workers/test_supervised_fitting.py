@@ -22,7 +22,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.gate import UncomparedPolicy, decide
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.config.models import Gate
 from spinney.core.errors import ConfigError, ContractError
 from spinney.core.models import codec
@@ -116,7 +116,7 @@ def asks(rows: pd.DataFrame) -> pd.DataFrame:
 def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> pa.Table:
     """As Spark hands it to a worker."""
     asked = (asks(rows) if asked is None else asked).reindex(columns=["group_key", *ASK])
-    asked = asked.rename(columns={name: own(name) for name in ASK})
+    asked = asked.rename(columns={name: internal_name(name) for name in ASK})
     parts = [rows.assign(**{IS_REQUEST: False}), asked.assign(**{IS_REQUEST: True}).astype(object)]
     return pa.Table.from_pandas(pd.concat(parts, ignore_index=True).astype({IS_REQUEST: bool}), preserve_index=False)
 
