@@ -118,9 +118,9 @@ def fit_groups(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: i
 
     Its tasks raise StoreError if they read another number of a group's events than the plan counted.
     """
-    made_of = output.transform
+    transform = output.transform
     return _one_partition_per_task(spark, cut_into_tasks(requests, cores)).mapInArrow(
-        lambda rows: made_of(fitter.fit_tasks(rows)), output.ddl
+        lambda rows: transform(fitter.fit_tasks(rows)), output.ddl
     )
 
 

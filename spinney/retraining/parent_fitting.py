@@ -150,8 +150,8 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
         fitter, fit_request_table.serialize(requests), dict(zip(parents, of_task, strict=True)), len(ranges)
     )
     ordered = samples.repartitionById(count, f"`{_TASK}`").sortWithinPartitions(_KEY)
-    made_of = output.transform
-    return ordered.mapInArrow(lambda rows: made_of(fitting.fit(rows)), output.ddl)
+    transform = output.transform
+    return ordered.mapInArrow(lambda rows: transform(fitting.fit(rows)), output.ddl)
 
 
 def fit_parents_locally(requests: pa.Table, fitter: Fitter) -> Iterator[pa.RecordBatch]:

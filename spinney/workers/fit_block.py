@@ -91,9 +91,9 @@ class FitBlock:
 
     def pop_out_of_memory(self) -> dict[int, pd.DataFrame]:
         """Return `out_of_memory` and clear it."""
-        results = self.out_of_memory.copy()
+        out_of_memory = self.out_of_memory.copy()
         self.out_of_memory.clear()
-        return results
+        return out_of_memory
 
     @cached_property
     def rows_per_group(self) -> list[int]:
