@@ -1,7 +1,7 @@
-"""What a batch would take, by fitting a sample of it: seconds, memory, bytes. Nothing is stored.
+"""Estimate the time, memory and storage of a batch by fitting a sample. Nothing is stored.
 
-Two samples of different size are fitted as the batch would fit them, after one that warms up. What grows between them
-is the cost of a group; what does not is the cost of a part, whatever its size.
+Two samples of different size are fitted as in the batch, after a first one for warming up. The difference between them
+is the cost per group; the rest is the cost per part, whatever its size.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 import xxhash
 from pyspark.sql import SparkSession
 
-from batch.choosing import Scope, View, pace_of, verdicts
+from batch.group_selection import BatchView, Scope, initial_pace, plan_verdicts
 from batch.recipe_changes import recipe_changes
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import ModelStatus
 from spinney.core.config import Config
-from spinney.core.durations import in_words
+from spinney.core.durations import format_seconds
 from spinney.core.keys import is_parent
 from spinney.core.planning.parts import PartPacing, next_part
 from spinney.retraining import round_gate
@@ -38,24 +38,24 @@ from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 
-SMALL = 60
+SMALL_SAMPLE_GROUPS = 60
 """Groups of the smaller sample."""
 
-SECONDS = 15.0
+MAX_SAMPLE_SECONDS = 15.0
 """What the larger sample should take at most, by what the smaller one took."""
 
-MOST = 4_000
-KIB = 1024 if sys.platform != "darwin" else 1
+MAX_SAMPLE_GROUPS = 4_000
+RUSAGE_UNIT_BYTES = 1024 if sys.platform != "darwin" else 1
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a batch would take.
+    """The estimated cost of a batch.
 
-    groups: parents too; seconds: on the wall clock, once Spark has started, in so many parts; memory_bytes: resident in
-    all Python workers together at their peak; table_bytes: added to `models` and `promotions`. sample: groups that were
-    fitted for it; failed: of them. changes: what will be compared where the recipe was changed, a text each. refusal:
-    why the batch does not run without `unproven`.
+    groups: including parents. seconds: wall-clock time once Spark has started, in `parts` parts. memory_bytes: peak
+    resident memory of all Python workers together. table_bytes: added to `models` and `promotions`. sample: groups that
+    were fitted for the estimate; failed: those of them that failed. changes: what will be compared after a change of
+    the recipe, one text each. refusal: why the batch does not run without `unproven`.
     """
 
     groups: int
@@ -71,9 +71,9 @@ class Estimate:
     def __str__(self) -> str:
         parts = "1 part" if self.parts == 1 else f"{self.parts} parts"
         whole = (
-            f"{self.groups:,} groups: about {in_words(self.seconds)} in {parts}, {self.memory_bytes / 1e6:,.0f} MB of "
-            f"memory in Python workers, {self.table_bytes / 1e6:,.1f} MB more in tables; by a sample of "
-            f"{self.sample:,}, of which {self.failed:,} failed"
+            f"{self.groups:,} groups: about {format_seconds(self.seconds)} in {parts}, "
+            f"{self.memory_bytes / 1e6:,.0f} MB of memory in Python workers, {self.table_bytes / 1e6:,.1f} MB more in "
+            f"tables; by a sample of {self.sample:,}, of which {self.failed:,} failed"
         )
         refused = [f"it would be refused: {self.refusal}"] if self.refusal else []
         return "\n".join([whole, *self.changes, *refused])
@@ -82,32 +82,32 @@ class Estimate:
 def estimate(
     config: Config, groups: Sequence[str] | None = None, *, stale: bool = False, spark: SparkSession | None = None
 ) -> Estimate:
-    """What `weekly.retrain` with the same arguments would take. Raises what that raises, but never Busy."""
+    """Return the estimate of `weekly.retrain` with the same arguments. Raises the same errors, except Busy."""
     spark = apply_required_settings(spark) if spark else session(config)
     charter.check_unchanged(config)
-    began = time.perf_counter()
-    view = View.now_of(config)
+    start = time.perf_counter()
+    view = BatchView.now_of(config)
     scope = Scope.of(groups, stale=stale)
-    rows = verdicts(lambda: spark, config, scope, view)
+    rows = plan_verdicts(lambda: spark, config, scope, view)
     changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, scope, view)
     plan, mean_ms = sampling_order(rows)
-    planning = time.perf_counter() - began
+    planning = time.perf_counter() - start
     if not len(plan):
         return Estimate(0, planning, 0, 0, 0, 0, 0)
-    sampling = _Sampling(spark, config, view)
-    warm = sampling.sample(plan.head(SMALL))
+    sampling = _Sampler(spark, config, view)
+    warm = sampling.sample(plan.head(SMALL_SAMPLE_GROUPS))
     are_parents = plan["group_key"].map(is_parent).to_numpy(bool)
-    lines = [_Line.of(sampling, plan[mine]) for mine in (are_parents, ~are_parents) if mine.any()]
-    warming = max(warm.seconds - lines[-1].small.seconds, 0.0)
-    parts = _parts(len(plan), int(are_parents.sum()), lines[-1], pace_of(cores_of(spark), config, mean_ms))
+    models = [_CostModel.of(sampling, plan[is_kind]) for is_kind in (are_parents, ~are_parents) if is_kind.any()]
+    warming = max(warm.seconds - models[-1].small_sample.seconds, 0.0)
+    parts = _count_parts(len(plan), int(are_parents.sum()), models[-1], initial_pace(cores_of(spark), config, mean_ms))
     return Estimate(
         groups=len(plan),
-        seconds=planning + warming + _along(lines, parts, "seconds"),
+        seconds=planning + warming + _total_cost(models, parts, "seconds"),
         parts=parts,
-        memory_bytes=int(cores_of(spark) * max(line.peak(cores_of(spark)) for line in lines)),
-        table_bytes=int(_along(lines, parts, "bytes")),
-        sample=sum(line.large.groups for line in lines),
-        failed=sum(line.large.failed for line in lines),
+        memory_bytes=int(cores_of(spark) * max(model.peak_bytes(cores_of(spark)) for model in models)),
+        table_bytes=int(_total_cost(models, parts, "bytes")),
+        sample=sum(model.large_sample.groups for model in models),
+        failed=sum(model.large_sample.failed for model in models),
         changes=changes.lines,
         refusal=changes.refusal,
     )
@@ -131,23 +131,23 @@ def sampling_order(rows: pa.Table) -> tuple[pd.DataFrame, float | None]:
 
 @dataclass(frozen=True)
 class _Sample:
-    """What fitting some groups took. rows: they were fitted on; bytes: in tables; peak: bytes resident in a worker."""
+    """The cost of fitting some groups. rows: used for fitting. bytes: in tables. peak_bytes: resident in one worker."""
 
     groups: int
     seconds: float
     rows: int
     bytes: int
-    peak: int
+    peak_bytes: int
     failed: int
 
 
 @dataclass(frozen=True)
-class _Sampling:
-    """Fits as a batch would and measures."""
+class _Sampler:
+    """Fits groups as a batch would, and measures the cost."""
 
     spark: SparkSession
     config: Config
-    view: View
+    view: BatchView
 
     def sample(self, plan: pd.DataFrame) -> _Sample:
         view = self.view
@@ -164,80 +164,87 @@ class _Sampling:
             seconds=time.perf_counter() - began,
             rows=int(fitted["rows"].sum()),
             bytes=size,
-            peak=worker_peak(self.spark),
+            peak_bytes=worker_peak_bytes(self.spark),
             failed=int(fitted["status"].isin([ModelStatus.FAILED, ModelStatus.TIMED_OUT]).sum()),
         )
 
 
-def worker_peak(spark: SparkSession) -> int:
-    """The most bytes that a Python worker, or the child that fits for it, has had resident so far."""
+def worker_peak_bytes(spark: SparkSession) -> int:
+    """Return the largest resident memory so far of a Python worker, or of the child process that fits for it."""
     tasks = cores_of(spark)
     found = spark.range(0, tasks, 1, tasks).mapInArrow(_peaks, "peak bigint").collect()
     return max(int(row["peak"]) for row in found)
 
 
 def _peaks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The child begins as its worker's copy: what the two share is counted once."""
+    """Yield this worker's peak. The child process begins as a copy of its worker, so their shared memory counts
+    once.
+    """
     for _ in batches:
         most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-        yield pa.RecordBatch.from_pydict({"peak": [most * KIB]})
+        yield pa.RecordBatch.from_pydict({"peak": [most * RUSAGE_UNIT_BYTES]})
 
 
 def _parquet_bytes(rows: pd.DataFrame, contract: Contract) -> int:
     schema = arrow_schema(contract)
-    there = [name for name in contract.names if name in rows]
-    table = pa.Table.from_pandas(rows[there], schema=pa.schema([schema.field(n) for n in there]), preserve_index=False)
+    names = [name for name in contract.names if name in rows]
+    table = pa.Table.from_pandas(rows[names], schema=pa.schema([schema.field(n) for n in names]), preserve_index=False)
     file = io.BytesIO()
     pq.write_table(table, file, compression="snappy")
     return file.tell()
 
 
 @dataclass(frozen=True)
-class _Line:
-    """Groups of one kind, and what a smaller and a larger sample of them took."""
+class _CostModel:
+    """Groups of one kind, and the measured costs of a smaller and a larger sample of them."""
 
     groups: int
-    small: _Sample
-    large: _Sample
+    small_sample: _Sample
+    large_sample: _Sample
 
     @classmethod
-    def of(cls, sampling: _Sampling, plan: pd.DataFrame) -> _Line:
-        small = sampling.sample(plan.head(SMALL))
+    def of(cls, sampling: _Sampler, plan: pd.DataFrame) -> _CostModel:
+        small = sampling.sample(plan.head(SMALL_SAMPLE_GROUPS))
         # At least four times as many, or the difference drowns in noise.
-        most = max(4 * SMALL, min(MOST, int(SMALL * SECONDS / max(small.seconds, 0.1))))
-        return cls(len(plan), small, sampling.sample(plan.head(most)) if len(plan) > SMALL else small)
+        most = max(
+            4 * SMALL_SAMPLE_GROUPS,
+            min(MAX_SAMPLE_GROUPS, int(SMALL_SAMPLE_GROUPS * MAX_SAMPLE_SECONDS / max(small.seconds, 0.1))),
+        )
+        return cls(len(plan), small, sampling.sample(plan.head(most)) if len(plan) > SMALL_SAMPLE_GROUPS else small)
 
-    def each(self, what: str) -> float:
-        """What grows with a group: never more than all that the larger sample took."""
-        more = getattr(self.large, what) - getattr(self.small, what)
-        slope = more / max(self.large.groups - self.small.groups, 1)
-        return float(min(max(slope, 0.0), getattr(self.large, what) / max(self.large.groups, 1)))
+    def per_group(self, measure: str) -> float:
+        """Return the cost per group, at most that of the larger sample divided by its groups."""
+        more = getattr(self.large_sample, measure) - getattr(self.small_sample, measure)
+        slope = more / max(self.large_sample.groups - self.small_sample.groups, 1)
+        return float(min(max(slope, 0.0), getattr(self.large_sample, measure) / max(self.large_sample.groups, 1)))
 
-    def fixed(self, what: str) -> float:
-        """What a part has, whatever its size."""
-        return float(getattr(self.large, what) - self.each(what) * self.large.groups)
+    def per_part(self, measure: str) -> float:
+        """Return the cost per part, whatever its size."""
+        return float(getattr(self.large_sample, measure) - self.per_group(measure) * self.large_sample.groups)
 
-    def peak(self, cores: int) -> float:
-        """Bytes resident in a worker that is at a full block of rows."""
-        more = (self.large.peak - self.small.peak) / max(self.large.rows - self.small.rows, 1)
-        in_all = self.groups * self.large.rows / max(self.large.groups, 1)
+    def peak_bytes(self, cores: int) -> float:
+        """Return the resident bytes of a worker with a full block of rows."""
+        more = (self.large_sample.peak_bytes - self.small_sample.peak_bytes) / max(
+            self.large_sample.rows - self.small_sample.rows, 1
+        )
+        in_all = self.groups * self.large_sample.rows / max(self.large_sample.groups, 1)
         block = min(BLOCK_ROWS * cores, in_all)
-        return self.large.peak + max(more * (block - self.large.rows), 0.0)
+        return self.large_sample.peak_bytes + max(more * (block - self.large_sample.rows), 0.0)
 
 
-def _along(lines: Sequence[_Line], parts: int, what: str) -> float:
-    """All groups; a part of both kinds has what is fixed of either only once."""
-    fixed = [line.fixed(what) for line in lines]
-    of_parts = max(fixed) if parts == 1 else sum(fixed[:-1]) + (parts - len(lines) + 1) * fixed[-1]
-    return of_parts + sum(line.each(what) * line.groups for line in lines)
+def _total_cost(models: Sequence[_CostModel], parts: int, measure: str) -> float:
+    """Return the cost of all groups. A part with both kinds of groups has the cost per part only once."""
+    per_part = [model.per_part(measure) for model in models]
+    of_parts = max(per_part) if parts == 1 else sum(per_part[:-1]) + (parts - len(models) + 1) * per_part[-1]
+    return of_parts + sum(model.per_group(measure) * model.groups for model in models)
 
 
-def _parts(total: int, parents: int, groups: _Line, pace: PartPacing) -> int:
+def _count_parts(total: int, parents: int, groups: _CostModel, pace: PartPacing) -> int:
     """How many parts a batch will have that begins at this pace and learns as it goes."""
     part, count = None, 0
     while part := next_part(part, total, parents, pace):
         count += 1
         if part.begin >= parents:
             size = part.end - part.begin
-            pace = pace.after(size, groups.fixed("seconds") + groups.each("seconds") * size)
+            pace = pace.after(size, groups.per_part("seconds") + groups.per_group("seconds") * size)
     return count

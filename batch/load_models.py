@@ -1,6 +1,6 @@
-"""Existing scikit-learn models come in: an index of them → each tried → first champions.
+"""Import existing scikit-learn models as first champions: read an index of them, try each, store it.
 
-Loading them again adds nothing. No Spark, no Kafka.
+Importing them again adds nothing. No Spark, no Kafka.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 MODEL, THROUGH, ROWS = "model", "trained_through", "rows"
-AT_ONCE, WRITTEN_AT_ONCE = 5_000, 100
+GROUPS_AT_ONCE, MODELS_PER_WRITE = 5_000, 100
 """Groups whose stored rows are looked for together, and whose models are."""
 
 
@@ -51,12 +51,12 @@ def load_models(
     if not dry_run:
         delta.create_tables(config)
     told: list[Told] = []
-    for many in _in_parts(wanted, AT_ONCE):
+    for many in _in_parts(wanted, GROUPS_AT_ONCE):
         clock, rows = (
             model_import.now_of(store),
             model_import.sample(store, [each.group_key for each in many]),
         )
-        for some in _in_parts(many, WRITTEN_AT_ONCE):
+        for some in _in_parts(many, MODELS_PER_WRITE):
             models: list[Made] = []
             refused: dict[str, Told] = {}
             for each in some:
@@ -77,7 +77,7 @@ def _in_parts(wanted: Sequence[Wanted], size: int) -> Iterator[Sequence[Wanted]]
 
 
 def read_index(config: Config, file: Path) -> list[Wanted]:
-    """The lines of an index. Raises StoreError: no such file; ContractError: a line that cannot be understood."""
+    """Return the lines of an index. Raises StoreError: no such file; ContractError: an invalid line."""
     group = config.fleet.group
     needed = ", ".join((*group, MODEL))
     if not file.is_file():
@@ -89,7 +89,7 @@ def read_index(config: Config, file: Path) -> list[Wanted]:
     if lacking := [name for name in (*group, MODEL) if lines and name not in lines[0]]:
         raise ContractError(f"load --models: {file}: expected columns {needed}; got none of {', '.join(lacking)}")
     types = {name: config.fleet.type_of(name) or "string" for name in group}
-    wanted = [_wanted(f"load --models: {file}, line {at}", line, types) for at, line in enumerate(lines, 1)]
+    wanted = [_parse_line(f"load --models: {file}, line {at}", line, types) for at, line in enumerate(lines, 1)]
     seen: set[str] = set()
     for each in wanted:
         if each.group_key in seen:
@@ -99,7 +99,7 @@ def read_index(config: Config, file: Path) -> list[Wanted]:
 
 
 def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
-    """Each line's values: of CSV texts, None for an empty one."""
+    """Yield the values of each line: texts for CSV, None for an empty one."""
     try:
         if file.suffix == ".parquet":
             yield from pq.read_table(file).to_pylist()
@@ -115,16 +115,16 @@ def _lines(file: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _object(text: str) -> Mapping[str, Any]:
-    said = json.loads(text)
-    if not isinstance(said, dict):
+    value = json.loads(text)
+    if not isinstance(value, dict):
         raise ValueError(f"no JSON object: {text[:40]}")
-    return said
+    return value
 
 
-def _wanted(where: str, line: Mapping[str, Any], types: Mapping[str, str]) -> Wanted:
+def _parse_line(where: str, line: Mapping[str, Any], types: Mapping[str, str]) -> Wanted:
     values = [_value(where, line, name, _KEYS.get(kind, _whole)) for name, kind in types.items()]
     named = _value(where, line, MODEL, _text)
-    through = None if line.get(THROUGH) is None else _value(where, line, THROUGH, _moment)
+    through = None if line.get(THROUGH) is None else _value(where, line, THROUGH, _parse_time)
     rows = None if line.get(ROWS) is None else _value(where, line, ROWS, _whole)
     return Wanted(keys.encode(values), named, through, rows)
 
@@ -144,7 +144,7 @@ def _text(value: Any) -> str:
 
 
 def _whole(value: Any) -> int:
-    """A whole number. Not by int() alone: that takes 1.5 and true."""
+    """Return an integer. int() alone would accept 1.5 and true."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise TypeError("no whole number")
     return int(value)
@@ -162,8 +162,8 @@ def _date(value: Any) -> date:
     return value if type(value) is date else date.fromisoformat(value)
 
 
-def _moment(value: Any) -> datetime:
-    """A time; in UTC where it names no zone."""
+def _parse_time(value: Any) -> datetime:
+    """Return a time, in UTC if it has no zone."""
     at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 

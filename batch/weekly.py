@@ -1,8 +1,8 @@
-"""Refit every group, the stale ones, or those named: ``spinney retrain``, ``spark-submit batch/weekly.py``.
+"""Refit all groups, the stale ones, or those named: ``spinney retrain``, ``spark-submit batch/weekly.py``.
 
-The same plan → fit → gate → record as the stream's, stored part by part. A run that was cut off is ended first by the
-next one, from where it stood; unless the recipe was edited since or a day has passed: then what it has stored stays,
-and its other groups count as deferred.
+The same plan → fit → gate → record as in the stream, stored part by part. If an earlier run was interrupted, the next
+one first completes it. But if the recipe was edited since, or a day has passed, it is only closed: its stored results
+stay, and its other groups count as deferred.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
-from batch.choosing import ALL, Scope, View, pace_of, verdicts
 from batch.estimate import estimate
+from batch.group_selection import ALL, BatchView, Scope, initial_pace, plan_verdicts
 from batch.recipe_changes import recipe_changes
 from schemas import tables
 from schemas.vocabulary import QueryName, RoundKind
@@ -39,7 +39,7 @@ from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 NAME = QueryName.WEEKLY.value
-GOES_ON = timedelta(days=1)
+MAX_RESUME_AGE = timedelta(days=1)
 """A round that was cut off is gone on with until it is so old; then it is closed as far as it came."""
 
 Show = Callable[[str, Progress | str], None]
@@ -56,13 +56,12 @@ def retrain(
     spark: SparkSession | SessionFactory | None = None,
     show: Show | None = None,
 ) -> dict[str, object] | None:
-    """Retrain these groups; or all of them and their parents; or those that are stale.
+    """Retrain these groups, or all of them and their parents, or the stale ones.
 
-    groups: keys of groups or parents, with spaces in their JSON or without. unproven: another recipe may be promoted in
-    much of the fleet without anything to compare it by. Returns the round as recorded; None: nothing to do. Raises
-    StoreError when a group has never been seen, Busy when a batch runs, ContractError where evidence is missing.
-
-    spark: a session, or what starts one: a few groups are fitted without it.
+    groups: keys of groups or parents, with or without spaces in their JSON. unproven: whether a changed recipe may be
+    promoted in much of the fleet without evidence. spark: a session, or a function that starts one; a few groups are
+    fitted without it. Returns the round as recorded; None if there was nothing to do. Raises StoreError: a group was
+    never seen. Busy: another batch runs. ContractError: evidence is missing.
     """
     start = LazySession(config, spark)
     scope = Scope.of(groups, stale=stale)
@@ -76,33 +75,33 @@ def retrain(
         ordered = _end_unfinished(start, config, rounds, show)
         if ordered is None or not scope.which == ALL == ordered.asked_for:
             batch_id = rounds.next_batch()
-            pace = _plan(start, config, rounds, _Batch(batch_id, scope, unproven, show))
-            ordered = rounds.carry_out(batch_id, pace, _shown(f"batch-{batch_id}", show))
+            pace = _plan(start, config, rounds, _BatchPlan(batch_id, scope, unproven, show))
+            ordered = rounds.carry_out(batch_id, pace, _progress_callback(f"batch-{batch_id}", show))
     tracking.deliver_now(config)
-    return None if ordered is None else recorded(store, ordered.round_id)
+    return None if ordered is None else recorded_round(store, ordered.round_id)
 
 
 def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show: Show | None) -> RoundOrder | None:
-    """Carry out the rest of a round that was cut off, and return it.
+    """Carry out the rest of an interrupted round, and return it; None if there was none to continue.
 
-    None when there was none to go on with. One of another recipe, or of old rows, is only closed: going on would fit
-    what nobody asks for any more.
+    A round of another recipe, or of old rows, is only closed: continuing it would fit an outdated plan.
     """
     unfinished = rounds.unfinished()
     if unfinished is None:
         return None
     batch_id, ordered = unfinished
-    is_old = datetime.now(UTC) - ordered.now >= GOES_ON
+    is_old = datetime.now(UTC) - ordered.now >= MAX_RESUME_AGE
     if is_old or ordered.recipe_id != Recipe.of(config).recipe_id:
         rounds.close(batch_id)
         return None
     last_configuration.write_last_configuration(config)
-    return rounds.carry_out(batch_id, pace_of(cores_of(start()), config, None), _shown(ordered.round_id, show))
+    pace = initial_pace(cores_of(start()), config, None)
+    return rounds.carry_out(batch_id, pace, _progress_callback(ordered.round_id, show))
 
 
 @dataclass(frozen=True)
-class _Batch:
-    """What is to be planned. unproven, show: as of `retrain`."""
+class _BatchPlan:
+    """What to plan. unproven, show: as in `retrain`."""
 
     batch_id: int
     scope: Scope
@@ -111,13 +110,14 @@ class _Batch:
 
     @property
     def round_id(self) -> str:
+        """The id of the round."""
         return f"batch-{self.batch_id}"
 
 
-def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _Batch) -> PartPacing:
+def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPlan) -> PartPacing:
     """Store the plan. Returns how fast it should go by what is known."""
-    view = View.now_of(config)
-    rows = verdicts(start, config, batch.scope, view)
+    view = BatchView.now_of(config)
+    rows = plan_verdicts(start, config, batch.scope, view)
     changes = recipe_changes(config, signing_key.load_signer(FleetStore.of(config)), rows, batch.scope, view)
     if batch.show is not None:
         for line in changes.lines:
@@ -145,14 +145,14 @@ def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _Batch) 
     last_configuration.write_last_configuration(
         config
     )  # not before: a refused batch leaves the earlier configuration in effect
-    return pace_of(1 if rounds.is_fitted_locally(batch.batch_id) else cores_of(start()), config, mean_ms)
+    return initial_pace(1 if rounds.is_fitted_locally(batch.batch_id) else cores_of(start()), config, mean_ms)
 
 
-def _shown(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:
+def _progress_callback(round_id: str, show: Show | None) -> Callable[[Progress], None] | None:
     return None if show is None else lambda progress: show(round_id, progress)
 
 
-def recorded(store: FleetStore, round_id: str) -> dict[str, object] | None:
+def recorded_round(store: FleetStore, round_id: str) -> dict[str, object] | None:
     """The round's row of `rounds`, its JSON columns as objects."""
     for row in delta.read_table(store, tables.ROUNDS, where=pc.field("round_id") == round_id).to_pylist():
         written = ("reasons", "seconds", "pins")
@@ -161,6 +161,7 @@ def recorded(store: FleetStore, round_id: str) -> dict[str, object] | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return the exit code."""
     parser = argparse.ArgumentParser(prog="batch/weekly.py", description=__doc__)
     parser.add_argument("--config", default="fleet.toml", help="the fleet's configuration")
     some = parser.add_mutually_exclusive_group()
@@ -168,21 +169,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     some.add_argument("--stale", action="store_true", help="only groups that are stale")
     parser.add_argument("--unproven", action="store_true", help="promote another recipe without evidence too")
     parser.add_argument("--dry-run", action="store_true", help="fit a sample, store nothing, say what all would take")
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        config = read_config(asked.config)
-        if asked.dry_run:
-            said: object = estimate(config, asked.group, stale=asked.stale).__dict__
+        config = read_config(options.config)
+        if options.dry_run:
+            result: object = estimate(config, options.group, stale=options.stale).__dict__
         else:
-            said = retrain(config, asked.group, stale=asked.stale, unproven=asked.unproven, show=_say)
+            result = retrain(
+                config, options.group, stale=options.stale, unproven=options.unproven, show=_print_progress
+            )
     except SpinneyError as error:
         sys.stderr.write(f"spinney: {error}\n")
         return exit_code(error)
-    sys.stdout.write(json.dumps(said, default=str) + "\n")
+    sys.stdout.write(json.dumps(result, default=str) + "\n")
     return 0
 
 
-def _say(round_id: str, progress: Progress | str) -> None:
+def _print_progress(round_id: str, progress: Progress | str) -> None:
     sys.stderr.write(f"{round_id}: {progress}\n")
 
 

@@ -30,7 +30,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe, installed_versions
 from spinney.core.training.fitting import fit_groups
@@ -144,7 +144,7 @@ def one_by_one_over_bare_calls(frame: pd.DataFrame, recipe: Recipe, groups: int,
 def supervised(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe, repeats: int) -> tuple[float, float]:
     """Processor time of a block in a child over that in this process; milliseconds that its first takes more."""
     rows = frame.sort_values(["group_key", "event_time"])
-    asked = asks.rename(columns={name: own(name) for name in asks if name != "group_key"})
+    asked = asks.rename(columns={name: internal_name(name) for name in asks if name != "group_key"})
     both = pd.concat([rows.assign(**{IS_REQUEST: False}), asked.assign(**{IS_REQUEST: True})], ignore_index=True)
     block = pa.Table.from_pandas(both.astype({IS_REQUEST: bool}), preserve_index=False)
     fits = FitSettings(recipe, START + timedelta(days=30), SIGNER)

@@ -112,7 +112,7 @@ def said(file: Path) -> dict[str, float]:
 
 def real(file: Path) -> dict[str, float]:
     """What retraining it takes."""
-    from batch.estimate import worker_peak
+    from batch.estimate import worker_peak_bytes
     from batch.weekly import retrain
     from spinney.cli.options import spark_session
     from spinney.spark.session import cores_of
@@ -126,7 +126,7 @@ def real(file: Path) -> dict[str, float]:
     seconds = time.perf_counter() - began
     kept = [Path(FleetStore.of(config).directory(base, "batch").uri) for base in (tables.MODELS, tables.PROMOTIONS)]
     size = sum(path.stat().st_size for folder in kept for path in folder.glob("*.parquet"))
-    memory = cores_of(spark) * worker_peak(spark)
+    memory = cores_of(spark) * worker_peak_bytes(spark)
     return {"seconds": seconds, "parts": len(parts), "memory_bytes": memory, "table_bytes": size}
 
 

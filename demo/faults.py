@@ -15,7 +15,7 @@ from typing import Any
 from schemas.messages import MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Config
-from spinney.core.config.values import is_number
+from spinney.core.config.value_types import is_number
 from spinney.core.errors import ConfigError, Finding
 
 Bytes = tuple[bytes | None, bytes | None]

@@ -66,7 +66,7 @@ def history(rows: Rows, story: Story, config: Config) -> History:
     fleet, frame = config.fleet, rows.frame
     past = frame[frame["event_time"] < story.start]
     events = past.rename(columns={"event_id": fleet.event_id, "event_time": fleet.event_time})
-    if config.label_inside:
+    if config.has_label_in_event:
         return History(events.rename(columns={"label": fleet.target})[_names(config, messages.EVENT)], None)
     known = past[past["label_at"].notna() & (past["label_at"] < story.start)]
     names = {"event_id": fleet.event_id, "label": fleet.target, "label_at": "observed_at"}
@@ -96,7 +96,7 @@ class _Writer:
         frame, story = self.rows.frame, self.story
         sent = frame[frame["event_time"] >= story.start]
         due = frame["label_at"].notna() & (frame["label_at"] >= story.start) & (frame["label_at"] < story.end)
-        known = frame.iloc[0:0] if self.config.label_inside else frame[due]
+        known = frame.iloc[0:0] if self.config.has_label_in_event else frame[due]
         events = [self._event(row) for row in sent.to_dict("records")]
         outcomes = [self._outcome(row) for row in known.to_dict("records")]
         self.messages += [message for _, message in events + outcomes]
@@ -107,7 +107,7 @@ class _Writer:
         loaded = past[past["label_at"].notna() & (past["label_at"] < story.start)]
         ledger = Ledger(
             loaded_events=_ids(past),
-            loaded_outcomes=frozenset() if self.config.label_inside else _ids(loaded),
+            loaded_outcomes=frozenset() if self.config.has_label_in_event else _ids(loaded),
             events=frozenset(name for name, _ in events),
             outcomes=frozenset(name for name, _ in outcomes) | unmatched,
             event_duplicates=event_duplicates,

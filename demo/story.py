@@ -10,7 +10,7 @@ from typing import Annotated, Self
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.vocabulary import DeadLetterReason
-from spinney.core.config.values import PositiveDuration
+from spinney.core.config.value_types import PositiveDuration
 from spinney.core.errors import ConfigError, Finding
 
 Share = Annotated[float, AllowInfNan(False), Field(ge=0, le=0.5)]

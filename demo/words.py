@@ -47,7 +47,7 @@ def number(value: float | None) -> str:
 
 def seconds(value: float | None) -> str:
     """A length of time: ``0.31 s``, ``4.2 s``, ``2 min 08 s``."""
-    return NOTHING if value is None else durations.in_words(value)
+    return NOTHING if value is None else durations.format_seconds(value)
 
 
 def hours(value: float | None) -> str:

@@ -20,7 +20,7 @@ from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.number_format import figure
+from spinney.core.number_format import format_number
 from spinney.core.reporting import explanation
 from spinney.core.reporting.status import GroupStatus, State, derive_status
 from spinney.storage import charter
@@ -64,7 +64,7 @@ class GroupHistory:
             through = explanation.format_minute(status.trained_through)
             head += f", answered by {explanation.model_label(status.model_id)}{by} trained through {through}"
             head += "" if status.rows is None else f" on {status.rows} rows"
-            head += "" if status.loss is None else f", held-out loss {figure(status.loss)}"
+            head += "" if status.loss is None else f", held-out loss {format_number(status.loss)}"
         lines = (
             f"  {explanation.format_minute(entry['at'])}  {entry['what']}: {entry['said']}" for entry in self.happened
         )
@@ -290,7 +290,7 @@ class Fleet:
         """Raise StoreError, naming the nearest keys, unless the group has an event."""
         if not self._rows_of(tables.EVENTS, ["group_key"], key):
             known = lookup.read_group_keys(self._store, tables.EVENTS)
-            raise StoreError(keys.unknown(key, known, "nothing was ever stored of it"))
+            raise StoreError(keys.unknown_group_message(key, known, "nothing was ever stored of it"))
 
     def _ancestors(self, key: str) -> tuple[str, ...]:
         """The parents of a group, nearest first; none for a parent."""

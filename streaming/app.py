@@ -90,7 +90,7 @@ class Application:
             Busy: another process holds a lease.
         """
         delta.create_tables(self.config)
-        found = topics.required(self.config.kafka, client.topics_of(self.config.kafka))
+        found = topics.require_topics(self.config.kafka, client.topics_of(self.config.kafka))
         topic_ids.ensure_same(self.config, found)
         self._leases.enter_context(leases.held(FleetStore.of(self.config), self.names))
         self.editions = charter.amend_when_idle(self.config, self.names).editions
@@ -192,9 +192,9 @@ class Application:
     def check_topics(self) -> None:
         """Raises StoreError when a topic was made again. If no broker answers, the queries themselves will fail."""
         with suppress(Busy):
-            found = topics.described(self.config.kafka, client.topics_read(self.config.kafka))
-            for topic in topic_ids.made_again(self.config, found):
-                raise StoreError(topic_ids.explained(self.config, topic))
+            found = topics.describe_topics(self.config.kafka, client.topics_read(self.config.kafka))
+            for topic in topic_ids.recreated_topics(self.config, found):
+                raise StoreError(topic_ids.explain_recreated(self.config, topic))
 
     def _refuse_failure(self, name: str, query: RunningQuery) -> None:
         error = query.error()
@@ -309,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = read_config(options.config)
         if (sentence := charter.describe_new_fleet(FleetStore.of(config))) is not None:
             _write_stderr(sentence)
-        for sentence in topic_ids.accepted(config, options.accept_topic):
+        for sentence in topic_ids.accept_topics(config, options.accept_topic):
             _write_stderr(sentence)
         run(config, options.only, once=options.once, reporter=TextReporter(_write_stderr))
     except SpinneyError as error:

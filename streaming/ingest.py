@@ -15,7 +15,7 @@ from spinney.tables.delta import DirectoryWriter
 from spinney.tables.row_writing import ARRIVED_AT, KIND, REPORT_DDL, RowWriting, TargetTable, add_actions
 from streaming import kafka_source
 from streaming.query import Query
-from streaming.validated_records import DEAD_LETTER, KEY, UNKNOWN_FIELDS, VALUE, Editions
+from streaming.validated_records import DEAD_LETTER_COLUMNS, KEY, UNKNOWN_FIELDS, VALUE, Editions
 
 NAME = QueryName.INGEST.value
 TRIGGER = "5 seconds"
@@ -33,8 +33,8 @@ def query(spark: SparkSession, config: Config, editions: Editions) -> Query:
     """Return the query `ingest`, in append mode.
 
     In: records of the events and outcomes topics. Out: distinct validated records with KIND, which says the table;
-    columns as of `classified`. State: ids of `kafka.duplicates_within`. Reports the metric `arrivals`: all records, and
-    the unknown fields in them. editions: of the rules for valid records.
+    columns as of `validate_records`. State: ids of `kafka.duplicates_within`. Reports the metric `arrivals`: all
+    records, and the unknown fields in them. editions: of the rules for valid records.
 
     The tasks that compute the rows also write the files; the driver commits them.
     """
@@ -55,7 +55,7 @@ class IngestBatchWriter:
     def __init__(self, store: FleetStore, checkpoint: str) -> None:
         directories = {step: store.directory(contract) for step, _, contract in STEPS}
         self._writers = {step: DirectoryWriter(directory, NAME, checkpoint) for step, directory in directories.items()}
-        renamed = {"dead_letters": DEAD_LETTER}
+        renamed = {"dead_letters": DEAD_LETTER_COLUMNS}
         self._targets = {
             step: TargetTable(local_folder(directory.uri), directory.contract, renamed.get(step, {}))
             for step, directory in directories.items()

@@ -5,18 +5,18 @@ from __future__ import annotations
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.config import Config, Kafka
 from spinney.spark.session import cores_of, is_local
 from spinney.tables.row_writing import ARRIVED_AT, KIND
-from streaming.validated_records import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, classified
+from streaming.validated_records import REASON, RECORD_COLUMNS, RECORD_TIME, Editions, validate_records
 from streaming.watermarks import interval, watermark_delay
 
 MAX_RECORDS_PER_BATCH = 200_000
 """Per topic: batches of a backlog take seconds, so that a stop never waits long."""
 
 EVENT, OUTCOME, DEAD = "event", "outcome", "dead"
-_DISTINCT_IN, _DISTINCT_ID = own("distinct_in"), own("distinct_id")
+_DISTINCT_IN, _DISTINCT_ID = internal_name("distinct_in"), internal_name("distinct_id")
 
 
 def kafka_options(kafka: Kafka) -> dict[str, str]:
@@ -54,8 +54,10 @@ def read_records(spark: SparkSession, config: Config, topic: str) -> DataFrame:
 
 
 def read_events(spark: SparkSession, config: Config, editions: Editions) -> DataFrame:
-    """Return the events topic, validated: the columns of `classified`, and KIND, which is EVENT or DEAD."""
-    validated = classified(read_records(spark, config, config.kafka.events), config, outcomes=False, editions=editions)
+    """Return the events topic, validated: the columns of `validate_records`, and KIND, which is EVENT or DEAD."""
+    validated = validate_records(
+        read_records(spark, config, config.kafka.events), config, outcomes=False, editions=editions
+    )
     return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), EVENT).otherwise(DEAD))
 
 
@@ -63,7 +65,9 @@ def read_outcomes(spark: SparkSession, config: Config, editions: Editions) -> Da
     """Return the outcomes topic, validated, with KIND OUTCOME or DEAD; None if labels are inside the events."""
     if config.kafka.outcomes is None:
         return None
-    validated = classified(read_records(spark, config, config.kafka.outcomes), config, outcomes=True, editions=editions)
+    validated = validate_records(
+        read_records(spark, config, config.kafka.outcomes), config, outcomes=True, editions=editions
+    )
     return validated.withColumn(KIND, F.when(F.col(REASON).isNull(), OUTCOME).otherwise(DEAD))
 
 

@@ -62,7 +62,7 @@ def _unread_sources(config: Config, names: Sequence[str]) -> Iterator[str]:
     store = FleetStore.of(config)
     for name in names:
         refuse_clock_behind_checkpoint(name, store.checkpoint(name), datetime.now(UTC), clock_tolerance(config.kafka))
-    topic_by_name = topics.required(config.kafka, client.topics_of(config.kafka))
+    topic_by_name = topics.require_topics(config.kafka, client.topics_of(config.kafka))
     topic_ids.ensure_same(config, topic_by_name)
     for name in names:
         for topic in _topics(config.kafka, name):
@@ -81,7 +81,7 @@ def _topics(kafka: Kafka, name: str) -> tuple[str, ...]:
 
 def _unread_records(config: Config, name: str, topic: topics.Topic) -> Iterator[str]:
     read = checkpoints.kafka_end_offsets(FleetStore.of(config).checkpoint(name), topic.name)
-    end = topics.extent(config.kafka, topic).end
+    end = topics.topic_extent(config.kafka, topic).end
     if read != end:
         # Markers of transactions have offsets too, so the number of records is unknown.
         yield f"topic {topic.name}: read by {name} up to {read}, ends at {end}"

@@ -21,7 +21,7 @@ from schemas.vocabulary import Staleness
 from spinney.core.errors import StoreError
 from spinney.core.planning.budget import POLICY_RANKS, Candidate, QueueLengths, RoundAllowance, choose_groups
 from spinney.core.staleness.group_state import NEVER
-from spinney.core.timestamps import moment
+from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import FEW_ROWS
@@ -139,9 +139,9 @@ def make_verdict(row: Mapping[str, Any], *, chosen: bool) -> dict[str, Any] | No
         "decision": decision,
         "reason": reason,
         "numbers": row["numbers"],
-        "stale_since": moment(row["stale_since"]) if row["stale_since"] != NEVER else None,
-        "clock": moment(row["clock"]) if row["clock"] != NEVER else None,
-        "judged_at": moment(row["judged_at"]),
+        "stale_since": from_microseconds(row["stale_since"]) if row["stale_since"] != NEVER else None,
+        "clock": from_microseconds(row["clock"]) if row["clock"] != NEVER else None,
+        "judged_at": from_microseconds(row["judged_at"]),
     }
 
 

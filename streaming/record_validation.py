@@ -1,6 +1,7 @@
-"""Judge the records of an Arrow batch, in Spark's Python workers: plain ones together, others one by one.
+"""Validate the records of an Arrow batch in Spark's Python workers: most records together, the others one by one.
 
-No single record can fail a batch: one that `judge` or Arrow stumbles over is a dead letter, and the stream goes on.
+No single record can fail a batch: one on which `validate` or Arrow fails becomes a dead letter, and the stream
+continues.
 """
 
 from __future__ import annotations
@@ -18,86 +19,95 @@ import pyarrow as pa
 from schemas.messages import MAX_FUTURE_SECONDS
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import quoted
-from spinney.core.records.column_checks import doubtful_rows
+from spinney.core.column_names import quote_identifier
+from spinney.core.records.column_checks import doubtful_mask
 from spinney.core.records.columns import Mask
-from spinney.core.records.json_columns import JsonColumns, read
-from spinney.core.records.rules import FieldRule, Rules
-from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, Judgement, judge
+from spinney.core.records.json_columns import JsonColumns, read_json_columns
+from spinney.core.records.rules import FieldRule, RecordRules
+from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, ValidationResult, validate
 
 log = logging.getLogger(__name__)
 
-JUDGEMENT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unknown_fields INT"
-"""What is returned of each record, the fields of a valid one being put in."""
+RESULT_DDL = "value STRUCT<{}>, reason STRING, detail STRING, field STRING, unknown_fields INT"
+"""DDL of the result of each record, to be formatted with the fields of a valid one."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(seconds=MAX_FUTURE_SECONDS)
-_REFUSALS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
+_ARROW_ERRORS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
 """What Arrow raises for a value that it cannot hold."""
 
 
 def value_ddl(fields: Sequence[FieldRule]) -> str:
-    return ", ".join(f"{quoted(rule.name)}: {rule.type}" for rule in fields)
+    """Return the DDL of a struct with these fields."""
+    return ", ".join(f"{quote_identifier(rule.name)}: {rule.type}" for rule in fields)
 
 
 @dataclass(frozen=True)
-class Judging:
-    """What judging needs to know; pickled into the workers.
+class RecordValidator:
+    """Validates records; pickled into the workers.
 
-    editions: oldest first. Each has at least the columns of the last, whose types hold all that theirs do.
+    editions: rules, oldest first. Each edition has at least the columns of the last, whose types hold all values of
+    theirs.
     """
 
-    editions: tuple[Rules, ...]
+    editions: tuple[RecordRules, ...]
 
     def function(self) -> Callable[[Iterator[tuple[pa.Array, ...]]], Iterator[pa.Array]]:
-        """What Spark calls with batches of (value, record time in microseconds, place of the edition)."""
+        """Return the function that Spark calls with batches of (value, record time in microseconds, index of the
+        edition).
+        """
 
         # By these types Spark knows what kind of function it is.
-        def judged(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
+        def validate_batches(batches: Iterator[tuple[pa.Array, ...]]) -> Iterator[pa.Array]:
             for values, times, editions in batches:
-                yield self.judged(values, times, editions)
+                yield self.validate(values, times, editions)
 
-        return judged
+        return validate_batches
 
-    def judged(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
-        """One JUDGEMENT_DDL for each record; plain records of the last edition are read together."""
+    def validate(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
+        """Return one RESULT_DDL per record. Records of the last edition are read together where possible."""
         try:
-            plain, doubtful = self._together(values, times, editions)
-        except Exception as error:  # one value must not stop the query at each attempt: `_judge` finds it
+            plain, doubtful = self._validate_columns(values, times, editions)
+        except Exception as error:  # one value must not stop the query at each attempt: `_validate_record` finds it
             _warn_of_slow_blocks(type(error).__name__, str(error))
-            return self._one_by_one(values, times, editions)
+            return self._validate_one_by_one(values, times, editions)
         if not doubtful.any():
             return plain
-        judged = self._one_by_one(*(column.filter(pa.array(doubtful)) for column in (values, times, editions)))
+        validated = self._validate_one_by_one(
+            *(column.filter(pa.array(doubtful)) for column in (values, times, editions))
+        )
         places = np.where(doubtful, len(doubtful) - 1 + np.cumsum(doubtful), np.arange(len(doubtful)))
-        return pa.concat_arrays([plain, judged]).take(pa.array(places))
+        return pa.concat_arrays([plain, validated]).take(pa.array(places))
 
-    def _together(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> tuple[pa.StructArray, Mask]:
-        """The answers of `_plain`, and the mask of the records for which they do not count, shape (rows,)."""
+    def _validate_columns(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> tuple[pa.StructArray, Mask]:
+        """Return the results of `_valid_structs`, and the mask of the records for which they do not count, shape
+        (rows,).
+        """
         last, micros = self.editions[-1], np.asarray(times)
         older = np.asarray(editions) != len(self.editions) - 1
         records = values.to_pylist()
-        found = read([None if old else record for record, old in zip(records, older, strict=True)], last)
+        read = read_json_columns([None if old else record for record, old in zip(records, older, strict=True)], last)
         latest = micros + MAX_FUTURE_SECONDS * 1_000_000
-        doubtful = older | found.unread | doubtful_rows(last, lambda rule: found.columns[rule.name], latest, len(older))
-        return self._plain(found), doubtful
+        doubtful = doubtful_mask(last, lambda rule: read.columns[rule.name], latest, len(older))
+        doubtful |= older | read.unread
+        return self._valid_structs(read), doubtful
 
-    def _one_by_one(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
+    def _validate_one_by_one(self, values: pa.Array, times: pa.Array, editions: pa.Array) -> pa.StructArray:
         records = zip(values.to_pylist(), times.to_pylist(), editions.to_pylist(), strict=True)
-        return self._structs([self._judge(*each) for each in records])
+        return self._result_structs([self._validate_record(*record) for record in records])
 
-    def _plain(self, found: JsonColumns) -> pa.StructArray:
-        """As `judge` answers valid records."""
-        columns = [found.columns[rule.name].values for rule in self._fields]
+    def _valid_structs(self, read: JsonColumns) -> pa.StructArray:
+        """Return the results of valid records, as `validate` gives them."""
+        columns = [read.columns[rule.name].values for rule in self._fields]
         value = pa.StructArray.from_arrays(columns, [rule.name for rule in self._fields])
-        texts = [pa.nulls(len(found.unread), pa.string())] * 3
-        return pa.StructArray.from_arrays([value, *texts, pa.array(found.unknown_fields)], fields=list(self._type))
+        texts = [pa.nulls(len(read.unread), pa.string())] * 3
+        return pa.StructArray.from_arrays([value, *texts, pa.array(read.unknown_fields)], fields=list(self._type))
 
-    def _judge(self, value: bytes | None, micros: int, edition: int) -> Judgement:
+    def _validate_record(self, value: bytes | None, micros: int, edition: int) -> ValidationResult:
         try:
-            return judge(value, _instant(micros), self.editions[edition])
+            return validate(value, _record_time(micros), self.editions[edition])
         except Exception as error:  # a record must never stop the stream, whatever is wrong with it or with us
-            return _refused(error)
+            return _rejected_by_error(error)
 
     @property
     def _fields(self) -> tuple[FieldRule, ...]:
@@ -109,36 +119,38 @@ class Judging:
         texts = [(name, pa.string()) for name in ("reason", "detail", "field")]
         return pa.struct([("value", value), *texts, ("unknown_fields", pa.int32())])
 
-    def _structs(self, found: list[Judgement]) -> pa.StructArray:
-        columns = [self._column(rule, found) for rule in self._fields]
+    def _result_structs(self, results: list[ValidationResult]) -> pa.StructArray:
+        columns = [self._column(rule, results) for rule in self._fields]
         # A value that Arrow refused has made its record a dead letter, whose other values do not count.
-        is_dead = pa.array([each.values is None for each in found])
+        is_dead = pa.array([result.values is None for result in results])
         value = pa.StructArray.from_arrays(columns, [rule.name for rule in self._fields], mask=is_dead)
         texts = [
-            pa.array([None if each.reason is None else each.reason.value for each in found], pa.string()),
-            pa.array([_text(each.detail) for each in found], pa.string()),
-            pa.array([each.field for each in found], pa.string()),
+            pa.array([None if result.reason is None else result.reason.value for result in results], pa.string()),
+            pa.array([_storable_text(result.detail) for result in results], pa.string()),
+            pa.array([result.field for result in results], pa.string()),
         ]
-        unknown = pa.array([each.unknown_fields for each in found], pa.int32())
+        unknown = pa.array([result.unknown_fields for result in results], pa.int32())
         return pa.StructArray.from_arrays([value, *texts, unknown], fields=list(self._type))
 
-    def _column(self, rule: FieldRule, found: list[Judgement]) -> pa.Array:
-        """The values of a field, null where there is none. A record whose value Arrow refuses is dead in `found`."""
+    def _column(self, rule: FieldRule, results: list[ValidationResult]) -> pa.Array:
+        """Return the values of a field, null where there is none. A record whose value Arrow refuses becomes rejected
+        in `results`.
+        """
         kind = arrow_type(rule.type)
         try:
-            return pa.array(_values(rule, found), kind)
-        except _REFUSALS:
-            for at, value in enumerate(_values(rule, found)):
+            return pa.array(_field_values(rule, results), kind)
+        except _ARROW_ERRORS:
+            for at, value in enumerate(_field_values(rule, results)):
                 try:
                     pa.array([value], kind)
-                except _REFUSALS as error:
-                    found[at] = replace(_refused(error), field=rule.name)
-            return pa.array(_values(rule, found), kind)
+                except _ARROW_ERRORS as error:
+                    results[at] = replace(_rejected_by_error(error), field=rule.name)
+            return pa.array(_field_values(rule, results), kind)
 
 
 @cache
 def _warn_of_slow_blocks(kind: str, text: str) -> None:
-    """Once for each error of a worker: a block with it is judged correctly, but ten times as slowly."""
+    """Warn once per worker and error: a block with it is validated correctly, but ten times as slowly."""
     log.warning(
         "records: expected a block that can be read together; got %s: %s. Its records are validated one by one, which "
         "is slower. Please report this message",
@@ -147,22 +159,22 @@ def _warn_of_slow_blocks(kind: str, text: str) -> None:
     )
 
 
-def _values(rule: FieldRule, found: list[Judgement]) -> list[Any]:
-    return [None if each.values is None else each.values[rule.name] for each in found]
+def _field_values(rule: FieldRule, results: list[ValidationResult]) -> list[Any]:
+    return [None if result.values is None else result.values[rule.name] for result in results]
 
 
-def _refused(error: Exception) -> Judgement:
-    detail = f"expected a record that can be judged; got {type(error).__name__}: {error}"
-    return Judgement(None, DeadLetterReason.WRONG_TYPE, detail=detail[:MAX_DETAIL_CHARACTERS])
+def _rejected_by_error(error: Exception) -> ValidationResult:
+    detail = f"expected a record that can be validated; got {type(error).__name__}: {error}"
+    return ValidationResult(None, DeadLetterReason.WRONG_TYPE, detail=detail[:MAX_DETAIL_CHARACTERS])
 
 
-def _text(detail: str | None) -> str | None:
-    """The text without anything that UTF-8 cannot write."""
+def _storable_text(detail: str | None) -> str | None:
+    """Return the text without anything that UTF-8 cannot encode."""
     return None if detail is None else detail.encode(errors="replace").decode()
 
 
-def _instant(micros: int) -> datetime:
-    """A record's own timestamp; the nearest that Python can add an hour to."""
+def _record_time(micros: int) -> datetime:
+    """Return a record's own timestamp, or the nearest one to which Python can add an hour."""
     try:
         return min(_EPOCH + timedelta(microseconds=micros), _LATEST)
     except OverflowError:

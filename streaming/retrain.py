@@ -17,7 +17,7 @@ from schemas.vocabulary import QueryName, RoundKind
 from spinney.core.config import Config
 from spinney.core.models.signing import Signer
 from spinney.core.planning.round_cost import PastRound, RoundCostEstimator
-from spinney.core.timestamps import moment
+from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
 from spinney.retraining.round_history import fit_times, past_rounds
 from spinney.retraining.round_order import READ, RoundOrder
@@ -94,8 +94,8 @@ class Batches:
             groups_in=due.groups,
             deferred=due.groups - len(plan.chosen),
             reasons=dict(Counter(candidate.policy for candidate in plan.chosen)),
-            clock=moment(due.clock),
-            now=moment(now),
+            clock=from_microseconds(due.clock),
+            now=from_microseconds(now),
             budget_seconds=budget.seconds,
             predicted_seconds=cost.predict([candidate.predicted_ms for candidate in plan.chosen]),
             pins=delta.pin_versions(self._store, *READ),

@@ -26,7 +26,7 @@ from streaming.delta_source import read_appended_union
 from streaming.health import ANSWER_COLUMNS, sum_answers
 from streaming.query import Query
 from streaming.scorer import EVENT, KIND, PROMOTION, PROMOTION_COLUMNS, PROMOTION_STRUCT, STATE, Scorer
-from streaming.validated_records import AS_MESSAGE, REASON, Editions
+from streaming.validated_records import MESSAGE_JSON_OPTIONS, REASON, Editions
 
 NAME = QueryName.SCORE.value
 VALUE = "message value"
@@ -84,7 +84,7 @@ def events_to_score(spark: SparkSession, config: Config, editions: Editions) -> 
     """Return valid, distinct events with the columns that scoring needs."""
     valid = kafka_source.read_events(spark, config, editions).filter(F.col(REASON).isNull())
     distinct = kafka_source.drop_duplicates(valid, config.kafka)
-    label = F.col(config.fleet.target) if config.label_inside else F.lit(None)
+    label = F.col(config.fleet.target) if config.has_label_in_event else F.lit(None)
     store = FleetStore.of(config)
     return distinct.select(
         F.lit(EVENT).alias(KIND),
@@ -174,7 +174,7 @@ class ScoreBatchWriter:
 def with_messages(rows: DataFrame) -> DataFrame:
     """Return the rows with VALUE, their message to the predictions topic."""
     fields = [column.name for column in messages.PREDICTION.columns]
-    return rows.withColumn(VALUE, F.to_json(F.struct(*fields), AS_MESSAGE))
+    return rows.withColumn(VALUE, F.to_json(F.struct(*fields), MESSAGE_JSON_OPTIONS))
 
 
 def publish_answers(publisher: Publisher, answers: pa.Table) -> None:

@@ -14,16 +14,16 @@ from pyspark.sql.streaming.state import GroupState
 
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.config import Config
-from spinney.core.migration import Former, with_former
+from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models.signing import Signer
 from spinney.serving.answers import answer_rows
 from spinney.storage.layout import FleetStore
 
 STATE = "champions binary"
-KIND, EVENT, PROMOTION = own("kind"), "event", "promotion"
-PROMOTION_STRUCT = own("promotion")
+KIND, EVENT, PROMOTION = internal_name("kind"), "event", "promotion"
+PROMOTION_STRUCT = internal_name("promotion")
 """Column with a promotion as one struct, null in events. Each column more costs Spark's worker as much time as scoring
 the rows."""
 
@@ -43,7 +43,7 @@ class Scorer:
 
     config: Config
     signer: Signer
-    former: Mapping[str, Former] = field(default_factory=dict)
+    former: Mapping[str, FormerColumn] = field(default_factory=dict)
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
         """Return the function for `applyInPandasWithState` by shard.
@@ -114,7 +114,7 @@ def _decode_champions(shard: int, blob: bytes) -> Champions:
 def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scorer) -> pd.DataFrame:
     """Return one row per event, in their order: the columns of `predictions` that the scorer fills."""
     config = scorer.config
-    rows = with_former(events, scorer.former)
+    rows = add_former_columns(events, scorer.former)
     answered = answer_rows(rows, events["group_key"], champions, FleetStore.of(config), scorer.signer)
     is_number = config.fleet.task == "regression"
     columns = {

@@ -1,4 +1,4 @@
-"""Records of a topic as typed, judged rows."""
+"""Records of a topic as typed, validated rows."""
 
 from __future__ import annotations
 
@@ -10,72 +10,78 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import arrow_udf
 
 from schemas import messages
-from spinney.core.column_names import own, quoted
+from spinney.core.column_names import internal_name, quote_identifier
 from spinney.core.config import Config
-from spinney.core.records.rules import Rules, rules_of
+from spinney.core.records.rules import RecordRules, build_rules
 from spinney.storage.charter import Edition
-from streaming.record_validation import JUDGEMENT_DDL, Judging, value_ddl
+from streaming.record_validation import RESULT_DDL, RecordValidator, value_ddl
 
 RECORD_COLUMNS = ("key", "value", "topic", "kafka_partition", "kafka_offset", "record_time")
-"""What a source gives: as Kafka has it, record_time being the record's own timestamp."""
+"""The columns of a source, as in Kafka. record_time is the record's own timestamp."""
 
-KEY, VALUE, RECORD_TIME = map(own, ("key", "value", "record_time"))
-REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(own, ("reason", "detail", "field", "unknown_fields"))
-"""Columns of ours beside those that a fleet declares."""
+KEY, VALUE, RECORD_TIME = map(internal_name, ("key", "value", "record_time"))
+REASON, DETAIL, FIELD, UNKNOWN_FIELDS = map(internal_name, ("reason", "detail", "field", "unknown_fields"))
+"""Internal columns beside those that a fleet declares."""
 
-DEAD_LETTER = {"key": KEY, "value": VALUE, "reason": REASON, "detail": DETAIL, "field": FIELD}
-"""Columns of `dead_letters` that have another name in a judged row."""
+DEAD_LETTER_COLUMNS = {"key": KEY, "value": VALUE, "reason": REASON, "detail": DETAIL, "field": FIELD}
+"""Columns of `dead_letters` that have another name in a validated row."""
 
-AS_MESSAGE = {
+MESSAGE_JSON_OPTIONS = {
     "ignoreNullFields": "false",
     # By itself Spark writes milliseconds: a time would be another one than the tables have.
     "timestampFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSSXXX",
     "timestampNTZFormat": "yyyy-MM-dd'T'HH:mm:ss.SSSSSS",
 }
-"""How Spark writes a row as the JSON of a message."""
+"""Options with which Spark writes a row as the JSON of a message."""
 
 Editions = Sequence[Edition]
 
-_EDITION, _JUDGED = map(own, ("edition", "judged"))
+_EDITION, _RESULT = map(internal_name, ("edition", "validated"))
 
 
-def group_key(config: Config, of: str = "") -> str:
-    """The canonical key as SQL, equal to `spinney.core.keys.encode`. of: a table alias with its dot."""
+def group_key_sql(config: Config, of: str = "") -> str:
+    """Return the canonical key as SQL, equal to `spinney.core.keys.encode`. of: a table alias with its dot."""
     return f"to_json(array({', '.join(f'CAST({of}`{name}` AS STRING)' for name in config.fleet.group)}))"
 
 
-def shard(config: Config, key: str = "group_key") -> str:
+def shard_sql(config: Config, key: str = "group_key") -> str:
+    """Return the shard of a key as SQL, equal to `spinney.core.keys.shard_of`."""
     return f"CAST(pmod(xxhash64({key}), {config.fleet.shards}L) AS INT)"
 
 
-def classified(records: DataFrame, config: Config, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
-    """Records of one topic, typed and judged.
+def validate_records(records: DataFrame, config: Config, *, outcomes: bool, editions: Editions = ()) -> DataFrame:
+    """The records of one topic, validated and with typed columns.
 
-    records: RECORD_COLUMNS, and others that are kept. editions: of what judging depends on, by offset; without them the
-    configuration holds.
+    records: RECORD_COLUMNS, and others that are kept. editions: the validation settings by offset; without them those
+    of the configuration apply.
 
     Returns topic, kafka_partition, kafka_offset, KEY, VALUE, RECORD_TIME, REASON (null: valid), DETAIL, FIELD,
     UNKNOWN_FIELDS, shard, group_key, event_id and, of an event, event_time and the declared columns, of an outcome,
     label and observed_at.
     """
     message = messages.OUTCOME if outcomes else messages.EVENT
-    rules = [rules_of(config, message, each.basis) for each in editions] or [rules_of(config, message)]
-    more = [name for name in records.columns if name not in RECORD_COLUMNS]
-    judged = _judged(records, rules, editions)
-    typed = judged.selectExpr(
+    rules = [build_rules(config, message, edition.settings) for edition in editions] or [build_rules(config, message)]
+    extra_columns = [name for name in records.columns if name not in RECORD_COLUMNS]
+    validated = _with_results(records, rules, editions)
+    typed = validated.selectExpr(
         f"key AS {KEY}",
         f"value AS {VALUE}",
         f"record_time AS {RECORD_TIME}",
-        *("topic", "kafka_partition", "kafka_offset", *(f"`{name}`" for name in more)),
-        *(f"{_JUDGED}.{name} AS {own(name)}" for name in ("reason", "detail", "field")),
-        f"{_JUDGED}.unknown_fields AS {UNKNOWN_FIELDS}",
-        *(f"{_JUDGED}.value.{quoted(field)} AS `{name}`" for name, field in _named(config, outcomes=outcomes).items()),
+        *("topic", "kafka_partition", "kafka_offset", *(f"`{name}`" for name in extra_columns)),
+        *(f"{_RESULT}.{name} AS {internal_name(name)}" for name in ("reason", "detail", "field")),
+        f"{_RESULT}.unknown_fields AS {UNKNOWN_FIELDS}",
+        *(
+            f"{_RESULT}.value.{quote_identifier(field)} AS `{name}`"
+            for name, field in _message_columns(config, outcomes=outcomes).items()
+        ),
     )
-    return typed.selectExpr("*", f"{group_key(config)} AS group_key").selectExpr("*", f"{shard(config)} AS shard")
+    return typed.selectExpr("*", f"{group_key_sql(config)} AS group_key").selectExpr(
+        "*", f"{shard_sql(config)} AS shard"
+    )
 
 
-def _named(config: Config, *, outcomes: bool) -> dict[str, str]:
-    """Column of a judged row -> the message's."""
+def _message_columns(config: Config, *, outcomes: bool) -> dict[str, str]:
+    """Return column of a validated row -> column of the message."""
     fleet = config.fleet
     if outcomes:
         named = {"event_id": fleet.event_id, "label": fleet.target, "observed_at": "observed_at"}
@@ -83,23 +89,25 @@ def _named(config: Config, *, outcomes: bool) -> dict[str, str]:
     return {"event_id": fleet.event_id, "event_time": fleet.event_time, **{name: name for name in config.event_columns}}
 
 
-def _judged(records: DataFrame, rules: Sequence[Rules], editions: Editions) -> DataFrame:
-    """The records with _JUDGED. rules: of each edition."""
+def _with_results(records: DataFrame, rules: Sequence[RecordRules], editions: Editions) -> DataFrame:
+    """Return the records with the column _RESULT. rules: of each edition."""
     as_udf: Any = arrow_udf  # PySpark's stubs know no functions of iterators of tuples
-    judge = as_udf(Judging(tuple(rules)).function(), JUDGEMENT_DDL.format(value_ddl(rules[-1].fields)))
-    asked = (F.expr(each) for each in ("value", "unix_micros(record_time)", _edition(editions)))
+    validate = as_udf(RecordValidator(tuple(rules)).function(), RESULT_DDL.format(value_ddl(rules[-1].fields)))
+    arguments = (F.expr(sql) for sql in ("value", "unix_micros(record_time)", _edition_index_sql(editions)))
     # Nondeterministic, so that no rule of the optimiser repeats or moves it.
-    return records.select("*", judge.asNondeterministic()(*asked).alias(_JUDGED))
+    return records.select("*", validate.asNondeterministic()(*arguments).alias(_RESULT))
 
 
-def _edition(editions: Editions) -> str:
-    """SQL: the place of the edition that holds for a record: the last whose first offset it stands at or behind."""
-    cases = " ".join(f"WHEN {_reached(editions[at])} THEN {at}" for at in range(len(editions) - 1, 0, -1))
+def _edition_index_sql(editions: Editions) -> str:
+    """Return, as SQL, the index of the edition that applies to a record: the last one whose first offset it has
+    reached.
+    """
+    cases = " ".join(f"WHEN {_is_at_or_after_sql(editions[at])} THEN {at}" for at in range(len(editions) - 1, 0, -1))
     return f"CASE {cases} ELSE 0 END" if cases else "0"
 
 
-def _reached(edition: Edition) -> str:
-    """SQL: the record stands at or behind the offset from which this edition holds."""
+def _is_at_or_after_sql(edition: Edition) -> str:
+    """Return, as SQL, whether a record has reached the offset from which this edition applies."""
     cases = " ".join(
         f"WHEN topic = '{topic}' AND kafka_partition = {partition} THEN {offset}L"
         for topic, partitions in edition.since.items()

@@ -1,4 +1,4 @@
-"""One batch after the other: valid rows to the spools of their kinds, the others to the dead letters."""
+"""Read batch by batch: valid rows go to the spools of their message kinds, the others to the dead letters."""
 
 from __future__ import annotations
 
@@ -11,180 +11,188 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batch.load.column_checks import Checker
+from batch.load.column_validation import ColumnValidator
 from batch.load.dead_letters import DeadLetters
-from batch.load.incumbent_answers import ANSWER, Answers
-from batch.load.late_labels import labelled
-from batch.load.row_judging import LateLabels, ValidRows
+from batch.load.incumbent_answers import ANSWER, IncumbentAnswers
+from batch.load.late_labels import label_mask
+from batch.load.row_validation import LateLabels, ValidRows
 from batch.load.spool import Spool
 from batch.load.typed_batch import TypedBatch
 from spinney.core.config import Config
 from spinney.core.records.columns import Mask
-from spinney.core.records.validation import Judgement, RejectedError, judge, read_message
-from spinney.sources import BadRow, Batch
-from spinney.sources.judging import rejection_of, rejection_of_bad
-from spinney.sources.messages import messages_of
+from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate
+from spinney.sources import MalformedRow, RowBatch
+from spinney.sources.fleet_files import messages_of
 from spinney.sources.rejections import Rejections
+from spinney.sources.row_validation import rejection_of_malformed_row, rejection_of_row
 
 
 @dataclass(frozen=True)
-class Kind:
-    """The rows of one kind of message during a load. topic: stored with them."""
+class MessageLoad:
+    """The state of a load for one kind of message. topic: stored with its rows."""
 
-    checker: Checker
+    validator: ColumnValidator
     spool: Spool
     topic: str
 
-    def none_valid_yet(self, config: Config) -> ValidRows:
-        return ValidRows(self.checker.columns, self.checker.groups, config.fleet.group)
+    def new_valid_rows(self, config: Config) -> ValidRows:
+        """Return an empty collection for valid rows."""
+        return ValidRows(self.validator.columns, self.validator.groups, config.fleet.group)
 
 
 @dataclass(frozen=True)
-class Kinds:
-    """main: the rows as they are, events or outcomes. late: the outcomes that rows of events hold as well, or None.
-
-    answers: what the present system said to the events, or None.
+class MessageLoads:
+    """main: events or outcomes, from the rows as they are. late: outcomes that rows of events contain as well, or None.
+    answers: the present system's answers to the events, or None.
     """
 
-    main: Kind
-    late: Kind | None = None
-    answers: Answers | None = None
+    main: MessageLoad
+    late: MessageLoad | None = None
+    answers: IncumbentAnswers | None = None
 
 
-class Reader:
-    """Takes batches. moment: the time of this load. rows: read so far, valid or not."""
+class BatchReader:
+    """Reads batches. moment: the time of this load. rows: number of rows read so far, valid or not."""
 
     def __init__(
-        self, config: Config, kinds: Kinds, dead: DeadLetters, rejections: Rejections, moment: datetime
+        self, config: Config, loads: MessageLoads, dead: DeadLetters, rejections: Rejections, moment: datetime
     ) -> None:
-        self._config, self._kinds, self._moment = config, kinds, moment
+        self._config, self._loads, self._moment = config, loads, moment
         self._dead, self._rejections = dead, rejections
-        self._rules = kinds.main.checker.columns.rules
-        self._late = LateLabels(config, self._rules) if kinds.late is not None else None
+        self._rules = loads.main.validator.columns.rules
+        self._late = LateLabels(config, self._rules) if loads.late is not None else None
         self.rows = 0
         self._file, self._first, self._last = "", 0, 0
 
-    def read(self, batch: Batch, source: str) -> None:
-        """Raises RejectionLimitError: too many rows that are not valid."""
+    def read(self, batch: RowBatch, source: str) -> None:
+        """Read one batch. Raises RejectionLimitError: too many rejected rows."""
         places = self._places(batch)
-        for bad in batch.bad:
+        for bad in batch.malformed:
             self.rows += 1
-            self._rejections.add(rejection_of_bad(bad))
-            self._dead.add(_of_bad(bad), topic=self._kinds.main.topic, place=self._first + bad.number - 1)
+            self._rejections.add(rejection_of_malformed_row(bad))
+            self._dead.add(
+                _malformed_dead_letter(bad), topic=self._loads.main.topic, place=self._first + bad.number - 1
+            )
         if batch.columns is None:
             answers = self._answers_of_lines(batch)
-            self._judge(batch, places, self._check_lines(batch, places, answers), answers, source)
+            self._validate(batch, places, self._check_lines(batch, places, answers), answers, source)
         else:
             typed = TypedBatch(batch, self._rules)
-            answers = self._kinds.answers.of_columns(typed) if self._kinds.answers is not None else None
+            answers = self._loads.answers.of_columns(typed) if self._loads.answers is not None else None
             doubtful = self._check(typed, places, answers)
-            self._judge(batch, places, doubtful, answers, source)
+            self._validate(batch, places, doubtful, answers, source)
         self._rejections.check(source, self.rows)
 
-    def _places(self, batch: Batch) -> np.ndarray:
-        """Each row's number in the source, from 0: that in its file, after all rows of the files before."""
+    def _places(self, batch: RowBatch) -> np.ndarray:
+        """Return each row's number in the source, from 0: its number in the file, after all rows of earlier files."""
         if batch.file != self._file:
             self._file, self._first = batch.file, self._last
         numbers = batch.numbers
         places = np.arange(numbers.start, numbers.stop) if isinstance(numbers, range) else np.array(numbers, np.int64)
         places = places + (self._first - 1)
-        highest = max([self._last, *places[-1:] + 1, *(self._first + bad.number for bad in batch.bad)])
+        highest = max([self._last, *places[-1:] + 1, *(self._first + bad.number for bad in batch.malformed)])
         self._last = int(highest)
         return places
 
     def _check(self, typed: TypedBatch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
-        """Spool what is surely valid; which rows are doubtful as main and as late messages."""
+        """Spool the certainly valid rows; return the masks of rows that are doubtful as main and as late messages."""
         place = pa.array(places)
-        main, late = self._kinds.main, self._kinds.late
-        checked = main.checker.check(typed, place, {ANSWER: answers} if answers is not None else None)
+        main, late = self._loads.main, self._loads.late
+        checked = main.validator.validate(typed, place, {ANSWER: answers} if answers is not None else None)
         main.spool.add(checked.valid)
         self.rows += checked.valid.num_rows
         if late is None:
             return checked.doubtful, np.zeros(typed.rows, dtype=np.bool_)
-        among = labelled(typed, self._config, self._rules, late.checker.columns.rules, self._moment)
-        also = late.checker.check(typed, place, among=among)
-        late.spool.add(also.valid)
-        return checked.doubtful, also.doubtful
+        among = label_mask(typed, self._config, self._rules, late.validator.columns.rules, self._moment)
+        late_checked = late.validator.validate(typed, place, among=among)
+        late.spool.add(late_checked.valid)
+        return checked.doubtful, late_checked.doubtful
 
-    def _check_lines(self, batch: Batch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
-        """As `_check`, of JSON lines. Where one may hold a late label too, every line is judged."""
+    def _check_lines(self, batch: RowBatch, places: np.ndarray, answers: pa.Array | None) -> tuple[Mask, Mask]:
+        """Do the same as `_check` for JSON lines. If lines may hold a late label too, every line is doubtful."""
         every, none = np.ones(len(batch), dtype=np.bool_), np.zeros(len(batch), dtype=np.bool_)
-        if self._kinds.late is not None:
+        if self._loads.late is not None:
             return every, every
         extra = {ANSWER: answers} if answers is not None else None
-        checked = self._kinds.main.checker.check_lines(batch.lines, pa.array(places), extra)
-        self._kinds.main.spool.add(checked.valid)
+        checked = self._loads.main.validator.validate_lines(batch.lines, pa.array(places), extra)
+        self._loads.main.spool.add(checked.valid)
         self.rows += checked.valid.num_rows
         return checked.doubtful, none
 
-    def _judge(
-        self, batch: Batch, places: np.ndarray, doubtful: tuple[Mask, Mask], answers: pa.Array | None, source: str
+    def _validate(
+        self, batch: RowBatch, places: np.ndarray, doubtful: tuple[Mask, Mask], answers: pa.Array | None, source: str
     ) -> None:
-        """Judge the rows that are doubtful as one or the other message."""
+        """Validate the rows that are doubtful as one or the other message."""
         rows = np.flatnonzero(doubtful[0] | doubtful[1])
         if not len(rows):
             return
-        main = self._kinds.main.none_valid_yet(self._config)
-        late = self._kinds.late.none_valid_yet(self._config) if self._kinds.late is not None else None
+        main = self._loads.main.new_valid_rows(self._config)
+        late = self._loads.late.new_valid_rows(self._config) if self._loads.late is not None else None
         kept = []
         for row, (number, message) in zip(rows.tolist(), self._messages(batch, rows), strict=True):
             place, is_dead = int(places[row]), False
             if doubtful[0][row]:
                 self.rows += 1
-                judgement = judge(message, self._moment, self._rules)
-                is_dead = judgement.values is None
-                if judgement.values is None:
-                    self._reject(batch, number, message, judgement, (self._kinds.main.topic, place))
+                result = validate(message, self._moment, self._rules)
+                is_dead = result.values is None
+                if result.values is None:
+                    self._reject(batch, number, message, result, (self._loads.main.topic, place))
                     self._rejections.check(source, self.rows)
                 else:
-                    main.add(place, judgement.values)
+                    main.add(place, result.values)
                     kept.append(row)
             if late is not None and doubtful[1][row]:
-                self._judge_label(batch, (number, place), message, late, is_dead=is_dead)
+                self._validate_label(batch, (number, place), message, late, is_dead=is_dead)
         extra = {ANSWER: answers.take(pa.array(kept, pa.int64()))} if answers is not None else None
         if len(main):
-            self._kinds.main.spool.add(main.table(extra))
-        if self._kinds.late is not None and late is not None and len(late):
-            self._kinds.late.spool.add(late.table())
+            self._loads.main.spool.add(main.table(extra))
+        if self._loads.late is not None and late is not None and len(late):
+            self._loads.late.spool.add(late.table())
 
-    def _judge_label(
-        self, batch: Batch, where: tuple[int, int], message: bytes, valid: ValidRows, *, is_dead: bool
+    def _validate_label(
+        self, batch: RowBatch, where: tuple[int, int], message: bytes, valid: ValidRows, *, is_dead: bool
     ) -> None:
-        """where: number in the file, place in the source. is_dead: the event is rejected, and the row told already."""
+        """Validate the late label in a row. where: number in the file, place in the source. is_dead: whether the event
+        was rejected, so that the row was counted already.
+        """
         number, place = where
-        if self._late is None or self._kinds.late is None:
+        if self._late is None or self._loads.late is None:
             return
-        found = self._late.judged(message, self._moment, is_observed=self._late.is_observed(batch))
+        found = self._late.validate(message, self._moment, is_observed=self._late.is_observed(batch))
         if found is None:
             return
-        outcome, judgement = found
-        if judgement.values is not None:
-            valid.add(place, judgement.values)
+        outcome, result = found
+        if result.values is not None:
+            valid.add(place, result.values)
         elif not is_dead:
-            self._reject(batch, number, outcome, judgement, (self._kinds.late.topic, place))
+            self._reject(batch, number, outcome, result, (self._loads.late.topic, place))
 
-    def _messages(self, batch: Batch, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
+    def _messages(self, batch: RowBatch, rows: np.ndarray) -> Iterator[tuple[int, bytes]]:
         numbers = [batch.numbers[row] for row in rows.tolist()]
         if batch.columns is None:
-            part = replace(batch, numbers=numbers, lines=[batch.lines[row] for row in rows.tolist()], bad=())
+            part = replace(batch, numbers=numbers, lines=[batch.lines[row] for row in rows.tolist()], malformed=())
         else:
-            part = replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), bad=())
+            part = replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), malformed=())
         return messages_of(part, self._late.message_rules if self._late is not None else self._rules)
 
-    def _reject(self, batch: Batch, number: int, message: bytes, judgement: Judgement, where: tuple[str, int]) -> None:
-        """where: topic and place."""
-        self._rejections.add(rejection_of(batch, number, judgement))
-        found = {"value": message, "reason": judgement.reason, "field": judgement.field, "detail": judgement.detail}
+    def _reject(
+        self, batch: RowBatch, number: int, message: bytes, result: ValidationResult, where: tuple[str, int]
+    ) -> None:
+        """Count a rejected row and keep it as a dead letter. where: topic and place."""
+        self._rejections.add(rejection_of_row(batch, number, result))
+        found = {"value": message, "reason": result.reason, "field": result.field, "detail": result.detail}
         self._dead.add(found, topic=where[0], place=where[1])
 
-    def _answers_of_lines(self, batch: Batch) -> pa.Array | None:
-        if self._kinds.answers is None:
+    def _answers_of_lines(self, batch: RowBatch) -> pa.Array | None:
+        if self._loads.answers is None:
             return None
-        return self._kinds.answers.of_messages(_object(line) for line in batch.lines)
+        return self._loads.answers.of_messages(_object(line) for line in batch.lines)
 
 
 def _object(line: bytes) -> Mapping[str, Any]:
-    """The object of a line that may have an answer; to read every line twice would take half the time of a load."""
+    """Return the object of a line that may contain an answer. Parsing every line twice would take half the time of a
+    load.
+    """
     if ANSWER.encode() not in line and b"\\u" not in line:
         return {}
     try:
@@ -193,8 +201,8 @@ def _object(line: bytes) -> Mapping[str, Any]:
         return {}
 
 
-def _of_bad(row: BadRow) -> dict[str, Any]:
-    """A row without columns as a dead letter: its text as a JSON string, since it is no object."""
-    rejection = rejection_of_bad(row)
+def _malformed_dead_letter(row: MalformedRow) -> dict[str, Any]:
+    """Return a malformed row as a dead letter: its text as a JSON string, since it is not an object."""
+    rejection = rejection_of_malformed_row(row)
     value = json.dumps(row.text, ensure_ascii=False).encode()
-    return {"value": value, "reason": rejection.reason, "field": None, "detail": rejection.words}
+    return {"value": value, "reason": rejection.reason, "field": None, "detail": rejection.description}

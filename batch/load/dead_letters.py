@@ -35,7 +35,7 @@ _SCHEMA = pa.schema(
 
 
 class DeadLetters:
-    """file: where they are kept; made when it is needed."""
+    """Collects rejected rows in a file, which is created when it is needed."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -44,7 +44,7 @@ class DeadLetters:
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, row: dict[str, Any], *, topic: str, place: int) -> None:
-        """row: value, reason, field, detail. place: its number in the source, from 0."""
+        """Add a rejected row. row: value, reason, field, detail. place: its number in the source, from 0."""
         self._rows.append({**row, "topic": topic, "kafka_offset": place})
         self._bytes += len(row["value"])
         if len(self._rows) >= _KEPT_ROWS or self._bytes >= _KEPT_BYTES:
@@ -59,7 +59,7 @@ class DeadLetters:
     def store(self, fleet_store: FleetStore, moment: datetime) -> int:
         """Append those that the table does not have; return their number.
 
-        A dead letter is known by its topic and value: an interrupted load may have written some of them.
+        A dead letter is identified by topic and value: an interrupted load may have stored some of them.
         """
         if self._rows:
             self._write()
@@ -84,7 +84,7 @@ class DeadLetters:
         with pq.ParquetFile(self._file, pre_buffer=False) as opened:
             for batch in opened.iter_batches(_KEPT_ROWS):
                 topics, values = batch["topic"].to_pylist(), batch["value"].to_pylist()
-                is_fresh = [each not in known for each in zip(topics, values, strict=True)]
+                is_fresh = [letter not in known for letter in zip(topics, values, strict=True)]
                 if any(is_fresh):
                     yield pa.Table.from_batches([batch]).filter(pa.array(is_fresh))
 
@@ -93,8 +93,8 @@ class DeadLetters:
         table = delta.open_table(fleet_store.directory(tables.DEAD_LETTERS))
         if table is None or not table.file_uris():
             return set()
-        there = delta.open_dataset(table).to_table(["topic", "value"], filter=ds.field("topic").isin(topics))
-        return set(zip(there["topic"].to_pylist(), there["value"].to_pylist(), strict=True))
+        stored = delta.open_dataset(table).to_table(["topic", "value"], filter=ds.field("topic").isin(topics))
+        return set(zip(stored["topic"].to_pylist(), stored["value"].to_pylist(), strict=True))
 
 
 def _finished(rows: pa.Table, schema: pa.Schema, stamps: dict[str, Any]) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Number the groups of a load: each key is encoded and hashed once, however many rows it has."""
+"""Number the groups of a load, so that each key is encoded and hashed only once."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from spinney.core.records.control_characters import has_control_character
 
 Numbers = npt.NDArray[np.int64]
 
-NONE = -1
+INVALID = -1
 """Number of a key that is not surely valid."""
 
 
-class Groups:
-    """Distinct groups in the order in which they came: number → group_key, shard, values of the key columns.
+class GroupNumbers:
+    """The distinct groups in order of appearance: number → group_key, shard, values of the key columns.
 
-    types: of the key columns, as Arrow has them. Memory grows with the number of groups, not of rows.
+    types: Arrow types of the key columns. Memory grows with the number of groups, not of rows.
     """
 
     def __init__(self, types: Sequence[pa.DataType], shards: int) -> None:
         self.types = tuple(types)
-        self.shards_in_all = shards
+        self.shard_count = shards
         self._number_of: dict[Any, int] = {}
         self._values: list[Any] = []
         self._keys: list[str] = []
@@ -40,12 +40,12 @@ class Groups:
         return len(self._keys)
 
     def numbers(self, columns: Sequence[pa.Array]) -> Numbers:
-        """The number of each row's group, shape (rows,); NONE where a key is null, empty, too long or has a control
-        character. columns: the key columns as declared, each of shape (rows,).
+        """Return the number of each row's group, shape (rows,); INVALID if a key is null, empty, too long or has a
+        control character. columns: the key columns as declared, each of shape (rows,).
         """
         encoded = [column.dictionary_encode() for column in columns]
-        codes = [np.asarray(each.indices.fill_null(len(each.dictionary)), dtype=np.int64) for each in encoded]
-        texts = [[*each.dictionary.to_pylist(), None] for each in encoded]
+        codes = [np.asarray(column.indices.fill_null(len(column.dictionary)), dtype=np.int64) for column in encoded]
+        texts = [[*column.dictionary.to_pylist(), None] for column in encoded]
         if len(columns) == 1:
             return self._of(texts[0])[codes[0]]
         combined = codes[0]
@@ -65,38 +65,38 @@ class Groups:
 
     def _new(self, values: Any) -> int:
         parts = values if isinstance(values, tuple) else (values,)
-        if any(part is None or (isinstance(part, str) and not _surely_valid(part)) for part in parts):
-            return NONE
+        if any(part is None or (isinstance(part, str) and not _is_valid_text(part)) for part in parts):
+            return INVALID
         number = self._number_of[values] = len(self._keys)
         key = keys.encode(parts)
         self._values.append(values)
         self._keys.append(key)
-        self._shard_of.append(keys.shard_of(key, self.shards_in_all))
+        self._shard_of.append(keys.shard_of(key, self.shard_count))
         return number
 
-    def of_keys(self, columns: Sequence[pa.Array]) -> Numbers:
-        """As `numbers`, for rows that were judged valid. Raises ContractError for an invalid key."""
+    def numbers_of_valid(self, columns: Sequence[pa.Array]) -> Numbers:
+        """Return the same for rows that are known to be valid. Raises ContractError for an invalid key."""
         numbers = self.numbers(columns)
-        if (numbers == NONE).any():
+        if (numbers == INVALID).any():
             raise ContractError("load: expected the keys of valid rows; got one that is null, empty or too long")
         return numbers
 
     def shards(self) -> npt.NDArray[np.int32]:
-        """Shard of each group by its number."""
+        """Return the shard of each group by its number."""
         return np.array(self._shard_of, dtype=np.int32)  # a copy of its buffer, not number by number
 
     def keys(self) -> pa.Array:
-        """group_key of each group by its number."""
+        """Return the group_key of each group by its number."""
         return pa.array(self._keys, pa.string())
 
     def columns(self) -> list[pa.Array]:
-        """The key columns, each by the group's number."""
+        """Return the key columns, each by the group's number."""
         if len(self.types) == 1:
             return [pa.array(self._values, self.types[0])]
-        return [pa.array([each[at] for each in self._values], kind) for at, kind in enumerate(self.types)]
+        return [pa.array([values[at] for values in self._values], kind) for at, kind in enumerate(self.types)]
 
     def ranks(self) -> Numbers:
-        """Place of each group, by its number, in the order of (shard, group_key)."""
+        """Return the place of each group, by its number, in the order of (shard, group_key)."""
         table = pa.table({"shard": self.shards(), "group_key": self.keys()})
         places = np.asarray(pc.sort_indices(table, [("shard", "ascending"), ("group_key", "ascending")]))
         ranks = np.empty(len(places), dtype=np.int64)
@@ -105,16 +105,16 @@ class Groups:
 
 
 def _renumbered(codes: Numbers) -> Numbers:
-    """The codes as 0, 1, 2... in the order in which they come; by hashing, which is faster than numpy's sort."""
+    """Return the codes as 0, 1, 2... in order of appearance, by hashing, which is faster than numpy's sort."""
     return np.asarray(pa.array(codes).dictionary_encode().indices, dtype=np.int64)
 
 
 def _first_rows(numbers: Numbers) -> Numbers:
-    """The first row of each number, for numbers without gaps."""
+    """Return the first row of each number, for numbers without gaps."""
     first = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=np.int64)
     first[numbers[::-1]] = np.arange(len(numbers))[::-1]
     return first
 
 
-def _surely_valid(text: str) -> bool:
+def _is_valid_text(text: str) -> bool:
     return 0 < len(text) <= MAX_ID_CHARACTERS and not has_control_character(text)

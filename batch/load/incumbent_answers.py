@@ -1,4 +1,4 @@
-"""What the present system answered, out of the column `prediction` of loaded events."""
+"""Read the present system's answers from the column `prediction` of loaded events."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.load.column_checks import event_columns, label_rules
+from batch.load.column_validation import event_columns, label_rules
 from batch.load.typed_batch import TypedBatch
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.records.json_text import described
-from spinney.core.records.message import message_of
-from spinney.core.records.rules import FieldRule, Rules
+from spinney.core.records.json_text import describe_value
+from spinney.core.records.message_encoding import encode_message
+from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import RejectedError, read_message, value_of
-from spinney.sources import Wanted, python_values
+from spinney.sources import ColumnSelection, python_values
 from spinney.storage.layout import FleetStore
 
 ANSWER = "prediction"
 
 
 def may_be_answer(config: Config, columns: Iterable[str] | None) -> bool:
-    """Whether a column `prediction` of events holds answers: no column of the fleet has its name or is read from it.
+    """Return whether a column `prediction` of events holds answers: no column of the fleet has its name or reads it.
 
-    columns: of the source; None where they are not known.
+    columns: of the source; None if not known.
     """
     if config.fleet.type_of(ANSWER) is not None:
         return False
-    read = Wanted(tuple(rule.source for rule in (*event_columns(config).rules.fields, *label_rules(config))))
-    return ANSWER not in read.columns_of([ANSWER, *(columns or ())])
+    read = ColumnSelection(tuple(rule.source for rule in (*event_columns(config).rules.fields, *label_rules(config))))
+    return ANSWER not in read.select([ANSWER, *(columns or ())])
 
 
-class Answers:
-    """Reads answers and gives them as the table has them; null where the present system said nothing.
+class IncumbentAnswers:
+    """Converts answers to the type of the table; null if the present system gave none.
 
     rules: of the events. source: what is loaded, for messages.
     """
 
-    def __init__(self, config: Config, rules: Rules, source: str) -> None:
+    def __init__(self, config: Config, rules: RecordRules, source: str) -> None:
         self._config, self._rules, self._source = config, rules, source
         self._is_number = config.fleet.task == "regression"
         self._rule = FieldRule(ANSWER, ANSWER, "double" if self._is_number else config.target_type)
@@ -50,10 +50,13 @@ class Answers:
 
     @property
     def field(self) -> pa.Field:
+        """The column as the table has it."""
         return pa.field(ANSWER, self._stored)
 
     def of_columns(self, batch: TypedBatch) -> pa.Array:
-        """Of each row, shape (rows,). Raises StoreError for what is no answer of the fleet's kind."""
+        """Return the answer of each row, shape (rows,). Raises StoreError for a value that cannot be an answer of this
+        fleet.
+        """
         found = batch.get(self._rule)
         values = found.values.cast(self._stored)
         if found.doubtful is None:
@@ -63,13 +66,13 @@ class Answers:
         texts = frozenset({ANSWER} if batch.is_text(self._rule) else ())
         column = batch.column_of(self._rule)
         assert column is not None, "a batch without the column has no doubtful values"
-        raw = python_values.values(column.filter(doubtful))
-        said = [read_message(message_of({ANSWER: each}, rules, texts=texts)) for each in raw]
-        return pc.replace_with_mask(values, doubtful, self.of_messages(said))
+        raw = python_values.to_values(column.filter(doubtful))
+        messages = [read_message(encode_message({ANSWER: answer}, rules, texts=texts)) for answer in raw]
+        return pc.replace_with_mask(values, doubtful, self.of_messages(messages))
 
     def of_messages(self, messages: Iterable[Mapping[str, Any]]) -> pa.Array:
-        """Of rows of JSON lines, each an object as `read_message` gives it. Raises StoreError, as `of_columns`."""
-        return pa.array([self._of(each) for each in messages], self._stored)
+        """Return the answers of JSON objects as `read_message` returns them. Raises StoreError, as `of_columns`."""
+        return pa.array([self._of(message) for message in messages], self._stored)
 
     def _of(self, message: Mapping[str, Any]) -> Any:
         try:
@@ -77,7 +80,7 @@ class Answers:
         except RejectedError as error:
             if self._is_number and error.reason is DeadLetterReason.NOT_FINITE:
                 return None
-            raise self._no_answer(described(message[ANSWER])) from error
+            raise self._no_answer(describe_value(message[ANSWER])) from error
         if value is None or self._is_number:
             return value
         return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,4 +1,4 @@
-"""Find late labels in columns of events: which rows have one, and when it was observed."""
+"""Find late labels in the columns of events, and when they were observed."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.load.row_judging import OBSERVED_AT
+from batch.load.row_validation import OBSERVED_AT
 from batch.load.typed_batch import TypedBatch
 from spinney.core.config import Config
-from spinney.core.records.columns import Mask, Typed
-from spinney.core.records.rules import Rules
+from spinney.core.records.columns import Mask, TypedColumn
+from spinney.core.records.rules import RecordRules
 
 
-def labelled(batch: TypedBatch, config: Config, events: Rules, outcomes: Rules, moment: datetime) -> Mask:
-    """Which rows have a label, right or wrong, shape (rows,).
+def label_mask(batch: TypedBatch, config: Config, events: RecordRules, outcomes: RecordRules, moment: datetime) -> Mask:
+    """Return the mask of rows with a label, valid or not, shape (rows,).
 
-    Gives the batch `observed_at` where the file has none: `label_delay` after the event, at latest `moment`.
+    If the file has no `observed_at`, adds one to the batch: `label_delay` after the event, at most `moment`.
     """
-    label = batch.get(outcomes.field_of(config.fleet.target))
-    there: Mask = np.asarray(label.values.is_valid())
-    if batch.column_of(outcomes.field_of(OBSERVED_AT)) is None:
-        times = batch.get(events.field_of(events.time))
+    label = batch.get(outcomes.rule_of(config.fleet.target))
+    has_label: Mask = np.asarray(label.values.is_valid())
+    if batch.column_of(outcomes.rule_of(OBSERVED_AT)) is None:
+        times = batch.get(events.rule_of(events.time))
         delay = pa.scalar(int(config.fleet.label_delay.total_seconds()) * 1_000_000, pa.duration("us"))
         # Where the event's time is doubtful, so is this.
         after, now = pc.add(times.values, delay), pa.scalar(moment, times.values.type)
         observed = pc.if_else(pc.greater(after, now), now, after)
-        batch.put(OBSERVED_AT, Typed(observed, times.doubtful))
-    return there if label.doubtful is None else there | label.doubtful
+        batch.put(OBSERVED_AT, TypedColumn(observed, times.doubtful))
+    return has_label if label.doubtful is None else has_label | label.doubtful

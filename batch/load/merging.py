@@ -1,4 +1,4 @@
-"""Deduplicate the rows of some shards, drop those that the table has, and sort them."""
+"""Deduplicate the rows of some shards, drop those that are stored already, and sort them."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from batch.load.column_checks import GROUP, PLACE
-from batch.load.groups import Groups, Numbers
+from batch.load.column_validation import GROUP, PLACE
+from batch.load.groups import GroupNumbers, Numbers
 from spinney.core.records.columns import Mask
 
-THERE_ROWS = 1_000_000
+STORED_ROWS_PER_STEP = 1_000_000
 """Stored rows compared per step. Each step builds a hash table of the new ids, so small steps are slow."""
 
 
 class Merger:
-    """groups: complete; no group is added afterwards."""
+    """Merges rows into a table. groups: complete; no group is added afterwards."""
 
-    def __init__(self, groups: Groups) -> None:
+    def __init__(self, groups: GroupNumbers) -> None:
         self._shards = groups.shards()
         self._keys = groups.keys()
         self._ranks = groups.ranks()
 
     def distinct(self, rows: pa.Table, time: str) -> pa.Table:
-        """One row per (group, event_id): the earliest time, among equal times the first in the source."""
-        identity = _Identity(rows).of_rows
+        """Return one row per (group, event_id): the earliest time; if times are equal, the first in the source."""
+        identity = _RowIdentities(rows).of_rows
         if len(pc.unique(pa.array(identity))) == len(identity):
             return rows
         order = np.lexsort((np.asarray(rows[PLACE]), _micros(rows[time]), identity))
@@ -36,20 +36,20 @@ class Merger:
         first[1:] = ordered[1:] != ordered[:-1]
         return rows.take(pa.array(np.sort(order[first])))
 
-    def missing(self, rows: pa.Table, there: ds.Dataset | None) -> pa.Table:
-        """The rows whose (group_key, event_id) is not in the table. there: the table; None when it is empty."""
-        if there is None or not rows.num_rows:
+    def missing(self, rows: pa.Table, stored_table: ds.Dataset | None) -> pa.Table:
+        """Return the rows whose (group_key, event_id) is not stored. stored_table: None if it is empty."""
+        if stored_table is None or not rows.num_rows:
             return rows
-        found = self.stored(rows, there)
+        found = self.stored(rows, stored_table)
         return rows if not found.any() else rows.filter(pa.array(~found))
 
-    def stored(self, rows: pa.Table, there: ds.Dataset) -> Mask:
-        """Which rows are in the table, shape (rows,)."""
-        identity = _Identity(rows)
+    def stored(self, rows: pa.Table, stored_table: ds.Dataset) -> Mask:
+        """Return the mask of rows that are in the table, shape (rows,)."""
+        identity = _RowIdentities(rows)
         numbers = np.unique(np.asarray(rows[GROUP]))
         keys = self._keys.take(pa.array(numbers))
         found: Mask = np.zeros(rows.num_rows, dtype=np.bool_)
-        for part in self._parts(there, self._shards[numbers]):
+        for part in self._parts(stored_table, self._shards[numbers]):
             codes = pc.index_in(part["event_id"], value_set=identity.ids)
             places = pc.index_in(part["group_key"].filter(codes.is_valid()), value_set=keys)
             codes = np.asarray(codes.drop_null().filter(places.is_valid()))
@@ -58,13 +58,13 @@ class Merger:
                 found |= np.isin(identity.of_rows, identity.number(groups, codes))
         return found
 
-    def _parts(self, there: ds.Dataset, shards: np.ndarray) -> Iterator[pa.Table]:
-        """(group_key, event_id) of the stored rows of these shards, at least THERE_ROWS per step."""
+    def _parts(self, stored_table: ds.Dataset, shards: np.ndarray) -> Iterator[pa.Table]:
+        """Yield (group_key, event_id) of the stored rows of these shards, at least STORED_ROWS_PER_STEP per step."""
         # By the shard alone: a merge or delete may leave strings as views, which Arrow cannot filter by.
         shard = ds.field("shard")
         low, high = int(shards.min()), int(shards.max())
         wanted = (shard >= low) & (shard <= high)
-        scanner = there.scanner(
+        scanner = stored_table.scanner(
             ["group_key", "event_id"], filter=wanted, batch_readahead=2, fragment_readahead=1, use_threads=True
         )
         kept: list[pa.RecordBatch] = []
@@ -72,14 +72,14 @@ class Merger:
         for batch in scanner.to_batches():
             kept.append(batch)
             rows += batch.num_rows
-            if rows >= THERE_ROWS:
+            if rows >= STORED_ROWS_PER_STEP:
                 yield _texts(kept)
                 kept, rows = [], 0
         if rows:
             yield _texts(kept)
 
     def order(self, rows: pa.Table, time: str | None) -> Numbers:
-        """Indices that sort the rows by shard, group_key, time, event_id, so that readers can skip row groups.
+        """Return indices that sort the rows by shard, group_key, time, event_id, so that readers can skip row groups.
 
         time: None keeps the given order within a group.
         """
@@ -102,7 +102,7 @@ class Merger:
         return order
 
 
-class _Identity:
+class _RowIdentities:
     """(group, event_id) of each row as one integer: group number × distinct ids + index of the id."""
 
     def __init__(self, rows: pa.Table) -> None:

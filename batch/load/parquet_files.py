@@ -30,9 +30,9 @@ _LONGEST = 256
 
 
 def write(folder: Path, rows: pa.Table, partition: dict[str, date]) -> AddAction:
-    """Write rows to one new file. rows: the table's columns except the partition columns. partition: their values.
+    """Write rows to a new file, and return the action that adds it to the table.
 
-    Returns the action that adds the file.
+    rows: the table's columns except the partition columns. partition: the values of those.
     """
     below = [f"{name}={value.isoformat()}" for name, value in partition.items()]
     path = "/".join([*below, f"part-00000-{uuid.uuid4()}-c000.snappy.parquet"])
@@ -60,8 +60,8 @@ def write(folder: Path, rows: pa.Table, partition: dict[str, date]) -> AddAction
 
 
 def _statistics(rows: pa.Table) -> dict[str, Any]:
-    least: dict[str, Any] = {}
-    most: dict[str, Any] = {}
+    minimums: dict[str, Any] = {}
+    maximums: dict[str, Any] = {}
     names = rows.column_names[:STATISTICS]
     for name in names:
         kind = rows.schema.field(name).type
@@ -70,9 +70,9 @@ def _statistics(rows: pa.Table) -> dict[str, Any]:
         found = pc.min_max(rows[name])
         low, high = _as_json(found["min"].as_py()), _as_json(found["max"].as_py())
         if all(not isinstance(bound, str) or len(bound) <= _LONGEST for bound in (low, high)):
-            least[name], most[name] = low, high
+            minimums[name], maximums[name] = low, high
     nulls = {name: rows[name].null_count for name in names}
-    return {"numRecords": rows.num_rows, "minValues": least, "maxValues": most, "nullCount": nulls}
+    return {"numRecords": rows.num_rows, "minValues": minimums, "maxValues": maximums, "nullCount": nulls}
 
 
 def _has_bounds(kind: pa.DataType) -> bool:

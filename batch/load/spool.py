@@ -1,7 +1,7 @@
-"""Valid rows between checking and writing: in memory up to MEMORY_BYTES, then on disk by ranges of shards.
+"""Keep valid rows between validation and writing: in memory up to MEMORY_BYTES, then on disk by ranges of shards.
 
-A range is small enough to be sorted in memory, so memory does not grow with the number of rows. A range is never
-smaller than one shard: a load whose rows are mostly in one shard needs memory for that shard.
+A range is small enough to be sorted in memory, so memory does not grow with the number of rows. A range is at least one
+shard: a load with most rows in one shard needs memory for that shard.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from batch.load.column_checks import GROUP
-from batch.load.groups import Groups
+from batch.load.column_validation import GROUP
+from batch.load.groups import GroupNumbers
 from spinney.core.errors import StoreError
 
 MEMORY_BYTES = 512 * 1024**2
@@ -22,12 +22,12 @@ FEWEST_RANGES = 2
 
 
 class Spool:
-    """Rows of one table, added in any order, read back by ranges of shards.
+    """Rows of one table, added in any order and read back by ranges of shards.
 
-    folder: for its files; created when it is needed. rows: expected number of rows, to choose the number of ranges.
+    folder: for its files; created when needed. rows: expected number of rows, which determines the number of ranges.
     """
 
-    def __init__(self, folder: Path, schema: pa.Schema, groups: Groups, rows: int) -> None:
+    def __init__(self, folder: Path, schema: pa.Schema, groups: GroupNumbers, rows: int) -> None:
         self._folder = folder
         self.schema = schema
         self._groups = groups
@@ -39,6 +39,7 @@ class Spool:
         self.rows = 0
 
     def add(self, table: pa.Table) -> None:
+        """Add rows."""
         if not table.num_rows:
             return
         table = table.select(self.schema.names).cast(self.schema)
@@ -52,11 +53,11 @@ class Spool:
             self._begin_spilling()
 
     def expect(self, rows: int) -> None:
-        """Expect so many rows more."""
+        """Increase the expected number of rows."""
         self._expected += rows
 
     def ranges(self) -> Iterator[pa.Table]:
-        """The rows, one table per range of shards, in the order of the shards. Can be read once."""
+        """Yield one table per range of shards, in the order of the shards. Can be read once."""
         for writer in self._files:
             writer.close()
         if not self._ranges:
@@ -77,7 +78,7 @@ class Spool:
 
     def _begin_spilling(self) -> None:
         expected = self._bytes * max(1.0, self._expected / self.rows)
-        self._ranges = max(FEWEST_RANGES, min(self._groups.shards_in_all, int(expected // RANGE_BYTES) + 1))
+        self._ranges = max(FEWEST_RANGES, min(self._groups.shard_count, int(expected // RANGE_BYTES) + 1))
         self._folder.mkdir(parents=True, exist_ok=True)
         options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
         self._files = [pa.ipc.new_file(str(self._file(at)), self.schema, options=options) for at in range(self._ranges)]
@@ -87,7 +88,7 @@ class Spool:
 
     def _spill(self, table: pa.Table) -> None:
         shards = self._groups.shards()[np.asarray(table[GROUP])].astype(np.int64)
-        ranges = shards * self._ranges // self._groups.shards_in_all
+        ranges = shards * self._ranges // self._groups.shard_count
         order = np.argsort(ranges.astype(np.uint16), kind="stable")
         ends = np.cumsum(np.bincount(ranges, minlength=self._ranges))
         table = table.take(pa.array(order))

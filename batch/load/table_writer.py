@@ -13,8 +13,8 @@ import pyarrow.dataset as ds
 from deltalake.transaction import AddAction
 
 from batch.load import parquet_files
-from batch.load.column_checks import GROUP, PLACE
-from batch.load.groups import Groups
+from batch.load.column_validation import GROUP, PLACE
+from batch.load.groups import GroupNumbers
 from batch.load.incumbent_answers import ANSWER
 from batch.load.merging import Merger
 from batch.load.spool import Spool
@@ -44,7 +44,7 @@ class Target:
 class TableWriter:
     """Writes spools, one commit each. groups: complete. moment: the time of this load."""
 
-    def __init__(self, config: Config, groups: Groups, moment: datetime) -> None:
+    def __init__(self, config: Config, groups: GroupNumbers, moment: datetime) -> None:
         self._store = FleetStore.of(config)
         self._moment = moment
         self._merger = Merger(groups)
@@ -57,8 +57,8 @@ class TableWriter:
     def store(self, spool: Spool, target: Target, answered: Spool | None, show: Show) -> int:
         """Append the rows that the table does not have; return their number.
 
-        answered: receives every distinct row with an answer, whether the table has its event or not. show: called with
-        the rows written so far and the rows of the spool.
+        answered: receives every distinct row with an answer, whether its event is stored already or not. show: called
+        with the number of rows written so far and the number of rows in the spool.
         """
         place = self._store.directory(target.contract)
         writer = DirectoryWriter(place, NAME, NAME)
@@ -68,11 +68,11 @@ class TableWriter:
         stamps = {"topic": target.topic, "kafka_partition": 0, "ingested_at": self._moment, "batch_id": batch_id}
         added: list[AddAction] = []
         rows = 0
-        for action, count in _ahead(
+        for action, count in _write_ahead(
             lambda part: parquet_files.write(
                 local_folder(place.uri), self._finished(part, place.contract, stamps, partition), partition
             ),
-            self._slices(spool, target, self._there(target), answered),
+            self._slices(spool, target, self._stored_table(target), answered),
         ):
             added.append(action)
             rows += count
@@ -86,13 +86,13 @@ class TableWriter:
         return delta.open_dataset(table) if table is not None and table.file_uris() else None
 
     def _slices(
-        self, spool: Spool, target: Target, there: ds.Dataset | None, answered: Spool | None
+        self, spool: Spool, target: Target, stored_table: ds.Dataset | None, answered: Spool | None
     ) -> Iterator[pa.Table]:
         for given in spool.ranges():
             rows = given if target.time is None else self._merger.distinct(given, target.time)
             if answered is not None:
                 answered.add(rows.filter(rows[ANSWER].is_valid()))
-            rows = self._merger.missing(rows, there)
+            rows = self._merger.missing(rows, stored_table)
             order = self._merger.order(rows, target.time)
             for start in range(0, len(order), parquet_files.FILE_ROWS):
                 yield rows.take(pa.array(order[start : start + parquet_files.FILE_ROWS]))
@@ -100,7 +100,7 @@ class TableWriter:
     def _finished(
         self, rows: pa.Table, contract: Contract, stamps: Mapping[str, Any], partition: Mapping[str, date]
     ) -> pa.Table:
-        """The rows with all columns of the table except its partition columns."""
+        """Return the rows with all columns of the table except its partition columns."""
         fields = [field for field in arrow_schema(contract) if field.name not in partition]
         columns = []
         for field in fields:
@@ -115,8 +115,10 @@ class TableWriter:
         return pa.table(columns, schema=pa.schema(fields))
 
 
-def _ahead(write: Callable[[pa.Table], AddAction], parts: Iterator[pa.Table]) -> Iterator[tuple[AddAction, int]]:
-    """Result of `write` and number of rows for each part. A thread writes one part while the next is computed."""
+def _write_ahead(write: Callable[[pa.Table], AddAction], parts: Iterator[pa.Table]) -> Iterator[tuple[AddAction, int]]:
+    """Yield the result of `write` and the number of rows of each part. A thread writes one part while the next is
+    computed.
+    """
     with ThreadPoolExecutor(1) as pool:
         running: Future[AddAction] | None = None
         count = 0

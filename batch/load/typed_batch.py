@@ -1,4 +1,4 @@
-"""One batch's columns under the fleet's names and types, each converted once."""
+"""The columns of a batch under the fleet's names and types, each converted once."""
 
 from __future__ import annotations
 
@@ -7,74 +7,79 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spinney.core.arrow_types import arrow_type
-from spinney.core.records.columns import Typed, plain, typed
-from spinney.core.records.rules import FieldRule, Rules
-from spinney.core.records.text_columns import typed_text, without_missing
-from spinney.sources import Batch
+from spinney.core.records.columns import TypedColumn, convert_column, decode_column
+from spinney.core.records.rules import FieldRule, RecordRules
+from spinney.core.records.text_columns import convert_text_column, null_missing_texts
+from spinney.sources import RowBatch
 
 
 class TypedBatch:
-    """Columns of a batch that has them. rules: which texts mean no value."""
+    """The columns of a batch. rules: which texts mean no value."""
 
-    def __init__(self, batch: Batch, rules: Rules) -> None:
+    def __init__(self, batch: RowBatch, rules: RecordRules) -> None:
         if batch.columns is None:
             raise TypeError("JSON lines have no columns")
         self._batch = batch
         self._columns: pa.RecordBatch = batch.columns
         self._missing = pa.array(sorted(rules.missing), pa.string())
-        self._found: dict[str, Typed] = {}
+        self._found: dict[str, TypedColumn] = {}
 
     @property
     def rows(self) -> int:
+        """Number of rows."""
         return int(self._columns.num_rows)
 
     def has(self, name: str) -> bool:
+        """Return whether the file has a column of this name."""
         return name in self._columns.schema.names
 
     def is_text(self, rule: FieldRule) -> bool:
-        """Whether the column is text only because the file has no types."""
+        """Return whether the column is text only because the file has no types."""
         return rule.source in self._batch.texts
 
     def raw(self) -> list[pa.Array]:
-        """The columns as the file has them, to estimate how long a row is."""
+        """Return the columns as the file has them, to estimate the length of a row."""
         return list(self._columns.columns)
 
     def names(self) -> list[str]:
+        """Return the names of the file's columns."""
         return list(self._columns.schema.names)
 
-    def put(self, name: str, values: Typed) -> None:
-        """Give a column that the file does not have."""
+    def put(self, name: str, values: TypedColumn) -> None:
+        """Add a column that the file does not have."""
         self._found[name] = values
 
-    def get(self, rule: FieldRule) -> Typed:
-        """The column of a rule; all null where the file has none."""
+    def get(self, rule: FieldRule) -> TypedColumn:
+        """Return the column of a rule; all null if the file has none."""
         if rule.name not in self._found:
             self._found[rule.name] = self._typed(rule)
         return self._found[rule.name]
 
-    def _typed(self, rule: FieldRule) -> Typed:
+    def _typed(self, rule: FieldRule) -> TypedColumn:
         found = self.column_of(rule)
         if found is None:
-            return Typed(pa.nulls(self.rows, arrow_type(rule.type)))
-        column = plain(found)
+            return TypedColumn(pa.nulls(self.rows, arrow_type(rule.type)))
+        column = decode_column(found)
         if not types.is_string(column.type):
-            return typed(column, rule)
+            return convert_column(column, rule)
         texts = self.is_text(rule)
         if texts or rule.type != "string":
-            column = without_missing(column, self._missing)
-        return typed_text(column, rule, texts=texts)
+            column = null_missing_texts(column, self._missing)
+        return convert_text_column(column, rule, texts=texts)
 
     def column_of(self, rule: FieldRule) -> pa.Array | None:
-        """As the file has it: the column of this whole name, or what its dotted path reaches inside nested ones."""
+        """Return the file's column of this whole name, or what its dotted path reaches inside nested columns; None if
+        there is none.
+        """
         source = rule.source
         if self.has(source):
             return self._columns.column(source)
         parts = source.split(".")
         if len(parts) == 1 or not self.has(parts[0]):
             return None
-        found = self._columns.column(parts[0])
+        column = self._columns.column(parts[0])
         for part in parts[1:]:
-            if not types.is_struct(found.type) or found.type.get_field_index(part) < 0:
+            if not types.is_struct(column.type) or column.type.get_field_index(part) < 0:
                 return None
-            found = pc.struct_field(found, [found.type.get_field_index(part)])
-        return found
+            column = pc.struct_field(column, [column.type.get_field_index(part)])
+        return column

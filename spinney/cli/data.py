@@ -24,10 +24,10 @@ from spinney.cli.options import (
     table,
     write_json,
 )
-from spinney.cli.reading import READING, judging_options, options_of, say_notes, say_rejections
+from spinney.cli.reading import READING, options_of, say_notes, say_rejections, validation_options
 
 if TYPE_CHECKING:
-    from batch.load import Progress
+    from batch.load import LoadProgress
     from spinney.core.config import Config
     from spinney.local.produce import Sent
     from spinney.operations.model_import import Told
@@ -99,7 +99,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     show_default=True,
     help="With --by-event-time: seconds of event time per second.",
 )
-@judging_options
+@validation_options
 def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any) -> None:
     """Send the rows of files to a topic, keyed by group.
 
@@ -109,16 +109,16 @@ def produce(source: str, config_path: str, as_json: bool, topic: str, **how: Any
     not sent: they are counted by reason, with an example each, and the exit code is 1.
     """
     from spinney.local.produce import Pace, is_outcomes, send
-    from spinney.sources.messages import open_for
+    from spinney.sources.fleet_files import open_fleet_file
 
     config = load_config(config_path)
     options, name = options_of(how), _topic(config, topic)
-    opened = open_for(config, source, options, outcomes=is_outcomes(config.kafka, name))
+    opened = open_fleet_file(config, source, options, outcomes=is_outcomes(config.kafka, name))
     say_notes("produce", opened.notes)
-    sent = send(config, opened, name, Pace(**how), _progress(), options.most_rejected)
+    sent = send(config, opened, name, Pace(**how), _progress(), options.rejection_limit)
     if as_json:
         counts = {"sent": sent.acknowledged, "failed": sent.failed, "rejected": sent.rejections.rejected}
-        write_json({**counts, "seconds": sent.seconds, "rejections": sent.rejections.listed()})
+        write_json({**counts, "seconds": sent.seconds, "rejections": sent.rejections.as_dicts()})
     say_rejections("produce", sent.rejections)
     if sent.failed:
         raise click.ClickException(
@@ -171,7 +171,7 @@ def _words(sent: Sent) -> str:
 @click.option("--dry-run", is_flag=True, help="With --models: read and try the models without writing them.")
 @click.option("--reason", help="With --models: why, recorded with the decision.")
 @click.option("--by", help="With --models: who decides [default: your login name].")
-@judging_options
+@validation_options
 def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: bool, **importing: Any) -> None:
     """Load history from files into the fleet's tables, without Kafka.
 
@@ -203,7 +203,7 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     rejections = loaded.rejections
     if as_json:
         counts = {"added": loaded.added, "duplicates": loaded.duplicates, "rejected": rejections.rejected}
-        write_json({**counts, "rejections": rejections.listed()})
+        write_json({**counts, "rejections": rejections.as_dicts()})
     else:
         duplicates: dict[str, Any] = loaded.duplicates
         shown = [
@@ -214,12 +214,12 @@ def load(source: str, config_path: str, as_json: bool, outcomes: bool, models: b
     sys.exit(1 if rejections.rejected else 0)
 
 
-def _load_progress() -> Callable[[Progress], None]:
+def _load_progress() -> Callable[[LoadProgress], None]:
     """Show progress on one line of a terminal, which is overwritten; elsewhere print a line every PROGRESS_SECONDS."""
     on_terminal = sys.stderr.isatty()
     printed_at = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def show(progress: LoadProgress) -> None:
         nonlocal printed_at
         text = f"load: {progress.stage}: {progress.rows:,} of {progress.of:,} rows"
         if on_terminal:

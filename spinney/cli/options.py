@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from schemas.vocabulary import MACHINES
-from spinney.core.number_format import figure
+from spinney.core.number_format import format_number
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -60,7 +60,7 @@ def key_of(words: tuple[str, ...]) -> str:
     from spinney.core.errors import ContractError
 
     try:
-        return keys.typed(*words)
+        return keys.parse_key_arguments(*words)
     except ContractError as error:
         raise click.BadParameter(str(error), param_hint="KEY") from error
 
@@ -169,7 +169,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return figure(value)
+        return format_number(value)
     return _text(value) if isinstance(value, date) else str(value)
 
 

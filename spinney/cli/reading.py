@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from spinney.sources import Options
+    from spinney.sources import ReadOptions
     from spinney.sources.rejections import Rejections
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,7 +42,7 @@ def reading_options(verb: F) -> F:
     return _all(verb, (*_FORMAT, _FOLDER))
 
 
-def judging_options(verb: F) -> F:
+def validation_options(verb: F) -> F:
     """Those of `reading_options`, and --max-rejected."""
     return _all(verb, (*_FORMAT, _FOLDER, _LIMIT))
 
@@ -53,18 +53,18 @@ def _all(verb: F, options: Sequence[Callable[[F], F]]) -> F:
     return verb
 
 
-def options_of(reading: dict[str, Any]) -> Options:
+def options_of(reading: dict[str, Any]) -> ReadOptions:
     """What was typed, taken out of `reading`. Raises UsageError."""
     from spinney.core.errors import ContractError
-    from spinney.sources import Options, TextFormat
-    from spinney.sources.rejections import MostRejected
+    from spinney.sources import ReadOptions, TextFormat
+    from spinney.sources.rejections import RejectionLimit
 
     try:
         text = TextFormat.parse(reading.pop("delimiter"), reading.pop("encoding"), reading.pop("decimal"))
-        most = MostRejected.parse(reading.pop("max_rejected", None))
+        most = RejectionLimit.parse(reading.pop("max_rejected", None))
     except ContractError as error:
         raise click.UsageError(str(error)) from error
-    return Options(text, missing_as_null=reading.pop("missing_as_null", False), most_rejected=most)
+    return ReadOptions(text, missing_as_null=reading.pop("missing_as_null", False), rejection_limit=most)
 
 
 def say_notes(verb: str, notes: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ def say_notes(verb: str, notes: Sequence[str]) -> None:
 
 def say_rejections(verb: str, rejections: Rejections) -> None:
     """Print a line for each reason and column, with its first row; nothing if all rows are valid."""
-    for rejection in rejections.listed():
+    for rejection in rejections.as_dicts():
         of = f" in {rejection['field']}" if rejection["field"] else ""
         first = f"{rejection['file']} row {rejection['row']:,}: {rejection['example']}"
         click.echo(

@@ -156,9 +156,9 @@ def _is_drained(config: Config, only: Sequence[str], reporter: Reporter) -> bool
 def _accept(config: Config, names: Sequence[str]) -> None:
     if not names:
         return
-    from spinney.kafka.topic_ids import accepted
+    from spinney.kafka.topic_ids import accept_topics
 
-    for sentence in accepted(config, names):
+    for sentence in accept_topics(config, names):
         click.echo(sentence, err=True)
 
 

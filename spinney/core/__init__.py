@@ -1,1 +1,1 @@
-"""Everything that decides, as pure functions: no Spark, Delta, Kafka, MLflow, web, clock, disk or network."""
+"""All decisions, as pure functions: no Spark, Delta, Kafka, MLflow, web, clock, disk or network."""

@@ -25,11 +25,11 @@ def arrow_type(spark_type: str) -> pa.DataType:
     """Return the Arrow type of a Spark SQL type. Raises ValueError for a type that no contract uses."""
     if spark_type in _SCALARS:
         return _SCALARS[spark_type]
-    if found := re.fullmatch(r"decimal\((\d+), ?(\d+)\)", spark_type):
-        return pa.decimal128(int(found[1]), int(found[2]))
-    if found := re.fullmatch(r"array<(.+)>", spark_type):
-        return pa.list_(arrow_type(found[1]))
-    if found := re.fullmatch(r"map<(\w+), ?(.+)>", spark_type):
-        return pa.map_(arrow_type(found[1]), arrow_type(found[2]))
+    if match := re.fullmatch(r"decimal\((\d+), ?(\d+)\)", spark_type):
+        return pa.decimal128(int(match[1]), int(match[2]))
+    if match := re.fullmatch(r"array<(.+)>", spark_type):
+        return pa.list_(arrow_type(match[1]))
+    if match := re.fullmatch(r"map<(\w+), ?(.+)>", spark_type):
+        return pa.map_(arrow_type(match[1]), arrow_type(match[2]))
     msg = f"no Arrow type known for Spark SQL type {spark_type!r}"
     raise ValueError(msg)

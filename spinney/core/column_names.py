@@ -1,4 +1,4 @@
-"""Names of columns: our own wherever they stand beside those that a fleet declares, and any name as SQL has it."""
+"""Column names: internal ones beside those that a fleet declares, and any name as an SQL identifier."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ PREFIX = "_spinney_"
 """No column of a fleet may begin with this, whatever its case."""
 
 
-def own(name: str) -> str:
-    """The name of a column of ours, which no column of a fleet has."""
+def internal_name(name: str) -> str:
+    """Return the name of an internal column, which no column of a fleet can have."""
     return PREFIX + name
 
 
-def is_own(name: str) -> bool:
-    """Whether a column's name is kept for us."""
+def is_internal_name(name: str) -> bool:
+    """Return whether a column name is reserved for internal columns."""
     return name.lower().startswith(PREFIX)
 
 
-def quoted(name: str) -> str:
-    """A column's name as an identifier of Spark SQL, whatever characters it has."""
+def quote_identifier(name: str) -> str:
+    """Return a column name as an identifier of Spark SQL."""
     return "`" + name.replace("`", "``") + "`"

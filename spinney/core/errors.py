@@ -1,20 +1,20 @@
-"""Everything this package raises on purpose.
+"""The errors that this package raises on purpose.
 
 SpinneyError
  ├─ ConfigError       the configuration is wrong: nothing was started (exit 2)
- ├─ ContractError     data is not as promised: stop
- ├─ GroupError        one group's trouble: becomes a row, the other groups go on
- │   ├─ TooFewRows      fewer rows than the recipe asks
+ ├─ ContractError     data breaks its contract: stop
+ ├─ GroupError        an error of one group: becomes a row, the other groups continue
+ │   ├─ TooFewRows      fewer rows than the recipe requires
  │   └─ FitFailed       the estimator's own error
- │       └─ TimedOut      no end within the recipe's time limit
+ │       └─ TimedOut      not finished within the recipe's time limit
  ├─ StoreError        a table, topic or tracking server
  │   ├─ Busy            transient: try again
  │   └─ Corrupt         terminal: a person has to look
  │       └─ UnknownFormat  a later version of Spinney wrote it
  └─ SetupError        the machine: Java, jars, ports, disk, network
 
-Messages read: what, which group, topic, table or key; expected; got; do this.
-All of them survive pickling, because what a worker raises must arrive whole at the driver.
+A message says what went wrong; which group, topic, table or key; what was expected; what was found; what to do. All
+errors can be pickled, since those of a worker must reach the driver unchanged.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ from dataclasses import dataclass
 from typing import Any
 
 MAX_ERROR_CHARACTERS = 500
-"""Text of somebody else's error, as kept in a row or a message."""
+"""Length of a foreign error's text in a row or message."""
 
 
 def _storable(text: str) -> str:
-    """Text of somebody else's that no table refuses."""
+    """Return a foreign error's text in a form that every table accepts."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _rebuild(kind: type[SpinneyError], args: tuple[Any, ...], state: dict[str, Any]) -> SpinneyError:
-    """Make the exception again without calling its constructor, whose parameters differ from class to class."""
-    error = kind.__new__(kind)
+def _rebuild(error_class: type[SpinneyError], args: tuple[Any, ...], state: dict[str, Any]) -> SpinneyError:
+    """Recreate the exception without calling its constructor, whose parameters differ from class to class."""
+    error = error_class.__new__(error_class)
     error.args = args
     error.__dict__.update(state)
     return error
 
 
 class SpinneyError(Exception):
-    """Root of the tree. The command line prints its text and ends with 1."""
+    """Base class of all errors here. The command line prints its text and exits with 1."""
 
     def __reduce__(self) -> tuple[Callable[..., SpinneyError], tuple[Any, ...]]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 
 def exit_code(error: SpinneyError) -> int:
-    """What a command ends with: 2 when nothing was started for a wrong configuration, 1 for any other failure."""
+    """Return a command's exit code: 2 for a wrong configuration, when nothing was started; 1 for any other failure."""
     return 2 if isinstance(error, ConfigError) else 1
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong in a configuration, and what to do about it.
+    """One error in a configuration, and what to do about it.
 
-    file: the file's path, or ``environment``. line: from 1; None where there is no line to show.
-    key: the dotted key (``fleet.columns.carrier``); empty for the file as a whole.
+    file: the file's path, or ``environment``. line: from 1; None if there is no line to show. key: the dotted key
+    (``fleet.columns.carrier``); empty for the file as a whole.
     """
 
     file: str
@@ -69,6 +69,7 @@ class Finding:
 
     @property
     def where(self) -> str:
+        """File and line."""
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
     def __str__(self) -> str:
@@ -78,7 +79,7 @@ class Finding:
 
 
 class ConfigError(SpinneyError):
-    """The configuration is wrong; nothing was started. Carries every finding, not only the first."""
+    """The configuration is wrong; nothing was started. Carries all findings, not only the first."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         self.findings = tuple(findings)
@@ -86,11 +87,11 @@ class ConfigError(SpinneyError):
 
 
 class ContractError(SpinneyError):
-    """Data is not as its contract promises: going on would make wrong results."""
+    """Data breaks its contract: continuing would give wrong results."""
 
 
 class GroupError(SpinneyError):
-    """One group's trouble. It becomes that group's row; the other groups go on."""
+    """An error of one group. It becomes that group's row; the other groups continue."""
 
     def __init__(self, group_key: str, text: str) -> None:
         self.group_key = group_key
@@ -98,7 +99,7 @@ class GroupError(SpinneyError):
 
 
 class TooFewRows(GroupError):
-    """The group has fewer rows than the recipe asks."""
+    """The group has fewer rows than the recipe requires."""
 
     def __init__(self, group_key: str, rows: int, needed: int) -> None:
         self.rows = rows
@@ -107,10 +108,10 @@ class TooFewRows(GroupError):
 
 
 class FitFailed(GroupError):
-    """The estimator raised, or gave back something that cannot answer.
+    """The estimator raised an error, or returned something that cannot predict.
 
-    error_class, error: the class name and the bounded text of the original, as plain strings, so that
-    this error can be unpickled where the estimator's package is not installed.
+    error_class, error: class name and shortened text of the original, as plain strings, so that this error can be
+    unpickled where the estimator's package is not installed.
     """
 
     def __init__(self, group_key: str, error_class: str, error: str) -> None:
@@ -120,6 +121,7 @@ class FitFailed(GroupError):
 
     @classmethod
     def of(cls, group_key: str, cause: BaseException) -> FitFailed:
+        """Return the error of a group for the exception that its fit raised."""
         if isinstance(cause, MemoryError):
             text = f"{str(cause)[:300] or 'no more memory'}. Fit fewer rows, or raise recipe.memory_limit_mib"
             return cls(group_key, MemoryError.__name__, text)
@@ -132,22 +134,22 @@ class FitFailed(GroupError):
 
 
 def fit_error_text(group_key: str, error: Exception | None) -> str:
-    """Return what a comparison records of a fit or an answer that failed; error: None if the kernel gave no model."""
+    """Return what a comparison records of a failed fit or prediction. error: None if the kernel returned no model."""
     try:
         return FitFailed.of(group_key, error or RuntimeError("the kernel gave no model")).cause
-    except Exception:  # the error's own words raise
+    except Exception:  # str(error) itself raises
         return type(error).__name__
 
 
 class TimedOut(FitFailed):
-    """A fit, or an answer, that did not end within `recipe.time_limit`."""
+    """A fit or a prediction that did not finish within `recipe.time_limit`."""
 
     def __init__(self, group_key: str, error: str) -> None:
         super().__init__(group_key, TimedOut.__name__, error)
 
 
 class StoreError(SpinneyError):
-    """A table, topic or tracking server did not do what was asked."""
+    """A table, topic or tracking server failed."""
 
 
 class Busy(StoreError):
@@ -155,7 +157,7 @@ class Busy(StoreError):
 
 
 class Corrupt(StoreError):
-    """Terminal: what is stored is not what was written, or its signature does not hold. Never retried."""
+    """Permanent: stored data is not what was written, or its signature does not verify. Never retried."""
 
 
 class UnknownFormat(Corrupt):

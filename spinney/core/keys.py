@@ -1,11 +1,10 @@
-r"""A group's name as one string, and its shard. Injective, and the same in Spark SQL.
+r"""A group's key as one string, and its shard. Keys are unique per group, and the same as those built by Spark SQL.
 
-A group: a compact JSON array of its key columns as text, ``["AA","JFK",null]``.
-A parent: a compact JSON object, columns in declared order, ``{"dest":"LAX"}``; the global one is ``{}``.
+A group's key is a compact JSON array of its key columns as text, ``["AA","JFK",null]``. A parent's key is a compact
+JSON object with the columns in declared order, ``{"dest":"LAX"}``; the global one is ``{}``.
 
-Two differences to Spark's ``to_json``, which whoever builds keys there must mind: it writes control
-characters as ``\u001F`` where this writes ``\u001f`` (records with such characters are dead letters),
-and it drops null fields of a struct unless ``ignoreNullFields`` is ``false``.
+Spark's ``to_json`` differs in two ways: it writes control characters as ``\u001F`` instead of ``\u001f`` (records with
+such characters are dead letters), and it drops null fields of a struct unless ``ignoreNullFields`` is ``false``.
 """
 
 from __future__ import annotations
@@ -24,41 +23,41 @@ SPARK_SEED = 42
 """The seed of Spark SQL's ``xxhash64``."""
 
 GLOBAL = "{}"
-"""The key of the parent of everything."""
+"""The key of the global parent."""
 
 
 def encode(values: Sequence[object]) -> str:
-    """The key of the group with these key columns, in declared order.
+    """Return the key of the group with these key columns, in declared order.
 
-    values: text, integers, booleans, dates or None, each written as Spark's ``CAST(… AS STRING)`` writes it.
-    Raises ContractError for other types: a float or a timestamp has no one text.
+    values: text, integers, booleans, dates or None, each written as Spark's ``CAST(… AS STRING)`` writes it. Raises
+    ContractError for other types: floats and timestamps have no unique text.
     """
     return _dumps([_text(value) for value in values])
 
 
 def decode(key: str) -> tuple[str | None, ...]:
-    """The key columns' texts of a group. Raises ContractError if `key` is not a group's."""
+    """Return the texts of a group's key columns. Raises ContractError if `key` is not a group's."""
     values = _loads(key)
     if not isinstance(values, list) or not all(value is None or isinstance(value, str) for value in values):
         raise ContractError(f'group_key: expected a JSON array of texts like ["AA","JFK"]; got {key!r}')
     return tuple(values)
 
 
-def typed(*words: str) -> str:
-    """The key that a person typed: a group's columns one by one, or any key as JSON, with spaces or without.
+def parse_key_arguments(*words: str) -> str:
+    """Return the key that was typed on a command line: a group's columns one by one, or a key as JSON with any spaces.
 
-    Raises ContractError for what begins as JSON and is no key.
+    Raises ContractError for text that begins as JSON and is not a key.
     """
     if len(words) != 1 or not words[0].lstrip().startswith(("[", "{")):
         return encode(words)
-    said = _loads(words[0])
-    return parent_key(list(said), list(said.values())) if isinstance(said, dict) else encode(said)
+    parsed = _loads(words[0])
+    return parent_key(list(parsed), list(parsed.values())) if isinstance(parsed, dict) else encode(parsed)
 
 
 def parent_key(names: Sequence[str], values: Sequence[object]) -> str:
-    """The key of the parent whose columns `names` have these `values`; no columns: the global one.
+    """Return the key of the parent whose columns `names` have these `values`; without columns the global one.
 
-    Raises ContractError if there are not as many values as names.
+    Raises ContractError if the numbers of names and values differ.
     """
     if len(names) != len(values):
         raise ContractError(f"parent_key: expected {len(names)} values for columns {list(names)}; got {len(values)}")
@@ -66,7 +65,7 @@ def parent_key(names: Sequence[str], values: Sequence[object]) -> str:
 
 
 def parent_values(key: str) -> Mapping[str, str | None]:
-    """Column to text, of a parent's key. Raises ContractError if `key` is not a parent's."""
+    """Return column -> text of a parent's key. Raises ContractError if `key` is not a parent's."""
     values = _loads(key)
     if not isinstance(values, dict):
         raise ContractError(f'parent key: expected a JSON object like {{"dest":"LAX"}}; got {key!r}')
@@ -74,35 +73,35 @@ def parent_values(key: str) -> Mapping[str, str | None]:
 
 
 def is_parent(key: str) -> bool:
-    """Whether `key` names a parent (the global one too) and not a group."""
+    """Return whether `key` is that of a parent (including the global one), not of a group."""
     return key.startswith("{")
 
 
 def ancestors(group: Sequence[str], parents: Sequence[Sequence[str]], key: str) -> tuple[str, ...]:
-    """The keys of a group's parents, nearest first.
+    """Return the keys of a group's parents, nearest first.
 
-    group: the names of the key columns. parents: for each parent the names of its columns, a subset of `group`.
-    Raises ContractError if `key` has another number of columns, or a parent a column that is none of the group's.
+    group: names of the key columns. parents: for each parent the names of its columns, a subset of `group`. Raises
+    ContractError if `key` has another number of columns, or a parent has a column that is not one of the group's.
     """
     texts = decode(key)
     if len(texts) != len(group):
         raise ContractError(f"group_key {key!r}: expected {len(group)} columns {list(group)}; got {len(texts)}")
-    of = dict(zip(group, texts, strict=True))
-    unknown = sorted({name for names in parents for name in names} - set(of))
+    text_of = dict(zip(group, texts, strict=True))
+    unknown = sorted({name for names in parents for name in names} - set(text_of))
     if unknown:
         raise ContractError(f"parents: expected columns of the group {list(group)}; got {unknown}")
-    return tuple(parent_key(names, [of[name] for name in names]) for names in parents)
+    return tuple(parent_key(names, [text_of[name] for name in names]) for names in parents)
 
 
-def unknown(key: str, known: Iterable[str], text: str) -> str:
-    """The message about a group that is not there: which, what of it, and the nearest of those that are."""
+def unknown_group_message(key: str, known: Iterable[str], text: str) -> str:
+    """Return the message about a group that is not known, with the keys nearest to it."""
     near = difflib.get_close_matches(key, list(known), n=3, cutoff=0.0)
     nearest = f"; the nearest are {', '.join(near)}" if near else ""
     return f"group {key}: {text}{nearest}; `spinney fleet` lists the groups"
 
 
 def shard_of(key: str, shards: int) -> int:
-    """``pmod(xxhash64(key), shards)`` as Spark computes it: 0 to shards - 1."""
+    """Return ``pmod(xxhash64(key), shards)`` as Spark computes it: 0 to shards - 1."""
     unsigned = xxhash.xxh64_intdigest(key.encode(), seed=SPARK_SEED)
     signed = unsigned - (1 << 64) if unsigned >= 1 << 63 else unsigned
     return signed % shards

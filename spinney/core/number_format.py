@@ -1,12 +1,12 @@
-"""Numbers as people read them: alike in every list and sentence."""
+"""Numbers for people, formatted the same in every list and sentence."""
 
 from __future__ import annotations
 
 import math
 
 
-def figure(value: float) -> str:
-    """Four digits that count, without an exponent between a hundred-thousandth and 10^15; whole numbers as they are."""
+def format_number(value: float) -> str:
+    """Format a number with four significant digits, without an exponent from 1e-5 to 1e15; integers are unchanged."""
     if isinstance(value, int) or not math.isfinite(value):
         return str(value)
     if value and not 1e-5 <= abs(value) < 1e15:

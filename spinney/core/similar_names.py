@@ -1,4 +1,4 @@
-"""The nearest of the names there are, for whoever mistyped one."""
+"""Suggest the name that was probably meant."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``Did you mean `x`?`` for the nearest of `known`, or what there is to choose from."""
+    """Return ``Did you mean `x`?`` for the most similar of `known`, or the list of known names."""
     names = list(known)
     folded = {name.lower().replace("-", "_"): name for name in names}
     near = difflib.get_close_matches(word.lower().replace("-", "_"), list(folded), n=1, cutoff=0.6)

@@ -1,4 +1,4 @@
-"""State as bytes: Arrow tables in one binary column.
+"""Streaming state as bytes: Arrow tables in one binary column.
 
 Array and map fields in a state schema break on later Spark versions, so a state is scalars and one blob whose first
 byte is the version of its format. A checkpoint outlives an update of Spinney, so the versions before are read too.
@@ -53,15 +53,16 @@ class StateCodec:
         return memoryview(body)
 
 
-def ipc_bytes(batch: pa.RecordBatch) -> bytes:
+def encode_batch(batch: pa.RecordBatch) -> bytes:
+    """Return the batch as an Arrow IPC stream."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return bytes(sink.getvalue())
 
 
-def ipc_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
-    """Raises Corrupt when these are not the bytes of one batch of this schema."""
+def decode_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
+    """Return the batch of an Arrow IPC stream. Raises Corrupt if it is not one batch of this schema."""
     try:
         with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
             batch = reader.read_next_batch()
@@ -73,14 +74,14 @@ def ipc_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
     return batch
 
 
-def join(sections: Sequence[bytes]) -> bytes:
+def join_sections(sections: Sequence[bytes]) -> bytes:
     """Several blobs as one: how many, their lengths, then they. At most 255."""
     lengths = struct.pack(f"<B{len(sections)}Q", len(sections), *(len(section) for section in sections))
     return lengths + b"".join(sections)
 
 
-def split(blob: bytes | memoryview) -> list[memoryview]:
-    """What `join` joined, without a copy. Raises Corrupt when the lengths do not add up."""
+def split_sections(blob: bytes | memoryview) -> list[memoryview]:
+    """Return the blobs that `join_sections` joined, without copying. Raises Corrupt if the lengths do not add up."""
     view = memoryview(blob)
     try:
         lengths = struct.unpack_from(f"<{view[0]}Q", view, 1)

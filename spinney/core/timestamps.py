@@ -1,6 +1,6 @@
-"""Moments and whole microseconds since 1970, UTC.
+"""Datetimes and whole microseconds since 1970, UTC.
 
-A time leaves Spark for this process as microseconds: a datetime that PySpark collects is naive, and in the zone of the
+Times are passed from Spark to Python as microseconds: a datetime collected by PySpark is naive and in the zone of the
 process.
 """
 
@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def moment(microseconds: int) -> datetime:
+def from_microseconds(microseconds: int) -> datetime:
+    """Return the datetime in UTC."""
     return _EPOCH + timedelta(microseconds=microseconds)
 
 
-def microseconds(at: datetime) -> int:
+def to_microseconds(at: datetime) -> int:
+    """Return the microseconds since 1970 of an aware datetime."""
     return (at - _EPOCH) // timedelta(microseconds=1)

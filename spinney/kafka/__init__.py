@@ -1,1 +1,1 @@
-"""Kafka by its own client: topics, their ids, producers, reading. Spark's queries use its connector instead."""
+"""Kafka by its own client: topics, their ids, producers, reading. Spark's queries use Spark's connector instead."""

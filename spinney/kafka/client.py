@@ -1,4 +1,4 @@
-"""Kafka by its own client: a producer, the topics. Spark reads and writes by its connector, not by this."""
+"""Kafka clients: a producer and an admin client. Spark reads and writes by its own connector, not by these."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ __all__ = [
     "topic_settings",
     "topics_of",
     "topics_read",
-    "unreachable",
+    "unreachable_error",
 ]
 
 C = TypeVar("C")
-SECONDS = 10.0
-FUTURE_MS = MAX_FUTURE_SECONDS * 1000
+TIMEOUT_S = 10.0
+MAX_FUTURE_MS = MAX_FUTURE_SECONDS * 1000
 """How far ahead of the broker a record's own time may be; events are judged by that time."""
 
-_AHEAD = "message.timestamp.after.max.ms"
+_MAX_FUTURE_OPTION = "message.timestamp.after.max.ms"
 _QUIET = {"log_level": 0}
 """librdkafka writes to standard error by itself; what matters comes as an exception."""
 
 
 def admin(kafka: Kafka) -> AdminClient:
-    """Return a client that makes and describes topics; it connects when it is first used.
+    """Return a client that creates and describes topics; it connects on first use.
 
     Raises ConfigError: an option that librdkafka does not know.
     """
@@ -46,7 +46,7 @@ def admin(kafka: Kafka) -> AdminClient:
 
 
 def producer(kafka: Kafka, settings: Mapping[str, Any] | None = None) -> Producer:
-    """Return an idempotent producer. settings: librdkafka's, in place of ours.
+    """Return an idempotent producer. settings: librdkafka's, which override ours.
 
     Raises ConfigError: an option that librdkafka does not know.
     """
@@ -54,95 +54,99 @@ def producer(kafka: Kafka, settings: Mapping[str, Any] | None = None) -> Produce
 
 
 def topics_of(kafka: Kafka) -> tuple[str, ...]:
-    """The topics that a configuration names."""
+    """Return the topics that a configuration names."""
     named = (kafka.events, kafka.outcomes, kafka.predictions)
     return tuple(topic for topic in named if topic is not None)
 
 
 def topics_read(kafka: Kafka) -> tuple[str, ...]:
-    """The topics that the fleet reads."""
+    """Return the topics that the fleet reads."""
     return tuple(topic for topic in (kafka.events, kafka.outcomes) if topic is not None)
 
 
-def existing_topics(kafka: Kafka, seconds: float = SECONDS) -> dict[str, int]:
-    """Return topic -> number of partitions, of all topics there are.
+def existing_topics(kafka: Kafka, timeout_s: float = TIMEOUT_S) -> dict[str, int]:
+    """Return topic -> number of partitions, for all topics of the cluster.
 
-    Raises Busy: no broker answered within `seconds`.
+    Raises Busy: no broker answered within `timeout_s`.
     """
     try:
-        metadata = admin(kafka).list_topics(timeout=seconds)
+        metadata = admin(kafka).list_topics(timeout=timeout_s)
     except KafkaException as error:
-        raise unreachable(kafka, error) from error
+        raise unreachable_error(kafka, error) from error
     return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
 
 
 def ensure_topics(
     kafka: Kafka, partitions: int = 4, retention_ms: int | None = None, topics: Iterable[str] | None = None
 ) -> dict[str, bool]:
-    """Make the topics that are missing; return topic -> whether it was made now. Safe to repeat.
+    """Create missing topics; return topic -> whether it was created now. Safe to repeat.
 
-    retention_ms: of the topics made now; -1 keeps for ever; None leaves it to the broker. Those take no record dated
-    more than FUTURE_MS ahead. Raises Busy: no broker; StoreError: the broker refuses.
+    retention_ms: of created topics; -1 keeps records for ever; None uses the broker's default. Created topics refuse
+    records dated more than MAX_FUTURE_MS ahead. Raises Busy: no broker; StoreError: the broker refuses.
     """
     wanted = tuple(topics_of(kafka) if topics is None else topics)
-    there = existing_topics(kafka)
-    settings = {_AHEAD: str(FUTURE_MS)} | ({} if retention_ms is None else {"retention.ms": str(retention_ms)})
+    existing = existing_topics(kafka)
+    settings = {_MAX_FUTURE_OPTION: str(MAX_FUTURE_MS)} | (
+        {} if retention_ms is None else {"retention.ms": str(retention_ms)}
+    )
     missing = [
         NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=settings)
         for topic in wanted
-        if topic not in there
+        if topic not in existing
     ]
-    made = dict.fromkeys(wanted, False)
+    created = dict.fromkeys(wanted, False)
     if not missing:
-        return made
+        return created
     client = admin(kafka)  # kept by name: its futures die with it
-    for topic, future in client.create_topics(missing, operation_timeout=SECONDS).items():
-        made[topic] = _made(topic, future)
-    _wait_for(kafka, [topic for topic, new in made.items() if new])
-    return made
+    for topic, future in client.create_topics(missing, operation_timeout=TIMEOUT_S).items():
+        created[topic] = _is_created(topic, future)
+    _wait_until_listed(kafka, [topic for topic, new in created.items() if new])
+    return created
 
 
 def retention_ms(kafka: Kafka, topic: str) -> int:
-    """Return how long a topic keeps its records, in milliseconds; -1: for ever. Raises StoreError."""
+    """Return how long a topic keeps its records, in milliseconds; -1 for ever. Raises StoreError."""
     return int(topic_settings(kafka, topic)["retention.ms"])
 
 
 def topic_settings(kafka: Kafka, topic: str) -> dict[str, str]:
-    """Return a topic's settings in effect, the broker's defaults among them: name -> value. Raises StoreError."""
+    """Return a topic's settings in effect, including the broker's defaults: name -> value. Raises StoreError."""
     resource = ConfigResource(ResourceType.TOPIC, topic)
     client = admin(kafka)  # kept by name: its futures die with it
     try:
-        found = client.describe_configs([resource], request_timeout=SECONDS)[resource].result()
+        entries = client.describe_configs([resource], request_timeout=TIMEOUT_S)[resource].result()
     except KafkaException as error:
         raise StoreError(f"topic {topic}: its settings cannot be read: {error.args[0].str()}") from error
-    return {name: str(entry.value) for name, entry in found.items()}
+    return {name: str(entry.value) for name, entry in entries.items()}
 
 
-def _made(topic: str, future: Any) -> bool:
+def _is_created(topic: str, future: Any) -> bool:
     try:
         future.result()
     except KafkaException as error:
         reason = error.args[0]
         if reason.code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return False
-        old = f". Before Kafka 3.6: make it yourself, with message.timestamp.type=LogAppendTime in place of {_AHEAD}"
-        remedy = old if _AHEAD in str(reason.str()) else ""
+        advice = ". Before Kafka 3.6: make it yourself, with message.timestamp.type=LogAppendTime in place of "
+        remedy = f"{advice}{_MAX_FUTURE_OPTION}" if _MAX_FUTURE_OPTION in str(reason.str()) else ""
         raise StoreError(f"topic {topic}: the broker does not make it: {reason.str()}{remedy}") from error
     return True
 
 
-def _wait_for(kafka: Kafka, topics: Sequence[str]) -> None:
-    """A topic just made is not known to every broker at once; who writes to it next would be told it does not exist."""
-    deadline = time.monotonic() + SECONDS
+def _wait_until_listed(kafka: Kafka, topics: Sequence[str]) -> None:
+    """Wait until the broker lists the topics: a topic just created is not known to every broker at once."""
+    deadline = time.monotonic() + TIMEOUT_S
     while not set(topics) <= existing_topics(kafka).keys():
         if time.monotonic() > deadline:
             names = ", ".join(topics)
-            raise Busy(f"topics {names}: made, but after {SECONDS:g} s not yet listed by the broker. Try again.")
+            raise Busy(f"topics {names}: made, but after {TIMEOUT_S:g} s not yet listed by the broker. Try again.")
         time.sleep(0.1)
 
 
 def _client(kind: Callable[[dict[str, Any]], C], settings: dict[str, Any]) -> C:
-    """Raises ConfigError where librdkafka does not know an option, which it says only when a client is made."""
+    """Create a client. Raises ConfigError for an option that librdkafka does not know, which it reports only on
+    creation.
+    """
     try:
         return kind(settings)
     except KafkaException as error:
@@ -152,8 +156,8 @@ def _client(kind: Callable[[dict[str, Any]], C], settings: dict[str, Any]) -> C:
         raise ConfigError([Finding("fleet.toml", None, "kafka.options", expected, got, remedy)]) from error
 
 
-def unreachable(kafka: Kafka, error: KafkaException) -> Busy:
-    """The error of a cluster that does not answer."""
+def unreachable_error(kafka: Kafka, error: KafkaException) -> Busy:
+    """Return the error for a cluster that does not answer."""
     servers = kafka.bootstrap_servers
     return Busy(
         f"Kafka at {servers}: expected a broker, got {error.args[0].str()}. "

@@ -1,4 +1,4 @@
-"""Messages to a topic by Kafka's own client, from the driver: at least once, all acknowledged before it returns."""
+"""Publish messages to a topic from the driver: at least once, all acknowledged before the call returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 from spinney.kafka import client
 
-POLL_SECONDS = 0.1
+POLL_TIMEOUT_S = 0.1
 
 _SETTINGS = {
     "linger.ms": 5,
@@ -20,19 +20,19 @@ _SETTINGS = {
 
 
 class Publisher:
-    """Publishes to one topic. The connection is made at the first message and kept until a batch fails.
+    """Publishes to one topic. Connects at the first message and stays connected until a batch fails.
 
-    After a failure the next batch has a client of its own: what the failed one still had queued is neither sent among
-    the next batch's messages nor counted as theirs.
+    After a failure, the next batch uses a new client: messages that the failed one still had queued are neither sent
+    with the next batch nor counted for it.
     """
 
     def __init__(self, kafka: Kafka, topic: str) -> None:
         self._kafka, self._topic = kafka, topic
         self._producer: Producer | None = None
-        self._refused: list[str] = []
+        self._errors: list[str] = []
 
     def publish(self, messages: Iterable[tuple[bytes, bytes]]) -> None:
-        """Send (key, value) pairs and wait for the broker to have them all. Raises StoreError when it has not."""
+        """Send (key, value) pairs and wait until the broker has all of them. Raises StoreError if it does not."""
         try:
             self._publish(messages)
         except BaseException:
@@ -40,7 +40,7 @@ class Publisher:
             raise
 
     def _publish(self, messages: Iterable[tuple[bytes, bytes]]) -> None:
-        producer = self._connected()
+        producer = self._connect()
         try:
             for key, value in messages:
                 while True:
@@ -48,31 +48,31 @@ class Publisher:
                         producer.produce(self._topic, value, key)
                         break
                     except BufferError:  # the client's queue is full: let it send
-                        producer.poll(POLL_SECONDS)
-            left = producer.flush()
+                        producer.poll(POLL_TIMEOUT_S)
+            unsent = producer.flush()
         except KafkaException as error:
-            raise self._not_published(str(error.args[0].str())) from error
-        if left or self._refused:
-            raise self._not_published(self._refused[0] if self._refused else f"{left} messages without an answer")
+            raise self._error(str(error.args[0].str())) from error
+        if unsent or self._errors:
+            raise self._error(self._errors[0] if self._errors else f"{unsent} messages without an answer")
 
-    def _connected(self) -> Producer:
+    def _connect(self) -> Producer:
         if self._producer is None:
             # A list of its own for each client: a late answer to a failed batch says nothing of a later one.
-            refused: list[str] = []
+            errors: list[str] = []
 
-            def answered(error: Any, message: Any) -> None:
+            def on_delivery(error: Any, message: Any) -> None:
                 del message
                 if error is not None:
-                    refused.append(str(error.str()))
+                    errors.append(str(error.str()))
 
             # Compressed only if asked for: not every consumer knows the codec that our own records are sent with.
             compression = self._kafka.options.get("compression.type", "none")
-            only_errors = {"delivery.report.only.error": True, "on_delivery": answered}
+            only_errors = {"delivery.report.only.error": True, "on_delivery": on_delivery}
             self._producer = client.producer(self._kafka, {**_SETTINGS, **only_errors, "compression.type": compression})
-            self._refused = refused
+            self._errors = errors
         return self._producer
 
-    def _not_published(self, got: str) -> StoreError:
+    def _error(self, got: str) -> StoreError:
         return StoreError(
             f"topic {self._topic}: expected the broker to take every message of the batch; got {got}. Nothing of the "
             "batch was stored: it is answered again at the next start"

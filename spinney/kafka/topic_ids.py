@@ -1,7 +1,7 @@
-"""Which topics a fleet reads, by the ids that Kafka gave them: `topics.json` below its root.
+"""The Kafka ids of the topics that a fleet reads, stored in `topics.json` below its root.
 
-A topic that was deleted and made again under the same name has another id, and its offsets name other records: a query
-that went on from its checkpoint would skip as many of them as it had read of the old topic, without a word.
+A topic that was deleted and created again under the same name has another id, and its offsets name other records. A
+query that continued from its checkpoint would silently skip as many of them as it had read of the old topic.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.core.stored_formats import KEY, TOPICS
 from spinney.kafka import client
-from spinney.kafka.topics import Absence, Topic, extent, required
+from spinney.kafka.topics import Absence, Topic, require_topics, topic_extent
 from spinney.storage import atomic_files, charter, checkpoints, leases
 from spinney.storage.layout import FleetStore
 
@@ -26,7 +26,7 @@ READERS = (QueryName.INGEST, QueryName.SCORE)
 
 
 class Acceptance(StrEnum):
-    """What became of a topic that somebody accepts, in words."""
+    """The outcome for a topic that a person accepts, as text."""
 
     REWOUND = "is read from its start"
     SAME = "is the one that was read before; nothing changed"
@@ -34,8 +34,8 @@ class Acceptance(StrEnum):
     NO_ID = "has no id (Kafka before 2.8), so whether it is the one that was read before is not known; nothing changed"
 
 
-def known(store: FleetStore) -> dict[str, str]:
-    """Return topic -> id, of those that were read before."""
+def known_ids(store: FleetStore) -> dict[str, str]:
+    """Return topic -> id of the topics that were read before."""
     file = _file(store)
     if not file.exists():
         return {}
@@ -46,79 +46,83 @@ def known(store: FleetStore) -> dict[str, str]:
     return dict(content["topics"])
 
 
-def made_again(config: Config, found: Mapping[str, Topic | Absence]) -> list[Topic]:
-    """Topics that have another id than when they were read. Kafka before 2.8 has none, and nothing is found."""
+def recreated_topics(config: Config, found: Mapping[str, Topic | Absence]) -> list[Topic]:
+    """Return the topics whose id differs from when they were read. Kafka before 2.8 has no ids, so none is returned."""
     store = FleetStore.of(config)
-    before = known(store)
+    before = known_ids(store)
     topics = (found.get(name) for name in client.topics_read(config.kafka))
     return [
-        topic for topic in topics if isinstance(topic, Topic) and _differs(before, topic) and _was_read(store, topic)
+        topic
+        for topic in topics
+        if isinstance(topic, Topic) and _has_other_id(before, topic) and _was_read(store, topic)
     ]
 
 
 def ensure_same(config: Config, found: Mapping[str, Topic]) -> None:
-    """Remember the ids of the topics that the fleet reads from now on.
+    """Store the ids of the topics that the fleet reads from now on.
 
-    Raises StoreError: a topic was deleted and made again since it was read.
+    Raises StoreError: a topic was deleted and created again since it was read.
     """
-    for topic in made_again(config, found):
-        raise StoreError(explained(config, topic))
-    _remember(FleetStore.of(config), {name: found[name] for name in client.topics_read(config.kafka) if name in found})
+    for topic in recreated_topics(config, found):
+        raise StoreError(explain_recreated(config, topic))
+    _store_ids(FleetStore.of(config), {name: found[name] for name in client.topics_read(config.kafka) if name in found})
 
 
-def accept(config: Config, name: str) -> Acceptance:
-    """Let the queries read a topic that was made again from its start.
+def accept_topic(config: Config, name: str) -> Acceptance:
+    """Let the queries read a recreated topic from its start. Safe to repeat after a crash.
 
-    So is one that was read before ids were kept: only whoever accepts it knows that it is another one. The queries keep
-    their state and what they have read of the other topic. Safe to repeat after a crash.
-    Raises StoreError: not a topic that the fleet reads. Busy: a query that reads it runs.
+    This also works for a topic that was read before ids were stored, since only the person who accepts it knows that it
+    is another one. The queries keep their state and what they have read of the old topic. Raises StoreError: not a
+    topic that the fleet reads. Busy: a query that reads it runs.
     """
     read = client.topics_read(config.kafka)
     if name not in read:
         raise StoreError(f"--accept-topic {name}: expected a topic that the fleet reads: {', '.join(read)}")
-    topic = required(config.kafka, [name])[name]
+    topic = require_topics(config.kafka, [name])[name]
     store = FleetStore.of(config)
     with leases.held(store, READERS):
         if not _was_read(store, topic):
             return Acceptance.NOT_READ
         if topic.id is None:
             return Acceptance.NO_ID
-        if known(store).get(name) == topic.id:
+        if known_ids(store).get(name) == topic.id:
             return Acceptance.SAME
-        first = extent(config.kafka, topic).first
+        first = topic_extent(config.kafka, topic).first
         for query in READERS:
             checkpoints.rewind(store.checkpoint(query), name, first)
         charter.restart_topic(store, name)
-        _remember(store, {name: topic})  # last: until then a start is refused
+        _store_ids(store, {name: topic})  # last: until then a start is refused
     return Acceptance.REWOUND
 
 
-def accepted(config: Config, names: Iterable[str]) -> Iterator[str]:
-    """Accept these topics one by one; what became of each, in words. Raises as `accept`."""
+def accept_topics(config: Config, names: Iterable[str]) -> Iterator[str]:
+    """Accept these topics one by one; yield the outcome of each as text. Raises as `accept_topic`."""
     for name in names:
-        yield f"topic {name}: {accept(config, name)}"
+        yield f"topic {name}: {accept_topic(config, name)}"
 
 
-def explained(config: Config, topic: Topic) -> str:
-    """What happened to a topic that was made again, and what to do."""
-    name, now = topic.name, extent(config.kafka, topic)
+def explain_recreated(config: Config, topic: Topic) -> str:
+    """Return what happened to a recreated topic, and what to do."""
+    name, now = topic.name, topic_extent(config.kafka, topic)
     store = FleetStore.of(config)
     read = {query: checkpoints.kafka_end_offsets(store.checkpoint(query), name) for query in READERS}
-    until = "; ".join(f"{query} up to {_said(offsets)}" for query, offsets in read.items() if offsets is not None)
+    until = "; ".join(
+        f"{query} up to {_describe_offsets(offsets)}" for query, offsets in read.items() if offsets is not None
+    )
     return (
         f"topic {name} on {config.kafka.bootstrap_servers}: expected the one that was read before (id "
-        f"{known(store)[name]}; {until}); found another of that name, made since (id {topic.id}), with "
+        f"{known_ids(store)[name]}; {until}); found another of that name, made since (id {topic.id}), with "
         f"{now.records} records, none of them read. What the old topic held beyond those offsets is lost. To read the "
         f"new one from its start: `spinney stream --accept-topic {name}` (an event whose id came within "
         "kafka.duplicates_within is a duplicate)"
     )
 
 
-def _said(offsets: Mapping[str, int]) -> str:
+def _describe_offsets(offsets: Mapping[str, int]) -> str:
     return ", ".join(f"offset {offset} of partition {partition}" for partition, offset in offsets.items())
 
 
-def _differs(before: Mapping[str, str], topic: Topic) -> bool:
+def _has_other_id(before: Mapping[str, str], topic: Topic) -> bool:
     return topic.id is not None and before.get(topic.name, topic.id) != topic.id
 
 
@@ -127,8 +131,8 @@ def _was_read(store: FleetStore, topic: Topic) -> bool:
     return any(checkpoints.kafka_end_offsets(location, topic.name) is not None for location in locations)
 
 
-def _remember(store: FleetStore, topics: Mapping[str, Topic]) -> None:
-    before = known(store)
+def _store_ids(store: FleetStore, topics: Mapping[str, Topic]) -> None:
+    before = known_ids(store)
     now = before | {name: topic.id for name, topic in topics.items() if topic.id is not None}
     if now != before:
         atomic_files.replace_file(_file(store), json.dumps({KEY: TOPICS.version, "topics": now}, indent=1).encode())

@@ -1,4 +1,4 @@
-"""What topics hold, read by Kafka's own client: ends of partitions, headers of records. Commits no offsets."""
+"""Read topics by Kafka's own client: ends of partitions, headers of records. Commits no offsets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spinney.core.errors import Busy, StoreError
 from spinney.kafka import client
 from spinney.kafka.client_options import consumer_settings
 
-SECONDS = 10.0
+TIMEOUT_S = 10.0
 RECORDS_AT_ONCE = 500
 
 GROUP = "spinney-reads-only"
@@ -20,71 +20,75 @@ Offsets = Mapping[str, Mapping[int, int]]
 """topic -> partition -> offset."""
 
 
-def ends(kafka: Kafka, topics: Iterable[str]) -> dict[str, dict[int, int]]:
-    """Return topic -> partition -> the offset that the next record gets.
+def end_offsets(kafka: Kafka, topics: Iterable[str]) -> dict[str, dict[int, int]]:
+    """Return topic -> partition -> the offset of the next record.
 
     Raises Busy: no broker. StoreError: a topic that does not exist.
     """
-    there = client.existing_topics(kafka)
+    partitions_of = client.existing_topics(kafka)
     found: dict[str, dict[int, int]] = {}
     consumer = _consumer(kafka)
     try:
         for topic in sorted(topics):
-            if topic not in there:
+            if topic not in partitions_of:
                 raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
-            partitions = [TopicPartition(topic, number) for number in range(there[topic])]
-            found[topic] = {each.partition: _watermarks(consumer, each)[1] for each in partitions}
+            partitions = [TopicPartition(topic, number) for number in range(partitions_of[topic])]
+            found[topic] = {partition.partition: _watermarks(consumer, partition)[1] for partition in partitions}
     finally:
         consumer.close()
     return found
 
 
 def _watermarks(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
-    """The offset of the first record and that of the next one."""
+    """Return the offset of the first record and that of the next one."""
     try:
-        first, end = consumer.get_watermark_offsets(partition, timeout=SECONDS)
+        first, end = consumer.get_watermark_offsets(partition, timeout=TIMEOUT_S)
     except KafkaException as error:
         raise Busy(f"topic {partition.topic}: its ends cannot be read: {error.args[0].str()}. Try again") from error
     return int(first), int(end)
 
 
-def lost_since(kafka: Kafka, beginnings: Offsets) -> set[str]:
-    """Return the topics of which records from these offsets on may be gone: by retention, or with the topic itself.
+def topics_with_lost_records(kafka: Kafka, start_offsets: Offsets) -> set[str]:
+    """Return the topics that may have lost records from these offsets on, by retention or by deletion of the topic.
 
     Raises Busy: no broker.
     """
-    there = client.existing_topics(kafka)
-    found = set()
+    partitions_of = client.existing_topics(kafka)
+    topics = set()
     consumer = _consumer(kafka)
     try:
-        for partition in _partitions(beginnings):
-            if partition.partition >= there.get(partition.topic, 0):
-                found.add(partition.topic)
+        for partition in _partitions(start_offsets):
+            if partition.partition >= partitions_of.get(partition.topic, 0):
+                topics.add(partition.topic)
                 continue
             first, end = _watermarks(consumer, partition)
             if not first <= partition.offset <= end:
-                found.add(partition.topic)
+                topics.add(partition.topic)
     finally:
         consumer.close()
-    return found
+    return topics
 
 
-def headers_since(kafka: Kafka, beginnings: Offsets, name: str) -> Iterator[str]:
-    """The values of a header in all records from these offsets on, to the end as it is.
+def read_headers(kafka: Kafka, start_offsets: Offsets, name: str) -> Iterator[str]:
+    """Yield the values of a header in all records from these offsets to the present end.
 
-    Partitions that do not exist any more have none. Records of transactions that are open or were aborted are read too:
-    behind an open one there may be others that are in the topic for good. Raises Busy: a partition cannot be read.
+    Partitions that no longer exist have none. Records of open or aborted transactions are read too: behind an open one
+    there may be committed records. Raises Busy: a partition cannot be read.
     """
-    there = client.existing_topics(kafka)
-    partitions = [each for each in _partitions(beginnings) if each.partition < there.get(each.topic, 0)]
-    open_ = {(each.topic, each.partition) for each in partitions}
+    partitions_of = client.existing_topics(kafka)
+    partitions = [
+        partition
+        for partition in _partitions(start_offsets)
+        if partition.partition < partitions_of.get(partition.topic, 0)
+    ]
+    open_ = {(partition.topic, partition.partition) for partition in partitions}
     consumer = _consumer(kafka, "read_uncommitted")
     try:
         consumer.assign(partitions)
         while open_:
-            messages = consumer.consume(RECORDS_AT_ONCE, timeout=SECONDS)
+            messages = consumer.consume(RECORDS_AT_ONCE, timeout=TIMEOUT_S)
             if not messages:
-                raise Busy(f"topics {', '.join(beginnings)}: no answer for {SECONDS:g} s; try again")
+                raise Busy(f"topics {', '.join(start_offsets)}: no answer for {TIMEOUT_S:g} s; try again")
             for message in messages:
                 error = message.error()
                 if error is None:
@@ -98,7 +102,9 @@ def headers_since(kafka: Kafka, beginnings: Offsets, name: str) -> Iterator[str]
 
 
 def _partitions(offsets: Offsets) -> list[TopicPartition]:
-    return [TopicPartition(topic, at, start) for topic, each in offsets.items() for at, start in each.items()]
+    return [
+        TopicPartition(topic, at, start) for topic, partitions in offsets.items() for at, start in partitions.items()
+    ]
 
 
 def _consumer(kafka: Kafka, isolation: str = "read_committed") -> Consumer:

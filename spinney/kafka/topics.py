@@ -1,4 +1,4 @@
-"""Topics as the broker describes them: which one stands behind a name, and what this user may do with it."""
+"""Topics as the broker describes them: their ids, partitions, and what this user may do with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from confluent_kafka.admin import OffsetSpec, TopicDescription
 
 from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
-from spinney.kafka.client import SECONDS, admin, unreachable
+from spinney.kafka.client import TIMEOUT_S, admin, unreachable_error
 
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 """Sixteen zero bytes: what a broker before Kafka 2.8 has for a topic's id."""
@@ -26,7 +26,7 @@ class Absence(Enum):
 
 @dataclass(frozen=True)
 class Topic:
-    """id: made with the topic, so that one of the same name that was made again has another; None before Kafka 2.8.
+    """A topic. id: created with the topic, so a recreated topic of the same name has another; None before Kafka 2.8.
 
     operations: what this user may do (READ, WRITE, DESCRIBE_CONFIGS …).
     """
@@ -43,33 +43,35 @@ _ABSENT = {
 }
 
 
-def described(kafka: Kafka, names: Iterable[str], seconds: float = SECONDS) -> dict[str, Topic | Absence]:
-    """Return each topic's description, or why there is none; no topic is made by asking.
+def describe_topics(kafka: Kafka, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, Topic | Absence]:
+    """Return each topic's description, or why there is none; no topic is created by asking.
 
-    Raises Busy: no broker answered within `seconds`.
+    Raises Busy: no broker answered within `timeout_s`.
     """
     client = admin(kafka)  # kept by name: its futures die with it
     wanted = list(names)
-    asked = client.describe_topics(TopicCollection(wanted), include_authorized_operations=True, request_timeout=seconds)
+    futures = client.describe_topics(
+        TopicCollection(wanted), include_authorized_operations=True, request_timeout=timeout_s
+    )
     found: dict[str, Topic | Absence] = {}
     for name in wanted:
         try:
-            found[name] = _topic(asked[name].result())
+            found[name] = _topic_of(futures[name].result())
         except KafkaException as error:
             absence = _ABSENT.get(error.args[0].code())
             if absence is None:
-                raise unreachable(kafka, error) from error
+                raise unreachable_error(kafka, error) from error
             found[name] = absence
     return found
 
 
-def required(kafka: Kafka, names: Iterable[str]) -> dict[str, Topic]:
+def require_topics(kafka: Kafka, names: Iterable[str]) -> dict[str, Topic]:
     """Return each topic's description.
 
-    Raises StoreError: a topic that does not exist or that this user may not see. Busy: as `described`.
+    Raises StoreError: a topic that does not exist or that this user may not see. Busy: as `describe_topics`.
     """
     found: dict[str, Topic] = {}
-    for name, topic in described(kafka, names).items():
+    for name, topic in describe_topics(kafka, names).items():
         servers = kafka.bootstrap_servers
         if topic is Absence.UNAUTHORISED:
             raise StoreError(f"topic {name} on {servers}: this user may not see it; let it Describe and Read the topic")
@@ -80,35 +82,35 @@ def required(kafka: Kafka, names: Iterable[str]) -> dict[str, Topic]:
 
 
 @dataclass(frozen=True)
-class Extent:
-    """What a topic holds now, by partition: the offsets of its first record and after its last one."""
+class TopicExtent:
+    """What a topic holds, by partition: the offset of its first record and the one after its last."""
 
     first: dict[str, int]
     end: dict[str, int]
 
     @property
     def records(self) -> int:
-        """Markers of transactions are counted too."""
+        """Number of records; transaction markers are counted too."""
         return sum(self.end[partition] - first for partition, first in self.first.items())
 
 
-def extent(kafka: Kafka, topic: Topic) -> Extent:
-    """Return what a topic holds; records of open transactions do not count. Raises Busy: the broker does not answer."""
+def topic_extent(kafka: Kafka, topic: Topic) -> TopicExtent:
+    """Return what a topic holds, without records of open transactions. Raises Busy: the broker does not answer."""
     first, end = (_offsets(kafka, topic, spec) for spec in (OffsetSpec.earliest(), OffsetSpec.latest()))
-    return Extent(first, end)
+    return TopicExtent(first, end)
 
 
 def _offsets(kafka: Kafka, topic: Topic, spec: OffsetSpec) -> dict[str, int]:
     client = admin(kafka)  # kept by name: its futures die with it
     parts = {TopicPartition(topic.name, partition): spec for partition in range(topic.partitions)}
-    asked = client.list_offsets(parts, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=SECONDS)
+    futures = client.list_offsets(parts, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=TIMEOUT_S)
     try:
-        return {str(part.partition): future.result().offset for part, future in asked.items()}
+        return {str(part.partition): future.result().offset for part, future in futures.items()}
     except KafkaException as error:
-        raise unreachable(kafka, error) from error
+        raise unreachable_error(kafka, error) from error
 
 
-def _topic(said: TopicDescription) -> Topic:
-    known = str(said.topic_id)
-    operations = frozenset(operation.name for operation in said.authorized_operations or ())
-    return Topic(said.name, None if known == _NO_ID else known, len(said.partitions), operations)
+def _topic_of(description: TopicDescription) -> Topic:
+    topic_id = str(description.topic_id)
+    operations = frozenset(operation.name for operation in description.authorized_operations or ())
+    return Topic(description.name, None if topic_id == _NO_ID else topic_id, len(description.partitions), operations)

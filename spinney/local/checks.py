@@ -87,10 +87,10 @@ def topics(config: Config) -> list[Result]:
     """The topics exist, may be used, keep their records and take none of the future. Raises Busy, StoreError."""
     from spinney.kafka import topic_ids
     from spinney.kafka.client import topic_settings, topics_of
-    from spinney.kafka.topics import Topic, described
+    from spinney.kafka.topics import Topic, describe_topics
     from spinney.local.topic_checks import problems
 
-    found = described(config.kafka, topics_of(config.kafka), BROKER_SECONDS)
+    found = describe_topics(config.kafka, topics_of(config.kafka), BROKER_SECONDS)
     wrong = [
         Result(
             "topics",
@@ -98,7 +98,7 @@ def topics(config: Config) -> list[Result]:
             f"{topic.name}: was deleted and made again; a stream does not start",
             ACCEPT + topic.name,
         )
-        for topic in topic_ids.made_again(config, found)
+        for topic in topic_ids.recreated_topics(config, found)
     ]
     settings_of = partial(topic_settings, config.kafka)
     wrong += [Result("topics", "finding", *problem) for problem in problems(config.kafka, found, settings_of)]
@@ -129,7 +129,7 @@ def storage(config: Config) -> Result:
 def fleet(config: Config) -> list[Result]:
     """What the configuration changes for the fleet that is at its root; nothing where there is none yet."""
     from spinney.core.migration import advice
-    from spinney.core.migration.config_changes import Effect, changes
+    from spinney.core.migration.config_changes import Effect, config_changes
     from spinney.storage import charter, last_configuration
 
     store = FleetStore.of(config)
@@ -140,7 +140,7 @@ def fleet(config: Config) -> list[Result]:
         said = f"a migration was begun at {made.unfinished_migration.at} and has not ended"
         return [Result("fleet", "finding", said, f"{advice.END_IT}.")]
     renamed = {name: each.now for name, each in charter.former_columns_of(store).items() if each.now is not None}
-    found = changes(config, made.fixed, last_configuration.read_last_configuration(store), renamed)
+    found = config_changes(config, made.fixed, last_configuration.read_last_configuration(store), renamed)
     if not found:
         return [Result("fleet", "ok", f"nothing was edited since the fleet at {config.storage.root} ran last")]
     return [

@@ -14,11 +14,11 @@ from schemas import messages
 from spinney.core import keys
 from spinney.core.config import Config, Kafka
 from spinney.core.errors import SetupError, SpinneyError, StoreError
-from spinney.core.records.rules import rules_of
+from spinney.core.records.rules import build_rules
 from spinney.kafka import client
-from spinney.sources.batch import Source
-from spinney.sources.judging import ValidRow, valid_rows
-from spinney.sources.rejections import MostRejected, Rejections
+from spinney.sources.rejections import RejectionLimit, Rejections
+from spinney.sources.row_batch import Source
+from spinney.sources.row_validation import ValidRow, valid_rows
 from spinney.storage import charter
 
 SHOW_SECONDS = 0.5
@@ -79,7 +79,7 @@ def send(
     topic: str,
     pace: Pace | None = None,
     show: Callable[[Sent], None] = lambda _: None,
-    most: MostRejected | None = None,
+    most: RejectionLimit | None = None,
 ) -> Sent:
     """Send every valid row, keyed by group, and wait until each is acknowledged or has failed.
 
@@ -92,8 +92,8 @@ def send(
     charter.check_unchanged(config)
     if topic not in client.existing_topics(config.kafka):
         raise StoreError(f"topic {topic}: expected to exist; it does not. Make it: spinney init")
-    rules = rules_of(config, messages.OUTCOME if is_outcomes(config.kafka, topic) else messages.EVENT)
-    sent = Sent(source.rows if source.exact else None, Rejections(most))
+    rules = build_rules(config, messages.OUTCOME if is_outcomes(config.kafka, topic) else messages.EVENT)
+    sent = Sent(source.rows if source.is_exact else None, Rejections(most))
     sender = _Sender(config, topic, pace or Pace(), sent, show)
     try:
         for row in valid_rows(source, rules, sent.rejections):

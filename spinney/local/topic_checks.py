@@ -9,7 +9,7 @@ from typing import NamedTuple
 from schemas.messages import MAX_RECORD_BYTES
 from spinney.core import durations
 from spinney.core.config import Kafka
-from spinney.kafka.client import FUTURE_MS, topics_read
+from spinney.kafka.client import MAX_FUTURE_MS, topics_read
 from spinney.kafka.topics import Absence, Topic
 
 Settings = Mapping[str, str]
@@ -87,14 +87,16 @@ def takes_the_future(settings: Settings) -> bool:
     if settings["message.timestamp.type"] == "LogAppendTime":
         return False
     # Brokers before 3.6 have no such limit.
-    return int(settings.get("message.timestamp.after.max.ms", FUTURE_MS + 1)) > FUTURE_MS
+    return int(settings.get("message.timestamp.after.max.ms", MAX_FUTURE_MS + 1)) > MAX_FUTURE_MS
 
 
 def open_ended(settings: Mapping[str, Settings]) -> Iterator[Problem]:
     """Topics that take records of the future. settings: by topic."""
     if names := [name for name, said in settings.items() if takes_the_future(said)]:
         text = f"one wrong clock may date records years ahead, for ever the fleet's now: {', '.join(names)}"
-        remedy = f"Set message.timestamp.after.max.ms={FUTURE_MS} (or message.timestamp.type=LogAppendTime) on them."
+        remedy = (
+            f"Set message.timestamp.after.max.ms={MAX_FUTURE_MS} (or message.timestamp.type=LogAppendTime) on them."
+        )
         yield Problem(text, remedy)
 
 

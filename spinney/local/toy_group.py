@@ -11,7 +11,7 @@ import pandas as pd
 
 from spinney.core import keys
 from spinney.core.config import Config
-from spinney.core.config.values import INTEGERS, is_number
+from spinney.core.config.value_types import INTEGERS, is_number
 
 SEED = 20_130_101
 NEWEST = datetime(2013, 1, 31, tzinfo=UTC)

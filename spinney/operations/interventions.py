@@ -197,7 +197,7 @@ def _proposed(
 
 def _step(store: FleetStore, ask: Ask, key: str, history: Sequence[Promotion]) -> ChampionChange | None:
     if ask.verb == Verb.ROLLBACK:
-        return interventions.rollback(key, history, None if ask.at is None else timestamps.microseconds(ask.at))
+        return interventions.rollback(key, history, None if ask.at is None else timestamps.to_microseconds(ask.at))
     if ask.verb == Verb.UNPIN:
         return interventions.unpin(key, history)
     target = _named(store, key, ask.model) if ask.model else None
@@ -221,7 +221,7 @@ def _known(store: FleetStore, group_keys: Sequence[str] | None) -> _Known:
     for key in group_keys or ():
         if key not in histories:
             known = lookup.read_group_keys(store, tables.PROMOTIONS)
-            raise StoreError(keys.unknown(key, known, "no model of it is known"))
+            raise StoreError(keys.unknown_group_message(key, known, "no model of it is known"))
     return _Known(histories, clock)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spinney.core.config.secrets import masked
+from spinney.core.config.secrets import mask_passwords
 from spinney.core.errors import ContractError, Corrupt
 from spinney.core.models import skops_codec
 
@@ -51,7 +51,7 @@ def read(named: str, source: Source) -> Read:
     except (ContractError, Corrupt):
         raise
     except Exception as error:  # a file of somebody else's may fail anywhere
-        said_of_it = masked(str(error))  # MLflow names its address, with the password in it
+        said_of_it = mask_passwords(str(error))  # MLflow names its address, with the password in it
         raise ContractError(f"expected a model that can be read; got {type(error).__name__}: {said_of_it}") from error
     # Other warnings are the libraries' own affairs.
     found.notes = list(

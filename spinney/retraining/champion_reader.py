@@ -61,17 +61,17 @@ class StoredChampions:
         keys, ids = self._keys.slice(first, stop - first), self._ids.slice(first, stop - first)
         stored = self._read(self._within(first, stop)) if self._all_rows is None else self._all_rows
         # A model_id is a hash of the group's key too, but a row could have another's: both must match the request.
-        place = pc.index_in(ids, value_set=stored.column("model_id").combine_chunks(), skip_nulls=True)
-        same_group = pc.equal(stored.column("group_key").take(place), keys)
-        found = stored.take(pc.if_else(same_group, place, None))
+        position = pc.index_in(ids, value_set=stored.column("model_id").combine_chunks(), skip_nulls=True)
+        same_group = pc.equal(stored.column("group_key").take(position), keys)
+        matched = stored.take(pc.if_else(same_group, position, None))
         columns = {
-            name: found.column(name.removeprefix("champion_")) for name in CHAMPION_TYPES if name != "champion_id"
+            name: matched.column(name.removeprefix("champion_")) for name in CHAMPION_TYPES if name != "champion_id"
         }
-        known = pc.if_else(found.column("model_id").is_valid(), ids, None)
+        champion_ids = pc.if_else(matched.column("model_id").is_valid(), ids, None)
         schema = pa.schema(
             [("group_key", pa.string()), *((name, arrow_type(of)) for name, of in CHAMPION_TYPES.items())]
         )
-        return pa.table({"group_key": keys, "champion_id": known, **columns}, schema=schema)
+        return pa.table({"group_key": keys, "champion_id": champion_ids, **columns}, schema=schema)
 
     def _within(self, first: int, stop: int) -> list[_ChampionRows]:
         chosen = []
@@ -108,7 +108,7 @@ def _find_champions(files: Sequence[str], ids: pa.Array, names: pa.Array) -> Ite
                 stored = file.read_row_group(number, columns=["model_id"]).column(0).cast(pa.string())
                 rows = np.flatnonzero(pc.is_in(stored, value_set=names).to_numpy())
                 if len(rows):
-                    found = stored.take(pa.array(rows)).to_pylist()
+                    model_ids = stored.take(pa.array(rows)).to_pylist()
                     group = file.metadata.row_group(number)
                     size = group.column(payload).total_uncompressed_size * len(rows) // max(group.num_rows, 1)
-                    yield _ChampionRows(path, number, rows, np.array([places[name] for name in found]), size)
+                    yield _ChampionRows(path, number, rows, np.array([places[name] for name in model_ids]), size)

@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.errors import StoreError
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Recipe
@@ -118,9 +118,9 @@ def fit_groups(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: i
 
     Its tasks raise StoreError if they read another number of a group's events than the plan counted.
     """
-    made_of = output.transform
+    transform = output.transform
     return _one_partition_per_task(spark, cut_into_tasks(requests, cores)).mapInArrow(
-        lambda rows: made_of(fitter.fit_tasks(rows)), output.ddl
+        lambda rows: transform(fitter.fit_tasks(rows)), output.ddl
     )
 
 
@@ -183,10 +183,10 @@ def build_block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa
     rows: training columns. group_keys: of each row. champions: group_key and CHAMPION_TYPES, one row per request.
     """
     of_rows = rows.add_column(0, "group_key", group_keys)
-    requests = champions.rename_columns({name: own(name) for name in CHAMPION_TYPES})
+    requests = champions.rename_columns({name: internal_name(name) for name in CHAMPION_TYPES})
     flag = {True: pa.array([True] * champions.num_rows), False: pa.array([False] * rows.num_rows)}
     parts = [of_rows.append_column(IS_REQUEST, flag[False]), requests.append_column(IS_REQUEST, flag[True])]
-    names = [*of_rows.column_names, *map(own, CHAMPION_TYPES), IS_REQUEST]
+    names = [*of_rows.column_names, *map(internal_name, CHAMPION_TYPES), IS_REQUEST]
     whole = pa.concat_tables(parts, promote_options="default")
     return whole.select(names)
 
@@ -194,7 +194,7 @@ def build_block(rows: pa.Table, group_keys: pa.Array, champions: pa.Table) -> pa
 def split_block(block: pa.Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split a block into its rows and requests. Uses one thread: a forked process has no others."""
     is_request = block.column(IS_REQUEST)
-    champion = {own(name): name for name in CHAMPION_TYPES if own(name) in block.column_names}
+    champion = {internal_name(name): name for name in CHAMPION_TYPES if internal_name(name) in block.column_names}
     rows = block.filter(pc.invert(is_request)).drop_columns([IS_REQUEST, *champion])
     requests = block.filter(is_request).select(["group_key", *champion]).rename_columns(champion)
     return to_pandas(rows), to_pandas(requests)

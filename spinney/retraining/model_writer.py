@@ -44,15 +44,15 @@ class ModelWriter:
 
     def write(self, fitted: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Write the models. Yields rows of REPORT_DDL: one for each file, and one with the number of kept groups."""
-        schema, kept = arrow_schema(tables.MODELS), 0
+        schema, n_kept = arrow_schema(tables.MODELS), 0
         with FileWriter(self.folder, f"part-{uuid.uuid4()}", schema) as writer:
             for batch in fitted:
                 is_kept = pc.equal(batch.column("status"), KEPT)
-                kept += int(pc.sum(is_kept).as_py() or 0)
+                n_kept += int(pc.sum(is_kept).as_py() or 0)
                 rows = pa.table(batch).filter(pc.invert(is_kept))
                 if rows.num_rows:
                     writer.write(self._as_models(rows, schema))
-        yield _report_batch([*(_file_row(each) for each in writer.written), {"kept": kept}])
+        yield _report_batch([*(_file_row(each) for each in writer.written), {"kept": n_kept}])
 
     def _as_models(self, rows: pa.Table, schema: pa.Schema) -> pa.Table:
         shards = pa.array([shard_of(key, self.shards) for key in rows.column("group_key").to_pylist()], pa.int32())

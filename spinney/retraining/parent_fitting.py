@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.errors import StoreError
 from spinney.retraining import fit_request_table, parent_samples, training_row_reader
 from spinney.retraining.group_fitting import (
@@ -35,7 +35,7 @@ from spinney.retraining.training_row_reader import TrainingTables
 from spinney.tables.snapshot import ShardRange
 from spinney.workers.supervised_fitting import SupervisedFitter
 
-_TASK, _KEY, _COUNTED = own("task"), "group_key", own("events")
+_TASK, _KEY, _COUNTED = internal_name("task"), "group_key", internal_name("events")
 
 BATCH_ROWS = 10_000
 """Rows per batch if one process reads all; the size that Spark uses. Blocks are cut between batches."""
@@ -150,8 +150,8 @@ def fit_parents(spark: SparkSession, requests: pa.Table, fitter: Fitter, cores: 
         fitter, fit_request_table.serialize(requests), dict(zip(parents, of_task, strict=True)), len(ranges)
     )
     ordered = samples.repartitionById(count, f"`{_TASK}`").sortWithinPartitions(_KEY)
-    made_of = output.transform
-    return ordered.mapInArrow(lambda rows: made_of(fitting.fit(rows)), output.ddl)
+    transform = output.transform
+    return ordered.mapInArrow(lambda rows: transform(fitting.fit(rows)), output.ddl)
 
 
 def fit_parents_locally(requests: pa.Table, fitter: Fitter) -> Iterator[pa.RecordBatch]:

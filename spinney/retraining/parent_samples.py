@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.keys import SPARK_SEED, ancestors
 from spinney.retraining.row_selection import Integers, Selection, lowest, to_int64
 from spinney.retraining.training_row_reader import (
@@ -27,10 +27,10 @@ from spinney.retraining.training_row_reader import (
 )
 from spinney.tables.snapshot import GroupFilter
 
-PARENT, ORIGIN = own("parent"), own("origin")
+PARENT, ORIGIN = internal_name("parent"), internal_name("origin")
 """Columns of a row in a parent's sample: the parent's position among the requested keys, and the row's group."""
 
-_HASH = own("hash")
+_HASH = internal_name("hash")
 
 
 def read_parent_rows(
@@ -42,21 +42,21 @@ def read_parent_rows(
     Returns a table with PARENT, ORIGIN and the columns of `source.schema`, and counts of shape (n_parents,).
     """
     reading = _Reading(source, parent_keys, wanted)
-    kept = reading.selection(source.max_rows, label_is_inside=True)
+    selection = reading.selection(source.max_rows, label_is_inside=True)
     if source.outcomes is None:
         for rows in reading.rows():
-            kept.add(with_inline_label(rows).select(kept.schema.names))
+            selection.add(with_inline_label(rows).select(selection.schema.names))
     else:
-        _add_labelled_late(reading, kept)
-    found = kept.table()
+        _add_labelled_late(reading, selection)
+    found = selection.table()
     names = pa.array(list(reading.numbers), pa.string()).take(found.column(GROUP))
     return found.append_column(ORIGIN, names).select([PARENT, ORIGIN, *source.schema.names]), reading.events
 
 
-def _add_labelled_late(reading: _Reading, kept: Selection) -> None:
+def _add_labelled_late(reading: _Reading, selection: Selection) -> None:
     """Add rows with a label in `outcomes` until each parent has its sample."""
     source = reading.source
-    found = np.zeros(len(reading.parent_keys), dtype=np.int64)
+    labelled_rows = np.zeros(len(reading.parent_keys), dtype=np.int64)
     above: Integers | None = None
     while above is None or (above < _MAX_HASH).any():
         candidates = reading.selection(LOOKUP_FACTOR * source.max_rows, label_is_inside=False)
@@ -64,13 +64,13 @@ def _add_labelled_late(reading: _Reading, kept: Selection) -> None:
             candidates.add(rows)
         some = candidates.table()
         labelled = with_labels(some, first_labels(source, reading.wanted, reading.numbered, some))
-        kept.add(labelled.select(kept.schema.names))
-        np.add.at(found, to_int64(labelled.column(PARENT)), 1)
-        above = np.full(len(found), _MAX_HASH)
-        hashes = np.full(len(found), np.iinfo(np.int64).min)
+        selection.add(labelled.select(selection.schema.names))
+        np.add.at(labelled_rows, to_int64(labelled.column(PARENT)), 1)
+        above = np.full(len(labelled_rows), _MAX_HASH)
+        hashes = np.full(len(labelled_rows), np.iinfo(np.int64).min)
         np.maximum.at(hashes, to_int64(some.column(PARENT)), to_int64(some.column(_HASH)))
-        short = candidates.dropped & (found < source.max_rows)
-        above[short] = hashes[short]
+        incomplete = candidates.dropped & (labelled_rows < source.max_rows)
+        above[incomplete] = hashes[incomplete]
 
 
 _MAX_HASH = np.iinfo(np.int64).max
@@ -143,5 +143,5 @@ def _hashes(event_ids: pa.ChunkedArray) -> Integers:
     """Spark's xxhash64 of each id."""
     digest, seed = xxhash.xxh64_intdigest, SPARK_SEED
     ids = event_ids.cast(pa.binary()).to_pylist()
-    found = np.fromiter((digest(each, seed) for each in ids), np.uint64, len(ids))
-    return found.view(np.int64)
+    hashes = np.fromiter((digest(each, seed) for each in ids), np.uint64, len(ids))
+    return hashes.view(np.int64)

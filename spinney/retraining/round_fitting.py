@@ -41,11 +41,11 @@ def fit_plan(
     plan: the columns of REQUEST_SCHEMA. Its tasks raise StoreError if rows are missing that the plan counted.
     """
     of_groups, of_parents = split_parents(requests_of(plan))
-    cores, made, frames = cores_of(spark), output or TaskOutput(), []
+    cores, task_output, frames = cores_of(spark), output or TaskOutput(), []
     if of_groups.num_rows:
-        frames.append(group_fitting.fit_groups(spark, of_groups, fitting, cores, made))
+        frames.append(group_fitting.fit_groups(spark, of_groups, fitting, cores, task_output))
     if of_parents.num_rows:
-        frames.append(parent_fitting.fit_parents(spark, of_parents, fitting, cores, made))
+        frames.append(parent_fitting.fit_parents(spark, of_parents, fitting, cores, task_output))
     return reduce(DataFrame.unionByName, frames)
 
 

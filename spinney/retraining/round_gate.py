@@ -53,8 +53,8 @@ def with_other_path_epoch(models: pd.DataFrame, store: FleetStore, kind: RoundKi
 def _promotions(store: FleetStore, part: str, where: ds.Expression) -> pd.DataFrame:
     table = delta.open_table(store.directory(tables.PROMOTIONS, part))
     assert table is not None, "promotions were made before any round"
-    found: pd.DataFrame = delta.open_dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
-    return found
+    promotions: pd.DataFrame = delta.open_dataset(table).to_table([*_MODEL, "epoch"], filter=where).to_pandas()
+    return promotions
 
 
 _MODEL = ("group_key", "model_id")
@@ -78,9 +78,9 @@ class RoundGate:
         models: rows of `models`, with OTHER_PATH_EPOCH or without. plan: PLAN_COLUMNS, one row per group. A group
         without a row in `models` was kept: its rows and recipe are its champion's.
         """
-        known = {row["group_key"]: row for row in plan[list(PLAN_COLUMNS)].to_dict("records")}
+        plan_rows = {row["group_key"]: row for row in plan[list(PLAN_COLUMNS)].to_dict("records")}
         fitted = models[models["status"] == ModelStatus.FITTED.value]
-        rows = [self._row(row, known[row["group_key"]]) for row in fitted.to_dict("records")]
+        rows = [self._row(row, plan_rows[row["group_key"]]) for row in fitted.to_dict("records")]
         rows += [_kept_row(row) for row in plan[~plan["group_key"].isin(models["group_key"])].to_dict("records")]
         return pd.DataFrame(rows, columns=list(COLUMNS))
 

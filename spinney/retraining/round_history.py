@@ -30,15 +30,15 @@ def past_rounds(store: FleetStore, kind: RoundKind) -> list[PastRound]:
     columns = ["batch_id", "groups_in", "deferred", "seconds"]
     rows = delta.open_dataset(table).to_table(columns).sort_by("batch_id")
     last = rows.slice(max(0, rows.num_rows - MAX_ROUNDS)).to_pylist()
-    spent = fit_times(store, kind, [row["batch_id"] for row in last])
-    found = []
+    times_of_batch = fit_times(store, kind, [row["batch_id"] for row in last])
+    rounds = []
     for row in last:
         seconds = json.loads(row["seconds"] or "{}")
-        fits = spent.get(row["batch_id"])
+        fits = times_of_batch.get(row["batch_id"])
         if PLAN_STAGE in seconds and fits is not None:
             groups = row["groups_in"] - row["deferred"]
-            found.append(PastRound(groups, *fits, sum(seconds.values())))
-    return found
+            rounds.append(PastRound(groups, *fits, sum(seconds.values())))
+    return rounds
 
 
 def largest_round_groups(store: FleetStore, kind: RoundKind) -> int:

@@ -224,10 +224,10 @@ class Rounds:
             return
         with self._timed(GATE):
             plan = whole.iloc[part.begin : part.end]
-            some = range(0, len(plan), MAX_GATED_GROUPS)
+            starts = range(0, len(plan), MAX_GATED_GROUPS)
             schema = pa.schema([arrow_schema(tables.PROMOTIONS).field(name) for name in round_gate.COLUMNS])
             gate = round_gate.RoundGate(self._config.gate, _uncompared(self._kind, order))
-            decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id, schema) for at in some]
+            decided = [self._decisions(gate, plan.iloc[at : at + MAX_GATED_GROUPS], batch_id, schema) for at in starts]
             rows = pa.concat_tables([schema.empty_table(), *decided])
             require_kept(order.round_id, self._kept_count(batch_id, part), rows)
             constants = {

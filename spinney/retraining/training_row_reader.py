@@ -18,17 +18,17 @@ import pyarrow.dataset as ds
 
 from schemas import tables
 from spinney.core.arrow_types import arrow_type
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.config import Config
 from spinney.core.keys import ancestors, is_parent
 from spinney.retraining.row_selection import Integers, Selection, newest, rows_per_group, to_int64
 from spinney.storage.layout import FleetStore, feature_sources
 from spinney.tables.snapshot import GroupFilter, ShardRange, Snapshot, filter_of_groups, take_snapshot
 
-GROUP = own("group")
+GROUP = internal_name("group")
 """Column: a group's position among the requested keys."""
 
-_PLACE = own("place")
+_PLACE = internal_name("place")
 _TIME = pa.timestamp("us", "UTC")
 
 
@@ -61,7 +61,7 @@ class TrainingTables:
         events, outcomes = store.directory(tables.EVENTS), store.directory(tables.OUTCOMES)
         return cls(
             events=take_snapshot(events, pins.get(events.name)),
-            outcomes=None if config.label_inside else take_snapshot(outcomes, pins.get(outcomes.name)),
+            outcomes=None if config.has_label_in_event else take_snapshot(outcomes, pins.get(outcomes.name)),
             features=feature_sources(config.fleet),
             label=config.fleet.target,
             clock=clock,
@@ -107,48 +107,52 @@ def read_group_rows(source: TrainingTables, group_keys: pa.Array, wanted: GroupF
     group_keys: distinct. wanted: where their rows are.
     """
     groups, schema = len(group_keys), pa.schema([(GROUP, pa.int32()), *source.schema])
-    kept = Selection(schema, GROUP, groups, newest(GROUP, groups, source.window_rows))
+    selection = Selection(schema, GROUP, groups, newest(GROUP, groups, source.window_rows))
     if source.outcomes is None:
-        read = np.zeros(groups, dtype=np.int64)
+        events_read = np.zeros(groups, dtype=np.int64)
         for events in event_batches(source, wanted, _group_numbering(group_keys)):
-            read += rows_per_group(events, GROUP, groups)
-            kept.add(with_inline_label(events).select(schema.names))
+            events_read += rows_per_group(events, GROUP, groups)
+            selection.add(with_inline_label(events).select(schema.names))
     else:
-        read = _add_labelled_late(source, group_keys, wanted, kept)
-    table = kept.table()
+        events_read = _add_labelled_late(source, group_keys, wanted, selection)
+    table = selection.table()
     starts = np.concatenate([[0], np.cumsum(rows_per_group(table, GROUP, groups))]).astype(np.int64)
-    return GroupRows(table.select(source.schema.names), starts, read)
+    return GroupRows(table.select(source.schema.names), starts, events_read)
 
 
 LOOKUP_FACTOR = 2
 """Labels are looked up for this multiple of the wanted rows first, as most events have a label."""
 
 
-def _add_labelled_late(source: TrainingTables, group_keys: pa.Array, wanted: GroupFilter, kept: Selection) -> Integers:
+def _add_labelled_late(
+    source: TrainingTables, group_keys: pa.Array, wanted: GroupFilter, selection: Selection
+) -> Integers:
     """Add rows with a label in `outcomes` until each group has its window. Return the number of events read per group.
 
     Both tables may be many times the window. So labels of the newest events are looked up first, and those of older
     events only for groups of which too few had a label.
     """
-    groups, most = len(group_keys), LOOKUP_FACTOR * source.window_rows
-    read, found = (np.zeros(groups, dtype=np.int64) for _ in range(2))
-    before: _OlderEvents | None = None
-    while before is None or before.numbers:
-        numbered = _group_numbering(group_keys, None if before is None else before.numbers)
-        candidates = Selection(event_schema(source), GROUP, groups, newest(GROUP, groups, most), most)
-        for events in event_batches(source, wanted, numbered, None if before is None else before.newest):
-            if before is None:
-                read += rows_per_group(events, GROUP, groups)
-            candidates.add(events if before is None else before.of(events))
+    groups, max_candidates = len(group_keys), LOOKUP_FACTOR * source.window_rows
+    events_read, labelled_rows = (np.zeros(groups, dtype=np.int64) for _ in range(2))
+    processed: _OlderEvents | None = None
+    while processed is None or processed.numbers:
+        numbered = _group_numbering(group_keys, None if processed is None else processed.numbers)
+        candidates = Selection(
+            event_schema(source), GROUP, groups, newest(GROUP, groups, max_candidates), max_candidates
+        )
+        for events in event_batches(source, wanted, numbered, None if processed is None else processed.newest):
+            if processed is None:
+                events_read += rows_per_group(events, GROUP, groups)
+            candidates.add(events if processed is None else processed.of(events))
         rows = candidates.table()
         labelled = with_labels(rows, first_labels(source, wanted, numbered, rows))
-        kept.add(labelled.select([GROUP, *source.schema.names]))
-        found += rows_per_group(labelled, GROUP, groups)
-        short = np.flatnonzero(candidates.dropped & (found < source.window_rows)).tolist()
-        before = _OlderEvents.oldest_of(rows, short)
-        if short:
-            wanted = filter_of_groups(group_keys.take(pa.array(short)).to_pylist(), source.shards)
-    return read
+        selection.add(labelled.select([GROUP, *source.schema.names]))
+        labelled_rows += rows_per_group(labelled, GROUP, groups)
+        incomplete = np.flatnonzero(candidates.dropped & (labelled_rows < source.window_rows)).tolist()
+        processed = _OlderEvents.oldest_of(rows, incomplete)
+        if incomplete:
+            wanted = filter_of_groups(group_keys.take(pa.array(incomplete)).to_pylist(), source.shards)
+    return events_read
 
 
 @dataclass(frozen=True)
@@ -315,18 +319,18 @@ def events_per_key(source: TrainingTables, keys: Sequence[str]) -> dict[str, int
     # A parent has groups in all shards.
     wanted = ShardRange(0, source.shards - 1) if parents else filter_of_groups(keys, source.shards)
     counts = events_per_group(source, wanted, _between("event_time", source.oldest, source.newest))
-    found = dict(zip(counts.column("group_key").to_pylist(), counts.column("events").to_pylist(), strict=True))
+    of_groups = dict(zip(counts.column("group_key").to_pylist(), counts.column("events").to_pylist(), strict=True))
     of_parents = events_per_parent(source, counts) if parents else {}
-    return {key: (of_parents if key in parents else found).get(key, 0) for key in keys}
+    return {key: (of_parents if key in parents else of_groups).get(key, 0) for key in keys}
 
 
 def events_per_parent(source: TrainingTables, counts: pa.Table) -> dict[str, int]:
     """Every parent of these groups -> events of its groups in the window. counts: of `events_per_group`."""
-    found: dict[str, int] = {}
+    totals: dict[str, int] = {}
     for key, events in zip(counts.column("group_key").to_pylist(), counts.column("events").to_pylist(), strict=True):
         for parent in ancestors(source.group, source.parents, key):
-            found[parent] = found.get(parent, 0) + events
-    return found
+            totals[parent] = totals.get(parent, 0) + events
+    return totals
 
 
 def _between(column: str, first: datetime, last: datetime) -> ds.Expression:

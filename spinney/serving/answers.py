@@ -18,7 +18,7 @@ from spinney.core.champions.routing import NO_ROUTE, Route, RouteKey, find_route
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, Fleet
 from spinney.core.features import frames
-from spinney.core.migration import Former, with_former
+from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models import batch_scoring
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Signer
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _Load = Callable[[dict[str, tuple[str, Promotion]]], tuple[dict[str, Model], set[str]]]
 
-_NONE: Mapping[str, Former] = {}
+_NONE: Mapping[str, FormerColumn] = {}
 
 _silent: set[str] = set()
 """Models of which this process has said that they had no answer."""
@@ -51,7 +51,7 @@ def answer_frame(
     config: Config,
     signer: Signer,
     fetched_by: Fetch | None = None,
-    former: Mapping[str, Former] = _NONE,
+    former: Mapping[str, FormerColumn] = _NONE,
 ) -> pd.DataFrame:
     """What `Fleet.predict` answers to a person's frame; it says which columns.
 
@@ -61,7 +61,7 @@ def answer_frame(
     Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
     """
     group_keys, rows = frames.to_typed_rows(frame, config)
-    rows = with_former(rows, former)
+    rows = add_former_columns(rows, former)
     found = answer_rows(rows, group_keys, champions_of(group_keys), FleetStore.of(config), signer, fetched_by)
     said = {"prediction": found.prediction, "probabilities": found.probabilities}
     if config.fleet.task == "regression":

@@ -28,7 +28,7 @@ from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, parse
 from spinney.core.config.without_secrets import without_secrets
 from spinney.core.errors import Corrupt, SetupError, StoreError
-from spinney.core.migration import Former
+from spinney.core.migration import FormerColumn
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.stored_formats import MANIFEST
 from spinney.serving import model_cache
@@ -204,11 +204,11 @@ class Manifest:
                 yield of | dict(zip(("codec", "payload", "signature"), signed, strict=True))
 
 
-def _former(file: Path) -> dict[str, Former]:
+def _former(file: Path) -> dict[str, FormerColumn]:
     """What became of earlier columns; a fleet that was never migrated has no such file."""
     if not file.exists():
         return {}
-    return {name: Former(**mine) for name, mine in json.loads(file.read_text(encoding="utf-8")).items()}
+    return {name: FormerColumn(**mine) for name, mine in json.loads(file.read_text(encoding="utf-8")).items()}
 
 
 class _Histories(Mapping[str, tuple[Promotion, ...]]):

@@ -1,10 +1,11 @@
 """One reader of files for every command: CSV, JSON lines, Parquet, Delta tables, and folders of them.
 
-`open_source` looks at the files and refuses what disagrees; its batches know the file and number of each row.
+`open_source` inspects the files and refuses those that contradict each other. Its batches know the file and the number
+of each row.
 """
 
-from spinney.sources.batch import BadRow, Batch, Source
 from spinney.sources.opening import open_source
-from spinney.sources.options import Options, TextFormat, Wanted
+from spinney.sources.options import ColumnSelection, ReadOptions, TextFormat
+from spinney.sources.row_batch import MalformedRow, RowBatch, Source
 
-__all__ = ["BadRow", "Batch", "Options", "Source", "TextFormat", "Wanted", "open_source"]
+__all__ = ["ColumnSelection", "MalformedRow", "ReadOptions", "RowBatch", "Source", "TextFormat", "open_source"]

@@ -1,4 +1,4 @@
-"""Read CSV files: every cell as text, so that no value is guessed into another one."""
+"""Read CSV files with every cell as text, so that no value is changed by type guessing."""
 
 from __future__ import annotations
 
@@ -15,55 +15,60 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
 from spinney.core.errors import ContractError
-from spinney.sources import agreement
-from spinney.sources.batch import BadRow, Batch, DataFile
+from spinney.sources import column_checks
 from spinney.sources.csv_stream import MarkedStream, end_mark
-from spinney.sources.dialect import Dialect, dialect
-from spinney.sources.options import Options
+from spinney.sources.dialect import Dialect, detect_dialect
+from spinney.sources.options import ReadOptions
 from spinney.sources.quoted_cells import cells_with_text_behind
-from spinney.sources.unclosed_quotes import header_holds_rows, holding_rows, lines_of
+from spinney.sources.row_batch import DataFile, MalformedRow, RowBatch
+from spinney.sources.unclosed_quotes import count_lines, find_merged_rows, header_has_merged_rows
 
 BLOCK_BYTES = 8 << 20
-"""Read at once; no row can be longer."""
+"""Bytes read at once; no row can be longer."""
 
 _SEARCHED_BYTES = 1 << 22
-_STRADDLING = "straddling object"
-"""In Arrow's message about a row that is longer than a block."""
+_ROW_TOO_LONG = "straddling object"
+"""Part of Arrow's message about a row that is longer than a block: it has no error class of its own."""
 
 _DECIMAL_COMMA = r"^([+-]?[0-9]+),([0-9]+)([eE][+-]?[0-9]+)?$"
 
 
-def open_csv(file: Path, name: str, options: Options) -> DataFile:
-    """Raises ContractError: no header, a wanted column twice in it, or another encoding than the one given."""
-    found = dialect(file, options.text)
-    if header_holds_rows(found.header, found.delimiter):
+def open_csv(file: Path, name: str, options: ReadOptions) -> DataFile:
+    """Open a CSV file.
+
+    Raises ContractError: no header, a selected column twice in it, or another encoding than the one given.
+    """
+    csv_dialect = detect_dialect(file, options.text)
+    if header_has_merged_rows(csv_dialect.header, csv_dialect.delimiter):
         raise ContractError(
             f"{name}: header: expected one row with the columns' names; got rows within quotes. Remove the quote that "
             "opens the cell, or close it"
         )
-    names = _unique_names(found.header)
-    agreement.refuse_twice(name, found.header, options)
-    rows = max(0, round(file.stat().st_size / max(1.0, found.row_bytes)) - 1)
+    names = _unique_names(csv_dialect.header)
+    column_checks.refuse_duplicate_columns(name, csv_dialect.header, options)
+    rows = max(0, round(file.stat().st_size / max(1.0, csv_dialect.row_bytes)) - 1)
     columns = dict.fromkeys(names, pa.string())
     numbers: frozenset[str] = frozenset()
-    if found.decimal == ",":
+    if csv_dialect.decimal == ",":
         numbers = (
-            frozenset(names) if options.wanted is None or options.wanted.numbers is None else options.wanted.numbers
+            frozenset(names)
+            if options.selection is None or options.selection.numbers is None
+            else options.selection.numbers
         )
 
-    def read(only: Sequence[str] | None) -> Iterator[Batch]:
-        for batch in _read(file, name, found, names, only):
-            yield replace(batch, columns=_with_points(batch.columns, numbers)) if batch.columns else batch
+    def read(only: Sequence[str] | None) -> Iterator[RowBatch]:
+        for batch in _read(file, name, csv_dialect, names, only):
+            yield replace(batch, columns=_with_decimal_points(batch.columns, numbers)) if batch.columns else batch
 
-    return DataFile(name, columns, rows, exact=False, read=read, notes=found.notes)
+    return DataFile(name, columns, rows, is_exact=False, read=read, notes=csv_dialect.notes)
 
 
 def _unique_names(header: Sequence[str]) -> tuple[str, ...]:
-    """The columns' names: ``Unnamed: 0`` for one without, as pandas calls it, ``x.1`` for the second x."""
+    """Return unique column names: ``Unnamed: 0`` for one without a name, as in pandas, and ``x.1`` for the second x."""
     taken = set(header)  # a name of the header itself is given to no other column
     names: dict[str, None] = {}
-    for at, given in enumerate(header):
-        name = wanted = given or f"Unnamed: {at}"
+    for place, given in enumerate(header):
+        name = wanted = given or f"Unnamed: {place}"
         number = 0
         while name in names or (name in taken and name != given):
             number += 1
@@ -72,39 +77,41 @@ def _unique_names(header: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read(file: Path, name: str, found: Dialect, names: Sequence[str], only: Sequence[str] | None) -> Iterator[Batch]:
+def _read(
+    file: Path, name: str, csv_dialect: Dialect, names: Sequence[str], only: Sequence[str] | None
+) -> Iterator[RowBatch]:
     kept = list(names if only is None else only)
-    rows = _Rows(name, end_mark(len(names)))
-    # Whether a row holds others is only known by all of its cells.
-    is_quoted = _has_quotes(file, found.encoding)
-    unclosed_cells = cache(lambda: _cells_with_text_behind(file, found))
-    read = list(names) if is_quoted else kept
+    rows = _RowNumbering(name, end_mark(len(names)))
+    # Whether several rows were merged into one is only known from all of its cells.
+    has_quotes = _has_quotes(file, csv_dialect.encoding)
+    unclosed_cells = cache(lambda: _cells_with_text_behind(file, csv_dialect))
+    read = list(names) if has_quotes else kept
     # Each batch waits for the next one: its last row is complete only if the file does not end within a quote.
-    waiting: Batch | None = None
+    waiting: RowBatch | None = None
     try:
-        with MarkedStream(file, found.encoding, rows.mark) as stream:
-            for cells in _opened(stream, found, names, read, rows.skip):
+        with MarkedStream(file, csv_dialect.encoding, rows.mark) as stream:
+            for cells in _open_stream(stream, csv_dialect, names, read, rows.skip):
                 if waiting is not None:
                     yield waiting
-                numbers, bad = rows.numbered(cells.num_rows)
-                waiting = Batch(name, numbers, cells, frozenset(kept), bad=tuple(bad))
-                if is_quoted:
-                    waiting = _without_holding_rows(waiting, found.delimiter, kept, unclosed_cells)
+                numbers, malformed = rows.take_numbers(cells.num_rows)
+                waiting = RowBatch(name, numbers, cells, frozenset(kept), malformed=tuple(malformed))
+                if has_quotes:
+                    waiting = _without_merged_rows(waiting, csv_dialect.delimiter, kept, unclosed_cells)
     except (pa.ArrowException, UnicodeError, OSError) as error:
-        if _STRADDLING in str(error):
-            raise rows.too_long() from error
+        if _ROW_TOO_LONG in str(error):
+            raise rows.too_long_error() from error
         raise ContractError(f"{name}: expected CSV with {len(names)} columns; got: {str(error)[:300]}") from error
-    rest = rows.rest()
+    rest = rows.take_rest()
     if not rows.ended:
-        raise rows.quote_left_open()
+        raise rows.unclosed_quote_error()
     if waiting is not None:
         yield waiting
     if rest:
-        yield Batch(name, range(0), bad=tuple(rest))
+        yield RowBatch(name, range(0), malformed=tuple(rest))
 
 
 def _has_quotes(file: Path, encoding: str) -> bool:
-    """Whether there is any quote, or a byte like one."""
+    """Return whether the file contains a quote, or a byte like one."""
     # The second of two quotes: some encodings write a byte order mark before the first.
     second = '""'.encode(encoding)[len('"'.encode(encoding)) :]
     quote = second.strip(b"\0")
@@ -115,30 +122,30 @@ def _has_quotes(file: Path, encoding: str) -> bool:
     return False
 
 
-def _cells_with_text_behind(file: Path, found: Dialect) -> frozenset[str]:
-    """Reads the file a second time."""
-    with MarkedStream(file, found.encoding, end_mark(len(found.header))) as stream:
-        return cells_with_text_behind(stream, found.delimiter)
+def _cells_with_text_behind(file: Path, csv_dialect: Dialect) -> frozenset[str]:
+    """Return what `cells_with_text_behind` finds in the file. Reads the file a second time."""
+    with MarkedStream(file, csv_dialect.encoding, end_mark(len(csv_dialect.header))) as stream:
+        return cells_with_text_behind(stream, csv_dialect.delimiter)
 
 
-def _without_holding_rows(
-    batch: Batch, delimiter: str, kept: Sequence[str], unclosed_cells: Callable[[], frozenset[str]]
-) -> Batch:
-    """The batch with these columns; its rows that hold other rows are bad ones."""
+def _without_merged_rows(
+    batch: RowBatch, delimiter: str, kept: Sequence[str], unclosed_cells: Callable[[], frozenset[str]]
+) -> RowBatch:
+    """Return the batch with the `kept` columns only, and with its merged rows as malformed ones."""
     assert batch.columns is not None, "of a CSV"
-    holding = holding_rows(batch.columns, delimiter, unclosed_cells)
+    holding = find_merged_rows(batch.columns, delimiter, unclosed_cells)
     cells = batch.columns.select(list(kept))
     if not holding:
         return replace(batch, columns=cells)
-    bad = [BadRow(batch.file, batch.numbers[row.place], row.text, row.why) for row in holding]
+    malformed = [MalformedRow(batch.file, batch.numbers[row.place], row.text, row.problem) for row in holding]
     left = np.setdiff1d(np.arange(len(batch)), [row.place for row in holding])
     numbers = [batch.numbers[place] for place in left.tolist()]
-    by_number = sorted((*batch.bad, *bad), key=lambda row: row.number)
-    return replace(batch, numbers=numbers, columns=cells.take(pa.array(left)), bad=tuple(by_number))
+    by_number = sorted((*batch.malformed, *malformed), key=lambda row: row.number)
+    return replace(batch, numbers=numbers, columns=cells.take(pa.array(left)), malformed=tuple(by_number))
 
 
-def _opened(
-    stream: MarkedStream, found: Dialect, names: Sequence[str], kept: Sequence[str], skip: Callable[[Any], str]
+def _open_stream(
+    stream: MarkedStream, csv_dialect: Dialect, names: Sequence[str], kept: Sequence[str], skip: Callable[[Any], str]
 ) -> Iterator[pa.RecordBatch]:
     opened: Iterator[pa.RecordBatch] = arrow_csv.open_csv(
         stream,
@@ -147,7 +154,7 @@ def _opened(
             use_threads=False, block_size=BLOCK_BYTES, column_names=list(names), skip_rows_after_names=1
         ),
         parse_options=arrow_csv.ParseOptions(
-            delimiter=found.delimiter, newlines_in_values=True, invalid_row_handler=skip
+            delimiter=csv_dialect.delimiter, newlines_in_values=True, invalid_row_handler=skip
         ),
         convert_options=arrow_csv.ConvertOptions(
             column_types=dict.fromkeys(names, pa.string()),
@@ -159,51 +166,51 @@ def _opened(
     return opened
 
 
-class _Rows:
-    """The numbers of a file's rows, and those rows that could not be split, in the order in which Arrow reads them.
+class _RowNumbering:
+    """Numbers the rows of a file and collects those that could not be split, in the order in which Arrow reads them.
 
-    mark: the row after the last one. ended: whether Arrow has read it as a row.
+    mark: the row after the last one. ended: whether Arrow has reported it as a row of its own.
     """
 
     def __init__(self, name: str, mark: str) -> None:
         self.mark = mark
         self.ended = False
         self._name = name
-        self._bad: deque[BadRow] = deque()
+        self._bad: deque[MalformedRow] = deque()
         self._next = 1
 
     def skip(self, row: Any) -> str:
-        """Note a row that Arrow cannot split, and leave it out."""
+        """Record a row that Arrow cannot split, and tell Arrow to skip it."""
         if row.text == self.mark:
             self.ended = True
         else:
             text = str(row.text or "")
-            why = f"expected {row.expected_columns} cells, as in the header; got {row.actual_columns}"
-            if (lines := lines_of(text)) > 1:
-                why += f" in {lines:,} lines. If each of these lines is a row, look for a quote that is not closed"
-            self._bad.append(BadRow(self._name, row.number - 1, text, why))
+            problem = f"expected {row.expected_columns} cells, as in the header; got {row.actual_columns}"
+            if (lines := count_lines(text)) > 1:
+                problem += f" in {lines:,} lines. If each of these lines is a row, look for a quote that is not closed"
+            self._bad.append(MalformedRow(self._name, row.number - 1, text, problem))
         return "skip"
 
-    def numbered(self, rows: int) -> tuple[Sequence[int], list[BadRow]]:
-        """The numbers of the next rows, without those that could not be split, and the latter."""
-        numbers, bad = _numbered(self._next, rows, self._bad)
-        self._next = max([numbers[-1] if len(numbers) else self._next - 1, *(each.number for each in bad)]) + 1
-        return numbers, bad
+    def take_numbers(self, rows: int) -> tuple[Sequence[int], list[MalformedRow]]:
+        """Return the numbers of the next rows, and the malformed rows among them."""
+        numbers, malformed = _row_numbers(self._next, rows, self._bad)
+        self._next = max([numbers[-1] if len(numbers) else self._next - 1, *(row.number for row in malformed)]) + 1
+        return numbers, malformed
 
-    def rest(self) -> list[BadRow]:
-        """The rows after the last numbered one that could not be split."""
+    def take_rest(self) -> list[MalformedRow]:
+        """Return the malformed rows after the last numbered one."""
         rest = list(self._bad)
-        self._next = max([self._next, *(each.number + 1 for each in rest)])
+        self._next = max([self._next, *(row.number + 1 for row in rest)])
         return rest
 
-    def quote_left_open(self) -> ContractError:
+    def unclosed_quote_error(self) -> ContractError:
         return ContractError(
             f"{self._name}: {_place(self._next - 1)}: expected a closing quote; the file ends within the cell. "
             'Close the quote, or write the cell as "..." with each quote in it doubled'
         )
 
-    def too_long(self) -> ContractError:
-        self.rest()
+    def too_long_error(self) -> ContractError:
+        self.take_rest()
         return ContractError(
             f"{self._name}: {_place(self._next)}: expected at most {BLOCK_BYTES >> 20} MiB; got more. Look there for "
             "a quote that is not closed"
@@ -214,24 +221,24 @@ def _place(row: int) -> str:
     return f"row {row}" if row > 0 else "header"
 
 
-def _numbered(first: int, rows: int, bad: deque[BadRow]) -> tuple[Sequence[int], list[BadRow]]:
-    """The numbers of the next rows, without those that could not be split, and the latter."""
-    passed: list[BadRow] = []
-    if not bad or bad[0].number >= first + rows:
+def _row_numbers(first: int, rows: int, malformed: deque[MalformedRow]) -> tuple[Sequence[int], list[MalformedRow]]:
+    """Return the numbers of the next rows, and the malformed rows among them."""
+    passed: list[MalformedRow] = []
+    if not malformed or malformed[0].number >= first + rows:
         return range(first, first + rows), passed
     numbers: list[int] = []
-    at = first
+    place = first
     while len(numbers) < rows:
-        if bad and bad[0].number == at:
-            passed.append(bad.popleft())
+        if malformed and malformed[0].number == place:
+            passed.append(malformed.popleft())
         else:
-            numbers.append(at)
-        at += 1
+            numbers.append(place)
+        place += 1
     return numbers, passed
 
 
-def _with_points(cells: pa.RecordBatch, numbers: frozenset[str]) -> pa.RecordBatch:
-    """The cells with those of number columns that have a decimal comma written with a point."""
+def _with_decimal_points(cells: pa.RecordBatch, numbers: frozenset[str]) -> pa.RecordBatch:
+    """Return the cells with decimal commas of number columns replaced by points."""
     if numbers.isdisjoint(cells.schema.names):
         return cells
     columns = [

@@ -14,7 +14,7 @@ _READ_BYTES = 1 << 16
 
 
 def end_mark(columns: int) -> str:
-    """A row that no file has, with another number of cells than `columns`.
+    """Return a row that no file contains, with another number of cells than `columns`.
 
     Arrow reports it as a row that it cannot split. If a quote is open at the end of the file, Arrow reads the mark as
     part of the cell and does not report it.
@@ -23,7 +23,7 @@ def end_mark(columns: int) -> str:
 
 
 class MarkedStream(io.RawIOBase):
-    """A file as UTF-8 from its first line that is not blank, then a line break and `mark`."""
+    """A file as UTF-8 from its first line that is not blank, followed by a line break and `mark`. Raises OSError."""
 
     def __init__(self, file: Path, encoding: str, mark: str) -> None:
         """Raises OSError."""
@@ -31,10 +31,11 @@ class MarkedStream(io.RawIOBase):
         opened = pa.OSFile(str(file), "rb")
         is_utf8 = encoding in ("utf-8", "utf-8-sig")
         self._file = opened if is_utf8 else pa.transcoding_input_stream(opened, encoding, "utf-8")
-        self._after = f"\n{mark}\n".encode()
-        self._begun = self._beginning()
+        self._tail = f"\n{mark}\n".encode()
+        self._head = self._read_head()
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
@@ -46,21 +47,22 @@ class MarkedStream(io.RawIOBase):
         return filled
 
     def close(self) -> None:
+        """Close the file."""
         if not self.closed:
             self._file.close()
         super().close()
 
-    def _beginning(self) -> bytes:
-        begun: bytes = self._file.read(_READ_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
-        while not begun and (part := self._file.read(_READ_BYTES)):
-            begun = part.lstrip(b"\r\n")
-        return begun
+    def _read_head(self) -> bytes:
+        head: bytes = self._file.read(_READ_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+        while not head and (part := self._file.read(_READ_BYTES)):
+            head = part.lstrip(b"\r\n")
+        return head
 
     def _next(self, size: int) -> bytes:
-        if self._begun:
-            part, self._begun = self._begun[:size], self._begun[size:]
+        if self._head:
+            part, self._head = self._head[:size], self._head[size:]
             return part
         part = self._file.read(size)
         if not part:
-            part, self._after = self._after[:size], self._after[size:]
+            part, self._tail = self._tail[:size], self._tail[size:]
         return part

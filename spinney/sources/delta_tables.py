@@ -12,18 +12,21 @@ from deltalake.exceptions import DeltaError
 from pyarrow import fs
 
 from spinney.core.errors import ContractError
-from spinney.sources.batch import Batch, DataFile
 from spinney.sources.parquet_files import INT96_UNIT, rows_per_batch
+from spinney.sources.row_batch import DataFile, RowBatch
 
 _ERRORS = (DeltaError, pa.ArrowException, OSError)
 
 
 def is_delta(folder: Path) -> bool:
+    """Return whether a folder is a Delta table."""
     return (folder / "_delta_log").is_dir()
 
 
 def open_delta(folder: Path, name: str) -> DataFile:
-    """Raises ContractError: no Delta table, or one that uses what delta-rs does not know."""
+    """Open a Delta table. Raises ContractError: not a Delta table, or one with features that delta-rs does not
+    support.
+    """
     try:
         # By Arrow's own file system: that of delta-rs reads slower.
         data = DeltaTable(str(folder)).to_pyarrow_dataset(
@@ -35,10 +38,11 @@ def open_delta(folder: Path, name: str) -> DataFile:
         raise unreadable(name, error) from error
     columns = {field.name: field.type for field in data.schema}
     size = rows_per_batch(data.schema, 0, rows)
-    return DataFile(name, columns, rows, exact=True, read=lambda only: _read(data, name, only, size))
+    return DataFile(name, columns, rows, is_exact=True, read=lambda only: _read(data, name, only, size))
 
 
 def unreadable(name: str, error: Exception) -> ContractError:
+    """Return the error for a Delta table that cannot be read."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return ContractError(
         f"{name}: expected a Delta table; got: {first[:300]}. If it uses features that are not known here (deletion "
@@ -46,13 +50,13 @@ def unreadable(name: str, error: Exception) -> ContractError:
     )
 
 
-def _read(data: ds.Dataset, name: str, only: Sequence[str] | None, size: int) -> Iterator[Batch]:
+def _read(data: ds.Dataset, name: str, only: Sequence[str] | None, size: int) -> Iterator[RowBatch]:
     first = 1
-    columns = {each: ds.field(each) for each in (data.schema.names if only is None else only)}
+    columns = {column: ds.field(column) for column in (data.schema.names if only is None else only)}
     try:
         scanner = data.scanner(columns, batch_size=size, batch_readahead=1, fragment_readahead=1)
         for batch in scanner.to_batches():
-            yield Batch(name, range(first, first + batch.num_rows), batch)
+            yield RowBatch(name, range(first, first + batch.num_rows), batch)
             first += batch.num_rows
     except _ERRORS as error:
         raise unreadable(name, error) from error

@@ -1,4 +1,4 @@
-"""Find out how a file of text is written: its encoding, delimiter and decimal mark."""
+"""Detect how a text file is written: its encoding, delimiter and decimal mark."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spinney.core.errors import ContractError
-from spinney.sources.cells import are_figures, is_figures
+from spinney.sources.cells import are_numbers_or_times, is_number_or_time
 from spinney.sources.options import TextFormat
 
 SAMPLE_BYTES = 256 * 1024
 SAMPLE_ROWS = 200
-MOST_NAMED = 3
+MAX_NAMES_SHOWN = 3
 DELIMITERS = (",", ";", "\t", "|")
 _CHECKED_BYTES = 1 << 22
-_MARKS = {
+_BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -35,9 +35,9 @@ _NOT_IN_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a CSV file is written. header: its columns' names as they stand. row_bytes: mean length of a row.
+    """How a CSV file is written. header: its column names as they stand. row_bytes: mean length of a row.
 
-    notes: what was assumed where the file does not say it.
+    notes: assumptions about what the file does not say.
     """
 
     delimiter: str
@@ -48,32 +48,32 @@ class Dialect:
     notes: tuple[str, ...] = ()
 
 
-def dialect(file: Path, given: TextFormat) -> Dialect:
-    """Detect what is not given. Raises ContractError: an empty file, or one that is not of the given encoding."""
-    encoding, notes = text_encoding(file, given.encoding)
-    sample = _sample(file, encoding)
+def detect_dialect(file: Path, given: TextFormat) -> Dialect:
+    """Detect what is not given. Raises ContractError: an empty file, or one that is not in the given encoding."""
+    encoding, notes = detect_encoding(file, given.encoding)
+    sample = _read_sample(file, encoding)
     if not sample.strip():
         raise ContractError(f"{file}: expected a first row with the columns' names; the file is empty")
-    delimiter = given.delimiter or _delimiter(sample)
-    rows = _rows(sample, delimiter)
+    delimiter = given.delimiter or _detect_delimiter(sample)
+    rows = _split_rows(sample, delimiter)
     decimal = given.decimal or ("," if delimiter == ";" and _has_decimal_commas(rows) else ".")
     if decimal == "," and given.decimal is None:
         notes = (*notes, f"{file.name}: numbers are read with a decimal comma; --decimal . says otherwise")
-    if names := _names_like_values(rows):
-        said = f"columns are called {', '.join(names)}, like the values below them"
-        notes = (*notes, f"{file.name}: {said}. If it has no header, add one: its first row is not read as a row")
+    if names := _header_like_values(rows):
+        note = f"columns are called {', '.join(names)}, like the values below them"
+        notes = (*notes, f"{file.name}: {note}. If it has no header, add one: its first row is not read as a row")
     row_bytes = len(sample.encode()) / max(1, sum(1 for _ in _lines(sample)))
     return Dialect(delimiter, encoding, decimal, tuple(rows[0]), row_bytes, notes)
 
 
-def text_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]]:
-    """The encoding as Python calls it, and a note where it was guessed.
+def detect_encoding(file: Path, given: str | None) -> tuple[str, tuple[str, ...]]:
+    """Return the encoding by Python's name, and a note if it was guessed.
 
-    A byte order mark decides, then whether all of the file is UTF-8.
+    A byte order mark decides; otherwise whether the whole file is valid UTF-8.
     """
     with file.open("rb") as opened:
         start = opened.read(SAMPLE_BYTES)
-    marked = next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
+    marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if start.startswith(mark)), None)
     if given is not None:
         same = marked is not None and codecs.lookup(given).name in ("utf-8", codecs.lookup(marked).name)
         return (marked if same and marked else given), ()
@@ -115,7 +115,7 @@ def _has_bytes_outside_cp1252(file: Path) -> bool:
     return False
 
 
-def _sample(file: Path, encoding: str) -> str:
+def _read_sample(file: Path, encoding: str) -> str:
     with file.open("rb") as opened:
         start = opened.read(SAMPLE_BYTES)
     whole = len(start) < SAMPLE_BYTES
@@ -128,41 +128,43 @@ def _sample(file: Path, encoding: str) -> str:
 
 
 def _lines(sample: str) -> io.StringIO:
-    """The lines of a text, which no other characters end than CR and LF: str.splitlines() takes more."""
+    """Iterate over the lines of a text, ended by CR and LF only: str.splitlines() also splits at other characters."""
     return io.StringIO(sample, newline="")
 
 
-def _rows(sample: str, delimiter: str) -> list[list[str]]:
-    found = []
+def _split_rows(sample: str, delimiter: str) -> list[list[str]]:
+    rows = []
     try:
         for row in csv.reader(_lines(sample), delimiter=delimiter):
             if row:
-                found.append(row)
-            if len(found) > SAMPLE_ROWS:
+                rows.append(row)
+            if len(rows) > SAMPLE_ROWS:
                 break
     except csv.Error:  # a cell longer than the module allows: the rows before it are enough
         pass
-    return found or [[]]
+    return rows or [[]]
 
 
-def _delimiter(sample: str) -> str:
-    """The one that splits the most rows into as many cells as the header has; of equals, that with more cells."""
+def _detect_delimiter(sample: str) -> str:
+    """Return the delimiter that splits most rows into as many cells as the header; if equal, the one with more
+    cells.
+    """
 
     def agreement(delimiter: str) -> tuple[float, int]:
-        rows = _rows(sample, delimiter)
+        rows = _split_rows(sample, delimiter)
         width = len(rows[0])
-        alike = sum(len(row) == width for row in rows) / len(rows)
-        return (round(alike, 1), width) if width > 1 else (0.0, 1)
+        share = sum(len(row) == width for row in rows) / len(rows)
+        return (round(share, 1), width) if width > 1 else (0.0, 1)
 
     return max(DELIMITERS, key=agreement)
 
 
-def _names_like_values(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Some of the header's names if each column of numbers or times has such a name too."""
+def _header_like_values(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return some of the header's names if every column of numbers or times also has a number or time as its name."""
     header, *below = rows
     columns = [[row[at] for row in below if at < len(row)] for at in range(len(header))]
-    figures = [name for name, cells in zip(header, columns, strict=True) if are_figures(cells)]
-    return figures[:MOST_NAMED] if all(map(is_figures, figures)) else []
+    numeric_names = [name for name, cells in zip(header, columns, strict=True) if are_numbers_or_times(cells)]
+    return numeric_names[:MAX_NAMES_SHOWN] if all(map(is_number_or_time, numeric_names)) else []
 
 
 def _has_decimal_commas(rows: Sequence[Sequence[str]]) -> bool:

@@ -1,4 +1,4 @@
-"""Which files a source consists of, what kind each is, and what its path says."""
+"""Find the files of a source, the format of each, and the values in their paths."""
 
 from __future__ import annotations
 
@@ -12,68 +12,74 @@ from spinney.core.errors import ContractError
 from spinney.sources.delta_tables import is_delta
 
 
-class Kind(Enum):
+class FileFormat(Enum):
+    """The format of a file."""
+
     PARQUET = "Parquet"
     CSV = "CSV"
     JSON_LINES = "JSON lines"
     DELTA = "Delta"
 
 
-SUFFIXES = {
-    ".parquet": Kind.PARQUET,
-    ".csv": Kind.CSV,
-    ".tsv": Kind.CSV,
-    ".jsonl": Kind.JSON_LINES,
-    ".ndjson": Kind.JSON_LINES,
-    ".json": Kind.JSON_LINES,
+FORMAT_BY_SUFFIX = {
+    ".parquet": FileFormat.PARQUET,
+    ".csv": FileFormat.CSV,
+    ".tsv": FileFormat.CSV,
+    ".jsonl": FileFormat.JSON_LINES,
+    ".ndjson": FileFormat.JSON_LINES,
+    ".json": FileFormat.JSON_LINES,
 }
-EXPECTED = f"a file that ends in {', '.join(SUFFIXES)}, a folder of such files, or a Delta table"
-PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz")
+EXPECTED = f"a file that ends in {', '.join(FORMAT_BY_SUFFIX)}, a folder of such files, or a Delta table"
+COMPRESSED_SUFFIXES = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz")
 _PARQUET_MAGIC = b"PAR1"
-_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
-class Found:
-    """A file, its name for people, and the values that its path gives: of ``store=007/part.parquet`` store → "007"."""
+class SourceFile:
+    """A file of a source. name: for messages. partitions: values in its path: ``store=007/part.parquet`` gives store →
+    "007".
+    """
 
     path: Path
     name: str
-    kind: Kind
+    file_format: FileFormat
     partitions: Mapping[str, str | None] = field(default_factory=dict)
 
 
-def find(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
-    """The files of a source, sorted by path, and notes about those that are passed over.
+def find_files(source: str, path: Path) -> tuple[list[SourceFile], tuple[str, ...]]:
+    """Return the files of a source, sorted by path, and notes about those that are skipped.
 
-    Raises ContractError: nothing there, nothing that can be read, files of several kinds, or a part of a Delta table.
+    Raises ContractError: nothing there, nothing that can be read, files of several formats, or part of a Delta table.
     """
-    if not place.exists():
+    if not path.exists():
         raise ContractError(f"{source}: expected {EXPECTED}; nothing is there")
-    _refuse_part_of_delta(source, place)
-    if is_delta(place):
-        return [Found(place, source, Kind.DELTA)], ()
-    if place.is_file():
-        kind = _kind(place)
-        if kind is None:
-            raise ContractError(f"{source}: expected {EXPECTED}; got {place.suffix or 'no ending'}{_unpack(place)}")
-        return [Found(place, source, kind)], ()
-    found, notes = _in_folder(source, place)
-    if not found:
+    _refuse_part_of_delta(source, path)
+    if is_delta(path):
+        return [SourceFile(path, source, FileFormat.DELTA)], ()
+    if path.is_file():
+        file_format = _detect_format(path)
+        if file_format is None:
+            raise ContractError(
+                f"{source}: expected {EXPECTED}; got {path.suffix or 'no ending'}{_unpacking_advice(path)}"
+            )
+        return [SourceFile(path, source, file_format)], ()
+    files, notes = _find_in_folder(source, path)
+    if not files:
         raise ContractError(f"{source}: expected {EXPECTED}; got a folder without any")
-    if len(kinds := {each.kind for each in found}) > 1:
-        first = [next(each.name for each in found if each.kind is kind) for kind in kinds]
+    if len(formats := {file.file_format for file in files}) > 1:
+        first = [next(file.name for file in files if file.file_format is file_format) for file_format in formats]
         raise ContractError(f"{source}: expected files of one kind; got {' and '.join(sorted(first))}")
-    return found, notes
+    return files, notes
 
 
-def _unpack(file: Path) -> str:
-    return ". Unpack it first" if file.suffix.lower() in PACKED else ""
+def _unpacking_advice(file: Path) -> str:
+    return ". Unpack it first" if file.suffix.lower() in COMPRESSED_SUFFIXES else ""
 
 
-def _refuse_part_of_delta(source: str, place: Path) -> None:
-    """Raises ContractError: a folder or file inside a Delta table, whose log alone says which rows are still there."""
-    table = next((folder for folder in place.resolve().parents if is_delta(folder)), None)
+def _refuse_part_of_delta(source: str, path: Path) -> None:
+    """Raise ContractError for a path inside a Delta table: only the table's log says which rows still exist."""
+    table = next((folder for folder in path.resolve().parents if is_delta(folder)), None)
     if table is not None:
         raise ContractError(
             f"{source}: expected a whole Delta table; got a part of {table}, which also holds files and rows that were "
@@ -81,12 +87,12 @@ def _refuse_part_of_delta(source: str, place: Path) -> None:
         )
 
 
-def _in_folder(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
-    found: list[Found] = []
-    odd: list[str] = []
+def _find_in_folder(source: str, folder: Path) -> tuple[list[SourceFile], tuple[str, ...]]:
+    files: list[SourceFile] = []
+    skipped: list[str] = []
     tables: set[Path] = set()
-    for path in sorted(place.rglob("*")):
-        below = path.relative_to(place)
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
         # Hidden files, and what Spark and Hive leave beside their own.
         if any(part.startswith((".", "_")) for part in below.parts):
             continue
@@ -97,29 +103,31 @@ def _in_folder(source: str, place: Path) -> tuple[list[Found], tuple[str, ...]]:
         if path.is_dir():
             if is_delta(path):
                 tables.add(path)
-                found.append(Found(path, name, Kind.DELTA, _partitions(below.parts)))
+                files.append(SourceFile(path, name, FileFormat.DELTA, _partition_values(below.parts)))
             continue
-        kind = _kind(path)
-        if kind is None:
-            odd.append(str(below))
+        file_format = _detect_format(path)
+        if file_format is None:
+            skipped.append(str(below))
         else:
-            found.append(Found(path, name, kind, _partitions(below.parts[:-1])))
-    note = f"{source}: not read, since they are no data files: {', '.join(odd[:5])}{' …' if len(odd) > 5 else ''}"
-    return found, (note,) if odd and found else ()
+            files.append(SourceFile(path, name, file_format, _partition_values(below.parts[:-1])))
+    note = (
+        f"{source}: not read, since they are no data files: {', '.join(skipped[:5])}{' …' if len(skipped) > 5 else ''}"
+    )
+    return files, (note,) if skipped and files else ()
 
 
-def _kind(file: Path) -> Kind | None:
-    known = SUFFIXES.get(file.suffix.lower())
+def _detect_format(file: Path) -> FileFormat | None:
+    known = FORMAT_BY_SUFFIX.get(file.suffix.lower())
     if known is not None:
         return known
     with file.open("rb") as opened:
-        return Kind.PARQUET if opened.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC else None
+        return FileFormat.PARQUET if opened.read(len(_PARQUET_MAGIC)) == _PARQUET_MAGIC else None
 
 
-def _partitions(folders: Sequence[str]) -> dict[str, str | None]:
+def _partition_values(folders: Sequence[str]) -> dict[str, str | None]:
     values: dict[str, str | None] = {}
     for part in folders:
         name, equals, value = part.partition("=")
         if equals and name:
-            values[unquote(name)] = None if value == _NO_VALUE else unquote(value)
+            values[unquote(name)] = None if value == _NULL_PARTITION else unquote(value)
     return values

@@ -1,4 +1,4 @@
-"""Open a file, a folder of files or a Delta table, whatever is in it."""
+"""Open a file, a folder of files or a Delta table, of any supported format."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from spinney.core.config.values import local_path
+from spinney.core.config.value_types import local_path
 from spinney.core.errors import ContractError
 from spinney.core.records.json_text import UnreadableError, read_object
-from spinney.sources import agreement
-from spinney.sources.batch import Batch, DataFile, Source
+from spinney.sources import column_checks
 from spinney.sources.csv_files import open_csv
 from spinney.sources.delta_tables import open_delta
-from spinney.sources.files import Found, Kind, find
+from spinney.sources.files import FileFormat, SourceFile, find_files
 from spinney.sources.json_lines import open_json_lines
-from spinney.sources.options import Options
+from spinney.sources.options import ReadOptions
 from spinney.sources.parquet_files import open_parquet
+from spinney.sources.row_batch import DataFile, RowBatch, Source
 
 
-def open_source(path: str | Path, options: Options | None = None) -> Source:
-    """Open a source and look at its files' columns, reading no rows yet (of CSV: whether its bytes are text).
+def open_source(path: str | Path, options: ReadOptions | None = None) -> Source:
+    """Open a source and inspect its files' columns without reading rows (for CSV: also whether its bytes are text).
 
-    Raises ContractError: nothing there, no kind of file that is known, or files that disagree about a column.
+    Raises ContractError: nothing there, an unknown format, or files that disagree about a column.
     """
-    options = options or Options()
+    options = options or ReadOptions()
     name = str(path)
-    found, notes = find(name, Path(local_path(name) or name))
-    files = [_with_partitions(_open(each, options), each.partitions) for each in found]
-    notes += (*agreement.check(files, options), *(note for file in files for note in file.notes))
+    found, notes = find_files(name, Path(local_path(name) or name))
+    files = [_with_partitions(_open_file(file, options), file.partitions) for file in found]
+    notes += (*column_checks.check_columns(files, options), *(note for file in files for note in file.notes))
     return Source(
         name,
-        _columns(files),
+        _all_columns(files),
         len(files),
         sum(file.rows for file in files),
-        all(file.exact for file in files),
+        all(file.is_exact for file in files),
         lambda: _read(files, options),
         notes,
     )
 
 
-def _open(found: Found, options: Options) -> DataFile:
+def _open_file(file: SourceFile, options: ReadOptions) -> DataFile:
     try:
-        if found.kind is Kind.PARQUET:
-            return open_parquet(found.path, found.name, options)
-        if found.kind is Kind.DELTA:
-            return open_delta(found.path, found.name)
-        if found.kind is Kind.CSV:
-            return open_csv(found.path, found.name, options)
-        return open_json_lines(found.path, found.name, options)
+        if file.file_format is FileFormat.PARQUET:
+            return open_parquet(file.path, file.name, options)
+        if file.file_format is FileFormat.DELTA:
+            return open_delta(file.path, file.name)
+        if file.file_format is FileFormat.CSV:
+            return open_csv(file.path, file.name, options)
+        return open_json_lines(file.path, file.name, options)
     except OSError as error:
-        raise ContractError(f"{found.name}: expected a file that can be read; got: {error.strerror}") from error
+        raise ContractError(f"{file.name}: expected a file that can be read; got: {error.strerror}") from error
 
 
-def _columns(files: Sequence[DataFile]) -> dict[str, pa.DataType] | None:
+def _all_columns(files: Sequence[DataFile]) -> dict[str, pa.DataType] | None:
     columns: dict[str, pa.DataType] = {}
     for file in files:
         if file.columns is None:
@@ -66,16 +66,16 @@ def _columns(files: Sequence[DataFile]) -> dict[str, pa.DataType] | None:
     return {**first, **{name: kind for name, kind in columns.items() if name not in first}}
 
 
-def _read(files: Sequence[DataFile], options: Options) -> Iterator[Batch]:
+def _read(files: Sequence[DataFile], options: ReadOptions) -> Iterator[RowBatch]:
     for file in files:
         only: Sequence[str] | None = None
-        if options.wanted is not None and options.wanted.only and file.columns is not None:
-            only = options.wanted.columns_of(file.columns)
+        if options.selection is not None and options.selection.is_exclusive and file.columns is not None:
+            only = options.selection.select(file.columns)
         yield from file.read(only)
 
 
 def _with_partitions(file: DataFile, values: Mapping[str, str | None]) -> DataFile:
-    """The file with a column of text for each value of its path, in place of one of that name in the file."""
+    """Return the file with a text column for each value in its path, which replaces a column of that name."""
     if not values:
         return file
     if file.columns is None:
@@ -83,10 +83,10 @@ def _with_partitions(file: DataFile, values: Mapping[str, str | None]) -> DataFi
         return replace(file, fields=fields, read=lambda _: (_with_fields(batch, values) for batch in file.read(None)))
     own, read = file.columns, file.read
 
-    def with_values(only: Sequence[str] | None) -> Iterator[Batch]:
-        mine = None if only is None else [name for name in only if name in own and name not in values]
+    def with_values(only: Sequence[str] | None) -> Iterator[RowBatch]:
+        own_columns = None if only is None else [name for name in only if name in own and name not in values]
         added = {name: value for name, value in values.items() if only is None or name in only}
-        for batch in read(mine):
+        for batch in read(own_columns):
             if batch.columns is None:
                 yield batch
                 continue
@@ -100,8 +100,8 @@ def _with_partitions(file: DataFile, values: Mapping[str, str | None]) -> DataFi
     return replace(file, columns={**own, **dict.fromkeys(values, pa.string())}, read=with_values)
 
 
-def _with_fields(batch: Batch, values: Mapping[str, str | None]) -> Batch:
-    """JSON lines with the values of their path, where a line does not have such a field itself."""
+def _with_fields(batch: RowBatch, values: Mapping[str, str | None]) -> RowBatch:
+    """Return JSON lines with the values of their path, unless a line has such a field itself."""
     spelled = [json.dumps(name, ensure_ascii=False).encode(errors="surrogatepass") for name in values]
     fields = {name: f"{json.dumps(name)}:{json.dumps(value)}".encode() for name, value in values.items()}
 

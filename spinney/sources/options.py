@@ -1,4 +1,4 @@
-"""How a person wants files to be read, and which columns a fleet wants of them."""
+"""How files are read, and which of their columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spinney.core.errors import ContractError
-from spinney.sources.rejections import ANY_NUMBER, MostRejected
+from spinney.sources.rejections import NO_LIMIT, RejectionLimit
 
 _NAMED_DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
 
@@ -25,7 +25,9 @@ class TextFormat:
 
     @classmethod
     def parse(cls, delimiter: str | None, encoding: str | None, decimal: str | None) -> TextFormat:
-        """The format as typed on a command line, tab in words too. Raises ContractError for what is none."""
+        """Return the format as typed on a command line, where tab may be a word. Raises ContractError for invalid
+        values.
+        """
         given = _NAMED_DELIMITERS.get(delimiter, delimiter) if delimiter is not None else None
         if given is not None and (len(given) != 1 or given in '"\r\n'):
             raise ContractError(f"--delimiter: expected one character, or tab; got {delimiter!r}")
@@ -40,41 +42,44 @@ class TextFormat:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The columns that matter, under the names that a file has for them.
+class ColumnSelection:
+    """The columns to read, under the names that a file uses.
 
-    names: a name with dots may be a path into nested objects, so its first part counts as well. required: those of
-    `names` that no file may lack. only: leave every other column out. numbers: those of `names` whose decimal commas
-    are read as such; None: of every column. optional: those of `names` that are no loss where they are missing.
+    names: a name with dots may be a path into nested objects, so a column of its first part matches too. required:
+    those of `names` that every file must have. is_exclusive: whether all other columns are left out. numbers: those of
+    `names` whose decimal commas are converted; None: every column. optional: those of `names` that need no note if
+    missing.
     """
 
     names: tuple[str, ...]
     required: frozenset[str] = frozenset()
-    only: bool = False
+    is_exclusive: bool = False
     numbers: frozenset[str] | None = None
     optional: frozenset[str] = frozenset()
 
-    def in_file(self, name: str, columns: Iterable[str]) -> str | None:
-        """The column of a file that holds `name`: of this whole name, or of its path's first part; None: neither."""
-        there = set(columns)
+    def find_column(self, name: str, columns: Iterable[str]) -> str | None:
+        """Return the column of a file that holds `name`: by the whole name, or by its path's first part; None if
+        neither.
+        """
+        present = set(columns)
         root = name.partition(".")[0]
-        return name if name in there else root if root in there else None
+        return name if name in present else root if root in present else None
 
-    def columns_of(self, columns: Iterable[str]) -> list[str]:
-        """The columns of a file that hold a wanted name, in the file's order."""
+    def select(self, columns: Iterable[str]) -> list[str]:
+        """Return the columns of a file that hold a selected name, in the file's order."""
         listed = list(columns)
-        found = {self.in_file(name, listed) for name in self.names}
+        found = {self.find_column(name, listed) for name in self.names}
         return [name for name in listed if name in found]
 
 
 @dataclass(frozen=True)
-class Options:
-    """text: of CSV. wanted: None takes every column, whatever it is called. missing_as_null: a column that some files
-    of a folder lack is null in their rows, unless it is required; otherwise such a folder is refused. most_rejected:
-    when a reader that judges rows gives up.
+class ReadOptions:
+    """text: format of CSV files. selection: columns to read; None reads all. missing_as_null: whether a column that
+    only some files of a folder have is null in the others, unless it is required; otherwise such a folder is
+    refused. rejection_limit: when a reader that validates rows stops.
     """
 
     text: TextFormat = TextFormat()
-    wanted: Wanted | None = None
+    selection: ColumnSelection | None = None
     missing_as_null: bool = False
-    most_rejected: MostRejected = ANY_NUMBER
+    rejection_limit: RejectionLimit = NO_LIMIT

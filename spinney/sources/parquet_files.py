@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from spinney.core.errors import ContractError
-from spinney.sources import agreement
-from spinney.sources.batch import Batch, DataFile
-from spinney.sources.options import Options
+from spinney.sources import column_checks
+from spinney.sources.options import ReadOptions
+from spinney.sources.row_batch import DataFile, RowBatch
 
 BATCH_ROWS, BATCH_BYTES = 262_144, 64 * 1024**2
 """Upper bounds of one batch; bytes are estimated from the schema and the file's metadata."""
@@ -24,8 +24,8 @@ _TEXT_BYTES = 32
 _ERRORS = (pa.ArrowException, OSError)
 
 
-def open_parquet(file: Path, name: str, options: Options) -> DataFile:
-    """Raises ContractError: no Parquet file, or a wanted column twice in it."""
+def open_parquet(file: Path, name: str, options: ReadOptions) -> DataFile:
+    """Open a Parquet file. Raises ContractError: not a Parquet file, or a selected column twice in it."""
     try:
         with _opened(file) as opened:
             metadata, schema = opened.metadata, opened.schema_arrow
@@ -33,18 +33,21 @@ def open_parquet(file: Path, name: str, options: Options) -> DataFile:
         raise unreadable(name, error) from error
     size = sum(metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups))
     batch_rows = rows_per_batch(schema, size, metadata.num_rows)
-    agreement.refuse_twice(name, schema.names, options)
+    column_checks.refuse_duplicate_columns(name, schema.names, options)
     columns = {field.name: field.type for field in schema}
-    return DataFile(name, columns, metadata.num_rows, exact=True, read=lambda only: _read(file, name, only, batch_rows))
+    return DataFile(
+        name, columns, metadata.num_rows, is_exact=True, read=lambda only: _read(file, name, only, batch_rows)
+    )
 
 
 def unreadable(name: str, error: Exception) -> ContractError:
+    """Return the error for a Parquet file that cannot be read."""
     first = (str(error).splitlines() or [type(error).__name__])[0]
     return ContractError(f"{name}: expected a Parquet file; got: {first[:300]}")
 
 
 def rows_per_batch(schema: pa.Schema, size: int, rows: int) -> int:
-    """size: bytes of all rows; 0 if not known."""
+    """Return how many rows fit a batch. size: bytes of all rows; 0 if not known."""
     widths = [field.type.bit_width // 8 if _is_fixed(field.type) else _TEXT_BYTES for field in schema]
     width = max(sum(widths), size // max(rows, 1), 1)
     return max(1, min(BATCH_ROWS, BATCH_BYTES // width))
@@ -55,14 +58,15 @@ def _opened(file: Path) -> pq.ParquetFile:
     return pq.ParquetFile(file, coerce_int96_timestamp_unit=INT96_UNIT, pre_buffer=False)
 
 
-def _read(file: Path, name: str, only: Sequence[str] | None, batch_rows: int) -> Iterator[Batch]:
+def _read(file: Path, name: str, only: Sequence[str] | None, batch_rows: int) -> Iterator[RowBatch]:
     first = 1
     try:
         with _opened(file) as opened:
             for batch in opened.iter_batches(batch_rows, columns=None if only is None else list(only)):
                 # A name may be the beginning of another one's path.
-                kept = batch if only is None else batch.select([each for each in batch.schema.names if each in only])
-                yield Batch(name, range(first, first + batch.num_rows), kept)
+                names = [name for name in batch.schema.names if only is None or name in only]
+                kept = batch.select(names)
+                yield RowBatch(name, range(first, first + batch.num_rows), kept)
                 first += batch.num_rows
     except _ERRORS as error:
         raise unreadable(name, error) from error

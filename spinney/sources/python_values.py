@@ -1,4 +1,4 @@
-"""Rows of Arrow columns as Python's values, with nothing lost and nothing raised."""
+"""Convert Arrow columns to Python values without loss and without errors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from pyarrow import types
 from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_SECOND, PER_SECOND
 
 
-def rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:
-    """Each row: name → value. Times have microseconds, and UTC where the column has a zone; one that Python cannot say
-    is its number as text.
+def to_rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:
+    """Yield each row as name → value.
+
+    Times have microseconds, and are in UTC if the column has a zone. A time outside Python's range becomes a text with
+    its number.
     """
     names = batch.schema.names
-    columns = [values(column) for column in batch.columns]
+    columns = [to_values(column) for column in batch.columns]
     if not names:
         yield from ({} for _ in range(batch.num_rows))
         return
@@ -26,33 +28,36 @@ def rows(batch: pa.RecordBatch) -> Iterator[Mapping[str, Any]]:
         yield dict(zip(names, row, strict=True))
 
 
-def values(column: pa.Array) -> list[Any]:
-    kind = column.type
-    if types.is_dictionary(kind):
-        return values(column.dictionary_decode())
-    if types.is_timestamp(kind) or types.is_date(kind):
-        return _times(column)
-    if types.is_struct(kind) and len({field.name for field in kind}) == kind.num_fields > 0:
-        return _objects(column)
+def to_values(column: pa.Array) -> list[Any]:
+    """Return the column's values as Python objects."""
+    arrow_type = column.type
+    if types.is_dictionary(arrow_type):
+        return to_values(column.dictionary_decode())
+    if types.is_timestamp(arrow_type) or types.is_date(arrow_type):
+        return _times_to_values(column)
+    if types.is_struct(arrow_type) and len({field.name for field in arrow_type}) == arrow_type.num_fields > 0:
+        return _objects_to_values(column)
     try:
-        found: list[Any] = column.to_pylist()
+        result: list[Any] = column.to_pylist()
     except (pa.ArrowException, ValueError, OverflowError, UnicodeError):
-        return [_value(each) for each in column]
-    return found
+        return [_to_value(cell) for cell in column]
+    return result
 
 
-def _objects(column: pa.StructArray) -> list[Any]:
-    """Field by field, so that a value that Python cannot say does not cost the others of its object."""
+def _objects_to_values(column: pa.StructArray) -> list[Any]:
+    """Convert field by field, so that a value that Python cannot represent does not affect the others of its object."""
     names = [field.name for field in column.type]
-    parts = zip(*(values(part) for part in column.flatten()), strict=True)
-    there = column.is_valid().to_pylist()
+    parts = zip(*(to_values(part) for part in column.flatten()), strict=True)
+    present = column.is_valid().to_pylist()
     return [
-        dict(zip(names, part, strict=True)) if is_there else None for part, is_there in zip(parts, there, strict=True)
+        dict(zip(names, part, strict=True)) if is_there else None for part, is_there in zip(parts, present, strict=True)
     ]
 
 
-def _value(cell: pa.Scalar) -> Any:
-    """One value; a text that is not UTF-8 with half surrogates for its bytes, words where Python has no such value."""
+def _to_value(cell: pa.Scalar) -> Any:
+    """Convert one value. Texts that are not UTF-8 keep their bytes as surrogates; other values that Python cannot
+    represent become the name of their type.
+    """
     try:
         return cell.as_py()
     except UnicodeError:
@@ -61,25 +66,27 @@ def _value(cell: pa.Scalar) -> Any:
         return str(cell.type)
 
 
-def _times(column: pa.Array) -> list[Any]:
-    kind = column.type
-    if types.is_date(kind):
+def _times_to_values(column: pa.Array) -> list[Any]:
+    arrow_type = column.type
+    if types.is_date(arrow_type):
         days = column.cast(pa.date32()).cast(pa.int32())
         seconds = np.asarray(days.fill_null(0), dtype=np.int64) * DAY_SECONDS
         simple = pa.date32()
     else:
         ticks = np.asarray(column.cast(pa.int64()).fill_null(0))
-        seconds = ticks // PER_SECOND[kind.unit]
+        seconds = ticks // PER_SECOND[arrow_type.unit]
         # In UTC: the first and last hours that Python can say lie outside of its years in other zones.
-        simple = pa.timestamp("us" if kind.unit == "ns" else kind.unit, None if kind.tz is None else "UTC")
+        simple = pa.timestamp(
+            "us" if arrow_type.unit == "ns" else arrow_type.unit, None if arrow_type.tz is None else "UTC"
+        )
     outside = (seconds < FIRST_SECOND) | (seconds >= END_SECOND)
     if not outside.any():
-        found: list[Any] = column.cast(simple, safe=False).to_pylist()
-        return found
-    safe = pc.if_else(pa.array(outside), pa.scalar(None, kind), column).cast(simple, safe=False).to_pylist()
+        result: list[Any] = column.cast(simple, safe=False).to_pylist()
+        return result
+    safe = pc.if_else(pa.array(outside), pa.scalar(None, arrow_type), column).cast(simple, safe=False).to_pylist()
     return [
-        f"{second} seconds since 1970" if odd and there else value
-        for value, second, odd, there in zip(
+        f"{second} seconds since 1970" if odd and present else value
+        for value, second, odd, present in zip(
             safe, seconds.tolist(), outside.tolist(), column.is_valid().to_pylist(), strict=True
         )
     ]

@@ -1,7 +1,7 @@
-"""Find quoted cells of a CSV file that are not closed as they should be, in its bytes.
+"""Find quoted cells of a CSV file with text after their closing quote, in its bytes.
 
-Arrow reads text behind a closing quote as part of the cell, and does not say so. In a cell of several lines it means
-that the quote opened another cell, and that the rows between became part of this one.
+Arrow reads such text as part of the cell without reporting it. In a cell of several lines it means that the quote
+opened another cell, and that the rows in between became part of this one.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ from collections.abc import Iterator
 from typing import Protocol
 
 READ_BYTES = 1 << 23
-_MOST_HELD = 4 * READ_BYTES
-"""No cell is so long: whoever reads the rows refuses the file."""
+_MAX_BUFFER_BYTES = 4 * READ_BYTES
+"""No cell is longer: reading its rows fails for such a file."""
 
 
-class Stream(Protocol):
-    def read(self, size: int, /) -> bytes | None: ...
+class ByteStream(Protocol):
+    """A stream of bytes."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Read at most `size` bytes."""
 
 
-def cells_with_text_behind(stream: Stream, delimiter: str) -> frozenset[str]:
-    """The values of the cells of several lines that go on behind their closing quote, as Arrow reads them.
+def cells_with_text_behind(stream: ByteStream, delimiter: str) -> frozenset[str]:
+    """Return the values of cells of several lines with text after their closing quote, as Arrow reads them.
 
-    stream: of UTF-8, from the beginning of the file.
+    stream: UTF-8, from the beginning of the file.
     """
-    return frozenset(_found(stream, delimiter.encode()))
+    return frozenset(_iter_cells(stream, delimiter.encode()))
 
 
-def _found(stream: Stream, delimiter: bytes) -> Iterator[str]:
+def _iter_cells(stream: ByteStream, delimiter: bytes) -> Iterator[str]:
     before = re.escape(delimiter) + rb"\r\n"
     # All up to a quoted cell that goes on: other text, quotes inside of cells, quoted cells that end where they close.
     skipped = re.compile(
@@ -51,6 +54,6 @@ def _found(stream: Stream, delimiter: bytes) -> Iterator[str]:
             if is_of_lines and found[2].strip():  # blanks are no sign of another row
                 yield (found[1].replace(b'""', b'"') + found[2]).decode(errors="replace")
             at = found.end()
-        if not part or len(held) - at > _MOST_HELD:
+        if not part or len(held) - at > _MAX_BUFFER_BYTES:
             return
         held = held[at - 1 :]

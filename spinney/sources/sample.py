@@ -10,8 +10,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import types
 
-from spinney.sources.batch import BadRow, Batch, Source
-from spinney.sources.json_lines import object_of
+from spinney.sources.json_lines import parse_line
+from spinney.sources.row_batch import MalformedRow, RowBatch, Source
 
 SAMPLE_ROWS = 100_000
 _NULLABLE = {
@@ -26,27 +26,30 @@ _NULLABLE = {
 
 @dataclass(frozen=True)
 class Sample:
-    """frame: columns under the file's names, those inside others as ``outer.inner``. texts: the columns that are text
-    only because the file has no types. unsplit: rows between these that could not be split into columns, and the first.
+    """The first rows of a source.
+
+    frame: columns under the file's names, nested ones as ``outer.inner``. texts: the columns that are text only because
+    the file has no types. unsplit: number of rows between these that could not be split into columns. first_unsplit:
+    the first of them.
     """
 
     frame: pd.DataFrame
     texts: frozenset[str]
     unsplit: int = 0
-    first_unsplit: BadRow | None = None
+    first_unsplit: MalformedRow | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be said about rows that the frame does not have."""
+        """Notes about the rows that the frame lacks."""
         if self.first_unsplit is None:
             return ()
         first = self.first_unsplit
         left_out = "1 row left out" if self.unsplit == 1 else f"{self.unsplit:,} rows left out; the first"
-        return (f"{left_out}: {first.file} row {first.number:,}: {first.why}",)
+        return (f"{left_out}: {first.file} row {first.number:,}: {first.problem}",)
 
 
 def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
-    """The first rows, at most so many. Raises ContractError: the file is damaged."""
+    """Return the first rows, at most `rows`. Raises ContractError: the file is damaged."""
     parts: list[pd.DataFrame] = []
     texts: set[str] = set()
     unsplit, first = 0, None
@@ -54,8 +57,8 @@ def read_sample(source: Source, rows: int = SAMPLE_ROWS) -> Sample:
     for batch in source.batches():
         part = (_of_lines(batch) if batch.columns is None else _of_columns(batch.columns)).head(left)
         texts |= batch.texts
-        unsplit += len(batch.bad)
-        first = first or next(iter(batch.bad), None)
+        unsplit += len(batch.malformed)
+        first = first or next(iter(batch.malformed), None)
         if len(part):
             parts.append(part)
             left -= len(part)
@@ -82,19 +85,19 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
     if types.is_decimal(column.type):
         column = column.cast(pa.float64())
     try:
-        found: pd.Series[Any] = column.to_pandas(types_mapper=_NULLABLE.get, date_as_object=True)
+        record: pd.Series[Any] = column.to_pandas(types_mapper=_NULLABLE.get, date_as_object=True)
     except (pa.ArrowException, ValueError, OverflowError, UnicodeError):  # no value of Python's in it
-        found = pd.Series([None] * len(column), dtype=object)
-    return found
+        record = pd.Series([None] * len(column), dtype=object)
+    return record
 
 
-def _of_lines(batch: Batch) -> pd.DataFrame:
-    objects = [found for line in batch.lines if (found := object_of(line)) is not None]
-    return pd.DataFrame([dict(_flat(found)) for found in objects], dtype=object)
+def _of_lines(batch: RowBatch) -> pd.DataFrame:
+    objects = [record for line in batch.lines if (record := parse_line(line)) is not None]
+    return pd.DataFrame([dict(_flat(record)) for record in objects], dtype=object)
 
 
-def _flat(found: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in found.items():
+def _flat(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in record.items():
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{before}{name}.")
         else:

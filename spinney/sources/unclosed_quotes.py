@@ -1,23 +1,23 @@
-"""Find rows of a CSV file that hold other rows, since two quotes stand where none belong.
+"""Find rows of a CSV file that several rows were merged into by two stray quotes.
 
-A quote at the beginning of a cell opens a quoted cell. Where nobody meant it as one, the cell goes on through the rows
-below up to the next quote. If that stands in the same column, the cells are as many as the header's. Mostly there is
-text behind that quote, which no quoted cell has (`quoted_cells.py`). Otherwise nothing but the lines inside tells the
-row from one with a real text of many lines.
+A quote at the beginning of a cell opens a quoted cell. If it was not meant as one, the cell continues through the rows
+below up to the next quote. If that quote is in the same column, the merged row has as many cells as the header. Usually
+there is text after that quote, which no quoted cell has (`quoted_cells.py`). Otherwise only the lines inside tell such
+a row from one with a genuine text of many lines.
 
-The rule for these: the cells of a row are put together as they stood, and cut at the line breaks. A line counts as a
-row of its own if all of these hold:
+The rule for these: the cells of a row are joined as they were written, and split at line breaks. A line counts as a row
+of its own if all of these hold:
 
-- it has as many cells as the header, or more, since the column of the text may have delimiters in it;
-- of its cells in columns of figures, those that are filled are mostly of a form that the column has in other rows:
-  integers, fractions or times;
-- its first cell is of such a form too, if the column has but a few: an item of a list begins with a word where rows
+- it has as many cells as the header, or more, since the column of the text may contain delimiters;
+- most of its non-empty cells in columns of numbers or times have a form that the column has in other rows: integer,
+  fraction or time;
+- its first cell has such a form too, if the column has only a few: an item of a list begins with a word where rows
   begin with A1.
 
-A row holds others if more than half of the lines between its first and last are rows of their own. Lines with as many
-cells as the header and none filled in columns of figures are not counted. Where none is counted, or there are fewer
-than two lines between, or no column has figures, no line of the row may be other than a row: a text in the last column
-leaves the first line whole. Texts of many lines are not looked at in a column where most rows have such.
+A row is merged if more than half of the lines between its first and last are rows of their own. Lines with as many
+cells as the header and no value in columns of numbers are not counted. If no line is counted, or fewer than two lines
+are in between, or no column has numbers, every line of the row must be a row of its own: a text in the last column
+leaves the first line whole. Texts of many lines are not examined in a column where most rows have them.
 """
 
 from __future__ import annotations
@@ -31,35 +31,37 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spinney.sources.cells import are_figures, form
+from spinney.sources.cells import are_numbers_or_times, cell_form
 
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _LINE_BREAKS = "[\r\n]"
-_LOOKED_AT = 200
-"""Rows that say what their columns look like."""
+_SAMPLE_ROWS = 200
+"""Rows from which the forms of columns are learned."""
 
-_MOST_LINES = 1_000
-"""Lines of one row that are looked at."""
+_MAX_LINES = 1_000
+"""Lines of one row that are examined."""
 
-_FEWEST_COLUMNS = 3
-"""No fleet's file has fewer; in one of one column every line of a text is like a row."""
+_MIN_COLUMNS = 3
+"""No fleet's file has fewer. In a file of one column, every line of a text looks like a row."""
 
-_FEW_LINES = 2
-"""Of fewer lines between the first and the last, most are soon like a row by chance."""
+_MIN_INNER_LINES = 2
+"""With fewer lines between the first and the last, most look like rows by chance."""
 
-_MOST_FORMS = 2
-"""In a first column whose cells look alike. If they have more, a row may have yet another."""
+_MAX_FORMS = 2
+"""Of a first column whose cells are alike. If they have more, a row may have yet another."""
 
-_FEW_ROWS = 3
-"""Fewer say neither what a first column looks like, nor whether texts of many lines are usual."""
+_MIN_ROWS = 3
+"""Fewer rows show neither the forms of a first column nor whether texts of many lines are usual."""
 
 _REMEDY = "Remove the quote that opens the cell, or close it; within a text double it"
 _REMEDY_OF_TEXTS = "If the text is right as it is, give the file as JSON lines or Parquet"
 
 
 @dataclass(frozen=True)
-class HoldingRow:
-    """A row that holds others. place: in its batch. text: its cells as they stood, without quotes. lines: of text."""
+class MergedRow:
+    """A row that several rows were merged into. place: in its batch. text: its cells as written, without quotes. lines:
+    number of lines.
+    """
 
     place: int
     text: str
@@ -67,7 +69,8 @@ class HoldingRow:
     has_text_behind: bool
 
     @property
-    def why(self) -> str:
+    def problem(self) -> str:
+        """What is wrong with the row, and what to do."""
         if self.has_text_behind:
             got, remedy = ", and text after the closing quote", _REMEDY
         else:
@@ -75,31 +78,33 @@ class HoldingRow:
         return f"expected one row; got {self.lines:,} lines within quotes{got}. {remedy}"
 
 
-def holding_rows(
+def find_merged_rows(
     cells: pa.RecordBatch, delimiter: str, with_text_behind: Callable[[], frozenset[str]]
-) -> list[HoldingRow]:
-    """The rows of a batch that hold others. cells: all columns of the file, text. with_text_behind: gives the values of
-    the file's cells of several lines that go on behind their closing quote; called only if there are such lines.
+) -> list[MergedRow]:
+    """Return the merged rows of a batch.
+
+    cells: all columns of the file, as text. with_text_behind: returns the values of the file's cells of several lines
+    with text after their closing quote; called only if there are cells of several lines.
     """
-    broken = _rows_with_line_breaks(cells)
-    if not len(broken):
+    with_breaks = _rows_with_line_breaks(cells)
+    if not len(with_breaks):
         return []
-    rows = cells.take(pa.array(broken))
+    rows = cells.take(pa.array(with_breaks))
     unclosed = _are_unclosed(rows, with_text_behind())
-    looked_at = np.flatnonzero(unclosed | _may_hold_rows(rows, delimiter))
-    if not len(looked_at):
+    suspects = np.flatnonzero(unclosed | _may_be_merged(rows, delimiter))
+    if not len(suspects):
         return []
-    forms = _forms(cells)
+    forms = _column_forms(cells)
     usual = _columns_of_long_texts(rows, unclosed, cells.num_rows)
-    found = []
-    for at, row in zip(looked_at.tolist(), rows.take(pa.array(looked_at)).to_pylist(), strict=True):
+    merged = []
+    for at, row in zip(suspects.tolist(), rows.take(pa.array(suspects)).to_pylist(), strict=True):
         text = delimiter.join(row.values())
         lines = _lines(text)
         text_at = next(place for place, cell in enumerate(row.values()) if _LINE_BREAK.search(cell))
-        shape = _Shape(delimiter, cells.num_columns, forms, text_at)
+        shape = _RowShape(delimiter, cells.num_columns, forms, text_at)
         if unclosed[at] or (text_at not in usual and _are_rows(lines, shape)):
-            found.append(HoldingRow(int(broken[at]), text, len(lines), bool(unclosed[at])))
-    return found
+            merged.append(MergedRow(int(with_breaks[at]), text, len(lines), bool(unclosed[at])))
+    return merged
 
 
 def _are_unclosed(rows: pa.RecordBatch, with_text_behind: frozenset[str]) -> npt.NDArray[np.bool_]:
@@ -112,18 +117,21 @@ def _are_unclosed(rows: pa.RecordBatch, with_text_behind: frozenset[str]) -> npt
 
 
 def _columns_of_long_texts(rows: pa.RecordBatch, unclosed: npt.NDArray[np.bool_], of: int) -> frozenset[int]:
-    """The places of the columns that have line breaks in most rows. rows: those with line breaks. of: how many are all.
+    """Return the places of the columns that have line breaks in most rows. rows: those with line breaks. of: number of
+    all rows.
 
-    If one quote of the file is not closed where it should be, more may be so: then no column is such.
+    If one quote of the file is not closed where it should be, others may not be either; then no column counts.
     """
-    if unclosed.any() or 2 * rows.num_rows <= of or of < _FEW_ROWS:
+    if unclosed.any() or 2 * rows.num_rows <= of or of < _MIN_ROWS:
         return frozenset()
     with_breaks = (int(pc.sum(pc.match_substring_regex(column, _LINE_BREAKS)).as_py()) for column in rows.columns)
     return frozenset(at for at, count in enumerate(with_breaks) if 2 * count > of)
 
 
-def _may_hold_rows(rows: pa.RecordBatch, delimiter: str) -> npt.NDArray[np.bool_]:
-    """Whether there are as many delimiters as two rows have. Most texts of many lines have fewer: they cost no more."""
+def _may_be_merged(rows: pa.RecordBatch, delimiter: str) -> npt.NDArray[np.bool_]:
+    """Return which rows have as many delimiters as two rows have. Most texts of many lines have fewer and need no
+    further check.
+    """
     inside = np.zeros(rows.num_rows, dtype=np.int64)
     for column in rows.columns:
         inside += np.asarray(pc.count_substring(column, delimiter))
@@ -131,13 +139,15 @@ def _may_hold_rows(rows: pa.RecordBatch, delimiter: str) -> npt.NDArray[np.bool_
     return may
 
 
-def header_holds_rows(header: Sequence[str], delimiter: str) -> bool:
-    """Whether the cells of a header hold rows. Other rows are not known, so all of its lines have to be such."""
-    return _are_rows(_lines(delimiter.join(header)), _Shape(delimiter, len(header)))
+def header_has_merged_rows(header: Sequence[str], delimiter: str) -> bool:
+    """Return whether the cells of a header contain rows. Other rows are not known yet, so all of its lines must look
+    like rows.
+    """
+    return _are_rows(_lines(delimiter.join(header)), _RowShape(delimiter, len(header)))
 
 
-def lines_of(row: str) -> int:
-    """Lines of a row's text that are not blank."""
+def count_lines(row: str) -> int:
+    """Return the number of non-blank lines of a row's text."""
     return len(_lines(row))
 
 
@@ -146,15 +156,15 @@ def _lines(text: str) -> list[str]:
 
 
 def _rows_with_line_breaks(cells: pa.RecordBatch) -> npt.NDArray[np.int64]:
-    found = np.zeros(cells.num_rows, dtype=np.bool_)
+    has_breaks = np.zeros(cells.num_rows, dtype=np.bool_)
     for column in cells.columns:
         if _has_line_breaks(column):
-            found |= np.asarray(pc.match_substring_regex(column, _LINE_BREAKS))
-    return np.flatnonzero(found)
+            has_breaks |= np.asarray(pc.match_substring_regex(column, _LINE_BREAKS))
+    return np.flatnonzero(has_breaks)
 
 
 def _has_line_breaks(column: pa.StringArray) -> bool:
-    """Whether some cell has one, found in all bytes at once: most columns have none."""
+    """Return whether any cell has a line break, searched in all bytes at once since most columns have none."""
     _, offsets, data = column.buffers()
     if data is None or not len(column):
         return False
@@ -164,57 +174,59 @@ def _has_line_breaks(column: pa.StringArray) -> bool:
 
 
 @dataclass(frozen=True)
-class _Forms:
-    """What the columns look like in rows without line breaks. of: column → forms, of columns of figures and of a first
-    column that looks alike in all rows. figures: the places of the former.
+class _ColumnForms:
+    """The forms of cells in rows without line breaks. of: column → forms, for columns of numbers or times and for a
+    first column with few forms. figures: the places of the former.
     """
 
     of: Mapping[int, frozenset[str]]
     figures: Sequence[int]
 
 
-_NO_FORMS = _Forms({}, ())
+_NO_FORMS = _ColumnForms({}, ())
 
 
-def _forms(cells: pa.RecordBatch) -> _Forms:
-    found: dict[int, frozenset[str]] = {}
+def _column_forms(cells: pa.RecordBatch) -> _ColumnForms:
+    forms_of: dict[int, frozenset[str]] = {}
     figures = []
-    for at, column in enumerate(cells.slice(0, _LOOKED_AT).columns):
+    for at, column in enumerate(cells.slice(0, _SAMPLE_ROWS).columns):
         whole = [text for text in column.to_pylist() if text and _LINE_BREAK.search(text) is None]
-        is_of_figures = are_figures(whole)
+        is_of_figures = are_numbers_or_times(whole)
         if is_of_figures:
             figures.append(at)
         if is_of_figures or at == 0:
-            forms = set(map(form, whole))
+            forms = set(map(cell_form, whole))
             if at != 0 and "fraction" in forms:
                 forms.add("integer")  # 5 is an amount as well as 5.25
-            if is_of_figures or (len(whole) >= _FEW_ROWS and len(forms) <= _MOST_FORMS):
-                found[at] = frozenset(forms)
-    return _Forms(found, figures)
+            if is_of_figures or (len(whole) >= _MIN_ROWS and len(forms) <= _MAX_FORMS):
+                forms_of[at] = frozenset(forms)
+    return _ColumnForms(forms_of, figures)
 
 
-def _are_rows(lines: Sequence[str], shape: _Shape) -> bool:
-    """Whether so many of a row's lines are rows of their own that it holds others."""
-    if len(lines) <= 1 or shape.columns < _FEWEST_COLUMNS:
+def _are_rows(lines: Sequence[str], shape: _RowShape) -> bool:
+    """Return whether enough of a row's lines are rows of their own for it to be merged."""
+    if len(lines) <= 1 or shape.columns < _MIN_COLUMNS:
         return False
-    are_rows = [shape.fits(line) for line in lines[:_MOST_LINES]]
+    are_rows = [shape.looks_like_row(line) for line in lines[:_MAX_LINES]]
     inner = are_rows[1:-1]
-    if len(inner) < _FEW_LINES or inner.count(None) == len(inner) or not shape.forms.figures:
+    if len(inner) < _MIN_INNER_LINES or inner.count(None) == len(inner) or not shape.forms.figures:
         return False not in are_rows
     return inner.count(True) > inner.count(False)
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """How a row looks. text: the place of the column whose cell has line breaks."""
+class _RowShape:
+    """What a row looks like. text: the place of the column whose cell has line breaks."""
 
     delimiter: str
     columns: int
-    forms: _Forms = _NO_FORMS
+    forms: _ColumnForms = _NO_FORMS
     text: int = 0
 
-    def fits(self, line: str) -> bool | None:
-        """Whether it is a row, see the rule above; None: it has no value where figures belong, and could be one."""
+    def looks_like_row(self, line: str) -> bool | None:
+        """Return whether a line is a row by the rule above; None if it has no value in columns of numbers, and could be
+        one.
+        """
         cells = line.split(self.delimiter)
         extra_cells = len(cells) - self.columns
         if extra_cells < 0 or (extra_cells > 0 and not self.forms.figures):
@@ -231,5 +243,5 @@ class _Shape:
         return 2 * sum(alike) > len(alike)
 
     def _is_alike(self, column: int, cell: str) -> bool:
-        """Whether the cell could be one of the column. Empty ones may be missing values of any."""
-        return not cell.strip() or column not in self.forms.of or form(cell) in self.forms.of[column]
+        """Return whether the cell could be one of the column. An empty one may be a missing value of any column."""
+        return not cell.strip() or column not in self.forms.of or cell_form(cell) in self.forms.of[column]

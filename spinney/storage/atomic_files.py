@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spinney.core.config.values import PLAIN_PATH, local_path
+from spinney.core.config.value_types import PLAIN_PATH, local_path
 from spinney.core.errors import StoreError
 
 ANYONE, OWNER_ONLY = 0o666, 0o600

@@ -18,10 +18,9 @@ from typing import Any
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
-from spinney.core.migration import Former, Migration, advice, basis_before, former_columns
-from spinney.core.migration import retired as retired_columns
-from spinney.core.migration.config_changes import lasting
-from spinney.core.records.rules import Basis, basis_of
+from spinney.core.migration import FormerColumn, Migration, advice, former_columns, retired_columns, settings_before
+from spinney.core.migration.config_changes import fixed_columns
+from spinney.core.records.rules import ValidationSettings, validation_settings
 from spinney.core.stored_formats import CHARTER, KEY
 from spinney.storage import atomic_files, checkpoints, leases
 from spinney.storage.layout import FleetStore
@@ -37,7 +36,7 @@ Offsets = Mapping[str, Mapping[str, int]]
 class Edition:
     """One edition of the rules for records. since: where it begins; a partition that is not named: from its start."""
 
-    basis: Basis
+    settings: ValidationSettings
     since: Offsets = field(default_factory=dict)
 
 
@@ -74,7 +73,7 @@ def ensure_charter(config: Config) -> Charter:
     """
     store = FleetStore.of(config)
     if not _charter_file(store).exists():
-        made = Charter(str(uuid.uuid4()), fixed_values(config), (Edition(basis_of(config)),))
+        made = Charter(str(uuid.uuid4()), fixed_values(config), (Edition(validation_settings(config)),))
         atomic_files.create_file(_charter_file(store), _encode_charter(made))
     charter = _read_charter(store)
     _refuse_changes(config, charter)
@@ -86,11 +85,11 @@ def amend_charter(config: Config) -> Charter:
 
     The caller must hold the leases of VALIDATING_QUERIES. Raises StoreError when something fixed was changed.
     """
-    charter, basis = ensure_charter(config), basis_of(config)
-    if charter.editions[-1].basis == basis:
+    charter, settings = ensure_charter(config), validation_settings(config)
+    if charter.editions[-1].settings == settings:
         return charter
     store = FleetStore.of(config)
-    with_edition = replace(charter, editions=(*charter.editions, Edition(basis, _started_offsets(store))))
+    with_edition = replace(charter, editions=(*charter.editions, Edition(settings, _started_offsets(store))))
     write_charter(store, with_edition)
     return with_edition
 
@@ -102,15 +101,15 @@ def amend_when_idle(config: Config, held: tuple[str, ...]) -> Charter:
     by the old ones.
     """
     charter = ensure_charter(config)
-    basis, before = basis_of(config), charter.editions[-1].basis
-    if before == basis:
+    settings, before = validation_settings(config), charter.editions[-1].settings
+    if before == settings:
         return charter
     try:
         with leases.held(FleetStore.of(config), [name for name in VALIDATING_QUERIES if name not in held]):
             return amend_charter(config)
     except Busy as error:
         raise Busy(
-            f"fleet {config.fleet.name}: {' and '.join(_edited_keys(before, basis))} was edited, and the new rules "
+            f"fleet {config.fleet.name}: {' and '.join(_edited_keys(before, settings))} was edited, and the new rules "
             f"begin at one offset for {' and '.join(VALIDATING_QUERIES)} together: expected both to have stopped; got "
             f"{error}. Then start both again"
         ) from error
@@ -134,17 +133,17 @@ def describe_new_fleet(store: FleetStore) -> str | None:
 
 def after_migration(config: Config, charter: Charter, migration: Migration) -> Charter:
     """Return the charter after a migration. Records started before it are validated by the columns of that time."""
-    earlier = (replace(edition, basis=basis_before(edition.basis, migration)) for edition in charter.editions)
+    earlier = (replace(edition, settings=settings_before(edition.settings, migration)) for edition in charter.editions)
     return replace(
         charter,
         fixed={**charter.fixed, COLUMNS: dict(migration.after)},
-        editions=(*earlier, Edition(basis_of(config), _started_offsets(FleetStore.of(config)))),
+        editions=(*earlier, Edition(validation_settings(config), _started_offsets(FleetStore.of(config)))),
         migrations=(*charter.migrations, migration),
         unfinished_migration=None,
     )
 
 
-def former_columns_of(store: FleetStore) -> dict[str, Former]:
+def former_columns_of(store: FleetStore) -> dict[str, FormerColumn]:
     """What became of the columns that migrations renamed or dropped, by their old name."""
     charter = load_charter(store)
     return {} if charter is None else former_columns(charter.migrations)
@@ -187,7 +186,7 @@ def fixed_values(config: Config) -> dict[str, Any]:
         "fleet.loss": fleet.loss,
         "fleet.clock": fleet.clock,
         "fleet.shards": fleet.shards,
-        COLUMNS: lasting(config, fleet.columns),
+        COLUMNS: fixed_columns(config, fleet.columns),
         "kafka.events": kafka.events,
         "kafka.outcomes": kafka.outcomes,
     }
@@ -200,10 +199,10 @@ _KEY_OF_BASIS = {
     "coerce": "coerce",
     "missing": "missing",
 }
-"""Field of `Basis` -> the key below [fleet] that it comes from."""
+"""Field of `ValidationSettings` -> the key below [fleet] that it comes from."""
 
 
-def _edited_keys(before: Basis, now: Basis) -> list[str]:
+def _edited_keys(before: ValidationSettings, now: ValidationSettings) -> list[str]:
     return [f"fleet.{key}" for name, key in _KEY_OF_BASIS.items() if getattr(before, name) != getattr(now, name)]
 
 
@@ -214,7 +213,7 @@ def _refuse_changes(config: Config, charter: Charter) -> None:
             f"fleet {config.fleet.name} at {root}: a migration of its columns was begun at "
             f"{charter.unfinished_migration.at} and has not ended. {advice.END_IT}"
         )
-    stored = {**charter.fixed, COLUMNS: lasting(config, charter.fixed.get(COLUMNS, {}))}
+    stored = {**charter.fixed, COLUMNS: fixed_columns(config, charter.fixed.get(COLUMNS, {}))}
     for name, value in fixed_values(config).items():
         if stored.get(name) != value:
             raise StoreError(
@@ -270,9 +269,9 @@ def _read_charter(store: FleetStore) -> Charter:
     return Charter(data["fleet_id"], data["fixed"], editions, migrations, unfinished)
 
 
-def _decode_basis(data: Mapping[str, Any]) -> Basis:
+def _decode_basis(data: Mapping[str, Any]) -> ValidationSettings:
     """The rules of a stored edition. The first version stored ranges alone; values were never coerced then."""
-    return Basis(
+    return ValidationSettings(
         ranges={name: (float(low), float(high)) for name, (low, high) in data["ranges"].items()},
         sources=data.get("sources", {}),
         units=data.get("units", {}),
@@ -285,7 +284,7 @@ def _decode_basis(data: Mapping[str, Any]) -> Basis:
 
 
 def _encode_charter(charter: Charter) -> bytes:
-    editions = [{**asdict(edition.basis), "since": {**edition.since}} for edition in charter.editions]
+    editions = [{**asdict(edition.settings), "since": {**edition.since}} for edition in charter.editions]
     data: dict[str, Any] = {
         KEY: CHARTER.version,
         "fleet_id": charter.fleet_id,

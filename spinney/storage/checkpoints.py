@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from spinney.core.timestamps import moment
+from spinney.core.timestamps import from_microseconds
 from spinney.storage.atomic_files import create_file, local_folder, replace_file
 
 METADATA = "metadata"
@@ -65,7 +65,8 @@ def newest_started_batch(location: str) -> StartedBatch | None:
 def started_batch(location: str, batch_id: int) -> StartedBatch:
     """Return a batch that was started. Raises FileNotFoundError: Spark keeps the files of about 100 batches."""
     metadata = json.loads(_offset_file_lines(location, batch_id)[1])
-    started_at, watermark = (moment(int(metadata[name]) * 1000) for name in ("batchTimestampMs", "batchWatermarkMs"))
+    names = ("batchTimestampMs", "batchWatermarkMs")
+    started_at, watermark = (from_microseconds(int(metadata[name]) * 1000) for name in names)
     committed = newest_batch_id(location, "commits")
     return StartedBatch(batch_id, started_at, watermark, committed is not None and committed >= batch_id)
 

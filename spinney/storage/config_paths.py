@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from spinney.core.config import Config
-from spinney.core.config.values import PLAIN_PATH, local_path
+from spinney.core.config.value_types import PLAIN_PATH, local_path
 from spinney.core.errors import ConfigError, Finding
 
 _SQLITE = "sqlite:///"

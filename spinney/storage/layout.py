@@ -33,21 +33,21 @@ class FleetStore:
     Functions that read or write tables take this in place of the whole configuration. Nothing is opened by making one.
 
     fleet: the section `[fleet]`. root: URI or path, without a slash at its end. event_columns: name -> Spark SQL type
-    of what an event carries besides its id and time. label_inside: whether the label is a field of the event.
+    of what an event carries besides its id and time. has_label_in_event: whether the label is a field of the event.
     storage_options: credentials and settings of the store; left out of `repr`.
     """
 
     fleet: Fleet
     root: str
     event_columns: Mapping[str, str]
-    label_inside: bool
+    has_label_in_event: bool
     storage_options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, config: Config) -> FleetStore:
         """The store that a configuration names."""
         root, options = config.storage.root.rstrip("/"), config.storage.options
-        return cls(config.fleet, root, config.event_columns, config.label_inside, options)
+        return cls(config.fleet, root, config.event_columns, config.has_label_in_event, options)
 
     @property
     def folder(self) -> Path:

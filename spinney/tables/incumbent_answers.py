@@ -56,11 +56,11 @@ def _read_labels(store: FleetStore, said: pd.DataFrame) -> pd.DataFrame:
     """
     fleet = store.fleet
     mine = ds.field("group_key").isin(pa.array(said["group_key"].unique(), pa.string()))
-    inside = [fleet.target] if store.label_inside else []
+    inside = [fleet.target] if store.has_label_in_event else []
     events = delta.read_table(
         store, tables.EVENTS, [*_IDENTITY, "event_time", "ingested_at", *inside], mine
     ).to_pandas()
-    if store.label_inside:
+    if store.has_label_in_event:
         never = pd.Series(pd.NaT, index=events.index, dtype="datetime64[us, UTC]")
         labels = events.rename(columns={fleet.target: "label"}).assign(observed_at=never)
     else:

@@ -42,7 +42,7 @@ class NotAfter:
     at: datetime
 
     def __str__(self) -> str:
-        return f"{_quoted(self.column)} <= arrow_cast({timestamps.microseconds(self.at)}, {_US})"
+        return f"{_quoted(self.column)} <= arrow_cast({timestamps.to_microseconds(self.at)}, {_US})"
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def to_dicts(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     for field, column in zip(table.schema, table.columns, strict=True):
         if pa.types.is_timestamp(field.type):
             whole = column.cast(pa.int64()).to_pylist()
-            columns[field.name] = [None if value is None else timestamps.moment(value) for value in whole]
+            columns[field.name] = [None if value is None else timestamps.from_microseconds(value) for value in whole]
         else:
             columns[field.name] = column.to_pylist()
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

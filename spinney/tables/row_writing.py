@@ -23,11 +23,11 @@ import pyarrow.compute as pc
 from deltalake.transaction import AddAction
 
 from schemas.contract import Contract
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.sorted_files import FileWriter, WrittenFile
 
-KIND, ARRIVED_AT = own("kind"), own("arrived_at")
+KIND, ARRIVED_AT = internal_name("kind"), internal_name("arrived_at")
 """Columns of the rows: which table a row belongs to; the batch's timestamp."""
 
 REPORT_DDL = f"{KIND} string, path string, bytes bigint, rows bigint, partition string, stats string"

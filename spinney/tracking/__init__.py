@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from spinney.core.config import Config
-from spinney.core.config.secrets import masked
+from spinney.core.config.secrets import mask_passwords
 from spinney.core.errors import Busy
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
@@ -112,7 +112,7 @@ class Deliverer:
                 self._told = ""
             except Exception as error:
                 # Whatever the tracking server does, the fleet goes on; the rounds stay in their table.
-                said = masked(f"MLflow at {self._config.tracking.uri}: {error}")
+                said = mask_passwords(f"MLflow at {self._config.tracking.uri}: {error}")
                 if said != self._told:  # a server that is down for a day is told of once
                     log.warning("%s; rounds are kept and delivered later", said)
                 self._told = said

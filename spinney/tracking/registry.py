@@ -26,8 +26,8 @@ from schemas import tables
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
-from spinney.core.config.secrets import masked, shown
-from spinney.core.config.values import declared
+from spinney.core.config.secrets import display_value, mask_passwords
+from spinney.core.config.value_types import declared_type
 from spinney.core.errors import SpinneyError, StoreError
 from spinney.serving import manifest
 from spinney.serving.manifest import Written
@@ -124,10 +124,11 @@ def register(
             except Exception as error:
                 if isinstance(error, SpinneyError):
                     raise
-                uri = shown("tracking.uri", config.tracking.uri)
+                uri = display_value("tracking.uri", config.tracking.uri)
                 raise StoreError(
                     f"MLflow at {uri}: expected it to register {config.fleet.name} as {alias}; got "
-                    f"{masked(str(error)).rstrip('.')}. No alias was moved; mend that, then run spinney register again"
+                    f"{mask_passwords(str(error)).rstrip('.')}. No alias was moved; mend that, then run spinney "
+                    "register again"
                 ) from error
 
 
@@ -279,7 +280,7 @@ def described(config: Config) -> str:
     text = "| column | type | |\n|---|---|---|"
     for name, use in (uses | dict.fromkeys(others, "for models of other features")).items():
         shown_name = name.replace("|", "\\|")
-        line = f"\n| {shown_name} | {declared(fleet.columns.get(name, 'timestamp'))} | {use} |"
+        line = f"\n| {shown_name} | {declared_type(fleet.columns.get(name, 'timestamp'))} | {use} |"
         if len(text) + len(line) + len(AND_OTHERS) > MOST_LETTERS:
             return text + AND_OTHERS
         text += line
@@ -297,7 +298,7 @@ def _save(store: FleetStore, folder: Path, place: Path, requirements: list[str])
             python_model=str(CODE),
             artifacts={manifest.FOLDER: str(folder)},
             signature=signature(store),
-            metadata={"columns": {name: declared(kind) for name, kind in store.fleet.columns.items()}},
+            metadata={"columns": {name: declared_type(kind) for name, kind in store.fleet.columns.items()}},
             pip_requirements=requirements,
         )
 

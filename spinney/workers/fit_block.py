@@ -12,9 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 
-IS_REQUEST = own("is_ask")
+IS_REQUEST = internal_name("is_ask")
 
 Piece = list[int]
 """Groups that are fitted together, as positions among a block's requests."""
@@ -91,9 +91,9 @@ class FitBlock:
 
     def pop_out_of_memory(self) -> dict[int, pd.DataFrame]:
         """Return `out_of_memory` and clear it."""
-        results = self.out_of_memory.copy()
+        out_of_memory = self.out_of_memory.copy()
         self.out_of_memory.clear()
-        return results
+        return out_of_memory
 
     @cached_property
     def rows_per_group(self) -> list[int]:

@@ -55,7 +55,7 @@ class Story:
         with pytest.raises(StoreError) as refused:
             self.drain()
         self.refusal = str(refused.value)
-        self.accepted = topic_ids.accept(self.shops.config, f"{self.shops.name}.events")
+        self.accepted = topic_ids.accept_topic(self.shops.config, f"{self.shops.name}.events")
         Application(spark, self.shops.config, ("ingest", "score")).drain()
 
     def send(self, event_id: str, x: float, sales: float) -> None:

@@ -45,7 +45,7 @@ class GoneOn:
         for record in self.root.records:
             self.send(**record)
         assert self.producer.flush(30) == 0
-        found = topics.required(config.kafka, [EVENTS, OUTCOMES])
+        found = topics.require_topics(config.kafka, [EVENTS, OUTCOMES])
         file = FleetStore.of(config).folder / "topics.json"
         assert json.loads(file.read_text()).keys() == {EVENTS, OUTCOMES}
         file.write_text(json.dumps({name: topic.id for name, topic in found.items()}))

@@ -53,7 +53,7 @@ def received(past: Past) -> list[Record]:
 
 def _messages(past: Past) -> Iterator[Any]:
     topic = past.config.kafka.events
-    ends = topic_reading.ends(past.config.kafka, [topic])[topic]
+    ends = topic_reading.end_offsets(past.config.kafka, [topic])[topic]
     left = sum(ends.values())
     consumer = Consumer({"bootstrap.servers": past.config.kafka.bootstrap_servers, "group.id": "test", "log_level": 0})
     consumer.assign([TopicPartition(topic, number, 0) for number in ends])

@@ -21,7 +21,7 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import ConfigError
 from spinney.core.keys import shard_of
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.records.rules import rules_of
+from spinney.core.records.rules import build_rules
 from spinney.fleet import Fleet
 from spinney.retraining import fit_request_table, group_fitting
 from spinney.retraining.group_fitting import Fitter
@@ -29,7 +29,7 @@ from spinney.retraining.training_row_reader import TrainingTables
 from spinney.storage.layout import FleetStore
 from spinney.tables.delta import DirectoryWriter
 from spinney.tables.row_writing import ARRIVED_AT, KIND, RowWriting, TargetTable, add_actions
-from streaming.record_validation import Judging
+from streaming.record_validation import RecordValidator
 
 NAMES = (
     *("key", "value", "record_time", "reason", "detail", "field", "unknown_fields", "kind", "arrived_at"),
@@ -84,15 +84,15 @@ def events(names: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def stored(config: Config, rows: list[dict[str, Any]]) -> None:
-    """As the stream would: judged in a worker, and written by the task that has the rows."""
+    """As the stream would: validated in a worker, and written by the task that has the rows."""
     texts = pa.array([json.dumps(row).encode() for row in rows], pa.binary())
     micros = pa.array([int(START.timestamp() * 1e6) + 86_400_000_000] * len(rows), pa.int64())
-    judging = Judging((rules_of(config, messages.EVENT),))
-    judged = judging.judged(texts, micros, pa.array([0] * len(rows), pa.int32()))
-    assert judged.field("reason").to_pylist() == [None] * len(rows)
+    validator = RecordValidator((build_rules(config, messages.EVENT),))
+    results = validator.validate(texts, micros, pa.array([0] * len(rows), pa.int32()))
+    assert results.field("reason").to_pylist() == [None] * len(rows)
     of_event = {"event_id": "sale", "event_time": "when"}
     place = FleetStore.of(config).directory(tables.EVENTS)
-    values = judged.field("value")
+    values = results.field("value")
     constants = {
         "shard": shard_of(KEY, config.fleet.shards), "group_key": KEY, "topic": "sales", "kafka_partition": 0,
         "kafka_offset": 0, KIND: "event",

@@ -95,7 +95,7 @@ def of_charter(root: Root) -> list[Reader]:
 
 def of_topics(root: Root) -> list[Reader]:
     root.write_json("topics.json", {"ids": {"sales": "first"}})
-    return [partial(topic_ids.known, root.store), partial(topic_ids.ensure_same, root.config, {})]
+    return [partial(topic_ids.known_ids, root.store), partial(topic_ids.ensure_same, root.config, {})]
 
 
 def of_last_configuration(root: Root) -> list[Reader]:
@@ -220,7 +220,7 @@ def test_what_is_no_version_is_damaged(found: object) -> None:
 def test_ids_of_topics_from_before_they_had_a_version_are_read_and_stored_anew(root: Root) -> None:
     file = root.store.folder / "topics.json"
     file.write_text('{"sales": "first", "format": "second"}')  # a topic may have this name
-    assert topic_ids.known(root.store) == {"sales": "first", "format": "second"}
+    assert topic_ids.known_ids(root.store) == {"sales": "first", "format": "second"}
 
 
 def test_a_last_configuration_from_before_it_had_a_version_is_read(root: Root) -> None:
@@ -294,17 +294,17 @@ def test_commits_of_others_are_passed_over_whatever_they_say_of_a_format(root: R
 
 def clock_in_seconds(body: Body) -> Body:
     """What a version 2 could make of a state of the judge."""
-    clock, *others = state_codec.split(body)
+    clock, *others = state_codec.split_sections(body)
     seconds = int.from_bytes(clock, "little", signed=True) // 1_000_000
-    return state_codec.join([seconds.to_bytes(8, "little", signed=True), *map(bytes, others)])
+    return state_codec.join_sections([seconds.to_bytes(8, "little", signed=True), *map(bytes, others)])
 
 
 def without_null_codecs(body: Body) -> Body:
     """What a version 2 could make of a state of champions."""
-    batch = state_codec.ipc_batch(body, shard_champions.SCHEMA)
+    batch = state_codec.decode_batch(body, shard_champions.SCHEMA)
     place = batch.schema.get_field_index("codec")
     codecs = pc.fill_null(batch.column(place), "stored")
-    return state_codec.ipc_bytes(batch.set_column(place, batch.schema.field(place), codecs))
+    return state_codec.encode_batch(batch.set_column(place, batch.schema.field(place), codecs))
 
 
 def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_ones(

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from deltalake import write_deltalake
 
 from spinney.core.config import Config, parse
-from spinney.sources import Options
+from spinney.sources import ReadOptions
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 CLASSIC_COLUMNS = {
@@ -96,7 +96,7 @@ class Case:
     proposed: Mapping[str, str]
     dead: tuple[Dead, ...] = ()
     features: tuple[str, ...] = ("x",)
-    options: Options = field(default_factory=Options)
+    options: ReadOptions = field(default_factory=ReadOptions)
     also: frozenset[str] = frozenset()
 
     def expected(self, config: Config) -> dict[str, dict[str, Any]]:
@@ -732,7 +732,7 @@ CASES = (
         ),
         {"1": {"store": "a", "sold": 1.0}, "2": {"store": "a", "x": 2.5, "sold": 1.5}},
         {"store": "string", "id": "string", "at": "timestamp", "x": "double", "sold": "double"},
-        options=Options(missing_as_null=True),
+        options=ReadOptions(missing_as_null=True),
     ),
     Case(
         "a Delta table with partitions",

@@ -73,7 +73,7 @@ class _Books:
         for sent in self.shops.ledger:
             edition = edition_of(self.charter, sent)
             if edition < sent.edits:
-                yield f"{sent.position} was sent after edit {sent.edits} and judged by edition {edition}"
+                yield f"{sent.position} was sent after edit {sent.edits} and validated by edition {edition}"
             low, high = self.charter["editions"][edition]["ranges"]["x"]
             if sent.bad:
                 dead[sent.position] = sent.bad

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from schemas.vocabulary import Decision
 from spinney.core.errors import ContractError
-from spinney.core.number_format import figure
+from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import recipe_display_name
 
 
@@ -77,11 +77,13 @@ def decide(
     is_changed = metrics.get("changed_from") is not None
     if rows < gate.evidence and not (is_worse and is_changed):
         return Decision.UNPROVEN, f"thin evidence: {rows} of {gate.evidence} rows compared"
-    whose = f"the champion's {figure(champion_loss)}{', by another recipe,' if is_changed else ''}"
+    whose = f"the champion's {format_number(champion_loss)}{', by another recipe,' if is_changed else ''}"
     if refitted:
         recipe = _recipe_name(refitted)
-        whose = f"{figure(champion_loss)} of the champion's recipe ({recipe}), both fitted on the same older rows,"
-    losses = f"loss {figure(challenger_loss)} against {whose} on {rows} rows, margin {gate.margin:.0%}"
+        whose = (
+            f"{format_number(champion_loss)} of the champion's recipe ({recipe}), both fitted on the same older rows,"
+        )
+    losses = f"loss {format_number(challenger_loss)} against {whose} on {rows} rows, margin {gate.margin:.0%}"
     if is_worse:
         return Decision.REFUSED, f"worse: {losses}"
     return Decision.PROMOTED, f"not worse: {losses}"
@@ -99,7 +101,7 @@ def _recipe_name(refitted: Mapping[str, Any]) -> str:
 def _decide_first_model(rows: int, loss: float | None, gate: GateSettings) -> tuple[Decision, str]:
     if loss is None or rows < gate.evidence:
         return Decision.UNPROVEN, f"first model on thin evidence: {rows} of {gate.evidence} held-out rows"
-    return Decision.PROMOTED, f"first model: loss {figure(loss)} on {rows} held-out rows"
+    return Decision.PROMOTED, f"first model: loss {format_number(loss)} on {rows} held-out rows"
 
 
 def _compared_rows(metrics: Mapping[str, Any]) -> int:

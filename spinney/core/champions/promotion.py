@@ -85,7 +85,7 @@ def _value_or_none(value: Any) -> Any:
 def _integer_or_zero(value: Any) -> int:
     if _is_null(value):
         return 0
-    return timestamps.microseconds(value) if isinstance(value, datetime) else int(value)
+    return timestamps.to_microseconds(value) if isinstance(value, datetime) else int(value)
 
 
 def _is_null(value: Any) -> bool:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from spinney.core.champions.champion_selection import condense, select_champion
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, TIME_COLUMNS, Promotion
-from spinney.core.state_codec import StateCodec, ipc_batch, ipc_bytes
+from spinney.core.state_codec import StateCodec, decode_batch, encode_batch
 from spinney.core.stored_formats import CHAMPIONS_STATE
 
 CODEC = StateCodec(CHAMPIONS_STATE)
@@ -64,12 +64,12 @@ class Champions:
         columns += [
             pa.array([row.column(name) for _, row in rows], SCHEMA.field(name).type) for name in SCHEMA.names[1:]
         ]
-        return CODEC.pack(ipc_bytes(pa.RecordBatch.from_arrays(columns, schema=SCHEMA)))
+        return CODEC.pack(encode_batch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA)))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> Champions:
         """Decode what `to_bytes` encoded. Raises Corrupt when the blob is of another format, or broken."""
-        batch = ipc_batch(CODEC.unpack(blob), SCHEMA)
+        batch = decode_batch(CODEC.unpack(blob), SCHEMA)
         promotions: dict[str, list[Promotion]] = {}
         columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
         for key, *values in zip(*columns, strict=True):

@@ -1,4 +1,4 @@
-"""`fleet.toml`: the models of its keys, and `parse`, which makes one from text."""
+"""The configuration `fleet.toml`: the models of its keys, and `parse`, which checks a text."""
 
 from __future__ import annotations
 

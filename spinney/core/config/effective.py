@@ -1,4 +1,4 @@
-"""The values in effect and where each came from, for `spinney check --show`."""
+"""The values in effect and their origins, for `spinney check --show`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from spinney.core.config.secrets import shown
+from spinney.core.config.secrets import display_value
 
 
 class Setting(NamedTuple):
@@ -22,12 +22,12 @@ class Setting(NamedTuple):
 
 
 def effective(config: BaseModel, origins: Mapping[str, str]) -> list[Setting]:
-    """Return every key with its value and origin, in the order of the models. origins: dotted key -> place."""
-    return [Setting(key, shown(key, value), origins.get(key, "default")) for key, value in leaves(config)]
+    """Return every key with its value and origin, in the order of the models. origins: dotted key -> origin."""
+    return [Setting(key, display_value(key, value), origins.get(key, "default")) for key, value in leaves(config)]
 
 
 def leaves(value: Any, before: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted key and value of every key, those of tables one by one; of an empty table itself."""
+    """Yield dotted key and value of every key, including each key of a table; an empty table is yielded itself."""
     if isinstance(value, BaseModel):
         inside = {name: getattr(value, name) for name in type(value).model_fields}
     elif isinstance(value, Mapping) and value:

@@ -1,7 +1,7 @@
-"""The configuration as values: every key, its type, its default and what it means, said once.
+"""The configuration: every key with its type, default and meaning.
 
-Messages, ``docs/configuration.md`` and ``spinney check --show`` are derived from these models. A key that
-is read but does nothing yet is marked ``in_effect=False``; setting it to anything but its default is refused.
+Messages, ``docs/configuration.md`` and ``spinney check --show`` are derived from these models. A key without effect
+yet is marked ``in_effect=False``; setting it to anything but its default is refused.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AllowInfNan, BaseModel, ConfigDict, Field, PrivateAttr, Strict, model_validator
 
 from spinney.core.config.effective import Setting, effective
-from spinney.core.config.values import ColumnTypes, Duration, GateRule, PositiveDuration, Root, Topic
+from spinney.core.config.value_types import ColumnTypes, Duration, GateRule, PositiveDuration, Root, Topic
 
 Int = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), AllowInfNan(False)]
 Bool = Annotated[bool, Strict()]
 
 
-def key(default: Any = ..., *, says: str, in_effect: bool = True, **constraints: Any) -> Any:
-    """Return a pydantic field. says: one sentence for people. constraints: pydantic's own (ge, le, min_length …)."""
-    return Field(default, description=says, json_schema_extra={"in_effect": in_effect}, **constraints)
+def config_key(default: Any = ..., *, meaning: str, in_effect: bool = True, **constraints: Any) -> Any:
+    """Return a pydantic field. meaning: one sentence for the docs. constraints: pydantic's (ge, le, min_length …)."""
+    return Field(default, description=meaning, json_schema_extra={"in_effect": in_effect}, **constraints)
 
 
 class Section(BaseModel):
@@ -31,57 +31,65 @@ class Section(BaseModel):
 
 
 class Fleet(Section):
-    """What the fleet is made of. Required."""
+    """The groups, columns and target of the fleet. Required."""
 
     DEFAULT_LOSS: ClassVar[dict[str, str]] = {"regression": "absolute", "classification": "log"}
 
-    name: str = key(
+    name: str = config_key(
         "fleet",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
-        says="Names the fleet in messages and in tracking: letters, digits, `.`, `_`, `-`.",
+        meaning="Names the fleet in messages and in tracking: letters, digits, `.`, `_`, `-`.",
     )
-    group: tuple[str, ...] = key(min_length=1, max_length=5, says="The one to five columns that own a model.")
-    parents: tuple[tuple[str, ...], ...] = key(
-        (), says="Who answers for new or thin groups, nearest first: subsets of `group`; `[]` is all groups together."
-    )
-    event_id: str = key(min_length=1, says="The field with the event's id: a string, unique within a group.")
-    event_time: str = key(
-        min_length=1, says="The field that says when it happened: ISO 8601, or as `[fleet.columns]` declares it."
-    )
-    target: str = key(min_length=1, says="What is predicted; declared in `[fleet.columns]`.")
-    task: Literal["regression", "classification"] = key("regression", says="What kind of target it is.")
-    loss: Literal["absolute", "squared", "log"] = key(
-        "absolute", says="One loss for the gate, health and staleness. Without it: `log` for classification."
-    )
-    features: tuple[str, ...] = key(min_length=1, says="The columns a model sees, in this order.")
-    label_delay: Duration = key(
-        timedelta(0), says="Rows older than this are mature: their label would have come. Only they are fitted."
-    )
-    clock: Literal["event", "wall"] = key(
-        "event", says="What ages, windows and weights run on. Budgets always run on the wall clock."
-    )
-    shards: Int = key(64, ge=1, le=65_536, says="Parts that streaming state is kept in; about 1,000 groups each.")
-    columns: ColumnTypes = key(
+    group: tuple[str, ...] = config_key(
         min_length=1,
-        says="Column name = Spark SQL type; `timestamp(s)`, `timestamp(ms)` and `timestamp(us)` are times that are "
-        "numbers since 1970 in messages and files.",
+        max_length=5,
+        meaning="The one to five columns that identify a group. Each group has its own model.",
     )
-    fields: dict[str, Annotated[str, Field(min_length=1)]] = key(
+    parents: tuple[tuple[str, ...], ...] = config_key(
+        (),
+        meaning="Subsets of `group` whose models answer for groups without one, nearest first; `[]` is all groups.",
+    )
+    event_id: str = config_key(min_length=1, meaning="The field with the event's id: a string, unique within a group.")
+    event_time: str = config_key(
+        min_length=1, meaning="The field with the event's time: ISO 8601, or as `[fleet.columns]` declares it."
+    )
+    target: str = config_key(min_length=1, meaning="The column to predict; declared in `[fleet.columns]`.")
+    task: Literal["regression", "classification"] = config_key("regression", meaning="The kind of prediction.")
+    loss: Literal["absolute", "squared", "log"] = config_key(
+        "absolute", meaning="The loss for the gate, health and staleness. The default for classification is `log`."
+    )
+    features: tuple[str, ...] = config_key(min_length=1, meaning="The input columns of a model, in this order.")
+    label_delay: Duration = config_key(
+        timedelta(0),
+        meaning="Time after which a label should have arrived. Only rows older than this (mature rows) are fitted.",
+    )
+    clock: Literal["event", "wall"] = config_key(
+        "event", meaning="The clock for ages, windows and weights. Budgets always use the wall clock."
+    )
+    shards: Int = config_key(
+        64, ge=1, le=65_536, meaning="Number of parts of the streaming state; about 1,000 groups each."
+    )
+    columns: ColumnTypes = config_key(
+        min_length=1,
+        meaning="Column name = Spark SQL type; `timestamp(s)`, `timestamp(ms)` and `timestamp(us)` are times "
+        "written as numbers since 1970 in messages and files.",
+    )
+    fields: dict[str, Annotated[str, Field(min_length=1)]] = config_key(
         {},
-        says="Column name = its field in messages and files, where that has another name; `after.amount` reaches into "
+        meaning="Column name = its field in messages and files, if that has another name; `after.amount` reaches into "
         "nested objects.",
     )
-    coerce: Bool = key(
+    coerce: Bool = config_key(
         True,
-        says='Whether a value in another form is taken where nothing is lost: `"12.50"` for a number, `3.0` for an '
+        meaning='Whether a value in another form is accepted if nothing is lost: `"12.50"` for a number, `3.0` for an '
         "integer, `7` for text. Otherwise it is a dead letter.",
     )
-    missing: tuple[str, ...] = key(
+    missing: tuple[str, ...] = config_key(
         ("",),
-        says="Texts that mean no value: in a CSV file in each column, in JSON in columns that are not strings.",
+        meaning="Texts that mean no value: in CSV files in every column, in JSON in columns that are not strings.",
     )
-    ranges: dict[str, tuple[Number, Number]] = key(
-        {}, says="Column name = [lowest, highest]; an event outside is a dead letter."
+    ranges: dict[str, tuple[Number, Number]] = config_key(
+        {}, meaning="Column name = [lowest, highest]; events outside become dead letters."
     )
 
     @model_validator(mode="before")
@@ -92,7 +100,7 @@ class Fleet(Section):
         return data
 
     def type_of(self, column: str) -> str | None:
-        """The Spark SQL type of a column; None if it is not declared.
+        """Return the Spark SQL type of a column; None if it is not declared.
 
         The event id is always a string and the event time a timestamp, declared or not.
         """
@@ -104,177 +112,208 @@ class Fleet(Section):
 class RecipeParents(Section):
     """How the models of parents are fitted."""
 
-    max_rows: Int = key(100_000, ge=1, says="Rows a parent is fitted on at most: a sample by hash of the event id.")
+    max_rows: Int = config_key(
+        100_000, ge=1, meaning="Maximum number of rows for fitting a parent, sampled by hash of the event id."
+    )
 
 
 class Recipe(Section):
     """What to fit and how."""
 
-    estimator: str = key(
-        "ridge", min_length=1, says='A built-in name, or `"module:function"` returning an unfitted estimator.'
+    estimator: str = config_key(
+        "ridge", min_length=1, meaning='A built-in name, or `"module:function"` returning an unfitted estimator.'
     )
-    params: dict[str, Any] = key({}, says="Passed to the estimator.")
-    min_rows: Int = key(20, ge=1, says="A group with fewer mature rows is not fitted.")
-    window_rows: Int = key(2000, ge=1, says="The newest rows of a group that are fitted, at most.")
-    window: PositiveDuration = key(timedelta(days=90), says="How far back rows are fitted.")
-    weight_half_life: PositiveDuration | None = key(
-        None, says="A row this old weighs half. Without it: all rows weigh the same."
+    params: dict[str, Any] = config_key({}, meaning="Parameters of the estimator.")
+    min_rows: Int = config_key(20, ge=1, meaning="A group with fewer mature rows is not fitted.")
+    window_rows: Int = config_key(
+        2000, ge=1, meaning="Maximum number of rows of a group for fitting; the newest are used."
     )
-    time_limit: PositiveDuration = key(
-        timedelta(seconds=30), says="Longest fit of one group, and longest answer of its model; then it is given up."
+    window: PositiveDuration = config_key(timedelta(days=90), meaning="Maximum age of rows for fitting.")
+    weight_half_life: PositiveDuration | None = config_key(
+        None, meaning="Age at which the weight of a row is halved. Without it all rows weigh the same."
     )
-    memory_limit_mib: Int = key(
-        2048, ge=256, says="Address space, in MiB, that fitting a group may take beyond what its process began with."
+    time_limit: PositiveDuration = config_key(
+        timedelta(seconds=30), meaning="Time limit for fitting one group, and for an answer of its model."
     )
-    parents: RecipeParents = key(RecipeParents(), says="How the models of parents are fitted.")
+    memory_limit_mib: Int = config_key(
+        2048,
+        ge=256,
+        meaning="Address space in MiB that fitting a group may use beyond the initial size of its process.",
+    )
+    parents: RecipeParents = config_key(RecipeParents(), meaning="How the models of parents are fitted.")
 
 
 class Shadow(Section):
-    """A second recipe in shadow: fitted beside the first in a share of the groups and compared, never answering."""
+    """A second recipe that is fitted for a share of the groups and compared with the first. It never answers."""
 
-    estimator: str | None = key(
-        None, min_length=1, says="What to compare with, as in `[recipe]`, whose other keys hold too. Without it: none."
+    estimator: str | None = config_key(
+        None,
+        min_length=1,
+        meaning="The estimator to compare, as in `[recipe]`, whose other keys apply too. Without it: none.",
     )
-    params: dict[str, Any] = key({}, says="Passed to that estimator.")
-    share: Number = key(0.1, gt=0, le=1, says="Share of the groups, by a hash of the key; parents are never in it.")
+    params: dict[str, Any] = config_key({}, meaning="Parameters of that estimator.")
+    share: Number = config_key(
+        0.1, gt=0, le=1, meaning="Share of the groups, chosen by a hash of the key; parents are never included."
+    )
 
 
 class ErrorRise(Section):
     """A champion's error has risen."""
 
-    factor: Number = key(2.0, gt=1, says="Stale when the mean loss is this many times what the gate saw.")
-    rows: Int = key(30, ge=1, says="Labelled rows needed before that is believed.")
-    patience: PositiveDuration = key(
-        timedelta(days=365), in_effect=False, says="An unchanged group is refitted for error once in this, on average."
+    factor: Number = config_key(
+        2.0, gt=1, meaning="A group is stale when its mean loss is this many times the loss that the gate measured."
+    )
+    rows: Int = config_key(30, ge=1, meaning="Minimum number of labelled rows for this comparison.")
+    patience: PositiveDuration = config_key(
+        timedelta(days=365),
+        in_effect=False,
+        meaning="Average time between false alarms for an unchanged group.",
     )
 
 
 class Drift(Section):
-    """The features look different from those that were fitted."""
+    """The distribution of the features has changed."""
 
-    patience: PositiveDuration = key(
-        timedelta(days=365), in_effect=False, says="An unchanged group is reported once in this, on average."
+    patience: PositiveDuration = config_key(
+        timedelta(days=365), in_effect=False, meaning="Average time between false reports for an unchanged group."
     )
-    triggers: Bool = key(False, in_effect=False, says="Whether drift makes a group stale, or is only shown.")
+    triggers: Bool = config_key(
+        False, in_effect=False, meaning="Whether drift makes a group stale, or is only reported."
+    )
 
 
 class Staleness(Section):
-    """When a group is stale: if any of these says so."""
+    """When a group is stale: if any of these policies applies."""
 
-    max_age: PositiveDuration = key(timedelta(days=7), says="Stale at latest this long after the last attempt to fit.")
-    age_spread: Number = key(
+    max_age: PositiveDuration = config_key(timedelta(days=7), meaning="Maximum time since the last attempt to fit.")
+    age_spread: Number = config_key(
         0.15,
         ge=0,
         lt=1,
-        says="Share of `max_age` by which a group may be stale earlier, by a hash of its key, "
-        "so that groups fitted together are not all stale together.",
+        meaning="Share of `max_age` by which a group may become stale earlier, by a hash of its key, "
+        "so that groups fitted together do not become stale together.",
     )
-    new_rows: Int = key(200, ge=1, says="Stale after this many new labelled rows.")
-    error_rise: ErrorRise = key(ErrorRise(), says="Stale when its error has risen.")
-    drift: Drift = key(Drift(), says="Drift of the features.")
-    policies: tuple[str, ...] = key((), in_effect=False, says='More policies, as `"module:name"`.')
+    new_rows: Int = config_key(200, ge=1, meaning="Number of new labelled rows after which a group is stale.")
+    error_rise: ErrorRise = config_key(ErrorRise(), meaning="Staleness by a rise of the error.")
+    drift: Drift = config_key(Drift(), meaning="Drift of the features.")
+    policies: tuple[str, ...] = config_key((), in_effect=False, meaning='Additional policies, as `"module:name"`.')
 
 
 class Budget(Section):
-    """How much one streaming round may cost, and a part of the weekly batch."""
+    """Limits of a streaming round, and of a part of the weekly batch."""
 
-    seconds: Number = key(
-        5.0, gt=0, says="Predicted length of one round on the wall clock, in seconds, learned from the rounds before."
+    seconds: Number = config_key(
+        5.0,
+        gt=0,
+        meaning="Target wall-clock seconds of a streaming round, as predicted from earlier rounds.",
     )
-    max_groups: Int = key(20_000, ge=1, says="Groups that one streaming round takes at most, whatever they cost.")
-    oldest_first_share: Number = key(0.2, ge=0, le=1, says="Share of it for the groups that have been stale longest.")
-    random_share: Number = key(0.05, ge=0, le=1, says="Share of it for stale groups drawn by lot.")
-    part_seconds: Number = key(
-        60.0, gt=0, says="The weekly batch stores its work in parts of about this length: a killed one loses that much."
+    max_groups: Int = config_key(20_000, ge=1, meaning="Maximum number of groups in a streaming round.")
+    oldest_first_share: Number = config_key(
+        0.2, ge=0, le=1, meaning="Share of the budget for the groups that have been stale longest."
+    )
+    random_share: Number = config_key(0.05, ge=0, le=1, meaning="Share of the budget for randomly chosen stale groups.")
+    part_seconds: Number = config_key(
+        60.0,
+        gt=0,
+        meaning="Target wall-clock seconds per part of the weekly batch, excluding fixed overhead. "
+        "A killed batch loses at most one part.",
     )
 
 
 class Gate(Section):
-    """When a challenger takes the champion's place."""
+    """When a challenger replaces the champion."""
 
-    rule: GateRule = key("not_worse", says="`not_worse`: unless it is shown to be worse.")
-    evidence: Int = key(
+    rule: GateRule = config_key(
+        "not_worse", meaning="`not_worse`: promote the challenger unless it is shown to be worse."
+    )
+    evidence: Int = config_key(
         30,
         ge=1,
-        says="Held-out rows needed to refuse or to prove; with fewer it is `unproven`, unless the recipe was "
-        "changed and measures worse: that is refused on any number of rows.",
+        meaning="Held-out rows needed for a decision; with fewer the challenger is promoted as `unproven`. "
+        "After a change of the recipe, a challenger that measures worse is refused on any number of rows.",
     )
-    margin: Number = key(0.05, ge=0, says="How much worse still counts as not worse: 0.05 is 5 %.")
+    margin: Number = config_key(0.05, ge=0, meaning="How much worse still counts as not worse: 0.05 is 5 %.")
 
 
 class Intervals(Section):
     """Prediction intervals."""
 
-    coverage: Number = key(0.9, gt=0, lt=1, in_effect=False, says="Share of labels that lie inside.")
+    coverage: Number = config_key(0.9, gt=0, lt=1, in_effect=False, meaning="Share of labels that lie inside.")
 
 
 class Kafka(Section):
     """Where events come from. Required."""
 
-    bootstrap_servers: str = key("localhost:9092", min_length=1, says="`host:port`, several with commas.")
-    events: Topic = key(says="The topic of events.")
-    outcomes: Topic | None = key(None, says="The topic of late labels. Without it the label is a field of the event.")
-    predictions: Topic | None = key(None, says="The topic that answers are sent to.")
-    duplicates_within: PositiveDuration = key(
-        timedelta(hours=2), says="A second event with the same id is dropped at least this long."
+    bootstrap_servers: str = config_key("localhost:9092", min_length=1, meaning="`host:port`, several with commas.")
+    events: Topic = config_key(meaning="The topic of events.")
+    outcomes: Topic | None = config_key(
+        None, meaning="The topic of late labels. Without it, the label is a field of the event."
     )
-    label_horizon: PositiveDuration = key(
-        timedelta(hours=24), says="Labels this late still count for health; later ones only for training."
+    predictions: Topic | None = config_key(None, meaning="The topic that answers are written to.")
+    duplicates_within: PositiveDuration = config_key(
+        timedelta(hours=2),
+        meaning="Ids are remembered for at least this long; a second event with the same id is dropped.",
     )
-    options: dict[str, str] = key(
+    label_horizon: PositiveDuration = config_key(
+        timedelta(hours=24),
+        meaning="Labels that arrive within this time count for health; later ones only for training.",
+    )
+    options: dict[str, str] = config_key(
         {},
         repr=False,
-        says="Client options by their Java names: `security.protocol` … What the fleet sets itself is refused.",
+        meaning="Client options by their Java names: `security.protocol` …; those that the fleet sets are refused.",
     )
 
 
 class Storage(Section):
     """Where tables are kept. Required."""
 
-    root: Root = key(
+    root: Root = config_key(
         min_length=1,
-        says="A folder, of this machine or shared. A relative one starts at the folder of this file (one set from the "
-        "environment: at the current folder); `~` is the home folder.",
+        meaning="A folder, on this machine or shared. A relative path starts at the folder of this file (if set from "
+        "the environment: at the current folder); `~` is the home folder.",
     )
-    options: dict[str, str] = key(
-        {}, in_effect=False, repr=False, says="Credentials and settings of a store that is no folder."
+    options: dict[str, str] = config_key(
+        {}, in_effect=False, repr=False, meaning="Credentials and settings of an object store."
     )
 
 
 class Retention(Section):
-    """What `spinney tidy` forgets. Without a key: nothing."""
+    """What `spinney tidy` deletes. Without a key: nothing."""
 
-    predictions: PositiveDuration | None = key(None, says="Whole dates of predictions older than this are forgotten.")
-    health: PositiveDuration | None = key(None, says="Whole dates of health older than this are forgotten.")
-    verdicts: PositiveDuration | None = key(
-        None, says="Verdicts older than this are forgotten, but for the last of each group before."
+    predictions: PositiveDuration | None = config_key(
+        None, meaning="Predictions older than this are deleted, by whole days."
     )
-    models: PositiveDuration | None = key(
-        None, says="How far back a rollback reaches; models and decisions beyond its reach are forgotten."
+    health: PositiveDuration | None = config_key(None, meaning="Health older than this is deleted, by whole days.")
+    verdicts: PositiveDuration | None = config_key(
+        None, meaning="Verdicts older than this are deleted, except the newest of them for each group."
+    )
+    models: PositiveDuration | None = config_key(
+        None, meaning="How far back a rollback reaches; older models and decisions are deleted."
     )
 
 
 class Tracking(Section):
-    """What MLflow is told."""
+    """What is recorded in MLflow."""
 
-    uri: str = key(
+    uri: str = config_key(
         "sqlite:///work/mlflow.db",
         min_length=1,
-        says="MLflow's tracking URI. The relative path of an SQLite file starts at the folder of this file, as that of "
-        "`storage.root` does.",
+        meaning="MLflow's tracking URI. The relative path of an SQLite file starts at the folder of this file, like "
+        "`storage.root`.",
     )
-    mode: Literal["round", "group", "off"] = key(
+    mode: Literal["round", "group", "off"] = config_key(
         "round",
-        says="`round`: one run per weekly batch, one per stream and day. "
-        "`group`: in it one more for each attempted group, with its model. `off`: nothing.",
+        meaning="`round`: one run per weekly batch, and one per stream and day. "
+        "`group`: also a nested run for each attempted group, with its model. `off`: nothing.",
     )
-    calls_per_second: Int = key(40, ge=1, le=10_000, says="MLflow is called no faster than this.")
+    calls_per_second: Int = config_key(40, ge=1, le=10_000, meaning="Maximum rate of calls to MLflow.")
 
 
 class Gateway(Section):
     """The HTTP gateway."""
 
-    port: Int = key(8080, ge=1, le=65_535, in_effect=False, says="Where it listens.")
+    port: Int = config_key(8080, ge=1, le=65_535, in_effect=False, meaning="The port to listen on.")
 
 
 class Config(Section):
@@ -292,28 +331,28 @@ class Config(Section):
     retention: Retention = Retention()
     tracking: Tracking = Tracking()
     gateway: Gateway = Gateway()
-    spark: dict[str, str] = key({}, repr=False, says="Spark's own settings, passed through.")
+    spark: dict[str, str] = config_key({}, repr=False, meaning="Spark's own settings, passed through.")
 
     _text: str = PrivateAttr("")
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def text(self) -> str:
-        """The TOML it was read from; not in repr, since it may hold secrets."""
+        """The TOML text it was parsed from; not in repr, since it may contain secrets."""
         return self._text
 
     @property
     def origins(self) -> dict[str, str]:
-        """Dotted key -> ``fleet.toml:12`` or ``environment SPINNEY_…``; a key that is not there has its default."""
+        """Dotted key -> ``fleet.toml:12`` or ``environment SPINNEY_…``; keys that are not in it have their default."""
         return dict(self._origins)
 
     def effective(self) -> list[Setting]:
-        """Every key with its value and where it came from, secrets masked."""
+        """Return every key with its value and origin, secrets masked."""
         return effective(self, self._origins)
 
     @property
-    def label_inside(self) -> bool:
-        """Whether the label is a field of the event: there is no topic of outcomes."""
+    def has_label_in_event(self) -> bool:
+        """Whether the label is a field of the event, so that there is no topic of outcomes."""
         return self.kafka.outcomes is None
 
     @property
@@ -323,8 +362,8 @@ class Config(Section):
 
     @property
     def event_columns(self) -> dict[str, str]:
-        """Name -> type of what an event carries besides its id and time; the target only if the label is inside."""
+        """Name -> type of an event's columns besides its id and time; the target only if it is a field of the event."""
         left_out = {self.fleet.event_id, self.fleet.event_time, "observed_at"}
-        if not self.label_inside:
+        if not self.has_label_in_event:
             left_out.add(self.fleet.target)
         return {name: kind for name, kind in self.fleet.columns.items() if name not in left_out}

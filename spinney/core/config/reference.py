@@ -1,9 +1,11 @@
-"""The page `docs/configuration.md`, derived from the models; ``python -m spinney.core.config.reference`` prints it."""
+"""The page `docs/configuration.md`, generated from the models; ``python -m spinney.core.config.reference`` prints
+it.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,26 +13,27 @@ from pydantic.fields import FieldInfo
 
 from spinney.core import durations
 from spinney.core.column_names import PREFIX
-from spinney.core.config.client_options import SET_BY_THE_FLEET
-from spinney.core.config.findings import expectation, model_at
+from spinney.core.config.cross_checks import RESERVED_NAMES
+from spinney.core.config.findings import describe_expected, model_at
 from spinney.core.config.models import Config
-from spinney.core.config.rules import RESERVED
-from spinney.core.config.toml_text import toml
-from spinney.core.config.values import TYPES
+from spinney.core.config.reserved_options import RESERVED_OPTIONS
+from spinney.core.config.toml_text import to_toml
+from spinney.core.config.value_types import TYPES
 
 _BEFORE = """\
 # Configuration: `fleet.toml`
 
-This page is derived from `spinney/core/config/models.py` by `python -m spinney.core.config.reference`; a test compares
-them.
+This page is generated from `spinney/core/config/models.py` by `python -m spinney.core.config.reference`; a test
+compares them.
 
-A fleet is one TOML file. Unknown keys are errors, and so are keys that are not in effect yet when they are set to
-anything but their default. `spinney check` reports everything that is wrong at once, `spinney check --show` the values
-in effect and where each came from.
+A fleet is configured by one TOML file. Unknown keys are errors. So are keys that are not in effect yet, if they are set
+to anything but their default. `spinney check` reports all errors at once; `spinney check --show` prints the values in
+effect and the origin of each.
 
-Every key can be overridden from the environment as `SPINNEY_<SECTION>__<KEY>`, deeper keys with further `__`
-(`SPINNEY_KAFKA__BOOTSTRAP_SERVERS`, `SPINNEY_STALENESS__ERROR_RISE__FACTOR`). Tables are given as TOML and merged:
-`SPINNEY_KAFKA__OPTIONS='{ "sasl.jaas.config" = "…" }'`. The key that signs models is not in the file:
+Every key can be overridden by an environment variable, `SPINNEY_<SECTION>__<KEY>`, with further `__` for deeper keys
+(`SPINNEY_KAFKA__BOOTSTRAP_SERVERS`, `SPINNEY_STALENESS__ERROR_RISE__FACTOR`). Tables are written as TOML and merged:
+`SPINNEY_KAFKA__OPTIONS='{ "sasl.jaas.config" = "…" }'`
+([why](decisions/0029-overrides-from-the-environment.md)). The key that signs models is not in the file but in
 `SPINNEY_SIGNING_KEY`.
 
 """
@@ -41,25 +44,29 @@ _AFTER = """\
 
 
 def reference() -> str:
-    """Return the page: every key with its type, its default, what it means and whether it is in effect."""
+    """Return the page: every key with its type, default and meaning, and whether it is in effect."""
     lines = [_BEFORE.rstrip(), ""]
     for name, info in Config.model_fields.items():
         lines += _section(name, info)
     lines += [
         _AFTER.rstrip(),
         "",
-        f"Column types: {', '.join(f'`{kind}`' for kind in TYPES)}.",
-        "`integer`, `long`, `short`, `byte` and the like are read as their Spark SQL names.",
+        f"Column types: {_names(TYPES)}.",
+        "Aliases such as `integer`, `long`, `short` and `byte` are accepted.",
         "",
         f"A duration is {durations.EXPECTED.removeprefix('a duration: ')}.",
         "",
-        f"Taken by the tables, so no column may be called: {', '.join(f'`{name}`' for name in sorted(RESERVED))}.",
-        f"Names that begin with `{PREFIX}` are kept for Spinney's own columns elsewhere.",
+        f"Names of table columns, so no column may be called: {_names(sorted(RESERVED_NAMES))}.",
+        f"Names that begin with `{PREFIX}` are reserved for internal columns.",
         "A target may be called `label`, and the fields that are the event's id and time `event_id` and `event_time`.",
         "",
-        f"The fleet's own, so refused in `kafka.options`: {', '.join(f'`{name}`' for name in SET_BY_THE_FLEET)}.",
+        f"Set by the fleet itself, so refused in `kafka.options`: {_names(RESERVED_OPTIONS)}.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _section(name: str, info: FieldInfo) -> Iterator[str]:
@@ -76,10 +83,10 @@ def _section(name: str, info: FieldInfo) -> Iterator[str]:
     yield "|---|---|---|---|"
     for key, part in _keys(model, ""):
         default = (
-            "**required**" if part.is_required() else f"`{toml(part.default)}`" if part.default is not None else "–"
+            "**required**" if part.is_required() else f"`{to_toml(part.default)}`" if part.default is not None else "–"
         )
         late = "" if _in_effect(part) else " **Not in effect yet.**"
-        words = expectation(part).replace(durations.EXPECTED, "a duration")
+        words = describe_expected(part).replace(durations.EXPECTED, "a duration")
         yield f"| `{key}` | {words} | {default} | {part.description}{late} |"
     yield ""
 

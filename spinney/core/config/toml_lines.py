@@ -1,7 +1,7 @@
-"""Which line of a TOML text each key stands on. `tomllib` says what the keys are, not where.
+"""Find the line of each key in a TOML text; `tomllib` returns the keys, but not their lines.
 
-The scanner reads text that `tomllib` has already accepted, so it looks only for what moves it on: strings,
-brackets, comments and line ends.
+The scanner reads text that `tomllib` has already accepted, so it only looks for strings, brackets, comments and line
+ends.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 def key_lines(text: str) -> dict[str, int]:
     """Return dotted key -> line, from 1, for every key and table header of a valid TOML text.
 
-    A quoted key with dots in it reads like the same key written with dots. The first mention of a key counts;
-    tables that are only named on the way to another one are given that one's line.
+    A quoted key with dots is the same as the key written with dots. The first occurrence of a key counts. A table that
+    is only named on the way to another has that one's line.
     """
     scanner = _Scanner(text)
     scanner.document()
@@ -39,7 +39,7 @@ class _Scanner:
         return passed
 
     def blank(self, also: str = "") -> None:
-        """Pass spaces, comments, and the characters in `also`."""
+        """Skip spaces, comments, and the characters in `also`."""
         while char := self.peek():
             if char == "#":
                 while self.peek() not in ("", "\n"):
@@ -105,7 +105,7 @@ class _Scanner:
         return self.text[start : self.at]
 
     def string(self) -> str:
-        """Pass a string of any of the four kinds; return what a one-line one says."""
+        """Skip a string of any of the four kinds; return the value of a single-line one."""
         quote = self.peek()
         end = quote * 3 if self.peek(3) == quote * 3 else quote
         self.advance(len(end))

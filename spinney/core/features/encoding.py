@@ -266,6 +266,8 @@ def _factorized(values: pd.Series[Any]) -> tuple[Integers, tuple[str, ...]]:
 
 
 def _most_frequent(codes: Integers, words: Sequence[str]) -> tuple[str, ...]:
-    found, counts = np.unique(codes[codes >= 0], return_counts=True)
-    ranked = sorted(zip(counts.tolist(), found.tolist(), strict=True), key=lambda pair: (-pair[0], words[pair[1]]))
+    present_codes, counts = np.unique(codes[codes >= 0], return_counts=True)
+    ranked = sorted(
+        zip(counts.tolist(), present_codes.tolist(), strict=True), key=lambda pair: (-pair[0], words[pair[1]])
+    )
     return tuple(words[code] for _, code in ranked[:MAX_WORDS])

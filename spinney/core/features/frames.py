@@ -17,9 +17,9 @@ from spinney.core import keys
 from spinney.core.config import Config
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import to_float64
-from spinney.core.records import values as records
+from spinney.core.records import value_conversion
 from spinney.core.records.json_text import NumberText
-from spinney.core.records.rules import FieldRule, rules_of
+from spinney.core.records.rules import FieldRule, build_rules
 from spinney.core.records.times import instant_of_text
 
 _BITS = {"tinyint": 8, "smallint": 16, "int": 32, "bigint": 64}
@@ -45,7 +45,7 @@ _FORMS = {"timestamp": f"a time is {_TIME_LIKE}", "date": "a date is written lik
 def to_typed_rows(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.DataFrame]:
     """Return each row's group_key, and the frame's declared columns without the target, in its order, with its index.
 
-    Texts in columns that are not strings are parsed as in a record, see `records.values`. A number in a column of times
+    Texts in columns that are not strings are parsed as in a record (`value_conversion`). A number in a column of times
     is in the unit that `fleet.columns` declares, and an error if none is declared. ISO 8601 texts are parsed in every
     column of times. Times without a zone are UTC. Values outside `[fleet.ranges]` are accepted.
 
@@ -60,7 +60,7 @@ def to_typed_rows(frame: pd.DataFrame, config: Config) -> tuple[list[str], pd.Da
                 f"frame: column {name}: expected it once, a {'key' if name in fleet.group else 'feature'} of type "
                 f"{fleet.type_of(name)}; got columns {columns}. Add or rename it"
             )
-    of_event = {rule.name: rule for rule in rules_of(config, messages.EVENT).fields}
+    of_event = {rule.name: rule for rule in build_rules(config, messages.EVENT).fields}
     wanted = dict.fromkeys([fleet.event_time, *config.event_columns])
     wanted.pop(fleet.target, None)
     rules = {name: of_event[name] for name in wanted if columns.count(name) == 1}
@@ -92,23 +92,23 @@ def _parse_texts(values: pd.Series[Any], rule: FieldRule, missing: Collection[st
         if key not in cache:
             try:
                 cache[key] = _parse_value(value, rule, missing)
-            except records.UnfitError as error:
-                raise _type_error(rule, _describe_value(values, place), error.why) from error
-            except records.NotFiniteError as error:
+            except value_conversion.WrongTypeError as error:
+                raise _type_error(rule, _describe_value(values, place), error.explanation) from error
+            except value_conversion.NotFiniteError as error:
                 raise _type_error(rule, _describe_value(values, place), "the number must be finite") from error
         parsed.append(cache[key])
     return pd.Series(parsed, index=values.index, dtype=object) if cache else values
 
 
 def _parse_value(value: Any, rule: FieldRule, missing: Collection[str]) -> Any:
-    """Parse a text or a number. Raises UnfitError, NotFiniteError."""
+    """Parse a text or a number. Raises WrongTypeError, NotFiniteError."""
     if not isinstance(value, str):
-        return records.typed(NumberText(str(value)), rule)
+        return value_conversion.convert_value(NumberText(str(value)), rule)
     if value in missing:
         return None
     try:
-        return records.typed(value, rule)
-    except records.UnfitError:
+        return value_conversion.convert_value(value, rule)
+    except value_conversion.WrongTypeError:
         # In a record, a column with a unit has numbers only; in a frame it may have texts too.
         at = instant_of_text(value) if rule.type == "timestamp" else None
         if at is None:

@@ -1,23 +1,23 @@
-"""How the columns of a fleet that has stored events may change, and what records and models of before become."""
+"""How the columns of a fleet with stored events may change, and what earlier records and models become."""
 
 from __future__ import annotations
 
-from spinney.core.migration.basis import basis_before
-from spinney.core.migration.column_changes import Change, Kind, changes, likely_renames
-from spinney.core.migration.earlier_columns import Former, former_columns, retired, with_former
+from spinney.core.migration.column_changes import ColumnChange, ColumnChangeKind, column_changes, likely_renames
+from spinney.core.migration.earlier_columns import FormerColumn, add_former_columns, former_columns, retired_columns
+from spinney.core.migration.earlier_settings import settings_before
 from spinney.core.migration.migration_record import Migration
 from spinney.core.migration.type_widening import is_widening
 
 __all__ = [
-    "Change",
-    "Former",
-    "Kind",
+    "ColumnChange",
+    "ColumnChangeKind",
+    "FormerColumn",
     "Migration",
-    "basis_before",
-    "changes",
+    "add_former_columns",
+    "column_changes",
     "former_columns",
     "is_widening",
     "likely_renames",
-    "retired",
-    "with_former",
+    "retired_columns",
+    "settings_before",
 ]

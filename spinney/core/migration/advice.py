@@ -1,12 +1,10 @@
-"""What a message says of `spinney migrate` where the columns of a configuration are not those of its tables."""
+"""Advice about `spinney migrate` for messages, where the configured columns differ from those of the tables."""
 
 from __future__ import annotations
 
 from typing import Final
 
-END_IT: Final = (
-    "Run `spinney migrate --yes` with the same configuration again, or put [fleet.columns] back and run it"
-)
+END_IT: Final = "Run `spinney migrate --yes` with the same configuration again, or put [fleet.columns] back and run it"
 """Of a migration that was begun and has not ended."""
 
 PUT_BACK_OR_MIGRATE: Final = (
@@ -19,5 +17,5 @@ MIGRATING: Final = "`spinney migrate` says what that means; with --yes it"
 
 
 def renaming(name: str, new: str) -> str:
-    """Of a column that was perhaps renamed."""
+    """Return the advice about a column that may have been renamed."""
     return f"`spinney migrate --rename {name}={new}` says what a new name means."

@@ -1,4 +1,4 @@
-"""The differences between the columns that a fleet was made with and those of an edited configuration."""
+"""The differences between the columns that a fleet was created with and those of an edited configuration."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from spinney.core.errors import StoreError
-from spinney.core.migration.earlier_columns import Former
+from spinney.core.migration.earlier_columns import FormerColumn
 from spinney.core.migration.type_widening import is_widening
 
 
-class Kind(StrEnum):
+class ColumnChangeKind(StrEnum):
     """What happens to a column."""
 
     ADDED = "added"
@@ -21,14 +21,15 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Change:
-    """One column's change. name: today's; of a dropped one its last. was, becomes: Spark SQL types, None for none.
+class ColumnChange:
+    """The change of one column. name: the new name; of a dropped column its last. was, becomes: Spark SQL types; None
+    for none.
 
-    old_name: of a renamed column, whose type may be widened too. returns: an added column that the table still has
+    old_name: of a renamed column, whose type may be widened too. returns: whether an added column is still in the table
     from before it was dropped.
     """
 
-    kind: Kind
+    kind: ColumnChangeKind
     name: str
     was: str | None
     becomes: str | None
@@ -36,17 +37,17 @@ class Change:
     returns: bool = False
 
 
-def changes(
+def column_changes(
     before: Mapping[str, str],
     now: Mapping[str, str],
     renames: Mapping[str, str],
-    former: Mapping[str, Former],
+    former: Mapping[str, FormerColumn],
     retired: Mapping[str, str],
-) -> list[Change]:
-    """What changes, in the order of the configuration, what is dropped last.
+) -> list[ColumnChange]:
+    """Return the changes, in the order of the configuration, dropped columns last.
 
     before, now: name -> Spark SQL type. renames: old name -> new name. former: what became of earlier columns. retired:
-    those that the table still has. Raises StoreError for a change that cannot be carried out on a fleet that exists.
+    those that the table still has. Raises StoreError for a change that an existing fleet cannot make.
     """
     _refuse_renames(before, now, renames)
     old_names = {new: old for old, new in renames.items()}
@@ -60,43 +61,43 @@ def changes(
         elif old != name:
             _refuse_other_type(name, before[old], kind)
             _refuse_former(name, former, retired, old)
-            found.append(Change(Kind.RENAMED, name, before[old], kind, old))
+            found.append(ColumnChange(ColumnChangeKind.RENAMED, name, before[old], kind, old))
         elif before[name] != kind:
             _refuse_other_type(name, before[name], kind)
-            found.append(Change(Kind.WIDENED, name, before[name], kind))
-    gone = (name for name in before if name not in now and name not in renames)
-    return found + [Change(Kind.DROPPED, name, before[name], None) for name in gone]
+            found.append(ColumnChange(ColumnChangeKind.WIDENED, name, before[name], kind))
+    dropped = (name for name in before if name not in now and name not in renames)
+    return found + [ColumnChange(ColumnChangeKind.DROPPED, name, before[name], None) for name in dropped]
 
 
-def likely_renames(found: list[Change]) -> Iterator[tuple[str, str]]:
-    """Pairs of a dropped and an added column of one type: perhaps one column under another name."""
-    dropped = [each for each in found if each.kind == Kind.DROPPED]
-    for each in (each for each in found if each.kind == Kind.ADDED and not each.returns):
-        alike = [other for other in dropped if other.was == each.becomes]
+def likely_renames(found: list[ColumnChange]) -> Iterator[tuple[str, str]]:
+    """Yield pairs of a dropped and an added column of the same type, which may be one renamed column."""
+    dropped = [change for change in found if change.kind == ColumnChangeKind.DROPPED]
+    for change in (change for change in found if change.kind == ColumnChangeKind.ADDED and not change.returns):
+        alike = [other for other in dropped if other.was == change.becomes]
         if len(alike) == 1:
-            yield alike[0].name, each.name
+            yield alike[0].name, change.name
 
 
-def _added(name: str, kind: str, former: Mapping[str, Former], retired: Mapping[str, str]) -> Change:
+def _added(name: str, kind: str, former: Mapping[str, FormerColumn], retired: Mapping[str, str]) -> ColumnChange:
     was = retired.get(name)
     if was is not None:
         _refuse_other_type(name, was, kind)
-        return Change(Kind.ADDED, name, was, kind, returns=True)
+        return ColumnChange(ColumnChangeKind.ADDED, name, was, kind, returns=True)
     _refuse_former(name, former, retired)
-    return Change(Kind.ADDED, name, None, kind)
+    return ColumnChange(ColumnChangeKind.ADDED, name, None, kind)
 
 
 def _refuse_renames(before: Mapping[str, str], now: Mapping[str, str], renames: Mapping[str, str]) -> None:
     for old, new in renames.items():
-        said = f"--rename {old}={new}"
+        option = f"--rename {old}={new}"
         if old not in before:
-            raise StoreError(f"{said}: expected a column that the fleet has; it has {', '.join(before)}")
+            raise StoreError(f"{option}: expected a column that the fleet has; it has {', '.join(before)}")
         if old in now:
-            raise StoreError(f"{said}: expected {old} to be gone from [fleet.columns]; it is there still. Remove it")
+            raise StoreError(f"{option}: expected {old} to be gone from [fleet.columns]; it is there still. Remove it")
         if new not in now:
-            raise StoreError(f"{said}: expected {new} in [fleet.columns]; it is not there. Declare it")
+            raise StoreError(f"{option}: expected {new} in [fleet.columns]; it is not there. Declare it")
         if new in before:
-            raise StoreError(f"{said}: expected a name that no column has; the fleet has {new} already")
+            raise StoreError(f"{option}: expected a name that no column has; the fleet has {new} already")
     if len(set(renames.values())) < len(renames):
         raise StoreError("--rename: expected a name of its own for each column; got one name twice")
 
@@ -112,19 +113,24 @@ def _refuse_other_type(name: str, was: str, becomes: str) -> None:
 
 
 def _refuse_other_case(name: str, known: Mapping[str, str]) -> None:
-    """known: names that the fleet has or had, by their lower case."""
-    there = known.get(name.lower(), name)
-    if there != name:
+    """Raise StoreError if a name differs from a known one only in case. known: names that the fleet has or had, by
+    lower case.
+    """
+    existing = known.get(name.lower(), name)
+    if existing != name:
         raise StoreError(
             f"fleet.columns.{name}: expected a name that differs in more than case from those that the fleet has or "
-            f"had; it had {there}, which Delta and Spark take for the same. Call it {there}, or choose another name"
+            f"had; it had {existing}, which Delta and Spark take for the same. Call it {existing}, or choose another "
+            "name"
         )
 
 
 def _refuse_former(
-    name: str, former: Mapping[str, Former], retired: Mapping[str, str], present: str | None = None
+    name: str, former: Mapping[str, FormerColumn], retired: Mapping[str, str], present: str | None = None
 ) -> None:
-    """present: what the column is called that is to get this name; it may get an earlier one back."""
+    """Raise StoreError if a name belongs to an earlier column. present: the current name of the column that gets this
+    name; a column may get an earlier name of its own back.
+    """
     if name in retired:
         raise StoreError(
             f"fleet.columns.{name}: the table events still has a column of this name, dropped before. Choose another"

@@ -1,4 +1,4 @@
-"""What an edited configuration means for a fleet that already runs: when each changed key takes effect, or why not."""
+"""What an edit of the configuration means for a running fleet: when each changed key takes effect, or why it cannot."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import Any
 
 from spinney.core.config import Config
+from spinney.core.config.cross_checks import OBSERVED_AT
 from spinney.core.config.effective import leaves
-from spinney.core.config.rules import OBSERVED_AT
-from spinney.core.config.toml_text import toml
+from spinney.core.config.toml_text import to_toml
 from spinney.core.migration import advice
 from spinney.core.migration.type_widening import is_widening
 
@@ -34,8 +34,8 @@ class Effect(StrEnum):
 
 
 @dataclass(frozen=True)
-class Change:
-    """One key that was edited. before, now: as TOML; empty where there is none. why, remedy: of one that is refused."""
+class ConfigChange:
+    """One edited key. before, now: as TOML; empty if not set. why, remedy: of a refused change."""
 
     key: str
     before: str
@@ -50,7 +50,7 @@ class Change:
 
 
 ANOTHER_ROOT = "begin a new fleet under another storage.root and give it the history: spinney load ROOT/tables/events"
-MEANING = {
+WHY_FIXED = {
     "fleet.group": "every stored key, model and decision is of the old groups",
     "fleet.event_id": "stored events are told apart by the old field",
     "fleet.event_time": "stored events are dated by the old field",
@@ -64,7 +64,7 @@ MEANING = {
 }
 """Why a fixed key stays as it is; `fleet.columns` is told column by column."""
 
-_EFFECTS = (
+_EFFECT_BY_PREFIX = (
     ("fleet.ranges", Effect.AT_AN_OFFSET),
     ("fleet.columns", Effect.AT_AN_OFFSET),  # the unit of a time
     ("fleet.fields", Effect.AT_AN_OFFSET),
@@ -86,118 +86,126 @@ _NOT_COMPARED = ("storage", "kafka.options", "spark", "tracking")
 """The place itself, and what is not stored since it may hold a credential."""
 
 
-def changes(
+def config_changes(
     config: Config, fixed: Mapping[str, Any], last: Config | None, renamed: Mapping[str, str] | None = None
-) -> list[Change]:
-    """Return what differs from the configuration that the fleet's tables were made and last used with.
+) -> list[ConfigChange]:
+    """Return the differences from the configuration that the fleet's tables were created and last used with.
 
-    fixed: dotted key -> value, of what may never change. last: the configuration the fleet ran with last; None where
-    that is not known, so that only `fixed` is compared. renamed: old -> new name of columns that were migrated.
+    fixed: dotted key -> value of keys that must not change. last: the configuration that the fleet last ran with; None
+    if unknown, so that only `fixed` is compared. renamed: old -> new name of migrated columns.
     """
-    refused = [change for key, before in fixed.items() for change in _refused(config, key, before)]
-    return refused + ([] if last is None else list(_edited(config, last, fixed, renamed or {})))
+    refused = [change for key, before in fixed.items() for change in _compare_fixed(config, key, before)]
+    return refused + ([] if last is None else list(_compare_editable(config, last, fixed, renamed or {})))
 
 
-def lasting(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
-    """Declared columns but those whose type is always the same: they are declared for their unit, which may change."""
-    same = _of_one_type(config)
+def fixed_columns(config: Config, columns: Mapping[str, str]) -> dict[str, str]:
+    """Return the declared columns whose type is fixed, without those that are declared only for their unit, which may
+    change.
+    """
+    same = _columns_of_fixed_type(config)
     return {name: str(kind) for name, kind in columns.items() if name not in same}
 
 
-def _refused(config: Config, key: str, before: Any) -> Iterator[Change]:
+def _compare_fixed(config: Config, key: str, before: Any) -> Iterator[ConfigChange]:
     section, _, name = key.partition(".")
     now = getattr(getattr(config, section, None), name, None)
     if key == "fleet.columns":
-        yield from _columns(*(lasting(config, of) for of in (before, config.fleet.columns)))
+        yield from _compare_columns(*(fixed_columns(config, of) for of in (before, config.fleet.columns)))
         return
     now = list(now) if isinstance(now, tuple) else now
     if now != before:
         remedy = (
-            f"Put {toml(before)} back, or {ANOTHER_ROOT}." if before is not None else f"Remove it, or {ANOTHER_ROOT}."
+            f"Put {to_toml(before)} back, or {ANOTHER_ROOT}."
+            if before is not None
+            else f"Remove it, or {ANOTHER_ROOT}."
         )
-        yield Change(
+        yield ConfigChange(
             key,
-            _said(before),
-            _said(now),
+            _display(before),
+            _display(now),
             Effect.REFUSED,
-            MEANING.get(key, "what is stored would mean another thing"),
+            WHY_FIXED.get(key, "what is stored would mean another thing"),
             remedy,
         )
 
 
-def _of_one_type(config: Config) -> tuple[str, ...]:
-    """Fields whose type is always the same: one is declared for its unit, which may be edited."""
+def _columns_of_fixed_type(config: Config) -> tuple[str, ...]:
+    """Return the fields that always have the same type, and are declared only for their unit."""
     return (config.fleet.event_id, config.fleet.event_time, OBSERVED_AT)
 
 
-def _columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[Change]:
+def _compare_columns(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[ConfigChange]:
     gone = [name for name in before if name not in now]
     new = [name for name in now if name not in before]
     for name in gone:
         twin = next((each for each in new if now[each] == before[name]), None)
-        yield _dropped(name, before[name], twin)
+        yield _dropped_column(name, before[name], twin)
     for name in new:
         why = "the tables have no such column yet"
         remedy = f"{advice.MIGRATING} adds it, null in the rows that are there. Or remove it: such a field is ignored."
-        yield Change(f"fleet.columns.{name}", "", toml(now[name]), Effect.REFUSED, why, remedy)
+        yield ConfigChange(f"fleet.columns.{name}", "", to_toml(now[name]), Effect.REFUSED, why, remedy)
     for name, kind in before.items():
         if name in now and now[name] != kind:
-            yield _retyped(name, kind, now[name])
+            yield _retyped_column(name, kind, now[name])
 
 
-def _dropped(name: str, kind: str, twin: str | None) -> Change:
+def _dropped_column(name: str, kind: str, twin: str | None) -> ConfigChange:
     why = "the tables have the column, and models may have been fitted on it"
     remedy = f"{advice.MIGRATING} lets it go. Or declare it again; a column need not be in fleet.features."
     if twin is not None:
         why += f"; `{twin}` of the same type is new"
         remedy = (
             f"{advice.renaming(name, twin)} If only messages call it `{twin}` now, keep the column and add to "
-            f"[fleet.fields]: {name} = {toml(twin)}."
+            f"[fleet.fields]: {name} = {to_toml(twin)}."
         )
-    return Change(f"fleet.columns.{name}", toml(kind), "", Effect.REFUSED, why, remedy)
+    return ConfigChange(f"fleet.columns.{name}", to_toml(kind), "", Effect.REFUSED, why, remedy)
 
 
-def _retyped(name: str, before: str, now: str) -> Change:
+def _retyped_column(name: str, before: str, now: str) -> ConfigChange:
     why = "the tables hold the old type"
-    remedy = f"Put {toml(before)} back, or {ANOTHER_ROOT}."
+    remedy = f"Put {to_toml(before)} back, or {ANOTHER_ROOT}."
     if is_widening(before, now):
-        remedy = f"{advice.MIGRATING} writes them again, each value as it is. Or put {toml(before)} back."
-    return Change(f"fleet.columns.{name}", toml(before), toml(now), Effect.REFUSED, why, remedy)
+        remedy = f"{advice.MIGRATING} writes them again, each value as it is. Or put {to_toml(before)} back."
+    return ConfigChange(f"fleet.columns.{name}", to_toml(before), to_toml(now), Effect.REFUSED, why, remedy)
 
 
-def _edited(config: Config, last: Config, fixed: Mapping[str, Any], renamed: Mapping[str, str]) -> Iterator[Change]:
+def _compare_editable(
+    config: Config, last: Config, fixed: Mapping[str, Any], renamed: Mapping[str, str]
+) -> Iterator[ConfigChange]:
     kept = fixed.get("fleet.columns", {})
     same_type = [
         name for name, kind in kept.items() if config.fleet.columns.get(name) == last.fleet.columns.get(name) == kind
     ]
-    columns = {f"fleet.columns.{name}" for name in (*same_type, *_of_one_type(config))}
-    before, now = (_values(each, fixed, columns) for each in (last, config))
+    columns = {f"fleet.columns.{name}" for name in (*same_type, *_columns_of_fixed_type(config))}
+    before, now = (_compared_values(each, fixed, columns) for each in (last, config))
     for key in {**before, **now}:
         if before.get(key) != now.get(key):
-            effect = next((each for start, each in _EFFECTS if _within(key, start)), Effect.NEXT_START)
+            effect = next((each for start, each in _EFFECT_BY_PREFIX if _is_within(key, start)), Effect.NEXT_START)
             was_features = {renamed.get(name, name) for name in last.fleet.features}
             if key == "fleet.features" and was_features - set(config.fleet.features):
                 effect = Effect.NEXT_FIT_UNCOMPARED
-            yield Change(key, _bounded(before.get(key, "")), _bounded(now.get(key, "")), effect)
+            yield ConfigChange(key, _shorten(before.get(key, "")), _shorten(now.get(key, "")), effect)
 
 
-def _values(config: Config, fixed: Mapping[str, Any], columns: set[str]) -> dict[str, str]:
-    """Every key that is compared, as TOML; an empty table is as one that is not there. columns: keys, for units."""
+def _compared_values(config: Config, fixed: Mapping[str, Any], columns: set[str]) -> dict[str, str]:
+    """Return every compared key as TOML; an empty table counts as not set. columns: keys of columns to compare, for
+    their units.
+    """
     left_out = (*_NOT_COMPARED, *fixed)
     return {
-        key: toml(value)
+        key: to_toml(value)
         for key, value in leaves(config)
-        if value not in ({}, None) and (key in columns or not any(_within(key, each) for each in left_out))
+        if value not in ({}, None) and (key in columns or not any(_is_within(key, section) for section in left_out))
     }
 
 
-def _within(key: str, section: str) -> bool:
+def _is_within(key: str, section: str) -> bool:
     return f"{key}.".startswith(f"{section}.")
 
 
-def _said(value: Any) -> str:
-    return "" if value is None else _bounded(toml(value))
+def _display(value: Any) -> str:
+    return "" if value is None else _shorten(to_toml(value))
 
 
-def _bounded(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= MAX_CHARACTERS else f"{text[: MAX_CHARACTERS - 1]}…"

@@ -1,4 +1,4 @@
-"""Columns of before a migration: models that were fitted on them go on answering."""
+"""Columns from before a migration, which earlier models may still need."""
 
 from __future__ import annotations
 
@@ -13,59 +13,63 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Former:
-    """A column that is declared no more. now: the column that has its values; None where none is read any more.
-
-    type: its Spark SQL type when it was last declared.
+class FormerColumn:
+    """A column that is no longer declared. now: the column that has its values; None if none has. type: its last Spark
+    SQL type.
     """
 
     now: str | None
     type: str
 
 
-def former_columns(migrations: Iterable[Migration]) -> dict[str, Former]:
-    """Name -> what became of it, for each column that was renamed or dropped. migrations: oldest first."""
-    found: dict[str, Former] = {}
+def former_columns(migrations: Iterable[Migration]) -> dict[str, FormerColumn]:
+    """Return name -> what became of it, for each renamed or dropped column. migrations: oldest first."""
+    columns: dict[str, FormerColumn] = {}
     last: dict[str, str] = {}  # former name -> what its column was called when it was dropped
-    for each in migrations:
-        for name in each.added:
-            found.pop(name, None)
+    for migration in migrations:
+        for name in migration.added:
+            columns.pop(name, None)
         # A dropped column that is declared again has its values again, under its earlier names too.
-        found |= {
-            name: Former(last[name], mine.type)
-            for name, mine in found.items()
-            if mine.now is None and last.get(name) in each.added
+        columns |= {
+            name: FormerColumn(last[name], column.type)
+            for name, column in columns.items()
+            if column.now is None and last.get(name) in migration.added
         }
-        last |= {name: mine.now for name, mine in found.items() if mine.now is not None and mine.now in each.dropped}
-        moved = {name: _after(mine, each) for name, mine in found.items()}
-        found = {name: mine for name, mine in moved.items() if mine.now != name}
-        found |= {old: Former(new, each.before[old]) for old, new in each.renamed.items()}
-        found |= {name: Former(None, each.before[name]) for name in each.dropped}
-        found = {name: mine for name, mine in found.items() if name not in each.after}
-    return found
+        last |= {
+            name: column.now
+            for name, column in columns.items()
+            if column.now is not None and column.now in migration.dropped
+        }
+        moved = {name: _apply_migration(column, migration) for name, column in columns.items()}
+        columns = {name: column for name, column in moved.items() if column.now != name}
+        columns |= {old: FormerColumn(new, migration.before[old]) for old, new in migration.renamed.items()}
+        columns |= {name: FormerColumn(None, migration.before[name]) for name in migration.dropped}
+        columns = {name: column for name, column in columns.items() if name not in migration.after}
+    return columns
 
 
-def _after(column: Former, migration: Migration) -> Former:
+def _apply_migration(column: FormerColumn, migration: Migration) -> FormerColumn:
     if column.now in migration.dropped:
-        return Former(None, column.type)
-    return Former(migration.renamed.get(column.now or "", column.now), column.type)
+        return FormerColumn(None, column.type)
+    return FormerColumn(migration.renamed.get(column.now or "", column.now), column.type)
 
 
-def retired(migrations: Iterable[Migration]) -> dict[str, str]:
-    """Name -> type of the columns that the table `events` still has and that are declared no more."""
-    found: dict[str, str] = {}
-    for each in migrations:
-        found |= {name: each.before[name] for name in each.dropped}
-        found = {name: kind for name, kind in found.items() if name not in each.after}
-    return found
+def retired_columns(migrations: Iterable[Migration]) -> dict[str, str]:
+    """Return name -> type of columns that the table `events` still has but that are no longer declared."""
+    columns: dict[str, str] = {}
+    for migration in migrations:
+        columns |= {name: migration.before[name] for name in migration.dropped}
+        columns = {name: kind for name, kind in columns.items() if name not in migration.after}
+    return columns
 
 
-def with_former(rows: pd.DataFrame, former: Mapping[str, Former]) -> pd.DataFrame:
-    """The rows with the columns that models of before may ask for: renamed ones as they are now, dropped ones null.
+def add_former_columns(rows: pd.DataFrame, former: Mapping[str, FormerColumn]) -> pd.DataFrame:
+    """Return the rows with the columns that earlier models may need: renamed ones with their current values, dropped
+    ones null.
 
-    A column that is there already stays.
+    Columns that are already there are kept.
     """
-    there = {name: mine for name, mine in former.items() if name not in rows}
-    if not there:
+    missing = {name: column for name, column in former.items() if name not in rows}
+    if not missing:
         return rows
-    return rows.assign(**{name: rows.get(mine.now) for name, mine in there.items()})
+    return rows.assign(**{name: rows.get(column.now) for name, column in missing.items()})

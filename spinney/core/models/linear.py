@@ -82,18 +82,18 @@ def _add_words(
     """Add the coefficient of each row's word, for each string feature, if its model has one for the word."""
     start = [columns.numbers.shape[1]] * len(models)
     for j, words in enumerate(columns.words):
-        place = {word: code for code, word in enumerate(words)}
-        known: list[int] = []
+        code_of_word = {word: code for code, word in enumerate(words)}
+        keys: list[int] = []
         weights: list[Floats] = [np.zeros(len(scores))]
         for m, (encoder, model) in enumerate(zip(encoders, models, strict=True)):
             vocabulary = encoder.vocabularies[j]
             for at, word in enumerate(vocabulary, start[m]):
-                if word in place:
-                    known.append(m * len(words) + place[word])
+                if word in code_of_word:
+                    keys.append(m * len(words) + code_of_word[word])
                     weights.append(model.coefficients[:, at])
             start[m] += len(vocabulary)
-        if known:
-            scores += np.stack(weights)[_lookup(np.array(known), which * len(words), columns.codes[:, j])].T
+        if keys:
+            scores += np.stack(weights)[_lookup(np.array(keys), which * len(words), columns.codes[:, j])].T
 
 
 def _lookup(known: Integers, base: Integers, codes: Integers) -> Integers:
@@ -110,10 +110,10 @@ def _apply_link(scores: Floats, link: Link) -> Floats:
     if link is Link.LOGISTIC:
         second = 1.0 / (1.0 + np.exp(-scores[0]))
         return np.column_stack([1.0 - second, second])
-    top = scores[0].copy()
+    max_score = scores[0].copy()
     for score in scores[1:]:
-        np.maximum(top, score, out=top)
-    parts = [np.exp(score - top) for score in scores]
+        np.maximum(max_score, score, out=max_score)
+    parts = [np.exp(score - max_score) for score in scores]
     total = parts[0].copy()
     for part in parts[1:]:
         total += part

@@ -105,4 +105,4 @@ class Progress:
     def __str__(self) -> str:
         text = f"{self.done:,} of {self.total:,} groups done, {self.failed:,} failed"
         left = self.seconds_left
-        return text if not left else f"{text}, about {durations.in_words(left)} left"
+        return text if not left else f"{text}, about {durations.format_seconds(left)} left"

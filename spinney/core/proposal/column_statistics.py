@@ -1,4 +1,4 @@
-"""What a sample shows of each column: its type, its gaps, how many different values."""
+"""Statistics of each column of a sample: type, missing values, number of distinct values."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from spinney.core.config.rules import OBSERVED_AT
-from spinney.core.config.values import INTEGERS
+from spinney.core.config.cross_checks import OBSERVED_AT
+from spinney.core.config.value_types import INTEGERS
 from spinney.core.records.times import date_of_text, instant_of_text
-from spinney.core.records.values import INTEGER, NUMBER, TRUTHS
+from spinney.core.records.value_conversion import BOOLEAN_TEXTS, INTEGER, NUMBER
 
-WORDS_FOR_NOTHING = ("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-", "?")
+MISSING_WORDS = ("NA", "N/A", "n/a", "NULL", "null", "None", "NaN", "nan", "-", "?")
 """Texts that people write where a number is missing."""
 
 _INDEX_NAMES = ("Unnamed: 0", "__index_level_0__", "index")
@@ -27,12 +27,12 @@ _MAGNITUDES, _FAR_APART = 1_000, 10
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
-    """What was seen of one column.
+class ColumnStatistics:
+    """What a sample shows of one column.
 
-    source: its name in the file. values: its values, null where it has none. type: a Spark SQL type. distinct:
-    different values; -1 if they cannot be told apart. filled: rows that have a value. nothing: words that stand in it
-    for no value. whole_texts: whether the file has types, and all values are texts of whole numbers: amounts as
+    source: its name in the file. values: its values, null if missing. type: a Spark SQL type. distinct: number of
+    distinct values; -1 if they cannot be compared. filled: number of rows with a value. missing_words: words in it that
+    mean no value. has_whole_texts: whether the file has types, and all values are texts of whole numbers: amounts as
     Debezium sends them, or names of stores.
     """
 
@@ -42,37 +42,40 @@ class Column:
     distinct: int
     filled: int
     rows: int
-    nothing: frozenset[str] = frozenset()
-    whole_texts: bool = False
+    missing_words: frozenset[str] = frozenset()
+    has_whole_texts: bool = False
 
     @property
-    def unique(self) -> bool:
+    def is_unique(self) -> bool:
+        """Whether every row has a value of its own."""
         return self.filled == self.rows and self.distinct == self.rows
 
     @property
     def is_name(self) -> bool:
-        """Whether it only tells rows apart: texts, or whole numbers that do not look like amounts."""
-        return self.unique and self.type in ("string", "bigint") and not self.is_like_amounts
+        """Whether its values only identify rows: texts, or whole numbers that do not look like amounts."""
+        return self.is_unique and self.type in ("string", "bigint") and not self.is_like_amounts
 
     @property
     def is_like_amounts(self) -> bool:
-        """Whether it has whole numbers that are all different, but by chance as it seems. Random ids are like them."""
-        return self.unique and self.type == "bigint" and _are_amounts(self.values)
+        """Whether it has distinct whole numbers that look like amounts, distinct by chance. Random ids look the
+        same.
+        """
+        return self.is_unique and self.type == "bigint" and _are_amounts(self.values)
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether each row has a value that could be a key."""
         return self.filled == self.rows and not (self.type == "string" and bool((self.values == "").any()))
 
     @property
     def has_text(self) -> bool:
-        """Whether any of its values are text, which may still read as numbers or times."""
-        return any(isinstance(each, str) for each in self.values.dropna())
+        """Whether any of its values are text, which may still be numbers or times."""
+        return any(isinstance(value, str) for value in self.values.dropna())
 
     @property
     def is_index(self) -> bool:
-        """Whether it is pandas' numbering of rows, written with the data."""
-        return self.source in _INDEX_NAMES and self.unique and self.type == "bigint"
+        """Whether it is pandas' row index, written with the data."""
+        return self.source in _INDEX_NAMES and self.is_unique and self.type == "bigint"
 
     @property
     def is_whole(self) -> bool:
@@ -81,36 +84,40 @@ class Column:
             return True
         if self.type != "double" or not self.filled:
             return False
-        return all(float(each).is_integer() for each in self.values.dropna())
+        return all(float(value).is_integer() for value in self.values.dropna())
 
 
-def look(source: str, values: pd.Series[Any], *, is_text: bool) -> Column:
-    """is_text: the column is text only because the file has no types."""
-    nothing: frozenset[str] = frozenset()
+def examine_column(source: str, values: pd.Series[Any], *, is_text: bool) -> ColumnStatistics:
+    """Return the statistics of a column. is_text: whether it is text only because the file has no types."""
+    missing_words: frozenset[str] = frozenset()
     if is_text:
         values = values.mask(values == "", None)
-        kind, nothing = _type_of_texts(list(values.dropna().unique()))
-        values = values.mask(values.isin(list(nothing)), None)
+        kind, missing_words = _type_of_texts(list(values.dropna().unique()))
+        values = values.mask(values.isin(list(missing_words)), None)
     else:
         values = _without_empty(values)
-        kind = _type(values)
+        kind = _type_of_series(values)
     try:
-        distinct = int(values.nunique()) if all(map(_is_plain, values.dropna().unique())) else -1
+        distinct = int(values.nunique()) if all(map(_is_json_value, values.dropna().unique())) else -1
     except TypeError:  # lists and tables in cells
         distinct = -1
-    whole_texts = not is_text and kind == "string" and distinct > 0 and _are_whole_texts(values)
-    return Column(source, values, kind, distinct, int(values.notna().sum()), len(values), nothing, whole_texts)
+    has_whole_texts = not is_text and kind == "string" and distinct > 0 and _are_whole_texts(values)
+    return ColumnStatistics(
+        source, values, kind, distinct, int(values.notna().sum()), len(values), missing_words, has_whole_texts
+    )
 
 
-def as_number(column: Column) -> Column:
-    """A column of `whole_texts` as one of numbers: later values may have fractions, unless all are 0 or 1."""
+def as_number(column: ColumnStatistics) -> ColumnStatistics:
+    """Convert a column with `has_whole_texts` to numbers: doubles, since later values may have fractions, or integers
+    if all are 0 or 1.
+    """
     values = pd.to_numeric(column.values.mask(column.values == "", None))
     kind = "bigint" if set(values.dropna().unique()) <= {0, 1} else "double"
     return replace(column, values=values, type=kind, distinct=int(values.nunique()), filled=int(values.notna().sum()))
 
 
-def times_of(column: Column) -> pd.Series[Any]:
-    """The column's values as instants in UTC, null where there is none. column: a timestamp or date."""
+def parse_times(column: ColumnStatistics) -> pd.Series[Any]:
+    """Return the column's values as instants in UTC, null where there is none. column: a timestamp or date."""
 
     def instant(value: Any) -> datetime | None:
         if isinstance(value, str):
@@ -123,7 +130,7 @@ def times_of(column: Column) -> pd.Series[Any]:
     return pd.to_datetime(column.values.map(instant, na_action="ignore"), utc=True, errors="coerce")
 
 
-def _type(values: pd.Series[Any]) -> str:
+def _type_of_series(values: pd.Series[Any]) -> str:
     if types.is_bool_dtype(values):
         return "boolean"
     if types.is_integer_dtype(values):
@@ -139,32 +146,34 @@ def _type(values: pd.Series[Any]) -> str:
 
 
 def _type_of_objects(values: pd.Series[Any]) -> str:
-    """The type that takes all of the values; where none does, that of most, so that the odd ones are rejected.
+    """Return the type that fits all values; if none does, that of most values, so that the others are rejected.
 
-    Raises TypeError: values that cannot be told apart.
+    Raises TypeError: values that cannot be compared.
     """
     unique = list(values.dropna().unique())
     if (number := _number_type(unique)) is not None:
         return number
     kinds = {_type_of(value) for value in unique}
-    if kinds <= {"boolean", "string"} and all(value in TRUTHS or isinstance(value, bool) for value in unique):
+    if kinds <= {"boolean", "string"} and all(value in BOOLEAN_TEXTS or isinstance(value, bool) for value in unique):
         return "boolean" if "boolean" in kinds else "string"
-    found = _common(kinds)
+    found = _common_type(kinds)
     if found != "string" or kinds <= {"string", "bigint", "date", "timestamp"}:
         return found
     return str(values.dropna().map(_type_of).value_counts().index[0])
 
 
 def _without_empty(values: pd.Series[Any]) -> pd.Series[Any]:
-    """The values; empty texts are none where the others are no texts, as the fleet's rules have it."""
+    """Return the values with empty texts as missing, if the other values are not texts, as the validation rules have
+    it.
+    """
     if not types.is_object_dtype(values):
         return values
-    filled = values.mask(values.map(lambda each: isinstance(each, str) and each == ""), None)
-    return values if _type(filled) == "string" else filled
+    filled = values.mask(values.map(lambda value: isinstance(value, str) and value == ""), None)
+    return values if _type_of_series(filled) == "string" else filled
 
 
 def _are_amounts(values: pd.Series[Any]) -> bool:
-    """Whether whole numbers that are all different are so by chance: in no order, far apart, and of many magnitudes."""
+    """Return whether distinct whole numbers look distinct by chance: in no order, far apart, of many magnitudes."""
     numbers = pd.to_numeric(values.dropna()).astype(float)
     is_ordered = numbers.is_monotonic_increasing or numbers.is_monotonic_decreasing
     low, high = float(numbers.abs().min()), float(numbers.abs().max())
@@ -177,24 +186,24 @@ def _are_whole_texts(values: pd.Series[Any]) -> bool:
 
 
 def _number_type(values: list[Any]) -> str | None:
-    """The type of numbers some of which are texts, as Debezium writes decimals: `"12.50"`; None: they are others.
+    """Return the type of numbers some of which are texts, as Debezium writes decimals: `"12.50"`; None if they are not.
 
-    Texts of whole numbers alone may be names: `whole_texts`.
+    Columns of only whole-number texts may be names, see `has_whole_texts`.
     """
     texts = [value for value in values if isinstance(value, str)]
     kinds = {_type_of_text(value) if isinstance(value, str) else _type_of(value) for value in values}
     if not texts or not kinds <= {"bigint", "double"}:
         return None
-    return _common(kinds) if len(texts) < len(values) or any("." in text for text in texts) else None
+    return _common_type(kinds) if len(texts) < len(values) or any("." in text for text in texts) else None
 
 
-def _is_plain(value: object) -> bool:
-    """Whether JSON can say it: bytes and durations are not."""
+def _is_json_value(value: object) -> bool:
+    """Return whether JSON can represent the value: bytes and durations cannot be."""
     plain = (str, bool, int, float, Decimal, date, time, np.number, np.bool_, np.datetime64)
     return isinstance(value, plain) and not isinstance(value, np.timedelta64)
 
 
-def _common(kinds: set[str]) -> str:
+def _common_type(kinds: set[str]) -> str:
     if kinds == {"bigint", "double"}:
         return "double"
     if kinds == {"date", "timestamp"}:
@@ -203,7 +212,7 @@ def _common(kinds: set[str]) -> str:
 
 
 def _type_of(value: object) -> str:
-    """The type of one value that Python has."""
+    """Return the type of one Python value."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
@@ -218,7 +227,7 @@ def _type_of(value: object) -> str:
 
 
 def _time_type(text: str) -> str | None:
-    """Digits alone could be a date, but are more often a number."""
+    """Return the type of a time. Digits alone are not one: they could be a date, but are more often a number."""
     if "-" not in text:
         return None
     if len(text) == len("2013-01-31") and date_of_text(text) is not None:
@@ -227,18 +236,18 @@ def _time_type(text: str) -> str | None:
 
 
 def _type_of_texts(texts: list[str]) -> tuple[str, frozenset[str]]:
-    """The type of cells, and the words among them that stand for no value."""
-    nothing = frozenset(WORDS_FOR_NOTHING) & set(texts)
-    rest = [text for text in texts if text not in nothing]
-    kind = _common({_type_of_text(text) for text in rest}) if rest else "string"
+    """Return the type of cells, and the words among them that mean no value."""
+    missing_words = frozenset(MISSING_WORDS) & set(texts)
+    rest = [text for text in texts if text not in missing_words]
+    kind = _common_type({_type_of_text(text) for text in rest}) if rest else "string"
     if kind not in ("string", "boolean"):
-        return kind, nothing
-    return _common({_type_of_text(text) for text in texts}), frozenset()
+        return kind, missing_words
+    return _common_type({_type_of_text(text) for text in texts}), frozenset()
 
 
 def _type_of_text(text: str) -> str:
-    """Leading zeros are no part of a number: such a text is a name."""
-    if text in TRUTHS:
+    """Return the type of a text. A number has no leading zeros: such a text is a name."""
+    if text in BOOLEAN_TEXTS:
         return "boolean"
     digits = text.strip(" ").lstrip("+-")
     if digits[:1] == "0" and digits[1:2].isdigit():
@@ -250,6 +259,6 @@ def _type_of_text(text: str) -> str:
     return _time_type(text) or "string"
 
 
-def usable(columns: Iterable[Column]) -> list[Column]:
-    """Those with a name, and values that can be told apart; without what says when a late label became known."""
+def usable_columns(columns: Iterable[ColumnStatistics]) -> list[ColumnStatistics]:
+    """Return the columns with a name and comparable values, without the time when a late label became known."""
     return [column for column in columns if column.distinct > 0 and column.source not in ("", OBSERVED_AT)]

@@ -1,4 +1,4 @@
-"""Which column is what, each guess with its reason."""
+"""Guess the role of each column, each guess with its reason."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from spinney.core.config.rules import KEY_TYPES
-from spinney.core.config.values import INTEGERS, is_number
+from spinney.core.config.cross_checks import KEY_TYPES
+from spinney.core.config.value_types import INTEGERS, is_number
 from spinney.core.errors import ContractError
-from spinney.core.proposal.column_statistics import Column, times_of
+from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
 from spinney.core.records.times import EPOCH
 from spinney.core.similar_names import did_you_mean
 
@@ -33,22 +33,22 @@ _UNITS = {"s": (1e8, 1e10), "ms": (1e11, 1e13), "us": (1e14, 1e16)}
 
 @dataclass(frozen=True)
 class Guess:
-    """columns: those that are meant; none where the data has none. why: stands beside them as a comment.
-
-    unit: of a time that is a number.
+    """columns: the guessed columns; empty if the data has none. reason: for a comment beside them. unit: of a time that
+    is a number.
     """
 
-    columns: tuple[Column, ...]
-    why: str
+    columns: tuple[ColumnStatistics, ...]
+    reason: str
     unit: str | None = None
 
     @property
     def sources(self) -> tuple[str, ...]:
+        """The columns' names in the file."""
         return tuple(column.source for column in self.columns)
 
 
-def named(columns: Sequence[Column], name: str, option: str) -> Column:
-    """The column that a person named. Raises ContractError: there is none."""
+def find_column(columns: Sequence[ColumnStatistics], name: str, option: str) -> ColumnStatistics:
+    """Return the column that a person named. Raises ContractError if there is none."""
     for column in columns:
         if column.source == name:
             return column
@@ -57,69 +57,69 @@ def named(columns: Sequence[Column], name: str, option: str) -> Column:
     raise ContractError(f"init --from: {option}: expected a column of the data; got {name!r}. {nearest}")
 
 
-def event_time(columns: Sequence[Column]) -> Guess:
-    """Times, dates, or numbers since 1970 under a time's name."""
+def guess_event_time(columns: Sequence[ColumnStatistics]) -> Guess:
+    """Guess the event time: timestamps, dates, or numbers since 1970 under a time's name."""
     times = [column for column in columns if column.type == "timestamp"]
     full = [column for column in times if column.filled == column.rows]
-    best = _by_name(full or times, TIME_NAMES) or next(iter(full), None) or next(iter(times), None)
+    best = _find_by_name(full or times, TIME_NAMES) or next(iter(full), None) or next(iter(times), None)
     if best is not None:
         others = ", ".join(column.source for column in times if column is not best)
-        why = f"a timestamp{', as are ' + others if others else ', the only one'}"
-        return Guess((best,), why + odd_times(best))
-    numbers = [column for column in columns if column.type == "bigint" or column.whole_texts]
+        reason = f"a timestamp{', as are ' + others if others else ', the only one'}"
+        return Guess((best,), reason + rejected_times_note(best))
+    numbers = [column for column in columns if column.type == "bigint" or column.has_whole_texts]
     numbers = [column for column in numbers if _is_named(column.source, TIME_NAMES)]
     for column in numbers:
-        if (unit := epoch_unit(column)) is not None:
+        if (unit := guess_epoch_unit(column)) is not None:
             return Guess((column,), f"numbers of {unit} since 1970, by their size", unit)
     dates = [column for column in columns if column.type == "date" and column.filled == column.rows]
     if dates:
-        best = _by_name(dates, TIME_NAMES) or dates[0]
-        return Guess((best,), "dates: each is taken as its midnight" + odd_times(best))
-    almost = [column for column in columns if _is_named(column.source, TIME_NAMES) and mostly_times(column, 0.9)]
+        best = _find_by_name(dates, TIME_NAMES) or dates[0]
+        return Guess((best,), "dates: each is taken as its midnight" + rejected_times_note(best))
+    almost = [column for column in columns if _is_named(column.source, TIME_NAMES) and is_mostly_times(column, 0.9)]
     if almost:
-        return Guess((almost[0],), f"a time by its name{odd_times(almost[0])}")
-    return Guess((), f"no column reads as ISO 8601 times: add one{_nearly_a_time(columns)}{of_years(columns)}")
+        return Guess((almost[0],), f"a time by its name{rejected_times_note(almost[0])}")
+    return Guess((), f"no column reads as ISO 8601 times: add one{_time_name_hint(columns)}{years_hint(columns)}")
 
 
-def mostly_times(column: Column, share: float) -> bool:
-    """Whether such a share of its values are times, though some are not."""
-    return column.type == "string" and int(times_of(column).notna().sum()) >= share * column.filled
+def is_mostly_times(column: ColumnStatistics, share: float) -> bool:
+    """Return whether at least this share of the values are times, although the column is text."""
+    return column.type == "string" and int(parse_times(column).notna().sum()) >= share * column.filled
 
 
-def odd_times(column: Column) -> str:
-    """What is to be said about rows that are rejected for their time; empty if none are."""
+def rejected_times_note(column: ColumnStatistics) -> str:
+    """Return a note about rows that are rejected for their time; empty if there are none."""
     if column.type not in ("string", "timestamp", "date"):
         return ""
-    at = times_of(column)
+    at = parse_times(column)
     unread, old = column.values.notna() & at.isna(), at < EPOCH
-    words = f"; {_rejected(int(unread.sum()))}: no ISO 8601 time" if unread.any() else ""
-    return words + (f"; {_rejected(int(old.sum()))}: before 1970" if old.any() else "")
+    words = f"; {_rejected_rows(int(unread.sum()))}: no ISO 8601 time" if unread.any() else ""
+    return words + (f"; {_rejected_rows(int(old.sum()))}: before 1970" if old.any() else "")
 
 
-def _rejected(rows: int) -> str:
+def _rejected_rows(rows: int) -> str:
     return "1 row is rejected" if rows == 1 else f"{rows} rows are rejected"
 
 
-def epoch_unit(column: Column) -> str | None:
-    """What whole numbers count if they are times since 1970; None if they are too small or too large."""
-    if not (column.is_whole or column.whole_texts) or not column.filled:
+def guess_epoch_unit(column: ColumnStatistics) -> str | None:
+    """Return the unit of whole numbers that may be times since 1970; None if they are too small or too large."""
+    if not (column.is_whole or column.has_whole_texts) or not column.filled:
         return None
     numbers = pd.to_numeric(column.values[column.values != ""].dropna())
     low, high = float(numbers.min()), float(numbers.max())
     return next((unit for unit, (least, most) in _UNITS.items() if least <= low and high < most), None)
 
 
-def event_id(columns: Sequence[Column], group: Sequence[Column]) -> Guess:
-    """A column whose values differ in each row, or at least in each row of a group if it is named like an id."""
+def guess_event_id(columns: Sequence[ColumnStatistics], group: Sequence[ColumnStatistics]) -> Guess:
+    """Guess the event id: a column that is unique, or unique within each group if it is named like an id."""
     named_so = [column for column in columns if column.type == "bigint" and is_named_like_an_id(column)]
     unique = [column for column in columns if column.is_name or column in named_so]
-    best = _by_name(unique, ID_NAMES) or _by_ending(unique) or next(
-        (column for column in unique if column.type == "string" and not column.whole_texts), None
+    best = _find_by_name(unique, ID_NAMES) or _find_by_ending(unique) or next(
+        (column for column in unique if column.type == "string" and not column.has_whole_texts), None
     )  # fmt: skip
     best = best or next((column for column in unique if not column.is_index), None)
     if best is None:
         inside = [column for column in columns if _is_id_in(column, group)]
-        if found := _by_name(inside, ID_NAMES) or _by_ending(inside):
+        if found := _find_by_name(inside, ID_NAMES) or _find_by_ending(inside):
             return Guess((found,), "different in each row of a group")
         best = next(iter(unique), None)
     if best is None:
@@ -128,21 +128,24 @@ def event_id(columns: Sequence[Column], group: Sequence[Column]) -> Guess:
     return Guess((best,), f"different in each of {best.rows} rows{index}")
 
 
-def _why_no_id(columns: Sequence[Column]) -> str:
+def _why_no_id(columns: Sequence[ColumnStatistics]) -> str:
     amounts = [column.source for column in columns if column.is_like_amounts]
     if not amounts:
         return "no column is unique: add one to each event"
     return f"unique, but like amounts: {', '.join(amounts)}; add an id to each event, or name one of these with --id"
 
 
-def _is_id_in(column: Column, group: Sequence[Column]) -> bool:
+def _is_id_in(column: ColumnStatistics, group: Sequence[ColumnStatistics]) -> bool:
     if not group or column.type not in ("string", "bigint") or column.filled < column.rows:
         return False
-    keys = pd.DataFrame({at: each.values for at, each in enumerate((*group, column))})
+    keys = pd.DataFrame({at: part.values for at, part in enumerate((*group, column))})
     return not bool(keys.astype(str).duplicated().any())
 
 
-def target(columns: Sequence[Column]) -> Guess:
+def guess_target(columns: Sequence[ColumnStatistics]) -> Guess:
+    """Guess the target by its name, else the last number, else the last column with a few classes. Raises ContractError
+    if there is none.
+    """
     by_name = [column for column in columns if _is_target(column.source) and column.type != "timestamp"]
     if by_name:
         return Guess((by_name[-1],), "by its name")
@@ -160,29 +163,33 @@ def target(columns: Sequence[Column]) -> Guess:
     )
 
 
-def is_classes(column: Column) -> bool:
-    """Whether a target is classified rather than estimated: texts, truths, or nothing but 0 and 1."""
+def is_classes(column: ColumnStatistics) -> bool:
+    """Return whether a target is classified rather than estimated: texts, booleans, or only 0 and 1."""
     if not is_number(column.type):
         return True
     return column.type in INTEGERS and set(column.values.dropna().unique()) <= {0, 1, "0", "1"}
 
 
-def is_measure(column: Column) -> bool:
-    """Whether texts of whole numbers are amounts and no names: too many for classes, and not called like a name."""
-    return column.whole_texts and not _is_called_a_name(column) and column.distinct > MOST_CLASSES
+def is_measure(column: ColumnStatistics) -> bool:
+    """Return whether texts of whole numbers are amounts: too many for classes, and not named like a name."""
+    return column.has_whole_texts and not _is_called_a_name(column) and column.distinct > MOST_CLASSES
 
 
-def is_label_of_numbers(column: Column) -> bool:
-    """Whether a target of texts of whole numbers is numbers: a few of them under the name of a class stay classes."""
+def is_label_of_numbers(column: ColumnStatistics) -> bool:
+    """Return whether a target of whole-number texts is numeric. A few of them under the name of a class remain
+    classes.
+    """
     is_class = "class" in _words(column.source) and column.distinct <= MOST_CLASSES
-    return column.whole_texts and not is_class
+    return column.has_whole_texts and not is_class
 
 
-def group(columns: Sequence[Column]) -> Guess:
-    """The column with the most values that still leaves enough rows to each. Raises ContractError: none could be."""
-    fit = [column for column in columns if column.type in KEY_TYPES and column.distinct > 1 and not column.unique]
+def guess_group(columns: Sequence[ColumnStatistics]) -> Guess:
+    """Guess the group: the column with the most values that still leaves enough rows for each. Raises ContractError if
+    there is none.
+    """
+    fit = [column for column in columns if column.type in KEY_TYPES and column.distinct > 1 and not column.is_unique]
     fit = [column for column in fit if not column.is_index]
-    fit = [column for column in fit if column.complete] or fit
+    fit = [column for column in fit if column.is_complete] or fit
     if not fit:
         got = ", ".join(column.source for column in columns) or "none that could be"
         raise ContractError(
@@ -190,52 +197,54 @@ def group(columns: Sequence[Column]) -> Guess:
             f"got {got}. Add one, or name it: --group"
         )
     enough = [column for column in fit if _has_enough_rows(column)]
-    texts = [column for column in enough if column.type == "string" and not column.whole_texts]
+    texts = [column for column in enough if column.type == "string" and not column.has_whole_texts]
     best = max(texts or enough, key=lambda column: column.distinct) if enough else min(fit, key=lambda c: c.distinct)
     others = ", ".join(column.source for column in fit if column is not best)
-    return Guess((best,), _sizes((best,)) + (f"; others that could be: {others}" if others else ""))
+    return Guess((best,), _group_sizes((best,)) + (f"; others that could be: {others}" if others else ""))
 
 
-def _has_enough_rows(column: Column) -> bool:
-    """Whether its groups have about as many rows as a model needs, and not only because one of them is large."""
+def _has_enough_rows(column: ColumnStatistics) -> bool:
+    """Return whether groups have about as many rows as a model needs, also if the largest group is left out of
+    account.
+    """
     typical = float(column.values.value_counts().median())
     return column.filled >= ROWS_PER_GROUP * column.distinct and typical >= ROWS_PER_GROUP / 2
 
 
-def chosen_group(columns: Sequence[Column], names: Sequence[str]) -> Guess:
-    """The columns that a person named. Raises ContractError: one is not there, or can be no key."""
-    found = tuple(named(columns, name, "--group") for name in names)
+def chosen_group(columns: Sequence[ColumnStatistics], names: Sequence[str]) -> Guess:
+    """Return the columns that a person chose as group. Raises ContractError: one does not exist, or cannot be a key."""
+    found = tuple(find_column(columns, name, "--group") for name in names)
     for column in found:
         if column.type not in KEY_TYPES and not column.is_whole and not column.has_text:
             raise ContractError(
                 f"init --from: --group: expected a column of {', '.join(KEY_TYPES)}; got {column.source} of type "
                 f"{column.type}"
             )
-    return Guess(found, _sizes(found))
+    return Guess(found, _group_sizes(found))
 
 
-def _sizes(columns: Sequence[Column]) -> str:
+def _group_sizes(columns: Sequence[ColumnStatistics]) -> str:
     if len(columns) == 1:
         distinct, filled = columns[0].distinct, columns[0].filled
     else:
-        keys = pd.DataFrame({at: each.values for at, each in enumerate(columns)}).dropna().astype(str)
+        keys = pd.DataFrame({at: part.values for at, part in enumerate(columns)}).dropna().astype(str)
         distinct, filled = len(keys.drop_duplicates()), len(keys)
     return f"{distinct} values, about {filled // max(1, distinct)} rows each"
 
 
-def _nearly_a_time(columns: Sequence[Column]) -> str:
-    """A hint at the column that is named like a time and is none."""
+def _time_name_hint(columns: Sequence[ColumnStatistics]) -> str:
+    """Return a hint about a column that is named like a time but holds none."""
     texts = [column for column in columns if column.type in ("string", "bigint")]
     texts = [column for column in texts if _is_named(column.source, TIME_NAMES)]
     if not texts:
         return ""
     example = str(texts[0].values.dropna().iloc[0])[:40]
-    printable = "".join(each if each.isprintable() else "?" for each in example)
+    printable = "".join(character if character.isprintable() else "?" for character in example)
     return f"; {texts[0].source!a} has values like {printable!a}, which is no such time"
 
 
-def of_years(columns: Sequence[Column]) -> str:
-    """A hint at a column of years; empty if there is none."""
+def years_hint(columns: Sequence[ColumnStatistics]) -> str:
+    """Return a hint about a column of years; empty if there is none."""
     for column in columns:
         if column.is_whole and column.filled and _words(column.source)[-1:] in (["year"], ["yr"], ["jahr"]):
             numbers = pd.to_numeric(column.values.dropna())
@@ -245,7 +254,7 @@ def of_years(columns: Sequence[Column]) -> str:
     return ""
 
 
-def _by_name(columns: Sequence[Column], names: Sequence[str]) -> Column | None:
+def _find_by_name(columns: Sequence[ColumnStatistics], names: Sequence[str]) -> ColumnStatistics | None:
     for name in names:
         for column in columns:
             if column.source.lower() == name:
@@ -253,19 +262,21 @@ def _by_name(columns: Sequence[Column], names: Sequence[str]) -> Column | None:
     return None
 
 
-def _by_ending(columns: Sequence[Column]) -> Column | None:
+def _find_by_ending(columns: Sequence[ColumnStatistics]) -> ColumnStatistics | None:
     return next((column for column in columns if _words(column.source)[-1:] in (["id"], ["uuid"], ["key"])), None)
 
 
-def is_named_like_an_id(column: Column) -> bool:
-    """Whether it differs in each row and its name says that it names them. Random numbers would else be amounts."""
-    if not column.unique:
+def is_named_like_an_id(column: ColumnStatistics) -> bool:
+    """Return whether a column is unique and named like an id. Without the name, random numbers would look like
+    amounts.
+    """
+    if not column.is_unique:
         return False
-    named_so = _by_name([column], ID_NAMES) or _by_ending([column])
+    named_so = _find_by_name([column], ID_NAMES) or _find_by_ending([column])
     return named_so is not None or (column.type == "bigint" and _is_called_a_name(column))
 
 
-def _is_called_a_name(column: Column) -> bool:
+def _is_called_a_name(column: ColumnStatistics) -> bool:
     return bool({*_words(column.source)[-1:]} & {*NAME_ENDINGS})
 
 

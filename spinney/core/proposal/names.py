@@ -1,4 +1,4 @@
-"""Names that the tables can have, for columns that files call otherwise."""
+"""Column names that tables can store, for columns with other names in files."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import re
 from collections.abc import Iterable, Mapping
 from unicodedata import combining, normalize
 
-from spinney.core.column_names import is_own
-from spinney.core.config.rules import RESERVED, storable
+from spinney.core.column_names import is_internal_name
+from spinney.core.config.cross_checks import RESERVED_NAMES, is_storable
 
 
 def stored_names(sources: Iterable[str], own: Mapping[str, str]) -> dict[str, str]:
-    """Source name → column name: the same where tables can have it, else the nearest that they can.
+    """Return source name → column name: the same if tables can store it, else the most similar one that they can.
 
-    own: source → the one name of the tables' own that it may have. Names that differ only in case get a number.
+    own: source → the one reserved name that it may have. Names that differ only in case get a number.
     """
     taken: set[str] = set()
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for source in sources:
-        name = source if storable(source) else _near(source)
-        if is_own(name):
+        name = source if is_storable(source) else _storable_name(source)
+        if is_internal_name(name):
             name = name.lower().lstrip("_")
-        if name.lower() in RESERVED and own.get(source) != name:
+        if name.lower() in RESERVED_NAMES and own.get(source) != name:
             name += "_"
         number, wanted = 1, name
         while name.lower() in taken:
             number += 1
             name = f"{wanted}_{number}"
         taken.add(name.lower())
-        found[source] = name
-    return found
+        names[source] = name
+    return names
 
 
-def _near(name: str) -> str:
-    """``"Sale Price ($)"`` → ``"sale_price"``."""
-    letters = "".join(each for each in normalize("NFKD", name) if not combining(each))
+def _storable_name(name: str) -> str:
+    """Return a storable name: ``"Sale Price ($)"`` → ``"sale_price"``."""
+    letters = "".join(letter for letter in normalize("NFKD", name) if not combining(letter))
     return re.sub(r"[^a-z0-9]+", "_", letters.casefold()).strip("_") or "column"
 
 
 def fleet_name(stem: str) -> str:
-    """A fleet's name out of a file's."""
+    """Return a fleet's name made from a file's name."""
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_")[:40] or "fleet"

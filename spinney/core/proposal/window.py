@@ -1,4 +1,4 @@
-"""How far back a recipe has to look so that a typical group has enough rows."""
+"""Choose the window of a recipe so that a typical group has enough rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from spinney.core import durations
 from spinney.core.config.models import Recipe
-from spinney.core.proposal.column_statistics import Column, times_of
+from spinney.core.proposal.column_statistics import ColumnStatistics, parse_times
 from spinney.core.proposal.guesses import Guess
 from spinney.core.records.times import EPOCH, PER_SECOND
 
@@ -21,17 +21,17 @@ _WINDOWS = tuple(timedelta(days=days) for days in (180, 365, 730, 1825, 3650, 73
 
 @dataclass(frozen=True)
 class Window:
-    """Keys of `[recipe]` with a reason; None where the default fits, or nothing is known."""
+    """Keys of `[recipe]` with a reason; None if the default is suitable, or nothing is known."""
 
     window: str | None = None
     min_rows: int | None = None
-    why: str = ""
+    reason: str = ""
 
 
-def fitting(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
-    """The shortest window that holds `min_rows` rows of the median group.
+def choose_window(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
+    """Return the shortest window that holds `min_rows` rows of the median group.
 
-    rows: which rows count, those with a label. A group is looked at from the newest time of all back.
+    rows: mask of the rows to count, those with a label. The window ends at the newest time of all groups.
     """
     if not time.columns or not group.columns:
         return Window()
@@ -52,16 +52,16 @@ def fitting(time: Guess, group: Guess, rows: pd.Series[Any]) -> Window:
         return Window()
     for window in _WINDOWS:
         if (held := typical(window)) >= DEFAULT_ROWS:
-            why = f"the newest {DEFAULT_WINDOW.days} days hold {usual} rows of a typical group, these {held}"
-            return Window(durations.render(window), why=why)
+            reason = f"the newest {DEFAULT_WINDOW.days} days hold {usual} rows of a typical group, these {held}"
+            return Window(durations.render(window), reason=reason)
     whole = int(frame["key"].value_counts().median())
-    window = next((each for each in (DEFAULT_WINDOW, *_WINDOWS) if each >= age.max()), durations.LONGEST)
-    why = f"a typical group has {whole} rows here: too few to judge a model well"
-    return Window(durations.render(window), max(1, whole // 2), why)
+    window = next((candidate for candidate in (DEFAULT_WINDOW, *_WINDOWS) if candidate >= age.max()), durations.LONGEST)
+    reason = f"a typical group has {whole} rows here: too few to judge a model well"
+    return Window(durations.render(window), max(1, whole // 2), reason)
 
 
-def _instants(column: Column, unit: str | None) -> pd.Series[Any]:
+def _instants(column: ColumnStatistics, unit: str | None) -> pd.Series[Any]:
     if unit is None:
-        return times_of(column)
+        return parse_times(column)
     seconds = pd.to_numeric(column.values) / PER_SECOND[unit]
     return pd.to_datetime(seconds, unit="s", utc=True, errors="coerce")

@@ -119,8 +119,8 @@ class Recipe:
 
         Follows renamed columns and widened types.
         """
-        name = dict(self.renamed).get(feature.name, feature.name)
-        current = next((each for each in self.features if each.name == name), feature)
+        current_name = dict(self.renamed).get(feature.name, feature.name)
+        current = next((each for each in self.features if each.name == current_name), feature)
         return current if current.type == feature.type or is_widening(feature.type, current.type) else feature
 
     @property
@@ -194,8 +194,8 @@ def _params_as_json(params: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def candidate_estimators(params: Mapping[str, Any]) -> list[str]:
     """The names of the estimators among `candidates` in an estimator's parameters, as of best_of."""
     listed = params.get("candidates")
-    found = [each.get("estimator") for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
-    return [name for name in found if isinstance(name, str)]
+    names = [each.get("estimator") for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    return [name for name in names if isinstance(name, str)]
 
 
 def user_code_digest(estimator: str, params: Mapping[str, Any]) -> str:

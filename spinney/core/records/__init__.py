@@ -1,5 +1,5 @@
-"""Which records are valid and what their values are: the one definition that every path into the fleet follows.
+"""The one definition of a valid record and of its values. Every path into the fleet follows it.
 
-The stream, `load`, `produce`, `try` and `init --from` all end in `judge`. Beside it, `json_columns` and `columns` read
-many records at once. They take only records for which they give what `judge` gives.
+The stream, `load`, `produce`, `try` and `init --from` use `validate`. `json_columns` and `columns` read many records at
+once, and accept only records for which they give the same result as `validate`.
 """

@@ -1,7 +1,7 @@
-"""Convert columns to their declared types, where the result surely equals that of judging each row.
+"""Convert columns to their declared types where the result certainly equals that of validating each row.
 
-Other values are *doubtful*: their rows are judged one by one by `judge`, the only definition of validity. A rule here
-may call too many values doubtful, which costs time, but never too few.
+All other values are *doubtful*: their rows are validated one by one by `validate`, the only definition of validity. A
+check here may call too many values doubtful, which costs time, but never too few.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import types
 
 from spinney.core.arrow_types import arrow_type
-from spinney.core.records.control_characters import DELETE, FIRST_OTHER
+from spinney.core.records.control_characters import DELETE, FIRST_PRINTABLE
 from spinney.core.records.rules import FieldRule
 from spinney.core.records.times import DAY_SECONDS, END_SECOND, FIRST_DAY, FIRST_SECOND, LAST_DAY, PER_SECOND
 
@@ -30,19 +30,23 @@ INTEGERS: Mapping[str, type[np.signedinteger[Any]]] = {
     "bigint": np.int64,
 }
 _EXACT = float(1 << 53)
-"""Beyond it not every integer is a double."""
+"""Above this, not every integer has an exact double."""
 
 
 @dataclass(frozen=True)
-class Typed:
-    """values: of the declared type, null where absent, shape (rows,). doubtful: mask, shape (rows,); None: no row."""
+class TypedColumn:
+    """A column converted to its declared type.
+
+    values: null where absent, shape (rows,). doubtful: mask of values that were not converted, shape (rows,); None if
+    all were.
+    """
 
     values: pa.Array
     doubtful: Mask | None = None
 
 
-def plain(column: pa.Array) -> pa.Array:
-    """The column with dictionaries decoded, large strings as strings, and NaN as null (pandas writes either)."""
+def decode_column(column: pa.Array) -> pa.Array:
+    """Return the column with dictionaries decoded, large strings as strings, and NaN as null (pandas writes either)."""
     if types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if types.is_large_string(column.type):
@@ -56,50 +60,58 @@ def plain(column: pa.Array) -> pa.Array:
     return column
 
 
-def typed(column: pa.Array, rule: FieldRule) -> Typed:
-    """A `plain` column that is not text, or is declared so, as its rule has it."""
-    kind, here = rule.type, column.type
+def convert_column(column: pa.Array, rule: FieldRule) -> TypedColumn:
+    """Convert a column to the type of its rule. For columns of text use `convert_text_column`, except for declared
+    strings.
+
+    column: as `decode_column` returns it.
+    """
+    kind, column_type = rule.type, column.type
     wanted = arrow_type(kind)
     if column.null_count == len(column):
-        return Typed(pa.nulls(len(column), wanted))
+        return TypedColumn(pa.nulls(len(column), wanted))
     if kind == "string":
-        return _string(column, rule)
-    if kind == "boolean" and types.is_boolean(here):
-        return Typed(column)
-    if kind in INTEGERS and types.is_integer(here):
-        return _integer(column, kind)
-    if kind in INTEGERS and types.is_floating(here):
-        return _whole(column, kind)
+        return _convert_to_string(column, rule)
+    if kind == "boolean" and types.is_boolean(column_type):
+        return TypedColumn(column)
+    if kind in INTEGERS and types.is_integer(column_type):
+        return _convert_integers(column, kind)
+    if kind in INTEGERS and types.is_floating(column_type):
+        return _convert_whole_floats(column, kind)
     if kind in ("float", "double") and (
-        types.is_integer(here) or types.is_floating(here) or (types.is_decimal128(here) and here.scale >= 0)
+        types.is_integer(column_type)
+        or types.is_floating(column_type)
+        or (types.is_decimal128(column_type) and column_type.scale >= 0)
     ):
-        return _floating(column, kind)
-    if types.is_decimal128(wanted) and (types.is_integer(here) or types.is_decimal128(here)):
-        return _decimal(column, wanted)
-    if kind in ("timestamp", "date") and (types.is_date32(here) or types.is_timestamp(here)):
-        return _date(column) if kind == "date" else of_micros(*_micros(column))
-    if kind == "timestamp" and rule.unit is not None and types.is_integer(here):
-        return of_number(column, rule.unit)
-    return nothing_sure(column, wanted)
+        return _convert_to_floating(column, kind)
+    if types.is_decimal128(wanted) and (types.is_integer(column_type) or types.is_decimal128(column_type)):
+        return _convert_to_decimal(column, wanted)
+    if kind in ("timestamp", "date") and (types.is_date32(column_type) or types.is_timestamp(column_type)):
+        return _convert_to_date(column) if kind == "date" else timestamps_from_micros(*_microseconds(column))
+    if kind == "timestamp" and rule.unit is not None and types.is_integer(column_type):
+        return timestamps_from_epoch(column, rule.unit)
+    return all_doubtful(column, wanted)
 
 
-def nothing_sure(column: pa.Array, wanted: pa.DataType) -> Typed:
-    """Every value is doubtful."""
-    return Typed(pa.nulls(len(column), wanted), there(column))
+def all_doubtful(column: pa.Array, wanted: pa.DataType) -> TypedColumn:
+    """Return a column of nulls in which every present value is doubtful."""
+    return TypedColumn(pa.nulls(len(column), wanted), present_mask(column))
 
 
-def outside(values: pa.Array, low: float, high: float) -> Mask:
-    """Which values are not surely within a range. values: numbers as `typed` gives them."""
+def outside_range_mask(values: pa.Array, low: float, high: float) -> Mask:
+    """Return the mask of values that are not certainly within a range. values: numbers as `convert_column` returns
+    them.
+    """
     numbers = np.asarray(values.cast(pa.float64(), safe=False).fill_null(np.nan))
     rounded = types.is_decimal(values.type) or max(abs(low), abs(high)) >= _EXACT
     margin = 1e-9 if rounded else 0.0
-    found: Mask = (numbers < low + margin * abs(low)) | (numbers > high - margin * abs(high))
-    return found
+    is_outside: Mask = (numbers < low + margin * abs(low)) | (numbers > high - margin * abs(high))
+    return is_outside
 
 
 def is_utf8(column: pa.Array) -> bool:
-    """Whether all texts are UTF-8: Arrow reads Parquet's bytes as they are."""
-    if not len(column) or _bytes(column).max(initial=0) < 0x80:
+    """Return whether all texts are valid UTF-8. Arrow reads texts from Parquet without checking them."""
+    if not len(column) or _text_bytes(column).max(initial=0) < 0x80:
         return True
     try:
         column.validate(full=True)
@@ -109,68 +121,73 @@ def is_utf8(column: pa.Array) -> bool:
 
 
 def has_control_bytes(column: pa.Array) -> bool:
-    """Whether some text has a control character, which UTF-8 writes as one byte."""
-    data = _bytes(column)
-    return bool(((data < FIRST_OTHER) | (data == DELETE)).any())
+    """Return whether any text contains a control character (always a single byte in UTF-8)."""
+    data = _text_bytes(column)
+    return bool(((data < FIRST_PRINTABLE) | (data == DELETE)).any())
 
 
-def union(masks: Sequence[Mask | None], rows: int) -> Mask:
-    whole = np.zeros(rows, dtype=np.bool_)
+def union_masks(masks: Sequence[Mask | None], rows: int) -> Mask:
+    """Return the mask of rows that are marked in any of the masks, shape (rows,)."""
+    result = np.zeros(rows, dtype=np.bool_)
     for mask in masks:
         if mask is not None:
-            whole |= mask
-    return whole
+            result |= mask
+    return result
 
 
-def there(column: pa.Array) -> Mask:
+def present_mask(column: pa.Array) -> Mask:
+    """Return the mask of values that are not null, shape (rows,)."""
     return np.asarray(column.is_valid())
 
 
-def of_micros(micros: npt.NDArray[np.int64], present: Mask, doubtful: Mask) -> Typed:
-    """Times. micros: since 1970, shape (rows,); those of doubtful ones do not matter."""
+def timestamps_from_micros(micros: npt.NDArray[np.int64], present: Mask, doubtful: Mask) -> TypedColumn:
+    """Return timestamps. micros: since 1970, shape (rows,); ignored where `doubtful`."""
     values = pa.array(np.where(doubtful, 0, micros), mask=~present).cast(arrow_type("timestamp"))
-    return Typed(values, some(doubtful & present))
+    return TypedColumn(values, mask_or_none(doubtful & present))
 
 
-def of_number(column: pa.Array, unit: str) -> Typed:
-    """Times out of integers since 1970."""
+def timestamps_from_epoch(column: pa.Array, unit: str) -> TypedColumn:
+    """Return timestamps from integers that count units since 1970. unit: "s", "ms", "us" or "ns"."""
     ticks = PER_SECOND[unit]
-    present = there(column)
+    present = present_mask(column)
     numbers = np.asarray(column.fill_null(0))
     first, last = FIRST_SECOND * ticks, END_SECOND * ticks
     doubtful = (numbers < first) | (numbers >= last)
-    return of_micros(np.where(doubtful, 0, numbers).astype(np.int64) * (1_000_000 // ticks), present, doubtful)
+    return timestamps_from_micros(
+        np.where(doubtful, 0, numbers).astype(np.int64) * (1_000_000 // ticks), present, doubtful
+    )
 
 
-def some(mask: Mask) -> Mask | None:
+def mask_or_none(mask: Mask) -> Mask | None:
+    """Return the mask, or None if it marks no row."""
     return mask if mask.any() else None
 
 
-def single(numbers: pa.Array) -> Typed:
-    """Doubles as floats; one that overflows is doubtful."""
+def floats_from_doubles(numbers: pa.Array) -> TypedColumn:
+    """Convert doubles to 32-bit floats. A value that overflows is doubtful."""
     doubles = np.asarray(numbers.fill_null(0.0))
     with np.errstate(over="ignore"):
         floats = doubles.astype(np.float32) + np.float32(0)
-    return Typed(pa.array(floats, mask=~there(numbers)), some(np.isinf(floats)))
+    return TypedColumn(pa.array(floats, mask=~present_mask(numbers)), mask_or_none(np.isinf(floats)))
 
 
-def integer_in_range(numbers: npt.NDArray[np.int64], present: Mask, kind: str, sure: Mask) -> Typed:
-    """Integers of 64 bits as a type of integers. sure: those whose number is exact."""
+def integers_of_type(numbers: npt.NDArray[np.int64], present: Mask, kind: str, sure: Mask) -> TypedColumn:
+    """Convert 64-bit integers to another integer type. sure: mask of the numbers that are exact."""
     info = np.iinfo(INTEGERS[kind])
     doubtful = ~sure | (numbers < info.min) | (numbers > info.max)
     values = pa.array(np.where(doubtful, 0, numbers), mask=~present).cast(arrow_type(kind))
-    return Typed(values, some(doubtful & present))
+    return TypedColumn(values, mask_or_none(doubtful & present))
 
 
-def _string(column: pa.Array, rule: FieldRule) -> Typed:
+def _convert_to_string(column: pa.Array, rule: FieldRule) -> TypedColumn:
     if types.is_string(column.type) and is_utf8(column):
-        return Typed(column)
+        return TypedColumn(column)
     if types.is_integer(column.type) and rule.coerce:
-        return Typed(column.cast(pa.string()))
-    return nothing_sure(column, pa.string())
+        return TypedColumn(column.cast(pa.string()))
+    return all_doubtful(column, pa.string())
 
 
-def _bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
+def _text_bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
     _, offsets, data = column.buffers()
     if data is None:
         return np.empty(0, np.uint8)
@@ -178,44 +195,47 @@ def _bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
 
 
-def _integer(column: pa.Array, kind: str) -> Typed:
+def _convert_integers(column: pa.Array, kind: str) -> TypedColumn:
     info = np.iinfo(INTEGERS[kind])
     numbers = np.asarray(column.fill_null(0) if column.null_count else column)
     own = np.iinfo(numbers.dtype)
     fits = own.min >= info.min and own.max <= info.max
-    doubtful = None if fits else some(((numbers < info.min) | (numbers > info.max)) & there(column))
-    return Typed(column.cast(arrow_type(kind), safe=False), doubtful)
+    doubtful = None if fits else mask_or_none(((numbers < info.min) | (numbers > info.max)) & present_mask(column))
+    return TypedColumn(column.cast(arrow_type(kind), safe=False), doubtful)
 
 
-def _whole(column: pa.Array, kind: str) -> Typed:
-    """Integers with gaps are floats to pandas."""
+def _convert_whole_floats(column: pa.Array, kind: str) -> TypedColumn:
+    """Convert floats to integers: pandas stores integer columns with nulls as floats."""
     numbers = np.asarray(column.fill_null(0.0)).astype(np.float64)
     sure = (np.abs(numbers) < _EXACT) & (numbers == np.trunc(numbers))
-    return integer_in_range(np.where(sure, numbers, 0).astype(np.int64), there(column), kind, sure)
+    return integers_of_type(np.where(sure, numbers, 0).astype(np.int64), present_mask(column), kind, sure)
 
 
-def _floating(column: pa.Array, kind: str) -> Typed:
+def _convert_to_floating(column: pa.Array, kind: str) -> TypedColumn:
     if types.is_decimal128(column.type):
-        column = column.cast(pa.string())  # their text, rounded once, as from JSON
+        column = column.cast(pa.string())  # by their text, rounded once, as from JSON
     numbers = column.cast(pa.float64(), safe=False)
     if kind == "float":
-        return single(numbers)
+        return floats_from_doubles(numbers)
     doubles = np.asarray(numbers.fill_null(0.0)) + 0.0  # minus zero is zero
-    return Typed(pa.array(doubles, mask=~there(numbers)), some(np.isinf(doubles)))
+    return TypedColumn(pa.array(doubles, mask=~present_mask(numbers)), mask_or_none(np.isinf(doubles)))
 
 
-def _decimal(column: pa.Array, wanted: pa.DataType) -> Typed:
+def _convert_to_decimal(column: pa.Array, wanted: pa.DataType) -> TypedColumn:
     if column.type == wanted:
-        return Typed(column)
+        return TypedColumn(column)
     try:
-        return Typed(column.cast(wanted))
+        return TypedColumn(column.cast(wanted))
     except pa.ArrowInvalid:
-        return nothing_sure(column, wanted)
+        return all_doubtful(column, wanted)
 
 
-def _micros(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
-    """Microseconds, which are there, which are doubtful. Nanoseconds are cut off; without a zone it is UTC."""
-    present = there(column)
+def _microseconds(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
+    """Return microseconds since 1970, the mask of present values, and the mask of doubtful ones.
+
+    Nanoseconds are truncated. A time without a zone is in UTC.
+    """
+    present = present_mask(column)
     if types.is_date32(column.type):
         days = np.asarray(column.cast(pa.int32()).fill_null(0)).astype(np.int64)
         doubtful = (days < FIRST_DAY) | (days > LAST_DAY)
@@ -228,10 +248,10 @@ def _micros(column: pa.Array) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
     return np.where(doubtful, 0, numbers) * (1_000_000 // ticks), present, doubtful
 
 
-def _date(column: pa.Array) -> Typed:
-    """A time is a date at midnight in UTC."""
-    micros, present, doubtful = _micros(column)
+def _convert_to_date(column: pa.Array) -> TypedColumn:
+    """Convert to dates. A timestamp counts as a date only at midnight UTC."""
+    micros, present, doubtful = _microseconds(column)
     days, rest = np.divmod(micros, DAY_SECONDS * 1_000_000)
     doubtful = doubtful | (rest != 0)
     values = pa.array(np.where(doubtful, 0, days).astype(np.int32), mask=~present).cast(pa.date32())
-    return Typed(values, some(doubtful & present))
+    return TypedColumn(values, mask_or_none(doubtful & present))

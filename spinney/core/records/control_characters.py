@@ -1,21 +1,22 @@
-"""The control characters, which no id and no part of a key may have: engines escape them differently in JSON."""
+"""Control characters. Ids and key columns must not contain any, since engines escape them differently in JSON."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-FIRST_OTHER: Final = 0x20
-"""The first character behind them; but for DELETE, and in UTF-8 the first such byte."""
+FIRST_PRINTABLE: Final = 0x20
+"""The first character above the control characters, and the first such byte in UTF-8. DELETE is the exception."""
 
 DELETE: Final = 0x7F
-"""The last of them, the only one that JSON allows unescaped in a text."""
+"""The only control character that JSON allows unescaped in a text."""
 
-PATTERN: Final = rf"[\x00-\x{FIRST_OTHER - 1:02x}\x{DELETE:02x}]"
-"""As a regular expression, for Python and for Arrow."""
+PATTERN: Final = rf"[\x00-\x{FIRST_PRINTABLE - 1:02x}\x{DELETE:02x}]"
+"""Regular expression that matches one, for Python and Arrow."""
 
-_FOUND: Final = re.compile(PATTERN)
+_PATTERN: Final = re.compile(PATTERN)
 
 
 def has_control_character(text: str) -> bool:
-    return _FOUND.search(text) is not None
+    """Return whether a text contains a control character."""
+    return _PATTERN.search(text) is not None

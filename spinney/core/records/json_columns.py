@@ -1,13 +1,13 @@
-"""Read many JSON records at once, as typed columns of the fields that rules declare.
+"""Read many JSON records at once, as typed columns of the declared fields.
 
-A record is read here only where its values surely equal those that `judge` gives. All others are *doubtful*, for
-`judge` to decide: whether a record is read here changes its cost (10 µs instead of 24 to 40), never its verdict.
+A record is read here only if its values certainly equal those that `validate` returns. All others are *doubtful* and
+left to `validate`. Which path reads a record changes its cost (10 µs instead of 24 to 40), never the result.
 
-The parser (`pydantic_core.from_json`) is strict: UTF-8, no NaN, nothing after the object. It differs from `judge` in
-what it keeps, and each difference is caught. Of two fields of one name it keeps the last: in a record without
-backslashes each quote begins or ends a name or a text, so the record has 2 * (names + texts) quotes where no name is
-repeated, and more where one is. Numbers lose their text: a number with a fraction or an exponent is read for `float`
-and `double` columns only, which round it in the same way.
+The parser (`pydantic_core.from_json`) is strict: UTF-8, no NaN, nothing after the object. It loses two things that
+`validate` keeps, and both cases are detected. First, of two fields with the same name it keeps the last. In a record
+without backslashes every quote begins or ends a name or a text, so there are 2 * (names + texts) quotes if no name is
+repeated, and more if one is. Second, numbers lose their text. A number with a fraction or an exponent is therefore read
+for `float` and `double` columns only, which round it in the same way.
 """
 
 from __future__ import annotations
@@ -25,13 +25,21 @@ from pydantic_core import from_json
 
 from schemas.messages import MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
-from spinney.core.records.columns import Mask, Typed, of_number, single, some, typed, union
-from spinney.core.records.rules import FieldRule, Rules
-from spinney.core.records.text_columns import typed_text, without_missing
+from spinney.core.records.columns import (
+    Mask,
+    TypedColumn,
+    convert_column,
+    floats_from_doubles,
+    mask_or_none,
+    timestamps_from_epoch,
+    union_masks,
+)
+from spinney.core.records.rules import FieldRule, RecordRules
+from spinney.core.records.text_columns import convert_text_column, null_missing_texts
 from spinney.core.records.validation import raw_value
 
-_BOUND = 1 << 63
-"""A larger integer is no `bigint`, and not each is a finite `double`."""
+_INTEGER_LIMIT = 1 << 63
+"""Larger integers do not fit `bigint`, and some are not finite as `double`."""
 
 _EMPTY: Mapping[str, Any] = {}
 Values = list[Any]
@@ -39,162 +47,167 @@ Values = list[Any]
 
 @dataclass(frozen=True)
 class JsonColumns:
-    """columns: by column name; values of unread records do not matter. unknown_fields: as `Judgement` has it, shape
-    (rows,).
+    """The declared fields of some records.
 
-    unread: mask of the records that were not read, shape (rows,).
+    columns: by column name; the values of unread records have no meaning. unknown_fields: as in `ValidationResult`,
+    shape (rows,). unread: mask of the records that were not read, shape (rows,).
     """
 
-    columns: Mapping[str, Typed]
+    columns: Mapping[str, TypedColumn]
     unknown_fields: npt.NDArray[np.int32]
     unread: Mask
 
 
-def read(records: Sequence[bytes | None], rules: Rules) -> JsonColumns:
-    """Return the declared fields of the records, each of the declared type."""
-    parsed = [_object(record) for record in records]
-    objects = [_EMPTY if each is None else each for each in parsed]
-    fields = {rule.source: _field(objects, rule) for rule in rules.fields if not rule.undeclared}
-    strings, unknown = _counts(objects, fields, rules)
+def read_json_columns(records: Sequence[bytes | None], rules: RecordRules) -> JsonColumns:
+    """Return the declared fields of the records, each converted to its declared type."""
+    parsed = [_parse_record(record) for record in records]
+    objects = [_EMPTY if record is None else record for record in parsed]
+    fields = {rule.source: _field_values(objects, rule) for rule in rules.fields if not rule.undeclared}
+    strings, unknown = _count_strings_and_unknown(objects, fields, rules)
     quotes = np.fromiter((0 if record is None else record.count(b'"') for record in records), np.int64, len(records))
-    unread = np.fromiter((each is None for each in parsed), np.bool_, len(records)) | (quotes != 2 * strings)
-    nothing = [None] * len(records)
+    unread = np.fromiter((record is None for record in parsed), np.bool_, len(records)) | (quotes != 2 * strings)
+    no_values = [None] * len(records)
     missing = pa.array(sorted(rules.missing), pa.string())
     columns = {
-        rule.name: _typed(nothing if rule.undeclared else fields[rule.source], rule, missing) for rule in rules.fields
+        rule.name: _convert_values(no_values if rule.undeclared else fields[rule.source], rule, missing)
+        for rule in rules.fields
     }
     return JsonColumns(columns, unknown, unread)
 
 
-def _object(record: bytes | None) -> dict[str, Any] | None:
-    """The object that a record is; None where it is none, or must be read by `judge`."""
+def _parse_record(record: bytes | None) -> dict[str, Any] | None:
+    """Return the record's JSON object; None if it is not an object or must be read by `validate`."""
     if record is None or len(record) > MAX_RECORD_BYTES or b"\\" in record:
         return None
     try:
-        found = from_json(record, allow_inf_nan=False, cache_strings="keys")
+        value = from_json(record, allow_inf_nan=False, cache_strings="keys")
     except ValueError:
         return None
-    return found if type(found) is dict else None
+    return value if type(value) is dict else None
 
 
-def _field(objects: Sequence[Mapping[str, Any]], rule: FieldRule) -> Values:
+def _field_values(objects: Sequence[Mapping[str, Any]], rule: FieldRule) -> Values:
     source = rule.source
     if "." in source:
-        return [raw_value(each, source) for each in objects]
-    return [each.get(source) for each in objects]
+        return [raw_value(record, source) for record in objects]
+    return [record.get(source) for record in objects]
 
 
-def _counts(
-    objects: Sequence[Mapping[str, Any]], fields: Mapping[str, Values], rules: Rules
+def _count_strings_and_unknown(
+    objects: Sequence[Mapping[str, Any]], fields: Mapping[str, Values], rules: RecordRules
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Of each object its names and texts together, and how many of its top-level fields are not known."""
+    """Return, for each object, its number of names and texts, and its number of unknown top-level fields."""
     names = np.fromiter(map(len, objects), np.int64, len(objects))
     present, texts = np.zeros_like(names), np.zeros_like(names)
     nested = np.zeros(len(names), np.bool_)
     for source, values in fields.items():
         if "." not in source:
             kinds = set(map(type, values))
-            present += _where(values, kinds, lambda kind: kind is not NoneType)
-            texts += _where(values, kinds, lambda kind: kind is str)
-            nested |= _where(values, kinds, lambda kind: kind in (dict, list))
+            present += _type_mask(values, kinds, lambda kind: kind is not NoneType)
+            texts += _type_mask(values, kinds, lambda kind: kind is str)
+            nested |= _type_mask(values, kinds, lambda kind: kind in (dict, list))
     strings, unknown = names + texts, np.zeros(len(names), np.int32)
-    # The others have a null, a nested value or a field that no rule asks for.
+    # Count exactly where there is a null, a nested value or a field that no rule uses.
     for at in np.flatnonzero((names != present) | nested).tolist():
-        strings[at] = _strings(objects[at])
+        strings[at] = _count_strings(objects[at])
         unknown[at] = sum(name not in rules.known for name in objects[at])
     return strings, unknown
 
 
-def _where(values: Values, kinds: set[type], wanted: Callable[[type], bool]) -> Mask:
-    """The mask of the values of a wanted type. kinds: the types that there are; mostly there is only one."""
+def _type_mask(values: Values, kinds: set[type], wanted: Callable[[type], bool]) -> Mask:
+    """Return the mask of the values of a wanted type. kinds: the types that occur in the values, usually only one."""
     found = {kind for kind in kinds if wanted(kind)}
     if not found or found == kinds:
         return np.full(len(values), bool(found))
     return np.fromiter((type(value) in found for value in values), np.bool_, len(values))
 
 
-def _strings(value: Any) -> int:
-    """The names and the texts inside a value."""
+def _count_strings(value: Any) -> int:
+    """Return the number of names and texts inside a value."""
     if isinstance(value, str):
         return 1
     if isinstance(value, dict):
-        return len(value) + sum(map(_strings, value.values()))
-    return sum(map(_strings, value)) if isinstance(value, list) else 0
+        return len(value) + sum(map(_count_strings, value.values()))
+    return sum(map(_count_strings, value)) if isinstance(value, list) else 0
 
 
-def _typed(values: Values, rule: FieldRule, missing: pa.Array) -> Typed:
-    """values: as the parser gave them."""
+def _convert_values(values: Values, rule: FieldRule, missing: pa.Array) -> TypedColumn:
+    """Convert the values of a field to its declared type. values: as the parser returned them."""
     wanted = arrow_type(rule.type)
     kinds = set(map(type, values)) - {NoneType}
     if not kinds:
-        return Typed(pa.nulls(len(values), wanted))
-    own, reader = _reader(rule)
+        return TypedColumn(pa.nulls(len(values), wanted))
+    own, reader = _native_reader(rule)
     if kinds <= own and reader is not None:
         return reader(values, rule)
     if rule.type == "string" and rule.coerce and int in kinds:
-        # But for 0: it may have been written -0, which is no text.
+        # Except 0: it may have been written as -0, which is not accepted as a text.
         values = [str(value) if type(value) is int and value else value for value in values]
-    found = _of_texts(values if kinds == {str} else _only({str}, values), rule, missing)
-    parts = [found] if reader is None else [found, reader(_only(own, values), rule)]
+    found = _convert_texts(values if kinds == {str} else _null_other_types({str}, values), rule, missing)
+    parts = [found] if reader is None else [found, reader(_null_other_types(own, values), rule)]
     taken = {NoneType, str, *own}
-    odd = None if kinds <= taken else _where(values, kinds | {NoneType}, lambda kind: kind not in taken)
-    doubtful = union([*(part.doubtful for part in parts), odd], len(values))
-    return Typed(pc.coalesce(*(part.values for part in parts)), some(doubtful))
+    odd = None if kinds <= taken else _type_mask(values, kinds | {NoneType}, lambda kind: kind not in taken)
+    doubtful = union_masks([*(part.doubtful for part in parts), odd], len(values))
+    return TypedColumn(pc.coalesce(*(part.values for part in parts)), mask_or_none(doubtful))
 
 
-def _only(kinds: set[type], values: Values) -> Values:
-    """The values of these types, null in place of the others."""
+def _null_other_types(kinds: set[type], values: Values) -> Values:
+    """Return the values with null in place of those of other types."""
     return [value if type(value) in kinds else None for value in values]
 
 
-def _of_texts(texts: Values, rule: FieldRule, missing: pa.Array) -> Typed:
+def _convert_texts(texts: Values, rule: FieldRule, missing: pa.Array) -> TypedColumn:
     column = pa.array(texts, pa.string())
     if rule.type != "string":
-        column = without_missing(column, missing)
-    return typed_text(column, rule, texts=False)
+        column = null_missing_texts(column, missing)
+    return convert_text_column(column, rule, texts=False)
 
 
-def _booleans(values: Values, rule: FieldRule) -> Typed:
+def _convert_booleans(values: Values, rule: FieldRule) -> TypedColumn:
     del rule
-    return Typed(pa.array(values, pa.bool_()))
+    return TypedColumn(pa.array(values, pa.bool_()))
 
 
-def _integers(values: Values, rule: FieldRule) -> Typed:
-    """Integers as a number, or as a time since 1970."""
+def _convert_integers(values: Values, rule: FieldRule) -> TypedColumn:
+    """Convert integers to a number, or to a time since 1970."""
     try:
         column, doubtful = pa.array(values, pa.int64()), None
     except (OverflowError, pa.ArrowInvalid):
-        fits = [value is None or -_BOUND <= value < _BOUND for value in values]
+        fits = [value is None or -_INTEGER_LIMIT <= value < _INTEGER_LIMIT for value in values]
         doubtful = ~np.array(fits)
         column = pa.array([value if fit else None for value, fit in zip(values, fits, strict=True)], pa.int64())
-    found = of_number(column, rule.unit) if rule.unit is not None else typed(column, rule)
-    return Typed(found.values, some(union([found.doubtful, doubtful], len(values))))
+    found = timestamps_from_epoch(column, rule.unit) if rule.unit is not None else convert_column(column, rule)
+    return TypedColumn(found.values, mask_or_none(union_masks([found.doubtful, doubtful], len(values))))
 
 
-def _decimals(values: Values, rule: FieldRule) -> Typed:
-    """Integers as decimals, by their text: Arrow casts them only to decimals of 19 digits and more."""
-    return typed_text(pa.array([None if value is None else str(value) for value in values]), rule, texts=True)
+def _convert_decimals(values: Values, rule: FieldRule) -> TypedColumn:
+    """Convert integers to decimals, by their text: Arrow casts integers only to decimals of 19 digits and more."""
+    return convert_text_column(pa.array([None if value is None else str(value) for value in values]), rule, texts=True)
 
 
-def _doubles(values: Values, rule: FieldRule) -> Typed:
-    too_large = [type(value) is int and abs(value) >= _BOUND for value in values] if int in map(type, values) else []
+def _convert_doubles(values: Values, rule: FieldRule) -> TypedColumn:
+    too_large = (
+        [type(value) is int and abs(value) >= _INTEGER_LIMIT for value in values] if int in map(type, values) else []
+    )
     if any(too_large):
         values = [None if large else value for value, large in zip(values, too_large, strict=True)]
     numbers = np.array(values, dtype=np.float64) + 0.0  # null is NaN; minus zero is zero
     column = pa.array(numbers, mask=np.isnan(numbers))
     doubtful = np.isinf(numbers) | (np.array(too_large) if too_large else False)
     if rule.type == "float":
-        found = single(column)
-        return Typed(found.values, some(union([found.doubtful, doubtful], len(values))))
-    return Typed(column, some(doubtful))
+        found = floats_from_doubles(column)
+        return TypedColumn(found.values, mask_or_none(union_masks([found.doubtful, doubtful], len(values))))
+    return TypedColumn(column, mask_or_none(doubtful))
 
 
-def _reader(rule: FieldRule) -> tuple[set[type], Callable[[Values, FieldRule], Typed] | None]:
-    """The Python types that a column takes as they are, and what reads them; no reader for a column of texts."""
+def _native_reader(rule: FieldRule) -> tuple[set[type], Callable[[Values, FieldRule], TypedColumn] | None]:
+    """Return the Python types that a column takes as they are, and the function that converts them; None for text
+    columns.
+    """
     if rule.type == "boolean":
-        return {bool}, _booleans
+        return {bool}, _convert_booleans
     if rule.type in ("float", "double"):
-        return {int, float}, _doubles
+        return {int, float}, _convert_doubles
     if rule.type == "string" or (rule.type in ("date", "timestamp") and rule.unit is None):
         return {str}, None
-    return {int}, _decimals if rule.type.startswith("decimal") else _integers
+    return {int}, _convert_decimals if rule.type.startswith("decimal") else _convert_integers

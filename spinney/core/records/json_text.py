@@ -1,4 +1,4 @@
-"""JSON as records have it: numbers keep their text, and nothing is read that JSON does not have."""
+"""Parse JSON strictly: numbers keep their text, and nothing outside the JSON grammar is accepted."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any, Final
 from schemas.vocabulary import DeadLetterReason
 
 MAX_DEPTH: Final = 500
-"""Objects and arrays in one another. Python's own limit depends on how deep the caller's stack is."""
+"""Nesting of objects and arrays. Python's own limit would depend on the depth of the caller's stack."""
 
 _TEXT: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 class NumberText(str):
-    """A number of a JSON text, as it was written there."""
+    """A JSON number, as it was written."""
 
     __slots__ = ()
 
 
 class UnreadableError(ValueError):
-    """A text that is no JSON object. reason, detail: as a dead letter has them."""
+    """A text is not a JSON object. reason, detail: as stored in a dead letter."""
 
     def __init__(self, reason: DeadLetterReason, detail: str) -> None:
         super().__init__(detail)
@@ -31,15 +31,15 @@ class UnreadableError(ValueError):
 
 
 class _RepeatedNameError(Exception):
-    """A name stands twice in one object."""
+    """A name occurs twice in one object."""
 
 
 class _NotJsonError(Exception):
-    """A word that Python reads and JSON does not have."""
+    """A constant that Python accepts and JSON does not have, such as NaN."""
 
 
 def read_object(text: str) -> dict[str, Any]:
-    """Return the object that a text is. Raises UnreadableError, with the true cause."""
+    """Parse a JSON object. Raises UnreadableError with the cause."""
     if not text.strip(" \t\n\r"):
         raise UnreadableError(DeadLetterReason.NOT_JSON, "expected JSON; got an empty value")
     if text[0] == "\ufeff":
@@ -51,22 +51,22 @@ def read_object(text: str) -> dict[str, Any]:
     try:
         value = _DECODER.decode(text)
     except _RepeatedNameError as error:
-        detail = f"expected each name once in an object; got {quoted(str(error))} twice"
+        detail = f"expected each name once in an object; got {quote_text(str(error))} twice"
         raise UnreadableError(DeadLetterReason.DUPLICATE_FIELD, detail) from error
     except _NotJsonError as error:
         raise UnreadableError(
             DeadLetterReason.NOT_JSON, f"expected JSON; got {error}, which it does not have"
         ) from error
     except json.JSONDecodeError as error:
-        detail = f"expected JSON; got {quoted(text)}: {error.msg.removesuffix(' at')} at character {error.pos}"
+        detail = f"expected JSON; got {quote_text(text)}: {error.msg.removesuffix(' at')} at character {error.pos}"
         raise UnreadableError(DeadLetterReason.NOT_JSON, detail) from error
     if not isinstance(value, dict):
-        raise UnreadableError(DeadLetterReason.NOT_AN_OBJECT, f"expected a JSON object; got {described(value)}")
+        raise UnreadableError(DeadLetterReason.NOT_AN_OBJECT, f"expected a JSON object; got {describe_value(value)}")
     return value
 
 
-def described(value: Any) -> str:
-    """Return a JSON value in words, at most about a hundred characters."""
+def describe_value(value: Any) -> str:
+    """Describe a JSON value in about a hundred characters at most."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -74,29 +74,29 @@ def described(value: Any) -> str:
     if isinstance(value, NumberText):
         return f"the number {value[:80]}"
     if isinstance(value, str):
-        return f"the text {quoted(value)}"
+        return f"the text {quote_text(value)}"
     return "an array" if isinstance(value, list) else "an object"
 
 
-def quoted(text: str) -> str:
+def quote_text(text: str) -> str:
     """Return a text in quotes, cut to 80 characters, without anything that UTF-8 or a terminal cannot show."""
-    return json.dumps(_SURROGATE.sub(lambda each: f"\\u{ord(each[0]):x}", text[:80]), ensure_ascii=False)
+    return json.dumps(_SURROGATE.sub(lambda match: f"\\u{ord(match[0]):x}", text[:80]), ensure_ascii=False)
 
 
 def has_surrogate(text: str) -> bool:
-    """Whether half of a surrogate pair stands alone: such a text has no bytes in UTF-8."""
+    """Return whether a text contains an unpaired surrogate, which UTF-8 cannot encode."""
     return not text.isascii() and _SURROGATE.search(text) is not None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
+def _unique_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names: set[str] = set()
         for name, _ in pairs:
-            if name in seen:
+            if name in names:
                 raise _RepeatedNameError(name)
-            seen.add(name)
-    return found
+            names.add(name)
+    return result
 
 
 def _is_too_deep(text: str) -> bool:
@@ -110,10 +110,10 @@ def _is_too_deep(text: str) -> bool:
     return False
 
 
-def _refuse(word: str) -> Any:
+def _refuse_constant(word: str) -> Any:
     raise _NotJsonError(word)
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=NumberText, parse_float=NumberText, parse_constant=_refuse
+    object_pairs_hook=_unique_object, parse_int=NumberText, parse_float=NumberText, parse_constant=_refuse_constant
 )

@@ -1,4 +1,4 @@
-"""The contracts of messages as a fleet has them: its names and its declared columns put in."""
+"""The contracts of messages with a fleet's own field names and declared columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def message_contract(config: Config, base: Contract) -> Contract:
     """Return the contract of this fleet's events or outcomes. base: `messages.EVENT` or `messages.OUTCOME`."""
     fleet = config.fleet
     names = {"event_id": fleet.event_id, "event_time": fleet.event_time}
-    columns = tuple(replace(each, name=names.get(each.name, each.name)) for each in base.columns)
+    columns = tuple(replace(column, name=names.get(column.name, column.name)) for column in base.columns)
     never_null = {*fleet.group}
     declared, after = config.event_columns, fleet.event_time
     if base.name == messages.OUTCOME.name:

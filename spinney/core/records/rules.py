@@ -1,4 +1,4 @@
-"""What a fleet's configuration says about its records, compiled once per kind of message."""
+"""The validation rules for a fleet's records, compiled from its configuration for each kind of message."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from schemas import messages
 from schemas.contract import Column, Contract
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.config import Config
-from spinney.core.config.values import time_unit
+from spinney.core.config.value_types import time_unit
 from spinney.core.records.message_contracts import message_contract
 
 
 @dataclass(frozen=True)
-class Basis:
-    """The part of a configuration that may be edited and changes which records are valid, or what they say.
+class ValidationSettings:
+    """The editable part of a configuration that decides which records are valid and what their values are.
 
-    ranges: column -> (lowest, highest). sources: column -> its field in a message, where that has another name.
-    units: column -> "s", "ms" or "us", where times are numbers since 1970. missing: texts that mean no value.
+    ranges: column -> (lowest, highest). sources: column -> its field in a message, if that has another name. units:
+    column -> "s", "ms" or "us" for times that are numbers since 1970. missing: texts that mean no value.
 
-    The others are of before a migration. undeclared: columns that were not declared then, so that a field of their name
-    was not read. types: column -> Spark SQL type that it had. dropped: column -> type, of those that are declared no
-    more and were judged then.
+    The other fields describe the columns before a migration. undeclared: columns that were not declared then, so that a
+    field of their name was not read. types: column -> its Spark SQL type then. dropped: column -> type of columns that
+    are no longer declared but were validated then.
     """
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -35,24 +35,24 @@ class Basis:
     dropped: Mapping[str, str] = field(default_factory=dict)
 
 
-def basis_of(config: Config) -> Basis:
-    """Return what judging records depends on in this configuration, in one order whatever the file's."""
+def validation_settings(config: Config) -> ValidationSettings:
+    """Return the validation settings of a configuration, in an order that does not depend on the file's."""
     fleet = config.fleet
     units = {name: unit for name, kind in sorted(fleet.columns.items()) if (unit := time_unit(kind)) is not None}
     ranges = {name: (float(low), float(high)) for name, (low, high) in sorted(fleet.ranges.items())}
     sources = {name: source for name, source in sorted(fleet.fields.items()) if source != name}
-    return Basis(ranges, sources, units, fleet.coerce, tuple(sorted(set(fleet.missing))))
+    return ValidationSettings(ranges, sources, units, fleet.coerce, tuple(sorted(set(fleet.missing))))
 
 
 @dataclass(frozen=True)
 class FieldRule:
-    """What holds for one column of a message.
+    """The rule for one column of a message.
 
-    name: the column. source: the field's name in the message; one that contains dots also reaches into nested objects.
-    type: a Spark SQL type. unit: of a timestamp that is a number since 1970; None: ISO 8601 text.
-    coerce: whether another form of the value is taken, see `values`. identity: an id or a column of the group, whose
-    text ends up in keys. low, high: of its range, None without one. undeclared: whether it is null whatever a message
-    has under its name.
+    name: the column. source: the field's name in the message; a name with dots also reaches into nested objects. type:
+    a Spark SQL type. unit: of a timestamp that is a number since 1970; None for ISO 8601 text. coerce: whether other
+    forms of the value are accepted, see `value_conversion`. identity: whether it is an id or a key column, whose text
+    becomes part of keys. low, high: its range; None without one. undeclared: whether it is always null, whatever a
+    message has under its name.
     """
 
     name: str
@@ -68,17 +68,17 @@ class FieldRule:
     undeclared: bool = False
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """The column as error messages name it."""
         return self.name if self.source == self.name else f"{self.name} (field {self.source})"
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What holds for one kind of message.
+class RecordRules:
+    """The rules for one kind of message.
 
-    fields: in the contract's order. time: the column with the record's time. known: names of top-level fields that are
-    not counted as unknown.
+    fields: in the contract's order. time: the column with the record's time. known: top-level fields that do not count
+    as unknown.
     """
 
     fields: tuple[FieldRule, ...]
@@ -86,43 +86,43 @@ class Rules:
     missing: frozenset[str]
     known: frozenset[str]
 
-    def field_of(self, name: str) -> FieldRule:
-        """Raises KeyError when the message has no such column."""
+    def rule_of(self, name: str) -> FieldRule:
+        """Return the rule of a column. Raises KeyError if the message has no such column."""
         for rule in self.fields:
             if rule.name == name:
                 return rule
         raise KeyError(name)
 
 
-def rules_of(config: Config, message: Contract, basis: Basis | None = None) -> Rules:
+def build_rules(config: Config, message: Contract, settings: ValidationSettings | None = None) -> RecordRules:
     """Return the rules for events or outcomes.
 
-    message: `messages.EVENT` or `messages.OUTCOME`. basis: what held when the record arrived; None: the
+    message: `messages.EVENT` or `messages.OUTCOME`. settings: those in effect when the record arrived; None for the
     configuration's own.
     """
-    held = basis if basis is not None else basis_of(config)
+    settings = settings if settings is not None else validation_settings(config)
     columns = list(message_contract(config, message).columns)
     if message.name == messages.EVENT.name:
-        columns += [Column(name, kind, "declared no more") for name, kind in held.dropped.items()]
-    fields = tuple(_field(config, column, held) for column in columns)
+        columns += [Column(name, kind, "declared no more") for name, kind in settings.dropped.items()]
+    fields = tuple(_build_field_rule(config, column, settings) for column in columns)
     time = "observed_at" if message.name == messages.OUTCOME.name else config.fleet.event_time
     known = frozenset(name for rule in fields for name in (rule.source, rule.source.partition(".")[0]))
-    return Rules(fields, time, frozenset(held.missing), known)
+    return RecordRules(fields, time, frozenset(settings.missing), known)
 
 
-def _field(config: Config, column: Column, basis: Basis) -> FieldRule:
+def _build_field_rule(config: Config, column: Column, settings: ValidationSettings) -> FieldRule:
     is_key = column.name in config.fleet.group
-    low, high = basis.ranges.get(column.name, (None, None))
+    low, high = settings.ranges.get(column.name, (None, None))
     return FieldRule(
         column.name,
-        basis.sources.get(column.name, column.name),
-        basis.types.get(column.name, column.type),
-        unit=basis.units.get(column.name),
-        coerce=basis.coerce,
+        settings.sources.get(column.name, column.name),
+        settings.types.get(column.name, column.type),
+        unit=settings.units.get(column.name),
+        coerce=settings.coerce,
         required=not column.nullable,
         identity=is_key or column.name == config.fleet.event_id,
         null_reason=DeadLetterReason.NULL_KEY if is_key else DeadLetterReason.MISSING_FIELD,
         low=low,
         high=high,
-        undeclared=column.name in basis.undeclared,
+        undeclared=column.name in settings.undeclared,
     )

@@ -1,4 +1,4 @@
-"""Instants and dates from text and from numbers. UTC, to the microsecond; years 1 to 9999."""
+"""Parse instants and dates from text and numbers. UTC, to the microsecond, years 1 to 9999."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Final
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_DATE: Final = date.min
-"""0001-01-01: the first that Python has."""
+"""0001-01-01, the first that Python supports."""
 
 LAST_DATE: Final = date.max
-"""9999-12-31: the last that Python has."""
+"""9999-12-31, the last that Python supports."""
 
 DAY_SECONDS: Final = 86_400
 FIRST_DAY: Final = (FIRST_DATE - EPOCH.date()).days
@@ -21,10 +21,10 @@ LAST_DAY: Final = (LAST_DATE - EPOCH.date()).days
 
 FIRST_SECOND: Final = FIRST_DAY * DAY_SECONDS
 END_SECOND: Final = (LAST_DAY + 1) * DAY_SECONDS
-"""The first second of these dates since 1970, in UTC, and the one after the last."""
+"""The first second of FIRST_DATE since 1970 in UTC, and the one after LAST_DATE."""
 
 PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-"""Ticks in a second, by the unit that Arrow and `timestamp(unit)` name."""
+"""Ticks per second of each time unit."""
 
 _EXACT: Final = Context(prec=900)
 _MICROS: Final = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -39,10 +39,10 @@ _DAY: Final = re.compile(
 
 
 def instant_of_text(text: str) -> datetime | None:
-    """Return the instant that an ISO 8601 text names, in UTC; None when it is none.
+    """Return the instant of an ISO 8601 text in UTC; None if it is not one.
 
-    A date alone is its midnight; without an offset it is UTC; `24:00` is the next midnight. RFC 3339's space in
-    place of `T` and ` UTC` are read too. Digits beyond the microsecond are cut off: the tables hold no more.
+    A date alone is midnight; without an offset the time is in UTC; `24:00` is the next midnight. RFC 3339's space in
+    place of `T`, and ` UTC`, are accepted. Digits beyond microseconds are cut off, since the tables hold no more.
     """
     found = _INSTANT.fullmatch(text)
     if found is None:
@@ -74,7 +74,9 @@ def _shifted(at: datetime, sign: str | None, hours: str | None, minutes: str | N
 
 
 def date_of_text(text: str) -> date | None:
-    """Return the date that an ISO 8601 text names; of a date with a time only where that is midnight in UTC."""
+    """Return the date of an ISO 8601 text; None if it is not one. A date with a time is accepted only at midnight
+    UTC.
+    """
     found = _DAY.fullmatch(text)
     if found is None:
         return None
@@ -85,7 +87,8 @@ def date_of_text(text: str) -> date | None:
 
 
 def instant_of_number(number: Decimal, unit: str) -> datetime | None:
-    """Return the instant so many units after 1970; None outside years 1 to 9999 or finer than a microsecond.
+    """Return the instant that is `number` units after 1970; None outside years 1 to 9999 or if finer than a
+    microsecond.
 
     unit: "s", "ms" or "us".
     """
@@ -99,7 +102,7 @@ def instant_of_number(number: Decimal, unit: str) -> datetime | None:
 
 
 def number_of_instant(at: datetime, unit: str) -> str:
-    """Return an instant as the shortest exact decimal number of units since 1970. at: aware."""
+    """Return an aware datetime as the shortest exact decimal number of units since 1970."""
     micros = (at - EPOCH) // timedelta(microseconds=1)
     number = Decimal(micros) / _MICROS[unit]
     return format(number.normalize(), "f")

@@ -1,4 +1,4 @@
-"""The verdict on one record, from the record alone."""
+"""Validate one record, from the record alone."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, Final
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_ID_CHARACTERS, MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.records.control_characters import has_control_character
-from spinney.core.records.json_text import NumberText, UnreadableError, described, has_surrogate, read_object
-from spinney.core.records.rules import FieldRule, Rules
+from spinney.core.records.json_text import NumberText, UnreadableError, describe_value, has_surrogate, read_object
+from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.times import EPOCH
-from spinney.core.records.values import NotFiniteError, UnfitError, typed
+from spinney.core.records.value_conversion import NotFiniteError, WrongTypeError, convert_value
 
 MAX_DETAIL_CHARACTERS: Final = 500
 _MAX_FUTURE: Final = timedelta(seconds=MAX_FUTURE_SECONDS)
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """What a record is: valid with values, or dead with a reason.
+class ValidationResult:
+    """The values of a valid record, or the reason why a record is rejected.
 
-    values: column -> value as `values.typed` gives it, None where it has none; None for a dead record. field: the
-    column that the reason is about, None where it is about the record. unknown_fields: top-level fields of the message
-    that the fleet does not declare.
+    values: column -> value as `convert_value` returns it, None where there is none; None for a rejected record. field:
+    the column that the reason is about; None if it is about the whole record. unknown_fields: number of top-level
+    fields of the message that the fleet does not declare.
     """
 
     values: Mapping[str, Any] | None
@@ -45,25 +45,25 @@ class RejectedError(Exception):
         self.field = field
 
 
-def judge(value: bytes | None, recorded_at: datetime, rules: Rules) -> Judgement:
-    """Return the verdict on a record's value, as Kafka has it or as `message_of` made it of a file's row.
+def validate(value: bytes | None, recorded_at: datetime, rules: RecordRules) -> ValidationResult:
+    """Validate a record's value: the bytes from Kafka, or those that `encode_message` made of a file's row.
 
-    recorded_at: the record's own timestamp, aware; its event may lie at most an hour after it.
-    The first field that fails, in the contract's order, gives the reason.
+    recorded_at: the record's own timestamp, aware; the event may lie at most an hour after it. The first field that
+    fails, in the contract's order, gives the reason.
     """
     unknown = 0
     try:
         message = read_message(value)
         unknown = sum(name not in rules.known for name in message)
-        found = {rule.name: value_of(message, rule, rules) for rule in rules.fields}
-        _check_time(found[rules.time], recorded_at, rules)
+        values = {rule.name: value_of(message, rule, rules) for rule in rules.fields}
+        _check_time(values[rules.time], recorded_at, rules)
     except RejectedError as error:
-        return Judgement(None, error.reason, error.field, error.detail[:MAX_DETAIL_CHARACTERS], unknown)
-    return Judgement(found, unknown_fields=unknown)
+        return ValidationResult(None, error.reason, error.field, error.detail[:MAX_DETAIL_CHARACTERS], unknown)
+    return ValidationResult(values, unknown_fields=unknown)
 
 
 def read_message(value: bytes | None) -> dict[str, Any]:
-    """Return the object in a record's value. Raises RejectedError."""
+    """Parse the JSON object in a record's value. Raises RejectedError."""
     if value is None:
         raise RejectedError(DeadLetterReason.NULL_VALUE, "no value")
     if len(value) > MAX_RECORD_BYTES:
@@ -79,8 +79,8 @@ def read_message(value: bytes | None) -> dict[str, Any]:
         raise RejectedError(error.reason, error.detail) from error
 
 
-def value_of(message: Mapping[str, Any], rule: FieldRule, rules: Rules) -> Any:
-    """Return the column's value in a message, None where it has none. Raises RejectedError."""
+def value_of(message: Mapping[str, Any], rule: FieldRule, rules: RecordRules) -> Any:
+    """Return the column's value in a message, None if there is none. Raises RejectedError."""
     raw = None if rule.undeclared else raw_value(message, rule.source)
     is_text = isinstance(raw, str) and not isinstance(raw, NumberText)
     if is_text and raw in rules.missing and rule.type != "string":
@@ -88,32 +88,32 @@ def value_of(message: Mapping[str, Any], rule: FieldRule, rules: Rules) -> Any:
     if raw is None:
         if rule.required:
             got = "null" if rule.source in message else "nothing"
-            raise RejectedError(rule.null_reason, f"{rule.shown}: expected {rule.type}; got {got}", rule.name)
+            raise RejectedError(rule.null_reason, f"{rule.display_name}: expected {rule.type}; got {got}", rule.name)
         return None
     if is_text and has_surrogate(raw):
-        detail = f"{rule.shown}: expected text; got an unpaired surrogate in {described(raw)}, which UTF-8 cannot write"
-        raise RejectedError(DeadLetterReason.NOT_UTF8, detail, rule.name)
+        got = f"an unpaired surrogate in {describe_value(raw)}, which UTF-8 cannot write"
+        raise RejectedError(DeadLetterReason.NOT_UTF8, f"{rule.display_name}: expected text; got {got}", rule.name)
     try:
-        value = typed(raw, rule)
+        value = convert_value(raw, rule)
     except NotFiniteError as error:
-        detail = f"{rule.shown}: expected a finite {rule.type}; got {described(raw)}"
+        detail = f"{rule.display_name}: expected a finite {rule.type}; got {describe_value(raw)}"
         raise RejectedError(DeadLetterReason.NOT_FINITE, detail, rule.name) from error
-    except UnfitError as error:
-        why = f": {error.why}" if error.why else ""
-        detail = f"{rule.shown}: expected {rule.type}; got {described(raw)}{why}"
+    except WrongTypeError as error:
+        explanation = f": {error.explanation}" if error.explanation else ""
+        detail = f"{rule.display_name}: expected {rule.type}; got {describe_value(raw)}{explanation}"
         raise RejectedError(DeadLetterReason.WRONG_TYPE, detail, rule.name) from error
     if rule.identity and isinstance(value, str):
         _check_identity(value, rule)
     if rule.low is not None and rule.high is not None and not rule.low <= value <= rule.high:
-        detail = f"{rule.shown}: expected {rule.low:g} to {rule.high:g}; got {value}"
+        detail = f"{rule.display_name}: expected {rule.low:g} to {rule.high:g}; got {value}"
         raise RejectedError(DeadLetterReason.OUT_OF_RANGE, detail, rule.name)
     return value
 
 
 def raw_value(message: Mapping[str, Any], source: str) -> Any:
-    """Return the field of this name, None where there is none.
+    """Return the field of this name as it was parsed; None if there is none.
 
-    A top-level field with the whole dotted name wins over a nested one.
+    A top-level field with the whole dotted name takes precedence over a nested one.
     """
     if source in message or "." not in source:
         return message.get(source)
@@ -125,20 +125,22 @@ def raw_value(message: Mapping[str, Any], source: str) -> Any:
 
 def _check_identity(text: str, rule: FieldRule) -> None:
     if text == "":
-        raise RejectedError(DeadLetterReason.EMPTY_ID, f"{rule.shown}: expected some text; got an empty one", rule.name)
+        raise RejectedError(
+            DeadLetterReason.EMPTY_ID, f"{rule.display_name}: expected some text; got an empty one", rule.name
+        )
     if len(text) > MAX_ID_CHARACTERS:
-        detail = f"{rule.shown}: expected at most {MAX_ID_CHARACTERS} characters; got {len(text)}"
+        detail = f"{rule.display_name}: expected at most {MAX_ID_CHARACTERS} characters; got {len(text)}"
         raise RejectedError(DeadLetterReason.ID_TOO_LONG, detail, rule.name)
     # Otherwise one key would have two spellings.
     if has_control_character(text):
         raise RejectedError(
             DeadLetterReason.CONTROL_CHARACTER,
-            f"{rule.shown}: expected text without control characters; got {described(text)}",
+            f"{rule.display_name}: expected text without control characters; got {describe_value(text)}",
             rule.name,
         )
 
 
-def _check_time(at: datetime, recorded_at: datetime, rules: Rules) -> None:
+def _check_time(at: datetime, recorded_at: datetime, rules: RecordRules) -> None:
     if not EPOCH <= at <= recorded_at + _MAX_FUTURE:
         span = f"between 1970 and {MAX_FUTURE_SECONDS} s after the record's own timestamp"
         detail = f"{rules.time}: expected a time {span} ({recorded_at.isoformat()}); got {at.isoformat()}"

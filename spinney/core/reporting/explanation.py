@@ -11,8 +11,8 @@ from schemas.vocabulary import Decision
 from spinney.core.champions.champion_selection import decided_until, select_champion
 from spinney.core.champions.interventions import SHORT_ID_LENGTH
 from spinney.core.champions.promotion import Promotion
-from spinney.core.durations import as_words
-from spinney.core.number_format import figure
+from spinney.core.durations import format_duration
+from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import recipe_display_name
 
 Row = Mapping[str, Any]
@@ -80,8 +80,8 @@ def _verdict(row: Row) -> str:
 def _format_number(name: str, value: float, policy: str | None) -> str:
     """A number of a verdict as text. Durations are in words."""
     if policy == _OF_AGE and name in ("measure", "limit"):
-        return as_words(timedelta(microseconds=value))
-    return figure(value)
+        return format_duration(timedelta(microseconds=value))
+    return format_number(value)
 
 
 def _attempt(row: Row, estimators: Mapping[str, str]) -> str:
@@ -97,7 +97,7 @@ def _attempt(row: Row, estimators: Mapping[str, str]) -> str:
     through = format_minute(row["trained_through"])
     return (
         f"{model_label(row['model_id'])}{by}, {row['rows']} rows {since}through {through}, "
-        f"{figure(row.get('fit_ms') or 0)} ms{_shadow(json.loads(row.get('metrics') or '{}'))}"
+        f"{format_number(row.get('fit_ms') or 0)} ms{_shadow(json.loads(row.get('metrics') or '{}'))}"
     )
 
 
@@ -109,7 +109,7 @@ def _shadow(metrics: Row) -> str:
     if "error" in shadow:
         return f"; in shadow {shadow['estimator']}: {shadow['error']}"
     challenger_loss = metrics["challenger_loss"]
-    losses = f"loss {figure(shadow['loss'])} against {figure(challenger_loss)}"
+    losses = f"loss {format_number(shadow['loss'])} against {format_number(challenger_loss)}"
     return f"; in shadow {shadow['estimator']}: {losses} on {shadow['rows']} rows"
 
 

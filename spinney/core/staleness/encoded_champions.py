@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spinney.core.champions.shard_champions import CODEC, SCHEMA, Champions
-from spinney.core.state_codec import ipc_batch, ipc_bytes
+from spinney.core.state_codec import decode_batch, encode_batch
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class EncodedChampions:
         """Decode those of these groups. Raises Corrupt for bytes of something else."""
         batch = _batch(self.blob)
         is_wanted = pc.is_in(batch.column("group_key"), pa.array(sorted(keys), pa.string()))
-        return Champions.from_bytes(CODEC.pack(ipc_bytes(batch.filter(is_wanted))))
+        return Champions.from_bytes(CODEC.pack(encode_batch(batch.filter(is_wanted))))
 
     def with_replaced(self, some: Champions) -> EncodedChampions:
         """Replace the promotions of the groups in `some`, keeping those of all other groups."""
@@ -44,9 +44,9 @@ class EncodedChampions:
         rows = pa.Table.from_batches([batch.filter(others), new])
         order = pc.sort_indices(rows, [("group_key", "ascending")])  # stable: a group's own rows keep their order
         batches = rows.take(order).combine_chunks().to_batches() or [new]
-        return EncodedChampions(CODEC.pack(ipc_bytes(batches[0])))
+        return EncodedChampions(CODEC.pack(encode_batch(batches[0])))
 
 
 def _batch(blob: bytes) -> pa.RecordBatch:
     """Decode as a batch. Raises Corrupt for bytes of something else."""
-    return ipc_batch(CODEC.unpack(blob), SCHEMA)
+    return decode_batch(CODEC.unpack(blob), SCHEMA)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import xxhash
 
 from schemas.vocabulary import Staleness
-from spinney.core.state_codec import ipc_batch, ipc_bytes
+from spinney.core.state_codec import decode_batch, encode_batch
 
 NEVER = -(2**62)
 """Stands for a missing time, in microseconds."""
@@ -144,7 +144,7 @@ class GroupStates:
             return self._blob
         arrays = [pa.array(self.keys, pa.string())]
         arrays += [pa.array(self._columns[column.name], column.type) for column in STATE_COLUMNS]
-        return ipc_bytes(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
+        return encode_batch(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
 
     def sealed(self, blob: bytes | None = None) -> GroupStates:
         """Keep the encoded bytes, make the columns read-only, and return these groups.
@@ -159,7 +159,7 @@ class GroupStates:
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> GroupStates:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
-        batch = ipc_batch(blob, _SCHEMA)
+        batch = decode_batch(blob, _SCHEMA)
         columns: dict[str, npt.NDArray[Any]] = {}
         for column in STATE_COLUMNS:
             columns[column.name] = np.array(batch.column(column.name).to_numpy(zero_copy_only=False))

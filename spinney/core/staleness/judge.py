@@ -129,14 +129,14 @@ class ShardState:
     def to_bytes(self) -> bytes:
         """Encode the clock and the sections, with the version of the format."""
         clock = self.clock.to_bytes(8, "little", signed=True)
-        return CODEC.pack(state_codec.join([clock, *self.sections]))
+        return CODEC.pack(state_codec.join_sections([clock, *self.sections]))
 
     @classmethod
     def clock_of(cls, blob: bytes) -> int:
         """Return the clock of an encoded state without decoding the rest; NEVER for empty bytes."""
         if not blob:
             return NEVER
-        clock, *_ = state_codec.split(CODEC.unpack(blob))
+        clock, *_ = state_codec.split_sections(CODEC.unpack(blob))
         return int.from_bytes(clock, "little", signed=True)
 
     def sealed(self) -> ShardState:
@@ -146,7 +146,7 @@ class ShardState:
     @classmethod
     def from_bytes(cls, blob: bytes) -> ShardState:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes; for champions only once they are read."""
-        clock, groups, champions, pending = state_codec.split(CODEC.unpack(blob))
+        clock, groups, champions, pending = state_codec.split_sections(CODEC.unpack(blob))
         return cls(
             GroupStates.from_bytes(groups).sealed(bytes(groups)),
             EncodedChampions(bytes(champions)),

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from spinney.core.state_codec import ipc_batch, ipc_bytes
+from spinney.core.state_codec import decode_batch, encode_batch
 
 COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time", "mature_at")
 _SCHEMA = pa.schema(
@@ -59,12 +59,12 @@ class PendingLabels:
 
     def to_bytes(self) -> bytes:
         """Encode as one Arrow batch."""
-        return ipc_bytes(pa.RecordBatch.from_pandas(self.rows, schema=_SCHEMA, preserve_index=False))
+        return encode_batch(pa.RecordBatch.from_pandas(self.rows, schema=_SCHEMA, preserve_index=False))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> PendingLabels:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
-        batch = ipc_batch(blob, _SCHEMA)
+        batch = decode_batch(blob, _SCHEMA)
         return cls(batch.to_pandas()) if batch.num_rows else cls.empty()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from schemas.vocabulary import Staleness
-from spinney.core.durations import as_words
+from spinney.core.durations import format_duration
 from spinney.core.staleness.attempt_outcomes import SECOND
 from spinney.core.staleness.group_state import NEVER, GroupStates
 
@@ -168,7 +168,7 @@ def _reason_to_wait(groups: GroupStates, i: int, decision: str, now: int) -> str
     if decision == Staleness.DEFERRED:
         return WITHHELD_REASON
     retry_in = int(groups["retry_at"][i]) - now
-    wait = as_words(timedelta(seconds=round(max(retry_in, 0) / SECOND)))
+    wait = format_duration(timedelta(seconds=round(max(retry_in, 0) / SECOND)))
     if retry_in > 0 and not groups["wait_rows"][i]:
         return f"; failed fits in a row: {groups['failures'][i]}, the next try waits {wait}"
     rows = f"; waits for new rows: {groups['rows_since'][i]} of {groups['wait_rows'][i]} came"

@@ -20,21 +20,21 @@ def constant_losses(
 ) -> Floats:
     """The loss of each of these rows. begins, stops: the range of each group's older rows, at least one row each."""
     sizes = stops - begins
-    older, of = concatenated_ranges(begins, stops), np.repeat(np.arange(len(begins)), sizes)
+    older, group_of_row = concatenated_ranges(begins, stops), np.repeat(np.arange(len(begins)), sizes)
     labels = training_set.labels[rows.places]
     if loss.task == "classification":
-        return _of_shares(training_set.labels[older], of, labels, rows.model_index, sizes)
+        return _of_shares(training_set.labels[older], group_of_row, labels, rows.model_index, sizes)
     numbers = training_set.labels[older].astype(np.float64)
     with np.errstate(over="ignore"):  # an overflow gives this group no loss
         if loss.name == "absolute":
-            middle = _medians(numbers, of, sizes)
+            constants = _medians(numbers, group_of_row, sizes)
         else:
-            middle = np.bincount(of, numbers, len(sizes)) / sizes
-    return loss.per_row(labels, middle[rows.model_index])
+            constants = np.bincount(group_of_row, numbers, len(sizes)) / sizes
+    return loss.per_row(labels, constants[rows.model_index])
 
 
-def _medians(numbers: Floats, of: Integers, sizes: Integers) -> Floats:
-    ordered = numbers[np.lexsort((numbers, of))]
+def _medians(numbers: Floats, group_of_row: Integers, sizes: Integers) -> Floats:
+    ordered = numbers[np.lexsort((numbers, group_of_row))]
     first = np.cumsum(sizes) - sizes
     medians: Floats = (ordered[first + (sizes - 1) // 2] + ordered[first + sizes // 2]) / 2
     return medians

@@ -85,16 +85,16 @@ def _input_columns(estimator: Any, features: Sequence[Feature]) -> tuple[str, ..
     plain = {each.name: static_column_names((each,)) == (each.name,) for each in features}
     if hasattr(estimator, "feature_names_in_"):
         names = tuple(map(str, estimator.feature_names_in_))
-        words = {each.name for each in string_features(tuple(features))}
-        if strangers := [name for name in names if name not in plain]:
-            raise ContractError(f"it was fitted on {', '.join(names)}: expected features of the fleet; got {strangers}")
-        if times := [name for name in names if not plain[name] and name not in words]:
+        string_names = {each.name for each in string_features(tuple(features))}
+        if unknown := [name for name in names if name not in plain]:
+            raise ContractError(f"it was fitted on {', '.join(names)}: expected features of the fleet; got {unknown}")
+        if times := [name for name in names if not plain[name] and name not in string_names]:
             raise ContractError(f"it was fitted on {times}: expected numbers, booleans or strings; got times")
         return names
-    if others := [name for name, is_plain in plain.items() if not is_plain]:
+    if unsupported := [name for name, is_plain in plain.items() if not is_plain]:
         raise ContractError(
-            f"it was fitted without names of columns: expected features that are all numbers or booleans; got {others} "
-            "in fleet.features. Fit it on a frame that has them by name"
+            f"it was fitted without names of columns: expected features that are all numbers or booleans; got "
+            f"{unsupported} in fleet.features. Fit it on a frame that has them by name"
         )
     width = getattr(estimator, "n_features_in_", len(plain))
     if width != len(plain):
@@ -104,16 +104,16 @@ def _input_columns(estimator: Any, features: Sequence[Feature]) -> tuple[str, ..
 
 def _classes(estimator: Any, target: Feature) -> tuple[str, ...]:
     """The estimator's classes as texts of the fleet, in the estimator's order."""
-    found = getattr(estimator, "classes_", None)
-    if not isinstance(found, np.ndarray) or found.ndim != 1:
-        raise ContractError(f"expected an estimator with one list of classes; got {found!r:.80}")
+    values = getattr(estimator, "classes_", None)
+    if not isinstance(values, np.ndarray) or values.ndim != 1:
+        raise ContractError(f"expected an estimator with one list of classes; got {values!r:.80}")
     try:
-        classes = tuple(_class_text(value, target) for value in found.tolist())
+        classes = tuple(_class_text(value, target) for value in values.tolist())
     except ValueError as error:
-        raise ContractError(f"its classes are {found.tolist()}: expected classes of type {target.type}") from error
+        raise ContractError(f"its classes are {values.tolist()}: expected classes of type {target.type}") from error
     if len(set(classes)) < len(classes):
-        raise ContractError(f"its classes are {found.tolist()}: expected all different as {target.type}")
-    if not hasattr(estimator, "predict_proba") and classes != tuple(found.tolist()):
+        raise ContractError(f"its classes are {values.tolist()}: expected all different as {target.type}")
+    if not hasattr(estimator, "predict_proba") and classes != tuple(values.tolist()):
         raise ContractError("it has no probabilities: expected classes that are texts; got others")
     return classes
 

@@ -185,11 +185,11 @@ def accepts_missing_values(estimator: Any) -> bool:
 
 def weight_arguments(estimator: Any, weights: Floats) -> dict[str, Floats]:
     """The arguments of `fit` that pass `weights` to the last step; empty if it takes no weights."""
-    steps = []
+    step_names = []
     while isinstance(estimator, Pipeline):
         step, estimator = estimator.steps[-1]
-        steps.append(step)
-    name = "__".join([*steps, "sample_weight"])
+        step_names.append(step)
+    name = "__".join([*step_names, "sample_weight"])
     return {name: weights} if has_fit_parameter(estimator, "sample_weight") else {}
 
 

@@ -38,13 +38,13 @@ def resolve(name: str, builtin: Mapping[str, T], origin: NameOrigin | None = Non
         raise _config_error(
             origin, '"module:name"', f'"{name}"', "Name a module and something in it, with one colon between."
         )
-    found = _import_attribute(module_name, attribute, origin)
-    if not callable(found):
+    member = _import_attribute(module_name, attribute, origin)
+    if not callable(member):
         expected = f"`{attribute}` of {module_name} to be callable"
         raise _config_error(
-            origin, expected, f"a {type(found).__name__}", f"Make it a function that returns the {origin.kind}."
+            origin, expected, f"a {type(member).__name__}", f"Make it a function that returns the {origin.kind}."
         )
-    return cast(T, found)
+    return cast(T, member)
 
 
 def _import_attribute(module_name: str, attribute: str, origin: NameOrigin) -> object:

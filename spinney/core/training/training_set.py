@@ -149,8 +149,8 @@ def _is_repeated(group: Integers, ids: npt.NDArray[np.object_]) -> npt.NDArray[n
 
 
 def _is_within_window_rows(order: Integers, group: Integers, window_rows: int) -> npt.NDArray[np.bool_]:
-    of = group[order]
-    stops = np.searchsorted(of, of, side="right")
+    group_of_row = group[order]
+    stops = np.searchsorted(group_of_row, group_of_row, side="right")
     newest: npt.NDArray[np.bool_] = stops - np.arange(len(order)) <= window_rows
     return newest
 

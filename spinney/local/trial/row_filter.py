@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.load.column_checks import GROUP, PLACE, Checker, event_columns
-from batch.load.groups import Groups
+from batch.load.column_validation import GROUP, PLACE, ColumnValidator, event_columns
+from batch.load.groups import GroupNumbers
 from batch.load.typed_batch import TypedBatch
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
-from spinney.sources import Batch
+from spinney.sources import RowBatch
 
 MOST_NAMED = 3
 
@@ -29,8 +29,8 @@ class OtherGroupsFilter:
     def __init__(self, config: Config, group_key: str, now: datetime) -> None:
         fleet = config.fleet
         self._key = group_key
-        self._groups = Groups([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
-        self._checker = Checker(config, event_columns(config), self._groups, now)
+        self._groups = GroupNumbers([arrow_type(fleet.columns[name]) for name in fleet.group], fleet.shards)
+        self._validator = ColumnValidator(config, event_columns(config), self._groups, now)
         self.newest: datetime | None = None
 
     @property
@@ -39,18 +39,18 @@ class OtherGroupsFilter:
         keys: list[str] = self._groups.keys().slice(0, MOST_NAMED + 1).to_pylist()
         return [key for key in keys if key != self._key][:MOST_NAMED]
 
-    def keep_candidates(self, batch: Batch) -> Batch:
+    def keep_candidates(self, batch: RowBatch) -> RowBatch:
         """Return the rows of the group, and those that need a validation of their own."""
         if batch.columns is None:
             return batch
-        typed = TypedBatch(batch, self._checker.columns.rules)
-        valid = self._checker.check(typed, pa.array(np.arange(typed.rows))).valid
+        typed = TypedBatch(batch, self._validator.columns.rules)
+        valid = self._validator.validate(typed, pa.array(np.arange(typed.rows))).valid
         skipped = valid.filter(pc.not_equal(valid[GROUP], pc.index(self._groups.keys(), self._key)))
-        newest = pc.max(skipped[self._checker.columns.stored_time]).as_py()
+        newest = pc.max(skipped[self._validator.columns.stored_time]).as_py()
         if newest is not None:
             self.newest = newest if self.newest is None else max(newest, self.newest)
         kept = np.ones(typed.rows, dtype=np.bool_)
         kept[np.asarray(skipped[PLACE])] = False
         rows = np.flatnonzero(kept)
         numbers = [batch.numbers[row] for row in rows.tolist()]
-        return replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), bad=())
+        return replace(batch, numbers=numbers, columns=batch.columns.take(pa.array(rows)), malformed=())

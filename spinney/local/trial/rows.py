@@ -20,10 +20,10 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.core import keys
 from spinney.core.config import Config, Fleet
 from spinney.core.errors import ContractError, StoreError
-from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.validation import Judgement, RejectedError, judge, read_message, value_of
-from spinney.sources import Options, Source, Wanted
-from spinney.sources.messages import messages_of, number_fields, open_wanted
+from spinney.core.records.rules import RecordRules, build_rules
+from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
+from spinney.sources import ColumnSelection, ReadOptions, Source
+from spinney.sources.fleet_files import messages_of, number_fields, open_columns
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import to_pandas
 
@@ -62,7 +62,7 @@ def read_stored_rows(config: Config, group_key: str) -> TrialRows:
     newest, oldest = clock - fleet.label_delay, clock - config.recipe.window
     is_of_group = ds.field("group_key") == group_key
     features = [name for name in fleet.features if name != fleet.event_time]
-    names = ["event_id", "event_time", *features, *([fleet.target] if config.label_inside else [])]
+    names = ["event_id", "event_time", *features, *([fleet.target] if config.has_label_in_event else [])]
     store = FleetStore.of(config)
     events = _read(store, tables.EVENTS, names, is_of_group & _between("event_time", oldest, newest))
     if not len(events) and not len(_read(store, tables.EVENTS, ["event_id"], is_of_group)):
@@ -70,7 +70,7 @@ def read_stored_rows(config: Config, group_key: str) -> TrialRows:
             f"group {group_key}: no event of it in the tables below {config.storage.root}; `spinney fleet` lists the "
             f"groups, and --rows FILE takes rows that are not there"
         )
-    if config.label_inside:
+    if config.has_label_in_event:
         labelled = events.rename(columns={fleet.target: "label"}).dropna(subset=["label"])
     else:
         is_known = is_of_group & _between("observed_at", oldest, clock)
@@ -84,7 +84,7 @@ def read_stored_rows(config: Config, group_key: str) -> TrialRows:
     return TrialRows(group_key, labelled, clock, f"the tables below {config.storage.root}", left_out)
 
 
-def open_rows(config: Config, place: str, options: Options) -> Source:
+def open_rows(config: Config, place: str, options: ReadOptions) -> Source:
     """Open a file whose rows have their labels.
 
     Features that are in no file are null in every row, as for `load`. Raises ContractError: the file cannot be read,
@@ -93,7 +93,8 @@ def open_rows(config: Config, place: str, options: Options) -> Source:
     rules = _rules(config)
     names = tuple(rule.source for rule in rules.fields)
     required = frozenset(rule.source for rule in rules.fields if rule.required or rule.name == config.fleet.target)
-    return open_wanted(place, options, Wanted(names, required, only=True, numbers=number_fields(rules)))
+    selection = ColumnSelection(names, required, is_exclusive=True, numbers=number_fields(rules))
+    return open_columns(place, options, selection)
 
 
 def read_file_rows(config: Config, source: Source, group_key: str) -> TrialRows:
@@ -111,8 +112,8 @@ def read_file_rows(config: Config, source: Source, group_key: str) -> TrialRows:
 
         others_filter = OtherGroupsFilter(config, group_key, now)
     for batch in source.batches():
-        if batch.bad:
-            collected.left_out[BAD_CELLS] += len(batch.bad)
+        if batch.malformed:
+            collected.left_out[BAD_CELLS] += len(batch.malformed)
         candidates = batch if others_filter is None else others_filter.keep_candidates(batch)
         for _, message in messages_of(candidates, collected.rules):
             collected.add(message, now)
@@ -140,7 +141,7 @@ class _RowCollector:
 
     def __init__(self, config: Config, group_key: str) -> None:
         self._config, self._group_key = config, group_key
-        self.rules = rules_of(config, messages.EVENT)
+        self.rules = build_rules(config, messages.EVENT)
         self._label = next(rule for rule in _rules(config).fields if rule.name == config.fleet.target)
         self.rows: dict[str, dict[str, Any]] = {}
         self.left_out: Counter[str] = Counter()
@@ -150,18 +151,18 @@ class _RowCollector:
 
     def add(self, message: bytes, now: datetime) -> None:
         """Validate a row, given as a message, and keep or count it."""
-        judgement = judge(message, now, self.rules)
-        if judgement.values is None:
+        result = validate(message, now, self.rules)
+        if result.values is None:
             if self._key_of_invalid(message) == self._group_key:
                 self.has_group = True
-                self.left_out[_reason(judgement, self._config)] += 1
+                self.left_out[_reason(result, self._config)] += 1
             return
-        at = judgement.values[self._config.fleet.event_time]
+        at = result.values[self._config.fleet.event_time]
         self.clock = at if self.clock is None else max(at, self.clock)
-        key = keys.encode([judgement.values[name] for name in self._config.fleet.group])
+        key = keys.encode([result.values[name] for name in self._config.fleet.group])
         if key == self._group_key:
             self.has_group = True
-            self._keep(dict(judgement.values), message)
+            self._keep(dict(result.values), message)
         elif len(self.other_keys) < MOST_NAMED:
             self.other_keys.add(key)
 
@@ -192,24 +193,24 @@ class _RowCollector:
         try:
             record = read_message(message)
             return keys.encode(
-                [value_of(record, self.rules.field_of(name), self.rules) for name in self._config.fleet.group]
+                [value_of(record, self.rules.rule_of(name), self.rules) for name in self._config.fleet.group]
             )
         except RejectedError:
             return None
 
 
-def _rules(config: Config) -> Rules:
+def _rules(config: Config) -> RecordRules:
     """Return the rules of events, with the label added if it is not a column of the event."""
-    rules = rules_of(config, messages.EVENT)
-    if config.label_inside:
+    rules = build_rules(config, messages.EVENT)
+    if config.has_label_in_event:
         return rules
-    label = rules_of(config, messages.OUTCOME).field_of(config.fleet.target)
+    label = build_rules(config, messages.OUTCOME).rule_of(config.fleet.target)
     return replace(rules, fields=(*rules.fields, replace(label, required=False)))
 
 
-def _reason(judgement: Judgement, config: Config) -> str:
+def _reason(result: ValidationResult, config: Config) -> str:
     """Return why a row is invalid, the same text for all rows with the same fault."""
-    reason, name = judgement.reason, judgement.field
+    reason, name = result.reason, result.field
     if reason is DeadLetterReason.OUT_OF_RANGE:
         return OUT_OF_RANGES
     if reason in _MISSING and name in (config.fleet.event_id, config.fleet.event_time):

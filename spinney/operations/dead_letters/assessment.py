@@ -12,8 +12,8 @@ from schemas import messages, tables
 from schemas.contract import Contract
 from spinney.core import keys
 from spinney.core.config import Config
-from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.validation import judge
+from spinney.core.records.rules import RecordRules, build_rules
+from spinney.core.records.validation import validate
 from spinney.operations.dead_letters.letters import LOADED
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
@@ -40,11 +40,11 @@ class Assessor:
         self._config = config
         self._now = now or datetime.now(UTC)
         kafka = config.kafka
-        self._kinds: dict[str, tuple[Contract, Rules]] = {
-            kafka.events: (tables.EVENTS, rules_of(config, messages.EVENT))
+        self._kinds: dict[str, tuple[Contract, RecordRules]] = {
+            kafka.events: (tables.EVENTS, build_rules(config, messages.EVENT))
         }
         if kafka.outcomes is not None:
-            self._kinds[kafka.outcomes] = (tables.OUTCOMES, rules_of(config, messages.OUTCOME))
+            self._kinds[kafka.outcomes] = (tables.OUTCOMES, build_rules(config, messages.OUTCOME))
 
     def name_of(self, topic: str, value: bytes | None) -> Name | str:
         """Return what the record would be stored as, or why it would not be accepted."""
@@ -53,7 +53,7 @@ class Assessor:
         if topic not in self._kinds:
             return OTHER_TOPIC
         base, rules = self._kinds[topic]
-        found = judge(value, self._now, rules)
+        found = validate(value, self._now, rules)
         if found.values is None:
             about = f" ({found.field})" if found.field else ""
             return f"would be rejected again: {found.reason}{about}"

@@ -108,7 +108,7 @@ def _conditions(choice: Choice) -> Iterator[str]:
     for sign, at in ((">=", choice.since), ("<", choice.before)):
         if at is not None:
             kind = """'Timestamp(Microsecond, Some("UTC"))'"""
-            yield f"ingested_at {sign} arrow_cast({timestamps.microseconds(at)}, {kind})"
+            yield f"ingested_at {sign} arrow_cast({timestamps.to_microseconds(at)}, {kind})"
 
 
 def _texts(values: Sequence[str]) -> str:

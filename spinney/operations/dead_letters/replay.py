@@ -18,9 +18,9 @@ from confluent_kafka import KafkaException, Message, Producer
 from schemas.tables import DEAD_LETTERS
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
-from spinney.core.records.rules import basis_of
+from spinney.core.records.rules import validation_settings
 from spinney.kafka import client
-from spinney.kafka.topic_reading import ends, headers_since, lost_since
+from spinney.kafka.topic_reading import end_offsets, read_headers, topics_with_lost_records
 from spinney.operations.dead_letters import ledger
 from spinney.operations.dead_letters.assessment import REPEATED, STORED, Assessor, Name, stored
 from spinney.operations.dead_letters.ledger import Replay
@@ -101,7 +101,7 @@ def _name_objections(store: FleetStore, names: Sequence[Name]) -> list[str | Non
 def carry_out(config: Config, letters: Letters) -> Plan:
     """Send what `plan` finds; return that plan.
 
-    Raises Busy: another replay runs, the stream judges by other rules, no broker. StoreError: as `plan`; or the broker
+    Raises Busy: another replay runs, the stream uses other rules, no broker. StoreError: as `plan`; or the broker
     did not take every record, and those that it has are not sent again by the next replay.
     """
     store = FleetStore.of(config)
@@ -111,7 +111,8 @@ def carry_out(config: Config, letters: Letters) -> Plan:
         settle(config)
         found = plan(config, letters)
         if found.count:
-            replay = Replay(uuid.uuid4().hex, found.rows, ends(config.kafka, set(found.rows["topic"].to_pylist())))
+            ends = end_offsets(config.kafka, set(found.rows["topic"].to_pylist()))
+            replay = Replay(uuid.uuid4().hex, found.rows, ends)
             ledger.begin(store, replay)
             _send(config, letters, replay)
             ledger.end(store, replay, range(found.count))
@@ -122,7 +123,7 @@ def _refuse_other_rules(config: Config) -> None:
     """Rules that were edited hold from a stream's next start on. Raises Busy where one runs that has not seen them."""
     store = FleetStore.of(config)
     there = charter.load_charter(store)
-    if there is None or there.editions[-1].basis == basis_of(config):
+    if there is None or there.editions[-1].settings == validation_settings(config):
         return
     try:
         with leases.held(store, charter.VALIDATING_QUERIES):
@@ -142,9 +143,10 @@ def settle(config: Config) -> None:
     store = FleetStore.of(config)
     for replay in ledger.unfinished(store):
         own = f"{replay.replay_id}/"
-        texts = (text for text in headers_since(config.kafka, replay.beginnings, HEADER) if text.startswith(own))
+        texts = (text for text in read_headers(config.kafka, replay.beginnings, HEADER) if text.startswith(own))
         arrived = {int(text.removeprefix(own)) for text in texts}
-        lost = lost_since(config.kafka, replay.beginnings)  # after reading: retention may remove records meanwhile
+        # After reading: retention may remove records meanwhile.
+        lost = topics_with_lost_records(config.kafka, replay.beginnings)
         arrived |= {at for at, topic in enumerate(replay.rows["topic"].to_pylist()) if topic in lost}
         ledger.end(store, replay, arrived)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from spinney.core.config import Fleet
-from spinney.core.migration import Change, Kind, likely_renames
+from spinney.core.migration import ColumnChange, ColumnChangeKind, likely_renames
 
 MIB = 1024**2
 
 
-def notes(fleet: Fleet, found: Sequence[Change], rewritten: int) -> Iterator[str]:
+def notes(fleet: Fleet, found: Sequence[ColumnChange], rewritten: int) -> Iterator[str]:
     """rewritten: bytes of the files that are written again; 0 for none."""
     for each in found:
         yield _of_column(fleet, each)
@@ -20,7 +20,7 @@ def notes(fleet: Fleet, found: Sequence[Change], rewritten: int) -> Iterator[str
             f"--rename {old}={new}, and its values stay"
         )
     mine = [each for each in found if {each.name, each.old_name} & set(fleet.features)]
-    if any(each.kind != Kind.DROPPED for each in mine):
+    if any(each.kind != ColumnChangeKind.DROPPED for each in mine):
         yield (
             f"the recipe changes with {', '.join(each.name for each in mine)}: a group is fitted by it when it next "
             "falls due, all of them by `spinney retrain --all`; until then the models that are there answer"
@@ -34,18 +34,18 @@ def notes(fleet: Fleet, found: Sequence[Change], rewritten: int) -> Iterator[str
         yield "versions of the fleet that were registered before answer as before; register again for the new columns"
 
 
-def _of_column(fleet: Fleet, change: Change) -> str:
+def _of_column(fleet: Fleet, change: ColumnChange) -> str:
     field = fleet.fields.get(change.name, change.name)
-    if change.kind == Kind.ADDED and change.returns:
+    if change.kind == ColumnChangeKind.ADDED and change.returns:
         return f"{change.name}: was dropped before; its values of then are there again, and it is read from {field}"
-    if change.kind == Kind.ADDED:
+    if change.kind == ColumnChangeKind.ADDED:
         return f"{change.name}: null in the rows that are there; read from the field {field} from now on"
-    if change.kind == Kind.DROPPED:
+    if change.kind == ColumnChangeKind.DROPPED:
         return (
             f"{change.name}: stays in the table and is not read any more, null in new rows; messages may go on with "
             "it. Models that were fitted on it answer as where it is missing, until their groups are fitted again"
         )
-    if change.kind == Kind.WIDENED:
+    if change.kind == ColumnChangeKind.WIDENED:
         exact = change.was == "bigint" and change.becomes == "double"
         return f"{change.name}: every value stays" + (
             "; a whole number beyond 2**53, which has no double, stops the migration before it changes anything"
@@ -55,7 +55,7 @@ def _of_column(fleet: Fleet, change: Change) -> str:
     return _of_renamed(change, field)
 
 
-def _of_renamed(change: Change, field: str) -> str:
+def _of_renamed(change: ColumnChange, field: str) -> str:
     told = f"{change.old_name} → {change.name}: the values stay, and models fitted on {change.old_name} go on answering"
     if field == change.name:
         return (

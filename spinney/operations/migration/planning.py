@@ -10,8 +10,15 @@ from datetime import UTC, datetime
 from schemas import tables
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
-from spinney.core.migration import Change, Kind, Migration, changes, former_columns, retired
-from spinney.core.migration.config_changes import ANOTHER_ROOT, MEANING, lasting
+from spinney.core.migration import (
+    ColumnChange,
+    ColumnChangeKind,
+    Migration,
+    column_changes,
+    former_columns,
+    retired_columns,
+)
+from spinney.core.migration.config_changes import ANOTHER_ROOT, WHY_FIXED, fixed_columns
 from spinney.operations.migration import events_table, readiness
 from spinney.operations.migration.events_table import Alteration
 from spinney.operations.migration.notes import notes
@@ -41,7 +48,7 @@ class Plan:
     migration: to be recorded; None where nothing changes. alteration: of the table `events`.
     """
 
-    changes: tuple[Change, ...]
+    changes: tuple[ColumnChange, ...]
     tables: tuple[TableChange, ...]
     notes: tuple[str, ...]
     obstacles: tuple[str, ...]
@@ -84,9 +91,9 @@ def _is_committed(store: FleetStore, migration: Migration) -> bool:
 def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
     """As `plan`, from a charter that is `settled`."""
     _refuse_fixed(config, there)
-    before, now = (lasting(config, of) for of in (there.fixed[COLUMNS], config.fleet.columns))
+    before, now = (fixed_columns(config, of) for of in (there.fixed[COLUMNS], config.fleet.columns))
     renames = _left(there, now, renames)
-    found = changes(before, now, renames, former_columns(there.migrations), retired(there.migrations))
+    found = column_changes(before, now, renames, former_columns(there.migrations), retired_columns(there.migrations))
     _refuse_wider_outcomes(config, found)
     store = FleetStore.of(config)
     change = events_table.alteration(store, _stored(config, renames))
@@ -139,12 +146,12 @@ def _refusals(config: Config, there: Charter) -> Iterator[str]:
     for name, value in charter.fixed_values(config).items():
         before = there.fixed.get(name)
         if name != COLUMNS and before != value:
-            yield f"{charter.describe_change(name, before, value)} no migration changes it: {MEANING[name]}."
+            yield f"{charter.describe_change(name, before, value)} no migration changes it: {WHY_FIXED[name]}."
 
 
-def _refuse_wider_outcomes(config: Config, found: list[Change]) -> None:
+def _refuse_wider_outcomes(config: Config, found: list[ColumnChange]) -> None:
     for each in found:
-        if each.name == config.fleet.target and each.kind == Kind.WIDENED and not config.label_inside:
+        if each.name == config.fleet.target and each.kind == ColumnChangeKind.WIDENED and not config.has_label_in_event:
             raise StoreError(
                 f"fleet.columns.{each.name}: was {each.was} and is {each.becomes} now: the query labels reads the "
                 f"table outcomes as a stream, which has no other type from one batch to the next. {OTHERWISE}"

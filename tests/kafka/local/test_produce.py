@@ -16,11 +16,11 @@ from spinney.cli import main
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, ConfigError, SetupError, StoreError
 from spinney.kafka import client as kafka
-from spinney.kafka.topics import Topic, described
+from spinney.kafka.topics import Topic, describe_topics
 from spinney.local import checks
 from spinney.local.produce import Pace, Sent, send
-from spinney.sources import Options
-from spinney.sources.messages import open_for
+from spinney.sources import ReadOptions
+from spinney.sources.fleet_files import open_fleet_file
 
 CONFIG = """\
 [fleet]
@@ -58,7 +58,9 @@ def lines(folder: Path, count: int, **more: object) -> Path:
 
 
 def send_file(config: Config, file: Path, topic: str, *how: Any) -> Sent:
-    return send(config, open_for(config, file, Options(), outcomes=topic == config.kafka.outcomes), topic, *how)
+    return send(
+        config, open_fleet_file(config, file, ReadOptions(), outcomes=topic == config.kafka.outcomes), topic, *how
+    )
 
 
 def records(config: Config, topic: str, count: int) -> list[Message]:
@@ -88,7 +90,7 @@ def make(config: Config, topic: str, **settings: str) -> None:
     client = kafka.admin(config.kafka)  # kept by name: its futures die with it
     dotted = {name.replace("_", "."): value for name, value in settings.items()}
     client.create_topics([NewTopic(topic, 1, 1, config=dotted)], operation_timeout=30)[topic].result()
-    while not isinstance(described(config.kafka, [topic])[topic], Topic):
+    while not isinstance(describe_topics(config.kafka, [topic])[topic], Topic):
         time.sleep(0.05)
 
 

@@ -287,7 +287,7 @@ def test_a_dry_run_tries_and_says_it_all_and_writes_nothing(past: Past, index: P
 
 
 def test_many_models_are_written_in_parts_and_told_in_the_order_of_the_index(past, index: Path, monkeypatch) -> None:
-    monkeypatch.setattr(loading, "WRITTEN_AT_ONCE", 2)
+    monkeypatch.setattr(loading, "MODELS_PER_WRITE", 2)
     index.with_name("b.skops").unlink()
     told = load_models(past.config, str(index), SAID)
     assert [(each.group_key, each.what.value) for each in told] == [(A, "imported"), (B, "refused"), (C, "imported")]

@@ -28,8 +28,8 @@ from schemas import tables
 from schemas.messages import EVENT
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, StoreError
-from spinney.core.records.rules import rules_of
-from spinney.core.records.validation import judge
+from spinney.core.records.rules import build_rules
+from spinney.core.records.validation import validate
 from spinney.fleet import Fleet
 from spinney.operations import clustering
 from spinney.operations.migration import carry_out, events_table, plan
@@ -429,7 +429,9 @@ def test_a_batch_that_will_be_repeated_sees_the_columns_that_it_began_with(made:
     charter.ensure_charter(config)
 
 
-def test_a_record_is_judged_by_the_columns_of_its_offset_whichever_query_reads_it(made: Config, edited: Edit) -> None:
+def test_a_record_is_validated_by_the_columns_of_its_offset_whichever_query_reads_it(
+    made: Config, edited: Edit
+) -> None:
     begun(made, "ingest", 3, {"0": 10}, ended=True)
     begun(made, "score", 1, {"0": 7}, ended=True)
     config = edited('size = "double"', 'rate = "double"', features=("size",))
@@ -437,17 +439,17 @@ def test_a_record_is_judged_by_the_columns_of_its_offset_whichever_query_reads_i
     before, now = charter.amend_charter(config).editions
     assert now.since == {"t.events": {"0": 10}}
 
-    def judged(edition: charter.Edition, **fields: Any) -> Any:
+    def validated(edition: charter.Edition, **fields: Any) -> Any:
         message = {"store": "s", "id": "e", "at": "2024-05-01T00:00:00Z", "sold": 1.0, **fields}
-        rules = rules_of(config, EVENT, edition.basis)
-        found = judge(json.dumps(message).encode(), START, rules)
+        rules = build_rules(config, EVENT, edition.settings)
+        found = validate(json.dumps(message).encode(), START, rules)
         return found.values and {name: found.values[name] for name in ("size", "rate")}, found.field
 
     # Offset 8, say: ingest has stored it with the old columns, and score answers it after the migration.
-    assert judged(before, x=3, rate="much") == ({"size": 3, "rate": None}, None)
-    assert judged(before, x=3.5) == (None, "size")
-    assert judged(now, size=3.5, rate=2.5) == ({"size": 3.5, "rate": 2.5}, None)
-    assert judged(now, size=3, rate="much") == (None, "rate")
+    assert validated(before, x=3, rate="much") == ({"size": 3, "rate": None}, None)
+    assert validated(before, x=3.5) == (None, "size")
+    assert validated(now, size=3.5, rate=2.5) == ({"size": 3.5, "rate": 2.5}, None)
+    assert validated(now, size=3, rate="much") == (None, "rate")
 
 
 def called(place: Path, crash_at: str = "") -> subprocess.CompletedProcess[str]:

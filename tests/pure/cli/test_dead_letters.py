@@ -287,8 +287,8 @@ def test_a_replay_that_was_killed_after_it_was_told_what_arrived_is_not_settled_
 def test_what_the_topic_does_not_tell_any_more_counts_as_sent(
     past: Past, cut_off: ledger.Replay, monkeypatch: pytest.MonkeyPatch, lost: set[str], replayed: int
 ) -> None:
-    monkeypatch.setattr(replay, "headers_since", lambda *_: iter([f"{cut_off.replay_id}/1", "another/2"]))
-    monkeypatch.setattr(replay, "lost_since", lambda *_: lost)
+    monkeypatch.setattr(replay, "read_headers", lambda *_: iter([f"{cut_off.replay_id}/1", "another/2"]))
+    monkeypatch.setattr(replay, "topics_with_lost_records", lambda *_: lost)
     replay.settle(past.config)
     assert [kind["replayed"] for kind in listed()] == [replayed]
     assert ledger.unfinished(FleetStore.of(past.config)) == []

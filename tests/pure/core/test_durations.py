@@ -69,7 +69,7 @@ def test_what_cannot_be_written_is_refused(length: timedelta) -> None:
     [("15 min", "15m"), ("90 days", "90d"), ("2H", "2h"), ("1w", "7d"), ("3 secs", "3s"), ("15", None), ("soon", None)],
 )
 def test_the_likely_spelling_is_suggested(text: str, meant: str | None) -> None:
-    assert durations.nearest(text) == meant
+    assert durations.suggest_spelling(text) == meant
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_the_likely_spelling_is_suggested(text: str, meant: str | None) -> None:
     ],
 )
 def test_a_length_of_time_in_words(seconds: float, words: str) -> None:
-    assert durations.in_words(seconds) == words
+    assert durations.format_seconds(seconds) == words
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_a_length_of_time_in_words(seconds: float, words: str) -> None:
     ],
 )
 def test_in_a_sentence_a_length_of_time_has_its_two_largest_units(length: timedelta, words: str) -> None:
-    assert durations.as_words(length) == words
+    assert durations.format_duration(length) == words

@@ -134,11 +134,11 @@ def test_a_parent_of_a_foreign_column_is_refused() -> None:
     ],
 )
 def test_a_group_is_named_as_people_type_it(words: tuple[str, ...], key: str) -> None:
-    assert keys.typed(*words) == key
-    assert keys.typed(key) == key
+    assert keys.parse_key_arguments(*words) == key
+    assert keys.parse_key_arguments(key) == key
 
 
 @pytest.mark.parametrize("word", ["[AA", '["AA", 1.5]', '{"dest": ["LAX"]}'])
 def test_what_begins_as_json_and_is_no_key_is_refused(word: str) -> None:
     with pytest.raises(ContractError, match="expected"):
-        keys.typed(word)
+        keys.parse_key_arguments(word)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from spinney.core.number_format import figure
+from spinney.core.number_format import format_number
 
 
 @pytest.mark.parametrize(
@@ -28,4 +28,4 @@ from spinney.core.number_format import figure
     ],
 )
 def test_a_number_has_four_digits_that_count(value: float, text: str) -> None:
-    assert figure(value) == text
+    assert format_number(value) == text

@@ -17,33 +17,40 @@ NUMBERS = pa.schema([("n", pa.int64())])
 
 @given(st.lists(st.binary(max_size=40), max_size=255))
 def test_sections_joined_are_split_into_the_same_sections(sections: list[bytes]) -> None:
-    assert [bytes(section) for section in state_codec.split(state_codec.join(sections))] == sections
+    assert [bytes(section) for section in state_codec.split_sections(state_codec.join_sections(sections))] == sections
 
 
 @pytest.mark.parametrize(
-    "blob", [b"", b"\x01", b"\x01\x00\x00", state_codec.join([b"abc"])[:-1], state_codec.join([b"abc"]) + b"x"]
+    "blob",
+    [
+        b"",
+        b"\x01",
+        b"\x01\x00\x00",
+        state_codec.join_sections([b"abc"])[:-1],
+        state_codec.join_sections([b"abc"]) + b"x",
+    ],
 )
 def test_a_blob_whose_lengths_do_not_add_up_is_refused(blob: bytes) -> None:
     with pytest.raises(Corrupt, match="Restore the fleet's root"):
-        state_codec.split(blob)
+        state_codec.split_sections(blob)
 
 
 @pytest.mark.parametrize("values", [[], [1, None, 3]])
 def test_a_batch_survives_as_bytes_also_when_empty(values: list[int | None]) -> None:
     batch = pa.RecordBatch.from_arrays([pa.array(values, pa.int64())], names=["n"])
-    assert state_codec.ipc_batch(state_codec.ipc_bytes(batch), NUMBERS) == batch
+    assert state_codec.decode_batch(state_codec.encode_batch(batch), NUMBERS) == batch
 
 
-@pytest.mark.parametrize("blob", [b"", b"no arrow", state_codec.ipc_bytes(pa.record_batch({"n": [1]}))[:100]])
+@pytest.mark.parametrize("blob", [b"", b"no arrow", state_codec.encode_batch(pa.record_batch({"n": [1]}))[:100]])
 def test_bytes_that_are_no_batch_are_refused(blob: bytes) -> None:
     with pytest.raises(Corrupt, match="Restore the fleet's root"):
-        state_codec.ipc_batch(blob, NUMBERS)
+        state_codec.decode_batch(blob, NUMBERS)
 
 
 def test_a_batch_of_other_columns_is_refused_with_what_it_has() -> None:
-    blob = state_codec.ipc_bytes(pa.record_batch({"n": ["text"]}))
+    blob = state_codec.encode_batch(pa.record_batch({"n": ["text"]}))
     with pytest.raises(Corrupt, match=r"state: expected columns n; got n string\. Restore the fleet's root"):
-        state_codec.ipc_batch(blob, NUMBERS)
+        state_codec.decode_batch(blob, NUMBERS)
 
 
 def codec_of(version: int) -> StateCodec:

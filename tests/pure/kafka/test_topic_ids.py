@@ -11,8 +11,8 @@ import pytest
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
 from spinney.kafka import topic_ids
-from spinney.kafka.topic_ids import Acceptance, accept, accepted, ensure_same, known
-from spinney.kafka.topics import Extent, Topic
+from spinney.kafka.topic_ids import Acceptance, accept_topic, accept_topics, ensure_same, known_ids
+from spinney.kafka.topics import Topic, TopicExtent
 from spinney.storage import charter
 from spinney.storage.checkpoints import kafka_end_offsets
 from spinney.storage.layout import FleetStore
@@ -29,8 +29,8 @@ def topic(name: str, known_as: str | None) -> Topic:
 def broker(monkeypatch: pytest.MonkeyPatch) -> dict[str, Topic]:
     """The topics that there are now; each holds 25 records, of which retention has taken three."""
     there = {"sales": topic("sales", "first"), "sold": topic("sold", "other")}
-    monkeypatch.setattr(topic_ids, "required", lambda config, names: {name: there[name] for name in names})
-    monkeypatch.setattr(topic_ids, "extent", lambda config, of: Extent({"0": 3, "1": 0}, {"0": 20, "1": 8}))
+    monkeypatch.setattr(topic_ids, "require_topics", lambda config, names: {name: there[name] for name in names})
+    monkeypatch.setattr(topic_ids, "topic_extent", lambda config, of: TopicExtent({"0": 3, "1": 0}, {"0": 20, "1": 8}))
     return there
 
 
@@ -48,14 +48,14 @@ def read(configured: Any, broker: dict[str, Topic]) -> Config:
 
 
 def test_ids_are_kept_when_a_topic_is_first_read(read: Config, tmp_path: Path) -> None:
-    assert known(FleetStore.of(read)) == {"sales": "first", "sold": "other"}
+    assert known_ids(FleetStore.of(read)) == {"sales": "first", "sold": "other"}
     (file,) = tmp_path.rglob("topics.json")
-    assert json.loads(file.read_text()) == {"format": 2, "topics": known(FleetStore.of(read))}
+    assert json.loads(file.read_text()) == {"format": 2, "topics": known_ids(FleetStore.of(read))}
 
 
 def test_the_same_topic_goes_on(read: Config, broker: dict[str, Topic]) -> None:
     ensure_same(read, broker)
-    assert accept(read, "sales") == Acceptance.SAME
+    assert accept_topic(read, "sales") == Acceptance.SAME
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
 
 
@@ -69,24 +69,24 @@ def test_a_topic_made_again_is_refused_with_what_was_read_what_is_there_and_what
     assert "id first; ingest up to offset 10 of partition 0, offset 4 of partition 1; score up to offset 8" in text
     assert "id second), with 25 records, none of them read" in text
     assert "`spinney stream --accept-topic sales`" in text
-    assert known(FleetStore.of(read))["sales"] == "first"
+    assert known_ids(FleetStore.of(read))["sales"] == "first"
 
 
 def test_an_accepted_topic_is_read_from_its_first_record_and_the_other_one_goes_on(
     read: Config, broker: dict[str, Topic]
 ) -> None:
     broker["sales"] = topic("sales", "second")
-    assert accept(read, "sales") == Acceptance.REWOUND
+    assert accept_topic(read, "sales") == Acceptance.REWOUND
     for query in READ:
         assert kafka_end_offsets(FleetStore.of(read).checkpoint(query), "sales") == {"0": 3, "1": 0}
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sold") == {"0": 7}
     ensure_same(read, broker)
-    assert known(FleetStore.of(read)) == {"sales": "second", "sold": "other"}
+    assert known_ids(FleetStore.of(read)) == {"sales": "second", "sold": "other"}
 
 
 def test_what_became_of_each_accepted_topic_is_told(read: Config, broker: dict[str, Topic]) -> None:
     broker["sales"] = topic("sales", "second")
-    assert list(accepted(read, ["sales", "sold"])) == [
+    assert list(accept_topics(read, ["sales", "sold"])) == [
         "topic sales: is read from its start",
         "topic sold: is the one that was read before; nothing changed",
     ]
@@ -99,20 +99,20 @@ def test_the_newest_ranges_hold_for_all_of_an_accepted_topic(
     since = charter.amend_charter(edited).editions[-1].since
     assert since == {"sales": {"0": 10, "1": 4}, "sold": {"0": 7}}
     broker["sales"] = topic("sales", "second")
-    accept(edited, "sales")
+    accept_topic(edited, "sales")
     assert [each.since for each in charter.amend_charter(edited).editions] == [{}, {"sold": {"0": 7}}]
 
 
 def test_a_topic_is_not_accepted_while_a_query_reads_it(read: Config, broker: dict[str, Topic]) -> None:
     broker["sales"] = topic("sales", "second")
     with held(FleetStore.of(read), ["score"]), pytest.raises(Busy, match="query score"):
-        accept(read, "sales")
+        accept_topic(read, "sales")
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
 
 
 def test_a_topic_that_nobody_reads_is_not_accepted(read: Config) -> None:
     with pytest.raises(StoreError, match="--accept-topic slaes: expected a topic that the fleet reads: sales, sold"):
-        accept(read, "slaes")
+        accept_topic(read, "slaes")
 
 
 def test_a_topic_made_again_before_it_was_read_and_one_without_an_id_are_no_loss(
@@ -121,9 +121,9 @@ def test_a_topic_made_again_before_it_was_read_and_one_without_an_id_are_no_loss
     config = configured()
     ensure_same(config, broker)
     ensure_same(config, {**broker, "sales": topic("sales", "second")})
-    assert known(FleetStore.of(config))["sales"] == "second"
+    assert known_ids(FleetStore.of(config))["sales"] == "second"
     ensure_same(config, {**broker, "sales": topic("sales", None)})  # a broker before 2.8
-    assert known(FleetStore.of(config))["sales"] == "second"
+    assert known_ids(FleetStore.of(config))["sales"] == "second"
 
 
 def test_a_topic_that_was_read_before_ids_were_kept_is_read_from_its_start_once(
@@ -131,21 +131,21 @@ def test_a_topic_that_was_read_before_ids_were_kept_is_read_from_its_start_once(
 ) -> None:
     (file,) = tmp_path.rglob("topics.json")
     file.unlink()
-    assert accept(read, "sales") == Acceptance.REWOUND
+    assert accept_topic(read, "sales") == Acceptance.REWOUND
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 3, "1": 0}
-    assert known(FleetStore.of(read)) == {"sales": "first"}
-    assert accept(read, "sales") == Acceptance.SAME
+    assert known_ids(FleetStore.of(read)) == {"sales": "first"}
+    assert accept_topic(read, "sales") == Acceptance.SAME
 
 
 def test_a_topic_without_an_id_or_that_was_never_read_is_not_said_to_be_the_same(
     read: Config, tmp_path: Path, broker: dict[str, Topic]
 ) -> None:
     broker["sales"] = topic("sales", None)
-    (said,) = accepted(read, ["sales"])
+    (said,) = accept_topics(read, ["sales"])
     assert said.startswith(
         "topic sales: has no id (Kafka before 2.8), so whether it is the one that was read before is "
     )
     assert kafka_end_offsets(FleetStore.of(read).checkpoint("ingest"), "sales") == {"0": 10, "1": 4}
     for query in READ:
         Path(FleetStore.of(read).checkpoint(query)).rename(tmp_path / query)
-    assert accept(read, "sales") == Acceptance.NOT_READ
+    assert accept_topic(read, "sales") == Acceptance.NOT_READ

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, TopicPartition
 from spinney.core.config import Config
 from spinney.kafka import client as kafka
 from spinney.kafka import topic_reading
-from spinney.kafka.topic_reading import headers_since, lost_since
+from spinney.kafka.topic_reading import read_headers, topics_with_lost_records
 
 EXTENTS = {("sales", 0): (3, 20), ("sales", 1): (0, 8)}
 """(topic, partition) -> the offsets of its first record and of the next one."""
@@ -82,13 +82,13 @@ def config(configured: Any) -> Config:
 
 def test_partitions_and_topics_that_are_gone_are_not_waited_for(config: Config, clients: list[Client]) -> None:
     beginnings = {"sales": {0: 5, 1: 2, 2: 7}, "gone": {0: 1}}
-    assert list(headers_since(config.kafka, beginnings, "name")) == ["sales/0", "sales/1"]
+    assert list(read_headers(config.kafka, beginnings, "name")) == ["sales/0", "sales/1"]
     assert clients[0].assigned == [("sales", 0, 5), ("sales", 1, 2)]
-    assert list(headers_since(config.kafka, {"gone": {0: 1}}, "name")) == []
+    assert list(read_headers(config.kafka, {"gone": {0: 1}}, "name")) == []
 
 
 def test_records_behind_an_open_transaction_are_read(config: Config, clients: list[Client]) -> None:
-    list(headers_since(config.kafka, {"sales": {0: 5}}, "name"))
+    list(read_headers(config.kafka, {"sales": {0: 5}}, "name"))
     assert clients[0].settings["isolation.level"] == "read_uncommitted"
 
 
@@ -107,4 +107,4 @@ def test_records_behind_an_open_transaction_are_read(config: Config, clients: li
 def test_a_topic_tells_whether_records_may_be_gone(
     config: Config, beginnings: dict[str, dict[int, int]], lost: set[str]
 ) -> None:
-    assert lost_since(config.kafka, beginnings) == lost
+    assert topics_with_lost_records(config.kafka, beginnings) == lost

@@ -18,9 +18,9 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError, StoreError
 from spinney.kafka import client
 from spinney.local.produce import Sent, send
-from spinney.sources import Options
-from spinney.sources.messages import open_for
-from spinney.sources.rejections import MostRejected
+from spinney.sources import ReadOptions
+from spinney.sources.fleet_files import open_fleet_file
+from spinney.sources.rejections import RejectionLimit
 from spinney.storage import charter
 
 TEXT = """\
@@ -77,9 +77,9 @@ def configured(store: str = "string") -> Config:
 
 
 def sent(config: Config, place: Path, topic: str = "events", most: str | None = None) -> Sent:
-    options = Options(most_rejected=MostRejected.parse(most))
-    source = open_for(config, place, options, outcomes=topic == "outcomes")
-    return send(config, source, topic, most=options.most_rejected)
+    options = ReadOptions(rejection_limit=RejectionLimit.parse(most))
+    source = open_fleet_file(config, place, options, outcomes=topic == "outcomes")
+    return send(config, source, topic, most=options.rejection_limit)
 
 
 def csv(folder: Path, *rows: str, header: str = HEADER) -> Path:
@@ -141,7 +141,7 @@ def test_rows_that_are_not_valid_are_not_sent_but_told_with_their_number(broker:
     rows[20] = "e20,2024-05-01T10:00:00Z,s"
     found = sent(configured(), csv(tmp_path, *rows))
     assert (found.acknowledged, found.rejections.rejected) == (58, 2)
-    listed = {str(each["reason"]): each for each in found.rejections.listed()}
+    listed = {str(each["reason"]): each for each in found.rejections.as_dicts()}
     assert (listed["wrong_type"]["field"], listed["wrong_type"]["row"]) == ("x", 51)
     assert listed["wrong_type"]["example"] == 'x: expected double; got the text "n/a"'
     assert listed["not_an_object"]["row"] == 21
@@ -153,7 +153,7 @@ def test_a_bad_line_of_json_is_one_rejected_row(broker: Broker, tmp_path: Path) 
     (tmp_path / "a.jsonl").write_text(f"{good}\n\n{{no\n{good}\n")
     found = sent(configured(), tmp_path / "a.jsonl")
     assert [key for key, _ in broker.records] == [b'["7"]'] * 2
-    (only,) = found.rejections.listed()
+    (only,) = found.rejections.as_dicts()
     assert (only["reason"], only["row"]) == ("not_json", 3)
 
 
@@ -195,7 +195,7 @@ def test_more_bad_rows_than_allowed_end_it(
 @pytest.mark.parametrize("text", ["-1", "x", "101%", "1.5"])
 def test_a_limit_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ContractError, match="--max-rejected: expected"):
-        MostRejected.parse(text)
+        RejectionLimit.parse(text)
 
 
 def test_the_command_ends_with_1_and_says_reason_file_and_row(

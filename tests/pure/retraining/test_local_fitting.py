@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import pytest
 from edited_fleet import editor, sell
 
-from batch.choosing import Scope, View, verdicts
+from batch.group_selection import BatchView, Scope, plan_verdicts
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.core.planning.parts import PartPacing
@@ -38,8 +38,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 
 def planned(config: Config, start: Callable[[], Any], predicted_seconds: float = 1.0) -> Rounds:
-    view = View.now_of(config)
-    plan = verdicts(no_spark, config, Scope(), view)
+    view = BatchView.now_of(config)
+    plan = plan_verdicts(no_spark, config, Scope(), view)
     assert plan.num_rows >= GROUPS
     rounds = Rounds(start, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
     ordered = RoundOrder("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from edited_fleet import Edit, editor, estimators, no_spark, sell
 
-from batch.choosing import Scope, View, verdicts
+from batch.group_selection import BatchView, Scope, plan_verdicts
 from batch.weekly import retrain
 from schemas import tables
 from schemas.vocabulary import RoundKind
@@ -42,8 +42,8 @@ def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Edit:
 
 def streamed(config: Config) -> dict[str, dict[str, Any]]:
     """What a round of the stream decides about every group."""
-    view = View.now_of(config)
-    plan = verdicts(no_spark, config, Scope(), view)
+    view = BatchView.now_of(config)
+    plan = plan_verdicts(no_spark, config, Scope(), view)
     runner = Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
     batch_id = runner.next_batch()
     ordered = RoundOrder(f"stream-{batch_id}", plan.num_rows, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins)

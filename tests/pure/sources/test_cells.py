@@ -7,21 +7,21 @@ import re
 
 import pytest
 
-from spinney.sources.cells import are_figures, form, is_figures
+from spinney.sources.cells import are_numbers_or_times, cell_form, is_number_or_time
 
 
 def test_figures_are_what_the_simple_pattern_says() -> None:
     """The simple one is quadratic on a long cell that is none."""
     simple = re.compile(r"[-+0-9.,:/ TZ]*[0-9][-+0-9.,:/ TZeE%]*", re.ASCII)
     cells = ["".join(cell) for size in range(7) for cell in itertools.product("1-Tex%", repeat=size)]
-    assert [cell for cell in cells if is_figures(cell) != (simple.fullmatch(cell) is not None)] == []
+    assert [cell for cell in cells if is_number_or_time(cell) != (simple.fullmatch(cell) is not None)] == []
 
 
 def test_a_long_cell_is_looked_at_once() -> None:
     """With a pattern that tries each of its digits as the first, this takes minutes."""
-    assert not is_figures("1" * 1_000_000 + "x")
-    assert is_figures("1" * 1_000_000)
-    assert not form("1" * 1_000_000 + "x").startswith("integer")
+    assert not is_number_or_time("1" * 1_000_000 + "x")
+    assert is_number_or_time("1" * 1_000_000)
+    assert not cell_form("1" * 1_000_000 + "x").startswith("integer")
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_a_long_cell_is_looked_at_once() -> None:
     ],
 )
 def test_cells_that_look_alike_have_the_same_form(expected: str, cells: list[str]) -> None:
-    assert {cell: form(cell) for cell in cells} == dict.fromkeys(cells, expected)
+    assert {cell: cell_form(cell) for cell in cells} == dict.fromkeys(cells, expected)
 
 
 def test_a_column_of_figures_may_have_a_few_other_cells() -> None:
-    assert are_figures([*["1.5"] * 9, "n/a"])
-    assert not are_figures([*["1.5"] * 8, "n/a", "none"])
-    assert not are_figures([])
+    assert are_numbers_or_times([*["1.5"] * 9, "n/a"])
+    assert not are_numbers_or_times([*["1.5"] * 8, "n/a", "none"])
+    assert not are_numbers_or_times([])

@@ -16,23 +16,23 @@ import pytest
 from deltalake import write_deltalake
 
 from spinney.core.errors import ContractError
-from spinney.sources import Batch, Options, TextFormat, Wanted, open_source, python_values
+from spinney.sources import ColumnSelection, ReadOptions, RowBatch, TextFormat, open_source, python_values
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
-def read(place: Path, options: Options | None = None) -> list[dict[str, Any]]:
+def read(place: Path, options: ReadOptions | None = None) -> list[dict[str, Any]]:
     return [
-        dict(row) for batch in batches(place, options) if batch.columns for row in python_values.rows(batch.columns)
+        dict(row) for batch in batches(place, options) if batch.columns for row in python_values.to_rows(batch.columns)
     ]
 
 
-def batches(place: Path, options: Options | None = None) -> list[Batch]:
+def batches(place: Path, options: ReadOptions | None = None) -> list[RowBatch]:
     return list(open_source(place, options).batches())
 
 
-def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> Options:
-    return Options(wanted=Wanted(names, frozenset(required), only))
+def wanted(*names: str, required: tuple[str, ...] = (), only: bool = True) -> ReadOptions:
+    return ReadOptions(selection=ColumnSelection(names, frozenset(required), only))
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_what_is_said_goes_before_what_is_detected(
     tmp_path: Path, given: TextFormat, content: bytes, rows: list[dict[str, str]]
 ) -> None:
     (tmp_path / "a.csv").write_bytes(content)
-    assert read(tmp_path / "a.csv", Options(given)) == rows
+    assert read(tmp_path / "a.csv", ReadOptions(given)) == rows
 
 
 def test_a_comma_in_a_column_that_is_no_number_is_no_decimal_mark(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("size;x\n1,5;2,5\n")
-    options = Options(wanted=Wanted(("size", "x"), numbers=frozenset({"x"})))
+    options = ReadOptions(selection=ColumnSelection(("size", "x"), numbers=frozenset({"x"})))
     assert read(tmp_path / "a.csv", options) == [{"size": "1,5", "x": "2.5"}]
 
 
@@ -148,9 +148,9 @@ def test_rows_with_too_many_or_few_cells_are_told_and_the_others_keep_their_numb
     (tmp_path / "a.csv").write_text('a,b\n1,x\n2,x,y\n"3\n",z\n\n4\n5,u\n6,7,8\n')
     found = batches(tmp_path / "a.csv")
     assert [number for batch in found for number in batch.numbers] == [1, 3, 5]
-    bad = [row for batch in found for row in batch.bad]
+    bad = [row for batch in found for row in batch.malformed]
     assert [(row.number, row.text) for row in bad] == [(2, "2,x,y"), (4, "4"), (6, "6,7,8")]
-    assert bad[0].why == "expected 2 cells, as in the header; got 3"
+    assert bad[0].problem == "expected 2 cells, as in the header; got 3"
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_numbers_go_on_from_block_to_block(tmp_path: Path) -> None:
     for batch in found:
         if batch.columns is not None:
             assert batch.columns["a"].to_pylist() == list(map(str, batch.numbers))
-    assert [row.number for batch in found for row in batch.bad] == [50_000, 100_000, 150_000, 200_000]
+    assert [row.number for batch in found for row in batch.malformed] == [50_000, 100_000, 150_000, 200_000]
 
 
 def test_json_lines_are_handed_on_as_they_stand_with_their_line(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_what_was_read_of_a_parquet_file_does_not_stay_in_memory(tmp_path: Path)
     file = tmp_path / "rows.parquet"
     pq.write_table(pa.table({f"x{at}": numbers for at in range(4)}), file, row_group_size=rows // row_groups)
     before = pa.total_allocated_bytes()
-    allocated = [pa.total_allocated_bytes() - before for _ in open_source(str(file), Options()).batches()]
+    allocated = [pa.total_allocated_bytes() - before for _ in open_source(str(file), ReadOptions()).batches()]
     assert len(allocated) > 1
     assert max(allocated) < file.stat().st_size / 2
 
@@ -404,7 +404,8 @@ def test_files_that_disagree_are_refused_by_name_and_column(tmp_path: Path, othe
 def test_a_column_that_one_file_lacks_is_null_there_if_that_is_asked_for_or_nobody_wants_it(tmp_path: Path) -> None:
     pq.write_table(INTS, tmp_path / "a.parquet")
     pq.write_table(pa.table({"k": ["b"], "other": [1]}), tmp_path / "b.parquet")
-    allowed = Options(wanted=Wanted(("k", "x"), frozenset({"k"}), only=True), missing_as_null=True)
+    selection = ColumnSelection(("k", "x"), frozenset({"k"}), is_exclusive=True)
+    allowed = ReadOptions(selection=selection, missing_as_null=True)
     assert read(tmp_path, allowed) == [{"k": "a", "x": 1}, {"k": "b"}]
     assert read(tmp_path, wanted("k")) == [{"k": "a"}, {"k": "b"}]
 
@@ -421,7 +422,7 @@ def test_folders_of_json_lines_whose_files_have_other_fields_are_refused(tmp_pat
             ContractError, match=rf"a\.jsonl: expected the columns {name}; it lacks {name} and has k, s"
         ):
             open_source(tmp_path, wanted("k", name, required=(name,)))
-    allowed = Options(wanted=Wanted(("k", "x", "s.y", "s.v")), missing_as_null=True)
+    allowed = ReadOptions(selection=ColumnSelection(("k", "x", "s.y", "s.v")), missing_as_null=True)
     source = open_source(tmp_path, allowed)
     assert source.notes == ("column s.v: in none of the first 1,000 lines of any file, so it is null in these rows",)
     assert [len(batch) for batch in source.batches()] == [3, 2]

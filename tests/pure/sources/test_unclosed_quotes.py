@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spinney.core.errors import ContractError
-from spinney.sources import Batch, Options, TextFormat, Wanted, open_source
+from spinney.sources import ColumnSelection, ReadOptions, RowBatch, TextFormat, open_source
 from spinney.sources.sample import read_sample
 
 HEADER = "id,at,store,note,sold"
@@ -33,18 +33,18 @@ def quoted(rows: list[str], *places: tuple[int, int]) -> str:
     return "\n".join([HEADER, *map(",".join, found), ""])
 
 
-def batches(place: Path, content: str, only: tuple[str, ...] = ()) -> list[Batch]:
+def batches(place: Path, content: str, only: tuple[str, ...] = ()) -> list[RowBatch]:
     place.write_text(content, newline="")
-    options = Options(wanted=Wanted(only, only=True)) if only else None
+    options = ReadOptions(selection=ColumnSelection(only, is_exclusive=True)) if only else None
     return list(open_source(place, options).batches())
 
 
-def ids(found: list[Batch]) -> list[str]:
+def ids(found: list[RowBatch]) -> list[str]:
     return [one for batch in found if batch.columns is not None for one in batch.columns["id"].to_pylist()]
 
 
-def bad(found: list[Batch]) -> list[tuple[int, str, str]]:
-    return [(row.number, row.text, row.why) for batch in found for row in batch.bad]
+def bad(found: list[RowBatch]) -> list[tuple[int, str, str]]:
+    return [(row.number, row.text, row.problem) for batch in found for row in batch.malformed]
 
 
 @pytest.mark.parametrize("rows", [FACTS, WORDS], ids=["with figures", "texts alone"])
@@ -116,7 +116,7 @@ def test_quotes_are_seen_in_other_encodings(tmp_path: Path, encoding: str) -> No
 def test_no_row_is_lost_behind_a_byte_order_mark(tmp_path: Path, given: str | None) -> None:
     content = 'id,desc,price\n1,ok,4\n2,"unclosed,5\n3,b,6\n4,pipe 5" x,7\n5,ok,8\n'
     (tmp_path / "a.csv").write_text(content, encoding="utf-8-sig")
-    found = list(open_source(tmp_path / "a.csv", Options(TextFormat(encoding=given))).batches())
+    found = list(open_source(tmp_path / "a.csv", ReadOptions(TextFormat(encoding=given))).batches())
     assert ids(found) == ["1", "5"]
     assert [(number, text.splitlines()) for number, text, _ in bad(found)] == [
         (2, ["2,unclosed,5", "3,b,6", "4,pipe 5 x,7"])

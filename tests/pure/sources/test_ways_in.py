@@ -21,13 +21,13 @@ from schemas import messages, tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.proposal import Choices, propose
-from spinney.core.records.rules import rules_of
+from spinney.core.records.rules import build_rules
 from spinney.local.trial.fit import fit_trial
 from spinney.local.trial.rows import BAD_CELLS, OUT_OF_RANGES, open_rows, read_file_rows
-from spinney.sources import Options, open_source
-from spinney.sources.judging import ValidRow, valid_rows
-from spinney.sources.messages import open_for
+from spinney.sources import ReadOptions, open_source
+from spinney.sources.fleet_files import open_fleet_file
 from spinney.sources.rejections import Rejections
+from spinney.sources.row_validation import ValidRow, valid_rows
 from spinney.sources.sample import read_sample
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
@@ -54,8 +54,8 @@ def kinds(dead: tuple[Dead, ...]) -> dict[tuple[str, str | None], int]:
 def sent(config: Config, place: Path, case: Case) -> tuple[list[ValidRow], Rejections]:
     """What `produce` hands to its client."""
     rejections = Rejections()
-    source = open_for(config, place, case.options, outcomes=False)
-    return list(valid_rows(source, rules_of(config, messages.EVENT), rejections)), rejections
+    source = open_fleet_file(config, place, case.options, outcomes=False)
+    return list(valid_rows(source, build_rules(config, messages.EVENT), rejections)), rejections
 
 
 @of_each_case
@@ -129,14 +129,14 @@ def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made
     sample = read_sample(open_source(place, case.options))
     choices = Choices((chosen["group"],), chosen["target"], chosen["identity"], chosen["time"])
     proposal = parse(propose(sample.frame, "proposed", sample.texts, choices), "proposed", {})
-    rules = rules_of(proposal, messages.EVENT)
+    rules = build_rules(proposal, messages.EVENT)
     kinds = {rule.source: rule.type if rule.unit is None else f"{rule.type}({rule.unit})" for rule in rules.fields}
     assert {name: kinds.get(name) for name in case.proposed} == dict(case.proposed)
     rows, rejections = sent(proposal, place, case)
     expected = case.expected(config)
     taken = {str(row.values[proposal.fleet.event_id]): row for row in rows}
     assert set(taken) == {*expected, *case.also}, json.dumps(rejections.listed(), default=str)
-    sources = {rule.source: rule.name for rule in rules_of(config, messages.EVENT).fields}
+    sources = {rule.source: rule.name for rule in build_rules(config, messages.EVENT).fields}
     for one, row in expected.items():
         assert keys.encode([taken[one].values[name] for name in proposal.fleet.group]) == keys.encode([row["store"]])
         for rule in rules.fields:
@@ -174,7 +174,7 @@ def test_try_of_a_file_and_retrain_after_its_load_give_one_model_whatever_the_ki
     for kind in ("parquet", "csv", "jsonl"):
         config = RANGED.config(tmp_path / f"root of {kind}")
         place = str(_history(tmp_path, kind))
-        trial = fit_trial(config, read_file_rows(config, open_rows(config, place, Options()), key))
+        trial = fit_trial(config, read_file_rows(config, open_rows(config, place, ReadOptions()), key))
         assert load(config, place).rejections.counts == {("out_of_range", "x"): 9, ("null_key", "store"): 9}
         retrain(config, [key], spark=None)
         (fitted,) = delta.read_table(FleetStore.of(config), tables.MODELS).to_pylist()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from spinney.core.errors import Busy, StoreError
-from spinney.core.records.rules import Basis
+from spinney.core.records.rules import ValidationSettings
 from spinney.storage.charter import Charter, Edition, amend_charter, amend_when_idle, ensure_charter
 from spinney.storage.layout import FleetStore
 from spinney.storage.leases import held
@@ -30,7 +30,7 @@ DELTA_OFFSET = {"sourceVersion": 1, "reservoirId": "r", "reservoirVersion": 4, "
 
 def test_the_first_charter_has_one_edition_from_the_start(configured) -> None:
     made = amend_charter(configured(ranges="price = [0, 10]"))
-    assert made.editions == (Edition(Basis({"price": (0.0, 10.0)}), {}),)
+    assert made.editions == (Edition(ValidationSettings({"price": (0.0, 10.0)}), {}),)
     assert amend_charter(configured(ranges="price = [0, 10]")) == made
     said = json.loads((Path(configured().storage.root) / "charter.json").read_text())
     assert said["fixed"]["kafka.outcomes"] == "sold"
@@ -103,8 +103,8 @@ def test_an_edit_holds_from_the_first_offset_that_neither_query_has_begun(config
     begun(config, "score", 3, {"sales": {"0": 130, "1": 6}}, DELTA_OFFSET, "-")
     edited = amend_charter(configured(ranges="price = [0, 20]"))
     assert edited.editions == (
-        Edition(Basis({"price": (0.0, 10.0)}), {}),
-        Edition(Basis({"price": (0.0, 20.0)}), {"sales": {"0": 130, "1": 9}, "sold": {"0": 8}}),
+        Edition(ValidationSettings({"price": (0.0, 10.0)}), {}),
+        Edition(ValidationSettings({"price": (0.0, 20.0)}), {"sales": {"0": 130, "1": 9}, "sold": {"0": 8}}),
     )
     assert amend_charter(configured(ranges="price = [0, 20]")) == edited
 
@@ -115,7 +115,7 @@ def test_going_back_to_the_old_range_is_an_edition_of_its_own(configured) -> Non
     amend_charter(configured(ranges=""))
     begun(config, "score", 0, {"sales": {"0": 4}}, "-", "-", "-")
     editions = amend_charter(config).editions
-    assert [dict(each.basis.ranges) for each in editions] == [{"price": (0.0, 10.0)}, {}, {"price": (0.0, 10.0)}]
+    assert [dict(each.settings.ranges) for each in editions] == [{"price": (0.0, 10.0)}, {}, {"price": (0.0, 10.0)}]
     assert editions[2].since == {"sales": {"0": 4}}
 
 
@@ -126,7 +126,7 @@ def test_an_edit_waits_while_a_query_judges_by_the_old_ranges(configured) -> Non
         says = r"fleet shops: fleet.ranges was edited.* at one offset for ingest and score together.*query score"
         with pytest.raises(Busy, match=says):
             amend_when_idle(edited, ("ingest",))
-        assert amend_when_idle(configured(), ("ingest",)).editions == (Edition(Basis(), {}),)
+        assert amend_when_idle(configured(), ("ingest",)).editions == (Edition(ValidationSettings(), {}),)
     assert len(amend_when_idle(edited, ("ingest",)).editions) == 2
 
 
@@ -140,6 +140,7 @@ def test_one_process_that_holds_both_queries_may_edit(configured) -> None:
 def test_who_does_not_judge_makes_the_charter_and_leaves_an_edit_to_those_who_do(configured) -> None:
     ensure_charter(configured(ranges="price = [0, 10]"))
     ensure_charter(configured(ranges="price = [0, 20]"))
-    assert amend_charter(configured(ranges="price = [0, 10]")).editions == (Edition(Basis({"price": (0.0, 10.0)}), {}),)
+    settings = ValidationSettings({"price": (0.0, 10.0)})
+    assert amend_charter(configured(ranges="price = [0, 10]")).editions == (Edition(settings, {}),)
     with pytest.raises(StoreError, match=r"fleet.shards was 4"):
         ensure_charter(configured(("shards = 4", "shards = 8")))

@@ -18,7 +18,7 @@ from spinney import tracking
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, SetupError, StoreError
 from spinney.kafka import topic_ids, topics
-from spinney.kafka.topics import Extent, Topic
+from spinney.kafka.topics import Topic, TopicExtent
 from spinney.operations import maintenance
 from spinney.storage import checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
@@ -102,7 +102,9 @@ def queries(monkeypatch) -> Queries:
     """The queries that will be started, by name."""
     made: Queries = {}
     monkeypatch.setattr(
-        topics, "required", lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names}
+        topics,
+        "require_topics",
+        lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names},
     )
     monkeypatch.setattr(Application, "_query", lambda self, name, once: Ready(name, made[name]))
     return made
@@ -290,8 +292,8 @@ def test_a_running_stream_stops_when_a_topic_is_made_again_and_not_when_no_broke
 
     monkeypatch.setattr(app, "TOPIC_CHECK_INTERVAL_S", 0.0)
     monkeypatch.setattr(app, "CHECK_INTERVAL_S", 0.0)
-    monkeypatch.setattr(topics, "described", described)
-    monkeypatch.setattr(topic_ids, "extent", lambda config, topic: Extent({"0": 0}, {"0": 3}))
+    monkeypatch.setattr(topics, "describe_topics", described)
+    monkeypatch.setattr(topic_ids, "topic_extent", lambda config, topic: TopicExtent({"0": 0}, {"0": 3}))
     monkeypatch.setattr(checkpoints, "kafka_end_offsets", lambda location, topic: {"0": 9})
     with pytest.raises(StoreError, match=r"topic sales .*id of sales; ingest up to offset 9.*another.*with 3 records"):
         go(config, queries)

@@ -18,7 +18,7 @@ from schemas.contract import Contract
 from spinney.core.config import parse
 from spinney.core.errors import Busy, StoreError
 from spinney.kafka import topic_ids, topics
-from spinney.kafka.topics import Extent, Topic
+from spinney.kafka.topics import Topic, TopicExtent
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
@@ -83,10 +83,12 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     past.round(1, {A: 2.0})
     made = Fleet(past, {"sales": {"0": 207, "1": 94}, "till": {"0": 0}})
     monkeypatch.setattr(
-        topics, "required", lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names}
+        topics,
+        "require_topics",
+        lambda config, names: {name: Topic(name, f"id of {name}", 1, frozenset()) for name in names},
     )
-    monkeypatch.setattr(topics, "extent", lambda config, topic: Extent({}, made.ends[topic.name]))
-    topic_ids.ensure_same(past.config, topics.required(past.config.kafka, ["sales", "till"]))
+    monkeypatch.setattr(topics, "topic_extent", lambda config, topic: TopicExtent({}, made.ends[topic.name]))
+    topic_ids.ensure_same(past.config, topics.require_topics(past.config.kafka, ["sales", "till"]))
     made.drained()
     return made
 
@@ -132,9 +134,9 @@ def test_score_may_be_behind_ingest(fleet: Fleet) -> None:
 
 def test_a_topic_that_was_made_again_is_refused_as_at_any_start(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        topics, "required", lambda config, names: {name: Topic(name, "another", 1, frozenset()) for name in names}
+        topics, "require_topics", lambda config, names: {name: Topic(name, "another", 1, frozenset()) for name in names}
     )
-    monkeypatch.setattr(topic_ids, "explained", lambda config, topic: f"{topic.name} was made again")
+    monkeypatch.setattr(topic_ids, "explain_recreated", lambda config, topic: f"{topic.name} was made again")
     with pytest.raises(StoreError, match="sales was made again"):
         fleet.unread()
 

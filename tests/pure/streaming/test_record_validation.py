@@ -1,4 +1,4 @@
-"""Records read together get the verdicts, values and details that `judge` gives to each."""
+"""Records read together get the results, values and details that `validate` gives to each."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from schemas import messages
 from spinney.core.config import parse
-from spinney.core.records.column_checks import doubtful_rows
-from spinney.core.records.json_columns import JsonColumns, read
-from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.validation import judge
-from streaming.record_validation import Judging
+from spinney.core.records.column_checks import doubtful_mask
+from spinney.core.records.json_columns import JsonColumns, read_json_columns
+from spinney.core.records.rules import RecordRules, build_rules
+from spinney.core.records.validation import validate
+from streaming.record_validation import RecordValidator
 
 RECORDED_AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
 RECORDED_US = (RECORDED_AT - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
@@ -100,8 +100,8 @@ AROUND = [*[("", "")] * 6, ("", " "), ("", "x"), ("", ",{}"), ("", "}"), ("\n", 
 KINDS = ["", "coerce = false", 'missing = ["", "null", "7", "2024-05-01"]', "missing = []"]
 
 
-def rules(more: str = "") -> Rules:
-    return rules_of(parse(FLEET.format(more=more), "fleet.toml", {}), messages.EVENT)
+def rules(more: str = "") -> RecordRules:
+    return build_rules(parse(FLEET.format(more=more), "fleet.toml", {}), messages.EVENT)
 
 
 def altered(random: Random) -> bytes:
@@ -120,14 +120,16 @@ def altered(random: Random) -> bytes:
     return (before + "{" + comma.join(f'"{name}"{colon}{value}' for name, value in fields) + "}" + after).encode()
 
 
-def together(records: list[bytes | None], held: Rules) -> list[dict[str, Any]]:
+def together(records: list[bytes | None], held: RecordRules) -> list[dict[str, Any]]:
     micros, edition = pa.array([RECORDED_US] * len(records)), pa.array([0] * len(records), pa.int32())
-    found: list[dict[str, Any]] = Judging((held,)).judged(pa.array(records, pa.binary()), micros, edition).to_pylist()
+    found: list[dict[str, Any]] = (
+        RecordValidator((held,)).validate(pa.array(records, pa.binary()), micros, edition).to_pylist()
+    )
     return found
 
 
-def one_by_one(records: list[bytes | None], held: Rules) -> list[dict[str, Any]]:
-    judged = [judge(record, RECORDED_AT, held) for record in records]
+def one_by_one(records: list[bytes | None], held: RecordRules) -> list[dict[str, Any]]:
+    results = [validate(record, RECORDED_AT, held) for record in records]
     return [
         {
             "value": None if each.values is None else dict(each.values),
@@ -136,7 +138,7 @@ def one_by_one(records: list[bytes | None], held: Rules) -> list[dict[str, Any]]
             "field": each.field,
             "unknown_fields": each.unknown_fields,
         }
-        for each in judged
+        for each in results
     ]
 
 
@@ -146,15 +148,15 @@ def exact(rows: list[dict[str, Any]]) -> list[str]:
     return [zones.sub("UTC", repr(row)) for row in rows]
 
 
-def doubtful(records: list[bytes | None], held: Rules) -> tuple[JsonColumns, np.ndarray[Any, Any]]:
-    found = read(records, held)
+def doubtful(records: list[bytes | None], held: RecordRules) -> tuple[JsonColumns, np.ndarray[Any, Any]]:
+    found = read_json_columns(records, held)
     latest = np.full(len(records), RECORDED_US)
-    return found, found.unread | doubtful_rows(held, lambda rule: found.columns[rule.name], latest, len(records))
+    return found, found.unread | doubtful_mask(held, lambda rule: found.columns[rule.name], latest, len(records))
 
 
 @pytest.mark.parametrize("more", KINDS)
 @pytest.mark.parametrize("size", [1, 3, 500])
-def test_records_read_together_are_judged_as_each_alone(more: str, size: int) -> None:
+def test_records_read_together_are_validated_as_each_alone(more: str, size: int) -> None:
     """Blocks of one size and kinds of fleets; in small blocks a column often has one odd value alone."""
     random, held = Random(size), rules(more)
     for _ in range(max(120 // size, 4)):
@@ -164,7 +166,7 @@ def test_records_read_together_are_judged_as_each_alone(more: str, size: int) ->
 
 
 @pytest.mark.parametrize("more", KINDS)
-def test_each_value_in_each_field_is_judged_as_alone(more: str) -> None:
+def test_each_value_in_each_field_is_validated_as_alone(more: str) -> None:
     held = rules(more)
     fields = {name: json.dumps(value) for name, value in GOOD.items()}
     texts = [fields | {name: value} for name in fields for value in VALUES]
@@ -180,7 +182,7 @@ def test_each_value_in_each_field_is_judged_as_alone(more: str) -> None:
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates().map(str),
     max_size=4,
 ), max_size=6), st.booleans())  # fmt: skip
-def test_any_values_are_judged_as_each_alone(changes: list[dict[str, Any]], ascii_only: bool) -> None:
+def test_any_values_are_validated_as_each_alone(changes: list[dict[str, Any]], ascii_only: bool) -> None:
     texts = [json.dumps({**GOOD, **change}, ensure_ascii=ascii_only) for change in changes]
     records: list[bytes | None] = [text.encode(errors="surrogatepass") for text in texts]
     held = rules()
@@ -194,7 +196,7 @@ def test_every_double_is_read_to_the_last_bit(numbers: list[float]) -> None:
 
 
 def test_usual_events_are_read_together_in_any_spacing_with_nulls_and_with_fields_left_out() -> None:
-    """Else each is judged alone, with the same verdict, ten times as slowly, and no other test would tell."""
+    """Else each is validated alone, with the same result, ten times as slowly, and no other test would tell."""
     without = {name: value for name, value in GOOD.items() if name not in ("amount", "after", "note", "day")}
     cases = [
         {},
@@ -228,8 +230,8 @@ def test_usual_events_of_a_fleet_that_coerces_nothing_are_read_together_too() ->
     assert [record for record, is_odd in zip(records, odd.tolist(), strict=True) if is_odd] == []
 
 
-@pytest.mark.parametrize("name", ["read", "doubtful_rows", "Judging._plain"])
-def test_a_block_that_cannot_be_read_together_is_judged_record_by_record(
+@pytest.mark.parametrize("name", ["read_json_columns", "doubtful_mask", "RecordValidator._valid_structs"])
+def test_a_block_that_cannot_be_read_together_is_validated_record_by_record(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Else the query would stop at this block at each attempt. The warning comes once, not for each block."""

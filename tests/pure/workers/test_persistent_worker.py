@@ -1,4 +1,4 @@
-"""A child that is kept: each block is its own, and an idle one is never late."""
+"""A worker that is reused for many blocks; waiting for the next one does not count against its time limit."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from spinney.workers.worker_process import Limits, WorkerChannel, WorkerDied
 LIMITS = Limits(time_limit_s=0.4, memory_limit_bytes=256 << 20)
 
 
-def told_back(line: WorkerChannel, tables: Iterator[pa.Table]) -> None:
+def report_tables(channel: WorkerChannel, tables: Iterator[pa.Table]) -> None:
     for table in tables:
         values = table.column("n").to_pylist()
         if values == ["die"]:
             os.kill(os.getpid(), signal.SIGKILL)
         if values == ["hang"]:
             time.sleep(3600)
-        line.send((os.getpid(), len(values), values[0]))
+        channel.send((os.getpid(), len(values), values[0]))
 
 
 def table(*values: str) -> pa.Table:
@@ -32,58 +32,58 @@ def table(*values: str) -> pa.Table:
 
 
 @pytest.fixture
-def child() -> Iterator[PersistentWorker]:
-    made = PersistentWorker(told_back, LIMITS)
+def worker() -> Iterator[PersistentWorker]:
+    made = PersistentWorker(report_tables, LIMITS)
     yield made
     made.close()
 
 
-def test_one_child_takes_block_after_block(child: PersistentWorker) -> None:
-    pid, *first = child.run(table("a"))
+def test_one_worker_takes_block_after_block(worker: PersistentWorker) -> None:
+    pid, *first = worker.run(table("a"))
     assert first == [1, "a"]
-    assert child.run(table("bb", "c")) == (pid, 2, "bb")
+    assert worker.run(table("bb", "c")) == (pid, 2, "bb")
     assert pid != os.getpid()
 
 
-def test_a_wait_between_blocks_is_nobodys_turn(child: PersistentWorker) -> None:
-    pid, *_ = child.run(table("a"))
+def test_time_between_blocks_does_not_count(worker: PersistentWorker) -> None:
+    pid, *_ = worker.run(table("a"))
     time.sleep(3 * LIMITS.time_limit_s)
-    assert child.run(table("b")) == (pid, 1, "b")
+    assert worker.run(table("b")) == (pid, 1, "b")
 
 
-def test_after_a_death_another_one_is_asked(child: PersistentWorker) -> None:
-    pid, *_ = child.run(table("a"))
+def test_after_a_death_a_new_worker_is_started(worker: PersistentWorker) -> None:
+    pid, *_ = worker.run(table("a"))
     for deadly, error_class in (("die", "Killed"), ("hang", "TimedOut")):
         with pytest.raises(WorkerDied) as died:
-            child.run(table(deadly))
+            worker.run(table(deadly))
         assert died.value.error_class == error_class
-    other, *_ = child.run(table("b"))
+    other, *_ = worker.run(table("b"))
     assert other != pid
 
 
-def test_one_that_died_while_it_waited_is_noticed(child: PersistentWorker) -> None:
-    pid, *_ = child.run(table("a"))
+def test_a_death_between_blocks_is_noticed(worker: PersistentWorker) -> None:
+    pid, *_ = worker.run(table("a"))
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(WorkerDied):
-        child.run(table("b"))
-    assert child.run(table("b"))[1:] == (1, "b")
+        worker.run(table("b"))
+    assert worker.run(table("b"))[1:] == (1, "b")
 
 
-def test_a_block_that_has_no_room_is_given_to_a_child_that_has(
-    child: PersistentWorker, monkeypatch: pytest.MonkeyPatch
+def test_a_block_that_exceeds_the_shared_memory_gets_a_new_worker(
+    worker: PersistentWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(persistent_worker, "MIN_SHARED_BYTES", 1024)
-    pid, *_ = child.run(table("a"))
-    assert child.run(table("b" * 100_000))[1:] == (1, "b" * 100_000)
-    other, *_ = child.run(table("c" * 100_000))
+    pid, *_ = worker.run(table("a"))
+    assert worker.run(table("b" * 100_000))[1:] == (1, "b" * 100_000)
+    other, *_ = worker.run(table("c" * 100_000))
     assert other != pid
 
 
-def test_nothing_of_it_stays(child: PersistentWorker) -> None:
+def test_close_leaves_no_process_and_no_open_file(worker: PersistentWorker) -> None:
     before = len(os.listdir("/dev/fd"))
-    pid, *_ = child.run(table("a"))
-    child.close()
-    child.close()
+    pid, *_ = worker.run(table("a"))
+    worker.close()
+    worker.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert len(os.listdir("/dev/fd")) == before

@@ -1,4 +1,4 @@
-"""Whatever one group's estimator does to its process: its row says so, and every other group has its own model."""
+"""Whatever one group's estimator does to its process, its row says so and every other group has its model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from schemas.vocabulary import Decision
 from spinney.core.champions.gate import UncomparedPolicy, decide
-from spinney.core.column_names import own
+from spinney.core.column_names import internal_name
 from spinney.core.config.models import Gate
 from spinney.core.errors import ConfigError, ContractError
 from spinney.core.models import codec
@@ -116,7 +116,7 @@ def asks(rows: pd.DataFrame) -> pd.DataFrame:
 def block(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> pa.Table:
     """As Spark hands it to a worker."""
     asked = (asks(rows) if asked is None else asked).reindex(columns=["group_key", *ASK])
-    asked = asked.rename(columns={name: own(name) for name in ASK})
+    asked = asked.rename(columns={name: internal_name(name) for name in ASK})
     parts = [rows.assign(**{IS_REQUEST: False}), asked.assign(**{IS_REQUEST: True}).astype(object)]
     return pa.Table.from_pandas(pd.concat(parts, ignore_index=True).astype({IS_REQUEST: bool}), preserve_index=False)
 
@@ -192,7 +192,7 @@ def children(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Given:
     return given
 
 
-def test_this_file_knows_what_every_trouble_costs() -> None:
+def test_every_trouble_has_an_expected_result() -> None:
     assert set(COSTS) == set(Trouble) - {Trouble.NONE}
 
 
@@ -237,7 +237,9 @@ def test_one_child_is_kept_from_block_to_block(monkeypatch: pytest.MonkeyPatch) 
     assert len(forks) == 1
 
 
-def test_a_child_that_died_between_blocks_is_no_groups_fault(children: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_died_between_blocks_counts_against_no_group(
+    children: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows, pids, fork = fleet([0]), [], os.fork
     monkeypatch.setattr(os, "fork", lambda: pids.append(fork()) or pids[-1])
     with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER, PATIENT), split_block)) as supervising:
@@ -249,7 +251,7 @@ def test_a_child_that_died_between_blocks_is_no_groups_fault(children: Given, mo
     assert children[1:] == [[[0]]] * 2  # the dead one was given nothing
 
 
-def test_a_large_block_is_not_copied_but_forked_with(children: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_block_is_not_copied_but_shared_by_a_fork(children: Given, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervised_fitting, "MAX_COPIED_BYTES", 0)
     monkeypatch.setattr(supervised_fitting, "PersistentWorker", None)
     rows = fleet([0, Trouble.KILLED, 0])
@@ -260,7 +262,7 @@ def test_a_large_block_is_not_copied_but_forked_with(children: Given, monkeypatc
 
 
 @pytest.mark.parametrize("trouble", [Trouble.HANGS_IN_C, Trouble.KILLED])
-def test_whose_turn_it_was_is_tried_alone_once_and_the_rest_in_smaller_pieces(
+def test_the_attributed_group_is_fitted_alone_once_and_the_rest_in_smaller_pieces(
     children: Given, trouble: Trouble
 ) -> None:
     fitted(fleet([0, 0, trouble, *[0] * 7]), limits=LIMITS)
@@ -273,8 +275,10 @@ def test_a_group_that_is_alone_from_the_start_is_tried_twice_all_the_same(childr
     assert (result["error_class"].tolist(), children) == (["Killed"], [[[0]], [[0]]])
 
 
-def test_who_was_near_when_the_system_killed_is_never_blamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when memory is short for a moment: whose turn it was is fitted when it is tried alone."""
+def test_a_group_that_is_fitted_alone_after_a_death_is_not_marked_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when memory is short for a moment."""
     once, begin = tmp_path / "once", current_group.report
 
     def kill_once(key: str | None, doing: str) -> None:
@@ -301,7 +305,7 @@ def test_the_memory_that_one_group_keeps_is_not_another_ones_failure(children: G
     assert HELD == []
 
 
-def test_one_that_lacked_memory_ends_two_children_before_it_is_given_up(
+def test_a_group_that_ran_out_of_memory_kills_two_workers_before_it_is_given_up(
     children: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That it lacked memory beside others is not the first of them."""
@@ -330,10 +334,10 @@ def test_a_death_is_attributed_to_a_group_of_the_piece_only() -> None:
 
 
 @pytest.mark.parametrize("bad", [0, 5, 15])
-def test_where_it_is_nobodys_turn_the_piece_is_halved_until_one_is_left(
+def test_a_death_without_attribution_halves_the_piece_until_one_group_is_left(
     children: Given, monkeypatch: pytest.MonkeyPatch, bad: int
 ) -> None:
-    """A kernel that fits all in one call, and dies for one group without a word."""
+    """A kernel that fits all groups in one call, and dies for one of them without a report."""
     rows, recipe = fleet([0] * 16), replace(RECIPE, estimator="ridge")
     expected = plain(rows, recipe=recipe)
     fit = StackedRidge.fit
@@ -352,7 +356,7 @@ def test_where_it_is_nobodys_turn_the_piece_is_halved_until_one_is_left(
 
 @pytest.mark.parametrize("is_asked", [False, True])
 @pytest.mark.parametrize("ends", ["dies", "hangs"])
-def test_a_champion_that_ends_whoever_reads_or_asks_it_costs_its_group_the_comparison_and_not_its_model(
+def test_a_champion_that_kills_the_worker_costs_its_group_the_comparison_and_not_its_model(
     monkeypatch: pytest.MonkeyPatch, is_asked: bool, ends: str
 ) -> None:
     rows = fleet([0, 0, 0])
@@ -392,7 +396,7 @@ def test_a_champion_that_ends_whoever_reads_or_asks_it_costs_its_group_the_compa
     assert decision is Decision.UNPROVEN
 
 
-def test_a_shadow_that_ends_the_process_is_said_and_the_groups_own_model_stands() -> None:
+def test_a_shadow_that_ends_the_process_is_reported_and_the_group_keeps_its_model() -> None:
     plainly = replace(RECIPE, estimator="ridge")
     rows = fleet([0, Trouble.KILLED, 0])
     result = fitted(rows, recipe=replace(plainly, shadow=Shadow(RECIPE, 1.0)))
@@ -439,7 +443,7 @@ def test_a_shadow_that_ends_its_process_in_every_group_is_given_up(children: Giv
     assert len(children) <= 3 * MAX_COMPARISON_DEATHS + 1
 
 
-def test_a_shadow_that_ends_the_process_before_any_groups_turn_is_given_up_at_once(children: Given) -> None:
+def test_a_shadow_that_ends_the_process_before_it_reports_a_group_is_given_up_at_once(children: Given) -> None:
     plainly = replace(RECIPE, estimator="ridge")
     rows = fleet([0] * 5)
     result = fitted(
@@ -453,7 +457,7 @@ def test_a_shadow_that_ends_the_process_before_any_groups_turn_is_given_up_at_on
     assert len(children) == 2
 
 
-def test_groups_without_enough_rows_or_any_are_as_they_would_be(children: Given) -> None:
+def test_groups_with_too_few_rows_or_none_have_their_usual_result(children: Given) -> None:
     rows = pd.concat([fleet([0, Trouble.KILLED]), rows_of('["thin"]', n=3)], ignore_index=True)
     asked = pd.DataFrame({"group_key": ['["none"]', *keys(2), '["thin"]']})
     result = fitted(rows, asked)
@@ -486,7 +490,7 @@ def test_ten_bad_groups_that_come_first_take_no_healthy_one_with_them(children: 
     assert len(children) == 2 * MAX_GROUPS_GIVEN_UP + 2
 
 
-def test_after_all_hope_one_group_that_is_fitted_is_enough_for_its_block(children: Given) -> None:
+def test_one_fitted_probe_is_enough_to_fit_its_block(children: Given) -> None:
     """It is not fitted twice, nor is one that is too thin to be a sign."""
     healthy = pd.concat([fleet([0] * 5), rows_of('["g000"]', n=3).assign(group_key='["thin"]')], ignore_index=True)
     with closing(SupervisedFitter(FitSettings(RECIPE, CLOCK, SIGNER), split_block)) as supervising:
@@ -515,7 +519,7 @@ def greedy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("greedy")
-def test_memory_that_lacks_in_every_group_alone_too_does_not_cost_two_children_each(children: Given) -> None:
+def test_running_out_of_memory_in_every_group_does_not_take_two_workers_each(children: Given) -> None:
     result = fitted(fleet([1] * 150))
     assert result["error_class"].tolist() == ["MemoryError"] * 150
     # Two of each that repeats, then of each piece: of 2, 4 and so on to 64.
@@ -523,7 +527,7 @@ def test_memory_that_lacks_in_every_group_alone_too_does_not_cost_two_children_e
 
 
 @pytest.mark.usefixtures("greedy")
-def test_what_lacks_beside_others_is_tried_alone_again_once_one_was_fitted(
+def test_out_of_memory_results_are_not_trusted_any_more_once_a_retry_was_fitted(
     children: Given, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervised_fitting, "TRUSTED_AFTER", 2)
@@ -561,7 +565,7 @@ def test_the_pieces_after_a_death_grow_again_as_they_are_fitted() -> None:
     assert cut_pieces(list(range(200)), 200) == [list(range(200))]
 
 
-def test_what_is_no_groups_fault_goes_on_as_it_is() -> None:
+def test_errors_that_concern_no_single_group_are_raised() -> None:
     rows = fleet([0, 0])
     with pytest.raises(ContractError, match="features: expected"):
         fitted(rows.drop(columns="x"))
@@ -595,7 +599,7 @@ def test_a_process_that_ends_once_before_there_is_an_estimator_is_tried_again(
 
 
 def test_a_parent_that_has_used_many_threads_has_children_that_end() -> None:
-    """OpenMP's threads do not survive a fork; who waits for them waits for ever."""
+    """OpenMP's threads do not survive a fork: waiting for them would never end."""
     random = np.random.default_rng(1)
     x = random.normal(size=(5_000, 4))
     HistGradientBoostingRegressor(max_iter=5).fit(x, x[:, 0]).predict(x)
@@ -607,7 +611,7 @@ def test_a_parent_that_has_used_many_threads_has_children_that_end() -> None:
     same(result, plain(rows, recipe=boosted))
 
 
-def test_a_hang_is_waited_for_in_full_each_time() -> None:
+def test_a_hang_takes_the_whole_time_limit_each_time() -> None:
     began = time.monotonic()
     result = fitted(fleet([*[0] * 10, Trouble.HANGS_IN_C, *[0] * 10]), limits=replace(LIMITS, time_limit_s=1.0))
     assert result["status"].value_counts().to_dict() == {"fitted": 20, "timed_out": 1}

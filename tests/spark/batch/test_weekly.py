@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from batch import choosing, weekly
+from batch import group_selection, weekly
 from batch.estimate import Estimate
 from schemas import tables
 from spinney import tracking
@@ -93,7 +93,7 @@ def test_a_batch_that_was_cut_off_is_ended_by_the_next_one(spark, fleet, monkeyp
 def test_a_fleet_without_events_and_a_batch_that_runs_are_said(spark, world, fleet, monkeypatch) -> None:
     with leases.held(FleetStore.of(fleet.config), ["weekly"]), pytest.raises(Busy, match="query weekly"):
         weekly.retrain(fleet.config, spark=spark)
-    monkeypatch.setattr(choosing, "read_fleet_clock", lambda *_: None)
+    monkeypatch.setattr(group_selection, "read_fleet_clock", lambda *_: None)
     with pytest.raises(StoreError, match=r"fleet shops: no events in .*; load or ingest some first"):
         weekly.retrain(fleet.config, spark=spark)
 

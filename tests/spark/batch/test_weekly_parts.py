@@ -115,7 +115,7 @@ def test_a_round_that_nobody_asks_for_any_more_is_closed_as_far_as_it_came(
         weekly.retrain(fleet.config, spark=spark)
     fleet = whole_part(fleet)
     if because == "it is old":
-        monkeypatch.setattr(weekly, "GOES_ON", timedelta(0))
+        monkeypatch.setattr(weekly, "MAX_RESUME_AGE", timedelta(0))
     else:
         text = fleet.config.text.replace("[recipe]\n", "[recipe]\nparams = { alpha = 7.0 }\n")
         fleet = type(fleet)(parse(text, "fleet.toml", {}))
@@ -239,7 +239,7 @@ def test_a_dry_run_stores_nothing_and_knows_the_bytes_of_the_real_one(spark, fle
     fleet = whole_part(fleet)
     for n in range(30):
         fleet.sell(f"s{n}", 2, 12)
-    monkeypatch.setattr(estimate, "SMALL", 8)
+    monkeypatch.setattr(estimate, "SMALL_SAMPLE_GROUPS", 8)
     before = {each.name: len(fleet.rows(each)) for each in tables.ALL}
     assert not Path(fleet.config.storage.root, "charter.json").exists()
     said = estimate.estimate(fleet.config, spark=spark)

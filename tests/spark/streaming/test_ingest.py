@@ -13,7 +13,7 @@ from spinney.storage.layout import FleetStore
 from spinney.tables.row_writing import ARRIVED_AT, KIND
 from streaming import ingest, kafka_source
 from streaming.ingest import STEPS, IngestBatchWriter
-from streaming.validated_records import REASON, classified
+from streaming.validated_records import REASON, validate_records
 
 AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"
@@ -23,9 +23,9 @@ LARGE = b"x" * 2000
 
 def batch_of(spark, fleet, values: list[bytes]):
     rows = [(None, bytearray(value), "sales", 0, n, AT) for n, value in enumerate(values)]
-    judged = classified(spark.createDataFrame(rows, SCHEMA), fleet.config, outcomes=False)
+    validated = validate_records(spark.createDataFrame(rows, SCHEMA), fleet.config, outcomes=False)
     kind = F.when(F.col(REASON).isNull(), kafka_source.EVENT).otherwise(kafka_source.DEAD)
-    return judged.withColumn(KIND, kind).withColumn(ARRIVED_AT, F.lit(AT))
+    return validated.withColumn(KIND, kind).withColumn(ARRIVED_AT, F.lit(AT))
 
 
 def test_the_rows_of_a_batch_are_in_their_tables_with_the_time_and_number_of_the_batch(spark, world) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from spinney.core.column_names import is_own
-from spinney.core.config.rules import RESERVED
+from spinney.core.column_names import is_internal_name
+from spinney.core.config.cross_checks import RESERVED_NAMES
 from streaming import kafka_source
 
 
@@ -13,4 +13,4 @@ def test_every_column_that_stands_beside_a_fleets_own_is_a_name_that_no_fleet_ma
     own = {*config.fleet.columns, config.fleet.event_time}
     distinct = [kafka_source.drop_duplicates(rows, config.kafka) for rows in (events, outcomes)]
     found = {name for rows in distinct for name in rows.columns} - own
-    assert {name for name in found if not is_own(name)} <= RESERVED
+    assert {name for name in found if not is_internal_name(name)} <= RESERVED_NAMES

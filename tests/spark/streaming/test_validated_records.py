@@ -17,10 +17,18 @@ from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core import keys
 from spinney.core.config import parse
-from spinney.core.records.rules import Basis, rules_of
-from spinney.sources.messages import messages_of, open_for
+from spinney.core.records.rules import ValidationSettings, build_rules
+from spinney.sources.fleet_files import messages_of, open_fleet_file
 from spinney.storage.charter import Edition
-from streaming.validated_records import DETAIL, FIELD, REASON, UNKNOWN_FIELDS, classified, group_key, shard
+from streaming.validated_records import (
+    DETAIL,
+    FIELD,
+    REASON,
+    UNKNOWN_FIELDS,
+    group_key_sql,
+    shard_sql,
+    validate_records,
+)
 
 RECORD_TIME = datetime(2024, 5, 1, 12, tzinfo=UTC)
 SCHEMA = "key binary, value binary, topic string, kafka_partition int, kafka_offset bigint, record_time timestamp"
@@ -68,7 +76,9 @@ def test_keys_and_shards_in_sql_are_those_of_the_core(spark) -> None:
     rows = spark.createDataFrame(
         [(n, *case) for n, case in enumerate(cases)], "n int, text string, whole bigint, flag boolean, day date"
     )
-    found = rows.selectExpr("n", f"{group_key(config)} AS group_key").selectExpr("*", f"{shard(config)} AS shard")
+    found = rows.selectExpr("n", f"{group_key_sql(config)} AS group_key").selectExpr(
+        "*", f"{shard_sql(config)} AS shard"
+    )
     by_number = {row.n: (row.group_key, row.shard) for row in found.collect()}
     for n, case in enumerate(cases):
         key = keys.encode(case)
@@ -162,7 +172,7 @@ def records(spark, values: list[bytes | None], positions: list[tuple[str, int, i
 
 def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, configured) -> None:
     values = [value for _, value, _ in RECORDS]
-    found = classified(records(spark, values), configured(RANGED), outcomes=False)
+    found = validate_records(records(spark, values), configured(RANGED), outcomes=False)
     named = {"reason": F.col(REASON), "detail": F.col(DETAIL), "field": F.col(FIELD)}
     by_offset = {row.kafka_offset: row for row in found.withColumns(named).collect()}
     got = {name: by_offset[n].reason for n, (name, _, _) in enumerate(RECORDS)}
@@ -180,15 +190,15 @@ def test_each_kind_of_bad_record_has_its_one_reason_and_good_ones_none(spark, co
 
 def test_a_filter_on_the_reason_judges_no_record_again(spark, configured, capsys) -> None:
     """Pushed below the projections, it would bring every step of the checks with it: twenty times the work, unseen."""
-    judged = classified(records(spark, [event()]), configured(), outcomes=False)
-    judged.filter(f"{REASON} IS NULL").explain("extended")
+    validated = validate_records(records(spark, [event()]), configured(), outcomes=False)
+    validated.filter(f"{REASON} IS NULL").explain("extended")
     optimised = capsys.readouterr().out.partition("== Optimized Logical Plan ==")[2].partition("==")[0]
-    assert optimised.count("judged(") == 1
+    assert optimised.count("validate_batches(") == 1
 
 
 def test_a_valid_event_is_typed_keyed_and_its_unknown_fields_are_counted(spark, configured) -> None:
     value = event(at="2024-05-01T12:00:00.123456+02:00", colour="red", size=None)
-    (row,) = classified(records(spark, [value]), configured(), outcomes=False).toArrow().to_pylist()
+    (row,) = validate_records(records(spark, [value]), configured(), outcomes=False).toArrow().to_pylist()
     assert row["group_key"] == '["a","1"]'
     assert row["shard"] == keys.shard_of('["a","1"]', 4)
     assert row["event_id"] == "s"
@@ -203,7 +213,7 @@ def test_an_outcome_needs_its_label_and_when_it_was_seen(spark, configured) -> N
     good = {"shop": "a", "dept": 1, "sale": "s", "sold": 3, "observed_at": "2024-05-01T11:00:00Z"}
     values = [good, {**good, "sold": None}, {**good, "observed_at": None}, {**good, "sold": "many"}, {**good, "x": 1}]
     encoded = [json.dumps(value).encode() for value in values]
-    found = classified(records(spark, encoded), configured(), outcomes=True).orderBy("kafka_offset").collect()
+    found = validate_records(records(spark, encoded), configured(), outcomes=True).orderBy("kafka_offset").collect()
     assert [row[REASON] for row in found] == [None, "missing_field", "missing_field", "wrong_type", None]
     assert (found[0].label, found[0].group_key, found[0][UNKNOWN_FIELDS], found[4][UNKNOWN_FIELDS]) == (
         3.0,
@@ -215,20 +225,22 @@ def test_an_outcome_needs_its_label_and_when_it_was_seen(spark, configured) -> N
 
 def test_an_edited_range_holds_from_its_offset_on_in_each_topic_and_partition(spark, configured) -> None:
     editions = (
-        Edition(Basis({"stock": (0, 10)})),
-        Edition(Basis({"stock": (0, 20)}), {"sales": {"0": 5, "1": 100}}),
-        Edition(Basis(), {"sales": {"0": 8, "1": 100}}),
+        Edition(ValidationSettings({"stock": (0, 10)})),
+        Edition(ValidationSettings({"stock": (0, 20)}), {"sales": {"0": 5, "1": 100}}),
+        Edition(ValidationSettings(), {"sales": {"0": 8, "1": 100}}),
     )
     expected = {
         ("sales", 0, 4, 15): "out_of_range", ("sales", 0, 5, 15): None, ("sales", 0, 7, 21): "out_of_range",
         ("sales", 0, 8, 21): None, ("sales", 1, 99, 15): "out_of_range", ("sales", 1, 100, 99): None,
-        # A partition or topic that no edition names is judged by the last one from its start.
+        # A partition or topic that no edition names is validated by the last one from its start.
         ("sales", 2, 0, 99): None, ("other", 0, 0, 99): None,
     }  # fmt: skip
     values = [event(stock=stock) for *_, stock in expected]
     positions = [(topic, partition, offset) for topic, partition, offset, _ in expected]
-    judged = classified(records(spark, values, positions), configured(), outcomes=False, editions=editions).collect()
-    got = {(row.topic, row.kafka_partition, row.kafka_offset): row[REASON] for row in judged}
+    validated = validate_records(
+        records(spark, values, positions), configured(), outcomes=False, editions=editions
+    ).collect()
+    got = {(row.topic, row.kafka_partition, row.kafka_offset): row[REASON] for row in validated}
     assert got == {position[:3]: reason for position, reason in expected.items()}
 
 
@@ -244,9 +256,9 @@ def test_what_judging_depends_on_holds_by_offset_and_records_are_read_under_the_
         ("[recipe]", f"[fleet.fields]\n{fields}\n[recipe]"),
     )
     editions = (
-        Edition(Basis({"stock": (0, 10)}, coerce=False)),
-        Edition(Basis({}, {"price": "cost"}, {"seen": "ms"}), {"sales": {"0": 1}}),
-        Edition(Basis({}, NESTED, {"seen": "s"}, missing=("n/a",)), {"sales": {"0": 3}}),
+        Edition(ValidationSettings({"stock": (0, 10)}, coerce=False)),
+        Edition(ValidationSettings({}, {"price": "cost"}, {"seen": "ms"}), {"sales": {"0": 1}}),
+        Edition(ValidationSettings({}, NESTED, {"seen": "s"}, missing=("n/a",)), {"sales": {"0": 3}}),
     )
     values = [
         event(price="1.5"),
@@ -254,7 +266,7 @@ def test_what_judging_depends_on_holds_by_offset_and_records_are_read_under_the_
         event(price=..., cost=2, seen=1_714_557_600_000),
         event(price=..., cost="n/a", after={"stock": 7}, seen=1_714_557_600),
     ]
-    found = classified(records(spark, values), configured(*edited), outcomes=False, editions=editions)
+    found = validate_records(records(spark, values), configured(*edited), outcomes=False, editions=editions)
     rows = found.orderBy("kafka_offset").toArrow().to_pylist()
     assert [(row[REASON], row[FIELD]) for row in rows] == [("wrong_type", "price"), *[(None, None)] * 3]
     assert [(row["price"], row["stock"]) for row in rows[1:]] == [(1.5, 2), (2.0, 2), (None, 7)]
@@ -267,13 +279,13 @@ def test_the_messages_of_each_file_give_the_rows_and_reasons_that_its_other_ways
 ) -> None:
     """The stream's half of tests/pure/sources/test_ways_in.py: all files of one configuration in one job."""
     config, cases = fleet.config(tmp_path / "root"), [case for case in CASES if case.fleet is fleet]
-    rules, values, positions = rules_of(config, messages.EVENT), [], []
+    rules, values, positions = build_rules(config, messages.EVENT), [], []
     for number, case in enumerate(cases):
         (folder := tmp_path / str(number)).mkdir()
-        for batch in open_for(config, case.write(folder), case.options, outcomes=False).batches():
+        for batch in open_fleet_file(config, case.write(folder), case.options, outcomes=False).batches():
             values += [value for _, value in messages_of(batch, rules)]
         positions += [("stores.events", number, at) for at in range(len(values) - len(positions))]
-    rows = classified(records(spark, values, positions), config, outcomes=False).toArrow().to_pylist()
+    rows = validate_records(records(spark, values, positions), config, outcomes=False).toArrow().to_pylist()
     own, names = {"id": "event_id", "at": "event_time"}, ("id", "at", *config.event_columns)
     for number, case in enumerate(cases):
         mine = [row for row in rows if row["kafka_partition"] == number]
@@ -294,5 +306,5 @@ def test_the_id_may_have_any_name(spark, configured) -> None:
     name = "it's the `id` \\ of.it"
     config = configured(('event_id = "sale"', f"event_id = {json.dumps(name)}"))
     value = {**{field: each for field, each in GOOD.items() if field != "sale"}, name: "s"}
-    (row,) = classified(records(spark, [json.dumps(value).encode()]), config, outcomes=False).collect()
+    (row,) = validate_records(records(spark, [json.dumps(value).encode()]), config, outcomes=False).collect()
     assert (row[REASON], row.event_id) == (None, "s")

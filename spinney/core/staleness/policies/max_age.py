@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import numpy.typing as npt
 
-from spinney.core.durations import as_words
+from spinney.core.durations import format_duration
 from spinney.core.staleness.group_state import NEVER, GroupStates
 
 
@@ -41,7 +41,8 @@ class MaxAge:
 
     def describe(self, value: float, limit: float) -> str:
         """As `Policy.describe`."""
-        age, deadline, latest = (as_words(timedelta(microseconds=duration)) for duration in (value, limit, self.limit))
+        durations = (timedelta(microseconds=duration) for duration in (value, limit, self.limit))
+        age, deadline, latest = map(format_duration, durations)
         if not self.spread:
             return f"{age} since the last attempt (limit {latest})"
         return f"{age} since the last attempt (its deadline is {deadline}, at most {latest})"

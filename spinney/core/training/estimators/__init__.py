@@ -42,12 +42,12 @@ def kernel_for(estimator: str, task: str, params: Params) -> Kernel:
     Raises ConfigError if the name cannot be resolved, and ContractError if the task or params do not suit the estimator
     or a user's function raises or returns no estimator.
     """
-    found: object = resolve(estimator, cast(Mapping[str, object], builtins()))
+    estimator_or_function: object = resolve(estimator, cast(Mapping[str, object], builtins()))
     try:
-        if not isinstance(found, BuiltIn):
-            return PerGroupKernel(cast(Callable[..., Any], found)(**params), task)
-        if task in found.tasks:
-            return found.kernel(task, params)
+        if not isinstance(estimator_or_function, BuiltIn):
+            return PerGroupKernel(cast(Callable[..., Any], estimator_or_function)(**params), task)
+        if task in estimator_or_function.tasks:
+            return estimator_or_function.kernel(task, params)
     except SpinneyError:
         raise
     except Exception as error:
@@ -55,8 +55,8 @@ def kernel_for(estimator: str, task: str, params: Params) -> Kernel:
             f"recipe.estimator {estimator} with {dict(params)}: expected an unfitted estimator; got "
             f"{type(error).__name__}: {error}. Mend recipe.params or the function"
         ) from error
-    able = sorted(name for name, builtin in builtins().items() if task in builtin.tasks)
+    suitable = sorted(name for name, builtin in builtins().items() if task in builtin.tasks)
     raise ContractError(
-        f"recipe.estimator {estimator}: expected one for {task}; got one for {' and '.join(found.tasks)}. "
-        f"Choose one of {', '.join(able)}"
+        f"recipe.estimator {estimator}: expected one for {task}; got one for "
+        f"{' and '.join(estimator_or_function.tasks)}. Choose one of {', '.join(suitable)}"
     )

@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.load.groups import NONE, Groups
+from batch.load.groups import INVALID, GroupNumbers
 from spinney.core import keys
 
 TEXTS = st.one_of(st.none(), st.text(st.characters(exclude_categories=("Cs",)), max_size=4), st.just("x" * 513))
@@ -22,7 +22,7 @@ def is_key(value: object) -> bool:
 @given(ROWS, st.integers(1, 3), st.integers(1, 100))
 def test_every_row_has_the_key_and_shard_of_its_columns(rows: list[tuple], width: int, shards: int) -> None:
     kinds = [pa.string(), pa.int32(), pa.bool_()][:width]
-    groups = Groups(kinds, shards)
+    groups = GroupNumbers(kinds, shards)
     columns = [pa.array([row[at] for row in rows], kind) for at, kind in enumerate(kinds)]
     for _ in range(2):  # the second time every key is known
         found = groups.numbers(columns)
@@ -33,7 +33,7 @@ def test_every_row_has_the_key_and_shard_of_its_columns(rows: list[tuple], width
         )
         for row, number in zip(rows, found.tolist(), strict=True):
             if not all(is_key(value) for value in row[:width]):
-                assert number == NONE
+                assert number == INVALID
                 continue
             assert of[number] == keys.encode(row[:width])
             assert shard[number] == keys.shard_of(of[number], shards)
@@ -46,7 +46,7 @@ def test_every_row_has_the_key_and_shard_of_its_columns(rows: list[tuple], width
 def test_many_columns_with_many_values_each_keep_their_rows_apart() -> None:
     count = 8_000  # five columns of it have more combinations than 64 bits can number
     rows = [tuple(f"{n * step % count}" for step in (1, 7, 11, 13, 17)) for n in range(count)]
-    groups = Groups([pa.string()] * 5, 8)
+    groups = GroupNumbers([pa.string()] * 5, 8)
     found = groups.numbers([pa.array(column) for column in zip(*rows, strict=True)])
     assert found.tolist() == list(range(count))
     assert list(zip(*(column.to_pylist() for column in groups.columns()), strict=True)) == rows

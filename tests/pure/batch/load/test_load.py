@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from past import fleet_toml
 
-from batch.load import Progress, load, merging, parquet_files, spool
+from batch.load import LoadProgress, load, merging, parquet_files, spool
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
@@ -73,7 +73,7 @@ def spilling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(spool, "MEMORY_BYTES", 20_000)
         monkeypatch.setattr(spool, "RANGE_BYTES", 10_000)
         monkeypatch.setattr(parquet_files, "FILE_ROWS", 300)
-        monkeypatch.setattr(merging, "THERE_ROWS", 100)
+        monkeypatch.setattr(merging, "STORED_ROWS_PER_STEP", 100)
 
 
 def test_each_event_its_label_and_its_old_answer_are_stored_once_and_sorted(
@@ -81,7 +81,7 @@ def test_each_event_its_label_and_its_old_answer_are_stored_once_and_sorted(
 ) -> None:
     frame = history(3_000)
     source = parquet(frame, tmp_path / "history.parquet")
-    shown: list[Progress] = []
+    shown: list[LoadProgress] = []
     wanted, labelled = distinct(frame), distinct(frame[frame["sold"].notna()])
     answered = wanted[wanted["prediction"].notna()]
     added = load(config, source, show=shown.append).added

@@ -1,6 +1,6 @@
-"""The check by columns accepts a row exactly when `judge` takes its message, and stores the same.
+"""The check by columns accepts a row exactly when `validate` takes its message, and stores the same.
 
-The oracle is the other path of `load`: every row is doubtful, so that each is judged by itself.
+The oracle is the other path of `load`: every row is doubtful, so that each is validated by itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 
-from batch.load import column_checks, load, loading
+from batch.load import column_validation, load, loading
 from schemas import tables
 from spinney.core.config import parse
 from spinney.storage.layout import FleetStore
@@ -200,7 +200,7 @@ def loaded(root: Path, source: str, moment: datetime, patch: Any, coerce: bool) 
         def now(cls, tz: Any = None) -> datetime:
             return moment
 
-    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were judged
+    patch.setattr(loading, "datetime", Then)  # dead letters say by which moment they were validated
     text = TEXT.format(root=root).replace("shards = 4", f"shards = 4\ncoerce = {str(coerce).lower()}")
     config = parse(text, "fleet.toml", {})
     return load(config, source).added, stored(config)
@@ -210,7 +210,7 @@ def all_doubtful(check: Any) -> Any:
     def doubtful(self: Any, batch: Any, place: Any, extra: Any = None, among: Any = None) -> Any:
         found = check(self, batch, place, extra, among)
         every = np.ones(batch.rows, dtype=np.bool_) if among is None else among
-        return column_checks.Checked(found.valid.slice(0, 0), every)
+        return column_validation.ValidatedColumns(found.valid.slice(0, 0), every)
 
     return doubtful
 
@@ -273,7 +273,8 @@ def test_both_paths_store_the_same(
     source, moment = written(make(Frame(7)), tmp_path, kind), datetime.now(UTC)
     added, by_columns = loaded(tmp_path / "columns", source, moment, monkeypatch, coerce)
     with monkeypatch.context() as patch:
-        patch.setattr(column_checks.Checker, "check", all_doubtful(column_checks.Checker.check))
+        validator = column_validation.ColumnValidator
+        patch.setattr(validator, "validate", all_doubtful(validator.validate))
         also_added, one_by_one = loaded(tmp_path / "rows", source, moment, patch, coerce)
     for name, rows in one_by_one.items():
         assert by_columns[name] == rows, name

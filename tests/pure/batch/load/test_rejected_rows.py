@@ -23,8 +23,8 @@ from spinney.cli import main
 from spinney.core import keys
 from spinney.core.config import Config, parse
 from spinney.core.errors import Busy, ContractError, StoreError
-from spinney.sources import Options
-from spinney.sources.rejections import MostRejected
+from spinney.sources import ReadOptions
+from spinney.sources.rejections import RejectionLimit
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
@@ -189,7 +189,7 @@ def test_a_csv_is_loaded_like_any_other_file_and_each_bad_row_told_by_its_number
     assert found.added == {"events": 3, "dead_letters": 3}
     stored = {name: (row["shop"], row["price"], row["sold"]) for name, row in events(config).items()}
     assert stored == {"s0": ("007", 1.5, 1.0), "s1": ("NA", None, 2.0), "s5": ("1e5", 2.5, 5.0)}
-    told = {str(each["reason"]): (each["field"], each["row"]) for each in found.rejections.listed()}
+    told = {str(each["reason"]): (each["field"], each["row"]) for each in found.rejections.as_dicts()}
     assert told == {"wrong_type": ("price", 3), "not_an_object": (None, 4), "control_character": ("shop", 5)}
     dead = {row["reason"]: (row["kafka_offset"], row["value"]) for row in rows_of(config, tables.DEAD_LETTERS)}
     assert dead["not_an_object"] == (3, b'"s3;2024-05-01T03:00:00Z;007"')
@@ -235,7 +235,7 @@ def test_a_label_whose_time_is_not_in_its_object_is_observed_after_the_delay_wha
 ) -> None:
     config = configured(tmp_path / "root", SEEN_INSIDE, late=True)
     row = {"shop": "a", "dept": 1, "at": "2024-05-01T00:00:00Z", "price": 1.0, "meta": {"z": 1}}
-    # By columns a plain number is surely valid, and a text with blanks or letters is judged by itself.
+    # By columns a plain number is surely valid, and a text with blanks or letters is validated by itself.
     rows = [{**row, "sale": f"s{n}", "sold": sold} for n, sold in enumerate(["2", " 3 ", "many"])]
     place = tmp_path / f"rows.{kind}"
     if kind == "parquet":
@@ -391,14 +391,14 @@ def test_too_many_bad_rows_or_only_bad_ones_end_it_and_nothing_is_stored(tmp_pat
     rows = [{**ROW, "sale": f"s{n}", "dept": None if n % 2 else 1} for n in range(40)]
     half = parquet(tmp_path / "half.parquet", rows)
     with pytest.raises(ContractError, match=r"more than --max-rejected: .*null_key in column dept.*Nothing was loaded"):
-        load(config, half, options=Options(most_rejected=MostRejected.parse("40%")))
+        load(config, half, options=ReadOptions(rejection_limit=RejectionLimit.parse("40%")))
     assert events(config) == {}
-    assert load(config, half, options=Options(most_rejected=MostRejected.parse("20"))).added["events"] == 20
+    assert load(config, half, options=ReadOptions(rejection_limit=RejectionLimit.parse("20"))).added["events"] == 20
     dead = parquet(tmp_path / "dead.parquet", [{**ROW, "sale": f"d{n}", "dept": None} for n in range(1_500)])
     with pytest.raises(ContractError, match="none of the first 1,000 rows is valid"):
         load(config, dead)
     assert len(rows_of(config, tables.DEAD_LETTERS)) == 20
-    every = Options(most_rejected=MostRejected.parse("100%"))
+    every = ReadOptions(rejection_limit=RejectionLimit.parse("100%"))
     assert load(config, dead, options=every).added == {"events": 0, "dead_letters": 1_500}
 
 
@@ -408,7 +408,7 @@ def test_a_column_that_one_file_lacks_never_becomes_null_by_itself(tmp_path: Pat
     parquet(tmp_path / "hist" / "b.parquet", [{**ROW, "sale": "t"}])
     with pytest.raises(ContractError, match=r"a\.parquet: column price: expected, since .*b\.parquet has it"):
         load(config, str(tmp_path / "hist"))
-    allowed = Options(missing_as_null=True)
+    allowed = ReadOptions(missing_as_null=True)
     assert load(config, str(tmp_path / "hist"), options=allowed).added == {"events": 2, "dead_letters": 0}
     assert {name: row["price"] for name, row in events(config).items()} == {"s": None, "t": 1.0}
 

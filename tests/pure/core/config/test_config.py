@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from spinney.core.config import Config, parse
-from spinney.core.config.rules import RESERVED
-from spinney.core.config.values import column_type, time_unit
+from spinney.core.config.cross_checks import RESERVED_NAMES
+from spinney.core.config.value_types import column_type, time_unit
 from spinney.core.errors import ConfigError, Finding
 
 MINIMAL = """\
@@ -114,10 +114,10 @@ def test_a_configuration_is_frozen_and_survives_pickling() -> None:
 
 
 def test_without_a_topic_of_outcomes_the_label_is_inside_the_event() -> None:
-    assert read().label_inside
+    assert read().has_label_in_event
     assert read().event_columns == {"shop": "string", "price": "double", "sunny": "boolean", "sold": "int"}
     late = read(with_line('outcomes = "receipts"', after="[kafka]"))
-    assert not late.label_inside
+    assert not late.has_label_in_event
     assert late.event_columns == {"shop": "string", "price": "double", "sunny": "boolean"}
     assert late.target_type == "int"
 
@@ -398,12 +398,12 @@ def test_labels_must_be_awaited_as_long_as_they_take() -> None:
     late = with_line('outcomes = "receipts"', after="[kafka]")
     finding = only_finding(late.replace("[fleet]", '[fleet]\nlabel_delay = "3d"', 1))
     assert finding.key == "kafka.label_horizon"
-    assert read(with_line('label_delay = "3d"')).label_inside
+    assert read(with_line('label_delay = "3d"')).has_label_in_event
 
 
 def test_the_taken_names_are_listed() -> None:
     finding = only_finding(with_line('topic = "string"', after="[fleet.columns]"))
-    assert all(name in finding.remedy for name in RESERVED)
+    assert all(name in finding.remedy for name in RESERVED_NAMES)
 
 
 def test_everything_that_is_wrong_is_found_at_once_in_the_order_of_the_file() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.config.toml_lines import key_lines
-from spinney.core.config.toml_text import toml, toml_key
+from spinney.core.config.toml_text import to_toml, to_toml_key
 
 TEXT = '''\
 # a comment with [brackets] and = signs
@@ -98,7 +98,7 @@ def test_every_key_that_tomllib_reads_is_on_the_line_it_was_written_on(table: di
     written = {}
     for name, value in table.items():
         lines += noise
-        lines.append(f"{toml_key(name)} = {toml(value)}")
+        lines.append(f"{to_toml_key(name)} = {to_toml(value)}")
         written[name] = len(lines)
     text = "\n".join(lines)
     assert tomllib.loads(text) == table

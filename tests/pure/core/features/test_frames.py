@@ -18,8 +18,8 @@ from spinney.core.errors import ContractError
 from spinney.core.features.encoding import NULL_TIME, to_columns
 from spinney.core.features.frames import to_typed_rows
 from spinney.core.recipes.recipe import Feature
-from spinney.core.records.rules import rules_of
-from spinney.core.records.validation import judge
+from spinney.core.records.rules import build_rules
+from spinney.core.records.validation import validate
 
 TYPES = {
     "n": "int", "t": "tinyint", "g": "bigint", "f": "float", "d": "double", "m": "decimal(5,2)", "b": "boolean",
@@ -144,10 +144,10 @@ def test_digits_alone_are_a_number_where_a_unit_is_declared_and_a_date_where_non
 
 @pytest.mark.parametrize("values", [[SECONDS], [float(SECONDS)], [SECONDS * 1000, None], [Decimal(SECONDS)]])
 def test_a_number_without_a_declared_unit_is_refused_for_the_reason_that_a_record_would_be(values: Any) -> None:
-    recorded = judge(
+    recorded = validate(
         json.dumps({"id": "e", "at": "2024-05-01", "s": "k", "stamp": SECONDS}).encode(),
         NOON,
-        rules_of(config("stamp"), messages.EVENT),
+        build_rules(config("stamp"), messages.EVENT),
     )
     assert recorded.detail is not None
     why = recorded.detail.partition(f"the number {SECONDS}: ")[2]

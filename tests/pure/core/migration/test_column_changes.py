@@ -7,19 +7,19 @@ import pytest
 
 from spinney.core.errors import StoreError
 from spinney.core.migration import (
-    Change,
-    Former,
-    Kind,
+    ColumnChange,
+    ColumnChangeKind,
+    FormerColumn,
     Migration,
-    basis_before,
-    changes,
+    add_former_columns,
+    column_changes,
     former_columns,
     is_widening,
     likely_renames,
-    retired,
-    with_former,
+    retired_columns,
+    settings_before,
 )
-from spinney.core.records.rules import Basis
+from spinney.core.records.rules import ValidationSettings
 
 BEFORE = {"shop": "string", "x": "int", "y": "double"}
 
@@ -59,17 +59,19 @@ def test_a_type_that_loses_or_changes_values_is_not_wider(before: str, now: str)
 
 def test_each_kind_of_change_is_found_in_the_order_of_the_configuration() -> None:
     now = {"rate": "float", "size": "bigint", "shop": "string"}
-    assert changes(BEFORE, now, {"x": "size"}, {}, {}) == [
-        Change(Kind.ADDED, "rate", None, "float"),
-        Change(Kind.RENAMED, "size", "int", "bigint", "x"),
-        Change(Kind.DROPPED, "y", "double", None),
+    assert column_changes(BEFORE, now, {"x": "size"}, {}, {}) == [
+        ColumnChange(ColumnChangeKind.ADDED, "rate", None, "float"),
+        ColumnChange(ColumnChangeKind.RENAMED, "size", "int", "bigint", "x"),
+        ColumnChange(ColumnChangeKind.DROPPED, "y", "double", None),
     ]
-    assert changes(BEFORE, {**BEFORE, "x": "double"}, {}, {}, {}) == [Change(Kind.WIDENED, "x", "int", "double")]
-    assert changes(BEFORE, dict(reversed(BEFORE.items())), {}, {}, {}) == []
+    assert column_changes(BEFORE, {**BEFORE, "x": "double"}, {}, {}, {}) == [
+        ColumnChange(ColumnChangeKind.WIDENED, "x", "int", "double")
+    ]
+    assert column_changes(BEFORE, dict(reversed(BEFORE.items())), {}, {}, {}) == []
 
 
 def test_a_column_that_may_have_got_another_name_is_pointed_out() -> None:
-    found = changes(BEFORE, {"shop": "string", "x": "int", "z": "double"}, {}, {}, {})
+    found = column_changes(BEFORE, {"shop": "string", "x": "int", "z": "double"}, {}, {}, {})
     assert list(likely_renames(found)) == [("y", "z")]
 
 
@@ -89,7 +91,13 @@ def test_a_column_that_may_have_got_another_name_is_pointed_out() -> None:
 )
 def test_what_cannot_be_carried_out_is_refused(now: dict[str, str], renames: dict[str, str], says: str) -> None:
     with pytest.raises(StoreError, match=says):
-        changes(BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"})
+        column_changes(
+            BEFORE,
+            now,
+            renames,
+            {"old": FormerColumn("y", "double"), "gone": FormerColumn(None, "int")},
+            {"gone": "int"},
+        )
 
 
 @pytest.mark.parametrize(
@@ -106,7 +114,13 @@ def test_a_name_that_differs_in_case_alone_from_an_earlier_one_is_refused(
     now: dict[str, str], renames: dict[str, str], there: str
 ) -> None:
     with pytest.raises(StoreError, match=rf"differs in more than case.*; it had {there}, .*Call it {there}, or"):
-        changes(BEFORE, now, renames, {"old": Former("y", "double"), "gone": Former(None, "int")}, {"gone": "int"})
+        column_changes(
+            BEFORE,
+            now,
+            renames,
+            {"old": FormerColumn("y", "double"), "gone": FormerColumn(None, "int")},
+            {"gone": "int"},
+        )
 
 
 def migration(before: dict[str, str], after: dict[str, str], **renamed: str) -> Migration:
@@ -121,49 +135,49 @@ def test_a_migration_is_read_back_from_what_it_wrote() -> None:
 def test_what_became_of_a_column_is_told_across_migrations() -> None:
     one = migration({"x": "int", "y": "int"}, {"size": "int", "y": "int"}, x="size")
     two = migration({"size": "int", "y": "int"}, {"area": "bigint"}, size="area")
-    assert former_columns([one]) == {"x": Former("size", "int")}
+    assert former_columns([one]) == {"x": FormerColumn("size", "int")}
     assert former_columns([one, two]) == {
-        "x": Former("area", "int"), "size": Former("area", "int"), "y": Former(None, "int"),
+        "x": FormerColumn("area", "int"), "size": FormerColumn("area", "int"), "y": FormerColumn(None, "int"),
     }  # fmt: skip
-    assert retired([one, two]) == {"y": "int"}
+    assert retired_columns([one, two]) == {"y": "int"}
     back = migration({"area": "bigint"}, {"x": "bigint", "y": "int"}, area="x")
-    assert former_columns([one, two, back]) == {"size": Former("x", "int"), "area": Former("x", "bigint")}
-    assert retired([one, two, back]) == {}
+    assert former_columns([one, two, back]) == {"size": FormerColumn("x", "int"), "area": FormerColumn("x", "bigint")}
+    assert retired_columns([one, two, back]) == {}
     gone = migration({"area": "bigint"}, {})
-    assert former_columns([one, two, gone])["x"] == Former(None, "int")
+    assert former_columns([one, two, gone])["x"] == FormerColumn(None, "int")
 
 
 def test_models_of_before_a_rename_get_a_dropped_column_again_that_is_declared_again() -> None:
     renamed = migration({"sqft": "int"}, {"area": "int"}, sqft="area")
     dropped, again = migration({"area": "int"}, {}), migration({}, {"area": "bigint"})
-    assert former_columns([renamed, dropped]) == {"sqft": Former(None, "int"), "area": Former(None, "int")}
+    assert former_columns([renamed, dropped]) == {"sqft": FormerColumn(None, "int"), "area": FormerColumn(None, "int")}
     former = former_columns([renamed, dropped, again])
-    assert former == {"sqft": Former("area", "int")}
-    assert with_former(pd.DataFrame({"area": [50]}), former)["sqft"].tolist() == [50]
+    assert former == {"sqft": FormerColumn("area", "int")}
+    assert add_former_columns(pd.DataFrame({"area": [50]}), former)["sqft"].tolist() == [50]
     other = migration({}, {"rooms": "int"})
-    assert former_columns([renamed, dropped, other])["sqft"] == Former(None, "int")
+    assert former_columns([renamed, dropped, other])["sqft"] == FormerColumn(None, "int")
     moved = migration({"area": "bigint"}, {"size": "bigint"}, area="size")
-    assert former_columns([renamed, dropped, again, moved])["sqft"] == Former("size", "int")
-    assert former_columns([renamed, dropped, again, dropped, again])["sqft"] == Former("area", "int")
+    assert former_columns([renamed, dropped, again, moved])["sqft"] == FormerColumn("size", "int")
+    assert former_columns([renamed, dropped, again, dropped, again])["sqft"] == FormerColumn("area", "int")
 
 
 def test_a_model_of_before_gets_its_columns_by_their_old_names() -> None:
     rows = pd.DataFrame({"size": [1, 2], "z": [3, 4]})
-    former = {"x": Former("size", "int"), "y": Former(None, "double"), "z": Former("size", "int")}
-    found = with_former(rows, former)
+    former = {"x": FormerColumn("size", "int"), "y": FormerColumn(None, "double"), "z": FormerColumn("size", "int")}
+    found = add_former_columns(rows, former)
     assert found["x"].tolist() == [1, 2]
     assert found["y"].isna().all()
     assert found["z"].tolist() == [3, 4]
     assert list(rows) == ["size", "z"]
-    assert with_former(rows, {}) is rows
+    assert add_former_columns(rows, {}) is rows
 
 
 def test_rules_of_before_are_said_of_the_columns_of_after() -> None:
-    basis = Basis(ranges={"x": (0, 9), "y": (0, 1)}, sources={"y": "a.y"}, units={"t": "ms"})
+    basis = ValidationSettings(ranges={"x": (0, 9), "y": (0, 1)}, sources={"y": "a.y"}, units={"t": "ms"})
     before = {"x": "int", "y": "double", "t": "timestamp"}
     after = {"size": "bigint", "when": "timestamp", "new": "int"}
-    found = basis_before(basis, migration(before, after, x="size", t="when"))
-    assert found == Basis(
+    found = settings_before(basis, migration(before, after, x="size", t="when"))
+    assert found == ValidationSettings(
         ranges={"size": (0, 9), "y": (0, 1)},
         sources={"size": "x", "when": "t", "y": "a.y"},
         units={"when": "ms"},
@@ -171,8 +185,8 @@ def test_rules_of_before_are_said_of_the_columns_of_after() -> None:
         types={"size": "int"},
         dropped={"y": "double"},
     )
-    # What is declared again was judged then, and what is dropped now was not there then.
+    # What is declared again was validated then, and what is dropped now was not there then.
     again = migration({"size": "bigint", "new": "int"}, {"size": "double", "y": "double"})
-    later = basis_before(found, again)
+    later = settings_before(found, again)
     assert (later.undeclared, later.types, later.dropped) == ((), {"size": "int"}, {})
     assert later.sources == found.sources

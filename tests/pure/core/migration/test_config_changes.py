@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from spinney.core.config import Config, parse
-from spinney.core.migration.config_changes import Change, Effect, changes
+from spinney.core.migration.config_changes import ConfigChange, Effect, config_changes
 
 TEXT = """\
 [fleet]
@@ -55,13 +55,13 @@ def edited(*edits: tuple[str, str]) -> Config:
     return parse(text, "fleet.toml", {})
 
 
-def found(*edits: tuple[str, str]) -> list[Change]:
-    return changes(edited(*edits), FIXED, edited())
+def found(*edits: tuple[str, str]) -> list[ConfigChange]:
+    return config_changes(edited(*edits), FIXED, edited())
 
 
 def test_a_configuration_that_was_not_edited_changes_nothing() -> None:
     assert found() == []
-    assert changes(edited(), FIXED, None) == []
+    assert config_changes(edited(), FIXED, None) == []
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_key_that_may_change_is_told_with_when_it_takes_effect(
         ("[recipe]\n", "[recipe]\nmin_rows = 20\n") if before == "min_rows = 20" and "min_rows" not in after else None
     )
     edits = [(before, after)] + ([extra] if extra else [])
-    assert found(*edits) == [Change(key, was, now, effect)]
+    assert found(*edits) == [ConfigChange(key, was, now, effect)]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_new_column_is_refused_beside_the_feature_that_would_take_effect() -> 
 def test_a_removed_feature_is_told_with_the_command_that_needs_no_comparison(after: str) -> None:
     lamp = ("floor =", 'lamp = "int"\nfloor =')
     fixed = {name: value for name, value in FIXED.items() if name != "fleet.columns"}
-    (change,) = changes(edited(lamp, ('["price"]', after)), fixed, edited(lamp))
+    (change,) = config_changes(edited(lamp, ('["price"]', after)), fixed, edited(lamp))
     assert (change.key, change.effect) == ("fleet.features", Effect.NEXT_FIT_UNCOMPARED)
     assert str(change).endswith(
         "a group with a model keeps it, since nothing can be compared without the feature; all "
@@ -143,9 +143,11 @@ def test_a_removed_feature_is_told_with_the_command_that_needs_no_comparison(aft
 
 def test_a_renamed_feature_is_not_a_removed_one() -> None:
     now, fixed = edited(("price =", "cost ="), ("price =", "cost ="), ('["price"]', '["cost"]')), {}
-    (change, *_) = [each for each in changes(now, fixed, edited(), {"price": "cost"}) if each.key == "fleet.features"]
+    (change, *_) = [
+        each for each in config_changes(now, fixed, edited(), {"price": "cost"}) if each.key == "fleet.features"
+    ]
     assert change.effect is Effect.NEXT_FIT
-    (change, *_) = [each for each in changes(now, fixed, edited()) if each.key == "fleet.features"]
+    (change, *_) = [each for each in config_changes(now, fixed, edited()) if each.key == "fleet.features"]
     assert change.effect is Effect.NEXT_FIT_UNCOMPARED
 
 
@@ -177,16 +179,16 @@ def test_the_unit_of_a_time_may_be_edited() -> None:
     at = ("floor =", 'at = "timestamp(ms)"\nopened = "timestamp(s)"\nfloor =')
     fixed = FIXED | {"fleet.columns": FIXED["fleet.columns"] | {"opened": "timestamp"}}
     last = edited(("floor =", 'opened = "timestamp"\nfloor ='))
-    assert changes(edited(at), fixed, last) == [
-        Change("fleet.columns.opened", '"timestamp"', '"timestamp(s)"', Effect.AT_AN_OFFSET),
-        Change("fleet.columns.at", "", '"timestamp(ms)"', Effect.AT_AN_OFFSET),
+    assert config_changes(edited(at), fixed, last) == [
+        ConfigChange("fleet.columns.opened", '"timestamp"', '"timestamp(s)"', Effect.AT_AN_OFFSET),
+        ConfigChange("fleet.columns.at", "", '"timestamp(ms)"', Effect.AT_AN_OFFSET),
     ]
 
 
 def test_a_fleet_whose_last_configuration_is_not_known_is_compared_by_what_is_fixed() -> None:
     config = edited(("min_rows = 20", "min_rows = 10"), ('events = "sales"', 'events = "tills"'))
-    assert [each.key for each in changes(config, FIXED, None)] == ["kafka.events"]
-    assert [each.key for each in changes(config, FIXED, edited())] == ["kafka.events", "recipe.min_rows"]
+    assert [each.key for each in config_changes(config, FIXED, None)] == ["kafka.events"]
+    assert [each.key for each in config_changes(config, FIXED, edited())] == ["kafka.events", "recipe.min_rows"]
 
 
 def test_a_long_value_is_told_in_short_and_compared_whole() -> None:
@@ -195,5 +197,5 @@ def test_a_long_value_is_told_in_short_and_compared_whole() -> None:
     fixed = FIXED | {"fleet.columns": FIXED["fleet.columns"] | dict.fromkeys(names, "double")}
     texts = [str(["price", *names, *more]).replace("'", '"') for more in ([], ["floor"])]
     last, now = (edited(columns, ('["price"]', text)) for text in texts)
-    (change,) = changes(now, fixed, last)
+    (change,) = config_changes(now, fixed, last)
     assert (change.key, len(change.before), len(change.now)) == ("fleet.features", 80, 80)

@@ -12,8 +12,8 @@ import pytest
 from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
 from spinney.core.config import Config, parse
-from spinney.core.records.rules import Basis, rules_of
-from spinney.core.records.validation import Judgement, judge
+from spinney.core.records.rules import ValidationSettings, build_rules
+from spinney.core.records.validation import ValidationResult, validate
 
 RECORDED_AT = datetime(2024, 5, 1, 12, tzinfo=UTC)
 FLEET = """\
@@ -52,8 +52,10 @@ def fleet(more: str = "", columns: str = "") -> Config:
     return parse(FLEET.format(more=more, columns=columns), "fleet.toml", {})
 
 
-def judged(value: bytes | None, config: Config | None = None, basis: Basis | None = None) -> Judgement:
-    return judge(value, RECORDED_AT, rules_of(config or fleet(), messages.EVENT, basis))
+def validated(
+    value: bytes | None, config: Config | None = None, settings: ValidationSettings | None = None
+) -> ValidationResult:
+    return validate(value, RECORDED_AT, build_rules(config or fleet(), messages.EVENT, settings))
 
 
 def record(**changes: Any) -> bytes:
@@ -114,7 +116,7 @@ VALUES: list[tuple[str, str, Any, Any]] = [
 
 @pytest.mark.parametrize(("name", "field", "value", "expected"), VALUES, ids=[each[0] for each in VALUES])
 def test_a_value_in_any_usual_form_is_read_without_loss(name: str, field: str, value: Any, expected: Any) -> None:
-    found = judged(record(**{field: value}))
+    found = validated(record(**{field: value}))
     assert (found.reason, found.detail) == (None, None)
     assert found.values is not None
     assert found.values[field] == expected
@@ -180,7 +182,7 @@ DEAD: list[tuple[str, bytes | None, Reason, str | None, str]] = [
 def test_a_bad_record_gets_its_true_cause(
     name: str, value: bytes | None, reason: Reason, field: str | None, says: str
 ) -> None:
-    found = judged(value)
+    found = validated(value)
     assert (found.values, found.reason, found.field) == (None, reason, field)
     assert found.detail is not None
     assert says in found.detail
@@ -199,7 +201,7 @@ STRICT: list[tuple[str, Any, Any]] = [
 def test_without_coercion_a_value_has_its_declared_type_in_the_json_itself(
     field: str, value: Any, expected: Any
 ) -> None:
-    found = judged(record(**{field: value}), fleet("coerce = false"))
+    found = validated(record(**{field: value}), fleet("coerce = false"))
     assert (found.reason if found.values is None else found.values[field]) == expected
 
 
@@ -219,7 +221,7 @@ UNITS: list[tuple[str, Any, datetime | None]] = [
 def test_times_are_numbers_since_1970_where_they_are_declared_so(
     kind: str, value: Any, expected: datetime | None
 ) -> None:
-    found = judged(record(seen=value), fleet(columns=f'seen = "{kind}"'))
+    found = validated(record(seen=value), fleet(columns=f'seen = "{kind}"'))
     assert (found.values or {}).get("seen") == expected
     assert found.reason == (None if expected else Reason.WRONG_TYPE)
 
@@ -228,7 +230,7 @@ def test_a_field_may_have_another_name_and_stand_in_an_object() -> None:
     config = fleet('fields = { id = "Row ID", x = "after.amount", note = "temp.f", n = "a`b" }')
     message = {"Row ID": 12, "at": GOOD["at"], "store": "a", "sold": 1, "after": {"amount": "3.50"}, "temp.f": "hot",
                "a`b": 4, "op": "c"}  # fmt: skip
-    found = judged(json.dumps(message).encode(), config)
+    found = validated(json.dumps(message).encode(), config)
     assert found.values is not None
     assert {name: found.values[name] for name in ("id", "x", "note", "n")} == {
         "id": "12", "x": 3.5, "note": "hot", "n": 4
@@ -239,55 +241,55 @@ def test_a_field_may_have_another_name_and_stand_in_an_object() -> None:
 def test_a_nested_field_that_is_not_there_is_null_and_a_required_one_is_named_with_its_path() -> None:
     config = fleet('fields = { sold = "after.amount", store = "after.store" }')
     values = ({"after": None}, {"after": 3}, {"after": {"amount": 2}}, {})
-    found = [judged(json.dumps({"id": "1", "at": GOOD["at"], **each}).encode(), config) for each in values]
+    found = [validated(json.dumps({"id": "1", "at": GOOD["at"], **each}).encode(), config) for each in values]
     assert {each.reason for each in found} == {Reason.NULL_KEY}
     assert found[0].detail == "store (field after.store): expected string; got nothing"
 
 
 def test_texts_that_mean_missing_are_configured_and_never_apply_to_text_in_json() -> None:
     config = fleet('missing = ["", "NA", "n/a"]')
-    found = judged(record(x="n/a", note="NA", n="NA"), config)
+    found = validated(record(x="n/a", note="NA", n="NA"), config)
     assert found.values is not None
     assert (found.values["x"], found.values["n"], found.values["note"]) == (None, None, "NA")
 
 
 def test_what_is_nested_as_deep_as_may_be_is_read_and_brackets_in_texts_do_not_count() -> None:
     deep = record(q=b"[" * 499 + b"]" * 499, r=b'"\\"' + b"[{" * 5000 + b'"')
-    assert judged(deep).reason is None
+    assert validated(deep).reason is None
 
 
 def test_a_number_in_json_is_never_taken_for_a_text_that_means_missing() -> None:
     config = fleet('missing = ["-999"]')
-    found = judged(record(x=-999, small="-999"), config)
+    found = validated(record(x=-999, small="-999"), config)
     assert found.values is not None
     assert (found.values["x"], found.values["small"]) == (-999.0, None)
 
 
 def test_leading_zeros_of_a_key_are_never_lost() -> None:
     config = parse(FLEET.format(more="", columns="").replace('store = "string"', 'store = "bigint"'), "fleet.toml", {})
-    found = judged(record(store="007"), config)
+    found = validated(record(store="007"), config)
     assert (found.reason, found.field) == (Reason.WRONG_TYPE, "store")
     assert "leading zeros" in (found.detail or "")
-    assert (judged(record(store="7"), config).values or {})["store"] == 7
+    assert (validated(record(store="7"), config).values or {})["store"] == 7
 
 
-def test_an_older_basis_judges_by_what_held_then() -> None:
-    basis = Basis(ranges={"n": (0.0, 5.0)}, coerce=False)
-    assert judged(record(n=6), basis=basis).reason == Reason.OUT_OF_RANGE
-    assert judged(record(x="1"), basis=basis).reason == Reason.WRONG_TYPE
-    assert judged(record(n=6)).reason is None
+def test_an_older_basis_validates_by_what_held_then() -> None:
+    settings = ValidationSettings(ranges={"n": (0.0, 5.0)}, coerce=False)
+    assert validated(record(n=6), settings=settings).reason == Reason.OUT_OF_RANGE
+    assert validated(record(x="1"), settings=settings).reason == Reason.WRONG_TYPE
+    assert validated(record(n=6)).reason is None
 
 
 def test_an_outcome_needs_its_group_its_label_and_when_it_was_seen() -> None:
     text = FLEET.format(more="", columns='observed_at = "timestamp(ms)"').replace(
         'events = "e"', 'events = "e"\noutcomes = "o"'
     )
-    rules = rules_of(parse(text, "fleet.toml", {}), messages.OUTCOME)
+    rules = build_rules(parse(text, "fleet.toml", {}), messages.OUTCOME)
     good = {"id": "1", "store": "a", "sold": 3, "observed_at": 1714557600000}
     assert [rule.name for rule in rules.fields] == ["id", "store", "sold", "observed_at"]
-    found = judge(json.dumps(good).encode(), RECORDED_AT, rules)
+    found = validate(json.dumps(good).encode(), RECORDED_AT, rules)
     assert found.values == {"id": "1", "store": "a", "sold": 3.0, "observed_at": datetime(2024, 5, 1, 10, tzinfo=UTC)}
     for name in good:
-        assert judge(json.dumps({**good, name: None}).encode(), RECORDED_AT, rules).reason in (
+        assert validate(json.dumps({**good, name: None}).encode(), RECORDED_AT, rules).reason in (
             Reason.MISSING_FIELD, Reason.NULL_KEY
         )  # fmt: skip

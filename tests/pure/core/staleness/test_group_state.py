@@ -6,7 +6,7 @@ import pytest
 
 from spinney.core.errors import Corrupt
 from spinney.core.staleness.group_state import NEVER, STATE_COLUMNS, GroupStates
-from spinney.core.state_codec import ipc_bytes
+from spinney.core.state_codec import encode_batch
 
 
 def test_a_new_group_starts_with_what_is_said_of_each_thing_known() -> None:
@@ -72,7 +72,7 @@ def test_no_groups_survive_as_bytes() -> None:
 def test_bytes_of_groups_with_other_things_known_are_refused() -> None:
     fewer = pa.RecordBatch.from_pydict({"group_key": ["a"], "epoch": [1]})
     with pytest.raises(Corrupt, match=r"got group_key string, epoch int64\. Restore the fleet's root"):
-        GroupStates.from_bytes(ipc_bytes(fewer))
+        GroupStates.from_bytes(encode_batch(fewer))
 
 
 def test_broken_bytes_are_refused() -> None:

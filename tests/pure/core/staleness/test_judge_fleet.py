@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spinney.core.champions.promotion import Promotion
-from spinney.core.durations import as_words
+from spinney.core.durations import format_duration
 from spinney.core.planning.budget import Candidate, QueueLengths, RoundAllowance, choose_groups, lottery_number
 from spinney.core.staleness.initial_state import reconstruct_state
 from spinney.core.staleness.judge import (
@@ -99,7 +99,7 @@ def test_a_deadline_is_the_groups_own_whoever_asks_and_stands_in_its_verdict(aft
     assert row["numbers"]["measure"] == 6.5 * DAY
     days = limits[row["group_key"]] / DAY
     assert 7 * (1 - SPREAD) <= days <= 6.5
-    deadline = as_words(timedelta(days=days))
+    deadline = format_duration(timedelta(days=days))
     assert row["reason"] == f"6 days 12 hours since the last attempt (its deadline is {deadline}, at most 7 days)"
     assert row["urgency"] == pytest.approx(6.5 / days)
 

@@ -20,7 +20,7 @@ from spinney.core.config import Config, parse
 from spinney.core.errors import ContractError, StoreError
 from spinney.core.features.encoding import DAY_US, to_microseconds
 from spinney.local.trial.rows import TrialRows, open_rows, read_file_rows, read_stored_rows
-from spinney.sources import Options
+from spinney.sources import ReadOptions
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tables.arrow_schemas import arrow_schema
@@ -65,7 +65,7 @@ def hour(n: float) -> datetime:
 
 
 def of(config: Config, place: Path, group_key: str) -> TrialRows:
-    return read_file_rows(config, open_rows(config, str(place), Options()), group_key)
+    return read_file_rows(config, open_rows(config, str(place), ReadOptions()), group_key)
 
 
 CSV = """\

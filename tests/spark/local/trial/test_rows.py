@@ -39,7 +39,7 @@ def test_a_trial_fits_the_rows_of_a_round_and_gives_its_model(world, changes) ->
     config = fleet.config
     fleet.sell("a", 1, 200)
     fleet.sell("b", 1, 260)  # the clock runs on with another group: the oldest of a's rows are beyond the window
-    if config.label_inside:
+    if config.has_label_in_event:
         again = fleet.rows(tables.EVENTS)
         fleet.put(
             tables.EVENTS, [{**row, "event_id": row["event_id"] + "x", "sold": row["price"] * 2} for row in again]

@@ -1,4 +1,4 @@
-"""Types of single values, and how each is refused."""
+"""Types of single values, and the messages for invalid ones."""
 
 from __future__ import annotations
 
@@ -37,51 +37,52 @@ _TIME_UNIT = re.compile(r"timestamp\s*\(\s*(s|ms|us)\s*\)")
 _DECIMAL = re.compile(r"(?:dec|decimal|numeric)\s*\(\s*([0-9]{1,2})\s*(?:,\s*([0-9]{1,2})\s*)?\)")
 _TOPIC = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}")
 _MODULE_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
-_NO_PLAIN_PATH = re.compile(r"^[^/]*:|[%?#*\[\]{}\\^|<>\x00-\x1f]")
+_NOT_PLAIN_PATH = re.compile(r"^[^/]*:|[%?#*\[\]{}\\^|<>\x00-\x1f]")
 MAX_PRECISION = 38
-_NOT_SO_LONG = f"a duration of at most {durations.LONGEST.days}d"
-_SOME_TIME = "a duration longer than nothing"
+_EXPECTED_AT_MOST = f"a duration of at most {durations.LONGEST.days}d"
+_EXPECTED_POSITIVE = "a duration longer than nothing"
 PLAIN_PATH = "a path without % ? # * [ ] { } \\ ^ | < >, or file:/// and such a path"
-_RULE = '"not_worse"'
-_LISTED = f"a column type: {', '.join(TYPES)}"
+_EXPECTED_RULE = '"not_worse"'
+_EXPECTED_TYPE = f"a column type: {', '.join(TYPES)}"
 
 
-def refusal(expected: str, got: Any, remedy: str = "") -> PydanticCustomError:
-    """Return the error that becomes a finding with these words. got: the value itself."""
+def invalid_value(expected: str, got: Any, remedy: str = "") -> PydanticCustomError:
+    """Return the error that becomes a finding with these texts. got: the value itself."""
     return PydanticCustomError("refused", "expected {expected}", {"expected": expected, "got": got, "remedy": remedy})
 
 
 class ColumnType(str):
-    """A Spark SQL type. unit: of a timestamp that is a number since 1970 in messages: "s", "ms" or "us"; else None."""
+    """A Spark SQL type. unit: "s", "ms" or "us" for a timestamp that is a number since 1970 in messages; else None."""
 
     __slots__ = ("unit",)
     unit: str | None
 
     def __new__(cls, kind: str, unit: str | None = None) -> Self:
-        made = super().__new__(cls, kind)
-        made.unit = unit
-        return made
+        """Create a type with its unit."""
+        instance = super().__new__(cls, kind)
+        instance.unit = unit
+        return instance
 
     def __getnewargs__(self) -> tuple[str, str | None]:  # type: ignore[override]
         return str(self), self.unit
 
     @property
     def declared(self) -> str:
-        """The type as `[fleet.columns]` has it."""
+        """The type as `[fleet.columns]` declares it."""
         return str(self) if self.unit is None else f"{self}({self.unit})"
 
 
-def declared(kind: str) -> str:
-    """Return a type as `[fleet.columns]` has it, in a plain text."""
+def declared_type(kind: str) -> str:
+    """Return a type as `[fleet.columns]` declares it, as a plain string."""
     return kind.declared if isinstance(kind, ColumnType) else kind
 
 
 def time_unit(kind: str) -> str | None:
-    """Return what a timestamp's numbers count in messages; None for ISO 8601 text and for other types."""
+    """Return the unit of a timestamp that is a number in messages; None for ISO 8601 text and for other types."""
     return kind.unit if isinstance(kind, ColumnType) else None
 
 
-def _with_unit(kind: str) -> ColumnType:
+def _to_column_type(kind: str) -> ColumnType:
     if isinstance(kind, ColumnType):
         return kind
     unit = _TIME_UNIT.fullmatch(kind)
@@ -89,11 +90,12 @@ def _with_unit(kind: str) -> ColumnType:
 
 
 def is_number(kind: str) -> bool:
+    """Return whether a Spark SQL type is numeric."""
     return kind in NUMBERS or kind.startswith("decimal(")
 
 
 def column_type(text: str) -> str | None:
-    """Return the one spelling of a Spark SQL type (``"LONG"`` -> ``"bigint"``); None if it is not listed."""
+    """Return the canonical spelling of a Spark SQL type (``"LONG"`` -> ``"bigint"``); None if it is not supported."""
     word = text.strip().lower()
     if decimal := _DECIMAL.fullmatch(word):
         precision, scale = int(decimal[1]), int(decimal[2] or 0)
@@ -105,59 +107,62 @@ def column_type(text: str) -> str | None:
 
 
 def is_module_name(text: str) -> bool:
-    """Whether it has the form ``"module:name"``."""
+    """Return whether a text has the form ``"module:name"``."""
     return _MODULE_NAME.fullmatch(text) is not None
 
 
-def _duration(value: Any) -> timedelta:
+def _parse_duration(value: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        raise refusal(durations.EXPECTED, value, "A bare number has no unit: write it as a string, with one.")
+        raise invalid_value(durations.EXPECTED, value, "A bare number has no unit: write it as a string, with one.")
     try:
         return durations.parse(value)
     except ValueError as error:
-        meant = durations.nearest(value)
+        suggestion = durations.suggest_spelling(value)
         if str(error).startswith("expected at most"):
-            raise refusal(_NOT_SO_LONG, value) from error
-        raise refusal(durations.EXPECTED, value, f'Did you mean "{meant}"?' if meant else "") from error
+            raise invalid_value(_EXPECTED_AT_MOST, value) from error
+        raise invalid_value(durations.EXPECTED, value, f'Did you mean "{suggestion}"?' if suggestion else "") from error
 
 
-def _positive(value: timedelta) -> timedelta:
+def _check_positive(value: timedelta) -> timedelta:
     if value <= timedelta(0):
-        raise refusal(_SOME_TIME, durations.render(value))
+        raise invalid_value(_EXPECTED_POSITIVE, durations.render(value))
     return value
 
 
-def _topic(value: Any) -> str:
+def _check_topic(value: Any) -> str:
     if not isinstance(value, str) or not _TOPIC.fullmatch(value):
         expected = "a topic name: 1 to 249 letters, digits, `.`, `_` or `-`"
-        raise refusal(expected, value, "Without such a topic, remove the key." if value == "" else "")
+        raise invalid_value(expected, value, "Without such a topic, remove the key." if value == "" else "")
     return value
 
 
 def local_path(location: str) -> str | None:
-    """The path of a location on this machine's file systems; None for another store.
+    """Return the path of a location in this machine's file systems; None for another store.
 
-    And None for what Spark, Delta and Python read in different ways: percent signs, patterns, what ends a URI.
+    Also None for characters that Spark, Delta and Python interpret differently: percent signs, patterns, URI
+    delimiters.
     """
     path = location.removeprefix("file://") if location.startswith("file:///") else location
-    return None if _NO_PLAIN_PATH.search(path) else path
+    return None if _NOT_PLAIN_PATH.search(path) else path
 
 
-def _root(value: Any) -> Any:
+def _check_root(value: Any) -> Any:
     if isinstance(value, str) and value and local_path(value) is None:
-        raise refusal(PLAIN_PATH, value, "Object stores and other file systems are not in effect yet: name a folder.")
+        raise invalid_value(
+            PLAIN_PATH, value, "Object stores and other file systems are not in effect yet: name a folder."
+        )
     return value
 
 
-def _gate_rule(value: Any) -> str:
+def _check_gate_rule(value: Any) -> str:
     if isinstance(value, str) and (value in GATE_RULES or is_module_name(value)):
         return value
-    raise refusal(_RULE, value)
+    raise invalid_value(_EXPECTED_RULE, value)
 
 
-def _column_types(value: Any) -> Any:
+def _normalize_types(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
@@ -166,13 +171,13 @@ def _column_types(value: Any) -> Any:
     }
 
 
-def _listed_type(kind: Any) -> Any:
+def _check_listed(kind: Any) -> Any:
     if isinstance(kind, str) and column_type(kind) is None:
-        raise refusal(_LISTED, kind, _nearest_type(kind))
+        raise invalid_value(_EXPECTED_TYPE, kind, _suggest_type(kind))
     return kind
 
 
-def _nearest_type(kind: str) -> str:
+def _suggest_type(kind: str) -> str:
     word = kind.strip().lower()
     if word.startswith(("varchar", "char", "text", "str", "object", "uuid")):
         return 'Did you mean "string"?'
@@ -187,11 +192,12 @@ def _nearest_type(kind: str) -> str:
     return 'Did you mean "double"?' if word in ("number", "float64", "float32") else ""
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _positive(_duration(value)))]
-Topic = Annotated[str, BeforeValidator(_topic)]
-Root = Annotated[str, BeforeValidator(_root)]
-GateRule = Annotated[str, BeforeValidator(_gate_rule)]
+Duration = Annotated[timedelta, BeforeValidator(_parse_duration)]
+PositiveDuration = Annotated[timedelta, BeforeValidator(lambda value: _check_positive(_parse_duration(value)))]
+Topic = Annotated[str, BeforeValidator(_check_topic)]
+Root = Annotated[str, BeforeValidator(_check_root)]
+GateRule = Annotated[str, BeforeValidator(_check_gate_rule)]
 ColumnTypes = Annotated[
-    dict[str, Annotated[str, BeforeValidator(_listed_type), AfterValidator(_with_unit)]], BeforeValidator(_column_types)
+    dict[str, Annotated[str, BeforeValidator(_check_listed), AfterValidator(_to_column_type)]],
+    BeforeValidator(_normalize_types),
 ]

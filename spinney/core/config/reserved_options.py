@@ -1,6 +1,6 @@
-"""Options of Kafka's clients that a fleet sets itself, by their names in Java and in librdkafka, each with the reason.
+"""Kafka client options that a fleet sets itself, by their names in Java and in librdkafka, each with the reason.
 
-Given in `kafka.options` they would either do nothing or make records be lost, doubled or misread.
+If given in `kafka.options`, they would have no effect or would cause records to be lost, duplicated or misread.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _ALL_REPLICAS = "A producer waits for all replicas and repeats without doubling.
 _PARTITIONS = "A key goes to the partition that Java's clients choose for it (murmur2). Remove it."
 _SERVERS = "Set kafka.bootstrap_servers instead."
 
-SET_BY_THE_FLEET = {
+RESERVED_OPTIONS = {
     "acks": _ALL_REPLICAS,
     "auto.commit.interval.ms": _OFFSETS,
     "auto.offset.reset": _OFFSETS,

@@ -1,4 +1,4 @@
-"""Find the rows that are surely valid, column by column. The others are doubtful: they are judged one by one."""
+"""Find the certainly valid rows column by column. The others are doubtful, and are validated one by one."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types
 
-from batch.load.groups import NONE, Groups
+from batch.load.groups import INVALID, GroupNumbers
 from batch.load.typed_batch import TypedBatch
 from schemas import messages, tables
 from schemas.contract import Contract
 from schemas.messages import MAX_FUTURE_SECONDS, MAX_RECORD_BYTES
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
-from spinney.core.records.column_checks import doubtful_rows
-from spinney.core.records.columns import Mask, Typed, union
-from spinney.core.records.json_columns import read
-from spinney.core.records.rules import FieldRule, Rules, rules_of
+from spinney.core.records.column_checks import doubtful_mask
+from spinney.core.records.columns import Mask, TypedColumn, union_masks
+from spinney.core.records.json_columns import read_json_columns
+from spinney.core.records.rules import FieldRule, RecordRules, build_rules
 
 GROUP, PLACE = "load.group", "load.place"
 """Additional columns of checked rows: number of the group, and row number in the source, from 0."""
@@ -35,98 +35,105 @@ _VALUE_BYTES = 64
 
 
 @dataclass(frozen=True)
-class Columns:
+class MessageColumns:
     """One kind of message as its table stores it.
 
-    stored_as: column of the message → column of the table, without the group's.
+    stored_as: column of the message → column of the table, without the group's columns.
     """
 
     base: Contract
-    rules: Rules
+    rules: RecordRules
     stored_as: dict[str, str]
 
     def schema(self, *extra: pa.Field) -> pa.Schema:
-        """Of valid rows."""
+        """Return the schema of valid rows."""
         types_ = {rule.name: arrow_type(rule.type) for rule in self.rules.fields}
         own = [pa.field(stored, types_[name]) for name, stored in self.stored_as.items()]
         return pa.schema([pa.field(GROUP, pa.int64()), pa.field(PLACE, pa.int64()), *own, *extra])
 
     @property
     def stored_time(self) -> str:
+        """The table's column with the time."""
         return self.stored_as[self.rules.time]
 
 
-def event_columns(config: Config) -> Columns:
+def event_columns(config: Config) -> MessageColumns:
+    """Return the columns of events."""
     fleet = config.fleet
     stored = {fleet.event_id: "event_id", fleet.event_time: "event_time"}
     stored |= {name: name for name in config.event_columns if name not in fleet.group}
-    return Columns(tables.EVENTS, rules_of(config, messages.EVENT), stored)
+    return MessageColumns(tables.EVENTS, build_rules(config, messages.EVENT), stored)
 
 
-def outcome_columns(config: Config) -> Columns:
+def outcome_columns(config: Config) -> MessageColumns:
+    """Return the columns of outcomes."""
     fleet = config.fleet
     stored = {fleet.event_id: "event_id", fleet.target: "label", "observed_at": "observed_at"}
-    return Columns(tables.OUTCOMES, rules_of(config, messages.OUTCOME), stored)
+    return MessageColumns(tables.OUTCOMES, build_rules(config, messages.OUTCOME), stored)
 
 
 def label_rules(config: Config) -> tuple[FieldRule, ...]:
-    """Of the outcomes that rows of events hold as well where labels come late; none where they are inside."""
-    late = () if config.label_inside else outcome_columns(config).rules.fields
+    """Return the rules of late labels that rows of events may contain; none if labels are part of the events."""
+    late = () if config.has_label_in_event else outcome_columns(config).rules.fields
     return tuple(rule for rule in late if rule.name in (config.fleet.target, "observed_at"))
 
 
 @dataclass(frozen=True)
-class Checked:
-    """valid: the rows that surely are. doubtful: the mask of those that have to be judged, shape (rows,)."""
+class ValidatedColumns:
+    """valid: the certainly valid rows. doubtful: mask of rows that have to be validated one by one, shape (rows,)."""
 
     valid: pa.Table
     doubtful: Mask
 
 
-class Checker:
-    """Checks batches of one kind of message. moment: the time of this load, used as each record's timestamp."""
+class ColumnValidator:
+    """Validates batches of one kind of message. moment: the time of this load, used as each record's timestamp."""
 
-    def __init__(self, config: Config, columns: Columns, groups: Groups, moment: datetime) -> None:
+    def __init__(self, config: Config, columns: MessageColumns, groups: GroupNumbers, moment: datetime) -> None:
         self._config = config
         self.columns = columns
         self.groups = groups
         latest = moment + timedelta(seconds=MAX_FUTURE_SECONDS) - _EPOCH
         self._latest = latest // timedelta(microseconds=1)
 
-    def check(
+    def validate(
         self, batch: TypedBatch, place: pa.Array, extra: dict[str, pa.Array] | None = None, among: Mask | None = None
-    ) -> Checked:
-        """extra: more columns to keep with the valid rows. among: the rows that have such a message; None: all."""
+    ) -> ValidatedColumns:
+        """Validate a batch. extra: more columns to keep with the valid rows. among: mask of rows that have such a
+        message; None: all.
+        """
         found = {rule.name: batch.get(rule) for rule in self.columns.rules.fields}
-        return self._checked(found, place, extra or {}, _may_be_too_large(batch), among)
+        return self._checked(found, place, extra or {}, _too_large_mask(batch), among)
 
-    def check_lines(self, lines: Sequence[bytes], place: pa.Array, extra: dict[str, pa.Array] | None = None) -> Checked:
-        """The same of JSON lines, each of which has such a message."""
-        found = read(lines, self.columns.rules)
+    def validate_lines(
+        self, lines: Sequence[bytes], place: pa.Array, extra: dict[str, pa.Array] | None = None
+    ) -> ValidatedColumns:
+        """Validate JSON lines, each of which has such a message."""
+        found = read_json_columns(lines, self.columns.rules)
         return self._checked(found.columns, place, extra or {}, found.unread)
 
     def _checked(
         self,
-        found: Mapping[str, Typed],
+        found: Mapping[str, TypedColumn],
         place: pa.Array,
         extra: Mapping[str, pa.Array],
         unsure: Mask | None,
         among: Mask | None = None,
-    ) -> Checked:
-        """unsure: the rows that are doubtful whatever their columns say."""
+    ) -> ValidatedColumns:
+        """Return the result. unsure: mask of rows that are doubtful whatever their columns contain."""
         numbers = self.groups.numbers([found[name].values for name in self._config.fleet.group])
-        broken = doubtful_rows(self.columns.rules, lambda rule: found[rule.name], self._latest, len(place))
-        doubtful = union([broken, unsure, numbers == NONE], len(place))
+        broken = doubtful_mask(self.columns.rules, lambda rule: found[rule.name], self._latest, len(place))
+        doubtful = union_masks([broken, unsure, numbers == INVALID], len(place))
         own = {stored: found[name].values for name, stored in self.columns.stored_as.items()}
         whole = pa.table({GROUP: pa.array(numbers), PLACE: place, **own, **extra})
         sure = ~doubtful if among is None else ~doubtful & among
-        return Checked(
+        return ValidatedColumns(
             whole if sure.all() else whole.filter(pa.array(sure)), doubtful if among is None else doubtful & among
         )
 
 
-def _may_be_too_large(batch: TypedBatch) -> Mask | None:
-    """Which rows may exceed the size of a record as JSON."""
+def _too_large_mask(batch: TypedBatch) -> Mask | None:
+    """Return the mask of rows that may exceed the size of a record as JSON; None if there are none."""
     fixed = sum(_ESCAPED * len(name.encode()) + _VALUE_BYTES for name in batch.names())
     raw = [leaf for column in batch.raw() for leaf in _leaves(column)]
     if any(types.is_nested(column.type) for column in raw):  # lists, whose items are not counted by row

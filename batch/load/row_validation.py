@@ -1,4 +1,4 @@
-"""Judge rows one by one: the doubtful ones, and all JSON lines where a line may hold a late label too."""
+"""Validate rows one by one: doubtful ones, and all JSON lines if a line may also hold a late label."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch.load.column_checks import GROUP, PLACE, Columns
-from batch.load.groups import Groups
+from batch.load.column_validation import GROUP, PLACE, MessageColumns
+from batch.load.groups import GroupNumbers
 from batch.load.typed_batch import TypedBatch
 from schemas.messages import OUTCOME
 from spinney.core.config import Config
-from spinney.core.records.rules import Rules, rules_of
-from spinney.core.records.validation import Judgement, RejectedError, judge, read_message, value_of
-from spinney.sources import Batch
+from spinney.core.records.rules import RecordRules, build_rules
+from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate, value_of
+from spinney.sources import RowBatch
 
 OBSERVED_AT = "observed_at"
 
 
 class ValidRows:
-    """Collects the values of judged rows of one kind of message, for its spool."""
+    """Collects the values of valid rows of one kind of message, for its spool."""
 
-    def __init__(self, columns: Columns, groups: Groups, group: tuple[str, ...]) -> None:
+    def __init__(self, columns: MessageColumns, groups: GroupNumbers, group: tuple[str, ...]) -> None:
         self._columns, self._groups, self._group = columns, groups, group
         self._names = list(dict.fromkeys((*group, *columns.stored_as)))
         self._places: list[int] = []
@@ -34,32 +34,33 @@ class ValidRows:
         return len(self._places)
 
     def add(self, place: int, values: Mapping[str, Any]) -> None:
+        """Add the values of a row. place: its number in the source."""
         self._places.append(place)
         self._rows.append(values)
 
     def table(self, extra: dict[str, pa.Array] | None = None) -> pa.Table:
-        """The rows as `Checker.check` gives them. extra: additional columns."""
+        """Return the rows in the form of `ValidatedColumns.valid`. extra: additional columns."""
         schema = self._columns.schema()
         kinds = {name: schema.field(stored).type for name, stored in self._columns.stored_as.items()}
         kinds |= dict(zip(self._group, self._groups.types, strict=True))
         found = {name: pa.array([row[name] for row in self._rows], kinds[name]) for name in self._names}
-        numbers = self._groups.of_keys([found[name] for name in self._group])
+        numbers = self._groups.numbers_of_valid([found[name] for name in self._group])
         own = {stored: found[name] for name, stored in self._columns.stored_as.items()}
         return pa.table({GROUP: pa.array(numbers), PLACE: pa.array(self._places, pa.int64()), **own, **(extra or {})})
 
 
 class LateLabels:
-    """The outcomes that rows of events hold where labels come late.
+    """The outcomes in rows of events, if labels come late.
 
-    Such a row is observed at its `observed_at`; where the file has none, `label_delay` after the event, at latest now.
+    Such a row is observed at its `observed_at`. If the file has none: `label_delay` after the event, at most now.
     """
 
-    def __init__(self, config: Config, events: Rules) -> None:
+    def __init__(self, config: Config, events: RecordRules) -> None:
         self._events = events
         self._delay: timedelta = config.fleet.label_delay
-        self._given = rules_of(config, OUTCOME)
-        label = self._given.field_of(config.fleet.target)
-        observed = replace(self._given.field_of(OBSERVED_AT), source=OBSERVED_AT, unit=None)
+        self._given = build_rules(config, OUTCOME)
+        label = self._given.rule_of(config.fleet.target)
+        observed = replace(self._given.rule_of(OBSERVED_AT), source=OBSERVED_AT, unit=None)
         fields = tuple(observed if rule.name == OBSERVED_AT else rule for rule in self._given.fields)
         self._derived = replace(self._given, fields=fields)
         self._label = replace(label, required=False)
@@ -68,44 +69,48 @@ class LateLabels:
             fields=(*events.fields, *(rule for rule in self._given.fields if rule.name in (label.name, OBSERVED_AT))),
         )
 
-    def is_observed(self, batch: Batch) -> bool | None:
-        """Whether the batch has a column `observed_at`, so that each of its rows has one; None: each line by itself."""
+    def is_observed(self, batch: RowBatch) -> bool | None:
+        """Return whether the batch has a column `observed_at`, which then applies to all its rows; None: check each
+        line.
+        """
         if batch.columns is None:
             return None
-        return TypedBatch(batch, self._given).column_of(self._given.field_of(OBSERVED_AT)) is not None
+        return TypedBatch(batch, self._given).column_of(self._given.rule_of(OBSERVED_AT)) is not None
 
-    def judged(self, message: bytes, moment: datetime, *, is_observed: bool | None) -> tuple[bytes, Judgement] | None:
-        """The message of the outcome and what it is; None where the row has no label, or no time to observe it.
+    def validate(
+        self, message: bytes, moment: datetime, *, is_observed: bool | None
+    ) -> tuple[bytes, ValidationResult] | None:
+        """Return the message of the outcome and its result; None if the row has no label, or no time to observe it.
 
-        is_observed: as of the row's batch.
+        is_observed: of the row's batch.
         """
         try:
-            said = read_message(message)
+            fields = read_message(message)
         except RejectedError:
             return None
         try:
-            if value_of(said, self._label, self._given) is None:
+            if value_of(fields, self._label, self._given) is None:
                 return None
         except RejectedError:
             pass  # there is a label, of the wrong type
-        if _has(said, self._given.field_of(OBSERVED_AT).source) if is_observed is None else is_observed:
-            return message, judge(message, moment, self._given)
+        if _has(fields, self._given.rule_of(OBSERVED_AT).source) if is_observed is None else is_observed:
+            return message, validate(message, moment, self._given)
         try:
-            at = value_of(said, self._events.field_of(self._events.time), self._events)
+            at = value_of(fields, self._events.rule_of(self._events.time), self._events)
             observed = min(at + self._delay, moment).isoformat()
         except (RejectedError, OverflowError):
             return None
         derived = message.rstrip()[:-1] + f',"{OBSERVED_AT}":"{observed}"}}'.encode()
-        return derived, judge(derived, moment, self._derived)
+        return derived, validate(derived, moment, self._derived)
 
 
 def _has(message: Mapping[str, Any], source: str) -> bool:
-    """Whether a message has a field of this whole name, or one that its path reaches, null or not."""
+    """Return whether a message has a field of this whole name, or one that its path reaches, null or not."""
     if source in message:
         return True
-    found: Any = message
+    value: Any = message
     for name in source.split("."):
-        if not isinstance(found, dict) or name not in found:
+        if not isinstance(value, dict) or name not in value:
             return False
-        found = found[name]
+        value = value[name]
     return True

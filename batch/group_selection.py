@@ -1,4 +1,4 @@
-"""Which groups a batch retrains, and why: the verdicts of its plan."""
+"""Select the groups that a batch retrains, with the reason for each: the verdicts of its plan."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from spinney.core.planning.parts import PartPacing
 from spinney.core.staleness.initial_state import reconstruct_state
 from spinney.core.staleness.judge import UNKNOWN_COST_MS, JudgeSettings, judge
 from spinney.core.staleness.policies import NewGroup
-from spinney.core.timestamps import microseconds
+from spinney.core.timestamps import to_microseconds
 from spinney.retraining import judge_input, training_row_reader
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.round_order import READ
@@ -41,30 +41,34 @@ ALL, STALE, NAMED = "all", "stale", "asked"
 
 @dataclass(frozen=True)
 class Scope:
-    """What is asked for: every group, the stale ones, or those named. groups: keys, as `keys.typed` has them."""
+    """The groups to retrain: all, the stale ones, or those named. groups: keys, as `keys.parse_key_arguments` returns
+    them.
+    """
 
     which: str = ALL
     groups: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, groups: Sequence[str] | None, *, stale: bool = False) -> Scope:
-        """groups: keys with spaces in their JSON or without; None: all, or all that are stale."""
+        """Return the scope. groups: keys with or without spaces in their JSON; None: all groups, or all stale ones."""
         if groups is None:
             return cls(STALE if stale else ALL)
-        return cls(NAMED, tuple(dict.fromkeys(map(keys.typed, groups))))
+        return cls(NAMED, tuple(dict.fromkeys(map(keys.parse_key_arguments, groups))))
 
 
 @dataclass(frozen=True)
-class View:
-    """The tables as a batch sees them. clock: the fleet's; now: the wall's."""
+class BatchView:
+    """The state of the tables that a batch sees. pins: table versions. clock: the fleet's clock. now: the wall
+    clock.
+    """
 
     pins: Mapping[str, int]
     clock: datetime
     now: datetime
 
     @classmethod
-    def now_of(cls, config: Config) -> View:
-        """Raises StoreError for a fleet without events."""
+    def now_of(cls, config: Config) -> BatchView:
+        """Return the present view of a fleet. Raises StoreError for a fleet without events."""
         store = FleetStore.of(config)
         pins = delta.pin_versions(store, *READ, tables.PROMOTIONS)
         clock = read_fleet_clock(store)
@@ -75,28 +79,28 @@ class View:
         return cls(pins, clock, datetime.now(UTC))
 
 
-def verdicts(start: SessionFactory, config: Config, scope: Scope, view: View) -> pa.Table:
-    """The rows of a plan: columns of `verdicts` but for round_id, pins and batch_id.
+def plan_verdicts(start: SessionFactory, config: Config, scope: Scope, view: BatchView) -> pa.Table:
+    """Return the rows of a plan: the columns of `verdicts` except round_id, pins and batch_id.
 
-    Raises StoreError when a group is named of which no event was ever stored.
+    Raises StoreError if a named group has no stored event.
     """
     if scope.which == STALE:
         return _stale(start(), config, view)
-    groups = every_group(config, view) if scope.which == ALL else _named(config, view, scope.groups)
-    said = "the batch refits every group" if scope.which == ALL else "asked for by name"
+    groups = all_groups(config, view) if scope.which == ALL else _named(config, view, scope.groups)
+    reason = "the batch refits every group" if scope.which == ALL else "asked for by name"
     if not groups.num_rows:
         raise StoreError(f"fleet {config.fleet.name}: no events in {config.storage.root}; load or ingest some first")
-    known = _champions(FleetStore.of(config), view, groups)
+    known = _champions_of(FleetStore.of(config), view, groups)
     pinned = ["true" if value else "false" for value in known.column("pinned").to_pylist()]
     counted = groups.column(EVENTS).to_pylist()
     numbers = [f'{{"pinned":{pin},"{EVENTS}":{events}}}' for pin, events in zip(pinned, counted, strict=True)]
     rows = groups.num_rows
-    return _planned(
+    return _verdict_table(
         {
             "shard": groups.column("shard"),
             "group_key": groups.column("group_key"),
             "policy": pa.repeat(scope.which, rows),
-            "reason": pa.repeat(said, rows),
+            "reason": pa.repeat(reason, rows),
             "numbers": pa.array(numbers, pa.string()),
             "model_id": known.column("model_id"),
             "epoch": known.column("epoch").fill_null(0),
@@ -107,8 +111,8 @@ def verdicts(start: SessionFactory, config: Config, scope: Scope, view: View) ->
     )
 
 
-def _planned(columns: Mapping[str, Any], view: View, *, stale_since: datetime | None) -> pa.Table:
-    """columns: shard, group_key, policy, reason, numbers, model_id, epoch and predicted_ms."""
+def _verdict_table(columns: Mapping[str, Any], view: BatchView, *, stale_since: datetime | None) -> pa.Table:
+    """Return the verdicts. columns: shard, group_key, policy, reason, numbers, model_id, epoch and predicted_ms."""
     names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
     schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
     rows = len(columns["group_key"])
@@ -118,7 +122,7 @@ def _planned(columns: Mapping[str, Any], view: View, *, stale_since: datetime | 
     return pa.table([whole.get(name, pa.nulls(rows, schema.field(name).type)) for name in names], names).cast(schema)
 
 
-def _champions(store: FleetStore, view: View, groups: pa.Table) -> pa.Table:
+def _champions_of(store: FleetStore, view: BatchView, groups: pa.Table) -> pa.Table:
     """Of each of these groups: model_id, epoch, pinned and fit_ms; null where no promotion names it."""
     wanted = filter_of_groups(groups.column("group_key").to_pylist(), store.fleet.shards)
     known = current_champions.read_champions(store, view.pins, wanted)
@@ -126,61 +130,63 @@ def _champions(store: FleetStore, view: View, groups: pa.Table) -> pa.Table:
     return known.take(place)
 
 
-def _stale(spark: SparkSession, config: Config, view: View) -> pa.Table:
+def _stale(spark: SparkSession, config: Config, view: BatchView) -> pa.Table:
     """Whom the judge finds due, by all that is stored; and groups that nobody has ever tried to fit."""
     settings = JudgeSettings.from_config(config)
-    clock, now = microseconds(view.clock), microseconds(view.now)
+    clock, now = to_microseconds(view.clock), to_microseconds(view.now)
 
     def judged(frame: pd.DataFrame) -> pd.DataFrame:
         shard = reconstruct_state(judge_input.parse_frames([frame]), settings, clock, now)
         return judge_input.verdict_rows(int(frame["shard"].iloc[0]), judge(shard, settings, now))
 
-    seen = judge_input.union_frame(FleetStore.of(config), partial(delta.spark_frame, spark)).filter(
+    inputs = judge_input.union_frame(FleetStore.of(config), partial(delta.spark_frame, spark)).filter(
         F.col("group_key").isNotNull()
     )
     due = (
-        seen.groupBy("shard")
+        inputs.groupBy("shard")
         .applyInPandas(judged, judge_input.VERDICTS)
         .filter(F.col("decision") == Staleness.FIT.value)
     )
-    found = due.select(*_OF_THE_JUDGE).toArrow()
+    found = due.select(*_JUDGED_COLUMNS).toArrow()
     # That its events were answered by a parent says nothing of a group's own rows, which may have been loaded.
-    tried = seen.filter(F.col("kind") != "health").select("group_key").distinct().toArrow()
-    groups = every_group(config, view)
+    tried = inputs.filter(F.col("kind") != "health").select("group_key").distinct().toArrow()
+    groups = all_groups(config, view)
     known = pa.concat_arrays([*tried.column("group_key").chunks, *found.column("group_key").chunks])
     untried = groups.filter(pc.invert(pc.is_in(groups.column("group_key"), value_set=known)))
     new = {"policy": NewGroup.name, "reason": "nobody has tried to fit it yet", "numbers": "{}"}
     rows = {name: pa.repeat(text, untried.num_rows) for name, text in new.items()}
-    of_new = pa.table({name: untried.column(name) for name in ("shard", "group_key")} | rows)
-    both = pa.concat_tables([found, of_new], promote_options="default")
-    columns = {name: both.column(name) for name in _OF_THE_JUDGE}
-    return _planned({**columns, "epoch": columns["epoch"].fill_null(0)}, view, stale_since=view.now)
+    new_rows = pa.table({name: untried.column(name) for name in ("shard", "group_key")} | rows)
+    both = pa.concat_tables([found, new_rows], promote_options="default")
+    columns = {name: both.column(name) for name in _JUDGED_COLUMNS}
+    return _verdict_table({**columns, "epoch": columns["epoch"].fill_null(0)}, view, stale_since=view.now)
 
 
-_OF_THE_JUDGE = ("shard", "group_key", "policy", "reason", "numbers", "model_id", "epoch", "predicted_ms")
+_JUDGED_COLUMNS = ("shard", "group_key", "policy", "reason", "numbers", "model_id", "epoch", "predicted_ms")
 
 
-def every_group(config: Config, view: View) -> pa.Table:
-    """Every group that has an event, and every parent of theirs: shard, group_key, and EVENTS in the window."""
+def all_groups(config: Config, view: BatchView) -> pa.Table:
+    """Return every group with an event, and every parent of theirs: shard, group_key, and EVENTS in the window."""
     source = TrainingTables.of(config, view.pins, view.clock)
     groups = training_row_reader.events_per_group(source, ShardRange(0, source.shards - 1))
-    return pa.concat_tables([groups, _of_parents(source, groups)])
+    return pa.concat_tables([groups, _parents_of(source, groups)])
 
 
-def _of_parents(source: TrainingTables, groups: pa.Table) -> pa.Table:
-    """The parents of these groups, as `every_group` has them."""
+def _parents_of(source: TrainingTables, groups: pa.Table) -> pa.Table:
+    """Return the parents of these groups, as `all_groups` does."""
     found = training_row_reader.events_per_parent(source, groups)
     shards = [keys.shard_of(key, source.shards) for key in found]
-    return pa.table([pa.array(each) for each in (shards, list(found), list(found.values()))], groups.column_names).cast(
-        groups.schema
-    )
+    return pa.table(
+        [pa.array(column) for column in (shards, list(found), list(found.values()))], groups.column_names
+    ).cast(groups.schema)
 
 
-def _named(config: Config, view: View, groups: Sequence[str]) -> pa.Table:
-    """The named groups and parents, as `every_group` has them. Reads no others' events, unless a parent is named."""
+def _named(config: Config, view: BatchView, groups: Sequence[str]) -> pa.Table:
+    """Return the named groups and parents, as `all_groups` does. Reads other groups' events only if a parent is
+    named.
+    """
     source = TrainingTables.of(config, view.pins, view.clock)
     if any(map(keys.is_parent, groups)):
-        found = every_group(config, view)
+        found = all_groups(config, view)
     else:
         found = training_row_reader.events_per_group(source, GroupIndex(groups, source.shards))
     place = pc.index_in(pa.array(groups, pa.string()), value_set=found.column("group_key").combine_chunks())
@@ -190,7 +196,7 @@ def _named(config: Config, view: View, groups: Sequence[str]) -> pa.Table:
     return found.take(place)
 
 
-def pace_of(cores: int, config: Config, mean_ms: float | None) -> PartPacing:
+def initial_pace(cores: int, config: Config, mean_ms: float | None) -> PartPacing:
     """How fast a batch should go. mean_ms: of a group's last fit; None when none was ever fitted."""
     cost = UNKNOWN_COST_MS if mean_ms is None else mean_ms
     return PartPacing(config.budget.part_seconds, cost / 1000 / cores, is_measured=mean_ms is not None)

@@ -1,13 +1,13 @@
-"""A proposal as the text of a `fleet.toml`, each value with its reason."""
+"""Write a proposal as the text of a `fleet.toml`, each value with its reason."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from spinney.core.config.rules import OBSERVED_AT
-from spinney.core.config.toml_text import toml, toml_key
-from spinney.core.proposal.column_statistics import Column
+from spinney.core.config.cross_checks import OBSERVED_AT
+from spinney.core.config.toml_text import to_toml, to_toml_key
+from spinney.core.proposal.column_statistics import ColumnStatistics
 from spinney.core.proposal.guesses import Guess
 from spinney.core.proposal.window import Window
 
@@ -16,8 +16,8 @@ EVENT_ID, EVENT_TIME = "event_id", "event_time"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a fleet is proposed to be. names: source → column. types: column → type. left_out: with the reason."""
+class Proposal:
+    """A proposed fleet. names: source → column. types: column → type. left_out: columns with the reason."""
 
     name: str
     group: Guess
@@ -25,47 +25,49 @@ class Plan:
     time: Guess
     target: Guess
     task: str
-    features: tuple[Column, ...]
+    features: tuple[ColumnStatistics, ...]
     names: Mapping[str, str]
     types: Mapping[str, str]
-    left_out: tuple[tuple[Column, str], ...]
+    left_out: tuple[tuple[ColumnStatistics, str], ...]
     missing: tuple[str, ...]
     window: Window
 
 
-def lines(plan: Plan) -> Iterator[str]:
+def proposal_lines(plan: Proposal) -> Iterator[str]:
+    """Yield the lines of the file."""
     yield from _fleet(plan)
     yield from _columns(plan)
     yield from _fields(plan)
     yield from _recipe(plan.window)
-    yield from _tail(plan)
+    yield from _kafka_and_storage(plan)
 
 
-def _fleet(plan: Plan) -> Iterator[str]:
+def _fleet(plan: Proposal) -> Iterator[str]:
     names = plan.names
-    identity = names[plan.identity.sources[0]] if plan.identity.columns else _free(EVENT_ID, names)
-    time = names[plan.time.sources[0]] if plan.time.columns else _free(EVENT_TIME, names)
+    identity = names[plan.identity.sources[0]] if plan.identity.columns else _unused_name(EVENT_ID, names)
+    time = names[plan.time.sources[0]] if plan.time.columns else _unused_name(EVENT_TIME, names)
     (target,) = plan.target.sources
     yield "# Proposed by `spinney init --from`: guesses, each with its reason. Correct them, then run `spinney check`."
     yield "# Every key is explained in docs/configuration.md."
     yield ""
     yield "[fleet]"
-    yield f"name = {toml(plan.name)}"
-    yield f"group = {toml([names[each] for each in plan.group.sources])}  # one model for each: {_line(plan.group.why)}"
+    yield f"name = {to_toml(plan.name)}"
+    group = [names[source] for source in plan.group.sources]
+    yield f"group = {to_toml(group)}  # one model for each: {_printable(plan.group.reason)}"
     yield "parents = [[]]  # all groups together answer for new or thin ones"
-    yield f"event_id = {toml(identity)}  # {_line(plan.identity.why)}"
-    yield f"event_time = {toml(time)}  # {_line(plan.time.why)}"
-    yield f"target = {toml(names[target])}  # {_line(plan.target.why)}"
-    yield f"task = {toml(plan.task)}"
+    yield f"event_id = {to_toml(identity)}  # {_printable(plan.identity.reason)}"
+    yield f"event_time = {to_toml(time)}  # {_printable(plan.time.reason)}"
+    yield f"target = {to_toml(names[target])}  # {_printable(plan.target.reason)}"
+    yield f"task = {to_toml(plan.task)}"
     features = [names[column.source] for column in plan.features]
-    yield f"features = {toml(features)}  # all the rest; remove what is not known in time"
+    yield f"features = {to_toml(features)}  # all the rest; remove what is not known in time"
     if plan.missing:
-        yield f"missing = {toml(['', *plan.missing])}  # texts that mean no value{_line(_also_in_texts(plan))}"
+        yield f"missing = {to_toml(['', *plan.missing])}  # texts that mean no value{_printable(_also_in_texts(plan))}"
 
 
-def _free(wanted: str, names: Mapping[str, str]) -> str:
-    """A column's name that no source and no other column has."""
-    taken = {each.lower() for each in (*names, *names.values())}
+def _unused_name(wanted: str, names: Mapping[str, str]) -> str:
+    """Return a column name that no source and no other column has."""
+    taken = {taken_name.lower() for taken_name in (*names, *names.values())}
     name, number = wanted, 1
     while name in taken:
         number += 1
@@ -73,24 +75,24 @@ def _free(wanted: str, names: Mapping[str, str]) -> str:
     return name
 
 
-def _also_in_texts(plan: Plan) -> str:
+def _also_in_texts(plan: Proposal) -> str:
     texts = [column for column in plan.features if column.type == "string"]
     names = [column.source for column in texts if column.values.isin(plan.missing).any()]
     return f"; in a CSV also in {', '.join(names)}" if names else ""
 
 
-def _columns(plan: Plan) -> Iterator[str]:
+def _columns(plan: Proposal) -> Iterator[str]:
     yield ""
     yield "[fleet.columns]  # name = Spark SQL type"
     seen = (*plan.features, *plan.target.columns, *plan.group.columns)
     columns = {plan.names[column.source]: column for column in seen}
     for name, kind in plan.types.items():
-        yield f"{toml_key(name)} = {toml(kind)}{_remarks(columns.get(name))}"
+        yield f"{to_toml_key(name)} = {to_toml(kind)}{_remarks(columns.get(name))}"
     for column, why in plan.left_out:
-        yield f"# left out: {toml(column.source)}, {why}"
+        yield f"# left out: {to_toml(column.source)}, {why}"
 
 
-def _fields(plan: Plan) -> Iterator[str]:
+def _fields(plan: Proposal) -> Iterator[str]:
     used = [*plan.group.sources, *plan.identity.sources, *plan.time.sources, *plan.target.sources]
     used += [column.source for column in plan.features]
     renamed = [source for source in dict.fromkeys(used) if plan.names[source] != source]
@@ -99,40 +101,40 @@ def _fields(plan: Plan) -> Iterator[str]:
     yield ""
     yield "[fleet.fields]  # column = its name in files and messages; dots reach into objects"
     for source in renamed:
-        yield f"{toml_key(plan.names[source])} = {toml(source)}"
+        yield f"{to_toml_key(plan.names[source])} = {to_toml(source)}"
 
 
 def _recipe(window: Window) -> Iterator[str]:
     if window.window is None and window.min_rows is None:
         return
     yield ""
-    yield f"[recipe]  # {window.why}"
+    yield f"[recipe]  # {window.reason}"
     if window.window is not None:
-        yield f"window = {toml(window.window)}"
+        yield f"window = {to_toml(window.window)}"
     if window.min_rows is not None:
         yield f"min_rows = {window.min_rows}"
 
 
-def _remarks(column: Column | None) -> str:
-    """A comment about what the file has; empty where nothing is odd."""
+def _remarks(column: ColumnStatistics | None) -> str:
+    """Return a comment about unusual values of a column; empty if there are none."""
     if column is None:
         return ""
-    said = [f"missing in {column.rows - column.filled} of {column.rows} rows"] if column.filled < column.rows else []
-    if column.whole_texts:
+    remarks = [f"missing in {column.rows - column.filled} of {column.rows} rows"] if column.filled < column.rows else []
+    if column.has_whole_texts:
         taken = "names as they are" if column.type == "string" else "numbers"
-        said.append(f"texts of whole numbers, {column.distinct} different ones, taken for {taken}")
+        remarks.append(f"texts of whole numbers, {column.distinct} different ones, taken for {taken}")
     if column.is_like_amounts:
-        said.append("different in each row, but looks like amounts: or is it an id?")
-    return f"  # {'; '.join(said)}" if said else ""
+        remarks.append("different in each row, but looks like amounts: or is it an id?")
+    return f"  # {'; '.join(remarks)}" if remarks else ""
 
 
-def _tail(plan: Plan) -> Iterator[str]:
+def _kafka_and_storage(plan: Proposal) -> Iterator[str]:
     (target,) = plan.target.sources
     yield ""
     yield "[kafka]"
     yield 'bootstrap_servers = "localhost:9092"'
     yield f'events = "{plan.name}.events"'
-    known = f"set it if {toml(plan.names[target])} becomes known later than the event"
+    known = f"set it if {to_toml(plan.names[target])} becomes known later than the event"
     yield f'# outcomes = "{plan.name}.outcomes"  # {known}'
     yield f'predictions = "{plan.name}.predictions"'
     yield ""
@@ -140,13 +142,15 @@ def _tail(plan: Plan) -> Iterator[str]:
     yield f'root = "work/{plan.name}"'
 
 
-def _line(text: str) -> str:
-    """A comment is one line of printable characters."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+def _printable(text: str) -> str:
+    """Return the text as one line of printable characters, for a comment."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
-def why_left_out(column: Column, expected: Collection[str]) -> str:
-    """expected: names of the id and the time, of which the file has no usable column."""
+def reason_left_out(column: ColumnStatistics, expected: Collection[str]) -> str:
+    """Return why a column is left out. expected: names of the id and the time if the file has no usable column for
+    them.
+    """
     if column.source in expected and column.distinct > 0:
         return "its values are no event's id" if column.source == EVENT_ID else "its values are no ISO 8601 times"
     if column.source == OBSERVED_AT:

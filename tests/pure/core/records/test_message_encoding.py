@@ -1,4 +1,4 @@
-"""A row of a file becomes the message that is judged."""
+"""A row of a file becomes the message that is validated."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
-from spinney.core.records.message import message_of
-from spinney.core.records.rules import rules_of
-from spinney.core.records.validation import judge
+from spinney.core.records.message_encoding import encode_message
+from spinney.core.records.rules import build_rules
+from spinney.core.records.validation import validate
 from tests.pure.core.records.test_validation import GOOD, RECORDED_AT, fleet
 
-RULES = rules_of(fleet(columns='seen = "timestamp(ms)"'), messages.EVENT)
+RULES = build_rules(fleet(columns='seen = "timestamp(ms)"'), messages.EVENT)
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 MIDNIGHT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 def values_of(row: dict[str, Any], *, texts: bool = False) -> Any:
-    found = judge(message_of(row, RULES, texts=row.keys() if texts else ()), RECORDED_AT, RULES)
+    found = validate(encode_message(row, RULES, texts=row.keys() if texts else ()), RECORDED_AT, RULES)
     return found.values if found.values is not None else (found.reason, found.field)
 
 
@@ -51,7 +51,7 @@ ROWS: list[tuple[str, str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "field", "value", "expected"), ROWS, ids=[each[0] for each in ROWS])
-def test_a_cell_of_a_typed_file_is_judged_as_its_json(name: str, field: str, value: Any, expected: Any) -> None:
+def test_a_cell_of_a_typed_file_is_validated_as_its_json(name: str, field: str, value: Any, expected: Any) -> None:
     found = values_of({**GOOD, field: value})
     assert (found if isinstance(found, tuple) else found[field]) == expected
 
@@ -61,21 +61,21 @@ def test_a_field_inside_objects_is_written_by_its_rule_too(name: str, field: str
     fields = (replace(rule, source=f"after.deep.{field}") if rule.name == field else rule for rule in RULES.fields)
     rules = replace(RULES, fields=tuple(fields))
     good = {name: each for name, each in GOOD.items() if name != field}
-    found = judge(message_of({**good, "after": {"deep": {field: value}}}, rules), RECORDED_AT, rules)
+    found = validate(encode_message({**good, "after": {"deep": {field: value}}}, rules), RECORDED_AT, rules)
     assert ((found.reason, found.field) if found.values is None else found.values[field]) == expected
 
 
 def test_an_integer_with_gaps_inside_an_object_is_an_integer_for_strict_fleets_too() -> None:
-    strict = rules_of(fleet("coerce = false"), messages.EVENT)
-    rules = replace(strict, fields=(replace(strict.field_of("n"), source="after.n"),))
-    assert message_of({"after": {"n": 3.0}}, rules) == b'{"after":{"n":3}}'
+    strict = build_rules(fleet("coerce = false"), messages.EVENT)
+    rules = replace(strict, fields=(replace(strict.rule_of("n"), source="after.n"),))
+    assert encode_message({"after": {"n": 3.0}}, rules) == b'{"after":{"n":3}}'
 
 
 def test_a_field_inside_an_object_that_no_rule_reads_has_none() -> None:
     fields = (replace(rule, source="after.note") if rule.name == "note" else rule for rule in RULES.fields)
     rules = replace(RULES, fields=tuple(fields))
     inside = {"note": b"x", "b": 1}
-    message = json.loads(message_of({"after": inside, "after.note": "y", "x": {"x": b"x"}, "all": [inside]}, rules))
+    message = json.loads(encode_message({"after": inside, "after.note": "y", "x": {"x": b"x"}, "all": [inside]}, rules))
     assert message == {"after": {"b": 1}, "after.note": "y", "x": {}, "all": [{"b": 1}]}
 
 
@@ -96,8 +96,10 @@ def test_a_cell_of_a_csv_file_is_text_until_its_column_says_otherwise(field: str
 
 
 def test_numbers_of_a_csv_file_are_numbers_in_its_messages_so_that_strict_fleets_take_them() -> None:
-    rules = rules_of(fleet("coerce = false"), messages.EVENT)
-    message = message_of({"x": "1.50", "n": "3", "flag": "FALSE", "note": "3"}, rules, texts={"x", "n", "flag", "note"})
+    rules = build_rules(fleet("coerce = false"), messages.EVENT)
+    message = encode_message(
+        {"x": "1.50", "n": "3", "flag": "FALSE", "note": "3"}, rules, texts={"x", "n", "flag", "note"}
+    )
     assert message == b'{"x":1.50,"n":3,"flag":false,"note":"3"}'
 
 
@@ -109,7 +111,7 @@ def test_undeclared_columns_that_json_cannot_say_are_left_out_and_others_are_sen
         "at all": [b"x", date(2024, 1, 1)],
         "deep": {"a": b"x", "b": 1},
     }
-    message = json.loads(message_of({**GOOD, **row}, RULES))
+    message = json.loads(encode_message({**GOOD, **row}, RULES))
     assert {name: message[name] for name in message if name not in GOOD} == {
         "other": 1, "at all": [None, "2024-01-01"], "deep": {"b": 1}
     }  # fmt: skip
@@ -117,7 +119,7 @@ def test_undeclared_columns_that_json_cannot_say_are_left_out_and_others_are_sen
 
 @given(st.text(st.characters()), st.text(st.characters(exclude_categories=[])))
 def test_any_name_and_text_of_a_row_comes_back_from_its_message(name: str, text: str) -> None:
-    message = json.loads(message_of({f"_{name}": text}, RULES))
+    message = json.loads(encode_message({f"_{name}": text}, RULES))
     assert message == {f"_{name}": text}
 
 
@@ -125,5 +127,5 @@ def test_any_name_and_text_of_a_row_comes_back_from_its_message(name: str, text:
 def test_any_number_of_a_row_comes_back_exactly(number: float, decimal: Decimal) -> None:
     found = values_of({**GOOD, "x": number})
     assert found["x"] == number
-    message = json.loads(message_of({"q": decimal}, RULES), parse_float=Decimal, parse_int=Decimal)
+    message = json.loads(encode_message({"q": decimal}, RULES), parse_float=Decimal, parse_int=Decimal)
     assert message["q"] == decimal

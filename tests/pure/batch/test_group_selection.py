@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from edited_fleet import NOW, Edit, editor, no_spark, sell
 
-from batch import choosing
-from batch.choosing import Scope, View, verdicts
+from batch import group_selection
+from batch.group_selection import BatchView, Scope, plan_verdicts
 from batch.recipe_changes import recipe_changes
 from batch.weekly import retrain
 from schemas import tables
@@ -53,10 +53,10 @@ def test_of_two_named_groups_only_their_files_and_the_newest_events_are_opened(e
     assert remove_all_but(config, tables.EVENTS, *ASKED, '["s004"]') == 3
     for base in (tables.PROMOTIONS, tables.MODELS):
         assert remove_all_but(config, base, *ASKED) == 2
-    view = View.now_of(after)
+    view = BatchView.now_of(after)
     assert view.clock == NOW + timedelta(hours=99)
     scope = Scope.of(ASKED)
-    plan = verdicts(no_spark, after, scope, view)
+    plan = plan_verdicts(no_spark, after, scope, view)
     assert plan.column("group_key").to_pylist() == ASKED
     assert plan.column("model_id").null_count == 0
     (line,) = recipe_changes(after, signing_key.load_signer(FleetStore.of(after)), plan, scope, view).lines
@@ -72,8 +72,8 @@ def test_a_changed_recipe_without_newer_rows_opens_no_other_groups_events_either
         retrain(config, [f'["s{store:03}"]'], spark=no_spark)
     for base in (tables.EVENTS, tables.PROMOTIONS, tables.MODELS):
         assert remove_all_but(config, base, *ASKED) == 2
-    view, scope = View.now_of(without), Scope.of(ASKED)
-    plan = verdicts(no_spark, without, scope, view)
+    view, scope = BatchView.now_of(without), Scope.of(ASKED)
+    plan = plan_verdicts(no_spark, without, scope, view)
     changes = recipe_changes(without, signing_key.load_signer(FleetStore.of(without)), plan, scope, view)
     assert (changes.unproven, changes.refusal) == (2, None)
 
@@ -84,14 +84,14 @@ def test_many_named_groups_are_read_by_shard_and_get_the_same_plan(
     config = edited()
     sell(config, 4)
     retrain(config, spark=no_spark)
-    view, scope = View.now_of(config), Scope.of(ASKED)
-    looked_up = verdicts(no_spark, config, scope, view)
+    view, scope = BatchView.now_of(config), Scope.of(ASKED)
+    looked_up = plan_verdicts(no_spark, config, scope, view)
     monkeypatch.setattr(snapshot, "WHOLE_SHARDS_FROM", 2)
-    assert verdicts(no_spark, config, scope, view) == looked_up
+    assert plan_verdicts(no_spark, config, scope, view) == looked_up
 
 
 def test_a_fleet_without_an_event_has_no_clock(edited: Edit, monkeypatch: pytest.MonkeyPatch) -> None:
     delta.create_tables(edited())
     with pytest.raises(StoreError, match="fleet stores: no events in"):
-        View.now_of(edited())
-    assert choosing.read_fleet_clock(FleetStore.of(edited())) is None
+        BatchView.now_of(edited())
+    assert group_selection.read_fleet_clock(FleetStore.of(edited())) is None

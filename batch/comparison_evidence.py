@@ -1,4 +1,4 @@
-"""How many rows a batch can compare each champion itself on: labelled, held out, and newer than the champion."""
+"""Count the rows on which a batch can compare each champion itself: labelled, held out, and newer than the champion."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.choosing import View
+from batch.group_selection import BatchView
 from schemas import tables
 from spinney.core.config import Config
 from spinney.core.errors import SpinneyError
@@ -31,33 +31,36 @@ EVENTS_AT_ONCE = 5_000_000
 
 Integers = npt.NDArray[np.int64]
 
-ASKED = 3
+CHAMPIONS_TRIED = 3
 """Champions of a recipe that are opened to find out whether its models can be compared at all."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of some groups: with at least `gate.evidence` rows to compare on, with fewer, and with none.
+    """Number of groups with at least `gate.evidence` rows to compare on, with fewer, and with none.
 
-    why: why none of them has any, where it is not for lack of newer rows.
+    why: why no group has any, if not for lack of newer rows.
     """
 
-    enough: int
-    thin: int
-    nothing: int
+    with_enough_rows: int
+    with_few_rows: int
+    without_rows: int
     why: str | None = None
 
 
-def evidence(config: Config, signer: Signer, view: View, mine: pa.Table, today: Recipe) -> Evidence:
-    """mine: shard, group_key, model_id and trained_through of groups and parents, of one recipe; parents are left out:
-    their rows are those of all their children. The gate keeps a parent's champion where nothing was compared.
+def count_evidence(config: Config, signer: Signer, view: BatchView, candidates: pa.Table, today: Recipe) -> Evidence:
+    """Return the evidence for groups of one recipe.
 
-    today: knows what its features were called before.
+    candidates: shard, group_key, model_id and trained_through of groups and parents. Parents are not counted: their
+    rows are those of all their children, and the gate keeps a parent's champion if nothing was compared. today: the
+    present recipe, which knows earlier names of its features.
     """
-    groups = mine.filter(pa.array([not is_parent(key) for key in mine.column("group_key").to_pylist()], pa.bool_()))
+    groups = candidates.filter(
+        pa.array([not is_parent(key) for key in candidates.column("group_key").to_pylist()], pa.bool_())
+    )
     if not groups.num_rows:
         return Evidence(0, 0, 0)
-    why = _why_none(FleetStore.of(config), signer, view, groups.slice(0, ASKED), today)
+    why = _why_none(FleetStore.of(config), signer, view, groups.slice(0, CHAMPIONS_TRIED), today)
     if why is not None:
         return Evidence(0, 0, groups.num_rows, why)
     found = np.concatenate(list(_rows_to_compare(config, view, groups)))
@@ -65,15 +68,15 @@ def evidence(config: Config, signer: Signer, view: View, mine: pa.Table, today: 
     return Evidence(enough, some - enough, groups.num_rows - some)
 
 
-def _why_none(store: FleetStore, signer: Signer, view: View, groups: pa.Table, today: Recipe) -> str | None:
-    """Why the models of these groups cannot be asked about today's rows; None if one of them can."""
+def _why_none(store: FleetStore, signer: Signer, view: BatchView, groups: pa.Table, today: Recipe) -> str | None:
+    """Return why the models of these groups cannot predict today's rows; None if one of them can."""
     requests = groups.rename_columns({"model_id": "champion_id"}).select(["shard", "group_key", "champion_id"])
     wanted = fit_request_table.shards_of(requests, store.fleet.shards)
     files = [path for table in take_snapshots(store, tables.MODELS, view.pins) for path in table.files_for(wanted)]
     why = None
-    for ask in requests_of_frame(StoredChampions(files, requests).of(0, requests.num_rows).to_pandas()):
+    for request in requests_of_frame(StoredChampions(files, requests).of(0, requests.num_rows).to_pandas()):
         try:
-            load_champion(ask, today, signer)
+            load_champion(request, today, signer)
         except SpinneyError as error:
             why = str(error)
         else:
@@ -81,29 +84,33 @@ def _why_none(store: FleetStore, signer: Signer, view: View, groups: pa.Table, t
     return why
 
 
-def _rows_to_compare(config: Config, view: View, groups: pa.Table) -> Iterator[Integers]:
-    """The number of each group's rows, in no order of the groups."""
+def _rows_to_compare(config: Config, view: BatchView, groups: pa.Table) -> Iterator[Integers]:
+    """Yield the number of rows for each group, not in the order of the groups."""
     # The features are not needed.
     source = replace(TrainingTables.of(config, view.pins, view.clock), features={})
     shards = np.asarray(groups.column("shard").to_numpy())
-    for each in training_row_reader.shard_ranges(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
-        mine = groups.filter(pa.array((shards >= each.first) & (shards <= each.last)))
-        if mine.num_rows:
-            keys = mine.column("group_key").combine_chunks()
+    for shard_range in training_row_reader.shard_ranges(config.fleet.shards, 1 + source.events.rows // EVENTS_AT_ONCE):
+        candidates = groups.filter(pa.array((shards >= shard_range.first) & (shards <= shard_range.last)))
+        if candidates.num_rows:
+            keys = candidates.column("group_key").combine_chunks()
             wanted = filter_of_groups(keys.to_pylist(), config.fleet.shards)
-            yield _counts(training_row_reader.read_group_rows(source, keys, wanted), mine.column("trained_through"))
+            yield _counts(
+                training_row_reader.read_group_rows(source, keys, wanted), candidates.column("trained_through")
+            )
 
 
 def _counts(rows: training_row_reader.GroupRows, through: pa.ChunkedArray) -> Integers:
-    """Of each group's rows: those that are held out and newer than its champion. Both are its newest ones."""
+    """Return, for each group, the number of rows that are held out and newer than its champion. Both are its newest
+    rows.
+    """
     label = rows.table.column("label")
     counts = pc.is_finite(label) if pa.types.is_floating(label.type) else pc.is_valid(label)
     of_row = np.repeat(np.arange(len(through)), np.diff(rows.starts))
     # Without its time a champion may have seen every row.
     newer = pc.fill_null(pc.greater(rows.table.column("event_time"), through.take(pa.array(of_row))), False)
     total, unseen = (
-        np.bincount(of_row[np.asarray(each.to_numpy(), dtype=np.bool_)], minlength=len(through))
-        for each in (counts, pc.and_(counts, newer))
+        np.bincount(of_row[np.asarray(is_counted.to_numpy(), dtype=np.bool_)], minlength=len(through))
+        for is_counted in (counts, pc.and_(counts, newer))
     )
     heldout = np.where(total > 0, np.maximum(1, total // HELD_OUT_ONE_IN), 0)
     return np.minimum(unseen, heldout).astype(np.int64)

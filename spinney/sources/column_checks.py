@@ -1,0 +1,140 @@
+"""Check that the files of a source have the required columns, each once, and agree about their types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pyarrow as pa
+from pyarrow import types
+
+from spinney.core.errors import ContractError
+from spinney.sources.json_lines import SAMPLE_LINES
+from spinney.sources.options import ColumnSelection, ReadOptions
+from spinney.sources.row_batch import DataFile
+
+_FAMILIES = (
+    ("a number", (types.is_integer, types.is_floating, types.is_decimal)),
+    ("text", (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)),
+    ("true or false", (types.is_boolean,)),
+    ("a time", (types.is_timestamp, types.is_date)),
+)
+
+
+def check_columns(files: Sequence[DataFile], options: ReadOptions) -> tuple[str, ...]:
+    """Return notes about columns that no file has.
+
+    Raises ContractError, naming file and column, for a column that is required and missing, that only some of the files
+    have (unless `missing_as_null`), or whose type is of another family than in the first file. Integers and fractions
+    are one family. The columns of JSON lines are the fields of the first objects of each file.
+    """
+    typed = [file for file in files if _all_columns(file) is not None]
+    if not typed:
+        return ()
+    notes = []
+    for name in _column_names(typed, options):
+        with_it = [file for file in typed if _column(file, name, options) is not None]
+        _refuse_missing(name, typed, with_it, options)
+        _refuse_other_types(name, with_it, options)
+        is_optional = options.selection is not None and name in options.selection.optional
+        if not with_it and not is_optional:
+            notes.append(f"column {name}: {_null_everywhere_note(typed)}")
+    return tuple(notes)
+
+
+def refuse_duplicate_columns(name: str, columns: Sequence[str], options: ReadOptions) -> None:
+    """Raise ContractError if a file has a selected column more than once. columns: as the file has them."""
+    for column in options.selection.select(columns) if options.selection else ():
+        if (times := columns.count(column)) > 1:
+            raise ContractError(
+                f"{name}: column {column}: expected once; the file has {times} of this name. Rename or leave out the "
+                "others"
+            )
+
+
+def missing_columns_error(
+    name: str, selection: ColumnSelection, columns: Iterable[str], lacking: Sequence[str]
+) -> ContractError:
+    """Return the error for a file that lacks required columns. columns: those it has. lacking: the missing ones."""
+    present = list(columns)
+    required = [column for column in selection.names if column in selection.required]
+    return ContractError(
+        f"{name}: expected the columns {', '.join(required)}; it lacks {', '.join(lacking)} and has "
+        f"{', '.join(present) or 'none'}. Add them, or say under which names the file has them: [fleet.fields]"
+    )
+
+
+def type_family(kind: pa.DataType) -> str | None:
+    """Return the family of a type, by which files are compared; None for a type without values."""
+    if types.is_dictionary(kind):
+        return type_family(kind.value_type)
+    if types.is_null(kind):
+        return None
+    return next((name for name, tests in _FAMILIES if any(test(kind) for test in tests)), str(kind))
+
+
+def _all_columns(file: DataFile) -> Mapping[str, pa.DataType] | None:
+    return file.fields if file.columns is None else file.columns
+
+
+def _null_everywhere_note(files: Sequence[DataFile]) -> str:
+    if any(file.columns is None for file in files):
+        return f"in none of the first {SAMPLE_LINES:,} lines of any file, so it is null in these rows"
+    return "in no file, so it is null in every row"
+
+
+def _absence_text(file: DataFile) -> str:
+    return f"it is in none of the first {SAMPLE_LINES:,} lines" if file.columns is None else "it is not there"
+
+
+def _column_names(files: Sequence[DataFile], options: ReadOptions) -> list[str]:
+    if options.selection is not None:
+        return list(options.selection.names)
+    return list(dict.fromkeys(name for file in files for name in _all_columns(file) or ()))
+
+
+def _column(file: DataFile, name: str, options: ReadOptions) -> str | None:
+    columns = _all_columns(file) or {}
+    if name in columns or options.selection is None:
+        return name if name in columns else None
+    column = options.selection.find_column(name, columns)
+    return column if column is not None and _has_path(columns[column], name.split(".")[1:]) else None
+
+
+def _has_path(kind: pa.DataType, path: Sequence[str]) -> bool:
+    """Return whether a nested type has a field at this path."""
+    for name in path:
+        if not types.is_struct(kind) or kind.get_field_index(name) < 0:
+            return False
+        kind = kind.field(kind.get_field_index(name)).type
+    return True
+
+
+def _refuse_missing(name: str, files: Sequence[DataFile], with_it: Sequence[DataFile], options: ReadOptions) -> None:
+    if len(with_it) == len(files):
+        return
+    without = next(file for file in files if file not in with_it)
+    if options.selection is not None and name in options.selection.required:
+        lacking = [column for column in options.selection.names if column in options.selection.required]
+        lacking = [column for column in lacking if _column(without, column, options) is None]
+        raise missing_columns_error(without.name, options.selection, _all_columns(without) or (), lacking)
+    if with_it and not options.missing_as_null:
+        raise ContractError(
+            f"{without.name}: column {name}: expected, since {with_it[0].name} has it; {_absence_text(without)}. Add "
+            "it, or pass --missing-as-null if its rows have no value"
+        )
+
+
+def _refuse_other_types(name: str, files: Sequence[DataFile], options: ReadOptions) -> None:
+    first: tuple[str, DataFile] | None = None
+    for file in files:
+        column = _column(file, name, options)
+        column_family = type_family((_all_columns(file) or {})[column]) if column == name else None
+        if column_family is None:
+            continue
+        if first is None:
+            first = (column_family, file)
+        elif first[0] != column_family:
+            raise ContractError(
+                f"{file.name}: column {name}: expected {first[0]}, as in {first[1].name}; got {column_family}. "
+                "Write the files with one type"
+            )

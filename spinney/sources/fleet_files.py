@@ -1,0 +1,51 @@
+"""Open files with the columns of a fleet, and encode their rows as the messages that `produce` sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from schemas import messages
+from spinney.core.config import Config
+from spinney.core.config.value_types import is_number
+from spinney.core.records.message_encoding import encode_message
+from spinney.core.records.rules import RecordRules, build_rules
+from spinney.sources import python_values
+from spinney.sources.opening import open_source
+from spinney.sources.options import ColumnSelection, ReadOptions
+from spinney.sources.row_batch import RowBatch, Source
+
+
+def columns_for(config: Config, *, outcomes: bool, is_exclusive: bool = False) -> ColumnSelection:
+    """Return the columns of a file of events or outcomes, under the names that the file uses.
+
+    Required are the id, the time and the group, for outcomes also the label. is_exclusive: leave out all other columns.
+    """
+    rules = build_rules(config, messages.OUTCOME if outcomes else messages.EVENT)
+    required = frozenset(rule.source for rule in rules.fields if rule.required)
+    return ColumnSelection(tuple(rule.source for rule in rules.fields), required, is_exclusive, number_fields(rules))
+
+
+def number_fields(rules: RecordRules) -> frozenset[str]:
+    """Return the fields that hold numbers in messages and files, by their names there."""
+    return frozenset(rule.source for rule in rules.fields if is_number(rule.type) or rule.unit is not None)
+
+
+def open_fleet_file(config: Config, path: str | Path, options: ReadOptions, *, outcomes: bool) -> Source:
+    """Open a file of events or outcomes with all its columns. Raises ContractError: as `open_source`."""
+    return open_columns(path, options, columns_for(config, outcomes=outcomes))
+
+
+def open_columns(path: str | Path, options: ReadOptions, selection: ColumnSelection) -> Source:
+    """Open a file with a given selection of columns. Raises ContractError: as `open_source`."""
+    return open_source(path, replace(options, selection=selection))
+
+
+def messages_of(batch: RowBatch, rules: RecordRules) -> Iterator[tuple[int, bytes]]:
+    """Yield number and message of each row of a batch."""
+    if batch.columns is None:
+        yield from zip(batch.numbers, batch.lines, strict=True)
+        return
+    for number, row in zip(batch.numbers, python_values.to_rows(batch.columns), strict=True):
+        yield number, encode_message(row, rules, texts=batch.texts)
