@@ -164,7 +164,7 @@ def of_models(root: Root) -> list[Reader]:
 def of_manifests(root: Root) -> list[Reader]:
     folder = root.store.folder / "a manifest"
     folder.mkdir()
-    manifest.write(root.config, Champions.empty(), folder)
+    manifest.write_manifest(root.config, Champions.empty(), folder)
     file = folder / manifest.CHAMPIONS
     pq.write_table(pq.read_table(file).replace_schema_metadata({METADATA_KEY: b"99"}), file)
     return [partial(Manifest, folder)]

@@ -33,8 +33,7 @@ from spinney.core.records.validation import validate
 from spinney.fleet import Fleet
 from spinney.operations import clustering
 from spinney.operations.migration import carry_out_migration, events_table, plan_migration
-from spinney.serving.manifest import Manifest
-from spinney.serving.manifest import write as write_manifest
+from spinney.serving.manifest import Manifest, write_manifest
 from spinney.storage import charter, leases, signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, table_files
