@@ -20,9 +20,9 @@ from spinney.core.config import Config
 from spinney.core.errors import MAX_ERROR_CHARACTERS, ContractError, Corrupt, StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.operations import model_import
-from spinney.operations.interventions import Said
-from spinney.operations.model_files import Source
-from spinney.operations.model_import import Made, Told, Wanted, What
+from spinney.operations.interventions import Attribution
+from spinney.operations.model_files import ModelSource
+from spinney.operations.model_import import ImportOutcome, ImportRequest, ImportResult, PreparedModel
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -33,8 +33,8 @@ GROUPS_AT_ONCE, MODELS_PER_WRITE = 5_000, 100
 
 
 def load_models(
-    config: Config, index: str, said: Said, *, allow_pickle: bool = False, dry_run: bool = False
-) -> list[Told]:
+    config: Config, index: str, said: Attribution, *, allow_pickle: bool = False, dry_run: bool = False
+) -> list[ImportResult]:
     """What became of each line of the index, in its order.
 
     index: a CSV, JSON lines or Parquet file with the group's columns, `model` (a path, from the index's folder on, or
@@ -45,38 +45,38 @@ def load_models(
     that cannot be understood, nothing is stored then; Busy: another person's step is being written.
     """
     wanted = read_index(config, Path(index))
-    source = Source(Path(index).parent, config.tracking.uri, allow_pickle)
+    source = ModelSource(Path(index).parent, config.tracking.uri, allow_pickle)
     store = FleetStore.of(config)
     recipe, signer = Recipe.of(config), signing_key.load_signer(store)
     if not dry_run:
         delta.create_tables(config)
-    told: list[Told] = []
+    told: list[ImportResult] = []
     for many in _in_parts(wanted, GROUPS_AT_ONCE):
         clock, rows = (
-            model_import.now_of(store),
-            model_import.sample(store, [each.group_key for each in many]),
+            model_import.require_fleet_clock(store),
+            model_import.sample_rows(store, [each.group_key for each in many]),
         )
         for some in _in_parts(many, MODELS_PER_WRITE):
-            models: list[Made] = []
-            refused: dict[str, Told] = {}
+            models: list[PreparedModel] = []
+            refused: dict[str, ImportResult] = {}
             for each in some:
                 try:
-                    model_import.refuse_ahead(each, clock)
-                    models.append(model_import.made(each, rows.get(each.group_key), recipe, signer, source))
+                    model_import.refuse_future_training(each, clock)
+                    models.append(model_import.prepare_model(each, rows.get(each.group_key), recipe, signer, source))
                 except (ContractError, Corrupt) as error:
                     why = str(error)[:MAX_ERROR_CHARACTERS]
-                    refused[each.group_key] = Told(each.group_key, each.named, What.REFUSED, why=why)
+                    refused[each.group_key] = ImportResult(each.group_key, each.named, ImportOutcome.REFUSED, why=why)
             done = model_import.store_models(config, signer, models, said, clock, dry_run=dry_run)
             stored = {each.group_key: each for each in done}
             told += [{**stored, **refused}[each.group_key] for each in some]
     return told
 
 
-def _in_parts(wanted: Sequence[Wanted], size: int) -> Iterator[Sequence[Wanted]]:
+def _in_parts(wanted: Sequence[ImportRequest], size: int) -> Iterator[Sequence[ImportRequest]]:
     return (wanted[start : start + size] for start in range(0, len(wanted), size))
 
 
-def read_index(config: Config, file: Path) -> list[Wanted]:
+def read_index(config: Config, file: Path) -> list[ImportRequest]:
     """Return the lines of an index. Raises StoreError: no such file; ContractError: an invalid line."""
     group = config.fleet.group
     needed = ", ".join((*group, MODEL))
@@ -121,12 +121,12 @@ def _object(text: str) -> Mapping[str, Any]:
     return value
 
 
-def _parse_line(where: str, line: Mapping[str, Any], types: Mapping[str, str]) -> Wanted:
+def _parse_line(where: str, line: Mapping[str, Any], types: Mapping[str, str]) -> ImportRequest:
     values = [_value(where, line, name, _KEYS.get(kind, _whole)) for name, kind in types.items()]
     named = _value(where, line, MODEL, _text)
     through = None if line.get(THROUGH) is None else _value(where, line, THROUGH, _parse_time)
     rows = None if line.get(ROWS) is None else _value(where, line, ROWS, _whole)
-    return Wanted(keys.encode(values), named, through, rows)
+    return ImportRequest(keys.encode(values), named, through, rows)
 
 
 def _value(where: str, line: Mapping[str, Any], name: str, read: Callable[[Any], Any]) -> Any:

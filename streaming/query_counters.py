@@ -13,7 +13,7 @@ from pyspark.sql.streaming.listener import StreamingQueryProgress
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
-from spinney.operations.dead_letters.letters import Choice, Kind, Letters, kinds
+from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, LetterGroup, group_letters
 from spinney.storage import checkpoints
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -133,7 +133,7 @@ class QueryCounters:
         counts = {count: int(pc.sum(rows[column]).as_py() or 0) for count, column in columns.items()}
         return {"rounds": int(rows.num_rows), **counts} if name == QueryName.RETRAIN else counts
 
-    def _dead_letters(self, since: int) -> tuple[Kind, ...]:
+    def _dead_letters(self, since: int) -> tuple[LetterGroup, ...]:
         """Dead letters of later batches, by kind. Some of the batch that is still running may be among them."""
-        letters = Letters.opened(self._store, Choice(after_batch=since))
-        return tuple(kinds(letters, pa.array([], pa.string())))
+        letters = DeadLetters.opened(self._store, LetterFilter(after_batch=since))
+        return tuple(group_letters(letters, pa.array([], pa.string())))

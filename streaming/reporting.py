@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from spinney.operations.dead_letters.letters import Kind
+    from spinney.operations.dead_letters.letters import LetterGroup
 
 WriteLine = Callable[[str], None]
 
@@ -20,7 +20,7 @@ class QueryReport:
 
     query: str
     counts: Mapping[str, int]
-    dead_letters: tuple[Kind, ...] = ()
+    dead_letters: tuple[LetterGroup, ...] = ()
 
     @property
     def is_empty(self) -> bool:

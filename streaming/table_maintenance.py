@@ -77,7 +77,7 @@ class MaintenanceThread:
         """Maintain the directories of a query. write_lock: the lock that the query holds while it writes a batch."""
         self._write_locks[query] = write_lock
         guard = CommitGuard(write_lock, self._stop_requested.is_set)
-        for directory in maintenance.owned(self._store, query):
+        for directory in maintenance.directories_of_lease(self._store, query):
             if directory.contract.name in clustering.SORT_BY:
                 self._clusterers.append(Clusterer(directory, guard))
 
@@ -156,21 +156,21 @@ def serve_requests(config: Config, query: str, write_lock: threading.Lock, shoul
     """Serve the requests that this query has not served yet. should_stop: asked between two directories."""
     store = FleetStore.of(config)
     if query == QueryName.INGEST:
-        purge.serve(store, write_lock)
-    request = maintenance.requested(store, query)
+        purge.serve_purge(store, write_lock)
+    request = maintenance.pending_request(store, query)
     if request is None:
         return
     done, error = [], None
-    for directory in maintenance.owned(store, query):
+    for directory in maintenance.directories_of_lease(store, query):
         if should_stop():
             return  # the request is served at the next start
         try:
             done.append(
-                maintenance.carry_out(config, directory, datetime.now(UTC), CommitGuard(write_lock, should_stop))
+                maintenance.tidy_directory(config, directory, datetime.now(UTC), CommitGuard(write_lock, should_stop))
             )
         except RewriteInterrupted:
             return
         except Exception as failed:
             error = f"{directory.name}: {failed}"
             log.warning("tidying %s", error)
-    maintenance.serve(store, query, maintenance.Served(request, tuple(done), error))
+    maintenance.write_answer(store, query, maintenance.TidyAnswer(request, tuple(done), error))

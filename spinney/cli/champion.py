@@ -23,7 +23,7 @@ from spinney.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from spinney.operations.interventions import Ask, Proposed
+    from spinney.operations.interventions import OverrideRequest, ProposedOverride
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -67,9 +67,9 @@ def promote(key: tuple[str, ...], model: str, **deciding: Any) -> None:
 
     A model fitted on newer data may replace it later; `spinney pin` prevents that. KEY is given as for `spinney why`.
     """
-    from spinney.operations.interventions import Ask, Verb
+    from spinney.operations.interventions import OverrideRequest, OverrideVerb
 
-    _decide(Ask(Verb.PROMOTE, (key_of(key),), model), _DecisionOptions(**deciding))
+    _decide(OverrideRequest(OverrideVerb.PROMOTE, (key_of(key),), model), _DecisionOptions(**deciding))
 
 
 @click.command(epilog=example("spinney rollback --all --as-of 2026-11-20T18:00Z --reason 'bad feed since then'"))
@@ -91,7 +91,7 @@ def rollback(
     machines do not promote it again, even if they fit the same rows again. Models fitted on newer rows may be promoted.
     A pinned group is refused; with --all it is skipped. KEY is given as for `spinney why`.
     """
-    from spinney.operations.interventions import Ask, Verb
+    from spinney.operations.interventions import OverrideRequest, OverrideVerb
     from spinney.storage.layout import FleetStore
     from spinney.tables.as_of import format_as_of, resolve_as_of
 
@@ -104,7 +104,7 @@ def rollback(
     at = None if as_of is None else resolve_as_of(FleetStore.of(config), as_of)
     if at is not None:
         click.echo(f"back to {format_as_of(at)}", err=True)
-    _decide(Ask(Verb.ROLLBACK, None if everything else named, at=at), _DecisionOptions(**deciding))
+    _decide(OverrideRequest(OverrideVerb.ROLLBACK, None if everything else named, at=at), _DecisionOptions(**deciding))
 
 
 @click.command(epilog=example("spinney pin AA JFK LAX --reason 'under dispute until Friday'"))
@@ -116,9 +116,9 @@ def pin(key: tuple[str, ...], model: str | None, **deciding: Any) -> None:
 
     No model fitted meanwhile replaces it. KEY is given as for `spinney why`.
     """
-    from spinney.operations.interventions import Ask, Verb
+    from spinney.operations.interventions import OverrideRequest, OverrideVerb
 
-    _decide(Ask(Verb.PIN, (key_of(key),), model), _DecisionOptions(**deciding))
+    _decide(OverrideRequest(OverrideVerb.PIN, (key_of(key),), model), _DecisionOptions(**deciding))
 
 
 @click.command(epilog=example("spinney unpin AA JFK LAX --reason 'settled'"))
@@ -129,28 +129,28 @@ def unpin(key: tuple[str, ...], **deciding: Any) -> None:
 
     KEY is given as for `spinney why`.
     """
-    from spinney.operations.interventions import Ask, Verb
+    from spinney.operations.interventions import OverrideRequest, OverrideVerb
 
-    _decide(Ask(Verb.UNPIN, (key_of(key),)), _DecisionOptions(**deciding))
+    _decide(OverrideRequest(OverrideVerb.UNPIN, (key_of(key),)), _DecisionOptions(**deciding))
 
 
-def _decide(ask: Ask, deciding: _DecisionOptions) -> None:
+def _decide(ask: OverrideRequest, deciding: _DecisionOptions) -> None:
     """Show the changes, ask for confirmation, write them, and report what was written."""
     from spinney.operations import interventions
     from spinney.storage.layout import FleetStore
     from spinney.storage.signing_key import load_signer
 
-    decision_by = interventions.Said(person_of(deciding.by), reason_of(deciding.reason))
+    decision_by = interventions.Attribution(person_of(deciding.by), reason_of(deciding.reason))
     is_confirmed = confirmed(deciding.yes or deciding.dry_run, as_json=deciding.as_json)
     config = load_config(deciding.config_path)
     store = FleetStore.of(config)
-    proposed = interventions.propose(store, load_signer(store), ask)
+    proposed = interventions.propose_override(store, load_signer(store), ask)
     if not deciding.as_json:
         _show(proposed)
     if proposed.steps and not deciding.dry_run:
         if not is_confirmed:
             click.confirm(f"{_count(proposed)} change, by {decision_by.by}. Write it?", abort=True, err=True)
-        proposed = interventions.carry_out(
+        proposed = interventions.carry_out_override(
             config, load_signer(store), ask, decision_by, None if is_confirmed else proposed
         )
         click.echo(f"written: {_count(proposed)}, in force from the stream's next batch on", err=True)
@@ -160,11 +160,11 @@ def _decide(ask: Ask, deciding: _DecisionOptions) -> None:
     sys.exit(1 if any(unchanged.wanting for unchanged in proposed.left) else 0)
 
 
-def _count(proposed: Proposed) -> str:
+def _count(proposed: ProposedOverride) -> str:
     return "1 group" if len(proposed.steps) == 1 else f"{len(proposed.steps):,} groups"
 
 
-def _show(proposed: Proposed) -> None:
+def _show(proposed: ProposedOverride) -> None:
     from spinney.core.champions.interventions import SHORT_ID_LENGTH
 
     def short(name: str | None) -> str:

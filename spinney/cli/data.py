@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from batch.load import LoadProgress
     from spinney.core.config import Config
     from spinney.local.produce import Sent
-    from spinney.operations.model_import import Told
+    from spinney.operations.model_import import ImportResult
 
 
 POLL_SECONDS = 0.5
@@ -237,24 +237,24 @@ def _load_models(source: str, config_path: str, *, as_json: bool, outcomes: bool
     if importing["reason"] is None:
         raise click.UsageError("--models writes what a person decides: say why by --reason TEXT")
     from batch.load_models import load_models
-    from spinney.operations.interventions import Said
-    from spinney.operations.model_import import What
+    from spinney.operations.interventions import Attribution
+    from spinney.operations.model_import import ImportOutcome
 
-    decision_by = Said(person_of(importing["by"]), reason_of(importing["reason"]))
+    decision_by = Attribution(person_of(importing["by"]), reason_of(importing["reason"]))
     allow_pickle, dry_run = importing["allow_pickle"], importing["dry_run"]
     if allow_pickle:
         click.echo("load: pickles are allowed: reading one runs whatever code it holds", err=True)
     results = load_models(load_config(config_path), source, decision_by, allow_pickle=allow_pickle, dry_run=dry_run)
-    counts = {what.value: sum(result.what == what for result in results) for what in What}
+    counts = {what.value: sum(result.what == what for result in results) for what in ImportOutcome}
     if as_json:
         write_json({"written": not dry_run, "counts": counts, "models": results})
     else:
         table("models", [{"what": what, "models": number} for what, number in counts.items()])
         _say_why(results)
-    sys.exit(1 if counts[What.REFUSED] else 0)
+    sys.exit(1 if counts[ImportOutcome.REFUSED] else 0)
 
 
-def _say_why(results: Sequence[Told]) -> None:
+def _say_why(results: Sequence[ImportResult]) -> None:
     explained = [result for result in results if result.why]
     for result in explained[:MAX_SHOWN]:
         click.echo(f"group {result.group_key}: {result.named}: {result.what}: {result.why}", err=True)

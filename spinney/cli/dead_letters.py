@@ -13,8 +13,8 @@ from schemas.vocabulary import DeadLetterReason
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
 
 if TYPE_CHECKING:
-    from spinney.operations.dead_letters.letters import Choice
-    from spinney.operations.dead_letters.replay import Plan
+    from spinney.operations.dead_letters.letters import LetterFilter
+    from spinney.operations.dead_letters.replay import ReplayPlan
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -51,12 +51,12 @@ def dead_letters() -> None:
 def list_(config_path: str, as_json: bool, **selection: Any) -> None:
     """Count dead letters by source, reason and field, with their times and an example each. Reads only."""
     from spinney.operations.dead_letters import ledger
-    from spinney.operations.dead_letters.letters import Letters, kinds
+    from spinney.operations.dead_letters.letters import DeadLetters, group_letters
     from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
     store = FleetStore.of(config)
-    rows = kinds(Letters.opened(store, _choice(**selection)), ledger.replayed(store))
+    rows = group_letters(DeadLetters.opened(store, _choice(**selection)), ledger.read_replayed(store))
     if as_json:
         write_json(rows)
     elif rows:
@@ -79,11 +79,13 @@ def show(config_path: str, as_json: bool, limit: int, **selection: Any) -> None:
 
     Key and value are shown as text if they are UTF-8, otherwise in base64.
     """
-    from spinney.operations.dead_letters.letters import Letters, newest
+    from spinney.operations.dead_letters.letters import DeadLetters, newest_letters
     from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
-    records = [_record(row) for row in newest(Letters.opened(FleetStore.of(config), _choice(**selection)), limit)]
+    records = [
+        _record(row) for row in newest_letters(DeadLetters.opened(FleetStore.of(config), _choice(**selection)), limit)
+    ]
     if as_json:
         write_json(records)
         return
@@ -102,20 +104,20 @@ def replay(config_path: str, as_json: bool, yes: bool, **selection: Any) -> None
     Use it after a fix, for example of the configuration: first restart the stream with it. Rows rejected by `spinney
     load` came from no topic; load the corrected file instead.
     """
-    from spinney.operations.dead_letters.letters import Letters
-    from spinney.operations.dead_letters.replay import carry_out, plan
+    from spinney.operations.dead_letters.letters import DeadLetters
+    from spinney.operations.dead_letters.replay import carry_out_replay, plan_replay
     from spinney.storage.layout import FleetStore
 
     config = load_config(config_path)
-    letters = Letters.opened(FleetStore.of(config), _choice(**selection))
-    done = carry_out(config, letters) if yes else plan(config, letters)
+    letters = DeadLetters.opened(FleetStore.of(config), _choice(**selection))
+    done = carry_out_replay(config, letters) if yes else plan_replay(config, letters)
     if as_json:
         write_json({"sent": done.count if yes else 0, "would_be_sent": 0 if yes else done.count, "left": done.left})
         return
     _show_replay(done, sent=yes)
 
 
-def _show_replay(done: Plan, *, sent: bool) -> None:
+def _show_replay(done: ReplayPlan, *, sent: bool) -> None:
     click.echo(f"{done.count:,} {'sent' if sent else 'would be sent: add --yes'}", err=True)
     for why, count in done.left.items():
         click.echo(f"{count:,} left: {why}", err=True)
@@ -131,14 +133,14 @@ def purge(config_path: str, as_json: bool, older_than: str | None, yes: bool, **
     If a stream is running, it carries out the deletion.
     """
     from spinney.operations.dead_letters import purge as purging
-    from spinney.operations.dead_letters.letters import Letters
+    from spinney.operations.dead_letters.letters import DeadLetters
     from spinney.storage.layout import FleetStore
 
     choice = _choice(**selection, older_than=older_than)
     if not (choice.reasons or choice.fields or choice.since or choice.before):
         raise click.UsageError("expected at least one of: --older-than, --reason, --field, --since")
     store = FleetStore.of(load_config(config_path))
-    count = purging.purge(store, choice) if yes else purging.count(Letters.opened(store, choice))
+    count = purging.purge(store, choice) if yes else purging.count_letters(DeadLetters.opened(store, choice))
     if as_json:
         write_json({"forgotten": count if yes else 0, "would_be_forgotten": 0 if yes else count})
     else:
@@ -147,12 +149,12 @@ def purge(config_path: str, as_json: bool, older_than: str | None, yes: bool, **
 
 def _choice(
     reasons: tuple[str, ...], fields: tuple[str, ...], since: str | None, older_than: str | None = None
-) -> Choice:
+) -> LetterFilter:
     """Raises BadParameter: no time and no duration."""
-    from spinney.operations.dead_letters.letters import Choice
+    from spinney.operations.dead_letters.letters import LetterFilter
 
     before = None if older_than is None else _ago(older_than, "--older-than")
-    return Choice(reasons, fields, None if since is None else _time(since), before)
+    return LetterFilter(reasons, fields, None if since is None else _time(since), before)
 
 
 def _time(text: str) -> datetime:

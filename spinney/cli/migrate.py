@@ -11,7 +11,7 @@ import click
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
 
 if TYPE_CHECKING:
-    from spinney.operations.migration import Plan
+    from spinney.operations.migration import MigrationPlan
 
 
 @click.command(epilog=example("spinney migrate --rename sqft=area --yes"))
@@ -28,7 +28,7 @@ def migrate(config_path: str, as_json: bool, renames: tuple[str, ...], yes: bool
     config, names = load_config(config_path), _names(renames)
     from spinney.operations import migration
 
-    plan = migration.carry_out(config, names) if yes else migration.plan(config, names)
+    plan = migration.carry_out_migration(config, names) if yes else migration.plan_migration(config, names)
     if as_json:
         write_json(_as_data(plan, done=yes))
     else:
@@ -55,7 +55,7 @@ def _names(renames: tuple[str, ...]) -> dict[str, str]:
     return new_names
 
 
-def _as_data(plan: Plan, *, done: bool) -> dict[str, Any]:
+def _as_data(plan: MigrationPlan, *, done: bool) -> dict[str, Any]:
     return {
         "done": done,
         "changes": [asdict(change) for change in plan.changes],
@@ -65,7 +65,7 @@ def _as_data(plan: Plan, *, done: bool) -> dict[str, Any]:
     }
 
 
-def _show(plan: Plan) -> None:
+def _show(plan: MigrationPlan) -> None:
     columns = ("kind", "name", "old_name", "was", "becomes")
     table("columns", [{name: getattr(change, name) for name in columns} for change in plan.changes])
     table("tables", [asdict(table_change) for table_change in plan.tables])

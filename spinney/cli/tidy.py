@@ -13,7 +13,7 @@ from spinney.cli.options import config_option, confirmed, example, json_option, 
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
-    from spinney.operations.maintenance import Survey
+    from spinney.operations.maintenance import DirectoryReport
 
 POLL_SECONDS = 0.2
 
@@ -40,12 +40,14 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
     """
     from datetime import UTC, datetime
 
-    from spinney.operations.maintenance import survey
+    from spinney.operations.maintenance import inspect_directory
     from spinney.storage.layout import FleetStore
 
     is_confirmed = confirmed(yes or dry_run, as_json=as_json)
     config = load_config(config_path)
-    surveys = [survey(config, directory, datetime.now(UTC)) for directory in FleetStore.of(config).every_directory()]
+    surveys = [
+        inspect_directory(config, directory, datetime.now(UTC)) for directory in FleetStore.of(config).every_directory()
+    ]
     if dry_run:
         _show(surveys, as_json=as_json)
         return
@@ -59,35 +61,35 @@ def tidy(config_path: str, as_json: bool, dry_run: bool, yes: bool, wait: float)
     sys.exit(1 if left else 0)
 
 
-def _carry_out(config: Config, seconds: float) -> tuple[list[Survey], dict[str, str]]:
+def _carry_out(config: Config, seconds: float) -> tuple[list[DirectoryReport], dict[str, str]]:
     """Return what was done, and why not for each lease that was not served."""
     from spinney.operations import maintenance
     from spinney.storage.layout import FleetStore
 
     store = FleetStore.of(config)
-    request = maintenance.ask(store)
+    request = maintenance.request_tidy(store)
     until = time.monotonic() + seconds
-    waiting = set(maintenance.names(store))
+    waiting = set(maintenance.lease_names(store))
     while waiting:
         # The process that holds a lease serves the request; if it ends, this process does.
         for name in sorted(waiting):
-            answered = maintenance.served(store, name)
-            if (answered and answered.request == request) or maintenance.serve_here(config, name, request):
+            answered = maintenance.read_answer(store, name)
+            if (answered and answered.request == request) or maintenance.tidy_if_idle(config, name, request):
                 waiting.discard(name)
         if not waiting or time.monotonic() >= until:
             break
         time.sleep(POLL_SECONDS)
     left = dict.fromkeys(sorted(waiting), "a process runs it that did not serve in time; try again, or use --wait")
-    done: list[Survey] = []
-    for name in maintenance.names(store):
-        answered = maintenance.served(store, name)
+    done: list[DirectoryReport] = []
+    for name in maintenance.lease_names(store):
+        answered = maintenance.read_answer(store, name)
         if name not in waiting and answered:
             done += answered.done
             left |= {name: answered.error} if answered.error else {}
     return done, left
 
 
-def _show(surveys: list[Survey], *, as_json: bool) -> None:
+def _show(surveys: list[DirectoryReport], *, as_json: bool) -> None:
     rows = [asdict(survey) for survey in surveys]
     if as_json:
         write_json(rows)

@@ -63,21 +63,23 @@ class Merge:
         return sum(len(source.files) for source in self.sources)
 
 
-def due(table: DeltaTable, *, asked: bool) -> list[Merge]:
+def due_merges(table: DeltaTable, *, asked: bool) -> list[Merge]:
     """What to merge now. asked: all that helps; else what pays while the table grows."""
     partitions: dict[tuple[Any, ...], list[TableFile]] = defaultdict(list)
     for file in table_files.list_files(table):
         partitions[tuple(file.partition.values())].append(file)
     # Rows go into the partition of the day on which they came: only the newest still grows.
     newest = max((key for key in partitions if None not in key), default=None)
-    merges = (_merge(files, GROWING if key == newest and not asked else AT_REST) for key, files in partitions.items())
+    merges = (
+        _merge_of_files(files, GROWING if key == newest and not asked else AT_REST) for key, files in partitions.items()
+    )
     return [each for each in merges if each is not None]
 
 
-def _merge(files: list[TableFile], rule: MergeRule) -> Merge | None:
+def _merge_of_files(files: list[TableFile], rule: MergeRule) -> Merge | None:
     by_run: dict[str, list[TableFile]] = defaultdict(list)
     for file in sorted(files, key=lambda each: each.path):
-        by_run[run_of(file.path)].append(file)
+        by_run[run_name(file.path)].append(file)
     runs = {
         name: Run(name, tuple(f.path for f in found), sum(f.bytes for f in found)) for name, found in by_run.items()
     }
@@ -87,7 +89,7 @@ def _merge(files: list[TableFile], rule: MergeRule) -> Merge | None:
     return Merge(tuple(RewriteSource(tuple(by_run[run.name]), is_sorted=bool(run.name)) for run in chosen))
 
 
-def run_of(path: str) -> str:
+def run_name(path: str) -> str:
     """The run that a file belongs to; "" when it is not clustered."""
     name = Path(path).name
     return name[len(CLUSTERED) :].rpartition("-")[0] if name.startswith(CLUSTERED) else ""
@@ -95,10 +97,12 @@ def run_of(path: str) -> str:
 
 def cluster(table: DeltaTable, name: str, guard: CommitGuard = UNGUARDED, *, asked: bool = False) -> list[Rewrite]:
     """Carry out the merges that are due; what was done. name: the table's, a key of SORT_BY."""
-    return carry_out(table, due(table, asked=asked), RewriteTarget(SORT_BY[name], CLUSTERED), guard)
+    return carry_out_merges(table, due_merges(table, asked=asked), RewriteTarget(SORT_BY[name], CLUSTERED), guard)
 
 
-def carry_out(table: DeltaTable, merges: Sequence[Merge], target: RewriteTarget, guard: CommitGuard) -> list[Rewrite]:
+def carry_out_merges(
+    table: DeltaTable, merges: Sequence[Merge], target: RewriteTarget, guard: CommitGuard
+) -> list[Rewrite]:
     """Rewrite these files; what was done. Only for whoever holds the directory's lease. Raises rewriting.Interrupted.
 
     A merge one of whose files is gone when it is committed is left out: the next call finds what is due then.

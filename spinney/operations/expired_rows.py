@@ -45,7 +45,7 @@ ROWS_AT_ONCE = 200_000
 """Of a table that is looked through as Python objects of about a kilobyte each, some shards at a time."""
 
 
-def expired_rows(config: Config, directory: Directory, now: datetime) -> ExpiredRows:
+def find_expired_rows(config: Config, directory: Directory, now: datetime) -> ExpiredRows:
     """What the rules of [retention] let go in this directory. Raises StoreError when the table was never made."""
     kind = directory.contract.name
     kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
@@ -56,30 +56,33 @@ def expired_rows(config: Config, directory: Directory, now: datetime) -> Expired
         dates = ((file.partition[DATES[kind]], file.rows) for file in table_files.list_files(table))
         old = [(on, rows) for on, rows in dates if on is not None and on < since.date()]
         return ExpiredRows(sum(rows for _, rows in old), max(on for on, _ in old)) if old else ExpiredRows()
-    parts = [each for each in _named_parts(FleetStore.of(config), directory, since) if each.num_rows]
+    parts = [each for each in _expired_parts(FleetStore.of(config), directory, since) if each.num_rows]
     return ExpiredRows(sum(each.num_rows for each in parts), names=pa.concat_tables(parts)) if parts else ExpiredRows()
 
 
-def _named_parts(store: FleetStore, directory: Directory, since: datetime) -> Iterator[pa.Table]:
+def _expired_parts(store: FleetStore, directory: Directory, since: datetime) -> Iterator[pa.Table]:
     """What names the rows that go, of some shards after the others: memory does not grow with the fleet."""
     kind, table = directory.contract.name, delta.open_dataset(delta.open_existing(directory))
     columns, at = _NAMED[kind]
-    old, newest = ds.field(at) < since, None if directory.name.endswith(f"/{PEOPLE}") else newest_batch(table)
+    old, newest = ds.field(at) < since, None if directory.name.endswith(f"/{PEOPLE}") else newest_batch_of(table)
     if newest is not None:
         # What machines wrote last may be of a round that was cut off: its plan, or what it has to decide about and
         # count.
         old &= ds.field("batch_id") != newest
-    for within in _some_shards(store):
+    for within in _shard_conditions(store):
         rows = table.to_table(list(columns), filter=_both(old, within))
         if not rows.num_rows:
             continue
         if kind == tables.VERDICTS.name:
             mask = _verdicts_gone(store, rows, since, within)
         elif kind == tables.PROMOTIONS.name:
-            keep = {key: {_name(each) for each in history} for key, history in _wanted(store, since, within).items()}
-            mask = [_name(Promotion.from_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
+            keep = {
+                key: {_row_name(each) for each in history}
+                for key, history in _promotions_within(store, since, within).items()
+            }
+            mask = [_row_name(Promotion.from_row(row)) not in keep[row["group_key"]] for row in rows.to_pylist()]
         else:
-            models = {row.model_id for history in _wanted(store, since, within).values() for row in history}
+            models = {row.model_id for history in _promotions_within(store, since, within).values() for row in history}
             last = _last_attempts(store, within)
             mask = [
                 row["model_id"] not in models and last[row["group_key"]] != (row["fitted_at"], row["round_id"])
@@ -88,7 +91,7 @@ def _named_parts(store: FleetStore, directory: Directory, since: datetime) -> It
         yield rows.filter(pa.array(mask, pa.bool_())).select(list(_NAMES[kind]))
 
 
-def _some_shards(store: FleetStore) -> list[ds.Expression | None]:
+def _shard_conditions(store: FleetStore) -> list[ds.Expression | None]:
     """Conditions that part the rows of the tables with rules by shard; [None]: all at once."""
     opened = (
         delta.open_existing(each)
@@ -137,11 +140,11 @@ _NAMES = {
 """Table -> what tells a row from the others."""
 
 
-def _name(row: Promotion) -> tuple[str, str, str]:
+def _row_name(row: Promotion) -> tuple[str, str, str]:
     return (row.round_id, row.model_id, row.decision)
 
 
-def _wanted(store: FleetStore, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
+def _promotions_within(store: FleetStore, since: datetime, within: ds.Expression | None) -> dict[str, list[Promotion]]:
     """Of each group the decisions that a rollback may need, from all directories."""
     histories: dict[str, list[Promotion]] = defaultdict(list)
     for row in delta.read_table(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], within).to_pylist():
@@ -159,7 +162,7 @@ def _last_attempts(store: FleetStore, within: ds.Expression | None) -> dict[str,
     return newest
 
 
-def newest_batch(table: ds.Dataset) -> int | None:
+def newest_batch_of(table: ds.Dataset) -> int | None:
     """None where nothing was ever written."""
     newest = (pc.max(part.column("batch_id")).as_py() for part in table.to_batches(columns=["batch_id"]))
     return max((each for each in newest if each is not None), default=None)

@@ -51,7 +51,7 @@ _UNVERIFIED = (
 _GONE = f"the model is stored nowhere any more. Restore the table, {_REMEDY}"
 
 
-class Verb(StrEnum):
+class OverrideVerb(StrEnum):
     PROMOTE = "promote"
     ROLLBACK = "rollback"
     PIN = "pin"
@@ -59,20 +59,20 @@ class Verb(StrEnum):
 
 
 @dataclass(frozen=True)
-class Ask:
+class OverrideRequest:
     """What a person asks for.
 
     group_keys: None for the whole fleet, parents too. model: a model_id or how it begins. at: to go back to.
     """
 
-    verb: Verb
+    verb: OverrideVerb
     group_keys: tuple[str, ...] | None
     model: str | None = None
     at: datetime | None = None
 
 
 @dataclass(frozen=True)
-class Said:
+class Attribution:
     """Who asks, and why."""
 
     by: str
@@ -80,7 +80,7 @@ class Said:
 
 
 @dataclass(frozen=True)
-class Left:
+class SkippedGroup:
     """A group that stays as it is. wanting: it should not have."""
 
     group_key: str
@@ -90,35 +90,40 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Proposed:
+class ProposedOverride:
     """What would change. version: of people's directory; whoever decides later must have seen it."""
 
     steps: tuple[ChampionChange, ...]
-    left: tuple[Left, ...]
+    left: tuple[SkippedGroup, ...]
     version: int
 
 
 @dataclass(frozen=True)
-class _Known:
+class _Histories:
     """What is stored of the groups that are asked about. clock: the newest that their promotions tell."""
 
     histories: Mapping[str, list[Promotion]]
     clock: datetime | None
 
 
-def propose(store: FleetStore, signer: Signer, ask: Ask) -> Proposed:
+def propose_override(store: FleetStore, signer: Signer, ask: OverrideRequest) -> ProposedOverride:
     """What would change; nothing is written.
 
     Raises StoreError or GroupError when something named cannot be done; of a whole fleet, such groups are left.
     """
     version = delta.current_version(store.directory(tables.PROMOTIONS, PEOPLE))
-    proposed, _ = _proposed(store, signer, ask, _known(store, ask.group_keys))
+    proposed, _ = _propose_changes(store, signer, ask, _read_histories(store, ask.group_keys))
     return replace(proposed, version=version)
 
 
-def carry_out(
-    config: Config, signer: Signer, ask: Ask, said: Said, shown: Proposed | None = None, now: datetime | None = None
-) -> Proposed:
+def carry_out_override(
+    config: Config,
+    signer: Signer,
+    ask: OverrideRequest,
+    said: Attribution,
+    shown: ProposedOverride | None = None,
+    now: datetime | None = None,
+) -> ProposedOverride:
     """Write what the ask changes, and return it.
 
     shown: what was agreed to. What machines did meanwhile is taken in; after another person's step there is nothing to
@@ -134,8 +139,8 @@ def carry_out(
                 f"fleet {config.fleet.name}: another person's step was taken since these changes were shown; nothing "
                 "was written. Look again, and repeat the command"
             )
-        known = _known(store, ask.group_keys)
-        proposed, models = _proposed(store, signer, ask, known)
+        known = _read_histories(store, ask.group_keys)
+        proposed, models = _propose_changes(store, signer, ask, known)
         if proposed.steps:
             writer = DirectoryWriter(place, PEOPLE, PEOPLE)
             last = writer.last_commit(STEP)
@@ -143,27 +148,29 @@ def carry_out(
             now = now or datetime.now(UTC)
             common = {
                 "round_id": f"{PEOPLE}-{batch_id}",
-                "reason": f"{_words(ask)}: {said.reason}",
+                "reason": f"{_request_text(ask)}: {said.reason}",
                 "by": said.by,
                 "decided_at": now,
                 "clock": now if config.fleet.clock == "wall" else known.clock or now,
                 "batch_id": batch_id,
             }
-            rows = [row for step in proposed.steps for row in _rows(config.fleet, step, known, models)]
+            rows = [row for step in proposed.steps for row in _promotion_rows(config.fleet, step, known, models)]
             table = pa.Table.from_pylist([row | common for row in rows], schema=arrow_schema(place.contract))
             writer.append(table, step=STEP, batch_id=batch_id)
     return replace(proposed, version=version)
 
 
-def _words(ask: Ask) -> str:
-    if ask.verb != Verb.ROLLBACK:
-        return {Verb.PROMOTE: "promoted by hand", Verb.PIN: "pinned", Verb.UNPIN: "unpinned"}[ask.verb]
+def _request_text(ask: OverrideRequest) -> str:
+    if ask.verb != OverrideVerb.ROLLBACK:
+        return {OverrideVerb.PROMOTE: "promoted by hand", OverrideVerb.PIN: "pinned", OverrideVerb.UNPIN: "unpinned"}[
+            ask.verb
+        ]
     return "rolled back" if ask.at is None else f"rolled back to {ask.at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _proposed(
-    store: FleetStore, signer: Signer, ask: Ask, known: _Known
-) -> tuple[Proposed, Mapping[str, dict[str, Any]]]:
+def _propose_changes(
+    store: FleetStore, signer: Signer, ask: OverrideRequest, known: _Histories
+) -> tuple[ProposedOverride, Mapping[str, dict[str, Any]]]:
     """The changes, and the models that they name, by model_id."""
     found, left = [], []
     for key in sorted(known.histories) if ask.group_keys is None else ask.group_keys:
@@ -171,43 +178,45 @@ def _proposed(
         current = select_champion(history)
         name = current.model_id if current else None
         try:
-            step = _step(store, ask, key, history)
+            step = _change_of_group(store, ask, key, history)
         except GroupError as error:
             if ask.group_keys is not None:
                 raise
             pinned = is_pinned(history)
-            left.append(Left(key, name, "pinned" if pinned else str(error), wanting=not pinned))
+            left.append(SkippedGroup(key, name, "pinned" if pinned else str(error), wanting=not pinned))
             continue
         if step is None:
-            left.append(Left(key, name, "answers already" if name else "no model of its own, then as now"))
+            left.append(SkippedGroup(key, name, "answers already" if name else "no model of its own, then as now"))
         else:
             found.append(step)
     targets = {step.after: step.group_key for step in found if step.after is not None}
-    models, wrong = _models(store, signer, targets)
-    if ask.verb == Verb.UNPIN:
+    models, wrong = _read_models(store, signer, targets)
+    if ask.verb == OverrideVerb.UNPIN:
         wrong = {}  # it answers, or fails to, as it did while it was pinned
     for step in found:
         if step.after in wrong:
             if ask.group_keys is not None and step.after:
                 raise GroupError(step.group_key, f"{step.after[:SHORT_ID_LENGTH]}: {wrong[step.after]}")
-            left.append(Left(step.group_key, step.before, wrong[step.after], wanting=True))
+            left.append(SkippedGroup(step.group_key, step.before, wrong[step.after], wanting=True))
     usable = tuple(step for step in found if step.after not in wrong)
-    return Proposed(usable, tuple(sorted(left, key=lambda each: each.group_key)), 0), models
+    return ProposedOverride(usable, tuple(sorted(left, key=lambda each: each.group_key)), 0), models
 
 
-def _step(store: FleetStore, ask: Ask, key: str, history: Sequence[Promotion]) -> ChampionChange | None:
-    if ask.verb == Verb.ROLLBACK:
+def _change_of_group(
+    store: FleetStore, ask: OverrideRequest, key: str, history: Sequence[Promotion]
+) -> ChampionChange | None:
+    if ask.verb == OverrideVerb.ROLLBACK:
         return interventions.rollback(key, history, None if ask.at is None else timestamps.to_microseconds(ask.at))
-    if ask.verb == Verb.UNPIN:
+    if ask.verb == OverrideVerb.UNPIN:
         return interventions.unpin(key, history)
-    target = _named(store, key, ask.model) if ask.model else None
-    if ask.verb == Verb.PIN:
+    target = _find_model(store, key, ask.model) if ask.model else None
+    if ask.verb == OverrideVerb.PIN:
         return interventions.pin(key, history, target)
     assert target is not None, "a promotion names its model"
     return interventions.promote(key, history, target)
 
 
-def _known(store: FleetStore, group_keys: Sequence[str] | None) -> _Known:
+def _read_histories(store: FleetStore, group_keys: Sequence[str] | None) -> _Histories:
     """Raises StoreError when one of the groups has no promotion at all, naming the nearest that have."""
     if group_keys is None:
         rows = lookup.read_where(store, tables.PROMOTIONS, _HISTORY)
@@ -222,10 +231,10 @@ def _known(store: FleetStore, group_keys: Sequence[str] | None) -> _Known:
         if key not in histories:
             known = lookup.read_group_keys(store, tables.PROMOTIONS)
             raise StoreError(keys.unknown_group_message(key, known, "no model of it is known"))
-    return _Known(histories, clock)
+    return _Histories(histories, clock)
 
 
-def _named(store: FleetStore, key: str, model: str) -> Promotion:
+def _find_model(store: FleetStore, key: str, model: str) -> Promotion:
     """The group's model of that name, or whose name begins so. Raises GroupError."""
     columns = ["group_key", "model_id", "trained_through", "fitted_at", "status"]
     attempts = lookup.to_dicts(lookup.read_rows(store, tables.MODELS, columns, RowFilter.of_groups([key])))
@@ -251,7 +260,7 @@ def _named(store: FleetStore, key: str, model: str) -> Promotion:
     raise GroupError(key, f"expected one of its models; got {model!r}. Its newest, by when they were fitted: {there}")
 
 
-def _models(
+def _read_models(
     store: FleetStore, signer: Signer, owners: Mapping[str, str]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Of these models (model_id -> group_key) the stored rows that hold, and of the others why they cannot answer."""
@@ -262,14 +271,14 @@ def _models(
             name = row["model_id"]
             if name in held:  # stored by several, who did the same work
                 continue
-            held |= {name} if _holds(signer, owners[name], row) else set()
+            held |= {name} if _has_valid_signature(signer, owners[name], row) else set()
             carried = name in held and len(row["payload"] or b"") <= CARRIED_BYTES
             found[name] = row if carried else {**row, "payload": None}
     wrong = {name: _UNVERIFIED if name in found else _GONE for name in owners if name not in held}
     return {name: found.get(name, {"payload": None}) for name in owners}, wrong
 
 
-def _holds(signer: Signer, owner: str, row: Mapping[str, Any]) -> bool:
+def _has_valid_signature(signer: Signer, owner: str, row: Mapping[str, Any]) -> bool:
     with suppress(Corrupt):
         claim = Claim(owner, row["model_id"], row["codec"])
         codec.load_signed(signer, claim, row["payload"] or b"", row["signature"])
@@ -277,8 +286,8 @@ def _holds(signer: Signer, owner: str, row: Mapping[str, Any]) -> bool:
     return False
 
 
-def _rows(
-    fleet: Fleet, step: ChampionChange, known: _Known, models: Mapping[str, Mapping[str, Any]]
+def _promotion_rows(
+    fleet: Fleet, step: ChampionChange, known: _Histories, models: Mapping[str, Mapping[str, Any]]
 ) -> Iterable[dict[str, Any]]:
     """The rows of `promotions` that say what the step says, but for what all rows of one ask have in common."""
     for name, decision in step.rows:
@@ -291,7 +300,7 @@ def _rows(
             "epoch": step.epoch,
             "model_id": name,
             "decision": decision.value,
-            **_seen(name, model, known.histories[step.group_key]),
+            **_model_fields(name, model, known.histories[step.group_key]),
             "rows": model.get("rows"),
             "fit_ms": model.get("fit_ms"),
             "challenger_loss": metrics.get("challenger_loss"),
@@ -300,7 +309,7 @@ def _rows(
         }
 
 
-def _seen(name: str, model: Mapping[str, Any], history: Iterable[Promotion]) -> dict[str, Any]:
+def _model_fields(name: str, model: Mapping[str, Any], history: Iterable[Promotion]) -> dict[str, Any]:
     """What data the model has seen, and when it was fitted: by its own row, else by what was decided of it before."""
     if model.get("fitted_at") is not None:
         return {column: model[column] for column in ("trained_through", "fitted_at")}

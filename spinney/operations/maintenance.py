@@ -37,7 +37,7 @@ from spinney.core.errors import Busy, StoreError
 from spinney.core.stored_formats import KEY, REQUEST
 from spinney.operations import clustering
 from spinney.operations.clustering import Merge
-from spinney.operations.expired_rows import DATES, expired_rows, newest_batch
+from spinney.operations.expired_rows import DATES, find_expired_rows, newest_batch_of
 from spinney.retraining.round_order import READ
 from spinney.storage import atomic_files, checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
@@ -53,7 +53,7 @@ KEPT_HOURS = 168
 BEHIND = timedelta(hours=KEPT_HOURS) - timedelta(days=1)
 """A reader that ended no batch for this long may still need files that are no part of the table any more."""
 
-OWNERS = {
+LEASES = {
     "events": "ingest",
     "outcomes": "ingest",
     "dead_letters": "ingest",
@@ -68,7 +68,7 @@ OWNERS = {
 
 
 @dataclass(frozen=True)
-class Survey:
+class DirectoryReport:
     """What there is to tidy in one directory.
 
     small: of the files, those that would be put together. forgotten: rows that the rules let go. gone: files on disk
@@ -89,40 +89,40 @@ class Survey:
         return not (self.small or self.forgotten or self.gone)
 
 
-def owner(directory: Directory) -> str:
+def lease_of(directory: Directory) -> str:
     """The lease that whoever writes this directory holds."""
     by_path = {"stream": "retrain", "batch": "weekly"}
-    return OWNERS.get(directory.name) or by_path[directory.name.rpartition("/")[2]]
+    return LEASES.get(directory.name) or by_path[directory.name.rpartition("/")[2]]
 
 
-def owned(store: FleetStore, name: str) -> list[Directory]:
-    return [each for each in store.every_directory() if owner(each) == name]
+def directories_of_lease(store: FleetStore, name: str) -> list[Directory]:
+    return [each for each in store.every_directory() if lease_of(each) == name]
 
 
-def survey(config: Config, directory: Directory, now: datetime) -> Survey:
+def inspect_directory(config: Config, directory: Directory, now: datetime) -> DirectoryReport:
     """What there is to tidy; changes nothing. Raises StoreError when the table was never made."""
-    return _surveyed(FleetStore.of(config), directory, now, expired_rows(config, directory, now).rows)
+    return _report(FleetStore.of(config), directory, now, find_expired_rows(config, directory, now).rows)
 
 
-def _surveyed(store: FleetStore, directory: Directory, now: datetime, forgotten: int) -> Survey:
+def _report(store: FleetStore, directory: Directory, now: datetime, forgotten: int) -> DirectoryReport:
     table = delta.open_existing(directory)
     files = table_files.list_files(table)
-    late = _behind(store, directory, now)
-    return Survey(
+    late = _query_behind(store, directory, now)
+    return DirectoryReport(
         directory=directory.name,
         files=len(files),
-        small=sum(each.files for each in _merges(table, directory)),
+        small=sum(each.files for each in _due_merges(table, directory)),
         megabytes=round(sum(file.bytes for file in files) / 1024**2, 3),
         forgotten=forgotten,
-        gone=0 if late else len(_vacuumed(table, dry_run=True)),
+        gone=0 if late else len(_vacuum(table, dry_run=True)),
         behind=late,
     )
 
 
-def _merges(table: DeltaTable, directory: Directory) -> list[Merge]:
+def _due_merges(table: DeltaTable, directory: Directory) -> list[Merge]:
     """What to put together: clustered tables by their own rule, of others the small files of each partition."""
     if directory.contract.name in clustering.SORT_BY:
-        return clustering.due(table, asked=True)
+        return clustering.due_merges(table, asked=True)
     by_partition: dict[Any, list[TableFile]] = defaultdict(list)
     for file in table_files.list_files(table):
         if file.bytes < SMALL_BYTES:
@@ -130,27 +130,29 @@ def _merges(table: DeltaTable, directory: Directory) -> list[Merge]:
     return [Merge((RewriteSource(tuple(small)),)) for small in by_partition.values() if len(small) > 1]
 
 
-def carry_out(
+def tidy_directory(
     config: Config, directory: Directory, now: datetime, guard: clustering.CommitGuard = clustering.UNGUARDED
-) -> Survey:
+) -> DirectoryReport:
     """Forget, put together, remove. Returns what was done. Only for who holds the directory's lease.
 
     guard: keeps a running query's writes and ours apart. Raises rewriting.Interrupted.
     """
-    forgets_models = directory.contract.name == tables.MODELS.name and owner(directory) != PEOPLE
+    forgets_models = directory.contract.name == tables.MODELS.name and lease_of(directory) != PEOPLE
     store = FleetStore.of(config)
     with leases.held(store, [PEOPLE]) if forgets_models else nullcontext():
         # No person goes back to a model while it is being forgotten. Machines may add rows meanwhile: those of the
         # newest batch are never forgotten, and no row of a machine leads back to a model that nobody can reach.
-        rows = expired_rows(config, directory, now)
-        found = _surveyed(store, directory, now, rows.rows)
+        rows = find_expired_rows(config, directory, now)
+        found = _report(store, directory, now, rows.rows)
         table = delta.open_existing(directory)
         if rows.until is not None:
             with guard.lock:
                 table.update_incremental()
                 table.delete(f"{DATES[directory.contract.name]} <= DATE '{rows.until.isoformat()}'")
         elif rows.names is not None:
-            done = clustering.carry_out(table, _without(table, rows.names), _target(directory), guard)
+            done = clustering.carry_out_merges(
+                table, _merges_without(table, rows.names), _rewrite_target(directory), guard
+            )
             dropped = sum(each.dropped for each in done)
             if dropped < rows.rows:
                 raise StoreError(
@@ -159,15 +161,15 @@ def carry_out(
                 )
     if found.small:
         table.update_incremental()
-        clustering.carry_out(table, _merges(table, directory), _target(directory), guard)
+        clustering.carry_out_merges(table, _due_merges(table, directory), _rewrite_target(directory), guard)
     if found.gone:
         with guard.lock:
             table.update_incremental()
-            _vacuumed(table, dry_run=False)
+            _vacuum(table, dry_run=False)
     return found
 
 
-def _target(directory: Directory) -> RewriteTarget:
+def _rewrite_target(directory: Directory) -> RewriteTarget:
     """What rewritten files are like: rows of a group lie together wherever a row belongs to one."""
     if directory.contract.name in clustering.SORT_BY:
         return RewriteTarget(clustering.SORT_BY[directory.contract.name], table_files.CLUSTERED)
@@ -175,33 +177,33 @@ def _target(directory: Directory) -> RewriteTarget:
     return RewriteTarget(by, "compacted-")
 
 
-def _without(table: DeltaTable, names: pa.Table) -> list[Merge]:
+def _merges_without(table: DeltaTable, names: pa.Table) -> list[Merge]:
     """The files with rows of these names, to be rewritten without them. names: columns that tell a row from others."""
     base, columns = table_files.table_folder(table), names.column_names
-    gone = _joined(names)
+    gone = _joined_names(names)
     files, drop = [], {}
     for file in table_files.list_files(table):
         # deltalake's merge once left texts as views, which no kernel joins or compares.
         read = pq.read_table(base / file.path, columns=columns, partitioning=None, use_threads=False)
-        mask = pc.is_in(_joined(read.cast(pa.schema([(name, pa.string()) for name in columns]))), value_set=gone)
+        mask = pc.is_in(_joined_names(read.cast(pa.schema([(name, pa.string()) for name in columns]))), value_set=gone)
         if mask.true_count:
             files.append(file)
             drop[file.path] = mask
     return [Merge((RewriteSource(tuple(files), drop=drop),))] if files else []
 
 
-def _joined(names: pa.Table) -> pa.Array:
+def _joined_names(names: pa.Table) -> pa.Array:
     """Each row's texts as one. A key is JSON and the rest are ids: a zero byte is in none of them."""
     texts = [names.column(name).combine_chunks() for name in names.column_names]
     return pc.binary_join_element_wise(*texts, "\x00", null_handling="replace", null_replacement="\x01")
 
 
-def _vacuumed(table: DeltaTable, *, dry_run: bool) -> list[str]:
+def _vacuum(table: DeltaTable, *, dry_run: bool) -> list[str]:
     """Full: what a crash left behind too, and what the log has forgotten that it once named."""
     return list(table.vacuum(retention_hours=KEPT_HOURS, dry_run=dry_run, full=True))
 
 
-def _behind(store: FleetStore, directory: Directory, now: datetime) -> str | None:
+def _query_behind(store: FleetStore, directory: Directory, now: datetime) -> str | None:
     """A query that reads this directory and has not ended a batch for long; one that never began reads it anew."""
     for query in reading_queries(directory):
         place = store.checkpoint(query)
@@ -210,78 +212,80 @@ def _behind(store: FleetStore, directory: Directory, now: datetime) -> str | Non
             continue
         if ended is None or checkpoints.started_batch(place, ended).started_at < now - BEHIND:
             return query
-    return _cut_off(store, now) if directory.contract.name in {each.name for each in READ} else None
+    return _unfinished_round(store, now) if directory.contract.name in {each.name for each in READ} else None
 
 
-def _cut_off(store: FleetStore, now: datetime) -> str | None:
+def _unfinished_round(store: FleetStore, now: datetime) -> str | None:
     """A path whose round was planned long ago and has not ended: it goes on with the versions that its plan named."""
     paths = (store.directories(base) for base in (tables.VERDICTS, tables.ROUNDS))
     for plans, rounds in zip(*paths, strict=True):
         planned = (ds.field("decision") == Staleness.FIT.value) & (ds.field("judged_at") < now - BEHIND)
-        ended = newest_batch(delta.open_dataset(delta.open_existing(rounds)))
+        ended = newest_batch_of(delta.open_dataset(delta.open_existing(rounds)))
         if ended is not None:
             planned &= ds.field("batch_id") > ended
         if delta.open_dataset(delta.open_existing(plans)).count_rows(filter=planned):
-            return owner(plans)
+            return lease_of(plans)
     return None
 
 
 @dataclass(frozen=True)
-class Served:
+class TidyAnswer:
     """What a process answered to a request. error: why it could not do it all."""
 
     request: str
-    done: tuple[Survey, ...]
+    done: tuple[DirectoryReport, ...]
     error: str | None = None
 
 
-def ask(store: FleetStore) -> str:
+def request_tidy(store: FleetStore) -> str:
     """Ask whoever runs a query to tidy its directories. Returns the request's id."""
     made = uuid.uuid4().hex
-    atomic_files.replace_file(_place(store) / "request", json.dumps({KEY: REQUEST.version, "id": made}).encode())
+    atomic_files.replace_file(
+        _request_folder(store) / "request", json.dumps({KEY: REQUEST.version, "id": made}).encode()
+    )
     return made
 
 
-def requested(store: FleetStore, name: str) -> str | None:
+def pending_request(store: FleetStore, name: str) -> str | None:
     """The id of a request that this query has not served yet."""
-    content = _read(_place(store) / "request")
+    content = _read_json(_request_folder(store) / "request")
     if content is None:
         return None
     made = str(content["id"])
-    answer = served(store, name)
+    answer = read_answer(store, name)
     return None if answer is not None and answer.request == made else made
 
 
-def serve(store: FleetStore, name: str, answer: Served) -> None:
+def write_answer(store: FleetStore, name: str, answer: TidyAnswer) -> None:
     content = {KEY: REQUEST.version, **asdict(answer)}
-    atomic_files.replace_file(_place(store) / f"{name}.served", json.dumps(content).encode())
+    atomic_files.replace_file(_request_folder(store) / f"{name}.served", json.dumps(content).encode())
 
 
-def served(store: FleetStore, name: str) -> Served | None:
-    said = _read(_place(store) / f"{name}.served")
+def read_answer(store: FleetStore, name: str) -> TidyAnswer | None:
+    said = _read_json(_request_folder(store) / f"{name}.served")
     if said is None:
         return None
-    return Served(said["request"], tuple(Survey(**each) for each in said["done"]), said["error"])
+    return TidyAnswer(said["request"], tuple(DirectoryReport(**each) for each in said["done"]), said["error"])
 
 
-def serve_here(config: Config, name: str, request: str) -> bool:
+def tidy_if_idle(config: Config, name: str, request: str) -> bool:
     """Tidy the directories of a query that nobody runs; whether that was so."""
     store = FleetStore.of(config)
     try:
         with leases.held(store, [name]):
-            done = tuple(carry_out(config, each, datetime.now(UTC)) for each in owned(store, name))
-            serve(store, name, Served(request, done))
+            done = tuple(tidy_directory(config, each, datetime.now(UTC)) for each in directories_of_lease(store, name))
+            write_answer(store, name, TidyAnswer(request, done))
     except Busy:
         return False
     return True
 
 
-def names(store: FleetStore) -> Iterable[str]:
+def lease_names(store: FleetStore) -> Iterable[str]:
     """The leases that there are directories of."""
-    return dict.fromkeys(owner(each) for each in store.every_directory())
+    return dict.fromkeys(lease_of(each) for each in store.every_directory())
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _read_json(file: Path) -> dict[str, Any] | None:
     """The request or answer; None where there is none. Raises UnknownFormat."""
     try:
         content = dict(json.loads(file.read_text(encoding="utf-8")))
@@ -291,5 +295,5 @@ def _read(file: Path) -> dict[str, Any] | None:
     return content
 
 
-def _place(store: FleetStore) -> Path:
+def _request_folder(store: FleetStore) -> Path:
     return store.folder / "tidy"

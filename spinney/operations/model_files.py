@@ -19,7 +19,7 @@ UNPICKLED = "reading a pickle runs whatever code it holds: allow it by --allow-p
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where models are looked for. folder: what relative paths start from; tracking_uri: MLflow's."""
 
     folder: Path
@@ -28,26 +28,26 @@ class Source:
 
 
 @dataclass
-class Read:
+class LoadedModel:
     """notes: what scikit-learn warned of, such as another version's file."""
 
     estimator: Any
     notes: list[str] = field(default_factory=list)
 
 
-def read(named: str, source: Source) -> Read:
+def load_model(named: str, source: ModelSource) -> LoadedModel:
     """The estimator of that name: a path, or MLflow's ``models:/shop@champion`` or ``runs:/0a1b/model``.
 
     Raises ContractError: there is none that can be read, or reading it would run code and that is not allowed.
     """
-    found = Read(None)
+    found = LoadedModel(None)
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             if named.startswith(MLFLOW):
-                found.estimator = _of_mlflow(named, source)
+                found.estimator = _load_from_mlflow(named, source)
             else:
-                found.estimator = _of_file(source.folder / named, allow_pickle=source.allow_pickle)
+                found.estimator = _load_file(source.folder / named, allow_pickle=source.allow_pickle)
     except (ContractError, Corrupt):
         raise
     except Exception as error:  # a file of somebody else's may fail anywhere
@@ -60,7 +60,7 @@ def read(named: str, source: Source) -> Read:
     return found
 
 
-def _of_file(file: Path, *, allow_pickle: bool, pickled: bool | None = None) -> Any:
+def _load_file(file: Path, *, allow_pickle: bool, pickled: bool | None = None) -> Any:
     """pickled: whether it is a pickle; None: as its name says."""
     if not file.is_file():
         raise ContractError(f"expected a file; got nothing at {file}")
@@ -75,7 +75,7 @@ def _of_file(file: Path, *, allow_pickle: bool, pickled: bool | None = None) -> 
     return joblib.load(file)
 
 
-def _of_mlflow(uri: str, source: Source) -> Any:
+def _load_from_mlflow(uri: str, source: ModelSource) -> Any:
     """Its files are read as others are: MLflow's own reader believes the list of types that a file brings."""
     import mlflow
     from mlflow.models import Model
@@ -91,6 +91,6 @@ def _of_mlflow(uri: str, source: Source) -> Any:
             if mine is None:
                 raise ContractError(f"expected MLflow's flavor sklearn; got {', '.join(sorted(flavors))}")
             is_skops = mine.get("serialization_format") == "skops"
-            return _of_file(place / mine["pickled_model"], allow_pickle=source.allow_pickle, pickled=not is_skops)
+            return _load_file(place / mine["pickled_model"], allow_pickle=source.allow_pickle, pickled=not is_skops)
     finally:
         mlflow.set_tracking_uri(before)

@@ -38,8 +38,8 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.estimator_import import import_estimator, try_model
 from spinney.core.training.fit_attempt import model_id_of
 from spinney.operations import model_files
-from spinney.operations.interventions import STEP, Said
-from spinney.operations.model_files import Source
+from spinney.operations.interventions import STEP, Attribution
+from spinney.operations.model_files import ModelSource
 from spinney.serving.model_cache import CARRIED_BYTES
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
@@ -53,7 +53,7 @@ TRIED_ROWS = 5
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImportRequest:
     """A line of the index. named: a path, or MLflow's URI. trained_through, rows: of its training; None: not known."""
 
     group_key: str
@@ -62,28 +62,28 @@ class Wanted:
     rows: int | None = None
 
 
-class What(StrEnum):
+class ImportOutcome(StrEnum):
     IMPORTED = "imported"
     THERE = "there already"
     REFUSED = "refused"
 
 
 @dataclass(frozen=True)
-class Told:
+class ImportResult:
     """What became of one line. why: of a refusal; of others what scikit-learn warned of, if it did."""
 
     group_key: str
     named: str
-    what: What
+    what: ImportOutcome
     model_id: str | None = None
     why: str | None = None
 
 
 @dataclass(frozen=True)
-class Made:
+class PreparedModel:
     """A model that was tried, ready to be stored."""
 
-    wanted: Wanted
+    wanted: ImportRequest
     model_id: str
     recipe_id: str
     codec: str
@@ -91,7 +91,7 @@ class Made:
     note: str | None
 
 
-def sample(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.DataFrame]:
+def sample_rows(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.DataFrame]:
     """The features of a few stored events of each of these groups, where there are any. One pass over `events`."""
     table = delta.open_table(store.directory(tables.EVENTS))
     if table is None:
@@ -113,7 +113,7 @@ def sample(store: FleetStore, group_keys: Collection[str]) -> dict[str, pd.DataF
     return {key: pd.concat(parts, ignore_index=True).head(TRIED_ROWS) for key, parts in found.items()}
 
 
-def now_of(store: FleetStore) -> datetime:
+def require_fleet_clock(store: FleetStore) -> datetime:
     """The fleet's clock, from which imported models age. Raises StoreError: it is the events', and none is stored.
 
     Never beyond the newest stored event, whatever the models say: the judge takes it over, and it does not run back.
@@ -127,9 +127,11 @@ def now_of(store: FleetStore) -> datetime:
     return now
 
 
-def made(wanted: Wanted, rows: pd.DataFrame | None, recipe: Recipe, signer: Signer, source: Source) -> Made:
+def prepare_model(
+    wanted: ImportRequest, rows: pd.DataFrame | None, recipe: Recipe, signer: Signer, source: ModelSource
+) -> PreparedModel:
     """The model, read, tried on these rows and read back from its own bytes. Raises ContractError or Corrupt."""
-    read = model_files.read(wanted.named, source)
+    read = model_files.load_model(wanted.named, source)
     model = import_estimator(read.estimator, recipe)
     features = pd.DataFrame({each.name: [] for each in recipe.features})
     asked, answers = try_model(model, features if rows is None else rows)
@@ -141,10 +143,12 @@ def made(wanted: Wanted, rows: pd.DataFrame | None, recipe: Recipe, signer: Sign
     stored = codec.load_signed(signer, claim, payload, signer.sign(claim, payload))
     if not np.array_equal(stored.raw_predictions(to_columns(asked, recipe.features)), answers):
         raise ContractError("expected the same answers from its stored bytes; got others")
-    return Made(wanted, model_id, recipe_id, kind, payload, "; ".join(read.notes)[:MAX_ERROR_CHARACTERS] or None)
+    return PreparedModel(
+        wanted, model_id, recipe_id, kind, payload, "; ".join(read.notes)[:MAX_ERROR_CHARACTERS] or None
+    )
 
 
-def refuse_ahead(wanted: Wanted, clock: datetime) -> None:
+def refuse_future_training(wanted: ImportRequest, clock: datetime) -> None:
     """Raises ContractError: the model says it has seen what the fleet has not, and would outrank whatever is fitted."""
     if wanted.trained_through is not None and wanted.trained_through > clock:
         raise ContractError(
@@ -154,17 +158,23 @@ def refuse_ahead(wanted: Wanted, clock: datetime) -> None:
 
 
 def store_models(
-    config: Config, signer: Signer, models: Sequence[Made], said: Said, clock: datetime, *, dry_run: bool = False
-) -> list[Told]:
+    config: Config,
+    signer: Signer,
+    models: Sequence[PreparedModel],
+    said: Attribution,
+    clock: datetime,
+    *,
+    dry_run: bool = False,
+) -> list[ImportResult]:
     """Store what is not there yet; said of each model, in their order. dry_run: say it only.
 
     Raises Busy while another person's step is being written.
     """
     store = FleetStore.of(config)
     with nullcontext() if dry_run else leases.held(store, [PEOPLE]):
-        known = _known(store, [each.wanted.group_key for each in models])
-        told = [_told(each, known.histories.get(each.wanted.group_key, [])) for each in models]
-        fresh = [each for each, one in zip(models, told, strict=True) if one.what == What.IMPORTED]
+        known = _read_stored(store, [each.wanted.group_key for each in models])
+        told = [_result_of(each, known.histories.get(each.wanted.group_key, [])) for each in models]
+        fresh = [each for each, one in zip(models, told, strict=True) if one.what == ImportOutcome.IMPORTED]
         if fresh and not dry_run:
             charter.ensure_charter(config)
             _write(store, signer, fresh, known, said, clock)
@@ -172,39 +182,44 @@ def store_models(
 
 
 @dataclass(frozen=True)
-class _Known:
+class _StoredModels:
     """What is stored of some groups. models: every model_id."""
 
     histories: Mapping[str, list[Promotion]]
     models: Collection[str]
 
 
-def _known(store: FleetStore, group_keys: Sequence[str]) -> _Known:
+def _read_stored(store: FleetStore, group_keys: Sequence[str]) -> _StoredModels:
     mine = ds.field("group_key").isin(pa.array(group_keys, pa.string()))
     histories: dict[str, list[Promotion]] = defaultdict(list)
     for row in delta.read_table(store, tables.PROMOTIONS, [*CHAMPION_COLUMNS], mine).to_pylist():
         histories[row["group_key"]].append(Promotion.from_row(row))
     models = delta.read_table(store, tables.MODELS, ["model_id"], mine).column("model_id").to_pylist()
-    return _Known(histories, set(models))
+    return _StoredModels(histories, set(models))
 
 
-def _told(made: Made, history: Sequence[Promotion]) -> Told:
+def _result_of(made: PreparedModel, history: Sequence[Promotion]) -> ImportResult:
     key, named = made.wanted.group_key, made.wanted.named
     current = select_champion(history)
     if mine := [row for row in history if row.model_id == made.model_id]:
         if current is None or is_still_withdrawn(mine):
             why = f"a person withdrew it; `spinney promote --model {made.model_id[:SHORT_ID_LENGTH]}` brings it back"
-            return Told(key, named, What.REFUSED, made.model_id, why)
-        return Told(key, named, What.THERE, made.model_id, made.note)
+            return ImportResult(key, named, ImportOutcome.REFUSED, made.model_id, why)
+        return ImportResult(key, named, ImportOutcome.THERE, made.model_id, made.note)
     if current is not None:
         name = current.model_id[:SHORT_ID_LENGTH]
         why = f"model {name} answers for it already; imported models are first champions only"
-        return Told(key, named, What.REFUSED, made.model_id, why)
-    return Told(key, named, What.IMPORTED, made.model_id, made.note)
+        return ImportResult(key, named, ImportOutcome.REFUSED, made.model_id, why)
+    return ImportResult(key, named, ImportOutcome.IMPORTED, made.model_id, made.note)
 
 
 def _write(
-    store: FleetStore, signer: Signer, fresh: Sequence[Made], known: _Known, said: Said, clock: datetime
+    store: FleetStore,
+    signer: Signer,
+    fresh: Sequence[PreparedModel],
+    known: _StoredModels,
+    said: Attribution,
+    clock: datetime,
 ) -> None:
     """The models first: a promotion that is lost is made up for by the next import."""
     places = [store.directory(base, PEOPLE) for base in (tables.MODELS, tables.PROMOTIONS)]
@@ -212,7 +227,7 @@ def _write(
     last = [commit.batch_id for writer in writers if (commit := writer.last_commit(STEP)) is not None]
     batch_id, now = max(last, default=-1) + 1, datetime.now(UTC)
     of_all = {"round_id": f"{PEOPLE}-{batch_id}", "batch_id": batch_id, "clock": clock}
-    models = [of_all | _model(store.fleet, signer, each, now) for each in fresh]
+    models = [of_all | _model_row(store.fleet, signer, each, now) for each in fresh]
     decided = {"decision": Decision.UNPROVEN.value, "reason": f"imported: {said.reason}", "by": said.by}
     promotions = [model | decided | {"decided_at": now} | _epoch_and_payload(model, known) for model in models]
     fresh_models = [model for model in models if model["model_id"] not in known.models]
@@ -222,7 +237,7 @@ def _write(
             writer.append(table, step=STEP, batch_id=batch_id)
 
 
-def _model(fleet: Fleet, signer: Signer, each: Made, now: datetime) -> dict[str, Any]:
+def _model_row(fleet: Fleet, signer: Signer, each: PreparedModel, now: datetime) -> dict[str, Any]:
     key = each.wanted.group_key
     return {
         "shard": keys.shard_of(key, fleet.shards),
@@ -240,7 +255,7 @@ def _model(fleet: Fleet, signer: Signer, each: Made, now: datetime) -> dict[str,
     }
 
 
-def _epoch_and_payload(model: Mapping[str, Any], known: _Known) -> dict[str, Any]:
+def _epoch_and_payload(model: Mapping[str, Any], known: _StoredModels) -> dict[str, Any]:
     epoch = max((row.revision for row in known.histories.get(model["group_key"], ())), default=0)
     carried = len(model["payload"]) <= CARRIED_BYTES
     return {"epoch": epoch} if carried else {"epoch": epoch, **dict.fromkeys(PAYLOAD_COLUMNS)}

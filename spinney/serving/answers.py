@@ -36,7 +36,7 @@ _silent: set[str] = set()
 
 
 @dataclass(frozen=True)
-class Answered:
+class Answers:
     """Of each row what was answered, None for nothing, and by whom: arrays of shape (n_rows,)."""
 
     prediction: npt.NDArray[Any]
@@ -77,7 +77,7 @@ def answer_rows(
     store: FleetStore,
     signer: Signer,
     fetched_by: Fetch | None = None,
-) -> Answered:
+) -> Answers:
     """Ask each row's model; where it raises or has no finite answer, the one that stands next in line for that row.
 
     group_keys: each row's group. fetched_by: brings payloads that no promotion carries; by default from the table
@@ -112,9 +112,9 @@ def answer_rows(
         again, of_row = np.unique(of_row[silent], return_inverse=True)
         places = places[silent]
         for at in again:
-            _say_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
+            _warn_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
         asks = [RouteKey(asks[at].group_key, asks[at].passed | {ids[at]}) for at in again]
-    return Answered(prediction, probabilities, model_ids, answered_by)
+    return Answers(prediction, probabilities, model_ids, answered_by)
 
 
 def own_model(key: str, champions: Champions, store: FleetStore, signer: Signer) -> Model | None:
@@ -131,7 +131,7 @@ def ancestors(fleet: Fleet, key: str) -> tuple[str, ...]:
     return () if keys.is_parent(key) else keys.ancestors(fleet.group, fleet.parents, key)
 
 
-def _say_once(owner: str, model_id: str, got: str) -> None:
+def _warn_once(owner: str, model_id: str, got: str) -> None:
     if model_id not in _silent:
         _silent.add(model_id)
         text = "group %s: an answer of model %s expected; got %s. Another answers in its place; said once a model"

@@ -33,7 +33,7 @@ from spinney.core.models.signing import Claim, Signer
 from spinney.core.stored_formats import MANIFEST
 from spinney.serving import model_cache
 from spinney.serving.answers import answer_frame
-from spinney.serving.model_cache import Signed
+from spinney.serving.model_cache import SignedPayload
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
 
@@ -73,7 +73,7 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Written:
+class ManifestSummary:
     """What a manifest holds. refused: champions whose signature does not hold, so that others answer in their place.
 
     bytes: of the file with the models. digest: SHA-256 of what answers depend on, so not of a budget or a retention.
@@ -87,7 +87,7 @@ class Written:
     digest: str
 
 
-def write(config: Config, champions: Champions, folder: Path) -> Written:
+def write_manifest(config: Config, champions: Champions, folder: Path) -> ManifestSummary:
     """Write the manifest of these champions into an empty folder.
 
     Raises StoreError when a champion is stored nowhere, SetupError when there is no signing key.
@@ -107,7 +107,9 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
         for rows in _parts(_groups(store, answering, signer)):
             count += sum(row["payload"] is not None for row in rows)
             first = [row for row in rows if row["rank"] == 0]
-            refused += sum(not _holds(row["group_key"], row["model_id"], _of_row(row), signer) for row in first)
+            refused += sum(
+                not _has_valid_signature(row["group_key"], row["model_id"], _of_row(row), signer) for row in first
+            )
             table = pa.Table.from_pylist(rows, schema=_SCHEMA)
             file.write_table(table, row_group_size=max(1, table.num_rows))
     digest = hashlib.sha256(config.model_dump_json(include=ANSWERING).encode())
@@ -117,7 +119,7 @@ def write(config: Config, champions: Champions, folder: Path) -> Written:
         digest.update(hashlib.file_digest(written_file, "sha256").digest())
     parents = sum(keys.is_parent(key) for key in answering)
     size = (folder / CHAMPIONS).stat().st_size
-    return Written(len(answering) - parents, parents, count, refused, size, digest.hexdigest())
+    return ManifestSummary(len(answering) - parents, parents, count, refused, size, digest.hexdigest())
 
 
 class Manifest:
@@ -144,7 +146,7 @@ class Manifest:
         champions = Champions(self._histories)
         return answer_frame(frame, lambda _: champions, self.config, self._signer, self.fetch, self._former)
 
-    def fetch(self, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
+    def fetch(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
         """Payloads by model_id; empty for one that has none here. owners: model_id -> its group or parent."""
         places: dict[int, str] = {}
         for model_id, owner in owners.items():
@@ -152,10 +154,10 @@ class Manifest:
             for at, row in enumerate(self._histories.get(owner, ())):
                 if row.model_id == model_id:
                     places[first + at] = model_id
-        found: dict[str, list[Signed]] = {name: [] for name in owners}
+        found: dict[str, list[SignedPayload]] = {name: [] for name in owners}
         for place, (codec, payload, signature) in self._signed(sorted(places)):
             if payload is not None:
-                found[places[place]].append(Signed(codec, payload, signature))
+                found[places[place]].append(SignedPayload(codec, payload, signature))
         return found
 
     def _signed(self, places: list[int]) -> Iterator[tuple[int, tuple[str, bytes, bytes]]]:
@@ -179,7 +181,7 @@ class Manifest:
             raise SetupError(f"{named}; got none. {remedy}") from error
         looked_at = 0
         for row in self._samples():
-            if _holds(row["group_key"], row["model_id"], _of_row(row), signer):
+            if _has_valid_signature(row["group_key"], row["model_id"], _of_row(row), signer):
                 return signer
             looked_at += 1
         if looked_at:
@@ -277,7 +279,7 @@ def _bytes(rows: Iterable[Mapping[str, Any]]) -> int:
     return sum(len(row["payload"] or b"") for row in rows)
 
 
-def _in_line(history: tuple[Promotion, ...]) -> list[Promotion]:
+def _usable_promotions(history: tuple[Promotion, ...]) -> list[Promotion]:
     """Who answers, then who answers where that one cannot, and so on."""
     line: list[Promotion] = []
     while (row := select_champion(history, [each.model_id for each in line])) is not None:
@@ -287,9 +289,9 @@ def _in_line(history: tuple[Promotion, ...]) -> list[Promotion]:
 
 def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], signer: Signer) -> list[dict[str, Any]]:
     """Each group's promotions; those that may answer have a rank and carry their payloads."""
-    lines = {key: _in_line(mine) for key, mine in histories.items()}
+    lines = {key: _usable_promotions(mine) for key, mine in histories.items()}
     elsewhere = {row.model_id: key for key, line in lines.items() for row in line if row.payload is None}
-    fetched = model_cache.stored(store, elsewhere)
+    fetched = model_cache.read_stored_models(store, elsewhere)
     rows = []
     for key, mine in histories.items():
         ranks = {id(row): rank for rank, row in enumerate(lines[key])}
@@ -306,15 +308,19 @@ def _rows(store: FleetStore, histories: Mapping[str, tuple[Promotion, ...]], sig
     return [{name: row.get(name) for name in _SCHEMA.names} for row in rows]
 
 
-def _signed(key: str, row: Promotion, fetched: Mapping[str, list[Signed]], signer: Signer) -> Signed | None:
+def _signed(
+    key: str, row: Promotion, fetched: Mapping[str, list[SignedPayload]], signer: Signer
+) -> SignedPayload | None:
     """The payload as the promotion carries it, or as `models` has it: of several the one that this key signed."""
     if row.payload is not None:
-        return Signed(row.codec or "", row.payload, row.signature or b"")
+        return SignedPayload(row.codec or "", row.payload, row.signature or b"")
     there = fetched.get(row.model_id, [])
-    return next((each for each in there if _holds(key, row.model_id, each, signer)), there[0] if there else None)
+    return next(
+        (each for each in there if _has_valid_signature(key, row.model_id, each, signer)), there[0] if there else None
+    )
 
 
-def _holds(key: str, model_id: str, signed: Signed, signer: Signer) -> bool:
+def _has_valid_signature(key: str, model_id: str, signed: SignedPayload, signer: Signer) -> bool:
     try:
         signer.verify(Claim(key, model_id, signed.codec), signed.payload, signed.signature)
     except Corrupt:
@@ -322,5 +328,5 @@ def _holds(key: str, model_id: str, signed: Signed, signer: Signer) -> bool:
     return True
 
 
-def _of_row(row: Mapping[str, Any]) -> Signed:
-    return Signed(row["codec"], row["payload"], row["signature"])
+def _of_row(row: Mapping[str, Any]) -> SignedPayload:
+    return SignedPayload(row["codec"], row["payload"], row["signature"])

@@ -31,7 +31,7 @@ _Name = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Signed:
+class SignedPayload:
     """A payload as stored."""
 
     codec: str
@@ -41,7 +41,7 @@ class Signed:
 
 _STORED = ("model_id", "codec", "payload", "signature")
 
-Fetch = Callable[[Mapping[str, str]], Mapping[str, list[Signed]]]
+Fetch = Callable[[Mapping[str, str]], Mapping[str, list[SignedPayload]]]
 """Payloads by model_id, of models that no promotion carries: from model_id -> the group or parent it is of."""
 
 
@@ -78,7 +78,7 @@ class ModelCache:
         refused: set[str] = set()
         missing = {name: ask for name, ask in wanted.items() if (ask[0], name) not in self._models}
         elsewhere = {name: owner for name, (owner, row) in missing.items() if row.payload is None}
-        fetched = fetched_by(elsewhere) if fetched_by else fetch(store, elsewhere)
+        fetched = fetched_by(elsewhere) if fetched_by else fetch_models(store, elsewhere)
         filling = self._bytes > self._limit // 2  # counting takes 3 us a model, and before that nothing has to go
         for name, (owner, _) in wanted.items():
             if filling:
@@ -87,8 +87,8 @@ class ModelCache:
                 self._models.move_to_end((owner, name))
                 loaded[name] = self._models[owner, name][0]
         for name, (owner, row) in missing.items():
-            stored = fetched.get(name) or [Signed(row.codec or "", row.payload or b"", row.signature or b"")]
-            opened = _opened(owner, name, stored, signer)
+            stored = fetched.get(name) or [SignedPayload(row.codec or "", row.payload or b"", row.signature or b"")]
+            opened = _open_first_valid(owner, name, stored, signer)
             if opened is None:
                 refused.add(name)
                 continue
@@ -114,7 +114,9 @@ class ModelCache:
         self._bytes += size
 
 
-def _opened(owner: str, model_id: str, stored: Iterable[Signed], signer: Signer) -> tuple[Model, int] | None:
+def _open_first_valid(
+    owner: str, model_id: str, stored: Iterable[SignedPayload], signer: Signer
+) -> tuple[Model, int] | None:
     """The first whose signature holds for this group, and its bytes; nothing of a payload is parsed before that."""
     for each in stored:
         with suppress(Corrupt):
@@ -129,26 +131,26 @@ def cache() -> ModelCache:
     return ModelCache()
 
 
-def fetch(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
+def fetch_models(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
     """As `stored`. Raises StoreError when one is nowhere: it was promoted and never stored, or was forgotten."""
-    found = stored(store, owners)
+    found = read_stored_models(store, owners)
     _refuse_missing(owners, found)
     return found
 
 
-def stored(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[Signed]]:
+def read_stored_models(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
     """Payloads by model_id from all directories of `models`: several where the same work was done under several keys.
 
     owners: model_id -> group_key. What is nowhere is left out.
     """
-    found: dict[str, list[Signed]] = defaultdict(list)
+    found: dict[str, list[SignedPayload]] = defaultdict(list)
     for directory in store.directories(tables.MODELS) if owners else ():
         table = delta.open_table(directory)
         if table is None:
             continue
         for batch in lookup.read_directory(store, table, directory, _STORED, RowFilter.of_models(owners)):
             for row in batch.to_pylist():
-                found[row["model_id"]].append(Signed(row["codec"], row["payload"], row["signature"]))
+                found[row["model_id"]].append(SignedPayload(row["codec"], row["payload"], row["signature"]))
     return dict(found)
 
 

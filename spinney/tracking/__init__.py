@@ -28,10 +28,10 @@ from spinney.core.errors import Busy
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tracking import backlog
-from spinney.tracking.group_runs import Nest
-from spinney.tracking.rounds import by_run, newest_of_stream, over, tell
-from spinney.tracking.runs import RUNNING, Shelf
-from spinney.tracking.server import Left, Server, Watch
+from spinney.tracking.group_runs import RoundGroupRuns
+from spinney.tracking.rounds import is_over, newest_of_stream, report_rounds, rounds_by_run
+from spinney.tracking.runs import RUNNING, RunIndex
+from spinney.tracking.server import DeliveryProgress, DeliveryStopped, Server
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +55,8 @@ class Deliverer:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._stopping = threading.Event()
-        self._watch = Watch()
-        self._lookout = backlog.Lookout(FleetStore.of(config))
+        self._watch = DeliveryProgress()
+        self._lookout = backlog.BacklogProbe(FleetStore.of(config))
         self._told = ""
         self._ends_stream = False
         self._thread = threading.Thread(target=self._deliver_until_stopped, name="tracking", daemon=True)
@@ -104,7 +104,7 @@ class Deliverer:
             last = self._stopping.wait(EVERY_SECONDS)
             try:
                 seen = self._lookout.look()
-                with suppress(Busy, Left):  # another process delivers; what is left, the next look delivers
+                with suppress(Busy, DeliveryStopped):  # another process delivers; what is left, the next look delivers
                     ends_stream = last and self._ends_stream
                     if seen is None or seen != done or ends_stream:
                         deliver(self._config, self._watch, ends_stream=ends_stream)
@@ -128,43 +128,43 @@ def deliver_now(config: Config, asked: threading.Event | None = None, *, ends_st
     deliverer.finish(asked or threading.Event(), ends_stream=ends_stream)
 
 
-def deliver(config: Config, watch: Watch | None = None, *, ends_stream: bool = False) -> int:
+def deliver(config: Config, watch: DeliveryProgress | None = None, *, ends_stream: bool = False) -> int:
     """Deliver every round that is not there yet. Returns how many. ends_stream: the stream's run ends as well.
 
     Raises what MLflow raises, Busy while another process delivers, Left when it is told to leave.
     """
     store = FleetStore.of(config)
-    recorded = backlog.opened(store)
+    recorded = backlog.open_rounds(store)
     if config.tracking.mode == "off" or backlog.is_empty(recorded):
         return 0
-    with leases.held(store, [leases.TRACKING]), Server(config.tracking, watch or Watch()) as server:
+    with leases.held(store, [leases.TRACKING]), Server(config.tracking, watch or DeliveryProgress()) as server:
         return _deliver(config, recorded, server, ends_stream=ends_stream)
 
 
-def _deliver(config: Config, recorded: backlog.Opened, server: Server, *, ends_stream: bool) -> int:
+def _deliver(config: Config, recorded: backlog.OpenedRounds, server: Server, *, ends_stream: bool) -> int:
     experiment = server.experiment(config.fleet.name)
-    shelf = Shelf(server, config, experiment, charter.ensure_charter(config).fleet_id)
+    shelf = RunIndex(server, config, experiment, charter.ensure_charter(config).fleet_id)
     known = shelf.known()
-    named = by_run(backlog.after(recorded, known), known)
+    named = rounds_by_run(backlog.undelivered_rounds(recorded, known), known)
     runs = shelf.with_runs(known, {name: rows[0] for name, rows in named.items()})
     left = {name: [row for row in rows if row["batch_id"] > runs[name].through] for name, rows in named.items()}
     delivered = server.watch.rounds = sum(map(len, left.values()))
     for name, fresh in left.items():
         run = runs[name]
-        if fresh and not run.open and not over(name):  # a stream that had ended and began again that day
+        if fresh and not run.open and not is_over(name):  # a stream that had ended and began again that day
             server.ask("update_run", run.run_id, RUNNING)
             runs[name] = replace(run, open=True)
         if config.tracking.mode == "group":
             for row in fresh:
-                Nest(server, config, experiment, run, row).deliver()
-                tell(server, config, run, [row])
+                RoundGroupRuns(server, config, experiment, run, row).deliver()
+                report_rounds(server, config, run, [row])
                 run = replace(run, through=row["batch_id"])
                 server.watch.rounds -= 1
         elif fresh:
-            tell(server, config, run, fresh)
+            report_rounds(server, config, run, fresh)
             server.watch.rounds -= len(fresh)
     going_on = set() if ends_stream else {newest_of_stream(runs, named)}
     for name, run in runs.items():
-        if run.open and (over(name) or name not in going_on):
+        if run.open and (is_over(name) or name not in going_on):
             server.ask("set_terminated", run.run_id, "FINISHED")
     return delivered

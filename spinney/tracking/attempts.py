@@ -34,7 +34,7 @@ COLUMNS = (*_ATTEMPT[:3], "decision", "reason", *_ATTEMPT[3:], *_METRICS)
 """The columns that are always there, in their order."""
 
 
-def of_round(store: FleetStore, row: Mapping[str, Any]) -> pa.Table:
+def attempts_of_round(store: FleetStore, row: Mapping[str, Any]) -> pa.Table:
     """One row per group of the round, by key: COLUMNS, then whatever else its metrics hold.
 
     row: of `rounds`. status: of the attempt, `kept` where the champion needed none. A group that was left for later has
@@ -52,23 +52,25 @@ def of_round(store: FleetStore, row: Mapping[str, Any]) -> pa.Table:
     return pa.table({**{name: columns[name] for name in COLUMNS}, **others})
 
 
-def payloads(store: FleetStore, row: Mapping[str, Any], at_once: int = 64) -> Iterator[dict[str, Any]]:
+def stored_models(store: FleetStore, row: Mapping[str, Any], at_once: int = 64) -> Iterator[dict[str, Any]]:
     """group_key, model_id, codec, payload and signature of each attempt of the round: a few in memory at a time."""
     stored = delta.open_table(store.directory(tables.MODELS, str(row["kind"])))
     assert stored is not None, "made before any round"
     names = ["group_key", "model_id", "codec", "payload", "signature"]
     batches = delta.open_dataset(stored).to_batches(
-        names, filter=_mine(row), batch_size=at_once, batch_readahead=1, fragment_readahead=1
+        names, filter=_of_row(row), batch_size=at_once, batch_readahead=1, fragment_readahead=1
     )
     for batch in batches:
         yield from batch.to_pylist()
 
 
-def flat(metrics: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+def flatten_metrics(metrics: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Nested objects by dotted names: what is in them need not be known here."""
     found: dict[str, Any] = {}
     for name, value in metrics.items():
-        found |= flat(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
+        found |= (
+            flatten_metrics(value, f"{before}{name}.") if isinstance(value, Mapping) else {f"{before}{name}": value}
+        )
     return found
 
 
@@ -76,11 +78,11 @@ def _read(store: FleetStore, base: Contract, row: Mapping[str, Any], names: tupl
     stored = delta.open_table(store.directory(base, str(row["kind"])))
     assert stored is not None, "made before any round"
     kinds = arrow_schema(base)
-    found = delta.open_dataset(stored).to_table(list(names), filter=_mine(row))
+    found = delta.open_dataset(stored).to_table(list(names), filter=_of_row(row))
     return found.cast(pa.schema([kinds.field(name) for name in names]))
 
 
-def _mine(row: Mapping[str, Any]) -> ds.Expression:
+def _of_row(row: Mapping[str, Any]) -> ds.Expression:
     # Files of other batches are skipped by their statistics; names of rounds sort as text, so they tell less.
     return (ds.field("batch_id") == row["batch_id"]) & (ds.field("round_id") == row["round_id"])
 
@@ -88,7 +90,7 @@ def _mine(row: Mapping[str, Any]) -> ds.Expression:
 def _metrics(texts: list[str | None]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {}
     for at, text in enumerate(texts):
-        for name, value in flat(json.loads(text or "{}")).items():
+        for name, value in flatten_metrics(json.loads(text or "{}")).items():
             if name not in columns:
                 columns[name] = [None] * len(texts)
             columns[name][at] = value

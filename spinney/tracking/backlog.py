@@ -15,15 +15,15 @@ from spinney.tables import delta, lookup
 from spinney.tracking.rounds import kind_of, today
 from spinney.tracking.runs import Run
 
-Opened = Mapping[RoundKind, tuple[Directory, DeltaTable]]
+OpenedRounds = Mapping[RoundKind, tuple[Directory, DeltaTable]]
 
 
-class Lookout:
+class BacklogProbe:
     """Tells whether a delivery can have anything to do, without asking MLflow or reading a row."""
 
     def __init__(self, store: FleetStore) -> None:
         self._store = store
-        self._opened: Opened | None = None
+        self._opened: OpenedRounds | None = None
 
     def look(self) -> tuple[date, tuple[int, ...]] | None:
         """What a delivery depends on: the day, after which a stream's run ends, and the versions of `rounds`.
@@ -31,7 +31,7 @@ class Lookout:
         None: that cannot be known, so a delivery has to find out.
         """
         try:
-            self._opened = self._opened or opened(self._store)
+            self._opened = self._opened or open_rounds(self._store)
             for _, table in self._opened.values():
                 table.update_incremental()
         except Exception:
@@ -40,7 +40,7 @@ class Lookout:
         return today(), tuple(table.version() for _, table in self._opened.values())
 
 
-def opened(store: FleetStore) -> Opened:
+def open_rounds(store: FleetStore) -> OpenedRounds:
     """The directories of `rounds`, by who writes them. Raises StoreError when one was never made."""
     found = {}
     for directory in store.directories(tables.ROUNDS):
@@ -48,11 +48,11 @@ def opened(store: FleetStore) -> Opened:
     return found
 
 
-def is_empty(recorded: Opened) -> bool:
+def is_empty(recorded: OpenedRounds) -> bool:
     return not any(table.file_uris() for _, table in recorded.values())
 
 
-def after(recorded: Opened, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
+def undelivered_rounds(recorded: OpenedRounds, runs: Mapping[str, Run]) -> list[dict[str, Any]]:
     """The rounds that may not be delivered yet, as far as these runs of MLflow tell. runs: by name."""
     rows = []
     for kind, (directory, table) in recorded.items():

@@ -23,8 +23,8 @@ from spinney.core.models.sklearn_export import GroupModel
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
 from spinney.tracking import attempts
-from spinney.tracking.rounds import LONGEST_NAME, log, parameters, step
-from spinney.tracking.runs import Run, each_once, milliseconds, unfinished
+from spinney.tracking.rounds import LONGEST_NAME, log_batch, parameters, round_metrics
+from spinney.tracking.runs import Run, is_unfinished, runs_by_identity, to_milliseconds
 from spinney.tracking.server import Server
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _REQUIRED = ("numpy", "scikit-learn", "skops", "spinney")
 
 
 @dataclass(frozen=True)
-class Nest:
+class RoundGroupRuns:
     """The run of a round, for its groups' runs to stand in. row: of `rounds`."""
 
     server: Server
@@ -61,20 +61,20 @@ class Nest:
     def deliver(self) -> None:
         """Deliver every attempt of the round that is not there yet. Raises what MLflow raises, Left, SetupError."""
         store = FleetStore.of(self.config)
-        groups = attempts.of_round(store, self.row).to_pylist()
+        groups = attempts.attempts_of_round(store, self.row).to_pylist()
         tried = {row["group_key"]: row for row in groups if row["status"] in set(ModelStatus)}
         there = self._there()
-        left = {key for key in tried if key not in there or unfinished(there[key])}
+        left = {key for key in tried if key not in there or is_unfinished(there[key])}
         if not left:
             return
         signer = signing_key.load_signer(store)
         shared = parameters(self.config, self.row)
-        for stored in attempts.payloads(store, self.row):
+        for stored in attempts.stored_models(store, self.row):
             key = stored["group_key"]
             if key in left:
                 done = len(tried) - len(left)
                 self.server.watch.said = f"{done:,} of {len(tried):,} groups of {self.row['round_id']} delivered"
-                self._deliver(there.get(key), tried[key], shared, model_of(stored, signer))
+                self._deliver(there.get(key), tried[key], shared, mlflow_model(stored, signer))
                 left.remove(key)
         self.server.watch.said = ""
         self._there()
@@ -83,12 +83,12 @@ class Nest:
         """The runs of the round's groups, by key; each once."""
         mine = f"tags.`{PARENT}` = '{self.parent.run_id}' and tags.`{ROUND}` = '{self.row['round_id']}'"
         found = self.server.search(self.experiment, mine)
-        return each_once(self.server, found, lambda run: str(run.data.tags[GROUP]))
+        return runs_by_identity(self.server, found, lambda run: str(run.data.tags[GROUP]))
 
     def _deliver(
         self, run: Stored | None, attempt: Mapping[str, Any], shared: Mapping[str, str], model: GroupModel | str | None
     ) -> None:
-        began = milliseconds(self.row["started_at"])
+        began = to_milliseconds(self.row["started_at"])
         if run is None:
             tags = self._tags(attempt)
             if isinstance(model, str):
@@ -96,10 +96,15 @@ class Nest:
             named = attempt["group_key"][:LONGEST_NAME]
             run = self.server.ask("create_run", self.experiment, began, tags, run_name=named)
         run_id = run.info.run_id
-        log(self.server, run_id, {**shared, **_params(attempt)}, step(self.row, numbers(attempt)))
+        log_batch(
+            self.server,
+            run_id,
+            {**shared, **_attempt_params(attempt)},
+            round_metrics(self.row, attempt_metrics(attempt)),
+        )
         if isinstance(model, GroupModel):
             with tempfile.TemporaryDirectory() as folder:
-                self.server.upload(run_id, _saved(model, Path(folder) / MODEL), MODEL)
+                self.server.upload(run_id, _save_model(model, Path(folder) / MODEL), MODEL)
         ended = _ENDED.get(attempt["status"], "FINISHED")
         self.server.ask("set_terminated", run_id, ended, began + math.ceil(attempt["fit_ms"] or 0))
 
@@ -109,13 +114,13 @@ class Nest:
         return {**{name: value[:LONGEST_VALUE] for name, value in said.items()}, **identity}
 
 
-def numbers(attempt: Mapping[str, Any]) -> dict[str, float]:
+def attempt_metrics(attempt: Mapping[str, Any]) -> dict[str, float]:
     """Whatever is a finite number of an attempt."""
     found = {name: value for name, value in attempt.items() if isinstance(value, int | float)}
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 
-def model_of(stored: Mapping[str, Any], signer: Signer) -> GroupModel | str | None:
+def mlflow_model(stored: Mapping[str, Any], signer: Signer) -> GroupModel | str | None:
     """The model of an attempt that has one; in words why it is not to be opened. No byte of it is parsed here."""
     if stored["payload"] is None:
         return None
@@ -127,7 +132,7 @@ def model_of(stored: Mapping[str, Any], signer: Signer) -> GroupModel | str | No
     return GroupModel(codec, stored["payload"], key, model_id)
 
 
-def _saved(model: GroupModel, folder: Path) -> Path:
+def _save_model(model: GroupModel, folder: Path) -> Path:
     import mlflow.sklearn
 
     # With its requirements named nothing is inferred: milliseconds in place of seconds. skops holds a name and bytes.
@@ -146,5 +151,5 @@ def _requirements() -> list[str]:
     return [f"{name}=={metadata.version(name)}" for name in _REQUIRED]
 
 
-def _params(attempt: Mapping[str, Any]) -> dict[str, str]:
+def _attempt_params(attempt: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(attempt[name])[:LONGEST_VALUE] for name in _PARAMS if attempt.get(name) is not None}

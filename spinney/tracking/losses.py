@@ -16,7 +16,7 @@ from spinney.tables import delta
 _COLUMNS = ["round_id", "model_id", "challenger_loss"]
 
 
-def of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """round_id -> mean_loss and measured. rows: of `rounds`, all of one kind.
 
     mean_loss: over the models that the round decided about, each by its evaluation fit; a champion that was kept counts
@@ -26,7 +26,7 @@ def of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str,
     mine = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
     mine &= ds.field("round_id").isin(pa.array(names, pa.string()))
     decided = _read(store, str(rows[0]["kind"]), mine)
-    known = _of_kept(store, {row["model_id"] for row in decided if row["challenger_loss"] is None})
+    known = _losses_of_kept(store, {row["model_id"] for row in decided if row["challenger_loss"] is None})
     losses: dict[str, list[float]] = defaultdict(list)
     for row in decided:
         loss = row["challenger_loss"] if row["challenger_loss"] is not None else known.get(row["model_id"])
@@ -35,7 +35,7 @@ def of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str,
     return {name: {"mean_loss": sum(each) / len(each), "measured": float(len(each))} for name, each in losses.items()}
 
 
-def _of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
+def _losses_of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
     if not model_ids:
         return {}
     wanted = ds.field("model_id").isin(pa.array(sorted(model_ids), pa.string()))

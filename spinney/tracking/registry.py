@@ -30,12 +30,12 @@ from spinney.core.config.secrets import display_value, mask_passwords
 from spinney.core.config.value_types import declared_type
 from spinney.core.errors import SpinneyError, StoreError
 from spinney.serving import manifest
-from spinney.serving.manifest import Written
+from spinney.serving.manifest import ManifestSummary
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
-from spinney.tracking.runs import FLEET, RUNNING, each_once
-from spinney.tracking.server import Server, Watch
+from spinney.tracking.runs import FLEET, RUNNING, runs_by_identity
+from spinney.tracking.server import DeliveryProgress, Server
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -63,7 +63,7 @@ MOST_RECIPES = 50
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisteredVersion:
     """What was registered, or would be.
 
     version: the one that the alias names now; None: nothing was done. made: whether it is new; else the one that holds
@@ -73,7 +73,7 @@ class Registered:
     model: str
     alias: str
     as_of: datetime
-    manifest: Written
+    manifest: ManifestSummary
     version: int | None = None
     made: bool = False
 
@@ -96,7 +96,7 @@ def register(
     *,
     dry_run: bool = False,
     take_over: bool = False,
-) -> Registered:
+) -> RegisteredVersion:
     """Register the manifest of these champions and let the alias name it. The very same is not registered twice.
 
     as_of: the moment at which they were champions. dry_run: the manifest is made and thrown away, MLflow not asked.
@@ -109,18 +109,18 @@ def register(
     with tempfile.TemporaryDirectory(prefix="spinney-") as temporary:
         folder = Path(temporary) / manifest.FOLDER
         folder.mkdir()
-        written = manifest.write(config, champions, folder)
+        written = manifest.write_manifest(config, champions, folder)
         if not written.groups + written.parents:
             raise StoreError(
                 f"fleet {config.fleet.name}: expected a champion as of {as_of.isoformat()}; got none. Have models "
                 "fitted first: spinney retrain --all, or spinney stream"
             )
-        found = Registered(config.fleet.name, alias, as_of, written)
+        found = RegisteredVersion(config.fleet.name, alias, as_of, written)
         if dry_run:
             return found
         with leases.held(store, [leases.REGISTRY]):
             try:
-                return _register(config, found, folder, _recipes(store, champions), take_over=take_over)
+                return _register(config, found, folder, _recipe_ids(store, champions), take_over=take_over)
             except Exception as error:
                 if isinstance(error, SpinneyError):
                     raise
@@ -132,7 +132,7 @@ def register(
                 ) from error
 
 
-def _recipes(store: FleetStore, champions: Champions) -> list[str]:
+def _recipe_ids(store: FleetStore, champions: Champions) -> list[str]:
     """The recipes that the champions were fitted by, the most used first."""
     answering = [row.model_id for row in map(select_champion, champions.promotions.values()) if row]
     fitted = ds.field("model_id").isin(pa.array(answering, pa.string()))
@@ -142,33 +142,35 @@ def _recipes(store: FleetStore, champions: Champions) -> list[str]:
     return [name for name, _ in Counter(found.aggregate([]).column("recipe_id").to_pylist()).most_common()]
 
 
-def _register(config: Config, wanted: Registered, folder: Path, recipes: list[str], *, take_over: bool) -> Registered:
+def _register(
+    config: Config, wanted: RegisteredVersion, folder: Path, recipes: list[str], *, take_over: bool
+) -> RegisteredVersion:
     identity = charter.ensure_charter(config).fleet_id
-    requirements = pinned()
+    requirements = pinned_requirements()
     store = FleetStore.of(config)
-    asked_by = [json.dumps(signature(store).to_dict()), CODE.read_text(encoding="utf-8")]
+    asked_by = [json.dumps(model_signature(store).to_dict()), CODE.read_text(encoding="utf-8")]
     digest = sha256("\n".join([identity, wanted.manifest.digest, *requirements, *asked_by]).encode()).hexdigest()
-    with Server(config.tracking, Watch()) as server:
+    with Server(config.tracking, DeliveryProgress()) as server:
         if not take_over:
-            _refuse_anothers(server, wanted, identity)
+            _refuse_other_owner(server, wanted, identity)
         found = _versions(server, wanted.model, digest)
         experiment = server.experiment(wanted.model)
-        run = _left_running(server, experiment, identity, digest, has_version=bool(found))
+        run = _unfinished_run(server, experiment, identity, digest, has_version=bool(found))
         made = set()
         if not found:
             place = folder.with_name(MODEL)
             _save(store, folder, place, requirements)
             tags = _tags(wanted, identity, digest, recipes)
             run = run or _new_run(server, experiment, tags, wanted.model)
-            made = {_new_version(server, place, tags, wanted.model, run, described(config))}
+            made = {_new_version(server, place, tags, wanted.model, run, describe_model(config))}
             found = _versions(server, wanted.model, digest) | made
             server.ask("set_terminated", run, "FINISHED")
-        version = _only(server, wanted.model, found)
+        version = _single_version(server, wanted.model, found)
         server.ask("set_registered_model_alias", wanted.model, wanted.alias, str(version))
     return replace(wanted, version=version, made=bool(made))
 
 
-def _refuse_anothers(server: Server, wanted: Registered, identity: str) -> None:
+def _refuse_other_owner(server: Server, wanted: RegisteredVersion, identity: str) -> None:
     """Raises StoreError when the alias names a version that is not of this fleet."""
     from mlflow.exceptions import MlflowException
 
@@ -192,7 +194,7 @@ def _versions(server: Server, model: str, digest: str) -> set[int]:
     return {int(each.version) for each in found}
 
 
-def _only(server: Server, model: str, versions: set[int]) -> int:
+def _single_version(server: Server, model: str, versions: set[int]) -> int:
     """The first. Others, of a call that was repeated when its answer was lost, are deleted; not one with an alias."""
     first, *others = sorted(versions)
     named = {int(each) for each in server.ask("get_registered_model", model).aliases.values()} if others else set()
@@ -202,13 +204,13 @@ def _only(server: Server, model: str, versions: set[int]) -> int:
     return first
 
 
-def _left_running(server: Server, experiment: str, identity: str, digest: str, *, has_version: bool) -> str | None:
+def _unfinished_run(server: Server, experiment: str, identity: str, digest: str, *, has_version: bool) -> str | None:
     """End what earlier ones left running; the run to go on with is left as it is.
 
     A run is ended when its version is there, and one process registers at a time: it was killed before.
     """
     go_on = None
-    for name, run in _running(server, experiment, identity).items():
+    for name, run in _unfinished_runs(server, experiment, identity).items():
         if name == digest and not has_version:
             go_on = run
         else:
@@ -216,21 +218,21 @@ def _left_running(server: Server, experiment: str, identity: str, digest: str, *
     return go_on
 
 
-def _running(server: Server, experiment: str, identity: str) -> dict[str, str]:
+def _unfinished_runs(server: Server, experiment: str, identity: str) -> dict[str, str]:
     """This fleet's runs without an end, by digest, each once."""
     found = server.search(experiment, f"tags.`{MANIFEST_OF}` = '{identity}' AND attributes.status = '{RUNNING}'")
     there = (run for run in found if run.info.lifecycle_stage == "active")
-    runs = each_once(server, there, lambda run: str(run.data.tags[DIGEST]))
+    runs = runs_by_identity(server, there, lambda run: str(run.data.tags[DIGEST]))
     return {name: str(run.info.run_id) for name, run in runs.items()}
 
 
 def _new_run(server: Server, experiment: str, tags: dict[str, str], fleet: str) -> str:
     said = {"spinney.kind": manifest.FOLDER, DIGEST: tags[DIGEST], MANIFEST_OF: tags[FLEET]}
     made = server.ask("create_run", experiment, tags=said, run_name=f"{fleet} {manifest.FOLDER}").info.run_id
-    return _running(server, experiment, tags[FLEET]).get(tags[DIGEST], str(made))
+    return _unfinished_runs(server, experiment, tags[FLEET]).get(tags[DIGEST], str(made))
 
 
-def _tags(wanted: Registered, identity: str, digest: str, recipes: list[str]) -> dict[str, str]:
+def _tags(wanted: RegisteredVersion, identity: str, digest: str, recipes: list[str]) -> dict[str, str]:
     held = wanted.manifest
     return {
         DIGEST: digest,
@@ -243,13 +245,13 @@ def _tags(wanted: Registered, identity: str, digest: str, recipes: list[str]) ->
     }
 
 
-def pinned() -> list[str]:
+def pinned_requirements() -> list[str]:
     """This package and what it needs directly, each as installed here."""
     needed = [re.split(r"[^\w.-]", text)[0] for text in metadata.requires("spinney") or () if "extra ==" not in text]
     return [f"{name}=={metadata.version(name)}" for name in ("spinney", *needed)]
 
 
-def signature(store: FleetStore) -> ModelSignature:
+def model_signature(store: FleetStore) -> ModelSignature:
     """The group and the features are required; other declared columns are for models fitted on other features.
 
     The inputs have names and no types: each of MLflow's own types changes or refuses rows that the fleet answers
@@ -272,7 +274,7 @@ def signature(store: FleetStore) -> ModelSignature:
     return ModelSignature(Schema(inputs), Schema(answers))
 
 
-def described(config: Config) -> str:
+def describe_model(config: Config) -> str:
     """The input columns with their declared types, as Markdown: MLflow shows it on the version's page."""
     fleet = config.fleet
     uses = dict.fromkeys(fleet.group, "group") | dict.fromkeys(fleet.features, "feature")
@@ -297,7 +299,7 @@ def _save(store: FleetStore, folder: Path, place: Path, requirements: list[str])
             place,
             python_model=str(CODE),
             artifacts={manifest.FOLDER: str(folder)},
-            signature=signature(store),
+            signature=model_signature(store),
             metadata={"columns": {name: declared_type(kind) for name, kind in store.fleet.columns.items()}},
             pip_requirements=requirements,
         )

@@ -22,7 +22,7 @@ from spinney.core.recipes.recipe import Recipe, canonical_json
 from spinney.storage.layout import FleetStore
 from spinney.tables import recipe_names
 from spinney.tracking import attempts, losses, plots
-from spinney.tracking.runs import RECIPE, THROUGH, Run, milliseconds
+from spinney.tracking.runs import RECIPE, THROUGH, Run, to_milliseconds
 from spinney.tracking.server import Server
 
 COUNTS = (
@@ -41,7 +41,7 @@ _OF_STREAM = "stream "
 """What the name of a stream's run begins with, before its day."""
 
 
-def by_run(
+def rounds_by_run(
     rounds: Iterable[Mapping[str, Any]], known: Mapping[str, Run] = MappingProxyType({})
 ) -> dict[str, list[Mapping[str, Any]]]:
     """The rounds of each run, oldest first: a batch's each alone, a stream's by the day they began and by recipe.
@@ -85,7 +85,7 @@ def kind_of(name: str) -> RoundKind:
     return RoundKind.STREAM if name.startswith(_OF_STREAM) else RoundKind.BATCH
 
 
-def over(name: str) -> bool:
+def is_over(name: str) -> bool:
     """Whether no round can come to the run of this name: to a batch's at once, to a stream's when its day is over."""
     return kind_of(name) == RoundKind.BATCH or date.fromisoformat(name.removeprefix(_OF_STREAM)[:10]) < today()
 
@@ -94,12 +94,16 @@ def today() -> date:
     return datetime.now(UTC).date()
 
 
-def tell(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, Any]]) -> None:
+def report_rounds(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, Any]]) -> None:
     """Log these rounds of one run, and then that they are."""
-    measured = losses.of_rounds(FleetStore.of(config), fresh)
-    metrics = [each for row in fresh for each in step(row, numbers(row) | measured.get(row["round_id"], {}))]
+    measured = losses.losses_of_rounds(FleetStore.of(config), fresh)
+    metrics = [
+        each for row in fresh for each in round_metrics(row, round_numbers(row) | measured.get(row["round_id"], {}))
+    ]
     fitted = next((row for row in fresh if row["recipe_id"]), fresh[0])
-    log(server, run.run_id, parameters(config, fitted) if run.through < 0 or run.recipe_id is None else {}, metrics)
+    log_batch(
+        server, run.run_id, parameters(config, fitted) if run.through < 0 or run.recipe_id is None else {}, metrics
+    )
     if run.recipe_id is None and fitted["recipe_id"]:  # its first rounds had fitted nothing
         server.ask("set_tag", run.run_id, RECIPE, fitted["recipe_id"])
     for row in fresh:
@@ -111,25 +115,27 @@ def tell(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, 
     server.ask("set_tag", run.run_id, THROUGH, str(max(row["batch_id"] for row in fresh)))
 
 
-def log(server: Server, run_id: str, parameters: Mapping[str, str], metrics: Sequence[Any]) -> None:
+def log_batch(server: Server, run_id: str, parameters: Mapping[str, str], metrics: Sequence[Any]) -> None:
     """As many calls as it takes, which is one for what there usually is."""
     from mlflow.entities import Param
 
-    params = [Param(name, value) for name, value in {allowed(name): said for name, said in parameters.items()}.items()]
+    params = [
+        Param(name, value) for name, value in {mlflow_name(name): said for name, said in parameters.items()}.items()
+    ]
     for at in range(max(math.ceil(len(metrics) / MOST_METRICS), math.ceil(len(params) / MOST_PARAMS))):
         some = metrics[at * MOST_METRICS : (at + 1) * MOST_METRICS]
         server.ask("log_batch", run_id, some, params[at * MOST_PARAMS : (at + 1) * MOST_PARAMS], synchronous=True)
 
 
-def step(row: Mapping[str, Any], figures: Mapping[str, float]) -> list[Any]:
+def round_metrics(row: Mapping[str, Any], figures: Mapping[str, float]) -> list[Any]:
     """Numbers as metrics of this round."""
     from mlflow.entities import Metric
 
-    at = milliseconds(row["started_at"])
-    return [Metric(allowed(name), value, at, row["batch_id"]) for name, value in figures.items()]
+    at = to_milliseconds(row["started_at"])
+    return [Metric(mlflow_name(name), value, at, row["batch_id"]) for name, value in figures.items()]
 
 
-def allowed(name: str) -> str:
+def mlflow_name(name: str) -> str:
     """A metric's or parameter's name as MLflow takes it: one that it refuses would stop every later delivery."""
     return re.sub(r"[^\w\-. :]", "_", name)[:LONGEST_NAME]
 
@@ -157,7 +163,7 @@ def _recipe(config: Config, recipe_id: str | None) -> Recipe | None:
     return None if text is None else Recipe.of_text(text)
 
 
-def numbers(row: Mapping[str, Any]) -> dict[str, float]:
+def round_numbers(row: Mapping[str, Any]) -> dict[str, float]:
     """A round's numbers; what is null is not a number. A stream's data versions are among them: they grow by step."""
     found = {name: float(row[name]) for name in FIGURES if row[name] is not None}
     found |= {f"seconds.{stage}": float(took) for stage, took in _json(row["seconds"]).items()}
@@ -169,7 +175,7 @@ def numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def write_files(config: Config, row: Mapping[str, Any], folder: Path) -> None:
     """What there is of a weekly batch beyond its numbers: every group, the round with its recipe, the figures."""
-    groups = attempts.of_round(FleetStore.of(config), row)
+    groups = attempts.attempts_of_round(FleetStore.of(config), row)
     pq.write_table(groups, folder / GROUPS_FILE, compression="zstd")
     said = {**row, **{name: _json(row[name]) for name in ("reasons", "seconds", "pins")}}
     if recipe := _recipe(config, row["recipe_id"]):

@@ -46,7 +46,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class RunIndex:
     """A fleet's experiment."""
 
     server: Server
@@ -65,50 +65,51 @@ class Shelf:
         """The fleet's runs by name: one call for a thousand of them, however old the fleet is."""
         found = self.server.search(self.experiment, f"tags.`{FLEET}` = '{self.fleet_id}'")
         return {
-            name: _run(run) for name, run in each_once(self.server, found, lambda run: str(run.data.tags[RUN])).items()
+            name: _run(run)
+            for name, run in runs_by_identity(self.server, found, lambda run: str(run.data.tags[RUN])).items()
         }
 
     def _make(self, name: str, first: Mapping[str, Any]) -> None:
         tags = {FLEET: self.fleet_id, RUN: name, "spinney.kind": first["kind"]}
         if first["recipe_id"]:
             tags[RECIPE] = first["recipe_id"]
-        began, called = milliseconds(first["started_at"]), f"{self.config.fleet.name} {name}"
+        began, called = to_milliseconds(first["started_at"]), f"{self.config.fleet.name} {name}"
         self.server.ask("create_run", self.experiment, began, tags, run_name=called)
 
 
 def _run(run: Stored) -> Run:
-    through = sys.maxsize if deleted(run) else _through(run)
-    return Run(run.info.run_id, through, unfinished(run), deleted(run), run.data.tags.get(RECIPE))
+    through = sys.maxsize if is_deleted(run) else _through(run)
+    return Run(run.info.run_id, through, is_unfinished(run), is_deleted(run), run.data.tags.get(RECIPE))
 
 
-def each_once(server: Server, found: Iterable[Stored], identity: Callable[[Stored], str]) -> dict[str, Stored]:
+def runs_by_identity(server: Server, found: Iterable[Stored], identity: Callable[[Stored], str]) -> dict[str, Stored]:
     """The runs by their identity. Of several of one identity that which is furthest stays; the others are deleted.
 
     A deleted one stands for its identity only where there is no other.
     """
     first: dict[str, Stored] = {}
     for run in sorted(found, key=_best_first):
-        if first.setdefault(identity(run), run) is not run and not deleted(run):
+        if first.setdefault(identity(run), run) is not run and not is_deleted(run):
             server.ask("delete_run", run.info.run_id)
     return first
 
 
-def deleted(run: Stored) -> bool:
+def is_deleted(run: Stored) -> bool:
     return bool(run.info.lifecycle_stage == DELETED)
 
 
-def unfinished(run: Stored) -> bool:
+def is_unfinished(run: Stored) -> bool:
     """Whether it is there and more may come to it."""
-    return run.info.status == RUNNING and not deleted(run)
+    return run.info.status == RUNNING and not is_deleted(run)
 
 
-def milliseconds(moment: datetime) -> int:
+def to_milliseconds(moment: datetime) -> int:
     """As MLflow counts time."""
     return int(moment.timestamp() * 1000)
 
 
 def _best_first(run: Stored) -> tuple[bool, bool, int, str]:
-    return deleted(run), run.info.status == RUNNING, -_through(run), run.info.run_id
+    return is_deleted(run), run.info.status == RUNNING, -_through(run), run.info.run_id
 
 
 def _through(run: Stored) -> int:

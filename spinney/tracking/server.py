@@ -35,11 +35,11 @@ NOTABLE_SECONDS = 5.0
 _SQLITE = "sqlite:///"
 
 
-class Left(Exception):  # noqa: N818 - said as what is so
+class DeliveryStopped(Exception):  # noqa: N818 - said as what is so
     """Told to leave: what is not delivered yet is delivered the next time."""
 
 
-class Watch:
+class DeliveryProgress:
     """What the one who delivers and the one who waits for it tell each other.
 
     leaving: set to have the delivery end at its next call. asked_at: on the steady clock, None while MLflow owes no
@@ -71,7 +71,7 @@ class Watch:
 class Server:
     """To be closed: `with Server(config.tracking, watch) as server`."""
 
-    def __init__(self, tracking: Tracking, watch: Watch) -> None:
+    def __init__(self, tracking: Tracking, watch: DeliveryProgress) -> None:
         # Else each run's address is printed on standard output, which is the commands' own.
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         # MLflow takes seconds to import and a place in memory: only who delivers pays for it.
@@ -131,7 +131,7 @@ class Server:
 
     def _await_turn(self) -> None:
         if self.watch.leaving.is_set():
-            raise Left
+            raise DeliveryStopped
         self._pace.try_acquire("mlflow")
 
     def _artifacts(self, name: str) -> str | None:

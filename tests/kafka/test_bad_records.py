@@ -14,8 +14,8 @@ import shop
 from shop import Sent, Shops
 
 from schemas import tables
-from spinney.operations.dead_letters.letters import Choice, Letters
-from spinney.operations.dead_letters.replay import Plan, carry_out
+from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter
+from spinney.operations.dead_letters.replay import ReplayPlan, carry_out_replay
 from spinney.storage.layout import FleetStore
 from streaming.app import Application
 from streaming.pending_work import find_pending_work
@@ -249,11 +249,11 @@ class Story:
         self.shops.bad([record], outcomes=what == "outcome")
         self.bad[what, kind] = self.shops.ledger[-1]
 
-    def _replay_after_a_fix(self) -> Plan:
+    def _replay_after_a_fix(self) -> ReplayPlan:
         """The range of `x` was too narrow; who sent the records does not send them again."""
         self.shops.edit(-100.0, 200.0)
-        letters = Letters.opened(FleetStore.of(self.shops.config), Choice(reasons=("out_of_range",)))
-        done = carry_out(self.shops.config, letters)
+        letters = DeadLetters.opened(FleetStore.of(self.shops.config), LetterFilter(reasons=("out_of_range",)))
+        done = carry_out_replay(self.shops.config, letters)
         if done.count:
             mended = replace(self.bad["event", "above its range"], event_id="bad", key='["north","7"]')
             self.shops.ledger.append(mended)

@@ -14,7 +14,7 @@ from batch.load import load
 from batch.weekly import retrain
 from schemas import tables
 from schemas.contract import Contract
-from spinney.operations.migration import carry_out
+from spinney.operations.migration import carry_out_migration
 from streaming.app import Application
 
 OWN = [("north", 1), ("north", 2), ("north", 3), ("south", 4), ("south", 5)]
@@ -127,7 +127,7 @@ class Story:
             assert before in text
             text = text.replace(before, after)
         self.shops.file.write_text(text, encoding="utf-8")
-        carry_out(self.shops.config, {"x": "size"})
+        carry_out_migration(self.shops.config, {"x": "size"})
         self.sell_at_a_rate(2.5, shop.sale("migrated", "south", 4, 3.0, 603.0))
         self.drain()
 

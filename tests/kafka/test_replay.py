@@ -19,7 +19,7 @@ from spinney.core.errors import StoreError
 from spinney.kafka import client as kafka
 from spinney.kafka import topic_reading
 from spinney.operations.dead_letters import ledger, replay
-from spinney.operations.dead_letters.letters import Choice, Letters, kinds
+from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, group_letters
 from spinney.storage.layout import FleetStore
 
 Record = tuple[bytes | None, bytes | None]
@@ -42,8 +42,8 @@ def reject(past: Past, offset: int, key: bytes | None, value: bytes | None) -> N
     past.put(tables.DEAD_LETTERS, "", row)
 
 
-def letters(past: Past) -> Letters:
-    return Letters.opened(FleetStore.of(past.config), Choice())
+def letters(past: Past) -> DeadLetters:
+    return DeadLetters.opened(FleetStore.of(past.config), LetterFilter())
 
 
 def received(past: Past) -> list[Record]:
@@ -78,11 +78,13 @@ def test_key_and_value_are_sent_as_they_came_and_only_once(past: Past) -> None:
     for at, record in enumerate(sent):
         reject(past, at, *record)
     reject(past, 3, b"k", None)
-    assert replay.carry_out(past.config, letters(past)).count == 3
-    again = replay.carry_out(past.config, letters(past))
+    assert replay.carry_out_replay(past.config, letters(past)).count == 3
+    again = replay.carry_out_replay(past.config, letters(past))
     assert (again.count, again.left) == (0, {replay.REPLAYED: 3, "would be rejected again: null_value": 1})
     assert sorted(received(past), key=str) == sorted(sent, key=str)
-    assert [kind.replayed for kind in kinds(letters(past), ledger.replayed(FleetStore.of(past.config)))] == [3]
+    assert [
+        kind.replayed for kind in group_letters(letters(past), ledger.read_replayed(FleetStore.of(past.config)))
+    ] == [3]
 
 
 def test_of_a_replay_that_was_killed_only_what_the_topic_does_not_have_is_sent(
@@ -91,7 +93,7 @@ def test_of_a_replay_that_was_killed_only_what_the_topic_does_not_have_is_sent(
     sent: list[Record] = [(b"k", sale(at)) for at in range(10)]
     for at, record in enumerate(sent):
         reject(past, at, *record)
-    produced = replay._produced
+    produced = replay._produce
 
     def killed(producer: Any, row: Any, *more: Any) -> str | None:
         if row["kafka_offset"] == 6:
@@ -99,14 +101,14 @@ def test_of_a_replay_that_was_killed_only_what_the_topic_does_not_have_is_sent(
             raise KeyboardInterrupt
         return produced(producer, row, *more)
 
-    monkeypatch.setattr(replay, "_produced", killed)
+    monkeypatch.setattr(replay, "_produce", killed)
     with pytest.raises(KeyboardInterrupt):
-        replay.carry_out(past.config, letters(past))
+        replay.carry_out_replay(past.config, letters(past))
     monkeypatch.undo()
     arrived = len(received(past))
     assert 0 < arrived < 10
-    assert len(ledger.unfinished(FleetStore.of(past.config))) == 1
-    assert replay.carry_out(past.config, letters(past)).count == 10 - arrived
+    assert len(ledger.unfinished_replays(FleetStore.of(past.config))) == 1
+    assert replay.carry_out_replay(past.config, letters(past)).count == 10 - arrived
     assert sorted(received(past), key=str) == sorted(sent, key=str)
 
 
@@ -121,5 +123,5 @@ def test_a_record_that_the_broker_refuses_is_told_and_the_others_are_not_sent_ag
     reject(past, 1, b"other", large)
     for _ in range(2):
         with pytest.raises(StoreError, match=r"to take all \d; got .*[Ss]ize.*Run the replay again"):
-            replay.carry_out(past.config, letters(past))
+            replay.carry_out_replay(past.config, letters(past))
     assert received(past) == [(b"k", sale(0))]

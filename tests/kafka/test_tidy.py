@@ -107,8 +107,8 @@ def test_a_running_stream_puts_its_own_files_together_when_it_is_asked(story: St
     assert story.asked["predictions"]["small"] > 3
     assert story.asked["health/score"]["small"] > 3
     assert story.files["predictions"] < story.asked["predictions"]["files"]
-    writers = {maintenance.owner(each) for each in FleetStore.of(story.shops.config).every_directory()}
-    assert {maintenance.served(FleetStore.of(story.shops.config), name).error for name in writers} == {None}
+    writers = {maintenance.lease_of(each) for each in FleetStore.of(story.shops.config).every_directory()}
+    assert {maintenance.read_answer(FleetStore.of(story.shops.config), name).error for name in writers} == {None}
 
 
 def test_a_group_grows_stale_and_is_retrained_over_tables_that_were_put_together(story: Story) -> None:

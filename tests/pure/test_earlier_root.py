@@ -124,8 +124,8 @@ def test_files_beside_the_tables_are_read_and_get_a_version_when_they_change(ear
     assert "format" not in json.loads(file.read_text())
     made = charter.ensure_charter(earlier.config)
     assert len(made.editions) == 2  # the ranges were edited once
-    assert len(ledger.replayed(store)) == 1
-    assert ledger.unfinished(store) == []
+    assert len(ledger.read_replayed(store)) == 1
+    assert ledger.unfinished_replays(store) == []
     before = last_configuration.read_last_configuration(store)
     assert before is not None
     assert before.fleet.ranges["x"] == (-100.0, 2e9)

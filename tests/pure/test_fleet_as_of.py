@@ -18,14 +18,14 @@ from spinney.core.errors import StoreError
 from spinney.core.models import batch_scoring
 from spinney.core.reporting.status import State
 from spinney.fleet import Fleet
-from spinney.operations.interventions import Ask as Asked
-from spinney.operations.interventions import Said, Verb, carry_out
+from spinney.operations.interventions import Attribution, OverrideVerb, carry_out_override
+from spinney.operations.interventions import OverrideRequest as Asked
 from spinney.serving.model_cache import ModelCache
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 
 A, B, C, DEPT = '["a","1"]', '["b","1"]', '["c","1"]', '{"dept":"1"}'
-ADA = Said("ada", "so")
+ADA = Attribution("ada", "so")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def past(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Past:
     made.put(tables.EVENTS, "", *({"group_key": key, "event_id": "e", "ingested_at": hour(at)} for key, at in came))
     made.first = made.round(1, {A: 1.0, DEPT: 11.0})
     made.second = made.round(3, {A: 3.0, B: 23.0}, big=True)
-    carry_out(made.config, made.signer, Asked(Verb.PIN, (A,), made.first[A]), ADA, now=hour(4))
+    carry_out_override(made.config, made.signer, Asked(OverrideVerb.PIN, (A,), made.first[A]), ADA, now=hour(4))
     return made
 
 

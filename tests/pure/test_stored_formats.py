@@ -124,7 +124,7 @@ def of_replays(root: Root) -> list[Reader]:
     rows = pa.table({name: ["other"] for name in IDENTITY}).replace_schema_metadata({METADATA_KEY: b"99"})
     for name in ("a.parquet", "b.sending.parquet"):
         pq.write_table(rows, place / name)
-    return [partial(ledger.replayed, root.store), partial(ledger.unfinished, root.store)]
+    return [partial(ledger.read_replayed, root.store), partial(ledger.unfinished_replays, root.store)]
 
 
 def of_requests(root: Root) -> list[Reader]:
@@ -132,9 +132,9 @@ def of_requests(root: Root) -> list[Reader]:
     root.write_json("tidy/request", {"id": "a"})
     root.write_json("tidy/score.served", {"id": "a"})
     return [
-        partial(purge.serve, root.store, threading.Lock()),
-        partial(maintenance.requested, root.store, "ingest"),
-        partial(maintenance.served, root.store, "score"),
+        partial(purge.serve_purge, root.store, threading.Lock()),
+        partial(maintenance.pending_request, root.store, "ingest"),
+        partial(maintenance.read_answer, root.store, "score"),
     ]
 
 
@@ -164,7 +164,7 @@ def of_models(root: Root) -> list[Reader]:
 def of_manifests(root: Root) -> list[Reader]:
     folder = root.store.folder / "a manifest"
     folder.mkdir()
-    manifest.write(root.config, Champions.empty(), folder)
+    manifest.write_manifest(root.config, Champions.empty(), folder)
     file = folder / manifest.CHAMPIONS
     pq.write_table(pq.read_table(file).replace_schema_metadata({METADATA_KEY: b"99"}), file)
     return [partial(Manifest, folder)]

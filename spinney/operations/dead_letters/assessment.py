@@ -25,7 +25,7 @@ REPEATED = "another one has the same id of its group"
 
 
 @dataclass(frozen=True)
-class Name:
+class RecordId:
     """What is stored once: an id within its group, of events or of outcomes."""
 
     table: str
@@ -33,7 +33,7 @@ class Name:
     event_id: str
 
 
-class Assessor:
+class RecordAssessor:
     """Assesses records by the configuration as it is. now: the time that they would get."""
 
     def __init__(self, config: Config, now: datetime | None = None) -> None:
@@ -46,7 +46,7 @@ class Assessor:
         if kafka.outcomes is not None:
             self._kinds[kafka.outcomes] = (tables.OUTCOMES, build_rules(config, messages.OUTCOME))
 
-    def name_of(self, topic: str, value: bytes | None) -> Name | str:
+    def name_of(self, topic: str, value: bytes | None) -> RecordId | str:
         """Return what the record would be stored as, or why it would not be accepted."""
         if topic.startswith(LOADED):
             return FROM_A_FILE
@@ -58,16 +58,18 @@ class Assessor:
             about = f" ({found.field})" if found.field else ""
             return f"would be rejected again: {found.reason}{about}"
         fleet = self._config.fleet
-        return Name(base.name, keys.encode([found.values[name] for name in fleet.group]), found.values[fleet.event_id])
+        return RecordId(
+            base.name, keys.encode([found.values[name] for name in fleet.group]), found.values[fleet.event_id]
+        )
 
 
-def stored(store: FleetStore, names: Collection[Name]) -> set[Name]:
+def find_stored(store: FleetStore, names: Collection[RecordId]) -> set[RecordId]:
     """Those that the tables have already."""
-    return {each for base in (tables.EVENTS, tables.OUTCOMES) for each in _stored_in(store, base, names)}
+    return {each for base in (tables.EVENTS, tables.OUTCOMES) for each in _find_stored_in(store, base, names)}
 
 
-def _stored_in(store: FleetStore, base: Contract, names: Collection[Name]) -> set[Name]:
-    mine: Mapping[tuple[str, str], Name] = {
+def _find_stored_in(store: FleetStore, base: Contract, names: Collection[RecordId]) -> set[RecordId]:
+    mine: Mapping[tuple[str, str], RecordId] = {
         (each.group_key, each.event_id): each for each in names if each.table == base.name
     }
     table = delta.open_table(store.directory(base)) if mine else None

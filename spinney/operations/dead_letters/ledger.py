@@ -38,26 +38,26 @@ class Replay:
     beginnings: Offsets
 
 
-def replayed(store: FleetStore) -> pa.Array:
+def read_replayed(store: FleetStore) -> pa.Array:
     """The identities of all dead letters that were sent again."""
-    place = _place(store)
+    place = _ledger_folder(store)
     files = [file for file in place.glob(f"*{_SENT}") if not file.name.endswith(_SENDING)]
     texts = [identities(_read(file, list(IDENTITY))) for file in sorted(files)]
     return pa.concat_arrays(texts) if texts else pa.array([], pa.string())
 
 
-def begin(store: FleetStore, replay: Replay) -> None:
+def begin_replay(store: FleetStore, replay: Replay) -> None:
     """Write down what is about to be sent."""
     said = {topic: {str(at): offset for at, offset in offsets.items()} for topic, offsets in replay.beginnings.items()}
     metadata = {**REPLAY.metadata, _BEGINNINGS: json.dumps(said).encode()}
     rows = replay.rows.replace_schema_metadata(metadata)
-    atomic_files.replace_file(_place(store) / f"{replay.replay_id}{_SENDING}", _bytes(rows))
+    atomic_files.replace_file(_ledger_folder(store) / f"{replay.replay_id}{_SENDING}", _bytes(rows))
 
 
-def unfinished(store: FleetStore) -> list[Replay]:
+def unfinished_replays(store: FleetStore) -> list[Replay]:
     """Replays that were begun and of which nobody has said what arrived."""
     found = []
-    for file in sorted(_place(store).glob(f"*{_SENDING}")):
+    for file in sorted(_ledger_folder(store).glob(f"*{_SENDING}")):
         if file.with_name(file.name.removesuffix(_SENDING) + _SENT).exists():
             continue  # killed between the last two steps of `end`
         rows = _read(file)
@@ -67,11 +67,11 @@ def unfinished(store: FleetStore) -> list[Replay]:
     return found
 
 
-def end(store: FleetStore, replay: Replay, arrived: Iterable[int]) -> None:
+def end_replay(store: FleetStore, replay: Replay, arrived: Iterable[int]) -> None:
     """Keep what arrived. arrived: rows of the replay, by number."""
     kept = replay.rows.take(pa.array(sorted(arrived), pa.int64())).replace_schema_metadata(REPLAY.metadata)
-    atomic_files.replace_file(_place(store) / f"{replay.replay_id}{_SENT}", _bytes(kept))
-    (_place(store) / f"{replay.replay_id}{_SENDING}").unlink(missing_ok=True)
+    atomic_files.replace_file(_ledger_folder(store) / f"{replay.replay_id}{_SENT}", _bytes(kept))
+    (_ledger_folder(store) / f"{replay.replay_id}{_SENDING}").unlink(missing_ok=True)
 
 
 def _read(file: Path, columns: list[str] | None = None) -> pa.Table:
@@ -86,5 +86,5 @@ def _bytes(rows: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _place(store: FleetStore) -> Path:
+def _ledger_folder(store: FleetStore) -> Path:
     return store.folder / FOLDER

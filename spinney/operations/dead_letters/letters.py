@@ -28,7 +28,7 @@ ROWS_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True)
-class Choice:
+class LetterFilter:
     """Which dead letters; empty: all. since, before: of `ingested_at`. after_batch: of `ingest`, none of files."""
 
     reasons: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Kind:
+class LetterGroup:
     """Dead letters that are alike. source: the topic, or ``load`` for all files. example: the detail of one of them."""
 
     source: str
@@ -53,14 +53,14 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Letters:
+class DeadLetters:
     """The chosen rows of a table as it was opened."""
 
     table: DeltaTable
-    choice: Choice
+    choice: LetterFilter
 
     @classmethod
-    def opened(cls, store: FleetStore, choice: Choice) -> Letters:
+    def opened(cls, store: FleetStore, choice: LetterFilter) -> DeadLetters:
         """Raises StoreError when the table was never made."""
         return cls(delta.open_existing(store.directory(DEAD_LETTERS)), choice)
 
@@ -124,16 +124,18 @@ _KIND = ["source", "reason", "field"]
 _SUMS = [("count", "sum"), ("replayed", "sum"), ("first_seen", "min"), ("last_seen", "max"), ("example", "first")]
 
 
-def kinds(letters: Letters, replayed: pa.Array) -> list[Kind]:
+def group_letters(letters: DeadLetters, replayed: pa.Array) -> list[LetterGroup]:
     """Count by source, reason and field, the most frequent kind first. replayed: identities of those sent again."""
-    parts = [_summed(_as_kinds(rows, replayed)) for rows in letters.batches([*IDENTITY, "reason", "field", "detail"])]
+    parts = [
+        _sum_groups(_as_groups(rows, replayed)) for rows in letters.batches([*IDENTITY, "reason", "field", "detail"])
+    ]
     if not parts:
         return []
-    found = [Kind(**row) for row in _summed(pa.concat_tables(parts)).to_pylist()]
+    found = [LetterGroup(**row) for row in _sum_groups(pa.concat_tables(parts)).to_pylist()]
     return sorted(found, key=lambda kind: (-kind.count, kind.source, kind.reason, kind.field or ""))
 
 
-def _as_kinds(rows: pa.Table, replayed: pa.Array) -> pa.Table:
+def _as_groups(rows: pa.Table, replayed: pa.Array) -> pa.Table:
     """Each row as a kind of one."""
     is_loaded = pc.starts_with(rows["topic"], LOADED)
     at = rows["ingested_at"].cast(pa.timestamp("us", "UTC"))
@@ -151,13 +153,13 @@ def _as_kinds(rows: pa.Table, replayed: pa.Array) -> pa.Table:
     )
 
 
-def _summed(rows: pa.Table) -> pa.Table:
+def _sum_groups(rows: pa.Table) -> pa.Table:
     found = rows.group_by(_KIND, use_threads=False).aggregate(_SUMS)
     plain = {f"{name}_{how}": name for name, how in _SUMS}
     return found.rename_columns([plain.get(name, name) for name in found.column_names])
 
 
-def newest(letters: Letters, limit: int) -> list[dict[str, Any]]:
+def newest_letters(letters: DeadLetters, limit: int) -> list[dict[str, Any]]:
     """The chosen dead letters whole, the newest first. limit: at most so many; 0 is all."""
     places = list(letters.batches(IDENTITY))
     if not places:

@@ -20,14 +20,14 @@ from schemas.vocabulary import QueryName
 from spinney.core import timestamps
 from spinney.core.errors import Busy, StoreError
 from spinney.core.stored_formats import KEY, REQUEST
-from spinney.operations.dead_letters.letters import IDENTITY, Choice, Letters
+from spinney.operations.dead_letters.letters import IDENTITY, DeadLetters, LetterFilter
 from spinney.storage import atomic_files, leases
 from spinney.storage.layout import FleetStore
 
 LOOK_SECONDS = 0.2
 
 
-def purge(store: FleetStore, choice: Choice, wait_seconds: float = 60.0) -> int:
+def purge(store: FleetStore, choice: LetterFilter, wait_seconds: float = 60.0) -> int:
     """Forget the chosen dead letters that there are now; return how many. `spinney tidy` removes their files, a week
     later.
 
@@ -35,23 +35,23 @@ def purge(store: FleetStore, choice: Choice, wait_seconds: float = 60.0) -> int:
     """
     asked_at = datetime.now(UTC)
     choice = replace(choice, before=min(choice.before or asked_at, asked_at))
-    request = _ask(store, choice, asked_at + timedelta(seconds=wait_seconds))
+    request = _write_request(store, choice, asked_at + timedelta(seconds=wait_seconds))
     try:
-        return _answered(store, choice, request, wait_seconds)
+        return _await_answer(store, choice, request, wait_seconds)
     finally:
-        _withdraw(store, request)  # however this ends: nobody waits for the answer any more
+        _withdraw_request(store, request)  # however this ends: nobody waits for the answer any more
 
 
-def _answered(store: FleetStore, choice: Choice, request: str, wait_seconds: float) -> int:
+def _await_answer(store: FleetStore, choice: LetterFilter, request: str, wait_seconds: float) -> int:
     until = time.monotonic() + wait_seconds
     while True:
         try:
             with leases.held(store, [QueryName.INGEST]):
-                answer: dict[str, Any] | None = _read(_place(store, "served"))
+                answer: dict[str, Any] | None = _read(_request_file(store, "served"))
                 if answer is None or answer["id"] != request:
-                    answer = _carried_out(store, choice, request)
+                    answer = _carry_out(store, choice, request)
         except Busy as error:
-            answer = _read(_place(store, "served"))
+            answer = _read(_request_file(store, "served"))
             if time.monotonic() >= until and (answer is None or answer["id"] != request):
                 raise Busy(f"dead letters: {error}; it did not answer within {wait_seconds:g} s") from error
         if answer is not None and answer["id"] == request:
@@ -61,22 +61,22 @@ def _answered(store: FleetStore, choice: Choice, request: str, wait_seconds: flo
         time.sleep(LOOK_SECONDS)
 
 
-def serve(store: FleetStore, writing: threading.Lock) -> None:
+def serve_purge(store: FleetStore, writing: threading.Lock) -> None:
     """Carry out a request, if there is one whose deadline is still to come.
 
     Only for who holds the lease of `ingest`. writing: held for the commit.
     """
-    said = _read(_place(store, "request"))
+    said = _read(_request_file(store, "request"))
     if said is None:
         return
     if datetime.now(UTC) <= datetime.fromisoformat(said["until"]):
         with writing:
-            answer = _carried_out(store, _choice(said["choice"]), said["id"])
-        atomic_files.replace_file(_place(store, "served"), json.dumps(answer).encode())
-    _withdraw(store, said["id"])
+            answer = _carry_out(store, _decode_filter(said["choice"]), said["id"])
+        atomic_files.replace_file(_request_file(store, "served"), json.dumps(answer).encode())
+    _withdraw_request(store, said["id"])
 
 
-def _carried_out(store: FleetStore, choice: Choice, request: str) -> dict[str, Any]:
+def _carry_out(store: FleetStore, choice: LetterFilter, request: str) -> dict[str, Any]:
     """The answer to a request."""
     answer: dict[str, Any] = {KEY: REQUEST.version, "id": request, "forgotten": 0, "error": None}
     try:
@@ -86,20 +86,20 @@ def _carried_out(store: FleetStore, choice: Choice, request: str) -> dict[str, A
     return answer
 
 
-def count(letters: Letters) -> int:
+def count_letters(letters: DeadLetters) -> int:
     """How many dead letters are chosen."""
     return sum(rows.num_rows for rows in letters.batches(IDENTITY[:1]))
 
 
-def _forget(store: FleetStore, choice: Choice) -> int:
-    letters = Letters.opened(store, choice)
-    rows = count(letters)
+def _forget(store: FleetStore, choice: LetterFilter) -> int:
+    letters = DeadLetters.opened(store, choice)
+    rows = count_letters(letters)
     if rows:
-        letters.table.delete(" AND ".join(_conditions(choice)) or None)
+        letters.table.delete(" AND ".join(_sql_conditions(choice)) or None)
     return rows
 
 
-def _conditions(choice: Choice) -> Iterator[str]:
+def _sql_conditions(choice: LetterFilter) -> Iterator[str]:
     """The choice as SQL."""
     if choice.reasons:
         yield f"reason IN ({_texts(choice.reasons)})"
@@ -115,27 +115,27 @@ def _texts(values: Sequence[str]) -> str:
     return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
-def _ask(store: FleetStore, choice: Choice, until: datetime) -> str:
+def _write_request(store: FleetStore, choice: LetterFilter, until: datetime) -> str:
     """Write the request. Returns its id. Of two that ask at once, the later one's request stands.
 
     until: it is not carried out after this time, should the one who asks be killed before it is withdrawn.
     """
     made = uuid.uuid4().hex
     said = {KEY: REQUEST.version, "id": made, "until": until, "choice": asdict(choice)}
-    atomic_files.replace_file(_place(store, "request"), json.dumps(said, default=datetime.isoformat).encode())
+    atomic_files.replace_file(_request_file(store, "request"), json.dumps(said, default=datetime.isoformat).encode())
     return made
 
 
-def _withdraw(store: FleetStore, request: str) -> None:
+def _withdraw_request(store: FleetStore, request: str) -> None:
     """Remove the request, unless somebody else's has taken its place."""
-    said = _read(_place(store, "request"))
+    said = _read(_request_file(store, "request"))
     if said is not None and said["id"] == request:
-        _place(store, "request").unlink(missing_ok=True)
+        _request_file(store, "request").unlink(missing_ok=True)
 
 
-def _choice(said: dict[str, Any]) -> Choice:
+def _decode_filter(said: dict[str, Any]) -> LetterFilter:
     since, before = (None if said[name] is None else datetime.fromisoformat(said[name]) for name in ("since", "before"))
-    return Choice(tuple(said["reasons"]), tuple(said["fields"]), since, before)
+    return LetterFilter(tuple(said["reasons"]), tuple(said["fields"]), since, before)
 
 
 def _read(file: Path) -> dict[str, Any] | None:
@@ -148,5 +148,5 @@ def _read(file: Path) -> dict[str, Any] | None:
     return content
 
 
-def _place(store: FleetStore, what: str) -> Path:
+def _request_file(store: FleetStore, what: str) -> Path:
     return store.folder / "purge" / what

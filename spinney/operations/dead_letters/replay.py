@@ -22,9 +22,9 @@ from spinney.core.records.rules import validation_settings
 from spinney.kafka import client
 from spinney.kafka.topic_reading import end_offsets, read_headers, topics_with_lost_records
 from spinney.operations.dead_letters import ledger
-from spinney.operations.dead_letters.assessment import REPEATED, STORED, Assessor, Name, stored
+from spinney.operations.dead_letters.assessment import REPEATED, STORED, RecordAssessor, RecordId, find_stored
 from spinney.operations.dead_letters.ledger import Replay
-from spinney.operations.dead_letters.letters import IDENTITY, Letters, identities
+from spinney.operations.dead_letters.letters import IDENTITY, DeadLetters, identities
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
@@ -38,7 +38,7 @@ UNSETTLED = "of a replay that was cut off: `--yes` asks the topic what has arriv
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReplayPlan:
     """What a replay would send, and what not. rows: IDENTITY of what is sent. left: why not -> how many."""
 
     rows: pa.Table
@@ -49,36 +49,38 @@ class Plan:
         return int(self.rows.num_rows)
 
 
-def plan(config: Config, letters: Letters) -> Plan:
+def plan_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
     """Part the chosen dead letters into those to be sent and those to be left; nothing is sent.
 
     Raises StoreError: the configuration has columns that the fleet does not have.
     """
     charter.check_unchanged(config)
     store = FleetStore.of(config)
-    assessor, refusals = Assessor(config), _refusals(store)
+    assessor, refusals = RecordAssessor(config), _refusals(store)
     left: Counter[str] = Counter()
-    names: list[Name] = []
+    names: list[RecordId] = []
     parts = [arrow_schema(DEAD_LETTERS).empty_table().select(IDENTITY)]
     for rows in letters.batches(RECORDS):
-        records = zip(_refused(rows, refusals), rows["topic"].to_pylist(), rows["value"].to_pylist(), strict=True)
+        records = zip(
+            _refusal_reasons(rows, refusals), rows["topic"].to_pylist(), rows["value"].to_pylist(), strict=True
+        )
         found = [why or assessor.name_of(topic, value) for why, topic, value in records]
         left.update(each for each in found if isinstance(each, str))
-        names += [each for each in found if isinstance(each, Name)]
-        parts.append(rows.filter(pa.array([isinstance(each, Name) for each in found])).select(IDENTITY))
+        names += [each for each in found if isinstance(each, RecordId)]
+        parts.append(rows.filter(pa.array([isinstance(each, RecordId) for each in found])).select(IDENTITY))
     whys = _name_objections(store, names)
     left.update(why for why in whys if why is not None)
     sendable = pa.concat_tables(parts).filter(pa.array([why is None for why in whys], pa.bool_()))
-    return Plan(sendable, dict(left.most_common()))
+    return ReplayPlan(sendable, dict(left.most_common()))
 
 
 def _refusals(store: FleetStore) -> dict[str, pa.Array]:
     """Why not -> the identities of those that are not sent for this reason."""
-    begun = [identities(each.rows) for each in ledger.unfinished(store)]
-    return {REPLAYED: ledger.replayed(store), UNSETTLED: pa.concat_arrays([pa.array([], pa.string()), *begun])}
+    begun = [identities(each.rows) for each in ledger.unfinished_replays(store)]
+    return {REPLAYED: ledger.read_replayed(store), UNSETTLED: pa.concat_arrays([pa.array([], pa.string()), *begun])}
 
 
-def _refused(rows: pa.Table, refusals: Mapping[str, pa.Array]) -> list[str | None]:
+def _refusal_reasons(rows: pa.Table, refusals: Mapping[str, pa.Array]) -> list[str | None]:
     mine = identities(rows)
     found: list[str | None] = [None] * rows.num_rows
     for why, refused in refusals.items():
@@ -87,10 +89,10 @@ def _refused(rows: pa.Table, refusals: Mapping[str, pa.Array]) -> list[str | Non
     return found
 
 
-def _name_objections(store: FleetStore, names: Sequence[Name]) -> list[str | None]:
+def _name_objections(store: FleetStore, names: Sequence[RecordId]) -> list[str | None]:
     """An id is stored once: its second copy would be dropped, or be an event of its own where ids are forgotten."""
-    there = stored(store, set(names))
-    seen: set[Name] = set()
+    there = find_stored(store, set(names))
+    seen: set[RecordId] = set()
     found: list[str | None] = []
     for name in names:
         found.append(STORED if name in there else REPEATED if name in seen else None)
@@ -98,7 +100,7 @@ def _name_objections(store: FleetStore, names: Sequence[Name]) -> list[str | Non
     return found
 
 
-def carry_out(config: Config, letters: Letters) -> Plan:
+def carry_out_replay(config: Config, letters: DeadLetters) -> ReplayPlan:
     """Send what `plan` finds; return that plan.
 
     Raises Busy: another replay runs, the stream uses other rules, no broker. StoreError: as `plan`; or the broker
@@ -108,14 +110,14 @@ def carry_out(config: Config, letters: Letters) -> Plan:
     with leases.held(store, [leases.REPLAY]):
         charter.check_unchanged(config)
         _refuse_other_rules(config)
-        settle(config)
-        found = plan(config, letters)
+        settle_replays(config)
+        found = plan_replay(config, letters)
         if found.count:
             ends = end_offsets(config.kafka, set(found.rows["topic"].to_pylist()))
             replay = Replay(uuid.uuid4().hex, found.rows, ends)
-            ledger.begin(store, replay)
+            ledger.begin_replay(store, replay)
             _send(config, letters, replay)
-            ledger.end(store, replay, range(found.count))
+            ledger.end_replay(store, replay, range(found.count))
     return found
 
 
@@ -135,23 +137,23 @@ def _refuse_other_rules(config: Config) -> None:
         ) from error
 
 
-def settle(config: Config) -> None:
+def settle_replays(config: Config) -> None:
     """Find out what arrived of the replays that were cut off.
 
     Where the topic does not tell any more, all counts as sent: it may have been read before it went.
     """
     store = FleetStore.of(config)
-    for replay in ledger.unfinished(store):
+    for replay in ledger.unfinished_replays(store):
         own = f"{replay.replay_id}/"
         texts = (text for text in read_headers(config.kafka, replay.beginnings, HEADER) if text.startswith(own))
         arrived = {int(text.removeprefix(own)) for text in texts}
         # After reading: retention may remove records meanwhile.
         lost = topics_with_lost_records(config.kafka, replay.beginnings)
         arrived |= {at for at, topic in enumerate(replay.rows["topic"].to_pylist()) if topic in lost}
-        ledger.end(store, replay, arrived)
+        ledger.end_replay(store, replay, arrived)
 
 
-def _send(config: Config, letters: Letters, replay: Replay) -> None:
+def _send(config: Config, letters: DeadLetters, replay: Replay) -> None:
     # The broker refuses batches whole: one record that is too large for the topic would take others with it.
     producer = client.producer(config.kafka, {"batch.num.messages": 1})
     numbers = {text: at for at, text in enumerate(identities(replay.rows).to_pylist())}
@@ -167,7 +169,7 @@ def _send(config: Config, letters: Letters, replay: Replay) -> None:
         if text in numbers:
             header = (HEADER, f"{replay.replay_id}/{numbers[text]}".encode())
             sent += 1
-            why = _produced(producer, row, header, answered)
+            why = _produce(producer, row, header, answered)
             refused += [] if why is None else [why]
     unanswered = producer.flush(FLUSH_SECONDS)
     if refused or unanswered or sent < len(numbers):
@@ -178,12 +180,12 @@ def _send(config: Config, letters: Letters, replay: Replay) -> None:
         )
 
 
-def _records(letters: Letters) -> Iterator[tuple[str, dict[str, object]]]:
+def _records(letters: DeadLetters) -> Iterator[tuple[str, dict[str, object]]]:
     for rows in letters.batches(RECORDS):
         yield from zip(identities(rows).to_pylist(), rows.to_pylist(), strict=True)
 
 
-def _produced(
+def _produce(
     producer: Producer, row: Mapping[str, object], header: tuple[str, bytes], answered: Callable[..., None]
 ) -> str | None:
     """Hand one record over; why that could not be."""

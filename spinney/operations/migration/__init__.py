@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spinney.operations.migration.carrying_out import carry_out
-from spinney.operations.migration.planning import Plan, TableChange, plan
+from spinney.operations.migration.carrying_out import carry_out_migration
+from spinney.operations.migration.planning import MigrationPlan, TableChange, plan_migration
 
-__all__ = ["Plan", "TableChange", "carry_out", "plan"]
+__all__ = ["MigrationPlan", "TableChange", "carry_out_migration", "plan_migration"]

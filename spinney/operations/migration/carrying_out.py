@@ -12,12 +12,12 @@ from dataclasses import replace
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.operations.migration import events_table
-from spinney.operations.migration.planning import Plan, planned, settled
+from spinney.operations.migration.planning import MigrationPlan, plan_from_charter, settled_charter
 from spinney.storage import charter, leases, step_observer
 from spinney.storage.layout import FleetStore
 
 
-def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
+def carry_out_migration(config: Config, renames: Mapping[str, str]) -> MigrationPlan:
     """Change the fleet's columns to those of the configuration. Returns what was done.
 
     renames: old name -> new name. Raises Busy while a process of the fleet runs, StoreError for a change that no
@@ -25,8 +25,8 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
     """
     store = FleetStore.of(config)
     with leases.held(store, leases.ALL_LEASES):
-        there, present = settled(config), charter.load_charter(store)
-        made = planned(config, there, renames)
+        there, present = settled_charter(config), charter.load_charter(store)
+        made = plan_from_charter(config, there, renames)
         if made.obstacles:
             raise StoreError(f"fleet {config.fleet.name}: not now: {'; '.join(made.obstacles)}")
         begun = None if present is None else present.unfinished_migration
@@ -38,7 +38,7 @@ def carry_out(config: Config, renames: Mapping[str, str]) -> Plan:
             return made
         charter.write_charter(store, replace(there, unfinished_migration=made.migration))
         step_observer.announce("migrate.begun", 0)
-        events_table.alter(made.alteration, made.migration.id)
+        events_table.alter_table(made.alteration, made.migration.id)
         step_observer.announce("migrate.table", 0)
         charter.write_charter(store, charter.after_migration(config, there, made.migration))
     return made

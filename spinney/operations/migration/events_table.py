@@ -57,7 +57,7 @@ class Alteration:
         return list(self.schema)[: len(self.there)] != list(self.there)
 
 
-def alteration(store: FleetStore, renamed: Mapping[str, str]) -> Alteration:
+def plan_alteration(store: FleetStore, renamed: Mapping[str, str]) -> Alteration:
     """What makes the table as this configuration has it; its columns stay in their order, new ones stand last.
 
     renamed: old name -> new name. Raises StoreError when the table was never made.
@@ -75,7 +75,7 @@ def alteration(store: FleetStore, renamed: Mapping[str, str]) -> Alteration:
     return Alteration(table, schema, {new: old for old, new in renamed.items()})
 
 
-def alter(change: Alteration, migration_id: str) -> None:
+def alter_table(change: Alteration, migration_id: str) -> None:
     """Carry it out in one commit that bears the migration's id. Only for whoever holds the lease of the directory.
 
     Raises StoreError for what Delta refuses, and, with nothing changed, for a value that the wider type does not have.
@@ -101,7 +101,7 @@ def _alter(change: Alteration, said: Mapping[str, str]) -> None:
     with file_rewriting.workspace(change.table) as place:
         prepared = [
             file_rewriting.rewrite(change.table, sources, target, place, lambda: False)
-            for sources, target in _parts(change)
+            for sources, target in _rewrite_parts(change)
         ]
         step_observer.announce("migrate.files", 0)
         file_rewriting.commit_full_rewrite(change.table, prepared, change.schema, said)
@@ -111,10 +111,10 @@ def _alter(change: Alteration, said: Mapping[str, str]) -> None:
 def is_altered(table: DeltaTable, migration_id: str, version: int) -> bool:
     """Whether the commit of this migration is among those after `version`."""
     entries = table.history(table.version() - version) if table.version() > version else []
-    return any(_migrated(entry) == migration_id for entry in entries)
+    return any(_migration_id(entry) == migration_id for entry in entries)
 
 
-def _migrated(entry: Mapping[str, Any]) -> str | None:
+def _migration_id(entry: Mapping[str, Any]) -> str | None:
     try:
         said = json.loads(entry.get("userMetadata") or "")
     except ValueError:
@@ -122,11 +122,11 @@ def _migrated(entry: Mapping[str, Any]) -> str | None:
     return said.get(MIGRATED) if isinstance(said, dict) else None
 
 
-def _parts(change: Alteration) -> list[tuple[list[RewriteSource], RewriteTarget]]:
+def _rewrite_parts(change: Alteration) -> list[tuple[list[RewriteSource], RewriteTarget]]:
     """Files to be written again together: of each partition each sorted run, which stays one, and the rest."""
     found: dict[tuple[Any, ...], list[table_files.TableFile]] = defaultdict(list)
     for file in sorted(table_files.list_files(change.table), key=lambda each: each.path):
-        found[(*file.partition.values(), clustering.run_of(file.path))].append(file)
+        found[(*file.partition.values(), clustering.run_name(file.path))].append(file)
     parts: list[tuple[list[RewriteSource], RewriteTarget]] = []
     for (*_, run), files in found.items():
         prefix = CLUSTERED if run else PREFIX

@@ -10,10 +10,10 @@ from spinney.core.migration import ColumnChange, ColumnChangeKind, likely_rename
 MIB = 1024**2
 
 
-def notes(fleet: Fleet, found: Sequence[ColumnChange], rewritten: int) -> Iterator[str]:
+def migration_notes(fleet: Fleet, found: Sequence[ColumnChange], rewritten: int) -> Iterator[str]:
     """rewritten: bytes of the files that are written again; 0 for none."""
     for each in found:
-        yield _of_column(fleet, each)
+        yield _column_note(fleet, each)
     for old, new in likely_renames(list(found)):
         yield (
             f"{old} is dropped and {new} added, both of one type: if it is one column under another name, use "
@@ -34,7 +34,7 @@ def notes(fleet: Fleet, found: Sequence[ColumnChange], rewritten: int) -> Iterat
         yield "versions of the fleet that were registered before answer as before; register again for the new columns"
 
 
-def _of_column(fleet: Fleet, change: ColumnChange) -> str:
+def _column_note(fleet: Fleet, change: ColumnChange) -> str:
     field = fleet.fields.get(change.name, change.name)
     if change.kind == ColumnChangeKind.ADDED and change.returns:
         return f"{change.name}: was dropped before; its values of then are there again, and it is read from {field}"
@@ -52,10 +52,10 @@ def _of_column(fleet: Fleet, change: ColumnChange) -> str:
             if exact
             else ""
         )
-    return _of_renamed(change, field)
+    return _rename_note(change, field)
 
 
-def _of_renamed(change: ColumnChange, field: str) -> str:
+def _rename_note(change: ColumnChange, field: str) -> str:
     told = f"{change.old_name} → {change.name}: the values stay, and models fitted on {change.old_name} go on answering"
     if field == change.name:
         return (

@@ -21,7 +21,7 @@ from spinney.core.migration import (
 from spinney.core.migration.config_changes import ANOTHER_ROOT, WHY_FIXED, fixed_columns
 from spinney.operations.migration import events_table, readiness
 from spinney.operations.migration.events_table import Alteration
-from spinney.operations.migration.notes import notes
+from spinney.operations.migration.notes import migration_notes
 from spinney.storage import charter
 from spinney.storage.charter import COLUMNS, Charter
 from spinney.storage.layout import FleetStore
@@ -42,7 +42,7 @@ class TableChange:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MigrationPlan:
     """What would be done. notes: what it means. obstacles: what has to be done first.
 
     migration: to be recorded; None where nothing changes. alteration: of the table `events`.
@@ -56,15 +56,15 @@ class Plan:
     alteration: Alteration
 
 
-def plan(config: Config, renames: Mapping[str, str]) -> Plan:
+def plan_migration(config: Config, renames: Mapping[str, str]) -> MigrationPlan:
     """What `carry_out` would do now; changes nothing.
 
     renames: old name -> new name. Raises StoreError for a change that no migration makes.
     """
-    return planned(config, settled(config), renames)
+    return plan_from_charter(config, settled_charter(config), renames)
 
 
-def settled(config: Config) -> Charter:
+def settled_charter(config: Config) -> Charter:
     """The charter, a migration that was begun counted as carried out where its commit is there, else as never begun.
 
     Raises StoreError where no fleet has begun.
@@ -88,15 +88,15 @@ def _is_committed(store: FleetStore, migration: Migration) -> bool:
     return events_table.is_altered(table, migration.id, migration.version)
 
 
-def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
+def plan_from_charter(config: Config, there: Charter, renames: Mapping[str, str]) -> MigrationPlan:
     """As `plan`, from a charter that is `settled`."""
     _refuse_fixed(config, there)
     before, now = (fixed_columns(config, of) for of in (there.fixed[COLUMNS], config.fleet.columns))
-    renames = _left(there, now, renames)
+    renames = _remaining_renames(there, now, renames)
     found = column_changes(before, now, renames, former_columns(there.migrations), retired_columns(there.migrations))
     _refuse_wider_outcomes(config, found)
     store = FleetStore.of(config)
-    change = events_table.alteration(store, _stored(config, renames))
+    change = events_table.plan_alteration(store, _stored_columns(config, renames))
     files = table_files.list_files(change.table)
     rows, size = sum(each.rows for each in files), sum(each.bytes for each in files)
     migration = None
@@ -104,17 +104,19 @@ def planned(config: Config, there: Charter, renames: Mapping[str, str]) -> Plan:
         version = int(change.table.version()) if change.rewrites or change.added else None
         at = datetime.now(UTC).isoformat(timespec="seconds")
         migration = Migration(uuid.uuid4().hex, at, before, now, renames, version)
-    return Plan(
+    return MigrationPlan(
         changes=tuple(found),
-        tables=(TableChange(tables.EVENTS.name, rows, len(files), size, _what(change, differs=bool(found))),),
-        notes=tuple(notes(config.fleet, found, size if change.rewrites else 0)),
-        obstacles=tuple(readiness.obstacles(store)) if found else (),
+        tables=(
+            TableChange(tables.EVENTS.name, rows, len(files), size, _describe_alteration(change, differs=bool(found))),
+        ),
+        notes=tuple(migration_notes(config.fleet, found, size if change.rewrites else 0)),
+        obstacles=tuple(readiness.find_obstacles(store)) if found else (),
         migration=migration,
         alteration=change,
     )
 
 
-def _left(there: Charter, now: Mapping[str, str], renames: Mapping[str, str]) -> dict[str, str]:
+def _remaining_renames(there: Charter, now: Mapping[str, str], renames: Mapping[str, str]) -> dict[str, str]:
     """The renames that are still to be made: without those of an earlier call, with those of one that was cut off."""
     if there.unfinished_migration is not None and not renames and dict(there.unfinished_migration.after) == now:
         return dict(there.unfinished_migration.renamed)
@@ -122,12 +124,12 @@ def _left(there: Charter, now: Mapping[str, str], renames: Mapping[str, str]) ->
     return {old: new for old, new in renames.items() if old not in former or former[old].now != new}
 
 
-def _stored(config: Config, renames: Mapping[str, str]) -> dict[str, str]:
+def _stored_columns(config: Config, renames: Mapping[str, str]) -> dict[str, str]:
     """Renames of columns that the table `events` has; late labels stand elsewhere, without the target's name."""
     return {old: new for old, new in renames.items() if new in config.event_columns}
 
 
-def _what(change: Alteration, *, differs: bool) -> str:
+def _describe_alteration(change: Alteration, *, differs: bool) -> str:
     added = ", ".join(each.name for each in change.added)
     if change.rewrites:
         return "every file is written again, in one commit" + (f"; null in its rows: {added}" if added else "")
@@ -137,12 +139,12 @@ def _what(change: Alteration, *, differs: bool) -> str:
 
 
 def _refuse_fixed(config: Config, there: Charter) -> None:
-    refused = list(_refusals(config, there))
+    refused = list(_changes_refused(config, there))
     if refused:
         raise StoreError(f"fleet {config.fleet.name} at {FleetStore.of(config).root}: {' '.join(refused)} {OTHERWISE}")
 
 
-def _refusals(config: Config, there: Charter) -> Iterator[str]:
+def _changes_refused(config: Config, there: Charter) -> Iterator[str]:
     for name, value in charter.fixed_values(config).items():
         before = there.fixed.get(name)
         if name != COLUMNS and before != value:

@@ -11,7 +11,7 @@ from spinney.storage.layout import FleetStore
 _QUERIES = (QueryName.INGEST, QueryName.SCORE, QueryName.LABELS, QueryName.RETRAIN)
 
 
-def obstacles(store: FleetStore) -> Iterator[str]:
+def find_obstacles(store: FleetStore) -> Iterator[str]:
     """What has to be done first, each in a sentence."""
     for query in _QUERIES:
         begun = checkpoints.newest_started_batch(store.checkpoint(query))

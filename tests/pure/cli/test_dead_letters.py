@@ -24,7 +24,7 @@ from spinney.core.config import Config
 from spinney.core.errors import Busy
 from spinney.core.migration import Migration
 from spinney.operations.dead_letters import assessment, ledger, purge, replay
-from spinney.operations.dead_letters.letters import Choice
+from spinney.operations.dead_letters.letters import LetterFilter
 from spinney.storage import charter, leases
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
@@ -162,8 +162,8 @@ def test_a_replay_says_what_it_would_send_and_why_the_rest_stays(past: Past) -> 
     loaded = letter(1, topic="load:a.parquet")
     put(past, letter(0), loaded, letter(2, topic="other"), letter(3))
     begun = ledger.Replay("r", plan_of(past, past_offset=3), {})
-    ledger.begin(FleetStore.of(past.config), begun)
-    ledger.end(FleetStore.of(past.config), begun, [0])
+    ledger.begin_replay(FleetStore.of(past.config), begun)
+    ledger.end_replay(FleetStore.of(past.config), begun, [0])
     done = run("replay", "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout) == {
@@ -253,8 +253,8 @@ def plan_of(past: Past, past_offset: int) -> pa.Table:
 
 def test_the_same_position_of_a_topic_that_was_made_anew_is_another_letter(past: Past) -> None:
     begun = ledger.Replay("r", plan_of(past, past_offset=3), {})
-    ledger.begin(FleetStore.of(past.config), begun)
-    ledger.end(FleetStore.of(past.config), begun, [0])
+    ledger.begin_replay(FleetStore.of(past.config), begun)
+    ledger.end_replay(FleetStore.of(past.config), begun, [0])
     put(past, letter(3, ingested_at=hour(99)))
     assert json.loads(run("replay", "--json").stdout)["would_be_sent"] == 1
 
@@ -264,7 +264,7 @@ def cut_off(past: Past) -> ledger.Replay:
     """A replay of the letters 0 to 2 that was begun and not ended."""
     put(past, *(letter(n) for n in range(3)))
     made = ledger.Replay("r", pa.concat_tables([plan_of(past, n) for n in range(3)]), {"sales": {0: 10}})
-    ledger.begin(FleetStore.of(past.config), made)
+    ledger.begin_replay(FleetStore.of(past.config), made)
     return made
 
 
@@ -277,9 +277,9 @@ def test_a_replay_that_was_killed_after_it_was_told_what_arrived_is_not_settled_
     with monkeypatch.context() as patched:
         patched.setattr(Path, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
-            ledger.end(FleetStore.of(past.config), cut_off, range(3))
-    assert ledger.unfinished(FleetStore.of(past.config)) == []
-    replay.settle(past.config)
+            ledger.end_replay(FleetStore.of(past.config), cut_off, range(3))
+    assert ledger.unfinished_replays(FleetStore.of(past.config)) == []
+    replay.settle_replays(past.config)
     assert [kind["replayed"] for kind in listed()] == [3]
 
 
@@ -289,9 +289,9 @@ def test_what_the_topic_does_not_tell_any_more_counts_as_sent(
 ) -> None:
     monkeypatch.setattr(replay, "read_headers", lambda *_: iter([f"{cut_off.replay_id}/1", "another/2"]))
     monkeypatch.setattr(replay, "topics_with_lost_records", lambda *_: lost)
-    replay.settle(past.config)
+    replay.settle_replays(past.config)
     assert [kind["replayed"] for kind in listed()] == [replayed]
-    assert ledger.unfinished(FleetStore.of(past.config)) == []
+    assert ledger.unfinished_replays(FleetStore.of(past.config)) == []
 
 
 @pytest.mark.usefixtures("cut_off")
@@ -358,7 +358,7 @@ def test_a_running_stream_forgets_what_it_is_asked_to_holding_off_its_batches(
 def test_what_a_running_stream_cannot_forget_is_told(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     put(past, letter(0))
     monkeypatch.setattr(purge, "_forget", lambda config, choice: 1 / 0)
-    with running(past, monkeypatch, lambda: purge.serve(FleetStore.of(past.config), threading.Lock())):
+    with running(past, monkeypatch, lambda: purge.serve_purge(FleetStore.of(past.config), threading.Lock())):
         done = run("purge", "--older-than", "1d", "--yes")
     assert (done.exit_code, done.stderr) == (
         1,
@@ -371,8 +371,8 @@ def test_a_stream_that_does_not_answer_is_not_waited_for_for_ever_nor_asked_any_
 ) -> None:
     put(past, letter(0))
     with running(past, monkeypatch, lambda: None), pytest.raises(Busy, match="did not answer within 0 s"):
-        purge.purge(FleetStore.of(past.config), Choice(reasons=("wrong_type",)), wait_seconds=0.0)
-    purge.serve(FleetStore.of(past.config), threading.Lock())
+        purge.purge(FleetStore.of(past.config), LetterFilter(reasons=("wrong_type",)), wait_seconds=0.0)
+    purge.serve_purge(FleetStore.of(past.config), threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
 
 
@@ -385,8 +385,8 @@ def test_a_purge_that_is_interrupted_is_not_carried_out_later(past: Past, monkey
     with running(past, monkeypatch, lambda: None), monkeypatch.context() as patched:
         patched.setattr(time, "sleep", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            purge.purge(FleetStore.of(past.config), Choice(reasons=("wrong_type",)))
-    purge.serve(FleetStore.of(past.config), threading.Lock())
+            purge.purge(FleetStore.of(past.config), LetterFilter(reasons=("wrong_type",)))
+    purge.serve_purge(FleetStore.of(past.config), threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
 
 
@@ -394,10 +394,10 @@ def test_the_request_of_a_purge_that_was_killed_ends_with_its_deadline(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(past, letter(0))
-    monkeypatch.setattr(purge, "_withdraw", lambda config, request: None)
+    monkeypatch.setattr(purge, "_withdraw_request", lambda config, request: None)
     with running(past, monkeypatch, lambda: None), pytest.raises(Busy):
-        purge.purge(FleetStore.of(past.config), Choice(reasons=("wrong_type",)), wait_seconds=0.0)
-    purge.serve(FleetStore.of(past.config), threading.Lock())
+        purge.purge(FleetStore.of(past.config), LetterFilter(reasons=("wrong_type",)), wait_seconds=0.0)
+    purge.serve_purge(FleetStore.of(past.config), threading.Lock())
     assert sum(kind["count"] for kind in listed()) == 1
 
 
@@ -406,10 +406,10 @@ def test_what_is_rejected_after_a_purge_was_asked_for_stays(past: Past, monkeypa
 
     def serves() -> None:
         put(past, letter(1, ingested_at=datetime.now(UTC) + timedelta(seconds=1)))
-        purge.serve(FleetStore.of(past.config), threading.Lock())
+        purge.serve_purge(FleetStore.of(past.config), threading.Lock())
 
     with running(past, monkeypatch, serves):
-        assert purge.purge(FleetStore.of(past.config), Choice(reasons=("wrong_type",))) == 1
+        assert purge.purge(FleetStore.of(past.config), LetterFilter(reasons=("wrong_type",))) == 1
     assert sum(kind["count"] for kind in listed()) == 1
 
 
@@ -417,13 +417,13 @@ def test_who_holds_the_lease_forgets_what_was_chosen_though_another_request_took
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(past, letter(0), letter(1, field="sold"))
-    ask = purge._ask
+    ask = purge._write_request
 
     def overtaken(*args: Any) -> str:
         mine = ask(*args)
-        ask(FleetStore.of(past.config), Choice(fields=("sold",)), datetime.now(UTC) + timedelta(hours=1))
+        ask(FleetStore.of(past.config), LetterFilter(fields=("sold",)), datetime.now(UTC) + timedelta(hours=1))
         return mine
 
-    monkeypatch.setattr(purge, "_ask", overtaken)
-    assert purge.purge(FleetStore.of(past.config), Choice(fields=("price",))) == 1
+    monkeypatch.setattr(purge, "_write_request", overtaken)
+    assert purge.purge(FleetStore.of(past.config), LetterFilter(fields=("price",))) == 1
     assert [kind["field"] for kind in listed()] == ["sold"]

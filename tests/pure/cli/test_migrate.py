@@ -77,7 +77,7 @@ def test_while_a_process_of_the_fleet_runs_it_is_refused_by_name(past: Past) -> 
 def test_what_has_to_be_done_first_is_shown_and_the_exit_code_says_so(
     past: Past, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readiness, "obstacles", lambda config: iter(["query ingest: batch 3 has not ended"]))
+    monkeypatch.setattr(readiness, "find_obstacles", lambda config: iter(["query ingest: batch 3 has not ended"]))
     done = run()
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1] == "not now: query ingest: batch 3 has not ended"

@@ -19,7 +19,7 @@ from schemas import tables
 from spinney.core.errors import StoreError
 from spinney.core.keys import encode, shard_of
 from spinney.operations import clustering
-from spinney.operations.clustering import UNGUARDED, CommitGuard, cluster, due
+from spinney.operations.clustering import UNGUARDED, CommitGuard, cluster, due_merges
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, external_sort, file_rewriting, sorted_files, table_files
 from spinney.tables.arrow_schemas import arrow_schema
@@ -228,7 +228,7 @@ def test_of_a_day_that_is_over_every_file_is_clustered(events) -> None:
         events.append(20, day)
     [done] = cluster(events.table, "events")
     assert done.partition == {"ingested_on": "2024-05-01"}
-    assert due(events.table, asked=False) == []
+    assert due_merges(events.table, asked=False) == []
 
 
 def test_outcomes_are_clustered_too(configured) -> None:
@@ -359,4 +359,4 @@ def test_a_file_that_is_named_as_sorted_and_is_not_is_an_error(events, small) ->
     events.append(3)
     with pytest.raises(StoreError, match="said to be sorted by shard, group_key, event_time, event_id"):
         cluster(events.table, "events", asked=True)
-    assert clustering.run_of(other) == "abc"
+    assert clustering.run_name(other) == "abc"

@@ -11,14 +11,21 @@ from spinney.core import keys
 from spinney.core.champions.promotion import Promotion
 from spinney.core.errors import Busy, GroupError, StoreError
 from spinney.core.models.signing import Signer
-from spinney.operations.interventions import Ask, Left, Said, Verb, carry_out, propose
+from spinney.operations.interventions import (
+    Attribution,
+    OverrideRequest,
+    OverrideVerb,
+    SkippedGroup,
+    carry_out_override,
+    propose_override,
+)
 from spinney.serving.model_cache import ModelCache
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
 A, B, DEPT = '["a","1"]', '["b","1"]', '{"dept":"1"}'
-ADA = Said("ada", "the feed was bad")
+ADA = Attribution("ada", "the feed was bad")
 
 
 @pytest.fixture
@@ -32,12 +39,14 @@ def past(configured) -> Past:
 
 
 def decide(past: Past, *words, now: float = 4, **more):
-    return carry_out(past.config, past.signer, Ask(*words, **more), ADA, now=hour(now))
+    return carry_out_override(past.config, past.signer, OverrideRequest(*words, **more), ADA, now=hour(now))
 
 
 def test_what_is_proposed_names_group_both_models_and_why_and_writes_nothing(past) -> None:
     before = delta.current_version(FleetStore.of(past.config).directory(tables.PROMOTIONS, "people"))
-    found = propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), past.first[A]))
+    found = propose_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), past.first[A])
+    )
     ((group, left, to, why),) = [(step.group_key, step.before, step.after, step.why) for step in found.steps]
     assert (group, left, to, why) == (A, past.third[A], past.first[A], "asked for by name")
     assert (found.left, past.decided()) == ((), [])
@@ -45,7 +54,7 @@ def test_what_is_proposed_names_group_both_models_and_why_and_writes_nothing(pas
 
 
 def test_a_promotion_by_hand_is_a_row_with_name_reason_a_new_epoch_and_what_the_model_had_seen(past) -> None:
-    decide(past, Verb.PROMOTE, (A,), past.first[A])
+    decide(past, OverrideVerb.PROMOTE, (A,), past.first[A])
     promoted, withdrawn = past.decided()
     said = ("round_id", "epoch", "model_id", "decision", "by", "reason", "decided_at", "clock")
     assert [promoted[name] for name in said] == [
@@ -60,27 +69,31 @@ def test_a_promotion_by_hand_is_a_row_with_name_reason_a_new_epoch_and_what_the_
 
 
 def test_a_small_model_is_carried_and_verifies_and_a_large_one_is_left_in_models(past, monkeypatch) -> None:
-    decide(past, Verb.PROMOTE, (A,), past.first[A])
+    decide(past, OverrideVerb.PROMOTE, (A,), past.first[A])
     row = past.decided()[0]
     loaded, refused = ModelCache().load(
         {row["model_id"]: (A, Promotion.from_row(row))}, FleetStore.of(past.config), past.signer
     )
     assert (list(loaded), refused) == ([past.first[A]], set())
     monkeypatch.setattr("spinney.operations.interventions.CARRIED_BYTES", 10)
-    decide(past, Verb.PROMOTE, (A,), past.second[A], now=5)
+    decide(past, OverrideVerb.PROMOTE, (A,), past.second[A], now=5)
     assert [past.decided()[2][name] for name in ("codec", "payload", "signature")] == [None, None, None]
 
 
 def test_the_beginning_of_a_models_name_is_enough_when_only_one_begins_so(past) -> None:
-    found = propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), past.first[A][:8]))
+    found = propose_override(
+        FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), past.first[A][:8])
+    )
     assert found.steps[0].after == past.first[A]
     with pytest.raises(GroupError, match="3 of its models begin with '9'; give more of the name"):
-        propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), "9"))
+        propose_override(FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), "9"))
 
 
 def test_a_model_that_is_not_of_this_group_is_refused_and_its_owner_named(past) -> None:
     with pytest.raises(GroupError) as refused:
-        propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), past.second[B]))
+        propose_override(
+            FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), past.second[B])
+        )
     assert str(refused.value) == (
         f"group {A}: model {past.second[B]} was fitted for {B}; a model answers only for its own group. "
         "`spinney why` shows a group's models"
@@ -89,7 +102,9 @@ def test_a_model_that_is_not_of_this_group_is_refused_and_its_owner_named(past) 
 
 def test_a_model_that_nobody_knows_is_refused_with_the_newest_there_are(past) -> None:
     with pytest.raises(GroupError) as refused:
-        propose(FleetStore.of(past.config), past.signer, Ask(Verb.PROMOTE, (A,), "nothing"))
+        propose_override(
+            FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PROMOTE, (A,), "nothing")
+        )
     newest = ", ".join(
         f"{each[A]} (2024-05-01 0{at}:00)" for at, each in ((3, past.third), (2, past.second), (1, past.first))
     )
@@ -98,7 +113,7 @@ def test_a_model_that_nobody_knows_is_refused_with_the_newest_there_are(past) ->
 
 def test_a_group_that_nobody_knows_is_refused_with_the_nearest_there_are(past) -> None:
     with pytest.raises(StoreError) as refused:
-        propose(FleetStore.of(past.config), past.signer, Ask(Verb.PIN, ('["a","2"]',)))
+        propose_override(FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.PIN, ('["a","2"]',)))
     assert str(refused.value).startswith(f'group ["a","2"]: no model of it is known; the nearest are {A}, {B}')
     assert str(refused.value).endswith("; `spinney fleet` lists the groups")
 
@@ -106,9 +121,11 @@ def test_a_group_that_nobody_knows_is_refused_with_the_nearest_there_are(past) -
 def test_a_model_whose_signature_does_not_hold_is_refused_and_one_by_an_older_key_is_not(past) -> None:
     other = Signer(b"o" * 32)
     with pytest.raises(GroupError, match=rf"{past.first[A]}: the model's signature does not hold.*spinney retrain"):
-        propose(FleetStore.of(past.config), other, Ask(Verb.PROMOTE, (A,), past.first[A]))
-    assert propose(
-        FleetStore.of(past.config), Signer(b"o" * 32, (b"k" * 32,)), Ask(Verb.PROMOTE, (A,), past.first[A])
+        propose_override(FleetStore.of(past.config), other, OverrideRequest(OverrideVerb.PROMOTE, (A,), past.first[A]))
+    assert propose_override(
+        FleetStore.of(past.config),
+        Signer(b"o" * 32, (b"k" * 32,)),
+        OverrideRequest(OverrideVerb.PROMOTE, (A,), past.first[A]),
     ).steps
 
 
@@ -117,11 +134,13 @@ def test_a_model_whose_bytes_are_gone_is_refused(past) -> None:
         f"model_id = '{past.first[A]}'"
     )
     with pytest.raises(GroupError, match=rf"{past.first[A]}: the model is stored nowhere any more. Restore the table"):
-        propose(FleetStore.of(past.config), past.signer, Ask(Verb.ROLLBACK, (A,), at=hour(1)))
+        propose_override(
+            FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.ROLLBACK, (A,), at=hour(1))
+        )
 
 
 def test_the_whole_fleet_goes_back_to_a_time_parents_too_and_newcomers_to_none_of_their_own(past) -> None:
-    found = decide(past, Verb.ROLLBACK, None, at=hour(1.5))
+    found = decide(past, OverrideVerb.ROLLBACK, None, at=hour(1.5))
     changes = {step.group_key: (step.before, step.after) for step in found.steps}
     assert changes == {
         A: (past.third[A], past.first[A]), B: (past.second[B], None), DEPT: (past.third[DEPT], past.first[DEPT]),
@@ -131,38 +150,38 @@ def test_the_whole_fleet_goes_back_to_a_time_parents_too_and_newcomers_to_none_o
 
 
 def test_of_a_whole_fleet_what_is_pinned_or_has_no_bytes_is_left_and_told(past) -> None:
-    decide(past, Verb.PIN, (DEPT,))
+    decide(past, OverrideVerb.PIN, (DEPT,))
     DeltaTable(FleetStore.of(past.config).directory(tables.MODELS, "stream").uri).delete(
         f"model_id = '{past.first[A]}'"
     )
-    found = decide(past, Verb.ROLLBACK, None, at=hour(1.5))
+    found = decide(past, OverrideVerb.ROLLBACK, None, at=hour(1.5))
     assert [step.group_key for step in found.steps] == [B]
     lost, pinned = found.left
     assert (lost.group_key, lost.model_id, lost.wanting) == (A, past.third[A], True)
-    assert pinned == Left(DEPT, past.third[DEPT], "pinned")
+    assert pinned == SkippedGroup(DEPT, past.third[DEPT], "pinned")
     assert past.answers() == {A: past.third[A], B: None, DEPT: past.third[DEPT]}
 
 
 def test_several_named_groups_change_together_or_not_at_all(past) -> None:
-    decide(past, Verb.PIN, (DEPT,))
+    decide(past, OverrideVerb.PIN, (DEPT,))
     with pytest.raises(GroupError, match="pinned to"):
-        decide(past, Verb.ROLLBACK, (A, DEPT), at=hour(1.5))
+        decide(past, OverrideVerb.ROLLBACK, (A, DEPT), at=hour(1.5))
     assert [row["decision"] for row in past.decided()] == ["pinned"]
 
 
 def test_one_group_goes_back_to_the_model_before(past) -> None:
-    decide(past, Verb.ROLLBACK, (A,))
+    decide(past, OverrideVerb.ROLLBACK, (A,))
     assert past.answers()[A] == past.second[A]
     assert {row["reason"] for row in past.decided()} == {"rolled back: the feed was bad"}
 
 
 def test_a_pin_holds_while_machines_promote_and_its_end_lets_them(past) -> None:
-    decide(past, Verb.PIN, (A,), past.first[A])
+    decide(past, OverrideVerb.PIN, (A,), past.first[A])
     past.round(5, {A: 5.0}, epoch=1)
     assert past.answers()[A] == past.first[A]
     with pytest.raises(GroupError, match=f"pinned to {past.first[A]}"):
-        decide(past, Verb.PROMOTE, (A,), past.second[A], now=6)
-    decide(past, Verb.UNPIN, (A,), now=6)
+        decide(past, OverrideVerb.PROMOTE, (A,), past.second[A], now=6)
+    decide(past, OverrideVerb.UNPIN, (A,), now=6)
     assert past.answers()[A] == past.first[A]
     newest = past.round(7, {A: 7.0}, epoch=2)
     assert past.answers()[A] == newest[A]
@@ -172,48 +191,48 @@ def test_a_pin_holds_while_machines_promote_and_its_end_lets_them(past) -> None:
 
 
 def test_a_group_whose_pinned_model_lost_its_bytes_can_still_be_unpinned(past) -> None:
-    decide(past, Verb.PIN, (A,))
+    decide(past, OverrideVerb.PIN, (A,))
     DeltaTable(FleetStore.of(past.config).directory(tables.MODELS, "stream").uri).delete(
         f"model_id = '{past.third[A]}'"
     )
-    decide(past, Verb.UNPIN, (A,), now=5)
+    decide(past, OverrideVerb.UNPIN, (A,), now=5)
     last = past.decided()[-1]
     assert (last["decision"], last["trained_through"], last["payload"]) == ("promoted", hour(2), None)
 
 
 def test_what_would_change_nothing_is_left_and_nothing_is_written(past) -> None:
-    found = decide(past, Verb.PROMOTE, (A,), past.third[A])
-    assert (found.steps, found.left) == ((), (Left(A, past.third[A], "answers already"),))
+    found = decide(past, OverrideVerb.PROMOTE, (A,), past.third[A])
+    assert (found.steps, found.left) == ((), (SkippedGroup(A, past.third[A], "answers already"),))
     assert past.decided() == []
 
 
 def test_after_another_persons_step_what_was_shown_is_not_written(past) -> None:
-    ask = Ask(Verb.PROMOTE, (A,), past.first[A])
-    shown = propose(FleetStore.of(past.config), past.signer, ask)
-    decide(past, Verb.PIN, (B,))
+    ask = OverrideRequest(OverrideVerb.PROMOTE, (A,), past.first[A])
+    shown = propose_override(FleetStore.of(past.config), past.signer, ask)
+    decide(past, OverrideVerb.PIN, (B,))
     with pytest.raises(StoreError, match=r"another person's step was taken since .*; nothing was written"):
-        carry_out(past.config, past.signer, ask, ADA, shown)
+        carry_out_override(past.config, past.signer, ask, ADA, shown)
     assert [row["decision"] for row in past.decided()] == ["pinned"]
 
 
 def test_what_machines_promote_after_it_was_shown_is_taken_in(past) -> None:
-    ask = Ask(Verb.ROLLBACK, None, at=hour(2))
-    shown = propose(FleetStore.of(past.config), past.signer, ask)
+    ask = OverrideRequest(OverrideVerb.ROLLBACK, None, at=hour(2))
+    shown = propose_override(FleetStore.of(past.config), past.signer, ask)
     fourth = past.round(4, {B: 24.0})
-    carry_out(past.config, past.signer, ask, ADA, shown, now=hour(5))
+    carry_out_override(past.config, past.signer, ask, ADA, shown, now=hour(5))
     assert past.answers() == {A: past.second[A], B: past.second[B], DEPT: past.second[DEPT]}
     assert ("withdrawn", fourth[B]) in {(row["decision"], row["model_id"]) for row in past.decided()}
 
 
 def test_a_stream_that_holds_its_leases_is_in_nobodys_way_and_another_person_is(past) -> None:
     with leases.held(FleetStore.of(past.config), ["ingest", "score", "labels", "retrain", "weekly"]):
-        decide(past, Verb.PIN, (A,))
+        decide(past, OverrideVerb.PIN, (A,))
     with leases.held(FleetStore.of(past.config), ["people"]), pytest.raises(Busy):
-        decide(past, Verb.PIN, (B,))
+        decide(past, OverrideVerb.PIN, (B,))
 
 
 def test_on_the_walls_clock_a_step_is_dated_by_it(configured) -> None:
     made = Past(configured(("label_delay", 'clock = "wall"\nlabel_delay')))
     made.round(1, {A: 1.0})
-    carry_out(made.config, made.signer, Ask(Verb.PIN, (A,)), ADA, now=hour(9))
+    carry_out_override(made.config, made.signer, OverrideRequest(OverrideVerb.PIN, (A,)), ADA, now=hour(9))
     assert made.decided()[0]["clock"] == hour(9)

@@ -20,7 +20,13 @@ from spinney.core.keys import encode, shard_of
 from spinney.fleet import Fleet
 from spinney.operations import expired_rows, maintenance
 from spinney.operations.clustering import CommitGuard
-from spinney.operations.interventions import Ask, Said, Verb, carry_out, propose
+from spinney.operations.interventions import (
+    Attribution,
+    OverrideRequest,
+    OverrideVerb,
+    carry_out_override,
+    propose_override,
+)
 from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
@@ -28,7 +34,7 @@ from streaming.table_maintenance import MaintenanceThread, serve_requests
 
 A, B, DEPT = '["a","1"]', '["b","1"]', '{"dept":"1"}'
 DAY = 24
-ADA = Said("ada", "so")
+ADA = Attribution("ada", "so")
 
 
 @pytest.fixture
@@ -45,9 +51,9 @@ def place(past: Past, name: str, base=tables.MODELS):
     return FleetStore.of(past.config).directory(base, name)
 
 
-def all_tidied(past: Past, now) -> dict[str, maintenance.Survey]:
+def all_tidied(past: Past, now) -> dict[str, maintenance.DirectoryReport]:
     return {
-        each.name: maintenance.carry_out(past.config, each, now)
+        each.name: maintenance.tidy_directory(past.config, each, now)
         for each in FleetStore.of(past.config).every_directory()
     }
 
@@ -59,16 +65,18 @@ def models(past: Past) -> set[str]:
 
 
 def test_every_directory_has_an_owner_and_every_lease_its_directories(past) -> None:
-    owners = {each.name: maintenance.owner(each) for each in FleetStore.of(past.config).every_directory()}
+    owners = {each.name: maintenance.lease_of(each) for each in FleetStore.of(past.config).every_directory()}
     assert set(owners.values()) == {"ingest", "score", "labels", "retrain", "weekly", "people"}
     assert owners["models/stream"] == "retrain"
     assert owners["models/batch"] == "weekly"
-    assert [each.name for each in maintenance.owned(FleetStore.of(past.config), "labels")] == ["health/labels"]
+    assert [each.name for each in maintenance.directories_of_lease(FleetStore.of(past.config), "labels")] == [
+        "health/labels"
+    ]
 
 
 def test_a_survey_says_what_there_is_to_do_and_changes_nothing(past) -> None:
     version = delta.current_version(place(past, "stream"))
-    found = maintenance.survey(past.config, place(past, "stream"), hour(11 * DAY))
+    found = maintenance.inspect_directory(past.config, place(past, "stream"), hour(11 * DAY))
     assert (found.directory, found.files, found.small, found.gone, found.behind) == ("models/stream", 10, 10, 0, None)
     # Of A's ten models those of days 9 and 10 are young; of what was known by day 8 three are the way back.
     assert found.forgotten == 5
@@ -83,14 +91,18 @@ def test_what_is_put_together_is_the_same_rows_in_one_file(configured) -> None:
         delta.read_table(FleetStore.of(made.config), tables.MODELS).to_pylist(),
         key=lambda row: (row["fitted_at"], row["group_key"]),
     )
-    found = maintenance.carry_out(made.config, FleetStore.of(made.config).directory(tables.MODELS, "stream"), hour(9))
+    found = maintenance.tidy_directory(
+        made.config, FleetStore.of(made.config).directory(tables.MODELS, "stream"), hour(9)
+    )
     assert (found.files, found.small, found.forgotten) == (4, 4, 0)
     after = sorted(
         delta.read_table(FleetStore.of(made.config), tables.MODELS).to_pylist(),
         key=lambda row: (row["fitted_at"], row["group_key"]),
     )
     assert after == before
-    again = maintenance.survey(made.config, FleetStore.of(made.config).directory(tables.MODELS, "stream"), hour(9))
+    again = maintenance.inspect_directory(
+        made.config, FleetStore.of(made.config).directory(tables.MODELS, "stream"), hour(9)
+    )
     assert (again.files, again.is_tidy) == (1, True)
 
 
@@ -102,19 +114,25 @@ def test_old_models_go_but_never_one_that_answers_or_that_a_rollback_within_the_
     all_tidied(past, now)
     assert models(past) == {past.names[0][B], *(past.names[day - 1][A] for day in (6, 7, 8, 9, 10))}
     assert [Fleet(past.config).groups(at) for at in moments] == stood
-    found = propose(FleetStore.of(past.config), past.signer, Ask(Verb.ROLLBACK, None, at=now - timedelta(days=3)))
+    found = propose_override(
+        FleetStore.of(past.config),
+        past.signer,
+        OverrideRequest(OverrideVerb.ROLLBACK, None, at=now - timedelta(days=3)),
+    )
     assert [(step.group_key, step.after) for step in found.steps] == [(A, past.names[7][A])]
     assert [each.wanting for each in found.left] == [False]
 
 
 def test_a_pinned_model_and_the_way_back_from_it_are_kept_however_old(past) -> None:
-    carry_out(past.config, past.signer, Ask(Verb.PIN, (A,), past.names[1][A]), ADA, now=hour(10.5 * DAY))
+    carry_out_override(
+        past.config, past.signer, OverrideRequest(OverrideVerb.PIN, (A,), past.names[1][A]), ADA, now=hour(10.5 * DAY)
+    )
     all_tidied(past, hour(100 * DAY))
     assert past.answers() == {A: past.names[1][A], B: past.names[0][B]}
     assert {past.names[1][A], past.names[9][A], past.names[0][B]} <= models(past)
-    assert propose(FleetStore.of(past.config), past.signer, Ask(Verb.UNPIN, (A,))).steps
-    carry_out(past.config, past.signer, Ask(Verb.UNPIN, (A,)), ADA, now=hour(101 * DAY))
-    found = propose(FleetStore.of(past.config), past.signer, Ask(Verb.ROLLBACK, (A,)))
+    assert propose_override(FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.UNPIN, (A,))).steps
+    carry_out_override(past.config, past.signer, OverrideRequest(OverrideVerb.UNPIN, (A,)), ADA, now=hour(101 * DAY))
+    found = propose_override(FleetStore.of(past.config), past.signer, OverrideRequest(OverrideVerb.ROLLBACK, (A,)))
     assert found.steps[0].after == past.names[9][A]
 
 
@@ -192,7 +210,7 @@ def test_models_are_forgotten_without_the_query_s_lock_and_what_it_stores_meanwh
                 past.round(10.9 * DAY, {A: 77.0})
         return False
 
-    maintenance.carry_out(past.config, place(past, "stream"), hour(11 * DAY), CommitGuard(lock, look))
+    maintenance.tidy_directory(past.config, place(past, "stream"), hour(11 * DAY), CommitGuard(lock, look))
     assert seen
     assert not any(seen)
     assert past.answers()[A] in models(past)
@@ -324,11 +342,11 @@ def test_files_stay_for_a_week_after_they_were_put_together_and_for_readers_that
     monkeypatch.setattr(maintenance, "KEPT_HOURS", 0)
     monkeypatch.setattr(DeltaTable, "vacuum", _without_enforcement(DeltaTable.vacuum))
     checkpoint(past, "retrain", at=hour(0), ended=False)
-    late = maintenance.survey(past.config, place(past, "stream"), hour(11 * DAY))
+    late = maintenance.inspect_directory(past.config, place(past, "stream"), hour(11 * DAY))
     assert (late.behind, late.gone) == ("retrain", 0)
     checkpoint(past, "retrain", at=hour(11 * DAY), ended=True)
-    assert maintenance.survey(past.config, place(past, "stream"), hour(11 * DAY)).behind is None
-    maintenance.carry_out(past.config, place(past, "stream"), hour(11 * DAY))
+    assert maintenance.inspect_directory(past.config, place(past, "stream"), hour(11 * DAY)).behind is None
+    maintenance.tidy_directory(past.config, place(past, "stream"), hour(11 * DAY))
     assert len(list(files.glob("*.parquet"))) == 1
 
 
@@ -345,13 +363,13 @@ def test_what_a_round_reads_that_was_cut_off_stays_until_it_has_ended(configured
     made.put(tables.VERDICTS, path, verdict(A, 0, "fit", 0), verdict(A, 0.5, "fit", 1), verdict(B, 9, "fresh", 2))
     said = {name: each.behind for name, each in all_tidied(made, now).items() if each.behind}
     assert said == {"events": query, "outcomes": query}
-    assert maintenance.carry_out(made.config, events, now).gone == 0
+    assert maintenance.tidy_directory(made.config, events, now).gone == 0
     assert delta.open_dataset(DeltaTable(events.uri, version=pinned)).to_table().num_rows == 3
     assert (
-        maintenance.survey(made.config, events, hour(6 * DAY)).behind is None
+        maintenance.inspect_directory(made.config, events, hour(6 * DAY)).behind is None
     )  # what it needs has not been gone for a week
     made.put(tables.ROUNDS, path, {"round_id": "r1", "kind": path, "started_at": hour(12), "batch_id": 1})
-    done = maintenance.carry_out(made.config, events, now)
+    done = maintenance.tidy_directory(made.config, events, now)
     assert (done.behind, done.gone) == (None, 3)
 
 
@@ -363,7 +381,7 @@ def test_what_a_crash_left_on_disk_goes_after_a_week_and_what_was_just_replaced_
     long_ago = time.time() - 9 * 86_400
     for file in {*files.glob("*.parquet")} - {young}:
         os.utime(file, (long_ago, long_ago))
-    maintenance.carry_out(past.config, place(past, "stream"), hour(11 * DAY))
+    maintenance.tidy_directory(past.config, place(past, "stream"), hour(11 * DAY))
     assert (left.exists(), young.exists()) == (False, True)
     assert len(list(files.glob("part-*.parquet"))) == 10
 
@@ -384,37 +402,37 @@ def checkpoint(past: Past, query: str, *, at, ended: bool) -> None:
 
 
 def test_where_nobody_holds_the_lease_a_request_is_served_here_and_elsewhere_not(past) -> None:
-    request = maintenance.ask(FleetStore.of(past.config))
+    request = maintenance.request_tidy(FleetStore.of(past.config))
     with leases.held(FleetStore.of(past.config), ["retrain"]):
         version = delta.current_version(place(past, "stream"))
-        assert not maintenance.serve_here(past.config, "retrain", request)
+        assert not maintenance.tidy_if_idle(past.config, "retrain", request)
         assert delta.current_version(place(past, "stream")) == version
-        assert maintenance.requested(FleetStore.of(past.config), "retrain") == request
-    assert maintenance.serve_here(past.config, "retrain", request)
-    assert maintenance.requested(FleetStore.of(past.config), "retrain") is None
-    assert maintenance.served(FleetStore.of(past.config), "retrain").request == request
+        assert maintenance.pending_request(FleetStore.of(past.config), "retrain") == request
+    assert maintenance.tidy_if_idle(past.config, "retrain", request)
+    assert maintenance.pending_request(FleetStore.of(past.config), "retrain") is None
+    assert maintenance.read_answer(FleetStore.of(past.config), "retrain").request == request
 
 
 def test_a_running_process_tidies_only_while_its_query_writes_nothing(past) -> None:
-    maintenance.ask(FleetStore.of(past.config))
+    maintenance.request_tidy(FleetStore.of(past.config))
     writing = threading.Lock()
     with writing:
         thread = threading.Thread(target=serve_requests, args=(past.config, "retrain", writing, lambda: False))
         thread.start()
         thread.join(0.5)
         assert thread.is_alive()
-        assert maintenance.served(FleetStore.of(past.config), "retrain") is None
-        assert maintenance.survey(past.config, place(past, "stream"), hour(0)).files == 10
+        assert maintenance.read_answer(FleetStore.of(past.config), "retrain") is None
+        assert maintenance.inspect_directory(past.config, place(past, "stream"), hour(0)).files == 10
     thread.join()
-    assert maintenance.served(FleetStore.of(past.config), "retrain").error is None
-    assert maintenance.survey(past.config, place(past, "stream"), hour(0)).files == 1
+    assert maintenance.read_answer(FleetStore.of(past.config), "retrain").error is None
+    assert maintenance.inspect_directory(past.config, place(past, "stream"), hour(0)).files == 1
 
 
 def test_no_model_is_forgotten_while_a_person_decides_and_who_asked_is_told(past) -> None:
-    maintenance.ask(FleetStore.of(past.config))
+    maintenance.request_tidy(FleetStore.of(past.config))
     with leases.held(FleetStore.of(past.config), ["people"]):
         serve_requests(past.config, "retrain", threading.Lock(), lambda: False)
-    assert "models/stream: query people" in maintenance.served(FleetStore.of(past.config), "retrain").error
+    assert "models/stream: query people" in maintenance.read_answer(FleetStore.of(past.config), "retrain").error
     assert len(models(past)) == 11
 
 
@@ -422,13 +440,13 @@ def test_a_tidier_that_is_stopped_ends_and_serves_what_was_asked_before(past) ->
     tidier = MaintenanceThread(past.config)
     tidier.add("retrain", threading.Lock())
     tidier.start()
-    request = maintenance.ask(FleetStore.of(past.config))
+    request = maintenance.request_tidy(FleetStore.of(past.config))
     deadline = time.monotonic() + 60
-    while maintenance.requested(FleetStore.of(past.config), "retrain"):
+    while maintenance.pending_request(FleetStore.of(past.config), "retrain"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     tidier.stop()
-    assert maintenance.served(FleetStore.of(past.config), "retrain").request == request
+    assert maintenance.read_answer(FleetStore.of(past.config), "retrain").request == request
     assert os.listdir(Path(past.config.storage.root) / "tidy")
 
 

@@ -15,7 +15,7 @@ from sklearn.linear_model import LinearRegression
 from skops import io as skops_io
 
 from spinney.core.errors import ContractError, Corrupt
-from spinney.operations.model_files import UNPICKLED, Source, read
+from spinney.operations.model_files import UNPICKLED, ModelSource, load_model
 
 ROWS = pd.DataFrame({"price": [1.0, 2.0, 4.0]})
 MODEL = LinearRegression().fit(ROWS, [2.0, 3.0, 7.0])
@@ -26,7 +26,7 @@ class Own(LinearRegression):
 
 
 @pytest.fixture(scope="module")
-def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, dict[str, str]]:
+def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelSource, dict[str, str]]:
     """A model in MLflow as skops and as a pickle, and one that is not scikit-learn's."""
     folder = tmp_path_factory.mktemp("mlflow")
     uri, before = f"sqlite:///{folder}/mlflow.db", mlflow.get_tracking_uri()
@@ -44,43 +44,43 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Source, dict[str, 
         plain = mlflow.pyfunc.log_model(name="plain", python_model=lambda model_input: model_input, **pinned)
     mlflow.set_tracking_uri(before)
     names = {"run": f"runs:/{run.info.run_id}/model", "own": foreign.model_uri}
-    return Source(folder, uri), {**names, "pickled": pickled.model_uri, "plain": plain.model_uri}
+    return ModelSource(folder, uri), {**names, "pickled": pickled.model_uri, "plain": plain.model_uri}
 
 
 @pytest.mark.parametrize("named", ["run", "models:/shop/1"])
 def test_what_mlflow_logged_is_read_from_the_fleets_own_tracking_server(logged, named: str) -> None:
     source, uris = logged
     before = mlflow.get_tracking_uri()
-    assert read(uris.get(named, named), source).estimator.coef_.tolist() == MODEL.coef_.tolist()
+    assert load_model(uris.get(named, named), source).estimator.coef_.tolist() == MODEL.coef_.tolist()
     assert mlflow.get_tracking_uri() == before
 
 
 def test_a_pickle_in_mlflow_is_a_pickle(logged) -> None:
     source, uris = logged
     with pytest.raises(ContractError, match="by --allow-pickle"):
-        read(uris["pickled"], source)
-    allowed = Source(source.folder, source.tracking_uri, allow_pickle=True)
-    assert read(uris["pickled"], allowed).estimator.coef_.tolist() == MODEL.coef_.tolist()
+        load_model(uris["pickled"], source)
+    allowed = ModelSource(source.folder, source.tracking_uri, allow_pickle=True)
+    assert load_model(uris["pickled"], allowed).estimator.coef_.tolist() == MODEL.coef_.tolist()
 
 
 def test_the_types_that_a_file_in_mlflow_brings_as_trusted_are_not_believed(logged) -> None:
     source, uris = logged
     with pytest.raises(Corrupt, match=r"codec skops: expected allowed types; got .*Own"):
-        read(uris["own"], source)
+        load_model(uris["own"], source)
 
 
 def test_what_mlflow_has_not_or_has_of_another_kind_is_said(logged) -> None:
     source, uris = logged
     with pytest.raises(ContractError, match=r"expected a model that can be read; got MlflowException: .*version=7"):
-        read("models:/shop/7", source)
+        load_model("models:/shop/7", source)
     with pytest.raises(ContractError, match="expected MLflow's flavor sklearn; got python_function"):
-        read(uris["plain"], source)
+        load_model(uris["plain"], source)
 
 
 def test_a_password_in_the_address_of_mlflow_is_not_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(ContractError, match=r"http://me:\*+@127\.0\.0\.1:9") as refused:
-        read("models:/shop/1", Source(tmp_path, "http://me:hush@127.0.0.1:9"))
+        load_model("models:/shop/1", ModelSource(tmp_path, "http://me:hush@127.0.0.1:9"))
     assert "hush" not in str(refused.value)
 
 
@@ -88,18 +88,18 @@ def test_a_file_is_found_from_the_folder_and_read_by_its_ending(tmp_path: Path) 
     (tmp_path / "a.skops").write_bytes(skops_io.dumps(MODEL))
     (tmp_path / "b.pkl").write_bytes(pickle.dumps(MODEL))
     joblib.dump(MODEL, tmp_path / "c.joblib")
-    allowed = Source(tmp_path, "", allow_pickle=True)
+    allowed = ModelSource(tmp_path, "", allow_pickle=True)
     for name in ("a.skops", "b.pkl", "c.joblib", str(tmp_path / "a.skops")):
-        assert read(name, allowed).estimator.coef_.tolist() == MODEL.coef_.tolist()
+        assert load_model(name, allowed).estimator.coef_.tolist() == MODEL.coef_.tolist()
     for name in ("b.pkl", "c.joblib"):
         with pytest.raises(ContractError) as refused:
-            read(name, Source(tmp_path, ""))
+            load_model(name, ModelSource(tmp_path, ""))
         assert str(refused.value) == UNPICKLED
     (tmp_path / "d.bin").touch()
     with pytest.raises(ContractError, match=r"expected a file that ends in .skops, .pkl, .pickle, .joblib; got d.bin"):
-        read("d.bin", allowed)
+        load_model("d.bin", allowed)
     with pytest.raises(ContractError, match="expected a file; got nothing at"):
-        read("models/e.skops", allowed)
+        load_model("models/e.skops", allowed)
 
 
 def test_a_file_of_another_version_is_read_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,6 +108,6 @@ def test_a_file_of_another_version_is_read_and_said(tmp_path: Path, monkeypatch:
         (tmp_path / "old.pkl").write_bytes(pickle.dumps(MODEL))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = read("old.pkl", Source(tmp_path, "", allow_pickle=True))
+        found = load_model("old.pkl", ModelSource(tmp_path, "", allow_pickle=True))
     (note,) = found.notes
     assert "from version 1.2.3 when using version" in note

@@ -20,7 +20,7 @@ from spinney.core.errors import Corrupt, SetupError, StoreError
 from spinney.core.models import codec
 from spinney.core.models.signing import Claim, Signer
 from spinney.serving import manifest, model_cache
-from spinney.serving.manifest import Manifest, Written
+from spinney.serving.manifest import Manifest, ManifestSummary
 from spinney.serving.model_cache import cache
 
 
@@ -44,8 +44,8 @@ def folder(tmp_path: Path) -> Path:
     return place
 
 
-def written(shops: Shops, folder: Path, as_of: str | None = None) -> Written:
-    return manifest.write(shops.past.config, shops.fleet.champions(as_of), folder)
+def written(shops: Shops, folder: Path, as_of: str | None = None) -> ManifestSummary:
+    return manifest.write_manifest(shops.past.config, shops.fleet.champions(as_of), folder)
 
 
 def alone(shops: Shops, folder: Path) -> Manifest:
@@ -105,9 +105,9 @@ def test_parts_are_cut_by_the_bytes_of_their_payloads_and_few_are_fetched_at_onc
     wanted = shops.fleet.predict(frame)
     size = len(codec.dump(constant(1.0))[1])
     fetched: list[int] = []
-    stored = model_cache.stored
+    stored = model_cache.read_stored_models
     monkeypatch.setattr(
-        model_cache, "stored", lambda config, owners: fetched.append(len(owners)) or stored(config, owners)
+        model_cache, "read_stored_models", lambda config, owners: fetched.append(len(owners)) or stored(config, owners)
     )
     monkeypatch.setattr(manifest, "PART_BYTES", 3 * size)
     monkeypatch.setattr(manifest, "FIRST_FETCHED", 4)
@@ -264,7 +264,7 @@ def test_the_digest_is_of_what_answers_depend_on(shops: Shops, tmp_path: Path, o
     digests = set()
     for n, config in enumerate((shops.past.config, edited)):
         (tmp_path / f"{n}").mkdir()
-        digests.add(manifest.write(config, shops.fleet.champions(), tmp_path / f"{n}").digest)
+        digests.add(manifest.write_manifest(config, shops.fleet.champions(), tmp_path / f"{n}").digest)
     assert len(digests) == (1 if same else 2)
 
 
@@ -286,7 +286,7 @@ def test_a_file_of_another_make_is_refused(shops: Shops, folder: Path) -> None:
 
 
 def test_a_fleet_without_a_champion_is_a_manifest_that_answers_nothing(shops: Shops, folder: Path) -> None:
-    assert manifest.write(shops.past.config, Champions.empty(), folder).groups == 0
+    assert manifest.write_manifest(shops.past.config, Champions.empty(), folder).groups == 0
     answered = alone(shops, folder).predict(mixed())
     assert set(answered["answered_by"]) == {"none"}
 

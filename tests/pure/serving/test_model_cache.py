@@ -20,7 +20,7 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
-from spinney.serving.model_cache import ModelCache, fetch
+from spinney.serving.model_cache import ModelCache, fetch_models
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
 from spinney.tables import delta
@@ -201,8 +201,8 @@ def test_a_promoted_model_that_is_nowhere_stops_with_its_name(config, fitted, pu
     with pytest.raises(
         StoreError, match=r"model gone of group \[\"a\",\"1\"\] is promoted but stored nowhere \(1 such\)"
     ):
-        fetch(FleetStore.of(config), {"gone": A, fitted[B]["model_id"]: B})
-    assert fetch(FleetStore.of(config), {}) == {}
+        fetch_models(FleetStore.of(config), {"gone": A, fitted[B]["model_id"]: B})
+    assert fetch_models(FleetStore.of(config), {}) == {}
 
 
 def test_a_model_goes_on_answering_after_the_features_were_edited(configured, fitted) -> None:

@@ -157,10 +157,10 @@ def test_a_stop_gives_the_leases_back_only_after_the_directory_that_is_being_tid
         assert may_end.wait(60)
         tidied.append(directory.name)
 
-    monkeypatch.setattr(maintenance, "carry_out", carry_out)
+    monkeypatch.setattr(maintenance, "tidy_directory", carry_out)
     application = Application(object(), config, ("ingest",))  # type: ignore[arg-type]
     application.start()
-    maintenance.ask(FleetStore.of(config))
+    maintenance.request_tidy(FleetStore.of(config))
     assert began.wait(60)
     stop = threading.Thread(target=application.stop)
     stop.start()

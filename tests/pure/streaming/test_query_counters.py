@@ -15,7 +15,7 @@ from past import Past, fleet_toml, hour
 from schemas import tables
 from schemas.contract import Contract
 from spinney.core.config import parse
-from spinney.operations.dead_letters.letters import Kind
+from spinney.operations.dead_letters.letters import LetterGroup
 from spinney.storage.layout import FleetStore
 from spinney.tables.arrow_schemas import arrow_schema
 from spinney.tables.delta import DirectoryWriter
@@ -127,7 +127,7 @@ def test_labels_and_rounds_are_added_up(past: Past) -> None:
     assert all(each.is_empty for each in counters.reports())
 
 
-KIND = Kind("sales", "wrong_type", "price", 2, 0, hour(1), hour(2), 'price: double expected, got STRING "1,5"')
+KIND = LetterGroup("sales", "wrong_type", "price", 2, 0, hour(1), hour(2), 'price: double expected, got STRING "1,5"')
 
 
 def test_people_read_a_line_of_counts_and_one_for_each_kind_of_dead_letter() -> None:

@@ -6,7 +6,7 @@ import pytest
 from past import Past, hour
 
 from spinney.core.errors import StoreError
-from spinney.operations.interventions import Ask, Said, Verb, carry_out
+from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override
 from spinney.storage.layout import FleetStore
 from spinney.tables.as_of import format_as_of, resolve_as_of
 
@@ -38,7 +38,9 @@ def test_a_time_is_in_utc_unless_it_says_otherwise(past, named, meant) -> None:
 
 def test_a_round_stands_for_the_moment_at_which_it_decided_and_so_does_a_persons_step(past) -> None:
     assert resolve_as_of(FleetStore.of(past.config), "stream-2") == hour(2)
-    carry_out(past.config, past.signer, Ask(Verb.PIN, (A,)), Said("ada", "so"), now=hour(5))
+    carry_out_override(
+        past.config, past.signer, OverrideRequest(OverrideVerb.PIN, (A,)), Attribution("ada", "so"), now=hour(5)
+    )
     assert resolve_as_of(FleetStore.of(past.config), "people-0") == hour(5)
 
 

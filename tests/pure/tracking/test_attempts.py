@@ -41,7 +41,7 @@ def test_one_row_a_group_of_this_round_whatever_part_of_it_was_written_when(conf
     put(config, tables.MODELS, [attempt("c", "fitted", {}, model_id="of the stream")], "stream")
     put(config, tables.PROMOTIONS, [decision("b", "refused", "m1"), decision("d", "kept", "m9")], "batch")
     put(config, tables.PROMOTIONS, [decision("a", "promoted", "m0", "batch-0")], "batch")
-    found = attempts.of_round(FleetStore.of(config), ROUND)
+    found = attempts.attempts_of_round(FleetStore.of(config), ROUND)
     assert found.column_names == list(attempts.COLUMNS)
     rows = [(row["group_key"], row["status"], row["decision"], row["model_id"]) for row in found.to_pylist()]
     assert rows == [
@@ -57,7 +57,7 @@ def test_metrics_that_nobody_knows_are_columns_and_what_is_of_several_types_is_t
     first = {"shadow": {"loss": 2, "recipe": "forest"}, "odd": "x", "rows": -1, "heldout_rows": 4}
     second = {"shadow": {"loss": 0.5, "wins": 3}, "odd": 7}
     put(config, tables.MODELS, [attempt("a", "fitted", first), attempt("b", "fitted", second)], "batch")
-    found = attempts.of_round(FleetStore.of(config), ROUND).to_pydict()
+    found = attempts.attempts_of_round(FleetStore.of(config), ROUND).to_pydict()
     assert (found["shadow.loss"], found["shadow.wins"]) == ([2.0, 0.5], [None, 3])
     assert (found["shadow.recipe"], found["odd"]) == (["forest", None], ['"x"', "7"])
     assert (found["heldout_rows"], found["rows"]) == ([4, None], [9, 9]), "a column of the table is not written over"
@@ -77,7 +77,7 @@ def test_a_column_of_metrics_is_made_once_however_many_groups_have_it() -> None:
 
 
 def test_a_round_of_nothing_has_the_same_columns(config) -> None:
-    found = attempts.of_round(FleetStore.of(config), ROUND)
+    found = attempts.attempts_of_round(FleetStore.of(config), ROUND)
     assert (found.num_rows, found.column_names) == (0, list(attempts.COLUMNS))
 
 
@@ -85,5 +85,5 @@ def test_payloads_come_a_few_at_a_time_and_only_this_rounds(config, put) -> None
     mine = [attempt(f"g{at}", "fitted", payload=bytes([at]), codec="linear") for at in range(150)]
     put(config, tables.MODELS, mine, "batch")
     put(config, tables.MODELS, [attempt("g1", "fitted", round_id="batch-0", payload=b"old")], "batch")
-    found = {row["group_key"]: row["payload"] for row in attempts.payloads(FleetStore.of(config), ROUND)}
+    found = {row["group_key"]: row["payload"] for row in attempts.stored_models(FleetStore.of(config), ROUND)}
     assert found == {f"g{at}": bytes([at]) for at in range(150)}

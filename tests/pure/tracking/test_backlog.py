@@ -14,7 +14,7 @@ from spinney import tracking
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from spinney.tracking import Deliverer, backlog
-from spinney.tracking.rounds import by_run, over
+from spinney.tracking.rounds import is_over, rounds_by_run
 from spinney.tracking.runs import Run
 
 AT = datetime(2024, 5, 1, 23, tzinfo=UTC)
@@ -38,15 +38,15 @@ def run(through: int, *, deleted: bool = False) -> Run:
 
 def left(config, **runs: Run) -> dict[str, list[int]]:
     named = {name.replace("_", " ", 1).replace("_", "-"): each for name, each in runs.items()}
-    found = by_run(backlog.after(backlog.opened(FleetStore.of(config)), named), named)
+    found = rounds_by_run(backlog.undelivered_rounds(backlog.open_rounds(FleetStore.of(config)), named), named)
     return {name: [row["batch_id"] for row in rows] for name, rows in found.items()}
 
 
 def test_only_rounds_after_those_delivered_are_read(config, put) -> None:
-    assert backlog.is_empty(backlog.opened(FleetStore.of(config)))
+    assert backlog.is_empty(backlog.open_rounds(FleetStore.of(config)))
     put(config, tables.ROUNDS, [recorded("stream", n) for n in range(5)], "stream")
     put(config, tables.ROUNDS, [recorded("batch", n) for n in range(3)], "batch")
-    assert not backlog.is_empty(backlog.opened(FleetStore.of(config)))
+    assert not backlog.is_empty(backlog.open_rounds(FleetStore.of(config)))
     days = {"stream 2024-05-01": [0, 1, 2], "stream 2024-05-02": [3, 4]}
     assert left(config) == {**days, "batch-0": [0], "batch-1": [1], "batch-2": [2]}
     assert left(config, stream_2024_05_01=run(1), **{"batch-1": run(1)}) == {
@@ -77,11 +77,11 @@ def test_an_edited_recipe_begins_another_run_of_the_day_and_rounds_without_a_fit
     expected = {first: [1, 2], second: [3], f"{second} from 4": [4, 5], f"{second} from 6": [6]}
 
     def named(rows: list[dict], known: dict[str, Run]) -> dict[str, list[int]]:
-        return {name: [row["batch_id"] for row in of] for name, of in by_run(rows, known).items()}
+        return {name: [row["batch_id"] for row in of] for name, of in rounds_by_run(rows, known).items()}
 
     assert named(rows, {}) == expected
     for cut in range(1, 6):  # the same, however many were delivered before
-        before = by_run(rows[:cut])
+        before = rounds_by_run(rows[:cut])
         recipe = {name: next((row["recipe_id"] for row in of if row["recipe_id"]), None) for name, of in before.items()}
         known = {name: Run("id", of[-1]["batch_id"], open=True, recipe_id=recipe[name]) for name, of in before.items()}
         later = named(rows[cut:], known)
@@ -91,14 +91,14 @@ def test_an_edited_recipe_begins_another_run_of_the_day_and_rounds_without_a_fit
 def test_a_run_that_was_made_and_told_of_nothing_has_all_looked_at_anew_and_named_as_before() -> None:
     rows = [recorded("stream", n) | {"recipe_id": recipe} for n, recipe in ((0, "a"), (1, "b"))]
     known = {"stream 2024-05-01": Run("id", 0, open=True, recipe_id="a"), "stream 2024-05-01 from 1": run(-1)}
-    assert by_run(rows, known).keys() == known.keys()
+    assert rounds_by_run(rows, known).keys() == known.keys()
 
 
 def test_a_run_is_over_when_its_batch_or_its_day_is(monkeypatch) -> None:
     monkeypatch.setattr(tracking.rounds, "today", lambda: date(2024, 5, 2))
     first, second = "stream 2024-05-01", "stream 2024-05-02"
     names = ("batch-0", first, f"{first} from 7", second, f"{second} from 9")
-    assert [over(name) for name in names] == [True, True, True, False, False]
+    assert [is_over(name) for name in names] == [True, True, True, False, False]
     assert backlog.kind_of("stream 2024-05-01") == RoundKind.STREAM
 
 

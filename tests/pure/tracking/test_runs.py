@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from spinney.tracking.runs import THROUGH, each_once
+from spinney.tracking.runs import THROUGH, runs_by_identity
 from spinney.tracking.server import Server
 
 
@@ -34,7 +34,7 @@ def test_the_run_that_has_ended_stays_then_that_which_is_furthest_then_any_but_a
     ]
     for order in (found, found[::-1]):
         server = Deleting()
-        kept = each_once(server, order, lambda each: each.data.tags["name"])
+        kept = runs_by_identity(server, order, lambda each: each.data.tags["name"])
         stay = {"a": "a2", "b": "b2", "c": "c1", "d": "d1", "e": "e1"}
         assert {name: each.info.run_id for name, each in kept.items()} == stay
         assert sorted(server.deleted) == ["a1", "a3", "b1", "b3", "c2"]

@@ -13,7 +13,7 @@ from past import fleet_toml
 from spinney import tracking
 from spinney.core.config import parse
 from spinney.tracking import Deliverer
-from spinney.tracking.server import Left, Server, Watch
+from spinney.tracking.server import DeliveryProgress, DeliveryStopped, Server
 
 ADDRESS = "http://ann:hush@127.0.0.1:1"
 
@@ -36,7 +36,7 @@ def warnings(caplog) -> list[str]:
 
 
 def test_only_a_call_that_is_under_way_is_waited_for_not_what_is_done_here_between_two(now) -> None:
-    watch, seen = Watch(), []
+    watch, seen = DeliveryProgress(), []
 
     def called(fails: bool) -> None:
         now.append(now[-1] + 400)
@@ -65,7 +65,7 @@ def begin_waiting(deliverer: Deliverer, monkeypatch) -> None:
         watch.rounds, watch.asked_at = 2, time.monotonic()
         begun.set()
         assert watch.leaving.wait(30)
-        raise Left
+        raise DeliveryStopped
 
     monkeypatch.setattr(tracking, "deliver", deliver)
     monkeypatch.setattr(tracking, "LOOK_SECONDS", 0)

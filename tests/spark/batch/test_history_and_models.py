@@ -20,14 +20,14 @@ from schemas import tables
 from spinney.cli import main
 from spinney.core.reporting.incumbent_comparison import Basis
 from spinney.fleet import Fleet
-from spinney.operations.interventions import Said
+from spinney.operations.interventions import Attribution
 from spinney.storage import signing_key
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 A, B, UNDATED, NEW = '["a","1"]', '["b","1"]', '["c","1"]', '["d","1"]'
 ROWS, SEEN = 25, 15
 SLOPES = {"a": 3.0, "b": 5.0, "c": 2.0, "d": 4.0}
-SAID = Said("ada", "from the old system")
+SAID = Attribution("ada", "from the old system")
 
 
 @pytest.fixture

@@ -124,8 +124,8 @@ def test_files_that_tidy_puts_together_hold_the_same_rows_to_spark(spark, world,
         return sorted((tuple(row) for row in delta.spark_frame(spark, place).collect()), key=repr)
 
     before = by_spark()
-    done = maintenance.carry_out(fleet.config, place, START + timedelta(days=1))
+    done = maintenance.tidy_directory(fleet.config, place, START + timedelta(days=1))
     assert (done.small, len(DeltaTable(place.uri).file_uris())) == (4, 1)
     assert by_spark() == before
-    assert clustering.run_of(DeltaTable(place.uri).file_uris()[0]) == ""
+    assert clustering.run_name(DeltaTable(place.uri).file_uris()[0]) == ""
     assert not Path(place.uri, file_rewriting.WORK).exists()

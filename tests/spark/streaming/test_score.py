@@ -46,7 +46,7 @@ def test_a_replay_counts_the_answers_that_are_stored_and_not_those_of_an_edited_
     with observed_by(crash), pytest.raises(Crash):
         ScoreBatchWriter(fleet.config, "c1")(answered(spark, fleet, "own", 4.0), 3)
     published = []
-    monkeypatch.setattr(score, "publish", lambda *_: published.append("again"))
+    monkeypatch.setattr(score, "publish_answers", lambda *_: published.append("again"))
     to_kafka = fleet.config.kafka.model_copy(update={"predictions": "answers"})
     again = fleet.config.model_copy(update={"kafka": to_kafka})
     ScoreBatchWriter(again, "c1")(answered(spark, fleet, "parents", 1.0), 3)

@@ -25,8 +25,8 @@ from spinney.core.models.signing import Claim
 from spinney.fleet import Fleet
 from spinney.storage import signing_key
 from spinney.tracking import deliver
-from spinney.tracking.group_runs import GROUP, PARENT, ROUND, Nest
-from spinney.tracking.server import Left, Server, Watch
+from spinney.tracking.group_runs import GROUP, PARENT, ROUND, RoundGroupRuns
+from spinney.tracking.server import DeliveryProgress, DeliveryStopped, Server
 
 
 @pytest.fixture
@@ -203,15 +203,15 @@ def test_a_pickle_is_handed_on_closed_and_refused_when_it_is_asked(fleet, opened
 
 def test_a_delivery_that_is_told_to_leave_ends_before_its_next_call(fleet, monkeypatch) -> None:
     retrained(fleet, "batch", 0, sales(3))
-    watch, real, delivered = Watch(), Nest._deliver, []
+    watch, real, delivered = DeliveryProgress(), RoundGroupRuns._deliver, []
 
     def one(self, *arguments) -> None:
         real(self, *arguments)
         delivered.append(watch.said)
         watch.leaving.set()
 
-    monkeypatch.setattr(Nest, "_deliver", one)
-    with pytest.raises(Left):
+    monkeypatch.setattr(RoundGroupRuns, "_deliver", one)
+    with pytest.raises(DeliveryStopped):
         deliver(fleet.config, watch)
     assert delivered == ["0 of 3 groups of batch-0 delivered"]
     assert len(runs_of(fleet, "batch-0")) == 1
@@ -223,7 +223,7 @@ def test_a_delivery_that_is_told_to_leave_ends_before_its_next_call(fleet, monke
 
 def test_a_groups_run_that_a_person_deleted_before_it_had_ended_is_not_made_anew(fleet, monkeypatch) -> None:
     retrained(fleet, "batch", 0, sales(2))
-    real, watch = Server.ask, Watch()
+    real, watch = Server.ask, DeliveryProgress()
 
     def ask(self, call, *arguments, **named):
         if call == "set_terminated":

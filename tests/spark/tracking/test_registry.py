@@ -27,7 +27,7 @@ from spinney.serving.model_cache import cache
 from spinney.storage import charter, leases
 from spinney.storage.layout import FleetStore
 from spinney.tracking import registry
-from spinney.tracking.registry import Registered
+from spinney.tracking.registry import RegisteredVersion
 from spinney.tracking.server import Server
 
 URI = "models:/shops@champion"
@@ -52,7 +52,7 @@ def fleet(tmp_path: Path, empty_store: Path) -> Iterator[Callable[..., Shops]]:
     mlflow.set_tracking_uri(before)
 
 
-def registered(shops: Shops, at: float = 100, alias: str = "champion") -> Registered:
+def registered(shops: Shops, at: float = 100, alias: str = "champion") -> RegisteredVersion:
     return registry.register(shops.past.config, shops.fleet.champions(hour(at)), hour(at), alias)
 
 
@@ -103,10 +103,10 @@ def test_the_same_models_asked_in_another_way_are_another_version(fleet, tmp_pat
         other.write_text(registry.CODE.read_text(encoding="utf-8") + "\n# mended\n", encoding="utf-8")
         monkeypatch.setattr(registry, "CODE", other)
     else:
-        mended = registry.signature(
+        mended = registry.model_signature(
             FleetStore.of(parse(shops.text.replace('price = "double"', 'price = "double"\nx = "int"'), "", {}))
         )
-        monkeypatch.setattr(registry, "signature", lambda _: mended)
+        monkeypatch.setattr(registry, "model_signature", lambda _: mended)
     again = registered(shops)
     assert (again.version, again.made, named()) == (2, True, 2)
 

@@ -30,7 +30,7 @@ from spinney.tables import delta, recipe_store
 from spinney.tracking import Deliverer, deliver, plots
 from spinney.tracking.group_runs import GROUP
 from spinney.tracking.runs import FLEET
-from spinney.tracking.server import Left, Server
+from spinney.tracking.server import DeliveryStopped, Server
 
 
 def client_of(fleet) -> MlflowClient:
@@ -304,11 +304,11 @@ def test_more_than_one_call_may_carry_goes_in_several_and_odd_names_are_made_suc
             said.append((call, run_id, len(metrics), len(params)))
 
     row = {"started_at": DAY, "batch_id": 3}
-    metrics = tracking.rounds.step(row, {f"loss({at})/../x": float(at) for at in range(1000)})
-    tracking.rounds.log(Asked(), "r", {f"a,{at}": "b" for at in range(250)}, metrics)
+    metrics = tracking.rounds.round_metrics(row, {f"loss({at})/../x": float(at) for at in range(1000)})
+    tracking.rounds.log_batch(Asked(), "r", {f"a,{at}": "b" for at in range(250)}, metrics)
     assert said == [("log_batch", "r", 900, 100), ("log_batch", "r", 100, 100), ("log_batch", "r", 0, 50)]
     assert metrics[7].key == "loss_7__.._x"
-    assert len(tracking.rounds.allowed("x" * 999)) == 250
+    assert len(tracking.rounds.mlflow_name("x" * 999)) == 250
 
 
 def test_as_many_calls_for_a_thousand_groups_as_for_three_and_one_for_runs_that_are_done(fleet, server) -> None:
@@ -449,7 +449,7 @@ def test_a_person_who_does_not_want_to_wait_leaves_the_rest_for_the_next_time(fl
         begun.set()
         assert watch.leaving.wait(30)
         left.set()
-        raise Left
+        raise DeliveryStopped
 
     def interrupted(self, *_) -> None:
         assert begun.wait(30)
