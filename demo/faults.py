@@ -1,7 +1,7 @@
-"""Records that are wrong on purpose: one small function for each reason of the closed list.
+"""Invalid records, sent on purpose: one function for each dead-letter reason.
 
-Each takes a good event and a name, and returns (key, value) as bytes. The name is somewhere in the bytes, so that no
-two of them are equal and each can be found again by its digest.
+Each takes a valid event and a name, and returns (key, value) as bytes. The name is part of the bytes, so that no two
+records are equal and each can be found by its digest.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from spinney.core.config import Config
 from spinney.core.config.values import is_number
 from spinney.core.errors import ConfigError, Finding
 
-Bytes = tuple[bytes | None, bytes | None]
+KeyAndValue = tuple[bytes | None, bytes | None]
 
 
 @dataclass(frozen=True)
-class Good:
-    """A good event to spoil. record: its fields as JSON has them."""
+class ValidEvent:
+    """A valid event, from which an invalid one is made. record: its fields as in JSON."""
 
     key: bytes
     record: Mapping[str, Any]
@@ -31,13 +31,15 @@ class Good:
 
     @property
     def id_field(self) -> str:
+        """Name of the field with the event's id."""
         return self.config.fleet.event_id
 
     def with_fields(self, name: str, **fields: Any) -> bytes:
+        """Return the message with `name` as its id and other fields replaced."""
         return encode({**self.record, self.id_field: name, **fields})
 
-    def number(self) -> str:
-        """An event column that holds numbers."""
+    def number_column(self) -> str:
+        """Return a numeric column of the event. Raises ConfigError: there is none."""
         for column, kind in self.config.event_columns.items():
             if column not in self.config.fleet.group and is_number(kind):
                 return column
@@ -45,102 +47,102 @@ class Good:
 
 
 def encode(record: Mapping[str, Any]) -> bytes:
-    """The JSON message of a record, UTF-8."""
+    """Return a record as a JSON message in UTF-8."""
     return json.dumps(record, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def digest(key: bytes | None, value: bytes | None) -> str:
-    """What a record is recognised by in the table of dead letters: its bytes."""
-    found = hashlib.sha256()
+def record_digest(key: bytes | None, value: bytes | None) -> str:
+    """Return the SHA-256 of a record's bytes, by which it is found in the table of dead letters."""
+    hashed = hashlib.sha256()
     for part in (key, value):
-        found.update(b"-" if part is None else b"%d:" % len(part) + part)
-    return found.hexdigest()
+        hashed.update(b"-" if part is None else b"%d:" % len(part) + part)
+    return hashed.hexdigest()
 
 
-def spoil(good: Good, reason: DeadLetterReason, name: str) -> Bytes:
+def make_invalid(valid: ValidEvent, reason: DeadLetterReason, name: str) -> KeyAndValue:
     """Return a record that is rejected for `reason`. Raises ConfigError: this fleet can have no such record."""
-    return SPOILERS[reason](good, name)
+    return INVALID_RECORDS[reason](valid, name)
 
 
-def _null_value(_: Good, name: str) -> Bytes:
+def _null_value(_: ValidEvent, name: str) -> KeyAndValue:
     return name.encode(), None
 
 
-def _too_large(good: Good, name: str) -> Bytes:
-    return good.key, good.with_fields(name, padding="x" * MAX_RECORD_BYTES)
+def _too_large(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, valid.with_fields(name, padding="x" * MAX_RECORD_BYTES)
 
 
-def _not_utf8(good: Good, name: str) -> Bytes:
-    return good.key, b"\xff\xfe" + name.encode()
+def _not_utf8(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, b"\xff\xfe" + name.encode()
 
 
-def _not_json(good: Good, name: str) -> Bytes:
-    return good.key, good.with_fields(name)[:-1]
+def _not_json(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, valid.with_fields(name)[:-1]
 
 
-def _duplicate_field(good: Good, name: str) -> Bytes:
-    return good.key, good.with_fields(name)[:-1] + b"," + encode({good.id_field: name})[1:]
+def _duplicate_field(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, valid.with_fields(name)[:-1] + b"," + encode({valid.id_field: name})[1:]
 
 
-def _not_an_object(good: Good, name: str) -> Bytes:
-    return good.key, encode({"in": [name]})[len(b'{"in":') : -1]
+def _not_an_object(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, encode({"in": [name]})[len(b'{"in":') : -1]
 
 
-def _missing_field(good: Good, name: str) -> Bytes:
-    record = {field: value for field, value in good.record.items() if field != good.config.fleet.event_time}
-    return good.key, encode({**record, good.id_field: name})
+def _missing_field(valid: ValidEvent, name: str) -> KeyAndValue:
+    record = {field: value for field, value in valid.record.items() if field != valid.config.fleet.event_time}
+    return valid.key, encode({**record, valid.id_field: name})
 
 
-def _null_key(good: Good, name: str) -> Bytes:
-    return good.key, good.with_fields(name, **{good.config.fleet.group[0]: None})
+def _null_key(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, valid.with_fields(name, **{valid.config.fleet.group[0]: None})
 
 
-def _wrong_type(good: Good, name: str) -> Bytes:
-    return good.key, good.with_fields(name, **{good.number(): "many"})
+def _wrong_type(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, valid.with_fields(name, **{valid.number_column(): "many"})
 
 
-def _not_finite(good: Good, name: str) -> Bytes:
+def _not_finite(valid: ValidEvent, name: str) -> KeyAndValue:
     # 1e999 is legal JSON and parses to infinity; no writer of JSON would make it, so it is put in as text.
-    spoiled = good.with_fields(name, **{_double(good): "@"})
-    return good.key, spoiled.replace(b'"@"', b"1e999")
+    spoiled = valid.with_fields(name, **{_double_column(valid): "@"})
+    return valid.key, spoiled.replace(b'"@"', b"1e999")
 
 
-def _empty_id(good: Good, name: str) -> Bytes:
-    return good.key, good.with_fields(name, **{good.id_field: "", "sent_as": name})
+def _empty_id(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, valid.with_fields(name, **{valid.id_field: "", "sent_as": name})
 
 
-def _id_too_long(good: Good, name: str) -> Bytes:
-    return good.key, good.with_fields(name + "x" * MAX_ID_CHARACTERS)
+def _id_too_long(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, valid.with_fields(name + "x" * MAX_ID_CHARACTERS)
 
 
-def _control_character(good: Good, name: str) -> Bytes:
-    return good.key, good.with_fields(name + "\u0007")
+def _control_character(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, valid.with_fields(name + "\u0007")
 
 
-def _out_of_range(good: Good, name: str) -> Bytes:
-    for column, (_, high) in good.config.fleet.ranges.items():
-        if column in good.config.event_columns:
-            return good.key, good.with_fields(name, **{column: int(high) + 1})
+def _out_of_range(valid: ValidEvent, name: str) -> KeyAndValue:
+    for column, (_, high) in valid.config.fleet.ranges.items():
+        if column in valid.config.event_columns:
+            return valid.key, valid.with_fields(name, **{column: int(high) + 1})
     raise _cannot("a range of an event's column in [fleet.ranges]")
 
 
-def _time_out_of_range(good: Good, name: str) -> Bytes:
-    return good.key, good.with_fields(name, **{good.config.fleet.event_time: "2099-01-01T00:00:00Z"})
+def _time_out_of_range(valid: ValidEvent, name: str) -> KeyAndValue:
+    return valid.key, valid.with_fields(name, **{valid.config.fleet.event_time: "2099-01-01T00:00:00Z"})
 
 
-def _double(good: Good) -> str:
-    for column, kind in good.config.event_columns.items():
+def _double_column(valid: ValidEvent) -> str:
+    for column, kind in valid.config.event_columns.items():
         if kind in ("double", "float"):
             return column
     raise _cannot("a column of type double in [fleet.columns]")
 
 
 def _cannot(expected: str) -> ConfigError:
-    remedy = "Remove that kind from faults.dead_letters."
+    remedy = "Remove that reason from faults.dead_letters."
     return ConfigError([Finding("demo.toml", None, "faults.dead_letters", expected, "none", remedy)])
 
 
-SPOILERS: Mapping[DeadLetterReason, Callable[[Good, str], Bytes]] = {
+INVALID_RECORDS: Mapping[DeadLetterReason, Callable[[ValidEvent, str], KeyAndValue]] = {
     DeadLetterReason.NULL_VALUE: _null_value,
     DeadLetterReason.TOO_LARGE: _too_large,
     DeadLetterReason.NOT_UTF8: _not_utf8,

@@ -1,4 +1,4 @@
-"""The ledger: what was loaded and sent, by id. The tables are compared with it as sets."""
+"""The ledger: the ids of all records that were loaded and sent, for comparison with the tables."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Id = tuple[str, str]
 
 @dataclass(frozen=True)
 class Ledger:
-    """What a timeline sends, and what was loaded before it.
+    """The records that a timeline sends, and those that were loaded before it.
 
-    loaded_events, loaded_outcomes: the history. events, outcomes: distinct good ones that were sent.
-    event_duplicates, outcome_duplicates: ids sent a second time. unmatched: of `outcomes`, those whose event nobody
-    ever had. dead: digest of (key, value) -> reason, of each record sent to be rejected.
+    loaded_events, loaded_outcomes: the history. events, outcomes: distinct valid ones that were sent.
+    event_duplicates, outcome_duplicates: ids sent a second time. unmatched: those of `outcomes` without an event.
+    dead: digest of (key, value) -> reason, of each invalid record that was sent.
     """
 
     loaded_events: frozenset[Id]

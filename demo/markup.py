@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 
-from demo import words
+from demo.formatting import format_count
 from spinney.core.reporting.palette import CSS_VARIABLES, GREY
 
 _UNIT = re.compile(r"(\d) (%|s|h|min|days)(?![\w=])")
@@ -26,23 +26,23 @@ def document(name: str, parts: Sequence[str]) -> str:
     )
 
 
-def section(name: str, title: str, said: str, *parts: str) -> str:
+def section(name: str, title: str, intro: str, *parts: str) -> str:
     """A part of the page. title and parts are HTML, said is text."""
-    words_of = f"<p>{html.escape(said)}</p>" if said else ""
+    words_of = f"<p>{html.escape(intro)}</p>" if intro else ""
     body = '<div style="height:20px"></div>'.join(part for part in parts if part)
     return f'<section id="{name}"><h2>{title}</h2>{words_of}{body}</section>'
 
 
-def card(content: str, title: str = "", said: str = "") -> str:
+def card(content: str, title: str = "", intro: str = "") -> str:
     head = f"<h3>{title}</h3>" if title else ""
-    note = f'<p class="note">{html.escape(said)}</p>' if said else ""
+    note = f'<p class="note">{html.escape(intro)}</p>' if intro else ""
     return f'<div class="card">{head}{note}{content}</div>'
 
 
 def legend(numbers: Mapping[str, int], names: Mapping[str, str], colours: Mapping[str, str]) -> str:
     """Return a list of coloured squares with a number and a name each. colours: of the palette; grey without one."""
     items = "".join(
-        f'<li><i style="background: var(--{CSS_VARIABLES[colours.get(name, GREY)]})"></i><b>{words.count(number)}</b> '
+        f'<li><i style="background: var(--{CSS_VARIABLES[colours.get(name, GREY)]})"></i><b>{format_count(number)}</b> '
         f"{html.escape(names.get(name, name))}</li>"
         for name, number in numbers.items()
     )
@@ -57,5 +57,5 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, plain: bool = 
         return f"<td{kind}>{html.escape(content) if plain else content}</td>"
 
     head = "".join(f"<th{' class=n' if at else ''}>{html.escape(name)}</th>" for at, name in enumerate(heads))
-    body = "".join(f"<tr>{''.join(cell(at, one) for at, one in enumerate(row))}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(cell(at, value) for at, value in enumerate(row))}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -9,9 +9,18 @@ from typing import Any
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from demo import words
-from demo.recovery import RECOVERED
-from demo.worth import NAMES
+from demo.formatting import (
+    POLICY_LABELS,
+    STATE_LABELS,
+    STRATEGY_LABELS,
+    format_count,
+    format_day,
+    format_hours,
+    format_number,
+    format_seconds,
+)
+from demo.recovery import RECOVERY_FACTOR
+from demo.refit_comparison import STRATEGIES
 from spinney.core.reporting.palette import (
     BLUE,
     GREEN,
@@ -53,71 +62,71 @@ RUNNING_MEAN_EVENTS = 15
 RUNNING_MEAN_LEAST = 5
 
 
-def daily_error(measures: Mapping[str, Any]) -> str:
+def draw_daily_error(summary: Mapping[str, Any]) -> str:
     """Mean loss of each day, a line for each of the four fleets, without the groups of the injected change."""
-    days = measures["worth"]["daily_without_injected"]
+    days = summary["worth"]["daily_without_injected"]
     chart = Chart(WIDE, 340, right=150)
-    lines = {name: [(at, day[name]) for at, day in enumerate(days)] for name in NAMES}
+    lines = {name: [(at, day[name]) for at, day in enumerate(days)] for name in STRATEGIES}
     chart.axes.set_xlim(-0.1, max(len(days) - 1, 1))
-    _draw_lines(chart, lines, _loss_title(measures))
+    _draw_lines(chart, lines, _loss_title(summary))
     _label_days(chart, [day["day"] for day in days])
     for at, day in enumerate(days):
-        losses = "\n".join(f"{words.NAMES[name]}: {words.number(day[name])}" for name in NAMES)
+        losses = "\n".join(f"{STRATEGY_LABELS[name]}: {format_number(day[name])}" for name in STRATEGIES)
         hover = chart.axes.axvspan(at - 0.5, at + 0.5, color=TEXT, alpha=0, linewidth=0, zorder=9)
-        chart.add_tooltip(hover, f"{words.day(day['day'])}: {words.count(day['events'])} events\n{losses}")
+        chart.add_tooltip(hover, f"{format_day(day['day'])}: {format_count(day['events'])} events\n{losses}")
     return chart.svg(f"Mean loss per day. {_last_values(lines, 'On the last day')}")
 
 
-def recovery_lines(measures: Mapping[str, Any]) -> str:
+def draw_recovery_lines(summary: Mapping[str, Any]) -> str:
     """The changed groups' mean loss of the last 24 hours, from a day before the change on."""
-    injected = measures["worth"]["injected"]
+    injected = summary["worth"]["injected"]
     chart = Chart(CHART, 340, right=128)
     lines = injected["line"]
     hours = [hour for points in lines.values() for hour, _ in points] or [0, 24]
     chart.axes.set_xlim(min(hours), max(hours))
-    _draw_lines(chart, lines, _loss_title(measures))
+    _draw_lines(chart, lines, _loss_title(summary))
     ticks = range(0, max(hours) + 1, 96)
     chart.axes.set_xticks(ticks, [f"{hour // 24} d" for hour in ticks])
     chart.mark_moment(0, "change")
     before = injected["before"]["fleet"]
-    if before is not None and RECOVERED * before <= chart.axes.get_ylim()[1]:
-        chart.mark_level(RECOVERED * before, f"{RECOVERED} times before")
+    if before is not None and RECOVERY_FACTOR * before <= chart.axes.get_ylim()[1]:
+        chart.mark_level(RECOVERY_FACTOR * before, f"{RECOVERY_FACTOR} times before")
     return chart.svg(f"Error of the changed groups before and after the injected change. {_last_values(lines)}")
 
 
-def recovery_bars(measures: Mapping[str, Any]) -> str:
+def draw_recovery_bars(summary: Mapping[str, Any]) -> str:
     """Hours of event time until the error had recovered. An empty, dashed bar: not within the demo."""
-    injected = measures["worth"]["injected"]
+    injected = summary["worth"]["injected"]
     recovered = injected["hours_to_recover"]
     change = datetime.fromisoformat(injected["change_at"])
-    whole = (datetime.fromisoformat(measures["span"]["end"]) - change).total_seconds() / 3600
+    whole = (datetime.fromisoformat(summary["span"]["end"]) - change).total_seconds() / 3600
     chart = Chart(NARROW, 340, left=4, right=4, top=10, bottom=30)
     axes = chart.axes
     chart.hide_axes()
-    axes.set(xlim=(0, whole), ylim=(len(NAMES) - 0.42, -0.42))
-    for at, name in enumerate(NAMES):
+    axes.set(xlim=(0, whole), ylim=(len(STRATEGIES) - 0.42, -0.42))
+    for at, name in enumerate(STRATEGIES):
         hours = recovered[name]
         axes.barh(at + 0.12, whole, height=0.2, color=TRACK, linewidth=0)
         if hours is None:
             axes.barh(at + 0.12, whole, height=0.2, fill=False, edgecolor=GREY, linewidth=1.2, linestyle=(0, (3, 3)))
         else:
             axes.barh(at + 0.12, hours, height=0.2, color=LINES[name]["color"], linewidth=0)
-        axes.text(0, at - 0.16, words.NAMES[name], fontsize=LABEL_PX, color=TEXT, va="center")
+        axes.text(0, at - 0.16, STRATEGY_LABELS[name], fontsize=LABEL_PX, color=TEXT, va="center")
         axes.text(
-            whole, at - 0.16, words.hours(hours), fontsize=LABEL_PX, color=TEXT, fontweight="bold", ha="right",
+            whole, at - 0.16, format_hours(hours), fontsize=LABEL_PX, color=TEXT, fontweight="bold", ha="right",
             va="center",
         )  # fmt: skip
     scale = f"The whole bar: {whole:.0f} h of event time after the change"
     axes.annotate(
         scale, (0, 0), (0, -14), xycoords="axes fraction", textcoords="offset points", fontsize=FONT_PX, color=MUTED
     )
-    values = ", ".join(f"{words.NAMES[name]} {words.hours(recovered[name])}" for name in NAMES)
+    values = ", ".join(f"{STRATEGY_LABELS[name]} {format_hours(recovered[name])}" for name in STRATEGIES)
     return chart.svg(f"Hours of event time until the error had recovered: {values}")
 
 
-def states(measures: Mapping[str, Any]) -> str:
+def draw_group_states(summary: Mapping[str, Any]) -> str:
     """One strip of all groups, divided by state."""
-    by_state = {state: groups for state, groups in measures["groups"]["by_state"].items() if groups}
+    by_state = {state: groups for state, groups in summary["groups"]["by_state"].items() if groups}
     total = max(sum(by_state.values()), 1)
     chart = Chart(WIDE, 40, left=0, right=0, top=0, bottom=0)
     chart.hide_axes()
@@ -131,16 +140,16 @@ def states(measures: Mapping[str, Any]) -> str:
             facecolor=colour, linewidth=0,
         )  # fmt: skip
         chart.axes.add_patch(box)
-        chart.add_tooltip(box, f"{words.STATES[state]}: {words.count(groups)} groups")
+        chart.add_tooltip(box, f"{STATE_LABELS[state]}: {format_count(groups)} groups")
         left += width
-    values = ", ".join(f"{words.STATES[state]} {words.count(groups)}" for state, groups in by_state.items())
+    values = ", ".join(f"{STATE_LABELS[state]} {format_count(groups)}" for state, groups in by_state.items())
     return chart.svg(f"Groups by state: {values}")
 
 
-def reasons(measures: Mapping[str, Any]) -> str:
+def draw_retraining_reasons(summary: Mapping[str, Any]) -> str:
     """Groups retrained on each day of event time, stacked by the policy that gave the reason."""
-    days = measures["retrained"]["by_day"]
-    by_policy = measures["retrained"]["by_reason"]
+    days = summary["retrained"]["by_day"]
+    by_policy = summary["retrained"]["by_reason"]
     chart = Chart(CHART, 300, top=40)
     chart.axes.set_xlim(-0.5, max(len(days), 1) - 0.5)
     bottoms = [0] * len(days)
@@ -151,20 +160,20 @@ def reasons(measures: Mapping[str, Any]) -> str:
         )
         for day, count, bar in zip(days, fits, bars, strict=True):
             if count:
-                reason = words.REASONS.get(policy, policy)
-                chart.add_tooltip(bar, f"{words.day(day['day'])}: {words.count(count)} for {reason}")
+                reason = POLICY_LABELS.get(policy, policy)
+                chart.add_tooltip(bar, f"{format_day(day['day'])}: {format_count(count)} for {reason}")
         bottoms = [bottom + count for bottom, count in zip(bottoms, fits, strict=True)]
     chart.axes.set_ylim(0, _limit(bottoms))
     chart.axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     chart.set_y_title("fits per day")
     _label_days(chart, [day["day"] for day in days])
-    values = ", ".join(f"{words.REASONS.get(name, name)} {words.count(fits)}" for name, fits in by_policy.items())
+    values = ", ".join(f"{POLICY_LABELS.get(name, name)} {format_count(fits)}" for name, fits in by_policy.items())
     return chart.svg(f"Groups retrained per day of event time, by reason. In all: {values or 'none'}")
 
 
-def freshness(measures: Mapping[str, Any]) -> str:
+def draw_freshness(summary: Mapping[str, Any]) -> str:
     """Distribution of the seconds from stale to a new champion answering; median and 95th percentile are marked."""
-    fresh = measures["freshness"]
+    fresh = summary["freshness"]
     chart = Chart(NARROW, 300, top=40)
     if not fresh["histogram"]:
         return empty_chart(chart, "No new champion has answered yet.")
@@ -180,16 +189,16 @@ def freshness(measures: Mapping[str, Any]) -> str:
         )  # fmt: skip
     timing = fresh["stale_to_answer"]
     return chart.svg(
-        f"Seconds from stale to a new champion answering: median {words.seconds(timing['p50'])}, "
-        f"95 % within {words.seconds(timing['p95'])}"
+        f"Seconds from stale to a new champion answering: median {format_seconds(timing['p50'])}, "
+        f"95 % within {format_seconds(timing['p95'])}"
     )
 
 
-def life(measures: Mapping[str, Any]) -> str:
+def draw_group_timeline(summary: Mapping[str, Any]) -> str:
     """One group: the loss of each event, its running mean, and the rounds that retrained it."""
-    group = measures["life"]
-    start = datetime.fromisoformat(measures["span"]["start"])
-    end = datetime.fromisoformat(measures["span"]["end"])
+    group = summary["life"]
+    start = datetime.fromisoformat(summary["span"]["start"])
+    end = datetime.fromisoformat(summary["span"]["end"])
 
     def days_since(when: str | datetime) -> float:
         moment = datetime.fromisoformat(when) if isinstance(when, str) else when
@@ -200,7 +209,7 @@ def life(measures: Mapping[str, Any]) -> str:
     chart = Chart(WIDE, 320, right=150, bottom=58)
     axes = chart.axes
     axes.set_xlim(0, days_since(end))
-    lines = {"fleet": running(own), "never": running(never)}
+    lines = {"fleet": running_mean(own), "never": running_mean(never)}
     # A few extreme events would flatten all the others: dots above the limit are drawn at the limit.
     losses = sorted(loss for _, loss in own)
     limit = _limit([losses[int(0.98 * (len(losses) - 1))], *(loss for line in lines.values() for _, loss in line)])
@@ -209,15 +218,15 @@ def life(measures: Mapping[str, Any]) -> str:
         clip_on=False, zorder=3,
     )  # fmt: skip
     chart.add_tooltip(
-        dots, [f"{words.day(when)}: error {words.number(loss)}" for when, loss, _ in group["points"]]
+        dots, [f"{format_day(when)}: error {format_number(loss)}" for when, loss, _ in group["points"]]
     )  # fmt: skip
-    _draw_lines(chart, lines, _loss_title(measures), limit)
-    injected = measures["worth"]["injected"]
+    _draw_lines(chart, lines, _loss_title(summary), limit)
+    injected = summary["worth"]["injected"]
     if injected and group["injected"]:
         chart.mark_moment(days_since(injected["change_at"]), "injected change")
     _draw_rounds(chart, group["rounds"], days_since)
     days = range(0, int(days_since(end)) + 1, 4)
-    axes.set_xticks(days, [words.day((start + timedelta(days=day)).isoformat()) for day in days])
+    axes.set_xticks(days, [format_day((start + timedelta(days=day)).isoformat()) for day in days])
     axes.tick_params(axis="x", pad=29)
     return chart.svg(
         f"One group: error of each of {len(own)} events and the {len(group['rounds'])} rounds that retrained it. "
@@ -236,9 +245,9 @@ def _draw_rounds(chart: Chart, rounds: Iterable[Mapping[str, Any]], days_since: 
             [at, at], [-0.095, -0.045], transform=below, clip_on=False, linewidth=3.4, solid_capstyle="round",
             color=POLICY_COLOURS.get(step["policy"], GREY), alpha=0.35 if step["decision"] == "refused" else 1,
         )  # fmt: skip
-        reason = words.REASONS.get(step["policy"], step["policy"])
+        reason = POLICY_LABELS.get(step["policy"], step["policy"])
         chart.add_tooltip(
-            mark, f"{words.day(step['at'])}: {reason}: {step['reason']}\n{step['decision']}: {step['gate']}"
+            mark, f"{format_day(step['at'])}: {reason}: {step['reason']}\n{step['decision']}: {step['gate']}"
         )
     axes.annotate(
         "retrained", (1, -0.07), (10, 0), xycoords="axes fraction", textcoords="offset points", va="center",
@@ -246,7 +255,7 @@ def _draw_rounds(chart: Chart, rounds: Iterable[Mapping[str, Any]], days_since: 
     )  # fmt: skip
 
 
-def running(points: Sequence[tuple[float, float]], width: int = RUNNING_MEAN_EVENTS) -> list[tuple[float, float]]:
+def running_mean(points: Sequence[tuple[float, float]], width: int = RUNNING_MEAN_EVENTS) -> list[tuple[float, float]]:
     """Return the mean of the last `width` values at each point, from the fifth point on."""
     means = []
     for at in range(RUNNING_MEAN_LEAST - 1, len(points)):
@@ -255,7 +264,7 @@ def running(points: Sequence[tuple[float, float]], width: int = RUNNING_MEAN_EVE
     return means
 
 
-def batch_line(batches: Mapping[str, Any], top: float) -> str:
+def draw_batch_durations(batches: Mapping[str, Any], top: float) -> str:
     """The durations of one query's batches, in their order. top: seconds at the top, the same for all queries."""
     durations = batches["line"]
     chart = Chart(300, 120, left=0, right=0, top=4, bottom=4)
@@ -266,11 +275,11 @@ def batch_line(batches: Mapping[str, Any], top: float) -> str:
     colours = [ORANGE if seconds > top else GREEN for _, seconds in durations]
     bars = chart.axes.bar(range(len(durations)), heights, 0.86, color=colours, linewidth=0)
     for (batch, seconds), bar in zip(durations, bars, strict=True):
-        chart.add_tooltip(bar, f"batch {batch}: {words.seconds(seconds)}")
+        chart.add_tooltip(bar, f"batch {batch}: {format_seconds(seconds)}")
     timing = batches["seconds"]
     return chart.svg(
-        f"Durations of {words.count(batches['batches'])} batches: median {words.seconds(timing['p50'])}, "
-        f"longest {words.seconds(timing['max'])}"
+        f"Durations of {format_count(batches['batches'])} batches: median {format_seconds(timing['p50'])}, "
+        f"longest {format_seconds(timing['max'])}"
     )
 
 
@@ -284,7 +293,7 @@ def draw_histogram(chart: Chart, bins: Sequence[Mapping[str, float]], counted: s
     )  # fmt: skip
     for one, bar in zip(bins, bars, strict=True):
         chart.add_tooltip(
-            bar, f"{words.seconds(one['from'])} to {words.seconds(one['to'])}: {words.count(one['count'])} {counted}"
+            bar, f"{format_seconds(one['from'])} to {format_seconds(one['to'])}: {format_count(one['count'])} {counted}"
         )
     axes.set(xlim=(0, bins[-1]["to"]), ylim=(0, _limit(one["count"] for one in bins)))
     axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -304,24 +313,24 @@ def _draw_lines(
     chart: Chart, lines: Mapping[str, Sequence[Sequence[float]]], y_title: str, limit: float | None = None
 ) -> None:
     """Draw a line for each fleet and label its end. limit: of the y-axis; None: a little above the greatest value."""
-    drawn = [name for name in reversed(NAMES) if lines.get(name)]
+    drawn = [name for name in reversed(STRATEGIES) if lines.get(name)]
     for name in drawn:
         chart.axes.plot(*zip(*lines[name], strict=True), **LINES[name], solid_capstyle="round", dash_capstyle="round")
     chart.axes.set_ylim(0, limit or _limit(value for name in drawn for _, value in lines[name]))
     chart.set_y_title(y_title)
-    chart.label_line_ends({words.NAMES[name]: (lines[name][-1][1], LINES[name]["color"]) for name in drawn})
+    chart.label_line_ends({STRATEGY_LABELS[name]: (lines[name][-1][1], LINES[name]["color"]) for name in drawn})
 
 
 def _last_values(lines: Mapping[str, Sequence[Sequence[float]]], when: str = "At the end") -> str:
     """The last value of each line, in words."""
-    values = [f"{words.NAMES[name]} {words.number(lines[name][-1][1])}" for name in NAMES if lines.get(name)]
+    values = [f"{STRATEGY_LABELS[name]} {format_number(lines[name][-1][1])}" for name in STRATEGIES if lines.get(name)]
     return f"{when}: {', '.join(values) or 'no values'}"
 
 
 def _label_days(chart: Chart, days: Sequence[str]) -> None:
     """Label about seven of the days; day n is at x = n."""
     places = range(0, len(days), max(1, round(len(days) / 7)))
-    chart.axes.set_xticks(places, [words.day(days[at]) for at in places])
+    chart.axes.set_xticks(places, [format_day(days[at]) for at in places])
 
 
 def _limit(values: Iterable[float]) -> float:
@@ -329,5 +338,5 @@ def _limit(values: Iterable[float]) -> float:
     return max(values, default=1.0) * 1.06 or 1.0
 
 
-def _loss_title(measures: Mapping[str, Any]) -> str:
-    return str(measures["worth"]["unit"] or f"{measures['fleet']['loss']} error")
+def _loss_title(summary: Mapping[str, Any]) -> str:
+    return str(summary["worth"]["unit"] or f"{summary['fleet']['loss']} error")

@@ -1,4 +1,4 @@
-"""Do the sets add up: what the ledger says was sent, beside what the tables hold, id by id and never by subtraction."""
+"""Compare the ledger of what was sent with what the tables hold: id by id, never by subtracting counts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from typing import Any
 
 import pandas as pd
 
-from demo.faults import digest
+from demo.faults import record_digest
+from demo.fleet_tables import FleetTables
 from demo.ledger import Ledger
-from demo.tables import Tables
 
 EXAMPLES = 5
-"""Ids shown of what is missing or unexpected."""
+"""Ids shown per check."""
 
 
 @dataclass(frozen=True)
-class Check:
-    """One set compared. missing: expected, not found. unexpected: found, not expected. twice: ids found more often."""
+class SetCheck:
+    """A comparison of two sets of ids, as counts.
+
+    says: what is compared. missing: expected, not found. unexpected: found, not expected. twice: found more than once.
+    examples: some of these ids.
+    """
 
     name: str
     says: str
@@ -33,69 +37,74 @@ class Check:
 
     @property
     def adds_up(self) -> bool:
+        """Whether both sets are equal and no id was found twice."""
         return not (self.missing or self.unexpected or self.twice)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the check as plain values."""
+        return {**asdict(self), "examples": list(self.examples), "adds_up": self.adds_up}
 
-def compare(name: str, says: str, expected: AbstractSet[Any], found: Iterable[Any]) -> Check:
-    """Return the check of one set. found: every row's id, repeats and all."""
+
+def compare_sets(name: str, says: str, expected: AbstractSet[Any], found: Iterable[Any]) -> SetCheck:
+    """Compare two sets of ids. found: the id of every row, with repetitions."""
     counts = Counter(found)
     missing, unexpected = expected - counts.keys(), counts.keys() - expected
-    twice = {one for one, count in counts.items() if count > 1}
+    twice = {found_id for found_id, count in counts.items() if count > 1}
     examples = [
         f"{word} {' '.join(map(str, one)) if isinstance(one, tuple) else one}"
         for word, ids in (("missing", missing), ("unexpected", unexpected), ("twice", twice))
         for one in sorted(ids)[:EXAMPLES]
     ]
     sizes = (len(expected), len(counts), len(missing), len(unexpected), len(twice))
-    return Check(name, says, *sizes, tuple(examples[:EXAMPLES]))
+    return SetCheck(name, says, *sizes, tuple(examples[:EXAMPLES]))
 
 
-def reconcile(tables: Tables, ledger: Ledger) -> dict[str, Any]:
+def reconcile(tables: FleetTables, ledger: Ledger) -> dict[str, Any]:
     """Return every check as plain values, and whether all of them hold."""
-    events, answers, outcomes = ids(tables.events), ids(tables.predictions), ids(tables.outcomes)
+    events, answers, outcomes = event_ids(tables.events), event_ids(tables.predictions), event_ids(tables.outcomes)
     answered = set(answers)
     letters = [
-        (digest(_bytes(key), _bytes(value)), str(reason))
+        (record_digest(_bytes(key), _bytes(value)), str(reason))
         for key, value, reason in tables.dead_letters[["key", "value", "reason"]].itertuples(index=False, name=None)
     ]
     late = [one for one in outcomes if one not in ledger.loaded_outcomes]
     checks = [
-        compare("events", "loaded and sent = stored", ledger.loaded_events | ledger.events, events),
-        compare("predictions", "sent = answered", ledger.events, answers),
-        compare("dead letters", "sent wrong = kept, with the right reason", set(ledger.dead.items()), letters),
-        compare("outcomes", "loaded and sent = stored", ledger.loaded_outcomes | ledger.outcomes, outcomes),
-        compare(
+        compare_sets("events", "loaded and sent = stored", ledger.loaded_events | ledger.events, events),
+        compare_sets("predictions", "sent = answered", ledger.events, answers),
+        compare_sets("dead letters", "sent wrong = kept, with the right reason", set(ledger.dead.items()), letters),
+        compare_sets("outcomes", "loaded and sent = stored", ledger.loaded_outcomes | ledger.outcomes, outcomes),
+        compare_sets(
             "outcomes matched",
             "outcomes of streamed events = those with a prediction",
             ledger.outcomes & ledger.events,
             [one for one in late if one in answered],
         ),
-        compare(
+        compare_sets(
             "outcomes unmatched",
             "outcomes of earlier events, or of none = those without",
             ledger.outcomes - ledger.events,
             [one for one in late if one not in answered],
         ),
-        rounds_add_up(tables.rounds),
+        check_round_counts(tables.rounds),
     ]
     return {
         "adds_up": all(check.adds_up for check in checks),
-        "checks": [{**asdict(check), "examples": list(check.examples), "adds_up": check.adds_up} for check in checks],
+        "checks": [check.to_json() for check in checks],
     }
 
 
-def ids(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """(group_key, event_id) of each row."""
+def event_ids(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return (group_key, event_id) of each row."""
     return list(zip(frame["group_key"], frame["event_id"], strict=True))
 
 
-def rounds_add_up(rounds: pd.DataFrame) -> Check:
-    """Groups in = fitted + failed + too few rows + kept + deferred, in every round."""
+def check_round_counts(rounds: pd.DataFrame) -> SetCheck:
+    """Check that in every round: groups in = fitted + failed + too few rows + kept + deferred."""
     parts = rounds[["fitted", "failed", "too_few_rows", "kept", "deferred"]].fillna(0).sum(axis=1)
     odd = rounds.loc[rounds["groups_in"].fillna(0) != parts, "round_id"]
     whole = [str(one) for one in rounds["round_id"] if one not in set(odd)]
     says = "groups in = fitted + failed + too few rows + kept + deferred"
-    return compare("rounds", says, {str(one) for one in rounds["round_id"]}, whole)
+    return compare_sets("rounds", says, {str(one) for one in rounds["round_id"]}, whole)
 
 
 def _bytes(value: Any) -> bytes | None:

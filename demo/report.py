@@ -6,68 +6,79 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from demo import notes, plots, words
+from demo import plots, report_text
+from demo.formatting import (
+    POLICY_LABELS,
+    STATE_LABELS,
+    STRATEGY_LABELS,
+    describe_difference,
+    format_count,
+    format_day,
+    format_group,
+    format_number,
+    format_seconds,
+)
 from demo.markup import card, document, legend, section, table
-from demo.worth import NAMES
+from demo.refit_comparison import STRATEGIES
 
 Summary = Mapping[str, Any]
 
 
-def page(measures: Summary) -> str:
-    """Return the report. measures: what `measures.measure` returned, also after a trip through JSON."""
-    worth = measures["worth"]
-    there = worth is not None and worth["events"] > 0
+def render_report(summary: Summary) -> str:
+    """Return the report as HTML. summary: from `run_summary.summarize_run`, or read back from its JSON."""
+    worth = summary["worth"]
+    has_comparison = worth is not None and worth["events"] > 0
     parts = [
-        _head(measures),
-        _errors(measures) if there else "",
-        _injected(measures) if there and worth["injected"] else "",
-        _retraining(measures),
-        _life(measures) if there and measures["life"] else "",
-        batches(measures["batches"]),
-        _sets(measures),
-        _worst(measures) if there else "",
-        _notes(measures),
+        _head(summary),
+        _errors(summary) if has_comparison else "",
+        _injected(summary) if has_comparison and worth["injected"] else "",
+        _retraining(summary),
+        _group_timeline(summary) if has_comparison and summary["life"] else "",
+        batches_section(summary["batches"]),
+        _reconciliation(summary),
+        _worst(summary) if has_comparison else "",
+        _notes(summary),
     ]
-    return document(measures["fleet"]["name"], [part for part in parts if part])
+    return document(summary["fleet"]["name"], [part for part in parts if part])
 
 
-def _head(measures: Summary) -> str:
-    span = measures["span"]
-    when = f"{words.day(span['start'])} to {words.day(span['end'])} {span['end'][:4]}"
-    figures = "".join(f"<div><b>{big}</b><span>{small}</span></div>" for big, small in notes.figures(measures))
+def _head(summary: Summary) -> str:
+    span = summary["span"]
+    when = f"{format_day(span['start'])} to {format_day(span['end'])} {span['end'][:4]}"
+    figures = "".join(f"<div><b>{big}</b><span>{small}</span></div>" for big, small in report_text.key_figures(summary))
     return (
-        f'<header><p class="name">Spinney <span>{html.escape(measures["fleet"]["name"])}, {when}</span></p>'
-        f"<h1>{html.escape(words.headline(measures))}</h1>"
-        f'<p class="lead">{html.escape(words.subline(measures))}</p><div class="figures">{figures}</div></header>'
+        f'<header><p class="name">Spinney <span>{html.escape(summary["fleet"]["name"])}, {when}</span></p>'
+        f"<h1>{html.escape(report_text.headline(summary))}</h1>"
+        f'<p class="lead">{html.escape(report_text.subtitle(summary))}</p><div class="figures">{figures}</div></header>'
     )
 
 
-def _errors(measures: Summary) -> str:
+def _errors(summary: Summary) -> str:
     said = (
         "Mean error of each day on the same events for all four, each with the same recipe and knowing only what was "
-        f"known at its moment.{_only_real(measures)}"
+        f"known at its moment.{_only_real(summary)}"
     )
-    return section("worth", "The error, day by day", said, card(plots.daily_error(measures)), _comparison(measures))
+    return section("worth", "The error, day by day", said, card(plots.draw_daily_error(summary)), _comparison(summary))
 
 
-def _only_real(measures: Summary) -> str:
-    injected = measures["worth"]["injected"]
+def _only_real(summary: Summary) -> str:
+    injected = summary["worth"]["injected"]
     return f" Without the {len(injected['groups'])} groups of the injected change below." if injected else ""
 
 
-def _comparison(measures: Summary) -> str:
-    worth = measures["worth"]
-    fits = {"fleet": measures["retrained"]["fits"], **worth["fits"]}
+def _comparison(summary: Summary) -> str:
+    worth = summary["worth"]
+    fits = {"fleet": summary["retrained"]["fits"], **worth["fits"]}
     loss, clean = worth["mean_loss"], worth["mean_loss_without_injected"]
     rows = [
         [
-            words.NAMES[name],
-            words.number(clean[name]),
-            words.number(loss[name]),
-            "" if name == "fleet" else words.less(clean["fleet"], clean[name]).rsplit(" ", 1)[0],
-            words.count(fits[name]),
+            STRATEGY_LABELS[name],
+            format_number(clean[name]),
+            format_number(loss[name]),
+            "" if name == "fleet" else describe_difference(clean["fleet"], clean[name]).rsplit(" ", 1)[0],
+            format_count(fits[name]),
         ]
-        for name in NAMES
+        for name in STRATEGIES
     ]
     heads = ["", "mean error", "with the injected change", "this fleet's is", "fits while streaming"]
     if not worth["injected"]:
@@ -75,76 +86,76 @@ def _comparison(measures: Summary) -> str:
     return card(table(heads, rows))
 
 
-def _injected(measures: Summary) -> str:
-    injected = measures["worth"]["injected"]
-    what = measures["injected_says"]
+def _injected(summary: Summary) -> str:
+    injected = summary["worth"]["injected"]
+    what = summary["injected_says"]
     said = (
-        f"This did not happen: from {words.day(injected['change_at'])} on, the demo changes the outcomes of "
-        f"{len(injected['groups'])} groups{f' ({what})' if what else ''}, {words.count(injected['events_after'])} "
+        f"This did not happen: from {format_day(injected['change_at'])} on, the demo changes the outcomes of "
+        f"{len(injected['groups'])} groups{f' ({what})' if what else ''}, {format_count(injected['events_after'])} "
         "events. How long until their error is back below 1.5 times what it was, and stays there for a day?"
     )
-    lines = card(plots.recovery_lines(measures), "Their error", "Mean of the last 24 hours of event time.")
-    bars = card(plots.recovery_bars(measures), "Until recovered", "Hours of event time since the change.")
+    lines = card(plots.draw_recovery_lines(summary), "Their error", "Mean of the last 24 hours of event time.")
+    bars = card(plots.draw_recovery_bars(summary), "Until recovered", "Hours of event time since the change.")
     title = 'A sudden change<span class="made">injected</span>'
     return section("injected", title, said, f'<div class="pair">{lines}{bars}</div>')
 
 
-def _retraining(measures: Summary) -> str:
-    retrained, fresh, groups = measures["retrained"], measures["freshness"], measures["groups"]
-    used, allowed = measures["budget"]["used_seconds"], measures["budget"]["allowed_seconds"]
+def _retraining(summary: Summary) -> str:
+    retrained, fresh, groups = summary["retrained"], summary["freshness"], summary["groups"]
+    used, allowed = summary["budget"]["used_seconds"], summary["budget"]["allowed_seconds"]
     said = (
-        f"{words.count(retrained['fits'])} fits in {words.count(measures['budget']['rounds'])} rounds, "
-        f"{words.count(retrained['groups'])} groups; {notes.decisions(measures)}. "
-        f"They took {words.seconds(used)} of the {words.seconds(allowed)} that the budget allowed."
+        f"{format_count(retrained['fits'])} fits in {format_count(summary['budget']['rounds'])} rounds, "
+        f"{format_count(retrained['groups'])} groups; {report_text.describe_decisions(summary)}. "
+        f"They took {format_seconds(used)} of the {format_seconds(allowed)} that the budget allowed."
     )
     by_state = {state: n for state, n in groups["by_state"].items() if n}
     strip = card(
-        plots.states(measures) + legend(by_state, words.STATES, plots.STATE_COLOURS),
-        f"{words.count(groups['total'])} groups, by their state at the end",
+        plots.draw_group_states(summary) + legend(by_state, STATE_LABELS, plots.STATE_COLOURS),
+        f"{format_count(groups['total'])} groups, by their state at the end",
     )
     why = card(
-        plots.reasons(measures) + legend(retrained["by_reason"], words.REASONS, plots.POLICY_COLOURS),
+        plots.draw_retraining_reasons(summary) + legend(retrained["by_reason"], POLICY_LABELS, plots.POLICY_COLOURS),
         "Retrained, and why",
         "Fits on each day of event time.",
     )
     timing = fresh["stale_to_answer"]
     soon = card(
-        plots.freshness(measures),
+        plots.draw_freshness(summary),
         "From stale to a new champion answering",
-        f"Wall clock. Median {words.seconds(timing['p50'])}, 95 % within {words.seconds(timing['p95'])}; "
-        f"{words.count(fresh['no_event_yet'])} had no event to answer yet.",
+        f"Wall clock. Median {format_seconds(timing['p50'])}, 95 % within {format_seconds(timing['p95'])}; "
+        f"{format_count(fresh['no_event_yet'])} had no event to answer yet.",
     )
     return section("retraining", "Who was retrained", said, strip, f'<div class="pair">{why}{soon}</div>')
 
 
-def _life(measures: Summary) -> str:
-    one = measures["life"]
+def _group_timeline(summary: Summary) -> str:
+    one = summary["life"]
     mark = '<span class="made">injected change</span>' if one["injected"] else ""
     said = (
         "Each dot is an event's error, the lines are means of the last 15. Below, each round that retrained the group: "
         f"{len(one['rounds'])} in all. Rest the pointer on one to read why."
     )
-    title = f"One group's life: {html.escape(words.group(one['group_key']))}{mark}"
-    return section("life", title, said, card(plots.life(measures)))
+    title = f"One group's life: {html.escape(format_group(one['group_key']))}{mark}"
+    return section("life", title, said, card(plots.draw_group_timeline(summary)))
 
 
-def batches(queries: Summary) -> str:
-    """The section about each query's micro-batches. queries: as `measures.batches` returns them."""
+def batches_section(queries: Summary) -> str:
+    """Return the section about micro-batches. queries: from `run_summary.summarize_batches`."""
     typical = [one["seconds"]["p95"] for one in queries.values() if one["seconds"]["p95"] is not None]
     top = max(typical, default=1.0) * 1.15
     cards = "".join(
         card(
-            plots.batch_line(one, top),
+            plots.draw_batch_durations(one, top),
             html.escape(query),
-            f"{words.count(one['batches'])} batches; median {words.seconds(one['seconds']['p50'])}, "
-            f"95 % {words.seconds(one['seconds']['p95'])}, longest {words.seconds(one['seconds']['max'])}; "
-            f"{words.count(one['rows_per_second'])} rows a second while it worked.",
+            f"{format_count(one['batches'])} batches; median {format_seconds(one['seconds']['p50'])}, "
+            f"95 % {format_seconds(one['seconds']['p95'])}, longest {format_seconds(one['seconds']['max'])}; "
+            f"{format_count(one['rows_per_second'])} rows a second while it worked.",
         )
         for query, one in queries.items()
     )
     phases = list(dict.fromkeys(phase for one in queries.values() for phase in one["phases"]))
     rows = [
-        [query, *(words.seconds(one["phases"][phase]) if phase in one["phases"] else "" for phase in phases)]
+        [query, *(format_seconds(one["phases"][phase]) if phase in one["phases"] else "" for phase in phases)]
         for query, one in queries.items()
     ]
     means = card(table(["mean per batch", *phases], rows)) if phases else ""
@@ -155,13 +166,13 @@ def batches(queries: Summary) -> str:
     return section("batches", "Where the time went", said, f'<div class="four">{cards}</div>', means)
 
 
-def checks(found: Sequence[Mapping[str, Any]]) -> str:
-    """A table of the checks of a reconciliation."""
+def checks_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Return the checks of a reconciliation as an HTML table."""
     rows = [
         [
             f"{html.escape(check['name'])}<small>{html.escape(check['says'])}</small>"
             + "".join(f"<small>{html.escape(example)}</small>" for example in check["examples"]),
-            *(words.count(check[name]) for name in ("expected", "found", "missing", "unexpected", "twice")),
+            *(format_count(check[name]) for name in ("expected", "found", "missing", "unexpected", "twice")),
             '<span class="yes">adds up</span>' if check["adds_up"] else '<span class="no">does not</span>',
         ]
         for check in found
@@ -170,31 +181,31 @@ def checks(found: Sequence[Mapping[str, Any]]) -> str:
     return table(heads, rows, plain=False)
 
 
-def _sets(measures: Summary) -> str:
-    checked = measures["reconciliation"]
-    events, outcomes = measures["events"], measures["outcomes"]
+def _reconciliation(summary: Summary) -> str:
+    checked = summary["reconciliation"]
+    events, outcomes = summary["events"], summary["outcomes"]
     said = (
-        f"Sent: {words.count(events['records'])} events, {words.count(events['duplicates'])} of them duplicates and "
-        f"{words.count(events['dead'])} bad on purpose; {words.count(outcomes['records'])} outcomes, "
-        f"{words.count(outcomes['duplicates'])} of them duplicates. Compared id by id with what the tables hold."
+        f"Sent: {format_count(events['records'])} events, {format_count(events['duplicates'])} of them duplicates and "
+        f"{format_count(events['dead'])} bad on purpose; {format_count(outcomes['records'])} outcomes, "
+        f"{format_count(outcomes['duplicates'])} of them duplicates. Compared id by id with what the tables hold."
     )
-    dead = ", ".join(f"{html.escape(name)} {n}" for name, n in measures["dead_letters"].items())
+    dead = ", ".join(f"{html.escape(name)} {n}" for name, n in summary["dead_letters"].items())
     letters = f'<p class="note">Dead letters, with their bytes and a reason: {dead}.</p>' if dead else ""
     title = "Nothing lost, nothing twice" if checked["adds_up"] else "The sets do not add up"
-    return section("sets", title, said, card(checks(checked["checks"]) + letters))
+    return section("sets", title, said, card(checks_table(checked["checks"]) + letters))
 
 
-def _worst(measures: Summary) -> str:
+def _worst(summary: Summary) -> str:
     rows = [
         [
-            html.escape(words.group(one["group_key"]))
+            html.escape(format_group(one["group_key"]))
             + ('<span class="made">injected</span>' if one["injected"] else ""),
-            words.count(one["events"]),
-            *(words.number(one[name]) for name in NAMES),
+            format_count(one["events"]),
+            *(format_number(one[name]) for name in STRATEGIES),
         ]
-        for one in measures["worth"]["worst"]
+        for one in summary["worth"]["worst"]
     ]
-    heads = [" · ".join(measures["fleet"]["group"]), "events", *(words.NAMES[name] for name in NAMES)]
+    heads = [" · ".join(summary["fleet"]["group"]), "events", *(STRATEGY_LABELS[name] for name in STRATEGIES)]
     said = (
         "By this fleet's own mean error, of the groups with at least ten events judged. With few events each, chance "
         "has its part in who stands here."
@@ -202,9 +213,9 @@ def _worst(measures: Summary) -> str:
     return section("worst", "The worst ten groups", said, card(table(heads, rows, plain=False)))
 
 
-def _notes(measures: Summary) -> str:
+def _notes(summary: Summary) -> str:
     entries = "".join(
-        f"<dt>{html.escape(word)}</dt><dd>{html.escape(said)}</dd>" for word, said in notes.definitions(measures)
+        f"<dt>{html.escape(word)}</dt><dd>{html.escape(said)}</dd>" for word, said in report_text.definitions(summary)
     )
     return section("notes", "How this was measured", "", f"<dl>{entries}</dl>") + (
         "<footer>Made by spinney demo from the tables it left behind. Every number stands in the summary that "

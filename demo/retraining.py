@@ -1,4 +1,4 @@
-"""Who was retrained and why, what state the groups are in, and how soon a new champion answered."""
+"""Parts of the summary about retraining: fits and reasons, states of groups, freshness and budget."""
 
 from __future__ import annotations
 
@@ -10,55 +10,55 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from demo.tables import Tables
+from demo.fleet_tables import FleetTables
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.features.encoding import Floats
 from spinney.core.reporting.status import State
 from spinney.fleet import GroupStatus
 
-ANSWERING = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
+PROMOTED = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
 BINS = 24
-"""Bars of a distribution."""
+"""Bins of a histogram."""
 
 
-def groups(standings: Sequence[GroupStatus]) -> dict[str, Any]:
-    """Groups by state, each state in its place, those without any group too."""
-    found = Counter(each.state for each in standings)
-    return {"total": len(standings), "by_state": {state.value: found[state] for state in State}}
+def count_groups_by_state(standings: Sequence[GroupStatus]) -> dict[str, Any]:
+    """Return the number of groups in each state, in the order of the states, zeros included."""
+    counts = Counter(standing.state for standing in standings)
+    return {"total": len(standings), "by_state": {state.value: counts[state] for state in State}}
 
 
-def retrained(tables: Tables) -> dict[str, Any]:
-    """Groups retrained by the stream: how often, for which reason, on which day of event time, with what result."""
-    attempts = tables.of_stream(tables.models)
+def summarize_retraining(tables: FleetTables) -> dict[str, Any]:
+    """Return the stream's fits by reason, day of event time and decision."""
+    attempts = tables.streamed_rows(tables.models)
     fitted = attempts[attempts["status"] == ModelStatus.FITTED.value]
     asked = tables.verdicts.loc[tables.verdicts["decision"] == Staleness.FIT.value, ["round_id", "group_key", "policy"]]
     why = fitted.merge(asked.drop_duplicates(["round_id", "group_key"]), on=["round_id", "group_key"], how="left")
     why["policy"] = why["policy"].fillna("unknown")
     day = pd.to_datetime(why["clock"].fillna(why["fitted_at"]), utc=True).dt.strftime("%Y-%m-%d")
     by_day = why.groupby([day, "policy"]).size().unstack(fill_value=0) if len(why) else pd.DataFrame()
-    decided = tables.of_stream(tables.promotions)["decision"].value_counts()
+    decided = tables.streamed_rows(tables.promotions)["decision"].value_counts()
     others = attempts.loc[attempts["status"] != ModelStatus.FITTED.value, "status"].value_counts()
     return {
         "fits": len(fitted),
         "groups": int(fitted["group_key"].nunique()),
-        "by_reason": counts(why["policy"].value_counts()),
+        "by_reason": plain_counts(why["policy"].value_counts()),
         "by_day": [
             {"day": str(name), "reasons": {str(key): int(value) for key, value in row.items()}}
             for name, row in by_day.iterrows()
         ],
-        "by_decision": counts(decided),
-        "not_fitted": counts(others),
+        "by_decision": plain_counts(decided),
+        "not_fitted": plain_counts(others),
         "before_the_stream": int((tables.models["status"] == ModelStatus.FITTED.value).sum()) - len(fitted),
     }
 
 
-def freshness(tables: Tables) -> dict[str, Any]:
-    """From the moment a group was found stale, by the wall clock, to its new champion's first answer.
+def summarize_freshness(tables: FleetTables) -> dict[str, Any]:
+    """Return the wall-clock seconds from when a group was found stale to the first answer of its new champion.
 
-    A champion answers when the group's next event comes; those still waiting for one are counted, not timed.
+    A champion first answers at the group's next event. Champions without an event yet are counted, not timed.
     """
-    promoted = tables.of_stream(tables.promotions)
-    promoted = promoted[promoted["decision"].isin(ANSWERING)]
+    promoted = tables.streamed_rows(tables.promotions)
+    promoted = promoted[promoted["decision"].isin(PROMOTED)]
     asked = tables.verdicts[tables.verdicts["decision"] == Staleness.FIT.value]
     asked = asked[["round_id", "group_key", "stale_since"]].drop_duplicates(["round_id", "group_key"])
     first = (
@@ -71,15 +71,15 @@ def freshness(tables: Tables) -> dict[str, Any]:
         "promoted": len(joined),
         "answered": int(joined["first_answer"].notna().sum()),
         "no_event_yet": int(joined["first_answer"].isna().sum()),
-        "stale_to_answer": spread(seconds),
-        "stale_to_promoted": spread(_seconds(joined["decided_at"], joined["stale_since"])),
+        "stale_to_answer": quantiles(seconds),
+        "stale_to_promoted": quantiles(_seconds(joined["decided_at"], joined["stale_since"])),
         "histogram": histogram(seconds),
     }
 
 
-def budget(tables: Tables) -> dict[str, Any]:
-    """Seconds on the wall clock that the stream's rounds were allowed, expected to take, and took."""
-    rounds = tables.rounds[tables.rounds["round_id"].isin(tables.streamed)]
+def summarize_budget(tables: FleetTables) -> dict[str, Any]:
+    """Return the wall-clock seconds that the stream's rounds were allowed, predicted to take, and took."""
+    rounds = tables.rounds[tables.rounds["round_id"].isin(tables.stream_rounds)]
     stages: dict[str, float] = {}
     for text in rounds["seconds"].dropna():
         for stage, seconds in json.loads(text).items():
@@ -94,8 +94,8 @@ def budget(tables: Tables) -> dict[str, Any]:
     }
 
 
-def spread(seconds: Floats) -> dict[str, float | int | None]:
-    """Median, 95th percentile and greatest: values that occurred, none between two of them. None without any."""
+def quantiles(seconds: Floats) -> dict[str, float | int | None]:
+    """Return median, 95th percentile and maximum, without interpolation; None without values."""
     if not len(seconds):
         return {"n": 0, "p50": None, "p95": None, "max": None}
     middle, high = np.quantile(seconds, [0.5, 0.95], method="inverted_cdf")
@@ -103,7 +103,7 @@ def spread(seconds: Floats) -> dict[str, float | int | None]:
 
 
 def histogram(values: Floats) -> list[dict[str, float | int]]:
-    """Equal bins from 0 to the 99th percentile; what is beyond is in the last."""
+    """Return bins of equal width from 0 to the 99th percentile; the last one has all greater values."""
     if not len(values):
         return []
     top = float(np.quantile(values, 0.99, method="inverted_cdf")) or 1.0
@@ -114,8 +114,8 @@ def histogram(values: Floats) -> list[dict[str, float | int]]:
     ]
 
 
-def counts(series: pd.Series) -> dict[str, int]:
-    """value_counts as plain values, the most frequent first, equals by name."""
+def plain_counts(series: pd.Series) -> dict[str, int]:
+    """Return `value_counts` as plain values, the most frequent first, ties by name."""
     pairs: Iterable[tuple[str, int]] = ((str(name), int(count)) for name, count in series.items())
     return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
 

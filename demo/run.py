@@ -1,15 +1,11 @@
-"""`spinney demo`: the whole loop on an example's data, with a real broker, from nothing to a report."""
+"""`spinney demo`: the four queries on an example's data with a real broker, from an empty folder to a report."""
 
 from __future__ import annotations
 
-import json
 import secrets
 import shutil
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +14,19 @@ from rich.console import Console
 
 from batch.load import load
 from batch.weekly import retrain
-from demo import measures, replay, report
-from demo.fitter import RecipeFitter, loss_of, own_answers
-from demo.pacing import Sender
-from demo.replay import Timeline
-from demo.rows import Rows, read_rows
-from demo.settling import settled
-from demo.story import Story, read_story
-from demo.summary import summary_text
-from demo.tables import Tables
-from demo.watching import Watch, replayed
-from demo.worth import Compared, Family, compare
-from schemas import tables as contracts
-from schemas.contract import Contract
+from demo import report, run_summary
+from demo import timeline as timelines
+from demo.completion import has_finished
+from demo.example_data import ExampleData, read_example_data
+from demo.fitter import RecipeFitter, fleet_answers, loss_function
+from demo.fleet_tables import FleetTables, read_tables
+from demo.paced_sending import PacedSender
+from demo.progress import ProgressMonitor, describe_replay
+from demo.refit_comparison import GroupHierarchy, RefitComparison, compare_refits
+from demo.scenario import Scenario, read_scenario
+from demo.stages import Published, StageTimer, publish
+from demo.terminal_summary import summary_text
+from demo.timeline import Timeline
 from spinney.core.config import Config, parse
 from spinney.core.models.signing import Signer
 from spinney.fleet import Fleet
@@ -46,14 +42,14 @@ from streaming.app import Application
 WORK = Path("work/demo")
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "flights"
 PARTITIONS = 2
-LOOK_SECONDS = 0.3
+POLL_INTERVAL_S = 0.3
 TRIGGERS = {"ingest": "0.2 seconds", "score": "0.2 seconds", "labels": "0.2 seconds", "retrain": "1 second"}
-"""A day passes in seconds here; in life the loop can afford to wait longer between two batches."""
+"""Shorter than the defaults, since a day of event time passes in seconds."""
 
 
 @dataclass(frozen=True)
-class Options:
-    """What `spinney demo` was asked. days: of event time to stream; example: a folder; None: as the example says."""
+class DemoOptions:
+    """The options of `spinney demo`. days: of event time to stream. example: a folder. None: the example's value."""
 
     json: bool = False
     report: Path | None = None
@@ -63,156 +59,125 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Play:
-    """An example, ready to be played: what happens to which fleet."""
+class PreparedDemo:
+    """An example with everything that is needed to replay it."""
 
-    story: Story
+    scenario: Scenario
     config: Config
-    rows: Rows
+    data: ExampleData
     timeline: Timeline
 
 
-@dataclass
-class Stage:
-    """The console, and the seconds of each act."""
+def run_demo(options: DemoOptions) -> dict[str, Any]:
+    """Replay the example and write the report. Returns the summary; `demo.run_summary` lists its keys.
 
-    console: Console
-    began: float = field(default_factory=time.monotonic)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def act(self, what: str) -> Iterator[None]:
-        started = time.monotonic()
-        self.console.print(f"{what} …", style="dim", highlight=False)
-        yield
-        self.seconds[what] = time.monotonic() - started
-
-
-def demo(options: Options) -> dict[str, Any]:
-    """Play the example; returns the summary, whose keys `measures` lists. Everything started is stopped.
-
-    Raises SpinneyError: what is missing on this machine, or which query failed.
+    Broker, Spark and queries are stopped at the end. Raises SpinneyError: something is missing on this machine, or a
+    query failed.
     """
-    stage = Stage(Console(stderr=True))
+    timer = StageTimer(Console(stderr=True))
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True, exist_ok=True)
-    found = runtime()
+    machine = runtime()
     with Broker(WORK / "kafka") as broker:
-        play = prepare(options, broker.bootstrap_servers, stage)
-        with stage.act("Spark starts"):
-            spark = session(play.config, runtime=found, options=SHORT_LIVED)
+        prepared = prepare(options, broker.bootstrap_servers, timer)
+        with timer.stage("Spark starts"):
+            spark = session(prepared.config, runtime=machine, options=SHORT_LIVED)
         try:
-            run = _perform(play, spark, stage)
+            run = _run_loop(prepared, spark, timer)
         finally:
             spark.stop()
-    with stage.act("What it was worth: the same events with fleets refitted never, weekly and daily"):
-        compared = _worth(play, run.tables)
-    run = replace(run, wall_seconds=time.monotonic() - stage.began, compared=compared)
-    summary = measures.measure(run, play.story, play.config, play.rows.injected)
-    _publish(summary, options, stage.console)
+    with timer.stage("What it was worth: the same events with fleets refitted never, weekly and daily"):
+        comparison = _compare_refits(prepared, run.tables)
+    run = replace(run, wall_seconds=time.monotonic() - timer.began, comparison=comparison)
+    summary = run_summary.summarize_run(run, prepared.scenario, prepared.config, prepared.data.injected)
+    result = Published(summary, report.render_report(summary), summary_text(summary))
+    publish(result, options.report or WORK / "report.html", WORK, timer.console, as_json=options.json)
     return summary
 
 
-def prepare(options: Options, servers: str, stage: Stage) -> Play:
+def prepare(options: DemoOptions, servers: str, timer: StageTimer) -> PreparedDemo:
+    """Read the example folder and build the timeline. servers: bootstrap servers of the broker.
+
+    Raises ConfigError: a file of the example is missing or not valid.
+    """
     folder = options.example or EXAMPLE
-    story = whole = read_story(folder)
+    scenario = whole = read_scenario(folder)
     if options.days:
-        story = whole.lasting(options.days)
-    if whole.injected and not story.injected:
-        stage.console.print(
-            f"No change is injected: it would come after {whole.injected.after_days} days, and {story.stream.days} "
+        scenario = whole.with_days(options.days)
+    if whole.injected and not scenario.injected:
+        timer.console.print(
+            f"No change is injected: it would come after {whole.injected.after_days} days, and {scenario.stream.days} "
             "stream.",
             highlight=False,
         )
     if options.seed is not None:
-        story = story.model_copy(update={"seed": options.seed})
+        scenario = scenario.model_copy(update={"seed": options.seed})
     file = folder / "fleet.toml"
-    ours = {
+    overrides = {
         "SPINNEY_KAFKA__BOOTSTRAP_SERVERS": servers,
         "SPINNEY_STORAGE__ROOT": str(WORK),
         "SPINNEY_TRACKING__URI": f"sqlite:///{WORK}/mlflow.db",
     }
-    config = parse(file.read_text(encoding="utf-8"), str(file), ours)
-    rows = read_rows(folder, story, config)
-    return Play(story, config, rows, replay.timeline(rows, story, config))
+    config = parse(file.read_text(encoding="utf-8"), str(file), overrides)
+    data = read_example_data(folder, scenario, config)
+    return PreparedDemo(scenario, config, data, timelines.build_timeline(data, scenario, config))
 
 
-def _perform(play: Play, spark: SparkSession, stage: Stage) -> measures.Run:
-    config, story = play.config, play.story
+def _run_loop(prepared: PreparedDemo, spark: SparkSession, timer: StageTimer) -> run_summary.DemoRun:
+    config, scenario = prepared.config, prepared.scenario
     client.ensure_topics(config.kafka, PARTITIONS, retention_ms=-1)
     delta.create_tables(config)
     signing_key.ensure_key(FleetStore.of(config))
-    with stage.act(f"History: {story.history.since} to {story.history.until} is loaded"):
-        _load_history(play)
-    with stage.act("First fit of every group and its parents"):
+    with timer.stage(f"History: {scenario.history.since} to {scenario.history.until} is loaded"):
+        _load_history(prepared)
+    with timer.stage("First fit of every group and its parents"):
         retrain(config, spark=spark)
     application = Application(spark, config, triggers=TRIGGERS)
-    with stage.act(f"{story.stream.days} days stream through the loop"):
-        sender = Sender(config, play.timeline, story.stream.max_ahead, lambda sent: settled(application, sent))
+    with timer.stage(f"{scenario.stream.days} days stream through the loop"):
+        sender = PacedSender(
+            config, prepared.timeline, scenario.stream.max_ahead, lambda sent: has_finished(application, sent)
+        )
         try:
             application.start()
-            with Watch(application, stage.console) as watch:
-                _stream(application, sender, story, watch)
+            with ProgressMonitor(application, timer.console) as monitor:
+                _stream(application, sender, scenario, monitor)
         finally:
             sender.stop()
             application.stop()
-    return measures.Run(
-        _tables(config), Fleet(config).groups(), play.timeline.ledger, list(watch.batches.values()), 0.0
+    return run_summary.DemoRun(
+        read_tables(FleetStore.of(config)),
+        Fleet(config).groups(),
+        prepared.timeline.ledger,
+        list(monitor.batches.values()),
+        0.0,
     )
 
 
-def _load_history(play: Play) -> None:
-    history = replay.history(play.rows, play.story, play.config)
+def _load_history(prepared: PreparedDemo) -> None:
+    history = timelines.build_history(prepared.data, prepared.scenario, prepared.config)
     for name, frame in (("events", history.events), ("outcomes", history.outcomes)):
         if frame is not None:
             file = WORK / f"history-{name}.parquet"
             frame.to_parquet(file, coerce_timestamps="us", index=False)
-            load(play.config, str(file), outcomes=name == "outcomes")
+            load(prepared.config, str(file), outcomes=name == "outcomes")
 
 
-def _stream(application: Application, sender: Sender, story: Story, watch: Watch) -> None:
-    """Send everything, and wait until the loop has finished with it."""
+def _stream(application: Application, sender: PacedSender, scenario: Scenario, monitor: ProgressMonitor) -> None:
+    """Send the timeline and wait until all of it is processed."""
     began = time.monotonic()
     sender.start()
-    while not sender.done:
+    while not sender.is_done:
         application.check()
-        watch.look()
-        watch.show(replayed(sender, story, time.monotonic() - began, watch.fits))
-        time.sleep(LOOK_SECONDS)
-    watch.look(last=True)
+        monitor.poll()
+        monitor.show(describe_replay(sender, scenario, time.monotonic() - began, monitor.fits))
+        time.sleep(POLL_INTERVAL_S)
+    monitor.poll(last=True)
 
 
-def _tables(config: Config) -> Tables:
-    def frame(base: Contract) -> Any:
-        names = [name for name in base.names if name not in ("payload", "signature")]
-        return delta.read_table(FleetStore.of(config), base, names).to_pandas()
-
-    return Tables(
-        events=frame(contracts.EVENTS),
-        outcomes=frame(contracts.OUTCOMES),
-        dead_letters=frame(contracts.DEAD_LETTERS),
-        predictions=frame(contracts.PREDICTIONS),
-        verdicts=frame(contracts.VERDICTS),
-        models=frame(contracts.MODELS),
-        promotions=frame(contracts.PROMOTIONS),
-        rounds=frame(contracts.ROUNDS),
-    )
-
-
-def _worth(play: Play, tables: Tables) -> Compared:
-    config = play.config
+def _compare_refits(prepared: PreparedDemo, tables: FleetTables) -> RefitComparison:
+    config = prepared.config
     fitter = RecipeFitter(config, Signer(secrets.token_bytes(32)))
-    span = measures.span_of(play.story, config, play.rows.injected)
-    family = Family(config.fleet.group, config.fleet.parents)
-    answers = own_answers(tables.predictions, config)
-    return compare(play.rows.frame, answers, span, family, (fitter, loss_of(config)))
-
-
-def _publish(summary: dict[str, Any], options: Options, console: Console) -> None:
-    file = options.report or WORK / "report.html"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(report.page(summary), encoding="utf-8")
-    (WORK / "summary.json").write_text(json.dumps(summary, indent=1, default=str), encoding="utf-8")
-    shown = console if options.json else Console(file=sys.stdout)
-    shown.print(summary_text(summary))
-    console.print(f"Report: {file.resolve().as_uri()}", highlight=False)
+    span = run_summary.stream_window(prepared.scenario, config, prepared.data.injected)
+    hierarchy = GroupHierarchy(config.fleet.group, config.fleet.parents)
+    answers = fleet_answers(tables.predictions, config)
+    return compare_refits(prepared.data.frame, answers, span, hierarchy, (fitter, loss_function(config)))

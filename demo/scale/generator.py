@@ -15,44 +15,44 @@ from typing import Any
 
 import numpy as np
 
-from demo.scale.fleet import FEATURES, Numbers, Truth, device, group_key
-from demo.scale.traffic import RATE, SLICES_A_SECOND, Traffic
+from demo.scale.synthetic_fleet import FEATURES, LabelModel, Numbers, device_name, group_key
+from demo.scale.traffic import EVENTS_PER_SECOND, SLICES_PER_SECOND, Traffic
 from spinney.core.errors import SpinneyError, StoreError, exit_code
 from spinney.kafka import client
 from spinney.storage.config_file import read_config
 
 QUEUED_RECORDS = 500_000
-SECONDS_TO_FLUSH = 60
-VALUE = '{"device":"%s","id":"%s","at":"%s",' + "".join(f'"{name}":%r,' for name in FEATURES) + '"y":%r}'
+FLUSH_TIMEOUT_S = 60
+MESSAGE_FORMAT = '{"device":"%s","id":"%s","at":"%s",' + "".join(f'"{name}":%r,' for name in FEATURES) + '"y":%r}'
 
 
-def messages(
-    truth: Truth, group: Numbers, ids: Sequence[str], random: np.random.Generator, *, changed: Any
+def event_messages(
+    label_model: LabelModel, group: Numbers, ids: Sequence[str], random: np.random.Generator, *, changed: Any
 ) -> Iterator[tuple[str, str]]:
     """(key, value) of events of these groups, their time the present. changed: of each event, or of all."""
     x = random.normal(size=(len(group), len(FEATURES))).round(4)
-    y = truth.labels(group, x, random.normal(size=len(group)), changed=changed).round(4)
+    y = label_model.labels(group, x, random.normal(size=len(group)), changed=changed).round(4)
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     for number, name, row, label in zip(group.tolist(), ids, x.tolist(), y.tolist(), strict=True):
-        yield group_key(number), VALUE % (device(number), name, now, *row, label)
+        yield group_key(number), MESSAGE_FORMAT % (device_name(number), name, now, *row, label)
 
 
-def blocks(traffic: Traffic) -> Iterator[Iterator[tuple[str, str]]]:
+def message_slices(traffic: Traffic) -> Iterator[Iterator[tuple[str, str]]]:
     """The messages of the stream, a fifth of a second each; event n has the id ``e`` and n."""
-    truth, random = Truth(traffic.groups, traffic.seed), np.random.default_rng([traffic.seed, 5])
-    size = RATE // SLICES_A_SECOND
+    label_model, random = LabelModel(traffic.groups, traffic.seed), np.random.default_rng([traffic.seed, 5])
+    size = EVENTS_PER_SECOND // SLICES_PER_SECOND
     for first in range(0, traffic.events, size):
         group = traffic.group[first : first + size]
         changed = np.isin(group, traffic.changed) & (first >= traffic.events_before)
-        yield messages(truth, group, [f"e{first + at}" for at in range(size)], random, changed=changed)
+        yield event_messages(label_model, group, [f"e{first + at}" for at in range(size)], random, changed=changed)
 
 
-class Sender:
+class TopicSender:
     """Sends to one topic and counts what is acknowledged."""
 
     def __init__(self, producer: Any, topic: str) -> None:
         self._producer, self._topic = producer, topic
-        self._refused: list[str] = []
+        self._failed: list[str] = []
         self.sent = 0
 
     def send(self, block: Iterator[tuple[str, str]]) -> None:
@@ -62,13 +62,13 @@ class Sender:
 
     def finish(self) -> None:
         """Wait for the acknowledgements. Raises StoreError when one is missing."""
-        left = self._producer.flush(SECONDS_TO_FLUSH)
-        if left or self._refused:
-            raise StoreError(f"topic {self._topic}: {left} records not acknowledged; refused: {self._refused[:1]}")
+        left = self._producer.flush(FLUSH_TIMEOUT_S)
+        if left or self._failed:
+            raise StoreError(f"topic {self._topic}: {left} records not acknowledged; refused: {self._failed[:1]}")
 
     def _delivered(self, error: Any, _: Any) -> None:
         if error is not None:
-            self._refused.append(str(error))
+            self._failed.append(str(error))
         else:
             self.sent += 1
 
@@ -78,11 +78,11 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = read_config(arguments[0])
         producer = client.producer(config.kafka, {"queue.buffering.max.messages": QUEUED_RECORDS, "linger.ms": 5})
-        sender = Sender(producer, config.kafka.events)
+        sender = TopicSender(producer, config.kafka.events)
         began = time.monotonic()
-        for number, block in enumerate(blocks(traffic)):
+        for number, block in enumerate(message_slices(traffic)):
             # The events of a slice are made when it is due, so that none is older than it says.
-            time.sleep(max(0.0, began + number / SLICES_A_SECOND - time.monotonic()))
+            time.sleep(max(0.0, began + number / SLICES_PER_SECOND - time.monotonic()))
             sender.send(block)
         sender.finish()
     except SpinneyError as error:

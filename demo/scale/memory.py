@@ -12,18 +12,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-SECONDS_BETWEEN_SAMPLES = 2.0
+SAMPLE_INTERVAL_S = 2.0
 
 
-class Sampler:
+class MemorySampler:
     """Samples in the background, as a context manager.
 
     without: ids of processes that are left out, with all below them. samples: (seconds since the epoch, MB).
     """
 
-    def __init__(self, without: Iterable[int] = ()) -> None:
+    def __init__(self, excluded: Iterable[int] = ()) -> None:
         self.samples: list[tuple[float, float]] = []
-        self._without = set(without)
+        self._excluded = set(excluded)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
 
@@ -35,23 +35,23 @@ class Sampler:
         self._ended.set()
         self._thread.join()
 
-    def leave_out(self, pid: int) -> None:
-        self._without.add(pid)
+    def exclude(self, pid: int) -> None:
+        self._excluded.add(pid)
 
     def _run(self) -> None:
-        while not self._ended.wait(SECONDS_BETWEEN_SAMPLES):
-            if mb := sum(map(pss_mb, tree(os.getpid(), self._without))):
+        while not self._ended.wait(SAMPLE_INTERVAL_S):
+            if mb := sum(map(pss_mb, process_tree(os.getpid(), self._excluded))):
                 self.samples.append((time.time(), mb))
 
 
-def tree(root: int, without: Iterable[int] = ()) -> list[int]:
+def process_tree(root: int, excluded: Iterable[int] = ()) -> list[int]:
     """`root` and all below it; empty where there is no /proc."""
     children: dict[int, list[int]] = {}
     for pid in _pids():
         parent = _parent(pid)
         if parent is not None:
             children.setdefault(parent, []).append(pid)
-    left_out, found, todo = set(without), [], [root] if children else []
+    left_out, found, todo = set(excluded), [], [root] if children else []
     while todo:
         pid = todo.pop()
         if pid not in left_out:

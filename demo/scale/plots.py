@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from demo import words
+from demo.formatting import format_number, format_seconds
 from demo.plots import CHART, LINES, NARROW, WIDE, draw_histogram, empty_chart
 from spinney.core.reporting.palette import GREEN, ORANGE
 from spinney.local.chart import Chart
@@ -19,7 +19,7 @@ KIND_LABELS = {"changed": "changed", "as_busy": "as busy", "others": "others"}
 Points = Sequence[Sequence[float]]
 
 
-def errors(summary: Mapping[str, Any]) -> str:
+def draw_errors(summary: Mapping[str, Any]) -> str:
     """Mean error every few seconds, a line for each kind of group; the change is marked."""
     lines = {kind: summary["errors"]["line"][kind] for kind in KIND_LINES if summary["errors"]["line"][kind]}
     chart = Chart(WIDE, 340, right=120)
@@ -28,11 +28,11 @@ def errors(summary: Mapping[str, Any]) -> str:
         chart.axes.plot(*zip(*lines[kind], strict=True), **KIND_LINES[kind])
     chart.label_line_ends({KIND_LABELS[kind]: (line[-1][1], KIND_LINES[kind]["color"]) for kind, line in lines.items()})
     chart.mark_moment(0, "change")
-    values = ", ".join(f"{KIND_LABELS[kind]} {words.number(line[-1][1])}" for kind, line in lines.items())
+    values = ", ".join(f"{KIND_LABELS[kind]} {format_number(line[-1][1])}" for kind, line in lines.items())
     return chart.svg(f"Mean error of changed and unchanged groups over the stream. At the end: {values}")
 
 
-def latency(summary: Mapping[str, Any]) -> str:
+def draw_latency(summary: Mapping[str, Any]) -> str:
     """Median and 95th percentile of the latency of the events sent every few seconds."""
     line = summary["latency"]["line"]
     chart = Chart(CHART, 300, right=74, top=40)
@@ -46,12 +46,12 @@ def latency(summary: Mapping[str, Any]) -> str:
     chart.mark_moment(0, "change")
     p50, p99 = summary["latency"]["p50"], summary["latency"]["p99"]
     return chart.svg(
-        f"Seconds from an event to its prediction over the stream: median {words.seconds(p50)}, "
-        f"99 % within {words.seconds(p99)}"
+        f"Seconds from an event to its prediction over the stream: median {format_seconds(p50)}, "
+        f"99 % within {format_seconds(p99)}"
     )
 
 
-def memory(summary: Mapping[str, Any]) -> str:
+def draw_memory(summary: Mapping[str, Any]) -> str:
     """Memory of the process tree over the stream."""
     line = [(at, mb / 1024) for at, mb in summary["memory"]["line"]]
     chart = Chart(NARROW, 300, top=40)
@@ -62,14 +62,14 @@ def memory(summary: Mapping[str, Any]) -> str:
     return chart.svg(f"Memory of the process tree over the stream: peak {summary['memory']['peak_mb'] / 1024:.1f} GB")
 
 
-def to_answer(summary: Mapping[str, Any]) -> str:
+def draw_time_to_answer(summary: Mapping[str, Any]) -> str:
     """Distribution over the changed groups: seconds from the change to the new champion's first answer."""
     bins = summary["refits"]["histogram"]
     chart = Chart(WIDE, 260, top=40)
     if not bins:
         return empty_chart(chart, "No new champion of a changed group has answered yet.")
     draw_histogram(chart, bins, "groups")
-    median = words.seconds(summary["refits"]["to_answer"]["p50"])
+    median = format_seconds(summary["refits"]["to_answer"]["p50"])
     return chart.svg(f"Seconds from the change to the first answer of a new champion: median {median}")
 
 

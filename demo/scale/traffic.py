@@ -14,20 +14,20 @@ from functools import cached_property
 
 import numpy as np
 
-from demo.scale.fleet import ROWS, Numbers
+from demo.scale.synthetic_fleet import ROWS_PER_GROUP, Numbers
 
-GROUPS, SECONDS, SEED = 50_000, 120, 0
+DEFAULT_GROUPS, DEFAULT_SECONDS, DEFAULT_SEED = 50_000, 120, 0
 """What `spinney demo --scale` plays unless told otherwise."""
 
-SECONDS_ALLOWED = range(10, 3_601)
+ALLOWED_SECONDS = range(10, 3_601)
 """As `--seconds` has it."""
 
-RATE = 2_000
+EVENTS_PER_SECOND = 2_000
 """Events a second."""
 
-SLICES_A_SECOND = 5
+SLICES_PER_SECOND = 5
 CHANGED_SHARE = 0.01
-JUDGED_AFTER = 0.3
+EVIDENCE_SHARE = 0.3
 """Share of the stream after the change in which each busy group gets ROWS events."""
 
 BUSY_SHARE = 0.5
@@ -48,12 +48,12 @@ class Traffic:
 
     @property
     def events(self) -> int:
-        return RATE * self.seconds
+        return EVENTS_PER_SECOND * self.seconds
 
     @property
     def events_before(self) -> int:
         """Events of the lead-in: the first one behind them is the first after the change."""
-        return RATE * self.lead_in_seconds
+        return EVENTS_PER_SECOND * self.lead_in_seconds
 
     @cached_property
     def busy(self) -> Numbers:
@@ -77,13 +77,13 @@ class Traffic:
     @property
     def busy_rate(self) -> float:
         """Events a second of all busy groups together, after the change."""
-        of_each = ROWS / (JUDGED_AFTER * (self.seconds - self.lead_in_seconds))
-        return min(RATE * BUSY_SHARE, of_each * self.busy_groups)
+        rate_per_group = ROWS_PER_GROUP / (EVIDENCE_SHARE * (self.seconds - self.lead_in_seconds))
+        return min(EVENTS_PER_SECOND * BUSY_SHARE, rate_per_group * self.busy_groups)
 
     @property
     def evidence_seconds(self) -> float:
         """After the change, until every busy group has had ROWS events."""
-        return ROWS * self.busy_groups / self.busy_rate
+        return ROWS_PER_GROUP * self.busy_groups / self.busy_rate
 
     @property
     def rate_of_a_busy_group(self) -> float:
@@ -93,22 +93,22 @@ class Traffic:
     @property
     def rate_of_another_group(self) -> float:
         """Events a second of each group that is not busy, after the change."""
-        return (RATE - self.busy_rate) / (self.groups - self.busy_groups)
+        return (EVENTS_PER_SECOND - self.busy_rate) / (self.groups - self.busy_groups)
 
     @property
     def problem(self) -> str | None:
         """What makes the report's statements false with these sizes, and what to do about it; None: nothing does."""
-        found = self.mismatch
+        found = self.unmet_condition
         if found is None:
             return None
-        allowed = [one for one in SECONDS_ALLOWED if Traffic(self.groups, one, self.seed).mismatch is None]
+        allowed = [one for one in ALLOWED_SECONDS if Traffic(self.groups, one, self.seed).unmet_condition is None]
         remedy = (
             f"--seconds from {allowed[0]:,} to {allowed[-1]:,}, or another --groups" if allowed else "more --groups"
         )
         return f"--scale with {self.groups:,} groups for {self.seconds:,} s: {found}. Choose {remedy}"
 
     @property
-    def mismatch(self) -> str | None:
+    def unmet_condition(self) -> str | None:
         """Expected and found, of the first condition that these sizes do not meet; None: they meet both."""
         busy, other, left = self.rate_of_a_busy_group, self.rate_of_another_group, self.seconds - self.lead_in_seconds
         if busy <= other:
@@ -118,7 +118,7 @@ class Traffic:
             )
         if self.evidence_seconds >= left:
             return (
-                f"expected {ROWS} events of each group that changes within the {left:,} s after the change; "
+                f"expected {ROWS_PER_GROUP} events of each group that changes within the {left:,} s after the change; "
                 f"found that they take {self.evidence_seconds:.3g} s"
             )
         return None
@@ -131,14 +131,14 @@ class Traffic:
     def _slices(self) -> Iterator[Numbers]:
         random = np.random.default_rng([self.seed, 4])
         others = np.setdiff1d(np.arange(self.groups), self.busy)
-        in_turn = random.permutation(self.busy)
-        size, given = RATE // SLICES_A_SECOND, 0
-        for number in range(self.seconds * SLICES_A_SECOND):
-            since = number + 1 - self.lead_in_seconds * SLICES_A_SECOND
+        busy_order = random.permutation(self.busy)
+        size, given = EVENTS_PER_SECOND // SLICES_PER_SECOND, 0
+        for number in range(self.seconds * SLICES_PER_SECOND):
+            since = number + 1 - self.lead_in_seconds * SLICES_PER_SECOND
             if since <= 0:
                 yield random.integers(0, self.groups, size)
                 continue
-            due = int(since * self.busy_rate / SLICES_A_SECOND)
-            busy = in_turn[np.arange(given, due) % len(in_turn)]
+            due = int(since * self.busy_rate / SLICES_PER_SECOND)
+            busy = busy_order[np.arange(given, due) % len(busy_order)]
             given = due
             yield random.permutation(np.concatenate([busy, random.choice(others, size - len(busy))]))

@@ -60,7 +60,7 @@ def demo(*, as_json: bool, report: str | None, seed: int | None, scale: bool, **
     if as_json:
         write_json(summary)
     if scale:
-        from demo.scale.measures import require_sets_add_up
+        from demo.scale.scale_summary import require_sets_add_up
 
         require_sets_add_up(summary)
 
@@ -75,12 +75,11 @@ def _refuse_other_options(only: Mapping[str, Any], *, refused: Sequence[str], sc
 def _example(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
-    from demo.run import Options
-    from demo.run import demo as run_demo
+    from demo.run import DemoOptions, run_demo
 
     folder = asked.get("example")
     return run_demo(
-        Options(
+        DemoOptions(
             json=as_json,
             report=Path(report) if report else None,
             days=asked.get("days"),
@@ -93,15 +92,16 @@ def _example(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dic
 def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
-    from demo.scale.traffic import GROUPS, SECONDS, SEED, Traffic
+    from demo.scale.traffic import DEFAULT_GROUPS, DEFAULT_SECONDS, DEFAULT_SEED, Traffic
 
-    problem = Traffic(asked.get("groups", GROUPS), asked.get("seconds", SECONDS), asked.get("seed", SEED)).problem
+    problem = Traffic(
+        asked.get("groups", DEFAULT_GROUPS), asked.get("seconds", DEFAULT_SECONDS), asked.get("seed", DEFAULT_SEED)
+    ).problem
     if problem:
         raise click.UsageError(problem)
-    from demo.scale.run import Options
-    from demo.scale.run import demo as run_demo
+    from demo.scale.run import ScaleDemoOptions, run_demo
 
-    return run_demo(Options(json=as_json, report=Path(report) if report else None, **asked))
+    return run_demo(ScaleDemoOptions(json=as_json, report=Path(report) if report else None, **asked))
 
 
 @click.command(epilog=example("spinney stream --config fleet.toml --only ingest --only score"))

@@ -378,7 +378,7 @@ def sets(*odd: dict[str, Any]) -> dict[str, Any]:
 
 def test_sets_that_do_not_add_up_are_an_error_after_the_json_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
     found = sets({"name": "events", "says": "sent = stored", "adds_up": False, "examples": ["missing e7"]})
-    stand_in(monkeypatch, "demo.scale.run", Options=dict, demo=lambda _: found)
+    stand_in(monkeypatch, "demo.scale.run", ScaleDemoOptions=dict, run_demo=lambda _: found)
     done = run("demo", "--scale", "--json")
     assert done.exit_code == 1
     assert json.loads(done.stdout) == found
@@ -392,8 +392,9 @@ def test_each_kind_of_demo_is_given_what_was_asked_of_it(monkeypatch: pytest.Mon
         asked.clear()
         asked.update(given)
 
-    for name in ("demo.run", "demo.scale.run"):
-        stand_in(monkeypatch, name, Options=options, demo=lambda _, name=name: {"kind": name, **sets()})
+    for name, options_class in (("demo.run", "DemoOptions"), ("demo.scale.run", "ScaleDemoOptions")):
+        members = {options_class: options, "run_demo": lambda _, name=name: {"kind": name, **sets()}}
+        stand_in(monkeypatch, name, **members)
     done = run("demo", "--scale", "--groups", "400", "--seconds", "20", "--seed", "3", "--json")
     assert json.loads(done.stdout) == {"kind": "demo.scale.run", **sets()}
     assert asked == {"json": True, "report": None, "groups": 400, "seconds": 20, "seed": 3}

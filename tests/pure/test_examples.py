@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from demo.rows import read_rows
-from demo.story import read_story
+from demo.example_data import read_example_data
+from demo.scenario import read_scenario
 from spinney.storage.config_file import read_config
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights"
@@ -21,17 +21,17 @@ def said() -> str:
 
 
 def test_the_readme_of_the_flights_tells_the_days_of_its_demo(said: str) -> None:
-    story = read_story(FLIGHTS)
-    weeks = (story.start - story.since).days // 7
-    assert f"{WEEKS[weeks]} weeks are loaded as history, then {story.stream.days} days are streamed" in said
-    assert f"such periods of {story.stream.days} days in the year" in said
+    scenario = read_scenario(FLIGHTS)
+    weeks = (scenario.stream_start - scenario.history_start).days // 7
+    assert f"{WEEKS[weeks]} weeks are loaded as history, then {scenario.stream.days} days are streamed" in said
+    assert f"such periods of {scenario.stream.days} days in the year" in said
     changelog = (FLIGHTS.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"{story.stream.days} days of real departures" in changelog
+    assert f"{scenario.stream.days} days of real departures" in changelog
 
 
 def test_the_readme_of_the_flights_tells_what_is_made_up(said: str) -> None:
-    story = read_story(FLIGHTS)
-    injected, faults = story.injected, story.faults
+    scenario = read_scenario(FLIGHTS)
+    injected, faults = scenario.injected, scenario.faults
     assert injected is not None
     day = ORDINALS[injected.after_days + 1]
     assert f"**{injected.add:g} minutes are added** to the air time of {injected.groups} groups from the {day}" in said
@@ -41,5 +41,5 @@ def test_the_readme_of_the_flights_tells_what_is_made_up(said: str) -> None:
 
 
 def test_the_readme_of_the_flights_tells_how_many_groups_there_are(said: str) -> None:
-    rows = read_rows(FLIGHTS, read_story(FLIGHTS), read_config(FLIGHTS / "fleet.toml", {}))
+    rows = read_example_data(FLIGHTS, read_scenario(FLIGHTS), read_config(FLIGHTS / "fleet.toml", {}))
     assert f"{rows.frame['group_key'].nunique()} groups in the demo's weeks" in said

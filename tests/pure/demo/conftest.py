@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from demo import story as stories
+from demo.scenario import parse_scenario
 from spinney.core.config import parse
 
 START = datetime(2020, 1, 5, tzinfo=UTC)
@@ -72,8 +72,8 @@ def inside():
 
 
 @pytest.fixture
-def story():
-    return stories.parse(STORY, "demo.toml")
+def scenario():
+    return parse_scenario(STORY, "demo.toml")
 
 
 @pytest.fixture
@@ -120,10 +120,10 @@ def tables():
     r1: A1 for age: promoted, answering after 6 s. A2 for new rows: refused.
     r2: A1 for new rows: unproven, no event yet. B1, new: too few rows; a parent answers for it.
     """
-    from demo.tables import Tables
+    from demo.fleet_tables import FleetTables
 
     one, two = START + timedelta(days=1), START + timedelta(days=2)
-    return Tables(
+    return FleetTables(
         events=frame("group_key event_id event_time", [(A1, "1", one), (A1, "2", two), (A2, "1", one), (B1, "1", one)]),
         outcomes=frame("group_key event_id", [(A1, "1"), (A2, "1")]),
         dead_letters=frame(
@@ -194,7 +194,7 @@ def standings():
 @pytest.fixture
 def ledger():
     """What was loaded and sent so that `tables` adds up."""
-    from demo.faults import digest
+    from demo.faults import record_digest
     from demo.ledger import Ledger
 
     return Ledger(
@@ -205,5 +205,9 @@ def ledger():
         event_duplicates=((A1, "1"),),
         outcome_duplicates=(),
         unmatched=frozenset(),
-        dead={digest(b"k", b"{"): "not_json", digest(None, b"["): "not_json", digest(b"t", None): "null_value"},
+        dead={
+            record_digest(b"k", b"{"): "not_json",
+            record_digest(None, b"["): "not_json",
+            record_digest(b"t", None): "null_value",
+        },
     )

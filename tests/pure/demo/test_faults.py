@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from demo.faults import SPOILERS, Good, digest, spoil
+from demo.faults import INVALID_RECORDS, ValidEvent, make_invalid, record_digest
 from schemas.messages import MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.errors import ConfigError
@@ -13,22 +13,22 @@ RECORD = {"id": "x", "at": "2020-01-01T00:00:00Z", "hall": "A", "number": 1, "lo
 
 
 @pytest.fixture
-def good(config):
-    return Good(b"key", RECORD, config)
+def valid(config):
+    return ValidEvent(b"key", RECORD, config)
 
 
 def test_there_is_a_way_to_earn_every_reason():
-    assert set(SPOILERS) == set(DeadLetterReason)
+    assert set(INVALID_RECORDS) == set(DeadLetterReason)
 
 
 @pytest.mark.parametrize("reason", DeadLetterReason)
-def test_two_of_a_kind_differ_in_their_bytes(good, reason):
-    assert digest(*spoil(good, reason, "one")) != digest(*spoil(good, reason, "two"))
+def test_two_of_a_kind_differ_in_their_bytes(valid, reason):
+    assert record_digest(*make_invalid(valid, reason, "one")) != record_digest(*make_invalid(valid, reason, "two"))
 
 
-def test_each_is_bad_in_the_way_it_says(good):
+def test_each_is_bad_in_the_way_it_says(valid):
     def value(reason):
-        return spoil(good, DeadLetterReason(reason), "n")[1]
+        return make_invalid(valid, DeadLetterReason(reason), "n")[1]
 
     assert value("null_value") is None
     assert len(value("too_large")) > MAX_RECORD_BYTES
@@ -50,12 +50,15 @@ def test_each_is_bad_in_the_way_it_says(good):
     assert json.loads(value("time_out_of_range"))["at"].startswith("2099")
 
 
-def test_a_kind_that_the_fleet_cannot_have_is_refused(config, good):
+def test_a_kind_that_the_fleet_cannot_have_is_refused(config, valid):
     fleet = config.fleet.model_copy(update={"ranges": {}})
-    bare = Good(b"key", RECORD, config.model_copy(update={"fleet": fleet}))
+    bare = ValidEvent(b"key", RECORD, config.model_copy(update={"fleet": fleet}))
     with pytest.raises(ConfigError, match=r"fleet\.ranges"):
-        spoil(bare, DeadLetterReason.OUT_OF_RANGE, "n")
+        make_invalid(bare, DeadLetterReason.OUT_OF_RANGE, "n")
 
 
 def test_no_bytes_and_empty_bytes_are_two_things():
-    assert len({digest(None, b""), digest(b"", None), digest(b"", b""), digest(None, None)}) == 4
+    assert (
+        len({record_digest(None, b""), record_digest(b"", None), record_digest(b"", b""), record_digest(None, None)})
+        == 4
+    )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from demo.reconcile import compare, reconcile
+from demo.reconcile import compare_sets, reconcile
 
 A1 = '["A","1"]'
 
@@ -92,5 +92,5 @@ def test_a_round_whose_groups_do_not_add_up_is_named(tables, ledger):
 
 
 def test_at_most_five_examples_are_shown():
-    found = compare("x", "", {(f"g{at}", "1") for at in range(9)}, [])
+    found = compare_sets("x", "", {(f"g{at}", "1") for at in range(9)}, [])
     assert (found.missing, len(found.examples)) == (9, 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demo.recovery import recovery
+from demo.recovery import measure_recovery
 
 CHANGE = datetime(2020, 1, 10, tzinfo=UTC)
 END = CHANGE + timedelta(days=6)
@@ -21,22 +21,24 @@ def hourly(losses):
 
 def test_recovered_is_the_first_hour_whose_last_day_is_below_one_and_a_half_times_before():
     # Bad for 48 hours: at hour h the last 24 rows hold 72 - h bad ones; 10 (72 - h) + (h - 48) < 36 from h = 71 on.
-    found = recovery(*hourly(lambda hour: 10.0 if 0 <= hour < 48 else 1.0), CHANGE, END)
+    found = measure_recovery(*hourly(lambda hour: 10.0 if 0 <= hour < 48 else 1.0), CHANGE, END)
     assert found.before == 1.0
     assert found.hours == 71
 
 
 def test_an_error_that_never_rose_is_recovered_after_the_first_whole_day():
-    assert recovery(*hourly(lambda _: 1.0), CHANGE, END).hours == 24
+    assert measure_recovery(*hourly(lambda _: 1.0), CHANGE, END).hours == 24
 
 
 def test_an_error_that_stays_is_not_recovered():
-    assert recovery(*hourly(lambda hour: 1.0 if hour < 0 else 9.0), CHANGE, END).hours is None
+    assert measure_recovery(*hourly(lambda hour: 1.0 if hour < 0 else 9.0), CHANGE, END).hours is None
 
 
 def test_a_dip_of_less_than_a_day_is_no_recovery():
     # Good from hour 24 to 47, so that hour 48 is below the limit, then bad until 96.
-    found = recovery(*hourly(lambda hour: 1.0 if hour < 0 or 24 <= hour < 48 or hour >= 96 else 10.0), CHANGE, END)
+    found = measure_recovery(
+        *hourly(lambda hour: 1.0 if hour < 0 or 24 <= hour < 48 or hour >= 96 else 10.0), CHANGE, END
+    )
     assert dict(found.line)[48] == 1.0
     assert found.hours == 119
 
@@ -46,11 +48,11 @@ def test_the_order_of_rows_does_not_matter_and_missing_losses_do_not_count():
     shuffled = np.random.default_rng(1).permutation(len(times))
     extra = pd.Series([CHANGE + timedelta(hours=60)])
     times = pd.concat([times.iloc[shuffled], extra], ignore_index=True)
-    assert recovery(times, np.append(losses[shuffled], np.nan), CHANGE, END).hours == 71
+    assert measure_recovery(times, np.append(losses[shuffled], np.nan), CHANGE, END).hours == 71
 
 
 def test_the_line_is_the_mean_of_the_last_24_hours():
-    line = dict(recovery(*hourly(lambda hour: 10.0 if 0 <= hour < 48 else 1.0), CHANGE, END).line)
+    line = dict(measure_recovery(*hourly(lambda hour: 10.0 if 0 <= hour < 48 else 1.0), CHANGE, END).line)
     assert line[-24] == 1.0
     assert line[12] == pytest.approx((12 * 10 + 12 * 1) / 24)
     assert line[24] == 10.0
@@ -58,5 +60,5 @@ def test_the_line_is_the_mean_of_the_last_24_hours():
 
 def test_without_rows_before_the_change_there_is_nothing_to_compare_with():
     times, losses = hourly(lambda _: 1.0)
-    found = recovery(times[48:], losses[48:], CHANGE, END)
+    found = measure_recovery(times[48:], losses[48:], CHANGE, END)
     assert (found.before, found.hours) == (None, None)

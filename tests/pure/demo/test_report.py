@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from demo.measures import Run, measure
-from demo.report import page
-from demo.summary import summary_text
-from demo.worth import Compared
+from demo.refit_comparison import RefitComparison
+from demo.report import render_report
+from demo.run_summary import DemoRun, summarize_run
+from demo.terminal_summary import summary_text
 
 A1, A2 = '["A","1"]', '["A","2"]'
 SECTIONS = ["worth", "injected", "retraining", "life", "batches", "sets", "worst", "notes"]
@@ -20,18 +20,20 @@ BATCHES = [{"query": "score", "batch_id": 0, "rows": 10, "seconds": 6.0, "phases
 
 
 @pytest.fixture
-def compared():
+def comparison():
     rows = []
     for hour in range(4 * 24):
         at = pd.Timestamp("2020-01-05", tz="UTC") + pd.Timedelta(hours=hour)
         rows += [(key, f"{hour}", at, 20.0, 1.0, 1.5, 2.0, 3.0) for key in (A1, A2)]
     names = ["group_key", "event_id", "event_time", "label", "fleet", "daily", "weekly", "never"]
-    return Compared(pd.DataFrame(rows, columns=names), 0, {"daily": 8, "weekly": 2, "never": 0})
+    return RefitComparison(pd.DataFrame(rows, columns=names), 0, {"daily": 8, "weekly": 2, "never": 0})
 
 
 @pytest.fixture
-def summary(tables, standings, ledger, story, config, compared):
-    found = measure(Run(tables, standings, ledger, BATCHES, 61.0, compared), story, config, frozenset({A1}))
+def summary(tables, standings, ledger, scenario, config, comparison):
+    found = summarize_run(
+        DemoRun(tables, standings, ledger, BATCHES, 61.0, comparison), scenario, config, frozenset({A1})
+    )
     return json.loads(json.dumps(found))
 
 
@@ -67,17 +69,17 @@ def read(text):
 
 
 def test_every_section_is_there_in_order(summary):
-    assert read(page(summary)).sections == SECTIONS
+    assert read(render_report(summary)).sections == SECTIONS
 
 
 def test_nothing_is_loaded_from_anywhere(summary):
-    text = page(summary)
+    text = render_report(summary)
     assert read(text).loads == []
     assert not re.search(r"https?:|//[a-z]|@import|url\(", text)
 
 
 def test_the_result_stands_at_the_top_and_what_was_injected_is_marked(summary):
-    text = page(summary)
+    text = render_report(summary)
     assert "<h1>Retrained as it went stale, the fleet erred 50&nbsp;% less than one refitted weekly.</h1>" in text
     assert text.count('class="made"') >= 3  # the section, the one group's life, the table of the worst
     assert "This did not happen" in text
@@ -87,7 +89,7 @@ def test_sets_that_do_not_add_up_are_said_loudly_with_the_ids(summary):
     check = summary["reconciliation"]["checks"][0]
     check.update(adds_up=False, missing=1, examples=["missing <lost> 1"])
     summary["reconciliation"]["adds_up"] = False
-    text = page(summary)
+    text = render_report(summary)
     assert "The sets do not add up" in text
     assert "missing &lt;lost&gt; 1" in text
     assert "Nothing lost" not in text
@@ -96,21 +98,21 @@ def test_sets_that_do_not_add_up_are_said_loudly_with_the_ids(summary):
 def test_names_from_the_data_are_escaped(summary):
     summary["fleet"]["name"] = "<b>fleet</b>"
     summary["worth"]["worst"][0]["group_key"] = '["<script>","1"]'
-    text = page(summary)
+    text = render_report(summary)
     assert "<b>fleet" not in text
     assert "<script" not in text
 
 
-def test_a_run_without_worth_still_has_a_report(tables, standings, ledger, story, config):
-    found = measure(Run(tables, standings, ledger, [], 1.0), story, config, frozenset())
-    assert read(page(found)).sections == ["retraining", "batches", "sets", "notes"]
+def test_a_run_without_worth_still_has_a_report(tables, standings, ledger, scenario, config):
+    found = summarize_run(DemoRun(tables, standings, ledger, [], 1.0), scenario, config, frozenset())
+    assert read(render_report(found)).sections == ["retraining", "batches", "sets", "notes"]
 
 
 def test_a_change_that_nobody_recovered_from_is_said(summary):
     found = summary["worth"]["injected"]["hours_to_recover"]
     assert found["fleet"] == 24
     found["never"] = None
-    assert "not within the demo" in page(summary)
+    assert "not within the demo" in render_report(summary)
 
 
 def test_the_terminal_says_the_same(summary):

@@ -6,21 +6,22 @@ import pytest
 from rich.console import Console
 
 from demo import run
-from demo.run import Options, Stage, prepare
+from demo.run import DemoOptions, prepare
+from demo.stages import StageTimer
 from spinney.core.errors import StoreError
 
 
 def test_a_demo_too_short_for_its_change_makes_none_and_says_so():
     said = StringIO()
-    play = prepare(Options(days=1), "localhost:9", Stage(Console(file=said, width=200)))
-    assert play.rows.injected == frozenset()
+    prepared = prepare(DemoOptions(days=1), "localhost:9", StageTimer(Console(file=said, width=200)))
+    assert prepared.data.injected == frozenset()
     assert said.getvalue() == "No change is injected: it would come after 3 days, and 1 stream.\n"
 
 
 def test_a_demo_of_its_own_length_says_nothing_of_its_change():
     said = StringIO()
-    play = prepare(Options(), "localhost:9", Stage(Console(file=said, width=200)))
-    assert len(play.rows.injected) == 20
+    prepared = prepare(DemoOptions(), "localhost:9", StageTimer(Console(file=said, width=200)))
+    assert len(prepared.data.injected) == 20
     assert said.getvalue() == ""
 
 
@@ -43,8 +44,8 @@ def test_a_loop_that_does_not_start_stops_what_was_started_of_it(monkeypatch):
     for name in ("_load_history", "retrain"):
         monkeypatch.setattr(run, name, lambda *_, **__: None)
     monkeypatch.setattr(run, "Application", Refusing)
-    stage = Stage(Console(file=StringIO()))
-    play = prepare(Options(days=1), "localhost:9", stage)
+    timer = StageTimer(Console(file=StringIO()))
+    prepared = prepare(DemoOptions(days=1), "localhost:9", timer)
     with pytest.raises(StoreError, match="query score: no"):
-        run._perform(play, None, stage)
+        run._run_loop(prepared, None, timer)
     assert done == ["started", "stopped"]

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demo.scale.fleet import ROWS, group_key
-from demo.scale.measures import Run
-from demo.scale.topics import Times
-from demo.scale.traffic import RATE, SLICES_A_SECOND, Traffic
-from demo.tables import Tables
+from demo.fleet_tables import FleetTables
+from demo.scale.scale_summary import ScaleRun
+from demo.scale.synthetic_fleet import ROWS_PER_GROUP, group_key
+from demo.scale.topic_times import TopicTimes
+from demo.scale.traffic import EVENTS_PER_SECOND, SLICES_PER_SECOND, Traffic
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATENCY, TO_STALE, TO_ANSWER = 1.5, 3.0, 5.0
@@ -31,7 +31,7 @@ def traffic():
 
 def seconds_of(traffic):
     """When each event is sent: those of a slice at its beginning."""
-    return np.arange(traffic.events) // (RATE // SLICES_A_SECOND) / SLICES_A_SECOND
+    return np.arange(traffic.events) // (EVENTS_PER_SECOND // SLICES_PER_SECOND) / SLICES_PER_SECOND
 
 
 def fits(traffic, change):
@@ -76,7 +76,7 @@ def tables(traffic):
         ("stream-7", "stream", 2, 2, 0, 0, 0, 0, '{"fit": 0.5}', 5.0, 0.5),
     ]
     nothing = pd.DataFrame({"reason": []})
-    return Tables(
+    return FleetTables(
         events,
         nothing,
         nothing,
@@ -91,12 +91,12 @@ def tables(traffic):
 @pytest.fixture
 def run(traffic, tables):
     sent = BEGAN.timestamp() + seconds_of(traffic)
-    return Run(
+    return ScaleRun(
         traffic=traffic,
         tables=tables,
-        loaded=traffic.groups * ROWS,
-        sent=Times(sent, np.ones(traffic.events, np.int64)),
-        answered=Times(sent + LATENCY, np.ones(traffic.events, np.int64)),
+        loaded=traffic.groups * ROWS_PER_GROUP,
+        sent=TopicTimes(sent, np.ones(traffic.events, np.int64)),
+        answered=TopicTimes(sent + LATENCY, np.ones(traffic.events, np.int64)),
         acknowledged=traffic.events,
         finished_at=float(sent.max()) + 10.0,
         batches=BATCHES,

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from demo.scale.memory import pss_mb, tree
+from demo.scale.memory import process_tree, pss_mb
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -19,8 +19,8 @@ def sleeping():
 
 
 def test_the_tree_has_this_process_and_what_it_started_but_for_what_is_left_out(sleeping):
-    assert {os.getpid(), sleeping} <= set(tree(os.getpid()))
-    assert sleeping not in tree(os.getpid(), [sleeping])
+    assert {os.getpid(), sleeping} <= set(process_tree(os.getpid()))
+    assert sleeping not in process_tree(os.getpid(), [sleeping])
 
 
 def test_memory_is_that_of_the_process_and_nothing_once_it_has_ended(sleeping):

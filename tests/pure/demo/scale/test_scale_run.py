@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from demo.run import Stage
 from demo.scale import run
-from demo.scale.generator import Sender
+from demo.scale.generator import TopicSender
 from demo.scale.traffic import Traffic
+from demo.stages import StageTimer
 from spinney.core.errors import StoreError
 
 
@@ -42,7 +42,7 @@ class Producer:
 
 
 def test_a_sender_counts_what_was_acknowledged():
-    sender = Sender(Producer(), "events")
+    sender = TopicSender(Producer(), "events")
     sender.send(iter([("a", "1"), ("b", "2")]))
     sender.finish()
     assert sender.sent == 2
@@ -52,7 +52,7 @@ def test_a_sender_counts_what_was_acknowledged():
     ("producer", "said"), [(Producer(refused="too large"), "0 records.*too large"), (Producer(lost=3), "3 records")]
 )
 def test_records_that_were_not_acknowledged_are_an_error(producer, said):
-    sender = Sender(producer, "events")
+    sender = TopicSender(producer, "events")
     sender.send(iter([("a", "1")]))
     with pytest.raises(StoreError, match=said):
         sender.finish()
@@ -67,7 +67,7 @@ def test_a_loop_that_does_not_start_stops_what_was_started_of_it(traffic):
 
     application = SimpleNamespace(start=start, stop=lambda: done.append("stopped"))
     with pytest.raises(StoreError, match="query score: no"):
-        run._stream(application, traffic, Path("fleet.toml"), set(), Stage(Console(file=StringIO())))
+        run._stream(application, traffic, Path("fleet.toml"), set(), StageTimer(Console(file=StringIO())))
     assert done == ["started", "stopped"]
 
 
@@ -124,25 +124,25 @@ def test_the_producer_ends_with_the_demo_however_that_ends(environment, killed):
     assert ended(int(pid))
 
 
-def watched(monkeypatch, traffic, code, *, settled):
+def watched(monkeypatch, traffic, code, *, has_finished):
     """What `_watched` makes of a producer that prints or fails, with a loop that never fails."""
-    monkeypatch.setattr(run, "settled", lambda application, sent: settled)
+    monkeypatch.setattr(run, "settled", lambda application, sent: has_finished)
     monkeypatch.setattr(run, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(run, "SECONDS_TO_FINISH", 0.05)
     config = SimpleNamespace(kafka=SimpleNamespace(events="events"))
     application = SimpleNamespace(check=lambda: None, config=config)
-    watch = SimpleNamespace(look=lambda **_: None, show=lambda where: None, fits=0)
+    monitor = SimpleNamespace(poll=lambda **_: None, show=lambda where: None, fits=0)
     with run.subprocess.Popen([sys.executable, "-c", code], stdout=run.subprocess.PIPE, text=True) as process:
-        return run._watched(application, traffic, process, watch)
+        return run._wait_until_finished(application, traffic, process, monitor)
 
 
 def test_the_stream_has_ended_when_all_that_was_acknowledged_is_settled(monkeypatch, traffic):
     code = f"print({json.dumps(json.dumps({'sent': 7, 'seconds': 1.0}))})"
-    assert watched(monkeypatch, traffic, code, settled=True) == 7
+    assert watched(monkeypatch, traffic, code, has_finished=True) == 7
     with pytest.raises(StoreError, match="7 events were sent; not all were answered"):
-        watched(monkeypatch, traffic, code, settled=False)
+        watched(monkeypatch, traffic, code, has_finished=False)
 
 
 def test_a_producer_that_fails_is_an_error(monkeypatch, traffic):
     with pytest.raises(StoreError, match="the producer of the stream ended with an error"):
-        watched(monkeypatch, traffic, "raise SystemExit(1)", settled=True)
+        watched(monkeypatch, traffic, "raise SystemExit(1)", has_finished=True)

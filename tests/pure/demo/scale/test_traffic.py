@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from demo.scale.fleet import ROWS
-from demo.scale.traffic import JUDGED_AFTER, RATE, SECONDS_ALLOWED, Traffic
+from demo.scale.synthetic_fleet import ROWS_PER_GROUP
+from demo.scale.traffic import ALLOWED_SECONDS, EVENTS_PER_SECOND, EVIDENCE_SHARE, Traffic
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def test_one_in_a_hundred_changes_and_as_many_others_are_as_busy(traffic):
 
 
 def test_the_stream_has_its_rate_in_every_second(traffic):
-    assert len(traffic.group) == traffic.events == RATE * 120
+    assert len(traffic.group) == traffic.events == EVENTS_PER_SECOND * 120
     assert traffic.group.min() >= 0
     assert traffic.group.max() < 50_000
 
@@ -32,15 +32,15 @@ def test_before_the_change_nobody_has_more_events_than_by_chance(traffic):
 def test_after_it_each_busy_group_has_enough_events_to_be_judged_in_a_third_of_the_time(groups, seconds):
     traffic = Traffic(groups, seconds, 3)
     after = traffic.group[traffic.events_before :]
-    share = after[: int(len(after) * (JUDGED_AFTER + 0.01))]
+    share = after[: int(len(after) * (EVIDENCE_SHARE + 0.01))]
     counts = np.bincount(share, minlength=groups)[traffic.busy]
-    assert counts.min() >= ROWS - 1
+    assert counts.min() >= ROWS_PER_GROUP - 1
     assert counts.max() - counts.min() <= 2  # the share ends within a slice
 
 
 def test_too_many_groups_to_judge_so_soon_leave_half_of_the_events_to_the_others():
     traffic = Traffic(100_000, 60, 0)
-    assert traffic.busy_rate == RATE / 2
+    assert traffic.busy_rate == EVENTS_PER_SECOND / 2
 
 
 def test_the_same_seed_makes_the_same_events(traffic):
@@ -67,5 +67,5 @@ def test_many_groups_in_a_short_stream_are_a_problem_as_no_change_is_found_withi
 
 @pytest.mark.parametrize("groups", [200, 250, 300, 1_000, 9_999, 50_000, 100_000])
 def test_every_number_of_groups_has_a_length_that_is_allowed(groups):
-    allowed = [seconds for seconds in SECONDS_ALLOWED if Traffic(groups, seconds, 0).mismatch is None]
+    allowed = [seconds for seconds in ALLOWED_SECONDS if Traffic(groups, seconds, 0).unmet_condition is None]
     assert allowed == list(range(allowed[0], allowed[-1] + 1))

@@ -21,34 +21,33 @@ refits          changed, as_busy, others, earlier: groups, refitted, promoted, b
                 alarms; examples: policy, kind, group_key, says, story; evidence_seconds: from the change until each
                 changed group had enough events to judge by; to_stale, to_answer: seconds from the change: n, p50, p95,
                 max; histogram of the latter
-retrained       see `demo.measures`; so freshness, budget, batches, groups
-reconciliation  adds_up; checks: see `demo.measures`
+retrained       see `demo.run_summary`; so freshness, budget, batches, groups
+reconciliation  adds_up; checks: see `demo.run_summary`
 wall_seconds    of the whole command; acts: name -> seconds
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from demo import measures as common
-from demo import retraining
-from demo.reconcile import Check, compare, ids, rounds_add_up
-from demo.scale.fleet import FEATURES, ROWS, Floats, group_key
-from demo.scale.topics import Times
-from demo.scale.traffic import RATE, SLICES_A_SECOND, Traffic
-from demo.tables import Tables
+from demo import retraining, run_summary
+from demo.fleet_tables import FleetTables
+from demo.reconcile import SetCheck, check_round_counts, compare_sets, event_ids
+from demo.scale.synthetic_fleet import FEATURES, ROWS_PER_GROUP, Floats, group_key
+from demo.scale.topic_times import TopicTimes
+from demo.scale.traffic import EVENTS_PER_SECOND, SLICES_PER_SECOND, Traffic
 from schemas.vocabulary import ModelStatus, Staleness
 from spinney.core.errors import StoreError
 
 FORMAT = 1
 KINDS = ("changed", "as_busy", "others")
-EARLIER = "earlier"
+BEFORE_CHANGE = "earlier"
 """Kind of a fit of a changed group that was due before the change."""
 
 BIN_SECONDS = 3
@@ -56,22 +55,22 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Run:
+class ScaleRun:
     """What a demo at scale left behind.
 
     tables: events and predictions of the stream alone; all other tables whole.
     loaded: rows of the history that are stored.
     sent, answered: of each event, by Kafka.
     finished_at: when all was stored, answered and judged, seconds since the epoch.
-    batches: as `demo.measures.batches` takes them. memory: (seconds since the epoch, MB).
+    batches: as `demo.run_summary.batches` takes them. memory: (seconds since the epoch, MB).
     by_state: groups at the end. weekly: the weekly round as it was recorded. seconds: history, load, weekly.
     """
 
     traffic: Traffic
-    tables: Tables
+    tables: FleetTables
     loaded: int
-    sent: Times
-    answered: Times
+    sent: TopicTimes
+    answered: TopicTimes
     acknowledged: int
     finished_at: float
     batches: Sequence[Mapping[str, Any]]
@@ -86,7 +85,7 @@ class Run:
         return float(np.nanmin(self.sent.at[self.traffic.events_before :]))
 
 
-def measure(run: Run) -> dict[str, Any]:
+def summarize_scale_run(run: ScaleRun) -> dict[str, Any]:
     """Return the summary but for `refits.examples`, `acts` and `wall_seconds`; its keys are listed above."""
     traffic, tables = run.traffic, run.tables
     answers = answered(run)
@@ -109,15 +108,15 @@ def measure(run: Run) -> dict[str, Any]:
         "errors": errors(answers, run),
         "refits": refits(answers, run),
         "groups": {"total": sum(run.by_state.values()), "by_state": dict(run.by_state)},
-        "retrained": retraining.retrained(tables),
-        "freshness": retraining.freshness(tables),
-        "budget": retraining.budget(tables),
-        "batches": common.batches(run.batches),
+        "retrained": retraining.summarize_retraining(tables),
+        "freshness": retraining.summarize_freshness(tables),
+        "budget": retraining.summarize_budget(tables),
+        "batches": run_summary.summarize_batches(run.batches),
         "reconciliation": reconciliation(run),
     }
 
 
-def kinds(traffic: Traffic) -> npt.NDArray[np.str_]:
+def group_kinds(traffic: Traffic) -> npt.NDArray[np.str_]:
     """The kind of each group, by number."""
     found = np.full(traffic.groups, "others", dtype="<U8")
     found[traffic.changed] = "changed"
@@ -125,20 +124,20 @@ def kinds(traffic: Traffic) -> npt.NDArray[np.str_]:
     return found
 
 
-def answered(run: Run) -> pd.DataFrame:
+def answered(run: ScaleRun) -> pd.DataFrame:
     """One row per answered event: number, group_key, kind, model_id, loss, new_model.
 
     new_model: a champion of the stream answered whose fit was due after the change.
     """
     frame = run.tables.predictions.drop_duplicates("event_id")
     number = frame["event_id"].str[1:].astype("int64").to_numpy()
-    fitted = refitted(run)
+    fitted = stream_fits(run)
     new = fitted.loc[fitted["promoted"] & fitted["after_change"], "model_id"]
     return pd.DataFrame(
         {
             "number": number,
             "group_key": frame["group_key"].to_numpy(),
-            "kind": kinds(run.traffic)[run.traffic.group[number]],
+            "kind": group_kinds(run.traffic)[run.traffic.group[number]],
             "model_id": frame["model_id"].to_numpy(),
             "loss": (frame["prediction"] - frame["label"]).abs().to_numpy(dtype=np.float64),
             "new_model": frame["model_id"].isin(set(new)).to_numpy() & (number >= run.traffic.events_before),
@@ -146,18 +145,18 @@ def answered(run: Run) -> pd.DataFrame:
     )
 
 
-def _history(run: Run) -> dict[str, Any]:
-    rows, seconds = run.traffic.groups * ROWS, run.seconds["load"]
+def _history(run: ScaleRun) -> dict[str, Any]:
+    rows, seconds = run.traffic.groups * ROWS_PER_GROUP, run.seconds["load"]
     return {
         "rows": rows,
-        "rows_per_group": ROWS,
+        "rows_per_group": ROWS_PER_GROUP,
         "write_seconds": run.seconds["history"],
         "load_seconds": seconds,
         "rows_per_second": rows / seconds,
     }
 
 
-def _weekly(run: Run) -> dict[str, Any]:
+def _weekly(run: ScaleRun) -> dict[str, Any]:
     groups, seconds = int(run.weekly["groups_in"]), run.seconds["weekly"]
     stages = {str(name): float(value) for name, value in run.weekly["seconds"].items()}
     return {
@@ -169,26 +168,26 @@ def _weekly(run: Run) -> dict[str, Any]:
     }
 
 
-def _stream(run: Run) -> dict[str, Any]:
+def _stream(run: ScaleRun) -> dict[str, Any]:
     traffic, began = run.traffic, float(np.nanmin(run.sent.at))
-    stored, answers = (len(set(ids(frame))) for frame in (run.tables.events, run.tables.predictions))
+    stored, answers = (len(set(event_ids(frame))) for frame in (run.tables.events, run.tables.predictions))
     return {
         "seconds": traffic.seconds,
         "lead_in_seconds": traffic.lead_in_seconds,
-        "rate": RATE,
+        "rate": EVENTS_PER_SECOND,
         "busy_rate": traffic.busy_rate,
         "sent": run.acknowledged,
         "stored": stored,
         "answered": answers,
         "repeated_answers": run.answered.repeated,
         # The events of a slice are sent at its beginning: the last one is as long as the others.
-        "sent_per_second": run.acknowledged / (float(np.nanmax(run.sent.at)) - began + 1 / SLICES_A_SECOND),
+        "sent_per_second": run.acknowledged / (float(np.nanmax(run.sent.at)) - began + 1 / SLICES_PER_SECOND),
         "answered_per_second": answers / (float(np.nanmax(run.answered.at)) - began),
         "finished_per_second": stored / (run.finished_at - began),
     }
 
 
-def _latency(run: Run) -> dict[str, Any]:
+def _latency(run: ScaleRun) -> dict[str, Any]:
     before = run.traffic.events_before
     seconds = run.answered.at - run.sent.at
     known = ~np.isnan(seconds)
@@ -196,12 +195,12 @@ def _latency(run: Run) -> dict[str, Any]:
     at = run.sent.at - run.changed_at
     return {
         **percentiles(seconds[late]),
-        "growth": slope(at[late], seconds[late]) * 60,
+        "growth": least_squares_slope(at[late], seconds[late]) * 60,
         "after_the_last": float(np.nanmax(run.answered.at) - np.nanmax(run.sent.at)),
         "lead_in": percentiles(seconds[known & ~late]),
         "line": [
             [second, *map(float, np.quantile(part, [0.5, 0.95], method="inverted_cdf"))]
-            for second, part in by_bin(at[known], seconds[known])
+            for second, part in split_by_bin(at[known], seconds[known])
         ],
     }
 
@@ -220,13 +219,13 @@ def percentiles(seconds: Floats) -> dict[str, float | int | None]:
     }
 
 
-def by_bin(at: Floats, values: Floats) -> list[tuple[int, Floats]]:
+def split_by_bin(at: Floats, values: Floats) -> list[tuple[int, Floats]]:
     """The values of every BIN_SECONDS, in order; each with the second at which its bin begins."""
     bins = np.floor(at / BIN_SECONDS).astype(np.int64)
     return [(int(one) * BIN_SECONDS, values[bins == one]) for one in np.unique(bins)]
 
 
-def slope(x: Floats, y: Floats) -> float:
+def least_squares_slope(x: Floats, y: Floats) -> float:
     """Of the least-squares line; 0 where x does not vary."""
     if not len(x):
         return 0.0
@@ -235,24 +234,24 @@ def slope(x: Floats, y: Floats) -> float:
     return float((centred * y).sum()) / spread if spread else 0.0
 
 
-def _unanswered(run: Run) -> dict[str, Any]:
+def _unanswered(run: ScaleRun) -> dict[str, Any]:
     """The lag in events, at every second until the last answer, by Kafka's timestamps."""
     sent, answered = (np.sort(times.at[~np.isnan(times.at)]) for times in (run.sent, run.answered))
     ends = float(max(sent[-1], answered[-1])) if len(answered) else float(sent[-1])
     at = np.append(np.arange(sent[0], ends, 1.0), sent[-1])
     behind = np.searchsorted(sent, at, "right") - np.searchsorted(answered, at, "right")
     line = [[second - run.changed_at, int(events)] for second, events in zip(at[:-1], behind[:-1], strict=True)]
-    return {"most": int(behind.max()), "at_the_end": int(behind[-1]), "line": common.thin(line)}
+    return {"most": int(behind.max()), "at_the_end": int(behind[-1]), "line": run_summary.sample_evenly(line)}
 
 
-def _memory(run: Run) -> dict[str, Any] | None:
+def _memory(run: ScaleRun) -> dict[str, Any] | None:
     if not run.memory:
         return None
     line = [[at - run.changed_at, mb] for at, mb in run.memory]
-    return {"peak_mb": max(mb for _, mb in run.memory), "line": common.thin(line)}
+    return {"peak_mb": max(mb for _, mb in run.memory), "line": run_summary.sample_evenly(line)}
 
 
-def errors(answers: pd.DataFrame, run: Run) -> dict[str, Any]:
+def errors(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
     """Mean loss by kind of group: before the change, after it by the model of before, and by a newer one."""
     after = answers["number"] >= run.traffic.events_before
     parts = {"before": ~after, "old_model": after & ~answers["new_model"], "new_model": after & answers["new_model"]}
@@ -267,21 +266,21 @@ def errors(answers: pd.DataFrame, run: Run) -> dict[str, Any]:
     lines = {}
     for kind in KINDS:
         known = (answers["kind"] == kind).to_numpy() & ~np.isnan(loss)
-        lines[kind] = [[second, float(part.mean())] for second, part in by_bin(at[known], loss[known])]
+        lines[kind] = [[second, float(part.mean())] for second, part in split_by_bin(at[known], loss[known])]
     return {**found, "line": lines}
 
 
-def refits(answers: pd.DataFrame, run: Run) -> dict[str, Any]:
+def refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
     """Who was refitted by the stream, of which kind and why; and how long after the change."""
-    fitted, kind = refitted(run), kinds(run.traffic)
+    fitted, kind = stream_fits(run), group_kinds(run.traffic)
     found: dict[str, Any] = {}
-    for name in (*KINDS, EARLIER):
+    for name in (*KINDS, BEFORE_CHANGE):
         mine = fitted[fitted["kind"] == name]
         found[name] = {
-            "groups": int((kind == ("changed" if name == EARLIER else name)).sum()),
+            "groups": int((kind == ("changed" if name == BEFORE_CHANGE else name)).sum()),
             "refitted": int(mine["group_key"].nunique()),
             "promoted": int(mine.loc[mine["promoted"], "group_key"].nunique()),
-            "by_policy": retraining.counts(mine["policy"].value_counts()),
+            "by_policy": retraining.plain_counts(mine["policy"].value_counts()),
         }
     changed = answers[(answers["kind"] == "changed") & answers["new_model"]]
     answered_at = pd.Series(run.answered.at[changed["number"].to_numpy()]).groupby(changed["group_key"].to_numpy())
@@ -291,26 +290,26 @@ def refits(answers: pd.DataFrame, run: Run) -> dict[str, Any]:
     return {
         **found,
         "evidence_seconds": run.traffic.evidence_seconds,
-        "to_stale": retraining.spread(stale_at - run.changed_at),
-        "to_answer": retraining.spread(to_answer),
+        "to_stale": retraining.quantiles(stale_at - run.changed_at),
+        "to_answer": retraining.quantiles(to_answer),
         "histogram": retraining.histogram(to_answer),
     }
 
 
-def refitted(run: Run) -> pd.DataFrame:
+def stream_fits(run: ScaleRun) -> pd.DataFrame:
     """Each fit of the stream: group_key, model_id, policy, reason, stale_since, after_change, promoted, kind.
 
     after_change: its group was found stale after the change. kind: of its group; EARLIER for a changed group's fit that
     was due before the change.
     """
-    attempts = run.tables.of_stream(run.tables.models)
+    attempts = run.tables.streamed_rows(run.tables.models)
     attempts = attempts.loc[attempts["status"] == ModelStatus.FITTED.value, ["round_id", "group_key", "model_id"]]
     verdicts = run.tables.verdicts[run.tables.verdicts["decision"] == Staleness.FIT.value]
     why = verdicts[["round_id", "group_key", "policy", "reason", "stale_since"]]
     fits = attempts.merge(why.drop_duplicates(["round_id", "group_key"]), on=["round_id", "group_key"], how="left")
-    promotions = run.tables.of_stream(run.tables.promotions)
-    promoted = promotions.loc[promotions["decision"].isin(retraining.ANSWERING), "model_id"]
-    kind = {group_key(number): str(one) for number, one in enumerate(kinds(run.traffic))}
+    promotions = run.tables.streamed_rows(run.tables.promotions)
+    promoted = promotions.loc[promotions["decision"].isin(retraining.PROMOTED), "model_id"]
+    kind = {group_key(number): str(one) for number, one in enumerate(group_kinds(run.traffic))}
     since = pd.to_datetime(fits["stale_since"], utc=True)
     after_change = since >= pd.Timestamp(run.changed_at, unit="s", tz="UTC")
     of_group = fits["group_key"].map(kind)
@@ -318,13 +317,13 @@ def refitted(run: Run) -> pd.DataFrame:
         stale_since=since,
         after_change=after_change,
         promoted=fits["model_id"].isin(set(promoted)),
-        kind=of_group.where((of_group != "changed") | after_change, EARLIER),
+        kind=of_group.where((of_group != "changed") | after_change, BEFORE_CHANGE),
     )
 
 
-def examples(run: Run) -> list[dict[str, str]]:
+def example_groups(run: ScaleRun) -> list[dict[str, str]]:
     """One refitted group for each of the most frequent pairs of policy and kind: policy, kind, group_key, says."""
-    fitted = refitted(run)
+    fitted = stream_fits(run)
     sizes = fitted.groupby(["policy", "kind"]).size().sort_values(ascending=False, kind="stable")
     found = []
     for policy, name in list(sizes.index)[:EXAMPLES]:
@@ -336,35 +335,35 @@ def examples(run: Run) -> list[dict[str, str]]:
     return found
 
 
-def reconciliation(run: Run) -> dict[str, Any]:
+def reconciliation(run: ScaleRun) -> dict[str, Any]:
     """Every check as plain values, and whether all of them hold: of ids, where there are any, else of counts."""
     traffic, tables = run.traffic, run.tables
     sent = {(group_key(group), f"e{number}") for number, group in enumerate(traffic.group.tolist())}
     keys = {group_key(group) for group in range(traffic.groups)}
-    first = tables.models[~tables.models["round_id"].isin(tables.streamed)]
+    first = tables.models[~tables.models["round_id"].isin(tables.stream_rounds)]
     fitted = first.loc[first["status"] == ModelStatus.FITTED.value, "group_key"]
     places = np.arange(traffic.events)
     checks = [
-        counted("history", "rows written = rows stored", traffic.groups * ROWS, run.loaded),
-        compare("weekly round", "every group has a model, one each", keys, fitted),
-        counted("sent", "events that were due = acknowledged by Kafka", traffic.events, run.acknowledged),
-        compare("in the topic", "sent = in the topic of events", set(places), np.repeat(places, run.sent.records)),
-        compare("events", "sent = stored, by group and id", sent, ids(tables.events)),
-        compare("predictions", "sent = answered, in the table", sent, ids(tables.predictions)),
-        compare("answers", "sent = answered, in the topic", set(places), places[~np.isnan(run.answered.at)]),
-        compare("dead letters", "none", set(), tables.dead_letters["reason"]),
-        rounds_add_up(tables.rounds),
+        compare_counts("history", "rows written = rows stored", traffic.groups * ROWS_PER_GROUP, run.loaded),
+        compare_sets("weekly round", "every group has a model, one each", keys, fitted),
+        compare_counts("sent", "events that were due = acknowledged by Kafka", traffic.events, run.acknowledged),
+        compare_sets("in the topic", "sent = in the topic of events", set(places), np.repeat(places, run.sent.records)),
+        compare_sets("events", "sent = stored, by group and id", sent, event_ids(tables.events)),
+        compare_sets("predictions", "sent = answered, in the table", sent, event_ids(tables.predictions)),
+        compare_sets("answers", "sent = answered, in the topic", set(places), places[~np.isnan(run.answered.at)]),
+        compare_sets("dead letters", "none", set(), tables.dead_letters["reason"]),
+        check_round_counts(tables.rounds),
     ]
     return {
         "adds_up": all(check.adds_up for check in checks),
-        "checks": [{**asdict(check), "examples": list(check.examples), "adds_up": check.adds_up} for check in checks],
+        "checks": [check.to_json() for check in checks],
     }
 
 
-def counted(name: str, says: str, expected: int, found: int) -> Check:
+def compare_counts(name: str, says: str, expected: int, found: int) -> SetCheck:
     """The check of two counts."""
     examples = () if expected == found else (f"{expected} expected, {found} found",)
-    return Check(name, says, expected, found, max(0, expected - found), max(0, found - expected), 0, examples)
+    return SetCheck(name, says, expected, found, max(0, expected - found), max(0, found - expected), 0, examples)
 
 
 def require_sets_add_up(summary: Mapping[str, Any]) -> None:

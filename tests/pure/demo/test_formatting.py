@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from demo import words
+from demo.formatting import describe_difference, format_count, format_group, format_hours, format_number, format_seconds
 
 
 @pytest.mark.parametrize(
@@ -17,32 +17,32 @@ from demo import words
     ],
 )
 def test_a_comparison_says_which_way_it_went(own, other, said):
-    assert words.less(own, other) == said
+    assert describe_difference(own, other) == said
 
 
 @pytest.mark.parametrize(
     ("value", "said"), [(0.314, "0.31 s"), (4.24, "4.2 s"), (128.4, "2 min 08 s"), (None, "-"), (59.99, "60.0 s")]
 )
 def test_lengths_of_time_are_for_people(value, said):
-    assert words.seconds(value) == said
+    assert format_seconds(value) == said
 
 
 def test_numbers_have_three_figures_and_counts_commas():
-    assert [words.number(value) for value in (8.249, 10.35, 1204.4, 0.0712, None)] == [
+    assert [format_number(value) for value in (8.249, 10.35, 1204.4, 0.0712, None)] == [
         "8.25",
         "10.3",
         "1,204",
         "0.0712",
         "-",
     ]
-    assert words.count(22002) == "22,002"
+    assert format_count(22002) == "22,002"
 
 
 def test_hours_are_days_too_once_there_are_many():
-    assert words.hours(18) == "18 h"
-    assert words.hours(119) == "119 h (5.0 days)"
-    assert words.hours(None) == "not within the demo"
+    assert format_hours(18) == "18 h"
+    assert format_hours(119) == "119 h (5.0 days)"
+    assert format_hours(None) == "not within the demo"
 
 
 def test_a_groups_key_is_read_as_its_columns():
-    assert words.group('["B6",null,"FLL"]') == "B6 · (none) · FLL"
+    assert format_group('["B6",null,"FLL"]') == "B6 · (none) · FLL"

@@ -1,6 +1,6 @@
-"""The timeline of the stream: every record, when it is due, and a ledger of what they are. Pure; nobody sends it here.
+"""Build the timeline of the stream: every record, when it is due, and the ledger of all of them. Pure.
 
-Events are due at their event time, outcomes when their label became known. The same seed makes the same bytes.
+Events are due at their event time, outcomes when their label became known. The same seed gives the same bytes.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 import pandas as pd
 
 from demo import faults
+from demo.example_data import ExampleData
 from demo.ledger import Id, Ledger
-from demo.rows import Rows
-from demo.story import Story
+from demo.scenario import Scenario
 from schemas import messages
 from schemas.contract import Contract
 from spinney.core.config import Config
 from spinney.core.records.message_contracts import message_contract
 
-LONGEST_REPEAT_MINUTES = 45
-"""A duplicate comes at most so long after its first, in event time."""
+MAX_DUPLICATE_DELAY_MINUTES = 45
+"""A duplicate is sent at most so long after the first record, in event time."""
 
 
 class Message(NamedTuple):
-    """One record of Kafka. due: event time. timestamp_ms: the record's own timestamp, milliseconds since the epoch."""
+    """A Kafka record. due: event time at which it is sent. timestamp_ms: its own timestamp, since the epoch."""
 
     due: datetime
     topic: str
@@ -51,60 +51,64 @@ class Timeline:
 
 
 @dataclass(frozen=True)
-class History:
-    """What is loaded: frames with the fleet's own column names, as an event and an outcome have them.
+class LoadedHistory:
+    """The history to load, with the fleet's own column names.
 
-    outcomes: event_id, key columns, target, observed_at; None where the label is a field of the event.
+    outcomes: event_id, key columns, target, observed_at; None if the label is a field of the event.
     """
 
     events: pd.DataFrame
     outcomes: pd.DataFrame | None
 
 
-def history(rows: Rows, story: Story, config: Config) -> History:
-    """Return the events before the stream's start, and the outcomes that were known by then."""
-    fleet, frame = config.fleet, rows.frame
-    past = frame[frame["event_time"] < story.start]
+def build_history(data: ExampleData, scenario: Scenario, config: Config) -> LoadedHistory:
+    """Return the events before the start of the stream, and the outcomes that were known by then."""
+    fleet, frame = config.fleet, data.frame
+    past = frame[frame["event_time"] < scenario.stream_start]
     events = past.rename(columns={"event_id": fleet.event_id, "event_time": fleet.event_time})
     if config.label_inside:
-        return History(events.rename(columns={"label": fleet.target})[_names(config, messages.EVENT)], None)
-    known = past[past["label_at"].notna() & (past["label_at"] < story.start)]
+        return LoadedHistory(events.rename(columns={"label": fleet.target})[_names(config, messages.EVENT)], None)
+    known = past[past["label_at"].notna() & (past["label_at"] < scenario.stream_start)]
     names = {"event_id": fleet.event_id, "label": fleet.target, "label_at": "observed_at"}
     outcomes = known.rename(columns=names)[_names(config, messages.OUTCOME)]
-    return History(events[_names(config, messages.EVENT)], outcomes)
+    return LoadedHistory(events[_names(config, messages.EVENT)], outcomes)
 
 
 def _names(config: Config, contract: Contract) -> list[str]:
     return list(message_contract(config, contract).names)
 
 
-def timeline(rows: Rows, story: Story, config: Config) -> Timeline:
-    """Return everything that is due between the stream's start and its end.
+def build_timeline(data: ExampleData, scenario: Scenario, config: Config) -> Timeline:
+    """Return all records that are due between the start and the end of the stream.
 
-    Raises ConfigError: a kind of dead letter that this fleet cannot have.
+    Raises ConfigError: a dead-letter reason that no record of this fleet can have.
     """
-    return _Writer(rows, story, config).timeline()
+    return _TimelineBuilder(data, scenario, config).build()
 
 
-class _Writer:
-    def __init__(self, rows: Rows, story: Story, config: Config) -> None:
-        self.rows, self.story, self.config = rows, story, config
-        self.random = np.random.default_rng(story.seed)
+class _TimelineBuilder:
+    def __init__(self, data: ExampleData, scenario: Scenario, config: Config) -> None:
+        self.data, self.scenario, self.config = data, scenario, config
+        self.random = np.random.default_rng(scenario.seed)
         self.messages: list[Message] = []
 
-    def timeline(self) -> Timeline:
-        frame, story = self.rows.frame, self.story
-        sent = frame[frame["event_time"] >= story.start]
-        due = frame["label_at"].notna() & (frame["label_at"] >= story.start) & (frame["label_at"] < story.end)
+    def build(self) -> Timeline:
+        frame, scenario = self.data.frame, self.scenario
+        sent = frame[frame["event_time"] >= scenario.stream_start]
+        due = (
+            frame["label_at"].notna()
+            & (frame["label_at"] >= scenario.stream_start)
+            & (frame["label_at"] < scenario.stream_end)
+        )
         known = frame.iloc[0:0] if self.config.label_inside else frame[due]
         events = [self._event(row) for row in sent.to_dict("records")]
         outcomes = [self._outcome(row) for row in known.to_dict("records")]
         self.messages += [message for _, message in events + outcomes]
-        event_duplicates, outcome_duplicates = self._repeat(events), self._repeat(outcomes)
-        unmatched = self._unmatched(outcomes)
-        dead = self._dead(sent)
-        past = frame[frame["event_time"] < story.start]
-        loaded = past[past["label_at"].notna() & (past["label_at"] < story.start)]
+        event_duplicates, outcome_duplicates = self._add_duplicates(events), self._add_duplicates(outcomes)
+        unmatched = self._add_unmatched_outcomes(outcomes)
+        dead = self._add_dead_letters(sent)
+        past = frame[frame["event_time"] < scenario.stream_start]
+        loaded = past[past["label_at"].notna() & (past["label_at"] < scenario.stream_start)]
         ledger = Ledger(
             loaded_events=_ids(past),
             loaded_outcomes=frozenset() if self.config.label_inside else _ids(loaded),
@@ -126,37 +130,37 @@ class _Writer:
     def _fields(self, row: dict[Any, Any]) -> dict[str, Any]:
         fleet = self.config.fleet
         known = {fleet.event_id: row["event_id"], fleet.event_time: row["event_time"], fleet.target: row["label"]}
-        return self._said(messages.EVENT, {**row, **known})
+        return self._record(messages.EVENT, {**row, **known})
 
     def _outcome(self, row: dict[Any, Any], event_id: str | None = None) -> tuple[Id, Message]:
         fleet = self.config.fleet
         known = {fleet.event_id: event_id or row["event_id"], fleet.target: row["label"]}
-        record = self._said(messages.OUTCOME, {**row, **known, "observed_at": row["label_at"]})
+        record = self._record(messages.OUTCOME, {**row, **known, "observed_at": row["label_at"]})
         topic = self.config.kafka.outcomes or ""
         sent = _message(row["label_at"].to_pydatetime(), topic, row["group_key"].encode(), faults.encode(record))
         return (row["group_key"], record[fleet.event_id]), sent
 
-    def _said(self, contract: Contract, values: dict[Any, Any]) -> dict[str, Any]:
+    def _record(self, contract: Contract, values: dict[Any, Any]) -> dict[str, Any]:
         columns = message_contract(self.config, contract).columns
         return {column.name: _json(values[column.name], column.type) for column in columns}
 
-    def _repeat(self, sent: list[tuple[Id, Message]]) -> tuple[Id, ...]:
-        """Send a share of what was sent once more, a little later."""
-        chance = self.random.random(len(sent)) < self.story.faults.duplicates
-        minutes = self.random.integers(1, LONGEST_REPEAT_MINUTES, len(sent), endpoint=True)
-        again = []
+    def _add_duplicates(self, sent: list[tuple[Id, Message]]) -> tuple[Id, ...]:
+        """Add duplicates of a share of the records, a little later. Returns their ids."""
+        chance = self.random.random(len(sent)) < self.scenario.faults.duplicates
+        minutes = self.random.integers(1, MAX_DUPLICATE_DELAY_MINUTES, len(sent), endpoint=True)
+        duplicated = []
         for (name, message), repeated, later in zip(sent, chance, minutes, strict=True):
             due = message.due + timedelta(minutes=int(later))
-            if repeated and due < self.story.end:
+            if repeated and due < self.scenario.stream_end:
                 self.messages.append(_message(due, message.topic, message.key, message.value))
-                again.append(name)
-        return tuple(again)
+                duplicated.append(name)
+        return tuple(duplicated)
 
-    def _unmatched(self, outcomes: list[tuple[Id, Message]]) -> frozenset[Id]:
-        wanted = min(self.story.faults.unmatched_outcomes, len(outcomes))
+    def _add_unmatched_outcomes(self, outcomes: list[tuple[Id, Message]]) -> frozenset[Id]:
+        number_wanted = min(self.scenario.faults.unmatched_outcomes, len(outcomes))
         names = set()
-        frame = self.rows.frame.set_index(["group_key", "event_id"])
-        for number, at in enumerate(sorted(self.random.choice(max(len(outcomes), 1), wanted, replace=False))):
+        frame = self.data.frame.set_index(["group_key", "event_id"])
+        for number, at in enumerate(sorted(self.random.choice(max(len(outcomes), 1), number_wanted, replace=False))):
             (group_key, event_id), _ = outcomes[at]
             row = frame.loc[(group_key, event_id)].to_dict() | {"group_key": group_key, "event_id": event_id}
             name, message = self._outcome(row, f"unmatched-{number:04d}")
@@ -164,15 +168,15 @@ class _Writer:
             names.add(name)
         return frozenset(names)
 
-    def _dead(self, sent: pd.DataFrame) -> dict[str, str]:
+    def _add_dead_letters(self, sent: pd.DataFrame) -> dict[str, str]:
         dead = {}
-        for reason in self.story.faults.dead_letters if len(sent) else ():
-            for number in range(self.story.faults.dead_letters_each):
+        for reason in self.scenario.faults.dead_letters if len(sent) else ():
+            for number in range(self.scenario.faults.dead_letters_each):
                 row = sent.iloc[int(self.random.integers(len(sent)))].to_dict()
-                good = faults.Good(row["group_key"].encode(), self._fields(row), self.config)
-                key, value = faults.spoil(good, reason, f"dead-{reason.value}-{number}")
+                valid = faults.ValidEvent(row["group_key"].encode(), self._fields(row), self.config)
+                key, value = faults.make_invalid(valid, reason, f"dead-{reason.value}-{number}")
                 self.messages.append(_message(row["event_time"].to_pydatetime(), self.config.kafka.events, key, value))
-                dead[faults.digest(key, value)] = reason.value
+                dead[faults.record_digest(key, value)] = reason.value
         return dead
 
 
@@ -189,7 +193,7 @@ def _iso(when: Any) -> str:
 
 
 def _json(value: Any, kind: str) -> Any:
-    """A column's value as JSON has it: a missing one is null, whole numbers stay whole."""
+    """Return a column's value for JSON: missing values are None, whole numbers are int."""
     if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return None
     if kind == "timestamp":

@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: a line for each query, and how far the stream has come."""
+"""The progress of the demo on the terminal: a line per query, and how much of the stream is processed."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from demo.pacing import Sender
-from demo.story import Story
+from demo.paced_sending import PacedSender
+from demo.scenario import Scenario
 from schemas import tables
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 from streaming.app import Application
 
-LINES_EVERY_SECONDS = 10.0
-"""On a pipe: one line so often, so that nobody wonders whether it is alive."""
+LINE_INTERVAL_S = 10.0
+"""Interval of the lines that are printed where the output is no terminal."""
 
-LOOKS_EVERY_SECONDS = 3.0
-"""Spark hands over a query's last 100 batches one by one: asked for at each turn, that was a third of this process."""
+POLL_INTERVAL_S = 3.0
+"""Reading a query's last 100 batches from Spark is slow: on every turn it took a third of this process' time."""
 
 
 @dataclass
-class Watch:
-    """Collects the progress of every batch, and shows the newest."""
+class ProgressMonitor:
+    """Collects the progress of every micro-batch and shows the newest of each query.
+
+    batches: (query, batch id) -> progress. fits: groups fitted so far, by the recorded rounds.
+    """
 
     application: Application
     console: Console
     batches: dict[tuple[str, int], Mapping[str, Any]] = field(default_factory=dict)
     fits: int = 0
     _live: Live | None = None
-    _said: float = 0.0
-    _looked: float = 0.0
+    _printed_at: float = 0.0
+    _polled_at: float = 0.0
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -47,24 +50,24 @@ class Watch:
         if self._live is not None:
             self._live.stop()
 
-    def look(self, *, last: bool = False) -> None:
-        """Take in what the queries report since the last look, unless that was a moment ago. last: in any case."""
-        if not last and time.monotonic() - self._looked < LOOKS_EVERY_SECONDS:
+    def poll(self, *, last: bool = False) -> None:
+        """Read the queries' progress, unless that was done within POLL_INTERVAL_S. last: read it in any case."""
+        if not last and time.monotonic() - self._polled_at < POLL_INTERVAL_S:
             return
-        self._looked = time.monotonic()
-        self.fits = self._fits()
+        self._polled_at = time.monotonic()
+        self.fits = self._count_fits()
         for query in list(self.application.running.values()):
             for progress in query.spark_query.recentProgress:
                 if progress.batchId >= 0 and progress.durationMs.get("addBatch") is not None:
                     self.batches[str(progress.name), int(progress.batchId)] = _batch(progress)
 
     def show(self, where: str) -> None:
-        """where: how far the stream has come, in words."""
+        """Show the newest batches. where: how much of the stream is processed, as text."""
         if self._live is not None:
             self._live.update(self._table(where))
-        elif time.monotonic() - self._said > LINES_EVERY_SECONDS:
-            self._said = time.monotonic()
-            self.console.print(self._sentence(where), highlight=False)
+        elif time.monotonic() - self._printed_at > LINE_INTERVAL_S:
+            self._printed_at = time.monotonic()
+            self.console.print(self._status_line(where), highlight=False)
 
     def _table(self, where: str) -> Table:
         table = Table(box=None, pad_edge=False)
@@ -82,14 +85,14 @@ class Watch:
         table.caption_justify = "left"
         return table
 
-    def _sentence(self, where: str) -> str:
+    def _status_line(self, where: str) -> str:
         parts = []
         for name in self.application.names:
             last = self._newest(name)
             parts.append(f"{name} {'starting' if last is None else format(last['seconds'], '.1f') + ' s'}")
         return f"{where} | {', '.join(parts)}"
 
-    def _fits(self) -> int:
+    def _count_fits(self) -> int:
         table = delta.open_table(FleetStore.of(self.application.config).directory(tables.ROUNDS, "stream"))
         return 0 if table is None else sum(delta.open_dataset(table).to_table(["fitted"]).column("fitted").to_pylist())
 
@@ -98,20 +101,20 @@ class Watch:
         return self.batches[name, max(numbers)] if numbers else None
 
 
-def replayed(sender: Sender, story: Story, passed: float, fits: int) -> str:
-    """How far a replay has come. passed: seconds since it began."""
-    seen = sender.finished or story.start
-    share = (seen - story.start) / (story.end - story.start)
+def describe_replay(sender: PacedSender, scenario: Scenario, passed: float, fits: int) -> str:
+    """Return how much of a replay is processed. passed: seconds since it began."""
+    seen = sender.finished_until or scenario.stream_start
+    share = (seen - scenario.stream_start) / (scenario.stream_end - scenario.stream_start)
     left = f"{passed / share - passed:,.0f} s left" if share > 0.05 else "time left: soon known"
-    day = f"{seen:%Y-%m-%d %H:%M} of {story.end:%Y-%m-%d}"
+    day = f"{seen:%Y-%m-%d %H:%M} of {scenario.stream_end:%Y-%m-%d}"
     return f"{day}, {sum(sender.sent.values()):,} records sent, {fits:,} refits, {left}"
 
 
 def _batch(progress: Any) -> Mapping[str, Any]:
-    """One micro-batch as `measures` asks for it; behind: records that the query has not read yet."""
+    """Return one micro-batch as `run_summary.summarize_batches` takes it. behind: records not read yet."""
     phases = {str(name): ms / 1000 for name, ms in progress.durationMs.items() if name != "triggerExecution"}
     behind = [source.metrics.get("maxOffsetsBehindLatest") for source in progress.sources]
-    known = [float(each) for each in behind if each is not None]
+    known = [float(records) for records in behind if records is not None]
     return {
         "query": str(progress.name),
         "batch_id": int(progress.batchId),

@@ -1,4 +1,4 @@
-"""`demo.toml`: what the demo does with an example's data, and the check that the data can do it."""
+"""`demo.toml`: what the demo does with an example's data, as checked values."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Share = Annotated[float, AllowInfNan(False), Field(ge=0, le=0.5)]
 Count = Annotated[int, Field(ge=0)]
 
 
-class Section(BaseModel):
-    """One table of the file. Frozen; unknown keys are errors."""
+class ScenarioSection(BaseModel):
+    """A table of the file. Frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class History(Section):
-    """Days that are loaded and fitted before the stream begins: from the first, up to but without the last."""
+class HistoryDays(ScenarioSection):
+    """The days that are loaded and fitted before the stream begins. since: inclusive; until: exclusive."""
 
     since: date = Field(alias="from")
     until: date
@@ -37,15 +37,15 @@ class History(Section):
         return self
 
 
-class Stream(Section):
-    """The days that are streamed, and how far their producer may run ahead of the loop, in event time."""
+class StreamSettings(ScenarioSection):
+    """days: how many are streamed. max_ahead: how far the producer may be ahead of the loop, in event time."""
 
     days: int = Field(ge=1, le=3660)
     max_ahead: PositiveDuration = timedelta(hours=12)
 
 
-class Faults(Section):
-    """What is sent wrong on purpose."""
+class FaultSettings(ScenarioSection):
+    """Faulty records that are sent on purpose. duplicates: share of records sent twice."""
 
     duplicates: Share = 0.0
     unmatched_outcomes: Count = 0
@@ -53,11 +53,11 @@ class Faults(Section):
     dead_letters: tuple[DeadLetterReason, ...] = ()
 
 
-class Injected(Section):
-    """A sudden change of the target in some groups. Made up, and labelled so wherever it is shown.
+class InjectedChange(ScenarioSection):
+    """An artificial, sudden change of the target in some groups. Reports mark it as injected.
 
-    groups: how many, drawn by seed from those with at least `min_events_per_day` in the history.
-    after_days: of streaming. Exactly one of add (in the target's unit) and factor.
+    groups: how many, drawn by seed from those with at least `min_events_per_day` in the history. after_days: of
+    streaming. Exactly one of add (in the target's unit) and factor is set. says: description for the report.
     """
 
     groups: int = Field(ge=1)
@@ -74,22 +74,22 @@ class Injected(Section):
             raise ValueError(msg)
         return self
 
-    def change(self, label: float) -> float:
-        """The label as it is after the change."""
+    def apply(self, label: float) -> float:
+        """Return a label as it is after the change."""
         return label + self.add if self.add is not None else label * (self.factor if self.factor is not None else 1.0)
 
 
-class Story(Section):
-    """A whole `demo.toml`. Times are UTC. unit: of the loss, for the figures."""
+class Scenario(ScenarioSection):
+    """A whole `demo.toml`. Times are UTC. unit: of the loss, for charts and texts."""
 
     data: str = Field(min_length=1)
     label_at: str | None = None
     unit: str = ""
     seed: int = 0
-    history: History
-    stream: Stream
-    faults: Faults = Faults()
-    injected: Injected | None = None
+    history: HistoryDays
+    stream: StreamSettings
+    faults: FaultSettings = FaultSettings()
+    injected: InjectedChange | None = None
 
     @model_validator(mode="after")
     def _change_inside_the_stream(self) -> Self:
@@ -98,40 +98,37 @@ class Story(Section):
             raise ValueError(msg)
         return self
 
-    def lasting(self, days: int) -> Story:
-        """The same with so many days streamed, and without a change that would come after them."""
+    def with_days(self, days: int) -> Scenario:
+        """Return the scenario with another number of streamed days, without a change that would come after them."""
         stream = self.stream.model_copy(update={"days": days})
         injected = self.injected if self.injected and self.injected.after_days < days else None
         return self.model_copy(update={"stream": stream, "injected": injected})
 
     @property
-    def since(self) -> datetime:
-        """Where the history begins."""
+    def history_start(self) -> datetime:
+        """First moment of the history."""
         return _midnight(self.history.since)
 
     @property
-    def start(self) -> datetime:
-        """Where the history ends and the stream begins."""
+    def stream_start(self) -> datetime:
+        """End of the history and start of the stream."""
         return _midnight(self.history.until)
 
     @property
-    def end(self) -> datetime:
-        """Where the stream ends; what would be due later is not sent."""
-        return self.start + timedelta(days=self.stream.days)
+    def stream_end(self) -> datetime:
+        """End of the stream; records that are due later are not sent."""
+        return self.stream_start + timedelta(days=self.stream.days)
 
     @property
     def change_at(self) -> datetime | None:
-        """Event time of the injected change; None without one."""
-        return None if self.injected is None else self.start + timedelta(days=self.injected.after_days)
+        """Event time of the injected change; None if there is none."""
+        return None if self.injected is None else self.stream_start + timedelta(days=self.injected.after_days)
 
 
-def parse(text: str, source: str) -> Story:
-    """Return the story that `text` (TOML) describes. source: the file's name, for messages.
-
-    Raises ConfigError with every finding.
-    """
+def parse_scenario(text: str, source: str) -> Scenario:
+    """Parse `text` (TOML). source: the file's name, for messages. Raises ConfigError with every finding."""
     try:
-        return Story.model_validate(tomllib.loads(text))
+        return Scenario.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         finding = Finding(source, None, "", "TOML", str(error), "Strings need quotes, and each key may stand once.")
         raise ConfigError([finding]) from error
@@ -139,15 +136,15 @@ def parse(text: str, source: str) -> Story:
         raise ConfigError([_finding(source, details) for details in error.errors(include_url=False)]) from error
 
 
-def read_story(folder: Path) -> Story:
-    """Return the story of an example folder. Raises ConfigError: no such file, or what `parse` raises."""
+def read_scenario(folder: Path) -> Scenario:
+    """Read `demo.toml` of an example folder. Raises ConfigError: the file is missing or not valid."""
     path = folder / "demo.toml"
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         remedy = "Name a folder with fleet.toml, demo.toml and data, such as examples/flights."
         raise ConfigError([Finding(str(path), None, "", "a readable file", str(error), remedy)]) from error
-    return parse(text, str(path))
+    return parse_scenario(text, str(path))
 
 
 def _midnight(day: date) -> datetime:

@@ -1,4 +1,4 @@
-"""Whether the loop has finished with what was sent: followed from table to table, by what each query has read."""
+"""Check whether the four queries have processed everything that was sent, from the offsets that each has read."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from streaming import ingest, labels, retrain, score
 from streaming.app import Application
 
 
-def settled(application: Application, sent: Mapping[str, int]) -> bool:
-    """Everything sent is stored, scored, joined, judged, and its round is over.
+def has_finished(application: Application, sent: Mapping[str, int]) -> bool:
+    """Return whether every record sent is stored, scored, joined with its label and judged, and its round has ended.
 
-    sent: records by topic, of topics that were empty before. The order matters: each query is looked at after those
-    whose tables it reads.
+    sent: topic -> records; the topics were empty before. A query is checked after those whose tables it reads.
     """
     config = application.config
     late = {} if config.kafka.outcomes is None else {config.kafka.outcomes: sent.get(config.kafka.outcomes, 0)}
@@ -31,30 +30,31 @@ def settled(application: Application, sent: Mapping[str, int]) -> bool:
     return _has_read(application, retrain.NAME, list(store.directories(tables.HEALTH)))
 
 
-def _consumed(application: Application, query: str, wanted: Mapping[str, int]) -> bool:
-    """Whether a finished batch of the query ended at or behind these many records of each topic."""
+def _consumed(application: Application, query: str, sent: Mapping[str, int]) -> bool:
+    """Return whether a finished batch of the query has read so many records of each topic."""
     read: dict[str, int] = {}
     for _, offset in _ends(application, query):
         for topic, partitions in offset.items():
             if isinstance(partitions, dict):
-                read[topic] = sum(int(each) for each in partitions.values())
-    return all(read.get(topic, 0) >= records for topic, records in wanted.items())
+                read[topic] = sum(int(end) for end in partitions.values())
+    return all(read.get(topic, 0) >= records for topic, records in sent.items())
 
 
-def _has_read(application: Application, query: str, places: list[Directory]) -> bool:
-    """Whether a finished batch of the query has read the newest version of each of these directories."""
+def _has_read(application: Application, query: str, directories: list[Directory]) -> bool:
+    """Return whether a finished batch of the query has read the newest version of each of these directories."""
     ends = {}
     for description, offset in _ends(application, query):
-        for place in places:
-            if f"/tables/{place.name}]" in description:
-                ends[place.name] = int(offset["reservoirVersion"])
+        for directory in directories:
+            if f"/tables/{directory.name}]" in description:
+                ends[directory.name] = int(offset["reservoirVersion"])
     # Delta's end offset names the version to read next.
-    return all(ends.get(place.name, -1) > delta.current_version(place) for place in places)
+    return all(ends.get(directory.name, -1) > delta.current_version(directory) for directory in directories)
 
 
 def _ends(application: Application, query: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return (description, end offset) of each source in the query's last batch."""
     last = application.progress.latest(query)
     if last is None:
         return []
     sources = json.loads(last.json)["sources"]
-    return [(each["description"], each["endOffset"]) for each in sources if isinstance(each.get("endOffset"), dict)]
+    return [(one["description"], one["endOffset"]) for one in sources if isinstance(one.get("endOffset"), dict)]

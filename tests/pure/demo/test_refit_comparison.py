@@ -8,11 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demo.worth import Family, Span, compare, mature, refit_times, summary
+from demo.refit_comparison import (
+    GroupHierarchy,
+    StreamWindow,
+    compare_refits,
+    mature,
+    refit_times,
+    summarize_comparison,
+)
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-FAMILY = Family(("name",), ((),))
+FAMILY = GroupHierarchy(("name",), ((),))
 A, B = '["a"]', '["b"]'
 
 
@@ -43,8 +50,8 @@ def absolute(labels, answers):
     return np.abs(labels.to_numpy(dtype=float) - given)
 
 
-def span(days=10, delay=timedelta(0), **changes):
-    return Span(START, START + days * DAY, delay, **changes)
+def window(days=10, delay=timedelta(0), **changes):
+    return StreamWindow(START, START + days * DAY, delay, **changes)
 
 
 def events(label_of, key=A, days=range(-2, 10), known=timedelta(hours=1)):
@@ -68,30 +75,32 @@ def test_never_weekly_and_daily_are_what_they_are_by_hand():
     # From day 3 on the label is 20 for 10. Never: wrong by 10 on seven days; weekly: until the refit of day 7, four
     # days; daily: on day 3 alone. The fleet says 15 throughout: wrong by 5.
     rows = events(step)
-    found = summary(compare(rows, says(rows, 15.0), span(), FAMILY, (LastLabel(), absolute)), span())
-    assert found["mean_loss"] == {"fleet": 5.0, "daily": 1.0, "weekly": 4.0, "never": 7.0}
-    assert (found["events"], found["left_out"], found["groups"]) == (10, 0, 1)
-    assert found["fits"] == {"daily": 9, "weekly": 1, "never": 0}
-    assert [day["daily"] for day in found["daily"]] == [0, 0, 0, 10, 0, 0, 0, 0, 0, 0]
-    assert [day["weekly"] for day in found["daily"]] == [0, 0, 0, 10, 10, 10, 10, 0, 0, 0]
-    assert found["daily"][0]["day"] == "2020-01-01"
+    recoveries = summarize_comparison(
+        compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute)), window()
+    )
+    assert recoveries["mean_loss"] == {"fleet": 5.0, "daily": 1.0, "weekly": 4.0, "never": 7.0}
+    assert (recoveries["events"], recoveries["left_out"], recoveries["groups"]) == (10, 0, 1)
+    assert recoveries["fits"] == {"daily": 9, "weekly": 1, "never": 0}
+    assert [day["daily"] for day in recoveries["daily"]] == [0, 0, 0, 10, 0, 0, 0, 0, 0, 0]
+    assert [day["weekly"] for day in recoveries["daily"]] == [0, 0, 0, 10, 10, 10, 10, 0, 0, 0]
+    assert recoveries["daily"][0]["day"] == "2020-01-01"
 
 
 def test_no_refit_sees_a_row_that_is_not_mature_or_a_label_that_had_not_come():
     # Old enough after 36 hours: the noon of day 3 is known at the midnight of day 5.
     rows = events(step)
-    late = span(delay=timedelta(hours=36))
-    found = compare(rows, says(rows, 20.0), late, FAMILY, (LastLabel(), absolute))
-    assert found.frame["daily"].tolist()[:6] == [0, 0, 0, 10, 10, 0]
+    late = window(delay=timedelta(hours=36))
+    recoveries = compare_refits(rows, says(rows, 20.0), late, FAMILY, (LastLabel(), absolute))
+    assert recoveries.frame["daily"].tolist()[:6] == [0, 0, 0, 10, 10, 0]
     # A label that comes after 60 hours is seen at the midnight of day 6.
     slow = events(step, days=range(-5, 10), known=timedelta(hours=60))
-    found = compare(slow, says(slow, 20.0), span(), FAMILY, (LastLabel(), absolute))
-    assert found.frame["daily"].tolist()[:7] == [0, 0, 0, 10, 10, 10, 0]
+    recoveries = compare_refits(slow, says(slow, 20.0), window(), FAMILY, (LastLabel(), absolute))
+    assert recoveries.frame["daily"].tolist()[:7] == [0, 0, 0, 10, 10, 10, 0]
 
 
 def test_a_fitter_is_given_mature_rows_only():
     fitter, rows = LastLabel(), events(step)
-    compare(rows, says(rows, 1.0), span(delay=timedelta(hours=36)), FAMILY, (fitter, absolute))
+    compare_refits(rows, says(rows, 1.0), window(delay=timedelta(hours=36)), FAMILY, (fitter, absolute))
     times = dict(zip(rows["event_id"], rows["event_time"], strict=True))
     assert all(times[one] + timedelta(hours=36) <= clock for clock, seen in fitter.calls for one in seen)
 
@@ -99,8 +108,8 @@ def test_a_fitter_is_given_mature_rows_only():
 def test_a_group_without_a_model_is_answered_by_its_parent_until_it_has_one():
     # b comes on day 5 only; until the daily fleet fits it at day 6, the global model says a's newest label.
     rows = pd.concat([events(lambda _: 10), events(lambda _: 30, B, range(5, 10))], ignore_index=True)
-    found = compare(rows, says(rows, 0.0), span(), FAMILY, (LastLabel(), absolute)).frame
-    mine = found[found["group_key"] == B]
+    recoveries = compare_refits(rows, says(rows, 0.0), window(), FAMILY, (LastLabel(), absolute)).frame
+    mine = recoveries[recoveries["group_key"] == B]
     assert mine["daily"].tolist() == [20, 0, 0, 0, 0]
     assert mine["never"].tolist() == [20, 20, 20, 20, 20]
 
@@ -111,67 +120,78 @@ def test_a_group_that_a_refit_could_not_fit_keeps_the_model_it_had():
             return super().fit(rows, clock) if clock == START else {}
 
     rows = events(step)
-    found = compare(rows, says(rows, 15.0), span(), FAMILY, (OnlyTheFirst(), absolute))
-    assert found.frame["daily"].tolist() == [0, 0, 0, 10, 10, 10, 10, 10, 10, 10]
+    recoveries = compare_refits(rows, says(rows, 15.0), window(), FAMILY, (OnlyTheFirst(), absolute))
+    assert recoveries.frame["daily"].tolist() == [0, 0, 0, 10, 10, 10, 10, 10, 10, 10]
 
 
 def test_an_event_that_one_of_the_four_did_not_answer_is_judged_for_none():
     rows = events(step)
     answers = says(rows, 15.0)
     answers.iloc[4] = None
-    found = compare(rows, answers.drop(index=(A, rows["event_id"].iloc[5])), span(), FAMILY, (LastLabel(), absolute))
-    assert (len(found.frame), found.left_out) == (8, 2)
+    recoveries = compare_refits(
+        rows, answers.drop(index=(A, rows["event_id"].iloc[5])), window(), FAMILY, (LastLabel(), absolute)
+    )
+    assert (len(recoveries.frame), recoveries.left_out) == (8, 2)
 
 
 def test_events_without_a_label_are_not_judged():
     rows = events(step)
     rows.loc[rows["event_id"] == f"{A}4", ["label", "label_at"]] = [None, pd.NaT]
-    found = compare(rows, says(rows, 15.0), span(), FAMILY, (LastLabel(), absolute))
-    assert (len(found.frame), found.left_out) == (9, 0)
+    recoveries = compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute))
+    assert (len(recoveries.frame), recoveries.left_out) == (9, 0)
 
 
 def test_refits_begin_at_the_start_and_end_before_the_end():
-    assert refit_times(span(), None) == (START,)
-    assert refit_times(span(14), 7 * DAY) == (START, START + 7 * DAY)
-    assert len(refit_times(span(), DAY)) == 10
+    assert refit_times(window(), None) == (START,)
+    assert refit_times(window(14), 7 * DAY) == (START, START + 7 * DAY)
+    assert len(refit_times(window(), DAY)) == 10
 
 
 def test_a_row_is_mature_exactly_when_it_is_old_enough_and_its_label_is_there():
     rows = events(step, days=[0])
     noon = START + DAY / 2
-    assert len(mature(rows, span(delay=timedelta(hours=2)), noon + timedelta(hours=2))) == 1
-    assert len(mature(rows, span(delay=timedelta(hours=2)), noon + timedelta(minutes=119))) == 0
-    assert len(mature(rows, span(), noon + timedelta(minutes=59))) == 0
+    assert len(mature(rows, window(delay=timedelta(hours=2)), noon + timedelta(hours=2))) == 1
+    assert len(mature(rows, window(delay=timedelta(hours=2)), noon + timedelta(minutes=119))) == 0
+    assert len(mature(rows, window(), noon + timedelta(minutes=59))) == 0
 
 
 def test_changed_groups_are_told_apart_from_what_was():
-    changed = span(change_at=START + 3 * DAY, injected=frozenset({A}))
+    changed = window(change_at=START + 3 * DAY, injected=frozenset({A}))
     rows = pd.concat([events(step), events(lambda _: 30, B)], ignore_index=True)
-    found = summary(compare(rows, says(rows, 15.0), changed, FAMILY, (LastLabel(), absolute)), changed)
-    assert found["mean_loss_without_injected"] == {"fleet": 15.0, "daily": 0.0, "weekly": 0.0, "never": 0.0}
-    assert found["mean_loss"]["fleet"] == 10.0
-    assert found["injected"]["groups"] == [A]
-    assert found["injected"]["events_after"] == 7
-    assert found["injected"]["before"] == {"fleet": 5.0, "daily": 0.0, "weekly": 0.0, "never": 0.0}
+    recoveries = summarize_comparison(
+        compare_refits(rows, says(rows, 15.0), changed, FAMILY, (LastLabel(), absolute)), changed
+    )
+    assert recoveries["mean_loss_without_injected"] == {"fleet": 15.0, "daily": 0.0, "weekly": 0.0, "never": 0.0}
+    assert recoveries["mean_loss"]["fleet"] == 10.0
+    assert recoveries["injected"]["groups"] == [A]
+    assert recoveries["injected"]["events_after"] == 7
+    assert recoveries["injected"]["before"] == {"fleet": 5.0, "daily": 0.0, "weekly": 0.0, "never": 0.0}
 
 
 def test_the_worst_groups_are_those_of_the_fleet_itself_with_ten_events_at_least():
     rows = pd.concat([events(lambda _: 10), events(lambda _: 30, B), events(lambda _: 99, '["c"]', range(5, 10))])
-    found = summary(compare(rows, says(rows, 15.0), span(), FAMILY, (LastLabel(), absolute)), span())
-    assert [(one["group_key"], one["fleet"], one["events"]) for one in found["worst"]] == [(B, 15.0, 10), (A, 5.0, 10)]
+    recoveries = summarize_comparison(
+        compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute)), window()
+    )
+    assert [(one["group_key"], one["fleet"], one["events"]) for one in recoveries["worst"]] == [
+        (B, 15.0, 10),
+        (A, 5.0, 10),
+    ]
 
 
 def test_nothing_judged_is_said_as_nothing():
     rows = events(step)
-    found = summary(compare(rows, says(rows, None), span(), FAMILY, (LastLabel(), absolute)), span())
-    assert found["events"] == 0
-    assert found["mean_loss"] == {"fleet": None, "daily": None, "weekly": None, "never": None}
+    recoveries = summarize_comparison(
+        compare_refits(rows, says(rows, None), window(), FAMILY, (LastLabel(), absolute)), window()
+    )
+    assert recoveries["events"] == 0
+    assert recoveries["mean_loss"] == {"fleet": None, "daily": None, "weekly": None, "never": None}
 
 
 def test_rows_are_not_changed():
     rows = events(step)
     before = rows.copy(deep=True)
-    compare(rows, says(rows, 15.0), span(), FAMILY, (LastLabel(), absolute))
+    compare_refits(rows, says(rows, 15.0), window(), FAMILY, (LastLabel(), absolute))
     pd.testing.assert_frame_equal(rows, before)
 
 

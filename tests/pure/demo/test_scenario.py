@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from demo.story import Injected, parse, read_story
+from demo.scenario import InjectedChange, parse_scenario, read_scenario
 from spinney.core.errors import ConfigError
 
 WHOLE = """
@@ -20,24 +20,30 @@ CHANGE = "[injected]\ngroups = 2\nafter_days = 3\n"
 
 
 def test_the_stream_begins_where_the_history_ends_and_lasts_its_days():
-    story = parse(WHOLE + CHANGE + "add = 1.0", "demo.toml")
-    assert (story.since, story.start) == (datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 2, 1, tzinfo=UTC))
-    assert story.end == datetime(2020, 2, 11, tzinfo=UTC)
-    assert story.change_at == datetime(2020, 2, 4, tzinfo=UTC)
-    assert story.stream.max_ahead == timedelta(hours=6)
+    scenario = parse_scenario(WHOLE + CHANGE + "add = 1.0", "demo.toml")
+    assert (scenario.history_start, scenario.stream_start) == (
+        datetime(2020, 1, 1, tzinfo=UTC),
+        datetime(2020, 2, 1, tzinfo=UTC),
+    )
+    assert scenario.stream_end == datetime(2020, 2, 11, tzinfo=UTC)
+    assert scenario.change_at == datetime(2020, 2, 4, tzinfo=UTC)
+    assert scenario.stream.max_ahead == timedelta(hours=6)
 
 
 def test_a_change_that_would_come_after_the_days_asked_for_is_not_made():
-    story = parse(WHOLE + CHANGE + "add = 1.0", "demo.toml")
-    assert story.lasting(4).injected == story.injected
-    assert (story.lasting(4).end, story.lasting(4).change_at) == (story.start + timedelta(days=4), story.change_at)
-    assert (story.lasting(3).injected, story.lasting(3).change_at) == (None, None)
-    assert (story.lasting(3).stream.days, story.lasting(3).stream.max_ahead) == (3, timedelta(hours=6))
+    scenario = parse_scenario(WHOLE + CHANGE + "add = 1.0", "demo.toml")
+    assert scenario.with_days(4).injected == scenario.injected
+    assert (scenario.with_days(4).stream_end, scenario.with_days(4).change_at) == (
+        scenario.stream_start + timedelta(days=4),
+        scenario.change_at,
+    )
+    assert (scenario.with_days(3).injected, scenario.with_days(3).change_at) == (None, None)
+    assert (scenario.with_days(3).stream.days, scenario.with_days(3).stream.max_ahead) == (3, timedelta(hours=6))
 
 
 def test_a_change_adds_or_multiplies():
-    assert Injected(groups=1, after_days=1, add=-2.0).change(10.0) == 8.0
-    assert Injected(groups=1, after_days=1, factor=1.5).change(10.0) == 15.0
+    assert InjectedChange(groups=1, after_days=1, add=-2.0).apply(10.0) == 8.0
+    assert InjectedChange(groups=1, after_days=1, factor=1.5).apply(10.0) == 15.0
 
 
 @pytest.mark.parametrize(
@@ -57,10 +63,10 @@ def test_a_change_adds_or_multiplies():
 )
 def test_what_is_wrong_is_named_with_its_key(text, key, words):
     with pytest.raises(ConfigError) as caught:
-        parse(text, "demo.toml")
+        parse_scenario(text, "demo.toml")
     assert any(finding.key == key and words in finding.expected for finding in caught.value.findings), caught.value
 
 
 def test_a_folder_without_a_story_says_which_file_is_missing(tmp_path):
     with pytest.raises(ConfigError, match=r"demo\.toml"):
-        read_story(tmp_path)
+        read_scenario(tmp_path)

@@ -22,29 +22,29 @@ import pyarrow.parquet as pq
 from spinney.core import keys
 
 FEATURES = ("x0", "x1", "x2", "x3")
-NOISE = 0.5
-CHANGE = 5.0
-ROWS = 30
+NOISE_STD = 0.5
+LABEL_SHIFT = 5.0
+ROWS_PER_GROUP = 30
 """History of each group: one row a day. Also `recipe.window_rows` and `staleness.error_rise.rows`."""
 
-GROUPS_A_SHARD = 800
-GROUPS_A_FILE = 20_000
+GROUPS_PER_SHARD = 800
+GROUPS_PER_FILE = 20_000
 DAY_US = 86_400_000_000
 
 Floats = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 
-def device(group: int) -> str:
+def device_name(group: int) -> str:
     return f"d{group}"
 
 
 def group_key(group: int) -> str:
-    return keys.encode([device(group)])
+    return keys.encode([device_name(group)])
 
 
 @dataclass(frozen=True)
-class Truth:
+class LabelModel:
     """What the labels follow. seed: of the weights."""
 
     groups: int
@@ -57,41 +57,41 @@ class Truth:
 
     def labels(self, group: Numbers, x: Floats, noise: Floats, *, changed: npt.NDArray[np.bool_] | bool) -> Floats:
         """group: shape (n,). x: shape (n, features). noise: shape (n,), standard normal. Returns shape (n,)."""
-        found: Floats = np.einsum("ij,ij->i", x, self.weights[group]) + group % 7 + noise * NOISE
-        return found + np.where(changed, CHANGE, 0.0)
+        found: Floats = np.einsum("ij,ij->i", x, self.weights[group]) + group % 7 + noise * NOISE_STD
+        return found + np.where(changed, LABEL_SHIFT, 0.0)
 
 
-def configuration(groups: int, servers: str, root: Path) -> str:
+def fleet_toml(groups: int, servers: str, root: Path) -> str:
     """The text of the fleet's `fleet.toml`."""
     text = resources.files("demo.scale").joinpath("fleet.toml").read_text(encoding="utf-8")
-    shards = max(2, -(-groups // GROUPS_A_SHARD))
+    shards = max(2, -(-groups // GROUPS_PER_SHARD))
     for name, value in (("shards", str(shards)), ("servers", servers), ("root", root.as_posix())):
         text = text.replace("{" + name + "}", value)
     return text
 
 
-def write_history(truth: Truth, folder: Path, until: datetime) -> int:
+def write_history(label_model: LabelModel, folder: Path, until: datetime) -> int:
     """Write ROWS rows of each group as Parquet, the newest within the day before `until`. Returns how many rows."""
     folder.mkdir(parents=True)
-    random = np.random.default_rng([truth.seed, 2])
-    for file, first in enumerate(range(0, truth.groups, GROUPS_A_FILE)):
-        group = np.repeat(np.arange(first, min(truth.groups, first + GROUPS_A_FILE)), ROWS)
-        pq.write_table(history(truth, group, until, random), folder / f"part-{file:04}.parquet")
-    return truth.groups * ROWS
+    random = np.random.default_rng([label_model.seed, 2])
+    for file, first in enumerate(range(0, label_model.groups, GROUPS_PER_FILE)):
+        group = np.repeat(np.arange(first, min(label_model.groups, first + GROUPS_PER_FILE)), ROWS_PER_GROUP)
+        pq.write_table(history(label_model, group, until, random), folder / f"part-{file:04}.parquet")
+    return label_model.groups * ROWS_PER_GROUP
 
 
-def history(truth: Truth, group: Numbers, until: datetime, random: np.random.Generator) -> pa.Table:
+def history(label_model: LabelModel, group: Numbers, until: datetime, random: np.random.Generator) -> pa.Table:
     """Rows as the messages have them. group: of each row, ROWS times each."""
     x = random.normal(size=(len(group), len(FEATURES)))
-    y = truth.labels(group, x, random.normal(size=len(group)), changed=False)
-    days_ago = ROWS - 1 - np.arange(len(group)) % ROWS
+    y = label_model.labels(group, x, random.normal(size=len(group)), changed=False)
+    days_ago = ROWS_PER_GROUP - 1 - np.arange(len(group)) % ROWS_PER_GROUP
     # Groups are spread over the day, so that not all of them have their rows at one moment.
-    at = _microseconds(until) - days_ago * DAY_US - DAY_US // truth.groups * (group + 1)
-    ids = group * ROWS + np.arange(len(group)) % ROWS
+    at = _microseconds(until) - days_ago * DAY_US - DAY_US // label_model.groups * (group + 1)
+    ids = group * ROWS_PER_GROUP + np.arange(len(group)) % ROWS_PER_GROUP
     return pa.table(
         {
-            "device": _numbered("d", group),
-            "id": _numbered("h", ids),
+            "device": _prefixed("d", group),
+            "id": _prefixed("h", ids),
             "at": pa.array(at.astype("datetime64[us]"), pa.timestamp("us", "UTC")),
             **{name: x[:, at] for at, name in enumerate(FEATURES)},
             "y": y,
@@ -103,5 +103,5 @@ def _microseconds(moment: datetime) -> int:
     return round(moment.astimezone(UTC).timestamp() * 1e6)
 
 
-def _numbered(prefix: str, numbers: Numbers) -> Any:
+def _prefixed(prefix: str, numbers: Numbers) -> Any:
     return pc.binary_join_element_wise(prefix, pc.cast(pa.array(numbers), pa.string()), "")

@@ -1,0 +1,130 @@
+"""The texts of the demo's report: headline, key figures, decisions of the gate, and definitions of the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from demo.formatting import describe_difference, format_count, format_number, format_seconds, format_share
+
+DECISIONS = {
+    "promoted": "promoted",
+    "unproven": "promoted on thin evidence",
+    "refused": "refused",
+    "held": "held",
+    "kept": "kept as they were",
+}
+
+
+def headline(summary: Mapping[str, Any]) -> str:
+    """Return the result in a sentence, better or worse. The groups of the injected change are left out."""
+    worth = summary["worth"]
+    if worth is None or worth["mean_loss_without_injected"]["fleet"] is None:
+        rows = format_count(summary["predictions"]["rows"])
+        return f"{rows} events answered, {format_count(summary['retrained']['fits'])} groups retrained on the way."
+    loss = worth["mean_loss_without_injected"]
+    difference = describe_difference(loss["fleet"], loss["weekly"])
+    return f"Retrained as it went stale, the fleet erred {difference} one refitted weekly."
+
+
+def subtitle(summary: Mapping[str, Any]) -> str:
+    """Return what was streamed and the mean losses of the four fleets, in two sentences."""
+    span, worth = summary["span"], summary["worth"]
+    events, groups = format_count(summary["predictions"]["rows"]), format_count(summary["groups"]["total"])
+    text = (
+        f"{events} events of {groups} groups went through Kafka, {span['days']} days of them in "
+        f"{format_seconds(span['wall_seconds'])}."
+    )
+    if worth is None or worth["mean_loss_without_injected"]["fleet"] is None:
+        return text
+    loss, fits = worth["mean_loss_without_injected"], worth["fits"]
+    unit = f" {worth['unit']}" if worth["unit"] else ""
+    fleet, fitted = summary["fleet"], format_count(summary["retrained"]["fits"])
+    others = ", ".join(
+        [
+            f"refitted daily {format_number(loss['daily'])} with {format_count(fits['daily'])}",
+            f"weekly {format_number(loss['weekly'])} with {format_count(fits['weekly'])}",
+            f"never {format_number(loss['never'])}",
+        ]
+    )
+    own = f"{format_number(loss['fleet'])}{unit} with {fitted} fits"
+    return f"{text} Mean {fleet['loss']} error of {fleet['target']}: {own}; {others}."
+
+
+def key_figures(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return up to four numbers with what they are: (number, description), as HTML text."""
+    worth = summary["worth"]
+    figures = []
+    if worth is not None and worth["mean_loss_without_injected"]["fleet"] is not None:
+        loss = worth["mean_loss_without_injected"]
+        unit = f", in {worth['unit']}" if worth["unit"] else ""
+        never = describe_difference(loss["fleet"], loss["never"])
+        daily = describe_difference(loss["fleet"], loss["daily"])
+        fits = format_share(summary["retrained"]["fits"], worth["fits"]["daily"])
+        figures.append((format_number(loss["fleet"]), f"mean error{unit}; {never} never refitting"))
+        figures.append((fits, f"of the fits that daily refits take, erring {daily} they do"))
+    timing = summary["freshness"]["stale_to_answer"]
+    wait = f"median, from stale to a new champion answering; 95 % within {format_seconds(timing['p95'])}"
+    figures.append((format_seconds(timing["p50"]), wait))
+    checks = summary["reconciliation"]["checks"]
+    wrong = sum(check["missing"] + check["unexpected"] + check["twice"] for check in checks)
+    sent = format_count(summary["events"]["records"])
+    figures.append((format_count(wrong), f"lost, doubled or unexplained, of {sent} events sent, bad ones among them"))
+    return figures
+
+
+def describe_decisions(summary: Mapping[str, Any]) -> str:
+    """Return the decisions of the gate with their numbers, and why other attempts had none."""
+    retrained = summary["retrained"]
+    parts = [f"{format_count(number)} {DECISIONS.get(name, name)}" for name, number in retrained["by_decision"].items()]
+    parts += [f"{format_count(number)} {name.replace('_', ' ')}" for name, number in retrained["not_fitted"].items()]
+    return ", ".join(parts) or "nothing was decided"
+
+
+def definitions(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (term, definition) of the numbers in the report."""
+    terms = {"Time": _time(summary)}
+    if summary["worth"] is not None:
+        terms["Error"] = _error(summary)
+        terms["Refitted daily, weekly, never"] = _REFITTED
+        if summary["worth"]["injected"]:
+            terms["Recovered"] = _RECOVERED
+    return list({**terms, "From stale to answering": _TIME_TO_ANSWER, "Reconciliation": _RECONCILIATION}.items())
+
+
+def _time(summary: Mapping[str, Any]) -> str:
+    span = summary["span"]
+    return (
+        f"Events and outcomes were sent in the order of their own time, {span['days']} days in "
+        f"{format_seconds(span['wall_seconds'])}, never further ahead than the loop could follow. At this speed a "
+        "round of seconds costs hours of event time; at real speed it costs seconds."
+    )
+
+
+def _error(summary: Mapping[str, Any]) -> str:
+    fleet, worth = summary["fleet"], summary["worth"]
+    return (
+        f"The fleet's loss ({fleet['loss']}) of {fleet['target']}, on the {format_count(worth['events'])} streamed "
+        "events whose label was known and mature at the end and that all four fleets answered; "
+        f"{format_count(worth['left_out'])} events were left out because one of them had no answer."
+    )
+
+
+_REFITTED = (
+    "The same recipe and code, replayed: all groups at the stream's start, then every day or week, on rows whose label "
+    "had come by then. No gate: a refit always replaces. Groups without a model are answered by a parent."
+)
+_RECOVERED = (
+    "The first full hour, at least 24 after the change, from which the mean error of the preceding 24 hours of event "
+    "time, all changed groups together, stays below 1.5 times its mean before the change for 24 hours. Only the "
+    "change, the "
+    "duplicates and the bad records are made up."
+)
+_TIME_TO_ANSWER = (
+    "Wall clock, from the verdict that a group is stale to the first prediction by its new model. It includes the wait "
+    "for the group's next event, which may take long in groups with few events."
+)
+_RECONCILIATION = (
+    "Sets of (group, event id) from the record of what was sent and from the tables; dead letters by a digest of their "
+    "bytes, and by reason."
+)
