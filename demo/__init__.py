@@ -1,5 +1,5 @@
-"""The demo: an example folder replayed through the whole loop, and what it was worth.
+"""The demo: an example folder replayed through all queries, and compared with other refit strategies.
 
-An example folder holds `fleet.toml` (what the fleet is), `demo.toml` (what happens to it) and its data. Nothing here
-knows what the data is about.
+An example folder has `fleet.toml` (the fleet), `demo.toml` (the scenario) and a data file. Nothing here depends on the
+subject of the data.
 """

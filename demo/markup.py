@@ -1,4 +1,4 @@
-"""The parts of a report's page: sections, cards and tables as HTML text."""
+"""Parts of a report as HTML: document, sections, cards, legends and tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNIT = re.compile(r"(\d) (%|s|h|min|days)(?![\w=])")
 
 
 def document(name: str, parts: Sequence[str]) -> str:
-    """A whole page that needs no network. name: text; parts: HTML."""
+    """Return a whole page without external references. name: text. parts: HTML."""
     style = resources.files("spinney.local").joinpath("report.css").read_text(encoding="utf-8")
     body = _UNIT.sub("\\1&nbsp;\\2", "\n".join(parts))
     return (
@@ -27,13 +27,14 @@ def document(name: str, parts: Sequence[str]) -> str:
 
 
 def section(name: str, title: str, intro: str, *parts: str) -> str:
-    """A part of the page. title and parts are HTML, said is text."""
+    """Return a section of the page. title and parts are HTML, intro is text."""
     words_of = f"<p>{html.escape(intro)}</p>" if intro else ""
     body = '<div style="height:20px"></div>'.join(part for part in parts if part)
     return f'<section id="{name}"><h2>{title}</h2>{words_of}{body}</section>'
 
 
 def card(content: str, title: str = "", intro: str = "") -> str:
+    """Return a card. content and title are HTML, intro is text."""
     head = f"<h3>{title}</h3>" if title else ""
     note = f'<p class="note">{html.escape(intro)}</p>' if intro else ""
     return f'<div class="card">{head}{note}{content}</div>'
@@ -50,7 +51,7 @@ def legend(numbers: Mapping[str, int], names: Mapping[str, str], colours: Mappin
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, plain: bool = True) -> str:
-    """The first column is text, the others are numbers. plain: the cells are text, not HTML."""
+    """Return a table: the first column is text, the others are numbers. plain: the cells are text, not HTML."""
 
     def cell(at: int, content: str) -> str:
         kind = ' class="n"' if at else ""

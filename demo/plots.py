@@ -85,7 +85,7 @@ def draw_recovery_lines(summary: Mapping[str, Any]) -> str:
     hours = [hour for points in lines.values() for hour, _ in points] or [0, 24]
     chart.axes.set_xlim(min(hours), max(hours))
     _draw_lines(chart, lines, _loss_title(summary))
-    ticks = range(0, max(hours) + 1, 96)
+    ticks = range(0, max(hours) + 1, 48 if max(hours) <= 10 * 24 else 96)
     chart.axes.set_xticks(ticks, [f"{hour // 24} d" for hour in ticks])
     chart.mark_moment(0, "change")
     before = injected["before"]["fleet"]
@@ -227,7 +227,7 @@ def draw_group_timeline(summary: Mapping[str, Any]) -> str:
     _draw_rounds(chart, group["rounds"], days_since)
     days = range(0, int(days_since(end)) + 1, 4)
     axes.set_xticks(days, [format_day((start + timedelta(days=day)).isoformat()) for day in days])
-    axes.tick_params(axis="x", pad=29)
+    axes.tick_params(axis="x", pad=31)
     return chart.svg(
         f"One group: error of each of {len(own)} events and the {len(group['rounds'])} rounds that retrained it. "
         f"{_last_values(lines, 'Mean of the last events')}"

@@ -1,7 +1,7 @@
-"""The producer of the stream, a process of its own: its work and memory are not those of the loop.
+"""The producer of the stream. A process of its own, so that its CPU time and memory are not those of the queries.
 
-``python -m demo.scale.generator FLEET_TOML GROUPS SECONDS SEED`` sends RATE events a second for so long,
-each with its label inside and the present as its time, and prints how many and in how many seconds, as JSON.
+``python -m demo.scale.generator FLEET_TOML GROUPS SECONDS SEED`` sends EVENTS_PER_SECOND for so long, each with its
+label inside and the current time as its event time. It prints the number and the seconds as JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MESSAGE_FORMAT = '{"device":"%s","id":"%s","at":"%s",' + "".join(f'"{name}":%r,'
 def event_messages(
     label_model: LabelModel, group: Numbers, ids: Sequence[str], random: np.random.Generator, *, changed: Any
 ) -> Iterator[tuple[str, str]]:
-    """(key, value) of events of these groups, their time the present. changed: of each event, or of all."""
+    """Yield (key, value) of an event per group, with the current time. changed: of each event, or of all."""
     x = random.normal(size=(len(group), len(FEATURES))).round(4)
     y = label_model.labels(group, x, random.normal(size=len(group)), changed=changed).round(4)
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -38,7 +38,7 @@ def event_messages(
 
 
 def message_slices(traffic: Traffic) -> Iterator[Iterator[tuple[str, str]]]:
-    """The messages of the stream, a fifth of a second each; event n has the id ``e`` and n."""
+    """Yield the messages of the stream in slices of 1 / SLICES_PER_SECOND seconds. Event n has the id ``eN``."""
     label_model, random = LabelModel(traffic.groups, traffic.seed), np.random.default_rng([traffic.seed, 5])
     size = EVENTS_PER_SECOND // SLICES_PER_SECOND
     for first in range(0, traffic.events, size):
@@ -48,7 +48,7 @@ def message_slices(traffic: Traffic) -> Iterator[Iterator[tuple[str, str]]]:
 
 
 class TopicSender:
-    """Sends to one topic and counts what is acknowledged."""
+    """Sends to one topic and counts acknowledged records in `sent`."""
 
     def __init__(self, producer: Any, topic: str) -> None:
         self._producer, self._topic = producer, topic
@@ -56,12 +56,13 @@ class TopicSender:
         self.sent = 0
 
     def send(self, block: Iterator[tuple[str, str]]) -> None:
+        """Hand (key, value) pairs to the client."""
         for key, value in block:
             self._producer.produce(self._topic, key=key, value=value, on_delivery=self._delivered)
         self._producer.poll(0)
 
     def finish(self) -> None:
-        """Wait for the acknowledgements. Raises StoreError when one is missing."""
+        """Wait for the acknowledgements. Raises StoreError: one is missing."""
         left = self._producer.flush(FLUSH_TIMEOUT_S)
         if left or self._failed:
             raise StoreError(f"topic {self._topic}: {left} records not acknowledged; refused: {self._failed[:1]}")
@@ -74,6 +75,7 @@ class TopicSender:
 
 
 def main(arguments: Sequence[str]) -> int:
+    """Send the stream. Returns the exit code."""
     traffic = Traffic(*map(int, arguments[1:4]))
     try:
         config = read_config(arguments[0])
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         sender = TopicSender(producer, config.kafka.events)
         began = time.monotonic()
         for number, block in enumerate(message_slices(traffic)):
-            # The events of a slice are made when it is due, so that none is older than it says.
+            # The events of a slice are created when it is due, so that their time is right.
             time.sleep(max(0.0, began + number / SLICES_PER_SECOND - time.monotonic()))
             sender.send(block)
         sender.finish()

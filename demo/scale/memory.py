@@ -1,6 +1,6 @@
-"""Memory of this process with all its descendants while something runs (Linux; elsewhere nothing is sampled).
+"""Sample the memory of this process and all its descendants (Linux only; elsewhere there are no samples).
 
-PSS counts a page that n processes share as 1/n in each, so that the sum over a tree is what it takes.
+PSS counts a page that n processes share as 1/n in each, so that the sum over a process tree is its memory.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ SAMPLE_INTERVAL_S = 2.0
 
 
 class MemorySampler:
-    """Samples in the background, as a context manager.
+    """Samples in a thread while its context is open.
 
-    without: ids of processes that are left out, with all below them. samples: (seconds since the epoch, MB).
+    excluded: ids of processes that are not counted, nor their descendants. samples: (seconds since the epoch, MB).
     """
 
     def __init__(self, excluded: Iterable[int] = ()) -> None:
@@ -36,6 +36,7 @@ class MemorySampler:
         self._thread.join()
 
     def exclude(self, pid: int) -> None:
+        """Do not count this process and its descendants from now on."""
         self._excluded.add(pid)
 
     def _run(self) -> None:
@@ -45,23 +46,23 @@ class MemorySampler:
 
 
 def process_tree(root: int, excluded: Iterable[int] = ()) -> list[int]:
-    """`root` and all below it; empty where there is no /proc."""
+    """Return `root` and its descendants, without `excluded` ones and theirs; empty without /proc."""
     children: dict[int, list[int]] = {}
     for pid in _pids():
         parent = _parent(pid)
         if parent is not None:
             children.setdefault(parent, []).append(pid)
-    left_out, found, todo = set(excluded), [], [root] if children else []
+    left_out, members, todo = set(excluded), [], [root] if children else []
     while todo:
         pid = todo.pop()
         if pid not in left_out:
-            found.append(pid)
+            members.append(pid)
             todo += children.get(pid, [])
-    return found
+    return members
 
 
 def pss_mb(pid: int) -> float:
-    """Of one process; 0 when it has ended."""
+    """Return the proportional set size of a process in MB; 0 if it has ended."""
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
@@ -77,7 +78,7 @@ def _pids() -> list[int]:
 
 
 def _parent(pid: int) -> int | None:
-    """None when it has ended. The command's name, in brackets, may hold anything: the last bracket ends it."""
+    """Return the parent's id; None if the process has ended. The last bracket ends the command's name."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -23,7 +23,7 @@ from demo.scale.scale_text import (
 
 
 def render_report(summary: Summary) -> str:
-    """Return the report. summary: what `run.demo` returned, also after a trip through JSON."""
+    """Return the report. summary: from `run_demo`, or read back from its JSON."""
     parts = [
         _head(summary),
         _errors(summary),
@@ -106,7 +106,7 @@ def _refits(summary: Summary) -> str:
 
 
 def _explanations(summary: Summary) -> list[str]:
-    """What `spinney why` says of one group for each policy and kind."""
+    """Return a card with the output of `spinney why` for each example group."""
     return [
         card(
             f"<pre>{html.escape(one['story'])}</pre>",

@@ -1,8 +1,8 @@
-"""The summary of a demo at scale: one object of plain values, ready for JSON. Pure.
+"""The summary of a demo at scale: an object of plain values for JSON. Pure.
 
-Times come from Kafka's own timestamps where they can: an event's, and that of its prediction.
+Times of events and predictions are Kafka's own timestamps.
 
-Keys, none of which changes its meaning or its name:
+Keys (stable: names and meanings do not change):
 
 fleet           name, groups, changed, as_busy (that do not change and have as many events), features, seed
 history         rows, rows_per_group, write_seconds, load_seconds, rows_per_second (of the load)
@@ -21,7 +21,7 @@ refits          changed, as_busy, others, earlier: groups, refitted, promoted, b
                 alarms; examples: policy, kind, group_key, says, story; evidence_seconds: from the change until each
                 changed group had enough events to judge by; to_stale, to_answer: seconds from the change: n, p50, p95,
                 max; histogram of the latter
-retrained       see `demo.run_summary`; so freshness, budget, batches, groups
+retrained, freshness, budget, batches, groups: see `demo.run_summary`
 reconciliation  adds_up; checks: see `demo.run_summary`
 wall_seconds    of the whole command; acts: name -> seconds
 """
@@ -56,13 +56,13 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class ScaleRun:
-    """What a demo at scale left behind.
+    """The results of a demo at scale.
 
-    tables: events and predictions of the stream alone; all other tables whole.
+    tables: only the stream's events and predictions; all rows of the other tables.
     loaded: rows of the history that are stored.
     sent, answered: of each event, by Kafka.
     finished_at: when all was stored, answered and judged, seconds since the epoch.
-    batches: as `demo.run_summary.batches` takes them. memory: (seconds since the epoch, MB).
+    batches: as `run_summary.summarize_batches` takes them. memory: (seconds since the epoch, MB).
     by_state: groups at the end. weekly: the weekly round as it was recorded. seconds: history, load, weekly.
     """
 
@@ -81,14 +81,14 @@ class ScaleRun:
 
     @property
     def changed_at(self) -> float:
-        """When the first event after the change was sent, seconds since the epoch."""
+        """Time of the first event after the change, seconds since the epoch."""
         return float(np.nanmin(self.sent.at[self.traffic.events_before :]))
 
 
 def summarize_scale_run(run: ScaleRun) -> dict[str, Any]:
-    """Return the summary but for `refits.examples`, `acts` and `wall_seconds`; its keys are listed above."""
+    """Return the summary without `refits.examples`, `acts` and `wall_seconds`; its keys are listed above."""
     traffic, tables = run.traffic, run.tables
-    answers = answered(run)
+    answers = answered_events(run)
     return {
         "format": FORMAT,
         "fleet": {
@@ -105,29 +105,29 @@ def summarize_scale_run(run: ScaleRun) -> dict[str, Any]:
         "latency": _latency(run),
         "unanswered": _unanswered(run),
         "memory": _memory(run),
-        "errors": errors(answers, run),
-        "refits": refits(answers, run),
+        "errors": summarize_errors(answers, run),
+        "refits": summarize_refits(answers, run),
         "groups": {"total": sum(run.by_state.values()), "by_state": dict(run.by_state)},
         "retrained": retraining.summarize_retraining(tables),
         "freshness": retraining.summarize_freshness(tables),
         "budget": retraining.summarize_budget(tables),
         "batches": run_summary.summarize_batches(run.batches),
-        "reconciliation": reconciliation(run),
+        "reconciliation": reconcile_run(run),
     }
 
 
 def group_kinds(traffic: Traffic) -> npt.NDArray[np.str_]:
-    """The kind of each group, by number."""
+    """Return the kind of each group, by its number."""
     found = np.full(traffic.groups, "others", dtype="<U8")
     found[traffic.changed] = "changed"
     found[traffic.unchanged] = "as_busy"
     return found
 
 
-def answered(run: ScaleRun) -> pd.DataFrame:
-    """One row per answered event: number, group_key, kind, model_id, loss, new_model.
+def answered_events(run: ScaleRun) -> pd.DataFrame:
+    """Return a row per answered event: number, group_key, kind, model_id, loss, new_model.
 
-    new_model: a champion of the stream answered whose fit was due after the change.
+    new_model: whether a champion of the stream answered whose fit was due after the change.
     """
     frame = run.tables.predictions.drop_duplicates("event_id")
     number = frame["event_id"].str[1:].astype("int64").to_numpy()
@@ -206,7 +206,7 @@ def _latency(run: ScaleRun) -> dict[str, Any]:
 
 
 def percentiles(seconds: Floats) -> dict[str, float | int | None]:
-    """Values that occurred, none between two of them; None without any."""
+    """Return percentiles without interpolation; None without values."""
     if not len(seconds):
         return {"n": 0, "p50": None, "p95": None, "p99": None, "max": None}
     middle, high, highest = np.quantile(seconds, [0.5, 0.95, 0.99], method="inverted_cdf")
@@ -220,13 +220,13 @@ def percentiles(seconds: Floats) -> dict[str, float | int | None]:
 
 
 def split_by_bin(at: Floats, values: Floats) -> list[tuple[int, Floats]]:
-    """The values of every BIN_SECONDS, in order; each with the second at which its bin begins."""
+    """Return (start of the bin in s, its values) of every bin of BIN_SECONDS, in order."""
     bins = np.floor(at / BIN_SECONDS).astype(np.int64)
     return [(int(one) * BIN_SECONDS, values[bins == one]) for one in np.unique(bins)]
 
 
 def least_squares_slope(x: Floats, y: Floats) -> float:
-    """Of the least-squares line; 0 where x does not vary."""
+    """Return the slope of the least-squares line; 0 if x is constant."""
     if not len(x):
         return 0.0
     centred = x - x.mean()
@@ -235,7 +235,7 @@ def least_squares_slope(x: Floats, y: Floats) -> float:
 
 
 def _unanswered(run: ScaleRun) -> dict[str, Any]:
-    """The lag in events, at every second until the last answer, by Kafka's timestamps."""
+    """Return the number of unanswered events at every second until the last answer."""
     sent, answered = (np.sort(times.at[~np.isnan(times.at)]) for times in (run.sent, run.answered))
     ends = float(max(sent[-1], answered[-1])) if len(answered) else float(sent[-1])
     at = np.append(np.arange(sent[0], ends, 1.0), sent[-1])
@@ -251,14 +251,14 @@ def _memory(run: ScaleRun) -> dict[str, Any] | None:
     return {"peak_mb": max(mb for _, mb in run.memory), "line": run_summary.sample_evenly(line)}
 
 
-def errors(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
-    """Mean loss by kind of group: before the change, after it by the model of before, and by a newer one."""
+def summarize_errors(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
+    """Return the mean loss by kind of group: before the change, after it by the old model, and by a new one."""
     after = answers["number"] >= run.traffic.events_before
     parts = {"before": ~after, "old_model": after & ~answers["new_model"], "new_model": after & answers["new_model"]}
     found: dict[str, Any] = {}
     for kind in KINDS:
-        mine = answers["kind"] == kind
-        losses = {name: answers.loc[mine & part, "loss"].dropna() for name, part in parts.items()}
+        of_kind = answers["kind"] == kind
+        losses = {name: answers.loc[of_kind & part, "loss"].dropna() for name, part in parts.items()}
         found[kind] = {name: float(loss.mean()) if len(loss) else None for name, loss in losses.items()}
         found[kind]["rows"] = {name: len(loss) for name, loss in losses.items()}
     at = run.sent.at[answers["number"].to_numpy()] - run.changed_at
@@ -270,17 +270,17 @@ def errors(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
     return {**found, "line": lines}
 
 
-def refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
-    """Who was refitted by the stream, of which kind and why; and how long after the change."""
+def summarize_refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
+    """Return the stream's refits by kind and policy, and how long after the change they were due and answered."""
     fitted, kind = stream_fits(run), group_kinds(run.traffic)
     found: dict[str, Any] = {}
     for name in (*KINDS, BEFORE_CHANGE):
-        mine = fitted[fitted["kind"] == name]
+        of_kind = fitted[fitted["kind"] == name]
         found[name] = {
             "groups": int((kind == ("changed" if name == BEFORE_CHANGE else name)).sum()),
-            "refitted": int(mine["group_key"].nunique()),
-            "promoted": int(mine.loc[mine["promoted"], "group_key"].nunique()),
-            "by_policy": retraining.plain_counts(mine["policy"].value_counts()),
+            "refitted": int(of_kind["group_key"].nunique()),
+            "promoted": int(of_kind.loc[of_kind["promoted"], "group_key"].nunique()),
+            "by_policy": retraining.plain_counts(of_kind["policy"].value_counts()),
         }
     changed = answers[(answers["kind"] == "changed") & answers["new_model"]]
     answered_at = pd.Series(run.answered.at[changed["number"].to_numpy()]).groupby(changed["group_key"].to_numpy())
@@ -297,7 +297,7 @@ def refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
 
 
 def stream_fits(run: ScaleRun) -> pd.DataFrame:
-    """Each fit of the stream: group_key, model_id, policy, reason, stale_since, after_change, promoted, kind.
+    """Return each fit of the stream: group_key, model_id, policy, reason, stale_since, after_change, promoted, kind.
 
     after_change: its group was found stale after the change. kind: of its group; EARLIER for a changed group's fit that
     was due before the change.
@@ -322,21 +322,21 @@ def stream_fits(run: ScaleRun) -> pd.DataFrame:
 
 
 def example_groups(run: ScaleRun) -> list[dict[str, str]]:
-    """One refitted group for each of the most frequent pairs of policy and kind: policy, kind, group_key, says."""
+    """Return a refitted group for each of the most frequent pairs of policy and kind: policy, kind, group_key, says."""
     fitted = stream_fits(run)
     sizes = fitted.groupby(["policy", "kind"]).size().sort_values(ascending=False, kind="stable")
     found = []
     for policy, name in list(sizes.index)[:EXAMPLES]:
-        mine = fitted[(fitted["policy"] == policy) & (fitted["kind"] == name)].sort_values("group_key")
-        one = mine.iloc[0]
+        of_kind = fitted[(fitted["policy"] == policy) & (fitted["kind"] == name)].sort_values("group_key")
+        one = of_kind.iloc[0]
         found.append(
             {"policy": str(policy), "kind": str(name), "group_key": str(one["group_key"]), "says": str(one["reason"])}
         )
     return found
 
 
-def reconciliation(run: ScaleRun) -> dict[str, Any]:
-    """Every check as plain values, and whether all of them hold: of ids, where there are any, else of counts."""
+def reconcile_run(run: ScaleRun) -> dict[str, Any]:
+    """Return every check as plain values, and whether all hold. Ids are compared where there are any, else counts."""
     traffic, tables = run.traffic, run.tables
     sent = {(group_key(group), f"e{number}") for number, group in enumerate(traffic.group.tolist())}
     keys = {group_key(group) for group in range(traffic.groups)}
@@ -361,13 +361,13 @@ def reconciliation(run: ScaleRun) -> dict[str, Any]:
 
 
 def compare_counts(name: str, says: str, expected: int, found: int) -> SetCheck:
-    """The check of two counts."""
+    """Return a check of two counts."""
     examples = () if expected == found else (f"{expected} expected, {found} found",)
     return SetCheck(name, says, expected, found, max(0, expected - found), max(0, found - expected), 0, examples)
 
 
 def require_sets_add_up(summary: Mapping[str, Any]) -> None:
-    """Raises StoreError: a check of the summary's reconciliation does not hold."""
+    """Raise StoreError if a check of the summary's reconciliation does not hold."""
     odd = [check for check in summary["reconciliation"]["checks"] if not check["adds_up"]]
     if odd:
         said = "; ".join(f"{check['name']} ({check['says']}): {', '.join(check['examples'])}" for check in odd)

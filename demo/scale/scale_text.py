@@ -1,4 +1,4 @@
-"""The result of a demo at scale in sentences, and how each number is defined."""
+"""The texts of the report at scale: headline, key figures, lines for the terminal, and definitions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Summary = Mapping[str, Any]
 
 
 def headline(summary: Summary) -> str:
-    """The result in a sentence, whichever way it came out."""
+    """Return the result in a sentence, good or bad."""
     refits, timing = summary["refits"], summary["refits"]["to_answer"]
     changed, groups = refits["changed"], format_count(summary["fleet"]["groups"])
     text = (
@@ -41,7 +41,7 @@ def headline(summary: Summary) -> str:
 
 
 def subtitle(summary: Summary) -> str:
-    """What was done for it."""
+    """Return what was fitted and streamed, and the latency."""
     weekly, stream, latency = summary["weekly"], summary["stream"], summary["latency"]
     return (
         f"A weekly round fitted {format_count(weekly['fitted'])} models in {format_seconds(weekly['seconds'])}. Then "
@@ -53,7 +53,7 @@ def subtitle(summary: Summary) -> str:
 
 
 def key_figures(summary: Summary) -> list[tuple[str, str]]:
-    """Four numbers and what they are: (big, small), as text."""
+    """Return up to four numbers with what they are: (number, description), as text."""
     latency, memory, weekly, stream = (summary[name] for name in ("latency", "memory", "weekly", "stream"))
     changed, busy = summary["refits"]["changed"], summary["refits"]["as_busy"]
     answered = f"events answered, {format_count(stream['rate'])} sent; 99 % within {format_seconds(latency['p99'])}"
@@ -73,7 +73,7 @@ def key_figures(summary: Summary) -> list[tuple[str, str]]:
 
 
 def summary_lines(summary: Summary) -> dict[str, str]:
-    """What a person wants to read on a terminal: name -> sentence."""
+    """Return the summary for a terminal: name -> sentence."""
     history, weekly, stream = summary["history"], summary["weekly"], summary["stream"]
     latency, memory, budget = summary["latency"], summary["memory"], summary["budget"]
     unanswered = summary["unanswered"]
@@ -113,7 +113,7 @@ def _refits(refits: Summary) -> dict[str, str]:
 
 
 def describe_repeated_answers(summary: Summary) -> str:
-    """What the topic of predictions holds more than once."""
+    """Return how many records the topic of predictions has more than once."""
     return (
         f"The topic of predictions is at least once: {format_count(summary['stream']['repeated_answers'])} answers "
         "were "
@@ -122,7 +122,7 @@ def describe_repeated_answers(summary: Summary) -> str:
 
 
 def _change(summary: Summary) -> str:
-    """How soon it was found and answered, and what it did to the error."""
+    """Return how soon the change was detected and answered, and the errors before and after."""
     stale, answer = summary["refits"]["to_stale"], summary["refits"]["to_answer"]
     evidence, changed = summary["refits"]["evidence_seconds"], summary["errors"]["changed"]
     return (
@@ -135,11 +135,12 @@ def _change(summary: Summary) -> str:
 
 
 def describe_policies(by_policy: Mapping[str, int]) -> str:
+    """Return the number of fits of each policy, as text."""
     return ", ".join(f"{format_count(n)} {POLICY_LABELS.get(name, name)}" for name, n in by_policy.items()) or "none"
 
 
 def definitions(summary: Summary) -> list[tuple[str, str]]:
-    """(term, what it means here)."""
+    """Return (term, definition) of the numbers in the report."""
     stream, fleet = summary["stream"], summary["fleet"]
     rest = 60 * (stream["rate"] - stream["busy_rate"]) / (fleet["groups"] - fleet["changed"] - fleet["as_busy"])
     lead_in = f"the first {stream['lead_in_seconds']} "

@@ -1,9 +1,9 @@
-"""Which group each event of the stream is of, and which groups change. Pure; the same seed gives the same events.
+"""The group of each event of the stream, and which groups change. Pure; the same seed gives the same events.
 
 After a lead-in of uniform traffic, 1 % of the groups change. 2,000 events a second are 2.4 a minute for each of 50,000
-groups: too few to judge a model by within minutes. So the groups that change have more events than the others from then
-on, enough to be judged within a third of the stream where the rate allows it. As many groups that do not change have
-just as many events: what differs between both is the change, not the traffic.
+groups: too few to detect a change within minutes. So the changed groups get more events from then on, enough to be
+judged within a third of the stream if the rate allows it. The same number of unchanged groups get as many events, so
+that the two differ in the change only, not in traffic.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import numpy as np
 from demo.scale.synthetic_fleet import ROWS_PER_GROUP, Numbers
 
 DEFAULT_GROUPS, DEFAULT_SECONDS, DEFAULT_SEED = 50_000, 120, 0
-"""What `spinney demo --scale` plays unless told otherwise."""
+"""Defaults of `spinney demo --scale`."""
 
 ALLOWED_SECONDS = range(10, 3_601)
-"""As `--seconds` has it."""
+"""Range of `--seconds`."""
 
 EVENTS_PER_SECOND = 2_000
 """Events a second."""
@@ -28,15 +28,15 @@ EVENTS_PER_SECOND = 2_000
 SLICES_PER_SECOND = 5
 CHANGED_SHARE = 0.01
 EVIDENCE_SHARE = 0.3
-"""Share of the stream after the change in which each busy group gets ROWS events."""
+"""Share of the stream after the change in which each busy group gets ROWS_PER_GROUP events."""
 
 BUSY_SHARE = 0.5
-"""Of all events at most, for the busy groups."""
+"""Maximum share of all events for the busy groups."""
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """seconds: of the whole stream, lead-in included."""
+    """The events of a stream. seconds: of the whole stream, lead-in included."""
 
     groups: int
     seconds: int
@@ -44,34 +44,37 @@ class Traffic:
 
     @property
     def lead_in_seconds(self) -> int:
+        """Seconds before the change."""
         return max(1, self.seconds // 8)
 
     @property
     def events(self) -> int:
+        """Events of the whole stream."""
         return EVENTS_PER_SECOND * self.seconds
 
     @property
     def events_before(self) -> int:
-        """Events of the lead-in: the first one behind them is the first after the change."""
+        """Events of the lead-in, all of which come before the change."""
         return EVENTS_PER_SECOND * self.lead_in_seconds
 
     @cached_property
     def busy(self) -> Numbers:
-        """The changing groups, then as many that do not change."""
+        """Numbers of the changed groups, then of as many unchanged ones."""
         return np.random.default_rng([self.seed, 3]).permutation(self.groups)[: self.busy_groups]
 
     @property
     def busy_groups(self) -> int:
-        """How many there are."""
+        """Number of busy groups."""
         return 2 * max(1, round(self.groups * CHANGED_SHARE))
 
     @property
     def changed(self) -> Numbers:
+        """Numbers of the groups that change."""
         return self.busy[: len(self.busy) // 2]
 
     @property
     def unchanged(self) -> Numbers:
-        """The groups that have as many events as the changed ones."""
+        """Numbers of the unchanged groups that have as many events as the changed ones."""
         return self.busy[len(self.busy) // 2 :]
 
     @property
@@ -82,7 +85,7 @@ class Traffic:
 
     @property
     def evidence_seconds(self) -> float:
-        """After the change, until every busy group has had ROWS events."""
+        """Seconds after the change until every busy group has had ROWS_PER_GROUP events."""
         return ROWS_PER_GROUP * self.busy_groups / self.busy_rate
 
     @property
@@ -97,7 +100,7 @@ class Traffic:
 
     @property
     def problem(self) -> str | None:
-        """What makes the report's statements false with these sizes, and what to do about it; None: nothing does."""
+        """Why these sizes cannot show what the report states, and what to do; None if they can."""
         found = self.unmet_condition
         if found is None:
             return None
@@ -109,7 +112,7 @@ class Traffic:
 
     @property
     def unmet_condition(self) -> str | None:
-        """Expected and found, of the first condition that these sizes do not meet; None: they meet both."""
+        """The first condition that these sizes do not meet, as text; None if they meet all."""
         busy, other, left = self.rate_of_a_busy_group, self.rate_of_another_group, self.seconds - self.lead_in_seconds
         if busy <= other:
             return (
@@ -125,7 +128,7 @@ class Traffic:
 
     @cached_property
     def group(self) -> Numbers:
-        """The group of each event, in the order in which they are sent."""
+        """Number of the group of each event, in the order of sending."""
         return np.concatenate(list(self._slices()))
 
     def _slices(self) -> Iterator[Numbers]:

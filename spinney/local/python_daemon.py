@@ -21,7 +21,7 @@ PACKAGES = ("pyspark", "py4j")
 
 
 def without_archives(path: Sequence[str]) -> list[str]:
-    """`path` without Spark's own archives; unchanged if one of their packages is not installed elsewhere on it."""
+    """Return `path` without Spark's archives; unchanged if one of their packages is nowhere else on it."""
     kept = [entry for entry in path if not _is_archive(entry)]
     installed = all(PathFinder.find_spec(package, kept) for package in PACKAGES)
     return kept if installed else list(path)

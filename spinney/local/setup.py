@@ -1,4 +1,4 @@
-"""Make this machine enough: Java found, jars here, ``spark-submit`` told of both.
+"""Set up this machine: find Java, fetch the jars, and configure ``spark-submit`` for both.
 
 ``python -m spinney.local.setup`` does it all.
 """
@@ -19,7 +19,7 @@ from spinney.spark import session
 
 
 def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str] = os.environ) -> session.Runtime:
-    """Java and the jars for a Spark session in this process; jars that are missing are fetched.
+    """Return Java and the jars for a Spark session in this process. Missing jars are fetched.
 
     Raises:
         SetupError: no usable Java, or a jar that cannot be had.
@@ -35,7 +35,7 @@ def ensure_jars(
     progress: jars.Progress | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[Path, ...]:
-    """The files of the locked jars of one use (``spark``, ``broker``), or of all; fetched when missing.
+    """Return the files of the locked jars of one use (``spark``, ``broker``) or all. Missing ones are fetched.
 
     Raises:
         SetupError: a jar that cannot be had.
@@ -46,7 +46,7 @@ def ensure_jars(
 
 
 def spark_home() -> Path:
-    """The folder of pip's pyspark.
+    """Return the folder of pip's pyspark.
 
     Raises:
         SetupError: pyspark is not installed.
@@ -58,7 +58,7 @@ def spark_home() -> Path:
 
 
 def ivy_jar() -> Path:
-    """Ivy, from pyspark's own jars.
+    """Return the jar of Ivy, from pyspark's own jars.
 
     Raises:
         SetupError: this pyspark has none.
@@ -70,7 +70,7 @@ def ivy_jar() -> Path:
 
 
 def main() -> int:
-    """Set up, with progress on standard error; 1 and one sentence when that fails."""
+    """Set up with progress on standard error. Returns the exit code: 1 after a failure, with one message."""
     from spinney.local.submit import write_defaults
 
     try:

@@ -1,4 +1,4 @@
-"""What ``spark-submit`` of pip's pyspark reads: its ``conf`` folder, so that it needs no flags after set-up."""
+"""Write the ``conf`` folder that pip's ``spark-submit`` reads, so that it needs no flags after set-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the topics of a fleet: each point is pure, from what the broker says of a topic."""
+"""Problems of a fleet's topics, from their settings. Pure functions, but for the argument that asks the broker."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Settings = Mapping[str, str]
 """A topic's settings in effect: name -> value."""
 
 SHORTEST_KEPT = timedelta(days=1)
-"""A stream that stood still over a night must find its records."""
+"""Records must outlive a stream that was stopped overnight."""
 
 
 class Problem(NamedTuple):
-    """What is wrong with a topic, and what to do."""
+    """A problem of a topic, and what to do."""
 
     text: str
     remedy: str
 
 
 def absent(found: Mapping[str, Topic | Absence]) -> Iterator[Problem]:
-    """Topics that do not exist or may not even be looked at."""
+    """Yield topics that do not exist or may not be described by this user."""
     missing = [name for name, topic in found.items() if topic is Absence.MISSING]
     if missing:
         yield Problem(f"do not exist: {', '.join(missing)}", "Make them: spinney init")
@@ -37,7 +37,7 @@ def absent(found: Mapping[str, Topic | Absence]) -> Iterator[Problem]:
 
 
 def forbidden(kafka: Kafka, topic: Topic) -> Iterator[Problem]:
-    """Operations that a running fleet needs and this user lacks. A broker without access control allows all."""
+    """Yield operations that a fleet needs and this user may not do. A broker without access control allows all."""
     needed = "READ" if topic.name in topics_read(kafka) else "WRITE"
     if topic.operations and needed not in topic.operations:
         verb = needed.title()
@@ -45,7 +45,7 @@ def forbidden(kafka: Kafka, topic: Topic) -> Iterator[Problem]:
 
 
 def unfit(kafka: Kafka, name: str, settings: Settings) -> Iterator[Problem]:
-    """Settings of a topic that is read which lose records or let a wrong one spoil the fleet."""
+    """Yield settings of an input topic that lose records or accept records of the future."""
     for point in (_compacted, _kept_too_short, _too_small):
         yield from point(kafka, name, settings)
 
@@ -70,7 +70,7 @@ def _kept_too_short(kafka: Kafka, name: str, settings: Settings) -> Iterator[Pro
 
 
 def needed_retention(kafka: Kafka) -> timedelta:
-    """How long a topic has to keep records: a night, the memory of duplicates, and the time in which labels come."""
+    """Return how long a topic has to retain records: the longest of a day, `duplicates_within`, `label_horizon`."""
     horizon = [kafka.label_horizon] if kafka.outcomes else []
     return max([SHORTEST_KEPT, kafka.duplicates_within, *horizon])
 
@@ -83,7 +83,7 @@ def _too_small(kafka: Kafka, name: str, settings: Settings) -> Iterator[Problem]
 
 
 def takes_the_future(settings: Settings) -> bool:
-    """Whether a producer whose clock is wrong may date its records more than FUTURE_MS ahead."""
+    """Return whether the topic accepts records dated more than FUTURE_MS ahead."""
     if settings["message.timestamp.type"] == "LogAppendTime":
         return False
     # Brokers before 3.6 have no such limit.
@@ -91,7 +91,7 @@ def takes_the_future(settings: Settings) -> bool:
 
 
 def open_ended(settings: Mapping[str, Settings]) -> Iterator[Problem]:
-    """Topics that take records of the future. settings: by topic."""
+    """Yield topics that accept records of the future. settings: by topic."""
     if names := [name for name, said in settings.items() if takes_the_future(said)]:
         text = f"one wrong clock may date records years ahead, for ever the fleet's now: {', '.join(names)}"
         remedy = f"Set message.timestamp.after.max.ms={FUTURE_MS} (or message.timestamp.type=LogAppendTime) on them."
@@ -102,7 +102,7 @@ Read = Callable[[str], Settings]
 
 
 def problems(kafka: Kafka, found: Mapping[str, Topic | Absence], settings_of: Read) -> Iterator[Problem]:
-    """Every problem of the topics, those that stop the fleet first. settings_of: asks the broker.
+    """Yield every problem of the topics, those that stop the fleet first. settings_of: asks the broker.
 
     Raises StoreError: as `settings_of`.
     """

@@ -1,8 +1,8 @@
-"""Run a command and end it when whoever started this ends, however that happened.
+"""Run a command and end it when the parent process ends, even if that was killed.
 
-``python watchdog.py COMMAND…``: standard input is the leash. When it closes, because the parent let go or was killed,
-the command gets SIGTERM and, if that does not help, SIGKILL. SIGTERM here is passed on. Run as a file, with nothing
-imported but the standard library: it has to start quickly.
+``python watchdog.py COMMAND…``: standard input is a pipe from the parent. When it closes, the command gets SIGTERM and
+after SECONDS_TO_END SIGKILL. A SIGTERM to the watchdog is passed on. It runs as a file and imports only the standard
+library, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ SECONDS_TO_END = 10
 
 
 def main(command: list[str]) -> int:
-    """The command's exit code, as a shell would give it."""
-    asked_to_end = False
+    """Run the command. Returns its exit code, as a shell would: 128 + n for signal n."""
+    is_ending = False
     child: subprocess.Popen[bytes] | None = None
 
     def end(*_: object) -> None:
-        nonlocal asked_to_end
-        asked_to_end = True
+        nonlocal is_ending
+        is_ending = True
         if child:
             child.terminate()
 
     signal.signal(signal.SIGTERM, end)  # before the command starts: a signal between the two must not orphan it
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    if asked_to_end:
+    if is_ending:
         child.terminate()
-    threading.Thread(target=_hold, args=(child,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(child,), daemon=True).start()
     code = child.wait()
     return code if code >= 0 else 128 - code
 
 
-def _hold(child: subprocess.Popen[bytes]) -> None:
+def _end_with_parent(child: subprocess.Popen[bytes]) -> None:
+    """Wait until standard input closes, then end the child."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
     child.terminate()
@@ -49,4 +50,4 @@ def _hold(child: subprocess.Popen[bytes]) -> None:
 if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
-    os._exit(code)  # the holding thread still reads: an orderly exit would wait for its lock on standard input
+    os._exit(code)  # the other thread still reads: a normal exit would wait for its lock on standard input

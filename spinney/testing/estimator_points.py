@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 
 from spinney.core.config import Config
-from spinney.local.estimator_check import POINTS, Case, why_broken
+from spinney.local.estimator_check import POINTS, EstimatorCase, check_point
 from spinney.storage.config_file import read_config
 
 
@@ -22,7 +22,7 @@ class EstimatorPoint:
 
     def __call__(self) -> None:
         """Raises AssertionError with what is wrong and what to do; ConfigError, ContractError: it cannot be tried."""
-        wrong = why_broken(Case.of(self.config), self.name)
+        wrong = check_point(EstimatorCase.of(self.config), self.name)
         if wrong is not None:
             raise AssertionError(f'recipe.estimator "{self.config.recipe.estimator}": {wrong}')
 

@@ -7,7 +7,7 @@ import pytest
 
 from spinney.core.config import parse
 from spinney.core.training.estimators import builtins
-from spinney.local.estimator_check import Case, broken
+from spinney.local.estimator_check import EstimatorCase, failed_points
 
 PAGE = (Path(__file__).parents[2] / "docs" / "estimators.md").read_text(encoding="utf-8")
 FLEET = """
@@ -36,4 +36,4 @@ def test_the_page_lists_every_estimator_with_its_tasks_and_no_other() -> None:
 
 @pytest.mark.parametrize("example", re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
 def test_each_example_of_the_page_is_a_recipe_that_does_all_a_fleet_asks(example: str) -> None:
-    assert broken(Case.of(parse(FLEET + example, "fleet.toml", {}))) == []
+    assert failed_points(EstimatorCase.of(parse(FLEET + example, "fleet.toml", {}))) == []

@@ -8,7 +8,7 @@ import pytest
 from spinney.core.config import Config, parse
 from spinney.core.training.estimators import builtins
 from spinney.core.training.kernels import Timer
-from spinney.local.estimator_check import NEEDED, POINTS, Case, broken, why_broken
+from spinney.local.estimator_check import POINTS, REQUIRED_POINTS, EstimatorCase, check_point, failed_points
 
 FLEET = """
 [fleet]
@@ -143,7 +143,7 @@ def ticking(step: float) -> Timer:
 
 
 def points(config: Config, timer: Timer | None = None) -> dict[str, str]:
-    return {each.point: str(each) for each in broken(Case.of(config, timer or ticking(0.001)))}
+    return {each.point: str(each) for each in failed_points(EstimatorCase.of(config, timer or ticking(0.001)))}
 
 
 EVERY = [
@@ -197,7 +197,7 @@ def test_what_an_estimator_gets_wrong_is_named_with_what_to_do(name: str, task: 
     told = points(configured(f"own_estimators:{name}", task))
     assert said in told[point]
     # None of them can be stored, and what cannot be cloned, fitted or asked is tried no further.
-    assert ("payload" in told) is (point not in NEEDED)
+    assert ("payload" in told) is (point not in REQUIRED_POINTS)
 
 
 @pytest.mark.parametrize(
@@ -239,10 +239,10 @@ def test_a_fit_that_takes_longer_than_a_round_may_is_told() -> None:
 
 
 def test_a_point_can_be_asked_alone() -> None:
-    case = Case.of(configured("own_estimators:Sulky"))
-    assert {name for name in POINTS if why_broken(case, name) is None} == {"clone", "classes", "weights", "time"}
+    case = EstimatorCase.of(configured("own_estimators:Sulky"))
+    assert {name for name in POINTS if check_point(case, name) is None} == {"clone", "classes", "weights", "time"}
 
 
 def test_a_target_of_true_and_false_has_two_classes_in_the_toy_group() -> None:
-    case = Case.of(configured("logistic_regression", "classification", "boolean"))
+    case = EstimatorCase.of(configured("logistic_regression", "classification", "boolean"))
     assert case.model(case.rows).classes == ("false", "true")

@@ -1,4 +1,4 @@
-"""One made-up group, as a configuration declares its columns: what an estimator is tried on before there are rows."""
+"""The rows of a synthetic group, on which an estimator is checked before there is any data."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from spinney.core.config.values import INTEGERS, is_number
 
 SEED = 20_130_101
 NEWEST = datetime(2013, 1, 31, tzinfo=UTC)
-LEAST_ROWS = 60
+MIN_ROWS = 60
 
 
-def toy_rows(config: Config, rows: int | None = None) -> pd.DataFrame:
-    """Return rows of one group in the recipe's window: the features by their types, and a label that follows them.
+def synthetic_rows(config: Config, rows: int | None = None) -> pd.DataFrame:
+    """Return rows of one group within the recipe's window: features of their types, and a label that depends on them.
 
-    rows: None: enough for the recipe, and at least LEAST_ROWS unless its window holds fewer.
+    rows: None: enough for the recipe, and at least MIN_ROWS unless its window holds fewer.
     """
-    rows = rows or max(LEAST_ROWS, min(2 * config.recipe.min_rows, config.recipe.window_rows))
-    draw = np.random.default_rng(SEED)
+    rows = rows or max(MIN_ROWS, min(2 * config.recipe.min_rows, config.recipe.window_rows))
+    random = np.random.default_rng(SEED)
     step = min(timedelta(hours=1), config.recipe.window / (rows + 1))
-    signal = draw.normal(size=rows)
+    signal = random.normal(size=rows)
     frame = pd.DataFrame(
         {
             "group_key": keys.encode(["toy"] * len(config.fleet.group)),
@@ -35,31 +35,31 @@ def toy_rows(config: Config, rows: int | None = None) -> pd.DataFrame:
         }
     )
     for name in config.fleet.features:
-        frame[name] = _values(config.fleet.type_of(name) or "double", signal + draw.normal(scale=0.1, size=rows))
+        frame[name] = _values(config.fleet.type_of(name) or "double", signal + random.normal(scale=0.1, size=rows))
     regression = config.fleet.task == "regression"
     frame["label"] = signal * 2 + 3 if regression else _classes(config.target_type, signal)
     return frame
 
 
-def classes(kind: str) -> tuple[Any, ...]:
-    """The labels that a toy target of this type may have."""
+def label_classes(column_type: str) -> tuple[Any, ...]:
+    """Return the labels that a synthetic target of this type may have."""
     known: dict[str, tuple[Any, ...]] = {"string": ("below", "above", "far above"), "boolean": (False, True)}
-    return known.get(kind, (0, 1, 2))
+    return known.get(column_type, (0, 1, 2))
 
 
-def _classes(kind: str, signal: npt.NDArray[np.float64]) -> Any:
-    below, above = classes(kind)[:2]
+def _classes(column_type: str, signal: npt.NDArray[np.float64]) -> Any:
+    below, above = label_classes(column_type)[:2]
     return pd.Series([above if value > 0 else below for value in signal], dtype=object)
 
 
-def _values(kind: str, signal: npt.NDArray[np.float64]) -> Any:
-    if kind in INTEGERS:
+def _values(column_type: str, signal: npt.NDArray[np.float64]) -> Any:
+    if column_type in INTEGERS:
         return np.round(signal * 10).astype(np.int64)
-    if is_number(kind):
+    if is_number(column_type):
         return signal
-    if kind == "boolean":
+    if column_type == "boolean":
         return signal > 0
-    if kind in ("timestamp", "date"):
+    if column_type in ("timestamp", "date"):
         times = pd.DatetimeIndex([NEWEST + timedelta(days=float(value)) for value in signal]).as_unit("us")
-        return times if kind == "timestamp" else times.date
+        return times if column_type == "timestamp" else times.date
     return np.where(signal > 0, "above", "below").astype(object)
