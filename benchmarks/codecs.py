@@ -1,4 +1,4 @@
-"""What a stored model costs: bytes, and milliseconds to write, to sign and verify, and to read it back, per group.
+"""The cost of a stored model: bytes, and milliseconds to write, to sign and verify, and to read it, per group.
 
 Every line is a built-in estimator under a codec; `pickle` is the codec that has to be allowed. The peers are plain
 `pickle` and `joblib` (with zlib) of the same scikit-learn estimator, timed in turn with ours; for `seasonal`, which
@@ -43,7 +43,7 @@ CANDIDATES = '[{"estimator": "ridge"}, {"estimator": "seasonal"}]'
 
 @dataclass(frozen=True)
 class Case:
-    """An estimator as a fleet would name it. peer: the same in scikit-learn, unfitted; None: the model holds it."""
+    """An estimator by its name in a fleet. peer: the same in scikit-learn, unfitted; None: the model has it."""
 
     estimator: str
     task: str = "regression"
@@ -71,7 +71,7 @@ CASES = (
 
 @dataclass(frozen=True)
 class Stored:
-    """One group's model, as it is stored by one codec, and as its peers hold it."""
+    """A group's model as stored by one codec, and the estimator that the peers write."""
 
     claim: Claim
     model: Model
@@ -81,6 +81,7 @@ class Stored:
 
     @property
     def allow_pickle(self) -> bool:
+        """Whether the codec is pickle."""
         return self.claim.codec == codec.PICKLE
 
 
@@ -93,6 +94,7 @@ class Peer:
 
 
 def joblib_bytes(estimator: Any) -> bytes:
+    """Return an estimator as joblib writes it, compressed."""
     out = io.BytesIO()
     joblib.dump(estimator, out, compress=("zlib", 6))
     return out.getvalue()
@@ -106,11 +108,12 @@ SKOPS = {"skops": Peer(skops_codec.pack, skops_codec.unpack)}
 
 
 def peers_of(kept: list[Stored]) -> dict[str, Peer]:
+    """Return the other ways to write these models."""
     return PEERS | SKOPS if kept[0].claim.codec == codec.ARRAYS else PEERS
 
 
 def recipe_of(case: Case, base: Recipe, frame: pd.DataFrame) -> tuple[Recipe, pd.DataFrame]:
-    """The recipe, and the rows with a label that suits its task."""
+    """Return the recipe, and rows with labels for its task."""
     features = (*base.features, Feature("event_time", "timestamp")) if case.clock else base.features
     recipe = replace(base, estimator=case.estimator, params=case.params, task=case.task, features=features)
     if case.task == "regression":
@@ -120,7 +123,7 @@ def recipe_of(case: Case, base: Recipe, frame: pd.DataFrame) -> tuple[Recipe, pd
 
 
 def stored_by(case: Case, base: Recipe, frame: pd.DataFrame) -> Iterator[list[Stored]]:
-    """Every group's model under each codec that can hold it, fitted once."""
+    """Fit every group once. Returns its model under each codec that can store it."""
     recipe, rows = recipe_of(case, base, frame)
     asks = pd.DataFrame({"group_key": rows["group_key"].unique()})
     fitted = fit_groups(rows, asks, recipe, START + timedelta(days=30), SIGNER)
@@ -131,44 +134,48 @@ def stored_by(case: Case, base: Recipe, frame: pd.DataFrame) -> Iterator[list[St
     estimators = [peer_of(case, model, by_group[key]) for key, model in zip(asks["group_key"], models, strict=True)]
     ours = list(zip(asks["group_key"], fitted["model_id"], models, estimators, strict=True))
     for allowed in (False, True) if codec.ARRAYS in set(fitted["codec"]) else (False,):
-        kept = [sealed(group, name, model, held, allow_pickle=allowed) for group, name, model, held in ours]
+        kept = [store(group, name, model, held, allow_pickle=allowed) for group, name, model, held in ours]
         for each in kept:
             compare(each, by_group[each.claim.group_key])
         yield kept
 
 
 def peer_of(case: Case, model: Model, rows: pd.DataFrame) -> Any:
+    """Return what the peers store: the model's own estimator, or the case's peer fitted on the same rows."""
     if case.peer is None:
         return model.estimator
     matrix = model.encoder.matrix(to_columns(rows, model.encoder.features))
     return case.peer().fit(matrix, rows["label"].to_numpy())
 
 
-def sealed(group: str, model_id: str, model: Model, estimator: Any, *, allow_pickle: bool) -> Stored:
+def store(group: str, model_id: str, model: Model, estimator: Any, *, allow_pickle: bool) -> Stored:
+    """Store a model by its codec and sign it."""
     name, payload = codec.dump(model, allow_pickle=allow_pickle)
     claim = Claim(group, model_id, name)
     return Stored(claim, model, payload, SIGNER.sign(claim, payload), estimator)
 
 
 def compare(stored: Stored, rows: pd.DataFrame) -> None:
-    """What was read must answer as what was written."""
+    """Raise an error unless a loaded model predicts as the stored one."""
     if not np.array_equal(opened(stored).predict(rows), stored.model.predict(rows)):
         raise SystemExit(f"codec {stored.claim.codec} of group {stored.claim.group_key}: another model came back")
 
 
-def signed(each: Stored) -> None:
+def sign_and_verify(each: Stored) -> None:
+    """Sign a stored model and verify the signature."""
     SIGNER.verify(each.claim, each.payload, SIGNER.sign(each.claim, each.payload))
 
 
 def opened(each: Stored) -> Model:
+    """Verify and load a stored model."""
     return codec.load_signed(SIGNER, each.claim, each.payload, each.signature, allow_pickle=each.allow_pickle)
 
 
 def calls(kept: list[Stored]) -> dict[str, Callable[[], object]]:
-    """What is timed, ours and the peers': each call does all groups."""
+    """Return the calls that are timed, ours and those of the peers. Each handles all groups."""
     timed: dict[str, Callable[[], object]] = {
         "dump": lambda: [codec.dump(each.model, allow_pickle=each.allow_pickle) for each in kept],
-        "sign": lambda: [signed(each) for each in kept],
+        "sign": lambda: [sign_and_verify(each) for each in kept],
         "load": lambda: [opened(each) for each in kept],
     }
     for name, other in peers_of(kept).items():
@@ -179,13 +186,14 @@ def calls(kept: list[Stored]) -> dict[str, Callable[[], object]]:
 
 
 def seconds(call: Callable[[], object]) -> float:
+    """Return the wall seconds of a call."""
     began = time.perf_counter()
     call()
     return time.perf_counter() - began
 
 
 def measured(case: Case, kept: list[Stored], repeats: int) -> dict[str, Any]:
-    """Medians per group, and the medians of the ratios of each round, in which all took their turns."""
+    """Return medians per group, and medians of the ratios within each repetition, in which all calls run in turn."""
     timed = calls(kept)
     for call in timed.values():
         call()
@@ -213,6 +221,7 @@ def measured(case: Case, kept: list[Stored], repeats: int) -> dict[str, Any]:
 
 
 def show(results: list[dict[str, Any]]) -> None:
+    """Print the results as a table."""
     print(f"{'':39}{'ours, per group':^42}{'ours / pickle':^23} {'ours / joblib':^23} {'ours / skops':^23}")
     ratios = f"{'bytes':>7} {'dump':>7} {'load':>7}"
     heads = f"{'bytes':>9} {'dump ms':>9} {'sign+v ms':>10} {'load ms':>9}"
@@ -226,6 +235,7 @@ def show(results: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, usual in {"groups": 3, "rows": 200, "features": 8, "repeats": 5}.items():
         parser.add_argument(f"--{name}", type=int, default=usual)

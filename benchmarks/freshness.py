@@ -1,4 +1,4 @@
-"""From the outcome that makes a group stale to the first prediction by its new champion.
+"""Time from the outcome that makes a group stale to the first prediction by its new champion.
 
 The four queries under `--rate` events a second. Each second `--turn` groups that were fresh get the 25 labelled events
 that `staleness.new_rows` asks for. From then on each of them is asked again every three seconds for 90 s, so a wait is
@@ -25,11 +25,11 @@ import numpy as np
 from confluent_kafka import Producer
 from harness.broker import answers, make_topics, serving
 from harness.commands import Commands, Spinney
-from harness.fleet import Rows, Settings, Truth, group_key, write_champions
+from harness.fleet import LabelModel, Rows, Settings, group_key, write_champions
 from harness.process_tree import Usage
 from harness.results import Measure, arguments, show, work_folder
 from harness.send import SECONDS_BETWEEN_PROBES, send
-from latency import FIRST, SECONDS_TO_END, SECONDS_TO_START, Numbers, eventually, killed_at_the_end
+from latency import END_TIMEOUT_S, FIRST, START_TIMEOUT_S, Numbers, eventually, killed_at_the_end
 
 from spinney.core.config import Config
 from spinney.storage.config_file import read_config
@@ -51,7 +51,7 @@ class Waits:
 
 
 def waits(config: Config) -> Waits:
-    """Of both topics as they are now."""
+    """Return the waiting times, from both topics as they are now."""
     servers = config.kafka.bootstrap_servers
     turned = {
         int(event["id"].removeprefix("turned-")): at
@@ -76,14 +76,14 @@ def waits(config: Config) -> Waits:
     )
 
 
-def follow(config: Config, truth: Truth) -> Waits:
-    """Ask the groups that still wait, every few seconds, until none does or the patience ends."""
+def follow(config: Config, label_model: LabelModel) -> Waits:
+    """Poll until no group waits any more, or the time limit is reached. Returns the waiting times."""
     producer = Producer({"bootstrap.servers": config.kafka.bootstrap_servers})
     until, asked = time.monotonic() + SECONDS_TO_FOLLOW, 0
     while (found := waits(config)).waiting and time.monotonic() < until:
         asked += 1
         ids = [f"late-{asked}-{group}" for group in found.waiting]
-        send(producer, config.kafka.events, truth, iter([(list(found.waiting), ids)]), 0)
+        send(producer, config.kafka.events, label_model, iter([(list(found.waiting), ids)]), 0)
         time.sleep(SECONDS_BETWEEN_PROBES)
     return found
 
@@ -94,26 +94,27 @@ def measured(
     """history: rows of each group that are loaded before. words: of the generator: seconds, and its options."""
     file = settings.write(folder)
     config, spinney = read_config(file), commands(file)
-    truth = Truth(settings.groups)
+    label_model = LabelModel(settings.groups)
     make_topics(config)
-    write_champions(config, truth)
-    Rows(history).write(truth, folder / "history")
+    write_champions(config, label_model)
+    Rows(history).write(label_model, folder / "history")
     spinney.run("load", str(folder / "history"))
     place = [settings.servers, config.kafka.events, str(settings.groups)]
     topic = (settings.servers, config.kafka.predictions or "")
     running = spinney.start("stream")
     with killed_at_the_end(running):
         spinney.run_module("harness.send", *place, str(FIRST), "--prefix", "first")
-        if not eventually("spinney stream", running, topic, FIRST, SECONDS_TO_START):
-            raise RuntimeError(f"spinney stream: no answer to the first {FIRST} events within {SECONDS_TO_START} s")
+        if not eventually("spinney stream", running, topic, FIRST, START_TIMEOUT_S):
+            raise RuntimeError(f"spinney stream: no answer to the first {FIRST} events within {START_TIMEOUT_S} s")
         _, printed = spinney.run_module("harness.send", *place, *words)
-        eventually("spinney stream", running, topic, FIRST + json.loads(printed)["sent"], SECONDS_TO_END)
-        found = follow(config, truth)
+        eventually("spinney stream", running, topic, FIRST + json.loads(printed)["sent"], END_TIMEOUT_S)
+        found = follow(config, label_model)
         usage = running.stop()
     return found, usage
 
 
 def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
+    """Run the benchmark."""
     usual = {"groups": 50_000, "history": 25, "turn": 20, "rate": 2_000, "seconds": 120, "probe_seconds": 90}
     parser = arguments(__doc__ or "", usual)
     asked = parser.parse_args(arguments_given)

@@ -1,4 +1,4 @@
-"""What a tick of one shard costs: state from bytes, news taken in, verdicts, state to bytes.
+"""The cost of a tick of one shard: load the state, apply new rows, judge, and write the state.
 
 A tick comes every few seconds for each of the shards, whether anything happened or not; 64 shards of 1,000 groups are
 50,000 groups and some room. Run: ``python benchmarks/judge.py --groups 1000 --news 100``
@@ -42,10 +42,12 @@ class Load:
 
 
 def key(n: int) -> str:
+    """Return the encoded key of group n."""
     return json.dumps(["AA", "JFK", f"{n:05d}"], separators=(",", ":"))
 
 
 def health(load: Load, rows: int, clock: int) -> pd.DataFrame:
+    """Return `rows` deltas of health of random groups, from the half hour before `clock` (µs)."""
     random = np.random.default_rng(rows)
     chosen = random.integers(0, load.groups, rows)
     return pd.DataFrame(
@@ -60,6 +62,7 @@ def health(load: Load, rows: int, clock: int) -> pd.DataFrame:
 
 
 def promoted(n: int, clock: int) -> DecisionRecord:
+    """Return the promotion of group n's first champion."""
     promotion = Promotion(0, f"{n:064x}", "promoted", clock, clock, clock)
     return DecisionRecord(key(n), promotion, by_machine=True, clock=clock, loss=0.5, fit_ms=2.0)
 
@@ -73,7 +76,7 @@ def full_shard(load: Load) -> ShardState:
 
 
 def per_call(call: Callable[[], object], repeats: int) -> float:
-    """Median milliseconds."""
+    """Return the median milliseconds of a call."""
     call()
     took = []
     for _ in range(repeats):
@@ -84,6 +87,7 @@ def per_call(call: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, usual in {"groups": 1000, "news": 100, "waiting": 1000, "repeats": 30}.items():
         parser.add_argument(f"--{name}", type=int, default=usual)

@@ -1,4 +1,4 @@
-"""How fast groups are fitted: the stacked kernel of `ridge` beside a loop of the same scikit-learn pipeline.
+"""How fast groups are fitted: the stacked kernel of `ridge` compared with a loop of the same scikit-learn pipeline.
 
 Both do all of `fit_groups`: choosing and ordering rows, fingerprints, two fits, comparison with a champion, payload and
 signature. The third figure is the loop that an expert would write without any of that: ``groupby``, fit, predict the
@@ -44,12 +44,12 @@ SIGNER = Signer(b"a key only for this benchmark")
 
 
 def peer(alpha: float) -> Pipeline:
-    """What the stacked kernel computes, as anybody would write it."""
+    """Return the scikit-learn pipeline that computes the same as the stacked kernel."""
     return Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler()), ("model", Ridge(alpha=alpha))])
 
 
 def scaled_ridge() -> Pipeline:
-    """A pipeline as a user's module would give it."""
+    """Return a pipeline as in a user's module."""
     return make_pipeline(StandardScaler(), Ridge())
 
 
@@ -59,8 +59,8 @@ def fleet(groups: int, rows: int, features: int) -> tuple[pd.DataFrame, Recipe]:
     n = groups * rows
     x = random.normal(size=(n, features))
     group = np.repeat(np.arange(groups), rows)
-    truth = random.normal(size=(groups, features))
-    label = (x * truth[group]).sum(axis=1) + random.normal(size=n)
+    label_model = random.normal(size=(groups, features))
+    label = (x * label_model[group]).sum(axis=1) + random.normal(size=n)
     x[random.random(x.shape) < 0.02] = np.nan
     frame = pd.DataFrame({f"x{i}": x[:, i] for i in range(features)})
     frame.insert(0, "group_key", [f'["{g}"]' for g in group])
@@ -95,7 +95,7 @@ def champions(frame: pd.DataFrame, recipe: Recipe, groups: int) -> pd.DataFrame:
 
 
 def seconds_of(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe) -> float:
-    """Wall seconds of one call in which every group must be fitted and compared."""
+    """Return the wall seconds of one call that fits and compares every group."""
     began = time.perf_counter()
     result = fit_groups(frame, asks, recipe, START + timedelta(days=30), SIGNER)
     took = time.perf_counter() - began
@@ -105,7 +105,7 @@ def seconds_of(frame: pd.DataFrame, asks: pd.DataFrame, recipe: Recipe) -> float
 
 
 def seconds_of_bare_loop(frame: pd.DataFrame, recipe: Recipe) -> float:
-    """Wall seconds of the expert's loop over the same groups."""
+    """Return the wall seconds of a plain scikit-learn loop over the same groups."""
     names = [feature.name for feature in recipe.features]
     began = time.perf_counter()
     for _, rows in frame.groupby("group_key", sort=False):
@@ -172,6 +172,7 @@ def _processor(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
+    """Run the benchmark."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--groups", type=int, default=2000)
     options.add_argument("--rows", type=int, default=50)

@@ -24,22 +24,24 @@ from typing import Any
 import numpy as np
 from harness.broker import answers, count, make_topics, serving
 from harness.commands import Commands, Running, Spinney
-from harness.fleet import Settings, Truth, write_champions
+from harness.fleet import LabelModel, Settings, write_champions
 from harness.process_tree import Usage
 from harness.results import Measure, arguments, show, work_folder
 
 from spinney.core.config import Config
 from spinney.storage.config_file import read_config
 
-FIRST = 100
-"""Events that are sent, and have to be answered, before the load begins: everything has started then."""
+WARMUP_EVENTS = 100
+"""Events that are sent and answered before the load begins, so that everything has started."""
 
-SECONDS_TO_START, SECONDS_TO_END = 300, 600
+START_TIMEOUT_S, END_TIMEOUT_S = 300, 600
 Numbers = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
 class Load:
+    """groups; rate: events per second; warm_up, seconds: of the load."""
+
     groups: int
     rate: int
     warm_up: int
@@ -47,12 +49,13 @@ class Load:
 
     @property
     def records(self) -> int:
+        """Events of the whole load, warm-up included."""
         return self.rate * (self.warm_up + self.seconds)
 
 
 @dataclass(frozen=True)
-class Found:
-    """latency_s: of each event after the warm-up, at_s: when it was sent. memory: samples of the same time."""
+class LatencyResult:
+    """latency_s: of each event after the warm-up. at_s: when it was sent. memory: samples of the same time, (s, MB)."""
 
     at_s: Numbers
     latency_s: Numbers
@@ -61,25 +64,28 @@ class Found:
     memory: Numbers
 
     def percentile(self, which: float) -> float:
+        """Return a percentile of the latency (s). which: 0 to 100."""
         return float(np.percentile(self.latency_s, which))
 
     @property
     def growth_s_per_minute(self) -> float:
-        return slope(self.at_s, self.latency_s) * 60
+        """Growth of the latency over the time of sending."""
+        return least_squares_slope(self.at_s, self.latency_s) * 60
 
     @property
     def memory_growth_mb_per_minute(self) -> float:
-        return slope(*self.memory.T) * 60 if len(self.memory) > 2 else 0.0
+        """Growth of memory; 0 with fewer than three samples."""
+        return least_squares_slope(*self.memory.T) * 60 if len(self.memory) > 2 else 0.0
 
 
-def slope(x: Numbers, y: Numbers) -> float:
-    """Of the least-squares line."""
+def least_squares_slope(x: Numbers, y: Numbers) -> float:
+    """Return the slope of the least-squares line."""
     centred = x - x.mean()
     return float((centred * y).sum() / (centred * centred).sum())
 
 
-def times(records: Iterator[tuple[int, dict[str, Any]]], name: str, total: int) -> Numbers:
-    """Seconds at which each event ``eN`` first stands in a topic, shape (total,); NaN where it does not.
+def first_times(records: Iterator[tuple[int, dict[str, Any]]], name: str, total: int) -> Numbers:
+    """Return when each event ``eN`` was first written to a topic, in seconds, shape (total,); NaN if it was not.
 
     name: the field with the event's id.
     """
@@ -92,8 +98,8 @@ def times(records: Iterator[tuple[int, dict[str, Any]]], name: str, total: int) 
     return found
 
 
-def eventually(what: str, running: Running, topic: tuple[str, str], wanted: int, seconds: float) -> bool:
-    """Wait until a topic holds so many records; whether it does in time. Raises RuntimeError when the process ends."""
+def wait_for_records(what: str, running: Running, topic: tuple[str, str], wanted: int, seconds: float) -> bool:
+    """Wait until a topic has so many records. Returns whether in time. Raises RuntimeError: the process ended."""
     until = time.monotonic() + seconds
     while count(*topic) < wanted:
         if not running.runs:
@@ -105,33 +111,33 @@ def eventually(what: str, running: Running, topic: tuple[str, str], wanted: int,
     return True
 
 
-class Course:
-    """One fleet under load. output: topic that is answered to, field of the event's id there."""
+class LoadTest:
+    """A fleet under load. output: topic of the answers, and the field of the event's id there."""
 
     def __init__(self, config: Config, spinney: Spinney, load: Load, output: tuple[str, str]) -> None:
         self.config, self.spinney, self.load, self.output = config, spinney, load, output
 
-    def measured(self, what: str, running: Running) -> tuple[Found, Usage]:
-        """Load it and stop it."""
+    def measure(self, what: str, running: Running) -> tuple[LatencyResult, Usage]:
+        """Put the running process under load, stop it, and return latency and cost."""
         topic = (self.config.kafka.bootstrap_servers, self.output[0])
-        with killed_at_the_end(running):
-            self._send(FIRST, "first", 0)
-            if not eventually(what, running, topic, FIRST, SECONDS_TO_START):
-                raise RuntimeError(f"{what}: no answer to the first {FIRST} events within {SECONDS_TO_START} s")
+        with kill_at_the_end(running):
+            self._send(WARMUP_EVENTS, "first", 0)
+            if not wait_for_records(what, running, topic, WARMUP_EVENTS, START_TIMEOUT_S):
+                raise RuntimeError(f"{what}: no answer to the first {WARMUP_EVENTS} events within {START_TIMEOUT_S} s")
             began = time.monotonic() - running.began
             self._send(self.load.records, "e", self.load.rate)
-            eventually(what, running, topic, FIRST + self.load.records, SECONDS_TO_END)
+            wait_for_records(what, running, topic, WARMUP_EVENTS + self.load.records, END_TIMEOUT_S)
             usage = running.stop()
-        return self._found(usage, began + self.load.warm_up), usage
+        return self._evaluate(usage, began + self.load.warm_up), usage
 
     def _send(self, records: int, prefix: str, rate: int) -> None:
         place = [self.config.kafka.bootstrap_servers, self.config.kafka.events, str(self.load.groups), str(records)]
         self.spinney.run_module("harness.send", *place, "--prefix", prefix, "--rate", str(rate))
 
-    def _found(self, usage: Usage, began: float) -> Found:
+    def _evaluate(self, usage: Usage, began: float) -> LatencyResult:
         servers, total = self.config.kafka.bootstrap_servers, self.load.records
-        sent = times(answers(servers, self.config.kafka.events), "id", total)
-        answered = times(answers(servers, self.output[0]), self.output[1], total)
+        sent = first_times(answers(servers, self.config.kafka.events), "id", total)
+        answered = first_times(answers(servers, self.output[0]), self.output[1], total)
         if np.isnan(sent).any():
             missing = int(np.isnan(sent).sum())
             raise RuntimeError(f"topic {self.config.kafka.events}: {missing} of {total} events are missing")
@@ -139,39 +145,44 @@ class Course:
         known = late & ~np.isnan(answered)
         memory = np.array([(at, mb) for at, mb in usage.memory if began <= at <= began + self.load.seconds])
         unanswered = int((late & np.isnan(answered)).sum())
-        return Found(sent[known], (answered - sent)[known], unanswered, total / float(np.ptp(sent)), memory)
+        return LatencyResult(sent[known], (answered - sent)[known], unanswered, total / float(np.ptp(sent)), memory)
 
 
 @contextmanager
-def killed_at_the_end(running: Running) -> Iterator[None]:
+def kill_at_the_end(running: Running) -> Iterator[None]:
+    """Kill a process when the context ends."""
     try:
         yield
     finally:
         running.kill()
 
 
-def new_fleet(folder: Path, load: Load, servers: str, spark: Sequence[str]) -> Path:
+def write_fleet(folder: Path, load: Load, servers: str, spark: Sequence[str]) -> Path:
+    """Write the configuration of a new fleet into a folder and return its path."""
     folder.mkdir()
     return Settings(f"latency-{uuid.uuid4().hex[:8]}", load.groups, servers, spark=tuple(spark)).write(folder)
 
 
-def noop(file: Path, commands: Commands, load: Load) -> tuple[Found, Usage]:
+def measure_noop(file: Path, commands: Commands, load: Load) -> tuple[LatencyResult, Usage]:
+    """Measure the no-op query under a load."""
     config, spinney = read_config(file), commands(file)
     topic = f"{config.fleet.name}.noop"
     make_topics(config, topic)
-    course = Course(config, spinney, load, (topic, "id"))
-    return course.measured("the no-op query", spinney.start_module("harness.noop", str(file), topic, "--every", "1"))
+    load_test = LoadTest(config, spinney, load, (topic, "id"))
+    return load_test.measure("the no-op query", spinney.start_module("harness.noop", str(file), topic, "--every", "1"))
 
 
-def ours(file: Path, commands: Commands, load: Load) -> tuple[Found, Usage]:
+def measure_spinney(file: Path, commands: Commands, load: Load) -> tuple[LatencyResult, Usage]:
+    """Measure `spinney stream` under a load."""
     config, spinney = read_config(file), commands(file)
     make_topics(config)
-    write_champions(config, Truth(load.groups))
-    course = Course(config, spinney, load, (config.kafka.predictions or "", "event_id"))
-    return course.measured("spinney stream", spinney.start("stream"))
+    write_champions(config, LabelModel(load.groups))
+    load_test = LoadTest(config, spinney, load, (config.kafka.predictions or "", "event_id"))
+    return load_test.measure("spinney stream", spinney.start("stream"))
 
 
 def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
+    """Run the benchmark."""
     usual = {"groups": 50_000, "rate": 2_000, "warm_up": 60, "seconds": 600, "noop_seconds": 120}
     parser = arguments(__doc__ or "", usual)
     asked = parser.parse_args(arguments_given)
@@ -190,9 +201,11 @@ def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spin
         for run in range(asked.runs):
             load = Load(asked.groups, asked.rate, asked.warm_up, asked.seconds)
             limit_load = Load(asked.groups, asked.rate, asked.warm_up, asked.noop_seconds)
-            limit_file = new_fleet(place / f"noop-{run}", limit_load, servers, asked.spark)
-            limit, limit_usage = noop(limit_file, commands, limit_load)
-            found, usage = ours(new_fleet(place / f"ours-{run}", load, servers, asked.spark), commands, load)
+            limit_file = write_fleet(place / f"noop-{run}", limit_load, servers, asked.spark)
+            limit, limit_usage = measure_noop(limit_file, commands, limit_load)
+            found, usage = measure_spinney(
+                write_fleet(place / f"ours-{run}", load, servers, asked.spark), commands, load
+            )
             for which, measure in percentiles.items():
                 measure.add(found.percentile(which), peer=limit.percentile(which))
             sent.add(found.sent_per_s)

@@ -1,4 +1,4 @@
-"""What it takes to look at a fleet: whole commands, each in a process of its own, start of Python included.
+"""The cost of read-only commands, each as a whole process, start of Python included.
 
 The tables are those of two weekly rounds with a few decisions by people (tests/support/many_groups.py). `bare` is what
 someone would write by hand for the first line: read the same columns by deltalake and pandas, keep each group's newest
@@ -45,7 +45,7 @@ sys.path.append(sys.argv[1])
 from many_groups import write_fleet
 write_fleet(Path(sys.argv[2]), int(sys.argv[3]), events=int(sys.argv[4]))
 """
-"""In a process of its own: a child's peak memory is never told below that of the process that started it."""
+"""Run in a process of its own, since a child's reported peak memory is never below that of its parent."""
 
 SPINNEY = "from spinney.cli import main; main()"
 BARE = """\
@@ -65,7 +65,7 @@ PACKAGES = ("deltalake", "pandas", "pyarrow")
 
 
 def commands(groups: int) -> dict[str, list[str]]:
-    """What is run, by its name in the table; from the folder of fleet.toml."""
+    """Return name -> command, to be run in the folder of fleet.toml."""
     some = keys.encode([f"s{min(123, groups - 1):06}"])
     spinney = {
         "--help": ["--help"],
@@ -77,7 +77,7 @@ def commands(groups: int) -> dict[str, list[str]]:
 
 
 def run_once(arguments: Sequence[str], folder: Path) -> dict[str, float]:
-    """One process: seconds, CPU seconds and peak MB. Raises SystemExit when it fails."""
+    """Run one process. Returns seconds, CPU seconds and peak MB. Raises SystemExit: it failed."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as errors:
         child = subprocess.Popen([sys.executable, *arguments], cwd=folder, stdout=said, stderr=errors)
@@ -96,7 +96,7 @@ def run_once(arguments: Sequence[str], folder: Path) -> dict[str, float]:
 
 
 def measured(folder: Path, groups: int, runs: int) -> list[dict[str, Any]]:
-    """One row per command; the commands take turns, so that what else runs on the machine disturbs all alike."""
+    """Measure all commands in turn, so that other load on the machine affects all of them alike."""
     asked = commands(groups)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in asked}
     for _ in range(runs):
@@ -106,6 +106,7 @@ def measured(folder: Path, groups: int, runs: int) -> list[dict[str, Any]]:
 
 
 def summary(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return the median of each measure."""
     seconds = [run["seconds"] for run in runs]
     return {
         "seconds": round(statistics.median(seconds), 3),
@@ -117,6 +118,7 @@ def summary(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def show(results: Sequence[Mapping[str, Any]]) -> None:
+    """Print the results as a table."""
     print(f"{'command':<16} {'seconds':>8} {'range':>14} {'CPU s':>7} {'x bare':>7} {'peak MB':>8}")
     bare = results[0]["cpu_seconds"]
     for each in results:
@@ -126,6 +128,7 @@ def show(results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=50_000)
     parser.add_argument("--events", type=int, default=50, help="rows of `events` per group")

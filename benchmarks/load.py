@@ -75,6 +75,8 @@ class Used:
 
 @dataclass(frozen=True)
 class Run:
+    """The costs of one run."""
+
     spinney: Used
     few: Used
     peer: Used
@@ -104,7 +106,7 @@ def write_history(file: Path, groups: int, rows: int, first: int = 0) -> None:
 
 
 def used(command: list[str], log: Path) -> tuple[Used, str]:
-    """Run a command; its cost and what it printed. Raises RuntimeError when it fails."""
+    """Run a command. Returns its cost and its output. Raises RuntimeError: it failed."""
     began = time.monotonic()
     with log.open("wb") as err:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err)
@@ -152,7 +154,7 @@ def _pss_mb(pid: int) -> float:
 
 
 def peer() -> tuple[str, str]:
-    """Its name and its script."""
+    """Return name -> script of each peer."""
     try:
         return f"polars {version('polars')}", PEER_BY_POLARS
     except PackageNotFoundError:
@@ -160,6 +162,7 @@ def peer() -> tuple[str, str]:
 
 
 def run_once(place: Path, history: Path, few: Path, rows: int) -> Run:
+    """Load the history into a new fleet, and measure each command."""
     root, config = place / "root", place / "fleet.toml"
     names = ", ".join(f'"{name}"' for name in FEATURES)
     columns = "\n".join(f'{name} = "double"' for name in (*FEATURES, "sold"))
@@ -178,13 +181,14 @@ def run_once(place: Path, history: Path, few: Path, rows: int) -> Run:
 
 
 def machine() -> str:
+    """Return cores and memory as text."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{cores} cores, {memory:.0f} GiB, {platform.system()} {platform.machine()}"
 
 
 def summary(runs: list[Run], rows: int) -> dict[str, Any]:
-    """Medians, and all runs."""
+    """Return medians and the values of all runs."""
     wall = median(run.spinney.wall_s for run in runs)
     peaks = [run.spinney.peak_mb for run in runs if run.spinney.peak_mb]
     return {
@@ -206,6 +210,7 @@ def summary(runs: list[Run], rows: int) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
+    """Print the results as a table."""
     of_peer = [run["peer"] for run in found["runs"]]
     print(f"{'':<24} {'seconds':>8} {'CPU s':>8} {'rows/s':>10} {'peak MB':>8}")
     peak = f"{found['peak_mb']:,.0f}" if found["peak_mb"] else "–"
@@ -223,6 +228,7 @@ def show(found: dict[str, Any]) -> None:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=50_000)
     parser.add_argument("--rows", type=int, default=50, help="of each group")

@@ -1,4 +1,4 @@
-"""What refitting costs: the whole fleet twice, a few groups, and the peers, for each size of `--groups`.
+"""The cost of refitting: the whole fleet twice, a few groups, and the peers, for each size of `--groups`.
 
 Rows are made and loaded (`spinney load`), then `retrain --all` (first models), then for each run: `--new-rows` rows of
 each group are loaded, `retrain --all` (each group is fitted, compared on held-out rows with its champion and decided
@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from harness.commands import Commands, Spinney
-from harness.fleet import Rows, Settings, Truth, group_key
+from harness.fleet import LabelModel, Rows, Settings, group_key
 from harness.process_tree import Usage
 from harness.results import Measure, arguments, show, work_folder
 
@@ -36,7 +36,7 @@ SAMPLED = ("joblib", "spark")
 
 @dataclass
 class OfSize:
-    """What is measured of a fleet of `groups` groups."""
+    """The measures of a fleet of `groups` groups."""
 
     groups: int
     scattered_groups: int
@@ -62,11 +62,12 @@ class OfSize:
 
     @property
     def measures(self) -> list[Measure]:
+        """All measures, in the order of the table."""
         return [self.first, self.second, self.cpu, self.per_group, *self.peers.values(), self.few, self.scattered]
 
 
 def retrained(spinney: Spinney, words: Sequence[str], groups: int) -> Usage:
-    """One `retrain`. Raises RuntimeError unless each group was fitted or kept."""
+    """Run `retrain` once and return its cost. Raises RuntimeError: a group was neither fitted nor kept."""
     usage, printed = spinney.run("retrain", *words, "--json")
     found = json.loads(printed)
     if found["fitted"] + found["kept"] != groups or found["groups_in"] != groups:
@@ -75,12 +76,13 @@ def retrained(spinney: Spinney, words: Sequence[str], groups: int) -> Usage:
     return usage
 
 
-def named(keys: Sequence[int]) -> list[str]:
+def group_options(keys: Sequence[int]) -> list[str]:
+    """Return the command-line options that name these groups."""
     return [word for group in keys for word in ("--group", group_key(group))]
 
 
 def peer_seconds(spinney: Spinney, name: str, folder: Path, groups: int) -> float:
-    """Of fitting `groups` groups once. folder: holds ``rows``, ``some`` with a smaller fleet's."""
+    """Return a peer's seconds for fitting `groups` groups once. folder: has ``rows`` and ``some`` (a smaller fleet)."""
     rows = folder / ("some" if name in SAMPLED else "rows")
     done = json.loads(spinney.run_module("harness.peers", name, str(rows), str(folder / f"peer-{name}"))[1])
     shutil.rmtree(folder / f"peer-{name}")
@@ -88,18 +90,19 @@ def peer_seconds(spinney: Spinney, name: str, folder: Path, groups: int) -> floa
 
 
 def measure(folder: Path, found: OfSize, asked: argparse.Namespace, commands: Commands) -> None:
-    groups, truth = found.groups, Truth(found.groups)
+    """Run every measurement once for a size of fleet, and add the results."""
+    groups, label_model = found.groups, LabelModel(found.groups)
     spinney = commands(Settings("refit", groups, spark=tuple(asked.spark)).write(folder))
     rows = folder / "rows"
-    Rows(asked.rows, largest_share=asked.largest_share).write(truth, rows)
+    Rows(asked.rows, largest_share=asked.largest_share).write(label_model, rows)
     sample = min(groups, asked.peer_groups)
-    Rows(asked.rows).write(Truth(sample), folder / "some")
+    Rows(asked.rows).write(LabelModel(sample), folder / "some")
     spinney.run("load", str(rows))
     usage = retrained(spinney, ["--all"], groups)
     found.first.add(usage.wall_s, peak_mb=usage.peak_mb)
     for run in range(1, asked.runs + 1):
         new = folder / f"new-{run}"
-        Rows(asked.new_rows, batch=run).write(truth, new)
+        Rows(asked.new_rows, batch=run).write(label_model, new)
         spinney.run("load", str(new))
         for file in new.iterdir():
             file.rename(rows / f"{new.name}-{file.name}")
@@ -111,14 +114,15 @@ def measure(folder: Path, found: OfSize, asked: argparse.Namespace, commands: Co
             against.add(usage.wall_s, peer=peer_seconds(spinney, name, folder, groups))
         # Other groups at each run: what was refitted just now with the same rows is kept without a fit.
         few = [(run * FEW + n) % groups for n in range(FEW)]
-        usage = retrained(spinney, named(few), FEW)
+        usage = retrained(spinney, group_options(few), FEW)
         found.few.add(usage.wall_s, peak_mb=usage.peak_mb)
         scattered = [(n * (groups // asked.scattered) + run) % groups for n in range(asked.scattered)]
-        usage = retrained(spinney, named(scattered), asked.scattered)
+        usage = retrained(spinney, group_options(scattered), asked.scattered)
         found.scattered.add(usage.wall_s, peak_mb=usage.peak_mb)
 
 
 def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
+    """Run the benchmark."""
     usual = {"rows": 50, "new_rows": 10, "peer_groups": 5_000, "largest_share": 0.0, "scattered": 10}
     parser = arguments(__doc__ or "", usual, needs_broker=False)
     parser.add_argument("--groups", type=int, action="append", help="size of a fleet; may be repeated [50000]")

@@ -1,4 +1,4 @@
-"""What the registered fleet costs: to register, to load, and to answer a million rows, in pandas and as a Spark UDF.
+"""The cost of a registered fleet: register, load, and predict a million rows, in pandas and as a Spark UDF.
 
 Each group has a linear model of three features; every tenth row is of a group without one, so that the global model
 answers. The sum of all answers is compared with NumPy's. Run: ``python benchmarks/registry.py --groups 50000``
@@ -64,7 +64,7 @@ uri = "sqlite:///{folder}/mlflow.db"
 
 
 def champions(coefficients: np.ndarray[Any, Any]) -> Champions:
-    """A model for each row of coefficients; the last is everyone's."""
+    """Return a model for each row of coefficients; the last one is the global model."""
     signer = Signer(KEY.encode())
     encoder = Encoder(tuple(Feature(name, "double") for name in FEATURES))
     histories = {}
@@ -86,13 +86,14 @@ def rows(spark: SparkSession, count: int, groups: int) -> DataFrame:
 
 
 def frame(count: int, groups: int) -> pd.DataFrame:
-    """The same rows in pandas."""
+    """Return the same rows in pandas."""
     at = np.arange(count)
     features = {name: (at * step % 10).astype(float) for name, step in zip(FEATURES, (3, 7, 11), strict=True)}
     return pd.DataFrame({"machine": at * 7919 % int(groups * 10 / 9), **features})
 
 
 def measured(config: Config, groups: int, count: int) -> dict[str, Any]:
+    """Register and load a fleet and predict by it. Returns seconds and sizes."""
     coefficients = np.random.default_rng(7).integers(-5, 5, (groups + 1, 3)).astype(float)
     all_rows = frame(count, groups)
     asked = coefficients[np.minimum(all_rows["machine"], groups)]
@@ -138,6 +139,7 @@ def measured(config: Config, groups: int, count: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--groups", type=int, default=5000)
     parser.add_argument("--rows", type=int, default=1_000_000)

@@ -1,4 +1,4 @@
-"""How fast `ingest` and `score` work off a backlog, beside the no-op query and a hand-written consumer.
+"""How fast `ingest` and `score` process a backlog, compared with the no-op query and a hand-written consumer.
 
 A broker, a topic of events of many groups, a linear champion for each group. In turn, each a process of its own: the
 no-op query (Kafka → from_json → to_json → Kafka with our session settings), `spinney stream --once --only ingest`,
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from harness.broker import make_topics, serving
 from harness.commands import Commands, Spinney
-from harness.fleet import Settings, Truth, write_champions
+from harness.fleet import LabelModel, Settings, write_champions
 from harness.process_tree import Usage
 from harness.results import Measure, arguments, show, work_folder
 
@@ -35,14 +35,14 @@ Batches = list[tuple[float, int]]
 
 
 def rate_of(batches: Batches, whole_s: float) -> float:
-    """Rows a second between the beginnings of the second and the last batch; of fewer than four, by the whole time."""
+    """Return rows per second from the start of the second batch to that of the last; of few batches, overall."""
     if len(batches) < 4:
         return sum(rows for _, rows in batches) / whole_s
     return sum(rows for _, rows in batches[1:-1]) / (batches[-1][0] - batches[1][0])
 
 
 def batches_of(config: Config, table: Contract, timestamp: str) -> Batches:
-    """As the table has them."""
+    """Return the batches, from the times of arrival in the table."""
     columns = delta.read_table(FleetStore.of(config), table, ["batch_id", timestamp]).to_pydict()
     rows = Counter(columns["batch_id"])
     began = dict(zip(columns["batch_id"], columns[timestamp], strict=True))
@@ -50,42 +50,43 @@ def batches_of(config: Config, table: Contract, timestamp: str) -> Batches:
 
 
 def expect(what: str, batches: Batches, records: int) -> None:
-    """Raises RuntimeError when rows are missing or came twice."""
+    """Raise RuntimeError if rows are missing or duplicated."""
     if (found := sum(rows for _, rows in batches)) != records:
         raise RuntimeError(f"{what}: expected {records} rows, found {found}")
 
 
 class Backlog:
-    """One fleet, whose topic holds `records` events, and what works them off."""
+    """A fleet whose topic has `records` events, and the processes that read them."""
 
     def __init__(self, file: Path, commands: Commands, groups: int, records: int) -> None:
         self.config, self.spinney = read_config(file), commands(file)
         self.file, self.groups, self.records = file, groups, records
         self.noop_topic, self.consumer_topic = (f"{self.config.fleet.name}.{name}" for name in ("noop", "consumer"))
         make_topics(self.config, self.noop_topic, self.consumer_topic)
-        write_champions(self.config, Truth(groups))
+        write_champions(self.config, LabelModel(groups))
 
     def send(self) -> float:
-        """Fill the topic. Returns records a second."""
+        """Fill the topic. Returns records per second."""
         place = [self.config.kafka.bootstrap_servers, self.config.kafka.events]
         sent = json.loads(self.spinney.run_module("harness.send", *place, str(self.groups), str(self.records))[1])
         return float(sent["sent"] / sent["seconds"])
 
     def noop(self) -> tuple[float, Usage]:
-        """Rate and cost."""
+        """Measure the no-op query. Returns rows per second and cost."""
         usage, printed = self.spinney.run_module("harness.noop", str(self.file), self.noop_topic)
         batches = json.loads(printed.splitlines()[-1])
         expect("the no-op query", batches, self.records)
         return rate_of(batches, usage.wall_s), usage
 
     def query(self, name: str, table: Contract, timestamp: str) -> tuple[float, Usage]:
-        """Rate and cost of one of ours, by the table that it fills."""
+        """Measure one of Spinney's queries, by the table that it fills. Returns rows per second and cost."""
         usage, _ = self.spinney.run("stream", "--once", "--only", name)
         batches = batches_of(self.config, table, timestamp)
         expect(f"query {name}", batches, self.records)
         return rate_of(batches, usage.wall_s), usage
 
     def consumer(self) -> float:
+        """Measure the hand-written consumer. Returns rows per second."""
         place = [self.config.kafka.bootstrap_servers, self.config.kafka.events, self.consumer_topic]
         seconds, rows = json.loads(self.spinney.run_module("harness.consumer", *place, str(self.groups))[1])
         expect("the hand-written consumer", [(0.0, rows)], self.records)
@@ -93,6 +94,7 @@ class Backlog:
 
 
 def main(arguments_given: Sequence[str] | None = None, commands: Commands = Spinney) -> None:
+    """Run the benchmark."""
     asked = arguments(__doc__ or "", {"groups": 50_000, "records": 1_200_000}).parse_args(arguments_given)
     noop, loop = "no-op query", "hand-written consumer"
     ingest = Measure("ingest, backlog", "events/s", "more", noop, "≥ 0.6 ×")

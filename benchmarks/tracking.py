@@ -1,4 +1,4 @@
-"""What MLflow is asked for a weekly batch: calls and seconds by the number of groups, in both modes.
+"""The calls to MLflow for a weekly batch, and their seconds, by the number of groups, in both modes.
 
 The round's tables are written as a batch leaves them, without fitting: one model, signed anew for each group; one group
 in fifty failed. MLflow's own server runs in a thread of this process, with SQLite and its artifacts behind HTTP, so the
@@ -86,13 +86,14 @@ calls_per_second = 10000
 
 
 def config_of(name: str, mode: str, uri: str, root: Path) -> Config:
+    """Return a configuration that tracks in a mode to an MLflow server."""
     columns = "\n".join(f'{feature} = "double"' for feature in FEATURES)
     text = TEXT.format(name=name, mode=mode, uri=uri, root=root, features=json.dumps(FEATURES), columns=columns)
     return parse(text, "fleet.toml", {})
 
 
 def write_round(config: Config, groups: int) -> None:
-    """A batch of so many groups, as it stands in the tables when it has ended."""
+    """Write the tables of a finished batch of so many groups."""
     random, signer = np.random.default_rng(7), Signer(KEY)
     encoder = Encoder(tuple(Feature(name, "double") for name in FEATURES))
     linear = Linear(
@@ -124,6 +125,7 @@ def write_round(config: Config, groups: int) -> None:
 
 
 def append(config: Config, base: Contract, rows: list[dict[str, Any]]) -> None:
+    """Append rows to a table."""
     schema = arrow_schema(base)
     whole = [{name: row.get(name) for name in schema.names} for row in rows]
     write_deltalake(
@@ -132,6 +134,7 @@ def append(config: Config, base: Contract, rows: list[dict[str, Any]]) -> None:
 
 
 def measured(mode: str, groups: int, folder: Path, uri: str, layer: Layer) -> dict[str, Any]:
+    """Deliver a batch of so many groups. Returns calls and seconds."""
     root = folder / f"{mode}-{groups}"
     config = config_of(f"{mode}-{groups}", mode, uri, root)
     delta.create_tables(config)
@@ -158,6 +161,7 @@ def measured(mode: str, groups: int, folder: Path, uri: str, layer: Layer) -> di
 
 
 def show(results: list[dict[str, Any]]) -> None:
+    """Print the results as a table."""
     print(f"{'mode':<7} {'groups':>8} {'calls':>8} {'seconds':>9} {'paced s':>9} {'files kB':>9}")
     for each in results:
         sizes = f"{each['groups']:8,} {each['calls']:8,} {each['seconds']:9.2f}"
@@ -165,6 +169,7 @@ def show(results: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--round", type=int, nargs="*", default=[1_000, 10_000, 50_000], help="groups, in mode round")
     parser.add_argument("--group", type=int, nargs="*", default=[100, 1_000], help="groups, in mode group")

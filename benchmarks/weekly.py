@@ -1,4 +1,4 @@
-"""What `retrain --all` takes, against what `retrain --all --dry-run` had said: seconds, memory, bytes.
+"""Cost of `retrain --all` compared with the prediction of `retrain --all --dry-run`: seconds, memory, bytes.
 
 Both in a process of their own, both counted once Spark has started. A fleet of made-up groups is written to a temporary
 folder. Run: ``python benchmarks/weekly.py --groups 5000 --rows 50 --estimator ridge``
@@ -56,7 +56,7 @@ WRITTEN_AT_ONCE = 500_000
 
 
 def written(folder: Path, groups: int, rows: int, estimator: str) -> Path:
-    """A fleet's events. Returns its configuration."""
+    """Write a fleet's events. Returns its configuration."""
     columns = "\n".join(f'{name} = "double"' for name in FEATURES)
     text = TEXT.format(features=json.dumps(FEATURES), columns=columns, estimator=estimator, root=folder / "root")
     config = parse(text, "fleet.toml", {})
@@ -98,7 +98,7 @@ def _write(config: Config, groups: range, rows: int) -> None:
 
 
 def said(file: Path) -> dict[str, float]:
-    """What the dry run says of this fleet."""
+    """Return the prediction of the dry run."""
     from batch.estimate import estimate
     from spinney.cli.options import spark_session
     from spinney.storage.config_file import read_config
@@ -111,7 +111,7 @@ def said(file: Path) -> dict[str, float]:
 
 
 def real(file: Path) -> dict[str, float]:
-    """What retraining it takes."""
+    """Return the cost of the retraining."""
     from batch.estimate import worker_peak
     from batch.weekly import retrain
     from spinney.cli.options import spark_session
@@ -131,7 +131,7 @@ def real(file: Path) -> dict[str, float]:
 
 
 def alone(what: str, file: Path) -> dict[str, float]:
-    """In a fresh process."""
+    """Run one size in a new process."""
     known = {**os.environ, signing_key.KEY: "only for this benchmark"}
     command = [sys.executable, __file__, what, str(file)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=known)
@@ -140,6 +140,7 @@ def alone(what: str, file: Path) -> dict[str, float]:
 
 
 def main() -> None:
+    """Run the benchmark."""
     if len(sys.argv) == 3 and sys.argv[1] in ("said", "real"):
         print(json.dumps({"said": said, "real": real}[sys.argv[1]](Path(sys.argv[2]))))
         return

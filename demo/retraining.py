@@ -21,10 +21,10 @@ BINS = 24
 """Bins of a histogram."""
 
 
-def count_groups_by_state(standings: Sequence[GroupStatus]) -> dict[str, Any]:
+def count_groups_by_state(statuses: Sequence[GroupStatus]) -> dict[str, Any]:
     """Return the number of groups in each state, in the order of the states, zeros included."""
-    counts = Counter(standing.state for standing in standings)
-    return {"total": len(standings), "by_state": {state.value: counts[state] for state in State}}
+    counts = Counter(status.state for status in statuses)
+    return {"total": len(statuses), "by_state": {state.value: counts[state] for state in State}}
 
 
 def summarize_retraining(tables: FleetTables) -> dict[str, Any]:

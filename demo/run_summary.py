@@ -45,12 +45,12 @@ MAX_POINTS = 400
 class DemoRun:
     """The results of a demo.
 
-    standings: the status of every group. batches: one mapping per micro-batch: query, batch_id, rows, seconds, phases
+    statuses: the status of every group. batches: one mapping per micro-batch: query, batch_id, rows, seconds, phases
     (name -> seconds). comparison: with other refit strategies; None leaves that part out.
     """
 
     tables: FleetTables
-    standings: Sequence[GroupStatus]
+    statuses: Sequence[GroupStatus]
     ledger: Ledger
     batches: Sequence[Mapping[str, Any]]
     wall_seconds: float
@@ -92,7 +92,7 @@ def summarize_run(run: DemoRun, scenario: Scenario, config: Config, injected: fr
             "by_answer": retraining.plain_counts(tables.predictions["answered_by"].value_counts()),
         },
         "reconciliation": reconcile(tables, run.ledger),
-        "groups": retraining.count_groups_by_state(run.standings),
+        "groups": retraining.count_groups_by_state(run.statuses),
         "retrained": retraining.summarize_retraining(tables),
         "freshness": retraining.summarize_freshness(tables),
         "budget": retraining.summarize_budget(tables),

@@ -13,6 +13,7 @@ from spinney.storage.config_file import read_config
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     (config,) = sys.argv[1:] if arguments is None else arguments
     print(spark_session(read_config(config)).range(1000).selectExpr("sum(id)").count())
 

@@ -16,46 +16,53 @@ OF_MODULES = {
     **ENVIRONMENT,
     "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT / "benchmarks"), os.environ.get("PYTHONPATH")])),
 }
-"""Of processes that import this package; `spinney` itself runs as a user has it."""
+"""Environment of processes that import this package; `spinney` itself runs as for a user."""
 
 
 class Running(Protocol):
-    """What is started and stopped: `Process`."""
+    """A process that was started: `Process`, or its stand-in in tests."""
 
     began: float
 
     @property
-    def runs(self) -> bool: ...
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        ...
 
-    def stop(self) -> Usage: ...
+    def stop(self) -> Usage:
+        """End it in order and return its cost."""
+        ...
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        """End it at once."""
+        ...
 
 
 class Spinney:
-    """Runs its verbs for one fleet. file: the fleet's configuration; logs go beside it."""
+    """Runs `spinney` commands for one fleet. file: its configuration; logs go to the same folder."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._count = 0
 
     def run(self, *words: str) -> tuple[Usage, str]:
-        """One whole command. Returns its cost and its standard output. Raises RuntimeError when it fails."""
+        """Run a command to its end. Returns its cost and standard output. Raises RuntimeError: it failed."""
         name = self._name(words[0])
         usage = run(self._command(words), self.file.parent, name=name, environment=ENVIRONMENT)
         return usage, (self.file.parent / f"{name}.out").read_text(encoding="utf-8")
 
     def start(self, *words: str) -> Running:
-        """A command that runs until it is stopped."""
+        """Start a command that runs until it is stopped."""
         return Process(self._command(words), self.file.parent, name=self._name(words[0]), environment=ENVIRONMENT)
 
     def run_module(self, module: str, *words: str) -> tuple[Usage, str]:
-        """``python -m module``, as `run`."""
+        """Run ``python -m module``, as `run`."""
         name = self._name(module)
         usage = run(python("-m", module, *words), self.file.parent, name=name, environment=OF_MODULES)
         return usage, (self.file.parent / f"{name}.out").read_text(encoding="utf-8")
 
     def start_module(self, module: str, *words: str) -> Running:
+        """Start ``python -m module``, as `start`."""
         return Process(python("-m", module, *words), self.file.parent, name=self._name(module), environment=OF_MODULES)
 
     def _name(self, verb: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from confluent_kafka import Producer
 
 from harness.broker import records
-from harness.fleet import FEATURES, Truth, group_id
+from harness.fleet import FEATURES, LabelModel, group_id
 
 try:
     import orjson
@@ -28,10 +28,11 @@ SMOOTHING = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     words = sys.argv[1:] if arguments is None else arguments
     servers, events, predictions, groups = *words[:3], int(words[3])
-    truth = Truth(groups)
-    weights = {group_id(group): row for group, row in enumerate(truth.weights.tolist())}
+    label_model = LabelModel(groups)
+    weights = {group_id(group): row for group, row in enumerate(label_model.weights.tolist())}
     constants = {group_id(group): group % 7.0 for group in range(groups)}
     errors: dict[str, float] = {}
     producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "queue.buffering.max.messages": 500_000})

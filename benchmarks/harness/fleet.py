@@ -1,4 +1,4 @@
-"""Synthetic fleets: a linear truth for each group, rows made in chunks, and champions that know the truth.
+"""Synthetic fleets: a linear label model per group, rows generated in chunks, and champions with those weights.
 
 The label of a row of group g is ``x · W[g] + g mod 7 + noise``, noise with standard deviation 0.5; features are
 standard normal. One seed gives the same rows in any chunks of one size.
@@ -76,27 +76,29 @@ uri = "sqlite:///{folder}/mlflow.db"
 
 
 def group_id(group: int) -> str:
+    """Return the value of the key column."""
     return f"g{group}"
 
 
 def group_key(group: int) -> str:
+    """Return the encoded key of a group."""
     return keys.encode([group_id(group)])
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What the labels of each group follow."""
+class LabelModel:
+    """The linear function that generates the labels of each group."""
 
     groups: int
     seed: int = 1
 
     @cached_property
     def weights(self) -> np.ndarray[Any, Any]:
-        """Shape (groups, 8)."""
+        """Weights, shape (groups, 8)."""
         return np.random.default_rng(self.seed).normal(size=(self.groups, len(FEATURES)))
 
     def labels(self, group: np.ndarray[Any, Any], x: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> Any:
-        """group: shape (n,). x: shape (n, 8). noise: shape (n,), standard normal. Returns shape (n,)."""
+        """Return labels, shape (n,). group: shape (n,). x: shape (n, 8). noise: shape (n,), standard normal."""
         return np.einsum("ij,ij->i", x, self.weights[group]) + group % 7 + noise * NOISE
 
 
@@ -110,12 +112,12 @@ class Rows:
     batch: int = 0
     largest_share: float = 0.0
 
-    def chunks(self, truth: Truth) -> Iterator[pa.Table]:
-        """Rows as the messages have them, groups in random order within a chunk."""
-        others = (truth.groups - 1) * self.rows
+    def chunks(self, label_model: LabelModel) -> Iterator[pa.Table]:
+        """Yield rows with the columns of the messages, groups in random order within a chunk."""
+        others = (label_model.groups - 1) * self.rows
         of_largest = round(others * self.largest_share / (1 - self.largest_share)) if self.largest_share else self.rows
         total = others + of_largest
-        random = np.random.default_rng([truth.seed, self.batch])
+        random = np.random.default_rng([label_model.seed, self.batch])
         pieces = max(1, -(-total // ROWS_A_CHUNK))
         for piece in range(pieces):
             # Each chunk has its part of the largest group, as each hour of a stream would.
@@ -125,12 +127,12 @@ class Rows:
             hour = np.concatenate([large * self.rows / of_largest, small % self.rows])
             ids = np.concatenate([large, of_largest + small])
             order = random.permutation(len(group))
-            yield self._table(truth, random, (group[order], hour[order], ids[order]))
+            yield self._table(label_model, random, (group[order], hour[order], ids[order]))
 
-    def _table(self, truth: Truth, random: np.random.Generator, columns: tuple[Any, Any, Any]) -> pa.Table:
+    def _table(self, label_model: LabelModel, random: np.random.Generator, columns: tuple[Any, Any, Any]) -> pa.Table:
         group, hour, ids = columns
         x = random.normal(size=(len(group), len(FEATURES)))
-        y = truth.labels(group, x, random.normal(size=len(group)))
+        y = label_model.labels(group, x, random.normal(size=len(group)))
         first = np.datetime64(START.replace(tzinfo=None) + timedelta(days=7 * self.batch), "us")
         at = first + (hour * 3_600_000_000 + group % 3000 * 1_000_000).astype("timedelta64[us]")
         return pa.table(
@@ -143,11 +145,11 @@ class Rows:
             }
         )
 
-    def write(self, truth: Truth, folder: Path) -> int:
-        """Write them as Parquet, a file a chunk. Returns the number of rows."""
+    def write(self, label_model: LabelModel, folder: Path) -> int:
+        """Write the rows as Parquet, a file per chunk. Returns the number of rows."""
         folder.mkdir(parents=True)
         count = 0
-        for number, chunk in enumerate(self.chunks(truth)):
+        for number, chunk in enumerate(self.chunks(label_model)):
             pq.write_table(chunk, folder / f"part-{number:04}.parquet")
             count += chunk.num_rows
         return count
@@ -171,6 +173,7 @@ class Settings:
     spark: tuple[str, ...] = ()
 
     def write(self, folder: Path) -> Path:
+        """Write the configuration file into a folder and return its path."""
         pairs = [pair.partition("=") for pair in self.spark]
         text = TEXT.format(
             name=self.name,
@@ -188,8 +191,8 @@ class Settings:
         return file
 
 
-def write_champions(config: Config, truth: Truth) -> None:
-    """Promote a linear champion for each group that knows its truth, as a weekly batch would have left it.
+def write_champions(config: Config, label_model: LabelModel) -> None:
+    """Promote a linear champion with the true weights for each group, as after a weekly batch.
 
     The tables are made where they are missing. Faster than fitting: for benchmarks of what comes after.
     """
@@ -197,10 +200,10 @@ def write_champions(config: Config, truth: Truth) -> None:
     signer, at = Signer(KEY.encode()), START + timedelta(days=60)
     encoder = Encoder(tuple(Feature(name, "double") for name in FEATURES))
     zeros, recipe = np.zeros(len(FEATURES)), Recipe.of(config).recipe_id
-    for first in range(0, truth.groups, CHAMPIONS_AT_ONCE):
+    for first in range(0, label_model.groups, CHAMPIONS_AT_ONCE):
         rows = []
-        for group in range(first, min(truth.groups, first + CHAMPIONS_AT_ONCE)):
-            linear = Linear(Link.IDENTITY, np.array([group % 7.0]), truth.weights[group][None, :], zeros)
+        for group in range(first, min(label_model.groups, first + CHAMPIONS_AT_ONCE)):
+            linear = Linear(Link.IDENTITY, np.array([group % 7.0]), label_model.weights[group][None, :], zeros)
             name, payload = codec.dump(Model(encoder, linear))
             key, model_id = group_key(group), f"{group:064x}"
             signature = signer.sign(Claim(key, model_id, name), payload)

@@ -23,10 +23,11 @@ from spinney.core.config import Config
 from spinney.storage.config_file import read_config
 
 RECORDS_A_BATCH = 200_000
-"""As many as ours take at most."""
+"""Maximum records per batch, as in Spinney's queries."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config")
     parser.add_argument("topic")
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def start(config: Config, topic: str, trigger: dict[str, Any]) -> StreamingQuery:
-    """Begin at the start of the events topic; answer to `topic`."""
+    """Start the query at the beginning of the events topic. topic: of the answers."""
     fleet, servers = config.fleet, {"kafka.bootstrap.servers": config.kafka.bootstrap_servers}
     raw = (
         spark_session(config)

@@ -1,4 +1,4 @@
-"""What a user could write in place of `retrain --all`: ``python -m harness.peers joblib|polars|spark ROWS OUT``.
+"""What a user could write instead of `retrain --all`: ``python -m harness.peers joblib|polars|spark ROWS OUT``.
 
 ROWS: folder of Parquet with gid, x0 … x7, y. OUT: folder for (gid, pickle) in Parquet. Prints seconds from reading to
 writing, imports and JVM not counted, and models. None of them holds rows back, compares with the present model,
@@ -34,17 +34,19 @@ X = list(FEATURES)
 
 
 def cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fitted(frame: pd.DataFrame) -> pd.DataFrame:
-    """One model a group, pickled."""
+    """Return a group's fitted model, pickled."""
     groups = [(name, rows) for name, rows in frame.groupby("gid", sort=False)]
     blobs = [pickle.dumps(Ridge(alpha=ALPHA).fit(rows[X].to_numpy(), rows["y"].to_numpy())) for _, rows in groups]
     return pd.DataFrame({"gid": [name for name, _ in groups], "model": blobs})
 
 
 def by_joblib(rows: Path, out: Path) -> int:
+    """Fit every group by joblib. Returns the number of models."""
     from joblib import Parallel, delayed
 
     frame = pq.read_table(rows).to_pandas()
@@ -57,6 +59,7 @@ def by_joblib(rows: Path, out: Path) -> int:
 
 
 def by_polars(rows: Path, out: Path) -> int:
+    """Compute the ridge of every group from sums of one Polars query. Returns the number of models."""
     import polars as pl
 
     products = [(a, b) for n, a in enumerate(X) for b in [*X[n:], "y"]]
@@ -90,6 +93,7 @@ def _ridge(weights: Any, intercept: float) -> bytes:
 
 
 def by_spark(rows: Path, out: Path) -> int:
+    """Fit every group by Spark's applyInPandas. Returns the number of models."""
     from pyspark import cloudpickle
     from pyspark.sql import SparkSession
 
@@ -112,6 +116,7 @@ PEERS = {"joblib": by_joblib, "polars": by_polars, "spark": by_spark}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     which, rows, out = sys.argv[1:] if arguments is None else arguments
     Path(out).mkdir(parents=True, exist_ok=True)
     if which == "spark":

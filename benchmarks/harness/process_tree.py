@@ -1,6 +1,6 @@
-"""A process with all its descendants: wall seconds, CPU seconds and memory (Linux; elsewhere wall seconds alone).
+"""Measure a process with all its descendants: wall seconds, CPU seconds and memory (without Linux: wall seconds).
 
-Memory is PSS, which counts a page that n processes share as 1/n in each, so that the sum over a tree is what it takes.
+Memory is PSS, which counts a page that n processes share as 1/n in each, so that the sum over a tree is its memory.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from typing import Self
 
 from demo.scale.memory import pss_mb
 
-SECONDS_BETWEEN_SAMPLES = 1.0
-SECONDS_TO_STOP = 180
+SAMPLE_INTERVAL_S = 1.0
+STOP_TIMEOUT_S = 180
 QUOTED_LINES = 15
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PROJECT = Path(__file__).parents[2]
@@ -40,6 +40,7 @@ class Usage:
 
     @property
     def peak_mb(self) -> float:
+        """Greatest sampled memory."""
         return max((mb for _, mb in self.memory), default=0.0)
 
 
@@ -78,10 +79,11 @@ class Process:
 
     @property
     def runs(self) -> bool:
+        """Whether it has not ended."""
         return self._process.poll() is None
 
     def wait(self, seconds: float | None = None) -> Usage:
-        """Wait for its end. Raises RuntimeError when it failed (its last lines are quoted), TimeoutExpired."""
+        """Wait for its end and return its cost. Raises RuntimeError with its last lines: it failed; TimeoutExpired."""
         code = self._process.wait(seconds)
         self._ended_s = self._ended_s or time.monotonic() - self.began
         self._sampler.join()
@@ -90,13 +92,13 @@ class Process:
         return self.usage()
 
     def stop(self) -> Usage:
-        """Ask it to end (SIGTERM) and wait for that. Raises as `wait`."""
+        """End it with SIGTERM and wait. Returns and raises as `wait`."""
         if self.runs:
             self._process.terminate()
-        return self.wait(SECONDS_TO_STOP)
+        return self.wait(STOP_TIMEOUT_S)
 
     def kill(self) -> None:
-        """End it and its descendants at once; does nothing to one that has ended."""
+        """Kill it and its descendants. Does nothing if it has ended."""
         if not self.runs:
             return
         for pid in descendants(self._process.pid):
@@ -108,6 +110,7 @@ class Process:
         self._sampler.join()
 
     def usage(self) -> Usage:
+        """Return the cost until now, or until its end."""
         return Usage(self._ended_s or time.monotonic() - self.began, sum(self._cpu.values()), tuple(self._memory))
 
     def _sample(self) -> None:
@@ -117,29 +120,31 @@ class Process:
                 self._cpu[pid] = max(self._cpu.get(pid, 0.0), cpu_seconds(pid))
             if mb := sum(map(pss_mb, pids)):
                 self._memory.append((time.monotonic() - self.began, mb))
-            time.sleep(SECONDS_BETWEEN_SAMPLES)
+            time.sleep(SAMPLE_INTERVAL_S)
 
 
 def run(command: Sequence[str], folder: Path, *, name: str, environment: Mapping[str, str] | None = None) -> Usage:
-    """Run a command to its end. Raises RuntimeError when it fails."""
+    """Run a command to its end and return its cost. Raises RuntimeError: it failed."""
     before = _waited_for()
     with Process(command, folder, name=name, environment=environment) as process:
         usage = process.wait()
-    # Samples miss what happens after the last of them; the kernel misses children that nobody waited for.
+    # Samples miss the time after the last one; the kernel's sum misses children that were not waited for.
     return Usage(usage.wall_s, max(usage.cpu_s, _waited_for() - before), usage.memory)
 
 
 def python(*words: str) -> list[str]:
+    """Return the command that runs this Python with arguments."""
     return [sys.executable, *words]
 
 
 def last_lines(file: Path) -> str:
+    """Return the last QUOTED_LINES of a file."""
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     return "\n".join(lines[-QUOTED_LINES:])
 
 
 def descendants(root: int) -> list[int]:
-    """`root` and all below it; empty where there is no /proc."""
+    """Return `root` and its descendants; `root` alone without /proc."""
     children: dict[int, list[int]] = {}
     for pid in _pids():
         if fields := _stat(pid):
@@ -152,7 +157,7 @@ def descendants(root: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system seconds of one process, without its children."""
+    """Return user and system seconds of one process, without its children."""
     fields = _stat(pid)
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND if fields else 0.0
 
@@ -165,7 +170,7 @@ def _pids() -> list[int]:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat behind the command's name: state, parent, …; empty when it has ended."""
+    """Return the fields of /proc/PID/stat after the command's name: state, parent, …; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:

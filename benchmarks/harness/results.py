@@ -1,4 +1,4 @@
-"""Results of a benchmark: a table for people, one JSON object for programs."""
+"""Results of a benchmark: a table, or one JSON object."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class Measure:
     peak_mb: list[float] = field(default_factory=list)
 
     def add(self, value: float, *, peer: float | None = None, peak_mb: float | None = None) -> None:
+        """Add the values of one run. peer: of the peer in the same run."""
         self.values.append(value)
         if peer is not None:
             self.peer_values.append(peer)
@@ -51,10 +52,11 @@ class Measure:
 
     @property
     def ratios(self) -> list[float]:
-        """Ours over the peer's, run by run."""
+        """Our value divided by the peer's, of each run."""
         return [ours / peer for ours, peer in zip(self.values, self.peer_values, strict=False) if peer]
 
     def as_json(self) -> dict[str, Any]:
+        """Return the measure as plain values."""
         return {
             "what": self.what,
             "unit": self.unit,
@@ -80,12 +82,12 @@ def _spread(name: str, values: Sequence[float]) -> dict[str, Any]:
 
 
 def _short(value: float) -> float:
-    """Four significant digits."""
+    """Return a value with four significant digits."""
     return float(f"{value:.4g}")
 
 
 def show(asked: argparse.Namespace, measures: Sequence[Measure], notes: Sequence[str] = ()) -> None:
-    """Print what was measured, as the command line asks."""
+    """Print the measures as a table, or as JSON if `--json` was given."""
     kept = [measure for measure in measures if measure.values]
     sizes = {name: value for name, value in vars(asked).items() if name not in ("json", "bootstrap_servers")}
     if asked.json:
@@ -126,7 +128,7 @@ def _range(found: dict[str, Any], name: str, width: int) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that matter and are installed, and of Python and Java."""
+    """Return the versions of Python, Java and the relevant packages that are installed."""
     found = {"python": platform.python_version(), "java": _java()}
     for name in PACKAGES:
         try:
@@ -145,6 +147,7 @@ def _java() -> str:
 
 
 def machine() -> str:
+    """Return cores, memory and operating system as text."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = os.getloadavg()[0]
@@ -152,7 +155,7 @@ def machine() -> str:
 
 
 def arguments(text: str, sizes: dict[str, Any], *, needs_broker: bool = True) -> argparse.ArgumentParser:
-    """A parser with the options of every benchmark. sizes: option -> default; the help is in the text."""
+    """Return a parser with the options of every benchmark. sizes: option -> default. text: the help."""
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in sizes.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"[{default}]")
@@ -169,7 +172,7 @@ def arguments(text: str, sizes: dict[str, Any], *, needs_broker: bool = True) ->
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
-    """A temporary folder, removed at the end, on Ctrl-C and on SIGTERM too."""
+    """Yield a temporary folder that is removed at the end, also after Ctrl-C and SIGTERM."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         del number, frame

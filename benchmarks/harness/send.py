@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 import numpy as np
 from confluent_kafka import Producer
 
-from harness.fleet import FEATURES, Truth, group_id, group_key
+from harness.fleet import FEATURES, LabelModel, group_id, group_key
 
 RECORDS_A_BLOCK = 10_000
 SLICES_A_SECOND = 50
@@ -25,7 +25,7 @@ SECONDS_BETWEEN_PROBES = 3
 VALUE = '{"gid":"%s","id":"%s","t":"%s",' + ",".join(f'"{name}":%r' for name in FEATURES) + ',"y":%r}'
 
 Block = tuple[list[int], list[str]]
-"""Groups and event ids, in the order in which they are sent."""
+"""The groups and event ids of a load, in the order of sending."""
 
 
 def uniform(groups: int, records: int, prefix: str, block: int) -> Iterator[Block]:
@@ -77,19 +77,19 @@ class Turning:
         return range(second * self.turn, (second + 1) * self.turn) if 0 <= second < self.seconds else range(0)
 
 
-def values(truth: Truth, block: Block, random: np.random.Generator) -> Iterator[tuple[str, str]]:
-    """(key, value) of each record of a block, its time the present."""
+def values(label_model: LabelModel, block: Block, random: np.random.Generator) -> Iterator[tuple[str, str]]:
+    """Yield (key, value) of each record of a block, with the current time."""
     groups, ids = block
     x = random.normal(size=(len(groups), len(FEATURES))).round(4)
-    y = truth.labels(np.array(groups), x, random.normal(size=len(groups))).round(4).tolist()
+    y = label_model.labels(np.array(groups), x, random.normal(size=len(groups))).round(4).tolist()
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     for group, name, row, label in zip(groups, ids, x.tolist(), y, strict=True):
         yield group_key(group), VALUE % (group_id(group), name, now, *row, label)
 
 
-def send(producer: Producer, topic: str, truth: Truth, blocks: Iterator[Block], rate: float) -> int:
+def send(producer: Producer, topic: str, label_model: LabelModel, blocks: Iterator[Block], rate: float) -> int:
     """rate: records a second; 0: as fast as possible. Returns how many were acknowledged. Raises RuntimeError."""
-    random, sent, failed = np.random.default_rng(truth.seed), 0, []
+    random, sent, failed = np.random.default_rng(label_model.seed), 0, []
     began = time.monotonic()
     a_slice = max(1, round(rate / SLICES_A_SECOND)) if rate else 0
 
@@ -98,7 +98,7 @@ def send(producer: Producer, topic: str, truth: Truth, blocks: Iterator[Block], 
             failed.append(str(error))
 
     for block in blocks:
-        for key, value in values(truth, block, random):
+        for key, value in values(label_model, block, random):
             while True:
                 try:
                     producer.produce(topic, key=key, value=value, on_delivery=told if sent % 1000 == 0 else None)
@@ -117,6 +117,7 @@ def send(producer: Producer, topic: str, truth: Truth, blocks: Iterator[Block], 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("servers")
     parser.add_argument("topic")
@@ -138,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         block = max(1, round(asked.rate / 5)) if asked.rate else RECORDS_A_BLOCK
         blocks = uniform(asked.groups, asked.records, asked.prefix, block)
     began = time.monotonic()
-    sent = send(producer, asked.topic, Truth(asked.groups), blocks, asked.rate)
+    sent = send(producer, asked.topic, LabelModel(asked.groups), blocks, asked.rate)
     print(json.dumps({"sent": sent, "seconds": round(time.monotonic() - began, 3)}))
 
 

@@ -16,7 +16,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import freshness
 import latency
 from harness.commands import Spinney
-from harness.fleet import Rows, Settings, Truth
+from harness.fleet import LabelModel, Rows, Settings
 from harness.process_tree import Usage, python, run
 from harness.results import Measure
 from harness.send import Turning, uniform
@@ -34,7 +34,7 @@ def test_a_rate_of_few_batches_is_that_of_the_whole_command() -> None:
 
 def test_the_slope_is_that_of_a_line() -> None:
     at = np.array([0.0, 1.0, 5.0])
-    assert latency.slope(at, 3 - 2 * at) == pytest.approx(-2)
+    assert latency.least_squares_slope(at, 3 - 2 * at) == pytest.approx(-2)
 
 
 def test_a_measure_compares_run_by_run() -> None:
@@ -64,9 +64,9 @@ def test_latency_is_counted_after_the_warm_up_from_event_to_first_prediction(tmp
     predictions = [(at, {"event_id": name}) for name, at in late.items()] + [(99_000, {"event_id": "e3"})]
     topics(monkeypatch, latency, config, events, predictions)
     load = latency.Load(groups=10, rate=1, warm_up=2, seconds=4)
-    course = latency.Course(config, Spinney(tmp_path / "fleet.toml"), load, (config.kafka.predictions, "event_id"))
+    load_test = latency.LoadTest(config, Spinney(tmp_path / "fleet.toml"), load, (config.kafka.predictions, "event_id"))
     memory = ((1.0, 50.0), (12.0, 100.0), (13.0, 110.0), (14.0, 120.0), (99.0, 500.0))
-    found = course._found(Usage(20.0, 1.0, memory), began=12.0)
+    found = load_test._evaluate(Usage(20.0, 1.0, memory), began=12.0)
     assert found.latency_s.tolist() == [0.5, 1.0, 3.0]
     assert found.unanswered == 1
     assert found.memory_growth_mb_per_minute == pytest.approx(600)
@@ -91,7 +91,7 @@ def test_a_group_waits_from_its_turning_event_to_the_first_answer_of_another_mod
 
 
 def test_synthetic_rows_are_as_many_as_asked_for_and_one_group_has_its_share() -> None:
-    (table,) = Rows(20, largest_share=0.3).chunks(Truth(71))
+    (table,) = Rows(20, largest_share=0.3).chunks(LabelModel(71))
     counts = Counter(table["gid"].to_pylist())
     assert counts.pop("g0") == 600  # of 2,000
     assert len(counts) == 70
@@ -100,13 +100,13 @@ def test_synthetic_rows_are_as_many_as_asked_for_and_one_group_has_its_share() -
 
 
 def test_labels_follow_the_linear_truth_of_their_group() -> None:
-    truth = Truth(3)
-    (table,) = Rows(400).chunks(truth)
+    label_model = LabelModel(3)
+    (table,) = Rows(400).chunks(label_model)
     rows = table.to_pandas()
     rows = rows[rows["gid"] == "g2"]
     x = np.column_stack([rows[f"x{n}"] for n in range(8)] + [np.ones(len(rows))])
     found = np.linalg.lstsq(x, rows["y"], rcond=None)[0]
-    assert found == pytest.approx([*truth.weights[2], 2.0], abs=0.15)
+    assert found == pytest.approx([*label_model.weights[2], 2.0], abs=0.15)
 
 
 def test_each_second_new_groups_get_all_their_events_and_those_before_are_asked_again() -> None:

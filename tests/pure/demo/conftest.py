@@ -182,7 +182,7 @@ def tables():
 
 
 @pytest.fixture
-def standings():
+def statuses():
     """The same three groups: A1's last round promoted it, A2's refused; B1 has no model, its hall answers."""
     from spinney.core.reporting.status import State
     from spinney.fleet import GroupStatus

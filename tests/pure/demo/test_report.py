@@ -30,9 +30,9 @@ def comparison():
 
 
 @pytest.fixture
-def summary(tables, standings, ledger, scenario, config, comparison):
+def summary(tables, statuses, ledger, scenario, config, comparison):
     found = summarize_run(
-        DemoRun(tables, standings, ledger, BATCHES, 61.0, comparison), scenario, config, frozenset({A1})
+        DemoRun(tables, statuses, ledger, BATCHES, 61.0, comparison), scenario, config, frozenset({A1})
     )
     return json.loads(json.dumps(found))
 
@@ -103,8 +103,8 @@ def test_names_from_the_data_are_escaped(summary):
     assert "<script" not in text
 
 
-def test_a_run_without_worth_still_has_a_report(tables, standings, ledger, scenario, config):
-    found = summarize_run(DemoRun(tables, standings, ledger, [], 1.0), scenario, config, frozenset())
+def test_a_run_without_worth_still_has_a_report(tables, statuses, ledger, scenario, config):
+    found = summarize_run(DemoRun(tables, statuses, ledger, [], 1.0), scenario, config, frozenset())
     assert read(render_report(found)).sections == ["retraining", "batches", "sets", "notes"]
 
 

@@ -29,9 +29,9 @@ def comparison(tables):
 
 
 @pytest.fixture
-def summarize_comparison(tables, standings, ledger, scenario, config, comparison):
+def summarize_comparison(tables, statuses, ledger, scenario, config, comparison):
     return summarize_run(
-        DemoRun(tables, standings, ledger, BATCHES, 61.0, comparison), scenario, config, frozenset({A1})
+        DemoRun(tables, statuses, ledger, BATCHES, 61.0, comparison), scenario, config, frozenset({A1})
     )
 
 
@@ -77,8 +77,8 @@ def test_worth_is_in_it_with_the_injected_group_apart(summarize_comparison):
     )
 
 
-def test_without_worth_the_rest_is_whole(tables, standings, ledger, scenario, config):
-    found = summarize_run(DemoRun(tables, standings, ledger, [], 1.0), scenario, config, frozenset())
+def test_without_worth_the_rest_is_whole(tables, statuses, ledger, scenario, config):
+    found = summarize_run(DemoRun(tables, statuses, ledger, [], 1.0), scenario, config, frozenset())
     assert found["worth"] is None
     assert found["life"] is None
     assert found["batches"] == {}
