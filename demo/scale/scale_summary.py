@@ -21,7 +21,7 @@ refits          changed, as_busy, others, earlier: groups, refitted, promoted, b
                 alarms; examples: policy, kind, group_key, says, story; evidence_seconds: from the change until each
                 changed group had enough events to judge by; to_stale, to_answer: seconds from the change: n, p50, p95,
                 max; histogram of the latter
-retrained, freshness, budget, batches, groups: see `demo.run_summary`
+retrained       see `demo.run_summary`; so freshness, budget, batches, groups
 reconciliation  adds_up; checks: see `demo.run_summary`
 wall_seconds    of the whole command; acts: name -> seconds
 """

@@ -71,7 +71,7 @@ def test_the_stream_numbers_its_events_and_changes_the_changing_groups_after_the
         told.append((group, ids, changed))
         return iter([])
 
-    monkeypatch.setattr("demo.scale.generator.messages", record)
+    monkeypatch.setattr("demo.scale.generator.event_messages", record)
     list(message_slices(traffic))
     assert [name for _, ids, _ in told for name in ids] == [f"e{at}" for at in range(traffic.events)]
     group, changed = np.concatenate([each[0] for each in told]), np.concatenate([each[2] for each in told])
