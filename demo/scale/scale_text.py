@@ -61,15 +61,15 @@ def key_figures(summary: Summary) -> list[tuple[str, str]]:
         f"of {format_count(changed['groups'])} changed groups have a new champion; of {format_count(busy['groups'])} "
         f"unchanged ones with as many events, {format_count(busy['promoted'])}"
     )
-    found = [
+    figures = [
         (f"{format_count(stream['answered_per_second'])}/s", answered),
         (format_share(changed["promoted"], changed["groups"]), renewed),
         (f"{format_count(weekly['groups_per_second'])}/s", "groups fitted, measured and promoted by the weekly round"),
     ]
     if memory:
         peak = f"{memory['peak_mb'] / 1024:.1f} GB"
-        found.append((peak, "peak memory while events streamed: driver, JVM and Python workers"))
-    return found
+        figures.append((peak, "peak memory while events streamed: driver, JVM and Python workers"))
+    return figures
 
 
 def summary_lines(summary: Summary) -> dict[str, str]:
@@ -145,7 +145,7 @@ def definitions(summary: Summary) -> list[tuple[str, str]]:
     rest = 60 * (stream["rate"] - stream["busy_rate"]) / (fleet["groups"] - fleet["changed"] - fleet["as_busy"])
     lead_in = f"the first {stream['lead_in_seconds']} "
     "s"
-    found = {
+    terms = {
         "The fleet": (
             f"Synthetic: {ROWS_PER_GROUP} rows of history a group, {fleet['features']} features, a linear truth "
             "for each group, "
@@ -183,4 +183,4 @@ def definitions(summary: Summary) -> list[tuple[str, str]]:
             "the broker and the producer."
         ),
     }
-    return list(found.items())
+    return list(terms.items())
