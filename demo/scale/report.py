@@ -124,8 +124,7 @@ def _latency(summary: Summary) -> str:
         f"{format_count(latency['n'])} events: median {format_seconds(latency['p50'])}, 95 % within "
         f"{format_seconds(latency['p95'])}, 99 % within {format_seconds(latency['p99'])}, longest "
         f"{format_seconds(latency['max'])}. All were answered {format_seconds(latency['after_the_last'])} after the "
-        "last "
-        f"was sent. At most {format_count(unanswered['most'])} were unanswered at a time. Fitted by a "
+        f"last was sent. At most {format_count(unanswered['most'])} were unanswered at a time. Fitted by a "
         f"line, latency changed by {latency['growth']:+.1f} s a minute."
     )
     timing = card(plots.draw_latency(summary), "From event to prediction", "By the second in which the event was sent.")
