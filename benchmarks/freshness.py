@@ -29,7 +29,7 @@ from harness.fleet import LabelModel, Rows, Settings, group_key, write_champions
 from harness.process_tree import Usage
 from harness.results import Measure, arguments, show, work_folder
 from harness.send import SECONDS_BETWEEN_PROBES, send
-from latency import END_TIMEOUT_S, FIRST, START_TIMEOUT_S, Numbers, eventually, killed_at_the_end
+from latency import END_TIMEOUT_S, START_TIMEOUT_S, WARMUP_EVENTS, Numbers, kill_at_the_end, wait_for_records
 
 from spinney.core.config import Config
 from spinney.storage.config_file import read_config
@@ -102,12 +102,14 @@ def measured(
     place = [settings.servers, config.kafka.events, str(settings.groups)]
     topic = (settings.servers, config.kafka.predictions or "")
     running = spinney.start("stream")
-    with killed_at_the_end(running):
-        spinney.run_module("harness.send", *place, str(FIRST), "--prefix", "first")
-        if not eventually("spinney stream", running, topic, FIRST, START_TIMEOUT_S):
-            raise RuntimeError(f"spinney stream: no answer to the first {FIRST} events within {START_TIMEOUT_S} s")
+    with kill_at_the_end(running):
+        spinney.run_module("harness.send", *place, str(WARMUP_EVENTS), "--prefix", "first")
+        if not wait_for_records("spinney stream", running, topic, WARMUP_EVENTS, START_TIMEOUT_S):
+            raise RuntimeError(
+                f"spinney stream: no answer to the first {WARMUP_EVENTS} events within {START_TIMEOUT_S} s"
+            )
         _, printed = spinney.run_module("harness.send", *place, *words)
-        eventually("spinney stream", running, topic, FIRST + json.loads(printed)["sent"], END_TIMEOUT_S)
+        wait_for_records("spinney stream", running, topic, WARMUP_EVENTS + json.loads(printed)["sent"], END_TIMEOUT_S)
         found = follow(config, label_model)
         usage = running.stop()
     return found, usage

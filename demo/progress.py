@@ -103,10 +103,10 @@ class ProgressMonitor:
 
 def describe_replay(sender: PacedSender, scenario: Scenario, passed: float, fits: int) -> str:
     """Return how much of a replay is processed. passed: seconds since it began."""
-    seen = sender.finished_until or scenario.stream_start
-    share = (seen - scenario.stream_start) / (scenario.stream_end - scenario.stream_start)
+    processed_until = sender.finished_until or scenario.stream_start
+    share = (processed_until - scenario.stream_start) / (scenario.stream_end - scenario.stream_start)
     left = f"{passed / share - passed:,.0f} s left" if share > 0.05 else "time left: soon known"
-    day = f"{seen:%Y-%m-%d %H:%M} of {scenario.stream_end:%Y-%m-%d}"
+    day = f"{processed_until:%Y-%m-%d %H:%M} of {scenario.stream_end:%Y-%m-%d}"
     return f"{day}, {sum(sender.sent.values()):,} records sent, {fits:,} refits, {left}"
 
 

@@ -54,11 +54,11 @@ def _head(summary: Summary) -> str:
 
 
 def _errors(summary: Summary) -> str:
-    said = (
+    intro = (
         "Mean error of each day on the same events for all four, each with the same recipe and knowing only what was "
         f"known at its moment.{_only_real(summary)}"
     )
-    return section("worth", "The error, day by day", said, card(plots.draw_daily_error(summary)), _comparison(summary))
+    return section("worth", "The error, day by day", intro, card(plots.draw_daily_error(summary)), _comparison(summary))
 
 
 def _only_real(summary: Summary) -> str:
@@ -89,7 +89,7 @@ def _comparison(summary: Summary) -> str:
 def _injected(summary: Summary) -> str:
     injected = summary["worth"]["injected"]
     what = summary["injected_says"]
-    said = (
+    intro = (
         f"This did not happen: from {format_day(injected['change_at'])} on, the demo changes the outcomes of "
         f"{len(injected['groups'])} groups{f' ({what})' if what else ''}, {format_count(injected['events_after'])} "
         "events. How long until their error is back below 1.5 times what it was, and stays there for a day?"
@@ -97,13 +97,13 @@ def _injected(summary: Summary) -> str:
     lines = card(plots.draw_recovery_lines(summary), "Their error", "Mean of the last 24 hours of event time.")
     bars = card(plots.draw_recovery_bars(summary), "Until recovered", "Hours of event time since the change.")
     title = 'A sudden change<span class="made">injected</span>'
-    return section("injected", title, said, f'<div class="pair">{lines}{bars}</div>')
+    return section("injected", title, intro, f'<div class="pair">{lines}{bars}</div>')
 
 
 def _retraining(summary: Summary) -> str:
     retrained, fresh, groups = summary["retrained"], summary["freshness"], summary["groups"]
     used, allowed = summary["budget"]["used_seconds"], summary["budget"]["allowed_seconds"]
-    said = (
+    intro = (
         f"{format_count(retrained['fits'])} fits in {format_count(summary['budget']['rounds'])} rounds, "
         f"{format_count(retrained['groups'])} groups; {report_text.describe_decisions(summary)}. "
         f"They took {format_seconds(used)} of the {format_seconds(allowed)} that the budget allowed."
@@ -125,18 +125,18 @@ def _retraining(summary: Summary) -> str:
         f"Wall clock. Median {format_seconds(timing['p50'])}, 95 % within {format_seconds(timing['p95'])}; "
         f"{format_count(fresh['no_event_yet'])} had no event to answer yet.",
     )
-    return section("retraining", "Who was retrained", said, strip, f'<div class="pair">{why}{soon}</div>')
+    return section("retraining", "Who was retrained", intro, strip, f'<div class="pair">{why}{soon}</div>')
 
 
 def _group_timeline(summary: Summary) -> str:
     one = summary["life"]
     mark = '<span class="made">injected change</span>' if one["injected"] else ""
-    said = (
+    intro = (
         "Each dot is an event's error, the lines are means of the last 15. Below, each round that retrained the group: "
         f"{len(one['rounds'])} in all. Rest the pointer on one to read why."
     )
     title = f"One group's life: {html.escape(format_group(one['group_key']))}{mark}"
-    return section("life", title, said, card(plots.draw_group_timeline(summary)))
+    return section("life", title, intro, card(plots.draw_group_timeline(summary)))
 
 
 def batches_section(queries: Summary) -> str:
@@ -159,14 +159,14 @@ def batches_section(queries: Summary) -> str:
         for query, one in queries.items()
     ]
     means = card(table(["mean per batch", *phases], rows)) if phases else ""
-    said = (
+    intro = (
         "Seconds each micro-batch took, in order, all on one scale; taller ones are cut and drawn in another colour. "
         "The first of each starts cold."
     )
-    return section("batches", "Where the time went", said, f'<div class="four">{cards}</div>', means)
+    return section("batches", "Where the time went", intro, f'<div class="four">{cards}</div>', means)
 
 
-def checks_table(found: Sequence[Mapping[str, Any]]) -> str:
+def checks_table(checks: Sequence[Mapping[str, Any]]) -> str:
     """Return the checks of a reconciliation as an HTML table."""
     rows = [
         [
@@ -175,7 +175,7 @@ def checks_table(found: Sequence[Mapping[str, Any]]) -> str:
             *(format_count(check[name]) for name in ("expected", "found", "missing", "unexpected", "twice")),
             '<span class="yes">adds up</span>' if check["adds_up"] else '<span class="no">does not</span>',
         ]
-        for check in found
+        for check in checks
     ]
     heads = ["", "expected", "found", "missing", "not expected", "twice", ""]
     return table(heads, rows, plain=False)
@@ -184,7 +184,7 @@ def checks_table(found: Sequence[Mapping[str, Any]]) -> str:
 def _reconciliation(summary: Summary) -> str:
     checked = summary["reconciliation"]
     events, outcomes = summary["events"], summary["outcomes"]
-    said = (
+    intro = (
         f"Sent: {format_count(events['records'])} events, {format_count(events['duplicates'])} of them duplicates and "
         f"{format_count(events['dead'])} bad on purpose; {format_count(outcomes['records'])} outcomes, "
         f"{format_count(outcomes['duplicates'])} of them duplicates. Compared id by id with what the tables hold."
@@ -192,7 +192,7 @@ def _reconciliation(summary: Summary) -> str:
     dead = ", ".join(f"{html.escape(name)} {n}" for name, n in summary["dead_letters"].items())
     letters = f'<p class="note">Dead letters, with their bytes and a reason: {dead}.</p>' if dead else ""
     title = "Nothing lost, nothing twice" if checked["adds_up"] else "The sets do not add up"
-    return section("sets", title, said, card(checks_table(checked["checks"]) + letters))
+    return section("sets", title, intro, card(checks_table(checked["checks"]) + letters))
 
 
 def _worst(summary: Summary) -> str:
@@ -206,16 +206,16 @@ def _worst(summary: Summary) -> str:
         for one in summary["worth"]["worst"]
     ]
     heads = [" · ".join(summary["fleet"]["group"]), "events", *(STRATEGY_LABELS[name] for name in STRATEGIES)]
-    said = (
+    intro = (
         "By this fleet's own mean error, of the groups with at least ten events judged. With few events each, chance "
         "has its part in who stands here."
     )
-    return section("worst", "The worst ten groups", said, card(table(heads, rows, plain=False)))
+    return section("worst", "The worst ten groups", intro, card(table(heads, rows, plain=False)))
 
 
 def _notes(summary: Summary) -> str:
     entries = "".join(
-        f"<dt>{html.escape(word)}</dt><dd>{html.escape(said)}</dd>" for word, said in report_text.definitions(summary)
+        f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>" for term, text in report_text.definitions(summary)
     )
     return section("notes", "How this was measured", "", f"<dl>{entries}</dl>") + (
         "<footer>Made by spinney demo from the tables it left behind. Every number stands in the summary that "

@@ -117,8 +117,7 @@ _REFITTED = (
 _RECOVERED = (
     "The first full hour, at least 24 after the change, from which the mean error of the preceding 24 hours of event "
     "time, all changed groups together, stays below 1.5 times its mean before the change for 24 hours. Only the "
-    "change, the "
-    "duplicates and the bad records are made up."
+    "change, the duplicates and the bad records are made up."
 )
 _TIME_TO_ANSWER = (
     "Wall clock, from the verdict that a group is stale to the first prediction by its new model. It includes the wait "

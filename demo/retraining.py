@@ -107,10 +107,10 @@ def histogram(values: Floats) -> list[dict[str, float | int]]:
     if not len(values):
         return []
     top = float(np.quantile(values, 0.99, method="inverted_cdf")) or 1.0
-    found, edges = np.histogram(np.clip(values, 0.0, top), bins=BINS, range=(0.0, top))
+    bin_counts, edges = np.histogram(np.clip(values, 0.0, top), bins=BINS, range=(0.0, top))
     return [
         {"from": float(low), "to": float(high), "count": int(count)}
-        for low, high, count in zip(edges[:-1], edges[1:], found, strict=True)
+        for low, high, count in zip(edges[:-1], edges[1:], bin_counts, strict=True)
     ]
 
 

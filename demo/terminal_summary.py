@@ -63,8 +63,8 @@ def _counts(summary: Mapping[str, Any]) -> Table:
             for query, one in summary["batches"].items()
         ),
     }
-    for name, said in rows.items():
-        table.add_row(name, said)
+    for name, text in rows.items():
+        table.add_row(name, text)
     return table
 
 

@@ -49,7 +49,7 @@ def _head(summary: Summary) -> str:
 
 
 def _errors(summary: Summary) -> str:
-    said = (
+    intro = (
         "Mean error of what the stream answered. At 0 s the labels of "
         f"{format_count(summary['fleet']['changed'])} groups change; "
         f"{format_count(summary['fleet']['as_busy'])} others "
@@ -71,12 +71,12 @@ def _errors(summary: Summary) -> str:
         "events of the latter",
     ]
     title = 'A sudden change<span class="made">made up</span>'
-    return section("errors", title, said, card(plots.draw_errors(summary)), card(table(heads, rows)))
+    return section("errors", title, intro, card(plots.draw_errors(summary)), card(table(heads, rows)))
 
 
 def _refits(summary: Summary) -> str:
     refits, budget = summary["refits"], summary["budget"]
-    said = (
+    intro = (
         f"{format_count(summary['retrained']['fits'])} fits in {format_count(budget['rounds'])} rounds, which took "
         f"{format_seconds(budget['used_seconds'])} of the {format_seconds(budget['allowed_seconds'])} of their budget."
     )
@@ -102,7 +102,7 @@ def _refits(summary: Summary) -> str:
         f"Stale after a median of {format_seconds(stale['p50'])}, answered by a new champion after "
         f"{format_seconds(answer['p50'])}, 95 % within {format_seconds(answer['p95'])}.",
     )
-    return section("refits", "Who was refitted, and why", said, who, soon, strip, *_explanations(summary))
+    return section("refits", "Who was refitted, and why", intro, who, soon, strip, *_explanations(summary))
 
 
 def _explanations(summary: Summary) -> list[str]:
@@ -120,20 +120,19 @@ def _explanations(summary: Summary) -> list[str]:
 
 def _latency(summary: Summary) -> str:
     latency, unanswered = summary["latency"], summary["unanswered"]
-    said = (
+    intro = (
         f"{format_count(latency['n'])} events: median {format_seconds(latency['p50'])}, 95 % within "
         f"{format_seconds(latency['p95'])}, 99 % within {format_seconds(latency['p99'])}, longest "
         f"{format_seconds(latency['max'])}. All were answered {format_seconds(latency['after_the_last'])} after the "
-        "last "
-        f"was sent. At most {format_count(unanswered['most'])} were unanswered at a time. Fitted by a "
+        f"last was sent. At most {format_count(unanswered['most'])} were unanswered at a time. Fitted by a "
         f"line, latency changed by {latency['growth']:+.1f} s a minute."
     )
     timing = card(plots.draw_latency(summary), "From event to prediction", "By the second in which the event was sent.")
     if summary["memory"] is None:
-        return section("latency", "How fast, and in how much memory", said, timing)
+        return section("latency", "How fast, and in how much memory", intro, timing)
     peak = f"Peak {format_count(summary['memory']['peak_mb'])} MB, without the broker and the producer."
     memory = card(plots.draw_memory(summary), "Memory of the process tree", peak)
-    return section("latency", "How fast, and in how much memory", said, f'<div class="pair">{timing}{memory}</div>')
+    return section("latency", "How fast, and in how much memory", intro, f'<div class="pair">{timing}{memory}</div>')
 
 
 def _before(summary: Summary) -> str:
@@ -151,21 +150,21 @@ def _before(summary: Summary) -> str:
         ],
         *[[f"of it: {stage}", format_seconds(seconds), ""] for stage, seconds in weekly["stages"].items()],
     ]
-    said = "Before the stream: validated, stored sorted, every group fitted, measured, signed and promoted."
-    return section("before", "History and the weekly round", said, card(table(["", "took", ""], rows)))
+    intro = "Before the stream: validated, stored sorted, every group fitted, measured, signed and promoted."
+    return section("before", "History and the weekly round", intro, card(table(["", "took", ""], rows)))
 
 
 def _reconciliation(summary: Summary) -> str:
     checked = summary["reconciliation"]
     title = "Nothing lost, nothing stored twice" if checked["adds_up"] else "The sets do not add up"
     compared = "What the producer sent, compared id by id with what the tables and topics hold."
-    said = f"{compared} {describe_repeated_answers(summary)}"
-    return section("sets", title, said, card(checks_table(checked["checks"])))
+    intro = f"{compared} {describe_repeated_answers(summary)}"
+    return section("sets", title, intro, card(checks_table(checked["checks"])))
 
 
 def _notes(summary: Summary) -> str:
     entries = "".join(
-        f"<dt>{html.escape(word)}</dt><dd>{html.escape(said)}</dd>" for word, said in definitions(summary)
+        f"<dt>{html.escape(term)}</dt><dd>{html.escape(text)}</dd>" for term, text in definitions(summary)
     )
     return section("notes", "How this was measured", "", f"<dl>{entries}</dl>") + (
         "<footer>Made by spinney demo --scale from the tables and topics it left behind. Every number stands in the "

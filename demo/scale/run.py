@@ -86,7 +86,7 @@ class StreamResult:
     memory: list[tuple[float, float]]
 
 
-def demo(options: ScaleDemoOptions) -> dict[str, Any]:
+def run_demo(options: ScaleDemoOptions) -> dict[str, Any]:
     """Play it; returns the summary, whose keys `measures` lists. Everything started is stopped.
 
     Sets that do not add up are for the caller to refuse, see `scale_summary.require_sets_add_up`.

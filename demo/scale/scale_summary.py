@@ -21,7 +21,7 @@ refits          changed, as_busy, others, earlier: groups, refitted, promoted, b
                 alarms; examples: policy, kind, group_key, says, story; evidence_seconds: from the change until each
                 changed group had enough events to judge by; to_stale, to_answer: seconds from the change: n, p50, p95,
                 max; histogram of the latter
-retrained, freshness, budget, batches, groups: see `demo.run_summary`
+retrained       see `demo.run_summary`; so freshness, budget, batches, groups
 reconciliation  adds_up; checks: see `demo.run_summary`
 wall_seconds    of the whole command; acts: name -> seconds
 """
@@ -118,10 +118,10 @@ def summarize_scale_run(run: ScaleRun) -> dict[str, Any]:
 
 def group_kinds(traffic: Traffic) -> npt.NDArray[np.str_]:
     """Return the kind of each group, by its number."""
-    found = np.full(traffic.groups, "others", dtype="<U8")
-    found[traffic.changed] = "changed"
-    found[traffic.unchanged] = "as_busy"
-    return found
+    result = np.full(traffic.groups, "others", dtype="<U8")
+    result[traffic.changed] = "changed"
+    result[traffic.unchanged] = "as_busy"
+    return result
 
 
 def answered_events(run: ScaleRun) -> pd.DataFrame:
@@ -255,28 +255,28 @@ def summarize_errors(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
     """Return the mean loss by kind of group: before the change, after it by the old model, and by a new one."""
     after = answers["number"] >= run.traffic.events_before
     parts = {"before": ~after, "old_model": after & ~answers["new_model"], "new_model": after & answers["new_model"]}
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for kind in KINDS:
         of_kind = answers["kind"] == kind
         losses = {name: answers.loc[of_kind & part, "loss"].dropna() for name, part in parts.items()}
-        found[kind] = {name: float(loss.mean()) if len(loss) else None for name, loss in losses.items()}
-        found[kind]["rows"] = {name: len(loss) for name, loss in losses.items()}
+        result[kind] = {name: float(loss.mean()) if len(loss) else None for name, loss in losses.items()}
+        result[kind]["rows"] = {name: len(loss) for name, loss in losses.items()}
     at = run.sent.at[answers["number"].to_numpy()] - run.changed_at
     loss = answers["loss"].to_numpy()
     lines = {}
     for kind in KINDS:
         known = (answers["kind"] == kind).to_numpy() & ~np.isnan(loss)
         lines[kind] = [[second, float(part.mean())] for second, part in split_by_bin(at[known], loss[known])]
-    return {**found, "line": lines}
+    return {**result, "line": lines}
 
 
 def summarize_refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
     """Return the stream's refits by kind and policy, and how long after the change they were due and answered."""
     fitted, kind = stream_fits(run), group_kinds(run.traffic)
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name in (*KINDS, BEFORE_CHANGE):
         of_kind = fitted[fitted["kind"] == name]
-        found[name] = {
+        result[name] = {
             "groups": int((kind == ("changed" if name == BEFORE_CHANGE else name)).sum()),
             "refitted": int(of_kind["group_key"].nunique()),
             "promoted": int(of_kind.loc[of_kind["promoted"], "group_key"].nunique()),
@@ -288,7 +288,7 @@ def summarize_refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
     stale_at = stale.map(lambda moment: moment.timestamp()).to_numpy(dtype=np.float64)
     to_answer = answered_at.min().dropna().to_numpy(dtype=np.float64) - run.changed_at
     return {
-        **found,
+        **result,
         "evidence_seconds": run.traffic.evidence_seconds,
         "to_stale": retraining.quantiles(stale_at - run.changed_at),
         "to_answer": retraining.quantiles(to_answer),
@@ -299,8 +299,8 @@ def summarize_refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
 def stream_fits(run: ScaleRun) -> pd.DataFrame:
     """Return each fit of the stream: group_key, model_id, policy, reason, stale_since, after_change, promoted, kind.
 
-    after_change: its group was found stale after the change. kind: of its group; EARLIER for a changed group's fit that
-    was due before the change.
+    after_change: its group was found stale after the change. kind: of its group; BEFORE_CHANGE for a fit of a changed
+    group that was due before the change.
     """
     attempts = run.tables.streamed_rows(run.tables.models)
     attempts = attempts.loc[attempts["status"] == ModelStatus.FITTED.value, ["round_id", "group_key", "model_id"]]
@@ -325,14 +325,14 @@ def example_groups(run: ScaleRun) -> list[dict[str, str]]:
     """Return a refitted group for each of the most frequent pairs of policy and kind: policy, kind, group_key, says."""
     fitted = stream_fits(run)
     sizes = fitted.groupby(["policy", "kind"]).size().sort_values(ascending=False, kind="stable")
-    found = []
+    examples = []
     for policy, name in list(sizes.index)[:EXAMPLES]:
         of_kind = fitted[(fitted["policy"] == policy) & (fitted["kind"] == name)].sort_values("group_key")
         one = of_kind.iloc[0]
-        found.append(
+        examples.append(
             {"policy": str(policy), "kind": str(name), "group_key": str(one["group_key"]), "says": str(one["reason"])}
         )
-    return found
+    return examples
 
 
 def reconcile_run(run: ScaleRun) -> dict[str, Any]:
@@ -370,5 +370,5 @@ def require_sets_add_up(summary: Mapping[str, Any]) -> None:
     """Raise StoreError if a check of the summary's reconciliation does not hold."""
     odd = [check for check in summary["reconciliation"]["checks"] if not check["adds_up"]]
     if odd:
-        said = "; ".join(f"{check['name']} ({check['says']}): {', '.join(check['examples'])}" for check in odd)
-        raise StoreError(f"the sets do not add up: {said}. The report has all of them")
+        text = "; ".join(f"{check['name']} ({check['says']}): {', '.join(check['examples'])}" for check in odd)
+        raise StoreError(f"the sets do not add up: {text}. The report has all of them")

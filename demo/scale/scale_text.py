@@ -30,14 +30,13 @@ def headline(summary: Summary) -> str:
     changed, groups = refits["changed"], format_count(summary["fleet"]["groups"])
     text = (
         f"{format_count(changed['groups'])} of {groups} groups changed, and {format_count(changed['refitted'])} "
-        "of them "
-        "were refitted after it"
+        "of them were refitted after it"
     )
     if timing["p50"] is not None:
         text += f"; their new champions answered {format_seconds(timing['p50'])} after the change"
     others = [refits[kind] for kind in ("as_busy", "others")]
-    unchanged, stream_fits = (sum(one[name] for one in others) for name in ("groups", "refitted"))
-    return f"{text}. Of the {format_count(unchanged)} that did not change, {format_count(stream_fits)} were refitted."
+    unchanged, refitted = (sum(one[name] for one in others) for name in ("groups", "refitted"))
+    return f"{text}. Of the {format_count(unchanged)} that did not change, {format_count(refitted)} were refitted."
 
 
 def subtitle(summary: Summary) -> str:
@@ -46,9 +45,8 @@ def subtitle(summary: Summary) -> str:
     return (
         f"A weekly round fitted {format_count(weekly['fitted'])} models in {format_seconds(weekly['seconds'])}. Then "
         f"{format_count(stream['sent'])} events were sent, {format_count(stream['sent_per_second'])} a second, "
-        f"and {format_count(stream['answered'])} answered: half of them within {format_seconds(latency['p50'])}, 99 "
-        "% within "
-        f"{format_seconds(latency['p99'])}. All of it took {format_seconds(summary['wall_seconds'])}."
+        f"and {format_count(stream['answered'])} answered: half of them within {format_seconds(latency['p50'])}, "
+        f"99 % within {format_seconds(latency['p99'])}. All of it took {format_seconds(summary['wall_seconds'])}."
     )
 
 
@@ -61,15 +59,15 @@ def key_figures(summary: Summary) -> list[tuple[str, str]]:
         f"of {format_count(changed['groups'])} changed groups have a new champion; of {format_count(busy['groups'])} "
         f"unchanged ones with as many events, {format_count(busy['promoted'])}"
     )
-    found = [
+    figures = [
         (f"{format_count(stream['answered_per_second'])}/s", answered),
         (format_share(changed["promoted"], changed["groups"]), renewed),
         (f"{format_count(weekly['groups_per_second'])}/s", "groups fitted, measured and promoted by the weekly round"),
     ]
     if memory:
         peak = f"{memory['peak_mb'] / 1024:.1f} GB"
-        found.append((peak, "peak memory while events streamed: driver, JVM and Python workers"))
-    return found
+        figures.append((peak, "peak memory while events streamed: driver, JVM and Python workers"))
+    return figures
 
 
 def summary_lines(summary: Summary) -> dict[str, str]:
@@ -79,8 +77,8 @@ def summary_lines(summary: Summary) -> dict[str, str]:
     unanswered = summary["unanswered"]
     return {
         "history": f"{format_count(history['rows'])} rows of {format_count(summary['fleet']['groups'])} groups "
-        "loaded in "
-        f"{format_seconds(history['load_seconds'])}: {format_count(history['rows_per_second'])} rows a second",
+        f"loaded in {format_seconds(history['load_seconds'])}: {format_count(history['rows_per_second'])} rows a "
+        "second",
         "weekly round": f"{format_count(weekly['fitted'])} of {format_count(weekly['groups'])} groups fitted in "
         f"{format_seconds(weekly['seconds'])}: {format_count(weekly['groups_per_second'])} groups a second",
         "events": f"{format_count(stream['sent'])} sent ({format_count(stream['sent_per_second'])}/s): "
@@ -94,30 +92,29 @@ def summary_lines(summary: Summary) -> dict[str, str]:
         f"{format_count(unanswered['most'])} events unanswered",
         "memory": "not known on this system" if memory is None else f"peak {format_count(memory['peak_mb'])} MB",
         "rounds": f"{format_count(budget['rounds'])} while events streamed, "
-        f"{format_seconds(budget['used_seconds'])} of "
-        f"{format_seconds(budget['allowed_seconds'])} used; {format_count(budget['deferred'])} deferred",
+        f"{format_seconds(budget['used_seconds'])} of {format_seconds(budget['allowed_seconds'])} used; "
+        f"{format_count(budget['deferred'])} deferred",
         **_refits(summary["refits"]),
         "change": _change(summary),
     }
 
 
 def _refits(refits: Summary) -> dict[str, str]:
-    return {
-        SHORT_REFIT_LABELS[
-            kind
-        ]: f"{format_count(refits[kind]['refitted'])} of {format_count(refits[kind]['groups'])} groups refitted, "
-        f"{format_count(refits[kind]['promoted'])} with a new champion; fits: "
-        f"{describe_policies(refits[kind]['by_policy'])}"
-        for kind in REFIT_LABELS
-    }
+    return {SHORT_REFIT_LABELS[kind]: _describe_refits(refits[kind]) for kind in REFIT_LABELS}
+
+
+def _describe_refits(refits: Summary) -> str:
+    return (
+        f"{format_count(refits['refitted'])} of {format_count(refits['groups'])} groups refitted, "
+        f"{format_count(refits['promoted'])} with a new champion; fits: {describe_policies(refits['by_policy'])}"
+    )
 
 
 def describe_repeated_answers(summary: Summary) -> str:
     """Return how many records the topic of predictions has more than once."""
     return (
         f"The topic of predictions is at least once: {format_count(summary['stream']['repeated_answers'])} answers "
-        "were "
-        "published again."
+        "were published again."
     )
 
 
@@ -141,46 +138,44 @@ def describe_policies(by_policy: Mapping[str, int]) -> str:
 
 def definitions(summary: Summary) -> list[tuple[str, str]]:
     """Return (term, definition) of the numbers in the report."""
-    stream, fleet = summary["stream"], summary["fleet"]
-    rest = 60 * (stream["rate"] - stream["busy_rate"]) / (fleet["groups"] - fleet["changed"] - fleet["as_busy"])
-    lead_in = f"the first {stream['lead_in_seconds']} "
-    "s"
-    found = {
+    fleet = summary["fleet"]
+    lead_in = f"the first {summary['stream']['lead_in_seconds']} s"
+    terms = {
         "The fleet": (
-            f"Synthetic: {ROWS_PER_GROUP} rows of history a group, {fleet['features']} features, a linear truth "
-            "for each group, "
-            f"noise of {NOISE_STD:g}. The same seed ({fleet['seed']}) makes the same values."
+            f"Synthetic: {ROWS_PER_GROUP} rows of history a group, {fleet['features']} features, a linear truth for "
+            f"each group, noise of {NOISE_STD:g}. The same seed ({fleet['seed']}) makes the same values."
         ),
-        "The change": (
-            f"After {lead_in}, {LABEL_SHIFT:g} is added to every label of {format_count(fleet['changed'])} groups. "
-            "From then "
-            f"on they, and as many that do not change, get {format_count(stream['busy_rate'])} of the "
-            f"{format_count(stream['rate'])} events a second, and the others share the rest, {format_number(rest)} a "
-            f"minute each: a group is judged by {ROWS_PER_GROUP} events, and at that rate they take "
-            f"{format_seconds(60 * ROWS_PER_GROUP / rest)}. No group is refitted for its number of new "
-            "rows."
-        ),
+        "The change": _define_change(summary, lead_in),
         "Latency": f"From Kafka's timestamp of an event to that of its prediction, after {lead_in} of the same rate.",
         "From the change": (
             "From the first event after the change to the verdict that the group is stale, and to the first prediction "
-            f"by its new champion. It includes the wait for {ROWS_PER_GROUP} labelled events, before which nothing "
-            "is said of a "
-            "model's error, and for the group's next event."
+            f"by its new champion. It includes the wait for {ROWS_PER_GROUP} labelled events, before which a model's "
+            "error is not judged, and for the group's next event."
         ),
         "Refitted, but unchanged": (
-            f"False alarms: a model's own error is known from {ROWS_PER_GROUP // HELD_OUT_ONE_IN} held-out rows, "
-            "and by "
-            "chance some of "
-            "these means are a third of what they should be. A changed group's refit is one as well if the group was "
-            "found stale before the change."
+            f"False alarms: a model's own error is known from {ROWS_PER_GROUP // HELD_OUT_ONE_IN} held-out rows, and "
+            "by chance some of these means are a third of what they should be. A changed group's refit is one as well "
+            "if the group was found stale before the change."
         ),
         "Error": (
             "Absolute, of the predictions that the stream gave, by the model that gave them. After a change the old "
-            "model answers until a new champion is there, one whose group was found stale after the change."
+            "model answers until there is a new champion, one whose group was found stale after the change."
         ),
         "Memory": (
-            "Proportional set size of this process and all below it, every two seconds while events streamed, without "
-            "the broker and the producer."
+            "Proportional set size of this process and its descendants, every two seconds while events streamed, "
+            "without the broker and the producer."
         ),
     }
-    return list(found.items())
+    return list(terms.items())
+
+
+def _define_change(summary: Summary, lead_in: str) -> str:
+    stream, fleet = summary["stream"], summary["fleet"]
+    rest = 60 * (stream["rate"] - stream["busy_rate"]) / (fleet["groups"] - fleet["changed"] - fleet["as_busy"])
+    return (
+        f"After {lead_in}, {LABEL_SHIFT:g} is added to every label of {format_count(fleet['changed'])} groups. From "
+        f"then on they, and as many that do not change, get {format_count(stream['busy_rate'])} of the "
+        f"{format_count(stream['rate'])} events a second, and the others share the rest, {format_number(rest)} a "
+        f"minute each: a group is judged by {ROWS_PER_GROUP} events, and at that rate they take "
+        f"{format_seconds(60 * ROWS_PER_GROUP / rest)}. No group is refitted for its number of new rows."
+    )

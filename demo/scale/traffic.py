@@ -101,14 +101,14 @@ class Traffic:
     @property
     def problem(self) -> str | None:
         """Why these sizes cannot show what the report states, and what to do; None if they can."""
-        found = self.unmet_condition
-        if found is None:
+        condition = self.unmet_condition
+        if condition is None:
             return None
         allowed = [one for one in ALLOWED_SECONDS if Traffic(self.groups, one, self.seed).unmet_condition is None]
         remedy = (
             f"--seconds from {allowed[0]:,} to {allowed[-1]:,}, or another --groups" if allowed else "more --groups"
         )
-        return f"--scale with {self.groups:,} groups for {self.seconds:,} s: {found}. Choose {remedy}"
+        return f"--scale with {self.groups:,} groups for {self.seconds:,} s: {condition}. Choose {remedy}"
 
     @property
     def unmet_condition(self) -> str | None:

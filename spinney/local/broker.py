@@ -117,9 +117,9 @@ class Broker:
         """
         if self.running:
             return self
-        found = java.find(os.environ)
-        classpath = os.pathsep.join(map(str, ensure_jars("broker", found)))
-        kafka = [str(found.executable), *JAVA_OPTIONS, _logging_option(), "-cp", classpath]
+        jvm = java.find(os.environ)
+        classpath = os.pathsep.join(map(str, ensure_jars("broker", jvm)))
+        kafka = [str(jvm.executable), *JAVA_OPTIONS, _logging_option(), "-cp", classpath]
         try:
             properties = self._prepare()
             self._format(kafka, properties)

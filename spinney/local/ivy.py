@@ -93,9 +93,9 @@ def _run(command: list[str], take: Callable[[str], None]) -> tuple[int, str]:
         try:
             for line in ivy_process.stdout:
                 lines.append(line)
-                found = LOADED.search(line)
-                if found:
-                    take(f"{found['group']}:{found['artifact']}:{found['version']}")
+                loaded_jar = LOADED.search(line)
+                if loaded_jar:
+                    take(f"{loaded_jar['group']}:{loaded_jar['artifact']}:{loaded_jar['version']}")
         except BaseException:
             ivy_process.kill()
             raise

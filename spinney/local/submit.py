@@ -41,10 +41,10 @@ def write_defaults(runtime: Runtime, folder: Path) -> Path:
 def _write(file: Path, text: str) -> None:
     try:
         if file.is_file():
-            there = file.read_text(encoding="utf-8")
-            if there == text:
+            present_text = file.read_text(encoding="utf-8")
+            if present_text == text:
                 return
-            if MARK not in there:
+            if MARK not in present_text:
                 raise SetupError(
                     f"{file}: somebody's own file is in the way. Move it away and run this again, or set "
                     "SPARK_CONF_DIR to a folder of your own and give spark-submit the jars by --jars"

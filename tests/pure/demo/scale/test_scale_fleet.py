@@ -29,7 +29,7 @@ def test_the_configuration_is_one_and_its_numbers_are_those_of_the_code():
     assert config.fleet.shards == 63
     assert config.fleet.features == FEATURES
     assert config.staleness.error_rise.rows == config.recipe.window_rows == ROWS_PER_GROUP
-    assert config.has_label_in_event
+    assert config.label_inside
 
 
 def test_no_group_gets_so_many_events_that_it_is_refitted_for_their_number():
@@ -71,7 +71,7 @@ def test_the_stream_numbers_its_events_and_changes_the_changing_groups_after_the
         told.append((group, ids, changed))
         return iter([])
 
-    monkeypatch.setattr("demo.scale.generator.messages", record)
+    monkeypatch.setattr("demo.scale.generator.event_messages", record)
     list(message_slices(traffic))
     assert [name for _, ids, _ in told for name in ids] == [f"e{at}" for at in range(traffic.events)]
     group, changed = np.concatenate([each[0] for each in told]), np.concatenate([each[2] for each in told])

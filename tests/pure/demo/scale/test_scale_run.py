@@ -125,10 +125,10 @@ def test_the_producer_ends_with_the_demo_however_that_ends(environment, killed):
 
 
 def watched(monkeypatch, traffic, code, *, has_finished):
-    """What `_watched` makes of a producer that prints or fails, with a loop that never fails."""
-    monkeypatch.setattr(run, "settled", lambda application, sent: has_finished)
-    monkeypatch.setattr(run, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(run, "SECONDS_TO_FINISH", 0.05)
+    """Run `_wait_until_finished` with a producer that prints or fails, and queries that never fail."""
+    monkeypatch.setattr(run, "has_finished", lambda application, sent: has_finished)
+    monkeypatch.setattr(run, "POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(run, "FINISH_TIMEOUT_S", 0.05)
     config = SimpleNamespace(kafka=SimpleNamespace(events="events"))
     application = SimpleNamespace(check=lambda: None, config=config)
     monitor = SimpleNamespace(poll=lambda **_: None, show=lambda where: None, fits=0)
@@ -136,7 +136,7 @@ def watched(monkeypatch, traffic, code, *, has_finished):
         return run._wait_until_finished(application, traffic, process, monitor)
 
 
-def test_the_stream_has_ended_when_all_that_was_acknowledged_is_settled(monkeypatch, traffic):
+def test_the_stream_has_ended_when_all_that_was_acknowledged_is_processed(monkeypatch, traffic):
     code = f"print({json.dumps(json.dumps({'sent': 7, 'seconds': 1.0}))})"
     assert watched(monkeypatch, traffic, code, has_finished=True) == 7
     with pytest.raises(StoreError, match="7 events were sent; not all were answered"):
