@@ -81,7 +81,7 @@ class TableWriter:
             writer.append_files(added, step=NAME, batch_id=batch_id)
         return rows
 
-    def _there(self, target: Target) -> ds.Dataset | None:
+    def _stored_table(self, target: Target) -> ds.Dataset | None:
         table = delta.open_table(self._store.directory(target.contract))
         return delta.open_dataset(table) if table is not None and table.file_uris() else None
 

@@ -135,7 +135,7 @@ def test_what_init_proposes_is_accepted_and_takes_the_same_rows(case: Case, made
     rows, rejections = sent(proposal, place, case)
     expected = case.expected(config)
     taken = {str(row.values[proposal.fleet.event_id]): row for row in rows}
-    assert set(taken) == {*expected, *case.also}, json.dumps(rejections.listed(), default=str)
+    assert set(taken) == {*expected, *case.also}, json.dumps(rejections.as_dicts(), default=str)
     sources = {rule.source: rule.name for rule in build_rules(config, messages.EVENT).fields}
     for one, row in expected.items():
         assert keys.encode([taken[one].values[name] for name in proposal.fleet.group]) == keys.encode([row["store"]])
