@@ -92,7 +92,7 @@ class ShardJudge:
         return cls(JudgeSettings.from_config(config), queues, config.fleet.shards)
 
     def function(self) -> Callable[[tuple[Any, ...], Rows, GroupState], Rows]:
-        """Return the function for `applyInPandasWithState`: rows of `judge_input.frame` to rows of VERDICTS.
+        """Return the function for `applyInPandasWithState`: rows of `judge_input.union_frame` to rows of VERDICTS.
 
         It yields nothing for a shard without verdicts and due groups. Raises Corrupt for a state of another format.
         """

@@ -37,9 +37,9 @@ TRIGGER = "5 seconds"
 def query(spark: SparkSession, config: Config, signer: Signer, *, once: bool) -> Query:
     """Return the query retrain.
 
-    In: rows of `judge_input.frame` from health, promotions and models. State: one blob by shard (STATE_SCHEMA), output
-    mode append. Out: judge_input.VERDICTS with judged_at, from which Batches plans and runs a round. once: drain the
-    tables and end.
+    In: rows of `judge_input.union_frame` from health, promotions and models. State: one blob by shard (STATE_SCHEMA),
+    output mode append. Out: judge_input.VERDICTS with judged_at, from which Batches plans and runs a round. once: drain
+    the tables and end.
     """
     # Timeouts need batches without data; a query that only drains has to end.
     session = sibling_session(spark, no_data_batches=not once)

@@ -268,8 +268,8 @@ def test_a_charter_with_migrations_from_before_it_had_a_version_is_read(root: Ro
     (ended,) = found.migrations
     assert (ended.id, ended.renamed, ended.version) == ("m1", {"cost": "price"}, 4)
     assert charter.former_columns_of(root.store)["cost"].now == "price"
-    assert found.begun is not None
-    assert found.begun.added == ("size",)
+    assert found.unfinished_migration is not None
+    assert found.unfinished_migration.added == ("size",)
 
 
 def test_a_charter_is_written_with_the_names_of_then(root: Root) -> None:

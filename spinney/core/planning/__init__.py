@@ -1,1 +1,1 @@
-"""What a round takes on: ranking within a budget, predicted cost, chunks of a large round."""
+"""Planning of rounds: choice of groups within a budget, predicted cost, parts of a large round."""

@@ -50,7 +50,11 @@ class ComparedErrors:
 
 @dataclass(frozen=True)
 class IncumbentComparison:
-    """measure: absolute, squared or wrong. whole: one per basis. groups: worst for the fleet first; may be empty."""
+    """Mean errors of the incumbent and the fleet. The field names are those of `spinney fleet --incumbent --json`.
+
+    measure: absolute, squared or wrong. whole: of all groups together, one per basis. groups: the worst for the fleet
+    first. Both are empty where no row can be compared.
+    """
 
     measure: str
     whole: tuple[ComparedErrors, ...]

@@ -27,7 +27,7 @@ class MeasuredChampion:
 
     @property
     def ratio(self) -> float:
-        """Loss / constant_loss: above 1 the champion is worse than a constant."""
+        """The loss divided by that of a constant; above 1 the champion is worse."""
         if self.constant_loss:
             return self.loss / self.constant_loss
         return 1.0 if not self.loss else float("inf")

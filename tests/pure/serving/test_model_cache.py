@@ -137,7 +137,7 @@ def test_two_groups_payloads_swapped_are_refused_unparsed_and_the_models_before_
 ) -> None:
     older, cache = fitted_on(config, 10), ModelCache()
     taken = {A: {name: fitted[B][name] for name in swapped}, B: {name: fitted[A][name] for name in swapped}}
-    champions = Champions.empty().after(
+    champions = Champions.empty().with_promotions(
         (key, each)
         for key in (A, B)
         for each in (promotion(older[key]), promotion(fitted[key], trained_through=2, **taken[key]))

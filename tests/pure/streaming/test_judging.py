@@ -56,7 +56,7 @@ def frame(*rows: dict[str, Any]) -> pd.DataFrame:
     return table.astype(object).where(table.notna(), None).astype(COLUMNS)
 
 
-def test_no_frames_are_no_of_frames() -> None:
+def test_no_frames_are_no_input() -> None:
     told = parse_frames([])
     assert (len(told.decided), len(told.unfitted), len(told.health)) == (0, 0, 0)
     assert told.health["labelled"].dtype == np.int64
