@@ -60,6 +60,7 @@ class Merge:
 
     @property
     def files(self) -> int:
+        """Number of files to be merged."""
         return sum(len(source.files) for source in self.sources)
 
 

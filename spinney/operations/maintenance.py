@@ -86,6 +86,7 @@ class DirectoryReport:
 
     @property
     def is_tidy(self) -> bool:
+        """Whether there is nothing to do."""
         return not (self.small or self.forgotten or self.gone)
 
 

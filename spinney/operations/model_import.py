@@ -221,7 +221,7 @@ def _write(
     said: Attribution,
     clock: datetime,
 ) -> None:
-    """The models first: a promotion that is lost is made up for by the next import."""
+    """Write the models, then the promotions: if the process ends between, the next import adds the promotions."""
     places = [store.directory(base, PEOPLE) for base in (tables.MODELS, tables.PROMOTIONS)]
     writers = [DirectoryWriter(place, PEOPLE, PEOPLE) for place in places]
     last = [commit.batch_id for writer in writers if (commit := writer.last_commit(STEP)) is not None]

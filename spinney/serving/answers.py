@@ -1,4 +1,4 @@
-"""What champions answer for rows of many groups, and who does: the same for the stream and for `Fleet`."""
+"""Answers rows of many groups by their champions, in the same way for the stream and for `Fleet`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _Load = Callable[[dict[str, tuple[str, Promotion]]], tuple[dict[str, Model], set
 _NONE: Mapping[str, FormerColumn] = {}
 
 _silent: set[str] = set()
-"""Models of which this process has said that they had no answer."""
+"""Models about which this process has logged that they had no answer."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def answer_frame(
     fetched_by: Fetch | None = None,
     former: Mapping[str, FormerColumn] = _NONE,
 ) -> pd.DataFrame:
-    """What `Fleet.predict` answers to a person's frame; it says which columns.
+    """Answer a frame as `Fleet.predict` does, which documents the columns.
 
     champions_of: who answers for these groups, parents too. fetched_by: as for `answer_rows`. former: what became of
     columns that models of before a migration ask for.
@@ -118,7 +118,7 @@ def answer_rows(
 
 
 def own_model(key: str, champions: Champions, store: FleetStore, signer: Signer) -> Model | None:
-    """The model of this very group or parent: the first in line that verifies, None where there is none."""
+    """Return the first model of this group or parent whose signature is valid; None without one."""
     mine = Champions({key: champions.promotions.get(key, ())})
     ask = RouteKey(key)
     routed, models = _usable_routes([ask], mine, store.fleet, partial(cache().load, store=store, signer=signer), set())
@@ -127,7 +127,7 @@ def own_model(key: str, champions: Champions, store: FleetStore, signer: Signer)
 
 
 def ancestors(fleet: Fleet, key: str) -> tuple[str, ...]:
-    """The parents that may answer for a group, nearest first; a parent has none."""
+    """Return the parents that may answer for a group, nearest first; a parent has none."""
     return () if keys.is_parent(key) else keys.ancestors(fleet.group, fleet.parents, key)
 
 
@@ -141,7 +141,7 @@ def _warn_once(owner: str, model_id: str, got: str) -> None:
 def _usable_routes(
     asks: list[RouteKey], champions: Champions, fleet: Fleet, load: _Load, unusable: set[str]
 ) -> tuple[dict[RouteKey, Route], dict[str, Model]]:
-    """Routes whose models load. A model whose signature does not hold is passed over for the one before it.
+    """Return routes whose models load. A model with an invalid signature is replaced by the one before it.
 
     load: the models of promotions, and the ids refused. unusable: model_ids known not to hold; found ones are added.
     """

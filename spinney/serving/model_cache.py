@@ -127,7 +127,7 @@ def _open_first_valid(
 
 @lru_cache(maxsize=1)
 def cache() -> ModelCache:
-    """This process's cache. A Spark worker outlives its tasks and queries: entries are named by model_id."""
+    """Return this process's cache. A Spark worker outlives tasks and queries, so entries are named by model_id."""
     return ModelCache()
 
 
@@ -141,7 +141,7 @@ def fetch_models(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list
 def read_stored_models(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
     """Payloads by model_id from all directories of `models`: several where the same work was done under several keys.
 
-    owners: model_id -> group_key. What is nowhere is left out.
+    owners: model_id -> group_key. Models that are not stored are left out.
     """
     found: dict[str, list[SignedPayload]] = defaultdict(list)
     for directory in store.directories(tables.MODELS) if owners else ():

@@ -62,6 +62,7 @@ class Deliverer:
         self._thread = threading.Thread(target=self._deliver_until_stopped, name="tracking", daemon=True)
 
     def start(self) -> None:
+        """Start the thread, unless tracking is off."""
         if self._config.tracking.mode != "off":
             self._thread.start()
 

@@ -27,12 +27,14 @@ class RegisteredFleet(PythonModel):  # type: ignore[misc]
     """Answers a frame of mixed groups by a manifest."""
 
     def load_context(self, context: PythonModelContext) -> None:
+        """Open the manifest among the artifacts."""
         self._manifest = Manifest(Path(context.artifacts[FOLDER]))
         self._one_at_a_time = Lock()  # a server asks from several threads
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
+        """Answer each row by its group's model. Raises MlflowException: rows that are not as the signature says."""
         del context, params
         with self._one_at_a_time:
             # A server shows the text of MLflow's own errors only; of others the stack.

@@ -91,6 +91,7 @@ def is_over(name: str) -> bool:
 
 
 def today() -> date:
+    """Return the current date in UTC."""
     return datetime.now(UTC).date()
 
 

@@ -1,7 +1,6 @@
-"""Forgetting dead letters: by the process that writes them, as any commit to their table.
+"""Deletes dead letters, in the process that holds the lease of `ingest`, since a table has one writer.
 
-Whoever purges takes the lease of `ingest`. Where a stream holds it, a request in a file asks that process, as `spinney
-tidy` does.
+If a stream holds the lease, a request in a file asks that process to delete them, as `spinney tidy` does.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def _carry_out(store: FleetStore, choice: LetterFilter, request: str) -> dict[st
     answer: dict[str, Any] = {KEY: REQUEST.version, "id": request, "forgotten": 0, "error": None}
     try:
         answer["forgotten"] = _forget(store, choice)
-    except Exception as error:  # told to whoever asked; a stream goes on
+    except Exception as error:  # reported to the caller; a stream goes on
         answer["error"] = str(error)
     return answer
 

@@ -46,6 +46,7 @@ class ReplayPlan:
 
     @property
     def count(self) -> int:
+        """Number of dead letters that would be sent."""
         return int(self.rows.num_rows)
 
 

@@ -44,6 +44,7 @@ class Alteration:
 
     @property
     def there(self) -> pa.Schema:
+        """The table's columns before the migration."""
         return table_files.arrow_schema_of(self.table)
 
     @property
