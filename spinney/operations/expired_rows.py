@@ -46,7 +46,7 @@ ROWS_AT_ONCE = 200_000
 
 
 def find_expired_rows(config: Config, directory: Directory, now: datetime) -> ExpiredRows:
-    """What the rules of [retention] let go in this directory. Raises StoreError when the table was never made."""
+    """Find the rows of a directory that [retention] lets go. Raises StoreError when the table was never made."""
     kind = directory.contract.name
     kept_for = getattr(config.retention, _RULES.get(kind, ""), None)
     if kept_for is None:

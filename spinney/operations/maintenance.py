@@ -91,7 +91,7 @@ class DirectoryReport:
 
 
 def lease_of(directory: Directory) -> str:
-    """The lease that whoever writes this directory holds."""
+    """Return the lease under which this directory is written."""
     by_path = {"stream": "retrain", "batch": "weekly"}
     return LEASES.get(directory.name) or by_path[directory.name.rpartition("/")[2]]
 
@@ -101,7 +101,7 @@ def directories_of_lease(store: FleetStore, name: str) -> list[Directory]:
 
 
 def inspect_directory(config: Config, directory: Directory, now: datetime) -> DirectoryReport:
-    """What there is to tidy; changes nothing. Raises StoreError when the table was never made."""
+    """Report what there is to tidy, without changes. Raises StoreError when the table was never made."""
     return _report(FleetStore.of(config), directory, now, find_expired_rows(config, directory, now).rows)
 
 
@@ -134,7 +134,7 @@ def _due_merges(table: DeltaTable, directory: Directory) -> list[Merge]:
 def tidy_directory(
     config: Config, directory: Directory, now: datetime, guard: clustering.CommitGuard = clustering.UNGUARDED
 ) -> DirectoryReport:
-    """Forget, put together, remove. Returns what was done. Only for who holds the directory's lease.
+    """Delete expired rows, merge small files, remove old ones; report what was done. The caller must hold the lease.
 
     guard: keeps a running query's writes and ours apart. Raises rewriting.Interrupted.
     """
@@ -231,7 +231,7 @@ def _unfinished_round(store: FleetStore, now: datetime) -> str | None:
 
 @dataclass(frozen=True)
 class TidyAnswer:
-    """What a process answered to a request. error: why it could not do it all."""
+    """What a process answered to a request. error: why it could not do everything."""
 
     request: str
     done: tuple[DirectoryReport, ...]
@@ -239,7 +239,7 @@ class TidyAnswer:
 
 
 def request_tidy(store: FleetStore) -> str:
-    """Ask whoever runs a query to tidy its directories. Returns the request's id."""
+    """Ask running queries to tidy their directories. Return the id of the request."""
     made = uuid.uuid4().hex
     atomic_files.replace_file(
         _request_folder(store) / "request", json.dumps({KEY: REQUEST.version, "id": made}).encode()
@@ -248,7 +248,7 @@ def request_tidy(store: FleetStore) -> str:
 
 
 def pending_request(store: FleetStore, name: str) -> str | None:
-    """The id of a request that this query has not served yet."""
+    """Return the id of a request that this query has not answered yet; None without one."""
     content = _read_json(_request_folder(store) / "request")
     if content is None:
         return None
@@ -270,7 +270,7 @@ def read_answer(store: FleetStore, name: str) -> TidyAnswer | None:
 
 
 def tidy_if_idle(config: Config, name: str, request: str) -> bool:
-    """Tidy the directories of a query that nobody runs; whether that was so."""
+    """Tidy the directories of a query if no process runs it; return whether that was so."""
     store = FleetStore.of(config)
     try:
         with leases.held(store, [name]):
@@ -282,7 +282,7 @@ def tidy_if_idle(config: Config, name: str, request: str) -> bool:
 
 
 def lease_names(store: FleetStore) -> Iterable[str]:
-    """The leases that there are directories of."""
+    """Return the leases under which directories are written."""
     return dict.fromkeys(lease_of(each) for each in store.every_directory())
 
 

@@ -37,7 +37,7 @@ _silent: set[str] = set()
 
 @dataclass(frozen=True)
 class Answers:
-    """Of each row what was answered, None for nothing, and by whom: arrays of shape (n_rows,)."""
+    """The answer to each row and who gave it; None without an answer. Arrays of shape (n_rows,)."""
 
     prediction: npt.NDArray[Any]
     probabilities: npt.NDArray[Any]
@@ -78,7 +78,7 @@ def answer_rows(
     signer: Signer,
     fetched_by: Fetch | None = None,
 ) -> Answers:
-    """Ask each row's model; where it raises or has no finite answer, the one that stands next in line for that row.
+    """Answer each row by its model, or by the next one in its route if that raises or has no finite answer.
 
     group_keys: each row's group. fetched_by: brings payloads that no promotion carries; by default from the table
     `models`. Raises ContractError if a feature is missing or of another type, StoreError when a

@@ -88,7 +88,7 @@ class ManifestSummary:
 
 
 def write_manifest(config: Config, champions: Champions, folder: Path) -> ManifestSummary:
-    """Write the manifest of these champions into an empty folder.
+    """Write the manifest of these champions into an empty folder; return what it has.
 
     Raises StoreError when a champion is stored nowhere, SetupError when there is no signing key.
     """

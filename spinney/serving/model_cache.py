@@ -117,7 +117,10 @@ class ModelCache:
 def _open_first_valid(
     owner: str, model_id: str, stored: Iterable[SignedPayload], signer: Signer
 ) -> tuple[Model, int] | None:
-    """The first whose signature holds for this group, and its bytes; nothing of a payload is parsed before that."""
+    """Return the first model with a valid signature for this group, and its size in bytes; None without one.
+
+    No payload is parsed before its signature was verified.
+    """
     for each in stored:
         with suppress(Corrupt):
             claim = Claim(owner, model_id, each.codec)

@@ -19,7 +19,7 @@ OpenedRounds = Mapping[RoundKind, tuple[Directory, DeltaTable]]
 
 
 class BacklogProbe:
-    """Tells whether a delivery can have anything to do, without asking MLflow or reading a row."""
+    """Tells whether there can be rounds to deliver, without asking MLflow or reading rows."""
 
     def __init__(self, store: FleetStore) -> None:
         self._store = store
@@ -41,7 +41,7 @@ class BacklogProbe:
 
 
 def open_rounds(store: FleetStore) -> OpenedRounds:
-    """The directories of `rounds`, by who writes them. Raises StoreError when one was never made."""
+    """Open the directories of `rounds`, by kind of round. Raises StoreError when one was never made."""
     found = {}
     for directory in store.directories(tables.ROUNDS):
         found[RoundKind(directory.name.rpartition("/")[2])] = (directory, delta.open_existing(directory))

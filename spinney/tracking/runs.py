@@ -99,7 +99,7 @@ def is_deleted(run: Stored) -> bool:
 
 
 def is_unfinished(run: Stored) -> bool:
-    """Whether it is there and more may come to it."""
+    """Whether the run exists and may get more data."""
     return run.info.status == RUNNING and not is_deleted(run)
 
 

@@ -36,11 +36,11 @@ _SQLITE = "sqlite:///"
 
 
 class DeliveryStopped(Exception):  # noqa: N818 - said as what is so
-    """Told to leave: what is not delivered yet is delivered the next time."""
+    """Raised when the delivery is asked to stop. What is not delivered yet is delivered next time."""
 
 
 class DeliveryProgress:
-    """What the one who delivers and the one who waits for it tell each other.
+    """Progress of a delivery, shared between the thread that delivers and the one that waits for it.
 
     leaving: set to have the delivery end at its next call. asked_at: on the steady clock, None while MLflow owes no
     answer: what is done here between two calls does not count against it. rounds: not delivered yet, as far as that is

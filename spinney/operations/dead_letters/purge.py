@@ -27,8 +27,7 @@ LOOK_SECONDS = 0.2
 
 
 def purge(store: FleetStore, choice: LetterFilter, wait_seconds: float = 60.0) -> int:
-    """Forget the chosen dead letters that there are now; return how many. `spinney tidy` removes their files, a week
-    later.
+    """Delete the chosen dead letters stored until now; return how many. `spinney tidy` removes the files a week later.
 
     Raises StoreError: they could not be forgotten. Busy: the stream that writes the table did not answer in time.
     """
@@ -38,7 +37,7 @@ def purge(store: FleetStore, choice: LetterFilter, wait_seconds: float = 60.0) -
     try:
         return _await_answer(store, choice, request, wait_seconds)
     finally:
-        _withdraw_request(store, request)  # however this ends: nobody waits for the answer any more
+        _withdraw_request(store, request)  # nobody waits for the answer any more
 
 
 def _await_answer(store: FleetStore, choice: LetterFilter, request: str, wait_seconds: float) -> int:
@@ -76,7 +75,7 @@ def serve_purge(store: FleetStore, writing: threading.Lock) -> None:
 
 
 def _carry_out(store: FleetStore, choice: LetterFilter, request: str) -> dict[str, Any]:
-    """The answer to a request."""
+    """Carry out a request; return the answer to it."""
     answer: dict[str, Any] = {KEY: REQUEST.version, "id": request, "forgotten": 0, "error": None}
     try:
         answer["forgotten"] = _forget(store, choice)
