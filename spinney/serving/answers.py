@@ -113,7 +113,7 @@ def answer_rows(
         places = places[silent]
         for at in again:
             _warn_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
-        asks = [RouteKey(asks[at].group_key, asks[at].passed | {ids[at]}) for at in again]
+        asks = [RouteKey(asks[at].group_key, asks[at].excluded | {ids[at]}) for at in again]
     return Answers(prediction, probabilities, model_ids, answered_by)
 
 
