@@ -87,11 +87,10 @@ class StreamResult:
 
 
 def run_demo(options: ScaleDemoOptions) -> dict[str, Any]:
-    """Play it; returns the summary, whose keys `measures` lists. Everything started is stopped.
+    """Run the demo and write the report. Returns the summary; `demo.scale.scale_summary` lists its keys.
 
-    Sets that do not add up are for the caller to refuse, see `scale_summary.require_sets_add_up`.
-
-    Raises SpinneyError: what is missing on this machine, or which query failed.
+    Broker, Spark and queries are stopped at the end. Sets that do not add up raise nothing here: the caller calls
+    `require_sets_add_up`. Raises SpinneyError: something is missing on this machine, or a query failed.
     """
     timer = StageTimer(Console(stderr=True))
     shutil.rmtree(WORK, ignore_errors=True)
