@@ -24,7 +24,7 @@ def test_a_group_of_the_flights_is_tried_from_its_file_and_drawn(tmp_path: Path)
     assert result.exit_code == 0
     said = {line[:9].strip(): line[10:] for line in result.stdout.splitlines()}
     assert said["group"] == "AA · LGA · DFW"
-    assert said["target"] == "air time, minutes"
+    assert said["target"] == "air_time_min"
     assert said["loss"].startswith("Mean absolute error in minutes: ")
     assert said["html"] == str(tmp_path / "AA-LGA-DFW.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["AA-LGA-DFW.html", "AA-LGA-DFW.png"]
