@@ -25,7 +25,7 @@ def test_a_group_of_the_flights_is_tried_from_its_file_and_drawn(tmp_path: Path)
     said = {line[:9].strip(): line[10:] for line in result.stdout.splitlines()}
     assert said["group"] == "AA · LGA · DFW"
     assert said["target"] == "air_time_min"
-    assert said["loss"].startswith("Mean absolute error in minutes: ")
+    assert said["loss"].startswith("Mean absolute error: ")
     assert said["html"] == str(tmp_path / "AA-LGA-DFW.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["AA-LGA-DFW.html", "AA-LGA-DFW.png"]
 
