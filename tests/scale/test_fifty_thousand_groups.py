@@ -39,6 +39,7 @@ from spinney.core.keys import is_parent, parent_key
 from spinney.fleet import Fleet
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
+from streaming.progress import ProgressListener
 from streaming.retrain import query
 
 NEW = 5
@@ -82,9 +83,12 @@ def story(spark, tmp_path_factory) -> Story:
     models = dict(zip(devices.keys, told.answers[-1]["model_id"], strict=True))
     devices.answered(models, labelled=NEW, hour=READINGS + 2 * NEW + 1)
     told.expected.append(ridge_by_polars(devices.readings, WINDOW_ROWS))
-    query(spark, devices.config, devices.signer, once=True).start(
-        devices.config, threading.Event(), once=True
-    ).awaitTermination()
+    progress = ProgressListener()
+    retrain_query = query(spark, devices.config, devices.signer, once=True)
+    running = retrain_query.start(devices.config, threading.Event(), progress, once=True)
+    running.wait()
+    progress.detach()
+    assert running.error() is None
     told.answers.append(fleet.predict(frame))
     return told
 

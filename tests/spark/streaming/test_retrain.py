@@ -10,6 +10,7 @@ import pytest
 
 from schemas import tables
 from streaming import retrain
+from streaming.progress import ProgressListener
 
 START = datetime(2024, 5, 1, tzinfo=UTC)
 A = '["a","1"]'
@@ -36,9 +37,12 @@ def fleet(world):
 def test_a_round_is_dated_in_utc_whatever_zone_the_process_is_in(spark, fleet) -> None:
     assert time.localtime().tm_gmtoff != 0, "the tests run in a zone of their own"
     before = datetime.now(UTC).replace(microsecond=0)
-    retrain.query(spark, fleet.config, fleet.signer, once=True).start(
-        fleet.config, threading.Event(), once=True
-    ).awaitTermination()
+    progress = ProgressListener()
+    query = retrain.query(spark, fleet.config, fleet.signer, once=True)
+    running = query.start(fleet.config, threading.Event(), progress, once=True)
+    running.wait()
+    progress.detach()
+    assert running.error() is None
     (recorded,) = fleet.rows(tables.ROUNDS)
     (verdict,) = fleet.rows(tables.VERDICTS)
     (model,) = fleet.rows(tables.MODELS)
