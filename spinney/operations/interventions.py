@@ -52,6 +52,8 @@ _GONE = f"the model is stored nowhere any more. Restore the table, {_REMEDY}"
 
 
 class OverrideVerb(StrEnum):
+    """The ways in which a person can override which model answers."""
+
     PROMOTE = "promote"
     ROLLBACK = "rollback"
     PIN = "pin"

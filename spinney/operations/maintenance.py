@@ -97,6 +97,7 @@ def lease_of(directory: Directory) -> str:
 
 
 def directories_of_lease(store: FleetStore, name: str) -> list[Directory]:
+    """Return the directories that the holder of this lease writes. name: of a query."""
     return [each for each in store.every_directory() if lease_of(each) == name]
 
 
@@ -258,11 +259,13 @@ def pending_request(store: FleetStore, name: str) -> str | None:
 
 
 def write_answer(store: FleetStore, name: str, answer: TidyAnswer) -> None:
+    """Store what a query has tidied, for the command that asked for it. name: of the query."""
     content = {KEY: REQUEST.version, **asdict(answer)}
     atomic_files.replace_file(_request_folder(store) / f"{name}.served", json.dumps(content).encode())
 
 
 def read_answer(store: FleetStore, name: str) -> TidyAnswer | None:
+    """Return the last answer of a query; None if it has never answered. name: of the query."""
     said = _read_json(_request_folder(store) / f"{name}.served")
     if said is None:
         return None

@@ -63,6 +63,8 @@ class ImportRequest:
 
 
 class ImportOutcome(StrEnum):
+    """What can become of one model of an import."""
+
     IMPORTED = "imported"
     THERE = "there already"
     REFUSED = "refused"

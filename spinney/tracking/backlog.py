@@ -49,6 +49,7 @@ def open_rounds(store: FleetStore) -> OpenedRounds:
 
 
 def is_empty(recorded: OpenedRounds) -> bool:
+    """Return whether no round was ever recorded."""
     return not any(table.file_uris() for _, table in recorded.values())
 
 

@@ -95,6 +95,7 @@ def runs_by_identity(server: Server, found: Iterable[Stored], identity: Callable
 
 
 def is_deleted(run: Stored) -> bool:
+    """Return whether a person has deleted the run in MLflow."""
     return bool(run.info.lifecycle_stage == DELETED)
 
 
