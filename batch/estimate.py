@@ -32,7 +32,7 @@ from spinney.retraining import round_gate
 from spinney.retraining.event_counting import EVENTS
 from spinney.retraining.group_fitting import BLOCK_ROWS, KEPT
 from spinney.retraining.round_fitting import fit_plan, fitter_of
-from spinney.retraining.round_order import RoundOrder
+from spinney.retraining.round_request import RoundRequest
 from spinney.spark.session import apply_required_settings, cores_of, session
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
@@ -151,7 +151,7 @@ class _Sampler:
 
     def sample(self, plan: pd.DataFrame) -> _Sample:
         view = self.view
-        ordered = RoundOrder("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
+        ordered = RoundRequest("sample", len(plan), 0, {}, view.clock, view.now, None, 0.0, view.pins)
         began = time.perf_counter()
         signer = signing_key.load_signer(FleetStore.of(self.config))
         fitted = fit_plan(self.spark, plan, fitter_of(self.config, signer, ordered)).toArrow().to_pandas()

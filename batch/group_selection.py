@@ -26,7 +26,7 @@ from spinney.core.staleness.policies import NewGroup
 from spinney.core.timestamps import to_microseconds
 from spinney.retraining import judge_input, training_row_reader
 from spinney.retraining.event_counting import EVENTS
-from spinney.retraining.round_order import READ
+from spinney.retraining.round_request import READ
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory
 from spinney.storage.layout import FleetStore

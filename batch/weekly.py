@@ -30,7 +30,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.staleness.judge import UNKNOWN_COST_MS
 from spinney.retraining.local_fitting import MAX_GROUPS
 from spinney.retraining.round_history import largest_round_groups
-from spinney.retraining.round_order import RoundOrder
+from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import LazySession, SessionFactory, cores_of
 from spinney.storage import charter, last_configuration, leases, signing_key
@@ -81,7 +81,7 @@ def retrain(
     return None if ordered is None else recorded_round(store, ordered.round_id)
 
 
-def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show: Show | None) -> RoundOrder | None:
+def _end_unfinished(start: SessionFactory, config: Config, rounds: Rounds, show: Show | None) -> RoundRequest | None:
     """Carry out the rest of an interrupted round, and return it; None if there was none to continue.
 
     A round of another recipe, or of old rows, is only closed: continuing it would fit an outdated plan.
@@ -127,7 +127,7 @@ def _plan(start: SessionFactory, config: Config, rounds: Rounds, batch: _BatchPl
     predicted = rows.column("predicted_ms")
     mean_ms = pc.mean(predicted).as_py()
     by_policy = rows.group_by("policy").aggregate([("group_key", "count")])
-    ordered = RoundOrder(
+    ordered = RoundRequest(
         round_id=batch.round_id,
         groups_in=rows.num_rows,
         deferred=0,

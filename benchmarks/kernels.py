@@ -33,8 +33,8 @@ from sklearn.preprocessing import StandardScaler
 from spinney.core.column_names import internal_name
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe, installed_versions
+from spinney.core.training.fit_kernels import single_threaded
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.kernels import single_threaded
 from spinney.retraining.group_fitting import split_block
 from spinney.workers.fit_block import IS_REQUEST
 from spinney.workers.supervised_fitting import FitSettings, SupervisedFitter

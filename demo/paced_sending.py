@@ -1,4 +1,4 @@
-"""Send a timeline to Kafka in steps; each waits until the queries have processed the step before.
+"""Send a schedule to Kafka in steps; each waits until the queries have processed the step before.
 
 In production, the ten seconds that an event takes through the queries are short compared with a day. In a replay that
 is a hundred thousand times as fast they would be a week of event time. So the producer sends `max_ahead` of event
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-from demo.timeline import Message, Timeline
+from demo.message_schedule import Message, MessageSchedule
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
 from spinney.kafka import client
@@ -22,16 +22,16 @@ IsFinished = Callable[[dict[str, int]], bool]
 
 
 class PacedSender(threading.Thread):
-    """Sends a timeline in a thread of its own.
+    """Sends a schedule in a thread of its own.
 
     has_finished: given topic -> records sent so far, returns whether the queries have processed all of them.
     sent_until: event time of the last record sent. finished_until: event time up to which all is processed.
     """
 
-    def __init__(self, config: Config, timeline: Timeline, step: timedelta, has_finished: IsFinished) -> None:
+    def __init__(self, config: Config, schedule: MessageSchedule, step: timedelta, has_finished: IsFinished) -> None:
         super().__init__(name="sender", daemon=True)
         self._config = config
-        self._timeline = timeline
+        self._timeline = schedule
         self._step = step
         self._has_finished = has_finished
         self._stopping = threading.Event()
@@ -85,10 +85,10 @@ class PacedSender(threading.Thread):
             self._failed.append(f"{message.topic()}: {error}")
 
 
-def split_into_steps(timeline: Timeline, step: timedelta) -> Iterator[list[Message]]:
+def split_into_steps(schedule: MessageSchedule, step: timedelta) -> Iterator[list[Message]]:
     """Yield the messages in order, in parts that each span less than `step` of event time."""
     part: list[Message] = []
-    for message in timeline:
+    for message in schedule:
         if part and message.due >= part[0].due + step:
             yield part
             part = []

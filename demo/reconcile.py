@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from demo.faults import record_digest
 from demo.fleet_tables import FleetTables
+from demo.invalid_records import record_digest
 from demo.ledger import Ledger
 
 EXAMPLES = 5

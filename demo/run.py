@@ -14,19 +14,18 @@ from rich.console import Console
 
 from batch.load import load
 from batch.weekly import retrain
-from demo import report, run_summary
-from demo import timeline as timelines
+from demo import message_schedule, report, run_summary
 from demo.completion import has_finished
 from demo.example_data import ExampleData, read_example_data
 from demo.fitter import RecipeFitter, fleet_answers, loss_function
 from demo.fleet_tables import FleetTables, read_tables
+from demo.message_schedule import MessageSchedule
 from demo.paced_sending import PacedSender
 from demo.progress import ProgressMonitor, describe_replay
 from demo.refit_comparison import GroupHierarchy, RefitComparison, compare_refits
 from demo.scenario import Scenario, read_scenario
 from demo.stages import Published, StageTimer, publish
 from demo.terminal_summary import summary_text
-from demo.timeline import Timeline
 from spinney.core.config import Config, parse
 from spinney.core.models.signing import Signer
 from spinney.fleet import Fleet
@@ -65,7 +64,7 @@ class PreparedDemo:
     scenario: Scenario
     config: Config
     data: ExampleData
-    timeline: Timeline
+    schedule: MessageSchedule
 
 
 def run_demo(options: DemoOptions) -> dict[str, Any]:
@@ -96,7 +95,7 @@ def run_demo(options: DemoOptions) -> dict[str, Any]:
 
 
 def prepare(options: DemoOptions, servers: str, timer: StageTimer) -> PreparedDemo:
-    """Read the example folder and build the timeline. servers: bootstrap servers of the broker.
+    """Read the example folder and build the schedule. servers: bootstrap servers of the broker.
 
     Raises ConfigError: a file of the example is missing or not valid.
     """
@@ -120,7 +119,7 @@ def prepare(options: DemoOptions, servers: str, timer: StageTimer) -> PreparedDe
     }
     config = parse(file.read_text(encoding="utf-8"), str(file), overrides)
     data = read_example_data(folder, scenario, config)
-    return PreparedDemo(scenario, config, data, timelines.build_timeline(data, scenario, config))
+    return PreparedDemo(scenario, config, data, message_schedule.build_schedule(data, scenario, config))
 
 
 def _run_loop(prepared: PreparedDemo, spark: SparkSession, timer: StageTimer) -> run_summary.DemoRun:
@@ -135,7 +134,7 @@ def _run_loop(prepared: PreparedDemo, spark: SparkSession, timer: StageTimer) ->
     application = Application(spark, config, triggers=TRIGGERS)
     with timer.stage(f"{scenario.stream.days} days stream through the loop"):
         sender = PacedSender(
-            config, prepared.timeline, scenario.stream.max_ahead, lambda sent: has_finished(application, sent)
+            config, prepared.schedule, scenario.stream.max_ahead, lambda sent: has_finished(application, sent)
         )
         try:
             application.start()
@@ -147,14 +146,14 @@ def _run_loop(prepared: PreparedDemo, spark: SparkSession, timer: StageTimer) ->
     return run_summary.DemoRun(
         read_tables(FleetStore.of(config)),
         Fleet(config).groups(),
-        prepared.timeline.ledger,
+        prepared.schedule.ledger,
         list(monitor.batches.values()),
         0.0,
     )
 
 
 def _load_history(prepared: PreparedDemo) -> None:
-    history = timelines.build_history(prepared.data, prepared.scenario, prepared.config)
+    history = message_schedule.build_history(prepared.data, prepared.scenario, prepared.config)
     for name, frame in (("events", history.events), ("outcomes", history.outcomes)):
         if frame is not None:
             file = WORK / f"history-{name}.parquet"
@@ -163,7 +162,7 @@ def _load_history(prepared: PreparedDemo) -> None:
 
 
 def _stream(application: Application, sender: PacedSender, scenario: Scenario, monitor: ProgressMonitor) -> None:
-    """Send the timeline and wait until all of it is processed."""
+    """Send the schedule and wait until all of it is processed."""
     began = time.monotonic()
     sender.start()
     while not sender.is_done:

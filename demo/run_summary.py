@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from demo import retraining
+from demo import retraining_summary
 from demo.fleet_tables import FleetTables
 from demo.ledger import Ledger
 from demo.reconcile import event_ids, reconcile
@@ -85,17 +85,17 @@ def summarize_run(run: DemoRun, scenario: Scenario, config: Config, injected: fr
             "wall_seconds": run.wall_seconds,
         },
         "events": _events(tables, run.ledger),
-        "dead_letters": retraining.plain_counts(tables.dead_letters["reason"].value_counts()),
+        "dead_letters": retraining_summary.plain_counts(tables.dead_letters["reason"].value_counts()),
         "outcomes": _outcomes(tables, run.ledger),
         "predictions": {
             "rows": len(tables.predictions),
-            "by_answer": retraining.plain_counts(tables.predictions["answered_by"].value_counts()),
+            "by_answer": retraining_summary.plain_counts(tables.predictions["answered_by"].value_counts()),
         },
         "reconciliation": reconcile(tables, run.ledger),
-        "groups": retraining.count_groups_by_state(run.statuses),
-        "retrained": retraining.summarize_retraining(tables),
-        "freshness": retraining.summarize_freshness(tables),
-        "budget": retraining.summarize_budget(tables),
+        "groups": retraining_summary.count_groups_by_state(run.statuses),
+        "retrained": retraining_summary.summarize_retraining(tables),
+        "freshness": retraining_summary.summarize_freshness(tables),
+        "budget": retraining_summary.summarize_budget(tables),
         "batches": summarize_batches(run.batches),
         "injected_says": scenario.injected.says if scenario.injected else "",
         "worth": None if run.comparison is None else summarize_comparison(run.comparison, window, scenario.unit),
@@ -141,7 +141,7 @@ def summarize_batches(progress: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         by_query[query] = {
             "batches": len(of_query),
             "rows": rows,
-            "seconds": retraining.quantiles(seconds),
+            "seconds": retraining_summary.quantiles(seconds),
             "rows_per_second": rows / float(seconds.sum()) if seconds.sum() > 0 else 0.0,
             "phases": {str(name): float(mean) for name, mean in phases.items()},
             "line": sample_evenly([[int(one["batch_id"]), float(one["seconds"])] for one in of_query]),

@@ -20,7 +20,7 @@ from spinney.core.planning.round_cost import PastRound, RoundCostEstimator
 from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
 from spinney.retraining.round_history import fit_times, past_rounds
-from spinney.retraining.round_order import READ, RoundOrder
+from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import cores_of, sibling_session
 from spinney.storage.layout import FleetStore
@@ -91,7 +91,7 @@ class RetrainBatchWriter:
         budget, cost = self._config.budget, self._cost_estimator.estimate()
         due, now = DueSummary.of(summaries), summaries[0]["judged_at"]
         plan = plan_round(reported, due, cost.allowance(budget), seed=str(now))
-        ordered = RoundOrder(
+        ordered = RoundRequest(
             round_id=f"stream-{batch_id}",
             groups_in=due.groups,
             deferred=due.groups - len(plan.chosen),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from batch.load import parquet_files
+from batch.load import parquet_writer
 from schemas import tables
 from schemas.vocabulary import QueryName
 from spinney.storage.atomic_files import local_folder
@@ -74,7 +74,7 @@ class DeadLetters:
         stamps = {"kafka_partition": 0, "ingested_at": moment, "batch_id": batch_id}
         added, rows = [], 0
         for part in self._fresh(self._known(fleet_store)):
-            added.append(parquet_files.write(local_folder(place.uri), _finished(part, schema, stamps), {}))
+            added.append(parquet_writer.write(local_folder(place.uri), _finished(part, schema, stamps), {}))
             rows += part.num_rows
         if added:
             writer.append_files(added, step=NAME, batch_id=batch_id)

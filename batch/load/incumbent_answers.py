@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch.load.column_validation import event_columns, label_rules
 from batch.load.typed_batch import TypedBatch
+from batch.load.vectorized_validation import event_columns, label_rules
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.arrow_types import arrow_type
 from spinney.core.config import Config
 from spinney.core.errors import StoreError
+from spinney.core.records.input_message_encoding import encode_message
 from spinney.core.records.json_text import describe_value
-from spinney.core.records.message_encoding import encode_message
 from spinney.core.records.rules import FieldRule, RecordRules
 from spinney.core.records.validation import RejectedError, read_message, value_of
 from spinney.sources import ColumnSelection, python_values

@@ -13,8 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch.load.batch_reading import BatchReader, MessageLoad, MessageLoads
-from batch.load.column_validation import (
+from batch.load.dead_letters import DeadLetters
+from batch.load.groups import GroupNumbers
+from batch.load.incumbent_answers import ANSWER, IncumbentAnswers, may_be_answer
+from batch.load.row_routing import MessageLoad, MessageLoads, RowRouter
+from batch.load.spool import Spool
+from batch.load.table_writer import TableWriter, Target
+from batch.load.vectorized_validation import (
     GROUP,
     PLACE,
     ColumnValidator,
@@ -23,11 +28,6 @@ from batch.load.column_validation import (
     label_rules,
     outcome_columns,
 )
-from batch.load.dead_letters import DeadLetters
-from batch.load.groups import GroupNumbers
-from batch.load.incumbent_answers import ANSWER, IncumbentAnswers, may_be_answer
-from batch.load.spool import Spool
-from batch.load.table_writer import TableWriter, Target
 from schemas import tables
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
@@ -153,7 +153,7 @@ class _LoadRun:
     def read(self, *, outcomes: bool) -> None:
         """Validate all rows. Raises ContractError: too many are rejected."""
         self._loads = self._make_loads(outcomes=outcomes)
-        reader = BatchReader(self._config, self._loads, self._dead, self._loaded.rejections, self._moment)
+        reader = RowRouter(self._config, self._loads, self._dead, self._loaded.rejections, self._moment)
         name, of = self._source.name, self._source.rows
         try:
             for batch in _prefetched(self._source):

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from batch.load.column_validation import GROUP, PLACE
 from batch.load.groups import GroupNumbers, Numbers
+from batch.load.vectorized_validation import GROUP, PLACE
 from spinney.core.records.columns import Mask
 
 STORED_ROWS_PER_STEP = 1_000_000

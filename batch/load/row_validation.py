@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch.load.column_validation import GROUP, PLACE, MessageColumns
 from batch.load.groups import GroupNumbers
 from batch.load.typed_batch import TypedBatch
+from batch.load.vectorized_validation import GROUP, PLACE, MessageColumns
 from schemas.messages import OUTCOME
 from spinney.core.config import Config
 from spinney.core.records.rules import RecordRules, build_rules

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from batch.load.column_validation import GROUP
 from batch.load.groups import GroupNumbers
+from batch.load.vectorized_validation import GROUP
 from spinney.core.errors import StoreError
 
 MEMORY_BYTES = 512 * 1024**2

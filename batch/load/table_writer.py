@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from deltalake.transaction import AddAction
 
-from batch.load import parquet_files
-from batch.load.column_validation import GROUP, PLACE
+from batch.load import parquet_writer
 from batch.load.groups import GroupNumbers
 from batch.load.incumbent_answers import ANSWER
 from batch.load.merging import Merger
 from batch.load.spool import Spool
+from batch.load.vectorized_validation import GROUP, PLACE
 from schemas.contract import Contract
 from schemas.vocabulary import QueryName
 from spinney.core.config import Config
@@ -69,7 +69,7 @@ class TableWriter:
         added: list[AddAction] = []
         rows = 0
         for action, count in _write_ahead(
-            lambda part: parquet_files.write(
+            lambda part: parquet_writer.write(
                 local_folder(place.uri), self._finished(part, place.contract, stamps, partition), partition
             ),
             self._slices(spool, target, self._stored_table(target), answered),
@@ -94,8 +94,8 @@ class TableWriter:
                 answered.add(rows.filter(rows[ANSWER].is_valid()))
             rows = self._merger.missing(rows, stored_table)
             order = self._merger.order(rows, target.time)
-            for start in range(0, len(order), parquet_files.FILE_ROWS):
-                yield rows.take(pa.array(order[start : start + parquet_files.FILE_ROWS]))
+            for start in range(0, len(order), parquet_writer.FILE_ROWS):
+                yield rows.take(pa.array(order[start : start + parquet_writer.FILE_ROWS]))
 
     def _finished(
         self, rows: pa.Table, contract: Contract, stamps: Mapping[str, Any], partition: Mapping[str, date]

@@ -30,11 +30,11 @@ from demo.completion import has_finished
 from demo.fleet_tables import read_tables
 from demo.progress import ProgressMonitor
 from demo.scale import report, scale_summary, scale_text, topic_times
-from demo.scale.generator import TopicSender, event_messages
+from demo.scale.event_producer import TopicSender, event_messages
 from demo.scale.memory import MemorySampler, process_tree
 from demo.scale.scale_summary import ScaleRun
 from demo.scale.synthetic_fleet import LabelModel, fleet_toml, write_history
-from demo.scale.traffic import DEFAULT_GROUPS, DEFAULT_SECONDS, DEFAULT_SEED, Traffic
+from demo.scale.traffic_plan import DEFAULT_GROUPS, DEFAULT_SECONDS, DEFAULT_SEED, TrafficPlan
 from demo.stages import Published, StageTimer, publish
 from schemas import tables as contracts
 from spinney.core.config import Config
@@ -95,7 +95,7 @@ def run_demo(options: ScaleDemoOptions) -> dict[str, Any]:
     timer = StageTimer(Console(stderr=True))
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True, exist_ok=True)
-    traffic = Traffic(options.groups, options.seconds, options.seed)
+    traffic = TrafficPlan(options.groups, options.seconds, options.seed)
     machine = runtime()
     with Broker(WORK / "kafka") as broker:
         file = WORK / "fleet.toml"
@@ -122,7 +122,7 @@ def run_demo(options: ScaleDemoOptions) -> dict[str, Any]:
     return summary
 
 
-def _history(config: Config, traffic: Traffic, timer: StageTimer) -> int:
+def _history(config: Config, traffic: TrafficPlan, timer: StageTimer) -> int:
     """Write and load the history. Returns how many rows were stored."""
     client.ensure_topics(config.kafka, PARTITIONS, retention_ms=-1)
     delta.create_tables(config)
@@ -133,7 +133,7 @@ def _history(config: Config, traffic: Traffic, timer: StageTimer) -> int:
         return load(config, str(WORK / "history")).added.get(contracts.EVENTS.name, 0)
 
 
-def _weekly(config: Config, traffic: Traffic, spark: SparkSession, timer: StageTimer) -> dict[str, object]:
+def _weekly(config: Config, traffic: TrafficPlan, spark: SparkSession, timer: StageTimer) -> dict[str, object]:
     with timer.stage(WEEKLY):
         recorded = retrain(config, spark=spark)
     if recorded is None:
@@ -142,7 +142,7 @@ def _weekly(config: Config, traffic: Traffic, spark: SparkSession, timer: StageT
 
 
 def _stream(
-    application: Application, traffic: Traffic, file: Path, broker_pids: set[int], timer: StageTimer
+    application: Application, traffic: TrafficPlan, file: Path, broker_pids: set[int], timer: StageTimer
 ) -> StreamResult:
     try:
         with timer.stage("The queries start"):
@@ -152,16 +152,16 @@ def _stream(
             timer.stage(f"{traffic.events:,} events stream for {traffic.seconds} s"),
             MemorySampler(broker_pids) as sampler,
             ProgressMonitor(application, timer.console) as monitor,
-            _generator(traffic, file) as generator,
+            _event_producer(traffic, file) as producer,
         ):
-            sampler.exclude(generator.pid)
-            acknowledged = _wait_until_finished(application, traffic, generator, monitor)
+            sampler.exclude(producer.pid)
+            acknowledged = _wait_until_finished(application, traffic, producer, monitor)
             return StreamResult(acknowledged, time.time(), list(monitor.batches.values()), sampler.samples)
     finally:
         application.stop()
 
 
-def _send_warmup(application: Application, traffic: Traffic) -> None:
+def _send_warmup(application: Application, traffic: TrafficPlan) -> None:
     """Send a few events, and wait for their answers: what starts with the first batch has started then."""
     config = application.config
     group, label_model = np.arange(WARMUP_EVENTS) % traffic.groups, LabelModel(traffic.groups, traffic.seed)
@@ -178,9 +178,9 @@ def _send_warmup(application: Application, traffic: Traffic) -> None:
 
 
 @contextlib.contextmanager
-def _generator(traffic: Traffic, file: Path) -> Iterator[subprocess.Popen[str]]:
+def _event_producer(traffic: TrafficPlan, file: Path) -> Iterator[subprocess.Popen[str]]:
     arguments = [str(file), str(traffic.groups), str(traffic.seconds), str(traffic.seed)]
-    module = "demo.scale.generator"
+    module = "demo.scale.event_producer"
     # The watchdog ends the producer when this process is killed. A session of its own keeps Ctrl-C away from it: this
     # process ends it.
     process = subprocess.Popen(
@@ -202,7 +202,7 @@ def _generator(traffic: Traffic, file: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _wait_until_finished(
-    application: Application, traffic: Traffic, generator: subprocess.Popen[str], monitor: ProgressMonitor
+    application: Application, traffic: TrafficPlan, producer: subprocess.Popen[str], monitor: ProgressMonitor
 ) -> int:
     """Wait until everything is sent, stored, answered and judged. Returns how many events Kafka acknowledged."""
     began, acknowledged, until = time.monotonic(), 0, 0.0
@@ -210,9 +210,9 @@ def _wait_until_finished(
         application.check()
         monitor.poll()
         monitor.show(f"{time.monotonic() - began:.0f} of {traffic.seconds} s, {monitor.fits:,} refits")
-        if not until and generator.poll() is not None:
-            output, _ = generator.communicate()
-            if generator.returncode:
+        if not until and producer.poll() is not None:
+            output, _ = producer.communicate()
+            if producer.returncode:
                 raise StoreError("the producer of the stream ended with an error, see above")
             acknowledged, until = int(json.loads(output)["sent"]), time.monotonic() + FINISH_TIMEOUT_S
         if until and has_finished(application, {application.config.kafka.events: WARMUP_EVENTS + acknowledged}):
@@ -224,7 +224,7 @@ def _wait_until_finished(
 
 
 def _collect_run(
-    config: Config, traffic: Traffic, results: tuple[int, dict[str, object], StreamResult], timer: StageTimer
+    config: Config, traffic: TrafficPlan, results: tuple[int, dict[str, object], StreamResult], timer: StageTimer
 ) -> ScaleRun:
     loaded, weekly, streamed = results
     counts = Fleet(config).table()["state"].value_counts().to_pylist()

@@ -36,12 +36,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from demo import retraining, run_summary
+from demo import retraining_summary, run_summary
 from demo.fleet_tables import FleetTables
 from demo.reconcile import SetCheck, check_round_counts, compare_sets, event_ids
 from demo.scale.synthetic_fleet import FEATURES, ROWS_PER_GROUP, Floats, group_key
 from demo.scale.topic_times import TopicTimes
-from demo.scale.traffic import EVENTS_PER_SECOND, SLICES_PER_SECOND, Traffic
+from demo.scale.traffic_plan import EVENTS_PER_SECOND, SLICES_PER_SECOND, TrafficPlan
 from schemas.vocabulary import ModelStatus, Staleness
 from spinney.core.errors import StoreError
 
@@ -66,7 +66,7 @@ class ScaleRun:
     by_state: groups at the end. weekly: the weekly round as it was recorded. seconds: history, load, weekly.
     """
 
-    traffic: Traffic
+    traffic: TrafficPlan
     tables: FleetTables
     loaded: int
     sent: TopicTimes
@@ -108,15 +108,15 @@ def summarize_scale_run(run: ScaleRun) -> dict[str, Any]:
         "errors": summarize_errors(answers, run),
         "refits": summarize_refits(answers, run),
         "groups": {"total": sum(run.by_state.values()), "by_state": dict(run.by_state)},
-        "retrained": retraining.summarize_retraining(tables),
-        "freshness": retraining.summarize_freshness(tables),
-        "budget": retraining.summarize_budget(tables),
+        "retrained": retraining_summary.summarize_retraining(tables),
+        "freshness": retraining_summary.summarize_freshness(tables),
+        "budget": retraining_summary.summarize_budget(tables),
         "batches": run_summary.summarize_batches(run.batches),
         "reconciliation": reconcile_run(run),
     }
 
 
-def group_kinds(traffic: Traffic) -> npt.NDArray[np.str_]:
+def group_kinds(traffic: TrafficPlan) -> npt.NDArray[np.str_]:
     """Return the kind of each group, by its number."""
     result = np.full(traffic.groups, "others", dtype="<U8")
     result[traffic.changed] = "changed"
@@ -280,7 +280,7 @@ def summarize_refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
             "groups": int((kind == ("changed" if name == BEFORE_CHANGE else name)).sum()),
             "refitted": int(of_kind["group_key"].nunique()),
             "promoted": int(of_kind.loc[of_kind["promoted"], "group_key"].nunique()),
-            "by_policy": retraining.plain_counts(of_kind["policy"].value_counts()),
+            "by_policy": retraining_summary.plain_counts(of_kind["policy"].value_counts()),
         }
     changed = answers[(answers["kind"] == "changed") & answers["new_model"]]
     answered_at = pd.Series(run.answered.at[changed["number"].to_numpy()]).groupby(changed["group_key"].to_numpy())
@@ -290,9 +290,9 @@ def summarize_refits(answers: pd.DataFrame, run: ScaleRun) -> dict[str, Any]:
     return {
         **result,
         "evidence_seconds": run.traffic.evidence_seconds,
-        "to_stale": retraining.quantiles(stale_at - run.changed_at),
-        "to_answer": retraining.quantiles(to_answer),
-        "histogram": retraining.histogram(to_answer),
+        "to_stale": retraining_summary.quantiles(stale_at - run.changed_at),
+        "to_answer": retraining_summary.quantiles(to_answer),
+        "histogram": retraining_summary.histogram(to_answer),
     }
 
 
@@ -308,7 +308,7 @@ def stream_fits(run: ScaleRun) -> pd.DataFrame:
     why = verdicts[["round_id", "group_key", "policy", "reason", "stale_since"]]
     fits = attempts.merge(why.drop_duplicates(["round_id", "group_key"]), on=["round_id", "group_key"], how="left")
     promotions = run.tables.streamed_rows(run.tables.promotions)
-    promoted = promotions.loc[promotions["decision"].isin(retraining.PROMOTED), "model_id"]
+    promoted = promotions.loc[promotions["decision"].isin(retraining_summary.PROMOTED), "model_id"]
     kind = {group_key(number): str(one) for number, one in enumerate(group_kinds(run.traffic))}
     since = pd.to_datetime(fits["stale_since"], utc=True)
     after_change = since >= pd.Timestamp(run.changed_at, unit="s", tz="UTC")

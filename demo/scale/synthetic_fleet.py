@@ -76,8 +76,9 @@ def fleet_toml(groups: int, servers: str, root: Path) -> str:
 
 
 def write_history(label_model: LabelModel, folder: Path, until: datetime) -> int:
-    """Write ROWS_PER_GROUP rows of each group as Parquet, the newest within the day before `until`. Returns how "
-    "many rows.
+    """Write ROWS_PER_GROUP rows of each group as Parquet, the newest within the day before `until`.
+
+    Returns the number of rows.
     """
     folder.mkdir(parents=True)
     random = np.random.default_rng([label_model.seed, 2])

@@ -29,7 +29,7 @@ _LIMIT = click.option(
 
 
 READING = ("delimiter", "encoding", "decimal", "missing_as_null", "max_rejected")
-"""The names that `judging_options` adds to a verb's keywords."""
+"""The keyword arguments that `validation_options` adds to a command."""
 
 
 def format_options(verb: F) -> F:

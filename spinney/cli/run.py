@@ -92,9 +92,9 @@ def _example(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dic
 def _scale(as_json: bool, report: str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     from pathlib import Path
 
-    from demo.scale.traffic import DEFAULT_GROUPS, DEFAULT_SECONDS, DEFAULT_SEED, Traffic
+    from demo.scale.traffic_plan import DEFAULT_GROUPS, DEFAULT_SECONDS, DEFAULT_SEED, TrafficPlan
 
-    problem = Traffic(
+    problem = TrafficPlan(
         asked.get("groups", DEFAULT_GROUPS), asked.get("seconds", DEFAULT_SECONDS), asked.get("seed", DEFAULT_SEED)
     ).problem
     if problem:

@@ -25,7 +25,14 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.estimators.best_of import BestOf
 from spinney.core.training.fit_attempt import HELD_OUT_ONE_IN
-from spinney.core.training.kernels import Kernel, KernelResult, PerGroupKernel, Timer, single_threaded, weight_arguments
+from spinney.core.training.fit_kernels import (
+    Kernel,
+    KernelResult,
+    PerGroupKernel,
+    Timer,
+    single_threaded,
+    weight_arguments,
+)
 from spinney.core.training.training_set import TrainingSet, label_text, select_training_set
 from spinney.local.synthetic_group import NEWEST, label_classes, synthetic_rows
 

@@ -17,7 +17,7 @@ CHUNK_BYTES = 1 << 20
 
 
 def mirror(url: str) -> Fetch:
-    """Load jars from the repository whose root is `url` (``https://…``, ``http://…``, ``file:///…``).
+    """Return a function that fetches jars from the repository whose root is `url` (``https://…``, ``http://…``, ``file:///…``).
 
     Raises:
         SetupError: `url` is none of these.

@@ -85,7 +85,8 @@ def send(
 ) -> Sent:
     """Send every valid row, keyed by group, and wait until each is acknowledged or has failed.
 
-    source: opened with `open_for`. show: called twice a second and at the end, also if reading ends with an error.
+    source: as `open_fleet_file` returns it. show: called twice a second and at the end, also if reading ends with an
+    error.
 
     Raises ContractError: the file is damaged, or more rows than `most` are not valid; what was valid before is sent.
     SetupError: the topic would drop records this old. StoreError: no such topic, or the configuration has columns that

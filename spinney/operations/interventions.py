@@ -126,10 +126,12 @@ def carry_out_override(
     shown: ProposedOverride | None = None,
     now: datetime | None = None,
 ) -> ProposedOverride:
-    """Write what the ask changes, and return it.
+    """Write what the request changes, and return it.
 
-    shown: what was agreed to. What machines did meanwhile is taken in; after another person's step there is nothing to
-    agree to any more. Raises like `propose`, and Busy while another person's step is being written.
+    shown: the proposal that the user confirmed. Promotions written meanwhile by the stream or a batch are included.
+
+    Raises as `propose_override`; StoreError if another person changed a champion since `shown`; Busy while another
+    person's change is being written.
     """
     store = FleetStore.of(config)
     place = store.directory(tables.PROMOTIONS, PEOPLE)

@@ -38,7 +38,7 @@ from spinney.core.stored_formats import KEY, REQUEST
 from spinney.operations import clustering
 from spinney.operations.clustering import Merge
 from spinney.operations.expired_rows import DATES, find_expired_rows, newest_batch_of
-from spinney.retraining.round_order import READ
+from spinney.retraining.round_request import READ
 from spinney.storage import atomic_files, checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import reading_queries

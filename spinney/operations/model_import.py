@@ -35,8 +35,8 @@ from spinney.core.features.encoding import to_columns
 from spinney.core.models import codec
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.estimator_import import import_estimator, try_model
 from spinney.core.training.fit_attempt import model_id_of
+from spinney.core.training.imported_model_checks import import_estimator, try_model
 from spinney.operations import model_files
 from spinney.operations.interventions import STEP, Attribution
 from spinney.operations.model_files import ModelSource

@@ -15,7 +15,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.retraining import group_fitting, parent_fitting
 from spinney.retraining.fit_request_table import REQUEST_SCHEMA, split_parents
 from spinney.retraining.group_fitting import TaskOutput
-from spinney.retraining.round_order import RoundOrder
+from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import cores_of
 from spinney.storage.layout import FleetStore
@@ -24,7 +24,7 @@ from spinney.tables.snapshot import take_snapshots
 from spinney.workers.worker_process import Limits
 
 
-def fitter_of(config: Config, signer: Signer, order: RoundOrder) -> group_fitting.Fitter:
+def fitter_of(config: Config, signer: Signer, order: RoundRequest) -> group_fitting.Fitter:
     """The Fitter of a round: it reads the pinned versions, as of the round's clock."""
     rows = TrainingTables.of(config, order.pins, order.clock)
     store = FleetStore.of(config)

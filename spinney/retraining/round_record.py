@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from schemas.vocabulary import Decision, ModelStatus, RoundKind
 from spinney.core.errors import StoreError
-from spinney.retraining.round_order import RoundOrder
+from spinney.retraining.round_request import RoundRequest
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class RoundRecord:
     seconds: of each step. untried: groups of the plan that were not tried.
     """
 
-    order: RoundOrder
+    order: RoundRequest
     kind: RoundKind
     batch_id: int
     models: pd.DataFrame

@@ -43,9 +43,9 @@ from spinney.retraining.event_counting import EVENTS, EventCounter
 from spinney.retraining.group_fitting import TaskOutput
 from spinney.retraining.model_writer import REPORT_DDL, ModelWriter, add_actions
 from spinney.retraining.round_fitting import fit_plan, fitter_of, requests_of
-from spinney.retraining.round_order import RoundOrder, read_settings
 from spinney.retraining.round_plan import VERDICT_COLUMNS, groups_to_fit
 from spinney.retraining.round_record import RoundRecord, failed_count, require_complete, require_kept
+from spinney.retraining.round_request import RoundRequest, read_settings
 from spinney.retraining.training_row_reader import TrainingTables
 from spinney.spark.session import SessionFactory, is_started
 from spinney.spark.task_errors import unwrap_task_errors
@@ -84,19 +84,19 @@ class Rounds:
         """Whether the plan of this batch is stored."""
         return self._writers[PLAN].is_stored(PLAN, batch_id)
 
-    def unfinished(self) -> tuple[int, RoundOrder] | None:
+    def unfinished(self) -> tuple[int, RoundRequest] | None:
         """The batch whose plan is stored but whose round is not recorded; None if the last one is recorded."""
         plan = self._writers[PLAN].last_commit(PLAN)
         if plan is None or self._writers[RECORD].is_stored(RECORD, plan.batch_id) or not plan.notes["groups_in"]:
             return None
-        return plan.batch_id, RoundOrder.of_notes(plan.notes)
+        return plan.batch_id, RoundRequest.of_notes(plan.notes)
 
     def next_batch(self) -> int:
         """The number of a new batch, for the weekly path. Spark numbers those of the stream."""
         plan = self._writers[PLAN].last_commit(PLAN)
         return 0 if plan is None else plan.batch_id + 1
 
-    def plan(self, verdicts: DataFrame | pa.Table, order: RoundOrder, batch_id: int) -> None:
+    def plan(self, verdicts: DataFrame | pa.Table, order: RoundRequest, batch_id: int) -> None:
         """Store the plan. verdicts: columns of `verdicts` but for round_id, pins and batch_id.
 
         The events of each group to fit are counted here; a fit that reads another number fails the round.
@@ -118,7 +118,7 @@ class Rounds:
 
     def carry_out(
         self, batch_id: int, pace: PartPacing | None = None, show: Callable[[Progress], None] | None = None
-    ) -> RoundOrder | None:
+    ) -> RoundRequest | None:
         """Fit, gate and record the planned round. Returns its order; None if nothing was planned for this batch.
 
         pace: determines the size of its parts; None: one part. show: called with the progress after each part.
@@ -145,7 +145,7 @@ class Rounds:
         order = self._order(batch_id)
         return order is not None and self._is_small(order, self._planned_groups(batch_id))
 
-    def _is_small(self, order: RoundOrder, plan: pd.DataFrame) -> bool:
+    def _is_small(self, order: RoundRequest, plan: pd.DataFrame) -> bool:
         """Whether a round is fitted in this process. plan: the whole plan, not a part."""
         if is_started(self._spark) or len(plan) > local_fitting.MAX_GROUPS:
             return False
@@ -153,7 +153,7 @@ class Rounds:
         return local_fitting.is_faster_than_spark(plan["group_key"].tolist(), events, order.predicted_seconds)
 
     def _fit_and_gate(
-        self, order: RoundOrder, batch_id: int, pace: PartPacing | None, show: Callable[[Progress], None]
+        self, order: RoundRequest, batch_id: int, pace: PartPacing | None, show: Callable[[Progress], None]
     ) -> None:
         plan = self._planned_groups(batch_id)
         self._fits_locally = self._is_small(order, plan)
@@ -172,10 +172,10 @@ class Rounds:
             failed = failed_count(self._stored_rows(tables.MODELS, ["status"], batch_id).column("status").to_pandas())
             show(Progress(part.end, failed, len(plan), pace.seconds_for(len(plan) - part.end)))
 
-    def _order(self, batch_id: int) -> RoundOrder | None:
+    def _order(self, batch_id: int) -> RoundRequest | None:
         """The order of this batch, if it is the newest that is planned; else None."""
         commit = self._writers[PLAN].last_commit(PLAN)
-        return None if commit is None or commit.batch_id != batch_id else RoundOrder.of_notes(commit.notes)
+        return None if commit is None or commit.batch_id != batch_id else RoundRequest.of_notes(commit.notes)
 
     def _stored_part(self, batch_id: int, total: int) -> Part | None:
         """The part of this batch that was fitted last; None before the first."""
@@ -184,7 +184,7 @@ class Rounds:
             return None
         return Part(fit.part, fit.notes.get("begin", 0), fit.notes.get("end", total))
 
-    def _fit(self, order: RoundOrder, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
+    def _fit(self, order: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         plan = whole.iloc[part.begin : part.end]
         if order.reads != read_settings(self._config):  # edited since: the plan counted other events than are read now
             plan = plan.assign(**{EVENTS: pd.array([None] * len(plan), dtype="Int64")})
@@ -219,7 +219,7 @@ class Rounds:
         """The groups of the stored plan. A fleet's keys fit into memory."""
         return groups_to_fit(self._stored_rows(tables.VERDICTS, list(VERDICT_COLUMNS), batch_id).to_pandas())
 
-    def _gate(self, order: RoundOrder, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
+    def _gate(self, order: RoundRequest, whole: pd.DataFrame, batch_id: int, part: Part) -> None:
         if self._writers[GATE].is_stored(GATE, batch_id, part.number):
             return
         with self._timed(GATE):
@@ -253,7 +253,7 @@ class Rounds:
         decided = gate.decide_all(round_gate.with_other_path_epoch(models, self._store, self._kind), plan)
         return pa.Table.from_pandas(decided, schema=schema, preserve_index=False)
 
-    def _record(self, order: RoundOrder, batch_id: int, untried: int = 0) -> None:
+    def _record(self, order: RoundRequest, batch_id: int, untried: int = 0) -> None:
         """Write the row of `rounds`. untried: groups of the plan that were not tried."""
         names = ["group_key", "decision", "challenger_loss", "champion_loss"]
         fit = self._writers[FIT].last_commit(FIT)
@@ -286,7 +286,7 @@ class Rounds:
         self._seconds[step] = self._seconds.get(step, 0.0) + time.perf_counter() - began
 
 
-def _uncompared(kind: RoundKind, order: RoundOrder) -> UncomparedPolicy:
+def _uncompared(kind: RoundKind, order: RoundRequest) -> UncomparedPolicy:
     """Which models may be promoted uncompared. A batch shows beforehand what cannot be compared; a stream cannot."""
     if order.unproven:
         return UncomparedPolicy.ALL

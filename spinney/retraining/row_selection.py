@@ -111,5 +111,5 @@ def _lowest(of: Integers, by: Integers, most: int) -> Integers:
 
 
 def to_int64(column: pa.ChunkedArray) -> Integers:
-    """A column as int64."""
+    """Return the column as a NumPy int64 array."""
     return np.asarray(column.to_numpy(), dtype=np.int64)

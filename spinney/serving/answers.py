@@ -17,7 +17,7 @@ from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.routing import NO_ROUTE, Route, RouteKey, find_routes
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, Fleet
-from spinney.core.features import frames
+from spinney.core.features import frame_conversion
 from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models import batch_scoring
 from spinney.core.models.model import Model
@@ -60,7 +60,7 @@ def answer_frame(
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
     """
-    group_keys, rows = frames.to_typed_rows(frame, config)
+    group_keys, rows = frame_conversion.to_typed_rows(frame, config)
     rows = add_former_columns(rows, former)
     found = answer_rows(rows, group_keys, champions_of(group_keys), FleetStore.of(config), signer, fetched_by)
     said = {"prediction": found.prediction, "probabilities": found.probabilities}

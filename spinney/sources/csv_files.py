@@ -16,7 +16,7 @@ import pyarrow.csv as arrow_csv
 
 from spinney.core.errors import ContractError
 from spinney.sources import column_checks
-from spinney.sources.csv_stream import MarkedStream, end_mark
+from spinney.sources.csv_bytes import MarkedStream, end_mark
 from spinney.sources.dialect import Dialect, detect_dialect
 from spinney.sources.options import ReadOptions
 from spinney.sources.quoted_cells import cells_with_text_behind

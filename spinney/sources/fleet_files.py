@@ -9,7 +9,7 @@ from pathlib import Path
 from schemas import messages
 from spinney.core.config import Config
 from spinney.core.config.value_types import is_number
-from spinney.core.records.message_encoding import encode_message
+from spinney.core.records.input_message_encoding import encode_message
 from spinney.core.records.rules import RecordRules, build_rules
 from spinney.sources import python_values
 from spinney.sources.opening import open_source

@@ -21,7 +21,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from spinney.core.errors import SetupError
-from spinney.spark.interrupts import defer_interrupt
+from spinney.spark.deferred_interrupt import defer_interrupt
 
 if TYPE_CHECKING:
     from spinney.core.config import Config

@@ -25,7 +25,10 @@ def write_last_configuration(config: Config) -> None:
 
 
 def read_last_configuration(store: FleetStore) -> Config | None:
-    """Return the configuration that the fleet last ran with; None if it is unknown or of another version of Spinney."""
+    """Return the configuration that the fleet last ran with; None if it is unknown or cannot be parsed any more.
+
+    Raises UnknownFormat: the file has a format that this version does not read.
+    """
     file = _last_file(store)
     if not file.exists():
         return None

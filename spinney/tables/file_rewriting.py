@@ -110,8 +110,9 @@ def rewrite(
 ) -> Rewrite:
     """Write the rows of these files, all of one partition, into new files; nothing is committed.
 
-    place: a `workspace`. interrupted: asked between batches. Raises RewriteInterrupted once it returns true, StoreError
-    when the number of rows differs.
+    place: the folder for new files, from `workspace`. interrupted: called between batches.
+
+    Raises RewriteInterrupted once it returns true, StoreError if the number of rows differs.
     """
     old = tuple(file for source in sources for file in source.files)
     partitions = {tuple(file.partition.items()) for file in old}

@@ -19,7 +19,7 @@ from spinney import Fleet
 from spinney.cli import main
 from spinney.core.stored_formats import CHARTER
 from spinney.operations.dead_letters import ledger
-from spinney.retraining.round_order import RoundOrder
+from spinney.retraining.round_request import RoundRequest
 from spinney.serving.model_cache import cache
 from spinney.storage import charter, last_configuration, signing_key
 from spinney.storage.layout import FleetStore
@@ -113,7 +113,7 @@ def test_the_plan_of_its_last_round_is_read_from_its_commit(earlier: EarlierRoot
     }
     plan = delta.DirectoryWriter(place, query, said).last_commit("plan")
     assert plan is not None
-    order = RoundOrder.of_notes(plan.notes)
+    order = RoundRequest.of_notes(plan.notes)
     assert order.round_id == f"{kind}-{plan.batch_id}"
     assert order.pins.keys() >= {"events", "outcomes"}
 

@@ -100,7 +100,10 @@ class Encoder:
 
     @classmethod
     def learn(cls, columns: Columns) -> Encoder:
-        """The encoder of the group with these rows. Ties between values are broken by name."""
+        """Fit the encoder on a group's rows.
+
+        Each string feature gets a column for each of its MAX_WORDS most frequent values, equal counts ordered by value.
+        """
         return cls(
             columns.features,
             tuple(_most_frequent(columns.codes[:, j], words) for j, words in enumerate(columns.words)),

@@ -59,7 +59,10 @@ class JsonColumns:
 
 
 def read_json_columns(records: Sequence[bytes | None], rules: RecordRules) -> JsonColumns:
-    """Return the declared fields of the records, each converted to its declared type."""
+    """Convert the declared fields of the records that can certainly be read here.
+
+    The others are marked in `unread`: validate them one by one.
+    """
     parsed = [_parse_record(record) for record in records]
     objects = [_EMPTY if record is None else record for record in parsed]
     fields = {rule.source: _field_values(objects, rule) for rule in rules.fields if not rule.undeclared}

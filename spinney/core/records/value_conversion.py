@@ -28,7 +28,10 @@ BOOLEAN_TEXTS: Final = {"true": True, "True": True, "TRUE": True, "false": False
 
 
 class WrongTypeError(Exception):
-    """A value does not have the declared type. explanation: what is wrong beyond its form, or empty."""
+    """A value does not have the declared type.
+
+    explanation: why, such as "its leading zeros would be lost"; empty if the type alone says it.
+    """
 
     def __init__(self, explanation: str = "") -> None:
         super().__init__(explanation)

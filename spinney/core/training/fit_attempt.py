@@ -29,8 +29,8 @@ from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.display_name import IMPORTED_PREFIX
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import champion_model, current_group
+from spinney.core.training.fit_kernels import KernelResult
 from spinney.core.training.fit_request import FitRequest
-from spinney.core.training.kernels import KernelResult
 from spinney.core.training.training_set import TrainingSet
 
 NOTHING_NEWER = "no held-out row is newer than the champion"

@@ -34,6 +34,7 @@ from spinney.core.training.fit_attempt import (
     sign_model,
     start_attempt,
 )
+from spinney.core.training.fit_kernels import Kernel, Timer, single_threaded
 from spinney.core.training.fit_request import FitRequest, requests_of_frame
 from spinney.core.training.held_out_loss import (
     RowsToPredict,
@@ -42,7 +43,6 @@ from spinney.core.training.held_out_loss import (
     not_finite_error,
     row_losses,
 )
-from spinney.core.training.kernels import Kernel, Timer, single_threaded
 from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
 from spinney.core.training.training_set import TrainingSet, concatenated_ranges, select_training_set

@@ -19,8 +19,8 @@ from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training import current_group
 from spinney.core.training.estimators import kernel_for
+from spinney.core.training.fit_kernels import KernelResult, Timer
 from spinney.core.training.held_out_loss import RowsToPredict, not_finite_error, row_losses, split_by_group
-from spinney.core.training.kernels import KernelResult, Timer
 from spinney.core.training.loss import loss_named
 from spinney.core.training.training_set import TrainingSet
 

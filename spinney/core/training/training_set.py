@@ -20,7 +20,7 @@ from spinney.core.errors import ContractError
 from spinney.core.features.encoding import NULL_TIME, Columns, Floats, Integers, to_columns, to_float64, to_microseconds
 from spinney.core.keys import is_parent
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training.kernels import KernelInput
+from spinney.core.training.fit_kernels import KernelInput
 
 _MICROSECOND = pd.Timedelta(1, "us")
 

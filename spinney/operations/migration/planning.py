@@ -20,8 +20,8 @@ from spinney.core.migration import (
 )
 from spinney.core.migration.config_changes import ANOTHER_ROOT, WHY_FIXED, fixed_columns
 from spinney.operations.migration import events_table, readiness
+from spinney.operations.migration.change_explanations import explain_changes
 from spinney.operations.migration.events_table import Alteration
-from spinney.operations.migration.notes import migration_notes
 from spinney.storage import charter
 from spinney.storage.charter import COLUMNS, Charter
 from spinney.storage.layout import FleetStore
@@ -57,7 +57,7 @@ class MigrationPlan:
 
 
 def plan_migration(config: Config, renames: Mapping[str, str]) -> MigrationPlan:
-    """What `carry_out` would do now; changes nothing.
+    """Return what `carry_out` would do now. Changes nothing.
 
     renames: old name -> new name. Raises StoreError for a change that no migration makes.
     """
@@ -89,7 +89,7 @@ def _is_committed(store: FleetStore, migration: Migration) -> bool:
 
 
 def plan_from_charter(config: Config, there: Charter, renames: Mapping[str, str]) -> MigrationPlan:
-    """As `plan`, from a charter that is `settled`."""
+    """Return the plan as `plan_migration` does, from the charter that `settled_charter` returned."""
     _refuse_fixed(config, there)
     before, now = (fixed_columns(config, of) for of in (there.fixed[COLUMNS], config.fleet.columns))
     renames = _remaining_renames(there, now, renames)
@@ -109,7 +109,7 @@ def plan_from_charter(config: Config, there: Charter, renames: Mapping[str, str]
         tables=(
             TableChange(tables.EVENTS.name, rows, len(files), size, _describe_alteration(change, differs=bool(found))),
         ),
-        notes=tuple(migration_notes(config.fleet, found, size if change.rewrites else 0)),
+        notes=tuple(explain_changes(config.fleet, found, size if change.rewrites else 0)),
         obstacles=tuple(readiness.find_obstacles(store)) if found else (),
         migration=migration,
         alteration=change,

@@ -26,7 +26,7 @@ from spinney.core.config import parse
 from spinney.core.errors import Busy, ContractError, StoreError
 from spinney.core.models import codec
 from spinney.core.recipes.recipe import Recipe
-from spinney.core.training.estimator_import import import_estimator
+from spinney.core.training.imported_model_checks import import_estimator
 from spinney.fleet import Fleet
 from spinney.operations import maintenance
 from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, carry_out_override

@@ -194,7 +194,8 @@ def statuses():
 @pytest.fixture
 def ledger():
     """What was loaded and sent so that `tables` adds up."""
-    from demo.faults import record_digest
+    from demo.invalid_records import record_digest
+
     from demo.ledger import Ledger
 
     return Ledger(

@@ -15,7 +15,7 @@ from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
 from spinney.core.planning.parts import PartPacing
 from spinney.retraining import local_fitting
-from spinney.retraining.round_order import RoundOrder
+from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.spark.session import LazySession
 from spinney.storage import signing_key
@@ -42,7 +42,7 @@ def planned(config: Config, start: Callable[[], Any], predicted_seconds: float =
     plan = plan_verdicts(no_spark, config, Scope(), view)
     assert plan.num_rows >= GROUPS
     rounds = Rounds(start, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
-    ordered = RoundOrder("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)
+    ordered = RoundRequest("r", plan.num_rows, 0, {}, view.clock, view.now, None, predicted_seconds, view.pins)
     rounds.plan(plan, ordered, 0)
     return rounds
 

@@ -14,7 +14,7 @@ from batch.weekly import retrain
 from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core.config import Config
-from spinney.retraining.round_order import RoundOrder
+from spinney.retraining.round_request import RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
@@ -46,7 +46,7 @@ def streamed(config: Config) -> dict[str, dict[str, Any]]:
     plan = plan_verdicts(no_spark, config, Scope(), view)
     runner = Rounds(no_spark, config, signing_key.load_signer(FleetStore.of(config)), RoundKind.STREAM, "c1")
     batch_id = runner.next_batch()
-    ordered = RoundOrder(f"stream-{batch_id}", plan.num_rows, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins)
+    ordered = RoundRequest(f"stream-{batch_id}", plan.num_rows, 0, {}, view.clock, view.now, 5.0, 1.0, view.pins)
     runner.plan(plan, ordered, batch_id)
     runner.carry_out(batch_id)
     rows = delta.read_table(FleetStore.of(config), tables.PROMOTIONS).to_pylist()

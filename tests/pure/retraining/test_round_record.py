@@ -11,11 +11,11 @@ import pytest
 
 from schemas.vocabulary import RoundKind
 from spinney.core.errors import StoreError
-from spinney.retraining.round_order import RoundOrder
 from spinney.retraining.round_record import RoundRecord, require_complete, require_kept
+from spinney.retraining.round_request import RoundRequest
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
-ORDER = RoundOrder("r", 10, 2, {"max_age": 8}, AT, AT, 60.0, 12.5, {"events": 3})
+ORDER = RoundRequest("r", 10, 2, {"max_age": 8}, AT, AT, 60.0, 12.5, {"events": 3})
 MODELS = pd.DataFrame(
     {
         "group_key": ["a", "b", "c", "d", "e", "f"],

@@ -28,7 +28,7 @@ from spinney.core.errors import ConfigError, ContractError
 from spinney.core.models import codec
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe, Shadow
-from spinney.core.training import current_group, kernels
+from spinney.core.training import current_group, fit_kernels
 from spinney.core.training.estimators.ridge import StackedRidge
 from spinney.core.training.fitting import fit_groups
 from spinney.retraining.fit_request_table import CHAMPION_TYPES as ASK
@@ -342,7 +342,7 @@ def test_a_death_without_attribution_halves_the_piece_until_one_group_is_left(
     expected = plain(rows, recipe=recipe)
     fit = StackedRidge.fit
 
-    def deadly(self: StackedRidge, stack: kernels.KernelInput, timer: Any) -> Any:
+    def deadly(self: StackedRidge, stack: fit_kernels.KernelInput, timer: Any) -> Any:
         if keys(16)[bad] in stack.keys:
             os.kill(os.getpid(), signal.SIGKILL)
         return fit(self, stack, timer)

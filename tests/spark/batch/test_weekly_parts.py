@@ -19,7 +19,7 @@ from schemas import tables
 from schemas.vocabulary import RoundKind
 from spinney.core import keys
 from spinney.core.config import parse
-from spinney.retraining.round_order import READ, RoundOrder
+from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.storage import signing_key
 from spinney.storage.layout import FleetStore
@@ -161,7 +161,7 @@ def test_only_what_is_stale_or_was_never_tried_is_retrained(spark, fleet) -> Non
     assert weekly.retrain(fleet.config, stale=True, spark=spark)["reasons"] == {"max_age": 7, "new_group": 1}
 
 
-def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> RoundOrder:
+def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> RoundRequest:
     """What the stream would plan for these groups now. champions: as its judge knows them."""
     now = datetime.now(UTC)
     rows = [
@@ -172,7 +172,7 @@ def plan(fleet, runner: Rounds, champions: dict[str, str | None]) -> RoundOrder:
     names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
     schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
     newest = max(row["event_time"] for row in fleet.rows(tables.EVENTS))
-    ordered = RoundOrder(
+    ordered = RoundRequest(
         "stream-0",
         len(rows),
         0,

@@ -29,7 +29,7 @@ from spinney.retraining import champion_reader, group_fitting
 from spinney.retraining.champion_reader import StoredChampions
 from spinney.retraining.group_fitting import RESULT_TYPES, Fitter, block_ranges, cut_into_tasks
 from spinney.retraining.round_fitting import fit_plan
-from spinney.retraining.round_order import READ
+from spinney.retraining.round_request import READ
 from spinney.retraining.training_row_reader import TrainingTables, events_per_key
 from spinney.spark.task_errors import unwrap_task_errors
 from spinney.storage.layout import FleetStore

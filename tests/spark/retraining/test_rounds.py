@@ -21,7 +21,7 @@ from spinney.core.errors import StoreError
 from spinney.core.recipes.recipe import Recipe
 from spinney.fleet import Fleet
 from spinney.retraining import group_fitting, rounds
-from spinney.retraining.round_order import READ, RoundOrder
+from spinney.retraining.round_request import READ, RoundRequest
 from spinney.retraining.rounds import Rounds
 from spinney.storage.layout import FleetStore
 from spinney.storage.step_observer import observed_by
@@ -57,7 +57,7 @@ def plan(fleet, runner: Rounds, batch_id: int, *group_keys: str, pinned: str = "
     rows.append({**rows[0], "group_key": '["fresh","9"]', "decision": "deferred"})
     names = [name for name in tables.VERDICTS.names if name not in ("round_id", "pins", "batch_id")]
     schema = pa.schema([arrow_schema(tables.VERDICTS).field(name) for name in names])
-    ordered = RoundOrder(
+    ordered = RoundRequest(
         round_id=f"stream-{batch_id}", groups_in=len(group_keys) + deferred, deferred=deferred,
         reasons={"asked": len(group_keys)}, clock=CLOCK, now=NOW + timedelta(hours=batch_id), budget_seconds=5.0,
         predicted_seconds=1.5, pins=delta.pin_versions(FleetStore.of(fleet.config), *READ),

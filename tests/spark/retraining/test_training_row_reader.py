@@ -21,7 +21,7 @@ from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.training_set import select_training_set
 from spinney.retraining import row_selection
 from spinney.retraining.parent_samples import PARENT, cut_samples, read_parent_rows
-from spinney.retraining.round_order import READ
+from spinney.retraining.round_request import READ
 from spinney.retraining.row_selection import Selection
 from spinney.retraining.training_row_reader import (
     TrainingTables,

@@ -14,7 +14,7 @@ from pkgutil import iter_modules
 from typing import Any, cast
 
 from spinney.core.errors import ContractError, SpinneyError
-from spinney.core.training.kernels import Kernel, PerGroupKernel
+from spinney.core.training.fit_kernels import Kernel, PerGroupKernel
 from spinney.core.training.name_resolution import resolve
 
 Params = Mapping[str, Any]

@@ -21,7 +21,7 @@ from spinney.core.features.encoding import Integers
 from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import canonical_json
 from spinney.core.training import current_group, estimators
-from spinney.core.training.kernels import Kernel, KernelInput, KernelResult, Timer
+from spinney.core.training.fit_kernels import Kernel, KernelInput, KernelResult, Timer
 from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.training_set import concatenated_ranges
 

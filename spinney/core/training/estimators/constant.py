@@ -15,7 +15,7 @@ from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Encoder, Floats
 from spinney.core.models.linear import Link, constant_linear
 from spinney.core.models.model import Model
-from spinney.core.training.kernels import Kernel, KernelInput, KernelResult, Timer
+from spinney.core.training.fit_kernels import Kernel, KernelInput, KernelResult, Timer
 
 NAME = "constant"
 TASKS = ("regression", "classification")

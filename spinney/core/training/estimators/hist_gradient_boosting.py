@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
-from spinney.core.training.kernels import Kernel, PerGroupKernel
+from spinney.core.training.fit_kernels import Kernel, PerGroupKernel
 
 NAME = "hist_gradient_boosting"
 TASKS = ("regression", "classification")

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spinney.core.models.linear import Linear, Link
-from spinney.core.training.kernels import Kernel, PerGroupKernel
+from spinney.core.training.fit_kernels import Kernel, PerGroupKernel
 
 NAME = "logistic_regression"
 TASKS = ("classification",)

@@ -7,7 +7,7 @@ from typing import Any
 
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from spinney.core.training.kernels import Kernel, PerGroupKernel
+from spinney.core.training.fit_kernels import Kernel, PerGroupKernel
 
 NAME = "random_forest"
 TASKS = ("regression", "classification")

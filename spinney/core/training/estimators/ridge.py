@@ -17,7 +17,7 @@ from spinney.core.errors import ContractError
 from spinney.core.features.encoding import Encoder, Floats, Integers
 from spinney.core.models.linear import Linear, Link
 from spinney.core.models.model import Model
-from spinney.core.training.kernels import Kernel, KernelInput, KernelResult, Timer
+from spinney.core.training.fit_kernels import Kernel, KernelInput, KernelResult, Timer
 
 NAME = "ridge"
 TASKS = ("regression",)

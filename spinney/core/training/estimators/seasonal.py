@@ -25,7 +25,7 @@ from spinney.core.models.model import Model
 from spinney.core.models.seasonal_table import NAMED_CELLS, Cells, Seasonal
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training.estimators.constant import weighted_median
-from spinney.core.training.kernels import Kernel, KernelInput, KernelResult, Timer
+from spinney.core.training.fit_kernels import Kernel, KernelInput, KernelResult, Timer
 
 NAME = "seasonal"
 TASKS = ("regression", "classification")

@@ -16,7 +16,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from past import fleet_toml
 
-from batch.load import LoadProgress, load, merging, parquet_files, spool
+from batch.load import LoadProgress, load, merging, parquet_writer, spool
 from schemas import tables
 from spinney.core import keys
 from spinney.core.config import Config, parse
@@ -72,7 +72,7 @@ def spilling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     if request.param != "in memory":
         monkeypatch.setattr(spool, "MEMORY_BYTES", 20_000)
         monkeypatch.setattr(spool, "RANGE_BYTES", 10_000)
-        monkeypatch.setattr(parquet_files, "FILE_ROWS", 300)
+        monkeypatch.setattr(parquet_writer, "FILE_ROWS", 300)
         monkeypatch.setattr(merging, "STORED_ROWS_PER_STEP", 100)
 
 

@@ -17,7 +17,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 
-from batch.load import column_validation, load, loading
+from batch.load import load, loading, vectorized_validation
 from schemas import tables
 from spinney.core.config import parse
 from spinney.storage.layout import FleetStore
@@ -210,7 +210,7 @@ def all_doubtful(check: Any) -> Any:
     def doubtful(self: Any, batch: Any, place: Any, extra: Any = None, among: Any = None) -> Any:
         found = check(self, batch, place, extra, among)
         every = np.ones(batch.rows, dtype=np.bool_) if among is None else among
-        return column_validation.ValidatedColumns(found.valid.slice(0, 0), every)
+        return vectorized_validation.ValidatedColumns(found.valid.slice(0, 0), every)
 
     return doubtful
 
@@ -273,7 +273,7 @@ def test_both_paths_store_the_same(
     source, moment = written(make(Frame(7)), tmp_path, kind), datetime.now(UTC)
     added, by_columns = loaded(tmp_path / "columns", source, moment, monkeypatch, coerce)
     with monkeypatch.context() as patch:
-        validator = column_validation.ColumnValidator
+        validator = vectorized_validation.ColumnValidator
         patch.setattr(validator, "validate", all_doubtful(validator.validate))
         also_added, one_by_one = loaded(tmp_path / "rows", source, moment, patch, coerce)
     for name, rows in one_by_one.items():

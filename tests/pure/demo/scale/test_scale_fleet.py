@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+from demo.scale.event_producer import event_messages, message_slices
+from demo.scale.traffic_plan import EVENTS_PER_SECOND, TrafficPlan
 
-from demo.scale.generator import event_messages, message_slices
 from demo.scale.synthetic_fleet import (
     FEATURES,
     LABEL_SHIFT,
@@ -18,7 +19,6 @@ from demo.scale.synthetic_fleet import (
     group_key,
     write_history,
 )
-from demo.scale.traffic import EVENTS_PER_SECOND, Traffic
 from spinney.core.config import parse
 
 UNTIL = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -65,13 +65,13 @@ def test_a_message_is_what_the_fleet_declares_and_the_change_is_in_the_label():
 
 
 def test_the_stream_numbers_its_events_and_changes_the_changing_groups_after_the_lead_in(monkeypatch):
-    traffic, told = Traffic(200, 10, 0), []
+    traffic, told = TrafficPlan(200, 10, 0), []
 
     def record(label_model, group, ids, random, *, changed):
         told.append((group, ids, changed))
         return iter([])
 
-    monkeypatch.setattr("demo.scale.generator.event_messages", record)
+    monkeypatch.setattr("demo.scale.event_producer.event_messages", record)
     list(message_slices(traffic))
     assert [name for _, ids, _ in told for name in ids] == [f"e{at}" for at in range(traffic.events)]
     group, changed = np.concatenate([each[0] for each in told]), np.concatenate([each[2] for each in told])

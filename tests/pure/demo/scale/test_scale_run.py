@@ -14,15 +14,15 @@ import pytest
 from rich.console import Console
 
 from demo.scale import run
-from demo.scale.generator import TopicSender
-from demo.scale.traffic import Traffic
+from demo.scale.event_producer import TopicSender
+from demo.scale.traffic_plan import TrafficPlan
 from demo.stages import StageTimer
 from spinney.core.errors import StoreError
 
 
 @pytest.fixture
 def traffic():
-    return Traffic(200, 10, 0)
+    return TrafficPlan(200, 10, 0)
 
 
 class Producer:
@@ -80,8 +80,8 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from demo.scale import run
-from demo.scale.traffic import Traffic
-with run._generator(Traffic(200, 10, 0), Path("fleet.toml")) as process:
+from demo.scale.traffic_plan import TrafficPlan
+with run._event_producer(TrafficPlan(200, 10, 0), Path("fleet.toml")) as process:
     print(process.stdout.readline(), end="", flush=True)
     time.sleep(float(sys.argv[1]))
 """
@@ -92,7 +92,7 @@ def environment(tmp_path):
     """In which the module of the producer is PRODUCER: it prints its id and arguments, and stays."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\n"
-        "if 'demo.scale.generator' in sys.orig_argv:\n"
+        "if 'demo.scale.event_producer' in sys.orig_argv:\n"
         f"    exec({PRODUCER.replace('sys.argv', 'sys.orig_argv[2:]')!r})\n"
     )
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)])}

@@ -16,8 +16,8 @@ from spinney.core.models.codec import dump, load
 from spinney.core.models.signing import Signer
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.training.estimators import kernel_for
+from spinney.core.training.fit_kernels import KernelInput, KernelResult
 from spinney.core.training.fitting import fit_groups
-from spinney.core.training.kernels import KernelInput, KernelResult
 
 FEATURES = (Feature("x", "double"), Feature("s", "string"))
 RIDGE = {"estimator": "ridge", "params": {"alpha": 1.0}}

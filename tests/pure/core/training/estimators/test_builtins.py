@@ -26,7 +26,7 @@ from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training import estimators
 from spinney.core.training.estimators import builtins, kernel_for
-from spinney.core.training.kernels import KernelInput, seed_for
+from spinney.core.training.fit_kernels import KernelInput, seed_for
 
 FEATURES = (Feature("x", "double"), Feature("z", "double"), Feature("s", "string"), Feature("at", "timestamp"))
 RANDOM = np.random.default_rng(8)

@@ -17,7 +17,7 @@ from spinney.core.models.model import Model
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.estimators.ridge import StackedRidge
-from spinney.core.training.kernels import KernelInput
+from spinney.core.training.fit_kernels import KernelInput
 
 
 def rows(sizes: list[int], width: int, seed: int) -> pd.DataFrame:

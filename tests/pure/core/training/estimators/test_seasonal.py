@@ -15,7 +15,7 @@ from spinney.core.models.model import Model
 from spinney.core.models.seasonal_table import Cells
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.kernels import KernelInput, KernelResult
+from spinney.core.training.fit_kernels import KernelInput, KernelResult
 
 FEATURES = (Feature("x", "double"), Feature("s", "string"), Feature("at", "timestamp"), Feature("day", "date"))
 MONDAY = datetime(2024, 1, 1, tzinfo=UTC)

@@ -16,7 +16,7 @@ from schemas import messages
 from spinney.core.config import parse
 from spinney.core.errors import ContractError
 from spinney.core.features.encoding import NULL_TIME, to_columns
-from spinney.core.features.frames import to_typed_rows
+from spinney.core.features.frame_conversion import to_typed_rows
 from spinney.core.recipes.recipe import Feature
 from spinney.core.records.rules import build_rules
 from spinney.core.records.validation import validate

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spinney.spark.interrupts import defer_interrupt
+from spinney.spark.deferred_interrupt import defer_interrupt
 
 
 @pytest.fixture(autouse=True)

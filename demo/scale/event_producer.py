@@ -1,7 +1,7 @@
 """The producer of the stream. A process of its own, so that its CPU time and memory are not those of the queries.
 
-``python -m demo.scale.generator FLEET_TOML GROUPS SECONDS SEED`` sends EVENTS_PER_SECOND for so long, each with its
-label inside and the current time as its event time. It prints the number and the seconds as JSON.
+``python -m demo.scale.event_producer FLEET_TOML GROUPS SECONDS SEED`` sends EVENTS_PER_SECOND for so long, each with
+its label inside and the current time as its event time. It prints the number and the seconds as JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from demo.scale.synthetic_fleet import FEATURES, LabelModel, Numbers, device_name, group_key
-from demo.scale.traffic import EVENTS_PER_SECOND, SLICES_PER_SECOND, Traffic
+from demo.scale.traffic_plan import EVENTS_PER_SECOND, SLICES_PER_SECOND, TrafficPlan
 from spinney.core.errors import SpinneyError, StoreError, exit_code
 from spinney.kafka import client
 from spinney.storage.config_file import read_config
@@ -37,7 +37,7 @@ def event_messages(
         yield group_key(number), MESSAGE_FORMAT % (device_name(number), name, now, *row, label)
 
 
-def message_slices(traffic: Traffic) -> Iterator[Iterator[tuple[str, str]]]:
+def message_slices(traffic: TrafficPlan) -> Iterator[Iterator[tuple[str, str]]]:
     """Yield the messages of the stream in slices of 1 / SLICES_PER_SECOND seconds. Event n has the id ``eN``."""
     label_model, random = LabelModel(traffic.groups, traffic.seed), np.random.default_rng([traffic.seed, 5])
     size = EVENTS_PER_SECOND // SLICES_PER_SECOND
@@ -76,7 +76,7 @@ class TopicSender:
 
 def main(arguments: Sequence[str]) -> int:
     """Send the stream. Returns the exit code."""
-    traffic = Traffic(*map(int, arguments[1:4]))
+    traffic = TrafficPlan(*map(int, arguments[1:4]))
     try:
         config = read_config(arguments[0])
         producer = client.producer(config.kafka, {"queue.buffering.max.messages": QUEUED_RECORDS, "linger.ms": 5})

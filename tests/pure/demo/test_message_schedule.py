@@ -4,10 +4,10 @@ import json
 from collections import Counter
 
 import pytest
+from demo.invalid_records import record_digest
+from demo.message_schedule import build_history, build_timeline
 
 from demo.example_data import build_example_data
-from demo.faults import record_digest
-from demo.timeline import build_history, build_timeline
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from demo import retraining
+from demo import retraining_summary
 
 WALL = pd.Timestamp("2026-01-01T12:00Z")
 
 
 def test_fits_are_counted_by_the_reason_of_their_round_and_the_day_of_the_fleets_clock(tables):
-    found = retraining.summarize_retraining(tables)
+    found = retraining_summary.summarize_retraining(tables)
     assert (found["fits"], found["groups"], found["before_the_stream"]) == (3, 2, 3)
     assert found["by_reason"] == {"new_rows": 2, "max_age": 1}
     assert found["by_day"] == [
@@ -25,7 +25,7 @@ def test_fits_are_counted_by_the_reason_of_their_round_and_the_day_of_the_fleets
 
 def test_freshness_runs_from_stale_to_the_first_answer_of_that_model(tables):
     # a1-1: stale at 3 s, promoted at 4 s, first answer at 9 s. a1-2: stale at 10 s, promoted at 14 s, no event since.
-    found = retraining.summarize_freshness(tables)
+    found = retraining_summary.summarize_freshness(tables)
     assert (found["promoted"], found["answered"], found["no_event_yet"]) == (2, 1, 1)
     assert found["stale_to_answer"] == {"n": 1, "p50": 6.0, "p95": 6.0, "max": 6.0}
     assert found["stale_to_promoted"] == {"n": 2, "p50": 1.0, "p95": 4.0, "max": 4.0}
@@ -37,11 +37,11 @@ def test_later_answers_of_the_same_model_do_not_count(tables):
         [tables.predictions, tables.predictions.iloc[1:2].assign(scored_at=WALL + pd.Timedelta(seconds=60))],
         ignore_index=True,
     )
-    assert retraining.summarize_freshness(replace(tables, predictions=again))["stale_to_answer"]["max"] == 6.0
+    assert retraining_summary.summarize_freshness(replace(tables, predictions=again))["stale_to_answer"]["max"] == 6.0
 
 
 def test_the_budget_counts_the_streams_rounds_alone(tables):
-    assert retraining.summarize_budget(tables) == {
+    assert retraining_summary.summarize_budget(tables) == {
         "rounds": 2,
         "allowed_seconds": 10.0,
         "predicted_seconds": 1.75,
@@ -59,19 +59,24 @@ def test_a_stream_without_rounds_has_nothing_to_tell(tables):
         models=tables.models.iloc[:3],
         promotions=tables.promotions.iloc[:3],
     )
-    assert retraining.summarize_retraining(quiet)["fits"] == 0
-    assert retraining.summarize_retraining(quiet)["by_day"] == []
-    assert retraining.summarize_freshness(quiet)["stale_to_answer"] == {"n": 0, "p50": None, "p95": None, "max": None}
-    assert retraining.summarize_budget(quiet)["rounds"] == 0
+    assert retraining_summary.summarize_retraining(quiet)["fits"] == 0
+    assert retraining_summary.summarize_retraining(quiet)["by_day"] == []
+    assert retraining_summary.summarize_freshness(quiet)["stale_to_answer"] == {
+        "n": 0,
+        "p50": None,
+        "p95": None,
+        "max": None,
+    }
+    assert retraining_summary.summarize_budget(quiet)["rounds"] == 0
 
 
 @pytest.mark.parametrize(("values", "p50", "p95"), [([4.0], 4, 4), ([1.0, 2.0], 1, 2), (list(range(1, 101)), 50, 95)])
 def test_percentiles_are_values_that_occurred(values, p50, p95):
-    found = retraining.quantiles(np.array(values, dtype=float))
+    found = retraining_summary.quantiles(np.array(values, dtype=float))
     assert (found["p50"], found["p95"], found["max"]) == (p50, p95, max(values))
 
 
 def test_a_histogram_holds_every_value_the_greatest_too():
-    found = retraining.histogram(np.array([0.0, 1.0, 2.0, 500.0]))
+    found = retraining_summary.histogram(np.array([0.0, 1.0, 2.0, 500.0]))
     assert sum(one["count"] for one in found) == 4
     assert found[0]["from"] == 0.0

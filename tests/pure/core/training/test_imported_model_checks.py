@@ -17,7 +17,7 @@ from spinney.core.errors import ContractError
 from spinney.core.models import codec
 from spinney.core.models.batch_scoring import predict_by_id
 from spinney.core.recipes.recipe import Feature, Recipe
-from spinney.core.training.estimator_import import import_estimator, try_model
+from spinney.core.training.imported_model_checks import import_estimator, try_model
 
 PRICE, STOCK, BRAND, AT = (
     Feature("price", "double"),

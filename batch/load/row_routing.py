@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batch.load.column_validation import ColumnValidator
 from batch.load.dead_letters import DeadLetters
 from batch.load.incumbent_answers import ANSWER, IncumbentAnswers
 from batch.load.late_labels import label_mask
 from batch.load.row_validation import LateLabels, ValidRows
 from batch.load.spool import Spool
 from batch.load.typed_batch import TypedBatch
+from batch.load.vectorized_validation import ColumnValidator
 from spinney.core.config import Config
 from spinney.core.records.columns import Mask
 from spinney.core.records.validation import RejectedError, ValidationResult, read_message, validate
@@ -51,7 +51,7 @@ class MessageLoads:
     answers: IncumbentAnswers | None = None
 
 
-class BatchReader:
+class RowRouter:
     """Reads batches. moment: the time of this load. rows: number of rows read so far, valid or not."""
 
     def __init__(

@@ -10,7 +10,7 @@ from spinney.core.migration import ColumnChange, ColumnChangeKind, likely_rename
 MIB = 1024**2
 
 
-def migration_notes(fleet: Fleet, found: Sequence[ColumnChange], rewritten: int) -> Iterator[str]:
+def explain_changes(fleet: Fleet, found: Sequence[ColumnChange], rewritten: int) -> Iterator[str]:
     """rewritten: bytes of the files that are written again; 0 for none."""
     for each in found:
         yield _column_note(fleet, each)

@@ -1,4 +1,4 @@
-"""Build the timeline of the stream: every record, when it is due, and the ledger of all of them. Pure.
+"""Build the schedule of the stream: every record, when it is due, and the ledger of all of them. Pure.
 
 Events are due at their event time, outcomes when their label became known. The same seed gives the same bytes.
 """
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from demo import faults
+from demo import invalid_records
 from demo.example_data import ExampleData
 from demo.ledger import Id, Ledger
 from demo.scenario import Scenario
@@ -37,7 +37,7 @@ class Message(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Timeline:
+class MessageSchedule:
     """The messages in the order in which they are due, and the ledger of all of them."""
 
     messages: tuple[Message, ...]
@@ -78,21 +78,21 @@ def _names(config: Config, contract: Contract) -> list[str]:
     return list(message_contract(config, contract).names)
 
 
-def build_timeline(data: ExampleData, scenario: Scenario, config: Config) -> Timeline:
+def build_schedule(data: ExampleData, scenario: Scenario, config: Config) -> MessageSchedule:
     """Return all records that are due between the start and the end of the stream.
 
     Raises ConfigError: a dead-letter reason that no record of this fleet can have.
     """
-    return _TimelineBuilder(data, scenario, config).build()
+    return _ScheduleBuilder(data, scenario, config).build()
 
 
-class _TimelineBuilder:
+class _ScheduleBuilder:
     def __init__(self, data: ExampleData, scenario: Scenario, config: Config) -> None:
         self.data, self.scenario, self.config = data, scenario, config
         self.random = np.random.default_rng(scenario.seed)
         self.messages: list[Message] = []
 
-    def build(self) -> Timeline:
+    def build(self) -> MessageSchedule:
         frame, scenario = self.data.frame, self.scenario
         sent = frame[frame["event_time"] >= scenario.stream_start]
         due = (
@@ -119,13 +119,13 @@ class _TimelineBuilder:
             unmatched=unmatched,
             dead=dead,
         )
-        return Timeline(tuple(sorted(self.messages, key=lambda message: message.due)), ledger)
+        return MessageSchedule(tuple(sorted(self.messages, key=lambda message: message.due)), ledger)
 
     def _event(self, row: dict[Any, Any]) -> tuple[Id, Message]:
         when = row["event_time"].to_pydatetime()
         name = (row["group_key"], row["event_id"])
         topic = self.config.kafka.events
-        return name, _message(when, topic, row["group_key"].encode(), faults.encode(self._fields(row)))
+        return name, _message(when, topic, row["group_key"].encode(), invalid_records.encode(self._fields(row)))
 
     def _fields(self, row: dict[Any, Any]) -> dict[str, Any]:
         fleet = self.config.fleet
@@ -137,7 +137,9 @@ class _TimelineBuilder:
         known = {fleet.event_id: event_id or row["event_id"], fleet.target: row["label"]}
         record = self._record(messages.OUTCOME, {**row, **known, "observed_at": row["label_at"]})
         topic = self.config.kafka.outcomes or ""
-        sent = _message(row["label_at"].to_pydatetime(), topic, row["group_key"].encode(), faults.encode(record))
+        sent = _message(
+            row["label_at"].to_pydatetime(), topic, row["group_key"].encode(), invalid_records.encode(record)
+        )
         return (row["group_key"], record[fleet.event_id]), sent
 
     def _record(self, contract: Contract, values: dict[Any, Any]) -> dict[str, Any]:
@@ -173,10 +175,10 @@ class _TimelineBuilder:
         for reason in self.scenario.faults.dead_letters if len(sent) else ():
             for number in range(self.scenario.faults.dead_letters_each):
                 row = sent.iloc[int(self.random.integers(len(sent)))].to_dict()
-                valid = faults.ValidEvent(row["group_key"].encode(), self._fields(row), self.config)
-                key, value = faults.make_invalid(valid, reason, f"dead-{reason.value}-{number}")
+                valid = invalid_records.ValidEvent(row["group_key"].encode(), self._fields(row), self.config)
+                key, value = invalid_records.make_invalid(valid, reason, f"dead-{reason.value}-{number}")
                 self.messages.append(_message(row["event_time"].to_pydatetime(), self.config.kafka.events, key, value))
-                dead[faults.record_digest(key, value)] = reason.value
+                dead[invalid_records.record_digest(key, value)] = reason.value
         return dead
 
 

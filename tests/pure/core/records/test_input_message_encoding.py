@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from schemas import messages
 from schemas.vocabulary import DeadLetterReason as Reason
-from spinney.core.records.message_encoding import encode_message
+from spinney.core.records.input_message_encoding import encode_message
 from spinney.core.records.rules import build_rules
 from spinney.core.records.validation import validate
 from tests.pure.core.records.test_validation import GOOD, RECORDED_AT, fleet

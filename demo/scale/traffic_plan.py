@@ -35,7 +35,7 @@ BUSY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Traffic:
+class TrafficPlan:
     """The events of a stream. seconds: of the whole stream, lead-in included."""
 
     groups: int
@@ -104,7 +104,7 @@ class Traffic:
         condition = self.unmet_condition
         if condition is None:
             return None
-        allowed = [one for one in ALLOWED_SECONDS if Traffic(self.groups, one, self.seed).unmet_condition is None]
+        allowed = [one for one in ALLOWED_SECONDS if TrafficPlan(self.groups, one, self.seed).unmet_condition is None]
         remedy = (
             f"--seconds from {allowed[0]:,} to {allowed[-1]:,}, or another --groups" if allowed else "more --groups"
         )

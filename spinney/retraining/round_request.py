@@ -16,7 +16,7 @@ READ = (tables.EVENTS, tables.OUTCOMES)
 
 
 @dataclass(frozen=True)
-class RoundOrder:
+class RoundRequest:
     """A round's order, stored as the notes of its plan's commit: the field names are part of that format.
 
     groups_in: groups that are stale or requested; deferred: how many of them are left for later. clock: the fleet's;
@@ -39,11 +39,11 @@ class RoundOrder:
     unproven: bool = False
 
     def notes(self) -> dict[str, Any]:
-        """The order as notes of a commit."""
+        """Return the request as metadata of the plan's Delta commit."""
         return {**self.__dict__, "clock": self.clock.isoformat(), "now": self.now.isoformat()}
 
     @classmethod
-    def of_notes(cls, notes: Mapping[str, Any]) -> RoundOrder:
+    def of_notes(cls, notes: Mapping[str, Any]) -> RoundRequest:
         """The order that `notes` gave."""
         times = {name: datetime.fromisoformat(notes[name]) for name in ("clock", "now")}
         return cls(**{**notes, **times})

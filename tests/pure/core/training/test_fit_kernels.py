@@ -20,7 +20,7 @@ from spinney.core.errors import ContractError
 from spinney.core.features.encoding import to_columns
 from spinney.core.recipes.recipe import Feature
 from spinney.core.training.estimators import kernel_for
-from spinney.core.training.kernels import (
+from spinney.core.training.fit_kernels import (
     KernelInput,
     KernelResult,
     PerGroupKernel,
