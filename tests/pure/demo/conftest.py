@@ -195,7 +195,6 @@ def statuses():
 def ledger():
     """What was loaded and sent so that `tables` adds up."""
     from demo.invalid_records import record_digest
-
     from demo.ledger import Ledger
 
     return Ledger(

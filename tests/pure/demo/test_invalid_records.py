@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from demo.invalid_records import INVALID_RECORDS, ValidEvent, make_invalid, record_digest
 
+from demo.invalid_records import INVALID_RECORDS, ValidEvent, make_invalid, record_digest
 from schemas.messages import MAX_RECORD_BYTES
 from schemas.vocabulary import DeadLetterReason
 from spinney.core.errors import ConfigError

@@ -4,10 +4,10 @@ import json
 from collections import Counter
 
 import pytest
-from demo.invalid_records import record_digest
-from demo.message_schedule import build_history, build_timeline
 
 from demo.example_data import build_example_data
+from demo.invalid_records import record_digest
+from demo.message_schedule import build_history, build_schedule
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def rows(data, scenario, config):
 
 @pytest.fixture
 def replayed(rows, scenario, config):
-    return build_timeline(rows, scenario, config)
+    return build_schedule(rows, scenario, config)
 
 
 def valid(replayed, topic):
@@ -90,14 +90,14 @@ def test_a_missing_feature_is_null_and_whole_numbers_stay_whole(replayed):
 
 
 def test_the_same_seed_makes_the_same_bytes_and_another_does_not(rows, scenario, config, replayed):
-    assert build_timeline(rows, scenario, config).messages == replayed.messages
-    assert build_timeline(rows, scenario.model_copy(update={"seed": 8}), config).messages != replayed.messages
+    assert build_schedule(rows, scenario, config).messages == replayed.messages
+    assert build_schedule(rows, scenario.model_copy(update={"seed": 8}), config).messages != replayed.messages
 
 
 def test_a_duplicate_that_would_come_after_the_end_is_neither_sent_nor_in_the_ledger(rows, scenario, config):
     often = scenario.faults.model_copy(update={"duplicates": 0.5})
     for seed in range(5):
-        replayed = build_timeline(rows, scenario.model_copy(update={"faults": often, "seed": seed}), config)
+        replayed = build_schedule(rows, scenario.model_copy(update={"faults": often, "seed": seed}), config)
         assert max(message.due for message in replayed) < scenario.stream_end
         sent = valid(replayed, "machines.outcomes")
         assert {one for one, times in sent.items() if times == 2} == set(replayed.ledger.outcome_duplicates)
@@ -115,7 +115,7 @@ def test_history_is_what_was_known_before_the_stream(rows, scenario, config, rep
 
 def test_a_label_inside_the_event_has_no_outcomes(data, scenario, inside):
     rows = build_example_data(data, scenario, inside)
-    replayed = build_timeline(rows, scenario, inside)
+    replayed = build_schedule(rows, scenario, inside)
     assert {message.topic for message in replayed} == {"machines.events"}
     assert not replayed.ledger.outcomes
     assert not replayed.ledger.loaded_outcomes

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from demo.message_schedule import Message, MessageSchedule
-
 from demo.ledger import Ledger
+from demo.message_schedule import Message, MessageSchedule
 from demo.paced_sending import split_into_steps
 
 NOTHING = Ledger(frozenset(), frozenset(), frozenset(), frozenset(), (), (), frozenset(), {})

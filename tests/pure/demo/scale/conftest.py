@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
-from demo.scale.traffic_plan import EVENTS_PER_SECOND, SLICES_PER_SECOND, TrafficPlan
 
 from demo.fleet_tables import FleetTables
 from demo.scale.scale_summary import ScaleRun
 from demo.scale.synthetic_fleet import ROWS_PER_GROUP, group_key
 from demo.scale.topic_times import TopicTimes
+from demo.scale.traffic_plan import EVENTS_PER_SECOND, SLICES_PER_SECOND, TrafficPlan
 
 BEGAN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 LATENCY, TO_STALE, TO_ANSWER = 1.5, 3.0, 5.0

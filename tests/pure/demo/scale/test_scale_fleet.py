@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from demo.scale.event_producer import event_messages, message_slices
-from demo.scale.traffic_plan import EVENTS_PER_SECOND, TrafficPlan
 
+from demo.scale.event_producer import event_messages, message_slices
 from demo.scale.synthetic_fleet import (
     FEATURES,
     LABEL_SHIFT,
@@ -19,6 +18,7 @@ from demo.scale.synthetic_fleet import (
     group_key,
     write_history,
 )
+from demo.scale.traffic_plan import EVENTS_PER_SECOND, TrafficPlan
 from spinney.core.config import parse
 
 UNTIL = datetime(2026, 3, 1, 12, tzinfo=UTC)

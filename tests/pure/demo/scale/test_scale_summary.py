@@ -7,7 +7,6 @@ from datetime import timedelta
 import numpy as np
 import pandas as pd
 import pytest
-from demo.scale.traffic_plan import EVENTS_PER_SECOND, SLICES_PER_SECOND
 
 from demo.scale import scale_summary, topic_times
 from demo.scale.scale_summary import (
@@ -18,6 +17,7 @@ from demo.scale.scale_summary import (
     summarize_scale_run,
 )
 from demo.scale.topic_times import TopicTimes
+from demo.scale.traffic_plan import EVENTS_PER_SECOND, SLICES_PER_SECOND
 from spinney.core.config import Kafka
 from spinney.core.errors import StoreError
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from demo.scale.traffic_plan import ALLOWED_SECONDS, EVENTS_PER_SECOND, EVIDENCE_SHARE, TrafficPlan
 
 from demo.scale.synthetic_fleet import ROWS_PER_GROUP
+from demo.scale.traffic_plan import ALLOWED_SECONDS, EVENTS_PER_SECOND, EVIDENCE_SHARE, TrafficPlan
 
 
 @pytest.fixture(scope="module")
