@@ -99,8 +99,8 @@ PREDICTIONS = Contract(
 
 HEALTH = Contract(
     "health",
-    "Additive deltas: one row per (group, model_id, maturity) touched in a batch. A row with a null group_key "
-    "is a tick of the event clock, one per shard and batch.",
+    "Sums to be added up: in each batch one row per group, model_id and interval of event time whose labels mature "
+    "together. A row with a null group_key carries the newest event time of a shard, one per shard and batch.",
     (
         Column("shard", "int", "pmod(xxhash64(group_key), shards)", nullable=False),
         Column("group_key", "string", "the group; null for a tick of the clock"),

@@ -217,7 +217,9 @@ class Application:
         return [dict(progress) for progress in newest if progress is not None]
 
     def stop(self, timeout_s: float = 120.0) -> None:
-        """Stop every query between two batches, or in the middle of a batch that lasts longer than `timeout_s`.
+        """Stop every query between two batches, or in the middle of one that still runs after `timeout_s`.
+
+        timeout_s: for all queries together, counted from the call.
 
         An interrupted batch is repeated at the next start and writes nothing twice. Queries that had ended by
         themselves stay in `running`, so that `check` reports why.

@@ -44,9 +44,9 @@ _ABSENT = {
 
 
 def describe_topics(kafka: Kafka, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, Topic | Absence]:
-    """Return each topic's description, or why there is none; no topic is created by asking.
+    """Return each topic's description, or whether it is missing or may not be seen.
 
-    Raises Busy: no broker answered within `timeout_s`.
+    Never creates a topic. Raises Busy: the request failed for another reason, such as no broker within `timeout_s`.
     """
     client = admin(kafka)  # kept by name: its futures die with it
     wanted = list(names)

@@ -25,7 +25,10 @@ class EventCounter:
     tables: TrainingTables
 
     def add_to_table(self, verdicts: pa.Table) -> pa.Table:
-        """Add EVENTS to a table with the columns group_key, decision and numbers. Existing values are kept."""
+        """Add the key EVENTS to the JSON of `numbers`, for groups to be fitted that lack it.
+
+        verdicts: with the columns group_key, decision and numbers.
+        """
         numbers = [json.loads(text or "{}") for text in verdicts.column("numbers").to_pylist()]
         to_fit = pc.equal(verdicts.column("decision"), Staleness.FIT.value).to_pylist()
         uncounted = [at for at, is_due in enumerate(to_fit) if is_due and EVENTS not in numbers[at]]

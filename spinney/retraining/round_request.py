@@ -1,4 +1,4 @@
-"""A round's order: what it was asked to do. Stored with its plan, so that a replay needs no other source."""
+"""What a round was asked to do. Stored with its plan, so that a replay needs no other source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READ = (tables.EVENTS, tables.OUTCOMES)
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """A round's order, stored as the notes of its plan's commit: the field names are part of that format.
+    """What a round was asked to do, stored as the notes of its plan's commit: the field names are part of that format.
 
     groups_in: groups that are stale or requested; deferred: how many of them are left for later. clock: the fleet's;
     now: wall clock. asked_for: the groups that a batch was asked to retrain; recipe_id: of the recipe to fit. reads:
@@ -44,7 +44,7 @@ class RoundRequest:
 
     @classmethod
     def of_notes(cls, notes: Mapping[str, Any]) -> RoundRequest:
-        """The order that `notes` gave."""
+        """Return the request that `notes` made these notes from."""
         times = {name: datetime.fromisoformat(notes[name]) for name in ("clock", "now")}
         return cls(**{**notes, **times})
 

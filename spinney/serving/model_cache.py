@@ -69,10 +69,10 @@ class ModelCache:
         signer: Signer,
         fetched_by: Fetch | None = None,
     ) -> tuple[dict[str, Model], set[str]]:
-        """Models by model_id, and the ids of those whose signature or bytes do not hold.
+        """Return the models by model_id, and the ids of those that are refused: signature invalid or bytes corrupt.
 
-        wanted: model_id -> (the group or parent it is of, its promotion). fetched_by: from the table `models`, if not
-        given; then it raises StoreError when a model is nowhere.
+        wanted: model_id -> (its group or parent, its promotion). fetched_by: reads payloads that no promotion carries;
+        by default from the table `models`, which raises StoreError for a model that is not there.
         """
         loaded: dict[str, Model] = {}
         refused: set[str] = set()

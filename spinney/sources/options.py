@@ -74,7 +74,9 @@ class ColumnSelection:
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """text: format of CSV files. selection: columns to read; None reads all. missing_as_null: whether a column that
+    """How the files of a source are read.
+
+    text: format of CSV files. selection: columns to read; None reads all. missing_as_null: whether a column that
     only some files of a folder have is null in the others, unless it is required; otherwise such a folder is
     refused. rejection_limit: when a reader that validates rows stops.
     """

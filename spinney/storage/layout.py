@@ -109,7 +109,7 @@ def feature_sources(fleet: Fleet) -> dict[str, str]:
 def possible_features(store: FleetStore) -> tuple[str, ...]:
     """Spark SQL expressions of every column that a model of this fleet may have been fitted on.
 
-    Not `features` alone: that may be edited, columns may not.
+    All columns of an event but the target: `features` may have been edited since a model was fitted.
     """
     fleet = store.fleet
     names = (name for name in store.event_columns if name != fleet.target)

@@ -19,7 +19,7 @@ from spinney.core.proposal.column_statistics import (
     usable_columns,
 )
 from spinney.core.proposal.guesses import Guess
-from spinney.core.proposal.names import fleet_name, stored_names
+from spinney.core.proposal.storable_names import fleet_name, stored_names
 from spinney.core.proposal.toml_writer import EVENT_ID, EVENT_TIME, Proposal, proposal_lines, reason_left_out
 from spinney.core.proposal.window import choose_window
 

@@ -123,7 +123,7 @@ class ShardState:
 
     @property
     def sections(self) -> tuple[bytes, bytes, bytes]:
-        """The encoded parts without the clock. Returns the same objects as long as nothing changes."""
+        """The encoded parts without the clock. A sealed state returns the bytes it keeps, without encoding again."""
         return self.groups.to_bytes(), self.encoded_champions.blob, self.encoded_pending.blob
 
     def to_bytes(self) -> bytes:

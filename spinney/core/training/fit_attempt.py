@@ -97,7 +97,7 @@ def start_attempt(
 ) -> FitAttempt:
     """Start the attempt of a request: check the number of rows, compute the model's id, decide whether to fit.
 
-    g: the group's position in `training_set`.
+    group_index: the group's position in `training_set`.
     """
     rows = int(training_set.starts[group_index + 1] - training_set.starts[group_index])
     attempt = FitAttempt(request, group_index, rows)

@@ -69,13 +69,14 @@ def fit_groups(
     Returns exactly one row per request, in their order, with COLUMNS. status: fitted, failed, too_few_rows, or kept if
     the rows and the recipe are the champion's own and its signature verifies. metrics is a JSON object:
 
-    heldout_rows     rows compared; with a champion only those newer than its trained_through and predicted by both
+    heldout_rows     number of held-out rows compared: all of them without a champion or if `refitted`, otherwise those
+                     newer than the champion's trained_through that it predicts
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
     constant_loss    loss on them of a constant made from the older rows: see `spinney.core.training.baseline`
     champion_loss    the champion's loss on them; champion_id: its id; champion_error: why it was not compared
     changed_from     the champion's recipe_id, if it is known and not this recipe's
-    uncompared       if such a champion can be served and no row was compared: why, and refit_failed: whether a
-                     comparison was possible and failed (its recipe could have been fitted again, or it predicted none
+    uncompared       if changed_from is set, the champion can answer and no row was compared: why, and refit_failed:
+                     whether a comparison was possible and failed (its recipe could have been fitted again, or it predicted none
                      of the newer rows). Absent for an imported model that may have seen all rows
     refitted         if the champion was fitted by one of `recipe.earlier` and has seen some of the held-out rows or
                      predicts none of them: that recipe's estimator and recipe_id. It was fitted on the older rows too,
