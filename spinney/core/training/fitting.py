@@ -76,8 +76,8 @@ def fit_groups(
     champion_loss    the champion's loss on them; champion_id: its id; champion_error: why it was not compared
     changed_from     the champion's recipe_id, if it is known and not this recipe's
     uncompared       if changed_from is set, the champion can answer and no row was compared: why, and refit_failed:
-                     whether a comparison was possible and failed (its recipe could have been fitted again, or it predicted none
-                     of the newer rows). Absent for an imported model that may have seen all rows
+                     whether a comparison was possible and failed (its recipe could have been fitted again, or it
+                     predicted none of the newer rows). Absent for an imported model that may have seen all rows
     refitted         if the champion was fitted by one of `recipe.earlier` and has seen some of the held-out rows or
                      predicts none of them: that recipe's estimator and recipe_id. It was fitted on the older rows too,
                      and champion_loss is that model's, on all held-out rows
