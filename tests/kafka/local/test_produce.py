@@ -213,7 +213,7 @@ def test_check_finds_what_a_topic_would_lose(config: Config) -> None:
 def test_a_broker_that_is_not_there_is_busy() -> None:
     config = parse(CONFIG.replace("SERVERS", "127.0.0.1:1"), "fleet.toml", {})
     with pytest.raises(Busy, match="expected a broker"):
-        kafka.existing_topics(config.kafka, seconds=1)
+        kafka.existing_topics(config.kafka, timeout_s=1)
 
 
 def test_an_option_that_the_client_does_not_know_is_a_wrong_configuration() -> None:
