@@ -113,7 +113,7 @@ DOES: dict[Trouble, Callable[[], Any]] = {
     Trouble.SLEEPS: lambda: time.sleep(3600),
     Trouble.HANGS_IN_C: hangs_in_c,
     Trouble.RAISES_IN_WORDS: raises_in_words,
-    Trouble.CLOSES_ALL: lambda: os.closerange(0, 100),
+    Trouble.CLOSES_ALL: lambda: os.closerange(0, 65_536),
 }
 ANSWERS = {Trouble.HANGS_IN_ANSWERS: Trouble.HANGS_IN_C, Trouble.DIES_IN_ANSWERS: Trouble.KILLED}
 

@@ -70,11 +70,11 @@ def asked(key: str) -> pd.DataFrame:
     return rows.astype({"dept": "int32", "stock": "int32"})
 
 
-def test_five_hundred_groups_arrive_once_though_one_call_in_five_is_refused(fleet, server, opened, monkeypatch) -> None:
+def test_two_hundred_groups_arrive_once_though_one_call_in_five_is_refused(fleet, server, opened, monkeypatch) -> None:
     uri, layer = server
-    named = fleet.config.text.replace('name = "shops"', 'name = "five-hundred"')
+    named = fleet.config.text.replace('name = "shops"', 'name = "two-hundred"')
     there = type(fleet)(parse(named, "fleet.toml", {"SPINNEY_TRACKING__URI": uri}))
-    rows = sales(500)
+    rows = sales(200)
     broken = set(rows["group_key"].unique()[::2])
     fitted = retrained(there, "batch", 0, rows, errors=dict.fromkeys(broken, "singular")).set_index("group_key")
     turns = []
