@@ -6,6 +6,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
+from typing import Any
 from uuid import UUID
 
 from pyspark.sql import SparkSession
@@ -16,6 +18,8 @@ from pyspark.sql.streaming.listener import (
     StreamingQueryListener,
     StreamingQueryProgress,
 )
+
+from spinney.spark.session import java_listener
 
 Receive = Callable[[StreamingQueryProgress], None]
 
@@ -42,6 +46,11 @@ class ProgressListener(StreamingQueryListener):
         self._running: dict[UUID, str] = {}  # run id -> query
         self._latest: dict[str, StreamingQueryProgress] = {}
         self._dropped_rows: Counter[str] = Counter()
+
+    @cached_property
+    def _jlistener(self) -> Any:
+        """What PySpark registers and removes in the JVM."""
+        return java_listener(self)
 
     def attach(self, spark: SparkSession) -> None:
         """Listen to the queries of a session. Each session reports its own queries only."""

@@ -15,13 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
+from pyspark.sql.streaming.listener import StreamingQueryListener
 
 from spinney.core.errors import SetupError
 from spinney.spark.deferred_interrupt import defer_interrupt
+from spinney.spark.query_events import JsonQueryListener
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
@@ -278,6 +280,12 @@ def cores_of(spark: SparkSession) -> int:
 def is_local(spark: SparkSession) -> bool:
     """Whether tasks run in the process of the driver."""
     return str(spark.sparkContext.master).startswith("local")
+
+
+def java_listener(listener: StreamingQueryListener) -> Any:
+    """Return what Spark's JVM calls with the events for `listener`, a listener of queries."""
+    assert SparkContext._jvm is not None, "a session has started"
+    return SparkContext._jvm.PythonStreamingQueryListenerWrapper(JsonQueryListener(listener))
 
 
 def packaged_file(name: str) -> Path:
