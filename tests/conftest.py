@@ -13,7 +13,7 @@ TIERS = ("pure", "spark", "scale", "kafka", "e2e")
 HERE = Path(__file__).parent
 
 # No example fails for being slow: how long one takes says more of the machine than of the code.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 # Far from UTC, with a summer time: a time that is read in the zone of its process is off by hours in every test.

@@ -205,17 +205,3 @@ def test_without_the_replay_guard_the_same_comparison_fails(
     found = crashed.mutants[query]
     for table in tables_written_twice:
         assert any(each.startswith(f"{table}: twice") for each in found), found
-
-
-def test_the_same_story_without_a_fault_balances(spark: Any, broker: str, tmp_path: Path) -> None:
-    world = World(Shops(tmp_path / "calm", broker, NARROW), spark)
-    world.begin()
-    retrain(world.shops.config, spark=spark)
-    for i in range(3):
-        world.move()
-        world.drain()
-        world.edit()
-        world.promote(i)
-    world.drain()
-    world.drain()
-    assert ledger.differences(world.shops) == []
