@@ -93,9 +93,7 @@ def _open_source_tables(store: FleetStore, names: Sequence[str]) -> TablesById:
     for directory in store.every_directory():
         if not set(reading_queries(directory)) & set(names):
             continue
-        table = delta.open_table(directory)
-        if table is None:
-            raise delta.missing_table(directory)
+        table = delta.open_existing(directory)
         tables[str(table.metadata().id)] = (directory, table)
     return tables
 

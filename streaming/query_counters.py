@@ -125,10 +125,7 @@ class QueryCounters:
     def _sums(self, name: str, since: int, until: int) -> dict[str, int]:
         base, part, columns = _SUMMED_COLUMNS[name]
         where = (ds.field("batch_id") > since) & (ds.field("batch_id") <= until)
-        place = self._store.directory(base, part)
-        table = delta.open_table(place)
-        if table is None:
-            raise delta.missing_table(place)
+        table = delta.open_existing(self._store.directory(base, part))
         rows = delta.open_dataset(table).to_table(list(columns.values()), filter=where)
         counts = {count: int(pc.sum(rows[column]).as_py() or 0) for count, column in columns.items()}
         return {"rounds": int(rows.num_rows), **counts} if name == QueryName.RETRAIN else counts

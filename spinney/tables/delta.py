@@ -146,13 +146,8 @@ def open_existing(directory: Directory) -> DeltaTable:
     """Return the newest version of a directory's table. Raises StoreError when it was never made."""
     table = open_table(directory)
     if table is None:
-        raise missing_table(directory)
+        raise StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
     return table
-
-
-def missing_table(directory: Directory) -> StoreError:
-    """Return the error about a table that was never made."""
-    return StoreError(f"table {directory.name}: nothing at {directory.uri}; run `spinney init` first")
 
 
 def read_table(

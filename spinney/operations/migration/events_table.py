@@ -64,9 +64,7 @@ def plan_alteration(store: FleetStore, renamed: Mapping[str, str]) -> Alteration
     renamed: old name -> new name. Raises StoreError when the table was never made.
     """
     place = store.directory(tables.EVENTS)
-    table = delta.open_table(place)
-    if table is None:
-        raise delta.missing_table(place)
+    table = delta.open_existing(place)
     wanted = {each.name: arrow_type(each.type) for each in place.contract.columns}
     fields = []
     for each in table_files.arrow_schema_of(table):
