@@ -13,7 +13,6 @@ off counts what it stored, and goes on from there.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable
@@ -34,12 +33,12 @@ from schemas.vocabulary import Staleness
 from spinney.core.champions.promotion import PEOPLE
 from spinney.core.config import Config
 from spinney.core.errors import Busy, StoreError
-from spinney.core.stored_formats import KEY, REQUEST
 from spinney.operations import clustering
 from spinney.operations.clustering import Merge
 from spinney.operations.expired_rows import DATES, find_expired_rows, newest_batch_of
+from spinney.operations.request_files import read_request_file, write_request_file
 from spinney.retraining.round_request import READ
-from spinney.storage import atomic_files, checkpoints, leases
+from spinney.storage import checkpoints, leases
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import reading_queries
 from spinney.tables import delta, table_files
@@ -242,15 +241,13 @@ class TidyAnswer:
 def request_tidy(store: FleetStore) -> str:
     """Ask running queries to tidy their directories. Return the id of the request."""
     made = uuid.uuid4().hex
-    atomic_files.replace_file(
-        _request_folder(store) / "request", json.dumps({KEY: REQUEST.version, "id": made}).encode()
-    )
+    write_request_file(_request_folder(store) / "request", {"id": made})
     return made
 
 
 def pending_request(store: FleetStore, name: str) -> str | None:
     """Return the id of a request that this query has not answered yet; None without one."""
-    content = _read_json(_request_folder(store) / "request")
+    content = _read_if_possible(_request_folder(store) / "request")
     if content is None:
         return None
     made = str(content["id"])
@@ -260,13 +257,12 @@ def pending_request(store: FleetStore, name: str) -> str | None:
 
 def write_answer(store: FleetStore, name: str, answer: TidyAnswer) -> None:
     """Store what a query has tidied, for the command that asked for it. name: of the query."""
-    content = {KEY: REQUEST.version, **asdict(answer)}
-    atomic_files.replace_file(_request_folder(store) / f"{name}.served", json.dumps(content).encode())
+    write_request_file(_request_folder(store) / f"{name}.served", asdict(answer))
 
 
 def read_answer(store: FleetStore, name: str) -> TidyAnswer | None:
     """Return the last answer of a query; None if it has never answered. name: of the query."""
-    said = _read_json(_request_folder(store) / f"{name}.served")
+    said = _read_if_possible(_request_folder(store) / f"{name}.served")
     if said is None:
         return None
     return TidyAnswer(said["request"], tuple(DirectoryReport(**each) for each in said["done"]), said["error"])
@@ -289,14 +285,12 @@ def lease_names(store: FleetStore) -> Iterable[str]:
     return dict.fromkeys(lease_of(each) for each in store.every_directory())
 
 
-def _read_json(file: Path) -> dict[str, Any] | None:
-    """The request or answer; None where there is none. Raises UnknownFormat."""
+def _read_if_possible(file: Path) -> dict[str, Any] | None:
+    """The request or answer; None if it does not exist or cannot be read now. Raises UnknownFormat."""
     try:
-        content = dict(json.loads(file.read_text(encoding="utf-8")))
+        return read_request_file(file)
     except OSError:
         return None
-    REQUEST.check_object(content, file)
-    return content
 
 
 def _request_folder(store: FleetStore) -> Path:

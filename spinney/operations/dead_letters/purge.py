@@ -5,7 +5,6 @@ If a stream holds the lease, a request in a file asks that process to delete the
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 import uuid
@@ -18,9 +17,9 @@ from typing import Any
 from schemas.vocabulary import QueryName
 from spinney.core import timestamps
 from spinney.core.errors import Busy, StoreError
-from spinney.core.stored_formats import KEY, REQUEST
 from spinney.operations.dead_letters.letters import IDENTITY, DeadLetters, LetterFilter
-from spinney.storage import atomic_files, leases
+from spinney.operations.request_files import read_request_file, write_request_file
+from spinney.storage import leases
 from spinney.storage.layout import FleetStore
 
 LOOK_SECONDS = 0.2
@@ -45,11 +44,11 @@ def _await_answer(store: FleetStore, choice: LetterFilter, request: str, wait_se
     while True:
         try:
             with leases.held(store, [QueryName.INGEST]):
-                answer: dict[str, Any] | None = _read(_request_file(store, "served"))
+                answer: dict[str, Any] | None = read_request_file(_request_file(store, "served"))
                 if answer is None or answer["id"] != request:
                     answer = _carry_out(store, choice, request)
         except Busy as error:
-            answer = _read(_request_file(store, "served"))
+            answer = read_request_file(_request_file(store, "served"))
             if time.monotonic() >= until and (answer is None or answer["id"] != request):
                 raise Busy(f"dead letters: {error}; it did not answer within {wait_seconds:g} s") from error
         if answer is not None and answer["id"] == request:
@@ -64,19 +63,19 @@ def serve_purge(store: FleetStore, writing: threading.Lock) -> None:
 
     Only for who holds the lease of `ingest`. writing: held for the commit.
     """
-    said = _read(_request_file(store, "request"))
+    said = read_request_file(_request_file(store, "request"))
     if said is None:
         return
     if datetime.now(UTC) <= datetime.fromisoformat(said["until"]):
         with writing:
             answer = _carry_out(store, _decode_filter(said["choice"]), said["id"])
-        atomic_files.replace_file(_request_file(store, "served"), json.dumps(answer).encode())
+        write_request_file(_request_file(store, "served"), answer)
     _withdraw_request(store, said["id"])
 
 
 def _carry_out(store: FleetStore, choice: LetterFilter, request: str) -> dict[str, Any]:
     """Carry out a request; return the answer to it."""
-    answer: dict[str, Any] = {KEY: REQUEST.version, "id": request, "forgotten": 0, "error": None}
+    answer: dict[str, Any] = {"id": request, "forgotten": 0, "error": None}
     try:
         answer["forgotten"] = _forget(store, choice)
     except Exception as error:  # reported to the caller; a stream goes on
@@ -119,14 +118,13 @@ def _write_request(store: FleetStore, choice: LetterFilter, until: datetime) -> 
     until: it is not carried out after this time, should the one who asks be killed before it is withdrawn.
     """
     made = uuid.uuid4().hex
-    said = {KEY: REQUEST.version, "id": made, "until": until, "choice": asdict(choice)}
-    atomic_files.replace_file(_request_file(store, "request"), json.dumps(said, default=datetime.isoformat).encode())
+    write_request_file(_request_file(store, "request"), {"id": made, "until": until, "choice": asdict(choice)})
     return made
 
 
 def _withdraw_request(store: FleetStore, request: str) -> None:
     """Remove the request, unless somebody else's has taken its place."""
-    said = _read(_request_file(store, "request"))
+    said = read_request_file(_request_file(store, "request"))
     if said is not None and said["id"] == request:
         _request_file(store, "request").unlink(missing_ok=True)
 
@@ -134,16 +132,6 @@ def _withdraw_request(store: FleetStore, request: str) -> None:
 def _decode_filter(said: dict[str, Any]) -> LetterFilter:
     since, before = (None if said[name] is None else datetime.fromisoformat(said[name]) for name in ("since", "before"))
     return LetterFilter(tuple(said["reasons"]), tuple(said["fields"]), since, before)
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    """The request or answer; None where there is none. Raises UnknownFormat."""
-    try:
-        content = dict(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    REQUEST.check_object(content, file)
-    return content
 
 
 def _request_file(store: FleetStore, what: str) -> Path:
