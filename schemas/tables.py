@@ -97,6 +97,12 @@ PREDICTIONS = Contract(
     partitioned_by=("scored_on",),
 )
 
+HELDOUT_LOSSES = Column(
+    "heldout_losses",
+    "array<float>",
+    "the loss of each row that was held out when the model was measured, oldest first; of the newest 32 rows at most",
+)
+
 HEALTH = Contract(
     "health",
     "Sums to be added up: in each batch one row per group, model_id and interval of event time whose labels mature "
@@ -109,6 +115,12 @@ HEALTH = Contract(
         Column("labelled", "bigint", "of them (or of earlier ones) whose label came", unit="rows"),
         Column("loss", "double", "sum of the fleet's loss over the labelled"),
         Column("squared_loss", "double", "sum of its square"),
+        Column(
+            "losses",
+            "array<float>",
+            "the loss of each labelled row, ascending; of 64 rows at most, spread evenly over all; null where the row "
+            "of health has one labelled row or none, since `loss` is then its loss",
+        ),
         Column("drift", "array<double>", "sums per feature for the drift policy; null while it is not in effect"),
         Column("last_event_time", "timestamp", "greatest event_time of these rows: they are mature label_delay later"),
         Column("observed_on", "date", "UTC date of the batch", nullable=False),
@@ -171,6 +183,7 @@ MODELS = Contract(
             "best_of: chosen, candidates; imported: origin; "
             "shadow: estimator, recipe_id, and loss and rows, or error",
         ),
+        HELDOUT_LOSSES,
         Column("codec", "string", "linear, seasonal, sklearn-arrays, skops, pickle"),
         Column("payload", "binary", "the model"),
         Column("signature", "binary", "HMAC-SHA-256 over group_key, model_id, codec, payload digest"),
@@ -200,6 +213,7 @@ PROMOTIONS = Contract(
             "the champion's mean loss on the same rows, or that of its recipe fitted again; null without one",
         ),
         Column("rows_compared", "bigint", "held-out rows compared", unit="rows"),
+        HELDOUT_LOSSES,
         Column("trained_through", "timestamp", "event_time of the model's newest training row"),
         Column("fitted_at", "timestamp", "when the model was fitted"),
         Column("decided_at", "timestamp", "wall clock: the round's timestamp", nullable=False),

@@ -39,7 +39,7 @@ STEP = "decide"
 
 _HISTORY = [*CHAMPION_COLUMNS, "clock"]
 _MODEL = [
-    "group_key", "model_id", "trained_through", "fitted_at", "rows", "metrics", "fit_ms",
+    "group_key", "model_id", "trained_through", "fitted_at", "rows", "metrics", "heldout_losses", "fit_ms",
     "codec", "payload", "signature",
 ]  # fmt: skip
 
@@ -309,6 +309,7 @@ def _promotion_rows(
             "fit_ms": model.get("fit_ms"),
             "challenger_loss": metrics.get("challenger_loss"),
             "rows_compared": metrics.get("heldout_rows"),
+            "heldout_losses": model.get("heldout_losses"),
             **{column: carried.get(column) for column in PAYLOAD_COLUMNS},
         }
 

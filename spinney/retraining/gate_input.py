@@ -17,6 +17,7 @@ _WITHOUT_PAYLOAD = (
     "model_id",
     "status",
     "metrics",
+    "heldout_losses",
     "trained_through",
     "fitted_at",
     "rows",
@@ -35,7 +36,11 @@ def read_round_models(store: FleetStore, kind: str, batch_id: int, shards: tuple
     is_of_round = (ds.field("batch_id") == batch_id) & within
     rows = _read(directory, _WITHOUT_PAYLOAD, is_of_round)
     carried = _read(directory, _PAYLOAD, is_of_round & (pc.binary_length(ds.field("payload")) <= CARRIED_BYTES))
-    return rows.join(carried, "model_id", join_type="left outer")
+    # Not a join of Arrow, which refuses tables with a column of lists.
+    found = pc.index_in(rows.column("model_id"), carried.column("model_id").combine_chunks())
+    for name in _PAYLOAD[1:]:
+        rows = rows.append_column(name, carried.column(name).take(found))
+    return rows
 
 
 def _read(directory: Directory, columns: tuple[str, ...], where: ds.Expression) -> pa.Table:

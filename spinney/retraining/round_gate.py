@@ -112,6 +112,7 @@ class RoundGate:
             "challenger_loss": metrics.get("challenger_loss"),
             "champion_loss": metrics.get("champion_loss"),
             "rows_compared": metrics.get("heldout_rows"),
+            "heldout_losses": model.get("heldout_losses"),
         }
 
 
@@ -125,7 +126,7 @@ def _kept_row(plan: dict[Any, Any]) -> dict[str, Any]:
         "reason": "the training rows and the recipe are the champion's own",
         # Nulls of their own types: a round that keeps every champion has no other row to take them from.
         **dict.fromkeys(("trained_through", "fitted_at"), pd.NaT),
-        **dict.fromkeys(("codec", "payload", "signature")),
+        **dict.fromkeys(("codec", "payload", "signature", "heldout_losses")),
     }
 
 

@@ -137,6 +137,17 @@ def open_dataset(table: DeltaTable) -> ds.Dataset:
     return table_files.open_dataset(table)
 
 
+def open_contract_dataset(directory: Directory, table: DeltaTable) -> ds.Dataset:
+    """Return the opened table as an Arrow dataset with every column of the contract.
+
+    A table of an earlier version lacks columns that came later, until a process that writes it adds them. They are
+    null here.
+    """
+    dataset = open_dataset(table)
+    missing = [each for each in arrow_schema(directory.contract) if each.name not in dataset.schema.names]
+    return dataset.replace_schema(pa.schema([*dataset.schema, *missing])) if missing else dataset
+
+
 def current_version(directory: Directory) -> int:
     """Return the number of the newest version. Raises StoreError when the table was never made."""
     return int(open_existing(directory).version())
@@ -159,7 +170,7 @@ def read_table(
     """
     parts = []
     for directory in store.directories(base):
-        part = open_dataset(open_existing(directory)).to_table(columns, filter=where)
+        part = open_contract_dataset(directory, open_existing(directory)).to_table(columns, filter=where)
         wanted = arrow_schema(directory.contract)
         names = columns or wanted.names
         parts.append(pa.table([part.column(name).cast(wanted.field(name).type) for name in names], names=names))

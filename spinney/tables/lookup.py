@@ -136,7 +136,7 @@ def read_where(store: FleetStore, base: Contract, columns: Sequence[str], *where
     schema = _schema(store.contract(base), columns)
     found: list[pa.RecordBatch] = []
     for _, table in _open_tables(store, base):
-        found += (batch.cast(schema) for batch in _run_query(table, _column_list(columns), _conjunction(where)))
+        found += (batch.cast(schema) for batch in _run_query(table, _column_list(table, columns), _conjunction(where)))
     return pa.Table.from_batches(found, schema)
 
 
@@ -189,16 +189,16 @@ def read_directory(
     """Yield the selected rows of one opened directory, batch by batch."""
     schema = _schema(directory.contract, columns)
     if len(wanted.group_keys) > MAX_LOOKUP_GROUPS:
-        yield from (batch.cast(schema) for batch in _scan(table, columns, wanted))
+        yield from (batch.cast(schema) for batch in _scan(directory, table, columns, wanted))
         return
     for where in wanted.conditions(store.fleet.shards):
-        yield from (batch.cast(schema) for batch in _run_query(table, _column_list(columns), where))
+        yield from (batch.cast(schema) for batch in _run_query(table, _column_list(table, columns), where))
 
 
 def read_rows_after(table: DeltaTable, directory: Directory, columns: Sequence[str], batch_id: int) -> pa.Table:
     """Return the rows of one opened directory that were written by batches after `batch_id`."""
     schema = _schema(directory.contract, columns)
-    found = _run_query(table, _column_list(columns), f"batch_id > {batch_id:d}")
+    found = _run_query(table, _column_list(table, columns), f"batch_id > {batch_id:d}")
     return pa.Table.from_batches([each.cast(schema) for each in found], schema)
 
 
@@ -216,11 +216,15 @@ def _conjunction(where: Iterable[Condition | None]) -> str:
     return " AND ".join(str(each) for each in where if each is not None)
 
 
-def _column_list(columns: Sequence[str]) -> str:
-    return ", ".join(map(_quoted, columns))
+def _column_list(table: DeltaTable, columns: Sequence[str]) -> str:
+    """The columns as SQL; null for those that a table of an earlier version does not have yet."""
+    stored = {field.name for field in table.schema().fields}
+    return ", ".join(_quoted(name) if name in stored else f"NULL AS {_quoted(name)}" for name in columns)
 
 
-def _scan(table: DeltaTable, columns: Sequence[str], wanted: RowFilter) -> Iterator[pa.RecordBatch]:
+def _scan(
+    directory: Directory, table: DeltaTable, columns: Sequence[str], wanted: RowFilter
+) -> Iterator[pa.RecordBatch]:
     import pyarrow.dataset as ds
 
     mine = ds.field("group_key").isin(pa.array(wanted.group_keys, pa.string()))
@@ -228,7 +232,7 @@ def _scan(table: DeltaTable, columns: Sequence[str], wanted: RowFilter) -> Itera
         mine &= ds.field("model_id").isin(pa.array(wanted.model_ids, pa.string()))
     if wanted.until:
         mine &= ds.field(wanted.until.column) <= wanted.until.at
-    found = delta.open_dataset(table).to_batches(
+    found = delta.open_contract_dataset(directory, table).to_batches(
         list(columns), filter=mine, batch_size=SCAN_BATCH_ROWS, batch_readahead=2, fragment_readahead=1
     )
     yield from found

@@ -23,7 +23,8 @@ from spinney.retraining.round_request import RoundRequest
 from spinney.serving.model_cache import cache
 from spinney.storage import charter, last_configuration, signing_key
 from spinney.storage.layout import FleetStore
-from spinney.tables import delta, recipe_store
+from spinney.tables import delta, lookup, recipe_store
+from spinney.tables.lookup import RowFilter
 
 COUNTS = ("fitted", "failed", "too_few_rows", "kept", "deferred")
 
@@ -133,3 +134,18 @@ def test_files_beside_the_tables_are_read_and_get_a_version_when_they_change(ear
     assert len(charter.amend_charter(earlier.config).editions) == 3
     assert json.loads(file.read_text())["format"] == CHARTER.version
     assert charter.ensure_charter(earlier.config).fleet_id == made.fleet_id
+
+
+def test_columns_that_came_later_are_null_in_its_tables_however_they_are_looked_up(earlier: EarlierRoot) -> None:
+    store = FleetStore.of(earlier.config)
+    columns = ["group_key", "model_id", "heldout_losses"]
+    keys = lookup.read_group_keys(store, tables.MODELS)
+    few = lookup.read_rows(store, tables.MODELS, columns, RowFilter.of_groups(keys[:2]))
+    more_than_one_query_takes = [*keys, *(f'["unknown {n}"]' for n in range(lookup.MAX_LOOKUP_GROUPS))]
+    many = lookup.read_rows(store, tables.MODELS, columns, RowFilter.of_groups(more_than_one_query_takes))
+    where = lookup.read_where(store, tables.MODELS, columns)
+    stored = delta.read_table(store, tables.MODELS, columns)
+    assert few.num_rows >= 2
+    assert many.num_rows == where.num_rows == stored.num_rows == delta.read_table(store, tables.MODELS).num_rows
+    for table in (few, many, where, stored):
+        assert table["heldout_losses"].null_count == table.num_rows

@@ -22,7 +22,7 @@ from spinney.core.errors import (
     TimedOut,
     TooFewRows,
 )
-from spinney.core.features.encoding import NULL_TIME, Integers
+from spinney.core.features.encoding import NULL_TIME, Floats, Integers
 from spinney.core.models import codec
 from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
@@ -38,6 +38,9 @@ NOTHING_NEWER = "no held-out row is newer than the champion"
 HELD_OUT_ONE_IN = 5
 """The newest 1 / HELD_OUT_ONE_IN of a group's rows are held out."""
 
+MAX_HELDOUT_LOSSES = 32
+"""Held-out losses that are stored with a model, 4 bytes each: the reference for the losses of its answers."""
+
 COLUMNS = (
     "group_key",
     "status",
@@ -50,6 +53,7 @@ COLUMNS = (
     "trained_from",
     "trained_through",
     "metrics",
+    "heldout_losses",
     "codec",
     "payload",
     "signature",
@@ -63,6 +67,8 @@ class FitAttempt:
 
     group_index: its position in the TrainingSet. rows, heldout_rows: how many. signed_payload: codec, payload and
     signature. elapsed_ms: of its fits. compared_places: positions of the held-out rows that were compared.
+    heldout_losses: the challenger's, oldest row first, of the newest MAX_HELDOUT_LOSSES rows at most; None if it was
+    not measured.
     """
 
     request: FitRequest
@@ -77,12 +83,14 @@ class FitAttempt:
     signed_payload: tuple[str, bytes, bytes] | None = None
     elapsed_ms: float = 0.0
     compared_places: Integers | None = None
+    heldout_losses: Floats | None = None
 
     def fail(self, error: GroupError) -> None:
         """Record an error; its class determines the status."""
         statuses = {TooFewRows: ModelStatus.TOO_FEW_ROWS, TimedOut: ModelStatus.TIMED_OUT}
         self.status = statuses.get(type(error), ModelStatus.FAILED)
         self.error, self.model_id, self.model, self.signed_payload = error, None, None, None
+        self.heldout_losses = None
 
     def refuse_comparison(self, why: str, *, refit_failed: bool) -> None:
         """Record why the champion, or its recipe fitted again, is not compared."""
@@ -211,6 +219,7 @@ def results_frame(attempts: Sequence[FitAttempt], training_set: TrainingSet, rec
         "trained_from": _timestamps(first),
         "trained_through": _timestamps(last),
         "metrics": [json.dumps(a.metrics) for a in attempts],
+        "heldout_losses": [None if a.heldout_losses is None else a.heldout_losses.tolist() for a in attempts],
         "codec": [name for name, _, _ in signed_payload],
         "payload": [payload for _, payload, _ in signed_payload],
         "signature": [signature for _, _, signature in signed_payload],

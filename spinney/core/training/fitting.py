@@ -26,6 +26,7 @@ from spinney.core.training import champion_model, current_group, shadow_recipe
 from spinney.core.training.baseline import constant_losses
 from spinney.core.training.estimators import kernel_for
 from spinney.core.training.fit_attempt import (
+    MAX_HELDOUT_LOSSES,
     FitAttempt,
     apply_kernel_result,
     is_pending,
@@ -42,6 +43,7 @@ from spinney.core.training.held_out_loss import (
     mean_per_group,
     not_finite_error,
     row_losses,
+    split_by_group,
 )
 from spinney.core.training.loss import Loss, loss_named
 from spinney.core.training.recipe_comparison import RefitRequest, as_metrics, refit_and_measure
@@ -149,10 +151,13 @@ class _Fitting:
             self._constant_losses(fitted, RowsToPredict(rows[compared], attempt_index[compared])), counts
         )
         has_failed = any_per_group(np.isnan(challenger_losses), attempt_index, len(fitted))
-        for index, attempt in enumerate(fitted):
+        for index, (attempt, losses) in enumerate(
+            zip(fitted, split_by_group(challenger_losses, attempt_index), strict=True)
+        ):
             if has_failed[index]:
                 attempt.fail(not_finite_error(attempt.request.group_key, errors.get(index)))
                 continue
+            attempt.heldout_losses = losses[-MAX_HELDOUT_LOSSES:]
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics["champion_loss"] = reference_means[index]  # null without a champion

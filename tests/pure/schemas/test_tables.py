@@ -10,7 +10,7 @@ from schemas.contract import Column, Contract
 from schemas.vocabulary import AnsweredBy, DeadLetterReason, Decision, ModelStatus, RoundKind, Staleness
 
 EVERY = (*tables.ALL, messages.PREDICTION)
-SCALAR = "string|double|bigint|int|boolean|binary|timestamp|date"
+SCALAR = "string|double|float|bigint|int|boolean|binary|timestamp|date"
 TYPE = re.compile(rf"(?:{SCALAR})|array<(?:{SCALAR})>|map<(?:{SCALAR}),(?:{SCALAR})>")
 WORDS = re.compile(r"[a-z]+(?:_[a-z]+)*")
 

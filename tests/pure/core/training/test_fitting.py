@@ -115,6 +115,18 @@ def test_a_group_is_fitted_as_plain_pandas_and_scikit_learn_would() -> None:
     }
 
 
+def test_the_losses_of_the_newest_32_held_out_rows_are_stored_with_the_model_oldest_first() -> None:
+    rows = rows_of('["a"]', n=200)
+    answers = oracle(rows[:160]).predict(rows[168:][["x", "z"]].to_numpy())
+    expected = np.abs(rows["label"][168:].to_numpy() - answers)
+    np.testing.assert_allclose(one(rows)["heldout_losses"], expected, rtol=1e-6)
+    assert len(one(rows_of('["a"]'))["heldout_losses"]) == 8
+
+
+def test_a_group_that_was_not_measured_has_no_held_out_losses() -> None:
+    assert one(rows_of('["a"]', n=4))["heldout_losses"] is None
+
+
 def test_the_result_is_one_row_per_ask_in_their_order_with_the_columns_of_the_contract() -> None:
     keys = ['["g3"]', '["nobody"]', '["g0"]']
     result = fit(fleet(), ask(*keys))
