@@ -50,8 +50,8 @@ def test_compressed_json_lines_in_a_folder_are_named_by_their_own_names_and_line
     (tmp_path / "day=1" / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n\n{"a": 2}\n'))
     (tmp_path / "day=2" / "b.jsonl").write_bytes(b'{"a": 3}\n')
     [first, second] = open_source(tmp_path).batches()
-    assert (first.name.removeprefix(str(tmp_path)), list(first.numbers)) == ("/day=1/a.jsonl.gz", [1, 3])
-    assert (second.name.removeprefix(str(tmp_path)), list(second.numbers)) == ("/day=2/b.jsonl", [1])
+    assert (first.file.removeprefix(str(tmp_path)), list(first.numbers)) == ("/day=1/a.jsonl.gz", [1, 3])
+    assert (second.file.removeprefix(str(tmp_path)), list(second.numbers)) == ("/day=2/b.jsonl", [1])
     assert [bytes(line) for line in first.lines or ()] == [b'{"a": 1,"day":"1"}', b'{"a": 2,"day":"1"}']
 
 
