@@ -188,7 +188,8 @@ class _History:
         return self.last_of(rows, 2 * of_model + self.is_by_person)
 
     def _group_and_model(self) -> _Ints:
-        return self.group * (self.model.max(initial=0) + 1) + self.model
+        numbers: _Ints = self.group * (self.model.max(initial=0) + 1) + self.model
+        return numbers
 
 
 def _sorted_codes(texts: pa.Array) -> _Ints:
@@ -196,7 +197,8 @@ def _sorted_codes(texts: pa.Array) -> _Ints:
     coded = texts.dictionary_encode()
     position = np.empty(len(coded.dictionary), dtype=np.int64)
     position[np.asarray(pc.sort_indices(coded.dictionary))] = np.arange(len(coded.dictionary))
-    return position[np.asarray(coded.indices)]
+    codes: _Ints = position[np.asarray(coded.indices)]
+    return codes
 
 
 def integer_values(rows: pa.Table, name: str) -> _Ints:
