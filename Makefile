@@ -85,7 +85,8 @@ $(VENV)/.python:
 $(VENV)/.packages: requirements.lock requirements-build.lock $(VENV)/.python
 	@echo "Packages of requirements.lock go into $(VENV): 1 GB, a few minutes the first time"
 	@$(INSTALL) --quiet --require-hashes --requirement requirements-build.lock || $(OFFLINE)
-	@$(INSTALL) --require-hashes --no-build-isolation --use-pep517 --requirement requirements.lock || $(OFFLINE)
+	@# Not compiled: half of pip's time went into modules that nothing imports. Python compiles those that are.
+	@$(INSTALL) --no-compile --require-hashes --no-build-isolation --use-pep517 --requirement requirements.lock || $(OFFLINE)
 	@touch $@
 
 $(VENV)/.project: pyproject.toml $(VENV)/.packages

@@ -140,7 +140,12 @@ VERDICTS = Contract(
         Column("policy", "string", "the policy that spoke: new_group, error_rise, new_rows, max_age, all, asked"),
         Column("decision", "string", "fit, deferred, held, refused, fresh", nullable=False),
         Column("reason", "string", "in words, with the numbers"),
-        Column("numbers", "string", "the same numbers as a JSON object"),
+        Column(
+            "numbers",
+            "string",
+            "the same numbers as a JSON object; of a stale group also expected_gain (loss that a refit may save a "
+            "day) and event_rate (labelled rows a day); of one that a round of the stream takes also queue",
+        ),
         Column("model_id", "string", "the champion then; null without one"),
         Column("epoch", "bigint", "the group's epoch then"),
         Column("stale_since", "timestamp", "wall clock: when this group was first found stale; null when fresh"),

@@ -65,6 +65,14 @@ class Staleness(StrEnum):
     FRESH = "fresh"
 
 
+class RoundQueue(StrEnum):
+    """Which queue of a round's budget took a group."""
+
+    RANK = "rank"  # by expected gain
+    OLDEST = "oldest"  # stale longest
+    RANDOM = "random"  # drawn from all due groups
+
+
 class RoundKind(StrEnum):
     """Which process runs a round: the query `retrain` or the weekly batch."""
 

@@ -166,12 +166,13 @@ class Fleet:
         without a signing key.
         """
         from spinney.serving import answers
+        from spinney.serving.model_cache import ModelSource
         from spinney.storage import signing_key
 
         found = self._champions(self._moment(as_of), [key])
         if not found.promotions and not keys.is_parent(key):
             self._require_known(key)
-        return answers.own_model(key, found, self._store, signing_key.load_signer(self._store))
+        return answers.own_model(key, found, ModelSource(self._store, signing_key.load_signer(self._store)))
 
     def predict(self, frame: pd.DataFrame, as_of: datetime | str | None = None) -> pd.DataFrame:
         """Return what the stream would answer to each row, in the order and with the index of `frame`.
@@ -187,6 +188,7 @@ class Fleet:
         `as_of`, SetupError without a signing key.
         """
         from spinney.serving import answers
+        from spinney.serving.model_cache import ModelSource
         from spinney.storage import signing_key
 
         at = self._moment(as_of)
@@ -200,7 +202,7 @@ class Fleet:
             frame,
             champions_of,
             self.config,
-            signing_key.load_signer(self._store),
+            ModelSource(self._store, signing_key.load_signer(self._store)),
             former=charter.former_columns_of(self._store),
         )
 

@@ -7,7 +7,7 @@ could take are collected, and Spark writes all verdicts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,9 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from schemas import tables
-from schemas.vocabulary import Staleness
+from schemas.vocabulary import RoundQueue, Staleness
 from spinney.core.errors import StoreError
-from spinney.core.planning.budget import POLICY_RANKS, Candidate, QueueLengths, RoundAllowance, choose_groups
+from spinney.core.planning.budget import FIRST_POLICY, Candidate, QueueLengths, RoundAllowance, choose_by_queue
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
@@ -28,7 +28,10 @@ from spinney.tables.delta import FEW_ROWS
 
 ROUND_COLUMNS = ("round_id", "pins", "batch_id")
 REPORTED_COLUMNS = ("shard", "group_key", "policy", "model_id", "epoch", "predicted_ms")
-_CANDIDATE = ("group_key", "policy", "urgency", "stale_since", "predicted_ms")
+_CANDIDATE = ("group_key", "policy", "urgency", "stale_since", "predicted_ms", "gain_per_second")
+QUEUE = "queue"
+"""Key in the numbers of a verdict `fit`: a RoundQueue, the one that took the group."""
+
 _NOT_CHOSEN_REASON = "; deferred: the round takes no more groups, and others come before it"
 
 
@@ -55,7 +58,7 @@ class DueSummary:
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """The groups that a round takes, and all its verdicts: columns of `verdicts` except ROUND_COLUMNS."""
+    """The groups that a round takes, in rank order, and all verdicts: columns of `verdicts` except ROUND_COLUMNS."""
 
     chosen: Sequence[Candidate]
     verdicts: DataFrame | pa.Table
@@ -80,57 +83,66 @@ def _plan_in_driver(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowa
     candidates = [_candidate(row) for row in rows if row["decision"] == Staleness.FIT]
     _require_count("due groups", due.groups - due.withheld, len(candidates))
     _require_count("verdicts", due.rows, len(rows))
-    chosen = _choose(candidates, allowance, seed)
-    names = {candidate.group_key for candidate in chosen}
-    stored = [make_verdict(row, chosen=row["group_key"] in names) for row in rows]
+    queues = choose_by_queue(candidates, allowance, seed)
+    stored = [make_verdict(row, queues.get(row["group_key"])) for row in rows]
     schema = pa.schema([field for field in arrow_schema(tables.VERDICTS) if field.name not in ROUND_COLUMNS])
-    return RoundPlan(chosen, pa.Table.from_pylist([row for row in stored if row is not None], schema=schema))
+    table = pa.Table.from_pylist([row for row in stored if row is not None], schema=schema)
+    return RoundPlan(_in_order(candidates, queues), table)
 
 
 def _plan_in_spark(verdicts: DataFrame, due: DueSummary, allowance: RoundAllowance, seed: str) -> RoundPlan:
-    candidates = [_candidate(row) for row in shortlist_candidates(verdicts, allowance, seed).toArrow().to_pylist()]
-    chosen = _choose({candidate.group_key: candidate for candidate in candidates}.values(), allowance, seed)
-    names = pd.DataFrame({"group_key": pd.Series([candidate.group_key for candidate in chosen], dtype=object)})
-    chosen_frame = verdicts.sparkSession.createDataFrame(names, "group_key string").withColumn("is_chosen", F.lit(True))
+    shortlist = shortlist_candidates(verdicts, allowance, seed).toArrow().to_pylist()
+    candidates = list({row["group_key"]: _candidate(row) for row in shortlist}.values())
+    queues = choose_by_queue(candidates, allowance, seed)
+    names = pd.DataFrame({"group_key": pd.Series([*queues], dtype=object), "queue": pd.Series([*queues.values()])})
+    chosen_frame = verdicts.sparkSession.createDataFrame(names.astype(object), "group_key string, queue string")
     marked = verdicts.join(F.broadcast(chosen_frame), "group_key", "left")
     counts = {row["decision"]: row for row in marked.groupBy("decision").agg(
-        F.count("*").alias("rows"), F.count("is_chosen").alias("chosen")
+        F.count("*").alias("rows"), F.count("queue").alias("chosen")
     ).collect()}  # fmt: skip
     _require_count("verdicts", due.rows, sum(row["rows"] for row in counts.values()))
     if due.groups:
         due_counts = counts[Staleness.FIT.value]
         _require_count("due groups", due.groups - due.withheld, due_counts["rows"])
-        _require_count("groups of the plan", len(chosen), due_counts["chosen"])
-    return RoundPlan(chosen, _verdict_rows(marked))
+        _require_count("groups of the plan", len(queues), due_counts["chosen"])
+    return RoundPlan(_in_order(candidates, queues), _verdict_rows(marked))
 
 
 def shortlist_candidates(verdicts: DataFrame, allowance: RoundAllowance, seed: str) -> DataFrame:
-    """The due groups that `choose_groups` can reach; a group may occur more than once."""
+    """The due groups that `choose_by_queue` can reach; a group may occur more than once."""
     queues = QueueLengths.for_allowance(allowance)
     assert queues is not None, "a round takes budget.max_groups at most"
     due = verdicts.filter(F.col("decision") == Staleness.FIT.value).select(*_CANDIDATE)
-    ranks = " ".join(f"WHEN '{policy}' THEN {rank}" for policy, rank in POLICY_RANKS.items())
     drawn = F.xxhash64(F.concat(F.lit(seed), F.col("group_key")))
-    shortlist = due.orderBy(F.expr(f"CASE policy {ranks} END"), F.desc("urgency"), "group_key").limit(queues.by_rank)
+    # As Candidate.rank.
+    by_rank = (F.col("policy") != FIRST_POLICY, F.desc("gain_per_second"), F.desc("urgency"), F.col("group_key"))
+    shortlist = due.orderBy(*by_rank).limit(queues.by_rank)
     for order, length in (("stale_since", queues.oldest), (drawn, queues.random)):
         if length:
             shortlist = shortlist.unionByName(due.orderBy(order, "group_key").limit(length))
     return shortlist
 
 
-def _choose(candidates: Iterable[Candidate], allowance: RoundAllowance, seed: str) -> list[Candidate]:
+def _in_order(candidates: Sequence[Candidate], queues: Mapping[str, RoundQueue]) -> list[Candidate]:
+    """The chosen candidates in the order of `queues`."""
     by_key = {candidate.group_key: candidate for candidate in candidates}
-    return [by_key[key] for key in choose_groups(list(by_key.values()), allowance, seed)]
+    return [by_key[key] for key in queues]
 
 
 def _candidate(row: Mapping[str, Any]) -> Candidate:
     return Candidate(*(row[name] for name in _CANDIDATE))
 
 
-def make_verdict(row: Mapping[str, Any], *, chosen: bool) -> dict[str, Any] | None:
-    """Return the row of `verdicts` for a reported row; None for a group that was deferred before and is again."""
-    decision, reason = row["decision"], row["reason"]
-    if decision == Staleness.FIT and not chosen:
+def make_verdict(row: Mapping[str, Any], queue: RoundQueue | None) -> dict[str, Any] | None:
+    """Return the row of `verdicts` for a reported row; None for a group that was deferred before and is again.
+
+    queue: the one that took the group; None if it was not chosen.
+    """
+    decision, reason, numbers = row["decision"], row["reason"], row["numbers"]
+    if queue is not None:
+        # A JSON object with at least one member, as the judge writes it.
+        numbers = f'{numbers[:-1]},"{QUEUE}":"{queue.value}"}}'
+    elif decision == Staleness.FIT:
         if row["repeats"]:
             return None
         decision, reason = Staleness.DEFERRED.value, f"{reason}{_NOT_CHOSEN_REASON}"
@@ -138,7 +150,7 @@ def make_verdict(row: Mapping[str, Any], *, chosen: bool) -> dict[str, Any] | No
         **{name: row[name] for name in REPORTED_COLUMNS},
         "decision": decision,
         "reason": reason,
-        "numbers": row["numbers"],
+        "numbers": numbers,
         "stale_since": from_microseconds(row["stale_since"]) if row["stale_since"] != NEVER else None,
         "clock": from_microseconds(row["clock"]) if row["clock"] != NEVER else None,
         "judged_at": from_microseconds(row["judged_at"]),
@@ -146,14 +158,16 @@ def make_verdict(row: Mapping[str, Any], *, chosen: bool) -> dict[str, Any] | No
 
 
 def _verdict_rows(marked: DataFrame) -> DataFrame:
-    """`make_verdict` for each row, in Spark. marked: is_chosen is null where a group was not chosen."""
-    is_deferred = (F.col("decision") == Staleness.FIT.value) & F.col("is_chosen").isNull()
+    """`make_verdict` for each row, in Spark. marked: queue is null where a group was not chosen."""
+    is_chosen = F.col("queue").isNotNull()
+    is_deferred = (F.col("decision") == Staleness.FIT.value) & ~is_chosen
     rows = marked.filter(~is_deferred | (F.col("repeats") == 0))
+    with_queue = F.expr(f"concat(left(numbers, length(numbers) - 1), ',\"{QUEUE}\":\"', queue, '\"}}')")
     return rows.select(
         *REPORTED_COLUMNS,
         F.when(is_deferred, Staleness.DEFERRED.value).otherwise(F.col("decision")).alias("decision"),
         F.when(is_deferred, F.concat("reason", F.lit(_NOT_CHOSEN_REASON))).otherwise(F.col("reason")).alias("reason"),
-        "numbers",
+        F.when(is_chosen, with_queue).otherwise(F.col("numbers")).alias("numbers"),
         _timestamp("stale_since"),
         _timestamp("clock"),
         _timestamp("judged_at"),

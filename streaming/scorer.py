@@ -19,6 +19,7 @@ from spinney.core.config import Config
 from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models.signing import Signer
 from spinney.serving.answers import answer_rows
+from spinney.serving.model_cache import ModelSource
 from spinney.storage.layout import FleetStore
 
 STATE = "champions binary"
@@ -115,7 +116,7 @@ def answers(shard: int, events: pd.DataFrame, champions: Champions, scorer: Scor
     """Return one row per event, in their order: the columns of `predictions` that the scorer fills."""
     config = scorer.config
     rows = add_former_columns(events, scorer.former)
-    answered = answer_rows(rows, events["group_key"], champions, FleetStore.of(config), scorer.signer)
+    answered = answer_rows(rows, events["group_key"], champions, ModelSource(FleetStore.of(config), scorer.signer))
     is_number = config.fleet.task == "regression"
     columns = {
         "shard": np.full(len(events), shard, dtype=np.int32),

@@ -10,7 +10,23 @@ from typing import Any
 
 import click
 
-from spinney.cli import champion, data, dead_letters, fleet, machine, migrate, register, run, tidy, trial
+from spinney.cli import (
+    champion,
+    check,
+    dead_letters,
+    demo,
+    fleet,
+    init,
+    kafka,
+    load,
+    migrate,
+    produce,
+    register,
+    retrain,
+    stream,
+    tidy,
+    trial,
+)
 from spinney.core.errors import SpinneyError, exit_code
 
 
@@ -44,11 +60,15 @@ def main(debug: bool) -> None:
 
 
 for verb in (
-    *run.VERBS[:1],
-    *machine.VERBS,
-    *data.VERBS,
+    demo.demo,
+    check.check,
+    init.init,
+    kafka.kafka,
+    produce.produce,
+    load.load,
     *trial.VERBS,
-    *run.VERBS[1:],
+    stream.stream,
+    retrain.retrain,
     *dead_letters.VERBS,
     *fleet.VERBS,
     *champion.VERBS,

@@ -31,7 +31,8 @@ SUMMARY = "summary"
 
 VERDICTS = (
     "shard int, group_key string, policy string, decision string, reason string, numbers string, model_id string, "
-    "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, repeats bigint"
+    "epoch bigint, stale_since bigint, clock bigint, predicted_ms double, urgency double, "
+    "gain_per_second double, repeats bigint"
 )
 """Columns of a verdict. Times are microseconds, NEVER if there is none.
 
@@ -147,6 +148,7 @@ def report_rows(shard: int, report: ShardReport, clock: int) -> pd.DataFrame:
         "clock": clock,
         "predicted_ms": 0.0,
         "urgency": 0.0,
+        "gain_per_second": 0.0,
         "repeats": 0,
     }
     return verdict_rows(shard, [summary, *report.rows])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,14 @@ import pandas as pd
 
 from spinney.core import keys
 from spinney.core.champions.promotion import Promotion
-from spinney.core.champions.routing import NO_ROUTE, Route, RouteKey, find_routes
+from spinney.core.champions.routing import NO_ROUTE, ChampionSource, Route, RouteKey, find_routes
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, Fleet
 from spinney.core.features import frame_conversion
 from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models import batch_scoring
 from spinney.core.models.model import Model
-from spinney.core.models.signing import Signer
-from spinney.serving.model_cache import Fetch, cache
-from spinney.storage.layout import FleetStore
+from spinney.serving.model_cache import ModelSource
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +44,21 @@ class Answers:
 
 def answer_frame(
     frame: pd.DataFrame,
-    champions_of: Callable[[Iterable[str]], Champions],
+    champions_of: Callable[[Iterable[str]], ChampionSource],
     config: Config,
-    signer: Signer,
-    fetched_by: Fetch | None = None,
+    models: ModelSource,
     former: Mapping[str, FormerColumn] = _NONE,
 ) -> pd.DataFrame:
     """Answer a frame as `Fleet.predict` does, which documents the columns.
 
-    champions_of: who answers for these groups, parents too. fetched_by: as for `answer_rows`. former: what became of
-    columns that models of before a migration ask for.
+    champions_of: who answers for these groups, parents too. former: what became of columns that models of before a
+    migration ask for.
 
     Raises ContractError: a column is missing or of another type. StoreError: a model is stored nowhere.
     """
     group_keys, rows = frame_conversion.to_typed_rows(frame, config)
     rows = add_former_columns(rows, former)
-    found = answer_rows(rows, group_keys, champions_of(group_keys), FleetStore.of(config), signer, fetched_by)
+    found = answer_rows(rows, group_keys, champions_of(group_keys), models)
     said = {"prediction": found.prediction, "probabilities": found.probabilities}
     if config.fleet.task == "regression":
         del said["probabilities"]
@@ -71,35 +67,28 @@ def answer_frame(
 
 
 def answer_rows(
-    rows: pd.DataFrame,
-    group_keys: Iterable[str],
-    champions: Champions,
-    store: FleetStore,
-    signer: Signer,
-    fetched_by: Fetch | None = None,
+    rows: pd.DataFrame, group_keys: Iterable[str], champions: ChampionSource, models: ModelSource
 ) -> Answers:
     """Answer each row by its model, or by the next one in its route if that raises or has no finite answer.
 
-    group_keys: each row's group. fetched_by: brings payloads that no promotion carries; by default from the table
-    `models`. Raises ContractError if a feature is missing or of another type, StoreError when a
+    group_keys: each row's group. Raises ContractError if a feature is missing or of another type, StoreError when a
     model is stored nowhere.
     """
     probabilities = np.full(len(rows), None, dtype=object)
-    numbers = store.fleet.task == "regression"
+    numbers = models.store.fleet.task == "regression"
     prediction: npt.NDArray[Any] = np.full(len(rows), np.nan) if numbers else probabilities.copy()
     model_ids = probabilities.copy()
     answered_by = np.full(len(rows), NO_ROUTE.answered_by.value, dtype=object)
     unusable: set[str] = set()
-    load = partial(cache().load, store=store, signer=signer, fetched_by=fetched_by)
     # Rows are asked by the number of their ask: of the thousands of rows of a batch, a few hundred are distinct asks.
     of_row, distinct = pd.factorize(np.asarray(group_keys, dtype=object))
     asks, places = [RouteKey(key) for key in distinct], np.arange(len(rows))
     while len(places):
-        routed, models = _usable_routes(asks, champions, store.fleet, load, unusable)
+        routed, loaded = _usable_routes(asks, champions, models.store.fleet, models.load, unusable)
         taken = [routed[ask] for ask in asks]
         ids: list[Any] = [route.promotion.model_id if route.promotion else None for route in taken]
         found = batch_scoring.predict_by_index(
-            rows if len(places) == len(rows) else rows.iloc[places], of_row, ids, models
+            rows if len(places) == len(rows) else rows.iloc[places], of_row, ids, loaded
         )
         there = pd.notna(found.prediction)
         who, now = of_row[there], places[there]
@@ -117,13 +106,13 @@ def answer_rows(
     return Answers(prediction, probabilities, model_ids, answered_by)
 
 
-def own_model(key: str, champions: Champions, store: FleetStore, signer: Signer) -> Model | None:
+def own_model(key: str, champions: ChampionSource, models: ModelSource) -> Model | None:
     """Return the first model of this group or parent whose signature is valid; None without one."""
     mine = Champions({key: champions.promotions.get(key, ())})
     ask = RouteKey(key)
-    routed, models = _usable_routes([ask], mine, store.fleet, partial(cache().load, store=store, signer=signer), set())
+    routed, loaded = _usable_routes([ask], mine, models.store.fleet, models.load, set())
     promotion = routed[ask].promotion
-    return models[promotion.model_id] if promotion else None
+    return loaded[promotion.model_id] if promotion else None
 
 
 def ancestors(fleet: Fleet, key: str) -> tuple[str, ...]:
@@ -139,7 +128,7 @@ def _warn_once(owner: str, model_id: str, got: str) -> None:
 
 
 def _usable_routes(
-    asks: list[RouteKey], champions: Champions, fleet: Fleet, load: _Load, unusable: set[str]
+    asks: list[RouteKey], champions: ChampionSource, fleet: Fleet, load: _Load, unusable: set[str]
 ) -> tuple[dict[RouteKey, Route], dict[str, Model]]:
     """Return routes whose models load. A model with an invalid signature is replaced by the one before it.
 

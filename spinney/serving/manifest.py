@@ -33,7 +33,8 @@ from spinney.core.models.signing import Claim, Signer
 from spinney.core.stored_formats import MANIFEST
 from spinney.serving import model_cache
 from spinney.serving.answers import answer_frame
-from spinney.serving.model_cache import SignedPayload
+from spinney.serving.model_cache import ModelSource, SignedPayload
+from spinney.serving.promotion_histories import PromotionHistories
 from spinney.storage import charter, signing_key
 from spinney.storage.layout import FleetStore
 
@@ -138,13 +139,14 @@ class Manifest:
             raise Corrupt(f"manifest {folder}: expected {CHAMPIONS} as spinney writes it; got other columns")
         ends = [self._file.metadata.row_group(at).num_rows for at in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *ends])
-        self._histories = _Histories(self._file.read([*CHAMPION_COLUMNS]))
+        self._histories = PromotionHistories(self._file.read([*CHAMPION_COLUMNS]))
         self._signer = self._key()
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Fleet.predict`, by the champions of this manifest."""
         champions = Champions(self._histories)
-        return answer_frame(frame, lambda _: champions, self.config, self._signer, self.fetch, self._former)
+        models = ModelSource(FleetStore.of(self.config), self._signer, self.fetch)
+        return answer_frame(frame, lambda _: champions, self.config, models, self._former)
 
     def fetch(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
         """Payloads by model_id; empty for one that has none here. owners: model_id -> its group or parent."""
@@ -211,38 +213,6 @@ def _former(file: Path) -> dict[str, FormerColumn]:
     if not file.exists():
         return {}
     return {name: FormerColumn(**mine) for name, mine in json.loads(file.read_text(encoding="utf-8")).items()}
-
-
-class _Histories(Mapping[str, tuple[Promotion, ...]]):
-    """Each group's promotions without payloads, made of columns when they are asked for."""
-
-    def __init__(self, rows: pa.Table) -> None:
-        group_keys = rows.column("group_key").to_pylist()
-        columns = [rows.column(name) for name in CHAMPION_COLUMNS[1:]]
-        self._columns = [each.cast(pa.int64()) if each.type == _TIME else each for each in columns]
-        self._slices: dict[str, tuple[int, int]] = {}
-        for at, key in enumerate(group_keys):
-            first, _ = self._slices.setdefault(key, (at, at))
-            self._slices[key] = (first, at + 1)
-        self._made: dict[str, tuple[Promotion, ...]] = {}
-
-    def __getitem__(self, key: str) -> tuple[Promotion, ...]:
-        if key not in self._made:
-            first, end = self._slices[key]
-            values = [column.slice(first, end - first).to_pylist() for column in self._columns]
-            rows = zip(*values, strict=True)
-            self._made[key] = tuple(Promotion(*row) for row in rows)
-        return self._made[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._slices)
-
-    def __len__(self) -> int:
-        return len(self._slices)
-
-    def first(self, key: str) -> int:
-        """The place of the group's first row in the file."""
-        return self._slices[key][0]
 
 
 def _groups(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from threading import Lock
 
 from schemas import tables
 from spinney.core.champions.promotion import Promotion
@@ -23,11 +25,16 @@ CARRIED_BYTES = 4096
 """A payload up to this size travels with its promotion; a larger one is fetched by model_id."""
 
 CACHE_BYTES = 256 << 20
-"""Payload bytes of the models that a worker keeps loaded."""
+"""Bytes of the models that a worker keeps loaded."""
 
+OBJECT_BYTES = 768
+"""Counted for each model besides its payload: a linear model of eight features takes 750 B, its payload 290 B."""
 
 _Name = tuple[str, str]
 """The group or parent that a model is of, and its model_id."""
+
+_Opened = Mapping[_Name, tuple[Model, int] | None]
+"""Models with their sizes in bytes; None for one that is refused."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,10 @@ Fetch = Callable[[Mapping[str, str]], Mapping[str, list[SignedPayload]]]
 
 
 class ModelCache:
-    """Loaded models, bounded by the bytes of their payloads. A model_id never changes its bytes, so nothing gets old.
+    """Loaded models, bounded by bytes. A model_id never changes its bytes, so nothing gets old. Safe to use from
+    several threads: a model that several ask for at once is loaded by one of them, and the others wait for it.
+
+    limit: bytes of payloads, and OBJECT_BYTES for each model.
 
     Kept by owner and model_id: a promotion that names another group's model must not find it here, verified for that
     group.
@@ -59,8 +69,16 @@ class ModelCache:
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self._limit = limit
         self._models: OrderedDict[_Name, tuple[Model, int]] = OrderedDict()
-        self._bytes = 0
+        self._loading: dict[_Name, Future[_Opened]] = {}
+        self._lock = Lock()
         self._asked = Frequencies()
+        self._bytes = self._hits = self._loads = 0
+
+    @property
+    def counts(self) -> CacheCounts:
+        """What it holds, and what it did so far."""
+        with self._lock:
+            return CacheCounts(self._hits, self._loads, len(self._models), self._bytes)
 
     def load(
         self,
@@ -74,27 +92,66 @@ class ModelCache:
         wanted: model_id -> (its group or parent, its promotion). fetched_by: reads payloads that no promotion carries;
         by default from the table `models`, which raises StoreError for a model that is not there.
         """
-        loaded: dict[str, Model] = {}
-        refused: set[str] = set()
-        missing = {name: ask for name, ask in wanted.items() if (ask[0], name) not in self._models}
-        elsewhere = {name: owner for name, (owner, row) in missing.items() if row.payload is None}
-        fetched = fetched_by(elsewhere) if fetched_by else fetch_models(store, elsewhere)
-        filling = self._bytes > self._limit // 2  # counting takes 3 us a model, and before that nothing has to go
-        for name, (owner, _) in wanted.items():
-            if filling:
-                self._asked.count((owner, name))
-            if name not in missing:
-                self._models.move_to_end((owner, name))
-                loaded[name] = self._models[owner, name][0]
-        for name, (owner, row) in missing.items():
-            stored = fetched.get(name) or [SignedPayload(row.codec or "", row.payload or b"", row.signature or b"")]
-            opened = _open_first_valid(owner, name, stored, signer)
-            if opened is None:
-                refused.add(name)
-                continue
-            loaded[name] = opened[0]
-            self._keep((owner, name), *opened)
-        return loaded, refused
+        names: dict[_Name, Promotion] = {(owner, name): row for name, (owner, row) in wanted.items()}
+        mine: Future[_Opened] = Future()
+        with self._lock:
+            found = self._find(names)
+            missing = [name for name in names if name not in found]
+            of_others = {name: self._loading[name] for name in missing if name in self._loading}
+            own = {name: names[name] for name in missing if name not in of_others}
+            self._loading.update(dict.fromkeys(own, mine))
+        opened = dict(self._open(own, mine, store, signer, fetched_by)) if own else {}
+        # Only after its own, so that two threads that want each other's models do not wait for one another.
+        opened |= {name: loading.result()[name] for name, loading in of_others.items()}
+        loaded = {name[1]: each[0] for name, each in opened.items() if each is not None}
+        loaded |= {name[1]: model for name, model in found.items()}
+        return loaded, {name for name in wanted if name not in loaded}
+
+    def _find(self, names: Iterable[_Name]) -> dict[_Name, Model]:
+        """Those that are here."""
+        if self._bytes > self._limit // 2:  # counting takes 3 us a model, and before that nothing has to go
+            for name in names:
+                self._asked.count(name)
+        found = {}
+        for name in names:
+            if name in self._models:
+                self._models.move_to_end(name)
+                found[name] = self._models[name][0]
+        self._hits += len(found)
+        return found
+
+    def _open(
+        self,
+        own: Mapping[_Name, Promotion],
+        loading: Future[_Opened],
+        store: FleetStore,
+        signer: Signer,
+        fetched_by: Fetch | None,
+    ) -> _Opened:
+        """Open models that no other thread is loading, and let those that wait for them go on."""
+        try:
+            elsewhere = {name: owner for (owner, name), row in own.items() if row.payload is None}
+            fetched = fetched_by(elsewhere) if fetched_by else fetch_models(store, elsewhere)
+            opened: dict[_Name, tuple[Model, int] | None] = {}
+            for (owner, name), row in own.items():
+                carried = [SignedPayload(row.codec or "", row.payload or b"", row.signature or b"")]
+                opened[owner, name] = _open_first_valid(owner, name, fetched.get(name) or carried, signer)
+        except BaseException as error:
+            self._loaded(own, {})
+            loading.set_exception(error)
+            raise
+        self._loaded(own, opened)
+        loading.set_result(opened)
+        return opened
+
+    def _loaded(self, own: Iterable[_Name], opened: _Opened) -> None:
+        with self._lock:
+            for name in own:
+                del self._loading[name]
+            self._loads += len(opened)
+            for name, each in opened.items():
+                if each is not None:
+                    self._keep(name, *each)
 
     def _keep(self, name: _Name, model: Model, size: int) -> None:
         """Take it in, unless it is too large, or a model that would have to go for it was asked for as often."""
@@ -114,6 +171,16 @@ class ModelCache:
         self._bytes += size
 
 
+@dataclass(frozen=True)
+class CacheCounts:
+    """hits: models found. loads: models opened, or refused. models, bytes: held now."""
+
+    hits: int
+    loads: int
+    models: int
+    bytes: int
+
+
 def _open_first_valid(
     owner: str, model_id: str, stored: Iterable[SignedPayload], signer: Signer
 ) -> tuple[Model, int] | None:
@@ -124,7 +191,7 @@ def _open_first_valid(
     for each in stored:
         with suppress(Corrupt):
             claim = Claim(owner, model_id, each.codec)
-            return codec.load_signed(signer, claim, each.payload, each.signature), len(each.payload)
+            return codec.load_signed(signer, claim, each.payload, each.signature), OBJECT_BYTES + len(each.payload)
     return None
 
 
@@ -132,6 +199,24 @@ def _open_first_valid(
 def cache() -> ModelCache:
     """Return this process's cache. A Spark worker outlives tasks and queries, so entries are named by model_id."""
     return ModelCache()
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where answers get their models.
+
+    store: the fleet's tables. signer: verifies models. fetched_by: brings payloads that no promotion carries; None for
+    the table `models`. cache: by default this process's.
+    """
+
+    store: FleetStore
+    signer: Signer
+    fetched_by: Fetch | None = None
+    cache: ModelCache = field(default_factory=cache)
+
+    def load(self, wanted: Mapping[str, tuple[str, Promotion]]) -> tuple[dict[str, Model], set[str]]:
+        """As `ModelCache.load`."""
+        return self.cache.load(wanted, self.store, self.signer, self.fetched_by)
 
 
 def fetch_models(store: FleetStore, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from spinney.core.errors import ContractError
+from spinney.sources.compressed import CODECS
 from spinney.sources.delta_tables import is_delta
 
 
@@ -29,8 +30,11 @@ FORMAT_BY_SUFFIX = {
     ".ndjson": FileFormat.JSON_LINES,
     ".json": FileFormat.JSON_LINES,
 }
-EXPECTED = f"a file that ends in {', '.join(FORMAT_BY_SUFFIX)}, a folder of such files, or a Delta table"
-COMPRESSED_SUFFIXES = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar", ".tgz")
+EXPECTED = (
+    f"a file that ends in {', '.join(FORMAT_BY_SUFFIX)}, one of them compressed ({', '.join(CODECS)}), "
+    "a folder of such files, or a Delta table"
+)
+ARCHIVE_SUFFIXES = (".zip", ".xz", ".7z", ".tar", ".tgz")
 _PARQUET_MAGIC = b"PAR1"
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
@@ -74,7 +78,7 @@ def find_files(source: str, path: Path) -> tuple[list[SourceFile], tuple[str, ..
 
 
 def _unpacking_advice(file: Path) -> str:
-    return ". Unpack it first" if file.suffix.lower() in COMPRESSED_SUFFIXES else ""
+    return ". Unpack it first" if file.suffix.lower() in ARCHIVE_SUFFIXES else ""
 
 
 def _refuse_part_of_delta(source: str, path: Path) -> None:
@@ -117,6 +121,9 @@ def _find_in_folder(source: str, folder: Path) -> tuple[list[SourceFile], tuple[
 
 
 def _detect_format(file: Path) -> FileFormat | None:
+    suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]
+    if suffixes and suffixes[-1] in CODECS:
+        return FORMAT_BY_SUFFIX.get(suffixes[0]) if len(suffixes) == 2 else None
     known = FORMAT_BY_SUFFIX.get(file.suffix.lower())
     if known is not None:
         return known

@@ -13,6 +13,7 @@ from spinney.core.config.value_types import local_path
 from spinney.core.errors import ContractError
 from spinney.core.records.json_text import UnreadableError, read_object
 from spinney.sources import column_checks
+from spinney.sources.compressed import unpack
 from spinney.sources.csv_files import open_csv
 from spinney.sources.delta_tables import open_delta
 from spinney.sources.files import FileFormat, SourceFile, find_files
@@ -45,13 +46,14 @@ def open_source(path: str | Path, options: ReadOptions | None = None) -> Source:
 
 def _open_file(file: SourceFile, options: ReadOptions) -> DataFile:
     try:
-        if file.file_format is FileFormat.PARQUET:
-            return open_parquet(file.path, file.name, options)
         if file.file_format is FileFormat.DELTA:
             return open_delta(file.path, file.name)
+        path = unpack(file.path, file.name)
+        if file.file_format is FileFormat.PARQUET:
+            return open_parquet(path, file.name, options)
         if file.file_format is FileFormat.CSV:
-            return open_csv(file.path, file.name, options)
-        return open_json_lines(file.path, file.name, options)
+            return open_csv(path, file.name, options)
+        return open_json_lines(path, file.name, options)
     except OSError as error:
         raise ContractError(f"{file.name}: expected a file that can be read; got: {error.strerror}") from error
 

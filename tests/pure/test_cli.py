@@ -248,7 +248,7 @@ def test_a_broker_tells_a_program_when_it_is_ready_and_when_it_stops(
             raise KeyboardInterrupt
 
     stand_in(monkeypatch, "spinney.local.broker", Broker=Broker)
-    monkeypatch.setattr("spinney.cli.data.signal.signal", lambda *_: None)
+    monkeypatch.setattr("spinney.cli.kafka.signal.signal", lambda *_: None)
     done = run("kafka", "--json")
     assert done.exit_code == 0
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
@@ -261,7 +261,8 @@ def test_a_broker_tells_a_program_when_it_is_ready_and_when_it_stops(
 @pytest.fixture
 def spark(monkeypatch: pytest.MonkeyPatch) -> object:
     session = object()
-    monkeypatch.setattr("spinney.cli.run.spark_session", lambda config: session)
+    for command in ("stream", "retrain"):
+        monkeypatch.setattr(f"spinney.cli.{command}.spark_session", lambda config: session)
     return session
 
 

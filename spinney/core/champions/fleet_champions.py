@@ -1,6 +1,6 @@
 """The champions of all groups in one vectorised pass over rows of `promotions`.
 
-The same rules as `champion_selection`, which takes one group at a time (about 300 µs each). A property test compares
+The same rules as `champion_selection`, which takes one group at a time (about 300 µs each). Property tests compare
 the two.
 """
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.vocabulary import Decision
+from spinney.core.champions.champion_selection import KEPT_CANDIDATES
 from spinney.core.champions.promotion import CHAMPION_COLUMNS, CHAMPION_DECISIONS, PEOPLE, PROMOTING_DECISIONS
 from spinney.core.champions.withdrawals import mark_withdrawn
 from spinney.core.errors import ContractError
@@ -97,6 +98,107 @@ def locate_champions(rows: pa.Table) -> ChampionRows:
     pins = np.flatnonzero(is_current & _is_in(decision, {Decision.PINNED}))
     pinned = _last_row_per_group(n_groups, group, pins, [integer_values(rows, "decided_at")], names)
     return ChampionRows(group_keys, group, np.where(pinned >= 0, pinned, promoted), pinned >= 0)
+
+
+def condense_rows(rows: pa.Table) -> pa.Table:
+    """Drop the rows that can no longer decide which model answers: `champion_selection.condense` for every group.
+
+    rows: of `promotions`, with CHAMPION_COLUMNS and `codec`, in any order; other columns are kept. Returns the rows
+    left, sorted by key. Of equal rows one is left, so rows may be added again. Errors as for `select_champions`.
+    """
+    rows = rows.filter(pa.array(_is_in(_text(rows, "decision"), CHAMPION_DECISIONS)))
+    history = _History.of(rows)
+    is_kept = np.zeros(rows.num_rows, dtype=np.bool_)
+    for kept in (history.last_withdrawals(), history.last_pins(), history.newest_candidates()):
+        is_kept[kept] = True
+    # Without a row of the current revision, earlier revisions would count again.
+    revision = _maximum_per_group(history.n_groups, history.group[is_kept], history.revision[is_kept])
+    is_lost = (revision < history.current_revision)[history.group]
+    is_kept[history.last_of(np.flatnonzero(history.is_current & is_lost), history.group)] = True
+    kept = np.flatnonzero(is_kept)
+    return rows.take(pa.array(kept[np.argsort(history.group[kept], kind="stable")]))
+
+
+@dataclass(frozen=True)
+class _History:
+    """Rows of `promotions` as arrays of shape (n_rows,), for `condense_rows`.
+
+    group, model: numbers of the row's group and model. place: the row's position in the order of
+    `champion_selection._total_order`. current_revision: shape (n_groups,).
+    """
+
+    n_groups: int
+    group: _Ints
+    model: _Ints
+    revision: _Ints
+    current_revision: _Ints
+    decided_at: _Ints
+    place: _Ints
+    is_current: _Bools
+    is_by_person: _Bools
+    is_withdrawn: _Bools
+    decision: pa.Array
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> _History:
+        group_keys, group = _group_indices(rows)
+        model, revision = _sorted_codes(_text(rows, "model_id")), integer_values(rows, "epoch")
+        current_revision = _maximum_per_group(len(group_keys), group, revision)
+        is_current = revision == current_revision[group]
+        decision, round_id = _text(rows, "decision"), _text(rows, "round_id")
+        decided_at, carries = integer_values(rows, "decided_at"), np.asarray(_combined(rows, "codec").is_valid())
+        order = (
+            carries, _sorted_codes(round_id), decided_at, _sorted_codes(decision), model,
+            integer_values(rows, "fitted_at"), integer_values(rows, "trained_through"),
+        )  # fmt: skip
+        place = np.empty(rows.num_rows, dtype=np.int64)
+        place[np.lexsort(order)] = np.arange(rows.num_rows)
+        is_by_person = np.asarray(pc.starts_with(round_id, f"{PEOPLE}-"))
+        is_withdrawn = _is_withdrawn(rows, group, is_current)
+        return cls(
+            len(group_keys), group, model, revision, current_revision, decided_at, place, is_current, is_by_person,
+            is_withdrawn, decision,
+        )  # fmt: skip
+
+    def last_of(self, rows: _Ints, of: _Ints, *before: _Ints) -> _Ints:
+        """Of these rows the last one for each value of `of`, in the order of `before`, then of `place`."""
+        order = rows[np.lexsort((self.place[rows], *(key[rows] for key in reversed(before)), of[rows]))]
+        ends = np.flatnonzero(np.diff(of[order], append=-1))
+        return order[ends]
+
+    def last_withdrawals(self) -> _Ints:
+        """The last withdrawal of each withdrawn model."""
+        rows = np.flatnonzero(_is_in(self.decision, {Decision.WITHDRAWN}))
+        return self.last_of(rows, self._group_and_model(), self.revision)
+
+    def last_pins(self) -> _Ints:
+        """The pin that counts in each group that has one."""
+        rows = np.flatnonzero(_is_in(self.decision, {Decision.PINNED}) & self.is_current)
+        return self.last_of(rows, self.group, self.decided_at, self.model)
+
+    def newest_candidates(self) -> _Ints:
+        """Of each group's newest KEPT_CANDIDATES models that may answer, the last row by a person and by a machine."""
+        may_answer = _is_in(self.decision, PROMOTING_DECISIONS) & self.is_current & ~self.is_withdrawn
+        rows, of_model = np.flatnonzero(may_answer), self._group_and_model()
+        newest = self.last_of(rows, of_model)
+        newest = newest[np.lexsort((-self.place[newest], self.group[newest]))]
+        starts = np.flatnonzero(np.diff(self.group[newest], prepend=-1))
+        rank = np.arange(len(newest)) - np.repeat(starts, np.diff(starts, append=len(newest)))
+        rows = rows[np.isin(of_model[rows], of_model[newest[rank < KEPT_CANDIDATES]])]
+        return self.last_of(rows, 2 * of_model + self.is_by_person)
+
+    def _group_and_model(self) -> _Ints:
+        numbers: _Ints = self.group * (self.model.max(initial=0) + 1) + self.model
+        return numbers
+
+
+def _sorted_codes(texts: pa.Array) -> _Ints:
+    """For each text its position among the distinct ones, sorted."""
+    coded = texts.dictionary_encode()
+    position = np.empty(len(coded.dictionary), dtype=np.int64)
+    position[np.asarray(pc.sort_indices(coded.dictionary))] = np.arange(len(coded.dictionary))
+    codes: _Ints = position[np.asarray(coded.indices)]
+    return codes
 
 
 def integer_values(rows: pa.Table, name: str) -> _Ints:

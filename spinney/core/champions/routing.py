@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from schemas.vocabulary import AnsweredBy
 from spinney.core import keys
 from spinney.core.champions.champion_selection import select_champion
 from spinney.core.champions.promotion import Promotion
-from spinney.core.champions.shard_champions import Champions
+
+
+class ChampionSource(Protocol):
+    """Who answers for groups and parents: `Champions`, or a snapshot of a whole fleet."""
+
+    @property
+    def promotions(self) -> Mapping[str, tuple[Promotion, ...]]:
+        """group_key -> its promotions."""
+        ...
+
+    def champion_of(self, key: str) -> Promotion | None:
+        """The champion of a group or parent if all its models are usable, else None."""
+        ...
 
 
 class RouteKey(NamedTuple):
@@ -34,7 +46,7 @@ NO_ROUTE = Route(None, AnsweredBy.NONE)
 
 def find_routes(
     route_keys: Iterable[RouteKey],
-    champions: Champions,
+    champions: ChampionSource,
     ancestors: Callable[[str], tuple[str, ...]],
     unusable: Collection[str] = (),
 ) -> dict[RouteKey, Route]:
@@ -50,11 +62,9 @@ def find_routes(
         routes[route_key] = NO_ROUTE
         for owner in _owners(route_key.group_key, ancestors):
             excluded = route_key.excluded.union(unusable)
-            promotion = (
-                select_champion(champions.promotions.get(owner, ()), excluded)
-                if excluded
-                else champions.champion_of(owner)
-            )
+            promotion = champions.champion_of(owner)
+            if promotion is not None and promotion.model_id in excluded:
+                promotion = select_champion(champions.promotions.get(owner, ()), excluded)
             if promotion is not None:
                 routes[route_key] = Route(promotion, _answered_by(owner), owner)
                 break

@@ -1,8 +1,10 @@
-"""Which of the stale groups a round takes, by predicted cost and rank.
+"""Which of the stale groups a round takes: by expected gain per second of fit, by their time of waiting, at random.
 
-Most of the budget goes to the most urgent groups, a share to those stale longest and a small share to a random
-selection, so that a wrong measure of urgency starves no group. The random seed is the batch's timestamp, so a replayed
-batch selects the same groups.
+New groups come first, since they have no model of their own. Then most of the budget goes to the groups whose refit is
+expected to save most loss per second. A share goes to those stale longest, so that no group waits for ever, and a small
+one to a random selection. The random selection is made first and from all due groups, so that what refits gain can be
+measured on it without the bias of the ranking. Its seed is the batch's timestamp: a replayed batch selects the same
+groups.
 """
 
 from __future__ import annotations
@@ -13,21 +15,33 @@ from dataclasses import dataclass, field
 
 import xxhash
 
+from schemas.vocabulary import RoundQueue
 from spinney.core.keys import SPARK_SEED
 
-POLICY_RANKS = {"new_group": 0, "error_rise": 1, "new_rows": 2, "max_age": 3}
-"""Groups of a lower rank are taken first."""
+FIRST_POLICY = "new_group"
+"""Groups that are stale by this policy have no model and are ranked before all others."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A stale group. stale_since: wall clock at which it was first found stale, microseconds."""
+    """A stale group.
+
+    urgency: the policy's measure divided by its limit; orders groups of equal gain. stale_since: wall clock at which it
+    was first found stale, microseconds. gain_per_second: loss that a refit is expected to save a day, per second of
+    fit.
+    """
 
     group_key: str
     policy: str
     urgency: float
     stale_since: int
     predicted_ms: float
+    gain_per_second: float = 0.0
+
+    @property
+    def rank(self) -> tuple[bool, float, float, str]:
+        """Sort key of the queue `rank`, the first to be taken lowest."""
+        return (self.policy != FIRST_POLICY, -self.gain_per_second, -self.urgency, self.group_key)
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,11 @@ class RoundAllowance:
     groups: int | None = None
     overhead_ms: float = 0.0
     cores: int = 1
+
+    @property
+    def both_shares(self) -> float:
+        """The share that is drawn and that for the oldest, without the rounding error of their sum."""
+        return round(self.random_share + self.oldest_first_share, 12)
 
     def max_groups_affordable(self) -> int | None:
         """The number of groups a round could take if fits took no time; None: no limit."""
@@ -68,10 +87,10 @@ class QueueLengths:
         limit = allowance.max_groups_affordable()
         if limit is None:
             return None
-        oldest_share, drawn_share = allowance.oldest_first_share, allowance.oldest_first_share + allowance.random_share
-        # One more than the share, since the last group may exceed it; some of those drawn were taken as the oldest.
-        oldest = _ceil(limit * oldest_share) + 1 if oldest_share else 0
-        return cls(limit, oldest, _ceil(limit * drawn_share) + 2 if drawn_share > oldest_share else 0)
+        random_share, both = allowance.random_share, allowance.both_shares
+        # One more than the share, since the last group may exceed it; some of the oldest were drawn before.
+        random = _ceil(limit * random_share) + 1 if random_share else 0
+        return cls(limit, _ceil(limit * both) + 2 if both > random_share else 0, random)
 
     @property
     def total(self) -> int:
@@ -91,48 +110,58 @@ def choose_groups(candidates: Sequence[Candidate], allowance: RoundAllowance, se
     The last group taken may exceed the allowance. At least one is taken, so that a group that costs more than a whole
     round is fitted too.
     """
-    by_rank = sorted(candidates, key=lambda group: (POLICY_RANKS[group.policy], -group.urgency, group.group_key))
+    return list(choose_by_queue(candidates, allowance, seed))
+
+
+def choose_by_queue(candidates: Sequence[Candidate], allowance: RoundAllowance, seed: str) -> dict[str, RoundQueue]:
+    """Return the groups of `choose_groups` with the queue that took each: group_key -> queue, in rank order.
+
+    A round without a limit takes every group by rank.
+    """
+    by_rank = sorted(candidates, key=lambda group: group.rank)
     if not candidates or (allowance.seconds is None and allowance.groups is None):
-        return [group.group_key for group in by_rank]
-    oldest_share, drawn_share = allowance.oldest_first_share, allowance.oldest_first_share + allowance.random_share
+        return {group.group_key: RoundQueue.RANK for group in by_rank}
+    random_share, both_shares = allowance.random_share, allowance.both_shares
     selection = _Selection(allowance)
-    if oldest_share:
-        selection.take(sorted(candidates, key=lambda group: (group.stale_since, group.group_key)), oldest_share)
-    if drawn_share > oldest_share:
+    if random_share:
         drawn = sorted(candidates, key=lambda group: (lottery_number(seed, group.group_key), group.group_key))
-        selection.take(drawn, drawn_share)
-    selection.take(by_rank, 1.0)
-    if not selection.chosen:
-        return [by_rank[0].group_key]
-    return [group.group_key for group in by_rank if group.group_key in selection.chosen]
+        selection.take(drawn, random_share, RoundQueue.RANDOM)
+    if both_shares > random_share:
+        oldest = sorted(candidates, key=lambda group: (group.stale_since, group.group_key))
+        selection.take(oldest, both_shares, RoundQueue.OLDEST)
+    selection.take(by_rank, 1.0, RoundQueue.RANK)
+    if not selection.queues:
+        return {by_rank[0].group_key: RoundQueue.RANK}
+    in_order = (group.group_key for group in by_rank if group.group_key in selection.queues)
+    return {key: selection.queues[key] for key in in_order}
 
 
 @dataclass
 class _Selection:
-    """The groups taken so far, and their predicted cost."""
+    """The groups taken so far with the queue that took each, and their predicted cost."""
 
     allowance: RoundAllowance
-    chosen: set[str] = field(default_factory=set)
+    queues: dict[str, RoundQueue] = field(default_factory=dict)
     fit_ms: float = 0.0
     longest_ms: float = 0.0
 
-    def take(self, queue: Sequence[Candidate], share: float) -> None:
-        """Take from the front of the queue until this share of the allowance is spent. No candidate is skipped."""
+    def take(self, candidates: Sequence[Candidate], share: float, queue: RoundQueue) -> None:
+        """Take from the front until this share of the allowance is spent. No candidate is skipped."""
         allowance = self.allowance
         limit_ms = math.inf if allowance.seconds is None else allowance.seconds * 1000.0 * share
         limit_groups = math.inf if allowance.groups is None else _ceil(allowance.groups * share)
-        for candidate in queue:
-            if self.predicted_ms >= limit_ms or len(self.chosen) >= limit_groups:
+        for candidate in candidates:
+            if self.predicted_ms >= limit_ms or len(self.queues) >= limit_groups:
                 return
-            if candidate.group_key not in self.chosen:
-                self.chosen.add(candidate.group_key)
+            if candidate.group_key not in self.queues:
+                self.queues[candidate.group_key] = queue
                 self.fit_ms += candidate.predicted_ms
                 self.longest_ms = max(self.longest_ms, candidate.predicted_ms)
 
     @property
     def predicted_ms(self) -> float:
         fits_ms = parallel_duration(self.fit_ms, self.longest_ms, self.allowance.cores)
-        return len(self.chosen) * self.allowance.overhead_ms + fits_ms
+        return len(self.queues) * self.allowance.overhead_ms + fits_ms
 
 
 def parallel_duration(total: float, longest: float, cores: int) -> float:

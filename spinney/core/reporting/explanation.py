@@ -77,8 +77,10 @@ def _verdict(row: Row) -> str:
     return f"{row['reason']} [{listed}]" if listed else str(row["reason"])
 
 
-def _format_number(name: str, value: float, policy: str | None) -> str:
-    """A number of a verdict as text. Durations are in words."""
+def _format_number(name: str, value: float | str, policy: str | None) -> str:
+    """A number or name of a verdict as text. Durations are in words."""
+    if isinstance(value, str):
+        return value
     if policy == _OF_AGE and name in ("measure", "limit"):
         return format_duration(timedelta(microseconds=value))
     return format_number(value)

@@ -18,15 +18,15 @@ from schemas.vocabulary import Staleness
 from spinney.core import state_codec
 from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.shard_champions import Champions
-from spinney.core.planning.budget import POLICY_RANKS, lottery_number
+from spinney.core.planning.budget import FIRST_POLICY, lottery_number
 from spinney.core.staleness.attempt_outcomes import SECOND, DecisionRecord, UnfittedAttempt, apply_attempts, time_order
 from spinney.core.staleness.encoded_champions import EncodedChampions
+from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.lazy_section import LazySection
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
 from spinney.core.staleness.verdicts import (
-    UNKNOWN_COST_MS,
     VERDICT_COLUMNS,
     StalenessResult,
     VerdictContext,
@@ -296,24 +296,27 @@ def _judged(shard: ShardState, settings: JudgeSettings, now: int, limits: DueLim
     since = np.where(stale.is_stale & (groups["stale_since"] == NEVER), now, groups["stale_since"])
     since = np.where(stale.is_stale, since, NEVER)
     groups.update(repeats=repeats, stale_since=since)
-    forward = due if limits is None else _select_forward(groups, stale, due, limits)
+    gain = ExpectedGain.of(groups, shard.clock)
+    forward = due if limits is None else _select_forward(groups, stale, gain, due, limits)
     withheld = due & ~forward
     reported = np.flatnonzero(forward | (is_reportable & ~due) | (withheld & (repeats == 0)))
     shown_decision = np.where(withheld, Staleness.DEFERRED.value, decision)
-    rows = make_verdicts(groups, settings.policies, stale, reported, VerdictContext(shown_decision, shard.clock, now))
+    context = VerdictContext(shown_decision, gain, shard.clock, now)
+    rows = make_verdicts(groups, settings.policies, stale, reported, context)
     groups.update(repeats=np.where(due, 1, repeats), decision=decision, policy=policy)
     return ShardReport(rows, int(due.sum()), int(withheld.sum()))
 
 
-def _select_forward(groups: GroupStates, stale: StalenessResult, due: np.ndarray, limits: DueLimits) -> np.ndarray:
+def _select_forward(
+    groups: GroupStates, stale: StalenessResult, gain: ExpectedGain, due: np.ndarray, limits: DueLimits
+) -> np.ndarray:
     """Mark the due groups to put forward: the first of each queue, up to its limit."""
     places = np.flatnonzero(due)
     if len(places) <= limits.by_rank:
         return due
-    ranks = np.array([POLICY_RANKS[policy] for policy in stale.policy[places]])
     keys = [groups.keys[i] for i in places]
     queues = (
-        (limits.by_rank, [ranks, -stale.urgency[places]]),
+        (limits.by_rank, [stale.policy[places] != FIRST_POLICY, -gain.per_second[places], -stale.urgency[places]]),
         (limits.oldest, [groups["stale_since"][places]]),
         (limits.random, [np.array([lottery_number(limits.seed, key) for key in keys])] if limits.random else []),
     )

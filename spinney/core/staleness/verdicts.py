@@ -11,13 +11,11 @@ import numpy as np
 from schemas.vocabulary import Staleness
 from spinney.core.durations import format_duration
 from spinney.core.staleness.attempt_outcomes import SECOND
+from spinney.core.staleness.expected_gain import ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
 
 if TYPE_CHECKING:
     from spinney.core.staleness.policies import Policy
-
-UNKNOWN_COST_MS = 5.0
-"""Predicted cost of a fit in a shard where none has been measured yet."""
 
 WITHHELD_REASON = "; deferred: a round takes fewer groups than are due in its shard"
 
@@ -36,6 +34,7 @@ VERDICT_COLUMNS = (
     "clock",
     "predicted_ms",
     "urgency",
+    "gain_per_second",
     "repeats",
 )
 
@@ -99,9 +98,10 @@ def decide_staleness(groups: GroupStates, stale: np.ndarray, now: int) -> np.nda
 
 @dataclass(frozen=True)
 class VerdictContext:
-    """What verdicts are made from. decision: one per group. clock: the fleet's, now: wall clock; microseconds."""
+    """What verdicts are made from. decision, gain: one per group. clock: the fleet's, now: wall clock; microseconds."""
 
     decision: np.ndarray
+    gain: ExpectedGain
     clock: int
     now: int
 
@@ -116,9 +116,6 @@ def make_verdicts(
     """Return one row with VERDICT_COLUMNS for each of the groups at the positions `reported`."""
     if not len(reported):
         return []
-    costs = groups["fit_ms"]
-    known = costs[np.isfinite(costs)]
-    usual_ms = float(known.mean()) if len(known) else UNKNOWN_COST_MS
     decisions = context.decision[reported].tolist()
     measures = zip(
         stale.policy_index[reported].tolist(),
@@ -133,13 +130,14 @@ def make_verdicts(
         "reason": [
             policies[at].describe(*measured) if at >= 0 else "no policy asks for a refit" for at, *measured in measures
         ],
-        "numbers": _numbers(groups, reported, stale),
+        "numbers": _numbers(groups, reported, stale, context.gain),
         "model_id": [model_id or None for model_id in groups["champion_id"][reported].tolist()],
         "epoch": groups["epoch"][reported].tolist(),
         "stale_since": groups["stale_since"][reported].tolist(),
         "clock": [context.clock] * len(reported),
-        "predicted_ms": np.where(np.isfinite(costs), costs, usual_ms)[reported].tolist(),
+        "predicted_ms": context.gain.predicted_ms[reported].tolist(),
         "urgency": stale.urgency[reported].tolist(),
+        "gain_per_second": context.gain.per_second[reported].tolist(),
         "repeats": groups["repeats"][reported].tolist(),
     }
     for n, decision in enumerate(decisions):
@@ -148,18 +146,29 @@ def make_verdicts(
     return [dict(zip(VERDICT_COLUMNS, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _numbers(groups: GroupStates, reported: np.ndarray, stale: StalenessResult) -> list[dict[str, float]]:
-    """The numbers of each verdict: VERDICT_NUMBERS, and for stale groups the measure and its limit."""
+def _numbers(
+    groups: GroupStates, reported: np.ndarray, stale: StalenessResult, gain: ExpectedGain
+) -> list[dict[str, float]]:
+    """The numbers of each verdict: VERDICT_NUMBERS; for stale groups the measure, its limit and the expected gain."""
     known = zip(*(groups[name][reported].tolist() for name in VERDICT_NUMBERS), strict=True)
     rows: list[dict[str, float]] = [dict(zip(VERDICT_NUMBERS, row, strict=True)) for row in known]
     for row in rows:
         if row["wait_rows"]:  # then it counts attempts with too few rows, not failed fits
             row["failures"] = 0
-    measured = (np.round(values[reported], 6).tolist() for values in (stale.value, stale.limit))
-    for row, is_stale, measure, limit in zip(rows, stale.is_stale[reported].tolist(), *measured, strict=True):
-        if is_stale:
-            row["measure"], row["limit"] = measure, limit
+    of_stale = {
+        "measure": np.round(stale.value[reported], 6).tolist(),
+        "limit": np.round(stale.limit[reported], 6).tolist(),
+        "expected_gain": _six_digits(gain.loss_per_day[reported]),
+        "event_rate": _six_digits(gain.event_rate[reported]),
+    }
+    for n in np.flatnonzero(stale.is_stale[reported]).tolist():
+        rows[n] |= {name: values[n] for name, values in of_stale.items()}
     return rows
+
+
+def _six_digits(values: np.ndarray) -> list[float]:
+    """Rounded to six significant digits, since losses may be of any size."""
+    return [float(f"{value:.6g}") for value in values.tolist()]
 
 
 def _reason_to_wait(groups: GroupStates, i: int, decision: str, now: int) -> str:

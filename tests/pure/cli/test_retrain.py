@@ -11,7 +11,7 @@ from click.testing import CliRunner
 import batch.estimate
 import batch.weekly
 from batch.estimate import Estimate
-from spinney.cli import main, run
+from spinney.cli import main
 from spinney.core.planning.parts import Progress
 
 KEY = '["AA","JFK","LAX"]'
@@ -34,8 +34,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(batch.weekly, "retrain", retrain)
     monkeypatch.setattr(batch.estimate, "estimate", estimate)
-    monkeypatch.setattr(run, "load_config", lambda path: path)
-    monkeypatch.setattr(run, "spark_session", lambda config: None)
+    monkeypatch.setattr("spinney.cli.retrain.load_config", lambda path: path)
+    monkeypatch.setattr("spinney.cli.retrain.spark_session", lambda config: None)
     return found
 
 

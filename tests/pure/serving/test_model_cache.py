@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Event
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,7 @@ from spinney.core.models.model import Model
 from spinney.core.models.signing import Claim, Signer
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.training.fitting import fit_groups
-from spinney.serving.model_cache import ModelCache, fetch_models
+from spinney.serving.model_cache import OBJECT_BYTES, ModelCache, SignedPayload, fetch_models
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
 from spinney.tables import delta
@@ -112,7 +114,7 @@ def test_a_model_is_fetched_and_parsed_once(config, fitted, put, monkeypatch) ->
 
 def test_the_least_recently_used_models_are_dropped_first(config, fitted) -> None:
     sizes = {key: len(row["payload"]) for key, row in fitted.items()}
-    cache = ModelCache(limit=sizes[A] + sizes[B] - 1)
+    cache = ModelCache(limit=2 * OBJECT_BYTES + sizes[A] + sizes[B] - 1)
     of = {key: {row["model_id"]: (key, promotion(row))} for key, row in fitted.items()}
     first = cache.load(of[A], FleetStore.of(config), SIGNER)[0]
     cache.load(of[B], FleetStore.of(config), SIGNER)
@@ -244,7 +246,7 @@ def test_a_second_pass_over_more_models_than_the_cache_holds_finds_those_that_it
         kind, payload = codec.dump(constant(float(n)))
         signature = SIGNER.sign(Claim(A, f"m{n}", kind), payload)
         made[f"m{n}"] = (A, Promotion(0, f"m{n}", "promoted", 1, 1, 1, "", kind, payload, signature))
-    size = len(made["m0"][1].payload)
+    size = OBJECT_BYTES + len(made["m0"][1].payload)
     cache = ModelCache(limit=5 * size)
     passes = [
         [cache.load({name: made[name]}, FleetStore.of(config), SIGNER)[0][name] for name in made] for _ in range(3)
@@ -259,7 +261,7 @@ def test_a_model_that_is_asked_for_more_often_takes_the_place_of_another(config)
         kind, payload = codec.dump(constant(float(n)))
         signature = SIGNER.sign(Claim(A, f"m{n}", kind), payload)
         made[n] = {f"m{n}": (A, Promotion(0, f"m{n}", "promoted", 1, 1, 1, "", kind, payload, signature))}
-    cache = ModelCache(limit=2 * len(made[0]["m0"][1].payload))
+    cache = ModelCache(limit=2 * (OBJECT_BYTES + len(made[0]["m0"][1].payload)))
     for n in (0, 1, 0, 0, 0, 2, 2, 2):
         cache.load(made[n], FleetStore.of(config), SIGNER)
     kept = cache.load(made[2], FleetStore.of(config), SIGNER)[0]
@@ -272,9 +274,54 @@ def test_a_model_that_is_asked_for_more_often_takes_the_place_of_another(config)
 
 def test_a_model_larger_than_the_cache_is_loaded_and_not_kept(config, fitted) -> None:
     row = fitted[A]
-    cache = ModelCache(limit=len(row["payload"]) - 1)
+    cache = ModelCache(limit=OBJECT_BYTES + len(row["payload"]) - 1)
     wanted = {row["model_id"]: (A, promotion(row))}
     assert answer(cache.load(wanted, FleetStore.of(config), SIGNER)[0][row["model_id"]], 19.0) == pytest.approx(
         38.0, rel=0.05
     )
     assert cache._models == {}
+
+
+THREADS = 200
+
+
+def test_two_hundred_threads_that_ask_for_one_cold_model_load_it_once(config, fitted) -> None:
+    row, everybody_asked, fetches = fitted[A], Event(), []
+    bare = promotion(row, codec=None, payload=None, signature=None)
+
+    def fetch(owners):
+        fetches.append(dict(owners))
+        assert everybody_asked.wait(30)
+        return {row["model_id"]: [SignedPayload(row["codec"], row["payload"], row["signature"])]}
+
+    cache = ModelCache()
+    with ThreadPoolExecutor(THREADS) as pool:
+        wanted = {row["model_id"]: (A, bare)}
+        asked = [pool.submit(cache.load, wanted, FleetStore.of(config), SIGNER, fetch) for _ in range(THREADS)]
+        everybody_asked.set()
+        models = {id(each.result()[0][row["model_id"]]) for each in asked}
+    assert (fetches, len(models)) == ([{row["model_id"]: A}], 1)
+    assert (cache.counts.loads, cache.counts.models) == (1, 1)
+
+
+def test_after_a_failed_load_the_next_one_tries_again(config, fitted) -> None:
+    row = fitted[A]
+    wanted = {row["model_id"]: (A, promotion(row, codec=None, payload=None, signature=None))}
+    cache = ModelCache()
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is promoted but stored nowhere"):
+            cache.load(
+                wanted, FleetStore.of(config), SIGNER, lambda owners: fetch_models(FleetStore.of(config), owners)
+            )
+    found = {row["model_id"]: [SignedPayload(row["codec"], row["payload"], row["signature"])]}
+    assert cache.load(wanted, FleetStore.of(config), SIGNER, lambda _: found)[1] == set()
+
+
+def test_threads_that_want_each_others_models_do_not_wait_for_one_another(config, fitted) -> None:
+    wanted = {row["model_id"]: (key, promotion(row)) for key, row in fitted.items()}
+    backwards = dict(reversed(wanted.items()))
+    for _ in range(50):
+        cache = ModelCache()
+        with ThreadPoolExecutor(2) as pool:
+            both = [pool.submit(cache.load, each, FleetStore.of(config), SIGNER) for each in (wanted, backwards)]
+            assert all(set(each.result(30)[0]) == set(wanted) for each in both)

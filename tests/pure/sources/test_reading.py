@@ -453,7 +453,9 @@ def test_a_column_that_is_nowhere_is_said(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("a.txt", b"x", r"a\.txt: expected a file that ends in .*; got \.txt$"),
-        ("a.csv.gz", b"x", r"a\.csv\.gz: expected a file that ends in .*; got \.gz\. Unpack it first"),
+        ("a.csv.zip", b"x", r"a\.csv\.zip: expected a file that ends in .*; got \.zip\. Unpack it first"),
+        ("a.txt.gz", b"x", r"a\.txt\.gz: expected a file that ends in .*; got \.gz$"),
+        ("a.csv.gz", b"x", r"a\.csv\.gz: expected a whole file compressed by gzip; got: "),
         ("a.parquet", b"no", r"a\.parquet: expected a Parquet file; got: "),
         ("a.csv", b"", r"a\.csv: expected a first row with the columns' names; the file is empty"),
         ("a.csv", "a,b\n1,2\n".encode("utf-16-le"), "as in UTF-16 without a byte order mark. Name it: --encoding"),

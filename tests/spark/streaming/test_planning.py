@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pandas as pd
@@ -20,7 +21,7 @@ from streaming.planning import ROUND_COLUMNS, DueSummary, plan_round, shortlist_
 NOW = 1_700_000_000_000_000
 POLICIES = ("new_group", "error_rise", "new_rows", "max_age")
 SHARDS, EACH = 4, 250
-BESIDES = {"numbers": {}, "model_id": "m", "epoch": 2, "clock": NOW - 5}
+BESIDES = {"numbers": {"rows_since": 3}, "model_id": "m", "epoch": 2, "clock": NOW - 5}
 
 
 def row(n: int) -> dict:
@@ -29,7 +30,8 @@ def row(n: int) -> dict:
     return {
         **BESIDES, "group_key": f'["ß{n:04d}"]', "policy": None if decision == "fresh" else POLICIES[n % 4],
         "decision": decision, "reason": f"reason {n}", "stale_since": NEVER if decision == "fresh" else NOW - n % 7,
-        "predicted_ms": float(n % 13), "urgency": float(n % 5), "repeats": n % 2 if decision == "fit" else 0,
+        "predicted_ms": float(n % 13), "urgency": float(n % 5),
+        "gain_per_second": 0.0 if n % 3 else float(n % 17), "repeats": n % 2 if decision == "fit" else 0,
     }  # fmt: skip
 
 
@@ -64,12 +66,16 @@ def test_few_rows_and_many_give_one_plan_and_no_more_come_here_than_a_round_can_
     waiting = sum(row(n)["decision"] == "fit" and row(n)["group_key"] not in chosen for n in range(0, 1_000, 2))
     assert said == {"fit": len(chosen), "deferred": waiting, "held": 50, "fresh": 50}
     assert {row["group_key"] for row in stored if row["decision"] == "fit"} == chosen
+    numbers = {row["group_key"]: json.loads(row["numbers"]) for row in stored if row["decision"] == "fit"}
+    assert all(each["rows_since"] == 3 for each in numbers.values())
+    assert {each["queue"] for each in numbers.values()} == {"rank", "oldest", "random"}
     (one, *_) = (row for row in stored if row["decision"] == "deferred")
+    assert one["numbers"] == '{"rows_since":3}'
     assert one["reason"].endswith("; deferred: the round takes no more groups, and others come before it")
 
     queues = QueueLengths.for_allowance(allowance)
     assert queues is not None
-    assert shortlist_candidates(reported, allowance, "lot").count() == queues.total == 126 + 27 + 40
+    assert shortlist_candidates(reported, allowance, "lot").count() == queues.total == 126 + 40 + 14
     more = DueSummary(due.groups, due.withheld, due.rows + 4, due.clock)
     for limit in (1_004, 4):
         with pytest.raises(StoreError, match=r"expected 1004 verdicts, by the shards' own counts; got 1000"):

@@ -133,6 +133,8 @@ def test_a_verdict_tells_all_that_a_plan_needs() -> None:
             "failures": 0,
             "measure": 25.0,
             "limit": 20.0,
+            "expected_gain": 0.0,
+            "event_rate": 0.0,
         },
         "model_id": None,
         "epoch": 0,
@@ -140,6 +142,7 @@ def test_a_verdict_tells_all_that_a_plan_needs() -> None:
         "clock": START,
         "predicted_ms": 5.0,
         "urgency": 1.25,
+        "gain_per_second": 0.0,
         "repeats": 0,
     }
 
@@ -762,5 +765,6 @@ def test_whatever_comes_a_verdict_is_whole_and_its_numbers_are_json(batches: lis
             assert (row["policy"] is None) == (row["decision"] == "fresh")
             assert (row["stale_since"] == NEVER) == (row["decision"] == "fresh")
             assert row["clock"] >= START
-            assert np.isfinite([row["urgency"], row["predicted_ms"], *row["numbers"].values()]).all()
+            ranked_by = [row["urgency"], row["gain_per_second"], row["predicted_ms"]]
+            assert np.isfinite([*ranked_by, *row["numbers"].values()]).all()
             assert not {type(value) for value in row["numbers"].values()} - {int, float}

@@ -133,7 +133,7 @@ def test_the_best_of_every_shard_make_the_round_that_all_would_make(after_the_ba
     at = START + 8 * DAY
     allowance = RoundAllowance(5.0, 0.2, 0.05, groups=20_000, overhead_ms=10.0, cores=2)  # 476 groups of 10.5 ms
     queues = QueueLengths.for_allowance(allowance)
-    assert queues == QueueLengths(501, 102, 128)  # 5 s / 10 ms and one more; a fifth and one; a quarter and two
+    assert queues == QueueLengths(501, 128, 27)  # 5 s / 10 ms and one more; a quarter and two; a twentieth and one
     most = DueLimits(queues.by_rank, queues.oldest, queues.random, "r")
     all_due, few = [], []
     for blob in after_the_batch:
@@ -147,13 +147,15 @@ def test_the_best_of_every_shard_make_the_round_that_all_would_make(after_the_ba
 
 
 def candidate(row: dict) -> Candidate:
-    return Candidate(*(row[name] for name in ("group_key", "policy", "urgency", "stale_since", "predicted_ms")))
+    names = ("group_key", "policy", "urgency", "stale_since", "predicted_ms", "gain_per_second")
+    return Candidate(*(row[name] for name in names))
 
 
 CANDIDATES = st.lists(
     st.builds(
         Candidate, st.text("abc", min_size=1, max_size=3), st.sampled_from(["new_group", "new_rows", "max_age"]),
         st.integers(0, 3).map(float), st.integers(0, 3), st.sampled_from([0.0, 1.0, 30.0, 500.0]),
+        st.sampled_from([0.0, 0.25, 4.0]),
     ),
     unique_by=lambda each: each.group_key, max_size=40,
 )  # fmt: skip
@@ -169,8 +171,10 @@ def test_what_is_beyond_the_front_of_every_queue_changes_no_round(
     candidates: list[Candidate], allowance: RoundAllowance
 ) -> None:
     queues = QueueLengths.for_allowance(allowance)
-    ranks = {"new_group": 0, "new_rows": 2, "max_age": 3}
-    by_rank = sorted(candidates, key=lambda each: (ranks[each.policy], -each.urgency, each.group_key))
+    by_rank = sorted(
+        candidates,
+        key=lambda each: (each.policy != "new_group", -each.gain_per_second, -each.urgency, each.group_key),
+    )
     oldest = sorted(candidates, key=lambda each: (each.stale_since, each.group_key))
     drawn = sorted(candidates, key=lambda each: (lottery_number("lot", each.group_key), each.group_key))
     fronts = {*by_rank[: queues.by_rank], *oldest[: queues.oldest], *drawn[: queues.random]}

@@ -1,0 +1,50 @@
+"""The promotions of many groups in Arrow columns, as objects only where they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
+
+
+class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
+    """Each group's promotions without payloads.
+
+    rows: of `promotions`, with CHAMPION_COLUMNS; the rows of a group stand together.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        group_keys = rows.column("group_key").to_pylist()
+        columns = [rows.column(name) for name in CHAMPION_COLUMNS[1:]]
+        self._columns = [each.cast(pa.int64()) if pa.types.is_timestamp(each.type) else each for each in columns]
+        self._slices: dict[str, tuple[int, int]] = {}
+        for at, key in enumerate(group_keys):
+            first, _ = self._slices.setdefault(key, (at, at))
+            self._slices[key] = (first, at + 1)
+        self._made: dict[str, tuple[Promotion, ...]] = {}
+
+    def __getitem__(self, key: str) -> tuple[Promotion, ...]:
+        if key not in self._made:
+            first, end = self._slices[key]
+            self._made[key] = tuple(self._rows(first, end))
+        return self._made[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._slices)
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def first(self, key: str) -> int:
+        """The place of the group's first row. Raises KeyError for a group without rows."""
+        return self._slices[key][0]
+
+    def row(self, place: int) -> Promotion:
+        """The promotion of a row by its place."""
+        return next(self._rows(place, place + 1))
+
+    def _rows(self, first: int, end: int) -> Iterator[Promotion]:
+        values = [column.slice(first, end - first).to_pylist() for column in self._columns]
+        return (Promotion(*row) for row in zip(*values, strict=True))
