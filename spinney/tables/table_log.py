@@ -41,8 +41,9 @@ def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append
 def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
     """Return the newest version, and the files that commits after a version added, as paths below the table's folder.
 
-    after: the version that was read last. Where nothing was committed since, it asks the file system once and opens nothing.
-    Compactions are left out. A rewrite that dropped rows is not, so some of its rows may have been read before.
+    after: the version that was read last. Where nothing was committed since, it asks the file system once and opens
+    nothing. Compactions are left out. A rewrite that dropped rows is not, so some of its rows may have been read
+    before.
     """
     paths: list[str] = []
     while (file := _commit_file(directory, after + 1)).exists():
