@@ -86,8 +86,7 @@ class CountedLosses:
         run = _runs_of_distinct_groups(self.at)[rows]
         order = np.lexsort((rows, place, run))
         starts = np.flatnonzero((np.diff(run[order], prepend=-1) != 0) | (np.diff(place[order], prepend=-1) != 0))
-        for begin, end in zip(starts, np.append(starts[1:], len(order)), strict=True):
-            block = order[begin:end]
+        for block in np.split(order, starts)[1:]:
             yield rows[block], losses[block]
 
 
