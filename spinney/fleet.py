@@ -27,7 +27,7 @@ from spinney.storage import charter
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup, recipe_names
-from spinney.tables.lookup import InShards, NotAfter, OfParent, RowFilter
+from spinney.tables.lookup import ContainsText, InShards, IsKnown, NotAfter, OfParent, RowFilter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from spinney.core.models.model import Model
     from spinney.core.reporting.incumbent_comparison import IncumbentComparison
+    from spinney.core.reporting.retraining_gain import RetrainingGain
     from spinney.core.reporting.shadow_comparison import ShadowComparison
     from spinney.core.reporting.summary import Summary
 
@@ -213,10 +214,10 @@ class Fleet:
         return incumbent_answers.compare_with_incumbent(self._store, self.champions())
 
     def summary(self) -> Summary:
-        """Return the number of groups by state, and the champions' errors beside a constant answer and the incumbent.
+        """Return the number of groups by state, the champions' errors beside baselines, and the gain from retraining.
 
-        A champion's loss is that of its evaluation fit on its held-out rows; a constant's is measured on the same rows.
-        Raises StoreError.
+        The baselines are a constant answer and the incumbent. A champion's loss is that of its evaluation fit on its
+        held-out rows; a constant's is measured on the same rows. Raises StoreError.
         """
         from spinney.core.reporting.summary import summarize_fleet
         from spinney.tables import fit_metrics
@@ -224,7 +225,24 @@ class Fleet:
         rows = lookup.to_dicts(self.table())
         fits = fit_metrics.read_fit_metrics(self._store, [row["model_id"] for row in rows if row["model_id"]])
         fleet = self.config.fleet
-        return summarize_fleet(fleet.name, str(fleet.loss), rows, fits, self.incumbent())
+        return summarize_fleet(fleet.name, str(fleet.loss), rows, fits, self.incumbent(), self.gain())
+
+    def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
+        """Return what refits gained in stale groups that the stream took at random; None where none was compared.
+
+        `RetrainingGain` says what is measured. Decisions and verdicts that `spinney tidy` has removed do not count.
+        Errors as for `groups`.
+        """
+        from spinney.core.reporting import retraining_gain
+
+        at = self._moment(as_of)
+        drawn = (_until("judged_at", at), ContainsText("numbers", retraining_gain.DRAWN))
+        verdicts = lookup.read_where(self._store, tables.VERDICTS, retraining_gain.VERDICT_COLUMNS, *drawn)
+        if not verdicts.num_rows:
+            return None
+        compared = (_until("decided_at", at), IsKnown("champion_loss"))
+        promotions = lookup.read_where(self._store, tables.PROMOTIONS, retraining_gain.PROMOTION_COLUMNS, *compared)
+        return retraining_gain.measure_gain(verdicts, promotions)
 
     def shadow(self) -> list[ShadowComparison]:
         """Return the losses of the recipe and its shadow on the same held-out rows, one per pair of recipes.
