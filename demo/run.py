@@ -22,9 +22,10 @@ from demo.fleet_tables import FleetTables, read_tables
 from demo.message_schedule import MessageSchedule
 from demo.paced_sending import PacedSender
 from demo.progress import ProgressMonitor, describe_replay
+from demo.publishing import Published, publish
 from demo.refit_comparison import GroupHierarchy, RefitComparison, compare_refits
 from demo.scenario import Scenario, read_scenario
-from demo.stages import Published, StageTimer, publish
+from demo.stage_timer import StageTimer
 from demo.terminal_summary import summary_text
 from spinney.core.config import Config, parse
 from spinney.core.models.signing import Signer

@@ -29,13 +29,14 @@ from batch.weekly import retrain
 from demo.completion import has_finished
 from demo.fleet_tables import read_tables
 from demo.progress import ProgressMonitor
+from demo.publishing import Published, publish
 from demo.scale import report, scale_summary, scale_text, topic_times
 from demo.scale.event_producer import TopicSender, event_messages
 from demo.scale.memory import MemorySampler, process_tree
 from demo.scale.scale_summary import ScaleRun
 from demo.scale.synthetic_fleet import LabelModel, fleet_toml, write_history
 from demo.scale.traffic_plan import DEFAULT_GROUPS, DEFAULT_SECONDS, DEFAULT_SEED, TrafficPlan
-from demo.stages import Published, StageTimer, publish
+from demo.stage_timer import StageTimer
 from schemas import tables as contracts
 from spinney.core.config import Config
 from spinney.core.errors import StoreError

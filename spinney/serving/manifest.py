@@ -140,12 +140,13 @@ class Manifest:
         ends = [self._file.metadata.row_group(at).num_rows for at in range(self._file.num_row_groups)]
         self._starts = np.cumsum([0, *ends])
         self._histories = PromotionHistories(self._file.read([*CHAMPION_COLUMNS]))
-        self._models = ModelSource(FleetStore.of(self.config), self._key(), self.fetch)
+        self._signer = self._key()
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Fleet.predict`, by the champions of this manifest."""
         champions = Champions(self._histories)
-        return answer_frame(frame, lambda _: champions, self.config, self._models, self._former)
+        models = ModelSource(FleetStore.of(self.config), self._signer, self.fetch)
+        return answer_frame(frame, lambda _: champions, self.config, models, self._former)
 
     def fetch(self, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
         """Payloads by model_id; empty for one that has none here. owners: model_id -> its group or parent."""

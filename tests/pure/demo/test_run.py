@@ -7,7 +7,7 @@ from rich.console import Console
 
 from demo import run
 from demo.run import DemoOptions, prepare
-from demo.stages import StageTimer
+from demo.stage_timer import StageTimer
 from spinney.core.errors import StoreError
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from demo.scale import run
 from demo.scale.event_producer import TopicSender
 from demo.scale.traffic_plan import TrafficPlan
-from demo.stages import StageTimer
+from demo.stage_timer import StageTimer
 from spinney.core.errors import StoreError
 
 

@@ -1,34 +1,15 @@
-"""What both kinds of demo share: timed stages on the console, and publishing the report and the summary."""
+"""Publish the report and the summary of a demo."""
 
 from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
-
-
-@dataclass
-class StageTimer:
-    """Prints and times the stages of a demo. began: monotonic seconds. seconds: stage -> duration."""
-
-    console: Console
-    began: float = field(default_factory=time.monotonic)
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Print the name of a stage and measure how long it takes."""
-        started = time.monotonic()
-        self.console.print(f"{name} …", style="dim", highlight=False)
-        yield
-        self.seconds[name] = time.monotonic() - started
 
 
 @dataclass(frozen=True)
