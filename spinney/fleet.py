@@ -27,7 +27,7 @@ from spinney.storage import charter
 from spinney.storage.config_file import read_config
 from spinney.storage.layout import FleetStore
 from spinney.tables import lookup, recipe_names
-from spinney.tables.lookup import ContainsText, InShards, IsKnown, NotAfter, OfParent, RowFilter
+from spinney.tables.lookup import InShards, NotAfter, OfParent, RowFilter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -224,11 +224,7 @@ class Fleet:
         """
         from spinney.figures.fleet_figures import read_summary
 
-<<<<<<< HEAD
-        rows = lookup.to_dicts(self.table())
-        fits = fit_metrics.read_fit_metrics(self._store, [row["model_id"] for row in rows if row["model_id"]])
-        fleet = self.config.fleet
-        return summarize_fleet(fleet.name, str(fleet.loss), rows, fits, self.incumbent(), self.gain())
+        return read_summary(self.config, self.table(), self.incumbent())
 
     def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
         """Return what refits gained in stale groups that the stream took at random; None where none was compared.
@@ -236,18 +232,9 @@ class Fleet:
         `RetrainingGain` says what is measured. Decisions and verdicts that `spinney tidy` has removed do not count.
         Errors as for `groups`.
         """
-        from spinney.core.reporting import retraining_gain
+        from spinney.tables.drawn_groups import read_retraining_gain
 
-        at = self._moment(as_of)
-        drawn = (_until("judged_at", at), ContainsText("numbers", retraining_gain.DRAWN))
-        verdicts = lookup.read_where(self._store, tables.VERDICTS, retraining_gain.VERDICT_COLUMNS, *drawn)
-        if not verdicts.num_rows:
-            return None
-        compared = (_until("decided_at", at), IsKnown("champion_loss"))
-        promotions = lookup.read_where(self._store, tables.PROMOTIONS, retraining_gain.PROMOTION_COLUMNS, *compared)
-        return retraining_gain.measure_gain(verdicts, promotions)
-=======
-        return read_summary(self.config, self.table(), self.incumbent())
+        return read_retraining_gain(self._store, self._moment(as_of))
 
     def figures(self, statuses: pa.Table | None = None) -> FleetFigures:
         """Return the figures of the whole fleet, as the fleet page shows them: ages and errors as bands, the queue.
@@ -275,7 +262,6 @@ class Fleet:
 
         self._require_known_format()
         return read_pipeline_figures(self.config, datetime.now(UTC))
->>>>>>> main
 
     def shadow(self) -> list[ShadowComparison]:
         """Return the losses of the recipe and its shadow on the same held-out rows, one per pair of recipes.
