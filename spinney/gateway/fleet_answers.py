@@ -83,7 +83,7 @@ class FleetAnswers:
     def answer(self, records: Records) -> RecordAnswers:
         """Answer each record by its group's model, or by the next one of its route, in the caller's order.
 
-        Raises TooMuchError: more records or groups than `[gateway]` allows. ContractError: a feature that no record has.
+        Raises TooMuchError: more records or groups than `[gateway]` allows. ContractError: a feature no record has.
         StoreError: for `as_of`. RequestError: of `records`.
         """
         limits, count = self.config.gateway, len(records.values)
