@@ -152,12 +152,17 @@ class Fleet:
             first, end = (-(-shards * index // pieces) for index in (piece, piece + 1))
             yield InShards(first, end - 1), keys_of_piece
 
-    def champions(self, as_of: datetime | str | None = None) -> Champions:
-        """Return the champions of all groups and parents. Payloads of small models are included.
+    def champions(self, as_of: datetime | str | None = None, group_keys: Iterable[str] | None = None) -> Champions:
+        """Return the champions of these groups and of the parents that may answer for them; of all if None.
 
-        Errors as for `groups`.
+        Payloads of small models are included. Errors as for `groups`.
         """
-        return self._champions(self._moment(as_of))
+        at = self._moment(as_of)
+        if group_keys is None:
+            return self._champions(at)
+        owners = set(group_keys)
+        owners |= {parent for key in owners for parent in self._ancestors(key)}
+        return self._champions(at, sorted(owners))
 
     def model(self, key: str, as_of: datetime | str | None = None) -> Model | None:
         """Return the own model of a group or parent; None if none may answer. Models of parents are not considered.
@@ -193,15 +198,9 @@ class Fleet:
         from spinney.storage import signing_key
 
         at = self._moment(as_of)
-
-        def champions_of(group_keys: Iterable[str]) -> Champions:
-            owners = set(group_keys)
-            owners |= {parent for key in owners for parent in self._ancestors(key)}
-            return self._champions(at, sorted(owners))
-
         return answers.answer_frame(
             frame,
-            champions_of,
+            lambda group_keys: self.champions(at, group_keys),
             self.config,
             ModelSource(self._store, signing_key.load_signer(self._store)),
             former=charter.former_columns_of(self._store),
