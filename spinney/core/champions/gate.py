@@ -14,7 +14,8 @@ from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import recipe_display_name
 
 CONFIDENCE = 0.6
-"""Confidence needed for a promotion on enough rows. With it, simulated challengers that are 20 % worse pass at 30 rows in at most 20 % of the cases."""
+"""Confidence needed for a promotion on enough rows: with it, at most 20 % of simulated challengers that are 20 % worse
+pass on 30 rows."""
 
 
 class GateSettings(Protocol):
