@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from spinney.core.models.model import Model
     from spinney.core.reporting.incumbent_comparison import IncumbentComparison
+    from spinney.core.reporting.retraining_gain import RetrainingGain
     from spinney.core.reporting.shadow_comparison import ShadowComparison
     from spinney.core.reporting.summary import Summary
     from spinney.figures.fleet_figures import FleetFigures
@@ -215,14 +216,24 @@ class Fleet:
         return incumbent_answers.compare_with_incumbent(self._store, self.champions())
 
     def summary(self) -> Summary:
-        """Return the number of groups by state, and the champions' errors beside a constant answer and the incumbent.
+        """Return the number of groups by state, the champions' errors beside baselines, and the gain from retraining.
 
-        A champion's loss is that of its evaluation fit on its held-out rows; a constant's is measured on the same rows.
-        Raises StoreError.
+        The baselines are a constant answer and the incumbent. A champion's loss is that of its evaluation fit on its
+        held-out rows; a constant's is measured on the same rows. Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_summary
 
         return read_summary(self.config, self.table(), self.incumbent())
+
+    def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
+        """Return what refits gained in stale groups that the stream took at random; None where none was compared.
+
+        `RetrainingGain` says what is measured. Decisions and verdicts that `spinney tidy` has removed do not count.
+        Errors as for `groups`.
+        """
+        from spinney.tables.drawn_groups import read_retraining_gain
+
+        return read_retraining_gain(self._store, self._moment(as_of))
 
     def figures(self, statuses: pa.Table | None = None) -> FleetFigures:
         """Return the figures of the whole fleet, as the fleet page shows them: ages and errors as bands, the queue.

@@ -224,15 +224,20 @@ class Gate(Section):
     """When a challenger replaces the champion."""
 
     rule: GateRule = config_key(
-        "not_worse", meaning="`not_worse`: promote the challenger unless it is shown to be worse."
+        "not_worse",
+        meaning="`not_worse`: promote a challenger that is at most `margin` worse with 60 % confidence, by a paired "
+        "test on the held-out rows.",
     )
     evidence: Int = config_key(
         30,
         ge=1,
-        meaning="Held-out rows needed for a decision; with fewer the challenger is promoted as `unproven`. "
-        "After a change of the recipe, a challenger that measures worse is refused on any number of rows.",
+        meaning="Held-out rows needed for a decision; with fewer the challenger is promoted as `unproven`, unless it "
+        "is worse with 99 % confidence. After a change of the recipe, a challenger that measures worse is refused on "
+        "any number of rows.",
     )
-    margin: Number = config_key(0.05, ge=0, meaning="How much worse still counts as not worse: 0.05 is 5 %.")
+    margin: Number = config_key(
+        0.05, ge=0, meaning="How much worse than the champion still counts as not worse: 0.05 is 5 %."
+    )
 
 
 class Intervals(Section):
