@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from spinney.core.records.json_columns import count_strings
 from spinney.core.records.json_text import UnreadableError, read_value
 from spinney.gateway.errors import RequestError
 
@@ -26,6 +27,10 @@ class JsonBody:
             return read_value(self.raw.decode())
         except UnreadableError as error:
             raise RequestError(400, error.reason.value, f"body: {error.detail}") from error
+
+    def strings_beside(self, name: str) -> int:
+        """Names and texts of an object's body, without those in the value of this name."""
+        return len(self.value) + sum(count_strings(value) for other, value in self.value.items() if other != name)
 
     def require_unique_names(self, strings: int) -> None:
         """Raise RequestError if a name is twice in one object: the parser keeps the last one only.
