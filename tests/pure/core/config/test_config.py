@@ -306,7 +306,6 @@ NOT_YET = {
     "staleness.drift.triggers": "[staleness]\ndrift.triggers = true",
     "staleness.policies": "[staleness]\npolicies = ['my_shop.policies:Weekend']",
     "intervals.coverage": "[intervals]\ncoverage = 0.8",
-    "gateway.port": "[gateway]\nport = 9000",
 }
 
 
@@ -412,7 +411,7 @@ def test_everything_that_is_wrong_is_found_at_once_in_the_order_of_the_file() ->
         .replace('"sunny"]', '"suny"]')
         .replace('shop = "string"', 'shop = "double"')
     )
-    found = findings(text + "[recipe]\nmin_rows = 0\n[gateway]\nport = 1\n", SPINNEY_GATE__MARGIN="-1")
+    found = findings(text + "[recipe]\nmin_rows = 0\n[gateway]\nport = 70000\n", SPINNEY_GATE__MARGIN="-1")
     assert [finding.key for finding in found] == [
         "SPINNEY_GATE__MARGIN",
         "fleet.shard",
