@@ -36,13 +36,13 @@ START = 1_400_000_000_000_000
 GROUPS, SHARDS = 10_000, 8
 SPREAD = 0.15
 SETTINGS = JudgeSettings(
-    (NewGroup(20), NewRows(200), MaxAge(timedelta(days=7), SPREAD)), 20, 0, 30, is_wall_clock=False
+    (NewGroup(20), NewRows(200), MaxAge(timedelta(days=7), SPREAD)), 20, 0, 365 * DAY, is_wall_clock=False
 )
 KEYS = [json.dumps([f"store-{n:05d}"]) for n in range(GROUPS)]
 HEALTH = pd.DataFrame(
     {
         "group_key": pd.Series(dtype=object), "model_id": pd.Series(dtype=object),
-        "labelled": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64"),
+        "labelled": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64"), "losses": pd.Series(dtype=object),
         "last_event_time": pd.Series(dtype="int64"),
     }
 )  # fmt: skip
@@ -53,7 +53,7 @@ def promoted(keys: list[str], at: int = START) -> list[DecisionRecord]:
 
 
 def clock(at: int) -> JudgeInput:
-    row = {"group_key": None, "model_id": None, "labelled": 0, "loss": 0.0, "last_event_time": at}
+    row = {"group_key": None, "model_id": None, "labelled": 0, "loss": 0.0, "losses": None, "last_event_time": at}
     return JudgeInput([], [], pd.DataFrame([row]).astype(HEALTH.dtypes.to_dict()))
 
 
