@@ -37,7 +37,8 @@ class QuantileBands:
         """Return the bands at these times only. Raises KeyError: one of them is not known."""
         place = {time: index for index, time in enumerate(self.times)}
         chosen = [place[time] for time in times]
-        return QuantileBands(times, *(tuple(each[index] for index in chosen) for each in (self.groups, self.quantiles)))
+        groups, quantiles = (tuple(self.groups[at] for at in chosen), tuple(self.quantiles[at] for at in chosen))
+        return QuantileBands(times, groups, quantiles)
 
 
 NO_BANDS = QuantileBands((), (), ())
