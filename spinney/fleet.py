@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,12 @@ if TYPE_CHECKING:
 
     from spinney.core.models.model import Model
     from spinney.core.reporting.incumbent_comparison import IncumbentComparison
+    from spinney.core.reporting.retraining_gain import RetrainingGain
     from spinney.core.reporting.shadow_comparison import ShadowComparison
     from spinney.core.reporting.summary import Summary
+    from spinney.figures.fleet_figures import FleetFigures
+    from spinney.figures.group_figures import GroupFigures
+    from spinney.figures.pipeline_figures import PipelineFigures
 
 __all__ = ["Fleet", "GroupHistory", "GroupStatus"]
 
@@ -148,12 +152,17 @@ class Fleet:
             first, end = (-(-shards * index // pieces) for index in (piece, piece + 1))
             yield InShards(first, end - 1), keys_of_piece
 
-    def champions(self, as_of: datetime | str | None = None) -> Champions:
-        """Return the champions of all groups and parents. Payloads of small models are included.
+    def champions(self, as_of: datetime | str | None = None, group_keys: Iterable[str] | None = None) -> Champions:
+        """Return the champions of these groups and of the parents that may answer for them; of all if None.
 
-        Errors as for `groups`.
+        Payloads of small models are included. Errors as for `groups`.
         """
-        return self._champions(self._moment(as_of))
+        at = self._moment(as_of)
+        if group_keys is None:
+            return self._champions(at)
+        owners = set(group_keys)
+        owners |= {parent for key in owners for parent in self._ancestors(key)}
+        return self._champions(at, sorted(owners))
 
     def model(self, key: str, as_of: datetime | str | None = None) -> Model | None:
         """Return the own model of a group or parent; None if none may answer. Models of parents are not considered.
@@ -189,15 +198,9 @@ class Fleet:
         from spinney.storage import signing_key
 
         at = self._moment(as_of)
-
-        def champions_of(group_keys: Iterable[str]) -> Champions:
-            owners = set(group_keys)
-            owners |= {parent for key in owners for parent in self._ancestors(key)}
-            return self._champions(at, sorted(owners))
-
         return answers.answer_frame(
             frame,
-            champions_of,
+            lambda group_keys: self.champions(at, group_keys),
             self.config,
             ModelSource(self._store, signing_key.load_signer(self._store)),
             former=charter.former_columns_of(self._store),
@@ -213,18 +216,53 @@ class Fleet:
         return incumbent_answers.compare_with_incumbent(self._store, self.champions())
 
     def summary(self) -> Summary:
-        """Return the number of groups by state, and the champions' errors beside a constant answer and the incumbent.
+        """Return the number of groups by state, the champions' errors beside baselines, and the gain from retraining.
 
-        A champion's loss is that of its evaluation fit on its held-out rows; a constant's is measured on the same rows.
+        The baselines are a constant answer and the incumbent. A champion's loss is that of its evaluation fit on its
+        held-out rows; a constant's is measured on the same rows. Raises StoreError.
+        """
+        from spinney.figures.fleet_figures import read_summary
+
+        return read_summary(self.config, self.table(), self.incumbent())
+
+    def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
+        """Return what refits gained in stale groups that the stream took at random; None where none was compared.
+
+        `RetrainingGain` says what is measured. Decisions and verdicts that `spinney tidy` has removed do not count.
+        Errors as for `groups`.
+        """
+        from spinney.tables.drawn_groups import read_retraining_gain
+
+        return read_retraining_gain(self._store, self._moment(as_of))
+
+    def figures(self, statuses: pa.Table | None = None, before: FleetFigures | None = None) -> FleetFigures:
+        """Return the figures of the whole fleet, as the fleet page shows them: ages and errors as bands, the queue.
+
+        Its summary leaves out the incumbent, which `summary` compares with, since that reads all of its answers.
+        statuses: what `table` returned, if it was just read. before: an earlier result, to read less.
         Raises StoreError.
         """
-        from spinney.core.reporting.summary import summarize_fleet
-        from spinney.tables import fit_metrics
+        from spinney.figures.fleet_figures import read_fleet_figures
 
-        rows = lookup.to_dicts(self.table())
-        fits = fit_metrics.read_fit_metrics(self._store, [row["model_id"] for row in rows if row["model_id"]])
-        fleet = self.config.fleet
-        return summarize_fleet(fleet.name, str(fleet.loss), rows, fits, self.incumbent())
+        statuses = self.table() if statuses is None else statuses
+        return read_fleet_figures(self.config, statuses, datetime.now(UTC), before)
+
+    def group_figures(self, key: str) -> GroupFigures:
+        """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.
+
+        key: a group_key, such as '["AA","JFK","LAX"]'. Raises StoreError.
+        """
+        from spinney.figures.group_figures import read_group_figures
+
+        self._require_known_format()
+        return read_group_figures(self.config, key)
+
+    def pipeline(self) -> PipelineFigures:
+        """Return the batches of each query, rows of the tables, dead letters by kind and rounds. Raises StoreError."""
+        from spinney.figures.pipeline_figures import read_pipeline_figures
+
+        self._require_known_format()
+        return read_pipeline_figures(self.config, datetime.now(UTC))
 
     def shadow(self) -> list[ShadowComparison]:
         """Return the losses of the recipe and its shadow on the same held-out rows, one per pair of recipes.

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from spinney.cli import (
+    backtest,
     champion,
     check,
     dead_letters,
@@ -18,11 +19,13 @@ from spinney.cli import (
     fleet,
     init,
     kafka,
+    keys,
     load,
     migrate,
     produce,
     register,
     retrain,
+    serve,
     stream,
     tidy,
     trial,
@@ -67,12 +70,15 @@ for verb in (
     produce.produce,
     load.load,
     *trial.VERBS,
+    backtest.backtest,
     stream.stream,
     retrain.retrain,
     *dead_letters.VERBS,
     *fleet.VERBS,
     *champion.VERBS,
     *register.VERBS,
+    serve.serve,
+    keys.keys,
     *tidy.VERBS,
     *migrate.VERBS,
 ):

@@ -40,7 +40,8 @@ from spinney.operations.dead_letters import ledger, purge
 from spinney.operations.dead_letters.letters import IDENTITY
 from spinney.serving import manifest
 from spinney.serving.manifest import Manifest
-from spinney.storage import charter, last_configuration, signing_key
+from spinney.storage import api_keys, charter, last_configuration, signing_key
+from spinney.storage.api_keys import KeyRing
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_names, recipe_store
 from spinney.tables.arrow_schemas import arrow_schema
@@ -170,6 +171,17 @@ def of_manifests(root: Root) -> list[Reader]:
     return [partial(Manifest, folder)]
 
 
+def of_api_keys(root: Root) -> list[Reader]:
+    root.write_json("api_keys.json", {"keys": []})
+    (root.store.folder / "api_keys.lock").touch()
+    return [
+        partial(api_keys.list_keys, root.store),
+        partial(api_keys.add_key, root.store, "ada", ["read"]),
+        partial(api_keys.revoke_key, root.store, "00000000"),
+        partial(KeyRing(root.store).find, "spinney_00000000_x"),
+    ]
+
+
 STORED_LATER = {
     "charter.json": of_charter,
     "topics.json": of_topics,
@@ -182,6 +194,7 @@ STORED_LATER = {
     "state of champions": of_the_champions_state,
     "models": of_models,
     "manifest": of_manifests,
+    "api_keys.json": of_api_keys,
 }
 
 
@@ -314,8 +327,9 @@ def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_o
     champions = Champions.empty().with_promotions([("a", Promotion(0, "m", "promoted", 1, 2))])
     judged = replace(ShardState.empty(), clock=5_000_000, encoded_champions=EncodedChampions.of(champions)).to_bytes()
     scored = champions.to_bytes()
-    assert (judged[0], scored[0]) == (1, 1)
-    monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 2), {1: clock_in_seconds}))
+    assert (judged[0], scored[0]) == (2, 1)
+    upgrades = {**judge.UPGRADES, 2: clock_in_seconds}
+    monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 3), upgrades))
     for module in (shard_champions, encoded_champions):
         monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 2), {1: without_null_codecs}))
 
@@ -324,5 +338,5 @@ def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_o
     assert (shard.clock, ShardState.clock_of(judged), shard.champions.promotions) == (5, 5, changed)
     assert shard.encoded_champions.select(["a"]).promotions == Champions.from_bytes(scored).promotions == changed
     again = ShardState.from_bytes(shard.to_bytes())
-    assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (2, 5, changed)
+    assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (3, 5, changed)
     assert Champions.from_bytes(scored).to_bytes()[0] == 2

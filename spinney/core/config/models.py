@@ -19,9 +19,13 @@ Number = Annotated[float, Strict(), AllowInfNan(False)]
 Bool = Annotated[bool, Strict()]
 
 
-def config_key(default: Any = ..., *, meaning: str, in_effect: bool = True, **constraints: Any) -> Any:
+def config_key(
+    default: Any = ..., *, meaning: str, in_effect: bool = True, retired: bool = False, **constraints: Any
+) -> Any:
     """Return a pydantic field. meaning: one sentence for the docs. constraints: pydantic's (ge, le, min_length …)."""
-    return Field(default, description=meaning, json_schema_extra={"in_effect": in_effect}, **constraints)
+    return Field(
+        default, description=meaning, json_schema_extra={"in_effect": in_effect, "retired": retired}, **constraints
+    )
 
 
 class Section(BaseModel):
@@ -160,15 +164,15 @@ class Shadow(Section):
 class ErrorRise(Section):
     """A champion's error has risen."""
 
-    factor: Number = config_key(
-        2.0, gt=1, meaning="A group is stale when its mean loss is this many times the loss that the gate measured."
-    )
-    rows: Int = config_key(30, ge=1, meaning="Minimum number of labelled rows for this comparison.")
     patience: PositiveDuration = config_key(
         timedelta(days=365),
-        in_effect=False,
-        meaning="Average time between false alarms for an unchanged group.",
+        meaning="Average time between false alarms for an unchanged group, at least. A shorter one finds a risen error "
+        "after fewer rows ([staleness.md](staleness.md)).",
     )
+    factor: Number = config_key(
+        2.0, retired=True, gt=1, meaning="Replaced by `patience`: a file that sets it is still read."
+    )
+    rows: Int = config_key(30, retired=True, ge=1, meaning="Replaced by `patience`: a file that sets it is still read.")
 
 
 class Drift(Section):
@@ -316,9 +320,19 @@ class Tracking(Section):
 
 
 class Gateway(Section):
-    """The HTTP gateway."""
+    """The HTTP gateway, `spinney serve`."""
 
-    port: Int = config_key(8080, ge=1, le=65_535, in_effect=False, meaning="The port to listen on.")
+    host: str = config_key("127.0.0.1", min_length=1, meaning="The address to listen on; `0.0.0.0` is every one.")
+    port: Int = config_key(8080, ge=0, le=65_535, meaning="The port to listen on; 0 for any free one.")
+    max_mib: Int = config_key(16, ge=1, le=1024, meaning="Largest body of a request, in MiB.")
+    max_rows: Int = config_key(20_000, ge=1, meaning="Most rows in one request.")
+    max_groups: Int = config_key(20_000, ge=1, meaning="Most groups in one request.")
+    concurrency: Int = config_key(8, ge=1, le=256, meaning="Requests that are answered at the same time.")
+    waiting: Int = config_key(64, ge=0, meaning="Requests that may wait; further ones are refused with status 429.")
+    time_limit: PositiveDuration = config_key(
+        timedelta(seconds=30), meaning="Time limit of a request, its wait included; then it is refused with 503."
+    )
+    cache_mib: Int = config_key(256, ge=1, meaning="Memory for loaded models, in MiB.")
 
 
 class Config(Section):
