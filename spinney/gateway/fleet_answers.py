@@ -23,7 +23,7 @@ from spinney.serving.model_cache import ModelCache, ModelSource, SignedPayload
 from spinney.serving.stored_models import StoredModels
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables.arrow_schemas import to_pandas
+from spinney.tables.arrow_schemas import to_feature_frame
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class FleetAnswers:
         snapshot = self._snapshot()
         champions: ChampionSource = snapshot if as_of is None else self._fleet.champions(as_of, groups)
         models = ModelSource(self._store, self._signer, partial(self._payloads, snapshot), self.cache)
-        rows = add_former_columns(to_pandas(read.rows), self._former)
+        rows = add_former_columns(to_feature_frame(read.rows), self._former)
         return answer_rows(rows, read.group_keys, champions, models)
 
     def _payloads(self, snapshot: FleetSnapshot, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
