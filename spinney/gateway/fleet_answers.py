@@ -53,6 +53,13 @@ class RecordAnswers:
     columns: Mapping[str, Sequence[Any]]
     errors: Mapping[int, RowError]
 
+    def answered_by(self) -> Sequence[str]:
+        """own, parent, global, none or invalid, of each record."""
+        found = list(self.columns["answered_by"])
+        for place in self.errors:
+            found[place] = "invalid"
+        return found
+
     def entries(self) -> list[dict[str, Any]]:
         """One object per record, with its status: answered, no_model or invalid."""
         names = list(self.columns)
