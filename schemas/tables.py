@@ -100,7 +100,8 @@ PREDICTIONS = Contract(
 HELDOUT_LOSSES = Column(
     "heldout_losses",
     "array<float>",
-    "the loss of each row that was held out when the model was measured, oldest first; of the newest 32 rows at most",
+    "the loss of each row that was held out when the model was measured, oldest first; of 32 rows at most, spread "
+    "evenly over all",
 )
 
 HEALTH = Contract(

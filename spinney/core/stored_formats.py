@@ -70,7 +70,7 @@ REPLAY = StoredFormat("replays")
 REQUEST = StoredFormat("requests")
 COMMIT = StoredFormat("commits")
 JUDGE_STATE = StoredFormat("state of the judge")
-CHAMPIONS_STATE = StoredFormat("state of champions")
+CHAMPIONS_STATE = StoredFormat("state of champions", 2)
 MODEL = StoredFormat("models")
 MANIFEST = StoredFormat("manifest")
 

@@ -1,0 +1,94 @@
+"""Half-widths of the intervals around the answers of champions, as a pure function of the champions of a shard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from spinney.core import keys
+from spinney.core.champions.heldout_losses import to_matrix
+from spinney.core.champions.promotion import Promotion
+from spinney.core.champions.shard_champions import Champions
+from spinney.core.config import Config
+from spinney.core.intervals.conformal import Calibration, Floats, calibrate
+
+Pool = Sequence[bytes | None]
+"""Packed held-out losses of the champions of a shard's groups, in the order of their keys."""
+
+Pools = Callable[[Collection[int]], Mapping[int, Pool]]
+"""Reads the pools of these shards."""
+
+
+@dataclass(frozen=True)
+class IntervalRule:
+    """What half-widths depend on besides the champions. coverage: in (0, 1). loss: absolute or squared."""
+
+    coverage: float
+    loss: str
+
+    @classmethod
+    def of(cls, config: Config) -> IntervalRule | None:
+        """The rule of a fleet; None where there are no intervals: for classification, or a coverage of 0."""
+        if config.fleet.task != "regression" or not config.intervals.coverage:
+            return None
+        return cls(config.intervals.coverage, config.fleet.loss)
+
+    def residuals(self, packed: Pool) -> Floats:
+        """Absolute residuals of each model, shape (n_models, n_residuals), NaN after the last of each."""
+        losses = to_matrix(packed)
+        return np.sqrt(losses) if self.loss == "squared" else losses
+
+
+class ShardIntervals:
+    """Half-widths in one shard, calibrated on the held-out losses of all its champions. Each is computed once."""
+
+    def __init__(self, rule: IntervalRule, pool: Pool) -> None:
+        self._rule = rule
+        self._calibration: Calibration = calibrate(rule.residuals(pool), rule.coverage)
+        self._half_widths: dict[bytes | None, float] = {}
+
+    def half_widths(self, packed: Pool) -> Floats:
+        """Shape (n_models,): half the width of the intervals of models with these held-out losses; NaN: unbounded."""
+        missing = [losses for losses in dict.fromkeys(packed) if losses not in self._half_widths]
+        if missing:
+            widths = self._calibration.half_widths(self._rule.residuals(missing))
+            self._half_widths.update(zip(missing, widths.tolist(), strict=True))
+        return np.array([self._half_widths[losses] for losses in packed], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class FleetIntervals:
+    """Half-widths in a whole fleet, by the shard of the group that is answered. A shard is calibrated once.
+
+    shards: how many. pools: reads those of the shards that are asked for.
+    """
+
+    rule: IntervalRule
+    shards: int
+    pools: Pools
+    _by_shard: dict[int, ShardIntervals] = field(default_factory=dict, compare=False, repr=False)
+
+    def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
+        """Shape (n_groups,): half the width of the interval around an answer in each group; NaN: unbounded.
+
+        promotions: of the model that answers: the group's own, a parent's, or None.
+        """
+        shards = np.array([keys.shard_of(key, self.shards) for key in group_keys], dtype=np.int64)
+        wanted = sorted(set(shards.tolist()) - self._by_shard.keys())
+        if wanted:
+            pools = self.pools(wanted)
+            self._by_shard.update({shard: ShardIntervals(self.rule, pools.get(shard, ())) for shard in wanted})
+        widths = np.full(len(group_keys), np.nan)
+        for shard in np.unique(shards).tolist():
+            places = [at for at in np.flatnonzero(shards == shard).tolist() if promotions[at] is not None]
+            packed = [row.heldout_losses for at in places if (row := promotions[at]) is not None]
+            widths[places] = self._by_shard[shard].half_widths(packed)
+        return widths
+
+
+def pool_of(champions: Champions, group_keys: Iterable[str]) -> Pool:
+    """The pool of these groups, which are of one shard. Parents, and groups without a champion, are left out."""
+    rows = (champions.champion_of(key) for key in sorted(group_keys) if not keys.is_parent(key))
+    return [row.heldout_losses for row in rows if row is not None]
