@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from spinney.core.reporting.incumbent_comparison import IncumbentComparison
     from spinney.core.reporting.shadow_comparison import ShadowComparison
     from spinney.core.reporting.summary import Summary
+    from spinney.figures.fleet_figures import FleetFigures
+    from spinney.figures.group_figures import GroupFigures
+    from spinney.figures.pipeline_figures import PipelineFigures
 
 __all__ = ["Fleet", "GroupHistory", "GroupStatus"]
 
@@ -218,13 +221,36 @@ class Fleet:
         A champion's loss is that of its evaluation fit on its held-out rows; a constant's is measured on the same rows.
         Raises StoreError.
         """
-        from spinney.core.reporting.summary import summarize_fleet
-        from spinney.tables import fit_metrics
+        from spinney.figures.fleet_figures import read_summary
 
-        rows = lookup.to_dicts(self.table())
-        fits = fit_metrics.read_fit_metrics(self._store, [row["model_id"] for row in rows if row["model_id"]])
-        fleet = self.config.fleet
-        return summarize_fleet(fleet.name, str(fleet.loss), rows, fits, self.incumbent())
+        return read_summary(self.config, self.table(), self.incumbent())
+
+    def figures(self, statuses: pa.Table | None = None) -> FleetFigures:
+        """Return the figures of the whole fleet, as the fleet page shows them: ages and errors as bands, the queue.
+
+        Its summary leaves out the incumbent, which `summary` compares with, since that reads all of its answers.
+        statuses: what `table` returned, if it was just read. Raises StoreError.
+        """
+        from spinney.figures.fleet_figures import read_fleet_figures
+
+        return read_fleet_figures(self.config, self.table() if statuses is None else statuses, datetime.now(UTC))
+
+    def group_figures(self, key: str) -> GroupFigures:
+        """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.
+
+        key: a group_key, such as '["AA","JFK","LAX"]'. Raises StoreError.
+        """
+        from spinney.figures.group_figures import read_group_figures
+
+        self._require_known_format()
+        return read_group_figures(self.config, key)
+
+    def pipeline(self) -> PipelineFigures:
+        """Return the batches of each query, rows of the tables, dead letters by kind and rounds. Raises StoreError."""
+        from spinney.figures.pipeline_figures import read_pipeline_figures
+
+        self._require_known_format()
+        return read_pipeline_figures(self.config, datetime.now(UTC))
 
     def shadow(self) -> list[ShadowComparison]:
         """Return the losses of the recipe and its shadow on the same held-out rows, one per pair of recipes.

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from spinney.cli import (
+    backtest,
     champion,
     check,
     dead_letters,
@@ -67,6 +68,7 @@ for verb in (
     produce.produce,
     load.load,
     *trial.VERBS,
+    backtest.backtest,
     stream.stream,
     retrain.retrain,
     *dead_letters.VERBS,

@@ -72,7 +72,7 @@ COMMIT = StoredFormat("commits")
 JUDGE_STATE = StoredFormat("state of the judge")
 CHAMPIONS_STATE = StoredFormat("state of champions", 2)
 MODEL = StoredFormat("models")
-MANIFEST = StoredFormat("manifest")
+MANIFEST = StoredFormat("manifest", 2)
 
 ALL: Iterable[StoredFormat] = (
     CHARTER, TOPICS, LAST_CONFIGURATION, RECIPE, REPLAY, REQUEST, COMMIT, JUDGE_STATE, CHAMPIONS_STATE, MODEL, MANIFEST,

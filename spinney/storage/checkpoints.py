@@ -10,8 +10,9 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from spinney.core.timestamps import from_microseconds
@@ -69,6 +70,37 @@ def started_batch(location: str, batch_id: int) -> StartedBatch:
     started_at, watermark = (from_microseconds(int(metadata[name]) * 1000) for name in names)
     committed = newest_batch_id(location, "commits")
     return StartedBatch(batch_id, started_at, watermark, committed is not None and committed >= batch_id)
+
+
+@dataclass(frozen=True)
+class BatchTime:
+    """When a batch began and ended, by the wall clock. ended_at: None while it runs, or if it was killed."""
+
+    batch_id: int
+    started_at: datetime
+    ended_at: datetime | None
+
+
+def batch_times(location: str, limit: int) -> tuple[BatchTime, ...]:
+    """Return the newest started batches, oldest first; none before the first. limit: largest number of batches.
+
+    A batch has ended when the file of its commit was written.
+    """
+    place = local_folder(location)
+    names = os.listdir(place / "offsets") if (place / "offsets").is_dir() else []
+    found = []
+    for batch_id in sorted(int(name) for name in names if name.isdigit())[-limit:]:
+        with suppress(FileNotFoundError):  # Spark removes files of old batches meanwhile
+            began = started_batch(location, batch_id).started_at
+            found.append(BatchTime(batch_id, began, _written_at(place / "commits" / str(batch_id))))
+    return tuple(found)
+
+
+def _written_at(file: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    except FileNotFoundError:
+        return None
 
 
 def end_offsets(location: str, batch_id: int) -> list[str | None]:

@@ -74,7 +74,18 @@ class OfParent:
         return "group_key LIKE '{%'"
 
 
-Condition = NotAfter | InShards | HasText | OfParent
+@dataclass(frozen=True)
+class NotBefore:
+    """Rows whose time in a column is not before `at`."""
+
+    column: str
+    at: datetime
+
+    def __str__(self) -> str:
+        return f"{_quoted(self.column)} >= arrow_cast({timestamps.to_microseconds(self.at)}, {_US})"
+
+
+Condition = NotAfter | NotBefore | InShards | HasText | OfParent
 """A condition on rows. `str` gives its SQL."""
 
 
@@ -138,6 +149,38 @@ def read_where(store: FleetStore, base: Contract, columns: Sequence[str], *where
     for _, table in _open_tables(store, base):
         found += (batch.cast(schema) for batch in _run_query(table, _column_list(table, columns), _conjunction(where)))
     return pa.Table.from_batches(found, schema)
+
+
+def select(store: FleetStore, base: Contract, what: str, rest: str) -> pa.Table:
+    """Return what ``SELECT what FROM t rest`` gives for each directory of a table, one after the other.
+
+    For sums, which are small where the table is large. what, rest: SQL of this package, never of a user.
+    Raises StoreError when the table was never made.
+    """
+    found = []
+    for _, table in _open_tables(store, base):
+        result = QueryBuilder().register("t", table).execute(f"SELECT {what} FROM t {rest}")
+        found.append(pa.RecordBatchReader.from_stream(result).read_all())
+    return pa.concat_tables(found, promote_options="permissive")
+
+
+def read_newest(
+    store: FleetStore, base: Contract, columns: Sequence[str], by: str, limit: int, where: str = ""
+) -> pa.Table:
+    """Return the rows of a table that are greatest in the column `by`, the greatest first.
+
+    limit: largest number of rows. where: a condition in SQL; empty for all rows. Raises StoreError when the table was
+    never made.
+    """
+    schema = _schema(store.contract(base), columns)
+    newest = f"ORDER BY {_quoted(by)} DESC LIMIT {limit:d}"
+    found: list[pa.RecordBatch] = []
+    for _, table in _open_tables(store, base):
+        query = f"SELECT {_column_list(table, columns)} FROM t {f'WHERE {where} ' if where else ''}{newest}"
+        result = QueryBuilder().register("t", table).execute(query)
+        found += (batch.cast(schema) for batch in pa.RecordBatchReader.from_stream(result))
+    rows = pa.Table.from_batches(found, schema)
+    return rows.sort_by([(by, "descending")]).slice(0, limit)
 
 
 def count_rows(store: FleetStore, base: Contract) -> int:

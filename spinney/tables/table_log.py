@@ -1,11 +1,13 @@
-"""Reads which rows commits appended to a table, from its log alone."""
+"""Reads which rows and files commits added to a table, from its log alone."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from spinney.storage.atomic_files import local_folder
 from spinney.storage.layout import Directory
@@ -29,12 +31,34 @@ def read_appends(directory: Directory, first: int, last: int) -> Iterator[Append
 
     Raises FileNotFoundError: a version is no longer in the log.
     """
-    log = local_folder(directory.uri) / "_delta_log"
     for version in range(first, last + 1):
-        actions = [json.loads(line) for line in (log / f"{version:020d}.json").read_bytes().splitlines() if line]
+        actions = _actions(_commit_file(directory, version))
         added = [each["add"] for each in actions if each.get("add", {}).get("dataChange")]
         if added and not any(each.get("remove", {}).get("dataChange") for each in actions):
             yield Append(version, *_batch(actions), _rows(added))
+
+
+def read_new_files(directory: Directory, after: int) -> tuple[int, list[str]]:
+    """Return the newest version, and the files that commits after a version added, as paths below the table's folder.
+
+    after: the version that was read last. Where nothing was committed since, it asks the file system once and opens
+    nothing. Compactions are left out. A rewrite that dropped rows is not, so some of its rows may have been read
+    before.
+    """
+    paths: list[str] = []
+    while (file := _commit_file(directory, after + 1)).exists():
+        after += 1
+        added = (each["add"] for each in _actions(file) if each.get("add", {}).get("dataChange"))
+        paths += [unquote(each["path"]) for each in added]
+    return after, paths
+
+
+def _commit_file(directory: Directory, version: int) -> Path:
+    return local_folder(directory.uri) / "_delta_log" / f"{version:020d}.json"
+
+
+def _actions(commit: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in commit.read_bytes().splitlines() if line]
 
 
 def _rows(added: list[dict[str, Any]]) -> int | None:

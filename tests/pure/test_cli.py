@@ -22,8 +22,8 @@ from spinney.sources.rejections import Rejections
 
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
 VERBS = [
-    *("demo", "check", "init", "kafka", "produce", "load", "try", "stream", "retrain", "dead-letters", "fleet", "why"),
-    *("promote", "rollback", "pin", "unpin", "register", "tidy", "migrate"),
+    *("demo", "check", "init", "kafka", "produce", "load", "try", "backtest", "stream", "retrain", "dead-letters"),
+    *("fleet", "why", "promote", "rollback", "pin", "unpin", "register", "tidy", "migrate"),
 ]
 
 

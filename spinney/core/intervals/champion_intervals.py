@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
 from spinney.core import keys
-from spinney.core.champions.heldout_losses import to_matrix
+from spinney.core.champions.heldout_losses import COLUMN, pack_column, to_matrix
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
@@ -18,7 +19,7 @@ Pool = Sequence[bytes | None]
 """Packed held-out losses of the champions of a shard's groups, in the order of their keys."""
 
 Pools = Callable[[Collection[int]], Mapping[int, Pool]]
-"""Reads the pools of these shards."""
+"""Reads the pools of these shards. A shard without champions may be missing."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,20 @@ class FleetIntervals:
         return widths
 
 
-def pool_of(champions: Champions, group_keys: Iterable[str]) -> Pool:
-    """The pool of these groups, which are of one shard. Parents, and groups without a champion, are left out."""
-    rows = (champions.champion_of(key) for key in sorted(group_keys) if not keys.is_parent(key))
+def pools_of(rows: pa.Table, shards: int) -> dict[int, Pool]:
+    """Return the pools of all shards.
+
+    rows: of `promotions`, the champion of each group, sorted by key: group_key and held-out losses. Parents are left
+    out. shards: how many the fleet has.
+    """
+    pools: dict[int, list[bytes | None]] = {}
+    for key, losses in zip(rows["group_key"].to_pylist(), pack_column(rows[COLUMN]), strict=True):
+        if not keys.is_parent(key):
+            pools.setdefault(keys.shard_of(key, shards), []).append(losses)
+    return dict(pools)
+
+
+def pool_of(champions: Champions) -> Pool:
+    """The pool of a shard whose groups these are. Parents, and groups without a champion, are left out."""
+    rows = (champions.champion_of(key) for key in sorted(champions.promotions) if not keys.is_parent(key))
     return [row.heldout_losses for row in rows if row is not None]

@@ -64,18 +64,46 @@ def read_json_columns(records: Sequence[bytes | None], rules: RecordRules) -> Js
     The others are marked in `unread`: validate them one by one.
     """
     parsed = [_parse_record(record) for record in records]
-    objects = [_EMPTY if record is None else record for record in parsed]
+    found = read_object_columns([_EMPTY if record is None else record for record in parsed], rules)
+    quotes = np.fromiter((0 if record is None else record.count(b'"') for record in records), np.int64, len(records))
+    unread = np.fromiter((record is None for record in parsed), np.bool_, len(records)) | (quotes != 2 * found.strings)
+    return JsonColumns(found.columns, found.unknown_fields, unread)
+
+
+@dataclass(frozen=True)
+class ObjectColumns:
+    """The declared fields of some parsed objects.
+
+    columns: by column name; values that are not certainly those of `validate` are doubtful. unknown_fields: as in
+    `ValidationResult`, shape (rows,). strings: names and texts in each object, shape (rows,). If the text of an object
+    has no backslash, it has twice as many quotes, and more if a name occurs twice.
+    """
+
+    columns: Mapping[str, TypedColumn]
+    unknown_fields: npt.NDArray[np.int32]
+    strings: npt.NDArray[np.int64]
+
+
+def read_object_columns(objects: Sequence[Mapping[str, Any]], rules: RecordRules) -> ObjectColumns:
+    """Convert the declared fields of objects as `pydantic_core.from_json` parses them."""
     fields = {rule.source: _field_values(objects, rule) for rule in rules.fields if not rule.undeclared}
     strings, unknown = _count_strings_and_unknown(objects, fields, rules)
-    quotes = np.fromiter((0 if record is None else record.count(b'"') for record in records), np.int64, len(records))
-    unread = np.fromiter((record is None for record in parsed), np.bool_, len(records)) | (quotes != 2 * strings)
-    no_values = [None] * len(records)
+    no_values = [None] * len(objects)
     missing = pa.array(sorted(rules.missing), pa.string())
     columns = {
         rule.name: _convert_values(no_values if rule.undeclared else fields[rule.source], rule, missing)
         for rule in rules.fields
     }
-    return JsonColumns(columns, unknown, unread)
+    return ObjectColumns(columns, unknown, strings)
+
+
+def count_strings(value: Any) -> int:
+    """Return the number of names and texts inside a parsed value."""
+    if isinstance(value, str):
+        return 1
+    if isinstance(value, dict):
+        return len(value) + sum(map(count_strings, value.values()))
+    return sum(map(count_strings, value)) if isinstance(value, list) else 0
 
 
 def _parse_record(record: bytes | None) -> dict[str, Any] | None:
@@ -112,7 +140,7 @@ def _count_strings_and_unknown(
     strings, unknown = names + texts, np.zeros(len(names), np.int32)
     # Count exactly where there is a null, a nested value or a field that no rule uses.
     for at in np.flatnonzero((names != present) | nested).tolist():
-        strings[at] = _count_strings(objects[at])
+        strings[at] = count_strings(objects[at])
         unknown[at] = sum(name not in rules.known for name in objects[at])
     return strings, unknown
 
@@ -123,15 +151,6 @@ def _type_mask(values: Values, kinds: set[type], wanted: Callable[[type], bool])
     if not found or found == kinds:
         return np.full(len(values), bool(found))
     return np.fromiter((type(value) in found for value in values), np.bool_, len(values))
-
-
-def _count_strings(value: Any) -> int:
-    """Return the number of names and texts inside a value."""
-    if isinstance(value, str):
-        return 1
-    if isinstance(value, dict):
-        return len(value) + sum(map(_count_strings, value.values()))
-    return sum(map(_count_strings, value)) if isinstance(value, list) else 0
 
 
 def _convert_values(values: Values, rule: FieldRule, missing: pa.Array) -> TypedColumn:

@@ -40,6 +40,14 @@ class _NotJsonError(Exception):
 
 def read_object(text: str) -> dict[str, Any]:
     """Parse a JSON object. Raises UnreadableError with the cause."""
+    value = read_value(text)
+    if not isinstance(value, dict):
+        raise UnreadableError(DeadLetterReason.NOT_AN_OBJECT, f"expected a JSON object; got {describe_value(value)}")
+    return value
+
+
+def read_value(text: str) -> Any:
+    """Parse any JSON value. Raises UnreadableError with the cause."""
     if not text.strip(" \t\n\r"):
         raise UnreadableError(DeadLetterReason.NOT_JSON, "expected JSON; got an empty value")
     if text[0] == "\ufeff":
@@ -49,7 +57,7 @@ def read_object(text: str) -> dict[str, Any]:
         detail = f"expected JSON; got more than {MAX_DEPTH} objects and arrays in one another"
         raise UnreadableError(DeadLetterReason.NOT_JSON, detail)
     try:
-        value = _DECODER.decode(text)
+        return _DECODER.decode(text)
     except _RepeatedNameError as error:
         detail = f"expected each name once in an object; got {quote_text(str(error))} twice"
         raise UnreadableError(DeadLetterReason.DUPLICATE_FIELD, detail) from error
@@ -60,9 +68,6 @@ def read_object(text: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         detail = f"expected JSON; got {quote_text(text)}: {error.msg.removesuffix(' at')} at character {error.pos}"
         raise UnreadableError(DeadLetterReason.NOT_JSON, detail) from error
-    if not isinstance(value, dict):
-        raise UnreadableError(DeadLetterReason.NOT_AN_OBJECT, f"expected a JSON object; got {describe_value(value)}")
-    return value
 
 
 def describe_value(value: Any) -> str:

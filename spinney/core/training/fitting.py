@@ -90,10 +90,24 @@ def fit_groups(
 
     Raises ContractError (invalid data or parameters) and ConfigError (no such estimator).
     """
-    kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
     parsed = requests_of_frame(requests)
     training_set = select_training_set(rows, [request.group_key for request in parsed], recipe, clock)
-    attempts = [start_attempt(request, g, training_set, recipe, signer) for g, request in enumerate(parsed)]
+    return fit_training_set(training_set, parsed, recipe, signer, timer)
+
+
+def fit_training_set(
+    training_set: TrainingSet,
+    requests: Sequence[FitRequest],
+    recipe: Recipe,
+    signer: Signer,
+    timer: Timer = time.perf_counter,
+) -> pd.DataFrame:
+    """Fit each requested group on its rows of a training set, as `fit_groups` does.
+
+    requests: one per group of the training set, in its order.
+    """
+    kernel, loss = kernel_for(recipe.estimator, recipe.task, recipe.arguments), loss_named(recipe.loss)
+    attempts = [start_attempt(request, g, training_set, recipe, signer) for g, request in enumerate(requests)]
     fitting = _Fitting(training_set, recipe, kernel, loss, timer)
     with single_threaded():
         fitting.compare([attempt for attempt in attempts if is_pending(attempt)], signer)

@@ -1,0 +1,112 @@
+"""Command backtest: replays recorded history under this and other configurations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
+from spinney.cli.progress_line import ProgressLine
+from spinney.cli.reading import options_of, say_notes, say_rejections, validation_options
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spinney.core.backtest.run import Progress
+    from spinney.core.config import Config
+    from spinney.sources import ReadOptions
+
+
+@click.command(epilog=example("spinney backtest --rows history.parquet --candidate weekly.toml --plot frontier.svg"))
+@config_option
+@json_option
+@click.option(
+    "--rows", type=click.Path(), help="A file, folder or Delta table of labelled rows [default: the fleet's tables]."
+)
+@click.option(
+    "--candidate",
+    "candidates",
+    type=click.Path(dir_okay=False),
+    multiple=True,
+    help="A file with the keys of [recipe], [staleness], [gate] and [budget] that differ; repeatable.",
+)
+@click.option("--step", default="1d", show_default=True, help="Time between two rounds: 1d, 6h.")
+@click.option("--plot", type=click.Path(dir_okay=False), help="SVG file for a chart of loss against number of fits.")
+@validation_options
+def backtest(
+    config_path: str,
+    as_json: bool,
+    rows: str | None,
+    candidates: tuple[str, ...],
+    step: str,
+    plot: str | None,
+    **how: Any,
+) -> None:
+    """Replay history: which models would have been fitted, which would have gone live, and with what loss.
+
+    Labels are used only from when they were observed. Writes nothing except the chart. Needs no Spark and no Kafka.
+    """
+    from spinney.local.backtest import report_text
+    from spinney.local.backtest.run import Request, run_backtest
+
+    config, options = load_config(config_path), options_of(how)
+    frame = _stored(config) if rows is None else _of_file(config, rows, options)
+    request = Request(config, candidates, _step_of(step))
+    found = run_backtest(request, frame, rows or f"the tables below {config.storage.root}", _ReplayLine().show)
+    files = {}
+    if plot is not None:
+        from pathlib import Path
+
+        from spinney.local.backtest.frontier import write_frontier
+
+        write_frontier(found.comparison, found.loss, Path(plot))
+        files["svg"] = plot
+    if as_json:
+        write_json(report_text.to_json(found, files))
+        return
+    for line in report_text.heading_lines(found):
+        click.echo(line, err=True)
+    table("backtest", report_text.table_rows(found.comparison.scores))
+
+
+def _stored(config: Config) -> pd.DataFrame:
+    from spinney.local.backtest.stored_rows import read_stored_history
+
+    return read_stored_history(config)
+
+
+def _of_file(config: Config, place: str, options: ReadOptions) -> pd.DataFrame:
+    from spinney.local.backtest.file_rows import open_history, read_history
+
+    source = open_history(config, place, options)
+    say_notes("backtest", source.notes)
+    found = read_history(config, source, options)
+    say_rejections("backtest", found.rejections)
+    return found.frame
+
+
+def _step_of(text: str) -> int:
+    """The step in microseconds. Raises BadParameter."""
+    from datetime import timedelta
+
+    from spinney.core import durations
+
+    try:
+        step = durations.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--step") from error
+    if step <= timedelta(0):
+        raise click.BadParameter(f"expected more than no time; got {text!r}", param_hint="--step")
+    return step // timedelta(microseconds=1)
+
+
+class _ReplayLine:
+    """Shows how far the replay of each candidate is, on standard error."""
+
+    def __init__(self) -> None:
+        self._line = ProgressLine(seconds_between=5.0)
+
+    def show(self, progress: Progress) -> None:
+        text = f"backtest: {progress.strategy}, step {progress.done:,} of {progress.steps:,}"
+        self._line.show(text, is_last=progress.done == progress.steps)

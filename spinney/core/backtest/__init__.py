@@ -1,0 +1,1 @@
+"""Replay of recorded history: what a configuration would have decided, and with what loss."""

@@ -1,0 +1,243 @@
+"""Replay a history in steps: predict, then learn, then judge and refit.
+
+At the end t of each step, in this order:
+
+1. The events of the step, those in (t - step, t], are answered by the champions that the groups had at its beginning.
+2. The judge is told the losses whose label became known in the step. They count once their rows are mature.
+3. The judge says which groups are stale, a round takes some of them, fits on mature rows whose label is known, and the
+   gate decides. Models that it promotes answer from the next step on.
+
+So every event is evaluated by a model that knew nothing later than the beginning of its step: prequential evaluation
+with delayed labels (Gama, Sebastião and Rodrigues, "On evaluating stream learning algorithms", Machine Learning 90,
+2013). The functions are those of a running fleet: `judge`, `choose_groups`, `fit_groups` and the gate's `decide`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from schemas.vocabulary import ModelStatus, Staleness
+from spinney.core.backtest.history import History
+from spinney.core.backtest.step_round import FittedModel, RoundResult, first_request, run_round
+from spinney.core.backtest.strategy import FIRST_MODEL, Strategy
+from spinney.core.features.encoding import Floats, Integers
+from spinney.core.models.batch_scoring import NO_MODEL
+from spinney.core.planning.budget import Candidate
+from spinney.core.staleness.group_state import NEVER
+from spinney.core.staleness.judge import JudgeInput, ShardState, advance, judge
+from spinney.core.training.fit_request import FitRequest
+from spinney.core.training.held_out_loss import RowsToPredict, row_losses
+from spinney.core.training.loss import loss_named
+
+_CANDIDATE = tuple(each.name for each in fields(Candidate))
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a replay. begin: of the first one; length: of each, microseconds. count: their number."""
+
+    begin: int
+    length: int
+    count: int
+
+    @classmethod
+    def covering(cls, history: History, length: int) -> Steps:
+        """Return the steps that contain all events. They begin at multiples of the length: for days, at midnight."""
+        times = history.rows.times
+        begin = (int(times.min()) - 1) // length * length
+        return cls(begin, length, -(-(int(times.max()) - begin) // length))
+
+    def end_of(self, step: int) -> int:
+        """Return the end of a step, microseconds."""
+        return self.begin + (step + 1) * self.length
+
+
+@dataclass(frozen=True)
+class StepCounts:
+    """What happened in the round of a step.
+
+    end: of the step, microseconds. fits: models fitted, by the policy that asked for them. decisions: of the gate, and
+    attempts without a model, by name. predicted_ms, measured_ms: of the fits. deferred: due groups that were not taken.
+    overdue: positions of the groups whose last attempt is longer ago than the limit although new rows have come.
+    """
+
+    end: int
+    fits: Mapping[str, int]
+    decisions: Mapping[str, int]
+    predicted_ms: float
+    measured_ms: float
+    deferred: int
+    overdue: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The result of a strategy.
+
+    losses: shape (n_rows,): the loss of each row of the history, NaN where the group had no model or the model gave no
+    finite prediction. steps: of the rounds, in order.
+    """
+
+    strategy: str
+    losses: Floats
+    steps: tuple[StepCounts, ...]
+
+    @property
+    def fits(self) -> int:
+        """Models fitted, first ones too."""
+        return sum(sum(step.fits.values()) for step in self.steps)
+
+    @property
+    def refits(self) -> int:
+        """Models fitted for groups that had one."""
+        return self.fits - sum(step.fits.get(FIRST_MODEL, 0) for step in self.steps)
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """steps: of the replay. max_age: age above which a group is counted as overdue, microseconds."""
+
+    steps: Steps
+    max_age: int
+
+
+def replay(
+    history: History, strategy: Strategy, settings: ReplaySettings, on_step: Callable[[int], None] = lambda _: None
+) -> Replay:
+    """Replay the history under a strategy. on_step: called with the number of finished steps."""
+    run = _Run(history, strategy, settings)
+    steps = settings.steps
+    counts = []
+    for step in range(steps.count):
+        run.answer(steps.end_of(step))
+        run.learn(steps.end_of(step))
+        if step < steps.count - 1:  # models of the last round would answer nothing
+            counts.append(run.retrain(step))
+        on_step(step + 1)
+    return Replay(strategy.name, run.losses, tuple(counts))
+
+
+class _Run:
+    """The state of a replay: the judge's, the champion of each group, and the loss of each answered row."""
+
+    def __init__(self, history: History, strategy: Strategy, settings: ReplaySettings) -> None:
+        rows = len(history.rows.times)
+        self.losses = np.full(rows, np.nan)
+        self._history, self._strategy, self._settings = history, strategy, settings
+        self._loss = loss_named(strategy.recipe.loss)
+        self._shard = ShardState.empty()
+        self._refits = 0
+        self._position_of = {key: n for n, key in enumerate(history.rows.keys)}
+        self._models: list[FittedModel] = []
+        self._model_of_group = np.full(history.n_groups, NO_MODEL, dtype=np.int64)
+        self._model_of_row = np.full(rows, NO_MODEL, dtype=np.int64)
+
+    def answer(self, end: int) -> None:
+        """Answer the events of a step by the present champions, and keep the losses."""
+        history = self._history
+        places = history.answered_within(end - self._settings.steps.length, end)
+        models = self._model_of_group[history.group_of_row[places]]
+        places, models = places[models != NO_MODEL], models[models != NO_MODEL]
+        distinct, index = np.unique(models, return_inverse=True)
+        if len(distinct):
+            rows = RowsToPredict(places, index.astype(np.int64))
+            champions = [self._models[n].model for n in distinct.tolist()]
+            self.losses[places], _ = row_losses(history.rows, champions, rows, self._loss, lambda _: None)
+            self._model_of_row[places] = models
+
+    def learn(self, end: int) -> None:
+        """Tell the judge the losses whose label became known in a step, and the time."""
+        history = self._history
+        places = history.known_within(end - self._settings.steps.length, end)
+        keys, owners = history.rows.keys, history.group_of_row[places].tolist()
+        ids = [None if n == NO_MODEL else self._id_of(n) for n in self._model_of_row[places].tolist()]
+        health = _health([keys[g] for g in owners], ids, self.losses[places], history.rows.times[places], end)
+        self._advance(JudgeInput((), (), health), end)
+
+    def retrain(self, step: int) -> StepCounts:
+        """Judge all groups, fit some of the stale ones and apply the gate."""
+        end = self._settings.steps.end_of(step)
+        due = [row for row in judge(self._shard, self._strategy.judge, end) if row["decision"] == Staleness.FIT]
+        candidates = [_candidate(row) for row in due]
+        taken = {key: self._position_of[key] for key in self._strategy.selection.choose(candidates, step, self._refits)}
+        result = run_round(self._history, self._strategy, self._requests(taken), end) if taken else None
+        if result is not None:
+            self._apply(result, end)
+        by_key = {candidate.group_key: candidate for candidate in candidates}
+        return self._count(end, by_key, taken, result)
+
+    def _requests(self, taken: Mapping[str, int]) -> dict[int, FitRequest]:
+        champions = {group: int(self._model_of_group[group]) for group in taken.values()}
+        return {
+            group: first_request(key) if champions[group] == NO_MODEL else self._models[champions[group]].request
+            for key, group in taken.items()
+        }
+
+    def _apply(self, result: RoundResult, end: int) -> None:
+        self._advance(JudgeInput(result.decided, result.unfitted, _EMPTY_HEALTH), end)
+        groups = self._shard.groups
+        at = groups.positions_of(result.statuses)
+        for key, champion_id in zip(result.statuses, groups["champion_id"][at].tolist(), strict=True):
+            if champion_id in result.models:
+                self._model_of_group[self._position_of[key]] = len(self._models)
+                self._models.append(result.models[champion_id])
+
+    def _advance(self, inputs: JudgeInput, end: int) -> None:
+        self._shard = advance(self._shard, inputs, self._strategy.judge, end)
+
+    def _id_of(self, model: int) -> str | None:
+        return self._models[model].request.champion_id
+
+    def _count(
+        self, end: int, due: Mapping[str, Candidate], taken: Mapping[str, int], result: RoundResult | None
+    ) -> StepCounts:
+        fitted = [key for key, status in result.statuses.items() if status == ModelStatus.FITTED] if result else []
+        fits = Counter(due[key].policy for key in fitted)
+        self._refits += len(fitted) - fits[FIRST_MODEL]
+        attempts = [row.promotion.decision for row in result.decided] if result else []
+        attempts += [row.status for row in result.unfitted] if result else []
+        return StepCounts(
+            end=end,
+            fits=dict(fits),
+            decisions=dict(Counter(map(str, attempts))),
+            predicted_ms=sum(due[key].predicted_ms for key in fitted),
+            measured_ms=result.fit_ms if result else 0.0,
+            deferred=len(due) - len(taken),
+            overdue=self._overdue(end),
+        )
+
+    def _overdue(self, end: int) -> frozenset[int]:
+        groups = self._shard.groups
+        is_old = (groups["champion_id"] != "") & (end - groups["attempted_at"] > self._settings.max_age)
+        is_old &= (groups["attempted_at"] != NEVER) & (groups["rows_since"] > 0)
+        return frozenset(self._position_of[groups.keys[n]] for n in np.flatnonzero(is_old).tolist())
+
+
+def _candidate(verdict: Mapping[str, Any]) -> Candidate:
+    return Candidate(**{name: verdict[name] for name in _CANDIDATE})
+
+
+def _health(
+    keys: Sequence[str | None], model_ids: Sequence[str | None], losses: Floats, times: Integers, clock: int
+) -> pd.DataFrame:
+    """Rows of health, one per labelled event, and a tick of the clock."""
+    rows = len(keys)
+    columns: dict[str, Any] = {
+        "group_key": [*keys, None],
+        "model_id": [*model_ids, None],
+        "labelled": np.concatenate([np.ones(rows, dtype=np.int64), [0]]),
+        "loss": np.concatenate([losses, [0.0]]),
+        "losses": [None] * (rows + 1),
+        "last_event_time": np.concatenate([times, [clock]]),
+    }
+    texts = {name: pd.Series(values, dtype=object) for name, values in columns.items() if isinstance(values, list)}
+    return pd.DataFrame({**columns, **texts})
+
+
+_EMPTY_HEALTH = _health((), (), np.empty(0), np.empty(0, dtype=np.int64), 0).iloc[:0]

@@ -1,0 +1,170 @@
+"""Records of one request as typed rows: valid ones together, each other one with its own error.
+
+A record is valid if its key columns are, and its features where it has them, by the rules for records of the stream.
+`[fleet.ranges]`, the id and the time's distance from now are not checked: an answer stores nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from schemas import messages
+from schemas.vocabulary import DeadLetterReason
+from spinney.core import keys
+from spinney.core.arrow_types import arrow_type
+from spinney.core.config import Config
+from spinney.core.errors import ContractError
+from spinney.core.features.encoding import Integers
+from spinney.core.records.column_checks import doubtful_mask
+from spinney.core.records.columns import Mask
+from spinney.core.records.json_columns import read_object_columns
+from spinney.core.records.json_text import describe_value
+from spinney.core.records.rules import FieldRule, RecordRules, build_rules
+from spinney.core.records.validation import MAX_DETAIL_CHARACTERS, RejectedError, value_of
+
+_ANY_TIME = int(np.iinfo(np.int64).max)
+_ARROW_ERRORS = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
+
+
+@dataclass(frozen=True)
+class RowError:
+    """Why a record has no answer. reason: as of a dead letter. field: its column; None if it is about the whole."""
+
+    reason: str
+    detail: str
+    field: str | None = None
+
+
+@dataclass(frozen=True)
+class RequestRows:
+    """The valid records of a request as rows.
+
+    rows: one column per declared column, without the target. group_keys: of each row. places: shape (n_rows,): their
+    places among the records. errors: place -> error of each other record. strings: names and texts in all objects.
+    """
+
+    rows: pa.Table
+    group_keys: list[str]
+    places: Integers
+    errors: Mapping[int, RowError]
+    strings: int
+
+
+def request_rules(config: Config, *, by_column: bool = False) -> RecordRules:
+    """Return the rules for records to be answered.
+
+    by_column: fields have the names of columns, as in a frame, and not those that messages have (`[fleet.fields]`).
+    """
+    fleet, of_event = config.fleet, build_rules(config, messages.EVENT)
+    wanted = dict.fromkeys([*fleet.group, fleet.event_time, *config.event_columns])
+    wanted.pop(fleet.target, None)
+    fields = tuple(
+        replace(
+            rule,
+            source=rule.name if by_column else rule.source,
+            required=rule.name in fleet.group,
+            low=None,
+            high=None,
+        )
+        for rule in map(of_event.rule_of, wanted)
+    )
+    return replace(of_event, fields=fields)
+
+
+def read_request_rows(
+    records: Sequence[Any], exact: Callable[[], Sequence[Any]], rules: RecordRules, config: Config
+) -> RequestRows:
+    """Validate records and convert them.
+
+    records: as `pydantic_core.from_json` parses them. exact: returns the same records with numbers as NumberText; it is
+    called only if a record cannot certainly be read without. rules: of `request_rules`.
+
+    Raises ContractError if no record has a field of a feature: its name is misspelt, or forgotten. One that is null, or
+    that only some records lack, is imputed.
+    """
+    objects = [record if type(record) is dict else {} for record in records]
+    found = read_object_columns(objects, rules)
+    columns = {rule.name: found.columns[rule.name].values for rule in rules.fields}
+    _require_features(objects, columns, rules, config)
+    not_objects = np.fromiter((type(record) is not dict for record in records), np.bool_, len(records))
+    doubtful = doubtful_mask(rules, lambda rule: found.columns[rule.name], _ANY_TIME, len(records)) & ~not_objects
+    errors = {place: _not_an_object(records[place]) for place in np.flatnonzero(not_objects).tolist()}
+    if doubtful.any():
+        one_by_one = _read_one_by_one(exact(), doubtful, rules)
+        errors |= one_by_one.errors
+        columns = {rule.name: _replaced(columns[rule.name], doubtful, one_by_one, rule) for rule in rules.fields}
+    is_valid = np.ones(len(records), dtype=np.bool_)
+    is_valid[list(errors)] = False
+    rows = pa.table(columns).filter(pa.array(is_valid)) if errors else pa.table(columns)
+    keys_of_rows = _group_keys(rows, config.fleet.group)
+    return RequestRows(rows, keys_of_rows, np.flatnonzero(is_valid), errors, int(found.strings.sum()))
+
+
+@dataclass(frozen=True)
+class _OneByOne:
+    """values: column -> its values, null for those with an error. errors: place -> error."""
+
+    values: Mapping[str, list[Any]]
+    errors: Mapping[int, RowError]
+
+
+def _read_one_by_one(exact: Sequence[Any], doubtful: Mask, rules: RecordRules) -> _OneByOne:
+    values: dict[str, list[Any]] = {rule.name: [] for rule in rules.fields}
+    errors: dict[int, RowError] = {}
+    for place in np.flatnonzero(doubtful).tolist():
+        read: Mapping[str, Any] = {}
+        try:
+            read = _storable({rule.name: value_of(exact[place], rule, rules) for rule in rules.fields}, rules)
+        except RejectedError as error:
+            errors[place] = RowError(error.reason.value, error.detail[:MAX_DETAIL_CHARACTERS], error.field)
+        for name, column in values.items():
+            column.append(read.get(name))
+    return _OneByOne(values, errors)
+
+
+def _storable(values: Mapping[str, Any], rules: RecordRules) -> Mapping[str, Any]:
+    """The values, if Arrow can hold them. Raises RejectedError."""
+    for rule in rules.fields:
+        try:
+            pa.array([values[rule.name]], arrow_type(rule.type))
+        except _ARROW_ERRORS as error:
+            detail = f"{rule.display_name}: expected {rule.type}; got a value that it cannot hold"
+            raise RejectedError(DeadLetterReason.WRONG_TYPE, detail, rule.name) from error
+    return values
+
+
+def _replaced(values: pa.Array, doubtful: Mask, one_by_one: _OneByOne, rule: FieldRule) -> pa.Array:
+    """The values, with those of doubtful records as they were read one by one."""
+    places = np.where(doubtful, len(doubtful) - 1 + np.cumsum(doubtful), np.arange(len(doubtful)))
+    read = pa.array(one_by_one.values[rule.name], arrow_type(rule.type))
+    return pa.concat_arrays([values, read]).take(pa.array(places))
+
+
+def _require_features(
+    objects: Sequence[Mapping[str, Any]], columns: Mapping[str, pa.Array], rules: RecordRules, config: Config
+) -> None:
+    for name in config.fleet.features:
+        source = rules.rule_of(name).source
+        is_absent = columns[name].null_count == len(objects) and "." not in source
+        if objects and is_absent and not any(source in each for each in objects):
+            names = ", ".join(sorted({name for each in objects for name in each})[:20]) or "none"
+            raise ContractError(
+                f"records: field {source}: expected it in some record, a feature of type {config.fleet.type_of(name)}; "
+                f"got records with the fields {names[:MAX_DETAIL_CHARACTERS]}. Add it, as null where it is missing"
+            )
+
+
+def _group_keys(rows: pa.Table, group: Sequence[str]) -> list[str]:
+    values = list(zip(*(rows.column(name).to_pylist() for name in group), strict=True))
+    known = {each: keys.encode(each) for each in set(values)}
+    return [known[each] for each in values]
+
+
+def _not_an_object(record: Any) -> RowError:
+    kind = "a number" if isinstance(record, int | float) and not isinstance(record, bool) else describe_value(record)
+    return RowError(DeadLetterReason.NOT_AN_OBJECT.value, f"expected a JSON object; got {kind}")

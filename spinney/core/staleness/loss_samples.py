@@ -1,0 +1,151 @@
+"""A compressed sample of the losses that each group's champion has had so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats32 = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
+Positions = npt.NDArray[np.int64]
+
+KNOTS = 24
+"""Knots of a sample. Up to so many losses are stored exactly."""
+
+MAX_WEIGHT = 65_535
+"""Losses that a knot stands for at most, so that two bytes hold them. Further ones move its value, not its weight."""
+
+
+@dataclass(frozen=True)
+class LossSamples:
+    """One sample per group: knots at ascending losses, and how many losses each knot stands for.
+
+    values: shape (n_groups, KNOTS), inf where a knot is not used. weights: of the same shape, 0 there.
+
+    A full sample merges two neighbouring knots when a loss is added: those that stand for the smallest share of the
+    losses at least as large as theirs. Shares of large losses are therefore known with the same relative precision
+    however many losses there were. This is the t-digest (Dunning 2021, "The t-digest: efficient estimates of
+    distributions") with a scale for the upper tail.
+    """
+
+    values: Floats32
+    weights: Floats32
+
+    @classmethod
+    def empty(cls, groups: int) -> LossSamples:
+        """Samples of so many groups, without losses."""
+        shape = (groups, KNOTS)
+        return cls(np.full(shape, np.inf, dtype=np.float32), np.zeros(shape, dtype=np.float32))
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def counts(self) -> Floats:
+        """How many losses each group has had, shape (n_groups,)."""
+        return np.asarray(self.weights.sum(axis=1, dtype=np.float64))
+
+    @property
+    def means(self) -> Floats:
+        """The mean loss of each group, shape (n_groups,); NaN without losses."""
+        sums = (np.where(self.weights > 0, self.values, 0.0) * self.weights).sum(axis=1, dtype=np.float64)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(sums / self.counts)
+
+    def take(self, at: Positions) -> LossSamples:
+        """Return the samples of the groups at these positions, as a copy."""
+        return LossSamples(self.values[at], self.weights[at])
+
+    def shares_above(self, losses: Floats, randoms: Floats) -> Floats:
+        """Return the smoothed conformal p-value of one loss per group.
+
+        It is (losses above + randoms · (equal losses + 1)) / (losses + 1). If a group's losses are exchangeable, its
+        p-values are independent and uniform, whatever the distribution of the losses (Vovk, Gammerman and Shafer 2005,
+        "Algorithmic learning in a random world"). Between merged knots it is interpolated; losses are at least 0.
+
+        losses, randoms: shape (n_groups,); randoms are uniform in (0, 1).
+        """
+        loss = losses.astype(np.float32)[:, None]
+        above = np.where(self.values > loss, self.weights, 0).sum(axis=1, dtype=np.float64)
+        equal = np.where(self.values == loss, self.weights, 0).sum(axis=1, dtype=np.float64)
+        above += self._mass_above_left_knot(losses)
+        return np.asarray((above + randoms * (equal + 1.0)) / (self.counts + 1.0))
+
+    def _mass_above_left_knot(self, losses: Floats) -> Floats:
+        """Correct the count of losses above: half of what a knot stands for lies on each side, evenly to the next.
+
+        A knot of one loss lies exactly at its value. Left of the first knot is 0.
+        """
+        right = (self.values <= losses.astype(np.float32)[:, None]).sum(axis=1)
+        rows = np.arange(len(losses))
+        left, right = np.maximum(right - 1, 0), np.minimum(right, KNOTS - 1)
+        is_first, is_last = self.values[rows, left] > losses, self.values[rows, right] <= losses
+        low = np.where(is_first, 0.0, self.values[rows, left])
+        high = np.where(is_last, np.inf, self.values[rows, right])
+        spread_low = np.where(is_first, 0.0, np.maximum(self.weights[rows, left] - 1, 0) / 2)
+        spread_high = np.maximum(self.weights[rows, right] - 1, 0) / 2
+        has_width = np.isfinite(high) & (high > low) & (losses > low)
+        place = np.where(has_width, (losses - low) / np.where(has_width, high - low, 1.0), 0.0)
+        part_above = spread_low * (1 - place) - spread_high * place
+        return np.where(has_width, part_above, 0.0)
+
+    def start(self, at: Positions, losses: Floats) -> None:
+        """Replace the samples of the groups at these positions, in place.
+
+        losses: shape (len(at), any number), at least 0; inf where a group has fewer losses than others.
+        """
+        values = np.sort(losses.astype(np.float32), axis=1)
+        weights = np.isfinite(values).astype(np.float32)
+        while values.shape[1] > KNOTS:
+            values, weights = _with_one_less(values, weights)
+        self.values[at], self.weights[at] = np.inf, 0
+        self.values[at, : values.shape[1]] = values
+        self.weights[at, : values.shape[1]] = weights
+
+    def add(self, at: Positions, losses: Floats) -> None:
+        """Add one loss for each of the distinct groups at these positions, in place.
+
+        losses: shape (len(at),), finite and at least 0.
+        """
+        loss = losses.astype(np.float32)[:, None]
+        before, weights_before = self.values[at], self.weights[at]
+        place = (before <= loss).sum(axis=1)[:, None]
+        values = _inserted(before, loss, place)
+        weights = _inserted(weights_before, np.float32(1), place)
+        self.values[at], self.weights[at] = _with_one_less(values, weights)
+
+
+def _inserted(rows: Floats32, value: Floats32 | np.float32, place: Positions) -> Floats32:
+    """Return rows with one more column: a value at `place`, and what follows moved to the right."""
+    columns = np.arange(rows.shape[1])
+    out = np.empty((len(rows), rows.shape[1] + 1), dtype=np.float32)
+    out[:, 1:] = rows
+    np.copyto(out[:, :-1], rows, where=columns < place)
+    np.put_along_axis(out, place, value, axis=1)
+    return out
+
+
+def _with_one_less(values: Floats32, weights: Floats32) -> tuple[Floats32, Floats32]:
+    """Return rows of one column less: without the last one, or with two neighbours merged where that one is used."""
+    full = np.flatnonzero(weights[:, -1] > 0)
+    if not len(full):
+        return values[:, :-1], weights[:, :-1]
+    value, weight = values[full], weights[full]
+    at_least = np.cumsum(weight[:, ::-1], axis=1)[:, ::-1]
+    shares = (weight[:, :-1] + weight[:, 1:]) / at_least[:, :-1]
+    shares[value[:, :-1] == value[:, 1:]] = 0  # nothing is lost
+    left = shares.argmin(axis=1)
+    rows = np.arange(len(full))
+    total = weight[rows, left] + weight[rows, left + 1]
+    mean = (value[rows, left] * weight[rows, left] + value[rows, left + 1] * weight[rows, left + 1]) / total
+    is_after = np.arange(values.shape[1] - 1) > left[:, None]
+    merged = []
+    for matrix, known, new in ((values, value, mean), (weights, weight, np.minimum(total, MAX_WEIGHT))):
+        out = matrix[:, :-1].copy()
+        short = np.where(is_after, known[:, 1:], known[:, :-1])
+        short[rows, left] = new
+        out[full] = short
+        merged.append(out)
+    return merged[0], merged[1]

@@ -1,0 +1,1 @@
+"""What the fleet page shows, read from the tables: of the fleet, of one group, of the pipeline."""

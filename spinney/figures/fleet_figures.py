@@ -1,0 +1,168 @@
+"""The figures of a whole fleet: states, age and error as bands, the queue, rounds, decisions, the worst groups."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas import tables
+from spinney.core import timestamps
+from spinney.core.champions.fleet_champions import integer_values
+from spinney.core.champions.promotion import CHAMPION_COLUMNS
+from spinney.core.config import Config
+from spinney.core.reporting.champion_age import champion_ages, clock_at
+from spinney.core.reporting.incumbent_comparison import IncumbentComparison, measure_for
+from spinney.core.reporting.incumbent_comparison import summarize as summarize_comparison
+from spinney.core.reporting.loss_labels import loss_label
+from spinney.core.reporting.quantile_bands import QuantileBands, make_bands
+from spinney.core.reporting.retrain_queue import QUEUE_COLUMNS, RetrainQueue, describe_queue
+from spinney.core.reporting.summary import Summary, summarize_fleet
+from spinney.storage.layout import FleetStore
+from spinney.tables import error_history, fit_metrics, fleet_clock, lookup
+from spinney.tables.lookup import InShards, NotBefore
+
+WINDOW = timedelta(days=30)
+"""How far the bands look back: ages by the wall clock, errors by event time."""
+
+TIMES = 30
+"""Number of times at which the bands have a value."""
+
+DAY = timedelta(days=1)
+SHOWN = 20
+"""Largest number of queued groups, decisions and worst groups in the figures."""
+
+ROWS_AT_ONCE = 1_000_000
+"""Rows of `promotions` in memory at a time."""
+
+_DECISION = (
+    "decided_at", "group_key", "decision", "model_id", "reason", "challenger_loss", "champion_loss", "rows_compared",
+    "by", "round_id",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FleetFigures:
+    """What is shown of a fleet. The field names are those of the page's JSON.
+
+    at: when the figures were read, by the wall clock. clock: the fleet's clock then; None before the first event.
+    error_label: what the error measures. error_rise: the factor of the policy of that name. age: of champions, in
+    seconds. error: mean loss per group and interval of event time. decisions: of the last day, by kind.
+    """
+
+    at: datetime
+    clock: datetime | None
+    summary: Summary
+    error_label: str
+    age: QuantileBands
+    error: QuantileBands
+    queue: RetrainQueue
+    decisions: Mapping[str, int]
+    latest_decisions: tuple[dict[str, Any], ...]
+
+
+def read_summary(config: Config, statuses: pa.Table, incumbent: IncumbentComparison) -> Summary:
+    """Return the summary of a fleet. statuses: of `Fleet.table`. Raises StoreError."""
+    rows = lookup.to_dicts(statuses)
+    fits = fit_metrics.read_fit_metrics(FleetStore.of(config), [row["model_id"] for row in rows if row["model_id"]])
+    return summarize_fleet(config.fleet.name, str(config.fleet.loss), rows, fits, incumbent)
+
+
+def read_fleet_figures(config: Config, statuses: pa.Table, now: datetime) -> FleetFigures:
+    """Return the figures of a fleet. statuses: of `Fleet.table`. Raises StoreError."""
+    fleet = config.fleet
+    no_incumbent = summarize_comparison(measure_for(str(fleet.task), str(fleet.loss))[0], [])
+    store = FleetStore.of(config)
+    verdicts = lookup.read_where(store, tables.VERDICTS, QUEUE_COLUMNS)
+    clock = fleet_clock.read_fleet_clock(store)
+    decisions, latest = _read_decisions(store, now - DAY)
+    return FleetFigures(
+        at=now,
+        clock=clock,
+        summary=_shortened(read_summary(config, statuses, no_incumbent)),
+        error_label=loss_label(str(config.fleet.loss)),
+        age=_read_ages(store, clock, now),
+        error=_read_errors(store),
+        queue=describe_queue(statuses, verdicts, SHOWN),
+        decisions=decisions,
+        latest_decisions=latest,
+    )
+
+
+def _shortened(summary: Summary) -> Summary:
+    return replace(summary, worst=summary.worst[:SHOWN])
+
+
+def _read_ages(store: FleetStore, clock: datetime | None, now: datetime) -> QuantileBands:
+    first = lookup.earliest_time(store, tables.PROMOTIONS, "decided_at")
+    if first is None or clock is None:
+        return QuantileBands((), (), ())
+    began, ends = (timestamps.to_microseconds(at) for at in (max(first, now - WINDOW), max(first, now)))
+    moments = np.unique(np.linspace(began, ends, TIMES).astype(np.int64))
+    clocks = _clocks(store, moments, clock)
+    by_moment: list[list[npt.NDArray[np.float64]]] = [[] for _ in moments]
+    for promotions in _promotions(store):
+        for found, ages in zip(by_moment, champion_ages(promotions, moments, clocks), strict=True):
+            found.append(ages)
+    values = [np.concatenate(found) for found in by_moment]
+    bucket = np.repeat(np.arange(len(moments)), [len(ages) for ages in values])
+    times = tuple(timestamps.from_microseconds(int(moment)) for moment in moments)
+    return make_bands(times, bucket, np.concatenate(values))
+
+
+def _clocks(store: FleetStore, moments: npt.NDArray[np.int64], clock: datetime) -> npt.NDArray[np.int64]:
+    """The fleet's clock at moments of the wall clock, the last of which is now. clock: the fleet's now."""
+    if store.fleet.clock == "wall":
+        return moments
+    pairs = [
+        lookup.select(store, base, f"{at} AS seen_at, max(clock) AS clock", f"WHERE clock IS NOT NULL GROUP BY {at}")
+        for base, at in ((tables.PROMOTIONS, "decided_at"), (tables.VERDICTS, "judged_at"))
+    ]
+    known = pa.concat_tables(pairs, promote_options="permissive")
+    seen_at, clocks = (integer_values(known, name) for name in ("seen_at", "clock"))
+    newest = timestamps.to_microseconds(clock)
+    return clock_at(moments, np.append(seen_at, moments[-1]), np.append(clocks, newest))
+
+
+def _promotions(store: FleetStore) -> Iterator[pa.Table]:
+    """The promotions of all groups, without parents, ROWS_AT_ONCE or so at a time; all rows of a group together."""
+    shards = store.fleet.shards
+    pieces = min(shards, 1 + lookup.count_rows(store, tables.PROMOTIONS) // ROWS_AT_ONCE)
+    for piece in range(pieces):
+        within = InShards(shards * piece // pieces, shards * (piece + 1) // pieces - 1)
+        rows = lookup.read_where(store, tables.PROMOTIONS, CHAMPION_COLUMNS, within)
+        yield rows.filter(pc.invert(pc.starts_with(rows.column("group_key"), "{")))
+
+
+def _read_errors(store: FleetStore) -> QuantileBands:
+    known = error_history.labelled_times(store)
+    if known is None:
+        return QuantileBands((), (), ())
+    last = known[1]
+    first = max(known[0], last - WINDOW)
+    step = max((last - first) / TIMES, timedelta(seconds=1)) + timedelta(microseconds=1)
+    buckets = min(TIMES, (last - first) // step + 1)
+    sums = error_history.read_error_history(store, first, step, buckets)
+    mean = pc.divide(sums.column("loss"), pc.cast(sums.column("labelled"), pa.float64()))
+    times = tuple(first + step * place for place in range(buckets))
+    return make_bands(times, np.asarray(sums.column("bucket")), np.asarray(mean))
+
+
+def _read_decisions(store: FleetStore, since: datetime) -> tuple[dict[str, int], tuple[dict[str, Any], ...]]:
+    """The number of decisions since then by kind, and the newest of all time."""
+    recent = str(NotBefore("decided_at", since))
+    counted = lookup.select(
+        store, tables.PROMOTIONS, "decision, count(*) AS n", f"WHERE {recent} GROUP BY decision"
+    ).to_pylist()
+    numbers: Counter[str] = Counter()
+    for row in counted:
+        numbers[row["decision"]] += row["n"]
+    newest = lookup.read_newest(store, tables.PROMOTIONS, _DECISION, "decided_at", SHOWN)
+    return dict(numbers.most_common()), tuple(lookup.to_dicts(newest))

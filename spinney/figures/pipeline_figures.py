@@ -1,0 +1,96 @@
+"""The figures of the pipeline: batches of each query, rows of the tables, dead letters by kind, the newest rounds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow.compute as pc
+
+from schemas import tables
+from schemas.vocabulary import STREAMING
+from spinney.core.config import Config
+from spinney.operations.dead_letters import ledger
+from spinney.operations.dead_letters.letters import LOADED, DeadLetters, LetterFilter, LetterGroup, group_letters
+from spinney.storage import checkpoints
+from spinney.storage.checkpoints import BatchTime
+from spinney.storage.layout import FleetStore
+from spinney.tables import lookup
+
+BATCHES = 60
+"""Newest batches of a query that are shown."""
+
+ROUNDS = 20
+"""Newest rounds that are shown."""
+
+LETTERS_WITHIN = timedelta(days=7)
+"""Age of the oldest dead letters that are counted."""
+
+_ROUND = tuple(name for name in tables.ROUNDS.names if name not in ("pins", "batch_id"))
+
+
+@dataclass(frozen=True)
+class QueryBatches:
+    """The newest batches of a streaming query, oldest first; none where it has never run."""
+
+    query: str
+    batches: tuple[BatchTime, ...]
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows of the tables, from their logs. loaded: of the events, those that `spinney load` wrote, never scored.
+
+    Once the stream has read all, events - loaded = predictions. While it runs, one query is ahead of the other.
+    """
+
+    events: int
+    loaded: int
+    predictions: int
+    outcomes: int
+    dead_letters: int
+
+
+@dataclass(frozen=True)
+class PipelineFigures:
+    """What is shown of the pipeline. The field names are those of the page's JSON.
+
+    rounds: rows of that table, the newest first, with `reasons` and `seconds` as objects.
+    """
+
+    at: datetime
+    queries: tuple[QueryBatches, ...]
+    counts: RowCounts
+    dead_letters: tuple[LetterGroup, ...]
+    rounds: tuple[dict[str, Any], ...]
+
+
+def read_pipeline_figures(config: Config, now: datetime) -> PipelineFigures:
+    """Return the figures of the pipeline. Raises StoreError when a table was never made."""
+    store = FleetStore.of(config)
+    letters = DeadLetters.opened(store, LetterFilter(since=now - LETTERS_WITHIN))
+    queries = (QueryBatches(name, checkpoints.batch_times(store.checkpoint(name), BATCHES)) for name in STREAMING)
+    return PipelineFigures(
+        at=now,
+        queries=tuple(queries),
+        counts=_count_rows(store),
+        dead_letters=tuple(group_letters(letters, ledger.read_replayed(store))),
+        rounds=tuple(_round(row) for row in _read_rounds(store)),
+    )
+
+
+def _count_rows(store: FleetStore) -> RowCounts:
+    loaded = lookup.select(store, tables.EVENTS, "count(*) AS n", f"WHERE topic LIKE '{LOADED}%'")
+    bases = (tables.EVENTS, tables.PREDICTIONS, tables.OUTCOMES, tables.DEAD_LETTERS)
+    counts = {base.name: lookup.count_rows(store, base) for base in bases}
+    return RowCounts(**counts, loaded=int(pc.sum(loaded.column("n")).as_py()))
+
+
+def _read_rounds(store: FleetStore) -> list[dict[str, Any]]:
+    return lookup.to_dicts(lookup.read_newest(store, tables.ROUNDS, _ROUND, "started_at", ROUNDS))
+
+
+def _round(row: dict[str, Any]) -> dict[str, Any]:
+    return {**row, **{name: json.loads(row[name] or "{}") for name in ("reasons", "seconds")}}

@@ -1,0 +1,131 @@
+"""Keeps the figures of a fleet up to date in a thread of its own, so that no request reads the whole fleet."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from schemas import tables
+from spinney.core.errors import SpinneyError
+from spinney.core.json_values import json_value
+from spinney.core.reporting.group_search import GroupSearch
+from spinney.fleet import Fleet
+from spinney.storage.layout import Directory, FleetStore
+from spinney.tables import delta, table_log
+
+LOG = logging.getLogger(__name__)
+
+FLEET_TABLES = (tables.EVENTS, tables.HEALTH, tables.VERDICTS, tables.MODELS, tables.PROMOTIONS, tables.ROUNDS)
+"""Tables whose changes change the figures of the fleet."""
+
+PAUSE_S = 2.0
+"""Least seconds from the end of one reading to the next look at the tables."""
+
+READ_AGAIN_S = 300.0
+"""Seconds after which the fleet is read although no table changed: models age, and decisions become a day old."""
+
+SHARE = 0.1
+"""Largest share of the time that is spent reading: after a reading of 2 s, the next one begins 18 s later."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON document as it is sent. etag: changes when the document does, `at` aside."""
+
+    body: bytes
+    etag: str
+
+
+@dataclass(frozen=True)
+class FleetReading:
+    """The figures of a fleet at one moment. pipeline: of the pipeline. search: finds groups by key."""
+
+    fleet: Document
+    pipeline: Document
+    search: GroupSearch
+
+
+def make_document(value: Any) -> Document:
+    """Return a dataclass or mapping as a document."""
+    plain = json_value(value)
+    body = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    timeless = {name: part for name, part in plain.items() if name != "at"}
+    digest = sha256(json.dumps(timeless, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+    return Document(body, f'"{digest[:32]}"')
+
+
+class LiveFigures:
+    """The newest reading of a fleet's figures. `start` begins to read, in a daemon thread, until `stop`.
+
+    A reading begins when a table has a new version, at the latest after READ_AGAIN_S, and so rarely that readings take
+    SHARE of one core at most. A reading that fails is logged, and the one before it stays.
+
+    fleet: whose figures. pause_s: least seconds from the end of one reading to the next look at the tables.
+    """
+
+    def __init__(self, fleet: Fleet, pause_s: float = PAUSE_S) -> None:
+        self.fleet = fleet
+        self._pause_s = pause_s
+        store = FleetStore.of(fleet.config)
+        self._directories = [place for base in FLEET_TABLES for place in store.directories(base)]
+        self._versions: dict[str, int] = {}
+        self._reading: FleetReading | None = None
+        self._fleet_read_at = 0.0
+        self._wake = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="figures", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Stop reading, and wait for a reading that is under way."""
+        self._stopped = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def refresh_soon(self) -> None:
+        """Look at the tables now, because this process has changed one."""
+        self._wake.set()
+
+    @property
+    def reading(self) -> FleetReading | None:
+        """The newest reading; None before the first."""
+        return self._reading
+
+    def read_changes(self) -> None:
+        """Read what has changed since the last call. Raises StoreError."""
+        versions = {place.name: self._newest_version(place) for place in self._directories}
+        is_old = time.monotonic() - self._fleet_read_at > READ_AGAIN_S
+        if self._reading is None or versions != self._versions or is_old:
+            statuses = self.fleet.table()
+            fleet, search = make_document(self.fleet.figures(statuses)), GroupSearch(statuses)
+            self._fleet_read_at = time.monotonic()
+        else:
+            fleet, search = self._reading.fleet, self._reading.search
+        self._reading = FleetReading(fleet, make_document(self.fleet.pipeline()), search)
+        self._versions = versions
+
+    def _newest_version(self, place: Directory) -> int:
+        known = self._versions.get(place.name)
+        return delta.current_version(place) if known is None else table_log.read_new_files(place, known)[0]
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._wake.clear()
+            began = time.monotonic()
+            try:
+                self.read_changes()
+            except SpinneyError as error:
+                LOG.warning("the fleet page's figures could not be read: %s", error)
+            except Exception:
+                LOG.exception("the fleet page's figures could not be read")
+            took = time.monotonic() - began
+            self._wake.wait(max(self._pause_s, took * (1 / SHARE - 1)))

@@ -1,0 +1,51 @@
+"""The overrides of champions that people order on the page, carried out as the command line does."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from spinney.core.config import Config
+from spinney.operations import interventions
+from spinney.operations.interventions import Attribution, OverrideRequest, OverrideVerb, ProposedOverride
+from spinney.storage.layout import FleetStore
+from spinney.storage.signing_key import load_signer
+
+_Reason = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+
+
+class OverrideOrder(BaseModel):
+    """What a person orders.
+
+    group_key: of a group or parent. model: a model_id or how it begins, for promote and pin. reason: recorded with the
+    decision. seen: the `version` of the proposal that the person confirmed; None to see what would change.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    verb: OverrideVerb
+    group_key: Annotated[str, Field(min_length=1, max_length=2_000)]
+    model: Annotated[str, Field(min_length=4, max_length=128)] | None = None
+    reason: _Reason | None = None
+    seen: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _has_model(self) -> OverrideOrder:
+        if (self.verb == OverrideVerb.PROMOTE) != (self.model is not None) and self.verb != OverrideVerb.PIN:
+            raise ValueError("expected `model` with promote, and with promote and pin alone")
+        return self
+
+
+def carry_out_order(config: Config, order: OverrideOrder, person: str) -> ProposedOverride:
+    """Return what the order changes. It is written if `seen` is given.
+
+    person: who orders it, as recorded. Raises as `carry_out_override`; StoreError if another person changed a champion
+    since the proposal that was seen.
+    """
+    signer = load_signer(FleetStore.of(config))
+    ask = OverrideRequest(order.verb, (order.group_key,), order.model)
+    if order.seen is None:
+        return interventions.propose_override(FleetStore.of(config), signer, ask)
+    shown = ProposedOverride((), (), order.seen)
+    return interventions.carry_out_override(config, signer, ask, Attribution(person, order.reason or ""), shown)

@@ -1,0 +1,168 @@
+"""The page's routes below /page: its files, its figures, search, one group, dead letters, overrides.
+
+Annotations here are evaluated, as FastAPI needs for dependencies that are arguments of the function around a route.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from schemas.vocabulary import DeadLetterReason
+from spinney.core.errors import Busy, ContractError, GroupError, SetupError, StoreError
+from spinney.core.json_values import json_value
+from spinney.core.reporting.status import State
+from spinney.gateway.page.files import INDEX, PageFile, read_page_files
+from spinney.gateway.page.live_figures import Document, LiveFigures, make_document
+from spinney.gateway.page.overrides import OverrideOrder, carry_out_order
+from spinney.operations.dead_letters.letters import DeadLetters, LetterFilter, newest_letters
+from spinney.storage.layout import FleetStore
+from spinney.tables import lookup
+
+LOG = logging.getLogger(__name__)
+
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+"""Nothing from elsewhere, nothing inline: text from data cannot become a script."""
+
+LETTERS_SHOWN = 5
+BYTES_SHOWN = 4_096
+
+Authorize = Callable[[Request], str]
+"""Returns the caller's name. Raises HTTPException: no key, or one without the scope."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How the routes are guarded. read: for figures. operate: for overrides, recorded under the caller's name."""
+
+    read: Authorize
+    operate: Authorize
+
+
+def page_router(live: LiveFigures, access: Access) -> APIRouter:
+    """Return the routes of the page. live: started by the caller. The files need no key, the figures do."""
+    router = APIRouter(include_in_schema=False)
+    _add_files(router, read_page_files())
+    _add_figures(router, live, access)
+    _add_details(router, live, access)
+    _add_overrides(router, live, access)
+    return router
+
+
+def _add_files(router: APIRouter, page_files: Mapping[str, PageFile]) -> None:
+    @router.get("/")
+    def root() -> Response:
+        return RedirectResponse("page/")
+
+    @router.get("/page/")
+    @router.get("/page/static/{name}")
+    def page_file(request: Request, name: str = INDEX) -> Response:
+        file = page_files.get(name)
+        if file is None:
+            return _problem(404, "no such file")
+        headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY} if name == INDEX else {}
+        return _unless_known(request, file.body, file.etag, file.media_type, headers)
+
+
+def _add_figures(router: APIRouter, live: LiveFigures, access: Access) -> None:
+    reader = Depends(access.read)
+
+    @router.get("/page/fleet.json", dependencies=[reader])
+    def fleet(request: Request) -> Response:
+        return _reading() if live.reading is None else _document(request, live.reading.fleet)
+
+    @router.get("/page/pipeline.json", dependencies=[reader])
+    def pipeline(request: Request) -> Response:
+        return _reading() if live.reading is None else _document(request, live.reading.pipeline)
+
+    @router.get("/page/groups.json", dependencies=[reader])
+    def groups(
+        request: Request,
+        q: Annotated[str, Query(max_length=200)] = "",
+        state: State | None = None,
+        offset: Annotated[int, Query(ge=0)] = 0,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    ) -> Response:
+        if live.reading is None:
+            return _reading()
+        page = live.reading.search.find(q, state=state, offset=offset, limit=limit)
+        return _document(request, make_document({"found": page.found, "groups": lookup.to_dicts(page.rows)}))
+
+
+def _add_details(router: APIRouter, live: LiveFigures, access: Access) -> None:
+    reader = Depends(access.read)
+
+    @router.get("/page/group.json", dependencies=[reader])
+    def group(request: Request, key: Annotated[str, Query(min_length=1, max_length=2_000)]) -> Response:
+        try:
+            history = live.fleet.why(key)
+        except (StoreError, ContractError) as error:
+            LOG.info("group %r: %s", key, error)
+            return _problem(404, "no such group; search finds groups by parts of their keys")
+        figures = live.fleet.group_figures(key)
+        return _document(request, make_document({"history": history, "figures": figures}))
+
+    @router.get("/page/dead-letters.json", dependencies=[reader])
+    def dead_letters(
+        request: Request, reason: DeadLetterReason, field: Annotated[str | None, Query(max_length=200)] = None
+    ) -> Response:
+        choice = LetterFilter((reason.value,), () if field is None else (field,))
+        found = newest_letters(DeadLetters.opened(FleetStore.of(live.fleet.config), choice), LETTERS_SHOWN)
+        return _document(request, make_document({"letters": [_readable(row) for row in found]}))
+
+
+def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None:
+    @router.post("/page/overrides")
+    def override(order: OverrideOrder, person: Annotated[str, Depends(access.operate)]) -> Response:
+        if order.seen is not None and not order.reason:
+            return _problem(422, "expected a reason")
+        try:
+            proposed = carry_out_order(live.fleet.config, order, person)
+        except Busy:
+            return _problem(503, "another person's change is being written; try again", {"Retry-After": "2"})
+        except GroupError as error:
+            return _problem(409, str(error))
+        except SetupError as error:
+            LOG.warning("override by %s: %s", person, error)
+            return _problem(503, "the server has no signing key")
+        except StoreError as error:
+            LOG.warning("override by %s: %s", person, error)
+            return _problem(409, "nothing was written: the group is unknown, or a champion was changed meanwhile")
+        if order.seen is not None:
+            live.refresh_soon()
+        written = order.seen is not None and bool(proposed.steps)
+        return JSONResponse(json_value({"written": written, **vars(proposed)}))
+
+
+def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A dead letter with the beginning of its bytes as text."""
+    return {
+        name: value[:BYTES_SHOWN].decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+        for name, value in row.items()
+    }
+
+
+def _document(request: Request, document: Document) -> Response:
+    return _unless_known(request, document.body, document.etag, "application/json", {})
+
+
+def _unless_known(request: Request, body: bytes, etag: str, media_type: str, headers: Mapping[str, str]) -> Response:
+    """The body, or 304 where the client has it."""
+    headers = {"ETag": etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", **headers}
+    if request.headers.get("If-None-Match") == etag:
+        return Response(status_code=304, headers=headers)
+    return Response(body, media_type=media_type, headers=headers)
+
+
+def _reading() -> Response:
+    return _problem(503, "the tables are being read for the first time", {"Retry-After": "1"})
+
+
+def _problem(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    return JSONResponse({"error": message}, status, dict(headers or {}))

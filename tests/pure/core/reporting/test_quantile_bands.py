@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinney.core.reporting.quantile_bands import QUANTILES, make_bands, quantiles_by_bucket
+
+VALUES = st.lists(st.tuples(st.integers(0, 3), st.floats(-1e6, 1e6)), max_size=40)
+
+
+@given(VALUES)
+def test_the_quantiles_of_each_bucket_are_those_of_numpy(pairs: list[tuple[int, float]]) -> None:
+    bucket = np.array([pair[0] for pair in pairs], dtype=np.int64)
+    values = np.array([pair[1] for pair in pairs], dtype=np.float64)
+    found = quantiles_by_bucket(bucket, values, 5)
+    for at in range(5):
+        mine = values[bucket == at]
+        expected = np.quantile(mine, QUANTILES) if len(mine) else np.full(len(QUANTILES), np.nan)
+        np.testing.assert_allclose(found[at], expected, rtol=1e-12, atol=1e-6)
+
+
+def test_a_time_without_a_group_has_no_quantiles_and_infinite_values_do_not_count() -> None:
+    times = tuple(datetime(2024, 5, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(3))
+    bands = make_bands(times, np.array([0, 0, 2, 2]), np.array([1.0, 3.0, np.inf, 7.0]))
+    assert bands.groups == (2, 0, 1)
+    assert bands.quantiles[0] is not None
+    assert bands.quantiles[0][2] == 2.0
+    assert bands.quantiles[1:] == (None, (7.0,) * 5)

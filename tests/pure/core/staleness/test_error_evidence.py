@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from math import erfc
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinney.core.errors import Corrupt
+from spinney.core.staleness.error_evidence import MIN_VOTES, TILTS, CountedLosses, ErrorEvidence, random_numbers
+from spinney.core.staleness.group_state import NEVER
+
+DAY = 86_400_000_000
+PATIENCE = 365 * DAY
+
+
+def rows(at: list[int], losses: list[list[float]], times: list[int], *, is_evidence: bool = True) -> CountedLosses:
+    return CountedLosses(
+        np.array(at, dtype=np.int64),
+        np.array([len(row) for row in losses], dtype=np.int64),
+        np.array([loss for row in losses for loss in row], dtype=np.float64),
+        np.array(times, dtype=np.int64),
+        np.full(len(at), is_evidence),
+    )
+
+
+def started(groups: int, references: np.ndarray, clock: int = 0) -> ErrorEvidence:
+    state = ErrorEvidence.empty(groups)
+    state.restart(np.arange(groups), references, np.full(groups, clock))
+    return state
+
+
+def shares(groups: int) -> np.ndarray:
+    return (np.arange(groups) + 0.5) / groups
+
+
+def test_a_loss_multiplies_the_sums_by_its_bets_after_the_elapsed_time_was_added() -> None:
+    state = started(1, np.arange(1.0, 20.0)[None])
+    after = state.counted(rows([0], [[30.0]], [36 * DAY]), shares(1), PATIENCE)
+    # 19 losses before: p = random / 20, and the score is the normal quantile of 1 - p.
+    (random,) = random_numbers(shares(1), np.array([19]))
+    score = float(after.scores[0])
+    assert 0.5 * erfc(score / np.sqrt(2)) == pytest.approx(random / 20, rel=1e-3)
+    assert after.sums[0] == pytest.approx(np.exp(TILTS * score - TILTS**2 / 2) * 36 / 365, rel=1e-5)
+    assert after.evidence[0] == pytest.approx(after.sums[0].mean())
+    assert after.counted_at[0] == 36 * DAY
+
+
+def test_the_time_of_a_groups_first_label_counts_from_its_first_champion() -> None:
+    state = started(1, np.ones((1, 3)), clock=10 * DAY)
+    assert state.counted_at[0] == 10 * DAY
+    state.restart(np.array([0]), np.ones((1, 1)), np.array([20 * DAY]))
+    assert state.counted_at[0] == 10 * DAY
+
+
+def test_labels_out_of_order_add_no_time_twice() -> None:
+    state = started(1, np.empty((1, 0)))
+    state = state.counted(rows([0], [[1.0]], [3 * DAY]), shares(1), PATIENCE)
+    sums = state.sums.copy()
+    after = state.counted(rows([0], [[1.0]], [2 * DAY]), shares(1), PATIENCE)
+    bets = np.exp(TILTS * after.scores[0] - TILTS**2 / 2)
+    assert after.counted_at[0] == 3 * DAY
+    # A high first score lowers the second one by the autocorrelation; it never raises it.
+    assert (after.sums[0] <= bets * sums[0] * (1 + 1e-6)).all()
+
+
+def test_rows_that_are_no_evidence_enter_the_sample_only() -> None:
+    state = started(1, np.arange(1.0, 20.0)[None])
+    after = state.counted(rows([0], [[30.0]], [DAY], is_evidence=False), shares(1), PATIENCE)
+    assert after.evidence[0] == 0
+    assert after.samples.counts[0] == 20
+
+
+def test_a_new_champion_starts_the_sample_anew_and_keeps_the_evidence() -> None:
+    state = started(2, np.ones((2, 5)))
+    state = state.counted(rows([0, 1], [[9.0], [9.0]], [DAY, DAY]), shares(2), PATIENCE)
+    before = state.sums.copy()
+    state.restart(np.array([1]), np.array([[2.0, np.inf]]), np.array([DAY]))
+    assert state.samples.counts.tolist() == [6, 1]
+    assert np.isnan(state.scores[1])
+    assert np.isfinite(state.scores[0])
+    assert (state.sums == before).all()
+
+
+def test_forgetting_the_evidence_keeps_the_sample() -> None:
+    state = started(1, np.ones((1, 5))).counted(rows([0], [[9.0]], [DAY]), shares(1), PATIENCE)
+    state.forget(np.array([True]))
+    assert state.evidence[0] == 0
+    assert state.samples.counts[0] == 6
+
+
+def test_a_change_of_all_groups_is_no_evidence_about_one_of_them() -> None:
+    groups = 40
+    random = np.random.default_rng(5)
+    references = np.abs(random.standard_normal((groups, 20)))
+    storm = 3 * np.abs(random.standard_normal((groups, 1)))
+    raised = rows(list(range(groups)), storm.tolist(), [DAY] * groups)
+    together = started(groups, references).counted(raised, shares(groups), PATIENCE)
+    few = rows(list(range(MIN_VOTES - 1)), storm[: MIN_VOTES - 1].tolist(), [DAY] * (MIN_VOTES - 1))
+    apart = started(groups, references).counted(few, shares(groups), PATIENCE)
+    is_raised = together.scores[: MIN_VOTES - 1] > 0
+    assert is_raised.any()
+    assert (together.evidence[: MIN_VOTES - 1] < apart.evidence[: MIN_VOTES - 1]).all()
+
+
+def test_scores_that_repeat_count_less() -> None:
+    reference = np.arange(1.0, 20.0)[None]
+    calm = started(1, reference).counted(rows([0, 0], [[30.0], [31.0]], [DAY, DAY]), shares(1), PATIENCE)
+    repeating = replace(started(1, reference), pairs=(4_000.0, 8_000.0))
+    repeated = repeating.counted(rows([0, 0], [[30.0], [31.0]], [DAY, DAY]), shares(1), PATIENCE)
+    assert (repeated.scores == calm.scores).all()
+    assert repeated.evidence[0] < calm.evidence[0]
+
+
+@given(st.permutations(range(6)))
+def test_neither_the_order_of_groups_nor_that_of_the_losses_of_a_row_matters(order: list[int]) -> None:
+    losses = [[0.1, 2.0, 5.0], [1.0], [0.5, 0.7], [3.0], [0.2], [4.0, 9.0]]
+    times = [DAY] * 6
+    one = started(6, np.ones((6, 4))).counted(rows(list(range(6)), losses, times), shares(6), PATIENCE)
+    other_rows = rows(order, [losses[i] for i in order], times)
+    other = started(6, np.ones((6, 4))).counted(other_rows, shares(6), PATIENCE)
+    assert other.sums == pytest.approx(one.sums)
+    assert other.samples.values.tolist() == one.samples.values.tolist()
+
+
+def test_the_losses_of_one_row_are_not_counted_in_ascending_order() -> None:
+    ascending = np.arange(64.0)
+    counted = rows([0], [ascending.tolist()], [DAY])
+    seen = np.array([losses[0] for _, losses in counted.blocks(shares(1))])
+    assert sorted(seen) == ascending.tolist()
+    assert abs(np.corrcoef(seen, np.arange(64))[0, 1]) < 0.3
+
+
+def test_blocks_have_each_group_once_and_keep_each_groups_order() -> None:
+    counted = rows([0, 1, 0, 2, 2, 1], [[1.0], [2.0], [3.0], [4.0], [5.0], [6.0]], [DAY] * 6)
+    found = [(places.tolist(), losses.tolist()) for places, losses in counted.blocks(shares(3))]
+    assert found == [([0, 1], [1.0, 2.0]), ([2, 3], [3.0, 4.0]), ([4, 5], [5.0, 6.0])]
+
+
+def test_no_losses_change_nothing() -> None:
+    state = started(2, np.ones((2, 3)))
+    after = state.counted(rows([], [], []), shares(2), PATIENCE)
+    assert after.to_bytes() == state.to_bytes()
+
+
+def test_random_numbers_are_evenly_spread_and_repeat() -> None:
+    numbers = random_numbers(np.repeat(shares(50), 100), np.tile(np.arange(100), 50))
+    assert (numbers == random_numbers(np.repeat(shares(50), 100), np.tile(np.arange(100), 50))).all()
+    assert numbers.min() > 0
+    assert numbers.max() < 1
+    assert np.histogram(numbers, 10, (0, 1))[0] == pytest.approx(500, rel=0.15)
+
+
+def test_the_state_is_the_same_after_its_bytes_with_room_for_new_groups() -> None:
+    state = started(3, np.ones((3, 30))).counted(rows([0, 2], [[3.0], [0.5, 2.0]], [DAY, DAY]), shares(3), PATIENCE)
+    decoded = ErrorEvidence.from_bytes(state.to_bytes())
+    assert decoded.to_bytes() == state.to_bytes()
+    grown = decoded.resized(5)
+    assert len(grown) == 5
+    assert grown.counted_at[3:].tolist() == [NEVER, NEVER]
+    assert grown.sums[:3].tolist() == state.sums.tolist()
+    assert decoded.resized(3).samples.values.flags.writeable
+
+
+@pytest.mark.parametrize("blob", [b"", b"\x02abc", ErrorEvidence.empty(1).to_bytes()[:-1]])
+def test_bytes_of_something_else_are_corrupt(blob: bytes) -> None:
+    with pytest.raises(Corrupt):
+        ErrorEvidence.from_bytes(blob)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spinney.core.staleness.loss_samples import KNOTS, MAX_WEIGHT, LossSamples
+
+ONE = np.array([0])
+
+
+def sample_of(*losses: float) -> LossSamples:
+    samples = LossSamples.empty(1)
+    for loss in losses:
+        samples.add(ONE, np.array([loss]))
+    return samples
+
+
+def share_above(samples: LossSamples, loss: float, random: float) -> float:
+    (share,) = samples.shares_above(np.array([loss]), np.array([random]))
+    return float(share)
+
+
+@pytest.mark.parametrize(
+    ("loss", "share"),
+    [
+        (2.0, 0.5),  # 1 above, 1 equal: (1 + 0.5 · 2) / 4
+        (9.0, 0.125),  # (0 + 0.5 · 1) / 4
+        (0.5, 0.875),  # (3 + 0.5 · 1) / 4
+        (2.5, 0.375),  # (1 + 0.5 · 1) / 4
+    ],
+)
+def test_a_share_is_that_of_larger_losses_with_ties_broken_by_the_random_number(loss: float, share: float) -> None:
+    assert share_above(sample_of(3.0, 1.0, 2.0), loss, 0.5) == share
+
+
+def test_without_losses_the_share_is_the_random_number() -> None:
+    assert share_above(LossSamples.empty(1), 7.0, 0.3) == 0.3
+
+
+def test_equal_losses_stay_one_knot_of_their_exact_value() -> None:
+    samples = sample_of(*[0.0] * 60, *[1.0] * 20)
+    assert share_above(samples, 1.0, 0.5) == pytest.approx((0 + 0.5 * 21) / 81)
+    assert share_above(samples, 0.0, 0.5) == pytest.approx((20 + 0.5 * 61) / 81)
+
+
+@given(st.lists(st.floats(0, 1e6, width=32), min_size=1, max_size=3 * KNOTS))
+def test_a_sample_keeps_the_number_and_the_mean_of_its_losses_in_ascending_knots(losses: list[float]) -> None:
+    samples = sample_of(*losses)
+    assert samples.counts.tolist() == [len(losses)]
+    assert samples.means[0] == pytest.approx(np.mean(losses), rel=1e-4, abs=1e-6)
+    used = samples.values[0][samples.weights[0] > 0]
+    assert (np.diff(used) >= 0).all()
+    assert len(used) == min(len(losses), KNOTS) or samples.weights.max() > 1
+
+
+@pytest.mark.parametrize("tail", ["normal", "lognormal"])
+def test_shares_of_large_losses_stay_precise_however_many_losses_came(tail: str) -> None:
+    random = np.random.default_rng(3)
+    losses = np.abs(random.standard_normal(3_000)) if tail == "normal" else random.lognormal(0, 1.5, 3_000)
+    samples = sample_of(*losses)
+    for share in (0.5, 0.2, 0.05, 0.01, 0.002):
+        at = np.quantile(losses, 1 - share)
+        exact = (np.sum(losses > at) + 0.5) / (len(losses) + 1)
+        assert share_above(samples, at, 0.5) == pytest.approx(exact, rel=0.2)
+
+
+def test_samples_that_start_from_references_are_those_that_had_their_losses_one_by_one() -> None:
+    references = np.array([[3.0, 1.0, np.inf], [5.0, 4.0, 6.0]])
+    samples = LossSamples.empty(3)
+    samples.start(np.array([2, 0]), references)
+    assert samples.values[2].tolist() == sample_of(1.0, 3.0).values[0].tolist()
+    assert samples.weights[0].tolist() == sample_of(4.0, 5.0, 6.0).weights[0].tolist()
+    assert samples.counts.tolist() == [3, 0, 2]
+    longer = LossSamples.empty(1)
+    longer.start(ONE, np.arange(32.0)[None])
+    assert (longer.counts[0], longer.means[0]) == (32, 15.5)
+
+
+def test_starting_again_forgets_the_losses_before() -> None:
+    samples = sample_of(*range(30))
+    samples.start(ONE, np.array([[7.0]]))
+    assert (samples.counts[0], samples.means[0]) == (1, 7)
+    samples.start(ONE, np.empty((1, 0)))
+    assert samples.counts[0] == 0
+
+
+def test_a_knot_stands_for_as_many_losses_as_two_bytes_hold() -> None:
+    samples = LossSamples(np.full((1, KNOTS), 1, dtype=np.float32), np.full((1, KNOTS), MAX_WEIGHT, dtype=np.float32))
+    samples.add(ONE, np.array([1.0]))
+    assert samples.weights.max() == MAX_WEIGHT
+
+
+def test_other_groups_keep_their_samples() -> None:
+    samples = LossSamples.empty(2)
+    samples.add(np.array([1]), np.array([4.0]))
+    assert samples.counts.tolist() == [0, 1]
+    assert samples.take(np.array([1])).means.tolist() == [4.0]
+    assert np.isnan(samples.means[0])

@@ -1,0 +1,148 @@
+"""The figures of a fleet and its pipeline, from tables that are filled by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from past import Past, fleet_toml, hour
+
+from schemas import tables
+from spinney.core.config import parse
+from spinney.fleet import Fleet
+
+A, B = '["a","1"]', '["b","1"]'
+
+
+@pytest.fixture
+def past(tmp_path: Path) -> Past:
+    return Past(parse(fleet_toml(tmp_path), "fleet.toml", {}))
+
+
+def seen(past: Past, *keys: str) -> None:
+    rows = ({"group_key": key, "event_id": "e", "event_time": hour(12), "topic": "sales"} for key in keys)
+    past.put(tables.EVENTS, "", *rows)
+
+
+def health(key: str, at: float, labelled: int, loss: float, model_id: str | None = "m") -> dict[str, object]:
+    day = {"observed_on": hour(at).date(), "batch_id": 1}
+    sums = {"rows": labelled, "labelled": labelled, "loss": loss}
+    return {"group_key": key, "model_id": model_id, "last_event_time": hour(at), **sums, **day}
+
+
+def test_figures_agree_with_the_table_and_the_summary(past: Past) -> None:
+    seen(past, A, B)
+    past.round(1, {A: 1, B: 2})
+    past.round(3, {A: 3}, decision="refused")
+    verdict = {"group_key": B, "decision": "deferred", "policy": "max_age", "reason": "7 d old"}
+    times = {"judged_at": hour(4), "stale_since": hour(4), "clock": hour(4), "predicted_ms": 1500.0}
+    past.put(tables.VERDICTS, "stream", {**verdict, **times})
+    fleet = Fleet(past.config)
+    figures, summary = fleet.figures(), fleet.summary()
+    assert figures.summary.states == summary.states
+    assert {name: n for name, n in summary.states.items() if n} == {"stale": 1, "refused": 1}
+    assert (figures.queue.groups, figures.queue.by_policy) == (1, {"max_age": 1})
+    assert figures.queue.predicted_seconds == 1.5
+    assert figures.error_label == "mean absolute error"
+    latest = figures.latest_decisions[0]
+    assert (latest["group_key"], latest["decision"]) == (A, "refused")
+    assert figures.decisions == {}
+
+
+def test_the_last_age_of_each_group_is_measured_from_its_champions_newest_row_to_the_newest_event(past: Past) -> None:
+    seen(past, A, B)
+    past.round(1, {A: 1})
+    past.round(5, {B: 1})
+    age = Fleet(past.config).figures().age
+    assert age.groups[-1] == 2
+    quantiles = age.quantiles[-1]
+    assert quantiles is not None
+    assert quantiles[2] == (12 + 8) / 2 * 3600  # trained through the hours 0 and 4; the newest event is of hour 12
+
+
+def test_decisions_of_the_last_day_are_counted_and_older_ones_are_not(past: Past) -> None:
+    seen(past, A)
+    now = datetime.now(UTC)
+    row = {"group_key": A, "round_id": "stream-1", "epoch": 0, "model_id": "m", "clock": now}
+    recent = [
+        {**row, "decision": decision, "decided_at": now - timedelta(hours=1)} for decision in ("promoted", "kept")
+    ]
+    past.put(
+        tables.PROMOTIONS, "stream", *recent, {**row, "decision": "refused", "decided_at": now - timedelta(days=2)}
+    )
+    past.put(tables.PROMOTIONS, "batch", {**row, "decision": "kept", "decided_at": now - timedelta(minutes=1)})
+    assert Fleet(past.config).figures().decisions == {"kept": 2, "promoted": 1}
+
+
+def test_error_bands_hold_the_mean_error_of_each_group_by_event_time(past: Past) -> None:
+    seen(past, A, B)
+    past.put(tables.HEALTH, "score", health(A, 0, 2, 4.0), health(A, 0, 2, 8.0), health(B, 0, 1, 5.0))
+    past.put(tables.HEALTH, "labels", health(A, 30, 4, 4.0), health(B, 30, 1, 99.0, model_id=None))
+    error = Fleet(past.config).figures().error
+    known = {time: row for time, row in zip(error.times, error.quantiles, strict=True) if row is not None}
+    assert {row[2] for row in known.values()} == {(3.0 + 5.0) / 2, 1.0}
+    assert sum(error.groups) == 3
+    assert error.times[0] == hour(0)
+
+
+def test_a_new_fleet_has_figures_without_any_value(past: Past) -> None:
+    figures = Fleet(past.config).figures()
+    assert (figures.summary.groups, figures.age.times, figures.error.times, figures.queue.groups) == (0, (), (), 0)
+
+
+def test_a_groups_errors_are_its_own_and_its_answers_have_the_labels_that_came_late(past: Past) -> None:
+    past.put(tables.HEALTH, "score", health(A, 0, 2, 4.0), health(B, 0, 1, 50.0), health(A, 6, 1, 3.0))
+    past.put(tables.HEALTH, "labels", health(A, 0, 2, 8.0))
+    at = {"scored_at": hour(9), "scored_on": hour(9).date(), "answered_by": "own", "batch_id": 1}
+    answers = [
+        {"group_key": key, "event_id": f"e{n}", "event_time": hour(n), "prediction": float(n), **at}
+        for key, n in ((A, 1), (A, 2), (B, 3))
+    ]
+    past.put(tables.PREDICTIONS, "", *answers)
+    past.put(tables.OUTCOMES, "", {"group_key": A, "event_id": "e2", "label": 7.0, "observed_at": hour(9)})
+    figures = Fleet(past.config).group_figures(A)
+    first, *others = figures.errors
+    assert (first.at, first.labelled, first.mean) == (hour(0), 4, 3.0)
+    assert [(point.labelled, point.mean) for point in others] == [(1, 3.0)]
+    assert [(row["event_id"], row["prediction"], row["label"]) for row in figures.answers] == [
+        ("e2", 2.0, 7.0),
+        ("e1", 1.0, None),
+    ]
+    assert (figures.error_rise, figures.coverage) == (2.0, None)
+
+
+def test_the_pipeline_tells_batches_rows_and_rounds(past: Past, tmp_path: Path) -> None:
+    seen(past, A, B)
+    past.put(tables.EVENTS, "", {"group_key": A, "event_id": "l", "event_time": hour(1), "topic": "load:old.csv"})
+    past.put(tables.DEAD_LETTERS, "", {"topic": "sales", "kafka_partition": 0, "kafka_offset": 1,
+             "reason": "not_json", "ingested_at": datetime.now(UTC), "batch_id": 1})  # fmt: skip
+    past.round(1, {A: 1})
+    checkpoint(tmp_path / "checkpoints" / "score", started=(7, 8), ended=(7,))
+    figures = Fleet(past.config).pipeline()
+    counts = figures.counts
+    assert (counts.events, counts.loaded, counts.predictions, counts.dead_letters) == (3, 1, 0, 1)
+    assert [(kind.reason, kind.count) for kind in figures.dead_letters] == [("not_json", 1)]
+    assert [(row["round_id"], row["reasons"]) for row in figures.rounds] == [("stream-1", {})]
+    batches = {each.query: each.batches for each in figures.queries}
+    assert [batches[name] for name in ("ingest", "labels", "retrain")] == [(), (), ()]
+    assert [(each.batch_id, each.started_at, each.ended_at) for each in batches["score"]] == [
+        (7, hour(7), hour(7) + timedelta(seconds=2)),
+        (8, hour(8), None),
+    ]
+
+
+def checkpoint(folder: Path, started: tuple[int, ...], ended: tuple[int, ...]) -> None:
+    """Files as Spark writes them: batch n began at hour n, and took two seconds."""
+    for name in ("offsets", "commits"):
+        (folder / name).mkdir(parents=True)
+    for n in started:
+        metadata = {"batchTimestampMs": int(hour(n).timestamp() * 1000), "batchWatermarkMs": 0}
+        (folder / "offsets" / str(n)).write_text(f"v1\n{json.dumps(metadata)}\n-")
+    for n in ended:
+        file = folder / "commits" / str(n)
+        file.write_text("v1\n{}")
+        ends = hour(n).timestamp() + 2
+        os.utime(file, (ends, ends))
