@@ -113,9 +113,7 @@ def answer_rows(
             probabilities[places] = found.probabilities
         model_ids[now] = np.array(ids, dtype=object)[who]
         answered_by[now] = np.array([route.answered_by.value for route in taken], dtype=object)[who]
-        if intervals is not None:
-            widths = intervals.half_widths([ask.group_key for ask in asks], [route.promotion for route in taken])
-            half_widths[now] = widths[who]
+        half_widths[now] = _half_widths(intervals, asks, taken)[who]
         silent = ~there & np.array([name is not None for name in ids], dtype=bool)[of_row]
         again, of_row = np.unique(of_row[silent], return_inverse=True)
         places = places[silent]
@@ -123,6 +121,13 @@ def answer_rows(
             _warn_once(taken[at].owner, ids[at], found.errors.get(ids[at], "a number that is not finite"))
         asks = [RouteKey(asks[at].group_key, asks[at].excluded | {ids[at]}) for at in again]
     return Answers(prediction, probabilities, model_ids, answered_by, half_widths)
+
+
+def _half_widths(intervals: FleetIntervals | None, asks: list[RouteKey], taken: list[Route]) -> npt.NDArray[np.float64]:
+    """Of the interval around each route's answer; NaN where it is unbounded."""
+    if intervals is None:
+        return np.full(len(asks), np.nan)
+    return intervals.half_widths([ask.group_key for ask in asks], [route.promotion for route in taken])
 
 
 def own_model(key: str, champions: ChampionSource, models: ModelSource) -> Model | None:

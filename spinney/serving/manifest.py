@@ -150,7 +150,7 @@ class Manifest:
         self._histories = PromotionHistories(self._file.read([*CHAMPION_COLUMNS, *self._losses]))
         self._signer = self._key()
         rule = IntervalRule.of(self.config) if self._losses else None
-        self._intervals = rule and FleetIntervals(rule, self.config.fleet.shards, self._pools)
+        self._intervals = FleetIntervals(rule, self.config.fleet.shards, self._pools) if rule else None
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """As `Fleet.predict`, by the champions of this manifest."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pyarrow as pa
 
 from spinney.core.champions import heldout_losses
-from spinney.core.champions.promotion import CHAMPION_COLUMNS, Promotion
+from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, Promotion
 
 
 class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
@@ -56,7 +57,6 @@ class PromotionHistories(Mapping[str, tuple[Promotion, ...]]):
 
     def _rows(self, first: int, end: int) -> Iterator[Promotion]:
         values = [column.slice(first, end - first).to_pylist() for column in self._columns]
-        losses = self.losses(first, end)
-        return (
-            Promotion(*row, heldout_losses=packed) for *row, packed in zip(*values, losses, strict=True)
-        )
+        without_payload: list[list[Any]] = [[None] * (end - first) for _ in PAYLOAD_COLUMNS]
+        rows = zip(*values, *without_payload, self.losses(first, end), strict=True)
+        return (Promotion(*row) for row in rows)

@@ -305,7 +305,6 @@ NOT_YET = {
     "staleness.drift.patience": "[staleness.drift]\npatience = '30d'",
     "staleness.drift.triggers": "[staleness]\ndrift.triggers = true",
     "staleness.policies": "[staleness]\npolicies = ['my_shop.policies:Weekend']",
-    "intervals.coverage": "[intervals]\ncoverage = 0.8",
     "gateway.port": "[gateway]\nport = 9000",
 }
 
@@ -324,7 +323,7 @@ def test_a_value_that_does_nothing_yet_is_refused(text: str) -> None:
 
 
 def test_a_key_that_does_nothing_yet_may_have_its_default() -> None:
-    assert read(MINIMAL + "[intervals]\ncoverage = 0.9\n[recipe]\ntime_limit = '30s'\n").intervals.coverage == 0.9
+    assert read(MINIMAL + "[gateway]\nport = 8080\n[recipe]\ntime_limit = '30s'\n").gateway.port == 8080
 
 
 @pytest.mark.parametrize("kind", ["double", "float", "decimal(9,2)", "timestamp"])
