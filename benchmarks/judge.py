@@ -24,10 +24,10 @@ from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
 SETTINGS = JudgeSettings(
-    policies=(NewGroup(20), ErrorRise(2.0, 30), NewRows(200), MaxAge(timedelta(days=7))),
+    policies=(NewGroup(20), ErrorRise(timedelta(days=365)), NewRows(200), MaxAge(timedelta(days=7))),
     min_rows=20,
     label_delay=3_600 * SECOND,
-    error_memory_rows=30,
+    patience=365 * 86_400 * SECOND,
     is_wall_clock=False,
 )
 
@@ -56,6 +56,7 @@ def health(load: Load, rows: int, clock: int) -> pd.DataFrame:
             "model_id": [f"{n:064x}" for n in chosen],
             "labelled": random.integers(1, 4, rows),
             "loss": random.random(rows),
+            "losses": None,
             "last_event_time": clock - random.integers(0, 1_800 * SECOND, rows),
         }
     )

@@ -107,6 +107,7 @@ def _retraining(summary: Summary) -> str:
         f"{format_count(retrained['fits'])} fits in {format_count(summary['budget']['rounds'])} rounds, "
         f"{format_count(retrained['groups'])} groups; {report_text.describe_decisions(summary)}. "
         f"They took {format_seconds(used)} of the {format_seconds(allowed)} that the budget allowed."
+        f"{report_text.describe_gain(summary)}"
     )
     by_state = {state: n for state, n in groups["by_state"].items() if n}
     strip = card(

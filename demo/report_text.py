@@ -81,6 +81,12 @@ def describe_decisions(summary: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "nothing was decided"
 
 
+def describe_gain(summary: Mapping[str, Any]) -> str:
+    """Return the gain from retraining as a sentence that follows another; empty where none was measured."""
+    gain = summary["gain"]
+    return f" {gain['says'][0].upper()}{gain['says'][1:]}." if gain else ""
+
+
 def definitions(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return (term, definition) of the numbers in the report."""
     terms = {"Time": _time(summary)}
@@ -89,6 +95,8 @@ def definitions(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         terms["Refitted daily, weekly, never"] = _REFITTED
         if summary["worth"]["injected"]:
             terms["Recovered"] = _RECOVERED
+    if summary["gain"]:
+        terms["Gain from retraining"] = _GAIN
     return list({**terms, "From stale to answering": _TIME_TO_ANSWER, "Reconciliation": _RECONCILIATION}.items())
 
 
@@ -118,6 +126,11 @@ _RECOVERED = (
     "The first full hour, at least 24 after the change, from which the mean error of the preceding 24 hours of event "
     "time, all changed groups together, stays below 1.5 times its mean before the change for 24 hours. Only the "
     "change, the duplicates and the bad records are made up."
+)
+_GAIN = (
+    "Each round takes a few of the stale groups at random. Champion and challenger answer the newest fifth of a "
+    "group's rows, as far as neither has seen them; the challenger by a fit without them. The gain is the champion's "
+    "mean loss minus the challenger's, each group counted once, whatever the gate decided."
 )
 _TIME_TO_ANSWER = (
     "Wall clock, from the verdict that a group is stale to the first prediction by its new model. It includes the wait "

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from demo.fleet_tables import FleetTables
+from schemas.tables import PROMOTIONS, VERDICTS
 from schemas.vocabulary import Decision, ModelStatus, Staleness
 from spinney.core.features.encoding import Floats
+from spinney.core.reporting import retraining_gain
 from spinney.core.reporting.status import State
 from spinney.fleet import GroupStatus
+from spinney.tables.arrow_schemas import arrow_schema
 
 PROMOTED = (Decision.PROMOTED.value, Decision.UNPROVEN.value)
 BINS = 24
@@ -92,6 +97,22 @@ def summarize_budget(tables: FleetTables) -> dict[str, Any]:
         "deferred": int(rounds["deferred"].fillna(0).sum()),
         "stages": stages,
     }
+
+
+def summarize_gain(tables: FleetTables) -> dict[str, Any] | None:
+    """Return the fields of RetrainingGain, and `says`: the same in a sentence. None where no drawn group was compared.
+
+    Only groups that the stream's rounds drew at random count.
+    """
+    verdicts, promotions = (
+        pa.Table.from_pandas(frame, pa.schema([arrow_schema(contract).field(name) for name in names]), False)
+        for frame, contract, names in (
+            (tables.verdicts, VERDICTS, retraining_gain.VERDICT_COLUMNS),
+            (tables.promotions, PROMOTIONS, retraining_gain.PROMOTION_COLUMNS),
+        )
+    )
+    gain = retraining_gain.measure_gain(verdicts, promotions)
+    return None if gain is None else {**asdict(gain), "says": str(gain)}
 
 
 def quantiles(seconds: Floats) -> dict[str, float | int | None]:

@@ -12,6 +12,7 @@ reconciliation  adds_up; checks: name, says, expected, found, missing, unexpecte
 groups          total; by_state: see `spinney.core.reporting.status.State`
 retrained       fits, groups, by_reason, by_day, by_decision, not_fitted, before_the_stream
 freshness       promoted, answered, no_event_yet; stale_to_answer, stale_to_promoted: n, p50, p95, max (s); histogram
+gain            see `spinney.core.reporting.retraining_gain.RetrainingGain`; says: in a sentence; None without any
 budget          rounds, allowed_seconds, predicted_seconds, used_seconds, deferred, stages
 batches         query -> batches, rows, seconds (n, p50, p95, max), rows_per_second, phases (mean s), line
 worth           see `refit_comparison.summarize_comparison`; None if it was not evaluated
@@ -95,6 +96,7 @@ def summarize_run(run: DemoRun, scenario: Scenario, config: Config, injected: fr
         "groups": retraining_summary.count_groups_by_state(run.statuses),
         "retrained": retraining_summary.summarize_retraining(tables),
         "freshness": retraining_summary.summarize_freshness(tables),
+        "gain": retraining_summary.summarize_gain(tables),
         "budget": retraining_summary.summarize_budget(tables),
         "batches": summarize_batches(run.batches),
         "injected_says": scenario.injected.says if scenario.injected else "",

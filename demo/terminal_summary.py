@@ -54,6 +54,7 @@ def _counts(summary: Mapping[str, Any]) -> Table:
         "groups": ", ".join(f"{format_count(n)} {STATE_LABELS[state]}" for state, n in groups["by_state"].items() if n),
         "retrained": f"{format_count(retrained['fits'])} fits: {_reasons(retrained['by_reason'])}",
         "decided": report_text.describe_decisions(summary),
+        **({"gain": summary["gain"]["says"].removeprefix("gain from retraining: ")} if summary["gain"] else {}),
         "stale to answering": f"median {format_seconds(timing['p50'])}, 95 % within {format_seconds(timing['p95'])}; "
         f"{format_count(fresh['no_event_yet'])} with no event yet",
         "budget": f"{format_seconds(budget['used_seconds'])} used of {format_seconds(budget['allowed_seconds'])} "

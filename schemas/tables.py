@@ -188,6 +188,7 @@ MODELS = Contract(
             "metrics",
             "string",
             "JSON: heldout_rows, challenger_loss, constant_loss, champion_loss, champion_id, train_loss; "
+            "champion_difference, constant_difference and each one's _se: mean paired difference, standard error; "
             "changed_from: recipe_id of the champion where it is another; uncompared: why such a champion was not "
             "compared; refitted: estimator and recipe_id of the champion's recipe that was fitted again; "
             "best_of: chosen, candidates; imported: origin; "

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from spinney.core.intervals.champion_intervals import FleetIntervals
     from spinney.core.models.model import Model
     from spinney.core.reporting.incumbent_comparison import IncumbentComparison
+    from spinney.core.reporting.retraining_gain import RetrainingGain
     from spinney.core.reporting.shadow_comparison import ShadowComparison
     from spinney.core.reporting.summary import Summary
     from spinney.figures.fleet_figures import FleetFigures
@@ -154,12 +155,17 @@ class Fleet:
             first, end = (-(-shards * index // pieces) for index in (piece, piece + 1))
             yield InShards(first, end - 1), keys_of_piece
 
-    def champions(self, as_of: datetime | str | None = None) -> Champions:
-        """Return the champions of all groups and parents. Payloads of small models are included.
+    def champions(self, as_of: datetime | str | None = None, group_keys: Iterable[str] | None = None) -> Champions:
+        """Return the champions of these groups and of the parents that may answer for them; of all if None.
 
-        Errors as for `groups`.
+        Payloads of small models are included. Errors as for `groups`.
         """
-        return self._champions(self._moment(as_of))
+        at = self._moment(as_of)
+        if group_keys is None:
+            return self._champions(at)
+        owners = set(group_keys)
+        owners |= {parent for key in owners for parent in self._ancestors(key)}
+        return self._champions(at, sorted(owners))
 
     def model(self, key: str, as_of: datetime | str | None = None) -> Model | None:
         """Return the own model of a group or parent; None if none may answer. Models of parents are not considered.
@@ -196,23 +202,23 @@ class Fleet:
         from spinney.storage import signing_key
 
         at = self._moment(as_of)
-
-        def champions_of(group_keys: Iterable[str]) -> Champions:
-            owners = set(group_keys)
-            owners |= {parent for key in owners for parent in self._ancestors(key)}
-            return self._champions(at, sorted(owners))
-
         return answers.answer_frame(
             frame,
-            champions_of,
+            lambda group_keys: self.champions(at, group_keys),
             self.config,
             ModelSource(self._store, signing_key.load_signer(self._store)),
             self._intervals(at),
             former=charter.former_columns_of(self._store),
         )
 
+    def intervals(self, as_of: datetime | str | None = None) -> FleetIntervals | None:
+        """Return the half-widths of prediction intervals; None where there are none (`[intervals]`).
+
+        The champions of a shard are read when one of its groups is asked for. Errors as for `groups`.
+        """
+        return self._intervals(self._moment(as_of))
+
     def _intervals(self, at: datetime | None) -> FleetIntervals | None:
-        """Half-widths by the champions of a moment, which are read for the shards that are asked for."""
         from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule
         from spinney.tables import champion_losses
 
@@ -233,14 +239,24 @@ class Fleet:
         return incumbent_answers.compare_with_incumbent(self._store, self.champions())
 
     def summary(self) -> Summary:
-        """Return the number of groups by state, and the champions' errors beside a constant answer and the incumbent.
+        """Return the number of groups by state, the champions' errors beside baselines, and the gain from retraining.
 
-        A champion's loss is that of its evaluation fit on its held-out rows; a constant's is measured on the same rows.
-        Raises StoreError.
+        The baselines are a constant answer and the incumbent. A champion's loss is that of its evaluation fit on its
+        held-out rows; a constant's is measured on the same rows. Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_summary
 
         return read_summary(self.config, self.table(), self.incumbent())
+
+    def gain(self, as_of: datetime | str | None = None) -> RetrainingGain | None:
+        """Return what refits gained in stale groups that the stream took at random; None where none was compared.
+
+        `RetrainingGain` says what is measured. Decisions and verdicts that `spinney tidy` has removed do not count.
+        Errors as for `groups`.
+        """
+        from spinney.tables.drawn_groups import read_retraining_gain
+
+        return read_retraining_gain(self._store, self._moment(as_of))
 
     def figures(self, statuses: pa.Table | None = None) -> FleetFigures:
         """Return the figures of the whole fleet, as the fleet page shows them: ages and errors as bands, the queue.

@@ -19,7 +19,14 @@ from pyspark.sql import functions as F
 from schemas import tables
 from schemas.vocabulary import RoundQueue, Staleness
 from spinney.core.errors import StoreError
-from spinney.core.planning.budget import FIRST_POLICY, Candidate, QueueLengths, RoundAllowance, choose_by_queue
+from spinney.core.planning.budget import (
+    FIRST_POLICY,
+    Candidate,
+    QueueLengths,
+    RoundAllowance,
+    choose_by_queue,
+    queue_member,
+)
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.timestamps import from_microseconds
 from spinney.retraining import judge_input
@@ -29,9 +36,6 @@ from spinney.tables.delta import FEW_ROWS
 ROUND_COLUMNS = ("round_id", "pins", "batch_id")
 REPORTED_COLUMNS = ("shard", "group_key", "policy", "model_id", "epoch", "predicted_ms")
 _CANDIDATE = ("group_key", "policy", "urgency", "stale_since", "predicted_ms", "gain_per_second")
-QUEUE = "queue"
-"""Key in the numbers of a verdict `fit`: a RoundQueue, the one that took the group."""
-
 _NOT_CHOSEN_REASON = "; deferred: the round takes no more groups, and others come before it"
 
 
@@ -141,7 +145,7 @@ def make_verdict(row: Mapping[str, Any], queue: RoundQueue | None) -> dict[str, 
     decision, reason, numbers = row["decision"], row["reason"], row["numbers"]
     if queue is not None:
         # A JSON object with at least one member, as the judge writes it.
-        numbers = f'{numbers[:-1]},"{QUEUE}":"{queue.value}"}}'
+        numbers = f"{numbers[:-1]},{queue_member(queue)}}}"
     elif decision == Staleness.FIT:
         if row["repeats"]:
             return None
@@ -162,7 +166,8 @@ def _verdict_rows(marked: DataFrame) -> DataFrame:
     is_chosen = F.col("queue").isNotNull()
     is_deferred = (F.col("decision") == Staleness.FIT.value) & ~is_chosen
     rows = marked.filter(~is_deferred | (F.col("repeats") == 0))
-    with_queue = F.expr(f"concat(left(numbers, length(numbers) - 1), ',\"{QUEUE}\":\"', queue, '\"}}')")
+    begin, end = queue_member("|").split("|")
+    with_queue = F.expr(f"concat(left(numbers, length(numbers) - 1), ',{begin}', queue, '{end}}}')")
     return rows.select(
         *REPORTED_COLUMNS,
         F.when(is_deferred, Staleness.DEFERRED.value).otherwise(F.col("decision")).alias("decision"),

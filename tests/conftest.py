@@ -20,6 +20,9 @@ settings.load_profile("patient")
 os.environ["TZ"] = "America/New_York"
 time.tzset()
 
+# Several processes of tests share the cores: a thread of OpenMP that spins while it waits keeps another from working.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # A JVM of Spark lives for seconds here, most of them for its start: the optimising compiler costs more than it brings,
 # and so does verifying the classes of jars whose hashes are locked.
 os.environ["SPARK_SUBMIT_OPTS"] = (

@@ -36,7 +36,8 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
     once.
 
     --summary shows groups by state, the champions' mean error beside that of a constant answer (and of the former
-    system) on the same held-out rows, and the groups in which a constant is better, worst first.
+    system) on the same held-out rows, what refits have gained in stale groups drawn at random, and the groups in which
+    a constant is better, worst first.
     """
     if selected_views := [name for name, is_asked in views.items() if is_asked]:
         if state is not None or as_of is not None or len(selected_views) > 1:
@@ -52,7 +53,8 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
     from spinney.tables.lookup import to_dicts
 
     config = load_config(config_path)
-    rows = Fleet(config).table(_moment(config, as_of))
+    opened, at = Fleet(config), _moment(config, as_of)
+    rows = opened.table(at)
     if state is not None:
         rows = rows.filter([value == state for value in rows.column("state").to_pylist()])
     shown = rows if as_json or not limit else rows.slice(0, limit)
@@ -62,6 +64,8 @@ def fleet(config_path: str, as_json: bool, limit: int, state: str | None, as_of:
     table("fleet", to_dicts(shown))
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown)} more; --limit 0 shows all", err=True)
+    if (gain := opened.gain(at)) is not None:
+        click.echo(gain, err=True)
 
 
 def _moment(config: Config, as_of: str | None) -> datetime | None:
@@ -137,6 +141,8 @@ def _show_summary(config_path: str, *, as_json: bool, limit: int) -> None:
     if summary.against:
         click.echo()
         table(f"mean error, {summary.measure}", plain(summary.against))
+    if summary.gain is not None:
+        click.echo(f"\n{summary.gain}")
     if summary.unmeasured:
         click.echo(
             f"{summary.unmeasured:,} groups have a model that was never measured beside a constant: imported, fitted "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -63,15 +64,34 @@ def encode_batch(batch: pa.RecordBatch) -> bytes:
 
 def decode_batch(blob: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
     """Return the batch of an Arrow IPC stream. Raises Corrupt if it is not one batch of this schema."""
-    try:
-        with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
-            batch = reader.read_next_batch()
-    except (pa.ArrowInvalid, OSError, StopIteration) as error:
-        raise Corrupt(f"state: expected an Arrow stream of one batch; got {error or 'none'}. {REMEDY}") from error
+    batch = _read_batch(blob)
     if not batch.schema.equals(schema):
         got = ", ".join(f"{field.name} {field.type}" for field in batch.schema)
         raise Corrupt(f"state: expected columns {', '.join(schema.names)}; got {got}. {REMEDY}")
     return batch
+
+
+def _read_batch(blob: Body) -> pa.RecordBatch:
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(blob)) as reader:
+            return reader.read_next_batch()
+    except (pa.ArrowInvalid, OSError, StopIteration) as error:
+        raise Corrupt(f"state: expected an Arrow stream of one batch; got {error or 'none'}. {REMEDY}") from error
+
+
+def add_missing_columns(blob: Body, schema: pa.Schema, initial: Mapping[str, Any]) -> bytes:
+    """Return the Arrow stream of an earlier version as a batch of this schema. Raises Corrupt if it is no such stream.
+
+    initial: the value of a column that the batch does not have; null for one that has none here.
+    """
+    batch = _read_batch(blob)
+    columns = []
+    for field_ in schema:
+        if field_.name in batch.schema.names:
+            columns.append(batch.column(field_.name))
+        else:
+            columns.append(pa.array([initial.get(field_.name)] * batch.num_rows, field_.type))
+    return encode_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
 
 
 def join_sections(sections: Sequence[bytes]) -> bytes:

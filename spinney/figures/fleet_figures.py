@@ -26,7 +26,7 @@ from spinney.core.reporting.quantile_bands import QuantileBands, make_bands
 from spinney.core.reporting.retrain_queue import QUEUE_COLUMNS, RetrainQueue, describe_queue
 from spinney.core.reporting.summary import Summary, summarize_fleet
 from spinney.storage.layout import FleetStore
-from spinney.tables import error_history, fit_metrics, fleet_clock, lookup
+from spinney.tables import drawn_groups, error_history, fit_metrics, fleet_clock, lookup
 from spinney.tables.lookup import InShards, NotBefore
 
 WINDOW = timedelta(days=30)
@@ -72,7 +72,8 @@ def read_summary(config: Config, statuses: pa.Table, incumbent: IncumbentCompari
     """Return the summary of a fleet. statuses: of `Fleet.table`. Raises StoreError."""
     rows = lookup.to_dicts(statuses)
     fits = fit_metrics.read_fit_metrics(FleetStore.of(config), [row["model_id"] for row in rows if row["model_id"]])
-    return summarize_fleet(config.fleet.name, str(config.fleet.loss), rows, fits, incumbent)
+    gain = drawn_groups.read_retraining_gain(FleetStore.of(config))
+    return summarize_fleet(config.fleet.name, str(config.fleet.loss), rows, fits, incumbent, gain)
 
 
 def read_fleet_figures(config: Config, statuses: pa.Table, now: datetime) -> FleetFigures:

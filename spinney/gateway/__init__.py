@@ -1,1 +1,1 @@
-"""The HTTP gateway of a fleet."""
+"""The HTTP gateway: one endpoint for the models of a whole fleet, without a JVM."""

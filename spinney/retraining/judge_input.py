@@ -21,7 +21,7 @@ from spinney.core.staleness.judge import VERDICT_COLUMNS, DecisionRecord, JudgeI
 from spinney.storage.layout import Directory, FleetStore
 from spinney.storage.stream_sources import reading_queries
 
-HEALTH = ("group_key", "model_id", "labelled", "loss", "last_event_time")
+HEALTH = ("group_key", "model_id", "labelled", "loss", "losses", "last_event_time")
 DECIDED, UNFITTED = "decided", "unfitted"
 """Columns with a promotion, or a failed fit, as one struct: most batches have few of them, and each column that Spark
 passes to a worker costs as much time per shard as the judge."""
@@ -58,6 +58,7 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
         "model_id",
         "labelled",
         "loss",
+        "losses",
         F.expr("unix_micros(last_event_time)").alias("last_event_time"),
     )
     promotions = rows(tables.PROMOTIONS).select(
@@ -73,6 +74,7 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
             F.col("challenger_loss").alias("loss"),
             "by",
             "fit_ms",
+            "heldout_losses",
         ).alias(DECIDED),
     )
     unfitted = (
@@ -122,7 +124,10 @@ def _dtype(name: str) -> str:
 
 def _parse_promotion(key: str, row: Mapping[str, Any]) -> DecisionRecord:
     loss, fit_ms = (np.nan if row[name] is None else float(row[name]) for name in ("loss", "fit_ms"))
-    return DecisionRecord(key, Promotion.from_row(row), row["by"] in MACHINES, _to_int(row["clock"]), loss, fit_ms)
+    heldout = row["heldout_losses"]
+    heldout_losses = () if heldout is None else tuple(map(float, heldout))
+    by_machine, clock = row["by"] in MACHINES, _to_int(row["clock"])
+    return DecisionRecord(key, Promotion.from_row(row), by_machine, clock, loss, fit_ms, heldout_losses)
 
 
 def _to_int(value: Any) -> int:

@@ -67,6 +67,27 @@ class HasText:
         return f"{_quoted(self.column)} = {_literal(self.text)}"
 
 
+@dataclass(frozen=True)
+class ContainsText:
+    """Rows with a text inside a column's text. The text has no `%` and no `_`."""
+
+    column: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{_quoted(self.column)} LIKE {_literal(f'%{self.text}%')}"
+
+
+@dataclass(frozen=True)
+class IsKnown:
+    """Rows whose value in a column is not null."""
+
+    column: str
+
+    def __str__(self) -> str:
+        return f"{_quoted(self.column)} IS NOT NULL"
+
+
 class OfParent:
     """Rows of parents, whose keys are JSON objects."""
 
@@ -85,7 +106,7 @@ class NotBefore:
         return f"{_quoted(self.column)} >= arrow_cast({timestamps.to_microseconds(self.at)}, {_US})"
 
 
-Condition = NotAfter | NotBefore | InShards | HasText | OfParent
+Condition = NotAfter | NotBefore | InShards | HasText | ContainsText | IsKnown | OfParent
 """A condition on rows. `str` gives its SQL."""
 
 

@@ -1,4 +1,4 @@
-"""How wrong the models of a round were on their held-out rows, from `promotions`."""
+"""How wrong the models of a round were on their held-out rows, and what refits gained, from `promotions`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from schemas import tables
+from schemas.contract import Contract
+from schemas.vocabulary import RoundKind
+from spinney.core.reporting import retraining_gain
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta
 
@@ -22,10 +25,7 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
     mean_loss: over the models that the round decided about, each by its evaluation fit; a champion that was kept counts
     by its own. measured: how many those are.
     """
-    batches, names = ([row[name] for row in rows] for name in ("batch_id", "round_id"))
-    mine = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
-    mine &= ds.field("round_id").isin(pa.array(names, pa.string()))
-    decided = _read(store, str(rows[0]["kind"]), mine)
+    decided = _read(store, tables.PROMOTIONS, rows, _COLUMNS).to_pylist()
     known = _losses_of_kept(store, {row["model_id"] for row in decided if row["challenger_loss"] is None})
     losses: dict[str, list[float]] = defaultdict(list)
     for row in decided:
@@ -33,6 +33,25 @@ def losses_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> di
         if loss is not None:
             losses[row["round_id"]].append(loss)
     return {name: {"mean_loss": sum(each) / len(each), "measured": float(len(each))} for name, each in losses.items()}
+
+
+def gains_of_rounds(store: FleetStore, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """round_id -> gain and gain_groups, for rounds in which a group drawn at random was compared with its champion.
+
+    rows: of `rounds`, all of one kind. gain: as RetrainingGain has it. gain_groups: how many groups that is.
+    """
+    if str(rows[0]["kind"]) != RoundKind.STREAM.value:  # a batch draws nobody
+        return {}
+    verdicts = _read(store, tables.VERDICTS, rows, retraining_gain.VERDICT_COLUMNS)
+    promotions = _read(store, tables.PROMOTIONS, rows, retraining_gain.PROMOTION_COLUMNS)
+    measured = {}
+    for name in {row["round_id"] for row in rows}:
+        gain = retraining_gain.measure_gain(
+            *(table.filter(ds.field("round_id") == name) for table in (verdicts, promotions))
+        )
+        if gain is not None:
+            measured[name] = {"gain": gain.gain, "gain_groups": float(gain.groups)}
+    return measured
 
 
 def _losses_of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
@@ -43,8 +62,11 @@ def _losses_of_kept(store: FleetStore, model_ids: set[str]) -> dict[str, float]:
     return {row["model_id"]: row["challenger_loss"] for row in found.to_pylist()}
 
 
-def _read(store: FleetStore, kind: str, where: ds.Expression) -> list[dict[str, Any]]:
-    stored = delta.open_table(store.directory(tables.PROMOTIONS, kind))
+def _read(store: FleetStore, base: Contract, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pa.Table:
+    """The rows of a table that belong to these rounds, all of one kind."""
+    batches, names = ([row[name] for row in rows] for name in ("batch_id", "round_id"))
+    mine = (ds.field("batch_id") >= min(batches)) & (ds.field("batch_id") <= max(batches))
+    mine &= ds.field("round_id").isin(pa.array(names, pa.string()))
+    stored = delta.open_table(store.directory(base, str(rows[0]["kind"])))
     assert stored is not None, "made before any round"
-    found: list[dict[str, Any]] = delta.open_dataset(stored).to_table(_COLUMNS, filter=where).to_pylist()
-    return found
+    return delta.open_dataset(stored).to_table([*columns], filter=mine)

@@ -97,10 +97,12 @@ def today() -> date:
 
 def report_rounds(server: Server, config: Config, run: Run, fresh: Sequence[Mapping[str, Any]]) -> None:
     """Log these rounds of one run, and then that they are."""
-    measured = losses.losses_of_rounds(FleetStore.of(config), fresh)
-    metrics = [
-        each for row in fresh for each in round_metrics(row, round_numbers(row) | measured.get(row["round_id"], {}))
-    ]
+    store = FleetStore.of(config)
+    measured, gained = losses.losses_of_rounds(store, fresh), losses.gains_of_rounds(store, fresh)
+    metrics = []
+    for row in fresh:
+        of_round = measured.get(row["round_id"], {}) | gained.get(row["round_id"], {})
+        metrics += round_metrics(row, round_numbers(row) | of_round)
     fitted = next((row for row in fresh if row["recipe_id"]), fresh[0])
     log_batch(
         server, run.run_id, parameters(config, fitted) if run.through < 0 or run.recipe_id is None else {}, metrics

@@ -234,3 +234,18 @@ def test_the_package_offers_the_fleet_and_is_cheap_to_import() -> None:
 def test_the_package_has_no_other_name() -> None:
     with pytest.raises(AttributeError, match="module 'spinney' has no attribute 'Flet'"):
         spinney.Flet  # noqa: B018
+
+
+def test_the_gain_is_read_from_the_groups_that_the_stream_drew_and_only_as_of_then(config) -> None:
+    assert Fleet(config).gain() is None
+    drawn = {**verdict(A, 1, "fit", "9 days", "stream-1"), "numbers": '{"rows_since":4,"queue":"random"}'}
+    by_rank = {**verdict(B, 1, "fit", "9 days", "stream-1"), "numbers": '{"rows_since":4,"queue":"rank"}'}
+    put(config, tables.VERDICTS, "stream", drawn, by_rank)
+    losses = {"champion_loss": 4.0, "challenger_loss": 3.0, "rows_compared": 12}
+    put(config, tables.PROMOTIONS, "stream", decided(A, 1, "promoted", "a", "stream-1", **losses))
+    more = losses | {"champion_loss": 9.0}
+    put(config, tables.PROMOTIONS, "stream", decided(B, 0.25, "promoted", "b", "stream-1", **more))
+    found = Fleet(config).gain()
+    assert (found.groups, found.rows, found.gain, found.percent, found.lower) == (1, 12, 1.0, 25.0, None)
+    assert Fleet(config).summary().gain == found
+    assert Fleet(config).gain(as_of=hour(0.5)) is None

@@ -314,16 +314,17 @@ def test_states_are_read_after_a_change_of_their_formats_and_stored_in_the_new_o
     champions = Champions.empty().with_promotions([("a", Promotion(0, "m", "promoted", 1, 2))])
     judged = replace(ShardState.empty(), clock=5_000_000, encoded_champions=EncodedChampions.of(champions)).to_bytes()
     scored = champions.to_bytes()
-    assert (judged[0], scored[0]) == (1, 2)
-    monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 2), {1: clock_in_seconds}))
+    assert (judged[0], scored[0]) == (2, 2)
+    upgrades = {**judge.UPGRADES, 2: clock_in_seconds}
+    monkeypatch.setattr(judge, "CODEC", StateCodec(StoredFormat("judge", 3), upgrades))
     for module in (shard_champions, encoded_champions):
-        upgrades = {**shard_champions.CODEC.upgrades, 2: without_null_codecs}
-        monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 3), upgrades))
+        later = {**shard_champions.CODEC.upgrades, 2: without_null_codecs}
+        monkeypatch.setattr(module, "CODEC", StateCodec(StoredFormat("champions", 3), later))
 
     changed = {"a": (Promotion(0, "m", "promoted", 1, 2, codec="stored"),)}
     shard = ShardState.from_bytes(judged)
     assert (shard.clock, ShardState.clock_of(judged), shard.champions.promotions) == (5, 5, changed)
     assert shard.encoded_champions.select(["a"]).promotions == Champions.from_bytes(scored).promotions == changed
     again = ShardState.from_bytes(shard.to_bytes())
-    assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (2, 5, changed)
+    assert (shard.to_bytes()[0], again.clock, again.champions.promotions) == (3, 5, changed)
     assert Champions.from_bytes(scored).to_bytes()[0] == 3

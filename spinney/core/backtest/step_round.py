@@ -79,9 +79,9 @@ def _decide(row: Mapping[Any, Any], strategy: Strategy, clock: int) -> DecisionR
     decision, _ = decide(metrics, strategy.gate)
     promotion = Promotion(0, row["model_id"], decision, _trained_through(row), clock, clock)
     loss = metrics["challenger_loss"]
-    return DecisionRecord(
-        row["group_key"], promotion, True, clock, float("nan") if loss is None else loss, float(row["fit_ms"])
-    )
+    loss = float("nan") if loss is None else loss
+    heldout_losses = tuple(map(float, row["heldout_losses"]))
+    return DecisionRecord(row["group_key"], promotion, True, clock, loss, float(row["fit_ms"]), heldout_losses)
 
 
 def _kept(request: FitRequest, clock: int) -> DecisionRecord:

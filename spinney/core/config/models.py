@@ -224,15 +224,20 @@ class Gate(Section):
     """When a challenger replaces the champion."""
 
     rule: GateRule = config_key(
-        "not_worse", meaning="`not_worse`: promote the challenger unless it is shown to be worse."
+        "not_worse",
+        meaning="`not_worse`: promote a challenger that is at most `margin` worse with 60 % confidence, by a paired "
+        "test on the held-out rows.",
     )
     evidence: Int = config_key(
         30,
         ge=1,
-        meaning="Held-out rows needed for a decision; with fewer the challenger is promoted as `unproven`. "
-        "After a change of the recipe, a challenger that measures worse is refused on any number of rows.",
+        meaning="Held-out rows needed for a decision; with fewer the challenger is promoted as `unproven`, unless it "
+        "is worse with 99 % confidence. After a change of the recipe, a challenger that measures worse is refused on "
+        "any number of rows.",
     )
-    margin: Number = config_key(0.05, ge=0, meaning="How much worse still counts as not worse: 0.05 is 5 %.")
+    margin: Number = config_key(
+        0.05, ge=0, meaning="How much worse than the champion still counts as not worse: 0.05 is 5 %."
+    )
 
 
 class Intervals(Section):
@@ -316,9 +321,19 @@ class Tracking(Section):
 
 
 class Gateway(Section):
-    """The HTTP gateway."""
+    """The HTTP gateway, `spinney serve`."""
 
-    port: Int = config_key(8080, ge=1, le=65_535, in_effect=False, meaning="The port to listen on.")
+    host: str = config_key("127.0.0.1", min_length=1, meaning="The address to listen on; `0.0.0.0` is every one.")
+    port: Int = config_key(8080, ge=0, le=65_535, meaning="The port to listen on; 0 for any free one.")
+    max_mib: Int = config_key(16, ge=1, le=1024, meaning="Largest body of a request, in MiB.")
+    max_rows: Int = config_key(20_000, ge=1, meaning="Most rows in one request.")
+    max_groups: Int = config_key(20_000, ge=1, meaning="Most groups in one request.")
+    concurrency: Int = config_key(8, ge=1, le=256, meaning="Requests that are answered at the same time.")
+    waiting: Int = config_key(64, ge=0, meaning="Requests that may wait; further ones are refused with status 429.")
+    time_limit: PositiveDuration = config_key(
+        timedelta(seconds=30), meaning="Time limit of a request, its wait included; then it is refused with 503."
+    )
+    cache_mib: Int = config_key(256, ge=1, meaning="Memory for loaded models, in MiB.")
 
 
 class Config(Section):

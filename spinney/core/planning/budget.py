@@ -18,6 +18,9 @@ import xxhash
 from schemas.vocabulary import RoundQueue
 from spinney.core.keys import SPARK_SEED
 
+QUEUE = "queue"
+"""Key in the numbers of a verdict `fit` of a stream's round: the RoundQueue that took the group."""
+
 FIRST_POLICY = "new_group"
 """Groups that are stale by this policy have no model and are ranked before all others."""
 
@@ -96,6 +99,11 @@ class QueueLengths:
     def total(self) -> int:
         """The sum of the three lengths."""
         return self.by_rank + self.oldest + self.random
+
+
+def queue_member(queue: str) -> str:
+    """Return the member of a verdict's JSON numbers that names a queue, as it is stored."""
+    return f'"{QUEUE}":"{queue}"'
 
 
 def lottery_number(seed: str, group_key: str) -> int:

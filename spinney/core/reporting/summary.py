@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spinney.core.reporting.incumbent_comparison import ComparedErrors, IncumbentComparison
+from spinney.core.reporting.retraining_gain import RetrainingGain
 from spinney.core.reporting.status import State
 
 
@@ -52,7 +53,7 @@ class Summary:
 
     measure: the loss. states: number of groups per state, 0 included. unmeasured: champions without a loss or without a
     constant's. against: a constant, then the incumbent if there is one. worst: groups in which a constant is better,
-    worst first.
+    worst first. gain: of refits in stale groups drawn at random; None where none was compared.
     """
 
     fleet: str
@@ -62,11 +63,12 @@ class Summary:
     unmeasured: int
     against: tuple[BaselineComparison, ...]
     worst: tuple[MeasuredChampion, ...]
+    gain: RetrainingGain | None = None
 
 
 def summarize_fleet(
     fleet: str, measure: str, statuses: Iterable[Mapping[str, Any]], fits: Mapping[str, Mapping[str, Any]],
-    incumbent: IncumbentComparison,
+    incumbent: IncumbentComparison, gain: RetrainingGain | None = None,
 ) -> Summary:  # fmt: skip
     """Return the summary of a fleet.
 
@@ -92,6 +94,7 @@ def summarize_fleet(
         unmeasured=len(answering) - len(measured),
         against=tuple(against),
         worst=tuple(worst),
+        gain=gain,
     )
 
 

@@ -24,6 +24,7 @@ from spinney.core.champions.champion_selection import decided_until
 from spinney.core.champions.promotion import PROMOTING_DECISIONS, Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.champions.withdrawals import withdrawn_model_ids
+from spinney.core.staleness.error_evidence import LIMIT
 from spinney.core.staleness.group_state import NEVER, GroupStates
 
 SECOND = 1_000_000
@@ -44,7 +45,7 @@ class DecisionRecord:
     """One row of `promotions` as the judge reads it.
 
     clock: the fleet's at the decision, microseconds. loss: mean on the model's held-out rows; NaN if not known.
-    fit_ms: NaN if nothing was fitted.
+    fit_ms: NaN if nothing was fitted. heldout_losses: of the newest of these rows; empty if not known.
     """
 
     group_key: str
@@ -53,6 +54,7 @@ class DecisionRecord:
     clock: int
     loss: float
     fit_ms: float
+    heldout_losses: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def _apply_machine_decision(groups: GroupStates, at: int, row: DecisionRecord) -
     _clear_waits(groups, at)
     _restart_age(groups, at, row.clock)
     groups["stale_since"][at] = NEVER
+    spend_evidence(groups, at)
     if np.isfinite(row.fit_ms):
         groups["fit_ms"][at] = row.fit_ms
 
@@ -158,6 +161,12 @@ def _apply_unfitted(groups: GroupStates, at: int, row: UnfittedAttempt, min_rows
 def _restart_age(groups: GroupStates, at: int, clock: int) -> None:
     groups["attempted_at"][at] = max(int(groups["attempted_at"][at]), clock)
     groups["rows_since"][at] = 0
+
+
+def spend_evidence(groups: GroupStates, at: int) -> None:
+    """Let a raised error count for one attempt only. Evidence below the limit goes on: it is about the group."""
+    if groups["evidence"][at] >= LIMIT:
+        groups["evidence"][at] = 0
 
 
 def _clear_waits(groups: GroupStates, at: int) -> None:

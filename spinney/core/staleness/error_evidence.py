@@ -47,7 +47,6 @@ PAIR_MEMORY, PRIOR_PAIRS = 4_000.0, 250.0
 """Pairs of scores behind the autocorrelation, and how many of 0 it is shrunk by."""
 
 MAX_AUTOCORRELATION = 0.9
-MAX_LOSS = float(np.finfo(np.float32).max)
 
 _SCORES = np.linspace(-6.0, 6.0, 2_401)
 _TAILS = np.array([NormalDist().cdf(score) for score in _SCORES])

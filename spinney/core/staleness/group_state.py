@@ -40,6 +40,12 @@ STATE_COLUMNS = (
     StateColumn("champion_rows", pa.int64(), 0, "mature labelled rows answered by the champion"),
     StateColumn("recent_weight", pa.float64(), 0.0, "weight behind recent_loss, rows"),
     StateColumn("recent_loss", pa.float64(), 0.0, "exponentially weighted sum of the champion's loss"),
+    StateColumn(
+        "evidence",
+        pa.float64(),
+        0.0,
+        "evidence that the champion's error has risen; 0: the sums of its test start anew",
+    ),
     StateColumn("wait_rows", pa.int64(), 0, "mature rows that must come before the next attempt"),
     StateColumn("refusals", pa.int64(), 0, "refused challengers in a row"),
     StateColumn("failures", pa.int64(), 0, "failed fits in a row; beside wait_rows: attempts that found as few rows"),
@@ -51,7 +57,7 @@ STATE_COLUMNS = (
     StateColumn("decision", pa.string(), "", "decision of the last verdict"),
     StateColumn("policy", pa.string(), "", "policy of the last verdict"),
 )
-_SCHEMA = pa.schema([("group_key", pa.string()), *((column.name, column.type) for column in STATE_COLUMNS)])
+SCHEMA = pa.schema([("group_key", pa.string()), *((column.name, column.type) for column in STATE_COLUMNS)])
 _DTYPES = {
     column.name: object if column.type == pa.string() else column.type.to_pandas_dtype() for column in STATE_COLUMNS
 }
@@ -144,7 +150,7 @@ class GroupStates:
             return self._blob
         arrays = [pa.array(self.keys, pa.string())]
         arrays += [pa.array(self._columns[column.name], column.type) for column in STATE_COLUMNS]
-        return encode_batch(pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA))
+        return encode_batch(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
 
     def sealed(self, blob: bytes | None = None) -> GroupStates:
         """Keep the encoded bytes, make the columns read-only, and return these groups.
@@ -159,7 +165,7 @@ class GroupStates:
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> GroupStates:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
-        batch = decode_batch(blob, _SCHEMA)
+        batch = decode_batch(blob, SCHEMA)
         columns: dict[str, npt.NDArray[Any]] = {}
         for column in STATE_COLUMNS:
             columns[column.name] = np.array(batch.column(column.name).to_numpy(zero_copy_only=False))

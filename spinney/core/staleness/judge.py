@@ -7,7 +7,7 @@ the rows in one batch does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -19,10 +19,20 @@ from spinney.core import state_codec
 from spinney.core.champions.champion_selection import is_pinned, select_champion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.planning.budget import FIRST_POLICY, lottery_number
-from spinney.core.staleness.attempt_outcomes import SECOND, DecisionRecord, UnfittedAttempt, apply_attempts, time_order
+from spinney.core.staleness.attempt_outcomes import (
+    SECOND,
+    DecisionRecord,
+    UnfittedAttempt,
+    apply_attempts,
+    spend_evidence,
+    time_order,
+)
+from spinney.core.staleness.champion_losses import count_labels, restart_samples
 from spinney.core.staleness.encoded_champions import EncodedChampions
+from spinney.core.staleness.error_evidence import ErrorEvidence
 from spinney.core.staleness.expected_gain import UNKNOWN_COST_MS, ExpectedGain
 from spinney.core.staleness.group_state import NEVER, GroupStates
+from spinney.core.staleness.judge_state_upgrades import UPGRADES
 from spinney.core.staleness.lazy_section import LazySection
 from spinney.core.staleness.pending_labels import PendingLabels
 from spinney.core.staleness.policies import Policy, configured_policies
@@ -53,14 +63,14 @@ __all__ = [
     "report",
 ]  # fmt: skip
 
-CODEC = state_codec.StateCodec(JUDGE_STATE)
+CODEC = state_codec.StateCodec(JUDGE_STATE, UPGRADES)
 
 
 @dataclass(frozen=True)
 class JudgeSettings:
     """Settings of the judge.
 
-    min_rows: of the recipe. label_delay: microseconds. error_memory_rows: rows that the recent error is averaged over.
+    min_rows: of the recipe. label_delay: microseconds. patience: of `error_rise`, microseconds.
     is_wall_clock: whether the fleet's clock is the wall clock; otherwise it is the greatest event time that any shard
     has reported.
     """
@@ -68,7 +78,7 @@ class JudgeSettings:
     policies: tuple[Policy, ...]
     min_rows: int
     label_delay: int
-    error_memory_rows: int
+    patience: int
     is_wall_clock: bool
 
     @classmethod
@@ -78,7 +88,7 @@ class JudgeSettings:
             policies=configured_policies(config.staleness, config.recipe.min_rows),
             min_rows=config.recipe.min_rows,
             label_delay=int(config.fleet.label_delay.total_seconds() * SECOND),
-            error_memory_rows=config.staleness.error_rise.rows,
+            patience=int(config.staleness.error_rise.patience.total_seconds() * SECOND),
             is_wall_clock=config.fleet.clock == "wall",
         )
 
@@ -88,7 +98,7 @@ class JudgeInput:
     """What happened since the last call.
 
     decided: rows of `promotions`. unfitted: rows of `models` without a model. health: columns group_key (null: only
-    the time), model_id, labelled, loss, last_event_time (microseconds).
+    the time), model_id, labelled, loss, losses (null, or the loss of each row), last_event_time (microseconds).
     """
 
     decided: Sequence[DecisionRecord]
@@ -103,13 +113,15 @@ class ShardState:
     groups: GroupStates
     encoded_champions: EncodedChampions
     encoded_pending: LazySection[PendingLabels]
+    encoded_evidence: LazySection[ErrorEvidence]
     clock: int
 
     @classmethod
     def empty(cls) -> ShardState:
         """The state of a shard without groups."""
         pending = LazySection(PendingLabels.from_bytes, PendingLabels.to_bytes, PendingLabels.empty())
-        return cls(GroupStates.empty(), EncodedChampions.of(Champions.empty()), pending, NEVER)
+        evidence = LazySection(ErrorEvidence.from_bytes, ErrorEvidence.to_bytes, ErrorEvidence.empty())
+        return cls(GroupStates.empty(), EncodedChampions.of(Champions.empty()), pending, evidence, NEVER)
 
     @property
     def champions(self) -> Champions:
@@ -122,9 +134,11 @@ class ShardState:
         return self.encoded_pending.value
 
     @property
-    def sections(self) -> tuple[bytes, bytes, bytes]:
+    def sections(self) -> tuple[bytes, bytes, bytes, bytes]:
         """The encoded parts without the clock. A sealed state returns the bytes it keeps, without encoding again."""
-        return self.groups.to_bytes(), self.encoded_champions.blob, self.encoded_pending.blob
+        encoded = (self.encoded_champions, self.encoded_pending, self.encoded_evidence)
+        champions, pending, evidence = (section.blob for section in encoded)
+        return self.groups.to_bytes(), champions, pending, evidence
 
     def to_bytes(self) -> bytes:
         """Encode the clock and the sections, with the version of the format."""
@@ -146,11 +160,12 @@ class ShardState:
     @classmethod
     def from_bytes(cls, blob: bytes) -> ShardState:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes; for champions only once they are read."""
-        clock, groups, champions, pending = state_codec.split_sections(CODEC.unpack(blob))
+        clock, groups, champions, pending, evidence = state_codec.split_sections(CODEC.unpack(blob))
         return cls(
             GroupStates.from_bytes(groups).sealed(bytes(groups)),
             EncodedChampions(bytes(champions)),
             LazySection(PendingLabels.from_bytes, PendingLabels.to_bytes, blob=bytes(pending)),
+            LazySection(ErrorEvidence.from_bytes, ErrorEvidence.to_bytes, blob=bytes(evidence)),
             int.from_bytes(clock, "little", signed=True),
         )
 
@@ -170,16 +185,21 @@ def advance(shard: ShardState, inputs: JudgeInput, settings: JudgeSettings, now:
     if is_changed:
         groups.positions_of(sorted({*deltas["group_key"], *attempted}))
     encoded = shard.encoded_champions
+    new_champions: Mapping[int, DecisionRecord | None] = {}
     if attempted:
         decided = ((row.group_key, replace(row.promotion, payload=None)) for row in inputs.decided)
         champions = encoded.select(attempted).with_promotions(decided)
         encoded = encoded.with_replaced(champions) if inputs.decided else encoded
         apply_attempts(groups, champions, (*inputs.decided, *inputs.unfitted), settings.min_rows)
-        _update_champions(groups, champions, inputs.decided)
-    _count_labelled_rows(groups, mature, settings.error_memory_rows)
-    if pending is shard.pending:
-        return ShardState(groups, encoded, shard.encoded_pending, clock)
-    return ShardState(groups, encoded, shard.encoded_pending.with_value(pending), clock)
+        new_champions = _update_champions(groups, champions, inputs.decided)
+    evidence = shard.encoded_evidence
+    if new_champions or len(mature):
+        present = evidence.value.resized(len(groups))
+        restart_samples(present, new_champions)
+        evidence = evidence.with_value(count_labels(groups, present, mature, settings.patience))
+    waiting = shard.encoded_pending
+    waiting = waiting if pending is shard.pending else waiting.with_value(pending)
+    return ShardState(groups, encoded, waiting, evidence, clock)
 
 
 def _advance_clock(clock: int, inputs: JudgeInput, settings: JudgeSettings, now: int) -> int:
@@ -192,9 +212,15 @@ def _advance_clock(clock: int, inputs: JudgeInput, settings: JudgeSettings, now:
     return max([clock, *decided, *unfitted, *newest])
 
 
-def _update_champions(groups: GroupStates, champions: Champions, decided: Sequence[DecisionRecord]) -> None:
-    """Store the present champion of each group. The recent error starts anew with a new champion."""
-    losses = {row.promotion.model_id: row.loss for row in sorted(decided, key=time_order) if np.isfinite(row.loss)}
+def _update_champions(
+    groups: GroupStates, champions: Champions, decided: Sequence[DecisionRecord]
+) -> dict[int, DecisionRecord | None]:
+    """Store the present champion of each group. The recent error starts anew with a new champion.
+
+    Returns the positions of groups with a new champion, with the decision that measured it, if it is among `decided`.
+    """
+    measured = {row.promotion.model_id: row for row in sorted(decided, key=time_order) if np.isfinite(row.loss)}
+    new_champions: dict[int, DecisionRecord | None] = {}
     revisions: dict[str, int] = {}
     for row in decided:
         revisions[row.group_key] = max(revisions.get(row.group_key, 0), row.promotion.revision)
@@ -206,41 +232,13 @@ def _update_champions(groups: GroupStates, champions: Champions, decided: Sequen
         groups["pinned"][at] = is_pinned(promotions)
         if model_id != groups["champion_id"][at]:
             groups["champion_id"][at] = model_id
-            groups["baseline"][at] = losses.get(model_id, np.nan)
+            measurement = measured.get(model_id)
+            new_champions[int(at)] = measurement
+            groups["baseline"][at] = measurement.loss if measurement else np.nan
+            spend_evidence(groups, int(at))
             for name in ("champion_rows", "recent_weight", "recent_loss"):
                 groups[name][at] = 0
-
-
-def _count_labelled_rows(groups: GroupStates, mature: pd.DataFrame, memory: int) -> None:
-    """Add matured labelled rows, oldest first: to the exact counts, and to the exponentially weighted recent error."""
-    if not len(mature):
-        return
-    at = groups.positions_of(mature["group_key"])
-    labelled = mature["labelled"].to_numpy(np.int64)
-    losses = mature["loss"].to_numpy(np.float64)
-    np.add.at(groups["rows_since"], at, labelled)
-    np.add.at(groups["labelled"], at, labelled)
-    is_own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & np.isfinite(losses)
-    is_own &= groups["champion_id"][at] != ""
-    at, labelled, losses = at[is_own], labelled[is_own], losses[is_own]
-    for block in _blocks_of_distinct_groups(at):
-        # As if the rows had arrived one by one with their mean loss: weights 1, 1 - 1/memory, (1 - 1/memory)² …
-        rows, i = labelled[block], at[block]
-        kept = (1 - 1 / memory) ** rows
-        added = (1 - kept) * memory
-        groups["champion_rows"][i] += rows
-        groups["recent_weight"][i] = groups["recent_weight"][i] * kept + added
-        groups["recent_loss"][i] = groups["recent_loss"][i] * kept + added * losses[block] / rows
-
-
-def _blocks_of_distinct_groups(at: np.ndarray) -> Iterator[np.ndarray]:
-    """Split rows so that no group occurs twice in a block, keeping the order of each group's own rows."""
-    order = np.argsort(at, kind="stable")
-    first = np.flatnonzero(np.diff(at[order], prepend=-1))
-    block = np.empty(len(at), dtype=np.int64)
-    block[order] = np.arange(len(at)) - np.repeat(first, np.diff(first, append=len(at)))
-    for n in range(int(block.max(initial=-1)) + 1):
-        yield np.flatnonzero(block == n)
+    return new_champions
 
 
 @dataclass(frozen=True)

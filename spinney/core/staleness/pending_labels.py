@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from spinney.core.state_codec import decode_batch, encode_batch
 
-COLUMNS = ("group_key", "model_id", "labelled", "loss", "last_event_time", "mature_at")
-_SCHEMA = pa.schema(
+COLUMNS = ("group_key", "model_id", "labelled", "loss", "losses", "last_event_time", "mature_at")
+SCHEMA = pa.schema(
     [
         ("group_key", pa.string()),
         ("model_id", pa.string()),
         ("labelled", pa.int64()),
         ("loss", pa.float64()),
+        ("losses", pa.list_(pa.float32())),
         ("last_event_time", pa.int64()),
         ("mature_at", pa.int64()),
     ]
@@ -59,12 +60,12 @@ class PendingLabels:
 
     def to_bytes(self) -> bytes:
         """Encode as one Arrow batch."""
-        return encode_batch(pa.RecordBatch.from_pandas(self.rows, schema=_SCHEMA, preserve_index=False))
+        return encode_batch(pa.RecordBatch.from_pandas(self.rows, schema=SCHEMA, preserve_index=False))
 
     @classmethod
     def from_bytes(cls, blob: bytes | memoryview) -> PendingLabels:
         """Decode what `to_bytes` encoded. Raises Corrupt for other bytes."""
-        batch = decode_batch(blob, _SCHEMA)
+        batch = decode_batch(blob, SCHEMA)
         return cls(batch.to_pandas()) if batch.num_rows else cls.empty()
 
 
@@ -83,4 +84,4 @@ def sort_by_time(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.take(order).reset_index(drop=True)
 
 
-_EMPTY = PendingLabels(_SCHEMA.empty_table().to_pandas())
+_EMPTY = PendingLabels(SCHEMA.empty_table().to_pandas())

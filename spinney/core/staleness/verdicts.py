@@ -22,6 +22,9 @@ WITHHELD_REASON = "; deferred: a round takes fewer groups than are due in its sh
 VERDICT_NUMBERS = ("rows_since", "champion_rows", "wait_rows", "refusals", "failures")
 """Columns of the state that a verdict carries as numbers."""
 
+ERROR_RISE = "error_rise"
+"""The policy whose reason compares the champion's losses."""
+
 VERDICT_COLUMNS = (
     "group_key",
     "policy",
@@ -140,6 +143,8 @@ def make_verdicts(
         "gain_per_second": context.gain.per_second[reported].tolist(),
         "repeats": groups["repeats"][reported].tolist(),
     }
+    for n in np.flatnonzero(stale.policy[reported] == ERROR_RISE).tolist():
+        columns["reason"][n] += _compare_errors(columns["numbers"][n])
     for n, decision in enumerate(decisions):
         if decision not in (Staleness.FIT, Staleness.FRESH):
             columns["reason"][n] += _reason_to_wait(groups, int(reported[n]), decision, context.now)
@@ -163,7 +168,31 @@ def _numbers(
     }
     for n in np.flatnonzero(stale.is_stale[reported]).tolist():
         rows[n] |= {name: values[n] for name, values in of_stale.items()}
-    return rows
+    return [row | errors for row, errors in zip(rows, _error_numbers(groups, reported), strict=True)]
+
+
+def _error_numbers(groups: GroupStates, reported: np.ndarray) -> list[dict[str, float]]:
+    """Evidence that each champion's error has risen, its recent mean loss, and that of its held-out rows.
+
+    Without what is not known; nothing without a champion.
+    """
+    weight = groups["recent_weight"][reported]
+    recent = groups["recent_loss"][reported] / np.where(weight > 0, weight, np.nan)
+    columns = {
+        "evidence": np.where(groups["champion_id"][reported] != "", groups["evidence"][reported], np.nan),
+        "recent_loss": recent,
+        "reference_loss": groups["baseline"][reported],
+    }
+    rows = zip(*(_six_digits(column) for column in columns.values()), strict=True)
+    return [{name: n for name, n in zip(columns, row, strict=True) if np.isfinite(n)} for row in rows]
+
+
+def _compare_errors(numbers: dict[str, float]) -> str:
+    """Return recent losses against those of the held-out rows, as the end of a reason."""
+    recent, reference = numbers.get("recent_loss"), numbers.get("reference_loss", 0.0)
+    if recent is None or reference <= 0:
+        return ""
+    return f"; recent losses are {recent / reference:.3g} times those of the held-out rows"
 
 
 def _six_digits(values: np.ndarray) -> list[float]:

@@ -45,6 +45,11 @@ They are spread evenly over the held-out rows. The newest alone may all be of on
 that day would make the intervals of all its answers too wide or too narrow (decision 0033).
 """
 
+DIFFERENCES = (
+    "champion_difference", "champion_difference_se", "constant_difference", "constant_difference_se",
+)  # fmt: skip
+"""Metrics of the paired comparison with the champion and with a constant."""
+
 COLUMNS = (
     "group_key",
     "status",
@@ -127,14 +132,8 @@ def start_attempt(
         attempt.status = Decision.KEPT
         return attempt
     attempt.heldout_rows = max(1, rows // HELD_OUT_ONE_IN)
-    attempt.metrics = {
-        "heldout_rows": 0,
-        "challenger_loss": None,
-        "constant_loss": None,
-        "champion_loss": None,
-        "champion_id": request.champion_id,
-        "train_loss": None,
-    }
+    measured = ("challenger_loss", "champion_loss", "constant_loss", *DIFFERENCES, "train_loss")
+    attempt.metrics = {"heldout_rows": 0, "champion_id": request.champion_id, **dict.fromkeys(measured)}
     if request.recipe_id not in (None, recipe.recipe_id):
         attempt.metrics["changed_from"] = request.recipe_id
         if _is_kept_if_uncompared(request, signer):

@@ -38,6 +38,7 @@ from spinney.core.training.fit_attempt import (
 )
 from spinney.core.training.fit_kernels import Kernel, Timer, single_threaded
 from spinney.core.training.fit_request import FitRequest, requests_of_frame
+from spinney.core.training.held_out_comparison import ComparedLosses
 from spinney.core.training.held_out_loss import (
     RowsToPredict,
     any_per_group,
@@ -77,6 +78,10 @@ def fit_groups(
     challenger_loss  mean loss on them of a model fitted on the older rows; null if there are none
     constant_loss    loss on them of a constant made from the older rows: see `spinney.core.training.baseline`
     champion_loss    the champion's loss on them; champion_id: its id; champion_error: why it was not compared
+    champion_difference, constant_difference
+                     winsorised mean of challenger_loss − champion_loss (− constant_loss) over the rows
+    champion_difference_se, constant_difference_se
+                     its standard error, null for fewer than two rows: see `spinney.core.champions.paired_test`
     changed_from     the champion's recipe_id, if it is known and not this recipe's
     uncompared       if changed_from is set, the champion can answer and no row was compared: why, and refit_failed:
                      whether a comparison was possible and failed (its recipe could have been fitted again, or it
@@ -160,11 +165,13 @@ class _Fitting:
         has_no_champion = np.array([attempt.request.champion_id is None for attempt in fitted], dtype=np.bool_)
         compared = np.flatnonzero(np.isfinite(reference_losses) | has_no_champion[attempt_index])
         counts = np.bincount(attempt_index[compared], minlength=len(fitted))
-        challenger_means = mean_per_group(challenger_losses[compared], counts)
-        reference_means = mean_per_group(reference_losses[compared], counts)
-        constant_means = mean_per_group(
-            self._constant_losses(fitted, RowsToPredict(rows[compared], attempt_index[compared])), counts
-        )
+        rows_compared = RowsToPredict(rows[compared], attempt_index[compared])
+        compared_metrics = ComparedLosses(
+            challenger_losses[compared],
+            reference_losses[compared],
+            self._constant_losses(fitted, rows_compared),
+            counts,
+        ).metrics()
         has_failed = any_per_group(np.isnan(challenger_losses), attempt_index, len(fitted))
         for index, (attempt, losses) in enumerate(
             zip(fitted, split_by_group(challenger_losses, attempt_index), strict=True)
@@ -175,12 +182,7 @@ class _Fitting:
             attempt.heldout_losses = spread_evenly(losses, MAX_HELDOUT_LOSSES)
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
-            attempt.metrics["champion_loss"] = reference_means[index]  # null without a champion
-            attempt.metrics |= {
-                "heldout_rows": int(counts[index]),
-                "challenger_loss": challenger_means[index],
-                "constant_loss": constant_means[index],
-            }
+            attempt.metrics |= compared_metrics[index]
         if fitted and self.recipe.shadow is not None:
             for attempt, places in zip(fitted, np.split(rows[compared], np.cumsum(counts)[:-1]), strict=True):
                 attempt.compared_places = places

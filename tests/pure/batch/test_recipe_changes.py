@@ -60,7 +60,7 @@ def test_a_worse_recipe_on_the_same_rows_is_compared_and_refused(edited: Edit) -
         assert (row["decision"], row["rows_compared"]) == ("refused", 6)
         assert row["challenger_loss"] > 2 * row["champion_loss"]
         assert row["reason"].startswith("worse: loss ")
-        assert "of the champion's recipe (ridge " in row["reason"]
+        assert "against the champion's recipe (ridge " in row["reason"]
     assert estimators(edited()) == {"ridge": 2}
 
 
@@ -138,7 +138,7 @@ def test_one_newer_row_is_compared_and_said_to_be_thin_and_a_worse_recipe_refuse
         assert row["rows_compared"] == 1
         assert row["challenger_loss"] > row["champion_loss"]
         assert row["decision"] == "refused"
-        assert "by another recipe, on 1 rows" in row["reason"]
+        assert "(another recipe)" in row["reason"]
     assert estimators(shorter) == {"ridge": 2}
 
 

@@ -92,6 +92,7 @@ def data():
 
 
 WALL = datetime(2026, 1, 1, 12, tzinfo=UTC)
+DRAWN, BY_RANK = '{"rows_since":5,"queue":"random"}', '{"rows_since":4,"queue":"rank"}'
 A1, A2, B1 = '["A","1"]', '["A","2"]', '["B","1"]'
 
 
@@ -139,12 +140,12 @@ def tables():
             ],
         ),
         verdicts=frame(
-            "group_key round_id policy decision reason stale_since judged_at clock",
+            "group_key round_id policy decision reason numbers stale_since judged_at clock",
             [
-                (A1, "r1", "max_age", "fit", "8 days old", wall(3), wall(4), one),
-                (A2, "r1", "new_rows", "fit", "5 new rows", wall(2), wall(4), one),
-                (A1, "r2", "new_rows", "fit", "4 new rows", wall(10), wall(14), two),
-                (B1, "r2", "new_group", "fit", "no model yet", wall(10), wall(14), two),
+                (A1, "r1", "max_age", "fit", "8 days old", DRAWN, wall(3), wall(4), one),
+                (A2, "r1", "new_rows", "fit", "5 new rows", DRAWN, wall(2), wall(4), one),
+                (A1, "r2", "new_rows", "fit", "4 new rows", BY_RANK, wall(10), wall(14), two),
+                (B1, "r2", "new_group", "fit", "no model yet", DRAWN, wall(10), wall(14), two),
             ],
         ),
         models=frame(
@@ -160,14 +161,14 @@ def tables():
             ],
         ),
         promotions=frame(
-            "group_key round_id model_id decision reason decided_at clock",
+            "group_key round_id model_id decision reason champion_loss challenger_loss rows_compared decided_at clock",
             [
-                (A1, "h", "a1-0", "unproven", "first", wall(-9), START),
-                (A2, "h", "a2-0", "unproven", "first", wall(-9), START),
-                ('{"hall":"B"}', "h", "hall", "promoted", "first", wall(-9), START),
-                (A1, "r1", "a1-1", "promoted", "not worse", wall(4), one),
-                (A2, "r1", "a2-1", "refused", "worse", wall(4), one),
-                (A1, "r2", "a1-2", "unproven", "thin", wall(14), two),
+                (A1, "h", "a1-0", "unproven", "first", None, 2.0, 5, wall(-9), START),
+                (A2, "h", "a2-0", "unproven", "first", None, 2.0, 5, wall(-9), START),
+                ('{"hall":"B"}', "h", "hall", "promoted", "first", None, 2.0, 5, wall(-9), START),
+                (A1, "r1", "a1-1", "promoted", "not worse", 6.0, 3.0, 10, wall(4), one),
+                (A2, "r1", "a2-1", "refused", "worse", 2.0, 3.0, 30, wall(4), one),
+                (A1, "r2", "a1-2", "unproven", "thin", 99.0, 3.0, 2, wall(14), two),
             ],
         ),
         rounds=frame(

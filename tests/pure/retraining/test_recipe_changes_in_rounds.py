@@ -74,7 +74,7 @@ def test_a_recipe_that_can_be_fitted_again_is_compared_on_the_held_out_rows(edit
     streamed(edited(before))
     found = streamed(edited(after))
     assert {(row["decision"], row["rows_compared"]) for row in found.values()} == {(decision, 40)}
-    assert all("of the champion's recipe" in row["reason"] for row in found.values())
+    assert all("against the champion's recipe" in row["reason"] for row in found.values())
 
 
 def test_after_a_feature_was_dropped_the_champion_stays_and_a_new_group_gets_its_first_model(edited) -> None:

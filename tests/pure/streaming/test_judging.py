@@ -28,11 +28,13 @@ COLUMNS = {
     "model_id": object,
     "labelled": "float64",  # a bigint with nulls
     "loss": "float64",
+    "losses": object,
     "last_event_time": "float64",
     "decided": object,
     "unfitted": object,
 }
 HEALTH = {"kind": "health", "group_key": A, "model_id": "m1", "labelled": 3, "loss": 1.5, "last_event_time": START}
+HEALTH |= {"losses": np.array([0.25, 0.5, 0.75])}
 TICK = {"kind": "health", "labelled": 0, "loss": 0.0, "last_event_time": START + 5}
 DECIDED = {
     "model_id": "m1",
@@ -45,6 +47,7 @@ DECIDED = {
     "clock": START + 4,
     "loss": 0.25,
     "fit_ms": 7.5,
+    "heldout_losses": np.array([0.5, 0.0]),
 }
 PROMOTION = {"kind": "promotion", "group_key": A, "decided": DECIDED}
 TRIED = {"status": "failed", "rows": 9, "fitted_at": START, "clock": START + 4}
@@ -64,7 +67,8 @@ def test_no_frames_are_no_input() -> None:
 
 def test_health_keeps_its_sums_and_whole_microseconds() -> None:
     told = parse_frames([frame(HEALTH, TICK)])
-    assert told.health.values.tolist() == [[A, "m1", 3, 1.5, START], [None, None, 0, 0.0, START + 5]]
+    losses = HEALTH["losses"]
+    assert told.health.values.tolist() == [[A, "m1", 3, 1.5, losses, START], [None, None, 0, 0.0, None, START + 5]]
     assert told.health["last_event_time"].dtype == np.int64
 
 
@@ -72,6 +76,7 @@ def test_a_promotion_is_read_with_its_times_loss_and_cost() -> None:
     (row,) = parse_frames([frame(PROMOTION)]).decided
     assert row.promotion == Promotion(2, "m1", "promoted", START + 1, START + 2, START + 3)
     assert (row.group_key, row.by_machine, row.clock, row.loss, row.fit_ms) == (A, True, START + 4, 0.25, 7.5)
+    assert row.heldout_losses == (0.5, 0.0)
 
 
 def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
@@ -80,6 +85,7 @@ def test_a_persons_promotion_without_numbers_is_read_as_such() -> None:
     assert not row.by_machine
     assert np.isnan(row.loss)
     assert np.isnan(row.fit_ms)
+    assert row.heldout_losses == ()
     assert (row.promotion.trained_through, row.promotion.fitted_at) == (0, 0)
 
 
@@ -121,7 +127,11 @@ class State:
 
 
 SETTINGS = JudgeSettings(
-    (NewGroup(3), MaxAge(timedelta(days=7))), min_rows=3, label_delay=0, error_memory_rows=30, is_wall_clock=False
+    (NewGroup(3), MaxAge(timedelta(days=7))),
+    min_rows=3,
+    label_delay=0,
+    patience=365 * 86_400_000_000,
+    is_wall_clock=False,
 )
 
 

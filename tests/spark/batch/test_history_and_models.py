@@ -97,7 +97,7 @@ def test_history_and_models_come_in_answer_exactly_and_are_replaced_by_better_on
         assert decided[key]["rows_compared"] == len(rows) == 4
         assert decided[key]["champion_loss"] == pytest.approx(theirs, rel=1e-9)
     assert decided[A]["decision"] == "promoted"
-    assert decided[A]["reason"].startswith("not worse: loss")
+    assert decided[A]["reason"].startswith("better: loss")
     undated = decided[UNDATED]
     assert (undated["decision"], undated["reason"]) == (
         "unproven",

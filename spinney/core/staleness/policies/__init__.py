@@ -45,7 +45,7 @@ def configured_policies(staleness: Staleness, min_rows: int) -> tuple[Policy, ..
     """
     return (
         NewGroup(min_rows),
-        ErrorRise(staleness.error_rise.factor, staleness.error_rise.rows),
+        ErrorRise(staleness.error_rise.patience),
         NewRows(staleness.new_rows),
         MaxAge(staleness.max_age, staleness.age_spread),
     )

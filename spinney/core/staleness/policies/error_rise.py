@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from spinney.core.durations import format_duration
+from spinney.core.staleness.error_evidence import LIMIT
+from spinney.core.staleness.verdicts import ERROR_RISE
 
 if TYPE_CHECKING:
     from spinney.core.staleness.group_state import GroupStates
@@ -14,20 +19,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ErrorRise:
-    """Stale once the champion's recent mean loss is `factor` times its mean loss on its held-out rows.
+    """Stale once there is enough evidence that the champion's losses are larger than they were.
 
-    The recent mean is exponentially weighted over `rows` rows, and applies only after that many rows, since the first
-    labels of a champion are few. A champion without a held-out error has no factor: only the other policies apply.
+    The evidence is that of a sequential test (`spinney.core.staleness.error_evidence`). A group that does not change
+    is stale by it at most once per `patience`, on average.
     """
 
-    factor: float
-    rows: int
-    name: str = "error_rise"
+    patience: timedelta
+    name: str = ERROR_RISE
 
     @property
     def limit(self) -> float:
         """The same limit for every group."""
-        return self.factor
+        return LIMIT
 
     def limits(self, groups: GroupStates) -> npt.NDArray[np.float64]:
         """As `Policy.limits`."""
@@ -36,11 +40,9 @@ class ErrorRise:
     def measure(self, groups: GroupStates, clock: int) -> npt.NDArray[np.float64]:
         """As `Policy.measure`."""
         del clock
-        enough = (groups["champion_rows"] >= self.rows) & (groups["baseline"] > 0) & (groups["recent_weight"] > 0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            recent = groups["recent_loss"] / groups["recent_weight"]
-            return np.where(enough, recent / groups["baseline"], np.nan)
+        return np.where(groups["champion_id"] != "", groups["evidence"], np.nan)
 
     def describe(self, value: float, limit: float) -> str:
         """As `Policy.describe`."""
-        return f"recent error is {value:.2f} times that of the held-out rows (limit {limit:g})"
+        patience = format_duration(self.patience)
+        return f"evidence of a risen error is {value:.3g} (limit {limit:g}: a false alarm per {patience} at most)"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,16 @@ class Gate:
 def metrics(
     rows: int, mine: float | None, theirs: float | None = None, champion_id: str | None = None
 ) -> dict[str, object]:
+    """Losses without a paired difference, as an earlier version stored them."""
     return {"heldout_rows": rows, "challenger_loss": mine, "champion_loss": theirs, "champion_id": champion_id}
+
+
+def paired(
+    rows: int, mine: float, theirs: float, error: float | None, difference: float | None = None
+) -> dict[str, Any]:
+    """Losses with the standard error of their difference. difference: None: that of the means."""
+    found = mine - theirs if difference is None else difference
+    return metrics(rows, mine, theirs, "c") | {"champion_difference": found, "champion_difference_se": error}
 
 
 @pytest.mark.parametrize(
@@ -34,14 +44,18 @@ def metrics(
         (
             metrics(30, 1.05, 1.0, "c"),
             Decision.PROMOTED,
-            "not worse: loss 1.05 against the champion's 1 on 30 rows, margin 5%",
+            "worse within the margin: loss 1.05 against the champion's 1 on 30 rows (5 % higher)",
         ),
         (
             metrics(30, 1.06, 1.0, "c"),
             Decision.REFUSED,
-            "worse: loss 1.06 against the champion's 1 on 30 rows, margin 5%",
+            "worse: loss 1.06 against the champion's 1 on 30 rows (6 % higher)",
         ),
-        (metrics(29, 9.0, 1.0, "c"), Decision.UNPROVEN, "thin evidence: 29 of 30 rows compared"),
+        (
+            metrics(29, 9.0, 1.0, "c"),
+            Decision.UNPROVEN,
+            "thin evidence, 30 rows needed: loss 9 against the champion's 1 on 29 rows (9.0 times as high)",
+        ),
         (
             metrics(0, None, None, "c"),
             Decision.UNPROVEN,
@@ -50,7 +64,66 @@ def metrics(
         (
             metrics(30, 0.0, 0.0, "c"),
             Decision.PROMOTED,
-            "not worse: loss 0 against the champion's 0 on 30 rows, margin 5%",
+            "no difference shown: loss 0 against the champion's 0 on 30 rows",
+        ),
+        # Quantiles of Student's t with 31 degrees of freedom, 34 rows less one at each end: 1.3095, 1.6955, 2.0395.
+        (
+            paired(34, 7.1, 8.0, 0.9 / 1.696),
+            Decision.PROMOTED,
+            "better: loss 7.1 against the champion's 8 on 34 rows (11 % lower; better with 95 % confidence)",
+        ),
+        (
+            paired(34, 8.9, 8.0, 0.9 / 2.04),
+            Decision.REFUSED,
+            (
+                "worse: loss 8.9 against the champion's 8 on 34 rows (11 % higher; worse with 98 % confidence); "
+                "at most 5 % worse with 13 % confidence, 60 % needed"
+            ),
+        ),
+        (
+            paired(34, 8.2, 8.0, 0.2 / 1.31),
+            Decision.PROMOTED,
+            (
+                "worse within the margin: loss 8.2 against the champion's 8 on 34 rows (2 % higher; worse with 90 % "
+                "confidence); at most 5 % worse with 90 % confidence"
+            ),
+        ),
+        (
+            paired(34, 7.9, 8.0, 0.4, difference=0.1),
+            Decision.PROMOTED,
+            (
+                "no difference shown: loss 7.9 against the champion's 8 on 34 rows (1 % lower; worse with 60 % "
+                "confidence without the most extreme rows); at most 5 % worse with 77 % confidence"
+            ),
+        ),
+        (
+            paired(34, 8.0, 8.0, 0.0),
+            Decision.PROMOTED,
+            (
+                "no difference shown: loss 8 against the champion's 8 on 34 rows (equal); at most 5 % worse with 100 % "
+                "confidence"
+            ),
+        ),
+        (
+            paired(6, 8.2, 8.0, 0.1),
+            Decision.UNPROVEN,
+            (
+                "thin evidence, 30 rows needed: loss 8.2 against the champion's 8 on 6 rows (2 % higher; worse with "
+                "95 % confidence)"
+            ),
+        ),
+        (
+            paired(6, 24.0, 8.0, 1.0),
+            Decision.REFUSED,
+            "worse: loss 24 against the champion's 8 on 6 rows (3.0 times as high; worse with over 99 % confidence)",
+        ),
+        (
+            paired(4, 24.0, 8.0, 0.001),
+            Decision.UNPROVEN,
+            (
+                "thin evidence, 30 rows needed: loss 24 against the champion's 8 on 4 rows (3.0 times as high; worse "
+                "with over 99 % confidence)"
+            ),
         ),
     ],
 )
@@ -62,7 +135,7 @@ LOSS = st.floats(0, 1e6)
 
 
 @given(st.integers(30, 1000), LOSS, LOSS, st.floats(0, 1))
-def test_with_evidence_it_is_promoted_exactly_when_within_the_margin(
+def test_without_a_standard_error_it_is_promoted_exactly_when_within_the_margin(
     rows: int, mine: float, theirs: float, margin: float
 ) -> None:
     decision, _ = decide(metrics(rows, mine, theirs, "c"), Gate(margin=margin))
@@ -70,15 +143,29 @@ def test_with_evidence_it_is_promoted_exactly_when_within_the_margin(
 
 
 @given(st.integers(0, 29), LOSS, LOSS | st.just(math.nan) | st.none(), st.none() | st.just("c"))
-def test_thin_evidence_never_refuses(rows: int, mine: float, theirs: float | None, champion: str | None) -> None:
+def test_thin_evidence_without_a_standard_error_never_refuses(
+    rows: int, mine: float, theirs: float | None, champion: str | None
+) -> None:
     assert decide(metrics(rows, mine, theirs, champion), Gate())[0] is Decision.UNPROVEN
 
 
-@given(st.integers(30, 100), LOSS, LOSS, LOSS)
-def test_a_smaller_loss_is_never_worse_off(rows: int, one: float, other: float, theirs: float) -> None:
+@given(st.integers(5, 100), LOSS, LOSS, LOSS, st.none() | st.floats(1e-3, 1e6))
+def test_a_smaller_loss_is_never_worse_off(
+    rows: int, one: float, other: float, theirs: float, error: float | None
+) -> None:
     better, worse = sorted((one, other))
-    if decide(metrics(rows, worse, theirs, "c"), Gate())[0] is Decision.PROMOTED:
-        assert decide(metrics(rows, better, theirs, "c"), Gate())[0] is Decision.PROMOTED
+    if decide(paired(rows, worse, theirs, error), Gate())[0] is not Decision.REFUSED:
+        assert decide(paired(rows, better, theirs, error), Gate())[0] is not Decision.REFUSED
+
+
+@given(LOSS, st.floats(0.01, 1e6), st.floats(0.01, 1e6))
+def test_of_challengers_that_measure_the_same_within_the_margin_the_one_measured_more_precisely_passes(
+    theirs: float, error: float, other: float
+) -> None:
+    """A tie goes to the challenger, which has seen newer data, only where the rows can tell that it is one."""
+    precise, vague = sorted((error, other))
+    if decide(paired(40, theirs, theirs, vague), Gate())[0] is Decision.PROMOTED:
+        assert decide(paired(40, theirs, theirs, precise), Gate())[0] is Decision.PROMOTED
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, None])
@@ -94,25 +181,20 @@ def test_an_unknown_rule_is_refused() -> None:
 
 
 RIDGE = {"estimator": "ridge", "recipe_id": "0123456789abcdef"}
-THEIRS = "the champion's recipe (ridge 01234567), both fitted on the same older rows"
+THEIRS = "the champion's recipe (ridge 01234567) fitted on the same older rows, 1"
 
 
 @pytest.mark.parametrize(
     ("rows", "mine", "decision", "reason"),
     [
+        (6, 2.0, Decision.REFUSED, f"worse: loss 2 against {THEIRS} on 6 rows (2.0 times as high)"),
         (
             6,
-            2.0,
-            Decision.REFUSED,
-            f"worse: loss 2 against 1 of {THEIRS}, on 6 rows, margin 5%",
+            1.05,
+            Decision.UNPROVEN,
+            f"thin evidence, 30 rows needed: loss 1.05 against {THEIRS} on 6 rows (5 % higher)",
         ),
-        (6, 1.05, Decision.UNPROVEN, "thin evidence: 6 of 30 rows compared"),
-        (
-            30,
-            0.9,
-            Decision.PROMOTED,
-            f"not worse: loss 0.9 against 1 of {THEIRS}, on 30 rows, margin 5%",
-        ),
+        (30, 0.9, Decision.PROMOTED, f"no difference shown: loss 0.9 against {THEIRS} on 30 rows (10 % lower)"),
     ],
 )
 def test_another_recipe_on_the_same_rows_is_refused_on_thin_evidence_too_if_it_is_worse(
@@ -127,8 +209,18 @@ def test_another_recipe_on_the_same_rows_is_refused_on_thin_evidence_too_if_it_i
 @pytest.mark.parametrize(
     ("rows", "mine", "decision", "reason"),
     [
-        (1, 2.0, Decision.REFUSED, "worse: loss 2 against the champion's 1, by another recipe, on 1 rows, margin 5%"),
-        (1, 1.05, Decision.UNPROVEN, "thin evidence: 1 of 30 rows compared"),
+        (
+            1,
+            2.0,
+            Decision.REFUSED,
+            "worse: loss 2 against the champion's (another recipe) 1 on 1 row (2.0 times as high)",
+        ),
+        (
+            1,
+            1.05,
+            Decision.UNPROVEN,
+            "thin evidence, 30 rows needed: loss 1.05 against the champion's (another recipe) 1 on 1 row (5 % higher)",
+        ),
         (0, None, Decision.UNPROVEN, "thin evidence: no rows compared with the champion, 30 needed"),
     ],
 )

@@ -30,15 +30,15 @@ HOUR = 3_600_000_000
 START = 1_400_000_000_000_000
 GROUPS = ('["a"]', '["b"]', '["c"]')
 SETTINGS = JudgeSettings(
-    policies=(NewGroup(20), ErrorRise(2.0, 30), NewRows(200), MaxAge(timedelta(days=7))),
-    min_rows=20, label_delay=2 * HOUR, error_memory_rows=30, is_wall_clock=False,
+    policies=(NewGroup(20), ErrorRise(timedelta(days=365)), NewRows(200), MaxAge(timedelta(days=7))),
+    min_rows=20, label_delay=2 * HOUR, patience=365 * 24 * HOUR, is_wall_clock=False,
 )  # fmt: skip
 COLUMNS = ["group_key", "model_id", "labelled", "loss", "last_event_time"]
 
 
 def health(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     types = {"group_key": object, "model_id": object, "labelled": "int64", "loss": "float64"}
-    return pd.DataFrame(rows, columns=COLUMNS).astype({**types, "last_event_time": "int64"})
+    return pd.DataFrame(rows, columns=COLUMNS).astype({**types, "last_event_time": "int64"}).assign(losses=None)
 
 
 def attempt(key: str, hour: int, outcome: str, n: int) -> DecisionRecord | UnfittedAttempt:

@@ -33,16 +33,16 @@ from spinney.core.staleness.policies import MaxAge, NewGroup, NewRows
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
 START = 1_400_000_000_000_000
-GROUPS, SHARDS = 50_000, 8
+GROUPS, SHARDS = 10_000, 8
 SPREAD = 0.15
 SETTINGS = JudgeSettings(
-    (NewGroup(20), NewRows(200), MaxAge(timedelta(days=7), SPREAD)), 20, 0, 30, is_wall_clock=False
+    (NewGroup(20), NewRows(200), MaxAge(timedelta(days=7), SPREAD)), 20, 0, 365 * DAY, is_wall_clock=False
 )
 KEYS = [json.dumps([f"store-{n:05d}"]) for n in range(GROUPS)]
 HEALTH = pd.DataFrame(
     {
         "group_key": pd.Series(dtype=object), "model_id": pd.Series(dtype=object),
-        "labelled": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64"),
+        "labelled": pd.Series(dtype="int64"), "loss": pd.Series(dtype="float64"), "losses": pd.Series(dtype=object),
         "last_event_time": pd.Series(dtype="int64"),
     }
 )  # fmt: skip
@@ -53,7 +53,7 @@ def promoted(keys: list[str], at: int = START) -> list[DecisionRecord]:
 
 
 def clock(at: int) -> JudgeInput:
-    row = {"group_key": None, "model_id": None, "labelled": 0, "loss": 0.0, "last_event_time": at}
+    row = {"group_key": None, "model_id": None, "labelled": 0, "loss": 0.0, "losses": None, "last_event_time": at}
     return JudgeInput([], [], pd.DataFrame([row]).astype(HEALTH.dtypes.to_dict()))
 
 
@@ -84,7 +84,7 @@ def test_a_fleet_of_one_batch_falls_due_evenly_in_the_last_part_of_its_age_and_n
     expected = GROUPS / 21
     chi_square = sum((count - expected) ** 2 / expected for count in new[1:])
     assert chi_square < 45.3, "one in a thousand, of 20 degrees of freedom"
-    assert max(new) < 1.1 * expected
+    assert max(new) < 1.15 * expected
 
 
 def test_a_deadline_is_the_groups_own_whoever_asks_and_stands_in_its_verdict(after_the_batch: list[bytes]) -> None:
@@ -129,7 +129,7 @@ def test_a_shard_puts_forward_what_a_round_could_take_and_counts_the_others(afte
 
 
 def test_the_best_of_every_shard_make_the_round_that_all_would_make(after_the_batch: list[bytes]) -> None:
-    """Of 50,000 due groups the driver sees a few; the round is that of a driver that sees them all."""
+    """Of 10,000 due groups the driver sees a few; the round is that of a driver that sees them all."""
     at = START + 8 * DAY
     allowance = RoundAllowance(5.0, 0.2, 0.05, groups=20_000, overhead_ms=10.0, cores=2)  # 476 groups of 10.5 ms
     queues = QueueLengths.for_allowance(allowance)

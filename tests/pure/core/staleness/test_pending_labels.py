@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -14,9 +15,8 @@ Delta = tuple[str, str | None, int, float, int]
 def deltas(*rows: Delta) -> pd.DataFrame:
     columns = ["group_key", "model_id", "labelled", "loss", "last_event_time"]
     frame = pd.DataFrame(list(rows), columns=columns)
-    return frame.astype({"group_key": object, "model_id": object, "labelled": "int64", "loss": "float64"}).astype(
-        {"last_event_time": "int64"}
-    )
+    types = {"group_key": object, "model_id": object, "labelled": "int64", "loss": "float64"}
+    return frame.astype(types).astype({"last_event_time": "int64"}).assign(losses=None)
 
 
 def test_a_delta_matures_a_label_delay_after_its_event() -> None:
@@ -54,7 +54,9 @@ def test_adding_leaves_the_pending_before_as_it_was() -> None:
 
 
 def test_pending_labels_survive_as_bytes() -> None:
-    pending = PendingLabels.empty().with_labels(deltas(("a", None, 1, 0.1, 5), ("b", "m", 2**40, 1e300, 6)), 1)
+    rows = deltas(("a", None, 1, 0.1, 5), ("b", "m", 2**40, 1e300, 6), ("b", "m", 2, 3.5, 7))
+    rows["losses"] = [None, None, np.array([1.5, 2.0], dtype=np.float32)]
+    pending = PendingLabels.empty().with_labels(rows, 1)
     again = PendingLabels.from_bytes(pending.to_bytes())
     pd.testing.assert_frame_equal(again.rows, pending.rows)
     assert again.to_bytes() == pending.to_bytes()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from math import nan
 from types import SimpleNamespace
 from typing import cast
 
@@ -13,6 +12,7 @@ from spinney.core.staleness.group_state import NEVER, GroupStates
 from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup, NewRows, Policy, configured_policies
 
 DAY = 86_400_000_000
+YEARLY = ErrorRise(timedelta(days=365))
 
 
 def group(key: str = '["a"]', **known: object) -> GroupStates:
@@ -66,20 +66,17 @@ def test_a_group_without_a_model_has_no_age() -> None:
     assert np.isnan(measured(MaxAge(timedelta(days=7)), group(attempted_at=0), clock=9 * DAY))
 
 
-def test_error_is_compared_with_that_of_the_held_out_rows() -> None:
-    groups = group(champion_rows=30, baseline=0.5, recent_weight=10.0, recent_loss=15.0)
-    assert measured(ErrorRise(2.0, 30), groups) == pytest.approx(3.0)  # (15 / 10) / 0.5
-    assert ErrorRise(2.0, 30).limit == 2.0
+def test_a_risen_error_is_measured_by_its_evidence() -> None:
+    assert measured(YEARLY, group(champion_id="m", evidence=0.25)) == 0.25
+    assert YEARLY.limit == 1
 
 
-@pytest.mark.parametrize("known", [{"champion_rows": 29}, {"baseline": nan}, {"baseline": 0.0}, {"recent_weight": 0.0}])
-def test_error_says_nothing_before_it_can(known: dict[str, float]) -> None:
-    told: dict[str, object] = {"champion_rows": 30, "baseline": 0.5, "recent_weight": 10.0, "recent_loss": 15.0} | known
-    assert np.isnan(measured(ErrorRise(2.0, 30), group(**told)))
+def test_evidence_says_nothing_of_a_group_without_a_champion() -> None:
+    assert np.isnan(measured(YEARLY, group(evidence=2.0)))
 
 
 def test_no_groups_measure_as_nothing() -> None:
-    for policy in (NewGroup(1), NewRows(1), MaxAge(timedelta(days=1)), ErrorRise(2.0, 30)):
+    for policy in (NewGroup(1), NewRows(1), MaxAge(timedelta(days=1)), YEARLY):
         assert policy.measure(GroupStates.empty(), 0).shape == (0,)
 
 
@@ -95,7 +92,7 @@ def test_no_groups_measure_as_nothing() -> None:
             6.5 * DAY,
             "6 days 12 hours since the last attempt (its deadline is 6 days 1 hour, at most 7 days)",
         ),
-        (ErrorRise(2.0, 30), 2.345, "recent error is 2.35 times that of the held-out rows (limit 2)"),
+        (YEARLY, 2.345, "evidence of a risen error is 2.35 (limit 1: a false alarm per 365 days at most)"),
     ],
 )
 def test_a_policy_says_its_measure_and_limit_in_words(policy: Policy, value: float, words: str) -> None:
@@ -105,11 +102,14 @@ def test_a_policy_says_its_measure_and_limit_in_words(policy: Policy, value: flo
 
 def test_the_policies_of_a_fleet_come_from_its_configuration_the_most_urgent_first() -> None:
     staleness = SimpleNamespace(
-        max_age=timedelta(days=7), age_spread=0.15, new_rows=200, error_rise=SimpleNamespace(factor=2.0, rows=30)
+        max_age=timedelta(days=7),
+        age_spread=0.15,
+        new_rows=200,
+        error_rise=SimpleNamespace(patience=timedelta(days=365)),
     )
     assert configured_policies(cast("Staleness", staleness), min_rows=20) == (
         NewGroup(20),
-        ErrorRise(2.0, 30),
+        YEARLY,
         NewRows(200),
         MaxAge(timedelta(days=7), 0.15),
     )

@@ -105,11 +105,17 @@ def test_a_group_is_fitted_as_plain_pandas_and_scikit_learn_would() -> None:
     assert row["recipe_id"] == RECIPE.recipe_id
     model = load(row["codec"], row["payload"])
     np.testing.assert_allclose(model.predict(rows), oracle(rows).predict(rows[["x", "z"]].to_numpy()), rtol=1e-6)
+    mine = np.abs(rows["label"][32:] - oracle(rows[:32]).predict(rows[32:][["x", "z"]].to_numpy()))
+    differences = mine - (rows["label"][32:] - rows["label"][:32].median()).abs()
     assert metrics(row) == {
         "heldout_rows": 8,
         "challenger_loss": pytest.approx(oracle_loss(rows[:32], rows[32:])),
         "constant_loss": pytest.approx((rows["label"][32:] - rows["label"][:32].median()).abs().mean()),
+        "constant_difference": pytest.approx(differences.mean()),
+        "constant_difference_se": pytest.approx(differences.std(ddof=1) / math.sqrt(8)),
         "champion_loss": None,
+        "champion_difference": None,
+        "champion_difference_se": None,
         "champion_id": None,
         "train_loss": pytest.approx(oracle_loss(rows, rows)),
     }
@@ -364,10 +370,17 @@ def test_a_champion_is_compared_on_the_held_out_rows_it_has_not_seen() -> None:
     first = one(rows[:44])
     second = one(rows, **champion_of(first))
     assert second["status"] == "fitted"
+    held = rows[44:]
+    mine, theirs = (np.abs(held["label"] - oracle(rows[:end]).predict(held[["x", "z"]].to_numpy())) for end in (40, 44))
+    to_constant = mine - (held["label"] - rows["label"][:40].median()).abs()
     assert (
         metrics(second)
         == {
             "heldout_rows": 6,  # of the newest ten, four were in the champion's training
+            "champion_difference": pytest.approx((mine - theirs).mean()),
+            "champion_difference_se": pytest.approx((mine - theirs).std(ddof=1) / math.sqrt(6)),
+            "constant_difference": pytest.approx(to_constant.mean()),
+            "constant_difference_se": pytest.approx(to_constant.std(ddof=1) / math.sqrt(6)),
             "challenger_loss": pytest.approx(oracle_loss(rows[:40], rows[44:])),
             "constant_loss": pytest.approx((rows["label"][44:] - rows["label"][:40].median()).abs().mean()),
             "champion_loss": pytest.approx(oracle_loss(rows[:44], rows[44:])),

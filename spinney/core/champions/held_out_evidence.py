@@ -1,0 +1,119 @@
+"""What held-out rows show about a challenger and a reference (its champion, or a constant), in numbers and in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from spinney.core.champions.paired_test import PairedDifference
+from spinney.core.number_format import format_number
+
+MIN_ROWS_TO_REFUSE = 5
+"""Rows below which no challenger counts as surely worse: the noise of the differences is not known."""
+
+SURELY_WORSE = 0.01
+"""Confidence of being within the margin below which a challenger counts as surely worse."""
+
+SHOWN = 0.9
+"""Confidence from which words call a challenger better or worse; below they say that no difference is shown."""
+
+
+@dataclass(frozen=True)
+class HeldOutEvidence:
+    """The mean losses of a challenger and of a reference on the same rows, and their paired difference.
+
+    difference: None if it has no standard error: there is one row, or an earlier version stored the losses.
+    """
+
+    rows: int
+    loss: float
+    reference_loss: float
+    difference: PairedDifference | None
+
+    @classmethod
+    def of_metrics(cls, metrics: Mapping[str, Any], reference: str) -> HeldOutEvidence | None:
+        """From the metrics of `fit_groups`. reference: champion or constant. None if a loss is missing or infinite."""
+        rows = int(metrics.get("heldout_rows") or 0)
+        loss, reference_loss = metrics.get("challenger_loss"), metrics.get(f"{reference}_loss")
+        if not (_is_finite(loss) and _is_finite(reference_loss)):
+            return None
+        mean, error = (metrics.get(f"{reference}_{name}") for name in ("difference", "difference_se"))
+        found = None if mean is None or error is None else PairedDifference(mean, error, rows)
+        return cls(rows, loss, reference_loss, found)
+
+    def confidence_within(self, margin: float) -> float:
+        """Confidence, from 0 to 1, that the challenger's loss is at most `1 + margin` times the reference's.
+
+        Without a standard error it is 1 or 0, by the measured losses.
+        """
+        if self.difference is None:
+            return 0.0 if self.is_measured_worse(margin) else 1.0
+        return self.difference.confidence_at_most(margin * self.reference_loss)
+
+    def is_measured_worse(self, margin: float) -> bool:
+        """Whether the challenger's mean loss is more than `1 + margin` times the reference's."""
+        return self.loss > self.reference_loss * (1 + margin)
+
+    def is_surely_worse(self, margin: float) -> bool:
+        """Whether it is worse than the margin allows with a confidence that suffices on few rows too."""
+        has_enough_rows = self.difference is not None and self.rows >= MIN_ROWS_TO_REFUSE
+        return has_enough_rows and self.confidence_within(margin) < SURELY_WORSE
+
+    @property
+    def outcome(self) -> str:
+        """What is shown: "better", "worse" or "no difference shown"."""
+        if self.difference is None:
+            return "worse" if self.is_measured_worse(0) else "no difference shown"
+        if self._is_identical:
+            return "no difference shown"
+        confidence = self.confidence_within(0)
+        if confidence >= SHOWN:
+            return "better"
+        return "worse" if confidence <= 1 - SHOWN else "no difference shown"
+
+    def describe(self, whose: str) -> str:
+        """The numbers, as in ``loss 7.1 against 8 on 34 rows (11 % lower; better with 96 % confidence)``.
+
+        whose: the reference in words, before its loss.
+        """
+        findings = "; ".join(text for text in (self._relative_loss(), self._confidence()) if text)
+        rows = f"{self.rows} row" if self.rows == 1 else f"{self.rows} rows"
+        losses = f"loss {format_number(self.loss)} against {whose}{format_number(self.reference_loss)} on {rows}"
+        return f"{losses} ({findings})" if findings else losses
+
+    def _relative_loss(self) -> str:
+        if not self.reference_loss:
+            return ""
+        ratio = self.loss / self.reference_loss
+        if ratio >= 2:
+            return f"{ratio:,.1f} times as high"
+        change = ratio - 1
+        return f"{format_percent(abs(change))} {'higher' if change > 0 else 'lower'}" if change else "equal"
+
+    @property
+    def _is_identical(self) -> bool:
+        """Whether both have the same loss on every row."""
+        return self.difference is not None and self.difference.mean == self.difference.standard_error == 0
+
+    def _confidence(self) -> str:
+        if self.difference is None or self._is_identical:
+            return ""
+        confidence = self.confidence_within(0)
+        text = f"better with {format_percent(confidence)} confidence"
+        if confidence < 0.5:
+            text = f"worse with {format_percent(1 - confidence)} confidence"
+        contradicts = self.difference.mean * (self.loss - self.reference_loss) < 0
+        return f"{text} without the most extreme rows" if contradicts else text
+
+
+def _is_finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
+
+
+def format_percent(share: float) -> str:
+    """A share as a whole percentage, "under 1 %" and "over 99 %" at the ends."""
+    if 0 < share < 0.01:
+        return "under 1 %"
+    return "over 99 %" if 0.99 < share < 1 else f"{share * 100:,.0f} %"

@@ -1,0 +1,110 @@
+"""Mature labels counted: rows of each group, the champion's recent mean loss, the evidence that its error has risen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+
+from spinney.core.staleness.attempt_outcomes import DecisionRecord
+from spinney.core.staleness.error_evidence import CountedLosses, ErrorEvidence
+from spinney.core.staleness.group_state import GroupStates
+from spinney.core.staleness.loss_samples import Floats, Positions
+
+RECENT_ROWS = 30
+"""Rows that the recent mean loss is averaged over, with exponential weights. It is shown and ranks groups."""
+
+MAX_LOSS = float(np.finfo(np.float32).max)
+
+
+def restart_samples(evidence: ErrorEvidence, new_champions: Mapping[int, DecisionRecord | None]) -> None:
+    """Start the samples of groups with a new champion from its held-out losses, in place.
+
+    new_champions: position of a group -> the decision that measured its champion; None if that is not known.
+    """
+    if not new_champions:
+        return
+    references = [() if row is None else row.heldout_losses for row in new_champions.values()]
+    padded = np.full((len(references), max(map(len, references))), np.inf)
+    for i, losses in enumerate(references):
+        padded[i, : len(losses)] = _as_losses(losses)
+    clocks = np.array([0 if row is None else row.clock for row in new_champions.values()], dtype=np.int64)
+    evidence.restart(np.fromiter(new_champions, dtype=np.int64, count=len(new_champions)), padded, clocks)
+
+
+def count_labels(groups: GroupStates, evidence: ErrorEvidence, mature: pd.DataFrame, patience: int) -> ErrorEvidence:
+    """Add matured labelled rows, in place, and return the new evidence.
+
+    mature: rows of PendingLabels, oldest first. patience: of `error_rise`, microseconds.
+    """
+    evidence.forget(groups["evidence"] == 0)
+    if not len(mature):
+        return evidence
+    at = groups.positions_of(mature["group_key"])
+    labelled = mature["labelled"].to_numpy(np.int64)
+    np.add.at(groups["rows_since"], at, labelled)
+    np.add.at(groups["labelled"], at, labelled)
+    is_own = (mature["model_id"].fillna("").to_numpy(object) == groups["champion_id"][at]) & (
+        groups["champion_id"][at] != ""
+    )
+    own = np.flatnonzero(is_own & np.isfinite(mature["loss"].to_numpy(np.float64)))
+    if not len(own):
+        return evidence
+    rows = mature.iloc[own]
+    _average_recent(groups, at[own], rows)
+    evidence = evidence.counted(_counted_losses(groups, at[own], rows), groups.key_shares, patience)
+    groups["evidence"][:] = evidence.evidence
+    return evidence
+
+
+def _average_recent(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> None:
+    """Add rows to the exponentially weighted recent error. at: position of each row's group."""
+    counts, sums = rows["labelled"].to_numpy(np.int64), rows["loss"].to_numpy(np.float64)
+    for block in _blocks_of_distinct_groups(at):
+        # As if the rows had arrived one by one with their mean loss: weights 1, 1 - 1/memory, (1 - 1/memory)² …
+        count, i = counts[block], at[block]
+        kept = (1 - 1 / RECENT_ROWS) ** count
+        added = (1 - kept) * RECENT_ROWS
+        groups["champion_rows"][i] += count
+        groups["recent_weight"][i] = groups["recent_weight"][i] * kept + added
+        groups["recent_loss"][i] = groups["recent_loss"][i] * kept + added * sums[block] / count
+
+
+def _counted_losses(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> CountedLosses:
+    """Return the single losses of these rows; without those of several labels whose losses are not known.
+
+    Labels that were mature before the group's last attempt enter the sample only. They come where the state is
+    computed from tables, and the attempt had already spent their evidence.
+    """
+    losses = [
+        _as_losses(known if known is not None else [total] if labelled == 1 else [])
+        for known, total, labelled in zip(rows["losses"], rows["loss"], rows["labelled"], strict=True)
+    ]
+    lengths = np.array([len(row) for row in losses], dtype=np.int64)
+    has_losses = np.flatnonzero(lengths)
+    at = at[has_losses]
+    mature_at = rows["mature_at"].to_numpy(np.int64)[has_losses]
+    return CountedLosses(
+        at,
+        lengths[has_losses],
+        np.concatenate([np.empty(0), *losses]),
+        rows["last_event_time"].to_numpy(np.int64)[has_losses],
+        mature_at > groups["attempted_at"][at],
+    )
+
+
+def _as_losses(values: object) -> Floats:
+    """Return values as finite losses of at least 0 that a float32 can hold."""
+    losses = np.asarray(values, dtype=np.float64)
+    return np.clip(losses[np.isfinite(losses)], 0.0, MAX_LOSS)
+
+
+def _blocks_of_distinct_groups(at: Positions) -> Iterator[Positions]:
+    """Split rows so that no group occurs twice in a block, keeping the order of each group's own rows."""
+    order = np.argsort(at, kind="stable")
+    first = np.flatnonzero(np.diff(at[order], prepend=-1))
+    block = np.empty(len(at), dtype=np.int64)
+    block[order] = np.arange(len(at)) - np.repeat(first, np.diff(first, append=len(at)))
+    for n in range(int(block.max(initial=-1)) + 1):
+        yield np.flatnonzero(block == n)

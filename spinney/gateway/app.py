@@ -1,0 +1,133 @@
+"""The application: routes, answers to errors, headers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+
+from spinney.core.errors import StoreError
+from spinney.gateway.errors import RequestError
+from spinney.gateway.inference_routes import inference_router
+from spinney.gateway.mlflow_routes import mlflow_router
+from spinney.gateway.page.live_figures import LiveFigures
+from spinney.gateway.page.routes import Access, page_router
+from spinney.gateway.predict_routes import predict_router
+from spinney.gateway.service import Service
+
+log = logging.getLogger(__name__)
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+"""Of every answer that does not have its own."""
+
+RETRY_AFTER_S = 5
+
+_ENCODED = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Scope]]
+_Send = Callable[[_Scope], Awaitable[None]]
+_Application = Callable[[_Scope, _Receive, _Send], Awaitable[None]]
+
+
+def create_app(service: Service) -> FastAPI:
+    """Return the application of a fleet. Its threads run while it does.
+
+    The document of its interface is /openapi.json. There is no page that shows it: FastAPI's loads scripts from others.
+    """
+    figures = LiveFigures(service.fleet)
+
+    @asynccontextmanager
+    async def threads(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        figures.start()
+        try:
+            yield
+        finally:
+            figures.stop()
+            service.stop()
+
+    app = FastAPI(title=f"spinney: {service.config.fleet.name}", docs_url=None, redoc_url=None, lifespan=threads)
+    app.include_router(predict_router(service))
+    app.include_router(mlflow_router(service))
+    app.include_router(inference_router(service))
+    app.include_router(page_router(figures, Access(service.guard.read, service.guard.operate)))
+    _answer_errors(app)
+    app.add_middleware(SafeAnswers)
+    return app
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """No path, module or stack of the server is in an answer; the log has them."""
+
+    @app.exception_handler(RequestError)
+    async def refused(_: Request, error: RequestError) -> Response:
+        headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return problem(error.status, error.code, str(error), headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return problem(422, "invalid", f"{where}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    @app.exception_handler(404)  # of a route that is not there: not FastAPI's own class
+    @app.exception_handler(405)
+    async def no_such_route(_: Request, error: HTTPException) -> Response:
+        return problem(error.status_code, "http", str(error.detail), dict(error.headers or {}))
+
+    @app.exception_handler(StoreError)
+    async def unreadable(_: Request, error: StoreError) -> Response:
+        log.error("tables: %s", error)
+        message = "server: expected tables that can be read; the server's log has the cause. Send it again later"
+        return problem(503, "tables", message, {"Retry-After": str(RETRY_AFTER_S)})
+
+
+def problem(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return an error as it is answered."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+class SafeAnswers:
+    """Adds HEADERS to answers that do not have their own, and answers where a route fails. app: an ASGI application."""
+
+    def __init__(self, app: _Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: _Scope, receive: _Receive, send: _Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def send_with_headers(message: _Scope) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                there = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(each for each in _ENCODED if each[0] not in there)]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception:
+            log.exception("request: a fault of the gateway")
+            if has_begun:
+                raise
+            message = "server: a fault of the gateway; the server's log has the cause"
+            await problem(500, "fault", message)(scope, receive, send_with_headers)

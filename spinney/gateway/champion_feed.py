@@ -1,0 +1,72 @@
+"""Keeps a snapshot of the fleet's champions up to date in the background."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Event, Thread
+
+from spinney.serving.fleet_snapshot import FleetSnapshot, advance, read_snapshot
+from spinney.storage.layout import FleetStore
+
+log = logging.getLogger(__name__)
+
+POLL_S = 1.0
+"""Seconds between two looks at the tables' logs, one `stat` for each of three directories."""
+
+REREAD_S = 3600.0
+"""Seconds after which all of `promotions` is read again: commits that are no longer in the log would be missed."""
+
+
+class ChampionFeed:
+    """The newest snapshot of a fleet. A request takes `current` once, and so sees one moment of the fleet.
+
+    clock: seconds that never go back. Raises StoreError when the tables were never made.
+    """
+
+    def __init__(self, store: FleetStore, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._clock = store, clock
+        self._stopped = Event()
+        self._thread = Thread(target=self._run, name="champions", daemon=True)
+        self.current: FleetSnapshot = read_snapshot(store)
+        self._read_at = self._checked_at = clock()
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the tables were last looked at with success."""
+        return self._clock() - self._checked_at
+
+    def start(self) -> None:
+        """Begin to look at the tables every POLL_S."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, if it runs."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def refresh(self) -> None:
+        """Add what was committed since. The present snapshot stays if the tables cannot be read."""
+        try:
+            if self._clock() - self._read_at >= REREAD_S:
+                self._read_all()
+            else:
+                self.current = advance(self.current, self._store)
+        except FileNotFoundError:
+            self._read_all()  # a file was replaced between the commit and now
+        self._checked_at = self._clock()
+
+    def _read_all(self) -> None:
+        self.current = read_snapshot(self._store)
+        self._read_at = self._clock()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(POLL_S):
+            try:
+                self.refresh()
+            except Exception:  # the tables may be readable again a second later; until then the champions of now answer
+                log.exception(
+                    "promotions: expected to read what was committed since; the champions known before answer"
+                )

@@ -1,0 +1,160 @@
+"""Answers records of many groups by the champions of one moment, with the scoring code of the stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from spinney.core import keys
+from spinney.core.champions.routing import ChampionSource
+from spinney.core.config import Config
+from spinney.core.features.request_rows import RequestRows, RowError, read_request_rows, request_rules
+from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule
+from spinney.core.migration import add_former_columns
+from spinney.core.models.signing import Signer
+from spinney.fleet import Fleet
+from spinney.gateway.errors import TooMuchError
+from spinney.serving.answers import Answers, answer_rows
+from spinney.serving.fleet_snapshot import FleetSnapshot
+from spinney.serving.model_cache import ModelCache, ModelSource, SignedPayload
+from spinney.serving.stored_models import StoredModels
+from spinney.storage import charter
+from spinney.storage.layout import FleetStore
+from spinney.tables.arrow_schemas import to_pandas
+
+
+@dataclass(frozen=True)
+class Records:
+    """What a request asks about.
+
+    values: the records, as parsed. exact: returns them with numbers as text. by_column: fields have the names of
+    columns, as in a frame; otherwise those of messages. as_of: a time or round; None for now. check_names: called with
+    the number of names and texts in the records; raises RequestError for a name that is twice in one object.
+    """
+
+    values: Sequence[Any]
+    exact: Callable[[], Sequence[Any]]
+    by_column: bool = False
+    as_of: str | None = None
+    check_names: Callable[[int], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class RecordAnswers:
+    """The answers to the records of a request.
+
+    columns: name -> values, shape (n_records,), None where there is none: prediction, lower and upper (regression
+    only), probabilities (classification only), model_id, answered_by. errors: place -> why that record has no answer.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    errors: Mapping[int, RowError]
+
+    def entries(self) -> list[dict[str, Any]]:
+        """One object per record, with its status: answered, no_model or invalid."""
+        names = list(self.columns)
+        found = [dict(zip(names, values, strict=True)) for values in zip(*self.columns.values(), strict=True)]
+        for entry in found:
+            entry["status"] = "no_model" if entry["model_id"] is None else "answered"
+        for place, error in self.errors.items():
+            about = {"reason": error.reason, "field": error.field, "detail": error.detail}
+            found[place] |= {"status": "invalid", "error": about}
+        return found
+
+
+class FleetAnswers:
+    """Answers the requests to one fleet. Safe to use from several threads.
+
+    snapshot: returns the newest champions. cache: of models.
+    """
+
+    def __init__(
+        self, config: Config, signer: Signer, snapshot: Callable[[], FleetSnapshot], cache: ModelCache
+    ) -> None:
+        self.config, self.cache = config, cache
+        self._store, self._signer, self._snapshot = FleetStore.of(config), signer, snapshot
+        self._rules = {by_column: request_rules(config, by_column=by_column) for by_column in (False, True)}
+        self._rule = IntervalRule.of(config)
+        self._calibrated: tuple[FleetSnapshot, FleetIntervals] | None = None
+        self._former = charter.former_columns_of(self._store)
+        self._stored, self._fleet = StoredModels(self._store, signer), Fleet(config)
+
+    def answer(self, records: Records) -> RecordAnswers:
+        """Answer each record by its group's model, or by the next one of its route, in the caller's order.
+
+        Raises TooMuchError: more records or groups than `[gateway]` allows. ContractError: a feature no record has.
+        StoreError: for `as_of`. RequestError: of `records`.
+        """
+        limits, count = self.config.gateway, len(records.values)
+        if count > limits.max_rows:
+            raise TooMuchError("records", limits.max_rows, count, "gateway.max_rows")
+        read = read_request_rows(records.values, records.exact, self._rules[records.by_column], self.config)
+        records.check_names(read.strings)
+        groups = set(read.group_keys)
+        if len(groups) > limits.max_groups:
+            raise TooMuchError("groups", limits.max_groups, len(groups), "gateway.max_groups")
+        return self._in_order(read, self._answer_rows(read, groups, records.as_of), count)
+
+    def _answer_rows(self, read: RequestRows, groups: Iterable[str], as_of: str | None) -> Answers:
+        snapshot = self._snapshot()
+        champions: ChampionSource = snapshot if as_of is None else self._fleet.champions(as_of, groups)
+        models = ModelSource(self._store, self._signer, partial(self._payloads, snapshot), self.cache)
+        rows = add_former_columns(to_pandas(read.rows), self._former)
+        intervals = self._intervals(snapshot) if as_of is None else self._fleet.intervals(as_of)
+        return answer_rows(rows, read.group_keys, champions, models, intervals)
+
+    def _intervals(self, snapshot: FleetSnapshot) -> FleetIntervals | None:
+        """Half-widths by these champions, kept until the champions change."""
+        if self._rule is None:
+            return None
+        calibrated = self._calibrated
+        if calibrated is None or calibrated[0] is not snapshot:
+            shards = self.config.fleet.shards
+            intervals = FleetIntervals(self._rule, shards, partial(snapshot.pools, n_shards=shards))
+            calibrated = self._calibrated = (snapshot, intervals)
+        return calibrated[1]
+
+    def _payloads(self, snapshot: FleetSnapshot, owners: Mapping[str, str]) -> dict[str, list[SignedPayload]]:
+        carried = snapshot.payloads(owners)
+        elsewhere = {name: owner for name, owner in owners.items() if name not in carried}
+        return carried | (self._stored.fetch(elsewhere) if elsewhere else {})
+
+    def _in_order(self, read: RequestRows, answers: Answers, count: int) -> RecordAnswers:
+        if self.config.fleet.task == "classification":
+            columns = {"prediction": answers.prediction.astype(object), "probabilities": answers.probabilities}
+        else:
+            numbers = {"prediction": answers.prediction, **answers.interval}
+            columns = {name: _null_for_nan(values) for name, values in numbers.items()}
+        columns |= {"model_id": answers.model_ids, "answered_by": answers.answered_by}
+        if read.errors:
+            columns = {name: _spread(values, read.places, count) for name, values in columns.items()}
+            columns["answered_by"][list(read.errors)] = "none"
+        return RecordAnswers({name: values.tolist() for name, values in columns.items()}, read.errors)
+
+
+def _null_for_nan(values: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
+    found: npt.NDArray[np.object_] = values.astype(object)
+    found[np.isnan(values)] = None
+    return found
+
+
+def _spread(values: Any, places: Any, count: int) -> Any:
+    """The values at their places among all records."""
+    whole = np.full(count, None, dtype=object)
+    whole[places] = values
+    return whole
+
+
+def group_of(key: str, config: Config) -> str:
+    """Return the group_key that a caller names: as JSON, or the one key column's text.
+
+    Raises ContractError for another number of columns, or a parent.
+    """
+    found = keys.parse_key_arguments(key)
+    keys.ancestors(config.fleet.group, (), found)
+    return found

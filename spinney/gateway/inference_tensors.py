@@ -1,0 +1,109 @@
+"""Requests and answers of the Open Inference Protocol (V2) as records and columns.
+
+https://github.com/kserve/open-inference-protocol, REST. A model of the protocol is a whole fleet, by its name, or one
+group, by its key: then the group's columns are not among the inputs. Tensors have one value per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from math import prod
+from typing import Any
+
+from spinney.core import keys
+from spinney.core.config import Config
+from spinney.gateway.errors import RequestError
+from spinney.gateway.fleet_answers import RecordAnswers, Records
+from spinney.gateway.json_body import JsonBody
+
+DATATYPES = {
+    "tinyint": "INT8", "smallint": "INT16", "int": "INT32", "bigint": "INT64", "float": "FP32", "double": "FP64",
+    "boolean": "BOOL",
+}  # fmt: skip
+"""Spark SQL type -> datatype; others are BYTES, as text."""
+
+
+def describe_model(name: str, group_key: str | None, config: Config) -> dict[str, Any]:
+    """Return the metadata of a model. group_key: None for the whole fleet."""
+    fleet = config.fleet
+    names = dict.fromkeys([*(() if group_key else fleet.group), *fleet.features])
+    inputs = [_tensor(each, fleet.columns.get(each, "timestamp")) for each in names]
+    answer = "double" if fleet.task == "regression" else "string"
+    interval = [_tensor(each, answer) for each in ("lower", "upper") if fleet.task == "regression"]
+    named = [_tensor("model_id", "string"), _tensor("answered_by", "string")]
+    outputs = [_tensor("prediction", answer), *interval, *named]
+    return {"name": name, "versions": [], "platform": "spinney", "inputs": inputs, "outputs": outputs}
+
+
+def read_tensors(body: JsonBody, group_key: str | None, config: Config) -> Records:
+    """Return the rows of a request. Raises RequestError for tensors that do not hold one value per row each."""
+    convert = partial(_rows, group=_group_columns(group_key, config) if group_key else {})
+    return Records(convert(body.value), lambda: convert(body.exact), by_column=True)
+
+
+def write_tensors(name: str, request_id: Any, answers: RecordAnswers, config: Config) -> dict[str, Any]:
+    """Return the answer. A row that no model answers has null as its prediction."""
+    is_number = config.fleet.task == "regression"
+    outputs = [
+        {**_tensor(column, "double" if column not in _TEXTS and is_number else "string"), "shape": [len(values)]}
+        | {"data": values}
+        for column, values in answers.columns.items()
+        if column != "probabilities"
+    ]
+    answer = {"model_name": name, "outputs": outputs}
+    return answer if request_id is None else answer | {"id": request_id}
+
+
+_TEXTS = frozenset({"model_id", "answered_by"})
+
+
+def _tensor(name: str, kind: str) -> dict[str, Any]:
+    return {"name": name, "datatype": DATATYPES.get(kind, "BYTES"), "shape": [-1]}
+
+
+def _group_columns(group_key: str, config: Config) -> dict[str, Any]:
+    """The group's columns as values of a record: numbers as the exact reader has them."""
+    return dict(zip(config.fleet.group, keys.decode(group_key), strict=True))
+
+
+def _rows(value: Any, group: Mapping[str, Any]) -> Sequence[Any]:
+    inputs = value.get("inputs") if isinstance(value, Mapping) else None
+    if not isinstance(inputs, list) or not inputs:
+        raise _wrong("inputs", "a list of tensors")
+    columns = dict(map(_column, inputs))
+    if len(columns) < len(inputs):
+        raise _wrong("inputs", "each name once")
+    if len({len(cells) for cells in columns.values()}) != 1:
+        raise _wrong("inputs", "tensors of one length")
+    names = list(columns)
+    return [{**dict(zip(names, cells, strict=True)), **group} for cells in zip(*columns.values(), strict=True)]
+
+
+def _column(tensor: Any) -> tuple[str, list[Any]]:
+    if not isinstance(tensor, Mapping) or not isinstance(tensor.get("name"), str):
+        raise _wrong("inputs", 'tensors with "name", "shape", "datatype" and "data"')
+    name, shape, data = tensor["name"], tensor.get("shape"), tensor.get("data")
+    if not isinstance(shape, list) or not isinstance(data, list) or not all(_is_count(each) for each in shape):
+        raise _wrong(f"tensor {name[:80]}", '"shape" and "data" as lists')
+    cells = list(_flat(data))
+    if not shape or prod(map(int, shape)) != len(cells) or int(shape[0]) != len(cells):
+        raise _wrong(f"tensor {name[:80]}", "one value per row, of shape [rows] or [rows, 1]")
+    return name, cells
+
+
+def _is_count(value: Any) -> bool:
+    """Whether it is a whole number, as either reader has it."""
+    return not isinstance(value, bool) and isinstance(value, int | str) and str(value).isdecimal()
+
+
+def _flat(data: Sequence[Any]) -> Iterator[Any]:
+    for each in data:
+        if isinstance(each, list):
+            yield from _flat(each)
+        else:
+            yield each
+
+
+def _wrong(where: str, expected: str) -> RequestError:
+    return RequestError(400, "inputs", f"{where}: expected {expected}; got something else")

@@ -1,0 +1,51 @@
+"""The JSON body of a request: parsed fast, and once more exactly if a value asks for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic_core import from_json
+
+from spinney.core.records.json_columns import count_strings
+from spinney.core.records.json_text import UnreadableError, read_value
+from spinney.gateway.errors import RequestError
+
+
+@dataclass(frozen=True)
+class JsonBody:
+    """raw: the bytes. value: as `pydantic_core.from_json` parses them."""
+
+    raw: bytes
+    value: Any
+
+    @cached_property
+    def exact(self) -> Any:
+        """The value with numbers as NumberText. Raises RequestError, also for a name that is twice in one object."""
+        try:
+            return read_value(self.raw.decode())
+        except UnreadableError as error:
+            raise RequestError(400, error.reason.value, f"body: {error.detail}") from error
+
+    def strings_beside(self, name: str) -> int:
+        """Names and texts of an object's body, without those in the value of this name."""
+        return len(self.value) + sum(count_strings(value) for other, value in self.value.items() if other != name)
+
+    def require_unique_names(self, strings: int) -> None:
+        """Raise RequestError if a name is twice in one object: the parser keeps the last one only.
+
+        strings: names and texts in the whole value.
+        """
+        quotes = self.raw.replace(b"\\\\", b"").replace(b'\\"', b"").count(b'"')
+        if quotes != 2 * strings:
+            _ = self.exact
+
+
+def read_json(raw: bytes) -> JsonBody:
+    """Parse a body. Raises RequestError if it is not JSON in UTF-8, or nested too deeply."""
+    try:
+        return JsonBody(raw, from_json(raw, allow_inf_nan=False, cache_strings="keys"))
+    except ValueError as error:
+        message = f"body: expected JSON in UTF-8, not nested deeply; got {len(raw)} bytes that are not: {error}"
+        raise RequestError(400, "not_json", message) from error

@@ -1,0 +1,95 @@
+"""What the routes of a gateway share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fastapi import Request
+
+from spinney.core.config import Config
+from spinney.core.errors import ContractError, StoreError
+from spinney.fleet import Fleet
+from spinney.gateway.champion_feed import ChampionFeed
+from spinney.gateway.errors import RequestError
+from spinney.gateway.fleet_answers import FleetAnswers, RecordAnswers, Records
+from spinney.gateway.page.routes import Authorize
+from spinney.gateway.request_body import read_body
+from spinney.gateway.work_queue import WorkQueue
+from spinney.serving.answers import ancestors
+from spinney.serving.model_cache import ModelCache
+from spinney.storage import signing_key
+from spinney.storage.layout import FleetStore
+
+T = TypeVar("T")
+
+STALE_AFTER_S = 60.0
+"""Seconds without a successful look at the tables after which the gateway is no longer ready."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Who may do what. Each returns the caller's name, and raises RequestError: no key, or one without the scope."""
+
+    read: Authorize
+    score: Authorize
+    operate: Authorize
+
+
+class Service:
+    """One fleet and the threads that answer for it.
+
+    Raises StoreError when the tables were never made, SetupError without a signing key.
+    """
+
+    def __init__(self, config: Config, guard: Guard) -> None:
+        store, gateway = FleetStore.of(config), config.gateway
+        self.config, self.guard, self.fleet = config, guard, Fleet(config)
+        self.cache, self.feed = ModelCache(gateway.cache_mib << 20), ChampionFeed(store)
+        self.answers = FleetAnswers(config, signing_key.load_signer(store), lambda: self.feed.current, self.cache)
+        self.time_limit_s = gateway.time_limit.total_seconds()
+        self.queue = WorkQueue(gateway.concurrency, gateway.waiting, self.time_limit_s)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the tables were read lately."""
+        return self.feed.age_s < STALE_AFTER_S
+
+    def start(self) -> None:
+        """Begin to look for new champions."""
+        self.feed.start()
+
+    def stop(self) -> None:
+        """End the threads."""
+        self.feed.stop()
+        self.queue.close()
+
+    async def run(self, request: Request, function: Callable[[bytes], T]) -> T:
+        """Call a function with the body, in a thread. Raises RequestError for what the request cannot have."""
+        raw = await read_body(request, self.config.gateway.max_mib, self.time_limit_s)
+        return await self.queue.run(function, raw)
+
+    def has_answer(self, group_key: str) -> bool:
+        """Whether a group or a parent of it has a champion now."""
+        champions = self.feed.current
+        owners = (group_key, *ancestors(self.config.fleet, group_key))
+        return any(champions.champion_of(owner) is not None for owner in owners)
+
+    def answer(self, records: Records) -> RecordAnswers:
+        """As `FleetAnswers.answer`. Raises RequestError for all that the caller can cause."""
+        try:
+            return self.answers.answer(records)
+        except ContractError as error:
+            raise RequestError(422, "contract", str(error)) from error
+        except StoreError as error:
+            if records.as_of is None or self.config.storage.root in str(error):
+                raise
+            raise RequestError(422, "as_of", str(error)) from error
+
+    def answer_all(self, records: Records, status: int) -> RecordAnswers:
+        """As `answer`. Raises RequestError with this status for the first record that is not valid."""
+        found = self.answer(records)
+        for place, error in sorted(found.errors.items()):
+            raise RequestError(status, error.reason, f"record {place}: {error.detail}. Correct it, or leave it out")
+        return found

@@ -1,0 +1,27 @@
+"""Reads what became of the groups that the stream's rounds took at random."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from schemas import tables
+from spinney.core.reporting import retraining_gain
+from spinney.core.reporting.retraining_gain import RetrainingGain
+from spinney.storage.layout import FleetStore
+from spinney.tables import lookup
+from spinney.tables.lookup import ContainsText, IsKnown, NotAfter
+
+
+def read_retraining_gain(store: FleetStore, at: datetime | None = None) -> RetrainingGain | None:
+    """Return the gain from retraining, by what had been decided at a time; None where no drawn group was compared.
+
+    at: wall clock; None for now. Raises StoreError when a table was never made.
+    """
+    judged, decided = (None if at is None else NotAfter(name, at) for name in ("judged_at", "decided_at"))
+    drawn = ContainsText("numbers", retraining_gain.DRAWN)
+    verdicts = lookup.read_where(store, tables.VERDICTS, retraining_gain.VERDICT_COLUMNS, judged, drawn)
+    if not verdicts.num_rows:
+        return None
+    compared = (decided, IsKnown("champion_loss"))
+    promotions = lookup.read_where(store, tables.PROMOTIONS, retraining_gain.PROMOTION_COLUMNS, *compared)
+    return retraining_gain.measure_gain(verdicts, promotions)
