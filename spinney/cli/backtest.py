@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from spinney.core.backtest.run import Progress
     from spinney.core.config import Config
+    from spinney.local.backtest.report_text import Backtest
     from spinney.sources import ReadOptions
 
 
@@ -31,17 +32,12 @@ if TYPE_CHECKING:
     multiple=True,
     help="A file with the keys of [recipe], [staleness], [gate] and [budget] that differ; repeatable.",
 )
+@click.option("--baselines", is_flag=True, help="Also replay fixed schedules, random choice and the best in hindsight.")
 @click.option("--step", default="1d", show_default=True, help="Time between two rounds: 1d, 6h.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="SVG file for a chart of loss against number of fits.")
 @validation_options
 def backtest(
-    config_path: str,
-    as_json: bool,
-    rows: str | None,
-    candidates: tuple[str, ...],
-    step: str,
-    plot: str | None,
-    **how: Any,
+    *, config_path: str, as_json: bool, rows: str | None, candidates: tuple[str, ...], plot: str | None, **how: Any
 ) -> None:
     """Replay history: which models would have been fitted, which would have gone live, and with what loss.
 
@@ -50,24 +46,27 @@ def backtest(
     from spinney.local.backtest import report_text
     from spinney.local.backtest.run import Request, run_backtest
 
-    config, options = load_config(config_path), options_of(how)
-    frame = _stored(config) if rows is None else _of_file(config, rows, options)
-    request = Request(config, candidates, _step_of(step))
+    config = load_config(config_path)
+    request = Request(config, candidates, _step_of(how.pop("step")), how.pop("baselines"))
+    frame = _stored(config) if rows is None else _of_file(config, rows, options_of(how))
     found = run_backtest(request, frame, rows or f"the tables below {config.storage.root}", _ReplayLine().show)
-    files = {}
-    if plot is not None:
-        from pathlib import Path
-
-        from spinney.local.backtest.frontier import write_frontier
-
-        write_frontier(found.comparison, found.loss, Path(plot))
-        files["svg"] = plot
+    files = {} if plot is None else {"svg": _draw(found, plot)}
     if as_json:
         write_json(report_text.to_json(found, files))
         return
     for line in report_text.heading_lines(found):
         click.echo(line, err=True)
     table("backtest", report_text.table_rows(found.comparison.scores))
+
+
+def _draw(found: Backtest, file: str) -> str:
+    """Write the chart and return its path."""
+    from pathlib import Path
+
+    from spinney.local.backtest.frontier import write_frontier
+
+    write_frontier(found.comparison, found.loss, Path(file))
+    return file
 
 
 def _stored(config: Config) -> pd.DataFrame:

@@ -54,12 +54,8 @@ def union_frame(store: FleetStore, read: Callable[[Directory], DataFrame]) -> Da
     health = rows(tables.HEALTH).select(
         F.lit("health").alias("kind"),
         "shard",
-        "group_key",
-        "model_id",
-        "labelled",
-        "loss",
-        "losses",
-        F.expr("unix_micros(last_event_time)").alias("last_event_time"),
+        *HEALTH[:-1],
+        *_microsecond_columns(HEALTH[-1]),
     )
     promotions = rows(tables.PROMOTIONS).select(
         F.lit("promotion").alias("kind"),

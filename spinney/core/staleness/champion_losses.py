@@ -77,27 +77,30 @@ def _counted_losses(groups: GroupStates, at: Positions, rows: pd.DataFrame) -> C
     Labels that were mature before the group's last attempt enter the sample only. They come where the state is
     computed from tables, and the attempt had already spent their evidence.
     """
-    losses = [
-        _as_losses(known if known is not None else [total] if labelled == 1 else [])
-        for known, total, labelled in zip(rows["losses"], rows["loss"], rows["labelled"], strict=True)
-    ]
-    lengths = np.array([len(row) for row in losses], dtype=np.int64)
+    known = rows["losses"].to_numpy(object)
+    many = np.array([i for i, each in enumerate(known) if each is not None], dtype=np.int64)
+    labelled, total = rows["labelled"].to_numpy(np.int64), rows["loss"].to_numpy(np.float64)
+    lengths = (labelled == 1).astype(np.int64)
+    listed = [_as_losses(losses) for losses in known[many]]
+    lengths[many] = [len(losses) for losses in listed]
+    losses = np.repeat(_clipped(total), lengths)
+    if listed:
+        of_row = np.repeat(np.arange(len(rows)), lengths)
+        losses[np.isin(of_row, many)] = np.concatenate(listed)
     has_losses = np.flatnonzero(lengths)
     at = at[has_losses]
-    mature_at = rows["mature_at"].to_numpy(np.int64)[has_losses]
-    return CountedLosses(
-        at,
-        lengths[has_losses],
-        np.concatenate([np.empty(0), *losses]),
-        rows["last_event_time"].to_numpy(np.int64)[has_losses],
-        mature_at > groups["attempted_at"][at],
-    )
+    mature_at, times = (rows[name].to_numpy(np.int64)[has_losses] for name in ("mature_at", "last_event_time"))
+    return CountedLosses(at, lengths[has_losses], losses, times, mature_at > groups["attempted_at"][at])
 
 
 def _as_losses(values: object) -> Floats:
     """Return values as finite losses of at least 0 that a float32 can hold."""
     losses = np.asarray(values, dtype=np.float64)
-    return np.clip(losses[np.isfinite(losses)], 0.0, MAX_LOSS)
+    return _clipped(losses[np.isfinite(losses)])
+
+
+def _clipped(losses: Floats) -> Floats:
+    return np.clip(losses, 0.0, MAX_LOSS)
 
 
 def _blocks_of_distinct_groups(at: Positions) -> Iterator[Positions]:

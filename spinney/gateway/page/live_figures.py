@@ -20,8 +20,11 @@ from spinney.tables import delta, table_log
 
 LOG = logging.getLogger(__name__)
 
-FLEET_TABLES = (tables.EVENTS, tables.HEALTH, tables.VERDICTS, tables.MODELS, tables.PROMOTIONS, tables.ROUNDS)
-"""Tables whose changes change the figures of the fleet."""
+WATCHED = tuple(base for base in tables.ALL if base not in (tables.DEAD_LETTERS, tables.INCUMBENT))
+"""Tables whose changes change the figures of the fleet or a group."""
+
+GROUPS_KEPT = 64
+"""Documents of single groups that are kept until a table changes."""
 
 PAUSE_S = 2.0
 """Least seconds from the end of one reading to the next look at the tables."""
@@ -72,9 +75,10 @@ class LiveFigures:
         self.fleet = fleet
         self._pause_s = pause_s
         store = FleetStore.of(fleet.config)
-        self._directories = [place for base in FLEET_TABLES for place in store.directories(base)]
+        self._directories = [place for base in WATCHED for place in store.directories(base)]
         self._versions: dict[str, int] = {}
         self._reading: FleetReading | None = None
+        self._groups: dict[str, Document] = {}
         self._fleet_read_at = 0.0
         self._wake = threading.Event()
         self._stopped = False
@@ -93,6 +97,7 @@ class LiveFigures:
 
     def refresh_soon(self) -> None:
         """Look at the tables now, because this process has changed one."""
+        self._groups = {}
         self._wake.set()
 
     @property
@@ -100,14 +105,28 @@ class LiveFigures:
         """The newest reading; None before the first."""
         return self._reading
 
-    def read_changes(self) -> None:
-        """Read what has changed since the last call. Raises StoreError."""
+    def group(self, key: str) -> Document:
+        """Return the history and the figures of a group, as of the last change of a table.
+
+        Raises as `Fleet.why`.
+        """
+        groups = self._groups  # a reading that ends meanwhile replaces it
+        if (known := groups.get(key)) is not None:
+            return known
+        document = make_document({"history": self.fleet.why(key), "figures": self.fleet.group_figures(key)})
+        if len(groups) >= GROUPS_KEPT:
+            groups.clear()
+        groups[key] = document
+        return document
+
+    def read_changes(self, *, again: bool = False) -> None:
+        """Read what has changed since the last call. again: read although nothing has. Raises StoreError."""
         versions = {place.name: self._newest_version(place) for place in self._directories}
-        is_old = time.monotonic() - self._fleet_read_at > READ_AGAIN_S
+        is_old = again or time.monotonic() - self._fleet_read_at > READ_AGAIN_S
         if self._reading is None or versions != self._versions or is_old:
             statuses = self.fleet.table()
             fleet, search = make_document(self.fleet.figures(statuses)), GroupSearch(statuses)
-            self._fleet_read_at = time.monotonic()
+            self._fleet_read_at, self._groups = time.monotonic(), {}
         else:
             fleet, search = self._reading.fleet, self._reading.search
         self._reading = FleetReading(fleet, make_document(self.fleet.pipeline()), search)

@@ -75,11 +75,11 @@ def _add_figures(router: APIRouter, live: LiveFigures, access: Access) -> None:
 
     @router.get("/page/fleet.json", dependencies=[reader])
     def fleet(request: Request) -> Response:
-        return _reading() if live.reading is None else _document(request, live.reading.fleet)
+        return _reading() if live.reading is None else _document(request, live, live.reading.fleet)
 
     @router.get("/page/pipeline.json", dependencies=[reader])
     def pipeline(request: Request) -> Response:
-        return _reading() if live.reading is None else _document(request, live.reading.pipeline)
+        return _reading() if live.reading is None else _document(request, live, live.reading.pipeline)
 
     @router.get("/page/groups.json", dependencies=[reader])
     def groups(
@@ -92,7 +92,7 @@ def _add_figures(router: APIRouter, live: LiveFigures, access: Access) -> None:
         if live.reading is None:
             return _reading()
         page = live.reading.search.find(q, state=state, offset=offset, limit=limit)
-        return _document(request, make_document({"found": page.found, "groups": lookup.to_dicts(page.rows)}))
+        return _document(request, live, make_document({"found": page.found, "groups": lookup.to_dicts(page.rows)}))
 
 
 def _add_details(router: APIRouter, live: LiveFigures, access: Access) -> None:
@@ -101,12 +101,10 @@ def _add_details(router: APIRouter, live: LiveFigures, access: Access) -> None:
     @router.get("/page/group.json", dependencies=[reader])
     def group(request: Request, key: Annotated[str, Query(min_length=1, max_length=2_000)]) -> Response:
         try:
-            history = live.fleet.why(key)
+            return _document(request, live, live.group(key))
         except (StoreError, ContractError) as error:
             LOG.info("group %r: %s", key, error)
             return _problem(404, "no such group; search finds groups by parts of their keys")
-        figures = live.fleet.group_figures(key)
-        return _document(request, make_document({"history": history, "figures": figures}))
 
     @router.get("/page/dead-letters.json", dependencies=[reader])
     def dead_letters(
@@ -114,7 +112,7 @@ def _add_details(router: APIRouter, live: LiveFigures, access: Access) -> None:
     ) -> Response:
         choice = LetterFilter((reason.value,), () if field is None else (field,))
         found = newest_letters(DeadLetters.opened(FleetStore.of(live.fleet.config), choice), LETTERS_SHOWN)
-        return _document(request, make_document({"letters": [_readable(row) for row in found]}))
+        return _document(request, live, make_document({"letters": [_readable(row) for row in found]}))
 
 
 def _add_overrides(router: APIRouter, live: LiveFigures, access: Access) -> None:
@@ -148,8 +146,9 @@ def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _document(request: Request, document: Document) -> Response:
-    return _unless_known(request, document.body, document.etag, "application/json", {})
+def _document(request: Request, live: LiveFigures, document: Document) -> Response:
+    headers = {"X-Fleet": live.fleet.config.fleet.name}
+    return _unless_known(request, document.body, document.etag, "application/json", headers)
 
 
 def _unless_known(request: Request, body: bytes, etag: str, media_type: str, headers: Mapping[str, str]) -> Response:

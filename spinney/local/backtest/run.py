@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from spinney.core.backtest.baselines import replay_baselines
 from spinney.core.backtest.comparison import compare
 from spinney.core.backtest.history import MICROSECOND, History, LabelTiming
 from spinney.core.backtest.replay import ReplaySettings, Steps
@@ -26,11 +27,15 @@ OWN = "as configured"
 
 @dataclass(frozen=True)
 class Request:
-    """What to replay: a configuration, and files with the keys of each candidate that differ. step: microseconds."""
+    """What to replay: a configuration, and files with the keys of each candidate that differ.
+
+    step: microseconds. has_baselines: whether the baselines of the configuration are replayed too.
+    """
 
     config: Config
     candidates: Sequence[str]
     step: int
+    has_baselines: bool = False
 
 
 def run_backtest(request: Request, frame: pd.DataFrame, source: str, show: Show = lambda _: None) -> Backtest:
@@ -45,6 +50,8 @@ def run_backtest(request: Request, frame: pd.DataFrame, source: str, show: Show 
     history = History.of(frame, Recipe.of(config), LabelTiming.from_config(config))
     settings = ReplaySettings(Steps.covering(history, request.step), config.staleness.max_age // MICROSECOND)
     replays = replay_all(history, strategies, settings, show)
+    if request.has_baselines:
+        replays += replay_baselines(history, strategies[0], replays[0], settings, show)
     return Backtest(compare(history, replays), history, settings.steps, source, config.fleet.loss)
 
 

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from batch.load.loading import load
 from spinney.cli import main
+from spinney.storage.config_file import read_config
 
 FLIGHTS = Path(__file__).parents[3] / "examples" / "flights"
 
@@ -53,6 +55,29 @@ def test_a_table_is_printed_and_everything_else_is_on_standard_error(rows: Path)
     assert line.split("\t")[0] == "as configured"
     assert "6 steps of 7 days" in result.stderr
     assert "mean absolute error of the" in result.stderr
+
+
+def test_the_tables_of_a_fleet_give_the_result_of_the_file_that_was_loaded(rows: Path, tmp_path: Path) -> None:
+    config = tmp_path / "fleet.toml"
+    config.write_text((FLIGHTS / "fleet.toml").read_text())
+    words = ["backtest", "--config", str(config), "--step", "7d", "--json"]
+    absent = CliRunner().invoke(main, words)
+    assert (absent.exit_code, absent.stdout) == (1, "")
+    assert "no table events" in absent.stderr
+    load(read_config(config), str(rows))
+    stored, of_file = (
+        json.loads(CliRunner().invoke(main, each).stdout) for each in (words, [*words, "--rows", str(rows)])
+    )
+    assert stored["candidates"][0]["loss"] == of_file["candidates"][0]["loss"]
+    assert stored["candidates"][0]["fits_by_policy"] == of_file["candidates"][0]["fits_by_policy"]
+    assert stored["source"] == f"the tables below {tmp_path / 'work' / 'flights'}"
+
+
+def test_baselines_follow_the_candidates(rows: Path) -> None:
+    found = json.loads(run("--rows", str(rows), "--step", "5d", "--baselines", "--json").stdout)
+    names = [each["name"] for each in found["candidates"]]
+    assert names[:3] == ["as configured", "never again", "all every 7 d"]
+    assert names[-1] == "hindsight, at most as many"
 
 
 @pytest.mark.parametrize(

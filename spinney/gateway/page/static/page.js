@@ -1,1 +1,116 @@
+// The page: routes in the hash, one view at a time, polled by its ETag and drawn anew when its figures change.
 
+import { announce, askForKey, request } from "./client.js";
+import { ago, el, empty } from "./elements.js";
+import { fleetView } from "./fleet_view.js";
+import { groupView } from "./group_view.js";
+import { groupsView } from "./groups_view.js";
+import { pipelineView } from "./pipeline_view.js";
+
+const POLL_MS = 3000;
+const VIEWS = { "": fleetView, groups: groupsView, group: groupView, pipeline: pipelineView };
+const main = document.getElementById("main");
+const status = document.getElementById("status");
+const query = document.getElementById("query");
+
+let shown = { view: null, etag: null, at: null, problem: null };
+let timer = 0;
+let turn = 0;
+
+/** The view that the hash names, with the rest of its path and its parameters. */
+function route() {
+  const [path, search] = location.hash.replace(/^#\//, "").split("?");
+  const [name, ...rest] = path.split("/");
+  const view = VIEWS[name] ?? fleetView;
+  return { view, rest: decodeURIComponent(rest.join("/")), params: new URLSearchParams(search ?? "") };
+}
+
+async function open() {
+  const where = route();
+  shown = { view: where.view, etag: null, at: null, problem: null };
+  document.querySelectorAll("nav a").forEach((link) => {
+    if (link.dataset.route === where.view.nav) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  });
+  if (document.activeElement !== query) query.value = where.view === groupsView ? where.params.get("q") ?? "" : "";
+  document.title = `${where.view.title(where)} – Spinney`;
+  await poll(true);
+  if (document.activeElement === document.body || document.activeElement?.matches("nav a, main a")) main.focus({ preventScroll: true });
+  scrollTo(0, 0);
+}
+
+async function poll(isNew = false) {
+  clearTimeout(timer);
+  const mine = ++turn;
+  const where = route();
+  try {
+    const answer = await request(where.view.url(where), { etag: shown.etag });
+    if (mine !== turn) return;
+    shown.problem = null;
+    if (answer.status === 200) draw(where, answer, isNew);
+  } catch (error) {
+    if (mine !== turn) return;
+    if (error.status === 401) askForKey(() => poll(true));
+    else if (error.status === 404) main.replaceChildren(empty(error.message), el("p", {}, el("a", { href: "#/groups" }, "Search the groups")));
+    else shown.problem = error.status === 503 ? "Reading the tables …" : `No answer: ${error.message}. Trying again.`;
+  }
+  tell();
+  timer = setTimeout(() => (document.hidden ? null : poll()), shown.problem ? 1000 : where.view.pollMs ?? POLL_MS);
+}
+
+function draw(where, answer, isNew) {
+  const place = isNew ? null : remember();
+  const context = { ...where, refresh: () => poll() };
+  main.replaceChildren(...where.view.render(answer.data, context));
+  if (place) restore(place);
+  Object.assign(shown, { etag: answer.etag, at: answer.data.at ?? new Date().toISOString() });
+  announce(where.view.announcement?.(answer.data) ?? "");
+}
+
+/** What a reader has opened, scrolled to or focused, by its place in the document. */
+function remember() {
+  const details = [...main.querySelectorAll("details")].map((each) => each.open);
+  const scrolled = [...main.querySelectorAll(".scroll")].map((each) => each.scrollLeft);
+  const focusable = [...main.querySelectorAll("a, button, summary, input, select, [tabindex]")];
+  return { details, scrolled, focused: focusable.indexOf(document.activeElement), at: scrollY };
+}
+
+function restore({ details, scrolled, focused, at }) {
+  main.querySelectorAll("details").forEach((each, index) => { each.open = details[index] ?? false; });
+  main.querySelectorAll(".scroll").forEach((each, index) => { each.scrollLeft = scrolled[index] ?? 0; });
+  if (focused >= 0) main.querySelectorAll("a, button, summary, input, select, [tabindex]")[focused]?.focus({ preventScroll: true });
+  scrollTo(0, at);
+}
+
+function tell() {
+  status.textContent = shown.problem ?? (shown.at ? `Figures read ${ago(shown.at)}` : "");
+  status.classList.toggle("problem", Boolean(shown.problem) && Boolean(shown.at));
+}
+
+function search() {
+  const hash = `#/groups?${new URLSearchParams({ q: query.value })}`;
+  if (route().view === groupsView) history.replaceState(null, "", hash);
+  else history.pushState(null, "", hash);
+  open();
+}
+
+let typing = 0;
+query.addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(search, 120);
+});
+document.getElementById("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  clearTimeout(typing);
+  search();
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.matches("input, textarea, select")) return;
+  event.preventDefault();
+  query.focus();
+  query.select();
+});
+document.addEventListener("visibilitychange", () => (document.hidden ? null : poll()));
+addEventListener("hashchange", open);
+setInterval(tell, 1000);
+open();

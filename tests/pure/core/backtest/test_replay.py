@@ -96,14 +96,14 @@ def progressive_losses(group: pd.DataFrame, delay: pd.Timedelta) -> list[float]:
 
 
 def test_refitting_after_every_label_is_delayed_progressive_validation() -> None:
-    frame, delay = fleet(2, 120, HOUR), pd.Timedelta("4h15min")
+    frame, delay = fleet(2, 60, HOUR), pd.Timedelta("4h15min")
     timing = LabelTiming(int(delay.value // 1000))
     ours, found = replayed(frame, strategy((NewGroup(MIN_ROWS), NewRows(1)), timing.label_delay), timing, HOUR_US)
     for key, group in frame.groupby("group_key"):
         expected = progressive_losses(group, delay)
         assert ours.loc[ours["group_key"] == key, "ours"].to_numpy() == pytest.approx(expected, nan_ok=True)
         assert np.isnan(expected).sum() == 4 + MIN_ROWS  # four labels wait at any time
-    assert found.fits == 2 * (120 - 4 - MIN_ROWS + 1 - 1)  # none after the last step
+    assert found.fits == 2 * (60 - 4 - MIN_ROWS + 1 - 1)  # none after the last step
 
 
 @dataclass

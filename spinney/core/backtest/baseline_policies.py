@@ -1,0 +1,75 @@
+"""Staleness policies of baselines. A fleet cannot configure them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from spinney.core.durations import format_duration
+from spinney.core.features.encoding import Floats
+from spinney.core.staleness.group_state import NEVER
+from spinney.core.timestamps import from_microseconds
+
+if TYPE_CHECKING:
+    from spinney.core.staleness.group_state import GroupStates
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """Stale once a period has ended since the last attempt.
+
+    every: length of a period, microseconds. The periods of groups begin at different times, by a hash of the key, so
+    that refits are spread evenly and each group is refitted every `every` on average, whatever the length of a step.
+    name: of the policy that the budget ranks it as.
+    """
+
+    every: float
+    name: str = "max_age"
+
+    def limits(self, groups: GroupStates) -> Floats:
+        """As `Policy.limits`."""
+        return np.ones(len(groups))
+
+    def measure(self, groups: GroupStates, clock: int) -> Floats:
+        """As `Policy.measure`."""
+        has_age = (groups["champion_id"] != "") & (groups["attempted_at"] != NEVER)
+        phase = groups.key_shares
+        ended = np.floor(clock / self.every - phase) - np.floor(groups["attempted_at"] / self.every - phase)
+        return np.where(has_age, ended, np.nan)
+
+    def describe(self, value: float, limit: float) -> str:
+        """As `Policy.describe`."""
+        del limit
+        period = format_duration(from_microseconds(round(self.every)) - from_microseconds(0))
+        return f"{value:.0f} periods of {period} have ended since the last attempt"
+
+
+@dataclass(frozen=True)
+class FixedFactor:
+    """Stale once the recent mean loss is `factor` times the mean loss on the champion's held-out rows.
+
+    It ignores how noisy a group is. rows: of the champion that are needed. name: as of `Periodic`.
+    """
+
+    factor: float
+    rows: int
+    name: str = "error_rise"
+
+    def limits(self, groups: GroupStates) -> Floats:
+        """As `Policy.limits`."""
+        return np.full(len(groups), self.factor)
+
+    def measure(self, groups: GroupStates, clock: int) -> Floats:
+        """As `Policy.measure`."""
+        del clock
+        enough: npt.NDArray[np.bool_] = (groups["champion_rows"] >= self.rows) & (groups["baseline"] > 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            recent = groups["recent_loss"] / groups["recent_weight"]
+            return np.where(enough & (groups["recent_weight"] > 0), recent / groups["baseline"], np.nan)
+
+    def describe(self, value: float, limit: float) -> str:
+        """As `Policy.describe`."""
+        return f"recent error is {value:.2f} times that of the held-out rows (limit {limit:g})"

@@ -1,0 +1,69 @@
+// Requests with the API key in a header. No cookies: another site cannot act in a reader's name.
+
+import { el } from "./elements.js";
+
+const KEY = "spinney-api-key";
+let announcedAt = 0;
+let announced = "";
+
+export class Problem extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Return { status, etag, data }; data is null for 304. Raises Problem. body: sent as JSON by POST. */
+export async function request(path, { etag = null, body = null } = {}) {
+  const headers = {};
+  const key = sessionStorage.getItem(KEY);
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (etag) headers["If-None-Match"] = etag;
+  if (body) headers["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, { method: body ? "POST" : "GET", headers, body: body ? JSON.stringify(body) : null, cache: "no-store" });
+  } catch {
+    throw new Problem(0, "the server cannot be reached");
+  }
+  if (answer.status === 304) return { status: 304, etag, data: null };
+  const data = await answer.json().catch(() => null);
+  if (!answer.ok) throw new Problem(answer.status, problemText(answer.status, data));
+  document.getElementById("fleet-name").textContent = answer.headers.get("X-Fleet") ?? "";
+  return { status: answer.status, etag: answer.headers.get("ETag"), data };
+}
+
+function problemText(status, data) {
+  if (status === 403) return "your key may not do this: it needs the scope operate";
+  if (typeof data?.error === "string") return data.error;
+  if (typeof data?.error?.message === "string") return data.error.message;
+  if (typeof data?.detail === "string") return data.detail;
+  if (Array.isArray(data?.detail)) return data.detail.map((each) => each.msg).join("; ");
+  return `status ${status}`;
+}
+
+/** Ask for an API key, keep it until the tab is closed, and go on. */
+export function askForKey(goOn) {
+  const input = el("input", { id: "api-key", type: "password", autocomplete: "off", required: true });
+  const save = (event) => {
+    event.preventDefault();
+    sessionStorage.setItem(KEY, input.value.trim());
+    goOn();
+  };
+  const note = sessionStorage.getItem(KEY) ? "This key is not valid, or was revoked." : "The figures of this fleet need an API key.";
+  const form = el(
+    "form", { submit: save }, el("h1", {}, "API key"),
+    el("p", { class: "lead" }, `${note} Make one with `, el("code", {}, "spinney keys add"), ". It is kept until this tab is closed."),
+    el("label", { class: "hidden", for: "api-key" }, "API key"), input,
+    el("p", { class: "actions" }, el("button", { class: "primary" }, "Show the fleet")),
+  );
+  document.getElementById("main").replaceChildren(el("section", {}, form));
+  input.focus();
+}
+
+/** Tell screen readers, at most twice a minute, and only what is new. */
+export function announce(text) {
+  if (!text || text === announced || Date.now() - announcedAt < 30000) return;
+  [announced, announcedAt] = [text, Date.now()];
+  document.getElementById("announcement").textContent = text;
+}

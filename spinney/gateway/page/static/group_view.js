@@ -1,0 +1,125 @@
+// One group: its champion, error with threshold, answers beside labels, history with the numbers of every decision.
+
+import { chart, drawLine, drawMarks, drawThreshold, drawWhiskers, ticks } from "./charts.js";
+import {
+  count, duration, el, empty, keyText, modelId, number, percent, plural, section, stateLabel, swatch, table, time, utc,
+} from "./elements.js";
+import { openOverride } from "./override_dialog.js";
+
+const ACTIONS = [["rollback", "Roll back"], ["promote", "Promote a model"], ["pin", "Pin"], ["unpin", "Unpin"]];
+
+export const groupView = {
+  nav: "groups",
+  title: ({ rest }) => keyText(rest),
+  pollMs: 10000, // the tables are read for it
+  url: ({ rest }) => `group.json?${new URLSearchParams({ key: rest })}`,
+  render({ history, figures }, { refresh }) {
+    return [
+      el("h1", {}, keyText(history.group_key)),
+      el("p", { class: "lead" }, el("code", {}, history.group_key)),
+      status(history),
+      actions(history, refresh),
+      el("div", { class: "columns" }, errors(history, figures), answers(figures)),
+      why(history),
+      events(figures),
+    ];
+  },
+};
+
+function status({ standing, happened }) {
+  const parts = [
+    ["state", stateLabel(standing.state)], ["model", modelId(standing.model_id)], ["recipe", standing.recipe ?? "–"],
+    ["trained through (UTC)", utc(standing.trained_through)], ["training rows", count(standing.rows)],
+    ["held-out error", number(standing.loss)], ["models fitted", count(happened.filter((entry) => entry.what === "fitted").length)],
+  ];
+  const pairs = parts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)));
+  const last = happened.findLast((entry) => entry.what.startsWith("judged"));
+  const said = last ? el("p", { class: "note" }, `Last verdict, ${utc(last.at)} UTC: ${last.said}`) : null;
+  return el("section", { "aria-label": "Status" }, el("dl", { class: "figures" }, pairs), said);
+}
+
+function actions(history, refresh) {
+  const isPinned = history.standing.state === "held";
+  const possible = ACTIONS.filter(([verb]) => (isPinned ? verb === "unpin" : verb !== "unpin"));
+  const buttons = possible.map(([verb, text]) => el("button", { type: "button", click: () => openOverride(verb, text, history, refresh) }, text));
+  const command = `spinney retrain --group '${history.group_key}'`;
+  return el("div", {}, el("div", { class: "actions" }, buttons), el("p", { class: "note" }, "To retrain it now: ", el("code", {}, command)));
+}
+
+function errors({ standing }, figures) {
+  const title = `Error: ${figures.error_label}`;
+  if (!figures.errors.length) return section(title, null, empty("No answer of this group has a label yet."));
+  const times = figures.errors.map((point) => Date.parse(point.at));
+  const means = figures.errors.map((point) => point.mean);
+  const limit = standing.loss === null ? null : standing.loss * figures.error_rise;
+  const text = (index) => `${utc(figures.errors[index].at)}: ${number(means[index])} (${plural(figures.errors[index].labelled, "label")})${limit ? `, threshold ${number(limit)}` : ""}`;
+  return section(title, `Mean by event time. The threshold is ${number(figures.error_rise)} times the held-out error of the champion.`, chart({
+    title, times, format: number, summary: text(means.length - 1), readout: text, largest: Math.max(...means, limit ?? 0),
+    legend: [swatch("median", "mean error"), limit ? swatch("limit", "threshold") : null],
+    table: table(title, [["from (UTC)", (row) => utc(row.at)], ["labels", (row) => count(row.labelled), "number"], ["mean error", (row) => number(row.mean), "number"]], figures.errors),
+    draw: (svg, x, y) => {
+      drawLine(svg, x, y, times, means);
+      if (limit) drawThreshold(svg, x, y, times, limit);
+    },
+  }));
+}
+
+function answers(figures) {
+  const title = "Predicted and actual";
+  const rows = figures.answers.filter((row) => typeof row.prediction === "number").reverse();
+  if (!rows.length) return section(title, null, empty(figures.answers.length ? "The answers are classes; they are listed below." : "No event of this group was scored yet."));
+  const pick = (name) => rows.map((row) => (typeof row[name] === "number" ? row[name] : null));
+  const [predicted, actual, lower, upper] = ["prediction", "label", "lower", "upper"].map(pick);
+  const times = rows.map((row) => Date.parse(row.event_time));
+  const all = [...predicted, ...actual, ...lower, ...upper].filter((value) => value !== null);
+  const [least, most] = [Math.min(...all, 0), Math.max(...all, 0)];
+  const cover = figures.coverage ? ` ${percent(figures.coverage.covered, figures.coverage.rows)} of ${plural(figures.coverage.rows, "label")} within the interval.` : "";
+  const text = (index) => `${utc(rows[index].event_time)}: predicted ${number(predicted[index])}, actual ${number(actual[index])}`;
+  return section(title, `The newest ${plural(rows.length, "answer")}.${cover}`, chart({
+    title, times, format: number, summary: text(rows.length - 1), readout: text, largest: most, smallest: least,
+    valueTicks: (top) => signedTicks(least, top),
+    legend: [swatch("answer", "predicted"), swatch("label", "actual"), lower.some((value) => value !== null) ? swatch("inner", "interval") : null],
+    draw: (svg, x, y) => {
+      drawWhiskers(svg, x, y, times, lower, upper);
+      drawMarks(svg, x, y, times, actual, "label-mark", 3.5);
+      drawMarks(svg, x, y, times, predicted, "mark", 2.5);
+    },
+  }));
+}
+
+function signedTicks(least, top) {
+  const step = ticks(top - least)[1] ?? 1;
+  const first = Math.ceil(least / step);
+  return Array.from({ length: Math.floor(top / step) - first + 1 }, (_, place) => (first + place) * step);
+}
+
+function why({ happened }) {
+  if (!happened.length) return section("History", null, empty("Nothing was decided about this group yet. It has events; a policy judges it in the next round."));
+  const items = [...happened].reverse().slice(0, 100).map((entry) => el("li", {}, time(entry.at), el("strong", {}, entry.what.replace("_", " ")), el("p", {}, entry.said, origin(entry))));
+  const more = happened.length > 100 ? ` The newest 100 of ${count(happened.length)}; spinney why shows all.` : "";
+  return section("History: why it was retrained, and what was decided", `The newest first, times in UTC.${more}`, el("ol", { class: "timeline" }, items));
+}
+
+/** The round and the policy, which the sentence of an entry does not have. */
+function origin(entry) {
+  const parts = [
+    entry.round_id ? `round ${entry.round_id}` : null,
+    entry.policy ? `policy ${entry.policy}` : null,
+  ].filter(Boolean);
+  return parts.length ? el("span", { class: "note" }, ` (${parts.join(", ")})`) : null;
+}
+
+function events(figures) {
+  const title = "Newest answers";
+  if (!figures.answers.length) return section(title, null, empty("None. Answers appear once the stream has scored an event of this group."));
+  return section(title, null, table(title, [
+    ["event", (row) => row.event_id, "key"],
+    ["event time (UTC)", (row) => time(row.event_time, true), "nowrap"],
+    ["predicted", (row) => number(row.prediction), "number"],
+    ["actual", (row) => number(row.label), "number"],
+    ["interval", (row) => (row.lower === null ? "–" : `${number(row.lower)} to ${number(row.upper)}`), "number"],
+    ["answered by", (row) => row.answered_by],
+    ["model", (row) => modelId(row.model_id)],
+    ["answered after", (row) => duration(Math.max((Date.parse(row.scored_at) - Date.parse(row.event_time)) / 1000, 0)), "number"],
+  ], figures.answers.slice(0, 20)));
+}

@@ -1,0 +1,69 @@
+// A dialog that shows what an override would change, asks for a reason, and sends it as it was shown.
+
+import { request } from "./client.js";
+import { el, empty, keyText, utc } from "./elements.js";
+
+const MEANING = {
+  rollback: "The model before this champion answers again. The champion is withdrawn: machines do not promote it again.",
+  promote: "Another model of this group answers from the stream's next batch on. A newer model may replace it later.",
+  pin: "The champion goes on answering. No model fitted meanwhile replaces it until it is unpinned.",
+  unpin: "The pinned model stays champion until a newer one is promoted.",
+};
+const dialog = document.getElementById("dialog");
+const short = (id) => (id ? id.slice(0, 8) : "none of its own");
+
+export function openOverride(verb, title, history, refresh) {
+  const order = { verb, group_key: history.group_key };
+  const models = history.happened.filter((entry) => entry.what === "fitted" && entry.model_id !== history.standing.model_id).reverse();
+  const unique = [...new Map(models.map((entry) => [entry.model_id, entry])).values()];
+  const change = el("p", { role: "status" });
+  const reason = el("textarea", { id: "reason", rows: "2", maxlength: "500", required: true });
+  const confirm = el("button", { class: "primary", disabled: true }, title);
+  let version = null;
+
+  const preview = async () => {
+    confirm.disabled = true;
+    version = null;
+    try {
+      const { data } = await request("overrides", { body: order });
+      const [step] = data.steps;
+      change.textContent = step ? `${short(step.before)} → ${short(step.after)}${step.withdrawn ? `; ${short(step.withdrawn)} is withdrawn` : ""}` : `Nothing to change: ${data.left[0]?.why ?? "it is so already"}.`;
+      if (!step) return;
+      version = data.version;
+      confirm.disabled = false;
+    } catch (error) {
+      change.textContent = `Not possible: ${error.message}`;
+    }
+  };
+  const send = async (event) => {
+    event.preventDefault();
+    confirm.disabled = true;
+    try {
+      await request("overrides", { body: { ...order, reason: reason.value, seen: version } });
+      dialog.close();
+      refresh();
+    } catch (error) {
+      change.textContent = `Not written: ${error.message}`;
+    }
+  };
+  dialog.replaceChildren(el(
+    "form", { submit: send }, el("h2", { id: "dialog-title" }, `${title}: ${keyText(history.group_key)}`), el("p", { class: "note" }, MEANING[verb]),
+    verb === "promote" ? modelChoice(unique, order, preview) : null, change,
+    el("label", { for: "reason" }, "Reason, recorded with the decision under the name of your key"), reason,
+    el("div", { class: "actions" }, el("button", { type: "button", click: () => dialog.close() }, "Cancel"), confirm),
+  ));
+  if (verb !== "promote" || unique.length) preview();
+  dialog.showModal();
+  (verb === "promote" && unique.length ? dialog.querySelector("select") : reason).focus();
+}
+
+function modelChoice(models, order, preview) {
+  if (!models.length) return empty("It has no other model.");
+  order.model = models[0].model_id;
+  const options = models.map((entry) => el("option", { value: entry.model_id }, `${short(entry.model_id)}, fitted ${utc(entry.at)} UTC`));
+  const choose = (event) => {
+    order.model = event.target.value;
+    preview();
+  };
+  return el("label", {}, "Model", el("select", { change: choose }, options));
+}

@@ -1,0 +1,89 @@
+// The pipeline: batches of each query, rows of the tables, rounds, dead letters with a look inside.
+
+import { chart, drawBars, ticks } from "./charts.js";
+import { request } from "./client.js";
+import { ago, count, duration, el, empty, number, plural, section, table, time, utc } from "./elements.js";
+
+export const pipelineView = {
+  nav: "pipeline",
+  title: () => "Pipeline",
+  url: () => "pipeline.json",
+  render: (data) => [
+    el("h1", {}, "Pipeline"), el("div", { class: "columns" }, data.queries.map(query)), rows(data.counts), rounds(data.rounds), deadLetters(data.dead_letters),
+  ],
+};
+
+function query({ query: name, batches }) {
+  if (!batches.length) return section(name, null, empty("It has never run. Start it with spinney stream."));
+  const seconds = batches.map((batch) => (batch.ended_at ? Math.max((Date.parse(batch.ended_at) - Date.parse(batch.started_at)) / 1000, 0) : null));
+  const ended = batches.findLast((batch) => batch.ended_at);
+  const running = batches.at(-1).ended_at ? null : batches.at(-1);
+  const state = running ? `Batch ${count(running.batch_id)} began ${ago(running.started_at)}.` : `Batch ${count(ended.batch_id)} ended ${ago(ended.ended_at)}.`;
+  const known = seconds.filter((value) => value !== null).sort((a, b) => a - b);
+  const summary = known.length ? `Seconds a batch, the last ${count(known.length)}: median ${duration(known[Math.floor(known.length / 2)])}, longest ${duration(known.at(-1))}` : "No batch has ended yet";
+  const times = batches.map((batch) => Date.parse(batch.started_at));
+  return section(name, state, chart({
+    title: `Batches of ${name}`, times, summary, largest: known.at(-1) ?? 1, height: 130, format: duration, valueTicks: (top) => ticks(top, 3),
+    readout: (index) => `Batch ${count(batches[index].batch_id)}, ${utc(batches[index].started_at, true)} UTC: ${seconds[index] === null ? "has not ended" : duration(seconds[index])}`,
+    draw: (svg, x, y) => drawBars(svg, x, y, times, seconds),
+  }));
+}
+
+function rows(counts) {
+  const difference = counts.events - counts.loaded - counts.predictions;
+  const verdict = difference === 0 ? "Every event of the stream has its answer." : difference > 0
+    ? `${plural(difference, "event")} of the stream ${difference === 1 ? "has" : "have"} no answer yet: score is behind ingest.` : `${plural(-difference, "answer")} ahead of the events: ingest is behind score.`;
+  const parts = [["events of the stream", counts.events - counts.loaded], ["answers", counts.predictions], ["events loaded", counts.loaded], ["late labels", counts.outcomes], ["dead letters", counts.dead_letters]];
+  const pairs = parts.map(([name, n]) => el("div", {}, el("dt", {}, name), el("dd", {}, count(n))));
+  return section("Rows of the tables", `${verdict} A difference that stays while nothing arrives is a fault.`, el("dl", { class: "figures" }, pairs));
+}
+
+function rounds(listed) {
+  if (!listed.length) return section("Rounds", null, empty("No round yet: run spinney retrain --all, or let the stream retrain the groups."));
+  const gain = (row) => (row.mean_champion_loss ? `${number(row.mean_champion_loss)} → ${number(row.mean_challenger_loss)}` : "–");
+  const total = (row) => Object.values(row.seconds).reduce((sum, each) => sum + each, 0);
+  return section("Rounds", "The newest first. Error: mean of the champions, then of the challengers, on the same held-out rows.", table("Rounds", [
+    ["round", (row) => row.round_id, "nowrap"],
+    ["began (UTC)", (row) => time(row.started_at), "nowrap"],
+    ["groups", (row) => count(row.groups_in), "number"],
+    ["fitted", (row) => count(row.fitted), "number"],
+    ["failed", (row) => count(row.failed), "number"],
+    ["too few", (row) => count(row.too_few_rows), "number"],
+    ["deferred", (row) => count(row.deferred), "number"],
+    ["promoted", (row) => (row.promoted === null ? "–" : count(row.promoted + row.unproven)), "number"],
+    ["refused", (row) => count(row.refused), "number"],
+    ["took / budget", (row) => `${total(row) ? duration(total(row)) : "–"} / ${duration(row.budget_seconds)}`, "number"],
+    ["error", gain, "number"],
+    ["why", (row) => Object.entries(row.reasons).map(([policy, n]) => `${policy} ${count(n)}`).join(", ") || "–", "wide"],
+  ], listed));
+}
+
+function deadLetters(kinds) {
+  const title = "Dead letters of the last 7 days";
+  if (!kinds.length) return section(title, null, empty("None: every record was valid."));
+  return section(title, "Rejected records keep their bytes. After a fix, spinney dead-letters replay sends them again.", table(title, [
+    ["source", (row) => row.source],
+    ["reason", (row) => row.reason],
+    ["field", (row) => row.field ?? "–"],
+    ["records", (row) => count(row.count), "number"],
+    ["sent again", (row) => count(row.replayed), "number"],
+    ["last seen (UTC)", (row) => time(row.last_seen), "nowrap"],
+    ["example", (row) => el("div", {}, row.example ?? "–", look(row)), "wide"],
+  ], kinds));
+}
+
+/** The newest records of a kind, read when they are asked for. */
+function look({ reason, field }) {
+  const place = el("div", {});
+  const open = async (event) => {
+    if (!event.target.open || place.childElementCount) return;
+    const params = new URLSearchParams(field ? { reason, field } : { reason });
+    try {
+      const { data } = await request(`dead-letters.json?${params}`);
+      place.replaceChildren(...data.letters.map((letter) => el("div", {}, el("p", { class: "note" }, `${letter.topic}/${letter.kafka_partition}/${letter.kafka_offset}, ${utc(letter.ingested_at, true)} UTC: ${letter.detail ?? ""}`), el("pre", {}, letter.value ?? "no value"))));
+    } catch (error) {
+      place.replaceChildren(empty(error.message));
+    }
+  };
+  return el("details", { toggle: open }, el("summary", {}, "Look inside"), place);
+}
