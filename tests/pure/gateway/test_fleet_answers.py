@@ -97,7 +97,7 @@ def test_bad_records_have_errors_of_their_own_at_their_places(fleet: LinearFleet
         "error": {"reason": "wrong_type", "field": "x0", "detail": 'x0: expected double; got the text "much"'},
     }  # fmt: skip
     assert found[1]["prediction"] == fleet.expected(key_of(2), record(2))
-    assert found[3] == {name: None for name in found[3]} | {"answered_by": "none", "status": "no_model"}
+    assert found[3] == dict.fromkeys(found[3]) | {"answered_by": "none", "status": "no_model"}
 
 
 def test_too_many_records_or_groups_are_refused(answers: FleetAnswers) -> None:
