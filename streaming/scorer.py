@@ -17,7 +17,7 @@ from spinney.core.champions.promotion import CHAMPION_COLUMNS, PAYLOAD_COLUMNS, 
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.column_names import internal_name
 from spinney.core.config import Config
-from spinney.core.intervals.champion_intervals import FleetIntervals, IntervalRule, pool_of
+from spinney.core.intervals.champion_intervals import IntervalRule, ShardIntervals, pool_of
 from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models.signing import Signer
 from spinney.serving.answers import answer_rows
@@ -36,7 +36,7 @@ Rows = Iterable[pd.DataFrame]
 _decoded: dict[int, tuple[int, Champions]] = {}
 """Shard -> digest of the state's bytes and its champions. A worker outlives its tasks, and most batches change none."""
 
-_calibrated: dict[int, tuple[Champions, FleetIntervals]] = {}
+_calibrated: dict[int, tuple[Champions, ShardIntervals]] = {}
 """Shard -> champions and the intervals that are calibrated on them."""
 
 
@@ -117,15 +117,14 @@ def _decode_champions(shard: int, blob: bytes) -> Champions:
     return known[1]
 
 
-def intervals_of(shard: int, champions: Champions, config: Config) -> FleetIntervals | None:
+def intervals_of(shard: int, champions: Champions, config: Config) -> ShardIntervals | None:
     """Return the half-widths in this shard, calibrated when its champions change; None where there are none."""
     rule = IntervalRule.of(config)
     if rule is None:
         return None
     known = _calibrated.get(shard)
     if known is None or known[0] is not champions or known[1].rule != rule:
-        pools = {shard: pool_of(champions)}
-        known = _calibrated[shard] = (champions, FleetIntervals(rule, config.fleet.shards, lambda _: pools))
+        known = _calibrated[shard] = (champions, ShardIntervals(rule, pool_of(champions)))
     return known[1]
 
 

@@ -17,7 +17,7 @@ from spinney.core.champions.routing import NO_ROUTE, ChampionSource, Route, Rout
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config, Fleet
 from spinney.core.features import frame_conversion
-from spinney.core.intervals.champion_intervals import FleetIntervals
+from spinney.core.intervals.champion_intervals import Intervals
 from spinney.core.migration import FormerColumn, add_former_columns
 from spinney.core.models import batch_scoring
 from spinney.core.models.model import Model
@@ -57,7 +57,7 @@ def answer_frame(
     champions_of: Callable[[Iterable[str]], ChampionSource],
     config: Config,
     models: ModelSource,
-    intervals: FleetIntervals | None,
+    intervals: Intervals | None,
     former: Mapping[str, FormerColumn] = _NONE,
 ) -> pd.DataFrame:
     """Answer a frame as `Fleet.predict` does, which documents the columns.
@@ -81,7 +81,7 @@ def answer_rows(
     group_keys: Iterable[str],
     champions: ChampionSource,
     models: ModelSource,
-    intervals: FleetIntervals | None = None,
+    intervals: Intervals | None = None,
 ) -> Answers:
     """Answer each row by its model, or by the next one in its route if that raises or has no finite answer.
 
@@ -123,7 +123,7 @@ def answer_rows(
     return Answers(prediction, probabilities, model_ids, answered_by, half_widths)
 
 
-def _half_widths(intervals: FleetIntervals | None, asks: list[RouteKey], taken: list[Route]) -> npt.NDArray[np.float64]:
+def _half_widths(intervals: Intervals | None, asks: list[RouteKey], taken: list[Route]) -> npt.NDArray[np.float64]:
     """Of the interval around each route's answer; NaN where it is unbounded."""
     if intervals is None:
         return np.full(len(asks), np.nan)

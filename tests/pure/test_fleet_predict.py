@@ -94,7 +94,7 @@ def test_an_interval_has_the_width_of_the_model_that_answers_and_the_shard_of_th
     parent = shops.fleet.champions().champion_of(DEPT)
     pool = [shops.fleet.champions().champion_of(key).heldout_losses for key in (A, B) if shard_of(key) == shard_of(C)]
     rule = IntervalRule(0.9, "absolute")
-    (half,) = ShardIntervals(rule, pool).half_widths([parent.heldout_losses])
+    (half,) = ShardIntervals(rule, pool).of_losses([parent.heldout_losses])
     of_parent = answered[answered["answered_by"] == "parent"]
     np.testing.assert_allclose(of_parent["upper"] - of_parent["lower"], 2 * half)
 

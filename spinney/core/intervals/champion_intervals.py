@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,7 @@ from spinney.core.champions.heldout_losses import COLUMN, pack_column, to_matrix
 from spinney.core.champions.promotion import Promotion
 from spinney.core.champions.shard_champions import Champions
 from spinney.core.config import Config
-from spinney.core.intervals.conformal import Calibration, Floats, calibrate
+from spinney.core.intervals.conformal import Floats, calibrate
 
 Pool = Sequence[bytes | None]
 """Packed held-out losses of the champions of a shard's groups, in the order of their keys."""
@@ -42,21 +43,37 @@ class IntervalRule:
         return np.sqrt(losses) if self.loss == "squared" else losses
 
 
+class Intervals(Protocol):
+    """Half-widths of prediction intervals: `ShardIntervals` or `FleetIntervals`."""
+
+    def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
+        """Shape (n_groups,): half the width of the interval around an answer in each group; NaN: unbounded.
+
+        promotions: of the model that answers: the group's own, a parent's, or None.
+        """
+        ...
+
+
 class ShardIntervals:
-    """Half-widths in one shard, calibrated on the held-out losses of all its champions. Each is computed once."""
+    """Half-widths in one shard, calibrated on the held-out losses of its champions. Each is computed once."""
 
     def __init__(self, rule: IntervalRule, pool: Pool) -> None:
-        self._rule = rule
-        self._calibration: Calibration = calibrate(rule.residuals(pool), rule.coverage)
-        self._half_widths: dict[bytes | None, float] = {}
+        self.rule = rule
+        self._calibration = calibrate(rule.residuals(pool), rule.coverage)
+        self._by_losses: dict[bytes | None, float] = {}
 
-    def half_widths(self, packed: Pool) -> Floats:
-        """Shape (n_models,): half the width of the intervals of models with these held-out losses; NaN: unbounded."""
-        missing = [losses for losses in dict.fromkeys(packed) if losses not in self._half_widths]
+    def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
+        """As `Intervals` says, for groups of this shard."""
+        del group_keys
+        return self.of_losses([None if row is None else row.heldout_losses for row in promotions])
+
+    def of_losses(self, packed: Pool) -> Floats:
+        """Shape (n_models,): half the width of the intervals of models with these held-out losses."""
+        missing = [losses for losses in dict.fromkeys(packed) if losses not in self._by_losses]
         if missing:
-            widths = self._calibration.half_widths(self._rule.residuals(missing))
-            self._half_widths.update(zip(missing, widths.tolist(), strict=True))
-        return np.array([self._half_widths[losses] for losses in packed], dtype=np.float64)
+            widths = self._calibration.half_widths(self.rule.residuals(missing))
+            self._by_losses.update(zip(missing, widths.tolist(), strict=True))
+        return np.array([self._by_losses[losses] for losses in packed], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -72,10 +89,7 @@ class FleetIntervals:
     _by_shard: dict[int, ShardIntervals] = field(default_factory=dict, compare=False, repr=False)
 
     def half_widths(self, group_keys: Sequence[str], promotions: Sequence[Promotion | None]) -> Floats:
-        """Shape (n_groups,): half the width of the interval around an answer in each group; NaN: unbounded.
-
-        promotions: of the model that answers: the group's own, a parent's, or None.
-        """
+        """As `Intervals` says."""
         shards = np.array([keys.shard_of(key, self.shards) for key in group_keys], dtype=np.int64)
         wanted = sorted(set(shards.tolist()) - self._by_shard.keys())
         if wanted:
@@ -83,9 +97,9 @@ class FleetIntervals:
             self._by_shard.update({shard: ShardIntervals(self.rule, pools.get(shard, ())) for shard in wanted})
         widths = np.full(len(group_keys), np.nan)
         for shard in np.unique(shards).tolist():
-            places = [at for at in np.flatnonzero(shards == shard).tolist() if promotions[at] is not None]
-            packed = [row.heldout_losses for at in places if (row := promotions[at]) is not None]
-            widths[places] = self._by_shard[shard].half_widths(packed)
+            places = np.flatnonzero(shards == shard)
+            mine = [promotions[at] for at in places.tolist()]
+            widths[places] = self._by_shard[shard].half_widths((), mine)
         return widths
 
 
