@@ -97,3 +97,11 @@ class QueryName(StrEnum):
 
 STREAMING = (QueryName.INGEST, QueryName.SCORE, QueryName.LABELS, QueryName.RETRAIN)
 """The four streaming queries, in the order in which records flow."""
+
+
+class Scope(StrEnum):
+    """What an API key of the gateway allows."""
+
+    READ = "read"  # what is known of groups, rounds and dead letters
+    SCORE = "score"  # predictions
+    OPERATE = "operate"  # promote, roll back, pin and unpin under the key's name

@@ -258,15 +258,17 @@ class Fleet:
 
         return read_retraining_gain(self._store, self._moment(as_of))
 
-    def figures(self, statuses: pa.Table | None = None) -> FleetFigures:
+    def figures(self, statuses: pa.Table | None = None, before: FleetFigures | None = None) -> FleetFigures:
         """Return the figures of the whole fleet, as the fleet page shows them: ages and errors as bands, the queue.
 
         Its summary leaves out the incumbent, which `summary` compares with, since that reads all of its answers.
-        statuses: what `table` returned, if it was just read. Raises StoreError.
+        statuses: what `table` returned, if it was just read. before: an earlier result, to read less.
+        Raises StoreError.
         """
         from spinney.figures.fleet_figures import read_fleet_figures
 
-        return read_fleet_figures(self.config, self.table() if statuses is None else statuses, datetime.now(UTC))
+        statuses = self.table() if statuses is None else statuses
+        return read_fleet_figures(self.config, statuses, datetime.now(UTC), before)
 
     def group_figures(self, key: str) -> GroupFigures:
         """Return a group's error over time, and its newest answers beside their labels; empty where nothing is stored.

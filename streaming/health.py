@@ -22,6 +22,15 @@ ANSWER_COLUMNS = ("shard", "group_key", "model_id", "event_time", "prediction", 
 """Columns of predictions that `sum_answers` reads."""
 
 
+HEALTH_KEY = ["shard", "group_key", "model_id", "step"]
+"""Columns whose values are the same in the answers that one row of health adds up."""
+
+MAX_LOSSES = 64
+"""Losses in a row of health at most."""
+
+LOSSES_TYPE = arrow_schema(tables.HEALTH).field("losses").type
+
+
 def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
     """Return the health of one scoring batch, as rows of `health`; none where there are no answers.
 
@@ -49,13 +58,37 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
         }
     )
     aggregations = {"labelled": "sum", "loss": "sum", "squared_loss": "sum", "last_event_time": "max"}
-    sums = counted.group_by(["shard", "group_key", "model_id", "step"], use_threads=False).aggregate(
-        [([], "count_all"), *aggregations.items()]
-    )
+    sums = counted.group_by(HEALTH_KEY, use_threads=False).aggregate([([], "count_all"), *aggregations.items()])
     renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in aggregations.items()}}
     names = [renamed.get(name, name) for name in sums.column_names]
-    parts = (sums.rename_columns(names), _clock_rows(answers["event_time"], fleet.shards))
+    sums = sums.rename_columns(names)
+    sums = sums.append_column("losses", _losses_of_rows(counted.filter(has_loss), sums))
+    parts = (sums, _clock_rows(answers["event_time"], fleet.shards))
     return pa.concat_tables([_as_health(part, answers, batch_id) for part in parts])
+
+
+def _losses_of_rows(counted: pa.Table, sums: pa.Table) -> pa.Array:
+    """Return the column `losses`: for each of the sums its losses, ascending, MAX_LOSSES at most; null up to one.
+
+    counted: the labelled answers with a loss. sums: rows of HEALTH_KEY, in any order.
+    """
+    if pc.max(sums["labelled"]).as_py() < 2:
+        return pa.nulls(sums.num_rows, LOSSES_TYPE)
+    ordered = counted.select([*HEALTH_KEY, "loss"]).sort_by([("loss", "ascending")])
+    lists = ordered.group_by(HEALTH_KEY, use_threads=False).aggregate([("loss", "list")])
+    several = lists.filter(pc.greater(pc.list_value_length(lists["loss_list"]), 1))
+    place = {tuple(key.values()): n for n, key in enumerate(sums.select(HEALTH_KEY).to_pylist())}
+    out: list[Floats | None] = [None] * sums.num_rows
+    for key, losses in zip(several.select(HEALTH_KEY).to_pylist(), several["loss_list"], strict=True):
+        out[place[tuple(key.values())]] = spread_evenly(losses.values.to_numpy())
+    return pa.array(out, LOSSES_TYPE)
+
+
+def spread_evenly(losses: Floats) -> Floats:
+    """Return MAX_LOSSES of ascending losses, evenly spread over all, or all of them if there are no more."""
+    if len(losses) <= MAX_LOSSES:
+        return losses
+    return losses[np.linspace(0, len(losses) - 1, MAX_LOSSES).round().astype(np.int64)]
 
 
 def _clock_rows(event_time: pa.ChunkedArray, shards: int) -> pa.Table:

@@ -73,7 +73,9 @@ JUDGE_STATE = StoredFormat("state of the judge", 2)
 CHAMPIONS_STATE = StoredFormat("state of champions", 2)
 MODEL = StoredFormat("models")
 MANIFEST = StoredFormat("manifest", 2)
+API_KEYS = StoredFormat("api_keys.json")
 
 ALL: Iterable[StoredFormat] = (
     CHARTER, TOPICS, LAST_CONFIGURATION, RECIPE, REPLAY, REQUEST, COMMIT, JUDGE_STATE, CHAMPIONS_STATE, MODEL, MANIFEST,
+    API_KEYS,
 )  # fmt: skip

@@ -25,7 +25,7 @@ from spinney.serving.model_cache import ModelCache, ModelSource, SignedPayload
 from spinney.serving.stored_models import StoredModels
 from spinney.storage import charter
 from spinney.storage.layout import FleetStore
-from spinney.tables.arrow_schemas import to_pandas
+from spinney.tables.arrow_schemas import to_feature_frame
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,13 @@ class RecordAnswers:
 
     columns: Mapping[str, Sequence[Any]]
     errors: Mapping[int, RowError]
+
+    def answered_by(self) -> Sequence[str]:
+        """own, parent, global, none or invalid, of each record."""
+        found = list(self.columns["answered_by"])
+        for place in self.errors:
+            found[place] = "invalid"
+        return found
 
     def entries(self) -> list[dict[str, Any]]:
         """One object per record, with its status: answered, no_model or invalid."""
@@ -104,7 +111,7 @@ class FleetAnswers:
         snapshot = self._snapshot()
         champions: ChampionSource = snapshot if as_of is None else self._fleet.champions(as_of, groups)
         models = ModelSource(self._store, self._signer, partial(self._payloads, snapshot), self.cache)
-        rows = add_former_columns(to_pandas(read.rows), self._former)
+        rows = add_former_columns(to_feature_frame(read.rows), self._former)
         intervals = self._intervals(snapshot) if as_of is None else self._fleet.intervals(as_of)
         return answer_rows(rows, read.group_keys, champions, models, intervals)
 

@@ -33,9 +33,9 @@ def create_file(file: Path, content: bytes, mode: int = ANYONE) -> bool:
     return True
 
 
-def replace_file(file: Path, content: bytes) -> None:
+def replace_file(file: Path, content: bytes, mode: int = ANYONE) -> None:
     """Write a file, replacing what is there."""
-    with _temporary_file(file, content, ANYONE) as temporary:
+    with _temporary_file(file, content, mode) as temporary:
         temporary.replace(file)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from spinney.core.config import parse
@@ -15,6 +16,7 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import freshness
 import latency
+import policies
 from harness.commands import Spinney
 from harness.fleet import LabelModel, Rows, Settings
 from harness.process_tree import Usage, python, run
@@ -143,3 +145,29 @@ def test_the_cost_of_a_command_has_its_children_in_it(tmp_path: Path) -> None:
     assert used.cpu_s >= 0.5
     if Path("/proc/self/smaps_rollup").exists():
         assert used.peak_mb >= 57
+
+
+def test_the_benchmark_of_policies_compares_the_defaults_with_every_baseline() -> None:
+    departures = pd.read_parquet(Path(__file__).parents[2] / "examples" / "flights" / "departures.parquet")
+    is_wanted = departures["scheduled_departure"] < pd.Timestamp("2013-01-22", tz="UTC")
+    is_wanted &= (departures["carrier"] == "US") & (departures["dest"] == "CLT")
+    flights = departures[is_wanted].assign(flight=departures["event_id"].str[18:])
+    case = policies.Case("route", "air_time_min", "squared")
+    comparison = policies.run(case, flights)
+    rows = list(policies.as_rows(case, comparison))
+    assert len(rows) == 10
+    assert (rows[0]["ratio"], rows[0]["low"], rows[0]["fits_to_own"]) == (1.0, 1.0, 1.0)
+    never = next(row for row in rows if row["strategy"] == "never again")
+    assert never["ratio"] == pytest.approx(rows[0]["loss"] / never["loss"])
+    assert never["low"] <= never["ratio"] <= never["high"]
+    table = policies.markdown(rows, comparison).splitlines()
+    assert len(table) == 4 + len(rows)
+    assert table[4].startswith("| as configured |")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.9, 0.99, "better"), (0.99, 1.005, "equal"), (0.99, 1.02, "not shown"), (1.001, 1.02, "worse")],
+)
+def test_a_verdict_is_that_of_the_interval(low: float, high: float, said: str) -> None:
+    assert policies.verdict(low, high) == said

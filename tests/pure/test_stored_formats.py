@@ -40,7 +40,8 @@ from spinney.operations.dead_letters import ledger, purge
 from spinney.operations.dead_letters.letters import IDENTITY
 from spinney.serving import manifest
 from spinney.serving.manifest import Manifest
-from spinney.storage import charter, last_configuration, signing_key
+from spinney.storage import api_keys, charter, last_configuration, signing_key
+from spinney.storage.api_keys import KeyRing
 from spinney.storage.layout import FleetStore
 from spinney.tables import delta, recipe_names, recipe_store
 from spinney.tables.arrow_schemas import arrow_schema
@@ -170,6 +171,17 @@ def of_manifests(root: Root) -> list[Reader]:
     return [partial(Manifest, folder)]
 
 
+def of_api_keys(root: Root) -> list[Reader]:
+    root.write_json("api_keys.json", {"keys": []})
+    (root.store.folder / "api_keys.lock").touch()
+    return [
+        partial(api_keys.list_keys, root.store),
+        partial(api_keys.add_key, root.store, "ada", ["read"]),
+        partial(api_keys.revoke_key, root.store, "00000000"),
+        partial(KeyRing(root.store).find, "spinney_00000000_x"),
+    ]
+
+
 STORED_LATER = {
     "charter.json": of_charter,
     "topics.json": of_topics,
@@ -182,6 +194,7 @@ STORED_LATER = {
     "state of champions": of_the_champions_state,
     "models": of_models,
     "manifest": of_manifests,
+    "api_keys.json": of_api_keys,
 }
 
 

@@ -62,7 +62,7 @@ window = "365d"
 [staleness]
 max_age = "365d"
 new_rows = 8
-error_rise = {{ factor = 1000.0, rows = 30 }}
+error_rise = {{ patience = "36500d" }}
 
 [budget]
 seconds = 60

@@ -25,10 +25,10 @@ import pandas as pd
 from schemas.vocabulary import ModelStatus, Staleness
 from spinney.core.backtest.history import History
 from spinney.core.backtest.step_round import FittedModel, RoundResult, first_request, run_round
-from spinney.core.backtest.strategy import FIRST_MODEL, Strategy
+from spinney.core.backtest.strategy import Strategy
 from spinney.core.features.encoding import Floats, Integers
 from spinney.core.models.batch_scoring import NO_MODEL
-from spinney.core.planning.budget import Candidate
+from spinney.core.planning.budget import FIRST_POLICY, Candidate
 from spinney.core.staleness.group_state import NEVER
 from spinney.core.staleness.judge import JudgeInput, ShardState, advance, judge
 from spinney.core.training.fit_request import FitRequest
@@ -96,7 +96,7 @@ class Replay:
     @property
     def refits(self) -> int:
         """Models fitted for groups that had one."""
-        return self.fits - sum(step.fits.get(FIRST_MODEL, 0) for step in self.steps)
+        return self.fits - sum(step.fits.get(FIRST_POLICY, 0) for step in self.steps)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class _Run:
     ) -> StepCounts:
         fitted = [key for key, status in result.statuses.items() if status == ModelStatus.FITTED] if result else []
         fits = Counter(due[key].policy for key in fitted)
-        self._refits += len(fitted) - fits[FIRST_MODEL]
+        self._refits += len(fitted) - fits[FIRST_POLICY]
         attempts = [row.promotion.decision for row in result.decided] if result else []
         attempts += [row.status for row in result.unfitted] if result else []
         return StepCounts(

@@ -78,10 +78,9 @@ def _decide(row: Mapping[Any, Any], strategy: Strategy, clock: int) -> DecisionR
     metrics = json.loads(row["metrics"])
     decision, _ = decide(metrics, strategy.gate)
     promotion = Promotion(0, row["model_id"], decision, _trained_through(row), clock, clock)
-    loss = metrics["challenger_loss"]
-    loss = float("nan") if loss is None else loss
-    heldout_losses = tuple(map(float, row["heldout_losses"]))
-    return DecisionRecord(row["group_key"], promotion, True, clock, loss, float(row["fit_ms"]), heldout_losses)
+    loss = float("nan") if metrics["challenger_loss"] is None else metrics["challenger_loss"]
+    heldout = () if row["heldout_losses"] is None else tuple(row["heldout_losses"])
+    return DecisionRecord(row["group_key"], promotion, True, clock, loss, float(row["fit_ms"]), heldout)
 
 
 def _kept(request: FitRequest, clock: int) -> DecisionRecord:

@@ -7,16 +7,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from spinney.core.champions.gate import GateSettings
-from spinney.core.planning.budget import Candidate, RoundAllowance, choose_groups
+from spinney.core.planning.budget import FIRST_POLICY, Candidate, RoundAllowance, choose_groups
 from spinney.core.planning.round_cost import RoundCostEstimator
 from spinney.core.recipes.recipe import Recipe
 from spinney.core.staleness.judge import JudgeSettings
 
 if TYPE_CHECKING:
     from spinney.core.config import Config
-
-FIRST_MODEL = "new_group"
-"""The policy of groups without a model."""
 
 
 class Selection(Protocol):
@@ -52,8 +49,8 @@ class EvenlySpread:
 
     def choose(self, due: Sequence[Candidate], step: int, refits: int) -> list[str]:
         """As `Selection.choose`."""
-        first = [group.group_key for group in due if group.policy == FIRST_MODEL]
-        others = [group for group in due if group.policy != FIRST_MODEL]
+        first = [group.group_key for group in due if group.policy == FIRST_POLICY]
+        others = [group for group in due if group.policy != FIRST_POLICY]
         groups = self.refits * (step + 1) // self.steps - refits
         if groups <= 0 or not others:
             return first

@@ -10,9 +10,9 @@ from typing import Any
 from spinney.core.backtest.comparison import EQUAL_UP_TO, Comparison, Score
 from spinney.core.backtest.history import History
 from spinney.core.backtest.replay import Steps
-from spinney.core.backtest.strategy import FIRST_MODEL
 from spinney.core.durations import format_duration
 from spinney.core.number_format import format_number
+from spinney.core.planning.budget import FIRST_POLICY
 from spinney.core.reporting.loss_labels import loss_label
 from spinney.core.timestamps import from_microseconds
 
@@ -96,5 +96,5 @@ def to_json(backtest: Backtest, files: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _counts(fits: Mapping[str, int]) -> str:
-    order = sorted(fits, key=lambda policy: (policy != FIRST_MODEL, policy))
+    order = sorted(fits, key=lambda policy: (policy != FIRST_POLICY, policy))
     return ", ".join(f"{policy} {fits[policy]:,}" for policy in order)

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from linear_fleet import FEATURES, LinearFleet, key_of, parent_of, promote, write_fleet
+from oracles import DEPT, A, B, made, mixed
+from past import hour
 
 from spinney.core import keys
 from spinney.core.errors import ContractError, StoreError
@@ -23,6 +25,7 @@ from spinney.serving import model_cache
 from spinney.serving.model_cache import ModelCache
 from spinney.storage.layout import FleetStore
 from spinney.storage.signing_key import load_signer
+from streaming import scorer
 
 GROUPS = 1_000
 
@@ -209,3 +212,28 @@ def test_groups_nobody_heard_of_leave_nothing_behind(fleet: LinearFleet, feed: C
     assert found.columns["model_id"] == [fleet.model_ids[parent_of(n)] for n in range(GROUPS, 2 * GROUPS)]
     assert len(feed.current._champions) == 10
     assert answers.cache.counts.models == 10
+
+
+@pytest.mark.parametrize("classes", [False, True])
+def test_the_stream_stores_the_same_predictions_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: bool
+) -> None:
+    monkeypatch.setenv("SPINNEY_SIGNING_KEY", "k" * 32)
+    model_cache.cache.cache_clear()
+    shops = made(tmp_path, classes=classes)
+    shops.round(30, A, B, DEPT)
+    rows = mixed().reset_index(drop=True)
+    group_keys = [keys.encode([shop, dept]) for shop, dept in zip(rows["shop"], rows["dept"], strict=True)]
+    events = rows.assign(
+        group_key=group_keys, event_id="e", event_time=hour(0), label=None if classes else np.nan, topic="t",
+        kafka_partition=0, kafka_offset=0,
+    )  # fmt: skip
+    config, signer = shops.past.config, shops.past.signer
+    stored = scorer.answers(0, events, shops.fleet.champions(), scorer.Scorer(config, signer))
+    feed = ChampionFeed(FleetStore.of(config))
+    answers = FleetAnswers(config, signer, lambda: feed.current, ModelCache())
+    found = answers.answer(asked(rows.to_dict("records"))).columns
+    assert list(found) == ["prediction", *(["probabilities"] if classes else []), "model_id", "answered_by"]
+    for name, values in found.items():
+        expected = stored[name].astype(object).where(stored[name].notna(), None)
+        assert values == expected.tolist()

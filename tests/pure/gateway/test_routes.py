@@ -18,7 +18,8 @@ from running_server import running
 from spinney.core.errors import StoreError
 from spinney.core.json_values import json_value
 from spinney.fleet import Fleet
-from spinney.gateway.app import HEADERS, create_app
+from spinney.gateway.app import create_app
+from spinney.gateway.safe_answers import HEADERS
 from spinney.gateway.service import Guard, Service
 
 GROUPS = 30

@@ -19,7 +19,7 @@ from spinney.core.planning.budget import RoundAllowance
 from spinney.core.recipes.recipe import Feature, Recipe
 from spinney.core.staleness.group_state import GroupStates
 from spinney.core.staleness.judge import JudgeSettings
-from spinney.core.staleness.policies import MaxAge, NewGroup
+from spinney.core.staleness.policies import ErrorRise, MaxAge, NewGroup
 
 DAY_US = 86_400_000_000
 START = pd.Timestamp("2026-03-02T00:00Z")
@@ -55,7 +55,7 @@ def fleet() -> pd.DataFrame:
 def scores():
     history = History.of(fleet(), RECIPE, LabelTiming(0))
     policies = (NewGroup(RECIPE.min_rows), MaxAge(timedelta(days=5), 0.15))
-    judge = JudgeSettings(policies, RECIPE.min_rows, 0, 30, is_wall_clock=False)
+    judge = JudgeSettings(policies, RECIPE.min_rows, 0, 365 * DAY_US, is_wall_clock=False)
     own = Strategy("own", judge, WithinAllowance(RoundAllowance(None)), RECIPE, Gate())
     settings = ReplaySettings(Steps.covering(history, DAY_US), 5 * DAY_US)
     first = replay(history, own, settings)
@@ -116,3 +116,16 @@ def test_periods_of_any_length_end_as_often_as_their_length_says() -> None:
         refits += is_due
     assert refits.tolist() == pytest.approx([100] * 50, abs=1)
     assert np.isnan(rule.measure(states(champion_id=["", "m"], attempted_at=[0, -(2**62)]), DAY_US)).all()
+
+
+def test_a_risen_error_is_found_from_the_losses_that_a_replay_reports() -> None:
+    history = History.of(fleet(), RECIPE, LabelTiming(0))
+    policies = (NewGroup(RECIPE.min_rows), ErrorRise(timedelta(days=365)))
+    judge = JudgeSettings(policies, RECIPE.min_rows, 0, 365 * DAY_US, is_wall_clock=False)
+    own = Strategy("own", judge, WithinAllowance(RoundAllowance(None)), RECIPE, Gate())
+    found = replay(history, own, ReplaySettings(Steps.covering(history, DAY_US), DAY_US))
+    alarms = [step for step, counts in enumerate(found.steps) for _ in range(counts.fits.get("error_rise", 0))]
+    # The law of group g changes on day 12 + 3 g. Six labels a day show it on the next day or the one after.
+    assert len(alarms) >= GROUPS
+    assert set(alarms) & {12, 13, 14}
+    assert min(alarms) >= 12

