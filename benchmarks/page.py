@@ -6,10 +6,11 @@ Run: ``python benchmarks/page.py``; ``--serve 8765`` to look at the page; ``--gr
 from __future__ import annotations
 
 import argparse
+import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,19 +22,18 @@ from harness.page_server import served
 from spinney.storage.config_file import read_config
 
 
-def measure(url: str, paths: Mapping[str, str], times: int) -> None:
+def measure(url: str, paths: Mapping[str, str], is_over: Callable[[int], bool]) -> None:
     """Print the median and the 95th percentile of each request's milliseconds, and the size of an answer.
 
-    paths: name -> path; `{n}` in a path is a number that is another one each time.
+    paths: name -> path; `{n}` in a path is a number that is another one each time. is_over: told the number of rounds.
     """
     found: dict[str, list[float]] = {name: [] for name in paths}
     sizes: dict[str, float] = {}
     with requests.Session() as session:
-        for n in range(times):
+        for n in itertools.takewhile(lambda n: not is_over(n), itertools.count()):
             for name, path in paths.items():
-                wanted = url + path.replace("{n}", f"{n * 31:06}")
                 began = time.perf_counter()
-                answer = session.get(wanted, timeout=30)
+                answer = session.get(url + path.replace("{n}", f"{n * 31:06}"), timeout=30)
                 found[name].append((time.perf_counter() - began) * 1000)
                 answer.raise_for_status()
                 sizes[name] = len(answer.content) / 1000
@@ -64,15 +64,14 @@ def main() -> None:
         if asked.serve:
             print(url)
             threading.Event().wait()
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         live.read_changes(again=True)
-        print(f"reading all figures: {time.perf_counter() - began:.2f} s")
-        measure(url, paths, asked.times)
+        print(f"reading all figures: {time.perf_counter() - began:.2f} s, CPU {time.process_time() - cpu:.2f} s")
+        measure(url, paths, lambda n: n == asked.times)
         print("while all figures are read again:")
         reading = threading.Thread(target=live.read_changes, kwargs={"again": True})
         reading.start()
-        while reading.is_alive():
-            measure(url, {name: path for name, path in paths.items() if name != "group, first time"}, 5)
+        measure(url, paths, lambda _: not reading.is_alive())
 
 
 if __name__ == "__main__":
