@@ -22,6 +22,12 @@ ANSWER_COLUMNS = ("shard", "group_key", "model_id", "event_time", "prediction", 
 """Columns of predictions that `sum_answers` reads."""
 
 
+MAX_LOSSES = 64
+"""Losses in a row of health at most."""
+
+LOSSES_TYPE = arrow_schema(tables.HEALTH).field("losses").type
+
+
 def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
     """Return the health of one scoring batch, as rows of `health`; none where there are no answers.
 
@@ -45,17 +51,38 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
             "labelled": pc.cast(has_label, pa.int64()),
             "loss": known,
             "squared_loss": known * known,
+            "labelled_losses": pa.array(loss, mask=~np.isfinite(loss)),
             "last_event_time": answers["event_time"],
         }
     )
     aggregations = {"labelled": "sum", "loss": "sum", "squared_loss": "sum", "last_event_time": "max"}
+    aggregations |= {"labelled_losses": "list"}
     sums = counted.group_by(["shard", "group_key", "model_id", "step"], use_threads=False).aggregate(
         [([], "count_all"), *aggregations.items()]
     )
     renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in aggregations.items()}}
     names = [renamed.get(name, name) for name in sums.column_names]
-    parts = (sums.rename_columns(names), _clock_rows(answers["event_time"], fleet.shards))
+    sums = sums.rename_columns(names)
+    sums = sums.append_column("losses", _several_losses(sums["labelled_losses"], sums["labelled"]))
+    parts = (sums, _clock_rows(answers["event_time"], fleet.shards))
     return pa.concat_tables([_as_health(part, answers, batch_id) for part in parts])
+
+
+def _several_losses(losses: pa.ChunkedArray, labelled: pa.ChunkedArray) -> pa.Array:
+    """Return the column `losses` from the losses of all answers of each row, null where there is none."""
+    lists: list[Floats | None] = [None] * len(losses)
+    for row in np.flatnonzero(labelled.to_numpy() > 1).tolist():
+        known = losses[row].values.drop_null().to_numpy()
+        if len(known) > 1:
+            lists[row] = spread_evenly(np.sort(known))
+    return pa.array(lists, LOSSES_TYPE)
+
+
+def spread_evenly(losses: Floats) -> Floats:
+    """Return MAX_LOSSES of ascending losses, evenly spread over all, or all of them if there are no more."""
+    if len(losses) <= MAX_LOSSES:
+        return losses
+    return losses[np.linspace(0, len(losses) - 1, MAX_LOSSES).round().astype(np.int64)]
 
 
 def _clock_rows(event_time: pa.ChunkedArray, shards: int) -> pa.Table:
@@ -120,8 +147,18 @@ def sum_late_labels(answers: DataFrame, fleet: Fleet, at: str, batch_id: int) ->
         F.coalesce(F.sum("loss"), F.lit(0.0)).alias("loss"),
         F.coalesce(F.sum(F.col("loss") * F.col("loss")), F.lit(0.0)).alias("squared_loss"),
         F.max("event_time").alias("last_event_time"),
+        F.sort_array(F.collect_list(F.col("loss").cast("float"))).alias("losses"),
     )
+    sums = sums.withColumn("losses", F.expr(_SEVERAL_LOSSES))
     return _complete(sums, at, batch_id)
+
+
+_SEVERAL_LOSSES = f"""
+CASE WHEN size(losses) > {MAX_LOSSES} THEN transform(
+    sequence(0, {MAX_LOSSES - 1}),
+    i -> element_at(losses, 1 + CAST(bround(i * (size(losses) - 1) / {MAX_LOSSES - 1}) AS int))
+) WHEN size(losses) > 1 THEN losses END"""
+"""`spread_evenly` in Spark, and null for up to one loss."""
 
 
 def _step(fleet: Fleet) -> str:

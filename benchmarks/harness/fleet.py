@@ -61,7 +61,7 @@ window = "3650d"
 [staleness]
 max_age = "3650d"
 new_rows = {new_rows}
-error_rise = {{ factor = 1000.0, rows = 30 }}
+error_rise = {{ patience = "36500d" }}
 [kafka]
 bootstrap_servers = "{servers}"
 events = "{name}.events"

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from schemas.vocabulary import Scope
 from spinney.cli.options import config_option, example, json_option, load_config, table, write_json
+
+if TYPE_CHECKING:
+    from spinney.storage.api_keys import ApiKey
 
 
 @click.group(epilog=example("spinney keys add nightly-report --scope read --scope score"))
@@ -35,7 +40,7 @@ def add(config_path: str, as_json: bool, name: str, scopes: tuple[str, ...]) -> 
 
     made, text = add_key(FleetStore.of(load_config(config_path)), name, scopes)
     if as_json:
-        write_json({"id": made.id, "name": made.name, "scopes": made.scopes, "key": text})
+        write_json({**_shown(made), "key": text})
         return
     click.echo(text)
     click.echo(f"key {made.id} of {made.name}: {', '.join(made.scopes)}. It is not shown again", err=True)
@@ -49,16 +54,7 @@ def list_(config_path: str, as_json: bool) -> None:
     from spinney.storage.api_keys import list_keys
     from spinney.storage.layout import FleetStore
 
-    rows = [
-        {
-            "id": key.id,
-            "name": key.name,
-            "scopes": ", ".join(key.scopes),
-            "created_at": key.created_at,
-            "revoked_at": key.revoked_at,
-        }
-        for key in list_keys(FleetStore.of(load_config(config_path)))
-    ]
+    rows = [_shown(key) for key in list_keys(FleetStore.of(load_config(config_path)))]
     if as_json:
         write_json(rows)
     elif rows:
@@ -70,10 +66,26 @@ def list_(config_path: str, as_json: bool) -> None:
 @keys.command(epilog=example("spinney keys revoke 5f3c09ab"))
 @click.argument("key_id", metavar="ID")
 @config_option
-def revoke(config_path: str, key_id: str) -> None:
+@json_option
+def revoke(config_path: str, as_json: bool, key_id: str) -> None:
     """Make a key invalid, at once also in running gateways. ID is shown by `spinney keys list`."""
     from spinney.storage.api_keys import revoke_key
     from spinney.storage.layout import FleetStore
 
     revoked = revoke_key(FleetStore.of(load_config(config_path)), key_id)
+    if as_json:
+        write_json(_shown(revoked))
+        return
     click.echo(f"key {revoked.id} of {revoked.name} was revoked at {revoked.revoked_at}", err=True)
+
+
+def _shown(key: ApiKey) -> dict[str, Any]:
+    """A key without its hash."""
+    scopes = ", ".join(key.scopes)
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": scopes,
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+    }

@@ -22,7 +22,7 @@ from spinney.core.reporting.champion_age import champion_ages, clock_at
 from spinney.core.reporting.incumbent_comparison import IncumbentComparison, measure_for
 from spinney.core.reporting.incumbent_comparison import summarize as summarize_comparison
 from spinney.core.reporting.loss_labels import loss_label
-from spinney.core.reporting.quantile_bands import QuantileBands, make_bands
+from spinney.core.reporting.quantile_bands import NO_BANDS, QuantileBands, make_bands, regular_moments
 from spinney.core.reporting.retrain_queue import QUEUE_COLUMNS, RetrainQueue, describe_queue
 from spinney.core.reporting.summary import Summary, summarize_fleet
 from spinney.storage.layout import FleetStore
@@ -76,8 +76,10 @@ def read_summary(config: Config, statuses: pa.Table, incumbent: IncumbentCompari
     return summarize_fleet(config.fleet.name, str(config.fleet.loss), rows, fits, incumbent, gain)
 
 
-def read_fleet_figures(config: Config, statuses: pa.Table, now: datetime) -> FleetFigures:
-    """Return the figures of a fleet. statuses: of `Fleet.table`. Raises StoreError."""
+def read_fleet_figures(
+    config: Config, statuses: pa.Table, now: datetime, before: FleetFigures | None = None
+) -> FleetFigures:
+    """Return the figures of a fleet. statuses: of `Fleet.table`. before: an earlier reading. Raises StoreError."""
     fleet = config.fleet
     no_incumbent = summarize_comparison(measure_for(str(fleet.task), str(fleet.loss))[0], [])
     store = FleetStore.of(config)
@@ -89,7 +91,7 @@ def read_fleet_figures(config: Config, statuses: pa.Table, now: datetime) -> Fle
         clock=clock,
         summary=_shortened(read_summary(config, statuses, no_incumbent)),
         error_label=loss_label(str(config.fleet.loss)),
-        age=_read_ages(store, clock, now),
+        age=_read_ages(store, clock, now, NO_BANDS if before is None else before.age),
         error=_read_errors(store),
         queue=describe_queue(statuses, verdicts, SHOWN),
         decisions=decisions,
@@ -101,12 +103,18 @@ def _shortened(summary: Summary) -> Summary:
     return replace(summary, worst=summary.worst[:SHOWN])
 
 
-def _read_ages(store: FleetStore, clock: datetime | None, now: datetime) -> QuantileBands:
+def _read_ages(store: FleetStore, clock: datetime | None, now: datetime, known: QuantileBands) -> QuantileBands:
+    """The ages at regular moments of the wall clock. known: those of an earlier reading; past ones do not change."""
     first = lookup.earliest_time(store, tables.PROMOTIONS, "decided_at")
     if first is None or clock is None:
-        return QuantileBands((), (), ())
-    began, ends = (timestamps.to_microseconds(at) for at in (max(first, now - WINDOW), max(first, now)))
-    moments = np.unique(np.linspace(began, ends, TIMES).astype(np.int64))
+        return NO_BANDS
+    times = regular_moments(max(first, now - WINDOW), max(first, now), TIMES)
+    new = tuple(time for time in times if time not in known.times[:-1])
+    return known.followed_by(_read_ages_at(store, new, clock)).at(times)
+
+
+def _read_ages_at(store: FleetStore, times: tuple[datetime, ...], clock: datetime) -> QuantileBands:
+    moments = np.array([timestamps.to_microseconds(time) for time in times], dtype=np.int64)
     clocks = _clocks(store, moments, clock)
     by_moment: list[list[npt.NDArray[np.float64]]] = [[] for _ in moments]
     for promotions in _promotions(store):
@@ -114,7 +122,6 @@ def _read_ages(store: FleetStore, clock: datetime | None, now: datetime) -> Quan
             found.append(ages)
     values = [np.concatenate(found) for found in by_moment]
     bucket = np.repeat(np.arange(len(moments)), [len(ages) for ages in values])
-    times = tuple(timestamps.from_microseconds(int(moment)) for moment in moments)
     return make_bands(times, bucket, np.concatenate(values))
 
 
@@ -145,7 +152,7 @@ def _promotions(store: FleetStore) -> Iterator[pa.Table]:
 def _read_errors(store: FleetStore) -> QuantileBands:
     known = error_history.labelled_times(store)
     if known is None:
-        return QuantileBands((), (), ())
+        return NO_BANDS
     last = known[1]
     first = max(known[0], last - WINDOW)
     step = max((last - first) / TIMES, timedelta(seconds=1)) + timedelta(microseconds=1)

@@ -35,7 +35,7 @@ class Result:
 def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Result]:
     """Return the result of every check, in the order in which things are needed. environment: os.environ if None."""
     environment = os.environ if environment is None else environment
-    results = [Result("configuration", "ok", "every key is known and fits the others")]
+    results = configuration(config)
     checks: tuple[tuple[str, Callable[[], list[Result]]], ...] = (
         ("java", lambda: [java(environment)]),
         ("jars", lambda: [jars(environment)]),
@@ -52,6 +52,19 @@ def run(config: Config, environment: Mapping[str, str] | None = None) -> list[Re
         except SpinneyError as error:
             results.append(_refused(name, error))
     return [*results, *fleet(config), *estimator(config), *shadow(config)]
+
+
+def configuration(config: Config) -> list[Result]:
+    """Report the keys that have no effect any more; the others were checked when the file was read."""
+    from spinney.core.config.cross_checks import retired_keys
+
+    retired = [key for name in type(config).model_fields for key in retired_keys(name, getattr(config, name))]
+    if not retired:
+        return [Result("configuration", "ok", "every key is known and fits the others")]
+    return [
+        Result("configuration", "finding", f"{key} has no effect any more", "Remove it: docs/configuration.md.")
+        for key in retired
+    ]
 
 
 def java(environment: Mapping[str, str]) -> Result:

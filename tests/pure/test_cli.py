@@ -23,7 +23,7 @@ from spinney.sources.rejections import Rejections
 FLIGHTS = Path(__file__).parents[2] / "examples" / "flights" / "fleet.toml"
 VERBS = [
     *("demo", "check", "init", "kafka", "produce", "load", "try", "backtest", "stream", "retrain", "dead-letters"),
-    *("fleet", "why", "promote", "rollback", "pin", "unpin", "register", "tidy", "migrate"),
+    *("fleet", "why", "promote", "rollback", "pin", "unpin", "register", "serve", "keys", "tidy", "migrate"),
 ]
 
 

@@ -62,13 +62,16 @@ window = "365d"
 [staleness]
 max_age = "365d"
 new_rows = 8
-error_rise = {{ factor = 1000.0, rows = 30 }}
+error_rise = {{ patience = "36500d" }}
 
 [budget]
 seconds = 60
 
 [gate]
 evidence = 3
+
+[intervals]
+coverage = 0.75                        # six held-out rows of a group suffice, if it is alone in its shard
 
 [kafka]
 bootstrap_servers = "{broker}"

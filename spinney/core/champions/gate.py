@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from enum import Enum, auto
 from typing import Any, Protocol
 
 from schemas.vocabulary import Decision
-from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_percent
+from spinney.core.champions.held_out_evidence import HeldOutEvidence, format_confidence
 from spinney.core.errors import ContractError
-from spinney.core.number_format import format_number
 from spinney.core.recipes.display_name import recipe_display_name
 
 CONFIDENCE = 0.6
@@ -62,6 +60,9 @@ def decide(
     older rows (`refitted`), that model was measured in place of the champion. If nothing could be compared with a
     champion of another recipe, `uncompared` says whether the challenger passes.
 
+    A first model is compared with a constant prediction: it is refused if it measures worse on `evidence` rows, or is
+    surely worse on fewer.
+
     Raises ContractError for another rule.
     """
     if gate.rule != "not_worse":
@@ -91,8 +92,8 @@ def _decide_proven(evidence: HeldOutEvidence, gate: GateSettings, described: str
     if evidence.difference is None or outcome == "better":
         return decision, words
     limit = f"at most {gate.margin * 100:g} % worse" if gate.margin else "not worse"
-    needed = "" if is_promoted else f", {format_percent(CONFIDENCE)} needed"
-    return decision, f"{words}; {limit} with {format_percent(confidence)} confidence{needed}"
+    needed = "" if is_promoted else f", {format_confidence(CONFIDENCE)} needed"
+    return decision, f"{words}; {limit} with {format_confidence(confidence)} confidence{needed}"
 
 
 def _whose_loss(metrics: Mapping[str, Any]) -> str:
@@ -124,7 +125,13 @@ def _recipe_name(refitted: Mapping[str, Any]) -> str:
 
 
 def _decide_first_model(metrics: Mapping[str, Any], gate: GateSettings) -> tuple[Decision, str]:
-    rows, loss = int(metrics.get("heldout_rows") or 0), metrics.get("challenger_loss")
-    if loss is None or not math.isfinite(loss) or rows < gate.evidence:
-        return Decision.UNPROVEN, f"first model on thin evidence: {rows} of {gate.evidence} held-out rows"
-    return Decision.PROMOTED, f"first model: loss {format_number(loss)} on {rows} held-out rows"
+    """The decision about a group without a champion: its model has to beat a constant made from the same older rows."""
+    evidence = HeldOutEvidence.of_metrics(metrics, "constant")
+    if evidence is None:
+        return Decision.UNPROVEN, f"first model on thin evidence: no held-out rows, {gate.evidence} needed"
+    described = evidence.describe("a constant's ")
+    if evidence.is_surely_worse(gate.margin) or (evidence.rows >= gate.evidence and evidence.is_measured_worse(0)):
+        return Decision.REFUSED, f"first model, worse than a constant: {described}"
+    if evidence.rows < gate.evidence:
+        return Decision.UNPROVEN, f"first model on thin evidence, {gate.evidence} rows needed: {described}"
+    return Decision.PROMOTED, f"first model: {described}"

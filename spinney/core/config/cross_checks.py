@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from schemas.tables import EVENTS, OUTCOMES
 from spinney.core import durations
@@ -267,6 +268,21 @@ def check_not_in_effect(section: str, model: BaseModel) -> Iterator[Problem]:
         elif isinstance(extra, dict) and extra.get("in_effect") is False and value != info.default:
             expected = f"its default, {to_toml(info.default)}"
             yield Problem(key, expected, display_value(key, value), f"`{key}` is not in effect yet: remove it.")
+
+
+def is_retired(info: FieldInfo) -> bool:
+    """Return whether a key has no effect any more and is only accepted."""
+    return isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("retired") is True
+
+
+def retired_keys(key: str, value: object) -> Iterator[str]:
+    """Yield the dotted keys below a key that are set although they have no effect any more. value: of the key."""
+    if not isinstance(value, BaseModel):
+        return
+    for name, info in type(value).model_fields.items():
+        if is_retired(info) and name in value.model_fields_set:
+            yield f"{key}.{name}"
+        yield from retired_keys(f"{key}.{name}", getattr(value, name))
 
 
 def undeclared_column(key: str, name: str, fleet: Fleet) -> Problem:

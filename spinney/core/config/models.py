@@ -19,9 +19,13 @@ Number = Annotated[float, Strict(), AllowInfNan(False)]
 Bool = Annotated[bool, Strict()]
 
 
-def config_key(default: Any = ..., *, meaning: str, in_effect: bool = True, **constraints: Any) -> Any:
+def config_key(
+    default: Any = ..., *, meaning: str, in_effect: bool = True, retired: bool = False, **constraints: Any
+) -> Any:
     """Return a pydantic field. meaning: one sentence for the docs. constraints: pydantic's (ge, le, min_length …)."""
-    return Field(default, description=meaning, json_schema_extra={"in_effect": in_effect}, **constraints)
+    return Field(
+        default, description=meaning, json_schema_extra={"in_effect": in_effect, "retired": retired}, **constraints
+    )
 
 
 class Section(BaseModel):
@@ -160,15 +164,15 @@ class Shadow(Section):
 class ErrorRise(Section):
     """A champion's error has risen."""
 
-    factor: Number = config_key(
-        2.0, gt=1, meaning="A group is stale when its mean loss is this many times the loss that the gate measured."
-    )
-    rows: Int = config_key(30, ge=1, meaning="Minimum number of labelled rows for this comparison.")
     patience: PositiveDuration = config_key(
         timedelta(days=365),
-        in_effect=False,
-        meaning="Average time between false alarms for an unchanged group.",
+        meaning="Average time between false alarms for an unchanged group, at least. A shorter one finds a risen error "
+        "after fewer rows ([staleness.md](staleness.md)).",
     )
+    factor: Number = config_key(
+        2.0, retired=True, gt=1, meaning="Replaced by `patience`: a file that sets it is still read."
+    )
+    rows: Int = config_key(30, retired=True, ge=1, meaning="Replaced by `patience`: a file that sets it is still read.")
 
 
 class Drift(Section):
@@ -241,9 +245,14 @@ class Gate(Section):
 
 
 class Intervals(Section):
-    """Prediction intervals."""
+    """Prediction intervals, for regression."""
 
-    coverage: Number = config_key(0.9, gt=0, lt=1, in_effect=False, meaning="Share of labels that lie inside.")
+    coverage: Number = config_key(
+        0.9,
+        ge=0,
+        lt=1,
+        meaning="Share of labels that should lie between `lower` and `upper` of their prediction; 0: no intervals.",
+    )
 
 
 class Kafka(Section):

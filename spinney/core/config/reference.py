@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from spinney.core import durations
 from spinney.core.column_names import PREFIX
-from spinney.core.config.cross_checks import RESERVED_NAMES
+from spinney.core.config.cross_checks import RESERVED_NAMES, is_retired
 from spinney.core.config.findings import describe_expected, model_at
 from spinney.core.config.models import Config
 from spinney.core.config.reserved_options import RESERVED_OPTIONS
@@ -31,7 +31,7 @@ to anything but their default. `spinney check` reports all errors at once; `spin
 effect and the origin of each.
 
 Every key can be overridden by an environment variable, `SPINNEY_<SECTION>__<KEY>`, with further `__` for deeper keys
-(`SPINNEY_KAFKA__BOOTSTRAP_SERVERS`, `SPINNEY_STALENESS__ERROR_RISE__FACTOR`). Tables are written as TOML and merged:
+(`SPINNEY_KAFKA__BOOTSTRAP_SERVERS`, `SPINNEY_STALENESS__ERROR_RISE__PATIENCE`). Tables are written as TOML and merged:
 `SPINNEY_KAFKA__OPTIONS='{ "sasl.jaas.config" = "…" }'`
 ([why](decisions/0029-overrides-from-the-environment.md)). The key that signs models is not in the file but in
 `SPINNEY_SIGNING_KEY`.
@@ -86,6 +86,7 @@ def _section(name: str, info: FieldInfo) -> Iterator[str]:
             "**required**" if part.is_required() else f"`{to_toml(part.default)}`" if part.default is not None else "–"
         )
         late = "" if _in_effect(part) else " **Not in effect yet.**"
+        late = " **Without effect.**" if is_retired(part) else late
         words = describe_expected(part).replace(durations.EXPECTED, "a duration")
         yield f"| `{key}` | {words} | {default} | {part.description}{late} |"
     yield ""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 """The quantiles of a band, ascending."""
+
+
+STEPS_S = (1, 5, 15, 60, 300, 900, 3_600, 10_800, 21_600, 43_200, 86_400)
+"""Steps between regular moments, in seconds. The last divides any longer step."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,21 @@ class QuantileBands:
     times: tuple[datetime, ...]
     groups: tuple[int, ...]
     quantiles: tuple[tuple[float, ...] | None, ...]
+
+    def followed_by(self, others: QuantileBands) -> QuantileBands:
+        """Return these bands and others. Of a time that both have, the last is found by `at`."""
+        return QuantileBands(self.times + others.times, self.groups + others.groups, self.quantiles + others.quantiles)
+
+    def at(self, times: tuple[datetime, ...]) -> QuantileBands:
+        """Return the bands at these times only. Raises KeyError: one of them is not known."""
+        place = {time: index for index, time in enumerate(self.times)}
+        chosen = [place[time] for time in times]
+        groups, quantiles = (tuple(self.groups[at] for at in chosen), tuple(self.quantiles[at] for at in chosen))
+        return QuantileBands(times, groups, quantiles)
+
+
+NO_BANDS = QuantileBands((), (), ())
+"""Bands without a time."""
 
 
 def quantiles_by_bucket(
@@ -59,3 +79,15 @@ def make_bands(
     count = np.bincount(bucket, minlength=len(times)).tolist()
     rows = [tuple(row) if n else None for row, n in zip(quantiles.tolist(), count, strict=True)]
     return QuantileBands(times, tuple(count), tuple(rows))
+
+
+def regular_moments(first: datetime, last: datetime, count: int) -> tuple[datetime, ...]:
+    """Return moments from `first` to `last`: whole multiples of a round step since 1970, and `last` itself.
+
+    So the moments of two readings are the same but for the last one. count: about how many; at least one is returned.
+    """
+    wanted = max((last - first).total_seconds() / count, 0.0)
+    day = STEPS_S[-1]
+    step = next((each for each in STEPS_S if each >= wanted), -(-int(wanted) // day) * day)
+    begin, end = math.ceil(first.timestamp() / step), math.ceil(last.timestamp() / step)
+    return (*(datetime.fromtimestamp(place * step, UTC) for place in range(begin, end)), last)

@@ -12,6 +12,7 @@ from past import Past, fleet_toml, hour
 
 from schemas import tables
 from spinney.core.config import parse
+from spinney.figures.fleet_figures import read_fleet_figures
 from spinney.fleet import Fleet
 
 A, B = '["a","1"]', '["b","1"]'
@@ -146,3 +147,14 @@ def checkpoint(folder: Path, started: tuple[int, ...], ended: tuple[int, ...]) -
         file.write_text("v1\n{}")
         ends = hour(n).timestamp() + 2
         os.utime(file, (ends, ends))
+
+
+def test_figures_that_follow_an_earlier_reading_are_the_same_as_without_it(past: Past) -> None:
+    seen(past, A, B)
+    past.round(1, {A: 1, B: 1})
+    fleet = Fleet(past.config)
+    statuses, now = fleet.table(), hour(40)
+    before = read_fleet_figures(past.config, statuses, hour(20))
+    past.round(30, {A: 2})
+    statuses = fleet.table()
+    assert read_fleet_figures(past.config, statuses, now, before) == read_fleet_figures(past.config, statuses, now)

@@ -37,6 +37,14 @@ def configured(root: Path | str, **environment: str) -> Config:
     return parse(CONFIG.replace("ROOT", str(root)), "fleet.toml", environment)
 
 
+def test_a_key_without_effect_is_read_and_reported(tmp_path: Path) -> None:
+    assert [found.state for found in checks.configuration(configured(tmp_path))] == ["ok"]
+    earlier = configured(tmp_path, SPINNEY_STALENESS__ERROR_RISE__FACTOR="2.0")
+    assert earlier.staleness.error_rise.factor == 2.0
+    (found,) = checks.configuration(earlier)
+    assert (found.state, found.text) == ("finding", "staleness.error_rise.factor has no effect any more")
+
+
 def test_a_root_that_can_be_written_is_sound_even_before_it_is_made(tmp_path: Path) -> None:
     found = checks.storage(configured(tmp_path / "a" / "b"))
     assert found.state == "ok"

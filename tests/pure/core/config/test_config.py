@@ -61,7 +61,7 @@ def test_a_minimal_file_is_enough() -> None:
     assert (config.fleet.task, config.fleet.loss, config.fleet.shards) == ("regression", "absolute", 64)
     assert config.recipe.window == timedelta(days=90)
     assert config.recipe.weight_half_life is None
-    assert config.staleness.error_rise.factor == 2.0
+    assert config.staleness.error_rise.patience == timedelta(days=365)
     assert config.kafka.bootstrap_servers == "localhost:9092"
     assert config.tracking.mode == "round"
 
@@ -301,11 +301,9 @@ def test_what_is_wrong_in_another_section_is_found(case: str) -> None:
 
 
 NOT_YET = {
-    "staleness.error_rise.patience": "[staleness]\nerror_rise = { patience = '30d' }",
     "staleness.drift.patience": "[staleness.drift]\npatience = '30d'",
     "staleness.drift.triggers": "[staleness]\ndrift.triggers = true",
     "staleness.policies": "[staleness]\npolicies = ['my_shop.policies:Weekend']",
-    "intervals.coverage": "[intervals]\ncoverage = 0.8",
 }
 
 
@@ -323,7 +321,8 @@ def test_a_value_that_does_nothing_yet_is_refused(text: str) -> None:
 
 
 def test_a_key_that_does_nothing_yet_may_have_its_default() -> None:
-    assert read(MINIMAL + "[intervals]\ncoverage = 0.9\n[recipe]\ntime_limit = '30s'\n").intervals.coverage == 0.9
+    text = MINIMAL + "[staleness]\ndrift.triggers = false\n[recipe]\ntime_limit = '30s'\n"
+    assert not read(text).staleness.drift.triggers
 
 
 @pytest.mark.parametrize("kind", ["double", "float", "decimal(9,2)", "timestamp"])
@@ -450,7 +449,7 @@ def test_what_is_no_toml_is_found_with_its_line(text: str, line: int) -> None:
         ("SPINNEY_BUDGET__SECONDS", "7", "budget.seconds", 7.0),
         ("SPINNEY_RECIPE__WINDOW", "30d", "recipe.window", timedelta(days=30)),
         ("SPINNEY_RECIPE__PARENTS__MAX_ROWS", "9", "recipe.parents.max_rows", 9),
-        ("SPINNEY_STALENESS__ERROR_RISE__FACTOR", "3.5", "staleness.error_rise.factor", 3.5),
+        ("SPINNEY_STALENESS__ERROR_RISE__PATIENCE", "30d", "staleness.error_rise.patience", timedelta(days=30)),
         ("SPINNEY_FLEET__PARENTS", "[[]]", "fleet.parents", ((),)),
         ("SPINNEY_TRACKING__MODE", "off", "tracking.mode", "off"),
         ("SPINNEY_KAFKA__OPTIONS", '{ key = "v" }', "kafka.options", {"key": "v"}),

@@ -6,7 +6,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spinney.core.reporting.quantile_bands import QUANTILES, make_bands, quantiles_by_bucket
+from spinney.core.reporting.quantile_bands import (
+    NO_BANDS,
+    QUANTILES,
+    QuantileBands,
+    make_bands,
+    quantiles_by_bucket,
+    regular_moments,
+)
 
 VALUES = st.lists(st.tuples(st.integers(0, 3), st.floats(-1e6, 1e6)), max_size=40)
 
@@ -29,3 +36,25 @@ def test_a_time_without_a_group_has_no_quantiles_and_infinite_values_do_not_coun
     assert bands.quantiles[0] is not None
     assert bands.quantiles[0][2] == 2.0
     assert bands.quantiles[1:] == (None, (7.0,) * 5)
+
+
+@given(st.integers(0, 10**8), st.integers(0, 10**8), st.integers(1, 50))
+def test_the_moments_of_a_later_reading_repeat_those_of_an_earlier_one(start: int, seconds: int, count: int) -> None:
+    first = datetime(2024, 5, 1, tzinfo=UTC) + timedelta(seconds=start)
+    last = first + timedelta(seconds=seconds)
+    moments = regular_moments(first, last, count)
+    assert moments == tuple(sorted(set(moments)))
+    assert moments[-1] == last
+    assert all(first <= moment <= last for moment in moments)
+    assert len(moments) <= count + 1
+    later = regular_moments(first, last + timedelta(seconds=seconds / count / 100), count)
+    step = moments[1] - moments[0] if len(moments) > 2 else None
+    if step is not None and later[1] - later[0] == step:
+        assert later[: len(moments) - 1] == moments[:-1]
+
+
+def test_bands_of_two_readings_are_put_together_and_the_later_reading_counts() -> None:
+    a, b, c = (datetime(2024, 5, day, tzinfo=UTC) for day in (1, 2, 3))
+    early, late = QuantileBands((a, b), (1, 2), (None, (2.0,))), QuantileBands((b, c), (5, 6), ((5.0,), (6.0,)))
+    assert early.followed_by(late).at((b, c)) == late
+    assert NO_BANDS.followed_by(early) == early
