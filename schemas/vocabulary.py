@@ -71,6 +71,7 @@ class RoundQueue(StrEnum):
     RANK = "rank"  # by expected gain
     OLDEST = "oldest"  # stale longest
     RANDOM = "random"  # drawn from all due groups
+    BRAKE = "brake"  # the brake's sample
 
 
 class RoundKind(StrEnum):

@@ -216,6 +216,13 @@ class Budget(Section):
         0.2, ge=0, le=1, meaning="Share of the budget for the groups that have been stale longest."
     )
     random_share: Number = config_key(0.05, ge=0, le=1, meaning="Share of the budget for randomly chosen stale groups.")
+    brake_share: Number = config_key(
+        0.3,
+        gt=0,
+        le=1,
+        meaning="If the error of more than this share of the groups rises at once, a streaming round refits only a "
+        "random sample first; 1: never. From 50 groups with a model on.",
+    )
     part_seconds: Number = config_key(
         60.0,
         gt=0,
