@@ -83,8 +83,12 @@ PREDICTIONS = Contract(
         EVENT_ID,
         Column("event_time", "timestamp", "when it happened, by the producer", nullable=False),
         Column("prediction", "double", "the answer; null where nobody answered"),
-        Column("lower", "double", "lower end of the interval; null while intervals are not in effect"),
-        Column("upper", "double", "upper end of the interval; null while intervals are not in effect"),
+        Column(
+            "lower", "double", "lower end of the interval around it; null where it is unbounded, and for classification"
+        ),
+        Column(
+            "upper", "double", "upper end of the interval around it; null where it is unbounded, and for classification"
+        ),
         Column("probabilities", "map<string,double>", "class to probability; null for regression"),
         Column("label", "double", "the label, if it came inside the event"),
         Column("model_id", "string", "the model that answered; null where nobody did"),
@@ -100,7 +104,8 @@ PREDICTIONS = Contract(
 HELDOUT_LOSSES = Column(
     "heldout_losses",
     "array<float>",
-    "the loss of each row that was held out when the model was measured, oldest first; of the newest 32 rows at most",
+    "the loss of each row that was held out when the model was measured, oldest first; of 32 rows at most, spread "
+    "evenly over all",
 )
 
 HEALTH = Contract(

@@ -22,9 +22,6 @@ ANSWER_COLUMNS = ("shard", "group_key", "model_id", "event_time", "prediction", 
 """Columns of predictions that `sum_answers` reads."""
 
 
-HEALTH_KEY = ["shard", "group_key", "model_id", "step"]
-"""Columns whose values are the same in the answers that one row of health adds up."""
-
 MAX_LOSSES = 64
 """Losses in a row of health at most."""
 
@@ -54,34 +51,31 @@ def sum_answers(answers: pa.Table, fleet: Fleet, batch_id: int) -> pa.Table:
             "labelled": pc.cast(has_label, pa.int64()),
             "loss": known,
             "squared_loss": known * known,
+            "labelled_losses": pa.array(loss, mask=~np.isfinite(loss)),
             "last_event_time": answers["event_time"],
         }
     )
     aggregations = {"labelled": "sum", "loss": "sum", "squared_loss": "sum", "last_event_time": "max"}
-    sums = counted.group_by(HEALTH_KEY, use_threads=False).aggregate([([], "count_all"), *aggregations.items()])
+    aggregations |= {"labelled_losses": "list"}
+    sums = counted.group_by(["shard", "group_key", "model_id", "step"], use_threads=False).aggregate(
+        [([], "count_all"), *aggregations.items()]
+    )
     renamed = {"count_all": "rows", **{f"{name}_{kind}": name for name, kind in aggregations.items()}}
     names = [renamed.get(name, name) for name in sums.column_names]
     sums = sums.rename_columns(names)
-    sums = sums.append_column("losses", _losses_of_rows(counted.filter(has_loss), sums))
+    sums = sums.append_column("losses", _several_losses(sums["labelled_losses"], sums["labelled"]))
     parts = (sums, _clock_rows(answers["event_time"], fleet.shards))
     return pa.concat_tables([_as_health(part, answers, batch_id) for part in parts])
 
 
-def _losses_of_rows(counted: pa.Table, sums: pa.Table) -> pa.Array:
-    """Return the column `losses`: for each of the sums its losses, ascending, MAX_LOSSES at most; null up to one.
-
-    counted: the labelled answers with a loss. sums: rows of HEALTH_KEY, in any order.
-    """
-    if pc.max(sums["labelled"]).as_py() < 2:
-        return pa.nulls(sums.num_rows, LOSSES_TYPE)
-    ordered = counted.select([*HEALTH_KEY, "loss"]).sort_by([("loss", "ascending")])
-    lists = ordered.group_by(HEALTH_KEY, use_threads=False).aggregate([("loss", "list")])
-    several = lists.filter(pc.greater(pc.list_value_length(lists["loss_list"]), 1))
-    place = {tuple(key.values()): n for n, key in enumerate(sums.select(HEALTH_KEY).to_pylist())}
-    out: list[Floats | None] = [None] * sums.num_rows
-    for key, losses in zip(several.select(HEALTH_KEY).to_pylist(), several["loss_list"], strict=True):
-        out[place[tuple(key.values())]] = spread_evenly(losses.values.to_numpy())
-    return pa.array(out, LOSSES_TYPE)
+def _several_losses(losses: pa.ChunkedArray, labelled: pa.ChunkedArray) -> pa.Array:
+    """Return the column `losses` from the losses of all answers of each row, null where there is none."""
+    lists: list[Floats | None] = [None] * len(losses)
+    for row in np.flatnonzero(labelled.to_numpy() > 1).tolist():
+        known = losses[row].values.drop_null().to_numpy()
+        if len(known) > 1:
+            lists[row] = spread_evenly(np.sort(known))
+    return pa.array(lists, LOSSES_TYPE)
 
 
 def spread_evenly(losses: Floats) -> Floats:
@@ -153,8 +147,18 @@ def sum_late_labels(answers: DataFrame, fleet: Fleet, at: str, batch_id: int) ->
         F.coalesce(F.sum("loss"), F.lit(0.0)).alias("loss"),
         F.coalesce(F.sum(F.col("loss") * F.col("loss")), F.lit(0.0)).alias("squared_loss"),
         F.max("event_time").alias("last_event_time"),
+        F.sort_array(F.collect_list(F.col("loss").cast("float"))).alias("losses"),
     )
+    sums = sums.withColumn("losses", F.expr(_SEVERAL_LOSSES))
     return _complete(sums, at, batch_id)
+
+
+_SEVERAL_LOSSES = f"""
+CASE WHEN size(losses) > {MAX_LOSSES} THEN transform(
+    sequence(0, {MAX_LOSSES - 1}),
+    i -> element_at(losses, 1 + CAST(bround(i * (size(losses) - 1) / {MAX_LOSSES - 1}) AS int))
+) WHEN size(losses) > 1 THEN losses END"""
+"""`spread_evenly` in Spark, and null for up to one loss."""
 
 
 def _step(fleet: Fleet) -> str:

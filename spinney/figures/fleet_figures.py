@@ -70,10 +70,10 @@ class FleetFigures:
 
 def read_summary(config: Config, statuses: pa.Table, incumbent: IncumbentComparison) -> Summary:
     """Return the summary of a fleet. statuses: of `Fleet.table`. Raises StoreError."""
-    rows = lookup.to_dicts(statuses)
-    fits = fit_metrics.read_fit_metrics(FleetStore.of(config), [row["model_id"] for row in rows if row["model_id"]])
+    champions = statuses.column("model_id").drop_null().combine_chunks()
+    fits = fit_metrics.read_fit_measures(FleetStore.of(config), champions)
     gain = drawn_groups.read_retraining_gain(FleetStore.of(config))
-    return summarize_fleet(config.fleet.name, str(config.fleet.loss), rows, fits, incumbent, gain)
+    return summarize_fleet(config.fleet.name, str(config.fleet.loss), statuses, fits, incumbent, gain)
 
 
 def read_fleet_figures(

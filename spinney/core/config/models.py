@@ -257,9 +257,14 @@ class Gate(Section):
 
 
 class Intervals(Section):
-    """Prediction intervals."""
+    """Prediction intervals, for regression."""
 
-    coverage: Number = config_key(0.9, gt=0, lt=1, in_effect=False, meaning="Share of labels that lie inside.")
+    coverage: Number = config_key(
+        0.9,
+        ge=0,
+        lt=1,
+        meaning="Share of labels that should lie between `lower` and `upper` of their prediction; 0: no intervals.",
+    )
 
 
 class Kafka(Section):

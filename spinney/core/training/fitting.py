@@ -32,6 +32,7 @@ from spinney.core.training.fit_attempt import (
     results_frame,
     seen_through,
     sign_model,
+    spread_evenly,
     start_attempt,
 )
 from spinney.core.training.fit_kernels import Kernel, Timer, single_threaded
@@ -178,7 +179,7 @@ class _Fitting:
             if has_failed[index]:
                 attempt.fail(not_finite_error(attempt.request.group_key, challenger.errors.get(index)))
                 continue
-            attempt.heldout_losses = losses[-MAX_HELDOUT_LOSSES:]
+            attempt.heldout_losses = spread_evenly(losses, MAX_HELDOUT_LOSSES)
             if counts[index]:
                 attempt.metrics.pop("uncompared", None)
             attempt.metrics |= compared_metrics[index]

@@ -112,6 +112,24 @@ def test_the_sums_are_those_that_pandas_makes(spark, configured, answered: bool)
     assert all(loss == 0 for *_, loss, _ in unanswered)
 
 
+@pytest.mark.parametrize("answered", [True, False])
+def test_rows_of_several_labels_keep_their_losses_in_ascending_order(spark, configured, answered: bool) -> None:
+    frame = pd.DataFrame({"event_id": [f"e{n}" for n in range(106)]})
+    frame["group_key"] = ['["few"]'] * 4 + ['["one"]'] * 2 + ['["many"]'] * 100
+    frame["shard"], frame["model_id"], frame["event_time"], frame["prediction"] = 1, "m", AT, 0.0
+    frame["label"] = pd.Series([3.0, 1.0, None, 2.5, 4.0, None, *map(float, range(100))], dtype=object)
+    rows = sent(spark, frame)
+    fleet = configured().fleet
+    found = (
+        sum_answers(rows.toArrow(), fleet, 7) if answered else sum_late_labels(rows, fleet, "scored_at", 7).toArrow()
+    )
+    losses = {row["group_key"]: row["losses"] for row in found.to_pylist() if row["group_key"]}
+    assert (losses['["few"]'], losses['["one"]']) == ([1.0, 2.5, 3.0], None)
+    many = losses['["many"]']
+    assert (len(many), many[0], many[-1]) == (64, 0.0, 99.0)
+    assert set(np.diff(many)) == {1.0, 2.0}
+
+
 def test_batches_add_up_however_they_are_cut(spark, configured) -> None:
     config, frame = configured(), answers()
     cut = frame.sample(frac=1.0, random_state=4)

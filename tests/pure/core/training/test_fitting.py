@@ -126,10 +126,11 @@ def test_a_group_is_fitted_as_plain_pandas_and_scikit_learn_would() -> None:
     }
 
 
-def test_the_losses_of_the_newest_32_held_out_rows_are_stored_with_the_model_oldest_first() -> None:
-    rows = rows_of('["a"]', n=200)
-    answers = oracle(rows[:160]).predict(rows[168:][["x", "z"]].to_numpy())
-    expected = np.abs(rows["label"][168:].to_numpy() - answers)
+def test_the_losses_of_32_held_out_rows_spread_evenly_are_stored_with_the_model_oldest_first() -> None:
+    rows = rows_of('["a"]', n=315)  # the newest 63 are held out: every second of them
+    answers = oracle(rows[:252]).predict(rows[252::2][["x", "z"]].to_numpy())
+    expected = np.abs(rows["label"][252::2].to_numpy() - answers)
+    assert len(expected) == 32
     np.testing.assert_allclose(one(rows)["heldout_losses"], expected, rtol=1e-6)
     assert len(one(rows_of('["a"]'))["heldout_losses"]) == 8
 
