@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import pyarrow.compute as pc
-
 from schemas import tables
 from schemas.vocabulary import STREAMING
 from spinney.core.config import Config
@@ -82,10 +80,12 @@ def read_pipeline_figures(config: Config, now: datetime) -> PipelineFigures:
 
 
 def _count_rows(store: FleetStore) -> RowCounts:
-    loaded = lookup.select(store, tables.EVENTS, "count(*) AS n", f"WHERE topic LIKE '{LOADED}%'")
+    (loaded,) = lookup.select(
+        store, tables.EVENTS, ["topic"], "count(*) AS n", f"WHERE topic LIKE '{LOADED}%'"
+    ).to_pylist()
     bases = (tables.EVENTS, tables.PREDICTIONS, tables.OUTCOMES, tables.DEAD_LETTERS)
     counts = {base.name: lookup.count_rows(store, base) for base in bases}
-    return RowCounts(**counts, loaded=int(pc.sum(loaded.column("n")).as_py()))
+    return RowCounts(**counts, loaded=loaded["n"])
 
 
 def _read_rounds(store: FleetStore) -> list[dict[str, Any]]:
