@@ -72,8 +72,11 @@ def test_ten_thousand_rows_of_a_thousand_groups_are_answered_each_by_its_own_mod
     found = answers.answer(asked(records)).entries()
     for given, entry in zip(records, found, strict=True):
         key = keys.encode([given["shop"], given["dept"]])
+        prediction, half = fleet.expected(key, given), (entry["upper"] - entry["lower"]) / 2
+        assert half > 0
+        assert (entry.pop("lower"), entry.pop("upper")) == pytest.approx((prediction - half, prediction + half))
         assert entry == {
-            "prediction": fleet.expected(key, given),
+            "prediction": prediction,
             "model_id": fleet.model_ids[key],
             "answered_by": "own",
             "status": "answered",
@@ -84,7 +87,8 @@ def test_answers_are_those_of_fleet_predict_to_the_bit(fleet: LinearFleet, answe
     records = [record(n, x0=n / 7, x3=None if n % 3 else 0.1) for n in (5, 3, 5, GROUPS + 4)]
     found = answers.answer(asked(records))
     expected = Fleet(fleet.config).predict(pd.DataFrame(records))
-    assert found.columns == {name: expected[name].tolist() for name in ("prediction", "model_id", "answered_by")}
+    names = ("prediction", "lower", "upper", "model_id", "answered_by")
+    assert found.columns == {name: expected[name].tolist() for name in names}
     assert found.columns["answered_by"] == ["own", "own", "own", "parent"]
 
 
@@ -92,11 +96,11 @@ def test_bad_records_have_errors_of_their_own_at_their_places(fleet: LinearFleet
     found = answers.answer(asked([record(1, x0="much"), record(2), None, record(3, dept="nowhere")])).entries()
     assert [each["status"] for each in found] == ["invalid", "answered", "invalid", "no_model"]
     assert found[0] == {
-        "prediction": None, "model_id": None, "answered_by": "none", "status": "invalid",
+        "prediction": None, "lower": None, "upper": None, "model_id": None, "answered_by": "none", "status": "invalid",
         "error": {"reason": "wrong_type", "field": "x0", "detail": 'x0: expected double; got the text "much"'},
     }  # fmt: skip
     assert found[1]["prediction"] == fleet.expected(key_of(2), record(2))
-    assert found[3] == {"prediction": None, "model_id": None, "answered_by": "none", "status": "no_model"}
+    assert found[3] == dict.fromkeys(found[3]) | {"answered_by": "none", "status": "no_model"}
 
 
 def test_too_many_records_or_groups_are_refused(answers: FleetAnswers) -> None:

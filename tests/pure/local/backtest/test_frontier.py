@@ -12,9 +12,7 @@ from spinney.local.chart import LABEL_GAP_PX
 
 NAMES = ["never again", "weekly", "random, as many"]
 MARKS = st.lists(
-    st.builds(
-        Mark, st.floats(0, 700), st.floats(0, 400), st.sampled_from(NAMES)
-    ),
+    st.builds(Mark, st.floats(0, 700), st.floats(0, 400), st.sampled_from(NAMES)),
     max_size=12,
 )
 
